@@ -1,0 +1,278 @@
+"""What every affinity operator keeps. A new operator adds a line to ``OPERATORS``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.autograd import gradcheck, gradgradcheck
+from torch.testing import assert_close
+
+from tests import naive
+from video_snl.blocks import Affinity, Dense, LowRank, SymmetricLowRank, affinity, normalize
+
+EXACT = {"rtol": 1e-12, "atol": 1e-12}
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Factors (B, N, R), weights (B, N) and a signal (B, N, C) in float64."""
+
+    left: Tensor
+    right: Tensor
+    row: Tensor
+    col: Tensor
+    z: Tensor
+
+    def leaves(self) -> tuple[Tensor, ...]:
+        return self.left, self.right, self.row, self.col, self.z
+
+
+Build = Callable[[Inputs], Affinity]
+Equation = Callable[[Inputs], Tensor]
+
+
+def _product(x: Inputs) -> Tensor:
+    return naive.pairwise(x.left, x.right)
+
+
+def _symmetric(x: Inputs) -> Tensor:
+    return naive.symmetrized(_product(x))
+
+
+OPERATORS: dict[str, tuple[Build, Equation]] = {
+    "dense": (lambda x: Dense(x.left @ x.right.mT), _product),
+    "low rank": (lambda x: LowRank(x.left, x.right), _product),
+    "symmetric": (lambda x: SymmetricLowRank(x.left, x.right), _symmetric),
+    "scaled dense": (
+        lambda x: Dense(x.left @ x.right.mT).scale(x.row, x.col),
+        lambda x: naive.scaled(_product(x), x.row, x.col),
+    ),
+    "scaled low rank": (
+        lambda x: LowRank(x.left, x.right).scale(x.row, x.col),
+        lambda x: naive.scaled(_product(x), x.row, x.col),
+    ),
+    "symmetric scaled alike": (
+        lambda x: SymmetricLowRank(x.left, x.right).scale(x.row, x.row),
+        lambda x: naive.scaled(_symmetric(x), x.row, x.row),
+    ),
+    "symmetric scaled apart": (
+        lambda x: SymmetricLowRank(x.left, x.right).scale(x.row, x.col),
+        lambda x: naive.scaled(_symmetric(x), x.row, x.col),
+    ),
+}
+
+
+def make_inputs(
+    batch: int, positions: int, rank: int, channels: int, seed: int = 0, strided: bool = False
+) -> Inputs:
+    """Factors in [0.1, 1] except at some positions of degree zero; signs elsewhere."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def uniform(*shape: int) -> Tensor:
+        values = torch.rand(*shape, generator=generator, dtype=torch.float64)
+        return values.mT.contiguous().mT if strided and len(shape) == 3 else values
+
+    connected = (torch.rand(batch, positions, generator=generator) > 0.2)[..., None]
+    left, right = (connected * (0.1 + 0.9 * uniform(batch, positions, rank)) for _ in range(2))
+    row, col = (0.5 + uniform(batch, positions) for _ in range(2))
+    inputs = Inputs(left, right, row, col, 2 * uniform(batch, positions, channels) - 1)
+    for leaf in inputs.leaves():
+        leaf.requires_grad_()
+    return inputs
+
+
+def inputs(largest: int) -> st.SearchStrategy[Inputs]:
+    return st.builds(
+        make_inputs,
+        batch=st.integers(0, 2),
+        positions=st.integers(1, largest),
+        rank=st.integers(1, 5),
+        channels=st.integers(1, 4),
+        seed=st.integers(0, 2**32 - 1),
+        strided=st.booleans(),
+    )
+
+
+few = settings(max_examples=8, deadline=None)
+every_operator = pytest.mark.parametrize(
+    ("build", "equation"), OPERATORS.values(), ids=list(OPERATORS)
+)
+both_orders = pytest.mark.parametrize("dense_order", [False, True], ids=["low rank", "dense"])
+
+
+def assert_same(x: Inputs, actual: Tensor, expected: Tensor) -> None:
+    """Equal values, and equal gradients of a sum with unequal weights."""
+    assert_close(actual, expected, **EXACT)
+    if actual.numel() == 0:
+        return
+    weights = torch.linspace(-1, 2, actual.numel(), dtype=torch.float64).view(actual.shape)
+    gradients = [
+        torch.autograd.grad(
+            (result * weights).sum(), x.leaves(), retain_graph=True, materialize_grads=True
+        )
+        for result in (actual, expected)
+    ]
+    assert_close(*gradients, **EXACT)
+
+
+@every_operator
+@few
+@given(x=inputs(4))
+def test_the_matrix_is_the_equation(build: Build, equation: Equation, x: Inputs) -> None:
+    assert_same(x, build(x).to_dense(), equation(x))
+
+
+@every_operator
+@both_orders
+def test_matmul_is_the_product_with_the_matrix(
+    build: Build, equation: Equation, dense_order: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(affinity, "prefers_dense", lambda *sizes: dense_order)
+
+    @few
+    @given(inputs(30))
+    def against_the_matrix(x: Inputs) -> None:
+        assert_same(x, build(x).matmul(x.z), build(x).to_dense() @ x.z)
+
+    against_the_matrix()
+    x = make_inputs(2, 4, 3, 2)
+    assert_same(x, build(x).matmul(x.z), naive.product(equation(x), x.z))
+
+
+@every_operator
+@few
+@given(x=inputs(30), data=st.data())
+def test_the_other_operations_are_those_of_the_matrix(
+    build: Build, equation: Equation, x: Inputs, data: st.DataObject
+) -> None:
+    operator, matrix = build(x), build(x).to_dense()
+    index = torch.tensor(
+        data.draw(st.lists(st.integers(0, matrix.shape[1] - 1), min_size=1, max_size=3))
+    )
+    row, col = x.col[..., None], x.row[:, None]
+    assert_same(x, operator.degree(), matrix.sum(2))
+    assert_same(x, operator.rows(index), matrix[:, index])
+    assert_same(x, operator.transpose().to_dense(), matrix.mT)
+    assert_same(x, operator.symmetrize().to_dense(), (matrix + matrix.mT) / 2)
+    assert_same(x, operator.scale(x.col, x.row).to_dense(), row * matrix * col)
+    assert_same(x, operator.scale(x.col, x.col).to_dense(), row * matrix * row.mT)
+
+
+@every_operator
+@pytest.mark.parametrize("how", ["sym", "rw", None])
+@few
+@given(x=inputs(4))
+def test_normalize(build: Build, equation: Equation, how: str | None, x: Inputs) -> None:
+    expected = equation(x) if how is None else naive.normalized(equation(x), how)
+    assert_same(x, normalize(build(x), how).to_dense(), expected)
+
+
+@every_operator
+@pytest.mark.parametrize("how", ["sym", "rw"])
+def test_a_position_of_degree_zero_has_a_zero_row_and_a_finite_gradient(
+    build: Build, equation: Equation, how: str
+) -> None:
+    x = make_inputs(2, 5, 3, 2)
+    with torch.no_grad():
+        x.left[:, 1], x.right[:, 1] = 0, 0
+    normalized = normalize(build(x), how)
+    assert (normalized.degree() > 0).any(1).all()
+    assert (normalized.to_dense()[:, 1] == 0).all()
+    assert (normalized.matmul(x.z)[:, 1] == 0).all()
+    (normalized.matmul(x.z) ** 2).sum().backward()
+    assert all(leaf.grad.isfinite().all() for leaf in x.leaves() if leaf.grad is not None)
+    assert x.left.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize("size", [1e-15, 1e-8, 1e8])
+def test_the_normalised_affinity_has_a_finite_gradient_at_any_size_of_the_factors(
+    size: float,
+) -> None:
+    left = (size * make_inputs(1, 6, 3, 1).left.detach()).float().requires_grad_()
+    operator = normalize(SymmetricLowRank(left, left), "sym")
+    operator.matmul(torch.ones(1, 6, 2)).sum().backward()
+    assert left.grad.isfinite().all()
+
+
+def test_normalize_rejects_an_unknown_way() -> None:
+    with pytest.raises(ValueError, match="'max' is unknown; choose 'sym', 'rw' or None"):
+        normalize(Dense(torch.ones(1, 2, 2)), "max")
+
+
+@every_operator
+@both_orders
+@pytest.mark.parametrize("how", ["sym", "rw"])
+def test_first_and_second_derivatives(
+    build: Build,
+    equation: Equation,
+    how: str,
+    dense_order: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(affinity, "prefers_dense", lambda *sizes: dense_order)
+    leaves = make_inputs(1, 3, 2, 2, seed=1).leaves()
+    assert (leaves[0] > 0).all()
+
+    def output(*values: Tensor) -> Tensor:
+        x = Inputs(*values)
+        return normalize(build(x), how).matmul(x.z)
+
+    assert gradcheck(output, leaves)
+    assert gradgradcheck(output, leaves)
+
+
+def test_factors_and_matrices_of_wrong_shape_are_rejected() -> None:
+    with pytest.raises(ValueError, match=r"\(B, N, N\) matrix, got shape \(1, 2, 3\)"):
+        Dense(torch.ones(1, 2, 3))
+    for operator in (LowRank, SymmetricLowRank):
+        with pytest.raises(ValueError, match=r"got \(1, 2, 3\) and \(1, 3, 2\)"):
+            operator(torch.ones(1, 2, 3), torch.ones(1, 3, 2))
+
+
+@few
+@given(x=inputs(5))
+def test_symmetrising_and_equal_weights_stay_at_the_rank_of_the_factors(x: Inputs) -> None:
+    operator = LowRank(x.left, x.right).symmetrize().scale(x.row, x.row)
+    assert isinstance(operator, SymmetricLowRank)
+    assert operator.left.shape == x.left.shape
+
+
+sizes = st.integers(1, 3000)
+
+
+@settings(deadline=None)
+@given(positions=sizes, rank=sizes, channels=sizes)
+def test_the_cheaper_order_is_taken(positions: int, rank: int, channels: int) -> None:
+    dense = positions**2 * (rank + channels)
+    low_rank = 4 * positions * rank * channels
+    factor = torch.empty(1, positions, rank, device="meta")
+    cost = SymmetricLowRank(factor, factor).multiply_adds(channels)
+    assert cost == min(dense, low_rank)
+    assert affinity.prefers_dense(positions, rank, channels) == (dense < low_rank)
+
+
+@settings(deadline=None)
+@given(rank=sizes, channels=sizes, more=st.integers(1, 3000))
+def test_many_positions_are_never_made_dense(rank: int, channels: int, more: int) -> None:
+    assert not affinity.prefers_dense(max(4 * rank, 256) + more, rank, channels)
+    assert not affinity.prefers_dense(max(4 * channels, 256) + more, rank, channels)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("build", [SymmetricLowRank, LowRank])
+@pytest.mark.parametrize("autocast", [False, True])
+def test_degrees_of_half_precision_factors_are_float32(
+    dtype: torch.dtype, build: type[SymmetricLowRank] | type[LowRank], autocast: bool
+) -> None:
+    left, right = (1e4 * torch.rand(2, 3000, 8)).to(dtype), (1e4 * torch.rand(2, 3000, 8)).to(dtype)
+    with torch.autocast("cpu", dtype=dtype, enabled=autocast):
+        degree = build(left, right).degree()
+    assert degree.dtype == torch.float32
+    exact = build(left.double(), right.double()).degree()
+    assert_close(degree.double(), exact, rtol=1e-5, atol=0)

@@ -1,0 +1,42 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.videos import write_ucf101
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _interruptible() -> None:
+    """A shell's background jobs ignore SIGINT, and so would every process the tests start."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """As in the processes the tests start: the order of a sum depends on the number of threads."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real data, ``VIDEO_SNL_TEST_DATA`` or ``../shared/data``; skips when absent."""
+    named = os.environ.get("VIDEO_SNL_TEST_DATA")
+    root = Path(named) if named else REPOSITORY.parent / "shared" / "data"
+    if not root.is_dir():
+        pytest.skip(f"no real data at {root}; set VIDEO_SNL_TEST_DATA to its folder")
+    return root
+
+
+@pytest.fixture(scope="session")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small data set in UCF-101's layout, to be read only."""
+    return write_ucf101(tmp_path_factory.mktemp("ucf101"))

@@ -1,0 +1,174 @@
+"""A whole run in one process: what it writes, and every training option at work."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from tests.tiny import only_run, record, tiny_options
+from tests.videos import write_ucf101
+from video_snl.cli import main
+from video_snl.engine.trained import load_trained
+
+
+@pytest.fixture(scope="module")
+def run(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("runs")
+    assert main(["train", *tiny_options(root, output)]) == 0
+    return only_run(output)
+
+
+def rows(run: Path) -> list[dict[str, str]]:
+    with (run / "metrics.csv").open(encoding="utf-8") as lines:
+        return list(csv.DictReader(lines))
+
+
+def test_run_folder_is_complete(run: Path) -> None:
+    found = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
+    assert found == {
+        "run.json",
+        "config.yaml",
+        "metrics.csv",
+        "learning_curves.png",
+        "checkpoints/best.ckpt",
+        "checkpoints/last.ckpt",
+    }
+    with Image.open(run / "learning_curves.png") as picture:
+        assert picture.width > 800
+
+
+def test_record_holds_last_and_best_epoch(run: Path) -> None:
+    values = record(run)
+    assert values["status"] == "finished"
+    assert values["metrics"]["last"]["epoch"] == 3
+    history = rows(run)
+    assert [float(row["epoch"]) for row in history] == [1, 2, 3]
+    best = max(float(row["val/top1"]) for row in history)
+    assert values["metrics"]["best"]["val/top1"] == pytest.approx(best)
+
+
+def test_checkpoint_alone_rebuilds_the_network(run: Path) -> None:
+    trained = load_trained(run / "checkpoints" / "last.ckpt")
+    assert trained.class_names == ["Bow", "Clap", "Dive"]
+    assert not trained.model.training
+    assert trained.model(torch.zeros(1, 3, 4, 32, 32)).shape == (1, 3)
+
+
+def test_its_config_file_repeats_the_run_exactly(run: Path, tmp_path: Path) -> None:
+    words = ["--config", str(run / "config.yaml"), "--trainer.output", str(tmp_path)]
+    assert main(["train", *words]) == 0
+    assert rows(only_run(tmp_path)) == rows(run)
+
+
+def test_worker_processes_change_nothing(run: Path, root: Path, tmp_path: Path) -> None:
+    assert main(["train", *tiny_options(root, tmp_path, data__num_workers=2)]) == 0
+    assert rows(only_run(tmp_path)) == rows(run)
+
+
+def test_resuming_a_finished_run_trains_no_further(run: Path) -> None:
+    before = rows(run)
+    assert main(["train", "--resume", str(run)]) == 0
+    assert rows(run) == before
+
+
+def test_resume_takes_the_newest_run_and_more_epochs(root: Path, tmp_path: Path) -> None:
+    options = {"optimizer__schedule": "step", "optimizer__epochs": 2}
+    assert main(["train", *tiny_options(root, tmp_path, **options)]) == 0
+    words = ["--trainer.output", str(tmp_path), "--optimizer.epochs", "3"]
+    assert main(["train", "--resume", *words]) == 0
+    whole = tmp_path / "whole"
+    assert main(["train", *tiny_options(root, whole, optimizer__schedule="step")]) == 0
+    assert rows(only_run(tmp_path)) == rows(only_run(whole))
+
+
+def test_resume_refuses_another_model(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--resume", str(run), "--model.block", "none"]) == 2
+    assert "another model or seed" in capsys.readouterr().err
+
+
+def test_accumulation_gives_the_same_gradient_as_the_whole_batch(
+    root: Path, tmp_path: Path
+) -> None:
+    # With BatchNorm frozen a batch is the sum of its parts.
+    frozen = {"optimizer__frozen_batchnorm": "true", "model__block": "none"}
+    for name, parts in (("whole", 1), ("parts", 3)):
+        options = tiny_options(root, tmp_path / name, optimizer__accumulate=parts, **frozen)
+        assert main(["train", *options]) == 0
+    whole, parts = (
+        torch.load(only_run(tmp_path / name) / "checkpoints" / "last.ckpt", weights_only=True)
+        for name in ("whole", "parts")
+    )
+    for name, value in whole["state_dict"].items():
+        torch.testing.assert_close(parts["state_dict"][name], value, rtol=1e-4, atol=1e-5)
+
+
+def test_all_training_options_together(root: Path, tmp_path: Path) -> None:
+    options = tiny_options(
+        root,
+        tmp_path,
+        optimizer__ema_decay=0.9,
+        optimizer__gradient_clip=1.0,
+        optimizer__warmup_epochs=1,
+        optimizer__label_smoothing=0.1,
+        optimizer__frozen_stages="[stem, res2]",
+        optimizer__block_lr_factor=2.0,
+        model__dropout=0.5,
+        trainer__activation_checkpointing="true",
+        trainer__channels_last="false",
+        trainer__precision="bf16-mixed",
+        trainer__loggers="[csv, tensorboard]",
+    )
+    assert main(["train", *options]) == 0
+    run = only_run(tmp_path)
+    assert list((run / "tensorboard").glob("events.out.tfevents.*"))
+    content = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    averaged, current = content["state_dict"], content["current_model_state"]
+    head = "model.blocks.5.proj.weight"
+    assert not torch.equal(averaged[head], current[head])
+    frozen = "model.blocks.0.conv.weight"
+    torch.testing.assert_close(averaged[frozen], current[frozen])
+    assert main(["evaluate", "--checkpoint", str(run), "--clips", "1", "--crops", "1"]) == 0
+
+
+def test_diverging_loss_names_the_videos(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = tiny_options(root, tmp_path, optimizer__learning_rate=1e30)
+    assert main(["train", *options]) == 2
+    error = capsys.readouterr().err
+    assert "the loss became nan" in error and "_c01.avi" in error
+    assert record(only_run(tmp_path))["status"] == "failed"
+
+
+def test_data_csv_and_folder(root: Path, tmp_path: Path) -> None:
+    table = tmp_path / "videos.csv"
+    videos = sorted((root / "UCF-101").rglob("*.avi"))
+    table.write_text("path,label\n" + "".join(f"{p},{p.parent.name}\n" for p in videos))
+    for dataset, place in (("csv", table), ("folder", root / "UCF-101")):
+        options = {"data__dataset": dataset, "data__root": place, "optimizer__epochs": 1}
+        assert main(["train", *tiny_options(root, tmp_path / dataset, **options)]) == 0
+        trained = load_trained(only_run(tmp_path / dataset) / "checkpoints" / "last.ckpt")
+        assert trained.class_names == ["Bow", "Clap", "Dive"]
+
+
+def test_resume_refuses_other_classes(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = write_ucf101(tmp_path / "other", classes=("Run", "Sit", "Swim"))
+    assert main(["train", "--resume", str(run), "--data.root", str(other)]) == 2
+    assert "other classes" in capsys.readouterr().err
+
+
+def test_resume_needs_the_pretrained_file_no_more(root: Path, tmp_path: Path, run: Path) -> None:
+    weights = tmp_path / "start.ckpt"
+    weights.write_bytes((run / "checkpoints" / "last.ckpt").read_bytes())
+    options = {"model__weights": weights, "optimizer__epochs": 1}
+    assert main(["train", *tiny_options(root, tmp_path / "runs", **options)]) == 0
+    weights.unlink()
+    words = ["--trainer.output", str(tmp_path / "runs"), "--optimizer.epochs", "2"]
+    assert main(["train", "--resume", *words]) == 0
+    assert len(rows(only_run(tmp_path / "runs"))) == 2

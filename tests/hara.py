@@ -1,0 +1,81 @@
+"""Plain 3D ResNet with bottlenecks, from the description of Hara et al. (arXiv:1711.09577).
+
+Only the names of its parameters are those of the released weights; it stands for them in tests.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def conv(
+    channels_in: int, channels_out: int, kernel: int, stride: int | tuple[int, int, int] = 1
+) -> nn.Conv3d:
+    return nn.Conv3d(channels_in, channels_out, kernel, stride, kernel // 2, bias=False)
+
+
+class Unit(nn.Module):
+    """y = relu(F(x) + S(x)): F is 1x1x1, 3x3x3 with the stride, 1x1x1; S a projection or x."""
+
+    def __init__(self, channels_in: int, width: int, stride: int, project: bool) -> None:
+        super().__init__()
+        self.conv1, self.bn1 = conv(channels_in, width, 1), nn.BatchNorm3d(width)
+        self.conv2, self.bn2 = conv(width, width, 3, stride), nn.BatchNorm3d(width)
+        self.conv3, self.bn3 = conv(width, 4 * width, 1), nn.BatchNorm3d(4 * width)
+        if project:
+            self.downsample = nn.Sequential(
+                conv(channels_in, 4 * width, 1, stride), nn.BatchNorm3d(4 * width)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.bn1(self.conv1(x)))
+        y = F.relu(self.bn2(self.conv2(y)))
+        y = self.bn3(self.conv3(y))
+        return F.relu(y + (self.downsample(x) if hasattr(self, "downsample") else x))
+
+
+class HaraResNet3d(nn.Module):
+    """7x7x7 stem of stride (1, 2, 2), 3x3x3 max-pool, four layers, mean, linear.
+
+    The first unit of every layer projects its shortcut; layers 2-4 halve T, H and W in it.
+    """
+
+    def __init__(
+        self, num_classes: int, depths: tuple[int, ...] = (3, 4, 6, 3), width: int = 64
+    ) -> None:
+        super().__init__()
+        self.conv1, self.bn1 = conv(3, width, 7, (1, 2, 2)), nn.BatchNorm3d(width)
+        self.depths = depths
+        channels = width
+        for layer, depth in enumerate(depths):
+            inner, stride = width * 2**layer, 1 if layer == 0 else 2
+            units = [Unit(channels, inner, stride, project=True)]
+            units += [Unit(4 * inner, inner, 1, project=False) for _ in range(depth - 1)]
+            setattr(self, f"layer{layer + 1}", nn.Sequential(*units))
+            channels = 4 * inner
+        self.fc = nn.Linear(channels, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.max_pool3d(F.relu(self.bn1(self.conv1(x))), 3, stride=2, padding=1)
+        for layer in range(len(self.depths)):
+            y = getattr(self, f"layer{layer + 1}")(y)
+        return self.fc(y.mean(dim=(2, 3, 4)))
+
+
+def randomize(model: nn.Module, seed: int = 0) -> nn.Module:
+    """Weights and BatchNorm statistics away from their initial values, scaled to keep signals."""
+    generator = torch.Generator().manual_seed(seed)
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.Conv3d | nn.Linear):
+            fan_in = module.weight[0].numel()
+            module.weight.data.normal_(0, (2 / fan_in) ** 0.5, generator=generator)
+        if isinstance(module, nn.Linear):
+            module.bias.data.normal_(generator=generator)
+        if isinstance(module, nn.BatchNorm2d | nn.BatchNorm3d):
+            module.weight.data.uniform_(0.5, 1, generator=generator)
+            module.bias.data.normal_(0, 0.3, generator=generator)
+            module.running_mean.normal_(0, 0.3, generator=generator)
+            module.running_var.uniform_(0.5, 2, generator=generator)
+    return model.eval()

@@ -1,0 +1,47 @@
+"""Every configuration in configs/ is whole, valid, and the sample one equals the defaults."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import yaml
+
+from video_snl.cli import _COMMANDS, _experiment_of
+from video_snl.config import Experiment
+
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+FILES = sorted(CONFIGS.rglob("*.yaml"))
+
+
+def load(path: Path) -> Experiment:
+    parser = _COMMANDS["train"][0]("video-snl train")
+    return _experiment_of(parser.parse_args(["--config", str(path)]))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(CONFIGS)))
+def test_config_is_valid_and_names_every_field(path: Path) -> None:
+    written = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert load(path).to_dict() == written
+
+
+def test_sample_config_is_what_the_commands_do_without_one() -> None:
+    assert asdict(load(CONFIGS / "ucf101" / "sample.yaml")) == asdict(Experiment())
+
+
+@pytest.mark.parametrize("name", ["ucf101/i3d_r50", "ucf5/i3d_small"])
+def test_baseline_differs_from_snl_in_the_block_alone(name: str) -> None:
+    snl, bare = load(CONFIGS / f"{name}_snl.yaml"), load(CONFIGS / f"{name}.yaml")
+    assert (snl.model.block, bare.model.block) == ("snl", "none")
+    snl.model.block = "none"
+    assert snl == bare
+
+
+def test_paper_protocol() -> None:
+    experiment = load(CONFIGS / "ucf101" / "i3d_r50_snl.yaml")
+    data, model, optimizer = experiment.data, experiment.model, experiment.optimizer
+    assert (data.clip_frames, data.crop, data.short_side) == (16, 112, 128)
+    assert model.positions == ["before:res4.5"]
+    assert (optimizer.epochs, optimizer.step_epochs, optimizer.learning_rate) == (100, 40, 0.01)
+    assert (optimizer.momentum, optimizer.weight_decay) == (0.9, 1e-4)

@@ -1,0 +1,161 @@
+"""The wheel works outside the repository; the pinned versions are complete and versions only."""
+
+from __future__ import annotations
+
+import configparser
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import video_snl
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+_NOT_SOURCES = shutil.ignore_patterns(
+    ".*", "build", "dist", "runs", "*.egg-info", "__pycache__", "shared"
+)
+
+
+def _run(*words: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [str(word) for word in words],
+        cwd=cwd,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    sources = tmp_path_factory.mktemp("sources") / "repository"
+    shutil.copytree(REPOSITORY, sources, ignore=_NOT_SOURCES)
+    _run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", "out", cwd=sources)
+    (built,) = (sources / "out").glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = tmp_path_factory.mktemp("installed")
+    pip = (sys.executable, "-m", "pip", "install", "--no-deps", "--no-index", "--target")
+    _run(*pip, target, wheel, cwd=target)
+    return target
+
+
+def _requirements(*sections: tuple[str, str]) -> set[str]:
+    setup = configparser.ConfigParser()
+    setup.read(REPOSITORY / "setup.cfg")
+    lines = "\n".join(setup[section][option] for section, option in sections).splitlines()
+    names = {re.split(r"[\[<>=!~; ]", line.strip(), maxsplit=1)[0] for line in lines}
+    return {_normal(name) for name in names if name and not name.startswith("#")}
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _locked() -> dict[str, str]:
+    lines = (REPOSITORY / "requirements.lock").read_text().splitlines()
+    return dict(line.split("==") for line in lines)
+
+
+def test_the_wheel_holds_every_module_of_the_package_and_nothing_else(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    modules = {name for name in names if ".dist-info/" not in name}
+    sources = (REPOSITORY / "video_snl").rglob("*.py")
+    assert modules == {path.relative_to(REPOSITORY).as_posix() for path in sources}
+    assert any(name.endswith("licenses/LICENSE") for name in names)
+
+
+def test_the_wheel_has_the_version_and_the_command(wheel: Path) -> None:
+    assert wheel.name == f"video_snl-{video_snl.__version__}-py3-none-any.whl"
+    info = f"video_snl-{video_snl.__version__}.dist-info"
+    commands = zipfile.ZipFile(wheel).read(f"{info}/entry_points.txt").decode()
+    assert "video-snl = video_snl.cli:main" in commands
+    metadata = zipfile.ZipFile(wheel).read(f"{info}/METADATA").decode()
+    assert "Requires-Python: >=3.11" in metadata
+
+
+def test_the_version_is_read_without_torch() -> None:
+    code = "import sys, video_snl; assert video_snl.__version__ and 'torch' not in sys.modules"
+    _run(sys.executable, "-c", code, cwd=REPOSITORY)
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--help",), ("train", "--help"), ("--version",)], ids=" ".join
+)
+def test_the_installed_module_answers_elsewhere(
+    installed: Path, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    command = (sys.executable, "-m", "video_snl", *arguments)
+    done = _run(*command, cwd=tmp_path, PYTHONPATH=str(installed))
+    assert "video-snl" in done.stdout
+
+
+def test_the_installed_package_is_the_wheels_not_the_repositorys(
+    installed: Path, tmp_path: Path
+) -> None:
+    code = "import video_snl.cli as cli; print(cli.__file__)"
+    done = _run(sys.executable, "-c", code, cwd=tmp_path, PYTHONPATH=str(installed))
+    assert Path(done.stdout.strip()).is_relative_to(installed)
+
+
+def test_the_installed_command_answers_elsewhere(installed: Path, tmp_path: Path) -> None:
+    done = _run(installed / "bin" / "video-snl", "--help", cwd=tmp_path, PYTHONPATH=str(installed))
+    assert "describe" in done.stdout
+
+
+def test_the_lock_is_versions_only() -> None:
+    lines = (REPOSITORY / "requirements.lock").read_text().splitlines()
+    pinned = re.compile(r"[a-z0-9][a-z0-9.-]*==[0-9][a-z0-9.]*")
+    assert [line for line in lines if not pinned.fullmatch(line)] == []
+
+
+def test_every_requirement_is_locked() -> None:
+    required = _requirements(("options", "install_requires"), ("options.extras_require", "dev"))
+    assert {"torch", "lightning", "pytest", "setuptools"} <= required
+    assert required - _locked().keys() == set()
+
+
+def test_what_runs_here_is_what_is_locked() -> None:
+    """Only for the environment of the scripts: others may hold any allowed version."""
+    if not (Path(sys.prefix) / "video-snl-stamp").is_file():
+        pytest.skip("this environment was not made by scripts/_environment.sh")
+    from importlib.metadata import distributions
+
+    present = {_normal(d.metadata["Name"]): d.version for d in distributions()}
+    differing = {n: (v, present.get(n)) for n, v in _locked().items() if present.get(n) != v}
+    assert differing == {}
+
+
+def test_third_party_imports_are_required() -> None:
+    """Whatever the package imports is named in setup.cfg, not only brought along by others."""
+    from importlib.metadata import packages_distributions
+
+    owners = packages_distributions()
+    imported = {
+        match
+        for path in (REPOSITORY / "video_snl").rglob("*.py")
+        for match in re.findall(r"^\s*(?:from|import) (\w+)", path.read_text(), re.MULTILINE)
+    }
+    third_party = imported - set(sys.stdlib_module_names) - {"video_snl"}
+    required = _requirements(("options", "install_requires"), ("options.extras_require", "wandb"))
+    missing = {
+        name
+        for name in third_party
+        if not {_normal(owner) for owner in owners.get(name, [name])} & required
+    }
+    assert missing == set()
+
+
+def test_the_citation_has_the_packages_version() -> None:
+    citation = (REPOSITORY / "CITATION.cff").read_text()
+    assert f"\nversion: {video_snl.__version__}\n" in citation

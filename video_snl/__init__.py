@@ -1,0 +1,37 @@
+"""Nonlocal blocks as graph filters, and video networks with them (arXiv:2108.02451).
+
+The public names are loaded on first use, so that importing this package, and the help of its
+commands, does not load torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from video_snl.blocks import SNL1d, SNL2d, SNL3d, make_block
+    from video_snl.models.insertion import insert_blocks
+
+__version__ = "0.1.0"
+__all__ = ["SNL1d", "SNL2d", "SNL3d", "insert_blocks", "make_block"]
+
+_HOME = {
+    "SNL1d": "video_snl.blocks",
+    "SNL2d": "video_snl.blocks",
+    "SNL3d": "video_snl.blocks",
+    "make_block": "video_snl.blocks",
+    "insert_blocks": "video_snl.models.insertion",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

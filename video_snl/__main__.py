@@ -1,0 +1,7 @@
+"""``python -m video_snl`` is the command ``video-snl``."""
+
+import sys
+
+from video_snl.cli import main
+
+sys.exit(main())

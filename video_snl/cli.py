@@ -1,0 +1,244 @@
+"""The command ``video-snl``. No torch is imported before a command's arguments are accepted."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
+
+from video_snl import __version__
+from video_snl.config import Experiment, ShortVideos
+from video_snl.errors import UserError
+
+__all__ = ["main"]
+
+_EXIT_BAD_INPUT = 2
+_EXIT_INTERRUPTED = 130
+
+_DESCRIPTION = """Action recognition with nonlocal blocks (arXiv:2108.02451).
+Without --config, the defaults of every command are the sample experiment: a small I3D with one
+spectral nonlocal block on a generated data set."""
+
+
+class _Parser(ArgumentParser):
+    """Bad arguments end in one line and exit code 2, without the usage text."""
+
+    def error(self, message: str, ex: Exception | None = None) -> Any:
+        line = " ".join(str(message).split())
+        print(f"{self.prog}: error: {line}  (see {self.prog} --help)", file=sys.stderr)
+        raise SystemExit(_EXIT_BAD_INPUT)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code (0 done, 2 bad input, 130 and 143 interrupted)."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    command = words[0] if words and words[0] in _COMMANDS else None
+    if command is None:
+        _overview().parse_args(words or ["--help"])
+        raise SystemExit(_EXIT_BAD_INPUT)
+    build, run = _COMMANDS[command]
+    # Of the libraries among themselves; nothing a user could act on.
+    warnings.filterwarnings("ignore", message=".*torch.jit.script.*")
+    warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")
+    try:
+        parser = build(f"video-snl {command}")
+        _adopt_stored_experiment(parser, command, words[1:])
+        return run(parser.parse_args(words[1:]))
+    except UserError as error:
+        print(f"video-snl {command}: error: {error}", file=sys.stderr)
+        return _EXIT_BAD_INPUT
+    except KeyboardInterrupt:
+        print(f"\nvideo-snl {command}: interrupted", file=sys.stderr)
+        return _EXIT_INTERRUPTED
+
+
+def _overview() -> ArgumentParser:
+    summaries = "\n".join(
+        f"  {name:10}{str(build('').description).splitlines()[0]}"
+        for name, (build, _) in _COMMANDS.items()
+    )
+    parser = _Parser(
+        prog="video-snl",
+        description=f"{_DESCRIPTION}\n\ncommands:\n{summaries}\n\n"
+        "video-snl COMMAND --help explains every option of a command.",
+        formatter_class=_raw_formatter(),
+        usage="video-snl {" + ",".join(_COMMANDS) + "} ...",
+    )
+    parser.add_argument("--version", action="version", version=f"video-snl {__version__}")
+    return parser
+
+
+def _raw_formatter() -> Any:
+    return type("_Formatter", (argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter), {})
+
+
+def _experiment_parser(prog: str, description: str) -> ArgumentParser:
+    parser = _Parser(prog=prog, description=description)
+    parser.add_argument(
+        "--config",
+        action="config",
+        help="YAML file with the sections data, model, optimizer and trainer; options given after "
+        "it override its values.",
+    )
+    parser.add_class_arguments(Experiment, None)
+    return parser
+
+
+def _train_parser(prog: str) -> ArgumentParser:
+    parser = _experiment_parser(prog, "Train a network on videos.")
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const="newest",
+        type=str,
+        metavar="RUN",
+        help="Continue the run in the folder RUN (default: the newest one of --trainer.output) "
+        "from its last finished epoch, with its own configuration.",
+    )
+    return parser
+
+
+def _add_checkpoint(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--checkpoint",
+        type=str,
+        help="Checkpoint file, or the folder of a run (its best epoch). Default: the newest run "
+        "below ./runs.",
+    )
+
+
+def _add_views(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--clips", type=int, default=10, help="Clips of a video, evenly spaced over its length."
+    )
+    parser.add_argument(
+        "--crops",
+        type=Literal[1, 3],
+        default=3,
+        help="Crops of a clip: 1 (centre) or 3 along its longer side.",
+    )
+
+
+def _evaluate_parser(prog: str) -> ArgumentParser:
+    parser = _experiment_parser(
+        prog,
+        "Measure a trained network: clip-level and video-level accuracy.\n"
+        "Clip level is the centre crop of the centre clip (the paper's), video level the mean "
+        "score of --clips x --crops views. Data options not given are those of the checkpoint.",
+    )
+    _add_checkpoint(parser)
+    _add_views(parser)
+    parser.add_argument(
+        "--output",
+        type=str,
+        help="Folder for the reports; default 'evaluation' beside the checkpoint.",
+    )
+    return parser
+
+
+def _predict_parser(prog: str) -> ArgumentParser:
+    parser = _Parser(prog=prog, description="Name the actions in videos: top-5 with scores.")
+    parser.add_argument("paths", nargs="+", metavar="FILE|DIR", help="Videos, or folders of them.")
+    _add_checkpoint(parser)
+    _add_views(parser)
+    parser.add_argument("--top", type=int, default=5, help="How many classes to list.")
+    parser.add_argument(
+        "--short_videos",
+        type=ShortVideos | None,
+        help="What to do with a video shorter than a clip; default as in training.",
+    )
+    parser.add_argument("--accelerator", type=str, default="auto", help="auto, cpu or gpu.")
+    parser.add_argument("--json", action="store_true", help="Print JSON instead of a table.")
+    return parser
+
+
+def _describe_parser(prog: str) -> ArgumentParser:
+    parser = _experiment_parser(
+        prog, "Show a network: its layers, where the blocks stand, parameters and multiply-adds."
+    )
+    parser.add_argument("--json", action="store_true", help="Print JSON instead of a table.")
+    return parser
+
+
+def _experiment_of(arguments: Namespace) -> Experiment:
+    values = arguments.clone().as_dict()
+    sections = {name: values[name] for name in ("data", "model", "optimizer", "trainer")}
+    return Experiment.from_dict(sections)
+
+
+def _train(arguments: Namespace) -> int:
+    from video_snl.engine.train import train
+
+    config = arguments.config[-1] if arguments.config else None
+    name = Path(str(config)).stem if config else "sample"
+    return train(_experiment_of(arguments), config_name=name, resume=arguments.resume)
+
+
+def _evaluate(arguments: Namespace) -> int:
+    from video_snl.engine.evaluate import evaluate
+
+    return evaluate(
+        _experiment_of(arguments),
+        checkpoint=arguments.checkpoint,
+        clips=arguments.clips,
+        crops=arguments.crops,
+        output=arguments.output,
+    )
+
+
+def _predict(arguments: Namespace) -> int:
+    from video_snl.engine.predict import predict
+
+    return predict(
+        arguments.paths,
+        checkpoint=arguments.checkpoint,
+        clips=arguments.clips,
+        crops=arguments.crops,
+        top=arguments.top,
+        short_videos=arguments.short_videos,
+        accelerator=arguments.accelerator,
+        as_json=arguments.json,
+    )
+
+
+def _describe(arguments: Namespace) -> int:
+    from video_snl.engine.describe import describe
+
+    return describe(_experiment_of(arguments), as_json=arguments.json)
+
+
+def _adopt_stored_experiment(parser: ArgumentParser, command: str, words: list[str]) -> None:
+    """Let a run's stored configuration stand for the defaults where a command builds on a run."""
+    if {"-h", "--help"} & set(words) or command not in ("train", "evaluate"):
+        return
+    probe = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    probe.add_argument("--resume", nargs="?", const="newest")
+    probe.add_argument("--checkpoint")
+    probe.add_argument("--trainer.output", dest="output", default="runs")
+    known, _ = probe.parse_known_args(words)
+    if command == "train" and known.resume is None:
+        return
+    from video_snl.engine.runs import stored_experiment
+
+    chosen = known.resume if command == "train" else known.checkpoint
+    stored = stored_experiment(chosen, known.output, checkpoint=command == "evaluate")
+    parser.set_defaults(
+        {
+            f"{section}.{key}": value
+            for section, values in stored.to_dict().items()
+            for key, value in values.items()
+        }
+    )
+
+
+_COMMANDS: dict[str, tuple[Callable[[str], ArgumentParser], Callable[[Namespace], int]]] = {
+    "train": (_train_parser, _train),
+    "evaluate": (_evaluate_parser, _evaluate),
+    "predict": (_predict_parser, _predict),
+    "describe": (_describe_parser, _describe),
+}

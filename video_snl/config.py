@@ -1,0 +1,188 @@
+"""The experiment as typed values: what the commands take as options and YAML, without torch.
+
+The defaults are the sample experiment, ``configs/ucf101/sample.yaml``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+__all__ = ["DataConfig", "Experiment", "ModelConfig", "OptimizerConfig", "TrainerConfig"]
+
+Dataset = Literal["sample", "ucf101", "folder", "csv"]
+ShortVideos = Literal["error", "repeat_last", "wrap"]
+
+
+@dataclass
+class DataConfig:
+    """Which videos, and how clips are cut from them.
+
+    Args:
+        dataset: ``sample`` (generated once into the cache), ``ucf101``, ``folder`` (one folder of
+            videos per class) or ``csv`` (columns path, label and optionally split).
+        root: Folder of the data set (for ``csv`` the file). Default for ``sample``: the cache.
+        split: UCF-101's official split 1, 2 or 3, or ``paper`` (train list 1 divided again:
+            groups 11-25 train, 8-10 test). ``folder`` and ``csv`` have split 1 only.
+        clip_frames: Frames of a clip.
+        frame_stride: Distance between the frames of a clip, in frames of the video.
+        short_side: Frames are shrunk so that their shorter side has this many pixels.
+        crop: Side of the square crop the network sees, in pixels.
+        flip: Flip a training clip left to right with probability one half.
+        short_videos: What to do with a video shorter than a clip: ``error``, ``repeat_last``
+            (repeat its last frame) or ``wrap`` (start again from its first).
+        statistics: Mean and standard deviation of the input: ``auto`` (those the weights were
+            trained with, else ``kinetics``), ``kinetics``, ``imagenet`` or ``hara``.
+        num_workers: Processes that decode videos; 0 decodes in the main process.
+    """
+
+    dataset: Dataset = "sample"
+    root: str | None = None
+    split: Literal[1, 2, 3, "paper"] = 1
+    clip_frames: int = 4
+    frame_stride: int = 1
+    short_side: int = 80
+    crop: int = 80
+    flip: bool = True
+    short_videos: ShortVideos = "error"
+    statistics: Literal["auto", "kinetics", "imagenet", "hara"] = "auto"
+    num_workers: int = 2
+
+
+@dataclass
+class ModelConfig:
+    """The network and the blocks in it.
+
+    Args:
+        backbone: ``i3d_r50`` (the paper's), ``i3d_small`` (short clips on a CPU),
+            ``pytorchvideo_i3d_r50`` or ``slow_r50``.
+        block: ``snl`` or ``none``.
+        positions: Where the blocks stand, such as ``before:res4.5``; a negative unit counts from
+            the end of the stage, any dotted module path may stand for the place.
+        inter_channels: Transferred channels Cs of a block; default half of its channels.
+        zero_init: Blocks start as the identity (the weight of their last norm is zero).
+        activation: ``relu`` puts a ReLU behind a block's norm, as the paper's released code does;
+            it needs ``zero_init: false``.
+        dropout: Probability of dropout before the classifier.
+        num_classes: Size of the classifier; default as many as the data set has classes.
+        weights: Start from ``kinetics`` (pytorchvideo's hub), ``imagenet`` (torchvision's
+            ResNet-50, inflated), or a file or URL of a 3D ResNet trained on Kinetics.
+        allow_partial_weights: Accept weights of which less than 95 % of the backbone's parameters
+            match.
+    """
+
+    backbone: Literal["i3d_r50", "i3d_small", "pytorchvideo_i3d_r50", "slow_r50"] = "i3d_small"
+    block: Literal["none", "snl"] = "snl"
+    positions: list[str] = field(default_factory=lambda: ["before:res4.-1"])
+    inter_channels: int | None = None
+    zero_init: bool = True
+    activation: Literal["relu"] | None = None
+    dropout: float = 0.0
+    num_classes: int | None = None
+    weights: str | None = None
+    allow_partial_weights: bool = False
+
+
+@dataclass
+class OptimizerConfig:
+    """SGD and its schedule.
+
+    Args:
+        epochs: Passes over the training list, one clip of each video in a pass.
+        batch_size: Clips of one step, over all devices and accumulated parts together.
+        accumulate: Parts a device's share of a batch is computed in, to save memory.
+        learning_rate: Initial learning rate.
+        momentum: Momentum of SGD.
+        weight_decay: L2 penalty.
+        schedule: ``step`` (times 0.1 every ``step_epochs``) or ``cosine`` (to zero).
+        step_epochs: Epochs between drops of the ``step`` schedule.
+        warmup_epochs: Epochs over which the learning rate rises linearly from a tenth.
+        label_smoothing: Label smoothing of the cross-entropy.
+        gradient_clip: Largest norm of the gradient; default no clipping.
+        ema_decay: Decay of an exponential moving average of the weights, which is then what is
+            evaluated and kept; default none.
+        backbone_lr_factor: Factor on the learning rate of the backbone.
+        block_lr_factor: Factor on the learning rate of the inserted blocks.
+        head_lr_factor: Factor on the learning rate of the classifier.
+        frozen_stages: Stages that do not train, such as ``[stem, res2]``.
+        frozen_batchnorm: The backbone's BatchNorm layers keep their statistics and weights.
+    """
+
+    epochs: int = 10
+    batch_size: int = 16
+    accumulate: int = 1
+    learning_rate: float = 0.05
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    schedule: Literal["step", "cosine"] = "cosine"
+    step_epochs: int = 40
+    warmup_epochs: float = 0.0
+    label_smoothing: float = 0.0
+    gradient_clip: float | None = None
+    ema_decay: float | None = None
+    backbone_lr_factor: float = 1.0
+    block_lr_factor: float = 1.0
+    head_lr_factor: float = 1.0
+    frozen_stages: list[str] = field(default_factory=list)
+    frozen_batchnorm: bool = False
+
+
+@dataclass
+class TrainerConfig:
+    """Where and how it runs.
+
+    Args:
+        seed: All randomness is a function of this seed, the epoch and the sample.
+        output: Folder in which every run gets a folder of its own.
+        name: Start of the run folder's name; default the name of the configuration.
+        accelerator: ``auto``, ``cpu``, ``gpu`` or another one that Lightning knows.
+        devices: Number of devices (processes on a CPU), or ``auto``.
+        nodes: Number of machines; torchrun and SLURM are recognised.
+        precision: ``auto`` (bfloat16 mixed precision on GPUs that have it, else float32),
+            ``32-true``, ``bf16-mixed``, ``16-mixed`` or ``bf16-true``.
+        channels_last: Keep feature maps with the channels last in memory (faster).
+        activation_checkpointing: Recompute the residual units in the backward pass, to save
+            memory.
+        sync_batchnorm: Share BatchNorm statistics between GPUs.
+        loggers: Any of ``csv``, ``tensorboard``, ``wandb``.
+        progress: Show a progress bar; default when the output is a terminal.
+    """
+
+    seed: int = 0
+    output: str = "runs"
+    name: str | None = None
+    accelerator: str = "auto"
+    devices: int | Literal["auto"] = 1
+    nodes: int = 1
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true"] = "auto"
+    channels_last: bool = True
+    activation_checkpointing: bool = False
+    sync_batchnorm: bool = True
+    loggers: list[Literal["csv", "tensorboard", "wandb"]] = field(
+        default_factory=lambda: ["csv", "tensorboard"]
+    )
+    progress: bool | None = None
+
+
+@dataclass
+class Experiment:
+    """One training run: data, model, optimizer and trainer."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as stored in checkpoints and ``run.json``."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Experiment:
+        """The inverse of :meth:`to_dict`; an unknown key is a TypeError that names it."""
+        return cls(
+            data=DataConfig(**values["data"]),
+            model=ModelConfig(**values["model"]),
+            optimizer=OptimizerConfig(**values["optimizer"]),
+            trainer=TrainerConfig(**values["trainer"]),
+        )

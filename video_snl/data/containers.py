@@ -1,0 +1,92 @@
+"""What a video file's container says about itself, read before a decoder sees the file.
+
+A decoder takes an AVI or Matroska file that was cut off for a shorter video and says nothing.
+Their headers hold the size the file should have, so that a cut is found without decoding.
+(MP4 and MOV keep a table of all frames; the decoder itself refuses a file cut behind it.)
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+
+from video_snl.errors import UserError
+
+__all__ = ["check_container", "declared_size"]
+
+_HEAD = 4096  # bytes; far more than an EBML header and the start of its segment take
+_EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
+
+
+def check_container(path: str) -> str:
+    """Look at a video file's size and header and return the name of its video codec.
+
+    Raises:
+        UserError: The file is missing, a folder, empty, cut off, no video or without a video
+            stream.
+    """
+    file = Path(path)
+    if not file.is_file():
+        found = "is a folder, not a video file" if file.is_dir() else "does not exist"
+        raise UserError(f"{path} {found}: correct the path, or take it off the list")
+    size = file.stat().st_size
+    if size == 0:
+        raise UserError(f"{path} is empty (0 bytes): fetch or copy the file again")
+    try:
+        with file.open("rb") as opened:
+            declared = declared_size(opened.read(_HEAD))
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be read ({error.strerror}): check its permissions"
+        ) from error
+    if declared is not None and declared > size:
+        raise UserError(
+            f"{path} is cut off: it has {size:,} bytes of the {declared:,} its header promises: "
+            "fetch or copy the file again"
+        )
+    return _video_codec(path)
+
+
+def declared_size(head: bytes) -> int | None:
+    """The bytes that an AVI or Matroska/WebM file should have at least, from its first ones.
+
+    AVI: ``RIFF``, a little-endian 32-bit size of what follows. Matroska: an EBML header element,
+    then a Segment element whose size (EBML variable-length integer) may be unknown.
+
+    Returns:
+        None where the file is of another kind or does not say.
+    """
+    if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
+        return 8 + int.from_bytes(head[4:8], "little")
+    if head[:4] != _EBML:
+        return None
+    header_size, position = _ebml_size(head, 4)
+    segment = position + (header_size or 0)
+    if head[segment : segment + 4] != _SEGMENT:
+        return None
+    segment_size, position = _ebml_size(head, segment + 4)
+    return None if segment_size is None else position + segment_size
+
+
+def _ebml_size(head: bytes, position: int) -> tuple[int | None, int]:
+    """An EBML size and the position behind it: the leading zero bits count its further bytes."""
+    if position >= len(head) or head[position] == 0:
+        return None, position
+    length = 9 - head[position].bit_length()
+    value = int.from_bytes(head[position : position + length], "big") & ((1 << 7 * length) - 1)
+    unknown = value == (1 << 7 * length) - 1
+    return (None if unknown else value), position + length
+
+
+def _video_codec(path: str) -> str:
+    try:
+        with av.open(path) as container:
+            if not container.streams.video:
+                raise UserError(f"{path} holds no video stream: list video files only")
+            return container.streams.video[0].codec_context.name
+    except av.FFmpegError as error:
+        raise UserError(
+            f"{path} is no readable video ({error.strerror}): fetch or copy the file again, "
+            "or take it off the list"
+        ) from error

@@ -1,0 +1,93 @@
+"""The order of the samples: keys (epoch, index), a function of (seed, epoch) alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from torch.utils.data import Sampler
+
+from video_snl.errors import UserError
+
+__all__ = ["EpochSampler", "Key", "sample_generator"]
+
+Key = tuple[int, int]
+
+# The first word of a seed says what is drawn, so that an order and a sample never share a stream.
+_ORDER, _SAMPLE = 0, 1
+
+
+def sample_generator(seed: int, epoch: int, index: int) -> np.random.Generator:
+    """What a sample draws its random numbers from.
+
+    Raises:
+        UserError: The seed is negative.
+    """
+    return _generator(_SAMPLE, seed, epoch, index)
+
+
+def _generator(purpose: int, seed: int, *words: int) -> np.random.Generator:
+    if seed < 0:
+        raise UserError(f"trainer.seed={seed} is negative: give 0 or more")
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence([purpose, seed, *words])))
+
+
+class EpochSampler(Sampler[Key]):
+    """The keys (epoch, index) of one epoch, or the part of one of several processes.
+
+    The order is a permutation that depends on (seed, epoch) alone. Rank r of W takes its elements
+    r, r + W, r + 2 W, ...: the k-th batches of b samples of all ranks are together the k-th batch
+    of W b samples of a single process.
+
+    Training (``shuffle``) gives every rank the same number of samples: where W does not divide
+    the length, the first elements of the permutation follow its last ones. Evaluation has the
+    order 0, 1, 2, ... and never a sample twice: the ranks' numbers may differ by one.
+
+    Args:
+        length: Samples of the data set.
+        drop_last_to: Cut the permutation of an epoch to the largest multiple of this (the global
+            batch size), so that its last batch is a full one; other samples are left out in other
+            epochs.
+
+    Raises:
+        UserError: ``length`` does not fill one such batch.
+    """
+
+    def __init__(
+        self,
+        length: int,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        shuffle: bool = True,
+        drop_last_to: int | None = None,
+    ) -> None:
+        if not 0 <= rank < world_size:
+            raise ValueError(f"rank must lie in [0, world_size), not {rank=}, {world_size=}")
+        if drop_last_to is not None and drop_last_to > length:
+            raise UserError(
+                f"{length} training videos do not fill one batch of {drop_last_to}: lower "
+                "optimizer.batch_size"
+            )
+        self.seed, self.rank, self.world_size, self.shuffle = seed, rank, world_size, shuffle
+        self.length = length
+        self.kept = length if drop_last_to is None else length - length % drop_last_to
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """The epoch whose keys come next."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[Key]:
+        order = np.arange(self.length)
+        if self.shuffle:
+            order = _generator(_ORDER, self.seed, self.epoch).permutation(order)
+        order = order[: self.kept]
+        if self.shuffle:
+            order = np.resize(order, -(-self.kept // self.world_size) * self.world_size)
+        epoch = self.epoch
+        return ((epoch, int(index)) for index in order[self.rank :: self.world_size])
+
+    def __len__(self) -> int:
+        before = 0 if self.shuffle else self.rank  # shuffled, all ranks have as many as the first
+        return (self.kept - before + self.world_size - 1) // self.world_size

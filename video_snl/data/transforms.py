@@ -1,0 +1,118 @@
+"""Crop, flip and normalise batches of uint8 clips, on whichever device they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+__all__ = ["STATISTICS", "Statistics", "crop_clips", "normalise", "three_crops"]
+
+Statistics = tuple[tuple[float, float, float], tuple[float, float, float]]
+
+STATISTICS: dict[str, Statistics] = {
+    # What pytorchvideo's model zoo trained its Kinetics networks with.
+    "kinetics": ((0.45, 0.45, 0.45), (0.225, 0.225, 0.225)),
+    # torchvision's ImageNet weights.
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    # get_mean_std(value_scale=1, dataset="kinetics") of github.com/kenshohara/3D-ResNets-PyTorch
+    # (mean.py; its defaults, with which r3d50_K_200ep and its relatives were trained).
+    "hara": ((0.4345, 0.4051, 0.3775), (0.2768, 0.2713, 0.2737)),
+}
+"""Mean and standard deviation of red, green and blue in [0, 1]."""
+
+
+def crop_clips(video: Tensor, sizes: Tensor, offset: Tensor, flip: Tensor, crop: int) -> Tensor:
+    """Cut a square out of every clip, the same for all of its frames, and flip some; one gather.
+
+    The crop of a clip of size (h, w) starts at floor(offset * (size - crop + 1)), at most
+    size - crop.
+
+    Args:
+        video: uint8 (B, T, H, W, 3); clip b fills its first ``sizes[b]`` rows and columns.
+        sizes: Integers (B, 2), height and width within the padding.
+        offset: Float (B, 2) in [0, 1), down and right.
+        flip: Bool (B,): mirror left and right.
+        crop: Side of the square.
+
+    Returns:
+        uint8 (B, T, crop, crop, 3) on the device of ``video``.
+
+    Raises:
+        ValueError: The crop is larger than a clip.
+    """
+    _check_crop(sizes, crop)
+    room = sizes - crop
+    start = torch.minimum((offset * (room + 1)).floor().long(), room)
+    steps = torch.arange(crop, device=sizes.device)
+    rows = start[:, :1] + steps
+    columns = start[:, 1:] + torch.where(flip[:, None], steps.flip(0), steps)
+    # A blocking copy would wait for the work queued on the device.
+    rows, columns = (part.to(video.device, non_blocking=True) for part in (rows, columns))
+    batch = torch.arange(len(video), device=video.device)[:, None, None, None]
+    frames = torch.arange(video.shape[1], device=video.device)[:, None, None]
+    return video[batch, frames, rows[:, None, :, None], columns[:, None, None, :]]
+
+
+def normalise(
+    video: Tensor,
+    mean: Sequence[float],
+    std: Sequence[float],
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """(video / 255 - mean) / std per channel, as one multiply-add: video * scale + shift.
+
+    Args:
+        video: uint8 (B, T, h, w, 3).
+        mean, std: Of red, green and blue in [0, 1], such as ``STATISTICS["kinetics"]``.
+        dtype: Type of the result; computed in float32.
+
+    Returns:
+        (B, 3, T, h, w), laid out in memory as ``torch.channels_last_3d``: no channel is moved.
+    """
+    scale, shift = (
+        torch.tensor(values, dtype=torch.float32)
+        .to(video.device, non_blocking=True)
+        .view(3, 1, 1, 1)
+        for values in (
+            [1 / (255 * s) for s in std],
+            [-m / s for m, s in zip(mean, std, strict=True)],
+        )
+    )
+    return torch.addcmul(shift, video.permute(0, 4, 1, 2, 3), scale).to(dtype)
+
+
+def three_crops(sizes: Tensor, crop: int) -> list[Tensor]:
+    """Offsets for :func:`crop_clips` at start, centre and end of the longer side.
+
+    On the shorter side all three are centred; of equal sides, the width counts as the longer.
+    A centred crop is that of the offset 0.5: it starts at floor((size - crop + 1) / 2).
+
+    Args:
+        sizes: Integers (B, 2).
+
+    Returns:
+        Three float (B, 2).
+
+    Raises:
+        ValueError: The crop is larger than a clip.
+    """
+    _check_crop(sizes, crop)
+    room = sizes - crop
+    wide = sizes[:, 1:] >= sizes[:, :1]
+    longer = torch.cat([~wide, wide], dim=1)
+    centre = (room + 1) // 2
+    starts = [torch.where(longer, along, centre) for along in (room * 0, centre, room)]
+    # The middle of the interval of offsets that floor takes to this start: no rounding leaves it.
+    return [(start + 0.5) / (room + 1) for start in starts]
+
+
+def _check_crop(sizes: Tensor, crop: int) -> None:
+    # Only where it costs nothing: on a GPU, looking at a value would wait for all work queued.
+    if sizes.device.type == "cpu" and bool((sizes < crop).any()):
+        height, width = sizes[(sizes < crop).any(1)][0].tolist()
+        raise ValueError(
+            f"a crop of {crop} does not fit a frame of {height} x {width}: lower data.crop or "
+            "raise data.short_side"
+        )

@@ -1,0 +1,165 @@
+"""UCF-101 in its published layout, and the sets that share it.
+
+::
+
+    root/UCF-101/<Class>/v_<Class>_gNN_cNN.avi     (or the class folders directly in root)
+    root/ucfTrainTestlist/classInd.txt             lines "1 ApplyEyeMakeup"
+                          trainlist01.txt ... 03   lines "Class/v_Class_g08_c01.avi 1"
+                          testlist01.txt ... 03    lines "Class/v_Class_g01_c01.avi"
+
+Soomro, Zamir and Shah, UCF101: A Dataset of 101 Human Actions Classes From Videos in The Wild
+(CRCV-TR-12-01, 2012). The split "paper" is that of arXiv:2108.02451: the official train list 1
+divided once more by group, so that its accuracies never compare with those of the official splits.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from video_snl.data.videos import Video, VideoSet, folder_contents, missing_files
+from video_snl.errors import UserError
+
+__all__ = ["Entry", "Split", "class_names", "lists_folder", "load_ucf101", "parse_split"]
+
+Split = Literal[1, 2, 3, "paper"]
+Entry = tuple[str, int]
+"""A line of a list: path below the folder of the classes, class index from 0."""
+
+PAPER_TRAIN, PAPER_TEST = range(11, 26), range(8, 11)
+_LISTS, _VIDEOS = "ucfTrainTestlist", "UCF-101"
+_GROUP = re.compile(r"_g(\d+)_c\d+\.\w+$")
+
+
+def load_ucf101(root: Path, split: Split) -> VideoSet:
+    """The videos of a split; all files it names exist.
+
+    Raises:
+        UserError: ``root`` is not laid out like UCF-101, a list is missing or malformed, or names
+            files that do not exist.
+    """
+    lists = lists_folder(root)
+    train, test, names = parse_split(lists, split)
+    videos = root / _VIDEOS if (root / _VIDEOS).is_dir() else root
+    wanted = [str(videos / path) for path, _ in train + test]
+    missing = missing_files(wanted)
+    if missing:
+        raise UserError(
+            f"{len(missing):,} of the {len(wanted):,} videos of split {split} are missing, the "
+            f"first is {missing[0]}: unpack all of UCF-101 into {videos} or give another "
+            "--data.root"
+        )
+    return VideoSet(
+        train=[Video(str(videos / path), label) for path, label in train],
+        test=[Video(str(videos / path), label) for path, label in test],
+        class_names=names,
+    )
+
+
+def lists_folder(root: Path) -> Path:
+    """``root/ucfTrainTestlist``.
+
+    Raises:
+        UserError: It is not there; says what is.
+    """
+    if not root.is_dir():
+        found = "is a file" if root.exists() else "does not exist"
+        raise UserError(f"data.root={root} {found}: give {_wanted()}")
+    lists = root / _LISTS
+    if not lists.is_dir():
+        above = root.parent / _LISTS
+        hint = f"; try --data.root {root.parent}" if above.is_dir() else ""
+        raise UserError(
+            f"data.root={root} has no folder {_LISTS}, it holds {folder_contents(root)}: give "
+            f"{_wanted()}{hint}"
+        )
+    return lists
+
+
+def _wanted() -> str:
+    return f"the folder that holds {_VIDEOS}/<Class>/*.avi and {_LISTS}/"
+
+
+def parse_split(lists_folder: Path, split: Split) -> tuple[list[Entry], list[Entry], list[str]]:
+    """The train and test entries of a split and the names of the classes; looks at no video.
+
+    Splits 1-3 are the official lists. ``paper`` divides train list 1 by the group in the file
+    name: 11-25 train, 8-10 test.
+
+    Raises:
+        UserError: A list is missing or malformed, or disagrees with classInd.txt.
+    """
+    names = class_names(lists_folder)
+    number = 1 if split == "paper" else split
+    train = _entries(lists_folder / f"trainlist{number:02d}.txt", names)
+    if split != "paper":
+        return train, _entries(lists_folder / f"testlist{number:02d}.txt", names), names
+    groups = [_group(path) for path, _ in train]
+    return (
+        [entry for entry, group in zip(train, groups, strict=True) if group in PAPER_TRAIN],
+        [entry for entry, group in zip(train, groups, strict=True) if group in PAPER_TEST],
+        names,
+    )
+
+
+def class_names(lists_folder: Path) -> list[str]:
+    """The classes of classInd.txt in its order; its indices are 1, 2, 3, ...
+
+    Raises:
+        UserError: The file is missing, or not of that form.
+    """
+    file = lists_folder / "classInd.txt"
+    names: list[str] = []
+    for number, line in _lines(file):
+        index, _, name = line.partition(" ")
+        if index != str(len(names) + 1) or not name or name in names:
+            raise UserError(
+                f"{file}, line {number}: expected '{len(names) + 1} <new class>', found {line!r}: "
+                "restore the published file"
+            )
+        names.append(name)
+    if not names:
+        raise UserError(f"{file} lists no class: restore the published file")
+    return names
+
+
+def _entries(file: Path, names: list[str]) -> list[Entry]:
+    """The entries of a train or test list; the index behind a path must be that of its folder."""
+    labels = {name: label for label, name in enumerate(names)}
+    entries = []
+    for number, line in _lines(file):
+        path, _, index = line.partition(" ")
+        folder, slash, name = path.partition("/")
+        if not (slash and name and folder in labels):
+            raise UserError(
+                f"{file}, line {number}: expected '<class of classInd.txt>/<file>', found "
+                f"{line!r}: restore the published file"
+            )
+        if index and index != str(labels[folder] + 1):
+            raise UserError(
+                f"{file}, line {number}: {folder} has index {index} here and "
+                f"{labels[folder] + 1} in classInd.txt: restore the published files"
+            )
+        entries.append((path, labels[folder]))
+    return entries
+
+
+def _group(path: str) -> int:
+    found = _GROUP.search(path)
+    if found is None:
+        raise UserError(f"split paper needs names like v_Class_g08_c01.avi, found {path}")
+    return int(found[1])
+
+
+def _lines(file: Path) -> Iterator[tuple[int, str]]:
+    """Line numbers and stripped lines (LF or CRLF) of a list, without its empty ones."""
+    if not file.is_file():
+        raise UserError(
+            f"{file} does not exist: restore it from the published UCF101TrainTestSplits-"
+            "RecognitionTask.zip"
+        )
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+        if line.strip():
+            yield number, " ".join(line.split())

@@ -1,0 +1,110 @@
+"""What happens beside the training loop: history, progress lines, checkpoints that are whole."""
+
+from __future__ import annotations
+
+import csv
+import io
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+
+from video_snl.engine.files import replace_file, write_text
+from video_snl.engine.plots import learning_curves
+from video_snl.engine.runs import Run
+
+__all__ = ["AtomicCheckpointIO", "History", "best_checkpoint", "last_checkpoint"]
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Checkpoints are written beside their place and renamed: a kill leaves the old one whole."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
+    ) -> None:
+        replace_file(Path(path), lambda temporary: torch.save(checkpoint, temporary))
+
+
+class History(Callback):
+    """Metrics of every epoch: a line on stderr, ``metrics.csv``, learning curves, ``run.json``.
+
+    The rows travel in the checkpoints, so that a resumed run has one gapless history.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.rows: list[dict[str, float]] = []
+        self._began = 0.0
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._began = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        row = {"epoch": float(trainer.current_epoch + 1), **metrics}
+        row["learning_rate"] = trainer.optimizers[0].param_groups[0]["lr"]
+        self.rows.append(row)
+        if trainer.is_global_zero:
+            self._write(trainer)
+            print(self._line(trainer, row), file=sys.stderr, flush=True)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.is_global_zero and self.rows:
+            learning_curves(self.rows, self.run.folder / "learning_curves.png")
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.rows = list(state_dict["rows"])
+
+    def summary(self) -> dict[str, dict[str, float]]:
+        """The metrics of the last epoch and of the best one (by val/top1, the earliest)."""
+        if not self.rows:
+            return {}
+        best = max(self.rows, key=lambda row: (row.get("val/top1", 0.0), -row["epoch"]))
+        return {"last": self.rows[-1], "best": best}
+
+    def _write(self, trainer: pl.Trainer) -> None:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, fieldnames=list(self.rows[0]), extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        write_text(self.run.folder / "metrics.csv", text.getvalue())
+        self.run.update(status="running", metrics=self.summary())
+
+    def _line(self, trainer: pl.Trainer, row: dict[str, float]) -> str:
+        seconds = time.monotonic() - self._began
+        return (
+            f"epoch {row['epoch']:.0f}/{trainer.max_epochs}"
+            f"  loss {row['train/loss']:.4f}  train top-1 {row['train/top1']:.1%}"
+            f"  val top-1 {row['val/top1']:.1%}  val top-5 {row['val/top5']:.1%}  {seconds:.0f} s"
+        )
+
+
+def best_checkpoint(folder: Path) -> ModelCheckpoint:
+    """Keeps ``best.ckpt``, of the epoch with the highest clip-level top-1 on the test list."""
+    return ModelCheckpoint(
+        dirpath=folder,
+        filename="best",
+        monitor="val/top1",
+        mode="max",
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
+    )
+
+
+def last_checkpoint(folder: Path) -> ModelCheckpoint:
+    """Keeps ``last.ckpt``, of the last finished epoch."""
+    return ModelCheckpoint(
+        dirpath=folder,
+        filename="last",
+        monitor=None,
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
+    )

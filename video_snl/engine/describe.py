@@ -1,0 +1,174 @@
+"""``video-snl describe``: layers, blocks, parameters and multiply-adds of a network."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+import torch
+from fvcore.nn import FlopCountAnalysis
+from torch import Tensor, nn
+
+from video_snl.blocks import NonlocalBlock
+from video_snl.config import Experiment
+from video_snl.data.videos import class_count
+from video_snl.models.build import build_model
+from video_snl.models.insertion import inserted_blocks
+
+__all__ = ["describe", "description"]
+
+# Products with the affinity: fvcore would count some of them, the paper's tables none. Their cost
+# is taken from each operator's own formula.
+_AFFINITY_PRODUCTS = ("aten::matmul", "aten::bmm", "aten::mm", "aten::einsum")
+
+
+def describe(experiment: Experiment, *, as_json: bool) -> int:
+    """Print the network of ``experiment``."""
+    config = experiment.model
+    classes = config.num_classes or class_count(experiment.data)
+    # Its sizes are the same whatever weights it starts from.
+    config.weights = None
+    model, _ = build_model(config, classes)
+    model.eval()
+    data = experiment.data
+    clip = (3, data.clip_frames, data.crop, data.crop)
+    facts = description(model, clip)
+    if as_json:
+        print(json.dumps(facts, indent=2))
+    else:
+        print(_table(model, facts, clip, config.backbone, classes))
+    return 0
+
+
+def description(model: nn.Module, clip: tuple[int, ...]) -> dict[str, Any]:
+    """Parameters and multiply-adds of one clip (3, T, H, W), in all and of each inserted block.
+
+    ``multiply_adds`` counts convolutions, linear layers and norms, as fvcore does and the paper's
+    tables do; ``multiply_adds_with_affinity`` adds the products with the affinities.
+    """
+    positions = inserted_blocks(model)
+    names = {module: name for name, module in model.named_modules()}
+    example = torch.zeros(1, *clip)
+    affinity = _affinity_multiply_adds(model, positions, example)
+    counted = _count(model, example)
+    by_module = counted.by_module()
+    blocks = [
+        {
+            "name": type(block).__name__,
+            "position": position,
+            "parameters": _parameters(block),
+            "multiply_adds": int(by_module[names[block]]),
+            "multiply_adds_with_affinity": int(by_module[names[block]]) + affinity[position],
+        }
+        for position, block in positions.items()
+    ]
+    total = int(counted.total())
+    return {
+        "parameters": _parameters(model),
+        "multiply_adds": total,
+        "multiply_adds_with_affinity": total + sum(affinity.values()),
+        "clip": list(clip),
+        "blocks": blocks,
+    }
+
+
+def _parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _count(model: nn.Module, example: Tensor) -> FlopCountAnalysis:
+    logging.getLogger("fvcore").setLevel(logging.ERROR)
+    counted = FlopCountAnalysis(model, example)
+    counted.set_op_handle(**dict.fromkeys(_AFFINITY_PRODUCTS, _not_counted))
+    return counted.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+
+
+def _not_counted(inputs: list[Any], outputs: list[Any]) -> int:
+    return 0
+
+
+def _affinity_multiply_adds(
+    model: nn.Module, positions: dict[str, nn.Module], example: Tensor
+) -> dict[str, int]:
+    """By position, from the feature maps that reach the blocks in one pass."""
+    found: dict[str, int] = {}
+
+    def note(position: str, block: NonlocalBlock, x: Tensor) -> None:
+        found[position] = block.affinity_multiply_adds(x)
+
+    hooks = [
+        block.register_forward_pre_hook(lambda b, args, at=position: note(at, b, args[0]))
+        for position, block in positions.items()
+        if isinstance(block, NonlocalBlock)
+    ]
+    try:
+        with torch.inference_mode():
+            model(example)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return {position: found.get(position, 0) for position in positions}
+
+
+def _table(
+    model: nn.Module, facts: dict[str, Any], clip: tuple[int, ...], backbone: str, classes: int
+) -> str:
+    lines = [
+        f"{backbone}, {classes} classes; clip (channels, T, H, W) = {clip}",
+        "",
+        f"{'layers':28}{'output (C, T, H, W)':24}{'parameters':>12}",
+        *_layers(model, clip),
+        "",
+    ]
+    for block in facts["blocks"]:
+        lines.append(
+            f"{block['name']} {block['position']}: {block['parameters']:,} parameters, "
+            f"{block['multiply_adds'] / 1e9:.4f} G multiply-adds "
+            f"({block['multiply_adds_with_affinity'] / 1e9:.4f} G with the affinity product)"
+        )
+    if not facts["blocks"]:
+        lines.append("no blocks inserted")
+    lines += [
+        "",
+        f"parameters                            {facts['parameters']:,}"
+        f"  ({facts['parameters'] / 1e6:.2f} M)",
+        f"multiply-adds                         {facts['multiply_adds'] / 1e9:.4f} G",
+        f"multiply-adds with affinity product   {facts['multiply_adds_with_affinity'] / 1e9:.4f} G",
+    ]
+    return "\n".join(lines)
+
+
+def _layers(model: nn.Module, clip: tuple[int, ...]) -> list[str]:
+    """A row for the stem, each stage with its units, and the head."""
+    rows: list[str] = []
+
+    def row(module: nn.Module, _: Any, output: Tensor, name: str) -> None:
+        units = len(getattr(module, "res_blocks", []))
+        title = f"{name} ({units} units)" if units else name
+        shape = str(tuple(output.shape[1:]))
+        rows.append(f"{title:28}{shape:24}{_parameters(module):>12,}")
+
+    layers = _layer_names(model)
+    hooks = [
+        layer.register_forward_hook(lambda m, i, o, at=name: row(m, i, o, at))
+        for name, layer in layers
+    ]
+    with torch.inference_mode():
+        model(torch.zeros(1, *clip))
+    for hook in hooks:
+        hook.remove()
+    return rows
+
+
+def _layer_names(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Stem, ``res2`` ... ``res5`` (and the pooling that some networks have between), head."""
+    first, *between, last = model.get_submodule("blocks").children()
+    named, stage = [("stem", first)], 2
+    for layer in between:
+        if hasattr(layer, "res_blocks"):
+            named.append((f"res{stage}", layer))
+            stage += 1
+        else:
+            named.append((type(layer).__name__, layer))
+    return [*named, ("head", last)]

@@ -1,0 +1,193 @@
+"""``video-snl evaluate``: accuracy at both levels, with per-class reports and pictures."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import classification_report, confusion_matrix
+
+from video_snl.config import Experiment
+from video_snl.data.loader import EvaluationDataset
+from video_snl.data.videos import VideoSet, load_videos
+from video_snl.engine.files import write_json, write_text
+from video_snl.engine.plots import confusion_picture
+from video_snl.engine.runs import checkpoint_path
+from video_snl.engine.trained import Trained, load_trained
+from video_snl.engine.trainer import make_trainer, stopping_in_order
+from video_snl.errors import UserError
+from video_snl.tasks.action import ActionRecognition
+from video_snl.tasks.clips import evaluation_loader
+
+__all__ = ["LEVELS", "Scores", "evaluate", "score_videos", "top_k_accuracy"]
+
+LEVELS = ("clip", "video")
+
+# level -> (videos, classes) scores, with the labels under "label"
+Scores = dict[str, np.ndarray]
+
+
+def evaluate(
+    experiment: Experiment, *, checkpoint: str | None, clips: int, crops: int, output: str | None
+) -> int:
+    """Evaluate a checkpoint on the test list, print the accuracies, write the reports."""
+    path = checkpoint_path(checkpoint)
+    trained = load_trained(path)
+    _check_same_network(experiment, trained)
+    videos = load_videos(experiment.data)
+    _check_same_classes(videos, trained)
+    if clips < 1:
+        raise UserError(f"--clips {clips}: at least one clip of each video is needed.")
+    scores = score_videos(trained, experiment, videos, clips=clips, crops=crops)
+    folder = Path(output) if output is not None else _default_folder(path)
+    views = f"{clips} clips x {crops} crops"
+    metrics = _metrics(scores, videos)
+    metrics |= {"checkpoint": str(path), "epoch": trained.epoch + 1, "views": views}
+    metrics |= {"split": experiment.data.split, "dataset": experiment.data.dataset}
+    _write_reports(folder, scores, videos, metrics, views)
+    print(_table(metrics, views, trained))
+    print(f"reports: {folder}")
+    return 0
+
+
+def score_videos(
+    trained: Trained, experiment: Experiment, videos: VideoSet, *, clips: int, crops: int
+) -> Scores:
+    """Class scores of every test video. Shapes: "label" (V,), "clip" and "video" (V, classes)."""
+    task = ActionRecognition(
+        experiment, trained.model, trained.class_names, mean=trained.mean, std=trained.std
+    )
+    task.crops = crops
+    single = replace(
+        experiment, trainer=replace(experiment.trainer, devices=1, nodes=1, loggers=[])
+    )
+    trainer = make_trainer(single, trained.path.parent)
+    dataset = EvaluationDataset(videos.test, experiment.data, clips=clips)
+    loader = evaluation_loader(dataset, 1, experiment.data.num_workers)
+    with stopping_in_order():
+        parts = trainer.predict(task, dataloaders=loader)
+    assert parts is not None and len(parts) == len(dataset)
+
+    def gather(key: str) -> np.ndarray:
+        return np.concatenate([part[key].numpy() for part in parts])  # type: ignore[call-overload]
+
+    return {
+        "label": gather("label"),
+        "clip": gather("clip_scores"),
+        "video": gather("video_scores"),
+    }
+
+
+def top_k_accuracy(scores: np.ndarray, label: np.ndarray, k: int) -> float:
+    """Share of rows whose label is among the k highest scores; ties go to the lower class."""
+    best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    return float((best == label[:, None]).any(1).mean())
+
+
+def _metrics(scores: Scores, videos: VideoSet) -> dict[str, Any]:
+    k = min(5, len(videos.class_names))
+    return {
+        "videos": len(videos.test),
+        "classes": len(videos.class_names),
+        **{
+            f"{level}_top{n}": top_k_accuracy(scores[level], scores["label"], n)
+            for level in LEVELS
+            for n in (1, k)
+        },
+    }
+
+
+def _table(metrics: dict[str, Any], views: str, trained: Trained) -> str:
+    k = min(5, metrics["classes"])
+    lines = [
+        f"{metrics['videos']} test videos of {metrics['classes']} classes, split "
+        f"{metrics['split']}, epoch {metrics['epoch']} of {trained.path}",
+        f"{'level':36}  top-1    top-{k}",
+    ]
+    names = {"clip": "clip (centre crop of the centre clip)", "video": f"video ({views})"}
+    for level in LEVELS:
+        one, more = metrics[f"{level}_top1"], metrics[f"{level}_top{k}"]
+        lines.append(f"{names[level]:37} {one:6.2%}  {more:6.2%}")
+    return "\n".join(lines)
+
+
+def _write_reports(
+    folder: Path, scores: Scores, videos: VideoSet, metrics: dict[str, Any], views: str
+) -> None:
+    names, label = videos.class_names, scores["label"]
+    classes = range(len(names))
+    for level in LEVELS:
+        predicted = scores[level].argmax(1)
+        report = classification_report(
+            label, predicted, labels=classes, target_names=names, output_dict=True, zero_division=0
+        )
+        rows = [{"class": name, **report[name]} for name in names]
+        write_text(folder / f"per_class_{level}.csv", _csv(rows))
+        write_json(folder / f"per_class_{level}.json", report)
+        matrix = confusion_matrix(label, predicted, labels=classes)
+        cells = [
+            {"true class": name, **dict(zip(names, map(int, row), strict=True))}
+            for name, row in zip(names, matrix, strict=True)
+        ]
+        write_text(folder / f"confusion_{level}.csv", _csv(cells))
+        accuracy = f"{metrics[f'{level}_top1']:.1%}"
+        what = "centre clip" if level == "clip" else views
+        title = f"{level} level ({what}): top-1 {accuracy}"
+        confusion_picture(matrix, names, folder / f"confusion_{level}.png", title=title)
+    write_text(folder / "predictions.csv", _csv(_predictions(scores, videos)))
+    write_json(folder / "metrics.json", metrics)
+
+
+def _predictions(scores: Scores, videos: VideoSet) -> list[dict[str, Any]]:
+    names = videos.class_names
+    rows = []
+    for index, video in enumerate(videos.test):
+        row: dict[str, Any] = {"video": video.path, "true class": names[video.label]}
+        for level in LEVELS:
+            best = int(scores[level][index].argmax())
+            row[f"{level} prediction"] = names[best]
+            row[f"{level} score"] = round(float(scores[level][index][best]), 6)
+        rows.append(row)
+    return rows
+
+
+def _csv(rows: list[dict[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _default_folder(path: Path) -> Path:
+    run = path.parent.parent if path.parent.name == "checkpoints" else path.parent
+    return run / "evaluation"
+
+
+def _check_same_network(experiment: Experiment, trained: Trained) -> None:
+    asked = replace(experiment.model, weights=None)
+    stored = replace(trained.experiment.model, weights=None)
+    differing = [
+        f"model.{name}: {getattr(asked, name)!r} asked for, {value!r} in the checkpoint"
+        for name, value in vars(stored).items()
+        if getattr(asked, name) != value and name not in ("allow_partial_weights", "num_classes")
+    ]
+    if differing:
+        raise UserError(
+            f"{trained.path} holds another network ({'; '.join(differing)}); give the --config it "
+            "was trained with, or none."
+        )
+
+
+def _check_same_classes(videos: VideoSet, trained: Trained) -> None:
+    if videos.class_names != trained.class_names:
+        raise UserError(
+            f"{trained.path} knows {len(trained.class_names)} classes "
+            f"({', '.join(trained.class_names[:3])}, ...), the data set has "
+            f"{len(videos.class_names)} ({', '.join(videos.class_names[:3])}, ...); evaluate on "
+            "the data set it was trained on."
+        )

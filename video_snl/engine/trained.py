@@ -1,0 +1,84 @@
+"""Checkpoints of our own: what is in them, and the trained network back out of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from video_snl.config import Experiment
+from video_snl.errors import UserError
+from video_snl.models.build import build_model
+from video_snl.weights_sources import read_checkpoint as read_values
+
+__all__ = ["FORMAT_VERSION", "Trained", "load_trained", "read_checkpoint"]
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained network with all that is needed to use it."""
+
+    model: nn.Module
+    experiment: Experiment
+    class_names: list[str]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    epoch: int
+    path: Path
+
+
+def read_checkpoint(path: Path) -> Mapping[str, Any]:
+    """The contents of a checkpoint written by ``video-snl train``; no code in it is run.
+
+    Raises:
+        UserError: when the file is no checkpoint, is damaged, or is of a newer format.
+    """
+    content = read_values(path)
+    if "video_snl" not in content:
+        raise UserError(
+            f"{path} was not written by video-snl train. Weights from elsewhere start a training: "
+            f"video-snl train --model.weights {path}"
+        )
+    version = content["video_snl"].get("format_version")
+    if version != FORMAT_VERSION:
+        raise UserError(
+            f"{path} has checkpoint format {version}, this version of video-snl reads format "
+            f"{FORMAT_VERSION}; install the video-snl that wrote it."
+        )
+    return content
+
+
+def load_trained(path: Path) -> Trained:
+    """The network of a checkpoint, on the CPU and in evaluation mode."""
+    content = read_checkpoint(path)
+    about = content["video_snl"]
+    experiment = Experiment.from_dict(about["experiment"])
+    # The weights come from this checkpoint: those the training started from are not needed again.
+    experiment.model.weights = None
+    model, _ = build_model(experiment.model, len(about["class_names"]))
+    weights = {
+        name.removeprefix("model."): value
+        for name, value in content["state_dict"].items()
+        if name.startswith("model.")
+    }
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise UserError(
+            f"{path}: its weights do not fit the network of its own configuration "
+            f"({str(error).splitlines()[-1].strip()})."
+        ) from error
+    return Trained(
+        model=model.eval(),
+        experiment=experiment,
+        class_names=list(about["class_names"]),
+        mean=tuple(about["mean"]),
+        std=tuple(about["std"]),
+        epoch=int(content["epoch"]),
+        path=path,
+    )

@@ -1,0 +1,111 @@
+"""Lightning's Trainer, set up from the configuration."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Callback, RichProgressBar
+from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
+
+from video_snl.config import Experiment, TrainerConfig
+from video_snl.engine.callbacks import AtomicCheckpointIO
+from video_snl.errors import UserError
+
+__all__ = ["EXIT_TERMINATED", "make_trainer", "stopping_in_order"]
+
+EXIT_TERMINATED = 143
+
+Precision = Literal["32-true", "bf16-mixed", "16-mixed", "bf16-true"]
+
+
+def make_trainer(
+    experiment: Experiment, folder: Path, callbacks: Sequence[Callback] = ()
+) -> pl.Trainer:
+    """A Trainer for ``experiment`` that writes below ``folder``.
+
+    Raises:
+        UserError: for devices that this machine does not have, or a logger that is not installed.
+    """
+    config, optimizer = experiment.trainer, experiment.optimizer
+    _quieten()
+    bar = config.progress if config.progress is not None else sys.stderr.isatty()
+    shown: list[Callback] = [RichProgressBar(console_kwargs={"stderr": True})] if bar else []
+    try:
+        return pl.Trainer(
+            accelerator=config.accelerator,
+            devices=config.devices,
+            num_nodes=config.nodes,
+            precision=_precision(config),
+            max_epochs=optimizer.epochs,
+            accumulate_grad_batches=optimizer.accumulate,
+            gradient_clip_val=optimizer.gradient_clip,
+            sync_batchnorm=config.sync_batchnorm and _on_gpus(config),
+            callbacks=[*callbacks, *shown],
+            logger=_loggers(config, folder),
+            plugins=[AtomicCheckpointIO()],
+            default_root_dir=folder,
+            num_sanity_val_steps=0,
+            log_every_n_steps=10,
+            enable_progress_bar=bar,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+        )
+    except (MisconfigurationException, ValueError, RuntimeError) as error:
+        raise UserError(f"trainer: {' '.join(str(error).split())}") from error
+
+
+@contextmanager
+def stopping_in_order() -> Iterator[None]:
+    """Let SIGTERM end in exit code 143 and Ctrl-C in KeyboardInterrupt.
+
+    Lightning ends its loops in order for both, and then in a SystemExit that says 0 or 1.
+    """
+    try:
+        yield
+    except SIGTERMException:
+        raise SystemExit(EXIT_TERMINATED) from None
+    except SystemExit:
+        raise KeyboardInterrupt from None
+
+
+def _on_gpus(config: TrainerConfig) -> bool:
+    return config.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+
+
+def _precision(config: TrainerConfig) -> Precision:
+    if config.precision != "auto":
+        return config.precision
+    fast = _on_gpus(config) and torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bf16-mixed" if fast else "32-true"
+
+
+def _loggers(config: TrainerConfig, folder: Path) -> list[Logger] | bool:
+    # "csv" is metrics.csv, which the History callback keeps whole across interruptions.
+    loggers: list[Logger] = []
+    if "tensorboard" in config.loggers:
+        loggers.append(TensorBoardLogger(folder, name="", version="tensorboard"))
+    if "wandb" in config.loggers:
+        if importlib.util.find_spec("wandb") is None:
+            raise UserError("trainer.loggers names wandb, which is missing: pip install wandb")
+        loggers.append(WandbLogger(save_dir=folder, name=folder.name))
+    return loggers or False
+
+
+def _quieten() -> None:
+    """Our own lines say what matters; Lightning's banners and tips do not."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
+    warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
+    warnings.filterwarnings("ignore", message=".*lower value for log_every_n_steps.*")

@@ -1,0 +1,182 @@
+"""Action recognition: what is trained and how it is scored."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import SGD
+from torch.optim.lr_scheduler import LambdaLR
+from torchmetrics import MeanMetric, Metric
+from torchmetrics.classification import MulticlassAccuracy
+
+from video_snl.config import Experiment
+from video_snl.data.transforms import crop_clips, normalise, three_crops
+from video_snl.engine.trained import FORMAT_VERSION
+from video_snl.errors import UserError
+from video_snl.tasks.optimization import (
+    freeze,
+    keep_frozen_layers_in_eval,
+    learning_rate_factor,
+    parameter_groups,
+)
+
+__all__ = ["ActionRecognition"]
+
+# Views of a video that go through the network together.
+_VIEWS_AT_ONCE = 32
+
+
+class ActionRecognition(pl.LightningModule):
+    """Classify clips; score videos by the mean over their views.
+
+    Args:
+        experiment: the configuration.
+        model: (B, 3, T, H, W) -> (B, classes) logits.
+        class_names: names of the classes in the order of the labels.
+        mean, std: statistics of the input, per colour channel, for values in [0, 1].
+        files: paths of the training videos, to name those of a batch that went wrong.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        model: nn.Module,
+        class_names: list[str],
+        *,
+        mean: tuple[float, float, float],
+        std: tuple[float, float, float],
+        files: list[str] | None = None,
+    ) -> None:
+        super().__init__()
+        self.experiment, self.model = experiment, model
+        self.class_names, self.mean, self.std = class_names, mean, std
+        self.files = files or []
+        classes = len(class_names)
+        # MeanMetric, since self.log weighs unequal shares of several processes wrongly.
+        self.train_loss, self.val_loss = MeanMetric(), MeanMetric()
+        self.train_top1 = MulticlassAccuracy(classes, average="micro")
+        self.val_top1 = MulticlassAccuracy(classes, average="micro")
+        self.val_top5 = MulticlassAccuracy(classes, average="micro", top_k=min(5, classes))
+        freeze(model, experiment.optimizer)
+        # Lightning trains modules in the mode it finds them in.
+        self.train()
+
+    def train(self, mode: bool = True) -> ActionRecognition:
+        super().train(mode)
+        if mode:
+            keep_frozen_layers_in_eval(self.model, self.experiment.optimizer)
+        return self
+
+    def clips(self, video: Tensor, size: Tensor, offset: Tensor, flip: Tensor) -> Tensor:
+        """Cropped, flipped and normalised clips, on the device the frames are on.
+
+        Shapes: video uint8 (B, T, H, W, 3), size and offset (B, 2), flip (B,) -> (B, 3, T, h, w).
+        """
+        cropped = crop_clips(video, size, offset, flip, self.experiment.data.crop)
+        clips = normalise(cropped, self.mean, self.std)
+        return clips if self.experiment.trainer.channels_last else clips.contiguous()
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        label = batch["label"]
+        logits = self.model(
+            self.clips(batch["video"], batch["size"], batch["offset"], batch["flip"])
+        )
+        smoothing = self.experiment.optimizer.label_smoothing
+        loss = F.cross_entropy(logits.float(), label, label_smoothing=smoothing)
+        if not torch.isfinite(loss):
+            self._stop_on_bad_loss(loss, batch["index"])
+        self.train_loss(loss.detach(), len(label))
+        self.train_top1(logits, label)
+        self._log_epoch({"train/loss": self.train_loss, "train/top1": self.train_top1}, label)
+        return loss
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        label, logits = batch["label"], self._centre_logits(batch)
+        self.val_loss(F.cross_entropy(logits.float(), label), len(label))
+        self.val_top1(logits, label)
+        self.val_top5(logits, label)
+        metrics = {"val/loss": self.val_loss, "val/top1": self.val_top1, "val/top5": self.val_top5}
+        self._log_epoch(metrics, label)
+
+    def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        """Scores of the videos of a batch, at both levels.
+
+        ``clip_scores`` (B, classes): softmax of the centre crop of the centre clip;
+        ``video_scores`` (B, classes): mean softmax over all clips and crops.
+        """
+        clip = self._centre_logits(batch).float().softmax(-1)
+        return {
+            "index": batch["index"].cpu(),
+            "label": batch["label"].cpu(),
+            "clip_scores": clip.cpu(),
+            "video_scores": self._view_scores(batch).cpu(),
+        }
+
+    def on_train_epoch_start(self) -> None:
+        # Dropout draws from the global generator; so it, too, depends on seed and epoch alone.
+        seed = self.experiment.trainer.seed
+        torch.manual_seed(hash((seed, self.current_epoch, self.global_rank)) % 2**63)
+
+    def configure_optimizers(self) -> Any:
+        config = self.experiment.optimizer
+        optimizer = SGD(
+            parameter_groups(self.model, config),
+            lr=config.learning_rate,
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
+        )
+        steps = max(1, int(self.trainer.estimated_stepping_batches) // config.epochs)
+
+        def factor(step: int) -> float:
+            return learning_rate_factor(config, step / steps)
+
+        schedule = {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}
+        return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["video_snl"] = {
+            "format_version": FORMAT_VERSION,
+            "experiment": self.experiment.to_dict(),
+            "class_names": self.class_names,
+            "mean": list(self.mean),
+            "std": list(self.std),
+        }
+
+    def _log_epoch(self, metrics: dict[str, Metric], label: Tensor) -> None:
+        for name, metric in metrics.items():
+            self.log(name, metric, on_step=False, on_epoch=True, batch_size=len(label))
+
+    def _centre_logits(self, batch: dict[str, Tensor]) -> Tensor:
+        video, size = batch["centre"], batch["size"]
+        middle = torch.full_like(size, 0.5, dtype=torch.float32)
+        upright = torch.zeros(len(video), dtype=torch.bool, device=video.device)
+        return self.model(self.clips(video, size, middle, upright))
+
+    def _view_scores(self, batch: dict[str, Tensor]) -> Tensor:
+        videos, clips = batch["views"].shape[:2]
+        views = batch["views"].flatten(0, 1)
+        size = batch["size"].repeat_interleave(clips, 0)
+        crops = three_crops(size, self.experiment.data.crop) if self.crops == 3 else None
+        offsets = crops or [torch.full_like(size, 0.5, dtype=torch.float32)]
+        scores = [self._scores(views, size, offset) for offset in offsets]
+        return torch.stack(scores).mean(0).view(videos, clips, -1).mean(1)
+
+    def _scores(self, views: Tensor, size: Tensor, offset: Tensor) -> Tensor:
+        upright = torch.zeros(len(views), dtype=torch.bool, device=views.device)
+        parts = zip(*(x.split(_VIEWS_AT_ONCE) for x in (views, size, offset, upright)), strict=True)
+        return torch.cat([self.model(self.clips(*part)).float().softmax(-1) for part in parts])
+
+    # Crops per clip of the test protocol: 1 (centre) or 3.
+    crops: int = 3
+
+    def _stop_on_bad_loss(self, loss: Tensor, index: Tensor) -> None:
+        names = ", ".join(self.files[i] for i in index.tolist())
+        raise UserError(
+            f"the loss became {loss.item()} in epoch {self.current_epoch + 1}; lower "
+            "--optimizer.learning_rate, set --optimizer.gradient_clip, or look at the videos of "
+            f"this batch: {names}"
+        )

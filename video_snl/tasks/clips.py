@@ -1,0 +1,83 @@
+"""The clips of a training run, as Lightning loads them."""
+
+from __future__ import annotations
+
+import lightning.pytorch as pl
+
+from video_snl.config import Experiment
+from video_snl.data.loader import (
+    ClipDataset,
+    ClipLoader,
+    EpochSampler,
+    EvaluationDataset,
+    make_loader,
+)
+from video_snl.data.videos import VideoSet
+from video_snl.errors import UserError
+
+__all__ = ["ClipDataModule", "evaluation_loader"]
+
+
+class ClipDataModule(pl.LightningDataModule):
+    """One random clip of every training video an epoch; the centre clip of every test video."""
+
+    def __init__(self, experiment: Experiment, videos: VideoSet) -> None:
+        super().__init__()
+        self.experiment, self.videos = experiment, videos
+
+    def train_dataloader(self) -> ClipLoader:
+        data, seed = self.experiment.data, self.experiment.trainer.seed
+        dataset = ClipDataset(self.videos.train, data, seed)
+        rank, world_size = self._place()
+        part = self.part_size(world_size)
+        sampler = EpochSampler(len(dataset), seed, rank=rank, world_size=world_size)
+        return make_loader(dataset, sampler, part, data.num_workers, self._pin())
+
+    def val_dataloader(self) -> ClipLoader:
+        rank, world_size = self._place()
+        return evaluation_loader(
+            EvaluationDataset(self.videos.test, self.experiment.data, clips=0),
+            self.part_size(world_size),
+            self.experiment.data.num_workers,
+            rank=rank,
+            world_size=world_size,
+            pin_memory=self._pin(),
+        )
+
+    def part_size(self, world_size: int) -> int:
+        """Clips that one device takes at once.
+
+        Raises:
+            UserError: when the batch cannot be divided equally.
+        """
+        config = self.experiment.optimizer
+        part, rest = divmod(config.batch_size, world_size * config.accumulate)
+        if rest or part == 0:
+            raise UserError(
+                f"optimizer.batch_size={config.batch_size} cannot be divided over {world_size} "
+                f"device(s) times optimizer.accumulate={config.accumulate}; choose a multiple of "
+                f"{world_size * config.accumulate}."
+            )
+        return part
+
+    def _place(self) -> tuple[int, int]:
+        if self.trainer is None:
+            return 0, 1
+        return self.trainer.global_rank, self.trainer.world_size
+
+    def _pin(self) -> bool:
+        return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+
+
+def evaluation_loader(
+    dataset: EvaluationDataset,
+    batch_size: int,
+    num_workers: int,
+    *,
+    rank: int = 0,
+    world_size: int = 1,
+    pin_memory: bool = False,
+) -> ClipLoader:
+    """Every video once, in order."""
+    sampler = EpochSampler(len(dataset), 0, rank=rank, world_size=world_size, shuffle=False)
+    return make_loader(dataset, sampler, batch_size, num_workers, pin_memory)

@@ -1,0 +1,178 @@
+"""The formats weights come in, recognised by their names and put into a backbone's own names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+from torch import Tensor, nn
+
+from video_snl.data.transforms import STATISTICS
+from video_snl.errors import UserError
+
+__all__ = ["Layout", "Statistics", "Translated", "translate"]
+
+Statistics = Literal["kinetics", "imagenet", "hara"]
+
+# Wrappers leave their attribute's name in the names of what they wrap: DataParallel and an
+# inserted block's WithBlock ("module"), torch.compile, activation checkpointing.
+_WRAPPERS = frozenset({"module", "_orig_mod", "_checkpoint_wrapped_module"})
+_OWN_PREFIX = "model."
+_INSERTED = "block"
+
+_STEM = {"conv1": "conv", "bn1": "norm"}
+_UNIT = {
+    "conv1": "branch2.conv_a",
+    "bn1": "branch2.norm_a",
+    "conv2": "branch2.conv_b",
+    "bn2": "branch2.norm_b",
+    "conv3": "branch2.conv_c",
+    "bn3": "branch2.norm_c",
+    "downsample.0": "branch1_conv",
+    "downsample.1": "branch1_norm",
+}
+_UNIT_NAME = re.compile(r"layer([1-4])\.(\d+)\.((?:conv|bn)\d|downsample\.[01])\.(\w+)")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a pytorchvideo network keeps its parts: indices into ``model.blocks``.
+
+    The stages are not always 1-4: pytorchvideo's i3d_r50 has a pooling layer between them.
+    """
+
+    stages: tuple[int, ...]
+    head: int
+
+    @classmethod
+    def of(cls, model: nn.Module) -> Layout:
+        """The layout of ``model``; TypeError for a network without pytorchvideo's ``blocks``."""
+        blocks = getattr(model, "blocks", None)
+        if not isinstance(blocks, nn.ModuleList):
+            raise TypeError(f"{type(model).__name__} is no backbone: it has no list 'blocks'.")
+        stages = tuple(i for i, part in enumerate(blocks) if hasattr(part, "res_blocks"))
+        return cls(stages, len(blocks) - 1)
+
+
+@dataclass(frozen=True)
+class Translated:
+    """Tensors under the names of the network they are for.
+
+    ``left_out`` names what the file holds besides its network: inserted blocks, average models.
+    """
+
+    format: str
+    statistics: Statistics
+    tensors: dict[str, Tensor]
+    left_out: tuple[str, ...] = ()
+    note: str | None = None
+
+
+def translate(checkpoint: Mapping[str, Any], layout: Layout, source: str) -> Translated:
+    """Recognise the format of a checkpoint and rename its tensors.
+
+    =============================  ==============================  =====================
+    format                         recognised by                   statistics
+    =============================  ==============================  =====================
+    video-snl checkpoint           ``model.blocks.0.conv.weight``  its mean and std
+    pytorchvideo                   ``blocks.0.conv.weight``        kinetics
+    3D-ResNets-PyTorch (Hara)      ``conv1.weight``, 5 axes        hara
+    torchvision ResNet (2D)        ``conv1.weight``, 4 axes        imagenet
+    =============================  ==============================  =====================
+
+    The tensors may stand in ``state_dict``, in ``model_state`` or at the top, their names with or
+    without ``module.``.
+
+    Raises:
+        UserError: for none of these.
+    """
+    tensors = _tensors(checkpoint)
+    bare = {_bare(name): tensor for name, tensor in tensors.items()}
+    stem = bare.get("conv1.weight")
+    if f"{_OWN_PREFIX}blocks.0.conv.weight" in bare:
+        return _from_own(tensors, checkpoint)
+    if "blocks.0.conv.weight" in bare:
+        return Translated("pytorchvideo", "kinetics", bare)
+    if stem is not None and "layer1.0.conv1.weight" in bare and stem.ndim in (4, 5):
+        return _from_resnet(bare, layout, inflate=stem.ndim == 4)
+    names = ", ".join(list(tensors or checkpoint)[:3]) or "nothing"
+    raise UserError(
+        f"weights {source!r} hold no network that is known here: they start with {names}. Known "
+        "are 3D-ResNets-PyTorch (conv1.weight, layer1.0.conv1.weight, ...), pytorchvideo "
+        "(blocks.0.conv.weight, ...), torchvision's ResNet-50 and video-snl's own checkpoints."
+    )
+
+
+def _tensors(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
+    for key in ("state_dict", "model_state"):
+        if isinstance(checkpoint.get(key), Mapping):
+            checkpoint = checkpoint[key]
+    return {str(name): value for name, value in checkpoint.items() if isinstance(value, Tensor)}
+
+
+def _bare(name: str) -> str:
+    return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
+
+
+def _from_own(tensors: dict[str, Tensor], checkpoint: Mapping[str, Any]) -> Translated:
+    backbone, left_out = {}, []
+    for name, tensor in tensors.items():
+        inserted = _INSERTED in name.split(".")
+        if inserted or not name.startswith(_OWN_PREFIX):
+            left_out.append(name)
+        else:
+            backbone[_bare(name).removeprefix(_OWN_PREFIX)] = tensor
+    statistics = _own_statistics(checkpoint)
+    note = None if statistics else "It does not say its input statistics; kinetics is assumed."
+    known = statistics or "kinetics"
+    return Translated("video-snl checkpoint", known, backbone, tuple(left_out), note)
+
+
+def _own_statistics(checkpoint: Mapping[str, Any]) -> Statistics | None:
+    """The key of the mean and standard deviation that ``video-snl train`` wrote down."""
+    about = checkpoint.get("video_snl", {})
+    stored = (tuple(about.get("mean", ())), tuple(about.get("std", ())))
+    for key, (mean, std) in STATISTICS.items():
+        if stored == (tuple(mean), tuple(std)):
+            return cast(Statistics, key)
+    return None
+
+
+def _from_resnet(bare: dict[str, Tensor], layout: Layout, *, inflate: bool) -> Translated:
+    rename = _resnet_names(layout)
+    tensors = {rename(name): tensor for name, tensor in bare.items()}
+    if inflate:
+        return Translated("torchvision ResNet (2D, inflated)", "imagenet", tensors)
+    return Translated("3D-ResNets-PyTorch", "hara", tensors, note=_first_release(bare))
+
+
+def _first_release(bare: dict[str, Tensor]) -> str | None:
+    """The 2018 release (400 classes) has the same names, but was fed 0-255 minus a mean."""
+    head = bare.get("fc.weight")
+    if head is None or head.shape[0] != 400:
+        return None
+    return (
+        "A head of 400 classes points to the authors' first release, trained on values of 0-255 "
+        "minus (114.8, 107.7, 99.5) without a division; its BatchNorm statistics fit no other "
+        "input, so do not freeze them."
+    )
+
+
+def _resnet_names(layout: Layout) -> Callable[[str], str]:
+    """torchvision's names, which Hara et al. kept, to pytorchvideo's; others stay as they are."""
+
+    def rename(name: str) -> str:
+        module, _, tensor = name.rpartition(".")
+        if module in _STEM:
+            return f"blocks.0.{_STEM[module]}.{tensor}"
+        if module == "fc":
+            return f"blocks.{layout.head}.proj.{tensor}"
+        unit = _UNIT_NAME.fullmatch(name)
+        if unit is None or unit[3] not in _UNIT or int(unit[1]) > len(layout.stages):
+            return name
+        stage = layout.stages[int(unit[1]) - 1]
+        return f"blocks.{stage}.res_blocks.{unit[2]}.{_UNIT[unit[3]]}.{unit[4]}"
+
+    return rename
