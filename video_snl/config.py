@@ -46,7 +46,7 @@ class DataConfig:
     flip: bool = True
     short_videos: ShortVideos = "error"
     statistics: Literal["auto", "kinetics", "imagenet", "hara"] = "auto"
-    num_workers: int = 2
+    num_workers: int = 1
 
 
 @dataclass
@@ -108,7 +108,7 @@ class OptimizerConfig:
         frozen_batchnorm: The backbone's BatchNorm layers keep their statistics and weights.
     """
 
-    epochs: int = 10
+    epochs: int = 8
     batch_size: int = 16
     accumulate: int = 1
     learning_rate: float = 0.05

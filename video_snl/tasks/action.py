@@ -160,8 +160,11 @@ class ActionRecognition(pl.LightningModule):
         videos, clips = batch["views"].shape[:2]
         views = batch["views"].flatten(0, 1)
         size = batch["size"].repeat_interleave(clips, 0)
-        crops = three_crops(size, self.experiment.data.crop) if self.crops == 3 else None
-        offsets = crops or [torch.full_like(size, 0.5, dtype=torch.float32)]
+        crop = self.experiment.data.crop
+        # Where the crop is the whole frame, three crops are three times the same.
+        three = self.crops == 3 and bool((size > crop).any())
+        middle = torch.full_like(size, 0.5, dtype=torch.float32)
+        offsets = three_crops(size, crop) if three else [middle]
         scores = [self._scores(views, size, offset) for offset in offsets]
         return torch.stack(scores).mean(0).view(videos, clips, -1).mean(1)
 
