@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from video_snl.data.clips import ShortVideoError
 from video_snl.data.containers import check_container
+from video_snl.data.sequential import SequentialReader
 from video_snl.errors import UserError
 
 if TYPE_CHECKING:
@@ -63,7 +64,9 @@ class DecordReader:
                 "libx264 NEW.mp4), or take it off the list"
             ) from error
 
-        self._must_count = self._seeks_astray(codec)
+        self._sequential: SequentialReader | None = None
+        if self._seeks_astray(codec):
+            self._sequential = SequentialReader(path, len(self), missing=COPIED_FRAMES)
 
     def __len__(self) -> int:
         return len(self._video)
@@ -82,8 +85,10 @@ class DecordReader:
 
     def frames(self, indices: Sequence[int]) -> Tensor:
         """The frames of these indices, RGB, uint8 (T, H, W, 3)."""
+        if self._sequential is not None:
+            return self._sequential.frames(indices)
         try:
-            batch = self._counted(indices) if self._must_count else self._batch(indices)
+            batch = torch.from_numpy(self._video.get_batch(list(indices)).asnumpy())
         except self._broken as error:
             if "DECORDArrayCopyFromTo" in str(error):
                 raise UserError(
@@ -94,21 +99,6 @@ class DecordReader:
         if len(batch) != len(indices):  # a file that ends before its index says so
             raise self._breaks(indices)
         return batch
-
-    def _batch(self, indices: Sequence[int]) -> Tensor:
-        return torch.from_numpy(self._video.get_batch(list(indices)).asnumpy())
-
-    def _counted(self, indices: Sequence[int]) -> Tensor:
-        """Read from the first frame on, without a seek, and keep those asked for."""
-        wanted = set(indices)
-        kept: dict[int, Tensor] = {}
-        self._video.seek(0)
-        for start in range(0, max(indices) + 1, CHUNK):
-            part = self._batch(range(start, min(start + CHUNK, max(indices) + 1)))
-            kept |= {start + i: frame for i, frame in enumerate(part) if start + i in wanted}
-        if len(kept) < len(wanted):  # decord returned fewer frames than it was asked for
-            raise self._breaks(indices)
-        return torch.stack([kept[index] for index in indices])
 
     def _breaks(self, indices: Sequence[int]) -> UserError:
         return UserError(
