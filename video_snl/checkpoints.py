@@ -8,10 +8,11 @@ from torch import Tensor, nn
 
 from video_snl.errors import UserError
 from video_snl.models.insertion import inserted_blocks
+from video_snl.reference_blocks import load_reference_block
 from video_snl.weights_formats import Layout, Statistics, Translated, translate
 from video_snl.weights_sources import locate, read_checkpoint
 
-__all__ = ["LoadReport", "ShapeMismatch", "load_backbone_weights"]
+__all__ = ["LoadReport", "ShapeMismatch", "load_backbone_weights", "load_reference_block"]
 
 _ENOUGH = 0.95
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked")

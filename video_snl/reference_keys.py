@@ -1,0 +1,194 @@
+"""State dicts of the code that the paper's authors released (SNL_ICCV2021): names and shapes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from torch import Tensor
+
+from video_snl.errors import UserError
+
+__all__ = ["KINDS", "Kind", "Shapes", "StateDictError", "Tensors", "check_block", "recognized"]
+
+Kind = Literal["snl", "nl", "ns", "dnl", "a2", "cayley", "cgnl", "cc"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+Shapes = dict[str, tuple[int, ...]]
+
+# Which part of a name tells which kind, the telling ones first.
+_MARKS: dict[str, Kind] = {
+    "query_conv": "cc",
+    "gn": "cgnl",
+    "w_h": "cayley",
+    "w_m": "dnl",
+    "w_1": "snl",
+}
+# PyTorch wrote no batch counters before version 0.4.1, and nothing here reads them.
+_OPTIONAL = "num_batches_tracked"
+_SHOWN = 8
+
+
+class StateDictError(UserError, ValueError):
+    """A state dict that does not fit: bad input to a command, a bad argument to a function."""
+
+
+@dataclass(frozen=True)
+class Tensors:
+    """Tensors by name; ``where`` stands before their names in the file, for messages."""
+
+    named: dict[str, Tensor]
+    where: str = ""
+
+    @classmethod
+    def of(cls, checkpoint: Mapping[str, Any]) -> Tensors:
+        """Those of a state dict, or of a checkpoint's ``state_dict``; DataParallel's prefix goes.
+
+        Raises:
+            StateDictError: for a value that is no tensor.
+        """
+        state = checkpoint.get("state_dict", checkpoint)
+        if not isinstance(state, Mapping):
+            raise StateDictError(f"'state_dict' is a {type(state).__name__}, and no mapping.")
+        for name, value in state.items():
+            if not isinstance(value, Tensor):
+                raise StateDictError(f"{name!r} is a {type(value).__name__}, and no tensor.")
+        return cls({str(name).removeprefix("module."): value for name, value in state.items()})
+
+    def below(self, prefix: str) -> Tensors:
+        """Those whose names begin with ``prefix``, under the rest of their names."""
+        inside = {n.removeprefix(prefix): t for n, t in self.named.items() if n.startswith(prefix)}
+        return Tensors(inside, self.where + prefix)
+
+    def numbered(self, prefix: str = "") -> int:
+        """How many numbers follow ``prefix`` in the names."""
+        matches = (re.match(rf"{re.escape(prefix)}(\d+)\.", name) for name in self.named)
+        return len({match[1] for match in matches if match})
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in self.named:
+            raise StateDictError(f"missing key {self.where}{name}.")
+        return self.named[name]
+
+    def convolution(self, name: str) -> tuple[int, int]:
+        """Output and input channels of the 1x1 convolution ``name``.
+
+        Raises:
+            StateDictError: if it is not there, or no such convolution.
+        """
+        shape = tuple(self[name].shape)
+        if len(shape) != 4 or shape[2:] != (1, 1) or 0 in shape:
+            raise StateDictError(f"{self.where}{name} is {shape}, not (outputs, inputs, 1, 1).")
+        return shape[0], shape[1]
+
+    def check(self, expected: Shapes, what: str) -> None:
+        """Compare names and shapes with those that ``what`` has.
+
+        Raises:
+            StateDictError: naming keys that are missing, unknown or of another shape.
+        """
+        missing = [n for n in expected if n not in self.named and not n.endswith(_OPTIONAL)]
+        unknown = [n for n in self.named if n not in expected]
+        found = {n: tuple(self.named[n].shape) for n in expected if n in self.named}
+        other = [
+            f"{self.where}{n} is {shape}, not {expected[n]}"
+            for n, shape in found.items()
+            if shape != expected[n]
+        ]
+        problems = [f"missing keys: {self._listed(missing)}"] if missing else []
+        problems += [f"unknown keys: {self._listed(unknown)}"] if unknown else []
+        problems += [f"other shapes: {_some(other)}"] if other else []
+        if problems:
+            raise StateDictError(f"the tensors are not those of {what}; {'; '.join(problems)}.")
+
+    def _listed(self, names: Iterable[str]) -> str:
+        return _some([self.where + name for name in names])
+
+
+def recognized(block: Tensors) -> Kind:
+    """The kind of a block that only its keys tell.
+
+    Raises:
+        StateDictError: for keys that are no block's.
+        ValueError: for those of nl, ns and a2, which are the same.
+    """
+    parts = {part for name in block.named for part in name.split(".")}
+    telling = [kind for mark, kind in _MARKS.items() if mark in parts]
+    if "layer1" in parts or not (telling or {"stages", "w_2"} <= parts):
+        raise StateDictError(
+            f"no released block has these keys: {_some([block.where + n for n in block.named])}. "
+            "One has t.weight, p.weight and stages.0.g.weight, or query_conv.weight; networks "
+            "are for video_snl.reference_networks.load_reference_network."
+        )
+    if not telling:
+        raise ValueError("kind=None: nl, ns and a2 have the same keys; give kind='nl', ...")
+    return telling[0]
+
+
+def check_block(block: Tensors, kind: Kind) -> None:
+    """Compare a block's names and shapes with its kind's, for the sizes that its tensors tell.
+
+    Raises:
+        StateDictError: naming keys that are missing, unknown or of another shape.
+    """
+    shapes = _block_shapes(block, kind)
+    name, shape = next(iter(shapes.items()))
+    block.check(shapes, f"a released {kind} block with {block.where}{name} of shape {shape}")
+
+
+def _block_shapes(block: Tensors, kind: Kind) -> Shapes:
+    """The tensor that tells the sizes comes first."""
+    if kind == "cc":
+        return _criss_cross(block)
+    if kind == "cgnl":
+        return _generalized(block)
+    width, channels = block.convolution("t.weight")
+    shapes: Shapes = {f"{name}.weight": (width, channels, 1, 1) for name in "tp"}
+    unit = _unit(kind, channels, width // 2 if kind == "cayley" else width)
+    for number in range(max(1, block.numbered("stages."))):
+        shapes |= {f"stages.{number}.{name}": shape for name, shape in unit.items()}
+    return shapes
+
+
+def _unit(kind: Kind, channels: int, width: int) -> Shapes:
+    outwards = (channels, width, 1, 1)
+    shapes: Shapes = {"g.weight": (width, channels, 1, 1), "w_2.weight": outwards}
+    for name in ("weight", "bias", "running_mean", "running_var"):
+        shapes[f"bn.{name}"] = (channels,)
+    shapes[f"bn.{_OPTIONAL}"] = ()
+    if kind in ("snl", "cayley"):
+        shapes["w_1.weight"] = outwards
+    if kind == "cayley":
+        shapes["w_h.weight"] = (width, width, 1, 1)
+    if kind == "dnl":
+        shapes["w_m.weight"] = (1, channels, 1, 1)
+    return shapes
+
+
+def _generalized(block: Tensors) -> Shapes:
+    width, channels = block.convolution("t.weight")
+    _, per_group = block.convolution("z.weight")
+    if width % per_group or channels % (width // per_group):
+        per_group = width
+    shapes: Shapes = {f"{name}.weight": (width, channels, 1, 1) for name in "tpg"}
+    shapes["z.weight"] = (channels, per_group, 1, 1)
+    return {**shapes, "gn.weight": (channels,), "gn.bias": (channels,)}
+
+
+def _criss_cross(block: Tensors) -> Shapes:
+    count = block.numbered()
+    prefixes = [f"{number}." for number in range(count)] or [""]
+    width, channels = block.convolution(f"{prefixes[0]}query_conv.weight")
+    shapes: Shapes = {}
+    for prefix in prefixes:
+        for name, outputs in (("query", width), ("key", width), ("value", channels)):
+            shapes[f"{prefix}{name}_conv.weight"] = (outputs, channels, 1, 1)
+            shapes[f"{prefix}{name}_conv.bias"] = (outputs,)
+        shapes[f"{prefix}gamma"] = (1,)
+    return shapes
+
+
+def _some(items: list[str]) -> str:
+    rest = f" and {len(items) - _SHOWN} more" if len(items) > _SHOWN else ""
+    return (", ".join(items[:_SHOWN]) or "none") + rest
