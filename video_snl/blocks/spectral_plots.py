@@ -1,0 +1,141 @@
+"""Pictures of what :mod:`video_snl.blocks.spectral` computes, drawn without a display.
+
+Each function writes a PNG, whole or not at all; the folder of ``path`` is made.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from torch import Tensor
+
+from video_snl.blocks.spectral import Parts, complex_share, response_gain
+from video_snl.engine.files import replace_file
+
+__all__ = ["plot_chebyshev", "plot_parts", "plot_response", "plot_spectrum"]
+
+_FREQUENCY = r"graph frequency $\lambda$ of $L = I - A$"
+_MEAN_GAIN = r"Frobenius norm / $\sqrt{C_s}$, the rms gain"
+_COLOURS = {"smooth": "tab:blue", "null": "lightgrey", "oscillating": "tab:red"}
+_NAMES = {
+    "smooth": r"smooth, $\lambda < 1$",
+    "null": r"null space, $\lambda = 1$",
+    "oscillating": r"oscillating, $\lambda > 1$",
+}
+
+
+def plot_spectrum(eigenvalues: Tensor, path: Path | str, *, title: str = "") -> None:
+    """The eigenvalues of A in the complex plane, and how many have which real part.
+
+    Shape: (B, N), real or complex; those of all batch elements are drawn together.
+    """
+    share = 100 * float(complex_share(eigenvalues).mean())
+    values = _array(eigenvalues).ravel().astype(complex)
+    figure, (plane, counts) = _figure(2, title)
+    angle = np.linspace(0, 2 * np.pi, 200)
+    plane.plot(np.cos(angle), np.sin(angle), color="grey", lw=0.8)
+    plane.scatter(values.real, values.imag, s=10, alpha=0.5)
+    plane.set(xlabel="real part", ylabel="imaginary part", aspect="equal", adjustable="datalim")
+    plane.set_title(f"eigenvalues, {share:.3g} % complex, and the unit circle", fontsize=10)
+    low, high = min(-1.0, values.real.min()), max(1.0, values.real.max())
+    # Of an odd number of bins, one has zero in its middle; half a count keeps single ones visible.
+    counts.hist(values.real, bins=61, range=(low, high))
+    counts.set(xlabel="real part", ylabel="eigenvalues", yscale="log", ylim=(0.5, None))
+    counts.xaxis.set_major_locator(MaxNLocator(5))
+    _save(figure, path)
+
+
+def plot_response(
+    frequencies: Tensor, response: Tensor, path: Path | str, *, title: str = ""
+) -> None:
+    """Gains of a filter over the graph frequencies. Shapes: (L,), response (L, Cs, C)."""
+    gain, at = response_gain(response), _array(frequencies)
+    values = _array(gain.singular_values)
+    figure, (axes,) = _figure(1, title)
+    axes.fill_between(at, values.min(1), values.max(1), alpha=0.15, label="singular values")
+    axes.plot(at, values[:, :: max(1, values.shape[1] // 16)], color="grey", lw=0.5, alpha=0.6)
+    axes.plot(at, _array(gain.spectral), label="spectral norm, the largest gain")
+    mean = _array(gain.frobenius) / response.shape[1] ** 0.5
+    axes.plot(at, mean, label=_MEAN_GAIN)
+    axes.set(xlabel=f"{_FREQUENCY} (0 smooth, 2 oscillating)", ylabel="gain", ylim=(0, None))
+    _legend_below(figure, axes)
+    _save(figure, path)
+
+
+def plot_chebyshev(coefficients: Tensor, path: Path | str, *, title: str = "") -> None:
+    """How large the weight of each Chebyshev polynomial is. Shape: (K + 1, Cs, C)."""
+    values = _array(torch.linalg.svdvals(coefficients))
+    degrees = np.arange(len(values))
+    figure, (norms, curves) = _figure(2, title)
+    mean = np.sqrt((values**2).sum(1) / coefficients.shape[1])
+    norms.bar(degrees - 0.2, values[:, 0], 0.4, label="spectral norm, the largest gain")
+    norms.bar(degrees + 0.2, mean, 0.4, label=_MEAN_GAIN)
+    norms.set(xlabel="degree k of $T_k(A)$", ylabel="size of $C_k$", xticks=degrees)
+    colours = colormaps["viridis"](np.linspace(0, 0.9, len(degrees)))
+    for degree, colour in zip(degrees, colours, strict=True):
+        curves.plot(values[degree], color=colour, label=f"$C_{{{degree}}}$")
+    curves.set(xlabel="index", ylabel="singular value of $C_k$", ylim=(0, None))
+    curves.legend(frameon=False, fontsize=8)
+    _legend_below(figure, norms)
+    _save(figure, path)
+
+
+def plot_parts(parts: Parts, path: Path | str, *, title: str = "") -> None:
+    """Energies of the parts of a signal before and behind the filter, summed over the batch."""
+    figure, (shares, gains) = _figure(2, title)
+    stages = {
+        "size": "eigenvectors",
+        "signal": "energy of $Z$",
+        "product": "of $A Z$",
+        "output": "of $F(A, Z)$",
+    }
+    sums = {
+        name: np.array([float(getattr(part, stage).sum()) for stage in stages])
+        for name, part in parts._asdict().items()
+    }
+    total = np.maximum(sum(sums.values()), np.finfo(float).tiny)
+    bottom = np.zeros(len(stages))
+    for name, label in _NAMES.items():
+        share = 100 * sums[name] / total
+        shares.bar(list(stages.values()), share, bottom=bottom, color=_COLOURS[name], label=label)
+        bottom += share
+    shares.set(ylabel="share (%)", ylim=(0, 100))
+    for offset, (name, (_, before, *after)) in enumerate(sums.items()):
+        gain = np.sqrt(np.array(after) / before) if before > 0 else np.zeros(2)
+        gains.bar(np.arange(2) + 0.25 * (offset - 1), gain, 0.25, color=_COLOURS[name])
+    gains.set_xticks([0, 1], ["by $A$", "by $F(A, \\cdot)$"])
+    gains.set(ylabel="gain of the amplitude")
+    _legend_below(figure, shares)
+    _save(figure, path)
+
+
+def _figure(columns: int, title: str) -> tuple[Figure, list[Axes]]:
+    figure = Figure(figsize=(9 if columns == 2 else 7, 3.8), layout="constrained")
+    if title:
+        figure.suptitle(title)
+    axes = list(figure.subplots(1, columns, squeeze=False)[0])
+    for each in axes:
+        each.grid(alpha=0.3)
+        each.set_axisbelow(True)
+    return figure, axes
+
+
+def _legend_below(figure: Figure, axes: Axes) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
+
+
+def _array(values: Tensor) -> np.ndarray:
+    return values.detach().cpu().numpy()
+
+
+def _save(figure: Figure, path: Path | str) -> None:
+    FigureCanvasAgg(figure)
+    replace_file(Path(path), lambda file: figure.savefig(file, dpi=130, format="png"))
