@@ -1,4 +1,4 @@
-"""The equations as plain loops over positions, written from arXiv:2108.02451, not from the code.
+"""The equations as plain loops over positions, written from the papers, not from the code.
 
 Slow and obvious: one entry of a result is one expression. Everything is differentiable, in the
 dtype of the inputs; the tests use float64. Shapes: matrices (B, N, N), features (B, N, C).
@@ -89,14 +89,3 @@ def linear(weight: Tensor, x: Tensor) -> Tensor:
         for o in range(weight.shape[0])
     ]
     return torch.stack(values).view(batch, positions, weight.shape[0])
-
-
-def snl_terms(
-    x: Tensor, w_theta: Tensor, w_phi: Tensor, w_z: Tensor, w_1: Tensor, w_2: Tensor
-) -> Tensor:
-    """Z W1 + A Z W2 of eq. 13: what the block adds to X, before its norm. Shape: (B, N, C)."""
-    theta = linear(w_theta, x).clamp(min=0)
-    phi = linear(w_phi, x).clamp(min=0)
-    affinity = normalized(symmetrized(pairwise(theta, phi)), "sym")
-    z = linear(w_z, x)
-    return linear(w_1, z) + linear(w_2, product(affinity, z))

@@ -10,17 +10,72 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from video_snl.blocks import SNL1d, SNL2d, SNL3d, make_block
+    from video_snl.blocks import (
+        A21d,
+        A22d,
+        A23d,
+        CayleySNL1d,
+        CayleySNL2d,
+        CayleySNL3d,
+        CC1d,
+        CC2d,
+        CC3d,
+        CGNL1d,
+        CGNL2d,
+        CGNL3d,
+        DNL1d,
+        DNL2d,
+        DNL3d,
+        GSNL1d,
+        GSNL2d,
+        GSNL3d,
+        NL1d,
+        NL2d,
+        NL3d,
+        NS1d,
+        NS2d,
+        NS3d,
+        SNL1d,
+        SNL2d,
+        SNL3d,
+        make_block,
+    )
     from video_snl.models.insertion import insert_blocks
 
 __version__ = "0.1.0"
-__all__ = ["SNL1d", "SNL2d", "SNL3d", "insert_blocks", "make_block"]
+__all__ = [
+    "A21d",
+    "A22d",
+    "A23d",
+    "CC1d",
+    "CC2d",
+    "CC3d",
+    "CGNL1d",
+    "CGNL2d",
+    "CGNL3d",
+    "CayleySNL1d",
+    "CayleySNL2d",
+    "CayleySNL3d",
+    "DNL1d",
+    "DNL2d",
+    "DNL3d",
+    "GSNL1d",
+    "GSNL2d",
+    "GSNL3d",
+    "NL1d",
+    "NL2d",
+    "NL3d",
+    "NS1d",
+    "NS2d",
+    "NS3d",
+    "SNL1d",
+    "SNL2d",
+    "SNL3d",
+    "insert_blocks",
+    "make_block",
+]
 
-_HOME = {
-    "SNL1d": "video_snl.blocks",
-    "SNL2d": "video_snl.blocks",
-    "SNL3d": "video_snl.blocks",
-    "make_block": "video_snl.blocks",
+_HOME = dict.fromkeys(__all__, "video_snl.blocks") | {
     "insert_blocks": "video_snl.models.insertion",
 }
 

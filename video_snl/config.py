@@ -12,6 +12,25 @@ __all__ = ["DataConfig", "Experiment", "ModelConfig", "OptimizerConfig", "Traine
 
 Dataset = Literal["sample", "ucf101", "folder", "csv"]
 ShortVideos = Literal["error", "repeat_last", "wrap"]
+BlockName = Literal[
+    "none",
+    "nl",
+    "ns",
+    "a2",
+    "cgnl",
+    "cc",
+    "dnl",
+    "snl",
+    "snl_a1",
+    "snl_a2",
+    "gsnl",
+    "cayley",
+    "se",
+    "ge",
+    "gc",
+    "cgd",
+]
+OptionValue = bool | int | float | str | None
 
 
 @dataclass
@@ -56,10 +75,12 @@ class ModelConfig:
     Args:
         backbone: ``i3d_r50`` (the paper's), ``i3d_small`` (short clips on a CPU),
             ``pytorchvideo_i3d_r50`` or ``slow_r50``.
-        block: ``snl`` or ``none``.
+        block: ``snl``, another block (docs/blocks.md) or ``none``.
+        block_options: Options of the block itself, such as ``{order: 3}`` of ``gsnl``.
         positions: Where the blocks stand, such as ``before:res4.5``; a negative unit counts from
             the end of the stage, any dotted module path may stand for the place.
         inter_channels: Transferred channels Cs of a block; default half of its channels.
+        num_units: Units of a block that share one affinity (the stage of ``ns``).
         zero_init: Blocks start as the identity (the weight of their last norm is zero).
         activation: ``relu`` puts a ReLU behind a block's norm, as the paper's released code does;
             it needs ``zero_init: false``.
@@ -72,9 +93,11 @@ class ModelConfig:
     """
 
     backbone: Literal["i3d_r50", "i3d_small", "pytorchvideo_i3d_r50", "slow_r50"] = "i3d_small"
-    block: Literal["none", "snl"] = "snl"
+    block: BlockName = "snl"
+    block_options: dict[str, OptionValue] = field(default_factory=dict)
     positions: list[str] = field(default_factory=lambda: ["before:res4.-1"])
     inter_channels: int | None = None
+    num_units: int = 1
     zero_init: bool = True
     activation: Literal["relu"] | None = None
     dropout: float = 0.0

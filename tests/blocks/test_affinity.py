@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -11,10 +12,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.testing import assert_close
 
-from tests import naive
-from video_snl.blocks import Affinity, Dense, LowRank, SymmetricLowRank, affinity, normalize
+from tests import naive, naive_blocks
+from video_snl.blocks import (
+    Affinity,
+    CrissCross,
+    Dense,
+    LowRank,
+    Scaled,
+    Softmax,
+    Sum,
+    SymmetricLowRank,
+    lowrank,
+    normalize,
+)
 
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
 
@@ -45,10 +58,23 @@ def _symmetric(x: Inputs) -> Tensor:
     return naive.symmetrized(_product(x))
 
 
+def both(x: Inputs) -> SymmetricLowRank:
+    return SymmetricLowRank(torch.cat([x.left, x.right], -1))
+
+
+def _softmax(x: Inputs) -> Tensor:
+    return naive.normalized(naive_blocks.exponentials(x.left, x.right, 0.5), "rw")
+
+
+def _line(x: Inputs) -> Tensor:
+    """On a grid of one axis a criss-cross is everything."""
+    return naive.normalized(naive_blocks.exponentials(x.left, x.right), "rw")
+
+
 OPERATORS: dict[str, tuple[Build, Equation]] = {
     "dense": (lambda x: Dense(x.left @ x.right.mT), _product),
     "low rank": (lambda x: LowRank(x.left, x.right), _product),
-    "symmetric": (lambda x: SymmetricLowRank(x.left, x.right), _symmetric),
+    "symmetric": (both, _symmetric),
     "scaled dense": (
         lambda x: Dense(x.left @ x.right.mT).scale(x.row, x.col),
         lambda x: naive.scaled(_product(x), x.row, x.col),
@@ -58,12 +84,22 @@ OPERATORS: dict[str, tuple[Build, Equation]] = {
         lambda x: naive.scaled(_product(x), x.row, x.col),
     ),
     "symmetric scaled alike": (
-        lambda x: SymmetricLowRank(x.left, x.right).scale(x.row, x.row),
+        lambda x: both(x).scale(x.row, x.row),
         lambda x: naive.scaled(_symmetric(x), x.row, x.row),
     ),
     "symmetric scaled apart": (
-        lambda x: SymmetricLowRank(x.left, x.right).scale(x.row, x.col),
+        lambda x: both(x).scale(x.row, x.col),
         lambda x: naive.scaled(_symmetric(x), x.row, x.col),
+    ),
+    "softmax": (lambda x: Softmax(x.left, x.right, 0.5), _softmax),
+    "criss-cross": (lambda x: CrissCross.softmax(x.left, x.right, x.left.shape[1:2]), _line),
+    "scaled softmax": (
+        lambda x: Scaled(x.row, Softmax(x.left, x.right, 0.5), x.col),
+        lambda x: naive.scaled(_softmax(x), x.row, x.col),
+    ),
+    "sum": (
+        lambda x: Sum([Softmax(x.left, x.right, 0.5), LowRank(x.left, x.right)]),
+        lambda x: _softmax(x) + _product(x),
     ),
 }
 
@@ -111,6 +147,8 @@ def assert_same(x: Inputs, actual: Tensor, expected: Tensor) -> None:
     assert_close(actual, expected, **EXACT)
     if actual.numel() == 0:
         return
+    if not actual.requires_grad:  # a constant, such as the degree of a softmax
+        actual = actual + 0 * x.z.sum()
     weights = torch.linspace(-1, 2, actual.numel(), dtype=torch.float64).view(actual.shape)
     gradients = [
         torch.autograd.grad(
@@ -133,7 +171,7 @@ def test_the_matrix_is_the_equation(build: Build, equation: Equation, x: Inputs)
 def test_matmul_is_the_product_with_the_matrix(
     build: Build, equation: Equation, dense_order: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(affinity, "prefers_dense", lambda *sizes: dense_order)
+    monkeypatch.setattr(lowrank, "prefers_dense", lambda *costs: dense_order)
 
     @few
     @given(inputs(30))
@@ -173,11 +211,12 @@ def test_normalize(build: Build, equation: Equation, how: str | None, x: Inputs)
     assert_same(x, normalize(build(x), how).to_dense(), expected)
 
 
-@every_operator
+@pytest.mark.parametrize("name", [n for n in OPERATORS if not re.search("soft|criss|sum", n)])
 @pytest.mark.parametrize("how", ["sym", "rw"])
 def test_a_position_of_degree_zero_has_a_zero_row_and_a_finite_gradient(
-    build: Build, equation: Equation, how: str
+    name: str, how: str
 ) -> None:
+    build, _ = OPERATORS[name]
     x = make_inputs(2, 5, 3, 2)
     with torch.no_grad():
         x.left[:, 1], x.right[:, 1] = 0, 0
@@ -195,7 +234,7 @@ def test_the_normalised_affinity_has_a_finite_gradient_at_any_size_of_the_factor
     size: float,
 ) -> None:
     left = (size * make_inputs(1, 6, 3, 1).left.detach()).float().requires_grad_()
-    operator = normalize(SymmetricLowRank(left, left), "sym")
+    operator = normalize(SymmetricLowRank(torch.cat([left, left], -1)), "sym")
     operator.matmul(torch.ones(1, 6, 2)).sum().backward()
     assert left.grad.isfinite().all()
 
@@ -215,7 +254,7 @@ def test_first_and_second_derivatives(
     dense_order: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(affinity, "prefers_dense", lambda *sizes: dense_order)
+    monkeypatch.setattr(lowrank, "prefers_dense", lambda *costs: dense_order)
     leaves = make_inputs(1, 3, 2, 2, seed=1).leaves()
     assert (leaves[0] > 0).all()
 
@@ -223,16 +262,25 @@ def test_first_and_second_derivatives(
         x = Inputs(*values)
         return normalize(build(x), how).matmul(x.z)
 
-    assert gradcheck(output, leaves)
-    assert gradgradcheck(output, leaves)
+    # The fused kernels of a softmax have no second derivative.
+    with sdpa_kernel(SDPBackend.MATH):
+        assert gradcheck(output, leaves)
+        assert gradgradcheck(output, leaves)
+
+
+def test_the_fused_softmax_has_a_right_first_derivative() -> None:
+    leaves = make_inputs(1, 4, 2, 2, seed=1).leaves()
+    assert gradcheck(lambda q, k, _r, _c, z: Softmax(q, k).matmul(z), leaves)
 
 
 def test_factors_and_matrices_of_wrong_shape_are_rejected() -> None:
-    with pytest.raises(ValueError, match=r"\(B, N, N\) matrix, got shape \(1, 2, 3\)"):
-        Dense(torch.ones(1, 2, 3))
-    for operator in (LowRank, SymmetricLowRank):
+    with pytest.raises(ValueError, match=r"\(B, N, N\) matrix, got shape \(2, 3\)"):
+        Dense(torch.ones(2, 3))
+    for operator in (LowRank, Softmax):
         with pytest.raises(ValueError, match=r"got \(1, 2, 3\) and \(1, 3, 2\)"):
             operator(torch.ones(1, 2, 3), torch.ones(1, 3, 2))
+    with pytest.raises(ValueError, match=r"factors \(B, N, 2 R\), got \(1, 2, 3\)"):
+        SymmetricLowRank(torch.ones(1, 2, 3))
 
 
 @few
@@ -244,35 +292,69 @@ def test_symmetrising_and_equal_weights_stay_at_the_rank_of_the_factors(x: Input
 
 
 sizes = st.integers(1, 3000)
+times = st.integers(1, 8)
+
+
+def factors(positions: int, rank: int) -> Tensor:
+    return torch.empty(1, positions, rank, device="meta")
 
 
 @settings(deadline=None)
-@given(positions=sizes, rank=sizes, channels=sizes)
-def test_the_cheaper_order_is_taken(positions: int, rank: int, channels: int) -> None:
-    dense = positions**2 * (rank + channels)
-    low_rank = 4 * positions * rank * channels
-    factor = torch.empty(1, positions, rank, device="meta")
-    cost = SymmetricLowRank(factor, factor).multiply_adds(channels)
-    assert cost == min(dense, low_rank)
-    assert affinity.prefers_dense(positions, rank, channels) == (dense < low_rank)
+@given(sizes, sizes, sizes, times)
+def test_the_cheaper_order_is_taken(n: int, rank: int, channels: int, count: int) -> None:
+    """Forming A costs N^2 R once; a product N^2 C, or 2 N R C (4 N R C symmetrised)."""
+    formed = n**2 * (rank + count * channels)
+    for operator, each in (
+        (LowRank(factors(n, rank), factors(n, rank)), 2 * n * rank * channels),
+        (SymmetricLowRank(factors(n, 2 * rank)), 4 * n * rank * channels),
+    ):
+        cheapest = operator.for_products(channels, count)
+        assert isinstance(cheapest, Dense) == (formed < count * each)
+        assert operator.multiply_adds(channels) == min(n**2 * (rank + channels), each)
 
 
 @settings(deadline=None)
-@given(rank=sizes, channels=sizes, more=st.integers(1, 3000))
-def test_many_positions_are_never_made_dense(rank: int, channels: int, more: int) -> None:
-    assert not affinity.prefers_dense(max(4 * rank, 256) + more, rank, channels)
-    assert not affinity.prefers_dense(max(4 * channels, 256) + more, rank, channels)
+@given(sizes, sizes, st.integers(1, 3000), times)
+def test_many_positions_are_never_made_dense(rank: int, more: int, c: int, count: int) -> None:
+    n = max(4 * rank, 256) + more
+    for operator in (
+        LowRank(factors(n, rank), factors(n, rank)),
+        SymmetricLowRank(factors(n, 2 * rank)),
+    ):
+        assert operator.for_products(c, count) is operator
+
+
+@given(st.lists(st.integers(1, 3), min_size=1, max_size=3), st.integers(0, 2))
+@settings(max_examples=10, deadline=None)
+def test_a_criss_cross_sees_the_lines_through_a_position(grid: list[int], batch: int) -> None:
+    positions = torch.Size(grid).numel()
+    x = make_inputs(batch, positions, 3, 2)
+    a = CrissCross.softmax(x.left, x.right, grid)
+    places = torch.cartesian_prod(*(torch.arange(n) for n in grid)).view(positions, len(grid))
+    differing = (places[:, None] != places[None]).sum(-1)
+    exponents = (x.left @ x.right.mT).masked_fill(differing > 1, -torch.inf)
+    assert_same(x, a.to_dense(), exponents.softmax(-1))
+    assert_same(x, a.matmul(x.z), exponents.softmax(-1) @ x.z)
+    assert_same(x, a.transpose().matmul(x.z), exponents.softmax(-1).mT @ x.z)
+    assert_same(
+        x,
+        a.scale(x.row, x.col).degree(),
+        (a.to_dense() * x.row[..., None] * x.col[:, None]).sum(-1),
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("build", [SymmetricLowRank, LowRank])
+@pytest.mark.parametrize("symmetric", [False, True])
 @pytest.mark.parametrize("autocast", [False, True])
 def test_degrees_of_half_precision_factors_are_float32(
-    dtype: torch.dtype, build: type[SymmetricLowRank] | type[LowRank], autocast: bool
+    dtype: torch.dtype, symmetric: bool, autocast: bool
 ) -> None:
-    left, right = (1e4 * torch.rand(2, 3000, 8)).to(dtype), (1e4 * torch.rand(2, 3000, 8)).to(dtype)
+    both = (1e4 * torch.rand(2, 3000, 16)).to(dtype)
+
+    def build(x: Tensor) -> Affinity:
+        return SymmetricLowRank(x) if symmetric else LowRank(*x.chunk(2, -1))
+
     with torch.autocast("cpu", dtype=dtype, enabled=autocast):
-        degree = build(left, right).degree()
+        degree = build(both).degree()
     assert degree.dtype == torch.float32
-    exact = build(left.double(), right.double()).degree()
-    assert_close(degree.double(), exact, rtol=1e-5, atol=0)
+    assert_close(degree.double(), build(both.double()).degree(), rtol=1e-5, atol=0)

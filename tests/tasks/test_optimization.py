@@ -83,7 +83,8 @@ def test_frozen_batchnorm_leaves_convolutions_training(model: nn.Module) -> None
     assert not stem.norm.training and not stem.norm.weight.requires_grad
     assert stem.conv.weight.requires_grad
     block = next(iter(inserted_blocks(model).values()))
-    assert block.norm.training and block.norm.weight.requires_grad
+    norm = block.stage[0].norm
+    assert norm.training and norm.weight.requires_grad
 
 
 def test_unknown_stage_is_named_with_the_stages_there_are(model: nn.Module) -> None:

@@ -1,20 +1,93 @@
 """Nonlocal blocks as graph filters: kernel -> affinity -> filter."""
 
-from video_snl.blocks.affinity import Affinity, Dense, LowRank, SymmetricLowRank, normalize
+from video_snl.blocks.affinity import Affinity, Dense, Scaled, Sum, normalize
 from video_snl.blocks.block import NonlocalBlock
-from video_snl.blocks.filters import Polynomial
-from video_snl.blocks.zoo import BLOCKS, SNL1d, SNL2d, SNL3d, make_block
+from video_snl.blocks.cayley import Cayley
+from video_snl.blocks.crisscross import CrissCross
+from video_snl.blocks.filters import ChannelGraph, Filter, Polynomial
+from video_snl.blocks.graph_filter import GraphFilter
+from video_snl.blocks.kernels import Kernel
+from video_snl.blocks.lowrank import LowRank, SymmetricLowRank
+from video_snl.blocks.recipe import Recipe
+from video_snl.blocks.softmax import Softmax
+from video_snl.blocks.zoo import (
+    BLOCKS,
+    NAMES,
+    A21d,
+    A22d,
+    A23d,
+    CayleySNL1d,
+    CayleySNL2d,
+    CayleySNL3d,
+    CC1d,
+    CC2d,
+    CC3d,
+    CGNL1d,
+    CGNL2d,
+    CGNL3d,
+    DNL1d,
+    DNL2d,
+    DNL3d,
+    GSNL1d,
+    GSNL2d,
+    GSNL3d,
+    NL1d,
+    NL2d,
+    NL3d,
+    NS1d,
+    NS2d,
+    NS3d,
+    SNL1d,
+    SNL2d,
+    SNL3d,
+    make_block,
+)
 
 __all__ = [
     "BLOCKS",
-    "Affinity",
-    "Dense",
-    "LowRank",
-    "NonlocalBlock",
-    "Polynomial",
+    "NAMES",
+    "A21d",
+    "A22d",
+    "A23d",
+    "CC1d",
+    "CC2d",
+    "CC3d",
+    "CGNL1d",
+    "CGNL2d",
+    "CGNL3d",
+    "CayleySNL1d",
+    "CayleySNL2d",
+    "CayleySNL3d",
+    "DNL1d",
+    "DNL2d",
+    "DNL3d",
+    "GSNL1d",
+    "GSNL2d",
+    "GSNL3d",
+    "NL1d",
+    "NL2d",
+    "NL3d",
+    "NS1d",
+    "NS2d",
+    "NS3d",
     "SNL1d",
     "SNL2d",
     "SNL3d",
+    "Affinity",
+    "Cayley",
+    "ChannelGraph",
+    "CrissCross",
+    "Dense",
+    "Filter",
+    "GraphFilter",
+    "Kernel",
+    "LowRank",
+    "NonlocalBlock",
+    "Polynomial",
+    "Recipe",
+    "Scaled",
+    "Softmax",
+    "Sum",
     "SymmetricLowRank",
     "make_block",
     "normalize",

@@ -1,34 +1,33 @@
 """Affinities as linear operators on signals, (B, N, C) -> (B, N, C).
 
 A nonlocal block is a filter on a fully connected graph over the N positions of a feature map. Its
-affinity A is N x N, which is never needed as a matrix: the filters only apply it.
+affinity A is N x N, which is never needed as a matrix: the filters only apply it. Where the keys
+are sub-sampled A is N x M and maps (B, M, C) to (B, N, C).
 """
 
 from __future__ import annotations
 
 import abc
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-__all__ = ["Affinity", "Dense", "LowRank", "SymmetricLowRank", "normalize", "prefers_dense"]
+__all__ = ["Affinity", "Dense", "Scaled", "Sum", "normalize", "prefers_dense"]
 
 # torch.compiler.is_exporting appeared in torch 2.7; before it, compiled graphs count as exported.
 _is_exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
 
 
-def prefers_dense(positions: int, rank: int, channels: int) -> bool:
-    """Whether forming A (N x N) and multiplying by it is the cheaper of two exact orders.
+def prefers_dense(dense: int, factored: int) -> bool:
+    """Whether to form A as a matrix, given the multiply-adds of the two exact orders.
 
-    Forming a symmetrised product of (N, R) factors and applying it to C channels costs
-    N^2 (R + C) multiply-adds, applying its factors in turn 4 N R C. The first is less only for
-    N < 4 R C / (R + C) < 4 min(R, C): with more positions no N x N matrix is ever formed, and
-    memory stays linear in N. An exported graph always takes the second: the comparison would
-    freeze the sizes it was exported with.
+    The one place where an order is chosen. An exported graph always takes the factored one: the
+    comparison would freeze the sizes it was exported with.
     """
     if _is_exporting() or torch.jit.is_tracing():
         return False
-    return positions * (rank + channels) < 4 * rank * channels
+    return dense < factored
 
 
 class Affinity(abc.ABC):
@@ -47,14 +46,6 @@ class Affinity(abc.ABC):
         """A^T."""
 
     @abc.abstractmethod
-    def symmetrize(self) -> Affinity:
-        """(A + A^T) / 2."""
-
-    @abc.abstractmethod
-    def scale(self, row: Tensor, col: Tensor) -> Affinity:
-        """diag(row) A diag(col). Shapes: row, col (B, N)."""
-
-    @abc.abstractmethod
     def to_dense(self) -> Tensor:
         """The matrix itself, for pictures, analysis and tests. Shape: (B, N, N)."""
 
@@ -66,12 +57,25 @@ class Affinity(abc.ABC):
     def multiply_adds(self, channels: int) -> int:
         """Multiply-adds of ``matmul`` on ``channels`` channels, for one batch element."""
 
+    def symmetrize(self) -> Affinity:
+        """(A + A^T) / 2."""
+        matrix = self.to_dense()
+        return Dense((matrix + matrix.mT) / 2)
+
+    def scale(self, row: Tensor, col: Tensor | None) -> Affinity:
+        """diag(row) A diag(col), None for ones. Shapes: row, col (B, N)."""
+        return Scaled(row, self, torch.ones_like(row) if col is None else col)
+
+    def for_products(self, channels: int, times: int) -> Affinity:
+        """The same operator in the form in which ``times`` products with it cost least."""
+        return self
+
 
 class Dense(Affinity):
     """A given as its matrix. Shape: matrix (B, N, N)."""
 
     def __init__(self, matrix: Tensor) -> None:
-        if matrix.ndim != 3 or matrix.shape[1] != matrix.shape[2]:
+        if matrix.ndim != 3:
             raise ValueError(f"Dense needs a (B, N, N) matrix, got shape {tuple(matrix.shape)}.")
         self.matrix = matrix
 
@@ -79,16 +83,14 @@ class Dense(Affinity):
         return self.matrix @ z
 
     def degree(self) -> Tensor:
-        return self.matrix.sum(-1, dtype=_wide(self.matrix))
+        return self.matrix.sum(-1, dtype=wide(self.matrix))
 
     def transpose(self) -> Dense:
         return Dense(self.matrix.mT)
 
-    def symmetrize(self) -> Dense:
-        return Dense((self.matrix + self.matrix.mT) / 2)
-
-    def scale(self, row: Tensor, col: Tensor) -> Dense:
-        scaled = row[..., None] * self.matrix * col[:, None, :]
+    def scale(self, row: Tensor, col: Tensor | None) -> Dense:
+        scaled = row[..., None] * self.matrix
+        scaled = scaled if col is None else scaled * col[:, None, :]
         return Dense(scaled.to(self.matrix.dtype))
 
     def to_dense(self) -> Tensor:
@@ -98,96 +100,68 @@ class Dense(Affinity):
         return self.matrix[:, index]
 
     def multiply_adds(self, channels: int) -> int:
-        return self.matrix.shape[1] ** 2 * channels
+        _, positions, keys = self.matrix.shape
+        return positions * keys * channels
 
 
-class LowRank(Affinity):
-    """A = left right^T, never formed. Shapes: left, right (B, N, R).
+class Scaled(Affinity):
+    """diag(row) A diag(col) for an affinity that cannot take the factors in. Shapes: (B, N)."""
 
-    ``matmul`` costs 2 N R C multiply-adds; forming A and multiplying by it N^2 (R + C).
-    """
-
-    def __init__(self, left: Tensor, right: Tensor) -> None:
-        _check_factors("LowRank", left, right)
-        self.left, self.right = left, right
+    def __init__(self, row: Tensor, inner: Affinity, col: Tensor) -> None:
+        self.row, self.inner, self.col = row, inner, col
 
     def matmul(self, z: Tensor) -> Tensor:
-        return self.left @ (self.right.mT @ z)
+        return _times(self.inner.matmul(_times(z, self.col)), self.row)
 
     def degree(self) -> Tensor:
-        return _row_sums(self.left, self.right)
+        return self.row * self.inner.matmul(self.col[..., None]).squeeze(-1)
 
-    def transpose(self) -> LowRank:
-        return LowRank(self.right, self.left)
-
-    def symmetrize(self) -> SymmetricLowRank:
-        return SymmetricLowRank(self.left, self.right)
-
-    def scale(self, row: Tensor, col: Tensor) -> LowRank:
-        return LowRank(_scaled(self.left, row), _scaled(self.right, col))
+    def transpose(self) -> Affinity:
+        return Scaled(self.col, self.inner.transpose(), self.row)
 
     def to_dense(self) -> Tensor:
-        return self.left @ self.right.mT
+        return self.row[..., None] * self.inner.to_dense() * self.col[:, None]
 
     def rows(self, index: Tensor) -> Tensor:
-        return self.left[:, index] @ self.right.mT
+        return self.row[:, index, None] * self.inner.rows(index) * self.col[:, None]
 
     def multiply_adds(self, channels: int) -> int:
-        _, positions, rank = self.left.shape
-        return 2 * positions * rank * channels
+        return self.inner.multiply_adds(channels)
 
 
-class SymmetricLowRank(Affinity):
-    """A = (left right^T + right left^T) / 2. Shapes: left, right (B, N, R).
+class Sum(Affinity):
+    """The sum of affinities of one size."""
 
-    ``matmul`` takes the cheaper of two exact orders (see :func:`prefers_dense`):
-
-        A z = [left (right^T z) + right (left^T z)] / 2      4 N R C multiply-adds
-        A z = (M + M^T) / 2 z,  M = left right^T             N^2 (R + C)
-    """
-
-    def __init__(self, left: Tensor, right: Tensor) -> None:
-        _check_factors("SymmetricLowRank", left, right)
-        self.left, self.right = left, right
+    def __init__(self, parts: Sequence[Affinity]) -> None:
+        self.parts = tuple(parts)
 
     def matmul(self, z: Tensor) -> Tensor:
-        _, positions, rank = self.left.shape
-        if prefers_dense(positions, rank, z.shape[-1]):
-            return self.to_dense() @ z
-        forth = self.left @ (self.right.mT @ z)
-        back = self.right @ (self.left.mT @ z)
-        return (forth + back) / 2
+        first, *others = (part.matmul(z) for part in self.parts)
+        return sum(others, first)
 
     def degree(self) -> Tensor:
-        return (_row_sums(self.left, self.right) + _row_sums(self.right, self.left)) / 2
+        first, *others = (part.degree() for part in self.parts)
+        return sum(others, first)
 
-    def transpose(self) -> SymmetricLowRank:
-        return self
+    def transpose(self) -> Sum:
+        return Sum([part.transpose() for part in self.parts])
 
-    def symmetrize(self) -> SymmetricLowRank:
-        return self
+    def symmetrize(self) -> Sum:
+        return Sum([part.symmetrize() for part in self.parts])
 
-    def scale(self, row: Tensor, col: Tensor) -> Affinity:
-        if row is col:  # stays symmetric, at the same rank
-            return SymmetricLowRank(_scaled(self.left, row), _scaled(self.right, row))
-        left = torch.cat([_scaled(self.left, row), _scaled(self.right, row)], -1) / 2
-        right = torch.cat([_scaled(self.right, col), _scaled(self.left, col)], -1)
-        return LowRank(left, right)
+    def scale(self, row: Tensor, col: Tensor | None) -> Sum:
+        return Sum([part.scale(row, col) for part in self.parts])
 
     def to_dense(self) -> Tensor:
-        matrix = self.left @ self.right.mT
-        return (matrix + matrix.mT) / 2
+        first, *others = (part.to_dense() for part in self.parts)
+        return sum(others, first)
 
     def rows(self, index: Tensor) -> Tensor:
-        forth = self.left[:, index] @ self.right.mT
-        back = self.right[:, index] @ self.left.mT
-        return (forth + back) / 2
+        first, *others = (part.rows(index) for part in self.parts)
+        return sum(others, first)
 
     def multiply_adds(self, channels: int) -> int:
-        _, positions, rank = self.left.shape
-        if prefers_dense(positions, rank, channels):
-            return positions**2 * (rank + channels)
-        return 4 * positions * rank * channels
+        return sum(part.multiply_adds(channels) for part in self.parts)
 
 
 def normalize(affinity: Affinity, how: str | None) -> Affinity:
@@ -212,27 +186,30 @@ def normalize(affinity: Affinity, how: str | None) -> Affinity:
         return affinity.scale(weight, weight)
     if how == "rw":
         weight = torch.where(connected, safe.reciprocal(), 0)
-        return affinity.scale(weight, torch.ones_like(weight))
+        return affinity.scale(weight, None)
     raise ValueError(f"normalization={how!r} is unknown; choose 'sym', 'rw' or None.")
 
 
-def _check_factors(name: str, left: Tensor, right: Tensor) -> None:
-    if left.shape != right.shape or left.ndim != 3:
-        raise ValueError(
-            f"{name} needs two (B, N, R) factors of one shape, got "
-            f"{tuple(left.shape)} and {tuple(right.shape)}."
-        )
-
-
-def _wide(x: Tensor) -> torch.dtype:
+def wide(x: Tensor) -> torch.dtype:
     """float32 at least: half-precision sums over thousands of positions overflow."""
     return torch.promote_types(x.dtype, torch.float32)
 
 
-def _row_sums(left: Tensor, right: Tensor) -> Tensor:
-    """left right^T 1. No matmul, which autocast and TF32 would take out of float32."""
-    return (left * right.sum(1, keepdim=True, dtype=_wide(right))).sum(-1)
+def split_channels(x: Tensor, sizes: Sequence[int]) -> tuple[Tensor, ...]:
+    """Parts of the channels of (B, N, C), split so that the gradient keeps the layout of ``x``."""
+    if x.stride(-1) == 1:
+        return x.split(list(sizes), -1)
+    return tuple(part.mT for part in x.mT.split(list(sizes), 1))
 
 
-def _scaled(factor: Tensor, weight: Tensor) -> Tensor:
-    return (factor * weight[..., None]).to(factor.dtype)
+def halves(x: Tensor) -> tuple[Tensor, Tensor]:
+    """The first and the second half of the channels of (B, N, 2 R)."""
+    if x.stride(-1) == 1:
+        first, second = x.chunk(2, -1)
+        return first, second
+    first, second = x.mT.chunk(2, 1)
+    return first.mT, second.mT
+
+
+def _times(x: Tensor, weight: Tensor) -> Tensor:
+    return (x * weight[..., None]).to(x.dtype)

@@ -45,12 +45,13 @@ def description(model: nn.Module, clip: tuple[int, ...]) -> dict[str, Any]:
     """Parameters and multiply-adds of one clip (3, T, H, W), in all and of each inserted block.
 
     ``multiply_adds`` counts convolutions, linear layers and norms, as fvcore does and the paper's
-    tables do; ``multiply_adds_with_affinity`` adds the products with the affinities.
+    tables do; ``multiply_adds_with_affinity`` adds the products with the affinities, and
+    ``multiply_adds_separate`` counts the weights of a block once for every A^k Z (NS, as printed).
     """
     positions = inserted_blocks(model)
     names = {module: name for name, module in model.named_modules()}
     example = torch.zeros(1, *clip)
-    affinity = _affinity_multiply_adds(model, positions, example)
+    affinity, separate = _affinity_multiply_adds(model, positions, example)
     counted = _count(model, example)
     by_module = counted.by_module()
     blocks = [
@@ -60,6 +61,7 @@ def description(model: nn.Module, clip: tuple[int, ...]) -> dict[str, Any]:
             "parameters": _parameters(block),
             "multiply_adds": int(by_module[names[block]]),
             "multiply_adds_with_affinity": int(by_module[names[block]]) + affinity[position],
+            "multiply_adds_separate": int(by_module[names[block]]) + separate[position],
         }
         for position, block in positions.items()
     ]
@@ -90,12 +92,13 @@ def _not_counted(inputs: list[Any], outputs: list[Any]) -> int:
 
 def _affinity_multiply_adds(
     model: nn.Module, positions: dict[str, nn.Module], example: Tensor
-) -> dict[str, int]:
-    """By position, from the feature maps that reach the blocks in one pass."""
-    found: dict[str, int] = {}
+) -> tuple[dict[str, int], dict[str, int]]:
+    """Of the products with A, and of weights not fused, by position, from one pass."""
+    found, separate = dict.fromkeys(positions, 0), dict.fromkeys(positions, 0)
 
     def note(position: str, block: NonlocalBlock, x: Tensor) -> None:
         found[position] = block.affinity_multiply_adds(x)
+        separate[position] = block.separate_multiply_adds(x[0, 0].numel())
 
     hooks = [
         block.register_forward_pre_hook(lambda b, args, at=position: note(at, b, args[0]))
@@ -108,7 +111,7 @@ def _affinity_multiply_adds(
     finally:
         for hook in hooks:
             hook.remove()
-    return {position: found.get(position, 0) for position in positions}
+    return found, separate
 
 
 def _table(
@@ -127,6 +130,11 @@ def _table(
             f"{block['multiply_adds'] / 1e9:.4f} G multiply-adds "
             f"({block['multiply_adds_with_affinity'] / 1e9:.4f} G with the affinity product)"
         )
+        if block["multiply_adds_separate"] != block["multiply_adds"]:
+            lines.append(
+                f"  {block['multiply_adds_separate'] / 1e9:.4f} G with W applied to Z and to A Z "
+                "by itself, as the paper counts"
+            )
     if not facts["blocks"]:
         lines.append("no blocks inserted")
     lines += [

@@ -54,10 +54,12 @@ def _insert(model: nn.Module, config: ModelConfig) -> None:
             config.block,
             config.positions,
             inter_channels=config.inter_channels,
+            num_units=config.num_units,
             zero_init=config.zero_init,
             activation=config.activation,
+            **config.block_options,  # type: ignore[arg-type]  # the block checks them
         )
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise UserError(f"model: {error}") from error
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Unpack
 
 from torch import nn
 
+from video_snl.blocks.family import BlockOptions
 from video_snl.blocks.zoo import make_block
 
 __all__ = ["BlockFactory", "WithBlock", "block_places", "insert_blocks", "inserted_blocks"]
@@ -42,8 +43,10 @@ def insert_blocks(
     positions: Sequence[str] = ("before:res4.-1",),
     *,
     inter_channels: int | None = None,
+    num_units: int = 1,
     zero_init: bool = True,
     activation: Literal["relu"] | None = None,
+    **options: Unpack[BlockOptions],
 ) -> list[nn.Module]:
     """Insert a block at each position of ``model``, in place, and return the blocks.
 
@@ -55,9 +58,9 @@ def insert_blocks(
 
     Args:
         block: a name of the zoo, or a callable ``(in_channels, *, ndim, inter_channels,
-            zero_init, activation) -> nn.Module``.
+            num_units, zero_init, activation, **options) -> nn.Module``.
         positions: where, see the module's docstring; each at most once.
-        inter_channels, zero_init, activation: passed to the block.
+        inter_channels, num_units, zero_init, activation, options: passed to the block.
 
     Raises:
         ValueError: for no position, a malformed one, one that has a block already, or one that
@@ -74,8 +77,10 @@ def insert_blocks(
             channels,
             ndim=ndim,
             inter_channels=inter_channels,
+            num_units=num_units,
             zero_init=zero_init,
             activation=activation,
+            **options,
         )
         like = next(site.module.parameters())
         blocks.append(new.to(like.device, like.dtype).train(site.module.training))

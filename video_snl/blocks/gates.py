@@ -1,0 +1,223 @@
+"""Channel attention: the blocks that nonlocal ones are compared with in arXiv:2108.02451, Table 6.
+
+They weigh or shift channels by a summary of all positions (GE: of a neighbourhood), on a grid of
+1, 2 or 3 axes. Shapes of all: (B, C, *grid) -> (B, C, *grid).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from video_snl.blocks.unit import BATCH_NORM, CONV
+
+__all__ = ["CGD", "GATES", "GC", "GE", "SE"]
+
+
+class SE(nn.Module):
+    """Squeeze-and-excitation: Y = X sigmoid(W2 relu(W1 mean(X))) (Hu et al., arXiv:1709.01507).
+
+    Args:
+        in_channels: C.
+        ndim: axes of the grid.
+        reduction: W1 has C // reduction rows (at least 1).
+        zero_init: W2 starts at zero. A sigmoid cannot be 1: the block then halves its input.
+    """
+
+    def __init__(
+        self, in_channels: int, *, ndim: int, reduction: int = 16, zero_init: bool = True
+    ) -> None:
+        super().__init__()
+        self.ndim = ndim
+        self.excite = _bottleneck(in_channels, ndim, reduction, zero_init)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.excite(_mean(x)).sigmoid()
+
+
+class GC(nn.Module):
+    """Global context: Y = X + W2 relu(norm(W1 c)), c = sum_j softmax_j(<w, x_j>) x_j.
+
+    Cao et al., arXiv:1904.11492. Without a bottleneck, Y = X + W c: their simplified nonlocal
+    block, C^2 + C weights. No bias before the softmax, which it would not change.
+
+    Args:
+        in_channels: C.
+        ndim: axes of the grid.
+        reduction: W1 has C // reduction rows (at least 1); None for no bottleneck.
+        zero_init: the last weight starts at zero: the block is the identity.
+    """
+
+    def __init__(
+        self, in_channels: int, *, ndim: int, reduction: int | None = 16, zero_init: bool = True
+    ) -> None:
+        super().__init__()
+        self.mask = CONV[ndim](in_channels, 1, 1, bias=False)
+        if reduction is None:
+            self.transform: nn.Module = CONV[ndim](in_channels, in_channels, 1, bias=False)
+            _zero(self.transform, zero_init)
+        else:
+            self.transform = _bottleneck(in_channels, ndim, reduction, zero_init, normalised=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weights = self.mask(x).flatten(2).softmax(-1)
+        context = x.flatten(2) @ weights.mT
+        return x + self.transform(context.reshape(*x.shape[:2], *[1] * (x.ndim - 2)))
+
+
+class GE(nn.Module):
+    """Gather-excite: Y = X sigmoid(excite(gather(X))) (Hu et al., arXiv:1810.12348).
+
+    Args:
+        in_channels: C.
+        ndim: axes of the grid.
+        theta: ``"minus"``: the gather is a mean and there are no parameters; ``"theta"``: it is a
+            chain of depthwise convolutions of stride 2; ``"plus"``: two pointwise layers behind it.
+        extent: positions along an axis that a gather covers, a power of two; 0 for all of them,
+            which only a mean can.
+        reduction: of the pointwise layers of ``"plus"``.
+        zero_init: the last pointwise weight starts at zero. A sigmoid cannot be 1: the block then
+            halves its input.
+
+    Raises:
+        ValueError: for an extent that is no power of two, or 0 with a parametrised gather.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        *,
+        ndim: int,
+        theta: Literal["minus", "theta", "plus"] = "minus",
+        extent: int = 0,
+        reduction: int = 16,
+        zero_init: bool = True,
+    ) -> None:
+        super().__init__()
+        _check_extent(theta, extent)
+        self.ndim, self.extent = ndim, extent
+        convolved = theta != "minus"
+        self.gather = _depthwise(in_channels, ndim, extent) if convolved else nn.Identity()
+        self.averages = not convolved
+        self.excite: nn.Module = (
+            _bottleneck(in_channels, ndim, reduction, zero_init)
+            if theta == "plus"
+            else nn.Identity()
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        gathered = self._means(x) if self.averages else self.gather(x)
+        gate = self.excite(gathered).sigmoid()
+        if self.extent:
+            gate = F.interpolate(gate, size=x.shape[2:])
+        return x * gate
+
+    def _means(self, x: Tensor) -> Tensor:
+        if self.extent == 0:
+            return _mean(x)
+        for axis in range(2, x.ndim):  # the mean over a box is a mean along every axis in turn
+            lines = x.movedim(axis, -1)
+            means = F.avg_pool1d(
+                lines.flatten(0, -2)[:, None],
+                2 * self.extent - 1,
+                self.extent,
+                self.extent - 1,
+                count_include_pad=False,
+            )
+            x = means.unflatten(0, lines.shape[:-1]).squeeze(-2).movedim(-1, axis)
+        return x
+
+
+class CGD(nn.Module):
+    """Compact global descriptor: Y = X (1 + y2) (He et al., arXiv:1907.09665).
+
+    With a and m the mean and the maximum over the positions and s = softmax(a) over the channels:
+    y0 = tanh(s <a, w0> + b0), y1 = tanh(s <m, w1> + b1), y2 = tanh(y0 <y1, w2> + b2). 6 C weights.
+
+    Args:
+        in_channels: C.
+        ndim: axes of the grid.
+        zero_init: w2 starts at zero: the block is the identity.
+    """
+
+    def __init__(self, in_channels: int, *, ndim: int, zero_init: bool = True) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(3, in_channels))
+        self.bias = nn.Parameter(torch.zeros(3, in_channels))
+        # Xavier's range for a (C, 1) weight.
+        bound = (6 / (in_channels + 1)) ** 0.5
+        nn.init.uniform_(self.weight, -bound, bound)
+        if zero_init:
+            nn.init.zeros_(self.weight[2])
+
+    def forward(self, x: Tensor) -> Tensor:
+        flat = x.flatten(2)
+        mean, largest = flat.mean(-1), flat.amax(-1)
+        share = mean.softmax(-1)
+        y0 = self._squeeze(share, mean, 0)
+        y1 = self._squeeze(share, largest, 1)
+        y2 = self._squeeze(y0, y1, 2)
+        return x * (1 + y2.reshape(*x.shape[:2], *[1] * (x.ndim - 2)))
+
+    def _squeeze(self, direction: Tensor, values: Tensor, layer: int) -> Tensor:
+        """Shapes: (B, C), (B, C) -> (B, C)."""
+        amount = (values * self.weight[layer]).sum(-1, keepdim=True)
+        return (direction * amount + self.bias[layer]).tanh()
+
+
+GATES: dict[str, type[nn.Module]] = {"se": SE, "ge": GE, "gc": GC, "cgd": CGD}
+
+
+class _LayerNorm(nn.LayerNorm):
+    """Over the channels of a (B, C, *grid) map."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
+
+
+def _bottleneck(
+    channels: int, ndim: int, reduction: int, zero_init: bool, *, normalised: bool = False
+) -> nn.Sequential:
+    if reduction < 1:
+        raise ValueError(f"reduction={reduction} must be at least 1.")
+    hidden = max(1, channels // reduction)
+    last = CONV[ndim](hidden, channels, 1)
+    _zero(last, zero_init)
+    norm = [_LayerNorm(hidden)] if normalised else []
+    return nn.Sequential(CONV[ndim](channels, hidden, 1), *norm, nn.ReLU(), last)
+
+
+def _zero(layer: nn.Module, wanted: bool) -> None:
+    if wanted:
+        for parameter in layer.parameters():
+            nn.init.zeros_(parameter)
+
+
+def _depthwise(channels: int, ndim: int, extent: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for _ in range(extent.bit_length() - 1):
+        if layers:
+            layers.append(nn.ReLU())
+        layers.append(CONV[ndim](channels, channels, 3, 2, 1, groups=channels, bias=False))
+        layers.append(BATCH_NORM[ndim](channels))
+    return nn.Sequential(*layers)
+
+
+def _mean(x: Tensor) -> Tensor:
+    """Shape: (B, C, *grid) -> (B, C, 1, ...)."""
+    return x.mean(list(range(2, x.ndim)), keepdim=True)
+
+
+def _check_extent(theta: str, extent: int) -> None:
+    if theta not in ("minus", "theta", "plus"):
+        raise ValueError(f"theta={theta!r} is unknown; choose 'minus', 'theta' or 'plus'.")
+    if extent < 0 or extent & (extent - 1) or extent == 1:
+        raise ValueError(f"extent={extent} must be 0 (all positions) or 2, 4, 8, ...")
+    if extent == 0 and theta != "minus":
+        raise ValueError(
+            f"theta={theta!r} with extent=0: a convolution over all positions would fix the size "
+            "of the feature map; choose extent=2, 4, 8, ... or theta='minus'."
+        )
