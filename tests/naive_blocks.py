@@ -50,8 +50,9 @@ def _sum(w: Weights, terms: list[Tensor]) -> Tensor:
     return sum(values[1:], values[0])
 
 
-def _way(kernel: str, how: str | None) -> str | None:
-    return ("rw" if kernel != "dot" else None) if how == "default" else how
+def _pair_affinity(w: Weights, x: Tensor, kernel: str, how: str | None, scaled: bool) -> Tensor:
+    usual = "rw" if kernel != "dot" else None
+    return _normalized(kernel_matrix(kernel, w, x, scaled), usual if how == "default" else how)
 
 
 def nl(
@@ -62,7 +63,7 @@ def nl(
     normalization: str | None = "default",
     scaled: bool = False,
 ) -> Tensor:
-    a = _normalized(kernel_matrix(kernel, w, x, scaled), _way(kernel, normalization))
+    a = _pair_affinity(w, x, kernel, normalization, scaled)
     return _sum(w, [product(a, linear(w["z"], x))])
 
 
@@ -74,7 +75,7 @@ def ns(
     normalization: str | None = "default",
     scaled: bool = False,
 ) -> Tensor:
-    a = _normalized(kernel_matrix(kernel, w, x, scaled), _way(kernel, normalization))
+    a = _pair_affinity(w, x, kernel, normalization, scaled)
     z = linear(w["z"], x)
     return linear(w["w"][0], z) - linear(w["w"][0], product(a, z))
 

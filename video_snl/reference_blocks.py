@@ -18,7 +18,7 @@ from video_snl.blocks import zoo
 from video_snl.blocks.affinity import Affinity
 from video_snl.blocks.block import NonlocalBlock
 from video_snl.blocks.filters import Polynomial
-from video_snl.blocks.kernels import Kernel, pair_kernel
+from video_snl.blocks.kernels import Kernel, Wanted, pair_kernel
 from video_snl.blocks.recipe import Recipe
 from video_snl.reference_dnl import DisentangledStage, PlainDisentangled
 from video_snl.reference_keys import KINDS, Kind, Tensors, check_block, recognized
@@ -143,8 +143,8 @@ class Widened(Kernel):
     def widths(self, inter_channels: int) -> tuple[int, ...]:
         return self.width, self.width
 
-    def affinity(self, embedded: Tensor, grid: Sequence[int], **how: Any) -> Affinity:
-        return self.pair.affinity(embedded, grid, **how)
+    def affinity(self, embedded: Tensor, wanted: Wanted) -> Affinity:
+        return self.pair.affinity(embedded, wanted)
 
 
 def _stage(

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from video_snl.blocks.affinity import Affinity, Sum
-from video_snl.blocks.kernels import Kernel
+from video_snl.blocks.kernels import Kernel, Wanted
 from video_snl.blocks.lowrank import LowRank
 from video_snl.blocks.recipe import Recipe
 from video_snl.blocks.unit import Pointwise, Unit
@@ -30,10 +28,9 @@ class PlainDisentangled(Kernel):
     def widths(self, inter_channels: int) -> tuple[int, ...]:
         return inter_channels, inter_channels, 1
 
-    def affinity(self, embedded: Tensor, grid: Sequence[int], **how: Any) -> Affinity:
-        return Sum(
-            [self.pair.affinity(embedded[..., :-1], grid, **how), _unary(embedded[..., -1:])]
-        )
+    def affinity(self, embedded: Tensor, wanted: Wanted) -> Affinity:
+        pair = self.pair.affinity(embedded[..., :-1], wanted)
+        return Sum([pair, _unary(embedded[..., -1:])])
 
 
 def _unary(scores: Tensor) -> LowRank:
@@ -77,12 +74,8 @@ class DisentangledStage(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        pair = self.recipe.kernel.affinity(
-            self.project(x.flatten(2).mT),
-            tuple(x.shape[2:]),
-            symmetric=self.recipe.symmetric,
-            normalization=self.recipe.normalization,
-        )
+        wanted = Wanted(tuple(x.shape[2:]), self.recipe.symmetric, self.recipe.normalization)
+        pair = self.recipe.kernel.affinity(self.project(x.flatten(2).mT), wanted)
         for unit, signal in zip(self.units, self.signals, strict=True):
             projected = signal(x.flatten(2).mT)
             affinity = Sum([pair, _unary(projected[..., -1:])])

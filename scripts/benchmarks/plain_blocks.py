@@ -5,6 +5,7 @@ Each takes a (B, C, N) feature map; separate 1x1 convolutions, the affinity as a
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Callable
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from video_snl.blocks.family import BlockOptions
 
 
-class PlainBlock(nn.Module):
+class PlainBlock(nn.Module, abc.ABC):
     """Y = X + norm(sum_t W_t terms_t(A, Z))."""
 
     def __init__(self, channels: int, width: int, terms: int) -> None:
@@ -24,9 +25,9 @@ class PlainBlock(nn.Module):
         )
         self.norm = nn.BatchNorm1d(channels)
 
+    @abc.abstractmethod
     def matrix(self, theta: Tensor, phi: Tensor) -> Tensor:
         """A (B, N, N) from theta (B, N, Cs) and phi (B, Cs, N)."""
-        raise NotImplementedError
 
     def terms(self, a: Tensor, z: Tensor) -> list[Tensor]:
         return [a @ z]

@@ -13,10 +13,10 @@ from torch.nn import functional as F
 from video_snl.blocks.affinity import Affinity, split_channels
 from video_snl.blocks.filters import ChannelGraph, Polynomial
 from video_snl.blocks.graph_filter import GraphFilter, block_diagonal
-from video_snl.blocks.kernels import to_vertices
+from video_snl.blocks.kernels import Wanted, to_vertices
 from video_snl.blocks.lowrank import LowRank
-from video_snl.blocks.recipe import Recipe
-from video_snl.blocks.unit import CONV, Pointwise, Unit
+from video_snl.blocks.recipe import Recipe, check_sizes, check_start
+from video_snl.blocks.unit import Pointwise, Unit
 
 __all__ = ["NonlocalBlock"]
 
@@ -87,8 +87,8 @@ class NonlocalBlock(nn.Module):
     ) -> None:
         super().__init__()
         width = in_channels // recipe.reduction if inter_channels is None else inter_channels
-        _check(in_channels, width, ndim, num_units, zero_init, activation)
-        _check_groups(in_channels, width, recipe.groups)
+        check_sizes(in_channels, width, ndim, num_units, recipe.groups)
+        check_start(zero_init, activation)
         self.in_channels, self.inter_channels, self.ndim = in_channels, width, ndim
         self.recipe, self.filter = recipe, recipe.filter()
         self.widths = recipe.kernel.widths(width) if self.filter.products else ()
@@ -223,20 +223,20 @@ class NonlocalBlock(nn.Module):
 
     @_in_full_range
     def _graph(
-        self, embedded: Tensor, keys: Tensor | None, grid: tuple[int, ...], applied_to: int
+        self, embedded: Tensor, keys: Tensor | None, grid: tuple[int, ...], channels: int
     ) -> Affinity:
         if not self.filter.products:
             nothing = embedded[..., :0]
             return LowRank(nothing, nothing)
-        return self.recipe.kernel.affinity(
-            embedded,
+        wanted = Wanted(
             grid,
-            symmetric=self.recipe.symmetric,
-            normalization=self.recipe.normalization,
-            keys=keys,
-            applied_to=applied_to,
-            times=0 if self.filter.keeps_factors else self.filter.products,
+            self.recipe.symmetric,
+            self.recipe.normalization,
+            keys,
+            channels,
+            0 if self.filter.keeps_factors else self.filter.products,
         )
+        return self.recipe.kernel.affinity(embedded, wanted)
 
     @_in_full_range
     def _terms(self, affinity: Affinity, z: Tensor) -> Tensor:
@@ -256,38 +256,6 @@ class NonlocalBlock(nn.Module):
         window = [1] * (self.ndim == 3) + [self.recipe.pool] * min(self.ndim, 2)
         pooled = _POOL[self.ndim](x.mT.unflatten(2, grid), window, ceil_mode=True)
         return pooled.flatten(2).mT
-
-
-def _check(
-    in_channels: int,
-    inter_channels: int,
-    ndim: int,
-    num_units: int,
-    zero_init: bool,
-    activation: str | None,
-) -> None:
-    if ndim not in CONV:
-        raise ValueError(f"ndim={ndim} must be 1, 2 or 3.")
-    if in_channels < 1 or inter_channels < 1 or num_units < 1:
-        raise ValueError(
-            f"in_channels={in_channels}, inter_channels={inter_channels} and num_units={num_units} "
-            "must be at least 1 (inter_channels defaults to a part of in_channels)."
-        )
-    if activation not in (None, "relu"):
-        raise ValueError(f"activation={activation!r} is unknown; choose 'relu' or None.")
-    if zero_init and activation == "relu":
-        raise ValueError(
-            "zero_init=True with activation='relu': a ReLU behind a zero weight passes no "
-            "gradient, so the block never trains; set zero_init=False or activation=None."
-        )
-
-
-def _check_groups(in_channels: int, inter_channels: int, groups: int) -> None:
-    if in_channels % groups or inter_channels % groups:
-        raise ValueError(
-            f"groups={groups} must divide in_channels={in_channels} and "
-            f"inter_channels={inter_channels}."
-        )
 
 
 def _check_linear(block: NonlocalBlock) -> None:

@@ -5,7 +5,18 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Literal, TypedDict, Unpack
+from types import UnionType
+from typing import (
+    Any,
+    ClassVar,
+    Literal,
+    TypedDict,
+    Union,
+    Unpack,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from video_snl.blocks.block import NonlocalBlock
 from video_snl.blocks.recipe import Recipe
@@ -111,7 +122,26 @@ def checked_options(
     common = ("self", "in_channels", "ndim", "zero_init")
     known = [name for name in inspect.signature(function).parameters if name not in common]
     for name, value in options.items():
+        if name in known and not _fits(value, get_type_hints(function)[name]):
+            raise ValueError(
+                f"{name}={value!r} with block={block!r} is a {type(value).__name__}; expected: "
+                f"{inspect.signature(function).parameters[name].annotation}."
+            )
         if name not in known:
             has = f"its options are: {', '.join(known)}" if known else "it has none of its own"
             raise ValueError(f"{name}={value!r} with block={block!r}: {has}.")
     return dict(options)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value from a configuration has the type an option is declared with.
+
+    Of a choice of strings any string fits: the option itself names the choices.
+    """
+    if get_origin(hint) in (Union, UnionType):
+        return any(_fits(value, part) for part in get_args(hint))
+    if get_origin(hint) is Literal:
+        return isinstance(value, str)
+    if hint is int or hint is float:
+        return isinstance(value, int | hint) and not isinstance(value, bool)
+    return isinstance(value, hint)

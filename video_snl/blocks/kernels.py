@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import abc
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,7 +20,28 @@ from video_snl.blocks.crisscross import CrissCross
 from video_snl.blocks.lowrank import LowRank, SymmetricLowRank
 from video_snl.blocks.softmax import Softmax
 
-__all__ = ["PAIR_KERNELS", "Kernel", "PairKernel", "pair_kernel"]
+__all__ = ["PAIR_KERNELS", "Kernel", "PairKernel", "Wanted", "pair_kernel"]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a block asks of its kernel.
+
+    Args:
+        grid: lengths of the axes, whose product is N.
+        symmetric: replace M by (M + M^T) / 2 before the normalisation.
+        normalization: of M, as :func:`normalize` takes it.
+        keys: phi of sub-sampled positions (B, M, width), in place of that of all.
+        channels, times: how many channels A will be applied to, and how often: a product of
+            embeddings is formed as a matrix where that makes it cheapest. 0: keep its factors.
+    """
+
+    grid: tuple[int, ...]
+    symmetric: bool = False
+    normalization: str | None = None
+    keys: Tensor | None = None
+    channels: int = 0
+    times: int = 0
 
 
 class Kernel(abc.ABC):
@@ -32,27 +52,8 @@ class Kernel(abc.ABC):
         return inter_channels, inter_channels
 
     @abc.abstractmethod
-    def affinity(
-        self,
-        embedded: Tensor,
-        grid: Sequence[int],
-        *,
-        symmetric: bool = False,
-        normalization: str | None = None,
-        keys: Tensor | None = None,
-        applied_to: int = 0,
-        times: int = 0,
-    ) -> Affinity:
-        """A. Shapes: embedded (B, N, sum of widths), keys (B, M, width of phi) or None.
-
-        Args:
-            grid: lengths of the axes, whose product is N.
-            symmetric: replace M by (M + M^T) / 2 before the normalisation.
-            normalization: of M, as :func:`normalize` takes it.
-            keys: phi of sub-sampled positions, in place of that in ``embedded``.
-            applied_to, times: the channels A will be applied to, and how often: a product of
-                embeddings is formed as a matrix where that makes it cheapest. 0: keep its factors.
-        """
+    def affinity(self, embedded: Tensor, wanted: Wanted) -> Affinity:
+        """A, as wanted. Shape: embedded (B, N, sum of widths)."""
 
     def check(self, symmetric: bool, normalization: str | None) -> None:  # noqa: B027
         """Raise ValueError where these do not go together with the kernel."""
@@ -71,45 +72,25 @@ class ReluDot(PairKernel):
     (arXiv:2108.02451, section 3.3).
     """
 
-    def affinity(
-        self,
-        embedded: Tensor,
-        grid: Sequence[int],
-        *,
-        symmetric: bool = False,
-        normalization: str | None = None,
-        keys: Tensor | None = None,
-        applied_to: int = 0,
-        times: int = 0,
-    ) -> Affinity:
+    def affinity(self, embedded: Tensor, wanted: Wanted) -> Affinity:
         factors = F.relu(embedded)
         product: Affinity = SymmetricLowRank(factors)
-        if not symmetric:
+        if not wanted.symmetric:
             theta, phi = halves(factors)
-            product = LowRank(theta, phi if keys is None else F.relu(keys))
+            product = LowRank(theta, phi if wanted.keys is None else F.relu(wanted.keys))
         # Before the normalisation: with few positions it is the matrix that is scaled fastest.
-        return normalize(product.for_products(applied_to, times), normalization)
+        return normalize(product.for_products(wanted.channels, wanted.times), wanted.normalization)
 
 
 @dataclass(frozen=True)
 class Dot(PairKernel):
     """M_ij = <theta_i, phi_j> / N, the dot product of arXiv:1711.07971 (N keys)."""
 
-    def affinity(
-        self,
-        embedded: Tensor,
-        grid: Sequence[int],
-        *,
-        symmetric: bool = False,
-        normalization: str | None = None,
-        keys: Tensor | None = None,
-        applied_to: int = 0,
-        times: int = 0,
-    ) -> Affinity:
+    def affinity(self, embedded: Tensor, wanted: Wanted) -> Affinity:
         theta, phi = halves(embedded)
-        phi = phi if keys is None else keys
+        phi = phi if wanted.keys is None else wanted.keys
         dot = LowRank(theta / phi.shape[1], phi)
-        return dot.symmetrize() if symmetric else dot
+        return dot.symmetrize() if wanted.symmetric else dot
 
     def check(self, symmetric: bool, normalization: str | None) -> None:
         if normalization is not None:
@@ -129,25 +110,15 @@ class EmbeddedGaussian(PairKernel):
 
     scaled: bool = False
 
-    def affinity(
-        self,
-        embedded: Tensor,
-        grid: Sequence[int],
-        *,
-        symmetric: bool = False,
-        normalization: str | None = None,
-        keys: Tensor | None = None,
-        applied_to: int = 0,
-        times: int = 0,
-    ) -> Affinity:
+    def affinity(self, embedded: Tensor, wanted: Wanted) -> Affinity:
         theta, phi = self._pair(embedded)
-        phi = phi if keys is None else keys
+        phi = phi if wanted.keys is None else wanted.keys
         scale = theta.shape[-1] ** -0.5 if self.scaled else 1.0
-        if normalization == "rw" and not symmetric:
+        if wanted.normalization == "rw" and not wanted.symmetric:
             return Softmax(theta, phi, scale)
         exponents = (scale * theta @ phi.mT).to(wide(theta))
         matrix = Dense((exponents - exponents.detach().amax((1, 2), keepdim=True)).exp())
-        whole = normalize(matrix.symmetrize() if symmetric else matrix, normalization)
+        whole = normalize(matrix.symmetrize() if wanted.symmetric else matrix, wanted.normalization)
         return Dense(whole.to_dense().to(theta.dtype))
 
     def check(self, symmetric: bool, normalization: str | None) -> None:
@@ -180,17 +151,7 @@ class GatherDistribute(Kernel):
     Cs descriptors are gathered over all positions and distributed to each (arXiv:1810.11579).
     """
 
-    def affinity(
-        self,
-        embedded: Tensor,
-        grid: Sequence[int],
-        *,
-        symmetric: bool = False,
-        normalization: str | None = None,
-        keys: Tensor | None = None,
-        applied_to: int = 0,
-        times: int = 0,
-    ) -> Affinity:
+    def affinity(self, embedded: Tensor, wanted: Wanted) -> Affinity:
         theta, phi = halves(embedded)
         return LowRank(theta.softmax(-1), phi.softmax(1))
 
@@ -208,19 +169,9 @@ class Taylor(Kernel):
     gamma: float = 1e-4
     groups: int = 1
 
-    def affinity(
-        self,
-        embedded: Tensor,
-        grid: Sequence[int],
-        *,
-        symmetric: bool = False,
-        normalization: str | None = None,
-        keys: Tensor | None = None,
-        applied_to: int = 0,
-        times: int = 0,
-    ) -> Affinity:
+    def affinity(self, embedded: Tensor, wanted: Wanted) -> Affinity:
         theta, phi = (to_vertices(x, self.groups) for x in halves(embedded))
-        return normalize(LowRank(self._powers(theta), self._powers(phi)), normalization)
+        return normalize(LowRank(self._powers(theta), self._powers(phi)), wanted.normalization)
 
     def _powers(self, x: Tensor) -> Tensor:
         """Shapes: (B, V, 1) -> (B, V, order + 1)."""
@@ -233,19 +184,9 @@ class Taylor(Kernel):
 class CrissCrossGaussian(Kernel):
     """A softmax over the positions that share all coordinates but one (arXiv:1811.11721)."""
 
-    def affinity(
-        self,
-        embedded: Tensor,
-        grid: Sequence[int],
-        *,
-        symmetric: bool = False,
-        normalization: str | None = None,
-        keys: Tensor | None = None,
-        applied_to: int = 0,
-        times: int = 0,
-    ) -> Affinity:
+    def affinity(self, embedded: Tensor, wanted: Wanted) -> Affinity:
         theta, phi = halves(embedded)
-        return CrissCross.softmax(theta, phi, grid)
+        return CrissCross.softmax(theta, phi, wanted.grid)
 
 
 @dataclass(frozen=True)
@@ -260,17 +201,7 @@ class Disentangled(Kernel):
     def widths(self, inter_channels: int) -> tuple[int, ...]:
         return inter_channels, inter_channels, 1
 
-    def affinity(
-        self,
-        embedded: Tensor,
-        grid: Sequence[int],
-        *,
-        symmetric: bool = False,
-        normalization: str | None = None,
-        keys: Tensor | None = None,
-        applied_to: int = 0,
-        times: int = 0,
-    ) -> Affinity:
+    def affinity(self, embedded: Tensor, wanted: Wanted) -> Affinity:
         width = embedded.shape[-1] // 2
         theta, phi, unary = split_channels(embedded, [width, width, 1])
         theta, phi = (x - x.mean(1, keepdim=True) for x in (theta, phi))

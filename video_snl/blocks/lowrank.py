@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import abc
+
 import torch
 from torch import Tensor
 
@@ -10,7 +12,31 @@ from video_snl.blocks.affinity import Affinity, Dense, halves, prefers_dense, wi
 __all__ = ["LowRank", "SymmetricLowRank"]
 
 
-class LowRank(Affinity):
+class _Factored(Affinity):
+    """An affinity that can be applied factor by factor or as the matrix, whichever costs less."""
+
+    @abc.abstractmethod
+    def _costs(self, channels: int, times: int) -> tuple[int, int]:
+        """Multiply-adds of ``times`` products: with the matrix formed once, and by the factors."""
+
+    @abc.abstractmethod
+    def _by_factors(self, z: Tensor) -> Tensor:
+        """A z, factor by factor."""
+
+    def matmul(self, z: Tensor) -> Tensor:
+        if prefers_dense(*self._costs(z.shape[-1], 1)):
+            return self.to_dense() @ z
+        return self._by_factors(z)
+
+    def multiply_adds(self, channels: int) -> int:
+        return min(self._costs(channels, 1))
+
+    def for_products(self, channels: int, times: int) -> Affinity:
+        formed = times > 0 and prefers_dense(*self._costs(channels, times))
+        return Dense(self.to_dense()) if formed else self
+
+
+class LowRank(_Factored):
     """A = left right^T, never formed where that costs more.
 
     Shapes: left (B, N, R), right (B, M, R), mostly M = N. ``matmul`` takes the cheaper of two
@@ -29,9 +55,7 @@ class LowRank(Affinity):
             )
         self.left, self.right = left, right
 
-    def matmul(self, z: Tensor) -> Tensor:
-        if self._prefers_dense(z.shape[-1], 1):
-            return self.to_dense() @ z
+    def _by_factors(self, z: Tensor) -> Tensor:
         return self.left @ (self.right.mT @ z)
 
     def degree(self) -> Tensor:
@@ -53,26 +77,13 @@ class LowRank(Affinity):
     def rows(self, index: Tensor) -> Tensor:
         return self.left[:, index] @ self.right.mT
 
-    def multiply_adds(self, channels: int) -> int:
-        return min(self._costs(channels, 1))
-
-    def for_products(self, channels: int, times: int) -> Affinity:
-        formed = times > 0 and self._prefers_dense(channels, times)
-        return Dense(self.to_dense()) if formed else self
-
-    def _prefers_dense(self, channels: int, times: int) -> bool:
-        return prefers_dense(*self._costs(channels, times))
-
     def _costs(self, channels: int, times: int) -> tuple[int, int]:
-        """Multiply-adds of ``times`` products: with the matrix formed once, and factor by factor.
-
-        The first is less only for N < 2 R C / (R + C) < 2 min(R, C) (M = N, one product).
-        """
+        """The first is less only for N < 2 R C / (R + C) < 2 min(R, C) (M = N, one product)."""
         (_, n, rank), m = self.left.shape, self.right.shape[1]
         return n * m * (rank + times * channels), times * (n + m) * rank * channels
 
 
-class SymmetricLowRank(Affinity):
+class SymmetricLowRank(_Factored):
     """A = (left right^T + right left^T) / 2, given both factors side by side.
 
     Shape: factors (B, N, 2 R) = [left, right]. With P the exchange of the two halves of the 2 R
@@ -100,9 +111,7 @@ class SymmetricLowRank(Affinity):
         """Shape: (B, N, R)."""
         return halves(self.factors)[1]
 
-    def matmul(self, z: Tensor) -> Tensor:
-        if self._prefers_dense(z.shape[-1], 1):
-            return self.to_dense() @ z
+    def _by_factors(self, z: Tensor) -> Tensor:
         return self.factors @ (_exchanged(self.factors.mT @ z) / 2)
 
     def degree(self) -> Tensor:
@@ -129,16 +138,6 @@ class SymmetricLowRank(Affinity):
 
     def rows(self, index: Tensor) -> Tensor:
         return (self.factors[:, index] / 2) @ _exchanged(self.factors.mT)
-
-    def multiply_adds(self, channels: int) -> int:
-        return min(self._costs(channels, 1))
-
-    def for_products(self, channels: int, times: int) -> Affinity:
-        formed = times > 0 and self._prefers_dense(channels, times)
-        return Dense(self.to_dense()) if formed else self
-
-    def _prefers_dense(self, channels: int, times: int) -> bool:
-        return prefers_dense(*self._costs(channels, times))
 
     def _costs(self, channels: int, times: int) -> tuple[int, int]:
         """As for :class:`LowRank`; the first is less only for N < 4 R C / (R + C)."""

@@ -9,7 +9,7 @@ from typing import Literal
 from video_snl.blocks.filters import Filter
 from video_snl.blocks.kernels import Kernel, PairKernel
 
-__all__ = ["Normalization", "Recipe"]
+__all__ = ["Normalization", "Recipe", "check_sizes", "check_start"]
 
 Normalization = Literal["sym", "rw"]
 
@@ -59,3 +59,32 @@ class Recipe:
             )
         if not isinstance(self.kernel, PairKernel):
             raise ValueError(f"pool={self.pool}: {self.kernel} has no keys to sub-sample.")
+
+
+def check_sizes(
+    in_channels: int, inter_channels: int, ndim: int, num_units: int, groups: int
+) -> None:
+    """Raise ValueError for sizes below 1, an ndim beyond 1-3, or groups that divide no channels."""
+    if ndim not in (1, 2, 3):
+        raise ValueError(f"ndim={ndim} must be 1, 2 or 3.")
+    if in_channels < 1 or inter_channels < 1 or num_units < 1:
+        raise ValueError(
+            f"in_channels={in_channels}, inter_channels={inter_channels} and num_units={num_units} "
+            "must be at least 1 (inter_channels defaults to a part of in_channels)."
+        )
+    if in_channels % groups or inter_channels % groups:
+        raise ValueError(
+            f"groups={groups} must divide in_channels={in_channels} and "
+            f"inter_channels={inter_channels}."
+        )
+
+
+def check_start(zero_init: bool, activation: str | None) -> None:
+    """Raise ValueError for an unknown activation, or one that would keep a block from training."""
+    if activation not in (None, "relu"):
+        raise ValueError(f"activation={activation!r} is unknown; choose 'relu' or None.")
+    if zero_init and activation == "relu":
+        raise ValueError(
+            "zero_init=True with activation='relu': a ReLU behind a zero weight passes no "
+            "gradient, so the block never trains; set zero_init=False or activation=None."
+        )

@@ -59,7 +59,7 @@ def _insert(model: nn.Module, config: ModelConfig) -> None:
             activation=config.activation,
             **config.block_options,  # type: ignore[arg-type]  # the block checks them
         )
-    except (TypeError, ValueError) as error:
+    except ValueError as error:
         raise UserError(f"model: {error}") from error
 
 
