@@ -159,6 +159,8 @@ def interleaved(
         if turn == 0:
             began = time.perf_counter()
         for key in list(modules) if turn % 2 else list(modules)[::-1]:
+            modules[key].zero_grad()  # as before every step of a training
+            x.grad = None
             start = time.perf_counter()
             step(options, modules[key], x, backward)
             if turn >= 0:

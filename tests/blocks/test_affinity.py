@@ -27,6 +27,7 @@ from video_snl.blocks import (
     SymmetricLowRank,
     lowrank,
     normalize,
+    softmax,
 )
 
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
@@ -142,6 +143,12 @@ every_operator = pytest.mark.parametrize(
 both_orders = pytest.mark.parametrize("dense_order", [False, True], ids=["low rank", "dense"])
 
 
+def choose_order(monkeypatch: pytest.MonkeyPatch, dense: bool) -> None:
+    """With A as a matrix, or by its factors and in fused kernels."""
+    monkeypatch.setattr(lowrank, "prefers_dense", lambda *costs: dense)
+    monkeypatch.setattr(softmax, "prefers_small_matrix", lambda *sizes: dense)
+
+
 def assert_same(x: Inputs, actual: Tensor, expected: Tensor) -> None:
     """Equal values, and equal gradients of a sum with unequal weights."""
     assert_close(actual, expected, **EXACT)
@@ -171,7 +178,7 @@ def test_the_matrix_is_the_equation(build: Build, equation: Equation, x: Inputs)
 def test_matmul_is_the_product_with_the_matrix(
     build: Build, equation: Equation, dense_order: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lowrank, "prefers_dense", lambda *costs: dense_order)
+    choose_order(monkeypatch, dense_order)
 
     @few
     @given(inputs(30))
@@ -254,7 +261,7 @@ def test_first_and_second_derivatives(
     dense_order: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(lowrank, "prefers_dense", lambda *costs: dense_order)
+    choose_order(monkeypatch, dense_order)
     leaves = make_inputs(1, 3, 2, 2, seed=1).leaves()
     assert (leaves[0] > 0).all()
 
@@ -268,8 +275,14 @@ def test_first_and_second_derivatives(
         assert gradgradcheck(output, leaves)
 
 
-def test_the_fused_softmax_has_a_right_first_derivative() -> None:
-    leaves = make_inputs(1, 4, 2, 2, seed=1).leaves()
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_the_fused_softmax_has_a_right_first_derivative(
+    threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With several threads its queries are divided among them."""
+    choose_order(monkeypatch, dense=False)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    leaves = make_inputs(1, 6, 2, 2, seed=1).leaves()
     assert gradcheck(lambda q, k, _r, _c, z: Softmax(q, k).matmul(z), leaves)
 
 

@@ -80,12 +80,20 @@ def test_the_matrix_exists_where_it_is_the_cheaper_way(positions: int, width: in
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last_3d])
 def test_a_softmax_runs_in_a_fused_kernel(case: str, memory_format: torch.memory_format) -> None:
     block = new(case, 3, channels=32, width=16, zero_init=False)
-    x = torch.randn(2, 32, 4, 8, 8).to(memory_format=memory_format).requires_grad_()
+    x = torch.randn(2, 32, 4, 8, 9).to(memory_format=memory_format).requires_grad_()
     with Recorder() as seen:
         block(x).sum().backward()
     assert "_scaled_dot_product_flash_attention_for_cpu" in seen.operations
     assert "_scaled_dot_product_flash_attention_for_cpu_backward" in seen.operations
     assert "_softmax" not in seen.operations or case == "dnl"
+
+
+@pytest.mark.parametrize("case", ["nl", "ns", "nl gaussian", "dnl"])
+def test_a_softmax_over_few_positions_is_one_small_matrix(case: str) -> None:
+    block = new(case, 3, channels=32, width=16, zero_init=False)
+    with Recorder() as seen:
+        block(torch.randn(2, 32, 4, 8, 8)).sum().backward()
+    assert "_scaled_dot_product_flash_attention_for_cpu" not in seen.operations
 
 
 @pytest.mark.parametrize("grid", [(2, 2, 3), (2, 12, 12)], ids=["dense", "low rank"])

@@ -25,9 +25,20 @@ def prefers_dense(dense: int, factored: int) -> bool:
     The one place where an order is chosen. An exported graph always takes the factored one: the
     comparison would freeze the sizes it was exported with.
     """
-    if _is_exporting() or torch.jit.is_tracing():
-        return False
-    return dense < factored
+    return not is_exporting() and dense < factored
+
+
+def prefers_small_matrix(positions: int, keys: int, channels: int) -> bool:
+    """Whether a matrix that costs no arithmetic to avoid is small enough to be formed all the same.
+
+    The bound is that below which a product of factors, too, may be formed: N <= max(4 C, 256).
+    """
+    return not is_exporting() and max(positions, keys) <= max(4 * channels, 256)
+
+
+def is_exporting() -> bool:
+    """Whether the graph is being recorded for other sizes than those it now has."""
+    return _is_exporting() or torch.jit.is_tracing()
 
 
 class Affinity(abc.ABC):
@@ -193,22 +204,6 @@ def normalize(affinity: Affinity, how: str | None) -> Affinity:
 def wide(x: Tensor) -> torch.dtype:
     """float32 at least: half-precision sums over thousands of positions overflow."""
     return torch.promote_types(x.dtype, torch.float32)
-
-
-def split_channels(x: Tensor, sizes: Sequence[int]) -> tuple[Tensor, ...]:
-    """Parts of the channels of (B, N, C), split so that the gradient keeps the layout of ``x``."""
-    if x.stride(-1) == 1:
-        return x.split(list(sizes), -1)
-    return tuple(part.mT for part in x.mT.split(list(sizes), 1))
-
-
-def halves(x: Tensor) -> tuple[Tensor, Tensor]:
-    """The first and the second half of the channels of (B, N, 2 R)."""
-    if x.stride(-1) == 1:
-        first, second = x.chunk(2, -1)
-        return first, second
-    first, second = x.mT.chunk(2, 1)
-    return first.mT, second.mT
 
 
 def _times(x: Tensor, weight: Tensor) -> Tensor:

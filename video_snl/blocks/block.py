@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from video_snl.blocks.affinity import Affinity, split_channels
+from video_snl.blocks.affinity import Affinity
 from video_snl.blocks.filters import ChannelGraph, Polynomial
 from video_snl.blocks.graph_filter import GraphFilter, block_diagonal
 from video_snl.blocks.kernels import Wanted, to_vertices
@@ -212,7 +212,7 @@ class NonlocalBlock(nn.Module):
             raise ValueError(f"this block expects a ({axes}) feature map, got {tuple(x.shape)}.")
         features, grid, width = x.flatten(2).mT, tuple(x.shape[2:]), sum(self.widths)
         projected = self.project(features)
-        embedded, signal = split_channels(projected, self.parts)
+        embedded, signal = projected.split(self.parts, -1)
         embedded = embedded if width else features
         signal = signal if self.recipe.transfer else features
         keys = None

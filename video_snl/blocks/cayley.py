@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from video_snl.blocks.affinity import Affinity, prefers_dense, wide
-from video_snl.blocks.filters import Filter, side_by_side
+from video_snl.blocks.filters import Filter
 from video_snl.blocks.lowrank import SymmetricLowRank
 
 __all__ = ["Cayley"]
@@ -55,7 +55,7 @@ class Cayley(nn.Module, Filter):
             for _ in range(self.order):
                 y = y - 2j * solve(y)  # (h L - i)(h L + i)^-1 = I - 2 i (h L + i)^-1
                 terms += [y.real, y.imag]
-            return side_by_side(terms)
+            return torch.cat(terms, -1)
 
     def multiply_adds(self, affinity: Affinity, channels: int) -> int:
         """Real multiply-adds; a complex one counts as four."""

@@ -67,7 +67,8 @@ class Polynomial(Filter):
         powers = [z]
         for _ in range(self.products):
             powers.append(affinity.matmul(powers[-1]))
-        return side_by_side([_combined(row, powers) for row in self.coefficients])
+        terms = [_combined(row, powers) for row in self.coefficients]
+        return terms[0] if len(terms) == 1 else torch.cat(terms, -1)
 
     def multiply_adds(self, affinity: Affinity, channels: int) -> int:
         # A matrix that is formed is formed once.
@@ -113,18 +114,6 @@ class ChannelGraph(Filter):
 
     def __repr__(self) -> str:
         return f"ChannelGraph(groups={self.groups})"
-
-
-def side_by_side(parts: Sequence[Tensor]) -> Tensor:
-    """Features of one set of positions in one tensor, laid out in memory as the first is.
-
-    Shapes: (B, N, C_t) -> (B, N, sum of C_t).
-    """
-    if len(parts) == 1:
-        return parts[0]
-    if parts[0].stride(-1) == 1:
-        return torch.cat(list(parts), -1)
-    return torch.cat([part.mT for part in parts], 1).mT
 
 
 def _combined(row: Sequence[float], values: Sequence[Tensor]) -> Tensor:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from video_snl.blocks.affinity import Affinity, Dense, Sum, halves, normalize, split_channels, wide
+from video_snl.blocks.affinity import Affinity, Dense, Sum, normalize, wide
 from video_snl.blocks.crisscross import CrissCross
 from video_snl.blocks.lowrank import LowRank, SymmetricLowRank
 from video_snl.blocks.softmax import Softmax
@@ -76,7 +76,7 @@ class ReluDot(PairKernel):
         factors = F.relu(embedded)
         product: Affinity = SymmetricLowRank(factors)
         if not wanted.symmetric:
-            theta, phi = halves(factors)
+            theta, phi = factors.chunk(2, -1)
             product = LowRank(theta, phi if wanted.keys is None else F.relu(wanted.keys))
         # Before the normalisation: with few positions it is the matrix that is scaled fastest.
         return normalize(product.for_products(wanted.channels, wanted.times), wanted.normalization)
@@ -87,7 +87,7 @@ class Dot(PairKernel):
     """M_ij = <theta_i, phi_j> / N, the dot product of arXiv:1711.07971 (N keys)."""
 
     def affinity(self, embedded: Tensor, wanted: Wanted) -> Affinity:
-        theta, phi = halves(embedded)
+        theta, phi = embedded.chunk(2, -1)
         phi = phi if wanted.keys is None else wanted.keys
         dot = LowRank(theta / phi.shape[1], phi)
         return dot.symmetrize() if wanted.symmetric else dot
@@ -129,7 +129,7 @@ class EmbeddedGaussian(PairKernel):
             )
 
     def _pair(self, embedded: Tensor) -> tuple[Tensor, Tensor]:
-        theta, phi = halves(embedded)
+        theta, phi = embedded.chunk(2, -1)
         return theta, phi
 
 
@@ -152,7 +152,7 @@ class GatherDistribute(Kernel):
     """
 
     def affinity(self, embedded: Tensor, wanted: Wanted) -> Affinity:
-        theta, phi = halves(embedded)
+        theta, phi = embedded.chunk(2, -1)
         return LowRank(theta.softmax(-1), phi.softmax(1))
 
 
@@ -170,7 +170,7 @@ class Taylor(Kernel):
     groups: int = 1
 
     def affinity(self, embedded: Tensor, wanted: Wanted) -> Affinity:
-        theta, phi = (to_vertices(x, self.groups) for x in halves(embedded))
+        theta, phi = (to_vertices(x, self.groups) for x in embedded.chunk(2, -1))
         return normalize(LowRank(self._powers(theta), self._powers(phi)), wanted.normalization)
 
     def _powers(self, x: Tensor) -> Tensor:
@@ -185,7 +185,7 @@ class CrissCrossGaussian(Kernel):
     """A softmax over the positions that share all coordinates but one (arXiv:1811.11721)."""
 
     def affinity(self, embedded: Tensor, wanted: Wanted) -> Affinity:
-        theta, phi = halves(embedded)
+        theta, phi = embedded.chunk(2, -1)
         return CrissCross.softmax(theta, phi, wanted.grid)
 
 
@@ -203,7 +203,7 @@ class Disentangled(Kernel):
 
     def affinity(self, embedded: Tensor, wanted: Wanted) -> Affinity:
         width = embedded.shape[-1] // 2
-        theta, phi, unary = split_channels(embedded, [width, width, 1])
+        theta, phi, unary = embedded.split([width, width, 1], -1)
         theta, phi = (x - x.mean(1, keepdim=True) for x in (theta, phi))
         pairwise = Softmax(theta, phi, width**-0.5 if self.scaled else 1.0)
         salience = unary.softmax(1)

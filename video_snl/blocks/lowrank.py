@@ -7,7 +7,7 @@ import abc
 import torch
 from torch import Tensor
 
-from video_snl.blocks.affinity import Affinity, Dense, halves, prefers_dense, wide
+from video_snl.blocks.affinity import Affinity, Dense, prefers_dense, wide
 
 __all__ = ["LowRank", "SymmetricLowRank"]
 
@@ -104,18 +104,18 @@ class SymmetricLowRank(_Factored):
     @property
     def left(self) -> Tensor:
         """Shape: (B, N, R)."""
-        return halves(self.factors)[0]
+        return self.factors.chunk(2, -1)[0]
 
     @property
     def right(self) -> Tensor:
         """Shape: (B, N, R)."""
-        return halves(self.factors)[1]
+        return self.factors.chunk(2, -1)[1]
 
     def _by_factors(self, z: Tensor) -> Tensor:
         return self.factors @ (_exchanged(self.factors.mT @ z) / 2)
 
     def degree(self) -> Tensor:
-        left, right = halves(self.factors)
+        left, right = self.factors.chunk(2, -1)
         return (_row_sums(left, right) + _row_sums(right, left)) / 2
 
     def transpose(self) -> SymmetricLowRank:
@@ -132,7 +132,7 @@ class SymmetricLowRank(_Factored):
         return LowRank(_scaled(self.factors, row) / 2, right)
 
     def to_dense(self) -> Tensor:
-        left, right = halves(self.factors)
+        left, right = self.factors.chunk(2, -1)
         matrix = left @ right.mT
         return (matrix + matrix.mT) / 2
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from video_snl.blocks.affinity import Affinity, Dense, wide
+from video_snl.blocks.affinity import Affinity, Dense, is_exporting, prefers_small_matrix, wide
 
 __all__ = ["Softmax"]
 
@@ -16,7 +16,8 @@ class Softmax(Affinity):
 
     Shapes: query (B, N, E), key (B, M, E), mostly M = N. ``matmul`` is
     scaled_dot_product_attention, whose fused kernels keep one tile of A at a time: N M (E + C)
-    multiply-adds, memory linear in N.
+    multiply-adds, memory linear in N. Their backward pass computes A again; on a CPU, where A is
+    small (N <= max(4 C, 256)), the matrix is formed once and kept, which is faster.
     """
 
     def __init__(self, query: Tensor, key: Tensor, scale: float = 1.0) -> None:
@@ -28,17 +29,20 @@ class Softmax(Affinity):
         self.query, self.key, self.scale_factor = query, key, scale
 
     def matmul(self, z: Tensor) -> Tensor:
-        # The fused kernels want channels side by side in memory and queries as wide as values.
-        channels, embedded = z.shape[-1], self.query.shape[-1]
-        query, key, value = (x.contiguous() for x in (self.query, self.key, z))
-        if embedded < channels:
-            query, key = (F.pad(x, (0, channels - embedded)) for x in (query, key))
-        elif channels < embedded:
-            value = F.pad(value, (0, embedded - channels))
+        channels = z.shape[-1]
+        if z.device.type == "cpu" and prefers_small_matrix(*self._sizes(), channels):
+            return self.to_dense() @ z
+        # The fused kernels want queries as wide as values, and channels side by side in memory.
+        width = max(channels, self.query.shape[-1])
+        query, key, value = (_as_wide(x, width) for x in (self.query, self.key, z))
+        parts = _parts(query)
         result = F.scaled_dot_product_attention(
-            query[:, None], key[:, None], value[:, None], scale=self.scale_factor
+            query.unflatten(1, (parts, -1)),
+            key[:, None].expand(-1, parts, -1, -1),
+            value[:, None].expand(-1, parts, -1, -1),
+            scale=self.scale_factor,
         )
-        return result[:, 0, :, :channels]
+        return result.flatten(1, 2)[..., :channels]
 
     def degree(self) -> Tensor:
         return torch.ones(self.query.shape[:2], dtype=wide(self.query), device=self.query.device)
@@ -57,5 +61,27 @@ class Softmax(Affinity):
         (_, positions, embedded), keys = self.query.shape, self.key.shape[1]
         return positions * keys * (embedded + channels)
 
+    def _sizes(self) -> tuple[int, int]:
+        return self.query.shape[1], self.key.shape[1]
+
     def _softmax(self, query: Tensor) -> Tensor:
-        return (self.scale_factor * query @ self.key.mT).softmax(-1)
+        query = query if self.scale_factor == 1 else self.scale_factor * query
+        return (query @ self.key.mT).softmax(-1)
+
+
+def _as_wide(x: Tensor, width: int) -> Tensor:
+    if x.shape[-1] < width:
+        return F.pad(x, (0, width - x.shape[-1]))
+    return x if x.stride(-1) == 1 else x.contiguous()
+
+
+def _parts(query: Tensor) -> int:
+    """Into how many heads to divide the queries of (B, N, E), all with the same keys.
+
+    torch's backward pass on a CPU gives one thread to each head of each batch element.
+    """
+    batch, positions = query.shape[:2]
+    if query.device.type != "cpu" or not query.requires_grad or is_exporting():
+        return 1
+    wanted = torch.get_num_threads() // max(batch, 1)
+    return wanted if wanted > 1 and positions % wanted == 0 else 1
