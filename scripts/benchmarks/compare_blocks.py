@@ -142,6 +142,8 @@ def _finished_run(arguments: argparse.Namespace, block: str, seed: int, folder: 
     else:
         root = ["--data.root", arguments.root] if arguments.root else []
         options = ["--model.block", block, "--trainer.seed", str(seed)]
+        if arguments.epochs is not None:
+            options += ["--optimizer.epochs", str(arguments.epochs)]
         where = ["--trainer.output", str(folder), "--trainer.progress", "false"]
         _command("train", "--config", arguments.config, *root, *options, *where)
     (folder / "minutes").write_text(f"{(time.monotonic() - began) / 60:.2f}", encoding="utf-8")
@@ -162,6 +164,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--root", help="data root; default as in the configuration")
     parser.add_argument("--blocks", nargs="+", default=["none", "snl"], help="first: baseline")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--epochs", type=int, help="default as in the configuration")
     parser.add_argument("--clips", type=int, default=10, help="clips of a video at video level")
     parser.add_argument("--crops", type=int, default=3, choices=[1, 3])
     parser.add_argument("--output", type=Path, default=Path("runs/compare"))
