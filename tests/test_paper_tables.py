@@ -65,3 +65,22 @@ def test_the_block_in_the_paper_network() -> None:
         insert_blocks(network, "nl", ["before:res4.5"])
     count = [sum(p.numel() for p in model.parameters()) for model in (bare, network)]
     assert count[1] - count[0] == 2_099_200
+
+
+RESNET50 = {256: (3, 56), 512: (4, 28), 1024: (6, 14), 2048: (3, 7)}  # channels: units, side
+
+
+def in_every_unit(name: str, **options: Any) -> int:
+    """Parameters of a block in all residual units of ResNet-50."""
+    return sum(
+        units * sum(p.numel() for p in make_block(name, channels, ndim=2, **options).parameters())
+        for channels, (units, _) in RESNET50.items()
+    )
+
+
+def test_readings_of_the_rows_that_none_reaches() -> None:
+    assert in_every_unit("se") == 2_530_992
+    assert in_every_unit("ge", theta="theta", extent=8) == 498_432
+    assert in_every_unit("ge", theta="plus", extent=8) == 498_432 + 2_530_992
+    whole_map = sum(units * c * (side**2 + 2) for c, (units, side) in RESNET50.items())
+    assert whole_map == 5_549_568

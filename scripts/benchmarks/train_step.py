@@ -1,13 +1,15 @@
 #!/usr/bin/env python
-"""Time and memory of a training step of I3D-R50 without and with one SNL block.
+"""Time and memory of a training step of an I3D without and with one nonlocal block.
 
-A step is forward, backward and an SGD update on random clips. The two networks take turns in one
-process, so that both see the same machine; the reported ratio is the median of the ratios of
-neighbouring steps. Processor time is that of all threads. Peak memory is measured in a process of
-its own for each network.
+A step is forward, backward and an SGD update on random clips. The networks take turns in one
+process, so that all see the same machine; a reported ratio is the median of the ratios to the step
+of the first network in the same turn. Processor time is that of all threads. Peak memory is
+measured in a process of its own for each network.
 
     python scripts/benchmarks/train_step.py
     python scripts/benchmarks/train_step.py --batch 32 --device cuda --json step.json
+    python scripts/benchmarks/train_step.py --backbone i3d_small --frames 8 --size 64 --batch 16 \
+        --blocks none nl snl
 """
 
 from __future__ import annotations
@@ -26,8 +28,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
-VARIANTS = ("none", "snl")
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     result = {
         "setting": setting(options),
         "time": measure_time(options),
-        "memory": {variant: memory_in_own_process(options, variant) for variant in VARIANTS},
+        "memory": {variant: memory_in_own_process(options, variant) for variant in options.blocks},
     }
     print(table(result))
     if options.json:
@@ -55,7 +55,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--frames", type=_positive, default=16, help="frames of a clip (default: 16)")
     add("--size", type=_positive, default=112, help="height and width in pixels (default: 112)")
     add("--classes", type=_positive, default=101, help="size of the classifier (default: 101)")
-    add("--position", default="before:res4.5", help="place of the block (default: before:res4.5)")
+    add("--backbone", choices=["i3d_r50", "i3d_small"], default="i3d_r50", help="default: i3d_r50")
+    add("--blocks", nargs="+", default=["none", "snl"], help="first: baseline (default: none snl)")
+    add("--position", default="before:res4.-1", help="of the block (default: before:res4.-1)")
     add(
         "--precision",
         choices=["auto", "float32", "bfloat16"],
@@ -67,7 +69,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--steps", type=_positive, help="timed steps of each network (default: 6 CPU, 50 GPU)")
     add("--threads", type=_positive, help="threads on a CPU (default: torch's choice)")
     add("--json", type=Path, help="write the figures to this file, too")
-    add("--memory-of", choices=VARIANTS, help=argparse.SUPPRESS)
+    add("--memory-of", help=argparse.SUPPRESS)
     return _with_defaults(parser.parse_args(arguments))
 
 
@@ -102,7 +104,10 @@ def _with_defaults(options: argparse.Namespace) -> argparse.Namespace:
 def setting(options: argparse.Namespace) -> dict[str, Any]:
     import torch
 
-    names = ("batch", "frames", "size", "position", "precision", "channels_last", "warmup", "steps")
+    names = (
+        *("backbone", "batch", "frames", "size", "position", "precision"),
+        *("channels_last", "warmup", "steps"),
+    )
     on_gpu = options.device == "cuda"
     return {
         "device": torch.cuda.get_device_name() if on_gpu else f"CPU, {options.threads} threads",
@@ -118,7 +123,7 @@ class Training:
     def __init__(self, options: argparse.Namespace, variant: str) -> None:
         import torch
 
-        from video_snl.models.i3d import i3d_r50
+        from video_snl.models.i3d import BACKBONES
         from video_snl.models.insertion import insert_blocks
 
         self.half = options.precision == "bfloat16"
@@ -130,7 +135,7 @@ class Training:
         labels = torch.randint(options.classes, (options.batch,), generator=random)
         self.clips = clips.to(self.device, memory_format=layout)
         self.labels = labels.to(self.device)
-        self.model = i3d_r50(options.classes)
+        self.model = BACKBONES[options.backbone].build(options.classes, 0.0)
         if variant != "none":
             # Not the identity at the start, so that no product is one with zeros.
             insert_blocks(self.model, variant, [options.position], zero_init=False)
@@ -163,11 +168,11 @@ def measure_time(options: argparse.Namespace) -> dict[str, Any]:
     By the clock on the wall, and of processor time: on a busy machine only the latter, with one
     thread, says something about the networks.
     """
-    trainings = {variant: Training(options, variant) for variant in VARIANTS}
-    wall: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
-    processor: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
+    trainings = {variant: Training(options, variant) for variant in options.blocks}
+    wall: dict[str, list[float]] = {variant: [] for variant in options.blocks}
+    processor: dict[str, list[float]] = {variant: [] for variant in options.blocks}
     for index in range(options.warmup + options.steps):
-        for variant in VARIANTS if index % 2 == 0 else VARIANTS[::-1]:
+        for variant in options.blocks if index % 2 == 0 else options.blocks[::-1]:
             start, start_processor = time.perf_counter(), time.process_time()
             trainings[variant].step()
             if index >= options.warmup:
@@ -177,8 +182,12 @@ def measure_time(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _compared(seconds: dict[str, list[float]]) -> dict[str, Any]:
-    ratios = [with_block / bare for bare, with_block in zip(*seconds.values(), strict=True)]
-    return {"seconds": seconds, "ratios": ratios, "ratio": spread(ratios)}
+    bare = next(iter(seconds.values()))
+    ratios = {
+        variant: [own / base for base, own in zip(bare, values, strict=True)]
+        for variant, values in seconds.items()
+    }
+    return {"seconds": seconds, "ratio": {name: spread(values) for name, values in ratios.items()}}
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
@@ -196,6 +205,7 @@ def memory_in_own_process(options: argparse.Namespace, variant: str) -> dict[str
         *(f"--memory-of={variant}", f"--device={options.device}", f"--batch={options.batch}"),
         *(f"--frames={options.frames}", f"--size={options.size}"),
         *(f"--classes={options.classes}", f"--position={options.position}"),
+        *(f"--backbone={options.backbone}",),
         *(f"--precision={options.precision}", f"--threads={options.threads}"),
         *(["--channels-last"] if options.channels_last else []),
     ]
@@ -253,20 +263,22 @@ def _resident_peak_mib() -> float:
 
 
 def table(result: dict[str, Any]) -> str:
-    """The figures as a Markdown table: medians with quartiles, the ratio that of paired steps."""
+    """The figures as a Markdown table: medians with quartiles, and ratios to the first network."""
     facts = ", ".join(f"{name} {value}" for name, value in result["setting"].items())
     wall, processor = result["time"]["wall"], result["time"]["processor"]
-    head = "| network | step, s | processor time, s | peak memory, MiB | live tensors, MiB |"
-    rows = [facts, "", head, "|---|---|---|---|---|"]
-    for variant, name in {"none": "I3D-R50", "snl": "I3D-R50 + SNL"}.items():
-        memory = result["memory"][variant]
-        times = [_with_quartiles(spread(t["seconds"][variant]), 4) for t in (wall, processor)]
-        sizes = [f"{memory[name]:.0f}" for name in ("peak_mib", "tensors_mib")]
-        rows.append(f"| {' | '.join([name, *times, *sizes])} |")
-    bare, block = (result["memory"][variant] for variant in VARIANTS)
-    times = [_with_quartiles(t["ratio"], 3) for t in (wall, processor)]
-    sizes = [f"{block[name] / bare[name]:.3f}" for name in ("peak_mib", "tensors_mib")]
-    rows.append(f"| {' | '.join(['ratio', *times, *sizes])} |")
+    head = (
+        "| block | step, s | ratio | processor time, ratio | peak memory, MiB | live tensors, MiB |"
+    )
+    rows = [facts, "", head, "|---|---|---|---|---|---|"]
+    bare = next(iter(result["memory"].values()))
+    for variant, memory in result["memory"].items():
+        step = _with_quartiles(spread(wall["seconds"][variant]), 4)
+        ratios = [_with_quartiles(times["ratio"][variant], 3) for times in (wall, processor)]
+        sizes = [
+            f"{memory[name]:.0f} ({memory[name] / bare[name]:.3f})"
+            for name in ("peak_mib", "tensors_mib")
+        ]
+        rows.append(f"| {' | '.join([variant, step, *ratios, *sizes])} |")
     return "\n".join(rows)
 
 
