@@ -117,5 +117,5 @@ class ChannelGraph(Filter):
 
 
 def _combined(row: Sequence[float], values: Sequence[Tensor]) -> Tensor:
-    parts = [v if c == 1 else c * v for c, v in zip(row, values, strict=False) if c != 0]
+    parts = [values[k] if c == 1 else c * values[k] for k, c in enumerate(row) if c != 0]
     return parts[0] if len(parts) == 1 else sum(parts[1:], parts[0])
