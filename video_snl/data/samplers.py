@@ -9,12 +9,12 @@ from torch.utils.data import Sampler
 
 from video_snl.errors import UserError
 
-__all__ = ["EpochSampler", "Key", "sample_generator"]
+__all__ = ["EpochSampler", "Key", "sample_generator", "step_generator"]
 
 Key = tuple[int, int]
 
 # The first word of a seed says what is drawn, so that an order and a sample never share a stream.
-_ORDER, _SAMPLE = 0, 1
+_ORDER, _SAMPLE, _STEP = 0, 1, 3
 
 
 def sample_generator(seed: int, epoch: int, index: int) -> np.random.Generator:
@@ -24,6 +24,15 @@ def sample_generator(seed: int, epoch: int, index: int) -> np.random.Generator:
         UserError: The seed is negative.
     """
     return _generator(_SAMPLE, seed, epoch, index)
+
+
+def step_generator(seed: int, epoch: int, step: int, rank: int) -> np.random.Generator:
+    """What a training step draws its random numbers from, in one of several processes.
+
+    Raises:
+        UserError: The seed is negative.
+    """
+    return _generator(_STEP, seed, epoch, step, rank)
 
 
 def _generator(purpose: int, seed: int, *words: int) -> np.random.Generator:

@@ -7,7 +7,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["STATISTICS", "Statistics", "crop_clips", "normalise", "three_crops"]
+__all__ = [
+    "STATISTICS",
+    "Statistics",
+    "crop_clips",
+    "crop_scaled_clips",
+    "normalise",
+    "three_crops",
+]
 
 Statistics = tuple[tuple[float, float, float], tuple[float, float, float]]
 
@@ -43,8 +50,7 @@ def crop_clips(video: Tensor, sizes: Tensor, offset: Tensor, flip: Tensor, crop:
         ValueError: The crop is larger than a clip.
     """
     _check_crop(sizes, crop)
-    room = sizes - crop
-    start = torch.minimum((offset * (room + 1)).floor().long(), room)
+    start = _start(offset, sizes - crop)
     steps = torch.arange(crop, device=sizes.device)
     rows = start[:, :1] + steps
     columns = start[:, 1:] + torch.where(flip[:, None], steps.flip(0), steps)
@@ -53,6 +59,58 @@ def crop_clips(video: Tensor, sizes: Tensor, offset: Tensor, flip: Tensor, crop:
     batch = torch.arange(len(video), device=video.device)[:, None, None, None]
     frames = torch.arange(video.shape[1], device=video.device)[:, None, None]
     return video[batch, frames, rows[:, None, :, None], columns[:, None, None, :]]
+
+
+def crop_scaled_clips(
+    video: Tensor, sizes: Tensor, offset: Tensor, flip: Tensor, scale: Tensor, crop: int
+) -> Tensor:
+    """Cut a rectangle out of every clip and resize it to a square, flipping some.
+
+    The rectangle's sides are ``scale`` times the shorter side of the clip, rounded; it starts at
+    floor(offset * (size - side + 1)). Bilinear with antialiasing, as of the rectangle alone: what
+    is around it does not come in. Resizing is linear in rows and in columns, so that cutting,
+    flipping and resizing a batch are two batched matrix products.
+
+    Args:
+        video, sizes, offset, flip, crop: As for :func:`crop_clips`.
+        scale: Float (B, 2) in (0, 1], of the height and of the width.
+
+    Returns:
+        uint8 (B, T, crop, crop, 3), rounded to the nearest.
+    """
+    short = sizes.min(1, keepdim=True).values
+    extent = (scale * short).round().long().clamp(min=1)
+    start = _start(offset, sizes - extent)
+    height, width = video.shape[2:4]
+    # A half-precision product would round the pixels.
+    with torch.autocast(video.device.type, enabled=False):
+        rows = _resizing(start[:, 0], extent[:, 0], height, crop)
+        columns = _resizing(start[:, 1], extent[:, 1], width, crop)
+        columns = torch.where(flip[:, None, None], columns.flip(1), columns)
+        frames = video.permute(0, 1, 4, 2, 3).flatten(1, 2).float()  # (B, T 3, H, W)
+        resized = rows[:, None] @ frames @ columns.mT[:, None]
+    pixels = resized.round_().clamp_(0, 255).to(torch.uint8)
+    return pixels.unflatten(1, (-1, 3)).permute(0, 1, 3, 4, 2).contiguous()
+
+
+def _start(offset: Tensor, room: Tensor) -> Tensor:
+    """Where crops start, (B, 2): every one of the room + 1 places equally likely."""
+    return torch.minimum((offset * (room + 1)).floor().long(), room)
+
+
+def _resizing(start: Tensor, extent: Tensor, length: int, crop: int) -> Tensor:
+    """The matrices (B, crop, length) that resize [start, start + extent) to ``crop`` pixels.
+
+    Triangular weights as wide as a pixel of the wider grid, which sum to one over the interval:
+    what ``interpolate(mode="bilinear", antialias=True)`` computes.
+    """
+    step = (extent / crop)[:, None, None]
+    pixel = torch.arange(length, device=start.device)[None, None] - start[:, None, None]
+    inside = (pixel >= 0) & (pixel < extent[:, None, None])
+    centre = (torch.arange(crop, device=start.device)[None, :, None] + 0.5) * step
+    distance = (pixel + 0.5 - centre).abs() / step.clamp(min=1.0)
+    weights = (1 - distance).clamp(min=0) * inside
+    return weights / weights.sum(2, keepdim=True)
 
 
 def normalise(

@@ -13,6 +13,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from video_snl.checkpoints import LoadReport
 from video_snl.config import Experiment
+from video_snl.data.augment import check_augmentation
 from video_snl.data.transforms import STATISTICS, Statistics
 from video_snl.data.videos import VideoSet, load_videos
 from video_snl.engine.callbacks import History, best_checkpoint, last_checkpoint
@@ -80,6 +81,7 @@ def check_experiment(experiment: Experiment, videos: VideoSet) -> None:
             f"data.crop={data.crop} is larger than data.short_side={data.short_side}; "
             "crop at most the shorter side."
         )
+    check_augmentation(data)
     for name in ("epochs", "batch_size", "accumulate"):
         if getattr(experiment.optimizer, name) < 1:
             raise UserError(f"optimizer.{name} must be at least 1.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import lightning.pytorch as pl
+import torch
 
 from video_snl.config import Experiment
 from video_snl.data.loader import (
@@ -12,6 +13,8 @@ from video_snl.data.loader import (
     EvaluationDataset,
     make_loader,
 )
+from video_snl.data.mixing import check_mixing
+from video_snl.data.prefetch import DevicePrefetcher, prefetched
 from video_snl.data.videos import VideoSet
 from video_snl.errors import UserError
 
@@ -25,17 +28,18 @@ class ClipDataModule(pl.LightningDataModule):
         super().__init__()
         self.experiment, self.videos = experiment, videos
 
-    def train_dataloader(self) -> ClipLoader:
+    def train_dataloader(self) -> ClipLoader | DevicePrefetcher:
         data, seed = self.experiment.data, self.experiment.trainer.seed
         dataset = ClipDataset(self.videos.train, data, seed)
         rank, world_size = self._place()
         part = self.part_size(world_size)
         sampler = EpochSampler(len(dataset), seed, rank=rank, world_size=world_size)
-        return make_loader(dataset, sampler, part, data.num_workers, self._pin())
+        loader = make_loader(dataset, sampler, part, data.num_workers, self._pin())
+        return prefetched(loader, self._device())
 
-    def val_dataloader(self) -> ClipLoader:
+    def val_dataloader(self) -> ClipLoader | DevicePrefetcher:
         rank, world_size = self._place()
-        return evaluation_loader(
+        loader = evaluation_loader(
             EvaluationDataset(self.videos.test, self.experiment.data, clips=0),
             self.part_size(world_size),
             self.experiment.data.num_workers,
@@ -43,12 +47,13 @@ class ClipDataModule(pl.LightningDataModule):
             world_size=world_size,
             pin_memory=self._pin(),
         )
+        return prefetched(loader, self._device())
 
     def part_size(self, world_size: int) -> int:
         """Clips that one device takes at once.
 
         Raises:
-            UserError: when the batch cannot be divided equally.
+            UserError: when the batch cannot be divided equally, or mixing does not fit it.
         """
         config = self.experiment.optimizer
         part, rest = divmod(config.batch_size, world_size * config.accumulate)
@@ -58,6 +63,7 @@ class ClipDataModule(pl.LightningDataModule):
                 f"device(s) times optimizer.accumulate={config.accumulate}; choose a multiple of "
                 f"{world_size * config.accumulate}."
             )
+        check_mixing(config, part)
         return part
 
     def _place(self) -> tuple[int, int]:
@@ -65,8 +71,11 @@ class ClipDataModule(pl.LightningDataModule):
             return 0, 1
         return self.trainer.global_rank, self.trainer.world_size
 
+    def _device(self) -> torch.device:
+        return torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
+
     def _pin(self) -> bool:
-        return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+        return self._device().type == "cuda"
 
 
 def evaluation_loader(
