@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torchvision.transforms.v2 import functional
 
+from video_snl.data import transforms
 from video_snl.data.transforms import (
     STATISTICS,
     crop_clips,
@@ -40,9 +41,10 @@ def test_crop_and_flip_are_the_plain_ones(data):
     offsets = [(data.draw(unit), data.draw(unit)) for _ in range(batch)]
     flips = [data.draw(st.booleans()) for _ in range(batch)]
     video = positions(batch, frames)
-    result = crop_clips(
-        video, torch.tensor(sizes), torch.tensor(offsets), torch.tensor(flips), crop
-    )
+    place = torch.tensor(sizes), torch.tensor(offsets), torch.tensor(flips)
+    result = crop_clips(video, *place, crop)
+    start = transforms._start(place[1], place[0] - crop)
+    assert torch.equal(transforms._gather(video, start, place[2], crop), result)  # as on a GPU
     assert result.dtype == torch.uint8
     for b, ((height, width), (down, right), flip) in enumerate(
         zip(sizes, offsets, flips, strict=True)
@@ -130,8 +132,12 @@ def test_scaled_crop_is_the_plain_one(data):
         256, (batch, frames, HEIGHT, WIDTH, 3), generator=random, dtype=torch.uint8
     )
     place = torch.tensor(sizes), torch.tensor(offsets), torch.tensor(flips), torch.tensor(scales)
+    result = crop_scaled_clips(video, *place, crop)
+    extent = (place[3] * place[0].amin(1, keepdim=True)).round().long()
+    start = transforms._start(place[1], place[0] - extent)
     with torch.autocast("cpu", torch.bfloat16):  # it must not matter
-        result = crop_scaled_clips(video, *place, crop)
+        products = transforms._resize_by_products(video, start, extent, place[2], crop)
+    assert (products.dtype, products.shape) == (result.dtype, result.shape)
     assert (result.dtype, result.shape) == (torch.uint8, (batch, frames, crop, crop, 3))
     for b, (size, offset, scale, flip) in enumerate(
         zip(sizes, offsets, scales, flips, strict=True)
@@ -145,9 +151,9 @@ def test_scaled_crop_is_the_plain_one(data):
             cut = video[b, t, top : top + sides[0], left : left + sides[1]].permute(2, 0, 1)
             expected = functional.resize(cut.float(), [crop, crop], antialias=True)
             expected = expected.flip(-1) if flip else expected
-            torch.testing.assert_close(
-                result[b, t].permute(2, 0, 1).float(), expected, atol=0.501, rtol=0
-            )
+            for found, tolerance in ((products, 0.501), (result, 1.501)):  # integers, as on a CPU
+                pixels = found[b, t].permute(2, 0, 1).float()
+                torch.testing.assert_close(pixels, expected, atol=tolerance, rtol=0)
 
 
 def test_scaled_crop_of_its_own_size_moves_no_pixel():
