@@ -134,6 +134,38 @@ def test_all_training_options_together(root: Path, tmp_path: Path) -> None:
     assert main(["evaluate", "--checkpoint", str(run), "--clips", "1", "--crops", "1"]) == 0
 
 
+def test_all_augmentations_together_whatever_the_workers(root: Path, tmp_path: Path) -> None:
+    options = {
+        "data__sampling": "uniform",
+        "data__crop_scales": "[1, 0.75]",
+        "data__color_jitter": 0.4,
+        "data__hue_jitter": 0.1,
+        "data__rand_augment": 2,
+        "optimizer__mixup": 0.2,
+        "optimizer__cutmix": 1.0,
+        "optimizer__epochs": 2,
+    }
+    for workers in (0, 2):
+        words = tiny_options(root, tmp_path / str(workers), data__num_workers=workers, **options)
+        assert main(["train", *words]) == 0
+    alone, spread = (rows(only_run(tmp_path / str(workers))) for workers in (0, 2))
+    assert alone == spread
+    words = ["--clips", "2", "--crops", "1"]
+    assert main(["evaluate", "--checkpoint", str(only_run(tmp_path / "0")), *words]) == 0
+
+
+def test_senseless_augmentation_is_refused_before_a_run(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for option, message in (
+        ({"data__hue_jitter": 0.7}, "data.hue_jitter=0.7: give 0 to 0.5"),
+        ({"optimizer__mixup": -1}, "optimizer.mixup=-1.0: give"),
+        ({"optimizer__cutmix": 1, "optimizer__accumulate": 6}, "optimizer.cutmix mixes"),
+    ):
+        assert main(["train", *tiny_options(root, tmp_path, **option)]) == 2
+        assert message in capsys.readouterr().err
+
+
 def test_diverging_loss_names_the_videos(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

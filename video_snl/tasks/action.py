@@ -16,7 +16,6 @@ from torchmetrics.classification import MulticlassAccuracy
 from video_snl.config import Experiment
 from video_snl.data.augment import augment_clips
 from video_snl.data.mixing import Mix, draw_mix, mix_clips, mix_labels
-from video_snl.data.prefetch import to_device
 from video_snl.data.transforms import crop_clips, crop_scaled_clips, normalise, three_crops
 from video_snl.engine.trained import FORMAT_VERSION
 from video_snl.errors import UserError
@@ -93,11 +92,6 @@ class ActionRecognition(pl.LightningModule):
         return self._normalised(
             augment_clips(cropped, jitter, operations, data.rand_augment_magnitude)
         )
-
-    def transfer_batch_to_device(
-        self, batch: Any, device: torch.device, dataloader_idx: int
-    ) -> dict[str, Tensor]:
-        return to_device(batch, device)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         label, mix = batch["label"], self._mix(batch_idx)

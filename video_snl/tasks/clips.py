@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import lightning.pytorch as pl
 import torch
+from torch import Tensor
 
 from video_snl.config import Experiment
 from video_snl.data.loader import (
@@ -14,7 +15,7 @@ from video_snl.data.loader import (
     make_loader,
 )
 from video_snl.data.mixing import check_mixing
-from video_snl.data.prefetch import DevicePrefetcher, prefetched
+from video_snl.data.prefetch import DevicePrefetcher, prefetched, to_device
 from video_snl.data.videos import VideoSet
 from video_snl.errors import UserError
 
@@ -48,6 +49,11 @@ class ClipDataModule(pl.LightningDataModule):
             pin_memory=self._pin(),
         )
         return prefetched(loader, self._device())
+
+    def transfer_batch_to_device(
+        self, batch: dict[str, Tensor], device: torch.device, dataloader_idx: int
+    ) -> dict[str, Tensor]:
+        return to_device(batch, device)
 
     def part_size(self, world_size: int) -> int:
         """Clips that one device takes at once.
