@@ -1,0 +1,258 @@
+"""Worker processes that are stuck, killed, broken or slow."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.tiny import environment
+from video_snl.data.nursery import nursery
+from video_snl.data.pool import Outcome, Pool, run_bounded
+from video_snl.errors import UserError
+
+pytestmark = pytest.mark.timeout(120)
+
+
+def behave(item: int | str) -> object:
+    """What the item says."""
+    if item == "stuck":
+        ctypes.PyDLL(None).sleep(1000)  # PyDLL keeps the GIL: no Python runs, no signal handler
+    elif item == "segfault":
+        ctypes.string_at(0)
+    elif item == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif item == "leaves":
+        sys.exit(3)
+    elif item == "bad":
+        raise UserError("bad.avi is bad")
+    elif item == "bug":
+        return {}["no such key"]
+    elif item == "lambda":
+        return lambda: None
+    elif item == "large":
+        return np.arange(3_000_000)
+    elif item == "text":
+        return "x" * 100_000
+    elif item == "pid":
+        return os.getpid()
+    return item
+
+
+class Unloadable:
+    def __reduce__(self):
+        return (int, ("no number",))
+
+    def __call__(self, item):
+        return item
+
+
+def outcomes(items, num_workers=2, deadline=30.0):
+    return list(run_bounded(behave, items, num_workers=num_workers, deadline=deadline))
+
+
+def gone(pid: int, seconds: float = 10) -> bool:
+    """Whether a process ends, or is a zombie that its parent has yet to take note of."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                return True
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def files() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+@pytest.mark.parametrize("num_workers", [0, 1, 3])
+def test_every_item_has_one_outcome(num_workers: int) -> None:
+    found = outcomes(range(50), num_workers)
+    assert sorted(o.item for o in found) == list(range(50))
+    assert all(
+        o == Outcome(o.item, o.item, None, "ok", o.seconds) and o.seconds >= 0 for o in found
+    )
+
+
+def test_items_are_read_as_they_are_needed() -> None:
+    read = []
+    results = run_bounded(
+        behave, (read.append(i) or i for i in range(1000)), num_workers=2, deadline=9
+    )
+    for _ in range(5):
+        next(results)
+    assert len(read) < 20
+    results.close()
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_errors_are_one_line(num_workers: int) -> None:
+    found = {o.item: o for o in outcomes(["bad", "bug", "fine"], num_workers)}
+    assert (found["bad"].kind, found["bad"].failure) == ("error", "bad.avi is bad")
+    assert found["bug"].kind == "error" and found["bug"].value is None
+    assert found["bug"].failure.startswith("KeyError: 'no such key' (test_pool.py:")
+    assert found["fine"].value == "fine"
+
+
+def test_a_task_stuck_in_native_code_is_killed_at_its_deadline() -> None:
+    began = time.monotonic()
+    found = outcomes(["stuck", *range(20), "stuck", *range(20, 40)], deadline=1.0)
+    kinds = Counter(o.kind for o in found)
+    assert kinds == {"ok": 40, "timeout": 2}
+    for outcome in found:
+        if outcome.kind == "timeout":
+            assert outcome.item == "stuck" and 1 <= outcome.seconds < 5
+            assert outcome.failure == "took longer than 1 s"
+    assert time.monotonic() - began < 30
+
+
+@pytest.mark.parametrize(
+    ("item", "ending"),
+    [("segfault", "SIGSEGV"), ("killed", "SIGKILL"), ("leaves", "exit code 1")],
+)
+def test_a_worker_that_dies_is_replaced(item: str, ending: str) -> None:
+    found = outcomes([item, *range(20), item])
+    assert Counter(o.kind for o in found) == {"ok": 20, "died": 2}
+    failures = {o.failure for o in found if o.kind == "died"}
+    assert failures == {f"its process died: {ending}"}
+
+
+def test_workers_killed_from_outside_at_any_moment_lose_nothing() -> None:
+    pool: Pool[int, int] = Pool(behave, 2, 30, copy_values=True)
+    random = np.random.default_rng(0)
+    kinds: Counter[str] = Counter()
+    submitted = killed = 0
+    while submitted < 5000 or pool.unfinished:
+        while submitted < 5000 and pool.unfinished < 12:
+            pool.submit(submitted)
+            submitted += 1
+        kinds.update(outcome.kind for outcome in pool.finished())
+        if random.random() < 0.02 and pool.pids:
+            os.kill(random.choice(pool.pids), signal.SIGKILL)
+            killed += 1
+    assert killed > 20 and kinds.total() == 5000
+    assert kinds["ok"] >= 5000 - killed and set(kinds) <= {"ok", "died"}
+    pool.close()
+
+
+def test_large_values_come_back_whole() -> None:
+    found = {o.item: o.value for o in outcomes(["large", "text", 1])}
+    assert np.array_equal(found["large"], np.arange(3_000_000)) and len(found["text"]) == 100_000
+    found["large"][0] = 5  # a copy of the caller's own
+
+
+def test_large_items_arrive() -> None:
+    [outcome] = run_bounded(len, ["x" * 1_000_000], num_workers=1, deadline=30)
+    assert outcome.value == 1_000_000
+
+
+def test_values_that_cannot_be_sent_are_errors() -> None:
+    [outcome] = outcomes(["lambda"])
+    assert outcome.kind == "error" and "pickle" in outcome.failure
+
+
+def test_a_function_that_cannot_be_loaded_is_an_error_of_the_program() -> None:
+    with pytest.raises(RuntimeError, match="a worker cannot load its function(.|\n)*no number"):
+        list(run_bounded(Unloadable(), [1], num_workers=1, deadline=9))
+
+
+def test_the_nursery_has_one_thread_and_may_be_killed() -> None:
+    [first] = outcomes(["pid"])
+    assert len(os.listdir(f"/proc/{nursery().pid}/task")) == 1
+    os.kill(nursery().pid, signal.SIGKILL)
+    assert gone(nursery().pid)
+    assert Counter(o.kind for o in outcomes(range(10))) == {"ok": 10}
+    assert first.value != os.getpid()
+
+
+def test_signals_to_the_group_are_not_for_workers() -> None:
+    pool: Pool[str, int] = Pool(behave, 1, 30)
+    pool.submit("pid")
+    while not pool.pids or pool.unfinished:
+        list(pool.finished())
+    for sent in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP):
+        os.kill(pool.pids[0], sent)
+        os.kill(nursery().pid, sent)
+    pool.submit("pid")
+    before = pool.pids
+    values = []
+    while pool.unfinished:
+        values += [outcome.value for outcome in pool.finished()]
+    assert values == before == pool.pids and pool.replaced == 0
+    pool.close()
+
+
+def test_nothing_is_left_behind() -> None:
+    outcomes([1])
+    before, shared = files(), set(os.listdir("/dev/shm"))
+    pids = [o.value for o in outcomes(["pid"] * 20)]
+    outcomes(["stuck", "killed", 1, 2], deadline=1.0)
+    half = run_bounded(behave, iter(["pid", "stuck", "stuck"]), num_workers=2, deadline=99)
+    pids.append(next(half).value)
+    half.close()
+    assert all(gone(pid) for pid in pids)
+    assert files() == before and set(os.listdir("/dev/shm")) == shared
+
+
+SCRIPT = """
+import ctypes, os, sys
+from video_snl.data.pool import run_bounded
+def function(item):
+    if item:
+        print(os.getpid(), os.getppid(), flush=True)
+        ctypes.PyDLL(None).sleep(1000)
+    return item
+if __name__ == "__main__":
+    print([o.value for o in run_bounded(function, [0], num_workers=1, deadline=99)], flush=True)
+    list(run_bounded(function, [1, 1], num_workers=2, deadline=99))
+"""
+
+
+def test_stuck_workers_die_with_a_killed_process(tmp_path: Path) -> None:
+    """Also: a function of ``__main__`` is found."""
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    process = subprocess.Popen(
+        [sys.executable, str(script)], stdout=subprocess.PIPE, text=True, env=environment()
+    )
+    assert process.stdout is not None and process.stdout.readline() == "[0]\n"
+    pids = {int(pid) for _ in range(2) for pid in process.stdout.readline().split()}
+    assert len(pids) == 3
+    process.kill()
+    process.wait()
+    assert all(gone(pid) for pid in pids)
+    process.stdout.close()
+
+
+def test_time_in_which_the_process_was_stopped_does_not_count(tmp_path: Path) -> None:
+    """Ctrl-Z stops the process and its workers; a deadline must not pass meanwhile."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import time\nfrom video_snl.data.pool import run_bounded\n"
+        "def function(item):\n    print('begun', flush=True)\n    time.sleep(1.5)\n"
+        "if __name__ == '__main__':\n"
+        "    [o] = run_bounded(function, [1], num_workers=1, deadline=3)\n    print(o.kind)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, str(script)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment(),
+        start_new_session=True,
+    )
+    assert process.stdout is not None and process.stdout.readline() == "begun\n"
+    os.killpg(process.pid, signal.SIGSTOP)
+    time.sleep(5)
+    os.killpg(process.pid, signal.SIGCONT)
+    assert process.communicate(timeout=60)[0] == "ok\n"

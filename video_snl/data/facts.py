@@ -1,0 +1,258 @@
+"""What a video file holds, found once without decoding it: how many frames, and where to start.
+
+A frame's number is the place of its packet in the order of presentation. Where the time stamps of
+the packets say that order, frames are known by their stamps, and decoding may start at any *entry*:
+a key frame behind which nothing refers to what came before it. Elsewhere (H.264 in AVI that was not
+written plainly, B-frames in AVI) frames are counted from the first one.
+"""
+
+from __future__ import annotations
+
+import os
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import av
+
+from video_snl.data.containers import check_file
+from video_snl.errors import UserError
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
+
+__all__ = ["Facts", "distrust", "find_facts", "open_with_facts"]
+
+REMEMBERED = 16384  # files of which a process keeps the facts; about 1 KB each
+# Containers that store the time of presentation of every packet.
+STAMPED = frozenset({"mov", "matroska", "webm", "mpegts", "flv", "asf", "ogg", "nut"})
+# Codecs whose key frames are clean entries. HEVC's need not be, and players disagree about them.
+CLEAN = frozenset({"mpeg4", "h264", "mjpeg", "vp8", "vp9", "av1", "libdav1d", "libaom-av1"})
+# An MPEG-4 packet of fewer bytes says "not coded": it holds no picture of its own.
+PICTURE_BYTES = 20
+IDR = 5  # the H.264 slice type that nothing refers across
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Of one video file.
+
+    Args:
+        codec: FFmpeg's name of the decoder, such as ``mpeg4``.
+        container: The first of FFmpeg's names of the container, such as ``avi``.
+        height, width: Of the frames as the header says, before any rotation.
+        length: Frames: the packets of its video.
+        declared: Frames that its header promises; 0 where it says nothing.
+        stamps: Time stamps of the frames in ascending order, in units of the stream; ``None``
+            where they do not tell the frames apart.
+        entries: Numbers of frames at which decoding may start; the first is 0.
+        pictureless: Some packets hold no picture; the frame before stands for theirs.
+        reordered: Packets are not in the order of presentation (B-frames).
+    """
+
+    codec: str
+    container: str
+    height: int
+    width: int
+    length: int
+    declared: int
+    stamps: Sequence[int] | None
+    entries: tuple[int, ...]
+    pictureless: bool
+    reordered: bool
+
+    def entry(self, frame: int) -> int:
+        """The last entry at or before ``frame``."""
+        return self.entries[bisect_right(self.entries, frame) - 1]
+
+    @property
+    def kind(self) -> tuple[str, str, bool, int]:
+        """What decides how fast a file is decoded: equal for the files of most data sets."""
+        spacing = self.length / len(self.entries)
+        return (self.codec, self.container, spacing <= 32, min(self.height, self.width) // 120)
+
+
+_remembered: dict[tuple[str, int, int], Facts] = {}
+
+
+def find_facts(path: str) -> Facts:
+    """The facts of a file; remembered until its time of modification or its size changes.
+
+    Raises:
+        UserError: As for :func:`open_with_facts`.
+    """
+    facts = _remembered.get(_identity(path))
+    if facts is None:
+        container, _, facts = open_with_facts(path)
+        container.close()
+    return facts
+
+
+def open_with_facts(path: str) -> tuple[InputContainer, VideoStream, Facts]:
+    """A file opened at its first frame, its video and the facts about it.
+
+    The video is the stream that FFmpeg calls the best: no cover picture, else the largest one.
+
+    Raises:
+        UserError: The file is missing, a folder, empty, cut off, no video or without a video
+            stream.
+    """
+    identity = _identity(path)
+    facts = _remembered.get(identity)
+    if facts is None:
+        check_file(path)
+    container = _open(path)
+    try:
+        stream = _best_stream(container, path)
+        facts = facts or _from_index(container, stream)
+        if facts is None:
+            facts = _from_packets(container, stream, path)
+            container.close()  # rather than trust a seek to the start
+            container = _open(path)
+            stream = _best_stream(container, path)
+    except av.FFmpegError as error:
+        container.close()
+        raise _unreadable(path, error) from error
+    except UserError:
+        container.close()
+        raise
+    if len(_remembered) >= REMEMBERED:
+        _remembered.clear()
+    _remembered[identity] = facts
+    return container, stream, facts
+
+
+def distrust(path: str) -> Facts:
+    """The facts of a file whose frames are not where its time stamps say; remembered."""
+    facts = replace(find_facts(path), stamps=None, entries=(0,))
+    _remembered[_identity(path)] = facts
+    return facts
+
+
+def _identity(path: str) -> tuple[str, int, int]:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return path, 0, 0  # check_file says what is wrong with it
+    return path, status.st_mtime_ns, status.st_size
+
+
+def _open(path: str) -> InputContainer:
+    try:
+        return av.open(path)
+    except (av.FFmpegError, OSError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _best_stream(container: InputContainer, path: str) -> VideoStream:
+    stream = container.streams.best("video")
+    if stream is None:
+        raise UserError(f"{path} holds no video stream: list video files only")
+    return stream  # type: ignore[return-value]
+
+
+def _from_index(container: InputContainer, stream: VideoStream) -> Facts | None:
+    """The facts of a plain MPEG-4 AVI file from its index alone: nothing else is read.
+
+    ``None`` where the index is not all there, or does not tell the order of presentation.
+    """
+    context = stream.codec_context
+    if container.format.name != "avi" or context.name != "mpeg4" or context.has_b_frames:
+        return None
+    index = [(entry.timestamp, entry.size, entry.is_keyframe) for entry in stream.index_entries]
+    if not index or len(index) != stream.frames or not index[0][2]:
+        return None
+    if any(time != place or not size for place, (time, size, _) in enumerate(index)):
+        return None
+    return Facts(
+        codec=context.name,
+        container="avi",
+        height=stream.height,
+        width=stream.width,
+        length=len(index),
+        declared=stream.frames,
+        stamps=range(len(index)),
+        entries=tuple(place for place, (_, _, key) in enumerate(index) if key),
+        pictureless=any(size < PICTURE_BYTES for _, size, _ in index),
+        reordered=False,
+    )
+
+
+def _from_packets(container: InputContainer, stream: VideoStream, path: str) -> Facts:
+    """The facts of any file, from all its packets."""
+    context = stream.codec_context
+    stamps, entries, tiny, discarded = [], [], False, 0
+    for packet in container.demux(stream):
+        if not packet.size or packet.is_discard:
+            discarded += packet.is_discard  # by an edit list: decoded, and not shown
+            continue
+        stamps.append(packet.pts)
+        tiny = tiny or (context.name == "mpeg4" and packet.size < PICTURE_BYTES)
+        if packet.is_keyframe and _is_clean(packet, context.name, context.extradata):
+            entries.append(packet.pts)
+    name = container.format.name.split(",")[0]
+    _check_length(path, name, stream.frames - discarded, len(stamps))
+    order = _presentation(stamps)
+    reordered = bool(context.has_b_frames) or order is None or list(order) != stamps
+    if reordered and name not in STAMPED:
+        order = None
+    places = {stamp: place for place, stamp in enumerate(order)} if order else {}
+    return Facts(
+        codec=context.name,
+        container=name,
+        height=stream.height,
+        width=stream.width,
+        length=len(stamps),
+        declared=stream.frames,
+        stamps=order,
+        entries=tuple(sorted({0, *(places[stamp] for stamp in entries if stamp in places)})),
+        pictureless=tiny,
+        reordered=reordered,
+    )
+
+
+def _check_length(path: str, container: str, declared: int, held: int) -> None:
+    if held == 0:
+        raise UserError(f"{path} holds no frame: fetch or copy the file again")
+    if container == "mov" and held < declared:  # its table lists every frame
+        raise UserError(
+            f"{path} is cut off: it has {held:,} of the {declared:,} frames its table lists: "
+            "fetch or copy the file again"
+        )
+
+
+def _presentation(stamps: list[int | None]) -> Sequence[int] | None:
+    """The stamps in order, as a range where they are evenly spaced; ``None`` if they are no use."""
+    known = sorted(stamp for stamp in stamps if stamp is not None)
+    if len(set(known)) != len(stamps):
+        return None
+    even = range(known[0], known[-1] + 1, (known[1] - known[0]) if len(known) > 1 else 1)
+    return even if list(even) == known else tuple(known)
+
+
+def _is_clean(packet: av.Packet, codec: str, extradata: bytes | None) -> bool:
+    """Whether frames shown behind this key frame can be decoded without those before it."""
+    if codec != "h264":
+        return codec in CLEAN
+    # A recovery point may be flagged as a key frame too; only an IDR slice is one for certain.
+    return IDR in _nal_types(bytes(packet), extradata or b"")
+
+
+def _nal_types(data: bytes, extradata: bytes) -> set[int]:
+    """Types of the units of an H.264 packet: behind start codes, or behind their lengths (avcC)."""
+    if extradata[:1] != b"\x01":
+        return {part[0] & 31 for part in data.split(b"\x00\x00\x01")[1:] if part}
+    types, position, width = set(), 0, (extradata[4] & 3) + 1
+    while position + width < len(data):
+        types.add(data[position + width] & 31)
+        position += width + int.from_bytes(data[position : position + width], "big")
+    return types
+
+
+def _unreadable(path: str, error: Exception) -> UserError:
+    return UserError(
+        f"{path} is no readable video ({getattr(error, 'strerror', None) or error}): fetch or "
+        "copy the file again, or take it off the list"
+    )

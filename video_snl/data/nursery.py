@@ -1,0 +1,210 @@
+"""The process that workers are forked from.
+
+It is a fresh interpreter that loads the heavy modules once, runs a single thread and knows no CUDA
+context, so that a fork of it is sound and takes milliseconds, which a fork of the training process
+(threads, CUDA) or a new interpreter (seconds for torch) would not. There is one of it in a process;
+it waits for requests on a channel, and ends, with all workers, when that is closed: at the end of
+the process, however it came.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import importlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import traceback
+
+from video_snl.data.channel import Channel, channels
+
+__all__ = ["Nursery", "main", "nursery"]
+
+# Loaded before the first fork.
+_HEAVY = ("video_snl.data.loader", "decord")
+# A process may be started from a cold network disk.
+_START_TIMEOUT = 600.0  # seconds
+_REAP_TIMEOUT = 2.0  # seconds; longer takes only what the kernel itself waits for
+# Shells, SLURM and `timeout` send these to the whole group; the process itself answers them.
+_NOT_OURS = {
+    signal.SIGHUP,
+    signal.SIGINT,
+    signal.SIGQUIT,
+    signal.SIGTERM,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+}
+_PR_SET_PDEATHSIG = 1
+
+
+class Nursery:
+    """The process's end: starts workers and takes note of their ends.
+
+    A worker's number stays its own until it is reaped, so that killing it by number is safe.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._channel, theirs = channels()
+        self._channel.set_timeout(_START_TIMEOUT)
+        code = (
+            f"import sys; sys.path[:] = {sys.path!r}; "
+            f"from video_snl.data.nursery import main; main({theirs.fileno()})"
+        )
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _NOT_OURS)  # all below inherit it
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", code],
+                stdin=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                env=os.environ | {"OMP_NUM_THREADS": "1"},
+            )
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            theirs.close()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def start(self, end: Channel) -> int:
+        """Fork a worker that serves a channel, and return its process number.
+
+        Raises:
+            OSError, EOFError: The nursery has died.
+        """
+        with self._lock:
+            self._channel.send(("start",), [end.fileno()])
+            return self._channel.receive()[0]
+
+    def reap(self, pid: int) -> int | None:
+        """Kill a worker, if it still runs, and return how it ended: an exit code, or -signal.
+
+        None where the kernel does not let go of it, or the nursery has died and all with it.
+        """
+        try:
+            with self._lock:
+                self._channel.send(("reap", pid))
+                return self._channel.receive()[0][0]
+        except (OSError, EOFError):
+            return None
+
+    def forget(self) -> None:
+        """Close the channel; the process ends, except where a fork still has it open."""
+        self._channel.close()
+
+
+_current: Nursery | None = None
+_lock = threading.Lock()
+
+
+def nursery() -> Nursery:
+    """The nursery of this process; it is started without being waited for."""
+    global _current
+    with _lock:
+        if _current is None or not _current.alive():
+            if _current is not None:
+                _current.forget()
+            _current = Nursery()
+        return _current
+
+
+def _forget_in_a_fork() -> None:
+    # The nursery answers the process that started it, and must end with that one alone.
+    global _current, _lock
+    if _current is not None:
+        _current.forget()
+    _current, _lock = None, threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forget_in_a_fork)
+
+
+def main(file: int) -> None:
+    """The nursery itself."""
+    channel = Channel(socket.socket(fileno=file))
+    for name in _HEAVY:
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            continue  # a worker that needs it says so
+    import torch
+
+    torch.set_num_threads(1)
+    gc.collect()
+    gc.freeze()  # what is shared with the workers stays shared
+    running: set[int] = set()
+    lost: set[int] = set()
+    while True:
+        try:
+            (request, *arguments), files = channel.receive()
+        except (EOFError, OSError):
+            break
+        if request == "start":
+            running.add(pid := _fork(channel, files[0]))
+            answer: object = pid
+        else:
+            [pid] = arguments
+            running.discard(pid)
+            answer = (_reap(pid, _REAP_TIMEOUT),)
+            lost = {other for other in lost if _reap(other, 0) is None}
+            if answer == (None,):
+                lost.add(pid)
+        try:
+            channel.send(answer)
+        except OSError:
+            break
+    for pid in running | lost:
+        os.kill(pid, signal.SIGKILL)
+    os._exit(0)
+
+
+def _fork(channel: Channel, file: int) -> int:
+    parent = os.getpid()
+    pid = os.fork()
+    if pid:
+        os.close(file)
+        return pid
+    code = 1
+    try:
+        channel.close()
+        _die_with(parent)
+        from video_snl.data.worker import work
+
+        work(Channel(socket.socket(fileno=file)))
+        code = 0
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        code = 0  # the process that asked is no more
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _die_with(parent: int) -> None:
+    """Have the kernel kill this process when its parent ends, whatever it is stuck in."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    if os.getppid() != parent:  # it ended before that
+        os._exit(0)
+
+
+def _reap(pid: int, seconds: float) -> int | None:
+    os.kill(pid, signal.SIGKILL)
+    end = time.monotonic() + seconds
+    while True:
+        reaped, status = os.waitpid(pid, os.WNOHANG)
+        if reaped:
+            return os.waitstatus_to_exitcode(status)
+        if time.monotonic() >= end:
+            return None
+        time.sleep(0.001)

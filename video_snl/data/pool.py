@@ -1,0 +1,359 @@
+"""Worker processes with a deadline for every task.
+
+A task that takes too long is answered for by SIGKILL, whatever its process is stuck in, and so a
+worker may end at any instruction. Hence nothing is shared between workers: each has a channel and a
+shelf of its own (:mod:`video_snl.data.channel`), and its end, however it came, is the end of its
+channel. Workers are forked by a small process of their own (:mod:`video_snl.data.nursery`) and die
+with the process that uses them.
+
+Why not a library: torch's DataLoader raises when a worker is killed, and pebble's ProcessPool,
+which has deadlines, shares two pipes and their locks between all workers. In a trial (pebble 5.2,
+two workers) a ``kill -9`` of an idle worker ended the pool with BrokenProcessPool, and of 20,000
+short tasks with kills every 60 ms the third kill left the others waiting for good.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import selectors
+import signal
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Generic, Literal, TypeVar
+
+from video_snl.data.channel import Channel, Shelf, channels
+from video_snl.data.nursery import Nursery, nursery
+from video_snl.data.worker import attempt, main_module
+
+__all__ = ["Outcome", "Pool", "run_bounded"]
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_START_TIMEOUT = 600.0  # seconds from the fork of a worker to its first word
+_FAILED_STARTS = 3  # in a row; more is no accident
+_STOPPED = 1.0  # seconds; a wait that was so much too long means that the process stood still
+_TURN = 1.0  # seconds; the longest wait at a stretch
+_NEVER = float("inf")
+
+
+@dataclass(frozen=True)
+class Outcome(Generic[T, R]):
+    """What became of an item: its value, or a failure in one line.
+
+    ``kind``: ``error`` (an exception; a UserError's message is the failure as it is), ``timeout``
+    (over the deadline, its process was killed) or ``died`` (its process ended). ``seconds`` is the
+    time the task ran.
+    """
+
+    item: T
+    value: R | None
+    failure: str | None
+    kind: Literal["ok", "error", "timeout", "died"]
+    seconds: float
+
+
+def run_bounded(
+    function: Callable[[T], R],
+    items: Iterable[T],
+    *,
+    num_workers: int,
+    deadline: float,
+) -> Iterator[Outcome[T, R]]:
+    """Call a function on every item in worker processes, and yield what became of each.
+
+    In the order of completion. A worker that is killed or dies is replaced. Close the iterator, or
+    run it to its end, to end the workers.
+
+    Args:
+        function: Can be pickled, as must be its items and values.
+        items: Read as they are needed, about two ahead of each worker.
+        num_workers: With 0 the calling process does the work, and there is no deadline.
+        deadline: Seconds for one item.
+    """
+    if num_workers == 0:
+        for item in items:
+            yield _call(function, item)
+        return
+    pool: Pool[T, R] = Pool(function, num_workers, deadline, ahead=1, copy_values=True)
+    try:
+        waiting = iter(items)
+        while True:
+            for item in islice(waiting, max(0, 2 * num_workers - pool.unfinished)):
+                pool.submit(item)
+            if not pool.unfinished:
+                return
+            yield from pool.finished()
+    finally:
+        pool.close()
+
+
+def _call(function: Callable[[T], R], item: T) -> Outcome[T, R]:
+    began = time.perf_counter()
+    kind, value = attempt(function, item)
+    seconds = time.perf_counter() - began
+    if kind == "ok":
+        return Outcome(item, value, None, "ok", seconds)
+    return Outcome(item, None, value, "error", seconds)
+
+
+class _Worker:
+    """A worker process as its user sees it."""
+
+    def __init__(self, pickled: bytes, places: int) -> None:
+        self.channel, theirs = channels()
+        self.shelf, file = Shelf.create(places)
+        try:
+            self.nursery, self.pid = _fork(theirs)
+            start = (pickled, places, os.getcwd(), main_module(pickled))
+            with suppress(BrokenPipeError, ConnectionResetError):  # killed: its channel will say so
+                self.channel.send(start, [file])
+        finally:
+            theirs.close()
+            os.close(file)
+        self.ready = False
+        self.began = time.monotonic()  # of the task at hand, or of the process
+        self.tasks: deque[tuple[int, int, Any]] = deque()  # (ticket, place, item), oldest first
+        self.places = list(range(places))
+
+    def kill(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
+
+
+def _fork(end: Channel) -> tuple[Nursery, int]:
+    for _ in range(2):  # the nursery may have been killed a moment ago
+        chosen = nursery()
+        try:
+            return chosen, chosen.start(end)
+        except (OSError, EOFError):
+            chosen.forget()
+    raise RuntimeError("the process that starts workers ends as it starts; see its output above")
+
+
+class Pool(Generic[T, R]):
+    """Worker processes that call one function; used by one thread.
+
+    Args:
+        function: Can be pickled.
+        num_workers: Processes, at least 1; they are started when there is work for them.
+        deadline: Seconds for one task, from the moment its worker begins it.
+        ahead: Tasks handed to a worker at once, so that it need not wait for this process.
+        copy_values: Whether the arrays in a value are copies. Otherwise they lie in memory shared
+            with the worker, which is written to again after :meth:`finished` goes on.
+    """
+
+    def __init__(
+        self,
+        function: Callable[[T], R],
+        num_workers: int,
+        deadline: float,
+        *,
+        ahead: int = 3,
+        copy_values: bool = False,
+    ) -> None:
+        if num_workers < 1 or ahead < 1 or not deadline > 0:
+            raise ValueError(f"{num_workers=} and {ahead=} must be 1 or more, {deadline=} above 0")
+        self.num_workers, self.deadline = num_workers, deadline
+        self.replaced = 0
+        self._pickled = pickle.dumps(function, protocol=5)
+        self._ahead, self._copy = ahead, copy_values
+        self._waiting: deque[tuple[int, T]] = deque()
+        self._workers: list[_Worker] = []
+        self._killed: list[_Worker] = []  # until their channels close
+        self._last_ticket = self._cancelled = self._failed_starts = 0
+        self._selector = selectors.DefaultSelector()
+        self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._selector.register(self._bell, selectors.EVENT_READ, None)
+        nursery()
+
+    @property
+    def unfinished(self) -> int:
+        """Tasks whose outcome is still to come."""
+        begun = sum(ticket > self._cancelled for w in self._workers for ticket, _, _ in w.tasks)
+        return len(self._waiting) + begun
+
+    @property
+    def pids(self) -> list[int]:
+        """The worker processes there are."""
+        return [worker.pid for worker in self._workers]
+
+    def submit(self, item: T) -> None:
+        self._last_ticket += 1
+        self._waiting.append((self._last_ticket, item))
+
+    def cancel(self) -> None:
+        """Forget all tasks; those that workers have begun run to their end or deadline."""
+        self._waiting.clear()
+        self._cancelled = self._last_ticket
+
+    def ring(self) -> None:
+        """Let :meth:`finished` return at once; any thread may call this."""
+        os.eventfd_write(self._bell, 1)
+
+    def finished(self, timeout: float | None = None) -> Iterator[Outcome[T, R]]:
+        """Outcomes that are there; waits for one, a ring or a timeout, for a second at most.
+
+        There may be none: ask again while there are tasks unfinished.
+
+        Raises:
+            RuntimeError: Workers cannot be started.
+        """
+        self._hand_out()
+        ready = self._wait(timeout)
+        for worker in ready:
+            if worker is not None:
+                yield from self._receive(worker)
+        for worker in list(self._workers):
+            if worker not in ready and time.monotonic() > self._end(worker):
+                yield from self._expire(worker)
+
+    def close(self) -> None:
+        """End the workers."""
+        workers = [*self._workers, *self._killed]
+        for worker in workers:
+            worker.kill()
+            worker.channel.close()
+        for worker in workers:
+            worker.nursery.reap(worker.pid)
+        self._workers, self._killed = [], []
+        self._waiting.clear()
+        if self._bell >= 0:
+            self._selector.close()
+            os.close(self._bell)
+            self._bell = -1
+
+    def _hand_out(self) -> None:
+        wanted = min(self.num_workers, self.unfinished)
+        while len(self._workers) < wanted:
+            worker = _Worker(self._pickled, self._ahead)
+            self._workers.append(worker)
+            self._selector.register(worker.channel, selectors.EVENT_READ, worker)
+        while self._waiting:
+            free = [worker for worker in self._workers if worker.ready and worker.places]
+            if not free:
+                return
+            self._hand(min(free, key=lambda worker: len(worker.tasks)))
+
+    def _hand(self, worker: _Worker) -> None:
+        ticket, item = self._waiting.popleft()
+        place = worker.places.pop()
+        if not worker.tasks:
+            worker.began = time.monotonic()
+        worker.tasks.append((ticket, place, item))
+        try:
+            worker.channel.send((ticket, place, item))
+        except (BrokenPipeError, ConnectionResetError):
+            worker.ready = False  # its channel is about to say so; it never began this task
+
+    def _wait(self, timeout: float | None) -> list[_Worker | None]:
+        """Those who have something to say; None stands for the bell."""
+        before = time.monotonic()
+        end = min((self._end(worker) for worker in self._workers), default=before + _TURN)
+        patience = min(end - before, _TURN, _TURN if timeout is None else timeout)
+        events = self._selector.select(max(0.0, patience))
+        late = time.monotonic() - before - max(0.0, patience)
+        if late > _STOPPED:  # by Ctrl-Z, say, and the workers with this process
+            for worker in self._workers:
+                worker.began += late
+        ready = [key.data for key, _ in events]
+        if None in ready:
+            os.eventfd_read(self._bell)
+        return ready
+
+    def _end(self, worker: _Worker) -> float:
+        if not worker.ready:
+            return worker.began + _START_TIMEOUT
+        return worker.began + self.deadline if worker.tasks else _NEVER
+
+    def _receive(self, worker: _Worker) -> Iterator[Outcome[T, R]]:
+        try:
+            message, _ = worker.channel.receive()
+        except EOFError:
+            yield from self._bury(worker)
+            return
+        if worker in self._killed:
+            return  # its answer came too late
+        worker.began = time.monotonic()
+        if message[0] == "broken":
+            raise RuntimeError(f"a worker cannot load its function:\n{message[1]}")
+        if message[0] == "ready":
+            worker.ready, self._failed_starts = True, 0
+            return
+        ticket, kind, seconds, answer, lengths = message
+        expected, place, item = worker.tasks.popleft()
+        assert ticket == expected, (ticket, expected)
+        try:
+            if ticket <= self._cancelled:
+                return
+            if kind == "error":
+                yield Outcome(item, None, answer, "error", seconds)
+            else:
+                yield Outcome(
+                    item, self._value(worker, place, answer, lengths), None, "ok", seconds
+                )
+        finally:
+            worker.shelf.clear(place, lengths)
+            worker.places.append(place)
+            self._hand_out()
+
+    def _value(self, worker: _Worker, place: int, body: Any, lengths: list[int]) -> R:
+        views: list[Any] = list(worker.shelf.views(place, lengths))
+        if self._copy:
+            views = [bytearray(view) for view in views]
+        if body is None:
+            body, *views = views
+        return pickle.loads(body, buffers=views)
+
+    def _expire(self, worker: _Worker) -> Iterator[Outcome[T, R]]:
+        """Kill a worker over its deadline and answer for its task."""
+        worker.kill()
+        self._workers.remove(worker)
+        self._killed.append(worker)
+        self.replaced += 1
+        if not worker.ready:
+            raise RuntimeError(f"a worker did not start within {_START_TIMEOUT:.0f} seconds")
+        ticket, _, item = worker.tasks.popleft()
+        self._hand_back(worker)
+        if ticket > self._cancelled:
+            seconds = time.monotonic() - worker.began
+            yield Outcome(item, None, f"took longer than {self.deadline:g} s", "timeout", seconds)
+
+    def _bury(self, worker: _Worker) -> Iterator[Outcome[T, R]]:
+        """Reap a worker that has ended; the task that it had begun is answered for."""
+        self._selector.unregister(worker.channel)
+        worker.channel.close()
+        code = worker.nursery.reap(worker.pid)
+        if worker in self._killed:
+            self._killed.remove(worker)
+            return
+        self._workers.remove(worker)
+        self.replaced += 1
+        if not worker.ready and not worker.tasks:
+            self._failed_starts += 1
+            if self._failed_starts >= _FAILED_STARTS:
+                raise RuntimeError(f"workers end as they start ({_ending(code)})")
+        begun = None
+        if worker.tasks and worker.tasks[0][0] == worker.shelf.at_hand:
+            begun = worker.tasks.popleft()
+        self._hand_back(worker)
+        if begun is not None and begun[0] > self._cancelled:
+            seconds = time.monotonic() - worker.began
+            yield Outcome(begun[2], None, f"its process died: {_ending(code)}", "died", seconds)
+
+    def _hand_back(self, worker: _Worker) -> None:
+        """Let others do the tasks that a worker had not begun."""
+        for ticket, _, item in reversed(worker.tasks):
+            if ticket > self._cancelled:
+                self._waiting.appendleft((ticket, item))
+        worker.tasks.clear()
+
+
+def _ending(code: int | None) -> str:
+    if code is None:
+        return "for a reason unknown"
+    return signal.Signals(-code).name if code < 0 else f"exit code {code}"
