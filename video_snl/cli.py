@@ -116,6 +116,10 @@ def _add_views(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--clips", type=int, default=10, help="Clips of a video, evenly spaced over its length."
     )
+    _add_crops(parser)
+
+
+def _add_crops(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--crops",
         type=Literal[1, 3],
@@ -145,8 +149,25 @@ def _predict_parser(prog: str) -> ArgumentParser:
     parser = _Parser(prog=prog, description="Name the actions in videos: top-5 with scores.")
     parser.add_argument("paths", nargs="+", metavar="FILE|DIR", help="Videos, or folders of them.")
     _add_checkpoint(parser)
-    _add_views(parser)
+    parser.add_argument(
+        "--clips",
+        type=int | None,
+        help="Clips of a video, evenly spaced over its length; default 10, or 1 of a --window.",
+    )
+    _add_crops(parser)
     parser.add_argument("--top", type=int, default=5, help="How many classes to list.")
+    parser.add_argument(
+        "--window",
+        type=str,
+        metavar="SECONDS|FRAMES",
+        help="Name the actions of windows over each video, with their times: 2.5s or 64f long.",
+    )
+    parser.add_argument(
+        "--hop",
+        type=str,
+        metavar="SECONDS|FRAMES",
+        help="From the start of a window to that of the next one; default its length.",
+    )
     parser.add_argument(
         "--short_videos",
         type=ShortVideos | None,
@@ -200,6 +221,8 @@ def _predict(arguments: Namespace) -> int:
         clips=arguments.clips,
         crops=arguments.crops,
         top=arguments.top,
+        window=arguments.window,
+        hop=arguments.hop,
         short_videos=arguments.short_videos,
         accelerator=arguments.accelerator,
         as_json=arguments.json,

@@ -73,4 +73,3 @@ def _ebml_size(head: bytes, position: int) -> tuple[int | None, int]:
     value = int.from_bytes(head[position : position + length], "big") & ((1 << 7 * length) - 1)
     unknown = value == (1 << 7 * length) - 1
     return (None if unknown else value), position + length
-

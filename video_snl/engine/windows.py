@@ -1,0 +1,63 @@
+"""Scores of sliding windows over a video."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+
+import torch
+from torch import Tensor
+
+from video_snl.data.clips import ShortVideoError
+from video_snl.data.loader import clip_rule
+from video_snl.data.readers import open_video
+from video_snl.data.streaming import frame_times, window_clips
+from video_snl.data.windows import Length, frame_windows
+from video_snl.errors import UserError
+from video_snl.tasks.action import ActionRecognition
+
+__all__ = ["score_windows"]
+
+# Clips of several windows that go through the network together.
+_CLIPS_AT_ONCE = 32
+
+
+def score_windows(
+    task: ActionRecognition, path: str, window: Length, hop: Length, *, clips: int
+) -> Iterator[tuple[float, float, Tensor]]:
+    """Start and end, in seconds from the first frame, and class scores of every window.
+
+    The file is read once, from its start to its end; memory depends on the length of a window, not
+    on that of the video.
+
+    Args:
+        clips: Clips of a window, evenly spaced over it.
+
+    Raises:
+        UserError: The file cannot be read, or a window is shorter than a clip.
+    """
+    times = frame_times(path)
+    windows = frame_windows(times, window, hop)
+    data = task.experiment.data
+    rule = clip_rule(data)
+    decoded = window_clips(
+        open_video(path), windows, lambda length: rule.several(length, clips), data.short_side
+    )
+    try:
+        while part := list(islice(decoded, max(1, _CLIPS_AT_ONCE // clips))):
+            scores = _scores(task, (views for _, views in part))
+            for (frames, _), row in zip(part, scores, strict=True):
+                yield *times.of(frames), row
+    except ShortVideoError as error:
+        raise UserError(
+            f"{path}: a window of {error.length} frames is shorter than a clip, which spans "
+            f"{error.span}: lengthen --window, or set --short_videos repeat_last or wrap"
+        ) from error
+
+
+@torch.inference_mode()
+def _scores(task: ActionRecognition, views: Iterable[Tensor]) -> Tensor:
+    stacked = torch.stack(list(views))
+    size = torch.tensor(stacked.shape[3:5]).expand(len(stacked), 2)
+    batch = {"views": stacked.to(task.device), "size": size.to(task.device)}
+    return task.view_scores(batch).cpu()
