@@ -64,7 +64,12 @@ class DataConfig:
             (repeat its last frame) or ``wrap`` (start again from its first).
         statistics: Mean and standard deviation of the input: ``auto`` (those the weights were
             trained with, else ``kinetics``), ``kinetics``, ``imagenet`` or ``hara``.
-        num_workers: Processes that decode videos; 0 decodes in the main process.
+        num_workers: Processes that decode videos; 0 decodes in the main process, for debugging:
+            no deadline holds there.
+        deadline: Seconds for one file. A process that takes longer is killed and replaced, and the
+            file counts as unreadable.
+        max_failures: Share of the training (or test) videos that may be unreadable before a command
+            stops; three always may, unless this is 0. See docs/ucf101.md.
     """
 
     dataset: Dataset = "sample"
@@ -84,6 +89,8 @@ class DataConfig:
     short_videos: ShortVideos = "error"
     statistics: Literal["auto", "kinetics", "imagenet", "hara"] = "auto"
     num_workers: int = 1
+    deadline: float = 20.0
+    max_failures: float = 0.05
 
 
 @dataclass

@@ -30,7 +30,7 @@ from torch import Tensor
 
 from video_snl.config import DataConfig
 from video_snl.data.operations import OPERATIONS, jitter_colours
-from video_snl.errors import UserError
+from video_snl.errors import OptionsError
 
 __all__ = [
     "HOST_FIELDS",
@@ -48,16 +48,16 @@ def check_augmentation(config: DataConfig) -> None:
     """Refuse options out of their range, and those that contradict each other.
 
     Raises:
-        UserError: It names the option and its range.
+        OptionsError: It names the option and its range.
     """
     if config.sampling == "uniform" and config.frame_stride != 1:
-        raise UserError(
+        raise OptionsError(
             f"data.frame_stride={config.frame_stride} means nothing with data.sampling=uniform, "
             "whose clips span the whole video: leave it at 1"
         )
     for scale in config.crop_scales:
         if not 0 < scale <= 1 or round(scale * config.short_side) < 1:
-            raise UserError(
+            raise OptionsError(
                 f"data.crop_scales={config.crop_scales} holds {scale}: shares of the shorter side "
                 "lie above 0 and are at most 1"
             )
@@ -69,7 +69,7 @@ def check_augmentation(config: DataConfig) -> None:
     }
     for name, most in ranges.items():
         if not 0 <= getattr(config, name) <= most:
-            raise UserError(f"data.{name}={getattr(config, name)}: give 0 to {most}")
+            raise OptionsError(f"data.{name}={getattr(config, name)}: give 0 to {most}")
 
 
 def draw_augmentation(config: DataConfig, random: np.random.Generator) -> dict[str, Tensor]:

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from video_snl.config import OptimizerConfig
 from video_snl.data.samplers import step_generator
-from video_snl.errors import UserError
+from video_snl.errors import OptionsError
 
 __all__ = ["Mix", "check_mixing", "draw_mix", "mix_clips", "mix_labels"]
 
@@ -41,17 +41,17 @@ def check_mixing(config: OptimizerConfig, clips: int) -> None:
         clips: what one device takes at once.
 
     Raises:
-        UserError: It names the option and its range.
+        OptionsError: It names the option and its range.
     """
     for name in ("mixup", "cutmix"):
         value = getattr(config, name)
         if not 0 <= value < math.inf:
-            raise UserError(
+            raise OptionsError(
                 f"optimizer.{name}={value}: give the parameter of its Beta distribution, above 0, "
                 "or 0 for none"
             )
         if value and clips < 2:
-            raise UserError(
+            raise OptionsError(
                 f"optimizer.{name} mixes the clips that a device takes at once, and here it takes "
                 "one: raise optimizer.batch_size, or lower optimizer.accumulate"
             )

@@ -16,7 +16,7 @@ from torch.nn import functional
 from video_snl.data.clips import ShortVideoError
 from video_snl.data.containers import check_container
 from video_snl.data.sequential import SequentialReader
-from video_snl.errors import UserError
+from video_snl.errors import OptionsError, UserError
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -129,13 +129,18 @@ def read_clips(path: str, choose: Callable[[int], list[list[int]]], short_side: 
         uint8 (K, T, H, W, 3) with min(H, W) = ``short_side``.
 
     Raises:
-        UserError: The file cannot be read, or is too short for a clip.
+        UserError: The file cannot be read.
+        OptionsError: It is too short for a clip.
     """
     reader = open_video(path)
     try:
         clips = choose(len(reader))
     except ShortVideoError as error:
-        raise UserError(
+        if error.length < 1:
+            raise UserError(
+                f"{path} holds no frame: fetch the file again, or take it off the list"
+            ) from error
+        raise OptionsError(
             f"{path} has {error.length} frames, a clip spans {error.span}: set "
             "--data.short_videos repeat_last or wrap, or shorten the clip (--data.clip_frames, "
             "--data.frame_stride)"
