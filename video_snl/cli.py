@@ -100,6 +100,12 @@ def _train_parser(prog: str) -> ArgumentParser:
         help="Continue the run in the folder RUN (default: the newest one of --trainer.output) "
         "from its last finished epoch, with its own configuration.",
     )
+    parser.add_argument(
+        "--profile",
+        action="store_true",
+        help="After every epoch, print clips per second, the time spent waiting for clips, and the "
+        "seconds of the processes that decode in open, seek, decode, resize, copy and transform.",
+    )
     return parser
 
 
@@ -203,7 +209,12 @@ def _train(arguments: Namespace) -> int:
 
     config = arguments.config[-1] if arguments.config else None
     name = Path(str(config)).stem if config else "sample"
-    return train(_experiment_of(arguments), config_name=name, resume=arguments.resume)
+    return train(
+        _experiment_of(arguments),
+        config_name=name,
+        resume=arguments.resume,
+        profile=arguments.profile,
+    )
 
 
 def _evaluate(arguments: Namespace) -> int:

@@ -61,6 +61,8 @@ class ClipLoader:
         UserError: When iterating; see :class:`~video_snl.data.assembly.Assembly`.
     """
 
+    batch_sampler = None  # Lightning looks for one beside the sampler
+
     def __init__(
         self,
         source: ClipSource,

@@ -73,6 +73,8 @@ class DevicePrefetcher(Generic[Handle]):
     ``sampler`` and ``profile`` are the loader's, its length is the loader's.
     """
 
+    batch_sampler = None  # Lightning looks for one beside the sampler
+
     def __init__(self, loader: Any, copies: Copies[Handle]) -> None:
         self.loader, self.copies = loader, copies
 
