@@ -12,6 +12,8 @@ __all__ = ["DataConfig", "Experiment", "ModelConfig", "OptimizerConfig", "Traine
 
 Dataset = Literal["sample", "ucf101", "folder", "csv"]
 ShortVideos = Literal["error", "repeat_last", "wrap"]
+ReaderName = Literal["auto", "decord", "pyav", "torchcodec", "frames"]
+DecodeDevice = Literal["cpu", "cuda"]
 BlockName = Literal[
     "none",
     "nl",
@@ -53,6 +55,10 @@ class DataConfig:
         statistics: Mean and standard deviation of the input: ``auto`` (those the weights were
             trained with, else ``kinetics``), ``kinetics``, ``imagenet`` or ``hara``.
         num_workers: Processes that decode videos; 0 decodes in the main process.
+        reader: What decodes: ``decord``, ``pyav``, ``torchcodec`` (an extra), ``frames`` (every
+            video is a folder of numbered .jpg or .png files) or ``auto`` (``decord`` or ``pyav``,
+            whichever is faster on the files at hand). All give the same frames.
+        decode_device: ``cpu``, or ``cuda`` to decode on a GPU (torchcodec, or decord built for it).
     """
 
     dataset: Dataset = "sample"
@@ -66,6 +72,8 @@ class DataConfig:
     short_videos: ShortVideos = "error"
     statistics: Literal["auto", "kinetics", "imagenet", "hara"] = "auto"
     num_workers: int = 1
+    reader: ReaderName = "auto"
+    decode_device: DecodeDevice = "cpu"
 
 
 @dataclass

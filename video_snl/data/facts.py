@@ -48,7 +48,9 @@ class Facts:
         stamps: Time stamps of the frames in ascending order, in units of the stream; ``None``
             where they do not tell the frames apart.
         entries: Numbers of frames at which decoding may start; the first is 0.
-        pictureless: Some packets hold no picture; the frame before stands for theirs.
+        clean: Every key frame of the file is one of the entries.
+        pictureless: Some packets hold no picture; the frame before stands for theirs. (DivX packs
+            two frames of a reordered video into one packet and follows it with an empty one.)
         reordered: Packets are not in the order of presentation (B-frames).
     """
 
@@ -60,6 +62,7 @@ class Facts:
     declared: int
     stamps: Sequence[int] | None
     entries: tuple[int, ...]
+    clean: bool
     pictureless: bool
     reordered: bool
 
@@ -68,10 +71,12 @@ class Facts:
         return self.entries[bisect_right(self.entries, frame) - 1]
 
     @property
-    def kind(self) -> tuple[str, str, bool, int]:
-        """What decides how fast a file is decoded: equal for the files of most data sets."""
+    def kind(self) -> str:
+        """What decides how fast a file is decoded, in words; most data sets are of one kind."""
         spacing = self.length / len(self.entries)
-        return (self.codec, self.container, spacing <= 32, min(self.height, self.width) // 120)
+        dense = "close" if spacing <= 32 else "few"
+        size = 120 * (min(self.height, self.width) // 120)
+        return f"{self.codec} in {self.container}, {dense} key frames, {size}-{size + 119} lines"
 
 
 _remembered: dict[tuple[str, int, int], Facts] = {}
@@ -175,6 +180,7 @@ def _from_index(container: InputContainer, stream: VideoStream) -> Facts | None:
         declared=stream.frames,
         stamps=range(len(index)),
         entries=tuple(place for place, (_, _, key) in enumerate(index) if key),
+        clean=True,
         pictureless=any(size < PICTURE_BYTES for _, size, _ in index),
         reordered=False,
     )
@@ -183,15 +189,17 @@ def _from_index(container: InputContainer, stream: VideoStream) -> Facts | None:
 def _from_packets(container: InputContainer, stream: VideoStream, path: str) -> Facts:
     """The facts of any file, from all its packets."""
     context = stream.codec_context
-    stamps, entries, tiny, discarded = [], [], False, 0
+    stamps, keys, entries, tiny, discarded = [], 0, [], False, 0
     for packet in container.demux(stream):
         if not packet.size or packet.is_discard:
             discarded += packet.is_discard  # by an edit list: decoded, and not shown
             continue
         stamps.append(packet.pts)
         tiny = tiny or (context.name == "mpeg4" and packet.size < PICTURE_BYTES)
-        if packet.is_keyframe and _is_clean(packet, context.name, context.extradata):
-            entries.append(packet.pts)
+        if packet.is_keyframe:
+            keys += 1
+            if _is_clean(packet, context.name, context.extradata):
+                entries.append(packet.pts)
     name = container.format.name.split(",")[0]
     _check_length(path, name, stream.frames - discarded, len(stamps))
     order = _presentation(stamps)
@@ -208,7 +216,8 @@ def _from_packets(container: InputContainer, stream: VideoStream, path: str) -> 
         declared=stream.frames,
         stamps=order,
         entries=tuple(sorted({0, *(places[stamp] for stamp in entries if stamp in places)})),
-        pictureless=tiny,
+        clean=keys <= 1 or (bool(places) and len(entries) == keys),
+        pictureless=tiny and not reordered,
         reordered=reordered,
     )
 

@@ -71,6 +71,8 @@ class ClipDataset(Dataset[Sample]):
             self.videos[index].path,
             lambda n: [random_clip(n, c.clip_frames, c.frame_stride, u, c.short_videos)],
             c.short_side,
+            c.reader,
+            c.decode_device,
         )
         return {
             "video": video,
@@ -102,7 +104,10 @@ class EvaluationDataset(Dataset[Sample]):
 
     def __getitem__(self, key: Key) -> Sample:
         _, index = key
-        video = read_clips(self.videos[index].path, self._choose, self.config.short_side)
+        c = self.config
+        video = read_clips(
+            self.videos[index].path, self._choose, c.short_side, c.reader, c.decode_device
+        )
         return {
             "centre": video[0],
             "views": video[1:],
