@@ -52,9 +52,7 @@ class DecordReader:
         context = decord.gpu(0) if device == "cuda" else decord.cpu(0)
         try:
             with stage("open"):
-                self._video = decord.VideoReader(
-                    path, context, num_threads=1, fault_tol=NO_COPIES
-                )
+                self._video = decord.VideoReader(path, context, num_threads=1, fault_tol=NO_COPIES)
         except self._broken as error:
             if device == "cuda" and "CUDA" in str(error):
                 raise UserError(

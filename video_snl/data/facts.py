@@ -12,11 +12,12 @@ import os
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import av
 
-from video_snl.data.containers import check_file
+from video_snl.data.containers import CutOffError, check_file
 from video_snl.errors import UserError
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ STAMPED = frozenset({"mov", "matroska", "webm", "mpegts", "flv", "asf", "ogg", "
 CLEAN = frozenset({"mpeg4", "h264", "mjpeg", "vp8", "vp9", "av1", "libdav1d", "libaom-av1"})
 # An MPEG-4 packet of fewer bytes says "not coded": it holds no picture of its own.
 PICTURE_BYTES = 20
+_RATE = Fraction(25)
 IDR = 5  # the H.264 slice type that nothing refers across
 
 
@@ -43,6 +45,7 @@ class Facts:
         codec: FFmpeg's name of the decoder, such as ``mpeg4``.
         container: The first of FFmpeg's names of the container, such as ``avi``.
         height, width: Of the frames as the header says, before any rotation.
+        rate: Frames a second; 25 where it does not say.
         length: Frames: the packets of its video.
         declared: Frames that its header promises; 0 where it says nothing.
         stamps: Time stamps of the frames in ascending order, in units of the stream; ``None``
@@ -58,6 +61,7 @@ class Facts:
     container: str
     height: int
     width: int
+    rate: Fraction
     length: int
     declared: int
     stamps: Sequence[int] | None
@@ -176,6 +180,7 @@ def _from_index(container: InputContainer, stream: VideoStream) -> Facts | None:
         container="avi",
         height=stream.height,
         width=stream.width,
+        rate=stream.average_rate or _RATE,
         length=len(index),
         declared=stream.frames,
         stamps=range(len(index)),
@@ -212,8 +217,9 @@ def _from_packets(container: InputContainer, stream: VideoStream, path: str) -> 
         container=name,
         height=stream.height,
         width=stream.width,
+        rate=stream.average_rate or _RATE,
         length=len(stamps),
-        declared=stream.frames,
+        declared=max(stream.frames - discarded, 0),
         stamps=order,
         entries=tuple(sorted({0, *(places[stamp] for stamp in entries if stamp in places)})),
         clean=keys <= 1 or (bool(places) and len(entries) == keys),
@@ -226,7 +232,7 @@ def _check_length(path: str, container: str, declared: int, held: int) -> None:
     if held == 0:
         raise UserError(f"{path} holds no frame: fetch or copy the file again")
     if container == "mov" and held < declared:  # its table lists every frame
-        raise UserError(
+        raise CutOffError(
             f"{path} is cut off: it has {held:,} of the {declared:,} frames its table lists: "
             "fetch or copy the file again"
         )

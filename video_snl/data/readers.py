@@ -27,7 +27,17 @@ from video_snl.errors import UserError
 if TYPE_CHECKING:
     from video_snl.data.choice import Choice
 
-__all__ = ["Reader", "check_reader", "open_by", "open_video", "read_clips", "refusal", "shrink"]
+__all__ = [
+    "Reader",
+    "check_reader",
+    "open_by",
+    "open_video",
+    "read_clips",
+    "refusal",
+    "resize",
+    "shrink",
+    "shrunk_size",
+]
 
 # Frames decoded before they are shrunk: bounds the memory of full-size frames.
 CHUNK = 32
@@ -197,16 +207,27 @@ def shrink(frames: Tensor, short_side: int) -> Tensor:
     Returns:
         uint8 (T, H', W', 3); the same tensor where nothing is to be done.
     """
-    height, width = frames.shape[1:3]
+    height, width = shrunk_size(frames.shape[1], frames.shape[2], short_side)
+    return resize(frames, height, width)
+
+
+def shrunk_size(height: int, width: int, short_side: int) -> tuple[int, int]:
+    """The size of frames whose shorter side becomes ``short_side``; as in :func:`shrink`."""
     short = min(height, width)
-    if short == short_side:
+    height, width = ((2 * side * short_side + short) // (2 * short) for side in (height, width))
+    return height, width
+
+
+def resize(frames: Tensor, height: int, width: int) -> Tensor:
+    """Resize uint8 frames (T, H, W, 3) as :func:`shrink` does, to a size of any shape."""
+    if frames.shape[1:3] == (height, width):
         return frames
-    size = [(2 * side * short_side + short) // (2 * short) for side in (height, width)]
     pictures = frames.permute(0, 3, 1, 2)
-    if frames.is_cuda:  # where bytes are not resized
-        return _resize(pictures.float(), size).round_().clamp_(0, 255).byte().permute(0, 2, 3, 1)
-    return _resize(pictures, size).permute(0, 2, 3, 1)
+    if not frames.is_cuda:
+        return _interpolate(pictures, height, width).permute(0, 2, 3, 1)
+    exact = _interpolate(pictures.float(), height, width)  # a GPU does not resize bytes
+    return exact.round_().clamp_(0, 255).byte().permute(0, 2, 3, 1)
 
 
-def _resize(pictures: Tensor, size: list[int]) -> Tensor:
-    return functional.interpolate(pictures, size=size, mode="bilinear", antialias=True)
+def _interpolate(pictures: Tensor, height: int, width: int) -> Tensor:
+    return functional.interpolate(pictures, (height, width), mode="bilinear", antialias=True)
