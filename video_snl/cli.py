@@ -138,6 +138,12 @@ def _evaluate_parser(prog: str) -> ArgumentParser:
         type=str,
         help="Folder for the reports; default 'evaluation' beside the checkpoint.",
     )
+    parser.add_argument(
+        "--unreadable",
+        type=Literal["wrong", "skip"],
+        default="wrong",
+        help="Test videos that cannot be read count as wrong, or are left out of all figures.",
+    )
     return parser
 
 
@@ -200,6 +206,7 @@ def _evaluate(arguments: Namespace) -> int:
         clips=arguments.clips,
         crops=arguments.crops,
         output=arguments.output,
+        unreadable=arguments.unreadable,
     )
 
 

@@ -54,7 +54,12 @@ class DataConfig:
             (repeat its last frame) or ``wrap`` (start again from its first).
         statistics: Mean and standard deviation of the input: ``auto`` (those the weights were
             trained with, else ``kinetics``), ``kinetics``, ``imagenet`` or ``hara``.
-        num_workers: Processes that decode videos; 0 decodes in the main process.
+        num_workers: Processes that decode videos; 0 decodes in the main process, for debugging:
+            no deadline holds there.
+        deadline: Seconds for one file. A process that takes longer is killed and replaced, and the
+            file counts as unreadable.
+        max_failures: Share of the training (or test) videos that may be unreadable before a command
+            stops; three always may, unless this is 0. See docs/ucf101.md.
         reader: What decodes: ``decord``, ``pyav``, ``torchcodec`` (an extra), ``frames`` (every
             video is a folder of numbered .jpg or .png files) or ``auto`` (``decord`` or ``pyav``,
             whichever is faster on the files at hand). All give the same frames.
@@ -72,6 +77,8 @@ class DataConfig:
     short_videos: ShortVideos = "error"
     statistics: Literal["auto", "kinetics", "imagenet", "hara"] = "auto"
     num_workers: int = 1
+    deadline: float = 20.0
+    max_failures: float = 0.05
     reader: ReaderName = "auto"
     decode_device: DecodeDevice = "cpu"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["UserError"]
+__all__ = ["OptionsError", "UserError"]
 
 
 class UserError(Exception):
@@ -10,3 +10,7 @@ class UserError(Exception):
 
     The commands print it without a traceback and end with exit code 2.
     """
+
+
+class OptionsError(UserError):
+    """Options that do not fit the videos. No other video would mend that, so nothing goes on."""

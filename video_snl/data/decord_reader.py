@@ -11,7 +11,7 @@ from torch import Tensor
 from video_snl.data.facts import Facts, find_facts
 from video_snl.data.pyav_reader import breaks
 from video_snl.data.timing import stage
-from video_snl.errors import UserError
+from video_snl.errors import OptionsError, UserError
 
 __all__ = ["DecordReader", "decord_refuses"]
 
@@ -55,7 +55,7 @@ class DecordReader:
                 self._video = decord.VideoReader(path, context, num_threads=1, fault_tol=NO_COPIES)
         except self._broken as error:
             if device == "cuda" and "CUDA" in str(error):
-                raise UserError(
+                raise OptionsError(
                     "data.decode_device=cuda: this decord was built without CUDA: build it with "
                     "-DUSE_CUDA=ON, choose --data.reader torchcodec, or --data.decode_device cpu"
                 ) from error

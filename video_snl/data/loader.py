@@ -7,26 +7,21 @@ other workers, sees the same data.
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.nn import functional
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from video_snl.config import DataConfig
+from video_snl.data.batches import Sample, collate
 from video_snl.data.clips import centre_clip, random_clip, uniform_clips
-from video_snl.data.readers import read_clips
-from video_snl.data.samplers import EpochSampler, Key, sample_generator
+from video_snl.data.feed import ClipLoader
+from video_snl.data.quarantine import Quarantine
+from video_snl.data.readers import check_reader, read_clips
+from video_snl.data.samplers import EpochSampler, Key, sample_generator, substitute_generator
 from video_snl.data.videos import Video
-from video_snl.errors import UserError
+from video_snl.errors import OptionsError, UserError
 
 __all__ = [
     "ClipDataset",
@@ -38,8 +33,6 @@ __all__ = [
     "collate",
     "make_loader",
 ]
-
-Sample = dict[str, Tensor]
 
 
 class ClipDataset(Dataset[Sample]):
@@ -53,14 +46,20 @@ class ClipDataset(Dataset[Sample]):
         UserError: The crop is larger than the short side; a video cannot be read or is too short.
     """
 
+    what = "training"
+
     def __init__(self, videos: Sequence[Video], config: DataConfig, seed: int) -> None:
-        _check_sizes(config)
+        _check_options(config)
         self.videos, self.config, self.seed = videos, config, seed
 
     def __len__(self) -> int:
         return len(self.videos)
 
     def __getitem__(self, key: Key) -> Sample:
+        return self.sample(key, key[1])
+
+    def sample(self, key: Key, shown: int) -> Sample:
+        """The sample of a key, with its random numbers, cut from the video ``shown``."""
         epoch, index = key
         random = sample_generator(self.seed, epoch, index)
         u = random.random()
@@ -68,7 +67,7 @@ class ClipDataset(Dataset[Sample]):
         flip = self.config.flip and random.random() < 0.5
         c = self.config
         [video] = read_clips(
-            self.videos[index].path,
+            self.videos[shown].path,
             lambda n: [random_clip(n, c.clip_frames, c.frame_stride, u, c.short_videos)],
             c.short_side,
             c.reader,
@@ -79,9 +78,30 @@ class ClipDataset(Dataset[Sample]):
             "size": torch.tensor(video.shape[1:3]),
             "offset": torch.from_numpy(offset),
             "flip": torch.tensor(flip),
-            "label": torch.tensor(self.videos[index].label),
-            "index": torch.tensor(index),
+            "label": torch.tensor(self.videos[shown].label),
+            "index": torch.tensor(shown),
         }
+
+    def substitute(self, key: Key, avoided: Quarantine) -> int:
+        """The video to show instead of that of the key, which cannot be read: one of its class.
+
+        It is the first that is not avoided in an order that depends on (seed, epoch, index) alone,
+        and so the same in the end, in whatever order bad files are found.
+
+        Raises:
+            UserError: No video of the class is left.
+        """
+        epoch, index = key
+        label = self.videos[index].label
+        members = [i for i, video in enumerate(self.videos) if video.label == label]
+        for i in substitute_generator(self.seed, epoch, index).permutation(members).tolist():
+            if self.videos[i].path not in avoided:
+                return i
+        raise UserError(
+            f"none of the {len(members)} training videos of the class of "
+            f"{self.videos[index].path} can be read{avoided.listed_in()}: mend them, or remove the "
+            "class"
+        )
 
 
 class EvaluationDataset(Dataset[Sample]):
@@ -95,26 +115,34 @@ class EvaluationDataset(Dataset[Sample]):
         UserError: As for :class:`ClipDataset`.
     """
 
+    what = "test"
+
     def __init__(self, videos: Sequence[Video], config: DataConfig, clips: int) -> None:
-        _check_sizes(config)
+        _check_options(config)
         self.videos, self.config, self.clips = videos, config, clips
 
     def __len__(self) -> int:
         return len(self.videos)
 
     def __getitem__(self, key: Key) -> Sample:
-        _, index = key
+        return self.sample(key, key[1])
+
+    def sample(self, key: Key, shown: int) -> Sample:
+        """The sample of the video ``shown``."""
         c = self.config
         video = read_clips(
-            self.videos[index].path, self._choose, c.short_side, c.reader, c.decode_device
+            self.videos[shown].path, self._choose, c.short_side, c.reader, c.decode_device
         )
         return {
             "centre": video[0],
             "views": video[1:],
             "size": torch.tensor(video.shape[2:4]),
-            "label": torch.tensor(self.videos[index].label),
-            "index": torch.tensor(index),
+            "label": torch.tensor(self.videos[shown].label),
+            "index": torch.tensor(shown),
         }
+
+    def substitute(self, key: Key, avoided: Quarantine) -> None:
+        """No other video can stand for one that is to be scored."""
 
     def _choose(self, length: int) -> list[list[int]]:
         c = self.config
@@ -123,103 +151,13 @@ class EvaluationDataset(Dataset[Sample]):
         return [centre, *views]
 
 
-def _check_sizes(config: DataConfig) -> None:
+def _check_options(config: DataConfig) -> None:
     if config.crop > config.short_side:
-        raise UserError(
+        raise OptionsError(
             f"data.crop={config.crop} does not fit data.short_side={config.short_side}: lower the "
             "crop or raise the short side"
         )
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A sample, or batch, that cannot be had; its message travels from a worker as a value.
-
-    An exception would arrive with the worker's traceback as its message.
-    """
-
-    message: str
-
-
-class _Catching(Dataset[Any]):
-    """A data set whose :class:`UserError` is a value."""
-
-    def __init__(self, dataset: Dataset[Sample]) -> None:
-        self.dataset = dataset
-
-    def __getitem__(self, key: Key) -> Sample | Failure:
-        try:
-            return self.dataset[key]
-        except UserError as error:
-            return Failure(str(error))
-
-    def __len__(self) -> int:
-        return len(self.dataset)  # type: ignore[arg-type]
-
-
-def collate(samples: Sequence[Sample]) -> Sample:
-    """Stack samples; clips are padded with black, below and right, to the largest frame.
-
-    ``size`` keeps the height and width of every sample within the padding.
-    """
-    return {name: _stack([sample[name] for sample in samples]) for name in samples[0]}
-
-
-def _stack(tensors: list[Tensor]) -> Tensor:
-    if tensors[0].ndim < 4:  # no clip
-        return torch.stack(tensors)
-    height, width = (max(tensor.shape[axis] for tensor in tensors) for axis in (-3, -2))
-    return torch.stack(
-        [
-            functional.pad(t, (0, 0, 0, width - t.shape[-2], 0, height - t.shape[-3]))
-            for t in tensors
-        ]
-    )
-
-
-def _collate(samples: list[Sample | Failure]) -> Sample | Failure:
-    for sample in samples:
-        if isinstance(sample, Failure):
-            return sample
-    return collate(samples)  # type: ignore[arg-type]
-
-
-class ClipLoader(DataLoader[Any]):
-    """A DataLoader that raises the UserError of a worker as it was, without the traceback.
-
-    Its workers end when this process says so, and at no other SIGTERM or SIGINT: SLURM, timeout
-    and shells signal the whole process group, and a worker that ended at once would fail the batch
-    the main process waits for, before that can stop in order.
-    """
-
-    def __iter__(self) -> Iterator[Sample]:  # type: ignore[override]
-        with _sigterm_blocked():  # which the workers inherit, with every thread they ever start
-            batches = super().__iter__()
-        for batch in batches:
-            if isinstance(batch, Failure):
-                raise UserError(batch.message)
-            yield batch
-
-
-@contextmanager
-def _sigterm_blocked() -> Iterator[None]:
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _obey_the_parent_alone(_: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_exit_when_the_parent_asks, daemon=True).start()
-
-
-def _exit_when_the_parent_asks() -> None:
-    # To ignore SIGTERM altogether would let an interpreter that ends wait for its workers forever.
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
-        pass
-    os._exit(0)
+    check_reader(config.reader, config.decode_device)
 
 
 def make_loader(
@@ -228,21 +166,32 @@ def make_loader(
     batch_size: int,
     num_workers: int,
     pin_memory: bool,
+    quarantine: Quarantine | None = None,
 ) -> ClipLoader:
     """Batches of a data set in a sampler's order, decoded by ``num_workers`` processes.
 
-    With workers the processes stay for the next epoch; with 0 the calling process decodes.
-    Iterating raises :class:`UserError` where a video cannot be read.
+    With workers the processes stay for the next epoch, and a file that takes longer than
+    ``data.deadline`` is given up; with 0 the calling process decodes, without a deadline. A file
+    that cannot be read goes to the quarantine: in training another video of its class is shown
+    (:meth:`ClipDataset.substitute`), in evaluation its index is listed under ``unreadable`` of its
+    batch. Without a quarantine iterating raises :class:`UserError`.
+
+    Raises:
+        OptionsError: The number of workers or the deadline is out of its range.
     """
+    config = dataset.config
+    if num_workers < 0 or not config.deadline > 0:
+        raise OptionsError(
+            f"data.num_workers={num_workers} must be 0 or more, and data.deadline="
+            f"{config.deadline:g} above 0 seconds"
+        )
     return ClipLoader(
-        _Catching(dataset),
-        batch_size=batch_size,
-        sampler=sampler,
+        dataset,
+        sampler,
+        batch_size,
         num_workers=num_workers,
         pin_memory=pin_memory,
-        persistent_workers=num_workers > 0,
-        collate_fn=_collate,
-        worker_init_fn=_obey_the_parent_alone,
-        # torch seeds its workers from this one; nothing uses it, and the global one stays as it is.
-        generator=torch.Generator(),
+        deadline=config.deadline,
+        quarantine=quarantine,
+        what=dataset.what,
     )

@@ -20,7 +20,7 @@ import selectors
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -30,7 +30,7 @@ from video_snl.data.channel import Channel, Shelf, channels
 from video_snl.data.nursery import Nursery, nursery
 from video_snl.data.worker import attempt, main_module
 
-__all__ = ["Outcome", "Pool", "run_bounded"]
+__all__ = ["InProcess", "Outcome", "Pool", "run_bounded"]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -100,6 +100,34 @@ def _call(function: Callable[[T], R], item: T) -> Outcome[T, R]:
     if kind == "ok":
         return Outcome(item, value, None, "ok", seconds)
     return Outcome(item, None, value, "error", seconds)
+
+
+class InProcess(Generic[T, R]):
+    """Has the interface of a :class:`Pool`; the calling process does the work, without deadline."""
+
+    replaced = 0
+    pids: Sequence[int] = ()
+
+    def __init__(self, function: Callable[[T], R]) -> None:
+        self._function = function
+        self._waiting: deque[T] = deque()
+
+    @property
+    def unfinished(self) -> int:
+        return len(self._waiting)
+
+    def submit(self, item: T) -> None:
+        self._waiting.append(item)
+
+    def cancel(self) -> None:
+        self._waiting.clear()
+
+    def finished(self, timeout: float | None = None) -> Iterator[Outcome[T, R]]:
+        if self._waiting:
+            yield _call(self._function, self._waiting.popleft())
+
+    def close(self) -> None:
+        self.cancel()
 
 
 class _Worker:

@@ -214,8 +214,7 @@ class PyAVReader:
 
 def _matrix(frame: av.VideoFrame) -> Matrix:
     """The signs of the linear part of a frame's display matrix: x' = a x + c y, y' = b x + d y."""
-    data = frame.side_data
-    found = data[Type.DISPLAYMATRIX] if Type.DISPLAYMATRIX in data else None
+    found = frame.side_data.get(Type.DISPLAYMATRIX)  # type: ignore[call-overload]
     if found is None:
         return _UPRIGHT
     a, b, _, c, d = struct.unpack("<5i", bytes(found)[:20])

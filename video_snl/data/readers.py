@@ -22,7 +22,7 @@ from video_snl.data.facts import Facts, find_facts
 from video_snl.data.frames_reader import FramesReader
 from video_snl.data.pyav_reader import PyAVReader
 from video_snl.data.timing import stage
-from video_snl.errors import UserError
+from video_snl.errors import OptionsError, UserError
 
 if TYPE_CHECKING:
     from video_snl.data.choice import Choice
@@ -62,16 +62,16 @@ def check_reader(reader: ReaderName, device: DecodeDevice) -> None:
     """Whether this process could decode with ``reader`` on ``device``.
 
     Raises:
-        UserError: It could not: no GPU, a reader that has no use of one, or one not installed.
+        OptionsError: It could not: no GPU, a reader that has no use of one, or one not installed.
     """
     if device == "cuda":
         if reader in ("pyav", "frames"):
-            raise UserError(
+            raise OptionsError(
                 f"data.reader={reader} decodes on the CPU: choose torchcodec, decord or auto, or "
                 "--data.decode_device cpu"
             )
         if not torch.cuda.is_available():
-            raise UserError(
+            raise OptionsError(
                 "data.decode_device=cuda, and this machine has no CUDA GPU: choose "
                 "--data.decode_device cpu"
             )
@@ -171,13 +171,18 @@ def read_clips(
         uint8 (K, T, H, W, 3) on the CPU, with min(H, W) = ``short_side``.
 
     Raises:
-        UserError: The file cannot be read, or is too short for a clip.
+        UserError: The file cannot be read.
+        OptionsError: It is too short for a clip.
     """
     opened = open_video(path, reader, device)
     try:
         clips = choose(len(opened))
     except ShortVideoError as error:
-        raise UserError(
+        if error.length < 1:
+            raise UserError(
+                f"{path} holds no frame: fetch the file again, or take it off the list"
+            ) from error
+        raise OptionsError(
             f"{path} has {error.length} frames, a clip spans {error.span}: set "
             "--data.short_videos repeat_last or wrap, or shorten the clip (--data.clip_frames, "
             "--data.frame_stride)"

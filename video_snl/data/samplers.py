@@ -9,12 +9,13 @@ from torch.utils.data import Sampler
 
 from video_snl.errors import UserError
 
-__all__ = ["EpochSampler", "Key", "sample_generator"]
+__all__ = ["EpochSampler", "Key", "sample_generator", "substitute_generator"]
 
 Key = tuple[int, int]
 
 # The first word of a seed says what is drawn, so that an order and a sample never share a stream.
 _ORDER, _SAMPLE = 0, 1
+_SUBSTITUTE = 2
 
 
 def sample_generator(seed: int, epoch: int, index: int) -> np.random.Generator:
@@ -24,6 +25,15 @@ def sample_generator(seed: int, epoch: int, index: int) -> np.random.Generator:
         UserError: The seed is negative.
     """
     return _generator(_SAMPLE, seed, epoch, index)
+
+
+def substitute_generator(seed: int, epoch: int, index: int) -> np.random.Generator:
+    """What the video that stands for one that cannot be read is drawn from.
+
+    Raises:
+        UserError: The seed is negative.
+    """
+    return _generator(_SUBSTITUTE, seed, epoch, index)
 
 
 def _generator(purpose: int, seed: int, *words: int) -> np.random.Generator:

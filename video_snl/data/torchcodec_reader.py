@@ -10,7 +10,7 @@ from torch import Tensor
 from video_snl.data.facts import Facts
 from video_snl.data.pyav_reader import breaks
 from video_snl.data.timing import stage
-from video_snl.errors import UserError
+from video_snl.errors import OptionsError, UserError
 
 __all__ = ["TorchCodecReader", "torchcodec_refuses"]
 
@@ -67,12 +67,12 @@ def import_decoder() -> Any:
     """torchcodec's VideoDecoder.
 
     Raises:
-        UserError: torchcodec is not installed, or finds no FFmpeg.
+        OptionsError: torchcodec is not installed, or finds no FFmpeg.
     """
     try:
         from torchcodec.decoders import VideoDecoder
     except (ImportError, OSError, RuntimeError) as error:
-        raise UserError(
+        raise OptionsError(
             f"data.reader=torchcodec cannot be used ({_first_line(error)}): install the extra "
             "(pip install 'video-snl[torchcodec]') and FFmpeg's shared libraries, or choose auto"
         ) from error

@@ -6,6 +6,7 @@ import csv
 import io
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +35,13 @@ class History(Callback):
     """Metrics of every epoch: a line on stderr, ``metrics.csv``, learning curves, ``run.json``.
 
     The rows travel in the checkpoints, so that a resumed run has one gapless history.
+
+    Args:
+        unreadable: Says how many videos cannot be read, for the line of an epoch.
     """
 
-    def __init__(self, run: Run) -> None:
-        self.run = run
+    def __init__(self, run: Run, unreadable: Callable[[], str] = str) -> None:
+        self.run, self._unreadable = run, unreadable
         self.rows: list[dict[str, float]] = []
         self._began = 0.0
 
@@ -80,10 +84,12 @@ class History(Callback):
 
     def _line(self, trainer: pl.Trainer, row: dict[str, float]) -> str:
         seconds = time.monotonic() - self._began
+        unreadable = self._unreadable()
         return (
             f"epoch {row['epoch']:.0f}/{trainer.max_epochs}"
             f"  loss {row['train/loss']:.4f}  train top-1 {row['train/top1']:.1%}"
             f"  val top-1 {row['val/top1']:.1%}  val top-5 {row['val/top5']:.1%}  {seconds:.0f} s"
+            f"{unreadable and f'  unreadable: {unreadable}'}"
         )
 
 

@@ -6,13 +6,14 @@ import csv
 import io
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from sklearn.metrics import classification_report, confusion_matrix
 
 from video_snl.config import Experiment
 from video_snl.data.loader import EvaluationDataset
+from video_snl.data.quarantine import Quarantine
 from video_snl.data.videos import VideoSet, load_videos
 from video_snl.engine.files import write_json, write_text
 from video_snl.engine.plots import confusion_picture
@@ -26,13 +27,21 @@ from video_snl.tasks.clips import evaluation_loader
 __all__ = ["LEVELS", "Scores", "evaluate", "score_videos", "top_k_accuracy"]
 
 LEVELS = ("clip", "video")
+_NO_CLASS = -1  # the prediction for a video that cannot be read
 
-# level -> (videos, classes) scores, with the labels under "label"
+# level -> (videos, classes) scores, with the labels under "label", and under "read" which videos
+# could be read; the scores of the others are NaN
 Scores = dict[str, np.ndarray]
 
 
 def evaluate(
-    experiment: Experiment, *, checkpoint: str | None, clips: int, crops: int, output: str | None
+    experiment: Experiment,
+    *,
+    checkpoint: str | None,
+    clips: int,
+    crops: int,
+    output: str | None,
+    unreadable: Literal["wrong", "skip"] = "wrong",
 ) -> int:
     """Evaluate a checkpoint on the test list, print the accuracies, write the reports."""
     path = checkpoint_path(checkpoint)
@@ -42,22 +51,40 @@ def evaluate(
     _check_same_classes(videos, trained)
     if clips < 1:
         raise UserError(f"--clips {clips}: at least one clip of each video is needed.")
-    scores = score_videos(trained, experiment, videos, clips=clips, crops=crops)
     folder = Path(output) if output is not None else _default_folder(path)
+    quarantine = _fresh_quarantine(folder, experiment)
+    scores = score_videos(
+        trained, experiment, videos, clips=clips, crops=crops, quarantine=quarantine
+    )
     views = f"{clips} clips x {crops} crops"
-    metrics = _metrics(scores, videos)
+    metrics = _metrics(scores, videos, unreadable)
     metrics |= {"checkpoint": str(path), "epoch": trained.epoch + 1, "views": views}
     metrics |= {"split": experiment.data.split, "dataset": experiment.data.dataset}
     _write_reports(folder, scores, videos, metrics, views)
     print(_table(metrics, views, trained))
+    if metrics["unreadable"]:
+        print(_unreadable_lines(metrics))
     print(f"reports: {folder}")
     return 0
 
 
 def score_videos(
-    trained: Trained, experiment: Experiment, videos: VideoSet, *, clips: int, crops: int
+    trained: Trained,
+    experiment: Experiment,
+    videos: VideoSet,
+    *,
+    clips: int,
+    crops: int,
+    quarantine: Quarantine | None = None,
 ) -> Scores:
-    """Class scores of every test video. Shapes: "label" (V,), "clip" and "video" (V, classes)."""
+    """Class scores of every test video.
+
+    Shapes: "label" and "read" (V,), "clip" and "video" (V, classes). Videos that go to the
+    quarantine are not read, and their scores are NaN.
+
+    Raises:
+        UserError: A video cannot be read and there is no quarantine, or too many cannot.
+    """
     task = ActionRecognition(
         experiment, trained.model, trained.class_names, mean=trained.mean, std=trained.std
     )
@@ -67,38 +94,70 @@ def score_videos(
     )
     trainer = make_trainer(single, trained.path.parent)
     dataset = EvaluationDataset(videos.test, experiment.data, clips=clips)
-    loader = evaluation_loader(dataset, 1, experiment.data.num_workers)
-    with stopping_in_order():
-        parts = trainer.predict(task, dataloaders=loader)
+    loader = evaluation_loader(dataset, 1, experiment.data.num_workers, quarantine=quarantine)
+    try:
+        with stopping_in_order():
+            parts = trainer.predict(task, dataloaders=loader)
+    finally:
+        loader.close()
     assert parts is not None and len(parts) == len(dataset)
-
-    def gather(key: str) -> np.ndarray:
-        return np.concatenate([part[key].numpy() for part in parts])  # type: ignore[call-overload]
-
-    return {
-        "label": gather("label"),
-        "clip": gather("clip_scores"),
-        "video": gather("video_scores"),
-    }
+    shape = len(dataset), len(trained.class_names)
+    scores: Scores = {level: np.full(shape, np.nan, dtype=np.float32) for level in LEVELS}
+    read = np.zeros(len(dataset), dtype=bool)
+    for part in parts:
+        index = part["index"].numpy()  # type: ignore[call-overload]
+        read[index] = True
+        for level in LEVELS:
+            scores[level][index] = part[f"{level}_scores"].numpy()  # type: ignore[call-overload]
+    return {"label": np.array([video.label for video in videos.test]), "read": read, **scores}
 
 
 def top_k_accuracy(scores: np.ndarray, label: np.ndarray, k: int) -> float:
-    """Share of rows whose label is among the k highest scores; ties go to the lower class."""
+    """Share of rows whose label is among the k highest scores; ties go to the lower class.
+
+    A row without scores (NaN) is wrong, whatever its label.
+    """
     best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-    return float((best == label[:, None]).any(1).mean())
+    return float(((best == label[:, None]).any(1) & _scored(scores)).mean())
 
 
-def _metrics(scores: Scores, videos: VideoSet) -> dict[str, Any]:
-    k = min(5, len(videos.class_names))
+def _scored(scores: np.ndarray) -> np.ndarray:
+    """Which rows hold scores: argmax and argsort would find class 0 in the others."""
+    return ~np.isnan(scores).any(1)
+
+
+def _predicted(scores: np.ndarray) -> np.ndarray:
+    """The classes with the highest scores; no class for a video without any."""
+    return np.where(_scored(scores), np.nan_to_num(scores, nan=-1.0).argmax(1), _NO_CLASS)
+
+
+def _metrics(
+    scores: Scores, videos: VideoSet, unreadable: Literal["wrong", "skip"]
+) -> dict[str, Any]:
+    k, read = min(5, len(videos.class_names)), scores["read"]
+    counted = read if unreadable == "skip" else np.ones_like(read)
+    label = scores["label"][counted]
     return {
-        "videos": len(videos.test),
+        "videos": int(counted.sum()),
         "classes": len(videos.class_names),
         **{
-            f"{level}_top{n}": top_k_accuracy(scores[level], scores["label"], n)
+            f"{level}_top{n}": top_k_accuracy(scores[level][counted], label, n)
             for level in LEVELS
             for n in (1, k)
         },
+        "unreadable_count": int((~read).sum()),
+        "unreadable_are": "skipped" if unreadable == "skip" else "wrong",
+        "unreadable": [videos.test[i].path for i in np.flatnonzero(~read)],
     }
+
+
+def _unreadable_lines(metrics: dict[str, Any]) -> str:
+    how = {"wrong": "they count as wrong", "skipped": "they are left out of all figures"}
+    lines = [
+        f"{metrics['unreadable_count']} test videos could not be read; "
+        f"{how[metrics['unreadable_are']]}:"
+    ]
+    return "\n".join([*lines, *(f"  {path}" for path in metrics["unreadable"])])
 
 
 def _table(metrics: dict[str, Any], views: str, trained: Trained) -> str:
@@ -118,10 +177,11 @@ def _table(metrics: dict[str, Any], views: str, trained: Trained) -> str:
 def _write_reports(
     folder: Path, scores: Scores, videos: VideoSet, metrics: dict[str, Any], views: str
 ) -> None:
-    names, label = videos.class_names, scores["label"]
-    classes = range(len(names))
+    names, read = videos.class_names, scores["read"]
+    counted = read if metrics["unreadable_are"] == "skipped" else np.ones_like(read)
+    label, classes = scores["label"][counted], range(len(names))
     for level in LEVELS:
-        predicted = scores[level].argmax(1)
+        predicted = _predicted(scores[level][counted])
         report = classification_report(
             label, predicted, labels=classes, target_names=names, output_dict=True, zero_division=0
         )
@@ -133,6 +193,10 @@ def _write_reports(
             {"true class": name, **dict(zip(names, map(int, row), strict=True))}
             for name, row in zip(names, matrix, strict=True)
         ]
+        if (predicted == _NO_CLASS).any():
+            for index, row in enumerate(cells):
+                missed = (predicted == _NO_CLASS) & (label == index)
+                row["(unreadable)"] = int(missed.sum())
         write_text(folder / f"confusion_{level}.csv", _csv(cells))
         accuracy = f"{metrics[f'{level}_top1']:.1%}"
         what = "centre clip" if level == "clip" else views
@@ -148,9 +212,10 @@ def _predictions(scores: Scores, videos: VideoSet) -> list[dict[str, Any]]:
     for index, video in enumerate(videos.test):
         row: dict[str, Any] = {"video": video.path, "true class": names[video.label]}
         for level in LEVELS:
-            best = int(scores[level][index].argmax())
-            row[f"{level} prediction"] = names[best]
-            row[f"{level} score"] = round(float(scores[level][index][best]), 6)
+            best = int(_predicted(scores[level][index : index + 1])[0])
+            found = best != _NO_CLASS
+            row[f"{level} prediction"] = names[best] if found else ""
+            row[f"{level} score"] = round(float(scores[level][index][best]), 6) if found else ""
         rows.append(row)
     return rows
 
@@ -161,6 +226,13 @@ def _csv(rows: list[dict[str, Any]]) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
+
+
+def _fresh_quarantine(folder: Path, experiment: Experiment) -> Quarantine:
+    """One that knows of no earlier evaluation: every file is tried."""
+    file = folder / "quarantine.jsonl"
+    file.unlink(missing_ok=True)
+    return Quarantine(file, experiment.data.max_failures)
 
 
 def _default_folder(path: Path) -> Path:

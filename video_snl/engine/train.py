@@ -13,6 +13,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from video_snl.checkpoints import LoadReport
 from video_snl.config import Experiment
+from video_snl.data.nursery import nursery
 from video_snl.data.transforms import STATISTICS, Statistics
 from video_snl.data.videos import VideoSet, load_videos
 from video_snl.engine.callbacks import History, best_checkpoint, last_checkpoint
@@ -34,6 +35,8 @@ def train(experiment: Experiment, *, config_name: str, resume: str | None) -> in
     """Train, or train on, and return the exit code."""
     videos = load_videos(experiment.data)
     check_experiment(experiment, videos)
+    if experiment.data.num_workers:
+        nursery()  # loads its modules while the network is made
     run = _open_run(experiment, config_name, resume)
     try:
         return _train(experiment, videos, run)
@@ -46,13 +49,16 @@ def train(experiment: Experiment, *, config_name: str, resume: str | None) -> in
 
 def _train(experiment: Experiment, videos: VideoSet, run: Run) -> int:
     task = make_task(experiment, videos, resumed=run.last_checkpoint)
-    history = History(run)
+    clips = ClipDataModule(experiment, videos, run.folder)
+    history = History(run, clips.unreadable)
     trainer = make_trainer(experiment, run.folder, _callbacks(experiment, run, history))
-    clips = ClipDataModule(experiment, videos)
     clips.part_size(trainer.world_size)
-    code = _fit(trainer, task, clips, run)
+    try:
+        code = _fit(trainer, task, clips, run)
+    finally:
+        clips.close()
     if trainer.is_global_zero:
-        _close(run, history, code)
+        _close(run, history, code, clips)
     return code
 
 
@@ -170,9 +176,14 @@ def _fit(trainer: pl.Trainer, task: ActionRecognition, clips: ClipDataModule, ru
     return 0
 
 
-def _close(run: Run, history: History, code: int) -> None:
+def _close(run: Run, history: History, code: int, clips: ClipDataModule) -> None:
     status = "finished" if code == 0 else "interrupted"
     run.update(status=status, metrics=history.summary())
+    if clips.unreadable():
+        _tell(
+            f"videos that could not be read: {clips.unreadable()}, see {clips.quarantine.file}; "
+            "other videos of their classes stood for training ones, test ones count as wrong"
+        )
     if code != 0:
         _tell(
             f"interrupted after {len(history.rows)} finished epochs; continue with: "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import lightning.pytorch as pl
@@ -59,8 +60,8 @@ class ActionRecognition(pl.LightningModule):
         # MeanMetric, since self.log weighs unequal shares of several processes wrongly.
         self.train_loss, self.val_loss = MeanMetric(), MeanMetric()
         self.train_top1 = MulticlassAccuracy(classes, average="micro")
-        self.val_top1 = MulticlassAccuracy(classes, average="micro")
-        self.val_top5 = MulticlassAccuracy(classes, average="micro", top_k=min(5, classes))
+        # Means over all test videos: one that cannot be read has no scores, and counts as wrong.
+        self.val_top1, self.val_top5 = MeanMetric(), MeanMetric()
         freeze(model, experiment.optimizer)
         # Lightning trains modules in the mode it finds them in.
         self.train()
@@ -95,10 +96,17 @@ class ActionRecognition(pl.LightningModule):
         return loss
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        label, logits = batch["label"], self._centre_logits(batch)
-        self.val_loss(F.cross_entropy(logits.float(), label), len(label))
-        self.val_top1(logits, label)
-        self.val_top5(logits, label)
+        """Loss over the videos that can be read; accuracies over all, the others being wrong."""
+        label, unreadable = batch["label"], batch.get("unreadable")
+        if len(label):
+            logits = self._centre_logits(batch).float()
+            self.val_loss(F.cross_entropy(logits, label), len(label))
+            self.val_top1(_hits(logits, label, 1))
+            self.val_top5(_hits(logits, label, 5))
+        if unreadable is not None and len(unreadable):
+            wrong = torch.zeros(len(unreadable), device=self.device)
+            self.val_top1(wrong)
+            self.val_top5(wrong)
         metrics = {"val/loss": self.val_loss, "val/top1": self.val_top1, "val/top5": self.val_top5}
         self._log_epoch(metrics, label)
 
@@ -106,12 +114,17 @@ class ActionRecognition(pl.LightningModule):
         """Scores of the videos of a batch, at both levels.
 
         ``clip_scores`` (B, classes): softmax of the centre crop of the centre clip;
-        ``video_scores`` (B, classes): mean softmax over all clips and crops.
+        ``video_scores`` (B, classes): mean softmax over all clips and crops. B may be 0, where no
+        video of a batch can be read.
         """
+        label = batch["label"].cpu()
+        if len(label) == 0:
+            none = torch.empty(0, len(self.class_names))
+            return {"index": label, "label": label, "clip_scores": none, "video_scores": none}
         clip = self._centre_logits(batch).float().softmax(-1)
         return {
             "index": batch["index"].cpu(),
-            "label": batch["label"].cpu(),
+            "label": label,
             "clip_scores": clip.cpu(),
             "video_scores": self._view_scores(batch).cpu(),
         }
@@ -146,9 +159,10 @@ class ActionRecognition(pl.LightningModule):
             "std": list(self.std),
         }
 
-    def _log_epoch(self, metrics: dict[str, Metric], label: Tensor) -> None:
+    def _log_epoch(self, metrics: Mapping[str, Metric], label: Tensor) -> None:
         for name, metric in metrics.items():
-            self.log(name, metric, on_step=False, on_epoch=True, batch_size=len(label))
+            # The metrics weigh themselves; the size is named since a batch may have no clip.
+            self.log(name, metric, on_step=False, on_epoch=True, batch_size=max(1, len(label)))
 
     def _centre_logits(self, batch: dict[str, Tensor]) -> Tensor:
         video, size = batch["centre"], batch["size"]
@@ -183,3 +197,9 @@ class ActionRecognition(pl.LightningModule):
             "--optimizer.learning_rate, set --optimizer.gradient_clip, or look at the videos of "
             f"this batch: {names}"
         )
+
+
+def _hits(logits: Tensor, label: Tensor, k: int) -> Tensor:
+    """1 where the label is among the k highest logits, else 0. (B, classes), (B,) -> (B,)."""
+    best = logits.topk(min(k, logits.shape[1])).indices
+    return (best == label[:, None]).any(1).float()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import lightning.pytorch as pl
 
 from video_snl.config import Experiment
@@ -12,6 +14,7 @@ from video_snl.data.loader import (
     EvaluationDataset,
     make_loader,
 )
+from video_snl.data.quarantine import Quarantine
 from video_snl.data.videos import VideoSet
 from video_snl.errors import UserError
 
@@ -19,11 +22,42 @@ __all__ = ["ClipDataModule", "evaluation_loader"]
 
 
 class ClipDataModule(pl.LightningDataModule):
-    """One random clip of every training video an epoch; the centre clip of every test video."""
+    """One random clip of every training video an epoch; the centre clip of every test video.
 
-    def __init__(self, experiment: Experiment, videos: VideoSet) -> None:
+    Args:
+        folder: Of the run, for its ``quarantine.jsonl``; the first process's one counts. None
+            keeps the quarantine in memory.
+    """
+
+    def __init__(
+        self, experiment: Experiment, videos: VideoSet, folder: Path | None = None
+    ) -> None:
         super().__init__()
-        self.experiment, self.videos = experiment, videos
+        self.experiment, self.videos, self.folder = experiment, videos, folder
+        self.quarantine = Quarantine(None, experiment.data.max_failures)
+        self._loaders: list[ClipLoader] = []
+
+    def setup(self, stage: str) -> None:
+        folder = self.folder
+        if self.trainer is not None:
+            # Other processes do not know the folder that the first one has made.
+            folder = self.trainer.strategy.broadcast(folder)
+        file = None if folder is None else folder / "quarantine.jsonl"
+        self.quarantine = Quarantine(file, self.experiment.data.max_failures)
+
+    def close(self) -> None:
+        """End the processes that decode."""
+        for loader in self._loaders:
+            loader.close()
+
+    def unreadable(self) -> str:
+        """How many videos cannot be read, such as ``1 training, 2 test``; empty where all can."""
+        parts = []
+        for what, videos in (("training", self.videos.train), ("test", self.videos.test)):
+            count = sum(path in self.quarantine for path in {video.path for video in videos})
+            if count:
+                parts.append(f"{count} {what}")
+        return ", ".join(parts)
 
     def train_dataloader(self) -> ClipLoader:
         data, seed = self.experiment.data, self.experiment.trainer.seed
@@ -31,18 +65,23 @@ class ClipDataModule(pl.LightningDataModule):
         rank, world_size = self._place()
         part = self.part_size(world_size)
         sampler = EpochSampler(len(dataset), seed, rank=rank, world_size=world_size)
-        return make_loader(dataset, sampler, part, data.num_workers, self._pin())
+        loader = make_loader(dataset, sampler, part, data.num_workers, self._pin(), self.quarantine)
+        self._loaders.append(loader)
+        return loader
 
     def val_dataloader(self) -> ClipLoader:
         rank, world_size = self._place()
-        return evaluation_loader(
+        loader = evaluation_loader(
             EvaluationDataset(self.videos.test, self.experiment.data, clips=0),
             self.part_size(world_size),
             self.experiment.data.num_workers,
             rank=rank,
             world_size=world_size,
             pin_memory=self._pin(),
+            quarantine=self.quarantine,
         )
+        self._loaders.append(loader)
+        return loader
 
     def part_size(self, world_size: int) -> int:
         """Clips that one device takes at once.
@@ -77,7 +116,8 @@ def evaluation_loader(
     rank: int = 0,
     world_size: int = 1,
     pin_memory: bool = False,
+    quarantine: Quarantine | None = None,
 ) -> ClipLoader:
     """Every video once, in order."""
     sampler = EpochSampler(len(dataset), 0, rank=rank, world_size=world_size, shuffle=False)
-    return make_loader(dataset, sampler, batch_size, num_workers, pin_memory)
+    return make_loader(dataset, sampler, batch_size, num_workers, pin_memory, quarantine)

@@ -1,0 +1,246 @@
+"""From the keys of an epoch to its batches, in order, whatever happens to single files."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+
+from video_snl.data.batches import Batch, BatchBuilder, Sample
+from video_snl.data.pool import InProcess, Outcome, Pool
+from video_snl.data.quarantine import Quarantine, named
+from video_snl.data.samplers import Key
+from video_snl.data.timing import STAGES, collect_stages
+from video_snl.data.videos import Video
+from video_snl.errors import OptionsError, UserError
+
+__all__ = [
+    "Answer",
+    "Assembly",
+    "ClipSource",
+    "LoaderProfile",
+    "ReadSample",
+    "Request",
+]
+
+# A worker may be killed for what another process does (memory), and the file be sound.
+_DEATHS = 2
+
+
+class ClipSource(Protocol):
+    """A data set as a loader sees it."""
+
+    videos: Sequence[Video]
+
+    def sample(self, key: Key, shown: int) -> Sample:
+        """The sample of a key, cut from the video ``shown``."""
+        ...
+
+    def substitute(self, key: Key, avoided: Quarantine) -> int | None:
+        """The video to show instead of that of the key; None leaves the sample out."""
+        ...
+
+
+class Request(NamedTuple):
+    """One row of the epoch's batches."""
+
+    key: Key
+    shown: int
+    position: int
+    deaths: int = 0
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why no file will do; a value, since an error would count as the file's."""
+
+    message: str
+
+
+Answer = tuple[dict[str, np.ndarray], dict[str, float]]
+
+
+@dataclass(frozen=True)
+class ReadSample:
+    """What a worker does: the arrays of a sample, and the seconds of its stages."""
+
+    source: ClipSource
+
+    def __call__(self, request: Request) -> Answer | Refusal:
+        try:
+            sample = self.source.sample(request.key, request.shown)
+        except OptionsError as error:
+            return Refusal(str(error))
+        return {name: value.numpy() for name, value in sample.items()}, collect_stages()
+
+
+@dataclass
+class LoaderProfile:
+    """One epoch of a loader, so far.
+
+    Args:
+        clips: Samples handed out.
+        seconds: From the first request to the last batch handed out.
+        waited: Of these, how long the consumer waited for batches.
+        stages: Seconds of all workers in each of :data:`~video_snl.data.timing.STAGES`.
+        replaced: Worker processes that were killed or died.
+    """
+
+    clips: int = 0
+    seconds: float = 0.0
+    waited: float = 0.0
+    stages: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
+    replaced: int = 0
+
+
+class _Pending:
+    """A batch that is being put together."""
+
+    def __init__(self, rows: int, pin: bool) -> None:
+        self.builder = BatchBuilder(rows, pin=pin)
+        self.unreadable: list[int] = []
+        self.errors: dict[int, str] = {}  # by row
+
+
+class Assembly:
+    """The batches of one epoch; driven by :meth:`step`.
+
+    A file that cannot be read goes to the quarantine, and its row to the video that the data set
+    names instead, or to nobody: then ``unreadable`` of the batch holds its index. Without a
+    quarantine it is an error.
+
+    Raises:
+        UserError: From :meth:`step`, when the batch with such an error is due; at once when there
+            are too many of them.
+    """
+
+    def __init__(
+        self,
+        source: ClipSource,
+        keys: Sequence[Key],
+        batch_size: int,
+        pool: Pool[Request, Answer | Refusal] | InProcess[Request, Answer | Refusal],
+        *,
+        pin: bool = False,
+        quarantine: Quarantine | None = None,
+        deadline: float = float("inf"),
+        what: str = "listed",
+        profile: LoaderProfile | None = None,
+    ) -> None:
+        self._source, self._keys, self._size = source, keys, batch_size
+        self._pool, self._pin, self._quarantine = pool, pin, quarantine
+        self._deadline, self._what = deadline, what
+        self._profile = profile or LoaderProfile()
+        self._replaced_before = pool.replaced
+        self._pending: deque[_Pending] = deque()  # the oldest batch first
+        self._handed_out = 0  # batches before it
+        self._requested = 0  # batches
+        self.length = -(-len(keys) // batch_size)
+        self._check()
+
+    @property
+    def done(self) -> bool:
+        return self._handed_out == self.length
+
+    def step(self, limit: int) -> list[Batch]:
+        """Request the samples of all batches below ``limit``; return batches that are complete.
+
+        Waits for a sample, for a second at most.
+        """
+        while self._requested < min(limit, self.length):
+            self._request_batch()
+        for outcome in self._pool.finished():
+            self._settle(outcome)
+        self._profile.replaced = self._pool.replaced - self._replaced_before
+        return self._complete()
+
+    def _request_batch(self) -> None:
+        first = self._requested * self._size
+        keys = self._keys[first : first + self._size]
+        self._pending.append(_Pending(len(keys), self._pin))
+        self._requested += 1
+        for row, key in enumerate(keys):
+            self._request(Request(key, key[1], first + row))
+
+    def _request(self, request: Request) -> None:
+        if self._quarantine is None or self._path(request) not in self._quarantine:
+            self._pool.submit(request)
+            return
+        shown = self._source.substitute(request.key, self._quarantine)
+        if shown is None:
+            self._omit(request)
+        else:
+            self._pool.submit(request._replace(shown=shown, deaths=0))
+
+    def _settle(self, outcome: Outcome[Request, Answer | Refusal]) -> None:
+        request = outcome.item
+        pending, row = self._place(request)
+        if outcome.value is None:
+            self._fail(outcome)
+        elif isinstance(outcome.value, Refusal):
+            self._error(request, outcome.value.message)
+        else:
+            arrays, stages = outcome.value
+            sample = {name: torch.from_numpy(array) for name, array in arrays.items()}
+            pending.builder.add(row, sample)
+            for name, seconds in stages.items():
+                self._profile.stages[name] += seconds
+
+    def _fail(self, outcome: Outcome[Request, Answer | Refusal]) -> None:
+        request, reason = outcome.item, str(outcome.failure)
+        if outcome.kind == "died" and request.deaths + 1 < _DEATHS:
+            self._pool.submit(request._replace(deaths=request.deaths + 1))
+            return
+        if outcome.kind == "timeout":
+            reason = f"took longer than data.deadline={self._deadline:g} s"
+        if self._quarantine is None:
+            self._error(request, named(self._path(request), reason))
+            return
+        self._quarantine.add(self._path(request), outcome.kind, reason, outcome.seconds)
+        self._check()
+        self._request(request)
+
+    def _check(self) -> None:
+        if self._quarantine is not None:
+            self._quarantine.check((video.path for video in self._source.videos), self._what)
+
+    def _error(self, request: Request, message: str) -> None:
+        pending, row = self._place(request)
+        pending.errors[row] = message
+        pending.builder.omit(row)
+
+    def _omit(self, request: Request) -> None:
+        pending, row = self._place(request)
+        pending.unreadable.append(request.shown)
+        pending.builder.omit(row)
+
+    def _place(self, request: Request) -> tuple[_Pending, int]:
+        number, row = divmod(request.position, self._size)
+        return self._pending[number - self._handed_out], row
+
+    def _path(self, request: Request) -> str:
+        return self._source.videos[request.shown].path
+
+    def _complete(self) -> list[Batch]:
+        batches: list[Batch] = []
+        while self._pending and self._pending[0].builder.complete:
+            pending = self._pending[0]
+            if pending.errors:
+                if batches:
+                    break  # those before it first
+                raise UserError(pending.errors[min(pending.errors)])
+            batches.append(self._finish(self._pending.popleft()))
+            self._handed_out += 1
+        return batches
+
+    def _finish(self, pending: _Pending) -> Batch:
+        batch = pending.builder.batch()
+        if self._quarantine is not None:
+            for name in ("index", "label"):
+                batch.setdefault(name, torch.empty(0, dtype=torch.int64))
+            batch["unreadable"] = torch.tensor(sorted(pending.unreadable), dtype=torch.int64)
+        return batch

@@ -1,0 +1,240 @@
+"""Batches made ready in the background: the loader that training and evaluation iterate over."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterator
+
+import torch
+
+from video_snl.data.assembly import (
+    Answer,
+    Assembly,
+    ClipSource,
+    LoaderProfile,
+    ReadSample,
+    Refusal,
+    Request,
+)
+from video_snl.data.batches import Batch
+from video_snl.data.pool import InProcess, Pool
+from video_snl.data.quarantine import Quarantine
+from video_snl.data.samplers import EpochSampler
+
+__all__ = ["ClipLoader"]
+
+# Batches that are ready or being made, beyond those that keep all workers busy.
+_AHEAD = 2
+_TASKS_AHEAD = 3  # of a worker
+_STOP_TIMEOUT = 10.0  # seconds
+_LOOK = 5.0  # seconds between looks at whether the thread is alive
+
+_Pool = Pool[Request, Answer | Refusal]
+_InProcess = InProcess[Request, Answer | Refusal]
+
+
+class ClipLoader:
+    """Batches of a data set in the order of a sampler, the same for any number of workers.
+
+    Each iteration is one epoch of ``sampler`` (whose ``set_epoch`` is called by Lightning); an
+    iteration that begins ends the one before. Files that cannot be read are dealt with as
+    :class:`~video_snl.data.assembly.Assembly` says. ``profile`` tells where the time of the last
+    epoch went.
+
+    Args:
+        source: The data set.
+        sampler: The keys of an epoch.
+        batch_size: Samples of a batch; the last one may have fewer.
+        num_workers: Processes that decode; they stay for the next epoch, until :meth:`close`. With
+            0 the calling process decodes, when it is asked for a batch: for debugging, since no
+            deadline holds there.
+        pin_memory: Put batches into page-locked memory.
+        deadline: Seconds for one sample. A process that takes longer is killed and replaced.
+        quarantine: Where files go that cannot be read; without it they are errors.
+        what: What the data set's videos are called in messages.
+
+    Raises:
+        UserError: When iterating; see :class:`~video_snl.data.assembly.Assembly`.
+    """
+
+    batch_sampler = None  # Lightning looks for one beside the sampler
+
+    def __init__(
+        self,
+        source: ClipSource,
+        sampler: EpochSampler,
+        batch_size: int,
+        *,
+        num_workers: int,
+        pin_memory: bool = False,
+        deadline: float,
+        quarantine: Quarantine | None = None,
+        what: str = "listed",
+    ) -> None:
+        self.dataset, self.sampler, self.batch_size = source, sampler, batch_size
+        self.num_workers, self.pin_memory, self.deadline = num_workers, pin_memory, deadline
+        self.quarantine, self.what = quarantine, what
+        self.profile = LoaderProfile()
+        self._processes = _Processes()
+        # An abandoned loader leaves no process behind. (At the end of this process, all die.)
+        weakref.finalize(self, self._processes.close).atexit = False
+
+    def __len__(self) -> int:
+        return -(-len(self.sampler) // self.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        self._processes.stop()
+        self.profile = profile = LoaderProfile()
+        if self.quarantine is not None:
+            self.quarantine.refresh()
+        batches = self._in_background() if self.num_workers else self._here()
+        began = asked = time.monotonic()
+        for batch in batches:
+            now = time.monotonic()
+            profile.waited += now - asked
+            profile.seconds = now - began
+            profile.clips += len(batch["index"])
+            yield batch
+            asked = time.monotonic()
+
+    def pids(self) -> list[int]:
+        """The worker processes there are."""
+        pool = self._processes.pool
+        return [] if pool is None else list(pool.pids)
+
+    def close(self) -> None:
+        """End the workers; an iteration that is under way ends with RuntimeError."""
+        self._processes.close()
+
+    def _assembly(self, pool: _Pool | _InProcess) -> Assembly:
+        return Assembly(
+            self.dataset,
+            list(self.sampler),
+            self.batch_size,
+            pool,
+            pin=self.pin_memory,
+            quarantine=self.quarantine,
+            deadline=self.deadline,
+            what=self.what,
+            profile=self.profile,
+        )
+
+    def _here(self) -> Iterator[Batch]:
+        assembly = self._assembly(InProcess(ReadSample(self.dataset)))
+        limit = 0
+        while not assembly.done:
+            limit += 1
+            made: list[Batch] = []
+            while not made:
+                made = assembly.step(limit)
+            yield from made
+
+    def _in_background(self) -> Iterator[Batch]:
+        pool = self._processes.start(ReadSample(self.dataset), self.num_workers, self.deadline)
+        ahead = _AHEAD + -(-self.num_workers * _TASKS_AHEAD // self.batch_size)
+        thread = _Thread(self._assembly(pool), pool, ahead, _device(self.pin_memory))
+        self._processes.thread = thread
+        thread.start()
+        try:
+            while (batch := thread.next()) is not None:
+                yield batch
+        finally:
+            thread.stop()
+
+
+class _Processes:
+    """The pool of a loader and the thread that drives it; not the loader, which it outlives."""
+
+    def __init__(self) -> None:
+        self.pool: _Pool | None = None
+        self.thread: _Thread | None = None
+
+    def start(self, function: ReadSample, num_workers: int, deadline: float) -> _Pool:
+        if self.pool is None:
+            self.pool = Pool(function, num_workers, deadline, ahead=_TASKS_AHEAD)
+        return self.pool
+
+    def stop(self) -> bool:
+        """End the iteration under way; False if its thread does not end."""
+        thread, self.thread = self.thread, None
+        return thread is None or thread.stop()
+
+    def close(self) -> None:
+        # A thread that waits for a process to start would use the pool behind our back.
+        if self.stop() and self.pool is not None:
+            self.pool.close()
+        self.pool = None
+
+
+class _Thread(threading.Thread):
+    """Drives an assembly and keeps its batches until they are asked for."""
+
+    def __init__(
+        self, assembly: Assembly, pool: _Pool, ahead: int, prepare: Callable[[], None]
+    ) -> None:
+        super().__init__(name="video-snl loader", daemon=True)
+        self._assembly, self._pool, self._ahead, self._prepare = assembly, pool, ahead, prepare
+        self._changed = threading.Condition()
+        self._ready: deque[Batch] = deque()
+        self._taken = 0
+        self._stopping = self._finished = False
+        self._error: BaseException | None = None
+
+    def run(self) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # the main thread's
+        try:
+            self._prepare()
+            while not self._assembly.done and not self._stopping:
+                for batch in self._assembly.step(self._taken + self._ahead):
+                    with self._changed:
+                        self._ready.append(batch)
+                        self._changed.notify()
+        except BaseException as error:
+            self._error = error
+        finally:
+            self._pool.cancel()
+            with self._changed:
+                self._finished = True
+                self._changed.notify()
+
+    def next(self) -> Batch | None:
+        """The next batch, once it is there; None behind the last.
+
+        Raises:
+            UserError: From the assembly.
+            RuntimeError: The iteration was ended by another one, or by closing the loader.
+        """
+        with self._changed:
+            while not self._ready and not self._finished and self.is_alive():
+                self._changed.wait(_LOOK)
+            batch = self._ready.popleft() if self._ready else None
+        if batch is not None:
+            self._taken += 1
+            if not self._finished:
+                self._pool.ring()
+            return batch
+        if self._error is not None:
+            raise self._error
+        if not self._assembly.done:
+            raise RuntimeError("this iteration has ended: the loader was closed or begun anew")
+        return None
+
+    def stop(self) -> bool:
+        """End the thread; False if it is still there after a while."""
+        self._stopping = True
+        if self.is_alive():
+            self._pool.ring()
+            self.join(_STOP_TIMEOUT)
+        return not self.is_alive()
+
+
+def _device(pin_memory: bool) -> Callable[[], None]:
+    """Set, in another thread, the CUDA device of this one: pinning memory is a call to it."""
+    if not pin_memory:
+        return lambda: None
+    device = torch.cuda.current_device()
+    return lambda: torch.cuda.set_device(device)

@@ -1,0 +1,156 @@
+"""Files of a run that could not be read: noted once, not tried again, and counted."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from video_snl.errors import UserError
+
+__all__ = ["Bad", "Quarantine", "named", "tolerated"]
+
+_SHOWN = 3  # files that a summary names
+# A list so short that a share of it is less than one file may hold this many bad ones all the same.
+_ALWAYS_TOLERATED = 3
+
+
+@dataclass(frozen=True)
+class Bad:
+    """A file that could not be read: ``error``, ``timeout`` or ``died``, and why in one line.
+
+    ``seconds`` is how long it was tried, ``time`` when it was given up (ISO 8601, UTC).
+    """
+
+    path: str
+    kind: str
+    reason: str
+    seconds: float
+    time: str
+
+
+def tolerated(files: int, max_failures: float) -> int:
+    """How many of so many files may be bad: max(3, floor(max_failures * files)), or 0 for 0.
+
+    Three files are always let pass, so that one bad of ten does not stop a run whose
+    ``data.max_failures`` is the usual 0.05; ``data.max_failures=0`` lets none pass.
+    """
+    if max_failures <= 0:
+        return 0
+    return max(_ALWAYS_TOLERATED, int(max_failures * files))
+
+
+class Quarantine:
+    """The bad files of a run, in memory and as lines of a ``quarantine.jsonl``.
+
+    The file is read when the quarantine is made (a resumed run tries no bad file again) and by
+    :meth:`refresh`; it is made when there is something to write. Each line is one write to a file
+    opened for appending, so that several processes may share it.
+
+    Args:
+        file: None keeps the notes in memory alone.
+        max_failures: Share of a list's files that may be bad; see :func:`tolerated`.
+
+    Raises:
+        UserError: The file cannot be read.
+    """
+
+    def __init__(self, file: Path | None, max_failures: float) -> None:
+        self.file, self.max_failures = file, max_failures
+        self.bad: dict[str, Bad] = {}
+        self._damaged: set[int] = set()  # lines that were remarked on
+        self.refresh()
+
+    def __contains__(self, path: str) -> bool:
+        return path in self.bad
+
+    def add(self, path: str, kind: str, reason: str, seconds: float) -> None:
+        """Note a file, and say so in a line on stderr; one that is known stays as it is.
+
+        Raises:
+            UserError: The file of the quarantine cannot be written.
+        """
+        if path in self.bad:
+            return
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        self.bad[path] = bad = Bad(path, kind, reason, round(seconds, 3), now)
+        print(f"unreadable ({kind} after {seconds:.1f} s): {named(path, reason)}", file=sys.stderr)
+        if self.file is not None:
+            self._append(self.file, json.dumps(asdict(bad)) + "\n")
+
+    def refresh(self) -> None:
+        """Read what other processes, or an earlier part of the run, have noted.
+
+        Raises:
+            UserError: The file cannot be read.
+        """
+        if self.file is None:
+            return
+        try:
+            text = self.file.read_text(encoding="utf-8", errors="replace")
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise UserError(
+                f"{self.file} cannot be read ({error.strerror}): mend or remove it"
+            ) from error
+        for number, line in enumerate(text.splitlines(), 1):
+            bad = self._note(number, line)
+            if bad is not None:
+                self.bad.setdefault(bad.path, bad)
+
+    def check(self, paths: Iterable[str], what: str) -> None:
+        """See to it that not too many files of a list are bad.
+
+        Raises:
+            UserError: They are; the summary names the first ones.
+        """
+        listed = set(paths)
+        bad = [self.bad[path] for path in self.bad if path in listed]
+        allowed = tolerated(len(listed), self.max_failures)
+        if len(bad) <= allowed:
+            return
+        first = "; ".join(named(b.path, b.reason) for b in bad[:_SHOWN])
+        rest = f" and {len(bad) - _SHOWN} more" if len(bad) > _SHOWN else ""
+        raise UserError(
+            f"{len(bad)} of {len(listed)} {what} videos cannot be read, and "
+            f"data.max_failures={self.max_failures:g} lets {allowed} pass: {first}{rest}"
+            f"{self.listed_in()}: mend the files, take them off the list, or raise "
+            "--data.max_failures"
+        )
+
+    def listed_in(self) -> str:
+        """Where to look, as the end of a message: `` (all are listed in FILE)``."""
+        return "" if self.file is None else f" (all are listed in {self.file})"
+
+    def _note(self, number: int, line: str) -> Bad | None:
+        """The note in a line; None, and a remark, for what a full disk or power cut has left."""
+        try:
+            return Bad(**json.loads(line))
+        except (ValueError, TypeError):
+            if number not in self._damaged:
+                self._damaged.add(number)
+                print(f"{self.file}, line {number} is damaged and left out", file=sys.stderr)
+            return None
+
+    def _append(self, file: Path, line: str) -> None:
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            opened = os.open(file, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            try:
+                size = os.fstat(opened).st_size
+                cut = size > 0 and os.pread(opened, 1, size - 1) != b"\n"
+                os.write(opened, (("\n" if cut else "") + line).encode())
+            finally:
+                os.close(opened)
+        except OSError as error:
+            raise UserError(f"{file} cannot be written ({error.strerror})") from error
+
+
+def named(path: str, reason: str) -> str:
+    """A file and why it cannot be read; most reasons begin with the file already."""
+    return reason if reason.startswith(path) else f"{path}: {reason}"
