@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 
-from video_snl import __version__
+from video_snl import __version__, cli_data
 from video_snl.config import Experiment, ShortVideos
 from video_snl.errors import UserError
 
@@ -198,6 +198,18 @@ def _describe_parser(prog: str) -> ArgumentParser:
     return parser
 
 
+def _check_parser(prog: str) -> ArgumentParser:
+    parser = _Parser(prog=prog, description=cli_data.CHECK)
+    cli_data.add_check_options(parser)
+    return parser
+
+
+def _prepare_parser(prog: str) -> ArgumentParser:
+    parser = _Parser(prog=prog, description=cli_data.PREPARE)
+    cli_data.add_prepare_options(parser)
+    return parser
+
+
 def _experiment_of(arguments: Namespace) -> Experiment:
     values = arguments.clone().as_dict()
     sections = {name: values[name] for name in ("data", "model", "optimizer", "trainer")}
@@ -282,4 +294,6 @@ _COMMANDS: dict[str, tuple[Callable[[str], ArgumentParser], Callable[[Namespace]
     "evaluate": (_evaluate_parser, _evaluate),
     "predict": (_predict_parser, _predict),
     "describe": (_describe_parser, _describe),
+    "check": (_check_parser, cli_data.check),
+    "prepare": (_prepare_parser, cli_data.prepare),
 }

@@ -13,6 +13,8 @@ __all__ = ["DataConfig", "Experiment", "ModelConfig", "OptimizerConfig", "Traine
 Dataset = Literal["sample", "ucf101", "folder", "csv"]
 ShortVideos = Literal["error", "repeat_last", "wrap"]
 Sampling = Literal["dense", "uniform"]
+ReaderName = Literal["auto", "decord", "pyav", "torchcodec", "frames"]
+DecodeDevice = Literal["cpu", "cuda"]
 BlockName = Literal[
     "none",
     "nl",
@@ -70,6 +72,10 @@ class DataConfig:
             file counts as unreadable.
         max_failures: Share of the training (or test) videos that may be unreadable before a command
             stops; three always may, unless this is 0. See docs/ucf101.md.
+        reader: What decodes: ``decord``, ``pyav``, ``torchcodec`` (an extra), ``frames`` (every
+            video is a folder of numbered .jpg or .png files) or ``auto`` (``decord`` or ``pyav``,
+            whichever is faster on the files at hand). All give the same frames.
+        decode_device: ``cpu``, or ``cuda`` to decode on a GPU (torchcodec, or decord built for it).
     """
 
     dataset: Dataset = "sample"
@@ -91,6 +97,8 @@ class DataConfig:
     num_workers: int = 1
     deadline: float = 20.0
     max_failures: float = 0.05
+    reader: ReaderName = "auto"
+    decode_device: DecodeDevice = "cpu"
 
 
 @dataclass

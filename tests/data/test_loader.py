@@ -7,6 +7,7 @@ import subprocess
 from collections import Counter
 from dataclasses import replace
 from itertools import chain
+from pathlib import Path
 
 import pytest
 import torch
@@ -238,14 +239,13 @@ def test_workers_end_when_their_parent_says_so(videos):
     loader = make_loader(dataset, sampler, 1, 1, pin_memory=False)
     batches = iter(loader)
     next(batches)
-    [worker] = loader._iterator._workers
+    [worker] = loader.pids()
     for name in ("TERM", "INT"):
-        subprocess.run(["kill", f"-{name}", str(worker.pid)], check=True)
+        subprocess.run(["kill", f"-{name}", str(worker)], check=True)
     assert [int(batch["index"]) for batch in batches] == [1, 2, 3, 4, 5]
-    assert worker.is_alive()
-    worker.terminate()
-    worker.join(30)
-    assert worker.exitcode == 0
+    assert loader.pids() == [worker]
+    loader.close()
+    assert not Path(f"/proc/{worker}").exists()
 
 
 def test_crop_larger_than_the_short_side(videos):

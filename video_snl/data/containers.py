@@ -11,10 +11,14 @@ from pathlib import Path
 
 from video_snl.errors import UserError
 
-__all__ = ["check_file", "declared_size"]
+__all__ = ["CutOffError", "check_file", "declared_size"]
 
 _HEAD = 4096  # bytes; far more than an EBML header and the start of its segment take
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
+
+
+class CutOffError(UserError):
+    """A file that ends before its header says."""
 
 
 def check_file(path: str) -> None:
@@ -38,7 +42,7 @@ def check_file(path: str) -> None:
             f"{path} cannot be read ({error.strerror}): check its permissions"
         ) from error
     if declared is not None and declared > size:
-        raise UserError(
+        raise CutOffError(
             f"{path} is cut off: it has {size:,} bytes of the {declared:,} its header promises: "
             "fetch or copy the file again"
         )

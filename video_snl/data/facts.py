@@ -12,11 +12,12 @@ import os
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import av
 
-from video_snl.data.containers import check_file
+from video_snl.data.containers import CutOffError, check_file
 from video_snl.errors import UserError
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ STAMPED = frozenset({"mov", "matroska", "webm", "mpegts", "flv", "asf", "ogg", "
 CLEAN = frozenset({"mpeg4", "h264", "mjpeg", "vp8", "vp9", "av1", "libdav1d", "libaom-av1"})
 # An MPEG-4 packet of fewer bytes says "not coded": it holds no picture of its own.
 PICTURE_BYTES = 20
+_RATE = Fraction(25)
 IDR = 5  # the H.264 slice type that nothing refers across
 
 
@@ -43,12 +45,15 @@ class Facts:
         codec: FFmpeg's name of the decoder, such as ``mpeg4``.
         container: The first of FFmpeg's names of the container, such as ``avi``.
         height, width: Of the frames as the header says, before any rotation.
+        rate: Frames a second; 25 where it does not say.
         length: Frames: the packets of its video.
         declared: Frames that its header promises; 0 where it says nothing.
         stamps: Time stamps of the frames in ascending order, in units of the stream; ``None``
             where they do not tell the frames apart.
         entries: Numbers of frames at which decoding may start; the first is 0.
-        pictureless: Some packets hold no picture; the frame before stands for theirs.
+        clean: Every key frame of the file is one of the entries.
+        pictureless: Some packets hold no picture; the frame before stands for theirs. (DivX packs
+            two frames of a reordered video into one packet and follows it with an empty one.)
         reordered: Packets are not in the order of presentation (B-frames).
     """
 
@@ -56,10 +61,12 @@ class Facts:
     container: str
     height: int
     width: int
+    rate: Fraction
     length: int
     declared: int
     stamps: Sequence[int] | None
     entries: tuple[int, ...]
+    clean: bool
     pictureless: bool
     reordered: bool
 
@@ -68,10 +75,12 @@ class Facts:
         return self.entries[bisect_right(self.entries, frame) - 1]
 
     @property
-    def kind(self) -> tuple[str, str, bool, int]:
-        """What decides how fast a file is decoded: equal for the files of most data sets."""
+    def kind(self) -> str:
+        """What decides how fast a file is decoded, in words; most data sets are of one kind."""
         spacing = self.length / len(self.entries)
-        return (self.codec, self.container, spacing <= 32, min(self.height, self.width) // 120)
+        dense = "close" if spacing <= 32 else "few"
+        size = 120 * (min(self.height, self.width) // 120)
+        return f"{self.codec} in {self.container}, {dense} key frames, {size}-{size + 119} lines"
 
 
 _remembered: dict[tuple[str, int, int], Facts] = {}
@@ -171,10 +180,12 @@ def _from_index(container: InputContainer, stream: VideoStream) -> Facts | None:
         container="avi",
         height=stream.height,
         width=stream.width,
+        rate=stream.average_rate or _RATE,
         length=len(index),
         declared=stream.frames,
         stamps=range(len(index)),
         entries=tuple(place for place, (_, _, key) in enumerate(index) if key),
+        clean=True,
         pictureless=any(size < PICTURE_BYTES for _, size, _ in index),
         reordered=False,
     )
@@ -183,15 +194,17 @@ def _from_index(container: InputContainer, stream: VideoStream) -> Facts | None:
 def _from_packets(container: InputContainer, stream: VideoStream, path: str) -> Facts:
     """The facts of any file, from all its packets."""
     context = stream.codec_context
-    stamps, entries, tiny, discarded = [], [], False, 0
+    stamps, keys, entries, tiny, discarded = [], 0, [], False, 0
     for packet in container.demux(stream):
         if not packet.size or packet.is_discard:
             discarded += packet.is_discard  # by an edit list: decoded, and not shown
             continue
         stamps.append(packet.pts)
         tiny = tiny or (context.name == "mpeg4" and packet.size < PICTURE_BYTES)
-        if packet.is_keyframe and _is_clean(packet, context.name, context.extradata):
-            entries.append(packet.pts)
+        if packet.is_keyframe:
+            keys += 1
+            if _is_clean(packet, context.name, context.extradata):
+                entries.append(packet.pts)
     name = container.format.name.split(",")[0]
     _check_length(path, name, stream.frames - discarded, len(stamps))
     order = _presentation(stamps)
@@ -204,11 +217,13 @@ def _from_packets(container: InputContainer, stream: VideoStream, path: str) -> 
         container=name,
         height=stream.height,
         width=stream.width,
+        rate=stream.average_rate or _RATE,
         length=len(stamps),
-        declared=stream.frames,
+        declared=max(stream.frames - discarded, 0),
         stamps=order,
         entries=tuple(sorted({0, *(places[stamp] for stamp in entries if stamp in places)})),
-        pictureless=tiny,
+        clean=keys <= 1 or (bool(places) and len(entries) == keys),
+        pictureless=tiny and not reordered,
         reordered=reordered,
     )
 
@@ -217,7 +232,7 @@ def _check_length(path: str, container: str, declared: int, held: int) -> None:
     if held == 0:
         raise UserError(f"{path} holds no frame: fetch or copy the file again")
     if container == "mov" and held < declared:  # its table lists every frame
-        raise UserError(
+        raise CutOffError(
             f"{path} is cut off: it has {held:,} of the {declared:,} frames its table lists: "
             "fetch or copy the file again"
         )

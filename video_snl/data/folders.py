@@ -11,7 +11,7 @@ from typing import NamedTuple
 from video_snl.data.videos import Video, VideoSet, folder_contents, missing_files
 from video_snl.errors import UserError
 
-__all__ = ["VIDEO_SUFFIXES", "divide", "load_csv", "load_folder"]
+__all__ = ["VIDEO_SUFFIXES", "csv_paths", "divide", "load_csv", "load_folder"]
 
 VIDEO_SUFFIXES = frozenset(
     {".avi", ".mp4", ".mkv", ".mov", ".webm", ".mpg", ".mpeg", ".m4v", ".wmv"}
@@ -87,6 +87,15 @@ def load_csv(path: Path) -> VideoSet:
         parts[row.part][row.label].append(row.path)
     train, test = _divided(parts[None]) if None in parts else (parts["train"], parts["test"])
     return _assemble(train, test, str(path))
+
+
+def csv_paths(path: Path) -> list[str]:
+    """The files that a CSV file names, in its order, whether they exist or not.
+
+    Raises:
+        UserError: As for :func:`load_csv`, files that do not exist apart.
+    """
+    return list(dict.fromkeys(row.path for row in _rows(path)))
 
 
 def _class_files(folder: Path) -> dict[str, list[str]]:

@@ -19,7 +19,7 @@ from video_snl.data.batches import Sample, collate
 from video_snl.data.clips import ClipRule
 from video_snl.data.feed import ClipLoader
 from video_snl.data.quarantine import Quarantine
-from video_snl.data.readers import read_clips
+from video_snl.data.readers import check_reader, read_clips
 from video_snl.data.samplers import EpochSampler, Key, sample_generator, substitute_generator
 from video_snl.data.videos import Video
 from video_snl.errors import OptionsError, UserError
@@ -77,6 +77,8 @@ class ClipDataset(Dataset[Sample]):
             self.videos[shown].path,
             lambda length: [rule.random(length, numbers)],
             self.config.short_side,
+            self.config.reader,
+            self.config.decode_device,
         )
         return {
             "video": video,
@@ -135,7 +137,10 @@ class EvaluationDataset(Dataset[Sample]):
 
     def sample(self, key: Key, shown: int) -> Sample:
         """The sample of the video ``shown``."""
-        video = read_clips(self.videos[shown].path, self._choose, self.config.short_side)
+        c = self.config
+        video = read_clips(
+            self.videos[shown].path, self._choose, c.short_side, c.reader, c.decode_device
+        )
         return {
             "centre": video[0],
             "views": video[1:],
@@ -164,6 +169,7 @@ def _check_options(config: DataConfig) -> None:
             f"data.crop={config.crop} does not fit data.short_side={config.short_side}: lower the "
             "crop or raise the short side"
         )
+    check_reader(config.reader, config.decode_device)
 
 
 def make_loader(

@@ -59,7 +59,8 @@ class PyAVReader:
         self._missing: set[int] = set()
         self._wanted = 0  # the next frame asked for
         with stage("open"):
-            self._open()
+            self._container, self._stream, self.facts = open_with_facts(path)
+            self._stream.codec_context.thread_count = 1
         self._trusted = self.facts.stamps is not None
         # Frames that no other one refers to need not be decoded if they are not asked for.
         self._skips = self._trusted and self.facts.reordered
@@ -85,6 +86,26 @@ class PyAVReader:
         rows = {index: row for row, index in enumerate(wanted)}
         return shown[[rows[index] for index in indices]]
 
+    def decode_all(self) -> tuple[int, int]:
+        """Decode the whole file and keep nothing: (frames it holds, damaged ones among them).
+
+        Raises:
+            UserError: The file breaks; says after how many frames.
+        """
+        self._restart()
+        held = damaged = 0
+        try:
+            for frame in self._container.decode(self._stream):
+                held += 1
+                damaged += frame.is_corrupt
+        except (av.FFmpegError, EOFError) as error:
+            raise UserError(
+                f"{self.path} breaks after {held} of {len(self)} frames: fetch the file again, "
+                "re-encode it, or take it off the list"
+            ) from error
+        self._restart()
+        return held, damaged
+
     def _show(self, wanted: list[int]) -> Tensor:
         """The frames, trusting time stamps less whenever they turn out to be wrong."""
         while True:
@@ -109,17 +130,14 @@ class PyAVReader:
                 self._matrix = _matrix(frame)
             rgb = self._rgb.reformat(frame, width, height, "rgb24", None, None, SCALING, threads=1)
             plane = rgb.planes[0]
-            lines = np.frombuffer(plane, np.uint8).reshape(height, plane.line_size)
+            lines = np.frombuffer(memoryview(plane), np.uint8).reshape(height, plane.line_size)
             pictures[row] = lines[:, : 3 * width].reshape(height, width, 3)
         return turn(torch.from_numpy(pictures), self._matrix or _UPRIGHT)
 
-    def _open(self) -> None:
-        self._container, self._stream, self.facts = open_with_facts(self.path)
-        self._stream.codec_context.thread_count = 1
-
     def _restart(self) -> None:
         self._container.close()  # rather than trust a seek to the start
-        self._open()
+        self._container, self._stream, self.facts = open_with_facts(self.path)
+        self._stream.codec_context.thread_count = 1
         self._begin(0)
 
     def _go_to(self, index: int) -> None:
@@ -135,7 +153,8 @@ class PyAVReader:
                 self._restart()
 
     def _begin(self, entry: int) -> None:
-        self._number, self._current = -1, None
+        self._number = -1
+        self._current: av.VideoFrame | None = None
         self._following: Numbered | None = None
         self._numbered = self._number_by_stamp(entry) if self._trusted else self._number_by_count()
 
@@ -195,7 +214,7 @@ class PyAVReader:
 
 def _matrix(frame: av.VideoFrame) -> Matrix:
     """The signs of the linear part of a frame's display matrix: x' = a x + c y, y' = b x + d y."""
-    found = frame.side_data.get(Type.DISPLAYMATRIX)
+    found = frame.side_data.get(Type.DISPLAYMATRIX)  # type: ignore[call-overload]
     if found is None:
         return _UPRIGHT
     a, b, _, c, d = struct.unpack("<5i", bytes(found)[:20])

@@ -22,7 +22,15 @@ from typing import Literal
 from video_snl.data.videos import Video, VideoSet, folder_contents, missing_files
 from video_snl.errors import UserError
 
-__all__ = ["Entry", "Split", "class_names", "lists_folder", "load_ucf101", "parse_split"]
+__all__ = [
+    "Entry",
+    "Split",
+    "class_names",
+    "lists_folder",
+    "load_ucf101",
+    "parse_split",
+    "videos_folder",
+]
 
 Split = Literal[1, 2, 3, "paper"]
 Entry = tuple[str, int]
@@ -42,7 +50,7 @@ def load_ucf101(root: Path, split: Split) -> VideoSet:
     """
     lists = lists_folder(root)
     train, test, names = parse_split(lists, split)
-    videos = root / _VIDEOS if (root / _VIDEOS).is_dir() else root
+    videos = videos_folder(root)
     wanted = [str(videos / path) for path, _ in train + test]
     missing = missing_files(wanted)
     if missing:
@@ -56,6 +64,11 @@ def load_ucf101(root: Path, split: Split) -> VideoSet:
         test=[Video(str(videos / path), label) for path, label in test],
         class_names=names,
     )
+
+
+def videos_folder(root: Path) -> Path:
+    """``root/UCF-101``, or ``root`` itself where the folders of the classes lie in it."""
+    return root / _VIDEOS if (root / _VIDEOS).is_dir() else root
 
 
 def lists_folder(root: Path) -> Path:

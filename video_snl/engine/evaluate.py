@@ -29,7 +29,8 @@ __all__ = ["LEVELS", "Scores", "evaluate", "score_videos", "top_k_accuracy"]
 LEVELS = ("clip", "video")
 _NO_CLASS = -1  # the prediction for a video that cannot be read
 
-# level -> (videos, classes) scores, with the labels under "label"; a row of NaN has no scores
+# level -> (videos, classes) scores, with the labels under "label", and under "read" which videos
+# could be read; the scores of the others are NaN
 Scores = dict[str, np.ndarray]
 
 
@@ -76,9 +77,10 @@ def score_videos(
     crops: int,
     quarantine: Quarantine | None = None,
 ) -> Scores:
-    """Class scores of every test video. Shapes: "label" (V,), "clip" and "video" (V, classes).
+    """Class scores of every test video.
 
-    The scores of videos that go to the quarantine are NaN.
+    Shapes: "label" and "read" (V,), "clip" and "video" (V, classes). Videos that go to the
+    quarantine are not read, and their scores are NaN.
 
     Raises:
         UserError: A video cannot be read and there is no quarantine, or too many cannot.
@@ -100,12 +102,14 @@ def score_videos(
         loader.close()
     assert parts is not None and len(parts) == len(dataset)
     shape = len(dataset), len(trained.class_names)
-    scores = {level: np.full(shape, np.nan, dtype=np.float32) for level in LEVELS}
+    scores: Scores = {level: np.full(shape, np.nan, dtype=np.float32) for level in LEVELS}
+    read = np.zeros(len(dataset), dtype=bool)
     for part in parts:
         index = part["index"].numpy()  # type: ignore[call-overload]
+        read[index] = True
         for level in LEVELS:
             scores[level][index] = part[f"{level}_scores"].numpy()  # type: ignore[call-overload]
-    return {"label": np.array([video.label for video in videos.test]), **scores}
+    return {"label": np.array([video.label for video in videos.test]), "read": read, **scores}
 
 
 def top_k_accuracy(scores: np.ndarray, label: np.ndarray, k: int) -> float:
@@ -114,23 +118,23 @@ def top_k_accuracy(scores: np.ndarray, label: np.ndarray, k: int) -> float:
     A row without scores (NaN) is wrong, whatever its label.
     """
     best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-    return float(((best == label[:, None]).any(1) & _read(scores)).mean())
+    return float(((best == label[:, None]).any(1) & _scored(scores)).mean())
 
 
-def _read(scores: np.ndarray) -> np.ndarray:
-    """Which videos have scores. (V, classes) -> bool (V,)."""
-    return ~np.isnan(scores).all(1)
+def _scored(scores: np.ndarray) -> np.ndarray:
+    """Which rows hold scores: argmax and argsort would find class 0 in the others."""
+    return ~np.isnan(scores).any(1)
 
 
 def _predicted(scores: np.ndarray) -> np.ndarray:
     """The classes with the highest scores; no class for a video without any."""
-    return np.where(_read(scores), np.nan_to_num(scores, nan=-1.0).argmax(1), _NO_CLASS)
+    return np.where(_scored(scores), np.nan_to_num(scores, nan=-1.0).argmax(1), _NO_CLASS)
 
 
 def _metrics(
     scores: Scores, videos: VideoSet, unreadable: Literal["wrong", "skip"]
 ) -> dict[str, Any]:
-    k, read = min(5, len(videos.class_names)), _read(scores["video"])
+    k, read = min(5, len(videos.class_names)), scores["read"]
     counted = read if unreadable == "skip" else np.ones_like(read)
     label = scores["label"][counted]
     return {
@@ -173,7 +177,7 @@ def _table(metrics: dict[str, Any], views: str, trained: Trained) -> str:
 def _write_reports(
     folder: Path, scores: Scores, videos: VideoSet, metrics: dict[str, Any], views: str
 ) -> None:
-    names, read = videos.class_names, _read(scores["video"])
+    names, read = videos.class_names, scores["read"]
     counted = read if metrics["unreadable_are"] == "skipped" else np.ones_like(read)
     label, classes = scores["label"][counted], range(len(names))
     for level in LEVELS:

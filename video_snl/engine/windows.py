@@ -10,7 +10,7 @@ from torch import Tensor
 
 from video_snl.data.clips import ShortVideoError
 from video_snl.data.loader import clip_rule
-from video_snl.data.readers import open_video
+from video_snl.data.pyav_reader import PyAVReader
 from video_snl.data.streaming import frame_times, window_clips
 from video_snl.data.windows import Length, frame_windows
 from video_snl.errors import UserError
@@ -40,8 +40,10 @@ def score_windows(
     windows = frame_windows(times, window, hop)
     data = task.experiment.data
     rule = clip_rule(data)
+    # Of all readers, which return the same frames, the one that goes on where it stopped.
+    reader = PyAVReader(path)
     decoded = window_clips(
-        open_video(path), windows, lambda length: rule.several(length, clips), data.short_side
+        reader, windows, lambda length: rule.several(length, clips), data.short_side
     )
     try:
         while part := list(islice(decoded, max(1, _CLIPS_AT_ONCE // clips))):
