@@ -51,9 +51,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     roots = {"originals": options.originals, "prepared": options.prepared}
     files = common_files({name: root for name, root in roots.items() if root})
     cores = pin_to_cores(max(1, options.num_workers))
+    from loading_variants import rates_of
+
+    rates = {name: rates_of(some) for name, some in files.items()}
     turns: list[Turn] = []
     for number in range(options.rounds):
-        turns += one_round(options, files, number)
+        turns += one_round(options, files, rates, number)
     result = {"setting": setting_of(options, files, cores), "turns": turns, **summary(turns)}
     print(table(result))
     if options.json:
@@ -109,10 +112,15 @@ def pin_to_cores(count: int) -> list[int]:
     return cores
 
 
-def one_round(options: argparse.Namespace, files: dict[str, list[Path]], number: int) -> list[Turn]:
+def one_round(
+    options: argparse.Namespace,
+    files: dict[str, list[Path]],
+    rates: dict[str, tuple[float, ...]],
+    number: int,
+) -> list[Turn]:
     """Every loader on every folder once; the one that leads changes with the round."""
     import torch
-    from loading_variants import LOADERS, Setting, rates_of
+    from loading_variants import LOADERS, Setting
 
     torch.set_num_threads(1)
     batches = -(-options.clips // options.batch)
@@ -123,7 +131,7 @@ def one_round(options: argparse.Namespace, files: dict[str, list[Path]], number:
     for files_of, loader in names[shift:] + names[:shift]:
         setting = Setting(
             files=tuple(files[files_of]),
-            rates=rates_of(files[files_of]),
+            rates=rates[files_of],
             frames=16,
             short_side=128,
             crop=112,
