@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import islice
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -17,6 +17,8 @@ from video_snl.errors import UserError
 from video_snl.tasks.action import ActionRecognition
 
 __all__ = ["score_windows"]
+
+T = TypeVar("T")
 
 # Clips of several windows that go through the network together.
 _CLIPS_AT_ONCE = 32
@@ -46,15 +48,32 @@ def score_windows(
         reader, windows, lambda length: rule.several(length, clips), data.short_side
     )
     try:
-        while part := list(islice(decoded, max(1, _CLIPS_AT_ONCE // clips))):
-            scores = _scores(task, (views for _, views in part))
-            for (frames, _), row in zip(part, scores, strict=True):
+        for group in _grouped(decoded, max(1, _CLIPS_AT_ONCE // clips)):
+            scores = _scores(task, (views for _, views in group))
+            for (frames, _), row in zip(group, scores, strict=True):
                 yield *times.of(frames), row
     except ShortVideoError as error:
         raise UserError(
             f"{path}: a window of {error.length} frames is shorter than a clip, which spans "
             f"{error.span}: lengthen --window, or set --short_videos repeat_last or wrap"
         ) from error
+
+
+def _grouped(decoded: Iterator[T], size: int) -> Iterator[list[T]]:
+    """Groups of ``size``; before an error, what came ahead of it."""
+    group: list[T] = []
+    try:
+        for item in decoded:
+            group.append(item)
+            if len(group) == size:
+                yield group
+                group = []
+    except (UserError, ShortVideoError):
+        if group:
+            yield group
+        raise
+    if group:
+        yield group
 
 
 @torch.inference_mode()
