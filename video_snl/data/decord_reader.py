@@ -71,13 +71,14 @@ class DecordReader:
         """The frames of these indices, RGB, uint8 (T, H, W, 3)."""
         try:
             with stage("decode"):
-                batch = self._video.get_batch(list(indices))
+                found = self._video.get_batch(list(indices))
+                # Another library may have told decord to hand out tensors (decord.bridge).
+                batch = found if isinstance(found, Tensor) else torch.from_numpy(found.asnumpy())
         except self._broken as error:
             raise breaks(self.path, indices, len(self)) from error
         if len(batch) != len(indices):  # a file that ends before its index says so
             raise breaks(self.path, indices, len(self))
-        # Another library may have told decord to hand out tensors (decord.bridge).
-        return batch if isinstance(batch, Tensor) else torch.from_numpy(batch.asnumpy())
+        return batch
 
 
 def import_decord() -> ModuleType:

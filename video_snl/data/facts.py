@@ -32,7 +32,7 @@ STAMPED = frozenset({"mov", "matroska", "webm", "mpegts", "flv", "asf", "ogg", "
 # Codecs whose key frames are clean entries. HEVC's need not be, and players disagree about them.
 CLEAN = frozenset({"mpeg4", "h264", "mjpeg", "vp8", "vp9", "av1", "libdav1d", "libaom-av1"})
 # An MPEG-4 packet of fewer bytes says "not coded": it holds no picture of its own.
-PICTURE_BYTES = 20
+PICTURE_BYTES = 10
 _RATE = Fraction(25)
 IDR = 5  # the H.264 slice type that nothing refers across
 
