@@ -174,7 +174,9 @@ class _BareDecord(Dataset[dict[str, Tensor]]):
         u, offset, flip = drawn.random(), drawn.random(2, dtype=np.float32), drawn.random() < 0.5
         reader = decord.VideoReader(self.paths[index], num_threads=1)
         wanted = random_clip(len(reader), self.setting.frames, 1, u, "repeat_last")
-        frames = torch.from_numpy(reader.get_batch(wanted).asnumpy())
+        # pytorchvideo has decord hand out tensors, in every process that has imported it.
+        batch = reader.get_batch(wanted)
+        frames = batch if isinstance(batch, Tensor) else torch.from_numpy(batch.asnumpy())
         video = _resized(frames.permute(0, 3, 1, 2), self.setting.short_side).permute(0, 2, 3, 1)
         return {
             "video": video,
