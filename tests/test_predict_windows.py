@@ -103,6 +103,19 @@ def test_bad_options(
     assert message in line
 
 
+@pytest.mark.timeout(200)
+def test_file_that_takes_too_long_is_given_up(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slow = str(write_video(tmp_path / "slow.avi", 600, (480, 640)))
+    assert main([*words, "--deadline", "0.05", slow]) == 2
+    [line] = capsys.readouterr().err.strip().splitlines()
+    assert f"{slow}: decoding took longer than 0.05 s, and was given up" in line
+    assert main([*words, "--window", "20s", "--clips", "2", slow]) == 0  # as in training
+    assert main([*words, "--deadline", "0", slow]) == 2
+    assert "--deadline 0.0: give seconds, more than 0" in capsys.readouterr().err
+
+
 def test_short_window_is_taken_when_told_how(
     words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -113,22 +126,26 @@ def test_short_window_is_taken_when_told_how(
     assert [window["start"] for window in result["windows"]] == [0, 0.12, 0.24]
 
 
-def test_memory_does_not_grow_with_the_video(words: list[str], tmp_path: Path) -> None:
-    """800 frames of 640 x 480, of which 700 MB would be if all were kept."""
+def test_memory_does_not_grow_with_the_video(tmp_path: Path) -> None:
+    """Of the process that decodes: 800 frames of 640 x 480, 700 MB if all were kept."""
     short, long = (
         str(write_video(tmp_path / f"{frames}.avi", frames, (480, 640))) for frames in (60, 800)
     )
     code = (
-        "import resource, sys\nfrom video_snl.cli import main\n"
-        f"words = {[*words, '--window', '32f', '--hop', '16f', '--crops', '1']!r}\n"
+        "import resource\n"
+        "from video_snl.config import DataConfig\n"
+        "from video_snl.data.viewing import _Windows\n"
+        "from video_snl.data.windows import Length\n"
+        "read = _Windows(DataConfig(), 1, Length(32, 'f'), Length(16, 'f'))\n"
         f"for path in ({short!r}, {long!r}):\n"
-        "    assert main([*words, path]) == 0\n"
-        "    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        "    print(f'{used // 1024} MB', file=sys.stderr)\n"
+        "    number = 0\n"
+        "    while read((path, number)) is not None: number += 1\n"
+        "    print(number, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env=environment()
     )
     assert done.returncode == 0, done.stderr
-    before, after = (int(line.split()[0]) for line in done.stderr.splitlines()[-2:])
+    (few, before), (many, after) = (map(int, line.split()) for line in done.stdout.splitlines())
+    assert (few, many) == (3, 49)
     assert after - before < 100

@@ -185,6 +185,12 @@ def _predict_parser(prog: str) -> ArgumentParser:
         type=ShortVideos | None,
         help="What to do with a video shorter than a clip; default as in training.",
     )
+    parser.add_argument(
+        "--deadline",
+        type=float | None,
+        help="Seconds of decoding after which a file is given up; default as in training. (For a "
+        "--window, the seconds of its length and of --hop come on top.)",
+    )
     parser.add_argument("--accelerator", type=str, default="auto", help="auto, cpu or gpu.")
     parser.add_argument("--json", action="store_true", help="Print JSON instead of a table.")
     return parser
@@ -254,6 +260,7 @@ def _predict(arguments: Namespace) -> int:
         window=arguments.window,
         hop=arguments.hop,
         short_videos=arguments.short_videos,
+        deadline=arguments.deadline,
         accelerator=arguments.accelerator,
         as_json=arguments.json,
     )

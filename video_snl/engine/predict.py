@@ -14,12 +14,12 @@ from torch import Tensor
 
 from video_snl.config import ShortVideos
 from video_snl.data.folders import VIDEO_SUFFIXES
-from video_snl.data.loader import EvaluationDataset, collate
-from video_snl.data.videos import Video
+from video_snl.data.nursery import nursery
+from video_snl.data.viewing import read_views
 from video_snl.data.windows import Length, parse_length
 from video_snl.engine.runs import checkpoint_path
 from video_snl.engine.trained import Trained, load_trained
-from video_snl.engine.windows import score_windows
+from video_snl.engine.windows import score_views, score_windows
 from video_snl.errors import UserError
 from video_snl.tasks.action import ActionRecognition
 
@@ -49,6 +49,7 @@ def predict(
     window: str | None,
     hop: str | None,
     short_videos: ShortVideos | None,
+    deadline: float | None,
     accelerator: str,
     as_json: bool,
 ) -> int:
@@ -61,11 +62,18 @@ def predict(
     asked = _Asked(clips if clips is not None else 1 if lengths else _CLIPS, top, lengths)
     if asked.clips < 1 or top < 1:
         raise UserError("--clips and --top must be at least 1.")
+    if deadline is not None and not deadline > 0:
+        raise UserError(f"--deadline {deadline}: give seconds, more than 0.")
     videos = list(_videos(paths))
+    nursery()  # loads its modules while the network is made
     trained = load_trained(checkpoint_path(checkpoint))
-    if short_videos is not None:
-        data = replace(trained.experiment.data, short_videos=short_videos)
-        trained = replace(trained, experiment=replace(trained.experiment, data=data))
+    data = trained.experiment.data
+    data = replace(
+        data,
+        short_videos=short_videos or data.short_videos,
+        deadline=data.deadline if deadline is None else deadline,
+    )
+    trained = replace(trained, experiment=replace(trained.experiment, data=data))
     task = _task(trained, crops, _device(accelerator))
     results, failures = [], 0
     for path in videos:
@@ -148,19 +156,12 @@ def _predict_one(
 
 def _answers(task: ActionRecognition, path: Path, asked: _Asked) -> Iterator[dict[str, Any]]:
     if asked.lengths is None:
-        yield _best(task, _video_scores(task, path, asked.clips), asked.top)
+        views = read_views(str(path), task.experiment.data, asked.clips)
+        yield _best(task, score_views(task, views[None])[0], asked.top)
         return
     for start, end, scores in score_windows(task, str(path), *asked.lengths, clips=asked.clips):
         times = {"start": round(start, 3), "end": round(end, 3)}
         yield times | _best(task, scores, asked.top)
-
-
-@torch.inference_mode()
-def _video_scores(task: ActionRecognition, path: Path, clips: int) -> Tensor:
-    dataset = EvaluationDataset([Video(str(path), 0)], task.experiment.data, clips=clips)
-    batch: dict[str, Tensor] = collate([dataset[0, 0]])
-    batch = {name: value.to(task.device) for name, value in batch.items()}
-    return task.predict_step(batch, 0)["video_scores"][0]
 
 
 def _best(task: ActionRecognition, scores: Tensor, top: int) -> dict[str, Any]:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from video_snl.data.clips import ShortVideoError
-from video_snl.data.loader import clip_rule
-from video_snl.data.pyav_reader import PyAVReader
-from video_snl.data.streaming import frame_times, window_clips
-from video_snl.data.windows import Length, frame_windows
+from video_snl.data.viewing import read_windows
+from video_snl.data.windows import Length
 from video_snl.errors import UserError
 from video_snl.tasks.action import ActionRecognition
 
-__all__ = ["score_windows"]
+__all__ = ["score_views", "score_windows"]
 
 T = TypeVar("T")
 
@@ -38,47 +36,36 @@ def score_windows(
     Raises:
         UserError: The file cannot be read, or a window is shorter than a clip.
     """
-    times = frame_times(path)
-    windows = frame_windows(times, window, hop)
-    data = task.experiment.data
-    rule = clip_rule(data)
-    # Of all readers, which return the same frames, the one that goes on where it stopped.
-    reader = PyAVReader(path)
-    decoded = window_clips(
-        reader, windows, lambda length: rule.several(length, clips), data.short_side
-    )
-    try:
-        for group in _grouped(decoded, max(1, _CLIPS_AT_ONCE // clips)):
-            scores = _scores(task, (views for _, views in group))
-            for (frames, _), row in zip(group, scores, strict=True):
-                yield *times.of(frames), row
-    except ShortVideoError as error:
-        raise UserError(
-            f"{path}: a window of {error.length} frames is shorter than a clip, which spans "
-            f"{error.span}: lengthen --window, or set --short_videos repeat_last or wrap"
-        ) from error
+    windows = read_windows(path, task.experiment.data, window, hop, clips)
+    for group in _grouped(windows, max(1, _CLIPS_AT_ONCE // clips)):
+        scores = score_views(task, np.stack([found.views for found in group]))
+        for found, row in zip(group, scores, strict=True):
+            yield found.start, found.end, row
 
 
-def _grouped(decoded: Iterator[T], size: int) -> Iterator[list[T]]:
+@torch.inference_mode()
+def score_views(task: ActionRecognition, views: np.ndarray) -> Tensor:
+    """Mean scores over the clips and crops of videos of one size, on the CPU.
+
+    Shapes: uint8 (B, clips, T, H, W, 3) -> (B, classes).
+    """
+    size = torch.tensor(views.shape[3:5]).expand(len(views), 2)
+    batch = {"views": torch.from_numpy(views).to(task.device), "size": size.to(task.device)}
+    return task.view_scores(batch).cpu()
+
+
+def _grouped(found: Iterator[T], size: int) -> Iterator[list[T]]:
     """Groups of ``size``; before an error, what came ahead of it."""
     group: list[T] = []
     try:
-        for item in decoded:
+        for item in found:
             group.append(item)
             if len(group) == size:
                 yield group
                 group = []
-    except (UserError, ShortVideoError):
+    except UserError:
         if group:
             yield group
         raise
     if group:
         yield group
-
-
-@torch.inference_mode()
-def _scores(task: ActionRecognition, views: Iterable[Tensor]) -> Tensor:
-    stacked = torch.stack(list(views))
-    size = torch.tensor(stacked.shape[3:5]).expand(len(stacked), 2)
-    batch = {"views": stacked.to(task.device), "size": size.to(task.device)}
-    return task.view_scores(batch).cpu()
