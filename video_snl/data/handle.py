@@ -45,7 +45,8 @@ class WorkerProcess:
 
     def kill(self) -> None:
         """End it at once, whatever it is stuck in; its channel closes when it is gone."""
-        os.kill(self.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it went with the nursery
+            os.kill(self.pid, signal.SIGKILL)
 
 
 def _fork(end: Channel) -> tuple[Nursery, int]:

@@ -19,16 +19,15 @@ import pickle
 import selectors
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, TypeVar
 
 from video_snl.data.handle import WorkerProcess, ending
 from video_snl.data.nursery import nursery
-from video_snl.data.worker import attempt
+from video_snl.data.outcome import Outcome, call
 
-__all__ = ["InProcess", "Outcome", "Pool", "run_bounded"]
+__all__ = ["Outcome", "Pool", "run_bounded"]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -38,22 +37,6 @@ _FAILED_STARTS = 3  # in a row; more is no accident
 _STOPPED = 1.0  # seconds; a wait that was so much too long means that the process stood still
 _TURN = 1.0  # seconds; the longest wait at a stretch
 _NEVER = float("inf")
-
-
-@dataclass(frozen=True)
-class Outcome(Generic[T, R]):
-    """What became of an item: its value, or a failure in one line.
-
-    ``kind``: ``error`` (an exception; a UserError's message is the failure as it is), ``timeout``
-    (over the deadline, its process was killed) or ``died`` (its process ended). ``seconds`` is the
-    time the task ran.
-    """
-
-    item: T
-    value: R | None
-    failure: str | None
-    kind: Literal["ok", "error", "timeout", "died"]
-    seconds: float
 
 
 def run_bounded(
@@ -76,7 +59,7 @@ def run_bounded(
     """
     if num_workers == 0:
         for item in items:
-            yield _call(function, item)
+            yield call(function, item)
         return
     pool: Pool[T, R] = Pool(function, num_workers, deadline, ahead=1, copy_values=True)
     try:
@@ -89,43 +72,6 @@ def run_bounded(
             yield from pool.finished()
     finally:
         pool.close()
-
-
-def _call(function: Callable[[T], R], item: T) -> Outcome[T, R]:
-    began = time.perf_counter()
-    kind, value = attempt(function, item)
-    seconds = time.perf_counter() - began
-    if kind == "ok":
-        return Outcome(item, value, None, "ok", seconds)
-    return Outcome(item, None, value, "error", seconds)
-
-
-class InProcess(Generic[T, R]):
-    """Has the interface of a :class:`Pool`; the calling process does the work, without deadline."""
-
-    replaced = 0
-    pids: Sequence[int] = ()
-
-    def __init__(self, function: Callable[[T], R]) -> None:
-        self._function = function
-        self._waiting: deque[T] = deque()
-
-    @property
-    def unfinished(self) -> int:
-        return len(self._waiting)
-
-    def submit(self, item: T) -> None:
-        self._waiting.append(item)
-
-    def cancel(self) -> None:
-        self._waiting.clear()
-
-    def finished(self, timeout: float | None = None) -> Iterator[Outcome[T, R]]:
-        if self._waiting:
-            yield _call(self._function, self._waiting.popleft())
-
-    def close(self) -> None:
-        self.cancel()
 
 
 class Pool(Generic[T, R]):
