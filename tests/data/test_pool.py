@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.processes import gone, open_files, shared_memory
 from tests.tiny import environment
 from video_snl.data.nursery import nursery
 from video_snl.data.pool import Outcome, Pool, run_bounded
@@ -57,23 +58,6 @@ class Unloadable:
 
 def outcomes(items, num_workers=2, deadline=30.0):
     return list(run_bounded(behave, items, num_workers=num_workers, deadline=deadline))
-
-
-def gone(pid: int, seconds: float = 10) -> bool:
-    """Whether a process ends, or is a zombie that its parent has yet to take note of."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        try:
-            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
-                return True
-        except (FileNotFoundError, ProcessLookupError):
-            return True
-        time.sleep(0.02)
-    return False
-
-
-def files() -> int:
-    return len(os.listdir("/proc/self/fd"))
 
 
 @pytest.mark.parametrize("num_workers", [0, 1, 3])
@@ -195,14 +179,14 @@ def test_signals_to_the_group_are_not_for_workers() -> None:
 
 def test_nothing_is_left_behind() -> None:
     outcomes([1])
-    before, shared = files(), set(os.listdir("/dev/shm"))
+    before, shared = open_files(), shared_memory()
     pids = [o.value for o in outcomes(["pid"] * 20)]
     outcomes(["stuck", "killed", 1, 2], deadline=1.0)
     half = run_bounded(behave, iter(["pid", "stuck", "stuck"]), num_workers=2, deadline=99)
     pids.append(next(half).value)
     half.close()
     assert all(gone(pid) for pid in pids)
-    assert files() == before and set(os.listdir("/dev/shm")) == shared
+    assert open_files() == before and shared_memory() == shared
 
 
 SCRIPT = """

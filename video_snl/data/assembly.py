@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from video_snl.data.batches import Batch, BatchBuilder, Sample
-from video_snl.data.pool import InProcess, Outcome, Pool
+from video_snl.data.outcome import InProcess, Outcome
+from video_snl.data.pool import Pool
 from video_snl.data.quarantine import Quarantine, named
 from video_snl.data.samplers import Key
 from video_snl.data.timing import STAGES, collect_stages
@@ -27,8 +28,9 @@ __all__ = [
     "Request",
 ]
 
-# A worker may be killed for what another process does (memory), and the file be sound.
-_DEATHS = 2
+# A worker may be killed for what another process does (memory), and the file be sound: the sample
+# is tried again, and given up with the third process that dies of it.
+_DEATHS = 3
 
 
 class ClipSource(Protocol):

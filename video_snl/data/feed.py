@@ -21,7 +21,8 @@ from video_snl.data.assembly import (
     Request,
 )
 from video_snl.data.batches import Batch
-from video_snl.data.pool import InProcess, Pool
+from video_snl.data.outcome import InProcess
+from video_snl.data.pool import Pool
 from video_snl.data.quarantine import Quarantine
 from video_snl.data.samplers import EpochSampler
 

@@ -50,6 +50,7 @@ class Nursery:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._forgotten = False
         self._channel, theirs = channels()
         self._channel.set_timeout(_START_TIMEOUT)
         code = (
@@ -73,7 +74,7 @@ class Nursery:
         return self._process.pid
 
     def alive(self) -> bool:
-        return self._process.poll() is None
+        return not self._forgotten and self._process.poll() is None
 
     def start(self, end: Channel) -> int:
         """Fork a worker that serves a channel, and return its process number.
@@ -99,6 +100,7 @@ class Nursery:
 
     def forget(self) -> None:
         """Close the channel; the process ends, except where a fork still has it open."""
+        self._forgotten = True
         self._channel.close()
 
 

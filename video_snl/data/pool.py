@@ -17,20 +17,17 @@ from __future__ import annotations
 import os
 import pickle
 import selectors
-import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, TypeVar
 
-from video_snl.data.channel import Channel, Shelf, channels
-from video_snl.data.nursery import Nursery, nursery
-from video_snl.data.worker import attempt, main_module
+from video_snl.data.handle import WorkerProcess, ending
+from video_snl.data.nursery import nursery
+from video_snl.data.outcome import Outcome, call
 
-__all__ = ["InProcess", "Outcome", "Pool", "run_bounded"]
+__all__ = ["Outcome", "Pool", "run_bounded"]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -40,22 +37,6 @@ _FAILED_STARTS = 3  # in a row; more is no accident
 _STOPPED = 1.0  # seconds; a wait that was so much too long means that the process stood still
 _TURN = 1.0  # seconds; the longest wait at a stretch
 _NEVER = float("inf")
-
-
-@dataclass(frozen=True)
-class Outcome(Generic[T, R]):
-    """What became of an item: its value, or a failure in one line.
-
-    ``kind``: ``error`` (an exception; a UserError's message is the failure as it is), ``timeout``
-    (over the deadline, its process was killed) or ``died`` (its process ended). ``seconds`` is the
-    time the task ran.
-    """
-
-    item: T
-    value: R | None
-    failure: str | None
-    kind: Literal["ok", "error", "timeout", "died"]
-    seconds: float
 
 
 def run_bounded(
@@ -78,7 +59,7 @@ def run_bounded(
     """
     if num_workers == 0:
         for item in items:
-            yield _call(function, item)
+            yield call(function, item)
         return
     pool: Pool[T, R] = Pool(function, num_workers, deadline, ahead=1, copy_values=True)
     try:
@@ -91,76 +72,6 @@ def run_bounded(
             yield from pool.finished()
     finally:
         pool.close()
-
-
-def _call(function: Callable[[T], R], item: T) -> Outcome[T, R]:
-    began = time.perf_counter()
-    kind, value = attempt(function, item)
-    seconds = time.perf_counter() - began
-    if kind == "ok":
-        return Outcome(item, value, None, "ok", seconds)
-    return Outcome(item, None, value, "error", seconds)
-
-
-class InProcess(Generic[T, R]):
-    """Has the interface of a :class:`Pool`; the calling process does the work, without deadline."""
-
-    replaced = 0
-    pids: Sequence[int] = ()
-
-    def __init__(self, function: Callable[[T], R]) -> None:
-        self._function = function
-        self._waiting: deque[T] = deque()
-
-    @property
-    def unfinished(self) -> int:
-        return len(self._waiting)
-
-    def submit(self, item: T) -> None:
-        self._waiting.append(item)
-
-    def cancel(self) -> None:
-        self._waiting.clear()
-
-    def finished(self, timeout: float | None = None) -> Iterator[Outcome[T, R]]:
-        if self._waiting:
-            yield _call(self._function, self._waiting.popleft())
-
-    def close(self) -> None:
-        self.cancel()
-
-
-class _Worker:
-    """A worker process as its user sees it."""
-
-    def __init__(self, pickled: bytes, places: int) -> None:
-        self.channel, theirs = channels()
-        self.shelf, file = Shelf.create(places)
-        try:
-            self.nursery, self.pid = _fork(theirs)
-            start = (pickled, places, os.getcwd(), main_module(pickled))
-            with suppress(BrokenPipeError, ConnectionResetError):  # killed: its channel will say so
-                self.channel.send(start, [file])
-        finally:
-            theirs.close()
-            os.close(file)
-        self.ready = False
-        self.began = time.monotonic()  # of the task at hand, or of the process
-        self.tasks: deque[tuple[int, int, Any]] = deque()  # (ticket, place, item), oldest first
-        self.places = list(range(places))
-
-    def kill(self) -> None:
-        os.kill(self.pid, signal.SIGKILL)
-
-
-def _fork(end: Channel) -> tuple[Nursery, int]:
-    for _ in range(2):  # the nursery may have been killed a moment ago
-        chosen = nursery()
-        try:
-            return chosen, chosen.start(end)
-        except (OSError, EOFError):
-            chosen.forget()
-    raise RuntimeError("the process that starts workers ends as it starts; see its output above")
 
 
 class Pool(Generic[T, R]):
@@ -191,8 +102,8 @@ class Pool(Generic[T, R]):
         self._pickled = pickle.dumps(function, protocol=5)
         self._ahead, self._copy = ahead, copy_values
         self._waiting: deque[tuple[int, T]] = deque()
-        self._workers: list[_Worker] = []
-        self._killed: list[_Worker] = []  # until their channels close
+        self._workers: list[WorkerProcess] = []
+        self._killed: list[WorkerProcess] = []  # until their channels close
         self._last_ticket = self._cancelled = self._failed_starts = 0
         self._selector = selectors.DefaultSelector()
         self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -258,7 +169,7 @@ class Pool(Generic[T, R]):
     def _hand_out(self) -> None:
         wanted = min(self.num_workers, self.unfinished)
         while len(self._workers) < wanted:
-            worker = _Worker(self._pickled, self._ahead)
+            worker = WorkerProcess(self._pickled, self._ahead)
             self._workers.append(worker)
             self._selector.register(worker.channel, selectors.EVENT_READ, worker)
         while self._waiting:
@@ -267,7 +178,7 @@ class Pool(Generic[T, R]):
                 return
             self._hand(min(free, key=lambda worker: len(worker.tasks)))
 
-    def _hand(self, worker: _Worker) -> None:
+    def _hand(self, worker: WorkerProcess) -> None:
         ticket, item = self._waiting.popleft()
         place = worker.places.pop()
         if not worker.tasks:
@@ -278,7 +189,7 @@ class Pool(Generic[T, R]):
         except (BrokenPipeError, ConnectionResetError):
             worker.ready = False  # its channel is about to say so; it never began this task
 
-    def _wait(self, timeout: float | None) -> list[_Worker | None]:
+    def _wait(self, timeout: float | None) -> list[WorkerProcess | None]:
         """Those who have something to say; None stands for the bell."""
         before = time.monotonic()
         end = min((self._end(worker) for worker in self._workers), default=before + _TURN)
@@ -293,12 +204,12 @@ class Pool(Generic[T, R]):
             os.eventfd_read(self._bell)
         return ready
 
-    def _end(self, worker: _Worker) -> float:
+    def _end(self, worker: WorkerProcess) -> float:
         if not worker.ready:
             return worker.began + _START_TIMEOUT
         return worker.began + self.deadline if worker.tasks else _NEVER
 
-    def _receive(self, worker: _Worker) -> Iterator[Outcome[T, R]]:
+    def _receive(self, worker: WorkerProcess) -> Iterator[Outcome[T, R]]:
         try:
             message, _ = worker.channel.receive()
         except EOFError:
@@ -329,7 +240,7 @@ class Pool(Generic[T, R]):
             worker.places.append(place)
             self._hand_out()
 
-    def _value(self, worker: _Worker, place: int, body: Any, lengths: list[int]) -> R:
+    def _value(self, worker: WorkerProcess, place: int, body: Any, lengths: list[int]) -> R:
         views: list[Any] = list(worker.shelf.views(place, lengths))
         if self._copy:
             views = [bytearray(view) for view in views]
@@ -337,7 +248,7 @@ class Pool(Generic[T, R]):
             body, *views = views
         return pickle.loads(body, buffers=views)
 
-    def _expire(self, worker: _Worker) -> Iterator[Outcome[T, R]]:
+    def _expire(self, worker: WorkerProcess) -> Iterator[Outcome[T, R]]:
         """Kill a worker over its deadline and answer for its task."""
         worker.kill()
         self._workers.remove(worker)
@@ -351,7 +262,7 @@ class Pool(Generic[T, R]):
             seconds = time.monotonic() - worker.began
             yield Outcome(item, None, f"took longer than {self.deadline:g} s", "timeout", seconds)
 
-    def _bury(self, worker: _Worker) -> Iterator[Outcome[T, R]]:
+    def _bury(self, worker: WorkerProcess) -> Iterator[Outcome[T, R]]:
         """Reap a worker that has ended; the task that it had begun is answered for."""
         self._selector.unregister(worker.channel)
         worker.channel.close()
@@ -364,24 +275,18 @@ class Pool(Generic[T, R]):
         if not worker.ready and not worker.tasks:
             self._failed_starts += 1
             if self._failed_starts >= _FAILED_STARTS:
-                raise RuntimeError(f"workers end as they start ({_ending(code)})")
+                raise RuntimeError(f"workers end as they start ({ending(code)})")
         begun = None
         if worker.tasks and worker.tasks[0][0] == worker.shelf.at_hand:
             begun = worker.tasks.popleft()
         self._hand_back(worker)
         if begun is not None and begun[0] > self._cancelled:
             seconds = time.monotonic() - worker.began
-            yield Outcome(begun[2], None, f"its process died: {_ending(code)}", "died", seconds)
+            yield Outcome(begun[2], None, f"its process died: {ending(code)}", "died", seconds)
 
-    def _hand_back(self, worker: _Worker) -> None:
+    def _hand_back(self, worker: WorkerProcess) -> None:
         """Let others do the tasks that a worker had not begun."""
         for ticket, _, item in reversed(worker.tasks):
             if ticket > self._cancelled:
                 self._waiting.appendleft((ticket, item))
         worker.tasks.clear()
-
-
-def _ending(code: int | None) -> str:
-    if code is None:
-        return "for a reason unknown"
-    return signal.Signals(-code).name if code < 0 else f"exit code {code}"

@@ -153,10 +153,8 @@ def _metrics(
 
 def _unreadable_lines(metrics: dict[str, Any]) -> str:
     how = {"wrong": "they count as wrong", "skipped": "they are left out of all figures"}
-    lines = [
-        f"{metrics['unreadable_count']} test videos could not be read; "
-        f"{how[metrics['unreadable_are']]}:"
-    ]
+    count, are = metrics["unreadable_count"], metrics["unreadable_are"]
+    lines = [f"test videos that could not be read: {count}; {how[are]}:"]
     return "\n".join([*lines, *(f"  {path}" for path in metrics["unreadable"])])
 
 

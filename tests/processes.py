@@ -1,0 +1,48 @@
+"""What processes there are, and what they hold."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+
+def gone(pid: int, seconds: float = 10) -> bool:
+    """Whether a process ends, or is a zombie that its parent has yet to take note of."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if _state(pid)[0] in ("", "Z"):
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def descendants(pid: int) -> set[int]:
+    """All processes that a process, or one of these, has started."""
+    parents = {int(p.name): _state(int(p.name))[1] for p in Path("/proc").iterdir() if _number(p)}
+    found = {pid}
+    while more := {child for child, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found - {pid}
+
+
+def open_files() -> int:
+    """Files that this process has open."""
+    return len(os.listdir("/proc/self/fd"))
+
+
+def shared_memory() -> set[str]:
+    return set(os.listdir("/dev/shm"))
+
+
+def _number(path: Path) -> bool:
+    return path.name.isdigit()
+
+
+def _state(pid: int) -> tuple[str, int]:
+    """State and parent of a process; an empty state for none."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return "", 0
+    return fields[0], int(fields[1])
