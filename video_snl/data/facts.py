@@ -16,8 +16,10 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import av
+from av.stream import Disposition
 
 from video_snl.data.containers import CutOffError, check_file
+from video_snl.data.scan import PICTURE_BYTES, UPRIGHT, Matrix, presentation, scan_packets
 from video_snl.errors import UserError
 
 if TYPE_CHECKING:
@@ -29,12 +31,7 @@ __all__ = ["Facts", "distrust", "find_facts", "open_with_facts"]
 REMEMBERED = 16384  # files of which a process keeps the facts; about 1 KB each
 # Containers that store the time of presentation of every packet.
 STAMPED = frozenset({"mov", "matroska", "webm", "mpegts", "flv", "asf", "ogg", "nut"})
-# Codecs whose key frames are clean entries. HEVC's need not be, and players disagree about them.
-CLEAN = frozenset({"mpeg4", "h264", "mjpeg", "vp8", "vp9", "av1", "libdav1d", "libaom-av1"})
-# An MPEG-4 packet of fewer bytes says "not coded": it holds no picture of its own.
-PICTURE_BYTES = 10
-_RATE = Fraction(25)
-IDR = 5  # the H.264 slice type that nothing refers across
+RATE = Fraction(25)  # of a file that does not say
 
 
 @dataclass(frozen=True)
@@ -55,6 +52,10 @@ class Facts:
         pictureless: Some packets hold no picture; the frame before stands for theirs. (DivX packs
             two frames of a reordered video into one packet and follows it with an empty one.)
         reordered: Packets are not in the order of presentation (B-frames).
+        changes: Its frames may change their size (H.264 with several parameter sets).
+        streams: Videos in the file, cover pictures apart.
+        matrix: Signs of the linear part of its display matrix, x' = a x + c y, y' = b x + d y: how
+            frames are to be rotated by quarters and mirrored.
     """
 
     codec: str
@@ -69,6 +70,9 @@ class Facts:
     clean: bool
     pictureless: bool
     reordered: bool
+    changes: bool = False
+    streams: int = 1
+    matrix: Matrix = UPRIGHT
 
     def entry(self, frame: int) -> int:
         """The last entry at or before ``frame``."""
@@ -102,7 +106,7 @@ def find_facts(path: str) -> Facts:
 def open_with_facts(path: str) -> tuple[InputContainer, VideoStream, Facts]:
     """A file opened at its first frame, its video and the facts about it.
 
-    The video is the stream that FFmpeg calls the best: no cover picture, else the largest one.
+    The video is the largest stream, the first of equals, that is no cover picture.
 
     Raises:
         UserError: The file is missing, a folder, empty, cut off, no video or without a video
@@ -155,11 +159,15 @@ def _open(path: str) -> InputContainer:
         raise _unreadable(path, error) from error
 
 
+def _videos(container: InputContainer) -> list[VideoStream]:
+    return [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+
+
 def _best_stream(container: InputContainer, path: str) -> VideoStream:
-    stream = container.streams.best("video")
-    if stream is None:
+    streams = _videos(container)
+    if not streams:
         raise UserError(f"{path} holds no video stream: list video files only")
-    return stream  # type: ignore[return-value]
+    return max(streams, key=lambda stream: stream.height * stream.width)
 
 
 def _from_index(container: InputContainer, stream: VideoStream) -> Facts | None:
@@ -180,7 +188,7 @@ def _from_index(container: InputContainer, stream: VideoStream) -> Facts | None:
         container="avi",
         height=stream.height,
         width=stream.width,
-        rate=stream.average_rate or _RATE,
+        rate=stream.average_rate or RATE,
         length=len(index),
         declared=stream.frames,
         stamps=range(len(index)),
@@ -188,43 +196,40 @@ def _from_index(container: InputContainer, stream: VideoStream) -> Facts | None:
         clean=True,
         pictureless=any(size < PICTURE_BYTES for _, size, _ in index),
         reordered=False,
+        streams=len(_videos(container)),
     )
 
 
 def _from_packets(container: InputContainer, stream: VideoStream, path: str) -> Facts:
     """The facts of any file, from all its packets."""
-    context = stream.codec_context
-    stamps, keys, entries, tiny, discarded = [], 0, [], False, 0
-    for packet in container.demux(stream):
-        if not packet.size or packet.is_discard:
-            discarded += packet.is_discard  # by an edit list: decoded, and not shown
-            continue
-        stamps.append(packet.pts)
-        tiny = tiny or (context.name == "mpeg4" and packet.size < PICTURE_BYTES)
-        if packet.is_keyframe:
-            keys += 1
-            if _is_clean(packet, context.name, context.extradata):
-                entries.append(packet.pts)
+    scan = scan_packets(container, stream)
+    length, declared = len(scan.stamps), max(stream.frames - scan.discarded, 0)
     name = container.format.name.split(",")[0]
-    _check_length(path, name, stream.frames - discarded, len(stamps))
-    order = _presentation(stamps)
-    reordered = bool(context.has_b_frames) or order is None or list(order) != stamps
+    _check_length(path, name, declared, length)
+    order = presentation(scan.stamps)
+    reordered = (
+        bool(stream.codec_context.has_b_frames) or order is None or (list(order) != scan.stamps)
+    )
     if reordered and name not in STAMPED:
         order = None
-    places = {stamp: place for place, stamp in enumerate(order)} if order else {}
+    places = {stamp: place for place, stamp in enumerate(order or ())}
+    entries = {places[stamp] for stamp in scan.entries if stamp in places}
     return Facts(
-        codec=context.name,
+        codec=stream.codec_context.name,
         container=name,
         height=stream.height,
         width=stream.width,
-        rate=stream.average_rate or _RATE,
-        length=len(stamps),
-        declared=max(stream.frames - discarded, 0),
+        rate=stream.average_rate or RATE,
+        length=length,
+        declared=declared,
         stamps=order,
-        entries=tuple(sorted({0, *(places[stamp] for stamp in entries if stamp in places)})),
-        clean=keys <= 1 or (bool(places) and len(entries) == keys),
-        pictureless=tiny and not reordered,
+        entries=tuple(sorted({0, *entries})),
+        clean=scan.keys <= 1 or len(entries) == scan.keys,
+        pictureless=scan.tiny and not reordered,
         reordered=reordered,
+        changes=len(scan.parameters) > 1,
+        streams=len(_videos(container)),
+        matrix=scan.matrix or UPRIGHT,
     )
 
 
@@ -236,34 +241,6 @@ def _check_length(path: str, container: str, declared: int, held: int) -> None:
             f"{path} is cut off: it has {held:,} of the {declared:,} frames its table lists: "
             "fetch or copy the file again"
         )
-
-
-def _presentation(stamps: list[int | None]) -> Sequence[int] | None:
-    """The stamps in order, as a range where they are evenly spaced; ``None`` if they are no use."""
-    known = sorted(stamp for stamp in stamps if stamp is not None)
-    if len(set(known)) != len(stamps):
-        return None
-    even = range(known[0], known[-1] + 1, (known[1] - known[0]) if len(known) > 1 else 1)
-    return even if list(even) == known else tuple(known)
-
-
-def _is_clean(packet: av.Packet, codec: str, extradata: bytes | None) -> bool:
-    """Whether frames shown behind this key frame can be decoded without those before it."""
-    if codec != "h264":
-        return codec in CLEAN
-    # A recovery point may be flagged as a key frame too; only an IDR slice is one for certain.
-    return IDR in _nal_types(bytes(packet), extradata or b"")
-
-
-def _nal_types(data: bytes, extradata: bytes) -> set[int]:
-    """Types of the units of an H.264 packet: behind start codes, or behind their lengths (avcC)."""
-    if extradata[:1] != b"\x01":
-        return {part[0] & 31 for part in data.split(b"\x00\x00\x01")[1:] if part}
-    types, position, width = set(), 0, (extradata[4] & 3) + 1
-    while position + width < len(data):
-        types.add(data[position + width] & 31)
-        position += width + int.from_bytes(data[position : position + width], "big")
-    return types
 
 
 def _unreadable(path: str, error: Exception) -> UserError:

@@ -7,7 +7,9 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from video_snl.data.timing import stage
@@ -46,11 +48,11 @@ class FramesReader:
             return torch.stack([pictures[index] for index in indices])
 
     def _picture(self, file: str) -> Tensor:
-        from torchvision.io import ImageReadMode, decode_image
-
         try:
-            picture = decode_image(file, ImageReadMode.RGB).permute(1, 2, 0)
-        except RuntimeError as error:
+            # Not torchvision.io: its libpng fails where decord has loaded an old zlib before.
+            with Image.open(file) as opened:
+                picture = torch.from_numpy(np.array(opened.convert("RGB")))
+        except OSError as error:
             raise UserError(
                 f"{file} is no readable picture: make the frames of this video again"
             ) from error

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator, Sequence
 
 import av
 import numpy as np
 import torch
-from av.sidedata.sidedata import Type
 from av.video.reformatter import Interpolation, VideoReformatter
 from torch import Tensor
 
 from video_snl.data.facts import distrust, open_with_facts
+from video_snl.data.scan import Matrix
 from video_snl.data.timing import stage
 from video_snl.errors import UserError
 
@@ -24,9 +23,7 @@ STAND_INS = 2
 # Where the size stays, any choice but ACCURATE_RND gives the very pixels that decord gives.
 SCALING = Interpolation.BICUBIC
 
-Matrix = tuple[int, int, int, int]
 Numbered = tuple[int, av.VideoFrame]
-_UPRIGHT: Matrix = (1, 0, 0, 1)
 
 
 class _AstrayError(Exception):
@@ -55,7 +52,6 @@ class PyAVReader:
     def __init__(self, path: str) -> None:
         self.path = path
         self._rgb = VideoReformatter()
-        self._matrix: Matrix | None = None
         self._missing: set[int] = set()
         self._wanted = 0  # the next frame asked for
         with stage("open"):
@@ -126,13 +122,11 @@ class PyAVReader:
         for row, index in enumerate(wanted):
             self._wanted = index
             frame = self._find(index)
-            if self._matrix is None:
-                self._matrix = _matrix(frame)
             rgb = self._rgb.reformat(frame, width, height, "rgb24", None, None, SCALING, threads=1)
             plane = rgb.planes[0]
             lines = np.frombuffer(memoryview(plane), np.uint8).reshape(height, plane.line_size)
             pictures[row] = lines[:, : 3 * width].reshape(height, width, 3)
-        return turn(torch.from_numpy(pictures), self._matrix or _UPRIGHT)
+        return turn(torch.from_numpy(pictures), self.facts.matrix)
 
     def _restart(self) -> None:
         self._container.close()  # rather than trust a seek to the start
@@ -210,17 +204,6 @@ class PyAVReader:
                 early = packet.pts < stamps[self._wanted]
                 context.skip_frame = "NONREF" if early else "DEFAULT"
             yield from packet.decode()
-
-
-def _matrix(frame: av.VideoFrame) -> Matrix:
-    """The signs of the linear part of a frame's display matrix: x' = a x + c y, y' = b x + d y."""
-    found = frame.side_data.get(Type.DISPLAYMATRIX)  # type: ignore[call-overload]
-    if found is None:
-        return _UPRIGHT
-    a, b, _, c, d = struct.unpack("<5i", bytes(found)[:20])
-    signs = [(value > 0) - (value < 0) for value in (a, b, c, d)]
-    straight = (not b and not c and a and d) or (not a and not d and b and c)
-    return (signs[0], signs[1], signs[2], signs[3]) if straight else _UPRIGHT
 
 
 def turn(frames: Tensor, matrix: Matrix) -> Tensor:

@@ -17,6 +17,15 @@ __all__ = ["TorchCodecReader", "torchcodec_refuses"]
 
 def torchcodec_refuses(facts: Facts) -> str | None:
     """Why torchcodec would not give the frames of this file, in words; ``None`` if it does."""
+    a, b, c, d = facts.matrix
+    if facts.streams > 1:
+        return "torchcodec may choose another one of several videos"
+    if a * d < b * c:
+        return "torchcodec does not mirror frames"
+    if facts.changes:
+        return "torchcodec does not read frames that change their size"
+    if not facts.clean:
+        return "torchcodec seeks to key frames that are no clean starts"
     if facts.stamps is None:
         return "torchcodec needs time stamps that tell the frames apart"
     if facts.pictureless:

@@ -41,8 +41,11 @@ _LISTS, _VIDEOS = "ucfTrainTestlist", "UCF-101"
 _GROUP = re.compile(r"_g(\d+)_c\d+\.\w+$")
 
 
-def load_ucf101(root: Path, split: Split) -> VideoSet:
+def load_ucf101(root: Path, split: Split, *, frame_folders: bool = False) -> VideoSet:
     """The videos of a split; all files it names exist.
+
+    Args:
+        frame_folders: Every video is a folder of pictures with its name, less the suffix.
 
     Raises:
         UserError: ``root`` is not laid out like UCF-101, a list is missing or malformed, or names
@@ -51,6 +54,8 @@ def load_ucf101(root: Path, split: Split) -> VideoSet:
     lists = lists_folder(root)
     train, test, names = parse_split(lists, split)
     videos = videos_folder(root)
+    if frame_folders:
+        train, test = _without_suffix(train), _without_suffix(test)
     wanted = [str(videos / path) for path, _ in train + test]
     missing = missing_files(wanted)
     if missing:
@@ -64,6 +69,10 @@ def load_ucf101(root: Path, split: Split) -> VideoSet:
         test=[Video(str(videos / path), label) for path, label in test],
         class_names=names,
     )
+
+
+def _without_suffix(entries: list[Entry]) -> list[Entry]:
+    return [(path.rpartition(".")[0] or path, label) for path, label in entries]
 
 
 def videos_folder(root: Path) -> Path:
