@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import subprocess
@@ -52,6 +53,15 @@ def only_run(output: Path) -> Path:
     """The folder of the one run in ``output``."""
     [record] = output.glob("*/run.json")
     return record.parent
+
+
+def metrics(run: Path) -> list[dict[str, float]]:
+    """The rows of ``metrics.csv`` without the seconds of loading, which no two runs share."""
+    with (run / "metrics.csv").open(encoding="utf-8") as lines:
+        return [
+            {name: float(value) for name, value in row.items() if not name.startswith("loading/")}
+            for row in csv.DictReader(lines)
+        ]
 
 
 def record(run: Path) -> dict[str, Any]:

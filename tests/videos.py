@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -22,6 +24,101 @@ def write_video(path: Path, frames: int = 20, size: tuple[int, int] = (48, 64)) 
             picture = np.full((height, width, 3), (10 * i) % 250, dtype=np.uint8)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
         container.mux(stream.encode())
+    return path
+
+
+def no_cuts(codec: str) -> str:
+    """FFmpeg's option that keeps a change of the scene from making a key frame."""
+    return "0" if codec == "libx264" else "1000000000"
+
+
+def grey(index: int, size: tuple[int, int]) -> np.ndarray:
+    """The i-th frame of the forged videos: a grey of 10 i (modulo 250), its left upper part red."""
+    height, width = size
+    picture = np.full((height, width, 3), (10 * index) % 250, dtype=np.uint8)
+    picture[: height // 4, : width // 4] = (255, 0, 0)
+    return picture
+
+
+def write_streams(
+    path: Path,
+    sizes: Sequence[tuple[int, int]],
+    *,
+    codec: str = "libx264",
+    frames: int = 40,
+    gop: int = 10,
+    b_frames: int = 0,
+    pix_fmt: str = "yuv420p",
+    start: int = 0,
+    rotation: int = 0,
+    mirrored: bool = False,
+    options: dict[str, str] | None = None,
+) -> Path:
+    """Video streams of these sizes in one file, of :func:`grey` frames.
+
+    Args:
+        start: Time stamp of the first frame, in frames.
+        rotation, mirrored: Of the display matrix: degrees counterclockwise, then left to right.
+    """
+    with av.open(str(path), "w", format=_container(path)) as container:
+        streams = []
+        for height, width in sizes:
+            stream = container.add_stream(codec, rate=25)
+            stream.height, stream.width, stream.pix_fmt = height, width, pix_fmt
+            context = stream.codec_context
+            context.gop_size, context.max_b_frames, context.thread_count = gop, b_frames, 1
+            if codec in ("mpeg4", "mpeg2video", "mjpeg"):
+                context.qmin = context.qmax = 2
+            stream.codec_context.options = {"sc_threshold": no_cuts(codec)} | (options or {})
+            if rotation or mirrored:
+                stream.set_display_rotation(rotation, hflip=mirrored)
+            streams.append(stream)
+        for index in range(frames):
+            for stream, size in zip(streams, sizes, strict=True):
+                frame = av.VideoFrame.from_ndarray(grey(index, size), "rgb24")
+                frame.pts, frame.time_base = start + index, Fraction(1, 25)
+                container.mux(stream.encode(frame))
+        for stream in streams:
+            container.mux(stream.encode())
+    return path
+
+
+def write_changing_size(path: Path, sizes: Sequence[tuple[int, int]], frames: int = 10) -> Path:
+    """One stream whose size changes: ``frames`` frames of each of these sizes, in turn."""
+    with av.open(str(path), "w", format=_container(path)) as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.height, stream.width, stream.pix_fmt = *sizes[0], "yuv420p"
+        for part, size in enumerate(sizes):
+            encoder = av.CodecContext.create("libx264", "w")
+            encoder.height, encoder.width, encoder.pix_fmt = *size, "yuv420p"
+            encoder.time_base, encoder.framerate = Fraction(1, 25), Fraction(25)
+            encoder.max_b_frames = 0
+            for index in range(part * frames, (part + 1) * frames):
+                frame = av.VideoFrame.from_ndarray(grey(index, size), "rgb24")
+                frame.pts, frame.time_base = index, Fraction(1, 25)
+                _mux(container, stream, encoder.encode(frame))
+            _mux(container, stream, encoder.encode())
+    return path
+
+
+def _mux(container: av.container.OutputContainer, stream: av.VideoStream, packets: list) -> None:
+    for packet in packets:
+        packet.stream = stream
+        container.mux(packet)
+
+
+def _container(path: Path) -> str:
+    names = {".mkv": "matroska", ".ts": "mpegts", ".webm": "webm"}
+    return names.get(path.suffix, path.suffix[1:])
+
+
+def promise_frames(path: Path, count: int) -> Path:
+    """Let the header of an AVI file say that it holds ``count`` frames."""
+    content = bytearray(path.read_bytes())
+    main, video = content.index(b"avih"), content.index(b"strh")
+    content[main + 24 : main + 28] = count.to_bytes(4, "little")  # dwTotalFrames
+    content[video + 40 : video + 44] = count.to_bytes(4, "little")  # dwLength
+    path.write_bytes(content)
     return path
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 
-from video_snl import __version__
+from video_snl import __version__, cli_data
 from video_snl.config import Experiment, ShortVideos
 from video_snl.errors import UserError
 
@@ -100,6 +100,12 @@ def _train_parser(prog: str) -> ArgumentParser:
         help="Continue the run in the folder RUN (default: the newest one of --trainer.output) "
         "from its last finished epoch, with its own configuration.",
     )
+    parser.add_argument(
+        "--profile",
+        action="store_true",
+        help="After every epoch, print clips per second, the time spent waiting for clips, and the "
+        "seconds of the processes that decode in open, seek, decode, resize, copy and transform.",
+    )
     return parser
 
 
@@ -116,6 +122,10 @@ def _add_views(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--clips", type=int, default=10, help="Clips of a video, evenly spaced over its length."
     )
+    _add_crops(parser)
+
+
+def _add_crops(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--crops",
         type=Literal[1, 3],
@@ -151,12 +161,35 @@ def _predict_parser(prog: str) -> ArgumentParser:
     parser = _Parser(prog=prog, description="Name the actions in videos: top-5 with scores.")
     parser.add_argument("paths", nargs="+", metavar="FILE|DIR", help="Videos, or folders of them.")
     _add_checkpoint(parser)
-    _add_views(parser)
+    parser.add_argument(
+        "--clips",
+        type=int | None,
+        help="Clips of a video, evenly spaced over its length; default 10, or 1 of a --window.",
+    )
+    _add_crops(parser)
     parser.add_argument("--top", type=int, default=5, help="How many classes to list.")
+    parser.add_argument(
+        "--window",
+        type=str,
+        metavar="SECONDS|FRAMES",
+        help="Name the actions of windows over each video, with their times: 2.5s or 64f long.",
+    )
+    parser.add_argument(
+        "--hop",
+        type=str,
+        metavar="SECONDS|FRAMES",
+        help="From the start of a window to that of the next one; default its length.",
+    )
     parser.add_argument(
         "--short_videos",
         type=ShortVideos | None,
         help="What to do with a video shorter than a clip; default as in training.",
+    )
+    parser.add_argument(
+        "--deadline",
+        type=float | None,
+        help="Seconds of decoding after which a file is given up; default as in training. (For a "
+        "--window, the seconds of its length and of --hop come on top.)",
     )
     parser.add_argument("--accelerator", type=str, default="auto", help="auto, cpu or gpu.")
     parser.add_argument("--json", action="store_true", help="Print JSON instead of a table.")
@@ -171,6 +204,18 @@ def _describe_parser(prog: str) -> ArgumentParser:
     return parser
 
 
+def _check_parser(prog: str) -> ArgumentParser:
+    parser = _Parser(prog=prog, description=cli_data.CHECK)
+    cli_data.add_check_options(parser)
+    return parser
+
+
+def _prepare_parser(prog: str) -> ArgumentParser:
+    parser = _Parser(prog=prog, description=cli_data.PREPARE)
+    cli_data.add_prepare_options(parser)
+    return parser
+
+
 def _experiment_of(arguments: Namespace) -> Experiment:
     values = arguments.clone().as_dict()
     sections = {name: values[name] for name in ("data", "model", "optimizer", "trainer")}
@@ -182,7 +227,12 @@ def _train(arguments: Namespace) -> int:
 
     config = arguments.config[-1] if arguments.config else None
     name = Path(str(config)).stem if config else "sample"
-    return train(_experiment_of(arguments), config_name=name, resume=arguments.resume)
+    return train(
+        _experiment_of(arguments),
+        config_name=name,
+        resume=arguments.resume,
+        profile=arguments.profile,
+    )
 
 
 def _evaluate(arguments: Namespace) -> int:
@@ -207,7 +257,10 @@ def _predict(arguments: Namespace) -> int:
         clips=arguments.clips,
         crops=arguments.crops,
         top=arguments.top,
+        window=arguments.window,
+        hop=arguments.hop,
         short_videos=arguments.short_videos,
+        deadline=arguments.deadline,
         accelerator=arguments.accelerator,
         as_json=arguments.json,
     )
@@ -248,4 +301,6 @@ _COMMANDS: dict[str, tuple[Callable[[str], ArgumentParser], Callable[[Namespace]
     "evaluate": (_evaluate_parser, _evaluate),
     "predict": (_predict_parser, _predict),
     "describe": (_describe_parser, _describe),
+    "check": (_check_parser, cli_data.check),
+    "prepare": (_prepare_parser, cli_data.prepare),
 }

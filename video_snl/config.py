@@ -12,6 +12,9 @@ __all__ = ["DataConfig", "Experiment", "ModelConfig", "OptimizerConfig", "Traine
 
 Dataset = Literal["sample", "ucf101", "folder", "csv"]
 ShortVideos = Literal["error", "repeat_last", "wrap"]
+Sampling = Literal["dense", "uniform"]
+ReaderName = Literal["auto", "decord", "pyav", "torchcodec", "frames"]
+DecodeDevice = Literal["cpu", "cuda"]
 BlockName = Literal[
     "none",
     "nl",
@@ -45,9 +48,20 @@ class DataConfig:
             groups 11-25 train, 8-10 test). ``folder`` and ``csv`` have split 1 only.
         clip_frames: Frames of a clip.
         frame_stride: Distance between the frames of a clip, in frames of the video.
+        sampling: ``dense`` (a clip is a stretch of the video, every ``frame_stride``-th frame) or
+            ``uniform`` (it spans the whole video: one frame of each of ``clip_frames`` parts).
         short_side: Frames are shrunk so that their shorter side has this many pixels.
         crop: Side of the square crop the network sees, in pixels.
         flip: Flip a training clip left to right with probability one half.
+        crop_scales: Multi-scale training crops: the sides of a crop are drawn from these shares of
+            the shorter side, such as ``[1, 0.875, 0.75, 0.66]``, and resized to ``crop``. Default
+            none: a crop has ``crop`` pixels of the frame.
+        color_jitter: Training clips change brightness, contrast and saturation, each by a factor
+            drawn from [1 - x, 1 + x]; 0 changes nothing.
+        hue_jitter: Training clips turn their hue by a part of the circle drawn from [-x, x]; at
+            most 0.5.
+        rand_augment: Operations of RandAugment applied to a training clip; 0 for none.
+        rand_augment_magnitude: How strong they are, 0 to 30.
         short_videos: What to do with a video shorter than a clip: ``error``, ``repeat_last``
             (repeat its last frame) or ``wrap`` (start again from its first).
         statistics: Mean and standard deviation of the input: ``auto`` (those the weights were
@@ -58,6 +72,10 @@ class DataConfig:
             file counts as unreadable.
         max_failures: Share of the training (or test) videos that may be unreadable before a command
             stops; three always may, unless this is 0. See docs/ucf101.md.
+        reader: What decodes: ``decord``, ``pyav``, ``torchcodec`` (an extra), ``frames`` (every
+            video is a folder of numbered .jpg or .png files) or ``auto`` (``decord`` or ``pyav``,
+            whichever is faster on the files at hand). All give the same frames.
+        decode_device: ``cpu``, or ``cuda`` to decode on a GPU (torchcodec, or decord built for it).
     """
 
     dataset: Dataset = "sample"
@@ -65,14 +83,22 @@ class DataConfig:
     split: Literal[1, 2, 3, "paper"] = 1
     clip_frames: int = 4
     frame_stride: int = 1
+    sampling: Sampling = "dense"
     short_side: int = 80
     crop: int = 80
     flip: bool = True
+    crop_scales: list[float] = field(default_factory=list)
+    color_jitter: float = 0.0
+    hue_jitter: float = 0.0
+    rand_augment: int = 0
+    rand_augment_magnitude: int = 9
     short_videos: ShortVideos = "error"
     statistics: Literal["auto", "kinetics", "imagenet", "hara"] = "auto"
     num_workers: int = 1
     deadline: float = 20.0
     max_failures: float = 0.05
+    reader: ReaderName = "auto"
+    decode_device: DecodeDevice = "cpu"
 
 
 @dataclass
@@ -128,6 +154,9 @@ class OptimizerConfig:
         step_epochs: Epochs between drops of the ``step`` schedule.
         warmup_epochs: Epochs over which the learning rate rises linearly from a tenth.
         label_smoothing: Label smoothing of the cross-entropy.
+        mixup: Mix pairs of clips and their labels by a share drawn from Beta(x, x); 0 for none.
+        cutmix: Put a rectangle of one clip into another, of an area drawn from Beta(x, x), and mix
+            their labels; 0 for none. With ``mixup``, every step draws which of the two it does.
         gradient_clip: Largest norm of the gradient; default no clipping.
         ema_decay: Decay of an exponential moving average of the weights, which is then what is
             evaluated and kept; default none.
@@ -148,6 +177,8 @@ class OptimizerConfig:
     step_epochs: int = 40
     warmup_epochs: float = 0.0
     label_smoothing: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
     gradient_clip: float | None = None
     ema_decay: float | None = None
     backbone_lr_factor: float = 1.0

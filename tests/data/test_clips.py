@@ -7,10 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from video_snl.data.clips import (
+    ClipRule,
     ShortVideoError,
     centre_clip,
     clip_span,
     random_clip,
+    random_segment_clip,
+    segment_clips,
     uniform_clips,
 )
 
@@ -125,6 +128,9 @@ def test_short_video_is_an_error(choose):
         lambda: random_clip(10, 4, 1, 1.0, "error"),
         lambda: random_clip(10, 4, 1, -0.1, "error"),
         lambda: uniform_clips(10, 4, 1, -1, "error"),
+        lambda: random_segment_clip(10, 2, [0.5], "error"),
+        lambda: random_segment_clip(10, 2, [0.5, 1.0], "error"),
+        lambda: segment_clips(10, 4, -1, "error"),
     ],
 )
 def test_wrong_arguments(wrong):
@@ -164,3 +170,104 @@ def test_uniform_clips_reach_both_ends_evenly(frames, stride, spare, count):
     gaps = [b - a for a, b in zip(starts, starts[1:], strict=False)]
     assert (starts[0], clips[-1][-1]) == (0, length - 1)
     assert max(gaps) - min(gaps) <= 1
+
+
+@pytest.mark.parametrize(
+    ("length", "frames", "u", "indices"),
+    [
+        (12, 4, 0.0, [0, 3, 6, 9]),
+        (12, 4, 0.5, [1, 4, 7, 10]),
+        (12, 4, 0.999, [2, 5, 8, 11]),
+        (10, 4, 0.0, [0, 2, 5, 7]),  # segments of 2, 3, 2 and 3 frames
+        (10, 4, 0.999, [1, 4, 6, 9]),
+        (4, 4, 0.999, [0, 1, 2, 3]),
+        (7, 1, 0.5, [3]),
+    ],
+)
+def test_random_segment_clip(length, frames, u, indices):
+    assert random_segment_clip(length, frames, [u] * frames, "error") == indices
+
+
+@pytest.mark.parametrize(
+    ("length", "frames", "count", "clips"),
+    [
+        (12, 4, 0, []),
+        (12, 4, 1, [[1, 4, 7, 10]]),
+        (16, 4, 1, [[2, 6, 10, 14]]),
+        (16, 4, 2, [[1, 5, 9, 13], [3, 7, 11, 15]]),
+        (12, 4, 3, [[0, 3, 6, 9], [1, 4, 7, 10], [2, 5, 8, 11]]),
+        (4, 4, 2, [[0, 1, 2, 3]] * 2),
+        (10, 4, 1, [[1, 3, 6, 8]]),
+    ],
+)
+def test_segment_clips(length, frames, count, clips):
+    assert segment_clips(length, frames, count, "error") == clips
+
+
+@pytest.mark.parametrize(
+    ("policy", "indices"), [("repeat_last", [0, 1, 2, 2, 2]), ("wrap", [0, 1, 2, 0, 1])]
+)
+def test_video_shorter_than_the_segments(policy, indices):
+    assert random_segment_clip(3, 5, [0.9] * 5, policy) == indices
+    assert segment_clips(3, 5, 2, policy) == [indices, indices]
+    assert segment_clips(3, 5, 0, policy) == []
+    for length in (0, 3):
+        for choose in (
+            lambda n: random_segment_clip(n, 5, [0.9] * 5, "error"),
+            lambda n: segment_clips(n, 5, 1, "error"),
+        ):
+            with pytest.raises(ShortVideoError) as caught:
+                choose(length)
+            assert (caught.value.span, caught.value.length) == (5, length)
+    with pytest.raises(ShortVideoError):
+        segment_clips(0, 5, 1, policy)
+
+
+@given(lengths, frames_, st.data())
+def test_uniform_clip_has_one_frame_of_every_segment(length, frames, data):
+    u = data.draw(st.lists(units, min_size=frames, max_size=frames))
+    count = data.draw(st.integers(1, 12))
+    if length < frames:
+        return
+    for clip in [random_segment_clip(length, frames, u, "error")] + segment_clips(
+        length, frames, count, "error"
+    ):
+        for i, index in enumerate(clip):
+            assert i * length // frames <= index < (i + 1) * length // frames
+
+
+@given(st.integers(1, 20), st.integers(1, 12), st.integers(1, 12))
+def test_uniform_clips_take_turns(frames, per_segment, count):
+    """Every frame of a segment comes up, and equally often where they divide."""
+    clips = segment_clips(frames * per_segment, frames, count, "error")
+    for column in zip(*clips, strict=True):
+        gaps = [b - a for a, b in zip(column, column[1:], strict=False)]
+        assert all(gap >= 0 for gap in gaps) and (not gaps or max(gaps) - min(gaps) <= 1)
+        if count % per_segment == 0:
+            assert all(column.count(i) == count // per_segment for i in set(column))
+            assert len(set(column)) == per_segment
+
+
+@given(st.integers(1, 12), st.integers(0, 40))
+def test_every_frame_of_a_segment_is_drawn(frames, spare):
+    length = frames + spare
+    seen = {
+        index
+        for i in range(length)
+        for index in random_segment_clip(length, frames, [(i + 0.5) / length] * frames, "error")
+    }
+    assert seen == set(range(length))
+
+
+@given(lengths, frames_, strides, units, policies, st.integers(0, 5))
+def test_rule_is_the_functions(length, frames, stride, u, policy, count):
+    dense = ClipRule(frames, stride, "dense", policy)
+    assert dense.draws == 1
+    assert dense.random(length, [u]) == random_clip(length, frames, stride, u, policy)
+    assert dense.centre(length) == centre_clip(length, frames, stride, policy)
+    assert dense.several(length, count) == uniform_clips(length, frames, stride, count, policy)
+    uniform = ClipRule(frames, 1, "uniform", policy)
+    numbers = [u] * uniform.draws
+    assert uniform.random(length, numbers) == random_segment_clip(length, frames, numbers, policy)
+    assert uniform.several(length, count) == segment_clips(length, frames, count, policy)
+    assert [uniform.centre(length)] == segment_clips(length, frames, 1, policy)

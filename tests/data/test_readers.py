@@ -1,53 +1,305 @@
-"""Reading videos: what comes out, and what bad files end in."""
+"""Reading clips: the same frames whichever decoder reads them, whatever the file is like."""
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import av
-import numpy as np
 import pytest
 import torch
 
-from tests.videos import write_video
+from tests.videos import write_changing_size, write_streams, write_video
+from video_snl.config import ReaderName
 from video_snl.data import readers
 from video_snl.data.clips import centre_clip, uniform_clips
-from video_snl.data.containers import check_container, declared_size
-from video_snl.data.readers import open_video, read_clips, shrink
-from video_snl.errors import UserError
+from video_snl.data.facts import find_facts
+from video_snl.data.pyav_reader import PyAVReader
+from video_snl.data.readers import (
+    check_reader,
+    open_by,
+    open_video,
+    read_clips,
+    refusal,
+    resize,
+    shrink,
+)
+from video_snl.errors import OptionsError, UserError
 
 pytestmark = pytest.mark.timeout(60)
 
+DECODERS: tuple[ReaderName, ...] = ("pyav", "decord", "torchcodec")
+X264_OPEN = {"x264-params": "open-gop=1:keyint=10:min-keyint=10"}
+X264_REFRESH = {"x264-params": "intra-refresh=1:keyint=10"}
+# Name -> how it is written. 40 frames, a key frame every 10.
+FILES: dict[str, dict] = {
+    "mpeg4.avi": {"codec": "mpeg4"},
+    "mpeg4_b.avi": {"codec": "mpeg4", "b_frames": 2},
+    "mpeg4_b.mp4": {"codec": "mpeg4", "b_frames": 2},
+    "h264.avi": {},
+    "h264_b.avi": {"b_frames": 3},
+    "h264_b.mp4": {"b_frames": 3},
+    "h264_b.mkv": {"b_frames": 3},
+    "open_gop.mp4": {"b_frames": 3, "options": X264_OPEN},
+    "intra_refresh.mp4": {"options": X264_REFRESH},
+    "full_range.mp4": {"pix_fmt": "yuvj420p"},
+    "mjpeg.avi": {"codec": "mjpeg", "pix_fmt": "yuvj420p"},
+    "vp9.webm": {"codec": "libvpx-vp9", "options": {"deadline": "realtime", "cpu-used": "8"}},
+    "mpeg2.ts": {"codec": "mpeg2video", "b_frames": 2},
+    "starts_late.mp4": {"start": 1000, "b_frames": 2},
+    "starts_late.mkv": {"start": 1000},
+}
 
-def grey(clips):
-    """The mean grey of every frame."""
-    return clips.float().mean((-3, -2, -1))
+
+def usable(decoder: ReaderName) -> ReaderName:
+    """The decoder; skips where it is an extra that is not installed."""
+    try:
+        check_reader(decoder, "cpu")
+    except OptionsError as error:
+        pytest.skip(str(error))
+    return decoder
 
 
-def test_frames_are_those_asked_for(tmp_path):
-    reader = open_video(str(write_video(tmp_path / "a.avi", 20)))
-    assert len(reader) == 20
-    frames = reader.frames([2, 3, 17])
-    assert (frames.dtype, frames.shape) == (torch.uint8, (3, 48, 64, 3))
-    torch.testing.assert_close(grey(frames), torch.tensor([20.0, 30.0, 170.0]), atol=3, rtol=0)
+@pytest.fixture(params=DECODERS)
+def decoder(request: pytest.FixtureRequest) -> ReaderName:
+    return usable(request.param)
 
 
-def test_clips_share_what_is_decoded(tmp_path, monkeypatch):
-    path = str(write_video(tmp_path / "a.avi", 20))
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("videos")
+
+
+def greys(frames: torch.Tensor) -> list[int]:
+    """Which frames of ``tests.videos.grey`` these are, modulo 25."""
+    area = frames[:, frames.shape[1] * 3 // 8 : frames.shape[1] * 5 // 8]
+    return [round(value / 10) for value in area.float().mean((1, 2, 3)).tolist()]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_decoder_returns_the_frames_asked_for(
+    folder: Path, name: str, decoder: ReaderName
+) -> None:
+    path = folder / name
+    if not path.exists():
+        write_streams(path, [(64, 96)], **FILES[name])
+    whole = open_video(str(path), decoder).frames(range(40))
+    assert greys(whole) == [index % 25 for index in range(40)]
+    reader = open_video(str(path), decoder)
+    for wanted in ([20], [35, 36], [5, 9, 31], [29, 30, 31], [39], [0], [12, 3, 12]):
+        assert torch.equal(open_video(str(path), decoder).frames(wanted), whole[wanted])
+        assert torch.equal(reader.frames(wanted), whole[wanted])
+    if decoder != "pyav":
+        assert torch.equal(whole, PyAVReader(str(path)).frames(range(40)))
+
+
+def test_decoding_starts_at_an_entry(folder: Path) -> None:
+    """The file cannot be decoded up to its third key frame, and need not be."""
+    path = write_streams(folder / "damaged.avi", [(64, 96)], codec="mpeg4")
+    facts = find_facts(str(path))
+    assert (facts.entries, facts.entry(29), facts.entry(30)) == ((0, 10, 20, 30), 20, 30)
+    whole = PyAVReader(str(path)).frames(range(40))
+    with av.open(str(path)) as container:
+        places = [(packet.pos, packet.size) for packet in container.demux(video=0)][:29]
+    content = bytearray(path.read_bytes())
+    for place, size in places:
+        content[place + 8 : place + 8 + size] = bytes(size)
+    path.write_bytes(content)
+    assert torch.equal(PyAVReader(str(path)).frames(range(30, 40)), whole[30:40])
+    with pytest.raises(UserError, match=r"damaged\.avi breaks while frames 5-5 of 40"):
+        PyAVReader(str(path)).frames([5])
+
+
+def test_frames_that_nothing_refers_to_are_left_out(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_streams(folder / "left_out.mp4", [(64, 96)], b_frames=3, gop=40)
     decoded = []
+    count = PyAVReader._number_by_stamp
 
-    class Counting(readers.DecordReader):
-        def frames(self, indices):
+    def counting(self: PyAVReader, entry: int):  # noqa: ANN202
+        for number, frame in count(self, entry):
+            decoded.append(number)
+            yield number, frame
+
+    monkeypatch.setattr(PyAVReader, "_number_by_stamp", counting)
+    assert greys(PyAVReader(str(path)).frames([36, 37])) == [11, 12]
+    assert decoded[-2:] == [36, 37]
+    assert len(decoded) < 30
+
+
+def test_time_stamps_that_mislead_are_found_out(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The facts claim an entry where there is none: the frames are right all the same."""
+    from dataclasses import replace
+
+    from video_snl.data import facts
+
+    path = str(write_streams(folder / "misled.avi", [(64, 96)], codec="mpeg4"))
+    true = find_facts(path)
+    wrong = replace(true, entries=(0, 15))
+    monkeypatch.setitem(facts._remembered, facts._identity(path), wrong)
+    reader = PyAVReader(path)
+    assert greys(reader.frames([16, 17])) == [16, 17]
+    assert reader.facts.stamps is None
+    assert find_facts(path).stamps is None  # and remembered
+
+
+def test_clips_share_what_is_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decoder: ReaderName
+) -> None:
+    path = str(write_video(tmp_path / "a.avi", 20))
+    decoded: list[int] = []
+
+    class Counting:
+        def __init__(self, *arguments: object) -> None:
+            self.reader = open_by(decoder, path, "cpu")
+
+        def __len__(self) -> int:
+            return len(self.reader)
+
+        def frames(self, indices: list[int]) -> torch.Tensor:
             decoded.extend(indices)
-            return super().frames(indices)
+            return self.reader.frames(indices)
 
     monkeypatch.setattr(readers, "open_video", Counting)
     monkeypatch.setattr(readers, "CHUNK", 5)
     clips = read_clips(path, lambda n: [[4, 3, 3], *uniform_clips(n, 3, 2, 4, "error")], 24)
     assert (clips.dtype, clips.shape) == (torch.uint8, (5, 3, 24, 32, 3))
     expected = torch.tensor([[4, 3, 3], [0, 2, 4], [5, 7, 9], [10, 12, 14], [15, 17, 19]]) * 10.0
-    torch.testing.assert_close(grey(clips), expected, atol=3, rtol=0)
+    means = clips.float().mean((-3, -2, -1))
+    torch.testing.assert_close(means, expected, atol=3, rtol=0)
     assert decoded == sorted({0, 2, 3, 4, 5, 7, 9, 10, 12, 14, 15, 17, 19})
+
+
+def test_short_video(tmp_path: Path, decoder: ReaderName) -> None:
+    path = str(write_video(tmp_path / "three.avi", 3))
+    with pytest.raises(OptionsError, match=r"three\.avi has 3 frames, a clip spans 16") as caught:
+        read_clips(path, lambda n: [centre_clip(n, 16, 1, "error")], 48, decoder)
+    assert "--data.short_videos repeat_last or wrap" in str(caught.value)
+    [clip] = read_clips(path, lambda n: [centre_clip(n, 5, 1, "wrap")], 48, decoder)
+    assert [round(v / 10) for v in clip.float().mean((1, 2, 3)).tolist()] == [0, 1, 2, 0, 1]
+
+
+def test_one_frame(tmp_path: Path, decoder: ReaderName) -> None:
+    path = str(write_streams(tmp_path / "one.mp4", [(64, 96)], frames=1))
+    assert len(open_video(path, decoder)) == 1
+    [clip] = read_clips(path, lambda n: [centre_clip(n, 4, 1, "repeat_last")], 32, decoder)
+    assert clip.shape == (4, 32, 48, 3)
+    assert torch.equal(clip[0], clip[3])
+
+
+@pytest.mark.parametrize(
+    ("rotation", "mirrored", "size", "corner"),
+    [
+        (90, False, (96, 64), (-1, 0)),
+        (180, False, (64, 96), (-1, -1)),
+        (270, False, (96, 64), (0, -1)),
+        (0, True, (64, 96), (0, -1)),
+        (90, True, (96, 64), (-1, -1)),
+    ],
+)
+def test_rotated_and_mirrored(
+    tmp_path: Path,
+    rotation: int,
+    mirrored: bool,
+    size: tuple[int, int],
+    corner: tuple[int, int],
+    decoder: ReaderName,
+) -> None:
+    """The left upper part is red before the file says how to turn it (counterclockwise)."""
+    path = tmp_path / "turned.mp4"
+    write_streams(path, [(64, 96)], frames=3, rotation=rotation, mirrored=mirrored)
+    frames = open_video(str(path), decoder).frames([0, 2])
+    assert frames.shape == (2, *size, 3)
+    for row in (0, -1):
+        for column in (0, -1):
+            red, green, _ = frames[0, row, column].tolist()
+            assert (red > 200 and green < 60) == ((row, column) == corner)
+    assert read_clips(str(path), lambda n: [[0]], 32, decoder).shape[2:4] == (
+        (48, 32) if size[0] > size[1] else (32, 48)
+    )
+
+
+def test_several_videos_in_a_file(tmp_path: Path, decoder: ReaderName) -> None:
+    """The largest is read."""
+    for name in ("two.mp4", "two.mkv"):
+        path = write_streams(tmp_path / name, [(48, 64), (96, 128), (96, 128)], frames=12)
+        frames = open_video(str(path), decoder).frames([3, 11])
+        assert frames.shape == (2, 96, 128, 3)
+        assert greys(frames) == [3, 11]
+
+
+@pytest.mark.parametrize("suffix", [".avi", ".mkv", ".ts"])
+def test_size_changes_in_the_middle(tmp_path: Path, suffix: str, decoder: ReaderName) -> None:
+    """All frames are shown in the size of the first."""
+    path = write_changing_size(tmp_path / f"changing{suffix}", [(64, 96), (96, 64), (48, 72)])
+    frames = open_video(str(path), decoder).frames(range(30))
+    assert frames.shape == (30, 64, 96, 3)
+    assert greys(frames) == [index % 25 for index in range(30)]
+    assert torch.equal(open_video(str(path), decoder).frames([25]), frames[[25]])
+
+
+@pytest.mark.parametrize("size", [(64, 48), (64, 72), (64, 24), (64, 16), (65, 97)])
+def test_sizes_that_decord_does_not_take(
+    tmp_path: Path, size: tuple[int, int], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of all even widths from 16 to 200 it refuses 16, 24, 48 and 72; odd ones it gets wrong."""
+    codec = {"codec": "libvpx-vp9", "options": {"deadline": "realtime"}}
+    path = write_streams(tmp_path / "narrow.mkv", [size], frames=4, **codec)
+    with caplog.at_level(logging.WARNING, logger="video_snl.readers"):
+        readers._recorded.clear()
+        frames = open_video(str(path), "decord").frames([0, 3])
+    assert frames.shape == (2, *size, 3)
+    assert f"decord takes no frames of {size[1]} x {size[0]}" in caplog.text
+    assert read_clips(str(path), lambda n: [[0, 1]], 32).shape[:2] == (1, 2)
+
+
+def test_codec_that_decord_does_not_know(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = str(write_streams(tmp_path / "av1.mkv", [(64, 96)], frames=4, codec="libsvtav1"))
+    with caplog.at_level(logging.WARNING, logger="video_snl.readers"):
+        assert greys(open_video(path, "decord").frames([2, 3])) == [2, 3]
+    assert "reader decord: pyav reads" in caplog.text and "av1.mkv" in caplog.text
+
+
+def test_what_is_refused_would_be_wrong(folder: Path) -> None:
+    """The reasons hold: decord, left alone, returns other frames or none."""
+    for name in ("h264.avi", "mpeg4_b.mp4", "intra_refresh.mp4"):
+        path = folder / f"refused_{name}"
+        write_streams(path, [(64, 96)], **FILES[name])
+        assert refusal("decord", find_facts(str(path)))
+        wanted = [[20], [35, 36], [5, 9, 31], [29, 30, 31]]
+        try:
+            right = all(
+                greys(open_by("decord", str(path), "cpu").frames(part))
+                == [index % 25 for index in part]
+                for part in wanted
+            )
+        except UserError:
+            right = False
+        assert not right, f"decord reads {name} now: do not refuse it"
+
+
+def test_decode_device_without_a_gpu(tmp_path: Path) -> None:
+    path = str(write_video(tmp_path / "a.avi", 3))
+    for reader in ("pyav", "frames"):
+        with pytest.raises(OptionsError, match=f"data.reader={reader} decodes on the CPU"):
+            check_reader(reader, "cuda")
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    for reader in ("auto", "decord", "torchcodec"):
+        with pytest.raises(OptionsError, match=r"decode_device=cuda.* no CUDA GPU"):
+            open_video(path, reader, "cuda")
+
+
+def test_torchcodec_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "torchcodec.decoders", None)
+    path = str(write_video(tmp_path / "a.avi", 3))
+    with pytest.raises(OptionsError, match=r"torchcodec cannot be used.*pip install"):
+        open_video(path, "torchcodec")
 
 
 @pytest.mark.parametrize(
@@ -59,13 +311,13 @@ def test_clips_share_what_is_decoded(tmp_path, monkeypatch):
         ((30, 50), 60, (60, 100)),  # enlarged, too
     ],
 )
-def test_shrink(size, short_side, resized):
+def test_shrink(size: tuple[int, int], short_side: int, resized: tuple[int, int]) -> None:
     shrunk = shrink(torch.full((2, *size, 3), 77, dtype=torch.uint8), short_side)
     assert (shrunk.dtype, shrunk.shape) == (torch.uint8, (2, *resized, 3))
     assert (shrunk == 77).all()
 
 
-def test_shrink_averages():
+def test_shrink_averages() -> None:
     """Antialiasing: fine stripes become their mean, not one of their colours."""
     stripes = torch.zeros(1, 64, 64, 3, dtype=torch.uint8)
     stripes[:, :, ::2] = 200
@@ -73,208 +325,14 @@ def test_shrink_averages():
     torch.testing.assert_close(shrunk, torch.full_like(shrunk, 100), atol=12, rtol=0)
 
 
-def test_shrink_leaves_what_has_the_size():
+def test_shrink_leaves_what_has_the_size() -> None:
     frames = torch.zeros(2, 30, 40, 3, dtype=torch.uint8)
     assert shrink(frames, 30) is frames
 
 
-def test_short_video(tmp_path):
-    path = str(write_video(tmp_path / "three.avi", 3))
-    with pytest.raises(UserError, match=r"three\.avi has 3 frames, a clip spans 16") as caught:
-        read_clips(path, lambda n: [centre_clip(n, 16, 1, "error")], 48)
-    assert "--data.short_videos repeat_last or wrap" in str(caught.value)
-    clip = read_clips(path, lambda n: [centre_clip(n, 5, 1, "wrap")], 48)
-    torch.testing.assert_close(grey(clip)[0], torch.tensor([0.0, 10, 20, 0, 10]), atol=3, rtol=0)
-
-
-def write_container(path, codec, options=None):
-    """Noise, 60 frames, key frame every 12."""
-    random = np.random.default_rng(0)
-    with av.open(str(path), "w", options=options or {}) as container:
-        stream = container.add_stream(codec, rate=25)
-        stream.width, stream.height, stream.pix_fmt, stream.gop_size = 64, 48, "yuv420p", 12
-        for _ in range(60):
-            picture = random.integers(0, 255, (48, 64, 3), dtype=np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
-        container.mux(stream.encode())
-    return path
-
-
-@pytest.mark.parametrize(
-    ("name", "codec", "options", "cut", "said"),
-    [
-        ("a.avi", "mpeg4", None, 0.6, "cut off"),
-        ("a.avi", "mpeg4", None, 0.02, "cut off"),
-        ("a.mkv", "mpeg4", None, 0.6, "cut off"),
-        ("a.mp4", "mpeg4", None, 0.6, "is no readable video"),  # its table of frames is gone
-        ("a.mp4", "mpeg4", {"movflags": "faststart"}, 0.6, "damaged, cut off"),
-    ],
-)
-def test_truncated(tmp_path, name, codec, options, cut, said):
-    path = write_container(tmp_path / name, codec, options)
-    assert len(open_video(str(path))) == 60
-    content = path.read_bytes()
-    path.write_bytes(content[: int(cut * len(content))])
-    with pytest.raises(UserError, match=said) as caught:
-        open_video(str(path))
-    assert str(path) in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-def test_declared_size():
-    assert declared_size(b"RIFF\x10\x00\x00\x00AVI LIST") == 24
-    assert declared_size(b"RIFF\x10\x00\x00\x00WAVEfmt ") is None
-    assert declared_size(b"") is None
-    ebml = b"\x1a\x45\xdf\xa3\x82ab\x18\x53\x80\x67"
-    assert declared_size(ebml + b"\x85") == 12 + 5
-    assert declared_size(ebml + b"\x40\x05") == 13 + 5
-    assert declared_size(ebml + b"\xff") is None  # unknown, as of a live recording
-    assert declared_size(ebml) is None
-    assert declared_size(ebml[:4]) is None
-
-
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [(b"", r"is empty \(0 bytes\)"), (b"no video\n" * 100, "is no readable video")],
-)
-def test_no_video(tmp_path, content, said, capfd):
-    path = tmp_path / "bad.avi"
-    path.write_bytes(content)
-    with pytest.raises(UserError, match=rf"bad\.avi {said}"):
-        open_video(str(path))
-    assert capfd.readouterr() == ("", "")  # no remarks of a decoder around the one line
-
-
-def test_sound_only(tmp_path):
-    path = tmp_path / "sound.mkv"
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("pcm_s16le", rate=8000, layout="mono")
-        silence = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), "s16", "mono")
-        silence.sample_rate = 8000
-        container.mux(stream.encode(silence))
-        container.mux(stream.encode())
-    with pytest.raises(UserError, match=r"sound\.mkv holds no video stream"):
-        open_video(str(path))
-
-
-def test_width_that_decord_does_not_take(tmp_path):
-    """Of all even widths from 16 to 200 it refuses 16, 24, 48 and 72."""
-    path = str(write_video(tmp_path / "narrow.avi", 3, (64, 48)))
-    with pytest.raises(UserError, match=r"narrow\.avi cannot be read: decord takes no frames as"):
-        read_clips(path, lambda n: [[0, 1]], 32)
-
-
-def test_no_file(tmp_path):
-    with pytest.raises(UserError, match=r"nothing\.avi does not exist"):
-        open_video(str(tmp_path / "nothing.avi"))
-    with pytest.raises(UserError, match="is a folder"):
-        open_video(str(tmp_path))
-
-
-def odd(real_data, name):
-    path = real_data / "odd_videos" / name
-    if not path.is_file():
-        pytest.skip(f"no {path}")
-    return str(path)
-
-
-def test_empty_file(real_data):
-    with pytest.raises(UserError, match=r"empty_0_bytes\.avi is empty"):
-        open_video(odd(real_data, "empty_0_bytes.avi"))
-
-
-def test_codec_that_decord_does_not_know(real_data):
-    with pytest.raises(UserError, match=r"torchcodec_av1_video\.mkv cannot be opened.*ffmpeg"):
-        open_video(odd(real_data, "torchcodec_av1_video.mkv"))
-
-
-def test_file_that_breaks_in_decoding(real_data):
-    path = odd(real_data, "decord_corrupted.mp4")
-    assert read_clips(path, lambda n: [list(range(8))], 90).shape == (1, 8, 90, 160, 3)
-    with pytest.raises(UserError, match=r"decord_corrupted\.mp4 breaks while frames 30-45 of 50"):
-        read_clips(path, lambda n: [list(range(30, 46))], 90)
-
-
-def test_file_that_ends_before_the_clip_does(real_data):
-    """decord returns 14 frames for these 16, and raises nothing."""
-    with pytest.raises(UserError, match=r"decord_corrupted\.mp4 breaks while frames 13-28"):
-        read_clips(odd(real_data, "decord_corrupted.mp4"), lambda n: [list(range(13, 29))], 90)
-
-
-def original(real_data, name):
-    path = real_data / "ucf101_originals" / "UCF-101" / name
-    if not path.is_file():
-        pytest.skip(f"no {path}")
-    return str(path)
-
-
-def test_file_that_counts_one_frame_more_than_it_holds(real_data, monkeypatch):
-    """The last frame it has stands for the one it has not; more copies would be an error."""
-    path = original(real_data, "Kayaking/v_Kayaking_g12_c03.avi")
-    [clip] = read_clips(path, lambda n: [list(range(n))], 60)
-    assert len(clip) == 372
-    assert torch.equal(clip[371], clip[370])
-    monkeypatch.setattr(readers, "COPIED_FRAMES", 1e-9)
-    with pytest.raises(UserError, match=r"v_Kayaking_g12_c03\.avi breaks while"):
-        read_clips(path, lambda n: [list(range(n))], 60)
-
-
-def test_frames_of_an_original_are_those_of_another_decoder(real_data):
-    """With one key frame, every start but the first has to be reached by decoding up to it."""
-    path = original(real_data, "YoYo/v_YoYo_g25_c03.avi")
-    with av.open(path) as container:
-        decoded = [f.to_ndarray(format="rgb24") for f in container.decode(video=0)]
-    assert len(open_video(path)) == len(decoded) == 201
-    indices = [150, 90, 91, 92, 200]
-    expected = torch.from_numpy(np.stack([decoded[i] for i in indices])).float()
-    [clip] = read_clips(path, lambda n: [indices], 240)
-    differences = (clip.float() - expected).abs().mean((1, 2, 3))
-    assert differences.max() < 1
-
-
-@pytest.mark.parametrize(
-    ("name", "frames", "size"),
-    [
-        ("torchcodec_testsrc2_odd_height_and_width_mpeg2.mp4", 10, (81, 121)),
-        ("torchcodec_h265_video.mp4", 10, (128, 128)),
-        ("torchcodec_test_non_zero_start.mp4", 12, (112, 200)),
-        ("decord_flipping_a_pancake.mkv", 310, (240, 426)),
-    ],
-)
-def test_odd_but_sound(real_data, name, frames, size):
-    reader = open_video(odd(real_data, name))
-    assert len(reader) == frames
-    assert reader.frames([0, frames // 2]).shape == (2, *size, 3)
-
-
-def test_headers_of_real_files_agree_with_their_sizes(real_data):
-    files = sorted(real_data.glob("ucf*/UCF-101/*/*.avi"))
-    if not files:
-        pytest.skip(f"no UCF-101 files below {real_data}")
-    wrong = []
-    for path in files:
-        with path.open("rb") as opened:
-            if declared_size(opened.read(4096)) != path.stat().st_size:
-                wrong.append(path)
-    assert not wrong
-    assert check_container(str(files[0])) in ("mpeg4", "h264")
-
-
-FILES_THAT_SEEK_ASTRAY = (
-    "ucf5/UCF-101/JugglingBalls/v_JugglingBalls_g05_c04.avi",  # H.264 in AVI, no time stamps
-    "odd_videos/torchcodec_h265_video.mp4",  # HEVC
-    "odd_videos/hiera_dog.mp4",  # H.264 with time stamps and 13 key frames
-    "ucf101_originals/UCF-101/Biking/v_Biking_g05_c02.avi",
-)
-
-
-@pytest.mark.parametrize("name", FILES_THAT_SEEK_ASTRAY)
-def test_a_frame_is_the_same_whatever_else_is_asked_for(real_data: Path, name: str) -> None:
-    path = str(real_data / name)
-    length = min(len(open_video(path)), 120)
-    expected = open_video(path).frames(range(length))
-    for wanted in ([length // 2], [length - 1], list(range(length // 3, length, 4))):
-        assert torch.equal(open_video(path).frames(wanted), expected[wanted])
-    reader = open_video(path)
-    for wanted in ([length - 1], [length // 2], [0]):
-        assert torch.equal(reader.frames(wanted), expected[wanted])
+def test_what_a_gpu_computes_is_within_one_level() -> None:
+    """It resizes in float32, where the CPU resizes bytes."""
+    frames = torch.randint(0, 256, (2, 60, 80, 3), dtype=torch.uint8)
+    exact = readers._interpolate(frames.permute(0, 3, 1, 2).float(), 32, 43).round()
+    difference = (resize(frames, 32, 43).permute(0, 3, 1, 2).float() - exact).abs()
+    assert difference.max() <= 1

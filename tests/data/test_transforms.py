@@ -7,8 +7,16 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torchvision.transforms.v2 import functional
 
-from video_snl.data.transforms import STATISTICS, crop_clips, normalise, three_crops
+from video_snl.data import transforms
+from video_snl.data.transforms import (
+    STATISTICS,
+    crop_clips,
+    crop_scaled_clips,
+    normalise,
+    three_crops,
+)
 
 HEIGHT, WIDTH = 12, 17
 
@@ -33,9 +41,10 @@ def test_crop_and_flip_are_the_plain_ones(data):
     offsets = [(data.draw(unit), data.draw(unit)) for _ in range(batch)]
     flips = [data.draw(st.booleans()) for _ in range(batch)]
     video = positions(batch, frames)
-    result = crop_clips(
-        video, torch.tensor(sizes), torch.tensor(offsets), torch.tensor(flips), crop
-    )
+    place = torch.tensor(sizes), torch.tensor(offsets), torch.tensor(flips)
+    result = crop_clips(video, *place, crop)
+    start = transforms._start(place[1], place[0] - crop)
+    assert torch.equal(transforms._gather(video, start, place[2], crop), result)  # as on a GPU
     assert result.dtype == torch.uint8
     for b, ((height, width), (down, right), flip) in enumerate(
         zip(sizes, offsets, flips, strict=True)
@@ -104,6 +113,55 @@ def test_three_crops_of_any_size(crop, room):
         int((offset * (sizes - crop + 1)).floor()[0, 1]) for offset in three_crops(sizes, crop)
     ]
     assert starts == [0, (room + 1) // 2, room]
+
+
+@given(st.data())
+def test_scaled_crop_is_the_plain_one(data):
+    """Cut, resize and mirror every frame by itself."""
+    batch, frames, crop = 2, 2, data.draw(st.integers(1, 20))
+    sizes = [(data.draw(st.integers(5, HEIGHT)), data.draw(st.integers(5, WIDTH))) for _ in "ab"]
+    unit = st.floats(0, 1, exclude_max=True, width=32)
+    offsets = [(data.draw(unit), data.draw(unit)) for _ in range(batch)]
+    scales = [
+        (data.draw(st.sampled_from([1, 0.875, 0.66, 0.3])), data.draw(st.sampled_from([1, 0.5])))
+        for _ in range(batch)
+    ]
+    flips = [data.draw(st.booleans()) for _ in range(batch)]
+    random = torch.Generator().manual_seed(data.draw(st.integers(0, 1000)))
+    video = torch.randint(
+        256, (batch, frames, HEIGHT, WIDTH, 3), generator=random, dtype=torch.uint8
+    )
+    place = torch.tensor(sizes), torch.tensor(offsets), torch.tensor(flips), torch.tensor(scales)
+    result = crop_scaled_clips(video, *place, crop)
+    extent = (place[3] * place[0].amin(1, keepdim=True)).round().long()
+    start = transforms._start(place[1], place[0] - extent)
+    with torch.autocast("cpu", torch.bfloat16):  # it must not matter
+        products = transforms._resize_by_products(video, start, extent, place[2], crop)
+    assert (products.dtype, products.shape) == (result.dtype, result.shape)
+    assert (result.dtype, result.shape) == (torch.uint8, (batch, frames, crop, crop, 3))
+    for b, (size, offset, scale, flip) in enumerate(
+        zip(sizes, offsets, scales, flips, strict=True)
+    ):
+        sides = [round(float(np.float32(share) * np.float32(min(size)))) for share in scale]
+        top, left = (
+            int(np.float32(o) * np.float32(n - side + 1))
+            for o, n, side in zip(offset, size, sides, strict=True)
+        )
+        for t in range(frames):
+            cut = video[b, t, top : top + sides[0], left : left + sides[1]].permute(2, 0, 1)
+            expected = functional.resize(cut.float(), [crop, crop], antialias=True)
+            expected = expected.flip(-1) if flip else expected
+            for found, tolerance in ((products, 0.501), (result, 1.501)):  # integers, as on a CPU
+                pixels = found[b, t].permute(2, 0, 1).float()
+                torch.testing.assert_close(pixels, expected, atol=tolerance, rtol=0)
+
+
+def test_scaled_crop_of_its_own_size_moves_no_pixel():
+    sizes, offset = torch.tensor([[10, 14], [12, 17]]), torch.tensor([[0.3, 0.9], [0.0, 0.5]])
+    flip, whole = torch.tensor([True, False]), torch.tensor([[0.8, 0.8], [8 / 12, 8 / 12]])
+    video = positions(2, 3)
+    scaled = crop_scaled_clips(video, sizes, offset, flip, whole, 8)
+    assert torch.equal(scaled, crop_clips(video, sizes, offset, flip, 8))
 
 
 @pytest.mark.parametrize("name", STATISTICS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import random
 import signal
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tiny import command, environment, only_run, record, tiny_options
+from tests.tiny import command, environment, metrics, only_run, record, tiny_options
 from video_snl.cli import main
 
 EPOCHS = 5
@@ -24,11 +23,6 @@ def unbroken(root: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict[
     output = tmp_path_factory.mktemp("runs")
     assert main(["train", *tiny_options(root, output, optimizer__epochs=EPOCHS)]) == 0
     return metrics(only_run(output))
-
-
-def metrics(run: Path) -> list[dict[str, float]]:
-    with (run / "metrics.csv").open(encoding="utf-8") as lines:
-        return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(lines)]
 
 
 def assert_same(ours: list[dict[str, float]], expected: list[dict[str, float]]) -> None:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import csv
+import re
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
-from tests.tiny import only_run, record, tiny_options
+from tests.tiny import metrics, only_run, record, tiny_options
 from tests.videos import write_ucf101
 from video_snl.cli import main
+from video_snl.config import Experiment
+from video_snl.data.prefetch import DevicePrefetcher
+from video_snl.data.timing import STAGES
+from video_snl.engine.callbacks import History
+from video_snl.engine.runs import Run
 from video_snl.engine.trained import load_trained
 
 
@@ -20,11 +26,6 @@ def run(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("runs")
     assert main(["train", *tiny_options(root, output)]) == 0
     return only_run(output)
-
-
-def rows(run: Path) -> list[dict[str, str]]:
-    with (run / "metrics.csv").open(encoding="utf-8") as lines:
-        return list(csv.DictReader(lines))
 
 
 def test_run_folder_is_complete(run: Path) -> None:
@@ -45,9 +46,9 @@ def test_record_holds_last_and_best_epoch(run: Path) -> None:
     values = record(run)
     assert values["status"] == "finished"
     assert values["metrics"]["last"]["epoch"] == 3
-    history = rows(run)
-    assert [float(row["epoch"]) for row in history] == [1, 2, 3]
-    best = max(float(row["val/top1"]) for row in history)
+    history = metrics(run)
+    assert [row["epoch"] for row in history] == [1, 2, 3]
+    best = max(row["val/top1"] for row in history)
     assert values["metrics"]["best"]["val/top1"] == pytest.approx(best)
 
 
@@ -61,18 +62,18 @@ def test_checkpoint_alone_rebuilds_the_network(run: Path) -> None:
 def test_its_config_file_repeats_the_run_exactly(run: Path, tmp_path: Path) -> None:
     words = ["--config", str(run / "config.yaml"), "--trainer.output", str(tmp_path)]
     assert main(["train", *words]) == 0
-    assert rows(only_run(tmp_path)) == rows(run)
+    assert metrics(only_run(tmp_path)) == metrics(run)
 
 
 def test_worker_processes_change_nothing(run: Path, root: Path, tmp_path: Path) -> None:
     assert main(["train", *tiny_options(root, tmp_path, data__num_workers=2)]) == 0
-    assert rows(only_run(tmp_path)) == rows(run)
+    assert metrics(only_run(tmp_path)) == metrics(run)
 
 
 def test_resuming_a_finished_run_trains_no_further(run: Path) -> None:
-    before = rows(run)
+    before = metrics(run)
     assert main(["train", "--resume", str(run)]) == 0
-    assert rows(run) == before
+    assert metrics(run) == before
 
 
 def test_resume_takes_the_newest_run_and_more_epochs(root: Path, tmp_path: Path) -> None:
@@ -82,7 +83,7 @@ def test_resume_takes_the_newest_run_and_more_epochs(root: Path, tmp_path: Path)
     assert main(["train", "--resume", *words]) == 0
     whole = tmp_path / "whole"
     assert main(["train", *tiny_options(root, whole, optimizer__schedule="step")]) == 0
-    assert rows(only_run(tmp_path)) == rows(only_run(whole))
+    assert metrics(only_run(tmp_path)) == metrics(only_run(whole))
 
 
 def test_resume_refuses_another_model(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -134,6 +135,104 @@ def test_all_training_options_together(root: Path, tmp_path: Path) -> None:
     assert main(["evaluate", "--checkpoint", str(run), "--clips", "1", "--crops", "1"]) == 0
 
 
+def test_all_augmentations_together_whatever_the_workers(root: Path, tmp_path: Path) -> None:
+    options = {
+        "data__sampling": "uniform",
+        "data__crop_scales": "[1, 0.75]",
+        "data__color_jitter": 0.4,
+        "data__hue_jitter": 0.1,
+        "data__rand_augment": 2,
+        "optimizer__mixup": 0.2,
+        "optimizer__cutmix": 1.0,
+        "optimizer__epochs": 2,
+    }
+    for workers in (0, 2):
+        words = tiny_options(root, tmp_path / str(workers), data__num_workers=workers, **options)
+        assert main(["train", *words]) == 0
+    alone, spread = (metrics(only_run(tmp_path / str(workers))) for workers in (0, 2))
+    assert alone == spread
+    words = ["--clips", "2", "--crops", "1"]
+    assert main(["evaluate", "--checkpoint", str(only_run(tmp_path / "0")), *words]) == 0
+
+
+def test_senseless_augmentation_is_refused_before_a_run(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for option, message in (
+        ({"data__hue_jitter": 0.7}, "data.hue_jitter=0.7: give 0 to 0.5"),
+        ({"optimizer__mixup": -1}, "optimizer.mixup=-1.0: give"),
+        ({"optimizer__cutmix": 1, "optimizer__accumulate": 6}, "optimizer.cutmix mixes"),
+    ):
+        assert main(["train", *tiny_options(root, tmp_path, **option)]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_profile_says_where_loading_took_time(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = {"optimizer__epochs": 2, "data__num_workers": 1}
+    assert main(["train", *tiny_options(root, tmp_path, **options), "--profile"]) == 0
+    shown = capsys.readouterr().err.splitlines()
+    epochs = [i for i, line in enumerate(shown) if line.startswith("epoch ")]
+    assert len(epochs) == 2
+    for i in epochs:
+        assert re.search(r"  data wait \d+%", shown[i])
+        number = r"\d+\.\d\d"
+        stages = "  ".join(f"{name} {number}" for name in STAGES)
+        assert re.fullmatch(
+            rf"  loading: 12 clips, \d+\.\d clips/s; waited {number} s of {number} \(\d+%\); "
+            rf"worker seconds: {stages}",
+            shown[i + 1],
+        )
+    run = only_run(tmp_path)
+    with (run / "metrics.csv").open(encoding="utf-8") as lines:
+        for row in csv.DictReader(lines):
+            values = {
+                name.removeprefix("loading/"): float(value)
+                for name, value in row.items()
+                if name.startswith("loading/")
+            }
+            assert values.keys() == {*STAGES, "clips", "clips_per_second", "wait", "wait_share"}
+            assert values["clips"] == 12 and values["clips_per_second"] > 0
+            assert 0 < values["wait_share"] <= 1 and values["decode"] > 0
+    assert record(run)["metrics"]["last"]["loading/clips"] == 12
+
+
+def test_epoch_line_without_profile(
+    run: Path, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", *tiny_options(root, tmp_path, optimizer__epochs=1)]) == 0
+    shown = capsys.readouterr().err
+    assert re.search(r"s  data wait \d+%", shown) and "worker seconds" not in shown
+
+
+def test_history_of_a_run_from_before_there_was_a_profile(tmp_path: Path) -> None:
+    history = History(Run.create(tmp_path, "old", Experiment()))
+    history.rows = [{"epoch": 1.0}, {"epoch": 2.0, "loading/wait": 0.5}]
+    history._write()
+    text = (history.run.folder / "metrics.csv").read_text().splitlines()
+    assert text == ["epoch,loading/wait", "1.0,", "2.0,0.5"]
+
+
+def test_batches_copied_ahead_change_nothing(
+    run: Path, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU, with copies that are none: Lightning takes the prefetcher for the loader."""
+
+    class Copies:
+        def start(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+            return batch
+
+        def finish(self, handle: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+            return handle
+
+    monkeypatch.setattr(
+        "video_snl.tasks.clips.prefetched", lambda loader, _: DevicePrefetcher(loader, Copies())
+    )
+    assert main(["train", *tiny_options(root, tmp_path, data__num_workers=1)]) == 0
+    assert metrics(only_run(tmp_path)) == metrics(run)
+
+
 def test_diverging_loss_names_the_videos(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -171,4 +270,4 @@ def test_resume_needs_the_pretrained_file_no_more(root: Path, tmp_path: Path, ru
     weights.unlink()
     words = ["--trainer.output", str(tmp_path / "runs"), "--optimizer.epochs", "2"]
     assert main(["train", "--resume", *words]) == 0
-    assert len(rows(only_run(tmp_path / "runs"))) == 2
+    assert len(metrics(only_run(tmp_path / "runs"))) == 2

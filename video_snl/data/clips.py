@@ -16,22 +16,34 @@ short_videos    i-th index                             of 3 frames, clip of 5
 ``repeat_last`` min(i * stride, length - 1)            0 1 2 2 2
 ``wrap``        (i * stride) mod length                0 1 2 0 1
 =============== ====================================== ============================
+
+A *uniform* clip spans the whole video instead (the sampling of temporal segment networks,
+arXiv:1608.00859). The video is cut into ``frames`` segments, as equal as whole frames allow,
+
+    segment i = [i * length // frames, (i + 1) * length // frames)
+
+and the clip has one frame of each. A video with fewer frames than that is too short; it is treated
+as in the table, with stride 1.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from video_snl.config import Sampling, ShortVideos
 
 __all__ = [
+    "ClipRule",
     "ShortVideoError",
     "ShortVideos",
     "centre_clip",
     "clip_span",
     "random_clip",
+    "random_segment_clip",
+    "segment_clips",
     "uniform_clips",
 ]
-
-ShortVideos = Literal["error", "repeat_last", "wrap"]
 
 
 class ShortVideoError(ValueError):
@@ -103,6 +115,91 @@ def uniform_clips(
     else:
         starts = [(2 * k * last + gaps) // (2 * gaps) for k in range(count)]
     return [_clip(start, length, frames, stride, short_videos) for start in starts]
+
+
+def random_segment_clip(
+    length: int, frames: int, u: Sequence[float], short_videos: ShortVideos
+) -> list[int]:
+    """One frame of every segment: floor(u[i] * n) frames into segment i of n frames.
+
+    Args:
+        length: Frames of the video.
+        u: Uniform random numbers in [0, 1), one for each segment.
+
+    Raises:
+        ShortVideoError: The video has fewer frames than segments and ``short_videos`` is
+            ``error``, or it is empty.
+    """
+    if len(u) != frames or not all(0 <= x < 1 for x in u):
+        raise ValueError(f"u must be {frames} numbers in [0, 1), not {list(u)}")
+    if length < frames:
+        return random_clip(length, frames, 1, 0.0, short_videos)
+    return [
+        part.start + int(x * len(part))
+        for part, x in zip(_segments(length, frames), u, strict=True)
+    ]
+
+
+def segment_clips(
+    length: int, frames: int, count: int, short_videos: ShortVideos
+) -> list[list[int]]:
+    """``count`` uniform clips, shifted against each other by equal parts of a segment.
+
+    Clip k takes the frame floor((k + 1/2) * n / count) of a segment of n frames: a single clip
+    takes the centres. Clips repeat where segments have fewer frames than ``count``.
+
+    Raises:
+        ShortVideoError: As for :func:`random_segment_clip`.
+    """
+    if count < 0:
+        raise ValueError(f"count must be at least 0, not {count}")
+    if length < frames:
+        return [centre_clip(length, frames, 1, short_videos)] * count
+    parts = _segments(length, frames)
+    return [
+        [part.start + (2 * k + 1) * len(part) // (2 * count) for part in parts]
+        for k in range(count)
+    ]
+
+
+@dataclass(frozen=True)
+class ClipRule:
+    """How clips are cut from videos: the options of a data set as one value.
+
+    Raises (all methods):
+        ShortVideoError: The video is too short and ``short_videos`` is ``error``, or it is empty.
+    """
+
+    frames: int
+    stride: int
+    sampling: Sampling
+    short_videos: ShortVideos
+
+    @property
+    def draws(self) -> int:
+        """The random numbers that :meth:`random` takes."""
+        return 1 if self.sampling == "dense" else self.frames
+
+    def random(self, length: int, u: Sequence[float]) -> list[int]:
+        """The training clip of ``draws`` uniform random numbers in [0, 1)."""
+        if self.sampling == "uniform":
+            return random_segment_clip(length, self.frames, u, self.short_videos)
+        return random_clip(length, self.frames, self.stride, u[0], self.short_videos)
+
+    def several(self, length: int, count: int) -> list[list[int]]:
+        """``count`` test clips; a single one is in the middle."""
+        if self.sampling == "uniform":
+            return segment_clips(length, self.frames, count, self.short_videos)
+        return uniform_clips(length, self.frames, self.stride, count, self.short_videos)
+
+    def centre(self, length: int) -> list[int]:
+        """The test clip in the middle."""
+        [clip] = self.several(length, 1)
+        return clip
+
+
+def _segments(length: int, frames: int) -> list[range]:
+    return [range(i * length // frames, (i + 1) * length // frames) for i in range(frames)]
 
 
 def _last_start(length: int, frames: int, stride: int, short_videos: ShortVideos) -> int:

@@ -9,22 +9,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import av
-
 from video_snl.errors import UserError
 
-__all__ = ["check_container", "declared_size"]
+__all__ = ["CutOffError", "check_file", "declared_size"]
 
 _HEAD = 4096  # bytes; far more than an EBML header and the start of its segment take
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 
 
-def check_container(path: str) -> str:
-    """Look at a video file's size and header and return the name of its video codec.
+class CutOffError(UserError):
+    """A file that ends before its header says."""
+
+
+def check_file(path: str) -> None:
+    """Look at a video file's size and at what its first bytes say of it.
 
     Raises:
-        UserError: The file is missing, a folder, empty, cut off, no video or without a video
-            stream.
+        UserError: The file is missing, a folder, empty, cannot be read or is cut off.
     """
     file = Path(path)
     if not file.is_file():
@@ -41,11 +42,10 @@ def check_container(path: str) -> str:
             f"{path} cannot be read ({error.strerror}): check its permissions"
         ) from error
     if declared is not None and declared > size:
-        raise UserError(
+        raise CutOffError(
             f"{path} is cut off: it has {size:,} bytes of the {declared:,} its header promises: "
             "fetch or copy the file again"
         )
-    return _video_codec(path)
 
 
 def declared_size(head: bytes) -> int | None:
@@ -77,16 +77,3 @@ def _ebml_size(head: bytes, position: int) -> tuple[int | None, int]:
     value = int.from_bytes(head[position : position + length], "big") & ((1 << 7 * length) - 1)
     unknown = value == (1 << 7 * length) - 1
     return (None if unknown else value), position + length
-
-
-def _video_codec(path: str) -> str:
-    try:
-        with av.open(path) as container:
-            if not container.streams.video:
-                raise UserError(f"{path} holds no video stream: list video files only")
-            return container.streams.video[0].codec_context.name
-    except av.FFmpegError as error:
-        raise UserError(
-            f"{path} is no readable video ({error.strerror}): fetch or copy the file again, "
-            "or take it off the list"
-        ) from error

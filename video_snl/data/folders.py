@@ -11,7 +11,7 @@ from typing import NamedTuple
 from video_snl.data.videos import Video, VideoSet, folder_contents, missing_files
 from video_snl.errors import UserError
 
-__all__ = ["VIDEO_SUFFIXES", "divide", "load_csv", "load_folder"]
+__all__ = ["VIDEO_SUFFIXES", "csv_paths", "divide", "load_csv", "load_folder"]
 
 VIDEO_SUFFIXES = frozenset(
     {".avi", ".mp4", ".mkv", ".mov", ".webm", ".mpg", ".mpeg", ".m4v", ".wmv"}
@@ -34,12 +34,15 @@ def divide(paths: Sequence[str]) -> tuple[list[str], list[str]]:
     return [path for path in ordered if path not in test], sorted(test)
 
 
-def load_folder(root: Path) -> VideoSet:
+def load_folder(root: Path, *, frame_folders: bool = False) -> VideoSet:
     """``root/train/<class>/*`` and ``root/test/<class>/*``, or ``root/<class>/*``, divided.
 
     Classes are sorted by name. Files without the suffix of a video (:data:`VIDEO_SUFFIXES`, in any
     case) are left out, hidden folders too. Without ``train`` and ``test``, :func:`divide` chooses
     the test videos.
+
+    Args:
+        frame_folders: The videos are the folders, of pictures, that a class folder holds.
 
     Raises:
         UserError: Not that layout, a class without videos, a class that is only tested.
@@ -55,8 +58,9 @@ def load_folder(root: Path) -> VideoSet:
             "the class folders directly into it and have them divided"
         )
     if parts:
-        return _assemble(_class_files(root / "train"), _class_files(root / "test"), str(root))
-    return _assemble(*_divided(_class_files(root)), str(root))
+        train, test = (_class_files(root / part, frame_folders) for part in ("train", "test"))
+        return _assemble(train, test, str(root))
+    return _assemble(*_divided(_class_files(root, frame_folders)), str(root))
 
 
 class Row(NamedTuple):
@@ -89,8 +93,17 @@ def load_csv(path: Path) -> VideoSet:
     return _assemble(train, test, str(path))
 
 
-def _class_files(folder: Path) -> dict[str, list[str]]:
-    """Class name -> its video files."""
+def csv_paths(path: Path) -> list[str]:
+    """The files that a CSV file names, in its order, whether they exist or not.
+
+    Raises:
+        UserError: As for :func:`load_csv`, files that do not exist apart.
+    """
+    return list(dict.fromkeys(row.path for row in _rows(path)))
+
+
+def _class_files(folder: Path, frame_folders: bool) -> dict[str, list[str]]:
+    """Class name -> its videos."""
     classes = sorted(
         entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")
     )
@@ -101,7 +114,13 @@ def _class_files(folder: Path) -> dict[str, list[str]]:
         )
     found = {}
     for entry in classes:
-        files = [str(file) for file in entry.iterdir() if file.suffix.lower() in VIDEO_SUFFIXES]
+        files = [str(file) for file in entry.iterdir() if _is_video(file, frame_folders)]
+        if not files and frame_folders:
+            raise UserError(
+                f"class folder {entry} has no folders of frames, it holds "
+                f"{folder_contents(entry)}: give every video a folder of its own, or remove "
+                "--data.reader frames"
+            )
         if not files:
             raise UserError(
                 f"class folder {entry} has no videos, it holds {folder_contents(entry)}: add some "
@@ -109,6 +128,12 @@ def _class_files(folder: Path) -> dict[str, list[str]]:
             )
         found[entry.name] = files
     return found
+
+
+def _is_video(path: Path, frame_folders: bool) -> bool:
+    if frame_folders:
+        return path.is_dir() and not path.name.startswith(".")
+    return path.suffix.lower() in VIDEO_SUFFIXES
 
 
 def _divided(

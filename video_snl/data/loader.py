@@ -14,11 +14,12 @@ import torch
 from torch.utils.data import Dataset
 
 from video_snl.config import DataConfig
+from video_snl.data.augment import check_augmentation, draw_augmentation
 from video_snl.data.batches import Sample, collate
-from video_snl.data.clips import centre_clip, random_clip, uniform_clips
+from video_snl.data.clips import ClipRule
 from video_snl.data.feed import ClipLoader
 from video_snl.data.quarantine import Quarantine
-from video_snl.data.readers import read_clips
+from video_snl.data.readers import check_reader, read_clips
 from video_snl.data.samplers import EpochSampler, Key, sample_generator, substitute_generator
 from video_snl.data.videos import Video
 from video_snl.errors import OptionsError, UserError
@@ -30,6 +31,7 @@ __all__ = [
     "EvaluationDataset",
     "Key",
     "Sample",
+    "clip_rule",
     "collate",
     "make_loader",
 ]
@@ -40,16 +42,18 @@ class ClipDataset(Dataset[Sample]):
 
     ``dataset[epoch, index]`` holds ``video`` uint8 (T, H, W, 3), ``size`` (2,) = (H, W), ``offset``
     float32 (2,) in [0, 1), ``flip`` bool, ``label`` and ``index``; see
-    :func:`~video_snl.data.transforms.crop_clips`.
+    :func:`~video_snl.data.transforms.crop_clips`. With augmentations, also what
+    :mod:`~video_snl.data.augment` says.
 
     Raises:
-        UserError: The crop is larger than the short side; a video cannot be read or is too short.
+        UserError: The crop is larger than the short side, or an option out of its range; a video
+            cannot be read or is too short.
     """
 
     what = "training"
 
     def __init__(self, videos: Sequence[Video], config: DataConfig, seed: int) -> None:
-        _check_sizes(config)
+        _check_options(config)
         self.videos, self.config, self.seed = videos, config, seed
 
     def __len__(self) -> int:
@@ -65,11 +69,16 @@ class ClipDataset(Dataset[Sample]):
         u = random.random()
         offset = random.random(2, dtype=np.float32)
         flip = self.config.flip and random.random() < 0.5
-        c = self.config
+        augmentation = draw_augmentation(self.config, random)
+        rule = clip_rule(self.config)
+        # The first number is drawn before all others, the rest of a uniform clip's behind them.
+        numbers = [u, *random.random(rule.draws - 1)]
         [video] = read_clips(
             self.videos[shown].path,
-            lambda n: [random_clip(n, c.clip_frames, c.frame_stride, u, c.short_videos)],
-            c.short_side,
+            lambda length: [rule.random(length, numbers)],
+            self.config.short_side,
+            self.config.reader,
+            self.config.decode_device,
         )
         return {
             "video": video,
@@ -78,6 +87,7 @@ class ClipDataset(Dataset[Sample]):
             "flip": torch.tensor(flip),
             "label": torch.tensor(self.videos[shown].label),
             "index": torch.tensor(shown),
+            **augmentation,
         }
 
     def substitute(self, key: Key, avoided: Quarantine) -> int:
@@ -116,7 +126,7 @@ class EvaluationDataset(Dataset[Sample]):
     what = "test"
 
     def __init__(self, videos: Sequence[Video], config: DataConfig, clips: int) -> None:
-        _check_sizes(config)
+        _check_options(config)
         self.videos, self.config, self.clips = videos, config, clips
 
     def __len__(self) -> int:
@@ -127,7 +137,10 @@ class EvaluationDataset(Dataset[Sample]):
 
     def sample(self, key: Key, shown: int) -> Sample:
         """The sample of the video ``shown``."""
-        video = read_clips(self.videos[shown].path, self._choose, self.config.short_side)
+        c = self.config
+        video = read_clips(
+            self.videos[shown].path, self._choose, c.short_side, c.reader, c.decode_device
+        )
         return {
             "centre": video[0],
             "views": video[1:],
@@ -140,18 +153,23 @@ class EvaluationDataset(Dataset[Sample]):
         """No other video can stand for one that is to be scored."""
 
     def _choose(self, length: int) -> list[list[int]]:
-        c = self.config
-        centre = centre_clip(length, c.clip_frames, c.frame_stride, c.short_videos)
-        views = uniform_clips(length, c.clip_frames, c.frame_stride, self.clips, c.short_videos)
-        return [centre, *views]
+        rule = clip_rule(self.config)
+        return [rule.centre(length), *rule.several(length, self.clips)]
 
 
-def _check_sizes(config: DataConfig) -> None:
+def clip_rule(config: DataConfig) -> ClipRule:
+    """How clips are cut from videos, by the options of a data set."""
+    return ClipRule(config.clip_frames, config.frame_stride, config.sampling, config.short_videos)
+
+
+def _check_options(config: DataConfig) -> None:
+    check_augmentation(config)
     if config.crop > config.short_side:
         raise OptionsError(
             f"data.crop={config.crop} does not fit data.short_side={config.short_side}: lower the "
             "crop or raise the short side"
         )
+    check_reader(config.reader, config.decode_device)
 
 
 def make_loader(

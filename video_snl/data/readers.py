@@ -1,11 +1,14 @@
-"""From a video file to uint8 clips at the short side wanted.
+"""From a video file to uint8 clips at the short side wanted, by one of several decoders.
 
-Nothing is opened, and decord is not even imported, before the process that decodes asks for a
-video: a reader neither survives a fork nor crosses a process boundary.
+All readers return the same frames: those whose decoder would not are read by PyAV instead, which is
+recorded in the log. Nothing is opened, and no decoder is even imported, before the process that
+decodes asks for a video: a reader neither survives a fork nor crosses a process boundary.
 """
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
@@ -13,22 +16,34 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from video_snl.config import DecodeDevice, ReaderName
 from video_snl.data.clips import ShortVideoError
-from video_snl.data.containers import check_container
-from video_snl.data.sequential import SequentialReader
+from video_snl.data.facts import Facts, find_facts
+from video_snl.data.frames_reader import FramesReader
+from video_snl.data.pyav_reader import PyAVReader
+from video_snl.data.timing import stage
 from video_snl.errors import OptionsError, UserError
 
 if TYPE_CHECKING:
-    from types import ModuleType
+    from video_snl.data.choice import Choice
 
-__all__ = ["DecordReader", "Reader", "open_video", "read_clips", "shrink"]
+__all__ = [
+    "Reader",
+    "check_reader",
+    "open_by",
+    "open_video",
+    "read_clips",
+    "refusal",
+    "resize",
+    "shrink",
+    "shrunk_size",
+]
 
 # Frames decoded before they are shrunk: bounds the memory of full-size frames.
 CHUNK = 32
-# By default decord hands out copies of the nearest good frame for any number of frames that it
-# cannot decode. Sound files of UCF-101 may count one frame more than they hold (one in a hundred
-# does: v_Kayaking_g12_c03), so that one must pass; the second is a margin, the third an error.
-COPIED_FRAMES = 2
+
+logger = logging.getLogger("video_snl.readers")
+_recorded: set[str] = set()
 
 
 class Reader(Protocol):
@@ -39,102 +54,129 @@ class Reader(Protocol):
         ...
 
     def frames(self, indices: Sequence[int]) -> Tensor:
-        """The frames of these indices, RGB, uint8 (T, H, W, 3), as the file holds them."""
+        """The frames of these indices, RGB, uint8 (T, H, W, 3), upright and as large as stored."""
         ...
 
 
-class DecordReader:
-    """A video read by decord, in one thread: workers are what runs side by side.
+def check_reader(reader: ReaderName, device: DecodeDevice) -> None:
+    """Whether this process could decode with ``reader`` on ``device``.
 
     Raises:
-        UserError: The file cannot be opened, or breaks while it is decoded.
+        OptionsError: It could not: no GPU, a reader that has no use of one, or one not installed.
     """
+    if device == "cuda":
+        if reader in ("pyav", "frames"):
+            raise OptionsError(
+                f"data.reader={reader} decodes on the CPU: choose torchcodec, decord or auto, or "
+                "--data.decode_device cpu"
+            )
+        if not torch.cuda.is_available():
+            raise OptionsError(
+                "data.decode_device=cuda, and this machine has no CUDA GPU: choose "
+                "--data.decode_device cpu"
+            )
+    if reader == "torchcodec":
+        from video_snl.data.torchcodec_reader import import_decoder
 
-    def __init__(self, path: str) -> None:
-        decord = _decord()
-        codec = check_container(path)
-        self.path = path
-        self._broken = (RuntimeError, decord.DECORDError, decord.DECORDLimitReachedError)
-        try:
-            self._video = decord.VideoReader(path, num_threads=1, fault_tol=COPIED_FRAMES)
-        except self._broken as error:
-            raise UserError(
-                f"{path} cannot be opened: its video ({codec}) is damaged, cut off, or of a kind "
-                "that decord does not read: fetch it again, re-encode it (ffmpeg -i FILE -c:v "
-                "libx264 NEW.mp4), or take it off the list"
-            ) from error
-
-        self._sequential: SequentialReader | None = None
-        if self._seeks_astray(codec):
-            self._sequential = SequentialReader(path, len(self), missing=COPIED_FRAMES)
-
-    def __len__(self) -> int:
-        return len(self._video)
-
-    def _seeks_astray(self, codec: str) -> bool:
-        """Whether decord would return other frames than those asked for.
-
-        It seeks by time stamps. Where the packets of a file with several key frames have none
-        (H.264 in AVI), or where key frames are not clean entries (HEVC), it lands frames beside
-        the one meant, without saying so.
-        """
-        if len(self._video.get_key_indices()) <= 1:
-            return False
-        starts = self._video.get_frame_timestamp(range(len(self)))[:, 0]
-        return codec == "hevc" or not bool((starts[1:] > starts[:-1]).all())
-
-    def frames(self, indices: Sequence[int]) -> Tensor:
-        """The frames of these indices, RGB, uint8 (T, H, W, 3)."""
-        if self._sequential is not None:
-            return self._sequential.frames(indices)
-        try:
-            batch = torch.from_numpy(self._video.get_batch(list(indices)).asnumpy())
-        except self._broken as error:
-            if "DECORDArrayCopyFromTo" in str(error):
-                raise UserError(
-                    f"{self.path} cannot be read: decord takes no frames as narrow as these (16, "
-                    "24, 48 and 72 pixels): re-encode it (ffmpeg -i FILE -vf scale=-2:128 NEW.mp4)"
-                ) from error
-            raise self._breaks(indices) from error
-        if len(batch) != len(indices):  # a file that ends before its index says so
-            raise self._breaks(indices)
-        return batch
-
-    def _breaks(self, indices: Sequence[int]) -> UserError:
-        return UserError(
-            f"{self.path} breaks while frames {min(indices)}-{max(indices)} of {len(self)} are "
-            "decoded: fetch the file again, re-encode it, or take it off the list"
-        )
+        import_decoder()
 
 
-def open_video(path: str) -> Reader:
-    """Open a video file in the calling process.
+def open_video(path: str, reader: ReaderName = "auto", device: DecodeDevice = "cpu") -> Reader:
+    """Open a video file, or a folder of frames, in the calling process.
+
+    ``auto`` reads a folder by ``frames`` and a file by whichever decoder was measured to be faster
+    on the first file of its kind (:mod:`video_snl.data.choice`).
 
     Raises:
-        UserError: The file is missing, empty, cut off or no video that can be read.
+        UserError: The file is missing, empty, cut off or no video that can be read; or as for
+            :func:`check_reader`.
     """
-    return DecordReader(path)
+    if reader == "frames" or (reader == "auto" and os.path.isdir(path)):
+        return FramesReader(path)
+    if reader == "pyav" and device == "cpu":
+        return PyAVReader(path)
+    check_reader(reader, device)
+    if reader == "auto":
+        return open_by(_choice(path, device).reader, path, device)
+    refused = refusal(reader, find_facts(path))
+    if refused is not None:
+        _record(reader, refused, path)
+        return PyAVReader(path)
+    try:
+        return open_by(reader, path, device)
+    except UserError as error:
+        if device == "cuda":
+            raise
+        opened = PyAVReader(path)  # whose error is the better one if it fails as well
+        _record(reader, str(error), path)
+        return opened
 
 
-def read_clips(path: str, choose: Callable[[int], list[list[int]]], short_side: int) -> Tensor:
+def open_by(reader: ReaderName, path: str, device: DecodeDevice) -> Reader:
+    """Open a file by one decoder, whatever the facts about the file are."""
+    if reader == "decord":
+        from video_snl.data.decord_reader import DecordReader
+
+        return DecordReader(path, device)
+    if reader == "torchcodec":
+        from video_snl.data.torchcodec_reader import TorchCodecReader
+
+        return TorchCodecReader(path, device)
+    return PyAVReader(path)
+
+
+def refusal(reader: ReaderName, facts: Facts) -> str | None:
+    """Why a decoder would not give the right frames of a file; ``None`` if it does."""
+    if reader == "decord":
+        from video_snl.data.decord_reader import decord_refuses
+
+        return decord_refuses(facts)
+    if reader == "torchcodec":
+        from video_snl.data.torchcodec_reader import torchcodec_refuses
+
+        return torchcodec_refuses(facts)
+    return None
+
+
+def _choice(path: str, device: DecodeDevice) -> Choice:
+    from video_snl.data.choice import choose_reader
+
+    return choose_reader(path, device)
+
+
+def _record(reader: str, reason: str, path: str) -> None:
+    """Say once for every reason that another reader does the work."""
+    if reason not in _recorded:
+        _recorded.add(reason)
+        logger.warning("reader %s: pyav reads %s and its like: %s", reader, path, reason)
+
+
+def read_clips(
+    path: str,
+    choose: Callable[[int], list[list[int]]],
+    short_side: int,
+    reader: ReaderName = "auto",
+    device: DecodeDevice = "cpu",
+) -> Tensor:
     """Decode clips of one video, every frame once, shrunk as soon as it is decoded.
 
     Args:
-        path: The video file.
+        path: The video file, or a folder of frames.
         choose: From the number of frames of the video to the frame indices of K clips, of the same
             length T each.
         short_side: Pixels of the shorter side of the frames returned.
+        reader, device: Of :class:`~video_snl.config.DataConfig`.
 
     Returns:
-        uint8 (K, T, H, W, 3) with min(H, W) = ``short_side``.
+        uint8 (K, T, H, W, 3) on the CPU, with min(H, W) = ``short_side``.
 
     Raises:
         UserError: The file cannot be read.
         OptionsError: It is too short for a clip.
     """
-    reader = open_video(path)
+    opened = open_video(path, reader, device)
     try:
-        clips = choose(len(reader))
+        clips = choose(len(opened))
     except ShortVideoError as error:
         if error.length < 1:
             raise UserError(
@@ -145,17 +187,24 @@ def read_clips(path: str, choose: Callable[[int], list[list[int]]], short_side: 
             "--data.short_videos repeat_last or wrap, or shorten the clip (--data.clip_frames, "
             "--data.frame_stride)"
         ) from error
-    wanted = torch.tensor(clips, dtype=torch.long)
-    unique, place = torch.unique(wanted, return_inverse=True)
-    parts = [shrink(reader.frames(part.tolist()), short_side) for part in unique.split(CHUNK)]
-    return torch.cat(parts)[place]
+    wanted = sorted({index for clip in clips for index in clip})
+    parts = []
+    for start in range(0, len(wanted), CHUNK):
+        frames = opened.frames(wanted[start : start + CHUNK])
+        with stage("resize"):
+            parts.append(shrink(frames, short_side).cpu())
+    decoded = parts[0] if len(parts) == 1 else torch.cat(parts)
+    if clips == [wanted]:
+        return decoded[None]
+    rows = {index: row for row, index in enumerate(wanted)}
+    return decoded[torch.tensor([[rows[index] for index in clip] for clip in clips])]
 
 
 def shrink(frames: Tensor, short_side: int) -> Tensor:
     """Resize frames so that the shorter side has ``short_side`` pixels (also where it had less).
 
     The longer side is long * short_side / short, rounded to the nearest pixel. Bilinear with
-    antialiasing, computed in uint8.
+    antialiasing, computed in uint8 on the CPU and in float32 on a GPU.
 
     Args:
         frames: uint8 (T, H, W, 3).
@@ -163,20 +212,27 @@ def shrink(frames: Tensor, short_side: int) -> Tensor:
     Returns:
         uint8 (T, H', W', 3); the same tensor where nothing is to be done.
     """
-    height, width = frames.shape[1:3]
+    height, width = shrunk_size(frames.shape[1], frames.shape[2], short_side)
+    return resize(frames, height, width)
+
+
+def shrunk_size(height: int, width: int, short_side: int) -> tuple[int, int]:
+    """The size of frames whose shorter side becomes ``short_side``; as in :func:`shrink`."""
     short = min(height, width)
-    if short == short_side:
+    height, width = ((2 * side * short_side + short) // (2 * short) for side in (height, width))
+    return height, width
+
+
+def resize(frames: Tensor, height: int, width: int) -> Tensor:
+    """Resize uint8 frames (T, H, W, 3) as :func:`shrink` does, to a size of any shape."""
+    if frames.shape[1:3] == (height, width):
         return frames
-    size = [(2 * side * short_side + short) // (2 * short) for side in (height, width)]
-    resized = functional.interpolate(
-        frames.permute(0, 3, 1, 2), size=size, mode="bilinear", antialias=True
-    )
-    return resized.permute(0, 2, 3, 1)
+    pictures = frames.permute(0, 3, 1, 2)
+    if not frames.is_cuda:
+        return _interpolate(pictures, height, width).permute(0, 2, 3, 1)
+    exact = _interpolate(pictures.float(), height, width)  # a GPU does not resize bytes
+    return exact.round_().clamp_(0, 255).byte().permute(0, 2, 3, 1)
 
 
-def _decord() -> ModuleType:
-    import decord
-
-    # One line for the person at the keyboard, not the decoder's own remarks before it.
-    decord.logging.set_level(decord.logging.QUIET)
-    return decord
+def _interpolate(pictures: Tensor, height: int, width: int) -> Tensor:
+    return functional.interpolate(pictures, (height, width), mode="bilinear", antialias=True)

@@ -9,13 +9,12 @@ from torch.utils.data import Sampler
 
 from video_snl.errors import UserError
 
-__all__ = ["EpochSampler", "Key", "sample_generator", "substitute_generator"]
+__all__ = ["EpochSampler", "Key", "sample_generator", "step_generator", "substitute_generator"]
 
 Key = tuple[int, int]
 
 # The first word of a seed says what is drawn, so that an order and a sample never share a stream.
-_ORDER, _SAMPLE = 0, 1
-_SUBSTITUTE = 2
+_ORDER, _SAMPLE, _SUBSTITUTE, _STEP = 0, 1, 2, 3
 
 
 def sample_generator(seed: int, epoch: int, index: int) -> np.random.Generator:
@@ -34,6 +33,15 @@ def substitute_generator(seed: int, epoch: int, index: int) -> np.random.Generat
         UserError: The seed is negative.
     """
     return _generator(_SUBSTITUTE, seed, epoch, index)
+
+
+def step_generator(seed: int, epoch: int, step: int, rank: int) -> np.random.Generator:
+    """What a training step draws its random numbers from, in one of several processes.
+
+    Raises:
+        UserError: The seed is negative.
+    """
+    return _generator(_STEP, seed, epoch, step, rank)
 
 
 def _generator(purpose: int, seed: int, *words: int) -> np.random.Generator:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
-__all__ = ["STATISTICS", "Statistics", "crop_clips", "normalise", "three_crops"]
+__all__ = [
+    "STATISTICS",
+    "Statistics",
+    "crop_clips",
+    "crop_scaled_clips",
+    "normalise",
+    "three_crops",
+]
 
 Statistics = tuple[tuple[float, float, float], tuple[float, float, float]]
 
@@ -24,7 +32,7 @@ STATISTICS: dict[str, Statistics] = {
 
 
 def crop_clips(video: Tensor, sizes: Tensor, offset: Tensor, flip: Tensor, crop: int) -> Tensor:
-    """Cut a square out of every clip, the same for all of its frames, and flip some; one gather.
+    """Cut a square out of every clip, the same for all of its frames, and flip some.
 
     The crop of a clip of size (h, w) starts at floor(offset * (size - crop + 1)), at most
     size - crop.
@@ -43,9 +51,24 @@ def crop_clips(video: Tensor, sizes: Tensor, offset: Tensor, flip: Tensor, crop:
         ValueError: The crop is larger than a clip.
     """
     _check_crop(sizes, crop)
-    room = sizes - crop
-    start = torch.minimum((offset * (room + 1)).floor().long(), room)
-    steps = torch.arange(crop, device=sizes.device)
+    start = _start(offset, sizes - crop)
+    if video.device.type == "cpu":
+        cut = _cut(video, start, torch.full_like(start, crop), flip)
+        return torch.stack(list(cut))
+    return _gather(video, start, flip, crop)
+
+
+def _cut(video: Tensor, start: Tensor, extent: Tensor, flip: Tensor) -> Iterator[Tensor]:
+    """The rectangle of every clip, (T, h, w, 3): on a CPU ten times as fast as a gather."""
+    places = zip(start.tolist(), extent.tolist(), flip.tolist(), strict=True)
+    for clip, ((top, left), (height, width), mirrored) in zip(video, places, strict=True):
+        part = clip[:, top : top + height, left : left + width]
+        yield part.flip(2) if mirrored else part
+
+
+def _gather(video: Tensor, start: Tensor, flip: Tensor, crop: int) -> Tensor:
+    """The squares of all clips at once."""
+    steps = torch.arange(crop, device=start.device)
     rows = start[:, :1] + steps
     columns = start[:, 1:] + torch.where(flip[:, None], steps.flip(0), steps)
     # A blocking copy would wait for the work queued on the device.
@@ -53,6 +76,73 @@ def crop_clips(video: Tensor, sizes: Tensor, offset: Tensor, flip: Tensor, crop:
     batch = torch.arange(len(video), device=video.device)[:, None, None, None]
     frames = torch.arange(video.shape[1], device=video.device)[:, None, None]
     return video[batch, frames, rows[:, None, :, None], columns[:, None, None, :]]
+
+
+def crop_scaled_clips(
+    video: Tensor, sizes: Tensor, offset: Tensor, flip: Tensor, scale: Tensor, crop: int
+) -> Tensor:
+    """Cut a rectangle out of every clip and resize it to a square, flipping some.
+
+    The rectangle's sides are ``scale`` times the shorter side of the clip, rounded; it starts at
+    floor(offset * (size - side + 1)). Bilinear with antialiasing, as of the rectangle alone: what
+    is around it does not come in.
+
+    Args:
+        video, sizes, offset, flip, crop: As for :func:`crop_clips`.
+        scale: Float (B, 2) in (0, 1], of the height and of the width.
+
+    Returns:
+        uint8 (B, T, crop, crop, 3). CPU and GPU may differ by one: the former computes in integers.
+    """
+    short = sizes.min(1, keepdim=True).values
+    extent = (scale * short).round().long().clamp(min=1)
+    start = _start(offset, sizes - extent)
+    if video.device.type == "cpu":
+        cut = _cut(video, start, extent, flip)
+        return torch.stack([_resized(part, crop) for part in cut])
+    return _resize_by_products(video, start, extent, flip, crop)
+
+
+def _resized(clip: Tensor, crop: int) -> Tensor:
+    frames = clip.permute(0, 3, 1, 2)
+    resized = interpolate(frames, size=(crop, crop), mode="bilinear", antialias=True)
+    return resized.permute(0, 2, 3, 1)
+
+
+def _resize_by_products(
+    video: Tensor, start: Tensor, extent: Tensor, flip: Tensor, crop: int
+) -> Tensor:
+    """Resizing is linear in rows and in columns: a whole batch is two batched matrix products."""
+    height, width = video.shape[2:4]
+    # A half-precision product would round the pixels.
+    with torch.autocast(video.device.type, enabled=False):
+        rows = _resizing(start[:, 0], extent[:, 0], height, crop)
+        columns = _resizing(start[:, 1], extent[:, 1], width, crop)
+        columns = torch.where(flip[:, None, None], columns.flip(1), columns)
+        frames = video.permute(0, 1, 4, 2, 3).flatten(1, 2).float()  # (B, T 3, H, W)
+        resized = rows[:, None] @ frames @ columns.mT[:, None]
+    pixels = resized.round_().clamp_(0, 255).to(torch.uint8)
+    return pixels.unflatten(1, (-1, 3)).permute(0, 1, 3, 4, 2).contiguous()
+
+
+def _start(offset: Tensor, room: Tensor) -> Tensor:
+    """Where crops start, (B, 2): every one of the room + 1 places equally likely."""
+    return torch.minimum((offset * (room + 1)).floor().long(), room)
+
+
+def _resizing(start: Tensor, extent: Tensor, length: int, crop: int) -> Tensor:
+    """The matrices (B, crop, length) that resize [start, start + extent) to ``crop`` pixels.
+
+    Triangular weights as wide as a pixel of the wider grid, which sum to one over the interval:
+    what ``interpolate(mode="bilinear", antialias=True)`` computes.
+    """
+    step = (extent / crop)[:, None, None]
+    pixel = torch.arange(length, device=start.device)[None, None] - start[:, None, None]
+    inside = (pixel >= 0) & (pixel < extent[:, None, None])
+    centre = (torch.arange(crop, device=start.device)[None, :, None] + 0.5) * step
+    distance = (pixel + 0.5 - centre).abs() / step.clamp(min=1.0)
+    weights = (1 - distance).clamp(min=0) * inside
+    return weights / weights.sum(2, keepdim=True)
 
 
 def normalise(
@@ -71,16 +161,18 @@ def normalise(
     Returns:
         (B, 3, T, h, w), laid out in memory as ``torch.channels_last_3d``: no channel is moved.
     """
+    width = video.shape[3]
+    # Of a whole line of pixels, so that the innermost loop is a long one: twice as fast.
     scale, shift = (
-        torch.tensor(values, dtype=torch.float32)
-        .to(video.device, non_blocking=True)
-        .view(3, 1, 1, 1)
+        torch.tensor(values, dtype=torch.float32).to(video.device, non_blocking=True).repeat(width)
         for values in (
             [1 / (255 * s) for s in std],
             [-m / s for m, s in zip(mean, std, strict=True)],
         )
     )
-    return torch.addcmul(shift, video.permute(0, 4, 1, 2, 3), scale).to(dtype)
+    lines = video.flatten(3).to(torch.float32)
+    torch.addcmul(shift, lines, scale, out=lines)
+    return lines.unflatten(3, (width, 3)).permute(0, 4, 1, 2, 3).to(dtype)
 
 
 def three_crops(sizes: Tensor, crop: int) -> list[Tensor]:

@@ -22,7 +22,15 @@ from typing import Literal
 from video_snl.data.videos import Video, VideoSet, folder_contents, missing_files
 from video_snl.errors import UserError
 
-__all__ = ["Entry", "Split", "class_names", "lists_folder", "load_ucf101", "parse_split"]
+__all__ = [
+    "Entry",
+    "Split",
+    "class_names",
+    "lists_folder",
+    "load_ucf101",
+    "parse_split",
+    "videos_folder",
+]
 
 Split = Literal[1, 2, 3, "paper"]
 Entry = tuple[str, int]
@@ -33,8 +41,11 @@ _LISTS, _VIDEOS = "ucfTrainTestlist", "UCF-101"
 _GROUP = re.compile(r"_g(\d+)_c\d+\.\w+$")
 
 
-def load_ucf101(root: Path, split: Split) -> VideoSet:
+def load_ucf101(root: Path, split: Split, *, frame_folders: bool = False) -> VideoSet:
     """The videos of a split; all files it names exist.
+
+    Args:
+        frame_folders: Every video is a folder of pictures with its name, less the suffix.
 
     Raises:
         UserError: ``root`` is not laid out like UCF-101, a list is missing or malformed, or names
@@ -42,7 +53,9 @@ def load_ucf101(root: Path, split: Split) -> VideoSet:
     """
     lists = lists_folder(root)
     train, test, names = parse_split(lists, split)
-    videos = root / _VIDEOS if (root / _VIDEOS).is_dir() else root
+    videos = videos_folder(root)
+    if frame_folders:
+        train, test = _without_suffix(train), _without_suffix(test)
     wanted = [str(videos / path) for path, _ in train + test]
     missing = missing_files(wanted)
     if missing:
@@ -56,6 +69,15 @@ def load_ucf101(root: Path, split: Split) -> VideoSet:
         test=[Video(str(videos / path), label) for path, label in test],
         class_names=names,
     )
+
+
+def _without_suffix(entries: list[Entry]) -> list[Entry]:
+    return [(path.rpartition(".")[0] or path, label) for path, label in entries]
+
+
+def videos_folder(root: Path) -> Path:
+    """``root/UCF-101``, or ``root`` itself where the folders of the classes lie in it."""
+    return root / _VIDEOS if (root / _VIDEOS).is_dir() else root
 
 
 def lists_folder(root: Path) -> Path:

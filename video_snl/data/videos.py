@@ -95,14 +95,17 @@ def _sample(config: DataConfig) -> VideoSet:
 def _ucf101(config: DataConfig) -> VideoSet:
     from video_snl.data.ucf101 import load_ucf101
 
-    return load_ucf101(_root(config, _UCF101), config.split)
+    return load_ucf101(
+        _root(config, _UCF101), config.split, frame_folders=config.reader == "frames"
+    )
 
 
 def _folder(config: DataConfig) -> VideoSet:
     from video_snl.data.folders import load_folder
 
     _only_split_1(config)
-    return load_folder(_root(config, "the folder that holds one folder of videos per class"))
+    root = _root(config, "the folder that holds one folder of videos per class")
+    return load_folder(root, frame_folders=config.reader == "frames")
 
 
 def _csv(config: DataConfig) -> VideoSet:

@@ -17,6 +17,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from video_snl.engine.files import replace_file, write_text
 from video_snl.engine.plots import learning_curves
+from video_snl.engine.profile import Profile, loading_row, loading_text, waiting_share
 from video_snl.engine.runs import Run
 
 __all__ = ["AtomicCheckpointIO", "History", "best_checkpoint", "last_checkpoint"]
@@ -38,10 +39,14 @@ class History(Callback):
 
     Args:
         unreadable: Says how many videos cannot be read, for the line of an epoch.
+        profile: Print where the time of loading went, too. (``metrics.csv`` always has it, of the
+            first process.)
     """
 
-    def __init__(self, run: Run, unreadable: Callable[[], str] = str) -> None:
-        self.run, self._unreadable = run, unreadable
+    def __init__(
+        self, run: Run, unreadable: Callable[[], str] = str, *, profile: bool = False
+    ) -> None:
+        self.run, self._unreadable, self._profile = run, unreadable, profile
         self.rows: list[dict[str, float]] = []
         self._began = 0.0
 
@@ -52,10 +57,14 @@ class History(Callback):
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         row = {"epoch": float(trainer.current_epoch + 1), **metrics}
         row["learning_rate"] = trainer.optimizers[0].param_groups[0]["lr"]
-        self.rows.append(row)
+        loader: Any = trainer.train_dataloader
+        loading: Profile = loader.profile
+        self.rows.append(row | loading_row(loading))
         if trainer.is_global_zero:
-            self._write(trainer)
-            print(self._line(trainer, row), file=sys.stderr, flush=True)
+            self._write()
+            lines = [self._line(trainer, row, loading)]
+            lines += [loading_text(loading)] if self._profile else []
+            print(*lines, sep="\n", file=sys.stderr, flush=True)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.is_global_zero and self.rows:
@@ -74,21 +83,23 @@ class History(Callback):
         best = max(self.rows, key=lambda row: (row.get("val/top1", 0.0), -row["epoch"]))
         return {"last": self.rows[-1], "best": best}
 
-    def _write(self, trainer: pl.Trainer) -> None:
+    def _write(self) -> None:
         text = io.StringIO()
-        writer = csv.DictWriter(text, fieldnames=list(self.rows[0]), extrasaction="ignore")
+        names = dict.fromkeys(name for row in self.rows for name in row)
+        writer = csv.DictWriter(text, fieldnames=list(names))
         writer.writeheader()
         writer.writerows(self.rows)
         write_text(self.run.folder / "metrics.csv", text.getvalue())
         self.run.update(status="running", metrics=self.summary())
 
-    def _line(self, trainer: pl.Trainer, row: dict[str, float]) -> str:
+    def _line(self, trainer: pl.Trainer, row: dict[str, float], loading: Profile) -> str:
         seconds = time.monotonic() - self._began
         unreadable = self._unreadable()
         return (
             f"epoch {row['epoch']:.0f}/{trainer.max_epochs}"
             f"  loss {row['train/loss']:.4f}  train top-1 {row['train/top1']:.1%}"
             f"  val top-1 {row['val/top1']:.1%}  val top-5 {row['val/top5']:.1%}  {seconds:.0f} s"
+            f"  data wait {waiting_share(loading):.0%}"
             f"{unreadable and f'  unreadable: {unreadable}'}"
         )
 

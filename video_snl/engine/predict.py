@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,49 +14,86 @@ from torch import Tensor
 
 from video_snl.config import ShortVideos
 from video_snl.data.folders import VIDEO_SUFFIXES
-from video_snl.data.loader import EvaluationDataset, collate
-from video_snl.data.videos import Video
+from video_snl.data.nursery import nursery
+from video_snl.data.viewing import read_views
+from video_snl.data.windows import Length, parse_length
 from video_snl.engine.runs import checkpoint_path
 from video_snl.engine.trained import Trained, load_trained
+from video_snl.engine.windows import score_views, score_windows
 from video_snl.errors import UserError
 from video_snl.tasks.action import ActionRecognition
 
 __all__ = ["predict"]
 
 
+# Clips of a whole video; a window has a single one unless asked otherwise.
+_CLIPS = 10
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What is asked about every video; ``lengths`` are those of the window and of the hop."""
+
+    clips: int
+    top: int
+    lengths: tuple[Length, Length] | None
+
+
 def predict(
     paths: list[str],
     *,
     checkpoint: str | None,
-    clips: int,
+    clips: int | None,
     crops: int,
     top: int,
+    window: str | None,
+    hop: str | None,
     short_videos: ShortVideos | None,
+    deadline: float | None,
     accelerator: str,
     as_json: bool,
 ) -> int:
-    """Print the ``top`` classes of every video; 2 when a video could not be read, else 0."""
-    if clips < 1 or top < 1:
+    """Print the ``top`` classes of every video, or of windows over it.
+
+    Returns:
+        2 when a video could not be read, else 0.
+    """
+    lengths = _lengths(window, hop)
+    asked = _Asked(clips if clips is not None else 1 if lengths else _CLIPS, top, lengths)
+    if asked.clips < 1 or top < 1:
         raise UserError("--clips and --top must be at least 1.")
+    if deadline is not None and not deadline > 0:
+        raise UserError(f"--deadline {deadline}: give seconds, more than 0.")
     videos = list(_videos(paths))
+    nursery()  # loads its modules while the network is made
     trained = load_trained(checkpoint_path(checkpoint))
-    if short_videos is not None:
-        data = replace(trained.experiment.data, short_videos=short_videos)
-        trained = replace(trained, experiment=replace(trained.experiment, data=data))
+    data = trained.experiment.data
+    data = replace(
+        data,
+        short_videos=short_videos or data.short_videos,
+        deadline=data.deadline if deadline is None else deadline,
+    )
+    trained = replace(trained, experiment=replace(trained.experiment, data=data))
     task = _task(trained, crops, _device(accelerator))
     results, failures = [], 0
     for path in videos:
-        try:
-            results.append(_predict_one(task, path, clips, top))
-        except UserError as error:
+        result, error = _predict_one(task, path, asked, show=not as_json)
+        results += [result] if result else []
+        if error is not None:
             failures += 1
             print(f"video-snl predict: error: {error}", file=sys.stderr, flush=True)
-            continue
-        if not as_json:
-            print(_lines(results[-1]), flush=True)
     if as_json:
         print(json.dumps(results, indent=2))
     return 2 if failures else 0
+
+
+def _lengths(window: str | None, hop: str | None) -> tuple[Length, Length] | None:
+    if window is None:
+        if hop is not None:
+            raise UserError(f"--hop {hop} is between windows: give their length, --window 2s")
+        return None
+    length = parse_length("--window", window)
+    return length, length if hop is None else parse_length("--hop", hop)
 
 
 def _videos(paths: list[str]) -> Iterator[Path]:
@@ -98,22 +135,48 @@ def _task(trained: Trained, crops: int, device: torch.device) -> ActionRecogniti
     return task.to(device).eval()
 
 
-@torch.inference_mode()
-def _predict_one(task: ActionRecognition, path: Path, clips: int, top: int) -> dict[str, Any]:
-    data = task.experiment.data
-    dataset = EvaluationDataset([Video(str(path), 0)], data, clips=clips)
-    batch: dict[str, Tensor] = collate([dataset[0, 0]])
-    batch = {name: value.to(task.device) for name, value in batch.items()}
-    scores = task.predict_step(batch, 0)["video_scores"][0]
+def _predict_one(
+    task: ActionRecognition, path: Path, asked: _Asked, *, show: bool
+) -> tuple[dict[str, Any] | None, str | None]:
+    """What is found in a video, and what went wrong: of a long video, some of both."""
+    found: list[dict[str, Any]] = []
+    error = None
+    try:
+        for part in _answers(task, path, asked):
+            if show:
+                print(*([] if found else [path]), _lines(part), sep="\n", flush=True)
+            found.append(part)
+    except UserError as failure:
+        error = str(failure)
+    if not found:
+        return None, error
+    result = {"windows": found} if asked.lengths else found[0]
+    return {"video": str(path), **result} | ({"error": error} if error else {}), error
+
+
+def _answers(task: ActionRecognition, path: Path, asked: _Asked) -> Iterator[dict[str, Any]]:
+    if asked.lengths is None:
+        views = read_views(str(path), task.experiment.data, asked.clips)
+        yield _best(task, score_views(task, views[None])[0], asked.top)
+        return
+    for start, end, scores in score_windows(task, str(path), *asked.lengths, clips=asked.clips):
+        times = {"start": round(start, 3), "end": round(end, 3)}
+        yield times | _best(task, scores, asked.top)
+
+
+def _best(task: ActionRecognition, scores: Tensor, top: int) -> dict[str, Any]:
     values, classes = scores.topk(min(top, len(scores)))
     best = [
         {"class": task.class_names[index], "score": round(value, 6)}
         for value, index in zip(values.tolist(), classes.tolist(), strict=True)
     ]
-    return {"video": str(path), "predictions": best}
+    return {"predictions": best}
 
 
-def _lines(result: dict[str, Any]) -> str:
-    width = max(len(guess["class"]) for guess in result["predictions"])
-    rows = [f"  {g['class']:{width}}  {g['score']:7.2%}" for g in result["predictions"]]
-    return "\n".join([result["video"], *rows])
+def _lines(part: dict[str, Any]) -> str:
+    guesses = part["predictions"]
+    if "start" in part:  # a window is one line
+        words = [f"{guess['class']} {guess['score']:.2%}" for guess in guesses]
+        return "  ".join([f"{part['start']:9.2f} s - {part['end']:9.2f} s", *words])
+    width = max(len(guess["class"]) for guess in guesses)
+    return "\n".join(f"  {guess['class']:{width}}  {guess['score']:7.2%}" for guess in guesses)

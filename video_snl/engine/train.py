@@ -13,6 +13,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from video_snl.checkpoints import LoadReport
 from video_snl.config import Experiment
+from video_snl.data.augment import check_augmentation
 from video_snl.data.nursery import nursery
 from video_snl.data.transforms import STATISTICS, Statistics
 from video_snl.data.videos import VideoSet, load_videos
@@ -31,15 +32,17 @@ __all__ = ["make_task", "train"]
 _EXIT_INTERRUPTED = 130
 
 
-def train(experiment: Experiment, *, config_name: str, resume: str | None) -> int:
-    """Train, or train on, and return the exit code."""
+def train(
+    experiment: Experiment, *, config_name: str, resume: str | None, profile: bool = False
+) -> int:
+    """Train, or train on, and return the exit code; ``profile`` prints where loading took time."""
     videos = load_videos(experiment.data)
     check_experiment(experiment, videos)
     if experiment.data.num_workers:
         nursery()  # loads its modules while the network is made
     run = _open_run(experiment, config_name, resume)
     try:
-        return _train(experiment, videos, run)
+        return _train(experiment, videos, run, profile=profile)
     except BaseException as error:
         # A refused --resume leaves the record of a finished run as it is.
         if _is_first_process() and run.record["status"] != "finished":
@@ -47,10 +50,10 @@ def train(experiment: Experiment, *, config_name: str, resume: str | None) -> in
         raise
 
 
-def _train(experiment: Experiment, videos: VideoSet, run: Run) -> int:
+def _train(experiment: Experiment, videos: VideoSet, run: Run, *, profile: bool) -> int:
     task = make_task(experiment, videos, resumed=run.last_checkpoint)
     clips = ClipDataModule(experiment, videos, run.folder)
-    history = History(run, clips.unreadable)
+    history = History(run, clips.unreadable, profile=profile)
     trainer = make_trainer(experiment, run.folder, _callbacks(experiment, run, history))
     clips.part_size(trainer.world_size)
     try:
@@ -86,6 +89,7 @@ def check_experiment(experiment: Experiment, videos: VideoSet) -> None:
             f"data.crop={data.crop} is larger than data.short_side={data.short_side}; "
             "crop at most the shorter side."
         )
+    check_augmentation(data)
     for name in ("epochs", "batch_size", "accumulate"):
         if getattr(experiment.optimizer, name) < 1:
             raise UserError(f"optimizer.{name} must be at least 1.")

@@ -15,7 +15,9 @@ from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
 
 from video_snl.config import Experiment
-from video_snl.data.transforms import crop_clips, normalise, three_crops
+from video_snl.data.augment import augment_clips
+from video_snl.data.mixing import Mix, draw_mix, mix_clips, mix_labels
+from video_snl.data.transforms import crop_clips, crop_scaled_clips, normalise, three_crops
 from video_snl.engine.trained import FORMAT_VERSION
 from video_snl.errors import UserError
 from video_snl.tasks.optimization import (
@@ -77,17 +79,30 @@ class ActionRecognition(pl.LightningModule):
 
         Shapes: video uint8 (B, T, H, W, 3), size and offset (B, 2), flip (B,) -> (B, 3, T, h, w).
         """
-        cropped = crop_clips(video, size, offset, flip, self.experiment.data.crop)
-        clips = normalise(cropped, self.mean, self.std)
-        return clips if self.experiment.trainer.channels_last else clips.contiguous()
+        return self._normalised(crop_clips(video, size, offset, flip, self.experiment.data.crop))
+
+    def training_clips(self, batch: dict[str, Tensor]) -> Tensor:
+        """As :meth:`clips`, with the augmentations that the samples of a batch carry."""
+        data = self.experiment.data
+        place = batch["video"], batch["size"], batch["offset"], batch["flip"]
+        if "scale" in batch:
+            cropped = crop_scaled_clips(*place, batch["scale"], data.crop)
+        else:
+            cropped = crop_clips(*place, data.crop)
+        jitter, operations = batch.get("jitter"), batch.get("operations")
+        return self._normalised(
+            augment_clips(cropped, jitter, operations, data.rand_augment_magnitude)
+        )
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        label = batch["label"]
-        logits = self.model(
-            self.clips(batch["video"], batch["size"], batch["offset"], batch["flip"])
-        )
+        label, mix = batch["label"], self._mix(batch_idx)
+        clips, target = self.training_clips(batch), label
+        if mix is not None:
+            clips, target = mix_clips(clips, mix), mix_labels(label, len(self.class_names), mix)
+            label = target.argmax(1)  # of the larger share: what the training accuracy is of
+        logits = self.model(clips)
         smoothing = self.experiment.optimizer.label_smoothing
-        loss = F.cross_entropy(logits.float(), label, label_smoothing=smoothing)
+        loss = F.cross_entropy(logits.float(), target, label_smoothing=smoothing)
         if not torch.isfinite(loss):
             self._stop_on_bad_loss(loss, batch["index"])
         self.train_loss(loss.detach(), len(label))
@@ -126,8 +141,24 @@ class ActionRecognition(pl.LightningModule):
             "index": batch["index"].cpu(),
             "label": label,
             "clip_scores": clip.cpu(),
-            "video_scores": self._view_scores(batch).cpu(),
+            "video_scores": self.view_scores(batch).cpu(),
         }
+
+    def view_scores(self, batch: dict[str, Tensor]) -> Tensor:
+        """Mean softmax over all clips and crops of every video.
+
+        Shapes: ``views`` uint8 (B, clips, T, H, W, 3), ``size`` (B, 2) -> (B, classes).
+        """
+        videos, clips = batch["views"].shape[:2]
+        views = batch["views"].flatten(0, 1)
+        size = batch["size"].repeat_interleave(clips, 0)
+        crop = self.experiment.data.crop
+        # Where the crop is the whole frame, three crops are three times the same.
+        three = self.crops == 3 and bool((size > crop).any())
+        middle = torch.full_like(size, 0.5, dtype=torch.float32)
+        offsets = three_crops(size, crop) if three else [middle]
+        scores = [self._scores(views, size, offset) for offset in offsets]
+        return torch.stack(scores).mean(0).view(videos, clips, -1).mean(1)
 
     def on_train_epoch_start(self) -> None:
         # Dropout draws from the global generator; so it, too, depends on seed and epoch alone.
@@ -164,23 +195,25 @@ class ActionRecognition(pl.LightningModule):
             # The metrics weigh themselves; the size is named since a batch may have no clip.
             self.log(name, metric, on_step=False, on_epoch=True, batch_size=max(1, len(label)))
 
+    def _normalised(self, video: Tensor) -> Tensor:
+        clips = normalise(video, self.mean, self.std)
+        return clips if self.experiment.trainer.channels_last else clips.contiguous()
+
+    def _mix(self, step: int) -> Mix | None:
+        return draw_mix(
+            self.experiment.optimizer,
+            self.experiment.data.crop,
+            seed=self.experiment.trainer.seed,
+            epoch=self.current_epoch,
+            step=step,
+            rank=self.global_rank,
+        )
+
     def _centre_logits(self, batch: dict[str, Tensor]) -> Tensor:
         video, size = batch["centre"], batch["size"]
         middle = torch.full_like(size, 0.5, dtype=torch.float32)
         upright = torch.zeros(len(video), dtype=torch.bool, device=video.device)
         return self.model(self.clips(video, size, middle, upright))
-
-    def _view_scores(self, batch: dict[str, Tensor]) -> Tensor:
-        videos, clips = batch["views"].shape[:2]
-        views = batch["views"].flatten(0, 1)
-        size = batch["size"].repeat_interleave(clips, 0)
-        crop = self.experiment.data.crop
-        # Where the crop is the whole frame, three crops are three times the same.
-        three = self.crops == 3 and bool((size > crop).any())
-        middle = torch.full_like(size, 0.5, dtype=torch.float32)
-        offsets = three_crops(size, crop) if three else [middle]
-        scores = [self._scores(views, size, offset) for offset in offsets]
-        return torch.stack(scores).mean(0).view(videos, clips, -1).mean(1)
 
     def _scores(self, views: Tensor, size: Tensor, offset: Tensor) -> Tensor:
         upright = torch.zeros(len(views), dtype=torch.bool, device=views.device)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import lightning.pytorch as pl
+import torch
+from torch import Tensor
 
 from video_snl.config import Experiment
 from video_snl.data.loader import (
@@ -14,6 +16,8 @@ from video_snl.data.loader import (
     EvaluationDataset,
     make_loader,
 )
+from video_snl.data.mixing import check_mixing
+from video_snl.data.prefetch import DevicePrefetcher, prefetched, to_device
 from video_snl.data.quarantine import Quarantine
 from video_snl.data.videos import VideoSet
 from video_snl.errors import UserError
@@ -59,7 +63,7 @@ class ClipDataModule(pl.LightningDataModule):
                 parts.append(f"{count} {what}")
         return ", ".join(parts)
 
-    def train_dataloader(self) -> ClipLoader:
+    def train_dataloader(self) -> ClipLoader | DevicePrefetcher:
         data, seed = self.experiment.data, self.experiment.trainer.seed
         dataset = ClipDataset(self.videos.train, data, seed)
         rank, world_size = self._place()
@@ -67,9 +71,9 @@ class ClipDataModule(pl.LightningDataModule):
         sampler = EpochSampler(len(dataset), seed, rank=rank, world_size=world_size)
         loader = make_loader(dataset, sampler, part, data.num_workers, self._pin(), self.quarantine)
         self._loaders.append(loader)
-        return loader
+        return prefetched(loader, self._device())
 
-    def val_dataloader(self) -> ClipLoader:
+    def val_dataloader(self) -> ClipLoader | DevicePrefetcher:
         rank, world_size = self._place()
         loader = evaluation_loader(
             EvaluationDataset(self.videos.test, self.experiment.data, clips=0),
@@ -81,13 +85,18 @@ class ClipDataModule(pl.LightningDataModule):
             quarantine=self.quarantine,
         )
         self._loaders.append(loader)
-        return loader
+        return prefetched(loader, self._device())
+
+    def transfer_batch_to_device(
+        self, batch: dict[str, Tensor], device: torch.device, dataloader_idx: int
+    ) -> dict[str, Tensor]:
+        return to_device(batch, device)
 
     def part_size(self, world_size: int) -> int:
         """Clips that one device takes at once.
 
         Raises:
-            UserError: when the batch cannot be divided equally.
+            UserError: when the batch cannot be divided equally, or mixing does not fit it.
         """
         config = self.experiment.optimizer
         part, rest = divmod(config.batch_size, world_size * config.accumulate)
@@ -97,6 +106,7 @@ class ClipDataModule(pl.LightningDataModule):
                 f"device(s) times optimizer.accumulate={config.accumulate}; choose a multiple of "
                 f"{world_size * config.accumulate}."
             )
+        check_mixing(config, part)
         return part
 
     def _place(self) -> tuple[int, int]:
@@ -104,8 +114,11 @@ class ClipDataModule(pl.LightningDataModule):
             return 0, 1
         return self.trainer.global_rank, self.trainer.world_size
 
+    def _device(self) -> torch.device:
+        return torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
+
     def _pin(self) -> bool:
-        return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+        return self._device().type == "cuda"
 
 
 def evaluation_loader(

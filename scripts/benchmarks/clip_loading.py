@@ -1,0 +1,297 @@
+#!/usr/bin/env python
+"""Clips per second and processor time per clip, from files to batches of normalised crops.
+
+Compared are the loader of video-snl, bare decord (get_batch and a resize for the very same frames)
+and pytorchvideo's LabeledVideoDataset with both of its decoders: the same files, random clips of 16
+consecutive frames, shorter side 128, random crops of 112, flipped and normalised, the same number
+of processes that decode. They take turns, round by round, each starting afresh and timed once its
+first batches are there; ratios are medians over the rounds. All of them together have as many cores
+as they have processes that decode (at least one), the main process included.
+
+    python scripts/benchmarks/clip_loading.py --originals UCF101
+    python scripts/benchmarks/clip_loading.py --originals UCF101 --prepared PREPARED --json out.json
+
+The folders are in UCF-101's layout; the files are those below UCF-101/ that both of them have. In
+each turn every loader is asked for --clips clips.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from loading_variants import Setting
+
+OURS, BARE, THEIRS = "video-snl", "decord", ("pytorchvideo/decord", "pytorchvideo/pyav")
+# name, loader, its files, compared with, their files, least ratio
+BARS = (
+    ("pytorchvideo, originals", "originals", THEIRS, "originals", 1.3),
+    ("bare decord, originals", "originals", (BARE,), "originals", 0.95),
+    ("prepared: pytorchvideo on originals", "prepared", THEIRS, "originals", 4.5),
+    ("prepared: pytorchvideo on prepared", "prepared", THEIRS, "prepared", 1.2),
+)
+SUFFIXES = frozenset({".avi", ".mp4", ".mkv"})
+# Of normalised pixels, on the average: decoders differ by a grey level or two, frames by more.
+SAME_FRAMES = 0.1
+
+Turn = dict[str, Any]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = parse(arguments)
+    roots = {"originals": options.originals, "prepared": options.prepared}
+    files = common_files({name: root for name, root in roots.items() if root})
+    cores = pin_to_cores(max(1, options.num_workers))
+    from loading_variants import rates_of
+
+    rates = {name: rates_of(some) for name, some in files.items()}
+    turns: list[Turn] = []
+    for number in range(options.rounds):
+        turns += one_round(options, files, rates, number)
+    result = {"setting": setting_of(options, files, cores), "turns": turns, **summary(turns)}
+    print(table(result))
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=2) + "\n")
+    return 0
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--originals", type=Path, required=True, metavar="DIR", help="the files as published")
+    add("--prepared", type=Path, metavar="DIR", help="those of video-snl prepare (default: none)")
+    add("--num_workers", type=int, default=1, help="processes that decode (default: 1; 0: none)")
+    add("--clips", type=_positive, default=320, help="clips of each turn (default: 320)")
+    add("--batch", type=_positive, default=16, help="clips of a batch (default: 16)")
+    add("--rounds", type=_positive, default=5, help="turns of every loader (default: 5)")
+    add("--json", type=Path, metavar="FILE", help="write all figures to this file, too")
+    options = parser.parse_args(arguments)
+    if options.num_workers < 0:
+        parser.error("--num_workers must be at least 0")
+    return options
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} must be at least 1")
+    return number
+
+
+def common_files(roots: dict[str, Path]) -> dict[str, list[Path]]:
+    """The files below UCF-101/ (or below the root itself) that all roots have."""
+    places = {
+        name: root / "UCF-101" if (root / "UCF-101").is_dir() else root
+        for name, root in roots.items()
+    }
+    found = [
+        {path.relative_to(place) for path in place.rglob("*") if path.suffix.lower() in SUFFIXES}
+        for place in places.values()
+    ]
+    common = sorted(set.intersection(*found))
+    if not common:
+        raise SystemExit(f"no video below {' and '.join(map(str, roots.values()))}")
+    return {name: [place / path for path in common] for name, place in places.items()}
+
+
+def pin_to_cores(count: int) -> list[int]:
+    """Keep this process and all it starts on so many cores."""
+    cores = sorted(os.sched_getaffinity(0))[:count]
+    os.sched_setaffinity(0, cores)
+    return cores
+
+
+def one_round(
+    options: argparse.Namespace,
+    files: dict[str, list[Path]],
+    rates: dict[str, tuple[float, ...]],
+    number: int,
+) -> list[Turn]:
+    """Every loader on every folder once; the one that leads changes with the round."""
+    import torch
+    from loading_variants import LOADERS, Setting
+
+    torch.set_num_threads(1)
+    batches = -(-options.clips // options.batch)
+    ahead = 2 * max(1, options.num_workers) + 1  # batches made while others are used
+    names = [(files_of, loader) for files_of in files for loader in LOADERS]
+    shift = number % len(names)
+    turns, first = [], {}
+    for files_of, loader in names[shift:] + names[:shift]:
+        setting = Setting(
+            files=tuple(files[files_of]),
+            rates=rates[files_of],
+            frames=16,
+            short_side=128,
+            crop=112,
+            batch=options.batch,
+            num_workers=options.num_workers,
+            clips=(2 * ahead + batches) * options.batch,
+            seed=number,
+        )
+        turn, seen = one_turn(LOADERS[loader], setting, ahead, batches)
+        turns.append({"round": number, "files": files_of, "loader": loader, **turn})
+        first[files_of, loader] = seen
+        print(_progress(turns[-1]), file=sys.stderr, flush=True)
+    for files_of in files:
+        difference = float((first[files_of, OURS] - first[files_of, BARE]).abs().mean())
+        if difference > SAME_FRAMES:
+            raise SystemExit(
+                f"{files_of}: {OURS} and {BARE} differ by {difference:.3f} on the same clips: "
+                "they do not read the same frames"
+            )
+    return turns
+
+
+def one_turn(loader: Any, setting: Setting, ahead: int, batches: int) -> tuple[Turn, Any]:
+    """Time ``batches`` batches of a fresh loader; returns the figures and the first batch."""
+    shape = (setting.batch, 3, setting.frames, setting.crop, setting.crop)
+    with loader(setting) as supply:
+        first = next(supply.batches)
+        for _ in range(ahead):
+            next(supply.batches)
+        stages = supply.stages()
+        began, began_processor = time.perf_counter(), processor_seconds()
+        for _ in range(batches):
+            batch = next(supply.batches)
+            if tuple(batch.shape) != shape or not batch.is_floating_point():
+                raise SystemExit(f"a batch of {batch.dtype} {tuple(batch.shape)}, not {shape}")
+        seconds = time.perf_counter() - began
+        processor = processor_seconds() - began_processor
+        after = supply.stages()
+    clips = batches * setting.batch
+    turn: Turn = {
+        "clips_per_second": clips / seconds,
+        "processor_ms_per_clip": 1000 * processor / clips,
+    }
+    if stages is not None and after is not None:
+        turn["stages_ms_per_clip"] = {
+            name: 1000 * (value - stages[name]) / clips for name, value in after.items()
+        }
+    return turn, first
+
+
+def processor_seconds() -> float:
+    """Processor time of this process, of all below it, and of those that these have outlived."""
+    parents, used = {}, {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                words = (entry / "stat").read_text().rpartition(")")[2].split()
+            except OSError:  # ended meanwhile
+                continue
+            parents[int(entry.name)] = int(words[1])
+            used[int(entry.name)] = sum(map(int, words[11:15]))
+    ours, total = {os.getpid()}, 0
+    while new := {pid for pid, parent in parents.items() if parent in ours and pid not in ours}:
+        ours |= new
+    total = sum(used[pid] for pid in ours)
+    return total / os.sysconf("SC_CLK_TCK")
+
+
+def _progress(turn: Turn) -> str:
+    return (
+        f"round {turn['round'] + 1}  {turn['files']:9}  {turn['loader']:19}  "
+        f"{turn['clips_per_second']:6.1f} clips/s  {turn['processor_ms_per_clip']:5.1f} ms"
+    )
+
+
+def setting_of(
+    options: argparse.Namespace, files: dict[str, list[Path]], cores: list[int]
+) -> dict[str, Any]:
+    import torch
+
+    return {
+        "files": len(next(iter(files.values()))),
+        "folders": list(files),
+        "cores": len(cores),
+        **{name: getattr(options, name) for name in ("num_workers", "clips", "batch", "rounds")},
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def summary(turns: list[Turn]) -> dict[str, Any]:
+    """Medians over the rounds, and the ratios that are to be reached."""
+    by: dict[tuple[str, str], list[Turn]] = {}
+    for turn in turns:
+        by.setdefault((turn["files"], turn["loader"]), []).append(turn)
+    rates = {key: [turn["clips_per_second"] for turn in some] for key, some in by.items()}
+    medians = [
+        {
+            "files": files,
+            "loader": loader,
+            "clips_per_second": spread(rates[files, loader]),
+            "processor_ms_per_clip": spread([turn["processor_ms_per_clip"] for turn in some]),
+        }
+        for (files, loader), some in by.items()
+    ]
+    ratios = []
+    for name, files, others, their_files, least in BARS:
+        if (files, OURS) in rates and (their_files, others[0]) in rates:
+            fastest = max(others, key=lambda x: statistics.median(rates[their_files, x]))
+            pairs = zip(rates[files, OURS], rates[their_files, fastest], strict=True)
+            ratio = spread([mine / theirs for mine, theirs in pairs])
+            ratios.append({"name": name, "against": fastest, "ratio": ratio, "least": least})
+    stages = {
+        files: {
+            name: statistics.median(turn["stages_ms_per_clip"][name] for turn in some)
+            for name in some[0]["stages_ms_per_clip"]
+        }
+        for (files, loader), some in by.items()
+        if loader == OURS
+    }
+    return {"medians": medians, "ratios": ratios, "stages_ms_per_clip": stages}
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Median and quartiles."""
+    if len(values) < 2:
+        return {"median": values[0], "lower": values[0], "upper": values[0]}
+    lower, median, upper = statistics.quantiles(values, n=4, method="inclusive")
+    return {"median": median, "lower": lower, "upper": upper}
+
+
+def table(result: dict[str, Any]) -> str:
+    setting = result["setting"]
+    lines = [
+        f"{setting['files']} files, {setting['num_workers']} processes that decode, "
+        f"{setting['cores']} core(s), {setting['rounds']} rounds of {setting['clips']} clips; "
+        f"torch {setting['torch']}, Python {setting['python']}",
+        "",
+        "| files | loader | clips/s | quartiles | CPU ms a clip |",
+        "|---|---|---|---|---|",
+    ]
+    for row in result["medians"]:
+        rate, processor = row["clips_per_second"], row["processor_ms_per_clip"]
+        lines.append(
+            f"| {row['files']} | {row['loader']} | {rate['median']:.1f} "
+            f"| {rate['lower']:.1f}-{rate['upper']:.1f} | {processor['median']:.1f} |"
+        )
+    lines += ["", "| video-snl against | ratio | quartiles | to reach |", "|---|---|---|---|"]
+    for row in result["ratios"]:
+        ratio = row["ratio"]
+        met = "" if ratio["median"] >= row["least"] else ", missed"
+        lines.append(
+            f"| {row['name']} ({row['against']}) | {ratio['median']:.2f} "
+            f"| {ratio['lower']:.2f}-{ratio['upper']:.2f} | {row['least']}{met} |"
+        )
+    for files, stages in result["stages_ms_per_clip"].items():
+        words = "  ".join(f"{name} {value:.2f}" for name, value in stages.items())
+        lines += ["", f"video-snl on {files}, ms a clip in the processes that decode: {words}"]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

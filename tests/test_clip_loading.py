@@ -1,0 +1,125 @@
+"""The benchmark of loaders: its arithmetic, and one small run of it."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.tiny import environment
+from tests.videos import write_video
+
+SCRIPT = Path(__file__).resolve().parent.parent / "scripts" / "benchmarks" / "clip_loading.py"
+loading = runpy.run_path(str(SCRIPT))
+
+
+def turn(files: str, loader: str, rate: float) -> dict[str, object]:
+    stages = {"stages_ms_per_clip": {"open": rate / 10}} if loader == "video-snl" else {}
+    return {
+        "files": files,
+        "loader": loader,
+        "clips_per_second": rate,
+        "processor_ms_per_clip": 1000 / rate,
+        **stages,
+    }
+
+
+def test_ratios_are_medians_over_the_rounds_against_the_faster_decoder() -> None:
+    turns = [
+        turn("originals", loader, rate)
+        for rates in ((40, 40, 20, 10), (90, 100, 30, 20), (80, 100, 40, 90))
+        for loader, rate in zip(
+            ("video-snl", "decord", "pytorchvideo/decord", "pytorchvideo/pyav"), rates, strict=True
+        )
+    ]
+    found = loading["summary"](turns)
+    assert [row["name"] for row in found["ratios"]] == [
+        *["pytorchvideo, originals", "bare decord, originals"]
+    ]
+    theirs, bare = found["ratios"]
+    assert (theirs["against"], theirs["ratio"]["median"]) == ("pytorchvideo/decord", 2)
+    assert (bare["against"], bare["ratio"]["median"]) == ("decord", 0.9)
+    assert found["stages_ms_per_clip"] == {"originals": {"open": 8}}
+    setting = dict.fromkeys(
+        ("files", "num_workers", "cores", "rounds", "clips", "torch", "python"), 1
+    )
+    text = loading["table"]({"setting": setting, **found})
+    assert "| originals | video-snl | 80.0 | 60.0-85.0 | 12.5 |" in text
+    assert "| pytorchvideo, originals (pytorchvideo/decord) | 2.00 | 2.00-2.50 | 1.3 |" in text
+    assert "| bare decord, originals (decord) | 0.90 | 0.85-0.95 | 0.95, missed |" in text
+
+
+def test_prepared_files_are_held_against_the_originals() -> None:
+    rates = {"originals": (40, 40, 20, 10), "prepared": (120, 100, 60, 80)}
+    turns = [
+        turn(files, loader, rate)
+        for files, some in rates.items()
+        for loader, rate in zip(
+            ("video-snl", "decord", "pytorchvideo/decord", "pytorchvideo/pyav"), some, strict=True
+        )
+    ]
+    ratios = {row["name"]: row["ratio"]["median"] for row in loading["summary"](turns)["ratios"]}
+    assert ratios["prepared: pytorchvideo on originals"] == 6
+    assert ratios["prepared: pytorchvideo on prepared"] == 1.5
+
+
+def test_processor_time_of_children_counts_while_they_live_and_after() -> None:
+    code = (
+        "import time\nwhile time.process_time() < 0.5: pass\nprint('busy', flush=True)\ninput()\n"
+    )
+    before = loading["processor_seconds"]()
+    child = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert child.stdout is not None and child.stdout.readline() == "busy\n"
+    assert loading["processor_seconds"]() - before >= 0.45
+    child.communicate("end\n", timeout=60)
+    assert loading["processor_seconds"]() - before >= 0.45
+
+
+def test_files_that_both_folders_have(tmp_path: Path) -> None:
+    for name in ("a/UCF-101/Bow/1.avi", "a/UCF-101/Bow/2.avi", "b/Bow/2.avi", "b/Bow/3.avi"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    roots = {"originals": tmp_path / "a", "prepared": tmp_path / "b"}
+    assert loading["common_files"](roots) == {
+        "originals": [tmp_path / "a/UCF-101/Bow/2.avi"],
+        "prepared": [tmp_path / "b/Bow/2.avi"],
+    }
+    (tmp_path / "b/Bow/2.avi").unlink()
+    with pytest.raises(SystemExit, match="no video below"):
+        loading["common_files"](roots)
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_small_run(tmp_path: Path, num_workers: int) -> None:
+    for i in range(3):
+        write_video(tmp_path / "root" / "UCF-101" / "Bow" / f"{i}.avi", 20 + i, (96, 128))
+    began = time.monotonic()
+    done = subprocess.run(
+        [
+            *[sys.executable, str(SCRIPT), "--originals", str(tmp_path / "root")],
+            *["--num_workers", str(num_workers), "--clips", "4", "--batch", "2", "--rounds", "2"],
+            *["--json", str(tmp_path / "out.json")],
+        ],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stderr
+    elapsed = time.monotonic() - began
+    result = json.loads((tmp_path / "out.json").read_text())
+    assert len(result["turns"]) == 8
+    assert {row["loader"] for row in result["turns"]} == {
+        *["video-snl", "decord", "pytorchvideo/decord", "pytorchvideo/pyav"]
+    }
+    for row in result["turns"]:
+        assert row["clips_per_second"] * elapsed > 4 and row["processor_ms_per_clip"] > 0
+    assert result["stages_ms_per_clip"]["originals"]["decode"] > 0
+    assert "| originals | video-snl |" in done.stdout

@@ -1,0 +1,151 @@
+"""``video-snl predict --window``: actions with their times, as a user meets them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.tiny import environment, only_run, run_command, tiny_options
+from tests.videos import write_video
+from video_snl.cli import main
+
+
+@pytest.fixture(scope="module")
+def words(root: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The command, with a network of clips of 4 frames."""
+    output = tmp_path_factory.mktemp("runs")
+    assert main(["train", *tiny_options(root, output, optimizer__epochs=1)]) == 0
+    return ["predict", "--checkpoint", str(only_run(output)), "--accelerator", "cpu"]
+
+
+def test_long_real_video(words: list[str], real_data: Path) -> None:
+    path = real_data / "odd_videos" / "video_features_v_GGSY1Qvo990.mp4"  # 355 frames, 19.62 a s
+    options = ["--window", "2s", "--hop", "1.5", "--json", "--top", "2", "--crops", "1"]
+    done = run_command(*words, *options, str(path))
+    assert done.returncode == 0, done.stderr
+    [result] = json.loads(done.stdout)
+    assert result["video"] == str(path) and "error" not in result
+    frame, end = 1 / 19.62, 355 / 19.62
+    expected = [1.5 * k for k in range(11)] + [end - 2]
+    assert len(result["windows"]) == len(expected)
+    for window, start in zip(result["windows"], expected, strict=True):
+        assert start - 1e-3 <= window["start"] < start + frame
+        assert window["end"] - window["start"] == pytest.approx(2, abs=1.01 * frame)
+        scores = [guess["score"] for guess in window["predictions"]]
+        assert len(scores) == 2 and scores == sorted(scores, reverse=True)
+        assert 0 < sum(scores) <= 1
+    assert result["windows"][-1]["end"] == pytest.approx(end, abs=1e-3)
+
+
+def test_table(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_video(tmp_path / "a.avi", frames=60)  # at 25 frames a second
+    assert main([*words, "--window", "20f", "--hop", "15f", "--top", "1", str(path)]) == 0
+    head, *lines = capsys.readouterr().out.splitlines()
+    assert head == str(path)
+    times = [line.split("  ")[:-1] for line in lines]
+    spans = [(0, 0.8), (0.6, 1.4), (1.2, 2.0), (1.6, 2.4)]
+    assert [" ".join(parts).split() for parts in times] == [
+        [f"{start:.2f}", "s", "-", f"{end:.2f}", "s"] for start, end in spans
+    ]
+    assert all(line.split("  ")[-1].endswith("%") for line in lines)
+
+
+def test_window_of_the_whole_video_is_the_prediction(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = str(write_video(tmp_path / "a.avi", frames=30))
+    for views in (["--clips", "3", "--crops", "3"], ["--clips", "1", "--crops", "1"]):
+        assert main([*words, *views, "--json", path]) == 0
+        [whole] = json.loads(capsys.readouterr().out)
+        assert main([*words, *views, "--json", "--window", "1.2s", path]) == 0
+        [result] = json.loads(capsys.readouterr().out)
+        [window] = result["windows"]
+        assert (window["start"], window["end"]) == (0, 1.2)
+        for ours, expected in zip(window["predictions"], whole["predictions"], strict=True):
+            assert ours["class"] == expected["class"]
+            assert ours["score"] == pytest.approx(expected["score"], abs=1e-4)
+
+
+def test_video_that_breaks_gives_what_came_before(words: list[str], real_data: Path) -> None:
+    path = real_data / "odd_videos" / "decord_corrupted.mp4"  # 50 frames, 10 a second; 28 are sound
+    done = run_command(*words, "--window", "10f", "--crops", "1", "--json", str(path))
+    assert done.returncode == 2
+    [result] = json.loads(done.stdout)
+    assert 1 <= len(result["windows"]) < 5 and result["windows"][0]["start"] == 0
+    [line] = done.stderr.strip().splitlines()
+    assert "decord_corrupted.mp4" in line and result["error"] in line
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--hop", "1s"], "--hop 1s is between windows: give their length, --window 2s"),
+        (["--window", "soon"], "--window soon: give seconds, such as 2.5s, or frames"),
+        (["--window", "2s", "--hop", "9f"], "give both in seconds or in frames"),
+        (["--window", "3f"], "a window of 3 frames is shorter than a clip, which spans 4"),
+        (["--window", "1s", "--clips", "0"], "--clips and --top must be at least 1"),
+    ],
+)
+def test_bad_options(
+    words: list[str],
+    tmp_path: Path,
+    options: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = write_video(tmp_path / "a.avi", frames=30)
+    assert main([*words, *options, str(path)]) == 2
+    [line] = capsys.readouterr().err.strip().splitlines()
+    assert message in line
+
+
+@pytest.mark.timeout(200)
+def test_file_that_takes_too_long_is_given_up(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slow = str(write_video(tmp_path / "slow.avi", 600, (480, 640)))
+    assert main([*words, "--deadline", "0.05", slow]) == 2
+    [line] = capsys.readouterr().err.strip().splitlines()
+    assert f"{slow}: decoding took longer than 0.05 s, and was given up" in line
+    assert main([*words, "--window", "20s", "--clips", "2", slow]) == 0  # as in training
+    assert main([*words, "--deadline", "0", slow]) == 2
+    assert "--deadline 0.0: give seconds, more than 0" in capsys.readouterr().err
+
+
+def test_short_window_is_taken_when_told_how(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_video(tmp_path / "a.avi", frames=9)
+    options = ["--window", "3f", "--short_videos", "repeat_last", "--json"]
+    assert main([*words, *options, str(path)]) == 0
+    [result] = json.loads(capsys.readouterr().out)
+    assert [window["start"] for window in result["windows"]] == [0, 0.12, 0.24]
+
+
+def test_memory_does_not_grow_with_the_video(tmp_path: Path) -> None:
+    """Of the process that decodes: 800 frames of 640 x 480, 700 MB if all were kept."""
+    short, long = (
+        str(write_video(tmp_path / f"{frames}.avi", frames, (480, 640))) for frames in (60, 800)
+    )
+    code = (
+        "import resource\n"
+        "from video_snl.config import DataConfig\n"
+        "from video_snl.data.viewing import _Windows\n"
+        "from video_snl.data.windows import Length\n"
+        "read = _Windows(DataConfig(), 1, Length(32, 'f'), Length(16, 'f'))\n"
+        f"for path in ({short!r}, {long!r}):\n"
+        "    number = 0\n"
+        "    while read((path, number)) is not None: number += 1\n"
+        "    print(number, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment()
+    )
+    assert done.returncode == 0, done.stderr
+    (few, before), (many, after) = (map(int, line.split()) for line in done.stdout.splitlines())
+    assert (few, many) == (3, 49)
+    assert after - before < 100

@@ -1,0 +1,222 @@
+"""A video read by PyAV: from the last entry before the frames wanted, and these alone made RGB."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import av
+import numpy as np
+import torch
+from av.video.reformatter import Interpolation, VideoReformatter
+from torch import Tensor
+
+from video_snl.data.facts import distrust, open_with_facts
+from video_snl.data.scan import Matrix
+from video_snl.data.timing import stage
+from video_snl.errors import UserError
+
+__all__ = ["STAND_INS", "PyAVReader", "breaks", "turn"]
+
+# Sound files of UCF-101 may hold a packet without a picture (one in a hundred does:
+# v_Kayaking_g12_c03); the frame before stands for it. The second is a margin, the third an error.
+STAND_INS = 2
+# Where the size stays, any choice but ACCURATE_RND gives the very pixels that decord gives.
+SCALING = Interpolation.BICUBIC
+
+Numbered = tuple[int, av.VideoFrame]
+
+
+class _AstrayError(Exception):
+    """The frames found are not those that the time stamps promise."""
+
+
+def breaks(path: str, indices: Sequence[int], length: int) -> UserError:
+    """The error of a file of which these frames, of ``length``, cannot be decoded."""
+    return UserError(
+        f"{path} breaks while frames {min(indices)}-{max(indices)} of {length} are decoded: fetch "
+        "the file again, re-encode it, or take it off the list"
+    )
+
+
+class PyAVReader:
+    """A video read by PyAV, in one thread: workers are what runs side by side.
+
+    Frames in ascending order, of one call or several, are decoded in one pass. A frame without a
+    picture of its own is the one before it, for at most :data:`STAND_INS` of those asked for. All
+    frames have the size that the header says; the rotation and mirroring it asks for are applied.
+
+    Raises:
+        UserError: The file cannot be opened, or breaks while it is decoded.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._rgb = VideoReformatter()
+        self._missing: set[int] = set()
+        self._wanted = 0  # the next frame asked for
+        with stage("open"):
+            self._container, self._stream, self.facts = open_with_facts(path)
+            self._stream.codec_context.thread_count = 1
+        self._trusted = self.facts.stamps is not None
+        # Frames that no other one refers to need not be decoded if they are not asked for.
+        self._skips = self._trusted and self.facts.reordered
+        self._begin(0)
+
+    def __len__(self) -> int:
+        return self.facts.length
+
+    @property
+    def stand_ins(self) -> int:
+        """Frames asked for so far that have no picture of their own."""
+        return len(self._missing)
+
+    def frames(self, indices: Sequence[int]) -> Tensor:
+        """The frames of these indices, RGB, uint8 (T, H, W, 3)."""
+        wanted = sorted(set(indices))
+        try:
+            shown = self._show(wanted)
+        except (av.FFmpegError, EOFError) as error:
+            raise breaks(self.path, indices, len(self)) from error
+        if wanted == list(indices):
+            return shown
+        rows = {index: row for row, index in enumerate(wanted)}
+        return shown[[rows[index] for index in indices]]
+
+    def decode_all(self) -> tuple[int, int]:
+        """Decode the whole file and keep nothing: (frames it holds, damaged ones among them).
+
+        Raises:
+            UserError: The file breaks; says after how many frames.
+        """
+        self._restart()
+        held = damaged = 0
+        try:
+            for frame in self._container.decode(self._stream):
+                held += 1
+                damaged += frame.is_corrupt
+        except (av.FFmpegError, EOFError) as error:
+            raise UserError(
+                f"{self.path} breaks after {held} of {len(self)} frames: fetch the file again, "
+                "re-encode it, or take it off the list"
+            ) from error
+        self._restart()
+        return held, damaged
+
+    def _show(self, wanted: list[int]) -> Tensor:
+        """The frames, trusting time stamps less whenever they turn out to be wrong."""
+        while True:
+            try:
+                self._go_to(wanted[0])
+                with stage("decode"):
+                    return self._decode(wanted)
+            except _AstrayError:
+                if self._skips:
+                    self._skips = False
+                else:
+                    self._trusted, self.facts = False, distrust(self.path)
+                self._restart()
+
+    def _decode(self, wanted: list[int]) -> Tensor:
+        height, width = self.facts.height, self.facts.width
+        pictures = np.empty((len(wanted), height, width, 3), np.uint8)
+        for row, index in enumerate(wanted):
+            self._wanted = index
+            frame = self._find(index)
+            rgb = self._rgb.reformat(frame, width, height, "rgb24", None, None, SCALING, threads=1)
+            plane = rgb.planes[0]
+            lines = np.frombuffer(memoryview(plane), np.uint8).reshape(height, plane.line_size)
+            pictures[row] = lines[:, : 3 * width].reshape(height, width, 3)
+        return turn(torch.from_numpy(pictures), self.facts.matrix)
+
+    def _restart(self) -> None:
+        self._container.close()  # rather than trust a seek to the start
+        self._container, self._stream, self.facts = open_with_facts(self.path)
+        self._stream.codec_context.thread_count = 1
+        self._begin(0)
+
+    def _go_to(self, index: int) -> None:
+        """Be at or before a frame: at its entry, unless going on from here costs no more."""
+        entry = self.facts.entry(index) if self._trusted else 0
+        if entry > max(self._number, 0) or (entry and index < self._number):
+            with stage("seek"):
+                assert self.facts.stamps is not None
+                self._container.seek(self.facts.stamps[entry], stream=self._stream)
+                self._begin(entry)
+        elif index < self._number:
+            with stage("seek"):
+                self._restart()
+
+    def _begin(self, entry: int) -> None:
+        self._number = -1
+        self._current: av.VideoFrame | None = None
+        self._following: Numbered | None = None
+        self._numbered = self._number_by_stamp(entry) if self._trusted else self._number_by_count()
+
+    def _find(self, index: int) -> av.VideoFrame:
+        """The frame, or the one that stands for it."""
+        while self._number < index:
+            self._following = self._following or next(self._numbered, None)
+            if self._following is None or self._following[0] > index:
+                break
+            (self._number, self._current), self._following = self._following, None
+        if self._number != index:
+            if self._skips:  # the frame before may have been left out
+                raise _AstrayError
+            self._missing.add(index)
+        if self._current is None or len(self._missing) > STAND_INS:
+            raise EOFError
+        return self._current
+
+    def _number_by_count(self) -> Iterator[Numbered]:
+        return enumerate(self._container.decode(self._stream))
+
+    def _number_by_stamp(self, entry: int) -> Iterator[Numbered]:
+        """Frames with the places of their time stamps.
+
+        Raises:
+            _AstrayError: A frame has a stamp that the packets did not have, or comes too early, or
+                the first is not the key frame that was sought.
+        """
+        stamps = self.facts.stamps
+        assert stamps is not None
+        number = entry - 1
+        for frame in self._frames_from(entry, stamps):
+            if number < entry and entry:
+                if frame.pts is not None and frame.pts < stamps[entry]:
+                    continue  # shown before the key frame, though stored behind it
+                if frame.pts != stamps[entry] or not frame.key_frame:
+                    raise _AstrayError
+            number += 1
+            while number < len(stamps) and frame.pts is not None and stamps[number] < frame.pts:
+                number += 1
+            if number == len(stamps) or stamps[number] != frame.pts:
+                raise _AstrayError
+            yield number, frame
+
+    def _frames_from(self, entry: int, stamps: Sequence[int]) -> Iterator[av.VideoFrame]:
+        context = self._stream.codec_context
+        begun = entry == 0
+        for packet in self._container.demux(self._stream):
+            if not begun and packet.pts != stamps[entry]:
+                raise _AstrayError
+            begun = True
+            if self._skips and packet.pts is not None:
+                early = packet.pts < stamps[self._wanted]
+                context.skip_frame = "NONREF" if early else "DEFAULT"
+            yield from packet.decode()
+
+
+def turn(frames: Tensor, matrix: Matrix) -> Tensor:
+    """Rotate by quarters and mirror frames as a display matrix of the signs (a, b, c, d) asks.
+
+    Args:
+        frames: (T, H, W, 3).
+
+    Returns:
+        (T, H, W, 3) or, turned by 90 or 270 degrees, (T, W, H, 3); the same where nothing is done.
+    """
+    a, b, c, d = matrix
+    if a == 0:
+        frames, a, d = frames.transpose(1, 2), c, b
+    mirrored = [axis for axis, sign in ((1, d), (2, a)) if sign < 0]
+    return frames.flip(mirrored) if mirrored else frames

@@ -1,0 +1,101 @@
+"""The clips of windows over a long video, decoded in one forward pass in bounded memory."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+
+import torch
+from torch import Tensor
+
+from video_snl.data.facts import STAMPED, open_with_facts
+from video_snl.data.readers import CHUNK, Reader, shrink
+from video_snl.data.windows import FrameTimes
+from video_snl.errors import UserError
+
+__all__ = ["frame_times", "window_clips"]
+
+Planned = tuple[range, list[list[int]]]
+
+
+def frame_times(path: str) -> FrameTimes:
+    """When the frames of a video begin: by their time stamps, without decoding anything.
+
+    Where a container stores none (AVI), or they do not tell the frames apart, frame i begins at
+    i / (average rate).
+
+    Raises:
+        UserError: The file cannot be read, or has neither time stamps nor a frame rate.
+    """
+    container, stream, facts = open_with_facts(path)
+    with container:
+        rate, unit = stream.average_rate or stream.guessed_rate, stream.time_base
+    if facts.stamps is not None and facts.container in STAMPED and unit:
+        starts = [float((stamp - facts.stamps[0]) * unit) for stamp in facts.stamps]
+        # The last frame is taken to be as long as frames are on the average.
+        if len(starts) > 1:
+            return FrameTimes(starts, starts[-1] * len(starts) / (len(starts) - 1))
+    if not rate:
+        raise UserError(
+            f"{path} has neither time stamps nor a frame rate: write it again with "
+            "one (ffmpeg -r 25 -i FILE NEW.mp4)"
+        )
+    return FrameTimes([float(i / rate) for i in range(facts.length)], float(facts.length / rate))
+
+
+def window_clips(
+    reader: Reader,
+    windows: Iterable[range],
+    choose: Callable[[int], list[list[int]]],
+    short_side: int,
+) -> Iterator[tuple[range, Tensor]]:
+    """Every window with its clips, uint8 (K, T, H, W, 3).
+
+    Every frame that some clip needs is decoded once, in ascending order. Only frames that clips of
+    the current window and of those overlapping it need are kept, at the short side.
+
+    Args:
+        reader: A video, of which nothing has been read.
+        windows: Their frames, half-open, with ascending starts.
+        choose: From a window's number of frames to the frames of its K clips, counted from its
+            start.
+        short_side: Pixels of the shorter side of the frames returned.
+
+    Raises:
+        UserError: The file breaks while it is decoded.
+        ShortVideoError: A window is too short for a clip.
+    """
+    plans = ((window, _shifted(choose(len(window)), window.start)) for window in windows)
+    overlapping: deque[Planned] = deque(islice(plans, 1))
+    kept: dict[int, Tensor] = {}
+    decoded = -1  # the last frame decoded so far
+    while overlapping:
+        window, clips = overlapping[0]
+        last = max(map(max, clips))
+        # All windows that begin within this one's reach: their frames up to there come now or
+        # never, since there is no way back.
+        while overlapping[-1][0].start <= last and (following := next(plans, None)):
+            overlapping.append(following)
+        wanted = {i for _, some in overlapping for clip in some for i in clip if i <= last}
+        new = sorted(i for i in wanted if i > decoded)
+        kept |= _decoded(reader, new, short_side)
+        decoded = max(decoded, last)
+        yield window, torch.stack([torch.stack([kept[i] for i in clip]) for clip in clips])
+        overlapping.popleft()
+        if not overlapping:
+            overlapping.extend(islice(plans, 1))
+        needed = {i for _, some in overlapping for clip in some for i in clip}
+        kept = {i: frame for i, frame in kept.items() if i in needed}
+
+
+def _shifted(clips: Sequence[Sequence[int]], start: int) -> list[list[int]]:
+    return [[start + index for index in clip] for clip in clips]
+
+
+def _decoded(reader: Reader, indices: list[int], short_side: int) -> dict[int, Tensor]:
+    frames: dict[int, Tensor] = {}
+    for begin in range(0, len(indices), CHUNK):
+        part = indices[begin : begin + CHUNK]
+        frames |= zip(part, shrink(reader.frames(part), short_side), strict=True)
+    return frames

@@ -1,0 +1,92 @@
+"""A video read by torchcodec, an optional extra: on the CPU, or by a GPU's own decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from video_snl.data.facts import Facts
+from video_snl.data.pyav_reader import breaks
+from video_snl.data.timing import stage
+from video_snl.errors import OptionsError, UserError
+
+__all__ = ["TorchCodecReader", "torchcodec_refuses"]
+
+
+def torchcodec_refuses(facts: Facts) -> str | None:
+    """Why torchcodec would not give the frames of this file, in words; ``None`` if it does."""
+    a, b, c, d = facts.matrix
+    if facts.streams > 1:
+        return "torchcodec may choose another one of several videos"
+    if a * d < b * c:
+        return "torchcodec does not mirror frames"
+    if facts.changes:
+        return "torchcodec does not read frames that change their size"
+    if not facts.clean:
+        return "torchcodec seeks to key frames that are no clean starts"
+    if facts.stamps is None:
+        return "torchcodec needs time stamps that tell the frames apart"
+    if facts.pictureless:
+        return "torchcodec moves the frames behind a packet without a picture"
+    if facts.width % 2 or facts.height % 2:
+        return f"torchcodec's colours differ at odd sizes ({facts.width} x {facts.height})"
+    return None
+
+
+class TorchCodecReader:
+    """A video read by torchcodec, in one thread; see https://meta-pytorch.org/torchcodec.
+
+    Args:
+        device: ``cpu`` or ``cuda``; frames are returned on it.
+
+    Raises:
+        UserError: torchcodec cannot be used, the file cannot be opened, or it breaks while it is
+            decoded.
+    """
+
+    def __init__(self, path: str, device: str = "cpu") -> None:
+        self.path = path
+        decoder = import_decoder()
+        try:
+            with stage("open"):
+                self._video = decoder(
+                    path, dimension_order="NHWC", num_ffmpeg_threads=1, device=device
+                )
+        except (RuntimeError, ValueError) as error:
+            raise UserError(
+                f"{path} cannot be opened by torchcodec on {device} ({_first_line(error)}): choose "
+                "--data.reader auto"
+            ) from error
+
+    def __len__(self) -> int:
+        return len(self._video)
+
+    def frames(self, indices: Sequence[int]) -> Tensor:
+        """The frames of these indices, RGB, uint8 (T, H, W, 3)."""
+        try:
+            with stage("decode"):
+                return self._video.get_frames_at(list(indices)).data
+        except (RuntimeError, IndexError) as error:
+            raise breaks(self.path, indices, len(self)) from error
+
+
+def import_decoder() -> Any:
+    """torchcodec's VideoDecoder.
+
+    Raises:
+        OptionsError: torchcodec is not installed, or finds no FFmpeg.
+    """
+    try:
+        from torchcodec.decoders import VideoDecoder
+    except (ImportError, OSError, RuntimeError) as error:
+        raise OptionsError(
+            f"data.reader=torchcodec cannot be used ({_first_line(error)}): install the extra "
+            "(pip install 'video-snl[torchcodec]') and FFmpeg's shared libraries, or choose auto"
+        ) from error
+    return VideoDecoder
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".:")

@@ -1,0 +1,132 @@
+"""What ``video-snl predict`` sees of a video, read in a process that can be killed.
+
+A file on which a decoder never returns costs its deadline, and the next file comes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from video_snl.config import DataConfig
+from video_snl.data.clips import ShortVideoError
+from video_snl.data.loader import EvaluationDataset, clip_rule
+from video_snl.data.pool import Outcome, run_bounded
+from video_snl.data.pyav_reader import PyAVReader
+from video_snl.data.quarantine import named
+from video_snl.data.streaming import frame_times, window_clips
+from video_snl.data.videos import Video
+from video_snl.data.windows import Length, frame_windows
+from video_snl.errors import UserError
+
+__all__ = ["Window", "read_views", "read_windows"]
+
+_NOMINAL_RATE = 25.0  # frames a second, to turn frames into seconds of patience
+
+T = TypeVar("T")
+
+
+class Window(NamedTuple):
+    """Start and end in seconds from the first frame, and clips uint8 (K, T, H, W, 3)."""
+
+    start: float
+    end: float
+    views: np.ndarray
+
+
+def read_views(path: str, config: DataConfig, clips: int) -> np.ndarray:
+    """Clips evenly spaced over a video, uint8 (clips, T, H, W, 3).
+
+    Raises:
+        UserError: The file cannot be read, is too short, or takes longer than ``data.deadline``.
+    """
+    read = _Views(config, clips)
+    [outcome] = run_bounded(read, [path], num_workers=1, deadline=config.deadline)
+    return _value(outcome, path, config.deadline)
+
+
+def read_windows(
+    path: str, config: DataConfig, window: Length, hop: Length, clips: int
+) -> Iterator[Window]:
+    """Every window of a video, in one pass over the file.
+
+    From one window to the next it may take ``data.deadline`` plus the seconds of both lengths:
+    what cannot be decoded as fast as it plays is taken for stuck.
+
+    Raises:
+        UserError: The file cannot be read or takes too long, or a window is shorter than a clip.
+    """
+    lengths = [x.value if x.unit == "s" else x.value / _NOMINAL_RATE for x in (window, hop)]
+    deadline = config.deadline + sum(lengths)
+    # The process that decodes keeps its place in the file: the n-th task is the n-th window.
+    turns = ((path, number) for number in count())
+    read = _Windows(config, clips, window, hop)
+    # Its end ends the process.
+    outcomes = run_bounded(read, turns, num_workers=1, deadline=deadline)
+    for outcome in outcomes:
+        found = _value(outcome, path, deadline)
+        if found is None:
+            return
+        yield found
+
+
+@dataclass(frozen=True)
+class _Views:
+    config: DataConfig
+    clips: int
+
+    def __call__(self, path: str) -> np.ndarray:
+        dataset = EvaluationDataset([Video(path, 0)], self.config, self.clips)
+        return dataset[0, 0]["views"].numpy()
+
+
+_windows: Iterator[Window] = iter(())  # of the file that this process is reading
+
+
+@dataclass(frozen=True)
+class _Windows:
+    config: DataConfig
+    clips: int
+    window: Length
+    hop: Length
+
+    def __call__(self, turn: tuple[str, int]) -> Window | None:
+        """The next window; None behind the last, and in a process that did not begin the file."""
+        global _windows
+        path, number = turn
+        if number == 0:
+            _windows = self._all(path)
+        return next(_windows, None)
+
+    def _all(self, path: str) -> Iterator[Window]:
+        times = frame_times(path)
+        windows = frame_windows(times, self.window, self.hop)
+        rule = clip_rule(self.config)
+        # Of all readers, which return the same frames, the one that goes on where it stopped.
+        reader, short_side = PyAVReader(path), self.config.short_side
+        found = window_clips(
+            reader, windows, lambda length: rule.several(length, self.clips), short_side
+        )
+        try:
+            for frames, views in found:
+                yield Window(*times.of(frames), views.numpy())
+        except ShortVideoError as error:
+            raise UserError(
+                f"{path}: a window of {error.length} frames is shorter than a clip, which spans "
+                f"{error.span}: lengthen --window, or set --short_videos repeat_last or wrap"
+            ) from error
+
+
+def _value(outcome: Outcome[Any, T], path: str, deadline: float) -> T:
+    if outcome.kind == "timeout":
+        raise UserError(
+            f"{path}: decoding took longer than {deadline:g} s, and was given up: re-encode the "
+            "file, or give it longer (--deadline)"
+        )
+    if outcome.kind != "ok":
+        raise UserError(named(path, str(outcome.failure)))
+    return outcome.value  # type: ignore[return-value]

@@ -1,0 +1,193 @@
+"""``video-snl check``: is every file of a data set there, sound and long enough?"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from video_snl.data.choice import choose_reader
+from video_snl.data.clips import clip_span
+from video_snl.data.containers import CutOffError
+from video_snl.data.facts import find_facts
+from video_snl.data.listing import Layout, Listing, layout_of, list_files
+from video_snl.data.pool import run_bounded
+from video_snl.data.pyav_reader import PyAVReader
+from video_snl.engine.progress import counted
+from video_snl.errors import UserError
+
+__all__ = ["Finding", "check", "inspect"]
+
+Verdict = Literal["sound", "missing", "unreadable", "truncated", "lying", "short", "unnamed"]
+EXPLAINED: dict[Verdict, str] = {
+    "missing": "named, and not there",
+    "unreadable": "no video, damaged, or not decoded in time",
+    "truncated": "cut off: fewer bytes or frames than the header promises",
+    "lying": "another number of frames than the header says",
+    "short": "fewer frames than a clip spans",
+    "unnamed": "there, and in no list",
+}
+SHOWN = 20  # files of each verdict in the table
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was found of a file: the frames it holds and those its header says (0: nothing)."""
+
+    path: str
+    verdict: Verdict
+    detail: str = ""
+    frames: int = 0
+    declared: int = 0
+    kind: str = ""
+
+
+def check(
+    root: Path,
+    *,
+    dataset: Layout | None,
+    num_workers: int,
+    deadline: float,
+    clip_frames: int,
+    frame_stride: int,
+    as_json: bool,
+) -> int:
+    """Decode every file of a data set and print what is wrong; 1 when anything is, else 0.
+
+    Raises:
+        UserError: There is no such data set.
+    """
+    layout = dataset or layout_of(root)
+    listing = list_files(root, layout)
+    span = clip_span(clip_frames, frame_stride)
+    findings = _inspect_all(listing.present, span, num_workers, deadline)
+    problems = _problems(listing, findings)
+    readers = _readers(findings, deadline)
+    total = len(listing.present) + len(listing.missing)
+    if as_json:
+        print(json.dumps(_report(root, layout, total, findings, problems, readers), indent=2))
+    else:
+        _print(root, total, problems, readers)
+    return 1 if problems else 0
+
+
+def inspect(path: str, span: int) -> Finding:
+    """Decode a file from end to end, and compare what it holds with what it says.
+
+    Args:
+        span: Frames a clip spans.
+    """
+    try:
+        facts = find_facts(path)
+        held, damaged = PyAVReader(path).decode_all()
+    except CutOffError as error:
+        return Finding(path, "truncated", _without(path, error))
+    except UserError as error:
+        return Finding(path, "unreadable", _without(path, error))
+    said = facts.declared or facts.length
+    found = partial(Finding, path, frames=held, declared=facts.declared, kind=facts.kind)
+    if damaged:
+        return found("unreadable", f"{damaged} of {held} frames are damaged")
+    if held != said:
+        source = "its header says" if facts.declared else "it has packets for"
+        return found("lying", f"{source} {said} frames, it holds {held}")
+    if held < span:
+        return found("short", f"{held} frames, a clip spans {span}")
+    return found("sound")
+
+
+def _inspect_all(
+    paths: list[str], span: int, num_workers: int, deadline: float
+) -> dict[str, Finding]:
+    function = partial(inspect, span=span)
+    findings = {}
+    outcomes = run_bounded(function, paths, num_workers=num_workers, deadline=deadline)
+    with closing(outcomes):  # type: ignore[type-var]
+        for outcome in counted(outcomes, len(paths), "checked"):
+            findings[outcome.item] = outcome.value or Finding(
+                outcome.item, "unreadable", _failure(outcome.kind, outcome.failure, deadline)
+            )
+    return dict(sorted(findings.items()))
+
+
+def _failure(kind: str, failure: str | None, deadline: float) -> str:
+    if kind == "timeout":
+        return f"not decoded within {deadline:g} s (--deadline)"
+    if kind == "died":
+        return f"the decoder crashed ({failure})"
+    return str(failure)
+
+
+def _problems(listing: Listing, findings: dict[str, Finding]) -> list[Finding]:
+    """By verdict, then path; a file in no list is one problem, and what is wrong in it another."""
+    found = [Finding(path, "missing") for path in listing.missing]
+    found += [finding for finding in findings.values() if finding.verdict != "sound"]
+    found += [Finding(path, "unnamed") for path in listing.unnamed]
+    order = list(EXPLAINED)
+    return sorted(found, key=lambda finding: (order.index(finding.verdict), finding.path))
+
+
+def _readers(findings: dict[str, Finding], deadline: float) -> list[str]:
+    """What ``reader: auto`` takes for each kind of sound files here, and why."""
+    samples = {finding.kind: path for path, finding in findings.items() if finding.kind}
+    samples |= {f.kind: path for path, f in findings.items() if f.verdict == "sound"}
+    with closing(_chosen(list(samples.values()), deadline)) as outcomes:
+        return sorted(outcome.value for outcome in outcomes if outcome.value is not None)
+
+
+def _chosen(paths: list[str], deadline: float) -> Any:
+    return run_bounded(_choice, paths, num_workers=1, deadline=deadline)
+
+
+def _choice(path: str) -> str:
+    return str(choose_reader(path))
+
+
+def _without(path: str, error: UserError) -> str:
+    return str(error).removeprefix(path).strip()
+
+
+def _report(
+    root: Path,
+    layout: str,
+    total: int,
+    findings: dict[str, Finding],
+    problems: list[Finding],
+    readers: list[str],
+) -> dict[str, Any]:
+    return {
+        "root": str(root),
+        "dataset": layout,
+        "files": total,
+        "sound": sum(finding.verdict == "sound" for finding in findings.values()),
+        "counts": dict(Counter(finding.verdict for finding in problems)),
+        "readers": readers,
+        "problems": [_row(finding) for finding in problems],
+    }
+
+
+def _row(finding: Finding) -> dict[str, Any]:
+    row = asdict(finding)
+    del row["kind"]
+    return row
+
+
+def _print(root: Path, total: int, problems: list[Finding], readers: list[str]) -> None:
+    for line in readers:
+        print(line)
+    for verdict, meaning in EXPLAINED.items():
+        found = [finding for finding in problems if finding.verdict == verdict]
+        if not found:
+            continue
+        print(f"\n{verdict}: {len(found):,} ({meaning})")
+        for finding in found[:SHOWN]:
+            print(f"  {finding.path}" + (f": {finding.detail}" if finding.detail else ""))
+        if len(found) > SHOWN:
+            print(f"  and {len(found) - SHOWN:,} more: --json lists all")
+    wrong = len({finding.path for finding in problems})
+    state = f"{wrong:,} with problems" if wrong else "all sound"
+    print(f"\n{root}: {total:,} files, {state}")

@@ -1,0 +1,204 @@
+"""``video-snl prepare``: a copy of a data set that is quick to decode; see docs/ucf101.md."""
+
+from __future__ import annotations
+
+import errno
+import json
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+from video_snl.data.facts import find_facts
+from video_snl.data.folders import VIDEO_SUFFIXES
+from video_snl.data.listing import video_files
+from video_snl.data.pool import run_bounded
+from video_snl.engine.files import replace_file, write_json
+from video_snl.engine.progress import counted
+from video_snl.engine.reencode import Settings, reencode
+from video_snl.errors import UserError
+
+__all__ = ["prepare"]
+
+MANIFEST = "prepared.json"
+LISTS = frozenset({".txt", ".csv", ".json"})
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+SHOWN = 20  # failures in the report
+# What replace_file leaves behind in a process that is killed.
+_LEFT_OVER = re.compile(r"\..+-[a-z0-9_]{8}\.\w+")
+
+
+@dataclass(frozen=True)
+class DiskFull:
+    """Instead of a prepared file: why it could not be written."""
+
+    reason: str
+
+
+def prepare(
+    root: Path,
+    out: Path,
+    *,
+    short_side: int,
+    key_frame_every: int,
+    num_workers: int,
+    deadline: float,
+) -> int:
+    """Re-encode every video below ``root`` to the same place below ``out``; see the module.
+
+    Returns:
+        1 when a file could not be prepared, else 0.
+
+    Raises:
+        UserError: Bad arguments, another preparation in ``out``, or a disk that is full.
+    """
+    settings = Settings(short_side, key_frame_every)
+    _check_folders(root, out)
+    videos = video_files(root)
+    _claim(out, settings)
+    _remove_left_overs(out)
+    _copy_lists(root, out)
+    targets = {str(video): out / video.relative_to(root) for video in videos}
+    to_do = [source for source, target in targets.items() if not _is_done(Path(source), target)]
+    if len(to_do) < len(videos):
+        print(f"{len(videos) - len(to_do):,} of {len(videos):,} are there", file=sys.stderr)
+    tasks = [(source, str(targets[source])) for source in to_do]
+    try:
+        failures = _run(tasks, settings, num_workers, deadline)
+    finally:
+        _remove_left_overs(out)
+    return _report(out, len(videos), failures)
+
+
+def prepare_one(task: tuple[str, str], settings: Settings) -> int | DiskFull:
+    """Re-encode (source, target), whose folder need not exist; returns the number of frames.
+
+    Raises:
+        UserError: The source cannot be read, or what was written is not what was to be written.
+    """
+    source, target = task
+    try:
+        frames = 0
+
+        def write(temporary: Path) -> None:
+            nonlocal frames
+            frames = reencode(source, temporary, settings)
+
+        replace_file(Path(target), write)
+        return frames
+    except OSError as error:
+        if error.errno in FULL:
+            return DiskFull(error.strerror or "no space left on device")
+        raise UserError(f"{target} cannot be written ({error.strerror})") from error
+
+
+def _run(
+    tasks: list[tuple[str, str]], settings: Settings, num_workers: int, deadline: float
+) -> dict[str, str]:
+    """Source -> why it failed."""
+    failures = {}
+    function = partial(prepare_one, settings=settings)
+    outcomes = run_bounded(function, tasks, num_workers=num_workers, deadline=deadline)
+    with closing(outcomes):  # type: ignore[type-var]
+        for number, outcome in enumerate(counted(outcomes, len(tasks), "prepared")):
+            source, target = outcome.item
+            if isinstance(outcome.value, DiskFull):
+                raise UserError(
+                    f"{Path(target).parent}: {outcome.value.reason} after {number:,} of "
+                    f"{len(tasks):,} videos: make room and give the command again, it goes on "
+                    "from there"
+                )
+            if outcome.kind == "timeout":
+                failures[source] = f"{source} took more than {deadline:g} s (--deadline)"
+            elif outcome.kind != "ok":
+                failures[source] = outcome.failure or outcome.kind
+    return dict(sorted(failures.items()))
+
+
+def _check_folders(root: Path, out: Path) -> None:
+    source, target = root.resolve(), out.resolve()
+    if source == target or source in target.parents or target in source.parents:
+        raise UserError(
+            f"--out {out} and --root {root} lie in one another: give a folder beside it, the "
+            "originals are never touched"
+        )
+    if out.exists() and not out.is_dir():
+        raise UserError(f"--out {out} is a file: give a folder")
+
+
+def _claim(out: Path, settings: Settings) -> None:
+    """Write down how the files in ``out`` are made, or make sure that it is said already."""
+    manifest = out / MANIFEST
+    wanted = {"version": 1, **asdict(settings)}
+    if not manifest.exists():
+        if out.exists() and any(out.iterdir()):
+            raise UserError(f"--out {out} is not empty and has no {MANIFEST}: give a new folder")
+        _write_manifest(manifest, wanted)
+        return
+    try:
+        found = json.loads(manifest.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{manifest} is no JSON file: remove {out} and prepare again") from error
+    if found != wanted:
+        raise UserError(
+            f"{out} was prepared with {_words(found)}, not with {_words(wanted)}: give the same "
+            "options, or another --out"
+        )
+
+
+def _write_manifest(manifest: Path, values: dict[str, object]) -> None:
+    try:
+        write_json(manifest, values)
+    except OSError as error:
+        raise UserError(f"{manifest.parent} cannot be written ({error.strerror})") from error
+
+
+def _words(values: object) -> str:
+    if not isinstance(values, dict):
+        return repr(values)
+    return ", ".join(f"{name} {value}" for name, value in values.items())
+
+
+def _copy_lists(root: Path, out: Path) -> None:
+    """Copy the files that are no videos and may be lists."""
+    for file in sorted(root.rglob("*")):
+        target = out / file.relative_to(root)
+        if file.suffix.lower() in LISTS and file.is_file() and target.name != MANIFEST:
+            try:
+                replace_file(target, partial(shutil.copyfile, file))  # type: ignore[arg-type]
+            except OSError as error:
+                raise UserError(f"{target} cannot be written ({error.strerror})") from error
+
+
+def _is_done(source: Path, target: Path) -> bool:
+    """Whether a verified file is in place: whole, and made after its source was changed last."""
+    if not target.exists() or target.stat().st_mtime < source.stat().st_mtime:
+        return False
+    try:
+        return find_facts(str(target)).stamps is not None
+    except UserError:
+        return False
+
+
+def _remove_left_overs(out: Path) -> None:
+    for file in _left_overs(out):
+        file.unlink(missing_ok=True)
+
+
+def _left_overs(out: Path) -> Iterator[Path]:
+    for file in out.rglob(".*"):
+        if file.suffix.lower() in VIDEO_SUFFIXES | LISTS and _LEFT_OVER.fullmatch(file.name):
+            yield file
+
+
+def _report(out: Path, total: int, failures: dict[str, str]) -> int:
+    for reason in list(failures.values())[:SHOWN]:
+        print(f"video-snl prepare: not prepared: {reason}", file=sys.stderr)
+    if len(failures) > SHOWN:
+        print(f"and {len(failures) - SHOWN:,} more", file=sys.stderr)
+    print(f"{out}: {total - len(failures):,} of {total:,} videos prepared")
+    return 1 if failures else 0
