@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -188,7 +189,9 @@ class Assembly:
         else:
             arrays, stages = outcome.value
             sample = {name: torch.from_numpy(array) for name, array in arrays.items()}
+            began = time.perf_counter()
             pending.builder.add(row, sample)
+            self._profile.stages["copy"] += time.perf_counter() - began
             for name, seconds in stages.items():
                 self._profile.stages[name] += seconds
 

@@ -15,6 +15,7 @@ import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from video_snl.data.timing import collect_stages
 from video_snl.engine.files import replace_file, write_text
 from video_snl.engine.plots import learning_curves
 from video_snl.engine.profile import Profile, loading_row, loading_text, waiting_share
@@ -59,6 +60,7 @@ class History(Callback):
         row["learning_rate"] = trainer.optimizers[0].param_groups[0]["lr"]
         loader: Any = trainer.train_dataloader
         loading: Profile = loader.profile
+        loading.stages["transform"] += collect_stages()["transform"]
         self.rows.append(row | loading_row(loading))
         if trainer.is_global_zero:
             self._write()

@@ -42,6 +42,6 @@ def loading_text(profile: Profile) -> str:
     text = (
         f"  loading: {profile.clips} clips, {values['loading/clips_per_second']:.1f} clips/s; "
         f"waited {profile.waited:.2f} s of {profile.seconds:.2f} ({waiting_share(profile):.0%}); "
-        f"worker seconds: {stages}"
+        f"seconds: {stages}"
     )
     return f"{text}; {profile.replaced} workers replaced" if profile.replaced else text

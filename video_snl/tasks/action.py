@@ -17,6 +17,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from video_snl.config import Experiment
 from video_snl.data.augment import augment_clips
 from video_snl.data.mixing import Mix, draw_mix, mix_clips, mix_labels
+from video_snl.data.timing import stage
 from video_snl.data.transforms import crop_clips, crop_scaled_clips, normalise, three_crops
 from video_snl.engine.trained import FORMAT_VERSION
 from video_snl.errors import UserError
@@ -96,7 +97,8 @@ class ActionRecognition(pl.LightningModule):
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         label, mix = batch["label"], self._mix(batch_idx)
-        clips, target = self.training_clips(batch), label
+        with stage("transform"):
+            clips, target = self.training_clips(batch), label
         if mix is not None:
             clips, target = mix_clips(clips, mix), mix_labels(label, len(self.class_names), mix)
             label = target.argmax(1)  # of the larger share: what the training accuracy is of
