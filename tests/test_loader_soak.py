@@ -37,7 +37,17 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_counts_add_up(script: ModuleType, videos: Path, tmp_path: Path) -> None:
     output = tmp_path / "soak.json"
-    options = "--clips 400 --bad 0.1 --kill_every 0.7 --deadline 60 --output".split()
+    options = [
+        "--clips",
+        "400",
+        "--bad",
+        "0.1",
+        "--kill_every",
+        "0.7",
+        "--deadline",
+        "60",
+        "--output",
+    ]
     code = script.main([str(videos), *options, str(output)])
     report = json.loads(output.read_text())
     assert code == 0 and report["problems"] == []
