@@ -9,7 +9,7 @@ import av
 import pytest
 import torch
 
-from tests.videos import write_changing_size, write_streams, write_video
+from tests.videos import write_changing_size, write_streams, write_video, write_with_cover
 from video_snl.config import ReaderName
 from video_snl.data import readers
 from video_snl.data.clips import centre_clip, uniform_clips
@@ -229,6 +229,25 @@ def test_several_videos_in_a_file(tmp_path: Path, decoder: ReaderName) -> None:
         frames = open_video(str(path), decoder).frames([3, 11])
         assert frames.shape == (2, 96, 128, 3)
         assert greys(frames) == [3, 11]
+
+
+@pytest.mark.parametrize("b_frames", [0, 2])
+def test_frames_hidden_by_an_edit_list(tmp_path: Path, b_frames: int, decoder: ReaderName) -> None:
+    """Six of 40 lie before the start; the rotation of the others is known all the same."""
+    path = str(
+        write_streams(tmp_path / "cut.mp4", [(64, 96)], start=-6, b_frames=b_frames, rotation=180)
+    )
+    opened = open_video(path, decoder)
+    assert len(opened) == 34
+    assert greys(opened.frames([0, 1, 33])) == [6, 7, 39 - 25]
+    assert greys(open_video(path, decoder).frames([20])) == [1]
+    assert opened.frames([0])[0, -1, -1].tolist()[0] > 200  # the red corner, turned
+
+
+def test_a_cover_picture_is_no_video(tmp_path: Path, decoder: ReaderName) -> None:
+    path = str(write_with_cover(tmp_path / "covered.mp4", 10))
+    assert len(open_video(path, decoder)) == 10
+    assert open_video(path, decoder).frames([4]).shape == (1, 64, 96, 3)
 
 
 @pytest.mark.parametrize("suffix", [".avi", ".mkv", ".ts"])
