@@ -37,18 +37,9 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_counts_add_up(script: ModuleType, videos: Path, tmp_path: Path) -> None:
     output = tmp_path / "soak.json"
-    options = [
-        "--clips",
-        "400",
-        "--bad",
-        "0.1",
-        "--kill_every",
-        "0.7",
-        "--deadline",
-        "60",
-        "--output",
-    ]
-    code = script.main([str(videos), *options, str(output)])
+    options = {"clips": 400, "bad": 0.1, "kill_every": 0.7, "deadline": 60, "output": output}
+    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    code = script.main([str(videos), *words])
     report = json.loads(output.read_text())
     assert code == 0 and report["problems"] == []
     assert (report["files"], report["bad_files"], report["epochs"]) == (40, 4, 10)

@@ -262,10 +262,10 @@ def test_without_a_quarantine_a_deadline_is_an_error(good: list[Video], tmp_path
     loader.close()
 
 
-@pytest.mark.parametrize("option", [{"deadline": 0.0}, {"num_workers": -1}])
+@pytest.mark.parametrize("option", [{"deadline": 0.0}, {"num_workers": -1}, {"max_failures": 5}])
 def test_options_out_of_range(good: list[Video], option: dict[str, float]) -> None:
     config = replace(CONFIG, **option)
-    with pytest.raises(UserError, match="must be 0 or more, and data.deadline"):
+    with pytest.raises(UserError, match="must be 0 or more, data.deadline"):
         loader_of(good, int(config.num_workers), config=config)
 
 

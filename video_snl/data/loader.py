@@ -177,13 +177,14 @@ def make_loader(
     batch. Without a quarantine iterating raises :class:`UserError`.
 
     Raises:
-        OptionsError: The number of workers or the deadline is out of its range.
+        OptionsError: The number of workers, the deadline or the share of failures is out of its
+            range.
     """
     config = dataset.config
-    if num_workers < 0 or not config.deadline > 0:
+    if num_workers < 0 or not config.deadline > 0 or not 0 <= config.max_failures <= 1:
         raise OptionsError(
-            f"data.num_workers={num_workers} must be 0 or more, and data.deadline="
-            f"{config.deadline:g} above 0 seconds"
+            f"data.num_workers={num_workers} must be 0 or more, data.deadline={config.deadline:g} "
+            f"above 0 seconds, and data.max_failures={config.max_failures:g} from 0 to 1"
         )
     return ClipLoader(
         dataset,
