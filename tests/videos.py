@@ -108,7 +108,7 @@ def _mux(container: av.container.OutputContainer, stream: av.VideoStream, packet
 
 
 def _container(path: Path) -> str:
-    names = {".mkv": "matroska", ".ts": "mpegts", ".webm": "webm"}
+    names = {".mkv": "matroska", ".ts": "mpegts", ".webm": "webm", ".m4v": "mp4"}
     return names.get(path.suffix, path.suffix[1:])
 
 
