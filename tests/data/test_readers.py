@@ -89,6 +89,7 @@ def test_every_decoder_returns_the_frames_asked_for(
     for wanted in ([20], [35, 36], [5, 9, 31], [29, 30, 31], [39], [0], [12, 3, 12]):
         assert torch.equal(open_video(str(path), decoder).frames(wanted), whole[wanted])
         assert torch.equal(reader.frames(wanted), whole[wanted])
+    assert (find_facts(str(path)).stamps is None) == name.endswith("_b.avi")
     if decoder != "pyav":
         assert torch.equal(whole, PyAVReader(str(path)).frames(range(40)))
 
@@ -239,8 +240,10 @@ def test_frames_hidden_by_an_edit_list(tmp_path: Path, b_frames: int, decoder: R
     )
     opened = open_video(path, decoder)
     assert len(opened) == 34
+    assert find_facts(path).stamps is not None
     assert greys(opened.frames([0, 1, 33])) == [6, 7, 39 - 25]
     assert greys(open_video(path, decoder).frames([20])) == [1]
+    assert find_facts(path).stamps is not None  # they were not found to mislead
     assert opened.frames([0])[0, -1, -1].tolist()[0] > 200  # the red corner, turned
 
 
