@@ -96,7 +96,9 @@ def open_video(path: str, reader: ReaderName = "auto", device: DecodeDevice = "c
         return PyAVReader(path)
     check_reader(reader, device)
     if reader == "auto":
-        return open_by(_choice(path, device).reader, path, device)
+        opened = PyAVReader(path)  # which finds the facts that the choice is made by
+        chosen = _choice(path, device).reader
+        return opened if chosen == "pyav" else open_by(chosen, path, device)
     refused = refusal(reader, find_facts(path))
     if refused is not None:
         _record(reader, refused, path)
