@@ -14,7 +14,7 @@ from tests.tiny import environment, only_run, tiny_options
 from tests.videos import write_ucf101, write_video
 from video_snl.cli import main
 
-COMMANDS = ("train", "evaluate", "predict", "describe")
+COMMANDS = ("train", "evaluate", "predict", "describe", "check", "prepare")
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +96,24 @@ def test_predict_goes_on_after_a_bad_file(
     shown = capsys.readouterr()
     assert str(good) in shown.out
     assert "empty.avi" in shown.err and len(shown.err.strip().splitlines()) == 1
+
+
+def test_predict_on_every_odd_video(
+    run: Path, real_data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All that can be read are named, the two others said to be bad."""
+    folder = real_data / "odd_videos"
+    if not folder.is_dir():
+        pytest.skip(f"no {folder}")
+    words = ["predict", "--checkpoint", str(run), "--clips", "2", "--crops", "1", "--json"]
+    assert main([*words, "--short_videos", "repeat_last", str(folder)]) == 2
+    shown = capsys.readouterr()
+    named = {Path(result["video"]).name for result in json.loads(shown.out)}
+    bad = {"decord_corrupted.mp4", "empty_0_bytes.avi"}
+    assert named == {path.name for path in folder.iterdir()} - bad
+    lines = shown.err.strip().splitlines()
+    assert len(lines) == 2
+    assert "decord_corrupted.mp4 breaks while" in lines[0] and "is empty" in lines[1]
 
 
 def test_describe_paper_network(capsys: pytest.CaptureFixture[str]) -> None:

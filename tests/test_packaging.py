@@ -147,7 +147,8 @@ def test_third_party_imports_are_required() -> None:
         for match in re.findall(r"^\s*(?:from|import) (\w+)", path.read_text(), re.MULTILINE)
     }
     third_party = imported - set(sys.stdlib_module_names) - {"video_snl"}
-    required = _requirements(("options", "install_requires"), ("options.extras_require", "wandb"))
+    extras = [("options.extras_require", name) for name in ("torchcodec", "wandb")]
+    required = _requirements(("options", "install_requires"), *extras)
     missing = {
         name
         for name in third_party

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
+
+from video_snl.cli import main
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -47,6 +51,17 @@ def run_command(*words: str, **extra: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command(*words), capture_output=True, text=True, env=environment(**extra), timeout=300
     )
+
+
+def run_here(*words: str) -> subprocess.CompletedProcess[str]:
+    """The command in this process, which has loaded torch already."""
+    out, errors = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(errors):
+        try:
+            code = main(words)
+        except SystemExit as stopped:
+            code = int(stopped.code or 0)
+    return subprocess.CompletedProcess(words, code, out.getvalue(), errors.getvalue())
 
 
 def only_run(output: Path) -> Path:

@@ -108,8 +108,27 @@ def _mux(container: av.container.OutputContainer, stream: av.VideoStream, packet
 
 
 def _container(path: Path) -> str:
-    names = {".mkv": "matroska", ".ts": "mpegts", ".webm": "webm"}
+    names = {".mkv": "matroska", ".ts": "mpegts", ".webm": "webm", ".m4v": "mp4"}
     return names.get(path.suffix, path.suffix[1:])
+
+
+def write_with_cover(path: Path, frames: int) -> Path:
+    """A video of 64 x 96 and a larger cover picture, which containers keep as a video too."""
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libx264", rate=25)
+        video.height, video.width, video.pix_fmt = 64, 96, "yuv420p"
+        cover = container.add_stream("mjpeg", rate=1)
+        cover.height, cover.width, cover.pix_fmt = 128, 192, "yuvj420p"
+        cover.disposition = av.stream.Disposition.attached_pic
+        picture = av.VideoFrame.from_ndarray(grey(3, (128, 192)), "rgb24")
+        picture.pts, picture.time_base = 0, Fraction(1)
+        container.mux([*cover.encode(picture), *cover.encode()])
+        for index in range(frames):
+            frame = av.VideoFrame.from_ndarray(grey(index, (64, 96)), "rgb24")
+            frame.pts, frame.time_base = index, Fraction(1, 25)
+            container.mux(video.encode(frame))
+        container.mux(video.encode())
+    return path
 
 
 def promise_frames(path: Path, count: int) -> Path:

@@ -9,7 +9,7 @@ import av
 import pytest
 import torch
 
-from tests.videos import write_changing_size, write_streams, write_video
+from tests.videos import write_changing_size, write_streams, write_video, write_with_cover
 from video_snl.config import ReaderName
 from video_snl.data import readers
 from video_snl.data.clips import centre_clip, uniform_clips
@@ -21,8 +21,6 @@ from video_snl.data.readers import (
     open_video,
     read_clips,
     refusal,
-    resize,
-    shrink,
 )
 from video_snl.errors import OptionsError, UserError
 
@@ -89,6 +87,7 @@ def test_every_decoder_returns_the_frames_asked_for(
     for wanted in ([20], [35, 36], [5, 9, 31], [29, 30, 31], [39], [0], [12, 3, 12]):
         assert torch.equal(open_video(str(path), decoder).frames(wanted), whole[wanted])
         assert torch.equal(reader.frames(wanted), whole[wanted])
+    assert (find_facts(str(path)).stamps is None) == name.endswith("_b.avi")
     if decoder != "pyav":
         assert torch.equal(whole, PyAVReader(str(path)).frames(range(40)))
 
@@ -231,6 +230,27 @@ def test_several_videos_in_a_file(tmp_path: Path, decoder: ReaderName) -> None:
         assert greys(frames) == [3, 11]
 
 
+@pytest.mark.parametrize("b_frames", [0, 2])
+def test_frames_hidden_by_an_edit_list(tmp_path: Path, b_frames: int, decoder: ReaderName) -> None:
+    """Six of 40 lie before the start; the rotation of the others is known all the same."""
+    path = str(
+        write_streams(tmp_path / "cut.mp4", [(64, 96)], start=-6, b_frames=b_frames, rotation=180)
+    )
+    opened = open_video(path, decoder)
+    assert len(opened) == 34
+    assert find_facts(path).stamps is not None
+    assert greys(opened.frames([0, 1, 33])) == [6, 7, 39 - 25]
+    assert greys(open_video(path, decoder).frames([20])) == [1]
+    assert find_facts(path).stamps is not None  # they were not found to mislead
+    assert opened.frames([0])[0, -1, -1].tolist()[0] > 200  # the red corner, turned
+
+
+def test_a_cover_picture_is_no_video(tmp_path: Path, decoder: ReaderName) -> None:
+    path = str(write_with_cover(tmp_path / "covered.mp4", 10))
+    assert len(open_video(path, decoder)) == 10
+    assert open_video(path, decoder).frames([4]).shape == (1, 64, 96, 3)
+
+
 @pytest.mark.parametrize("suffix", [".avi", ".mkv", ".ts"])
 def test_size_changes_in_the_middle(tmp_path: Path, suffix: str, decoder: ReaderName) -> None:
     """All frames are shown in the size of the first."""
@@ -300,39 +320,3 @@ def test_torchcodec_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path:
     path = str(write_video(tmp_path / "a.avi", 3))
     with pytest.raises(OptionsError, match=r"torchcodec cannot be used.*pip install"):
         open_video(path, "torchcodec")
-
-
-@pytest.mark.parametrize(
-    ("size", "short_side", "resized"),
-    [
-        ((240, 320), 128, (128, 171)),
-        ((320, 240), 128, (171, 128)),
-        ((30, 30), 20, (20, 20)),
-        ((30, 50), 60, (60, 100)),  # enlarged, too
-    ],
-)
-def test_shrink(size: tuple[int, int], short_side: int, resized: tuple[int, int]) -> None:
-    shrunk = shrink(torch.full((2, *size, 3), 77, dtype=torch.uint8), short_side)
-    assert (shrunk.dtype, shrunk.shape) == (torch.uint8, (2, *resized, 3))
-    assert (shrunk == 77).all()
-
-
-def test_shrink_averages() -> None:
-    """Antialiasing: fine stripes become their mean, not one of their colours."""
-    stripes = torch.zeros(1, 64, 64, 3, dtype=torch.uint8)
-    stripes[:, :, ::2] = 200
-    shrunk = shrink(stripes, 8).float()[:, :, 1:-1]
-    torch.testing.assert_close(shrunk, torch.full_like(shrunk, 100), atol=12, rtol=0)
-
-
-def test_shrink_leaves_what_has_the_size() -> None:
-    frames = torch.zeros(2, 30, 40, 3, dtype=torch.uint8)
-    assert shrink(frames, 30) is frames
-
-
-def test_what_a_gpu_computes_is_within_one_level() -> None:
-    """It resizes in float32, where the CPU resizes bytes."""
-    frames = torch.randint(0, 256, (2, 60, 80, 3), dtype=torch.uint8)
-    exact = readers._interpolate(frames.permute(0, 3, 1, 2).float(), 32, 43).round()
-    difference = (resize(frames, 32, 43).permute(0, 3, 1, 2).float() - exact).abs()
-    assert difference.max() <= 1

@@ -29,6 +29,8 @@ def decord_refuses(facts: Facts) -> str | None:
         return "decord may choose another one of several videos"
     if a * d < b * c:
         return "decord does not mirror frames"
+    if facts.trimmed:
+        return "decord may show frames that an edit list hides"
     if facts.changes:
         return "decord scales frames that change their size in another way"
     if facts.stamps is None:

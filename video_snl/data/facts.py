@@ -53,6 +53,7 @@ class Facts:
             two frames of a reordered video into one packet and follows it with an empty one.)
         reordered: Packets are not in the order of presentation (B-frames).
         changes: Its frames may change their size (H.264 with several parameter sets).
+        trimmed: An edit list hides some of its frames, which do not count.
         streams: Videos in the file, cover pictures apart.
         matrix: Signs of the linear part of its display matrix, x' = a x + c y, y' = b x + d y: how
             frames are to be rotated by quarters and mirrored.
@@ -71,6 +72,7 @@ class Facts:
     pictureless: bool
     reordered: bool
     changes: bool = False
+    trimmed: bool = False
     streams: int = 1
     matrix: Matrix = UPRIGHT
 
@@ -228,6 +230,7 @@ def _from_packets(container: InputContainer, stream: VideoStream, path: str) -> 
         pictureless=scan.tiny and not reordered,
         reordered=reordered,
         changes=len(scan.parameters) > 1,
+        trimmed=scan.discarded > 0,
         streams=len(_videos(container)),
         matrix=scan.matrix or UPRIGHT,
     )

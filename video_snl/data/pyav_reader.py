@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 
 import av
 import numpy as np
@@ -130,7 +131,7 @@ class PyAVReader:
 
     def _restart(self) -> None:
         self._container.close()  # rather than trust a seek to the start
-        self._container, self._stream, self.facts = open_with_facts(self.path)
+        self._container, self._stream, _ = open_with_facts(self.path)
         self._stream.codec_context.thread_count = 1
         self._begin(0)
 
@@ -179,27 +180,42 @@ class PyAVReader:
         """
         stamps = self.facts.stamps
         assert stamps is not None
+        packets = self._container.demux(self._stream)
+        if entry:
+            first = next(packets)
+            packets = chain((first,), packets)
+            entry = self._landed(first, entry)
         number = entry - 1
-        for frame in self._frames_from(entry, stamps):
+        for frame in self._frames(packets, stamps):
+            stamp = frame.pts
+            if stamp is None:
+                raise _AstrayError
             if number < entry and entry:
-                if frame.pts is not None and frame.pts < stamps[entry]:
+                if stamp < stamps[entry]:
                     continue  # shown before the key frame, though stored behind it
-                if frame.pts != stamps[entry] or not frame.key_frame:
+                if stamp != stamps[entry] or not frame.key_frame:
                     raise _AstrayError
             number += 1
-            while number < len(stamps) and frame.pts is not None and stamps[number] < frame.pts:
+            while number < len(stamps) and stamps[number] < stamp:
                 number += 1
-            if number == len(stamps) or stamps[number] != frame.pts:
+            if number == len(stamps) or stamps[number] != stamp:
                 raise _AstrayError
             yield number, frame
 
-    def _frames_from(self, entry: int, stamps: Sequence[int]) -> Iterator[av.VideoFrame]:
+    def _landed(self, packet: av.Packet, entry: int) -> int:
+        """The entry that a seek led to: the one meant or, in files with an edit list, before it."""
+        stamps = self.facts.stamps
+        assert stamps is not None
+        for found in reversed(self.facts.entries[: self.facts.entries.index(entry) + 1]):
+            if packet.pts == stamps[found] and packet.is_keyframe:
+                return found
+        raise _AstrayError
+
+    def _frames(
+        self, packets: Iterable[av.Packet], stamps: Sequence[int]
+    ) -> Iterator[av.VideoFrame]:
         context = self._stream.codec_context
-        begun = entry == 0
-        for packet in self._container.demux(self._stream):
-            if not begun and packet.pts != stamps[entry]:
-                raise _AstrayError
-            begun = True
+        for packet in packets:
             if self._skips and packet.pts is not None:
                 early = packet.pts < stamps[self._wanted]
                 context.skip_frame = "NONREF" if early else "DEFAULT"

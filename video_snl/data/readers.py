@@ -36,7 +36,6 @@ __all__ = [
     "refusal",
     "resize",
     "shrink",
-    "shrunk_size",
 ]
 
 # Frames decoded before they are shrunk: bounds the memory of full-size frames.
@@ -97,7 +96,9 @@ def open_video(path: str, reader: ReaderName = "auto", device: DecodeDevice = "c
         return PyAVReader(path)
     check_reader(reader, device)
     if reader == "auto":
-        return open_by(_choice(path, device).reader, path, device)
+        opened = PyAVReader(path)  # which finds the facts that the choice is made by
+        chosen = _choice(path, device).reader
+        return opened if chosen == "pyav" else open_by(chosen, path, device)
     refused = refusal(reader, find_facts(path))
     if refused is not None:
         _record(reader, refused, path)
@@ -212,15 +213,10 @@ def shrink(frames: Tensor, short_side: int) -> Tensor:
     Returns:
         uint8 (T, H', W', 3); the same tensor where nothing is to be done.
     """
-    height, width = shrunk_size(frames.shape[1], frames.shape[2], short_side)
-    return resize(frames, height, width)
-
-
-def shrunk_size(height: int, width: int, short_side: int) -> tuple[int, int]:
-    """The size of frames whose shorter side becomes ``short_side``; as in :func:`shrink`."""
+    height, width = frames.shape[1:3]
     short = min(height, width)
     height, width = ((2 * side * short_side + short) // (2 * short) for side in (height, width))
-    return height, width
+    return resize(frames, height, width)
 
 
 def resize(frames: Tensor, height: int, width: int) -> Tensor:

@@ -53,11 +53,13 @@ def scan_packets(container: InputContainer, stream: VideoStream) -> Scan:
     context.thread_count = 1
     extradata = context.extradata or b""
     for packet in container.demux(stream):
-        if not packet.size or packet.is_discard:
-            scan.discarded += packet.is_discard
+        if not packet.size:
+            continue
+        scan.matrix = scan.matrix or _matrix(packet)
+        if packet.is_discard:
+            scan.discarded += 1
             continue
         scan.stamps.append(packet.pts)
-        scan.matrix = scan.matrix or _matrix(packet)
         scan.tiny |= context.name == "mpeg4" and packet.size < PICTURE_BYTES
         if packet.is_keyframe:
             _add_key_frame(scan, packet, context.name, extradata)

@@ -22,6 +22,8 @@ def torchcodec_refuses(facts: Facts) -> str | None:
         return "torchcodec may choose another one of several videos"
     if a * d < b * c:
         return "torchcodec does not mirror frames"
+    if facts.trimmed:
+        return "torchcodec may show frames that an edit list hides"
     if facts.changes:
         return "torchcodec does not read frames that change their size"
     if not facts.clean:

@@ -151,6 +151,11 @@ def _without(path: str, error: UserError) -> str:
     return str(error).removeprefix(path).strip()
 
 
+def _below(path: str, root: Path) -> str:
+    folder = f"{root if root.is_dir() else root.parent}/"
+    return path.removeprefix(folder)
+
+
 def _report(
     root: Path,
     layout: str,
@@ -185,7 +190,8 @@ def _print(root: Path, total: int, problems: list[Finding], readers: list[str]) 
             continue
         print(f"\n{verdict}: {len(found):,} ({meaning})")
         for finding in found[:SHOWN]:
-            print(f"  {finding.path}" + (f": {finding.detail}" if finding.detail else ""))
+            name = _below(finding.path, root)
+            print(f"  {name}: {finding.detail}" if finding.detail else f"  {name}")
         if len(found) > SHOWN:
             print(f"  and {len(found) - SHOWN:,} more: --json lists all")
     wrong = len({finding.path for finding in problems})

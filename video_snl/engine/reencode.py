@@ -9,15 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from io import FileIO
 from pathlib import Path
 
 import av
+from av.container import OutputContainer
 from av.video.frame import PictureType
 from torch import Tensor
 
 from video_snl.data.facts import find_facts
 from video_snl.data.pyav_reader import PyAVReader
-from video_snl.data.readers import CHUNK, resize, shrunk_size
+from video_snl.data.readers import CHUNK, resize
 from video_snl.errors import UserError
 
 __all__ = ["Settings", "reencode"]
@@ -69,24 +71,55 @@ def reencode(source: str, target: Path, settings: Settings) -> int:
             the index says.
         OSError: The target cannot be written.
     """
-    rate = _rate(find_facts(source).rate)
-    count = 0
-    with target.open("wb") as file:
-        # A Python file: what goes wrong while it is written comes back as it was.
-        container = FORMATS.get(target.suffix.lower(), "avi")
-        with av.open(file, "w", format=container) as writer:
-            stream: av.VideoStream | None = None
-            for picture in _pictures(source, settings.short_side):
-                if stream is None:
-                    stream = _add_stream(writer, rate, picture, settings)
-                frame = av.VideoFrame.from_ndarray(picture.numpy(), "rgb24")
-                frame.pts, frame.time_base = count, 1 / rate
-                frame.pict_type = PictureType.NONE
-                writer.mux(stream.encode(frame))
-                count += 1
-            if stream is not None:
-                writer.mux(stream.encode())
+    with target.open("wb", buffering=0) as file:
+        sink = _Sink(file)
+        # FFmpeg names the container by the suffix, which data sets get wrong now and then.
+        with av.open(sink, "w", format=FORMATS.get(target.suffix.lower(), "avi")) as writer:
+            count = _write(source, writer, sink, settings)
+    if sink.failure is not None:
+        raise sink.failure
     _verify(source, str(target), count, settings)
+    return count
+
+
+class _Sink:
+    """A file that keeps its first failure for the end: PyAV would bury it under others."""
+
+    def __init__(self, file: FileIO) -> None:
+        self._file = file
+        self.failure: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        rest = memoryview(data)
+        while rest and self.failure is None:
+            try:
+                rest = rest[self._file.write(rest) :]
+            except OSError as error:
+                self.failure = error
+        return len(data)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+
+def _write(source: str, writer: OutputContainer, sink: _Sink, settings: Settings) -> int:
+    rate = _rate(find_facts(source).rate)
+    stream: av.VideoStream | None = None
+    count = 0
+    for picture in _pictures(source, settings.short_side):
+        if sink.failure is not None:
+            break
+        stream = stream or _add_stream(writer, rate, picture, settings)
+        frame = av.VideoFrame.from_ndarray(picture.numpy(), "rgb24")
+        frame.pts, frame.time_base = count, 1 / rate
+        frame.pict_type = PictureType.NONE
+        writer.mux(stream.encode(frame))
+        count += 1
+    if stream is not None:
+        writer.mux(stream.encode())
     return count
 
 
@@ -95,16 +128,16 @@ def _pictures(source: str, short_side: int) -> Iterator[Tensor]:
     reader = PyAVReader(source)
     for start in range(0, len(reader), CHUNK):
         frames = reader.frames(range(start, min(start + CHUNK, len(reader))))
-        height, width = (int(side) for side in frames.shape[1:3])
-        if min(height, width) > short_side:
-            height, width = shrunk_size(height, width, short_side)
-        yield from resize(frames, _even(height), _even(width)).contiguous()
+        height, width = _even_size(frames.shape[1], frames.shape[2], short_side)
+        yield from resize(frames, height, width).contiguous()
 
 
 def _add_stream(
-    writer: av.container.OutputContainer, rate: Fraction, picture: Tensor, settings: Settings
+    writer: OutputContainer, rate: Fraction, picture: Tensor, settings: Settings
 ) -> av.VideoStream:
-    stream = writer.add_stream(settings.codec, rate=rate)
+    # Key frames where they are wanted and nowhere else, such as at a change of the scene.
+    options = {"sc_threshold": "1000000000"}
+    stream = writer.add_stream(settings.codec, rate=rate, options=options)
     assert isinstance(stream, av.VideoStream)
     stream.height, stream.width, stream.pix_fmt = picture.shape[0], picture.shape[1], "yuv420p"
     context = stream.codec_context
@@ -130,5 +163,8 @@ def _rate(rate: Fraction) -> Fraction:
     return near if near.numerator <= CLOCK else Fraction(round(rate))
 
 
-def _even(side: int) -> int:
-    return max(2 * round(side / 2), 2)
+def _even_size(height: int, width: int, short_side: int) -> tuple[int, int]:
+    """The nearest even sides of frames at most ``short_side``."""
+    scale = min(short_side, height, width) / min(height, width)
+    height, width = (max(2 * round(side * scale / 2), 2) for side in (height, width))
+    return height, width
