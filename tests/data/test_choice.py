@@ -56,23 +56,23 @@ def test_the_faster_one_is_taken_and_said(
 ) -> None:
     measured = pretend(monkeypatch, {"pyav": pyav, "decord": decord})
     first, second, other = (
-        str(write_streams(tmp_path / name, [(64, 96)], codec="mpeg4", gop=gop, frames=40))
-        for name, gop in (("a.avi", 8), ("b.avi", 8), ("c.avi", 40))
+        str(write_streams(tmp_path / name, [(64, 96)], gop=gop, frames=40))
+        for name, gop in (("a.mp4", 8), ("b.mp4", 8), ("c.mp4", 40))
     )
     with caplog.at_level(logging.INFO, logger="video_snl.readers"):
         assert isinstance(open_video(first), reader)
         assert isinstance(open_video(second), reader)
-    assert measured == ["a.avi pyav", "a.avi decord"]
+    assert measured == ["a.mp4 pyav", "a.mp4 decord"]
     assert caplog.messages == [
-        f"reader auto: {chosen} for mpeg4 in avi, close key frames, 0-119 lines (for 16 frames: "
+        f"reader auto: {chosen} for h264 in mov, close key frames, 0-119 lines (for 16 frames: "
         f"pyav {1000 * pyav:.1f} ms, decord {1000 * decord:.1f} ms)"
     ]
     open_video(other)
-    assert measured[2:] == ["c.avi pyav", "c.avi decord"]  # another kind: few key frames
+    assert measured[2:] == ["c.mp4 pyav", "c.mp4 decord"]  # another kind: few key frames
 
 
 def test_it_really_measures(tmp_path: Path) -> None:
-    path = str(write_streams(tmp_path / "a.avi", [(64, 96)], codec="mpeg4"))
+    path = str(write_streams(tmp_path / "a.mp4", [(64, 96)]))
     chosen = choose_reader(path)
     assert chosen.reader in ("pyav", "decord")
     assert "pyav" in chosen.reason and "decord" in chosen.reason and "failed" not in chosen.reason
@@ -90,8 +90,18 @@ def test_a_file_that_one_decoder_refuses(tmp_path: Path, monkeypatch: pytest.Mon
     assert not measured
 
 
-def test_a_broken_file_chooses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_run_sees_does_not_hang_on_what_was_faster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = pretend(monkeypatch, {"pyav": 1.0, "decord": 0.001})
     path = str(write_streams(tmp_path / "a.avi", [(64, 96)], codec="mpeg4"))
+    chosen = choose_reader(path)
+    assert chosen.reader == "pyav" and "decord's pixels of MPEG-4" in chosen.reason
+    assert not measured
+
+
+def test_a_broken_file_chooses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = str(write_streams(tmp_path / "a.mp4", [(64, 96)]))
 
     def breaks(path: str, name: ReaderName, device: DecodeDevice) -> float:
         raise UserError(f"{path} breaks")
