@@ -45,6 +45,7 @@ def run_bounded(
     *,
     num_workers: int,
     deadline: float,
+    ahead: int = 1,
 ) -> Iterator[Outcome[T, R]]:
     """Call a function on every item in worker processes, and yield what became of each.
 
@@ -53,19 +54,21 @@ def run_bounded(
 
     Args:
         function: Can be pickled, as must be its items and values.
-        items: Read as they are needed, about two ahead of each worker.
+        items: Read as they are needed, ``ahead + 1`` for each worker.
         num_workers: With 0 the calling process does the work, and there is no deadline.
         deadline: Seconds for one item.
+        ahead: Items handed to a worker at once: with 2 or more, it works on the next ones while
+            the caller uses an outcome.
     """
     if num_workers == 0:
         for item in items:
             yield call(function, item)
         return
-    pool: Pool[T, R] = Pool(function, num_workers, deadline, ahead=1, copy_values=True)
+    pool: Pool[T, R] = Pool(function, num_workers, deadline, ahead=ahead, copy_values=True)
     try:
         waiting = iter(items)
         while True:
-            for item in islice(waiting, max(0, 2 * num_workers - pool.unfinished)):
+            for item in islice(waiting, max(0, (ahead + 1) * num_workers - pool.unfinished)):
                 pool.submit(item)
             if not pool.unfinished:
                 return

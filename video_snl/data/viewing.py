@@ -58,15 +58,16 @@ def read_windows(
     what cannot be decoded as fast as it plays is taken for stuck.
 
     Raises:
-        UserError: The file cannot be read or takes too long, or a window is shorter than a clip.
+        UserError: The file cannot be read or takes too long, a window is shorter than a clip, or
+            the process that decodes is killed.
     """
     lengths = [x.value if x.unit == "s" else x.value / _NOMINAL_RATE for x in (window, hop)]
     deadline = config.deadline + sum(lengths)
     # The process that decodes keeps its place in the file: the n-th task is the n-th window.
     turns = ((path, number) for number in count())
     read = _Windows(config, clips, window, hop)
-    # Its end ends the process.
-    outcomes = run_bounded(read, turns, num_workers=1, deadline=deadline)
+    # Its end ends the process. Two are under way, so that one is decoded while others are scored.
+    outcomes = run_bounded(read, turns, num_workers=1, deadline=deadline, ahead=2)
     for outcome in outcomes:
         found = _value(outcome, path, deadline)
         if found is None:
@@ -85,6 +86,7 @@ class _Views:
 
 
 _windows: Iterator[Window] = iter(())  # of the file that this process is reading
+_place: tuple[str, int] | None = None  # that file, and the number of its next window
 
 
 @dataclass(frozen=True)
@@ -95,11 +97,21 @@ class _Windows:
     hop: Length
 
     def __call__(self, turn: tuple[str, int]) -> Window | None:
-        """The next window; None behind the last, and in a process that did not begin the file."""
-        global _windows
+        """The window of this number; None behind the last.
+
+        Raises:
+            UserError: Also where another process has read the windows before, which has ended.
+        """
+        global _windows, _place
         path, number = turn
         if number == 0:
             _windows = self._all(path)
+        elif turn != _place:
+            raise UserError(
+                f"{path}: the process that decodes it was killed after {number} windows: give the "
+                "command again"
+            )
+        _place = path, number + 1
         return next(_windows, None)
 
     def _all(self, path: str) -> Iterator[Window]:

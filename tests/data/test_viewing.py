@@ -1,0 +1,58 @@
+"""Windows decoded by a process that is killed or stuck."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.processes import descendants
+from tests.videos import write_video
+from video_snl.config import DataConfig
+from video_snl.data import viewing
+from video_snl.data.nursery import nursery
+from video_snl.data.viewing import read_windows
+from video_snl.data.windows import Length
+from video_snl.errors import UserError
+
+pytestmark = pytest.mark.timeout(120)
+
+CONFIG = DataConfig(clip_frames=4, short_side=32, crop=32)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    return str(write_video(tmp_path / "a.avi", frames=60))
+
+
+def kill_worker() -> None:
+    """End the one process that decodes."""
+    [worker] = descendants(os.getpid()) - {nursery().pid}
+    os.kill(worker, signal.SIGKILL)
+
+
+def test_killed_idle_worker_is_an_error_and_not_the_end(path: str) -> None:
+    windows = read_windows(path, CONFIG, Length(10, "f"), Length(10, "f"), 1)
+    found = [next(windows)]
+    time.sleep(1)  # the next one is decoded meanwhile, and the worker waits
+    kill_worker()
+    with pytest.raises(UserError) as caught:
+        found += windows
+    assert 1 <= len(found) < 6
+    assert str(caught.value).startswith(f"{path}: ") and "process" in str(caught.value)
+    assert [window.start for window in found] == [0.4 * k for k in range(len(found))]
+
+
+def test_a_process_that_did_not_read_the_windows_before_says_so(path: str) -> None:
+    """Where the kill above comes exactly between two windows."""
+    read = viewing._Windows(CONFIG, 1, Length(30, "f"), Length(30, "f"))
+    with pytest.raises(UserError, match=r"a\.avi: the process .* was killed after 1 windows"):
+        read((path, 1))
+    assert read((path, 0)) is not None
+    for turn in ((path, 2), ("b.avi", 1)):
+        with pytest.raises(UserError, match="was killed after"):
+            read(turn)
+    assert read((path, 1)) is not None and read((path, 2)) is None and read((path, 3)) is None
