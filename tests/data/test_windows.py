@@ -164,6 +164,17 @@ def test_window_shorter_than_a_clip() -> None:
         list(window_clips(Counting(50), [range(0, 7)], lambda n: rule.several(n, 1), 4))
 
 
+def test_windows_ahead_of_a_short_one_come_out() -> None:
+    """The last two begin within the reach of the one before."""
+    rule, found = ClipRule(8, 1, "dense", "error"), []
+    windows = [range(0, 8), range(4, 16), range(10, 14), range(11, 20)]
+    with pytest.raises(ShortVideoError) as caught:
+        for part, clips in window_clips(Counting(50), windows, lambda n: rule.several(n, 2), 4):
+            found.append((part, clips.shape))
+    assert found == [(part, (2, 8, 4, 6, 3)) for part in windows[:2]]
+    assert caught.value.length == 4
+
+
 def test_clips_of_a_file_are_its_frames(tmp_path: Path) -> None:
     path = str(write_video(tmp_path / "a.avi", 60))
     windows = frame_windows(frame_times(path), Length(16, "f"), Length(5, "f"))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from video_snl.data.clips import ShortVideoError
 from video_snl.data.facts import STAMPED, open_with_facts
 from video_snl.data.readers import CHUNK, Reader, shrink
 from video_snl.data.windows import FrameTimes
@@ -16,7 +18,13 @@ from video_snl.errors import UserError
 
 __all__ = ["frame_times", "window_clips"]
 
-Planned = tuple[range, list[list[int]]]
+
+class _Plan(NamedTuple):
+    """A window and the frames of its clips, or why it has none."""
+
+    window: range
+    clips: list[list[int]]
+    error: ShortVideoError | None = None
 
 
 def frame_times(path: str) -> FrameTimes:
@@ -64,33 +72,46 @@ def window_clips(
 
     Raises:
         UserError: The file breaks while it is decoded.
-        ShortVideoError: A window is too short for a clip.
+        ShortVideoError: A window is too short for a clip; those before it have been returned.
     """
-    plans = ((window, _shifted(choose(len(window)), window.start)) for window in windows)
-    overlapping: deque[Planned] = deque(islice(plans, 1))
+    plans = _planned(windows, choose)
+    overlapping = deque(islice(plans, 1))
     kept: dict[int, Tensor] = {}
     decoded = -1  # the last frame decoded so far
     while overlapping:
-        window, clips = overlapping[0]
+        window, clips, error = overlapping[0]
+        if error is not None:
+            raise error
         last = max(map(max, clips))
         # All windows that begin within this one's reach: their frames up to there come now or
         # never, since there is no way back.
-        while overlapping[-1][0].start <= last and (following := next(plans, None)):
+        while overlapping[-1].window.start <= last and (following := next(plans, None)):
             overlapping.append(following)
-        wanted = {i for _, some in overlapping for clip in some for i in clip if i <= last}
-        new = sorted(i for i in wanted if i > decoded)
+        new = sorted(i for i in _frames_of(overlapping) if decoded < i <= last)
         kept |= _decoded(reader, new, short_side)
         decoded = max(decoded, last)
         yield window, torch.stack([torch.stack([kept[i] for i in clip]) for clip in clips])
         overlapping.popleft()
         if not overlapping:
             overlapping.extend(islice(plans, 1))
-        needed = {i for _, some in overlapping for clip in some for i in clip}
+        needed = _frames_of(overlapping)
         kept = {i: frame for i, frame in kept.items() if i in needed}
 
 
-def _shifted(clips: Sequence[Sequence[int]], start: int) -> list[list[int]]:
-    return [[start + index for index in clip] for clip in clips]
+def _planned(windows: Iterable[range], choose: Callable[[int], list[list[int]]]) -> Iterator[_Plan]:
+    """The plans of windows, up to the first that is too short: windows are planned ahead of time,
+    and its error must not come before the clips of those ahead of it."""
+    for window in windows:
+        try:
+            clips = choose(len(window))
+        except ShortVideoError as error:
+            yield _Plan(window, [], error)
+            return
+        yield _Plan(window, [[window.start + index for index in clip] for clip in clips])
+
+
+def _frames_of(plans: Iterable[_Plan]) -> set[int]:
+    return {index for plan in plans for clip in plan.clips for index in clip}
 
 
 def _decoded(reader: Reader, indices: list[int], short_side: int) -> dict[int, Tensor]:
