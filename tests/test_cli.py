@@ -9,10 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.tiny import environment, only_run, tiny_options
 from tests.videos import write_ucf101, write_video
 from video_snl.cli import main
+from video_snl.engine.runs import checkpoint_path
+from video_snl.engine.trained import read_checkpoint
 
 COMMANDS = ("train", "evaluate", "predict", "describe", "check", "prepare")
 
@@ -85,6 +88,25 @@ def test_predict_lists_the_classes_of_every_video(
         scores = [guess["score"] for guess in result["predictions"]]
         assert len(scores) == 3 and sum(scores) == pytest.approx(1, abs=1e-4)
         assert scores == sorted(scores, reverse=True)
+
+
+@pytest.mark.parametrize(("reader", "device"), [("frames", "cpu"), ("auto", "cuda")])
+def test_predict_reads_files_whatever_the_training_read(
+    run: Path,
+    root: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    reader: str,
+    device: str,
+) -> None:
+    content = dict(read_checkpoint(checkpoint_path(str(run))))
+    content["video_snl"]["experiment"]["data"] |= {"reader": reader, "decode_device": device}
+    torch.save(content, tmp_path / "other.ckpt")
+    file = next((root / "UCF-101" / "Bow").glob("*.avi"))
+    words = ["predict", "--checkpoint", str(tmp_path / "other.ckpt"), "--accelerator", "cpu"]
+    assert main([*words, "--json", str(file)]) == 0
+    [result] = json.loads(capsys.readouterr().out)
+    assert result["video"] == str(file) and len(result["predictions"]) == 3
 
 
 def test_predict_goes_on_after_a_bad_file(

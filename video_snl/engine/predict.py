@@ -67,13 +67,7 @@ def predict(
     videos = list(_videos(paths))
     nursery()  # loads its modules while the network is made
     trained = load_trained(checkpoint_path(checkpoint))
-    data = trained.experiment.data
-    data = replace(
-        data,
-        short_videos=short_videos or data.short_videos,
-        deadline=data.deadline if deadline is None else deadline,
-    )
-    trained = replace(trained, experiment=replace(trained.experiment, data=data))
+    trained = _reading(trained, short_videos, deadline)
     task = _task(trained, crops, _device(accelerator))
     results, failures = [], 0
     for path in videos:
@@ -121,6 +115,22 @@ def _device(accelerator: str) -> torch.device:
     if names[accelerator] == "cuda" and not torch.cuda.is_available():
         raise UserError(f"--accelerator {accelerator}: this machine has no CUDA GPU; use cpu.")
     return torch.device(names[accelerator])
+
+
+def _reading(trained: Trained, short_videos: ShortVideos | None, deadline: float | None) -> Trained:
+    """A trained network with the options for reading the videos asked about.
+
+    The reader and decode device of its training suited other files, and perhaps another machine.
+    """
+    data = trained.experiment.data
+    data = replace(
+        data,
+        reader="auto",
+        decode_device="cpu",
+        short_videos=short_videos or data.short_videos,
+        deadline=data.deadline if deadline is None else deadline,
+    )
+    return replace(trained, experiment=replace(trained.experiment, data=data))
 
 
 def _task(trained: Trained, crops: int, device: torch.device) -> ActionRecognition:
