@@ -7,12 +7,12 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 
-from video_snl import __version__, cli_data
-from video_snl.config import Experiment, ShortVideos
+from video_snl import __version__, cli_data, cli_trained
+from video_snl.config import Experiment
 from video_snl.errors import UserError
 
 __all__ = ["main"]
@@ -109,90 +109,15 @@ def _train_parser(prog: str) -> ArgumentParser:
     return parser
 
 
-def _add_checkpoint(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "--checkpoint",
-        type=str,
-        help="Checkpoint file, or the folder of a run (its best epoch). Default: the newest run "
-        "below ./runs.",
-    )
-
-
-def _add_views(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "--clips", type=int, default=10, help="Clips of a video, evenly spaced over its length."
-    )
-    _add_crops(parser)
-
-
-def _add_crops(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "--crops",
-        type=Literal[1, 3],
-        default=3,
-        help="Crops of a clip: 1 (centre) or 3 along its longer side.",
-    )
-
-
 def _evaluate_parser(prog: str) -> ArgumentParser:
-    parser = _experiment_parser(
-        prog,
-        "Measure a trained network: clip-level and video-level accuracy.\n"
-        "Clip level is the centre crop of the centre clip (the paper's), video level the mean "
-        "score of --clips x --crops views. Data options not given are those of the checkpoint.",
-    )
-    _add_checkpoint(parser)
-    _add_views(parser)
-    parser.add_argument(
-        "--output",
-        type=str,
-        help="Folder for the reports; default 'evaluation' beside the checkpoint.",
-    )
-    parser.add_argument(
-        "--unreadable",
-        type=Literal["wrong", "skip"],
-        default="wrong",
-        help="Test videos that cannot be read count as wrong, or are left out of all figures.",
-    )
+    parser = _experiment_parser(prog, cli_trained.EVALUATE)
+    cli_trained.add_evaluate_options(parser)
     return parser
 
 
 def _predict_parser(prog: str) -> ArgumentParser:
-    parser = _Parser(prog=prog, description="Name the actions in videos: top-5 with scores.")
-    parser.add_argument("paths", nargs="+", metavar="FILE|DIR", help="Videos, or folders of them.")
-    _add_checkpoint(parser)
-    parser.add_argument(
-        "--clips",
-        type=int | None,
-        help="Clips of a video, evenly spaced over its length; default 10, or 1 of a --window.",
-    )
-    _add_crops(parser)
-    parser.add_argument("--top", type=int, default=5, help="How many classes to list.")
-    parser.add_argument(
-        "--window",
-        type=str,
-        metavar="SECONDS|FRAMES",
-        help="Name the actions of windows over each video, with their times: 2.5s or 64f long.",
-    )
-    parser.add_argument(
-        "--hop",
-        type=str,
-        metavar="SECONDS|FRAMES",
-        help="From the start of a window to that of the next one; default its length.",
-    )
-    parser.add_argument(
-        "--short_videos",
-        type=ShortVideos | None,
-        help="What to do with a video shorter than a clip; default as in training.",
-    )
-    parser.add_argument(
-        "--deadline",
-        type=float | None,
-        help="Seconds of decoding after which a file is given up; default as in training. (For a "
-        "--window, the seconds of its length and of --hop come on top.)",
-    )
-    parser.add_argument("--accelerator", type=str, default="auto", help="auto, cpu or gpu.")
-    parser.add_argument("--json", action="store_true", help="Print JSON instead of a table.")
+    parser = _Parser(prog=prog, description=cli_trained.PREDICT)
+    cli_trained.add_predict_options(parser)
     return parser
 
 
@@ -248,24 +173,6 @@ def _evaluate(arguments: Namespace) -> int:
     )
 
 
-def _predict(arguments: Namespace) -> int:
-    from video_snl.engine.predict import predict
-
-    return predict(
-        arguments.paths,
-        checkpoint=arguments.checkpoint,
-        clips=arguments.clips,
-        crops=arguments.crops,
-        top=arguments.top,
-        window=arguments.window,
-        hop=arguments.hop,
-        short_videos=arguments.short_videos,
-        deadline=arguments.deadline,
-        accelerator=arguments.accelerator,
-        as_json=arguments.json,
-    )
-
-
 def _describe(arguments: Namespace) -> int:
     from video_snl.engine.describe import describe
 
@@ -299,7 +206,7 @@ def _adopt_stored_experiment(parser: ArgumentParser, command: str, words: list[s
 _COMMANDS: dict[str, tuple[Callable[[str], ArgumentParser], Callable[[Namespace], int]]] = {
     "train": (_train_parser, _train),
     "evaluate": (_evaluate_parser, _evaluate),
-    "predict": (_predict_parser, _predict),
+    "predict": (_predict_parser, cli_trained.predict),
     "describe": (_describe_parser, _describe),
     "check": (_check_parser, cli_data.check),
     "prepare": (_prepare_parser, cli_data.prepare),

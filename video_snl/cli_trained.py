@@ -1,0 +1,112 @@
+"""The commands that use a trained network: ``evaluate`` and ``predict``. Without torch."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from jsonargparse import ArgumentParser, Namespace
+
+from video_snl.config import ShortVideos
+
+__all__ = ["EVALUATE", "PREDICT", "add_evaluate_options", "add_predict_options", "predict"]
+
+EVALUATE = """Measure a trained network: clip-level and video-level accuracy.
+Clip level is the centre crop of the centre clip (the paper's), video level the mean
+score of --clips x --crops views. Data options not given are those of the checkpoint."""
+PREDICT = "Name the actions in videos: top-5 with scores."
+
+
+def add_evaluate_options(parser: ArgumentParser) -> None:
+    _add_checkpoint(parser)
+    parser.add_argument(
+        "--clips", type=int, default=10, help="Clips of a video, evenly spaced over its length."
+    )
+    _add_crops(parser)
+    parser.add_argument(
+        "--output",
+        type=str,
+        help="Folder for the reports; default 'evaluation' beside the checkpoint.",
+    )
+    parser.add_argument(
+        "--unreadable",
+        type=Literal["wrong", "skip"],
+        default="wrong",
+        help="Test videos that cannot be read count as wrong, or are left out of all figures.",
+    )
+
+
+def add_predict_options(parser: ArgumentParser) -> None:
+    parser.add_argument("paths", nargs="+", metavar="FILE|DIR", help="Videos, or folders of them.")
+    _add_checkpoint(parser)
+    parser.add_argument(
+        "--clips",
+        type=int | None,
+        help="Clips of a video, evenly spaced over its length; default 10, or 1 of a --window.",
+    )
+    _add_crops(parser)
+    parser.add_argument("--top", type=int, default=5, help="How many classes to list.")
+    _add_windows(parser)
+    parser.add_argument(
+        "--short_videos",
+        type=ShortVideos | None,
+        help="What to do with a video shorter than a clip; default as in training.",
+    )
+    parser.add_argument(
+        "--deadline",
+        type=float | None,
+        help="Seconds of decoding after which a file is given up; default as in training. (For a "
+        "--window, the seconds of its length and of --hop come on top.)",
+    )
+    parser.add_argument("--accelerator", type=str, default="auto", help="auto, cpu or gpu.")
+    parser.add_argument("--json", action="store_true", help="Print JSON instead of a table.")
+
+
+def _add_windows(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--window",
+        type=str,
+        metavar="SECONDS|FRAMES",
+        help="Name the actions of windows over each video, with their times: 2.5s or 64f long.",
+    )
+    parser.add_argument(
+        "--hop",
+        type=str,
+        metavar="SECONDS|FRAMES",
+        help="From the start of a window to that of the next one; default its length.",
+    )
+
+
+def _add_checkpoint(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--checkpoint",
+        type=str,
+        help="Checkpoint file, or the folder of a run (its best epoch). Default: the newest run "
+        "below ./runs.",
+    )
+
+
+def _add_crops(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--crops",
+        type=Literal[1, 3],
+        default=3,
+        help="Crops of a clip: 1 (centre) or 3 along its longer side.",
+    )
+
+
+def predict(arguments: Namespace) -> int:
+    from video_snl.engine.predict import predict
+
+    return predict(
+        arguments.paths,
+        checkpoint=arguments.checkpoint,
+        clips=arguments.clips,
+        crops=arguments.crops,
+        top=arguments.top,
+        window=arguments.window,
+        hop=arguments.hop,
+        short_videos=arguments.short_videos,
+        deadline=arguments.deadline,
+        accelerator=arguments.accelerator,
+        as_json=arguments.json,
+    )
