@@ -30,6 +30,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from video_snl.blocks import make_block
+from video_snl.engine.files import write_json
 
 POSITIONS, WIDTHS = [98, 196, 784, 1568, 6272, 25088], [32, 64, 128, 256, 512]
 SECONDS = 2.5  # a turn is repeated for about this long, at least ``--repeats`` times
@@ -57,7 +58,7 @@ def main() -> int:
                 print(line(row), flush=True)
         print()
     if options.json:
-        options.json.write_text(json.dumps(rows, indent=2) + "\n")
+        write_json(options.json, rows)
     if options.plot:
         plot(rows, options.plot)
     return 0

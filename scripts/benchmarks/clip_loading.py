@@ -18,7 +18,6 @@ each turn every loader is asked for --clips clips.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import statistics
@@ -27,6 +26,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from video_snl.engine.files import write_json
 
 if TYPE_CHECKING:
     from loading_variants import Setting
@@ -60,33 +61,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     result = {"setting": setting_of(options, files, cores), "turns": turns, **summary(turns)}
     print(table(result))
     if options.json:
-        options.json.write_text(json.dumps(result, indent=2) + "\n")
+        write_json(options.json, result)
     return 0
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    from benchmark_arguments import new_parser, positive
+
+    parser = new_parser(__doc__)
     add = parser.add_argument
     add("--originals", type=Path, required=True, metavar="DIR", help="the files as published")
     add("--prepared", type=Path, metavar="DIR", help="those of video-snl prepare (default: none)")
     add("--num_workers", type=int, default=1, help="processes that decode (default: 1; 0: none)")
-    add("--clips", type=_positive, default=320, help="clips of each turn (default: 320)")
-    add("--batch", type=_positive, default=16, help="clips of a batch (default: 16)")
-    add("--rounds", type=_positive, default=5, help="turns of every loader (default: 5)")
+    add("--clips", type=positive, default=320, help="clips of each turn (default: 320)")
+    add("--batch", type=positive, default=16, help="clips of a batch (default: 16)")
+    add("--rounds", type=positive, default=5, help="turns of every loader (default: 5)")
     add("--json", type=Path, metavar="FILE", help="write all figures to this file, too")
     options = parser.parse_args(arguments)
     if options.num_workers < 0:
         parser.error("--num_workers must be at least 0")
     return options
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} must be at least 1")
-    return number
 
 
 def common_files(roots: dict[str, Path]) -> dict[str, list[Path]]:

@@ -25,6 +25,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmark_arguments import new_parser, positive
+
+from video_snl.engine.files import write_json
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -41,20 +45,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     }
     print(table(result))
     if options.json:
-        options.json.write_text(json.dumps(result, indent=2) + "\n")
+        write_json(options.json, result)
     return 0
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = new_parser(__doc__)
     add = parser.add_argument
     add("--device", choices=["auto", "cpu", "cuda"], default="auto", help="default: cuda if any")
-    add("--batch", type=_positive, help="clips of a step (default: 2 on a CPU, 32 on a GPU)")
-    add("--frames", type=_positive, default=16, help="frames of a clip (default: 16)")
-    add("--size", type=_positive, default=112, help="height and width in pixels (default: 112)")
-    add("--classes", type=_positive, default=101, help="size of the classifier (default: 101)")
+    add("--batch", type=positive, help="clips of a step (default: 2 on a CPU, 32 on a GPU)")
+    add("--frames", type=positive, default=16, help="frames of a clip (default: 16)")
+    add("--size", type=positive, default=112, help="height and width in pixels (default: 112)")
+    add("--classes", type=positive, default=101, help="size of the classifier (default: 101)")
     add("--backbone", choices=["i3d_r50", "i3d_small"], default="i3d_r50", help="default: i3d_r50")
     add("--blocks", nargs="+", default=["none", "snl"], help="first: baseline (default: none snl)")
     add("--position", default="before:res4.-1", help="of the block (default: before:res4.-1)")
@@ -66,18 +68,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     add("--channels-last", action="store_true", help="keep the channels last in memory")
     add("--warmup", type=int, help="steps before the clock starts (default: 1 CPU, 10 GPU)")
-    add("--steps", type=_positive, help="timed steps of each network (default: 6 CPU, 50 GPU)")
-    add("--threads", type=_positive, help="threads on a CPU (default: torch's choice)")
+    add("--steps", type=positive, help="timed steps of each network (default: 6 CPU, 50 GPU)")
+    add("--threads", type=positive, help="threads on a CPU (default: torch's choice)")
     add("--json", type=Path, help="write the figures to this file, too")
     add("--memory-of", help=argparse.SUPPRESS)
     return _with_defaults(parser.parse_args(arguments))
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} must be at least 1")
-    return number
 
 
 def _with_defaults(options: argparse.Namespace) -> argparse.Namespace:

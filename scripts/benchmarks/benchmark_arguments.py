@@ -1,0 +1,22 @@
+"""What the command lines of benchmarks have in common."""
+
+from __future__ import annotations
+
+import argparse
+
+__all__ = ["new_parser", "positive"]
+
+
+def new_parser(description: str | None) -> argparse.ArgumentParser:
+    """A parser whose help shows the description of a script as it is written."""
+    return argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+
+
+def positive(text: str) -> int:
+    """A number from 1, as the ``type`` of an option."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} must be at least 1")
+    return number
