@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from torch import Tensor
 
 from tests.processes import descendants
 from tests.videos import write_video
 from video_snl.config import DataConfig
 from video_snl.data import viewing
 from video_snl.data.nursery import nursery
+from video_snl.data.pyav_reader import PyAVReader
 from video_snl.data.viewing import read_windows
 from video_snl.data.windows import Length
 from video_snl.errors import UserError
@@ -56,3 +61,32 @@ def test_a_process_that_did_not_read_the_windows_before_says_so(path: str) -> No
         with pytest.raises(UserError, match="was killed after"):
             read(turn)
     assert read((path, 1)) is not None and read((path, 2)) is None and read((path, 3)) is None
+
+
+class StuckReader(PyAVReader):
+    """Never returns from the frames from number 30 on."""
+
+    def frames(self, indices: Sequence[int]) -> Tensor:
+        if max(indices) >= 30:
+            ctypes.PyDLL(None).sleep(1000)  # PyDLL keeps the GIL: no Python runs
+        return super().frames(indices)
+
+
+class StuckWindows(viewing._Windows):
+    def __call__(self, turn: tuple[str, int]) -> viewing.Window | None:
+        viewing.PyAVReader = StuckReader  # in the process that decodes
+        return super().__call__(turn)
+
+
+def test_window_stuck_in_native_code_is_given_up(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(viewing, "_Windows", StuckWindows)
+    config = replace(CONFIG, deadline=4)
+    found, began = [], time.monotonic()
+    with pytest.raises(UserError, match=r"a\.avi: decoding took longer than 4\.8 s"):
+        for window in read_windows(path, config, Length(10, "f"), Length(10, "f"), 1):
+            found.append(window)
+    assert [window.start for window in found] == [0.0, 0.4, 0.8]
+    assert 4 < time.monotonic() - began < 60
+    assert descendants(os.getpid()) == {nursery().pid}

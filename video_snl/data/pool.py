@@ -19,7 +19,7 @@ import pickle
 import selectors
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from itertools import islice
 from typing import Any, Generic, TypeVar
 
@@ -46,7 +46,7 @@ def run_bounded(
     num_workers: int,
     deadline: float,
     ahead: int = 1,
-) -> Iterator[Outcome[T, R]]:
+) -> Generator[Outcome[T, R], None, None]:
     """Call a function on every item in worker processes, and yield what became of each.
 
     In the order of completion. A worker that is killed or dies is replaced. Close the iterator, or

@@ -6,6 +6,7 @@ A file on which a decoder never returns costs its deadline, and the next file co
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import count
 from typing import Any, NamedTuple, TypeVar
@@ -66,13 +67,14 @@ def read_windows(
     # The process that decodes keeps its place in the file: the n-th task is the n-th window.
     turns = ((path, number) for number in count())
     read = _Windows(config, clips, window, hop)
-    # Its end ends the process. Two are under way, so that one is decoded while others are scored.
+    # Two are under way, so that one is decoded while others are scored.
     outcomes = run_bounded(read, turns, num_workers=1, deadline=deadline, ahead=2)
-    for outcome in outcomes:
-        found = _value(outcome, path, deadline)
-        if found is None:
-            return
-        yield found
+    with closing(outcomes):  # which ends the process
+        for outcome in outcomes:
+            found = _value(outcome, path, deadline)
+            if found is None:
+                return
+            yield found
 
 
 @dataclass(frozen=True)
