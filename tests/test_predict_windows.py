@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
+from tests.processes import descendants
 from tests.tiny import environment, only_run, run_command, tiny_options
 from tests.videos import write_video
 from video_snl.cli import main
+from video_snl.data.nursery import nursery
+from video_snl.engine import windows
+from video_snl.tasks.action import ActionRecognition
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +87,34 @@ def test_video_that_breaks_gives_what_came_before(words: list[str], real_data: P
     assert 1 <= len(result["windows"]) < 5 and result["windows"][0]["start"] == 0
     [line] = done.stderr.strip().splitlines()
     assert "decord_corrupted.mp4" in line and result["error"] in line
+
+
+@pytest.mark.timeout(200)
+def test_killed_process_gives_what_came_before_and_an_error(
+    words: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = write_video(tmp_path / "a.avi", frames=60)
+    score_views, killed = windows.score_views, set[int]()
+
+    def score_and_kill(task: ActionRecognition, views: np.ndarray) -> torch.Tensor:
+        if not killed:
+            time.sleep(1)  # the next window is decoded meanwhile, and the process waits
+            [worker] = descendants(os.getpid()) - {nursery().pid}
+            os.kill(worker, signal.SIGKILL)
+            killed.add(worker)
+        return score_views(task, views)
+
+    monkeypatch.setattr(windows, "score_views", score_and_kill)
+    monkeypatch.setattr(windows, "_CLIPS_AT_ONCE", 1)
+    assert main([*words, "--window", "10f", "--json", str(path)]) == 2
+    shown = capsys.readouterr()
+    [result] = json.loads(shown.out)
+    assert 1 <= len(result["windows"]) < 6 and result["windows"][0]["start"] == 0
+    [line] = shown.err.strip().splitlines()
+    assert result["error"] in line and f"{path}: " in line and "process" in line
 
 
 @pytest.mark.parametrize(
