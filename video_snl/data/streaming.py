@@ -83,17 +83,12 @@ def window_clips(
         if error is not None:
             raise error
         last = max(map(max, clips))
-        # All windows that begin within this one's reach: their frames up to there come now or
-        # never, since there is no way back.
-        while overlapping[-1].window.start <= last and (following := next(plans, None)):
-            overlapping.append(following)
+        _extend(overlapping, plans, last)
         new = sorted(i for i in _frames_of(overlapping) if decoded < i <= last)
         kept |= _decoded(reader, new, short_side)
         decoded = max(decoded, last)
         yield window, torch.stack([torch.stack([kept[i] for i in clip]) for clip in clips])
         overlapping.popleft()
-        if not overlapping:
-            overlapping.extend(islice(plans, 1))
         needed = _frames_of(overlapping)
         kept = {i: frame for i, frame in kept.items() if i in needed}
 
@@ -108,6 +103,13 @@ def _planned(windows: Iterable[range], choose: Callable[[int], list[list[int]]])
             yield _Plan(window, [], error)
             return
         yield _Plan(window, [[window.start + index for index in clip] for clip in clips])
+
+
+def _extend(overlapping: deque[_Plan], plans: Iterator[_Plan], last: int) -> None:
+    """Add all windows that begin within the reach of the first, up to its frame ``last``, and one
+    more: their frames up to there come now or never, since there is no way back."""
+    while overlapping[-1].window.start <= last and (following := next(plans, None)):
+        overlapping.append(following)
 
 
 def _frames_of(plans: Iterable[_Plan]) -> set[int]:
