@@ -120,6 +120,8 @@ def test_small_run(tmp_path: Path, num_workers: int) -> None:
         *["video-snl", "decord", "pytorchvideo/decord", "pytorchvideo/pyav"]
     }
     for row in result["turns"]:
-        assert row["clips_per_second"] * elapsed > 4 and row["processor_ms_per_clip"] > 0
+        assert row["clips_per_second"] * elapsed > 4
+    # The system counts processor time in hundredths of a second: four clips may take none.
+    assert sum(row["processor_ms_per_clip"] for row in result["turns"]) > 0
     assert result["stages_ms_per_clip"]["originals"]["decode"] > 0
     assert "| originals | video-snl |" in done.stdout
