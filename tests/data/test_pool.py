@@ -219,6 +219,13 @@ def test_stuck_workers_die_with_a_killed_process(tmp_path: Path) -> None:
     process.stdout.close()
 
 
+def test_a_caller_that_takes_long_over_an_outcome_costs_no_worker() -> None:
+    results = run_bounded(time.sleep, [0.6, 0.7, 0.6, 0.7], num_workers=2, deadline=1.5)
+    kinds = [next(results).kind]
+    time.sleep(3)
+    assert kinds + [outcome.kind for outcome in results] == ["ok"] * 4
+
+
 def test_time_in_which_the_process_was_stopped_does_not_count(tmp_path: Path) -> None:
     """Ctrl-Z stops the process and its workers; a deadline must not pass meanwhile."""
     script = tmp_path / "script.py"
