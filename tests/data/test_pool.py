@@ -16,6 +16,7 @@ import pytest
 
 from tests.processes import gone, open_files, shared_memory
 from tests.tiny import environment
+from video_snl.data.channel import Channel, channels
 from video_snl.data.nursery import nursery
 from video_snl.data.pool import Outcome, Pool, run_bounded
 from video_snl.errors import UserError
@@ -158,6 +159,39 @@ def test_the_nursery_has_one_thread_and_may_be_killed() -> None:
     assert gone(nursery().pid)
     assert Counter(o.kind for o in outcomes(range(10))) == {"ok": 10}
     assert first.value != os.getpid()
+
+
+def test_an_interruption_leaves_no_answer_for_the_next_question(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupted(self: Channel) -> None:
+        raise KeyboardInterrupt
+
+    outcomes([1])
+    first = nursery()
+    ours, theirs = channels()
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Channel, "receive", interrupted)
+        first.start(theirs)
+    with pytest.raises(OSError):
+        first.start(theirs)
+    ours.close()
+    theirs.close()
+    assert nursery() is not first and gone(first.pid)
+    assert [o.value for o in outcomes([1])] == [1]
+
+
+def test_a_system_without_room_for_a_process_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    no_fork = "import errno, os\ndef fork():\n    raise OSError(errno.EAGAIN, 'no room')\n"
+    (tmp_path / "sitecustomize.py").write_text(f"{no_fork}os.fork = fork\n")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{environment()['PYTHONPATH']}")
+    nursery().forget()
+    with pytest.raises(UserError, match=r"\(no room\); lower --data\.num_workers"):
+        outcomes([1])
+    assert nursery().alive()
+    nursery().forget()
 
 
 def test_signals_to_the_group_are_not_for_workers() -> None:

@@ -34,8 +34,8 @@ R = TypeVar("R")
 
 _START_TIMEOUT = 600.0  # seconds from the fork of a worker to its first word
 _FAILED_STARTS = 3  # in a row; more is no accident
-# Seconds; who looks at the workers so much too late may have stood still, and they with it. (Or was
-# busy with outcomes: that prolongs deadlines as well.)
+# Seconds; a look at the workers that comes so much too late means that the process stood still, or
+# was busy with outcomes.
 _STOPPED = 1.0
 _TURN = 1.0  # seconds; the longest wait at a stretch
 _NEVER = float("inf")
@@ -144,15 +144,15 @@ class Pool(Generic[T, R]):
         There may be none: ask again while there are tasks unfinished.
 
         Raises:
-            RuntimeError: Workers cannot be started.
+            UserError: The system lets no further process begin.
+            RuntimeError: Workers cannot be started for another reason.
         """
         self._hand_out()
         ready = self._wait(timeout)
         # Settled before anything is handed out: the caller may take long over an outcome, and
         # others answer meanwhile.
-        late = [w for w in self._workers if w not in ready and self._looked > self._end(w)]
-        for worker in late:
-            yield from self._expire(worker)
+        for late in [w for w in self._workers if w not in ready and self._looked > self._end(w)]:
+            yield from self._expire(late)
         for worker in ready:
             if worker is not None:
                 yield from self._receive(worker)
