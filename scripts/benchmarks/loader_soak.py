@@ -46,6 +46,18 @@ class Watch:
     files: list[int] = field(default_factory=list)
 
 
+@dataclass
+class Counts:
+    """Sums over the epochs."""
+
+    epochs: int = 0
+    clips: int = 0
+    replaced: int = 0
+    waited: float = 0.0  # seconds
+    failures: Counter[str] = field(default_factory=Counter)
+    problems: list[str] = field(default_factory=list)
+
+
 def main(words: Sequence[str] | None = None) -> int:
     options = _options(words)
     with tempfile.TemporaryDirectory(prefix="video-snl-soak-") as folder:
@@ -83,6 +95,43 @@ def make_data(source: Path, folder: Path, share: float, seed: int) -> tuple[list
 
 
 def soak(videos: list[Video], bad: set[str], options: argparse.Namespace) -> dict[str, Any]:
+    loader, watch, counts = _loader(videos, options), Watch(), Counts()
+    stopped = threading.Event()
+    killer = threading.Thread(target=_kill, args=(loader, watch, stopped, options), daemon=True)
+    killer.start()
+    began = time.monotonic()
+    while counts.clips < options.clips:
+        _epoch(loader, videos, bad, counts)
+        print(f"{counts.clips} clips, {watch.kills} kills", file=sys.stderr, flush=True)
+    seconds = time.monotonic() - began
+    stopped.set()
+    killer.join()
+    pids = loader.pids()
+    loader.close()
+    left = [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+    memory = {"process": quarters(watch.process), "oldest_worker": quarters(watch.oldest)}
+    files = [watch.files[0], watch.files[-1]] if watch.files else []
+    return {
+        "clips": counts.clips,
+        "epochs": counts.epochs,
+        "files": len(videos),
+        "bad_files": len(bad),
+        "seconds": round(seconds, 1),
+        "clips_per_second": round(counts.clips / seconds, 1),
+        "waited_seconds": round(counts.waited, 1),
+        "failures": dict(counts.failures),
+        "expected_failures": counts.epochs * len(bad),
+        "kills": watch.kills,
+        "replaced": counts.replaced,
+        "workers": options.workers,
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_megabytes": memory,
+        "open_files": files,
+        "problems": [*counts.problems, *_remains(left, memory, watch.files, options.workers)],
+    }
+
+
+def _loader(videos: list[Video], options: argparse.Namespace) -> ClipLoader:
     config = DataConfig(
         clip_frames=options.frames,
         short_side=128,
@@ -94,58 +143,33 @@ def soak(videos: list[Video], bad: set[str], options: argparse.Namespace) -> dic
     )
     dataset = ClipDataset(videos, config, options.seed)
     sampler = EpochSampler(len(videos), options.seed)
-    loader = make_loader(dataset, sampler, options.batch, options.workers, pin_memory=False)
-    watch, failures, problems = Watch(), Counter[str](), list[str]()
-    clips = epoch = replaced = 0
-    waited: float = 0
-    stopped = threading.Event()
-    killer = threading.Thread(target=_kill, args=(loader, watch, stopped, options), daemon=True)
-    killer.start()
-    began = time.monotonic()
-    while clips < options.clips:
-        loader.quarantine = Quarantine(None, config.max_failures)
-        sampler.set_epoch(epoch)
-        shown = Counter[int]()
-        for batch in loader:
-            shown.update(batch["label"].tolist())
-            if bad & {videos[i].path for i in batch["index"].tolist()}:
-                problems.append(f"epoch {epoch}: a bad file was shown")
-        problems += _check_epoch(epoch, videos, bad, shown, loader.quarantine)
-        failures.update(note.kind for note in loader.quarantine.bad.values())
-        clips += shown.total()
-        waited += loader.profile.waited
-        replaced += loader.profile.replaced
-        epoch += 1
-        print(f"{clips} clips, {watch.kills} kills", file=sys.stderr, flush=True)
-    seconds = time.monotonic() - began
-    stopped.set()
-    killer.join()
-    pids = loader.pids()
-    loader.close()
-    left = [pid for pid in pids if Path(f"/proc/{pid}").exists()]
-    problems += [f"process {pid} is left" for pid in left]
-    memory = {"process": quarters(watch.process), "oldest_worker": quarters(watch.oldest)}
+    return make_loader(dataset, sampler, options.batch, options.workers, pin_memory=False)
+
+
+def _epoch(loader: ClipLoader, videos: list[Video], bad: set[str], counts: Counts) -> None:
+    loader.quarantine = quarantine = Quarantine(None, 1.0)
+    loader.sampler.set_epoch(counts.epochs)
+    shown = Counter[int]()
+    for batch in loader:
+        shown.update(batch["label"].tolist())
+        if bad & {videos[i].path for i in batch["index"].tolist()}:
+            counts.problems.append(f"epoch {counts.epochs}: a bad file was shown")
+    counts.problems += _check_epoch(counts.epochs, videos, bad, shown, quarantine)
+    counts.failures.update(note.kind for note in quarantine.bad.values())
+    counts.clips += shown.total()
+    counts.waited += loader.profile.waited
+    counts.replaced += loader.profile.replaced
+    counts.epochs += 1
+
+
+def _remains(
+    left: list[int], memory: dict[str, dict[str, Any]], files: list[int], workers: int
+) -> list[str]:
+    problems = [f"process {pid} is left" for pid in left]
     problems += [f"memory of the {what} grows" for what, q in memory.items() if not q["flat"]]
-    if watch.files and max(watch.files) > watch.files[0] + 8 * options.workers:
-        problems.append(f"open files grow from {watch.files[0]} to {max(watch.files)}")
-    return {
-        "clips": clips,
-        "epochs": epoch,
-        "files": len(videos),
-        "bad_files": len(bad),
-        "seconds": round(seconds, 1),
-        "clips_per_second": round(clips / seconds, 1),
-        "waited_seconds": round(waited, 1),
-        "failures": dict(failures),
-        "expected_failures": epoch * len(bad),
-        "kills": watch.kills,
-        "replaced": replaced,
-        "workers": options.workers,
-        "cores": len(os.sched_getaffinity(0)),
-        "memory_megabytes": memory,
-        "open_files": [watch.files[0], watch.files[-1]] if watch.files else [],
-        "problems": problems,
-    }
+    if files and max(files) > files[0] + 8 * workers:
+        problems.append(f"open files grow from {files[0]} to {max(files)}")
+    return problems
 
 
 def _check_epoch(

@@ -16,6 +16,7 @@ import pytest
 
 from tests.processes import gone, open_files, shared_memory
 from tests.tiny import environment
+from video_snl.data.channel import Channel, channels
 from video_snl.data.nursery import nursery
 from video_snl.data.pool import Outcome, Pool, run_bounded
 from video_snl.errors import UserError
@@ -160,6 +161,39 @@ def test_the_nursery_has_one_thread_and_may_be_killed() -> None:
     assert first.value != os.getpid()
 
 
+def test_an_interruption_leaves_no_answer_for_the_next_question(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupted(self: Channel) -> None:
+        raise KeyboardInterrupt
+
+    outcomes([1])
+    first = nursery()
+    ours, theirs = channels()
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Channel, "receive", interrupted)
+        first.start(theirs)
+    with pytest.raises(OSError):
+        first.start(theirs)
+    ours.close()
+    theirs.close()
+    assert nursery() is not first and gone(first.pid)
+    assert [o.value for o in outcomes([1])] == [1]
+
+
+def test_a_system_without_room_for_a_process_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    no_fork = "import errno, os\ndef fork():\n    raise OSError(errno.EAGAIN, 'no room')\n"
+    (tmp_path / "sitecustomize.py").write_text(f"{no_fork}os.fork = fork\n")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{environment()['PYTHONPATH']}")
+    nursery().forget()
+    with pytest.raises(UserError, match=r"\(no room\); lower --data\.num_workers"):
+        outcomes([1])
+    assert nursery().alive()
+    nursery().forget()
+
+
 def test_signals_to_the_group_are_not_for_workers() -> None:
     pool: Pool[str, int] = Pool(behave, 1, 30)
     pool.submit("pid")
@@ -217,6 +251,13 @@ def test_stuck_workers_die_with_a_killed_process(tmp_path: Path) -> None:
     process.wait()
     assert all(gone(pid) for pid in pids)
     process.stdout.close()
+
+
+def test_a_caller_that_takes_long_over_an_outcome_costs_no_worker() -> None:
+    results = run_bounded(time.sleep, [0.6, 0.7, 0.6, 0.7], num_workers=2, deadline=1.5)
+    kinds = [next(results).kind]
+    time.sleep(3)
+    assert kinds + [outcome.kind for outcome in results] == ["ok"] * 4
 
 
 def test_time_in_which_the_process_was_stopped_does_not_count(tmp_path: Path) -> None:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from tests.engine.test_interruption import metrics
-from tests.tiny import only_run, run_command, tiny_options
+from tests.tiny import environment, only_run, record, run_command, tiny_options
 from tests.videos import write_ucf101
 from video_snl.cli import main
+from video_snl.engine.train import _end_other_processes
 
 
 def test_two_processes_have_the_loss_curve_of_one(tmp_path: Path) -> None:
@@ -23,3 +30,45 @@ def test_two_processes_have_the_loss_curve_of_one(tmp_path: Path) -> None:
     assert len(ours) == len(expected) == 3
     for row, wanted in zip(ours, expected, strict=True):
         assert row == pytest.approx(wanted, rel=1e-4, abs=1e-5)
+
+
+# Python loads this module in every process before anything else; the first one reads no video.
+NO_VIDEO = """
+import os
+from video_snl.data import readers
+from video_snl.errors import UserError
+read_clips = readers.read_clips
+def read_or_fail(path, *arguments, **options):
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        raise UserError(f"{path} is not for the first process")
+    return read_clips(path, *arguments, **options)
+readers.read_clips = read_or_fail
+"""
+
+
+def test_an_error_in_the_first_process_ends_the_other(tmp_path: Path) -> None:
+    """It waits for gradients; gloo tells it of the first one's end, but NCCL would not."""
+    root = write_ucf101(tmp_path / "ucf101")
+    (tmp_path / "sitecustomize.py").write_text(NO_VIDEO)
+    path = f"{tmp_path}{os.pathsep}{environment()['PYTHONPATH']}"
+    options = tiny_options(root, tmp_path / "runs", trainer__devices=2, data__max_failures=0)
+    done = run_command("train", *options, PYTHONPATH=path)
+    assert done.returncode == 2, done.stderr
+    assert "cannot be read" in done.stderr and "is not for the first process" in done.stderr
+    assert "Traceback" not in done.stderr  # the other one's, of a connection that was closed
+    assert record(only_run(tmp_path / "runs"))["status"] == "failed"
+
+
+def test_processes_that_wait_in_native_code_are_ended() -> None:
+    words = "import ctypes; print(flush=True); ctypes.PyDLL(None).sleep(1000)"
+    command = [sys.executable, "-c", words]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE)
+    assert process.stdout is not None and process.stdout.readline() == b"\n"
+    process.stdout.close()
+    launcher = SimpleNamespace(procs=[process])
+    trainer: Any = SimpleNamespace(strategy=SimpleNamespace(launcher=launcher))
+    _end_other_processes(trainer)
+    assert process.poll() == -signal.SIGKILL
+    assert launcher.procs == []  # or Lightning would end this process as well
+    trainer.strategy.launcher = None  # of a single device
+    _end_other_processes(trainer)

@@ -29,9 +29,10 @@ __all__ = [
     "Request",
 ]
 
-# A worker may be killed for what another process does (memory), and the file be sound: the sample
-# is tried again, and given up with the third process that dies of it.
-_DEATHS = 3
+# The fault may be another's and the file sound: a network disk may fail for a moment, a machine be
+# loaded, a worker be killed for the memory that others took. So a sample is tried again, and given
+# up with an attempt of this number that fails.
+_ATTEMPTS = {"error": 2, "timeout": 2, "died": 3}
 
 
 class ClipSource(Protocol):
@@ -54,7 +55,7 @@ class Request(NamedTuple):
     key: Key
     shown: int
     position: int
-    deaths: int = 0
+    failures: int = 0
 
 
 @dataclass(frozen=True)
@@ -177,7 +178,7 @@ class Assembly:
         if shown is None:
             self._omit(request)
         else:
-            self._pool.submit(request._replace(shown=shown, deaths=0))
+            self._pool.submit(request._replace(shown=shown, failures=0))
 
     def _settle(self, outcome: Outcome[Request, Answer | Refusal]) -> None:
         request = outcome.item
@@ -197,8 +198,8 @@ class Assembly:
 
     def _fail(self, outcome: Outcome[Request, Answer | Refusal]) -> None:
         request, reason = outcome.item, str(outcome.failure)
-        if outcome.kind == "died" and request.deaths + 1 < _DEATHS:
-            self._pool.submit(request._replace(deaths=request.deaths + 1))
+        if request.failures + 1 < _ATTEMPTS[outcome.kind]:
+            self._request(request._replace(failures=request.failures + 1))
             return
         if outcome.kind == "timeout":
             reason = f"took longer than data.deadline={self._deadline:g} s"

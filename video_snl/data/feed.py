@@ -159,14 +159,15 @@ class _Processes:
             self.pool = Pool(function, num_workers, deadline, ahead=_TASKS_AHEAD)
         return self.pool
 
-    def stop(self) -> bool:
-        """End the iteration under way; False if its thread does not end."""
+    def stop(self) -> None:
+        """End the iteration under way; a thread that does not end keeps the pool, and closes it."""
         thread, self.thread = self.thread, None
-        return thread is None or thread.stop()
+        if thread is not None and not thread.stop():
+            self.pool = None
 
     def close(self) -> None:
-        # A thread that waits for a process to start would use the pool behind our back.
-        if self.stop() and self.pool is not None:
+        self.stop()
+        if self.pool is not None:
             self.pool.close()
         self.pool = None
 
@@ -182,7 +183,7 @@ class _Thread(threading.Thread):
         self._changed = threading.Condition()
         self._ready: deque[Batch] = deque()
         self._taken = 0
-        self._stopping = self._finished = False
+        self._stopping = self._finished = self._owns_pool = False
         self._error: BaseException | None = None
 
     def run(self) -> None:
@@ -201,6 +202,8 @@ class _Thread(threading.Thread):
             with self._changed:
                 self._finished = True
                 self._changed.notify()
+            if self._owns_pool:
+                self._pool.close()
 
     def next(self) -> Batch | None:
         """The next batch, once it is there; None behind the last.
@@ -225,12 +228,18 @@ class _Thread(threading.Thread):
         return None
 
     def stop(self) -> bool:
-        """End the thread; False if it is still there after a while."""
+        """End the thread; False if it still uses the pool after a while, and will close it.
+
+        So it is where a process takes long to start, and where the thread itself calls this: it
+        may be the one that collects an abandoned loader.
+        """
         self._stopping = True
-        if self.is_alive():
+        if self.is_alive() and threading.current_thread() is not self:
             self._pool.ring()
             self.join(_STOP_TIMEOUT)
-        return not self.is_alive()
+        with self._changed:
+            self._owns_pool |= self.is_alive() and not self._finished
+        return not self._owns_pool
 
 
 def _device(pin_memory: bool) -> Callable[[], None]:

@@ -24,7 +24,8 @@ class WorkerProcess:
         places: Of its shelf; so many tasks it may hold.
 
     Raises:
-        RuntimeError: No process can be started.
+        UserError: The system lets no further process begin.
+        RuntimeError: No process can be started for another reason.
     """
 
     def __init__(self, pickled: bytes, places: int) -> None:
@@ -45,8 +46,7 @@ class WorkerProcess:
 
     def kill(self) -> None:
         """End it at once, whatever it is stuck in; its channel closes when it is gone."""
-        with suppress(ProcessLookupError):  # it went with the nursery
-            os.kill(self.pid, signal.SIGKILL)
+        self.nursery.kill(self.pid)
 
 
 def _fork(end: Channel) -> tuple[Nursery, int]:

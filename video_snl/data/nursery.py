@@ -20,8 +20,12 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
 
 from video_snl.data.channel import Channel, channels
+from video_snl.errors import UserError
 
 __all__ = ["Nursery", "main", "nursery"]
 
@@ -80,11 +84,16 @@ class Nursery:
         """Fork a worker that serves a channel, and return its process number.
 
         Raises:
+            UserError: The system lets no further process begin.
             OSError, EOFError: The nursery has died.
         """
-        with self._lock:
-            self._channel.send(("start",), [end.fileno()])
-            return self._channel.receive()[0]
+        answer: int | str = self._ask(("start",), [end.fileno()])
+        if isinstance(answer, str):
+            raise UserError(
+                f"no process to decode can be started ({answer}); lower --data.num_workers, or "
+                "raise the limit on processes (ulimit -u)"
+            )
+        return answer
 
     def reap(self, pid: int) -> int | None:
         """Kill a worker, if it still runs, and return how it ended: an exit code, or -signal.
@@ -92,11 +101,25 @@ class Nursery:
         None where the kernel does not let go of it, or the nursery has died and all with it.
         """
         try:
-            with self._lock:
-                self._channel.send(("reap", pid))
-                return self._channel.receive()[0][0]
+            answer: tuple[int | None] = self._ask(("reap", pid))
         except (OSError, EOFError):
             return None
+        return answer[0]
+
+    def kill(self, pid: int) -> None:
+        """Kill a worker at once; with the nursery it has ended, and its number may be another's."""
+        if self._process.poll() is None:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def _ask(self, request: tuple[Any, ...], files: Sequence[int] = ()) -> Any:
+        with self._lock:
+            try:
+                self._channel.send(request, files)
+                return self._channel.receive()[0]
+            except BaseException:  # the answer, if it still came, would be taken for the next one
+                self.forget()
+                raise
 
     def forget(self) -> None:
         """Close the channel; the process ends, except where a fork still has it open."""
@@ -151,8 +174,7 @@ def main(file: int) -> None:
         except (EOFError, OSError):
             break
         if request == "start":
-            running.add(pid := _fork(channel, files[0]))
-            answer: object = pid
+            answer: object = _started(channel, files[0], running)
         else:
             [pid] = arguments
             running.discard(pid)
@@ -169,11 +191,21 @@ def main(file: int) -> None:
     os._exit(0)
 
 
+def _started(channel: Channel, file: int, running: set[int]) -> int | str:
+    """The number of a new worker, or why there is none."""
+    try:
+        running.add(pid := _fork(channel, file))
+    except OSError as error:  # EAGAIN, ENOMEM: those that run go on
+        return str(error.strerror)
+    finally:
+        os.close(file)
+    return pid
+
+
 def _fork(channel: Channel, file: int) -> int:
     parent = os.getpid()
     pid = os.fork()
     if pid:
-        os.close(file)
         return pid
     code = 1
     try:

@@ -34,7 +34,9 @@ R = TypeVar("R")
 
 _START_TIMEOUT = 600.0  # seconds from the fork of a worker to its first word
 _FAILED_STARTS = 3  # in a row; more is no accident
-_STOPPED = 1.0  # seconds; a wait that was so much too long means that the process stood still
+# Seconds; a look at the workers that comes so much too late means that the process stood still, or
+# was busy with outcomes.
+_STOPPED = 1.0
 _TURN = 1.0  # seconds; the longest wait at a stretch
 _NEVER = float("inf")
 
@@ -108,6 +110,7 @@ class Pool(Generic[T, R]):
         self._workers: list[WorkerProcess] = []
         self._killed: list[WorkerProcess] = []  # until their channels close
         self._last_ticket = self._cancelled = self._failed_starts = 0
+        self._looked = time.monotonic()  # at the workers, last
         self._selector = selectors.DefaultSelector()
         self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._selector.register(self._bell, selectors.EVENT_READ, None)
@@ -134,8 +137,9 @@ class Pool(Generic[T, R]):
         self._cancelled = self._last_ticket
 
     def ring(self) -> None:
-        """Let :meth:`finished` return at once; any thread may call this."""
-        os.eventfd_write(self._bell, 1)
+        """Let :meth:`finished` return at once; any thread may call this, also after closing."""
+        if self._bell >= 0:
+            os.eventfd_write(self._bell, 1)
 
     def finished(self, timeout: float | None = None) -> Iterator[Outcome[T, R]]:
         """Outcomes that are there; waits for one, a ring or a timeout, for a second at most.
@@ -143,16 +147,18 @@ class Pool(Generic[T, R]):
         There may be none: ask again while there are tasks unfinished.
 
         Raises:
-            RuntimeError: Workers cannot be started.
+            UserError: The system lets no further process begin.
+            RuntimeError: Workers cannot be started for another reason.
         """
         self._hand_out()
         ready = self._wait(timeout)
+        # Settled before anything is handed out: the caller may take long over an outcome, and
+        # others answer meanwhile.
+        for late in [w for w in self._workers if w not in ready and self._looked > self._end(w)]:
+            yield from self._expire(late)
         for worker in ready:
             if worker is not None:
                 yield from self._receive(worker)
-        for worker in list(self._workers):
-            if worker not in ready and time.monotonic() > self._end(worker):
-                yield from self._expire(worker)
 
     def close(self) -> None:
         """End the workers."""
@@ -166,8 +172,8 @@ class Pool(Generic[T, R]):
         self._waiting.clear()
         if self._bell >= 0:
             self._selector.close()
-            os.close(self._bell)
-            self._bell = -1
+            bell, self._bell = self._bell, -1
+            os.close(bell)
 
     def _hand_out(self) -> None:
         wanted = min(self.num_workers, self.unfinished)
@@ -198,10 +204,12 @@ class Pool(Generic[T, R]):
         end = min((self._end(worker) for worker in self._workers), default=before + _TURN)
         patience = min(end - before, _TURN, _TURN if timeout is None else timeout)
         events = self._selector.select(max(0.0, patience))
-        late = time.monotonic() - before - max(0.0, patience)
+        now = time.monotonic()
+        late = before - self._looked + max(0.0, now - before - max(0.0, patience))
+        self._looked = now
         if late > _STOPPED:  # by Ctrl-Z, say, and the workers with this process
             for worker in self._workers:
-                worker.began += late
+                worker.began = min(now, worker.began + late)
         ready = [key.data for key, _ in events]
         if None in ready:
             os.eventfd_read(self._bell)

@@ -6,13 +6,15 @@ import csv
 import io
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from sklearn.metrics import classification_report, confusion_matrix
+from torch import Tensor
 
 from video_snl.config import Experiment
 from video_snl.data.loader import EvaluationDataset
+from video_snl.data.prefetch import prefetched
 from video_snl.data.quarantine import Quarantine
 from video_snl.data.videos import VideoSet, load_videos
 from video_snl.engine.files import write_json, write_text
@@ -27,10 +29,10 @@ from video_snl.tasks.clips import evaluation_loader
 __all__ = ["LEVELS", "Scores", "evaluate", "score_videos", "top_k_accuracy"]
 
 LEVELS = ("clip", "video")
-_NO_CLASS = -1  # the prediction for a video that cannot be read
+_NO_CLASS = -1  # the prediction for a video that cannot be read, or whose scores are not finite
 
 # level -> (videos, classes) scores, with the labels under "label", and under "read" which videos
-# could be read; the scores of the others are NaN
+# could be read; the scores of the others are NaN, as are those a broken network gives
 Scores = dict[str, np.ndarray]
 
 
@@ -85,6 +87,27 @@ def score_videos(
     Raises:
         UserError: A video cannot be read and there is no quarantine, or too many cannot.
     """
+    dataset = EvaluationDataset(videos.test, experiment.data, clips=clips)
+    parts = _predictions_of(dataset, trained, experiment, crops, quarantine)
+    shape = len(dataset), len(trained.class_names)
+    scores: Scores = {level: np.full(shape, np.nan, dtype=np.float32) for level in LEVELS}
+    read = np.zeros(len(dataset), dtype=bool)
+    for part in parts:
+        index = part["index"].numpy()
+        read[index] = True
+        for level in LEVELS:
+            scores[level][index] = part[f"{level}_scores"].numpy()
+    return {"label": np.array([video.label for video in videos.test]), "read": read, **scores}
+
+
+def _predictions_of(
+    dataset: EvaluationDataset,
+    trained: Trained,
+    experiment: Experiment,
+    crops: int,
+    quarantine: Quarantine | None,
+) -> list[dict[str, Tensor]]:
+    """What the network says of every video, one batch each, on one device."""
     task = ActionRecognition(
         experiment, trained.model, trained.class_names, mean=trained.mean, std=trained.std
     )
@@ -93,29 +116,23 @@ def score_videos(
         experiment, trainer=replace(experiment.trainer, devices=1, nodes=1, loggers=[])
     )
     trainer = make_trainer(single, trained.path.parent)
-    dataset = EvaluationDataset(videos.test, experiment.data, clips=clips)
-    loader = evaluation_loader(dataset, 1, experiment.data.num_workers, quarantine=quarantine)
+    device = trainer.strategy.root_device
+    pin = device.type == "cuda"
+    workers = experiment.data.num_workers
+    loader = evaluation_loader(dataset, 1, workers, pin_memory=pin, quarantine=quarantine)
     try:
         with stopping_in_order():
-            parts = trainer.predict(task, dataloaders=loader)
+            parts = trainer.predict(task, dataloaders=prefetched(loader, device))
     finally:
         loader.close()
     assert parts is not None and len(parts) == len(dataset)
-    shape = len(dataset), len(trained.class_names)
-    scores: Scores = {level: np.full(shape, np.nan, dtype=np.float32) for level in LEVELS}
-    read = np.zeros(len(dataset), dtype=bool)
-    for part in parts:
-        index = part["index"].numpy()  # type: ignore[call-overload]
-        read[index] = True
-        for level in LEVELS:
-            scores[level][index] = part[f"{level}_scores"].numpy()  # type: ignore[call-overload]
-    return {"label": np.array([video.label for video in videos.test]), "read": read, **scores}
+    return cast("list[dict[str, Tensor]]", parts)
 
 
 def top_k_accuracy(scores: np.ndarray, label: np.ndarray, k: int) -> float:
     """Share of rows whose label is among the k highest scores; ties go to the lower class.
 
-    A row without scores (NaN) is wrong, whatever its label.
+    A row without finite scores is wrong, whatever its label.
     """
     best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
     return float(((best == label[:, None]).any(1) & _scored(scores)).mean())
@@ -123,7 +140,7 @@ def top_k_accuracy(scores: np.ndarray, label: np.ndarray, k: int) -> float:
 
 def _scored(scores: np.ndarray) -> np.ndarray:
     """Which rows hold scores: argmax and argsort would find class 0 in the others."""
-    return ~np.isnan(scores).any(1)
+    return np.isfinite(scores).all(1)
 
 
 def _predicted(scores: np.ndarray) -> np.ndarray:
@@ -136,6 +153,11 @@ def _metrics(
 ) -> dict[str, Any]:
     k, read = min(5, len(videos.class_names)), scores["read"]
     counted = read if unreadable == "skip" else np.ones_like(read)
+    if not counted.any():
+        raise UserError(
+            f"none of the {len(read)} test videos can be read, and --unreadable skip leaves them "
+            "out: there is nothing to evaluate; look at --data.root, and at video-snl check"
+        )
     label = scores["label"][counted]
     return {
         "videos": int(counted.sum()),
@@ -187,14 +209,7 @@ def _write_reports(
         write_text(folder / f"per_class_{level}.csv", _csv(rows))
         write_json(folder / f"per_class_{level}.json", report)
         matrix = confusion_matrix(label, predicted, labels=classes)
-        cells = [
-            {"true class": name, **dict(zip(names, map(int, row), strict=True))}
-            for name, row in zip(names, matrix, strict=True)
-        ]
-        if (predicted == _NO_CLASS).any():
-            for index, row in enumerate(cells):
-                missed = (predicted == _NO_CLASS) & (label == index)
-                row["(unreadable)"] = int(missed.sum())
+        cells = _confusion_rows(matrix, names, label, predicted, read[counted])
         write_text(folder / f"confusion_{level}.csv", _csv(cells))
         accuracy = f"{metrics[f'{level}_top1']:.1%}"
         what = "centre clip" if level == "clip" else views
@@ -202,6 +217,26 @@ def _write_reports(
         confusion_picture(matrix, names, folder / f"confusion_{level}.png", title=title)
     write_text(folder / "predictions.csv", _csv(_predictions(scores, videos)))
     write_json(folder / "metrics.json", metrics)
+
+
+def _confusion_rows(
+    matrix: np.ndarray,
+    names: list[str],
+    label: np.ndarray,
+    predicted: np.ndarray,
+    read: np.ndarray,
+) -> list[dict[str, Any]]:
+    """A row per class; where videos have no prediction, columns that say how many and why."""
+    rows: list[dict[str, Any]] = [
+        {"true class": name, **dict(zip(names, map(int, row), strict=True))}
+        for name, row in zip(names, matrix, strict=True)
+    ]
+    for column, whose in (("(unreadable)", ~read), ("(scores not finite)", read)):
+        missed = (predicted == _NO_CLASS) & whose
+        if missed.any():
+            for index, row in enumerate(rows):
+                row[column] = int((missed & (label == index)).sum())
+    return rows
 
 
 def _predictions(scores: Scores, videos: VideoSet) -> list[dict[str, Any]]:

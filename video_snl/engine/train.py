@@ -58,6 +58,9 @@ def _train(experiment: Experiment, videos: VideoSet, run: Run, *, profile: bool)
     clips.part_size(trainer.world_size)
     try:
         code = _fit(trainer, task, clips, run)
+    except BaseException:
+        _end_other_processes(trainer)
+        raise
     finally:
         clips.close()
     if trainer.is_global_zero:
@@ -178,6 +181,17 @@ def _fit(trainer: pl.Trainer, task: ActionRecognition, clips: ClipDataModule, ru
     except KeyboardInterrupt:
         return _EXIT_INTERRUPTED
     return 0
+
+
+def _end_other_processes(trainer: pl.Trainer) -> None:
+    """End those that this one has started: they would wait for its gradients for good."""
+    shared = getattr(trainer.strategy.launcher, "procs", [])
+    # Lightning watches this list, and ends this process where one was killed.
+    processes = shared.copy()
+    shared.clear()
+    for process in processes:
+        process.kill()  # no other signal ends one that waits in native code
+        process.wait()
 
 
 def _close(run: Run, history: History, code: int, clips: ClipDataModule) -> None:

@@ -235,6 +235,9 @@ class ActionRecognition(pl.LightningModule):
 
 
 def _hits(logits: Tensor, label: Tensor, k: int) -> Tensor:
-    """1 where the label is among the k highest logits, else 0. (B, classes), (B,) -> (B,)."""
+    """1 where the label is among the k highest logits, else 0. (B, classes), (B,) -> (B,).
+
+    A row that is not finite is no hit: its order means nothing.
+    """
     best = logits.topk(min(k, logits.shape[1])).indices
-    return (best == label[:, None]).any(1).float()
+    return ((best == label[:, None]).any(1) & logits.isfinite().all(1)).float()
