@@ -6,6 +6,7 @@ A file on which a decoder never returns costs its deadline, and the next file co
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import count
 from typing import Any, NamedTuple, TypeVar
@@ -107,13 +108,13 @@ class _Windows:
         windows = frame_windows(times, self.window, self.hop)
         rule = clip_rule(self.config)
         # Of all readers, which return the same frames, the one that goes on where it stopped.
-        reader, short_side = PyAVReader(path), self.config.short_side
-        found = window_clips(
-            reader, windows, lambda length: rule.several(length, self.clips), short_side
-        )
+        short_side = self.config.short_side
         try:
-            for frames, views in found:
-                yield Window(*times.of(frames), views.numpy())
+            with closing(PyAVReader(path)) as reader:
+                for frames, views in window_clips(
+                    reader, windows, lambda length: rule.several(length, self.clips), short_side
+                ):
+                    yield Window(*times.of(frames), views.numpy())
         except ShortVideoError as error:
             raise UserError(
                 f"{path}: a window of {error.length} frames is shorter than a clip, which spans "

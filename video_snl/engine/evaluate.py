@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +13,7 @@ import numpy as np
 from sklearn.metrics import classification_report, confusion_matrix
 
 from video_snl.config import Experiment
+from video_snl.data.choice import resolve_reader
 from video_snl.data.loader import EvaluationDataset
 from video_snl.data.quarantine import Quarantine
 from video_snl.data.videos import VideoSet, load_videos
@@ -93,7 +95,10 @@ def score_videos(
         experiment, trainer=replace(experiment.trainer, devices=1, nodes=1, loggers=[])
     )
     trainer = make_trainer(single, trained.path.parent)
-    dataset = EvaluationDataset(videos.test, experiment.data, clips=clips)
+    data, line = resolve_reader(experiment.data, [video.path for video in videos.test])
+    if line:
+        print(line, file=sys.stderr, flush=True)
+    dataset = EvaluationDataset(videos.test, data, clips=clips)
     loader = evaluation_loader(dataset, 1, experiment.data.num_workers, quarantine=quarantine)
     try:
         with stopping_in_order():
