@@ -76,8 +76,8 @@ class DataConfig:
             video is a folder of numbered .jpg or .png files) or ``auto`` (``pyav``, or ``decord``
             where it is faster on the first files and gives the same pixels). All give the same
             frames.
-        decode_device: ``cpu``, or ``cuda`` to decode on the first GPU (torchcodec, or decord built for
-            it), for runs on one.
+        decode_device: ``cpu``, or ``cuda`` to decode on the first GPU (torchcodec, or decord
+            built for it), for runs on one GPU.
     """
 
     dataset: Dataset = "sample"
