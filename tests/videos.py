@@ -8,6 +8,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from torch import Tensor
 
 CLASSES = ("Bow", "Clap", "Dive")
 
@@ -40,6 +41,12 @@ def grey(index: int, size: tuple[int, int]) -> np.ndarray:
     return picture
 
 
+def greys(frames: Tensor) -> list[int]:
+    """Which frames of :func:`grey` these are, modulo 25."""
+    area = frames[:, frames.shape[1] * 3 // 8 : frames.shape[1] * 5 // 8]
+    return [round(value / 10) for value in area.float().mean((1, 2, 3)).tolist()]
+
+
 def write_streams(
     path: Path,
     sizes: Sequence[tuple[int, int]],
@@ -56,9 +63,8 @@ def write_streams(
 ) -> Path:
     """Video streams of these sizes in one file, of :func:`grey` frames.
 
-    Args:
-        start: Time stamp of the first frame, in frames.
-        rotation, mirrored: Of the display matrix: degrees counterclockwise, then left to right.
+    ``start`` is the time stamp of the first frame, in frames; ``rotation`` and ``mirrored`` are of
+    the display matrix: degrees counterclockwise, then left to right.
     """
     with av.open(str(path), "w", format=_container(path)) as container:
         streams = []
@@ -69,7 +75,7 @@ def write_streams(
             context.gop_size, context.max_b_frames, context.thread_count = gop, b_frames, 1
             if codec in ("mpeg4", "mpeg2video", "mjpeg"):
                 context.qmin = context.qmax = 2
-            stream.codec_context.options = {"sc_threshold": no_cuts(codec)} | (options or {})
+            context.options = {"sc_threshold": no_cuts(codec)} | (options or {})
             if rotation or mirrored:
                 stream.set_display_rotation(rotation, hflip=mirrored)
             streams.append(stream)

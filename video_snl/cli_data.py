@@ -114,6 +114,6 @@ def _workers(arguments: Namespace) -> int:
     workers = arguments.num_workers
     if workers is not None and workers < 1:
         raise UserError("--num_workers must be at least 1.")
-    if arguments.deadline <= 0:
+    if not arguments.deadline > 0:  # which nan is not either
         raise UserError("--deadline must be more than 0 seconds.")
     return len(os.sched_getaffinity(0)) if workers is None else workers

@@ -73,9 +73,11 @@ class DataConfig:
         max_failures: Share of the training (or test) videos that may be unreadable before a command
             stops; three always may, unless this is 0. See docs/ucf101.md.
         reader: What decodes: ``decord``, ``pyav``, ``torchcodec`` (an extra), ``frames`` (every
-            video is a folder of numbered .jpg or .png files) or ``auto`` (``decord`` or ``pyav``,
-            whichever is faster on the files at hand). All give the same frames.
-        decode_device: ``cpu``, or ``cuda`` to decode on a GPU (torchcodec, or decord built for it).
+            video is a folder of numbered .jpg or .png files) or ``auto`` (``pyav``, or ``decord``
+            where it is faster on the first files and gives the same pixels). All give the same
+            frames.
+        decode_device: ``cpu``, or ``cuda`` to decode on the first GPU (torchcodec, or decord
+            built for it), for runs on one GPU.
     """
 
     dataset: Dataset = "sample"

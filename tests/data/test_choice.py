@@ -1,17 +1,21 @@
-"""``reader: auto``: measured once for a kind of files, and said."""
+"""``reader: auto``: measured once for a run, apart from its samples, and said."""
 
 from __future__ import annotations
 
-import logging
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from tests.conftest import REPOSITORY
+from tests.tiny import environment
 from tests.videos import write_streams
-from video_snl.config import DecodeDevice, ReaderName
+from video_snl.config import DataConfig, DecodeDevice, ReaderName
 from video_snl.data import choice
-from video_snl.data.choice import choose_reader
+from video_snl.data.choice import choose_reader, resolve_reader
 from video_snl.data.decord_reader import DecordReader
 from video_snl.data.pyav_reader import PyAVReader
 from video_snl.data.readers import open_video
@@ -19,10 +23,12 @@ from video_snl.errors import UserError
 
 pytestmark = pytest.mark.timeout(60)
 
+AUTO = DataConfig(reader="auto")
 
-@pytest.fixture(autouse=True)
-def _new_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choice, "_choices", {})
+
+@pytest.fixture
+def video(tmp_path: Path) -> str:
+    return str(write_streams(tmp_path / "a.mp4", [(64, 96)]))
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch, seconds: dict[str, float]) -> list[str]:
@@ -38,54 +44,93 @@ def pretend(monkeypatch: pytest.MonkeyPatch, seconds: dict[str, float]) -> list[
 
 
 @pytest.mark.parametrize(
-    ("pyav", "decord", "chosen", "reader"),
+    ("pyav", "decord", "chosen"),
     [
-        (0.002, 0.004, "pyav", PyAVReader),
-        (0.004, 0.002, "decord", DecordReader),
-        (0.004, 0.0035, "pyav", PyAVReader),  # chance decides nothing
+        (0.002, 0.004, "pyav"),
+        (0.004, 0.002, "decord"),
+        (0.004, 0.0035, "pyav"),  # chance decides nothing
     ],
 )
 def test_the_faster_one_is_taken_and_said(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-    pyav: float,
-    decord: float,
-    chosen: str,
-    reader: type,
+    video: str, monkeypatch: pytest.MonkeyPatch, pyav: float, decord: float, chosen: str
 ) -> None:
     measured = pretend(monkeypatch, {"pyav": pyav, "decord": decord})
-    first, second, other = (
-        str(write_streams(tmp_path / name, [(64, 96)], gop=gop, frames=40))
-        for name, gop in (("a.mp4", 8), ("b.mp4", 8), ("c.mp4", 40))
+    assert str(choose_reader(video)) == (
+        f"reader auto: {chosen} (16 frames of a.mp4: pyav {1000 * pyav:.1f} ms, decord "
+        f"{1000 * decord:.1f} ms)"
     )
-    with caplog.at_level(logging.INFO, logger="video_snl.readers"):
-        assert isinstance(open_video(first), reader)
-        assert isinstance(open_video(second), reader)
     assert measured == ["a.mp4 pyav", "a.mp4 decord"]
-    assert caplog.messages == [
-        f"reader auto: {chosen} for h264 in mov, close key frames, 0-119 lines (for 16 frames: "
-        f"pyav {1000 * pyav:.1f} ms, decord {1000 * decord:.1f} ms)"
-    ]
-    open_video(other)
-    assert measured[2:] == ["c.mp4 pyav", "c.mp4 decord"]  # another kind: few key frames
 
 
-def test_it_really_measures(tmp_path: Path) -> None:
-    path = str(write_streams(tmp_path / "a.mp4", [(64, 96)]))
-    chosen = choose_reader(path)
-    assert chosen.reader in ("pyav", "decord")
-    assert "pyav" in chosen.reason and "decord" in chosen.reason and "failed" not in chosen.reason
-    frames = open_video(path).frames([3, 20])
-    assert torch.equal(frames, open_video(path, "pyav").frames([3, 20]))
+def choose_decord(path: str, device: DecodeDevice) -> choice.Choice:
+    return choice.Choice("decord", "as a test wants it")
+
+
+def choose_and_die(path: str, device: DecodeDevice) -> choice.Choice:
+    os._exit(1)
+
+
+def test_it_really_measures(video: str, tmp_path: Path) -> None:
+    """In a process of its own, on the first file that can be read."""
+    (tmp_path / "text.mp4").write_text("no video")
+    config, line = resolve_reader(AUTO, [str(tmp_path / "text.mp4"), video])
+    assert config.reader in ("pyav", "decord")
+    assert line.startswith(f"reader auto: {config.reader} (16 frames of a.mp4: pyav ")
+    assert "failed" not in line
+    frames = open_video(video, config.reader).frames([3, 20])
+    assert torch.equal(frames, open_video(video, "pyav").frames([3, 20]))
+
+
+def test_the_choice_is_what_reads(
+    video: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choice, "choose_reader", choose_decord)
+    config, line = resolve_reader(AUTO, [video])
+    assert (config.reader, line) == ("decord", "reader auto: decord (as a test wants it)")
+    assert isinstance(open_video(video, config.reader), DecordReader)
+    other = str(write_streams(tmp_path / "b.avi", [(64, 96)]))  # which decord gets wrong
+    assert isinstance(open_video(other, config.reader), PyAVReader)
+
+
+def test_whatever_goes_wrong_means_pyav(
+    video: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    none = ("pyav", "reader auto: pyav (none of the first files could be measured)")
+    for paths in ([], [str(tmp_path / "nothing.avi")]):
+        config, line = resolve_reader(AUTO, paths)
+        assert (config.reader, line) == none
+    monkeypatch.setattr(choice, "choose_reader", choose_and_die)
+    config, line = resolve_reader(AUTO, [video])
+    assert (config.reader, line) == none
+
+
+def test_a_decoder_that_fails_is_not_taken(video: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def take(path: str, name: ReaderName, device: DecodeDevice) -> float:
+        if name == "decord":
+            raise UserError(f"{path} breaks")
+        return 1.0
+
+    monkeypatch.setattr(choice, "_seconds", take)
+    assert str(choose_reader(video)).startswith("reader auto: pyav (16 frames of a.mp4: pyav 1000")
+    assert "decord failed" in str(choose_reader(video))
+
+
+def test_nothing_to_choose(video: str, tmp_path: Path) -> None:
+    named = DataConfig(reader="decord")
+    assert resolve_reader(named, [video]) == (named, "")
+    (tmp_path / "frames").mkdir()
+    assert resolve_reader(AUTO, [video, str(tmp_path / "frames")]) == (AUTO, "")
+
+
+def test_unresolved_it_is_pyav(video: str) -> None:
+    assert isinstance(open_video(video), PyAVReader)
 
 
 def test_a_file_that_one_decoder_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     measured = pretend(monkeypatch, {})
     path = str(write_streams(tmp_path / "a.avi", [(64, 96)]))
     assert str(choose_reader(path)) == (
-        "reader auto: pyav for h264 in avi, close key frames, 0-119 lines "
-        "(decord's seek goes astray where packets have no time stamps)"
+        "reader auto: pyav (decord's seek goes astray where packets have no time stamps)"
     )
     assert not measured
 
@@ -100,13 +145,26 @@ def test_what_a_run_sees_does_not_hang_on_what_was_faster(
     assert not measured
 
 
-def test_a_broken_file_chooses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = str(write_streams(tmp_path / "a.mp4", [(64, 96)]))
+WORKER = """
+import sys
+from tests.data.test_choice import length
+from video_snl.data.pool import run_bounded
 
-    def breaks(path: str, name: ReaderName, device: DecodeDevice) -> float:
-        raise UserError(f"{path} breaks")
+for outcome in run_bounded(length, [sys.argv[1]] * 3, num_workers=1, deadline=30):
+    print(outcome.value)
+"""
 
-    monkeypatch.setattr(choice, "_seconds", breaks)
-    with pytest.raises(UserError, match="breaks"):
-        open_video(path)
-    assert not choice._choices
+
+def length(path: str) -> int:
+    return len(open_video(path, "decord"))
+
+
+def test_what_pyav_reads_instead_is_said_by_the_worker(tmp_path: Path) -> None:
+    path = str(write_streams(tmp_path / "a.avi", [(64, 96)]))
+    words = [sys.executable, "-c", WORKER, path]
+    done = subprocess.run(words, capture_output=True, text=True, env=environment(), cwd=REPOSITORY)
+    assert done.stdout.split() == ["40"] * 3
+    assert done.stderr.splitlines() == [
+        f"reader decord: pyav reads {path} and its like: decord's seek goes astray where packets "
+        "have no time stamps"
+    ]

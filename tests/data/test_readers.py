@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 import av
 import pytest
 import torch
 
-from tests.videos import write_changing_size, write_streams, write_video, write_with_cover
+from tests.videos import greys, write_changing_size, write_streams, write_video, write_with_cover
 from video_snl.config import ReaderName
 from video_snl.data import readers
 from video_snl.data.clips import centre_clip, uniform_clips
@@ -66,12 +65,6 @@ def decoder(request: pytest.FixtureRequest) -> ReaderName:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("videos")
-
-
-def greys(frames: torch.Tensor) -> list[int]:
-    """Which frames of ``tests.videos.grey`` these are, modulo 25."""
-    area = frames[:, frames.shape[1] * 3 // 8 : frames.shape[1] * 5 // 8]
-    return [round(value / 10) for value in area.float().mean((1, 2, 3)).tolist()]
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -161,6 +154,9 @@ def test_clips_share_what_is_decoded(
         def frames(self, indices: list[int]) -> torch.Tensor:
             decoded.extend(indices)
             return self.reader.frames(indices)
+
+        def close(self) -> None:
+            self.reader.close()
 
     monkeypatch.setattr(readers, "open_video", Counting)
     monkeypatch.setattr(readers, "CHUNK", 5)
@@ -261,28 +257,6 @@ def test_size_changes_in_the_middle(tmp_path: Path, suffix: str, decoder: Reader
     assert torch.equal(open_video(str(path), decoder).frames([25]), frames[[25]])
 
 
-@pytest.mark.parametrize("size", [(64, 48), (64, 72), (64, 24), (64, 16), (65, 97)])
-def test_sizes_that_decord_does_not_take(
-    tmp_path: Path, size: tuple[int, int], caplog: pytest.LogCaptureFixture
-) -> None:
-    """Of all even widths from 16 to 200 it refuses 16, 24, 48 and 72; odd ones it gets wrong."""
-    codec = {"codec": "libvpx-vp9", "options": {"deadline": "realtime"}}
-    path = write_streams(tmp_path / "narrow.mkv", [size], frames=4, **codec)
-    with caplog.at_level(logging.WARNING, logger="video_snl.readers"):
-        readers._recorded.clear()
-        frames = open_video(str(path), "decord").frames([0, 3])
-    assert frames.shape == (2, *size, 3)
-    assert f"decord takes no frames of {size[1]} x {size[0]}" in caplog.text
-    assert read_clips(str(path), lambda n: [[0, 1]], 32).shape[:2] == (1, 2)
-
-
-def test_codec_that_decord_does_not_know(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    path = str(write_streams(tmp_path / "av1.mkv", [(64, 96)], frames=4, codec="libsvtav1"))
-    with caplog.at_level(logging.WARNING, logger="video_snl.readers"):
-        assert greys(open_video(path, "decord").frames([2, 3])) == [2, 3]
-    assert "reader decord: pyav reads" in caplog.text and "av1.mkv" in caplog.text
-
-
 def test_what_is_refused_would_be_wrong(folder: Path) -> None:
     """The reasons hold: decord, left alone, returns other frames or none."""
     for name in ("h264.avi", "mpeg4_b.mp4", "intra_refresh.mp4"):
@@ -299,24 +273,3 @@ def test_what_is_refused_would_be_wrong(folder: Path) -> None:
         except UserError:
             right = False
         assert not right, f"decord reads {name} now: do not refuse it"
-
-
-def test_decode_device_without_a_gpu(tmp_path: Path) -> None:
-    path = str(write_video(tmp_path / "a.avi", 3))
-    for reader in ("pyav", "frames"):
-        with pytest.raises(OptionsError, match=f"data.reader={reader} decodes on the CPU"):
-            check_reader(reader, "cuda")
-    if torch.cuda.is_available():
-        pytest.skip("this machine has a GPU")
-    for reader in ("auto", "decord", "torchcodec"):
-        with pytest.raises(OptionsError, match=r"decode_device=cuda.* no CUDA GPU"):
-            open_video(path, reader, "cuda")
-
-
-def test_torchcodec_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    import sys
-
-    monkeypatch.setitem(sys.modules, "torchcodec.decoders", None)
-    path = str(write_video(tmp_path / "a.avi", 3))
-    with pytest.raises(OptionsError, match=r"torchcodec cannot be used.*pip install"):
-        open_video(path, "torchcodec")

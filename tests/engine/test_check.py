@@ -82,8 +82,9 @@ def test_every_kind_of_problem(tmp_path: Path) -> None:
     assert report["counts"] == dict.fromkeys(
         ("missing", "unreadable", "truncated", "lying", "short", "unnamed"), 1
     )
-    [reader] = report["readers"]
-    assert "for mpeg4 in avi, close key frames, 0-119 lines (for 16 frames: pyav" in reader
+    assert report["reader"] == (
+        "reader auto: pyav (decord's pixels of MPEG-4 are up to 2 levels off)"
+    )
     assert "checked: 33 of 33" in done.stderr  # plain lines where there is no terminal
 
 
@@ -160,6 +161,7 @@ def test_bad_input(tmp_path: Path, root: Path) -> None:
         ("--root", str(tmp_path / "empty"), "--dataset", "ucf101"): "ucfTrainTestlist",
         ("--root", str(root), "--num_workers", "0"): "--num_workers must be at least 1",
         ("--root", str(root), "--deadline", "0"): "--deadline",
+        ("--root", str(root), "--deadline", "nan"): '"deadline"',
         ("--root", str(root), "--clip_frames", "0"): "--clip_frames",
         (): "root",
     }

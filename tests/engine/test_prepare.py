@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -18,6 +19,7 @@ from tests.engine.test_check import hanging, processes_of
 from tests.tiny import command, environment, run_command, run_here
 from tests.videos import write_streams, write_ucf101, write_video
 from video_snl.data.facts import find_facts
+from video_snl.data.listing import video_files
 from video_snl.data.pyav_reader import PyAVReader
 from video_snl.data.readers import read_clips
 
@@ -135,6 +137,8 @@ def test_bad_input(tmp_path: Path) -> None:
     (tmp_path / "used").mkdir()
     (tmp_path / "used" / "note.md").touch()
     (tmp_path / "file").touch()
+    absolute = write_video(tmp_path / "absolute" / "a.avi", 3).parent
+    (absolute / "a.csv").write_text(f"path,label\n{absolute}/a.avi,x\n")
     for words, said in {
         (source, source): "lie in one another",
         (source, source / "below"): "lie in one another",
@@ -142,12 +146,40 @@ def test_bad_input(tmp_path: Path) -> None:
         (source, tmp_path / "file"): "is a file",
         (tmp_path / "nothing", tmp_path / "out"): "does not exist",
         (source, tmp_path / "out", "--short_side", "127"): "even number",
+        (absolute, tmp_path / "out"): "a.csv names videos by absolute paths",
         (source, tmp_path / "out", "--key_frame_every", "0"): "--key_frame_every 0",
     }.items():
         done = prepare(*words)  # type: ignore[arg-type]
         assert done.returncode == 2 and said in done.stderr, done.stderr
         assert len(done.stderr.strip().splitlines()) == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_two_at_once(tmp_path: Path) -> None:
+    write_video(tmp_path / "in" / "a.avi", 3)
+    out = tmp_path / "out"
+    assert prepare(tmp_path / "in", out).returncode == 0
+    (out / "a.avi").unlink()
+    with (out / "prepared.json").open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        done = prepare(tmp_path / "in", out)
+    assert done.returncode == 2 and "another video-snl prepare is writing to" in done.stderr
+    assert not (out / "a.avi").exists()
+    assert prepare(tmp_path / "in", out).returncode == 0
+
+
+def test_linked_folders(tmp_path: Path) -> None:
+    """Those of classes may be links; one that leads back is not followed."""
+    write_video(tmp_path / "elsewhere" / "a.avi", 3)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "Bow").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "in")
+    assert video_files(tmp_path / "in") == [tmp_path / "in" / "Bow" / "a.avi"]
+    (tmp_path / "elsewhere" / "text.avi").write_text("no video")
+    done = prepare(tmp_path / "in", tmp_path / "out")
+    assert done.stdout.endswith("1 of 2 videos prepared\n")
+    assert "looked at: 2 of 2" in done.stderr
+    assert (tmp_path / "out" / "Bow" / "a.avi").is_file()
 
 
 def large_set(folder: Path) -> Path:
@@ -247,20 +279,3 @@ def test_interrupted_in_order(root: Path, tmp_path: Path) -> None:
     assert not processes_of(process.pid)
     for path in out.rglob("*.avi"):
         assert find_facts(str(path)).length == 6
-
-
-def test_odd_videos(real_data: Path, tmp_path: Path) -> None:
-    folder = real_data / "odd_videos"
-    if not folder.is_dir():
-        pytest.skip(f"no {folder}")
-    done = prepare(folder, tmp_path / "out")
-    assert done.returncode == 1
-    assert done.stdout.endswith("18 of 20 videos prepared\n")
-    made = {path.name for path in (tmp_path / "out").iterdir()} - {"prepared.json"}
-    bad = {"decord_corrupted.mp4", "empty_0_bytes.avi"}
-    assert made == {path.name for path in folder.iterdir()} - bad
-    for name in made:
-        source, target = find_facts(str(folder / name)), find_facts(str(tmp_path / "out" / name))
-        assert target.length == source.length and target.stamps is not None
-    upright = find_facts(str(tmp_path / "out" / "decord_video_90.mov"))
-    assert upright.height > upright.width

@@ -1,67 +1,91 @@
-"""Which decoder ``reader: auto`` takes: the one measured to be faster on files of this kind.
+"""Which decoder ``reader: auto`` takes: the one measured to be faster on the files of a run.
 
-A kind is a codec in a container, with key frames close together or far apart, of a size. On the
-first file of a kind that a process meets, every decoder that gives the right frames reads one clip;
-the choice, with its reason, holds for the kind from then on. On a CPU only decoders that give the
-same pixels to the bit compete: every process measures for itself, and what a run sees must not hang
-on what was faster that day. (On a GPU all differ a little; name a reader where that matters.)
+A command measures once, before anything is decoded, on the first of its files that can be read; the
+choice holds for the whole run and is said. It is PyAV unless another decoder is clearly faster and,
+on a CPU, gives the very same pixels: what a run sees must not hang on what was faster that day. (On
+a GPU all differ a little; name a reader where that matters.)
 """
 
 from __future__ import annotations
 
-import logging
+import os
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
 
 import torch
 
-from video_snl.config import DecodeDevice, ReaderName
+from video_snl.config import DataConfig, DecodeDevice, ReaderName
 from video_snl.data.facts import Facts, find_facts
-from video_snl.data.readers import Reader, open_by, refusal
+from video_snl.data.pool import run_bounded
+from video_snl.data.readers import open_by, refusal
 from video_snl.data.timing import collect_stages
 from video_snl.errors import UserError
 
-__all__ = ["Choice", "choose_reader"]
+__all__ = ["Choice", "choose_reader", "resolve_reader"]
 
+TRIED = 3  # files, until one of them can be read
 CLIP = 16  # frames read to compare
 ROUNDS = 2  # of which the faster one counts: the first imports and fills caches
 MARGIN = 0.8  # of PyAV's time: what another one must stay below, so that chance decides nothing
 
-logger = logging.getLogger("video_snl.readers")
-
 
 @dataclass(frozen=True)
 class Choice:
-    """A decoder, for a kind of files, and why."""
+    """A decoder, and why."""
 
     reader: ReaderName
-    kind: str
     reason: str
 
     def __str__(self) -> str:
-        return f"reader auto: {self.reader} for {self.kind} ({self.reason})"
+        return f"reader auto: {self.reader} ({self.reason})"
 
 
-_choices: dict[tuple[str, DecodeDevice], Choice] = {}
+def resolve_reader(config: DataConfig, paths: Sequence[str]) -> tuple[DataConfig, str]:
+    """Put the decoder to use on these files in the place of ``auto``.
+
+    Whatever happens as it is measured, in a process of its own and each file within
+    ``data.deadline``, the answer is at worst PyAV. Folders of frames leave ``auto`` as it is.
+
+    Returns:
+        The configuration, and a line that says what was chosen and why; empty where there was
+        nothing to choose.
+    """
+    if config.reader != "auto" or any(map(os.path.isdir, paths)):
+        return config, ""
+    choice = _choose(paths, config)
+    # PyAV decodes on the CPU, whatever was hoped for.
+    device: DecodeDevice = "cpu" if choice.reader == "pyav" else config.decode_device
+    return replace(config, reader=choice.reader, decode_device=device), str(choice)
+
+
+def _choose(paths: Sequence[str], config: DataConfig) -> Choice:
+    choose = partial(choose_reader, device=config.decode_device)
+    tried = list(islice(paths, TRIED))
+    with closing(run_bounded(choose, tried, num_workers=1, deadline=config.deadline)) as outcomes:  # type: ignore[type-var]
+        for outcome in outcomes:
+            if outcome.value is not None:
+                return outcome.value
+            if outcome.kind != "error":  # rather than wait for the next one as long
+                break
+    return Choice("pyav", "none of the first files could be measured")
 
 
 def choose_reader(path: str, device: DecodeDevice = "cpu") -> Choice:
-    """The decoder for this file, measured where its kind is new to this process; said in the log.
+    """Measure the decoders on a file.
 
     Raises:
-        UserError: The file cannot be read, or breaks where it is looked at.
+        UserError: The file cannot be read, or breaks at its start.
     """
     facts = find_facts(path)
     names = {name: refusal(name, facts) or _differs(facts, device) for name in _candidates(device)}
     allowed = [name for name, reason in names.items() if reason is None]
-    refused = [reason for reason in names.values() if reason is not None]
     if not allowed:
-        return Choice("pyav", facts.kind, refused[0])
-    key = (facts.kind, device)
-    if key not in _choices:
-        _choices[key] = _measured(path, facts.kind, allowed, device)
-        logger.info("%s", _choices[key])
-    return _choices[key]
+        return Choice("pyav", next(iter(names.values())) or "")
+    return _measured(path, allowed, device)
 
 
 def _candidates(device: DecodeDevice) -> list[ReaderName]:
@@ -76,7 +100,7 @@ def _differs(facts: Facts, device: DecodeDevice) -> str | None:
     return None
 
 
-def _measured(path: str, kind: str, allowed: list[ReaderName], device: DecodeDevice) -> Choice:
+def _measured(path: str, allowed: list[ReaderName], device: DecodeDevice) -> Choice:
     times = {"pyav": _seconds(path, "pyav", "cpu")}
     failures = {}
     for name in allowed:
@@ -87,17 +111,17 @@ def _measured(path: str, kind: str, allowed: list[ReaderName], device: DecodeDev
     fastest = min(times, key=lambda name: times[name] * (MARGIN if name == "pyav" else 1))
     parts = [f"{name} {1000 * seconds:.1f} ms" for name, seconds in times.items()]
     parts += [f"{name} failed" for name in failures]
-    return Choice(fastest, kind, f"for {CLIP} frames: " + ", ".join(parts))  # type: ignore[arg-type]
+    reason = f"{CLIP} frames of {os.path.basename(path)}: " + ", ".join(parts)
+    return Choice(fastest, reason)  # type: ignore[arg-type]
 
 
 def _seconds(path: str, name: ReaderName, device: DecodeDevice) -> float:
-    """Of opening the file and reading a clip from its middle."""
+    """Of opening the file and reading a clip from its start, where no decoder has to seek."""
     times = []
     for _ in range(ROUNDS):
         began = time.perf_counter()
-        opened: Reader = open_by(name, path, device)
-        start = max(len(opened) - CLIP, 0) // 2
-        frames = opened.frames(range(start, min(start + CLIP, len(opened))))
+        with closing(open_by(name, path, device)) as opened:
+            frames = opened.frames(range(min(CLIP, len(opened))))
         if frames.is_cuda:
             torch.cuda.synchronize()
         times.append(time.perf_counter() - began)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from types import ModuleType
 
 import torch
 from torch import Tensor
 
 from video_snl.data.facts import Facts, find_facts
-from video_snl.data.pyav_reader import breaks
+from video_snl.data.library_reader import LibraryReader
 from video_snl.data.timing import stage
 from video_snl.errors import OptionsError, UserError
 
@@ -44,7 +43,7 @@ def decord_refuses(facts: Facts) -> str | None:
     return None
 
 
-class DecordReader:
+class DecordReader(LibraryReader):
     """A video read by decord, in one thread: workers are what runs side by side.
 
     Args:
@@ -73,21 +72,10 @@ class DecordReader:
                 f"{self.facts.container}): choose --data.reader auto"
             ) from error
 
-    def __len__(self) -> int:
-        return len(self._video)
-
-    def frames(self, indices: Sequence[int]) -> Tensor:
-        """The frames of these indices, RGB, uint8 (T, H, W, 3)."""
-        try:
-            with stage("decode"):
-                found = self._video.get_batch(list(indices))
-                # Another library may have told decord to hand out tensors (decord.bridge).
-                batch = found if isinstance(found, Tensor) else torch.from_numpy(found.asnumpy())
-        except self._broken as error:
-            raise breaks(self.path, indices, len(self)) from error
-        if len(batch) != len(indices):  # a file that ends before its index says so
-            raise breaks(self.path, indices, len(self))
-        return batch
+    def _batch(self, indices: list[int]) -> Tensor:
+        found = self._video.get_batch(indices)
+        # Another library may have told decord to hand out tensors (decord.bridge).
+        return found if isinstance(found, Tensor) else torch.from_numpy(found.asnumpy())
 
 
 def import_decord() -> ModuleType:

@@ -80,14 +80,6 @@ class Facts:
         """The last entry at or before ``frame``."""
         return self.entries[bisect_right(self.entries, frame) - 1]
 
-    @property
-    def kind(self) -> str:
-        """What decides how fast a file is decoded, in words; most data sets are of one kind."""
-        spacing = self.length / len(self.entries)
-        dense = "close" if spacing <= 32 else "few"
-        size = 120 * (min(self.height, self.width) // 120)
-        return f"{self.codec} in {self.container}, {dense} key frames, {size}-{size + 119} lines"
-
 
 _remembered: dict[tuple[str, int, int], Facts] = {}
 
@@ -134,7 +126,7 @@ def open_with_facts(path: str) -> tuple[InputContainer, VideoStream, Facts]:
         container.close()
         raise
     if len(_remembered) >= REMEMBERED:
-        _remembered.clear()
+        del _remembered[next(iter(_remembered))]  # the oldest
     _remembered[identity] = facts
     return container, stream, facts
 

@@ -47,6 +47,9 @@ class FramesReader:
             pictures = {index: self._picture(self._files[index]) for index in set(indices)}
             return torch.stack([pictures[index] for index in indices])
 
+    def close(self) -> None:
+        """Nothing is open between calls."""
+
     def _picture(self, file: str) -> Tensor:
         try:
             # Not torchvision.io: its libpng fails where decord has loaded an old zlib before.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,7 +13,7 @@ from video_snl.data.ucf101 import Split, lists_folder, parse_split, videos_folde
 from video_snl.data.videos import folder_contents
 from video_snl.errors import UserError
 
-__all__ = ["Layout", "Listing", "layout_of", "list_files", "video_files"]
+__all__ = ["Layout", "Listing", "files_below", "layout_of", "list_files", "video_files"]
 
 Layout = Literal["ucf101", "folder", "csv"]
 SPLITS: tuple[Split, ...] = (1, 2, 3)
@@ -62,7 +64,7 @@ def video_files(root: Path) -> list[Path]:
         raise UserError(f"--root {root} {found}: give a folder of videos")
     files = sorted(
         path
-        for path in root.rglob("*")
+        for path in files_below(root)
         if path.suffix.lower() in VIDEO_SUFFIXES
         and not any(part.startswith(".") for part in path.relative_to(root).parts)
     )
@@ -72,6 +74,26 @@ def video_files(root: Path) -> list[Path]:
             f"{folder_contents(root)}: give the folder they are below"
         )
     return files
+
+
+def files_below(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]:
+    """All files below a folder, through links too, but for those that lead back (``above``).
+
+    Raises:
+        UserError: A folder cannot be read.
+    """
+    here = folder.resolve()
+    if here in above:
+        return
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        raise UserError(f"{folder} cannot be read ({error.strerror})") from error
+    for entry in entries:
+        if entry.is_dir():
+            yield from files_below(folder / entry.name, above | {here})
+        else:
+            yield folder / entry.name
 
 
 def _ucf101(root: Path) -> Listing:

@@ -43,8 +43,10 @@ class PyAVReader:
     """A video read by PyAV, in one thread: workers are what runs side by side.
 
     Frames in ascending order, of one call or several, are decoded in one pass. A frame without a
-    picture of its own is the one before it, for at most :data:`STAND_INS` of those asked for. All
-    frames have the size that the header says; the rotation and mirroring it asks for are applied.
+    picture of its own is the one before it, for at most :data:`STAND_INS` in a row, and of those
+    that one call asks for. All frames have the size that the header says; the rotation and
+    mirroring it asks for are applied. Without :meth:`close`, the file stays open until the garbage
+    collector comes.
 
     Raises:
         UserError: The file cannot be opened, or breaks while it is decoded.
@@ -61,19 +63,23 @@ class PyAVReader:
         self._trusted = self.facts.stamps is not None
         # Frames that no other one refers to need not be decoded if they are not asked for.
         self._skips = self._trusted and self.facts.reordered
+        self._current: av.VideoFrame | None
+        self._following: Numbered | None
+        self._numbered: Iterator[Numbered]
         self._begin(0)
 
     def __len__(self) -> int:
         return self.facts.length
 
-    @property
-    def stand_ins(self) -> int:
-        """Frames asked for so far that have no picture of their own."""
-        return len(self._missing)
+    def close(self) -> None:
+        """Close the file, now: the generator of frames and the reader refer to one another."""
+        self._numbered, self._current, self._following = iter(()), None, None
+        self._container.close()
 
     def frames(self, indices: Sequence[int]) -> Tensor:
         """The frames of these indices, RGB, uint8 (T, H, W, 3)."""
         wanted = sorted(set(indices))
+        self._missing.clear()
         try:
             shown = self._show(wanted)
         except (av.FFmpegError, EOFError) as error:
@@ -149,8 +155,7 @@ class PyAVReader:
 
     def _begin(self, entry: int) -> None:
         self._number = -1
-        self._current: av.VideoFrame | None = None
-        self._following: Numbered | None = None
+        self._current = self._following = None
         self._numbered = self._number_by_stamp(entry) if self._trusted else self._number_by_count()
 
     def _find(self, index: int) -> av.VideoFrame:
@@ -164,7 +169,8 @@ class PyAVReader:
             if self._skips:  # the frame before may have been left out
                 raise _AstrayError
             self._missing.add(index)
-        if self._current is None or len(self._missing) > STAND_INS:
+        in_a_row = index - self._number
+        if self._current is None or max(in_a_row, len(self._missing)) > STAND_INS:
             raise EOFError
         return self._current
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from contextlib import closing
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -23,9 +24,6 @@ from video_snl.data.frames_reader import FramesReader
 from video_snl.data.pyav_reader import PyAVReader
 from video_snl.data.timing import stage
 from video_snl.errors import OptionsError, UserError
-
-if TYPE_CHECKING:
-    from video_snl.data.choice import Choice
 
 __all__ = [
     "Reader",
@@ -56,6 +54,10 @@ class Reader(Protocol):
         """The frames of these indices, RGB, uint8 (T, H, W, 3), upright and as large as stored."""
         ...
 
+    def close(self) -> None:
+        """Let go of the file."""
+        ...
+
 
 def check_reader(reader: ReaderName, device: DecodeDevice) -> None:
     """Whether this process could decode with ``reader`` on ``device``.
@@ -83,8 +85,8 @@ def check_reader(reader: ReaderName, device: DecodeDevice) -> None:
 def open_video(path: str, reader: ReaderName = "auto", device: DecodeDevice = "cpu") -> Reader:
     """Open a video file, or a folder of frames, in the calling process.
 
-    ``auto`` reads a folder by ``frames`` and a file by whichever decoder was measured to be faster
-    on the first file of its kind (:mod:`video_snl.data.choice`).
+    ``auto`` reads a folder by ``frames`` and a file by PyAV; training and evaluation put what they
+    measured to be faster in its place (:mod:`video_snl.data.choice`).
 
     Raises:
         UserError: The file is missing, empty, cut off or no video that can be read; or as for
@@ -92,13 +94,10 @@ def open_video(path: str, reader: ReaderName = "auto", device: DecodeDevice = "c
     """
     if reader == "frames" or (reader == "auto" and os.path.isdir(path)):
         return FramesReader(path)
-    if reader == "pyav" and device == "cpu":
+    if reader != "pyav" or device != "cpu":
+        check_reader(reader, device)
+    if reader in ("auto", "pyav"):
         return PyAVReader(path)
-    check_reader(reader, device)
-    if reader == "auto":
-        opened = PyAVReader(path)  # which finds the facts that the choice is made by
-        chosen = _choice(path, device).reader
-        return opened if chosen == "pyav" else open_by(chosen, path, device)
     refused = refusal(reader, find_facts(path))
     if refused is not None:
         _record(reader, refused, path)
@@ -139,14 +138,9 @@ def refusal(reader: ReaderName, facts: Facts) -> str | None:
     return None
 
 
-def _choice(path: str, device: DecodeDevice) -> Choice:
-    from video_snl.data.choice import choose_reader
-
-    return choose_reader(path, device)
-
-
 def _record(reader: str, reason: str, path: str) -> None:
-    """Say once for every reason that another reader does the work."""
+    """Say once for every reason that another reader does the work: on stderr, unless a handler
+    of the log ``video_snl.readers`` takes it elsewhere."""
     if reason not in _recorded:
         _recorded.add(reason)
         logger.warning("reader %s: pyav reads %s and its like: %s", reader, path, reason)
@@ -175,30 +169,32 @@ def read_clips(
         UserError: The file cannot be read.
         OptionsError: It is too short for a clip.
     """
-    opened = open_video(path, reader, device)
-    try:
-        clips = choose(len(opened))
-    except ShortVideoError as error:
-        if error.length < 1:
-            raise UserError(
-                f"{path} holds no frame: fetch the file again, or take it off the list"
-            ) from error
-        raise OptionsError(
-            f"{path} has {error.length} frames, a clip spans {error.span}: set "
-            "--data.short_videos repeat_last or wrap, or shorten the clip (--data.clip_frames, "
-            "--data.frame_stride)"
-        ) from error
-    wanted = sorted({index for clip in clips for index in clip})
-    parts = []
-    for start in range(0, len(wanted), CHUNK):
-        frames = opened.frames(wanted[start : start + CHUNK])
-        with stage("resize"):
-            parts.append(shrink(frames, short_side).cpu())
+    with closing(open_video(path, reader, device)) as opened:
+        try:
+            clips = choose(len(opened))
+        except ShortVideoError as error:
+            raise _too_short(path, error) from error
+        wanted = sorted({index for clip in clips for index in clip})
+        parts = []
+        for start in range(0, len(wanted), CHUNK):
+            frames = opened.frames(wanted[start : start + CHUNK])
+            with stage("resize"):
+                parts.append(shrink(frames, short_side).cpu())
     decoded = parts[0] if len(parts) == 1 else torch.cat(parts)
     if clips == [wanted]:
         return decoded[None]
     rows = {index: row for row, index in enumerate(wanted)}
     return decoded[torch.tensor([[rows[index] for index in clip] for clip in clips])]
+
+
+def _too_short(path: str, error: ShortVideoError) -> UserError:
+    if error.length < 1:
+        return UserError(f"{path} holds no frame: fetch the file again, or take it off the list")
+    return OptionsError(
+        f"{path} has {error.length} frames, a clip spans {error.span}: set "
+        "--data.short_videos repeat_last or wrap, or shorten the clip (--data.clip_frames, "
+        "--data.frame_stride)"
+    )
 
 
 def shrink(frames: Tensor, short_side: int) -> Tensor:

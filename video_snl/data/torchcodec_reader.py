@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
 
 from video_snl.data.facts import Facts
-from video_snl.data.pyav_reader import breaks
+from video_snl.data.library_reader import LibraryReader
 from video_snl.data.timing import stage
 from video_snl.errors import OptionsError, UserError
 
@@ -37,7 +36,7 @@ def torchcodec_refuses(facts: Facts) -> str | None:
     return None
 
 
-class TorchCodecReader:
+class TorchCodecReader(LibraryReader):
     """A video read by torchcodec, in one thread; see https://meta-pytorch.org/torchcodec.
 
     Args:
@@ -47,6 +46,8 @@ class TorchCodecReader:
         UserError: torchcodec cannot be used, the file cannot be opened, or it breaks while it is
             decoded.
     """
+
+    _broken = (RuntimeError, IndexError)
 
     def __init__(self, path: str, device: str = "cpu") -> None:
         self.path = path
@@ -62,16 +63,8 @@ class TorchCodecReader:
                 "--data.reader auto"
             ) from error
 
-    def __len__(self) -> int:
-        return len(self._video)
-
-    def frames(self, indices: Sequence[int]) -> Tensor:
-        """The frames of these indices, RGB, uint8 (T, H, W, 3)."""
-        try:
-            with stage("decode"):
-                return self._video.get_frames_at(list(indices)).data
-        except (RuntimeError, IndexError) as error:
-            raise breaks(self.path, indices, len(self)) from error
+    def _batch(self, indices: list[int]) -> Tensor:
+        return self._video.get_frames_at(indices).data
 
 
 def import_decoder() -> Any:

@@ -121,13 +121,13 @@ class _Windows:
         windows = frame_windows(times, self.window, self.hop)
         rule = clip_rule(self.config)
         # Of all readers, which return the same frames, the one that goes on where it stopped.
-        reader, short_side = PyAVReader(path), self.config.short_side
-        found = window_clips(
-            reader, windows, lambda length: rule.several(length, self.clips), short_side
-        )
+        short_side = self.config.short_side
         try:
-            for frames, views in found:
-                yield Window(*times.of(frames), views.numpy())
+            with closing(PyAVReader(path)) as reader:
+                for frames, views in window_clips(
+                    reader, windows, lambda length: rule.several(length, self.clips), short_side
+                ):
+                    yield Window(*times.of(frames), views.numpy())
         except ShortVideoError as error:
             raise UserError(
                 f"{path}: a window of {error.length} frames is shorter than a clip, which spans "

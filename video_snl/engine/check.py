@@ -10,7 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from video_snl.data.choice import choose_reader
+from video_snl.config import DataConfig
+from video_snl.data.choice import resolve_reader
 from video_snl.data.clips import clip_span
 from video_snl.data.containers import CutOffError
 from video_snl.data.facts import find_facts
@@ -43,7 +44,6 @@ class Finding:
     detail: str = ""
     frames: int = 0
     declared: int = 0
-    kind: str = ""
 
 
 def check(
@@ -66,12 +66,12 @@ def check(
     span = clip_span(clip_frames, frame_stride)
     findings = _inspect_all(listing.present, span, num_workers, deadline)
     problems = _problems(listing, findings)
-    readers = _readers(findings, deadline)
+    reader = _reader(findings, deadline)
     total = len(listing.present) + len(listing.missing)
     if as_json:
-        print(json.dumps(_report(root, layout, total, findings, problems, readers), indent=2))
+        print(json.dumps(_report(root, layout, total, findings, problems, reader), indent=2))
     else:
-        _print(root, total, problems, readers)
+        _print(root, total, problems, reader)
     return 1 if problems else 0
 
 
@@ -83,13 +83,14 @@ def inspect(path: str, span: int) -> Finding:
     """
     try:
         facts = find_facts(path)
-        held, damaged = PyAVReader(path).decode_all()
+        with closing(PyAVReader(path)) as reader:
+            held, damaged = reader.decode_all()
     except CutOffError as error:
         return Finding(path, "truncated", _without(path, error))
     except UserError as error:
         return Finding(path, "unreadable", _without(path, error))
     said = facts.declared or facts.length
-    found = partial(Finding, path, frames=held, declared=facts.declared, kind=facts.kind)
+    found = partial(Finding, path, frames=held, declared=facts.declared)
     if damaged:
         return found("unreadable", f"{damaged} of {held} frames are damaged")
     if held != said:
@@ -131,20 +132,11 @@ def _problems(listing: Listing, findings: dict[str, Finding]) -> list[Finding]:
     return sorted(found, key=lambda finding: (order.index(finding.verdict), finding.path))
 
 
-def _readers(findings: dict[str, Finding], deadline: float) -> list[str]:
-    """What ``reader: auto`` takes for each kind of sound files here, and why."""
-    samples = {finding.kind: path for path, finding in findings.items() if finding.kind}
-    samples |= {f.kind: path for path, f in findings.items() if f.verdict == "sound"}
-    with closing(_chosen(list(samples.values()), deadline)) as outcomes:
-        return sorted(outcome.value for outcome in outcomes if outcome.value is not None)
-
-
-def _chosen(paths: list[str], deadline: float) -> Any:
-    return run_bounded(_choice, paths, num_workers=1, deadline=deadline)
-
-
-def _choice(path: str) -> str:
-    return str(choose_reader(path))
+def _reader(findings: dict[str, Finding], deadline: float) -> str:
+    """What ``reader: auto`` takes here and why: as a run would measure it."""
+    sound = [path for path, finding in findings.items() if finding.verdict == "sound"]
+    _, line = resolve_reader(DataConfig(reader="auto", deadline=deadline), sound)
+    return line
 
 
 def _without(path: str, error: UserError) -> str:
@@ -162,7 +154,7 @@ def _report(
     total: int,
     findings: dict[str, Finding],
     problems: list[Finding],
-    readers: list[str],
+    reader: str,
 ) -> dict[str, Any]:
     return {
         "root": str(root),
@@ -170,20 +162,13 @@ def _report(
         "files": total,
         "sound": sum(finding.verdict == "sound" for finding in findings.values()),
         "counts": dict(Counter(finding.verdict for finding in problems)),
-        "readers": readers,
-        "problems": [_row(finding) for finding in problems],
+        "reader": reader,
+        "problems": [asdict(finding) for finding in problems],
     }
 
 
-def _row(finding: Finding) -> dict[str, Any]:
-    row = asdict(finding)
-    del row["kind"]
-    return row
-
-
-def _print(root: Path, total: int, problems: list[Finding], readers: list[str]) -> None:
-    for line in readers:
-        print(line)
+def _print(root: Path, total: int, problems: list[Finding], reader: str) -> None:
+    print(reader)
     for verdict, meaning in EXPLAINED.items():
         found = [finding for finding in problems if finding.verdict == verdict]
         if not found:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -13,6 +14,7 @@ from sklearn.metrics import classification_report, confusion_matrix
 from torch import Tensor
 
 from video_snl.config import Experiment
+from video_snl.data.choice import resolve_reader
 from video_snl.data.loader import EvaluationDataset
 from video_snl.data.prefetch import prefetched
 from video_snl.data.quarantine import Quarantine
@@ -87,7 +89,10 @@ def score_videos(
     Raises:
         UserError: A video cannot be read and there is no quarantine, or too many cannot.
     """
-    dataset = EvaluationDataset(videos.test, experiment.data, clips=clips)
+    data, line = resolve_reader(experiment.data, [video.path for video in videos.test])
+    if line:
+        print(line, file=sys.stderr, flush=True)
+    dataset = EvaluationDataset(videos.test, data, clips=clips)
     parts = _predictions_of(dataset, trained, experiment, crops, quarantine)
     shape = len(dataset), len(trained.class_names)
     scores: Scores = {level: np.full(shape, np.nan, dtype=np.float32) for level in LEVELS}

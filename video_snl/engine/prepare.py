@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import csv
 import errno
+import fcntl
 import json
 import re
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
 from video_snl.data.facts import find_facts
 from video_snl.data.folders import VIDEO_SUFFIXES
-from video_snl.data.listing import video_files
+from video_snl.data.listing import files_below, video_files
 from video_snl.data.pool import run_bounded
 from video_snl.engine.files import replace_file, write_json
 from video_snl.engine.progress import counted
@@ -27,6 +29,7 @@ __all__ = ["prepare"]
 MANIFEST = "prepared.json"
 LISTS = frozenset({".txt", ".csv", ".json"})
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+UNLOCKABLE = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # file systems without locks
 SHOWN = 20  # failures in the report
 # What replace_file leaves behind in a process that is killed.
 _LEFT_OVER = re.compile(r"\..+-[a-z0-9_]{8}\.\w+")
@@ -58,19 +61,16 @@ def prepare(
     """
     settings = Settings(short_side, key_frame_every)
     _check_folders(root, out)
-    videos = video_files(root)
+    videos, lists = video_files(root), _lists(root)
     _claim(out, settings)
-    _remove_left_overs(out)
-    _copy_lists(root, out)
-    targets = {str(video): out / video.relative_to(root) for video in videos}
-    to_do = [source for source, target in targets.items() if not _is_done(Path(source), target)]
-    if len(to_do) < len(videos):
-        print(f"{len(videos) - len(to_do):,} of {len(videos):,} are there", file=sys.stderr)
-    tasks = [(source, str(targets[source])) for source in to_do]
-    try:
-        failures = _run(tasks, settings, num_workers, deadline)
-    finally:
+    with _alone(out):
         _remove_left_overs(out)
+        _copy_lists(lists, root, out)
+        tasks = _to_do({str(video): out / video.relative_to(root) for video in videos})
+        try:
+            failures = _run(tasks, settings, num_workers, deadline)
+        finally:
+            _remove_left_overs(out)
     return _report(out, len(videos), failures)
 
 
@@ -104,7 +104,7 @@ def _run(
     function = partial(prepare_one, settings=settings)
     outcomes = run_bounded(function, tasks, num_workers=num_workers, deadline=deadline)
     with closing(outcomes):  # type: ignore[type-var]
-        for number, outcome in enumerate(counted(outcomes, len(tasks), "prepared")):
+        for number, outcome in enumerate(counted(outcomes, len(tasks), "looked at")):
             source, target = outcome.item
             if isinstance(outcome.value, DiskFull):
                 raise UserError(
@@ -150,6 +150,22 @@ def _claim(out: Path, settings: Settings) -> None:
         )
 
 
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Keep other preparations out of ``out``, by a lock of its manifest, which ends with us."""
+    with (out / MANIFEST).open("rb") as manifest:
+        try:
+            fcntl.flock(manifest, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(
+                f"another video-snl prepare is writing to {out}: wait for it, or stop it"
+            ) from error
+        except OSError as error:
+            if error.errno not in UNLOCKABLE:
+                raise
+        yield
+
+
 def _write_manifest(manifest: Path, values: dict[str, object]) -> None:
     try:
         write_json(manifest, values)
@@ -163,15 +179,49 @@ def _words(values: object) -> str:
     return ", ".join(f"{name} {value}" for name, value in values.items())
 
 
-def _copy_lists(root: Path, out: Path) -> None:
-    """Copy the files that are no videos and may be lists."""
-    for file in sorted(root.rglob("*")):
+def _lists(root: Path) -> list[Path]:
+    """The files that are no videos and may be lists.
+
+    Raises:
+        UserError: A CSV file whose copy would lead to the originals.
+    """
+    found = [
+        file
+        for file in files_below(root)
+        if file.suffix.lower() in LISTS and file.is_file() and file.name != MANIFEST
+    ]
+    for file in found:
+        if file.suffix.lower() == ".csv":
+            _check_relative(file)
+    return found
+
+
+def _check_relative(file: Path) -> None:
+    with file.open(newline="", encoding="utf-8-sig", errors="replace") as opened:
+        for row in csv.DictReader(opened, skipinitialspace=True):
+            if Path(row.get("path") or "").is_absolute():
+                raise UserError(
+                    f"{file} names videos by absolute paths ({row['path']}), so that its copy "
+                    "would lead to the originals: make them relative to its folder"
+                )
+
+
+def _copy_lists(lists: list[Path], root: Path, out: Path) -> None:
+    for file in lists:
         target = out / file.relative_to(root)
-        if file.suffix.lower() in LISTS and file.is_file() and target.name != MANIFEST:
-            try:
-                replace_file(target, partial(shutil.copyfile, file))  # type: ignore[arg-type]
-            except OSError as error:
-                raise UserError(f"{target} cannot be written ({error.strerror})") from error
+        try:
+            replace_file(target, partial(shutil.copyfile, file))  # type: ignore[arg-type]
+        except OSError as error:
+            raise UserError(f"{target} cannot be written ({error.strerror})") from error
+
+
+def _to_do(targets: dict[str, Path]) -> list[tuple[str, str]]:
+    """(source, target) of what is not there yet."""
+    tasks = [(s, str(target)) for s, target in targets.items() if not _is_done(Path(s), target)]
+    if len(tasks) < len(targets):
+        there = len(targets) - len(tasks)
+        print(f"{there:,} of {len(targets):,} are there", file=sys.stderr)
+    return tasks
 
 
 def _is_done(source: Path, target: Path) -> bool:

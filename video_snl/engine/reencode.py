@@ -7,6 +7,7 @@ packets lie in the order of presentation, the index of the file finds every fram
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
 from io import FileIO
@@ -125,11 +126,11 @@ def _write(source: str, writer: OutputContainer, sink: _Sink, settings: Settings
 
 def _pictures(source: str, short_side: int) -> Iterator[Tensor]:
     """The frames (H, W, 3) of a video, at most ``short_side``, with even sides."""
-    reader = PyAVReader(source)
-    for start in range(0, len(reader), CHUNK):
-        frames = reader.frames(range(start, min(start + CHUNK, len(reader))))
-        height, width = _even_size(frames.shape[1], frames.shape[2], short_side)
-        yield from resize(frames, height, width).contiguous()
+    with closing(PyAVReader(source)) as reader:
+        for start in range(0, len(reader), CHUNK):
+            frames = reader.frames(range(start, min(start + CHUNK, len(reader))))
+            height, width = _even_size(frames.shape[1], frames.shape[2], short_side)
+            yield from resize(frames, height, width).contiguous()
 
 
 def _add_stream(
@@ -149,7 +150,8 @@ def _add_stream(
 
 def _verify(source: str, target: str, count: int, settings: Settings) -> None:
     facts = find_facts(target)
-    held, damaged = PyAVReader(target).decode_all()
+    with closing(PyAVReader(target)) as reader:
+        held, damaged = reader.decode_all()
     gaps = [b - a for a, b in zip(facts.entries, (*facts.entries[1:], count), strict=True)]
     if held != count or facts.length != count or damaged:
         raise UserError(f"{source}: {count} frames were written, {held} read back: report this")

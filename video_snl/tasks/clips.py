@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -9,6 +11,7 @@ import torch
 from torch import Tensor
 
 from video_snl.config import Experiment
+from video_snl.data.choice import resolve_reader
 from video_snl.data.loader import (
     ClipDataset,
     ClipLoader,
@@ -46,8 +49,23 @@ class ClipDataModule(pl.LightningDataModule):
         if self.trainer is not None:
             # Other processes do not know the folder that the first one has made.
             folder = self.trainer.strategy.broadcast(folder)
+        self._resolve_reader()
         file = None if folder is None else folder / "quarantine.jsonl"
         self.quarantine = Quarantine(file, self.experiment.data.max_failures)
+
+    def _resolve_reader(self) -> None:
+        """Let the first process measure what ``reader: auto`` is to be, for all of them."""
+        found = None
+        if self._place()[0] == 0:
+            paths = [video.path for video in self.videos.train]
+            found = resolve_reader(self.experiment.data, paths)
+        if self.trainer is not None:
+            found = self.trainer.strategy.broadcast(found)
+        assert found is not None
+        data, line = found
+        self.experiment = replace(self.experiment, data=data)
+        if line and self._place()[0] == 0:
+            print(line, file=sys.stderr, flush=True)
 
     def close(self) -> None:
         """End the processes that decode."""

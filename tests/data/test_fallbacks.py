@@ -1,0 +1,144 @@
+"""What a reader does where its decoder would be wrong, and when it is done with a file."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+from pathlib import Path
+
+import av
+import pytest
+import torch
+
+from tests.videos import greys, write_streams, write_video
+from video_snl.config import ReaderName
+from video_snl.data import facts, readers
+from video_snl.data.facts import find_facts
+from video_snl.data.pyav_reader import PyAVReader
+from video_snl.data.readers import check_reader, open_video, read_clips
+from video_snl.errors import OptionsError, UserError
+
+pytestmark = pytest.mark.timeout(60)
+
+
+def open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+@pytest.mark.parametrize("reader", ["pyav", "decord"])
+def test_files_do_not_stay_open(tmp_path: Path, reader: ReaderName) -> None:
+    """Without the help of the garbage collector, also where a video is too short for a clip."""
+    path = str(write_streams(tmp_path / "a.mp4", [(64, 96)], frames=12))
+    read_clips(path, lambda n: [[3, 4]], 32, reader)
+    gc.collect()
+    gc.disable()
+    try:
+        before = open_files()
+        for _ in range(30):
+            read_clips(path, lambda n: [[3, 4]], 32, reader)
+            with pytest.raises(ZeroDivisionError):
+                read_clips(path, lambda n: [[n // 0]], 32, reader)
+        assert open_files() == before
+    finally:
+        gc.enable()
+
+
+def as_before(packet: bytes) -> bytes:
+    """The header of an MPEG-4 packet (25 frames a second), changed to "not coded"."""
+    start = packet.index(b"\0\0\1\xb6")
+    bits = "01" + "".join(f"{byte:08b}" for byte in packet[start + 4 : start + 16])[2:]
+    coded = bits.index("0", 2) + 1 + 1 + 5 + 1  # type, seconds, marker, time, marker
+    bits = bits[:coded] + "00"
+    bits = bits.ljust(-(-len(bits) // 8) * 8, "1")
+    return packet[start : start + 4] + bytes(
+        int(bits[i : i + 8], 2) for i in range(0, len(bits), 8)
+    )
+
+
+def write_with_empty_packets(path: Path, empty: set[int]) -> str:
+    """60 frames of MPEG-4, of which these say that they are as the one before."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.height, stream.width, stream.pix_fmt = 64, 96, "yuv420p"
+        stream.codec_context.gop_size, stream.codec_context.max_b_frames = 10, 0
+        number = 0
+        for index in range(60):
+            picture = torch.full((64, 96, 3), index * 4, dtype=torch.uint8).numpy()
+            for packet in stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")):
+                if number in empty:
+                    small = av.Packet(as_before(bytes(packet)))
+                    small.pts, small.dts, small.time_base = packet.pts, packet.dts, packet.time_base
+                    small.stream, packet = stream, small
+                number += 1
+                container.mux(packet)
+        container.mux(stream.encode())
+    return str(path)
+
+
+def test_scattered_packets_without_a_picture(tmp_path: Path) -> None:
+    """At most two in one call; three calls may meet three. Never three in a row."""
+    path = write_with_empty_packets(tmp_path / "a.avi", {5, 25, 45})
+    reader = PyAVReader(path)
+    assert len(reader) == 60
+    for first in (0, 20, 40):
+        frames = reader.frames(range(first, first + 20))
+        assert torch.equal(frames[5], frames[4]) and not torch.equal(frames[6], frames[5])
+    with pytest.raises(UserError, match="breaks while"):
+        PyAVReader(path).frames(range(60))
+    reader = PyAVReader(write_with_empty_packets(tmp_path / "b.avi", {5, 6, 7}))
+    reader.frames(range(5, 7))
+    with pytest.raises(UserError, match="breaks while"):
+        reader.frames([7])
+
+
+def test_facts_are_forgotten_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(facts, "REMEMBERED", 2)
+    monkeypatch.setattr(facts, "_remembered", {})
+    paths = [str(write_video(tmp_path / f"{name}.avi", 3)) for name in "abc"]
+    for path in paths:
+        find_facts(path)
+    assert [path for path, _, _ in facts._remembered] == paths[1:]
+
+
+@pytest.mark.parametrize("size", [(64, 48), (64, 72), (64, 24), (64, 16), (65, 97)])
+def test_sizes_that_decord_does_not_take(
+    tmp_path: Path, size: tuple[int, int], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of all even widths from 16 to 200 it refuses 16, 24, 48 and 72; odd ones it gets wrong."""
+    codec = {"codec": "libvpx-vp9", "options": {"deadline": "realtime"}}
+    path = write_streams(tmp_path / "narrow.mkv", [size], frames=4, **codec)
+    with caplog.at_level(logging.WARNING, logger="video_snl.readers"):
+        readers._recorded.clear()
+        frames = open_video(str(path), "decord").frames([0, 3])
+    assert frames.shape == (2, *size, 3)
+    assert f"decord takes no frames of {size[1]} x {size[0]}" in caplog.text
+    assert read_clips(str(path), lambda n: [[0, 1]], 32).shape[:2] == (1, 2)
+
+
+def test_codec_that_decord_does_not_know(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = str(write_streams(tmp_path / "av1.mkv", [(64, 96)], frames=4, codec="libsvtav1"))
+    with caplog.at_level(logging.WARNING, logger="video_snl.readers"):
+        assert greys(open_video(path, "decord").frames([2, 3])) == [2, 3]
+    assert "reader decord: pyav reads" in caplog.text and "av1.mkv" in caplog.text
+
+
+def test_decode_device_without_a_gpu(tmp_path: Path) -> None:
+    path = str(write_video(tmp_path / "a.avi", 3))
+    for reader in ("pyav", "frames"):
+        with pytest.raises(OptionsError, match=f"data.reader={reader} decodes on the CPU"):
+            check_reader(reader, "cuda")
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    for reader in ("auto", "decord", "torchcodec"):
+        with pytest.raises(OptionsError, match=r"decode_device=cuda.* no CUDA GPU"):
+            open_video(path, reader, "cuda")
+
+
+def test_torchcodec_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "torchcodec.decoders", None)
+    path = str(write_video(tmp_path / "a.avi", 3))
+    with pytest.raises(OptionsError, match=r"torchcodec cannot be used.*pip install"):
+        open_video(path, "torchcodec")
