@@ -30,7 +30,6 @@ def test_facts_of_a_plain_avi_come_from_its_index(
     assert (facts.codec, facts.container, facts.height, facts.width) == ("mpeg4", "avi", 64, 96)
     assert (facts.length, facts.declared, facts.rate) == (40, 40, Fraction(25))
     assert facts.stamps == range(40) and facts.entries == (0, 12, 24, 36)
-    assert facts.kind == "mpeg4 in avi, close key frames, 0-119 lines"
 
 
 def test_facts_are_found_once_and_again_when_the_file_changes(

@@ -213,7 +213,9 @@ def _fork(channel: Channel, file: int) -> int:
         _die_with(parent)
         from video_snl.data.worker import work
 
-        work(Channel(socket.socket(fileno=file)))
+        # Held here to the end: once it closes, this process is killed, whatever it still says.
+        served = Channel(socket.socket(fileno=file))
+        work(served)
         code = 0
     except (EOFError, BrokenPipeError, ConnectionResetError):
         code = 0  # the process that asked is no more
