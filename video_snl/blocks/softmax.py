@@ -83,5 +83,7 @@ def _parts(query: Tensor) -> int:
     batch, positions = query.shape[:2]
     if query.device.type != "cpu" or not query.requires_grad or is_exporting():
         return 1
+    if torch.compiler.is_compiling():  # which cannot ask for the number of threads
+        return 1
     wanted = torch.get_num_threads() // max(batch, 1)
     return wanted if wanted > 1 and positions % wanted == 0 else 1
