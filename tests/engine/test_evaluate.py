@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from video_snl.data.videos import Video, VideoSet
-from video_snl.engine.evaluate import Scores, _metrics, _write_reports
+from video_snl.engine.evaluate import _metrics
+from video_snl.engine.evaluation_reports import Scores, write_reports
 from video_snl.errors import UserError
 from video_snl.tasks.action import _hits
 
@@ -37,7 +38,7 @@ def test_scores_that_are_not_finite_are_wrong_and_no_unreadable_video(
     metrics = _metrics(scores, videos, "wrong")
     assert metrics["video_top1"] == 0.25 and metrics["video_top3"] == 0.5
     assert metrics["unreadable"] == ["0.avi"] and metrics["unreadable_count"] == 1
-    _write_reports(tmp_path, scores, videos, metrics, "1 clip")
+    write_reports(tmp_path, scores, videos, metrics, "1 clip")
     with (tmp_path / "confusion_video.csv").open() as lines:
         bow, clap, dive = csv.DictReader(lines)
     assert list(bow.values()) == ["Bow", "0", "0", "0", "1", "1"]

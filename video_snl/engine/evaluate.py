@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import numpy as np
-from sklearn.metrics import classification_report, confusion_matrix
 from torch import Tensor
 
 from video_snl.config import Experiment
@@ -19,8 +16,7 @@ from video_snl.data.loader import EvaluationDataset
 from video_snl.data.prefetch import prefetched
 from video_snl.data.quarantine import Quarantine
 from video_snl.data.videos import VideoSet, load_videos
-from video_snl.engine.files import write_json, write_text
-from video_snl.engine.plots import confusion_picture
+from video_snl.engine.evaluation_reports import LEVELS, Scores, top_k_accuracy, write_reports
 from video_snl.engine.runs import checkpoint_path
 from video_snl.engine.trained import Trained, load_trained
 from video_snl.engine.trainer import make_trainer, stopping_in_order
@@ -28,14 +24,7 @@ from video_snl.errors import UserError
 from video_snl.tasks.action import ActionRecognition
 from video_snl.tasks.clips import evaluation_loader
 
-__all__ = ["LEVELS", "Scores", "evaluate", "score_videos", "top_k_accuracy"]
-
-LEVELS = ("clip", "video")
-_NO_CLASS = -1  # the prediction for a video that cannot be read, or whose scores are not finite
-
-# level -> (videos, classes) scores, with the labels under "label", and under "read" which videos
-# could be read; the scores of the others are NaN, as are those a broken network gives
-Scores = dict[str, np.ndarray]
+__all__ = ["evaluate", "score_videos"]
 
 
 def evaluate(
@@ -64,7 +53,7 @@ def evaluate(
     metrics = _metrics(scores, videos, unreadable)
     metrics |= {"checkpoint": str(path), "epoch": trained.epoch + 1, "views": views}
     metrics |= {"split": experiment.data.split, "dataset": experiment.data.dataset}
-    _write_reports(folder, scores, videos, metrics, views)
+    write_reports(folder, scores, videos, metrics, views)
     print(_table(metrics, views, trained))
     if metrics["unreadable"]:
         print(_unreadable_lines(metrics))
@@ -134,25 +123,6 @@ def _predictions_of(
     return cast("list[dict[str, Tensor]]", parts)
 
 
-def top_k_accuracy(scores: np.ndarray, label: np.ndarray, k: int) -> float:
-    """Share of rows whose label is among the k highest scores; ties go to the lower class.
-
-    A row without finite scores is wrong, whatever its label.
-    """
-    best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-    return float(((best == label[:, None]).any(1) & _scored(scores)).mean())
-
-
-def _scored(scores: np.ndarray) -> np.ndarray:
-    """Which rows hold scores: argmax and argsort would find class 0 in the others."""
-    return np.isfinite(scores).all(1)
-
-
-def _predicted(scores: np.ndarray) -> np.ndarray:
-    """The classes with the highest scores; no class for a video without any."""
-    return np.where(_scored(scores), np.nan_to_num(scores, nan=-1.0).argmax(1), _NO_CLASS)
-
-
 def _metrics(
     scores: Scores, videos: VideoSet, unreadable: Literal["wrong", "skip"]
 ) -> dict[str, Any]:
@@ -197,73 +167,6 @@ def _table(metrics: dict[str, Any], views: str, trained: Trained) -> str:
         one, more = metrics[f"{level}_top1"], metrics[f"{level}_top{k}"]
         lines.append(f"{names[level]:37} {one:6.2%}  {more:6.2%}")
     return "\n".join(lines)
-
-
-def _write_reports(
-    folder: Path, scores: Scores, videos: VideoSet, metrics: dict[str, Any], views: str
-) -> None:
-    names, read = videos.class_names, scores["read"]
-    counted = read if metrics["unreadable_are"] == "skipped" else np.ones_like(read)
-    label, classes = scores["label"][counted], range(len(names))
-    for level in LEVELS:
-        predicted = _predicted(scores[level][counted])
-        report = classification_report(
-            label, predicted, labels=classes, target_names=names, output_dict=True, zero_division=0
-        )
-        rows = [{"class": name, **report[name]} for name in names]
-        write_text(folder / f"per_class_{level}.csv", _csv(rows))
-        write_json(folder / f"per_class_{level}.json", report)
-        matrix = confusion_matrix(label, predicted, labels=classes)
-        cells = _confusion_rows(matrix, names, label, predicted, read[counted])
-        write_text(folder / f"confusion_{level}.csv", _csv(cells))
-        accuracy = f"{metrics[f'{level}_top1']:.1%}"
-        what = "centre clip" if level == "clip" else views
-        title = f"{level} level ({what}): top-1 {accuracy}"
-        confusion_picture(matrix, names, folder / f"confusion_{level}.png", title=title)
-    write_text(folder / "predictions.csv", _csv(_predictions(scores, videos)))
-    write_json(folder / "metrics.json", metrics)
-
-
-def _confusion_rows(
-    matrix: np.ndarray,
-    names: list[str],
-    label: np.ndarray,
-    predicted: np.ndarray,
-    read: np.ndarray,
-) -> list[dict[str, Any]]:
-    """A row per class; where videos have no prediction, columns that say how many and why."""
-    rows: list[dict[str, Any]] = [
-        {"true class": name, **dict(zip(names, map(int, row), strict=True))}
-        for name, row in zip(names, matrix, strict=True)
-    ]
-    for column, whose in (("(unreadable)", ~read), ("(scores not finite)", read)):
-        missed = (predicted == _NO_CLASS) & whose
-        if missed.any():
-            for index, row in enumerate(rows):
-                row[column] = int((missed & (label == index)).sum())
-    return rows
-
-
-def _predictions(scores: Scores, videos: VideoSet) -> list[dict[str, Any]]:
-    names = videos.class_names
-    rows = []
-    for index, video in enumerate(videos.test):
-        row: dict[str, Any] = {"video": video.path, "true class": names[video.label]}
-        for level in LEVELS:
-            best = int(_predicted(scores[level][index : index + 1])[0])
-            found = best != _NO_CLASS
-            row[f"{level} prediction"] = names[best] if found else ""
-            row[f"{level} score"] = round(float(scores[level][index][best]), 6) if found else ""
-        rows.append(row)
-    return rows
-
-
-def _csv(rows: list[dict[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]))
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 def _fresh_quarantine(folder: Path, experiment: Experiment) -> Quarantine:

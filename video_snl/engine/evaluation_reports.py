@@ -1,0 +1,111 @@
+"""The reports of an evaluation: per class, confusions, predictions, and the accuracies."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import classification_report, confusion_matrix
+
+from video_snl.data.videos import VideoSet
+from video_snl.engine.files import write_json, write_text
+from video_snl.engine.plots import confusion_picture
+
+__all__ = ["LEVELS", "Scores", "top_k_accuracy", "write_reports"]
+
+LEVELS = ("clip", "video")
+_NO_CLASS = -1  # the prediction for a video that cannot be read, or whose scores are not finite
+
+# level -> (videos, classes) scores, with the labels under "label", and under "read" which videos
+# could be read; the scores of the others are NaN, as are those a broken network gives
+Scores = dict[str, np.ndarray]
+
+
+def top_k_accuracy(scores: np.ndarray, label: np.ndarray, k: int) -> float:
+    """Share of rows whose label is among the k highest scores; ties go to the lower class.
+
+    A row without finite scores is wrong, whatever its label.
+    """
+    best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    return float(((best == label[:, None]).any(1) & _scored(scores)).mean())
+
+
+def write_reports(
+    folder: Path, scores: Scores, videos: VideoSet, metrics: dict[str, Any], views: str
+) -> None:
+    """Write all of them into a folder, each atomically; ``views`` says what the video level is."""
+    names, read = videos.class_names, scores["read"]
+    counted = read if metrics["unreadable_are"] == "skipped" else np.ones_like(read)
+    label, classes = scores["label"][counted], range(len(names))
+    for level in LEVELS:
+        predicted = _predicted(scores[level][counted])
+        report = classification_report(
+            label, predicted, labels=classes, target_names=names, output_dict=True, zero_division=0
+        )
+        rows = [{"class": name, **report[name]} for name in names]
+        write_text(folder / f"per_class_{level}.csv", _csv(rows))
+        write_json(folder / f"per_class_{level}.json", report)
+        matrix = confusion_matrix(label, predicted, labels=classes)
+        cells = _confusion_rows(matrix, names, label, predicted, read[counted])
+        write_text(folder / f"confusion_{level}.csv", _csv(cells))
+        accuracy = f"{metrics[f'{level}_top1']:.1%}"
+        what = "centre clip" if level == "clip" else views
+        title = f"{level} level ({what}): top-1 {accuracy}"
+        confusion_picture(matrix, names, folder / f"confusion_{level}.png", title=title)
+    write_text(folder / "predictions.csv", _csv(_predictions(scores, videos)))
+    write_json(folder / "metrics.json", metrics)
+
+
+def _confusion_rows(
+    matrix: np.ndarray,
+    names: list[str],
+    label: np.ndarray,
+    predicted: np.ndarray,
+    read: np.ndarray,
+) -> list[dict[str, Any]]:
+    """A row per class; where videos have no prediction, columns that say how many and why."""
+    rows: list[dict[str, Any]] = [
+        {"true class": name, **dict(zip(names, map(int, row), strict=True))}
+        for name, row in zip(names, matrix, strict=True)
+    ]
+    for column, whose in (("(unreadable)", ~read), ("(scores not finite)", read)):
+        missed = (predicted == _NO_CLASS) & whose
+        if missed.any():
+            for index, row in enumerate(rows):
+                row[column] = int((missed & (label == index)).sum())
+    return rows
+
+
+def _predictions(scores: Scores, videos: VideoSet) -> list[dict[str, Any]]:
+    names = videos.class_names
+    rows = []
+    for index, video in enumerate(videos.test):
+        row: dict[str, Any] = {"video": video.path, "true class": names[video.label]}
+        for level in LEVELS:
+            best = int(_predicted(scores[level][index : index + 1])[0])
+            found = best != _NO_CLASS
+            row[f"{level} prediction"] = names[best] if found else ""
+            row[f"{level} score"] = round(float(scores[level][index][best]), 6) if found else ""
+        rows.append(row)
+    return rows
+
+
+def _scored(scores: np.ndarray) -> np.ndarray:
+    """Which rows hold scores: argmax and argsort would find class 0 in the others."""
+    return np.isfinite(scores).all(1)
+
+
+def _predicted(scores: np.ndarray) -> np.ndarray:
+    """The classes with the highest scores; no class for a video without any."""
+    return np.where(_scored(scores), np.nan_to_num(scores, nan=-1.0).argmax(1), _NO_CLASS)
+
+
+def _csv(rows: list[dict[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
