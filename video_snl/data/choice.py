@@ -19,8 +19,8 @@ from itertools import islice
 import torch
 
 from video_snl.config import DataConfig, DecodeDevice, ReaderName
+from video_snl.data.bounded import run_bounded
 from video_snl.data.facts import Facts, find_facts
-from video_snl.data.pool import run_bounded
 from video_snl.data.readers import open_by, refusal
 from video_snl.data.timing import collect_stages
 from video_snl.errors import UserError

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from video_snl.data.facts import Facts, find_facts
-from video_snl.data.library_reader import LibraryReader
+from video_snl.data.library_reader import LibraryReader, library_refuses
 from video_snl.data.timing import stage
 from video_snl.errors import OptionsError, UserError
 
@@ -21,22 +21,12 @@ NO_COPIES = 1e-9
 
 def decord_refuses(facts: Facts) -> str | None:
     """Why decord would not give the right frames of this file, in words; ``None`` if it does."""
-    a, b, c, d = facts.matrix
     if facts.width in NARROW or facts.width % 2 or facts.height % 2:
         return f"decord takes no frames of {facts.width} x {facts.height}"
-    if facts.streams > 1:
-        return "decord may choose another one of several videos"
-    if a * d < b * c:
-        return "decord does not mirror frames"
-    if facts.trimmed:
-        return "decord may show frames that an edit list hides"
-    if facts.changes:
-        return "decord scales frames that change their size in another way"
-    if facts.stamps is None:
-        return "decord loses frames where time stamps do not tell them apart"
-    if facts.pictureless:
-        return "decord moves the frames behind a packet without a picture"
-    if not facts.clean or (facts.reordered and facts.codec != "h264"):
+    refused = library_refuses("decord", facts)
+    if refused is not None:
+        return refused
+    if facts.reordered and facts.codec != "h264":
         return "decord seeks to key frames that are no clean starts"
     if facts.container == "avi" and facts.codec != "mpeg4":
         return "decord's seek goes astray where packets have no time stamps"

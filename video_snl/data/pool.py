@@ -19,15 +19,14 @@ import pickle
 import selectors
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
-from itertools import islice
+from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
 
 from video_snl.data.handle import WorkerProcess, ending
 from video_snl.data.nursery import nursery
-from video_snl.data.outcome import Outcome, call
+from video_snl.data.outcome import Outcome
 
-__all__ = ["Outcome", "Pool", "run_bounded"]
+__all__ = ["Outcome", "Pool"]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -39,44 +38,6 @@ _FAILED_STARTS = 3  # in a row; more is no accident
 _STOPPED = 1.0
 _TURN = 1.0  # seconds; the longest wait at a stretch
 _NEVER = float("inf")
-
-
-def run_bounded(
-    function: Callable[[T], R],
-    items: Iterable[T],
-    *,
-    num_workers: int,
-    deadline: float,
-    ahead: int = 1,
-) -> Generator[Outcome[T, R], None, None]:
-    """Call a function on every item in worker processes, and yield what became of each.
-
-    In the order of completion. A worker that is killed or dies is replaced. Close the iterator, or
-    run it to its end, to end the workers.
-
-    Args:
-        function: Can be pickled, as must be its items and values.
-        items: Read as they are needed, ``ahead + 1`` for each worker.
-        num_workers: With 0 the calling process does the work, and there is no deadline.
-        deadline: Seconds for one item.
-        ahead: Items handed to a worker at once: with 2 or more, it works on the next ones while
-            the caller uses an outcome.
-    """
-    if num_workers == 0:
-        for item in items:
-            yield call(function, item)
-        return
-    pool: Pool[T, R] = Pool(function, num_workers, deadline, ahead=ahead, copy_values=True)
-    try:
-        waiting = iter(items)
-        while True:
-            for item in islice(waiting, max(0, (ahead + 1) * num_workers - pool.unfinished)):
-                pool.submit(item)
-            if not pool.unfinished:
-                return
-            yield from pool.finished()
-    finally:
-        pool.close()
 
 
 class Pool(Generic[T, R]):

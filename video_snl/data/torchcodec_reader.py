@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from video_snl.data.facts import Facts
-from video_snl.data.library_reader import LibraryReader
+from video_snl.data.library_reader import LibraryReader, library_refuses
 from video_snl.data.timing import stage
 from video_snl.errors import OptionsError, UserError
 
@@ -16,24 +16,10 @@ __all__ = ["TorchCodecReader", "torchcodec_refuses"]
 
 def torchcodec_refuses(facts: Facts) -> str | None:
     """Why torchcodec would not give the frames of this file, in words; ``None`` if it does."""
-    a, b, c, d = facts.matrix
-    if facts.streams > 1:
-        return "torchcodec may choose another one of several videos"
-    if a * d < b * c:
-        return "torchcodec does not mirror frames"
-    if facts.trimmed:
-        return "torchcodec may show frames that an edit list hides"
-    if facts.changes:
-        return "torchcodec does not read frames that change their size"
-    if not facts.clean:
-        return "torchcodec seeks to key frames that are no clean starts"
-    if facts.stamps is None:
-        return "torchcodec needs time stamps that tell the frames apart"
-    if facts.pictureless:
-        return "torchcodec moves the frames behind a packet without a picture"
-    if facts.width % 2 or facts.height % 2:
+    refused = library_refuses("torchcodec", facts)
+    if refused is None and (facts.width % 2 or facts.height % 2):
         return f"torchcodec's colours differ at odd sizes ({facts.width} x {facts.height})"
-    return None
+    return refused
 
 
 class TorchCodecReader(LibraryReader):

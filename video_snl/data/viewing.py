@@ -14,9 +14,10 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from video_snl.config import DataConfig
+from video_snl.data.bounded import run_bounded
 from video_snl.data.clips import ShortVideoError
 from video_snl.data.loader import EvaluationDataset, clip_rule
-from video_snl.data.pool import Outcome, run_bounded
+from video_snl.data.outcome import Outcome
 from video_snl.data.pyav_reader import PyAVReader
 from video_snl.data.quarantine import named
 from video_snl.data.streaming import frame_times, window_clips

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from video_snl.config import DataConfig
+from video_snl.data.bounded import run_bounded
 from video_snl.data.choice import resolve_reader
 from video_snl.data.clips import clip_span
 from video_snl.data.containers import CutOffError
 from video_snl.data.facts import find_facts
 from video_snl.data.listing import Layout, Listing, layout_of, list_files
-from video_snl.data.pool import run_bounded
 from video_snl.data.pyav_reader import PyAVReader
 from video_snl.engine.progress import counted
 from video_snl.errors import UserError

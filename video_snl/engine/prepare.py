@@ -15,10 +15,10 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
+from video_snl.data.bounded import run_bounded
 from video_snl.data.facts import find_facts
 from video_snl.data.folders import VIDEO_SUFFIXES
 from video_snl.data.listing import files_below, video_files
-from video_snl.data.pool import run_bounded
 from video_snl.engine.files import replace_file, write_json
 from video_snl.engine.progress import counted
 from video_snl.engine.reencode import Settings, reencode
