@@ -1,0 +1,127 @@
+#!/usr/bin/env python
+"""Ways of writing a prepared video: size, quality, and the time to decode a random clip.
+
+Every file is scaled to the short side and written in an .avi by each codec, a key frame every 8
+frames; then one core decodes random clips of 16 frames with PyAV, from the key frame before them or
+from the first frame where the time stamps of the file do not allow that. PSNR is that of RGB
+against the scaled frames.
+
+    python scripts/benchmarks/video_codecs.py UCF101 --files 10
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import tempfile
+import time
+from contextlib import closing
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import torch
+from av.video.frame import PictureType
+from benchmark_arguments import new_parser, positive
+from torch import Tensor
+
+from video_snl.data.pyav_reader import PyAVReader
+from video_snl.data.readers import read_clips, shrink
+
+EVERY, FRAMES = 8, 16
+# Name: codec, quantiser (None: its own rate control), options.
+WAYS: dict[str, tuple[str, int | None, dict[str, str]]] = {
+    "MPEG-4, quantiser 1": ("mpeg4", 1, {}),
+    "MPEG-4, quantiser 2": ("mpeg4", 2, {}),
+    "MPEG-4, quantiser 3": ("mpeg4", 3, {}),
+    "MPEG-2, quantiser 2": ("mpeg2video", 2, {}),
+    "Motion JPEG, quantiser 2": ("mjpeg", 2, {}),
+    "H.264, crf 18": ("libx264", None, {"crf": "18"}),
+    "H.264, crf 18, fastdecode": ("libx264", None, {"crf": "18", "tune": "fastdecode"}),
+}
+
+
+def main() -> None:
+    parser = new_parser(__doc__)
+    parser.add_argument("root", type=Path, help="folder of videos, searched below")
+    parser.add_argument("--files", type=positive, default=10, help="videos (default: 10)")
+    parser.add_argument("--clips", type=positive, default=20, help="of each (default: 20)")
+    parser.add_argument("--short-side", type=positive, default=128, help="pixels (default: 128)")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    found = sorted(options.root.rglob("*.avi"))
+    sources = found[:: max(1, len(found) // options.files)][: options.files]
+    if not sources:
+        parser.error(f"{options.root} holds no .avi file")
+    rows: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
+    with tempfile.TemporaryDirectory() as folder:
+        for source in sources:
+            scaled = pictures(source, options.short_side)
+            for way in WAYS:
+                target = Path(folder, "a.avi")
+                write(scaled, target, way)
+                rows[way].append(measured(source, target, scaled, options))
+    print(
+        f"{len(sources)} files\n\n| codec | size / original | PSNR | ms a clip |\n|---|---|---|---|"
+    )
+    for way, values in rows.items():
+        size, psnr, ms = (statistics.mean(v[key] for v in values) for key in ("size", "psnr", "ms"))
+        print(f"| {way} | {size:.2f} | {psnr:.1f} dB | {ms:.1f} |")
+
+
+def pictures(source: Path, short_side: int) -> Tensor:
+    """All frames (T, H, W, 3), scaled, with even sides."""
+    with closing(PyAVReader(str(source))) as reader:
+        scaled = shrink(reader.frames(range(len(reader))), short_side)
+    return scaled[:, : scaled.shape[1] // 2 * 2, : scaled.shape[2] // 2 * 2].contiguous()
+
+
+def write(scaled: Tensor, target: Path, way: str) -> None:
+    codec, quantiser, options = WAYS[way]
+    with av.open(target, "w") as writer:
+        stream: Any = writer.add_stream(codec, rate=25, options=options)
+        stream.height, stream.width = scaled.shape[1:3]
+        stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        context = stream.codec_context
+        context.thread_count, context.gop_size, context.max_b_frames = 1, EVERY, 0
+        if quantiser is not None:
+            context.qmin = context.qmax = quantiser
+        for number, picture in enumerate(scaled.numpy()):
+            frame = av.VideoFrame.from_ndarray(picture, "rgb24")
+            frame.pts, frame.time_base = number, Fraction(1, 25)
+            frame.pict_type = PictureType.NONE
+            writer.mux(stream.encode(frame))
+        writer.mux(stream.encode())
+
+
+def measured(source: Path, target: Path, scaled: Tensor, options: Any) -> dict[str, float]:
+    with closing(PyAVReader(str(target))) as reader:
+        if len(reader) != len(scaled):
+            raise SystemExit(f"error: {source}: {len(scaled)} frames written, {len(reader)} read")
+        read = reader.frames(range(len(reader)))
+    error = float((read.float() - scaled.float()).square().mean())
+    random = np.random.default_rng(0)
+    times = []
+    for _ in range(options.clips):
+        start = int(random.integers(max(1, len(scaled) - FRAMES + 1)))
+        clip = list(range(start, min(start + FRAMES, len(scaled))))
+        choose = partial(_only, clip)
+        began = time.perf_counter()
+        read_clips(str(target), choose, scaled.shape[1], "pyav")
+        times.append(1e3 * (time.perf_counter() - began))
+    return {
+        "size": target.stat().st_size / source.stat().st_size,
+        "psnr": 10 * math.log10(255**2 / error),
+        "ms": statistics.mean(times),
+    }
+
+
+def _only(clip: list[int], length: int) -> list[list[int]]:
+    return [clip]
+
+
+if __name__ == "__main__":
+    main()
