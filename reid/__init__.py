@@ -1,0 +1,37 @@
+"""Video person re-identification with nonlocal blocks.
+
+The public names are loaded on first use, so that the help of the command does not load torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from reid.datasets import load_dataset
+    from reid.protocols import evaluate_ranking
+    from reid.retrieval import evaluate_features
+    from reid.tracklet import ReidData, Tracklet
+
+__all__ = ["ReidData", "Tracklet", "evaluate_features", "evaluate_ranking", "load_dataset"]
+
+_HOME = {
+    "ReidData": "reid.tracklet",
+    "Tracklet": "reid.tracklet",
+    "evaluate_features": "reid.retrieval",
+    "evaluate_ranking": "reid.protocols",
+    "load_dataset": "reid.datasets",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

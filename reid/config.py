@@ -1,0 +1,169 @@
+"""A re-identification experiment as typed values, without torch.
+
+The defaults are the sample experiment, ``configs/reid/sample.yaml``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from video_snl.config import BlockName, OptionValue, TrainerConfig
+
+__all__ = ["ReidDataConfig", "ReidExperiment", "ReidModelConfig", "ReidOptimizerConfig"]
+
+DatasetName = Literal["sample", "mars", "ilids-vid", "prid2011", "folder"]
+HeadName = Literal["mean", "attention", "rnn", "nonlocal3d"]
+
+
+@dataclass
+class ReidDataConfig:
+    """Which tracklets, and what is taken from them.
+
+    Args:
+        dataset: ``sample`` (generated once into the cache), ``mars``, ``ilids-vid``, ``prid2011``
+            or ``folder`` (own data, see docs/reid.md).
+        root: Folder of the data set. Default for ``sample``: the cache.
+        split: Number of the division into training and test people, from 0: iLIDS-VID and PRID-2011
+            have ten, the others one.
+        frames: Frames T of a tracklet that the network sees at once.
+        height: Frames are resized to this height, in pixels.
+        width: Frames are resized to this width, in pixels.
+        identities: People P of a training batch, over all devices.
+        tracklets: Tracklets K of each of them in it.
+        flip: Flip a training tracklet left to right with probability one half.
+        pad: Pad training tracklets by this many pixels and cut them out again at a random place.
+        erasing: Probability that a rectangle of a training tracklet, the same in all its frames, is
+            replaced by the mean colour.
+        num_workers: Processes that read frames; 0 reads in the main process, for debugging.
+        deadline: Seconds for one tracklet. A process that takes longer is killed and replaced.
+        max_failures: Share of the training (or test) tracklets that may be unreadable before a
+            command stops; three always may, unless this is 0.
+    """
+
+    dataset: DatasetName = "sample"
+    root: str | None = None
+    split: int = 0
+    frames: int = 4
+    height: int = 64
+    width: int = 32
+    identities: int = 8
+    tracklets: int = 4
+    flip: bool = True
+    pad: int = 4
+    erasing: float = 0.5
+    num_workers: int = 1
+    deadline: float = 20.0
+    max_failures: float = 0.05
+
+
+@dataclass
+class ReidModelConfig:
+    """The network and the blocks in it.
+
+    Args:
+        backbone: ``resnet50`` (stride 1 in its last stage), ``resnet50_3d`` (the same, inflated),
+            ``i3d_r50``, ``i3d_small``, or a model of torchreid such as ``osnet_x0_25``.
+        head: How the frames become one vector: ``mean``, ``attention`` (a learned weight for every
+            frame), ``rnn`` (a GRU, averaged over its steps) or ``nonlocal3d`` (one more block over
+            all T x H x W positions of the last feature map, then the mean).
+        neck: BN-neck: BatchNorm between the vector of the triplet loss and the classifier; the
+            normalised one is what is compared.
+        block: ``snl``, another block (docs/blocks.md) or ``none``.
+        block_options: Options of the block itself, such as ``{order: 3}`` of ``gsnl``.
+        positions: Where the blocks stand, such as ``after:layer2.2`` or any dotted module path.
+            Default: the five places of NVAN in a ResNet-50 (docs/reid.md); other backbones need it.
+        inter_channels: Transferred channels Cs of a block; default half of its channels.
+        num_units: Units of a block that share one affinity (the stage of ``ns``).
+        zero_init: Blocks start as the identity (the weight of their last norm is zero).
+        activation: ``relu`` puts a ReLU behind a block's norm; it needs ``zero_init: false``.
+        dropout: Probability of dropout before the classifier.
+        weights: Start from ``imagenet`` (torchvision's ResNet-50; torchreid's own download) or from
+            a file.
+        allow_partial_weights: Accept weights of which less than 95 % of the backbone's parameters
+            match.
+    """
+
+    backbone: str = "osnet_x0_25"
+    head: HeadName = "mean"
+    neck: bool = True
+    block: BlockName = "snl"
+    block_options: dict[str, OptionValue] = field(default_factory=dict)
+    positions: list[str] | None = None
+    inter_channels: int | None = None
+    num_units: int = 1
+    zero_init: bool = True
+    activation: Literal["relu"] | None = None
+    dropout: float = 0.0
+    weights: str | None = None
+    allow_partial_weights: bool = False
+
+
+@dataclass
+class ReidOptimizerConfig:
+    """Losses, Adam and its schedule.
+
+    Args:
+        epochs: Passes over the training people.
+        accumulate: Batches whose gradients make one step.
+        learning_rate: Initial learning rate of Adam.
+        weight_decay: L2 penalty.
+        schedule: ``step`` (times 0.1 every ``step_epochs``) or ``cosine`` (to zero).
+        step_epochs: Epochs between drops of the ``step`` schedule.
+        warmup_epochs: Epochs over which the learning rate rises linearly from a tenth.
+        label_smoothing: Label smoothing of the cross-entropy.
+        triplet_weight: Weight of the batch-hard triplet loss; 0 for none.
+        triplet_margin: Margin of the triplet loss; null for the soft margin log(1 + exp(x)).
+        center_weight: Weight of the centre loss; 0 for none.
+        gradient_clip: Largest norm of the gradient; default no clipping.
+        ema_decay: Decay of an exponential moving average of the weights, which is then what is
+            evaluated and kept; default none.
+        backbone_lr_factor: Factor on the learning rate of the backbone.
+        block_lr_factor: Factor on the learning rate of the inserted blocks.
+        head_lr_factor: Factor on the learning rate of temporal head, neck and classifier.
+        frozen_stages: Stages that do not train, such as ``[stem, layer1]``.
+        frozen_batchnorm: The backbone's BatchNorm layers keep their statistics and weights.
+    """
+
+    epochs: int = 20
+    accumulate: int = 1
+    learning_rate: float = 3.5e-4
+    weight_decay: float = 5e-4
+    schedule: Literal["step", "cosine"] = "cosine"
+    step_epochs: int = 40
+    warmup_epochs: float = 0.0
+    label_smoothing: float = 0.1
+    triplet_weight: float = 1.0
+    triplet_margin: float | None = 0.3
+    center_weight: float = 0.0
+    gradient_clip: float | None = None
+    ema_decay: float | None = None
+    backbone_lr_factor: float = 1.0
+    block_lr_factor: float = 1.0
+    head_lr_factor: float = 1.0
+    frozen_stages: list[str] = field(default_factory=list)
+    frozen_batchnorm: bool = False
+
+
+@dataclass
+class ReidExperiment:
+    """One training run: data, model, optimizer and trainer."""
+
+    data: ReidDataConfig = field(default_factory=ReidDataConfig)
+    model: ReidModelConfig = field(default_factory=ReidModelConfig)
+    optimizer: ReidOptimizerConfig = field(default_factory=ReidOptimizerConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as stored in checkpoints and ``run.json``."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> ReidExperiment:
+        """The inverse of :meth:`to_dict`; an unknown key is a TypeError that names it."""
+        return cls(
+            data=ReidDataConfig(**values["data"]),
+            model=ReidModelConfig(**values["model"]),
+            optimizer=ReidOptimizerConfig(**values["optimizer"]),
+            trainer=TrainerConfig(**values["trainer"]),
+        )
