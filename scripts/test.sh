@@ -8,4 +8,8 @@ set -euo pipefail
 source "$(dirname -- "${BASH_SOURCE[0]}")/_environment.sh"
 
 cd -- "$repository"
+# Without arguments the tests run in several processes, one for each core, which share them out.
+if (($# == 0)) || [[ $* == "-m slow" ]]; then
+    set -- -n auto --maxprocesses 8 --dist worksteal "$@"
+fi
 exec "$environment/bin/python" -m pytest "$@"

@@ -193,6 +193,7 @@ def _kill(
 ) -> None:
     """Kill a worker now and then, and take note of memory and open files."""
     chosen, step = random.Random(options.seed), 0.25
+    killed: set[int] = set()  # a busy machine may take a while to bury them
     while not stopped.wait(step):
         pids = loader.pids()
         if len(pids) < options.workers:
@@ -200,9 +201,11 @@ def _kill(
         watch.process.append(_resident(os.getpid()))
         watch.oldest.append(_resident(pids[0]))
         watch.files.append(len(os.listdir("/proc/self/fd")))
-        victims = pids[1:] or pids
-        if options.kill_every > 0 and chosen.random() < step / options.kill_every:
-            os.kill(chosen.choice(victims), signal.SIGKILL)
+        victims = [pid for pid in pids[1:] or pids if pid not in killed]
+        if victims and options.kill_every > 0 and chosen.random() < step / options.kill_every:
+            victim = chosen.choice(victims)
+            os.kill(victim, signal.SIGKILL)
+            killed.add(victim)
             watch.kills += 1
 
 
