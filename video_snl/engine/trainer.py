@@ -17,8 +17,9 @@ from lightning.pytorch.callbacks import Callback, RichProgressBar
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 
-from video_snl.config import Experiment, TrainerConfig
+from video_snl.config import TrainerConfig
 from video_snl.engine.callbacks import AtomicCheckpointIO
+from video_snl.engine.program import AnyExperiment
 from video_snl.errors import UserError
 
 __all__ = ["EXIT_TERMINATED", "make_trainer", "stopping_in_order"]
@@ -29,7 +30,7 @@ Precision = Literal["32-true", "bf16-mixed", "16-mixed", "bf16-true"]
 
 
 def make_trainer(
-    experiment: Experiment, folder: Path, callbacks: Sequence[Callback] = ()
+    experiment: AnyExperiment, folder: Path, callbacks: Sequence[Callback] = ()
 ) -> pl.Trainer:
     """A Trainer for ``experiment`` that writes below ``folder``.
 
