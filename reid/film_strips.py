@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageOps
 
-__all__ = ["Picture", "chosen_frames", "data_uri", "film_strip", "read_picture"]
+__all__ = ["Picture", "chosen_frames", "data_uri", "film_strip", "read_picture", "strip_width"]
 
 Picture = Image.Image
 
@@ -48,11 +48,15 @@ def film_strip(
     wanted = [frames[index] for index in chosen_frames(len(frames), shown)]
     cells = [_cell(_opened(frame), width, height) for frame in wanted]
     cells = cells or [_cell(None, width, height)]
-    total = len(cells) * (width + _GAP) - _GAP
-    strip = Image.new("RGB", (total, height), _EMPTY)
+    strip = Image.new("RGB", (strip_width(len(cells), width), height), _EMPTY)
     for index, cell in enumerate(cells):
         strip.paste(cell, (index * (width + _GAP), 0))
     return strip
+
+
+def strip_width(cells: int, width: int) -> int:
+    """Pixels across of a strip of so many frames."""
+    return cells * (width + _GAP) - _GAP
 
 
 def data_uri(picture: Picture | bytes) -> str:

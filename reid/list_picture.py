@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from reid.film_strips import film_strip
+from reid.film_strips import film_strip, strip_width
 from reid.page import Shown
 from reid.ranked_lists import Entry, RankedList
 from video_snl.engine.files import replace_file
@@ -15,7 +15,7 @@ from video_snl.engine.files import replace_file
 __all__ = ["list_picture"]
 
 _FRAME = (32, 64)
-_CELL = (4 * _FRAME[0] + 6, _FRAME[1])
+_CELL = (strip_width(4, _FRAME[0]), _FRAME[1])
 _EDGE, _GAP, _TEXT = 3, 8, 17
 _RANKS = 10
 _COLOURS = {"query": (11, 92, 173), "right": (26, 127, 55), "wrong": (196, 22, 42)}

@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from reid.camera_pairs import CameraPair
-from reid.film_strips import Picture, chosen_frames, data_uri, film_strip
+from reid.film_strips import Picture, chosen_frames, data_uri, film_strip, strip_width
 from reid.tracklet import DISTRACTOR, JUNK
 from video_snl.engine.files import write_text
 
@@ -19,6 +19,8 @@ __all__ = ["Shown", "camera_table", "embedded_png", "entry_view", "per_cent", "w
 
 _SYMBOLS = {"query": "▶", "right": "✓", "wrong": "✗", "junk": "–", "found": "●"}
 _NAME_PARTS = 3
+_FRAME = (64, 128)
+_FULL_STRIP = strip_width(4, _FRAME[0])
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ def entry_view(
     shown: Shown, kind: str, *, rank: int | None = None, distance: float | None = None
 ) -> dict[str, Any]:
     """What the template's ``strip`` needs; ``kind`` is query, right, wrong, junk or found."""
-    strip = film_strip(shown.frames)
+    strip = film_strip(shown.frames, width=_FRAME[0], height=_FRAME[1])
     heading = {"query": "query", "junk": "ignored"}.get(kind, f"rank {rank}")
     said = {"right": ", right", "wrong": ", wrong"}.get(kind, "")
     who = ", ".join(part for part in (_person(shown.person), _camera(shown.camera)) if part)
@@ -74,6 +76,8 @@ def entry_view(
         "picture": data_uri(strip),
         "width": strip.width,
         "height": strip.height,
+        # Of the box, so that frames are of one size, however many there are.
+        "share": round(100 * strip.width / _FULL_STRIP, 2),
         "alt": f"{heading}{said}: " + ", ".join(lines),
     }
 
@@ -117,8 +121,8 @@ def _blend(share: float) -> str:
 
 
 def per_cent(share: float) -> str:
-    """One decimal, as papers give it: ``87.5 %``."""
-    return f"{100 * share:.1f} %"
+    """One decimal, as papers give it: ``87.5 %``, with a space that does not break."""
+    return f"{100 * share:.1f}\N{NO-BREAK SPACE}%"
 
 
 def _person(person: int | None) -> str:

@@ -16,8 +16,9 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.patheffects import withStroke
 
+from reid.metrics import RANKS
 from reid.tracklet import DISTRACTOR, JUNK
 from video_snl.engine.files import replace_file
 
@@ -28,11 +29,14 @@ if TYPE_CHECKING:
 __all__ = ["Embedding", "cmc_picture", "embed", "tsne_picture"]
 
 _WIDTH = 5.4
-_RANKS = 20
 _PEOPLE = 20
 _TRACKLETS = 15
+_PERPLEXITY = 10.0  # about as many neighbours as a person has tracklets
 _FEWEST = 5  # t-SNE of fewer points says nothing
 _MARKERS = "os^Dv<>Pp*hX"
+
+
+Colour = tuple[float, float, float, float]
 
 
 class Embedding(NamedTuple):
@@ -53,18 +57,19 @@ def cmc_picture(rankings: Mapping[str, Ranking], path: Path) -> None:
     """The cumulative matching characteristic of every ranking up to rank 20."""
     figure = Figure(figsize=(_WIDTH, 4.2), layout="constrained")
     axes = figure.subplots()
-    lowest = 100.0
+    lowest, longest = 100.0, 1
     styles = ("-", "--", ":", "-.")
     for index, (name, ranking) in enumerate(rankings.items()):
-        curve = 100 * np.asarray(ranking.cmc, dtype=np.float64)[:_RANKS]
+        curve = 100 * np.asarray(ranking.cmc, dtype=np.float64)[: max(RANKS)]
         ranks = np.arange(1, len(curve) + 1)
         label = f"{name} (mAP {ranking.mean_ap:.1%})"
         axes.plot(ranks, curve, styles[index % len(styles)], marker=".", label=label)
-        lowest = min(lowest, float(curve.min(initial=100)))
+        lowest, longest = min(lowest, *curve), max(longest, len(curve))
     low = 10 * math.floor(max(lowest - 2, 0) / 10)
     axes.set(xlabel="rank", ylabel="queries with a match up to this rank (%)")
     axes.set(ylim=(low, 100 + 0.02 * (100 - low)))
-    axes.xaxis.set_major_locator(MaxNLocator(10, integer=True))
+    axes.set_xticks([rank for rank in RANKS if rank <= longest])
+    axes.set_xlim(0.5, max(longest, 2) + 0.5)
     axes.grid(alpha=0.3)
     figure.legend(loc="outside lower center", frameon=False, fontsize=9)
     _save(figure, path)
@@ -76,7 +81,7 @@ def embed(evaluation: Evaluation) -> Embedding:
     At most 20 people, evenly spaced among the numbers of those with two tracklets or more, and of
     each at most 15 tracklets, evenly spaced among the queries followed by the gallery. Features
     that are compared by their cosine are normalised, so that distances in the plane are of the
-    metric of the search. The perplexity is 30, or a third of the number of points if that is less.
+    metric of the search. The perplexity is 10, or a third of the number of points if that is less.
     """
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
@@ -87,7 +92,7 @@ def embed(evaluation: Evaluation) -> Embedding:
     if len(rows) < _FEWEST:
         labels = labels[0][:0], labels[1][:0], labels[2][:0]
         return Embedding(np.zeros((0, 2)), *labels, perplexity=0.0)
-    perplexity = min(30.0, (len(rows) - 1) / 3)
+    perplexity = min(_PERPLEXITY, (len(rows) - 1) / 3)
     # Sums over several threads end in other digits, and t-SNE makes another picture of them.
     with threadpool_limits(1):
         points = TSNE(perplexity=perplexity, init="random", random_state=0).fit_transform(
@@ -97,68 +102,67 @@ def embed(evaluation: Evaluation) -> Embedding:
 
 
 def tsne_picture(embedding: Embedding, path: Path) -> None:
-    """Colours are people, markers cameras; queries have a black edge."""
-    figure = Figure(figsize=(_WIDTH, 6.2), layout="constrained")
+    """Colours are people, markers cameras; thin lines lead to the person's number in the middle."""
+    figure = Figure(figsize=(_WIDTH, 5.8), layout="constrained")
     axes = figure.subplots()
-    axes.set(xticks=[], yticks=[], aspect="equal", adjustable="datalim")
+    axes.set(xticks=[], yticks=[])
     if not len(embedding.points):
         axes.text(0.5, 0.5, "too few tracklets for t-SNE", ha="center", transform=axes.transAxes)
     people = np.unique(embedding.people)
     colours = {person: colormaps["tab20"](index % 20) for index, person in enumerate(people)}
-    cameras = np.unique(embedding.cameras)
-    marks = {camera: _MARKERS[index % len(_MARKERS)] for index, camera in enumerate(cameras)}
-    for camera in cameras:
+    for person, colour in colours.items():
+        _draw_person(axes, embedding.points[embedding.people == person], str(person), colour)
+    marks: dict[str, str] = {}
+    for index, camera in enumerate(np.unique(embedding.cameras)):
+        marks[f"camera {camera}"] = marker = _MARKERS[index % len(_MARKERS)]
         for query in (False, True):
             some = (embedding.cameras == camera) & (embedding.is_query == query)
             axes.scatter(
                 embedding.points[some, 0],
                 embedding.points[some, 1],
                 c=[colours[person] for person in embedding.people[some]],
-                marker=marks[camera],
+                marker=marker,
                 s=52 if query else 34,
                 edgecolors="black" if query else "none",
                 linewidths=1.1,
+                zorder=2,
             )
-    _tsne_legends(figure, axes, colours, marks, bool(embedding.is_query.any()))
+    _tsne_legend(figure, marks)
     _save(figure, path)
 
 
-def _tsne_legends(
-    figure: Figure,
-    axes: Axes,
-    colours: Mapping[int, tuple[float, float, float, float]],
-    marks: Mapping[int, str],
-    queries: bool,
-) -> None:
-    cameras = [_mark(f"camera {camera}", marker, "dimgrey") for camera, marker in marks.items()]
-    if queries:
-        cameras.append(Line2D([], [], ls="", marker="o", mfc="none", mec="black", label="query"))
-    people = [_mark(str(person), "o", colour) for person, colour in colours.items()]
-    if people:
-        axes.legend(
-            handles=people,
-            title="person",
-            ncols=7,
-            loc="upper center",
-            bbox_to_anchor=(0.5, -0.01),
-            frameon=False,
-            fontsize=8,
-            title_fontsize=8,
-            handletextpad=0.1,
-            columnspacing=1.0,
-        )
+def _draw_person(axes: Axes, points: np.ndarray, name: str, colour: Colour) -> None:
+    middle = np.median(points, axis=0)
+    for point in points:
+        axes.plot(*zip(point, middle, strict=True), color=colour, lw=0.8, alpha=0.6, zorder=1)
+    outline = [withStroke(linewidth=2.5, foreground="white")]
+    axes.text(
+        middle[0],
+        middle[1],
+        name,
+        ha="center",
+        va="center",
+        fontsize=8,
+        path_effects=outline,
+        zorder=3,
+    )
+
+
+def _tsne_legend(figure: Figure, marks: Mapping[str, str]) -> None:
+    handles = [
+        Line2D([], [], ls="", marker=marker, color="dimgrey", label=name)
+        for name, marker in marks.items()
+    ]
+    handles.append(Line2D([], [], ls="", marker="o", mfc="none", mec="black", label="query"))
+    if marks:
         figure.legend(
-            handles=cameras,
+            handles=handles,
             loc="outside lower center",
             ncols=4,
             frameon=False,
-            fontsize=8,
+            fontsize=9,
             handletextpad=0.1,
         )
-
-
-def _mark(label: str, marker: str, colour: str | tuple[float, float, float, float]) -> Line2D:
-    return Line2D([], [], ls="", marker=marker, color=colour, label=label)
 
 
 def _labels(evaluation: Evaluation) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

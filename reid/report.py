@@ -191,8 +191,8 @@ def _tsne_words(embedding: Embedding) -> dict[str, str]:
     count, people = len(embedding.points), len(set(embedding.people.tolist()))
     said = (
         f"t-SNE of the features of {count} tracklets of {people} people (perplexity "
-        f"{embedding.perplexity:.3g}). Colours are people, markers cameras, and queries have a "
-        "black edge."
+        f"{embedding.perplexity:.3g}). Colours and numbers are people, markers cameras; "
+        "queries have a black edge."
     )
     reading = (
         "Look for tracklets of one person that lie apart by camera; sizes of groups and distances "
