@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import Dataset
 
 from reid.config import ReidDataConfig
-from reid.frames import length_of, read_nearest, read_readable
+from reid.reading import length_of, read_nearest, read_readable
 from reid.tracklet import Tracklet
 from reid.transforms import draw_erasing
 from video_snl.data.batches import Sample

@@ -14,7 +14,8 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from reid.config import ReidExperiment
 from reid.losses import TrackletLoss
-from reid.models import TrackletNet, head_parameters, stage_layers
+from reid.models import TrackletNet
+from reid.parts import head_parameters, stage_layers
 from reid.program import REID
 from reid.protocols import evaluate_ranking
 from reid.retrieval import pairwise_distances
@@ -115,10 +116,6 @@ class TrackletTask(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         config = self.experiment.optimizer
         groups = parameter_groups(self.model, config, head_parameters)
-        centres = list(self.loss.parameters())
-        if centres:
-            rate = config.learning_rate * config.head_lr_factor
-            groups.append({"params": centres, "lr": rate, "name": "centres", "weight_decay": 0.0})
         optimizer = Adam(groups, lr=config.learning_rate, weight_decay=config.weight_decay)
         return scheduled(optimizer, config, self.trainer.estimated_stepping_batches)
 
