@@ -117,7 +117,7 @@ def _occlude(canvas: Floats, camera: Camera, rng: np.random.Generator) -> None:
     first = int(rng.integers(0, frames - length + 1))
     part = canvas[first : first + length]
     other = random_person(rng)
-    shade = np.array(rng.uniform(40, 200, 3), np.float32)
+    shade = (rng.uniform(60, 190) + rng.uniform(-25, 25, 3)).astype(np.float32)
     start, end = rng.permutation([-0.35, 1.35]) * SIZE[1]
     path = np.linspace(start, end, length, dtype=np.float32)
     if kind == "person":
