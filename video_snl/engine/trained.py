@@ -15,7 +15,7 @@ from video_snl.errors import UserError
 from video_snl.models.build import build_model
 from video_snl.weights_sources import read_checkpoint as read_values
 
-__all__ = ["Trained", "fill", "load_trained", "read_checkpoint"]
+__all__ = ["Trained", "check_same_network", "fill", "load_trained", "read_checkpoint"]
 
 
 @dataclass(frozen=True)
@@ -90,3 +90,24 @@ def fill(model: nn.Module, content: Mapping[str, Any], path: Path) -> None:
             f"{path}: its weights do not fit the network of its own configuration "
             f"({str(error).splitlines()[-1].strip()})."
         ) from error
+
+
+def check_same_network(asked: Any, stored: Any, path: Path) -> None:
+    """Whether the options of a network are those of the checkpoint in ``path``.
+
+    Where its weights once came from does not matter.
+
+    Raises:
+        UserError: naming the options that differ.
+    """
+    beside = ("weights", "allow_partial_weights", "num_classes")
+    differing = [
+        f"model.{name}: {getattr(asked, name)!r} asked for, {value!r} in the checkpoint"
+        for name, value in vars(stored).items()
+        if getattr(asked, name) != value and name not in beside
+    ]
+    if differing:
+        raise UserError(
+            f"{path} holds another network ({'; '.join(differing)}); give the --config it "
+            "was trained with, or none."
+        )
