@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 from collections.abc import Iterator
 
 import torch
@@ -16,7 +15,7 @@ from video_snl.errors import UserError
 from video_snl.models.i3d import BACKBONES
 from video_snl.models.insertion import WithBlock, block_places, insert_blocks
 
-__all__ = ["build_model", "head_parameters", "recompute_units", "stage_modules", "trunk_of"]
+__all__ = ["build_model", "head_parameters", "recompute_units", "stage_modules"]
 
 
 def build_model(
@@ -65,53 +64,26 @@ def _insert(model: nn.Module, config: ModelConfig) -> None:
 
 
 def stage_modules(model: nn.Module, stage: str) -> list[nn.Module]:
-    """The layers of a stage that hold parameters themselves.
-
-    Stages are ``stem`` and ``res2`` ... ``res5`` or ``layer1`` ... ``layer4``. In a network without
-    residual stages that we know, its parts have their own names.
+    """The layers of a stage, ``stem`` or ``res2`` ... ``res5``, that hold parameters themselves.
 
     Raises:
         UserError: when the network has no such stage.
     """
-    stages = _stages(trunk_of(model))
-    if stage not in stages:
+    paths = {
+        place.rpartition(".")[0]: path.rpartition(".")[0]
+        for place, path in block_places(model).items()
+    }
+    paths["stem"] = "blocks.0"
+    if stage not in paths:
         raise UserError(
-            f"optimizer.frozen_stages names {stage!r}; this network has: {', '.join(stages)}."
+            f"optimizer.frozen_stages names {stage!r}; this network has: {', '.join(paths)}."
         )
-    layers = (layer for part in stages[stage] for layer in part.modules())
+    layers = model.get_submodule(paths[stage]).modules()
     return [layer for layer in layers if next(layer.children(), None) is None]
 
 
-def _stages(trunk: nn.Module) -> dict[str, list[nn.Module]]:
-    paths = {
-        place.rpartition(".")[0]: path.rpartition(".")[0]
-        for place, path in block_places(trunk).items()
-    }
-    stages = {name: [trunk.get_submodule(path)] for name, path in paths.items()}
-    holding = {n: m for n, m in trunk.named_children() if next(m.parameters(), None) is not None}
-    if not stages:
-        return {name: [module] for name, module in holding.items()}
-    if "blocks" in holding:
-        return {**stages, "stem": [trunk.get_submodule("blocks.0")]}
-    before = itertools.takewhile(lambda name: name not in stages, holding)
-    return {**stages, "stem": [holding[name] for name in before]}
-
-
-def trunk_of(model: nn.Module) -> nn.Module:
-    """The part of ``model`` that has the stages: its ``trunk``, or else itself.
-
-    A network with a ``trunk`` is one around another: all else in it is its head.
-    """
-    trunk = getattr(model, "trunk", model)
-    assert isinstance(trunk, nn.Module)
-    return trunk
-
-
 def head_parameters(model: nn.Module) -> set[nn.Parameter]:
-    """The parameters of the classifier, the last linear layer, or of all that is not the trunk."""
-    trunk = trunk_of(model)
-    if trunk is not model:
-        return set(model.parameters()) - set(trunk.parameters())
+    """The parameters of the classifier, the last linear layer."""
     linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
     return set(linear[-1].parameters())
 
@@ -125,9 +97,8 @@ def recompute_units(model: nn.Module) -> None:
 
 
 def _units(model: nn.Module) -> Iterator[nn.Module]:
-    trunk = trunk_of(model)
-    for path in block_places(trunk).values():
-        unit = trunk.get_submodule(path)
+    for path in block_places(model).values():
+        unit = model.get_submodule(path)
         while isinstance(unit, WithBlock):
             unit = unit.module
         yield unit
