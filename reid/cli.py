@@ -125,7 +125,7 @@ def _describe(arguments: Namespace) -> int:
 
 
 def _prepare(parser: ArgumentParser, command: str, words: list[str]) -> list[str]:
-    """Short options spelled out; a run's stored configuration for the defaults where one is used."""
+    """Short options spelled out; the configuration of a run that is used for the defaults."""
     if command in ("train", "evaluate", "describe"):
         words = [_spelled_out(word) for word in words]
     if {"-h", "--help"} & set(words) or command not in ("train", "evaluate"):

@@ -91,7 +91,7 @@ def encode(
 def table_of(encoded: Encoded, tracklets: Sequence[Tracklet], trained: TrainedReid) -> FeatureTable:
     """The features of the tracklets that were read, as ``reid extract`` stores them."""
     rows = np.flatnonzero(encoded.read)
-    kept = [tracklets[row] for row in rows]
+    kept = [tracklets[int(row)] for row in rows]
     return FeatureTable(
         names=[tracklet.path for tracklet in kept],
         person_ids=np.array([tracklet.person_id for tracklet in kept], dtype=np.int64),
@@ -176,7 +176,7 @@ def _refuse_unread(
     tracklets: Sequence[Tracklet], counts: _Counts, quarantine: Quarantine | None
 ) -> None:
     """Tracklets of which every frame was skipped are unreadable, too."""
-    for row in np.flatnonzero((counts.frames == 0) & ~counts.given_up):
+    for row in np.flatnonzero((counts.frames == 0) & ~counts.given_up).tolist():
         path = tracklets[row].path
         reason = (
             f"none of the {len(tracklets[row].frames)} frames of this tracklet can be read: mend "

@@ -154,9 +154,7 @@ def _evaluation(
     )
 
 
-def _settings(
-    trained: TrainedReid, experiment: ReidExperiment, options: Options
-) -> dict[str, Any]:
+def _settings(trained: TrainedReid, experiment: ReidExperiment, options: Options) -> dict[str, Any]:
     data, frames = experiment.data, options.test_frames
     whole = f"all frames, in chunks of {data.frames}"
     return {

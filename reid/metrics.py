@@ -29,7 +29,9 @@ def ranking_metrics(ranking: Ranking) -> dict[str, Any]:
         "mAP": float(ranking.mean_ap),
         "mINP": float(ranking.mean_inp),
         "queries": int(ranking.num_queries),
-        "queries_counted": int(ranking.num_valid_queries),
+        "queries_counted": int(
+            ranking.num_queries if ranking.protocol == "official" else ranking.num_valid_queries
+        ),
         "queries_without_match": int(ranking.num_queries - ranking.num_valid_queries),
     }
 

@@ -64,8 +64,7 @@ def _finished(output: Path, dataset: str | None) -> list[Run]:
     return [
         run
         for run in runs_in(output, REID)
-        if run.record.get("status") == "finished"
-        and dataset in (None, run.experiment.data.dataset)
+        if run.record.get("status") == "finished" and dataset in (None, run.experiment.data.dataset)
     ]
 
 

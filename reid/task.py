@@ -13,12 +13,12 @@ from torchmetrics import SumMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from reid.config import ReidExperiment
+from reid.distances import pairwise_distances
 from reid.losses import TrackletLoss
 from reid.models import TrackletNet
 from reid.parts import head_parameters, stage_layers
 from reid.program import REID
 from reid.protocols import evaluate_ranking
-from reid.retrieval import pairwise_distances
 from reid.tracklet import ReidData, Tracklet
 from reid.transforms import evaluation_clips, training_clips
 from reid.unreadable import count_as_wrong, with_a_match

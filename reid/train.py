@@ -20,6 +20,7 @@ from video_snl.data.nursery import nursery
 from video_snl.engine.fitting import fit, open_run, recording_failure, tell
 from video_snl.engine.trained import read_checkpoint
 from video_snl.errors import UserError
+from video_snl.models.build import recompute_units
 
 __all__ = ["check_experiment", "make_task", "train"]
 
@@ -37,7 +38,8 @@ def train(
     with recording_failure(run):
         task = make_task(experiment, data, resumed=run.last_checkpoint)
         tracklets = TrackletData(experiment, data, run.folder)
-        return fit(experiment, task, tracklets, run, profile=profile)
+        every = experiment.optimizer.validate_every
+        return fit(experiment, task, tracklets, run, profile=profile, validate_every=every)
 
 
 def check_experiment(experiment: ReidExperiment, data: ReidData) -> None:
@@ -56,9 +58,14 @@ def check_experiment(experiment: ReidExperiment, data: ReidData) -> None:
         raise UserError(
             f"data.pad={config.pad} must be 0 or more, data.erasing={config.erasing} from 0 to 1."
         )
-    for name in ("epochs", "accumulate"):
+    for name in ("epochs", "accumulate", "validate_every"):
         if getattr(optimizer, name) < 1:
             raise UserError(f"optimizer.{name} must be at least 1.")
+    if optimizer.epochs % optimizer.validate_every:
+        raise UserError(
+            f"optimizer.validate_every={optimizer.validate_every} must divide optimizer.epochs="
+            f"{optimizer.epochs}, so that the last epoch is validated."
+        )
     IdentitySampler(
         data.train,
         experiment.trainer.seed,
@@ -114,4 +121,6 @@ def make_task(
     )
     if report is not None:
         tell(report.summary())
+    if experiment.trainer.activation_checkpointing:
+        recompute_units(model.trunk)
     return TrackletTask(experiment, model, people, data)

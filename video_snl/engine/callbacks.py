@@ -56,6 +56,9 @@ class History(Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        if (trainer.current_epoch + 1) % (trainer.check_val_every_n_epoch or 1):
+            # Lightning goes on to show what the last validation has found.
+            metrics = {name: v for name, v in metrics.items() if not name.startswith("val/")}
         row = {"epoch": float(trainer.current_epoch + 1), **metrics}
         row["learning_rate"] = trainer.optimizers[0].param_groups[0]["lr"]
         loader: Any = trainer.train_dataloader
@@ -98,7 +101,8 @@ class History(Callback):
     def _line(self, trainer: pl.Trainer, row: dict[str, float], loading: Profile) -> str:
         seconds = time.monotonic() - self._began
         unreadable = self._unreadable()
-        shares = "".join(f"  {label} {row[name]:.1%}" for name, label in self.run.program.line)
+        shown = [(label, row[name]) for name, label in self.run.program.line if name in row]
+        shares = "".join(f"  {label} {share:.1%}" for label, share in shown)
         return (
             f"epoch {row['epoch']:.0f}/{trainer.max_epochs}"
             f"  loss {row['train/loss']:.4f}{shares}  {seconds:.0f} s"

@@ -66,10 +66,12 @@ def fit(
     run: Run,
     *,
     profile: bool = False,
+    validate_every: int = 1,
 ) -> int:
     """Train from the start or from the run's last checkpoint; returns the exit code."""
     history = History(run, data.unreadable, profile=profile)
-    trainer = make_trainer(experiment, run.folder, _callbacks(experiment, run, history))
+    callbacks = _callbacks(experiment, run, history)
+    trainer = make_trainer(experiment, run.folder, callbacks, validate_every=validate_every)
     data.part_size(trainer.world_size)
     try:
         code = _fit(trainer, task, data, run)

@@ -30,9 +30,16 @@ Precision = Literal["32-true", "bf16-mixed", "16-mixed", "bf16-true"]
 
 
 def make_trainer(
-    experiment: AnyExperiment, folder: Path, callbacks: Sequence[Callback] = ()
+    experiment: AnyExperiment,
+    folder: Path,
+    callbacks: Sequence[Callback] = (),
+    *,
+    validate_every: int = 1,
 ) -> pl.Trainer:
     """A Trainer for ``experiment`` that writes below ``folder``.
+
+    Args:
+        validate_every: Epochs from one validation to the next.
 
     Raises:
         UserError: for devices that this machine does not have, or a logger that is not installed.
@@ -48,6 +55,7 @@ def make_trainer(
             num_nodes=config.nodes,
             precision=_precision(config),
             max_epochs=optimizer.epochs,
+            check_val_every_n_epoch=validate_every,
             accumulate_grad_batches=optimizer.accumulate,
             gradient_clip_val=optimizer.gradient_clip,
             sync_batchnorm=config.sync_batchnorm and _on_gpus(config),
@@ -126,4 +134,5 @@ def _quieten() -> None:
     warnings.filterwarnings("ignore", message=".*Couldn't infer the batch indices.*")
     warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
     warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
+    warnings.filterwarnings("ignore", message=".*could not find the monitored key.*")
     warnings.filterwarnings("ignore", message=".*lower value for log_every_n_steps.*")
