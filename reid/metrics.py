@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from reid.evaluation import Evaluation
     from reid.features import FeatureTable
     from reid.protocols import Ranking
+    from reid.tracklet import Tracklet
 
 __all__ = ["RANKS", "flat_settings", "metrics", "ranking_metrics"]
 
@@ -35,25 +36,24 @@ def ranking_metrics(ranking: Ranking) -> dict[str, Any]:
 
 def metrics(evaluation: Evaluation) -> dict[str, Any]:
     """All that ``metrics.json`` holds."""
-    query, gallery = evaluation.query, evaluation.gallery
-    people = np.asarray(gallery.person_ids)
+    data, query, gallery = evaluation.data, evaluation.query, evaluation.gallery
     first = next(iter(evaluation.rankings.values()))
     without = np.flatnonzero(np.isnan(np.asarray(first.average_precision)))
     return {
         "data": {
-            "name": evaluation.data.name,
-            "queries": len(query.names),
-            "gallery": len(gallery.names),
-            "distractors": int((people == DISTRACTOR).sum()),
-            "people": len(set(map(int, query.person_ids))),
-            "cameras": evaluation.data.num_cameras,
+            "name": data.name,
+            "queries": len(data.query),
+            "gallery": len(data.gallery),
+            "distractors": sum(t.person_id == DISTRACTOR for t in data.gallery),
+            "people": len({t.person_id for t in data.query}),
+            "cameras": data.num_cameras,
         },
         "rankings": {
             name: ranking_metrics(ranking) for name, ranking in evaluation.rankings.items()
         },
         "queries_without_match": [query.names[row] for row in without],
         "skipped_frames": {**_skipped(query), **_skipped(gallery)},
-        "unreadable": [*_unreadable(query), *_unreadable(gallery)],
+        "unreadable": [*_unreadable(query, data.query), *_unreadable(gallery, data.gallery)],
         "settings": dict(flat_settings(evaluation.settings)),
     }
 
@@ -73,5 +73,7 @@ def _skipped(table: FeatureTable) -> dict[str, int]:
     return {name: int(count) for name, count in counts if count}
 
 
-def _unreadable(table: FeatureTable) -> list[str]:
-    return [name for name, count in zip(table.names, table.num_frames, strict=True) if not count]
+def _unreadable(table: FeatureTable, tracklets: Sequence[Tracklet]) -> list[str]:
+    """First frames of the tracklets that have no row."""
+    known = set(table.names)
+    return [t.path for t in tracklets if known.isdisjoint((t.path, t.name))]

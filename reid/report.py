@@ -166,7 +166,7 @@ def _notes(numbers: dict[str, Any]) -> list[str]:
         f"Frames that could not be read and were skipped: {total}"
         + (f", in {len(skipped)} tracklets ({_few(skipped)})." if total else "."),
         f"Tracklets without a readable frame: {len(unreadable)}"
-        + (f" ({_few(unreadable)})." if unreadable else "."),
+        + (f" ({_few(unreadable)}). Queries among them count as wrong." if unreadable else "."),
     ]
     return notes
 

@@ -146,7 +146,8 @@ def _choose(left: np.ndarray, batches: int, people: int, random: np.random.Gener
     """
     needed = np.flatnonzero(left == batches)
     rest = np.flatnonzero((left > 0) & (left < batches))
-    drawn = random.choice(
-        rest, people - len(needed), replace=False, p=left[rest] / max(1, left[rest].sum())
-    )
-    return [int(person) for person in random.permutation(np.concatenate([needed, drawn]))]
+    wanted = people - len(needed)
+    if wanted:
+        share = left[rest] / left[rest].sum()
+        needed = np.concatenate([needed, random.choice(rest, wanted, replace=False, p=share)])
+    return [int(person) for person in random.permutation(needed)]

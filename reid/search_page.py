@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,16 +33,16 @@ def write_search_page(
 ) -> None:
     """Write what was found, at most 20 results of the first 20 queries.
 
-    Frames are looked for where the tables' names say: a folder of pictures, a video or a picture.
-    Where nothing is there any more, the strip is a crossed box.
+    Frames are looked for where the tables' names say, see :func:`tracklet_frames`. Where nothing is
+    there any more, the strip is a crossed box.
     """
     rows = range(min(_QUERIES, len(asked.names)))
     columns = {
         row: [int(column) for column in found.indices[row].tolist() if column >= 0][:_RESULTS]
         for row in rows
     }
-    names = {table.names[column] for some in columns.values() for column in some}
-    frames = tracklet_frames([*(asked.names[row] for row in rows), *sorted(names)])
+    wanted = sorted({column for some in columns.values() for column in some})
+    frames = tracklet_frames({**_lengths(asked, rows), **_lengths(table, wanted)})
     lists = []
     for row in rows:
         distances = found.distances[row].tolist()
@@ -64,16 +64,21 @@ def write_search_page(
     write_page(path, "search.html", values)
 
 
-def tracklet_frames(names: Iterable[str]) -> dict[str, Sequence[str | Picture]]:
-    """The pictures of tracklets by their names; none of what is no longer there."""
+def tracklet_frames(lengths: Mapping[str, int]) -> dict[str, Sequence[str | Picture]]:
+    """The pictures of tracklets by their names; nothing for those that are no longer there.
+
+    A name is a folder of pictures, a video, or the first frame of a tracklet: then the frames are
+    that one and those behind it in the folder's order, as many as ``lengths`` says.
+    """
     found: dict[str, Sequence[str | Picture]] = {}
     videos = []
-    for name in names:
-        if Path(name).is_dir():
+    for name, length in lengths.items():
+        path = Path(name)
+        if path.is_dir():
             found[name] = list_frames(name)
-        elif Path(name).suffix.lower() in FRAME_SUFFIXES:
-            found[name] = [name]
-        elif Path(name).is_file():
+        elif path.suffix.lower() in FRAME_SUFFIXES:
+            found[name] = _from_first(path, length) if path.parent.is_dir() else ()
+        elif path.is_file():
             videos.append(name)
     if videos:  # decoders may never return: they run where they can be ended
         outcomes = run_bounded(_video_frames, videos, num_workers=1, deadline=_DEADLINE)
@@ -81,6 +86,21 @@ def tracklet_frames(names: Iterable[str]) -> dict[str, Sequence[str | Picture]]:
             arrays = outcome.value or []
             found[outcome.item] = [Image.fromarray(array) for array in arrays]
     return found
+
+
+def _from_first(first: Path, length: int) -> Sequence[str]:
+    frames = list_frames(first.parent)
+    names = [Path(frame).name for frame in frames]
+    start = names.index(first.name) if first.name in names else len(names)
+    return frames[start : start + length]
+
+
+def _lengths(table: FeatureTable, rows: Iterable[int]) -> dict[str, int]:
+    """Frames of some tracklets, those that could not be read in, by their names."""
+    return {
+        table.names[row]: int(table.num_frames[row]) + int(table.skipped_frames[row])
+        for row in rows
+    }
 
 
 def _video_frames(path: str) -> list[np.ndarray]:

@@ -15,19 +15,22 @@ __all__ = ["count_as_wrong", "with_a_match"]
 def count_as_wrong(ranking: Ranking, matched: int, lost: int) -> Ranking:
     """The ranking of the queries that were read, with ``lost`` more that were not.
 
-    ``matched`` of them have a match in the gallery: each counts as a query whose matches were never
-    found, with CMC, AP and INP 0. The others count as queries without a match. What the ranking
-    holds of single queries stays that of those that were read.
+    ``matched`` of them have a match in the gallery. The protocol counts them as it counts others,
+    as queries whose matches were never found: with CMC, AP and INP 0. What the ranking holds of
+    single queries stays that of those that were read.
     """
-    valid = ranking.num_valid_queries + matched
-    share = ranking.num_valid_queries / valid if valid else 0.0
+    valid, queries = ranking.num_valid_queries + matched, ranking.num_queries + lost
+    if ranking.protocol == "official":
+        share = ranking.num_queries / queries
+    else:
+        share = ranking.num_valid_queries / valid if valid else 0.0
     return replace(
         ranking,
         cmc=ranking.cmc * share,
         mean_ap=ranking.mean_ap * share,
         mean_inp=ranking.mean_inp * share,
         num_valid_queries=valid,
-        num_queries=ranking.num_queries + lost,
+        num_queries=queries,
     )
 
 

@@ -1,7 +1,7 @@
 """The sample data set: generated pedestrians in MARS's layout, for trying things out.
 
-As in MARS, the test people's first tracklets under each camera are the queries; the gallery holds the
-others, distractors (``0000``) and junk (``00-1``). It is generated once, as a function of its
+As in MARS, the test people's first tracklets under each camera are the queries; the gallery holds
+the others, distractors (``0000``) and junk (``00-1``). It is generated once, as a function of its
 settings alone, into the user's cache.
 """
 

@@ -1,7 +1,7 @@
 """The pedestrians of the sample data set: who they are and how they are drawn.
 
-A person is a set of attributes from short lists, so that many share any one of them. Some are not seen
-in every frame: a print on the chest only from the front, a backpack only from behind. No frame
+A person is a set of attributes from short lists, so that many share any one of them. Some are not
+seen in every frame: a print on the chest only from the front, a backpack only from behind. No frame
 says all there is to know, a tracklet mostly does.
 """
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 __all__ = ["Person", "Walk", "draw_person", "random_person", "random_walk"]
 
-Floats = NDArray[np.float32]
+Floats = NDArray[np.floating]
 Colour = tuple[int, int, int]
 
 SKIN: tuple[Colour, ...] = ((236, 196, 166), (188, 138, 100), (112, 76, 56))
@@ -104,7 +104,7 @@ def random_person(rng: np.random.Generator) -> Person:
 def random_walk(
     person: Person, frames: int, size: tuple[int, int], scale: float, rng: np.random.Generator
 ) -> Walk:
-    """A few steps in the middle of a picture of this size, (H, W), as a detector would cut it out."""
+    """A few steps in the middle of a picture of this size, (H, W), as a detector cuts it out."""
     height, width = size
     time = np.arange(frames)
     body = scale * person.stature * 0.93 * height * rng.uniform(0.95, 1.05)
@@ -206,11 +206,9 @@ def _draw_torso(body: _Body, person: Person) -> None:
     shirt = body.box(0, 0.67, half, 0.18)
     body.paint(shirt, person.upper)
     body.paint(shirt * _PATTERNS[person.pattern](body), person.second)
-    if person.print == "disc":
-        mark = body.disc(0, 0.71, 0.075)
-    else:
-        mark = body.box(0, 0.70, half, 0.045)
     if person.print != "none":
+        disc = person.print == "disc"
+        mark = body.disc(0, 0.71, 0.075) if disc else body.box(0, 0.70, half, 0.045)
         body.paint(shirt * mark * np.clip(3 * body.front, 0, 1), person.bag_colour)
     for sign in (-1, 1):
         shoulder, hand = sign * half, sign * (half + 0.03) - sign * 0.09 * body.step
