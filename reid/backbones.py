@@ -6,6 +6,7 @@ A trunk is a network without its pooling and classifier. A trunk of frames has `
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ from reid.torchreid_models import MODELS, torchreid_trunk
 from video_snl.errors import UserError
 from video_snl.models.i3d import BACKBONES as VIDEO_BACKBONES
 from video_snl.models.i3d import hara_bottleneck
+from video_snl.models.insertion import block_places
 
 __all__ = ["Trunk", "build_trunk", "default_positions"]
 
@@ -64,11 +66,11 @@ class FrameResNet50(ResNet):
         return self.layer4(self.layer3(self.layer2(self.layer1(x))))
 
 
-def _resnet50(name: str) -> Trunk:
+def _resnet50(_: str) -> Trunk:
     return Trunk(FrameResNet50(), False, _SMALLEST_FRAME, ("avgpool", "fc", "classifier"))
 
 
-def _resnet50_3d(name: str) -> Trunk:
+def _resnet50_3d(_: str) -> Trunk:
     """ResNet-50 inflated: k x k kernels become 3 x k x k, 1 x 1 stay; no stride in time."""
     network = create_resnet(
         model_depth=50,
@@ -131,9 +133,9 @@ def build_trunk(name: str) -> Trunk:
 def default_positions(name: str, trunk: nn.Module) -> list[str]:
     """Where blocks stand when the configuration does not say.
 
-    The five places of NVAN in every ResNet of frames and in ``resnet50_3d``; in an OSNet, which has
-    no such units, behind the two parts that end at the same strides, 8 and 16; the paper's place in
-    I3D.
+    The five places of NVAN in every residual network that has the units, 2D and 3D (so not in a
+    ResNet-18); in an OSNet, which has no such units, behind the two parts that end at the same
+    strides, 8 and 16; in I3D the place of arXiv:2108.02451.
 
     Raises:
         UserError: for another backbone.
@@ -144,12 +146,10 @@ def default_positions(name: str, trunk: nn.Module) -> list[str]:
         return ["after:pool2", "after:pool3"]
     if name.startswith("osnet"):
         return ["after:conv2", "after:conv3"]
-    if name == "resnet50_3d":
-        return [place.format("res3", "res4") for place in _NVAN]
-    if all(
-        isinstance(getattr(trunk, stage, None), nn.Sequential) for stage in ("layer2", "layer3")
-    ):
-        return [place.format("layer2", "layer3") for place in _NVAN]
+    units = Counter(place.rpartition(".")[0] for place in block_places(trunk))
+    for stages in (("layer2", "layer3"), ("res3", "res4")):
+        if units[stages[0]] >= 2 and units[stages[1]] >= 3:
+            return [place.format(*stages) for place in _NVAN]
     children = ", ".join(child for child, _ in trunk.named_children())
     raise UserError(
         f"model.positions: there is no default for backbone {name!r}; name places such as "

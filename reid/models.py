@@ -17,7 +17,7 @@ from reid.weights import load_trunk_weights
 from video_snl.blocks.zoo import make_block
 from video_snl.checkpoints import LoadReport
 from video_snl.errors import UserError
-from video_snl.models.insertion import WithBlock, insert_blocks
+from video_snl.models.insertion import WithBlock, Wrapper, insert_blocks
 
 __all__ = ["TrackletNet", "TrackletOutput", "build_network"]
 
@@ -186,7 +186,7 @@ def _insert(model: TrackletNet, config: ReidModelConfig) -> None:
     positions = config.positions
     if positions is None:
         positions = default_positions(config.backbone, model.trunk)
-    wrapper = WithBlock
+    wrapper: Wrapper = WithBlock
     if not model.over_time:
         wrapper = functools.partial(WithTrackletBlock, frames=model.frames)
 

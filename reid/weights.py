@@ -104,7 +104,8 @@ def _beginnings(tensors: Mapping[str, Tensor], first: str) -> list[str]:
 
 def _layout(trunk: Trunk) -> Layout:
     """The layout of the network the trunk was cut from: its head came after the last block."""
-    return replace(Layout.of(trunk.network), head=len(trunk.network.get_submodule("blocks")))
+    layout = Layout.of(trunk.network)
+    return replace(layout, head=layout.head + 1)
 
 
 def _torchreid_imagenet(backbone: str) -> Translated:

@@ -16,7 +16,15 @@ from torch import nn
 from video_snl.blocks.family import BlockOptions
 from video_snl.blocks.zoo import make_block
 
-__all__ = ["BlockFactory", "WithBlock", "block_places", "insert_blocks", "inserted_blocks"]
+__all__ = [
+    "BlockFactory",
+    "Where",
+    "WithBlock",
+    "Wrapper",
+    "block_places",
+    "insert_blocks",
+    "inserted_blocks",
+]
 
 BlockFactory = Callable[..., nn.Module]
 Where = Literal["before", "after"]
