@@ -13,7 +13,7 @@ from reid.datasets.prid import load_prid
 from reid.tracklet import ReidData
 from video_snl.errors import UserError
 
-__all__ = ["LOADERS", "NEEDED", "load_dataset", "read_dataset"]
+__all__ = ["LOADERS", "NEEDED", "load_dataset", "read_dataset", "root_of"]
 
 
 def _sample(root: Path, split: int, report: Report) -> ReidData:
@@ -68,12 +68,17 @@ def read_dataset(name: str, root: str | Path | None, split: int, report: Report)
     """
     if name not in LOADERS:
         raise UserError(f"there is no data set {name!r}: give one of {', '.join(LOADERS)}")
-    data = LOADERS[name](_folder_of(name, root), split, report)
+    data = LOADERS[name](root_of(name, root), split, report)
     _check_parts(data, report)
     return data
 
 
-def _folder_of(name: str, root: str | Path | None) -> Path:
+def root_of(name: str, root: str | Path | None) -> Path:
+    """The folder of a data set; that of ``sample`` is made if it is not there.
+
+    Raises:
+        UserError: None was given where one is needed, or none that exists.
+    """
     given = None if root is None else Path(root).expanduser()
     if name == "sample":
         from reid.datasets.sample import ensure_sample

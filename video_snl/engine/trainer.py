@@ -17,11 +17,12 @@ from lightning.pytorch.callbacks import Callback, RichProgressBar
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 
-from video_snl.config import Experiment, TrainerConfig
+from video_snl.config import TrainerConfig
 from video_snl.engine.callbacks import AtomicCheckpointIO
+from video_snl.engine.program import AnyExperiment
 from video_snl.errors import UserError
 
-__all__ = ["EXIT_TERMINATED", "make_trainer", "stopping_in_order"]
+__all__ = ["EXIT_TERMINATED", "device_of", "make_trainer", "stopping_in_order"]
 
 EXIT_TERMINATED = 143
 
@@ -29,7 +30,7 @@ Precision = Literal["32-true", "bf16-mixed", "16-mixed", "bf16-true"]
 
 
 def make_trainer(
-    experiment: Experiment, folder: Path, callbacks: Sequence[Callback] = ()
+    experiment: AnyExperiment, folder: Path, callbacks: Sequence[Callback] = ()
 ) -> pl.Trainer:
     """A Trainer for ``experiment`` that writes below ``folder``.
 
@@ -62,6 +63,22 @@ def make_trainer(
         )
     except (MisconfigurationException, ValueError, RuntimeError) as error:
         raise UserError(f"trainer: {' '.join(str(error).split())}") from error
+
+
+def device_of(accelerator: str) -> torch.device:
+    """The device that ``--accelerator`` names, for commands that train nothing.
+
+    Raises:
+        UserError: No such device is known, or there is none.
+    """
+    if accelerator == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    names = {"cpu": "cpu", "gpu": "cuda", "cuda": "cuda"}
+    if accelerator not in names:
+        raise UserError(f"--accelerator {accelerator}: choose auto, cpu or gpu.")
+    if names[accelerator] == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"--accelerator {accelerator}: this machine has no CUDA GPU; use cpu.")
+    return torch.device(names[accelerator])
 
 
 @contextmanager
