@@ -143,7 +143,7 @@ def test_the_page_shows_strips_and_survives_lost_pictures(
     page = tmp_path / "found.html"
     assert run_search("c.ckpt", gallery, table.names[:2], page=str(page)) == 0
     text = page.read_text()
-    assert text.count("<img src=\"data:image/jpeg") == 2 * 11
+    assert text.count('<img src="data:image/jpeg') == 2 * 11
     assert text.count("none found") == 2 * 2  # in the alternative text, too
     assert "<b>" not in text and "&lt;b&gt;3" in text
     assert "http" not in text and "file:" not in text
@@ -159,7 +159,7 @@ def test_frames_are_found_by_folder_first_frame_and_video(
     write_video(video, frames=9)
     gone = str(tmp_path / "gone")
     lengths = {str(folder): 4, first: 2, str(video): 9, gone: 3, f"{gone}/1.jpg": 1}
-    found = tracklet_frames(lengths)
+    found = tracklet_frames(lengths, num_workers=0)
     assert tuple(found[str(folder)]) == tracklets[8].frames
     assert tuple(found[first]) == tracklets[8].frames[1:3]
     assert [picture.size for picture in found[str(video)]] == [(64, 48)] * 4  # type: ignore[union-attr]
