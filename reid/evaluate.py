@@ -129,9 +129,7 @@ def _evaluation(
     encoded: dict[str, Encoded],
 ) -> Evaluation:
     tables = {part: table_of(encoded[part], lists[part], trained) for part in lists}
-    unread = {
-        part: [lists[part][row] for row in np.flatnonzero(~encoded[part].read)] for part in lists
-    }
+    lost = [data.query[row] for row in np.flatnonzero(~encoded["query"].read)]
     for part, table in tables.items():
         if not table.names:
             raise UserError(
@@ -140,7 +138,7 @@ def _evaluation(
     ranked = rank_lists(
         tables["query"],
         tables["gallery"],
-        unread["query"],
+        lost,
         options.protocols(experiment.data.dataset),
         metric=options.metric,
         max_rank=options.max_rank,
@@ -153,7 +151,6 @@ def _evaluation(
         distances=ranked.distances,
         rankings=ranked.rankings,
         settings=_settings(trained, experiment, options),
-        unreadable={part: [t.path for t in found] for part, found in unread.items()},
     )
 
 

@@ -109,12 +109,15 @@ def _left_out(numbers: dict[str, Any], evaluation: Evaluation) -> list[str]:
             f"frames that could not be read and were skipped: {sum(skipped.values())}, in "
             f"{len(skipped)} tracklets: {_some(list(skipped))}"
         )
-    then = {"query": "they count as wrong", "gallery": "they are left out"}
-    for part, names in evaluation.unreadable.items():
-        if names:
-            lines.append(
-                f"{part} tracklets that cannot be read: {len(names)}; {then[part]}: {_some(names)}"
-            )
+    asked = {tracklet.path for tracklet in evaluation.data.query}
+    unread = numbers["unreadable"]
+    parts = {
+        "queries that cannot be read, they count as wrong": [n for n in unread if n in asked],
+        "gallery tracklets that cannot be read, they are left out": [
+            n for n in unread if n not in asked
+        ],
+    }
+    lines += [f"{what}: {len(names)} ({_some(names)})" for what, names in parts.items() if names]
     return lines
 
 
