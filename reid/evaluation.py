@@ -27,6 +27,8 @@ class Evaluation:
         rankings: Metrics by the protocol's name, such as ``common``, ``official`` or
             ``common, re-ranked``; the first one is the report's main one.
         settings: What led to the numbers (metric, frames, network, ...), to be shown and kept.
+        unreadable: First frames of the tracklets that have no row since nothing of them could be
+            read, under ``query`` and ``gallery``.
     """
 
     data: ReidData
@@ -35,3 +37,4 @@ class Evaluation:
     distances: Tensor
     rankings: dict[str, Ranking]
     settings: dict[str, Any] = field(default_factory=dict)
+    unreadable: dict[str, list[str]] = field(default_factory=dict)
