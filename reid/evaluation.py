@@ -20,15 +20,14 @@ class Evaluation:
     """Features, distances and rankings of one query list and one gallery.
 
     Attributes:
-        data: The data set. Rows of the two tables are tracklets of its lists.
+        data: The data set. Rows of the two tables are tracklets of its lists, by the names of
+            their first frames; those without a row could not be read.
         query: Features of the Q queries.
         gallery: Features of the G gallery tracklets, distractors in.
         distances: Distances that the report ranks by, shape (Q, G).
         rankings: Metrics by the protocol's name, such as ``common``, ``official`` or
             ``common, re-ranked``; the first one is the report's main one.
         settings: What led to the numbers (metric, frames, network, ...), to be shown and kept.
-        unreadable: First frames of the tracklets that have no row since nothing of them could be
-            read, under ``query`` and ``gallery``.
     """
 
     data: ReidData
@@ -37,4 +36,3 @@ class Evaluation:
     distances: Tensor
     rankings: dict[str, Ranking]
     settings: dict[str, Any] = field(default_factory=dict)
-    unreadable: dict[str, list[str]] = field(default_factory=dict)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from reid.evaluation import Evaluation
     from reid.features import FeatureTable
     from reid.protocols import Ranking
+    from reid.tracklet import Tracklet
 
 __all__ = ["RANKS", "flat_settings", "metrics", "ranking_metrics"]
 
@@ -55,7 +56,7 @@ def metrics(evaluation: Evaluation) -> dict[str, Any]:
         },
         "queries_without_match": [query.names[row] for row in without],
         "skipped_frames": {**_skipped(query), **_skipped(gallery)},
-        "unreadable": {part: list(names) for part, names in evaluation.unreadable.items()},
+        "unreadable": [*_unreadable(query, data.query), *_unreadable(gallery, data.gallery)],
         "settings": dict(flat_settings(evaluation.settings)),
     }
 
@@ -73,3 +74,9 @@ def flat_settings(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tup
 def _skipped(table: FeatureTable) -> dict[str, int]:
     counts = zip(table.names, table.skipped_frames, strict=True)
     return {name: int(count) for name, count in counts if count}
+
+
+def _unreadable(table: FeatureTable, tracklets: Sequence[Tracklet]) -> list[str]:
+    """First frames of the tracklets that have no row."""
+    known = set(table.names)
+    return [t.path for t in tracklets if known.isdisjoint((t.path, t.name))]

@@ -161,17 +161,17 @@ def _rows(rankings: dict[str, Any], rows: dict[str, str], text: Any) -> list[dic
 
 
 def _notes(numbers: dict[str, Any]) -> list[str]:
-    skipped = numbers["skipped_frames"]
+    skipped, unreadable = numbers["skipped_frames"], numbers["unreadable"]
     total = sum(skipped.values())
     notes = [
         f"Frames that could not be read and were skipped: {total}"
         + (f", in {len(skipped)} tracklets ({_few(skipped)})." if total else ".")
     ]
-    then = {"query": "they count as wrong", "gallery": "they are left out"}
-    for part, names in numbers["unreadable"].items():
-        if names:
-            few = _few(names)
-            notes.append(f"Unreadable {part} tracklets: {len(names)}; {then[part]} ({few}).")
+    if unreadable:
+        notes.append(
+            f"Tracklets without a readable frame: {len(unreadable)} ({_few(unreadable)}). Queries "
+            "among them count as wrong, the others are left out."
+        )
     return notes
 
 

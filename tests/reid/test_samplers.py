@@ -51,9 +51,7 @@ def test_there_are_as_many_batches_as_the_groups_can_fill(
     cameras: dict[int, list[int]], people: int, per_person: int
 ) -> None:
     groups = [-(-len(mine) // per_person) for mine in cameras.values()]
-    most = max(
-        b for b in range(1, 100) if sum(min(count, b) for count in groups) >= people * b
-    )
+    most = max(b for b in range(1, 100) if sum(min(count, b) for count in groups) >= people * b)
     sampler = IdentitySampler(tracklets(cameras), 0, people=people, per_person=per_person)
     assert len(batches(sampler)) == most
 
@@ -103,9 +101,7 @@ def test_processes_share_the_people_of_a_batch(world_size: int) -> None:
     whole = batches(IdentitySampler(listed, 1, people=4, per_person=2), 3)
     shares = [
         batches(
-            IdentitySampler(
-                listed, 1, people=4, per_person=2, rank=rank, world_size=world_size
-            ),
+            IdentitySampler(listed, 1, people=4, per_person=2, rank=rank, world_size=world_size),
             3,
         )
         for rank in range(world_size)
