@@ -107,7 +107,7 @@ def _generated(settings: SampleSettings) -> Generated:
         what="the re-identification sample",
         values={"format": FORMAT, "settings": asdict(settings)},
         generate=partial(_write_files, settings=settings),
-        option="--root",
+        place="VIDEO_SNL_CACHE or --root",
     )
 
 

@@ -37,14 +37,14 @@ class Generated:
         values: What the files are a function of, as JSON holds it.
         generate: Writes the files into a new, empty folder.
         marker: The file, with the values, that is written last and says that the set is whole.
-        option: The option that names its folder, for messages.
+        place: What says where its folder is, for messages.
     """
 
     what: str
     values: dict[str, Any]
     generate: Callable[[Path], None]
     marker: str = "sample.json"
-    option: str = "--data.root"
+    place: str = "VIDEO_SNL_CACHE or --data.root"
 
     def ensure(self, root: Path) -> Path:
         """The folder, in which the set is generated first if it is not there yet.
@@ -64,8 +64,8 @@ class Generated:
                     self._replace(root)
         except OSError as error:
             raise UserError(
-                f"{self.what} needs a folder to write to, {root} is none ({error}): set "
-                f"VIDEO_SNL_CACHE, or {self.option}, to another place"
+                f"{self.what} needs a folder to write to, {root} is none ({error}): give another "
+                f"place by {self.place}"
             ) from error
         return root
 
@@ -93,7 +93,7 @@ class Generated:
         if root.exists() and not (root / self.marker).is_file() and any(root.iterdir()):
             raise UserError(
                 f"{self.what} belongs into {root}, which holds other files: remove them, or give "
-                f"another place by VIDEO_SNL_CACHE or {self.option}"
+                f"another place by {self.place}"
             )
         for left_over in root.parent.glob(f".{root.name}.*.partial"):
             shutil.rmtree(left_over)
