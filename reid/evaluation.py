@@ -20,7 +20,8 @@ class Evaluation:
     """Features, distances and rankings of one query list and one gallery.
 
     Attributes:
-        data: The data set. Rows of the two tables are tracklets of its lists.
+        data: The data set. Rows of the two tables are tracklets of its lists, by the names of
+            their first frames; those without a row could not be read.
         query: Features of the Q queries.
         gallery: Features of the G gallery tracklets, distractors in.
         distances: Distances that the report ranks by, shape (Q, G).

@@ -23,15 +23,15 @@ RANKS = (1, 5, 10, 20)
 def ranking_metrics(ranking: Ranking) -> dict[str, Any]:
     """CMC at ranks 1, 5, 10 and 20 (of a smaller gallery: at its end), mAP, mINP and the counts."""
     cmc = np.asarray(ranking.cmc, dtype=np.float64)
+    official = ranking.protocol == "official"  # which counts those without a match, as zero
+    counted = ranking.num_queries if official else ranking.num_valid_queries
     return {
         "protocol": ranking.protocol,
         **{f"rank{rank}": float(cmc[min(rank, len(cmc)) - 1]) for rank in RANKS},
         "mAP": float(ranking.mean_ap),
         "mINP": float(ranking.mean_inp),
         "queries": int(ranking.num_queries),
-        "queries_counted": int(
-            ranking.num_queries if ranking.protocol == "official" else ranking.num_valid_queries
-        ),
+        "queries_counted": int(counted),
         "queries_without_match": int(ranking.num_queries - ranking.num_valid_queries),
     }
 
@@ -47,6 +47,7 @@ def metrics(evaluation: Evaluation) -> dict[str, Any]:
             "queries": len(data.query),
             "gallery": len(data.gallery),
             "distractors": sum(t.person_id == DISTRACTOR for t in data.gallery),
+            "junk": len(data.junk),
             "people": len({t.person_id for t in data.query}),
             "cameras": data.num_cameras,
         },

@@ -66,7 +66,8 @@ def entry_view(
     if distance is not None:
         lines.append(f"distance {distance:.4g}")
     here = len(chosen_frames(len(shown.frames)))
-    lines.append(f"{here} of {shown.count} frames" if here else f"{shown.count} frames, none found")
+    frames = "1 frame" if shown.count == 1 else f"{shown.count} frames"
+    lines.append(f"{here} of {frames}" if here else f"{frames}, none found")
     return {
         "kind": kind,
         "symbol": _SYMBOLS[kind],

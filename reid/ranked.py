@@ -12,6 +12,7 @@ from torch import Tensor
 from reid.distances import pairwise_distances
 from reid.features import FeatureTable
 from reid.protocols import Ranking, evaluate_ranking, official_gallery
+from reid.rerank import rerank
 from reid.tracklet import JUNK, Tracklet
 from reid.unreadable import count_as_wrong, with_a_match
 
@@ -72,8 +73,6 @@ def rank_lists(
             where = _Labels(*others)
         rankings[protocol] = _ranking(matrix, asked, where, unread, protocol, max_rank)
     if reranked:
-        from reid.rerank import rerank
-
         kept = searched.ids != JUNK
         matrix = rerank(features[0], features[1][kept], metric=metric)
         where = _Labels(searched.ids[kept], searched.cameras[kept])

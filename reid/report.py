@@ -140,7 +140,8 @@ def _headline(numbers: dict[str, Any]) -> dict[str, Any]:
     return {
         "title": f"Re-identification on {data['name']}",
         "facts": f"{data['queries']} queries of {data['people']} people, {data['gallery']} gallery "
-        f"tracklets ({data['distractors']} of them distractors), {data['cameras']} cameras.",
+        f"tracklets ({data['distractors']} of them distractors; {data['junk']} more are junk), "
+        f"{data['cameras']} cameras.",
         "protocols": list(rankings),
         "headline": [
             *_rows(rankings, rows, per_cent),
@@ -164,10 +165,13 @@ def _notes(numbers: dict[str, Any]) -> list[str]:
     total = sum(skipped.values())
     notes = [
         f"Frames that could not be read and were skipped: {total}"
-        + (f", in {len(skipped)} tracklets ({_few(skipped)})." if total else "."),
-        f"Tracklets without a readable frame: {len(unreadable)}"
-        + (f" ({_few(unreadable)}). Queries among them count as wrong." if unreadable else "."),
+        + (f", in {len(skipped)} tracklets ({_few(skipped)})." if total else ".")
     ]
+    if unreadable:
+        notes.append(
+            f"Tracklets without a readable frame: {len(unreadable)} ({_few(unreadable)}). Queries "
+            "among them count as wrong, the others are left out."
+        )
     return notes
 
 

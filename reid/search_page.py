@@ -64,7 +64,9 @@ def write_search_page(
     write_page(path, "search.html", values)
 
 
-def tracklet_frames(lengths: Mapping[str, int]) -> dict[str, Sequence[str | Picture]]:
+def tracklet_frames(
+    lengths: Mapping[str, int], num_workers: int = 1
+) -> dict[str, Sequence[str | Picture]]:
     """The pictures of tracklets by their names; nothing for those that are no longer there.
 
     A name is a folder of pictures, a video, or the first frame of a tracklet: then the frames are
@@ -81,7 +83,7 @@ def tracklet_frames(lengths: Mapping[str, int]) -> dict[str, Sequence[str | Pict
         elif path.is_file():
             videos.append(name)
     if videos:  # decoders may never return: they run where they can be ended
-        outcomes = run_bounded(_video_frames, videos, num_workers=1, deadline=_DEADLINE)
+        outcomes = run_bounded(_video_frames, videos, num_workers=num_workers, deadline=_DEADLINE)
         for outcome in outcomes:
             arrays = outcome.value or []
             found[outcome.item] = [Image.fromarray(array) for array in arrays]
