@@ -7,6 +7,7 @@ settings alone, into the user's cache.
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from scipy.io import savemat
 
@@ -206,5 +208,13 @@ def _write_info(info: Path, train: list[Shot], test: list[Shot], queries: list[i
         first = last - [shot.frames - 1 for shot in shots]
         people, cameras = zip(*((shot.person, shot.camera + 1) for shot in shots), strict=True)
         table = np.stack([first, last, people, cameras], axis=1).astype(np.int32)
-        savemat(info / f"tracks_{part}_info.mat", {f"track_{part}_info": table})
-    savemat(info / "query_IDX.mat", {"query_IDX": np.array([queries], np.int32) + 1})
+        _save(info / f"tracks_{part}_info.mat", f"track_{part}_info", table)
+    _save(info / "query_IDX.mat", "query_IDX", np.array([queries], np.int32) + 1)
+
+
+def _save(path: Path, name: str, values: NDArray[np.int32]) -> None:
+    """A MATLAB file without the date in its header, so that its bytes are always the same."""
+    written = io.BytesIO()
+    savemat(written, {name: values})
+    header = b"MATLAB 5.0 MAT-file, sample of video-snl".ljust(116)
+    path.write_bytes(header + written.getvalue()[116:])
