@@ -36,12 +36,14 @@ class Trunk:
 
     Attributes:
         network: the trunk.
+        channels: C of its last feature map.
         over_time: whether it takes clips (3D); otherwise frames.
         smallest: least clip (T, H, W) it takes.
         left_out: names of the parts of the original network that it lacks: pooling and classifier.
     """
 
     network: nn.Module
+    channels: int
     over_time: bool
     smallest: _Size
     left_out: tuple[str, ...]
@@ -66,11 +68,11 @@ class FrameResNet50(ResNet):
         return self.layer4(self.layer3(self.layer2(self.layer1(x))))
 
 
-def _resnet50(_: str) -> Trunk:
-    return Trunk(FrameResNet50(), False, _SMALLEST_FRAME, ("avgpool", "fc", "classifier"))
+def _resnet50(name: str, size: tuple[int, int]) -> Trunk:
+    return Trunk(FrameResNet50(), 2048, False, _SMALLEST_FRAME, ("avgpool", "fc", "classifier"))
 
 
-def _resnet50_3d(_: str) -> Trunk:
+def _resnet50_3d(name: str, size: tuple[int, int]) -> Trunk:
     """ResNet-50 inflated: k x k kernels become 3 x k x k, 1 x 1 stay; no stride in time."""
     network = create_resnet(
         model_depth=50,
@@ -88,26 +90,26 @@ def _resnet50_3d(_: str) -> Trunk:
         bottleneck=hara_bottleneck,
         head_pool=nn.AdaptiveAvgPool3d,
     )
-    return _without_head(network, _SMALLEST_FRAME)
+    return _without_head(network, 2048, _SMALLEST_FRAME)
 
 
-def _i3d(name: str) -> Trunk:
-    backbone = VIDEO_BACKBONES[name]
-    return _without_head(backbone.build(1, 0.0), backbone.smallest_clip)
+def _i3d(name: str, size: tuple[int, int]) -> Trunk:
+    backbone, channels = VIDEO_BACKBONES[name], {"i3d_r50": 2048, "i3d_small": 512}[name]
+    return _without_head(backbone.build(1, 0.0), channels, backbone.smallest_clip)
 
 
-def _without_head(network: nn.Module, smallest: _Size) -> Trunk:
+def _without_head(network: nn.Module, channels: int, smallest: _Size) -> Trunk:
     *parts, _ = network.get_submodule("blocks").children()
     trunk = Net(blocks=nn.ModuleList(parts))
-    return Trunk(trunk, True, smallest, (f"blocks.{len(parts)}",))
+    return Trunk(trunk, channels, True, smallest, (f"blocks.{len(parts)}",))
 
 
-def _torchreid(name: str) -> Trunk:
-    network, left_out = torchreid_trunk(name)
-    return Trunk(network, False, _SMALLEST_FRAME, left_out)
+def _torchreid(name: str, size: tuple[int, int]) -> Trunk:
+    network, channels, left_out = torchreid_trunk(name, size)
+    return Trunk(network, channels, False, _SMALLEST_FRAME, left_out)
 
 
-BACKBONES: dict[str, Callable[[str], Trunk]] = {
+BACKBONES: dict[str, Callable[[str, tuple[int, int]], Trunk]] = {
     "resnet50": _resnet50,
     "resnet50_3d": _resnet50_3d,
     "i3d_r50": _i3d,
@@ -116,18 +118,19 @@ BACKBONES: dict[str, Callable[[str], Trunk]] = {
 }
 
 
-def build_trunk(name: str) -> Trunk:
-    """The trunk called ``name``, with new weights.
+def build_trunk(name: str, size: tuple[int, int]) -> Trunk:
+    """The trunk called ``name``, with new weights, for frames of ``size`` (H, W).
 
     Raises:
-        UserError: for a name that is not known; the message lists those that are.
+        UserError: for a name that is not known (the message lists those that are), or frames too
+            small for a network of torchreid.
     """
     if name not in BACKBONES:
         raise UserError(
             f"model.backbone={name!r} is unknown, or has no feature maps; choose from: "
             f"{', '.join(BACKBONES)}."
         )
-    return BACKBONES[name](name)
+    return BACKBONES[name](name, size)
 
 
 def default_positions(name: str, trunk: nn.Module) -> list[str]:

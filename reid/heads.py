@@ -1,6 +1,6 @@
 """How the feature map of a tracklet becomes one vector: (B, C, T, h, w) -> (B, D).
 
-All means are over positions or frames alike, in float32. With x_t the spatial mean of frame t:
+All means are in float32 or wider. With x_t the spatial mean of frame t:
 
 ============  ===================================================================================
 mean          (1 / T) sum_t x_t
@@ -25,8 +25,12 @@ _HIDDEN = 512
 
 
 def frame_vectors(maps: Tensor) -> Tensor:
-    """Spatial means, in float32. (B, C, T, h, w) -> (B, T, C)."""
-    return maps.mean((3, 4), dtype=torch.float32).mT
+    """Spatial means. (B, C, T, h, w) -> (B, T, C)."""
+    return maps.mean((3, 4), dtype=_wide(maps)).mT
+
+
+def _wide(tensor: Tensor) -> torch.dtype:
+    return torch.promote_types(tensor.dtype, torch.float32)
 
 
 class MeanHead(nn.Module):
@@ -37,7 +41,7 @@ class MeanHead(nn.Module):
         self.feature_dim = channels
 
     def forward(self, maps: Tensor) -> Tensor:
-        return maps.mean((2, 3, 4), dtype=torch.float32)
+        return maps.mean((2, 3, 4), dtype=_wide(maps))
 
 
 class AttentionHead(nn.Module):
@@ -53,7 +57,7 @@ class AttentionHead(nn.Module):
     def weights(self, frames: Tensor) -> Tensor:
         """a, the weights of the frames, which sum to one. (B, T, C) -> (B, T)."""
         scores = self.score(F.relu(self.embed(frames)).mT).squeeze(1)
-        return scores.float().softmax(-1)
+        return scores.softmax(-1, dtype=_wide(scores))
 
     def forward(self, maps: Tensor) -> Tensor:
         frames = frame_vectors(maps)
@@ -70,7 +74,7 @@ class RecurrentHead(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         hidden, _ = self.gru(frame_vectors(maps))
-        return hidden.mean(1, dtype=torch.float32)
+        return hidden.mean(1, dtype=_wide(hidden))
 
 
 class NonlocalHead(nn.Module):
@@ -81,4 +85,5 @@ class NonlocalHead(nn.Module):
         self.feature_dim, self.block = channels, block
 
     def forward(self, maps: Tensor) -> Tensor:
-        return self.block(maps).mean((2, 3, 4), dtype=torch.float32)
+        seen = self.block(maps)
+        return seen.mean((2, 3, 4), dtype=_wide(seen))

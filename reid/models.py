@@ -12,7 +12,6 @@ from reid.backbones import Trunk, build_trunk, default_positions
 from reid.config import ReidModelConfig
 from reid.frames import Frames, WithTrackletBlock
 from reid.heads import AttentionHead, MeanHead, NonlocalHead, RecurrentHead
-from reid.torchreid_models import without_data
 from reid.weights import load_trunk_weights
 from video_snl.blocks.zoo import make_block
 from video_snl.checkpoints import LoadReport
@@ -113,7 +112,7 @@ def build_network(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        trunk = build_trunk(config.backbone)
+        trunk = build_trunk(config.backbone, size)
         _check_clip((1, 3, frames, *size), trunk.smallest)
         report = None
         if config.weights is not None:
@@ -125,8 +124,7 @@ def build_network(
                 allow_partial=config.allow_partial_weights,
                 progress=progress,
             )
-        channels = _channels(trunk, config.backbone, frames, size)
-        head = _head(config, channels)
+        head = _head(config, trunk.channels)
         model = TrackletNet(trunk, head, num_people, neck=config.neck, dropout=config.dropout)
         if config.block != "none":
             _insert(model, config)
@@ -141,21 +139,6 @@ def _check_clip(shape: tuple[int, ...], smallest: tuple[int, int, int]) -> None:
             f"clips of (T, H, W) = {shape[2:]} are too small for this backbone, which needs at "
             f"least {smallest}; raise data.frames, data.height or data.width."
         )
-
-
-def _channels(trunk: Trunk, backbone: str, frames: int, size: tuple[int, int]) -> int:
-    """Channels of the trunk's last feature map, from a clip of that size without any data."""
-    probe = without_data(trunk.network)
-    try:
-        if trunk.over_time:
-            return probe(torch.zeros(1, 3, frames, *size, device="meta")).shape[1]
-        frame = torch.zeros(1, 3, *size, device="meta")
-        return probe.featuremaps(frame).shape[1]  # type: ignore[operator]
-    except RuntimeError as error:
-        raise UserError(
-            f"backbone {backbone} cannot take frames of {size[0]} x {size[1]} pixels "
-            f"({str(error).splitlines()[0]}); raise data.height and data.width."
-        ) from error
 
 
 def _head(config: ReidModelConfig, channels: int) -> nn.Module:

@@ -12,7 +12,7 @@ from video_snl.models.insertion import block_places
 
 __all__ = ["head_parameters", "stage_layers"]
 
-_STEM = ("conv1", "bn1")
+_STEM = ("conv1", "bn1", "layer0", "blocks.0")  # of torchvision, torchreid, pytorchvideo
 
 
 def head_parameters(model: nn.Module) -> set[nn.Parameter]:

@@ -11,7 +11,9 @@ from typing import Any
 import torch
 from torch import nn
 
-__all__ = ["MODELS", "torchreid_network", "torchreid_trunk", "without_data"]
+from video_snl.errors import UserError
+
+__all__ = ["MODELS", "torchreid_network", "torchreid_trunk"]
 
 # Of torchreid 0.2.5's models those whose ``featuremaps`` returns one tensor. Not among them are
 # densenet*, inceptionv4, nasnsetmobile, shufflenet, squeezenet*, hacnn and mlfn (no such method)
@@ -53,8 +55,6 @@ MODELS: tuple[str, ...] = (
     "inceptionresnetv2",
 )
 
-_PROBE = (1, 3, 256, 128)
-
 
 def torchreid_network(name: str, *, pretrained: bool = False) -> nn.Module:
     """torchreid's own network with a classifier of 1000 classes; what it prints goes to stderr."""
@@ -66,31 +66,43 @@ def torchreid_network(name: str, *, pretrained: bool = False) -> nn.Module:
         return build_model(name, 1000, loss="softmax", pretrained=pretrained, use_gpu=False)
 
 
-def torchreid_trunk(name: str) -> tuple[nn.Module, tuple[str, ...]]:
-    """A network of torchreid without what lies behind its feature map, and the names of that."""
+def torchreid_trunk(name: str, size: tuple[int, int]) -> tuple[nn.Module, int, tuple[str, ...]]:
+    """A network of torchreid without what lies behind its feature map.
+
+    Also the channels of that map, and the names of what was left out.
+
+    Raises:
+        UserError: when it cannot take frames of ``size`` (H, W).
+    """
     network = torchreid_network(name)
-    used = _used_by_featuremaps(network)
+    try:
+        channels, used = _probe(network, size)
+    # Of a convolution or a pooling whose input is smaller than its window.
+    except RuntimeError as error:
+        raise UserError(
+            f"backbone {name} cannot take frames of {size[0]} x {size[1]} pixels "
+            f"({str(error).splitlines()[0].rstrip('.')}); raise data.height and data.width."
+        ) from error
     left_out = tuple(child for child, _ in network.named_children() if child not in used)
     for child in left_out:
         delattr(network, child)
-    return network, left_out
+    return network, channels, left_out
 
 
-def without_data(network: nn.Module) -> nn.Module:
-    """A copy on the meta device, in evaluation mode, that tells shapes at no cost."""
-    tensors = [*network.parameters(), *network.buffers()]
-    on_meta: dict[int, Any] = {id(t): t.detach().to("meta") for t in tensors}
-    for parameter in network.parameters():
-        on_meta[id(parameter)] = nn.Parameter(on_meta[id(parameter)], requires_grad=False)
-    return copy.deepcopy(network, on_meta).eval()
-
-
-def _used_by_featuremaps(network: nn.Module) -> set[str]:
-    """Children that ``featuremaps`` calls, or calls a part of."""
-    probe = without_data(network)
+def _probe(network: nn.Module, size: tuple[int, int]) -> tuple[int, set[str]]:
+    """Channels of the feature map, and the children that ``featuremaps`` calls (a part of)."""
+    probe = _without_data(network)
     used: set[str] = set()
     for name, child in probe.named_children():
         for module in child.modules():
             module.register_forward_pre_hook(lambda *_, at=name: used.add(at))
-    probe.featuremaps(torch.zeros(_PROBE, device="meta"))  # type: ignore[operator]
-    return used
+    frame = torch.zeros(1, 3, *size, device="meta")
+    return probe.featuremaps(frame).shape[1], used  # type: ignore[operator]
+
+
+def _without_data(network: nn.Module) -> nn.Module:
+    """A copy on the meta device, in evaluation mode, that tells shapes and computes nothing."""
+    on_meta: dict[int, Any] = {id(t): t.to("meta") for t in network.buffers()}
+    for p in network.parameters():
+        on_meta[id(p)] = nn.Parameter(p.detach().to("meta"), requires_grad=False)
+    return copy.deepcopy(network, on_meta).eval()
