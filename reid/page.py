@@ -66,7 +66,8 @@ def entry_view(
     if distance is not None:
         lines.append(f"distance {distance:.4g}")
     here = len(chosen_frames(len(shown.frames)))
-    frames = "1 frame" if shown.count == 1 else f"{shown.count} frames"
+    count = max(shown.count, len(shown.frames))  # with those that could not be read
+    frames = "1 frame" if count == 1 else f"{count} frames"
     lines.append(f"{here} of {frames}" if here else f"{frames}, none found")
     return {
         "kind": kind,

@@ -137,10 +137,11 @@ def _headline(numbers: dict[str, Any]) -> dict[str, Any]:
     rows = {f"rank-{rank}": f"rank{rank}" for rank in RANKS} | {"mAP": "mAP", "mINP": "mINP"}
     counts = {"queries counted": "queries_counted", "without a match": "queries_without_match"}
     without = numbers["queries_without_match"]
+    junk = f"; {data['junk']} more are junk" if data["junk"] else ""
     return {
         "title": f"Re-identification on {data['name']}",
         "facts": f"{data['queries']} queries of {data['people']} people, {data['gallery']} gallery "
-        f"tracklets ({data['distractors']} of them distractors; {data['junk']} more are junk), "
+        f"tracklets ({data['distractors']} of them distractors{junk}), "
         f"{data['cameras']} cameras.",
         "protocols": list(rankings),
         "headline": [
@@ -165,7 +166,7 @@ def _notes(numbers: dict[str, Any]) -> list[str]:
     total = sum(skipped.values())
     notes = [
         f"Frames that could not be read and were skipped: {total}"
-        + (f", in {len(skipped)} tracklets ({_few(skipped)})." if total else ".")
+        + (f"; tracklets with such frames: {len(skipped)} ({_few(skipped)})." if total else ".")
     ]
     if unreadable:
         notes.append(

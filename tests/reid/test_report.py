@@ -216,7 +216,7 @@ def test_skipped_and_unreadable_are_said(tmp_path: Path, evaluation: Evaluation)
         evaluation, gallery=gallery, distances=evaluation.distances[:, kept]
     )
     text = _Page(write_report(tmp_path, changed)).text
-    assert "skipped: 5, in 2 tracklets" in text
+    assert "skipped: 5; tracklets with such frames: 2" in text
     assert f"without a readable frame: 1 ({names[13]})" in text
     found = json.loads((tmp_path / "metrics.json").read_text())
     assert found["skipped_frames"] == {names[2]: 3, names[5]: 2}
