@@ -101,9 +101,7 @@ def test_extract_writes_what_it_was_given(trained: Path, people: Path, tmp_path:
     assert np.isfinite(table.features).all()
 
 
-def test_extract_takes_numbers_from_the_layout(
-    trained: Path, people: Path, tmp_path: Path
-) -> None:
+def test_extract_takes_numbers_from_the_layout(trained: Path, people: Path, tmp_path: Path) -> None:
     target = tmp_path / "feats.parquet"
     words = ["--checkpoint", str(trained), "-o", str(target), "--layout", "folder"]
     done = run("extract", *words, "--test_frames", "2", str(people / "gallery"))

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from reid.protocols import evaluate_ranking
-from reid.trained import check_people, load_trained
 from reid.tracklet import ReidData, Tracklet
+from reid.trained import check_people, load_trained
 from reid.unreadable import count_as_wrong
 from tests.reid.little import only_run, options, run
 from video_snl.errors import UserError
