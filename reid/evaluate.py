@@ -71,7 +71,7 @@ def evaluate(
     for path in paths:
         trained = load_trained(path)
         own = _of_its_split(experiment, trained) if several else experiment
-        folder = _report_folder(path, report, own.data.split if several else None)
+        folder = _report_folder(path, report, several=several)
         evaluation = evaluate_trained(trained, own, options, folder)
         results.append(Result(evaluation, own.data.split, write_report(folder, evaluation)))
         if not as_json:
@@ -203,11 +203,13 @@ def _of_its_split(experiment: ReidExperiment, trained: TrainedReid) -> ReidExper
     return replace(experiment, data=data, model=stored.model)
 
 
-def _report_folder(path: Path, named: str | None, split: int | None) -> Path:
-    if named is not None:
-        return Path(named) if split is None else Path(named) / f"split-{split}"
-    run = path.parent.parent if path.parent.name == "checkpoints" else path.parent
-    return run / "report"
+def _report_folder(path: Path, named: str | None, *, several: bool) -> Path:
+    """Of several checkpoints, each has a folder of its own, called after its run."""
+    in_run = path.parent.name == "checkpoints"
+    run = path.parent.parent if in_run else path.parent
+    if named is None:
+        return run / "report"
+    return Path(named) / (run.name if in_run else path.stem) if several else Path(named)
 
 
 def _fresh_quarantine(folder: Path | None, max_failures: float) -> Quarantine:

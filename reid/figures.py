@@ -53,13 +53,13 @@ def text_of(result: Result) -> str:
 
 
 def summary_text(results: list[Result]) -> str:
-    """Mean and standard deviation over the splits, by protocol."""
+    """Mean and standard deviation over the checkpoints, by protocol."""
     splits = ", ".join(str(result.split) for result in results)
     lines = [
-        f"mean and standard deviation over {len(results)} splits ({splits})",
+        f"mean and standard deviation over {len(results)} checkpoints (of splits {splits})",
         _row("protocol", list(_COLUMNS.values()), width=15),
     ]
-    for name, columns in _over_splits(results).items():
+    for name, columns in _over(results).items():
         cells = [
             f"{100 * columns[column]['mean']:.2f} +- {100 * columns[column]['std']:.2f}"
             for column in _COLUMNS
@@ -76,11 +76,11 @@ def json_of(results: list[Result]) -> str:
     ]
     value: dict[str, Any] = each[0]
     if len(each) > 1:
-        value = {"splits": each, "over_splits": _over_splits(results)}
+        value = {"checkpoints": each, "over_checkpoints": _over(results)}
     return json.dumps(value, indent=2)
 
 
-def _over_splits(results: list[Result]) -> dict[str, dict[str, dict[str, float]]]:
+def _over(results: list[Result]) -> dict[str, dict[str, dict[str, float]]]:
     """By protocol and metric, the mean and the sample standard deviation."""
     found: dict[str, dict[str, dict[str, float]]] = {}
     for name in results[0].evaluation.rankings:

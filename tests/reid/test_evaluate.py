@@ -109,18 +109,19 @@ def test_several_checkpoints_are_measured_each_on_its_split(
     people: Path, trained: Path, tmp_path: Path
 ) -> None:
     assert run("train", *options(people, tmp_path, trainer__seed=1)).returncode == 0
-    names = [str(trained), str(only_run(tmp_path))]
-    words = [word for name in names for word in ("--checkpoint", name)]
+    runs = [trained, only_run(tmp_path)]
+    words = [word for folder in runs for word in ("--checkpoint", str(folder))]
     report = tmp_path / "report"
     done = run("evaluate", *words, "--json", "--report", str(report))
     assert done.returncode == 0, done.stderr
     shown = json.loads(done.stdout)
-    values = [each["rankings"]["common"]["mAP"] for each in shown["splits"]]
-    over = shown["over_splits"]["common"]["mAP"]
+    assert {folder.name for folder in report.iterdir()} == {folder.name for folder in runs}
+    values = [each["rankings"]["common"]["mAP"] for each in shown["checkpoints"]]
+    over = shown["over_checkpoints"]["common"]["mAP"]
     assert over["mean"] == pytest.approx(sum(values) / 2)
     assert over["std"] == pytest.approx(abs(values[0] - values[1]) / 2**0.5)
-    done = run("evaluate", *words, "--report", str(report))
-    assert "mean and standard deviation over 2 splits" in done.stdout and "+-" in done.stdout
+    done = run("evaluate", *words, "--report", str(report), "--test_frames", "1")
+    assert "over 2 checkpoints (of splits 0, 0)" in done.stdout and "+-" in done.stdout
 
 
 def test_a_folder_of_runs_means_the_newest_of_every_split(trained: Path) -> None:
