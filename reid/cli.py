@@ -108,7 +108,7 @@ def _train(arguments: Namespace) -> int:
 
     return train(
         experiment,
-        config_name=config_name(arguments),
+        config_name=config_name(arguments, experiment.data.dataset),
         resume=arguments.resume,
         profile=arguments.profile,
     )

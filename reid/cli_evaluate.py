@@ -80,7 +80,7 @@ def evaluate(experiment: ReidExperiment, arguments: Namespace) -> int:
         experiment,
         arguments.checkpoint,
         options,
-        config_name=config_name(arguments),
+        config_name=config_name(arguments, experiment.data.dataset),
         as_json=arguments.json,
         report=arguments.report,
     )

@@ -30,8 +30,8 @@ class FeatureTable:
         names: Of the N tracklets.
         person_ids: People, int64, shape (N,).
         camera_ids: Cameras, int64, shape (N,).
-        num_frames: Frames of each tracklet, int64, shape (N,).
-        skipped_frames: Those of them that could not be read, int64, shape (N,).
+        num_frames: Frames that were read of each tracklet, int64, shape (N,).
+        skipped_frames: Frames besides that could not be read, int64, shape (N,).
         features: float32, shape (N, D).
         model: Hash of the checkpoint.
         checkpoint: Its path, for messages.

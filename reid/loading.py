@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import Dataset
 
 from reid.config import ReidDataConfig
-from reid.reading import length_of, read_nearest, read_readable
+from reid.reading import length_of, lengths_of, read_nearest, read_readable
 from reid.tracklet import Tracklet
 from reid.transforms import draw_erasing
 from video_snl.data.batches import Sample
@@ -175,10 +175,11 @@ class PieceDataset(Dataset[Sample]):
 
     def __init__(self, tracklets: Sequence[Tracklet], config: ReidDataConfig) -> None:
         self.tracklets, self.config = tracklets, config
+        lengths = lengths_of(tracklets, num_workers=config.num_workers, deadline=config.deadline)
         self.videos = [
             piece
-            for index, tracklet in enumerate(tracklets)
-            for piece in _pieces(index, tracklet.path, length_of(tracklet), config.frames)
+            for index, (tracklet, length) in enumerate(zip(tracklets, lengths, strict=True))
+            for piece in _pieces(index, tracklet.path, length, config.frames)
         ]
 
     def __len__(self) -> int:

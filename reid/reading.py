@@ -12,12 +12,14 @@ from PIL import Image
 from torch import Tensor
 
 from reid.tracklet import Tracklet
+from video_snl.data.bounded import run_bounded
 from video_snl.data.folders import VIDEO_SUFFIXES
+from video_snl.data.quarantine import named
 from video_snl.data.readers import open_video, resize
 from video_snl.data.timing import stage
 from video_snl.errors import UserError
 
-__all__ = ["is_video", "length_of", "read_nearest", "read_readable"]
+__all__ = ["is_video", "length_of", "lengths_of", "read_nearest", "read_readable"]
 
 # What Pillow raises for pictures that are missing, cut off, or none at all.
 _UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
@@ -44,6 +46,27 @@ def length_of(tracklet: Tracklet) -> int:
         return len(tracklet.frames)
     with closing(open_video(tracklet.path)) as reader:
         return len(reader)
+
+
+def lengths_of(tracklets: Sequence[Tracklet], *, num_workers: int, deadline: float) -> list[int]:
+    """:func:`length_of` all tracklets; videos are opened where they can be given up.
+
+    Args:
+        num_workers: 0 opens videos in this process, without a deadline.
+        deadline: Seconds for one video.
+
+    Raises:
+        UserError: One is a video that cannot be opened.
+    """
+    videos = [tracklet for tracklet in tracklets if is_video(tracklet)]
+    found: dict[str, int] = {}
+    outcomes = run_bounded(length_of, videos, num_workers=min(1, num_workers), deadline=deadline)
+    with closing(outcomes):
+        for outcome in outcomes:
+            if outcome.value is None:
+                raise UserError(named(outcome.item.path, str(outcome.failure)))
+            found[outcome.item.path] = outcome.value
+    return [found.get(tracklet.path, len(tracklet.frames)) for tracklet in tracklets]
 
 
 def read_readable(tracklet: Tracklet, indices: Sequence[int], size: Size) -> dict[int, Tensor]:

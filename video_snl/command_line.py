@@ -140,9 +140,9 @@ def sections_of(arguments: Namespace) -> dict[str, Any]:
     return {name: values[name] for name in ("data", "model", "optimizer", "trainer")}
 
 
-def config_name(arguments: Namespace) -> str:
-    """What a run is called after: its configuration file, or the sample."""
-    return Path(str(arguments.config[-1])).stem if arguments.config else "sample"
+def config_name(arguments: Namespace, without: str = "sample") -> str:
+    """What a run is called after: its configuration file, or what ``without`` one says."""
+    return Path(str(arguments.config[-1])).stem if arguments.config else without
 
 
 def adopt(parser: ArgumentParser, sections: Mapping[str, Mapping[str, Any]]) -> None:

@@ -85,6 +85,22 @@ def test_a_run_of_one_split_repeats_the_words() -> None:
     assert _without_splits(words) == ["train", "--root", "x"]
 
 
+def test_every_split_is_a_run_until_one_does_not_finish(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[list[str]] = []
+
+    def run_one(words: list[str]) -> int:
+        started.append(words)
+        return 130 if len(started) == 3 else 0
+
+    monkeypatch.setattr("reid.splits._run", run_one)
+    words = ["train", "--dataset", "ilids-vid", "--splits", "all"]
+    monkeypatch.setattr(sys, "argv", ["reid", *words])
+    assert run(*words).returncode == 130
+    assert started == [
+        ["train", "--dataset", "ilids-vid", "--data.split", str(split)] for split in range(3)
+    ]
+
+
 def test_extract_writes_what_it_was_given(trained: Path, people: Path, tmp_path: Path) -> None:
     target, video = tmp_path / "feats.parquet", write_video(tmp_path / "walk.avi", frames=5)
     single = str(people / "query" / "101" / "c0" / "t0")
