@@ -50,7 +50,7 @@ class Distances:
         self._norms = self._query.square().sum(1)
 
     def to(self, block: Tensor, numbers: Tensor | None = None) -> Tensor:
-        """Distances (Q, B) to a block (B, D) of the gallery; ``numbers`` are its rows, for errors."""
+        """Distances (Q, B) to a block (B, D) of the gallery, its rows ``numbers`` (for errors)."""
         block = _floating(block).to(self._query)
         check_features("gallery", block, self._query.shape[1])
         _refuse_overflow("gallery", block, numbers)
