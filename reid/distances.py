@@ -43,15 +43,17 @@ class Distances:
         self._metric = metric
         query = _floating(query)
         check_features("query", query)
+        _refuse_overflow("query", query)
         # Distances do not change when all points move; small norms keep their digits.
         self._centre = query.mean(0) if len(query) else query.new_zeros(query.shape[1])
         self._query = self._prepared(query)
         self._norms = self._query.square().sum(1)
 
-    def to(self, block: Tensor, first: int = 0) -> Tensor:
-        """Distances (Q, B) to a block (B, D) of the gallery that starts at number ``first``."""
+    def to(self, block: Tensor, numbers: Tensor | None = None) -> Tensor:
+        """Distances (Q, B) to a block (B, D) of the gallery, its rows ``numbers`` (for errors)."""
         block = _floating(block).to(self._query)
-        check_features("gallery", block, first, self._query.shape[1])
+        check_features("gallery", block, self._query.shape[1])
+        _refuse_overflow("gallery", block, numbers)
         block = self._prepared(block)
         if self._metric == "cosine":
             return torch.mm(self._query, block.T).neg_().add_(1).clamp_(0, 2)
@@ -90,10 +92,8 @@ def pairwise_distances(query: Tensor, gallery: Tensor, metric: Metric = "cosine"
     return Distances(torch.as_tensor(query), metric).to(torch.as_tensor(gallery))
 
 
-def check_features(
-    which: str, features: Tensor | np.ndarray, first: int = 0, dimension: int | None = None
-) -> None:
-    """Raise UserError unless ``features`` is a finite matrix (N, ``dimension``)."""
+def check_features(which: str, features: Tensor | np.ndarray, dimension: int | None = None) -> None:
+    """Raise UserError unless ``features`` is a matrix (N, ``dimension``)."""
     if features.ndim != 2:
         raise UserError(
             f"{which} features of shape {tuple(features.shape)}; a matrix (tracklets, dimension) "
@@ -104,16 +104,19 @@ def check_features(
             f"{which} features have dimension {features.shape[1]}, the query's {dimension}: they "
             "are of different networks"
         )
-    if isinstance(features, Tensor):
-        # A sum is finite only if all is, unless it overflows: look closer only then.
-        if features.sum().isfinite():
-            return
-        wrong = (~features.isfinite()).any(1).nonzero()[:, 0]
-        if len(wrong):
-            raise UserError(
-                f"{which} features of number {first + int(wrong[0])} are not finite"
-                + (f", and {len(wrong) - 1} more" if len(wrong) > 1 else "")
-            )
+
+
+def _refuse_overflow(which: str, features: Tensor, numbers: Tensor | None = None) -> None:
+    """Raise UserError unless all norms are finite: NaN would come before everything or behind."""
+    wrong = (~torch.linalg.vector_norm(features, dim=1).isfinite()).nonzero()[:, 0]
+    if len(wrong):
+        finite = bool(features[wrong[0]].isfinite().all())
+        what = f"too large for {features.dtype}".replace("torch.", "") if finite else "not finite"
+        number = int(wrong[0] if numbers is None else numbers[wrong[0]])
+        raise UserError(
+            f"{which} features of number {number} are {what}"
+            + (f", and {len(wrong) - 1} more" if len(wrong) > 1 else "")
+        )
 
 
 def _floating(features: Tensor) -> Tensor:

@@ -78,8 +78,7 @@ def write_features(path: Path, table: FeatureTable) -> None:
     values = (str(FORMAT), table.model, table.checkpoint, str(table.dimension))
     metadata = {_PREFIX + key: value for key, value in zip(_KEYS, values, strict=True)}
     stored = pa.table(columns).replace_schema_metadata(metadata)
-    # Vectors of float32 noise do not get smaller.
-    replace_file(path, lambda file: pq.write_table(stored, file, compression="none"))
+    replace_file(path, lambda file: _write(stored, file))
 
 
 def read_features(path: Path) -> FeatureTable:
@@ -91,7 +90,7 @@ def read_features(path: Path) -> FeatureTable:
     if not path.is_file():
         raise UserError(f"{path} is no file; write one with reid extract ... -o {path}")
     try:
-        stored = pq.read_table(path)
+        stored = pq.read_table(path, page_checksum_verification=True)
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(
@@ -146,6 +145,11 @@ def concatenate(tables: Sequence[FeatureTable]) -> FeatureTable:
         model=tables[0].model,
         checkpoint=tables[0].checkpoint,
     )
+
+
+def _write(stored: pa.Table, file: Path) -> None:
+    # Features are noise to a compressor. The checksums are for disks and copies gone wrong.
+    pq.write_table(stored, file, compression="none", write_page_checksum=True)
 
 
 def _metadata(path: Path, schema: pa.Schema) -> dict[str, str]:

@@ -107,7 +107,7 @@ class _Stream:
             block = _read(self.gallery, begin, end)
             if high - low < end - begin:
                 block = block[(positions - begin).to(block.device)]
-            yield _Block(self.distances.to(block, begin), positions)
+            yield _Block(self.distances.to(block, positions), positions)
 
 
 def _rows(shape: tuple[int, int], query: Tensor, memory: int) -> int:
