@@ -123,10 +123,13 @@ def _torchreid_imagenet(backbone: str) -> Translated:
                 "Fetch them by hand from torchreid's model zoo and pass the file: "
                 "--model.weights FILE."
             ) from error
-    changed = {name: t for name, t in loaded.items() if not torch.equal(t, new[name])}
-    if not changed:
+    same = {name for name, tensor in loaded.items() if torch.equal(tensor, new[name])}
+    if len(same) == len(loaded):
         raise UserError(
             f"weights 'imagenet': torchreid downloads none for {backbone}. Fetch them by hand from "
             "its model zoo and pass the file: --model.weights FILE."
         )
-    return Translated(f"torchreid's {backbone}", "imagenet", changed)
+    # Zeros and ones may well be what the file has, too; numbers that were drawn are not.
+    drawn = {name for name in same if loaded[name].unique().numel() > 1}
+    taken = {name: tensor for name, tensor in loaded.items() if name not in drawn}
+    return Translated(f"torchreid's {backbone}", "imagenet", taken)
