@@ -105,6 +105,8 @@ class ReidOptimizerConfig:
 
     Args:
         epochs: Passes over the training people.
+        validate_every: Epochs from one validation to the next; a divisor of ``epochs``, so that the
+            last epoch has one.
         accumulate: Batches whose gradients make one step.
         learning_rate: Initial learning rate of Adam.
         weight_decay: L2 penalty.
@@ -126,6 +128,7 @@ class ReidOptimizerConfig:
     """
 
     epochs: int = 20
+    validate_every: int = 1
     accumulate: int = 1
     learning_rate: float = 3.5e-4
     weight_decay: float = 5e-4

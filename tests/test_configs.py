@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
+from reid import cli as reid_cli
+from reid.config import ReidExperiment
 from video_snl.cli import _COMMANDS, _experiment_of
 from video_snl.config import Experiment
 
@@ -15,9 +18,13 @@ CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 FILES = sorted(CONFIGS.rglob("*.yaml"))
 
 
-def load(path: Path) -> Experiment:
+def load(path: Path) -> Any:
+    words = ["--config", str(path)]
+    if path.parent.name == "reid":
+        parser = reid_cli._COMMANDS["train"][0]("reid train")
+        return reid_cli._experiment_of(parser.parse_args(words))
     parser = _COMMANDS["train"][0]("video-snl train")
-    return _experiment_of(parser.parse_args(["--config", str(path)]))
+    return _experiment_of(parser.parse_args(words))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(CONFIGS)))
@@ -30,7 +37,11 @@ def test_sample_config_is_what_the_commands_do_without_one() -> None:
     assert asdict(load(CONFIGS / "ucf101" / "sample.yaml")) == asdict(Experiment())
 
 
-@pytest.mark.parametrize("name", ["ucf101/i3d_r50", "ucf5/i3d_small"])
+def test_sample_config_of_reid_is_what_its_commands_do_without_one() -> None:
+    assert asdict(load(CONFIGS / "reid" / "sample.yaml")) == asdict(ReidExperiment())
+
+
+@pytest.mark.parametrize("name", ["ucf101/i3d_r50", "ucf5/i3d_small", "reid/mars_r50"])
 def test_baseline_differs_from_snl_in_the_block_alone(name: str) -> None:
     snl, bare = load(CONFIGS / f"{name}_snl.yaml"), load(CONFIGS / f"{name}.yaml")
     assert (snl.model.block, bare.model.block) == ("snl", "none")

@@ -12,7 +12,13 @@ from video_snl.reference_blocks import load_reference_block
 from video_snl.weights_formats import Layout, Statistics, Translated, translate
 from video_snl.weights_sources import locate, read_checkpoint
 
-__all__ = ["LoadReport", "ShapeMismatch", "load_backbone_weights", "load_reference_block"]
+__all__ = [
+    "LoadReport",
+    "ShapeMismatch",
+    "load_backbone_weights",
+    "load_reference_block",
+    "load_translated",
+]
 
 _ENOUGH = 0.95
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
@@ -116,14 +122,43 @@ def load_backbone_weights(
     checkpoint = read_checkpoint(locate(source, backbone, progress=progress))
     layout = Layout.of(model)
     translated = translate(checkpoint, layout, source)
-    taken, report = _match(model, translated, f"blocks.{layout.head}.", source)
+    return load_translated(
+        model,
+        translated,
+        source,
+        backbone=backbone,
+        head=(f"blocks.{layout.head}.",),
+        allow_partial=allow_partial,
+    )
+
+
+def load_translated(
+    model: nn.Module,
+    translated: Translated,
+    source: str,
+    *,
+    backbone: str,
+    head: tuple[str, ...],
+    allow_partial: bool = False,
+) -> LoadReport:
+    """Load tensors that have the names of ``model``, in place.
+
+    Args:
+        source, backbone: for the report and messages.
+        head: how the names of the classifier begin, whether the model has one or only the file.
+        allow_partial: as for :func:`load_backbone_weights`.
+
+    Raises:
+        UserError: when too little matches; the model is then as it was.
+    """
+    taken, report = _match(model, translated, head, source)
     _check(report, backbone, allow_partial)
     model.load_state_dict(taken, strict=False)
     return report
 
 
 def _match(
-    model: nn.Module, translated: Translated, head: str, source: str
+    model: nn.Module, translated: Translated, head: tuple[str, ...], source: str
 ) -> tuple[dict[str, Tensor], LoadReport]:
     wanted, given = model.state_dict(), translated.tensors
     fitted = {name: _fit(given[name], wanted[name]) for name in wanted if name in given}
@@ -142,7 +177,7 @@ def _match(
         format=translated.format,
         matched=tuple(taken),
         new=tuple(name for name in new if not name.startswith(head)),
-        dropped=(*(name for name in given if name not in wanted), *translated.left_out),
+        dropped=(*_dropped(wanted, given, head), *translated.left_out),
         head=_head_line(wanted, given, taken, head),
         head_dropped=tuple(n for n in given if n.startswith(head) and n not in taken),
         shape_mismatches=tuple(
@@ -174,10 +209,24 @@ def _share(sizes: dict[str, int], taken: dict[str, Tensor]) -> float:
     return sum(size for name, size in sizes.items() if name in taken) / total if total else 0.0
 
 
+def _dropped(
+    wanted: dict[str, Tensor], given: dict[str, Tensor], head: tuple[str, ...]
+) -> list[str]:
+    """Tensors the model lacks. Those of the head have a line of their own if it lacks one."""
+    headless = not any(name.startswith(head) for name in wanted)
+    unknown = (name for name in given if name not in wanted)
+    return [name for name in unknown if not (headless and name.startswith(head))]
+
+
 def _head_line(
-    wanted: dict[str, Tensor], given: dict[str, Tensor], taken: dict[str, Tensor], head: str
+    wanted: dict[str, Tensor],
+    given: dict[str, Tensor],
+    taken: dict[str, Tensor],
+    head: tuple[str, ...],
 ) -> str:
-    weight = f"{head}proj.weight"
+    weight = f"{head[0]}proj.weight"
+    if weight not in wanted:
+        return "new; the file's is dropped" if any(n.startswith(head) for n in given) else "new"
     classes = wanted[weight].shape[0]
     if weight in taken:
         return f"taken over, {classes} classes"

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from video_snl.data.transforms import STATISTICS
 from video_snl.errors import UserError
 
-__all__ = ["Layout", "Statistics", "Translated", "translate"]
+__all__ = ["Layout", "Statistics", "Translated", "network_tensors", "translate"]
 
 Statistics = Literal["kinetics", "imagenet", "hara"]
 
@@ -103,6 +103,16 @@ def translate(checkpoint: Mapping[str, Any], layout: Layout, source: str) -> Tra
         "are 3D-ResNets-PyTorch (conv1.weight, layer1.0.conv1.weight, ...), pytorchvideo "
         "(blocks.0.conv.weight, ...), torchvision's ResNet-50 and video-snl's own checkpoints."
     )
+
+
+def network_tensors(checkpoint: Mapping[str, Any]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """A checkpoint's tensors under the names they have in no wrapper, without inserted blocks.
+
+    Also the names of what belongs to inserted blocks.
+    """
+    tensors = _tensors(checkpoint)
+    inserted = tuple(name for name in tensors if _INSERTED in name.split("."))
+    return {_bare(n): t for n, t in tensors.items() if n not in inserted}, inserted
 
 
 def _tensors(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from pytorchvideo.models.hub.resnet import checkpoint_paths
 from tqdm import tqdm
@@ -146,7 +147,8 @@ def read_checkpoint(path: Path) -> Mapping[str, Any]:
         UserError: for a file that is damaged, is no such file, needs code, or holds no mapping.
     """
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_numpy_numbers()):
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     # Damaged bytes make the unpickler raise nearly anything (IndexError, UnicodeDecodeError,
     # struct.error, AssertionError, ...); the original stays attached as the cause.
     except Exception as error:
@@ -157,6 +159,13 @@ def read_checkpoint(path: Path) -> Mapping[str, Any]:
             "or a checkpoint with 'state_dict' or 'model_state', was expected."
         )
     return checkpoint
+
+
+def _numpy_numbers() -> list[Any]:
+    """What a pickled NumPy number names: many a checkpoint holds its accuracy as one."""
+    scalar = np.float64(0).__reduce__()[0]
+    dtypes = [type(np.dtype(kind)) for kind in ("b1", "i4", "i8", "f4", "f8")]
+    return [scalar, (scalar, "numpy.core.multiarray.scalar"), np.dtype, *dtypes]
 
 
 def _unreadable(path: Path, error: Exception) -> str:

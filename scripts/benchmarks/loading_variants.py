@@ -169,7 +169,7 @@ class _BareDecord(Dataset[dict[str, Tensor]]):
     def __getitem__(self, key: Key) -> dict[str, Tensor]:
         import decord
 
-        epoch, index = key
+        epoch, index = key[:2]
         drawn = sample_generator(self.setting.seed, epoch, index)
         u, offset, flip = drawn.random(), drawn.random(2, dtype=np.float32), drawn.random() < 0.5
         reader = decord.VideoReader(self.paths[index], num_threads=1)

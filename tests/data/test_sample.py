@@ -185,7 +185,7 @@ def test_is_generated_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("VIDEO_SNL_CACHE", str(tmp_path))
     root = ensure_sample()
     assert root == sample_folder() and (root / "ucfTrainTestlist").is_dir()
-    monkeypatch.setattr(sample, "generate", lambda *_: pytest.fail("generated again"))
+    monkeypatch.setattr(sample, "_write_files", lambda *_: pytest.fail("generated again"))
     assert ensure_sample() == root
     assert [path.name for path in root.parent.iterdir() if path.is_dir()] == ["sample-v1"]
 

@@ -44,7 +44,9 @@ def test_crop_and_flip_are_the_plain_ones(data):
     place = torch.tensor(sizes), torch.tensor(offsets), torch.tensor(flips)
     result = crop_clips(video, *place, crop)
     start = transforms._start(place[1], place[0] - crop)
-    assert torch.equal(transforms._gather(video, start, place[2], crop), result)  # as on a GPU
+    assert torch.equal(
+        transforms._gather(video, start, place[2], crop, crop), result
+    )  # as on a GPU
     assert result.dtype == torch.uint8
     for b, ((height, width), (down, right), flip) in enumerate(
         zip(sizes, offsets, flips, strict=True)

@@ -16,7 +16,7 @@ from tests.engine.test_interruption import metrics
 from tests.tiny import environment, only_run, record, run_command, tiny_options
 from tests.videos import write_ucf101
 from video_snl.cli import main
-from video_snl.engine.train import _end_other_processes
+from video_snl.engine.fitting import _end_other_processes
 
 
 def test_two_processes_have_the_loss_curve_of_one(tmp_path: Path) -> None:

@@ -17,7 +17,6 @@ from video_snl.data.pool import Pool
 from video_snl.data.quarantine import Quarantine, named
 from video_snl.data.samplers import Key
 from video_snl.data.timing import STAGES, collect_stages
-from video_snl.data.videos import Video
 from video_snl.errors import OptionsError, UserError
 
 __all__ = [
@@ -27,6 +26,7 @@ __all__ = [
     "LoaderProfile",
     "ReadSample",
     "Request",
+    "Stored",
 ]
 
 # The fault may be another's and the file sound: a network disk may fail for a moment, a machine be
@@ -35,10 +35,20 @@ __all__ = [
 _ATTEMPTS = {"error": 2, "timeout": 2, "died": 3}
 
 
+class Stored(Protocol):
+    """Something that can be unreadable: a video, a tracklet."""
+
+    @property
+    def path(self) -> str:
+        """What it is called in messages and in the quarantine."""
+        ...
+
+
 class ClipSource(Protocol):
     """A data set as a loader sees it."""
 
-    videos: Sequence[Video]
+    @property
+    def videos(self) -> Sequence[Stored]: ...
 
     def sample(self, key: Key, shown: int) -> Sample:
         """The sample of a key, cut from the video ``shown``."""

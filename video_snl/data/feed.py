@@ -24,7 +24,7 @@ from video_snl.data.batches import Batch
 from video_snl.data.outcome import InProcess
 from video_snl.data.pool import Pool
 from video_snl.data.quarantine import Quarantine
-from video_snl.data.samplers import EpochSampler
+from video_snl.data.samplers import KeySampler
 
 __all__ = ["ClipLoader"]
 
@@ -67,7 +67,7 @@ class ClipLoader:
     def __init__(
         self,
         source: ClipSource,
-        sampler: EpochSampler,
+        sampler: KeySampler,
         batch_size: int,
         *,
         num_workers: int,

@@ -64,7 +64,7 @@ class ClipDataset(Dataset[Sample]):
 
     def sample(self, key: Key, shown: int) -> Sample:
         """The sample of a key, with its random numbers, cut from the video ``shown``."""
-        epoch, index = key
+        epoch, index = key[:2]
         random = sample_generator(self.seed, epoch, index)
         u = random.random()
         offset = random.random(2, dtype=np.float32)
@@ -99,7 +99,7 @@ class ClipDataset(Dataset[Sample]):
         Raises:
             UserError: No video of the class is left.
         """
-        epoch, index = key
+        epoch, index = key[:2]
         label = self.videos[index].label
         members = [i for i, video in enumerate(self.videos) if video.label == label]
         for i in substitute_generator(self.seed, epoch, index).permutation(members).tolist():

@@ -54,13 +54,14 @@ class Quarantine:
     Args:
         file: None keeps the notes in memory alone.
         max_failures: Share of a list's files that may be bad; see :func:`tolerated`.
+        noun: What the files are called in messages.
 
     Raises:
         UserError: The file cannot be read.
     """
 
-    def __init__(self, file: Path | None, max_failures: float) -> None:
-        self.file, self.max_failures = file, max_failures
+    def __init__(self, file: Path | None, max_failures: float, noun: str = "videos") -> None:
+        self.file, self.max_failures, self.noun = file, max_failures, noun
         self.bad: dict[str, Bad] = {}
         self._damaged: set[int] = set()  # lines that were remarked on
         self.refresh()
@@ -117,7 +118,7 @@ class Quarantine:
         first = "; ".join(named(b.path, b.reason) for b in bad[:_SHOWN])
         rest = f" and {len(bad) - _SHOWN} more" if len(bad) > _SHOWN else ""
         raise UserError(
-            f"{len(bad)} of {len(listed)} {what} videos cannot be read, and "
+            f"{len(bad)} of {len(listed)} {what} {self.noun} cannot be read, and "
             f"data.max_failures={self.max_failures:g} lets {allowed} pass: {first}{rest}"
             f"{self.listed_in()}: mend the files, take them off the list, or raise "
             "--data.max_failures"

@@ -6,17 +6,8 @@ It is generated once, as a function of its settings alone, into the user's cache
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
-import json
 import os
-import shutil
-import sys
-import tempfile
-import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -24,8 +15,8 @@ from pathlib import Path
 import av
 import numpy as np
 
+from video_snl.data.generated import Generated, cache_folder, progress
 from video_snl.data.sample_scene import Frames, SceneSettings, draw_scene
-from video_snl.errors import UserError
 
 __all__ = ["CLASSES", "SampleSettings", "ensure_sample", "generate", "sample_folder"]
 
@@ -36,7 +27,6 @@ FORMAT = 1
 """Raise it when the same settings give other files."""
 
 _MATCHING = {"AllMatch": 4, "NoneMatch": 1, "ThreeMatch": 3, "TwoMatch": 2}
-_MARKER = "sample.json"
 _FRAMES_PER_SECOND = 25
 
 
@@ -79,9 +69,7 @@ SETTINGS = SampleSettings()
 
 def sample_folder() -> Path:
     """Where the set is kept: below VIDEO_SNL_CACHE, else XDG_CACHE_HOME, else ~/.cache."""
-    named = os.environ.get("VIDEO_SNL_CACHE") or os.environ.get("XDG_CACHE_HOME")
-    base = Path(named).expanduser() if named else Path.home() / ".cache"
-    return base / "video-snl" / "sample-v1"
+    return cache_folder("sample-v1")
 
 
 def ensure_sample(root: Path | None = None) -> Path:
@@ -96,25 +84,23 @@ def ensure_sample(root: Path | None = None) -> Path:
     Raises:
         UserError: ``root`` holds something else, or cannot be written.
     """
-    root = sample_folder() if root is None else Path(root)
-    settings = SETTINGS
-    if _is_complete(root, settings):
-        return root
-    try:
-        root.parent.mkdir(parents=True, exist_ok=True)
-        with _lock(root):
-            if not _is_complete(root, settings):
-                _replace(root, settings)
-    except OSError as error:
-        raise UserError(
-            f"the sample data set needs a folder to write to, {root} is none ({error}): set "
-            "VIDEO_SNL_CACHE, or --data.root, to another place"
-        ) from error
-    return root
+    return _generated(SETTINGS).ensure(sample_folder() if root is None else Path(root))
 
 
 def generate(root: Path, settings: SampleSettings) -> None:
     """Write the videos, the lists and, last, the marker file below ``root``; shows progress."""
+    _generated(settings).write(root)
+
+
+def _generated(settings: SampleSettings) -> Generated:
+    return Generated(
+        what="the sample data set",
+        values={"format": FORMAT, "classes": list(CLASSES), "settings": asdict(settings)},
+        generate=partial(_write_files, settings=settings),
+    )
+
+
+def _write_files(root: Path, settings: SampleSettings) -> None:
     jobs = [
         (root / "UCF-101", label, group, clip)
         for label in range(len(CLASSES))
@@ -126,13 +112,11 @@ def generate(root: Path, settings: SampleSettings) -> None:
     pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
     try:
         written = pool.map(partial(_write_video, settings), *zip(*jobs, strict=True))
-        for _ in _progress(written, len(jobs)):
-            pass
+        progress(written, len(jobs), "the sample videos")
     finally:
         # Ctrl-C does not wait for the videos that nobody has begun.
         pool.shutdown(cancel_futures=True)
     _write_lists(root / "ucfTrainTestlist", settings)
-    (root / _MARKER).write_text(json.dumps(_identity(settings), indent=2) + "\n")
 
 
 def _write_video(settings: SampleSettings, folder: Path, label: int, group: int, clip: int) -> None:
@@ -185,70 +169,3 @@ def _write_lines(path: Path, lines: list[str]) -> None:
 
 def _relative(name: str, group: int, clip: int) -> str:
     return f"{name}/v_{name}_g{group:02d}_c{clip:02d}.avi"
-
-
-def _identity(settings: SampleSettings) -> dict[str, object]:
-    values = {"format": FORMAT, "classes": list(CLASSES), "settings": asdict(settings)}
-    digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
-    return {**values, "sha256": digest}
-
-
-def _is_complete(root: Path, settings: SampleSettings) -> bool:
-    marker = root / _MARKER
-    if not marker.is_file():
-        return False
-    try:
-        found = json.loads(marker.read_text())
-    except ValueError:
-        return False
-    return isinstance(found, dict) and found.get("sha256") == _identity(settings)["sha256"]
-
-
-def _replace(root: Path, settings: SampleSettings) -> None:
-    """Generate beside ``root``, then put the complete set in its place."""
-    if root.exists() and not (root / _MARKER).is_file() and any(root.iterdir()):
-        raise UserError(
-            f"the sample data set belongs into {root}, which holds other files: remove them, or "
-            "give another place by VIDEO_SNL_CACHE or --data.root"
-        )
-    for left_over in root.parent.glob(f".{root.name}.*.partial"):
-        shutil.rmtree(left_over)
-    making = Path(tempfile.mkdtemp(".partial", f".{root.name}.", root.parent))
-    try:
-        making.chmod(0o755)
-        generate(making, settings)
-        if root.exists():
-            # A folder that is in the way moves out first: rename wants the place to be free.
-            root.rename(making / "replaced")
-        making.rename(root)
-        shutil.rmtree(root / "replaced", ignore_errors=True)
-    finally:
-        if making.exists():
-            shutil.rmtree(making)
-
-
-@contextmanager
-def _lock(root: Path) -> Iterator[None]:
-    """Hold the lock beside ``root``; the system frees it when the process ends, however it does."""
-    with open(root.parent / f".{root.name}.lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print("waiting for another process that makes the sample data set", file=sys.stderr)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _progress(done: Iterator[None], total: int) -> Iterator[None]:
-    """Pass ``done`` on and count it: one line that is updated on a terminal, else ten lines."""
-    terminal, start, shown = sys.stderr.isatty(), time.monotonic(), 0
-    percent_step = 1 if terminal else 10
-    for count, item in enumerate(done, 1):
-        yield item
-        percent = 100 * count // total
-        if percent // percent_step != shown // percent_step:
-            shown = percent
-            text = f"making the sample videos: {count:,} of {total:,} ({percent} %)"
-            print(f"\r{text}" if terminal else text, end="" if terminal else "\n", file=sys.stderr)
-    seconds = time.monotonic() - start
-    print(f"{chr(10) if terminal else ''}made in {seconds:.0f} s", file=sys.stderr, flush=True)

@@ -3,36 +3,64 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Protocol
 
 import numpy as np
 from torch.utils.data import Sampler
 
 from video_snl.errors import UserError
 
-__all__ = ["EpochSampler", "Key", "sample_generator", "step_generator", "substitute_generator"]
+__all__ = [
+    "EpochSampler",
+    "Key",
+    "KeySampler",
+    "order_generator",
+    "sample_generator",
+    "step_generator",
+    "substitute_generator",
+]
 
-Key = tuple[int, int]
+Key = tuple[int, int] | tuple[int, int, int]
+"""(epoch, index), and where an epoch shows a thing more than once, the number of the time."""
+
+
+class KeySampler(Protocol):
+    """The keys of an epoch, or one of several processes' part of them."""
+
+    def set_epoch(self, epoch: int) -> None: ...
+    def __iter__(self) -> Iterator[Key]: ...
+    def __len__(self) -> int: ...
+
 
 # The first word of a seed says what is drawn, so that an order and a sample never share a stream.
 _ORDER, _SAMPLE, _SUBSTITUTE, _STEP = 0, 1, 2, 3
 
 
-def sample_generator(seed: int, epoch: int, index: int) -> np.random.Generator:
-    """What a sample draws its random numbers from.
+def order_generator(seed: int, epoch: int) -> np.random.Generator:
+    """What the order of an epoch is drawn from.
 
     Raises:
         UserError: The seed is negative.
     """
-    return _generator(_SAMPLE, seed, epoch, index)
+    return _generator(_ORDER, seed, epoch)
 
 
-def substitute_generator(seed: int, epoch: int, index: int) -> np.random.Generator:
+def sample_generator(seed: int, epoch: int, index: int, time: int = 0) -> np.random.Generator:
+    """What a sample draws its random numbers from, the ``time``-th time an epoch shows it.
+
+    Raises:
+        UserError: The seed is negative.
+    """
+    return _generator(_SAMPLE, seed, epoch, index, time)
+
+
+def substitute_generator(seed: int, epoch: int, index: int, time: int = 0) -> np.random.Generator:
     """What the video that stands for one that cannot be read is drawn from.
 
     Raises:
         UserError: The seed is negative.
     """
-    return _generator(_SUBSTITUTE, seed, epoch, index)
+    return _generator(_SUBSTITUTE, seed, epoch, index, time)
 
 
 def step_generator(seed: int, epoch: int, step: int, rank: int) -> np.random.Generator:
@@ -99,7 +127,7 @@ class EpochSampler(Sampler[Key]):
     def __iter__(self) -> Iterator[Key]:
         order = np.arange(self.length)
         if self.shuffle:
-            order = _generator(_ORDER, self.seed, self.epoch).permutation(order)
+            order = order_generator(self.seed, self.epoch).permutation(order)
         order = order[: self.kept]
         if self.shuffle:
             order = np.resize(order, -(-self.kept // self.world_size) * self.world_size)

@@ -31,8 +31,10 @@ STATISTICS: dict[str, Statistics] = {
 """Mean and standard deviation of red, green and blue in [0, 1]."""
 
 
-def crop_clips(video: Tensor, sizes: Tensor, offset: Tensor, flip: Tensor, crop: int) -> Tensor:
-    """Cut a square out of every clip, the same for all of its frames, and flip some.
+def crop_clips(
+    video: Tensor, sizes: Tensor, offset: Tensor, flip: Tensor, crop: int | tuple[int, int]
+) -> Tensor:
+    """Cut a rectangle out of every clip, the same for all of its frames, and flip some.
 
     The crop of a clip of size (h, w) starts at floor(offset * (size - crop + 1)), at most
     size - crop.
@@ -42,20 +44,21 @@ def crop_clips(video: Tensor, sizes: Tensor, offset: Tensor, flip: Tensor, crop:
         sizes: Integers (B, 2), height and width within the padding.
         offset: Float (B, 2) in [0, 1), down and right.
         flip: Bool (B,): mirror left and right.
-        crop: Side of the square.
+        crop: Height and width of the rectangle, or the side of a square.
 
     Returns:
-        uint8 (B, T, crop, crop, 3) on the device of ``video``.
+        uint8 (B, T, height, width, 3) on the device of ``video``.
 
     Raises:
         ValueError: The crop is larger than a clip.
     """
-    _check_crop(sizes, crop)
-    start = _start(offset, sizes - crop)
+    height, width = (crop, crop) if isinstance(crop, int) else crop
+    extent = torch.stack([torch.full_like(sizes[:, 0], side) for side in (height, width)], 1)
+    _check_crop(sizes, extent)
+    start = _start(offset, sizes - extent)
     if video.device.type == "cpu":
-        cut = _cut(video, start, torch.full_like(start, crop), flip)
-        return torch.stack(list(cut))
-    return _gather(video, start, flip, crop)
+        return torch.stack(list(_cut(video, start, extent, flip)))
+    return _gather(video, start, flip, height, width)
 
 
 def _cut(video: Tensor, start: Tensor, extent: Tensor, flip: Tensor) -> Iterator[Tensor]:
@@ -66,10 +69,10 @@ def _cut(video: Tensor, start: Tensor, extent: Tensor, flip: Tensor) -> Iterator
         yield part.flip(2) if mirrored else part
 
 
-def _gather(video: Tensor, start: Tensor, flip: Tensor, crop: int) -> Tensor:
-    """The squares of all clips at once."""
-    steps = torch.arange(crop, device=start.device)
-    rows = start[:, :1] + steps
+def _gather(video: Tensor, start: Tensor, flip: Tensor, height: int, width: int) -> Tensor:
+    """The rectangles of all clips at once."""
+    steps = torch.arange(width, device=start.device)
+    rows = start[:, :1] + torch.arange(height, device=start.device)
     columns = start[:, 1:] + torch.where(flip[:, None], steps.flip(0), steps)
     # A blocking copy would wait for the work queued on the device.
     rows, columns = (part.to(video.device, non_blocking=True) for part in (rows, columns))
@@ -190,7 +193,7 @@ def three_crops(sizes: Tensor, crop: int) -> list[Tensor]:
     Raises:
         ValueError: The crop is larger than a clip.
     """
-    _check_crop(sizes, crop)
+    _check_crop(sizes, torch.full_like(sizes, crop))
     room = sizes - crop
     wide = sizes[:, 1:] >= sizes[:, :1]
     longer = torch.cat([~wide, wide], dim=1)
@@ -200,11 +203,12 @@ def three_crops(sizes: Tensor, crop: int) -> list[Tensor]:
     return [(start + 0.5) / (room + 1) for start in starts]
 
 
-def _check_crop(sizes: Tensor, crop: int) -> None:
+def _check_crop(sizes: Tensor, extent: Tensor) -> None:
     # Only where it costs nothing: on a GPU, looking at a value would wait for all work queued.
-    if sizes.device.type == "cpu" and bool((sizes < crop).any()):
-        height, width = sizes[(sizes < crop).any(1)][0].tolist()
+    if sizes.device.type == "cpu" and bool((sizes < extent).any()):
+        height, width = sizes[(sizes < extent).any(1)][0].tolist()
+        sides = " x ".join(map(str, dict.fromkeys(extent[0].tolist())))
         raise ValueError(
-            f"a crop of {crop} does not fit a frame of {height} x {width}: lower data.crop or "
+            f"a crop of {sides} does not fit a frame of {height} x {width}: lower data.crop or "
             "raise data.short_side"
         )

@@ -39,7 +39,7 @@ class History(Callback):
     The rows travel in the checkpoints, so that a resumed run has one gapless history.
 
     Args:
-        unreadable: Says how many videos cannot be read, for the line of an epoch.
+        unreadable: Says how much of the data cannot be read, for the line of an epoch.
         profile: Print where the time of loading went, too. (``metrics.csv`` always has it, of the
             first process.)
     """
@@ -56,6 +56,9 @@ class History(Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        if (trainer.current_epoch + 1) % (trainer.check_val_every_n_epoch or 1):
+            # Lightning goes on to show what the last validation has found.
+            metrics = {name: v for name, v in metrics.items() if not name.startswith("val/")}
         row = {"epoch": float(trainer.current_epoch + 1), **metrics}
         row["learning_rate"] = trainer.optimizers[0].param_groups[0]["lr"]
         loader: Any = trainer.train_dataloader
@@ -70,7 +73,7 @@ class History(Callback):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.is_global_zero and self.rows:
-            learning_curves(self.rows, self.run.folder / "learning_curves.png")
+            learning_curves(self.rows, self.run.folder / "learning_curves.png", self.run.program)
 
     def state_dict(self) -> dict[str, Any]:
         return {"rows": self.rows}
@@ -79,10 +82,11 @@ class History(Callback):
         self.rows = list(state_dict["rows"])
 
     def summary(self) -> dict[str, dict[str, float]]:
-        """The metrics of the last epoch and of the best one (by val/top1, the earliest)."""
+        """The metrics of the last epoch and of the best one (the earliest of several)."""
         if not self.rows:
             return {}
-        best = max(self.rows, key=lambda row: (row.get("val/top1", 0.0), -row["epoch"]))
+        monitor = self.run.program.monitor
+        best = max(self.rows, key=lambda row: (row.get(monitor, 0.0), -row["epoch"]))
         return {"last": self.rows[-1], "best": best}
 
     def _write(self) -> None:
@@ -97,21 +101,22 @@ class History(Callback):
     def _line(self, trainer: pl.Trainer, row: dict[str, float], loading: Profile) -> str:
         seconds = time.monotonic() - self._began
         unreadable = self._unreadable()
+        shown = [(label, row[name]) for name, label in self.run.program.line if name in row]
+        shares = "".join(f"  {label} {share:.1%}" for label, share in shown)
         return (
             f"epoch {row['epoch']:.0f}/{trainer.max_epochs}"
-            f"  loss {row['train/loss']:.4f}  train top-1 {row['train/top1']:.1%}"
-            f"  val top-1 {row['val/top1']:.1%}  val top-5 {row['val/top5']:.1%}  {seconds:.0f} s"
+            f"  loss {row['train/loss']:.4f}{shares}  {seconds:.0f} s"
             f"  data wait {waiting_share(loading):.0%}"
             f"{unreadable and f'  unreadable: {unreadable}'}"
         )
 
 
-def best_checkpoint(folder: Path) -> ModelCheckpoint:
-    """Keeps ``best.ckpt``, of the epoch with the highest clip-level top-1 on the test list."""
+def best_checkpoint(folder: Path, monitor: str) -> ModelCheckpoint:
+    """Keeps ``best.ckpt``, of the epoch with the highest value of the metric ``monitor``."""
     return ModelCheckpoint(
         dirpath=folder,
         filename="best",
-        monitor="val/top1",
+        monitor=monitor,
         mode="max",
         save_on_train_epoch_end=True,
         enable_version_counter=False,

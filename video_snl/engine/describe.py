@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,7 +17,9 @@ from video_snl.data.videos import class_count
 from video_snl.models.build import build_model
 from video_snl.models.insertion import inserted_blocks
 
-__all__ = ["describe", "description"]
+__all__ = ["describe", "description", "layer_rows", "table"]
+
+Layers = Sequence[tuple[str, nn.Module]]
 
 # Products with the affinity: fvcore would count some of them, the paper's tables none. Their cost
 # is taken from each operator's own formula.
@@ -37,24 +40,30 @@ def describe(experiment: Experiment, *, as_json: bool) -> int:
     if as_json:
         print(json.dumps(facts, indent=2))
     else:
-        print(_table(model, facts, clip, config.backbone, classes))
+        heading = f"{config.backbone}, {classes} classes; clip (channels, T, H, W) = {clip}"
+        print(table(heading, layer_rows(model, _layer_names(model), clip), facts))
     return 0
 
 
-def description(model: nn.Module, clip: tuple[int, ...]) -> dict[str, Any]:
-    """Parameters and multiply-adds of one clip (3, T, H, W), in all and of each inserted block.
+def description(
+    model: nn.Module, clip: tuple[int, ...], blocks: Mapping[str, nn.Module] | None = None
+) -> dict[str, Any]:
+    """Parameters and multiply-adds of one clip (3, T, H, W), in all and of each block.
 
     ``multiply_adds`` counts convolutions, linear layers and norms, as fvcore does and the paper's
     tables do; ``multiply_adds_with_affinity`` adds the products with the affinities, and
     ``multiply_adds_separate`` counts the weights of a block once for every A^k Z (NS, as printed).
+
+    Args:
+        blocks: by position; default those inserted into ``model``.
     """
-    positions = inserted_blocks(model)
+    positions = dict(inserted_blocks(model) if blocks is None else blocks)
     names = {module: name for name, module in model.named_modules()}
     example = torch.zeros(1, *clip)
     affinity, separate = _affinity_multiply_adds(model, positions, example)
     counted = _count(model, example)
     by_module = counted.by_module()
-    blocks = [
+    described = [
         {
             "name": type(block).__name__,
             "position": position,
@@ -71,7 +80,7 @@ def description(model: nn.Module, clip: tuple[int, ...]) -> dict[str, Any]:
         "multiply_adds": total,
         "multiply_adds_with_affinity": total + sum(affinity.values()),
         "clip": list(clip),
-        "blocks": blocks,
+        "blocks": described,
     }
 
 
@@ -83,11 +92,18 @@ def _count(model: nn.Module, example: Tensor) -> FlopCountAnalysis:
     logging.getLogger("fvcore").setLevel(logging.ERROR)
     counted = FlopCountAnalysis(model, example)
     counted.set_op_handle(**dict.fromkeys(_AFFINITY_PRODUCTS, _not_counted))
+    counted.set_op_handle("aten::gru", _gru)
     return counted.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
 
 
 def _not_counted(inputs: list[Any], outputs: list[Any]) -> int:
     return 0
+
+
+def _gru(inputs: list[Any], outputs: list[Any]) -> int:
+    """Of a GRU's matrices, which fvcore leaves out: 3 H (I + H) for every step of every sample."""
+    (_, steps, into), (*_, hidden) = (value.type().sizes() for value in (inputs[0], outputs[0]))
+    return steps * 3 * hidden * (into + hidden)
 
 
 def _affinity_multiply_adds(
@@ -114,14 +130,13 @@ def _affinity_multiply_adds(
     return found, separate
 
 
-def _table(
-    model: nn.Module, facts: dict[str, Any], clip: tuple[int, ...], backbone: str, classes: int
-) -> str:
+def table(heading: str, rows: Sequence[str], facts: Mapping[str, Any]) -> str:
+    """A description for people: its layers (:func:`layer_rows`), blocks and sums."""
     lines = [
-        f"{backbone}, {classes} classes; clip (channels, T, H, W) = {clip}",
+        heading,
         "",
         f"{'layers':28}{'output (C, T, H, W)':24}{'parameters':>12}",
-        *_layers(model, clip),
+        *rows,
         "",
     ]
     for block in facts["blocks"]:
@@ -147,8 +162,8 @@ def _table(
     return "\n".join(lines)
 
 
-def _layers(model: nn.Module, clip: tuple[int, ...]) -> list[str]:
-    """A row for the stem, each stage with its units, and the head."""
+def layer_rows(model: nn.Module, layers: Layers, clip: tuple[int, ...]) -> list[str]:
+    """A row for each of the named layers: units in a stage, shape of the output, parameters."""
     rows: list[str] = []
 
     def row(module: nn.Module, _: Any, output: Tensor, name: str) -> None:
@@ -157,7 +172,6 @@ def _layers(model: nn.Module, clip: tuple[int, ...]) -> list[str]:
         shape = str(tuple(output.shape[1:]))
         rows.append(f"{title:28}{shape:24}{_parameters(module):>12,}")
 
-    layers = _layer_names(model)
     hooks = [
         layer.register_forward_hook(lambda m, i, o, at=name: row(m, i, o, at))
         for name, layer in layers

@@ -18,7 +18,7 @@ from video_snl.data.quarantine import Quarantine
 from video_snl.data.videos import VideoSet, load_videos
 from video_snl.engine.evaluation_reports import LEVELS, Scores, top_k_accuracy, write_reports
 from video_snl.engine.runs import checkpoint_path
-from video_snl.engine.trained import Trained, load_trained
+from video_snl.engine.trained import Trained, check_same_network, load_trained
 from video_snl.engine.trainer import make_trainer, stopping_in_order
 from video_snl.errors import UserError
 from video_snl.tasks.action import ActionRecognition
@@ -39,7 +39,7 @@ def evaluate(
     """Evaluate a checkpoint on the test list, print the accuracies, write the reports."""
     path = checkpoint_path(checkpoint)
     trained = load_trained(path)
-    _check_same_network(experiment, trained)
+    check_same_network(experiment.model, trained.experiment.model, path)
     videos = load_videos(experiment.data)
     _check_same_classes(videos, trained)
     if clips < 1:
@@ -179,21 +179,6 @@ def _fresh_quarantine(folder: Path, experiment: Experiment) -> Quarantine:
 def _default_folder(path: Path) -> Path:
     run = path.parent.parent if path.parent.name == "checkpoints" else path.parent
     return run / "evaluation"
-
-
-def _check_same_network(experiment: Experiment, trained: Trained) -> None:
-    asked = replace(experiment.model, weights=None)
-    stored = replace(trained.experiment.model, weights=None)
-    differing = [
-        f"model.{name}: {getattr(asked, name)!r} asked for, {value!r} in the checkpoint"
-        for name, value in vars(stored).items()
-        if getattr(asked, name) != value and name not in ("allow_partial_weights", "num_classes")
-    ]
-    if differing:
-        raise UserError(
-            f"{trained.path} holds another network ({'; '.join(differing)}); give the --config it "
-            "was trained with, or none."
-        )
 
 
 def _check_same_classes(videos: VideoSet, trained: Trained) -> None:

@@ -10,6 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from video_snl.engine.files import replace_file
+from video_snl.engine.program import VIDEO_SNL, Program
 
 __all__ = ["confusion_picture", "learning_curves"]
 
@@ -17,22 +18,20 @@ __all__ = ["confusion_picture", "learning_curves"]
 _NUMBERED_CLASSES = 12
 
 
-def learning_curves(rows: Sequence[dict[str, float]], path: Path) -> None:
-    """Loss and accuracy over the epochs."""
+def learning_curves(
+    rows: Sequence[dict[str, float]], path: Path, program: Program = VIDEO_SNL
+) -> None:
+    """Losses, and the shares that a program measures, over the epochs."""
     epochs = [row["epoch"] for row in rows]
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     loss, accuracy = figure.subplots(1, 2)
-    for name, label in (("train/loss", "training"), ("val/loss", "test list")):
+    for name, label in program.losses:
         loss.plot(epochs, [row.get(name, np.nan) for row in rows], label=label, marker=".")
-    for name, label in (
-        ("train/top1", "training, top-1"),
-        ("val/top1", "test list, top-1"),
-        ("val/top5", "test list, top-5"),
-    ):
+    for name, label in program.shares:
         percent = [100 * row.get(name, np.nan) for row in rows]
         accuracy.plot(epochs, percent, label=label, marker=".")
-    loss.set(xlabel="epoch", ylabel="cross-entropy", ylim=(0, None))
-    accuracy.set(xlabel="epoch", ylabel="clip-level accuracy (%)", ylim=(0, 102))
+    loss.set(xlabel="epoch", ylabel=program.axes[0], ylim=(0, None))
+    accuracy.set(xlabel="epoch", ylabel=program.axes[1], ylim=(0, 102))
     for axes in (loss, accuracy):
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)

@@ -19,6 +19,7 @@ from video_snl.data.viewing import read_views
 from video_snl.data.windows import Length, parse_length
 from video_snl.engine.runs import checkpoint_path
 from video_snl.engine.trained import Trained, load_trained
+from video_snl.engine.trainer import device_of
 from video_snl.engine.windows import score_views, score_windows
 from video_snl.errors import UserError
 from video_snl.tasks.action import ActionRecognition
@@ -68,7 +69,7 @@ def predict(
     nursery()  # loads its modules while the network is made
     trained = load_trained(checkpoint_path(checkpoint))
     trained = _reading(trained, short_videos, deadline)
-    task = _task(trained, crops, _device(accelerator))
+    task = _task(trained, crops, device_of(accelerator))
     results, failures = [], 0
     for path in videos:
         result, error = _predict_one(task, path, asked, show=not as_json)
@@ -104,17 +105,6 @@ def _videos(paths: list[str]) -> Iterator[Path]:
             yield path
         else:
             raise UserError(f"{path}: no such file or folder.")
-
-
-def _device(accelerator: str) -> torch.device:
-    if accelerator == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    names = {"cpu": "cpu", "gpu": "cuda", "cuda": "cuda"}
-    if accelerator not in names:
-        raise UserError(f"--accelerator {accelerator}: choose auto, cpu or gpu.")
-    if names[accelerator] == "cuda" and not torch.cuda.is_available():
-        raise UserError(f"--accelerator {accelerator}: this machine has no CUDA GPU; use cpu.")
-    return torch.device(names[accelerator])
 
 
 def _reading(trained: Trained, short_videos: ShortVideos | None, deadline: float | None) -> Trained:

@@ -13,27 +13,30 @@ from typing import Any
 import yaml
 
 from video_snl import __version__
-from video_snl.config import Experiment
 from video_snl.engine.files import write_json, write_text
+from video_snl.engine.program import VIDEO_SNL, AnyExperiment, Program
 from video_snl.errors import UserError
 
-__all__ = ["Run", "checkpoint_path", "newest_run", "stored_experiment"]
+__all__ = ["Run", "checkpoint_path", "newest_run", "runs_in", "stored_experiment"]
 
 _PACKAGES = ("torch", "torchvision", "pytorchvideo", "decord", "lightning", "numpy", "scikit-learn")
 
 
 class Run:
-    """One training run and its record, ``run.json``."""
+    """One training run of a program and its record, ``run.json``."""
 
-    def __init__(self, folder: Path, record: dict[str, Any]) -> None:
-        self.folder, self.record = folder, record
+    def __init__(self, folder: Path, record: dict[str, Any], program: Program = VIDEO_SNL) -> None:
+        self.folder, self.record, self.program = folder, record, program
 
     @classmethod
-    def create(cls, output: Path, name: str, experiment: Experiment) -> Run:
+    def create(
+        cls, output: Path, name: str, experiment: AnyExperiment, program: Program = VIDEO_SNL
+    ) -> Run:
         """Make ``output/name-DATE-TIME`` with the configuration in it."""
         started = datetime.now(UTC)
         folder = _fresh_folder(output, f"{name}-{started:%Y%m%d-%H%M%S}")
         record = {
+            "program": program.name,
             "status": "started",
             "started": started.isoformat(timespec="microseconds"),
             "command": sys.argv,
@@ -44,29 +47,29 @@ class Run:
             "metrics": {},
         }
         write_text(folder / "config.yaml", yaml.safe_dump(experiment.to_dict(), sort_keys=False))
-        run = cls(folder, record)
+        run = cls(folder, record, program)
         run.update()
         return run
 
     @classmethod
-    def open(cls, folder: Path) -> Run:
+    def open(cls, folder: Path, program: Program = VIDEO_SNL) -> Run:
         """The run of an existing folder.
 
         Raises:
-            UserError: when the folder holds no readable ``run.json``.
+            UserError: when the folder holds no readable ``run.json``, or another program's.
         """
-        path = folder / "run.json"
-        try:
-            return cls(folder, json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError) as error:
+        record = _record(folder, program)
+        wrote = _program_of(record)
+        if wrote != program.name:
             raise UserError(
-                f"expected the folder of a run with its run.json, found no readable {path} "
-                f"({error}); name a folder that video-snl train has written."
-            ) from error
+                f"{folder} is a run of {wrote}, not of {program.name}; name a folder that "
+                f"{program.name} train has written."
+            )
+        return cls(folder, record, program)
 
     @property
-    def experiment(self) -> Experiment:
-        return _experiment(self.record.get("config"), self.folder / "run.json")
+    def experiment(self) -> AnyExperiment:
+        return _experiment(self.record.get("config"), self.folder / "run.json", self.program)
 
     @property
     def last_checkpoint(self) -> Path:
@@ -78,33 +81,46 @@ class Run:
         write_json(self.folder / "run.json", self.record)
 
 
-def newest_run(output: Path) -> Path:
-    """The folder of the run in ``output`` that was started last.
+def runs_in(output: Path, program: Program = VIDEO_SNL) -> list[Run]:
+    """A program's runs in ``output``, the one that was started first at first.
+
+    Raises:
+        UserError: A ``run.json`` cannot be read.
+    """
+    folders = [path.parent for path in output.glob("*/run.json")]
+    records = [(folder, _record(folder, program)) for folder in folders]
+    runs = [Run(*found, program) for found in records if _program_of(found[1]) == program.name]
+    return sorted(runs, key=lambda run: str(run.record.get("started", "")))
+
+
+def newest_run(output: Path, program: Program = VIDEO_SNL) -> Path:
+    """The folder of the program's run in ``output`` that was started last.
 
     Raises:
         UserError: when there is none.
     """
-    runs = [Run.open(path.parent) for path in output.glob("*/run.json")]
+    runs = runs_in(output, program)
     if not runs:
         raise UserError(
-            f"found no run below {output}/; train one first (video-snl train) or name its folder."
+            f"found no run below {output}/; train one first ({program.name} train) or name its "
+            "folder."
         )
-    return max(runs, key=lambda run: str(run.record.get("started", ""))).folder
+    return runs[-1].folder
 
 
-def checkpoint_path(named: str | None) -> Path:
+def checkpoint_path(named: str | None, program: Program = VIDEO_SNL) -> Path:
     """The checkpoint file that a user means: a file, a run's folder, or (None) the newest run.
 
     Raises:
         UserError: when there is no such file.
     """
-    path = Path(named) if named is not None else newest_run(Path("runs"))
+    path = Path(named) if named is not None else newest_run(Path("runs"), program)
     if path.is_dir():
         best, last = path / "checkpoints" / "best.ckpt", path / "checkpoints" / "last.ckpt"
         if not best.is_file() and not last.is_file():
             raise UserError(
                 f"{path} holds no checkpoints/best.ckpt: no epoch of that run was finished; "
-                "train on with video-snl train --resume, or name another run."
+                f"train on with {program.name} train --resume, or name another run."
             )
         return best if best.is_file() else last
     if not path.is_file():
@@ -112,23 +128,42 @@ def checkpoint_path(named: str | None) -> Path:
     return path
 
 
-def stored_experiment(named: str | None, output: str, *, checkpoint: bool) -> Experiment:
+def stored_experiment(
+    named: str | None, output: str, *, checkpoint: bool, program: Program = VIDEO_SNL
+) -> AnyExperiment:
     """The configuration in a checkpoint, or in the record of a run (by folder, or the newest)."""
     if not checkpoint:
-        folder = newest_run(Path(output)) if named in (None, "newest") else Path(str(named))
-        return Run.open(folder).experiment
+        newest = named in (None, "newest")
+        folder = newest_run(Path(output), program) if newest else Path(str(named))
+        return Run.open(folder, program).experiment
     from video_snl.engine.trained import read_checkpoint
 
-    path = checkpoint_path(named)
-    return _experiment(read_checkpoint(path)["video_snl"]["experiment"], path)
+    path = checkpoint_path(named, program)
+    return _experiment(read_checkpoint(path, program)[program.entry]["experiment"], path, program)
 
 
-def _experiment(values: Any, source: Path) -> Experiment:
+def _record(folder: Path, program: Program) -> dict[str, Any]:
+    path = folder / "run.json"
     try:
-        return Experiment.from_dict(values)
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(
+            f"expected the folder of a run with its run.json, found no readable {path} "
+            f"({error}); name a folder that {program.name} train has written."
+        ) from error
+
+
+def _program_of(record: dict[str, Any]) -> str:
+    """Records from before there were two programs do not say."""
+    return str(record.get("program", VIDEO_SNL.name))
+
+
+def _experiment(values: Any, source: Path, program: Program) -> AnyExperiment:
+    try:
+        return program.experiment(values)
     except (TypeError, KeyError) as error:
         raise UserError(
-            f"{source}: its configuration does not fit this version of video-snl ({error})."
+            f"{source}: its configuration does not fit this version of {program.name} ({error})."
         ) from error
 
 

@@ -1,15 +1,9 @@
-"""``video-snl train``: one run, from its configuration to its checkpoints and pictures."""
+"""``video-snl train``: the network and the data of a run."""
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-import lightning.pytorch as pl
-from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from video_snl.checkpoints import LoadReport
 from video_snl.config import Experiment
@@ -17,19 +11,16 @@ from video_snl.data.augment import check_augmentation
 from video_snl.data.nursery import nursery
 from video_snl.data.transforms import STATISTICS, Statistics
 from video_snl.data.videos import VideoSet, load_videos
-from video_snl.engine.callbacks import History, best_checkpoint, last_checkpoint
-from video_snl.engine.runs import Run, newest_run
+from video_snl.engine.fitting import fit, open_run, recording_failure, tell
+from video_snl.engine.program import VIDEO_SNL
 from video_snl.engine.trained import read_checkpoint
-from video_snl.engine.trainer import EXIT_TERMINATED, make_trainer, stopping_in_order
 from video_snl.errors import UserError
 from video_snl.models.build import build_model, recompute_units
 from video_snl.models.i3d import BACKBONES
 from video_snl.tasks.action import ActionRecognition
 from video_snl.tasks.clips import ClipDataModule
 
-__all__ = ["make_task", "train"]
-
-_EXIT_INTERRUPTED = 130
+__all__ = ["check_experiment", "make_task", "train"]
 
 
 def train(
@@ -40,32 +31,11 @@ def train(
     check_experiment(experiment, videos)
     if experiment.data.num_workers:
         nursery()  # loads its modules while the network is made
-    run = _open_run(experiment, config_name, resume)
-    try:
-        return _train(experiment, videos, run, profile=profile)
-    except BaseException as error:
-        # A refused --resume leaves the record of a finished run as it is.
-        if _is_first_process() and run.record["status"] != "finished":
-            run.update(status="failed", error=str(error))
-        raise
-
-
-def _train(experiment: Experiment, videos: VideoSet, run: Run, *, profile: bool) -> int:
-    task = make_task(experiment, videos, resumed=run.last_checkpoint)
-    clips = ClipDataModule(experiment, videos, run.folder)
-    history = History(run, clips.unreadable, profile=profile)
-    trainer = make_trainer(experiment, run.folder, _callbacks(experiment, run, history))
-    clips.part_size(trainer.world_size)
-    try:
-        code = _fit(trainer, task, clips, run)
-    except BaseException:
-        _end_other_processes(trainer)
-        raise
-    finally:
-        clips.close()
-    if trainer.is_global_zero:
-        _close(run, history, code, clips)
-    return code
+    run = open_run(experiment, VIDEO_SNL, config_name, resume)
+    with recording_failure(run):
+        task = make_task(experiment, videos, resumed=run.last_checkpoint)
+        clips = ClipDataModule(experiment, videos, run.folder)
+        return fit(experiment, task, clips, run, profile=profile)
 
 
 def check_experiment(experiment: Experiment, videos: VideoSet) -> None:
@@ -116,7 +86,7 @@ def make_task(
     config = replace(experiment.model, weights=None) if stored else experiment.model
     model, report = build_model(config, len(videos.class_names), seed=experiment.trainer.seed)
     if report is not None:
-        _tell(report.summary())
+        tell(report.summary())
     if experiment.trainer.activation_checkpointing:
         recompute_units(model)
     mean, std = (stored["mean"], stored["std"]) if stored else _statistics(experiment, report)
@@ -135,91 +105,3 @@ def _statistics(experiment: Experiment, report: LoadReport | None) -> Statistics
     if name == "auto":
         name = report.statistics if report is not None else "kinetics"
     return STATISTICS[name]
-
-
-def _open_run(experiment: Experiment, config_name: str, resume: str | None) -> Run:
-    output = Path(experiment.trainer.output)
-    if resume is not None:
-        folder = newest_run(output) if resume == "newest" else Path(resume)
-        run = Run.open(folder)
-        _check_resumable(experiment, run)
-        _tell(f"resuming {folder}")
-        return run
-    if not _is_first_process():
-        # Only the first process writes; the others never touch the folder.
-        return Run(output / "run-of-rank-0", {})
-    run = Run.create(output, experiment.trainer.name or config_name, experiment)
-    _tell(f"run folder: {run.folder}")
-    return run
-
-
-def _check_resumable(experiment: Experiment, run: Run) -> None:
-    stored = run.experiment
-    if experiment.model != stored.model or experiment.trainer.seed != stored.trainer.seed:
-        raise UserError(
-            f"the run in {run.folder} has another model or seed than asked for; leave the "
-            "--model options and --trainer.seed out, or start a new run without --resume."
-        )
-
-
-def _callbacks(experiment: Experiment, run: Run, history: History) -> list[Callback]:
-    folder = run.folder / "checkpoints"
-    callbacks: list[Callback] = [history, best_checkpoint(folder), last_checkpoint(folder)]
-    if experiment.optimizer.ema_decay is not None:
-        callbacks.insert(0, EMAWeightAveraging(decay=experiment.optimizer.ema_decay))
-    return callbacks
-
-
-def _fit(trainer: pl.Trainer, task: ActionRecognition, clips: ClipDataModule, run: Run) -> int:
-    last = run.last_checkpoint
-    options: dict[str, Any] = {"ckpt_path": str(last) if last.is_file() else None}
-    try:
-        with stopping_in_order():
-            trainer.fit(task, datamodule=clips, weights_only=True, **options)
-    except SystemExit:
-        return EXIT_TERMINATED
-    except KeyboardInterrupt:
-        return _EXIT_INTERRUPTED
-    return 0
-
-
-def _end_other_processes(trainer: pl.Trainer) -> None:
-    """End those that this one has started: they would wait for its gradients for good."""
-    shared = getattr(trainer.strategy.launcher, "procs", [])
-    # Lightning watches this list, and ends this process where one was killed.
-    processes = shared.copy()
-    shared.clear()
-    for process in processes:
-        process.kill()  # no other signal ends one that waits in native code
-        process.wait()
-
-
-def _close(run: Run, history: History, code: int, clips: ClipDataModule) -> None:
-    status = "finished" if code == 0 else "interrupted"
-    run.update(status=status, metrics=history.summary())
-    if clips.unreadable():
-        _tell(
-            f"videos that could not be read: {clips.unreadable()}, see {clips.quarantine.file}; "
-            "other videos of their classes stood for training ones, test ones count as wrong"
-        )
-    if code != 0:
-        _tell(
-            f"interrupted after {len(history.rows)} finished epochs; continue with: "
-            f"video-snl train --resume {run.folder}"
-        )
-        return
-    for name, row in history.summary().items():
-        _tell(
-            f"{name} epoch ({row['epoch']:.0f}): clip-level top-1 {row['val/top1']:.2%}, "
-            f"top-5 {row['val/top5']:.2%}"
-        )
-    print(f"run: {run.folder}", flush=True)
-
-
-def _is_first_process() -> bool:
-    return int(getattr(rank_zero_only, "rank", 0)) == 0
-
-
-@rank_zero_only
-def _tell(message: str) -> None:
-    print(message, file=sys.stderr, flush=True)

@@ -10,13 +10,12 @@ from typing import Any
 from torch import nn
 
 from video_snl.config import Experiment
+from video_snl.engine.program import VIDEO_SNL, Program
 from video_snl.errors import UserError
 from video_snl.models.build import build_model
 from video_snl.weights_sources import read_checkpoint as read_values
 
-__all__ = ["FORMAT_VERSION", "Trained", "load_trained", "read_checkpoint"]
-
-FORMAT_VERSION = 1
+__all__ = ["Trained", "check_same_network", "fill", "load_trained", "read_checkpoint"]
 
 
 @dataclass(frozen=True)
@@ -32,23 +31,23 @@ class Trained:
     path: Path
 
 
-def read_checkpoint(path: Path) -> Mapping[str, Any]:
-    """The contents of a checkpoint written by ``video-snl train``; no code in it is run.
+def read_checkpoint(path: Path, program: Program = VIDEO_SNL) -> Mapping[str, Any]:
+    """The contents of a checkpoint that the program's ``train`` wrote; no code in it is run.
 
     Raises:
         UserError: when the file is no checkpoint, is damaged, or is of a newer format.
     """
     content = read_values(path)
-    if "video_snl" not in content:
+    if program.entry not in content:
         raise UserError(
-            f"{path} was not written by video-snl train. Weights from elsewhere start a training: "
-            f"video-snl train --model.weights {path}"
+            f"{path} was not written by {program.name} train. Weights from elsewhere start a "
+            f"training: {program.name} train --model.weights {path}"
         )
-    version = content["video_snl"].get("format_version")
-    if version != FORMAT_VERSION:
+    version = content[program.entry].get("format_version")
+    if version != program.format_version:
         raise UserError(
-            f"{path} has checkpoint format {version}, this version of video-snl reads format "
-            f"{FORMAT_VERSION}; install the video-snl that wrote it."
+            f"{path} has checkpoint format {version}, this version of {program.name} reads format "
+            f"{program.format_version}; install the {program.name} that wrote it."
         )
     return content
 
@@ -61,6 +60,24 @@ def load_trained(path: Path) -> Trained:
     # The weights come from this checkpoint: those the training started from are not needed again.
     experiment.model.weights = None
     model, _ = build_model(experiment.model, len(about["class_names"]))
+    fill(model, content, path)
+    return Trained(
+        model=model.eval(),
+        experiment=experiment,
+        class_names=list(about["class_names"]),
+        mean=tuple(about["mean"]),
+        std=tuple(about["std"]),
+        epoch=int(content["epoch"]),
+        path=path,
+    )
+
+
+def fill(model: nn.Module, content: Mapping[str, Any], path: Path) -> None:
+    """Put the weights of a checkpoint of ours into its network.
+
+    Raises:
+        UserError: They do not fit.
+    """
     weights = {
         name.removeprefix("model."): value
         for name, value in content["state_dict"].items()
@@ -73,12 +90,24 @@ def load_trained(path: Path) -> Trained:
             f"{path}: its weights do not fit the network of its own configuration "
             f"({str(error).splitlines()[-1].strip()})."
         ) from error
-    return Trained(
-        model=model.eval(),
-        experiment=experiment,
-        class_names=list(about["class_names"]),
-        mean=tuple(about["mean"]),
-        std=tuple(about["std"]),
-        epoch=int(content["epoch"]),
-        path=path,
-    )
+
+
+def check_same_network(asked: Any, stored: Any, path: Path) -> None:
+    """Whether the options of a network are those of the checkpoint in ``path``.
+
+    Where its weights once came from does not matter.
+
+    Raises:
+        UserError: naming the options that differ.
+    """
+    beside = ("weights", "allow_partial_weights", "num_classes")
+    differing = [
+        f"model.{name}: {getattr(asked, name)!r} asked for, {value!r} in the checkpoint"
+        for name, value in vars(stored).items()
+        if getattr(asked, name) != value and name not in beside
+    ]
+    if differing:
+        raise UserError(
+            f"{path} holds another network ({'; '.join(differing)}); give the --config it "
+            "was trained with, or none."
+        )

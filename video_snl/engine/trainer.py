@@ -17,11 +17,12 @@ from lightning.pytorch.callbacks import Callback, RichProgressBar
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 
-from video_snl.config import Experiment, TrainerConfig
+from video_snl.config import TrainerConfig
 from video_snl.engine.callbacks import AtomicCheckpointIO
+from video_snl.engine.program import AnyExperiment
 from video_snl.errors import UserError
 
-__all__ = ["EXIT_TERMINATED", "make_trainer", "stopping_in_order"]
+__all__ = ["EXIT_TERMINATED", "device_of", "make_trainer", "stopping_in_order"]
 
 EXIT_TERMINATED = 143
 
@@ -29,9 +30,16 @@ Precision = Literal["32-true", "bf16-mixed", "16-mixed", "bf16-true"]
 
 
 def make_trainer(
-    experiment: Experiment, folder: Path, callbacks: Sequence[Callback] = ()
+    experiment: AnyExperiment,
+    folder: Path,
+    callbacks: Sequence[Callback] = (),
+    *,
+    validate_every: int = 1,
 ) -> pl.Trainer:
     """A Trainer for ``experiment`` that writes below ``folder``.
+
+    Args:
+        validate_every: Epochs from one validation to the next.
 
     Raises:
         UserError: for devices that this machine does not have, or a logger that is not installed.
@@ -47,6 +55,7 @@ def make_trainer(
             num_nodes=config.nodes,
             precision=_precision(config),
             max_epochs=optimizer.epochs,
+            check_val_every_n_epoch=validate_every,
             accumulate_grad_batches=optimizer.accumulate,
             gradient_clip_val=optimizer.gradient_clip,
             sync_batchnorm=config.sync_batchnorm and _on_gpus(config),
@@ -62,6 +71,22 @@ def make_trainer(
         )
     except (MisconfigurationException, ValueError, RuntimeError) as error:
         raise UserError(f"trainer: {' '.join(str(error).split())}") from error
+
+
+def device_of(accelerator: str) -> torch.device:
+    """The device that ``--accelerator`` names, for commands that train nothing.
+
+    Raises:
+        UserError: No such device is known, or there is none.
+    """
+    if accelerator == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    names = {"cpu": "cpu", "gpu": "cuda", "cuda": "cuda"}
+    if accelerator not in names:
+        raise UserError(f"--accelerator {accelerator}: choose auto, cpu or gpu.")
+    if names[accelerator] == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"--accelerator {accelerator}: this machine has no CUDA GPU; use cpu.")
+    return torch.device(names[accelerator])
 
 
 @contextmanager
@@ -109,4 +134,5 @@ def _quieten() -> None:
     warnings.filterwarnings("ignore", message=".*Couldn't infer the batch indices.*")
     warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
     warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
+    warnings.filterwarnings("ignore", message=".*could not find the monitored key.*")
     warnings.filterwarnings("ignore", message=".*lower value for log_every_n_steps.*")

@@ -16,16 +16,28 @@ from torch import nn
 from video_snl.blocks.family import BlockOptions
 from video_snl.blocks.zoo import make_block
 
-__all__ = ["BlockFactory", "WithBlock", "block_places", "insert_blocks", "inserted_blocks"]
+__all__ = [
+    "BlockFactory",
+    "Where",
+    "WithBlock",
+    "Wrapper",
+    "block_places",
+    "insert_blocks",
+    "inserted_blocks",
+]
 
 BlockFactory = Callable[..., nn.Module]
 Where = Literal["before", "after"]
+Wrapper = Callable[[nn.Module, nn.Module, Where], "WithBlock"]
 _CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 _NORM = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 
 
 class WithBlock(nn.Module):
-    """A module with a block before or after it."""
+    """A module with a block before or after it.
+
+    A subclass may apply the block in another way, see ``wrapper`` of :func:`insert_blocks`.
+    """
 
     def __init__(self, module: nn.Module, block: nn.Module, where: Where) -> None:
         super().__init__()
@@ -33,8 +45,12 @@ class WithBlock(nn.Module):
 
     def forward(self, x: Any) -> Any:
         if self.where == "before":
-            return self.module(self.block(x))
-        return self.block(self.module(x))
+            return self.module(self.apply_block(x))
+        return self.apply_block(self.module(x))
+
+    def apply_block(self, x: Any) -> Any:
+        """The block's output for the feature map it stands at."""
+        return self.block(x)
 
 
 def insert_blocks(
@@ -46,6 +62,7 @@ def insert_blocks(
     num_units: int = 1,
     zero_init: bool = True,
     activation: Literal["relu"] | None = None,
+    wrapper: Wrapper = WithBlock,
     **options: Unpack[BlockOptions],
 ) -> list[nn.Module]:
     """Insert a block at each position of ``model``, in place, and return the blocks.
@@ -61,6 +78,7 @@ def insert_blocks(
             num_units, zero_init, activation, **options) -> nn.Module``.
         positions: where, see the module's docstring; each at most once.
         inter_channels, num_units, zero_init, activation, options: passed to the block.
+        wrapper: makes the :class:`WithBlock` of a module, its block and the place.
 
     Raises:
         ValueError: for no position, a malformed one, one that has a block already, or one that
@@ -86,7 +104,7 @@ def insert_blocks(
         blocks.append(new.to(like.device, like.dtype).train(site.module.training))
     for (site, where), new in zip(sites, blocks, strict=True):
         present = getattr(site.parent, site.name)
-        setattr(site.parent, site.name, WithBlock(present, new, where))
+        setattr(site.parent, site.name, wrapper(present, new, where))
     return blocks
 
 

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import SGD
-from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
 
@@ -19,13 +18,13 @@ from video_snl.data.augment import augment_clips
 from video_snl.data.mixing import Mix, draw_mix, mix_clips, mix_labels
 from video_snl.data.timing import stage
 from video_snl.data.transforms import crop_clips, crop_scaled_clips, normalise, three_crops
-from video_snl.engine.trained import FORMAT_VERSION
+from video_snl.engine.program import VIDEO_SNL
 from video_snl.errors import UserError
 from video_snl.tasks.optimization import (
     freeze,
     keep_frozen_layers_in_eval,
-    learning_rate_factor,
     parameter_groups,
+    scheduled,
 )
 
 __all__ = ["ActionRecognition"]
@@ -175,17 +174,11 @@ class ActionRecognition(pl.LightningModule):
             momentum=config.momentum,
             weight_decay=config.weight_decay,
         )
-        steps = max(1, int(self.trainer.estimated_stepping_batches) // config.epochs)
-
-        def factor(step: int) -> float:
-            return learning_rate_factor(config, step / steps)
-
-        schedule = {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}
-        return {"optimizer": optimizer, "lr_scheduler": schedule}
+        return scheduled(optimizer, config, self.trainer.estimated_stepping_batches)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["video_snl"] = {
-            "format_version": FORMAT_VERSION,
+        checkpoint[VIDEO_SNL.entry] = {
+            "format_version": VIDEO_SNL.format_version,
             "experiment": self.experiment.to_dict(),
             "class_names": self.class_names,
             "mean": list(self.mean),

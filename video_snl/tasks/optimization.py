@@ -3,19 +3,67 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 
-from video_snl.config import OptimizerConfig
 from video_snl.models.build import head_parameters, stage_modules
 from video_snl.models.insertion import inserted_blocks
 
-__all__ = ["freeze", "keep_frozen_layers_in_eval", "learning_rate_factor", "parameter_groups"]
+__all__ = [
+    "RateOptions",
+    "freeze",
+    "keep_frozen_layers_in_eval",
+    "learning_rate_factor",
+    "parameter_groups",
+    "scheduled",
+]
+
+HeadOf = Callable[[nn.Module], set[nn.Parameter]]
+LayersOf = Callable[[nn.Module, str], list[nn.Module]]
 
 
-def learning_rate_factor(config: OptimizerConfig, epoch: float) -> float:
+class RateOptions(Protocol):
+    """The options of an optimizer that say what trains, and how fast."""
+
+    @property
+    def epochs(self) -> int: ...
+    @property
+    def learning_rate(self) -> float: ...
+    @property
+    def schedule(self) -> str: ...
+    @property
+    def step_epochs(self) -> int: ...
+    @property
+    def warmup_epochs(self) -> float: ...
+    @property
+    def backbone_lr_factor(self) -> float: ...
+    @property
+    def block_lr_factor(self) -> float: ...
+    @property
+    def head_lr_factor(self) -> float: ...
+    @property
+    def frozen_stages(self) -> Sequence[str]: ...
+    @property
+    def frozen_batchnorm(self) -> bool: ...
+
+
+def scheduled(optimizer: Optimizer, config: RateOptions, steps: float) -> Any:
+    """What Lightning wants of ``configure_optimizers``; ``steps`` are those of the whole run."""
+    steps_of_epoch = max(1, int(steps) // config.epochs)
+
+    def factor(step: int) -> float:
+        return learning_rate_factor(config, step / steps_of_epoch)
+
+    schedule = {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}
+    return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+
+def learning_rate_factor(config: RateOptions, epoch: float) -> float:
     """What the initial learning rate is multiplied by, after ``epoch`` (fractional) epochs.
 
     ``step``: 0.1^floor(epoch / step_epochs); ``cosine``: (1 + cos(pi epoch / epochs)) / 2. During
@@ -30,9 +78,11 @@ def learning_rate_factor(config: OptimizerConfig, epoch: float) -> float:
     return factor
 
 
-def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:
+def parameter_groups(
+    model: nn.Module, config: RateOptions, head_of: HeadOf = head_parameters
+) -> list[dict[str, Any]]:
     """Backbone, inserted blocks and head, each with its own learning rate; frozen ones left out."""
-    head = head_parameters(model)
+    head = head_of(model)
     blocks = {p for block in inserted_blocks(model).values() for p in block.parameters()}
     groups: dict[str, list[nn.Parameter]] = {"backbone": [], "blocks": [], "head": []}
     for parameter in model.parameters():
@@ -51,25 +101,27 @@ def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str
     ]
 
 
-def freeze(model: nn.Module, config: OptimizerConfig) -> None:
+def freeze(model: nn.Module, config: RateOptions, layers_of: LayersOf = stage_modules) -> None:
     """Take the gradient from the frozen stages and, if asked for, the backbone's BatchNorms."""
-    for module in _frozen_modules(model, config):
+    for module in _frozen_modules(model, config, layers_of):
         module.requires_grad_(False)
 
 
-def keep_frozen_layers_in_eval(model: nn.Module, config: OptimizerConfig) -> None:
+def keep_frozen_layers_in_eval(
+    model: nn.Module, config: RateOptions, layers_of: LayersOf = stage_modules
+) -> None:
     """Keep the running statistics of what is frozen; to be called after every ``train()``."""
-    for module in _frozen_modules(model, config):
+    for module in _frozen_modules(model, config, layers_of):
         module.eval()
 
 
-def _frozen_modules(model: nn.Module, config: OptimizerConfig) -> list[nn.Module]:
+def _frozen_modules(model: nn.Module, config: RateOptions, layers_of: LayersOf) -> list[nn.Module]:
     """Frozen parts of the backbone; an inserted block trains wherever it stands."""
     blocks = {m for block in inserted_blocks(model).values() for m in block.modules()}
     frozen = [
         module
         for stage in config.frozen_stages
-        for module in stage_modules(model, stage)
+        for module in layers_of(model, stage)
         if module not in blocks
     ]
     if config.frozen_batchnorm:

@@ -1,0 +1,100 @@
+"""What ``reid check`` found, as a table or as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from reid.datasets.official import OFFICIAL, count, parts_of, unmatched_queries
+from reid.tracklet import DISTRACTOR, ReidData
+
+__all__ = ["EXPLAINED", "Finding", "Verdict", "print_table", "to_json"]
+
+Verdict = Literal["counts", "empty", "missing", "mixed", "shared", "unreadable"]
+
+EXPLAINED: dict[Verdict, str] = {
+    "counts": "not as published",
+    "empty": "without pictures",
+    "missing": "named, and not there",
+    "mixed": "of several people or cameras, or of others than named",
+    "shared": "people to train on and to search for at once",
+    "unreadable": "no picture, damaged, or not read in time",
+}
+SHOWN = 20  # findings of each kind in the table
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something wrong: of which kind, in which file or folder, and what."""
+
+    kind: Verdict
+    path: str
+    detail: str
+
+
+def to_json(root: Path, split: int, data: ReidData, findings: list[Finding]) -> str:
+    """All that was found; numbers of people are those of the data set."""
+    official, unmatched = OFFICIAL.get(data.name), unmatched_queries(data)
+    report = {
+        "root": str(root),
+        "dataset": data.name,
+        "split": split,
+        "parts": {name: asdict(count(part)) for name, part in parts_of(data).items()},
+        "distractors": _distractors(data),
+        "published": official and {name: asdict(part) for name, part in official.parts.items()},
+        "unmatched_queries": {
+            "count": len(unmatched),
+            "published": official and official.unmatched,
+            "people": sorted({query.person_id for query in unmatched}),
+            "tracklets": [query.name for query in unmatched],
+        },
+        "counts": dict(Counter(finding.kind for finding in findings)),
+        "problems": [asdict(finding) for finding in findings],
+    }
+    return json.dumps(report, indent=2)
+
+
+def print_table(root: Path, data: ReidData, findings: list[Finding]) -> None:
+    """The lists' sizes, queries without a match, and the first findings of each kind."""
+    print(f"{'list':8} {'people':>7} {'cameras':>8} {'tracklets':>10} {'frames':>10}")
+    for name, part in parts_of(data).items():
+        held = count(part)
+        print(f"{name:8} {held.people:7,} {held.cameras:8,} {held.tracklets:10,} {held.frames:10,}")
+    print(f"\n{_distractors(data):,} tracklets of the gallery are distractors")
+    print(_unmatched(data))
+    for kind, meaning in EXPLAINED.items():
+        _print_findings(root, kind, meaning, [f for f in findings if f.kind == kind])
+    total = sum(len(part) for part in parts_of(data).values())
+    state = f"{len(findings):,} problems" if findings else "all sound"
+    print(f"\n{root}: {total:,} tracklets, {state}")
+
+
+def _distractors(data: ReidData) -> int:
+    return sum(tracklet.person_id == DISTRACTOR for tracklet in data.gallery)
+
+
+def _unmatched(data: ReidData) -> str:
+    unmatched = unmatched_queries(data)
+    text = (
+        f"{len(unmatched):,} of {len(data.query):,} queries have no match in the gallery (same "
+        "person, another camera)"
+    )
+    people = sorted({query.person_id for query in unmatched})
+    if not people:
+        return text
+    more = f" and {len(people) - SHOWN} more: --json lists all" if len(people) > SHOWN else ""
+    return f"{text}: people {', '.join(map(str, people[:SHOWN]))}{more}"
+
+
+def _print_findings(root: Path, kind: str, meaning: str, found: list[Finding]) -> None:
+    if not found:
+        return
+    print(f"\n{kind}: {len(found):,} ({meaning})")
+    for finding in found[:SHOWN]:
+        name = finding.path.removeprefix(f"{root}/")
+        print(f"  {name}: {finding.detail}" if finding.detail else f"  {name}")
+    if len(found) > SHOWN:
+        print(f"  and {len(found) - SHOWN:,} more: --json lists all")

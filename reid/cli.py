@@ -1,0 +1,180 @@
+"""The command ``reid``. No torch is imported before a command's arguments are accepted."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentParser, Namespace
+
+from reid import cli_features
+from reid.cli_evaluate import EVALUATE, add_evaluate_options, evaluate
+from reid.config import ReidExperiment
+from reid.program import REID
+from video_snl.command_line import (
+    Commands,
+    Parser,
+    add_profile,
+    add_resume,
+    adopt,
+    config_name,
+    experiment_parser,
+    run_command,
+    sections_of,
+)
+
+__all__ = ["main"]
+
+_DESCRIPTION = """Video person re-identification with nonlocal blocks (arXiv:2108.02451).
+Without --config, the defaults of every command are the sample experiment: a small OSNet with one
+spectral nonlocal block on a generated data set."""
+
+_SHORT = ("dataset", "root", "split")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code (0 done, 2 bad input, 130 and 143 interrupted)."""
+    return run_command(REID.name, _DESCRIPTION, _COMMANDS, arguments, _prepare)
+
+
+def _reid_parser(prog: str, description: str) -> ArgumentParser:
+    parser = experiment_parser(prog, description, ReidExperiment)
+    for name in _SHORT:
+        parser.add_argument(
+            f"--{name}", type=str, metavar=name.upper(), help=f"Short for --data.{name}."
+        )
+    return parser
+
+
+def _train_parser(prog: str) -> ArgumentParser:
+    parser = _reid_parser(prog, "Train a network on tracklets.")
+    add_resume(parser)
+    parser.add_argument(
+        "--splits",
+        type=str,
+        metavar="all",
+        help="One run after the other for every split of iLIDS-VID or PRID-2011; the folder of "
+        "runs is then what evaluate takes as --checkpoint.",
+    )
+    add_profile(parser, "tracklets")
+    return parser
+
+
+def _evaluate_parser(prog: str) -> ArgumentParser:
+    parser = _reid_parser(prog, EVALUATE)
+    add_evaluate_options(parser)
+    return parser
+
+
+def _describe_parser(prog: str) -> ArgumentParser:
+    parser = _reid_parser(
+        prog, "Show a network: its layers, where the blocks stand, parameters and multiply-adds."
+    )
+    parser.add_argument("--json", action="store_true", help="Print JSON instead of a table.")
+    return parser
+
+
+def _extract_parser(prog: str) -> ArgumentParser:
+    parser = Parser(prog=prog, description=cli_features.EXTRACT)
+    cli_features.add_extract_options(parser)
+    return parser
+
+
+def _search_parser(prog: str) -> ArgumentParser:
+    parser = Parser(prog=prog, description=cli_features.SEARCH)
+    cli_features.add_search_options(parser)
+    return parser
+
+
+def _check_parser(prog: str) -> ArgumentParser:
+    parser = Parser(prog=prog, description=cli_features.CHECK)
+    cli_features.add_check_options(parser)
+    return parser
+
+
+def _experiment_of(arguments: Namespace) -> ReidExperiment:
+    return ReidExperiment.from_dict(sections_of(arguments))
+
+
+def _train(arguments: Namespace) -> int:
+    experiment = _experiment_of(arguments)
+    if arguments.splits is not None:
+        from reid.splits import train_all
+
+        return train_all(experiment, arguments.splits, resume=arguments.resume)
+    from reid.train import train
+
+    return train(
+        experiment,
+        config_name=config_name(arguments, experiment.data.dataset),
+        resume=arguments.resume,
+        profile=arguments.profile,
+    )
+
+
+def _evaluate(arguments: Namespace) -> int:
+    return evaluate(_experiment_of(arguments), arguments)
+
+
+def _describe(arguments: Namespace) -> int:
+    from reid.describe import describe
+
+    return describe(_experiment_of(arguments), as_json=arguments.json)
+
+
+def _prepare(parser: ArgumentParser, command: str, words: list[str]) -> list[str]:
+    """Short options spelled out; the configuration of a run that is used for the defaults."""
+    if command in ("train", "evaluate", "describe"):
+        words = [_spelled_out(word) for word in words]
+    if {"-h", "--help"} & set(words) or command not in ("train", "evaluate"):
+        return words
+    probe = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    probe.add_argument("--resume", nargs="?", const="newest")
+    probe.add_argument("--checkpoint", action="append")
+    probe.add_argument("--trainer.output", dest="output", default="runs")
+    probe.add_argument("--data.dataset", dest="dataset")
+    known, _ = probe.parse_known_args(words)
+    stored = _stored(command, known)
+    if stored is not None:
+        if command == "evaluate" and known.dataset not in (None, stored["data"]["dataset"]):
+            # Another data set than it was trained on: that one's place and split are no defaults.
+            stored["data"] |= {"root": None, "split": 0}
+        adopt(parser, stored)
+    return words
+
+
+def _spelled_out(word: str) -> str:
+    name, sign, value = word.partition("=")
+    return f"--data.{name[2:]}{sign}{value}" if name in [f"--{x}" for x in _SHORT] else word
+
+
+def _stored(command: str, known: argparse.Namespace) -> dict[str, Any] | None:
+    """The configuration of the run that a command builds on, if there is one."""
+    from video_snl.engine.runs import stored_experiment
+
+    if command == "train":
+        if known.resume is None:
+            return None
+        return stored_experiment(
+            known.resume, known.output, checkpoint=False, program=REID
+        ).to_dict()
+    from reid.runs import find_checkpoints
+
+    found = find_checkpoints(known.checkpoint, known.output, known.dataset)
+    if not found:
+        return None
+    return stored_experiment(
+        str(Path(found[0])), known.output, checkpoint=True, program=REID
+    ).to_dict()
+
+
+_COMMANDS: Commands = {
+    "train": (_train_parser, _train),
+    "evaluate": (_evaluate_parser, _evaluate),
+    "extract": (_extract_parser, cli_features.extract),
+    "search": (_search_parser, cli_features.search),
+    "describe": (_describe_parser, _describe),
+    "check": (_check_parser, cli_features.check),
+}

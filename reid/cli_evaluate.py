@@ -1,0 +1,95 @@
+"""The options of ``reid evaluate``. Without torch."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from jsonargparse import ArgumentParser, Namespace
+
+from reid.config import ReidExperiment
+from video_snl.command_line import config_name
+from video_snl.errors import UserError
+
+__all__ = ["EVALUATE", "add_evaluate_options", "evaluate", "test_frames"]
+
+EVALUATE = """Measure a trained network: CMC at ranks 1, 5, 10, 20, mAP and mINP.
+Every query is searched for in the gallery. Data options not given are those of the checkpoint. Of
+several checkpoints, one for each split of a data set, each is measured on its own split, and mean
+and standard deviation are printed, too. For the sample data set a network is trained first where
+there is none."""
+
+
+def add_evaluate_options(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--checkpoint",
+        type=str,
+        action="append",
+        metavar="FILE|RUN|FOLDER",
+        help="Checkpoint file, the folder of a run (its best epoch), or a folder of runs (the "
+        "newest finished one of every split). May be given several times. Default: the newest "
+        "finished run of the data set below --trainer.output.",
+    )
+    parser.add_argument(
+        "--test_frames",
+        type=str,
+        default="all",
+        metavar="all|N",
+        help="all: whole tracklets, in chunks of data.frames frames, the mean of their features. "
+        "N: N evenly spaced frames.",
+    )
+    parser.add_argument(
+        "--metric",
+        type=Literal["cosine", "euclidean"],
+        default="cosine",
+        help="Distance between features.",
+    )
+    parser.add_argument(
+        "--rerank", action="store_true", help="Rank by k-reciprocal re-ranking, too (common)."
+    )
+    parser.add_argument(
+        "--protocol",
+        type=Literal["both", "common", "official"] | None,
+        help="common (papers' usual one), official (of MARS's own evaluation code) or both; "
+        "default both for mars and sample, common for the others.",
+    )
+    parser.add_argument("--max_rank", type=int, default=50, help="Largest rank of the CMC curve.")
+    parser.add_argument("--json", action="store_true", help="Print JSON instead of a table.")
+    parser.add_argument(
+        "--report",
+        type=str,
+        metavar="DIR",
+        help="Folder for the report; default 'report' beside the checkpoint.",
+    )
+
+
+def evaluate(experiment: ReidExperiment, arguments: Namespace) -> int:
+    """Run the command."""
+    frames = test_frames(arguments.test_frames)
+    if arguments.max_rank < 1:
+        raise UserError(f"--max_rank {arguments.max_rank}: give 1 or more.")
+    from reid.evaluate import Options, evaluate
+
+    options = Options(
+        test_frames=frames,
+        metric=arguments.metric,
+        rerank=arguments.rerank,
+        protocol=arguments.protocol,
+        max_rank=arguments.max_rank,
+    )
+    return evaluate(
+        experiment,
+        arguments.checkpoint,
+        options,
+        config_name=config_name(arguments, experiment.data.dataset),
+        as_json=arguments.json,
+        report=arguments.report,
+    )
+
+
+def test_frames(text: str) -> int | None:
+    """Frames of a tracklet that are looked at; None for all."""
+    if text == "all":
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise UserError(f"--test_frames {text}: give all, or a number of frames from 1.")
+    return int(text)

@@ -1,0 +1,49 @@
+"""Matrices of whole numbers out of MATLAB files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.io import loadmat
+
+from video_snl.errors import UserError
+
+__all__ = ["read_matrix"]
+
+
+def read_matrix(path: Path, variable: str, *, columns: int | None) -> NDArray[np.int64]:
+    """The matrix of that name, (rows, columns); any number of columns where None is given.
+
+    Raises:
+        UserError: No such file; not a MATLAB file; it lacks the matrix, or holds another kind of
+            value or shape under its name.
+    """
+    if not path.is_file():
+        raise UserError(f"{path} does not exist: restore it from the published data set")
+    try:
+        values = loadmat(path)
+    except Exception as error:  # a damaged file makes scipy raise anything
+        raise UserError(
+            f"{path} is no readable MATLAB file ({type(error).__name__}: {error}): restore it from "
+            "the published data set"
+        ) from error
+    if variable not in values:
+        found = ", ".join(name for name in values if not name.startswith("__")) or "nothing"
+        raise UserError(f"{path} has no {variable}, it holds {found}: restore the published file")
+    return _whole_numbers(path, variable, values[variable], columns)
+
+
+def _whole_numbers(path: Path, variable: str, found: object, columns: int | None) -> NDArray:
+    wanted = f"rows x {columns or 'any number of'} columns of whole numbers"
+    if not isinstance(found, np.ndarray) or found.dtype.kind not in "iuf":
+        kind = found.dtype if isinstance(found, np.ndarray) else type(found).__name__
+        raise UserError(f"{path}: {variable} is {kind}, expected {wanted}: restore the file")
+    if found.ndim != 2 or not found.size or columns not in (None, found.shape[1]):
+        shape = " x ".join(map(str, found.shape))
+        raise UserError(f"{path}: {variable} is {shape}, expected {wanted}: restore the file")
+    numbers = found.astype(np.int64)
+    if not np.array_equal(numbers, found):
+        raise UserError(f"{path}: {variable} has fractions, expected {wanted}: restore the file")
+    return numbers

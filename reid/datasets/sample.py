@@ -1,0 +1,220 @@
+"""The sample data set: generated pedestrians in MARS's layout, for trying things out.
+
+As in MARS, the test people's first tracklets under each camera are the queries; the gallery holds
+the others, distractors (``0000``) and junk (``00-1``). It is generated once, as a function of its
+settings alone, into the user's cache.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy.io import savemat
+
+from reid.datasets.sample_people import Person, random_person
+from reid.datasets.sample_scene import (
+    CAMERAS,
+    Floats,
+    Frames,
+    draw_background,
+    draw_junk,
+    draw_tracklet,
+)
+from reid.tracklet import DISTRACTOR, JUNK
+from video_snl.data.generated import Generated, cache_folder, progress
+
+__all__ = ["SETTINGS", "SampleSettings", "Shot", "ensure_sample", "generate", "plan"]
+
+FORMAT = 1
+"""Raise it when the same settings give other files."""
+
+_QUALITY = 90
+
+
+@dataclass(frozen=True)
+class SampleSettings:
+    """What is generated.
+
+    Args:
+        train_people: Numbers 1, 3, 5, ...
+        test_people: Numbers 2, 4, 6, ...
+        lonely: Of the test people, so many are seen once under each of two cameras. Both tracklets
+            are queries, so that under the common protocol they have no match, as 140 of MARS.
+        distractors: Tracklets of other people.
+        junk: Tracklets of bad detections.
+        frames: Fewest and most frames of a tracklet.
+        seed: Everything is a function of these settings.
+    """
+
+    train_people: int = 40
+    test_people: int = 36
+    lonely: int = 4
+    distractors: int = 60
+    junk: int = 24
+    frames: tuple[int, int] = (8, 14)
+    seed: int = 0
+
+
+SETTINGS = SampleSettings()
+"""Those of the sample data set."""
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One tracklet to draw: its number counts the tracklets of a person and camera, from 1."""
+
+    person: int
+    camera: int
+    number: int
+    frames: int
+
+    @property
+    def folder(self) -> str:
+        return "00-1" if self.person == JUNK else f"{self.person:04d}"
+
+    def names(self) -> list[str]:
+        """File names as in MARS, such as ``0001C1T0001F001.jpg``."""
+        head = f"{self.folder}C{self.camera + 1}T{self.number:04d}"
+        return [f"{head}F{frame:03d}.jpg" for frame in range(1, self.frames + 1)]
+
+
+def ensure_sample(root: Path | None = None) -> Path:
+    """The folder of the sample data set, which is generated first if it is not there yet.
+
+    Args:
+        root: The folder; default one in the cache.
+
+    Raises:
+        UserError: ``root`` holds something else, or cannot be written.
+    """
+    return _generated(SETTINGS).ensure(cache_folder("reid-sample-v1") if root is None else root)
+
+
+def generate(root: Path, settings: SampleSettings) -> None:
+    """Write the pictures, the lists and, last, the marker file below ``root``; shows progress."""
+    _generated(settings).write(root)
+
+
+def _generated(settings: SampleSettings) -> Generated:
+    return Generated(
+        what="the re-identification sample",
+        values={"format": FORMAT, "settings": asdict(settings)},
+        generate=partial(_write_files, settings=settings),
+        place="VIDEO_SNL_CACHE or --root",
+    )
+
+
+def plan(settings: SampleSettings) -> tuple[list[Shot], list[Shot], list[int]]:
+    """Training tracklets, test tracklets, and the places of the queries among the latter."""
+    rng = np.random.default_rng([settings.seed, 0])
+    length = partial(_length, settings, rng)
+    train = [
+        Shot(1 + 2 * index, camera, number, length())
+        for index in range(settings.train_people)
+        for camera, count in _visits(rng)
+        for number in range(1, count + 1)
+    ]
+    test = [*_strangers(JUNK, settings.junk, rng, length)]
+    test += _strangers(DISTRACTOR, settings.distractors, rng, length)
+    for index in range(settings.test_people):
+        once = index < settings.lonely
+        visits = [(c, 1) for c in sorted(rng.permutation(len(CAMERAS))[:2].tolist())]
+        for camera, count in visits if once else _visits(rng):
+            test += [Shot(2 + 2 * index, camera, n, length()) for n in range(1, count + 1)]
+    queries = [i for i, shot in enumerate(test) if shot.person > 0 and shot.number == 1]
+    return train, test, queries
+
+
+def _length(settings: SampleSettings, rng: np.random.Generator) -> int:
+    return int(rng.integers(settings.frames[0], settings.frames[1] + 1))
+
+
+def _visits(rng: np.random.Generator) -> list[tuple[int, int]]:
+    """Cameras that see a person, and how often: three or four cameras, one to three times."""
+    seen = sorted(rng.permutation(len(CAMERAS))[: rng.integers(3, len(CAMERAS) + 1)].tolist())
+    counts = rng.integers(1, 4, len(seen))
+    counts[:2] = np.maximum(counts[:2], 2)  # each query has a match in the gallery
+    return [(camera, int(count)) for camera, count in zip(seen, counts, strict=True)]
+
+
+def _strangers(
+    person: int, count: int, rng: np.random.Generator, length: Callable[[], int]
+) -> list[Shot]:
+    cameras = np.sort(rng.integers(0, len(CAMERAS), count)).tolist()
+    return [
+        Shot(person, camera, 1 + place - cameras.index(camera), length())
+        for place, camera in enumerate(cameras)
+    ]
+
+
+def draw(shot: Shot, settings: SampleSettings, backgrounds: Sequence[Floats]) -> Frames:
+    """The pictures of a tracklet: (frames, 64, 32, 3), RGB."""
+    key = [settings.seed, 2, shot.person + 1, shot.camera, shot.number]
+    rng = np.random.default_rng(key)
+    camera, background = CAMERAS[shot.camera], backgrounds[shot.camera]
+    if shot.person == JUNK:
+        return draw_junk(random_person(rng), camera, shot.frames, rng, background)
+    person = random_person(rng) if shot.person == DISTRACTOR else _person(shot.person, settings)
+    return draw_tracklet(person, camera, shot.frames, rng, background)
+
+
+def _person(number: int, settings: SampleSettings) -> Person:
+    return random_person(np.random.default_rng([settings.seed, 1, number]))
+
+
+def _write_files(root: Path, settings: SampleSettings) -> None:
+    train, test, queries = plan(settings)
+    backgrounds = [
+        draw_background(camera, np.random.default_rng([settings.seed, 3, number]))
+        for number, camera in enumerate(CAMERAS)
+    ]
+    jobs = [("bbox_train", shot) for shot in train] + [("bbox_test", shot) for shot in test]
+    for folder in {root / part / shot.folder for part, shot in jobs}:
+        folder.mkdir(parents=True)
+    write = partial(_write_pictures, root, settings, backgrounds)
+    pool = ThreadPoolExecutor(min(8, len(os.sched_getaffinity(0))))
+    try:
+        progress(pool.map(write, *zip(*jobs, strict=True)), len(jobs), "the sample tracklets")
+    finally:
+        # Ctrl-C does not wait for the tracklets that nobody has begun.
+        pool.shutdown(cancel_futures=True)
+    _write_info(root / "info", train, test, queries)
+
+
+def _write_pictures(
+    root: Path, settings: SampleSettings, backgrounds: Sequence[Floats], part: str, shot: Shot
+) -> None:
+    pictures = draw(shot, settings, backgrounds)
+    for name, picture in zip(shot.names(), pictures, strict=True):
+        Image.fromarray(picture).save(root / part / shot.folder / name, quality=_QUALITY)
+
+
+def _write_info(info: Path, train: list[Shot], test: list[Shot], queries: list[int]) -> None:
+    """The lists and tables of MARS, whose numbers begin at 1."""
+    info.mkdir()
+    for part, shots in (("train", train), ("test", test)):
+        names = [f"{name}\n" for shot in shots for name in shot.names()]
+        (info / f"{part}_name.txt").write_text("".join(names))
+        last = np.cumsum([shot.frames for shot in shots])
+        first = last - [shot.frames - 1 for shot in shots]
+        people, cameras = zip(*((shot.person, shot.camera + 1) for shot in shots), strict=True)
+        table = np.stack([first, last, people, cameras], axis=1).astype(np.int32)
+        _save(info / f"tracks_{part}_info.mat", f"track_{part}_info", table)
+    _save(info / "query_IDX.mat", "query_IDX", np.array([queries], np.int32) + 1)
+
+
+def _save(path: Path, name: str, values: NDArray[np.int32]) -> None:
+    """A MATLAB file without the date in its header, so that its bytes are always the same."""
+    written = io.BytesIO()
+    savemat(written, {name: values})
+    header = b"MATLAB 5.0 MAT-file, sample of video-snl".ljust(116)
+    path.write_bytes(header + written.getvalue()[116:])

@@ -1,0 +1,147 @@
+"""What the cameras of the sample data set see: pedestrians in front of a street, cut out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reid.datasets.sample_people import Person, Walk, draw_person, random_person, random_walk
+
+__all__ = ["CAMERAS", "SIZE", "Camera", "draw_background", "draw_junk", "draw_tracklet"]
+
+Floats = NDArray[np.float32]
+Frames = NDArray[np.uint8]
+
+SIZE = 64, 32
+"""Height and width of a picture, in pixels."""
+
+
+@dataclass(frozen=True)
+class Camera:
+    """How a camera sees.
+
+    Attributes:
+        cast: Factors on red, green and blue.
+        brightness: Added to all of them, after the contrast, of 255.
+        contrast: Factor on the distance from grey.
+        scale: Height of the people in the picture, 1 for full.
+        blur: Share of each neighbour, up and down, left and right, in a pixel.
+        noise: Standard deviation, of 255.
+        ground: Colour of the ground; ``wall`` that of what is behind.
+    """
+
+    cast: tuple[float, float, float]
+    brightness: float
+    contrast: float
+    scale: float
+    blur: float
+    noise: float
+    ground: tuple[int, int, int]
+    wall: tuple[int, int, int]
+
+
+CAMERAS = (
+    Camera((1.00, 1.00, 1.00), 0, 1.0, 1.00, 0.00, 4, (150, 148, 142), (176, 172, 160)),
+    Camera((1.14, 1.01, 0.85), 4, 0.95, 0.92, 0.08, 6, (112, 104, 92), (148, 120, 96)),
+    Camera((0.87, 0.98, 1.12), -22, 0.88, 0.96, 0.05, 8, (84, 92, 84), (96, 110, 124)),
+    Camera((0.97, 1.08, 0.94), 22, 0.82, 0.84, 0.12, 5, (176, 182, 170), (132, 152, 130)),
+)
+
+
+def draw_tracklet(
+    person: Person, camera: Camera, frames: int, rng: np.random.Generator, background: Floats
+) -> Frames:
+    """A person walks by, now and then behind something. Shape: (frames, 64, 32, 3), RGB."""
+    canvas = _street(background, frames, rng)
+    draw_person(canvas, person, random_walk(person, frames, SIZE, camera.scale, rng))
+    _occlude(canvas, camera, rng)
+    return _through(camera, canvas, rng)
+
+
+def draw_junk(
+    person: Person, camera: Camera, frames: int, rng: np.random.Generator, background: Floats
+) -> Frames:
+    """What a bad detector cuts out: a part of a person at the edge, or none. As for a tracklet."""
+    canvas = _street(background, frames, rng)
+    walk = random_walk(person, frames, SIZE, camera.scale, rng)
+    side = rng.choice([-1, 1]) * rng.uniform(0.4, 0.6) * SIZE[1]
+    down = rng.choice([-1, 1]) * rng.uniform(0.2, 0.6) * SIZE[0]
+    if rng.random() < 0.7:
+        moved = Walk(
+            walk.x + np.float32(side),
+            walk.ground + np.float32(down),
+            walk.height * np.float32(rng.uniform(0.7, 1.6)),
+            walk.stride,
+            walk.turn,
+        )
+        draw_person(canvas, person, moved)
+    return _through(camera, canvas, rng)
+
+
+def draw_background(camera: Camera, rng: np.random.Generator) -> Floats:
+    """The background of a camera, wider and higher than what is cut out of it."""
+    height, width = SIZE[0] + 24, 6 * SIZE[1]
+    x = np.arange(width, dtype=np.float32)
+    y = np.arange(height, dtype=np.float32)[:, None]
+    wall, ground = (np.array(colour, np.float32) for colour in (camera.wall, camera.ground))
+    picture = np.where((y < 0.55 * height)[..., None], wall, ground) + 0 * x[:, None]
+    for _ in range(4):
+        waves = rng.uniform(-0.12, 0.12, 2)
+        turns = waves[0] * y + waves[1] * x + rng.uniform(0, 2 * np.pi)
+        picture += np.sin(turns)[..., None] * rng.uniform(-9, 9, 3)
+    for _ in range(7):  # windows, posts, cars
+        left, top = rng.uniform(0, width), rng.uniform(-8, 0.6 * height)
+        wide, high = rng.uniform(3, 22), rng.uniform(8, 46)
+        inside = (x > left) & (x < left + wide) & (y > top) & (y < top + high)
+        shade = rng.uniform(-48, 48) + rng.uniform(-16, 16, 3)
+        picture += inside[..., None] * shade
+    return picture.astype(np.float32)
+
+
+def _street(background: Floats, frames: int, rng: np.random.Generator) -> Floats:
+    """Cut-outs that move along as a detector follows somebody."""
+    free = np.array(background.shape[:2]) - SIZE
+    start = rng.uniform(0, free)
+    speed = np.array([rng.uniform(-0.5, 0.5), rng.choice([-1, 1]) * rng.uniform(0.5, 3)])
+    places = np.clip(start + speed * np.arange(frames)[:, None], 0, free).astype(int)
+    return np.stack([background[y : y + SIZE[0], x : x + SIZE[1]] for y, x in places])
+
+
+def _occlude(canvas: Floats, camera: Camera, rng: np.random.Generator) -> None:
+    """Somebody else, a post or a wall in front of some of the frames, or of none."""
+    frames = len(canvas)
+    kind = rng.choice(["none", "person", "post", "wall"], p=[0.35, 0.25, 0.2, 0.2])
+    length = int(rng.integers(frames // 3, 2 * frames // 3 + 1))
+    first = int(rng.integers(0, frames - length + 1))
+    part = canvas[first : first + length]
+    other = random_person(rng)
+    shade = (rng.uniform(60, 190) + rng.uniform(-25, 25, 3)).astype(np.float32)
+    start, end = rng.permutation([-0.35, 1.35]) * SIZE[1]
+    path = np.linspace(start, end, length, dtype=np.float32)
+    if kind == "person":
+        walk = random_walk(other, length, SIZE, camera.scale * 1.1, rng)
+        draw_person(part, other, Walk(path, walk.ground + 3, walk.height, walk.stride, walk.turn))
+    elif kind == "post":
+        columns = np.arange(SIZE[1], dtype=np.float32)
+        cover = np.clip(rng.uniform(3, 6) - np.abs(columns - path[:, None]), 0, 1)
+        part += cover[:, None, :, None] * (shade - part)
+    elif kind == "wall":
+        height = int(rng.uniform(0.35, 0.6) * SIZE[0])
+        rows = slice(SIZE[0] - height, None) if rng.random() < 0.7 else slice(0, height)
+        part[:, rows] = shade + rng.normal(0, 6, part[:, rows].shape[1:])
+
+
+def _through(camera: Camera, canvas: Floats, rng: np.random.Generator) -> Frames:
+    """Light, colours, sharpness and noise of the camera; the light differs between tracklets."""
+    light = rng.uniform(-10, 10)
+    cast = np.array(camera.cast) * rng.uniform(0.95, 1.05, 3)
+    seen = 128 + camera.contrast * (canvas - 128)
+    seen = (seen * cast + camera.brightness + light).astype(np.float32)
+    if camera.blur:
+        for axis in (1, 2):
+            beside = np.roll(seen, 1, axis) + np.roll(seen, -1, axis)
+            seen = (1 - 2 * camera.blur) * seen + camera.blur * beside
+    seen += camera.noise * rng.standard_normal(seen.shape, np.float32)
+    return np.clip(seen + 0.5, 0, 255).astype(np.uint8)

@@ -1,0 +1,124 @@
+"""Cosine and Euclidean distances between feature vectors."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from video_snl.errors import UserError
+
+__all__ = ["Distances", "Metric", "pairwise_distances"]
+
+Metric = Literal["cosine", "euclidean"]
+
+CANCELLATION = 2.0**-10
+"""A squared distance below this share of the squared norms has lost digits in the product form."""
+
+PAIRS = 2**22
+"""Numbers in the differences that are formed at once where a distance is computed anew."""
+
+
+class Distances:
+    """Distances from some queries to one block of a gallery after the other.
+
+    The same block gives the same numbers to the last bit each time; another division into blocks
+    may round differently.
+
+    Args:
+        query: Features, shape (Q, D).
+        metric: ``cosine`` or ``euclidean``.
+
+    Raises:
+        UserError: An unknown metric, features that are no matrix, or not finite.
+    """
+
+    def __init__(self, query: Tensor, metric: Metric) -> None:
+        if metric not in get_args(Metric):
+            raise UserError(
+                f"metric={metric!r} does not exist; choose {', '.join(get_args(Metric))}"
+            )
+        self._metric = metric
+        query = _floating(query)
+        check_features("query", query)
+        _refuse_overflow("query", query)
+        # Distances do not change when all points move; small norms keep their digits.
+        self._centre = query.mean(0) if len(query) else query.new_zeros(query.shape[1])
+        self._query = self._prepared(query)
+        self._norms = self._query.square().sum(1)
+
+    def to(self, block: Tensor, numbers: Tensor | None = None) -> Tensor:
+        """Distances (Q, B) to a block (B, D) of the gallery, its rows ``numbers`` (for errors)."""
+        block = _floating(block).to(self._query)
+        check_features("gallery", block, self._query.shape[1])
+        _refuse_overflow("gallery", block, numbers)
+        block = self._prepared(block)
+        if self._metric == "cosine":
+            return torch.mm(self._query, block.T).neg_().add_(1).clamp_(0, 2)
+        norms = self._norms[:, None] + block.square().sum(1)
+        squared = torch.addmm(norms, self._query, block.T, alpha=-2)
+        self._mend(squared, norms, block)
+        return squared.clamp_(min=0).sqrt_()
+
+    def _prepared(self, features: Tensor) -> Tensor:
+        if self._metric == "euclidean":
+            return features - self._centre
+        return torch.nn.functional.normalize(features, dim=1)
+
+    def _mend(self, squared: Tensor, norms: Tensor, block: Tensor) -> None:
+        """Replace what |q|^2 + |g|^2 - 2 q g has cancelled by the sum of squared differences."""
+        row, column = (squared < CANCELLATION * norms).nonzero(as_tuple=True)
+        size = max(1, PAIRS // block.shape[1])
+        for q, g in zip(row.split(size), column.split(size), strict=True):
+            squared[q, g] = (self._query[q] - block[g]).square_().sum(1)
+
+
+def pairwise_distances(query: Tensor, gallery: Tensor, metric: Metric = "cosine") -> Tensor:
+    r"""All distances between two sets of features, shape (Q, G).
+
+    ``cosine``: 1 - q g / (\|q\| \|g\|), in [0, 2]; a zero vector is at distance 1 from everything.
+    ``euclidean``: \|q - g\|, from the differences themselves where they are small.
+
+    Args:
+        query: Shape (Q, D). float64 is kept, everything else is computed in float32.
+        gallery: Shape (G, D).
+        metric: ``cosine`` or ``euclidean``.
+
+    Raises:
+        UserError: Shapes that do not fit, an unknown metric, or features that are not finite.
+    """
+    return Distances(torch.as_tensor(query), metric).to(torch.as_tensor(gallery))
+
+
+def check_features(which: str, features: Tensor | np.ndarray, dimension: int | None = None) -> None:
+    """Raise UserError unless ``features`` is a matrix (N, ``dimension``)."""
+    if features.ndim != 2:
+        raise UserError(
+            f"{which} features of shape {tuple(features.shape)}; a matrix (tracklets, dimension) "
+            "is needed"
+        )
+    if dimension is not None and features.shape[1] != dimension:
+        raise UserError(
+            f"{which} features have dimension {features.shape[1]}, the query's {dimension}: they "
+            "are of different networks"
+        )
+
+
+def _refuse_overflow(which: str, features: Tensor, numbers: Tensor | None = None) -> None:
+    """Raise UserError unless all norms are finite: NaN would come before everything or behind."""
+    wrong = (~torch.linalg.vector_norm(features, dim=1).isfinite()).nonzero()[:, 0]
+    if len(wrong):
+        finite = bool(features[wrong[0]].isfinite().all())
+        what = f"too large for {features.dtype}".replace("torch.", "") if finite else "not finite"
+        number = int(wrong[0] if numbers is None else numbers[wrong[0]])
+        raise UserError(
+            f"{which} features of number {number} are {what}"
+            + (f", and {len(wrong) - 1} more" if len(wrong) > 1 else "")
+        )
+
+
+def _floating(features: Tensor) -> Tensor:
+    features = features.detach()
+    return features if features.dtype == torch.float64 else features.float()

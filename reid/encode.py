@@ -1,0 +1,189 @@
+"""From tracklets to features: whole tracklets or some of their frames, in bounded memory."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from reid.config import ReidDataConfig
+from reid.features import FeatureTable
+from reid.loading import PieceDataset, SampledDataset, in_order, make_loader
+from reid.models import TrackletNet
+from reid.tracklet import Tracklet
+from reid.trained import TrainedReid
+from reid.transforms import evaluation_clips
+from video_snl.data.batches import Batch
+from video_snl.data.quarantine import Quarantine
+from video_snl.engine.progress import counted
+from video_snl.errors import UserError
+
+__all__ = ["Encoded", "encode", "table_of"]
+
+# Chunks that go through the network together.
+_AT_ONCE = 32
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Features of N tracklets.
+
+    Attributes:
+        features: float32 (N, D); zeros for tracklets that cannot be read.
+        num_frames: int64 (N,), frames that were read.
+        skipped_frames: int64 (N,), frames that could not be.
+        read: bool (N,), False for tracklets of which no frame can be read.
+    """
+
+    features: Tensor
+    num_frames: np.ndarray
+    skipped_frames: np.ndarray
+    read: np.ndarray
+
+
+def encode(
+    model: TrackletNet,
+    tracklets: Sequence[Tracklet],
+    config: ReidDataConfig,
+    *,
+    test_frames: int | None = None,
+    device: torch.device | str = "cpu",
+    channels_last: bool = True,
+    quarantine: Quarantine | None = None,
+    what: str = "tracklets",
+) -> Encoded:
+    """The feature of every tracklet: the mean over its chunks of what the network says of each.
+
+    A chunk has T = ``data.frames`` frames. Of n readable frames, chunk i begins at frame i T, and
+    the last one is the last T frames; where n < T, frame i of the only chunk is frame i mod n.
+
+    Args:
+        test_frames: N evenly spaced frames of each tracklet, as one chunk, instead of all frames.
+        quarantine: Where tracklets go that cannot be read; without it they are errors.
+        what: Shown with the progress.
+
+    Raises:
+        UserError: A tracklet cannot be read and there is no quarantine, or too many cannot.
+    """
+    counts = _Counts(len(tracklets))
+    sums = torch.zeros(len(tracklets), model.feature_dim, dtype=torch.float64)
+    chunks = torch.zeros(len(tracklets), dtype=torch.float64)
+    device = torch.device(device)
+    model = model.to(device).eval()
+    samples = _samples(tracklets, config, test_frames, device, quarantine, what)
+    with torch.inference_mode():
+        for index, clips in _batches(_chunks(samples, config, test_frames, counts)):
+            normalised = evaluation_clips(clips.to(device, non_blocking=True))
+            laid_out = normalised if channels_last else normalised.contiguous()
+            sums.index_add_(0, index, model(laid_out).features.double().cpu())
+            chunks.index_add_(0, index, torch.ones(len(index), dtype=torch.float64))
+    _refuse_unread(tracklets, counts, quarantine)
+    read = (counts.frames > 0) & ~counts.given_up
+    features = (sums / chunks.clamp(min=1)[:, None]).float()
+    features[torch.from_numpy(~read)] = 0
+    return Encoded(features, np.where(read, counts.frames, 0), counts.skipped, read)
+
+
+def table_of(encoded: Encoded, tracklets: Sequence[Tracklet], trained: TrainedReid) -> FeatureTable:
+    """The features of the tracklets that were read, as ``reid extract`` stores them."""
+    rows = np.flatnonzero(encoded.read)
+    kept = [tracklets[int(row)] for row in rows]
+    return FeatureTable(
+        names=[tracklet.path for tracklet in kept],
+        person_ids=np.array([tracklet.person_id for tracklet in kept], dtype=np.int64),
+        camera_ids=np.array([tracklet.camera_id for tracklet in kept], dtype=np.int64),
+        num_frames=encoded.num_frames[rows],
+        skipped_frames=encoded.skipped_frames[rows],
+        features=encoded.features[torch.from_numpy(rows)].numpy(),
+        model=trained.digest,
+        checkpoint=str(trained.path),
+    )
+
+
+class _Counts:
+    """What was read of N tracklets so far."""
+
+    def __init__(self, tracklets: int) -> None:
+        self.frames = np.zeros(tracklets, dtype=np.int64)
+        self.skipped = np.zeros(tracklets, dtype=np.int64)
+        # A tracklet of which a part cannot be had in time is given up as a whole.
+        self.given_up = np.zeros(tracklets, dtype=bool)
+
+
+def _samples(
+    tracklets: Sequence[Tracklet],
+    config: ReidDataConfig,
+    test_frames: int | None,
+    device: torch.device,
+    quarantine: Quarantine | None,
+    what: str,
+) -> Iterator[Batch]:
+    """Samples one by one, as batches of one; ``index`` and ``unreadable`` are of tracklets."""
+    dataset: PieceDataset | SampledDataset
+    if test_frames is None:
+        dataset = PieceDataset(tracklets, config)
+        owner = [piece.index for piece in dataset.videos]
+    else:
+        dataset = SampledDataset(tracklets, config, test_frames)
+        owner = list(range(len(tracklets)))
+    pin = device.type == "cuda"
+    loader = make_loader(dataset, in_order(len(owner)), 1, pin_memory=pin, quarantine=quarantine)
+    try:
+        for batch in counted(loader, len(owner), what):
+            lost = batch.get("unreadable", torch.empty(0)).tolist()
+            yield {**batch, "unreadable": torch.tensor([owner[int(i)] for i in lost]).long()}
+    finally:
+        loader.close()
+
+
+def _chunks(
+    samples: Iterator[Batch], config: ReidDataConfig, test_frames: int | None, counts: _Counts
+) -> Iterator[tuple[int, Tensor]]:
+    """The chunks (T, H, W, 3) of all samples, with the tracklet of each."""
+    for sample in samples:
+        counts.given_up[sample["unreadable"].numpy()] = True
+        if len(sample["index"]) == 0:
+            continue
+        index, video = int(sample["index"]), sample["video"][0]
+        counts.frames[index] += int(sample["frames"])
+        counts.skipped[index] += int(sample["skipped"])
+        if test_frames is not None:
+            yield index, video
+        elif len(video):
+            for start in _starts(len(video), config.frames):
+                places = torch.arange(start, start + config.frames) % len(video)
+                yield index, video[places]
+
+
+def _starts(length: int, frames: int) -> list[int]:
+    """Where chunks begin: every ``frames`` frames, the last one so that it ends with the last."""
+    starts = list(range(0, length - frames, frames))
+    return [*starts, max(0, length - frames)]
+
+
+def _batches(chunks: Iterator[tuple[int, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Tracklets (B,) and chunks (B, T, H, W, 3)."""
+    while part := list(itertools.islice(chunks, _AT_ONCE)):
+        indices, clips = zip(*part, strict=True)
+        yield torch.tensor(indices), torch.stack(clips)
+
+
+def _refuse_unread(
+    tracklets: Sequence[Tracklet], counts: _Counts, quarantine: Quarantine | None
+) -> None:
+    """Tracklets of which every frame was skipped are unreadable, too."""
+    for row in np.flatnonzero((counts.frames == 0) & ~counts.given_up).tolist():
+        path = tracklets[row].path
+        reason = (
+            f"none of the {len(tracklets[row].frames)} frames of this tracklet can be read: mend "
+            "or remove it"
+        )
+        if quarantine is None:
+            raise UserError(f"{path}: {reason}")
+        quarantine.add(path, "error", reason, 0.0)
+    if quarantine is not None:
+        quarantine.check((tracklet.path for tracklet in tracklets), "test")

@@ -1,0 +1,220 @@
+"""``reid evaluate``: rank the gallery for every query, print the figures, write the report."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import redirect_stdout
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from reid.config import ReidExperiment
+from reid.datasets import load_dataset
+from reid.encode import Encoded, encode, table_of
+from reid.evaluation import Evaluation
+from reid.figures import Result, json_of, summary_text, text_of
+from reid.ranked import Metric, rank_lists
+from reid.report import write_report
+from reid.runs import find_checkpoints, newest_finished
+from reid.tracklet import ReidData, Tracklet
+from reid.train import check_matches, train
+from reid.trained import TrainedReid, check_people, load_trained
+from video_snl.data.nursery import nursery
+from video_snl.data.quarantine import Quarantine
+from video_snl.engine.fitting import tell
+from video_snl.engine.runs import checkpoint_path
+from video_snl.engine.trained import check_same_network
+from video_snl.engine.trainer import device_of
+from video_snl.errors import UserError
+
+__all__ = ["Options", "evaluate", "evaluate_trained"]
+
+Protocol = Literal["both", "common", "official"]
+# Data sets in the layout of MARS, whose figures papers give by either protocol.
+_BOTH = ("mars", "sample")
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a network is measured; see ``reid evaluate --help``."""
+
+    test_frames: int | None = None
+    metric: Metric = "cosine"
+    rerank: bool = False
+    protocol: Protocol | None = None
+    max_rank: int = 50
+
+    def protocols(self, dataset: str) -> list[Literal["common", "official"]]:
+        """Those that are asked for, the main one first."""
+        asked = self.protocol or ("both" if dataset in _BOTH else "common")
+        return ["common", "official"] if asked == "both" else [asked]
+
+
+def evaluate(
+    experiment: ReidExperiment,
+    checkpoints: list[str] | None,
+    options: Options,
+    *,
+    config_name: str,
+    as_json: bool,
+    report: str | None,
+) -> int:
+    """Evaluate checkpoints on the data set, print the figures, write the reports.
+
+    Several checkpoints are each evaluated on their own split.
+    """
+    paths = _found_or_trained(experiment, checkpoints, config_name)
+    several = len(paths) > 1
+    results: list[Result] = []
+    for path in paths:
+        trained = load_trained(path)
+        own = _of_its_split(experiment, trained) if several else experiment
+        folder = _report_folder(path, report, several=several)
+        evaluation = evaluate_trained(trained, own, options, folder)
+        results.append(Result(evaluation, own.data.split, write_report(folder, evaluation)))
+        if not as_json:
+            print(text_of(results[-1]), flush=True)
+    if as_json:
+        print(json_of(results))
+    elif several:
+        print(summary_text(results))
+    return 0
+
+
+def evaluate_trained(
+    trained: TrainedReid, experiment: ReidExperiment, options: Options, folder: Path | None = None
+) -> Evaluation:
+    """Features of both lists, distances, and the figures by every protocol asked for.
+
+    Args:
+        folder: Of the report, for its ``quarantine.jsonl``.
+
+    Raises:
+        UserError: The options of another network, people it was trained on, no query with a match,
+            too many tracklets that cannot be read.
+    """
+    check_same_network(experiment.model, trained.experiment.model, trained.path)
+    config = experiment.data
+    data = load_dataset(config.dataset, config.root, config.split)
+    check_people(trained, experiment, data)
+    check_matches(data)
+    if config.num_workers:
+        nursery()
+    lists = {"query": data.query, "gallery": [*data.gallery, *data.junk]}
+    quarantine = _fresh_quarantine(folder, config.max_failures)
+    encoded = {
+        part: encode(
+            trained.model,
+            tracklets,
+            config,
+            test_frames=options.test_frames,
+            device=device_of(experiment.trainer.accelerator),
+            channels_last=experiment.trainer.channels_last,
+            quarantine=quarantine,
+            what=f"{part} tracklets read",
+        )
+        for part, tracklets in lists.items()
+    }
+    return _evaluation(trained, experiment, options, data, lists, encoded)
+
+
+def _evaluation(
+    trained: TrainedReid,
+    experiment: ReidExperiment,
+    options: Options,
+    data: ReidData,
+    lists: dict[str, list[Tracklet]],
+    encoded: dict[str, Encoded],
+) -> Evaluation:
+    tables = {part: table_of(encoded[part], lists[part], trained) for part in lists}
+    lost = [data.query[row] for row in np.flatnonzero(~encoded["query"].read)]
+    for part, table in tables.items():
+        if not table.names:
+            raise UserError(
+                f"no tracklet of the {part} can be read; look at --data.root, and at reid check"
+            )
+    ranked = rank_lists(
+        tables["query"],
+        tables["gallery"],
+        lost,
+        options.protocols(experiment.data.dataset),
+        metric=options.metric,
+        max_rank=options.max_rank,
+        reranked=options.rerank,
+    )
+    return Evaluation(
+        data=data,
+        query=tables["query"],
+        gallery=tables["gallery"],
+        distances=ranked.distances,
+        rankings=ranked.rankings,
+        settings=_settings(trained, experiment, options),
+    )
+
+
+def _settings(trained: TrainedReid, experiment: ReidExperiment, options: Options) -> dict[str, Any]:
+    data, frames = experiment.data, options.test_frames
+    whole = f"all frames, in chunks of {data.frames}"
+    return {
+        "checkpoint": str(trained.path),
+        "checkpoint_sha256": trained.digest,
+        "epoch": trained.epoch,
+        "split": data.split,
+        "frames": whole if frames is None else f"{frames} evenly spaced frames",
+        "frame_size": f"{data.height} x {data.width}",
+        "metric": options.metric,
+        "seed": trained.experiment.trainer.seed,
+        "model": vars(trained.experiment.model),
+    }
+
+
+def _found_or_trained(
+    experiment: ReidExperiment, named: list[str] | None, config_name: str
+) -> list[Path]:
+    dataset, output = experiment.data.dataset, experiment.trainer.output
+    found = find_checkpoints(named, output, dataset)
+    if found:
+        return found
+    if dataset != "sample":
+        raise UserError(
+            f"found no finished run of data set {dataset} below {output}/; train one (reid train "
+            f"--dataset {dataset}), or name a --checkpoint."
+        )
+    tell(f"found no finished run of the sample data set below {output}/: training one first")
+    with redirect_stdout(sys.stderr):  # what is printed is the evaluation
+        code = train(experiment, config_name=config_name, resume=None)
+    if code != 0:
+        raise SystemExit(code)
+    run = newest_finished(Path(output), dataset)
+    assert run is not None
+    return [checkpoint_path(str(run.folder), run.program)]
+
+
+def _of_its_split(experiment: ReidExperiment, trained: TrainedReid) -> ReidExperiment:
+    stored = trained.experiment
+    if stored.data.dataset != experiment.data.dataset:
+        raise UserError(
+            f"{trained.path} was trained on {stored.data.dataset}, others on "
+            f"{experiment.data.dataset}: several checkpoints are to be of one data set."
+        )
+    data = replace(experiment.data, split=stored.data.split)
+    return replace(experiment, data=data, model=stored.model)
+
+
+def _report_folder(path: Path, named: str | None, *, several: bool) -> Path:
+    """Of several checkpoints, each has a folder of its own, called after its run."""
+    in_run = path.parent.name == "checkpoints"
+    run = path.parent.parent if in_run else path.parent
+    if named is None:
+        return run / "report"
+    return Path(named) / (run.name if in_run else path.stem) if several else Path(named)
+
+
+def _fresh_quarantine(folder: Path | None, max_failures: float) -> Quarantine:
+    """One that knows of no earlier evaluation: every tracklet is tried."""
+    file = None if folder is None else folder / "quarantine.jsonl"
+    if file is not None:
+        file.unlink(missing_ok=True)
+    return Quarantine(file, max_failures, "tracklets")

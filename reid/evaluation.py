@@ -1,0 +1,38 @@
+"""What an evaluation found, as the reports take it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from reid.features import FeatureTable
+    from reid.protocols import Ranking
+    from reid.tracklet import ReidData
+
+__all__ = ["Evaluation"]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Features, distances and rankings of one query list and one gallery.
+
+    Attributes:
+        data: The data set. Rows of the two tables are tracklets of its lists, by the names of
+            their first frames; those without a row could not be read.
+        query: Features of the Q queries.
+        gallery: Features of the G gallery tracklets, distractors in.
+        distances: Distances that the report ranks by, shape (Q, G).
+        rankings: Metrics by the protocol's name, such as ``common``, ``official`` or
+            ``common, re-ranked``; the first one is the report's main one.
+        settings: What led to the numbers (metric, frames, network, ...), to be shown and kept.
+    """
+
+    data: ReidData
+    query: FeatureTable
+    gallery: FeatureTable
+    distances: Tensor
+    rankings: dict[str, Ranking]
+    settings: dict[str, Any] = field(default_factory=dict)

@@ -1,0 +1,88 @@
+"""Film strips: a few frames of a tracklet side by side, as pictures for reports."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageOps
+
+__all__ = ["Picture", "chosen_frames", "data_uri", "film_strip", "read_picture", "strip_width"]
+
+Picture = Image.Image
+
+_GAP = 2
+_EMPTY = (128, 128, 128)
+_CROSS = (190, 190, 190)
+
+
+def chosen_frames(count: int, shown: int = 4) -> list[int]:
+    """Which of ``count`` frames a strip shows: ``shown`` evenly spaced ones, first and last in.
+
+    All of them where there are no more than ``shown``.
+    """
+    if count <= shown:
+        return list(range(count))
+    return [round(index * (count - 1) / (shown - 1)) for index in range(shown)]
+
+
+def read_picture(path: str | Path) -> Picture | None:
+    """A picture as RGB; None where there is none that opens (the strip shows a crossed box)."""
+    try:
+        with Image.open(path) as image:
+            return ImageOps.exif_transpose(image).convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None
+
+
+def film_strip(
+    frames: Sequence[str | Path | Picture], *, shown: int = 4, width: int = 64, height: int = 128
+) -> Picture:
+    """Frames side by side, each fitted into ``width`` x ``height`` pixels without distortion.
+
+    A frame that does not open is a crossed grey box, and so is a tracklet without frames. The size
+    depends on how many frames there are and not on theirs.
+    """
+    wanted = [frames[index] for index in chosen_frames(len(frames), shown)]
+    cells = [_cell(_opened(frame), width, height) for frame in wanted]
+    cells = cells or [_cell(None, width, height)]
+    strip = Image.new("RGB", (strip_width(len(cells), width), height), _EMPTY)
+    for index, cell in enumerate(cells):
+        strip.paste(cell, (index * (width + _GAP), 0))
+    return strip
+
+
+def strip_width(cells: int, width: int) -> int:
+    """Pixels across of a strip of so many frames."""
+    return cells * (width + _GAP) - _GAP
+
+
+def data_uri(picture: Picture | bytes) -> str:
+    """A picture (as JPEG) or the bytes of a PNG file as an address that holds it."""
+    if isinstance(picture, bytes):
+        return _uri("png", picture)
+    buffer = io.BytesIO()
+    picture.save(buffer, format="JPEG", quality=82)
+    return _uri("jpeg", buffer.getvalue())
+
+
+def _uri(kind: str, content: bytes) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
+
+
+def _opened(frame: str | Path | Picture) -> Picture | None:
+    return frame if isinstance(frame, Image.Image) else read_picture(frame)
+
+
+def _cell(picture: Picture | None, width: int, height: int) -> Picture:
+    if picture is not None:
+        return ImageOps.pad(picture, (width, height), Image.Resampling.BICUBIC, color=_EMPTY)
+    cell = Image.new("RGB", (width, height), _EMPTY)
+    draw = ImageDraw.Draw(cell)
+    corners = (0, 0, width - 1, height - 1)
+    draw.rectangle(corners, outline=_CROSS)
+    draw.line(corners, fill=_CROSS)
+    draw.line((0, height - 1, width - 1, 0), fill=_CROSS)
+    return cell

@@ -1,0 +1,89 @@
+"""How the feature map of a tracklet becomes one vector: (B, C, T, h, w) -> (B, D).
+
+All means are in float32 or wider. With x_t the spatial mean of frame t:
+
+============  ===================================================================================
+mean          (1 / T) sum_t x_t
+attention     sum_t a_t x_t, a = softmax over t of v * relu(U x_t), v a convolution over 3 frames
+rnn           (1 / T) sum_t h_t, h a GRU's hidden states over x_1, ..., x_T
+nonlocal3d    the mean of block(X), one more block over all T h w positions
+============  ===================================================================================
+
+``attention`` and ``rnn`` follow Gao and Nevatia, arXiv:1805.02104.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+__all__ = ["AttentionHead", "MeanHead", "NonlocalHead", "RecurrentHead"]
+
+_ATTENTION_WIDTH = 256
+_HIDDEN = 512
+
+
+def frame_vectors(maps: Tensor) -> Tensor:
+    """Spatial means. (B, C, T, h, w) -> (B, T, C)."""
+    return maps.mean((3, 4), dtype=_wide(maps)).mT
+
+
+def _wide(tensor: Tensor) -> torch.dtype:
+    return torch.promote_types(tensor.dtype, torch.float32)
+
+
+class MeanHead(nn.Module):
+    """The mean over all positions of all frames."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.feature_dim = channels
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return maps.mean((2, 3, 4), dtype=_wide(maps))
+
+
+class AttentionHead(nn.Module):
+    """A mean of frames with learned weights. At the start they are all 1 / T: the mean."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.feature_dim = channels
+        self.embed = nn.Linear(channels, min(_ATTENTION_WIDTH, channels))
+        self.score = nn.Conv1d(self.embed.out_features, 1, 3, padding=1, bias=False)
+        nn.init.zeros_(self.score.weight)
+
+    def weights(self, frames: Tensor) -> Tensor:
+        """a, the weights of the frames, which sum to one. (B, T, C) -> (B, T)."""
+        scores = self.score(F.relu(self.embed(frames)).mT).squeeze(1)
+        return scores.softmax(-1, dtype=_wide(scores))
+
+    def forward(self, maps: Tensor) -> Tensor:
+        frames = frame_vectors(maps)
+        return (self.weights(frames)[..., None] * frames).sum(1)
+
+
+class RecurrentHead(nn.Module):
+    """A GRU of at most 512 units over the frames, averaged over its steps."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.feature_dim = min(_HIDDEN, channels)
+        self.gru = nn.GRU(channels, self.feature_dim, batch_first=True)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        hidden, _ = self.gru(frame_vectors(maps))
+        return hidden.mean(1, dtype=_wide(hidden))
+
+
+class NonlocalHead(nn.Module):
+    """A block over all T x h x w positions of the last feature map, then their mean."""
+
+    def __init__(self, channels: int, block: nn.Module) -> None:
+        super().__init__()
+        self.feature_dim, self.block = channels, block
+
+    def forward(self, maps: Tensor) -> Tensor:
+        seen = self.block(maps)
+        return seen.mean((2, 3, 4), dtype=_wide(seen))

@@ -1,0 +1,252 @@
+"""Tracklets as the loader of ``video_snl`` takes them: samples of a key, read by its processes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from reid.config import ReidDataConfig
+from reid.reading import length_of, lengths_of, read_nearest, read_readable
+from reid.tracklet import Tracklet
+from reid.transforms import draw_erasing
+from video_snl.data.batches import Sample
+from video_snl.data.clips import random_segment_clip, segment_clips
+from video_snl.data.feed import ClipLoader
+from video_snl.data.quarantine import Quarantine
+from video_snl.data.samplers import (
+    EpochSampler,
+    Key,
+    KeySampler,
+    sample_generator,
+    substitute_generator,
+)
+from video_snl.errors import OptionsError, UserError
+
+__all__ = ["Piece", "PieceDataset", "SampledDataset", "TrackletDataset", "in_order", "make_loader"]
+
+# Chunks of a piece: bounds what one sample of a long tracklet takes of the memory.
+_CHUNKS = 16
+
+
+class TrackletDataset(Dataset[Sample]):
+    """Training: T random frames of a tracklet, with a crop, flip and erasing not yet applied.
+
+    Restricted random sampling (Li et al., CVPR 2018, arXiv:1803.09882): the tracklet is cut into T
+    parts as equal as whole frames allow, and one random frame of each is taken, in the order of
+    time. A tracklet of L < T frames is repeated: frame i of the sample is frame i mod L. A frame
+    that cannot be read is replaced by the nearest one that can.
+
+    ``dataset[epoch, index]`` holds ``video`` uint8 (T, H, W, 3), ``offset`` float32 (2,) in [0, 1),
+    ``flip`` bool, ``erase`` int64 (4,) (see :mod:`reid.transforms`), ``label``, ``index`` and
+    ``skipped``, the number of unreadable frames met.
+
+    Args:
+        labels: Label of every person.
+    """
+
+    what = "training"
+
+    def __init__(
+        self,
+        tracklets: Sequence[Tracklet],
+        labels: Mapping[int, int],
+        config: ReidDataConfig,
+        seed: int,
+    ) -> None:
+        self.videos, self.labels, self.config, self.seed = tracklets, labels, config, seed
+
+    def __len__(self) -> int:
+        return len(self.videos)
+
+    def __getitem__(self, key: Key) -> Sample:
+        return self.sample(key, key[1])
+
+    def sample(self, key: Key, shown: int) -> Sample:
+        """The sample of a key, with its random numbers, of the tracklet ``shown``.
+
+        Raises:
+            UserError: None of its frames can be read.
+        """
+        c, tracklet = self.config, self.videos[shown]
+        random = sample_generator(self.seed, *key)
+        places = random.random(c.frames).tolist()
+        offset = torch.from_numpy(random.random(2, dtype=np.float32))
+        flip = bool(random.random() < 0.5) and c.flip
+        wanted = random_segment_clip(len(tracklet.frames), c.frames, places, "wrap")
+        video, skipped = read_nearest(tracklet, wanted, (c.height, c.width))
+        return {
+            "video": video,
+            "offset": offset,
+            "flip": torch.tensor(flip),
+            "erase": torch.tensor(draw_erasing(random, c.erasing, c.height, c.width)),
+            "label": torch.tensor(self.labels[tracklet.person_id]),
+            "index": torch.tensor(shown),
+            "skipped": torch.tensor(skipped),
+        }
+
+    def substitute(self, key: Key, avoided: Quarantine) -> int:
+        """The tracklet to show instead of that of the key: another of the same person.
+
+        It is the first that is not avoided in an order that depends on seed and key alone.
+
+        Raises:
+            UserError: The person has none left.
+        """
+        person = self.videos[key[1]].person_id
+        members = [i for i, tracklet in enumerate(self.videos) if tracklet.person_id == person]
+        for i in substitute_generator(self.seed, *key).permutation(members).tolist():
+            if self.videos[i].path not in avoided:
+                return i
+        raise UserError(
+            f"none of the {len(members)} training tracklets of person {person} can be read"
+            f"{avoided.listed_in()}: mend them, or remove the person"
+        )
+
+
+class SampledDataset(Dataset[Sample]):
+    """Evaluation by N evenly spaced frames: the middle ones of N equal parts of the tracklet.
+
+    ``dataset[epoch, index]``, of which the epoch does not matter, holds ``video`` uint8
+    (N, H, W, 3), ``index``, ``skipped`` and ``frames``, the number that could be read of those
+    asked for. Short tracklets and unreadable frames as in training.
+    """
+
+    what = "test"
+
+    def __init__(
+        self, tracklets: Sequence[Tracklet], config: ReidDataConfig, frames: int | None = None
+    ) -> None:
+        self.videos, self.config = tracklets, config
+        self.frames = config.frames if frames is None else frames
+
+    def __len__(self) -> int:
+        return len(self.videos)
+
+    def sample(self, key: Key, shown: int) -> Sample:
+        """The sample of the tracklet ``shown``.
+
+        Raises:
+            UserError: None of its frames can be read.
+        """
+        c, tracklet = self.config, self.videos[shown]
+        [wanted] = segment_clips(length_of(tracklet), self.frames, 1, "wrap")
+        video, skipped = read_nearest(tracklet, wanted, (c.height, c.width))
+        return {
+            "video": video,
+            "index": torch.tensor(shown),
+            "skipped": torch.tensor(skipped),
+            "frames": torch.tensor(len(set(wanted))),
+        }
+
+    def substitute(self, key: Key, avoided: Quarantine) -> None:
+        """No other tracklet can stand for one that is to be compared."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Frames [start, stop) of tracklet ``index``, of which those from ``fresh`` are in no other."""
+
+    index: int
+    path: str
+    start: int
+    stop: int
+    fresh: int
+
+
+class PieceDataset(Dataset[Sample]):
+    """Evaluation by whole tracklets: all frames, in chunks of T.
+
+    A tracklet is cut into chunks of T frames, the last of which are its last T frames; one of
+    L < T frames is repeated as in training. Long tracklets come in pieces of 16 chunks.
+
+    ``dataset[epoch, index]`` holds ``video`` uint8 (n, H, W, 3), the frames of a piece that can be
+    read (n may be 0), ``index`` (of the tracklet), ``skipped`` and ``frames``, how many of the
+    piece's own frames cannot and can be read.
+
+    Raises:
+        UserError: A tracklet is a video that cannot be opened.
+    """
+
+    what = "test"
+
+    def __init__(self, tracklets: Sequence[Tracklet], config: ReidDataConfig) -> None:
+        self.tracklets, self.config = tracklets, config
+        lengths = lengths_of(tracklets, num_workers=config.num_workers, deadline=config.deadline)
+        self.videos = [
+            piece
+            for index, (tracklet, length) in enumerate(zip(tracklets, lengths, strict=True))
+            for piece in _pieces(index, tracklet.path, length, config.frames)
+        ]
+
+    def __len__(self) -> int:
+        return len(self.videos)
+
+    def sample(self, key: Key, shown: int) -> Sample:
+        """The sample of a piece."""
+        c, piece = self.config, self.videos[shown]
+        wanted = range(piece.start, piece.stop)
+        found = read_readable(self.tracklets[piece.index], wanted, (c.height, c.width))
+        fresh = sum(index >= piece.fresh for index in found)
+        frames = list(found.values())
+        empty = torch.empty(0, c.height, c.width, 3, dtype=torch.uint8)
+        return {
+            "video": torch.stack(frames) if frames else empty,
+            "index": torch.tensor(piece.index),
+            "skipped": torch.tensor(piece.stop - piece.fresh - fresh),
+            "frames": torch.tensor(fresh),
+        }
+
+    def substitute(self, key: Key, avoided: Quarantine) -> None:
+        """No other tracklet can stand for one that is to be compared."""
+
+
+def _pieces(index: int, path: str, length: int, frames: int) -> list[Piece]:
+    size = _CHUNKS * frames
+    pieces = []
+    for fresh in range(0, length, size):
+        stop = min(fresh + size, length)
+        # So that the last chunk is the last T frames, wherever it begins.
+        pieces.append(Piece(index, path, max(0, min(fresh, stop - frames)), stop, fresh))
+    return pieces
+
+
+def in_order(length: int, rank: int = 0, world_size: int = 1) -> EpochSampler:
+    """Every one of so many samples once, in order."""
+    return EpochSampler(length, 0, rank=rank, world_size=world_size, shuffle=False)
+
+
+def make_loader(
+    dataset: TrackletDataset | SampledDataset | PieceDataset,
+    sampler: KeySampler,
+    batch_size: int,
+    *,
+    pin_memory: bool = False,
+    quarantine: Quarantine | None = None,
+) -> ClipLoader:
+    """Batches of a data set in a sampler's order, read by ``data.num_workers`` processes.
+
+    Raises:
+        OptionsError: The number of workers, the deadline or the share of failures is out of its
+            range.
+    """
+    config = dataset.config
+    if config.num_workers < 0 or not config.deadline > 0 or not 0 <= config.max_failures <= 1:
+        raise OptionsError(
+            f"data.num_workers={config.num_workers} must be 0 or more, data.deadline="
+            f"{config.deadline:g} above 0 seconds, and data.max_failures={config.max_failures:g} "
+            "from 0 to 1"
+        )
+    return ClipLoader(
+        dataset,
+        sampler,
+        batch_size,
+        num_workers=config.num_workers,
+        pin_memory=pin_memory,
+        deadline=config.deadline,
+        quarantine=quarantine,
+        what=dataset.what,
+    )

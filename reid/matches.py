@@ -1,0 +1,138 @@
+"""Where the true matches of queries stand among the distances of a gallery.
+
+The gallery is not ordered as a whole. A row's distances are sorted as plain values, and the few
+entries of the query's own person are looked up in them.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from reid.tracklet import JUNK
+
+__all__ = ["Hits", "Matches", "People", "count_before", "hits_of"]
+
+
+@dataclass(frozen=True)
+class Matches:
+    """The gallery entries of the queries' own people, padded to P columns.
+
+    Attributes:
+        columns: Numbers of the entries in the gallery, ascending, shape (Q, P); 0 where padded.
+        valid: Where there is an entry.
+        kept: Where there is one of another camera than the query's: a true match.
+    """
+
+    columns: Tensor
+    valid: Tensor
+    kept: Tensor
+
+
+class People:
+    """The gallery's entries by person, those of person -1 left out.
+
+    Attributes:
+        positions: Numbers of the gallery's entries that are not junk, ascending, shape (G',).
+    """
+
+    def __init__(self, ids: Tensor, cameras: Tensor) -> None:
+        self.positions = (ids != JUNK).nonzero()[:, 0]
+        self._cameras = cameras
+        ids = ids[self.positions]
+        order = ids.argsort(stable=True)
+        self._ids, self._columns = ids[order], self.positions[order]
+
+    def matches(self, ids: Tensor, cameras: Tensor) -> Matches:
+        """The entries of the people ``ids`` (Q,), seen from ``cameras`` (Q,)."""
+        begin = torch.searchsorted(self._ids, ids)
+        count = torch.searchsorted(self._ids, ids, right=True) - begin
+        most = int(count.max()) if len(count) else 0
+        step = torch.arange(most, device=ids.device)
+        valid = step < count[:, None]
+        columns = self._columns[(begin[:, None] + step).where(valid, 0)].where(valid, 0)
+        return Matches(columns, valid, valid & (self._cameras[columns] != cameras[:, None]))
+
+    def most(self, ids: Tensor) -> int:
+        """The largest number P of entries that one of these people has."""
+        begin = torch.searchsorted(self._ids, ids)
+        return int((torch.searchsorted(self._ids, ids, right=True) - begin).max())
+
+
+def count_before(distances: Tensor, positions: Tensor, near: Tensor, columns: Tensor) -> Tensor:
+    """How many entries of a block come before each of some entries, in every row.
+
+    An entry comes before another if its distance is smaller, or equal and its number is smaller.
+
+    Args:
+        distances: Of a block of the gallery, shape (Q, B), without NaN.
+        positions: Numbers of the block's entries in the gallery, ascending, shape (B,).
+        near: Distances of the entries asked for, shape (Q, P). If such an entry is in the block,
+            its distance there has to be the same to the last bit.
+        columns: Their numbers in the gallery, shape (Q, P).
+
+    Returns:
+        Counts, shape (Q, P).
+    """
+    if columns.shape[1] == 0:
+        return columns
+    rows = _sorted_rows(distances)
+    near = near.contiguous()
+    smaller = torch.searchsorted(rows, near)
+    equal = torch.searchsorted(rows, near, right=True) - smaller
+    inside = (columns >= positions[0]) & (columns <= positions[-1])
+    count = smaller + equal.where(columns > positions[-1], 0)
+    tied = (inside & (equal > 1)).any(1).nonzero()[:, 0]
+    if len(tied):
+        place = distances[tied].argsort(dim=1, stable=True).argsort(dim=1)
+        local = torch.searchsorted(positions, columns[tied]).clamp(max=len(positions) - 1)
+        count[tied] = place.gather(1, local).where(inside[tied], count[tied])
+    return count
+
+
+def _sorted_rows(values: Tensor) -> Tensor:
+    if values.device.type != "cpu":
+        return values.sort(dim=1).values
+    # NumPy sorts bare values several times as fast as torch, which carries their indices along.
+    rows = values.numpy().copy()
+    threads = torch.get_num_threads()
+    if threads == 1:
+        rows.sort(axis=1)
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(lambda part: part.sort(axis=1), np.array_split(rows, threads)))
+    return torch.from_numpy(rows)
+
+
+@dataclass(frozen=True)
+class Hits:
+    """The true matches of queries in the order of their distances.
+
+    Attributes:
+        rank: Place of each among the kept entries, from 1; shape (Q, P).
+        number: 1 for the nearest match, 2 for the next, ...; shape (Q, P).
+        kept: Where the two above mean a true match; shape (Q, P).
+    """
+
+    rank: Tensor
+    number: Tensor
+    kept: Tensor
+
+
+def hits_of(matches: Matches, near: Tensor, before: Tensor) -> Hits:
+    """Ranks after the removal of what is of the query's own person and camera.
+
+    Args:
+        matches: The entries of the queries' people.
+        near: Their distances, shape (Q, P).
+        before: How many entries of the whole gallery without junk come before each, shape (Q, P).
+    """
+    # Padding stands behind all entries and stays there: the sort is stable, and so are ties.
+    order = near.where(matches.valid, torch.inf).argsort(dim=1, stable=True)
+    kept = matches.kept.gather(1, order)
+    removed = (matches.valid.gather(1, order) & ~kept).cumsum(1)
+    return Hits(before.gather(1, order) - removed + 1, kept.cumsum(1), kept)

@@ -1,0 +1,141 @@
+"""HTML pages that hold all they show: no network, no other file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from PIL import Image
+
+from reid.camera_pairs import CameraPair
+from reid.film_strips import Picture, chosen_frames, data_uri, film_strip, strip_width
+from reid.tracklet import DISTRACTOR, JUNK
+from video_snl.engine.files import write_text
+
+__all__ = ["Shown", "camera_table", "embedded_png", "entry_view", "per_cent", "write_page"]
+
+_SYMBOLS = {"query": "▶", "right": "✓", "wrong": "✗", "junk": "–", "found": "●"}
+_NAME_PARTS = 3
+_FRAME = (64, 128)
+_FULL_STRIP = strip_width(4, _FRAME[0])
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A tracklet as it is shown.
+
+    Attributes:
+        name: Of the tracklet; the page has its last three parts.
+        frames: Its pictures, or paths to them; without any, the strip is one crossed box.
+        person: Number of the person, None where nobody said one.
+        camera: Number of the camera, or None.
+        count: How many frames the features are of.
+    """
+
+    name: str
+    frames: Sequence[str | Path | Picture]
+    person: int | None
+    camera: int | None
+    count: int
+
+
+def write_page(path: Path, template: str, values: Mapping[str, Any]) -> None:
+    """Fill a template of this package, everything in ``values`` escaped; written atomically."""
+    environment = Environment(
+        loader=PackageLoader("reid"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    write_text(path, environment.get_template(template).render(values))
+
+
+def entry_view(
+    shown: Shown, kind: str, *, rank: int | None = None, distance: float | None = None
+) -> dict[str, Any]:
+    """What the template's ``strip`` needs; ``kind`` is query, right, wrong, junk or found."""
+    strip = film_strip(shown.frames, width=_FRAME[0], height=_FRAME[1])
+    heading = {"query": "query", "junk": "ignored"}.get(kind, f"rank {rank}")
+    said = {"right": ", right", "wrong": ", wrong"}.get(kind, "")
+    who = ", ".join(part for part in (_person(shown.person), _camera(shown.camera)) if part)
+    lines = [who] if who else []
+    if distance is not None:
+        lines.append(f"distance {distance:.4g}")
+    here = len(chosen_frames(len(shown.frames)))
+    count = max(shown.count, len(shown.frames))  # with those that could not be read
+    frames = "1 frame" if count == 1 else f"{count} frames"
+    lines.append(f"{here} of {frames}" if here else f"{frames}, none found")
+    return {
+        "kind": kind,
+        "symbol": _SYMBOLS[kind],
+        "heading": heading + said,
+        "lines": lines,
+        "name": _short(shown.name),
+        "picture": data_uri(strip),
+        "width": strip.width,
+        "height": strip.height,
+        # Of the box, so that frames are of one size, however many there are.
+        "share": round(100 * strip.width / _FULL_STRIP, 2),
+        "alt": f"{heading}{said}: " + ", ".join(lines),
+    }
+
+
+def embedded_png(path: Path) -> dict[str, Any]:
+    """A PNG file as a page holds it: its data address, and half its size in pixels."""
+    with Image.open(path) as image:
+        width, height = image.size
+    return {"uri": data_uri(path.read_bytes()), "width": width // 2, "height": height // 2}
+
+
+def camera_table(pairs: Sequence[CameraPair]) -> tuple[list[int], list[dict[str, Any]]]:
+    """The cameras of the columns, and a row of cells (None where nothing counts) per camera."""
+    cells = {(pair.query_camera, pair.gallery_camera): _cell(pair) for pair in pairs}
+    columns = sorted({column for _, column in cells})
+    rows = sorted({row for row, _ in cells})
+    return columns, [
+        {"camera": row, "cells": [cells.get((row, column)) for column in columns]} for row in rows
+    ]
+
+
+def _cell(pair: CameraPair) -> dict[str, Any] | None:
+    if pair.rank1 is None or pair.mean_ap is None:
+        return None
+    return {
+        "rank1": per_cent(pair.rank1),
+        "mean_ap": per_cent(pair.mean_ap),
+        "queries": pair.queries,
+        "noun": "query" if pair.queries == 1 else "queries",
+        # Pale from orange (0) over white to blue (1): dark text can be read on all of them.
+        "colour": _blend(pair.rank1),
+    }
+
+
+def _blend(share: float) -> str:
+    ends = ((250, 205, 165), (255, 255, 255), (150, 195, 240))
+    low, high = (ends[0], ends[1]) if share < 0.5 else (ends[1], ends[2])
+    part = 2 * share if share < 0.5 else 2 * share - 1
+    mixed = (round(a + (b - a) * part) for a, b in zip(low, high, strict=True))
+    return "#" + "".join(f"{value:02x}" for value in mixed)
+
+
+def per_cent(share: float) -> str:
+    """One decimal, as papers give it: ``87.5 %``, with a space that does not break."""
+    return f"{100 * share:.1f}\N{NO-BREAK SPACE}%"
+
+
+def _person(person: int | None) -> str:
+    names = {None: "", DISTRACTOR: "distractor", JUNK: "junk, person -1"}
+    return names.get(person, f"person {person}")
+
+
+def _camera(camera: int | None) -> str:
+    return "" if camera is None else f"camera {camera}"
+
+
+def _short(name: str) -> str:
+    parts = PurePath(name).parts
+    return name if len(parts) <= _NAME_PARTS else str(PurePath("…", *parts[-_NAME_PARTS:]))

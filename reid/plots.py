@@ -1,0 +1,211 @@
+"""Pictures of an evaluation, drawn without a display and written atomically.
+
+They are narrow, so that their labels can still be read on a telephone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
+
+from reid.metrics import RANKS
+from reid.tracklet import DISTRACTOR, JUNK
+from video_snl.engine.files import replace_file
+
+if TYPE_CHECKING:
+    from reid.evaluation import Evaluation
+    from reid.protocols import Ranking
+
+__all__ = ["Embedding", "cmc_picture", "embed", "tsne_picture"]
+
+_WIDTH = 5.4
+_PEOPLE = 20
+_TRACKLETS = 15
+_PERPLEXITY = 10.0  # about as many neighbours as a person has tracklets
+_FEWEST = 5  # t-SNE of fewer points says nothing
+_MARKERS = "os^Dv<>Pp*hX"
+
+
+Colour = tuple[float, float, float, float]
+
+
+class Embedding(NamedTuple):
+    """Tracklets in the plane.
+
+    Shapes: points (N, 2), or (0, 2) where there were fewer than five tracklets; people, cameras and
+    is_query (N,).
+    """
+
+    points: np.ndarray
+    people: np.ndarray
+    cameras: np.ndarray
+    is_query: np.ndarray
+    perplexity: float
+
+
+def cmc_picture(rankings: Mapping[str, Ranking], path: Path) -> None:
+    """The cumulative matching characteristic of every ranking up to rank 20."""
+    figure = Figure(figsize=(_WIDTH, 4.2), layout="constrained")
+    axes = figure.subplots()
+    lowest, longest = 100.0, 1
+    styles = ("-", "--", ":", "-.")
+    for index, (name, ranking) in enumerate(rankings.items()):
+        curve = 100 * np.asarray(ranking.cmc, dtype=np.float64)[: max(RANKS)]
+        ranks = np.arange(1, len(curve) + 1)
+        label = f"{name} (mAP {ranking.mean_ap:.1%})"
+        axes.plot(ranks, curve, styles[index % len(styles)], marker=".", label=label)
+        lowest, longest = min(lowest, *curve), max(longest, len(curve))
+    low = 10 * math.floor(max(lowest - 2, 0) / 10)
+    axes.set(xlabel="rank", ylabel="queries with a match up to this rank (%)")
+    axes.set(ylim=(low, 100 + 0.02 * (100 - low)))
+    axes.set_xticks([rank for rank in RANKS if rank <= longest])
+    axes.set_xlim(0.5, max(longest, 2) + 0.5)
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside lower center", frameon=False, fontsize=9)
+    _save(figure, path)
+
+
+def embed(evaluation: Evaluation) -> Embedding:
+    """t-SNE (van der Maaten and Hinton, JMLR 2008) of some tracklets' features; always the same.
+
+    At most 20 people, evenly spaced among the numbers of those with two tracklets or more, and of
+    each at most 15 tracklets, evenly spaced among the queries followed by the gallery. Features
+    that are compared by their cosine are normalised, so that distances in the plane are of the
+    metric of the search. The perplexity is 10, or a third of the number of points if that is less.
+    """
+    from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
+
+    people, cameras, is_query = _labels(evaluation)
+    rows = _chosen_rows(people)
+    labels = people[rows], cameras[rows], is_query[rows]
+    if len(rows) < _FEWEST:
+        labels = labels[0][:0], labels[1][:0], labels[2][:0]
+        return Embedding(np.zeros((0, 2)), *labels, perplexity=0.0)
+    perplexity = min(_PERPLEXITY, (len(rows) - 1) / 3)
+    # Sums over several threads end in other digits, and t-SNE makes another picture of them.
+    with threadpool_limits(1):
+        points = TSNE(perplexity=perplexity, init="random", random_state=0).fit_transform(
+            _features(evaluation, rows)
+        )
+    return Embedding(points, *labels, perplexity=perplexity)
+
+
+def tsne_picture(embedding: Embedding, path: Path) -> None:
+    """Colours are people, markers cameras; thin lines lead to the person's number in the middle."""
+    figure = Figure(figsize=(_WIDTH, 5.8), layout="constrained")
+    axes = figure.subplots()
+    axes.set(xticks=[], yticks=[])
+    if not len(embedding.points):
+        axes.text(0.5, 0.5, "too few tracklets for t-SNE", ha="center", transform=axes.transAxes)
+    people = np.unique(embedding.people)
+    colours = {person: colormaps["tab20"](index % 20) for index, person in enumerate(people)}
+    for person, colour in colours.items():
+        _draw_person(axes, embedding.points[embedding.people == person], str(person), colour)
+    marks: dict[str, str] = {}
+    for index, camera in enumerate(np.unique(embedding.cameras)):
+        marks[f"camera {camera}"] = marker = _MARKERS[index % len(_MARKERS)]
+        for query in (False, True):
+            some = (embedding.cameras == camera) & (embedding.is_query == query)
+            axes.scatter(
+                embedding.points[some, 0],
+                embedding.points[some, 1],
+                c=[colours[person] for person in embedding.people[some]],
+                marker=marker,
+                s=52 if query else 34,
+                edgecolors="black" if query else "none",
+                linewidths=1.1,
+                zorder=2,
+            )
+    _tsne_legend(figure, marks)
+    _save(figure, path)
+
+
+def _draw_person(axes: Axes, points: np.ndarray, name: str, colour: Colour) -> None:
+    middle = np.median(points, axis=0)
+    for point in points:
+        axes.plot(*zip(point, middle, strict=True), color=colour, lw=0.8, alpha=0.6, zorder=1)
+    outline = [withStroke(linewidth=2.5, foreground="white")]
+    axes.text(
+        middle[0],
+        middle[1],
+        name,
+        ha="center",
+        va="center",
+        fontsize=8,
+        path_effects=outline,
+        zorder=3,
+    )
+
+
+def _tsne_legend(figure: Figure, marks: Mapping[str, str]) -> None:
+    handles = [
+        Line2D([], [], ls="", marker=marker, color="dimgrey", label=name)
+        for name, marker in marks.items()
+    ]
+    handles.append(Line2D([], [], ls="", marker="o", mfc="none", mec="black", label="query"))
+    if marks:
+        figure.legend(
+            handles=handles,
+            loc="outside lower center",
+            ncols=4,
+            frameon=False,
+            fontsize=9,
+            handletextpad=0.1,
+        )
+
+
+def _labels(evaluation: Evaluation) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    tables = evaluation.query, evaluation.gallery
+    people = np.concatenate([np.asarray(table.person_ids) for table in tables])
+    cameras = np.concatenate([np.asarray(table.camera_ids) for table in tables])
+    return people, cameras, np.arange(len(people)) < len(evaluation.query.names)
+
+
+def _chosen_rows(people: np.ndarray) -> np.ndarray:
+    """Rows of the tracklets that are drawn, ascending."""
+    known = people[(people != JUNK) & (people != DISTRACTOR)]
+    numbers, counts = np.unique(known, return_counts=True)
+    several = numbers[counts >= 2]
+    chosen = several[_spaced(len(several), _PEOPLE)]
+    rows = [np.flatnonzero(people == person) for person in chosen]
+    return np.sort(
+        np.concatenate([np.empty(0, int), *(r[_spaced(len(r), _TRACKLETS)] for r in rows)])
+    )
+
+
+def _spaced(count: int, most: int) -> np.ndarray:
+    """At most ``most`` of the indices below ``count``, evenly spaced."""
+    if count <= most:
+        return np.arange(count)
+    return np.linspace(0, count - 1, most).round().astype(int)
+
+
+def _features(evaluation: Evaluation, rows: np.ndarray) -> np.ndarray:
+    split = len(evaluation.query.names)
+    parts = (
+        np.asarray(evaluation.query.features)[rows[rows < split]],
+        np.asarray(evaluation.gallery.features)[rows[rows >= split] - split],
+    )
+    features = np.concatenate(parts).astype(np.float64)
+    if evaluation.settings.get("metric", "cosine") != "cosine":
+        return features
+    norm = np.linalg.norm(features, axis=1, keepdims=True)
+    return features / np.maximum(norm, np.finfo(float).tiny)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    FigureCanvasAgg(figure)
+    # Without the version of the library in it, equal figures are equal files.
+    metadata = {"Software": None}
+    replace_file(path, lambda file: figure.savefig(file, dpi=160, format="png", metadata=metadata))

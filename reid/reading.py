@@ -1,0 +1,143 @@
+"""From the pictures of a tracklet, or a video, to uint8 frames of one size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import PurePath
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from reid.tracklet import Tracklet
+from video_snl.data.bounded import run_bounded
+from video_snl.data.folders import VIDEO_SUFFIXES
+from video_snl.data.quarantine import named
+from video_snl.data.readers import open_video, resize
+from video_snl.data.timing import stage
+from video_snl.errors import UserError
+
+__all__ = ["is_video", "length_of", "lengths_of", "read_nearest", "read_readable"]
+
+# What Pillow raises for pictures that are missing, cut off, or none at all.
+_UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+# Frames of a video that are decoded at once: bounds the memory of those of full size.
+_AT_ONCE = 32
+
+Size = tuple[int, int]
+"""Height and width."""
+
+
+def is_video(tracklet: Tracklet) -> bool:
+    """Whether a tracklet is a video, whose file is then its only "frame"."""
+    suffix = PurePath(tracklet.path).suffix.lower()
+    return len(tracklet.frames) == 1 and suffix in VIDEO_SUFFIXES
+
+
+def length_of(tracklet: Tracklet) -> int:
+    """How many frames a tracklet has.
+
+    Raises:
+        UserError: It is a video that cannot be opened.
+    """
+    if not is_video(tracklet):
+        return len(tracklet.frames)
+    with closing(open_video(tracklet.path)) as reader:
+        return len(reader)
+
+
+def lengths_of(tracklets: Sequence[Tracklet], *, num_workers: int, deadline: float) -> list[int]:
+    """:func:`length_of` all tracklets; videos are opened where they can be given up.
+
+    Args:
+        num_workers: 0 opens videos in this process, without a deadline.
+        deadline: Seconds for one video.
+
+    Raises:
+        UserError: One is a video that cannot be opened.
+    """
+    videos = [tracklet for tracklet in tracklets if is_video(tracklet)]
+    found: dict[str, int] = {}
+    outcomes = run_bounded(length_of, videos, num_workers=min(1, num_workers), deadline=deadline)
+    with closing(outcomes):
+        for outcome in outcomes:
+            if outcome.value is None:
+                raise UserError(named(outcome.item.path, str(outcome.failure)))
+            found[outcome.item.path] = outcome.value
+    return [found.get(tracklet.path, len(tracklet.frames)) for tracklet in tracklets]
+
+
+def read_readable(tracklet: Tracklet, indices: Sequence[int], size: Size) -> dict[int, Tensor]:
+    """Those of the frames that can be read, each uint8 (H, W, 3).
+
+    Raises:
+        UserError: The tracklet is a video that cannot be decoded.
+    """
+    if is_video(tracklet):
+        return _video_frames(tracklet.path, indices, size)
+    frames = {index: _picture(tracklet.frames[index], size) for index in indices}
+    return {index: frame for index, frame in frames.items() if frame is not None}
+
+
+def read_nearest(tracklet: Tracklet, wanted: Sequence[int], size: Size) -> tuple[Tensor, int]:
+    """The frames wanted; for one that cannot be read, the nearest one that can, the earlier first.
+
+    Returns:
+        uint8 (T, H, W, 3), and the number of frames that were found unreadable.
+
+    Raises:
+        UserError: No frame can be read.
+    """
+    if is_video(tracklet):
+        frames = _video_frames(tracklet.path, sorted(set(wanted)), size)
+        return torch.stack([frames[index] for index in wanted]), 0
+    found: dict[int, Tensor | None] = {}
+    chosen = []
+    for index in wanted:
+        for near in _outwards(index, len(tracklet.frames)):
+            if near not in found:
+                found[near] = _picture(tracklet.frames[near], size)
+            frame = found[near]
+            if frame is not None:
+                chosen.append(frame)
+                break
+        else:
+            raise UserError(
+                f"{tracklet.path}: none of the {len(tracklet.frames)} frames of this tracklet can "
+                "be read"
+            )
+    return torch.stack(chosen), sum(frame is None for frame in found.values())
+
+
+def _outwards(index: int, length: int) -> Iterator[int]:
+    """0 <= i < length by the distance to ``index``, the smaller of two first."""
+    yield index
+    for distance in range(1, length):
+        yield from (i for i in (index - distance, index + distance) if 0 <= i < length)
+
+
+def _picture(path: str, size: Size) -> Tensor | None:
+    height, width = size
+    try:
+        with stage("decode"), Image.open(path) as opened:
+            # A JPEG may be decoded at a fraction of its size; twice ours leaves the antialiasing
+            # to the resize below.
+            opened.draft("RGB", (2 * width, 2 * height))
+            pixels = torch.from_numpy(np.array(opened.convert("RGB")))
+    except _UNREADABLE:
+        return None
+    with stage("resize"):
+        return resize(pixels[None], height, width)[0]
+
+
+def _video_frames(path: str, indices: Sequence[int], size: Size) -> dict[int, Tensor]:
+    frames: dict[int, Tensor] = {}
+    with closing(open_video(path)) as reader:
+        for first in range(0, len(indices), _AT_ONCE):
+            part = indices[first : first + _AT_ONCE]
+            decoded = reader.frames(part)
+            with stage("resize"):
+                frames |= dict(zip(part, resize(decoded, *size), strict=True))
+    return frames

@@ -1,0 +1,230 @@
+"""The report of an evaluation: numbers, lists, pictures, and one page that holds them all."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from reid.camera_pairs import CameraPair, camera_pairs
+from reid.list_picture import list_picture
+from reid.metrics import RANKS, metrics
+from reid.page import (
+    Shown,
+    camera_table,
+    embedded_png,
+    entry_view,
+    per_cent,
+    write_page,
+)
+from reid.plots import Embedding, cmc_picture, embed, tsne_picture
+from reid.ranked_lists import Choice, RankedList, choose_queries, ranked_list
+from reid.tracklet import Tracklet
+from video_snl.engine.files import write_json, write_text
+
+if TYPE_CHECKING:
+    from reid.evaluation import Evaluation
+    from reid.features import FeatureTable
+
+__all__ = ["write_report"]
+
+_LISTED = 50  # names of queries without a match on the page
+_WHY = {
+    "worst": "Among the lowest AP",
+    "random": "Drawn at random",
+    "best": "Among the highest AP",
+}
+
+
+def write_report(folder: Path, evaluation: Evaluation) -> Path:
+    """Write the report into ``folder``, each file atomically; the same evaluation, the same files.
+
+    ``metrics.json``, ``rankings.csv`` (the ten nearest of every query), ``camera_pairs.csv``,
+    ``cmc.png``, ``tsne.png``, ``ranked_list.png`` and ``report.html``, a page that needs none of
+    the others and no network. Frames that do not open are crossed boxes in the pictures.
+
+    Returns:
+        Path of the page.
+    """
+    numbers = metrics(evaluation)
+    lists = [ranked_list(evaluation, query) for query in range(len(evaluation.query.names))]
+    pairs = camera_pairs(evaluation)
+    embedding = embed(evaluation)
+    first = next(iter(evaluation.rankings.values()))
+    choices = choose_queries(np.asarray(first.average_precision))
+    asked, searched = _shown_rows(evaluation)
+    chosen = [lists[choice.query] for choice in choices]
+    write_json(folder / "metrics.json", numbers)
+    write_text(folder / "rankings.csv", _rankings(evaluation, lists))
+    write_text(folder / "camera_pairs.csv", _csv(CameraPair._fields, pairs))
+    cmc_picture(evaluation.rankings, folder / "cmc.png")
+    tsne_picture(embedding, folder / "tsne.png")
+    list_picture(chosen, asked, searched, folder / "ranked_list.png")
+    values = {
+        **_headline(numbers),
+        "cmc": {**embedded_png(folder / "cmc.png"), "alt": _cmc_alt(numbers)},
+        "tsne": {**embedded_png(folder / "tsne.png"), **_tsne_words(embedding)},
+        "lists": _list_views(choices, chosen, first.average_precision, asked, searched),
+        **dict(zip(("columns", "pairs"), camera_table(pairs), strict=True)),
+        "settings": list(numbers["settings"].items()),
+    }
+    write_page(folder / "report.html", "report.html", values)
+    return folder / "report.html"
+
+
+def _shown_rows(evaluation: Evaluation) -> tuple[list[Shown], list[Shown]]:
+    data = evaluation.data
+    return (
+        _shown(evaluation.query, data.query),
+        _shown(evaluation.gallery, [*data.gallery, *data.junk]),
+    )
+
+
+def _shown(table: FeatureTable, tracklets: Sequence[Tracklet]) -> list[Shown]:
+    """The rows of a table with their frames, by the tracklet's first frame or, if unique, its name.
+
+    A row that is no tracklet of the data set has no frames to show.
+    """
+    by_name: dict[str, Tracklet | None] = {}
+    for tracklet in tracklets:
+        by_name[tracklet.name] = None if tracklet.name in by_name else tracklet
+    by_name.update({tracklet.path: tracklet for tracklet in tracklets})
+    rows = []
+    for row, name in enumerate(table.names):
+        found = by_name.get(name)
+        rows.append(
+            Shown(
+                name,
+                found.frames if found else (),
+                int(table.person_ids[row]),
+                int(table.camera_ids[row]),
+                int(table.num_frames[row]),
+            )
+        )
+    return rows
+
+
+def _rankings(evaluation: Evaluation, lists: Iterable[RankedList]) -> str:
+    query, gallery = evaluation.query, evaluation.gallery
+    head = ("query", "query_person", "query_camera", "rank", "distance")
+    rows: list[Sequence[Any]] = []
+    for each in lists:
+        row = each.query
+        asked = query.names[row], int(query.person_ids[row]), int(query.camera_ids[row])
+        for entry in each.entries:
+            found = entry.row
+            who = int(gallery.person_ids[found]), int(gallery.camera_ids[found])
+            rank = "" if entry.rank is None else entry.rank
+            distance = f"{entry.distance:.6g}"
+            rows.append((*asked, rank, distance, gallery.names[found], *who, entry.verdict))
+    return _csv((*head, "tracklet", "person", "camera", "verdict"), rows)
+
+
+def _csv(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(head)
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _headline(numbers: dict[str, Any]) -> dict[str, Any]:
+    rankings, data = numbers["rankings"], numbers["data"]
+    rows = {f"rank-{rank}": f"rank{rank}" for rank in RANKS} | {"mAP": "mAP", "mINP": "mINP"}
+    counts = {"queries counted": "queries_counted", "without a match": "queries_without_match"}
+    without = numbers["queries_without_match"]
+    junk = f"; {data['junk']} more are junk" if data["junk"] else ""
+    return {
+        "title": f"Re-identification on {data['name']}",
+        "facts": f"{data['queries']} queries of {data['people']} people, {data['gallery']} gallery "
+        f"tracklets ({data['distractors']} of them distractors{junk}), "
+        f"{data['cameras']} cameras.",
+        "protocols": list(rankings),
+        "headline": [
+            *_rows(rankings, rows, per_cent),
+            *_rows(rankings, counts, str),
+        ],
+        "notes": _notes(numbers),
+        "unmatched": without[:_LISTED],
+        "unmatched_count": len(without),
+    }
+
+
+def _rows(rankings: dict[str, Any], rows: dict[str, str], text: Any) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "values": [text(ranking[key]) for ranking in rankings.values()]}
+        for name, key in rows.items()
+    ]
+
+
+def _notes(numbers: dict[str, Any]) -> list[str]:
+    skipped, unreadable = numbers["skipped_frames"], numbers["unreadable"]
+    total = sum(skipped.values())
+    notes = [
+        f"Frames that could not be read and were skipped: {total}"
+        + (f"; tracklets with such frames: {len(skipped)} ({_few(skipped)})." if total else ".")
+    ]
+    if unreadable:
+        notes.append(
+            f"Tracklets without a readable frame: {len(unreadable)} ({_few(unreadable)}). Queries "
+            "among them count as wrong, the others are left out."
+        )
+    return notes
+
+
+def _few(names: Iterable[str]) -> str:
+    names = list(names)
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+
+
+def _cmc_alt(numbers: dict[str, Any]) -> str:
+    parts = [
+        f"{name}: " + ", ".join(f"rank-{rank} {per_cent(values[f'rank{rank}'])}" for rank in RANKS)
+        for name, values in numbers["rankings"].items()
+    ]
+    return "CMC curves. " + "; ".join(parts)
+
+
+def _tsne_words(embedding: Embedding) -> dict[str, str]:
+    if not len(embedding.points):
+        said = "There are too few tracklets of people who have several."
+        return {"alt": f"No t-SNE. {said}", "caption": said}
+    count, people = len(embedding.points), len(set(embedding.people.tolist()))
+    said = (
+        f"t-SNE of the features of {count} tracklets of {people} people (perplexity "
+        f"{embedding.perplexity:.3g}). Colours and numbers are people, markers cameras; "
+        "queries have a black edge."
+    )
+    reading = (
+        "Look for tracklets of one person that lie apart by camera; sizes of groups and distances "
+        "between them mean nothing."
+    )
+    return {"alt": said, "caption": f"{said} {reading}"}
+
+
+def _list_views(
+    choices: Sequence[Choice],
+    lists: Sequence[RankedList],
+    precision: Any,
+    asked: Sequence[Shown],
+    searched: Sequence[Shown],
+) -> list[dict[str, Any]]:
+    views = []
+    for choice, each in zip(choices, lists, strict=True):
+        entries = [
+            entry_view(searched[entry.row], entry.verdict, rank=entry.rank, distance=entry.distance)
+            for entry in each.entries
+        ]
+        views.append(
+            {
+                "heading": f"{_WHY[choice.why]}: person {asked[each.query].person}, "
+                f"AP {per_cent(float(precision[each.query]))}",
+                "query": entry_view(asked[each.query], "query"),
+                "entries": entries,
+            }
+        )
+    return views

@@ -1,0 +1,178 @@
+"""Evaluation of features without the matrix of all distances."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from reid.distances import Distances, Metric, check_features, pairwise_distances
+from reid.labels import Labels, Protocol, check_labels, check_options
+from reid.matches import Matches, People, count_before, hits_of
+from reid.scores import Ranking, score_hits, summarize
+from video_snl.errors import UserError
+
+__all__ = ["Metric", "evaluate_features", "pairwise_distances"]
+
+LARGEST_BLOCK = 2**16
+
+
+def evaluate_features(
+    query: Tensor | np.ndarray,
+    gallery: Tensor | np.ndarray,
+    query_ids: Labels,
+    gallery_ids: Labels,
+    query_cameras: Labels,
+    gallery_cameras: Labels,
+    *,
+    metric: Metric = "cosine",
+    protocol: Protocol = "common",
+    max_rank: int = 50,
+    memory: int = 2**30,
+) -> Ranking:
+    """:func:`reid.protocols.evaluate_ranking` of features, in bounded memory, exactly.
+
+    The gallery is read twice in blocks: for the distances of the queries' own people, then to
+    count for each of these how many others come before it. Both times a block's distances are
+    computed alike, to the last bit, so that the ranks are those of the matrix of these distances.
+
+    Args:
+        query: Features, shape (Q, D); computed on its device.
+        gallery: Features, shape (G, D): a tensor, an array, or a memory-mapped file
+            (``numpy.load(path, mmap_mode="r")``), of which only a block at a time is resident.
+        query_ids: People, shape (Q,); and so on, see :func:`reid.protocols.evaluate_ranking`.
+        gallery_ids: People, shape (G,).
+        query_cameras: Cameras, shape (Q,).
+        gallery_cameras: Cameras, shape (G,).
+        metric: ``cosine`` or ``euclidean``, see :func:`pairwise_distances`.
+        protocol: ``common`` or ``official``.
+        max_rank: Length of the CMC curve.
+        memory: Bytes for the blocks, beside the queries and 40 bytes for each pair of a query and
+            a gallery entry of its person.
+
+    Raises:
+        UserError: As in :func:`reid.protocols.evaluate_ranking`; features of different dimensions
+            or not finite.
+    """
+    query = torch.as_tensor(query)
+    check_features("query", query)
+    check_features("gallery", gallery, dimension=query.shape[1])
+    check_options(protocol, max_rank)
+    shape = len(query), len(gallery)
+    query_people, gallery_people, query_views, gallery_views = check_labels(
+        shape, (query_ids, gallery_ids, query_cameras, gallery_cameras), query.device
+    )
+    people = People(gallery_people, gallery_views)
+    matches = people.matches(query_people, query_views)
+    stream = _Stream(
+        Distances(query, metric), gallery, people.positions, _rows(shape, query, memory)
+    )
+    near = _near(stream, matches)
+    before = _before(stream, matches, near)
+    return summarize(score_hits(hits_of(matches, near, before), protocol), protocol, max_rank)
+
+
+@dataclass(frozen=True)
+class _Block:
+    distances: Tensor  # (Q, B)
+    positions: Tensor  # numbers of the B entries in the gallery, ascending
+
+
+@dataclass(frozen=True)
+class _Stream:
+    """Distances to the gallery without its junk, in blocks of ``rows`` entries."""
+
+    distances: Distances
+    gallery: Tensor | np.ndarray
+    positions: Tensor
+    rows: int
+
+    def blocks(self, wanted: Tensor | None = None) -> Iterator[_Block]:
+        """The blocks; with ``wanted``, only those that hold an entry of these numbers."""
+        for begin in range(0, len(self.gallery), self.rows):
+            end = min(begin + self.rows, len(self.gallery))
+            if wanted is not None and not ((wanted >= begin) & (wanted < end)).any():
+                continue
+            low, high = torch.searchsorted(
+                self.positions, self.positions.new_tensor([begin, end])
+            ).tolist()
+            if low == high:
+                continue
+            positions = self.positions[low:high]
+            block = _read(self.gallery, begin, end)
+            if high - low < end - begin:
+                block = block[(positions - begin).to(block.device)]
+            yield _Block(self.distances.to(block, positions), positions)
+
+
+def _rows(shape: tuple[int, int], query: Tensor, memory: int) -> int:
+    """Entries of a block: its features thrice, its distances, sorted and once more on the way."""
+    each = 12 * query.shape[1] + 16 * shape[0]
+    rows = min(memory // each, LARGEST_BLOCK, shape[1])
+    if rows < 1:
+        raise UserError(
+            f"memory={memory} bytes are too few: one gallery entry and {shape[0]} queries of "
+            f"dimension {query.shape[1]} need {each}"
+        )
+    return rows
+
+
+def _read(gallery: Tensor | np.ndarray, begin: int, end: int) -> Tensor:
+    if isinstance(gallery, Tensor):
+        return gallery[begin:end]
+    block = torch.from_numpy(np.array(gallery[begin:end]))
+    _let_go(gallery)
+    return block
+
+
+def _let_go(gallery: np.ndarray) -> None:
+    """Take the pages of a memory-mapped file out of this process: they count as resident."""
+    base: Any = gallery
+    mode = None
+    while base is not None and not isinstance(base, mmap.mmap):
+        mode = getattr(base, "mode", mode)
+        base = getattr(base, "base", None)
+    # Pages of a copy-on-write map may hold changes that are nowhere else.
+    if base is not None and mode in ("r", "r+"):
+        base.madvise(mmap.MADV_DONTNEED)
+
+
+def _near(stream: _Stream, matches: Matches) -> Tensor:
+    """Distances of the queries' own people, shape (Q, P)."""
+    wanted = matches.columns[matches.valid].unique()
+    near: Tensor | None = None
+    for block in stream.blocks(wanted):
+        if near is None:
+            near = block.distances.new_zeros(matches.columns.shape)
+        here, local = _inside(block, matches)
+        near[here] = block.distances.gather(1, local)[here]
+    empty = torch.zeros(matches.columns.shape, device=matches.columns.device)
+    return empty if near is None else near
+
+
+def _before(stream: _Stream, matches: Matches, near: Tensor) -> Tensor:
+    count = torch.zeros_like(matches.columns)
+    if not matches.kept.any():
+        return count
+    for block in stream.blocks():
+        here, local = _inside(block, matches)
+        if not torch.equal(block.distances.gather(1, local)[here], near[here]):
+            raise RuntimeError(
+                "the same block of the gallery gave different distances in the second pass; "
+                "use deterministic algorithms on this device"
+            )
+        count += count_before(block.distances, block.positions, near, matches.columns)
+    return count
+
+
+def _inside(block: _Block, matches: Matches) -> tuple[Tensor, Tensor]:
+    """Which of the matches are in a block, and their columns in it (0 elsewhere)."""
+    last = block.positions[-1]
+    here = matches.valid & (matches.columns >= block.positions[0]) & (matches.columns <= last)
+    local = torch.searchsorted(block.positions, matches.columns.contiguous())
+    return here, local.where(here, 0)

@@ -1,0 +1,81 @@
+"""Which checkpoints a command means. Without torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from reid.program import REID
+from video_snl.engine.runs import Run, checkpoint_path, newest_run, runs_in
+from video_snl.errors import UserError
+
+__all__ = ["find_checkpoint", "find_checkpoints", "newest_finished"]
+
+
+def find_checkpoints(named: list[str] | None, output: str, dataset: str | None) -> list[Path]:
+    """The checkpoint files that a user means.
+
+    Args:
+        named: Files, folders of runs, or folders that hold folders of runs: of those, the newest
+            finished run of every split. None is the newest finished run in ``output``.
+        output: Folder of runs.
+        dataset: Only runs of this data set count, where several are looked through.
+
+    Returns:
+        In the order of naming; of a folder of runs, in the order of the splits. Empty where nothing
+        was named and there is no such run.
+
+    Raises:
+        UserError: Something named is not there.
+    """
+    if not named:
+        run = newest_finished(Path(output), dataset)
+        return [] if run is None else [checkpoint_path(str(run.folder), REID)]
+    found: list[Path] = []
+    for name in named:
+        folder = Path(name)
+        if folder.is_dir() and not (folder / "checkpoints").is_dir():
+            found += _one_of_each_split(folder, dataset)
+        else:
+            found.append(checkpoint_path(name, REID))
+    return found
+
+
+def find_checkpoint(named: str | None) -> Path:
+    """The one checkpoint file that a user means; None is the newest finished run in ``runs/``.
+
+    Raises:
+        UserError: It is not there, or there are several.
+    """
+    found = find_checkpoints(None if named is None else [named], "runs", None)
+    if not found:
+        raise UserError("found no finished run below runs/; train one (reid train), or name one.")
+    if len(found) > 1:
+        raise UserError(f"--checkpoint {named} holds runs of several splits; name one of them.")
+    return found[0]
+
+
+def newest_finished(output: Path, dataset: str | None) -> Run | None:
+    """The finished run that was started last, of this data set if one is named."""
+    runs = _finished(output, dataset)
+    return runs[-1] if runs else None
+
+
+def _finished(output: Path, dataset: str | None) -> list[Run]:
+    return [
+        run
+        for run in runs_in(output, REID)
+        if run.record.get("status") == "finished" and dataset in (None, run.experiment.data.dataset)
+    ]
+
+
+def _one_of_each_split(folder: Path, dataset: str | None) -> list[Path]:
+    runs = {run.experiment.data.split: run for run in _finished(folder, dataset)}
+    if not runs:
+        newest_run(folder, REID)  # says that there is none at all
+        of = "" if dataset is None else f" of data set {dataset}"
+        raise UserError(f"--checkpoint {folder} holds no finished run{of}; name another folder.")
+    if len({run.experiment.data.dataset for run in runs.values()}) > 1:
+        raise UserError(
+            f"--checkpoint {folder} holds runs of several data sets; say which with --dataset."
+        )
+    return [checkpoint_path(str(runs[split].folder), REID) for split in sorted(runs)]

@@ -1,0 +1,153 @@
+"""Batches of P people with K tracklets each, a function of (seed, epoch) alone."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from reid.tracklet import Tracklet
+from video_snl.data.samplers import Key, order_generator
+from video_snl.errors import UserError
+
+__all__ = ["IdentitySampler"]
+
+Group = list[int]
+"""K tracklets of one person."""
+
+
+class IdentitySampler:
+    """The keys of an epoch, P K of which in turn make a batch of P different people.
+
+    The tracklets of a person are dealt into groups of K, so that the tracklets of every camera are
+    spread over them; a person of n tracklets has ceil(n / K) groups. A group that is not full gets
+    tracklets of the person's other groups, those of cameras it lacks first, and where the person
+    has no more than K tracklets, some of them again: their key then ends in the number of the time,
+    so that other frames are drawn.
+
+    An epoch has B batches, as many as these groups can fill with P different people each:
+
+        B = max b with sum_i min(groups_i, b) >= P b
+
+    so it shows nearly every tracklet once. Up to P - 1 groups, and those of a person beyond B, are
+    left out; others in other epochs.
+
+    Of W processes, process r takes the people r P / W, ..., (r + 1) P / W - 1 of every batch: whole
+    people, and the k-th batches of all of them are the k-th batch of a single process. (The triplet
+    loss looks for its triplets among the people of one process.)
+
+    Args:
+        tracklets: The training list.
+        people: P, of all processes together.
+        per_person: K.
+
+    Raises:
+        UserError: P or K is too small, there are fewer than P people, or W does not divide P.
+    """
+
+    def __init__(
+        self,
+        tracklets: Sequence[Tracklet],
+        seed: int,
+        *,
+        people: int,
+        per_person: int,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self.seed, self.people, self.per_person = seed, people, per_person
+        self.rank, self.world_size, self.epoch = rank, world_size, 0
+        self._cameras = [tracklet.camera_id for tracklet in tracklets]
+        self._of_person: dict[int, list[int]] = defaultdict(list)
+        for index, tracklet in enumerate(tracklets):
+            self._of_person[tracklet.person_id].append(index)
+        self._check()
+        groups = [-(-len(members) // per_person) for members in self._of_person.values()]
+        self.batches = _most_batches(groups, people)
+
+    def set_epoch(self, epoch: int) -> None:
+        """The epoch whose keys come next."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.batches * self.people * self.per_person // self.world_size
+
+    def __iter__(self) -> Iterator[Key]:
+        random, shown = order_generator(self.seed, self.epoch), Counter[int]()
+        share = self.people // self.world_size
+        mine = range(self.rank * share, (self.rank + 1) * share)
+        for batch in self._epoch(random):
+            for place, group in enumerate(batch):
+                for index in group:
+                    time, shown[index] = shown[index], shown[index] + 1
+                    if place in mine:
+                        yield (self.epoch, index, time) if time else (self.epoch, index)
+
+    def _check(self) -> None:
+        if self.people < 2 or self.per_person < 1:
+            raise UserError(
+                f"data.identities={self.people} must be at least 2, data.tracklets="
+                f"{self.per_person} at least 1"
+            )
+        if self.people % self.world_size:
+            raise UserError(
+                f"data.identities={self.people} cannot be divided over {self.world_size} devices: "
+                f"choose a multiple of {self.world_size}"
+            )
+        if len(self._of_person) < self.people:
+            raise UserError(
+                f"data.identities={self.people} people are to be in a batch, the training list has "
+                f"{len(self._of_person)}: lower data.identities"
+            )
+
+    def _epoch(self, random: np.random.Generator) -> Iterator[list[Group]]:
+        groups = [self._groups(members, random) for members in self._of_person.values()]
+        left = np.array([min(len(mine), self.batches) for mine in groups])
+        surplus = left.sum() - self.people * self.batches
+        left[random.choice(np.flatnonzero(left), surplus, replace=False)] -= 1
+        for batches in range(self.batches, 0, -1):
+            chosen = _choose(left, batches, self.people, random)
+            left[chosen] -= 1
+            yield [groups[person].pop() for person in chosen]
+
+    def _groups(self, members: list[int], random: np.random.Generator) -> list[Group]:
+        """All tracklets of a person in groups of K, in a random order."""
+        shuffled = [int(index) for index in random.permutation(members)]
+        order = dict.fromkeys(self._cameras[index] for index in shuffled)
+        by_camera = [i for camera in order for i in shuffled if self._cameras[i] == camera]
+        count = -(-len(members) // self.per_person)
+        groups = [self._filled(by_camera[j::count], shuffled) for j in range(count)]
+        return [groups[j] for j in random.permutation(count)]
+
+    def _filled(self, group: Group, members: list[int]) -> Group:
+        seen = {self._cameras[index] for index in group}
+        others = [index for index in members if index not in group]
+        others.sort(key=lambda index: self._cameras[index] in seen)  # stable: new cameras first
+        filled = [*group, *others][: self.per_person]
+        return [filled[i % len(filled)] for i in range(self.per_person)]
+
+
+def _most_batches(groups: Sequence[int], people: int) -> int:
+    """max b with sum_i min(groups_i, b) >= people * b; the left side is concave in b."""
+    least, most = 1, sum(groups) // people
+    while least < most:
+        middle = (least + most + 1) // 2
+        fits = sum(min(count, middle) for count in groups) >= people * middle
+        least, most = (middle, most) if fits else (least, middle - 1)
+    return least
+
+
+def _choose(left: np.ndarray, batches: int, people: int, random: np.random.Generator) -> list[int]:
+    """Different people for the next of so many batches, in a random order.
+
+    Who has a group for each of these batches must be in all of them; the rest is drawn with
+    probabilities in proportion to the groups left.
+    """
+    needed = np.flatnonzero(left == batches)
+    rest = np.flatnonzero((left > 0) & (left < batches))
+    wanted = people - len(needed)
+    if wanted:
+        share = left[rest] / left[rest].sum()
+        needed = np.concatenate([needed, random.choice(rest, wanted, replace=False, p=share)])
+    return [int(person) for person in random.permutation(needed)]

@@ -1,0 +1,125 @@
+"""The page of ``reid search``: queries and what was found, as film strips."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from reid.datasets.frames import FRAME_SUFFIXES, list_frames
+from reid.film_strips import Picture, chosen_frames
+from reid.page import Shown, entry_view, write_page
+from reid.tracklet import JUNK
+from video_snl.data.bounded import run_bounded
+
+if TYPE_CHECKING:
+    from reid.features import FeatureTable
+    from reid.index import SearchResult
+
+__all__ = ["tracklet_frames", "write_search_page"]
+
+# Of one page: more would be no page to look at, and too large a file.
+_QUERIES = 20
+_RESULTS = 20
+_DEADLINE = 20.0  # seconds to decode four frames of a video
+
+
+def write_search_page(
+    path: Path, asked: FeatureTable, table: FeatureTable, found: SearchResult, *, gallery: str
+) -> None:
+    """Write what was found, at most 20 results of the first 20 queries.
+
+    Frames are looked for where the tables' names say, see :func:`tracklet_frames`. Where nothing is
+    there any more, the strip is a crossed box.
+    """
+    rows = range(min(_QUERIES, len(asked.names)))
+    columns = {
+        row: [int(column) for column in found.indices[row].tolist() if column >= 0][:_RESULTS]
+        for row in rows
+    }
+    wanted = sorted({column for some in columns.values() for column in some})
+    frames = tracklet_frames({**_lengths(asked, rows), **_lengths(table, wanted)})
+    lists = []
+    for row in rows:
+        distances = found.distances[row].tolist()
+        entries = [
+            entry_view(
+                _shown(table, column, frames), "found", rank=rank, distance=distances[rank - 1]
+            )
+            for rank, column in enumerate(columns[row], start=1)
+        ]
+        query = _shown(asked, row, frames)
+        lists.append(
+            {"heading": query.name, "query": entry_view(query, "query"), "entries": entries}
+        )
+    more = len(asked.names) - len(lists)
+    facts = f"The nearest of {len(table.names)} tracklets in {gallery}."
+    if more:
+        facts += f" {more} more queries are not on this page."
+    values = {"title": "Search for people", "facts": facts, "lists": lists}
+    write_page(path, "search.html", values)
+
+
+def tracklet_frames(
+    lengths: Mapping[str, int], num_workers: int = 1
+) -> dict[str, Sequence[str | Picture]]:
+    """The pictures of tracklets by their names; nothing for those that are no longer there.
+
+    A name is a folder of pictures, a video, or the first frame of a tracklet: then the frames are
+    that one and those behind it in the folder's order, as many as ``lengths`` says.
+    """
+    found: dict[str, Sequence[str | Picture]] = {}
+    videos = []
+    for name, length in lengths.items():
+        path = Path(name)
+        if path.is_dir():
+            found[name] = list_frames(name)
+        elif path.suffix.lower() in FRAME_SUFFIXES:
+            found[name] = _from_first(path, length) if path.parent.is_dir() else ()
+        elif path.is_file():
+            videos.append(name)
+    if videos:  # decoders may never return: they run where they can be ended
+        outcomes = run_bounded(_video_frames, videos, num_workers=num_workers, deadline=_DEADLINE)
+        for outcome in outcomes:
+            arrays = outcome.value or []
+            found[outcome.item] = [Image.fromarray(array) for array in arrays]
+    return found
+
+
+def _from_first(first: Path, length: int) -> Sequence[str]:
+    frames = list_frames(first.parent)
+    names = [Path(frame).name for frame in frames]
+    start = names.index(first.name) if first.name in names else len(names)
+    return frames[start : start + length]
+
+
+def _lengths(table: FeatureTable, rows: Iterable[int]) -> dict[str, int]:
+    """Frames of some tracklets, those that could not be read in, by their names."""
+    return {
+        table.names[row]: int(table.num_frames[row]) + int(table.skipped_frames[row])
+        for row in rows
+    }
+
+
+def _video_frames(path: str) -> list[np.ndarray]:
+    from video_snl.data.pyav_reader import PyAVReader
+
+    with closing(PyAVReader(path)) as reader:
+        indices = chosen_frames(len(reader))
+        return list(reader.frames(indices).numpy())
+
+
+def _shown(table: FeatureTable, row: int, frames: dict[str, Sequence[Any]]) -> Shown:
+    person, camera = int(table.person_ids[row]), int(table.camera_ids[row])
+    name = table.names[row]
+    return Shown(
+        name,
+        frames.get(name, ()),
+        None if person == JUNK else person,
+        None if camera < 0 else camera,
+        int(table.num_frames[row]),
+    )

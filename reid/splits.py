@@ -1,0 +1,73 @@
+"""``reid train --splits all``: one run after the other, each in a process of its own."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from types import FrameType
+
+from reid.config import ReidExperiment
+from video_snl.errors import UserError
+
+__all__ = ["SPLITS", "train_all"]
+
+SPLITS = {"ilids-vid": 10, "prid2011": 10}
+"""How many splits a data set has; one where it is not listed."""
+
+
+def train_all(experiment: ReidExperiment, which: str, *, resume: str | None) -> int:
+    """Run this very command once for every split; ends with the first run that does not finish.
+
+    A process each, since those that Lightning starts for more devices repeat the command line.
+
+    Raises:
+        UserError: Not a data set of several splits, or a run that is to be resumed.
+    """
+    dataset = experiment.data.dataset
+    if which != "all":
+        raise UserError(f"--splits {which}: give all, or a single one by --split.")
+    if dataset not in SPLITS:
+        raise UserError(f"--splits all: {dataset} has one split only; leave the option out.")
+    if resume is not None:
+        raise UserError("--resume goes on with one run: leave --splits out.")
+    for split in range(SPLITS[dataset]):
+        print(f"split {split} of {SPLITS[dataset]}", file=sys.stderr, flush=True)
+        code = _run([*_without_splits(sys.argv[1:]), "--data.split", str(split)])
+        if code != 0:
+            return code
+    return 0
+
+
+def _without_splits(words: list[str]) -> list[str]:
+    kept, skip = [], False
+    for word in words:
+        if skip or word.startswith("--splits="):
+            skip = False
+        elif word == "--splits":
+            skip = True
+        else:
+            kept.append(word)
+    return kept
+
+
+def _run(words: list[str]) -> int:
+    """The command in a process that gets the signals this one gets."""
+    process = subprocess.Popen([sys.executable, "-m", "reid", *words])
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        process.send_signal(number)
+
+    before = signal.signal(signal.SIGTERM, pass_on)
+    try:
+        return _waited(process)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _waited(process: subprocess.Popen[bytes]) -> int:
+    while True:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            continue  # Ctrl-C reaches the process, too; it ends in order

@@ -1,0 +1,155 @@
+"""Re-identification: what is trained, and how an epoch is scored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor
+from torch.optim import Adam
+from torchmetrics import SumMetric
+from torchmetrics.classification import MulticlassAccuracy
+
+from reid.config import ReidExperiment
+from reid.distances import pairwise_distances
+from reid.losses import TrackletLoss
+from reid.models import TrackletNet
+from reid.parts import head_parameters, stage_layers
+from reid.program import REID
+from reid.protocols import evaluate_ranking
+from reid.tracklet import ReidData, Tracklet
+from reid.transforms import evaluation_clips, training_clips
+from reid.unreadable import count_as_wrong, with_a_match
+from video_snl.data.timing import stage
+from video_snl.errors import UserError
+from video_snl.tasks.optimization import (
+    freeze,
+    keep_frozen_layers_in_eval,
+    parameter_groups,
+    scheduled,
+)
+
+__all__ = ["TrackletTask"]
+
+
+class TrackletTask(pl.LightningModule):
+    """Cross-entropy, triplet and centre loss over tracklets; scored by ranking the gallery.
+
+    Args:
+        experiment: The configuration.
+        model: (B, 3, T, H, W) -> :class:`~reid.models.TrackletOutput`.
+        people: Number of the person of every label.
+        data: The lists; query and gallery are what the data module validates on, in this order.
+    """
+
+    def __init__(
+        self, experiment: ReidExperiment, model: TrackletNet, people: list[int], data: ReidData
+    ) -> None:
+        super().__init__()
+        self.experiment, self.model, self.people, self.data = experiment, model, people, data
+        self.loss = TrackletLoss(experiment.optimizer, len(people), model.feature_dim)
+        self.train_top1 = MulticlassAccuracy(len(people), average="micro")
+        self.skipped = SumMetric()
+        self._features = self._read = torch.empty(0)
+        freeze(model, experiment.optimizer, stage_layers)
+        # Lightning trains modules in the mode it finds them in.
+        self.train()
+
+    def train(self, mode: bool = True) -> TrackletTask:
+        super().train(mode)
+        if mode:
+            keep_frozen_layers_in_eval(self.model, self.experiment.optimizer, stage_layers)
+        return self
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        label = batch["label"]
+        with stage("transform"):
+            clips = self._laid_out(training_clips(batch, self.experiment.data.pad))
+        output = self.model(clips)
+        losses = self.loss(output, label)
+        if not torch.isfinite(losses["loss"]):
+            self._stop_on_bad_loss(losses["loss"], batch["index"])
+        for name, value in losses.items():
+            self.log(
+                f"train/{name}",
+                value.detach(),
+                on_step=False,
+                on_epoch=True,
+                batch_size=len(label),
+                sync_dist=True,
+            )
+        self.train_top1(output.logits, label)
+        self.skipped(batch["skipped"])
+        for name, metric in (("top1", self.train_top1), ("skipped_frames", self.skipped)):
+            self.log(f"train/{name}", metric, on_step=False, on_epoch=True, batch_size=len(label))
+        return losses["loss"]
+
+    def on_validation_epoch_start(self) -> None:
+        listed = len(self._listed())
+        self._features = torch.zeros(listed, self.model.feature_dim, device=self.device)
+        self._read = torch.zeros(listed, device=self.device)
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        index = batch["index"]
+        if len(index):
+            clips = self._laid_out(evaluation_clips(batch["video"]))
+            self._features[index] = self.model(clips).features.float()
+            self._read[index] = 1
+
+    def on_validation_epoch_end(self) -> None:
+        """Rank 1 and mAP of the common protocol, by the cosine distance of T frames each."""
+        strategy = self.trainer.strategy
+        # Every row is filled by one process.
+        features = strategy.reduce(self._features, reduce_op="sum")
+        read = strategy.reduce(self._read, reduce_op="sum") > 0
+        rank1, mean_ap = self._score(features, read)
+        self.log("val/rank1", rank1)
+        self.log("val/mAP", mean_ap)
+
+    def on_train_epoch_start(self) -> None:
+        # Dropout draws from the global generator; so it, too, depends on seed and epoch alone.
+        seed = self.experiment.trainer.seed
+        torch.manual_seed(hash((seed, self.current_epoch, self.global_rank)) % 2**63)
+
+    def configure_optimizers(self) -> Any:
+        config = self.experiment.optimizer
+        groups = parameter_groups(self.model, config, head_parameters)
+        optimizer = Adam(groups, lr=config.learning_rate, weight_decay=config.weight_decay)
+        return scheduled(optimizer, config, self.trainer.estimated_stepping_batches)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint[REID.entry] = {
+            "format_version": REID.format_version,
+            "experiment": self.experiment.to_dict(),
+            "people": self.people,
+        }
+
+    def _listed(self) -> Sequence[Tracklet]:
+        return [*self.data.query, *self.data.gallery]
+
+    def _laid_out(self, clips: Tensor) -> Tensor:
+        return clips if self.experiment.trainer.channels_last else clips.contiguous()
+
+    def _score(self, features: Tensor, read: Tensor) -> tuple[float, float]:
+        queries = len(self.data.query)
+        persons = torch.tensor([tracklet.person_id for tracklet in self._listed()])
+        cameras = torch.tensor([tracklet.camera_id for tracklet in self._listed()])
+        kept = read.cpu().nonzero()[:, 0]
+        query, gallery = kept[kept < queries], kept[kept >= queries]
+        ids = persons[query], persons[gallery], cameras[query], cameras[gallery]
+        distances = pairwise_distances(features[query], features[gallery], "cosine")
+        ranking = evaluate_ranking(distances, *ids)
+        lost = (~read[:queries].cpu()).nonzero()[:, 0]
+        matched = with_a_match(persons[lost], persons[gallery], cameras[lost], cameras[gallery])
+        ranking = count_as_wrong(ranking, int(matched.sum()), len(lost))
+        return float(ranking.cmc[0]), ranking.mean_ap
+
+    def _stop_on_bad_loss(self, loss: Tensor, index: Tensor) -> None:
+        names = ", ".join(self.data.train[i].path for i in index.tolist())
+        raise UserError(
+            f"the loss became {loss.item()} in epoch {self.current_epoch + 1}; lower "
+            "--optimizer.learning_rate, set --optimizer.gradient_clip, or look at the tracklets of "
+            f"this batch: {names}"
+        )

@@ -1,0 +1,126 @@
+"""``reid train``: the network and the tracklets of a run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from reid.config import ReidExperiment
+from reid.datamodule import TrackletData
+from reid.datasets import load_dataset
+from reid.models import build_network
+from reid.program import REID
+from reid.samplers import IdentitySampler
+from reid.task import TrackletTask
+from reid.tracklet import ReidData, labels_of
+from reid.unreadable import with_a_match
+from video_snl.data.nursery import nursery
+from video_snl.engine.fitting import fit, open_run, recording_failure, tell
+from video_snl.engine.trained import read_checkpoint
+from video_snl.errors import UserError
+from video_snl.models.build import recompute_units
+
+__all__ = ["check_experiment", "make_task", "train"]
+
+
+def train(
+    experiment: ReidExperiment, *, config_name: str, resume: str | None, profile: bool = False
+) -> int:
+    """Train, or train on, and return the exit code; ``profile`` prints where loading took time."""
+    config = experiment.data
+    data = load_dataset(config.dataset, config.root, config.split)
+    check_experiment(experiment, data)
+    if config.num_workers:
+        nursery()  # loads its modules while the network is made
+    run = open_run(experiment, REID, config_name, resume)
+    with recording_failure(run):
+        task = make_task(experiment, data, resumed=run.last_checkpoint)
+        tracklets = TrackletData(experiment, data, run.folder)
+        every = experiment.optimizer.validate_every
+        return fit(experiment, task, tracklets, run, profile=profile, validate_every=every)
+
+
+def check_experiment(experiment: ReidExperiment, data: ReidData) -> None:
+    """Refuse what would only fail later, deep inside.
+
+    Raises:
+        UserError: naming the option, or the list, and what it should be.
+    """
+    config, optimizer = experiment.data, experiment.optimizer
+    if not data.train:
+        raise UserError(f"data set {data.name} has no training tracklets: add a folder train/")
+    for name in ("frames", "height", "width"):
+        if getattr(config, name) < 1:
+            raise UserError(f"data.{name} must be at least 1.")
+    if config.pad < 0 or not 0 <= config.erasing <= 1:
+        raise UserError(
+            f"data.pad={config.pad} must be 0 or more, data.erasing={config.erasing} from 0 to 1."
+        )
+    for name in ("epochs", "accumulate", "validate_every"):
+        if getattr(optimizer, name) < 1:
+            raise UserError(f"optimizer.{name} must be at least 1.")
+    if optimizer.epochs % optimizer.validate_every:
+        raise UserError(
+            f"optimizer.validate_every={optimizer.validate_every} must divide optimizer.epochs="
+            f"{optimizer.epochs}, so that the last epoch is validated."
+        )
+    IdentitySampler(
+        data.train,
+        experiment.trainer.seed,
+        people=config.identities,
+        per_person=config.tracklets,
+    )
+    check_matches(data)
+
+
+def check_matches(data: ReidData) -> None:
+    """Whether there is anything to be found.
+
+    Raises:
+        UserError: No query has a gallery tracklet of its person from another camera.
+    """
+    ids = [
+        torch.tensor([getattr(tracklet, name) for tracklet in tracklets])
+        for name in ("person_id", "camera_id")
+        for tracklets in (data.query, data.gallery)
+    ]
+    if not with_a_match(*ids).any():
+        raise UserError(
+            f"none of the {len(data.query)} queries of data set {data.name} has a match: a gallery "
+            "tracklet of the same person from another camera; look at the numbers of people and "
+            "cameras"
+        )
+
+
+def make_task(
+    experiment: ReidExperiment, data: ReidData, *, resumed: Path | None = None
+) -> TrackletTask:
+    """The network with its weights, ready to train (or for those of the checkpoint ``resumed``).
+
+    Raises:
+        UserError: when the weights do not fit, or the checkpoint knows other people.
+    """
+    people = list(labels_of(data.train))
+    stored = read_checkpoint(resumed, REID)[REID.entry] if resumed and resumed.is_file() else None
+    if stored is not None and stored["people"] != people:
+        raise UserError(
+            f"{resumed} was trained on {len(stored['people'])} other people than the {len(people)} "
+            "of the data set; resume with the data set and split it was trained on."
+        )
+    # A resumed run takes its weights from the checkpoint, not from where it once started.
+    config = replace(experiment.model, weights=None) if stored else experiment.model
+    sizes = experiment.data
+    model, report = build_network(
+        config,
+        len(people),
+        seed=experiment.trainer.seed,
+        frames=sizes.frames,
+        size=(sizes.height, sizes.width),
+    )
+    if report is not None:
+        tell(report.summary())
+    if experiment.trainer.activation_checkpointing:
+        recompute_units(model.trunk)
+    return TrackletTask(experiment, model, people, data)

@@ -1,0 +1,92 @@
+"""A trained network back out of its checkpoint."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from reid.config import ReidExperiment
+from reid.models import TrackletNet, build_network
+from reid.program import REID
+from reid.tracklet import ReidData
+from video_snl.engine.trained import fill, read_checkpoint
+from video_snl.errors import UserError
+
+__all__ = ["TrainedReid", "check_people", "load_trained"]
+
+
+@dataclass(frozen=True)
+class TrainedReid:
+    """A trained network with all that is needed to use it.
+
+    Attributes:
+        people: Numbers of the people it was trained on.
+        epoch: Epochs that were finished.
+        digest: SHA-256 of the checkpoint: features are comparable where it is the same.
+    """
+
+    model: TrackletNet
+    experiment: ReidExperiment
+    people: list[int]
+    epoch: int
+    path: Path
+    digest: str
+
+
+def load_trained(path: Path) -> TrainedReid:
+    """The network of a checkpoint, on the CPU and in evaluation mode.
+
+    Raises:
+        UserError: The file is no checkpoint of ``reid train``, is damaged, or does not fit.
+    """
+    content = read_checkpoint(path, REID)
+    about = content[REID.entry]
+    try:
+        experiment = ReidExperiment.from_dict(about["experiment"])
+    except (TypeError, KeyError) as error:
+        raise UserError(
+            f"{path}: its configuration does not fit this version of reid ({error})."
+        ) from error
+    sizes = experiment.data
+    # The weights come from this checkpoint: those the training started from are not needed again.
+    model, _ = build_network(
+        replace(experiment.model, weights=None),
+        len(about["people"]),
+        frames=sizes.frames,
+        size=(sizes.height, sizes.width),
+    )
+    fill(model, content, path)
+    return TrainedReid(
+        model=model.eval(),
+        experiment=experiment,
+        people=list(about["people"]),
+        epoch=int(content["epoch"]) + 1,
+        path=path,
+        digest=_digest(path),
+    )
+
+
+def check_people(trained: TrainedReid, experiment: ReidExperiment, data: ReidData) -> None:
+    """Whether the people searched for are new to the network.
+
+    Raises:
+        UserError: It was trained on some of them, in another split of the same data set.
+    """
+    stored, asked = trained.experiment.data, experiment.data
+    # People of own data are numbered anew in every folder.
+    same_root = stored.dataset != "folder" or stored.root == asked.root
+    if stored.dataset != asked.dataset or not same_root:
+        return
+    seen = sorted({tracklet.person_id for tracklet in data.query} & set(trained.people))
+    if seen:
+        raise UserError(
+            f"{trained.path} was trained on {len(seen)} of the people that split {asked.split} of "
+            f"{asked.dataset} searches for (the first is {seen[0]}): evaluate it on its own split, "
+            f"--split {stored.split}"
+        )
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

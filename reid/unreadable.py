@@ -1,0 +1,47 @@
+"""Queries of which no frame can be read: they stay in the figures, as wrong."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from reid.protocols import Ranking
+
+__all__ = ["count_as_wrong", "with_a_match"]
+
+
+def count_as_wrong(ranking: Ranking, matched: int, lost: int) -> Ranking:
+    """The ranking of the queries that were read, with ``lost`` more that were not.
+
+    ``matched`` of them have a match in the gallery. The protocol counts them as it counts others,
+    as queries whose matches were never found: with CMC, AP and INP 0. What the ranking holds of
+    single queries stays that of those that were read.
+    """
+    valid, queries = ranking.num_valid_queries + matched, ranking.num_queries + lost
+    if ranking.protocol == "official":
+        share = ranking.num_queries / queries
+    else:
+        share = ranking.num_valid_queries / valid if valid else 0.0
+    return replace(
+        ranking,
+        cmc=ranking.cmc * share,
+        mean_ap=ranking.mean_ap * share,
+        mean_inp=ranking.mean_inp * share,
+        num_valid_queries=valid,
+        num_queries=queries,
+    )
+
+
+def with_a_match(
+    query_ids: Tensor,
+    gallery_ids: Tensor,
+    query_cameras: Tensor,
+    gallery_cameras: Tensor,
+) -> Tensor:
+    """Which queries (Q,) have a tracklet of theirs from another camera in the gallery (G,)."""
+    if len(query_ids) == 0:
+        return torch.zeros(0, dtype=torch.bool)
+    same = query_ids[:, None] == gallery_ids
+    return (same & (query_cameras[:, None] != gallery_cameras)).any(1)

@@ -1,0 +1,135 @@
+"""Start a trunk from weights trained elsewhere: ImageNet's by name, re-identification's by file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from reid.backbones import Trunk
+from reid.torchreid_models import MODELS, torchreid_network
+from video_snl.checkpoints import LoadReport, load_translated
+from video_snl.errors import UserError
+from video_snl.weights_formats import Layout, Translated, network_tensors, translate
+from video_snl.weights_sources import fetch, locate, read_checkpoint
+
+__all__ = ["load_trunk_weights"]
+
+_IMAGENET = "imagenet"
+_VIDEO_SNL = "model."  # how names begin in a checkpoint of ``video-snl train``
+
+
+def load_trunk_weights(
+    trunk: Trunk,
+    source: str,
+    *,
+    backbone: str,
+    num_people: int,
+    allow_partial: bool = False,
+    progress: bool = True,
+) -> LoadReport:
+    """Load weights from elsewhere into a trunk without blocks, in place.
+
+    A file may hold its tensors in ``state_dict``, in ``model_state`` or at the top; their names may
+    have any common beginning (``module.`` of torchreid's checkpoints, ``trunk.`` of our own).
+    Kernels of frames are inflated for trunks of clips. A file's temporal head, neck, classifier and
+    blocks are never taken over.
+
+    Args:
+        source: ``imagenet`` (torchvision's ResNet-50; torchreid's own download for its models), a
+            file, or an http(s) URL.
+        backbone: the trunk's name.
+        num_people: size of the new classifier, for the report.
+        allow_partial: load what matches even if it is little.
+        progress: show the progress of a download.
+
+    Raises:
+        UserError: for weights that cannot be had or read, or when less than 95 % of the trunk's
+            parameters, or of the file's, match; the trunk is then as it was.
+    """
+    if source == _IMAGENET and backbone in MODELS:
+        translated = _torchreid_imagenet(backbone)
+    else:
+        translated = _translated(_checkpoint(source, progress), trunk, source)
+    report = load_translated(
+        trunk.network,
+        translated,
+        source,
+        backbone=backbone,
+        head=tuple(f"{name}." for name in trunk.left_out),
+        allow_partial=allow_partial,
+    )
+    return replace(report, head=f"{report.head} ({num_people} people)")
+
+
+def _checkpoint(source: str, progress: bool) -> Mapping[str, Any]:
+    if source == _IMAGENET:
+        from torchvision.models import ResNet50_Weights
+
+        return read_checkpoint(fetch(ResNet50_Weights.IMAGENET1K_V1.url, progress=progress))
+    return read_checkpoint(locate(source, "", progress=progress))
+
+
+def _translated(checkpoint: Mapping[str, Any], trunk: Trunk, source: str) -> Translated:
+    """A file's tensors under the names of the trunk, whatever stands before them in the file."""
+    tensors, blocks = network_tensors(checkpoint)
+    wanted = trunk.network.state_dict()
+    if trunk.over_time and f"{_VIDEO_SNL}blocks.0.conv.weight" in tensors:
+        return translate(checkpoint, _layout(trunk), source)
+    # The first tensor is the stem's; a trunk of clips may start from a network of frames.
+    beginnings = _beginnings(tensors, next(iter(wanted)))
+    if trunk.over_time and not beginnings:
+        beginnings = _beginnings(tensors, "conv1.weight")
+    if not beginnings:
+        raise UserError(
+            f"weights {source!r} hold no network that fits: none of their tensors is called "
+            f"{next(iter(wanted))}; they start with {', '.join(list(tensors)[:3]) or 'nothing'}. "
+            "Choose the backbone they were made for."
+        )
+    beginning = max(beginnings, key=lambda text: sum(n.startswith(text) for n in tensors))
+    inside = {n.removeprefix(beginning): t for n, t in tensors.items() if n.startswith(beginning)}
+    left_out = (*(name for name in tensors if not name.startswith(beginning)), *blocks)
+    if trunk.over_time:
+        return replace(translate(inside, _layout(trunk), source), left_out=left_out)
+    return Translated("network of frames", "imagenet", inside, left_out)
+
+
+def _beginnings(tensors: Mapping[str, Tensor], first: str) -> list[str]:
+    """What may stand before a network's names: ``a.`` and ``a.layer1.0.`` for ``conv1.weight``."""
+    return [n.removesuffix(first) for n in tensors if f".{n}".endswith(f".{first}")]
+
+
+def _layout(trunk: Trunk) -> Layout:
+    """The layout of the network the trunk was cut from: its head came after the last block."""
+    layout = Layout.of(trunk.network)
+    return replace(layout, head=layout.head + 1)
+
+
+def _torchreid_imagenet(backbone: str) -> Translated:
+    """What torchreid's own download changes in its network."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        new = torchreid_network(backbone).state_dict()
+        torch.manual_seed(0)
+        try:
+            loaded = torchreid_network(backbone, pretrained=True).state_dict()
+        # gdown, urllib and torch.load each have errors of their own, which stay the cause.
+        except Exception as error:
+            raise UserError(
+                f"weights 'imagenet': torchreid cannot fetch its weights of {backbone} ({error}). "
+                "Fetch them by hand from torchreid's model zoo and pass the file: "
+                "--model.weights FILE."
+            ) from error
+    same = {name for name, tensor in loaded.items() if torch.equal(tensor, new[name])}
+    if len(same) == len(loaded):
+        raise UserError(
+            f"weights 'imagenet': torchreid downloads none for {backbone}. Fetch them by hand from "
+            "its model zoo and pass the file: --model.weights FILE."
+        )
+    # Zeros and ones may well be what the file has, too; numbers that were drawn are not.
+    drawn = {name for name in same if loaded[name].unique().numel() > 1}
+    taken = {name: tensor for name, tensor in loaded.items() if name not in drawn}
+    return Translated(f"torchreid's {backbone}", "imagenet", taken)

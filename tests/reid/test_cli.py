@@ -1,0 +1,188 @@
+"""The command ``reid`` as a user meets it: help, files it writes, one clear line for bad input."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from reid.features import read_features
+from reid.splits import _without_splits
+from reid.trained import load_trained
+from tests.reid.little import run, write_tracklet
+from tests.tiny import environment
+from tests.videos import write_video
+
+COMMANDS = ("train", "evaluate", "extract", "search", "describe", "check")
+
+
+def test_help_explains_every_option_without_loading_torch() -> None:
+    code = (
+        "import sys\nfrom reid.cli import main\n"
+        f"for words in [['--help']] + [[command, '--help'] for command in {COMMANDS!r}]:\n"
+        "    try: main(words)\n"
+        "    except SystemExit as stopped: assert not stopped.code\n"
+        "heavy = {'torch', 'lightning', 'numpy', 'torchreid', 'faiss'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment()
+    )
+    assert done.returncode == 0, done.stderr
+    lines = [*done.stdout.splitlines(), ""]
+    options = [i for i, line in enumerate(lines) if line.startswith("  -")]
+    assert len(options) > 100
+    for i in options:
+        if "CONFIG" in lines[i] or "print_config" in lines[i]:
+            continue
+        following = lines[i + 1].strip()
+        explained = len(lines[i].split("  ")) > 2 or (following and not following.startswith("-"))
+        assert explained, f"{lines[i]} is not explained"
+
+
+def test_module_is_the_command() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "reid", "--version"],
+        capture_output=True,
+        text=True,
+        env=environment(),
+    )
+    assert done.returncode == 0 and done.stdout.startswith("reid ")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train", "--data.colour", "blue"], "colour"),
+        (["train", "--dataset", "cifar"], "cifar"),
+        (["train", "--splits", "all"], "--splits all: sample has one split only"),
+        (["train", "--dataset", "prid2011", "--splits", "3"], "--splits 3: give all"),
+        (["train", "--dataset", "mars"], "--root"),
+        (["evaluate", "--checkpoint", "/nowhere.ckpt"], "/nowhere.ckpt: no such file or folder"),
+        (["extract", "somewhere"], "output"),
+        (["check", "--num_workers", "0"], "--num_workers must be at least 1"),
+        (["check", "--dataset", "mars", "--deadline", "0"], "--deadline must be more than 0"),
+        (["check", "--dataset", "mars", "--root", "/nowhere"], "--root /nowhere does not exist"),
+    ],
+)
+def test_bad_arguments_are_one_line(
+    words: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = run(*words)
+    assert done.returncode == 2
+    assert message in done.stderr and len(done.stderr.strip().splitlines()) == 1
+    assert not list(tmp_path.iterdir()), "nothing is written"
+
+
+def test_a_run_of_one_split_repeats_the_words() -> None:
+    words = ["train", "--splits", "all", "--root", "x", "--splits=all"]
+    assert _without_splits(words) == ["train", "--root", "x"]
+
+
+def test_every_split_is_a_run_until_one_does_not_finish(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[list[str]] = []
+
+    def run_one(words: list[str]) -> int:
+        started.append(words)
+        return 130 if len(started) == 3 else 0
+
+    monkeypatch.setattr("reid.splits._run", run_one)
+    words = ["train", "--dataset", "ilids-vid", "--splits", "all"]
+    monkeypatch.setattr(sys, "argv", ["reid", *words])
+    assert run(*words).returncode == 130
+    assert started == [
+        ["train", "--dataset", "ilids-vid", "--data.split", str(split)] for split in range(3)
+    ]
+
+
+def test_extract_writes_what_it_was_given(trained: Path, people: Path, tmp_path: Path) -> None:
+    target, video = tmp_path / "feats.parquet", write_video(tmp_path / "walk.avi", frames=5)
+    single = str(people / "query" / "101" / "c0" / "t0")
+    words = ["--checkpoint", str(trained), "-o", str(target), "--accelerator", "cpu"]
+    done = run("extract", *words, single, str(people / "gallery"), str(video))
+    assert done.returncode == 0, done.stderr
+    table = read_features(target)
+    network = load_trained(trained / "checkpoints" / "best.ckpt")
+    assert table.model == network.digest
+    assert table.names[0] == single and table.names[-1] == str(video)
+    assert sorted(table.num_frames.tolist()) == [3, 3, 3, 5, 5, 5, 5]
+    assert set(table.person_ids.tolist()) == set(table.camera_ids.tolist()) == {-1}
+    assert table.features.shape == (7, network.model.feature_dim)
+    assert np.isfinite(table.features).all()
+
+
+def test_extract_takes_numbers_from_the_layout(trained: Path, people: Path, tmp_path: Path) -> None:
+    target = tmp_path / "feats.parquet"
+    words = ["--checkpoint", str(trained), "-o", str(target), "--layout", "folder"]
+    done = run("extract", *words, "--test_frames", "2", str(people / "gallery"))
+    assert done.returncode == 0, done.stderr
+    table = read_features(target)
+    assert sorted(table.person_ids.tolist()) == [-1, 0, 101, 102, 103]
+    place = table.names.index(str(people / "gallery" / "-1" / "c0" / "t0"))
+    assert (table.person_ids[place], table.camera_ids[place]) == (-1, 0)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda folder: folder / "gone", "gone does not exist"),
+        (lambda folder: folder, "holds no tracklet"),
+        (lambda folder: folder / "notes.txt", "is neither a folder of frames nor a video"),
+        (lambda folder: folder / "broken", "none of the 2 frames"),
+        (lambda folder: folder / "cut.avi", "cut.avi"),
+    ],
+    ids=["missing", "empty", "text", "unreadable", "video"],
+)
+def test_extract_writes_nothing_where_an_input_is_bad(
+    trained: Path, people: Path, tmp_path: Path, make: object, message: str
+) -> None:
+    folder, target = tmp_path / "in", tmp_path / "feats.parquet"
+    folder.mkdir()
+    path = make(folder)  # type: ignore[operator]
+    if path.name == "broken":
+        write_tracklet(path, 1, 0, frames=2)
+        for frame in path.iterdir():
+            frame.write_bytes(b"no picture")
+    elif path.suffix:
+        path.write_bytes(b"no video")
+    sound = str(people / "query" / "101" / "c0" / "t0")
+    done = run("extract", "--checkpoint", str(trained), "-o", str(target), sound, str(path))
+    assert done.returncode == 2
+    [error] = [line for line in done.stderr.splitlines() if not line.startswith("tracklets: ")]
+    assert error.startswith("reid extract: error: ") and message in error
+    assert [p.name for p in tmp_path.iterdir()] == ["in"]
+
+
+def test_extract_refuses_names_given_twice_and_files_it_cannot_write(
+    trained: Path, people: Path, tmp_path: Path
+) -> None:
+    single = str(people / "query" / "101" / "c0" / "t0")
+    words = ["--checkpoint", str(trained), single]
+    done = run("extract", *words, single, "-o", str(tmp_path / "a.parquet"))
+    assert done.returncode == 2 and "is named twice" in done.stderr
+    done = run("extract", *words, "-o", str(tmp_path))
+    assert done.returncode == 2 and "cannot be written" in done.stderr
+
+
+def test_search_finds_a_tracklet_itself(trained: Path, people: Path, tmp_path: Path) -> None:
+    target = tmp_path / "feats.parquet"
+    gallery = str(people / "gallery")
+    assert run("extract", "--checkpoint", str(trained), "-o", str(target), gallery).returncode == 0
+    query = str(people / "gallery" / "102" / "c1" / "t0")
+    words = ["--checkpoint", str(trained), "--gallery", str(target), "--top", "2", query]
+    done = run("search", *words, "--json")
+    assert done.returncode == 0, done.stderr
+    [answer] = json.loads(done.stdout)["queries"]
+    assert answer["results"][0]["name"] == query and len(answer["results"]) == 2
+    other = tmp_path / "last.ckpt"
+    shutil.copy(trained / "checkpoints" / "last.ckpt", other)
+    with other.open("ab") as file:
+        file.write(b"another network")
+    done = run("search", "--checkpoint", str(trained), "--gallery", str(other), query)
+    assert done.returncode == 2 and len(done.stderr.strip().splitlines()) == 1

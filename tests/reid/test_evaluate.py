@@ -1,0 +1,168 @@
+"""What ``reid evaluate`` measures, prints and writes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from reid.protocols import evaluate_ranking
+from reid.tracklet import ReidData, Tracklet
+from reid.trained import check_people, load_trained
+from reid.unreadable import count_as_wrong
+from tests.reid.little import only_run, options, run
+from video_snl.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def both(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """What was printed by both protocols, and the folder of the report."""
+    folder = tmp_path_factory.mktemp("report")
+    words = ["--checkpoint", str(trained), "--protocol", "both", "--report", str(folder)]
+    done = run("evaluate", *words)
+    assert done.returncode == 0, done.stderr
+    return done.stdout, folder
+
+
+def test_every_protocol_is_a_row_and_the_report_is_written(both: tuple[str, Path]) -> None:
+    shown, folder = both
+    assert "folder, split 0, epoch" in shown and "3 queries, 4 gallery tracklets (1 dis" in shown
+    assert "all frames, in chunks of 2" in shown
+    for name in ("rank-1", "rank-20", "mAP", "mINP", "no match", "common  ", "official  "):
+        assert name in shown
+    assert f"report: {folder / 'report.html'}" in shown
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert set(metrics["rankings"]) == {"common", "official"}
+    assert (folder / "report.html").stat().st_size > 10_000
+
+
+def test_json_is_the_same_and_nothing_else(trained: Path, both: tuple[str, Path]) -> None:
+    done = run("evaluate", "--checkpoint", str(trained), "--protocol", "both", "--json")
+    shown = json.loads(done.stdout)
+    written = json.loads((both[1] / "metrics.json").read_text())
+    assert shown["rankings"] == written["rankings"]
+    assert (trained / "report" / "report.html").is_file()
+
+
+def test_sampled_frames_and_the_euclidean_metric(trained: Path) -> None:
+    words = ["--test_frames", "3", "--metric", "euclidean", "--max_rank", "2"]
+    done = run("evaluate", "--checkpoint", str(trained), *words)
+    assert done.returncode == 0, done.stderr
+    assert "3 evenly spaced frames, euclidean distance" in done.stdout
+    assert "official" not in done.stdout
+
+
+def test_unreadable_frames_and_tracklets_are_said_and_counted(
+    trained: Path, people: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "people"
+    shutil.copytree(people, root)
+    (root / "query/102/c0/t0/0001.png").write_bytes(b"no picture")
+    for place in ("query/101/c0/t0", "gallery/0000/c1/t0"):
+        for frame in (root / place).iterdir():
+            frame.write_bytes(b"no picture")
+    done = run("evaluate", "--checkpoint", str(trained), "--root", str(root), "--json")
+    assert done.returncode == 0, done.stderr
+    shown = json.loads(done.stdout)
+    ranking = shown["rankings"]["common"]
+    assert (ranking["queries"], ranking["queries_counted"]) == (3, 3)
+    assert ranking["rank20"] == pytest.approx(2 / 3) and ranking["mAP"] <= 2 / 3 + 1e-9
+    assert sum(shown["skipped_frames"].values()) == 1
+    assert [Path(name).parts[-5:-2] for name in shown["unreadable"]] == [
+        ("query", "101", "c0"),
+        ("gallery", "0000", "c1"),
+    ]
+    done = run("evaluate", "--checkpoint", str(trained), "--root", str(root))
+    assert "queries that cannot be read, they count as wrong: 1 (" in done.stdout
+    assert "gallery tracklets that cannot be read, they are left out: 1 (" in done.stdout
+    assert "frames that could not be read and were skipped: 1, in 1 tracklets" in done.stdout
+
+
+def test_lost_queries_are_counted_as_their_protocol_counts() -> None:
+    distances = torch.tensor([[0.1, 0.2, 0.3], [0.3, 0.1, 0.2], [0.1, 0.2, 0.3]])
+    ids = torch.tensor([1, 2, 9]), torch.tensor([1, 2, 3])
+    cameras = torch.tensor([0, 0, 0]), torch.tensor([1, 1, 1])
+    for protocol, counted in (("common", 2), ("official", 3)):
+        ranking = evaluate_ranking(distances, *ids, *cameras, protocol=protocol)  # type: ignore[arg-type]
+        with_lost = count_as_wrong(ranking, matched=1, lost=2)
+        more = 1 if protocol == "common" else 2
+        assert with_lost.mean_ap == pytest.approx(ranking.mean_ap * counted / (counted + more))
+        assert (with_lost.num_queries, with_lost.num_valid_queries) == (5, 3)
+
+
+def test_people_that_were_trained_on_are_not_searched_for(trained: Path) -> None:
+    network = load_trained(trained / "checkpoints" / "last.ckpt")
+    data = ReidData("folder", [], [Tracklet(("a.png",), 2, 0)], [Tracklet(("b.png",), 2, 1)])
+    with pytest.raises(UserError, match=r"trained on 1 of the people .* \(the first is 2\)"):
+        check_people(network, network.experiment, data)
+    elsewhere = replace(
+        network.experiment, data=replace(network.experiment.data, root="/own/people")
+    )
+    check_people(network, elsewhere, data)
+
+
+def test_several_checkpoints_are_measured_each_on_its_split(
+    people: Path, trained: Path, tmp_path: Path
+) -> None:
+    assert run("train", *options(people, tmp_path, trainer__seed=1)).returncode == 0
+    runs = [trained, only_run(tmp_path)]
+    words = [word for folder in runs for word in ("--checkpoint", str(folder))]
+    report = tmp_path / "report"
+    done = run("evaluate", *words, "--json", "--report", str(report))
+    assert done.returncode == 0, done.stderr
+    shown = json.loads(done.stdout)
+    assert {folder.name for folder in report.iterdir()} == {folder.name for folder in runs}
+    values = [each["rankings"]["common"]["mAP"] for each in shown["checkpoints"]]
+    over = shown["over_checkpoints"]["common"]["mAP"]
+    assert over["mean"] == pytest.approx(sum(values) / 2)
+    assert over["std"] == pytest.approx(abs(values[0] - values[1]) / 2**0.5)
+    done = run("evaluate", *words, "--report", str(report), "--test_frames", "1")
+    assert "over 2 checkpoints (of splits 0, 0)" in done.stdout and "+-" in done.stdout
+
+
+def test_a_folder_of_runs_means_the_newest_of_every_split(trained: Path) -> None:
+    done = run("evaluate", "--checkpoint", str(trained.parent), "--test_frames", "1")
+    assert done.returncode == 0, done.stderr
+    assert f"of {trained / 'checkpoints'}" in done.stdout
+    done = run("evaluate", "--checkpoint", str(trained.parent), "--dataset", "mars")
+    assert done.returncode == 2 and "no finished run of data set mars" in done.stderr
+
+
+def test_the_newest_run_of_the_data_set_is_the_default(trained: Path) -> None:
+    words = ["--trainer.output", str(trained.parent), "--test_frames", "1"]
+    done = run("evaluate", "--dataset", "folder", *words)
+    assert done.returncode == 0, done.stderr
+    assert f"of {trained / 'checkpoints'}" in done.stdout
+    done = run("evaluate", "--dataset", "prid2011", *words)
+    assert done.returncode == 2 and "found no finished run of data set prid2011" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--test_frames", "0"], "--test_frames 0: give all"),
+        (["--max_rank", "0"], "--max_rank 0: give 1 or more"),
+        (["--model.head", "rnn"], "holds another network (model.head: 'rnn' asked for"),
+        (["--split", "3"], "split"),
+        (["--root", "/nowhere"], "--root /nowhere does not exist"),
+    ],
+)
+def test_bad_options_are_one_line(trained: Path, words: list[str], message: str) -> None:
+    done = run("evaluate", "--checkpoint", str(trained), *words)
+    assert done.returncode == 2 and message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_too_many_unreadable_tracklets_stop(trained: Path, people: Path, tmp_path: Path) -> None:
+    root = tmp_path / "people"
+    shutil.copytree(people, root)
+    for frame in (root / "query").rglob("*.png"):
+        frame.write_bytes(b"no picture")
+    words = ["--root", str(root), "--data.max_failures", "0", "--report", str(tmp_path / "report")]
+    done = run("evaluate", "--checkpoint", str(trained), *words)
+    assert done.returncode == 2 and "3 of 3 test tracklets cannot be read" in done.stderr
+    assert not list((tmp_path / "report").glob("*.html"))

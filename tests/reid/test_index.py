@@ -1,0 +1,126 @@
+"""Search against the sorted matrix of distances."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from reid.distances import Metric
+from reid.features import FeatureTable
+from reid.index import IndexName, search
+from reid.retrieval import pairwise_distances
+from tests.reid.test_features import make_table
+from video_snl.errors import UserError
+
+
+def people(size: int, seed: int) -> FeatureTable:
+    """Features around twenty points."""
+    rng = np.random.default_rng(seed)
+    centres = np.random.default_rng(99).normal(size=(20, 16))
+    features = centres[rng.integers(20, size=size)] + 0.4 * rng.normal(size=(size, 16))
+    return make_table(size, 16, features=features.astype(np.float32))
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_exact_is_the_sorted_matrix(metric: Metric) -> None:
+    query, gallery = people(7, 0), people(300, 1)
+    found = search(query, gallery, top=12, metric=metric)
+    distances = pairwise_distances(
+        torch.from_numpy(query.features), torch.from_numpy(gallery.features), metric
+    )
+    values, indices = distances.sort(dim=1)
+    assert np.array_equal(found.indices, indices[:, :12])
+    np.testing.assert_allclose(found.distances, values[:, :12], atol=1e-5)
+    assert found.recall is None
+    assert found.distances.dtype == np.float32
+
+
+@pytest.mark.parametrize("index", ["ivf", "hnsw"])
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_approximate_search_counts_what_it_missed(index: IndexName, metric: Metric) -> None:
+    query, gallery = people(20, 0), people(1000, 1)
+    found = search(query, gallery, index=index, top=10, metric=metric)
+    exact = search(query, gallery, top=10, metric=metric)
+    hits = [len({*a} & {*b}) for a, b in zip(found.indices, exact.indices, strict=True)]
+    assert found.recall == sum(hits) / 200
+    assert found.recall > 0.5
+    assert (np.diff(found.distances, axis=1) >= 0).all()
+    if index == "hnsw":
+        assert found.recall > 0.95
+    same = found.indices == exact.indices
+    np.testing.assert_allclose(found.distances[same], exact.distances[same], atol=1e-5)
+
+
+def test_an_approximate_index_may_find_fewer() -> None:
+    """One of 25 cells in eight holds no 1000 rows: the rest is marked, and missing in recall."""
+    query, gallery = people(3, 0), people(1000, 1)
+    found = search(query, gallery, index="ivf", top=1000)
+    none = found.indices == -1
+    assert none.any() and np.isinf(found.distances[none]).all()
+    assert found.recall == pytest.approx((~none).mean())
+
+
+@pytest.mark.parametrize("index", ["exact", "ivf", "hnsw"])
+def test_small_galleries(index: IndexName) -> None:
+    query, gallery = people(2, 0), people(3, 1)
+    found = search(query, gallery, index=index, top=10)
+    assert found.indices.shape == (2, 3)
+    assert sorted(found.indices[0].tolist()) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("query", "options", "message"),
+    [
+        ({"model": "b" * 64}, {}, "extract both with one checkpoint"),
+        ({}, {"index": "lsh"}, "'lsh' does not exist; choose exact, ivf, hnsw"),
+        ({}, {"metric": "dot"}, "'dot' does not exist; choose cosine or euclidean"),
+        ({}, {"top": 0}, "top=0 must be at least 1"),
+        (
+            {"features": np.full((2, 16), np.nan, np.float32)},
+            {},
+            r"tracklet 0 \(query\) are not fin",
+        ),
+    ],
+)
+def test_bad_input(query: dict[str, Any], options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        search(replace(people(2, 0), **query), people(5, 1), **options)
+
+
+def test_empty_tables() -> None:
+    empty = make_table(0, 16)
+    with pytest.raises(UserError, match="the query is empty"):
+        search(empty, people(5, 1))
+    with pytest.raises(UserError, match="the gallery is empty"):
+        search(people(5, 1), empty)
+
+
+BOTH = """
+import torch, faiss
+import numpy as np
+torch.set_num_threads(3)
+faiss.omp_set_num_threads(3)
+x = np.random.default_rng(0).standard_normal((3000, 32), dtype=np.float32)
+for _ in range(3):
+    matrix = torch.from_numpy(x)
+    product = matrix @ matrix.T
+    index = faiss.IndexFlatIP(32)
+    index.add(x)
+    values, _ = index.search(x[:500], 5)
+    assert np.allclose(values, product[:500].topk(5).values, atol=1e-3)
+print("both")
+"""
+
+
+def test_torch_and_faiss_run_threads_side_by_side() -> None:
+    """Each brings an OpenMP of its own; neither may stand still or disturb the other."""
+    run = subprocess.run(
+        [sys.executable, "-c", BOTH], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert run.stdout == "both\n", run.stderr

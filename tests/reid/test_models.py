@@ -1,0 +1,331 @@
+"""Networks of tracklets: what they compute, what trains, and what is refused."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from reid.backbones import BACKBONES
+from reid.config import ReidModelConfig, ReidOptimizerConfig
+from reid.models import TrackletOutput, build_network
+from reid.parts import head_parameters, stage_layers
+from reid.torchreid_models import MODELS
+from tests.reid.networks import PEOPLE, SIZE, clips, network
+from video_snl.errors import UserError
+from video_snl.models.insertion import inserted_blocks
+from video_snl.tasks.optimization import parameter_groups
+
+OSNET_PLACES = ["after:conv2", "after:conv3"]
+NVAN_PLACES = ["layer2.2", "layer2.3", "layer3.3", "layer3.4", "layer3.5"]
+
+
+def on_meta(people: int = 625, **options: Any) -> nn.Module:
+    config = ReidModelConfig(**options)
+    with torch.device("meta"):
+        return build_network(config, people, size=(256, 128))[0]
+
+
+def count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+# ---- backbones and places ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("backbone", "block", "parameters"),
+    [
+        # torchvision's 25,557,032 less its classifier, then neck and classifier: 2048 (2 + 625).
+        ("resnet50", "none", 23_508_032 + 2048 * 627),
+        # C^2 + 2 (C / 2) C weights and 2 C of the norm at C = 512 (twice) and 1024 (three times).
+        ("resnet50", "nl", 23_508_032 + 2048 * 627 + 2 * 525_312 + 3 * 2_099_200),
+        ("resnet50", "snl", 23_508_032 + 2048 * 627 + 2 * 656_384 + 3 * 2_623_488),
+        # The paper's I3D with 101 classes less its classifier, and its one block.
+        ("i3d_r50", "snl", 46_405_925 - 2049 * 101 + 2048 * 627 + 2_623_488),
+        # Of the 2D network, the stem has 3 and the 16 convolutions of 3 x 3 have 2 more planes.
+        ("resnet50_3d", "none", 23_508_032 + 2 * (9_408 + 11_317_248) + 2048 * 627),
+    ],
+)
+def test_sizes_of_the_large_networks(backbone: str, block: str, parameters: int) -> None:
+    assert count(on_meta(backbone=backbone, block=block)) == parameters
+
+
+def test_the_small_network_is_torchreids_up_to_its_feature_map() -> None:
+    from torchreid.reid.models import build_model
+
+    theirs = build_model("osnet_x0_25", 7, pretrained=False, use_gpu=False)
+    behind = count(theirs.fc) + count(theirs.classifier)
+    net = network(backbone="osnet_x0_25")
+    assert count(net.trunk) == count(theirs) - behind == 134_792
+    net.trunk.load_state_dict(theirs.state_dict(), strict=False)
+    theirs.eval()
+    frames = clips()[:, :, 0]
+    with torch.no_grad():
+        maps = net.feature_maps(frames.unsqueeze(2)).squeeze(2)
+        assert torch.equal(maps, theirs.featuremaps(frames))
+
+
+def test_resnet50_has_stride_1_in_its_last_stage() -> None:
+    net = network(backbone="resnet50")
+    with torch.no_grad():
+        assert net.feature_maps(clips(1, 2)).shape == (1, 2048, 2, 4, 2)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "places"),
+    [
+        ("resnet50", [f"after:{place}" for place in NVAN_PLACES]),
+        ("se_resnet50", [f"after:{place}" for place in NVAN_PLACES]),
+        ("resnet50_3d", ["after:res3.2", "after:res3.3", *(f"after:res4.{n}" for n in (3, 4, 5))]),
+        ("i3d_r50", ["before:res4.5"]),
+        ("osnet_x0_5", OSNET_PLACES),
+        ("osnet_ain_x0_25", ["after:pool2", "after:pool3"]),
+    ],
+)
+def test_default_places(backbone: str, places: list[str]) -> None:
+    net = on_meta(backbone=backbone, block="snl")
+    assert sorted(inserted_blocks(net.trunk)) == sorted(places)
+
+
+@pytest.mark.parametrize("backbone", ["resnet18", "shufflenet_v2_x0_5"])
+def test_other_backbones_need_places(backbone: str) -> None:
+    with pytest.raises(UserError, match=f"positions: there is no default.*{backbone}.*conv1"):
+        on_meta(backbone=backbone, block="snl")
+    place = "after:layer2.0" if backbone == "resnet18" else "after:stage3"
+    net = on_meta(backbone=backbone, block="snl", positions=[place])
+    assert list(inserted_blocks(net.trunk)) == [place]
+
+
+@pytest.mark.slow
+def test_the_models_of_torchreid_are_those_with_feature_maps() -> None:
+    from torchreid.reid import models
+
+    found = []
+    with torch.device("meta"):
+        for name in vars(models)["__model_factory"]:
+            net = models.build_model(name, 7, pretrained=False, use_gpu=False).eval()
+            maps = getattr(net, "featuremaps", lambda _: None)(torch.zeros(1, 3, 256, 128))
+            found += [name] if isinstance(maps, Tensor) and maps.ndim == 4 else []
+    assert sorted(found) == sorted([*MODELS, "resnet50"])
+
+
+# ---- blocks among single frames ------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def bare_output() -> TrackletOutput:
+    with torch.no_grad():
+        return network()(clips())
+
+
+NONLOCAL = ("nl", "ns", "a2", "cgnl", "cc", "dnl", "snl", "snl_a1", "snl_a2", "gsnl", "cayley")
+
+
+@pytest.mark.parametrize("block", [*NONLOCAL, "gc"])
+def test_a_block_changes_nothing_at_first_and_trains(
+    bare_output: TrackletOutput, block: str
+) -> None:
+    net = network(block=block)
+    blocks = inserted_blocks(net.trunk)
+    assert list(blocks) == OSNET_PLACES
+    with torch.no_grad():
+        for theirs, ours in zip(bare_output, net(clips()), strict=True):
+            assert torch.equal(theirs, ours)
+    parameters = [p for inserted in blocks.values() for p in inserted.parameters()]
+    optimizer = torch.optim.SGD(parameters, lr=1.0)
+    for _ in range(2):
+        optimizer.zero_grad()
+        net(clips()).raw.square().sum().backward()
+        optimizer.step()
+    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in parameters)
+
+
+@pytest.mark.parametrize("block", [*NONLOCAL, "se", "ge", "gc", "cgd"])
+def test_a_block_sees_all_frames_of_its_tracklet_and_no_others(block: str) -> None:
+    options = {} if block in ("se", "ge", "gc", "cgd") else {"inter_channels": 8}
+    net = network(block=block, zero_init=False, **options)
+    before = clips()
+    after = before.clone()
+    after[1, :, 3] += 1  # the last frame of the second tracklet
+    with torch.no_grad():
+        change = (net.feature_maps(after) - net.feature_maps(before)).abs().amax((1, 3, 4))
+    assert torch.equal(change[0], torch.zeros(4))
+    assert (change[1] > 0).all()
+
+
+def test_without_a_block_no_frame_sees_another() -> None:
+    net = network()
+    after = clips().clone()
+    after[1, :, 3] += 1
+    with torch.no_grad():
+        change = (net.feature_maps(after) - net.feature_maps(clips())).abs().amax((1, 3, 4))
+    assert (change > 0).tolist() == [[False] * 4, [False] * 3 + [True]]
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_a_block_is_the_3d_block_of_the_frames_in_their_order(layout: torch.memory_format) -> None:
+    net = network(block="snl", zero_init=False).double()
+    wrapper = net.trunk.get_submodule("conv3")
+    maps = torch.randn(6, 96, 4, 2, dtype=torch.float64).to(memory_format=layout)
+    net.frames.count = 3
+    with torch.no_grad():
+        found = wrapper.apply_block(maps)
+        for tracklet in range(2):
+            frames = [maps[3 * tracklet + t] for t in range(3)]
+            expected = wrapper.block(torch.stack(frames, 1).unsqueeze(0)).squeeze(0)
+            for t in range(3):
+                torch.testing.assert_close(found[3 * tracklet + t], expected[:, t])
+
+
+def test_frames_that_lie_one_after_another_are_not_copied() -> None:
+    net = network()
+    lying = clips().permute(0, 2, 3, 4, 1).contiguous().permute(0, 4, 1, 2, 3)
+    net.frames.count = 4
+    frames = net.frames.split(lying)
+    assert frames.data_ptr() == lying.data_ptr()
+    assert frames.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(net.frames.join(frames), lying)
+
+
+@pytest.mark.parametrize("head", ["mean", "attention", "rnn", "nonlocal3d"])
+def test_any_number_of_frames_and_tracklets(head: str) -> None:
+    net = network(head=head, block="snl", zero_init=False)
+    with torch.no_grad():
+        for frames in (1, 3, 7):
+            together = net(clips(3, frames)).features
+            alone = [net(clips(3, frames)[i : i + 1]).features for i in range(3)]
+            torch.testing.assert_close(together, torch.cat(alone), rtol=1e-4, atol=1e-5)
+
+
+def test_a_copy_keeps_its_own_number_of_frames() -> None:
+    net = network(block="snl", zero_init=False)
+    twin = copy.deepcopy(net)
+    net.frames.count = 99
+    with torch.no_grad():
+        expected = twin(clips(1, 2)).features
+        net(clips(1, 5))
+        assert torch.equal(twin(clips(1, 2)).features, expected)
+    assert (net.frames.count, twin.frames.count) == (5, 2)
+
+
+@pytest.mark.slow
+def test_exported_and_compiled_for_any_number_of_frames() -> None:
+    net = network(block="snl", zero_init=False)
+    sizes = {0: torch.export.Dim("B", max=64), 2: torch.export.Dim("T", max=64)}
+    program = torch.export.export(net, (clips(),), dynamic_shapes={"clips": sizes}).module()
+    compiled = torch.compile(net, backend="eager", fullgraph=True)
+    with torch.no_grad():
+        for other in (clips(3, 2), clips(1, 6)):
+            for run in (program, compiled):
+                torch.testing.assert_close(run(other)[1], net(other).features)
+
+
+# ---- the whole network ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("head", ["mean", "attention", "rnn", "nonlocal3d"])
+@pytest.mark.parametrize("backbone", ["osnet_x0_25", "i3d_small"])
+def test_a_gradient_reaches_everything(head: str, backbone: str) -> None:
+    net = network(backbone=backbone, head=head, block="snl", zero_init=False).train()
+    output = net(clips(4))
+    (output.logits.logsumexp(1).sum() + output.raw.square().sum()).backward()
+    missing = [n for n, p in net.named_parameters() if p.requires_grad and p.grad is None]
+    assert missing == []
+
+
+def test_the_neck_has_no_shift_and_what_is_compared_lies_behind_it() -> None:
+    net = network().train()
+    raw, features, logits = net(clips(4))
+    normalised = (raw - raw.mean(0)) / (raw.var(0, correction=0) + net.neck.eps).sqrt()
+    torch.testing.assert_close(features, normalised)
+    torch.testing.assert_close(logits, features @ net.classifier.weight.mT)
+    assert not net.neck.bias.requires_grad and net.classifier.bias is None
+    assert logits.shape == (4, PEOPLE) and net.feature_dim == 128
+
+
+def test_without_the_neck_the_raw_vector_is_compared() -> None:
+    net = network(neck=False)
+    output = net(clips())
+    assert output.features is output.raw
+    assert net.classifier.bias is not None
+
+
+def test_the_trunk_of_clips_is_pooled_over_what_time_remains() -> None:
+    net = network(backbone="i3d_small", head="attention")
+    with torch.no_grad():
+        assert net.feature_maps(clips(2, 8)).shape == (2, 512, 2, 2, 1)
+        assert net(clips(2, 8)).raw.shape == (2, 512)
+
+
+def test_weights_are_a_function_of_the_seed_and_not_of_the_blocks() -> None:
+    state = torch.get_rng_state()
+    bare, with_blocks = network(head="rnn"), network(head="rnn", block="nl")
+    assert torch.equal(torch.get_rng_state(), state)
+    theirs = {n.replace(".module.", "."): t for n, t in with_blocks.state_dict().items()}
+    for name, tensor in bare.state_dict().items():
+        assert torch.equal(tensor, theirs[name]), name
+    other = network(head="rnn", seed=1)
+    for name in ("trunk.conv1.conv.weight", "head.gru.weight_hh_l0", "classifier.weight"):
+        assert not torch.equal(bare.state_dict()[name], other.state_dict()[name])
+
+
+@pytest.mark.parametrize("backbone", ["osnet_x0_25", "resnet50", "i3d_small"])
+def test_parts_with_learning_rates_of_their_own(backbone: str) -> None:
+    net = network(backbone=backbone, head="attention", block="snl")
+    groups = parameter_groups(net, ReidOptimizerConfig(head_lr_factor=3.0), head_parameters)
+    sizes = {group["name"]: sum(p.numel() for p in group["params"]) for group in groups}
+    blocks = sum(count(block) for block in inserted_blocks(net.trunk).values())
+    assert sizes == {
+        "backbone": count(net.trunk) - blocks,
+        "blocks": blocks,
+        "head": count(net.head) + net.feature_dim * (1 + PEOPLE),  # without the neck's bias
+    }
+
+
+@pytest.mark.parametrize("backbone", ["resnet50", "resnet50_3d", "se_resnet50", "i3d_small"])
+def test_every_residual_network_has_a_stem(backbone: str) -> None:
+    net = on_meta(backbone=backbone, block="none")
+    layers = stage_layers(net, "stem")
+    assert any(isinstance(layer, nn.Conv2d | nn.Conv3d) for layer in layers)
+    assert len(layers) < 10
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"backbone": "resnet51"}, "'resnet51' is unknown.*resnet50, resnet50_3d.*osnet_x0_25"),
+        ({"backbone": "resnet50mid"}, "'resnet50mid' is unknown, or has no feature maps"),
+        ({"backbone": "hacnn"}, "'hacnn' is unknown, or has no feature maps"),
+        ({"backbone": "inceptionresnetv2"}, "cannot take frames of 64 x 32.*data.height"),
+        ({"block": "snl", "positions": ["after:conv9"]}, "conv9.*names no module"),
+        ({"block": "snl", "activation": "relu"}, "zero_init"),
+        ({"head": "nonlocal3d", "block_options": {"order": 2}}, "order"),
+    ],
+)
+def test_refuses(options: dict[str, Any], message: str) -> None:
+    config = ReidModelConfig(**{"block": "none", **options})
+    with pytest.raises(UserError, match=message), torch.device("meta"):
+        build_network(config, PEOPLE, size=SIZE)
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((2, 3, 3, 64, 32), r"\(3, 64, 32\) are too small.*\(4, 32, 32\)"),
+        ((2, 3, 4, 64, 16), r"\(4, 64, 16\) are too small"),
+        ((2, 4, 4, 64, 32), r"\(B, 3, T, H, W\) was expected, found \(2, 4, 4, 64, 32\)"),
+        ((3, 4, 64, 32), "was expected, found"),
+    ],
+)
+def test_refuses_clips(shape: tuple[int, ...], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        network(backbone="i3d_small")(torch.zeros(shape))
+
+
+def test_known_backbones_are_named_once() -> None:
+    assert not {"resnet50", "resnet50mid", "hacnn", "densenet121"} & set(MODELS)
+    assert len(BACKBONES) == len(MODELS) + 4

@@ -1,0 +1,203 @@
+"""``reid search``: what it prints and writes, and what it refuses."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from reid.features import FeatureTable, write_features
+from reid.search_page import tracklet_frames
+from reid.searching import run_search
+from reid.tracklet import Tracklet
+from tests.reid.evaluations import draw_tracklet, make_table
+from tests.videos import write_video
+from video_snl.errors import UserError
+
+
+@pytest.fixture
+def tracklets(tmp_path: Path) -> list[Tracklet]:
+    """Ten folders of frames of ten people, cameras 0 and 1."""
+    names = [f"<b>{index}" for index in range(10)]
+    return [
+        draw_tracklet(tmp_path / "gallery" / name, 1 + index, index % 2, 2 + index % 3, (8, 16))
+        for index, name in enumerate(names)
+    ]
+
+
+@pytest.fixture
+def table(tracklets: list[Tracklet]) -> FeatureTable:
+    names = [str(Path(tracklet.path).parent) for tracklet in tracklets]
+    features = np.random.default_rng(0).normal(size=(10, 6))
+    return make_table(tracklets, features, names=names)
+
+
+@pytest.fixture
+def gallery(table: FeatureTable, tmp_path: Path) -> str:
+    write_features(tmp_path / "feats.parquet", table)
+    return str(tmp_path / "feats.parquet")
+
+
+@pytest.fixture
+def extracted(
+    table: FeatureTable, tracklets: list[Tracklet], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., None]:
+    """Lets the features of queries be those of gallery rows of the same name, a little off."""
+
+    def prepare(**changes: object) -> None:
+        def extract(checkpoint: Path, paths: Sequence[str]) -> FeatureTable:
+            rows = [table.names.index(str(path)) for path in paths]
+            changed = {
+                "names": list(paths),
+                "person_ids": np.full(len(rows), -1),
+                "camera_ids": np.full(len(rows), -1),
+                **changes,
+            }
+            return make_table([tracklets[row] for row in rows], table.features[rows], **changed)
+
+        monkeypatch.setattr("reid.extract.extract_tracklets", extract)
+
+    prepare()
+    return prepare
+
+
+def _nearest(table: FeatureTable, row: int, metric: str) -> list[tuple[float, int]]:
+    features = np.asarray(table.features, dtype=np.float64)
+    if metric == "cosine":
+        features = features / np.linalg.norm(features, axis=1, keepdims=True)
+        return sorted((1 - float(features[row] @ other), i) for i, other in enumerate(features))
+    return sorted((float(np.linalg.norm(features[row] - o)), i) for i, o in enumerate(features))
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+@pytest.mark.usefixtures("extracted")
+def test_json_has_the_nearest(
+    table: FeatureTable, gallery: str, metric: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    queries = [table.names[3], table.names[7]]
+    code = run_search("c.ckpt", gallery, queries, metric=metric, top=4, as_json=True)  # type: ignore[arg-type]
+    answer = json.loads(capsys.readouterr().out)
+    assert code == 0 and answer["tracklets"] == 10 and answer["metric"] == metric
+    assert [query["name"] for query in answer["queries"]] == queries
+    for row, query in zip((3, 7), answer["queries"], strict=True):
+        expected = _nearest(table, row, metric)[:4]
+        assert [result["name"] for result in query["results"]] == [
+            table.names[index] for _, index in expected
+        ]
+        distances = [result["distance"] for result in query["results"]]
+        assert distances == pytest.approx([distance for distance, _ in expected], abs=1e-5)
+        assert [result["rank"] for result in query["results"]] == [1, 2, 3, 4]
+        assert query["results"][0]["person"] == row + 1
+        assert query["results"][0]["camera"] == row % 2
+
+
+@pytest.mark.usefixtures("extracted")
+def test_the_table_says_what_is_unknown(
+    table: FeatureTable, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unknown = np.full(10, -1)
+    path = tmp_path / "unknown.parquet"
+    write_features(path, dataclasses.replace(table, person_ids=unknown, camera_ids=unknown))
+    assert run_search("c.ckpt", str(path), table.names[:1], top=30) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"10 tracklets in {path}"
+    assert lines[2] == f"query {table.names[0]} (2 frames)"
+    assert lines[3].split() == ["rank", "distance", "person", "camera", "tracklet"]
+    assert len(lines[4:]) == 10
+    assert lines[4].split() == ["1", "0.0000", "-", "-", table.names[0]]
+
+
+def test_skipped_frames_of_a_query_are_said(
+    table: FeatureTable,
+    gallery: str,
+    extracted: Callable[..., None],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    extracted(skipped_frames=np.array([3]))
+    run_search("c.ckpt", gallery, table.names[:1])
+    assert "(2 frames, 3 more unreadable and skipped)" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("extracted")
+def test_an_approximate_index_prints_its_recall(
+    table: FeatureTable, gallery: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_search("c.ckpt", gallery, table.names[:2], index="hnsw", top=3)
+    assert "recall of the hnsw index against exact search: 100.0%" in capsys.readouterr().out
+    run_search("c.ckpt", gallery, table.names[:2], index="exact", top=3)
+    assert "recall" not in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("extracted")
+def test_the_page_shows_strips_and_survives_lost_pictures(
+    table: FeatureTable, gallery: str, tracklets: list[Tracklet], tmp_path: Path
+) -> None:
+    for frame in tracklets[4].frames:
+        Path(frame).unlink()
+    Path(tracklets[4].path).parent.rmdir()
+    Path(tracklets[5].path).write_bytes(b"broken")
+    page = tmp_path / "found.html"
+    assert run_search("c.ckpt", gallery, table.names[:2], page=str(page)) == 0
+    text = page.read_text()
+    assert text.count('<img src="data:image/jpeg') == 2 * 11
+    assert text.count("none found") == 2 * 2  # in the alternative text, too
+    assert "<b>" not in text and "&lt;b&gt;3" in text
+    assert "http" not in text and "file:" not in text
+    assert sorted(tmp_path.glob("*.html")) == [page]
+
+
+def test_frames_are_found_by_folder_first_frame_and_video(
+    tracklets: list[Tracklet], tmp_path: Path
+) -> None:
+    folder = Path(tracklets[8].path).parent
+    first = tracklets[8].frames[1]
+    video = tmp_path / "walk.mp4"
+    write_video(video, frames=9)
+    gone = str(tmp_path / "gone")
+    lengths = {str(folder): 4, first: 2, str(video): 9, gone: 3, f"{gone}/1.jpg": 1}
+    found = tracklet_frames(lengths, num_workers=0)
+    assert tuple(found[str(folder)]) == tracklets[8].frames
+    assert tuple(found[first]) == tracklets[8].frames[1:3]
+    assert [picture.size for picture in found[str(video)]] == [(64, 48)] * 4  # type: ignore[union-attr]
+    assert gone not in found and not found[f"{gone}/1.jpg"]
+
+
+def test_features_of_another_network_are_refused(
+    table: FeatureTable, gallery: str, extracted: Callable[..., None]
+) -> None:
+    extracted(model="1" * 64)
+    with pytest.raises(UserError, match="c.ckpt|checkpoint|network|model"):
+        run_search("c.ckpt", gallery, table.names[:1])
+
+
+@pytest.mark.usefixtures("extracted")
+def test_bad_input_is_said_in_one_line(table: FeatureTable, gallery: str, tmp_path: Path) -> None:
+    query = table.names[:1]
+    empty = tmp_path / "empty.parquet"
+    none = {
+        "names": [],
+        **{
+            name: getattr(table, name)[:0]
+            for name in ("person_ids", "camera_ids", "num_frames", "skipped_frames", "features")
+        },
+    }
+    write_features(empty, dataclasses.replace(table, **none))
+    broken = tmp_path / "broken.parquet"
+    broken.write_bytes(b"no parquet")
+    cases: list[tuple[str, list[str], int, str]] = [
+        (gallery, [], 10, "no query"),
+        (gallery, [str(tmp_path / "nobody")], 10, "nobody does not exist"),
+        (str(tmp_path / "no.parquet"), query, 10, "no.parquet is no file"),
+        (str(tmp_path), query, 10, "is no file"),
+        (gallery, query, 0, "--top 0"),
+        (str(empty), query, 10, "nothing to search in"),
+        (str(broken), query, 10, "broken.parquet"),
+    ]
+    for file, queries, top, message in cases:
+        with pytest.raises(UserError, match=message) as caught:
+            run_search("c.ckpt", file, queries, top=top)
+        assert "\n" not in str(caught.value)

@@ -1,0 +1,162 @@
+"""A whole run in one process: what it writes, resuming, and what is refused."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from reid.program import REID
+from reid.trained import load_trained
+from tests.reid.little import only_run, options, record, rows, run, write_folder
+from video_snl.engine.trained import read_checkpoint
+
+
+def test_run_folder_is_complete(trained: Path) -> None:
+    found = {str(path.relative_to(trained)) for path in trained.rglob("*") if path.is_file()}
+    assert found >= {
+        "run.json",
+        "config.yaml",
+        "metrics.csv",
+        "learning_curves.png",
+        "checkpoints/best.ckpt",
+        "checkpoints/last.ckpt",
+    }
+    values = record(trained)
+    assert (values["program"], values["status"]) == ("reid", "finished")
+    history = rows(trained)
+    assert [row["epoch"] for row in history] == [1, 2]
+    assert values["metrics"]["best"]["val/mAP"] == max(row["val/mAP"] for row in history)
+    for row in history:
+        assert row["train/loss"] == pytest.approx(row["train/cross_entropy"] + row["train/triplet"])
+
+
+def test_checkpoint_alone_rebuilds_the_network(trained: Path) -> None:
+    path = trained / "checkpoints" / "last.ckpt"
+    content = read_checkpoint(path, REID)
+    assert content["reid"]["people"] == [1, 2, 3, 4]
+    network = load_trained(path)
+    assert (network.epoch, network.people, len(network.digest)) == (2, [1, 2, 3, 4], 64)
+    with torch.no_grad():
+        output = network.model(torch.zeros(1, 3, 2, 32, 16))
+    assert output.logits.shape == (1, 4) and output.features.shape[1] == network.model.feature_dim
+
+
+def test_worker_processes_and_an_interruption_change_nothing(
+    trained: Path, people: Path, tmp_path: Path
+) -> None:
+    first = options(people, tmp_path, data__num_workers=2, optimizer__epochs=1)
+    assert run("train", *first, "--optimizer.schedule", "step").returncode == 0
+    words = ["--trainer.output", str(tmp_path), "--optimizer.epochs", "2"]
+    done = run("train", "--resume", *words)
+    assert done.returncode == 0 and "resuming" in done.stderr
+    whole = tmp_path / "whole"
+    again = options(people, whole, optimizer__schedule="step")
+    assert run("train", *again).returncode == 0
+    assert rows(only_run(tmp_path)) == rows(only_run(whole))
+
+
+def test_all_training_options_together(people: Path, tmp_path: Path) -> None:
+    words = options(
+        people,
+        tmp_path,
+        model__block="snl",
+        model__head="attention",
+        model__dropout=0.2,
+        optimizer__ema_decay=0.9,
+        optimizer__gradient_clip=1.0,
+        optimizer__accumulate=2,
+        optimizer__warmup_epochs=1,
+        optimizer__center_weight=0.001,
+        optimizer__triplet_margin="null",
+        optimizer__frozen_stages="[conv1]",
+        optimizer__backbone_lr_factor=0.5,
+        optimizer__validate_every=2,
+        trainer__precision="bf16-mixed",
+        trainer__channels_last="false",
+        trainer__loggers="[csv, tensorboard]",
+    )
+    done = run("train", *words)
+    assert done.returncode == 0, done.stderr
+    folder = only_run(tmp_path)
+    content = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    averaged, current = content["state_dict"], content["current_model_state"]
+    classifier, frozen = "model.classifier.weight", "model.trunk.conv1.conv.weight"
+    assert not torch.equal(averaged[classifier], current[classifier])
+    torch.testing.assert_close(averaged[frozen], current[frozen])
+    shown = [line for line in done.stderr.splitlines() if line.startswith("epoch ")]
+    assert "val mAP" not in shown[0] and "val mAP" in shown[1]
+    assert re.search(r"last epoch \(2\): rank-1 \d", done.stderr)
+
+
+def test_unreadable_pictures_are_counted(people: Path, tmp_path: Path) -> None:
+    root = tmp_path / "people"
+    shutil.copytree(people, root)
+    for frame in (root / "train/0001/c0/t0").iterdir():
+        frame.write_bytes(b"no picture")
+    for camera in (0, 1):
+        next((root / f"train/0002/c{camera}/t0").iterdir()).write_bytes(b"no picture")
+    for frame in (root / "query/101/c0/t0").iterdir():
+        frame.unlink()
+        frame.write_bytes(b"")
+    done = run("train", *options(root, tmp_path / "runs", data__tracklets=4))
+    assert done.returncode == 0, done.stderr
+    assert "tracklets that could not be read: 1 training, 1 test" in done.stderr
+    assert "queries count as wrong" in done.stderr
+    folder = only_run(tmp_path / "runs")
+    assert sum(row["train/skipped_frames"] for row in rows(folder)) > 0
+    assert len((folder / "quarantine.jsonl").read_text().splitlines()) == 2
+    assert all(row["val/rank1"] <= 2 / 3 + 1e-6 for row in rows(folder))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data__identities": 5}, "the training list has 4: lower data.identities"),
+        ({"data__frames": 0}, "data.frames must be at least 1"),
+        ({"data__erasing": 1.5}, "data.erasing=1.5 from 0 to 1"),
+        ({"optimizer__epochs": 0}, "optimizer.epochs must be at least 1"),
+        ({"optimizer__validate_every": 3}, "must divide optimizer.epochs=2"),
+        ({"data__split": 4}, "split"),
+        ({"data__num_workers": -1}, "data.num_workers=-1 must be 0 or more"),
+        ({"model__positions": "[after:nowhere]", "model__block": "snl"}, "nowhere"),
+    ],
+)
+def test_senseless_options_are_refused(
+    people: Path, tmp_path: Path, changes: dict[str, object], message: str
+) -> None:
+    done = run("train", *options(people, tmp_path, **changes))
+    assert done.returncode == 2
+    assert message in done.stderr and "Traceback" not in done.stderr
+
+
+def test_diverging_loss_names_the_tracklets(people: Path, tmp_path: Path) -> None:
+    done = run("train", *options(people, tmp_path, optimizer__learning_rate=1e30))
+    assert done.returncode == 2
+    assert "the loss became nan" in done.stderr and "train/000" in done.stderr
+    assert record(only_run(tmp_path))["status"] == "failed"
+
+
+def test_resume_refuses_other_people_and_other_programs(trained: Path, tmp_path: Path) -> None:
+    other = write_folder(tmp_path / "other", people=5)
+    done = run("train", "--resume", str(trained), "--root", str(other))
+    assert done.returncode == 2 and "was trained on 4 other people than the 5" in done.stderr
+    from video_snl.cli import main
+
+    assert main(["train", "--resume", str(trained)]) == 2
+
+
+def test_data_sets_that_cannot_be_trained_on_are_refused(people: Path, tmp_path: Path) -> None:
+    root = tmp_path / "people"
+    shutil.copytree(people, root)
+    shutil.rmtree(root / "train")
+    done = run("train", *options(root, tmp_path / "runs"))
+    assert done.returncode == 2 and "no training tracklets" in done.stderr
+    shutil.copytree(people / "train", root / "train")
+    for person in (101, 102, 103):
+        shutil.rmtree(root / "gallery" / str(person))
+    done = run("train", *options(root, tmp_path / "runs"))
+    assert done.returncode == 2 and "none of the 3 queries" in done.stderr

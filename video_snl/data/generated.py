@@ -1,0 +1,137 @@
+"""Data sets that are generated once, into the user's cache."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from video_snl.errors import UserError
+
+__all__ = ["Generated", "cache_folder", "progress"]
+
+
+def cache_folder(name: str) -> Path:
+    """A folder of the cache: below VIDEO_SNL_CACHE, else XDG_CACHE_HOME, else ~/.cache."""
+    named = os.environ.get("VIDEO_SNL_CACHE") or os.environ.get("XDG_CACHE_HOME")
+    base = Path(named).expanduser() if named else Path.home() / ".cache"
+    return base / "video-snl" / name
+
+
+@dataclass(frozen=True)
+class Generated:
+    """A data set that is a function of a few values.
+
+    Args:
+        what: Its name in messages, such as ``the sample data set``.
+        values: What the files are a function of, as JSON holds it.
+        generate: Writes the files into a new, empty folder.
+        marker: The file, with the values, that is written last and says that the set is whole.
+        place: What says where its folder is, for messages.
+    """
+
+    what: str
+    values: dict[str, Any]
+    generate: Callable[[Path], None]
+    marker: str = "sample.json"
+    place: str = "VIDEO_SNL_CACHE or --data.root"
+
+    def ensure(self, root: Path) -> Path:
+        """The folder, in which the set is generated first if it is not there yet.
+
+        A second process that asks at the same time waits for the first; one that is killed leaves
+        nothing behind that would be taken for the set.
+
+        Raises:
+            UserError: ``root`` holds something else, or cannot be written.
+        """
+        if self._is_complete(root):
+            return root
+        try:
+            root.parent.mkdir(parents=True, exist_ok=True)
+            with _lock(root, self.what):
+                if not self._is_complete(root):
+                    self._replace(root)
+        except OSError as error:
+            raise UserError(
+                f"{self.what} needs a folder to write to, {root} is none ({error}): give another "
+                f"place by {self.place}"
+            ) from error
+        return root
+
+    def write(self, root: Path) -> None:
+        """Write the files and, last, the marker below ``root``."""
+        self.generate(root)
+        (root / self.marker).write_text(json.dumps(self._identity(), indent=2) + "\n")
+
+    def _identity(self) -> dict[str, Any]:
+        digest = hashlib.sha256(json.dumps(self.values, sort_keys=True).encode()).hexdigest()
+        return {**self.values, "sha256": digest}
+
+    def _is_complete(self, root: Path) -> bool:
+        marker = root / self.marker
+        if not marker.is_file():
+            return False
+        try:
+            found = json.loads(marker.read_text())
+        except ValueError:
+            return False
+        return isinstance(found, dict) and found.get("sha256") == self._identity()["sha256"]
+
+    def _replace(self, root: Path) -> None:
+        """Generate beside ``root``, then put the complete set in its place."""
+        if root.exists() and not (root / self.marker).is_file() and any(root.iterdir()):
+            raise UserError(
+                f"{self.what} belongs into {root}, which holds other files: remove them, or give "
+                f"another place by {self.place}"
+            )
+        for left_over in root.parent.glob(f".{root.name}.*.partial"):
+            shutil.rmtree(left_over)
+        making = Path(tempfile.mkdtemp(".partial", f".{root.name}.", root.parent))
+        try:
+            making.chmod(0o755)
+            self.write(making)
+            if root.exists():
+                # A folder that is in the way moves out first: rename wants the place to be free.
+                root.rename(making / "replaced")
+            making.rename(root)
+            shutil.rmtree(root / "replaced", ignore_errors=True)
+        finally:
+            if making.exists():
+                shutil.rmtree(making)
+
+
+@contextmanager
+def _lock(root: Path, what: str) -> Iterator[None]:
+    """Hold the lock beside ``root``; the system frees it when the process ends, however it does."""
+    with open(root.parent / f".{root.name}.lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"waiting for another process that makes {what}", file=sys.stderr)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def progress(done: Iterator[None], total: int, what: str) -> None:
+    """Exhaust ``done`` and count it: one line that is updated on a terminal, else ten lines."""
+    terminal, start, shown = sys.stderr.isatty(), time.monotonic(), 0
+    percent_step = 1 if terminal else 10
+    for count, _ in enumerate(done, 1):
+        percent = 100 * count // total
+        if percent // percent_step != shown // percent_step:
+            shown = percent
+            text = f"making {what}: {count:,} of {total:,} ({percent} %)"
+            print(f"\r{text}" if terminal else text, end="" if terminal else "\n", file=sys.stderr)
+    seconds = time.monotonic() - start
+    print(f"{chr(10) if terminal else ''}made in {seconds:.0f} s", file=sys.stderr, flush=True)

@@ -1,0 +1,158 @@
+"""A training run, whatever is trained: its folder, Lightning's loops, and how it ends."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+from video_snl.engine.callbacks import History, best_checkpoint, last_checkpoint
+from video_snl.engine.program import AnyExperiment, Program
+from video_snl.engine.runs import Run, newest_run
+from video_snl.engine.trainer import EXIT_TERMINATED, make_trainer, stopping_in_order
+from video_snl.errors import UserError
+from video_snl.tasks.loading import RunData
+
+__all__ = ["fit", "open_run", "recording_failure", "tell"]
+
+_EXIT_INTERRUPTED = 130
+
+
+def open_run(
+    experiment: AnyExperiment, program: Program, config_name: str, resume: str | None
+) -> Run:
+    """A new run's folder, or the one to train on in: ``resume`` names it, or is ``newest``.
+
+    Raises:
+        UserError: There is no such run, or it is one of another model or seed.
+    """
+    output = Path(experiment.trainer.output)
+    if resume is not None:
+        folder = newest_run(output, program) if resume == "newest" else Path(resume)
+        run = Run.open(folder, program)
+        _check_resumable(experiment, run)
+        tell(f"resuming {folder}")
+        return run
+    if not _is_first_process():
+        # Only the first process writes; the others never touch the folder.
+        return Run(output / "run-of-rank-0", {}, program)
+    run = Run.create(output, experiment.trainer.name or config_name, experiment, program)
+    tell(f"run folder: {run.folder}")
+    return run
+
+
+@contextmanager
+def recording_failure(run: Run) -> Iterator[None]:
+    """Let the run's record say so where the body fails."""
+    try:
+        yield
+    except BaseException as error:
+        # A refused --resume leaves the record of a finished run as it is.
+        if _is_first_process() and run.record["status"] != "finished":
+            run.update(status="failed", error=str(error))
+        raise
+
+
+def fit(
+    experiment: AnyExperiment,
+    task: pl.LightningModule,
+    data: RunData,
+    run: Run,
+    *,
+    profile: bool = False,
+    validate_every: int = 1,
+) -> int:
+    """Train from the start or from the run's last checkpoint; returns the exit code."""
+    history = History(run, data.unreadable, profile=profile)
+    callbacks = _callbacks(experiment, run, history)
+    trainer = make_trainer(experiment, run.folder, callbacks, validate_every=validate_every)
+    data.part_size(trainer.world_size)
+    try:
+        code = _fit(trainer, task, data, run)
+    except BaseException:
+        _end_other_processes(trainer)
+        raise
+    finally:
+        data.close()
+    if trainer.is_global_zero:
+        _close(run, history, code, data)
+    return code
+
+
+def _check_resumable(experiment: AnyExperiment, run: Run) -> None:
+    stored = run.experiment
+    if experiment.model != stored.model or experiment.trainer.seed != stored.trainer.seed:
+        raise UserError(
+            f"the run in {run.folder} has another model or seed than asked for; leave the "
+            "--model options and --trainer.seed out, or start a new run without --resume."
+        )
+
+
+def _callbacks(experiment: AnyExperiment, run: Run, history: History) -> list[Callback]:
+    folder = run.folder / "checkpoints"
+    best = best_checkpoint(folder, run.program.monitor)
+    callbacks: list[Callback] = [history, best, last_checkpoint(folder)]
+    if experiment.optimizer.ema_decay is not None:
+        callbacks.insert(0, EMAWeightAveraging(decay=experiment.optimizer.ema_decay))
+    return callbacks
+
+
+def _fit(trainer: pl.Trainer, task: pl.LightningModule, data: RunData, run: Run) -> int:
+    last = run.last_checkpoint
+    options: dict[str, Any] = {"ckpt_path": str(last) if last.is_file() else None}
+    try:
+        with stopping_in_order():
+            trainer.fit(task, datamodule=data, weights_only=True, **options)
+    except SystemExit:
+        return EXIT_TERMINATED
+    except KeyboardInterrupt:
+        return _EXIT_INTERRUPTED
+    return 0
+
+
+def _end_other_processes(trainer: pl.Trainer) -> None:
+    """End those that this one has started: they would wait for its gradients for good."""
+    shared = getattr(trainer.strategy.launcher, "procs", [])
+    # Lightning watches this list, and ends this process where one was killed.
+    processes = shared.copy()
+    shared.clear()
+    for process in processes:
+        process.kill()  # no other signal ends one that waits in native code
+        process.wait()
+
+
+def _close(run: Run, history: History, code: int, data: RunData) -> None:
+    status = "finished" if code == 0 else "interrupted"
+    run.update(status=status, metrics=history.summary())
+    unreadable, program = data.unreadable(), run.program
+    if unreadable:
+        tell(
+            f"{data.noun} that could not be read: {unreadable}, see {data.quarantine.file}; "
+            f"{data.consequence}"
+        )
+    if code != 0:
+        tell(
+            f"interrupted after {len(history.rows)} finished epochs; continue with: "
+            f"{program.name} train --resume {run.folder}"
+        )
+        return
+    for name, row in history.summary().items():
+        shares = ", ".join(f"{label} {row[metric]:.2%}" for metric, label in program.summary)
+        tell(f"{name} epoch ({row['epoch']:.0f}): {shares}")
+    print(f"run: {run.folder}", flush=True)
+
+
+def _is_first_process() -> bool:
+    return int(getattr(rank_zero_only, "rank", 0)) == 0
+
+
+@rank_zero_only
+def tell(message: str) -> None:
+    """A line on stderr, of the first process."""
+    print(message, file=sys.stderr, flush=True)

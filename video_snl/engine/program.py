@@ -1,0 +1,89 @@
+"""What the engine has to know of a command that trains: its names, its metrics. Without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from video_snl.config import Experiment, TrainerConfig
+
+__all__ = ["VIDEO_SNL", "AnyExperiment", "Program", "Schedule"]
+
+
+class Schedule(Protocol):
+    """The part of an optimizer's options that the engine reads."""
+
+    @property
+    def epochs(self) -> int: ...
+    @property
+    def accumulate(self) -> int: ...
+    @property
+    def gradient_clip(self) -> float | None: ...
+    @property
+    def ema_decay(self) -> float | None: ...
+
+
+class AnyExperiment(Protocol):
+    """The configuration of a run, of whichever program."""
+
+    @property
+    def data(self) -> Any: ...
+    @property
+    def model(self) -> Any: ...
+    @property
+    def optimizer(self) -> Schedule: ...
+    @property
+    def trainer(self) -> TrainerConfig: ...
+    def to_dict(self) -> dict[str, Any]: ...
+
+
+Named = tuple[tuple[str, str], ...]
+"""Metrics, and what they are called where they are shown."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program that trains.
+
+    Attributes:
+        name: Of the command.
+        entry: Its own entry in a checkpoint.
+        format_version: Of what stands there.
+        experiment: A configuration from its plain values; a TypeError or KeyError where they do not
+            fit.
+        monitor: The metric whose highest value makes the best epoch.
+        line: Shares that the line of an epoch shows.
+        summary: Shares that the last lines of a run show.
+        losses, shares: The learning curves, left and right.
+        axes: Labels of their vertical axes.
+    """
+
+    name: str
+    entry: str
+    format_version: int
+    experiment: Callable[[dict[str, Any]], AnyExperiment]
+    monitor: str
+    line: Named
+    summary: Named
+    losses: Named
+    shares: Named
+    axes: tuple[str, str]
+
+
+VIDEO_SNL = Program(
+    name="video-snl",
+    entry="video_snl",
+    format_version=1,
+    experiment=Experiment.from_dict,
+    monitor="val/top1",
+    line=(("train/top1", "train top-1"), ("val/top1", "val top-1"), ("val/top5", "val top-5")),
+    summary=(("val/top1", "clip-level top-1"), ("val/top5", "top-5")),
+    losses=(("train/loss", "training"), ("val/loss", "test list")),
+    shares=(
+        ("train/top1", "training, top-1"),
+        ("val/top1", "test list, top-1"),
+        ("val/top5", "test list, top-5"),
+    ),
+    axes=("cross-entropy", "clip-level accuracy (%)"),
+)
