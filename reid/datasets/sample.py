@@ -34,7 +34,7 @@ from video_snl.data.generated import Generated, cache_folder, progress
 
 __all__ = ["SETTINGS", "SampleSettings", "Shot", "ensure_sample", "generate", "plan"]
 
-FORMAT = 1
+FORMAT = 2
 """Raise it when the same settings give other files."""
 
 _QUALITY = 90

@@ -44,9 +44,9 @@ class Camera:
 
 CAMERAS = (
     Camera((1.00, 1.00, 1.00), 0, 1.0, 1.00, 0.00, 4, (150, 148, 142), (176, 172, 160)),
-    Camera((1.14, 1.01, 0.85), 4, 0.95, 0.92, 0.08, 6, (112, 104, 92), (148, 120, 96)),
-    Camera((0.87, 0.98, 1.12), -22, 0.88, 0.96, 0.05, 8, (84, 92, 84), (96, 110, 124)),
-    Camera((0.97, 1.08, 0.94), 22, 0.82, 0.84, 0.12, 5, (176, 182, 170), (132, 152, 130)),
+    Camera((1.08, 1.00, 0.90), 3, 0.95, 0.92, 0.08, 5, (134, 126, 116), (160, 144, 128)),
+    Camera((0.92, 0.98, 1.07), -14, 0.90, 0.96, 0.05, 6, (116, 120, 116), (128, 136, 144)),
+    Camera((0.98, 1.05, 0.96), 14, 0.88, 0.86, 0.10, 4, (164, 168, 158), (146, 156, 144)),
 )
 
 
@@ -112,10 +112,11 @@ def _street(background: Floats, frames: int, rng: np.random.Generator) -> Floats
 def _occlude(canvas: Floats, camera: Camera, rng: np.random.Generator) -> None:
     """Somebody else, a post or a wall in front of some of the frames, or of none."""
     frames = len(canvas)
-    kind = rng.choice(["none", "person", "post", "wall"], p=[0.35, 0.25, 0.2, 0.2])
+    kind = rng.choice(["none", "person", "post", "wall"], p=[0.25, 0.25, 0.2, 0.3])
     length = int(rng.integers(frames // 3, 2 * frames // 3 + 1))
-    first = int(rng.integers(0, frames - length + 1))
-    part = canvas[first : first + length]
+    # Around the end, so that all frames are hidden equally often.
+    hidden = (rng.integers(frames) + np.arange(length)) % frames
+    part = canvas[hidden]
     other = random_person(rng)
     shade = (rng.uniform(60, 190) + rng.uniform(-25, 25, 3)).astype(np.float32)
     start, end = rng.permutation([-0.35, 1.35]) * SIZE[1]
@@ -131,6 +132,7 @@ def _occlude(canvas: Floats, camera: Camera, rng: np.random.Generator) -> None:
         height = int(rng.uniform(0.35, 0.6) * SIZE[0])
         rows = slice(SIZE[0] - height, None) if rng.random() < 0.7 else slice(0, height)
         part[:, rows] = shade + rng.normal(0, 6, part[:, rows].shape[1:])
+    canvas[hidden] = part
 
 
 def _through(camera: Camera, canvas: Floats, rng: np.random.Generator) -> Frames:

@@ -1,0 +1,40 @@
+#!/usr/bin/env python
+"""Picture of docs/reid.md: tracklets of six people of the sample under three of its cameras.
+
+python scripts/reid_sample_picture.py docs/pictures/reid_sample.png
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from PIL import Image
+
+from reid.datasets import load_dataset
+
+PEOPLE, CAMERAS, FRAMES, GAP = 6, 3, 8, 8
+
+
+def main(path: Path) -> None:
+    train = load_dataset("sample").train
+    people = sorted({tracklet.person_id for tracklet in train})
+    rows = []
+    for person in people[:PEOPLE]:
+        first = {t.camera_id: t for t in reversed(train) if t.person_id == person}
+        rows.append([first[camera] for camera in sorted(first)[:CAMERAS]])
+    width, height = Image.open(rows[0][0].path).size
+    strip = FRAMES * width + GAP
+    sheet = Image.new("RGB", (CAMERAS * strip - GAP, PEOPLE * height), "white")
+    for row, tracklets in enumerate(rows):
+        for column, tracklet in enumerate(tracklets):
+            for place, frame in enumerate(tracklet.frames[:FRAMES]):
+                with Image.open(frame) as picture:
+                    sheet.paste(picture, (column * strip + place * width, row * height))
+    sheet.save(path, optimize=True)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        raise SystemExit(__doc__)
+    main(Path(sys.argv[1]))
