@@ -72,7 +72,8 @@ class ReidModelConfig:
         block: ``snl``, another block (docs/blocks.md) or ``none``.
         block_options: Options of the block itself, such as ``{order: 3}`` of ``gsnl``.
         positions: Where the blocks stand, such as ``after:layer2.2`` or any dotted module path.
-            Default: the five places of NVAN in a ResNet-50 (docs/reid.md); other backbones need it.
+            Default: the five places of NVAN in a ResNet-50, two in an OSNet, before:res4.-1 in I3D
+            (docs/reid.md); other backbones need it.
         inter_channels: Transferred channels Cs of a block; default half of its channels.
         num_units: Units of a block that share one affinity (the stage of ``ns``).
         zero_init: Blocks start as the identity (the weight of their last norm is zero).

@@ -126,5 +126,5 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:_NAMED]) + rest
 
 
-def _row(name: str, cells: list[str], width: int = 8) -> str:
+def _row(name: str, cells: list[str], width: int = 10) -> str:
     return f"{name:18}" + "".join(f"{cell:>{width}}" for cell in cells)

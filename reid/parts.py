@@ -21,8 +21,8 @@ def head_parameters(model: nn.Module) -> set[nn.Parameter]:
     return {p for part in (net.head, net.neck, net.classifier) for p in part.parameters()}
 
 
-def stage_layers(model: nn.Module, stage: str) -> list[nn.Module]:
-    """The layers of a stage of the trunk that hold parameters themselves.
+def stage_layers(trunk: nn.Module, stage: str) -> list[nn.Module]:
+    """The layers of a stage of a network's trunk that hold parameters themselves.
 
     A stage is ``stem``, one of the position grammar (``layer1``, ``res2``), or any module of the
     trunk by its dotted path.
@@ -30,7 +30,6 @@ def stage_layers(model: nn.Module, stage: str) -> list[nn.Module]:
     Raises:
         UserError: when the network has no such stage.
     """
-    trunk = cast(TrackletNet, model).trunk
     modules = dict(trunk.named_modules())
     places = {
         place.rpartition(".")[0]: path.rpartition(".")[0]

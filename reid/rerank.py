@@ -196,7 +196,8 @@ def _expand(encoding: _Sparse, near: Tensor) -> _Sparse:
     place = torch.stack([source // k2, encoding.column[entry]])
     value = encoding.value[entry] / k2
     summed = torch.sparse_coo_tensor(place, value, (size, size), check_invariants=True).coalesce()
-    return _Sparse.of(*summed.indices(), summed.values(), size)
+    row, column = summed.indices().unbind()
+    return _Sparse.of(row, column, summed.values(), size)
 
 
 def _shared(encoding: _Sparse, queries: int, size: int) -> Tensor:

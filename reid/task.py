@@ -53,14 +53,14 @@ class TrackletTask(pl.LightningModule):
         self.train_top1 = MulticlassAccuracy(len(people), average="micro")
         self.skipped = SumMetric()
         self._features = self._read = torch.empty(0)
-        freeze(model, experiment.optimizer, stage_layers)
+        freeze(model.trunk, experiment.optimizer, stage_layers)
         # Lightning trains modules in the mode it finds them in.
         self.train()
 
     def train(self, mode: bool = True) -> TrackletTask:
         super().train(mode)
         if mode:
-            keep_frozen_layers_in_eval(self.model, self.experiment.optimizer, stage_layers)
+            keep_frozen_layers_in_eval(self.model.trunk, self.experiment.optimizer, stage_layers)
         return self
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:

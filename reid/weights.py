@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from video_snl.weights_sources import fetch, locate, read_checkpoint
 __all__ = ["load_trunk_weights"]
 
 _IMAGENET = "imagenet"
+_RESNETS = ("resnet50", "resnet50_3d", "i3d_r50")
 _VIDEO_SNL = "model."  # how names begin in a checkpoint of ``video-snl train``
 
 
@@ -53,7 +55,13 @@ def load_trunk_weights(
     if source == _IMAGENET and backbone in MODELS:
         translated = _torchreid_imagenet(backbone)
     else:
-        translated = _translated(_checkpoint(source, progress), trunk, source)
+        if source == _IMAGENET and backbone not in _RESNETS:
+            raise UserError(
+                f"weights 'imagenet' are a ResNet-50's, which do not fit backbone {backbone!r}; "
+                f"they fit {', '.join(_RESNETS)}, and torchreid has its own for many of its models."
+            )
+        checkpoint = read_checkpoint(_file(source, backbone, progress))
+        translated = _translated(checkpoint, trunk, source)
     report = load_translated(
         trunk.network,
         translated,
@@ -65,12 +73,13 @@ def load_trunk_weights(
     return replace(report, head=f"{report.head} ({num_people} people)")
 
 
-def _checkpoint(source: str, progress: bool) -> Mapping[str, Any]:
-    if source == _IMAGENET:
-        from torchvision.models import ResNet50_Weights
+def _file(source: str, backbone: str, progress: bool) -> Path:
+    if source != _IMAGENET:
+        return locate(source, backbone, progress=progress)
+    # torchvision's models take a second to import and are needed for this address only.
+    from torchvision.models import ResNet50_Weights
 
-        return read_checkpoint(fetch(ResNet50_Weights.IMAGENET1K_V1.url, progress=progress))
-    return read_checkpoint(locate(source, "", progress=progress))
+    return fetch(ResNet50_Weights.IMAGENET1K_V1.url, progress=progress)
 
 
 def _translated(checkpoint: Mapping[str, Any], trunk: Trunk, source: str) -> Translated:
@@ -120,14 +129,14 @@ def _torchreid_imagenet(backbone: str) -> Translated:
         except Exception as error:
             raise UserError(
                 f"weights 'imagenet': torchreid cannot fetch its weights of {backbone} ({error}). "
-                "Fetch them by hand from torchreid's model zoo and pass the file: "
+                "Take the file from torchreid's cache or its model zoo and pass it: "
                 "--model.weights FILE."
             ) from error
     same = {name for name, tensor in loaded.items() if torch.equal(tensor, new[name])}
     if len(same) == len(loaded):
         raise UserError(
-            f"weights 'imagenet': torchreid downloads none for {backbone}. Fetch them by hand from "
-            "its model zoo and pass the file: --model.weights FILE."
+            f"weights 'imagenet': torchreid downloads none for {backbone}. Take the file from its "
+            "model zoo and pass it: --model.weights FILE."
         )
     # Zeros and ones may well be what the file has, too; numbers that were drawn are not.
     drawn = {name for name in same if loaded[name].unique().numel() > 1}

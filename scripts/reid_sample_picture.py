@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Picture of docs/reid.md: tracklets of six people of the sample under three of its cameras.
 
-python scripts/reid_sample_picture.py docs/pictures/reid_sample.png
+python scripts/reid_sample_picture.py docs/pictures/reid_sample.jpg
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def main(path: Path) -> None:
             for place, frame in enumerate(tracklet.frames[:FRAMES]):
                 with Image.open(frame) as picture:
                     sheet.paste(picture, (column * strip + place * width, row * height))
-    sheet.save(path, optimize=True)
+    sheet.save(path, quality=88)
 
 
 if __name__ == "__main__":

@@ -166,7 +166,11 @@ class _Body:
         return np.clip(0.5 - distance * self.unit, 0, 1)
 
     def paint(self, cover: Floats, colour: Colour) -> None:
-        self.canvas += cover[..., None] * (np.array(colour, np.float32) - self.canvas)
+        rows = np.flatnonzero(cover.any(axis=(0, 2)))
+        if len(rows):
+            touched = slice(rows[0], rows[-1] + 1)
+            part = self.canvas[:, touched]
+            part += cover[:, touched, :, None] * (np.array(colour, np.float32) - part)
 
 
 def draw_person(canvas: Floats, person: Person, walk: Walk) -> None:

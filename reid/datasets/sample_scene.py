@@ -138,12 +138,12 @@ def _occlude(canvas: Floats, camera: Camera, rng: np.random.Generator) -> None:
 def _through(camera: Camera, canvas: Floats, rng: np.random.Generator) -> Frames:
     """Light, colours, sharpness and noise of the camera; the light differs between tracklets."""
     light = rng.uniform(-10, 10)
-    cast = np.array(camera.cast) * rng.uniform(0.95, 1.05, 3)
-    seen = 128 + camera.contrast * (canvas - 128)
-    seen = (seen * cast + camera.brightness + light).astype(np.float32)
+    cast = (np.array(camera.cast) * rng.uniform(0.95, 1.05, 3)).astype(np.float32)
+    seen = 128 + np.float32(camera.contrast) * (canvas - 128)
+    seen = seen * cast + np.float32(camera.brightness + light)
     if camera.blur:
         for axis in (1, 2):
             beside = np.roll(seen, 1, axis) + np.roll(seen, -1, axis)
-            seen = (1 - 2 * camera.blur) * seen + camera.blur * beside
-    seen += camera.noise * rng.standard_normal(seen.shape, np.float32)
+            seen = np.float32(1 - 2 * camera.blur) * seen + np.float32(camera.blur) * beside
+    seen += np.float32(camera.noise) * rng.standard_normal(seen.shape, np.float32)
     return np.clip(seen + 0.5, 0, 255).astype(np.uint8)

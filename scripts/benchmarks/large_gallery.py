@@ -61,6 +61,7 @@ def run(sizes: dict[str, Any]) -> dict[str, Any]:
     written = time.perf_counter() - began
     command = [sys.executable, __file__, "--evaluate", json.dumps(sizes)]
     answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    del sizes["path"]
     return {**sizes, "seconds_to_write": written, **json.loads(answer)}
 
 

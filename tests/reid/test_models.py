@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from reid.backbones import BACKBONES
 from reid.config import ReidModelConfig, ReidOptimizerConfig
@@ -17,7 +18,7 @@ from reid.torchreid_models import MODELS
 from tests.reid.networks import PEOPLE, SIZE, clips, network
 from video_snl.errors import UserError
 from video_snl.models.insertion import inserted_blocks
-from video_snl.tasks.optimization import parameter_groups
+from video_snl.tasks.optimization import freeze, keep_frozen_layers_in_eval, parameter_groups
 
 OSNET_PLACES = ["after:conv2", "after:conv3"]
 NVAN_PLACES = ["layer2.2", "layer2.3", "layer3.3", "layer3.4", "layer3.5"]
@@ -289,9 +290,21 @@ def test_parts_with_learning_rates_of_their_own(backbone: str) -> None:
 @pytest.mark.parametrize("backbone", ["resnet50", "resnet50_3d", "se_resnet50", "i3d_small"])
 def test_every_residual_network_has_a_stem(backbone: str) -> None:
     net = on_meta(backbone=backbone, block="none")
-    layers = stage_layers(net, "stem")
+    layers = stage_layers(net.trunk, "stem")
     assert any(isinstance(layer, nn.Conv2d | nn.Conv3d) for layer in layers)
     assert len(layers) < 10
+
+
+def test_frozen_batchnorms_are_the_trunks_own() -> None:
+    net = network(head="nonlocal3d", block="snl").train()
+    config = ReidOptimizerConfig(frozen_batchnorm=True, frozen_stages=["conv1"])
+    freeze(net.trunk, config, stage_layers)
+    keep_frozen_layers_in_eval(net.trunk, config, stage_layers)
+    frozen = {n for n, m in net.named_modules() if isinstance(m, _BatchNorm) and not m.training}
+    assert not any(".block." in name or not name.startswith("trunk.") for name in frozen)
+    assert {"trunk.conv1.bn", "trunk.conv3.module.0.conv1.bn", "trunk.conv5.bn"} <= frozen
+    still = {n for n, p in net.named_parameters() if not p.requires_grad} - {"neck.bias"}
+    assert all(n.startswith("trunk.conv1.") or n.rpartition(".")[0] in frozen for n in still)
 
 
 @pytest.mark.parametrize(

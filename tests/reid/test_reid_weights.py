@@ -182,6 +182,12 @@ def test_imagenet_that_torchreid_has_not() -> None:
         loaded("imagenet", backbone="mobilenetv2_x1_0")
 
 
+@pytest.mark.parametrize("source", ["imagenet", "kinetics"])
+def test_no_published_weights_for_the_small_network(source: str) -> None:
+    with pytest.raises(UserError, match=rf"'{source}'.*'i3d_small'.*i3d_r50"):
+        loaded(source, backbone="i3d_small")
+
+
 # ---- what does not fit ---------------------------------------------------------------------------
 
 
