@@ -30,9 +30,9 @@ from video_snl.engine.files import write_json
 def main() -> None:
     options = parse()
     inputs = draw(options)
-    found = {name: work() for name, work in works(inputs).items()}
-    difference = abs(found["ours"] - found["torchreid"])
     rows = measure(works(inputs), options.turns)
+    values = {row["what"]: row["value"] for row in rows}
+    difference = abs(values["ours"] - values["torchreid"])
     threads = {"torch": torch.get_num_threads(), "OMP_NUM_THREADS": os.getenv("OMP_NUM_THREADS")}
     print(table(rows))
     print(f"threads: {threads}; mAP differs by {difference:.1e}")
@@ -65,7 +65,7 @@ def draw(options: argparse.Namespace) -> list[np.ndarray]:
 
 
 def works(inputs: list[np.ndarray]) -> dict[str, Callable[[], float]]:
-    """What is timed, by name; each returns its mAP, the bare sort nothing of use."""
+    """What is timed, by name; each returns its mAP, the bare sort some number."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that the compiled version is not there
         from torchreid.reid.metrics.rank import evaluate_rank
@@ -82,15 +82,17 @@ def measure(timed: dict[str, Callable[[], float]], turns: int) -> list[dict[str,
     """Medians; the ratio is the median of the ratios of the same turn."""
     wall: dict[str, list[float]] = {name: [] for name in timed}
     cpu: dict[str, list[float]] = {name: [] for name in timed}
+    values = {}
     for _ in range(turns):
         for name, work in timed.items():
             began, cpu_began = time.perf_counter(), time.process_time()
-            work()
+            values[name] = work()
             wall[name].append(time.perf_counter() - began)
             cpu[name].append(time.process_time() - cpu_began)
     return [
         {
             "what": name,
+            "value": values[name],
             "seconds": statistics.median(wall[name]),
             "cpu_seconds": statistics.median(cpu[name]),
             "torchreid_by_this": ratio(wall["torchreid"], wall[name]),

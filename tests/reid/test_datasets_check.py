@@ -19,8 +19,6 @@ from tests.reid_trees import picture, write_folder, write_mars
 from video_snl.data.outcome import call
 from video_snl.errors import UserError
 
-pytestmark = pytest.mark.timeout(180)
-
 OWN = {"train/1/1/a": 2, "query/2/1/a": 2, "query/3/1/a": 1, "gallery/2/2/a": 40}
 SMALL = Official(
     {
@@ -160,16 +158,17 @@ def misbehave(paths: tuple[str, ...]) -> list[Any]:
     return inspect(paths)
 
 
+@pytest.mark.timeout(400)
 def test_pictures_that_hang_or_kill_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(check_module, "inspect", misbehave)
     root = write_folder(tmp_path, OWN)
-    config = ReidDataConfig(dataset="folder", root=str(root), deadline=2)
+    config = ReidDataConfig(dataset="folder", root=str(root), deadline=4)
     assert check(config, as_json=True, num_workers=2) == 1
     found = problems(json.loads(capsys.readouterr().out))
     assert [path for _, path, _ in found] == ["gallery/2/2/a/3.jpg", "gallery/2/2/a/39.jpg"]
-    assert found[0][2] == "not read within 2 s"
+    assert found[0][2] == "not read within 4 s"
     assert "SIGKILL" in found[1][2]
 
 

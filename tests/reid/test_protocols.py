@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import runpy
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,7 @@ from reid.labels import Protocol
 from reid.matches import People, count_before
 from reid.protocols import official_gallery
 from reid.scores import Ranking
+from tests.conftest import REPOSITORY
 from tests.reid import naive
 from video_snl.errors import UserError
 
@@ -272,3 +276,18 @@ def test_on_a_gpu() -> None:
     found = evaluate_ranking(torch.from_numpy(case.distances).cuda(), *case.labels())
     assert found.mean_ap == wanted.mean_ap
     assert torch.equal(found.first_match_rank, wanted.first_match_rank)
+
+
+def test_script_of_the_benchmark(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = REPOSITORY / "scripts" / "benchmarks"
+    monkeypatch.syspath_prepend(folder)
+    sizes = ["--queries", "30", "--gallery", "400", "--people", "20", "--turns", "2"]
+    command = ["ranking.py", *sizes, "--json", str(tmp_path / "found.json")]
+    monkeypatch.setattr(sys, "argv", command)
+    runpy.run_path(str(folder / command[0]))["main"]()
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["map_difference"] < 1e-6
+    assert [row["what"] for row in found["rows"]] == ["torchreid", "ours", "argsort of the rows"]
+    assert "| ours | " in capsys.readouterr().out
