@@ -7,18 +7,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from itertools import islice
 
-from PIL import Image
-
-from reid.check_report import Finding, print_table, to_json
+from reid.check_report import print_table, to_json
 from reid.config import ReidDataConfig
 from reid.datasets import read_dataset, root_of
 from reid.datasets.faults import Fault
 from reid.datasets.official import OFFICIAL, count, parts_of, unmatched_queries
+from reid.pictures import Finding, inspect
 from reid.tracklet import ReidData
 from video_snl.data.bounded import run_bounded
 from video_snl.engine.progress import counted
 
-__all__ = ["check", "inspect"]
+__all__ = ["check"]
 
 BATCH = 32  # pictures read by a process at a time
 
@@ -51,20 +50,6 @@ def check(config: ReidDataConfig, *, as_json: bool, num_workers: int | None = No
     else:
         print_table(root, data, findings)
     return 1 if findings else 0
-
-
-def inspect(paths: tuple[str, ...]) -> list[Finding]:
-    """Decode pictures; what is wrong with those that are not there or not sound."""
-    found = []
-    for path in paths:
-        try:
-            with Image.open(path) as picture:
-                picture.load()
-        except FileNotFoundError:
-            found.append(Finding("missing", path, ""))
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            found.append(Finding("unreadable", path, str(error).replace(path, "it")))
-    return found
 
 
 def _look_at_pictures(data: ReidData, workers: int, deadline: float) -> list[Finding]:

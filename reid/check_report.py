@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
 
 from reid.datasets.official import OFFICIAL, count, parts_of, unmatched_queries
+from reid.pictures import Finding, Verdict
 from reid.tracklet import DISTRACTOR, ReidData
 
-__all__ = ["EXPLAINED", "Finding", "Verdict", "print_table", "to_json"]
-
-Verdict = Literal["counts", "empty", "missing", "mixed", "shared", "unreadable"]
+__all__ = ["EXPLAINED", "print_table", "to_json"]
 
 EXPLAINED: dict[Verdict, str] = {
     "counts": "not as published",
@@ -24,15 +22,6 @@ EXPLAINED: dict[Verdict, str] = {
     "unreadable": "no picture, damaged, or not read in time",
 }
 SHOWN = 20  # findings of each kind in the table
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Something wrong: of which kind, in which file or folder, and what."""
-
-    kind: Verdict
-    path: str
-    detail: str
 
 
 def to_json(root: Path, split: int, data: ReidData, findings: list[Finding]) -> str:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from reid import check as check_module
-from reid.check import check, inspect
+from reid.check import check
 from reid.config import ReidDataConfig
 from reid.datasets.official import OFFICIAL, Counts, Official
+from reid.pictures import inspect
+from tests.reid_misbehaving import misbehave
 from tests.reid_trees import picture, write_folder, write_mars
 from video_snl.data.outcome import call
 from video_snl.errors import UserError
@@ -147,15 +146,6 @@ def test_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "  gallery/2/2/a/7.jpg: cannot identify image file 'it'" in lines
     assert lines[-1] == f"{root}: 4 tracklets, 1 problems"
     assert "checked batches of 32 pictures: 2 of 2" in errors
-
-
-def misbehave(paths: tuple[str, ...]) -> list[Any]:
-    """Of the pictures of the first person one hangs and another ends the process."""
-    if any(path.endswith("gallery/2/2/a/3.jpg") for path in paths):
-        time.sleep(600)
-    if any(path.endswith("gallery/2/2/a/39.jpg") for path in paths):
-        os.kill(os.getpid(), signal.SIGKILL)
-    return inspect(paths)
 
 
 @pytest.mark.timeout(400)
