@@ -51,7 +51,7 @@ class ReidDataConfig:
     tracklets: int = 4
     flip: bool = True
     pad: int = 4
-    erasing: float = 0.5
+    erasing: float = 0.3
     num_workers: int = 1
     deadline: float = 20.0
     max_failures: float = 0.05
@@ -128,14 +128,14 @@ class ReidOptimizerConfig:
         frozen_batchnorm: The backbone's BatchNorm layers keep their statistics and weights.
     """
 
-    epochs: int = 20
-    validate_every: int = 1
+    epochs: int = 30
+    validate_every: int = 5
     accumulate: int = 1
-    learning_rate: float = 3.5e-4
+    learning_rate: float = 3e-3
     weight_decay: float = 5e-4
     schedule: Literal["step", "cosine"] = "cosine"
     step_epochs: int = 40
-    warmup_epochs: float = 0.0
+    warmup_epochs: float = 2.0
     label_smoothing: float = 0.1
     triplet_weight: float = 1.0
     triplet_margin: float | None = 0.3
