@@ -18,6 +18,7 @@ from video_snl.models.image_weights import parts_of
 from video_snl.models.images import IMAGE_BACKBONES, build_image_model
 from video_snl.models.insertion import inserted_blocks
 from video_snl.models.released_files import released_config
+from video_snl.reference_blocks import load_reference_block
 from video_snl.reference_keys import KINDS
 from video_snl.reference_networks import load_reference_network
 
@@ -213,3 +214,23 @@ def test_checkpoints_of_mmsegmentation() -> None:
     trunk = {n.removeprefix("backbone."): t for n, t in names.items() if n.startswith("backbone.")}
     found, _, trunk_only = parts_of({"state_dict": trunk}, layout, "f.pth", "fcn_r50_d8")
     assert found.keys() == {f"backbone.{name}" for name in trunk} and trunk_only
+
+
+def test_the_released_head_of_segmentation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its block has a name of its own, and was trained with the other sign of A Z W2."""
+    bare, _ = build_image_model(ImageModelConfig("fcn_r50_d8", "none"), 19, seed=4)
+    block = block_state("snl", 512, 256)
+    state = bare.state_dict() | {f"decode_head.SNL.{n}": t for n, t in block.items()}
+    monkeypatch.setattr(image_weights, "_checkpoint", lambda *_: {"state_dict": state})
+    config = ImageModelConfig(
+        "fcn_r50_d8", "released", zero_init=False, activation="relu", weights="iter_40000.pth"
+    )
+    model, report = build_image_model(config, 19)
+    assert report is not None and report.matched_fraction == report.used_fraction == 1
+    assert report.head == "taken over, 19 classes"
+    (inserted,) = inserted_blocks(model).values()
+    x = features(1, 512, 3, 4)
+    expected = load_reference_block(block, "snl", affinity="relu_sym", sign="-")
+    torch.testing.assert_close(answers(inserted, x), answers(expected, x))
+    head = model.get_submodule("decode_head")
+    assert torch.equal(head.conv_seg.weight, bare.decode_head.conv_seg.weight)  # type: ignore

@@ -50,6 +50,7 @@ class Layout:
         head: how the names of the classifier begin.
         imagenet: torchvision's ResNet-50 fits it.
         places: of blocks in files of the released code.
+        named: how the names of blocks with a name of their own begin there, and their positions.
         left_over: tensors in those files that the outputs do not depend on.
         foreign: tensors that only files for another backbone have, and which that is.
         required: tensors that the right files have, and what the others are for.
@@ -61,6 +62,7 @@ class Layout:
     head: tuple[str, ...]
     imagenet: bool = False
     places: tuple[ReleasedPlace, ...] = ()
+    named: Mapping[str, str] = field(default_factory=dict)
     left_over: tuple[str, ...] = ()
     foreign: Mapping[str, str] = field(default_factory=dict)
     required: Mapping[str, str] = field(default_factory=dict)
@@ -207,9 +209,13 @@ def _checkpoint(source: str, backbone: str, layout: Layout, progress: bool) -> M
 
 
 def released_blocks(tensors: dict[str, Tensor], layout: Layout) -> FileBlocks:
-    """The blocks in a file of the released code: in layers with one module more than units."""
+    """The blocks in a file of the released code.
+
+    They have a name of their own, or are in layers with one module more than there are units.
+    """
     whole = Tensors(tensors)
-    return {
+    parts = {position: whole.below(prefix) for prefix, position in layout.named.items()}
+    return {position: part for position, part in parts.items() if part.named} | {
         place.position: whole.below(f"{place.layer}.{place.index}.")
         for place in layout.places
         if whole.numbered(f"{place.layer}.") == place.units + 1
@@ -218,7 +224,8 @@ def released_blocks(tensors: dict[str, Tensor], layout: Layout) -> FileBlocks:
 
 def _without(tensors: dict[str, Tensor], layout: Layout, blocks: FileBlocks) -> dict[str, Tensor]:
     """A file's tensors without its blocks, the units behind them numbered as without them."""
-    bare, whole = dict(tensors), Tensors(tensors)
+    whole, named = Tensors(tensors), tuple(layout.named)
+    bare = {n: t for n, t in tensors.items() if not (named and n.startswith(named))}
     for place in layout.places:
         if place.position not in blocks:
             continue

@@ -95,6 +95,7 @@ _FCN = Layout(
     "backbone.stem.0.weight",
     ("decode_head.conv_seg.", "auxiliary_head.conv_seg."),
     imagenet=True,
+    named={"decode_head.SNL.": "after:decode_head.convs.0"},
     inside="backbone.",
     heads=("decode_head.", "auxiliary_head.", "fc."),
 )

@@ -25,8 +25,8 @@ def released_config(
 
     Args:
         source: a file or an http(s) URL.
-        backbone: ``preresnet20_snl``, ``preresnet56_snl``, ``preresnet110_snl``, ``resnet50_cifar``
-            or ``resnet50``.
+        backbone: ``preresnet20_snl``, ``preresnet56_snl``, ``preresnet110_snl``,
+            ``resnet50_cifar``, ``resnet50`` or ``fcn_r50_d8``.
         kind: of the blocks, where their keys do not tell it (nl, ns and a2).
 
     Raises:
@@ -36,7 +36,7 @@ def released_config(
     layout = IMAGE_BACKBONES[backbone].layout
     tensors, _, _ = parts_of(read_checkpoint(locate(source, backbone)), layout, source, backbone)
     classifier = tensors.get(f"{layout.head[0]}weight")
-    if classifier is None or classifier.ndim != 2:
+    if classifier is None or classifier.ndim not in (2, 4):
         raise UserError(f"weights {source!r} have no classifier {layout.head[0]}weight.")
     classes = int(classifier.shape[0])
     blocks = released_blocks(tensors, layout)
