@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from video_snl.config_images import ImageModelConfig
 from video_snl.errors import UserError
 from video_snl.models.fcn import FCNHead, SegmentationLogits, segmentation_loss
+from video_snl.models.image_parts import head_parameters, stage_layers
 from video_snl.models.images import IMAGE_BACKBONES, block_positions, build_image_model
 from video_snl.models.insertion import inserted_blocks
 from video_snl.models.preresnet import TextbookUnit
@@ -122,8 +123,8 @@ def test_every_place_is_the_papers(backbone: Any) -> None:
     model = on_meta(backbone=backbone)
     for stage, position in known.stages.items():
         last = len(getattr(model, f"layer{stage}")) - 1
-        expected = f"before:layer{stage}.{last}" if "re" + "snet50" in backbone else None
-        assert position == (expected or f"after:layer{stage}.1")
+        of_resnet = backbone.startswith("resnet")
+        assert position == (f"before:layer{stage}.{last}" if of_resnet else f"after:layer{stage}.1")
 
 
 @pytest.mark.parametrize(("reduction", "share"), [(None, 2), (1, 1), (2, 2), (4, 4)])
@@ -225,6 +226,28 @@ def test_dropout_is_the_configurations() -> None:
         model = on_meta(backbone=backbone, dropout=0.3)
         rates = {m.p for m in model.modules() if isinstance(m, nn.Dropout | nn.Dropout2d)}
         assert rates == {0.3}
+
+
+@pytest.mark.parametrize("backbone", IMAGE_BACKBONES)
+def test_parts_with_rates_of_their_own(backbone: Any) -> None:
+    """The head, the stem and the stages have nothing in common with each other or with a block."""
+    model = on_meta(7, backbone=backbone, block="snl")
+    stages = ["layer1", "layer2", "layer3"] + ["layer4"] * ("preresnet" not in backbone)
+    (block,) = inserted_blocks(model).values()
+    inside = set(block.modules())
+    parts = [
+        {p for m in stage_layers(model, s) if m not in inside for p in m.parameters()}
+        for s in ("stem", *stages)
+    ]
+    parts += [head_parameters(model), set(block.parameters())]
+    assert all(parts) and sum(map(len, parts)) == len(set().union(*parts))
+    rest = {n for n, p in model.named_parameters() if p not in set().union(*parts)}
+    behind = {"preresnet20": {"bn"}, "preresnet56": {"bn"}}.get(backbone, {"bn1", "fc1", "bn2"})
+    assert {name.split(".")[0] for name in rest} == (behind if "preresnet" in backbone else set())
+    if backbone == "preresnet20":
+        assert {p.shape for p in head_parameters(model)} == {(7, 64), (7,)}
+        with pytest.raises(UserError, match="names 'res2'; this network has: stem, layer1, layer2"):
+            stage_layers(model, "res2")
 
 
 # ---- Segmentation --------------------------------------------------------------------------------

@@ -50,15 +50,14 @@ def image_table(config: ImageModelConfig, num_classes: int, size: tuple[int, int
 
 
 def _network(config: ImageModelConfig, num_classes: int, size: tuple[int, int]) -> nn.Module:
-    # Its sizes are the same whatever weights it starts from.
-    model, _ = build_image_model(replace(config, weights=None), num_classes)
-    least = IMAGE_BACKBONES[config.backbone].smallest
-    if min(size) < least:
+    known = IMAGE_BACKBONES.get(config.backbone)
+    if known is not None and min(size) < known.smallest:
         raise UserError(
             f"images of (H, W) = {size} are too small for backbone {config.backbone}, which needs "
-            f"at least {least} pixels a side."
+            f"at least {known.smallest} pixels a side."
         )
-    return model.eval()
+    # Its sizes are the same whatever weights it starts from.
+    return build_image_model(replace(config, weights=None), num_classes)[0].eval()
 
 
 def _described(model: nn.Module, size: tuple[int, int]) -> dict[str, Any]:
