@@ -54,7 +54,7 @@ class LoadReport:
         used_fraction: share of the parameters in the file (without its classifier and inserted
             blocks) that were taken over; below 1 for a bigger network.
         statistics: the input normalisation the weights were trained with, a key of
-            ``video_snl.data.transforms.STATISTICS``.
+            ``video_snl.data.transforms.STATISTICS``, or ``unknown`` (of networks of images).
         note: anything else to know about this file.
     """
 
@@ -224,8 +224,8 @@ def _head_line(
     taken: dict[str, Tensor],
     head: tuple[str, ...],
 ) -> str:
-    weight = f"{head[0]}proj.weight"
-    if weight not in wanted:
+    weight = next((n for n in (f"{head[0]}proj.weight", f"{head[0]}weight") if n in wanted), None)
+    if weight is None:
         return "new; the file's is dropped" if any(n.startswith(head) for n in given) else "new"
     classes = wanted[weight].shape[0]
     if weight in taken:

@@ -11,7 +11,16 @@ from torch import Tensor
 
 from video_snl.errors import UserError
 
-__all__ = ["KINDS", "Kind", "Shapes", "StateDictError", "Tensors", "check_block", "recognized"]
+__all__ = [
+    "KINDS",
+    "Kind",
+    "Shapes",
+    "StateDictError",
+    "Tensors",
+    "block_shapes",
+    "check_block",
+    "recognized",
+]
 
 Kind = Literal["snl", "nl", "ns", "dnl", "a2", "cayley", "cgnl", "cc"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -132,12 +141,12 @@ def check_block(block: Tensors, kind: Kind) -> None:
     Raises:
         StateDictError: naming keys that are missing, unknown or of another shape.
     """
-    shapes = _block_shapes(block, kind)
+    shapes = block_shapes(block, kind)
     name, shape = next(iter(shapes.items()))
     block.check(shapes, f"a released {kind} block with {block.where}{name} of shape {shape}")
 
 
-def _block_shapes(block: Tensors, kind: Kind) -> Shapes:
+def block_shapes(block: Tensors, kind: Kind) -> Shapes:
     """The tensor that tells the sizes comes first."""
     if kind == "cc":
         return _criss_cross(block)

@@ -14,7 +14,7 @@ from video_snl.errors import UserError
 
 __all__ = ["Layout", "Statistics", "Translated", "network_tensors", "translate"]
 
-Statistics = Literal["kinetics", "imagenet", "hara"]
+Statistics = Literal["kinetics", "imagenet", "hara", "unknown"]
 
 # Wrappers leave their attribute's name in the names of what they wrap: DataParallel and an
 # inserted block's WithBlock ("module"), torch.compile, activation checkpointing.

@@ -48,7 +48,7 @@ def describe(experiment: Experiment, *, as_json: bool) -> int:
 def description(
     model: nn.Module, clip: tuple[int, ...], blocks: Mapping[str, nn.Module] | None = None
 ) -> dict[str, Any]:
-    """Parameters and multiply-adds of one clip (3, T, H, W), in all and of each block.
+    """Parameters and multiply-adds of one clip (3, T, H, W) or image, in all and of each block.
 
     ``multiply_adds`` counts convolutions, linear layers and norms, as fvcore does and the paper's
     tables do; ``multiply_adds_with_affinity`` adds the products with the affinities, and
@@ -132,10 +132,11 @@ def _affinity_multiply_adds(
 
 def table(heading: str, rows: Sequence[str], facts: Mapping[str, Any]) -> str:
     """A description for people: its layers (:func:`layer_rows`), blocks and sums."""
+    axes = "C, T, H, W" if len(facts["clip"]) == 4 else "C, H, W"
     lines = [
         heading,
         "",
-        f"{'layers':28}{'output (C, T, H, W)':24}{'parameters':>12}",
+        f"{'layers':28}{f'output ({axes})':24}{'parameters':>12}",
         *rows,
         "",
     ]

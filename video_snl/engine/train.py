@@ -101,7 +101,7 @@ def make_task(
 
 
 def _statistics(experiment: Experiment, report: LoadReport | None) -> Statistics:
-    name = experiment.data.statistics
+    name: str = experiment.data.statistics
     if name == "auto":
         name = report.statistics if report is not None else "kinetics"
     return STATISTICS[name]
