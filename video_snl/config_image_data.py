@@ -54,8 +54,9 @@ class ImageDataConfig:
         statistics: Mean and standard deviation of the input: ``auto`` (those of the data set,
             ``imagenet`` for ``folder``), ``digits``, ``cifar10``, ``cifar100``, ``imagenet`` or
             ``cifar_released`` (what the paper's released code used for both CIFARs).
-        in_memory: Decode every picture of a ``folder`` once, into one array (digits and CIFAR always
-            are one): its crop of evaluation, 3 * height * width bytes each, kept in the cache.
+        in_memory: Decode every picture of a ``folder`` once, into one array: its crop of
+            evaluation, 3 * height * width bytes each, kept in the cache. Digits and CIFAR always
+            are in memory.
         num_workers: Processes that read files; 0 reads in the main process, for debugging.
             Pictures in memory need none.
         max_failures: Share of the training (or test) pictures that may be unreadable before a

@@ -11,8 +11,11 @@ import signal
 import time
 from collections.abc import Iterator, Sequence
 
+from itertools import islice
+from typing import Any
+
 import cv2
-from torch.utils.data import BatchSampler, DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from video_snl.data.assembly import LoaderProfile
 from video_snl.data.batches import Batch
@@ -93,7 +96,7 @@ class ImageLoader:
     def _made(self) -> DataLoader[Gathered]:
         return DataLoader(
             _Batches(self.dataset),
-            batch_sampler=BatchSampler(self.sampler, self.batch_size, drop_last=False),
+            batch_sampler=_KeyBatches(self.sampler, self.batch_size),
             num_workers=self.num_workers,
             collate_fn=_unchanged,
             pin_memory=self.pin_memory,
@@ -117,6 +120,21 @@ class ImageLoader:
             raise UserError(gathered.error)
 
 
+class _KeyBatches(Sampler[list[Key]]):
+    """The keys of an epoch, so many at a time; the last ones may be fewer."""
+
+    def __init__(self, keys: EpochSampler, batch_size: int) -> None:
+        self.keys, self.batch_size = keys, batch_size
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        keys = iter(self.keys)
+        while part := list(islice(keys, self.batch_size)):
+            yield part
+
+    def __len__(self) -> int:
+        return -(-len(self.keys) // self.batch_size)
+
+
 class _Batches(Dataset[Gathered]):
     """What DataLoader asks for a list of keys; it gets the batch at once."""
 
@@ -127,7 +145,7 @@ class _Batches(Dataset[Gathered]):
         return self.dataset.gather(keys)
 
 
-def _unchanged(gathered: Gathered) -> Gathered:
+def _unchanged(gathered: Any) -> Any:
     return gathered
 
 

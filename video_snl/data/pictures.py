@@ -121,7 +121,7 @@ def evaluation_picture(picture: Image.Image, path: str, config: ImageDataConfig)
         OptionsError: It is smaller than the crop.
     """
     resized = _resized(picture, config)
-    _check_size(resized, path, config.height, config.width, config)
+    _check_size(resized, path, config)
     return functional.center_crop(resized, [config.height, config.width])
 
 
@@ -136,8 +136,8 @@ def draw_resized_crop(
     of torchvision's RandomResizedCrop.
     """
     for _ in range(_ATTEMPTS):
-        target = random.uniform(*area) * height * width
-        aspect = math.exp(random.uniform(*(math.log(bound) for bound in _ASPECT)))
+        target = random.uniform(area[0], area[1]) * height * width
+        aspect = math.exp(random.uniform(math.log(_ASPECT[0]), math.log(_ASPECT[1])))
         w, h = round(math.sqrt(target * aspect)), round(math.sqrt(target / aspect))
         if 0 < w <= width and 0 < h <= height:
             top, left = random.integers(height - h + 1), random.integers(width - w + 1)
@@ -184,7 +184,7 @@ def _cut(
         picture = functional.resized_crop(picture, *crop, size)
     else:
         picture = functional.pad(_resized(picture, config), [config.pad])
-        _check_size(picture, path, *size, config)
+        _check_size(picture, path, config)
         top = int(place.integers(picture.height - config.height + 1))
         left = int(place.integers(picture.width - config.width + 1))
         picture = functional.crop(picture, top, left, *size)
@@ -197,12 +197,10 @@ def _resized(picture: Image.Image, config: ImageDataConfig) -> Image.Image:
     return functional.resize(picture, config.short_side)
 
 
-def _check_size(
-    picture: Image.Image, path: str, height: int, width: int, config: ImageDataConfig
-) -> None:
-    if picture.height < height or picture.width < width:
+def _check_size(picture: Image.Image, path: str, config: ImageDataConfig) -> None:
+    if picture.height < config.height or picture.width < config.width:
         raise OptionsError(
-            f"a crop of {height} x {width} does not fit {path} of {picture.height} x "
+            f"a crop of {config.height} x {config.width} does not fit {path} of {picture.height} x "
             f"{picture.width}: set data.short_side, or lower data.height and data.width"
         )
 
