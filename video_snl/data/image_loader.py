@@ -10,7 +10,6 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Iterator, Sequence
-
 from itertools import islice
 from typing import Any
 
