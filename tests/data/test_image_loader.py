@@ -153,6 +153,16 @@ def test_options_that_fit_no_picture_are_one_line_from_a_process(root: Path) -> 
         list(loader)
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_iteration_that_is_left_spoils_none_to_come(root: Path, workers: int) -> None:
+    loader = make_image_loader(images(root).train, 2, num_workers=workers, seed=3)
+    next(iter(loader))
+    loader.sampler.set_epoch(1)
+    expected = make_image_loader(images(root).train, 2, num_workers=0, seed=3)
+    expected.sampler.set_epoch(1)
+    assert_equal(list(loader), list(expected))
+
+
 def test_ranks_share_an_epoch(root: Path) -> None:
     data = images(root)
     parts = [
