@@ -14,6 +14,7 @@ from itertools import islice
 from typing import Any
 
 import cv2
+import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from video_snl.data.assembly import LoaderProfile
@@ -85,7 +86,8 @@ class ImageLoader:
     def _started(self) -> DataLoader[Gathered]:
         if self.quarantine is not None:
             self.quarantine.refresh()
-            self.quarantine.check(self.dataset.paths, self.dataset.what)
+            if self.quarantine.bad:
+                self.quarantine.check(self.dataset.paths, self.dataset.what)
         if self._loader is None:
             if self.quarantine is not None:
                 self.dataset.avoid(self.quarantine.bad)
@@ -101,6 +103,9 @@ class ImageLoader:
             pin_memory=self.pin_memory,
             worker_init_fn=_begin_worker,
             persistent_workers=self.num_workers > 0,
+            # It seeds its processes, whose generators nothing here uses: the global one, which
+            # the network draws from, stays as it is.
+            generator=torch.Generator(),
         )
 
     def _settle(self, gathered: Gathered) -> None:
