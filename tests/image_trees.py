@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -63,11 +64,12 @@ class _Python2Pickler(pickle._Pickler):  # type: ignore[name-defined,misc]
 
     dispatch = dict(pickle._Pickler.dispatch)  # type: ignore[attr-defined]
 
-    def save_string(self, text: str) -> None:
-        self.write(pickle.SHORT_BINSTRING + bytes([len(text)]) + text.encode("latin1"))
+    def save_string(self, text: str | bytes) -> None:
+        content = text.encode("latin1") if isinstance(text, str) else text
+        self.write(pickle.BINSTRING + struct.pack("<i", len(content)) + content)
         self.memoize(text)
 
-    dispatch[str] = save_string
+    dispatch[str] = dispatch[bytes] = save_string
 
 
 def _pickle(path: Path, content: dict[str, object]) -> str:

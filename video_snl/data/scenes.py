@@ -76,7 +76,7 @@ class SceneDataset(FileDataset):
 
     def _read(self, shown: int) -> Pair:
         labels = self._labels(shown)
-        image = np.asarray(read_picture(self.paths[shown]))
+        image = np.array(read_picture(self.paths[shown]))
         if image.shape[:2] != labels.shape:
             sizes = (" x ".join(map(str, x.shape[:2])) for x in (image, labels))
             raise self._fault(
