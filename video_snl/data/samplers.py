@@ -14,6 +14,7 @@ __all__ = [
     "EpochSampler",
     "Key",
     "KeySampler",
+    "epoch_generator",
     "order_generator",
     "sample_generator",
     "step_generator",
@@ -33,7 +34,7 @@ class KeySampler(Protocol):
 
 
 # The first word of a seed says what is drawn, so that an order and a sample never share a stream.
-_ORDER, _SAMPLE, _SUBSTITUTE, _STEP = 0, 1, 2, 3
+_ORDER, _SAMPLE, _SUBSTITUTE, _STEP, _EPOCH = 0, 1, 2, 3, 4
 
 
 def order_generator(seed: int, epoch: int) -> np.random.Generator:
@@ -70,6 +71,15 @@ def step_generator(seed: int, epoch: int, step: int, rank: int) -> np.random.Gen
         UserError: The seed is negative.
     """
     return _generator(_STEP, seed, epoch, step, rank)
+
+
+def epoch_generator(seed: int, epoch: int) -> np.random.Generator:
+    """What all samples of an epoch draw from together, one row of a table each.
+
+    Raises:
+        UserError: The seed is negative.
+    """
+    return _generator(_EPOCH, seed, epoch)
 
 
 def _generator(purpose: int, seed: int, *words: int) -> np.random.Generator:

@@ -1,0 +1,108 @@
+"""Pictures in folders of their classes: ImageNet and one's own."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
+
+from video_snl.data.videos import folder_contents
+from video_snl.errors import UserError
+
+__all__ = ["IMAGENET_COUNTS", "Labelled", "folder_classes", "load_class_folders", "warn_of_counts"]
+
+IMAGENET_COUNTS = 1000, 1_281_167, 50_000
+"""Classes, training and validation pictures of ILSVRC 2012."""
+
+
+class Labelled(NamedTuple):
+    """Files and the index of the class each shows."""
+
+    paths: list[str]
+    labels: list[int]
+
+
+def load_class_folders(root: Path, tests: Sequence[str]) -> tuple[Labelled, Labelled, list[str]]:
+    """``root/train/<class>/*`` and, under the first name of ``tests`` there is, the test pictures.
+
+    The layout of torchvision's ImageFolder: classes are sorted by name, pictures by path, folders
+    within a class are searched, too; other files and hidden folders are left out.
+
+    Returns:
+        Train part, test part, names of the classes.
+
+    Raises:
+        UserError: Not that layout; a class without training pictures; a class that is only tested.
+    """
+    names = folder_classes(root, tests)
+    train, test = root / "train", _test_folder(root, tests)
+    unknown = sorted(set(_class_folders(test)) - set(names))
+    if unknown:
+        raise UserError(
+            f"{test} has the class {unknown[0]!r}"
+            + (f" and {len(unknown) - 1} more" if len(unknown) > 1 else "")
+            + f", which {train} has not: add training pictures or remove it"
+        )
+    found = [_labelled(folder, names) for folder in (train, test)]
+    without = sorted(set(range(len(names))) - set(found[0].labels))
+    if without:
+        raise UserError(
+            f"class folder {train / names[without[0]]} has no pictures: add some "
+            f"({' '.join(IMG_EXTENSIONS)}) or remove the folder"
+        )
+    if not found[1].paths:
+        raise UserError(f"{test} has no pictures: add some ({' '.join(IMG_EXTENSIONS)})")
+    return found[0], found[1], names
+
+
+def folder_classes(root: Path, tests: Sequence[str]) -> list[str]:
+    """The sorted names of the folders in ``root/train``.
+
+    Raises:
+        UserError: There is none, or no folder of test pictures.
+    """
+    _test_folder(root, tests)
+    names = _class_folders(root / "train")
+    if not names:
+        raise UserError(
+            f"{root / 'train'} has no class folders, it holds {folder_contents(root / 'train')}: "
+            "put the pictures of each class into a folder of its own"
+        )
+    return names
+
+
+def warn_of_counts(name: str, what: str, found: int, official: int) -> None:
+    """Say on stderr that a data set is not the whole one."""
+    if found != official:
+        print(
+            f"{name}: {found:,} {what}, and not the published {official:,}: results do not compare "
+            "with others'",
+            file=sys.stderr,
+        )
+
+
+def _test_folder(root: Path, tests: Sequence[str]) -> Path:
+    present = [name for name in tests if (root / name).is_dir()]
+    if (root / "train").is_dir() and present:
+        return root / present[0]
+    wanted = f"train/<class>/ and {' or '.join(f'{name}/<class>/' for name in tests)}"
+    below = [
+        entry for entry in sorted(root.iterdir()) if entry.is_dir() and (entry / "train").is_dir()
+    ]
+    hint = f"; try --data.root {below[0]}" if below else ""
+    raise UserError(f"data.root={root} must hold {wanted}, it holds {folder_contents(root)}{hint}")
+
+
+def _class_folders(folder: Path) -> list[str]:
+    with os.scandir(folder) as entries:
+        return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
+
+
+def _labelled(folder: Path, names: Sequence[str]) -> Labelled:
+    indices = {name: i for i, name in enumerate(names)}
+    found = make_dataset(folder, indices, IMG_EXTENSIONS, allow_empty=True)
+    return Labelled([path for path, _ in found], [label for _, label in found])

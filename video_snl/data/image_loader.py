@@ -1,0 +1,188 @@
+"""Batches of pictures: torch's DataLoader, with the keys, the quarantine and the figures of ours.
+
+Pictures do not hang as videos do, so that torch's own processes serve. One of them makes a whole
+batch of the keys it is given; the batches come in the order of the sampler, and are the same for
+any number of processes.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+import cv2
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from video_snl.data.assembly import LoaderProfile
+from video_snl.data.batches import Batch
+from video_snl.data.image_source import Gathered, ImageDataset
+from video_snl.data.quarantine import Quarantine, named
+from video_snl.data.samplers import EpochSampler, Key
+from video_snl.errors import UserError
+
+__all__ = ["ImageLoader", "make_image_loader"]
+
+
+class ImageLoader:
+    """Batches of pictures in the order of a sampler.
+
+    Each iteration is one epoch of ``sampler``, whose ``set_epoch`` is called by Lightning. A batch
+    holds ``image`` uint8 (B, h, w, 3), ``label`` (B,) or, of scenes, uint8 (B, h, w), ``index``
+    (B,) and ``unreadable``: the indices of test pictures that are left out and count as wrong. Of
+    scenes that are left out, ``missed`` holds the labels. Where no row is left there is no
+    ``image``.
+
+    With ``num_workers`` processes, which stay for the next epoch until :meth:`close`; pictures in
+    memory, and 0, are dealt with by the calling process. Unreadable files go to the quarantine;
+    without one they are errors. ``profile`` tells how many pictures the last epoch had, and how
+    long they were waited for.
+
+    Raises:
+        UserError: When iterating: a file cannot be read and there is no quarantine, too many cannot
+            be read, no picture of a class can be.
+    """
+
+    batch_sampler = None  # Lightning looks for one beside the sampler
+
+    def __init__(
+        self,
+        dataset: ImageDataset,
+        sampler: EpochSampler,
+        batch_size: int,
+        *,
+        num_workers: int,
+        pin_memory: bool = False,
+        quarantine: Quarantine | None = None,
+    ) -> None:
+        self.dataset, self.sampler, self.batch_size = dataset, sampler, batch_size
+        self.num_workers = 0 if dataset.in_memory else num_workers
+        self.pin_memory, self.quarantine = pin_memory, quarantine
+        self.profile = LoaderProfile()
+        self._loader: DataLoader[Gathered] | None = None
+
+    def __len__(self) -> int:
+        return -(-len(self.sampler) // self.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        self.profile = profile = LoaderProfile()
+        began = asked = time.monotonic()
+        for gathered in self._started():
+            self._settle(gathered)
+            now = time.monotonic()
+            profile.waited += now - asked
+            profile.seconds = now - began
+            profile.clips += len(gathered.batch["index"])
+            yield gathered.batch
+            asked = time.monotonic()
+
+    def close(self) -> None:
+        """End the processes; another iteration starts new ones."""
+        self._loader = None
+
+    def _started(self) -> DataLoader[Gathered]:
+        if self.quarantine is not None:
+            self.quarantine.refresh()
+            if self.quarantine.bad:
+                self.quarantine.check(self.dataset.paths, self.dataset.what)
+        if self._loader is None:
+            if self.quarantine is not None:
+                self.dataset.avoid(self.quarantine.bad)
+            self._loader = self._made()
+        return self._loader
+
+    def _made(self) -> DataLoader[Gathered]:
+        return DataLoader(
+            _Batches(self.dataset),
+            batch_sampler=_KeyBatches(self.sampler, self.batch_size),
+            num_workers=self.num_workers,
+            collate_fn=_unchanged,
+            pin_memory=self.pin_memory,
+            worker_init_fn=_begin_worker,
+            persistent_workers=self.num_workers > 0,
+            # It seeds its processes, whose generators nothing here uses: the global one, which
+            # the network draws from, stays as it is.
+            generator=torch.Generator(),
+        )
+
+    def _settle(self, gathered: Gathered) -> None:
+        """Note what could not be read.
+
+        Raises:
+            UserError: There is no batch, no quarantine, or too much in it.
+        """
+        for path, reason in gathered.failures:
+            if self.quarantine is None:
+                raise UserError(named(path, reason))
+            self.quarantine.add(path, "error", reason, 0.0)
+        if self.quarantine is not None and gathered.failures:
+            self.quarantine.check(self.dataset.paths, self.dataset.what)
+        if gathered.error is not None:
+            raise UserError(gathered.error)
+
+
+class _KeyBatches(Sampler[list[Key]]):
+    """The keys of an epoch, so many at a time; the last ones may be fewer."""
+
+    def __init__(self, keys: EpochSampler, batch_size: int) -> None:
+        self.keys, self.batch_size = keys, batch_size
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        keys = iter(self.keys)
+        while part := list(islice(keys, self.batch_size)):
+            yield part
+
+    def __len__(self) -> int:
+        return -(-len(self.keys) // self.batch_size)
+
+
+class _Batches(Dataset[Gathered]):
+    """What DataLoader asks for a list of keys; it gets the batch at once."""
+
+    def __init__(self, dataset: ImageDataset) -> None:
+        self.dataset = dataset
+
+    def __getitems__(self, keys: Sequence[Key]) -> Gathered:
+        return self.dataset.gather(keys)
+
+
+def _unchanged(gathered: Any) -> Any:
+    return gathered
+
+
+def _begin_worker(number: int) -> None:
+    # Shells and SLURM send these to a whole group of processes; the command alone answers them.
+    for number_of_signal in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number_of_signal, signal.SIG_IGN)
+    cv2.setNumThreads(0)
+
+
+def make_image_loader(
+    dataset: ImageDataset,
+    batch_size: int,
+    *,
+    num_workers: int,
+    seed: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+    pin_memory: bool = False,
+    quarantine: Quarantine | None = None,
+) -> ImageLoader:
+    """The loader of one of several processes: shuffled for training, else in order.
+
+    Args:
+        seed: Of the order of training.
+    """
+    shuffle = dataset.what == "training"
+    sampler = EpochSampler(len(dataset), seed, rank, world_size, shuffle)
+    return ImageLoader(
+        dataset,
+        sampler,
+        batch_size,
+        num_workers=num_workers,
+        pin_memory=pin_memory,
+        quarantine=quarantine,
+    )

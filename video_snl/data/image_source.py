@@ -1,0 +1,222 @@
+"""Data sets of pictures as a loader sees them: whole batches of a list of keys.
+
+A picture's key is (epoch, index); all that is random about it is a function of (seed, epoch,
+index), whatever process reads it.
+"""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from video_snl.data.batches import Batch, Sample
+from video_snl.data.samplers import Key, sample_generator, substitute_generator
+from video_snl.errors import OptionsError, UserError
+
+__all__ = ["FileDataset", "Gathered", "ImageDataset", "Paths", "Unreadable", "completed", "single"]
+
+# A disk of the network may fail for a moment.
+_ATTEMPTS = 2
+
+
+class Unreadable(UserError):
+    """One file is at fault; others may do. The message names it."""
+
+
+class Gathered(NamedTuple):
+    """A batch, the files (path, reason) found unreadable on the way, and why no batch can be made.
+
+    Both are values, since an error that crosses processes loses its form.
+    """
+
+    batch: Batch
+    failures: list[tuple[str, str]]
+    error: str | None = None
+
+
+class ImageDataset(Protocol):
+    """A list of pictures with their labels."""
+
+    what: str
+    """``training`` or ``test``, for messages."""
+    in_memory: bool
+    """Whether batches need no processes."""
+
+    @property
+    def paths(self) -> Sequence[str]:
+        """The pictures' names in messages and in the quarantine."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, key: Key) -> Sample: ...
+
+    def gather(self, keys: Sequence[Key]) -> Gathered:
+        """The batch of some keys."""
+        ...
+
+    def avoid(self, paths: Iterable[str]) -> None:
+        """Files known to be unreadable, which are not tried."""
+        ...
+
+
+class Paths(Sequence[str]):
+    """Many paths in one array: a list of strings would be copied by every process that reads it.
+
+    (Reading a Python string writes its reference count, and so copies its page of memory.)
+    """
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        self._bytes = np.array([os.fsencode(path) for path in paths], dtype=np.bytes_)
+
+    def __len__(self) -> int:
+        return len(self._bytes)
+
+    def __getitem__(self, index):  # type: ignore[no-untyped-def]
+        if isinstance(index, slice):
+            return [os.fsdecode(path) for path in self._bytes[index].tolist()]
+        return os.fsdecode(bytes(self._bytes[index]))
+
+
+class FileDataset(ABC):
+    """Pictures that are read from files when they are asked for.
+
+    ``dataset[epoch, index]`` holds ``image`` uint8 (h, w, 3), cut and changed, ``label`` and
+    ``index``. In training another picture stands for one that cannot be read: the first readable
+    one in an order, of the members of its group, that is drawn from (seed, epoch, index). In
+    evaluation its row is left out and its index listed under ``unreadable`` of the batch.
+
+    Args:
+        training: Random crops and changes, and substitutes.
+        seed: Of the run.
+    """
+
+    in_memory = False
+
+    def __init__(self, paths: Sequence[str], *, training: bool, seed: int) -> None:
+        self.paths, self.training, self.seed = Paths(paths), training, seed
+        self.what = "training" if training else "test"
+        self._bad: set[int] = set()
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, key: Key) -> Sample:
+        return single(self.gather([key]))
+
+    @abstractmethod
+    def sample(self, shown: int, random: np.random.Generator) -> Sample:
+        """A picture and its label.
+
+        Raises:
+            Unreadable: The file is at fault.
+            UserError: Something that no other file would mend.
+        """
+
+    @abstractmethod
+    def members(self, index: int) -> np.ndarray:
+        """The indices of what may stand for a picture; it may be among them."""
+
+    def missed(self, index: int) -> Sample:
+        """What a batch says, under these names, of an unreadable picture of an evaluation."""
+        return {}
+
+    def avoid(self, paths: Iterable[str]) -> None:
+        avoided = set(paths)
+        if avoided:
+            self._bad.update(i for i, path in enumerate(self.paths) if path in avoided)
+
+    def gather(self, keys: Sequence[Key]) -> Gathered:
+        samples: list[Sample] = []
+        lost: list[int] = []
+        failures: list[tuple[str, str]] = []
+        try:
+            for key in keys:
+                sample = self._readable(key, failures)
+                if sample is None:
+                    lost.append(key[1])
+                else:
+                    samples.append(sample)
+            batch = completed(_stacked(samples), lost)
+            batch.update(_stacked([self.missed(index) for index in lost]))
+        except UserError as error:
+            return Gathered({}, failures, str(error))
+        return Gathered(batch, failures)
+
+    def _readable(self, key: Key, failures: list[tuple[str, str]]) -> Sample | None:
+        """The sample of a key, or of another picture; None where there is none in evaluation."""
+        for shown in self._candidates(key):
+            if shown in self._bad:
+                continue
+            try:
+                return self._tried(shown, key)
+            except Unreadable as error:
+                self._bad.add(shown)
+                failures.append((self.paths[shown], str(error)))
+        if not self.training:
+            return None
+        raise UserError(
+            f"none of the {len(self.members(key[1]))} training pictures that may stand for "
+            f"{self.paths[key[1]]} can be read: mend them, or remove the class"
+        )
+
+    def _candidates(self, key: Key) -> Iterable[int]:
+        yield key[1]
+        if self.training:
+            order = substitute_generator(self.seed, *key).permutation(self.members(key[1]))
+            yield from order.tolist()
+
+    def _tried(self, shown: int, key: Key) -> Sample:
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                sample = self.sample(shown, sample_generator(self.seed, *key))
+                return {**sample, "index": torch.tensor(shown)}
+            except Unreadable:
+                if attempt == _ATTEMPTS:
+                    raise
+        raise AssertionError  # the last attempt returns or raises
+
+
+def completed(batch: Batch, lost: Sequence[int]) -> Batch:
+    """The batch with ``unreadable``, and with ``index`` and ``label`` even where it has no rows."""
+    for name in ("index", "label"):
+        batch.setdefault(name, torch.empty(0, dtype=torch.int64))
+    batch["unreadable"] = torch.tensor(list(lost), dtype=torch.int64)
+    return batch
+
+
+def single(gathered: Gathered) -> Sample:
+    """The sample of a batch of one.
+
+    Raises:
+        UserError: It cannot be read.
+    """
+    if gathered.error is not None:
+        raise UserError(gathered.error)
+    batch = gathered.batch
+    if len(batch["index"]) == 0:
+        reasons = [reason for _, reason in gathered.failures]
+        raise UserError("; ".join(reasons) or "the picture is known to be unreadable")
+    return {name: value[0] for name, value in batch.items() if name != "unreadable"}
+
+
+def _stacked(samples: Sequence[Sample]) -> dict[str, Tensor]:
+    names = samples[0] if samples else ()
+    return {name: _stack(name, [sample[name] for sample in samples]) for name in names}
+
+
+def _stack(name: str, values: list[Tensor]) -> Tensor:
+    shapes = {tuple(value.shape) for value in values}
+    if len(shapes) > 1:
+        first, second = (" x ".join(map(str, shape[:2])) for shape in sorted(shapes)[:2])
+        raise OptionsError(
+            f"pictures of {first} and of {second} pixels cannot share a batch ({name}): test with "
+            "optimizer.batch_size 1, or give all of them one size"
+        )
+    return torch.stack(values)

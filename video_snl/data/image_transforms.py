@@ -1,0 +1,58 @@
+"""From a batch of uint8 pictures to what a network takes, on the device the batch is on.
+
+Pictures that a process has read come cut and changed already (it had to look at each of them
+alone); of those that are in memory, the batch carries the numbers and everything happens here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from video_snl.config_image_data import ImageDataConfig
+from video_snl.data.augment import augment_clips
+from video_snl.data.batches import Batch
+from video_snl.data.transforms import crop_clips, normalise
+
+__all__ = ["evaluation_images", "training_images"]
+
+
+def training_images(
+    batch: Batch,
+    config: ImageDataConfig,
+    mean: Sequence[float],
+    std: Sequence[float],
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """Padded with black, cropped, flipped and changed as the batch says, then normalised.
+
+    Shapes: ``image`` uint8 (B, h, w, 3), ``offset`` (B, 2), ``flip`` (B,), and what
+    :mod:`~video_snl.data.augment` adds -> (B, 3, h, w), laid out as ``torch.channels_last``.
+    Without ``offset`` the pictures are cut and changed already.
+    """
+    video = batch["image"][:, None]
+    if "offset" in batch:
+        size, pad = (video.shape[2], video.shape[3]), config.pad
+        if pad:
+            video = functional.pad(video, (0, 0, pad, pad, pad, pad))
+        # A blocking copy would wait for the work queued on a GPU.
+        padded = torch.tensor(video.shape[2:4]).expand(len(video), 2)
+        padded = padded.to(video.device, non_blocking=True)
+        video = crop_clips(video, padded, batch["offset"], batch["flip"], size)
+        video = augment_clips(
+            video, batch.get("jitter"), batch.get("operations"), config.rand_augment_magnitude
+        )
+    return normalise(video, mean, std, dtype).squeeze(2)
+
+
+def evaluation_images(
+    images: Tensor,
+    mean: Sequence[float],
+    std: Sequence[float],
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """Normalised: uint8 (B, h, w, 3) -> (B, 3, h, w), laid out as ``torch.channels_last``."""
+    return normalise(images[:, None], mean, std, dtype).squeeze(2)
