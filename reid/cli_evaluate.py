@@ -52,7 +52,12 @@ def add_evaluate_options(parser: ArgumentParser) -> None:
         help="common (papers' usual one), official (of MARS's own evaluation code) or both; "
         "default both for mars and sample, common for the others.",
     )
-    parser.add_argument("--max_rank", type=int, default=50, help="Largest rank of the CMC curve.")
+    parser.add_argument(
+        "--max_rank",
+        type=int,
+        default=20,
+        help="Last rank that the report's picture of the CMC curve shows.",
+    )
     parser.add_argument("--json", action="store_true", help="Print JSON instead of a table.")
     parser.add_argument(
         "--report",

@@ -73,7 +73,12 @@ def add_search_options(parser: ArgumentParser) -> None:
     )
     _add_checkpoint(parser)
     parser.add_argument(
-        "--gallery", type=str, required=True, metavar="FILE", help="Feature file of reid extract."
+        "--gallery",
+        type=str,
+        required=True,
+        metavar="FILE",
+        help="Feature file of reid extract; "
+        "of the queries, as many frames are looked at (its --test_frames).",
     )
     parser.add_argument(
         "--index",

@@ -44,7 +44,7 @@ class Options:
     metric: Metric = "cosine"
     rerank: bool = False
     protocol: Protocol | None = None
-    max_rank: int = 50
+    max_rank: int = 20
 
     def protocols(self, dataset: str) -> list[Literal["common", "official"]]:
         """Those that are asked for, the main one first."""
@@ -151,6 +151,7 @@ def _evaluation(
         distances=ranked.distances,
         rankings=ranked.rankings,
         settings=_settings(trained, experiment, options),
+        max_rank=options.max_rank,
     )
 
 

@@ -28,6 +28,7 @@ class Evaluation:
         rankings: Metrics by the protocol's name, such as ``common``, ``official`` or
             ``common, re-ranked``; the first one is the report's main one.
         settings: What led to the numbers (metric, frames, network, ...), to be shown and kept.
+        max_rank: Last rank that the report's CMC curve shows; the rankings may know more.
     """
 
     data: ReidData
@@ -36,3 +37,4 @@ class Evaluation:
     distances: Tensor
     rankings: dict[str, Ranking]
     settings: dict[str, Any] = field(default_factory=dict)
+    max_rank: int = 20

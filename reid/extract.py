@@ -100,7 +100,8 @@ def extract_tracklets(
     )
     if layout == "folder":
         tracklets = _numbered(found)
-    return replace(table_of(encoded, tracklets, trained), names=list(found))
+    table = table_of(encoded, tracklets, trained)
+    return replace(table, names=list(found), test_frames=test_frames)
 
 
 def find_tracklets(paths: Sequence[str]) -> dict[str, Tracklet]:

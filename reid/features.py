@@ -18,7 +18,8 @@ __all__ = ["FeatureTable", "concatenate", "read_features", "same_model", "write_
 
 FORMAT = 1
 _NUMBERS = ("person_ids", "camera_ids", "num_frames", "skipped_frames")
-_KEYS = ("format", "model", "checkpoint", "dimension")
+_KEYS = ("format", "model", "checkpoint", "dimension", "test_frames")
+_ALL = "all"
 _PREFIX = "reid."
 
 
@@ -35,6 +36,7 @@ class FeatureTable:
         features: float32, shape (N, D).
         model: Hash of the checkpoint.
         checkpoint: Its path, for messages.
+        test_frames: Frames of each tracklet that were looked at, evenly spaced; None for all.
     """
 
     names: list[str]
@@ -45,6 +47,7 @@ class FeatureTable:
     features: np.ndarray
     model: str
     checkpoint: str
+    test_frames: int | None = None
 
     def __post_init__(self) -> None:
         size = len(self.names)
@@ -67,7 +70,8 @@ def write_features(path: Path, table: FeatureTable) -> None:
     """Write a table as parquet, whole or not at all.
 
     One row per tracklet: ``name``, the four numbers, and ``feature`` as a list of D float32. The
-    schema's metadata holds the format's version, the model's hash, its checkpoint and D.
+    schema's metadata holds the format's version, the model's hash, its checkpoint, D, and how many
+    frames of each tracklet were looked at, or ``all``.
     """
     flat = pa.array(np.ascontiguousarray(table.features, dtype=np.float32).reshape(-1))
     columns = {
@@ -75,7 +79,8 @@ def write_features(path: Path, table: FeatureTable) -> None:
         **{key: pa.array(np.asarray(getattr(table, key), dtype=np.int64)) for key in _NUMBERS},
         "feature": pa.FixedSizeListArray.from_arrays(flat, table.dimension),
     }
-    values = (str(FORMAT), table.model, table.checkpoint, str(table.dimension))
+    frames = _ALL if table.test_frames is None else str(table.test_frames)
+    values = (str(FORMAT), table.model, table.checkpoint, str(table.dimension), frames)
     metadata = {_PREFIX + key: value for key, value in zip(_KEYS, values, strict=True)}
     stored = pa.table(columns).replace_schema_metadata(metadata)
     replace_file(path, lambda file: _write(stored, file))
@@ -108,11 +113,12 @@ def read_features(path: Path) -> FeatureTable:
         features=features.reshape(-1, dimension).copy(),
         model=values["model"],
         checkpoint=values["checkpoint"],
+        test_frames=None if values["test_frames"] == _ALL else int(values["test_frames"]),
     )
 
 
 def same_model(query: FeatureTable, gallery: FeatureTable) -> None:
-    """Raise UserError unless both tables hold features of one network."""
+    """Raise UserError unless both tables hold features of one network, of as many frames."""
     if query.dimension != gallery.dimension:
         raise UserError(
             f"the gallery's features have dimension {gallery.dimension} (of {gallery.checkpoint}), "
@@ -124,6 +130,12 @@ def same_model(query: FeatureTable, gallery: FeatureTable) -> None:
             f"the gallery's features are of {gallery.checkpoint} (hash {gallery.model[:12]}), the "
             f"query's of {query.checkpoint} (hash {query.model[:12]}); extract both with one "
             "checkpoint"
+        )
+    if query.test_frames != gallery.test_frames:
+        frames = [table.test_frames or _ALL for table in (gallery, query)]
+        raise UserError(
+            f"the gallery's features are of --test_frames {frames[0]}, the query's of "
+            f"--test_frames {frames[1]}; extract both with one"
         )
 
 
@@ -144,6 +156,7 @@ def concatenate(tables: Sequence[FeatureTable]) -> FeatureTable:
         features=np.concatenate([table.features for table in tables]),
         model=tables[0].model,
         checkpoint=tables[0].checkpoint,
+        test_frames=tables[0].test_frames,
     )
 
 
@@ -170,6 +183,12 @@ def _metadata(path: Path, schema: pa.Schema) -> dict[str, str]:
         )
     if not values["dimension"].isdecimal() or values["dimension"] == "0":
         raise UserError(f"{path} names no dimension of its features; make it anew")
+    frames = values["test_frames"]
+    if frames != _ALL and (not frames.isdecimal() or int(frames) < 1):
+        raise UserError(
+            f"{path} does not say how many frames its features are of (reid.test_frames is "
+            f"{frames!r}); make it anew with reid extract"
+        )
     return values
 
 

@@ -77,15 +77,15 @@ class TrackletDataset(Dataset[Sample]):
         offset = torch.from_numpy(random.random(2, dtype=np.float32))
         flip = bool(random.random() < 0.5) and c.flip
         wanted = random_segment_clip(len(tracklet.frames), c.frames, places, "wrap")
-        video, skipped = read_nearest(tracklet, wanted, (c.height, c.width))
+        nearest = read_nearest(tracklet, wanted, (c.height, c.width))
         return {
-            "video": video,
+            "video": nearest.video,
             "offset": offset,
             "flip": torch.tensor(flip),
             "erase": torch.tensor(draw_erasing(random, c.erasing, c.height, c.width)),
             "label": torch.tensor(self.labels[tracklet.person_id]),
             "index": torch.tensor(shown),
-            "skipped": torch.tensor(skipped),
+            "skipped": torch.tensor(nearest.skipped),
         }
 
     def substitute(self, key: Key, avoided: Quarantine) -> int:
@@ -111,8 +111,8 @@ class SampledDataset(Dataset[Sample]):
     """Evaluation by N evenly spaced frames: the middle ones of N equal parts of the tracklet.
 
     ``dataset[epoch, index]``, of which the epoch does not matter, holds ``video`` uint8
-    (N, H, W, 3), ``index``, ``skipped`` and ``frames``, the number that could be read of those
-    asked for. Short tracklets and unreadable frames as in training.
+    (N, H, W, 3), ``index``, ``skipped`` and ``frames``, the number of different frames among the N.
+    Short tracklets and unreadable frames as in training.
     """
 
     what = "test"
@@ -134,12 +134,12 @@ class SampledDataset(Dataset[Sample]):
         """
         c, tracklet = self.config, self.videos[shown]
         [wanted] = segment_clips(length_of(tracklet), self.frames, 1, "wrap")
-        video, skipped = read_nearest(tracklet, wanted, (c.height, c.width))
+        nearest = read_nearest(tracklet, wanted, (c.height, c.width))
         return {
-            "video": video,
+            "video": nearest.video,
             "index": torch.tensor(shown),
-            "skipped": torch.tensor(skipped),
-            "frames": torch.tensor(len(set(wanted))),
+            "skipped": torch.tensor(nearest.skipped),
+            "frames": torch.tensor(nearest.used),
         }
 
     def substitute(self, key: Key, avoided: Quarantine) -> None:

@@ -21,13 +21,19 @@ RANKS = (1, 5, 10, 20)
 
 
 def ranking_metrics(ranking: Ranking) -> dict[str, Any]:
-    """CMC at ranks 1, 5, 10 and 20 (of a smaller gallery: at its end), mAP, mINP and the counts."""
+    """CMC at ranks 1, 5, 10 and 20, mAP, mINP and the counts.
+
+    Raises:
+        ValueError: The CMC curve ends before rank 20.
+    """
     cmc = np.asarray(ranking.cmc, dtype=np.float64)
+    if len(cmc) < max(RANKS):
+        raise ValueError(f"a CMC curve of {len(cmc)} ranks does not hold rank {max(RANKS)}")
     official = ranking.protocol == "official"  # which counts those without a match, as zero
     counted = ranking.num_queries if official else ranking.num_valid_queries
     return {
         "protocol": ranking.protocol,
-        **{f"rank{rank}": float(cmc[min(rank, len(cmc)) - 1]) for rank in RANKS},
+        **{f"rank{rank}": float(cmc[rank - 1]) for rank in RANKS},
         "mAP": float(ranking.mean_ap),
         "mINP": float(ranking.mean_inp),
         "queries": int(ranking.num_queries),
@@ -40,7 +46,6 @@ def metrics(evaluation: Evaluation) -> dict[str, Any]:
     """All that ``metrics.json`` holds."""
     data, query, gallery = evaluation.data, evaluation.query, evaluation.gallery
     first = next(iter(evaluation.rankings.values()))
-    without = np.flatnonzero(np.isnan(np.asarray(first.average_precision)))
     return {
         "data": {
             "name": data.name,
@@ -54,7 +59,7 @@ def metrics(evaluation: Evaluation) -> dict[str, Any]:
         "rankings": {
             name: ranking_metrics(ranking) for name, ranking in evaluation.rankings.items()
         },
-        "queries_without_match": [query.names[row] for row in without],
+        "queries_without_match": _without_match(evaluation, first),
         "skipped_frames": {**_skipped(query), **_skipped(gallery)},
         "unreadable": [*_unreadable(query, data.query), *_unreadable(gallery, data.gallery)],
         "settings": dict(flat_settings(evaluation.settings)),
@@ -69,6 +74,26 @@ def flat_settings(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tup
         else:
             plain = value is None or isinstance(value, (bool, int, float, str))
             yield f"{prefix}{name}", value if plain else str(value)
+
+
+def _without_match(evaluation: Evaluation, ranking: Ranking) -> list[str]:
+    """Queries without a match, those that were read first, then those that were not."""
+    query, gallery = evaluation.query, evaluation.gallery
+    rows = np.flatnonzero(np.isnan(np.asarray(ranking.average_precision)))
+    # The official gallery has the queries in it.
+    searched = (gallery, query) if ranking.protocol == "official" else (gallery,)
+    views: dict[int, set[int]] = {}
+    for table in searched:
+        for person, camera in zip(table.person_ids, table.camera_ids, strict=True):
+            views.setdefault(int(person), set()).add(int(camera))
+    unread = set(_unreadable(query, evaluation.data.query))
+    lost = [
+        tracklet.path
+        for tracklet in evaluation.data.query
+        if tracklet.path in unread
+        and not views.get(tracklet.person_id, set()) - {tracklet.camera_id}
+    ]
+    return [*(query.names[row] for row in rows), *lost]
 
 
 def _skipped(table: FeatureTable) -> dict[str, int]:

@@ -53,14 +53,14 @@ class Embedding(NamedTuple):
     perplexity: float
 
 
-def cmc_picture(rankings: Mapping[str, Ranking], path: Path) -> None:
-    """The cumulative matching characteristic of every ranking up to rank 20."""
+def cmc_picture(rankings: Mapping[str, Ranking], path: Path, max_rank: int = 20) -> None:
+    """The cumulative matching characteristic of every ranking up to rank ``max_rank``."""
     figure = Figure(figsize=(_WIDTH, 4.2), layout="constrained")
     axes = figure.subplots()
     lowest, longest = 100.0, 1
     styles = ("-", "--", ":", "-.")
     for index, (name, ranking) in enumerate(rankings.items()):
-        curve = 100 * np.asarray(ranking.cmc, dtype=np.float64)[: max(RANKS)]
+        curve = 100 * np.asarray(ranking.cmc, dtype=np.float64)[:max_rank]
         ranks = np.arange(1, len(curve) + 1)
         label = f"{name} (mAP {ranking.mean_ap:.1%})"
         axes.plot(ranks, curve, styles[index % len(styles)], marker=".", label=label)
@@ -68,7 +68,8 @@ def cmc_picture(rankings: Mapping[str, Ranking], path: Path) -> None:
     low = 10 * math.floor(max(lowest - 2, 0) / 10)
     axes.set(xlabel="rank", ylabel="queries with a match up to this rank (%)")
     axes.set(ylim=(low, 100 + 0.02 * (100 - low)))
-    axes.set_xticks([rank for rank in RANKS if rank <= longest])
+    ticks = (*RANKS, 50, 100) if longest > max(RANKS) else RANKS
+    axes.set_xticks([rank for rank in ticks if rank <= longest])
     axes.set_xlim(0.5, max(longest, 2) + 0.5)
     axes.grid(alpha=0.3)
     figure.legend(loc="outside lower center", frameon=False, fontsize=9)

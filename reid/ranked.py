@@ -11,6 +11,7 @@ from torch import Tensor
 
 from reid.distances import pairwise_distances
 from reid.features import FeatureTable
+from reid.metrics import RANKS
 from reid.protocols import Ranking, evaluate_ranking, official_gallery
 from reid.rerank import rerank
 from reid.tracklet import JUNK, Tracklet
@@ -52,10 +53,12 @@ def rank_lists(
     Args:
         query, gallery: What was read; junk may be in the gallery, which no protocol counts.
         lost: Queries that could not be read; they count as wrong.
+        max_rank: Length of the CMC curves, 20 where that is more: those ranks are printed.
         reranked: k-reciprocal re-ranking of queries and gallery without junk, by the common
             protocol.
     """
     features = [torch.from_numpy(table.features) for table in (query, gallery)]
+    max_rank = max(max_rank, *RANKS)
     distances = pairwise_distances(features[0], features[1], metric)
     asked, searched = _labels(query), _labels(gallery)
     unread = _Labels(

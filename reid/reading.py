@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import PurePath
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from video_snl.data.readers import open_video, resize
 from video_snl.data.timing import stage
 from video_snl.errors import UserError
 
-__all__ = ["is_video", "length_of", "lengths_of", "read_nearest", "read_readable"]
+__all__ = ["Nearest", "is_video", "length_of", "lengths_of", "read_nearest", "read_readable"]
 
 # What Pillow raises for pictures that are missing, cut off, or none at all.
 _UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
@@ -28,6 +29,20 @@ _AT_ONCE = 32
 
 Size = tuple[int, int]
 """Height and width."""
+
+
+class Nearest(NamedTuple):
+    """Frames of a tracklet, some of which may stand more than once.
+
+    Attributes:
+        video: uint8 (T, H, W, 3).
+        used: How many different frames of the tracklet are in it.
+        skipped: Frames that were found unreadable.
+    """
+
+    video: Tensor
+    used: int
+    skipped: int
 
 
 def is_video(tracklet: Tracklet) -> bool:
@@ -81,34 +96,34 @@ def read_readable(tracklet: Tracklet, indices: Sequence[int], size: Size) -> dic
     return {index: frame for index, frame in frames.items() if frame is not None}
 
 
-def read_nearest(tracklet: Tracklet, wanted: Sequence[int], size: Size) -> tuple[Tensor, int]:
+def read_nearest(tracklet: Tracklet, wanted: Sequence[int], size: Size) -> Nearest:
     """The frames wanted; for one that cannot be read, the nearest one that can, the earlier first.
-
-    Returns:
-        uint8 (T, H, W, 3), and the number of frames that were found unreadable.
 
     Raises:
         UserError: No frame can be read.
     """
     if is_video(tracklet):
         frames = _video_frames(tracklet.path, sorted(set(wanted)), size)
-        return torch.stack([frames[index] for index in wanted]), 0
+        return Nearest(torch.stack([frames[index] for index in wanted]), len(frames), 0)
     found: dict[int, Tensor | None] = {}
-    chosen = []
+    chosen: list[int] = []
+    shown: list[Tensor] = []
     for index in wanted:
         for near in _outwards(index, len(tracklet.frames)):
             if near not in found:
                 found[near] = _picture(tracklet.frames[near], size)
             frame = found[near]
             if frame is not None:
-                chosen.append(frame)
+                chosen.append(near)
+                shown.append(frame)
                 break
         else:
             raise UserError(
                 f"{tracklet.path}: none of the {len(tracklet.frames)} frames of this tracklet can "
                 "be read"
             )
-    return torch.stack(chosen), sum(frame is None for frame in found.values())
+    skipped = sum(frame is None for frame in found.values())
+    return Nearest(torch.stack(shown), len(set(chosen)), skipped)
 
 
 def _outwards(index: int, length: int) -> Iterator[int]:

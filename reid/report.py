@@ -61,7 +61,7 @@ def write_report(folder: Path, evaluation: Evaluation) -> Path:
     write_json(folder / "metrics.json", numbers)
     write_text(folder / "rankings.csv", _rankings(evaluation, lists))
     write_text(folder / "camera_pairs.csv", _csv(CameraPair._fields, pairs))
-    cmc_picture(evaluation.rankings, folder / "cmc.png")
+    cmc_picture(evaluation.rankings, folder / "cmc.png", evaluation.max_rank)
     tsne_picture(embedding, folder / "tsne.png")
     list_picture(chosen, asked, searched, folder / "ranked_list.png")
     values = {

@@ -34,7 +34,8 @@ def run_search(
         checkpoint: Network that the features of the queries are computed with; the gallery's must
             be of the same one.
         gallery: Feature file of ``reid extract``.
-        queries: Folders of frames, or videos; each is one tracklet.
+        queries: Folders of frames, or videos; each is one tracklet. As many frames of them are
+            looked at as of the gallery's.
         index: ``exact``, or ``ivf`` or ``hnsw`` (approximate; recall against exact is printed).
         metric: ``cosine`` or ``euclidean``.
         top: Tracklets per query.
@@ -56,7 +57,7 @@ def run_search(
             f"{gallery} holds no tracklets: there is nothing to search in; make it anew with "
             "reid extract"
         )
-    asked = extract_tracklets(Path(checkpoint), list(queries))
+    asked = extract_tracklets(Path(checkpoint), list(queries), test_frames=table.test_frames)
     same_model(asked, table)
     found = search(asked, table, index=index, top=min(top, len(table.names)), metric=metric)
     if page is not None:

@@ -126,6 +126,7 @@ def test_extract_takes_numbers_from_the_layout(trained: Path, people: Path, tmp_
     assert sorted(table.person_ids.tolist()) == [-1, 0, 101, 102, 103]
     place = table.names.index(str(people / "gallery" / "-1" / "c0" / "t0"))
     assert (table.person_ids[place], table.camera_ids[place]) == (-1, 0)
+    assert table.test_frames == 2 and table.num_frames.tolist() == [2] * 5
 
 
 @pytest.mark.parametrize(

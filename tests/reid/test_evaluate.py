@@ -56,6 +56,18 @@ def test_sampled_frames_and_the_euclidean_metric(trained: Path) -> None:
     assert "official" not in done.stdout
 
 
+def test_the_largest_rank_of_the_curve_changes_no_figure(
+    trained: Path, both: tuple[str, Path], tmp_path: Path
+) -> None:
+    words = ["--protocol", "both", "--max_rank", "1", "--report", str(tmp_path)]
+    done = run("evaluate", "--checkpoint", str(trained), *words)
+    assert done.returncode == 0, done.stderr
+    wanted = json.loads((both[1] / "metrics.json").read_text())["rankings"]
+    assert json.loads((tmp_path / "metrics.json").read_text())["rankings"] == wanted
+    # Four entries in the gallery: all is found at rank 5.
+    assert wanted["common"]["rank5"] == 1 and wanted["common"]["rank20"] == 1
+
+
 def test_unreadable_frames_and_tracklets_are_said_and_counted(
     trained: Path, people: Path, tmp_path: Path
 ) -> None:

@@ -50,9 +50,11 @@ def test_comes_back_as_written(
 ) -> None:
     dimension = data.draw(st.integers(1, 5))
     table = make_table(len(names), dimension, names=names, checkpoint="ein Modell/ä.ckpt")
+    table = replace(table, test_frames=data.draw(st.none() | st.integers(1, 99)))
     path = tmp_path_factory.getbasetemp() / "features.parquet"
     write_features(path, table)
     assert_equal(read_features(path), table)
+    assert read_features(path).test_frames == table.test_frames
 
 
 def test_parts_of_larger_arrays_are_written(tmp_path: Path) -> None:
@@ -76,6 +78,7 @@ def test_other_programs_can_read_it(tmp_path: Path) -> None:
         b"reid.model": table.model.encode(),
         b"reid.checkpoint": table.checkpoint.encode(),
         b"reid.dimension": b"3",
+        b"reid.test_frames": b"all",
     }
 
 
@@ -144,6 +147,8 @@ def foreign(tmp_path: Path, change: str) -> Path:
     metadata = dict(stored.schema.metadata)
     if change == "no metadata":
         metadata = {}
+    elif change == "no frames":
+        del metadata[b"reid.test_frames"]
     elif change == "version":
         metadata[b"reid.format"] = b"2"
     elif change == "dimension":
@@ -163,6 +168,7 @@ def foreign(tmp_path: Path, change: str) -> Path:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ("no frames", "does not say how many frames"),
         ("no metadata", "is parquet, but not of features of reid"),
         ("version", "has version 2 of the format, this program reads 1"),
         ("dimension", r"column 'feature' of .* is fixed_size_list<.*>\[3\], not .*\[7\]"),

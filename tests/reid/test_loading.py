@@ -99,6 +99,9 @@ def test_unreadable_frames_are_replaced_by_the_nearest_and_counted(tmp_path: Pat
     sample = SampledDataset([tracklet], CONFIG, 8).sample((0, 0), 0)
     assert levels(sample["video"]) == [0, 0, 2, 3, 3, 6, 6, 7]
     assert int(sample["skipped"]) == 3
+    assert int(sample["frames"]) == 5, "0, 2, 3, 6 and 7"
+    short = SampledDataset([grey(tmp_path / "b", [1, 2, 3])], CONFIG, 8).sample((0, 0), 0)
+    assert int(short["frames"]) == 3 and int(short["skipped"]) == 0
 
 
 def test_whole_tracklets_are_means_over_chunks(tmp_path: Path) -> None:

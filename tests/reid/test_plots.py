@@ -11,9 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 
 from reid.evaluation import Evaluation
+from reid.metrics import ranking_metrics
 from reid.plots import cmc_picture, embed, tsne_picture
 from reid.report import write_report
 from tests.reid.evaluations import Row, make_evaluation, make_table
@@ -88,7 +90,20 @@ def test_equal_features_make_a_picture_too(evaluation: Evaluation, tmp_path: Pat
 def test_a_curve_shorter_than_twenty_ranks_is_drawn(evaluation: Evaluation, tmp_path: Path) -> None:
     ranking = dataclasses.replace(evaluation.rankings["common"], cmc=torch.tensor([0.5, 1.0]))
     cmc_picture({"common": ranking}, tmp_path / "cmc.png")
+    with pytest.raises(ValueError, match="a CMC curve of 2 ranks does not hold rank 20"):
+        ranking_metrics(ranking)
     assert [path.name for path in tmp_path.iterdir()] == ["cmc.png"]
+
+
+def test_the_picture_ends_with_the_largest_rank_asked_for(
+    evaluation: Evaluation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Figure] = []
+    monkeypatch.setattr("reid.plots._save", lambda figure, path: drawn.append(figure))
+    for max_rank in (1, 20, 50):
+        cmc_picture(evaluation.rankings, tmp_path / "cmc.png", max_rank)
+    lengths = [len(figure.axes[0].lines[0].get_xdata()) for figure in drawn]
+    assert lengths == [1, 20, 50]
 
 
 def test_a_failed_picture_leaves_the_old_one(

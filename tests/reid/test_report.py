@@ -20,6 +20,8 @@ from PIL import Image
 from reid.camera_pairs import camera_pairs
 from reid.evaluation import Evaluation
 from reid.film_strips import chosen_frames, film_strip, read_picture
+from reid.metrics import metrics
+from reid.ranked import rank_lists
 from reid.ranked_lists import choose_queries, ranked_list
 from reid.report import write_report
 from tests.reid.evaluations import make_evaluation, naive_list, naive_pair
@@ -230,6 +232,39 @@ def test_queries_without_a_match_are_named(tmp_path: Path) -> None:
     assert values["queries_without_match"] == [made.query.names[1]]
     assert values["rankings"]["common"]["rank20"] == 1
     assert made.query.names[1] in _Page(page).text
+
+
+@pytest.mark.parametrize("protocol", ["common", "official"])
+def test_unreadable_queries_without_a_match_are_named_too(tmp_path: Path, protocol: str) -> None:
+    query = [(1, 0), (8, 0), (9, 0), (8, 1), (1, 2)]
+    made = make_evaluation(tmp_path / "p", query, [(1, 1), (2, 1), (9, 0)])
+    read = dataclasses.replace(
+        made.query,
+        names=made.query.names[:2],
+        **{
+            name: getattr(made.query, name)[:2]
+            for name in ("person_ids", "camera_ids", "num_frames", "skipped_frames", "features")
+        },
+    )
+    ranked = rank_lists(
+        read,
+        made.gallery,
+        made.data.query[2:],
+        [protocol],  # type: ignore[list-item]
+        metric="cosine",
+        max_rank=1,
+        reranked=False,
+    )
+    changed = dataclasses.replace(
+        made, query=read, distances=ranked.distances, rankings=ranked.rankings
+    )
+    found = metrics(changed)
+    # The second query finds none; of those that are lost, person 9 has none, person 8 only by the
+    # official protocol (the second query), and person 1 has the first of the gallery.
+    lost = made.query.names[2:4] if protocol == "common" else made.query.names[2:3]
+    assert found["queries_without_match"] == [made.query.names[1], *lost]
+    count = found["rankings"][protocol]["queries_without_match"]
+    assert count == len(found["queries_without_match"])
 
 
 def test_a_large_evaluation_makes_no_large_page(tmp_path: Path) -> None:

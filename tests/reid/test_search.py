@@ -49,12 +49,15 @@ def extracted(
     """Lets the features of queries be those of gallery rows of the same name, a little off."""
 
     def prepare(**changes: object) -> None:
-        def extract(checkpoint: Path, paths: Sequence[str]) -> FeatureTable:
+        def extract(
+            checkpoint: Path, paths: Sequence[str], *, test_frames: int | None
+        ) -> FeatureTable:
             rows = [table.names.index(str(path)) for path in paths]
             changed = {
                 "names": list(paths),
                 "person_ids": np.full(len(rows), -1),
                 "camera_ids": np.full(len(rows), -1),
+                "test_frames": test_frames,
                 **changes,
             }
             return make_table([tracklets[row] for row in rows], table.features[rows], **changed)
@@ -172,6 +175,17 @@ def test_features_of_another_network_are_refused(
     extracted(model="1" * 64)
     with pytest.raises(UserError, match="c.ckpt|checkpoint|network|model"):
         run_search("c.ckpt", gallery, table.names[:1])
+
+
+def test_queries_are_of_as_many_frames_as_the_gallery(
+    table: FeatureTable, tmp_path: Path, extracted: Callable[..., None]
+) -> None:
+    path = tmp_path / "two.parquet"
+    write_features(path, dataclasses.replace(table, test_frames=2))
+    assert run_search("c.ckpt", str(path), table.names[:1]) == 0
+    extracted(test_frames=None)
+    with pytest.raises(UserError, match="of --test_frames 2, the query's of --test_frames all"):
+        run_search("c.ckpt", str(path), table.names[:1])
 
 
 @pytest.mark.usefixtures("extracted")
