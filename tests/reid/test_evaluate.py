@@ -157,6 +157,18 @@ def test_bad_options_are_one_line(trained: Path, words: list[str], message: str)
     assert len(done.stderr.strip().splitlines()) == 1
 
 
+@pytest.mark.parametrize("below", ["", "report"])
+def test_a_file_in_the_place_of_the_report_is_refused_before_the_work(
+    trained: Path, tmp_path: Path, below: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reid.evaluate.load_trained", lambda _: pytest.fail("evaluated"))
+    (tmp_path / "file").touch()
+    done = run("evaluate", "--checkpoint", str(trained), "--report", str(tmp_path / "file" / below))
+    assert done.returncode == 2
+    assert done.stderr.endswith(f"{tmp_path / 'file'} is a file, no folder\n")
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
 def test_too_many_unreadable_tracklets_stop(trained: Path, people: Path, tmp_path: Path) -> None:
     root = tmp_path / "people"
     shutil.copytree(people, root)
