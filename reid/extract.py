@@ -12,6 +12,7 @@ from reid.datasets.folder import camera_numbers, person_numbers
 from reid.datasets.frames import list_frames, natural
 from reid.encode import encode, table_of
 from reid.features import FeatureTable, write_features
+from reid.options import check_data
 from reid.outputs import check_file, writing
 from reid.runs import find_checkpoint
 from reid.tracklet import Tracklet
@@ -89,11 +90,13 @@ def extract_tracklets(
     tracklets = _numbered(found) if layout == "folder" else list(found.values())
     trained = load_trained(checkpoint)
     data = trained.experiment.data
-    workers = data.num_workers if num_workers is None else num_workers
+    if num_workers is not None:
+        data = replace(data, num_workers=num_workers)
+    check_data(data)
     encoded = encode(
         trained.model,
         tracklets,
-        replace(data, num_workers=workers),
+        data,
         test_frames=test_frames,
         device=device_of(accelerator),
         channels_last=trained.experiment.trainer.channels_last,

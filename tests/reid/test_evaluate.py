@@ -147,7 +147,10 @@ def test_the_newest_run_of_the_data_set_is_the_default(trained: Path) -> None:
         (["--test_frames", "0"], "--test_frames 0: give all"),
         (["--max_rank", "0"], "--max_rank 0: give 1 or more"),
         (["--model.head", "rnn"], "holds another network (model.head: 'rnn' asked for"),
-        (["--split", "3"], "split"),
+        (["--split", "3"], "split 3 of folder does not exist"),
+        (["--data.frames", "0"], "data.frames=0 must be at least 1"),
+        (["--data.height", "0"], "data.height=0 must be at least 1"),
+        (["--data.num_workers", "-1"], "data.num_workers=-1 must be at least 0"),
         (["--root", "/nowhere"], "--root /nowhere does not exist"),
     ],
 )

@@ -116,21 +116,43 @@ def test_unreadable_pictures_are_counted(people: Path, tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"data__identities": 5}, "the training list has 4: lower data.identities"),
-        ({"data__frames": 0}, "data.frames must be at least 1"),
-        ({"data__erasing": 1.5}, "data.erasing=1.5 from 0 to 1"),
-        ({"optimizer__epochs": 0}, "optimizer.epochs must be at least 1"),
+        ({"data__frames": 0}, "data.frames=0 must be at least 1"),
+        ({"data__erasing": 1.5}, "data.erasing=1.5 must be from 0 to 1"),
+        ({"data__num_workers": -1}, "data.num_workers=-1 must be at least 0"),
+        ({"data__deadline": 0}, "data.deadline=0.0 must be above 0"),
+        ({"data__split": 4}, "split 4 of folder does not exist"),
+        ({"model__dropout": 2}, "model.dropout=2.0 must be from 0 to 1"),
+        ({"optimizer__epochs": 0}, "optimizer.epochs=0 must be at least 1"),
+        ({"optimizer__validate_every": 0}, "optimizer.validate_every=0 must be at least 1"),
         ({"optimizer__validate_every": 3}, "must divide optimizer.epochs=2"),
-        ({"data__split": 4}, "split"),
-        ({"data__num_workers": -1}, "data.num_workers=-1 must be 0 or more"),
-        ({"model__positions": "[after:nowhere]", "model__block": "snl"}, "nowhere"),
+        ({"optimizer__learning_rate": -1}, "optimizer.learning_rate=-1.0 must be at least 0"),
+        ({"optimizer__learning_rate": ".nan"}, "optimizer.learning_rate=nan must be at least 0"),
+        ({"optimizer__weight_decay": -1}, "optimizer.weight_decay=-1.0 must be at least 0"),
+        ({"optimizer__step_epochs": 0}, "optimizer.step_epochs=0 must be at least 1"),
+        ({"optimizer__warmup_epochs": -1}, "optimizer.warmup_epochs=-1.0 must be at least 0"),
+        ({"optimizer__label_smoothing": 2}, "optimizer.label_smoothing=2.0 must be from 0 to 1"),
+        ({"optimizer__gradient_clip": -1}, "optimizer.gradient_clip=-1.0 must be above 0"),
+        ({"optimizer__ema_decay": 3}, "optimizer.ema_decay=3.0 must be above 0 and below 1"),
+        ({"optimizer__triplet_weight": -1}, "optimizer.triplet_weight=-1.0 must be at least 0"),
+        ({"optimizer__center_weight": -1}, "optimizer.center_weight=-1.0 must be at least 0"),
+        ({"optimizer__head_lr_factor": -1}, "optimizer.head_lr_factor=-1.0 must be at least 0"),
+        ({"trainer__seed": -1}, "trainer.seed=-1 must be from 0 to"),
     ],
 )
-def test_senseless_options_are_refused(
+def test_options_out_of_range_are_refused_before_a_run_is_made(
     people: Path, tmp_path: Path, changes: dict[str, object], message: str
 ) -> None:
+    done = run("train", *options(people, tmp_path / "runs", **changes))
+    assert done.returncode == 2
+    assert message in done.stderr and len(done.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "runs").exists()
+
+
+def test_positions_that_do_not_exist_are_refused(people: Path, tmp_path: Path) -> None:
+    changes = {"model__positions": "[after:nowhere]", "model__block": "snl"}
     done = run("train", *options(people, tmp_path, **changes))
     assert done.returncode == 2
-    assert message in done.stderr and "Traceback" not in done.stderr
+    assert "nowhere" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_diverging_loss_names_the_tracklets(people: Path, tmp_path: Path) -> None:
