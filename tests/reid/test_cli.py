@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from reid.features import read_features
 from reid.splits import _without_splits
@@ -169,6 +169,8 @@ def test_extract_refuses_names_given_twice_and_files_it_cannot_write(
     assert done.returncode == 2 and "is named twice" in done.stderr
     done = run("extract", *words, "-o", str(tmp_path))
     assert done.returncode == 2 and f"--output {tmp_path} is a folder" in done.stderr
+    done = run("extract", *words, "-o", str(tmp_path / "a.parquet"), "--num_workers", "-1")
+    assert done.returncode == 2 and "data.num_workers=-1 must be at least 0" in done.stderr
     (tmp_path / "file").touch()
     for below in ("a.parquet", "deeper/a.parquet"):
         done = run("extract", *words, "-o", str(tmp_path / "file" / below))
@@ -226,9 +228,12 @@ def test_search_finds_a_tracklet_itself(trained: Path, people: Path, tmp_path: P
     assert done.returncode == 0, done.stderr
     [answer] = json.loads(done.stdout)["queries"]
     assert answer["results"][0]["name"] == query and len(answer["results"]) == 2
-    other = tmp_path / "last.ckpt"
-    shutil.copy(trained / "checkpoints" / "last.ckpt", other)
-    with other.open("ab") as file:
-        file.write(b"another network")
-    done = run("search", "--checkpoint", str(trained), "--gallery", str(other), query)
-    assert done.returncode == 2 and len(done.stderr.strip().splitlines()) == 1
+    other = tmp_path / "other.ckpt"
+    content = torch.load(trained / "checkpoints" / "last.ckpt", weights_only=True)
+    content["state_dict"]["model.classifier.weight"] += 1
+    torch.save(content, other)
+    done = run("search", "--checkpoint", str(other), "--gallery", str(target), query)
+    assert done.returncode == 2
+    hashes = [load_trained(other).digest, read_features(target).model]
+    assert all(f"(hash {digest[:12]})" in done.stderr for digest in hashes)
+    assert "extract both with one checkpoint" in done.stderr.splitlines()[-1]
