@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from reid.backbones import build_trunk
 from reid.config import ReidExperiment
 from reid.datamodule import TrackletData
 from reid.datasets import load_dataset
@@ -53,6 +54,11 @@ def check_experiment(experiment: ReidExperiment, data: ReidData) -> None:
     config = experiment.data
     if not data.train:
         raise UserError(f"data set {data.name} has no training tracklets: add a folder train/")
+    if experiment.trainer.activation_checkpointing:
+        with torch.device("meta"):  # takes neither time nor memory
+            recompute_units(
+                build_trunk(experiment.model.backbone, (config.height, config.width)).network
+            )
     IdentitySampler(
         data.train,
         experiment.trainer.seed,

@@ -137,6 +137,7 @@ def test_unreadable_pictures_are_counted(people: Path, tmp_path: Path) -> None:
         ({"optimizer__center_weight": -1}, "optimizer.center_weight=-1.0 must be at least 0"),
         ({"optimizer__head_lr_factor": -1}, "optimizer.head_lr_factor=-1.0 must be at least 0"),
         ({"trainer__seed": -1}, "trainer.seed=-1 must be from 0 to"),
+        ({"trainer__activation_checkpointing": "true"}, "this network has none: leave it out"),
     ],
 )
 def test_options_out_of_range_are_refused_before_a_run_is_made(
