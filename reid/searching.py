@@ -32,8 +32,7 @@ def run_search(
     """Search a feature file for the people of some tracklets, and print what is nearest.
 
     Args:
-        checkpoint: Network that the features of the queries are computed with; the gallery's must
-            be of the same one.
+        checkpoint: Network of the queries' features; the gallery's must be of the same one.
         gallery: Feature file of ``reid extract``.
         queries: Folders of frames, or videos; each is one tracklet.
         index: ``exact``, or ``ivf`` or ``hnsw`` (approximate; recall against exact is printed).
@@ -43,8 +42,7 @@ def run_search(
         as_json: Print JSON instead of a table.
 
     Raises:
-        UserError: Nothing to search for or in, a file that is missing, broken or cannot be
-            written, or features of another network.
+        UserError: Nothing to search for or in, a bad file, or features of another network.
     """
     from reid.extract import extract_tracklets
     from reid.features import same_model
@@ -59,13 +57,19 @@ def run_search(
     # What was found is printed whatever becomes of the page.
     print(json.dumps(answer, indent=2) if as_json else _text(answer), flush=True)
     if page is not None:
-        from reid.search_page import write_search_page
-
-        with writing("--page", page):
-            write_search_page(Path(page), asked, table, found, gallery=gallery)
+        _write_page(page, asked, table, found, gallery)
         if not as_json:
             print(f"page: {page}")
     return 0
+
+
+def _write_page(
+    page: str, asked: FeatureTable, table: FeatureTable, found: SearchResult, gallery: str
+) -> None:
+    from reid.search_page import write_search_page
+
+    with writing("--page", page):
+        write_search_page(Path(page), asked, table, found, gallery=gallery)
 
 
 def _filled_table(gallery: str) -> FeatureTable:
