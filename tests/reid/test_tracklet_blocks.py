@@ -8,10 +8,8 @@ import pytest
 import torch
 
 from reid.models import TrackletOutput
-from tests.reid.networks import clips, network
+from tests.reid.networks import OSNET_PLACES, clips, network
 from video_snl.models.insertion import inserted_blocks
-
-OSNET_PLACES = ["after:conv2", "after:conv3"]
 
 
 @pytest.fixture(scope="module")
