@@ -54,22 +54,27 @@ def run_search(
     same_model(asked, table)
     found = search(asked, table, index=index, top=min(top, len(table.names)), metric=metric)
     answer = _answer(asked, table, found, gallery=gallery, index=index, metric=metric)
-    # What was found is printed whatever becomes of the page.
     print(json.dumps(answer, indent=2) if as_json else _text(answer), flush=True)
     if page is not None:
-        _write_page(page, asked, table, found, gallery)
-        if not as_json:
-            print(f"page: {page}")
+        _write_page(page, asked, table, found, gallery, quiet=as_json)
     return 0
 
 
 def _write_page(
-    page: str, asked: FeatureTable, table: FeatureTable, found: SearchResult, gallery: str
+    page: str,
+    asked: FeatureTable,
+    table: FeatureTable,
+    found: SearchResult,
+    gallery: str,
+    *,
+    quiet: bool,
 ) -> None:
     from reid.search_page import write_search_page
 
     with writing("--page", page):
         write_search_page(Path(page), asked, table, found, gallery=gallery)
+    if not quiet:
+        print(f"page: {page}")
 
 
 def _filled_table(gallery: str) -> FeatureTable:
