@@ -70,6 +70,7 @@ def options(root: Path, output: Path, **overrides: Any) -> list[str]:
         "model.backbone": "osnet_x0_25",
         "model.block": "none",
         "optimizer.epochs": 2,
+        "optimizer.validate_every": 1,
         "trainer.output": output,
         "trainer.accelerator": "cpu",
         "trainer.loggers": "[csv]",
