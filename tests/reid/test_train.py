@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from reid.program import REID
+from reid.task import TrackletTask
 from reid.trained import load_trained
 from tests.reid.little import only_run, options, record, rows, run, write_folder
 from video_snl.engine.trained import read_checkpoint
@@ -46,17 +49,27 @@ def test_checkpoint_alone_rebuilds_the_network(trained: Path) -> None:
 
 
 def test_worker_processes_and_an_interruption_change_nothing(
-    trained: Path, people: Path, tmp_path: Path
+    trained: Path, people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = options(people, tmp_path, data__num_workers=2, optimizer__epochs=1)
-    assert run("train", *first, "--optimizer.schedule", "step").returncode == 0
-    words = ["--trainer.output", str(tmp_path), "--optimizer.epochs", "2"]
-    done = run("train", "--resume", *words)
-    assert done.returncode == 0 and "resuming" in done.stderr
-    whole = tmp_path / "whole"
-    again = options(people, whole, optimizer__schedule="step")
-    assert run("train", *again).returncode == 0
-    assert rows(only_run(tmp_path)) == rows(only_run(whole))
+    step = TrackletTask.training_step
+
+    def stopped(task: TrackletTask, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        if task.current_epoch == 1:
+            raise KeyboardInterrupt
+        return step(task, batch, batch_idx)
+
+    before = signal.getsignal(signal.SIGINT)
+    with monkeypatch.context() as patch:
+        patch.setattr(TrackletTask, "training_step", stopped)
+        try:
+            done = run("train", *options(people, tmp_path, data__num_workers=2))
+        finally:
+            signal.signal(signal.SIGINT, before)  # which Lightning ignores from then on
+    assert done.returncode == 130 and "interrupted after 1 finished epochs" in done.stderr
+    assert record(only_run(tmp_path))["status"] == "interrupted"
+    done = run("train", "--resume", "--trainer.output", str(tmp_path))
+    assert done.returncode == 0 and "resuming" in done.stderr, done.stderr
+    assert rows(only_run(tmp_path)) == rows(trained)
 
 
 def test_all_training_options_together(people: Path, tmp_path: Path) -> None:
