@@ -15,6 +15,8 @@ from reid.datasets import load_dataset
 from reid.encode import Encoded, encode, table_of
 from reid.evaluation import Evaluation
 from reid.figures import Result, json_of, summary_text, text_of
+from reid.options import check_data
+from reid.outputs import check_folder
 from reid.ranked import Metric, rank_lists
 from reid.report import write_report
 from reid.runs import find_checkpoints, newest_finished
@@ -65,6 +67,9 @@ def evaluate(
 
     Several checkpoints are each evaluated on their own split.
     """
+    check_data(experiment.data)
+    if report is not None:
+        check_folder("--report", report)
     paths = _found_or_trained(experiment, checkpoints, config_name)
     several = len(paths) > 1
     results: list[Result] = []

@@ -12,6 +12,8 @@ from reid.datasets.folder import camera_numbers, person_numbers
 from reid.datasets.frames import list_frames, natural
 from reid.encode import encode, table_of
 from reid.features import FeatureTable, write_features
+from reid.options import check_data
+from reid.outputs import check_file, writing
 from reid.runs import find_checkpoint
 from reid.tracklet import Tracklet
 from reid.trained import load_trained
@@ -41,9 +43,7 @@ def extract(
         UserError: A path that is not there or holds no tracklet, a tracklet that cannot be read, a
             file that cannot be written.
     """
-    target = Path(output)
-    if target.is_dir() or not os.access(_standing(target.absolute().parent), os.W_OK):
-        raise UserError(f"--output {output} cannot be written: give a new file, feats.parquet")
+    check_file("--output", output, "feats.parquet")
     table = extract_tracklets(
         find_checkpoint(checkpoint),
         paths,
@@ -52,7 +52,8 @@ def extract(
         num_workers=num_workers,
         accelerator=accelerator,
     )
-    write_features(target, table)
+    with writing("--output", output):
+        write_features(Path(output), table)
     skipped = int(table.skipped_frames.sum())
     frames = int(table.num_frames.sum())
     print(f"{len(table.names)} tracklets, {frames} frames, {table.features.shape[1]} numbers each")
@@ -86,20 +87,20 @@ def extract_tracklets(
         UserError: A path that is not there or holds no tracklet, a tracklet that cannot be read.
     """
     found = find_tracklets(paths)
+    tracklets = _numbered(found) if layout == "folder" else list(found.values())
     trained = load_trained(checkpoint)
     data = trained.experiment.data
-    workers = data.num_workers if num_workers is None else num_workers
-    tracklets = list(found.values())
+    if num_workers is not None:
+        data = replace(data, num_workers=num_workers)
+    check_data(data)
     encoded = encode(
         trained.model,
         tracklets,
-        replace(data, num_workers=workers),
+        data,
         test_frames=test_frames,
         device=device_of(accelerator),
         channels_last=trained.experiment.trainer.channels_last,
     )
-    if layout == "folder":
-        tracklets = _numbered(found)
     table = table_of(encoded, tracklets, trained)
     return replace(table, names=list(found), test_frames=test_frames)
 
@@ -154,18 +155,14 @@ def _below(path: str) -> Iterator[tuple[str, tuple[str, ...]]]:
 
 def _numbered(found: dict[str, Tracklet]) -> list[Tracklet]:
     """The tracklets with the people and cameras of their folders."""
-    places = [Path(name).absolute().parts[-3:-1] for name in found]
+    paths = [Path(name).absolute() for name in found]
+    places = [path.parts[-3:-1] for path in paths]
     for name, place in zip(found, places, strict=True):
         if len(place) < 2:
             raise UserError(f"{name}: --layout folder needs <person>/<camera>/<tracklet>")
-    people = person_numbers({person for person, _ in places}, Path(os.path.commonpath(found)))
+    people = person_numbers({person for person, _ in places}, Path(os.path.commonpath(paths)))
     cameras = camera_numbers({camera for _, camera in places})
     return [
         Tracklet(tracklet.frames, people[person], cameras[camera])
         for tracklet, (person, camera) in zip(found.values(), places, strict=True)
     ]
-
-
-def _standing(folder: Path) -> Path:
-    """The folder, or the nearest one above it that exists."""
-    return next(place for place in (folder, *folder.parents) if place.is_dir())

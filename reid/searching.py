@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reid.outputs import check_file, writing
 from reid.tracklet import JUNK
 from video_snl.errors import UserError
 
@@ -31,8 +32,7 @@ def run_search(
     """Search a feature file for the people of some tracklets, and print what is nearest.
 
     Args:
-        checkpoint: Network that the features of the queries are computed with; the gallery's must
-            be of the same one.
+        checkpoint: Network of the queries' features; the gallery's must be of the same one.
         gallery: Feature file of ``reid extract``.
         queries: Folders of frames, or videos; each is one tracklet. As many frames of them are
             looked at as of the gallery's.
@@ -43,35 +43,54 @@ def run_search(
         as_json: Print JSON instead of a table.
 
     Raises:
-        UserError: Nothing to search for or in, a file that is missing or broken, or features of
-            another network.
+        UserError: Nothing to search for or in, a bad file, or features of another network.
     """
     from reid.extract import extract_tracklets
-    from reid.features import read_features, same_model
+    from reid.features import same_model
     from reid.index import search
 
-    _check_arguments(gallery, queries, top)
+    _check_arguments(gallery, queries, top, page)
+    table = _filled_table(gallery)
+    asked = extract_tracklets(Path(checkpoint), list(queries), test_frames=table.test_frames)
+    same_model(asked, table)
+    found = search(asked, table, index=index, top=min(top, len(table.names)), metric=metric)
+    answer = _answer(asked, table, found, gallery=gallery, index=index, metric=metric)
+    print(json.dumps(answer, indent=2) if as_json else _text(answer), flush=True)
+    if page is not None:
+        _write_page(page, asked, table, found, gallery, quiet=as_json)
+    return 0
+
+
+def _write_page(
+    page: str,
+    asked: FeatureTable,
+    table: FeatureTable,
+    found: SearchResult,
+    gallery: str,
+    *,
+    quiet: bool,
+) -> None:
+    from reid.search_page import write_search_page
+
+    with writing("--page", page):
+        write_search_page(Path(page), asked, table, found, gallery=gallery)
+    if not quiet:
+        print(f"page: {page}")
+
+
+def _filled_table(gallery: str) -> FeatureTable:
+    from reid.features import read_features
+
     table = read_features(Path(gallery))
     if not table.names:
         raise UserError(
             f"{gallery} holds no tracklets: there is nothing to search in; make it anew with "
             "reid extract"
         )
-    asked = extract_tracklets(Path(checkpoint), list(queries), test_frames=table.test_frames)
-    same_model(asked, table)
-    found = search(asked, table, index=index, top=min(top, len(table.names)), metric=metric)
-    if page is not None:
-        from reid.search_page import write_search_page
-
-        write_search_page(Path(page), asked, table, found, gallery=gallery)
-    answer = _answer(asked, table, found, gallery=gallery, index=index, metric=metric)
-    print(json.dumps(answer, indent=2) if as_json else _text(answer))
-    if page is not None and not as_json:
-        print(f"page: {page}")
-    return 0
+    return table
 
 
-def _check_arguments(gallery: str, queries: Sequence[str], top: int) -> None:
+def _check_arguments(gallery: str, queries: Sequence[str], top: int, page: str | None) -> None:
     if not queries:
         raise UserError("no query: name at least one folder of frames, or video, to search for")
     for query in queries:
@@ -86,6 +105,8 @@ def _check_arguments(gallery: str, queries: Sequence[str], top: int) -> None:
         )
     if top < 1:
         raise UserError(f"--top {top}: at least one tracklet per query is needed")
+    if page is not None:
+        check_file("--page", page, "found.html")
 
 
 def _answer(

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import torch
 
+from reid.backbones import build_trunk
 from reid.config import ReidExperiment
 from reid.datamodule import TrackletData
 from reid.datasets import load_dataset
 from reid.models import build_network
+from reid.options import check_options
 from reid.program import REID
 from reid.samplers import IdentitySampler
 from reid.task import TrackletTask
@@ -48,24 +50,15 @@ def check_experiment(experiment: ReidExperiment, data: ReidData) -> None:
     Raises:
         UserError: naming the option, or the list, and what it should be.
     """
-    config, optimizer = experiment.data, experiment.optimizer
+    check_options(experiment)
+    config = experiment.data
     if not data.train:
         raise UserError(f"data set {data.name} has no training tracklets: add a folder train/")
-    for name in ("frames", "height", "width"):
-        if getattr(config, name) < 1:
-            raise UserError(f"data.{name} must be at least 1.")
-    if config.pad < 0 or not 0 <= config.erasing <= 1:
-        raise UserError(
-            f"data.pad={config.pad} must be 0 or more, data.erasing={config.erasing} from 0 to 1."
-        )
-    for name in ("epochs", "accumulate", "validate_every"):
-        if getattr(optimizer, name) < 1:
-            raise UserError(f"optimizer.{name} must be at least 1.")
-    if optimizer.epochs % optimizer.validate_every:
-        raise UserError(
-            f"optimizer.validate_every={optimizer.validate_every} must divide optimizer.epochs="
-            f"{optimizer.epochs}, so that the last epoch is validated."
-        )
+    if experiment.trainer.activation_checkpointing:
+        with torch.device("meta"):  # takes neither time nor memory
+            recompute_units(
+                build_trunk(experiment.model.backbone, (config.height, config.width)).network
+            )
     IdentitySampler(
         data.train,
         experiment.trainer.seed,

@@ -12,6 +12,7 @@ from reid.models import TrackletNet, build_network
 
 PEOPLE = 5
 SIZE = (64, 32)
+OSNET_PLACES = ["after:conv2", "after:conv3"]
 
 
 def network(*, seed: int = 0, **options: Any) -> TrackletNet:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from reid.features import read_features
 from reid.splits import _without_splits
@@ -17,6 +17,7 @@ from reid.trained import load_trained
 from tests.reid.little import run, write_tracklet
 from tests.tiny import environment
 from tests.videos import write_video
+from video_snl.errors import UserError
 
 COMMANDS = ("train", "evaluate", "extract", "search", "describe", "check")
 
@@ -168,7 +169,54 @@ def test_extract_refuses_names_given_twice_and_files_it_cannot_write(
     done = run("extract", *words, single, "-o", str(tmp_path / "a.parquet"))
     assert done.returncode == 2 and "is named twice" in done.stderr
     done = run("extract", *words, "-o", str(tmp_path))
-    assert done.returncode == 2 and "cannot be written" in done.stderr
+    assert done.returncode == 2 and f"--output {tmp_path} is a folder" in done.stderr
+    done = run("extract", *words, "-o", str(tmp_path / "a.parquet"), "--num_workers", "-1")
+    assert done.returncode == 2 and "data.num_workers=-1 must be at least 0" in done.stderr
+    (tmp_path / "file").touch()
+    for below in ("a.parquet", "deeper/a.parquet"):
+        done = run("extract", *words, "-o", str(tmp_path / "file" / below))
+        assert done.returncode == 2
+        assert done.stderr.endswith(f"{tmp_path / 'file'} is a file, no folder\n")
+        assert len(done.stderr.splitlines()) == 1, "nothing was encoded before"
+
+
+def test_extract_says_why_a_checked_file_could_not_be_written(
+    trained: Path, people: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "gone" / "feats.parquet"
+    target.parent.symlink_to(tmp_path / "nowhere" / "at all")
+    single = str(people / "query" / "101" / "c0" / "t0")
+    done = run("extract", "--checkpoint", str(trained), "-o", str(target), single)
+    assert done.returncode == 2
+    assert f"error: --output {target} cannot be written (File exists)" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_numbers_of_a_layout_need_no_paths_of_one_kind(
+    trained: Path, people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(people)
+    given = ["gallery/101/c1/t0", str(people / "query" / "102" / "c0" / "t0")]
+    target = tmp_path / "feats.parquet"
+    words = ["--checkpoint", str(trained), "-o", str(target), "--layout", "folder"]
+    done = run("extract", *words, *given)
+    assert done.returncode == 0, done.stderr
+    table = read_features(target)
+    assert (table.names, table.person_ids.tolist()) == (given, [101, 102])
+
+
+def test_a_layout_is_looked_at_before_anything_is_encoded(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reid.extract.encode", lambda *_, **__: pytest.fail("encoded"))
+    monkeypatch.setattr("reid.extract.load_trained", lambda _: pytest.fail("loaded"))
+    video = tmp_path / "walk.avi"
+    write_video(video, frames=2)
+    monkeypatch.setattr("pathlib.Path.absolute", lambda _: Path("/walk.avi"))
+    from reid.extract import extract_tracklets
+
+    with pytest.raises(UserError, match="--layout folder needs <person>/<camera>/<tracklet>"):
+        extract_tracklets(trained, [str(video)], layout="folder")
 
 
 def test_search_finds_a_tracklet_itself(trained: Path, people: Path, tmp_path: Path) -> None:
@@ -181,9 +229,12 @@ def test_search_finds_a_tracklet_itself(trained: Path, people: Path, tmp_path: P
     assert done.returncode == 0, done.stderr
     [answer] = json.loads(done.stdout)["queries"]
     assert answer["results"][0]["name"] == query and len(answer["results"]) == 2
-    other = tmp_path / "last.ckpt"
-    shutil.copy(trained / "checkpoints" / "last.ckpt", other)
-    with other.open("ab") as file:
-        file.write(b"another network")
-    done = run("search", "--checkpoint", str(trained), "--gallery", str(other), query)
-    assert done.returncode == 2 and len(done.stderr.strip().splitlines()) == 1
+    other = tmp_path / "other.ckpt"
+    content = torch.load(trained / "checkpoints" / "last.ckpt", weights_only=True)
+    content["state_dict"]["model.classifier.weight"] += 1
+    torch.save(content, other)
+    done = run("search", "--checkpoint", str(other), "--gallery", str(target), query)
+    assert done.returncode == 2
+    hashes = [load_trained(other).digest, read_features(target).model]
+    assert all(f"(hash {digest[:12]})" in done.stderr for digest in hashes)
+    assert "extract both with one checkpoint" in done.stderr.splitlines()[-1]

@@ -159,13 +159,28 @@ def test_the_newest_run_of_the_data_set_is_the_default(trained: Path) -> None:
         (["--test_frames", "0"], "--test_frames 0: give all"),
         (["--max_rank", "0"], "--max_rank 0: give 1 or more"),
         (["--model.head", "rnn"], "holds another network (model.head: 'rnn' asked for"),
-        (["--split", "3"], "split"),
+        (["--split", "3"], "split 3 of folder does not exist"),
+        (["--data.frames", "0"], "data.frames=0 must be at least 1"),
+        (["--data.height", "0"], "data.height=0 must be at least 1"),
+        (["--data.num_workers", "-1"], "data.num_workers=-1 must be at least 0"),
         (["--root", "/nowhere"], "--root /nowhere does not exist"),
     ],
 )
 def test_bad_options_are_one_line(trained: Path, words: list[str], message: str) -> None:
     done = run("evaluate", "--checkpoint", str(trained), *words)
     assert done.returncode == 2 and message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("below", ["", "report"])
+def test_a_file_in_the_place_of_the_report_is_refused_before_the_work(
+    trained: Path, tmp_path: Path, below: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reid.evaluate.load_trained", lambda _: pytest.fail("evaluated"))
+    (tmp_path / "file").touch()
+    done = run("evaluate", "--checkpoint", str(trained), "--report", str(tmp_path / "file" / below))
+    assert done.returncode == 2
+    assert done.stderr.endswith(f"{tmp_path / 'file'} is a file, no folder\n")
     assert len(done.stderr.strip().splitlines()) == 1
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -53,14 +54,15 @@ def extracted(
             checkpoint: Path, paths: Sequence[str], *, test_frames: int | None
         ) -> FeatureTable:
             rows = [table.names.index(str(path)) for path in paths]
-            changed = {
+            changed: dict[str, Any] = {
                 "names": list(paths),
                 "person_ids": np.full(len(rows), -1),
                 "camera_ids": np.full(len(rows), -1),
                 "test_frames": test_frames,
                 **changes,
             }
-            return make_table([tracklets[row] for row in rows], table.features[rows], **changed)
+            features = changed.pop("features", table.features[rows])
+            return make_table([tracklets[row] for row in rows], features, **changed)
 
         monkeypatch.setattr("reid.extract.extract_tracklets", extract)
 
@@ -173,8 +175,37 @@ def test_features_of_another_network_are_refused(
     table: FeatureTable, gallery: str, extracted: Callable[..., None]
 ) -> None:
     extracted(model="1" * 64)
-    with pytest.raises(UserError, match="c.ckpt|checkpoint|network|model"):
+    one, other = table.model[:12], "1" * 12
+    with pytest.raises(UserError, match=rf"\(hash {one}\), the query's of .* \(hash {other}\)"):
         run_search("c.ckpt", gallery, table.names[:1])
+    extracted(features=table.features[:1, :5])
+    with pytest.raises(UserError, match=r"have dimension 6 \(of .*\), the query's 5 \(of "):
+        run_search("c.ckpt", gallery, table.names[:1])
+
+
+@pytest.mark.parametrize("page", ["", "gallery", "feats.parquet/p.html", "feats.parquet/a/p.html"])
+def test_a_page_that_cannot_be_written_is_refused_before_the_search(
+    table: FeatureTable,
+    gallery: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    page: str,
+) -> None:
+    monkeypatch.setattr("reid.extract.extract_tracklets", lambda *_: pytest.fail("searched"))
+    message = "feats.parquet is a file, no folder" if "/" in page else "is a folder"
+    with pytest.raises(UserError, match=f"--page .*{message}"):
+        run_search("c.ckpt", gallery, table.names[:1], page=str(tmp_path / page))
+
+
+@pytest.mark.usefixtures("extracted")
+def test_the_answer_is_printed_where_writing_the_page_fails(
+    table: FeatureTable, gallery: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "lost").symlink_to(tmp_path / "nowhere" / "at all")
+    page = tmp_path / "lost" / "p.html"
+    with pytest.raises(UserError, match=r"--page .*p.html cannot be written \(File exists\)"):
+        run_search("c.ckpt", gallery, table.names[:1], page=str(page))
+    assert table.names[0] in capsys.readouterr().out
 
 
 def test_queries_are_of_as_many_frames_as_the_gallery(

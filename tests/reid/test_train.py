@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from reid.program import REID
+from reid.task import TrackletTask
 from reid.trained import load_trained
 from tests.reid.little import only_run, options, record, rows, run, write_folder
 from video_snl.engine.trained import read_checkpoint
@@ -46,17 +49,27 @@ def test_checkpoint_alone_rebuilds_the_network(trained: Path) -> None:
 
 
 def test_worker_processes_and_an_interruption_change_nothing(
-    trained: Path, people: Path, tmp_path: Path
+    trained: Path, people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = options(people, tmp_path, data__num_workers=2, optimizer__epochs=1)
-    assert run("train", *first, "--optimizer.schedule", "step").returncode == 0
-    words = ["--trainer.output", str(tmp_path), "--optimizer.epochs", "2"]
-    done = run("train", "--resume", *words)
-    assert done.returncode == 0 and "resuming" in done.stderr
-    whole = tmp_path / "whole"
-    again = options(people, whole, optimizer__schedule="step")
-    assert run("train", *again).returncode == 0
-    assert rows(only_run(tmp_path)) == rows(only_run(whole))
+    step = TrackletTask.training_step
+
+    def stopped(task: TrackletTask, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        if task.current_epoch == 1:
+            raise KeyboardInterrupt
+        return step(task, batch, batch_idx)
+
+    before = signal.getsignal(signal.SIGINT)
+    with monkeypatch.context() as patch:
+        patch.setattr(TrackletTask, "training_step", stopped)
+        try:
+            done = run("train", *options(people, tmp_path, data__num_workers=2))
+        finally:
+            signal.signal(signal.SIGINT, before)  # which Lightning ignores from then on
+    assert done.returncode == 130 and "interrupted after 1 finished epochs" in done.stderr
+    assert record(only_run(tmp_path))["status"] == "interrupted"
+    done = run("train", "--resume", "--trainer.output", str(tmp_path))
+    assert done.returncode == 0 and "resuming" in done.stderr, done.stderr
+    assert rows(only_run(tmp_path)) == rows(trained)
 
 
 def test_all_training_options_together(people: Path, tmp_path: Path) -> None:
@@ -116,21 +129,44 @@ def test_unreadable_pictures_are_counted(people: Path, tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"data__identities": 5}, "the training list has 4: lower data.identities"),
-        ({"data__frames": 0}, "data.frames must be at least 1"),
-        ({"data__erasing": 1.5}, "data.erasing=1.5 from 0 to 1"),
-        ({"optimizer__epochs": 0}, "optimizer.epochs must be at least 1"),
+        ({"data__frames": 0}, "data.frames=0 must be at least 1"),
+        ({"data__erasing": 1.5}, "data.erasing=1.5 must be from 0 to 1"),
+        ({"data__num_workers": -1}, "data.num_workers=-1 must be at least 0"),
+        ({"data__deadline": 0}, "data.deadline=0.0 must be above 0"),
+        ({"data__split": 4}, "split 4 of folder does not exist"),
+        ({"model__dropout": 2}, "model.dropout=2.0 must be from 0 to 1"),
+        ({"optimizer__epochs": 0}, "optimizer.epochs=0 must be at least 1"),
+        ({"optimizer__validate_every": 0}, "optimizer.validate_every=0 must be at least 1"),
         ({"optimizer__validate_every": 3}, "must divide optimizer.epochs=2"),
-        ({"data__split": 4}, "split"),
-        ({"data__num_workers": -1}, "data.num_workers=-1 must be 0 or more"),
-        ({"model__positions": "[after:nowhere]", "model__block": "snl"}, "nowhere"),
+        ({"optimizer__learning_rate": -1}, "optimizer.learning_rate=-1.0 must be at least 0"),
+        ({"optimizer__learning_rate": ".nan"}, "optimizer.learning_rate=nan must be at least 0"),
+        ({"optimizer__weight_decay": -1}, "optimizer.weight_decay=-1.0 must be at least 0"),
+        ({"optimizer__step_epochs": 0}, "optimizer.step_epochs=0 must be at least 1"),
+        ({"optimizer__warmup_epochs": -1}, "optimizer.warmup_epochs=-1.0 must be at least 0"),
+        ({"optimizer__label_smoothing": 2}, "optimizer.label_smoothing=2.0 must be from 0 to 1"),
+        ({"optimizer__gradient_clip": -1}, "optimizer.gradient_clip=-1.0 must be above 0"),
+        ({"optimizer__ema_decay": 3}, "optimizer.ema_decay=3.0 must be above 0 and below 1"),
+        ({"optimizer__triplet_weight": -1}, "optimizer.triplet_weight=-1.0 must be at least 0"),
+        ({"optimizer__center_weight": -1}, "optimizer.center_weight=-1.0 must be at least 0"),
+        ({"optimizer__head_lr_factor": -1}, "optimizer.head_lr_factor=-1.0 must be at least 0"),
+        ({"trainer__seed": -1}, "trainer.seed=-1 must be from 0 to"),
+        ({"trainer__activation_checkpointing": "true"}, "this network has none: leave it out"),
     ],
 )
-def test_senseless_options_are_refused(
+def test_options_out_of_range_are_refused_before_a_run_is_made(
     people: Path, tmp_path: Path, changes: dict[str, object], message: str
 ) -> None:
+    done = run("train", *options(people, tmp_path / "runs", **changes))
+    assert done.returncode == 2
+    assert message in done.stderr and len(done.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "runs").exists()
+
+
+def test_positions_that_do_not_exist_are_refused(people: Path, tmp_path: Path) -> None:
+    changes = {"model__positions": "[after:nowhere]", "model__block": "snl"}
     done = run("train", *options(people, tmp_path, **changes))
     assert done.returncode == 2
-    assert message in done.stderr and "Traceback" not in done.stderr
+    assert "nowhere" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_diverging_loss_names_the_tracklets(people: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from video_snl.data.transforms import STATISTICS, Statistics
 from video_snl.data.videos import VideoSet, load_videos
 from video_snl.engine.fitting import fit, open_run, recording_failure, tell
 from video_snl.engine.program import VIDEO_SNL
+from video_snl.engine.ranges import Range, check_training
 from video_snl.engine.trained import read_checkpoint
 from video_snl.errors import UserError
 from video_snl.models.build import build_model, recompute_units
@@ -63,9 +64,10 @@ def check_experiment(experiment: Experiment, videos: VideoSet) -> None:
             "crop at most the shorter side."
         )
     check_augmentation(data)
-    for name in ("epochs", "batch_size", "accumulate"):
-        if getattr(experiment.optimizer, name) < 1:
-            raise UserError(f"optimizer.{name} must be at least 1.")
+    check_training(
+        experiment,
+        {"batch_size": Range(1), "momentum": Range(), "mixup": Range(), "cutmix": Range()},
+    )
 
 
 def make_task(

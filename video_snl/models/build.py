@@ -89,8 +89,18 @@ def head_parameters(model: nn.Module) -> set[nn.Parameter]:
 
 
 def recompute_units(model: nn.Module) -> None:
-    """Keep only the inputs of the residual units, and recompute the rest in the backward pass."""
-    for unit in _units(model):
+    """Keep only the inputs of the residual units, and recompute the rest in the backward pass.
+
+    Raises:
+        UserError: The network has no residual units, so that nothing would be saved.
+    """
+    units = list(_units(model))
+    if not units:
+        raise UserError(
+            "trainer.activation_checkpointing recomputes the residual units of a ResNet, and this "
+            "network has none: leave it out, or take a ResNet such as resnet50."
+        )
+    for unit in units:
         unit.forward = functools.partial(  # type: ignore[method-assign]
             checkpoint, unit.forward, use_reentrant=False
         )

@@ -1,0 +1,51 @@
+"""The ranges of options of an experiment. Without torch."""
+
+from __future__ import annotations
+
+from reid.config import ReidDataConfig, ReidExperiment
+from video_snl.engine.ranges import Range, check_ranges, check_training
+from video_snl.errors import UserError
+
+__all__ = ["check_data", "check_options"]
+
+_DATA = {
+    "frames": Range(1),
+    "height": Range(1),
+    "width": Range(1),
+    "pad": Range(),
+    "erasing": Range(0, 1),
+    "num_workers": Range(),
+    "deadline": Range(open=True),
+    "max_failures": Range(0, 1),
+}
+_OPTIMIZER = {
+    "validate_every": Range(1),
+    "triplet_weight": Range(),
+    "triplet_margin": Range(),
+    "center_weight": Range(),
+}
+
+
+def check_data(config: ReidDataConfig) -> None:
+    """Refuse options of the data that are out of their range; reading would fail deep inside.
+
+    Raises:
+        OptionsError: It names the option, its value and the range.
+    """
+    check_ranges("data", config, _DATA)
+
+
+def check_options(experiment: ReidExperiment) -> None:
+    """The same for all options of a training.
+
+    Raises:
+        UserError: It names the option, its value and what it should be.
+    """
+    check_data(experiment.data)
+    check_training(experiment, _OPTIMIZER)
+    optimizer = experiment.optimizer
+    if optimizer.epochs % optimizer.validate_every:
+        raise UserError(
+            f"optimizer.validate_every={optimizer.validate_every} must divide optimizer.epochs="
+            f"{optimizer.epochs}, so that the last epoch is validated."
+        )
