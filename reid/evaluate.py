@@ -20,6 +20,7 @@ from reid.outputs import check_folder
 from reid.ranked import Metric, rank_lists
 from reid.report import write_report
 from reid.runs import find_checkpoints, newest_finished
+from reid.several import check_together, report_folders
 from reid.tracklet import ReidData, Tracklet
 from reid.train import check_matches, train
 from reid.trained import TrainedReid, check_people, load_trained
@@ -65,18 +66,22 @@ def evaluate(
 ) -> int:
     """Evaluate checkpoints on the data set, print the figures, write the reports.
 
-    Several checkpoints are each evaluated on their own split.
+    Several checkpoints of one network are each evaluated on their own split.
+
+    Raises:
+        UserError: As :func:`evaluate_trained` and :func:`reid.several.check_together`.
     """
     check_data(experiment.data)
     if report is not None:
         check_folder("--report", report)
     paths = _found_or_trained(experiment, checkpoints, config_name)
     several = len(paths) > 1
+    if several:
+        check_together(paths)
     results: list[Result] = []
-    for path in paths:
+    for path, folder in zip(paths, report_folders(paths, report), strict=True):
         trained = load_trained(path)
         own = _of_its_split(experiment, trained) if several else experiment
-        folder = _report_folder(path, report, several=several)
         evaluation = evaluate_trained(trained, own, options, folder)
         results.append(Result(evaluation, own.data.split, write_report(folder, evaluation)))
         if not as_json:
@@ -202,20 +207,10 @@ def _of_its_split(experiment: ReidExperiment, trained: TrainedReid) -> ReidExper
     stored = trained.experiment
     if stored.data.dataset != experiment.data.dataset:
         raise UserError(
-            f"{trained.path} was trained on {stored.data.dataset}, others on "
-            f"{experiment.data.dataset}: several checkpoints are to be of one data set."
+            f"{trained.path} was trained on {stored.data.dataset}, not on --dataset "
+            f"{experiment.data.dataset}: several checkpoints are measured on their own splits."
         )
-    data = replace(experiment.data, split=stored.data.split)
-    return replace(experiment, data=data, model=stored.model)
-
-
-def _report_folder(path: Path, named: str | None, *, several: bool) -> Path:
-    """Of several checkpoints, each has a folder of its own, called after its run."""
-    in_run = path.parent.name == "checkpoints"
-    run = path.parent.parent if in_run else path.parent
-    if named is None:
-        return run / "report"
-    return Path(named) / (run.name if in_run else path.stem) if several else Path(named)
+    return replace(experiment, data=replace(experiment.data, split=stored.data.split))
 
 
 def _fresh_quarantine(folder: Path | None, max_failures: float) -> Quarantine:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from reid.evaluation import Evaluation
 from reid.metrics import metrics, ranking_metrics
+from reid.splits import SPLITS
 
 __all__ = ["Result", "json_of", "summary_text", "text_of"]
 
@@ -56,7 +57,8 @@ def summary_text(results: list[Result]) -> str:
     """Mean and standard deviation over the checkpoints, by protocol."""
     splits = ", ".join(str(result.split) for result in results)
     lines = [
-        f"mean and standard deviation over {len(results)} checkpoints (of splits {splits})",
+        f"mean and standard deviation over {len(results)} checkpoints (of splits {splits}), "
+        f"{_covered(results)} splits",
         _row("protocol", list(_COLUMNS.values()), width=15),
     ]
     for name, columns in _over(results).items():
@@ -76,8 +78,18 @@ def json_of(results: list[Result]) -> str:
     ]
     value: dict[str, Any] = each[0]
     if len(each) > 1:
-        value = {"checkpoints": each, "over_checkpoints": _over(results)}
+        value = {
+            "checkpoints": each,
+            "over_checkpoints": _over(results),
+            "splits": _covered(results),
+        }
     return json.dumps(value, indent=2)
+
+
+def _covered(results: list[Result]) -> str:
+    """How many of the data set's splits were evaluated, such as ``7 of 10``."""
+    dataset = results[0].evaluation.data.name
+    return f"{len({result.split for result in results})} of {SPLITS.get(dataset, 1)}"
 
 
 def _over(results: list[Result]) -> dict[str, dict[str, dict[str, float]]]:
