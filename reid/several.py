@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 from reid.config import ReidExperiment
 from reid.program import REID
@@ -25,7 +26,10 @@ def check_together(paths: Sequence[Path]) -> None:
         UserError: naming two checkpoints of which that is not so.
     """
     _refuse_one_run_twice(paths)
-    stored = [stored_experiment(str(path), "", checkpoint=True, program=REID) for path in paths]
+    stored = [
+        cast(ReidExperiment, stored_experiment(str(path), "", checkpoint=True, program=REID))
+        for path in paths
+    ]
     for path, experiment in zip(paths[1:], stored[1:], strict=True):
         differing = _differing(stored[0], experiment)
         if differing:
