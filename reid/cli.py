@@ -28,8 +28,9 @@ from video_snl.command_line import (
 __all__ = ["main"]
 
 _DESCRIPTION = """Video person re-identification with nonlocal blocks (arXiv:2108.02451).
-Without --config, the defaults of every command are the sample experiment: a small OSNet with one
-spectral nonlocal block on a generated data set."""
+Without --config, the defaults are the sample experiment: a small OSNet with one spectral nonlocal
+block on a generated data set. evaluate, extract and search take the newest finished run; where
+there is none, evaluate trains the sample experiment first."""
 
 _SHORT = ("dataset", "root", "split")
 
@@ -141,6 +142,9 @@ def _prepare(parser: ArgumentParser, command: str, words: list[str]) -> list[str
         if command == "evaluate" and known.dataset not in (None, stored["data"]["dataset"]):
             # Another data set than it was trained on: that one's place and split are no defaults.
             stored["data"] |= {"root": None, "split": 0}
+        if command == "evaluate":
+            # Where runs are looked for here is not where that one was written.
+            del stored["trainer"]["output"]
         adopt(parser, stored)
     return words
 

@@ -27,7 +27,8 @@ def add_evaluate_options(parser: ArgumentParser) -> None:
         metavar="FILE|RUN|FOLDER",
         help="Checkpoint file, the folder of a run (its best epoch), or a folder of runs (the "
         "newest finished one of every split). May be given several times. Default: the newest "
-        "finished run of the data set below --trainer.output.",
+        "finished run below --trainer.output, with --dataset of that data set. Where there is "
+        "none, the sample experiment is trained first; other data sets are refused.",
     )
     parser.add_argument(
         "--test_frames",

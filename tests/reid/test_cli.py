@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from reid.config import ReidExperiment
 from reid.features import read_features
 from reid.splits import _without_splits
 from reid.trained import load_trained
@@ -100,6 +101,18 @@ def test_every_split_is_a_run_until_one_does_not_finish(monkeypatch: pytest.Monk
     assert started == [
         ["train", "--dataset", "ilids-vid", "--data.split", str(split)] for split in range(3)
     ]
+
+
+def test_evaluate_looks_for_runs_where_it_is_told_not_where_the_run_was_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = ReidExperiment()
+    stored.trainer.output, stored.trainer.seed = "elsewhere", 7
+    monkeypatch.setattr("reid.cli._stored", lambda command, known: stored.to_dict())
+    found: list[ReidExperiment] = []
+    monkeypatch.setattr("reid.cli.evaluate", lambda experiment, _: found.append(experiment) or 0)
+    assert run("evaluate").returncode == 0
+    assert (found[0].trainer.output, found[0].trainer.seed) == ("runs", 7)
 
 
 def test_extract_writes_what_it_was_given(trained: Path, people: Path, tmp_path: Path) -> None:
