@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
 from jsonargparse import ArgumentParser, Namespace
 
 from reid import cli_features
@@ -136,7 +137,10 @@ def _prepare(parser: ArgumentParser, command: str, words: list[str]) -> list[str
     probe.add_argument("--checkpoint", action="append")
     probe.add_argument("--trainer.output", dest="output", default="runs")
     probe.add_argument("--data.dataset", dest="dataset")
+    probe.add_argument("--config", type=Path)
     known, _ = probe.parse_known_args(words)
+    if known.dataset is None and known.config is not None:
+        known.dataset = _dataset_of(known.config)
     stored = _stored(command, known)
     if stored is not None:
         if command == "evaluate" and known.dataset not in (None, stored["data"]["dataset"]):
@@ -147,6 +151,14 @@ def _prepare(parser: ArgumentParser, command: str, words: list[str]) -> list[str
             del stored["trainer"]["output"]
         adopt(parser, stored)
     return words
+
+
+def _dataset_of(config: Path) -> str | None:
+    """The data set of a configuration; what is wrong with the file is said when it is used."""
+    try:
+        return yaml.safe_load(config.read_text(encoding="utf-8"))["data"]["dataset"]
+    except (OSError, ValueError, yaml.YAMLError, LookupError, TypeError):
+        return None
 
 
 def _spelled_out(word: str) -> str:

@@ -26,7 +26,7 @@ from reid.train import check_matches, train
 from reid.trained import TrainedReid, check_people, load_trained
 from video_snl.data.nursery import nursery
 from video_snl.data.quarantine import Quarantine
-from video_snl.engine.fitting import tell
+from video_snl.engine.fitting import is_first_process, tell
 from video_snl.engine.runs import checkpoint_path
 from video_snl.engine.trained import check_same_network
 from video_snl.engine.trainer import device_of
@@ -196,7 +196,8 @@ def _found_or_trained(
     tell(f"found no finished run of the sample data set below {output}/: training one first")
     with redirect_stdout(sys.stderr):  # what is printed is the evaluation
         code = train(experiment, config_name=config_name, resume=None)
-    if code != 0:
+    # The other processes of a training on several devices repeat the command line.
+    if code != 0 or not is_first_process():
         raise SystemExit(code)
     run = newest_finished(Path(output), dataset)
     assert run is not None

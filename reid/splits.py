@@ -5,9 +5,15 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from reid.config import ReidExperiment
+from reid.program import REID
+from video_snl.engine.program import AnyExperiment
+from video_snl.engine.runs import Run, runs_in
 from video_snl.errors import UserError
 
 __all__ = ["SPLITS", "train_all"]
@@ -20,6 +26,8 @@ def train_all(experiment: ReidExperiment, which: str, *, resume: str | None) -> 
     """Run this very command once for every split; ends with the first run that does not finish.
 
     A process each, since those that Lightning starts for more devices repeat the command line.
+    Given once more, it goes on: splits with a finished run of this configuration below
+    ``trainer.output`` are passed over, and one that was interrupted is resumed.
 
     Raises:
         UserError: Not a data set of several splits, or a run that is to be resumed.
@@ -32,11 +40,35 @@ def train_all(experiment: ReidExperiment, which: str, *, resume: str | None) -> 
     if resume is not None:
         raise UserError("--resume goes on with one run: leave --splits out.")
     for split in range(SPLITS[dataset]):
-        print(f"split {split} of {SPLITS[dataset]}", file=sys.stderr, flush=True)
-        code = _run([*_without_splits(sys.argv[1:]), "--data.split", str(split)])
+        present = _present_run(experiment, split)
+        done = present is not None and present.record["status"] == "finished"
+        state = f": finished, in {present.folder}" if done and present is not None else ""
+        print(f"split {split} of {SPLITS[dataset]}{state}", file=sys.stderr, flush=True)
+        if done:
+            continue
+        words = [*_without_splits(sys.argv[1:]), "--data.split", str(split)]
+        code = _run(words if present is None else ["train", "--resume", str(present.folder)])
         if code != 0:
             return code
     return 0
+
+
+def _present_run(experiment: ReidExperiment, split: int) -> Run | None:
+    """The newest run of this configuration and split that is finished or can be resumed."""
+    wanted = _configuration(experiment) | {"data": vars(replace(experiment.data, split=split))}
+    for run in reversed(runs_in(Path(experiment.trainer.output), REID)):
+        # One that says it is running may be: in another process.
+        stopped = run.record["status"] in ("interrupted", "failed")
+        usable = run.record["status"] == "finished" or (stopped and run.last_checkpoint.is_file())
+        if usable and _configuration(run.experiment) == wanted:
+            return run
+    return None
+
+
+def _configuration(experiment: AnyExperiment) -> dict[str, Any]:
+    values = experiment.to_dict()
+    del values["trainer"]["output"]
+    return values
 
 
 def _without_splits(words: list[str]) -> list[str]:

@@ -11,13 +11,16 @@ import numpy as np
 import pytest
 import torch
 
+from reid.cli import _dataset_of
 from reid.config import ReidExperiment
 from reid.features import read_features
+from reid.program import REID
 from reid.splits import _without_splits
 from reid.trained import load_trained
 from tests.reid.little import run, write_tracklet
 from tests.tiny import environment
 from tests.videos import write_video
+from video_snl.engine.runs import Run
 from video_snl.errors import UserError
 
 COMMANDS = ("train", "evaluate", "extract", "search", "describe", "check")
@@ -101,6 +104,42 @@ def test_every_split_is_a_run_until_one_does_not_finish(monkeypatch: pytest.Monk
     assert started == [
         ["train", "--dataset", "ilids-vid", "--data.split", str(split)] for split in range(3)
     ]
+
+
+def test_all_splits_go_on_where_they_were_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def record(split: int, status: str, epochs: int = 30) -> Run:
+        stored = ReidExperiment()
+        stored.data.dataset, stored.data.split = "prid2011", split
+        stored.optimizer.epochs = epochs
+        made = Run.create(tmp_path, f"split-{split}-{status}", stored, REID)
+        made.update(status=status)
+        made.last_checkpoint.parent.mkdir()
+        made.last_checkpoint.touch()
+        return made
+
+    record(0, "finished")
+    stopped = record(1, "interrupted")
+    record(2, "running")  # perhaps by another process
+    record(3, "finished", epochs=2)  # another configuration
+    started: list[list[str]] = []
+    monkeypatch.setattr("reid.splits._run", lambda words: started.append(words) or 0)
+    words = ["train", "--dataset", "prid2011", "--trainer.output", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["reid", *words, "--splits", "all"])
+    assert run(*words, "--splits", "all").returncode == 0
+    assert started == [
+        ["train", "--resume", str(stopped.folder)],
+        *([*words, "--data.split", str(split)] for split in range(2, 10)),
+    ]
+
+
+def test_evaluate_takes_the_data_set_of_a_configuration(tmp_path: Path) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text("data: {dataset: mars}")
+    assert _dataset_of(config) == "mars"
+    config.write_text("data: [")
+    assert _dataset_of(config) is None and _dataset_of(tmp_path / "none.yaml") is None
 
 
 def test_evaluate_looks_for_runs_where_it_is_told_not_where_the_run_was_written(

@@ -19,7 +19,7 @@ from video_snl.engine.trainer import EXIT_TERMINATED, make_trainer, stopping_in_
 from video_snl.errors import UserError
 from video_snl.tasks.loading import RunData
 
-__all__ = ["fit", "open_run", "recording_failure", "tell"]
+__all__ = ["fit", "is_first_process", "open_run", "recording_failure", "tell"]
 
 _EXIT_INTERRUPTED = 130
 
@@ -39,7 +39,7 @@ def open_run(
         _check_resumable(experiment, run)
         tell(f"resuming {folder}")
         return run
-    if not _is_first_process():
+    if not is_first_process():
         # Only the first process writes; the others never touch the folder.
         return Run(output / "run-of-rank-0", {}, program)
     run = Run.create(output, experiment.trainer.name or config_name, experiment, program)
@@ -54,7 +54,7 @@ def recording_failure(run: Run) -> Iterator[None]:
         yield
     except BaseException as error:
         # A refused --resume leaves the record of a finished run as it is.
-        if _is_first_process() and run.record["status"] != "finished":
+        if is_first_process() and run.record["status"] != "finished":
             run.update(status="failed", error=str(error))
         raise
 
@@ -148,7 +148,7 @@ def _close(run: Run, history: History, code: int, data: RunData) -> None:
     print(f"run: {run.folder}", flush=True)
 
 
-def _is_first_process() -> bool:
+def is_first_process() -> bool:
     return int(getattr(rank_zero_only, "rank", 0)) == 0
 
 
