@@ -131,7 +131,7 @@ def test_the_environment_is_made_once(sandbox: Sandbox) -> None:
     assert venv == "venv " and uv.startswith("pip install --quiet uv==")
     assert packages.startswith("uv pip install") and "requirements.lock" in packages
     assert "--editable" in own and "--no-build-isolation" in own
-    assert sandbox.run("test.sh") == (0, "pytest \n", "")
+    assert sandbox.run("test.sh") == (0, "pytest -n auto --maxprocesses 8 --dist worksteal\n", "")
     assert sandbox.calls() == []
 
 

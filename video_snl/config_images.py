@@ -48,8 +48,8 @@ class ImageModelConfig:
             it needs ``zero_init: false``.
         dropout: Probability of dropout before the classifier.
         num_classes: Size of the classifier; default as many as the data set has classes.
-        weights: Start from ``imagenet`` (torchvision's ResNet-50; not for networks of CIFAR) or
-            from a file or URL: torchvision's, mmsegmentation's, the released code's, or our own.
+        weights: Start from ``imagenet`` (torchvision's ResNet-50; not for networks of CIFAR), a
+            file or a URL: of torchvision, mmsegmentation, the released code, or our own.
         allow_partial_weights: Accept weights of which less than 95 % of the backbone's parameters
             match.
     """

@@ -160,7 +160,7 @@ def test_senseless_augmentation_is_refused_before_a_run(
 ) -> None:
     for option, message in (
         ({"data__hue_jitter": 0.7}, "data.hue_jitter=0.7: give 0 to 0.5"),
-        ({"optimizer__mixup": -1}, "optimizer.mixup=-1.0: give"),
+        ({"optimizer__mixup": -1}, "optimizer.mixup=-1.0 must be at least 0"),
         ({"optimizer__cutmix": 1, "optimizer__accumulate": 6}, "optimizer.cutmix mixes"),
     ):
         assert main(["train", *tiny_options(root, tmp_path, **option)]) == 2
