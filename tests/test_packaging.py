@@ -150,7 +150,9 @@ def test_third_party_imports_are_required() -> None:
         for match in re.findall(r"^\s*(?:from|import) (\w+)", path.read_text(), re.MULTILINE)
     }
     third_party = imported - set(sys.stdlib_module_names) - {"video_snl", "reid"}
-    extras = [("options.extras_require", name) for name in ("torchcodec", "wandb")]
+    extras = [
+        ("options.extras_require", name) for name in ("pynvvideocodec", "torchcodec", "wandb")
+    ]
     required = _requirements(("options", "install_requires"), *extras)
     missing = {
         name

@@ -13,7 +13,7 @@ __all__ = ["DataConfig", "Experiment", "ModelConfig", "OptimizerConfig", "Traine
 Dataset = Literal["sample", "ucf101", "folder", "csv"]
 ShortVideos = Literal["error", "repeat_last", "wrap"]
 Sampling = Literal["dense", "uniform"]
-ReaderName = Literal["auto", "decord", "pyav", "torchcodec", "frames"]
+ReaderName = Literal["auto", "decord", "pyav", "torchcodec", "pynvvideocodec", "frames"]
 DecodeDevice = Literal["cpu", "cuda"]
 BlockName = Literal[
     "none",
@@ -72,12 +72,12 @@ class DataConfig:
             file counts as unreadable.
         max_failures: Share of the training (or test) videos that may be unreadable before a command
             stops; three always may, unless this is 0. See docs/ucf101.md.
-        reader: What decodes: ``decord``, ``pyav``, ``torchcodec`` (an extra), ``frames`` (every
-            video is a folder of numbered .jpg or .png files) or ``auto`` (``pyav``, or ``decord``
-            where it is faster on the first files and gives the same pixels). All give the same
-            frames.
-        decode_device: ``cpu``, or ``cuda`` to decode on the first GPU (torchcodec, or decord
-            built for it), for runs on one GPU.
+        reader: What decodes: ``decord``, ``pyav``, ``torchcodec`` (an extra), ``pynvvideocodec``
+            (an extra, on a GPU), ``frames`` (every video is a folder of numbered .jpg or .png
+            files) or ``auto`` (``pyav``, or ``decord`` where it is faster on the first files and
+            gives the same pixels). All give the same frames.
+        decode_device: ``cpu``, or ``cuda`` to decode on the first GPU (torchcodec,
+            pynvvideocodec, or decord built for it), for runs on one GPU.
     """
 
     dataset: Dataset = "sample"

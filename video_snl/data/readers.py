@@ -80,6 +80,15 @@ def check_reader(reader: ReaderName, device: DecodeDevice) -> None:
         from video_snl.data.torchcodec_reader import import_decoder
 
         import_decoder()
+    if reader == "pynvvideocodec":
+        from video_snl.data.pynvvideocodec_reader import import_library
+
+        if device != "cuda":
+            raise OptionsError(
+                "data.reader=pynvvideocodec decodes on a GPU: set --data.decode_device cuda, or "
+                "choose auto"
+            )
+        import_library()
 
 
 def open_video(path: str, reader: ReaderName = "auto", device: DecodeDevice = "cpu") -> Reader:
@@ -122,6 +131,10 @@ def open_by(reader: ReaderName, path: str, device: DecodeDevice) -> Reader:
         from video_snl.data.torchcodec_reader import TorchCodecReader
 
         return TorchCodecReader(path, device)
+    if reader == "pynvvideocodec":
+        from video_snl.data.pynvvideocodec_reader import PyNvVideoCodecReader
+
+        return PyNvVideoCodecReader(path)
     return PyAVReader(path)
 
 
@@ -135,6 +148,10 @@ def refusal(reader: ReaderName, facts: Facts) -> str | None:
         from video_snl.data.torchcodec_reader import torchcodec_refuses
 
         return torchcodec_refuses(facts)
+    if reader == "pynvvideocodec":
+        from video_snl.data.pynvvideocodec_reader import pynvvideocodec_refuses
+
+        return pynvvideocodec_refuses(facts)
     return None
 
 
