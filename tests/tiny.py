@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -53,8 +54,10 @@ def run_command(*words: str, **extra: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def run_here(*words: str) -> subprocess.CompletedProcess[str]:
-    """The command in this process, which has loaded torch already."""
+def run_here(
+    *words: str, main: Callable[[Sequence[str]], int] = main
+) -> subprocess.CompletedProcess[str]:
+    """A command in this process, which has loaded torch already."""
     out, errors = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(errors):
         try:

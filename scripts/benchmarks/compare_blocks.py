@@ -25,6 +25,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from video_snl.engine.program import VIDEO_SNL, Program
+
 LEVELS = ("clip", "video")
 
 
@@ -113,11 +115,11 @@ def _difference(cells: dict[str, list[dict[str, Any]]], block: str, base: str, l
 def _cell(arguments: argparse.Namespace, block: str, seed: int) -> dict[str, Any]:
     """Train and evaluate the last epoch of one block with one seed, where not done already."""
     folder = arguments.output / f"{block}-seed{seed}"
-    run = _finished_run(arguments, block, seed, folder)
+    run = finished_run(VIDEO_SNL, arguments, block, seed, folder)
     if not (run / "evaluation" / "metrics.json").is_file():
         last = str(run / "checkpoints" / "last.ckpt")
         views = ["--clips", str(arguments.clips), "--crops", str(arguments.crops)]
-        _command("evaluate", "--checkpoint", last, *views)
+        command(VIDEO_SNL, "evaluate", "--checkpoint", last, *views)
     with (run / "evaluation" / "predictions.csv").open(encoding="utf-8") as lines:
         rows = list(csv.DictReader(lines))
     right = {
@@ -132,28 +134,32 @@ def _cell(arguments: argparse.Namespace, block: str, seed: int) -> dict[str, Any
     return {"right": right, "best": best, "minutes": minutes, "curve": curve}
 
 
-def _finished_run(arguments: argparse.Namespace, block: str, seed: int, folder: Path) -> Path:
+def finished_run(
+    program: Program, arguments: argparse.Namespace, block: str, seed: int, folder: Path
+) -> Path:
+    """The run of a block and a seed, trained or resumed where it is not finished."""
     records = sorted(folder.glob("*/run.json"))
     if records and json.loads(records[-1].read_text(encoding="utf-8"))["status"] == "finished":
         return records[-1].parent
     began = time.monotonic()
     if records:
-        _command("train", "--resume", str(records[-1].parent))
+        command(program, "train", "--resume", str(records[-1].parent))
     else:
         root = ["--data.root", arguments.root] if arguments.root else []
         options = ["--model.block", block, "--trainer.seed", str(seed)]
         if arguments.epochs is not None:
             options += ["--optimizer.epochs", str(arguments.epochs)]
         where = ["--trainer.output", str(folder), "--trainer.progress", "false"]
-        _command("train", "--config", arguments.config, *root, *options, *where)
+        command(program, "train", "--config", arguments.config, *root, *options, *where)
     (folder / "minutes").write_text(f"{(time.monotonic() - began) / 60:.2f}", encoding="utf-8")
     return sorted(folder.glob("*/run.json"))[-1].parent
 
 
-def _command(*words: str) -> None:
-    command = [sys.executable, "-m", "video_snl", *words]
-    print("$ video-snl " + " ".join(words), file=sys.stderr, flush=True)
-    subprocess.run(command, check=True)
+def command(program: Program, *words: str) -> None:
+    """One of the two commands, as a user gives it."""
+    module = program.name.replace("-", "_")
+    print(f"$ {program.name} " + " ".join(words), file=sys.stderr, flush=True)
+    subprocess.run([sys.executable, "-m", module, *words], check=True)
 
 
 def _arguments() -> argparse.Namespace:

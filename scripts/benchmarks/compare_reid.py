@@ -17,19 +17,18 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from compare_blocks import paired_bootstrap
+from compare_blocks import finished_run, paired_bootstrap
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from reid.evaluate import Options, evaluate_trained
 from reid.metrics import ranking_metrics
+from reid.program import REID
 from reid.trained import load_trained
 from video_snl.engine.files import write_json, write_text
 
@@ -119,7 +118,7 @@ def _cell(options: argparse.Namespace, block: str, seed: int) -> dict[str, Any]:
     folder = options.output / f"{block}-seed{seed}"
     result = folder / "result.json"
     if not result.is_file():
-        run = _finished_run(options, block, seed, folder)
+        run = finished_run(REID, options, block, seed, folder)
         write_json(result, {"run": run.name, "rankings": _rankings(run / "checkpoints/last.ckpt")})
     found = json.loads(result.read_text(encoding="utf-8"))
     found["minutes"] = float((folder / "minutes").read_text(encoding="utf-8"))
@@ -141,29 +140,6 @@ def _rankings(checkpoint: Path) -> dict[str, dict[str, Any]]:
 def _plain(values: Tensor) -> list[float | None]:
     """As JSON has them: no NaN."""
     return [None if value != value else value for value in values.tolist()]
-
-
-def _finished_run(options: argparse.Namespace, block: str, seed: int, folder: Path) -> Path:
-    records = sorted(folder.glob("*/run.json"))
-    if records and json.loads(records[-1].read_text(encoding="utf-8"))["status"] == "finished":
-        return records[-1].parent
-    began = time.monotonic()
-    if records:
-        _command("train", "--resume", str(records[-1].parent))
-    else:
-        root = ["--root", options.root] if options.root else []
-        asked = ["--model.block", block, "--trainer.seed", str(seed)]
-        if options.epochs is not None:
-            asked += ["--optimizer.epochs", str(options.epochs)]
-        where = ["--trainer.output", str(folder), "--trainer.progress", "false"]
-        _command("train", "--config", options.config, *root, *asked, *where)
-    write_text(folder / "minutes", f"{(time.monotonic() - began) / 60:.2f}")
-    return sorted(folder.glob("*/run.json"))[-1].parent
-
-
-def _command(*words: str) -> None:
-    print("$ reid " + " ".join(words), file=sys.stderr, flush=True)
-    subprocess.run([sys.executable, "-m", "reid", *words], check=True)
 
 
 def _options() -> argparse.Namespace:

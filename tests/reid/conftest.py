@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.reid.little import only_run, options, run, write_folder
+from tests.reid.little import options, run, write_folder
+from tests.tiny import only_run
 
 
 @pytest.fixture(scope="session")

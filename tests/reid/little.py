@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
@@ -15,6 +11,7 @@ from PIL import Image
 
 from reid.cli import main
 from reid.tracklet import Tracklet
+from tests.tiny import run_here
 
 HEIGHT, WIDTH = 32, 16
 
@@ -82,29 +79,4 @@ def options(root: Path, output: Path, **overrides: Any) -> list[str]:
 
 def run(*words: str) -> CompletedProcess[str]:
     """The command in this process, which has loaded torch already."""
-    out, errors = io.StringIO(), io.StringIO()
-    with redirect_stdout(out), redirect_stderr(errors):
-        try:
-            code = main(words)
-        except SystemExit as stopped:
-            code = int(stopped.code or 0)
-    return CompletedProcess(words, code, out.getvalue(), errors.getvalue())
-
-
-def only_run(output: Path) -> Path:
-    """The folder of the one run in ``output``."""
-    [record] = output.glob("*/run.json")
-    return record.parent
-
-
-def rows(run: Path) -> list[dict[str, float]]:
-    """The rows of ``metrics.csv`` without the seconds of loading, which no two runs share."""
-    with (run / "metrics.csv").open(encoding="utf-8") as lines:
-        return [
-            {name: float(value) for name, value in row.items() if not name.startswith("loading/")}
-            for row in csv.DictReader(lines)
-        ]
-
-
-def record(run: Path) -> dict[str, Any]:
-    return json.loads((run / "run.json").read_text(encoding="utf-8"))
+    return run_here(*words, main=main)

@@ -14,7 +14,8 @@ from reid.protocols import evaluate_ranking
 from reid.tracklet import ReidData, Tracklet
 from reid.trained import check_people, load_trained
 from reid.unreadable import count_as_wrong
-from tests.reid.little import only_run, options, run
+from tests.reid.little import options, run
+from tests.tiny import only_run
 from video_snl.errors import UserError
 
 

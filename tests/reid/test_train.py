@@ -14,7 +14,9 @@ from torch import Tensor
 from reid.program import REID
 from reid.task import TrackletTask
 from reid.trained import load_trained
-from tests.reid.little import only_run, options, record, rows, run, write_folder
+from tests.reid.little import options, run, write_folder
+from tests.tiny import metrics as rows
+from tests.tiny import only_run, record
 from video_snl.engine.trained import read_checkpoint
 
 
