@@ -33,6 +33,7 @@ build() {
     PYTHONPATH=. "$python" scripts/documentation/pages.py "$work/sources"
     rm -rf -- "$work/html"
     sphinx html "$work/html"
+    "$python" scripts/documentation/site_links.py "$work/html"
     rm -rf -- site
     mv -- "$work/html" site
     echo "The site is in $repository/site; begin with index.html."

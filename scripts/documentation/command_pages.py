@@ -52,7 +52,8 @@ def _page(title: str, commands: dict[str, tuple[str, str, Commands]]) -> str:
     parts = [f"# {title}", "What `--help` says, made from the parsers of the commands."]
     for heading, (program, name, of_program) in commands.items():
         parser = of_program[name][0](f"{program} {name}")
-        parts += [f"## {heading}", *_sections(parser.format_help())]
+        printable = re.sub(r"[^\n -~]", "", parser.format_help())
+        parts += [f"## {heading}", *_sections(printable)]
     return "\n\n".join(parts) + "\n"
 
 

@@ -19,6 +19,9 @@ myst_heading_anchors = 6
 # The pages about re-identification begin with a heading of the second level.
 suppress_warnings = ["myst.header"]
 
+# Quotes and dashes of options stay what is to be typed.
+smartquotes = False
+
 html_theme = "furo"
 html_title = "video-snl"
 html_static_path = ["static"]
@@ -27,11 +30,13 @@ html_copy_source = False
 html_show_sourcelink = False
 html_show_sphinx = False
 
+add_module_names = False
 autodoc_member_order = "bysource"
+autodoc_inherit_docstrings = False
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
 python_maximum_signature_line_length = 80
-napoleon_custom_sections = ["Shapes"]
+napoleon_custom_sections = [("Shapes", "returns_style")]
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 
