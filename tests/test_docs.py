@@ -1,6 +1,6 @@
 """The documentation's blocks: Python is run, command lines and configurations are parsed.
 
-Every fenced block says its language: ``python``, ``bash``, ``yaml``, or ``text`` for what is no code.
+Every block says its language: ``python``, ``bash``, ``yaml``, or ``text`` for what is no code.
 A block that cannot be checked stands in ``UNCHECKED`` with the reason.
 """
 
@@ -30,7 +30,7 @@ from video_snl.blocks import NonlocalBlock
 from video_snl.config import Experiment
 from video_snl.config_image_run import ImageExperiment
 
-# Of each block that cannot be checked, "page:line of its first text", why.
+# Of each block that cannot be checked, "page: its first line", why.
 UNCHECKED: dict[str, str] = {}
 
 _LANGUAGES = ("python", "bash", "sh", "yaml", "text")
@@ -38,7 +38,10 @@ _LANGUAGES = ("python", "bash", "sh", "yaml", "text")
 
 def test_every_block_says_its_language() -> None:
     unsaid = [
-        str(block) for page in PAGES for block in blocks_of(page) if block.language not in _LANGUAGES
+        str(block)
+        for page in PAGES
+        for block in blocks_of(page)
+        if block.language not in _LANGUAGES
     ]
     assert unsaid == []
 
@@ -69,7 +72,11 @@ def _features(folder: Path) -> dict[str, Any]:
 
 
 def _people(folder: Path) -> dict[str, Any]:
-    write_ilids(folder, ["person001", "person002"], None)
+    people = [(camera, person) for camera in (1, 2) for person in ("person001", "person002")]
+    frames = {
+        f"cam{c}/{p}": [f"cam{c}_{p}_{number:05}.png" for number in (1, 2)] for c, p in people
+    }
+    write_ilids(folder / "ilids-vid", frames)
     return {}
 
 
@@ -167,7 +174,7 @@ for _experiment in (Experiment(), ImageExperiment(), ReidExperiment()):
 
 
 def _unknown(text: str) -> list[str]:
-    """The keys that are no options: of ``section: {...}``, ``section.option``, or of one section."""
+    """Keys that are no options: of ``section: {...}``, ``section.option``, or of one section."""
     root = yaml.compose(text)
     assert isinstance(root, yaml.MappingNode), "no mapping"
     pairs: dict[str, set[str]] = {}
