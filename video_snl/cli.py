@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from jsonargparse import ArgumentParser, Namespace
 
-from video_snl import cli_data, cli_trained
+from video_snl import cli_data, cli_table, cli_trained
 from video_snl.command_line import (
     Commands,
     Parser,
@@ -74,6 +74,12 @@ def _prepare_parser(prog: str) -> ArgumentParser:
     return parser
 
 
+def _table_parser(prog: str) -> ArgumentParser:
+    parser = Parser(prog=prog, description=cli_table.TABLE)
+    cli_table.add_table_options(parser)
+    return parser
+
+
 def _experiment_of(arguments: Namespace) -> Experiment:
     return Experiment.from_dict(sections_of(arguments))
 
@@ -134,4 +140,5 @@ _COMMANDS: Commands = {
     "describe": (_describe_parser, _describe),
     "check": (_check_parser, cli_data.check),
     "prepare": (_prepare_parser, cli_data.prepare),
+    "table": (_table_parser, cli_table.table),
 }
