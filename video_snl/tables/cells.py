@@ -50,6 +50,8 @@ BLOCKS: dict[str, Block] = {
 }
 """What ``--blocks`` may name."""
 
+_SMALL = ("digits", "folder")  # that tables are tried on, with the smallest network
+
 Settings = Mapping[str, Mapping[str, Any]]
 
 
@@ -173,7 +175,7 @@ def cells_of(
 
     Args:
         dataset: Instead of the table's own.
-        backbones: Instead of the table's own; default on ``digits`` the smallest network.
+        backbones: Instead of the table's own; default on ``digits`` and ``folder`` the smallest.
         blocks: Of ``BLOCKS``, instead of the table's own; the network without a block always is
             there, too.
 
@@ -253,8 +255,7 @@ def _backbones(
     number: int, table: PaperTable, dataset: str, backbones: Sequence[str] | None
 ) -> tuple[str, ...]:
     if backbones is None:
-        # The digits are there to try a table in minutes.
-        return ("preresnet20",) if dataset == "digits" else table.backbones
+        return ("preresnet20",) if dataset in _SMALL else table.backbones
     if unknown := [name for name in backbones if name not in BACKBONES]:
         raise UserError(
             f"--backbones {' '.join(unknown)}: no such network; choose of {', '.join(BACKBONES)}."

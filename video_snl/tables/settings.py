@@ -24,11 +24,10 @@ BASES = {
     "imagenet": "imagenet/resnet50_snl.yaml",
     "cub200": "cub200/resnet50_snl.yaml",
     "cityscapes": "cityscapes/fcn_r50d8_snl.yaml",
-    "folder": "cifar10/preresnet56_snl.yaml",
+    "folder": "cifar10/jpg_preresnet20_snl.yaml",
 }
 """The configuration that cells on a data set start from, below ``configs/``."""
 
-_FOLDER = {"data.statistics": "cifar10", "data.in_memory": True}
 _SECTIONS = ("data", "model", "optimizer", "trainer")
 # Where data lie and how they are read does not change what a run gives.
 _MUTE_DATA = ("root", "download", "num_workers", "max_failures")
@@ -140,8 +139,6 @@ def settings_of(values: Mapping[str, Mapping[str, Any]]) -> str:
 
 def _changes(cell: Cell, choices: Choices, base: Mapping[str, Any]) -> dict[str, Any]:
     changes: dict[str, Any] = {"data.dataset": cell.dataset}
-    if cell.dataset == "folder":
-        changes |= _FOLDER
     if choices.root is not None:
         changes["data.root"] = str(Path(choices.root).expanduser().resolve())
     changes |= {f"model.{key}": value for key, value in cell.model.items()}
