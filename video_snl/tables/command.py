@@ -238,6 +238,8 @@ def _print_plan(asked: _Table) -> None:
     missing = _missing(asked, asked.store.read())
     total, title = len(asked.jobs), TABLES[asked.number].title
     print(f"Table {asked.number}: {title}; {len(rows)} cells, {len(asked.seeds)} seeds\n")
+    for remark in asked.remarks:
+        print(f"{remark}\n")
     print(size_table(asked.number, rows))
     print(f"\n{len(missing)} of {total} trainings to do:")
     for job in missing:

@@ -227,12 +227,17 @@ def _result(job: Job, found: _Found, seconds: float) -> Result:
         row=job.row,
         seed=job.seed,
         settings=job.settings,
-        metrics={which: dict(metrics[which]) for which in ("last", "best")},
+        metrics={which: _measured(metrics[which]) for which in ("last", "best")},
         run=str(found.folder),
         seconds=round(seconds, 1),
         versions=dict(found.record.get("versions", {})),
         config=dict(found.record["config"]),
     )
+
+
+def _measured(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Without the times of loading, which say nothing of the network."""
+    return {name: value for name, value in metrics.items() if not name.startswith("loading/")}
 
 
 def _seconds_of(found: _Found) -> float:

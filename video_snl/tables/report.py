@@ -102,7 +102,8 @@ def _difference(value: Comparison | None) -> str:
     if value is None:
         return "-"
     if value.low is None or value.high is None:
-        return f"{value.difference:+.2f} (one seed)"
+        seeds = "one seed" if value.seeds == 1 else "the same for every seed"
+        return f"{value.difference:+.2f} ({seeds})"
     return f"{value.difference:+.2f} [{value.low:+.2f}, {value.high:+.2f}]"
 
 

@@ -24,8 +24,8 @@ class Spread:
 class Comparison:
     """A paired t-test over seeds: mean difference, its 95 % interval, and p of both sides.
 
-    With one common seed there is a difference and nothing else, and p is None, too, where all
-    differences are equal, which leaves no deviation to compare them with.
+    With one common seed there is a difference and nothing else, and so it is where all seeds differ
+    by the same, which leaves no deviation to compare the difference with.
     """
 
     difference: float
@@ -59,7 +59,7 @@ def compare(ours: Mapping[int, float], base: Mapping[int, float]) -> Comparison 
     if len(seeds) < 2:
         return Comparison(difference, None, None, None, 1)
     if np.ptp(first - second) < 1e-12:
-        return Comparison(difference, difference, difference, None, len(seeds))
+        return Comparison(difference, None, None, None, len(seeds))
     tested = stats.ttest_rel(first, second)
     interval = tested.confidence_interval(0.95)
     low, high = float(interval.low), float(interval.high)
