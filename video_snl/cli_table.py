@@ -34,8 +34,8 @@ def _add_what(parser: ArgumentParser) -> None:
         "--backbones",
         nargs="+",
         type=str,
-        help="Other networks than the table's, such as preresnet56 (the textbook's); default on digits "
-        "and folder preresnet20.",
+        help="Other networks than the table's, such as preresnet56 (the textbook's); default on "
+        "digits and folder preresnet20.",
     )
     parser.add_argument(
         "--blocks",
