@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from video_snl.errors import UserError
-from video_snl.tables.jobs import Job, Outcome, run_job
+from video_snl.tables.jobs import Job, Outcome, is_held, run_job
 from video_snl.tables.run import Runner
 
 __all__ = ["Cluster", "Training", "cluster_runner"]
+
+_PATIENCE = 60.0  # seconds for jobs that were taken back
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def cluster_runner(
                 if running and not ended:
                     time.sleep(pause)
         except BaseException:
-            _cancel([submitted for _, submitted in running], pause)
+            _cancel(running)
             raise
 
     return run
@@ -114,10 +116,12 @@ def _outcome(job: Job, submitted: Any) -> Outcome:
     return Outcome(job, "failed", message=reason)
 
 
-def _cancel(submitted: Sequence[Any], pause: float) -> None:
-    """Take jobs back; those that run end in order."""
-    for job in submitted:
-        job.cancel(check=False)
-    end = time.monotonic() + 60
-    while not all(job.done() for job in submitted) and time.monotonic() < end:
-        time.sleep(min(pause, 1.0))
+def _cancel(running: Sequence[tuple[Job, Any]]) -> None:
+    """Take jobs back, and wait for their trainings, which end in order."""
+    for _, submitted in running:
+        submitted.cancel(check=False)
+    end = time.monotonic() + _PATIENCE
+    while time.monotonic() < end:
+        if all(submitted.done() and not is_held(job) for job, submitted in running):
+            return
+        time.sleep(0.5)

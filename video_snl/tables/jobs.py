@@ -21,7 +21,7 @@ from video_snl.errors import UserError
 from video_snl.tables.settings import Planned, settings_of
 from video_snl.tables.store import Result
 
-__all__ = ["Job", "Outcome", "found_result", "job_of", "run_job", "stop_all"]
+__all__ = ["Job", "Outcome", "found_result", "is_held", "job_of", "run_job", "stop_all"]
 
 _PROGRAM = (sys.executable, "-m", "video_snl")
 _PATIENCE = 60.0  # seconds that a training has to end in order
@@ -183,6 +183,12 @@ def stop(*processes: subprocess.Popen[bytes]) -> None:
 def stop_all() -> None:
     """Let all trainings of this process end in order."""
     stop(*_CHILDREN)
+
+
+def is_held(job: Job) -> bool:
+    """Whether some process trains the job just now."""
+    with _locked(job) as lock:
+        return lock is None
 
 
 @contextmanager

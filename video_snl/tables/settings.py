@@ -162,6 +162,8 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
         return {section: dict(values.get(section) or {}) for section in _SECTIONS}
+    except FileNotFoundError as error:
+        raise UserError(f"found no {path}; --configs names another folder 'configs'.") from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError, ValueError) as error:
         raise UserError(f"{path} cannot be read as an experiment: {error}") from error
 
