@@ -1,7 +1,7 @@
 """Stands in for ``python -m video_snl train``: writes a run's folder at once, without training.
 
 STAND_IN says what goes wrong: ``fail BLOCK`` ends trainings of that block with an error, ``wait``
-lets every one wait for SIGINT in the middle, leaving a half-done run.
+lets every one wait for SIGTERM in the middle, leaving a half-done run.
 """
 
 from __future__ import annotations
@@ -60,13 +60,13 @@ def main() -> int:
         print("loss is not a number", file=sys.stderr)
         return 1
     if behaviour == ["wait"]:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         write(folder, config, "running")
         try:
             time.sleep(60)
         except KeyboardInterrupt:
             write(folder, config, "interrupted")
-            return 130
+            return 143
     write(folder, config, "finished")
     return 0
 

@@ -167,7 +167,7 @@ def test_killed_it_leaves_trainings_that_no_other_command_disturbs(
     try:
         assert run_job(jobs_of(tmp_path)[0]).status == "elsewhere"
     finally:
-        os.kill(training, signal.SIGINT)
+        os.kill(training, signal.SIGTERM)
     assert gone(training)
     outcome = run_job(jobs_of(tmp_path)[0])
     assert outcome.status == "finished" and len(runs(tmp_path)) == 1

@@ -167,10 +167,13 @@ _CHILDREN: set[subprocess.Popen[bytes]] = set()
 
 
 def stop(*processes: subprocess.Popen[bytes]) -> None:
-    """Let trainings end in order, all at once; kill those that do not in a minute."""
+    """Let trainings end in order, all at once; kill those that do not in a minute.
+
+    By SIGTERM: SIGINT is ignored by what was started from a shell's background job.
+    """
     for process in processes:
         if process.poll() is None:
-            process.send_signal(signal.SIGINT)
+            process.terminate()
     end = time.monotonic() + _PATIENCE
     for process in processes:
         try:
