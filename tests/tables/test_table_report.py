@@ -70,6 +70,19 @@ def test_markdown() -> None:
     assert max(map(len, text.split("\n\n")[-1].splitlines())) <= 100
 
 
+def test_scenes_have_three_measures() -> None:
+    cells = cells_of(8, blocks=["snl"])
+    planned = [plan(cell, Choices(CONFIGS)) for cell in cells]
+    last = {"val/mIoU": 0.75, "val/mAcc": 0.8333, "val/aAcc": 0.96}
+    metrics = {"last": last, "best": {"val/mIoU": 0.76}}
+    results = [Result(8, cells[1].row, 0, planned[1].settings, metrics, "run", 1.0)]
+    text = markdown(8, rows_of(planned, SIZES[::2], Contents(results, []), range(1), {}), [])
+    assert "| block | seeds | mIoU, last epoch | best epoch | mAcc | aAcc | against" in text
+    assert "| no block | 0 | - | - | - | - | - | - |" in text
+    assert "| SNL | 1 | 75.00 | 76.00 | 83.33 | 96.00 | - | - | not at hand | - |" in text
+    assert "| +5.37 G |" in text and "Mean intersection over union" in text
+
+
 def test_plain_values_are_all_there_is() -> None:
     plain = json.loads(json.dumps(as_json(rows())))
     assert [row["row"].split("/")[-1] for row in plain] == ["none", "nl", "snl"]
