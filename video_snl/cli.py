@@ -9,7 +9,7 @@ from functools import partial
 
 from jsonargparse import ArgumentParser, Namespace
 
-from video_snl import cli_data, cli_trained
+from video_snl import cli_data, cli_export, cli_publish, cli_trained
 from video_snl.cli_images import IMAGE_COMMANDS, are_about_images
 from video_snl.command_line import (
     Commands,
@@ -80,6 +80,18 @@ def _check_parser(prog: str) -> ArgumentParser:
 def _prepare_parser(prog: str) -> ArgumentParser:
     parser = Parser(prog=prog, description=cli_data.PREPARE)
     cli_data.add_prepare_options(parser)
+    return parser
+
+
+def _export_parser(prog: str) -> ArgumentParser:
+    parser = Parser(prog=prog, description=cli_export.EXPORT)
+    cli_export.add_export_options(parser)
+    return parser
+
+
+def _publish_parser(prog: str) -> ArgumentParser:
+    parser = Parser(prog=prog, description=cli_publish.PUBLISH)
+    cli_publish.add_publish_options(parser)
     return parser
 
 
@@ -177,4 +189,6 @@ _COMMANDS: Commands = {
     "describe": (_describe_parser, _describe),
     "check": (_check_parser, cli_data.check),
     "prepare": (_prepare_parser, cli_data.prepare),
+    "export": (_export_parser, cli_export.export),
+    "publish": (_publish_parser, cli_publish.publish),
 }

@@ -6,6 +6,7 @@ Such a folder holds ``model.safetensors`` (the weights, read without running cod
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,12 +16,23 @@ from video_snl import __version__
 from video_snl.engine.program import Program
 from video_snl.errors import UserError
 
-__all__ = ["CONFIG", "WEIGHTS", "facts_of", "is_shared", "read_shared", "stored_facts"]
+__all__ = [
+    "CONFIG",
+    "DIGEST",
+    "WEIGHTS",
+    "digest_of",
+    "facts_of",
+    "is_shared",
+    "read_shared",
+    "shared_weights",
+    "stored_facts",
+]
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 
+DIGEST = "checkpoint_sha256"
 # Of the entries of config.json, those that are about the file, not about the network.
-_BESIDE = ("program", "version", "epoch", "checkpoint_sha256", "input")
+_BESIDE = ("program", "version", "epoch", DIGEST, "input")
 _KNOWN_WEIGHTS = ("kinetics", "imagenet")
 
 
@@ -38,11 +50,17 @@ class _Facts(dict[str, Any]):
         )
 
 
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def facts_of(content: Mapping[str, Any], program: Program) -> dict[str, Any]:
     """What a checkpoint says of its network, as plain values to be given to others.
 
-    Paths of this machine are left out: ``data.root`` and ``trainer.output``, and of ``model.weights``
-    all but a file's name.
+    Paths of this machine are left out: ``data.root`` and ``trainer.output``, and of
+    ``model.weights`` all but a file's name.
     """
     about = dict(content[program.entry])
     experiment = {name: dict(section) for name, section in about["experiment"].items()}
@@ -82,6 +100,18 @@ def stored_facts(text: str, source: Path) -> Mapping[str, Any]:
 def is_shared(path: Path) -> bool:
     """Whether a folder is such a one, or was to be."""
     return path.is_dir() and any((path / name).is_file() for name in (WEIGHTS, CONFIG))
+
+
+def shared_weights(folder: Path) -> Path:
+    """The file of its weights.
+
+    Raises:
+        UserError: There is none.
+    """
+    path = folder / WEIGHTS
+    if not path.is_file():
+        raise UserError(f"{folder} holds a {CONFIG}, but no {WEIGHTS}: fetch the whole folder.")
+    return path
 
 
 def read_shared(path: Path) -> Mapping[str, Any]:

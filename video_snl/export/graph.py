@@ -76,8 +76,8 @@ def prepared(network: nn.Module) -> nn.Module:
 def fold_batch_norms(graph: fx.GraphModule) -> fx.GraphModule:
     """Fold every BatchNorm that alone follows a convolution into its weights, in place.
 
-    w' = w g / s, b' = (b - m) g / s + c for a norm of mean m, weight g, bias c and deviation s. In a
-    recorded graph it is certain what follows what; others (of PreResNets, before a ReLU) stay.
+    w' = w g / s, b' = (b - m) g / s + c for a norm of mean m, weight g, bias c and deviation s. In
+    a recorded graph it is certain what follows what; others (of PreResNets, before a ReLU) stay.
     """
     for norm in list(graph.graph.nodes):
         if norm.target is not torch.ops.aten.batch_norm.default:
@@ -98,7 +98,10 @@ def _fold(graph: fx.GraphModule, convolution: fx.Node, norm: fx.Node) -> None:
         return
     values = (_value(graph, node) for node in (weight, bias, mean, variance))
     folded = fuse_conv_bn_weights(
-        *values, eps, _value(graph, scale), _value(graph, shift)  # type: ignore[arg-type]
+        *values,
+        eps,
+        _value(graph, scale),
+        _value(graph, shift),  # type: ignore[arg-type]
     )
     with graph.graph.inserting_before(convolution):
         convolution.args = (x, *(_parameter(graph, value, norm) for value in folded), *rest)
@@ -138,4 +141,3 @@ class _Mean(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x.mean(list(range(2, x.ndim)), keepdim=True)
-
