@@ -137,6 +137,9 @@ def _mean_pictures(command: str, words: list[str]) -> bool:
     known = _probed(words)
     if command == "train" and known.resume is None:
         return False
+    if command == "predict" and known.model is not None:
+        cli_export.check_one_network(known.model, known.checkpoint)
+        return cli_export.is_of_pictures(known.model)
     from video_snl.engine.image_programs import IMAGES
     from video_snl.engine.program import VIDEO_SNL
     from video_snl.engine.runs import stored_program
@@ -150,6 +153,7 @@ def _probed(words: list[str]) -> argparse.Namespace:
     probe = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     probe.add_argument("--resume", nargs="?", const="newest")
     probe.add_argument("--checkpoint")
+    probe.add_argument("--model")
     probe.add_argument("--trainer.output", dest="output", default="runs")
     return probe.parse_known_args(words)[0]
 

@@ -6,7 +6,9 @@ from typing import Literal
 
 from jsonargparse import ArgumentParser, Namespace
 
-__all__ = ["EXPORT", "add_export_options", "export"]
+from video_snl.errors import UserError
+
+__all__ = ["EXPORT", "add_export_options", "check_one_network", "export", "is_of_pictures"]
 
 EXPORT = """Write a trained network as a .pt2 (torch.export) or ONNX file that needs nothing else.
 The file is compared with the network before it is there, and is what predict --model takes."""
@@ -53,6 +55,26 @@ def add_export_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--json", action="store_true", help="Write the report beside the file, as FILE.json."
     )
+
+
+def check_one_network(model: str, checkpoint: str | None) -> None:
+    """Refuse two networks at once."""
+    if checkpoint is not None:
+        raise UserError(f"--model {model} and --checkpoint {checkpoint}: give one of the two.")
+
+
+def is_of_pictures(model: str) -> bool:
+    """Whether an exported file holds a network of pictures.
+
+    Raises:
+        UserError: It cannot be read.
+    """
+    from pathlib import Path
+
+    from video_snl.engine.image_programs import IMAGES
+    from video_snl.export.networks import exported_program
+
+    return exported_program(Path(model)) is IMAGES
 
 
 def export(arguments: Namespace) -> int:

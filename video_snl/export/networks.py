@@ -22,7 +22,7 @@ from video_snl.errors import UserError
 from video_snl.export.formats import FORMATS, Run, format_of
 from video_snl.export.inputs import Input
 
-__all__ = ["Exported", "exported_device", "exported_program", "load_exported"]
+__all__ = ["Exported", "exported_program", "find_exported", "load_exported"]
 
 
 class Exported(nn.Module):
@@ -43,12 +43,23 @@ class Exported(nn.Module):
         return torch.cat([self._run[0](part) for part in x.split(1)])
 
 
-def exported_device(path: Path, accelerator: str) -> torch.device:
-    """The device that ``--accelerator`` names; ``auto`` is the CPU for ONNX files.
+def find_exported(
+    model: str, program: Program, accelerator: str
+) -> tuple[Trained | TrainedImages, torch.device]:
+    """The network of the file that ``--model`` names, and the device that it is to run on.
+
+    Args:
+        program: ``VIDEO_SNL`` or ``IMAGES``.
+        accelerator: As ``--accelerator``; ``auto`` is the CPU for ONNX files.
 
     Raises:
-        UserError: There is no such device, or it does not run such files.
+        UserError: The file is no such one, or there is no such device, or it does not run there.
     """
+    device = _device(Path(model), accelerator)
+    return load_exported(Path(model), program, device), device
+
+
+def _device(path: Path, accelerator: str) -> torch.device:
     cpu_only = format_of(path) == "onnx"
     device = device_of("cpu" if cpu_only and accelerator == "auto" else accelerator)
     if cpu_only and device.type != "cpu":
