@@ -23,6 +23,7 @@ from video_snl.command_line import (
     sections_of,
 )
 from video_snl.config import Experiment
+from video_snl.errors import UserError
 
 __all__ = ["main"]
 
@@ -146,7 +147,10 @@ def _mean_pictures(command: str, words: list[str]) -> bool:
 
     named = known.resume if command == "train" else known.checkpoint
     output = known.output if command == "train" else "runs"
-    return stored_program(named, output, (VIDEO_SNL, IMAGES)) is IMAGES
+    try:
+        return stored_program(named, output, (VIDEO_SNL, IMAGES)) is IMAGES
+    except UserError:
+        return False  # the command reads it again, and says what is wrong with it
 
 
 def _probed(words: list[str]) -> argparse.Namespace:
