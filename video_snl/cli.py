@@ -19,6 +19,7 @@ from video_snl.command_line import (
     adopt,
     config_name,
     experiment_parser,
+    quieten_libraries,
     run_command,
     sections_of,
 )
@@ -36,6 +37,7 @@ networks of pictures: those of configs/digits, cifar10, cifar100, imagenet, cub2
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code (0 done, 2 bad input, 130 and 143 interrupted)."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    quieten_libraries()
     prepare = partial(_prepare, pictures=False)
     commands = _COMMANDS
     if words and words[0] in IMAGE_COMMANDS and _mean_pictures(words[0], words[1:]):
@@ -139,7 +141,6 @@ def _mean_pictures(command: str, words: list[str]) -> bool:
     if command == "train" and known.resume is None:
         return False
     if command == "predict" and known.model is not None:
-        cli_export.check_one_network(known.model, known.checkpoint)
         return cli_export.is_of_pictures(known.model)
     from video_snl.engine.image_programs import IMAGES
     from video_snl.engine.program import VIDEO_SNL

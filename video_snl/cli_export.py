@@ -8,7 +8,7 @@ from jsonargparse import ArgumentParser, Namespace
 
 from video_snl.errors import UserError
 
-__all__ = ["EXPORT", "add_export_options", "check_one_network", "export", "is_of_pictures"]
+__all__ = ["EXPORT", "add_export_options", "export", "is_of_pictures"]
 
 EXPORT = """Write a trained network as a .pt2 (torch.export) or ONNX file that needs nothing else.
 The file is compared with the network before it is there, and is what predict --model takes."""
@@ -57,24 +57,17 @@ def add_export_options(parser: ArgumentParser) -> None:
     )
 
 
-def check_one_network(model: str, checkpoint: str | None) -> None:
-    """Refuse two networks at once."""
-    if checkpoint is not None:
-        raise UserError(f"--model {model} and --checkpoint {checkpoint}: give one of the two.")
-
-
 def is_of_pictures(model: str) -> bool:
-    """Whether an exported file holds a network of pictures.
-
-    Raises:
-        UserError: It cannot be read.
-    """
+    """Whether an exported file holds a network of pictures, and can be read."""
     from pathlib import Path
 
     from video_snl.engine.image_programs import IMAGES
     from video_snl.export.networks import exported_program
 
-    return exported_program(Path(model)) is IMAGES
+    try:
+        return exported_program(Path(model)) is IMAGES
+    except UserError:
+        return False  # the command reads it again, and says what is wrong with it
 
 
 def export(arguments: Namespace) -> int:

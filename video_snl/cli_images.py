@@ -14,6 +14,7 @@ from video_snl.cli_trained import (
     add_model_option,
     add_output_option,
     add_unreadable_option,
+    check_one_network,
 )
 from video_snl.command_line import (
     Commands,
@@ -150,6 +151,7 @@ def _describe(arguments: Namespace) -> int:
 
 
 def _predict(arguments: Namespace) -> int:
+    check_one_network(arguments)
     from video_snl.engine.predict_images import predict
 
     return predict(

@@ -7,6 +7,7 @@ from typing import Literal
 from jsonargparse import ArgumentParser, Namespace
 
 from video_snl.config import ShortVideos
+from video_snl.errors import UserError
 
 __all__ = [
     "EVALUATE",
@@ -17,6 +18,7 @@ __all__ = [
     "add_output_option",
     "add_predict_options",
     "add_unreadable_option",
+    "check_one_network",
     "predict",
 ]
 
@@ -102,8 +104,8 @@ def add_checkpoint_option(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint",
         type=str,
-        help="Checkpoint file, the folder of a run (its best epoch), or a published folder. Default: "
-        "the newest run below ./runs.",
+        help="Checkpoint file, the folder of a run (its best epoch), or a published folder. "
+        "Default: the newest run below ./runs.",
     )
 
 
@@ -117,6 +119,17 @@ def add_model_option(parser: ArgumentParser) -> None:
     )
 
 
+def check_one_network(arguments: Namespace) -> None:
+    """Refuse two networks at once.
+
+    Raises:
+        UserError: Both a file and a checkpoint are named.
+    """
+    model, checkpoint = arguments.model, arguments.checkpoint
+    if model is not None and checkpoint is not None:
+        raise UserError(f"--model {model} and --checkpoint {checkpoint}: give one of the two.")
+
+
 def _add_crops(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--crops",
@@ -127,6 +140,7 @@ def _add_crops(parser: ArgumentParser) -> None:
 
 
 def predict(arguments: Namespace) -> int:
+    check_one_network(arguments)
     from video_snl.engine.predict import predict
 
     return predict(

@@ -50,7 +50,8 @@ def exported_graph(
         torch.export.export, args=(example,), dynamic_shapes=(axes,) if axes else None
     )
     # Oblivious: a size of 1 is one like any other, and needs no graph of its own.
-    with torch.no_grad(), symbolic_shapes.patch(backed_size_oblivious=True):
+    oblivious: Any = symbolic_shapes
+    with torch.no_grad(), oblivious.patch(backed_size_oblivious=True):
         traced = export(prepared(network)).module(check_guards=False)
         assert isinstance(traced, fx.GraphModule)
         program = export(fold_batch_norms(traced))
@@ -92,24 +93,23 @@ def fold_batch_norms(graph: fx.GraphModule) -> fx.GraphModule:
 
 
 def _fold(graph: fx.GraphModule, convolution: fx.Node, norm: fx.Node) -> None:
-    x, weight, bias, *rest = *convolution.args, *[None] * (3 - len(convolution.args))
+    x, weight, bias = (*convolution.args[:3], None)[:3]
     _, scale, shift, mean, variance, training, _, eps, _ = norm.args
     if training or mean is None:
         return
-    values = (_value(graph, node) for node in (weight, bias, mean, variance))
-    folded = fuse_conv_bn_weights(
-        *values,
-        eps,
-        _value(graph, scale),
-        _value(graph, shift),  # type: ignore[arg-type]
-    )
+    values = [_value(graph, node) for node in (weight, bias, mean, variance)]
+    # Its types know of no convolution without a bias.
+    fuse: Any = fuse_conv_bn_weights
+    folded = fuse(*values, eps, _value(graph, scale), _value(graph, shift))
     with graph.graph.inserting_before(convolution):
-        convolution.args = (x, *(_parameter(graph, value, norm) for value in folded), *rest)
+        nodes = [_parameter(graph, value, norm) for value in folded]
+    convolution.args = (x, *nodes, *convolution.args[3:])
     norm.replace_all_uses_with(convolution)
     graph.graph.erase_node(norm)
 
 
-def _value(graph: fx.GraphModule, node: Any) -> Tensor | None:
+def _value(graph: fx.GraphModule, node: Any) -> Any:
+    """The tensor that a node stands for."""
     return None if node is None else functools.reduce(getattr, str(node.target).split("."), graph)
 
 

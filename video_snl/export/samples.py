@@ -51,8 +51,13 @@ def sample_of(trained: AnyTrained, path: Path) -> Tensor:
 
 def _clip(trained: Trained, path: Path) -> Tensor:
     data = replace(trained.experiment.data, reader="auto", decode_device="cpu")
-    statistics = {"mean": trained.mean, "std": trained.std}
-    task = ActionRecognition(trained.experiment, trained.model, trained.class_names, **statistics)
+    task = ActionRecognition(
+        trained.experiment,
+        trained.model,
+        trained.class_names,
+        mean=trained.mean,
+        std=trained.std,
+    )
     trained.model.eval()  # a task sets its network to training
     views = torch.from_numpy(read_views(str(path), data, 1))
     size = torch.tensor(views.shape[2:4])[None]
