@@ -102,7 +102,8 @@ def _fold(graph: fx.GraphModule, convolution: fx.Node, norm: fx.Node) -> None:
     fuse: Any = fuse_conv_bn_weights
     folded = fuse(*values, eps, _value(graph, scale), _value(graph, shift))
     with graph.graph.inserting_before(convolution):
-        nodes = [_parameter(graph, value, norm) for value in folded]
+        names = (f"{convolution.name}_{what}" for what in ("weight", "bias"))
+        nodes = [_parameter(graph, *found) for found in zip(names, folded, strict=True)]
     convolution.args = (x, *nodes, *convolution.args[3:])
     norm.replace_all_uses_with(convolution)
     graph.graph.erase_node(norm)
@@ -113,8 +114,7 @@ def _value(graph: fx.GraphModule, node: Any) -> Any:
     return None if node is None else functools.reduce(getattr, str(node.target).split("."), graph)
 
 
-def _parameter(graph: fx.GraphModule, value: nn.Parameter, norm: fx.Node) -> fx.Node:
-    name = f"{norm.name}_folded_{value.ndim}"  # a weight has more axes than a bias
+def _parameter(graph: fx.GraphModule, name: str, value: nn.Parameter) -> fx.Node:
     graph.register_parameter(name, value)
     return graph.graph.get_attr(name)
 
