@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from PIL import Image
 
 from tests.export.checkpoints import CLASSES, image_checkpoint, video_checkpoint, video_network
-from tests.tiny import run_command, run_here
+from tests.tiny import REPOSITORY, run_command, run_here
 from tests.videos import write_video
 from video_snl.engine import export as engine
 from video_snl.engine.program import VIDEO_SNL
@@ -74,6 +75,24 @@ def test_export_and_predict(suffix: str, checkpoint: Path, video: str, tmp_path:
     assert b"/home/somebody" not in path.read_bytes()
 
 
+def test_examples_of_the_docs(
+    checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("model.onnx", "model.pt2"):
+        done = run_here("export", "--checkpoint", str(checkpoint), "-o", name, *UNTIMED)
+        assert done.returncode == 0, done.stderr
+    text = (REPOSITORY / "docs" / "export.md").read_text(encoding="utf-8")
+    examples = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(examples) == 2
+    for example in examples:
+        exec(compile(example, "export.md", "exec"), {})  # noqa: S102
+        assert capsys.readouterr().out.strip() in CLASSES
+
+
 def test_in_a_process_of_its_own(checkpoint: Path, video: str, tmp_path: Path) -> None:
     path = str(tmp_path / "model.onnx")
     done = run_command("export", "--checkpoint", str(checkpoint), "-o", path, *UNTIMED)
@@ -94,7 +113,7 @@ def test_fixed_sizes(checkpoint: Path, video: str, tmp_path: Path) -> None:
         assert "input: clips (batch=1, channels=3, frames=4, height=32, width=32)" in done.stdout
         network = load_exported(path, VIDEO_SNL, CPU).model
         assert network(torch.zeros(3, 3, 4, 32, 32)).shape == (3, len(CLASSES))
-        with pytest.raises(UserError, match="takes a height of 32, not of 40: export it with"):
+        with pytest.raises(UserError, match="takes inputs of height=32, not 40: export it with"):
             network(torch.zeros(1, 3, 4, 40, 32))
         expected = guesses("--checkpoint", str(checkpoint), video)
         assert_same_guesses(guesses("--model", str(path), video), expected)
@@ -107,7 +126,7 @@ def test_some_free_axes(checkpoint: Path, tmp_path: Path) -> None:
     assert "(batch=1, channels=3, frames, height=32, width)" in done.stdout
     network = load_exported(path, VIDEO_SNL, CPU).model
     assert network(torch.zeros(2, 3, 7, 32, 50)).shape == (2, len(CLASSES))
-    with pytest.raises(UserError, match="takes a frames of 4 at least"):
+    with pytest.raises(UserError, match="takes inputs of frames=4 or more, not 3"):
         network(torch.zeros(2, 3, 3, 32, 50))
 
 

@@ -82,11 +82,13 @@ class Input:
         ):
             if name not in self.free and size != trained:
                 raise UserError(
-                    f"the exported network takes a {name} of {trained}, not of {size}: export it "
+                    f"the exported network takes inputs of {name}={trained}, not {size}: export it "
                     f"with --dynamic {name}."
                 )
             if size < smallest:
-                raise UserError(f"the exported network takes a {name} of {smallest} at least.")
+                raise UserError(
+                    f"the exported network takes inputs of {name}={smallest} or more, not {size}."
+                )
 
     def _shape(self, size_of: Any, *, batch: int) -> tuple[int, ...]:
         grid = (
