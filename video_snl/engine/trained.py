@@ -57,7 +57,17 @@ def read_checkpoint(path: Path, program: Program = VIDEO_SNL) -> Mapping[str, An
             f"{path} has checkpoint format {version}, this version of {program.name} reads format "
             f"{program.format_version}; install the {program.name} that wrote it."
         )
+    _check_experiment(content[program.entry], path, program)
     return content
+
+
+def _check_experiment(about: Mapping[str, Any], path: Path, program: Program) -> None:
+    try:
+        program.experiment(about["experiment"])
+    except (TypeError, KeyError) as error:
+        raise UserError(
+            f"{path}: its configuration does not fit this version of {program.name} ({error})."
+        ) from error
 
 
 def holds(path: Path, program: Program) -> bool:
