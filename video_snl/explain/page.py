@@ -28,9 +28,7 @@ _SCALES = (
     ("all", "maximum of all networks", "the same colours mean the same weights in every network"),
 )
 _SIZES = (("small", "small", ""), ("medium", "medium", ""), ("large", "large", ""))
-_SENSITIVITY_HELP = (
-    "how strongly the block's output at the chosen position follows each input position"
-)
+_SENSITIVITY_HELP = "how strongly the output at the chosen position follows each input position"
 _NAME_PARTS = 3
 
 
