@@ -7,7 +7,6 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from video_snl.engine.files import write_text
 from video_snl.explain.page_data import page_data
@@ -81,11 +80,11 @@ def page_html(explanations: Sequence[Explanation]) -> str:
     )
 
 
-def _script(environment: Environment) -> Markup:
+def _script(environment: Environment) -> str:
     """The scripts as they are; a template would read some of their braces as its own."""
     names = ("fields.js", "drawing.js", "explorer.js")
     assert environment.loader is not None
-    return Markup("\n".join(environment.loader.get_source(environment, n)[0] for n in names))
+    return "\n".join(environment.loader.get_source(environment, name)[0] for name in names)
 
 
 def _panel(explanation: Explanation, frames: Sequence[int]) -> dict[str, Any]:
