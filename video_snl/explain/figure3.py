@@ -88,7 +88,7 @@ def _draw(explanation: Explanation, rows: list[_Row], marked: Box | None, path: 
     shown = frames_shown(total, marked)
     cell = _CELL * width / height
     size = _LABEL + len(shown) * cell, len(rows) * _CELL + 0.3
-    figure = Figure(size, layout="none")
+    figure = Figure(size)
     FigureCanvasAgg(figure)
     grid = figure.add_gridspec(
         len(rows),
@@ -126,7 +126,7 @@ def _cell(axes: Axes, frame: np.ndarray, row: _Row, number: int, total: int) -> 
         values = row.maps[_time_of(number, total, len(row.maps))]
         scale = row.largest if row.largest > 0 else 1.0
         axes.imshow(
-            values / scale,
+            np.minimum(values / scale, 1),
             cmap=_COLOURS,
             vmin=0,
             vmax=1,

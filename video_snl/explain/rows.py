@@ -90,10 +90,10 @@ def _between_positions(affinity: LowRank, positions: int, powers: int) -> list[L
     """CGNL's A, ..., A^powers between positions; A^k = L (R^T L)^(k-1) R^T over the vertices."""
     left, right = affinity.left, affinity.right  # (groups, N Cs / groups, rank)
     channels = left.shape[0] * left.shape[1] / positions
-    found = []
+    once, found = right.mT @ left, []
     for _ in range(powers):
         found.append(LowRank(_summed(left, positions) / channels, _summed(right, positions)))
-        left = left @ (right.mT @ left)
+        left = left @ once
     return found
 
 

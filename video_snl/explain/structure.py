@@ -158,8 +158,11 @@ def shown_grid(full: Grid, limit: int) -> Grid:
     if t * h * w <= limit:
         return full
     t = min(t, max(1, limit // 4))
-    scale = math.sqrt(limit / (t * h * w))
-    return t, max(1, math.floor(h * scale)), max(1, math.floor(w * scale))
+    per_step = max(1, limit // t)
+    scale = math.sqrt(per_step / (h * w))
+    if min(h, w) * scale < 1:  # a strip, of which one row or column is left
+        return (t, 1, min(w, per_step)) if h < w else (t, min(h, per_step), 1)
+    return t, min(h, math.floor(h * scale)), min(w, math.floor(w * scale))
 
 
 def _span(place: int, parts: int, whole: int) -> tuple[int, int]:
