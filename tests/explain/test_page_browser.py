@@ -151,8 +151,11 @@ def test_the_scale_reaches_to_the_row_or_to_the_whole_map(opened: Open) -> None:
     block = block_maps(GRID)
     explorer = opened(explanation(block))
     explorer.click((0, 0, 3), GRID)
-    own, common = row(block, "affinity", (0, 0, 3)).max(), float(block.maps["affinity"].max())
+    weights = row(block, "affinity", (0, 0, 3))
+    own, common = weights.max(), float(block.maps["affinity"].max())
     assert own < common and explorer.ends() == (0, own)
+    explorer.choose("scale", "range")
+    assert explorer.ends() == (weights.min(), own)
     explorer.choose("scale", "map")
     assert explorer.ends() == (0, common)
 

@@ -52,20 +52,24 @@ function rangesOf(panel) {
 
 function scaleOf(panel, field) {
   if (chosen.mode === "gradcam") return { low: 0, high: 1 };
-  const ends = { own: () => [field.low, field.high], map: () => rangesOf(panel),
+  const own = () => [field.low, field.high];
+  const ends = { own, range: own, map: () => rangesOf(panel),
     all: () => panels.flatMap(rangesOf) }[chosen.scale]();
   const [low, high] = [smallest(ends), largest(ends)];
   if (chosen.mode !== "attention") return { low, high };
   const signed = chosen.scale === "all"
     ? panels.some((other) => mapIn(other) && mapIn(other).signed) : field.signed;
   const reach = Math.max(-low, high, 0);
-  return signed ? { low: -reach, high: reach, signed } : { low: 0, high: reach };
+  if (signed) return { low: -reach, high: reach, signed };
+  return { low: chosen.scale === "range" ? Math.max(low, 0) : 0, high: reach };
 }
 
 const LIMITS = { attention: { own: "the largest of this position",
+  range: "the largest of this position",
   map: "the largest of all positions of this block",
   all: "the largest of all positions in all networks" },
-other: { own: "its own smallest and largest", map: "those before and after the block",
+other: { own: "its own smallest and largest", range: "its own smallest and largest",
+  map: "those before and after the block",
   all: "those before and after the blocks of all networks" } };
 
 function meaningOf(panel, scale) {
@@ -77,7 +81,7 @@ function meaningOf(panel, scale) {
   const limit = LIMITS.attention[chosen.scale];
   return scale.signed
     ? `${label}: some weights are negative, so the colours are symmetric around 0, up to ${limit}.`
-    : `${label}, from 0 to ${limit}.`;
+    : `${label}, from ${chosen.scale === "range" ? "the smallest" : "0"} to ${limit}.`;
 }
 
 const MISSING = { attention: "This block has no such weights.",
@@ -133,7 +137,7 @@ function showSelected(panel) {
   });
   if (!block) return;
   readout.dataset.place = place.join(" ");
-  const span = block.cells.times[place[0]], size = dimensions(block.cells).join(" × ");
+  const span = block.cells.times[place[0]], size = dimensions(block.cells).join("\u00a0×\u00a0");
   find(readout, ".where").textContent = `Position ${placeText(place)} of ${size}, `
     + `${framesText(span, panel.frames.length)}.`;
   showWeights(panel, readout, weights, top, looks);
