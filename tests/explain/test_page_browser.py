@@ -106,6 +106,15 @@ def test_the_box_of_the_strongest_position_lies_on_it(opened: Open) -> None:
     assert_allclose([box["x"] + box["width"] / 2, box["y"] + box["height"] / 2], [x, y], atol=1)
 
 
+def test_a_position_that_looks_at_itself(opened: Open) -> None:
+    block = block_maps(GRID)
+    block.maps["affinity"][flat_index((1, 5, 5), GRID), flat_index((1, 5, 5), GRID)] = 3
+    explorer = opened(explanation(block))
+    explorer.click((1, 5, 5), GRID)
+    assert_shows_row(explorer, block, "affinity", (1, 5, 5))
+    assert "Looks most at itself: weight 3, " in explorer.said("most")
+
+
 def test_the_colours_are_those_of_the_weights(opened: Open) -> None:
     block = block_maps(GRID)
     explorer = opened(explanation(block))

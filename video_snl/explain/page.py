@@ -95,6 +95,7 @@ def _script(environment: Environment) -> str:
 
 def _panel(explanation: Explanation, name: str, frames: Sequence[int]) -> dict[str, Any]:
     height, width = explanation.frames.shape[1:3]
+    wide, most = _widths(len(frames), width / height)
     return {
         "checkpoint": name,
         "source": PurePath(explanation.source).name,
@@ -104,14 +105,15 @@ def _panel(explanation: Explanation, name: str, frames: Sequence[int]) -> dict[s
         "frames": frames,
         "width": width,
         "height": height,
-        "wide": round(_wide(len(frames), width / height), 3),
+        "wide": wide,
+        "most": most,
     }
 
 
-def _wide(frames: int, aspect: float) -> float:
-    """How wide a picture is beside those of a clip of many square frames."""
-    few = 2.6 if frames == 1 else 1.5 if frames <= 4 else 1.0
-    return few * min(max(aspect, 0.5), 2.0) ** 0.5
+def _widths(frames: int, aspect: float) -> tuple[float, float]:
+    """How wide a picture is beside a square one, and how wide (rem) all of them may become."""
+    wide = min(max(aspect, 0.5), 2.0) ** 0.5
+    return round(wide, 3), round(wide * (26 if frames == 1 else 19 * frames), 1)
 
 
 def _block_label(block: BlockMaps) -> str:

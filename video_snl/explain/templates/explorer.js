@@ -157,9 +157,11 @@ function showWeights(panel, readout, weights, top, looks) {
   const times = block.cells.times, count = map.rows.levels.length / map.rows.low.length;
   const shares = map.shares.subarray(index * times.length, (index + 1) * times.length);
   Object.assign(readout.dataset, { strongest: top.join(" "), weight, ownShare: shares[place[0]] });
-  find(readout, ".most").textContent = `Looks most at ${placeText(top)}, `
-    + `${framesText(times[top[0]], panel.frames.length)}: weight ${number(weight)}, `
-    + `${number(Math.abs(weight) * count / map.total[index])} times the mean${map.signed ? " size" : ""} of its row.`;
+  const target = top.join() === place.join() ? "itself"
+    : `${placeText(top)}, ${framesText(times[top[0]], panel.frames.length)}`;
+  const ratio = number(Math.abs(weight) * count / map.total[index]);
+  find(readout, ".most").textContent = `Looks most at ${target}: weight ${number(weight)}, `
+    + `${ratio} times the mean${map.signed ? " size" : ""} of its row.`;
   if (times.length === 1) return;
   const own = framesText(times[place[0]], panel.frames.length);
   find(readout, ".reach").textContent = `${percent(shares[place[0]])} of the weight is in its own `
