@@ -34,14 +34,14 @@ def trained(root: Path, output: Path, **overrides: Any) -> Path:
 @pytest.fixture(scope="module")
 def run(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of a network with two units of NS, so that there are units to tell apart."""
-    options = {"model__block": "ns", "model__num_units": 2, "data__clip_frames": 8}
+    options = {"model__block": "ns", "model__num_units": 2, "data__clip_frames": 6}
     return trained(root, tmp_path_factory.mktemp("runs"), **options)
 
 
 @pytest.fixture(scope="module")
 def bare(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of a network without a block."""
-    return trained(root, tmp_path_factory.mktemp("bare"), model__block="none", data__clip_frames=8)
+    return trained(root, tmp_path_factory.mktemp("bare"), model__block="none", data__clip_frames=6)
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def test_everything_is_in_the_folder(explained: tuple[Path, str]) -> None:
     assert [block["unit"] for block in network["blocks"]] == [0, 1]
     kinds = ["affinity", "affinity^2", "affinity^3", "sensitivity"]
     assert all(block["kinds"] == kinds for block in network["blocks"])
-    assert all(block["grid"] == block["full_grid"] == [4, 3, 3] for block in network["blocks"])
+    assert all(block["grid"] == block["full_grid"] == [3, 3, 3] for block in network["blocks"])
 
 
 def test_the_maps_are_those_of_the_network(explained: tuple[Path, str], run: Path) -> None:
@@ -89,7 +89,7 @@ def test_the_maps_are_those_of_the_network(explained: tuple[Path, str], run: Pat
     arrays = np.load(folder / "maps.npz")
     network = load_trained(checkpoint_path(str(run)))
     frames = arrays["0 frames"]
-    assert frames.shape == (8, 48, 48, 3) and frames.dtype == np.uint8
+    assert frames.shape == (6, 48, 48, 3) and frames.dtype == np.uint8
     clip = normalise(torch.from_numpy(frames)[None], network.mean, network.std)
     [(position, block)] = inserted_blocks(network.model).items()
     given: list[torch.Tensor] = []
@@ -107,7 +107,7 @@ def test_the_maps_are_those_of_the_network(explained: tuple[Path, str], run: Pat
     np.testing.assert_allclose(arrays[f"0 {position} unit 0 before"], before, rtol=1e-5)
     np.testing.assert_allclose(arrays[f"0 {position} unit 1 after"], after, rtol=1e-5)
     cam = arrays["0 gradcam"]
-    assert len(cam) == 8 and cam.min() >= 0 and cam.max() in (0, 1)
+    assert len(cam) == 6 and cam.min() >= 0 and cam.max() in (0, 1)
     rows = json.loads((folder / "explanation.json").read_text())["networks"][0]["classes"]
     found = {row["class"]: row["score"] for row in rows}
     for name, score in zip(network.class_names, scores.tolist(), strict=True):
@@ -115,9 +115,9 @@ def test_the_maps_are_those_of_the_network(explained: tuple[Path, str], run: Pat
 
 
 def test_pictures_are_of_the_position_asked_for(run: Path, video: Path, tmp_path: Path) -> None:
-    done = explain(run, video, tmp_path / "a", "--at", "3,2,0")
+    done = explain(run, video, tmp_path / "a", "--at", "2,2,0")
     assert done.returncode == 0, done.stderr
-    assert json.loads((tmp_path / "a" / "explanation.json").read_text())["at"] == [3, 2, 0]
+    assert json.loads((tmp_path / "a" / "explanation.json").read_text())["at"] == [2, 2, 0]
     other = explain(run, video, tmp_path / "b", "--at", "0,0,2")
     assert other.returncode == 0, other.stderr
     pictures = [(tmp_path / name / "looks.png").read_bytes() for name in "ab"]
@@ -127,7 +127,7 @@ def test_pictures_are_of_the_position_asked_for(run: Path, video: Path, tmp_path
 @pytest.mark.parametrize(
     ("at", "message"),
     [
-        ("4,0,0", "position 4,0,0 is outside the feature map of 4x3x3 positions"),
+        ("4,0,0", "position 4,0,0 is outside the feature map of 3x3x3 positions"),
         ("1,2", "--at 1,2: give a position of the feature map as T,ROW,COL"),
         ("-1,0,0", "give a position of the feature map as T,ROW,COL"),
     ],
