@@ -48,7 +48,7 @@ def explain(
     named += [] if compare is None else [checkpoint_path(compare, REID)]
     folder = output_folder(output, name)
     subjects = [tracklet_subject(name, tracklet, load_trained(path), device) for path in named]
-    explanations = explained(subjects)
+    explanations = explained(subjects, position)
     page = write_explanations(folder, explanations, position)
     report(explanations, page)
     return 0

@@ -14,7 +14,7 @@ from video_snl.explain.structure import (
     flat_index,
 )
 
-__all__ = ["chosen", "corresponding", "parse_at"]
+__all__ = ["check_position", "corresponding", "parse_at", "strongest"]
 
 
 def parse_at(text: str) -> Grid:
@@ -33,31 +33,31 @@ def parse_at(text: str) -> Grid:
     return t, row, column
 
 
-def chosen(explanations: list[Explanation], at: Grid | None) -> Grid | None:
-    """A position of the feature map of the first block shown; None where no block is.
-
-    Where none is asked for, the one whose output depends most on the block's input: the largest
-    row sum of the sensitivity, or the centre where all are zero.
+def check_position(at: Grid, first: Grid | None) -> None:
+    """Whether a position is of the feature map of the first block; ``first`` is its grid.
 
     Raises:
-        UserError: The position is outside of that feature map.
+        UserError: It is not, or there is no block.
     """
-    blocks = [block for explanation in explanations for block in explanation.blocks]
-    if not blocks:
-        if at is not None:
-            raise UserError(
-                f"--at {','.join(map(str, at))}: the network has no blocks, and so no positions to "
-                "choose from; leave it out."
-            )
-        return None
-    first = blocks[0]
-    if at is None:
-        return _strongest(first)
+    if first is None:
+        raise UserError(
+            f"--at {','.join(map(str, at))}: the network has no blocks, and so no positions to "
+            "choose from; leave it out."
+        )
     try:
-        flat_index(at, first.full_grid)
+        flat_index(at, first)
     except ValueError as error:
         raise UserError(f"--at: {error}") from error
-    return at
+
+
+def strongest(explanations: list[Explanation]) -> Grid | None:
+    """Of the first block's feature map, the position whose output depends most on its input.
+
+    It has the largest row sum of the sensitivity; where all are zero, it is the centre. None where
+    there is no block.
+    """
+    blocks = [block for explanation in explanations for block in explanation.blocks]
+    return _strongest(blocks[0]) if blocks else None
 
 
 def corresponding(at: Grid, of: Grid, block: BlockMaps) -> Grid:

@@ -22,7 +22,7 @@ from video_snl.explain.structure import (
     shown_grid,
 )
 
-__all__ = ["POWERS", "block_maps", "map_count", "pooled", "positions_limit"]
+__all__ = ["POWERS", "as_grid", "block_maps", "map_count", "pooled", "positions_limit"]
 
 POWERS = 3  # of the affinity, as far as they exist
 

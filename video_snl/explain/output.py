@@ -12,7 +12,7 @@ import numpy as np
 
 from video_snl.engine.files import replace_file, write_json
 from video_snl.errors import UserError
-from video_snl.explain.choice import chosen
+from video_snl.explain.choice import strongest
 from video_snl.explain.figure3 import draw_features, draw_looks
 from video_snl.explain.page import write_page
 from video_snl.explain.structure import BlockMaps, Explanation, Grid
@@ -39,15 +39,15 @@ def write_explanations(folder: Path, explanations: list[Explanation], at: Grid |
 
     Args:
         at: The position of the pictures, in the feature map of the first block; by default the
-            one whose output depends most on the block's input.
+            :func:`strongest`.
 
     Returns:
         The page.
 
     Raises:
-        UserError: ``at`` is no position, or something cannot be written.
+        UserError: Something cannot be written.
     """
-    place = chosen(explanations, at)
+    place = strongest(explanations) if at is None else at
     with _writing(folder):
         replace_file(folder / "maps.npz", lambda path: _save_maps(path, explanations))
         pictures = [_draw(folder, *numbered, explanations, place) for numbered in _n(explanations)]

@@ -53,7 +53,7 @@ def explain(
     subjects = [
         video_subject(source, load_trained(path), short_videos, deadline, device) for path in named
     ]
-    explanations = explained(subjects)
+    explanations = explained(subjects, position)
     page = write_explanations(folder, explanations, position)
     report(explanations, page)
     return 0

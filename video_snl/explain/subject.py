@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from video_snl.blocks.block import NonlocalBlock
 from video_snl.blocks.filters import ChannelGraph
+from video_snl.explain.choice import check_position
 from video_snl.explain.gradcam import gradcam, last_unit
-from video_snl.explain.maps import block_maps, map_count, positions_limit
+from video_snl.explain.maps import as_grid, block_maps, map_count, positions_limit
 from video_snl.explain.rows import has_affinity
-from video_snl.explain.structure import BlockMaps, Explanation
+from video_snl.explain.structure import BlockMaps, Explanation, Grid
 
 __all__ = ["Subject", "explained"]
 
@@ -52,15 +53,22 @@ class Subject:
     notes: list[str] = field(default_factory=list)
 
 
-def explained(subjects: list[Subject]) -> list[Explanation]:
-    """What is shown of several networks on one page, whose size they share."""
+def explained(subjects: list[Subject], at: Grid | None = None) -> list[Explanation]:
+    """What is shown of several networks on one page, whose size they share.
+
+    Raises:
+        UserError: ``at`` is no position of the first block's feature map.
+    """
+    inputs = [_inputs(subject) for subject in subjects]
+    if at is not None:
+        grids = [as_grid(tuple(x.shape[2:])) for found in inputs for x in found.values()]
+        check_position(at, grids[0] if grids else None)
     blocks = [block for subject in subjects for block in subject.blocks.values()]
     limit = positions_limit(sum(map(map_count, blocks)))
-    return [_explained(subject, limit) for subject in subjects]
+    return [_explained(*pair, limit) for pair in zip(subjects, inputs, strict=True)]
 
 
-def _explained(subject: Subject, limit: int) -> Explanation:
-    inputs = _inputs(subject)
+def _explained(subject: Subject, inputs: dict[str, Tensor], limit: int) -> Explanation:
     shown: list[BlockMaps] = []
     notes = list(subject.notes)
     if not subject.blocks:
