@@ -38,7 +38,7 @@ class Explorer:
         context = browser.new_context(viewport={"width": width, "height": 900}, has_touch=touch)
         explorer = cls(context.new_page())
         page, problems = explorer.page, explorer.problems
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(60_000)
         page.on("console", lambda message: problems.append(f"console: {message.text}"))
         page.on("pageerror", lambda error: problems.append(f"error: {error}"))
         page.on("request", lambda r: None if r.url.startswith(LOCAL) else problems.append(r.url))

@@ -90,9 +90,9 @@ const MISSING = { attention: "This block has no such weights.",
 
 function showField(panel, field) {
   const missing = find(panel.element, ".missing");
-  missing.hidden = field !== null && field !== undefined;
-  missing.textContent = panel.blocks.length || chosen.mode === "gradcam" ? MISSING[chosen.mode] : "";
-  missing.hidden = missing.hidden || !missing.textContent;
+  // That there is no block at all is said already.
+  missing.hidden = Boolean(field) || (!panel.blocks.length && chosen.mode !== "gradcam");
+  missing.textContent = MISSING[chosen.mode];
   find(panel.element, ".legend-of-bar").hidden = !field;
   const scale = field ? scaleOf(panel, field) : null;
   const palette = palettes[scale && scale.signed ? "diverging" : "sequential"];
