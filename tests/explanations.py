@@ -24,7 +24,7 @@ def block_maps(
     n = grid[0] * grid[1] * grid[2]
     maps = {kind: random.random((n, n)) ** 4 / (number + 1) for number, kind in enumerate(kinds)}
     if signed:
-        maps = {kind: values - 0.3 for kind, values in maps.items()}
+        maps = {kind: values - 0.7 for kind, values in maps.items()}
     return BlockMaps(
         position=position,
         unit=unit,
