@@ -21,7 +21,7 @@ from playwright.sync_api import Browser, sync_playwright
 from video_snl.data.sample import ensure_sample
 
 VIDEO = "UCF-101/AllMatch/v_AllMatch_g01_c01.avi"
-FRAME, ACROSS, DOWN = 2, 0.6, 0.4
+FRAME, ACROSS, DOWN = 0, 0.15, 0.12
 """Where the page is clicked: a frame, and shares of its width and height."""
 WIDTHS = {"explain_wide": 1280, "explain_phone": 400}
 
