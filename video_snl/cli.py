@@ -30,7 +30,8 @@ __all__ = ["main"]
 _DESCRIPTION = """Action recognition with nonlocal blocks (arXiv:2108.02451).
 Without --config, the defaults of every command are the sample experiment: a small I3D with one
 spectral nonlocal block on a generated data set. train, evaluate, predict, explain and describe
-also take networks of pictures: those of configs/digits, cifar10, cifar100, imagenet, cub200, cityscapes."""
+also take networks of pictures: those of configs/digits, cifar10, cifar100, imagenet, cub200 and
+cityscapes."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -26,7 +26,7 @@ __all__ = ["POWERS", "as_grid", "block_maps", "map_count", "pooled", "positions_
 
 POWERS = 3  # of the affinity, as far as they exist
 
-_MOST_POSITIONS = 600
+_MOST_POSITIONS = 1024  # 32 x 32, the feature maps of small pictures
 # Of huge feature maps fewer are shown, so that their sensitivity is to be had in minutes on a CPU.
 _FEWEST_POSITIONS, _NUMBERS = 64, 2_500_000_000
 # Entries of all maps of a page; as one byte each in base64 they are two thirds of its 10 MB.

@@ -7,7 +7,6 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from video_snl.engine.files import write_text
 from video_snl.explain.page_data import page_data
@@ -24,14 +23,13 @@ _MODES = (
 )
 _SCALES = (
     ("own", "own maximum", "the largest weight of the chosen position"),
+    ("range", "own range", "from the smallest weight of the chosen position: shows faint patterns"),
     ("map", "common maximum", "the largest weight of all positions of the block"),
     ("all", "maximum of all networks", "the same colours mean the same weights in every network"),
 )
 _SIZES = (("small", "small", ""), ("medium", "medium", ""), ("large", "large", ""))
-_SENSITIVITY_HELP = (
-    "how strongly the block's output at the chosen position follows each input position"
-)
-_NAME_PARTS = 3
+_SENSITIVITY_HELP = "how strongly the output at the chosen position follows each input position"
+_NAME_PARTS, _MOST_PARTS = 3, 5
 
 
 def write_page(folder: Path, explanations: Sequence[Explanation]) -> Path:
@@ -66,49 +64,56 @@ def page_html(explanations: Sequence[Explanation]) -> str:
     )
     kinds = _kinds(explanations)
     data = page_data(explanations, {kind: label for kind, label, _ in kinds})
-    sources = list(dict.fromkeys(_short(each.source) for each in explanations))
+    sources = list(dict.fromkeys(PurePath(each.source).name for each in explanations))
     return environment.get_template("explorer.html").render(
         title=f"What the network looks at: {', '.join(sources)}",
         title_source=sources[0] if len(sources) == 1 else None,
         modes=_MODES,
         kinds=kinds,
-        scales=_SCALES if len(explanations) > 1 else _SCALES[:2],
+        scales=_SCALES if len(explanations) > 1 else _SCALES[:-1],
         sizes=_SIZES,
         panels=[
-            _panel(each, frames["frames"])
-            for each, frames in zip(explanations, data["explanations"], strict=True)
+            _panel(each, name, frames["frames"])
+            for each, name, frames in zip(
+                explanations,
+                _names([each.checkpoint for each in explanations]),
+                data["explanations"],
+                strict=True,
+            )
         ],
         data=data,
         script=_script(environment),
     )
 
 
-def _script(environment: Environment) -> Markup:
+def _script(environment: Environment) -> str:
     """The scripts as they are; a template would read some of their braces as its own."""
     names = ("fields.js", "drawing.js", "explorer.js")
     assert environment.loader is not None
-    return Markup("\n".join(environment.loader.get_source(environment, n)[0] for n in names))
+    return "\n".join(environment.loader.get_source(environment, name)[0] for name in names)
 
 
-def _panel(explanation: Explanation, frames: Sequence[int]) -> dict[str, Any]:
+def _panel(explanation: Explanation, name: str, frames: Sequence[int]) -> dict[str, Any]:
     height, width = explanation.frames.shape[1:3]
+    wide, most = _widths(len(frames), width / height)
     return {
-        "checkpoint": _short(explanation.checkpoint),
-        "source": _short(explanation.source),
+        "checkpoint": name,
+        "source": PurePath(explanation.source).name,
         "notes": explanation.notes,
         "classes": explanation.classes,
         "blocks": [_block_label(block) for block in explanation.blocks],
         "frames": frames,
         "width": width,
         "height": height,
-        "wide": round(_wide(len(frames), width / height), 3),
+        "wide": wide,
+        "most": most,
     }
 
 
-def _wide(frames: int, aspect: float) -> float:
-    """How wide a picture is beside those of a clip of many square frames."""
-    few = 2.6 if frames == 1 else 1.5 if frames <= 4 else 1.0
-    return few * min(max(aspect, 0.5), 2.0) ** 0.5
+def _widths(frames: int, aspect: float) -> tuple[float, float]:
+    """How wide a picture is beside a square one, and how wide (rem) all of them may become."""
+    wide = min(max(aspect, 0.5), 2.0) ** 0.5
+    return round(wide, 3), round(wide * (26 if frames == 1 else 19 * frames), 1)
 
 
 def _block_label(block: BlockMaps) -> str:
@@ -132,6 +137,20 @@ def _kind_label(kind: str) -> tuple[str, str]:
     return kind, _SENSITIVITY_HELP if kind == SENSITIVITY else kind
 
 
-def _short(name: str) -> str:
-    parts = PurePath(name).parts
-    return name if len(parts) <= _NAME_PARTS else str(PurePath("…", *parts[-_NAME_PARTS:]))
+def _names(paths: Sequence[str]) -> list[str]:
+    """The paths' last parts: enough of them that those that differ are told apart."""
+    parts = [_without_folder(PurePath(path).parts) for path in paths]
+    shared = next(
+        (n for n, column in enumerate(zip(*parts, strict=False)) if len(set(column)) > 1), 0
+    )
+    return [_short(each, len(each) - shared if shared else _NAME_PARTS) for each in parts]
+
+
+def _without_folder(parts: Sequence[str]) -> tuple[str, ...]:
+    """Without the folder that every run has."""
+    return tuple(part for part in parts if part != "checkpoints")
+
+
+def _short(parts: Sequence[str], count: int) -> str:
+    kept = parts[-min(max(count, 1), _MOST_PARTS) :]
+    return str(PurePath(*kept) if len(kept) == len(parts) else PurePath("…", *kept))

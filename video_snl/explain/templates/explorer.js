@@ -52,20 +52,24 @@ function rangesOf(panel) {
 
 function scaleOf(panel, field) {
   if (chosen.mode === "gradcam") return { low: 0, high: 1 };
-  const ends = { own: () => [field.low, field.high], map: () => rangesOf(panel),
+  const own = () => [field.low, field.high];
+  const ends = { own, range: own, map: () => rangesOf(panel),
     all: () => panels.flatMap(rangesOf) }[chosen.scale]();
   const [low, high] = [smallest(ends), largest(ends)];
   if (chosen.mode !== "attention") return { low, high };
   const signed = chosen.scale === "all"
     ? panels.some((other) => mapIn(other) && mapIn(other).signed) : field.signed;
   const reach = Math.max(-low, high, 0);
-  return signed ? { low: -reach, high: reach, signed } : { low: 0, high: reach };
+  if (signed) return { low: -reach, high: reach, signed };
+  return { low: chosen.scale === "range" ? Math.max(low, 0) : 0, high: reach };
 }
 
 const LIMITS = { attention: { own: "the largest of this position",
+  range: "the largest of this position",
   map: "the largest of all positions of this block",
   all: "the largest of all positions in all networks" },
-other: { own: "its own smallest and largest", map: "those before and after the block",
+other: { own: "its own smallest and largest", range: "its own smallest and largest",
+  map: "those before and after the block",
   all: "those before and after the blocks of all networks" } };
 
 function meaningOf(panel, scale) {
@@ -77,7 +81,7 @@ function meaningOf(panel, scale) {
   const limit = LIMITS.attention[chosen.scale];
   return scale.signed
     ? `${label}: some weights are negative, so the colours are symmetric around 0, up to ${limit}.`
-    : `${label}, from 0 to ${limit}.`;
+    : `${label}, from ${chosen.scale === "range" ? "the smallest" : "0"} to ${limit}.`;
 }
 
 const MISSING = { attention: "This block has no such weights.",
@@ -86,9 +90,9 @@ const MISSING = { attention: "This block has no such weights.",
 
 function showField(panel, field) {
   const missing = find(panel.element, ".missing");
-  missing.hidden = field !== null && field !== undefined;
-  missing.textContent = panel.blocks.length || chosen.mode === "gradcam" ? MISSING[chosen.mode] : "";
-  missing.hidden = missing.hidden || !missing.textContent;
+  // That there is no block at all is said already.
+  missing.hidden = Boolean(field) || (!panel.blocks.length && chosen.mode !== "gradcam");
+  missing.textContent = MISSING[chosen.mode];
   find(panel.element, ".legend-of-bar").hidden = !field;
   const scale = field ? scaleOf(panel, field) : null;
   const palette = palettes[scale && scale.signed ? "diverging" : "sequential"];
@@ -133,7 +137,7 @@ function showSelected(panel) {
   });
   if (!block) return;
   readout.dataset.place = place.join(" ");
-  const span = block.cells.times[place[0]], size = dimensions(block.cells).join(" × ");
+  const span = block.cells.times[place[0]], size = dimensions(block.cells).join("\u00a0×\u00a0");
   find(readout, ".where").textContent = `Position ${placeText(place)} of ${size}, `
     + `${framesText(span, panel.frames.length)}.`;
   showWeights(panel, readout, weights, top, looks);
@@ -153,9 +157,11 @@ function showWeights(panel, readout, weights, top, looks) {
   const times = block.cells.times, count = map.rows.levels.length / map.rows.low.length;
   const shares = map.shares.subarray(index * times.length, (index + 1) * times.length);
   Object.assign(readout.dataset, { strongest: top.join(" "), weight, ownShare: shares[place[0]] });
-  find(readout, ".most").textContent = `Looks most at ${placeText(top)}, `
-    + `${framesText(times[top[0]], panel.frames.length)}: weight ${number(weight)}, `
-    + `${number(Math.abs(weight) * count / map.total[index])} times the mean${map.signed ? " size" : ""} of its row.`;
+  const target = top.join() === place.join() ? "itself"
+    : `${placeText(top)}, ${framesText(times[top[0]], panel.frames.length)}`;
+  const ratio = number(Math.abs(weight) * count / map.total[index]);
+  find(readout, ".most").textContent = `Looks most at ${target}: weight ${number(weight)}, `
+    + `${ratio} times the mean${map.signed ? " size" : ""} of its row.`;
   if (times.length === 1) return;
   const own = framesText(times[place[0]], panel.frames.length);
   find(readout, ".reach").textContent = `${percent(shares[place[0]])} of the weight is in its own `
