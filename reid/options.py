@@ -19,6 +19,7 @@ _DATA = {
     "max_failures": Range(0, 1),
 }
 _OPTIMIZER = {
+    "step_epochs": Range(1),
     "validate_every": Range(1),
     "triplet_weight": Range(),
     "triplet_margin": Range(),

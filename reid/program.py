@@ -9,6 +9,7 @@ __all__ = ["REID"]
 
 REID = Program(
     name="reid",
+    kind="reid",
     entry="reid",
     format_version=1,
     experiment=ReidExperiment.from_dict,

@@ -27,6 +27,7 @@ from video_snl.errors import UserError
 from video_snl.tasks.optimization import (
     freeze,
     keep_frozen_layers_in_eval,
+    learning_rate_factor,
     parameter_groups,
     scheduled,
 )
@@ -117,7 +118,10 @@ class TrackletTask(pl.LightningModule):
         config = self.experiment.optimizer
         groups = parameter_groups(self.model, config, head_parameters)
         optimizer = Adam(groups, lr=config.learning_rate, weight_decay=config.weight_decay)
-        return scheduled(optimizer, config, self.trainer.estimated_stepping_batches)
+        steps = self.trainer.estimated_stepping_batches
+        return scheduled(
+            optimizer, config.epochs, steps, lambda epoch: learning_rate_factor(config, epoch)
+        )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint[REID.entry] = {

@@ -11,8 +11,10 @@ import yaml
 
 from reid import cli as reid_cli
 from reid.config import ReidExperiment
-from video_snl.cli import _COMMANDS, _experiment_of
+from video_snl import cli, cli_images
+from video_snl.cli_images import are_about_images
 from video_snl.config import Experiment
+from video_snl.config_image_run import ImageExperiment
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 FILES = sorted(CONFIGS.rglob("*.yaml"))
@@ -23,8 +25,12 @@ def load(path: Path) -> Any:
     if path.parent.name == "reid":
         parser = reid_cli._COMMANDS["train"][0]("reid train")
         return reid_cli._experiment_of(parser.parse_args(words))
-    parser = _COMMANDS["train"][0]("video-snl train")
-    return _experiment_of(parser.parse_args(words))
+    images = are_about_images(words)
+    assert images is not None
+    program = cli_images if images else cli
+    commands = cli_images.IMAGE_COMMANDS if images else cli._COMMANDS
+    parser = commands["train"][0]("video-snl train")
+    return program._experiment_of(parser.parse_args(words))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(CONFIGS)))
@@ -41,7 +47,21 @@ def test_sample_config_of_reid_is_what_its_commands_do_without_one() -> None:
     assert asdict(load(CONFIGS / "reid" / "sample.yaml")) == asdict(ReidExperiment())
 
 
-@pytest.mark.parametrize("name", ["ucf101/i3d_r50", "ucf5/i3d_small", "reid/mars_r50"])
+def test_digits_are_what_networks_of_pictures_do_without_a_config() -> None:
+    digits = load(CONFIGS / "digits" / "preresnet20_snl.yaml")
+    assert asdict(digits) == asdict(ImageExperiment())
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ucf101/i3d_r50",
+        "ucf5/i3d_small",
+        "reid/mars_r50",
+        "digits/preresnet20",
+        "cifar10/jpg_preresnet20",
+    ],
+)
 def test_baseline_differs_from_snl_in_the_block_alone(name: str) -> None:
     snl, bare = load(CONFIGS / f"{name}_snl.yaml"), load(CONFIGS / f"{name}.yaml")
     assert (snl.model.block, bare.model.block) == ("snl", "none")

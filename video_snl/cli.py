@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
+from functools import partial
 
 from jsonargparse import ArgumentParser, Namespace
 
 from video_snl import cli_data, cli_explain, cli_trained
+from video_snl.cli_images import IMAGE_COMMANDS, are_about_images
 from video_snl.command_line import (
     Commands,
     Parser,
@@ -20,17 +23,25 @@ from video_snl.command_line import (
     sections_of,
 )
 from video_snl.config import Experiment
+from video_snl.errors import UserError
 
 __all__ = ["main"]
 
 _DESCRIPTION = """Action recognition with nonlocal blocks (arXiv:2108.02451).
 Without --config, the defaults of every command are the sample experiment: a small I3D with one
-spectral nonlocal block on a generated data set."""
+spectral nonlocal block on a generated data set. train, evaluate, predict, explain and describe
+also take networks of pictures: those of configs/digits, cifar10, cifar100, imagenet, cub200 and
+cityscapes."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code (0 done, 2 bad input, 130 and 143 interrupted)."""
-    return run_command("video-snl", _DESCRIPTION, _COMMANDS, arguments, _prepare)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    prepare = partial(_prepare, pictures=False)
+    commands = _COMMANDS
+    if words and words[0] in IMAGE_COMMANDS and _mean_pictures(words[0], words[1:]):
+        commands, prepare = {**_COMMANDS, **IMAGE_COMMANDS}, partial(_prepare, pictures=True)
+    return run_command("video-snl", _DESCRIPTION, commands, words, prepare)
 
 
 def _train_parser(prog: str) -> ArgumentParser:
@@ -114,21 +125,58 @@ def _describe(arguments: Namespace) -> int:
     return describe(_experiment_of(arguments), as_json=arguments.json)
 
 
-def _prepare(parser: ArgumentParser, command: str, words: list[str]) -> list[str]:
-    """Let a run's stored configuration stand for the defaults where a command builds on a run."""
-    if {"-h", "--help"} & set(words) or command not in ("train", "evaluate"):
-        return words
+def _mean_pictures(command: str, words: list[str]) -> bool:
+    """Whether a command is about pictures: by its words, else by the run it builds on."""
+    about = are_about_images(words)
+    if about is not None or {"-h", "--help"} & set(words) or command == "describe":
+        return bool(about)
+    known = _probed(words)
+    if command == "train" and known.resume is None:
+        return False
+    from video_snl.engine.image_programs import IMAGES
+    from video_snl.engine.program import VIDEO_SNL
+    from video_snl.engine.runs import stored_program
+
+    named = known.resume if command == "train" else known.checkpoint
+    output = known.output if command == "train" else "runs"
+    try:
+        return stored_program(named, output, (VIDEO_SNL, IMAGES)) is IMAGES
+    except UserError:
+        return False  # the command reads it again, and says what is wrong with it
+
+
+def _probed(words: list[str]) -> argparse.Namespace:
     probe = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     probe.add_argument("--resume", nargs="?", const="newest")
     probe.add_argument("--checkpoint")
     probe.add_argument("--trainer.output", dest="output", default="runs")
-    known, _ = probe.parse_known_args(words)
+    return probe.parse_known_args(words)[0]
+
+
+def _prepare(
+    parser: ArgumentParser, command: str, words: list[str], *, pictures: bool
+) -> list[str]:
+    """Let a run's stored configuration stand for the defaults where a command builds on a run."""
+    if {"-h", "--help"} & set(words) or command not in ("train", "evaluate"):
+        return words
+    known = _probed(words)
     if command == "train" and known.resume is None:
         return words
+    from video_snl.engine.image_programs import IMAGES
+    from video_snl.engine.program import VIDEO_SNL
     from video_snl.engine.runs import stored_experiment
 
+    program = IMAGES if pictures else VIDEO_SNL
+    if pictures and command == "evaluate":
+        from video_snl.engine.runs import checkpoint_path
+        from video_snl.engine.trained import holds
+
+        if not holds(checkpoint_path(known.checkpoint, program), program):
+            return words  # of the released code: the options say what it is
     chosen = known.resume if command == "train" else known.checkpoint
-    stored = stored_experiment(chosen, known.output, checkpoint=command == "evaluate")
+    stored = stored_experiment(
+        chosen, known.output, checkpoint=command == "evaluate", program=program
+    )
     adopt(parser, stored.to_dict())
     return words
 

@@ -6,15 +6,24 @@ from jsonargparse import ArgumentParser, Namespace
 
 from video_snl.config import ShortVideos
 
-__all__ = ["EXPLAIN_DESCRIPTION", "add_explain_options", "add_output_options", "explain"]
+__all__ = [
+    "EXPLAIN_DESCRIPTION",
+    "add_explain_options",
+    "add_output_options",
+    "add_picture_options",
+    "explain",
+    "explain_picture",
+]
 
-EXPLAIN_DESCRIPTION = """Show what the blocks of a trained network look at in a video.
+EXPLAIN_DESCRIPTION = """Show what the blocks of a trained network look at in a video or picture.
 Writes a folder with a page (index.html) on which any position can be picked, pictures in the layout
 of the paper's Figure 3, and all maps as numbers."""
 
 
 def add_explain_options(parser: ArgumentParser) -> None:
-    parser.add_argument("source", metavar="VIDEO", help="A video.")
+    parser.add_argument(
+        "source", metavar="VIDEO", help="A video; of a network of pictures, a picture."
+    )
     add_output_options(parser)
     parser.add_argument(
         "--short_videos",
@@ -26,6 +35,11 @@ def add_explain_options(parser: ArgumentParser) -> None:
         type=float | None,
         help="Seconds of decoding after which a video is given up; default as in training.",
     )
+
+
+def add_picture_options(parser: ArgumentParser) -> None:
+    parser.add_argument("source", metavar="PICTURE", help="A picture.")
+    add_output_options(parser)
 
 
 def add_output_options(parser: ArgumentParser) -> None:
@@ -71,5 +85,18 @@ def explain(arguments: Namespace) -> int:
         at=arguments.at,
         short_videos=arguments.short_videos,
         deadline=arguments.deadline,
+        accelerator=arguments.accelerator,
+    )
+
+
+def explain_picture(arguments: Namespace) -> int:
+    from video_snl.explain.run_images import explain
+
+    return explain(
+        arguments.source,
+        checkpoint=arguments.checkpoint,
+        compare=arguments.compare,
+        output=arguments.output,
+        at=arguments.at,
         accelerator=arguments.accelerator,
     )

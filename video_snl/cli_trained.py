@@ -8,7 +8,16 @@ from jsonargparse import ArgumentParser, Namespace
 
 from video_snl.config import ShortVideos
 
-__all__ = ["EVALUATE", "PREDICT", "add_evaluate_options", "add_predict_options", "predict"]
+__all__ = [
+    "EVALUATE",
+    "PREDICT",
+    "add_checkpoint_option",
+    "add_evaluate_options",
+    "add_output_option",
+    "add_predict_options",
+    "add_unreadable_option",
+    "predict",
+]
 
 EVALUATE = """Measure a trained network: clip-level and video-level accuracy.
 Clip level is the centre crop of the centre clip (the paper's), video level the mean
@@ -17,27 +26,37 @@ PREDICT = "Name the actions in videos: top-5 with scores."
 
 
 def add_evaluate_options(parser: ArgumentParser) -> None:
-    _add_checkpoint(parser)
+    add_checkpoint_option(parser)
     parser.add_argument(
         "--clips", type=int, default=10, help="Clips of a video, evenly spaced over its length."
     )
     _add_crops(parser)
+    add_output_option(parser)
+    add_unreadable_option(parser, "videos")
+
+
+def add_output_option(parser: ArgumentParser) -> None:
+    """Where reports go."""
     parser.add_argument(
         "--output",
         type=str,
         help="Folder for the reports; default 'evaluation' beside the checkpoint.",
     )
+
+
+def add_unreadable_option(parser: ArgumentParser, what: str) -> None:
+    """What becomes of those of a test list that cannot be read."""
     parser.add_argument(
         "--unreadable",
         type=Literal["wrong", "skip"],
         default="wrong",
-        help="Test videos that cannot be read count as wrong, or are left out of all figures.",
+        help=f"Test {what} that cannot be read count as wrong, or are left out of all figures.",
     )
 
 
 def add_predict_options(parser: ArgumentParser) -> None:
     parser.add_argument("paths", nargs="+", metavar="FILE|DIR", help="Videos, or folders of them.")
-    _add_checkpoint(parser)
+    add_checkpoint_option(parser)
     parser.add_argument(
         "--clips",
         type=int | None,
@@ -76,7 +95,8 @@ def _add_windows(parser: ArgumentParser) -> None:
     )
 
 
-def _add_checkpoint(parser: ArgumentParser) -> None:
+def add_checkpoint_option(parser: ArgumentParser) -> None:
+    """Which network."""
     parser.add_argument(
         "--checkpoint",
         type=str,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -28,6 +29,7 @@ __all__ = [
 
 _EXIT_BAD_INPUT = 2
 _EXIT_INTERRUPTED = 130
+_EXIT_UNREAD = 141  # as of a command that SIGPIPE ends
 
 Commands = Mapping[str, tuple[Callable[[str], ArgumentParser], Callable[[Namespace], int]]]
 """Of every command, what makes its parser (of its program's name) and what runs it."""
@@ -55,7 +57,7 @@ def run_command(
         prepare: Gets the parser, the command and its words; returns the words to be parsed.
 
     Returns:
-        The exit code: 0 done, 2 bad input, 130 and 143 interrupted.
+        The exit code: 0 done, 2 bad input, 130 and 143 interrupted, 141 output no longer read.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     command = words[0] if words and words[0] in commands else None
@@ -75,6 +77,10 @@ def run_command(
     except KeyboardInterrupt:
         print(f"\n{name} {command}: interrupted", file=sys.stderr)
         return _EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read the output has gone (as of "| head"); flushing at exit would say so again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _EXIT_UNREAD
 
 
 def _overview(name: str, description: str, commands: Commands) -> ArgumentParser:

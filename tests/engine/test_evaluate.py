@@ -13,7 +13,7 @@ from video_snl.data.videos import Video, VideoSet
 from video_snl.engine.evaluate import _metrics
 from video_snl.engine.evaluation_reports import Scores, write_reports
 from video_snl.errors import UserError
-from video_snl.tasks.action import _hits
+from video_snl.tasks.accuracy import _hits
 
 NAMES = ["Bow", "Clap", "Dive"]
 NAN = float("nan")

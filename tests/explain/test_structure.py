@@ -96,7 +96,7 @@ def test_columns_are_means_over_the_boxes(
 
 
 def test_all_maps_together_bound_the_positions() -> None:
-    assert positions_limit(1) == positions_limit(4) == 600
+    assert positions_limit(1) == positions_limit(4) == 1024
     assert positions_limit(48) ** 2 * 48 <= 4_800_000
 
 

@@ -7,11 +7,13 @@ import torch
 from torch import nn
 
 from video_snl.config import ModelConfig, OptimizerConfig
+from video_snl.config_image_run import ImageOptimizerConfig
 from video_snl.errors import UserError
 from video_snl.models.build import build_model, recompute_units, stage_modules
 from video_snl.models.insertion import inserted_blocks
 from video_snl.tasks.optimization import (
     freeze,
+    image_rate_factor,
     keep_frozen_layers_in_eval,
     learning_rate_factor,
     parameter_groups,
@@ -41,6 +43,25 @@ def test_cosine_schedule_falls_to_zero(epoch: float, expected: float) -> None:
 def test_warmup_rises_from_a_tenth(epoch: float, expected: float) -> None:
     config = OptimizerConfig(epochs=100, schedule="step", step_epochs=40, warmup_epochs=2)
     assert learning_rate_factor(config, epoch) == pytest.approx(expected)
+
+
+def test_milestones_of_the_paper_on_cifar() -> None:
+    config = ImageOptimizerConfig(
+        epochs=300, learning_rate=0.1, schedule="milestones", milestones=[150, 250]
+    )
+    for epoch, rate in ((0, 0.1), (149.9, 0.1), (150, 0.01), (249, 0.01), (250, 1e-3), (300, 1e-3)):
+        assert config.learning_rate * image_rate_factor(config, epoch) == pytest.approx(rate)
+
+
+def test_poly_schedule_of_cityscapes() -> None:
+    """Of mmsegmentation: (lr - least) (1 - step / steps)^0.9 + least."""
+    config = ImageOptimizerConfig(
+        epochs=40, learning_rate=0.01, schedule="poly", least_learning_rate=1e-4
+    )
+    for step in (0, 1, 12_345, 39_999, 40_000):
+        wanted = (0.01 - 1e-4) * (1 - step / 40_000) ** 0.9 + 1e-4
+        found = config.learning_rate * image_rate_factor(config, step / 1000)
+        assert found == pytest.approx(wanted, rel=1e-6)
 
 
 def test_groups_hold_every_parameter_once_with_its_rate(model: nn.Module) -> None:

@@ -21,7 +21,7 @@ from video_snl.data.assembly import LoaderProfile
 from video_snl.data.batches import Batch
 from video_snl.data.image_source import Gathered, ImageDataset
 from video_snl.data.quarantine import Quarantine, named
-from video_snl.data.samplers import EpochSampler, Key
+from video_snl.data.samplers import EpochSampler, Key, KeySampler, SpanSampler
 from video_snl.errors import UserError
 
 __all__ = ["ImageLoader", "make_image_loader"]
@@ -51,7 +51,7 @@ class ImageLoader:
     def __init__(
         self,
         dataset: ImageDataset,
-        sampler: EpochSampler,
+        sampler: KeySampler,
         batch_size: int,
         *,
         num_workers: int,
@@ -127,7 +127,7 @@ class ImageLoader:
 class _KeyBatches(Sampler[list[Key]]):
     """The keys of an epoch, so many at a time; the last ones may be fewer."""
 
-    def __init__(self, keys: EpochSampler, batch_size: int) -> None:
+    def __init__(self, keys: KeySampler, batch_size: int) -> None:
         self.keys, self.batch_size = keys, batch_size
 
     def __iter__(self) -> Iterator[list[Key]]:
@@ -170,14 +170,18 @@ def make_image_loader(
     world_size: int = 1,
     pin_memory: bool = False,
     quarantine: Quarantine | None = None,
+    span: int | None = None,
 ) -> ImageLoader:
     """The loader of one of several processes: shuffled for training, else in order.
 
     Args:
         seed: Of the order of training.
+        span: Samples of a training epoch, of all processes; default all of the data set.
     """
     shuffle = dataset.what == "training"
-    sampler = EpochSampler(len(dataset), seed, rank, world_size, shuffle)
+    sampler: KeySampler = EpochSampler(len(dataset), seed, rank, world_size, shuffle)
+    if span is not None:
+        sampler = SpanSampler(len(dataset), span, seed, rank, world_size)
     return ImageLoader(
         dataset,
         sampler,

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from video_snl.config_image_data import ImageDataConfig
@@ -28,7 +29,14 @@ from video_snl.data.scenes import SceneDataset
 from video_snl.data.transforms import STATISTICS, Statistics
 from video_snl.errors import OptionsError, UserError
 
-__all__ = ["IMAGE_STATISTICS", "ImageSet", "image_class_count", "image_statistics", "load_images"]
+__all__ = [
+    "IMAGE_STATISTICS",
+    "ImageSet",
+    "image_class_count",
+    "image_statistics",
+    "load_images",
+    "picture_labels",
+]
 
 IMAGE_STATISTICS: dict[str, Statistics] = {
     # Of the training pictures, over all of their pixels.
@@ -113,6 +121,15 @@ def image_statistics(config: ImageDataConfig) -> Statistics:
     """What ``config.statistics`` means."""
     own = config.dataset if config.dataset in IMAGE_STATISTICS else "imagenet"
     return IMAGE_STATISTICS[own if config.statistics == "auto" else config.statistics]
+
+
+def picture_labels(dataset: ImageDataset) -> np.ndarray:
+    """The labels of a data set of classification, int64 (N,)."""
+    if isinstance(dataset, MemoryDataset):
+        return dataset.labels.numpy()
+    if isinstance(dataset, PictureDataset):
+        return dataset.labels
+    raise TypeError(f"{type(dataset).__name__} has no single label for a picture")
 
 
 def _digits(config: ImageDataConfig, seed: int) -> ImageSet:

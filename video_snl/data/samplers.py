@@ -14,6 +14,7 @@ __all__ = [
     "EpochSampler",
     "Key",
     "KeySampler",
+    "SpanSampler",
     "epoch_generator",
     "order_generator",
     "sample_generator",
@@ -147,3 +148,42 @@ class EpochSampler(Sampler[Key]):
     def __len__(self) -> int:
         before = 0 if self.shuffle else self.rank  # shuffled, all ranks have as many as the first
         return (self.kept - before + self.world_size - 1) // self.world_size
+
+
+class SpanSampler(Sampler[Key]):
+    """Epochs of a chosen length: pieces of the permutations of all passes, put end to end.
+
+    Epoch e has the elements e L ... (e + 1) L - 1 of the orders of pass 0, 1, 2, ..., each as of
+    :class:`EpochSampler`. A key is (pass, index), so that no pass repeats another's crops. Rank r
+    of W takes every W-th element from r on.
+
+    Args:
+        length: Samples of the data set.
+        span: L, a multiple of ``world_size``.
+    """
+
+    def __init__(
+        self, length: int, span: int, seed: int, rank: int = 0, world_size: int = 1
+    ) -> None:
+        if span % world_size or not 0 <= rank < world_size:
+            raise ValueError(f"no part {rank} of {world_size} equal ones of {span=}")
+        self.length, self.span, self.seed = length, span, seed
+        self.rank, self.world_size = rank, world_size
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """The epoch whose keys come next."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[Key]:
+        places = np.arange(self.epoch * self.span, (self.epoch + 1) * self.span)
+        for number in range(places[0] // self.length, places[-1] // self.length + 1):
+            order = order_generator(self.seed, number).permutation(self.length)
+            chosen = places[(places // self.length == number) & self._mine(places)]
+            yield from ((number, int(index)) for index in order[chosen % self.length])
+
+    def __len__(self) -> int:
+        return self.span // self.world_size
+
+    def _mine(self, places: np.ndarray) -> np.ndarray:
+        return (places - places[0]) % self.world_size == self.rank

@@ -68,7 +68,7 @@ class History(Callback):
         if trainer.is_global_zero:
             self._write()
             lines = [self._line(trainer, row, loading)]
-            lines += [loading_text(loading)] if self._profile else []
+            lines += [loading_text(loading, self.run.program.samples)] if self._profile else []
             print(*lines, sep="\n", file=sys.stderr, flush=True)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
 from torch import nn
 
+from video_snl.config_image_run import ImageExperiment
 from video_snl.config_images import ImageModelConfig
+from video_snl.data.images import image_class_count
 from video_snl.engine.describe import description, layer_rows, table
 from video_snl.errors import UserError
 from video_snl.models.images import IMAGE_BACKBONES, build_image_model
 
-__all__ = ["image_description", "image_table"]
+__all__ = ["describe", "image_description", "image_table"]
+
+
+def describe(experiment: ImageExperiment, *, as_json: bool) -> int:
+    """Print the network of ``experiment``, for a picture as it is trained with."""
+    data = experiment.data
+    classes = experiment.model.num_classes or image_class_count(data)
+    size = data.height, data.width
+    if as_json:
+        print(json.dumps(image_description(experiment.model, classes, size), indent=2))
+    else:
+        print(image_table(experiment.model, classes, size))
+    return 0
 
 
 def image_description(

@@ -14,7 +14,7 @@ from video_snl.data.videos import VideoSet
 from video_snl.engine.files import write_json, write_text
 from video_snl.engine.plots import confusion_picture
 
-__all__ = ["LEVELS", "Scores", "top_k_accuracy", "write_reports"]
+__all__ = ["LEVELS", "Scores", "as_csv", "class_reports", "top_k_accuracy", "write_reports"]
 
 LEVELS = ("clip", "video")
 _NO_CLASS = -1  # the prediction for a video that cannot be read, or whose scores are not finite
@@ -39,24 +39,49 @@ def write_reports(
     """Write all of them into a folder, each atomically; ``views`` says what the video level is."""
     names, read = videos.class_names, scores["read"]
     counted = read if metrics["unreadable_are"] == "skipped" else np.ones_like(read)
-    label, classes = scores["label"][counted], range(len(names))
     for level in LEVELS:
-        predicted = _predicted(scores[level][counted])
-        report = classification_report(
-            label, predicted, labels=classes, target_names=names, output_dict=True, zero_division=0
-        )
-        rows = [{"class": name, **report[name]} for name in names]
-        write_text(folder / f"per_class_{level}.csv", _csv(rows))
-        write_json(folder / f"per_class_{level}.json", report)
-        matrix = confusion_matrix(label, predicted, labels=classes)
-        cells = _confusion_rows(matrix, names, label, predicted, read[counted])
-        write_text(folder / f"confusion_{level}.csv", _csv(cells))
-        accuracy = f"{metrics[f'{level}_top1']:.1%}"
         what = "centre clip" if level == "clip" else views
-        title = f"{level} level ({what}): top-1 {accuracy}"
-        confusion_picture(matrix, names, folder / f"confusion_{level}.png", title=title)
-    write_text(folder / "predictions.csv", _csv(_predictions(scores, videos)))
+        title = f"{level} level ({what}): top-1 {metrics[f'{level}_top1']:.1%}"
+        class_reports(folder, level, scores[level], scores["label"], names, read, counted, title)
+    write_text(folder / "predictions.csv", as_csv(_predictions(scores, videos)))
     write_json(folder / "metrics.json", metrics)
+
+
+def class_reports(
+    folder: Path,
+    level: str,
+    scores: np.ndarray,
+    label: np.ndarray,
+    names: list[str],
+    read: np.ndarray,
+    counted: np.ndarray,
+    title: str,
+) -> np.ndarray:
+    """Write the figures of every class, and who was taken for whom, as tables and a picture.
+
+    Args:
+        level: Of the scores, the end of the files' names.
+        scores: (N, classes).
+        label: (N,).
+        read: (N,), which samples could be read.
+        counted: (N,), which of them the reports are about.
+
+    Returns:
+        (N,), the predicted classes; -1 where there is none.
+    """
+    predicted, classes = _predicted(scores), range(len(names))
+    of, taken = label[counted], predicted[counted]
+    report = classification_report(
+        of, taken, labels=classes, target_names=names, output_dict=True, zero_division=0
+    )
+    rows = [{"class": name, **report[name]} for name in names]
+    write_text(folder / f"per_class_{level}.csv", as_csv(rows))
+    write_json(folder / f"per_class_{level}.json", report)
+    matrix = confusion_matrix(of, taken, labels=classes)
+    cells = _confusion_rows(matrix, names, of, taken, read[counted])
+    write_text(folder / f"confusion_{level}.csv", as_csv(cells))
+    confusion_picture(matrix, names, folder / f"confusion_{level}.png", title=title)
+    return predicted
 
 
 def _confusion_rows(
@@ -103,7 +128,8 @@ def _predicted(scores: np.ndarray) -> np.ndarray:
     return np.where(_scored(scores), np.nan_to_num(scores, nan=-1.0).argmax(1), _NO_CLASS)
 
 
-def _csv(rows: list[dict[str, Any]]) -> str:
+def as_csv(rows: list[dict[str, Any]]) -> str:
+    """Rows of equal keys, which are the header."""
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(rows[0]))
     writer.writeheader()

@@ -35,12 +35,13 @@ def loading_row(profile: Profile) -> dict[str, float]:
     }
 
 
-def loading_text(profile: Profile) -> str:
+def loading_text(profile: Profile, samples: str = "clips") -> str:
     """The line that ``--profile`` prints."""
     stages = "  ".join(f"{name} {profile.stages[name]:.2f}" for name in STAGES)
     values: dict[str, Any] = loading_row(profile)
     text = (
-        f"  loading: {profile.clips} clips, {values['loading/clips_per_second']:.1f} clips/s; "
+        f"  loading: {profile.clips} {samples}, "
+        f"{values['loading/clips_per_second']:.1f} {samples}/s; "
         f"waited {profile.waited:.2f} s of {profile.seconds:.2f} ({waiting_share(profile):.0%}); "
         f"seconds: {stages}"
     )

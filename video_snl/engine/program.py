@@ -48,6 +48,7 @@ class Program:
 
     Attributes:
         name: Of the command.
+        kind: Of its runs, as their records say: a command may train more than one kind of network.
         entry: Its own entry in a checkpoint.
         format_version: Of what stands there.
         experiment: A configuration from its plain values; a TypeError or KeyError where they do not
@@ -57,9 +58,11 @@ class Program:
         summary: Shares that the last lines of a run show.
         losses, shares: The learning curves, left and right.
         axes: Labels of their vertical axes.
+        samples: What the loader's samples are called.
     """
 
     name: str
+    kind: str
     entry: str
     format_version: int
     experiment: Callable[[dict[str, Any]], AnyExperiment]
@@ -69,10 +72,12 @@ class Program:
     losses: Named
     shares: Named
     axes: tuple[str, str]
+    samples: str = "clips"
 
 
 VIDEO_SNL = Program(
     name="video-snl",
+    kind="video-snl",
     entry="video_snl",
     format_version=1,
     experiment=Experiment.from_dict,

@@ -40,7 +40,6 @@ _OPTIMIZER = {
     "accumulate": _ONE_OR_MORE,
     "learning_rate": _NOT_NEGATIVE,
     "weight_decay": _NOT_NEGATIVE,
-    "step_epochs": _ONE_OR_MORE,
     "warmup_epochs": _NOT_NEGATIVE,
     "label_smoothing": _SHARE,
     "gradient_clip": Range(open=True),

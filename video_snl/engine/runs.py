@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -17,7 +18,7 @@ from video_snl.engine.files import write_json, write_text
 from video_snl.engine.program import VIDEO_SNL, AnyExperiment, Program
 from video_snl.errors import UserError
 
-__all__ = ["Run", "checkpoint_path", "newest_run", "runs_in", "stored_experiment"]
+__all__ = ["Run", "checkpoint_path", "newest_run", "runs_in", "stored_experiment", "stored_program"]
 
 _PACKAGES = ("torch", "torchvision", "pytorchvideo", "decord", "lightning", "numpy", "scikit-learn")
 
@@ -36,7 +37,7 @@ class Run:
         started = datetime.now(UTC)
         folder = _fresh_folder(output, f"{name}-{started:%Y%m%d-%H%M%S}")
         record = {
-            "program": program.name,
+            "program": program.kind,
             "status": "started",
             "started": started.isoformat(timespec="microseconds"),
             "command": sys.argv,
@@ -59,10 +60,10 @@ class Run:
             UserError: when the folder holds no readable ``run.json``, or another program's.
         """
         record = _record(folder, program)
-        wrote = _program_of(record)
-        if wrote != program.name:
+        wrote = _kind_of(record)
+        if wrote != program.kind:
             raise UserError(
-                f"{folder} is a run of {wrote}, not of {program.name}; name a folder that "
+                f"{folder} is a run of {wrote}, not of {program.kind}; name a folder that "
                 f"{program.name} train has written."
             )
         return cls(folder, record, program)
@@ -89,7 +90,7 @@ def runs_in(output: Path, program: Program = VIDEO_SNL) -> list[Run]:
     """
     folders = [path.parent for path in output.glob("*/run.json")]
     records = [(folder, _record(folder, program)) for folder in folders]
-    runs = [Run(*found, program) for found in records if _program_of(found[1]) == program.name]
+    runs = [Run(*found, program) for found in records if _kind_of(found[1]) == program.kind]
     return sorted(runs, key=lambda run: str(run.record.get("started", "")))
 
 
@@ -142,6 +143,27 @@ def stored_experiment(
     return _experiment(read_checkpoint(path, program)[program.entry]["experiment"], path, program)
 
 
+def stored_program(named: str | None, output: str, programs: Sequence[Program]) -> Program:
+    """Which of several programs a run or a checkpoint is of; the first where that is not clear.
+
+    Args:
+        named: The folder of a run, a file, or None or ``newest`` for the newest run in ``output``.
+    """
+    if named in (None, "newest"):
+        runs = [run for program in programs for run in runs_in(Path(output), program)]
+        newest = max(runs, key=lambda run: str(run.record.get("started", "")), default=None)
+        return programs[0] if newest is None else newest.program
+    path = Path(str(named))
+    if (path / "run.json").is_file():
+        kind = _kind_of(_record(path, programs[0]))
+        return next((program for program in programs if program.kind == kind), programs[0])
+    if not path.is_file():
+        return programs[0]  # which says what is wrong with the name
+    from video_snl.engine.trained import holds
+
+    return next((program for program in programs if holds(path, program)), programs[0])
+
+
 def _record(folder: Path, program: Program) -> dict[str, Any]:
     path = folder / "run.json"
     try:
@@ -153,9 +175,9 @@ def _record(folder: Path, program: Program) -> dict[str, Any]:
         ) from error
 
 
-def _program_of(record: dict[str, Any]) -> str:
-    """Records from before there were two programs do not say."""
-    return str(record.get("program", VIDEO_SNL.name))
+def _kind_of(record: dict[str, Any]) -> str:
+    """Records from before there were two kinds of runs do not say."""
+    return str(record.get("program", VIDEO_SNL.kind))
 
 
 def _experiment(values: Any, source: Path, program: Program) -> AnyExperiment:

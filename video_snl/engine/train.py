@@ -66,7 +66,13 @@ def check_experiment(experiment: Experiment, videos: VideoSet) -> None:
     check_augmentation(data)
     check_training(
         experiment,
-        {"batch_size": Range(1), "momentum": Range(), "mixup": Range(), "cutmix": Range()},
+        {
+            "batch_size": Range(1),
+            "step_epochs": Range(1),
+            "momentum": Range(),
+            "mixup": Range(),
+            "cutmix": Range(),
+        },
     )
 
 

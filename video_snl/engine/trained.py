@@ -15,7 +15,14 @@ from video_snl.errors import UserError
 from video_snl.models.build import build_model
 from video_snl.weights_sources import read_checkpoint as read_values
 
-__all__ = ["Trained", "check_same_network", "fill", "load_trained", "read_checkpoint"]
+__all__ = [
+    "Trained",
+    "check_same_network",
+    "fill",
+    "holds",
+    "load_trained",
+    "read_checkpoint",
+]
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,15 @@ def read_checkpoint(path: Path, program: Program = VIDEO_SNL) -> Mapping[str, An
             f"{program.format_version}; install the {program.name} that wrote it."
         )
     return content
+
+
+def holds(path: Path, program: Program) -> bool:
+    """Whether a file of weights is a checkpoint that the program's ``train`` wrote.
+
+    Raises:
+        UserError: It cannot be read.
+    """
+    return program.entry in read_values(path)
 
 
 def load_trained(path: Path) -> Trained:

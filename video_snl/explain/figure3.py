@@ -26,7 +26,7 @@ _MOST_FRAMES = 8
 _CELL = 1.5  # inches, the height of a frame
 _LABEL = 1.35  # inches, to the left of a row
 _MARK = "#00e5ff"
-_COLOURS = colormaps["inferno"]
+_COLOURS, _SIGNED = colormaps["inferno"], colormaps["coolwarm"]
 
 
 class _Row(NamedTuple):
@@ -42,7 +42,7 @@ def draw_looks(explanation: Explanation, at: Grid, of: Grid, path: Path) -> None
     """Where a position looks, by every block, unit and kind of map.
 
     A row of maps has one scale: its brightest colour is the largest value at another position than
-    the one itself, whose own value may be far above.
+    the one itself, whose own value may be far above. Maps with negative values are blue and red.
 
     Args:
         at: A position of the grid ``of``.
@@ -54,8 +54,8 @@ def draw_looks(explanation: Explanation, at: Grid, of: Grid, path: Path) -> None
     for block, box in zip(blocks, boxes, strict=True):
         here = flat_index(corresponding(at, of, block), block.grid)
         for kind, values in block.maps.items():
-            others = np.delete(values[here], here)
-            largest = float(others.max(initial=0.0)) or float(values[here].max())
+            sizes = np.abs(values[here])
+            largest = float(np.delete(sizes, here).max(initial=0.0)) or float(sizes.max())
             maps = values[here].reshape(block.grid)
             rows.append(_Row(f"{block.block}\n{_short(block)}\n{kind}", maps, largest, box))
     _draw(explanation, rows, boxes[0], path)
@@ -125,10 +125,11 @@ def _cell(axes: Axes, frame: np.ndarray, row: _Row, number: int, total: int) -> 
         axes.imshow(frame.mean(-1), cmap="gray", vmin=0, vmax=400, extent=whole)
         values = row.maps[_time_of(number, total, len(row.maps))]
         scale = row.largest if row.largest > 0 else 1.0
+        signed = bool((row.maps < 0).any())
         axes.imshow(
-            np.minimum(values / scale, 1),
-            cmap=_COLOURS,
-            vmin=0,
+            np.clip(values / scale, -1, 1),
+            cmap=_SIGNED if signed else _COLOURS,
+            vmin=-1 if signed else 0,
             vmax=1,
             alpha=0.65,
             extent=whole,

@@ -17,7 +17,20 @@ from video_snl.explain.figure3 import draw_features, draw_looks
 from video_snl.explain.page import write_page
 from video_snl.explain.structure import BlockMaps, Explanation, Grid
 
-__all__ = ["output_folder", "report", "write_explanations"]
+__all__ = ["check_source", "output_folder", "report", "write_explanations"]
+
+
+def check_source(source: str, kind: str) -> None:
+    """Whether a file is there; ``kind`` is what it should be, a video or a picture.
+
+    Raises:
+        UserError: It is not, or is a folder.
+    """
+    path = Path(source)
+    if path.is_dir():
+        raise UserError(f"{source} is a folder: name one {kind}.")
+    if not path.is_file():
+        raise UserError(f"{source}: no such file.")
 
 
 def output_folder(named: str | None, source: str) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -17,7 +16,7 @@ from video_snl.engine.trained import Trained, load_trained
 from video_snl.engine.trainer import device_of
 from video_snl.errors import UserError
 from video_snl.explain.choice import parse_at
-from video_snl.explain.output import output_folder, report, write_explanations
+from video_snl.explain.output import check_source, output_folder, report, write_explanations
 from video_snl.explain.subject import Subject, explained
 from video_snl.models.insertion import inserted_blocks
 
@@ -45,7 +44,7 @@ def explain(
     position = None if at is None else parse_at(at)
     if deadline is not None and not deadline > 0:
         raise UserError(f"--deadline {deadline}: give seconds, more than 0.")
-    _check_file(source)
+    check_source(source, "video")
     device = device_of(accelerator)
     named = [checkpoint_path(checkpoint), *([] if compare is None else [checkpoint_path(compare)])]
     folder = output_folder(output, source)
@@ -101,11 +100,3 @@ def centre_crop(video: Tensor, crop: int | tuple[int, int]) -> Tensor:
     size = torch.tensor(video.shape[2:4]).expand(len(video), 2)
     middle = torch.full((len(video), 2), 0.5)
     return crop_clips(video, size, middle, torch.zeros(len(video), dtype=torch.bool), crop)
-
-
-def _check_file(source: str) -> None:
-    path = Path(source)
-    if path.is_dir():
-        raise UserError(f"{source} is a folder: name one video.")
-    if not path.is_file():
-        raise UserError(f"{source}: no such file.")

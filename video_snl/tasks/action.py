@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
-import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim import SGD
-from torchmetrics import MeanMetric, Metric
+from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from video_snl.config import Experiment
@@ -19,13 +17,10 @@ from video_snl.data.mixing import Mix, draw_mix, mix_clips, mix_labels
 from video_snl.data.timing import stage
 from video_snl.data.transforms import crop_clips, crop_scaled_clips, normalise, three_crops
 from video_snl.engine.program import VIDEO_SNL
-from video_snl.errors import UserError
-from video_snl.tasks.optimization import (
-    freeze,
-    keep_frozen_layers_in_eval,
-    parameter_groups,
-    scheduled,
-)
+from video_snl.models.build import head_parameters, stage_modules
+from video_snl.tasks.accuracy import ListAccuracy
+from video_snl.tasks.base import Parts, Task
+from video_snl.tasks.optimization import learning_rate_factor
 
 __all__ = ["ActionRecognition"]
 
@@ -33,7 +28,7 @@ __all__ = ["ActionRecognition"]
 _VIEWS_AT_ONCE = 32
 
 
-class ActionRecognition(pl.LightningModule):
+class ActionRecognition(Task):
     """Classify clips; score videos by the mean over their views.
 
     Args:
@@ -52,27 +47,21 @@ class ActionRecognition(pl.LightningModule):
         *,
         mean: tuple[float, float, float],
         std: tuple[float, float, float],
-        files: list[str] | None = None,
+        files: Sequence[str] = (),
     ) -> None:
-        super().__init__()
-        self.experiment, self.model = experiment, model
+        super().__init__(
+            experiment,
+            model,
+            program=VIDEO_SNL,
+            parts=Parts(head_parameters, stage_modules),
+            files=files,
+        )
+        self.experiment = experiment
         self.class_names, self.mean, self.std = class_names, mean, std
-        self.files = files or []
-        classes = len(class_names)
         # MeanMetric, since self.log weighs unequal shares of several processes wrongly.
-        self.train_loss, self.val_loss = MeanMetric(), MeanMetric()
-        self.train_top1 = MulticlassAccuracy(classes, average="micro")
-        # Means over all test videos: one that cannot be read has no scores, and counts as wrong.
-        self.val_top1, self.val_top5 = MeanMetric(), MeanMetric()
-        freeze(model, experiment.optimizer)
-        # Lightning trains modules in the mode it finds them in.
-        self.train()
-
-    def train(self, mode: bool = True) -> ActionRecognition:
-        super().train(mode)
-        if mode:
-            keep_frozen_layers_in_eval(self.model, self.experiment.optimizer)
-        return self
+        self.train_loss = MeanMetric()
+        self.train_top1 = MulticlassAccuracy(len(class_names), average="micro")
+        self.listed = ListAccuracy()
 
     def clips(self, video: Tensor, size: Tensor, offset: Tensor, flip: Tensor) -> Tensor:
         """Cropped, flipped and normalised clips, on the device the frames are on.
@@ -104,27 +93,19 @@ class ActionRecognition(pl.LightningModule):
         logits = self.model(clips)
         smoothing = self.experiment.optimizer.label_smoothing
         loss = F.cross_entropy(logits.float(), target, label_smoothing=smoothing)
-        if not torch.isfinite(loss):
-            self._stop_on_bad_loss(loss, batch["index"])
+        self.checked(loss, batch["index"])
         self.train_loss(loss.detach(), len(label))
         self.train_top1(logits, label)
-        self._log_epoch({"train/loss": self.train_loss, "train/top1": self.train_top1}, label)
+        self.log_epoch({"train/loss": self.train_loss, "train/top1": self.train_top1}, len(label))
         return loss
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Loss over the videos that can be read; accuracies over all, the others being wrong."""
-        label, unreadable = batch["label"], batch.get("unreadable")
+        label = batch["label"]
         if len(label):
-            logits = self._centre_logits(batch).float()
-            self.val_loss(F.cross_entropy(logits, label), len(label))
-            self.val_top1(_hits(logits, label, 1))
-            self.val_top5(_hits(logits, label, 5))
-        if unreadable is not None and len(unreadable):
-            wrong = torch.zeros(len(unreadable), device=self.device)
-            self.val_top1(wrong)
-            self.val_top5(wrong)
-        metrics = {"val/loss": self.val_loss, "val/top1": self.val_top1, "val/top5": self.val_top5}
-        self._log_epoch(metrics, label)
+            self.listed.update(self._centre_logits(batch), label)
+        self.listed.update_missed(batch.get("unreadable"))
+        self.log_epoch(self.listed.named(), len(label))
 
     def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """Scores of the videos of a batch, at both levels.
@@ -161,34 +142,15 @@ class ActionRecognition(pl.LightningModule):
         scores = [self._scores(views, size, offset) for offset in offsets]
         return torch.stack(scores).mean(0).view(videos, clips, -1).mean(1)
 
-    def on_train_epoch_start(self) -> None:
-        # Dropout draws from the global generator; so it, too, depends on seed and epoch alone.
-        seed = self.experiment.trainer.seed
-        torch.manual_seed(hash((seed, self.current_epoch, self.global_rank)) % 2**63)
+    def rate_factor(self, epoch: float) -> float:
+        return learning_rate_factor(self.experiment.optimizer, epoch)
 
-    def configure_optimizers(self) -> Any:
-        config = self.experiment.optimizer
-        optimizer = SGD(
-            parameter_groups(self.model, config),
-            lr=config.learning_rate,
-            momentum=config.momentum,
-            weight_decay=config.weight_decay,
-        )
-        return scheduled(optimizer, config, self.trainer.estimated_stepping_batches)
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint[VIDEO_SNL.entry] = {
-            "format_version": VIDEO_SNL.format_version,
-            "experiment": self.experiment.to_dict(),
+    def about(self) -> dict[str, Any]:
+        return {
             "class_names": self.class_names,
             "mean": list(self.mean),
             "std": list(self.std),
         }
-
-    def _log_epoch(self, metrics: Mapping[str, Metric], label: Tensor) -> None:
-        for name, metric in metrics.items():
-            # The metrics weigh themselves; the size is named since a batch may have no clip.
-            self.log(name, metric, on_step=False, on_epoch=True, batch_size=max(1, len(label)))
 
     def _normalised(self, video: Tensor) -> Tensor:
         clips = normalise(video, self.mean, self.std)
@@ -217,20 +179,3 @@ class ActionRecognition(pl.LightningModule):
 
     # Crops per clip of the test protocol: 1 (centre) or 3.
     crops: int = 3
-
-    def _stop_on_bad_loss(self, loss: Tensor, index: Tensor) -> None:
-        names = ", ".join(self.files[i] for i in index.tolist())
-        raise UserError(
-            f"the loss became {loss.item()} in epoch {self.current_epoch + 1}; lower "
-            "--optimizer.learning_rate, set --optimizer.gradient_clip, or look at the videos of "
-            f"this batch: {names}"
-        )
-
-
-def _hits(logits: Tensor, label: Tensor, k: int) -> Tensor:
-    """1 where the label is among the k highest logits, else 0. (B, classes), (B,) -> (B,).
-
-    A row that is not finite is no hit: its order means nothing.
-    """
-    best = logits.topk(min(k, logits.shape[1])).indices
-    return ((best == label[:, None]).any(1) & logits.isfinite().all(1)).float()

@@ -20,8 +20,7 @@ from video_snl.data.mixing import check_mixing
 from video_snl.data.prefetch import DevicePrefetcher
 from video_snl.data.quarantine import Quarantine
 from video_snl.data.videos import VideoSet
-from video_snl.errors import UserError
-from video_snl.tasks.loading import RunData
+from video_snl.tasks.loading import RunData, share_of_batch
 
 __all__ = ["ClipDataModule", "evaluation_loader"]
 
@@ -92,13 +91,7 @@ class ClipDataModule(RunData):
             UserError: when the batch cannot be divided equally, or mixing does not fit it.
         """
         config = self.experiment.optimizer
-        part, rest = divmod(config.batch_size, world_size * config.accumulate)
-        if rest or part == 0:
-            raise UserError(
-                f"optimizer.batch_size={config.batch_size} cannot be divided over {world_size} "
-                f"device(s) times optimizer.accumulate={config.accumulate}; choose a multiple of "
-                f"{world_size * config.accumulate}."
-            )
+        part = share_of_batch(config.batch_size, config.accumulate, world_size)
         check_mixing(config, part)
         return part
 

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
-from video_snl.data.feed import ClipLoader
 from video_snl.data.prefetch import DevicePrefetcher, prefetched, to_device
 from video_snl.data.quarantine import Quarantine
+from video_snl.errors import UserError
 
-__all__ = ["RunData"]
+__all__ = ["RunData", "share_of_batch"]
+
+
+class _Loader(Sized, Protocol):
+    def close(self) -> None: ...
+
+
+_L = TypeVar("_L", bound=_Loader)
 
 
 class RunData(pl.LightningDataModule, ABC):
@@ -34,7 +42,7 @@ class RunData(pl.LightningDataModule, ABC):
         super().__init__()
         self.folder = folder
         self.quarantine = Quarantine(None, max_failures, self.noun)
-        self._loaders: list[ClipLoader] = []
+        self._loaders: list[_Loader] = []
 
     @abstractmethod
     def part_size(self, world_size: int) -> int:
@@ -73,7 +81,7 @@ class RunData(pl.LightningDataModule, ABC):
     ) -> dict[str, Tensor]:
         return to_device(batch, device)
 
-    def _used(self, loader: ClipLoader) -> ClipLoader | DevicePrefetcher:
+    def _used(self, loader: _L) -> _L | DevicePrefetcher:
         """The loader as Lightning gets it; it is ended with the others."""
         self._loaders.append(loader)
         return prefetched(loader, self._device())
@@ -88,3 +96,19 @@ class RunData(pl.LightningDataModule, ABC):
 
     def _pin(self) -> bool:
         return self._device().type == "cuda"
+
+
+def share_of_batch(batch_size: int, accumulate: int, world_size: int) -> int:
+    """Samples that one of so many devices takes at once.
+
+    Raises:
+        UserError: when the batch cannot be divided equally.
+    """
+    part, rest = divmod(batch_size, world_size * accumulate)
+    if rest or part == 0:
+        raise UserError(
+            f"optimizer.batch_size={batch_size} cannot be divided over {world_size} device(s) "
+            f"times optimizer.accumulate={accumulate}; choose a multiple of "
+            f"{world_size * accumulate}."
+        )
+    return part

@@ -11,12 +11,17 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from video_snl.config_image_run import ImageOptimizerConfig
 from video_snl.models.build import head_parameters, stage_modules
 from video_snl.models.insertion import inserted_blocks
 
 __all__ = [
+    "HeadOf",
+    "LayersOf",
+    "PartOptions",
     "RateOptions",
     "freeze",
+    "image_rate_factor",
     "keep_frozen_layers_in_eval",
     "learning_rate_factor",
     "parameter_groups",
@@ -27,19 +32,13 @@ HeadOf = Callable[[nn.Module], set[nn.Parameter]]
 LayersOf = Callable[[nn.Module, str], list[nn.Module]]
 
 
-class RateOptions(Protocol):
-    """The options of an optimizer that say what trains, and how fast."""
+class PartOptions(Protocol):
+    """The options of an optimizer that say what trains, and how fast beside the rest."""
 
     @property
     def epochs(self) -> int: ...
     @property
     def learning_rate(self) -> float: ...
-    @property
-    def schedule(self) -> str: ...
-    @property
-    def step_epochs(self) -> int: ...
-    @property
-    def warmup_epochs(self) -> float: ...
     @property
     def backbone_lr_factor(self) -> float: ...
     @property
@@ -52,15 +51,31 @@ class RateOptions(Protocol):
     def frozen_batchnorm(self) -> bool: ...
 
 
-def scheduled(optimizer: Optimizer, config: RateOptions, steps: float) -> Any:
-    """What Lightning wants of ``configure_optimizers``; ``steps`` are those of the whole run."""
-    steps_of_epoch = max(1, int(steps) // config.epochs)
+class RateOptions(Protocol):
+    """The options of a schedule."""
 
-    def factor(step: int) -> float:
-        return learning_rate_factor(config, step / steps_of_epoch)
+    @property
+    def epochs(self) -> int: ...
+    @property
+    def schedule(self) -> str: ...
+    @property
+    def step_epochs(self) -> int: ...
+    @property
+    def warmup_epochs(self) -> float: ...
 
-    schedule = {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}
-    return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+def scheduled(
+    optimizer: Optimizer, epochs: int, steps: float, factor: Callable[[float], float]
+) -> Any:
+    """What Lightning wants of ``configure_optimizers``.
+
+    Args:
+        steps: Of the whole run of so many ``epochs``.
+        factor: What the initial learning rate is multiplied by, after so many epochs.
+    """
+    steps_of_epoch = max(1, int(steps) // epochs)
+    schedule = LambdaLR(optimizer, lambda step: factor(step / steps_of_epoch))
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
 def learning_rate_factor(config: RateOptions, epoch: float) -> float:
@@ -70,16 +85,43 @@ def learning_rate_factor(config: RateOptions, epoch: float) -> float:
     the warm-up it is also multiplied by a line from 0.1 to 1.
     """
     if config.schedule == "step":
-        factor = 0.1 ** math.floor(epoch / config.step_epochs + 1e-9)
+        factor = 0.1 ** math.floor(epoch / config.step_epochs + _ROUNDING)
     else:
-        factor = (1 + math.cos(math.pi * min(1.0, epoch / config.epochs))) / 2
-    if epoch < config.warmup_epochs:
-        factor *= 0.1 + 0.9 * epoch / config.warmup_epochs
-    return factor
+        factor = _cosine(epoch / config.epochs)
+    return factor * _warmth(epoch, config.warmup_epochs)
+
+
+def image_rate_factor(config: ImageOptimizerConfig, epoch: float) -> float:
+    """As :func:`learning_rate_factor`, of runs on pictures; with t = epoch / epochs:
+
+    ``milestones``: drop^(number of milestones that are past); ``cosine``: (1 + cos(pi t)) / 2;
+    ``poly``: f + (1 - f) (1 - t)^power, f = least_learning_rate / learning_rate.
+    """
+    share = min(1.0, epoch / config.epochs)
+    if config.schedule == "milestones":
+        past = sum(epoch + _ROUNDING >= milestone for milestone in config.milestones)
+        factor = config.drop**past
+    elif config.schedule == "poly":
+        least = config.least_learning_rate / config.learning_rate if config.learning_rate else 0.0
+        factor = least + (1 - least) * (1 - share) ** config.power
+    else:
+        factor = _cosine(share)
+    return factor * _warmth(epoch, config.warmup_epochs)
+
+
+_ROUNDING = 1e-9  # of a step's share of an epoch
+
+
+def _cosine(share: float) -> float:
+    return (1 + math.cos(math.pi * min(1.0, share))) / 2
+
+
+def _warmth(epoch: float, warmup_epochs: float) -> float:
+    return 0.1 + 0.9 * epoch / warmup_epochs if epoch < warmup_epochs else 1.0
 
 
 def parameter_groups(
-    model: nn.Module, config: RateOptions, head_of: HeadOf = head_parameters
+    model: nn.Module, config: PartOptions, head_of: HeadOf = head_parameters
 ) -> list[dict[str, Any]]:
     """Backbone, inserted blocks and head, each with its own learning rate; frozen ones left out."""
     head = head_of(model)
@@ -101,21 +143,21 @@ def parameter_groups(
     ]
 
 
-def freeze(model: nn.Module, config: RateOptions, layers_of: LayersOf = stage_modules) -> None:
+def freeze(model: nn.Module, config: PartOptions, layers_of: LayersOf = stage_modules) -> None:
     """Take the gradient from the frozen stages and, if asked for, the backbone's BatchNorms."""
     for module in _frozen_modules(model, config, layers_of):
         module.requires_grad_(False)
 
 
 def keep_frozen_layers_in_eval(
-    model: nn.Module, config: RateOptions, layers_of: LayersOf = stage_modules
+    model: nn.Module, config: PartOptions, layers_of: LayersOf = stage_modules
 ) -> None:
     """Keep the running statistics of what is frozen; to be called after every ``train()``."""
     for module in _frozen_modules(model, config, layers_of):
         module.eval()
 
 
-def _frozen_modules(model: nn.Module, config: RateOptions, layers_of: LayersOf) -> list[nn.Module]:
+def _frozen_modules(model: nn.Module, config: PartOptions, layers_of: LayersOf) -> list[nn.Module]:
     """Frozen parts of the backbone; an inserted block trains wherever it stands."""
     blocks = {m for block in inserted_blocks(model).values() for m in block.modules()}
     frozen = [

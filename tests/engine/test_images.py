@@ -1,0 +1,247 @@
+"""Classification of pictures on the shared engine: training, resuming, evaluation, prediction."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from tests.image_trees import picture, write_folders
+from tests.tiny import metrics, only_run, record, run_command, run_here
+from tests.tiny_images import experiment, image_options
+from video_snl.cli import main
+from video_snl.cli_images import are_about_images
+from video_snl.data.digits import digits
+from video_snl.engine.train_images import check_experiment
+from video_snl.engine.trained_images import load_trained_images
+from video_snl.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("runs")
+    assert main(["train", *image_options(output)]) == 0
+    return only_run(output)
+
+
+def test_run_folder_is_complete(run: Path) -> None:
+    found = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
+    assert found == {
+        "run.json",
+        "config.yaml",
+        "metrics.csv",
+        "learning_curves.png",
+        "checkpoints/best.ckpt",
+        "checkpoints/last.ckpt",
+    }
+    values = record(run)
+    assert values["status"] == "finished" and values["program"] == "video-snl on pictures"
+    history = metrics(run)
+    assert values["metrics"]["last"]["epoch"] == 3
+    best = max(row["val/top1"] for row in history)
+    assert values["metrics"]["best"]["val/top1"] == pytest.approx(best)
+
+
+def test_an_epoch_has_the_steps_it_was_given(run: Path) -> None:
+    with (run / "metrics.csv").open(encoding="utf-8") as lines:
+        assert [float(row["loading/clips"]) for row in csv.DictReader(lines)] == [32, 32, 32]
+
+
+def test_checkpoint_alone_answers_as_evaluate_says(run: Path, tmp_path: Path) -> None:
+    trained = load_trained_images(run / "checkpoints" / "last.ckpt")
+    images, labels, _ = digits(False)
+    mean, std = (torch.tensor(x)[:, None, None] for x in (trained.mean, trained.std))
+    with torch.no_grad():
+        logits = trained.model((images.permute(0, 3, 1, 2) / 255 - mean) / std)
+    right = (logits.argmax(1) == labels).float().mean().item()
+    words = ["--checkpoint", str(run / "checkpoints" / "last.ckpt"), "--output", str(tmp_path)]
+    assert main(["evaluate", *words]) == 0
+    found = json.loads((tmp_path / "metrics.json").read_text())
+    assert found["top1"] == pytest.approx(right)
+    assert found["top1"] == pytest.approx(metrics(run)[-1]["val/top1"])
+    assert found["pictures"] == 355 and found["epoch"] == 3 and found["unreadable"] == []
+    with (tmp_path / "predictions.csv").open(encoding="utf-8") as lines:
+        rows = list(csv.DictReader(lines))
+    assert [int(row["prediction"]) for row in rows] == logits.argmax(1).tolist()
+    assert [int(row["true class"]) for row in rows] == labels.tolist()
+    assert (tmp_path / "confusion_image.png").is_file()
+
+
+def test_its_config_file_repeats_the_run_exactly(run: Path, tmp_path: Path) -> None:
+    words = ["--config", str(run / "config.yaml"), "--trainer.output", str(tmp_path)]
+    assert main(["train", *words]) == 0
+    assert metrics(only_run(tmp_path)) == metrics(run)
+
+
+def test_resumed_run_ends_as_the_unbroken_one(run: Path, tmp_path: Path) -> None:
+    options = {"optimizer__schedule": "milestones", "optimizer__milestones": "[1, 2.5]"}
+    assert main(["train", *image_options(tmp_path / "whole", **options)]) == 0
+    broken = tmp_path / "broken"
+    assert main(["train", *image_options(broken, **options, optimizer__epochs=2)]) == 0
+    words = ["--resume", "--trainer.output", str(broken), "--optimizer.epochs", "3"]
+    assert main(["train", *words]) == 0  # of pictures, which the run itself says
+    whole, resumed = metrics(only_run(tmp_path / "whole")), metrics(only_run(broken))
+    assert whole == resumed
+    assert [row["learning_rate"] for row in whole] == pytest.approx([0.002, 0.002, 0.0002])
+
+
+def test_two_processes_have_the_loss_curve_of_one(tmp_path: Path) -> None:
+    # BatchNorm would see half a batch in each process; frozen, the batch is a sum over pictures.
+    shared: dict[str, Any] = {"optimizer__frozen_batchnorm": "true", "model__block": "none"}
+    shared |= {"optimizer__epochs": 2, "trainer__sync_batchnorm": "false"}
+    assert main(["train", *image_options(tmp_path / "one", **shared)]) == 0
+    words = image_options(tmp_path / "two", trainer__devices=2, **shared)
+    two = run_command("train", *words)
+    assert two.returncode == 0, two.stderr
+    expected, ours = metrics(only_run(tmp_path / "one")), metrics(only_run(tmp_path / "two"))
+    assert len(ours) == len(expected) == 2
+    for row, wanted in zip(ours, expected, strict=True):
+        assert row == pytest.approx(wanted, rel=1e-4, abs=1e-5)
+
+
+def test_all_training_options_together(tmp_path: Path) -> None:
+    root = write_folders(tmp_path / "pictures")
+    options = {
+        "data__dataset": "folder",
+        "data__root": root,
+        "data__height": 32,
+        "data__width": 32,
+        "data__short_side": 36,
+        "data__training_crop": "resized",
+        "data__flip": "true",
+        "data__color_jitter": 0.4,
+        "data__rand_augment": 1,
+        "data__num_workers": 2,
+        "model__stages": "[1, 2, 3]",
+        "model__reduction": 4,
+        "model__dropout": 0.5,
+        "optimizer__batch_size": 4,
+        "optimizer__accumulate": 2,
+        "optimizer__nesterov": "true",
+        "optimizer__schedule": "poly",
+        "optimizer__least_learning_rate": 0.001,
+        "optimizer__warmup_epochs": 1,
+        "optimizer__label_smoothing": 0.1,
+        "optimizer__gradient_clip": 1.0,
+        "optimizer__ema_decay": 0.9,
+        "optimizer__frozen_stages": "[stem, layer1]",
+        "trainer__activation_checkpointing": "true",
+        "trainer__channels_last": "false",
+    }
+    words = image_options(tmp_path / "runs", model__backbone="preresnet20", **options)
+    assert main(["train", *words, "--profile"]) == 0
+    run = only_run(tmp_path / "runs")
+    content = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    first, last = (
+        {name: value for name, value in content["state_dict"].items() if name.startswith(part)}
+        for part in ("model.layer1.0", "model.fc")
+    )
+    assert first and last and "current_model_state" in content
+    assert main(["evaluate", "--checkpoint", str(run)]) == 0
+
+
+def test_pictures_that_cannot_be_read(tmp_path: Path) -> None:
+    root = write_folders(tmp_path / "pictures", train=6, tests=4)
+    for part in ("train", "test"):
+        (root / part / "cat" / "001.jpg").write_bytes(b"no picture")
+    options = {
+        "data__dataset": "folder",
+        "data__root": root,
+        "data__short_side": 32,
+        "data__num_workers": 0,
+        "model__backbone": "preresnet20",
+        "optimizer__epochs": 1,
+        "optimizer__batch_size": 6,
+    }
+    done = run_here("train", *image_options(tmp_path / "runs", **options))
+    assert done.returncode == 0, done.stderr
+    assert "pictures that could not be read: 1 training, 1 test" in done.stderr
+    run = only_run(tmp_path / "runs")
+    quarantine = (run / "quarantine.jsonl").read_text().splitlines()
+    assert {Path(json.loads(line)["path"]).parts[-3] for line in quarantine} == {"train", "test"}
+    found = {}
+    for how in ("wrong", "skip"):
+        words = ["--checkpoint", str(run), "--output", str(tmp_path / how), "--unreadable", how]
+        done = run_here("evaluate", *words)
+        assert done.returncode == 0 and "could not be read: 1" in done.stdout
+        found[how] = json.loads((tmp_path / how / "metrics.json").read_text())
+        assert len(found[how]["unreadable"]) == found[how]["unreadable_count"] == 1
+    assert found["wrong"]["top1"] * 8 == pytest.approx(found["skip"]["top1"] * 7)
+    assert found["wrong"]["top1"] == pytest.approx(metrics(run)[-1]["val/top1"])
+
+
+def test_predict_names_what_is_on_pictures(run: Path, tmp_path: Path) -> None:
+    images, labels, _ = digits(False)
+    for i in range(3):
+        Image.fromarray(images[i].numpy()).save(tmp_path / f"{i}.png")
+    picture(0).save(tmp_path / "larger.jpg")
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    words = ["--checkpoint", str(run), "--top", "2", "--json"]
+    done = run_here("predict", str(tmp_path), *words)
+    assert done.returncode == 2 and "bad.png" in done.stderr and "Traceback" not in done.stderr
+    found = json.loads(done.stdout)
+    assert [Path(row["picture"]).name for row in found] == ["0.png", "1.png", "2.png", "larger.jpg"]
+    trained = load_trained_images(run / "checkpoints" / "best.ckpt")
+    mean, std = (torch.tensor(x)[:, None, None] for x in (trained.mean, trained.std))
+    with torch.no_grad():
+        logits = trained.model((images[:3].permute(0, 3, 1, 2) / 255 - mean) / std)
+    expected, classes = logits.softmax(1).topk(2)
+    for row, scores, names in zip(found, expected.tolist(), classes.tolist(), strict=False):
+        assert [guess["class"] for guess in row["predictions"]] == [str(name) for name in names]
+        assert [g["score"] for g in row["predictions"]] == pytest.approx(scores, abs=1e-5)
+
+
+def test_commands_know_pictures_from_videos(run: Path, tmp_path: Path) -> None:
+    assert are_about_images(["--model.backbone", "resnet50"])
+    assert are_about_images(["--data.dataset=cub200"])
+    assert are_about_images(["--model.backbone", "i3d_small"]) is False
+    assert are_about_images(["--data.dataset", "folder"]) is None
+    assert are_about_images([]) is None
+    config = tmp_path / "config.yaml"
+    config.write_text("model: {backbone: preresnet20}\ndata: {dataset: folder}")
+    assert are_about_images(["--config", str(config)])
+    assert are_about_images(["--config", str(config), "--model.backbone", "i3d_r50"]) is False
+    described = run_here("describe", "--model.backbone", "preresnet20", "--json")
+    assert json.loads(described.stdout)["parameters"] == 272_954
+    words = ["--checkpoint", str(run), "--model.backbone", "preresnet56"]
+    done = run_here("evaluate", *words)
+    assert done.returncode == 2 and "holds another network" in done.stderr
+
+
+def test_help_imports_no_torch() -> None:
+    words = ["-X", "importtime", "-m", "video_snl", "train", "--model.backbone", "resnet50", "-h"]
+    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and "epoch_steps" in done.stdout
+    assert not any(line.split("|")[-1].strip() == "torch" for line in done.stderr.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"optimizer": {"epoch_steps": 0}}, "optimizer.epoch_steps=0 must be at least 1"),
+        ({"optimizer": {"drop": 1.0}}, "optimizer.drop=1.0 must be above 0 and below 1"),
+        ({"optimizer": {"milestones": [2, 1]}}, "ascending order"),
+        ({"optimizer": {"nesterov": True, "momentum": 0}}, "needs optimizer.momentum above 0"),
+        ({"optimizer": {"least_learning_rate": 1}}, "is above optimizer.learning_rate=0.1"),
+        ({"data": {"dataset": "cityscapes"}}, "the backbone must be fcn_r50_d8"),
+        ({"model": {"backbone": "fcn_r50_d8"}}, "one label for a picture"),
+        ({"data": {"dataset": "folder", "height": 2}}, "at least 4 pixels a side"),
+        ({"data": {"flip": False, "hue_jitter": 0.7}}, "hue_jitter"),
+    ],
+)
+def test_senseless_options_are_refused(sections: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message.replace(".", r"\.")):
+        check_experiment(experiment(**sections))
+
+
+def test_another_number_of_classes_is_refused(tmp_path: Path) -> None:
+    done = run_here("train", *image_options(tmp_path, model__num_classes=7))
+    assert done.returncode == 2 and "the data set has 10 classes" in done.stderr
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,54 @@
+"""Trainings on pictures that take seconds: a few steps of preresnet20 on the digits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from video_snl.config_image_data import ImageDataConfig
+from video_snl.config_image_run import ImageExperiment, ImageOptimizerConfig
+from video_snl.config_images import ImageModelConfig
+
+
+def image_options(output: Path, **overrides: Any) -> list[str]:
+    """Options of ``video-snl train``; keys of ``overrides`` have ``__`` for the dot."""
+    options: dict[str, Any] = {
+        "data.dataset": "digits",
+        "optimizer.epochs": 3,
+        "optimizer.epoch_steps": 2,
+        "optimizer.batch_size": 16,
+        "optimizer.test_batch_size": 128,
+        "optimizer.learning_rate": 0.02,
+        "trainer.output": output,
+        "trainer.accelerator": "cpu",
+        "trainer.loggers": "[csv]",
+        "trainer.progress": "false",
+    }
+    options |= {name.replace("__", "."): value for name, value in overrides.items()}
+    return [word for name, value in options.items() for word in (f"--{name}", str(value))]
+
+
+def scene_options(root: Path, output: Path, **overrides: Any) -> list[str]:
+    """The same of a segmentation of small scenes."""
+    options: dict[str, Any] = {
+        "data__dataset": "cityscapes",
+        "data__root": root,
+        "data__height": 32,
+        "data__width": 32,
+        "data__num_workers": 0,
+        "model__backbone": "fcn_r50_d8",
+        "optimizer__epochs": 1,
+        "optimizer__epoch_steps": 1,
+        "optimizer__batch_size": 2,
+        "optimizer__test_batch_size": 1,
+    }
+    return image_options(output, **{**options, **overrides})
+
+
+def experiment(**sections: dict[str, Any]) -> ImageExperiment:
+    """One with these options, the others at their defaults."""
+    return ImageExperiment(
+        data=ImageDataConfig(**sections.get("data", {})),
+        model=ImageModelConfig(**sections.get("model", {})),
+        optimizer=ImageOptimizerConfig(**sections.get("optimizer", {})),
+    )

@@ -1,0 +1,172 @@
+"""The commands that also take pictures, and how to tell that they are meant. Without torch."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
+from jsonargparse import ArgumentParser, Namespace
+
+from video_snl.cli_explain import EXPLAIN_DESCRIPTION, add_picture_options, explain_picture
+from video_snl.cli_trained import add_checkpoint_option, add_output_option, add_unreadable_option
+from video_snl.command_line import (
+    Commands,
+    Parser,
+    add_profile,
+    add_resume,
+    config_name,
+    experiment_parser,
+    sections_of,
+)
+from video_snl.config_image_data import ImageDatasetName
+from video_snl.config_image_run import ImageExperiment
+from video_snl.config_images import ImageBackboneName
+
+__all__ = ["IMAGE_COMMANDS", "are_about_images"]
+
+_EVALUATE = """Measure a trained network of pictures: top-1 and top-5, or mIoU, mAcc and aAcc.
+Data options not given are those of the checkpoint. A checkpoint of the paper's released code
+needs --model.backbone and the data options, or a --config."""
+_BACKBONES, _DATASETS = get_args(ImageBackboneName), get_args(ImageDatasetName)
+_OF_VIDEOS_TOO = "folder"
+
+
+def are_about_images(words: list[str]) -> bool | None:
+    """Whether the words of a command are about pictures; None where they do not say.
+
+    The backbone that is named decides, in the options or else in the ``--config``; where none is,
+    the data set.
+    """
+    probe = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    probe.add_argument("--config", type=Path)
+    probe.add_argument("--model.backbone", dest="backbone")
+    probe.add_argument("--data.dataset", dest="dataset")
+    known, _ = probe.parse_known_args([word for word in words if word not in ("-h", "--help")])
+    stored = _sections(known.config)
+    backbone = known.backbone or _entry(stored, "model", "backbone")
+    if backbone is not None:
+        return backbone in _BACKBONES
+    dataset = known.dataset or _entry(stored, "data", "dataset")
+    return None if dataset in (None, _OF_VIDEOS_TOO) else dataset in _DATASETS
+
+
+def _sections(config: Path | None) -> Any:
+    """What stands in a configuration; what is wrong with it is said when it is used."""
+    if config is None:
+        return None
+    try:
+        return yaml.safe_load(config.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return None
+
+
+def _entry(sections: Any, section: str, name: str) -> Any:
+    values = sections.get(section) if isinstance(sections, dict) else None
+    return values.get(name) if isinstance(values, dict) else None
+
+
+def _train_parser(prog: str) -> ArgumentParser:
+    parser = experiment_parser(prog, "Train a network on pictures.", ImageExperiment)
+    add_resume(parser)
+    add_profile(parser, "pictures")
+    return parser
+
+
+def _evaluate_parser(prog: str) -> ArgumentParser:
+    parser = experiment_parser(prog, _EVALUATE, ImageExperiment)
+    add_checkpoint_option(parser)
+    add_output_option(parser)
+    add_unreadable_option(parser, "pictures")
+    parser.add_argument(
+        "--kind",
+        type=Literal["nl", "ns", "a2"] | None,
+        help="Of the blocks in a checkpoint of the released code, which has the same names for "
+        "these three.",
+    )
+    return parser
+
+
+def _describe_parser(prog: str) -> ArgumentParser:
+    parser = experiment_parser(
+        prog,
+        "Show a network of pictures: its layers, blocks, parameters and multiply-adds.",
+        ImageExperiment,
+    )
+    parser.add_argument("--json", action="store_true", help="Print JSON instead of a table.")
+    return parser
+
+
+def _predict_parser(prog: str) -> ArgumentParser:
+    parser = Parser(prog=prog, description="Name what is on pictures: top-5 with scores.")
+    parser.add_argument(
+        "paths", nargs="+", metavar="FILE|DIR", help="Pictures, or folders of them."
+    )
+    add_checkpoint_option(parser)
+    parser.add_argument("--top", type=int, default=5, help="How many classes to list.")
+    parser.add_argument("--accelerator", type=str, default="auto", help="auto, cpu or gpu.")
+    parser.add_argument("--json", action="store_true", help="Print JSON instead of a table.")
+    return parser
+
+
+def _explain_parser(prog: str) -> ArgumentParser:
+    parser = Parser(prog=prog, description=EXPLAIN_DESCRIPTION)
+    add_picture_options(parser)
+    return parser
+
+
+def _experiment_of(arguments: Namespace) -> ImageExperiment:
+    return ImageExperiment.from_dict(sections_of(arguments))
+
+
+def _train(arguments: Namespace) -> int:
+    from video_snl.engine.train_images import train
+
+    experiment = _experiment_of(arguments)
+    return train(
+        experiment,
+        config_name=config_name(arguments, experiment.data.dataset),
+        resume=arguments.resume,
+        profile=arguments.profile,
+    )
+
+
+def _evaluate(arguments: Namespace) -> int:
+    from video_snl.engine.evaluate_images import evaluate
+
+    return evaluate(
+        _experiment_of(arguments),
+        checkpoint=arguments.checkpoint,
+        kind=arguments.kind,
+        output=arguments.output,
+        unreadable=arguments.unreadable,
+    )
+
+
+def _describe(arguments: Namespace) -> int:
+    from video_snl.engine.describe_images import describe
+
+    return describe(_experiment_of(arguments), as_json=arguments.json)
+
+
+def _predict(arguments: Namespace) -> int:
+    from video_snl.engine.predict_images import predict
+
+    return predict(
+        arguments.paths,
+        checkpoint=arguments.checkpoint,
+        top=arguments.top,
+        accelerator=arguments.accelerator,
+        as_json=arguments.json,
+    )
+
+
+IMAGE_COMMANDS: Commands = {
+    "train": (_train_parser, _train),
+    "evaluate": (_evaluate_parser, _evaluate),
+    "describe": (_describe_parser, _describe),
+    "predict": (_predict_parser, _predict),
+    "explain": (_explain_parser, explain_picture),
+}
+"""In the place of those of the same names, where pictures are meant."""

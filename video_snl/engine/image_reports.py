@@ -1,0 +1,104 @@
+"""The reports of an evaluation on pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from video_snl.data.images import ImageSet, picture_labels
+from video_snl.engine.evaluation_reports import as_csv, class_reports, top_k_accuracy
+from video_snl.engine.files import write_json, write_text
+from video_snl.engine.plots import confusion_picture
+from video_snl.errors import UserError
+from video_snl.tasks.segmentation_metrics import PixelConfusion
+
+__all__ = ["classification_report", "segmentation_report"]
+
+
+def classification_report(
+    folder: Path, scores: np.ndarray, images: ImageSet, about: dict[str, Any], *, skip: bool
+) -> str:
+    """Write the reports of class scores (N, classes), NaN where a picture could not be read.
+
+    Returns:
+        The accuracies, for people.
+
+    Raises:
+        UserError: No picture is left to be counted.
+    """
+    label = picture_labels(images.test)
+    read = ~np.isnan(scores).all(1)
+    counted = read if skip else np.ones_like(read)
+    if not counted.any():
+        raise UserError(
+            f"none of the {len(read)} test pictures can be read, and --unreadable skip leaves them "
+            "out: there is nothing to evaluate; look at --data.root"
+        )
+    k = min(5, len(images.class_names))
+    figures = {f"top{n}": top_k_accuracy(scores[counted], label[counted], n) for n in (1, k)}
+    title = f"top-1 {figures['top1']:.1%}"
+    predicted = class_reports(
+        folder, "image", scores, label, images.class_names, read, counted, title
+    )
+    rows = []
+    for index, best in enumerate(predicted):
+        found = best >= 0
+        rows.append(
+            {
+                "picture": images.test.paths[index],
+                "true class": images.class_names[label[index]],
+                "prediction": images.class_names[best] if found else "",
+                "score": round(float(scores[index][best]), 6) if found else "",
+            }
+        )
+    write_text(folder / "predictions.csv", as_csv(rows))
+    lost = [images.test.paths[i] for i in np.flatnonzero(~read).tolist()]
+    metrics = {**about, **figures, "unreadable": lost, "unreadable_count": len(lost)}
+    write_json(folder / "metrics.json", metrics)
+    return f"top-1 {figures['top1']:.2%}  top-{k} {figures[f'top{k}']:.2%}"
+
+
+def segmentation_report(
+    folder: Path, confusion: PixelConfusion, names: list[str], about: dict[str, Any]
+) -> str:
+    """Write the reports of a filled confusion matrix; returns its scores, for people."""
+    scores = confusion.scores()
+    matrix = confusion.compute().cpu().numpy()[:-1]
+    rows: list[dict[str, Any]] = [
+        {"class": name, "IoU": _figure(scores.iou[i]), "accuracy": _figure(scores.accuracy[i])}
+        for i, name in enumerate(names)
+    ]
+    write_text(folder / "per_class.csv", as_csv(rows))
+    columns = [*names, "(unreadable)"]
+    cells = [
+        {"true class": name, **dict(zip(columns, map(int, row), strict=True))}
+        for name, row in zip(names, matrix, strict=True)
+    ]
+    write_text(folder / "confusion.csv", as_csv(cells))
+    picture = folder / "confusion.png"
+    confusion_picture(matrix[:, :-1], names, picture, title=f"pixels: mIoU {scores.mean_iou:.1%}")
+    figures = {
+        "mIoU": scores.mean_iou,
+        "mAcc": scores.mean_accuracy,
+        "aAcc": scores.accuracy_of_all,
+    }
+    write_json(folder / "metrics.json", {**about, **figures, "per_class": rows})
+    width = max(map(len, names))
+    lines = [f"{'class':{width}}    IoU    accuracy"]
+    lines += [
+        f"{row['class']:{width}}  {_percent(row['IoU'])}  {_percent(row['accuracy'])}"
+        for row in rows
+    ]
+    lines.append("  ".join(f"{name} {value:.2%}" for name, value in figures.items()))
+    return "\n".join(lines)
+
+
+def _figure(value: Any) -> float | None:
+    number = float(value)
+    return None if np.isnan(number) else number
+
+
+def _percent(value: float | None) -> str:
+    return f"{'-':>7}" if value is None else f"{value:7.2%}"

@@ -1,0 +1,118 @@
+"""``video-snl predict`` of pictures: what is on them?"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.datasets.folder import IMG_EXTENSIONS
+
+from video_snl.data.image_source import Unreadable
+from video_snl.data.pictures import evaluation_picture, read_picture
+from video_snl.engine.image_programs import IMAGES
+from video_snl.engine.runs import checkpoint_path
+from video_snl.engine.train_images import task_of
+from video_snl.engine.trained_images import TrainedImages, load_trained_images
+from video_snl.engine.trainer import device_of
+from video_snl.errors import UserError
+from video_snl.tasks.images import ImageTask, Segmentation
+
+__all__ = ["predict", "prepared"]
+
+
+def predict(
+    paths: list[str], *, checkpoint: str | None, top: int, accelerator: str, as_json: bool
+) -> int:
+    """Print the ``top`` classes of every picture: by score, or by their share of its pixels.
+
+    Returns:
+        2 when a picture could not be read, else 0.
+    """
+    if top < 1:
+        raise UserError("--top must be at least 1.")
+    pictures = list(_pictures(paths))
+    trained = load_trained_images(checkpoint_path(checkpoint, IMAGES))
+    task = _task(trained).to(device_of(accelerator)).eval()
+    results, failures = [], 0
+    for path in pictures:
+        try:
+            image = prepared(path, trained)
+        except Unreadable as error:
+            failures += 1
+            print(f"video-snl predict: error: {error}", file=sys.stderr, flush=True)
+            continue
+        found = _best(task, image, top)
+        results.append({"picture": str(path), "predictions": found})
+        if not as_json:
+            width = max(len(row["class"]) for row in found)
+            lines = [f"  {row['class']:{width}}  {row['score']:7.2%}" for row in found]
+            print(path, *lines, sep="\n", flush=True)
+    if as_json:
+        print(json.dumps(results, indent=2))
+    return 2 if failures else 0
+
+
+def prepared(path: Path, trained: TrainedImages) -> Tensor:
+    """A picture as the network was tested on them: uint8 (H, W, 3).
+
+    Pictures of a size that networks of small ones were trained with are resized to it.
+
+    Raises:
+        Unreadable: The file is damaged, or no picture.
+    """
+    data, picture = trained.experiment.data, read_picture(str(path))
+    if data.dataset == "cityscapes":
+        return _pixels(picture)
+    if data.short_side is None:
+        data = replace(data, short_side=max(data.height, data.width))
+    return _pixels(evaluation_picture(picture, str(path), data))
+
+
+def _pixels(picture: Image.Image) -> Tensor:
+    return torch.from_numpy(np.array(picture))
+
+
+def _pictures(paths: list[str]) -> Iterator[Path]:
+    for path in map(Path, paths):
+        if path.is_dir():
+            found = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMG_EXTENSIONS)
+            if not found:
+                raise UserError(
+                    f"{path}: found no pictures in this folder; expected files that end in "
+                    f"{', '.join(IMG_EXTENSIONS)}."
+                )
+            yield from found
+        elif path.exists():
+            yield path
+        else:
+            raise UserError(f"{path}: no such file or folder.")
+
+
+def _task(trained: TrainedImages) -> ImageTask:
+    statistics = trained.mean, trained.std
+    make = task_of(trained.experiment)
+    return make(trained.experiment, trained.model, trained.class_names, statistics)
+
+
+@torch.inference_mode()
+def _best(task: ImageTask, image: Tensor, top: int) -> list[dict[str, Any]]:
+    """The highest scores; of a network that labels pixels, the classes with the most of them."""
+    images = image[None].to(task.device)
+    if isinstance(task, Segmentation):
+        predicted = task.logits(images)[0].argmax(0).flatten()
+        shares = torch.bincount(predicted, minlength=len(task.class_names)) / predicted.numel()
+    else:
+        shares = task.model(task.evaluation_input(images))[0].float().softmax(-1)
+    values, classes = shares.topk(min(top, len(shares)))
+    return [
+        {"class": task.class_names[index], "score": round(value, 6)}
+        for value, index in zip(values.tolist(), classes.tolist(), strict=True)
+    ]

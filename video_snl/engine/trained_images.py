@@ -1,0 +1,92 @@
+"""Trained networks of pictures: out of our checkpoints, and out of those of the released code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from torch import nn
+
+from video_snl.config_image_run import ImageExperiment
+from video_snl.config_images import ImageModelConfig
+from video_snl.data.images import ImageSet
+from video_snl.engine.image_programs import IMAGES
+from video_snl.engine.trained import fill, read_checkpoint
+from video_snl.errors import UserError
+from video_snl.models.images import build_image_model
+from video_snl.models.released_files import released_config
+from video_snl.reference_keys import Kind
+
+__all__ = ["TrainedImages", "load_released_images", "load_trained_images"]
+
+
+@dataclass(frozen=True)
+class TrainedImages:
+    """A trained network of pictures with all that is needed to use it.
+
+    ``epoch`` counts from 0; it is None where a file of the released code does not say.
+    """
+
+    model: nn.Module
+    experiment: ImageExperiment
+    class_names: list[str]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    epoch: int | None
+    path: Path
+
+
+def load_trained_images(path: Path) -> TrainedImages:
+    """The network of a checkpoint of ours, on the CPU and in evaluation mode.
+
+    Raises:
+        UserError: The file is no such checkpoint, or is damaged.
+    """
+    content = read_checkpoint(path, IMAGES)
+    about = content[IMAGES.entry]
+    experiment = ImageExperiment.from_dict(about["experiment"])
+    # The weights come from this checkpoint: those the training started from are not needed again.
+    experiment.model.weights = None
+    model, _ = build_image_model(experiment.model, len(about["class_names"]))
+    fill(model, content, path)
+    return TrainedImages(
+        model=model.eval(),
+        experiment=experiment,
+        class_names=list(about["class_names"]),
+        mean=tuple(about["mean"]),
+        std=tuple(about["std"]),
+        epoch=int(content["epoch"]),
+        path=path,
+    )
+
+
+def load_released_images(
+    path: Path, experiment: ImageExperiment, images: ImageSet, *, kind: Kind | None = None
+) -> TrainedImages:
+    """The network of a checkpoint of the paper's released code, in evaluation mode.
+
+    Args:
+        experiment: Its backbone and the data set say what the file is of.
+        images: The data set it is measured on.
+        kind: Of its blocks, where the file does not tell it.
+
+    Raises:
+        UserError: The file is no checkpoint of that backbone, or has another number of classes.
+    """
+    config: ImageModelConfig = released_config(str(path), experiment.model.backbone, kind=kind)
+    classes = len(images.class_names)
+    if config.num_classes != classes:
+        raise UserError(
+            f"{path} knows {config.num_classes} classes, the data set has {classes}: evaluate on "
+            "the data set it was trained on."
+        )
+    model, _ = build_image_model(config, classes)
+    return TrainedImages(
+        model=model.eval(),
+        experiment=replace(experiment, model=replace(config, weights=None)),
+        class_names=images.class_names,
+        mean=images.mean,
+        std=images.std,
+        epoch=None,
+        path=path,
+    )

@@ -1,0 +1,151 @@
+"""What the tasks have in common: frozen parts, learning rates, seeds, what a checkpoint tells."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, Self
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD
+from torchmetrics import Metric
+
+from video_snl.config import TrainerConfig
+from video_snl.engine.program import Program
+from video_snl.errors import UserError
+from video_snl.tasks.optimization import (
+    HeadOf,
+    LayersOf,
+    PartOptions,
+    freeze,
+    keep_frozen_layers_in_eval,
+    parameter_groups,
+    scheduled,
+)
+
+__all__ = ["Parts", "SGDOptions", "Task", "TaskExperiment"]
+
+
+class SGDOptions(PartOptions, Protocol):
+    """The options of SGD, beside those of its parts."""
+
+    @property
+    def momentum(self) -> float: ...
+    @property
+    def weight_decay(self) -> float: ...
+
+
+class TaskExperiment(Protocol):
+    """The part of a configuration that a task reads."""
+
+    @property
+    def optimizer(self) -> SGDOptions: ...
+    @property
+    def trainer(self) -> TrainerConfig: ...
+    def to_dict(self) -> dict[str, Any]: ...
+
+
+class Parts:
+    """How the parts of a kind of network are found.
+
+    Args:
+        head_of: The parameters of its head.
+        layers_of: The layers of a stage by its name.
+    """
+
+    def __init__(self, head_of: HeadOf, layers_of: LayersOf) -> None:
+        self.head_of, self.layers_of = head_of, layers_of
+
+
+class Task(pl.LightningModule):
+    """Something that is trained by SGD.
+
+    Args:
+        experiment: The configuration.
+        model: The network.
+        program: Its checkpoints are of.
+        parts: Of the network.
+        files: Paths of the training samples, to name those of a batch that went wrong.
+    """
+
+    noun = "videos"
+    """What the samples are called in messages."""
+
+    def __init__(
+        self,
+        experiment: TaskExperiment,
+        model: nn.Module,
+        *,
+        program: Program,
+        parts: Parts,
+        files: Sequence[str] = (),
+    ) -> None:
+        super().__init__()
+        self.model, self.program, self.files = model, program, files
+        self._options, self._parts = experiment, parts
+        freeze(model, experiment.optimizer, parts.layers_of)
+        # Lightning trains modules in the mode it finds them in.
+        self.train()
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        if mode:
+            keep_frozen_layers_in_eval(self.model, self._options.optimizer, self._parts.layers_of)
+        return self
+
+    @abstractmethod
+    def about(self) -> dict[str, Any]:
+        """What else is needed to use the network: class names, statistics of its input."""
+
+    @abstractmethod
+    def rate_factor(self, epoch: float) -> float:
+        """What the initial learning rate is multiplied by, after so many (fractional) epochs."""
+
+    def on_train_epoch_start(self) -> None:
+        # Dropout draws from the global generator; so it, too, depends on seed and epoch alone.
+        seed = self._options.trainer.seed
+        torch.manual_seed(hash((seed, self.current_epoch, self.global_rank)) % 2**63)
+
+    def configure_optimizers(self) -> Any:
+        config = self._options.optimizer
+        optimizer = SGD(
+            parameter_groups(self.model, config, self._parts.head_of),
+            lr=config.learning_rate,
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
+            nesterov=getattr(config, "nesterov", False),
+        )
+        steps = self.trainer.estimated_stepping_batches
+        return scheduled(optimizer, config.epochs, steps, self.rate_factor)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint[self.program.entry] = {
+            "format_version": self.program.format_version,
+            "experiment": self._options.to_dict(),
+            **self.about(),
+        }
+
+    def log_epoch(self, metrics: Mapping[str, Metric], samples: int) -> None:
+        for name, metric in metrics.items():
+            # The metrics weigh themselves; the size is named since a batch may have no sample.
+            self.log(name, metric, on_step=False, on_epoch=True, batch_size=max(1, samples))
+
+    def checked(self, loss: Tensor, index: Tensor) -> Tensor:
+        """The loss.
+
+        Args:
+            index: Of the samples of its batch.
+
+        Raises:
+            UserError: It is not finite; the message names the samples.
+        """
+        if torch.isfinite(loss):
+            return loss
+        names = ", ".join(self.files[i] for i in index.tolist())
+        raise UserError(
+            f"the loss became {loss.item()} in epoch {self.current_epoch + 1}; lower "
+            f"--optimizer.learning_rate, set --optimizer.gradient_clip, or look at the {self.noun} "
+            f"of this batch: {names}"
+        )

@@ -1,0 +1,186 @@
+"""What is trained on pictures: classification, and the labelling of every pixel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchmetrics import MeanMetric
+from torchmetrics.classification import MulticlassAccuracy
+
+from video_snl.config_image_run import ImageExperiment
+from video_snl.data.batches import Batch
+from video_snl.data.image_transforms import evaluation_images, training_images
+from video_snl.data.sliding import slide, window_stride
+from video_snl.data.timing import stage
+from video_snl.data.transforms import Statistics
+from video_snl.engine.image_programs import image_program
+from video_snl.models.fcn import SegmentationLogits, segmentation_loss
+from video_snl.models.image_parts import head_parameters, stage_layers
+from video_snl.tasks.accuracy import ListAccuracy
+from video_snl.tasks.base import Parts, Task
+from video_snl.tasks.optimization import image_rate_factor
+from video_snl.tasks.segmentation_metrics import PixelConfusion
+
+__all__ = ["ImageClassification", "ImageTask", "Segmentation"]
+
+IGNORED = 255
+
+
+class ImageTask(Task):
+    """A network of pictures.
+
+    Args:
+        experiment: The configuration.
+        model: (B, 3, H, W) -> logits.
+        class_names: In the order of the labels.
+        statistics: Mean and standard deviation of the input, for values in [0, 1].
+        files: Paths of the training pictures, to name those of a batch that went wrong.
+    """
+
+    noun = "pictures"
+
+    def __init__(
+        self,
+        experiment: ImageExperiment,
+        model: nn.Module,
+        class_names: list[str],
+        statistics: Statistics,
+        files: Sequence[str] = (),
+    ) -> None:
+        super().__init__(
+            experiment,
+            model,
+            program=image_program(experiment),
+            parts=Parts(head_parameters, stage_layers),
+            files=files,
+        )
+        self.experiment, self.class_names = experiment, class_names
+        self.mean, self.std = statistics
+        self.train_loss = MeanMetric()
+
+    def training_input(self, batch: Batch) -> Tensor:
+        """Cut, changed and normalised, on the device the pictures are on: (B, 3, h, w)."""
+        with stage("transform"):
+            images = training_images(batch, self.experiment.data, self.mean, self.std)
+            return self._laid_out(images)
+
+    def evaluation_input(self, images: Tensor) -> Tensor:
+        """uint8 (B, h, w, 3) -> (B, 3, h, w)."""
+        return self._laid_out(evaluation_images(images, self.mean, self.std))
+
+    def rate_factor(self, epoch: float) -> float:
+        return image_rate_factor(self.experiment.optimizer, epoch)
+
+    def about(self) -> dict[str, Any]:
+        return {
+            "class_names": self.class_names,
+            "mean": list(self.mean),
+            "std": list(self.std),
+        }
+
+    def _laid_out(self, images: Tensor) -> Tensor:
+        return images if self.experiment.trainer.channels_last else images.contiguous()
+
+
+class ImageClassification(ImageTask):
+    """One label for a picture: cross-entropy, top-1 and top-5."""
+
+    def __init__(
+        self,
+        experiment: ImageExperiment,
+        model: nn.Module,
+        class_names: list[str],
+        statistics: Statistics,
+        files: Sequence[str] = (),
+    ) -> None:
+        super().__init__(experiment, model, class_names, statistics, files)
+        self.train_top1 = MulticlassAccuracy(len(class_names), average="micro")
+        self.listed = ListAccuracy()
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        label, logits = batch["label"], self.model(self.training_input(batch))
+        smoothing = self.experiment.optimizer.label_smoothing
+        loss = F.cross_entropy(logits.float(), label, label_smoothing=smoothing)
+        self.checked(loss, batch["index"])
+        self.train_loss(loss.detach(), len(label))
+        self.train_top1(logits, label)
+        self.log_epoch({"train/loss": self.train_loss, "train/top1": self.train_top1}, len(label))
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Loss over the pictures that can be read; accuracies over all, the others being wrong."""
+        label = batch["label"]
+        if len(label):
+            self.listed.update(self.model(self.evaluation_input(batch["image"])), label)
+        self.listed.update_missed(batch["unreadable"])
+        self.log_epoch(self.listed.named(), len(label))
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """``scores`` (B, classes), the softmax, and ``index`` (B,) of the readable pictures."""
+        scores = torch.empty(0, len(self.class_names))
+        if len(batch["label"]):
+            logits = self.model(self.evaluation_input(batch["image"]))
+            scores = logits.float().softmax(-1).cpu()
+        return {"index": batch["index"].cpu(), "scores": scores}
+
+
+class Segmentation(ImageTask):
+    """A label for every pixel: cross-entropy of head and auxiliary head; mIoU, mAcc and aAcc."""
+
+    noun = "scenes"
+
+    def __init__(
+        self,
+        experiment: ImageExperiment,
+        model: nn.Module,
+        class_names: list[str],
+        statistics: Statistics,
+        files: Sequence[str] = (),
+    ) -> None:
+        super().__init__(experiment, model, class_names, statistics, files)
+        self.train_right, self.val_loss = MeanMetric(), MeanMetric()
+        self.confusion = PixelConfusion(len(class_names), IGNORED)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        labels = batch["label"].long()
+        output = cast(SegmentationLogits, self.model(self.training_input(batch)))
+        loss = self.checked(segmentation_loss(output, labels, IGNORED), batch["index"])
+        self.train_loss(loss.detach(), len(labels))
+        labelled = labels != IGNORED
+        right = ((output.logits.argmax(1) == labels) & labelled).sum()
+        count = labelled.sum()
+        self.train_right(right / count.clamp(min=1), count)
+        self.log_epoch({"train/loss": self.train_loss, "train/aAcc": self.train_right}, len(labels))
+        return loss
+
+    def on_validation_epoch_start(self) -> None:
+        self.confusion.reset()
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Pixels of scenes that cannot be read count as wrong, and have no loss."""
+        if len(batch["label"]):
+            labels = batch["label"].long()
+            logits = self.logits(batch["image"])
+            self.confusion.update(logits, labels)
+            self.val_loss(segmentation_loss(logits, labels, IGNORED), (labels != IGNORED).sum())
+        if "missed" in batch:
+            self.confusion.update_missed(batch["missed"])
+        self.log_epoch({"val/loss": self.val_loss}, len(batch["label"]))
+
+    def on_validation_epoch_end(self) -> None:
+        scores = self.confusion.scores()
+        self.log("val/mIoU", scores.mean_iou)
+        self.log("val/mAcc", scores.mean_accuracy)
+        self.log("val/aAcc", scores.accuracy_of_all)
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Of whole scenes or by windows, as the options say: uint8 (B, H, W, 3) -> (B, C, H, W)."""
+        data, scenes = self.experiment.data, self.evaluation_input(images)
+        if not data.sliding_windows:
+            return cast(Tensor, self.model(scenes)).float()
+        window = data.height, data.width
+        return slide(lambda x: self.model(x).float(), scenes, window, window_stride(data))
