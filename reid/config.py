@@ -5,10 +5,10 @@ The defaults are the sample experiment, ``configs/reid/sample.yaml``.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Literal
 
-from video_snl.config import BlockName, OptionValue, TrainerConfig
+from video_snl.config import BlockName, OptionValue, Sections, TrainerConfig
 
 __all__ = ["ReidDataConfig", "ReidExperiment", "ReidModelConfig", "ReidOptimizerConfig"]
 
@@ -150,24 +150,10 @@ class ReidOptimizerConfig:
 
 
 @dataclass
-class ReidExperiment:
+class ReidExperiment(Sections):
     """One training run: data, model, optimizer and trainer."""
 
     data: ReidDataConfig = field(default_factory=ReidDataConfig)
     model: ReidModelConfig = field(default_factory=ReidModelConfig)
     optimizer: ReidOptimizerConfig = field(default_factory=ReidOptimizerConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, as stored in checkpoints and ``run.json``."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> ReidExperiment:
-        """The inverse of :meth:`to_dict`; an unknown key is a TypeError that names it."""
-        return cls(
-            data=ReidDataConfig(**values["data"]),
-            model=ReidModelConfig(**values["model"]),
-            optimizer=ReidOptimizerConfig(**values["optimizer"]),
-            trainer=TrainerConfig(**values["trainer"]),
-        )

@@ -34,7 +34,12 @@ def tiny_options(root: Path, output: Path, **overrides: Any) -> list[str]:
         "trainer.loggers": "[csv]",
         "trainer.progress": "false",
     }
-    options |= {name.replace("__", "."): value for name, value in overrides.items()}
+    return option_words(options, overrides)
+
+
+def option_words(options: dict[str, Any], overrides: dict[str, Any]) -> list[str]:
+    """Options as words, some of them overridden under keys that have ``__`` for the dot."""
+    options = options | {name.replace("__", "."): value for name, value in overrides.items()}
     return [word for name, value in options.items() for word in (f"--{name}", str(value))]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from tests.tiny import option_words
 from video_snl.config_image_data import ImageDataConfig
 from video_snl.config_image_run import ImageExperiment, ImageOptimizerConfig
 from video_snl.config_images import ImageModelConfig
@@ -24,8 +25,7 @@ def image_options(output: Path, **overrides: Any) -> list[str]:
         "trainer.loggers": "[csv]",
         "trainer.progress": "false",
     }
-    options |= {name.replace("__", "."): value for name, value in overrides.items()}
-    return [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    return option_words(options, overrides)
 
 
 def scene_options(root: Path, output: Path, **overrides: Any) -> list[str]:

@@ -9,7 +9,7 @@ from functools import partial
 
 from jsonargparse import ArgumentParser, Namespace
 
-from video_snl import cli_data, cli_trained
+from video_snl import cli_data, cli_explain, cli_export, cli_publish, cli_table, cli_trained
 from video_snl.cli_images import IMAGE_COMMANDS, are_about_images
 from video_snl.command_line import (
     Commands,
@@ -19,6 +19,7 @@ from video_snl.command_line import (
     adopt,
     config_name,
     experiment_parser,
+    quieten_libraries,
     run_command,
     sections_of,
 )
@@ -29,13 +30,15 @@ __all__ = ["main"]
 
 _DESCRIPTION = """Action recognition with nonlocal blocks (arXiv:2108.02451).
 Without --config, the defaults of every command are the sample experiment: a small I3D with one
-spectral nonlocal block on a generated data set. train, evaluate, predict and describe also take
-networks of pictures: those of configs/digits, cifar10, cifar100, imagenet, cub200, cityscapes."""
+spectral nonlocal block on a generated data set. train, evaluate, predict, explain and describe
+also take networks of pictures: those of configs/digits, cifar10, cifar100, imagenet, cub200 and
+cityscapes."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code (0 done, 2 bad input, 130 and 143 interrupted)."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    quieten_libraries()
     prepare = partial(_prepare, pictures=False)
     commands = _COMMANDS
     if words and words[0] in IMAGE_COMMANDS and _mean_pictures(words[0], words[1:]):
@@ -72,6 +75,12 @@ def _describe_parser(prog: str) -> ArgumentParser:
     return parser
 
 
+def _explain_parser(prog: str) -> ArgumentParser:
+    parser = Parser(prog=prog, description=cli_explain.EXPLAIN_DESCRIPTION)
+    cli_explain.add_explain_options(parser)
+    return parser
+
+
 def _check_parser(prog: str) -> ArgumentParser:
     parser = Parser(prog=prog, description=cli_data.CHECK)
     cli_data.add_check_options(parser)
@@ -81,6 +90,24 @@ def _check_parser(prog: str) -> ArgumentParser:
 def _prepare_parser(prog: str) -> ArgumentParser:
     parser = Parser(prog=prog, description=cli_data.PREPARE)
     cli_data.add_prepare_options(parser)
+    return parser
+
+
+def _table_parser(prog: str) -> ArgumentParser:
+    parser = Parser(prog=prog, description=cli_table.TABLE)
+    cli_table.add_table_options(parser)
+    return parser
+
+
+def _export_parser(prog: str) -> ArgumentParser:
+    parser = Parser(prog=prog, description=cli_export.EXPORT)
+    cli_export.add_export_options(parser)
+    return parser
+
+
+def _publish_parser(prog: str) -> ArgumentParser:
+    parser = Parser(prog=prog, description=cli_publish.PUBLISH)
+    cli_publish.add_publish_options(parser)
     return parser
 
 
@@ -126,6 +153,8 @@ def _mean_pictures(command: str, words: list[str]) -> bool:
     known = _probed(words)
     if command == "train" and known.resume is None:
         return False
+    if command == "predict" and known.model is not None:
+        return cli_export.is_of_pictures(known.model)
     from video_snl.engine.image_programs import IMAGES
     from video_snl.engine.program import VIDEO_SNL
     from video_snl.engine.runs import stored_program
@@ -142,6 +171,7 @@ def _probed(words: list[str]) -> argparse.Namespace:
     probe = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     probe.add_argument("--resume", nargs="?", const="newest")
     probe.add_argument("--checkpoint")
+    probe.add_argument("--model")
     probe.add_argument("--trainer.output", dest="output", default="runs")
     return probe.parse_known_args(words)[0]
 
@@ -179,6 +209,10 @@ _COMMANDS: Commands = {
     "evaluate": (_evaluate_parser, _evaluate),
     "predict": (_predict_parser, cli_trained.predict),
     "describe": (_describe_parser, _describe),
+    "explain": (_explain_parser, cli_explain.explain),
     "check": (_check_parser, cli_data.check),
     "prepare": (_prepare_parser, cli_data.prepare),
+    "table": (_table_parser, cli_table.table),
+    "export": (_export_parser, cli_export.export),
+    "publish": (_publish_parser, cli_publish.publish),
 }

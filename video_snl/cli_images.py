@@ -9,7 +9,14 @@ from typing import Any, Literal, get_args
 import yaml
 from jsonargparse import ArgumentParser, Namespace
 
-from video_snl.cli_trained import add_checkpoint_option, add_output_option, add_unreadable_option
+from video_snl.cli_explain import EXPLAIN_DESCRIPTION, add_picture_options, explain_picture
+from video_snl.cli_trained import (
+    add_checkpoint_option,
+    add_model_option,
+    add_output_option,
+    add_unreadable_option,
+    check_one_network,
+)
 from video_snl.command_line import (
     Commands,
     Parser,
@@ -103,9 +110,16 @@ def _predict_parser(prog: str) -> ArgumentParser:
         "paths", nargs="+", metavar="FILE|DIR", help="Pictures, or folders of them."
     )
     add_checkpoint_option(parser)
+    add_model_option(parser)
     parser.add_argument("--top", type=int, default=5, help="How many classes to list.")
     parser.add_argument("--accelerator", type=str, default="auto", help="auto, cpu or gpu.")
     parser.add_argument("--json", action="store_true", help="Print JSON instead of a table.")
+    return parser
+
+
+def _explain_parser(prog: str) -> ArgumentParser:
+    parser = Parser(prog=prog, description=EXPLAIN_DESCRIPTION)
+    add_picture_options(parser)
     return parser
 
 
@@ -144,11 +158,13 @@ def _describe(arguments: Namespace) -> int:
 
 
 def _predict(arguments: Namespace) -> int:
+    check_one_network(arguments)
     from video_snl.engine.predict_images import predict
 
     return predict(
         arguments.paths,
         checkpoint=arguments.checkpoint,
+        model=arguments.model,
         top=arguments.top,
         accelerator=arguments.accelerator,
         as_json=arguments.json,
@@ -160,5 +176,6 @@ IMAGE_COMMANDS: Commands = {
     "evaluate": (_evaluate_parser, _evaluate),
     "describe": (_describe_parser, _describe),
     "predict": (_predict_parser, _predict),
+    "explain": (_explain_parser, explain_picture),
 }
 """In the place of those of the same names, where pictures are meant."""

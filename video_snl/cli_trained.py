@@ -7,15 +7,18 @@ from typing import Literal
 from jsonargparse import ArgumentParser, Namespace
 
 from video_snl.config import ShortVideos
+from video_snl.errors import UserError
 
 __all__ = [
     "EVALUATE",
     "PREDICT",
     "add_checkpoint_option",
     "add_evaluate_options",
+    "add_model_option",
     "add_output_option",
     "add_predict_options",
     "add_unreadable_option",
+    "check_one_network",
     "predict",
 ]
 
@@ -57,6 +60,7 @@ def add_unreadable_option(parser: ArgumentParser, what: str) -> None:
 def add_predict_options(parser: ArgumentParser) -> None:
     parser.add_argument("paths", nargs="+", metavar="FILE|DIR", help="Videos, or folders of them.")
     add_checkpoint_option(parser)
+    add_model_option(parser)
     parser.add_argument(
         "--clips",
         type=int | None,
@@ -100,9 +104,30 @@ def add_checkpoint_option(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint",
         type=str,
-        help="Checkpoint file, or the folder of a run (its best epoch). Default: the newest run "
-        "below ./runs.",
+        help="Checkpoint file, the folder of a run (its best epoch), or a published folder. "
+        "Default: the newest run below ./runs.",
     )
+
+
+def add_model_option(parser: ArgumentParser) -> None:
+    """A file in the place of a checkpoint."""
+    parser.add_argument(
+        "--model",
+        type=str,
+        metavar="FILE",
+        help="A file of video-snl export, .onnx or .pt2, in the place of a --checkpoint.",
+    )
+
+
+def check_one_network(arguments: Namespace) -> None:
+    """Refuse two networks at once.
+
+    Raises:
+        UserError: Both a file and a checkpoint are named.
+    """
+    model, checkpoint = arguments.model, arguments.checkpoint
+    if model is not None and checkpoint is not None:
+        raise UserError(f"--model {model} and --checkpoint {checkpoint}: give one of the two.")
 
 
 def _add_crops(parser: ArgumentParser) -> None:
@@ -115,11 +140,13 @@ def _add_crops(parser: ArgumentParser) -> None:
 
 
 def predict(arguments: Namespace) -> int:
+    check_one_network(arguments)
     from video_snl.engine.predict import predict
 
     return predict(
         arguments.paths,
         checkpoint=arguments.checkpoint,
+        model=arguments.model,
         clips=arguments.clips,
         crops=arguments.crops,
         top=arguments.top,

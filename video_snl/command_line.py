@@ -23,6 +23,7 @@ __all__ = [
     "adopt",
     "config_name",
     "experiment_parser",
+    "quieten_libraries",
     "run_command",
     "sections_of",
 ]
@@ -65,9 +66,7 @@ def run_command(
         _overview(name, description, commands).parse_args(words or ["--help"])
         raise SystemExit(_EXIT_BAD_INPUT)
     build, run = commands[command]
-    # Of the libraries among themselves; nothing a user could act on.
-    warnings.filterwarnings("ignore", message=".*torch.jit.script.*")
-    warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")
+    quieten_libraries()
     try:
         parser = build(f"{name} {command}")
         return run(parser.parse_args(prepare(parser, command, words[1:])))
@@ -81,6 +80,12 @@ def run_command(
         # Whoever read the output has gone (as of "| head"); flushing at exit would say so again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _EXIT_UNREAD
+
+
+def quieten_libraries() -> None:
+    """Leave out warnings of the libraries among themselves; nothing a user could act on."""
+    warnings.filterwarnings("ignore", message=".*torch.jit.script.*")
+    warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")
 
 
 def _overview(name: str, description: str, commands: Commands) -> ArgumentParser:

@@ -6,9 +6,16 @@ The defaults are the sample experiment, ``configs/ucf101/sample.yaml``.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Self, get_type_hints
 
-__all__ = ["DataConfig", "Experiment", "ModelConfig", "OptimizerConfig", "TrainerConfig"]
+__all__ = [
+    "DataConfig",
+    "Experiment",
+    "ModelConfig",
+    "OptimizerConfig",
+    "Sections",
+    "TrainerConfig",
+]
 
 Dataset = Literal["sample", "ucf101", "folder", "csv"]
 ShortVideos = Literal["error", "repeat_last", "wrap"]
@@ -227,25 +234,24 @@ class TrainerConfig:
     progress: bool | None = None
 
 
+class Sections:
+    """An experiment's sections, each a dataclass, to and from plain values."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as stored in checkpoints and ``run.json``."""
+        return asdict(self)  # type: ignore[call-overload]  # of the dataclasses that inherit
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """The inverse of :meth:`to_dict`; an unknown key is a TypeError that names it."""
+        return cls(**{name: kind(**values[name]) for name, kind in get_type_hints(cls).items()})
+
+
 @dataclass
-class Experiment:
+class Experiment(Sections):
     """One training run: data, model, optimizer and trainer."""
 
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, as stored in checkpoints and ``run.json``."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Experiment:
-        """The inverse of :meth:`to_dict`; an unknown key is a TypeError that names it."""
-        return cls(
-            data=DataConfig(**values["data"]),
-            model=ModelConfig(**values["model"]),
-            optimizer=OptimizerConfig(**values["optimizer"]),
-            trainer=TrainerConfig(**values["trainer"]),
-        )

@@ -5,10 +5,10 @@ The defaults are ``configs/digits/preresnet20_snl.yaml``.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Literal
 
-from video_snl.config import TrainerConfig
+from video_snl.config import Sections, TrainerConfig
 from video_snl.config_image_data import ImageDataConfig
 from video_snl.config_images import ImageModelConfig
 
@@ -76,24 +76,10 @@ class ImageOptimizerConfig:
 
 
 @dataclass
-class ImageExperiment:
+class ImageExperiment(Sections):
     """One training run on pictures: data, model, optimizer and trainer."""
 
     data: ImageDataConfig = field(default_factory=ImageDataConfig)
     model: ImageModelConfig = field(default_factory=ImageModelConfig)
     optimizer: ImageOptimizerConfig = field(default_factory=ImageOptimizerConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, as stored in checkpoints and ``run.json``."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> ImageExperiment:
-        """The inverse of :meth:`to_dict`; an unknown key is a TypeError that names it."""
-        return cls(
-            data=ImageDataConfig(**values["data"]),
-            model=ImageModelConfig(**values["model"]),
-            optimizer=ImageOptimizerConfig(**values["optimizer"]),
-            trainer=TrainerConfig(**values["trainer"]),
-        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -61,6 +62,11 @@ class ImageTask(Task):
         self.experiment, self.class_names = experiment, class_names
         self.mean, self.std = statistics
         self.train_loss = MeanMetric()
+        self._make_metrics()
+
+    @abstractmethod
+    def _make_metrics(self) -> None:
+        """Those of a kind of task, beside the loss of training."""
 
     def training_input(self, batch: Batch) -> Tensor:
         """Cut, changed and normalised, on the device the pictures are on: (B, 3, h, w)."""
@@ -89,16 +95,8 @@ class ImageTask(Task):
 class ImageClassification(ImageTask):
     """One label for a picture: cross-entropy, top-1 and top-5."""
 
-    def __init__(
-        self,
-        experiment: ImageExperiment,
-        model: nn.Module,
-        class_names: list[str],
-        statistics: Statistics,
-        files: Sequence[str] = (),
-    ) -> None:
-        super().__init__(experiment, model, class_names, statistics, files)
-        self.train_top1 = MulticlassAccuracy(len(class_names), average="micro")
+    def _make_metrics(self) -> None:
+        self.train_top1 = MulticlassAccuracy(len(self.class_names), average="micro")
         self.listed = ListAccuracy()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -133,17 +131,9 @@ class Segmentation(ImageTask):
 
     noun = "scenes"
 
-    def __init__(
-        self,
-        experiment: ImageExperiment,
-        model: nn.Module,
-        class_names: list[str],
-        statistics: Statistics,
-        files: Sequence[str] = (),
-    ) -> None:
-        super().__init__(experiment, model, class_names, statistics, files)
+    def _make_metrics(self) -> None:
         self.train_right, self.val_loss = MeanMetric(), MeanMetric()
-        self.confusion = PixelConfusion(len(class_names), IGNORED)
+        self.confusion = PixelConfusion(len(self.class_names), IGNORED)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         labels = batch["label"].long()

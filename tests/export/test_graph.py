@@ -1,0 +1,99 @@
+"""Exported graphs compute what the network does, for every block and free size, in both formats."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import get_args
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.testing import assert_close
+
+from tests.export.checkpoints import lively, video_network
+from video_snl.config import BlockName
+from video_snl.export.checking import check_equal, random_inputs
+from video_snl.export.formats import FORMATS, FormatName
+from video_snl.export.graph import exported_graph, prepared
+from video_snl.export.inputs import Input
+from video_snl.models.i3d import BACKBONES
+from video_snl.models.preresnet import textbook_preresnet
+
+ALL = ("batch", "frames", "height", "width")
+CPU = torch.device("cpu")
+BLOCKS = get_args(BlockName)
+
+
+def check(network: nn.Module, given: Input, folder: Path, formats: list[FormatName]) -> None:
+    graph = exported_graph(network, given.example(), given.least())
+    assert "batch_norm.default" not in graph.graph_module.code
+    for name in formats:
+        path = folder / f"model{FORMATS[name].suffix}"
+        FORMATS[name].write(graph, {"input": given.facts()}, path)
+        run, _ = FORMATS[name].read(path, CPU)
+        differences = check_equal(network, run, random_inputs(given.trials()))
+        assert len(differences) == len(given.trials()) == 3
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_every_block_in_the_small_i3d(block: str, tmp_path: Path) -> None:
+    given = Input("clips", (6, 48, 56), (4, 32, 32), ALL)
+    formats: list[FormatName] = ["torch"] if block == "cayley" else ["torch", "onnx"]
+    check(video_network(block), given, tmp_path, formats)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backbone", [name for name in BACKBONES if name != "i3d_small"])
+def test_every_backbone(backbone: str, tmp_path: Path) -> None:
+    given = Input("clips", (16, 64, 64), BACKBONES[backbone].smallest_clip, ALL)
+    check(video_network("snl", backbone), given, tmp_path, ["torch", "onnx"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("block", BLOCKS)
+def test_every_block_in_the_papers_i3d(block: str, tmp_path: Path) -> None:
+    given = Input("clips", (16, 64, 64), BACKBONES["i3d_r50"].smallest_clip, ALL)
+    formats: list[FormatName] = ["torch"] if block == "cayley" else ["torch", "onnx"]
+    check(video_network(block, "i3d_r50"), given, tmp_path, formats)
+
+
+def test_the_network_stays_as_it_was() -> None:
+    network = video_network("snl")
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    prepared(network)
+    assert network.state_dict().keys() == before.keys()
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+class _Shared(nn.Module):
+    """A convolution whose output a norm and something else use; one whose weight two norms see."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.twice, self.used = nn.Conv2d(3, 3, 3, padding=1), nn.Conv2d(3, 3, 1, bias=False)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(3) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.twice(x)
+        first = self.norms[0](y) + y
+        return self.norms[1](self.used(first)) + self.norms[2](self.used(x))
+
+
+def test_only_norms_that_alone_follow_a_convolution_are_folded() -> None:
+    torch.manual_seed(0)
+    network, x = lively(_Shared()), torch.randn(2, 3, 8, 9)
+    graph = exported_graph(network, x, {})
+    assert graph.graph_module.code.count("batch_norm.default") == 1
+    assert_close(graph.module()(x), network(x))
+
+
+def test_norms_ahead_of_their_convolution_stay() -> None:
+    torch.manual_seed(0)
+    network, x = lively(textbook_preresnet(3, 4, 0.0)), torch.randn(2, 3, 16, 16)
+    graph = exported_graph(network, x, {})
+    norms = sum(isinstance(module, nn.BatchNorm2d) for module in network.modules())
+    left = graph.graph_module.code.count("batch_norm.default")
+    assert 0 < left < norms
+    assert_close(graph.module()(x), network(x), rtol=1e-4, atol=1e-5)
+    held = sum(value.numel() for value in graph.state_dict.values())
+    assert held < sum(value.numel() for value in network.state_dict().values())

@@ -1,0 +1,205 @@
+"""``video-snl publish``: a folder that stands for the checkpoint."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from tests.export.checkpoints import image_checkpoint, video_checkpoint
+from tests.tiny import record, run_here
+from video_snl.engine.runs import checkpoint_path
+from video_snl.engine.trained import load_trained
+
+
+@pytest.fixture(scope="module")
+def run_folder(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of a run whose network is evaluated."""
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    checkpoint = video_checkpoint(folder / "checkpoints" / "best.ckpt", root=str(root))
+    words = ["--clips", "2", "--crops", "1", "--trainer.accelerator", "cpu"]
+    done = run_here("evaluate", "--checkpoint", str(checkpoint), *words)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def published(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("published") / "tiny-snl"
+    words = ["--checkpoint", str(run_folder), "-o", str(folder), "--licence", "cc-by-4.0"]
+    done = run_here("publish", *words)
+    assert done.returncode == 0, done.stderr
+    assert f"--checkpoint {folder}" in done.stdout
+    return folder
+
+
+def test_the_folder(run_folder: Path, published: Path, root: Path) -> None:
+    names = sorted(file.name for file in published.iterdir())
+    assert names == ["README.md", "config.json", "model.safetensors"]
+    text = (published / "config.json").read_text() + (published / "README.md").read_text()
+    assert str(root) not in text and str(run_folder) not in text
+    config = json.loads((published / "config.json").read_text())
+    assert config["program"] == "video_snl" and config["epoch"] == 4
+    assert config["class_names"] == ["Bow", "Clap", "Dive"]
+    assert config["experiment"]["model"]["block"] == "snl"
+
+
+def test_the_network_is_the_checkpoints(run_folder: Path, published: Path) -> None:
+    ours = load_trained(checkpoint_path(str(published)))
+    theirs = load_trained(checkpoint_path(str(run_folder)))
+    assert ours.model.state_dict().keys() == theirs.model.state_dict().keys()
+    for name, value in theirs.model.state_dict().items():
+        assert torch.equal(ours.model.state_dict()[name], value)
+    assert (ours.mean, ours.std, ours.epoch) == (theirs.mean, theirs.std, theirs.epoch)
+    assert ours.class_names == theirs.class_names
+
+
+def test_evaluate_gives_the_same(
+    run_folder: Path, published: Path, root: Path, tmp_path: Path
+) -> None:
+    words = ["--data.root", str(root), "--clips", "2", "--crops", "1", "--output", str(tmp_path)]
+    named = ["--checkpoint", str(published), "--trainer.accelerator", "cpu"]
+    done = run_here("evaluate", *named, *words)
+    assert done.returncode == 0, done.stderr
+    expected = json.loads((run_folder / "evaluation" / "metrics.json").read_text())
+    got = json.loads((tmp_path / "metrics.json").read_text())
+    assert got.pop("checkpoint") != expected.pop("checkpoint") and got == expected
+    scores = (run_folder / "evaluation" / "predictions.csv").read_text()
+    assert (tmp_path / "predictions.csv").read_text() == scores
+
+
+def test_every_command_takes_it(published: Path, root: Path, tmp_path: Path) -> None:
+    video = str(next(root.rglob("*.avi")))
+    for named in (published, published / "model.safetensors"):
+        done = run_here("predict", "--checkpoint", str(named), "--accelerator", "cpu", video)
+        assert done.returncode == 0, done.stderr
+    words = ["--checkpoint", str(published), "-o", str(tmp_path / "m.pt2"), "--runs", "0"]
+    assert run_here("export", *words).returncode == 0
+    again = tmp_path / "again"
+    assert run_here("publish", "--checkpoint", str(published), "-o", str(again)).returncode == 0
+    assert record_of(again) == record_of(published)
+
+
+def record_of(folder: Path) -> object:
+    return json.loads((folder / "config.json").read_text())
+
+
+def test_the_card(run_folder: Path, published: Path) -> None:
+    text = (published / "README.md").read_text()
+    header = yaml.safe_load(text.split("---\n")[1])
+    assert header["license"] == "cc-by-4.0" and header["datasets"] == ["ucf101"]
+    assert header["pipeline_tag"] == "video-classification"
+    assert {"snl", "i3d_small"} <= set(header["tags"])
+    figures = json.loads((run_folder / "evaluation" / "metrics.json").read_text())
+    [result] = header["model-index"][0]["results"]
+    values = {metric["name"]: metric["value"] for metric in result["metrics"]}
+    assert values["video_top1, evaluate (2 clips x 1 crops)"] == pytest.approx(
+        figures["video_top1"], abs=1e-6
+    )
+    network = load_trained(checkpoint_path(str(published))).model
+    count = sum(parameter.numel() for parameter in network.parameters())
+    assert f"{count:,} parameters, 3 classes of `ucf101`" in text
+    assert f"| video_top1 | {figures['video_top1']:.2%} |" in text
+
+
+def test_hubs_read_the_card(published: Path) -> None:
+    hub = pytest.importorskip("huggingface_hub")
+    card = hub.ModelCard.load(published / "README.md")
+    assert card.data.license == "cc-by-4.0" and card.data.model_name == "tiny-snl"
+    assert {result.metric_type for result in card.data.eval_results} == {"accuracy"}
+
+
+def test_figures_of_another_epoch_are_left_out(run_folder: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(run_folder, run)
+    metrics = run / "evaluation" / "metrics.json"
+    metrics.write_text(json.dumps(json.loads(metrics.read_text()) | {"epoch": 3}))
+    row = {"epoch": 5.0, "val/top1": 0.625, "val/loss": 1.0, "train/top1": 0.9}
+    (run / "run.json").write_text(json.dumps({"metrics": {"last": row}}))
+    done = run_here("publish", "--checkpoint", str(run), "-o", str(tmp_path / "a"))
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "a" / "README.md").read_text()
+    assert "| top1 | 62.50% |" in text and "video_top1" not in text and "train" not in text[:400]
+    assert record(run)["metrics"]["last"] == row
+    (run / "run.json").write_text("{")
+    done = run_here(
+        "publish", "--checkpoint", str(metrics.parent.parent), "-o", str(tmp_path / "b")
+    )
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("model.safetensors", None, "holds a config.json, but no model.safetensors"),
+        ("model.safetensors", b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+        ("model.safetensors", 1000, "damaged or cut short"),
+        ("config.json", None, "needs the config.json that was published beside it"),
+        ("config.json", b"{", "holds no JSON"),
+        ("config.json", b"[1]", "expected a JSON object"),
+        ("config.json", b"{}", "it has no entry 'program'"),
+        ("config.json", {"class_names": None}, "it has no entry 'class_names'"),
+        ("config.json", {"format_version": 99}, "has checkpoint format 99"),
+        ("config.json", {"program": "reid"}, "was not written by video-snl train"),
+        ("config.json", {"experiment": {}}, "its configuration does not fit this version"),
+    ],
+)
+def test_broken_folders(
+    file: str, content: object, message: str, published: Path, root: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "folder"
+    shutil.copytree(published, folder)
+    path = folder / file
+    if content is None:
+        path.unlink()
+    elif isinstance(content, dict):
+        values = {**json.loads(path.read_text()), **content}
+        path.write_text(json.dumps({k: v for k, v in values.items() if v is not None}))
+    else:
+        path.write_bytes(content if isinstance(content, bytes) else path.read_bytes()[:1000])
+    for words in (["predict", str(next(root.rglob("*.avi")))], ["evaluate"]):
+        done = run_here(*words, "--checkpoint", str(folder))
+        assert done.returncode == 2
+        [line] = done.stderr.splitlines()
+        assert message in line and str(folder) in line
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--licence", "My Licence"], "--licence 'My Licence': give an identifier"),
+        (["--name", "a name"], "--name 'a name': give letters"),
+    ],
+)
+def test_bad_options(words: list[str], message: str, run_folder: Path, tmp_path: Path) -> None:
+    folder = str(tmp_path / "a")
+    done = run_here("publish", "--checkpoint", str(run_folder), "-o", folder, *words)
+    assert done.returncode == 2 and message in done.stderr and not Path(folder).exists()
+
+
+def test_nothing_is_overwritten(run_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    done = run_here("publish", "--checkpoint", str(run_folder), "-o", str(tmp_path))
+    assert done.returncode == 2 and "is there already" in done.stderr
+    assert [file.name for file in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_pictures(tmp_path: Path) -> None:
+    Image.fromarray(np.full((32, 32, 3), 99, np.uint8)).save(tmp_path / "a.png")
+    checkpoint, folder = image_checkpoint(tmp_path / "best.ckpt"), tmp_path / "published"
+    done = run_here("publish", "--checkpoint", str(checkpoint), "-o", str(folder))
+    assert done.returncode == 0, done.stderr
+    words = ["--json", "--accelerator", "cpu", str(tmp_path / "a.png")]
+    answers = [
+        run_here("predict", "--checkpoint", str(named), *words) for named in (checkpoint, folder)
+    ]
+    assert answers[0].returncode == 0 and answers[0].stdout == answers[1].stdout
+    header = (folder / "README.md").read_text().split("---\n")[1]
+    assert yaml.safe_load(header)["pipeline_tag"] == "image-classification"
