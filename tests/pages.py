@@ -49,11 +49,13 @@ def blocks(*languages: str) -> list[Block]:
 
 
 def links_of(page: Path) -> list[str]:
-    """The targets of a page's links and pictures."""
-    inline = [token for token in _tokens(page) if token.type == "inline"]
-    children = [child for token in inline for child in token.children or []]
+    """The targets of a page's links and pictures, also of those that are written as HTML."""
+    tokens = _tokens(page)
+    children = [child for token in tokens for child in token.children or []]
     found = [child.attrGet("href") or child.attrGet("src") for child in children]
-    return [str(target) for target in found if target is not None]
+    html = [token.content for token in (*tokens, *children) if token.type.startswith("html_")]
+    targets = re.findall(r'\b(?:href|src)="([^"]*)"', "\n".join(html))
+    return [str(target) for target in found if target is not None] + targets
 
 
 def anchors_of(page: Path) -> set[str]:

@@ -23,7 +23,7 @@ from torch.testing import assert_close
 
 from reid.config import ReidExperiment
 from tests import naive
-from tests.pages import PAGES, Block, blocks, blocks_of, name_of
+from tests.pages import PAGES, REPOSITORY, Block, blocks, blocks_of, name_of
 from tests.reid_trees import write_ilids
 from tests.written_commands import PROGRAMS, can_be_run, command_lines, parse
 from video_snl.blocks import NonlocalBlock
@@ -96,6 +96,19 @@ _STAND_INS: dict[str, Callable[[Path], dict[str, Any]]] = {
 }
 
 
+# Pages whose Python another test runs, together with what it needs.
+_ELSEWHERE = {"docs/export.md": ("tests/export/test_export.py", "test_examples_of_the_docs")}
+_RUN_HERE = sorted({block.page for block in _checked("python")} - _ELSEWHERE.keys())
+
+
+@pytest.mark.parametrize("page", _ELSEWHERE)
+def test_python_is_run_elsewhere(page: str) -> None:
+    path, name = _ELSEWHERE[page]
+    text = (REPOSITORY / path).read_text(encoding="utf-8")
+    test = text.partition(f"\ndef {name}(")[2].partition("\n\n\n")[0]
+    assert Path(page).name in test and "exec(" in test
+
+
 def _run(page: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Run the Python of a page in order, as one program; returns its names."""
     monkeypatch.chdir(folder)
@@ -108,7 +121,7 @@ def _run(page: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, 
     return names
 
 
-@pytest.mark.parametrize("page", sorted({block.page for block in _checked("python")}))
+@pytest.mark.parametrize("page", _RUN_HERE)
 def test_python_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _run(page, tmp_path, monkeypatch)
 

@@ -14,7 +14,7 @@ author = copyright = "video-snl contributors"
 version = release = video_snl.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
-myst_enable_extensions = ["deflist"]
+myst_enable_extensions = ["deflist", "html_image"]
 myst_heading_anchors = 6
 # The pages about re-identification begin with a heading of the second level.
 suppress_warnings = ["myst.header"]
