@@ -88,6 +88,8 @@ REFERENCE: dict[str, tuple[str, tuple[str, ...]]] = {
             "video_snl.engine.describe_images",
             "video_snl.engine.check",
             "video_snl.engine.prepare",
+            "video_snl.engine.export",
+            "video_snl.engine.publish",
             "video_snl.engine.runs",
             "video_snl.errors",
         ),
