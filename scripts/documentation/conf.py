@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import groupby
 from typing import Any
 
 from sphinx.application import Sphinx
@@ -40,30 +41,39 @@ napoleon_custom_sections = [("Shapes", "returns_style")]
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 
-_ROLES_AND_CODE = re.compile(r"(``.+?``|:\w+:`[^`]+`)")
+_ROLES_AND_CODE = re.compile(r"(``.+?``|:\w+:`[^`]+`)", re.DOTALL)
 
 
-def _escaped(line: str) -> str:
+def _escaped(text: str) -> str:
     """Stars and bars of formulas stand for themselves; docstrings use neither for markup."""
-    pieces = _ROLES_AND_CODE.split(line)
+    pieces = _ROLES_AND_CODE.split(text)
     pieces[::2] = [re.sub(r"(?<!\\)([*|]|_(?!\w))", r"\\\1", piece) for piece in pieces[::2]]
     return "".join(pieces)
+
+
+def _literal(lines: list[str]) -> list[bool]:
+    """Which lines are of an indented block below a paragraph, with an empty line between them."""
+    result: list[bool] = []
+    last, before, literal = "", "", False
+    for line in lines:
+        indented = line.startswith(" ")
+        begins = indented and not before and bool(last) and not last.startswith(" ")
+        literal = begins or (literal and (indented or not line))
+        result.append(literal)
+        last, before = line or last, line
+    return result
 
 
 def _as_markup(
     app: Sphinx, what: str, name: str, thing: Any, options: Any, lines: list[str]
 ) -> None:
-    """An indented block below a paragraph is shown as it is written: formulas."""
+    """Docstrings as Sphinx reads them: an indented block, a formula, is shown as it is written."""
     result: list[str] = []
-    text, literal = "", False
-    for line in lines:
-        indented = line.startswith(" ")
-        if indented and not literal and text and not text.startswith(" ") and not result[-1]:
-            literal = True
-            result += ["::", ""]
-        literal = literal and (indented or not line)
-        result.append(line if literal else _escaped(line))
-        text = line or text
+    for literal, group in groupby(
+        zip(_literal(lines), lines, strict=True), key=lambda pair: pair[0]
+    ):
+        text = [line for _, line in group]
+        result += ["::", "", *text] if literal else _escaped("\n".join(text)).split("\n")
     lines[:] = result
 
 
