@@ -17,7 +17,17 @@ from video_snl.cli import main
 from video_snl.engine.runs import checkpoint_path
 from video_snl.engine.trained import read_checkpoint
 
-COMMANDS = ("train", "evaluate", "predict", "describe", "check", "prepare", "export", "publish")
+COMMANDS = (
+    "train",
+    "evaluate",
+    "predict",
+    "describe",
+    "check",
+    "prepare",
+    "export",
+    "publish",
+    "table",
+)
 
 
 @pytest.fixture(scope="module")

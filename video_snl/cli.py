@@ -9,7 +9,7 @@ from functools import partial
 
 from jsonargparse import ArgumentParser, Namespace
 
-from video_snl import cli_data, cli_export, cli_publish, cli_trained
+from video_snl import cli_data, cli_explain, cli_export, cli_publish, cli_table, cli_trained
 from video_snl.cli_images import IMAGE_COMMANDS, are_about_images
 from video_snl.command_line import (
     Commands,
@@ -30,8 +30,9 @@ __all__ = ["main"]
 
 _DESCRIPTION = """Action recognition with nonlocal blocks (arXiv:2108.02451).
 Without --config, the defaults of every command are the sample experiment: a small I3D with one
-spectral nonlocal block on a generated data set. train, evaluate, predict and describe also take
-networks of pictures: those of configs/digits, cifar10, cifar100, imagenet, cub200, cityscapes."""
+spectral nonlocal block on a generated data set. train, evaluate, predict, explain and describe
+also take networks of pictures: those of configs/digits, cifar10, cifar100, imagenet, cub200 and
+cityscapes."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -74,6 +75,12 @@ def _describe_parser(prog: str) -> ArgumentParser:
     return parser
 
 
+def _explain_parser(prog: str) -> ArgumentParser:
+    parser = Parser(prog=prog, description=cli_explain.EXPLAIN_DESCRIPTION)
+    cli_explain.add_explain_options(parser)
+    return parser
+
+
 def _check_parser(prog: str) -> ArgumentParser:
     parser = Parser(prog=prog, description=cli_data.CHECK)
     cli_data.add_check_options(parser)
@@ -83,6 +90,12 @@ def _check_parser(prog: str) -> ArgumentParser:
 def _prepare_parser(prog: str) -> ArgumentParser:
     parser = Parser(prog=prog, description=cli_data.PREPARE)
     cli_data.add_prepare_options(parser)
+    return parser
+
+
+def _table_parser(prog: str) -> ArgumentParser:
+    parser = Parser(prog=prog, description=cli_table.TABLE)
+    cli_table.add_table_options(parser)
     return parser
 
 
@@ -196,8 +209,10 @@ _COMMANDS: Commands = {
     "evaluate": (_evaluate_parser, _evaluate),
     "predict": (_predict_parser, cli_trained.predict),
     "describe": (_describe_parser, _describe),
+    "explain": (_explain_parser, cli_explain.explain),
     "check": (_check_parser, cli_data.check),
     "prepare": (_prepare_parser, cli_data.prepare),
+    "table": (_table_parser, cli_table.table),
     "export": (_export_parser, cli_export.export),
     "publish": (_publish_parser, cli_publish.publish),
 }

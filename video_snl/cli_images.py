@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 import yaml
 from jsonargparse import ArgumentParser, Namespace
 
+from video_snl.cli_explain import EXPLAIN_DESCRIPTION, add_picture_options, explain_picture
 from video_snl.cli_trained import (
     add_checkpoint_option,
     add_model_option,
@@ -116,6 +117,12 @@ def _predict_parser(prog: str) -> ArgumentParser:
     return parser
 
 
+def _explain_parser(prog: str) -> ArgumentParser:
+    parser = Parser(prog=prog, description=EXPLAIN_DESCRIPTION)
+    add_picture_options(parser)
+    return parser
+
+
 def _experiment_of(arguments: Namespace) -> ImageExperiment:
     return ImageExperiment.from_dict(sections_of(arguments))
 
@@ -169,5 +176,6 @@ IMAGE_COMMANDS: Commands = {
     "evaluate": (_evaluate_parser, _evaluate),
     "describe": (_describe_parser, _describe),
     "predict": (_predict_parser, _predict),
+    "explain": (_explain_parser, explain_picture),
 }
 """In the place of those of the same names, where pictures are meant."""

@@ -1,0 +1,65 @@
+#!/usr/bin/env python
+"""Screenshots of docs/explain.md: the page of `explain` in a browser, on a sample video.
+
+python -m video_snl train --trainer.name snl
+python -m video_snl train --trainer.name nl --model.block nl
+python scripts/explain_pictures.py docs/pictures runs/snl-* runs/nl-*
+
+Needs playwright (one of the dev packages) and a chromium on the PATH; downloads neither.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from playwright.sync_api import Browser, sync_playwright
+
+from video_snl.data.sample import ensure_sample
+
+VIDEO = "UCF-101/AllMatch/v_AllMatch_g01_c01.avi"
+FRAME, ACROSS, DOWN = 0, 0.15, 0.12
+"""Where the page is clicked: a frame, and shares of its width and height."""
+WIDTHS = {"explain_wide": 1280, "explain_phone": 400}
+
+
+def main(folder: Path, snl: str, nl: str) -> None:
+    with tempfile.TemporaryDirectory() as temporary:
+        page = _explained(Path(temporary), snl, nl)
+        with sync_playwright() as playwright:
+            chromium = shutil.which("chromium") or shutil.which("google-chrome")
+            if chromium is None:
+                raise SystemExit("no browser: neither chromium nor google-chrome is on the PATH.")
+            browser = playwright.chromium.launch(executable_path=chromium)
+            for name, width in WIDTHS.items():
+                _screenshot(browser, page, folder / f"{name}.png", width)
+            browser.close()
+
+
+def _explained(folder: Path, snl: str, nl: str) -> Path:
+    video = ensure_sample() / VIDEO
+    command = [sys.executable, "-m", "video_snl", "explain", str(video)]
+    options = ["--checkpoint", snl, "--compare", nl, "--output", str(folder / "explained")]
+    subprocess.run([*command, *options], check=True)
+    return folder / "explained" / "index.html"
+
+
+def _screenshot(browser: Browser, path: Path, target: Path, width: int) -> None:
+    page = browser.new_page(viewport={"width": width, "height": 900})
+    page.goto(path.as_uri())
+    page.locator("label:has(input[name='scale'][value='range'])").click()
+    picture = page.locator(".panel").first.locator(".picture").nth(FRAME)
+    box = picture.bounding_box()
+    assert box is not None
+    picture.click(position={"x": ACROSS * box["width"], "y": DOWN * box["height"]})
+    page.mouse.move(0, 0)
+    page.screenshot(path=target, full_page=True)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 4:
+        raise SystemExit(__doc__)
+    main(Path(sys.argv[1]), *sys.argv[2:])

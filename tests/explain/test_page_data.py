@@ -1,0 +1,168 @@
+"""The page's encoding, and the page as a file: size, whole, alone."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+from numpy.testing import assert_allclose
+
+from tests.explanations import KINDS, block_maps, explanation, frames
+from video_snl.errors import UserError
+from video_snl.explain.encoding import decoded_rows, encoded_rows, row_step
+from video_snl.explain.page import page_html, write_page
+from video_snl.explain.page_data import encoded_map
+from video_snl.explain.structure import Grid, box_of
+
+TEN_MEGABYTES = 10_000_000
+_SIZES = array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=9)
+_WEIGHTS = st.floats(-(2.0**60), 2.0**60, width=32)
+
+
+def stored(html: str) -> dict[str, Any]:
+    """The data in a page."""
+    found = re.search(r'<script type="application/json" id="explanations">(.*?)</script>', html)
+    assert found is not None
+    return json.loads(found[1])
+
+
+def numbers(text: str, dtype: str) -> np.ndarray:
+    return np.frombuffer(base64.b64decode(text), dtype)
+
+
+@given(arrays(np.float32, _SIZES, elements=_WEIGHTS))
+def test_rows_come_back_to_within_half_a_level(rows: np.ndarray) -> None:
+    back = decoded_rows(encoded_rows(rows))
+    assert back.shape == rows.shape
+    assert np.all(abs(back - rows) <= row_step(rows))
+
+
+@given(arrays(np.float32, _SIZES, elements=_WEIGHTS))
+def test_the_ends_of_a_row_come_back_as_they_are(rows: np.ndarray) -> None:
+    encoded = encoded_rows(rows)
+    assert np.array_equal(numbers(encoded["low"], "<f4"), rows.min(1))
+    assert np.array_equal(numbers(encoded["high"], "<f4"), rows.max(1))
+    levels = numbers(encoded["levels"], "u1").reshape(rows.shape)
+    flat = rows.min(1) == rows.max(1)
+    assert np.all((levels.max(1) == 255) | flat) and np.all(levels.min(1) == 0)
+
+
+@given(arrays(np.float64, _SIZES, elements=st.floats(0, 1)), st.integers(0, 8))
+def test_larger_values_never_have_lower_levels(rows: np.ndarray, number: int) -> None:
+    row = rows[number % len(rows)]
+    levels = numbers(encoded_rows(row[None])["levels"], "u1").astype(int)
+    assert np.all(np.diff(levels[np.argsort(row, kind="stable")]) >= 0)
+
+
+@given(
+    st.tuples(st.integers(1, 4), st.integers(1, 3), st.integers(1, 3)),
+    st.integers(0, 1000),
+    st.booleans(),
+)
+def test_a_map_knows_its_strongest_positions_and_shares(
+    grid: Grid, seed: int, signed: bool
+) -> None:
+    matrix = block_maps(grid, kinds=("affinity",), seed=seed, signed=signed).maps["affinity"]
+    encoded = encoded_map(matrix, grid[0])
+    size = abs(matrix.astype(np.float64))
+    assert encoded["signed"] is bool(matrix.min() < 0)
+    assert np.array_equal(numbers(encoded["strongest"], "<i4"), size.argmax(1))
+    shares = numbers(encoded["shares"], "<f4").reshape(len(matrix), grid[0])
+    for row, parts in zip(size, shares, strict=True):
+        expected = [row.reshape(grid)[time].sum() / row.sum() for time in range(grid[0])]
+        assert_allclose(parts, expected, rtol=1e-5, atol=1e-7)
+    assert_allclose(numbers(encoded["total"], "<f4"), size.sum(1), rtol=1e-6)
+
+
+def test_rounding_below_zero_does_not_make_a_map_signed() -> None:
+    assert not encoded_map([[1.0, -1e-8]] * 2, 1)["signed"]
+    assert encoded_map([[1.0, -1e-3]] * 2, 1)["signed"]
+    assert encoded_map([[-1.0, -2.0]] * 2, 1)["signed"]
+
+
+@pytest.mark.parametrize("grid", [(2, 7, 7), (3, 5, 4), (1, 1, 1)])
+def test_cells_lie_where_the_boxes_of_their_positions_are(grid: Grid) -> None:
+    clip = frames(16, 112, 64)
+    page = stored(page_html([explanation(block_maps(grid), clip=clip)]))
+    cells = page["explanations"][0]["blocks"][0]["cells"]
+    for t, h, w in np.ndindex(*grid):
+        box = box_of((t, h, w), grid, clip.shape[:3])
+        assert cells["times"][t] == [box.start, box.stop]
+        assert_allclose(cells["rows"][h], [box.top / 112, box.bottom / 112])
+        assert_allclose(cells["columns"][w], [box.left / 64, box.right / 64])
+
+
+def test_a_clip_seen_by_two_networks_is_stored_once() -> None:
+    one, other = explanation(block_maps((2, 2, 2))), explanation(block_maps((2, 2, 2), seed=1))
+    page = stored(page_html([one, other]))
+    assert len(page["pictures"]) == 16
+    assert [each["frames"] for each in page["explanations"]] == [list(range(16))] * 2
+
+
+def _noise(count: int, side: int) -> np.ndarray:
+    """Frames that no JPEG makes small."""
+    random = np.random.default_rng(0)
+    return random.integers(0, 256, (count, side, side, 3), dtype=np.uint8)
+
+
+def test_pages_stay_below_ten_megabytes(tmp_path: Path) -> None:
+    usual = [block_maps((2, 7, 7)), block_maps((2, 7, 7), position="before:res3.3")]
+    large = [block_maps((4, 15, 10))]
+    assert len(large[0].maps["affinity"]) == 600 and len(large[0].maps) == len(KINDS) == 4
+    for number, blocks in enumerate((usual, large, large * 3)):
+        shown = explanation(*blocks, clip=_noise(16, 224))
+        path = write_page(tmp_path / str(number), [shown])
+        assert 100_000 < path.stat().st_size < TEN_MEGABYTES
+
+
+def test_pages_of_a_usual_clip_are_small(tmp_path: Path) -> None:
+    both = [explanation(block_maps((2, 7, 7)))] * 2
+    assert write_page(tmp_path, both).stat().st_size < 500_000
+
+
+def test_pictures_that_are_large_are_made_smaller() -> None:
+    page = stored(page_html([explanation(clip=frames(1, 480, 1200), gradcam=False)]))
+    (picture,) = page["pictures"]
+    assert len(picture) < 100_000 and picture.startswith("data:image/jpeg;base64,")
+
+
+def test_the_page_names_no_other_file() -> None:
+    html = page_html([explanation(block_maps((2, 2, 2)))])
+    assert not re.search(r"""(src|href)=["'](?!data:)""", html)
+    assert not re.search(r"https?://|@import|url\(|fetch\(|XMLHttpRequest", html)
+    assert "default-src 'none'" in html
+
+
+def test_a_page_is_replaced_whole(tmp_path: Path) -> None:
+    path = write_page(tmp_path, [explanation(block_maps((1, 2, 2)))])
+    before = path.read_text()
+    broken = block_maps((1, 2, 2))
+    broken.maps["affinity"][0, 1] = np.nan
+    with pytest.raises(UserError, match="1 of the 16 values of affinity of snl before:res4.5"):
+        write_page(tmp_path, [explanation(broken)])
+    assert path.read_text() == before and list(tmp_path.iterdir()) == [path]
+
+
+def test_the_order_of_kinds_and_their_names() -> None:
+    html = page_html([explanation(block_maps((1, 2, 2)))])
+    kinds = re.findall(r'name="kind" value="([^"]*)"[^>]*><span>([^<]*)<', html)
+    assert kinds == list(zip(KINDS, ("A", "A²", "A³", "sensitivity"), strict=True))
+
+
+def test_nothing_to_show_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        write_page(tmp_path, [])
+
+
+@pytest.mark.parametrize("rows", [np.zeros(3), np.zeros((2, 0)), [[np.inf, 0]], [[np.nan]]])
+def test_rows_that_cannot_be_stored(rows: Any) -> None:
+    with pytest.raises(ValueError, match="rows must be|not finite"):
+        encoded_rows(rows)

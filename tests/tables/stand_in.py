@@ -1,0 +1,75 @@
+"""Stands in for ``python -m video_snl train``: writes a run's folder at once, without training.
+
+STAND_IN says what goes wrong: ``fail BLOCK`` ends trainings of that block with an error, ``wait``
+lets every one wait for SIGTERM in the middle, leaving a half-done run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from video_snl.config_image_run import ImageExperiment
+from video_snl.tables.settings import _read
+
+ACCURACY = {"none": 0.5, "nl": 0.52, "snl": 0.55}
+
+
+def experiment(words: list[str]) -> dict[str, Any]:
+    options = dict(zip(words[::2], words[1::2], strict=True))
+    values: dict[str, Any] = _read(Path(options.pop("--config")))
+    for option, word in options.items():
+        section, key = option.removeprefix("--").split(".")
+        values[section][key] = yaml.safe_load(word)
+    return ImageExperiment.from_dict(values).to_dict()
+
+
+def write(folder: Path, config: dict[str, Any], status: str) -> None:
+    (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+    (folder / "checkpoints" / "last.ckpt").touch()
+    share = ACCURACY[config["model"]["block"]] + 0.01 * config["trainer"]["seed"]
+    metrics = {"val/top1": share, "loading/wait": 3.0}
+    record = {
+        "status": status,
+        "started": "2026-01-02T03:04:05+00:00",
+        "config": config,
+        "metrics": {"last": metrics, "best": metrics | {"val/top1": share + 0.02}},
+        "versions": {name: os.environ.get(name, "") for name in ("CUDA_VISIBLE_DEVICES",)},
+    }
+    (folder / "run.json").write_text(json.dumps(record))
+
+
+def main() -> int:
+    words = sys.argv[2:]
+    if words[0] == "--resume":
+        folder = Path(words[1])
+        config = json.loads((folder / "run.json").read_text())["config"]
+    else:
+        config = experiment(words)
+        trainer = config["trainer"]
+        folder = Path(trainer["output"]) / f"{trainer['name']}-20260102-030405"
+    behaviour = os.environ.get("STAND_IN", "").split()
+    if behaviour[:1] == ["fail"] and config["model"]["block"] in behaviour[1:]:
+        print("loss is not a number", file=sys.stderr)
+        return 1
+    if behaviour == ["wait"]:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        write(folder, config, "running")
+        try:
+            time.sleep(60)
+        except KeyboardInterrupt:
+            write(folder, config, "interrupted")
+            return 143
+    write(folder, config, "finished")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,154 @@
+"""Which cells the tables have, and the experiments they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from video_snl.config_image_run import ImageExperiment
+from video_snl.errors import UserError
+from video_snl.tables.cells import BLOCKS, TABLES, cells_of
+from video_snl.tables.paper import PRINTED, read_figures
+from video_snl.tables.settings import BASES, Choices, find_configs, plan, settings_of
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+
+
+@pytest.mark.parametrize(
+    ("number", "count", "last"),
+    [
+        (2, 1 + 6 * 3, "cifar100/preresnet56_snl/snl/Cs=C/4"),
+        (3, 1 + 6 * 3, "cifar100/preresnet56_snl/snl/stage3"),
+        (4, 2 * 3 * (1 + 6), "cifar100/resnet50_cifar/snl"),
+        (5, 1 + 6 * 2, "cifar100/preresnet56_snl/snl/x3"),
+        (6, 1 + 9, "imagenet/resnet50/snl"),
+        (8, 1 + 10, "cityscapes/fcn_r50_d8/gsnl"),
+    ],
+)
+def test_cells_of_every_table(number: int, count: int, last: str) -> None:
+    cells = cells_of(number)
+    rows = [cell.row for cell in cells]
+    assert len(rows) == len(set(rows)) == count
+    assert len({cell.slug for cell in cells}) == count
+    assert rows[-1] == last
+    for cell in cells:
+        assert (cell.compared_with is None) == (cell.block == "none")
+        assert cell.compared_with is None or cell.compared_with in rows
+        assert "/" not in cell.slug and " " not in cell.slug
+
+
+def test_places_and_reductions() -> None:
+    models = {cell.row: cell.model for number in (2, 3, 4, 5) for cell in cells_of(number)}
+    place = "cifar100/preresnet56_snl/snl/"
+    assert models[place + "Cs=C"]["reduction"] == 1
+    assert models[place + "stage3"]["stages"] == [3]
+    assert models[place + "x3"]["stages"] == [1, 2, 3]
+    assert models["cifar10/resnet50_cifar/nl"]["stages"] == [3]
+    assert models["cifar10/preresnet20_snl/nl"]["stages"] == [1]
+
+
+def test_other_data_networks_and_blocks() -> None:
+    cells = cells_of(5, dataset="digits", blocks=["none", "snl", "snl"])
+    assert [cell.row for cell in cells] == [
+        "digits/preresnet20/none",
+        "digits/preresnet20/snl/x1",
+        "digits/preresnet20/snl/x3",
+    ]
+    both = cells_of(4, dataset="cifar10", backbones=["preresnet20", "preresnet56"], blocks=["nl"])
+    assert [cell.backbone for cell in both] == ["preresnet20"] * 2 + ["preresnet56"] * 2
+
+
+@pytest.mark.parametrize(
+    ("number", "options", "message"),
+    [
+        (7, {}, "no table 7 of image experiments; choose one of 2, 3, 4, 5, 6, 8"),
+        (5, {"blocks": ["snl", "sln"]}, "--blocks sln: no such block; choose of none, nl"),
+        (5, {"dataset": "cifar"}, "--dataset cifar: choose one of digits"),
+        (5, {"dataset": "cityscapes"}, "table 5 is about pictures with a class each"),
+        (8, {"dataset": "digits"}, "table 8 is about cityscapes"),
+        (2, {"backbones": ["resnet"]}, "--backbones resnet: no such network"),
+        (2, {"backbones": ["fcn_r50_d8"]}, "--backbones fcn_r50_d8: not for table 2"),
+    ],
+)
+def test_what_does_not_exist(number: int, options: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        cells_of(number, **options)  # type: ignore[arg-type]
+
+
+def test_every_data_set_has_its_configuration() -> None:
+    for dataset, file in BASES.items():
+        if (CONFIGS / Path(file).parent).is_dir():
+            assert (CONFIGS / file).is_file(), f"{dataset}: no {file}"
+    assert find_configs(str(CONFIGS)) == CONFIGS
+    with pytest.raises(UserError, match="name the folder 'configs' of the repository"):
+        find_configs("nowhere")
+
+
+def test_equal_networks_of_two_tables_are_one_experiment() -> None:
+    choices = Choices(CONFIGS)
+    planned = {
+        number: {
+            cell.row.split("/", 2)[2]: plan(cell, choices)
+            for cell in cells_of(number, dataset="digits")
+        }
+        for number in (2, 3, 5)
+    }
+    same = {
+        planned[2]["snl/Cs=C/2"].settings,
+        planned[3]["snl/stage1"].settings,
+        planned[5]["snl/x1"].settings,
+    }
+    assert len(same) == 1
+    assert len({planned[number]["none"].settings for number in planned}) == 1
+    assert len({plan.settings for plan in planned[2].values()}) == len(planned[2])
+
+
+def test_what_matters_for_a_result() -> None:
+    base = ImageExperiment().to_dict()
+
+    def changed(section: str, **values: object) -> str:
+        return settings_of({**base, section: {**base[section], **values}})
+
+    same = settings_of(base)
+    assert changed("data", root="elsewhere", num_workers=7) == same
+    assert changed("trainer", seed=3, output="elsewhere", devices=2) == same
+    assert changed("trainer", precision="bf16-mixed") != same
+    assert changed("optimizer", epochs=13) != same
+    assert changed("model", reduction=4) != same
+    assert changed("data", dataset="folder") != changed("data", dataset="folder", root="a")
+
+
+def test_fewer_epochs_keep_the_shape_of_the_schedule(tmp_path: Path) -> None:
+    file = tmp_path / BASES["digits"]
+    file.parent.mkdir()
+    file.write_text(
+        "optimizer: {epochs: 300, milestones: [150, 250], warmup_epochs: 10, "
+        "schedule: milestones}\n"
+    )
+    (cell, *_) = cells_of(6, dataset="digits")
+    optimizer = plan(cell, Choices(tmp_path, epochs=30)).experiment.optimizer
+    assert (optimizer.epochs, optimizer.milestones, optimizer.warmup_epochs) == (30, [15, 25], 1)
+    with pytest.raises(UserError, match="at least one"):
+        plan(cell, Choices(tmp_path, epochs=0))
+    with pytest.raises(UserError, match=r"preresnet20_snl.yaml .* unexpected keyword .*'layers'"):
+        plan(cell, Choices(tmp_path, options={"model.layers": 3}))
+
+
+def test_the_papers_figures_are_of_rows_that_there_are() -> None:
+    for number, figures in PRINTED.items():
+        assert set(figures) <= set(TABLES[number].blocks) <= set(BLOCKS)
+
+
+def test_figures_of_a_reader(tmp_path: Path) -> None:
+    file = tmp_path / "paper.yaml"
+    file.write_text("a/none: 75\na/snl: 76.25\n")
+    assert read_figures(file, ["a/none", "a/snl"]) == {"a/none": 75.0, "a/snl": 76.25}
+    with pytest.raises(UserError, match="no row a/snl in this table"):
+        read_figures(file, ["a/none"])
+    for text in ("a/none: 760", "a/none: yes", "a/none: high"):
+        file.write_text(text)
+        with pytest.raises(UserError, match="a/none: .* is no number of per cent"):
+            read_figures(file, ["a/none"])
+    with pytest.raises(UserError, match="cannot be read"):
+        read_figures(tmp_path / "nowhere.yaml", ["a/none"])

@@ -1,0 +1,265 @@
+"""Which cells the paper's tables of image experiments have. Without torch.
+
+A cell is a network with or without a block on a data set; every seed of it is a run of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, get_args
+
+from video_snl.config_image_data import ImageDatasetName
+from video_snl.config_images import ImageBackboneName
+from video_snl.errors import UserError
+
+__all__ = ["BLOCKS", "TABLES", "Block", "Cell", "PaperTable", "cells_of"]
+
+DATASETS: tuple[str, ...] = get_args(ImageDatasetName)
+BACKBONES: tuple[str, ...] = get_args(ImageBackboneName)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A row's block: how tables call it, and the options of the network that make it."""
+
+    label: str
+    block: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+NONE = Block("no block", "none")
+BLOCKS: dict[str, Block] = {
+    "none": NONE,
+    "nl": Block("NL", "nl"),
+    "ns": Block("NS", "ns"),
+    "a2": Block("A2", "a2"),
+    "cgnl": Block("CGNL", "cgnl"),
+    "cc": Block("CC", "cc"),
+    "cc2": Block("CC, twice", "cc", {"recurrence": 2}),
+    "dnl": Block("DNL", "dnl"),
+    "snl": Block("SNL", "snl"),
+    "snl_a1": Block("SNL_a1", "snl_a1"),
+    "snl_a2": Block("SNL_a2", "snl_a2"),
+    "gsnl": Block("gSNL, order 2", "gsnl", {"order": 2}),
+    "cayley": Block("Cayley", "cayley"),
+    "se": Block("SE", "se"),
+    "ge": Block("GE", "ge"),
+    "simpnl": Block("simplified NL", "gc", {"reduction": None}),
+    "cgd": Block("CGD", "cgd"),
+}
+"""What ``--blocks`` may name."""
+
+_SMALL = ("digits", "folder")  # that tables are tried on, with the smallest network
+
+Settings = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class PaperTable:
+    """What varies in a table.
+
+    Attributes:
+        title: What it compares.
+        datasets, backbones: On which data and in which networks; every pair of them.
+        blocks: Names of ``BLOCKS``; the first is what the others are compared with.
+        settings: What is done with each block, by its label: options of the network.
+        segments: Its data are scenes, and its measure is the mean intersection over union.
+    """
+
+    title: str
+    datasets: tuple[str, ...]
+    backbones: tuple[str, ...]
+    blocks: tuple[str, ...]
+    settings: Settings
+    segments: bool = False
+
+    @property
+    def metric(self) -> str:
+        """The measure of a table, as ``run.json`` names it."""
+        return "val/mIoU" if self.segments else "val/top1"
+
+    @property
+    def further(self) -> tuple[str, ...]:
+        """Measures that are shown besides, of the last epoch."""
+        return ("val/mAcc", "val/aAcc") if self.segments else ()
+
+
+# Those that the released code trains on CIFAR.
+_CIFAR_BLOCKS = ("none", "nl", "ns", "a2", "cgnl", "dnl", "snl")
+_RIVALS = ("none", "nl", "ns", "a2", "cgnl", "se", "ge", "cgd", "simpnl", "snl")
+_SCENES = ("none", "nl", "ns", "a2", "cgnl", "cc2", "dnl", "snl_a1", "snl_a2", "snl", "gsnl")
+_PAPERS_PLACE: Settings = {"": {"stages": None, "reduction": None}}
+
+TABLES: dict[int, PaperTable] = {
+    2: PaperTable(
+        "Transferred channels",
+        ("cifar100",),
+        ("preresnet56_snl",),
+        _CIFAR_BLOCKS,
+        {
+            "Cs = C": {"stages": "default", "reduction": 1},
+            "Cs = C/2": {"stages": "default", "reduction": 2},
+            "Cs = C/4": {"stages": "default", "reduction": 4},
+        },
+    ),
+    3: PaperTable(
+        "Stage of the block",
+        ("cifar100",),
+        ("preresnet56_snl",),
+        _CIFAR_BLOCKS,
+        {f"stage {stage}": {"stages": [stage], "reduction": 2} for stage in (1, 2, 3)},
+    ),
+    4: PaperTable(
+        "Networks and data sets",
+        ("cifar10", "cifar100"),
+        ("preresnet20_snl", "preresnet56_snl", "resnet50_cifar"),
+        _CIFAR_BLOCKS,
+        {"": {"stages": "default", "reduction": 2}},
+    ),
+    5: PaperTable(
+        "Number of blocks",
+        ("cifar100",),
+        ("preresnet56_snl",),
+        _CIFAR_BLOCKS,
+        {
+            "x1": {"stages": "default", "reduction": 2},
+            "x3": {"stages": [1, 2, 3], "reduction": 2},
+        },
+    ),
+    6: PaperTable("ImageNet", ("imagenet",), ("resnet50",), _RIVALS, _PAPERS_PLACE),
+    8: PaperTable("Cityscapes", ("cityscapes",), ("fcn_r50_d8",), _SCENES, _PAPERS_PLACE, True),
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One experiment of a table.
+
+    Attributes:
+        table: Its number.
+        dataset, backbone, block: Of what it is; ``block`` is a name of ``BLOCKS``.
+        setting: What the table does with the block; empty where there is one way.
+        model: Options of the network, as of ``ImageModelConfig``.
+        compared_with: ``row`` of the cell without a block; None for that cell.
+    """
+
+    table: int
+    dataset: str
+    backbone: str
+    block: str
+    setting: str
+    model: Mapping[str, Any]
+    compared_with: str | None
+
+    @property
+    def row(self) -> str:
+        """What it is called in the store: ``cifar100/preresnet56_snl/snl/x3``."""
+        parts = (self.dataset, self.backbone, self.block, self.setting.replace(" ", ""))
+        return "/".join(part for part in parts if part)
+
+    @property
+    def slug(self) -> str:
+        """What its runs are called after: ``table5-cifar100-preresnet56_snl-snl-x3``."""
+        return f"table{self.table}-" + self.row.replace("/", "-").replace("=", "")
+
+
+def cells_of(
+    number: int,
+    *,
+    dataset: str | None = None,
+    backbones: Sequence[str] | None = None,
+    blocks: Sequence[str] | None = None,
+) -> list[Cell]:
+    """The cells of a table, or those of them that are chosen.
+
+    Args:
+        dataset: Instead of the table's own.
+        backbones: Instead of the table's own; default on ``digits`` and ``folder`` the smallest.
+        blocks: Of ``BLOCKS``, instead of the table's own; the network without a block always is
+            there, too.
+
+    Raises:
+        UserError: for a table, a block or a combination that does not exist.
+    """
+    table = _table(number)
+    chosen = _blocks(table, blocks)
+    cells: list[Cell] = []
+    for data in _datasets(number, table, dataset):
+        for backbone in _backbones(number, table, data, backbones):
+            cells += _group(number, table, data, backbone, chosen)
+    return cells
+
+
+def _group(
+    number: int, table: PaperTable, dataset: str, backbone: str, blocks: Sequence[str]
+) -> Iterator[Cell]:
+    """No block, then every block in every setting."""
+    bare = Cell(number, dataset, backbone, "none", "", _model(backbone, NONE, {}), None)
+    yield bare
+    for name in blocks:
+        for label, setting in table.settings.items():
+            model = _model(backbone, BLOCKS[name], setting)
+            yield Cell(number, dataset, backbone, name, label, model, bare.row)
+
+
+def _model(backbone: str, block: Block, setting: Mapping[str, Any]) -> dict[str, Any]:
+    """All that says where a block stands is given, so that equal networks of two tables are equal.
+
+    Their settings then are the same, and one run counts for both.
+    """
+    stages = setting.get("stages")
+    if stages == "default":
+        stages = [1] if backbone.startswith("preresnet") else [3]
+    return {
+        "backbone": backbone,
+        "block": block.block,
+        "block_options": dict(block.options),
+        "stages": stages,
+        "positions": None,
+        "reduction": setting.get("reduction"),
+        "inter_channels": None,
+    }
+
+
+def _table(number: int) -> PaperTable:
+    if number not in TABLES:
+        numbers = ", ".join(map(str, TABLES))
+        raise UserError(
+            f"the paper has no table {number} of image experiments; choose one of {numbers}."
+        )
+    return TABLES[number]
+
+
+def _blocks(table: PaperTable, blocks: Sequence[str] | None) -> list[str]:
+    if blocks is not None and (unknown := [name for name in blocks if name not in BLOCKS]):
+        raise UserError(
+            f"--blocks {' '.join(unknown)}: no such block; choose of {', '.join(BLOCKS)}."
+        )
+    chosen = table.blocks if blocks is None else tuple(dict.fromkeys(blocks))
+    return [name for name in chosen if name != "none"]
+
+
+def _datasets(number: int, table: PaperTable, dataset: str | None) -> tuple[str, ...]:
+    if dataset is None:
+        return table.datasets
+    if dataset not in DATASETS:
+        raise UserError(f"--dataset {dataset}: choose one of {', '.join(DATASETS)}.")
+    if (dataset == "cityscapes") != table.segments:
+        needs = "cityscapes" if table.segments else "pictures with a class each"
+        raise UserError(f"--dataset {dataset}: table {number} is about {needs}.")
+    return (dataset,)
+
+
+def _backbones(
+    number: int, table: PaperTable, dataset: str, backbones: Sequence[str] | None
+) -> tuple[str, ...]:
+    if backbones is None:
+        return ("preresnet20",) if dataset in _SMALL else table.backbones
+    if unknown := [name for name in backbones if name not in BACKBONES]:
+        raise UserError(
+            f"--backbones {' '.join(unknown)}: no such network; choose of {', '.join(BACKBONES)}."
+        )
+    if wrong := [name for name in backbones if (name == "fcn_r50_d8") != table.segments]:
+        raise UserError(f"--backbones {' '.join(wrong)}: not for table {number} ({table.title}).")
+    return tuple(dict.fromkeys(backbones))

@@ -1,0 +1,250 @@
+"""``video-snl table``: from its options to runs and a report."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import Namespace
+
+from video_snl.engine.files import write_json, write_text
+from video_snl.errors import UserError
+from video_snl.tables.cells import TABLES, cells_of
+from video_snl.tables.jobs import Job, Outcome, job_of
+from video_snl.tables.paper import read_figures
+from video_snl.tables.settings import Choices, Planned, find_configs, plan
+from video_snl.tables.store import Contents, Store
+
+__all__ = ["run_table"]
+
+_TERMINATED = 143
+_CLUSTER_JOBS = 16
+
+
+@dataclass(frozen=True)
+class _Table:
+    """What the options ask for."""
+
+    number: int
+    planned: list[Planned]
+    seeds: range
+    figures: dict[str, float]
+    output: Path
+    store: Store
+    remarks: list[str]
+
+    @property
+    def jobs(self) -> list[Job]:
+        """Seed by seed, so that whole tables are there early."""
+        return [job_of(cell, seed, self.output) for seed in self.seeds for cell in self.planned]
+
+
+def run_table(arguments: Namespace) -> int:
+    """Run what is missing and report; returns the exit code."""
+    _check(arguments)
+    asked = _asked(arguments)
+    if arguments.dry_run:
+        _print_plan(asked)
+        return 0
+    _check_root(arguments, asked.planned)
+    missing = _missing(asked, asked.store.read())
+    _announce(asked, missing)
+    missed: list[Outcome] = []
+    if missing:
+        with _ending_in_order(asked):
+            missed = _run(arguments, asked, missing)
+    _report(asked)
+    for outcome in missed:
+        print(f"{outcome.job.label}: {outcome.status}: {outcome.message}", file=sys.stderr)
+    return 1 if missed else 0
+
+
+def _check(arguments: Namespace) -> None:
+    for name in ("seeds", "cpus", "minutes"):
+        if arguments[name] < 1:
+            raise UserError(f"--{name} {arguments[name]}: at least 1 is needed.")
+    if arguments.jobs is not None and arguments.jobs < 1:
+        raise UserError(f"--jobs {arguments.jobs}: at least 1 is needed.")
+    if arguments.gpus < 0:
+        raise UserError(f"--gpus {arguments.gpus}: none is 0.")
+
+
+def _asked(arguments: Namespace) -> _Table:
+    number = arguments.number
+    cells = cells_of(
+        number,
+        dataset=arguments.dataset,
+        backbones=arguments.backbones,
+        blocks=arguments.blocks,
+    )
+    choices = Choices(
+        configs=find_configs(arguments.configs),
+        root=arguments.root,
+        epochs=arguments.epochs,
+        options=_options(arguments.set),
+    )
+    figures = {}
+    if arguments.paper is not None:
+        figures = read_figures(Path(arguments.paper), [cell.row for cell in cells])
+    output = Path(arguments.output).expanduser()
+    store = Path(arguments.store).expanduser() if arguments.store else output / "results.jsonl"
+    planned = [plan(cell, choices) for cell in cells]
+    remarks = _remarks(number, planned, choices)
+    return _Table(number, planned, range(arguments.seeds), figures, output, Store(store), remarks)
+
+
+def _options(words: Sequence[str]) -> dict[str, Any]:
+    options = {}
+    for word in words:
+        option, equals, value = word.partition("=")
+        section, dot, key = option.partition(".")
+        if not equals or not dot or not key:
+            raise UserError(f"--set {word}: expected SECTION.KEY=VALUE.")
+        if section not in ("data", "model", "optimizer", "trainer"):
+            raise UserError(f"--set {word}: the sections are data, model, optimizer and trainer.")
+        if option in ("trainer.seed", "trainer.output", "trainer.name"):
+            raise UserError(f"--set {word}: the table sets {option} itself.")
+        options[option] = yaml.safe_load(value)
+    return options
+
+
+def _remarks(number: int, planned: Sequence[Planned], choices: Choices) -> list[str]:
+    """Whether these runs are what the paper did, and if not, what is different."""
+    table = TABLES[number]
+    other = sorted({p.cell.dataset for p in planned} - set(table.datasets))
+    other += sorted({p.cell.backbone for p in planned} - set(table.backbones))
+    if choices.epochs is not None:
+        other.append(f"{choices.epochs} epoch" + "s" * (choices.epochs != 1))
+    other += [f"{option} = {value}" for option, value in choices.options.items()]
+    return [f"Not the paper's settings: {', '.join(other)}."] if other else []
+
+
+def _check_root(arguments: Namespace, planned: Sequence[Planned]) -> None:
+    """Better here than in every single training."""
+    needing = sorted({p.cell.dataset for p in planned if p.cell.dataset != "digits"})
+    root = {p.experiment.data.root for p in planned}
+    if needing and None in root:
+        raise UserError(f"--root is needed: the folder of {' and '.join(needing)}.")
+    if arguments.root is not None and not Path(arguments.root).expanduser().is_dir():
+        raise UserError(f"--root {arguments.root}: no such folder.")
+
+
+def _missing(asked: _Table, contents: Contents) -> list[Job]:
+    done = {plan.settings: contents.of(plan.settings) for plan in asked.planned}
+    return [job for job in asked.jobs if job.seed not in done[job.settings]]
+
+
+def _announce(asked: _Table, missing: Sequence[Job]) -> None:
+    contents = asked.store.read()
+    if contents.torn:
+        lines = ", ".join(map(str, contents.torn))
+        _tell(f"{asked.store.path}: no results in line {lines} (cut off, or foreign); left out")
+    for planned in asked.planned:
+        stale = [r for r in contents.stale(planned.cell.row, planned.settings)]
+        if stale:
+            seeds = ", ".join(sorted({str(result.seed) for result in stale}))
+            _tell(f"{planned.cell.row}: results of other settings do not count (seeds {seeds})")
+    total = len(asked.jobs)
+    _tell(f"table {asked.number}: {total - len(missing)} of {total} trainings are done")
+
+
+def _run(arguments: Namespace, asked: _Table, missing: Sequence[Job]) -> list[Outcome]:
+    from video_snl.tables.run import run_jobs
+
+    runner = _cluster(arguments, asked) if arguments.cluster else _local(arguments)
+    return run_jobs(missing, runner, asked.store, TABLES[asked.number].metric)
+
+
+def _cluster(arguments: Namespace, asked: _Table) -> Any:
+    from video_snl.tables.cluster import Cluster, cluster_runner
+
+    cluster = Cluster(
+        kind=arguments.cluster,
+        partition=arguments.partition,
+        gpus=arguments.gpus,
+        cpus=arguments.cpus,
+        minutes=arguments.minutes,
+    )
+    folder = asked.output.resolve() / "cluster"
+    return cluster_runner(cluster, folder, arguments.jobs or _CLUSTER_JOBS)
+
+
+def _local(arguments: Namespace) -> Any:
+    from video_snl.tables.run import local_runner
+
+    devices = _devices()
+    return local_runner(arguments.jobs or max(1, len(devices)), devices)
+
+
+def _devices() -> list[str]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    import torch
+
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    number = torch.cuda.device_count()
+    return named.split(",")[:number] if named else [str(index) for index in range(number)]
+
+
+@contextmanager
+def _ending_in_order(asked: _Table) -> Iterator[None]:
+    """End the trainings on SIGTERM as on Ctrl-C, and say what is kept."""
+
+    def terminate(signum: int, frame: Any) -> None:
+        raise SystemExit(_TERMINATED)
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        _tell(f"what is done is in {asked.store.path}; the same command goes on")
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _report(asked: _Table) -> None:
+    from video_snl.tables.picture import table_picture
+    from video_snl.tables.report import markdown
+    from video_snl.tables.rows import as_json, rows_of
+    from video_snl.tables.sizes import sizes_of
+
+    contents = asked.store.read()
+    sizes = sizes_of(asked.planned)
+    rows = rows_of(asked.planned, sizes, contents, asked.seeds, asked.figures)
+    text = markdown(asked.number, rows, asked.remarks)
+    place = asked.output / f"table{asked.number}"
+    write_text(place.with_suffix(".md"), text)
+    write_json(place.with_suffix(".json"), as_json(rows))
+    table_picture(asked.number, rows, place.with_suffix(".png"))
+    print(text, flush=True)
+    print(f"report: {place}.md, .json, .png; results: {asked.store.path}", flush=True)
+
+
+def _print_plan(asked: _Table) -> None:
+    from video_snl.tables.report import size_table
+    from video_snl.tables.rows import rows_of
+    from video_snl.tables.sizes import sizes_of
+
+    sizes = sizes_of(asked.planned)
+    rows = rows_of(asked.planned, sizes, Contents([], []), asked.seeds, asked.figures)
+    missing = _missing(asked, asked.store.read())
+    total, title = len(asked.jobs), TABLES[asked.number].title
+    print(f"Table {asked.number}: {title}; {len(rows)} cells, {len(asked.seeds)} seeds\n")
+    for remark in asked.remarks:
+        print(f"{remark}\n")
+    print(size_table(asked.number, rows))
+    print(f"\n{len(missing)} of {total} trainings to do:")
+    for job in missing:
+        print(f"video-snl {shlex.join(job.words)}")
+
+
+def _tell(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)

@@ -1,0 +1,120 @@
+"""What was measured: a file of JSON lines, one for each cell and seed. Without torch.
+
+Several processes may append at once: each writes its whole line under a lock. A line that a kill
+cut off is left where it is, skipped, and reported.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from video_snl.errors import UserError
+
+__all__ = ["Contents", "Result", "Store"]
+
+
+@dataclass(frozen=True)
+class Result:
+    """A trained cell.
+
+    Attributes:
+        table, row, seed: Which.
+        settings: Hash of what it was trained with.
+        metrics: ``last`` and ``best``, each a mapping; shares in [0, 1].
+        run: Folder of the run.
+        seconds: That it took, in all of its parts.
+        versions: Of what it was trained with.
+        config: Plain values of the experiment.
+    """
+
+    table: int
+    row: str
+    seed: int
+    settings: str
+    metrics: dict[str, dict[str, float]]
+    run: str
+    seconds: float
+    versions: dict[str, str] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a store holds: results, and the numbers of lines that are none."""
+
+    results: list[Result]
+    torn: list[int]
+
+    def of(self, settings: str) -> dict[int, Result]:
+        """By seed, the latest results of an experiment, in whichever table it was run."""
+        return {r.seed: r for r in self.results if r.settings == settings}
+
+    def stale(self, row: str, settings: str) -> list[Result]:
+        """Results of a row that had other settings, and so do not count."""
+        return [r for r in self.results if r.row == row and r.settings != settings]
+
+
+class Store:
+    """The results in a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self) -> Contents:
+        """All results.
+
+        Raises:
+            UserError: The file cannot be read.
+        """
+        try:
+            raw = self.path.read_bytes() if self.path.exists() else b""
+        except OSError as error:
+            raise UserError(f"--store {self.path} cannot be read: {error.strerror}") from error
+        return _contents(raw.split(b"\n"))
+
+    def append(self, result: Result) -> None:
+        """Add a result, so that it is on the disk when this returns.
+
+        Raises:
+            UserError: The file cannot be written.
+        """
+        line = json.dumps(asdict(result), sort_keys=True).encode() + b"\n"
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a+b", buffering=0) as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                _write(file.fileno(), (b"\n" if _is_torn(file) else b"") + line)
+        except OSError as error:
+            raise UserError(f"--store {self.path} cannot be written: {error.strerror}") from error
+
+
+def _contents(lines: Iterable[bytes]) -> Contents:
+    results, torn = [], []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            results.append(Result(**json.loads(line)))
+        except (ValueError, TypeError):
+            torn.append(number)
+    return Contents(results, torn)
+
+
+def _is_torn(file: Any) -> bool:
+    """Whether the last line has no end: what was cut off must not swallow the next one."""
+    if file.seek(0, os.SEEK_END) == 0:
+        return False
+    file.seek(-1, os.SEEK_END)
+    return bool(file.read(1) != b"\n")
+
+
+def _write(descriptor: int, line: bytes) -> None:
+    while line:
+        line = line[os.write(descriptor, line) :]
+    os.fsync(descriptor)
