@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentParser, Namespace
 
-from reid import cli_features
+from reid import cli_explain, cli_features
 from reid.cli_evaluate import EVALUATE, add_evaluate_options, evaluate
 from reid.config import ReidExperiment
 from reid.program import REID
@@ -87,6 +87,12 @@ def _extract_parser(prog: str) -> ArgumentParser:
 def _search_parser(prog: str) -> ArgumentParser:
     parser = Parser(prog=prog, description=cli_features.SEARCH)
     cli_features.add_search_options(parser)
+    return parser
+
+
+def _explain_parser(prog: str) -> ArgumentParser:
+    parser = Parser(prog=prog, description=cli_explain.EXPLAIN_DESCRIPTION)
+    cli_explain.add_explain_options(parser)
     return parser
 
 
@@ -192,5 +198,6 @@ _COMMANDS: Commands = {
     "extract": (_extract_parser, cli_features.extract),
     "search": (_search_parser, cli_features.search),
     "describe": (_describe_parser, _describe),
+    "explain": (_explain_parser, cli_explain.explain),
     "check": (_check_parser, cli_features.check),
 }

@@ -72,7 +72,8 @@ def test_the_wheel_holds_every_module_of_the_package_and_nothing_else(wheel: Pat
     modules = {name for name in names if ".dist-info/" not in name}
     packages = (REPOSITORY / "video_snl", REPOSITORY / "reid")
     sources = [path for package in packages for path in package.rglob("*.py")]
-    sources += (REPOSITORY / "reid" / "templates").glob("*.html")
+    for templates in ("reid/templates", "video_snl/explain/templates"):
+        sources += (REPOSITORY / templates).iterdir()
     assert modules == {path.relative_to(REPOSITORY).as_posix() for path in sources}
     assert any(name.endswith("licenses/LICENSE") for name in names)
 

@@ -9,7 +9,7 @@ from functools import partial
 
 from jsonargparse import ArgumentParser, Namespace
 
-from video_snl import cli_data, cli_trained
+from video_snl import cli_data, cli_explain, cli_trained
 from video_snl.cli_images import IMAGE_COMMANDS, are_about_images
 from video_snl.command_line import (
     Commands,
@@ -69,6 +69,12 @@ def _describe_parser(prog: str) -> ArgumentParser:
         Experiment,
     )
     parser.add_argument("--json", action="store_true", help="Print JSON instead of a table.")
+    return parser
+
+
+def _explain_parser(prog: str) -> ArgumentParser:
+    parser = Parser(prog=prog, description=cli_explain.EXPLAIN_DESCRIPTION)
+    cli_explain.add_explain_options(parser)
     return parser
 
 
@@ -179,6 +185,7 @@ _COMMANDS: Commands = {
     "evaluate": (_evaluate_parser, _evaluate),
     "predict": (_predict_parser, cli_trained.predict),
     "describe": (_describe_parser, _describe),
+    "explain": (_explain_parser, cli_explain.explain),
     "check": (_check_parser, cli_data.check),
     "prepare": (_prepare_parser, cli_data.prepare),
 }

@@ -1,0 +1,33 @@
+"""The command ``explain``. Without torch."""
+
+from __future__ import annotations
+
+from jsonargparse import ArgumentParser, Namespace
+
+from video_snl.cli_explain import add_output_options
+
+__all__ = ["EXPLAIN_DESCRIPTION", "add_explain_options", "explain"]
+
+EXPLAIN_DESCRIPTION = """Show what the blocks of a trained network look at in a tracklet.
+Writes a folder with a page (index.html) on which any position can be picked, pictures in the layout
+of the paper's Figure 3, and all maps as numbers."""
+
+
+def add_explain_options(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "source", metavar="FOLDER|VIDEO", help="A tracklet: a folder of frames, or a video."
+    )
+    add_output_options(parser)
+
+
+def explain(arguments: Namespace) -> int:
+    from reid.explaining import explain
+
+    return explain(
+        arguments.source,
+        checkpoint=arguments.checkpoint,
+        compare=arguments.compare,
+        output=arguments.output,
+        at=arguments.at,
+        accelerator=arguments.accelerator,
+    )

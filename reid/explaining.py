@@ -1,0 +1,111 @@
+"""``reid explain``: what do the blocks look at in this tracklet?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from reid.extract import find_tracklets
+from reid.heads import NonlocalHead
+from reid.loading import SampledDataset, in_order, make_loader
+from reid.options import check_data
+from reid.program import REID
+from reid.runs import find_checkpoint
+from reid.tracklet import Tracklet
+from reid.trained import TrainedReid, load_trained
+from reid.transforms import evaluation_clips
+from video_snl.engine.runs import checkpoint_path
+from video_snl.engine.trainer import device_of
+from video_snl.errors import UserError
+from video_snl.explain.choice import parse_at
+from video_snl.explain.output import output_folder, report, write_explanations
+from video_snl.explain.subject import Subject, explained
+from video_snl.models.insertion import inserted_blocks
+
+__all__ = ["explain", "tracklet_subject"]
+
+
+def explain(
+    source: str,
+    *,
+    checkpoint: str | None,
+    compare: str | None,
+    output: str | None,
+    at: str | None,
+    accelerator: str,
+) -> int:
+    """Write the folder of an explanation, and print where it is.
+
+    Raises:
+        UserError: Something named is not there, cannot be read or written, or no position.
+    """
+    position = None if at is None else parse_at(at)
+    device = device_of(accelerator)
+    name, tracklet = _only_tracklet(source)
+    named = [find_checkpoint(checkpoint)]
+    named += [] if compare is None else [checkpoint_path(compare, REID)]
+    folder = output_folder(output, name)
+    subjects = [tracklet_subject(name, tracklet, load_trained(path), device) for path in named]
+    explanations = explained(subjects, position)
+    page = write_explanations(folder, explanations, position)
+    report(explanations, page)
+    return 0
+
+
+def tracklet_subject(
+    name: str, tracklet: Tracklet, trained: TrainedReid, device: torch.device
+) -> Subject:
+    """As many frames of a tracklet as the network was trained on, evenly spaced.
+
+    Raises:
+        UserError: None of the frames can be read, or reading takes too long.
+    """
+    data = trained.experiment.data
+    check_data(data)
+    loader = make_loader(SampledDataset([tracklet], data), in_order(1), 1)
+    try:
+        [sample] = loader
+    finally:
+        loader.close()
+    video, used, skipped = sample["video"], int(sample["frames"]), int(sample["skipped"])
+    notes = [f"{data.frames} frames, evenly spaced over the tracklet."]
+    if used < data.frames:
+        notes.append(f"Only {used} of them differ, the others stand in for frames there are not.")
+    if skipped:
+        notes.append(f"Frames that could not be read, in whose place others stand: {skipped}.")
+    model = trained.model.to(device)
+    return Subject(
+        source=name,
+        checkpoint=Path(trained.path),
+        run=model,
+        scores=None,
+        blocks=_blocks(trained),
+        block=_block_name(trained),
+        frames=video[0].numpy(),
+        clip=evaluation_clips(video.to(device)),
+        notes=notes,
+    )
+
+
+def _only_tracklet(source: str) -> tuple[str, Tracklet]:
+    found = find_tracklets([source])
+    if len(found) > 1:
+        raise UserError(
+            f"{source} holds {len(found)} tracklets: name one of them, such as {next(iter(found))}"
+        )
+    return next(iter(found.items()))
+
+
+def _blocks(trained: TrainedReid) -> dict[str, nn.Module]:
+    """Those in the trunk, and that of the head."""
+    model = trained.model
+    blocks = inserted_blocks(model.trunk)
+    return blocks | ({"head": model.head.block} if isinstance(model.head, NonlocalHead) else {})
+
+
+def _block_name(trained: TrainedReid) -> str:
+    """A head of its own has a block where the trunk has none, too."""
+    name = trained.experiment.model.block
+    return "snl" if name == "none" else name

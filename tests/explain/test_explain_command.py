@@ -1,0 +1,221 @@
+"""``video-snl explain`` as a user meets it, and what it writes against the network itself."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.tiny import only_run, run_command, run_here, tiny_options
+from tests.videos import write_video
+from video_snl.cli import main
+from video_snl.data.sample import SampleSettings, generate
+from video_snl.data.transforms import normalise
+from video_snl.engine.runs import checkpoint_path
+from video_snl.engine.trained import load_trained
+from video_snl.explain.gradcam import gradcam, last_unit
+from video_snl.models.insertion import inserted_blocks
+
+FILES = {"index.html", "maps.npz", "explanation.json", "looks.png", "features.png"}
+SIZE_LIMIT = 10_000_000
+
+
+def trained(root: Path, output: Path, **overrides: Any) -> Path:
+    """The folder of a run of one epoch."""
+    overrides = {"optimizer__epochs": 1, "data__crop": 48, "data__short_side": 48, **overrides}
+    assert main(["train", *tiny_options(root, output, **overrides)]) == 0
+    return only_run(output)
+
+
+@pytest.fixture(scope="module")
+def run(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of a network with two units of NS, so that there are units to tell apart."""
+    options = {"model__block": "ns", "model__num_units": 2, "data__clip_frames": 8}
+    return trained(root, tmp_path_factory.mktemp("runs"), **options)
+
+
+@pytest.fixture(scope="module")
+def bare(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of a network without a block."""
+    return trained(root, tmp_path_factory.mktemp("bare"), model__block="none", data__clip_frames=8)
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_video(tmp_path_factory.mktemp("videos") / "clip.avi", frames=30)
+
+
+@pytest.fixture(scope="module")
+def explained(run: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The folder of an explanation of a generated video, in a process of its own, and its words."""
+    sample = tmp_path_factory.mktemp("sample") / "videos"
+    generate(sample, SampleSettings(groups=4, clips_per_group=1))
+    source = sorted(sample.rglob("*.avi"))[0]
+    folder = tmp_path_factory.mktemp("explained") / "folder"
+    done = run_command(
+        *("explain", "--checkpoint", str(run), str(source), "-o", str(folder)),
+        *("--accelerator", "cpu"),
+    )
+    assert done.returncode == 0, done.stderr
+    return folder, done.stdout
+
+
+def explain(checkpoint: Path, source: Path | str, output: Path, *more: str) -> Any:
+    words = ["explain", "--checkpoint", str(checkpoint), str(source), "-o", str(output)]
+    return run_here(*words, "--accelerator", "cpu", *more)
+
+
+def test_everything_is_in_the_folder(explained: tuple[Path, str]) -> None:
+    folder, words = explained
+    assert {path.name for path in folder.iterdir()} == FILES
+    assert 10_000 < (folder / "index.html").stat().st_size < SIZE_LIMIT
+    [network] = json.loads((folder / "explanation.json").read_text())["networks"]
+    lines = words.splitlines()
+    for line, row in zip(lines[1:], network["classes"], strict=False):
+        assert line.split() == [row["class"], f"{row['score']:.2%}"]
+    assert str(folder / "index.html") in lines[-1]
+    assert [block["unit"] for block in network["blocks"]] == [0, 1]
+    kinds = ["affinity", "affinity^2", "affinity^3", "sensitivity"]
+    assert all(block["kinds"] == kinds for block in network["blocks"])
+    assert all(block["grid"] == block["full_grid"] == [4, 3, 3] for block in network["blocks"])
+
+
+def test_the_maps_are_those_of_the_network(explained: tuple[Path, str], run: Path) -> None:
+    folder, _ = explained
+    arrays = np.load(folder / "maps.npz")
+    network = load_trained(checkpoint_path(str(run)))
+    frames = arrays["0 frames"]
+    assert frames.shape == (8, 48, 48, 3) and frames.dtype == np.uint8
+    clip = normalise(torch.from_numpy(frames)[None], network.mean, network.std)
+    [(position, block)] = inserted_blocks(network.model).items()
+    given: list[torch.Tensor] = []
+    block.register_forward_hook(lambda _, x, y: given.extend([x[0], y]))
+    with torch.no_grad():
+        scores = network.model(clip)[0].softmax(-1)
+        dense = block.affinity(given[0]).to_dense()[0]
+    for power in (1, 2, 3):
+        name = "affinity" if power == 1 else f"affinity^{power}"
+        expected = torch.linalg.matrix_power(dense, power).numpy()
+        for unit in (0, 1):
+            shown = arrays[f"0 {position} unit {unit} {name}"]
+            np.testing.assert_allclose(shown, expected, rtol=1e-5, atol=1e-5)
+    before, after = (x[0].norm(dim=0).numpy() for x in given)
+    np.testing.assert_allclose(arrays[f"0 {position} unit 0 before"], before, rtol=1e-5)
+    np.testing.assert_allclose(arrays[f"0 {position} unit 1 after"], after, rtol=1e-5)
+    cam = arrays["0 gradcam"]
+    assert len(cam) == 8 and cam.min() >= 0 and cam.max() in (0, 1)
+    rows = json.loads((folder / "explanation.json").read_text())["networks"][0]["classes"]
+    found = {row["class"]: row["score"] for row in rows}
+    for name, score in zip(network.class_names, scores.tolist(), strict=True):
+        assert found[name] == pytest.approx(score, abs=2e-6)
+
+
+def test_pictures_are_of_the_position_asked_for(run: Path, video: Path, tmp_path: Path) -> None:
+    done = explain(run, video, tmp_path / "a", "--at", "3,2,0")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "a" / "explanation.json").read_text())["at"] == [3, 2, 0]
+    other = explain(run, video, tmp_path / "b", "--at", "0,0,2")
+    assert other.returncode == 0, other.stderr
+    pictures = [(tmp_path / name / "looks.png").read_bytes() for name in "ab"]
+    assert pictures[0] != pictures[1]
+
+
+@pytest.mark.parametrize(
+    ("at", "message"),
+    [
+        ("4,0,0", "position 4,0,0 is outside the feature map of 4x3x3 positions"),
+        ("1,2", "--at 1,2: give a position of the feature map as T,ROW,COL"),
+        ("-1,0,0", "give a position of the feature map as T,ROW,COL"),
+    ],
+)
+def test_no_position(run: Path, video: Path, tmp_path: Path, at: str, message: str) -> None:
+    done = explain(run, video, tmp_path / "out", f"--at={at}")
+    assert done.returncode == 2 and message in done.stderr
+    assert "Traceback" not in done.stderr and not list(tmp_path.rglob("*.html"))
+
+
+def test_a_network_without_blocks(bare: Path, video: Path, tmp_path: Path) -> None:
+    done = run_command(
+        *("explain", "--checkpoint", str(bare), str(video), "-o", str(tmp_path / "out")),
+        *("--accelerator", "cpu"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "The network has no blocks" in done.stdout
+    assert {path.name for path in (tmp_path / "out").iterdir()} == FILES - {"looks.png"}
+    assert "0 gradcam" in np.load(tmp_path / "out" / "maps.npz").files
+    done = explain(bare, video, tmp_path / "other", "--at", "0,0,0")
+    assert done.returncode == 2 and "the network has no blocks" in done.stderr
+
+
+def test_two_networks_on_one_page(run: Path, bare: Path, video: Path, tmp_path: Path) -> None:
+    done = explain(bare, video, tmp_path / "out", "--compare", str(run))
+    assert done.returncode == 0, done.stderr
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {"features-0.png", "features-1.png", "looks-1.png"} <= names
+    assert "looks-0.png" not in names
+    values = json.loads((tmp_path / "out" / "explanation.json").read_text())
+    assert [len(network["blocks"]) for network in values["networks"]] == [0, 2]
+    assert values["networks"][1]["pictures"] == ["looks-1.png", "features-1.png"]
+
+
+def test_bad_input_is_one_line(run: Path, video: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.avi"
+    broken.write_bytes(b"RIFF" + bytes(range(256)) * 20)
+    done = run_command(
+        *("explain", "--checkpoint", str(run), str(broken), "-o", str(tmp_path / "out")),
+        *("--accelerator", "cpu"),
+    )
+    assert done.returncode == 2 and "broken.avi" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert explain(run, tmp_path, tmp_path / "out").stderr.count("name one video") == 1
+    assert "no such file" in explain(run, tmp_path / "gone.avi", tmp_path / "out").stderr
+    assert "no such file or folder" in explain(tmp_path / "gone", video, tmp_path / "out").stderr
+    taken = tmp_path / "taken"
+    taken.write_text("")
+    done = explain(run, video, taken)
+    assert done.returncode == 2 and "cannot be written" in done.stderr
+    assert not (tmp_path / "out" / "index.html").exists()
+
+
+def test_a_short_video(run: Path, tmp_path: Path) -> None:
+    short = write_video(tmp_path / "short.avi", frames=3)
+    done = explain(run, short, tmp_path / "out")
+    assert done.returncode == 2 and "short" in done.stderr
+    done = explain(run, short, tmp_path / "out", "--short_videos", "repeat_last")
+    assert done.returncode == 0, done.stderr
+
+
+def test_grad_cam_is_its_formula(run: Path) -> None:
+    model = load_trained(checkpoint_path(str(run))).model
+    layer = last_unit(model)
+    assert layer is not None
+    clip = torch.randn(1, 3, 8, 48, 48, generator=torch.Generator().manual_seed(0))
+    maps: list[torch.Tensor] = []
+    handle = layer.register_forward_hook(lambda _, x, y: maps.append(y))
+    logit = model(clip.requires_grad_())[0, 1]
+    handle.remove()
+    [gradient] = torch.autograd.grad(logit, maps)
+    weights = gradient.mean((2, 3, 4), keepdim=True)
+    expected = (weights * maps[0]).sum(1).relu()[0].detach()
+    found = gradcam(model, layer, clip.detach(), 1)
+    times = torch.nn.functional.interpolate(
+        expected[None, None], (8, *expected.shape[1:]), mode="trilinear"
+    )[0, 0]
+    np.testing.assert_allclose(found, (times / times.max()).numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_real_clip(run: Path, real_data: Path, tmp_path: Path) -> None:
+    source = next((real_data / "ucf5" / "UCF-101").rglob("*.avi"))
+    done = run_command(
+        *("explain", "--checkpoint", str(run), str(source), "-o", str(tmp_path / "out")),
+        *("--accelerator", "cpu"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in (tmp_path / "out").iterdir()} == FILES
+    arrays = np.load(tmp_path / "out" / "maps.npz")
+    assert all(np.isfinite(arrays[name]).all() for name in arrays.files)
+    assert arrays["0 frames"].std() > 10

@@ -1,0 +1,103 @@
+"""``reid explain`` as a user meets it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from reid.explaining import tracklet_subject
+from reid.extract import find_tracklets
+from reid.trained import load_trained
+from tests.reid.little import options, run, write_tracklet
+from tests.tiny import environment, only_run
+from video_snl.engine.runs import checkpoint_path
+from video_snl.explain.subject import explained
+
+
+@pytest.fixture(scope="module")
+def with_blocks(people: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of a network with blocks."""
+    output = tmp_path_factory.mktemp("blocks")
+    done = run("train", *options(people, output, model__block="snl", optimizer__epochs=1))
+    assert done.returncode == 0, done.stderr
+    return only_run(output)
+
+
+def explain(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "reid", "explain", "--accelerator", "cpu"]
+    return subprocess.run(
+        [*command, *map(str, words)],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        timeout=300,
+    )
+
+
+def test_a_tracklet(with_blocks: Path, tmp_path: Path) -> None:
+    write_tracklet(tmp_path / "t0", 5, 0, frames=6)
+    done = explain("--checkpoint", with_blocks, tmp_path / "t0", "-o", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {"index.html", "maps.npz", "explanation.json", "looks.png", "features.png"}
+    [network] = json.loads((tmp_path / "out" / "explanation.json").read_text())["networks"]
+    assert network["classes"] == []
+    assert [block["position"] for block in network["blocks"]] == ["after:conv2", "after:conv3"]
+    assert [block["full_grid"] for block in network["blocks"]] == [[2, 4, 2], [2, 2, 1]]
+
+
+def test_the_maps_are_over_all_frames(with_blocks: Path, tmp_path: Path) -> None:
+    write_tracklet(tmp_path / "t0", 5, 0, frames=6)
+    trained = load_trained(checkpoint_path(str(with_blocks)))
+    [(name, tracklet)] = find_tracklets([str(tmp_path / "t0")]).items()
+    subject = tracklet_subject(name, tracklet, trained, torch.device("cpu"))
+    given: list[torch.Tensor] = []
+    first = next(iter(subject.blocks.values()))
+    handle = first.register_forward_hook(lambda _, x, y: given.append(x[0]))
+    with torch.no_grad():
+        trained.model(subject.clip)
+        handle.remove()
+        dense = first.affinity(given[0]).to_dense()[0].numpy()
+    [explanation] = explained([subject])
+    assert explanation.frames.shape == (2, 32, 16, 3)
+    np.testing.assert_allclose(explanation.blocks[0].maps["affinity"], dense, rtol=1e-5, atol=1e-5)
+
+
+def test_bad_input_is_one_line(with_blocks: Path, people: Path, tmp_path: Path) -> None:
+    def refused(*words: str | Path) -> str:
+        done = run("explain", "--checkpoint", str(with_blocks), *map(str, words))
+        assert done.returncode == 2 and "Traceback" not in done.stderr
+        [line] = done.stderr.strip().splitlines()
+        return line
+
+    out = tmp_path / "out"
+    assert "holds 3 tracklets: name one" in refused(people / "query", "-o", out)
+    assert "does not exist" in refused(tmp_path / "gone", "-o", out)
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "0001.jpg").write_bytes(b"no picture")
+    assert "can be read" in refused(broken, "-o", out)
+    write_tracklet(tmp_path / "t0", 5, 0)
+    assert "outside the feature map of 2x4x2" in refused(tmp_path / "t0", "-o", out, "--at=0,9,0")
+
+
+def test_a_real_tracklet(with_blocks: Path, real_data: Path, tmp_path: Path) -> None:
+    archive = real_data / "reid" / "market1501_subset.zip"
+    if not archive.is_file():
+        pytest.skip(f"no {archive}")
+    folder = tmp_path / "person"
+    folder.mkdir()
+    with zipfile.ZipFile(archive) as file:
+        names = sorted(name for name in file.namelist() if name.endswith(".jpg"))[:3]
+        for number, name in enumerate(names):
+            (folder / f"{number}.jpg").write_bytes(file.read(name))
+    done = explain("--checkpoint", with_blocks, folder, "-o", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out" / "looks.png").stat().st_size > 10_000

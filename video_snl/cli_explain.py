@@ -1,0 +1,75 @@
+"""The command ``explain``. Without torch."""
+
+from __future__ import annotations
+
+from jsonargparse import ArgumentParser, Namespace
+
+from video_snl.config import ShortVideos
+
+__all__ = ["EXPLAIN_DESCRIPTION", "add_explain_options", "add_output_options", "explain"]
+
+EXPLAIN_DESCRIPTION = """Show what the blocks of a trained network look at in a video.
+Writes a folder with a page (index.html) on which any position can be picked, pictures in the layout
+of the paper's Figure 3, and all maps as numbers."""
+
+
+def add_explain_options(parser: ArgumentParser) -> None:
+    parser.add_argument("source", metavar="VIDEO", help="A video.")
+    add_output_options(parser)
+    parser.add_argument(
+        "--short_videos",
+        type=ShortVideos | None,
+        help="What to do with a video shorter than a clip; default as in training.",
+    )
+    parser.add_argument(
+        "--deadline",
+        type=float | None,
+        help="Seconds of decoding after which a video is given up; default as in training.",
+    )
+
+
+def add_output_options(parser: ArgumentParser) -> None:
+    """The options that all kinds of networks share."""
+    parser.add_argument(
+        "--checkpoint",
+        type=str,
+        metavar="FILE|RUN",
+        help="Checkpoint file, or the folder of a run (its best epoch). Default: the newest run "
+        "below ./runs.",
+    )
+    parser.add_argument(
+        "--compare",
+        type=str | None,
+        metavar="FILE|RUN",
+        help="A second checkpoint, to be shown on the same page.",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=str | None,
+        metavar="FOLDER",
+        help="Folder for the page and the rest; default 'explain-NAME', NAME being the source's.",
+    )
+    parser.add_argument(
+        "--at",
+        type=str | None,
+        metavar="T,ROW,COL",
+        help="The position that the pictures are of, counted from 0 in the feature map of the "
+        "first block. Default: the one whose output depends most on the block's input.",
+    )
+    parser.add_argument("--accelerator", type=str, default="auto", help="auto, cpu or gpu.")
+
+
+def explain(arguments: Namespace) -> int:
+    from video_snl.explain.run import explain
+
+    return explain(
+        arguments.source,
+        checkpoint=arguments.checkpoint,
+        compare=arguments.compare,
+        output=arguments.output,
+        at=arguments.at,
+        short_videos=arguments.short_videos,
+        deadline=arguments.deadline,
+        accelerator=arguments.accelerator,
+    )

@@ -1,0 +1,1 @@
+"""What a network's blocks look at in one clip, picture or tracklet."""

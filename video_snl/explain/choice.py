@@ -1,0 +1,82 @@
+"""The position that the pictures are of: as asked for, or the one that looks the most."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from video_snl.errors import UserError
+from video_snl.explain.structure import (
+    SENSITIVITY,
+    BlockMaps,
+    Explanation,
+    Grid,
+    cells,
+    flat_index,
+)
+
+__all__ = ["check_position", "corresponding", "parse_at", "strongest"]
+
+
+def parse_at(text: str) -> Grid:
+    """``T,ROW,COL`` as three numbers.
+
+    Raises:
+        UserError: It is something else.
+    """
+    words = text.split(",")
+    if len(words) != 3 or not all(word.strip().isdecimal() for word in words):
+        raise UserError(
+            f"--at {text}: give a position of the feature map as T,ROW,COL, counted from 0, "
+            "such as --at 0,3,3"
+        )
+    t, row, column = (int(word) for word in words)
+    return t, row, column
+
+
+def check_position(at: Grid, first: Grid | None) -> None:
+    """Whether a position is of the feature map of the first block; ``first`` is its grid.
+
+    Raises:
+        UserError: It is not, or there is no block.
+    """
+    if first is None:
+        raise UserError(
+            f"--at {','.join(map(str, at))}: the network has no blocks, and so no positions to "
+            "choose from; leave it out."
+        )
+    try:
+        flat_index(at, first)
+    except ValueError as error:
+        raise UserError(f"--at: {error}") from error
+
+
+def strongest(explanations: list[Explanation]) -> Grid | None:
+    """Of the first block's feature map, the position whose output depends most on its input.
+
+    It has the largest row sum of the sensitivity; where all are zero, it is the centre. None where
+    there is no block.
+    """
+    blocks = [block for explanation in explanations for block in explanation.blocks]
+    return _strongest(blocks[0]) if blocks else None
+
+
+def corresponding(at: Grid, of: Grid, block: BlockMaps) -> Grid:
+    """The position of a block's maps in the same place of the clip as ``at`` of the grid ``of``."""
+    t, h, w = (
+        (2 * place + 1) * size // (2 * whole)
+        for place, whole, size in zip(at, of, block.grid, strict=True)
+    )
+    return t, h, w
+
+
+def _strongest(block: BlockMaps) -> Grid:
+    sums = block.maps[SENSITIVITY].sum(1)
+    if not sums.any():
+        t, h, w = (size // 2 for size in block.full_grid)
+        return t, h, w
+    places = np.unravel_index(int(sums.argmax()), block.grid)
+    t, h, w = (
+        (sum(cells(full, shown)[place]) - 1) // 2
+        for place, full, shown in zip(places, block.full_grid, block.grid, strict=True)
+    )
+    return t, h, w

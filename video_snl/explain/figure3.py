@@ -1,0 +1,160 @@
+"""Pictures in the layout of Figure 3 of arXiv:2108.02451, drawn without a display.
+
+Frames stand side by side. Below them are maps, laid over the frames: where a position looks, and
+(A of the figure) the feature map before and after a block.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from video_snl.engine.files import replace_file
+from video_snl.explain.choice import corresponding
+from video_snl.explain.structure import BlockMaps, Box, Explanation, Grid, box_of, flat_index
+
+__all__ = ["draw_features", "draw_looks", "frames_shown"]
+
+_MOST_FRAMES = 8
+_CELL = 1.5  # inches, the height of a frame
+_LABEL = 1.35  # inches, to the left of a row
+_MARK = "#00e5ff"
+_COLOURS = colormaps["inferno"]
+
+
+class _Row(NamedTuple):
+    """Maps (t, h, w) with the value that is drawn brightest; None for the bare frames."""
+
+    label: str
+    maps: np.ndarray | None
+    largest: float = 1.0
+    marked: Box | None = None
+
+
+def draw_looks(explanation: Explanation, at: Grid, of: Grid, path: Path) -> None:
+    """Where a position looks, by every block, unit and kind of map.
+
+    A row of maps has one scale: its brightest colour is the largest value at another position than
+    the one itself, whose own value may be far above.
+
+    Args:
+        at: A position of the grid ``of``.
+    """
+    blocks = explanation.blocks
+    frames = _size(explanation)
+    boxes = [box_of(corresponding(at, of, block), block.grid, frames) for block in blocks]
+    rows = [_Row("frames", None, marked=boxes[0])]
+    for block, box in zip(blocks, boxes, strict=True):
+        here = flat_index(corresponding(at, of, block), block.grid)
+        for kind, values in block.maps.items():
+            others = np.delete(values[here], here)
+            largest = float(others.max(initial=0.0)) or float(values[here].max())
+            maps = values[here].reshape(block.grid)
+            rows.append(_Row(f"{block.block}\n{_short(block)}\n{kind}", maps, largest, box))
+    _draw(explanation, rows, boxes[0], path)
+
+
+def draw_features(explanation: Explanation, path: Path) -> None:
+    """The feature maps before and after every unit, on one scale, and Grad-CAM."""
+    rows = [_Row("frames", None)]
+    for block in explanation.blocks:
+        largest = float(max(block.before.max(), block.after.max()))
+        for when, maps in (("before", block.before), ("after", block.after)):
+            rows.append(_Row(f"{block.block}\n{_short(block)}\n{when}", maps, largest))
+    if explanation.gradcam is not None:
+        rows.append(_Row(f"Grad-CAM\n{explanation.classes[0][0]}", explanation.gradcam))
+    _draw(explanation, rows, None, path)
+
+
+def frames_shown(frames: int, marked: Box | None) -> list[int]:
+    """Numbers of up to 8 frames, evenly spaced; one of them is of the marked position."""
+    count = min(frames, _MOST_FRAMES)
+    shown = [(2 * place + 1) * frames // (2 * count) for place in range(count)]
+    if marked is not None and not any(marked.start <= frame < marked.stop for frame in shown):
+        nearest = min(range(count), key=lambda place: abs(shown[place] - marked.start))
+        shown[nearest] = marked.start
+    return shown
+
+
+def _draw(explanation: Explanation, rows: list[_Row], marked: Box | None, path: Path) -> None:
+    total, height, width = _size(explanation)
+    shown = frames_shown(total, marked)
+    cell = _CELL * width / height
+    size = _LABEL + len(shown) * cell, len(rows) * _CELL + 0.3
+    figure = Figure(size)
+    FigureCanvasAgg(figure)
+    grid = figure.add_gridspec(
+        len(rows),
+        len(shown),
+        left=_LABEL / size[0],
+        right=0.995,
+        top=1 - 0.28 / size[1],
+        bottom=0.02 / size[1],
+        wspace=0.03,
+        hspace=0.03,
+    )
+    for line, row in enumerate(rows):
+        for column, frame in enumerate(shown):
+            axes = figure.add_subplot(grid[line, column])
+            _cell(axes, explanation.frames[frame], row, frame, total)
+            if line == 0:
+                axes.set_title(f"frame {frame}", fontsize=8, pad=3)
+            if column == 0:
+                axes.set_ylabel(
+                    row.label, fontsize=8, rotation=0, ha="right", va="center", labelpad=6
+                )
+    replace_file(path, lambda temporary: figure.savefig(temporary, dpi=150))
+
+
+def _cell(axes: Axes, frame: np.ndarray, row: _Row, number: int, total: int) -> None:
+    height, width = frame.shape[:2]
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+    whole = (0, width, height, 0)
+    if row.maps is None:
+        axes.imshow(frame, extent=whole)
+    else:
+        # In grey and darker, so that all colour is the map's.
+        axes.imshow(frame.mean(-1), cmap="gray", vmin=0, vmax=400, extent=whole)
+        values = row.maps[_time_of(number, total, len(row.maps))]
+        scale = row.largest if row.largest > 0 else 1.0
+        axes.imshow(
+            np.minimum(values / scale, 1),
+            cmap=_COLOURS,
+            vmin=0,
+            vmax=1,
+            alpha=0.65,
+            extent=whole,
+            interpolation="bilinear",
+        )
+    axes.set(xlim=(0, width), ylim=(height, 0))
+    box = row.marked
+    if box is not None and box.start <= number < box.stop:
+        corner = (box.left, box.top)
+        sides = (box.right - box.left, box.bottom - box.top)
+        axes.add_patch(Rectangle(corner, *sides, fill=False, edgecolor=_MARK, lw=1.5))
+
+
+def _time_of(frame: int, frames: int, steps: int) -> int:
+    """Which step in time of a map a frame belongs to, as :func:`box_of` divides the frames."""
+    for step in range(steps):
+        box = box_of((step, 0, 0), (steps, 1, 1), (frames, 1, 1))
+        if box.start <= frame < box.stop:
+            return step
+    raise ValueError(f"frame {frame} of {frames} is outside the clip.")
+
+
+def _short(block: BlockMaps) -> str:
+    return block.position.replace(":", " ") + (f" unit {block.unit}" if block.unit else "")
+
+
+def _size(explanation: Explanation) -> Grid:
+    total, height, width, _ = explanation.frames.shape
+    return total, height, width

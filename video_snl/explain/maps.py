@@ -1,0 +1,114 @@
+"""What is shown of a block: from its input to the maps of its units."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from video_snl.blocks.block import NonlocalBlock
+from video_snl.engine.progress import counted
+from video_snl.explain.rows import affinity_rows, has_affinity
+from video_snl.explain.sensitivity import chunk_size, sensitivity_rows, unit_passes
+from video_snl.explain.structure import (
+    SENSITIVITY,
+    BlockMaps,
+    Grid,
+    affinity_kind,
+    cells,
+    query_index,
+    shown_grid,
+)
+
+__all__ = ["POWERS", "as_grid", "block_maps", "map_count", "pooled", "positions_limit"]
+
+POWERS = 3  # of the affinity, as far as they exist
+
+_MOST_POSITIONS = 600
+# Entries of all maps of a page; as one byte each in base64 they are two thirds of its 10 MB.
+_ENTRIES = 4_800_000
+
+
+def positions_limit(maps: int) -> int:
+    """How many positions a map may have, where a page has so many maps."""
+    return min(_MOST_POSITIONS, math.isqrt(_ENTRIES // max(1, maps)))
+
+
+def map_count(block: nn.Module) -> int:
+    """How many maps a block has, over all of its units."""
+    units = len(block.stage) if isinstance(block, NonlocalBlock) else 1
+    return units * (1 + (_powers(block) if has_affinity(block) else 0))
+
+
+def block_maps(
+    position: str, name: str, block: nn.Module, x: Tensor, limit: int
+) -> list[BlockMaps]:
+    """The maps of the units of a block.
+
+    Args:
+        position: Where it stands.
+        name: What it is called.
+        block: In evaluation mode.
+        x: Its input (1, C, *grid).
+        limit: Positions to show at most; of more, evenly spaced ones are taken for the rows, and
+            means over boxes of positions for the columns.
+    """
+    full = as_grid(tuple(x.shape[2:]))
+    grid = shown_grid(full, limit)
+    index = torch.from_numpy(query_index(full, grid)).to(x.device)
+    shared: dict[str, np.ndarray] = {}
+    if isinstance(block, NonlocalBlock) and has_affinity(block):
+        rows = affinity_rows(block, x, index, _powers(block))
+        for power, row in enumerate(rows, start=1):
+            shared[affinity_kind(power)] = pooled(_array(row), full, grid)
+    with torch.no_grad():
+        passes = unit_passes(block, x)
+    found = []
+    for unit, result in enumerate(passes):
+        what = f"{name} {position}, unit {unit}" if len(passes) > 1 else f"{name} {position}"
+        before, after = (
+            pooled(_array(y.flatten(2).norm(dim=1)), full, grid).reshape(grid)
+            for y in (result.before, result.after)
+        )
+        maps = {**shared, SENSITIVITY: _sensitivity(block, x, index, unit, (full, grid), what)}
+        found.append(BlockMaps(position, unit, name, grid, full, maps, before, after))
+    return found
+
+
+def as_grid(sizes: tuple[int, ...]) -> Grid:
+    """Sizes of a feature map of 1, 2 or 3 axes as time, height and width."""
+    if len(sizes) == 3:
+        return sizes[0], sizes[1], sizes[2]
+    return (1, sizes[0], sizes[1]) if len(sizes) == 2 else (sizes[0], 1, 1)
+
+
+def pooled(values: np.ndarray, full: Grid, grid: Grid) -> np.ndarray:
+    """Means over the boxes of positions that the shown ones stand for. (Q, N) -> (Q, n)."""
+    if full == grid:
+        return np.ascontiguousarray(values, dtype=np.float32)
+    boxes = values.astype(np.float64).reshape(-1, *full)
+    for axis, (size, shown) in enumerate(zip(full, grid, strict=True), start=1):
+        starts = [start for start, _ in cells(size, shown)]
+        widths = [stop - start for start, stop in cells(size, shown)]
+        shape = [-1 if place == axis else 1 for place in range(4)]
+        boxes = np.add.reduceat(boxes, starts, axis) / np.reshape(widths, shape)
+    return boxes.reshape(len(values), -1).astype(np.float32)
+
+
+def _sensitivity(
+    block: nn.Module, x: Tensor, index: Tensor, unit: int, grids: tuple[Grid, Grid], what: str
+) -> np.ndarray:
+    chunks = math.ceil(len(index) / chunk_size(x.shape[1], math.prod(x.shape[2:])))
+    rows = counted(sensitivity_rows(block, x, index, unit), chunks, f"sensitivity of {what}")
+    return np.concatenate([pooled(_array(row), *grids) for row in rows])
+
+
+def _powers(block: nn.Module) -> int:
+    """Sub-sampled keys make an affinity that is not square and has no powers."""
+    return POWERS if isinstance(block, NonlocalBlock) and block.recipe.pool == 1 else 1
+
+
+def _array(values: Tensor) -> np.ndarray:
+    return values.detach().float().cpu().numpy()
