@@ -14,6 +14,7 @@ from reid import cli_explain, cli_features
 from reid.cli_evaluate import EVALUATE, add_evaluate_options, evaluate
 from reid.config import ReidExperiment
 from reid.program import REID
+from video_snl.cli_publish import PUBLISH, add_publish_options, check_publish
 from video_snl.command_line import (
     Commands,
     Parser,
@@ -102,6 +103,12 @@ def _check_parser(prog: str) -> ArgumentParser:
     return parser
 
 
+def _publish_parser(prog: str) -> ArgumentParser:
+    parser = Parser(prog=prog, description=PUBLISH)
+    add_publish_options(parser)
+    return parser
+
+
 def _experiment_of(arguments: Namespace) -> ReidExperiment:
     return ReidExperiment.from_dict(sections_of(arguments))
 
@@ -130,6 +137,13 @@ def _describe(arguments: Namespace) -> int:
     from reid.describe import describe
 
     return describe(_experiment_of(arguments), as_json=arguments.json)
+
+
+def _publish(arguments: Namespace) -> int:
+    check_publish(arguments)
+    from reid.publish import publish
+
+    return publish(arguments)
 
 
 def _prepare(parser: ArgumentParser, command: str, words: list[str]) -> list[str]:
@@ -200,4 +214,5 @@ _COMMANDS: Commands = {
     "describe": (_describe_parser, _describe),
     "explain": (_explain_parser, cli_explain.explain),
     "check": (_check_parser, cli_features.check),
+    "publish": (_publish_parser, _publish),
 }

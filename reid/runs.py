@@ -6,6 +6,7 @@ from pathlib import Path
 
 from reid.program import REID
 from video_snl.engine.runs import Run, checkpoint_path, newest_run, runs_in
+from video_snl.engine.sharing import is_shared
 from video_snl.errors import UserError
 
 __all__ = ["find_checkpoint", "find_checkpoints", "newest_finished"]
@@ -15,8 +16,9 @@ def find_checkpoints(named: list[str] | None, output: str, dataset: str | None) 
     """The checkpoint files that a user means.
 
     Args:
-        named: Files, folders of runs, or folders that hold folders of runs: of those, the newest
-            finished run of every split. None is the newest finished run in ``output``.
+        named: Files, folders of runs, published folders, or folders that hold folders of runs: of
+            those, the newest finished run of every split. None is the newest finished run in
+            ``output``.
         output: Folder of runs.
         dataset: Only runs of this data set count, where several are looked through.
 
@@ -33,7 +35,8 @@ def find_checkpoints(named: list[str] | None, output: str, dataset: str | None) 
     found: list[Path] = []
     for name in named:
         folder = Path(name)
-        if folder.is_dir() and not (folder / "checkpoints").is_dir():
+        holds_one = (folder / "checkpoints").is_dir() or is_shared(folder)
+        if folder.is_dir() and not holds_one:
             found += _one_of_each_split(folder, dataset)
         else:
             found.append(checkpoint_path(name, REID))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from reid.config import ReidExperiment
 from reid.models import TrackletNet, build_network
 from reid.program import REID
 from reid.tracklet import ReidData
+from video_snl.engine.sharing import DIGEST, digest_of
 from video_snl.engine.trained import fill, read_checkpoint
 from video_snl.errors import UserError
 
@@ -23,7 +23,8 @@ class TrainedReid:
     Attributes:
         people: Numbers of the people it was trained on.
         epoch: Epochs that were finished.
-        digest: SHA-256 of the checkpoint: features are comparable where it is the same.
+        digest: SHA-256 of the checkpoint: features are comparable where it is the same. Of a
+            published one, that of the checkpoint it was made from.
     """
 
     model: TrackletNet
@@ -63,7 +64,7 @@ def load_trained(path: Path) -> TrainedReid:
         people=list(about["people"]),
         epoch=int(content["epoch"]) + 1,
         path=path,
-        digest=_digest(path),
+        digest=str(content.get(DIGEST) or digest_of(path)),
     )
 
 
@@ -85,8 +86,3 @@ def check_people(trained: TrainedReid, experiment: ReidExperiment, data: ReidDat
             f"{asked.dataset} searches for (the first is {seen[0]}): evaluate it on its own split, "
             f"--split {stored.split}"
         )
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -9,7 +9,7 @@ from functools import partial
 
 from jsonargparse import ArgumentParser, Namespace
 
-from video_snl import cli_data, cli_explain, cli_trained
+from video_snl import cli_data, cli_explain, cli_export, cli_publish, cli_trained
 from video_snl.cli_images import IMAGE_COMMANDS, are_about_images
 from video_snl.command_line import (
     Commands,
@@ -90,6 +90,18 @@ def _prepare_parser(prog: str) -> ArgumentParser:
     return parser
 
 
+def _export_parser(prog: str) -> ArgumentParser:
+    parser = Parser(prog=prog, description=cli_export.EXPORT)
+    cli_export.add_export_options(parser)
+    return parser
+
+
+def _publish_parser(prog: str) -> ArgumentParser:
+    parser = Parser(prog=prog, description=cli_publish.PUBLISH)
+    cli_publish.add_publish_options(parser)
+    return parser
+
+
 def _experiment_of(arguments: Namespace) -> Experiment:
     return Experiment.from_dict(sections_of(arguments))
 
@@ -132,6 +144,9 @@ def _mean_pictures(command: str, words: list[str]) -> bool:
     known = _probed(words)
     if command == "train" and known.resume is None:
         return False
+    if command == "predict" and known.model is not None:
+        cli_export.check_one_network(known.model, known.checkpoint)
+        return cli_export.is_of_pictures(known.model)
     from video_snl.engine.image_programs import IMAGES
     from video_snl.engine.program import VIDEO_SNL
     from video_snl.engine.runs import stored_program
@@ -148,6 +163,7 @@ def _probed(words: list[str]) -> argparse.Namespace:
     probe = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     probe.add_argument("--resume", nargs="?", const="newest")
     probe.add_argument("--checkpoint")
+    probe.add_argument("--model")
     probe.add_argument("--trainer.output", dest="output", default="runs")
     return probe.parse_known_args(words)[0]
 
@@ -188,4 +204,6 @@ _COMMANDS: Commands = {
     "explain": (_explain_parser, cli_explain.explain),
     "check": (_check_parser, cli_data.check),
     "prepare": (_prepare_parser, cli_data.prepare),
+    "export": (_export_parser, cli_export.export),
+    "publish": (_publish_parser, cli_publish.publish),
 }

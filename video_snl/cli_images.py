@@ -9,7 +9,12 @@ from typing import Any, Literal, get_args
 import yaml
 from jsonargparse import ArgumentParser, Namespace
 
-from video_snl.cli_trained import add_checkpoint_option, add_output_option, add_unreadable_option
+from video_snl.cli_trained import (
+    add_checkpoint_option,
+    add_model_option,
+    add_output_option,
+    add_unreadable_option,
+)
 from video_snl.command_line import (
     Commands,
     Parser,
@@ -103,6 +108,7 @@ def _predict_parser(prog: str) -> ArgumentParser:
         "paths", nargs="+", metavar="FILE|DIR", help="Pictures, or folders of them."
     )
     add_checkpoint_option(parser)
+    add_model_option(parser)
     parser.add_argument("--top", type=int, default=5, help="How many classes to list.")
     parser.add_argument("--accelerator", type=str, default="auto", help="auto, cpu or gpu.")
     parser.add_argument("--json", action="store_true", help="Print JSON instead of a table.")
@@ -149,6 +155,7 @@ def _predict(arguments: Namespace) -> int:
     return predict(
         arguments.paths,
         checkpoint=arguments.checkpoint,
+        model=arguments.model,
         top=arguments.top,
         accelerator=arguments.accelerator,
         as_json=arguments.json,

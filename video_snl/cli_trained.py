@@ -13,6 +13,7 @@ __all__ = [
     "PREDICT",
     "add_checkpoint_option",
     "add_evaluate_options",
+    "add_model_option",
     "add_output_option",
     "add_predict_options",
     "add_unreadable_option",
@@ -57,6 +58,7 @@ def add_unreadable_option(parser: ArgumentParser, what: str) -> None:
 def add_predict_options(parser: ArgumentParser) -> None:
     parser.add_argument("paths", nargs="+", metavar="FILE|DIR", help="Videos, or folders of them.")
     add_checkpoint_option(parser)
+    add_model_option(parser)
     parser.add_argument(
         "--clips",
         type=int | None,
@@ -100,8 +102,18 @@ def add_checkpoint_option(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint",
         type=str,
-        help="Checkpoint file, or the folder of a run (its best epoch). Default: the newest run "
-        "below ./runs.",
+        help="Checkpoint file, the folder of a run (its best epoch), or a published folder. Default: "
+        "the newest run below ./runs.",
+    )
+
+
+def add_model_option(parser: ArgumentParser) -> None:
+    """A file in the place of a checkpoint."""
+    parser.add_argument(
+        "--model",
+        type=str,
+        metavar="FILE",
+        help="A file of video-snl export, .onnx or .pt2, in the place of a --checkpoint.",
     )
 
 
@@ -120,6 +132,7 @@ def predict(arguments: Namespace) -> int:
     return predict(
         arguments.paths,
         checkpoint=arguments.checkpoint,
+        model=arguments.model,
         clips=arguments.clips,
         crops=arguments.crops,
         top=arguments.top,

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from video_snl.data.folders import VIDEO_SUFFIXES
 from video_snl.data.nursery import nursery
 from video_snl.data.viewing import read_views
 from video_snl.data.windows import Length, parse_length
+from video_snl.engine.program import VIDEO_SNL
 from video_snl.engine.runs import checkpoint_path
 from video_snl.engine.trained import Trained, load_trained
 from video_snl.engine.trainer import device_of
@@ -44,6 +45,7 @@ def predict(
     paths: list[str],
     *,
     checkpoint: str | None,
+    model: str | None = None,
     clips: int | None,
     crops: int,
     top: int,
@@ -56,6 +58,9 @@ def predict(
 ) -> int:
     """Print the ``top`` classes of every video, or of windows over it.
 
+    Args:
+        model: An exported file in the place of a checkpoint.
+
     Returns:
         2 when a video could not be read, else 0.
     """
@@ -67,9 +72,9 @@ def predict(
         raise UserError(f"--deadline {deadline}: give seconds, more than 0.")
     videos = list(_videos(paths))
     nursery()  # loads its modules while the network is made
-    trained = load_trained(checkpoint_path(checkpoint))
+    trained, device = _network(checkpoint, model, accelerator)
     trained = _reading(trained, short_videos, deadline)
-    task = _task(trained, crops, device_of(accelerator))
+    task = _task(trained, crops, device)
     results, failures = [], 0
     for path in videos:
         result, error = _predict_one(task, path, asked, show=not as_json)
@@ -80,6 +85,17 @@ def predict(
     if as_json:
         print(json.dumps(results, indent=2))
     return 2 if failures else 0
+
+
+def _network(
+    checkpoint: str | None, model: str | None, accelerator: str
+) -> tuple[Trained, torch.device]:
+    """The network that is asked for, and where it is to run."""
+    if model is None:
+        return load_trained(checkpoint_path(checkpoint)), device_of(accelerator)
+    from video_snl.export.networks import find_exported
+
+    return cast(tuple[Trained, torch.device], find_exported(model, VIDEO_SNL, accelerator))
 
 
 def _lengths(window: str | None, hop: str | None) -> tuple[Length, Length] | None:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -29,9 +29,18 @@ __all__ = ["predict", "prepared"]
 
 
 def predict(
-    paths: list[str], *, checkpoint: str | None, top: int, accelerator: str, as_json: bool
+    paths: list[str],
+    *,
+    checkpoint: str | None,
+    model: str | None = None,
+    top: int,
+    accelerator: str,
+    as_json: bool,
 ) -> int:
     """Print the ``top`` classes of every picture: by score, or by their share of its pixels.
+
+    Args:
+        model: An exported file in the place of a checkpoint.
 
     Returns:
         2 when a picture could not be read, else 0.
@@ -39,8 +48,8 @@ def predict(
     if top < 1:
         raise UserError("--top must be at least 1.")
     pictures = list(_pictures(paths))
-    trained = load_trained_images(checkpoint_path(checkpoint, IMAGES))
-    task = _task(trained).to(device_of(accelerator)).eval()
+    trained, device = _network(checkpoint, model, accelerator)
+    task = _task(trained).to(device).eval()
     results, failures = [], 0
     for path in pictures:
         try:
@@ -58,6 +67,17 @@ def predict(
     if as_json:
         print(json.dumps(results, indent=2))
     return 2 if failures else 0
+
+
+def _network(
+    checkpoint: str | None, model: str | None, accelerator: str
+) -> tuple[TrainedImages, torch.device]:
+    """The network that is asked for, and where it is to run."""
+    if model is None:
+        return load_trained_images(checkpoint_path(checkpoint, IMAGES)), device_of(accelerator)
+    from video_snl.export.networks import find_exported
+
+    return cast(tuple[TrainedImages, torch.device], find_exported(model, IMAGES, accelerator))
 
 
 def prepared(path: Path, trained: TrainedImages) -> Tensor:

@@ -16,6 +16,7 @@ import yaml
 from video_snl import __version__
 from video_snl.engine.files import write_json, write_text
 from video_snl.engine.program import VIDEO_SNL, AnyExperiment, Program
+from video_snl.engine.sharing import is_shared, shared_weights
 from video_snl.errors import UserError
 
 __all__ = ["Run", "checkpoint_path", "newest_run", "runs_in", "stored_experiment", "stored_program"]
@@ -110,12 +111,17 @@ def newest_run(output: Path, program: Program = VIDEO_SNL) -> Path:
 
 
 def checkpoint_path(named: str | None, program: Program = VIDEO_SNL) -> Path:
-    """The checkpoint file that a user means: a file, a run's folder, or (None) the newest run.
+    """The checkpoint file that a user means.
+
+    Args:
+        named: A file, a run's folder, a published folder, or None: the newest run.
 
     Raises:
         UserError: when there is no such file.
     """
     path = Path(named) if named is not None else newest_run(Path("runs"), program)
+    if is_shared(path):
+        return shared_weights(path)
     if path.is_dir():
         best, last = path / "checkpoints" / "best.ckpt", path / "checkpoints" / "last.ckpt"
         if not best.is_file() and not last.is_file():
@@ -157,6 +163,7 @@ def stored_program(named: str | None, output: str, programs: Sequence[Program]) 
     if (path / "run.json").is_file():
         kind = _kind_of(_record(path, programs[0]))
         return next((program for program in programs if program.kind == kind), programs[0])
+    path = shared_weights(path) if is_shared(path) else path
     if not path.is_file():
         return programs[0]  # which says what is wrong with the name
     from video_snl.engine.trained import holds

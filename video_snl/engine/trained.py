@@ -11,6 +11,7 @@ from torch import nn
 
 from video_snl.config import Experiment
 from video_snl.engine.program import VIDEO_SNL, Program
+from video_snl.engine.sharing import WEIGHTS, read_shared
 from video_snl.errors import UserError
 from video_snl.models.build import build_model
 from video_snl.weights_sources import read_checkpoint as read_values
@@ -44,7 +45,7 @@ def read_checkpoint(path: Path, program: Program = VIDEO_SNL) -> Mapping[str, An
     Raises:
         UserError: when the file is no checkpoint, is damaged, or is of a newer format.
     """
-    content = read_values(path)
+    content = _values(path)
     if program.entry not in content:
         raise UserError(
             f"{path} was not written by {program.name} train. Weights from elsewhere start a "
@@ -65,7 +66,11 @@ def holds(path: Path, program: Program) -> bool:
     Raises:
         UserError: It cannot be read.
     """
-    return program.entry in read_values(path)
+    return program.entry in _values(path)
+
+
+def _values(path: Path) -> Mapping[str, Any]:
+    return read_shared(path) if path.name == WEIGHTS else read_values(path)
 
 
 def load_trained(path: Path) -> Trained:

@@ -1,0 +1,209 @@
+"""The card of a published network: a README.md with the header that model hubs read."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from torch import nn
+
+from video_snl.engine.sharing import CONFIG, WEIGHTS
+from video_snl.errors import UserError
+from video_snl.models.insertion import inserted_blocks
+
+__all__ = ["CardKind", "card", "found_metrics"]
+
+_SHARE = re.compile(r"(^|[/_.])(top\d+|rank\d+|mAP|mINP|mIoU|mAcc|aAcc)$")
+_METRIC_TYPES = {"mAP": "mean_average_precision", "mIoU": "mean_iou", "mINP": "mINP"}
+# Where commands put the figures of an evaluation, below the folder of a run.
+_REPORTS = ("evaluation/metrics.json", "report/metrics.json")
+
+Metrics = Sequence[tuple[str, float]]
+
+
+@dataclass(frozen=True)
+class CardKind:
+    """What the networks of a program are, for their cards.
+
+    Attributes:
+        task: As hubs call it.
+        what: A sentence's end: "is a network that ...".
+        tags: Beside those of every card.
+        command: The program.
+        use: One of its commands.
+        example: What that one is given.
+    """
+
+    task: str
+    what: str
+    tags: tuple[str, ...]
+    command: str
+    use: str
+    example: str
+
+
+def card(
+    path: Path,
+    facts: Mapping[str, Any],
+    model: nn.Module,
+    kind: CardKind,
+    *,
+    name: str,
+    licence: str,
+) -> str:
+    """The text of README.md.
+
+    Args:
+        path: The checkpoint; figures are taken from the run it is in, where they are of its epoch.
+        facts: Of :func:`~video_snl.engine.sharing.facts_of`.
+    """
+    source, metrics = found_metrics(path, int(facts["epoch"]) + 1)
+    header = yaml.safe_dump(
+        _header(facts, kind, metrics, source, name=name, licence=licence),
+        sort_keys=False,
+        allow_unicode=True,
+    )
+    parts = [
+        f"---\n{header}---\n\n# {name}\n",
+        f"`{name}` is a network that {kind.what}: {_network(facts, model)}\n",
+        _figures(metrics, source),
+        _use(kind),
+        _limits(facts, licence),
+    ]
+    return "\n".join(part for part in parts if part)
+
+
+def found_metrics(path: Path, epoch: int) -> tuple[str, Metrics]:
+    """The figures of a checkpoint, as shares, and what they were measured by.
+
+    Those of an evaluation beside it, else those that its run recorded at the end of that epoch.
+    None where both are of another epoch.
+
+    Raises:
+        UserError: A file of figures is damaged.
+    """
+    run = path.parent.parent if path.parent.name == "checkpoints" else path.parent
+    for report in _REPORTS:
+        values = _json(run / report)
+        about = values.get("settings", values)
+        if values and about.get("epoch") == epoch:
+            by = f"evaluate{_views(values)}"
+            return by, [(key, value) for key, value in _shares(values) if "per_class" not in key]
+    for row in _json(run / "run.json").get("metrics", {}).values():
+        if row.get("epoch") == epoch:
+            rows = {key: value for key, value in row.items() if key.startswith("val/")}
+            return "the validation of its training", list(_shares(rows))
+    return "", []
+
+
+def _views(values: Mapping[str, Any]) -> str:
+    views = values.get("views")
+    return f" ({views})" if views else ""
+
+
+def _json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(
+            f"{path} cannot be read ({error}): evaluate the checkpoint again, or remove the file."
+        ) from error
+
+
+def _shares(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _shares(value, f"{prefix}{key}.")
+        elif isinstance(value, int | float) and _SHARE.search(f"{prefix}{key}"):
+            yield f"{prefix}{key}".removeprefix("val/").removeprefix("rankings."), float(value)
+
+
+def _header(
+    facts: Mapping[str, Any],
+    kind: CardKind,
+    metrics: Metrics,
+    source: str,
+    *,
+    name: str,
+    licence: str,
+) -> dict[str, Any]:
+    data, network = facts["experiment"]["data"], facts["experiment"]["model"]
+    tags = dict.fromkeys([*kind.tags, "nonlocal", "pytorch", network["backbone"], network["block"]])
+    header: dict[str, Any] = {
+        "license": licence,
+        "library_name": "video-snl",
+        "pipeline_tag": kind.task,
+        "tags": [tag for tag in tags if tag != "none"],
+        "datasets": [data["dataset"]],
+    }
+    if not metrics:
+        return header
+    values = [
+        {"type": _metric_type(key), "name": f"{key}, {source}", "value": round(value, 6)}
+        for key, value in metrics
+    ]
+    result = {
+        "task": {"type": kind.task},
+        "dataset": {"name": data["dataset"], "type": data["dataset"]},
+        "metrics": values,
+    }
+    types = list(dict.fromkeys(value["type"] for value in values))
+    return header | {"metrics": types, "model-index": [{"name": name, "results": [result]}]}
+
+
+def _metric_type(key: str) -> str:
+    last = re.split(r"[/_.]", key)[-1]
+    return _METRIC_TYPES.get(last, "accuracy")
+
+
+def _network(facts: Mapping[str, Any], model: nn.Module) -> str:
+    network = facts["experiment"]["model"]
+    trained = sum(parameter.numel() for parameter in model.parameters())
+    places = ", ".join(inserted_blocks(model))
+    block = "no block" if network["block"] == "none" else f"block `{network['block']}`"
+    where = f" at {places}" if places else ""
+    weights = network.get("weights")
+    start = f"it started from the weights `{weights}`" if weights else "it started from scratch"
+    classes = facts.get("class_names", facts.get("people", ()))
+    known = "classes" if "class_names" in facts else "people to train on"
+    return (
+        f"`{network['backbone']}`, {block}{where}; {trained:,} parameters, {len(classes)} {known} "
+        f"of `{facts['experiment']['data']['dataset']}`; {start}; epoch {int(facts['epoch']) + 1}."
+    )
+
+
+def _figures(metrics: Metrics, source: str) -> str:
+    if not metrics:
+        return ""
+    rows = [f"| {key} | {value:.2%} |" for key, value in metrics]
+    lines = ["| figure | value |", "|---|---|", *rows]
+    return "\n".join(["## Figures\n", f"By {source}, on the data it names above.\n", *lines, ""])
+
+
+def _use(kind: CardKind) -> str:
+    return f"""## Use
+
+    pip install video-snl
+    {kind.command} {kind.use} --checkpoint FOLDER {kind.example}
+
+`FOLDER` is this folder; it stands for a checkpoint in every command. `{WEIGHTS}` holds the weights
+by the names of the network's parameters, `{CONFIG}` the configuration and all else that rebuilds
+the network. No code is run to read them.
+"""
+
+
+def _limits(facts: Mapping[str, Any], licence: str) -> str:
+    seed = facts["experiment"]["trainer"]["seed"]
+    return f"""## Made with
+
+video-snl {facts["version"]}, seed {seed}. The whole configuration is in `{CONFIG}`, without the
+paths of the machine it was trained on. Licence: {licence}. What the licences of the training data
+and of the weights it started from say holds beside it.
+"""

@@ -1,0 +1,167 @@
+"""``video-snl export``: a checkpoint as a ``.pt2`` or ONNX file that needs nothing else."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+
+from video_snl.blocks.cayley import Cayley
+from video_snl.engine.export_report import Report
+from video_snl.engine.files import replace_file, write_json
+from video_snl.engine.kinds import AnyTrained, find_trained
+from video_snl.engine.program import Program
+from video_snl.engine.sharing import facts_of
+from video_snl.engine.trained import read_checkpoint
+from video_snl.errors import UserError
+from video_snl.export.checking import Difference, check_equal, random_inputs
+from video_snl.export.formats import FORMATS, FormatName, format_of
+from video_snl.export.graph import exported_graph
+from video_snl.export.inputs import Input
+from video_snl.export.latency import Form, compiled_form, eager_form, exported_form
+from video_snl.export.networks import load_exported
+from video_snl.export.samples import input_of, sample_of
+
+__all__ = ["Timing", "export"]
+
+_CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Runs of every form of the network (0: none are timed), and whether to compile it, too."""
+
+    runs: int
+    compiled: bool
+
+
+def export(
+    *,
+    checkpoint: str | None,
+    format: FormatName | None,
+    output: str | None,
+    sample: str | None,
+    dynamic: str,
+    timing: Timing,
+    as_json: bool,
+) -> int:
+    """Write the file, having compared it with the checkpoint's network, and report on both.
+
+    Raises:
+        UserError: The network has no such form, differs from the checkpoint's, or a path is bad.
+    """
+    name, path = _target(format, output)
+    if timing.runs < 0:
+        raise UserError(f"--runs {timing.runs}: give 0 or more.")
+    FORMATS[name].check()
+    trained, program = find_trained(checkpoint)
+    _check_blocks(trained, name)
+    given = input_of(trained, dynamic)
+    inputs = list(random_inputs(given.trials()))
+    if sample is not None:
+        inputs.append(("given", sample_of(trained, Path(sample))))
+        given.check(inputs[-1][1].shape)
+    _tell("recording the network")
+    graph = _recorded(trained.model, given)
+    about = facts_of(read_checkpoint(trained.path, program), program) | {"input": given.facts()}
+    differences = _write(graph, about, path, name, (trained, program), inputs)
+    del graph
+    forms = _forms((trained, program), name, path, inputs[0][1], timing)
+    report = Report(path, name, trained, given, differences, forms, timing.runs)
+    print(report.text())
+    if as_json:
+        write_json(path.with_name(f"{path.name}.json"), report.facts())
+    return 0
+
+
+def _target(asked: FormatName | None, output: str | None) -> tuple[FormatName, Path]:
+    if output is None:
+        name: FormatName = asked or "onnx"
+        return name, Path(f"model{FORMATS[name].suffix}")
+    path = Path(output)
+    name = format_of(path)
+    if asked not in (None, name):
+        raise UserError(
+            f"-o {output} is the name of a file of format {name}, --format asks for {asked}: give "
+            f"a name that ends in {FORMATS[asked].suffix}."  # type: ignore[index]
+        )
+    if path.is_dir():
+        raise UserError(
+            f"-o {output} is a folder: give a file, such as {output}/model{path.suffix}"
+        )
+    return name, path
+
+
+def _check_blocks(trained: AnyTrained, name: FormatName) -> None:
+    """Refuse up front what has no ONNX form."""
+    if name == "onnx" and any(isinstance(m, Cayley) for m in trained.model.modules()):
+        raise UserError(
+            f"{trained.path} has Cayley filters: each solves a complex linear system, for which "
+            "ONNX has no operator; export it with --format torch."
+        )
+
+
+def _recorded(network: nn.Module, given: Input) -> ExportedProgram:
+    try:
+        return exported_graph(network, given.example(), given.least())
+    except Exception as error:  # of many kinds; it stays attached as the cause
+        free = ", ".join(given.free) or "none"
+        line = next((line for line in str(error).splitlines() if line.strip()), "")
+        raise UserError(
+            f"torch.export cannot record this network with these free axes ({free}): "
+            f"{type(error).__name__}: {line.strip()[:200]}; try fewer, such as --dynamic batch."
+        ) from error
+
+
+def _write(
+    graph: ExportedProgram,
+    about: Mapping[str, Any],
+    path: Path,
+    name: FormatName,
+    source: tuple[AnyTrained, Program],
+    inputs: list[tuple[str, Tensor]],
+) -> list[Difference]:
+    """The file, which is there only if what is read back from it computes the same."""
+    trained, program = source
+    differences: list[Difference] = []
+
+    def write(temporary: Path) -> None:
+        _tell(f"writing {path}")
+        FORMATS[name].write(graph, about, temporary)
+        _tell(f"comparing it with the checkpoint on {len(inputs)} inputs")
+        read = load_exported(temporary, program, _CPU)
+        differences.extend(check_equal(trained.model, read.model, inputs))
+
+    try:
+        replace_file(path, write)
+    except OSError as error:
+        raise UserError(f"-o {path} cannot be written: {error.strerror or error}.") from error
+    return differences
+
+
+def _forms(
+    source: tuple[AnyTrained, Program], name: FormatName, path: Path, x: Tensor, timing: Timing
+) -> list[Form]:
+    if timing.runs == 0:
+        return []
+    trained, program = source
+    _tell("timing")
+    forms = [eager_form(trained.model, x, timing.runs)]
+    if timing.compiled:
+        _tell(
+            "compiling by torch.compile, which may take a minute (--compiled false: leave it out)"
+        )
+        forms.append(compiled_form(trained.model, x, timing.runs))
+    read = load_exported(path, program, _CPU)
+    size = path.stat().st_size
+    return [*forms, exported_form(read.model, FORMATS[name].runtime, size, x, timing.runs)]
+
+
+def _tell(line: str) -> None:
+    print(f"video-snl export: {line}", file=sys.stderr, flush=True)

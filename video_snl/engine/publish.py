@@ -1,0 +1,86 @@
+"""``publish``: a checkpoint as a folder for a model hub, or for anybody else.
+
+Nothing is uploaded.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from video_snl.engine.card import CardKind, card
+from video_snl.engine.program import Program
+from video_snl.engine.sharing import CONFIG, DIGEST, WEIGHTS, digest_of, facts_of
+from video_snl.engine.trained import read_checkpoint
+from video_snl.errors import UserError
+
+__all__ = ["publish"]
+
+
+def publish(
+    path: Path,
+    model: nn.Module,
+    program: Program,
+    kind: CardKind,
+    *,
+    output: str,
+    licence: str,
+    name: str | None,
+) -> int:
+    """Write the folder ``output``: whole, or not at all.
+
+    Args:
+        path: The checkpoint.
+        model: Its network.
+        kind: What its card says of it.
+        licence: As hubs name it, such as ``apache-2.0``.
+        name: Of the model; default that of the folder.
+
+    Raises:
+        UserError: The folder is there and not empty, or cannot be made.
+    """
+    folder = Path(output)
+    _check_free(folder)
+    content = read_checkpoint(path, program)
+    facts = facts_of(content, program) | {DIGEST: content.get(DIGEST) or digest_of(path)}
+    text = card(path, facts, model, kind, name=name or folder.absolute().name, licence=licence)
+    try:
+        _write(folder, model.state_dict(), facts, text)
+    except OSError as error:
+        raise UserError(f"-o {output} cannot be written: {error.strerror or error}.") from error
+    size = sum(file.stat().st_size for file in folder.iterdir())
+    print(f"{folder}: {WEIGHTS}, {CONFIG} and README.md, {size / 1e6:.1f} MB in all")
+    print(f"use it: {program.name} {kind.use} --checkpoint {folder}")
+    return 0
+
+
+def _check_free(folder: Path) -> None:
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise UserError(f"-o {folder} is there already: name a new folder, or remove it.")
+
+
+def _write(
+    folder: Path, weights: Mapping[str, Tensor], facts: Mapping[str, Any], text: str
+) -> None:
+    folder = folder.absolute()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    made = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
+    try:
+        # Each of its own memory: tied weights would be refused.
+        whole = {name: value.detach().clone().contiguous() for name, value in weights.items()}
+        save_file(whole, made / WEIGHTS, metadata={"format": "pt"})
+        (made / CONFIG).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        (made / "README.md").write_text(text, encoding="utf-8")
+        made.chmod(0o755)
+        for file in made.iterdir():
+            file.chmod(0o644)
+        made.replace(folder)  # takes the place of an empty one, too
+    finally:
+        shutil.rmtree(made, ignore_errors=True)

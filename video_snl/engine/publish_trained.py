@@ -1,0 +1,52 @@
+"""``video-snl publish``."""
+
+from __future__ import annotations
+
+from video_snl.engine.card import CardKind
+from video_snl.engine.image_programs import IMAGES
+from video_snl.engine.kinds import AnyTrained, find_trained
+from video_snl.engine.program import VIDEO_SNL, Program
+from video_snl.engine.publish import publish
+
+__all__ = ["publish_trained"]
+
+_KINDS = {
+    VIDEO_SNL.entry: CardKind(
+        task="video-classification",
+        what="names actions in videos",
+        tags=("video", "action-recognition"),
+        command=VIDEO_SNL.name,
+        use="predict",
+        example="VIDEO",
+    ),
+    IMAGES.entry: CardKind(
+        task="image-classification",
+        what="names what is on pictures",
+        tags=("image",),
+        command=VIDEO_SNL.name,
+        use="predict",
+        example="PICTURE",
+    ),
+}
+_SCENES = CardKind(
+    task="image-segmentation",
+    what="labels every pixel of a picture",
+    tags=("image",),
+    command=VIDEO_SNL.name,
+    use="predict",
+    example="PICTURE",
+)
+
+
+def publish_trained(named: str | None, *, output: str, licence: str, name: str | None) -> int:
+    """Write a checkpoint as a folder for a model hub."""
+    trained, program = find_trained(named)
+    kind = _kind(trained, program)
+    return publish(
+        trained.path, trained.model, program, kind, output=output, licence=licence, name=name
+    )
+
+
+def _kind(trained: AnyTrained, program: Program) -> CardKind:
+    scenes = trained.experiment.data.dataset == "cityscapes"
+    return _SCENES if scenes else _KINDS[program.entry]

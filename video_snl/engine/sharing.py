@@ -1,0 +1,146 @@
+"""Checkpoints that are given to others: what is said of them, and folders of them. Without torch.
+
+Such a folder holds ``model.safetensors`` (the weights, read without running code), ``config.json``
+(all that rebuilds the network) and ``README.md`` (a card). It stands for a checkpoint everywhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from video_snl import __version__
+from video_snl.engine.program import Program
+from video_snl.errors import UserError
+
+__all__ = [
+    "CONFIG",
+    "DIGEST",
+    "WEIGHTS",
+    "digest_of",
+    "facts_of",
+    "is_shared",
+    "read_shared",
+    "shared_weights",
+    "stored_facts",
+]
+
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+
+DIGEST = "checkpoint_sha256"
+# Of the entries of config.json, those that are about the file, not about the network.
+_BESIDE = ("program", "version", "epoch", DIGEST, "input")
+_KNOWN_WEIGHTS = ("kinetics", "imagenet")
+
+
+class _Facts(dict[str, Any]):
+    """What a file says of its network; what it does not say is a UserError."""
+
+    def __init__(self, values: Mapping[str, Any], source: Path) -> None:
+        super().__init__(values)
+        self.source = source
+
+    def __missing__(self, key: str) -> Any:
+        raise UserError(
+            f"{self.source}: it has no entry {key!r}, and so was not written by publish or export, "
+            "or is damaged; publish or export the checkpoint again."
+        )
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def facts_of(content: Mapping[str, Any], program: Program) -> dict[str, Any]:
+    """What a checkpoint says of its network, as plain values to be given to others.
+
+    Paths of this machine are left out: ``data.root`` and ``trainer.output``, and of
+    ``model.weights`` all but a file's name.
+    """
+    about = dict(content[program.entry])
+    experiment = {name: dict(section) for name, section in about["experiment"].items()}
+    experiment["data"]["root"] = None
+    experiment["trainer"]["output"] = "runs"
+    weights = experiment["model"].get("weights")
+    if weights and weights not in _KNOWN_WEIGHTS and "://" not in weights:
+        experiment["model"]["weights"] = Path(weights).name
+    return {
+        "program": program.entry,
+        "version": __version__,
+        **about,
+        "experiment": experiment,
+        "epoch": int(content["epoch"]),
+    }
+
+
+def stored_facts(text: str, source: Path) -> Mapping[str, Any]:
+    """The inverse of :func:`facts_of`: the part of a checkpoint that is no tensors.
+
+    Raises:
+        UserError: The text is no JSON object, or, where an entry is used, it is not there.
+    """
+    try:
+        values = json.loads(text)
+    except ValueError as error:
+        raise UserError(f"{source} holds no JSON ({error}); publish or export it again.") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{source}: expected a JSON object; publish or export it again.")
+    facts = _Facts(values, source)
+    about = {name: value for name, value in values.items() if name not in _BESIDE}
+    beside = {name: value for name, value in values.items() if name in _BESIDE}
+    content = {**beside, str(facts["program"]): _Facts(about, source), "epoch": facts["epoch"]}
+    return _Facts(content, source)
+
+
+def is_shared(path: Path) -> bool:
+    """Whether a folder is such a one, or was to be."""
+    return path.is_dir() and any((path / name).is_file() for name in (WEIGHTS, CONFIG))
+
+
+def shared_weights(folder: Path) -> Path:
+    """The file of its weights.
+
+    Raises:
+        UserError: There is none.
+    """
+    path = folder / WEIGHTS
+    if not path.is_file():
+        raise UserError(f"{folder} holds a {CONFIG}, but no {WEIGHTS}: fetch the whole folder.")
+    return path
+
+
+def read_shared(path: Path) -> Mapping[str, Any]:
+    """The contents of a folder as those of a checkpoint; ``path`` is that of its weights.
+
+    Raises:
+        UserError: A file is missing or damaged.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    config = path.parent / CONFIG
+    try:
+        content = stored_facts(config.read_text(encoding="utf-8"), config)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"{path} needs the {CONFIG} that was published beside it, which cannot be read "
+            f"({_reason(error)}); fetch the whole folder."
+        ) from error
+    try:
+        weights = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(
+            f"{path} cannot be read ({_reason(error)}): it is damaged or cut short, or stands for "
+            "a file that git lfs has not fetched (git lfs pull); fetch it again."
+        ) from error
+    return {**content, "state_dict": {f"model.{name}": value for name, value in weights.items()}}
+
+
+def _reason(error: Exception) -> str:
+    strerror = getattr(error, "strerror", None)
+    return str(strerror or " ".join(str(error).split()) or type(error).__name__)

@@ -1,0 +1,64 @@
+"""Whether an exported network computes what the checkpoint's does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from video_snl.errors import UserError
+
+__all__ = ["BOUND", "Difference", "check_equal", "random_inputs"]
+
+BOUND = 1e-4
+"""Of the largest difference of two logits over the largest logit."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Of one input: what it was, its shape, and the largest difference."""
+
+    what: str
+    shape: tuple[int, ...]
+    largest: float
+
+    def facts(self) -> dict[str, Any]:
+        return {"input": self.what, "shape": list(self.shape), "difference": self.largest}
+
+
+def random_inputs(shapes: Iterable[tuple[int, ...]]) -> Iterator[tuple[str, Tensor]]:
+    """Standard normal values, as normalised pixels roughly are; the same ones every time."""
+    generator = torch.Generator().manual_seed(0)
+    for shape in shapes:
+        yield "random", torch.randn(shape, generator=generator)
+
+
+@torch.inference_mode()
+def check_equal(
+    network: nn.Module, run: Callable[[Tensor], Tensor], inputs: Iterable[tuple[str, Tensor]]
+) -> list[Difference]:
+    """The differences between two forms of a network, max |y - y'| / max |y| of every input.
+
+    Raises:
+        UserError: One is above :data:`BOUND`, or not a number, or the shapes differ.
+    """
+    found = []
+    for what, x in inputs:
+        expected, got = network(x), run(x)
+        if expected.shape != got.shape:
+            raise UserError(
+                f"the exported network returns {tuple(got.shape)} for a {what} input of "
+                f"{tuple(x.shape)}, the checkpoint's {tuple(expected.shape)}: nothing was written."
+            )
+        largest = ((got - expected).abs().max() / expected.abs().max()).item()
+        found.append(Difference(what, tuple(x.shape), largest))
+        if not largest <= BOUND:  # which no NaN is
+            raise UserError(
+                f"the exported network differs from the checkpoint's by {largest:.1e} of the "
+                f"largest logit on a {what} input of {tuple(x.shape)}, more than {BOUND:g}: "
+                "nothing was written."
+            )
+    return found

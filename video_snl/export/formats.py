@@ -1,0 +1,187 @@
+"""The two kinds of files: written with all that is needed to use them, and read back."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.export import ExportedProgram
+
+from video_snl.errors import UserError
+from video_snl.export.graph import axis_names
+
+__all__ = ["FORMATS", "Format", "FormatName", "Run", "format_of"]
+
+FormatName = Literal["torch", "onnx"]
+Run = Callable[[Tensor], Tensor]
+"""A network that was read: (B, 3, ...) -> logits."""
+
+OUTPUT = "logits"
+_ENTRY = "video_snl"  # of what the file says of itself
+_EXTRA = f"{_ENTRY}.json"
+_MISSING = "pip install 'video-snl[export]'"
+# Of one file of protocol buffers.
+_LARGEST_ONNX = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class Format:
+    """A kind of files.
+
+    Attributes:
+        suffix: Of their names.
+        runtime: What runs them here.
+        check: Raises a UserError where it cannot be written or read on this machine.
+        write: A graph, what is to be said of it, a path.
+        read: From a path and a device; returns the network and the text that is said of it.
+        describe: That text alone.
+
+    ``read`` and ``describe`` raise a UserError for a file that is damaged or none of this kind.
+    """
+
+    suffix: str
+    runtime: str
+    check: Callable[[], None]
+    write: Callable[[ExportedProgram, Mapping[str, Any], Path], None]
+    read: Callable[[Path, torch.device], tuple[Run, str]]
+    describe: Callable[[Path], str]
+
+
+def format_of(path: Path) -> FormatName:
+    """By the suffix of a file.
+
+    Raises:
+        UserError: It has another one.
+    """
+    for name, form in FORMATS.items():
+        if path.suffix == form.suffix:
+            return name
+    raise UserError(f"{path}: expected a file that ends in .onnx or .pt2.")
+
+
+def _check_torch() -> None:
+    if tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 9):
+        raise UserError(f"exported networks need torch 2.9 or newer, found {torch.__version__}.")
+
+
+def _check_onnx() -> None:
+    _check_torch()
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise UserError(
+            f"ONNX needs the package {error.name}, which is missing: {_MISSING}"
+        ) from error
+
+
+def _write_torch(program: ExportedProgram, about: Mapping[str, Any], path: Path) -> None:
+    with path.open("wb") as file:
+        torch.export.save(program, file, extra_files={_EXTRA: json.dumps(about)})
+
+
+def _read_torch(path: Path, device: torch.device) -> tuple[Run, str]:
+    from torch.export.passes import move_to_device_pass
+
+    text = _describe_torch(path)
+    try:
+        program = torch.export.load(path)
+    except Exception as error:  # of any kind, as damaged bytes are
+        raise _unreadable(path, error) from error
+    if device.type != "cpu":
+        program = move_to_device_pass(program, device)
+    # The guards are about the layout of feature maps of a single position, and change no result.
+    return program.module(check_guards=False), text
+
+
+def _describe_torch(path: Path) -> str:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [name for name in archive.namelist() if name.endswith(f"extra/{_EXTRA}")]
+            return archive.read(names[0]).decode() if names else ""
+    except (OSError, zipfile.BadZipFile, UnicodeDecodeError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _write_onnx(program: ExportedProgram, about: Mapping[str, Any], path: Path) -> None:
+    given = about["input"]
+    names = axis_names(len(given["axes"]))
+    free = {axis: name for axis, name in enumerate(names) if name in given["free"]}
+    try:
+        made = torch.onnx.export(
+            program,
+            dynamo=True,
+            verbose=False,
+            external_data=False,
+            input_names=[given["name"]],
+            output_names=[OUTPUT],
+            dynamic_shapes=(free,) if free else None,
+        )
+    except torch.onnx.OnnxExporterError as error:
+        line = " ".join(str(error.__cause__ or error).split())
+        raise UserError(f"ONNX has no form of this network ({line[:200]}): take .pt2.") from error
+    assert made is not None
+    made.model.metadata_props[_ENTRY] = json.dumps(about)
+    size = sum(value.numel() * value.element_size() for value in program.state_dict.values())
+    if size > _LARGEST_ONNX:
+        raise UserError(
+            f"{size} bytes of weights are more than a single ONNX file holds: take .pt2"
+        )
+    made.save(str(path), external_data=False)
+
+
+def _session(path: Path, *, optimised: bool) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3  # errors: of its optimiser's warnings there is no use
+    if not optimised:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its own kinds have no common base
+        raise _unreadable(path, error) from error
+
+
+def _read_onnx(path: Path, device: torch.device) -> tuple[Run, str]:
+    session = _session(path, optimised=True)
+    name = session.get_inputs()[0].name
+
+    def run(x: Tensor) -> Tensor:
+        (logits,) = session.run(None, {name: np.ascontiguousarray(x.detach().numpy())})
+        return torch.from_numpy(np.asarray(logits))
+
+    return run, _said_by(session)
+
+
+def _describe_onnx(path: Path) -> str:
+    return _said_by(_session(path, optimised=False))
+
+
+def _said_by(session: Any) -> str:
+    return str(session.get_modelmeta().custom_metadata_map.get(_ENTRY, ""))
+
+
+def _unreadable(path: Path, error: Exception) -> UserError:
+    line = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return UserError(
+        f"{path} cannot be read ({line.strip()[:120]}): it is damaged, cut short or no such file; "
+        "export the checkpoint again."
+    )
+
+
+FORMATS: dict[FormatName, Format] = {
+    "torch": Format(
+        ".pt2", "torch.export", _check_torch, _write_torch, _read_torch, _describe_torch
+    ),
+    "onnx": Format(".onnx", "onnxruntime", _check_onnx, _write_onnx, _read_onnx, _describe_onnx),
+}
