@@ -9,6 +9,11 @@ from typing import Any, Literal, get_args
 import yaml
 from jsonargparse import ArgumentParser, Namespace
 
+from video_snl.cli_spectrum import (
+    SPECTRUM_DESCRIPTION,
+    add_picture_spectrum_options,
+    spectrum_of_pictures,
+)
 from video_snl.cli_trained import (
     add_checkpoint_option,
     add_model_option,
@@ -115,6 +120,12 @@ def _predict_parser(prog: str) -> ArgumentParser:
     return parser
 
 
+def _spectrum_parser(prog: str) -> ArgumentParser:
+    parser = Parser(prog=prog, description=SPECTRUM_DESCRIPTION)
+    add_picture_spectrum_options(parser)
+    return parser
+
+
 def _experiment_of(arguments: Namespace) -> ImageExperiment:
     return ImageExperiment.from_dict(sections_of(arguments))
 
@@ -167,5 +178,6 @@ IMAGE_COMMANDS: Commands = {
     "evaluate": (_evaluate_parser, _evaluate),
     "describe": (_describe_parser, _describe),
     "predict": (_predict_parser, _predict),
+    "spectrum": (_spectrum_parser, spectrum_of_pictures),
 }
 """In the place of those of the same names, where pictures are meant."""

@@ -102,8 +102,8 @@ def add_checkpoint_option(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint",
         type=str,
-        help="Checkpoint file, the folder of a run (its best epoch), or a published folder. Default: "
-        "the newest run below ./runs.",
+        help="Checkpoint file, the folder of a run (its best epoch), or a published folder. "
+        "Default: the newest run below ./runs.",
     )
 
 
