@@ -18,6 +18,7 @@ from video_snl.cli_trained import (
     add_checkpoint_option,
     add_model_option,
     add_output_option,
+    add_render_option,
     add_unreadable_option,
 )
 from video_snl.command_line import (
@@ -115,6 +116,12 @@ def _predict_parser(prog: str) -> ArgumentParser:
     add_checkpoint_option(parser)
     add_model_option(parser)
     parser.add_argument("--top", type=int, default=5, help="How many classes to list.")
+    add_render_option(
+        parser,
+        "DIR",
+        "Folder for the pictures with their classes written on them or, of a network that labels "
+        "pixels, coloured by class and with a legend.",
+    )
     parser.add_argument("--accelerator", type=str, default="auto", help="auto, cpu or gpu.")
     parser.add_argument("--json", action="store_true", help="Print JSON instead of a table.")
     return parser
@@ -170,6 +177,7 @@ def _predict(arguments: Namespace) -> int:
         top=arguments.top,
         accelerator=arguments.accelerator,
         as_json=arguments.json,
+        render=arguments.render,
     )
 
 

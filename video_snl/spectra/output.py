@@ -61,7 +61,8 @@ def _draw_unit(folder: Path, block: BlockSpectra, unit: UnitFilter) -> None:
     response = folder / f"response-{name}"
     plot_gain(unit.frequencies, unit.gain, unit.width, response, title=title)
     gains = {
-        f"group {number}: {len(group.channels)} channels": torch.from_numpy(group.gain)
+        f"group {number}, {len(group.channels)} channels, mean $\\lambda$ "
+        f"{group.mean_frequency:.2f}": torch.from_numpy(group.gain)
         for number, group in enumerate(unit.groups)
     }
     if len(gains) > 1:

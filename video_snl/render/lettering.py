@@ -1,0 +1,106 @@
+"""Lines of text on pictures of any size and content."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+from matplotlib import font_manager, get_data_path
+from matplotlib.ft2font import FT2Font
+from PIL import Image, ImageDraw, ImageFont
+
+__all__ = ["Line", "draw_lines", "font_for", "line_height", "text_size"]
+
+_SMALLEST, _SHARE = 10, 24  # text is a 24th of a picture's height
+_DARKNESS = 150  # of 255, of the box behind the text
+_CUT = "…"
+_BARE = (0, 0, 0, 0)
+_TABULATOR = 1 / 3  # of the text's size
+
+
+class Line(NamedTuple):
+    """A name, which is shortened where there is no room, and a number behind it."""
+
+    name: str
+    number: str = ""
+
+
+def text_size(height: int) -> int:
+    """Of the letters on pictures of a height, in pixels."""
+    return max(_SMALLEST, round(height / _SHARE))
+
+
+def line_height(size: int) -> int:
+    return round(1.3 * size)
+
+
+@lru_cache(maxsize=64)
+def font_for(characters: frozenset[str], size: int) -> ImageFont.FreeTypeFont:
+    """A font that has these characters: DejaVu Sans, or an installed one that has more of them."""
+    path = _best_font(frozenset(c for c in characters if c.isprintable() and not c.isspace()))
+    return ImageFont.truetype(path, size)
+
+
+def draw_lines(picture: Image.Image, lines: Sequence[Line]) -> Image.Image:
+    """Lines in the upper left corner, white on a darkened box, the picture showing through.
+
+    Of lines that do not fit below one another, the last ones are left out.
+    """
+    size = text_size(picture.height)
+    height, margin = line_height(size), size // 2
+    fitting = list(lines[: max(1, (picture.height - 2 * margin) // height)])
+    if not fitting:
+        return picture
+    font = font_for(frozenset("".join(name + number for name, number in fitting) + _CUT), size)
+    room = picture.width - 4 * margin
+    numbers = max(font.getlength(number) for _, number in fitting)
+    gap = size * _TABULATOR if numbers else 0
+    names = [shortened(line.name, font, room - numbers - gap) for line in fitting]
+    width = max(font.getlength(name) for name in names) + gap + numbers
+    box = Image.new("RGBA", (round(width) + 2 * margin, len(fitting) * height + margin), _BARE)
+    drawing = ImageDraw.Draw(box)
+    drawing.rounded_rectangle((0, 0, box.width - 1, box.height - 1), margin, (0, 0, 0, _DARKNESS))
+    for row, (name, (_, number)) in enumerate(zip(names, fitting, strict=True)):
+        top = margin // 2 + row * height
+        # The border keeps letters apart from whatever the box lets through.
+        options = {"font": font, "fill": "white", "stroke_width": 1, "stroke_fill": (0, 0, 0, 200)}
+        drawing.text((margin, top), name, **options)
+        right = margin + width - font.getlength(number)
+        drawing.text((right, top), number, **options)
+    drawn = picture.convert("RGB")
+    drawn.paste(box, (margin, margin), box)
+    return drawn
+
+
+def shortened(text: str, font: ImageFont.FreeTypeFont, room: float) -> str:
+    """The text, or as much of its start as fits before an ellipsis."""
+    if font.getlength(text) <= room:
+        return text
+    kept = text
+    while kept and font.getlength(kept + _CUT) > room:
+        kept = kept[:-1]
+    return kept.rstrip() + _CUT
+
+
+@lru_cache(maxsize=64)
+def _best_font(characters: frozenset[str]) -> str:
+    usual = str(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf")
+    best, fewest = usual, _missing(usual, characters)
+    if fewest:
+        others = sorted({entry.fname for entry in font_manager.fontManager.ttflist})
+        for path in others:
+            missing = _missing(path, characters)
+            if missing < fewest:
+                best, fewest = path, missing
+    return best
+
+
+def _missing(path: str, characters: frozenset[str]) -> int:
+    """How many of them a font lacks; all, where it cannot be read."""
+    try:
+        held = FT2Font(path).get_charmap()
+    except (OSError, RuntimeError):
+        return len(characters)
+    return sum(ord(character) not in held for character in characters)
