@@ -33,22 +33,19 @@ def captions_of(result: Mapping[str, Any]) -> list[Caption]:
 
 
 def caption_at(captions: Sequence[Caption], seconds: float) -> list[Line]:
-    """The lines for a frame that is shown at a time, which is the first of them.
+    """The lines for a frame that is shown at a time, which is the last of them.
 
     Where several windows cover it, those whose middles are nearest, in their order, share the
     lines of one.
     """
-    lines = [Line(_clock(seconds))]
     covering = [c for c in captions if _covers(c, seconds)]
-    if not covering:
-        return lines
     nearest = sorted(covering, key=lambda caption: _distance(caption, seconds))[:_AT_ONCE]
-    each = max(1, len(covering[0].lines) // len(nearest))
+    lines: list[Line] = []
     for caption in (c for c in covering if c in nearest):
         if caption.start is not None and caption.end is not None:
             lines.append(Line(f"{caption.start:.2f} s – {caption.end:.2f} s"))
-        lines += caption.lines[:each]
-    return lines
+        lines += caption.lines[: max(1, len(caption.lines) // len(nearest))]
+    return [*lines, Line(_clock(seconds))]
 
 
 def _covers(caption: Caption, seconds: float) -> bool:

@@ -79,7 +79,7 @@ def _legend(height: int, rows: Sequence[tuple[str, float, tuple[int, ...]]]) -> 
     size = min(text_size(height), max(8, round(height / (1.3 * (len(rows) + 1)))))
     step, margin = line_height(size), size // 2
     texts = [f"{name}  {share:.1%}" for name, share, _ in rows]
-    font = font_for(frozenset("".join(texts)), size)
+    font = font_for("".join(texts), size)
     width = round(max(map(font.getlength, texts))) + 3 * margin + size
     legend = Image.new("RGB", (width, height), "white")
     drawing = ImageDraw.Draw(legend)
