@@ -63,7 +63,7 @@ class BlockMeasure:
         rows = solved_size(affinity, math.prod(x.shape[2:]))
         if rows > self._largest:
             self._note(
-                f"no eigenvalues: its affinity is a full matrix of {rows} rows, more than "
+                f"no eigenvalues: they are those of a matrix of {rows} rows, more than "
                 f"--max_size {self._largest}"
             )
             return
