@@ -71,11 +71,12 @@ def draw_lines(picture: Image.Image, lines: Sequence[Line]) -> Image.Image:
     drawing.rounded_rectangle((0, 0, box.width - 1, box.height - 1), margin, (0, 0, 0, _DARKNESS))
     for row, (name, (_, number)) in enumerate(zip(names, fitting, strict=True)):
         top = margin // 2 + row * height
-        # The border keeps letters apart from whatever the box lets through.
-        options = {"font": font, "fill": "white", "stroke_width": 1, "stroke_fill": (0, 0, 0, 200)}
-        drawing.text((margin, top), name, **options)
         right = margin + width - font.getlength(number)
-        drawing.text((right, top), number, **options)
+        for left, text in ((margin, name), (right, number)):
+            # The border keeps letters apart from whatever the box lets through.
+            drawing.text(
+                (left, top), text, "white", font, stroke_width=1, stroke_fill=(0, 0, 0, 200)
+            )
     drawn = picture.convert("RGB")
     drawn.paste(box, (margin, margin), box)
     return drawn

@@ -76,8 +76,8 @@ def response_rows(measured: Measured) -> Iterator[Sequence[Any]]:
             for row in zip(frequencies, rms(unit), largest, strict=True):
                 yield *place, "all", *map(_short, row)
             for number, group in enumerate(unit.groups):
-                for row in zip(frequencies, group.gain.tolist(), strict=True):
-                    yield *place, f"group {number}", *map(_short, row), ""
+                for pair in zip(frequencies, group.gain.tolist(), strict=True):
+                    yield *place, f"group {number}", *map(_short, pair), ""
 
 
 def rms(unit: UnitFilter) -> list[float]:
