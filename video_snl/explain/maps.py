@@ -27,7 +27,7 @@ __all__ = ["POWERS", "as_grid", "block_maps", "map_count", "pooled", "positions_
 POWERS = 3  # of the affinity, as far as they exist
 
 _MOST_POSITIONS = 1024  # 32 x 32, the feature maps of small pictures
-# Of large feature maps fewer are shown, so that the sensitivity of a block takes minutes at most.
+# Of large feature maps fewer are shown: the sensitivity takes a backward pass for each.
 _FEWEST_POSITIONS = 64
 _CPU_NUMBERS, _GPU_NUMBERS = 250_000_000, 5_000_000_000
 # Entries of all maps of a page; as one byte each in base64 they are two thirds of its 10 MB.
