@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentParser, Namespace
 
-from reid import cli_explain, cli_features
+from reid import cli_explain, cli_features, cli_serve
 from reid.cli_evaluate import EVALUATE, add_evaluate_options, evaluate
 from reid.config import ReidExperiment
 from reid.program import REID
@@ -94,6 +94,12 @@ def _search_parser(prog: str) -> ArgumentParser:
 def _explain_parser(prog: str) -> ArgumentParser:
     parser = Parser(prog=prog, description=cli_explain.EXPLAIN_DESCRIPTION)
     cli_explain.add_explain_options(parser)
+    return parser
+
+
+def _serve_parser(prog: str) -> ArgumentParser:
+    parser = Parser(prog=prog, description=cli_serve.SERVE_DESCRIPTION)
+    cli_serve.add_serve_options(parser)
     return parser
 
 
@@ -214,5 +220,6 @@ _COMMANDS: Commands = {
     "describe": (_describe_parser, _describe),
     "explain": (_explain_parser, cli_explain.explain),
     "check": (_check_parser, cli_features.check),
+    "serve": (_serve_parser, cli_serve.serve),
     "publish": (_publish_parser, _publish),
 }

@@ -9,7 +9,15 @@ from functools import partial
 
 from jsonargparse import ArgumentParser, Namespace
 
-from video_snl import cli_data, cli_explain, cli_export, cli_publish, cli_table, cli_trained
+from video_snl import (
+    cli_data,
+    cli_explain,
+    cli_export,
+    cli_publish,
+    cli_serve,
+    cli_table,
+    cli_trained,
+)
 from video_snl.cli_images import IMAGE_COMMANDS, are_about_images
 from video_snl.command_line import (
     Commands,
@@ -108,6 +116,12 @@ def _export_parser(prog: str) -> ArgumentParser:
 def _publish_parser(prog: str) -> ArgumentParser:
     parser = Parser(prog=prog, description=cli_publish.PUBLISH)
     cli_publish.add_publish_options(parser)
+    return parser
+
+
+def _serve_parser(prog: str) -> ArgumentParser:
+    parser = Parser(prog=prog, description=cli_serve.SERVE_DESCRIPTION)
+    cli_serve.add_serve_options(parser)
     return parser
 
 
@@ -215,4 +229,5 @@ _COMMANDS: Commands = {
     "table": (_table_parser, cli_table.table),
     "export": (_export_parser, cli_export.export),
     "publish": (_publish_parser, cli_publish.publish),
+    "serve": (_serve_parser, cli_serve.serve),
 }

@@ -10,6 +10,7 @@ import yaml
 from jsonargparse import ArgumentParser, Namespace
 
 from video_snl.cli_explain import EXPLAIN_DESCRIPTION, add_picture_options, explain_picture
+from video_snl.cli_serve import SERVE_DESCRIPTION, add_serve_picture_options, serve_pictures
 from video_snl.cli_trained import (
     add_checkpoint_option,
     add_model_option,
@@ -123,6 +124,12 @@ def _explain_parser(prog: str) -> ArgumentParser:
     return parser
 
 
+def _serve_parser(prog: str) -> ArgumentParser:
+    parser = Parser(prog=prog, description=SERVE_DESCRIPTION)
+    add_serve_picture_options(parser)
+    return parser
+
+
 def _experiment_of(arguments: Namespace) -> ImageExperiment:
     return ImageExperiment.from_dict(sections_of(arguments))
 
@@ -177,5 +184,6 @@ IMAGE_COMMANDS: Commands = {
     "describe": (_describe_parser, _describe),
     "predict": (_predict_parser, _predict),
     "explain": (_explain_parser, explain_picture),
+    "serve": (_serve_parser, serve_pictures),
 }
 """In the place of those of the same names, where pictures are meant."""
