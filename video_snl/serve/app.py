@@ -127,7 +127,9 @@ class _Asking:
             given_back.callback(shutil.rmtree, folder)
             files = await request.store(folder)
             done = given_back.pop_all().close
-        return self._jobs.submit(partial(_answer, self._service, files, folder), done)
+        job = Job(partial(_answer, self._service, files, folder), done)
+        self._jobs.submit(job)
+        return job
 
 
 def _answer(service: Service, files: Sequence[Path], folder: Path) -> Answer:
@@ -152,9 +154,9 @@ async def _states(jobs: Jobs, job: Job) -> AsyncIterator[str]:
     said = None
     ended = asyncio.Event()
     tell = partial(asyncio.get_running_loop().call_soon_threadsafe, ended.set)
-    job.add_done_callback(lambda _: tell())
+    job.future.add_done_callback(lambda _: tell())
     try:
-        while not job.done():
+        while not ended.is_set():
             state = {"state": "waiting", "ahead": jobs.ahead(job)}
             if state != said:
                 said = state
@@ -163,12 +165,12 @@ async def _states(jobs: Jobs, job: Job) -> AsyncIterator[str]:
                 await asyncio.wait_for(ended.wait(), _LOOK)
         yield json.dumps(_outcome(job)) + "\n"
     finally:
-        job.cancel()
+        jobs.cancel(job)
 
 
 def _outcome(job: Job) -> dict[str, Any]:
     try:
-        return {"state": "answered", **job.result().plain()}
+        return {"state": "answered", **job.future.result().plain()}
     except UserError as error:
         return {"state": "failed", "message": str(error)}
     except CancelledError:

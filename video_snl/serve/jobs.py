@@ -8,10 +8,9 @@ from __future__ import annotations
 import sys
 import threading
 import traceback
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import contextmanager
+from dataclasses import dataclass, field
 from queue import SimpleQueue
 
 from video_snl.errors import UserError
@@ -19,11 +18,24 @@ from video_snl.serve.service import Answer
 
 __all__ = ["Busy", "Job", "Jobs"]
 
-Job = Future[Answer]
-
 
 class Busy(UserError):
     """There is no place left in the queue."""
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """Some work.
+
+    Attributes:
+        work: What is to be done; its errors become those of the future.
+        done: Called before anybody hears what came of it, also where it never began.
+        future: What came of it: an answer, or a ``UserError``.
+    """
+
+    work: Callable[[], Answer]
+    done: Callable[[], None]
+    future: Future[Answer] = field(default_factory=Future)
 
 
 class Jobs:
@@ -36,8 +48,8 @@ class Jobs:
     def __init__(self, places: int) -> None:
         self._places = places
         self._lock = threading.Lock()
-        self._queue: SimpleQueue[tuple[Job, Callable[[], Answer]] | None] = SimpleQueue()
-        self._unfinished: deque[Job] = deque()
+        self._queue: SimpleQueue[Job | None] = SimpleQueue()
+        self._unfinished: list[Job] = []
 
     def enter(self) -> None:
         """Take a place.
@@ -55,55 +67,62 @@ class Jobs:
         with self._lock:
             self._places += 1
 
-    def submit(self, work: Callable[[], Answer], done: Callable[[], None]) -> Job:
-        """Queue some work; ``done`` is called before anybody hears what came of it."""
-        job: Job = Future()
+    def submit(self, job: Job) -> None:
+        """Put it at the end of the queue."""
         with self._lock:
             self._unfinished.append(job)
-        job.add_done_callback(lambda _: self._finish(job, done))
-        self._queue.put((job, work))
-        return job
+        self._queue.put(job)
 
     def ahead(self, job: Job) -> int:
         """How many are to be done before this one; 0 if it is being done."""
         with self._lock:
             return self._unfinished.index(job) if job in self._unfinished else 0
 
+    def cancel(self, job: Job) -> None:
+        """Give it up, unless it has begun: then nothing happens."""
+        if not job.future.cancelled() and job.future.cancel():
+            self._finish(job)
+
     def run(self) -> None:
         """Do the jobs, until :meth:`end` is called."""
-        while (entry := self._queue.get()) is not None:
-            job, work = entry
-            if job.set_running_or_notify_cancel():
-                with _settling(job):
-                    job.set_result(work())
+        while (job := self._queue.get()) is not None:
+            if job.future.set_running_or_notify_cancel():
+                self._do(job)
 
     def end(self) -> None:
         """Give up all that has not begun, and let :meth:`run` return; any thread may call this."""
         with self._lock:
             waiting = list(self._unfinished)
         for job in waiting:
-            job.cancel()
+            self.cancel(job)
         self._queue.put(None)
 
-    def _finish(self, job: Job, done: Callable[[], None]) -> None:
+    def _do(self, job: Job) -> None:
+        try:
+            answer = job.work()
+        except BaseException as error:
+            self._finish(job)
+            job.future.set_exception(_told(error))
+            if not isinstance(error, Exception):
+                raise  # a signal
+        else:
+            self._finish(job)
+            job.future.set_result(answer)
+
+    def _finish(self, job: Job) -> None:
         with self._lock:
+            if job not in self._unfinished:
+                return  # two threads gave it up at once
             self._unfinished.remove(job)
-        done()
+        job.done()
 
 
-@contextmanager
-def _settling(job: Job) -> Iterator[None]:
-    """Errors become those of the job; what is no fault of an upload is told on stderr, too."""
-    try:
-        yield
-    except UserError as error:
-        job.set_exception(error)
-    except Exception as error:
-        traceback.print_exc(file=sys.stderr)
-        kind = type(error).__name__
-        job.set_exception(
-            UserError(f"this upload could not be worked on ({kind}); the terminal says more")
-        )
-    except BaseException:  # a signal
-        job.set_exception(UserError("the page has been stopped"))
-        raise
+def _told(error: BaseException) -> UserError:
+    """What is said of an error; what is no fault of the upload is told on stderr, too."""
+    if isinstance(error, UserError):
+        return error
+    if not isinstance(error, Exception):
+        return UserError("the page has been stopped")
+    traceback.print_exception(error, file=sys.stderr)
+    kind = type(error).__name__
+    return UserError(f"this upload could not be worked on ({kind}); the terminal says more")

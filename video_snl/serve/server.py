@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 import signal
 import socket
 import sys
@@ -86,6 +87,9 @@ def _run(
     import uvicorn
 
     from video_snl.serve.app import make_app
+
+    # What is wrong with an upload is said on the page.
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
 
     jobs = Jobs(_PLACES)
     app = make_app(service, limits, jobs, folder, _names(host))
