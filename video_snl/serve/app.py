@@ -181,13 +181,9 @@ def _refused(code: int, message: str) -> Response:
     return JSONResponse({"state": "failed", "message": message}, code, headers=_HEADERS)
 
 
-async def _drained(request: Request, response: Response) -> Response:
-    """The response, after the rest of the body is read and dropped.
-
-    Browsers do not read an answer while they still send.
-    """
+async def _drained(request: UploadRequest, response: Response) -> Response:
+    """The response, after the rest of the body has come, but not for ever."""
     with suppress(TimeoutError):
         async with asyncio.timeout(_PATIENCE):
-            while (await request.receive()).get("more_body", False):
-                pass
+            await request.drain()
     return response

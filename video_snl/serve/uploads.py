@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
-from starlette.types import Receive, Scope
+from starlette.types import Message, Receive, Scope
 
 from video_snl.errors import UserError
 from video_snl.serve.service import Limits
@@ -31,8 +31,19 @@ class UploadRequest(Request):
     """A request whose body is refused as soon as it is longer than the limit."""
 
     def __init__(self, scope: Scope, receive: Receive, limits: Limits) -> None:
-        super().__init__(scope, receive)
+        super().__init__(scope, self._receive_noted)
         self._limits = limits
+        self._inner, self._complete = receive, False
+
+    async def _receive_noted(self) -> Message:
+        message = await self._inner()
+        self._complete = not message.get("more_body", False)
+        return message
+
+    async def drain(self) -> None:
+        """Receive and drop the rest of the body: browsers read no answer while they still send."""
+        while not self._complete:
+            await self._receive_noted()
 
     async def stream(self) -> AsyncGenerator[bytes, None]:
         received = 0
