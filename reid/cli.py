@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentParser, Namespace
 
-from reid import cli_explain, cli_features, cli_serve
+from reid import cli_explain, cli_features, cli_serve, cli_spectrum
 from reid.cli_evaluate import EVALUATE, add_evaluate_options, evaluate
 from reid.config import ReidExperiment
 from reid.program import REID
@@ -100,6 +100,12 @@ def _explain_parser(prog: str) -> ArgumentParser:
 def _serve_parser(prog: str) -> ArgumentParser:
     parser = Parser(prog=prog, description=cli_serve.SERVE_DESCRIPTION)
     cli_serve.add_serve_options(parser)
+    return parser
+
+
+def _spectrum_parser(prog: str) -> ArgumentParser:
+    parser = Parser(prog=prog, description=cli_spectrum.SPECTRUM_DESCRIPTION)
+    cli_spectrum.add_spectrum_options(parser)
     return parser
 
 
@@ -219,6 +225,7 @@ _COMMANDS: Commands = {
     "search": (_search_parser, cli_features.search),
     "describe": (_describe_parser, _describe),
     "explain": (_explain_parser, cli_explain.explain),
+    "spectrum": (_spectrum_parser, cli_spectrum.spectrum),
     "check": (_check_parser, cli_features.check),
     "serve": (_serve_parser, cli_serve.serve),
     "publish": (_publish_parser, _publish),

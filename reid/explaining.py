@@ -24,7 +24,7 @@ from video_snl.explain.output import output_folder, report, write_explanations
 from video_snl.explain.subject import Subject, explained
 from video_snl.models.insertion import inserted_blocks
 
-__all__ = ["explain", "tracklet_subject"]
+__all__ = ["block_name", "blocks_of", "explain", "tracklet_subject"]
 
 
 def explain(
@@ -81,8 +81,8 @@ def tracklet_subject(
         checkpoint=Path(trained.path),
         run=model,
         scores=None,
-        blocks=_blocks(trained),
-        block=_block_name(trained),
+        blocks=blocks_of(trained),
+        block=block_name(trained),
         frames=video[0].numpy(),
         clip=evaluation_clips(video.to(device)),
         notes=notes,
@@ -98,14 +98,14 @@ def _only_tracklet(source: str) -> tuple[str, Tracklet]:
     return next(iter(found.items()))
 
 
-def _blocks(trained: TrainedReid) -> dict[str, nn.Module]:
+def blocks_of(trained: TrainedReid) -> dict[str, nn.Module]:
     """Those in the trunk, and that of the head."""
     model = trained.model
     blocks = inserted_blocks(model.trunk)
     return blocks | ({"head": model.head.block} if isinstance(model.head, NonlocalHead) else {})
 
 
-def _block_name(trained: TrainedReid) -> str:
+def block_name(trained: TrainedReid) -> str:
     """A head of its own has a block where the trunk has none, too."""
     name = trained.experiment.model.block
     return "snl" if name == "none" else name

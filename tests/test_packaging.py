@@ -123,7 +123,8 @@ def test_the_lock_is_versions_only() -> None:
 
 
 def test_every_requirement_is_locked() -> None:
-    required = _requirements(("options", "install_requires"), ("options.extras_require", "dev"))
+    extras = [("options.extras_require", name) for name in ("dev", "docs")]
+    required = _requirements(("options", "install_requires"), *extras)
     assert {"torch", "lightning", "pytest", "setuptools"} <= required
     assert required - _locked().keys() == set()
 

@@ -31,6 +31,13 @@ case "$1 $2" in
         echo "${*:2}" >>"$CALLS"
         [[ ! -e $BROKEN/${2} ]] ;;
     "-m pytest") echo "pytest ${*:3}" ;;
+    "-m sphinx")
+        echo "sphinx ${*: -3}" >>"$CALLS"
+        mkdir -p "${*: -1}"
+        touch "${*: -1}/index.html"
+        [[ ! -e $BROKEN/sphinx ]] || { echo "a warning" >&2; exit 1; } ;;
+    "-m http.server") echo "http.server ${*:3}" ;;
+    scripts/documentation/*) echo "${1##*/} ${*:2}" >>"$CALLS" ;;
     "-c "*) ;;
     *) exit 99 ;;
 esac
@@ -265,4 +272,41 @@ def _wait_for(condition: Callable[[], bool]) -> None:
 def test_the_help_needs_no_environment(sandbox: Sandbox) -> None:
     status, out, _ = sandbox.run("train_ucf101.sh", "--help")
     assert status == 0 and "UCF101_ROOT=" in out and "set -euo" not in out
+    assert sandbox.calls() == []
+
+
+def test_the_site_is_built(sandbox: Sandbox) -> None:
+    status, out, err = sandbox.run("docs.sh")
+    assert status == 0 and out.endswith("a repository/site; begin with index.html.\n"), err
+    assert (sandbox.repository / "site" / "index.html").is_file()
+    assert sandbox.calls()[4:] == [
+        "pages.py build/site/sources",
+        "sphinx html build/site/sources build/site/html",
+        "site_links.py build/site/html",
+    ]
+
+
+def test_a_warning_leaves_the_old_site(sandbox: Sandbox) -> None:
+    site = sandbox.repository / "site"
+    site.mkdir()
+    (site / "old.html").touch()
+    (sandbox.broken / "sphinx").touch()
+    status, _, err = sandbox.run("docs.sh", "serve")
+    assert status == 1 and err.endswith("a warning\n")
+    assert [path.name for path in site.iterdir()] == ["old.html"]
+
+
+def test_the_site_is_served_on_this_machine_only(sandbox: Sandbox) -> None:
+    _, out, _ = sandbox.run("docs.sh", "serve", "8123")
+    assert out.endswith("\nhttp.server --bind 127.0.0.1 --directory site 8123\n")
+
+
+def test_addresses_are_asked_for_only_on_demand(sandbox: Sandbox) -> None:
+    assert sandbox.run("docs.sh", "check")[0] == 0
+    assert sandbox.calls()[-1] == "sphinx linkcheck build/site/sources build/site/links"
+
+
+def test_an_unknown_word_for_the_site_is_one_line(sandbox: Sandbox) -> None:
+    status, out, err = sandbox.run("docs.sh", "biuld")
+    assert (status, out) == (2, "") and err.startswith("usage: scripts/docs.sh [build|")
     assert sandbox.calls() == []

@@ -15,6 +15,7 @@ from video_snl import (
     cli_export,
     cli_publish,
     cli_serve,
+    cli_spectrum,
     cli_table,
     cli_trained,
 )
@@ -86,6 +87,12 @@ def _describe_parser(prog: str) -> ArgumentParser:
 def _explain_parser(prog: str) -> ArgumentParser:
     parser = Parser(prog=prog, description=cli_explain.EXPLAIN_DESCRIPTION)
     cli_explain.add_explain_options(parser)
+    return parser
+
+
+def _spectrum_parser(prog: str) -> ArgumentParser:
+    parser = Parser(prog=prog, description=cli_spectrum.SPECTRUM_DESCRIPTION)
+    cli_spectrum.add_spectrum_options(parser)
     return parser
 
 
@@ -224,6 +231,7 @@ _COMMANDS: Commands = {
     "predict": (_predict_parser, cli_trained.predict),
     "describe": (_describe_parser, _describe),
     "explain": (_explain_parser, cli_explain.explain),
+    "spectrum": (_spectrum_parser, cli_spectrum.spectrum),
     "check": (_check_parser, cli_data.check),
     "prepare": (_prepare_parser, cli_data.prepare),
     "table": (_table_parser, cli_table.table),

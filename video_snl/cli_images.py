@@ -11,10 +11,16 @@ from jsonargparse import ArgumentParser, Namespace
 
 from video_snl.cli_explain import EXPLAIN_DESCRIPTION, add_picture_options, explain_picture
 from video_snl.cli_serve import SERVE_DESCRIPTION, add_serve_picture_options, serve_pictures
+from video_snl.cli_spectrum import (
+    SPECTRUM_DESCRIPTION,
+    add_picture_spectrum_options,
+    spectrum_of_pictures,
+)
 from video_snl.cli_trained import (
     add_checkpoint_option,
     add_model_option,
     add_output_option,
+    add_render_option,
     add_unreadable_option,
     check_one_network,
 )
@@ -113,6 +119,12 @@ def _predict_parser(prog: str) -> ArgumentParser:
     add_checkpoint_option(parser)
     add_model_option(parser)
     parser.add_argument("--top", type=int, default=5, help="How many classes to list.")
+    add_render_option(
+        parser,
+        "DIR",
+        "Folder for the pictures with their classes written on them or, of a network that labels "
+        "pixels, coloured by class and with a legend.",
+    )
     parser.add_argument("--accelerator", type=str, default="auto", help="auto, cpu or gpu.")
     parser.add_argument("--json", action="store_true", help="Print JSON instead of a table.")
     return parser
@@ -127,6 +139,12 @@ def _explain_parser(prog: str) -> ArgumentParser:
 def _serve_parser(prog: str) -> ArgumentParser:
     parser = Parser(prog=prog, description=SERVE_DESCRIPTION)
     add_serve_picture_options(parser)
+    return parser
+
+
+def _spectrum_parser(prog: str) -> ArgumentParser:
+    parser = Parser(prog=prog, description=SPECTRUM_DESCRIPTION)
+    add_picture_spectrum_options(parser)
     return parser
 
 
@@ -175,6 +193,7 @@ def _predict(arguments: Namespace) -> int:
         top=arguments.top,
         accelerator=arguments.accelerator,
         as_json=arguments.json,
+        render=arguments.render,
     )
 
 
@@ -185,5 +204,6 @@ IMAGE_COMMANDS: Commands = {
     "predict": (_predict_parser, _predict),
     "explain": (_explain_parser, explain_picture),
     "serve": (_serve_parser, serve_pictures),
+    "spectrum": (_spectrum_parser, spectrum_of_pictures),
 }
 """In the place of those of the same names, where pictures are meant."""

@@ -17,6 +17,7 @@ __all__ = [
     "add_model_option",
     "add_output_option",
     "add_predict_options",
+    "add_render_option",
     "add_unreadable_option",
     "check_one_network",
     "predict",
@@ -80,6 +81,12 @@ def add_predict_options(parser: ArgumentParser) -> None:
         help="Seconds of decoding after which a file is given up; default as in training. (For a "
         "--window, the seconds of its length and of --hop come on top.)",
     )
+    add_render_option(
+        parser,
+        "FILE|DIR",
+        "Write the video with its classes drawn on it, in H.264 and without sound: a .mp4, .mov or "
+        ".mkv file, or for several a folder. With a --window each frame shows those that cover it.",
+    )
     parser.add_argument("--accelerator", type=str, default="auto", help="auto, cpu or gpu.")
     parser.add_argument("--json", action="store_true", help="Print JSON instead of a table.")
 
@@ -130,6 +137,11 @@ def check_one_network(arguments: Namespace) -> None:
         raise UserError(f"--model {model} and --checkpoint {checkpoint}: give one of the two.")
 
 
+def add_render_option(parser: ArgumentParser, what: str, text: str) -> None:
+    """Where to draw what is found."""
+    parser.add_argument("--render", type=str | None, metavar=what, help=text)
+
+
 def _add_crops(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--crops",
@@ -156,4 +168,5 @@ def predict(arguments: Namespace) -> int:
         deadline=arguments.deadline,
         accelerator=arguments.accelerator,
         as_json=arguments.json,
+        render=arguments.render,
     )

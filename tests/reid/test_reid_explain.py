@@ -101,3 +101,20 @@ def test_a_real_tracklet(with_blocks: Path, real_data: Path, tmp_path: Path) -> 
     done = explain("--checkpoint", with_blocks, folder, "-o", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out" / "looks.png").stat().st_size > 10_000
+
+
+def test_spectra_of_tracklets(with_blocks: Path, people: Path, tmp_path: Path) -> None:
+    """``reid spectrum`` of one that is named, one that is damaged, and of the run's queries."""
+    write_tracklet(tmp_path / "t0", 5, 0, frames=6)
+    (tmp_path / "t1").mkdir()
+    (tmp_path / "t1" / "0.jpg").write_bytes(b"no picture")
+    words = ["spectrum", "--checkpoint", str(with_blocks), "--accelerator", "cpu", "--json"]
+    done = run(*words, str(tmp_path / "t0"), str(tmp_path / "t1"))
+    assert done.returncode == 2
+    [line] = [line for line in done.stderr.splitlines() if "error" in line]
+    assert line.startswith("reid spectrum: error:") and "t1" in line
+    found = json.loads(done.stdout)
+    assert len(found["inputs"]) == 1
+    assert all(len(block["graphs"]) == 1 and block["units"] for block in found["blocks"])
+    queries = json.loads(run(*words, "--inputs", "2").stdout)
+    assert len(queries["inputs"]) == 2 and all(str(people) in name for name in queries["inputs"])

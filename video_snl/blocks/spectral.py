@@ -20,6 +20,7 @@ from video_snl.blocks.spectrum import (
     Compressed,
     complex_share,
     compressed,
+    effective_rank,
     eigenvalues,
     symmetry_error,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "ResponseGain",
     "chebyshev_coefficients",
     "complex_share",
+    "effective_rank",
     "eigenvalues",
     "frequency_response",
     "response_gain",

@@ -5,6 +5,7 @@ Each function writes a PNG, whole or not at all; the folder of ``path`` is made.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +17,22 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from video_snl.blocks.spectral import Parts, complex_share, response_gain
+from video_snl.blocks.spectral import Parts, ResponseGain, complex_share, response_gain
 from video_snl.engine.files import replace_file
 
-__all__ = ["plot_chebyshev", "plot_parts", "plot_response", "plot_spectrum"]
+__all__ = [
+    "plot_chebyshev",
+    "plot_decay",
+    "plot_gain",
+    "plot_groups",
+    "plot_parts",
+    "plot_response",
+    "plot_spectrum",
+]
 
 _FREQUENCY = r"graph frequency $\lambda$ of $L = I - A$"
 _MEAN_GAIN = r"Frobenius norm / $\sqrt{C_s}$, the rms gain"
+_DECAY = 1e-8  # of the largest; what is smaller is rounding
 _COLOURS = {"smooth": "tab:blue", "null": "lightgrey", "oscillating": "tab:red"}
 _NAMES = {
     "smooth": r"smooth, $\lambda < 1$",
@@ -41,7 +51,8 @@ def plot_spectrum(eigenvalues: Tensor, path: Path | str, *, title: str = "") -> 
     figure, (plane, counts) = _figure(2, title)
     angle = np.linspace(0, 2 * np.pi, 200)
     plane.plot(np.cos(angle), np.sin(angle), color="grey", lw=0.8)
-    plane.scatter(values.real, values.imag, s=10, alpha=0.5)
+    distinct = np.unique(values)
+    plane.scatter(distinct.real, distinct.imag, s=10, alpha=0.5)
     plane.set(xlabel="real part", ylabel="imaginary part", aspect="equal", adjustable="datalim")
     plane.set_title(f"eigenvalues, {share:.3g} % complex, and the unit circle", fontsize=10)
     low, high = min(-1.0, values.real.min()), max(1.0, values.real.max())
@@ -56,15 +67,63 @@ def plot_response(
     frequencies: Tensor, response: Tensor, path: Path | str, *, title: str = ""
 ) -> None:
     """Gains of a filter over the graph frequencies. Shapes: (L,), response (L, Cs, C)."""
-    gain, at = response_gain(response), _array(frequencies)
+    plot_gain(frequencies, response_gain(response), response.shape[1], path, title=title)
+
+
+def plot_gain(
+    frequencies: Tensor, gain: ResponseGain, width: int, path: Path | str, *, title: str = ""
+) -> None:
+    """The same of gains that are known; ``width`` is Cs. Shape: (L,)."""
+    at = _array(frequencies)
     values = _array(gain.singular_values)
     figure, (axes,) = _figure(1, title)
     axes.fill_between(at, values.min(1), values.max(1), alpha=0.15, label="singular values")
     axes.plot(at, values[:, :: max(1, values.shape[1] // 16)], color="grey", lw=0.5, alpha=0.6)
     axes.plot(at, _array(gain.spectral), label="spectral norm, the largest gain")
-    mean = _array(gain.frobenius) / response.shape[1] ** 0.5
+    mean = _array(gain.frobenius) / width**0.5
     axes.plot(at, mean, label=_MEAN_GAIN)
     axes.set(xlabel=f"{_FREQUENCY} (0 smooth, 2 oscillating)", ylabel="gain", ylim=(0, None))
+    _legend_below(figure, axes)
+    _save(figure, path)
+
+
+def plot_groups(
+    frequencies: Tensor, gains: Mapping[str, Tensor], path: Path | str, *, title: str = ""
+) -> None:
+    """The gains of groups of output channels, by label. Shapes: (L,), gains (L,) each."""
+    figure, (axes,) = _figure(1, title)
+    colours = colormaps["viridis"](np.linspace(0, 0.9, len(gains)))
+    for (label, gain), colour in zip(gains.items(), colours, strict=True):
+        axes.plot(_array(frequencies), _array(gain), color=colour, label=label)
+    axes.set(xlabel=f"{_FREQUENCY} (0 smooth, 2 oscillating)", ylabel="rms gain", ylim=(0, None))
+    _legend_below(figure, axes)
+    _save(figure, path)
+
+
+def plot_decay(
+    sizes: Sequence[Tensor], ranks: Sequence[float], path: Path | str, *, title: str = ""
+) -> None:
+    """|mu| from the largest on, a curve for each graph and their mean, and their effective ranks.
+
+    Args:
+        sizes: Descending, (N,) of each graph; N may differ.
+        ranks: The effective rank of each.
+    """
+    # Zeros cannot be drawn on a logarithmic scale, and thousands of them say nothing.
+    shown = max(2, *(int((x > _DECAY * x.max()).sum()) for x in sizes))
+    curves = np.full((len(sizes), shown), np.nan)
+    for row, values in zip(curves, sizes, strict=True):
+        row[: len(values)] = _array(values[:shown])
+    curves[curves <= 0] = np.nan
+    figure, (axes,) = _figure(1, title)
+    numbers = np.arange(1, shown + 1)
+    axes.plot(numbers, curves.T, color="tab:blue", lw=0.8, alpha=0.4)
+    held = np.isfinite(curves).any(0)
+    axes.plot(numbers[held], np.nanmean(curves[:, held], 0), color="black", label="mean")
+    low, high = min(ranks), max(ranks)
+    axes.axvspan(low, high, color="tab:red", alpha=0.15)
+    axes.axvline(sum(ranks) / len(ranks), color="tab:red", ls="--", label="effective rank, mean")
+    axes.set(xlabel="number", ylabel=r"$|\mu|$", xscale="log", yscale="log")
     _legend_below(figure, axes)
     _save(figure, path)
 

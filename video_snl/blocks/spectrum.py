@@ -11,7 +11,15 @@ from torch.nn import functional as F
 from video_snl.blocks.affinity import Affinity
 from video_snl.blocks.lowrank import LowRank, SymmetricLowRank
 
-__all__ = ["Compressed", "complex_share", "compressed", "eigenvalues", "symmetry_error"]
+__all__ = [
+    "Compressed",
+    "complex_share",
+    "compressed",
+    "effective_rank",
+    "eigenvalues",
+    "solved_size",
+    "symmetry_error",
+]
 
 
 @torch.no_grad()
@@ -24,14 +32,7 @@ def eigenvalues(affinity: Affinity) -> Tensor:
     Raises:
         ValueError: for an affinity that is not square.
     """
-    core = compressed(affinity)
-    if core.is_symmetric():
-        values = torch.linalg.eigvalsh(core.matrix)
-    else:
-        values = torch.linalg.eigvals(core.matrix)
-    values = F.pad(values, (0, core.positions - values.shape[-1]))
-    # Stable, so that conjugate pairs stay side by side.
-    return values.gather(-1, values.real.argsort(dim=-1, descending=True, stable=True))
+    return compressed(affinity).eigenvalues()
 
 
 @torch.no_grad()
@@ -56,6 +57,27 @@ def complex_share(eigenvalues: Tensor, tolerance: float = 1e-6) -> Tensor:
     return (eigenvalues.imag.abs() > tolerance * largest).double().mean(-1)
 
 
+def effective_rank(eigenvalues: Tensor) -> Tensor:
+    """exp(H(p)), p_i = |mu_i| / sum_j |mu_j|, H the entropy; 0 for A = 0. Shape: (B, N) -> (B,).
+
+    From 1 (a single eigenvalue other than zero) to N (all of one size). For a symmetric A, whose
+    singular values are the |mu_i|, it is the effective rank of Roy and Vetterli (EUSIPCO 2007).
+    """
+    sizes = eigenvalues.abs()
+    total = sizes.sum(-1, keepdim=True)
+    share = sizes / total.where(total > 0, 1)
+    entropy = -torch.special.xlogy(share, share).sum(-1)
+    return entropy.exp().where(total[..., 0] > 0, 0)
+
+
+def solved_size(affinity: Affinity, positions: int) -> int:
+    """Rows of the matrix that :func:`eigenvalues` solves, for an A of so many positions."""
+    if isinstance(affinity, LowRank | SymmetricLowRank):
+        rank = 2 * affinity.left.shape[-1]
+        return min(rank, affinity.left.shape[1])
+    return positions
+
+
 class Compressed(NamedTuple):
     """A = basis matrix basis^T with orthonormal columns; no basis stands for the identity."""
 
@@ -68,6 +90,16 @@ class Compressed(NamedTuple):
         """||A - A^T||_F / ||A||_F. Shape: (B,)."""
         norm = torch.linalg.matrix_norm(self.matrix)
         return torch.linalg.matrix_norm(self.matrix - self.matrix.mT) / norm.where(norm > 0, 1)
+
+    def eigenvalues(self) -> Tensor:
+        """All of A's, as the function of this name returns them. Shape: (B, N)."""
+        if self.is_symmetric():
+            values = torch.linalg.eigvalsh(self.matrix)
+        else:
+            values = torch.linalg.eigvals(self.matrix)
+        values = F.pad(values, (0, self.positions - values.shape[-1]))
+        # Stable, so that conjugate pairs stay side by side.
+        return values.gather(-1, values.real.argsort(dim=-1, descending=True, stable=True))
 
     def is_symmetric(self) -> bool:
         """Whether A^T is A but for the rounding of scaling the rows and columns of an entry."""

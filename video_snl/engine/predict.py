@@ -23,6 +23,9 @@ from video_snl.engine.trained import Trained, load_trained
 from video_snl.engine.trainer import device_of
 from video_snl.engine.windows import score_views, score_windows
 from video_snl.errors import UserError
+from video_snl.render.captions import captions_of
+from video_snl.render.targets import targets
+from video_snl.render.video import FORMATS, render_video
 from video_snl.tasks.action import ActionRecognition
 
 __all__ = ["predict"]
@@ -55,11 +58,13 @@ def predict(
     deadline: float | None,
     accelerator: str,
     as_json: bool,
+    render: str | None = None,
 ) -> int:
     """Print the ``top`` classes of every video, or of windows over it.
 
     Args:
         model: An exported file in the place of a checkpoint.
+        render: Where to write the videos with their classes drawn on them.
 
     Returns:
         2 when a video could not be read, else 0.
@@ -71,6 +76,7 @@ def predict(
     if deadline is not None and not deadline > 0:
         raise UserError(f"--deadline {deadline}: give seconds, more than 0.")
     videos = list(_videos(paths))
+    rendered = {} if render is None else targets(render, videos, suffixes=list(FORMATS))
     nursery()  # loads its modules while the network is made
     trained, device = _network(checkpoint, model, accelerator)
     trained = _reading(trained, short_videos, deadline)
@@ -78,6 +84,8 @@ def predict(
     results, failures = [], 0
     for path in videos:
         result, error = _predict_one(task, path, asked, show=not as_json)
+        if result and error is None and path in rendered:
+            error = _render(path, rendered[path], result, show=not as_json)
         results += [result] if result else []
         if error is not None:
             failures += 1
@@ -168,6 +176,18 @@ def _predict_one(
         return None, error
     result = {"windows": found} if asked.lengths else found[0]
     return {"video": str(path), **result} | ({"error": error} if error else {}), error
+
+
+def _render(path: Path, target: Path, result: dict[str, Any], *, show: bool) -> str | None:
+    """Write a video with what was found in it, and note where; returns what went wrong."""
+    try:
+        render_video(str(path), target, captions_of(result))
+    except UserError as failure:
+        return str(failure)
+    result["rendered"] = str(target)
+    if show:
+        print(f"  rendered, without sound: {target}", flush=True)
+    return None
 
 
 def _answers(task: ActionRecognition, path: Path, asked: _Asked) -> Iterator[dict[str, Any]]:

@@ -23,6 +23,9 @@ from video_snl.engine.train_images import task_of
 from video_snl.engine.trained_images import TrainedImages, load_trained_images
 from video_snl.engine.trainer import device_of
 from video_snl.errors import UserError
+from video_snl.render.lettering import Line
+from video_snl.render.pictures import labelled, overlaid, save_picture
+from video_snl.render.targets import targets
 from video_snl.tasks.images import ImageTask, Segmentation
 
 __all__ = ["predict", "prepared"]
@@ -36,11 +39,13 @@ def predict(
     top: int,
     accelerator: str,
     as_json: bool,
+    render: str | None = None,
 ) -> int:
     """Print the ``top`` classes of every picture: by score, or by their share of its pixels.
 
     Args:
         model: An exported file in the place of a checkpoint.
+        render: Folder for the pictures with what was found drawn on them.
 
     Returns:
         2 when a picture could not be read, else 0.
@@ -48,6 +53,9 @@ def predict(
     if top < 1:
         raise UserError("--top must be at least 1.")
     pictures = list(_pictures(paths))
+    rendered = (
+        {} if render is None else targets(render, pictures, suffixes=[".png"], folder_only=True)
+    )
     trained, device = _network(checkpoint, model, accelerator)
     task = _task(trained).to(device).eval()
     results, failures = [], 0
@@ -58,12 +66,17 @@ def predict(
             failures += 1
             print(f"video-snl predict: error: {error}", file=sys.stderr, flush=True)
             continue
-        found = _best(task, image, top)
+        found, labels = _best(task, image, top)
         results.append({"picture": str(path), "predictions": found})
         if not as_json:
             width = max(len(row["class"]) for row in found)
             lines = [f"  {row['class']:{width}}  {row['score']:7.2%}" for row in found]
             print(path, *lines, sep="\n", flush=True)
+        if path in rendered:
+            _render(path, rendered[path], found, labels, task.class_names)
+            results[-1]["rendered"] = str(rendered[path])
+            if not as_json:
+                print(f"  rendered: {rendered[path]}", flush=True)
     if as_json:
         print(json.dumps(results, indent=2))
     return 2 if failures else 0
@@ -123,16 +136,36 @@ def _task(trained: TrainedImages) -> ImageTask:
 
 
 @torch.inference_mode()
-def _best(task: ImageTask, image: Tensor, top: int) -> list[dict[str, Any]]:
-    """The highest scores; of a network that labels pixels, the classes with the most of them."""
-    images = image[None].to(task.device)
+def _best(
+    task: ImageTask, image: Tensor, top: int
+) -> tuple[list[dict[str, Any]], np.ndarray | None]:
+    """The highest scores; of a network that labels pixels, the classes with the most of them, and
+    the label of every pixel."""
+    images, labels = image[None].to(task.device), None
     if isinstance(task, Segmentation):
-        predicted = task.logits(images)[0].argmax(0).flatten()
+        predicted = task.logits(images)[0].argmax(0)
+        labels, predicted = predicted.cpu().numpy(), predicted.flatten()
         shares = torch.bincount(predicted, minlength=len(task.class_names)) / predicted.numel()
     else:
         shares = task.model(task.evaluation_input(images))[0].float().softmax(-1)
     values, classes = shares.topk(min(top, len(shares)))
-    return [
+    best = [
         {"class": task.class_names[index], "score": round(value, 6)}
         for value, index in zip(values.tolist(), classes.tolist(), strict=True)
     ]
+    return best, labels
+
+
+def _render(
+    path: Path,
+    target: Path,
+    found: list[dict[str, Any]],
+    labels: np.ndarray | None,
+    class_names: list[str],
+) -> None:
+    picture = read_picture(str(path))
+    if labels is not None:
+        save_picture(overlaid(picture, labels, class_names), target)
+        return
+    lines = [Line(best["class"], f"{best['score']:.1%}") for best in found]
+    save_picture(labelled(picture, lines), target)

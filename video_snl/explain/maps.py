@@ -27,8 +27,9 @@ __all__ = ["POWERS", "as_grid", "block_maps", "map_count", "pooled", "positions_
 POWERS = 3  # of the affinity, as far as they exist
 
 _MOST_POSITIONS = 1024  # 32 x 32, the feature maps of small pictures
-# Of huge feature maps fewer are shown, so that their sensitivity is to be had in minutes on a CPU.
-_FEWEST_POSITIONS, _NUMBERS = 64, 2_500_000_000
+# Of large feature maps fewer are shown: the sensitivity takes a backward pass for each.
+_FEWEST_POSITIONS = 64
+_CPU_NUMBERS, _GPU_NUMBERS = 250_000_000, 5_000_000_000
 # Entries of all maps of a page; as one byte each in base64 they are two thirds of its 10 MB.
 _ENTRIES = 4_800_000
 
@@ -58,7 +59,8 @@ def block_maps(
             means over boxes of positions for the columns.
     """
     full = as_grid(tuple(x.shape[2:]))
-    affordable = max(_FEWEST_POSITIONS, _NUMBERS // max(1, x.numel()))
+    numbers = _GPU_NUMBERS if x.is_cuda else _CPU_NUMBERS
+    affordable = max(_FEWEST_POSITIONS, numbers // max(1, x.numel()))
     grid = shown_grid(full, min(limit, affordable))
     index = torch.from_numpy(query_index(full, grid)).to(x.device)
     shared: dict[str, np.ndarray] = {}

@@ -18,7 +18,7 @@ from video_snl.explain.maps import as_grid, block_maps, map_count, positions_lim
 from video_snl.explain.rows import has_affinity
 from video_snl.explain.structure import BlockMaps, Explanation, Grid
 
-__all__ = ["Subject", "explained"]
+__all__ = ["Subject", "block_inputs", "explained"]
 
 _TOP = 5
 
@@ -59,7 +59,7 @@ def explained(subjects: list[Subject], at: Grid | None = None) -> list[Explanati
     Raises:
         UserError: ``at`` is no position of the first block's feature map.
     """
-    inputs = [_inputs(subject) for subject in subjects]
+    inputs = [block_inputs(subject) for subject in subjects]
     if at is not None:
         grids = [as_grid(tuple(x.shape[2:])) for found in inputs for x in found.values()]
         check_position(at, grids[0] if grids else None)
@@ -91,7 +91,7 @@ def _explained(subject: Subject, inputs: dict[str, Tensor], limit: int) -> Expla
 
 
 @torch.no_grad()
-def _inputs(subject: Subject) -> dict[str, Tensor]:
+def block_inputs(subject: Subject) -> dict[str, Tensor]:
     """What every block is given, in the order they are passed."""
     found: dict[str, Tensor] = {}
     handles = []

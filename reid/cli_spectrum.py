@@ -1,0 +1,24 @@
+"""The command ``spectrum``. Without torch."""
+
+from __future__ import annotations
+
+from jsonargparse import ArgumentParser, Namespace
+
+from video_snl.cli_spectrum import SPECTRUM_DESCRIPTION, add_measuring_options, asked_for
+
+__all__ = ["SPECTRUM_DESCRIPTION", "add_spectrum_options", "spectrum"]
+
+
+def add_spectrum_options(parser: ArgumentParser) -> None:
+    add_measuring_options(parser, "Tracklets: folders of frames, videos, or folders of those.")
+
+
+def spectrum(arguments: Namespace) -> int:
+    from reid.spectra import spectrum
+
+    return spectrum(
+        arguments.paths,
+        asked_for(arguments),
+        checkpoint=arguments.checkpoint,
+        accelerator=arguments.accelerator,
+    )

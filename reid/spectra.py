@@ -1,0 +1,50 @@
+"""``reid spectrum``: the blocks of a network on their graphs' spectra."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from reid.datasets import load_dataset
+from reid.explaining import block_name, blocks_of, tracklet_subject
+from reid.extract import find_tracklets
+from reid.runs import find_checkpoint
+from reid.tracklet import Tracklet
+from reid.trained import TrainedReid, load_trained
+from video_snl.engine.trainer import device_of
+from video_snl.errors import UserError
+from video_snl.explain.subject import Subject
+from video_snl.spectra.run import Asked, evenly_spaced, measured_and_reported
+
+__all__ = ["spectrum"]
+
+
+def spectrum(
+    paths: Sequence[str], asked: Asked, *, checkpoint: str | None, accelerator: str
+) -> int:
+    """Measure on tracklets; without paths, on some of the run's queries.
+
+    Returns:
+        2 when a tracklet could not be read, else 0.
+    """
+    tracklets = find_tracklets(paths)
+    device = device_of(accelerator)
+    trained = load_trained(find_checkpoint(checkpoint))
+    tracklets = tracklets or _listed(trained, asked.inputs)
+
+    def subject(source: str) -> Subject:
+        return tracklet_subject(source, tracklets[source], trained, device)
+
+    blocks = block_name(trained), blocks_of(trained)
+    path = Path(trained.path)
+    return measured_and_reported("reid", path, blocks, list(tracklets), subject, asked)
+
+
+def _listed(trained: TrainedReid, count: int) -> dict[str, Tracklet]:
+    data = trained.experiment.data
+    try:
+        query = load_dataset(data.dataset, data.root, data.split).query
+    except UserError as error:
+        raise UserError(f"the queries of the run: {error}; or name tracklets") from error
+    chosen = (query[index] for index in evenly_spaced(count, len(query)))
+    return {tracklet.path: tracklet for tracklet in chosen}

@@ -1,0 +1,94 @@
+"""Pages of the command lines' options, from the parsers that read them. Without torch."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from reid import cli as reid_cli
+from video_snl import cli
+from video_snl.cli_images import IMAGE_COMMANDS
+from video_snl.command_line import Commands
+
+__all__ = ["command_pages"]
+
+_OPTION = re.compile(r"  (\S.*?)(?:\s{2,}(\S.*))?")
+_PICTURES = "{}, of networks of pictures"
+
+
+def command_pages() -> dict[str, str]:
+    """The Markdown of a page for each program, by the page's name."""
+    with _wide_terminal():
+        pictures = {
+            _PICTURES.format(f"video-snl {name}"): ("video-snl", name, commands)
+            for commands in [IMAGE_COMMANDS]
+            for name in commands
+        }
+        videos = {f"video-snl {name}": ("video-snl", name, cli._COMMANDS) for name in cli._COMMANDS}
+        people = {f"reid {name}": ("reid", name, reid_cli._COMMANDS) for name in reid_cli._COMMANDS}
+        return {
+            "video-snl": _page("Options of video-snl", {**videos, **pictures}),
+            "reid": _page("Options of reid", people),
+        }
+
+
+@contextmanager
+def _wide_terminal() -> Iterator[None]:
+    """Help texts are broken at the width of the terminal: here nowhere."""
+    before = os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = "1000000"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["COLUMNS"]
+        else:
+            os.environ["COLUMNS"] = before
+
+
+def _page(title: str, commands: dict[str, tuple[str, str, Commands]]) -> str:
+    parts = [f"# {title}", "What `--help` says, made from the parsers of the commands."]
+    for heading, (program, name, of_program) in commands.items():
+        parser = of_program[name][0](f"{program} {name}")
+        printable = re.sub(r"[^\n -~]", "", parser.format_help())
+        parts += [f"## {heading}", *_sections(printable)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _sections(text: str) -> Iterator[str]:
+    """A help text's description, and its groups of options as lists of definitions."""
+    _usage, *paragraphs = text.strip().split("\n\n")
+    for paragraph in paragraphs:
+        title, *lines = paragraph.split("\n")
+        if not (title.endswith(":") and lines and lines[0].startswith("  ")):
+            yield _escaped(" ".join(paragraph.split()))
+            continue
+        yield f"**{_escaped(title.removesuffix(':'))}**"
+        yield "\n\n".join(f"`` {name} ``\n: {_escaped(text)}" for name, text in _options(lines))
+
+
+def _options(lines: list[str]) -> list[tuple[str, str]]:
+    """Names and explanations; an explanation stands behind its name, or below a long one."""
+    found: list[tuple[str, str]] = []
+    for line in lines:
+        if line.startswith("   ") and found:
+            name, text = found[-1]
+            found[-1] = name, f"{text} {line.strip()}".strip()
+        elif line.startswith("  -h, --help"):
+            continue
+        elif match := _OPTION.fullmatch(line):
+            found.append((match[1], match[2] or ""))
+        else:
+            found.append((line.strip(), ""))
+    return [(name, text or "-") for name, text in found]
+
+
+def _escaped(text: str) -> str:
+    """Plain text with ``code`` as Markdown."""
+    pieces = re.split(r"(``.+?``)", text)
+    return "".join(
+        piece if piece.startswith("``") else re.sub(r"([\\`*_{}\[\]<>#|])", r"\\\1", piece)
+        for piece in pieces
+    )

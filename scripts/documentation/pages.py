@@ -1,0 +1,181 @@
+"""Lays the site's sources out: README and docs/ as they are, and what is made from the code.
+
+python scripts/documentation/pages.py FOLDER
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from fnmatch import fnmatch
+from pathlib import Path
+
+from command_pages import command_pages
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+# The groups of the navigation: pages, or patterns of pages. Pages that are not there are left out,
+# and those that no pattern names stand under "More", so that a new page needs no line here.
+GROUPS: dict[str, tuple[str, ...]] = {
+    "Start": ("index",),
+    "Blocks": ("docs/blocks", "docs/add-a-block"),
+    "Videos": ("docs/ucf101",),
+    "Pictures": ("docs/images", "docs/images-*", "docs/paper-tables"),
+    "Re-identification": ("docs/reid", "docs/reid/*"),
+    "Looking inside": ("docs/explain", "docs/spectrum", "docs/serve", "docs/export"),
+    "Reference": ("commands/*", "reference/*", "docs/benchmarks", "docs/architecture"),
+    "More": ("docs/*", "CHANGELOG"),
+}
+
+# Of each page of the reference: its title, and the modules whose docstrings it shows.
+REFERENCE: dict[str, tuple[str, tuple[str, ...]]] = {
+    "video_snl": ("The package video_snl", ("video_snl",)),
+    "blocks": (
+        "Blocks and affinities",
+        (
+            "video_snl.blocks.block",
+            "video_snl.blocks.graph_filter",
+            "video_snl.blocks.affinity",
+            "video_snl.blocks.lowrank",
+            "video_snl.blocks.softmax",
+            "video_snl.blocks.crisscross",
+            "video_snl.blocks.kernels",
+            "video_snl.blocks.filters",
+            "video_snl.blocks.cayley",
+            "video_snl.blocks.recipe",
+            "video_snl.blocks.family",
+            "video_snl.blocks.gates",
+            "video_snl.blocks.spectral",
+            "video_snl.blocks.spectral_plots",
+        ),
+    ),
+    "networks": (
+        "Networks and weights",
+        (
+            "video_snl.models.insertion",
+            "video_snl.models.i3d",
+            "video_snl.models.build",
+            "video_snl.models.images",
+            "video_snl.models.fcn",
+            "video_snl.models.released_files",
+            "video_snl.checkpoints",
+            "video_snl.reference_networks",
+        ),
+    ),
+    "data": (
+        "Videos and pictures",
+        (
+            "video_snl.data.readers",
+            "video_snl.data.clips",
+            "video_snl.data.videos",
+            "video_snl.data.loader",
+            "video_snl.data.transforms",
+            "video_snl.data.sample",
+            "video_snl.data.images",
+            "video_snl.data.image_loader",
+            "video_snl.data.image_transforms",
+        ),
+    ),
+    "engine": (
+        "Training and trained networks",
+        (
+            "video_snl.engine.trained",
+            "video_snl.engine.trained_images",
+            "video_snl.engine.train",
+            "video_snl.engine.evaluate",
+            "video_snl.engine.predict",
+            "video_snl.engine.describe",
+            "video_snl.engine.describe_images",
+            "video_snl.engine.check",
+            "video_snl.engine.prepare",
+            "video_snl.engine.runs",
+            "video_snl.errors",
+        ),
+    ),
+    "configurations": (
+        "Configurations",
+        (
+            "video_snl.config",
+            "video_snl.config_image_data",
+            "video_snl.config_images",
+            "video_snl.config_image_run",
+            "reid.config",
+        ),
+    ),
+    "reid": (
+        "The package reid",
+        (
+            "reid",
+            "reid.models",
+            "reid.trained",
+            "reid.features",
+            "reid.index",
+            "reid.rerank",
+            "reid.losses",
+        ),
+    ),
+}
+
+
+def main(folder: Path) -> None:
+    """Make the sources of the site in ``folder``; what it held before goes."""
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(REPOSITORY / "docs", folder / "docs")
+    for name in ("CHANGELOG.md", "LICENSE", "CITATION.cff"):
+        shutil.copy(REPOSITORY / name, folder)
+    for name, text in command_pages().items():
+        _write(folder / "commands" / f"{name}.md", text)
+    for name, (title, modules) in REFERENCE.items():
+        _write(folder / "reference" / f"{name}.rst", _reference(title, modules))
+    home = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    _write(folder / "index.md", home)
+    pages = sorted(
+        path.relative_to(folder).with_suffix("").as_posix()
+        for path in folder.rglob("*")
+        if path.suffix in (".md", ".rst")
+    )
+    _write(folder / "index.md", home + _navigation(pages))
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def _reference(title: str, modules: tuple[str, ...]) -> str:
+    """A page that shows docstrings, with a section for each module where there are several."""
+    parts = [_heading(title, "=")]
+    for module in modules:
+        if len(modules) > 1:
+            parts.append(_heading(module, "-"))
+        parts.append(f".. automodule:: {module}\n   :members:\n")
+    return "\n".join(parts)
+
+
+def _heading(text: str, underline: str) -> str:
+    return f"{text}\n{underline * len(text)}\n"
+
+
+def _navigation(pages: list[str]) -> str:
+    """Hidden lists of pages, one for each group."""
+    parts = []
+    for group, members in grouped(pages).items():
+        entries = "\n".join("self" if page == "index" else page for page in members)
+        parts.append(f"```{{toctree}}\n:hidden:\n:caption: {group}\n\n{entries}\n```\n")
+    return "\n" + "\n".join(parts)
+
+
+def grouped(pages: list[str]) -> dict[str, list[str]]:
+    """Every page in the first group that names it, in the group's order."""
+    left, groups = list(pages), {}
+    for group, patterns in GROUPS.items():
+        found = [page for pattern in patterns for page in left if fnmatch(page, pattern)]
+        members = list(dict.fromkeys(found))
+        left = [page for page in left if page not in members]
+        if members:
+            groups[group] = members
+    return groups
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]).resolve())

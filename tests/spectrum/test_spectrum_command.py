@@ -1,0 +1,123 @@
+"""``video-snl spectrum`` as a user meets it."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from tests.tiny import only_run, run_command, run_here, tiny_options
+from tests.tiny_images import image_options
+from tests.videos import write_video
+from video_snl.blocks.spectral import eigenvalues
+from video_snl.cli import main
+from video_snl.engine.runs import checkpoint_path
+from video_snl.engine.trained import load_trained
+from video_snl.explain.run import video_subject
+from video_snl.explain.subject import block_inputs
+from video_snl.models.insertion import inserted_blocks
+from video_snl.spectra.run import evenly_spaced
+
+PICTURES = {"decay-{}", "eigenvalues-{}", "groups-{}-unit0", "parts-{}-unit0", "response-{}-unit0"}
+
+
+def trained(root: Path, output: Path, block: str) -> Path:
+    """The folder of a run of one epoch."""
+    options = tiny_options(root, output, optimizer__epochs=1, model__block=block)
+    assert main(["train", *options]) == 0
+    return only_run(output)
+
+
+@pytest.fixture(scope="module")
+def run(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return trained(root, tmp_path_factory.mktemp("runs"), "snl")
+
+
+def test_the_test_list(run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    words = ["spectrum", "--checkpoint", str(run), "--inputs", "2", "--accelerator", "cpu"]
+    done = run_command(*words, "-o", str(folder))
+    assert done.returncode == 0, done.stderr
+    assert "2 inputs, mean ± standard deviation" in done.stdout
+    assert "before:res4.1" in done.stdout and "effective rank" in done.stdout
+    name = "before-res4.1"
+    expected = {f"{picture.format(name)}.png" for picture in PICTURES}
+    files = {"spectrum.json", "eigenvalues.csv", "responses.csv"}
+    assert {path.name for path in folder.iterdir()} == files | expected
+    for picture in expected:
+        with Image.open(folder / picture) as shown:
+            assert min(shown.size) > 300 and len(shown.convert("L").getcolors(256)) > 10
+    values = json.loads((folder / "spectrum.json").read_text())
+    _check_eigenvalues(run, values, folder)
+
+
+def _check_eigenvalues(run: Path, values: dict, folder: Path) -> None:
+    network = load_trained(checkpoint_path(str(run)))
+    [block] = inserted_blocks(network.model).values()
+    [found] = values["blocks"]
+    with (folder / "eigenvalues.csv").open(encoding="utf-8") as lines:
+        rows = list(csv.DictReader(lines))
+    for source, graph in zip(values["inputs"], found["graphs"], strict=True):
+        subject = video_subject(source, network, None, None, torch.device("cpu"))
+        [x] = block_inputs(subject).values()
+        with torch.no_grad():
+            expected = eigenvalues(block.affinity(x))[0].tolist()
+        written = [value for value, count in graph["eigenvalues"] for _ in range(count)]
+        assert graph["input"] == source and written == pytest.approx(expected, abs=1e-6)
+        ours = [row for row in rows if row["input"] == source]
+        again = [float(row["real"]) for row in ours for _ in range(int(row["multiplicity"]))]
+        assert again == written
+
+
+def test_bad_inputs_are_one_line_each(run: Path, tmp_path: Path) -> None:
+    good = write_video(tmp_path / "good.avi", frames=20)
+    bad = tmp_path / "bad.avi"
+    bad.write_bytes(b"no video")
+    words = ["spectrum", "--checkpoint", str(run), "--accelerator", "cpu"]
+    done = run_here(*words, "--json", str(good), str(bad))
+    assert done.returncode == 2
+    [line] = [line for line in done.stderr.splitlines() if "error" in line]
+    assert line.startswith("video-snl spectrum: error:") and str(bad) in line
+    assert json.loads(done.stdout)["inputs"] == [str(good)]
+    for options, said in (
+        ([str(tmp_path / "none.avi")], "no such file or folder"),
+        ([str(good), "--groups", "0"], "--groups 0: give at least 1"),
+        ([str(good), "-o", str(good)], "cannot be written"),
+    ):
+        done = run_here(*words, *options)
+        assert done.returncode == 2 and said in done.stderr and not done.stdout
+
+
+def test_networks_without_an_affinity(root: Path, tmp_path: Path) -> None:
+    video = str(write_video(tmp_path / "a.avi", frames=20))
+    bare = trained(root, tmp_path / "bare", "none")
+    done = run_here("spectrum", "--checkpoint", str(bare), video)
+    assert done.returncode == 2 and "a network without blocks" in done.stderr
+    gated = trained(root, tmp_path / "gated", "se")
+    done = run_here("spectrum", "--checkpoint", str(gated), "-o", str(tmp_path / "out"), video)
+    assert done.returncode == 0, done.stderr
+    assert "se before:res4.1: no affinity between positions: it has no spectrum" in done.stdout
+    assert not list((tmp_path / "out").glob("*.png"))
+
+
+def test_pictures(tmp_path: Path) -> None:
+    options = {"optimizer__epochs": 1, "model__block": "snl"}
+    assert main(["train", *image_options(tmp_path / "runs", **options)]) == 0
+    words = ["spectrum", "--checkpoint", str(only_run(tmp_path / "runs")), "--json"]
+    listed = run_here(*words, "--inputs", "2", "--accelerator", "cpu")
+    assert listed.returncode == 0, listed.stderr
+    found = json.loads(listed.stdout)
+    assert len(found["inputs"]) == 2 and all(len(b["graphs"]) == 2 for b in found["blocks"])
+    picture = tmp_path / "p.png"
+    Image.effect_noise((40, 40), 80).save(picture)
+    named = run_here(*words, "--accelerator", "cpu", str(picture))
+    assert json.loads(named.stdout)["inputs"] == [str(picture)], named.stderr
+
+
+def test_inputs_are_spread_over_the_list() -> None:
+    assert evenly_spaced(4, 100) == [12, 37, 62, 87]
+    assert evenly_spaced(5, 3) == [0, 1, 2]

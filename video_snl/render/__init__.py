@@ -1,0 +1,1 @@
+"""Predictions drawn on the videos and pictures they are of: ``video-snl predict --render``."""

@@ -1,0 +1,93 @@
+"""Pictures with what a network of pictures says of them."""
+
+from __future__ import annotations
+
+import colorsys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from video_snl.engine.files import replace_file
+from video_snl.errors import UserError
+from video_snl.render.lettering import Line, draw_lines, font_for, line_height, text_size
+
+__all__ = ["class_colours", "labelled", "overlaid", "save_picture"]
+
+_SMALLEST_SIDE = 240  # of labelled pictures: on smaller ones there is no room for letters
+_OPACITY = 0.55
+_GOLDEN = 0.618034
+
+
+def labelled(picture: Image.Image, lines: Sequence[Line]) -> Image.Image:
+    """The picture with lines on it; a small one is enlarged by a whole factor, in squares."""
+    factor = -(-_SMALLEST_SIDE // min(picture.size)) if min(picture.size) < _SMALLEST_SIDE else 1
+    size = factor * picture.width, factor * picture.height
+    return draw_lines(picture.resize(size, Image.Resampling.NEAREST), lines)
+
+
+def overlaid(picture: Image.Image, labels: np.ndarray, names: Sequence[str]) -> Image.Image:
+    """Coloured by the class of every pixel, and beside it the classes found, largest first.
+
+    Args:
+        labels: int (h, w), the picture's size or another, to which it is stretched.
+        names: By label.
+    """
+    colours = class_colours(len(names))
+    map_ = Image.fromarray(colours[labels]).resize(picture.size, Image.Resampling.NEAREST)
+    blended = Image.blend(picture.convert("RGB"), map_, _OPACITY)
+    counts = np.bincount(labels.ravel(), minlength=len(names))
+    found = [label for label in np.argsort(-counts, kind="stable").tolist() if counts[label]]
+    legend = _legend(
+        blended.height,
+        [(names[label], counts[label] / labels.size, tuple(colours[label])) for label in found],
+    )
+    whole = Image.new("RGB", (blended.width + legend.width, blended.height), "white")
+    whole.paste(blended, (0, 0))
+    whole.paste(legend, (blended.width, 0))
+    return whole
+
+
+def class_colours(count: int) -> np.ndarray:
+    """Colours that differ from those of the labels before them: uint8 (count, 3)."""
+    shades = (
+        colorsys.hsv_to_rgb(
+            (label * _GOLDEN) % 1, (0.85, 0.55)[label % 2], (0.95, 0.7)[label // 2 % 2]
+        )
+        for label in range(count)
+    )
+    return np.array([[round(255 * value) for value in shade] for shade in shades], np.uint8)
+
+
+def save_picture(picture: Image.Image, target: Path) -> None:
+    """Write a PNG, whole or not at all.
+
+    Raises:
+        UserError: It cannot be written.
+    """
+    try:
+        replace_file(target, lambda temporary: picture.save(temporary, format="png"))
+    except OSError as error:
+        raise UserError(
+            f"--render {target} cannot be written ({error.strerror or error})"
+        ) from error
+
+
+def _legend(height: int, rows: Sequence[tuple[str, float, tuple[int, ...]]]) -> Image.Image:
+    """As many rows as fit: a square of the colour, the class and its share of the pixels."""
+    size = min(text_size(height), max(8, round(height / (1.3 * (len(rows) + 1)))))
+    step, margin = line_height(size), size // 2
+    texts = [f"{name}  {share:.1%}" for name, share, _ in rows]
+    font = font_for("".join(texts), size)
+    width = round(max(map(font.getlength, texts))) + 3 * margin + size
+    legend = Image.new("RGB", (width, height), "white")
+    drawing = ImageDraw.Draw(legend)
+    for number, (text, (_, _, colour)) in enumerate(zip(texts, rows, strict=True)):
+        top = margin + number * step
+        if top + step > height:
+            break
+        square = (margin, top + 1, margin + size - 1, top + size)
+        drawing.rectangle(square, fill=colour, outline="grey")
+        drawing.text((2 * margin + size, top), text, font=font, fill="black")
+    return legend

@@ -1,0 +1,103 @@
+"""A video written again with the predictions drawn on its frames: H.264, without sound."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from av.container import OutputContainer
+from av.video.frame import PictureType
+from PIL import Image
+
+from video_snl.data.facts import open_with_facts
+from video_snl.data.pyav_reader import PyAVReader
+from video_snl.data.streaming import frame_times
+from video_snl.data.windows import FrameTimes
+from video_snl.engine.files import replace_file
+from video_snl.engine.progress import counted
+from video_snl.errors import UserError
+from video_snl.render.captions import Caption, caption_at
+from video_snl.render.lettering import draw_lines
+
+__all__ = ["FORMATS", "render_video"]
+
+FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
+"""What can be written, by suffix."""
+
+_CLOCK = 90_000  # ticks a second: of every usual frame rate, a frame is a whole number of them
+_FRAMES_AT_ONCE = 8  # in memory, at their full size
+_CODEC, _OPTIONS = "libx264", {"crf": "20", "preset": "veryfast"}
+
+
+def render_video(source: str, target: Path, captions: Sequence[Caption]) -> None:
+    """Write ``target``: every frame of ``source`` at its time, with its :func:`caption_at`.
+
+    Sizes are even: the last row or column of odd ones stands twice. Frames are turned as the
+    source asks for.
+
+    Raises:
+        UserError: The source breaks while it is decoded, or the target cannot be written.
+    """
+    times = frame_times(source)
+    try:
+        replace_file(target, lambda temporary: _write(source, temporary, captions, times))
+    except OSError as error:
+        if isinstance(error, av.FFmpegError) or error.errno is None:
+            raise UserError(f"{source}: its frames cannot be encoded ({error})") from error
+        reason = error.strerror or error
+        raise UserError(f"--render {target} cannot be written ({reason})") from error
+
+
+def _write(source: str, target: Path, captions: Sequence[Caption], times: FrameTimes) -> None:
+    with av.open(str(target), "w", format=FORMATS[target.suffix.lower()]) as writer:
+        stream: av.VideoStream | None = None
+        what, count = f"rendering {Path(source).name}", len(times.starts)
+        with closing(counted(_frames(source), count, what)) as frames:  # type: ignore[type-var]
+            for number, pixels in enumerate(frames):
+                start, end = times.of(range(number, number + 1))
+                picture = draw_lines(Image.fromarray(pixels), caption_at(captions, start))
+                stream = stream or _add_stream(writer, source, picture)
+                frame = _frame(picture, start)
+                frame.duration = max(1, round(end * _CLOCK) - round(start * _CLOCK))
+                _mux(writer, stream, frame)
+        if stream is not None:
+            _mux(writer, stream, None)
+
+
+def _frames(source: str) -> Iterator[np.ndarray]:
+    """uint8 (H, W, 3) with even sides."""
+    with closing(PyAVReader(source)) as reader:
+        for start in range(0, len(reader), _FRAMES_AT_ONCE):
+            frames = reader.frames(range(start, min(start + _FRAMES_AT_ONCE, len(reader))))
+            odd = [(0, side % 2) for side in frames.shape[1:3]]
+            for frame in frames.numpy():
+                yield np.ascontiguousarray(np.pad(frame, (*odd, (0, 0)), mode="edge"))
+
+
+def _add_stream(writer: OutputContainer, source: str, picture: Image.Image) -> av.VideoStream:
+    container, original, facts = open_with_facts(source)
+    with container:
+        shape = original.sample_aspect_ratio
+    stream = writer.add_stream(_CODEC, rate=facts.rate, options=_OPTIONS)
+    assert isinstance(stream, av.VideoStream)
+    stream.width, stream.height, stream.pix_fmt = picture.width, picture.height, "yuv420p"
+    stream.codec_context.time_base = stream.time_base = Fraction(1, _CLOCK)
+    if shape:  # of a pixel; turned by a quarter where the frames are
+        turned = facts.matrix[0] == 0
+        stream.codec_context.sample_aspect_ratio = 1 / shape if turned else shape
+    return stream
+
+
+def _frame(picture: Image.Image, start: float) -> av.VideoFrame:
+    frame = av.VideoFrame.from_ndarray(np.asarray(picture), "rgb24")
+    frame.pts, frame.time_base = round(start * _CLOCK), Fraction(1, _CLOCK)
+    frame.pict_type = PictureType.NONE
+    return frame
+
+
+def _mux(writer: OutputContainer, stream: av.VideoStream, frame: av.VideoFrame | None) -> None:
+    writer.mux(stream.encode(frame))
