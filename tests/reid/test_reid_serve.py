@@ -51,7 +51,7 @@ def served(
 
 
 def distances(html: str) -> list[str]:
-    return re.findall(r"distance ([0-9.e-]+)", html)
+    return re.findall(r"<br>distance ([0-9.e-]+)", html)
 
 
 def test_pictures_find_what_search_finds(

@@ -18,6 +18,10 @@ from playwright.sync_api import Browser, FrameLocator, Page  # noqa: E402
 Open = Callable[..., Page]
 CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
 
+PLAYED = """async (video) => {
+    while (video.currentTime < 1.5) await new Promise((resume) => setTimeout(resume, 50));
+}"""
+
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
@@ -61,6 +65,8 @@ def upload(page: Page, *files: Path) -> None:
 
 def explorer(page: Page) -> FrameLocator:
     """The explorer of the answer, once it is drawn."""
+    page.locator("iframe, #state.failed").first.wait_for()
+    assert page.locator("#state").inner_text() == ""
     frame = page.frame_locator("iframe[title='What the network looks at']")
     frame.locator(".readout[data-place]").wait_for()
     return frame
@@ -144,7 +150,7 @@ def test_a_recording(opened: Open, served: Served) -> None:
     record = page.locator("#record")
     record.click()
     page.get_by_text("Stop and ask").wait_for()
-    page.wait_for_function("document.getElementById('preview').currentTime > 1.5")
+    page.locator("#preview").evaluate(PLAYED)
     record.click()
     explorer(page)
     assert "recording." in page.locator("#answer h2").first.inner_text()
