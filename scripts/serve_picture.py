@@ -9,6 +9,7 @@ Needs playwright (one of the dev packages) and a chromium on the PATH; downloads
 
 from __future__ import annotations
 
+import io
 import re
 import shutil
 import subprocess
@@ -17,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 
 from video_snl.data.sample import ensure_sample
@@ -24,7 +26,8 @@ from video_snl.data.sample import ensure_sample
 VIDEO = "UCF-101/AllMatch/v_AllMatch_g01_c01.avi"
 FRAME, ACROSS, DOWN = 0, 0.15, 0.12
 """Where the explorer is clicked: a frame, and shares of its width and height."""
-WIDTHS = {"serve": 1280, "serve_phone": 400}
+WIDTH = 1280
+COLOURS = 256  # of the picture, which is a third as large for it
 
 
 def main(folder: Path, run: str) -> None:
@@ -33,8 +36,7 @@ def main(folder: Path, run: str) -> None:
         if chromium is None:
             raise SystemExit("no browser: neither chromium nor google-chrome is on the PATH.")
         browser = playwright.chromium.launch(executable_path=chromium)
-        for name, width in WIDTHS.items():
-            _screenshot(browser, address, folder / f"{name}.png", width)
+        _screenshot(browser, address, folder / "serve.png")
         browser.close()
 
 
@@ -54,19 +56,24 @@ def _served(run: str) -> Iterator[str]:
             process.terminate()
 
 
-def _screenshot(browser: Browser, address: str, target: Path, width: int) -> None:
-    page = browser.new_page(viewport={"width": width, "height": 900})
+def _screenshot(browser: Browser, address: str, target: Path) -> None:
+    page = browser.new_page(viewport={"width": WIDTH, "height": 900})
     page.goto(address)
     page.locator("#file").set_input_files(ensure_sample() / VIDEO)
     page.locator("#send").click()
     frame = page.frame_locator("iframe")
     frame.locator("label:has(input[name='scale'][value='range'])").click(timeout=300_000)
-    picture = frame.locator(".picture").nth(FRAME)
-    box = picture.bounding_box()
+    shown = frame.locator(".picture").nth(FRAME)
+    box = shown.bounding_box()
     assert box is not None
-    picture.click(position={"x": ACROSS * box["width"], "y": DOWN * box["height"]})
+    shown.click(position={"x": ACROSS * box["width"], "y": DOWN * box["height"]})
     page.mouse.move(0, 0)
-    page.screenshot(path=target, full_page=True)
+    # Of a page within the page, only what is in the window is drawn.
+    height = page.evaluate("document.documentElement.scrollHeight")
+    page.set_viewport_size({"width": WIDTH, "height": height})
+    page.wait_for_timeout(1000)
+    picture = Image.open(io.BytesIO(page.screenshot()))
+    picture.convert("RGB").quantize(COLOURS).save(target, optimize=True)
     page.close()
 
 

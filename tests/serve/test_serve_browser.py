@@ -19,7 +19,7 @@ Open = Callable[..., Page]
 CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
 
 PLAYED = """async (video) => {
-    while (video.currentTime < 1.5) await new Promise((resume) => setTimeout(resume, 50));
+    while (video.currentTime < 4) await new Promise((resume) => setTimeout(resume, 50));
 }"""
 
 
