@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import math
 import signal
 import socket
 import sys
@@ -52,7 +53,7 @@ def check_options(port: int, limits: Limits, deadline: float | None) -> None:
     """
     if not 0 <= port <= 65535:
         raise UserError(f"--port {port}: give a number from 1 to 65535, or 0 for any free one.")
-    if not limits.megabytes > 0:
+    if not 0 < limits.megabytes < math.inf:
         raise UserError(f"--max_size {limits.megabytes:g}: give megabytes, more than 0.")
     if not limits.seconds > 0:
         raise UserError(f"--max_seconds {limits.seconds:g}: give seconds, more than 0.")
