@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentParser, Namespace
 
-from reid import cli_explain, cli_features, cli_spectrum
+from reid import cli_explain, cli_features, cli_serve, cli_spectrum
 from reid.cli_evaluate import EVALUATE, add_evaluate_options, evaluate
 from reid.config import ReidExperiment
 from reid.program import REID
@@ -94,6 +94,12 @@ def _search_parser(prog: str) -> ArgumentParser:
 def _explain_parser(prog: str) -> ArgumentParser:
     parser = Parser(prog=prog, description=cli_explain.EXPLAIN_DESCRIPTION)
     cli_explain.add_explain_options(parser)
+    return parser
+
+
+def _serve_parser(prog: str) -> ArgumentParser:
+    parser = Parser(prog=prog, description=cli_serve.SERVE_DESCRIPTION)
+    cli_serve.add_serve_options(parser)
     return parser
 
 
@@ -221,5 +227,6 @@ _COMMANDS: Commands = {
     "explain": (_explain_parser, cli_explain.explain),
     "spectrum": (_spectrum_parser, cli_spectrum.spectrum),
     "check": (_check_parser, cli_features.check),
+    "serve": (_serve_parser, cli_serve.serve),
     "publish": (_publish_parser, _publish),
 }

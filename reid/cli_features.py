@@ -15,6 +15,7 @@ __all__ = [
     "EXTRACT",
     "SEARCH",
     "add_check_options",
+    "add_checkpoint_option",
     "add_extract_options",
     "add_search_options",
     "check",
@@ -34,7 +35,7 @@ def add_extract_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "paths", nargs="+", metavar="FOLDER|VIDEO", help="Tracklets, or folders of them."
     )
-    _add_checkpoint(parser)
+    add_checkpoint_option(parser)
     parser.add_argument(
         "-o",
         "--output",
@@ -71,7 +72,7 @@ def add_search_options(parser: ArgumentParser) -> None:
         metavar="FOLDER|VIDEO",
         help="Tracklets to search for, or folders of them.",
     )
-    _add_checkpoint(parser)
+    add_checkpoint_option(parser)
     parser.add_argument(
         "--gallery",
         type=str,
@@ -99,7 +100,7 @@ def add_search_options(parser: ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="Print JSON instead of a table.")
 
 
-def _add_checkpoint(parser: ArgumentParser) -> None:
+def add_checkpoint_option(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint",
         type=str,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,12 +30,21 @@ _DEADLINE = 20.0  # seconds to decode four frames of a video
 
 
 def write_search_page(
-    path: Path, asked: FeatureTable, table: FeatureTable, found: SearchResult, *, gallery: str
+    path: Path,
+    asked: FeatureTable,
+    table: FeatureTable,
+    found: SearchResult,
+    *,
+    gallery: str,
+    called: str | None = None,
 ) -> None:
     """Write what was found, at most 20 results of the first 20 queries.
 
     Frames are looked for where the tables' names say, see :func:`tracklet_frames`. Where nothing is
     there any more, the strip is a crossed box.
+
+    Args:
+        called: What the queries are called on the page, in the place of their own names.
     """
     rows = range(min(_QUERIES, len(asked.names)))
     columns = {
@@ -53,6 +63,7 @@ def write_search_page(
             for rank, column in enumerate(columns[row], start=1)
         ]
         query = _shown(asked, row, frames)
+        query = query if called is None else replace(query, name=called)
         lists.append(
             {"heading": query.name, "query": entry_view(query, "query"), "entries": entries}
         )

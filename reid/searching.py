@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from reid.features import FeatureTable
     from reid.index import IndexName, Metric, SearchResult
 
-__all__ = ["run_search"]
+__all__ = ["filled_table", "run_search"]
 
 
 def run_search(
@@ -50,7 +50,7 @@ def run_search(
     from reid.index import search
 
     _check_arguments(gallery, queries, top, page)
-    table = _filled_table(gallery)
+    table = filled_table(gallery)
     asked = extract_tracklets(Path(checkpoint), list(queries), test_frames=table.test_frames)
     same_model(asked, table)
     found = search(asked, table, index=index, top=min(top, len(table.names)), metric=metric)
@@ -78,7 +78,12 @@ def _write_page(
         print(f"page: {page}")
 
 
-def _filled_table(gallery: str) -> FeatureTable:
+def filled_table(gallery: str) -> FeatureTable:
+    """The table of a feature file.
+
+    Raises:
+        UserError: It is not there, is damaged, or holds no tracklet.
+    """
     from reid.features import read_features
 
     table = read_features(Path(gallery))

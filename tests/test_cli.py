@@ -21,6 +21,7 @@ COMMANDS = (
     "train",
     "evaluate",
     "predict",
+    "serve",
     "describe",
     "check",
     "prepare",

@@ -72,7 +72,7 @@ def test_the_wheel_holds_every_module_of_the_package_and_nothing_else(wheel: Pat
     modules = {name for name in names if ".dist-info/" not in name}
     packages = (REPOSITORY / "video_snl", REPOSITORY / "reid")
     sources = [path for package in packages for path in package.rglob("*.py")]
-    for templates in ("reid/templates", "video_snl/explain/templates"):
+    for templates in ("reid/templates", "video_snl/explain/templates", "video_snl/serve/templates"):
         sources += (REPOSITORY / templates).iterdir()
     assert modules == {path.relative_to(REPOSITORY).as_posix() for path in sources}
     assert any(name.endswith("licenses/LICENSE") for name in names)
@@ -154,7 +154,7 @@ def test_third_party_imports_are_required() -> None:
     third_party = imported - set(sys.stdlib_module_names) - {"video_snl", "reid"}
     extras = [
         ("options.extras_require", name)
-        for name in ("cluster", "export", "pynvvideocodec", "torchcodec", "wandb")
+        for name in ("cluster", "export", "pynvvideocodec", "serve", "torchcodec", "wandb")
     ]
     required = _requirements(("options", "install_requires"), *extras)
     missing = {

@@ -14,6 +14,7 @@ from video_snl import (
     cli_explain,
     cli_export,
     cli_publish,
+    cli_serve,
     cli_spectrum,
     cli_table,
     cli_trained,
@@ -125,6 +126,12 @@ def _publish_parser(prog: str) -> ArgumentParser:
     return parser
 
 
+def _serve_parser(prog: str) -> ArgumentParser:
+    parser = Parser(prog=prog, description=cli_serve.SERVE_DESCRIPTION)
+    cli_serve.add_serve_options(parser)
+    return parser
+
+
 def _experiment_of(arguments: Namespace) -> Experiment:
     return Experiment.from_dict(sections_of(arguments))
 
@@ -230,4 +237,5 @@ _COMMANDS: Commands = {
     "table": (_table_parser, cli_table.table),
     "export": (_export_parser, cli_export.export),
     "publish": (_publish_parser, cli_publish.publish),
+    "serve": (_serve_parser, cli_serve.serve),
 }

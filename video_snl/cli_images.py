@@ -10,6 +10,7 @@ import yaml
 from jsonargparse import ArgumentParser, Namespace
 
 from video_snl.cli_explain import EXPLAIN_DESCRIPTION, add_picture_options, explain_picture
+from video_snl.cli_serve import SERVE_DESCRIPTION, add_serve_picture_options, serve_pictures
 from video_snl.cli_spectrum import (
     SPECTRUM_DESCRIPTION,
     add_picture_spectrum_options,
@@ -135,6 +136,12 @@ def _explain_parser(prog: str) -> ArgumentParser:
     return parser
 
 
+def _serve_parser(prog: str) -> ArgumentParser:
+    parser = Parser(prog=prog, description=SERVE_DESCRIPTION)
+    add_serve_picture_options(parser)
+    return parser
+
+
 def _spectrum_parser(prog: str) -> ArgumentParser:
     parser = Parser(prog=prog, description=SPECTRUM_DESCRIPTION)
     add_picture_spectrum_options(parser)
@@ -196,6 +203,7 @@ IMAGE_COMMANDS: Commands = {
     "describe": (_describe_parser, _describe),
     "predict": (_predict_parser, _predict),
     "explain": (_explain_parser, explain_picture),
+    "serve": (_serve_parser, serve_pictures),
     "spectrum": (_spectrum_parser, spectrum_of_pictures),
 }
 """In the place of those of the same names, where pictures are meant."""

@@ -23,7 +23,7 @@ from tests.videos import write_video
 from video_snl.engine.runs import Run
 from video_snl.errors import UserError
 
-COMMANDS = ("train", "evaluate", "extract", "search", "describe", "check", "publish")
+COMMANDS = ("train", "evaluate", "extract", "search", "describe", "check", "publish", "serve")
 
 
 def test_help_explains_every_option_without_loading_torch() -> None:

@@ -1,0 +1,103 @@
+"""A tracklet from uploaded files: pictures, a ZIP file of pictures, or a video."""
+
+from __future__ import annotations
+
+import shutil
+import zipfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from reid.datasets.frames import FRAME_SUFFIXES, list_frames, natural
+from reid.tracklet import Tracklet
+from video_snl.data.folders import VIDEO_SUFFIXES
+from video_snl.errors import UserError
+from video_snl.serve.checks import check_video
+from video_snl.serve.service import Limits
+from video_snl.serve.uploads import MOST_FILES, safe_name
+
+__all__ = ["uploaded_tracklet"]
+
+_UNKNOWN = -1
+_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError)
+
+
+def uploaded_tracklet(
+    files: Sequence[Path], folder: Path, limits: Limits, deadline: float
+) -> tuple[str, Tracklet]:
+    """The tracklet of one person, and its folder or video, which names it.
+
+    Pictures are in the order of the numbers in their names.
+
+    Args:
+        folder: Made here, for the pictures.
+        deadline: Seconds for finding the length of a video.
+
+    Raises:
+        UserError: The files are something else, too many, too long or too large when unpacked.
+    """
+    suffixes = {file.suffix.lower() for file in files}
+    if suffixes <= FRAME_SUFFIXES:
+        folder.mkdir()
+        for number, file in enumerate(sorted(files, key=lambda file: natural(file.name))):
+            file.rename(folder / _frame(number, file.name))
+    elif suffixes == {".zip"} and len(files) == 1:
+        folder.mkdir()
+        _unpack(files[0], folder, limits)
+    elif suffixes <= VIDEO_SUFFIXES and len(files) == 1:
+        check_video(files[0], limits.seconds, deadline)
+        return str(files[0]), Tracklet((str(files[0]),), _UNKNOWN, _UNKNOWN)
+    else:
+        raise UserError(
+            f"{_listed(files)}: upload pictures of one person ({', '.join(sorted(FRAME_SUFFIXES))})"
+            f", one ZIP file of them, or one video ({', '.join(sorted(VIDEO_SUFFIXES))})"
+        )
+    return str(folder), Tracklet(list_frames(folder), _UNKNOWN, _UNKNOWN)
+
+
+def _unpack(path: Path, folder: Path, limits: Limits) -> None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            pictures = [entry for entry in archive.infolist() if _is_picture(entry)]
+            _check_pictures(path, pictures, limits)
+            pictures.sort(key=lambda entry: natural(entry.filename))
+            for number, entry in enumerate(pictures):
+                target = folder / _frame(number, entry.filename)
+                # Never more than the size that the archive declares.
+                with archive.open(entry) as source, target.open("wb") as file:
+                    shutil.copyfileobj(source, file)
+    except _DAMAGED as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{path} cannot be unpacked ({reason}): make it again") from error
+
+
+def _is_picture(entry: zipfile.ZipInfo) -> bool:
+    name = Path(entry.filename)
+    hidden = name.name.startswith(".")  # macOS keeps notes on files in such
+    return not entry.is_dir() and not hidden and name.suffix.lower() in FRAME_SUFFIXES
+
+
+def _check_pictures(path: Path, pictures: Sequence[zipfile.ZipInfo], limits: Limits) -> None:
+    if not pictures:
+        raise UserError(f"{path} holds no pictures ({', '.join(sorted(FRAME_SUFFIXES))})")
+    if len(pictures) > MOST_FILES:
+        raise UserError(
+            f"{path} holds {len(pictures):,} pictures, and {MOST_FILES:,} are allowed: leave some "
+            "out"
+        )
+    size = sum(entry.file_size for entry in pictures)
+    if size > limits.bytes:
+        raise UserError(
+            f"{path} holds {size / 1e6:.1f} MB of pictures, and {limits.megabytes:g} MB are "
+            "allowed: leave some out (or start the page with a larger --max_size)"
+        )
+
+
+def _frame(number: int, name: str) -> str:
+    """A name that keeps the order."""
+    return f"{number:05}-{safe_name(name)}"
+
+
+def _listed(files: Sequence[Path]) -> str:
+    first = files[0].name
+    return first if len(files) == 1 else f"{first} and {len(files) - 1} more"

@@ -1,0 +1,155 @@
+"""``reid serve``: what is answered to uploaded pictures, ZIP files and videos."""
+
+from __future__ import annotations
+
+import json
+import re
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from reid.tracklet import Tracklet
+from reid.uploaded import uploaded_tracklet
+from tests.reid.little import options, run, write_tracklet
+from tests.served import Served
+from tests.tiny import only_run
+from tests.videos import write_video
+from video_snl.errors import UserError
+from video_snl.serve.service import Limits
+
+LIMITS = Limits(megabytes=1, seconds=5)
+
+
+@pytest.fixture(scope="module")
+def with_block(people: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("blocks")
+    done = run("train", *options(people, output, model__block="snl", optimizer__epochs=1))
+    assert done.returncode == 0, done.stderr
+    return only_run(output)
+
+
+@pytest.fixture(scope="module")
+def gallery(with_block: Path, people: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("gallery") / "feats.parquet"
+    words = ("--checkpoint", str(with_block), "-o", str(path), "--accelerator", "cpu")
+    assert run("extract", str(people / "gallery"), *words).returncode == 0
+    return path
+
+
+@pytest.fixture(scope="module")
+def served(
+    with_block: Path, gallery: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Served]:
+    temporary = tmp_path_factory.mktemp("served") / "temporary"
+    words = ("--checkpoint", str(with_block), "--gallery", str(gallery), "--top", "3")
+    page = Served.start(temporary, *words, module="reid")
+    yield page
+    assert (page.stop(), page.errors.count("Traceback")) == (143, 0)
+    assert not list(temporary.iterdir())
+
+
+def distances(html: str) -> list[str]:
+    return re.findall(r"<br>distance ([0-9.e-]+)", html)
+
+
+def test_pictures_find_what_search_finds(
+    served: Served, with_block: Path, gallery: Path, people: Path
+) -> None:
+    query = people / "query" / "102" / "c0" / "t0"
+    words = ("--checkpoint", str(with_block), "--gallery", str(gallery), "--top", "3", "--json")
+    [expected] = json.loads(run("search", str(query), *words).stdout)["queries"]
+    status, lines = served.ask(*sorted(query.iterdir(), reverse=True))
+    assert status == 200 and lines[-1]["state"] == "answered"
+    found, explorer = lines[-1]["pages"]
+    assert distances(found["html"]) == [f"{row['distance']:.4g}" for row in expected["results"]]
+    assert f"The nearest of 5 tracklets in {gallery}" in found["html"]
+    assert "<h2>3 pictures</h2>" in found["html"] and str(served.temporary) not in found["html"]
+    assert found["html"].count("none found") == 0  # the strips have pictures
+    assert "3 pictures" in explorer["html"]
+    assert served.uploads() == []
+
+
+def test_a_zip_file_and_a_video(served: Served, people: Path, tmp_path: Path) -> None:
+    query = people / "query" / "102" / "c0" / "t0"
+    with zipfile.ZipFile(tmp_path / "person.zip", "w") as archive:
+        for path in query.iterdir():
+            archive.write(path, f"../{path.name}")
+        archive.writestr("__MACOSX/._0000.png", b"no picture")
+        archive.writestr("read me.txt", b"no picture either")
+    _, pictures = served.ask(*query.iterdir())
+    _, lines = served.ask(tmp_path / "person.zip")
+    assert distances(lines[-1]["pages"][0]["html"]) == distances(pictures[-1]["pages"][0]["html"])
+    _, lines = served.ask(write_video(tmp_path / "person.avi", frames=5))
+    assert len(distances(lines[-1]["pages"][0]["html"])) == 3
+    assert "person.avi" in lines[-1]["pages"][1]["html"]
+    assert served.uploads() == []
+
+
+def test_broken_uploads_get_a_message(served: Served, tmp_path: Path) -> None:
+    for name in ("text.jpg", "text.zip", "text.avi", "text.gif"):
+        (tmp_path / name).write_text("Nothing of the kind.\n")
+        _, lines = served.ask(tmp_path / name)
+        assert lines[-1]["state"] == "failed" and name in lines[-1]["message"]
+        assert "\n" not in lines[-1]["message"]
+        assert str(served.temporary) not in lines[-1]["message"]
+    assert served.uploads() == []
+
+
+def test_a_gallery_of_another_network(trained: Path, gallery: Path) -> None:
+    done = run("serve", "--checkpoint", str(trained), "--gallery", str(gallery), "--port", "0")
+    assert done.returncode == 2 and "extract the gallery with this checkpoint" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(("option", "value"), [("--top", "21"), ("--gallery", "none.parquet")])
+def test_options_that_do_not_fit(trained: Path, option: str, value: str) -> None:
+    done = run("serve", "--checkpoint", str(trained), option, value)
+    assert done.returncode == 2 and value in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def uploaded(*files: Path) -> Tracklet:
+    folder = files[0].parent / "frames"
+    return uploaded_tracklet(files, folder, LIMITS, deadline=20)[1]
+
+
+def test_the_order_is_that_of_the_numbers(tmp_path: Path) -> None:
+    write_tracklet(tmp_path / "t", 1, 0, frames=3)
+    names = ["frame2.png", "frame10.png", "frame1.png"]
+    files = [
+        path.rename(path.with_name(name))
+        for path, name in zip(sorted((tmp_path / "t").iterdir()), names, strict=True)
+    ]
+    shown = [Path(frame).name for frame in uploaded(*files).frames]
+    assert shown == ["00000-frame1.png", "00001-frame2.png", "00002-frame10.png"]
+
+
+def _zip(path: Path, *contents: tuple[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in contents:
+            archive.writestr(name, content)
+    return path
+
+
+def test_zip_files_that_are_refused(tmp_path: Path) -> None:
+    bomb = _zip(tmp_path / "bomb.zip", ("a.png", bytes(1_000_001)))
+    assert bomb.stat().st_size < 2000
+    many = _zip(tmp_path / "many.zip", *[(f"{number}.png", b"") for number in range(1001)])
+    empty = _zip(tmp_path / "empty.zip", ("read me.txt", b""))
+    for file, says in [
+        (bomb, "holds 1.0 MB of pictures, and 1 MB are allowed"),
+        (many, "holds 1,001 pictures, and 1,000 are allowed"),
+        (empty, "holds no pictures"),
+    ]:
+        with pytest.raises(UserError, match=says):
+            uploaded_tracklet([file], tmp_path / f"{file.stem} frames", LIMITS, deadline=20)
+
+
+def test_a_mixture_is_refused(tmp_path: Path) -> None:
+    picture = Path(write_tracklet(tmp_path / "t", 1, 0, frames=1)[0])
+    archive = _zip(tmp_path / "a.zip")
+    for files in ([picture, archive], [archive, archive], [tmp_path / "a.avi", tmp_path / "b.avi"]):
+        with pytest.raises(UserError, match="and 1 more: upload pictures of one person"):
+            uploaded(*files)

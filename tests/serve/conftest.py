@@ -1,0 +1,43 @@
+"""A tiny network, and the page of it in a process of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.served import Served
+from tests.tiny import only_run, tiny_options
+from video_snl.cli import main
+from video_snl.data.sample import SampleSettings, generate
+
+
+@pytest.fixture(scope="session")
+def video_run(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of one epoch."""
+    output = tmp_path_factory.mktemp("runs")
+    options = {"data__crop": 48, "data__short_side": 48, "data__clip_frames": 6}
+    words = tiny_options(root, output, optimizer__epochs=1, **options)
+    assert main(["train", *words]) == 0
+    return only_run(output)
+
+
+@pytest.fixture(scope="session")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A generated video of some frames, and of little more than a second."""
+    folder = tmp_path_factory.mktemp("sample") / "videos"
+    generate(folder, SampleSettings(groups=4, clips_per_group=1))
+    return sorted(folder.rglob("*.avi"))[0]
+
+
+@pytest.fixture(scope="session")
+def served(video_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """The page of the network, with limits that small files reach; no file may be left."""
+    temporary = tmp_path_factory.mktemp("served") / "temporary"
+    words = ["--checkpoint", str(video_run), "--max_size", "2", "--max_seconds", "30"]
+    page = Served.start(temporary, *words, "--clips", "2")
+    yield page
+    code = page.stop()
+    assert (code, page.errors.count("Traceback")) == (143, 0)
+    assert not list(temporary.iterdir())

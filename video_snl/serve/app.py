@@ -1,0 +1,189 @@
+"""The web page: it shows a form, takes uploads and tells how far they are."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import CancelledError
+from contextlib import ExitStack, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from video_snl.errors import UserError
+from video_snl.serve.jobs import Busy, Job, Jobs
+from video_snl.serve.service import Answer, Limits, Service
+from video_snl.serve.uploads import TooLarge, UploadRequest
+
+__all__ = ["make_app"]
+
+_LOOK = 0.3  # seconds between two looks at the queue
+_PATIENCE = 60.0  # seconds to receive the rest of an upload that is refused
+# The pages inside the answer inherit this policy, hence scripts and styles within the page.
+_POLICY = (
+    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
+    "connect-src 'self'; media-src blob: mediastream:; form-action 'none'; base-uri 'none'; "
+    "frame-ancestors 'none'"
+)
+_HEADERS = {
+    "Content-Security-Policy": _POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+
+
+def make_app(
+    service: Service, limits: Limits, jobs: Jobs, folder: Path, hosts: Sequence[str]
+) -> Starlette:
+    """The application.
+
+    Args:
+        jobs: Somebody runs them.
+        folder: Where uploads are kept until they are answered.
+        hosts: Names under which the page may be asked for; ``*`` is any. Otherwise a page of
+            somebody else, whose name leads here, could read the answers.
+    """
+    return Starlette(
+        routes=[
+            Route("/", partial(_page, _render(service, limits))),
+            Route("/ask", _Asking(service, limits, jobs, folder), methods=["POST"]),
+        ],
+        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False)],
+    )
+
+
+def _render(service: Service, limits: Limits) -> str:
+    environment = Environment(
+        loader=PackageLoader("video_snl.serve"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    assert environment.loader is not None
+    script = environment.loader.get_source(environment, "serve.js")[0]
+    return environment.get_template("serve.html").render(
+        service=service, limits=limits, script=script
+    )
+
+
+async def _page(html: str, request: Request) -> Response:
+    return HTMLResponse(html, headers=_HEADERS)
+
+
+class _Asking:
+    """Answers an upload with lines of JSON: how far it is, then the answer or what is wrong."""
+
+    def __init__(self, service: Service, limits: Limits, jobs: Jobs, folder: Path) -> None:
+        self._service, self._limits = service, limits
+        self._jobs, self._folder = jobs, folder
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        request = UploadRequest(scope, receive, self._limits)
+        response = await self._respond(request)
+        await response(scope, receive, send)
+
+    async def _respond(self, request: UploadRequest) -> Response:
+        if not _same_origin(request):
+            return _refused(403, "uploads are taken from this page alone")
+        try:
+            job = await self._received(request)
+        except TooLarge as error:
+            return await _drained(request, _refused(413, str(error)))
+        except Busy as error:
+            return await _drained(request, _refused(503, str(error)))
+        except UserError as error:
+            return _refused(400, str(error))
+        except ClientDisconnect:
+            return _refused(400, "the upload was broken off")
+        except HTTPException as error:
+            return _refused(400, f"the upload is damaged ({error.detail}): try it again")
+        except OSError as error:
+            return _refused(507, f"the upload cannot be stored ({error.strerror or error})")
+        lines = _states(self._jobs, job)
+        return StreamingResponse(lines, media_type="application/x-ndjson", headers=_HEADERS)
+
+    async def _received(self, request: UploadRequest) -> Job:
+        """The upload, stored and queued; its place and folder are given back when it is done."""
+        self._jobs.enter()
+        given_back = ExitStack()
+        given_back.callback(self._jobs.leave)
+        with given_back:
+            folder = Path(tempfile.mkdtemp(dir=self._folder))
+            given_back.callback(shutil.rmtree, folder)
+            files = await request.store(folder)
+            done = given_back.pop_all().close
+        job = Job(partial(_answer, self._service, files, folder), done)
+        self._jobs.submit(job)
+        return job
+
+
+def _answer(service: Service, files: Sequence[Path], folder: Path) -> Answer:
+    """Messages name files as they were uploaded."""
+    try:
+        return service.answer(files)
+    except UserError as error:
+        message = " ".join(str(error).split())
+        for place in [*{file.parent for file in files}, folder]:
+            message = message.replace(f"{place}/", "")
+        raise UserError(message) from error
+
+
+def _same_origin(request: Request) -> bool:
+    """Whether the upload comes from this page (or no page), and not from that of somebody else."""
+    origin = request.headers.get("origin")
+    return origin is None or urlsplit(origin).netloc == request.headers.get("host")
+
+
+async def _states(jobs: Jobs, job: Job) -> AsyncIterator[str]:
+    """Lines of JSON; whoever no longer listens gives up a place in the queue."""
+    said = None
+    ended = asyncio.Event()
+    tell = partial(asyncio.get_running_loop().call_soon_threadsafe, ended.set)
+    job.future.add_done_callback(lambda _: tell())
+    try:
+        while not ended.is_set():
+            state = {"state": "waiting", "ahead": jobs.ahead(job)}
+            if state != said:
+                said = state
+                yield json.dumps(state) + "\n"
+            with suppress(TimeoutError):
+                await asyncio.wait_for(ended.wait(), _LOOK)
+        yield json.dumps(_outcome(job)) + "\n"
+    finally:
+        jobs.cancel(job)
+
+
+def _outcome(job: Job) -> dict[str, Any]:
+    try:
+        return {"state": "answered", **job.future.result().plain()}
+    except UserError as error:
+        return {"state": "failed", "message": str(error)}
+    except CancelledError:
+        return {"state": "failed", "message": "the page has been stopped"}
+
+
+def _refused(code: int, message: str) -> Response:
+    return JSONResponse({"state": "failed", "message": message}, code, headers=_HEADERS)
+
+
+async def _drained(request: UploadRequest, response: Response) -> Response:
+    """The response, after the rest of the body has come, but not for ever."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_PATIENCE):
+            await request.drain()
+    return response

@@ -1,0 +1,128 @@
+"""One upload at a time: the others wait in a queue, and there are not too many of them.
+
+The jobs are done in the main thread, which signals interrupt, and the web server runs in another.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+
+from video_snl.errors import UserError
+from video_snl.serve.service import Answer
+
+__all__ = ["Busy", "Job", "Jobs"]
+
+
+class Busy(UserError):
+    """There is no place left in the queue."""
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """Some work.
+
+    Attributes:
+        work: What is to be done; its errors become those of the future.
+        done: Called before anybody hears what came of it, also where it never began.
+        future: What came of it: an answer, or a ``UserError``.
+    """
+
+    work: Callable[[], Answer]
+    done: Callable[[], None]
+    future: Future[Answer] = field(default_factory=Future)
+
+
+class Jobs:
+    """A queue with a number of places.
+
+    Args:
+        places: Uploads that may be here at once, those still being received among them.
+    """
+
+    def __init__(self, places: int) -> None:
+        self._places = places
+        self._lock = threading.Lock()
+        self._queue: SimpleQueue[Job | None] = SimpleQueue()
+        self._unfinished: list[Job] = []
+
+    def enter(self) -> None:
+        """Take a place.
+
+        Raises:
+            Busy: There is none.
+        """
+        with self._lock:
+            if not self._places:
+                raise Busy("too many uploads are waiting already: try again in a minute")
+            self._places -= 1
+
+    def leave(self) -> None:
+        """Give the place back."""
+        with self._lock:
+            self._places += 1
+
+    def submit(self, job: Job) -> None:
+        """Put it at the end of the queue."""
+        with self._lock:
+            self._unfinished.append(job)
+        self._queue.put(job)
+
+    def ahead(self, job: Job) -> int:
+        """How many are to be done before this one; 0 if it is being done."""
+        with self._lock:
+            return self._unfinished.index(job) if job in self._unfinished else 0
+
+    def cancel(self, job: Job) -> None:
+        """Give it up, unless it has begun: then nothing happens."""
+        if not job.future.cancelled() and job.future.cancel():
+            self._finish(job)
+
+    def run(self) -> None:
+        """Do the jobs, until :meth:`end` is called."""
+        while (job := self._queue.get()) is not None:
+            if job.future.set_running_or_notify_cancel():
+                self._do(job)
+
+    def end(self) -> None:
+        """Give up all that has not begun, and let :meth:`run` return; any thread may call this."""
+        with self._lock:
+            waiting = list(self._unfinished)
+        for job in waiting:
+            self.cancel(job)
+        self._queue.put(None)
+
+    def _do(self, job: Job) -> None:
+        try:
+            answer = job.work()
+        except BaseException as error:
+            self._finish(job)
+            job.future.set_exception(_told(error))
+            if not isinstance(error, Exception):
+                raise  # a signal
+        else:
+            self._finish(job)
+            job.future.set_result(answer)
+
+    def _finish(self, job: Job) -> None:
+        with self._lock:
+            if job not in self._unfinished:
+                return  # two threads gave it up at once
+            self._unfinished.remove(job)
+        job.done()
+
+
+def _told(error: BaseException) -> UserError:
+    """What is said of an error; what is no fault of the upload is told on stderr, too."""
+    if isinstance(error, UserError):
+        return error
+    if not isinstance(error, Exception):
+        return UserError("the page has been stopped")
+    traceback.print_exception(error, file=sys.stderr)
+    kind = type(error).__name__
+    return UserError(f"this upload could not be worked on ({kind}); the terminal says more")
