@@ -92,6 +92,7 @@ def test_resumed_run_ends_as_the_unbroken_one(run: Path, tmp_path: Path) -> None
     assert [row["learning_rate"] for row in whole] == pytest.approx([0.002, 0.002, 0.0002])
 
 
+@pytest.mark.slow
 def test_two_processes_have_the_loss_curve_of_one(tmp_path: Path) -> None:
     # BatchNorm would see half a batch in each process; frozen, the batch is a sum over pictures.
     shared: dict[str, Any] = {"optimizer__frozen_batchnorm": "true", "model__block": "none"}

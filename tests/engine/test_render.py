@@ -233,6 +233,7 @@ def test_a_video_that_breaks_leaves_no_file(tmp_path: Path) -> None:
     assert list(target.parent.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_an_interruption_leaves_no_file(words: list[str], tmp_path: Path) -> None:
     source = write_video(tmp_path / "a.avi", frames=1500, size=(240, 320))
     options = ["--clips", "1", "--crops", "1", "--render", str(tmp_path / "out" / "x.mp4")]

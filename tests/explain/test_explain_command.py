@@ -138,6 +138,7 @@ def test_no_position(run: Path, video: Path, tmp_path: Path, at: str, message: s
     assert "Traceback" not in done.stderr and not list(tmp_path.rglob("*.html"))
 
 
+@pytest.mark.slow
 def test_a_network_without_blocks(bare: Path, video: Path, tmp_path: Path) -> None:
     done = run_command(
         *("explain", "--checkpoint", str(bare), str(video), "-o", str(tmp_path / "out")),
@@ -208,6 +209,7 @@ def test_grad_cam_is_its_formula(run: Path) -> None:
     np.testing.assert_allclose(found, (times / times.max()).numpy(), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_real_clip(run: Path, real_data: Path, tmp_path: Path) -> None:
     source = next((real_data / "ucf5" / "UCF-101").rglob("*.avi"))
     done = run_command(

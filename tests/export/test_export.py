@@ -75,6 +75,7 @@ def test_export_and_predict(suffix: str, checkpoint: Path, video: str, tmp_path:
     assert b"/home/somebody" not in path.read_bytes()
 
 
+@pytest.mark.slow
 def test_examples_of_the_docs(
     checkpoint: Path,
     tmp_path: Path,
@@ -93,6 +94,7 @@ def test_examples_of_the_docs(
         assert capsys.readouterr().out.strip() in CLASSES
 
 
+@pytest.mark.slow
 def test_in_a_process_of_its_own(checkpoint: Path, video: str, tmp_path: Path) -> None:
     path = str(tmp_path / "model.onnx")
     done = run_command("export", "--checkpoint", str(checkpoint), "-o", path, *UNTIMED)
@@ -139,6 +141,7 @@ def test_cayley_is_no_onnx(tmp_path: Path) -> None:
     assert not (tmp_path / "model.onnx").exists()
 
 
+@pytest.mark.slow
 def test_a_file_that_differs_is_not_left(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -156,6 +159,7 @@ def test_a_file_that_differs_is_not_left(
     assert sorted(file.name for file in tmp_path.iterdir()) == ["model.onnx", "model.pt2"]
 
 
+@pytest.mark.slow
 def test_compiled_or_why_not(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

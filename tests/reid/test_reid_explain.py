@@ -88,6 +88,7 @@ def test_bad_input_is_one_line(with_blocks: Path, people: Path, tmp_path: Path) 
     assert "outside the feature map of 2x4x2" in refused(tmp_path / "t0", "-o", out, "--at=0,9,0")
 
 
+@pytest.mark.slow
 def test_a_real_tracklet(with_blocks: Path, real_data: Path, tmp_path: Path) -> None:
     archive = real_data / "reid" / "market1501_subset.zip"
     if not archive.is_file():

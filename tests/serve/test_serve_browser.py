@@ -145,6 +145,7 @@ def test_names_are_shown_as_they_are(opened: Open, served: Served, tmp_path: Pat
     assert page.locator("img").count() == 0
 
 
+@pytest.mark.slow
 def test_a_recording(opened: Open, served: Served) -> None:
     page = opened(served)
     record = page.locator("#record")

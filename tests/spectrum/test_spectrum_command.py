@@ -37,6 +37,7 @@ def run(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return trained(root, tmp_path_factory.mktemp("runs"), "snl")
 
 
+@pytest.mark.slow
 def test_the_test_list(run: Path, tmp_path: Path) -> None:
     folder = tmp_path / "out"
     words = ["spectrum", "--checkpoint", str(run), "--inputs", "2", "--accelerator", "cpu"]

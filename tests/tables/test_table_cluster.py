@@ -34,6 +34,7 @@ def run(output: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_digits_are_trained_as_jobs_of_a_cluster(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -51,6 +52,7 @@ def test_digits_are_trained_as_jobs_of_a_cluster(
     assert again.out == done.stdout
 
 
+@pytest.mark.slow
 def test_interrupted_it_takes_its_jobs_back(tmp_path: Path) -> None:
     command = [sys.executable, *WORDS, "-o", str(tmp_path), "--cluster", "local", "--jobs", "1"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}

@@ -152,6 +152,7 @@ def test_interrupted_it_ends_its_trainings_in_order_and_goes_on(
     assert "6 of 6" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_killed_it_leaves_trainings_that_no_other_command_disturbs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
