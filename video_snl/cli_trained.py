@@ -122,7 +122,8 @@ def add_model_option(parser: ArgumentParser) -> None:
         "--model",
         type=str,
         metavar="FILE",
-        help="A file of video-snl export, .onnx or .pt2, in the place of a --checkpoint.",
+        help="A file of video-snl export, .onnx or .pt2, in the place of a --checkpoint. "
+        "A .pt2 file may run code when it is read: take one only from sources you trust.",
     )
 
 

@@ -100,18 +100,34 @@ def test_all_maps_together_bound_the_positions() -> None:
     assert positions_limit(48) ** 2 * 48 <= 4_800_000
 
 
-@given(sizes, sizes, st.data())
-def test_the_corresponding_position_is_in_the_same_place(
-    of: tuple[int, int, int], grid: tuple[int, int, int], data: st.DataObject
+def block_of(full: tuple[int, int, int], grid: tuple[int, int, int]) -> BlockMaps:
+    empty = np.zeros(grid, dtype=np.float32)
+    return BlockMaps("before:res4.1", 0, "snl", grid, full, {}, empty, empty)
+
+
+@given(sizes, sizes, st.integers(1, 40), st.data())
+def test_the_corresponding_cell_contains_the_same_place(
+    of: tuple[int, int, int], full: tuple[int, int, int], limit: int, data: st.DataObject
 ) -> None:
     at = tuple(data.draw(st.integers(0, size - 1)) for size in of)
-    empty = np.zeros(grid, dtype=np.float32)
-    block = BlockMaps("before:res4.1", 0, "snl", grid, grid, {}, empty, empty)
-    found = corresponding(at, of, block)
-    for place, size, here, whole in zip(found, grid, at, of, strict=True):
-        assert 0 <= place < size
-        assert place / size <= (here + 0.5) / whole < (place + 1) / size
-    assert of != grid or found == at
+    grid = shown_grid(full, limit)
+    found = corresponding(at, of, block_of(full, grid))
+    for cell, size, shown, here, whole in zip(found, full, grid, at, of, strict=True):
+        start, stop = cells(size, shown)[cell]
+        assert start / size <= (here + 0.5) / whole < stop / size
+    assert of != grid or of != full or found == at
+
+
+@pytest.mark.parametrize(
+    ("full", "grid"), [((4, 14, 14), (4, 12, 12)), ((8, 16, 8), (8, 11, 5)), ((2, 3, 4), (2, 3, 4))]
+)
+def test_the_position_of_a_cell_gives_the_cell(
+    full: tuple[int, int, int], grid: tuple[int, int, int]
+) -> None:
+    block = block_of(full, grid)
+    for cell, query in zip(np.ndindex(*grid), query_index(full, grid), strict=True):
+        place = tuple(int(axis) for axis in np.unravel_index(query, full))
+        assert corresponding(place, full, block) == cell
 
 
 def test_the_structure_needs_no_torch() -> None:

@@ -61,12 +61,21 @@ def strongest(explanations: list[Explanation]) -> Grid | None:
 
 
 def corresponding(at: Grid, of: Grid, block: BlockMaps) -> Grid:
-    """The position of a block's maps in the same place of the clip as ``at`` of the grid ``of``."""
+    """The position of a block's maps whose rows stand for the place ``at`` of the grid ``of``.
+
+    Of the block's full grid, that is the one in the same place of the clip (``at`` itself where
+    ``of`` is that grid); of its maps, the cell that contains it.
+    """
     t, h, w = (
-        (2 * place + 1) * size // (2 * whole)
-        for place, whole, size in zip(at, of, block.grid, strict=True)
+        _cell((2 * place + 1) * full // (2 * whole), full, shown)
+        for place, whole, full, shown in zip(at, of, block.full_grid, block.grid, strict=True)
     )
     return t, h, w
+
+
+def _cell(place: int, full: int, shown: int) -> int:
+    """Which of :func:`~video_snl.explain.structure.cells` contains a place."""
+    return next(n for n, (_, stop) in enumerate(cells(full, shown)) if place < stop)
 
 
 def _strongest(block: BlockMaps) -> Grid:

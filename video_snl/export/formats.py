@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,7 +108,9 @@ def _describe_torch(path: Path) -> str:
         with zipfile.ZipFile(path) as archive:
             names = [name for name in archive.namelist() if name.endswith(f"extra/{_EXTRA}")]
             return archive.read(names[0]).decode() if names else ""
-    except (OSError, zipfile.BadZipFile, UnicodeDecodeError) as error:
+    except (OSError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        # RuntimeError, and NotImplementedError of its kind: encrypted, or compressed in an unknown
+        # way, as damaged headers say; ValueError: no UTF-8, and offsets outside the file.
         raise _unreadable(path, error) from error
 
 
