@@ -102,7 +102,7 @@ def test_killed_process_gives_what_came_before_and_an_error(
     def score_and_kill(task: ActionRecognition, views: np.ndarray) -> torch.Tensor:
         if not killed:
             time.sleep(1)  # the next window is decoded meanwhile, and the process waits
-            [worker] = descendants(os.getpid()) - {nursery().pid}
+            [worker] = descendants(nursery().pid)
             os.kill(worker, signal.SIGKILL)
             killed.add(worker)
         return score_views(task, views)

@@ -92,9 +92,9 @@ class _Mean(nn.Module):
 
 
 def task(optimizer: OptimizerConfig, monkeypatch: pytest.MonkeyPatch) -> ActionRecognition:
-    monkeypatch.setattr("video_snl.tasks.action.freeze", lambda model, config: None)
+    monkeypatch.setattr("video_snl.tasks.base.freeze", lambda model, config, layers_of: None)
     monkeypatch.setattr(
-        "video_snl.tasks.action.keep_frozen_layers_in_eval", lambda model, config: None
+        "video_snl.tasks.base.keep_frozen_layers_in_eval", lambda model, config, layers_of: None
     )
     experiment = Experiment(
         data=DataConfig(crop=SIDE, short_side=SIDE),

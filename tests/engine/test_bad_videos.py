@@ -202,6 +202,7 @@ def test_resuming_keeps_the_quarantine(tmp_path: Path, capsys: pytest.CaptureFix
     assert "unreadable: 1 training, 1 test" in said and "unreadable (" not in said
 
 
+@pytest.mark.slow
 def test_two_processes_share_a_quarantine(tmp_path: Path) -> None:
     root = write_ucf101(tmp_path / "ucf101")
     bad = {str(corrupt(root, name)) for name in ("Bow_g09", "Clap_g01", "Dive_g02")}

@@ -52,7 +52,7 @@ def test_the_card_and_what_it_leaves_out(trained: Path, published: Path, people:
     text = (published / "README.md").read_text()
     header = yaml.safe_load(text.split("---\n")[1])
     assert "person-re-identification" in header["tags"]
-    assert "mean_average_precision" in header["metrics"] and "| mAP |" in text
+    assert "mean_average_precision" in header["metrics"] and "mAP |" in text
     for name in ("README.md", "config.json", "model.safetensors"):
         content = (published / name).read_bytes()
         assert str(people).encode() not in content and str(trained).encode() not in content

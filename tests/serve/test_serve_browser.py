@@ -173,6 +173,7 @@ def test_the_explorer_is_saved_as_a_page_of_its_own(
     assert saved.startswith("<!DOCTYPE html>") and saved.rstrip().endswith("</html>")
 
 
+@pytest.mark.slow
 def test_a_page_that_has_been_stopped(
     browser: Browser, video_run: Path, sample: Path, tmp_path: Path
 ) -> None:

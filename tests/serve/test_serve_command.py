@@ -165,6 +165,7 @@ def test_the_others_wait_for_their_turn(served: Served, sample: Path) -> None:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.slow
 def test_signals_end_it_in_order(
     video_run: Path, sample: Path, tmp_path: Path, number: int, code: int
 ) -> None:
@@ -217,12 +218,14 @@ def test_packages_that_are_missing(video_run: Path, monkeypatch: pytest.MonkeyPa
     )
 
 
+@pytest.mark.slow
 def test_another_host_comes_with_a_warning(video_run: Path, tmp_path: Path) -> None:
     page = Served.start(tmp_path / "temporary", "--checkpoint", str(video_run), "--host", "0.0.0.0")
     assert "without a password" in page.errors
     assert page.stop() == 143
 
 
+@pytest.mark.slow
 def test_a_network_of_pictures(tmp_path: Path) -> None:
     options = image_options(tmp_path / "runs", optimizer__epochs=1, model__block="snl")
     assert main(["train", *options]) == 0

@@ -81,8 +81,8 @@ def card(
 def found_metrics(path: Path, epoch: int) -> tuple[str, Metrics]:
     """The figures of a checkpoint, as shares, and what they were measured by.
 
-    Those of an evaluation beside it, else those that its run recorded at the end of that epoch.
-    None where both are of another epoch.
+    Those of an evaluation beside it on the data set it was trained on, else those that its run
+    recorded at the end of that epoch. None where both are of another epoch.
 
     Raises:
         UserError: A file of figures is damaged.
@@ -91,7 +91,7 @@ def found_metrics(path: Path, epoch: int) -> tuple[str, Metrics]:
     for report in _REPORTS:
         values = _json(run / report)
         about = values.get("settings", values)
-        if values and about.get("epoch") == epoch:
+        if values and about.get("epoch") == epoch and _of_its_data(values, run):
             by = f"evaluate{_views(values)}"
             return by, [(key, value) for key, value in _shares(values) if "per_class" not in key]
     for row in _json(run / "run.json").get("metrics", {}).values():
@@ -99,6 +99,20 @@ def found_metrics(path: Path, epoch: int) -> tuple[str, Metrics]:
             rows = {key: value for key, value in row.items() if key.startswith("val/")}
             return "the validation of its training", list(_shares(rows))
     return "", []
+
+
+def _of_its_data(values: Mapping[str, Any], run: Path) -> bool:
+    """Whether figures are of the data set and split that a run was trained on, if both say."""
+    trained = _json(run / "run.json").get("config", {}).get("data", {})
+    nested = values.get("data", {})
+    measured = {
+        "dataset": values.get("dataset", nested.get("name")),
+        "split": values.get("split"),
+    }
+    return all(
+        trained.get(key) is None or value is None or trained[key] == value
+        for key, value in measured.items()
+    )
 
 
 def _views(values: Mapping[str, Any]) -> str:
