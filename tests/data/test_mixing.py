@@ -104,7 +104,7 @@ def task(optimizer: OptimizerConfig, monkeypatch: pytest.MonkeyPatch) -> ActionR
     made = ActionRecognition(
         experiment, _Mean(), list("abcd"), mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4)
     )
-    monkeypatch.setattr(made, "_log_epoch", lambda metrics, label: None)
+    monkeypatch.setattr(made, "log_epoch", lambda metrics, label: None)
     return made
 
 

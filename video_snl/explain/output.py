@@ -104,7 +104,7 @@ def _save_maps(path: Path, explanations: list[Explanation]) -> None:
             kinds = {**block.maps, "before": block.before, "after": block.after}
             arrays |= {map_name(number, block, kind): values for kind, values in kinds.items()}
     with path.open("wb") as file:
-        np.savez_compressed(file, **arrays)
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # no name is allow_pickle
 
 
 def _draw(
