@@ -108,9 +108,15 @@ def _raw_formatter() -> Any:
     return type("_Formatter", (argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter), {})
 
 
-def experiment_parser(prog: str, description: str, experiment: type) -> ArgumentParser:
-    """A parser with the options of an experiment's four sections."""
-    parser = Parser(prog=prog, description=description)
+def experiment_parser(
+    prog: str, description: str, experiment: type, *, kind: type[Parser] = Parser
+) -> ArgumentParser:
+    """A parser with the options of an experiment's four sections.
+
+    Args:
+        kind: Says what becomes of bad arguments.
+    """
+    parser = kind(prog=prog, description=description)
     parser.add_argument(
         "--config",
         action="config",

@@ -14,33 +14,32 @@ import time
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from video_snl.cli_images import IMAGE_COMMANDS
+from video_snl.command_line import sections_of
 from video_snl.config_image_run import ImageExperiment
-from video_snl.tables.settings import _read
 
 ACCURACY = {"none": 0.5, "nl": 0.52, "snl": 0.55}
 
 
 def experiment(words: list[str]) -> dict[str, Any]:
-    options = dict(zip(words[::2], words[1::2], strict=True))
-    values: dict[str, Any] = _read(Path(options.pop("--config")))
-    for option, word in options.items():
-        section, key = option.removeprefix("--").split(".")
-        values[section][key] = yaml.safe_load(word)
-    return ImageExperiment.from_dict(values).to_dict()
+    """What ``video-snl train`` records of its words."""
+    build, _ = IMAGE_COMMANDS["train"]
+    arguments = build("video-snl train").parse_args(words)
+    return ImageExperiment.from_dict(sections_of(arguments)).to_dict()
 
 
 def write(folder: Path, config: dict[str, Any], status: str) -> None:
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
     (folder / "checkpoints" / "last.ckpt").touch()
     share = ACCURACY[config["model"]["block"]] + 0.01 * config["trainer"]["seed"]
-    metrics = {"val/top1": share, "loading/wait": 3.0}
+    measure = "val/mIoU" if config["data"]["dataset"] == "cityscapes" else "val/top1"
+    metrics = {measure: share, "loading/wait": 3.0}
     record = {
         "status": status,
         "started": "2026-01-02T03:04:05+00:00",
         "config": config,
-        "metrics": {"last": metrics, "best": metrics | {"val/top1": share + 0.02}},
+        "metrics": {"last": metrics, "best": metrics | {measure: share + 0.02}},
+        "precision": os.environ.get("STAND_IN_PRECISION", "32-true"),
         "versions": {name: os.environ.get(name, "") for name in ("CUDA_VISIBLE_DEVICES",)},
     }
     (folder / "run.json").write_text(json.dumps(record))

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 import pytest
+import torch
 
+from tests.tables.stand_in import experiment
 from video_snl.config_image_run import ImageExperiment
 from video_snl.errors import UserError
+from video_snl.models.images import build_image_model
 from video_snl.tables.cells import BLOCKS, TABLES, cells_of
 from video_snl.tables.paper import PRINTED, read_figures
 from video_snl.tables.settings import BASES, Choices, find_configs, plan, settings_of
@@ -104,6 +109,53 @@ def test_equal_networks_of_two_tables_are_one_experiment() -> None:
     assert len({plan.settings for plan in planned[2].values()}) == len(planned[2])
 
 
+@pytest.mark.parametrize("dataset", BASES)
+def test_what_is_planned_is_what_a_training_records(dataset: str, tmp_path: Path) -> None:
+    number = 8 if dataset == "cityscapes" else 2
+    cell = cells_of(number, dataset=dataset, blocks=["snl"])[-1]
+    options = {"optimizer.warmup_epochs": "10", "optimizer.weight_decay": "1e-2"}
+    for choices in (
+        Choices(CONFIGS, root=str(tmp_path)),
+        Choices(CONFIGS, epochs=30),
+        Choices(CONFIGS, options=options | {"optimizer.milestones": "[15, 25]"}),
+    ):
+        planned = plan(cell, choices)
+        recorded = experiment(planned.words(3, tmp_path)[1:])
+        assert settings_of(json.loads(json.dumps(recorded))) == planned.settings
+        assert recorded["trainer"]["seed"] == 3
+        assert recorded["model"]["backbone"] == cell.backbone
+
+
+@pytest.mark.parametrize(
+    ("option", "word", "message"),
+    [
+        ("model.block", "nl", "the table sets model.block itself; it is what its cells differ in"),
+        ("data.dataset", "cifar10", "use --dataset"),
+        ("optimizer.epochs", "3", "use --epochs"),
+        ("trainer.seed", "3", "use --seeds"),
+        ("optimizer.milestones", "[1,2", 'optimizer.milestones": Expected'),
+        ("optimizer.batch_size", "many", 'optimizer.batch_size": Expected'),
+        ("optimizer.speed", "3", "unrecognized arguments: --optimizer.speed=3"),
+    ],
+)
+def test_options_that_no_cell_takes(option: str, word: str, message: str) -> None:
+    cell = cells_of(2, dataset="digits")[-1]
+    with pytest.raises(UserError, match=re.escape(message)):
+        plan(cell, Choices(CONFIGS, options={option: word}))
+
+
+def test_gates_have_no_transferred_channels() -> None:
+    gates = [name for name, block in BLOCKS.items() if block.gate]
+    assert gates == ["se", "ge", "simpnl", "cgd"]
+    cells = cells_of(5, dataset="digits", blocks=gates)
+    assert all(cell.model["reduction"] is None for cell in cells)
+    with torch.device("meta"):
+        for cell in cells:
+            build_image_model(plan(cell, Choices(CONFIGS)).experiment.model, 10)
+    with pytest.raises(UserError, match="--blocks se cgd: these transfer no channels"):
+        cells_of(2, blocks=["snl", "se", "cgd"])
+
+
 def test_what_matters_for_a_result() -> None:
     base = ImageExperiment().to_dict()
 
@@ -116,6 +168,10 @@ def test_what_matters_for_a_result() -> None:
     assert changed("trainer", precision="bf16-mixed") != same
     assert changed("optimizer", epochs=13) != same
     assert changed("model", reduction=4) != same
+    separate = {"sync_batchnorm": False}
+    assert changed("trainer", **separate) == same
+    assert changed("trainer", **separate, devices=2) != same
+    assert changed("trainer", **separate, devices=2) != changed("trainer", **separate, nodes=2)
     assert changed("data", dataset="folder") != changed("data", dataset="folder", root="a")
 
 
@@ -131,8 +187,8 @@ def test_fewer_epochs_keep_the_shape_of_the_schedule(tmp_path: Path) -> None:
     assert (optimizer.epochs, optimizer.milestones, optimizer.warmup_epochs) == (30, [15, 25], 1)
     with pytest.raises(UserError, match="at least one"):
         plan(cell, Choices(tmp_path, epochs=0))
-    with pytest.raises(UserError, match=r"preresnet20_snl.yaml .* unexpected keyword .*'layers'"):
-        plan(cell, Choices(tmp_path, options={"model.layers": 3}))
+    with pytest.raises(UserError, match=r"preresnet20_snl.yaml .* arguments: --model.layers=3"):
+        plan(cell, Choices(tmp_path, options={"model.layers": "3"}))
 
 
 def test_the_papers_figures_are_of_rows_that_there_are() -> None:

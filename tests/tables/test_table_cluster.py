@@ -107,7 +107,8 @@ class _Executor:
     log: list[str] = []
     asked: dict[str, Any] = {}
 
-    def __init__(self, folder: Path, cluster: str) -> None:
+    def __init__(self, folder: Path, cluster: str, slurm_max_num_timeout: int) -> None:
+        self.asked["requeues"] = slurm_max_num_timeout
         self.log.clear()
 
     def update_parameters(self, **values: Any) -> None:
@@ -129,6 +130,7 @@ def test_jobs_of_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = {key: _Executor.asked[key] for key in ("slurm_partition", "gpus_per_node")}
     assert asked == {"slurm_partition": "gpu", "gpus_per_node": 2}
     assert (_Executor.asked["cpus_per_task"], _Executor.asked["timeout_min"]) == (8, 90)
+    assert _Executor.asked["requeues"] >= 1000  # a training may take many such times
     jobs = [_job(tmp_path, name) for name in ("a", "bad", "c")]
     outcomes = list(runner(jobs))
     assert _names(outcomes) == [("a", "finished"), ("bad", "failed"), ("c", "finished")]

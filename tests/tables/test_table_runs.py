@@ -11,10 +11,14 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
+from tests.image_trees import write_cub
 from tests.processes import gone
 from tests.tables.conftest import STAND_IN
 from video_snl.cli import main
+from video_snl.errors import UserError
+from video_snl.tables import jobs, sizes
 from video_snl.tables.cells import cells_of
 from video_snl.tables.jobs import Job, found_result, job_of, run_job
 from video_snl.tables.run import local_runner, run_jobs
@@ -75,6 +79,47 @@ def test_a_table_is_run_once_and_reported(
         "digits/preresnet20/snl: results of other settings do not count (seeds 0, 1)" in shown.err
     )
     assert "Not the paper's settings: digits, preresnet20, 3 epochs." in shown.out
+
+
+@pytest.mark.parametrize(
+    ("number", "dataset"),
+    [(2, "cifar100"), (4, "cifar10"), (6, "imagenet"), (5, "cub200"), (8, "cityscapes")],
+)
+def test_a_training_on_every_data_set_is_found_again(
+    number: int, dataset: str, tmp_path: Path
+) -> None:
+    (cell, *_) = cells_of(number, dataset=dataset, blocks=[])
+    choices = Choices(ROOT / "configs", root=str(tmp_path), options={"data.num_workers": "3"})
+    job = job_of(plan(cell, choices), 1, tmp_path)
+    assert run_job(job).status == "finished"
+    assert found_result(job) is not None
+
+
+def test_results_of_several_precisions_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_jobs(jobs_of(tmp_path)[:2], local_runner(2, []), _store(tmp_path), "val/top1") == []
+    monkeypatch.setenv("STAND_IN_PRECISION", "bf16-mixed")
+    assert table(tmp_path) == 0
+    shown = capsys.readouterr().out
+    assert "precisions: bf16-mixed, but 32-true: digits/preresnet20/none 0, digits" in shown
+    assert {r.precision for r in _store(tmp_path).read().results} == {"32-true", "bf16-mixed"}
+
+
+def _store(output: Path) -> Store:
+    return Store(output / "results.jsonl")
+
+
+def test_sizes_are_known_before_a_training_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(planned: object) -> None:
+        assert not (tmp_path / "runs").exists()
+        raise UserError("no such size")
+
+    monkeypatch.setattr(sizes, "sizes_of", refuse)
+    assert table(tmp_path) == 2
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_cell_that_fails_stops_no_other(
@@ -153,6 +198,23 @@ def test_interrupted_it_ends_its_trainings_in_order_and_goes_on(
 
 
 @pytest.mark.slow
+def test_birds_are_trained_and_found_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(jobs, "_PROGRAM", (sys.executable, "-m", "video_snl"))
+    words = ["table", "5", "--dataset", "cub200", "--root", str(write_cub(tmp_path / "birds"))]
+    words += ["--backbones", "preresnet20", "--blocks", "none", "--seeds", "1", "--epochs", "1"]
+    words += ["--set", "data.height=32", "data.width=32", "data.short_side=40"]
+    words += ["model.weights=null", "optimizer.batch_size=2", "-o", str(tmp_path / "out")]
+    assert main(words) == 0, capsys.readouterr().err
+    assert "1 of 1: cub200/preresnet20/none, seed 0: " in capsys.readouterr().err
+    (result,) = _store(tmp_path / "out").read().results
+    assert result.precision == "32-true" or torch.cuda.is_available()
+    assert main(words) == 0
+    assert "1 of 1 trainings are done" in capsys.readouterr().err
+
+
+@pytest.mark.slow
 def test_killed_it_leaves_trainings_that_no_other_command_disturbs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -186,6 +248,8 @@ def _children(pid: int) -> list[int]:
         (("--jobs", "0"), "--jobs 0: at least 1"),
         (("--set", "epochs=3"), "--set epochs=3: expected SECTION.KEY=VALUE"),
         (("--set", "trainer.seed=3"), "the table sets trainer.seed itself"),
+        (("--set", "optimizer.batch_size=0"), "digits/preresnet20/none: optimizer.batch_size=0"),
+        (("--set", "model.activation=silly"), "model.activation"),
         (("--dataset", "cifar10"), "--root is needed: the folder of cifar10"),
         (("--root", "nowhere"), "--root nowhere: no such folder"),
     ],
@@ -213,5 +277,5 @@ def test_dry_run_needs_no_data_and_writes_nothing(tmp_path: Path) -> None:
     )
     commands = [line for line in done.stdout.splitlines() if line.startswith("video-snl train")]
     assert len(commands) == 6
-    assert "--model.stages '[1, 2, 3]'" in commands[-1] and "--trainer.seed 1" in commands[-1]
+    assert "'--model.stages=[1, 2, 3]'" in commands[-1] and "--trainer.seed 1" in commands[-1]
     assert not (tmp_path / "out").exists()

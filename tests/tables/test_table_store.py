@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from video_snl.errors import UserError
-from video_snl.tables.store import Result, Store
+from video_snl.tables.store import Contents, Result, Store
 
 ROOT = Path(__file__).resolve().parents[2]
 WRITER = """
@@ -18,8 +20,9 @@ from pathlib import Path
 from video_snl.tables.store import Result, Store
 store, writer = Store(Path(sys.argv[1])), int(sys.argv[2])
 for seed in range(200):
-    metrics = {"last": {"val/top1": 0.5, "note": "x" * 20000 if seed % 50 == 0 else ""}}
-    store.append(Result(5, f"row{writer}", seed, "abc", metrics, "run", 1.0))
+    metrics = {"last": {"val/top1": 0.5}, "best": {"val/top1": 0.5}}
+    note = {"note": "x" * 20000 if seed % 50 == 0 else ""}
+    store.append(Result(5, f"row{writer}", seed, "abc", metrics, "run", 1.0, config=note))
 """
 
 
@@ -60,6 +63,23 @@ def test_a_line_that_was_cut_off_is_reported_and_harms_no_other(tmp_path: Path) 
     contents = store.read()
     assert contents.results == [result(0), result(1)]
     assert contents.torn == [2]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"metrics": None},
+        {"metrics": {"last": {"val/top1": 0.5}}},
+        {"metrics": {"last": {"val/top1": "high"}, "best": {"val/top1": 0.5}}},
+        {"seed": None},
+        {"colour": "red"},
+    ],
+)
+def test_a_line_that_is_no_result_is_reported(tmp_path: Path, changes: dict[str, object]) -> None:
+    store = Store(tmp_path / "results.jsonl")
+    store.path.write_text(json.dumps(asdict(result(0)) | changes) + "\n[]\n")
+    store.append(result(1))
+    assert store.read() == Contents([result(1)], [1, 2])
 
 
 def test_results_of_other_settings_do_not_count(tmp_path: Path) -> None:

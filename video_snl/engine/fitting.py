@@ -81,6 +81,7 @@ def fit(
     finally:
         data.close()
     if trainer.is_global_zero:
+        run.update(precision=str(trainer.precision))  # what "auto" has come to be
         _close(run, history, code, data)
     return code
 

@@ -21,11 +21,16 @@ BACKBONES: tuple[str, ...] = get_args(ImageBackboneName)
 
 @dataclass(frozen=True)
 class Block:
-    """A row's block: how tables call it, and the options of the network that make it."""
+    """A row's block: how tables call it, and the options of the network that make it.
+
+    Attributes:
+        gate: It weighs channels and transfers none, so that Cs says nothing of it.
+    """
 
     label: str
     block: str
     options: Mapping[str, Any] = field(default_factory=dict)
+    gate: bool = False
 
 
 NONE = Block("no block", "none")
@@ -43,10 +48,10 @@ BLOCKS: dict[str, Block] = {
     "snl_a2": Block("SNL_a2", "snl_a2"),
     "gsnl": Block("gSNL, order 2", "gsnl", {"order": 2}),
     "cayley": Block("Cayley", "cayley"),
-    "se": Block("SE", "se"),
-    "ge": Block("GE", "ge"),
-    "simpnl": Block("simplified NL", "gc", {"reduction": None}),
-    "cgd": Block("CGD", "cgd"),
+    "se": Block("SE", "se", gate=True),
+    "ge": Block("GE", "ge", gate=True),
+    "simpnl": Block("simplified NL", "gc", {"reduction": None}, gate=True),
+    "cgd": Block("CGD", "cgd", gate=True),
 }
 """What ``--blocks`` may name."""
 
@@ -73,6 +78,11 @@ class PaperTable:
     blocks: tuple[str, ...]
     settings: Settings
     segments: bool = False
+
+    @property
+    def varies_channels(self) -> bool:
+        """Whether its settings differ in the transferred channels."""
+        return len({setting.get("reduction") for setting in self.settings.values()}) > 1
 
     @property
     def metric(self) -> str:
@@ -217,7 +227,7 @@ def _model(backbone: str, block: Block, setting: Mapping[str, Any]) -> dict[str,
         "block_options": dict(block.options),
         "stages": stages,
         "positions": None,
-        "reduction": setting.get("reduction"),
+        "reduction": None if block.gate else setting.get("reduction"),
         "inter_channels": None,
     }
 
@@ -237,6 +247,12 @@ def _blocks(table: PaperTable, blocks: Sequence[str] | None) -> list[str]:
             f"--blocks {' '.join(unknown)}: no such block; choose of {', '.join(BLOCKS)}."
         )
     chosen = table.blocks if blocks is None else tuple(dict.fromkeys(blocks))
+    gates = [name for name in chosen if BLOCKS[name].gate]
+    if table.varies_channels and gates:
+        raise UserError(
+            f"--blocks {' '.join(gates)}: these transfer no channels; the rows of "
+            f"{table.title.lower()!r} would be one."
+        )
     return [name for name in chosen if name != "none"]
 
 

@@ -14,6 +14,7 @@ from video_snl.tables.run import Runner
 
 __all__ = ["Cluster", "Training", "cluster_runner"]
 
+_REQUEUES = 1000  # of a job that is out of time; Submitit's own limit is 3
 _PATIENCE = 60.0  # seconds for jobs that were taken back
 
 
@@ -93,7 +94,9 @@ def _executor(cluster: Cluster, folder: Path) -> Any:
             "--cluster needs Submitit: pip install 'video-snl[cluster]' (or leave --cluster out)."
         ) from error
     try:
-        executor = submitit.AutoExecutor(folder / "%j", cluster=cluster.kind)
+        executor = submitit.AutoExecutor(
+            folder / "%j", cluster=cluster.kind, slurm_max_num_timeout=_REQUEUES
+        )
     except RuntimeError as error:
         raise UserError(f"--cluster {cluster.kind}: {error}; is this a login node?") from error
     executor.update_parameters(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import signal
 import sys
@@ -10,23 +11,26 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import yaml
 from jsonargparse import Namespace
 
 from video_snl.engine.files import write_json, write_text
 from video_snl.errors import UserError
-from video_snl.tables.cells import TABLES, cells_of
+from video_snl.tables.cells import BLOCKS, TABLES, cells_of
 from video_snl.tables.jobs import Job, Outcome, job_of
 from video_snl.tables.paper import read_figures
 from video_snl.tables.settings import Choices, Planned, find_configs, plan
 from video_snl.tables.store import Contents, Store
 
+if TYPE_CHECKING:
+    from video_snl.tables.sizes import Size
+
 __all__ = ["run_table"]
 
 _TERMINATED = 143
 _CLUSTER_JOBS = 16
+_OPTION = re.compile(r"(data|model|optimizer|trainer)\.\w+")
 
 
 @dataclass(frozen=True)
@@ -51,17 +55,19 @@ def run_table(arguments: Namespace) -> int:
     """Run what is missing and report; returns the exit code."""
     _check(arguments)
     asked = _asked(arguments)
+    _check_experiments(asked.planned)
     if arguments.dry_run:
         _print_plan(asked)
         return 0
     _check_root(arguments, asked.planned)
+    sizes = _sizes(asked)  # what it refuses is not found only after days of training
     missing = _missing(asked, asked.store.read())
     _announce(asked, missing)
     missed: list[Outcome] = []
     if missing:
         with _ending_in_order(asked):
             missed = _run(arguments, asked, missing)
-    _report(asked)
+    _report(asked, sizes)
     for outcome in missed:
         print(f"{outcome.job.label}: {outcome.status}: {outcome.message}", file=sys.stderr)
     return 1 if missed else 0
@@ -101,18 +107,16 @@ def _asked(arguments: Namespace) -> _Table:
     return _Table(number, planned, range(arguments.seeds), figures, output, Store(store), remarks)
 
 
-def _options(words: Sequence[str]) -> dict[str, Any]:
+def _options(words: Sequence[str]) -> dict[str, str]:
     options = {}
     for word in words:
         option, equals, value = word.partition("=")
-        section, dot, key = option.partition(".")
-        if not equals or not dot or not key:
-            raise UserError(f"--set {word}: expected SECTION.KEY=VALUE.")
-        if section not in ("data", "model", "optimizer", "trainer"):
-            raise UserError(f"--set {word}: the sections are data, model, optimizer and trainer.")
-        if option in ("trainer.seed", "trainer.output", "trainer.name"):
-            raise UserError(f"--set {word}: the table sets {option} itself.")
-        options[option] = yaml.safe_load(value)
+        if not equals or not _OPTION.fullmatch(option):
+            raise UserError(
+                f"--set {word}: expected SECTION.KEY=VALUE with one of the sections data, model, "
+                "optimizer and trainer."
+            )
+        options[option] = value
     return options
 
 
@@ -121,10 +125,35 @@ def _remarks(number: int, planned: Sequence[Planned], choices: Choices) -> list[
     table = TABLES[number]
     other = sorted({p.cell.dataset for p in planned} - set(table.datasets))
     other += sorted({p.cell.backbone for p in planned} - set(table.backbones))
+    blocks = dict.fromkeys(p.cell.block for p in planned)
+    other += [BLOCKS[block].label for block in blocks if block not in table.blocks]
     if choices.epochs is not None:
         other.append(f"{choices.epochs} epoch" + "s" * (choices.epochs != 1))
     other += [f"{option} = {value}" for option, value in choices.options.items()]
-    return [f"Not the paper's settings: {', '.join(other)}."] if other else []
+    remarks = [f"Not the paper's settings: {', '.join(other)}."] if other else []
+    if not _is_own(choices.configs):
+        remarks.append(f"Its configurations are those of {choices.configs}.")
+    return remarks
+
+
+def _is_own(configs: Path) -> bool:
+    """Whether it is the folder that comes with this package."""
+    return configs.resolve() == Path(__file__).resolve().parents[2] / "configs"
+
+
+def _check_experiments(planned: Sequence[Planned]) -> None:
+    """Better here than in every single training.
+
+    Raises:
+        UserError: naming the first cell with options that its training would refuse.
+    """
+    from video_snl.engine.train_images import check_experiment
+
+    for cell in planned:
+        try:
+            check_experiment(cell.experiment)
+        except UserError as error:
+            raise UserError(f"{cell.cell.row}: {error}") from error
 
 
 def _check_root(arguments: Namespace, planned: Sequence[Planned]) -> None:
@@ -210,16 +239,21 @@ def _ending_in_order(asked: _Table) -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _report(asked: _Table) -> None:
-    from video_snl.tables.picture import table_picture
-    from video_snl.tables.report import markdown
-    from video_snl.tables.rows import as_json, rows_of
+def _sizes(asked: _Table) -> list[Size]:
     from video_snl.tables.sizes import sizes_of
 
+    return sizes_of(asked.planned)
+
+
+def _report(asked: _Table, sizes: Sequence[Size]) -> None:
+    from video_snl.tables.picture import table_picture
+    from video_snl.tables.report import markdown
+    from video_snl.tables.rows import as_json, precisions, rows_of
+
     contents = asked.store.read()
-    sizes = sizes_of(asked.planned)
     rows = rows_of(asked.planned, sizes, contents, asked.seeds, asked.figures)
-    text = markdown(asked.number, rows, asked.remarks)
+    remarks = [*asked.remarks, *precisions(asked.planned, contents, asked.seeds)]
+    text = markdown(asked.number, rows, remarks)
     place = asked.output / f"table{asked.number}"
     write_text(place.with_suffix(".md"), text)
     write_json(place.with_suffix(".json"), as_json(rows))
@@ -231,10 +265,8 @@ def _report(asked: _Table) -> None:
 def _print_plan(asked: _Table) -> None:
     from video_snl.tables.report import size_table
     from video_snl.tables.rows import rows_of
-    from video_snl.tables.sizes import sizes_of
 
-    sizes = sizes_of(asked.planned)
-    rows = rows_of(asked.planned, sizes, Contents([], []), asked.seeds, asked.figures)
+    rows = rows_of(asked.planned, _sizes(asked), Contents([], []), asked.seeds, asked.figures)
     missing = _missing(asked, asked.store.read())
     total, title = len(asked.jobs), TABLES[asked.number].title
     print(f"Table {asked.number}: {title}; {len(rows)} cells, {len(asked.seeds)} seeds\n")

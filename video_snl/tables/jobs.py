@@ -241,6 +241,7 @@ def _result(job: Job, found: _Found, seconds: float) -> Result:
         seconds=round(seconds, 1),
         versions=dict(found.record.get("versions", {})),
         config=dict(found.record["config"]),
+        precision=str(found.record.get("precision", "")),
     )
 
 

@@ -13,7 +13,7 @@ from video_snl.tables.sizes import Size
 from video_snl.tables.statistics import Comparison, Spread, compare, spread
 from video_snl.tables.store import Contents, Result
 
-__all__ = ["Row", "as_json", "rows_of"]
+__all__ = ["Row", "as_json", "precisions", "rows_of"]
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,22 @@ def rows_of(
     return [
         _row(plan.cell, size, results, figures) for plan, size in zip(planned, sizes, strict=True)
     ]
+
+
+def precisions(planned: Sequence[Planned], contents: Contents, seeds: Sequence[int]) -> list[str]:
+    """A line that says so where results of several precisions stand in one table.
+
+    ``trainer.precision: auto`` is another one on a GPU than on a CPU.
+    """
+    found: dict[str, list[str]] = {}
+    for cell in planned:
+        for seed, result in _chosen(contents.of(cell.settings), seeds).items():
+            found.setdefault(result.precision or "unknown", []).append(f"{cell.cell.row} {seed}")
+    if len(found) < 2:
+        return []
+    most = max(found, key=lambda precision: len(found[precision]))
+    others = [f"{name}: {', '.join(of)}" for name, of in found.items() if name != most]
+    return [f"Results of several precisions: {most}, but {'; '.join(others)} (cell and seed)."]
 
 
 def as_json(rows: Sequence[Row]) -> list[dict[str, Any]]:

@@ -6,12 +6,14 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-import yaml
+from jsonargparse import ArgumentParser
 
-from video_snl.config_image_run import ImageExperiment
+from video_snl.command_line import Parser, experiment_parser, sections_of
+from video_snl.config_image_run import ImageExperiment, ImageOptimizerConfig
 from video_snl.errors import UserError
 from video_snl.tables.cells import Cell
 
@@ -28,7 +30,14 @@ BASES = {
 }
 """The configuration that cells on a data set start from, below ``configs/``."""
 
-_SECTIONS = ("data", "model", "optimizer", "trainer")
+_OF_THE_TABLE = {
+    "data.dataset": "use --dataset.",
+    "data.root": "use --root.",
+    "optimizer.epochs": "use --epochs.",
+    "trainer.seed": "use --seeds.",
+    "trainer.output": "use -o.",
+    "trainer.name": "its runs are called after their cells.",
+}
 # Where data lie and how they are read does not change what a run gives.
 _MUTE_DATA = ("root", "download", "num_workers", "max_failures")
 
@@ -41,13 +50,14 @@ class Choices:
         configs: The folder ``configs``.
         root: Of the data set.
         epochs: Instead of the configuration's; milestones and warm-up keep their share of them.
-        options: Further options, such as ``{"trainer.precision": "bf16-mixed"}``.
+        options: Further options as words of a command line, such as
+            ``{"trainer.precision": "bf16-mixed"}``.
     """
 
     configs: Path
     root: str | None = None
     epochs: int | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -56,21 +66,20 @@ class Planned:
 
     Attributes:
         base: The configuration file.
-        changes: What is changed of it, by option.
+        changes: What is changed of it: words of a command line, by option.
+        experiment: What ``video-snl train`` makes of the two.
         settings: Identifies all that matters for the result but the seed.
     """
 
     cell: Cell
     base: Path
-    changes: Mapping[str, Any]
+    changes: Mapping[str, str]
     experiment: ImageExperiment
     settings: str
 
     def words(self, seed: int, output: Path) -> list[str]:
         """The arguments of ``video-snl`` that train a seed into a folder below ``output``."""
-        words = ["train", "--config", str(self.base)]
-        for option, value in self.changes.items():
-            words += [f"--{option}", _word(value)]
+        words = ["train", *_words(self.base, self.changes)]
         words += ["--trainer.seed", str(seed), "--trainer.output", str(output)]
         return [*words, "--trainer.name", self.name(seed)]
 
@@ -102,81 +111,104 @@ def plan(cell: Cell, choices: Choices) -> Planned:
     """The experiment of a cell.
 
     Raises:
-        UserError: The configuration cannot be read, or an option does not exist.
+        UserError: The configuration cannot be read, an option does not exist, its value is none
+            that it takes, or the table sets it itself.
     """
     base = choices.configs / BASES[cell.dataset]
-    values = _read(base)
-    stored = _experiment(values, base).to_dict()
-    changes = {}
-    for option, value in _changes(cell, choices, values).items():
-        section, _, key = option.partition(".")
-        values[section][key] = value
-        if stored[section].get(key, ...) != value:
-            changes[option] = value
-    experiment = _experiment(values, base)
+    if not base.is_file():
+        raise UserError(f"found no {base}; --configs names another folder 'configs'.")
+    stored = _parsed(base, {})
+    asked = _changes(cell, choices, stored.optimizer)
+    experiment = _parsed(base, asked)
     if experiment.optimizer.epochs < 1:
         raise UserError(f"--epochs {experiment.optimizer.epochs}: at least one is needed.")
-    return Planned(cell, base, changes, experiment, settings_of(experiment.to_dict()))
+    values, before = experiment.to_dict(), stored.to_dict()
+    changes = {option: word for option, word in asked.items() if _differ(option, values, before)}
+    return Planned(cell, base, changes, experiment, settings_of(values))
 
 
 def settings_of(values: Mapping[str, Mapping[str, Any]]) -> str:
     """A short hash of what matters of an experiment, whose plain values are given.
 
     All of the model and the optimizer, the data but for where they lie (of ``folder`` that is what
-    they are), and the precision. Not the seed.
+    they are), the precision as it is asked for, and the number of devices where each has BatchNorm
+    statistics of its own. Not the seed.
     """
-    data = dict(values["data"])
+    data, trainer = dict(values["data"]), values["trainer"]
     mute = [key for key in _MUTE_DATA if key != "root" or data["dataset"] != "folder"]
     matters = {
         "data": {key: value for key, value in data.items() if key not in mute},
         "model": dict(values["model"]),
         "optimizer": dict(values["optimizer"]),
-        "precision": values["trainer"]["precision"],
+        "precision": trainer["precision"],
     }
+    devices = (trainer["devices"], trainer["nodes"])
+    if not trainer["sync_batchnorm"] and devices != (1, 1):
+        matters["separate statistics"] = devices
     text = json.dumps(matters, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _changes(cell: Cell, choices: Choices, base: Mapping[str, Any]) -> dict[str, Any]:
+def _changes(cell: Cell, choices: Choices, base: ImageOptimizerConfig) -> dict[str, str]:
     changes: dict[str, Any] = {"data.dataset": cell.dataset}
     if choices.root is not None:
         changes["data.root"] = str(Path(choices.root).expanduser().resolve())
     changes |= {f"model.{key}": value for key, value in cell.model.items()}
     if choices.epochs is not None:
-        changes |= _shortened(base["optimizer"], choices.epochs)
-    return changes | dict(choices.options)
+        changes |= _shortened(base, choices.epochs)
+    words = {option: _word(value) for option, value in changes.items()}
+    for option, word in choices.options.items():
+        section, key = option.split(".")[:2]
+        if option in _OF_THE_TABLE or (section == "model" and key in cell.model):
+            instead = _OF_THE_TABLE.get(option, "it is what its cells differ in.")
+            raise UserError(f"--set {option}={word}: the table sets {option} itself; {instead}")
+    return words | dict(choices.options)
 
 
-def _shortened(optimizer: Mapping[str, Any], epochs: int) -> dict[str, Any]:
+def _shortened(optimizer: ImageOptimizerConfig, epochs: int) -> dict[str, Any]:
     """As many epochs, with drops and warm-up at the same shares of them."""
     changes: dict[str, Any] = {"optimizer.epochs": epochs}
-    share = epochs / int(optimizer.get("epochs") or epochs)
-    if milestones := optimizer.get("milestones"):
-        changes["optimizer.milestones"] = [round(share * float(at), 3) for at in milestones]
-    if warmup := optimizer.get("warmup_epochs"):
-        changes["optimizer.warmup_epochs"] = round(share * float(warmup), 3)
+    share = epochs / optimizer.epochs
+    if optimizer.milestones:
+        changes["optimizer.milestones"] = [round(share * at, 3) for at in optimizer.milestones]
+    if optimizer.warmup_epochs:
+        changes["optimizer.warmup_epochs"] = round(share * optimizer.warmup_epochs, 3)
     return changes
 
 
-def _read(path: Path) -> dict[str, dict[str, Any]]:
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return {section: dict(values.get(section) or {}) for section in _SECTIONS}
-    except FileNotFoundError as error:
-        raise UserError(f"found no {path}; --configs names another folder 'configs'.") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as an experiment: {error}") from error
+class _Asking(Parser):
+    """The parser of ``train``, whose complaints are about the table's options."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        raise UserError(" ".join(str(message).split())) from ex
 
 
-def _experiment(values: dict[str, Any], source: Path) -> ImageExperiment:
+def _parsed(base: Path, changes: Mapping[str, str]) -> ImageExperiment:
+    """What ``video-snl train`` makes of its words: the values that it records are of these types.
+
+    Integers for which an option takes real numbers become such, and so on.
+    """
     try:
-        return ImageExperiment.from_dict(values)
-    except TypeError as error:
-        reason = str(error).split("__init__() ")[-1]
-        raise UserError(f"{source} with the options of the table: {reason}") from error
+        arguments = _parser().parse_args(_words(base, changes))
+    except UserError as error:
+        raise UserError(f"{base} with the options of the table: {error}") from error
+    return ImageExperiment.from_dict(sections_of(arguments))
+
+
+@cache
+def _parser() -> ArgumentParser:
+    return experiment_parser("video-snl table", "", ImageExperiment, kind=_Asking)
+
+
+def _words(base: Path, changes: Mapping[str, str]) -> list[str]:
+    options = [f"--{option}={word}" for option, word in changes.items()]
+    return ["--config", str(base), *options]
+
+
+def _differ(option: str, values: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
+    section, key = option.split(".")
+    return bool(values[section][key] != before[section][key])
 
 
 def _word(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    return json.dumps(value)
+    return value if isinstance(value, str) else json.dumps(value)

@@ -10,13 +10,16 @@ from video_snl.config_image_data import ImageDataConfig
 from video_snl.config_images import ImageModelConfig
 from video_snl.data.images import image_class_count
 from video_snl.engine.describe_images import image_description
+from video_snl.tables.cells import BLOCKS
 from video_snl.tables.settings import Planned
 
 __all__ = ["Size", "sizes_of"]
 
 # At an eighth of a scene's height and width all layers of the segmentation network, which has no
-# other than convolutions and norms, cost a 64th, and are traced in a second.
+# other than convolutions and norms, cost a 64th, and are traced in a second. Gates have layers that
+# cost the same at every size.
 _PART = 8
+_GATES = {block.block for block in BLOCKS.values() if block.gate}
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ def sizes_of(planned: Sequence[Planned]) -> list[Size]:
 
 def _size(model: ImageModelConfig, classes: int, size: tuple[int, int]) -> Size:
     scene = model.backbone == "fcn_r50_d8" and not any(side % (8 * _PART) for side in size)
-    part = _PART if scene else 1
+    part = _PART if scene and model.block not in _GATES else 1
     facts = image_description(model, classes, (size[0] // part, size[1] // part))
     blocks: list[dict[str, Any]] = facts["blocks"]
     return Size(

@@ -31,6 +31,7 @@ class Result:
         seconds: That it took, in all of its parts.
         versions: Of what it was trained with.
         config: Plain values of the experiment.
+        precision: That the trainer used, such as ``bf16-mixed``; empty where it is not known.
     """
 
     table: int
@@ -42,6 +43,7 @@ class Result:
     seconds: float
     versions: dict[str, str] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
+    precision: str = ""
 
 
 @dataclass(frozen=True)
@@ -100,10 +102,19 @@ def _contents(lines: Iterable[bytes]) -> Contents:
         if not line.strip():
             continue
         try:
-            results.append(Result(**json.loads(line)))
-        except (ValueError, TypeError):
+            results.append(_result(json.loads(line)))
+        except (ValueError, TypeError, KeyError, AttributeError):
             torn.append(number)
     return Contents(results, torn)
+
+
+def _result(values: dict[str, Any]) -> Result:
+    """A line's result; anything else than a result is one of the errors of its use."""
+    result = Result(**values)
+    measured = [*result.metrics["last"].values(), *result.metrics["best"].values()]
+    if not all(isinstance(value, int | float) for value in [result.seed, *measured]):
+        raise TypeError("a seed or a measure is no number")
+    return result
 
 
 def _is_torn(file: Any) -> bool:
