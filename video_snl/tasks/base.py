@@ -85,14 +85,15 @@ class Task(pl.LightningModule):
         super().__init__()
         self.model, self.program, self.files = model, program, files
         self._options, self._parts = experiment, parts
-        freeze(model, experiment.optimizer, parts.layers_of)
+        freeze(model, experiment.optimizer, parts.layers_of, parts.head_of)
         # Lightning trains modules in the mode it finds them in.
         self.train()
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
         if mode:
-            keep_frozen_layers_in_eval(self.model, self._options.optimizer, self._parts.layers_of)
+            options, parts = self._options.optimizer, self._parts
+            keep_frozen_layers_in_eval(self.model, options, parts.layers_of, parts.head_of)
         return self
 
     @abstractmethod
