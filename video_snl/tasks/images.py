@@ -107,7 +107,7 @@ class ImageClassification(ImageTask):
         self.train_loss(loss.detach(), len(label))
         self.train_top1(logits, label)
         self.log_epoch({"train/loss": self.train_loss, "train/top1": self.train_top1}, len(label))
-        return loss
+        return self.weighted(loss)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Loss over the pictures that can be read; accuracies over all, the others being wrong."""
@@ -148,7 +148,7 @@ class Segmentation(ImageTask):
         count = labelled.sum()
         self.train_right(right / count.clamp(min=1), count)
         self.log_epoch({"train/loss": self.train_loss, "train/aAcc": self.train_right}, len(labels))
-        return loss
+        return self.weighted(loss)
 
     def on_validation_epoch_start(self) -> None:
         self.confusion.reset()
