@@ -22,7 +22,7 @@ from video_snl.engine.runs import checkpoint_path
 from video_snl.engine.train_images import task_of
 from video_snl.engine.trained_images import TrainedImages, load_trained_images
 from video_snl.engine.trainer import device_of
-from video_snl.errors import UserError
+from video_snl.errors import OptionsError, UserError
 from video_snl.render.lettering import Line
 from video_snl.render.pictures import labelled, overlaid, save_picture
 from video_snl.render.targets import targets
@@ -110,15 +110,20 @@ def prepared(path: Path, trained: TrainedImages) -> Tensor:
 
     Raises:
         Unreadable: The file is damaged, or no picture.
-        OptionsError: The picture is smaller than what the network was tested on, and was not to be
-            resized.
+        UserError: It is smaller than what the network takes, and the run resized no picture.
     """
     data, picture = trained.experiment.data, read_picture(str(path))
     if data.dataset == "cityscapes":
         return _pixels(picture)
     if data.dataset in ONE_SIZE:
         data = replace(data, short_side=max(data.height, data.width))
-    return _pixels(evaluation_picture(picture, str(path), data))
+    try:
+        return _pixels(evaluation_picture(picture, str(path), data))
+    except OptionsError as error:  # whose advice is for a training
+        raise UserError(
+            f"{path} has {picture.height} x {picture.width} pixels; the network was trained on "
+            f"{data.height} x {data.width} of pictures that were not resized: enlarge the picture"
+        ) from error
 
 
 def _pixels(picture: Image.Image) -> Tensor:
