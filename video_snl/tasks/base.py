@@ -169,13 +169,24 @@ class Task(pl.LightningModule):
             index: Of the samples of its batch.
 
         Raises:
-            UserError: It is not finite; the message names the samples.
+            UserError: It is not finite; the message names the samples, and says whether the weights
+                were finite before.
         """
         if torch.isfinite(loss):
             return loss
         names = ", ".join(self.files[i] for i in index.tolist())
         raise UserError(
-            f"the loss became {loss.item()} in epoch {self.current_epoch + 1}; lower "
+            f"the loss became {loss.item()} in epoch {self.current_epoch + 1} (step "
+            f"{self.global_step + 1} of the run, with {_state_of(self.model)}); lower "
             f"--optimizer.learning_rate, set --optimizer.gradient_clip, or look at the {self.noun} "
             f"of this batch: {names}"
         )
+
+
+def _state_of(model: nn.Module) -> str:
+    """Where a loss that is not finite comes from: a step before, or this batch."""
+    values = dict(model.named_parameters()) | dict(model.named_buffers())
+    broken = [name for name, value in values.items() if not value.isfinite().all()]
+    if not broken:
+        return "finite weights"
+    return f"{len(broken)} of {len(values)} weights not finite, {broken[0]} the first"
