@@ -155,7 +155,9 @@ class OptimizerConfig:
     Args:
         epochs: Passes over the training list, one clip of each video in a pass.
         batch_size: Clips of one step, over all devices and accumulated parts together.
-        accumulate: Parts a device's share of a batch is computed in, to save memory.
+        accumulate: Parts a device's share of a batch is computed in, to save memory. The gradient
+            is that of the mean over the step's samples, also in the last step of an epoch, which
+            may have fewer parts. (BatchNorm sees a part at a time.)
         learning_rate: Initial learning rate.
         momentum: Momentum of SGD.
         weight_decay: L2 penalty.

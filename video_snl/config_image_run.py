@@ -25,9 +25,11 @@ class ImageOptimizerConfig:
         epoch_steps: Steps of an epoch; default as many as a pass takes. The order goes on from one
             epoch to the next, pass behind pass.
         batch_size: Pictures of one step, over all devices and accumulated parts together.
-        test_batch_size: Pictures tested at once on a device; default the share of a training
-            step, and 1 for scenes.
-        accumulate: Parts a device's share of a batch is computed in, to save memory.
+        test_batch_size: Pictures tested at once on a device; default as many as it takes at once
+            in training, and 1 for scenes.
+        accumulate: Parts a device's share of a batch is computed in, to save memory. The gradient
+            is that of the mean over the step's samples, also in the last step of an epoch, which
+            may have fewer parts. (BatchNorm sees a part at a time.)
         learning_rate: Initial learning rate.
         momentum: Momentum of SGD.
         nesterov: Use Nesterov's momentum.

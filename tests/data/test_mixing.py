@@ -92,10 +92,9 @@ class _Mean(nn.Module):
 
 
 def task(optimizer: OptimizerConfig, monkeypatch: pytest.MonkeyPatch) -> ActionRecognition:
-    monkeypatch.setattr("video_snl.tasks.base.freeze", lambda model, config, layers_of: None)
-    monkeypatch.setattr(
-        "video_snl.tasks.base.keep_frozen_layers_in_eval", lambda model, config, layers_of: None
-    )
+    # Its parts are not those of a network: nothing of it is frozen.
+    for name in ("freeze", "keep_frozen_layers_in_eval"):
+        monkeypatch.setattr(f"video_snl.tasks.base.{name}", lambda model, config, *parts: None)
     experiment = Experiment(
         data=DataConfig(crop=SIDE, short_side=SIDE),
         optimizer=replace(optimizer, label_smoothing=0.1),

@@ -18,7 +18,10 @@ from tests.tiny import metrics, only_run, record, run_command, run_here
 from tests.tiny_images import experiment, image_options
 from video_snl.cli import main
 from video_snl.cli_images import are_about_images
+from video_snl.config_image_data import ImageDataConfig
 from video_snl.data.digits import digits
+from video_snl.data.images import load_images
+from video_snl.engine.predict_images import prepared
 from video_snl.engine.train_images import check_experiment
 from video_snl.engine.trained_images import load_trained_images
 from video_snl.errors import UserError
@@ -176,6 +179,56 @@ def test_pictures_that_cannot_be_read(tmp_path: Path) -> None:
         assert len(found[how]["unreadable"]) == found[how]["unreadable_count"] == 1
     assert found["wrong"]["top1"] * 8 == pytest.approx(found["skip"]["top1"] * 7)
     assert found["wrong"]["top1"] == pytest.approx(metrics(run)[-1]["val/top1"])
+
+
+def test_statistics_of_evaluation_are_those_of_the_checkpoint(run: Path, tmp_path: Path) -> None:
+    words = ["--checkpoint", str(run), "--output", str(tmp_path), "--data.statistics"]
+    done = run_here("evaluate", *words, "imagenet")
+    assert done.returncode == 2 and "data.statistics=imagenet" in done.stderr
+    assert "was trained with the mean (0.3051, " in done.stderr
+    for same in ("digits", "auto"):
+        assert run_here("evaluate", *words, same).returncode == 0
+
+
+@pytest.mark.parametrize("short_side", [None, 36])
+def test_predict_sees_what_evaluate_sees(run: Path, tmp_path: Path, short_side: int | None) -> None:
+    root = write_folders(tmp_path / "pictures")
+    data = ImageDataConfig(dataset="folder", root=str(root), short_side=short_side)
+    trained = load_trained_images(run / "checkpoints" / "last.ckpt")
+    digit = trained.experiment.data
+    trained.experiment.data = data
+    test = load_images(data).test
+    for index, path in enumerate(test.paths):
+        assert torch.equal(prepared(Path(path), trained), test[0, index]["image"])
+    small = tmp_path / "small.png"
+    picture(1, 24, 48).save(small)
+    if short_side is None:
+        with pytest.raises(UserError, match=r"small\.png has 24 x 48 pixels.*enlarge the picture"):
+            prepared(small, trained)
+    trained.experiment.data = digit  # resized: the set has one size alone
+    assert prepared(small, trained).shape == (32, 32, 3)
+
+
+def test_predict_goes_on_behind_a_picture_that_cannot_be_rendered(
+    run: Path, tmp_path: Path
+) -> None:
+    sources, target = tmp_path / "pictures", tmp_path / "rendered"
+    sources.mkdir()
+    for i in range(3):
+        picture(i).save(sources / f"{i}.png")
+    (target / "1.png").mkdir(parents=True)  # in the way
+    words = ["--checkpoint", str(run), "--render", str(target), "--json"]
+    done = run_here("predict", str(sources), *words)
+    assert done.returncode == 1, done.stderr
+    assert f"--render {target / '1.png'} cannot be written" in done.stderr
+    found = json.loads(done.stdout)
+    assert [Path(row["picture"]).name for row in found] == ["0.png", "1.png", "2.png"]
+    assert [row.get("rendered") for row in found] == [
+        str(target / "0.png"), None, str(target / "2.png")
+    ]  # fmt: skip
+    assert (target / "2.png").is_file()
+    (sources / "0.png").write_bytes(b"no picture")
+    assert run_here("predict", str(sources), *words).returncode == 2
 
 
 def test_predict_names_what_is_on_pictures(run: Path, tmp_path: Path) -> None:

@@ -6,11 +6,15 @@ import pytest
 import torch
 from torch import nn
 
+from tests.tiny_images import experiment
 from video_snl.config import ModelConfig, OptimizerConfig
 from video_snl.config_image_run import ImageOptimizerConfig
+from video_snl.config_images import ImageModelConfig
 from video_snl.errors import UserError
 from video_snl.models.build import build_model, recompute_units, stage_modules
+from video_snl.models.images import build_image_model
 from video_snl.models.insertion import inserted_blocks
+from video_snl.tasks.images import Segmentation
 from video_snl.tasks.optimization import (
     freeze,
     image_rate_factor,
@@ -106,6 +110,29 @@ def test_frozen_batchnorm_leaves_convolutions_training(model: nn.Module) -> None
     block = next(iter(inserted_blocks(model).values()))
     norm = block.stage[0].norm
     assert norm.training and norm.weight.requires_grad
+
+
+def test_frozen_batchnorm_leaves_the_heads_of_segmentation_training() -> None:
+    with torch.device("meta"):
+        net = build_image_model(ImageModelConfig(backbone="fcn_r50_d8", block="none"), 19)[0]
+    task = Segmentation(
+        experiment(
+            data={"dataset": "cityscapes"},
+            model={"backbone": "fcn_r50_d8"},
+            optimizer={"frozen_batchnorm": True},
+        ),
+        net,
+        list(map(str, range(19))),
+        ((0.5,) * 3, (0.5,) * 3),
+    )
+    for mode in (False, True):
+        task.train(mode)
+    norms = {n: m for n, m in net.named_modules() if isinstance(m, nn.BatchNorm2d)}
+    training = {name for name, norm in norms.items() if norm.training}
+    assert training == {n for n in norms if n.startswith(("decode_head.", "auxiliary_head."))}
+    assert len(training) == 4 and len(norms) > 50
+    for name, norm in norms.items():
+        assert all(p.requires_grad is (name in training) for p in norm.parameters())
 
 
 def test_unknown_stage_is_named_with_the_stages_there_are(model: nn.Module) -> None:

@@ -68,3 +68,16 @@ def test_nothing_labelled_is_no_score() -> None:
     metric.update(torch.tensor([[[0, 1]]]), torch.tensor([[[255, 255]]]))
     result = metric.scores()
     assert math.isnan(result.mean_iou) and math.isnan(result.accuracy_of_all)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_pixels_whose_scores_are_not_finite_are_wrong_whatever_their_label(value: float) -> None:
+    scores = torch.zeros(1, 3, 1, 4)
+    scores[:, 1] = 1.0
+    scores[0, 0, 0, :2] = value
+    metric = PixelConfusion(3)
+    labels = torch.tensor([[[0, 1, 1, 1]]])
+    metric.update(scores, labels)
+    assert metric.predicted(scores).tolist() == [[[4, 4, 1, 1]]]
+    assert metric.compute().tolist()[:3] == [[0, 0, 0, 0, 1], [0, 2, 0, 0, 1], [0] * 5]
+    assert metric.scores().accuracy_of_all == pytest.approx(0.5)

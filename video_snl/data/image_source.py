@@ -217,6 +217,6 @@ def _stack(name: str, values: list[Tensor]) -> Tensor:
         first, second = (" x ".join(map(str, shape[:2])) for shape in sorted(shapes)[:2])
         raise OptionsError(
             f"pictures of {first} and of {second} pixels cannot share a batch ({name}): test with "
-            "optimizer.batch_size 1, or give all of them one size"
+            "--optimizer.test_batch_size 1, or give all of them one size"
         )
     return torch.stack(values)

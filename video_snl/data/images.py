@@ -31,6 +31,7 @@ from video_snl.errors import OptionsError, UserError
 
 __all__ = [
     "IMAGE_STATISTICS",
+    "ONE_SIZE",
     "ImageSet",
     "image_class_count",
     "image_statistics",
@@ -49,6 +50,9 @@ IMAGE_STATISTICS: dict[str, Statistics] = {
     "imagenet": STATISTICS["imagenet"],
 }
 """Mean and standard deviation of red, green and blue in [0, 1]."""
+
+ONE_SIZE = "digits", *CIFAR
+"""Data sets whose pictures all have the size of what the network sees."""
 
 _NEEDED = {
     "cifar10": "the folder that holds cifar-10-batches-py/ (or is to: --data.download true)",
@@ -239,7 +243,7 @@ def _check_dataset_options(config: ImageDataConfig) -> None:
         raise OptionsError(f"data.download is offered for {' and '.join(CIFAR)}, not {name}{where}")
     if config.in_memory and name != "folder":
         raise OptionsError(f"data.in_memory is for data.dataset=folder, not {name}")
-    if name in ("digits", *CIFAR):
+    if name in ONE_SIZE:
         sizes = config.height, config.width, config.short_side
         if sizes != (SIDE, SIDE, None):
             raise OptionsError(

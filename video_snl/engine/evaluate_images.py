@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import lightning.pytorch as pl
 import numpy as np
@@ -15,18 +15,24 @@ from video_snl.data.images import ImageSet, load_images
 from video_snl.data.prefetch import prefetched
 from video_snl.data.quarantine import Quarantine
 from video_snl.engine.image_programs import IMAGES
-from video_snl.engine.image_reports import classification_report, segmentation_report
+from video_snl.engine.image_reports import (
+    classification_report,
+    counted_pictures,
+    segmentation_report,
+)
 from video_snl.engine.runs import checkpoint_path
-from video_snl.engine.train_images import check_network, task_of
+from video_snl.engine.train_images import check_network, check_values, task_of
 from video_snl.engine.trained import check_same_network, holds
 from video_snl.engine.trained_images import TrainedImages, load_released_images, load_trained_images
 from video_snl.engine.trainer import make_trainer, stopping_in_order
-from video_snl.errors import UserError
+from video_snl.errors import OptionsError, UserError
 from video_snl.reference_keys import Kind
 from video_snl.tasks.image_data import test_batch_size
 from video_snl.tasks.images import ImageTask, Segmentation
 
 __all__ = ["evaluate"]
+
+_NAMED = 10  # pictures with scores that are not finite: of a broken network they are all
 
 
 def evaluate(
@@ -43,6 +49,7 @@ def evaluate(
         kind: Of the blocks of a checkpoint of the released code, where the file does not tell it.
     """
     path = checkpoint_path(checkpoint, IMAGES)
+    check_values(experiment)
     check_network(experiment)
     images = load_images(experiment.data)
     trained = _load(path, experiment, images, kind)
@@ -52,27 +59,47 @@ def evaluate(
     task = task_of(experiment)(
         experiment, trained.model, trained.class_names, (trained.mean, trained.std)
     )
-    epoch = "" if trained.epoch is None else f"epoch {trained.epoch + 1} of "
+    skip = unreadable == "skip"
+    if isinstance(task, Segmentation):
+        task.skip_unreadable = skip
+        tested = _validate(task, experiment, images, quarantine)
+    else:
+        tested = _scores(task, experiment, images, quarantine)
+    counted = counted_pictures(tested.read, skip=skip)
     about: dict[str, Any] = {
         "checkpoint": str(path),
         "epoch": None if trained.epoch is None else trained.epoch + 1,
         "dataset": experiment.data.dataset,
-        "pictures": len(images.test),
-        "unreadable_are": "skipped" if unreadable == "skip" else "wrong",
+        "pictures": int(counted.sum()),
+        "unreadable_are": "skipped" if skip else "wrong",
+        **_listed("unreadable", images, ~tested.read),
+        **_listed("not_finite", images, tested.broken),
     }
     if isinstance(task, Segmentation):
-        _validate(task, experiment, images, quarantine)
-        about["unreadable"] = sorted(quarantine.bad)
         text = segmentation_report(folder, task.confusion, images.class_names, about)
     else:
-        scores = _scores(task, experiment, images, quarantine)
-        text = classification_report(folder, scores, images, about, skip=unreadable == "skip")
-    print(f"{len(images.test)} test pictures of {len(images.class_names)} classes, {epoch}{path}")
+        text = classification_report(folder, tested.scores, tested.read, counted, images, about)
+    epoch = "" if trained.epoch is None else f"epoch {trained.epoch + 1} of "
+    classes = len(images.class_names)
+    print(f"{about['pictures']} test pictures of {classes} classes, {epoch}{path}")
     print(text)
-    if quarantine.bad:
-        print(_unreadable_lines(about["unreadable_are"], list(quarantine.bad)))
+    _tell_of_faults(about)
     print(f"reports: {folder}")
     return 0
+
+
+class _Tested(NamedTuple):
+    """What became of the N test pictures.
+
+    Args:
+        read: (N,), which of them could be read.
+        broken: (N,), which of them were read and have scores that are not finite.
+        scores: (N, classes); of a network that labels pixels (N, 0).
+    """
+
+    read: np.ndarray
+    broken: np.ndarray
+    scores: np.ndarray
 
 
 def _load(
@@ -91,6 +118,12 @@ def _load(
             f"{len(images.class_names)} ({', '.join(images.class_names[:3])}, ...); evaluate on "
             "the data set it was trained on."
         )
+    chosen = experiment.data.statistics
+    if chosen != "auto" and (images.mean, images.std) != (trained.mean, trained.std):
+        raise OptionsError(
+            f"data.statistics={chosen}: {path} was trained with the mean {trained.mean} and the "
+            f"standard deviation {trained.std}, which go with its weights; leave the option out."
+        )
     return trained
 
 
@@ -99,17 +132,27 @@ def _loader(
 ) -> ImageLoader:
     return make_image_loader(
         images.test,
-        test_batch_size(experiment, experiment.optimizer.batch_size),
+        test_batch_size(experiment, _share(experiment)),
         num_workers=experiment.data.num_workers,
         pin_memory=pin,
         quarantine=quarantine,
     )
 
 
+def _share(experiment: ImageExperiment) -> int:
+    """Pictures that a device took at once in training, which is what fits into its memory.
+
+    Any number of them gives the same figures, so that nothing need be divided without a rest.
+    """
+    optimizer, trainer = experiment.optimizer, experiment.trainer
+    devices = 1 if trainer.devices == "auto" else trainer.devices
+    return max(1, optimizer.batch_size // (optimizer.accumulate * devices * trainer.nodes))
+
+
 def _scores(
     task: ImageTask, experiment: ImageExperiment, images: ImageSet, quarantine: Quarantine
-) -> np.ndarray:
-    """Class scores of every test picture, (N, classes); NaN for those that cannot be read."""
+) -> _Tested:
+    """Class scores of every test picture; NaN for those that cannot be read."""
     trainer = _trainer(experiment)
     device = trainer.strategy.root_device
     loader = _loader(experiment, images, quarantine, pin=device.type == "cuda")
@@ -119,14 +162,17 @@ def _scores(
     finally:
         loader.close()
     scores = np.full((len(images.test), len(images.class_names)), np.nan, dtype=np.float32)
+    read = np.zeros(len(scores), dtype=bool)
     for part in cast("list[dict[str, np.ndarray]]", parts):
-        scores[np.asarray(part["index"])] = np.asarray(part["scores"])
-    return scores
+        index = np.asarray(part["index"])
+        read[index] = True
+        scores[index] = np.asarray(part["scores"])
+    return _Tested(read, read & ~np.isfinite(scores).all(1), scores)
 
 
 def _validate(
     task: Segmentation, experiment: ImageExperiment, images: ImageSet, quarantine: Quarantine
-) -> None:
+) -> _Tested:
     """Fill the task's confusion matrix."""
     trainer = _trainer(experiment)
     device = trainer.strategy.root_device
@@ -136,6 +182,10 @@ def _validate(
             trainer.validate(task, dataloaders=prefetched(loader, device), verbose=False)
     finally:
         loader.close()
+    read = np.array([path not in quarantine for path in images.test.paths], dtype=bool)
+    broken = np.zeros_like(read)
+    broken[task.not_finite()] = True
+    return _Tested(read, broken, np.empty((len(read), 0), dtype=np.float32))
 
 
 def _trainer(experiment: ImageExperiment) -> pl.Trainer:
@@ -155,7 +205,30 @@ def _default_folder(path: Path) -> Path:
     return run / "evaluation"
 
 
-def _unreadable_lines(are: str, paths: list[str]) -> str:
+def _listed(name: str, images: ImageSet, rows: np.ndarray) -> dict[str, Any]:
+    paths = [images.test.paths[index] for index in np.flatnonzero(rows).tolist()]
+    return {name: paths, f"{name}_count": len(paths)}
+
+
+def _tell_of_faults(about: dict[str, Any]) -> None:
+    """Name the pictures that could not be read, and those whose scores are not finite."""
     how = {"wrong": "they count as wrong", "skipped": "they are left out of all figures"}
-    lines = [f"test pictures that could not be read: {len(paths)}; {how[are]}:"]
-    return "\n".join([*lines, *(f"  {path}" for path in paths)])
+    lines: list[str] = []
+    if about["unreadable"]:
+        lines.append(
+            f"test pictures that could not be read: {about['unreadable_count']}; "
+            f"{how[about['unreadable_are']]}:"
+        )
+        lines += [f"  {path}" for path in about["unreadable"]]
+    if about["not_finite"]:
+        what = "pixels" if about["dataset"] == "cityscapes" else "pictures"
+        lines.append(
+            f"test pictures with scores that are not finite: {about['not_finite_count']}; these "
+            f"{what} count as wrong. The network is broken, or its precision too low:"
+        )
+        named = about["not_finite"][:_NAMED]
+        more = about["not_finite_count"] - len(named)
+        lines += [f"  {path}" for path in named]
+        lines += [f"  and {more} more, see metrics.json"] if more else []
+    if lines:
+        print(*lines, sep="\n")

@@ -14,28 +14,44 @@ from video_snl.engine.plots import confusion_picture
 from video_snl.errors import UserError
 from video_snl.tasks.segmentation_metrics import PixelConfusion
 
-__all__ = ["classification_report", "segmentation_report"]
+__all__ = ["classification_report", "counted_pictures", "segmentation_report"]
 
 
-def classification_report(
-    folder: Path, scores: np.ndarray, images: ImageSet, about: dict[str, Any], *, skip: bool
-) -> str:
-    """Write the reports of class scores (N, classes), NaN where a picture could not be read.
-
-    Returns:
-        The accuracies, for people.
+def counted_pictures(read: np.ndarray, *, skip: bool) -> np.ndarray:
+    """Which pictures the figures are of: all, or those that could be read. Shapes: (N,).
 
     Raises:
-        UserError: No picture is left to be counted.
+        UserError: None is left.
     """
-    label = picture_labels(images.test)
-    read = ~np.isnan(scores).all(1)
     counted = read if skip else np.ones_like(read)
     if not counted.any():
         raise UserError(
             f"none of the {len(read)} test pictures can be read, and --unreadable skip leaves them "
             "out: there is nothing to evaluate; look at --data.root"
         )
+    return counted
+
+
+def classification_report(
+    folder: Path,
+    scores: np.ndarray,
+    read: np.ndarray,
+    counted: np.ndarray,
+    images: ImageSet,
+    about: dict[str, Any],
+) -> str:
+    """Write the reports of class scores.
+
+    Args:
+        scores: (N, classes). Rows that are not finite, as of pictures that could not be read or of
+            a broken network, are no prediction: they are wrong.
+        read: (N,), which pictures could be read.
+        counted: (N,), which of them the figures are of.
+
+    Returns:
+        The accuracies, for people.
+    """
+    label = picture_labels(images.test)
     k = min(5, len(images.class_names))
     figures = {f"top{n}": top_k_accuracy(scores[counted], label[counted], n) for n in (1, k)}
     title = f"top-1 {figures['top1']:.1%}"
@@ -54,9 +70,7 @@ def classification_report(
             }
         )
     write_text(folder / "predictions.csv", as_csv(rows))
-    lost = [images.test.paths[i] for i in np.flatnonzero(~read).tolist()]
-    metrics = {**about, **figures, "unreadable": lost, "unreadable_count": len(lost)}
-    write_json(folder / "metrics.json", metrics)
+    write_json(folder / "metrics.json", {**about, **figures})
     return f"top-1 {figures['top1']:.2%}  top-{k} {figures[f'top{k}']:.2%}"
 
 
@@ -65,20 +79,24 @@ def segmentation_report(
 ) -> str:
     """Write the reports of a filled confusion matrix; returns its scores, for people."""
     scores = confusion.scores()
-    matrix = confusion.compute().cpu().numpy()[:-1]
+    matrix = confusion.compute().cpu().numpy()[: len(names)]
     rows: list[dict[str, Any]] = [
         {"class": name, "IoU": _figure(scores.iou[i]), "accuracy": _figure(scores.accuracy[i])}
         for i, name in enumerate(names)
     ]
     write_text(folder / "per_class.csv", as_csv(rows))
     columns = [*names, "(unreadable)"]
+    if matrix[:, confusion.not_finite].any():
+        columns.append("(scores not finite)")
     cells = [
-        {"true class": name, **dict(zip(columns, map(int, row), strict=True))}
+        {"true class": name, **dict(zip(columns, map(int, row[: len(columns)]), strict=True))}
         for name, row in zip(names, matrix, strict=True)
     ]
     write_text(folder / "confusion.csv", as_csv(cells))
     picture = folder / "confusion.png"
-    confusion_picture(matrix[:, :-1], names, picture, title=f"pixels: mIoU {scores.mean_iou:.1%}")
+    confusion_picture(
+        matrix[:, : len(names)], names, picture, title=f"pixels: mIoU {scores.mean_iou:.1%}"
+    )
     figures = {
         "mIoU": scores.mean_iou,
         "mAcc": scores.mean_accuracy,

@@ -15,14 +15,14 @@ from PIL import Image
 from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from video_snl.data.image_source import Unreadable
+from video_snl.data.images import ONE_SIZE
 from video_snl.data.pictures import evaluation_picture, read_picture
 from video_snl.engine.image_programs import IMAGES
 from video_snl.engine.runs import checkpoint_path
 from video_snl.engine.train_images import task_of
 from video_snl.engine.trained_images import TrainedImages, load_trained_images
 from video_snl.engine.trainer import device_of
-from video_snl.errors import UserError
+from video_snl.errors import OptionsError, UserError
 from video_snl.render.lettering import Line
 from video_snl.render.pictures import labelled, overlaid, save_picture
 from video_snl.render.targets import targets
@@ -48,7 +48,7 @@ def predict(
         render: Folder for the pictures with what was found drawn on them.
 
     Returns:
-        2 when a picture could not be read, else 0.
+        0; 2 when a picture could not be read, else 1 when one could not be rendered.
     """
     if top < 1:
         raise UserError("--top must be at least 1.")
@@ -58,13 +58,13 @@ def predict(
     )
     trained, device = _network(checkpoint, model, accelerator)
     task = _task(trained).to(device).eval()
-    results, failures = [], 0
+    results, unread, unrendered = [], 0, 0
     for path in pictures:
         try:
             image = prepared(path, trained)
-        except Unreadable as error:
-            failures += 1
-            print(f"video-snl predict: error: {error}", file=sys.stderr, flush=True)
+        except UserError as error:  # the file is damaged, or too small
+            unread += 1
+            _tell(error)
             continue
         found, labels = _best(task, image, top)
         results.append({"picture": str(path), "predictions": found})
@@ -72,14 +72,24 @@ def predict(
             width = max(len(row["class"]) for row in found)
             lines = [f"  {row['class']:{width}}  {row['score']:7.2%}" for row in found]
             print(path, *lines, sep="\n", flush=True)
-        if path in rendered:
+        if path not in rendered:
+            continue
+        try:
             _render(path, rendered[path], found, labels, task.class_names)
-            results[-1]["rendered"] = str(rendered[path])
-            if not as_json:
-                print(f"  rendered: {rendered[path]}", flush=True)
+        except UserError as error:
+            unrendered += 1
+            _tell(error)
+            continue
+        results[-1]["rendered"] = str(rendered[path])
+        if not as_json:
+            print(f"  rendered: {rendered[path]}", flush=True)
     if as_json:
         print(json.dumps(results, indent=2))
-    return 2 if failures else 0
+    return 2 if unread else 1 if unrendered else 0
+
+
+def _tell(error: UserError) -> None:
+    print(f"video-snl predict: error: {error}", file=sys.stderr, flush=True)
 
 
 def _network(
@@ -96,17 +106,24 @@ def _network(
 def prepared(path: Path, trained: TrainedImages) -> Tensor:
     """A picture as the network was tested on them: uint8 (H, W, 3).
 
-    Pictures of a size that networks of small ones were trained with are resized to it.
+    Digits and CIFAR have pictures of one size alone; others are resized to it.
 
     Raises:
         Unreadable: The file is damaged, or no picture.
+        UserError: It is smaller than what the network takes, and the run resized no picture.
     """
     data, picture = trained.experiment.data, read_picture(str(path))
     if data.dataset == "cityscapes":
         return _pixels(picture)
-    if data.short_side is None:
+    if data.dataset in ONE_SIZE:
         data = replace(data, short_side=max(data.height, data.width))
-    return _pixels(evaluation_picture(picture, str(path), data))
+    try:
+        return _pixels(evaluation_picture(picture, str(path), data))
+    except OptionsError as error:  # whose advice is for a training
+        raise UserError(
+            f"{path} has {picture.height} x {picture.width} pixels; the network was trained on "
+            f"{data.height} x {data.width} of pictures that were not resized: enlarge the picture"
+        ) from error
 
 
 def _pixels(picture: Image.Image) -> Tensor:

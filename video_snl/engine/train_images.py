@@ -21,7 +21,7 @@ from video_snl.models.images import IMAGE_BACKBONES, build_image_model
 from video_snl.tasks.image_data import ImageDataModule
 from video_snl.tasks.images import ImageClassification, ImageTask, Segmentation
 
-__all__ = ["check_experiment", "check_network", "make_task", "task_of", "train"]
+__all__ = ["check_experiment", "check_network", "check_values", "make_task", "task_of", "train"]
 
 _OPTIMIZER = {
     "batch_size": Range(1),
@@ -54,9 +54,8 @@ def check_experiment(experiment: ImageExperiment) -> None:
     Raises:
         UserError: naming the option and what it should be.
     """
-    data, optimizer = experiment.data, experiment.optimizer
-    check_training(experiment, _OPTIMIZER)
-    check_options(data)
+    optimizer = experiment.optimizer
+    check_values(experiment)
     check_network(experiment)
     if optimizer.nesterov and optimizer.momentum == 0:
         raise OptionsError("optimizer.nesterov needs optimizer.momentum above 0.")
@@ -72,6 +71,16 @@ def check_experiment(experiment: ImageExperiment) -> None:
     if experiment.trainer.activation_checkpointing:
         with torch.device("meta"):  # takes neither time nor memory
             recompute_units(build_image_model(replace(experiment.model, weights=None), 2)[0])
+
+
+def check_values(experiment: ImageExperiment) -> None:
+    """Whether every option is in its range, whether or not a command comes to use it.
+
+    Raises:
+        OptionsError: It names the option, its value and the range.
+    """
+    check_training(experiment, _OPTIMIZER)
+    check_options(experiment.data)
 
 
 def check_network(experiment: ImageExperiment) -> None:

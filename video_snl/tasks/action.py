@@ -97,7 +97,7 @@ class ActionRecognition(Task):
         self.train_loss(loss.detach(), len(label))
         self.train_top1(logits, label)
         self.log_epoch({"train/loss": self.train_loss, "train/top1": self.train_top1}, len(label))
-        return loss
+        return self.weighted(loss)
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Loss over the videos that can be read; accuracies over all, the others being wrong."""

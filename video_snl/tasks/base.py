@@ -9,7 +9,7 @@ from typing import Any, Protocol, Self
 import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD
+from torch.optim import SGD, Optimizer
 from torchmetrics import Metric
 
 from video_snl.config import TrainerConfig
@@ -85,14 +85,16 @@ class Task(pl.LightningModule):
         super().__init__()
         self.model, self.program, self.files = model, program, files
         self._options, self._parts = experiment, parts
-        freeze(model, experiment.optimizer, parts.layers_of)
+        self._sizes: list[int] = []  # of the parts of a step, so far
+        freeze(model, experiment.optimizer, parts.layers_of, parts.head_of)
         # Lightning trains modules in the mode it finds them in.
         self.train()
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
         if mode:
-            keep_frozen_layers_in_eval(self.model, self._options.optimizer, self._parts.layers_of)
+            options, parts = self._options.optimizer, self._parts
+            keep_frozen_layers_in_eval(self.model, options, parts.layers_of, parts.head_of)
         return self
 
     @abstractmethod
@@ -107,6 +109,34 @@ class Task(pl.LightningModule):
         # Dropout draws from the global generator; so it, too, depends on seed and epoch alone.
         seed = self._options.trainer.seed
         torch.manual_seed(hash((seed, self.current_epoch, self.global_rank)) % 2**63)
+
+    def on_train_batch_start(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        if batch_idx % self.trainer.accumulate_grad_batches == 0:
+            self._sizes = []
+        self._sizes.append(len(batch["index"]))
+
+    def weighted(self, loss: Tensor) -> Tensor:
+        """The mean loss of a part of a step, times its samples over those of the first part.
+
+        Only the last part of an epoch may have fewer than the others.
+        """
+        if not self._sizes or self._sizes[-1] == self._sizes[0]:
+            return loss
+        return loss * (self._sizes[-1] / self._sizes[0])
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Let the gradient be that of the mean over the samples of the step.
+
+        Lightning divides the sum over the parts by ``optimizer.accumulate``, also where an epoch
+        ends with fewer parts: its last step would be too short.
+        """
+        supposed = self.trainer.accumulate_grad_batches
+        found = sum(self._sizes) / self._sizes[0]
+        if found == supposed:
+            return
+        for parameter in self.parameters():
+            if parameter.grad is not None:
+                parameter.grad.mul_(supposed / found)
 
     def configure_optimizers(self) -> Any:
         config = self._options.optimizer
@@ -139,13 +169,24 @@ class Task(pl.LightningModule):
             index: Of the samples of its batch.
 
         Raises:
-            UserError: It is not finite; the message names the samples.
+            UserError: It is not finite; the message names the samples, and says whether the weights
+                were finite before.
         """
         if torch.isfinite(loss):
             return loss
         names = ", ".join(self.files[i] for i in index.tolist())
         raise UserError(
-            f"the loss became {loss.item()} in epoch {self.current_epoch + 1}; lower "
+            f"the loss became {loss.item()} in epoch {self.current_epoch + 1} (step "
+            f"{self.global_step + 1} of the run, with {_state_of(self.model)}); lower "
             f"--optimizer.learning_rate, set --optimizer.gradient_clip, or look at the {self.noun} "
             f"of this batch: {names}"
         )
+
+
+def _state_of(model: nn.Module) -> str:
+    """Where a loss that is not finite comes from: a step before, or this batch."""
+    values = dict(model.named_parameters()) | dict(model.named_buffers())
+    broken = [name for name, value in values.items() if not value.isfinite().all()]
+    if not broken:
+        return "finite weights"
+    return f"{len(broken)} of {len(values)} weights not finite, {broken[0]} the first"

@@ -107,7 +107,7 @@ class ImageClassification(ImageTask):
         self.train_loss(loss.detach(), len(label))
         self.train_top1(logits, label)
         self.log_epoch({"train/loss": self.train_loss, "train/top1": self.train_top1}, len(label))
-        return loss
+        return self.weighted(loss)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Loss over the pictures that can be read; accuracies over all, the others being wrong."""
@@ -130,10 +130,13 @@ class Segmentation(ImageTask):
     """A label for every pixel: cross-entropy of head and auxiliary head; mIoU, mAcc and aAcc."""
 
     noun = "scenes"
+    skip_unreadable = False
+    """Leave scenes that cannot be read out of the scores; else their pixels count as wrong."""
 
     def _make_metrics(self) -> None:
         self.train_right, self.val_loss = MeanMetric(), MeanMetric()
         self.confusion = PixelConfusion(len(self.class_names), IGNORED)
+        self._not_finite: list[Tensor] = []
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         labels = batch["label"].long()
@@ -145,21 +148,32 @@ class Segmentation(ImageTask):
         count = labelled.sum()
         self.train_right(right / count.clamp(min=1), count)
         self.log_epoch({"train/loss": self.train_loss, "train/aAcc": self.train_right}, len(labels))
-        return loss
+        return self.weighted(loss)
 
     def on_validation_epoch_start(self) -> None:
         self.confusion.reset()
+        self._not_finite = []
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Pixels of scenes that cannot be read count as wrong, and have no loss."""
+        """Pixels of scenes that cannot be read count as wrong or not at all, and have no loss.
+
+        Pixels whose scores are not finite count as wrong.
+        """
         if len(batch["label"]):
             labels = batch["label"].long()
             logits = self.logits(batch["image"])
-            self.confusion.update(logits, labels)
+            found = self.confusion.predicted(logits)
+            self.confusion.update(found, labels)
+            broken = (found == self.confusion.not_finite).flatten(1).any(1)
+            self._not_finite.append(batch["index"][broken])
             self.val_loss(segmentation_loss(logits, labels, IGNORED), (labels != IGNORED).sum())
-        if "missed" in batch:
+        if "missed" in batch and not self.skip_unreadable:
             self.confusion.update_missed(batch["missed"])
         self.log_epoch({"val/loss": self.val_loss}, len(batch["label"]))
+
+    def not_finite(self) -> list[int]:
+        """The indices of the last validation's scenes with pixels whose scores are not finite."""
+        return [index for part in self._not_finite for index in part.tolist()]
 
     def on_validation_epoch_end(self) -> None:
         scores = self.confusion.scores()

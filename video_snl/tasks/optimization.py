@@ -143,21 +143,39 @@ def parameter_groups(
     ]
 
 
-def freeze(model: nn.Module, config: PartOptions, layers_of: LayersOf = stage_modules) -> None:
-    """Take the gradient from the frozen stages and, if asked for, the backbone's BatchNorms."""
-    for module in _frozen_modules(model, config, layers_of):
+def _no_head(model: nn.Module) -> set[nn.Parameter]:
+    return set()
+
+
+def freeze(
+    model: nn.Module,
+    config: PartOptions,
+    layers_of: LayersOf = stage_modules,
+    head_of: HeadOf = _no_head,
+) -> None:
+    """Take the gradient from the frozen stages and, if asked for, the backbone's BatchNorms.
+
+    Args:
+        head_of: The parameters of the head, whose BatchNorms train; by default there are none.
+    """
+    for module in _frozen_modules(model, config, layers_of, head_of):
         module.requires_grad_(False)
 
 
 def keep_frozen_layers_in_eval(
-    model: nn.Module, config: PartOptions, layers_of: LayersOf = stage_modules
+    model: nn.Module,
+    config: PartOptions,
+    layers_of: LayersOf = stage_modules,
+    head_of: HeadOf = _no_head,
 ) -> None:
     """Keep the running statistics of what is frozen; to be called after every ``train()``."""
-    for module in _frozen_modules(model, config, layers_of):
+    for module in _frozen_modules(model, config, layers_of, head_of):
         module.eval()
 
 
-def _frozen_modules(model: nn.Module, config: PartOptions, layers_of: LayersOf) -> list[nn.Module]:
+def _frozen_modules(
+    model: nn.Module, config: PartOptions, layers_of: LayersOf, head_of: HeadOf
+) -> list[nn.Module]:
     """Frozen parts of the backbone; an inserted block trains wherever it stands."""
     blocks = {m for block in inserted_blocks(model).values() for m in block.modules()}
     frozen = [
@@ -167,5 +185,7 @@ def _frozen_modules(model: nn.Module, config: PartOptions, layers_of: LayersOf) 
         if module not in blocks
     ]
     if config.frozen_batchnorm:
-        frozen += [m for m in model.modules() if isinstance(m, _BatchNorm) and m not in blocks]
+        norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m not in blocks]
+        head = head_of(model)
+        frozen += [m for m in norms if head.isdisjoint(m.parameters())]
     return frozen

@@ -10,6 +10,8 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 
 __all__ = ["PixelConfusion", "SegmentationScores", "segmentation_scores"]
 
+_NO_CLASS = 2  # columns of pixels that have no prediction
+
 
 @dataclass(frozen=True)
 class SegmentationScores:
@@ -34,10 +36,11 @@ class SegmentationScores:
 
 
 class PixelConfusion(MulticlassConfusionMatrix):
-    """torchmetrics' confusion matrix, (C + 1, C + 1): rows are labels, columns predictions.
+    """torchmetrics' confusion matrix, (C + 2, C + 2): rows are labels, columns predictions.
 
-    The last column takes the pixels of pictures that could not be read: they are predicted as
-    nothing, and so count as wrong. The last row stays empty.
+    Two columns take the pixels that are predicted as nothing, and so count as wrong: column C those
+    of pictures that could not be read, column C + 1 those whose scores are not finite. The last two
+    rows stay empty.
 
     Args:
         classes: C.
@@ -45,17 +48,24 @@ class PixelConfusion(MulticlassConfusionMatrix):
     """
 
     def __init__(self, classes: int, ignored: int = 255) -> None:
-        super().__init__(classes + 1, ignore_index=ignored, validate_args=False)
-        self.classes = classes
+        super().__init__(classes + _NO_CLASS, ignore_index=ignored, validate_args=False)
+        self.classes, self.missed, self.not_finite = classes, classes, classes + 1
+
+    def predicted(self, scores: Tensor) -> Tensor:
+        """The classes with the highest scores; ``not_finite`` where one of the scores is not.
+
+        argmax would find the class of a NaN there. Shapes: (B, C, H, W) -> (B, H, W).
+        """
+        return scores.argmax(1).masked_fill(~scores.isfinite().all(1), self.not_finite)
 
     def update(self, scores: Tensor, labels: Tensor) -> None:
         """Count pixels: scores (B, C, H, W), or predicted classes (B, H, W); labels (B, H, W)."""
-        predicted = scores.argmax(1) if scores.ndim == 4 else scores
+        predicted = self.predicted(scores) if scores.ndim == 4 else scores
         super().update(predicted.long(), labels.long())
 
     def update_missed(self, labels: Tensor) -> None:
         """Count all labelled pixels (B, H, W) as wrong."""
-        super().update(torch.full_like(labels, self.classes, dtype=torch.int64), labels.long())
+        super().update(torch.full_like(labels, self.missed, dtype=torch.int64), labels.long())
 
     def scores(self) -> SegmentationScores:
         """Of all that was counted."""
@@ -63,10 +73,10 @@ class PixelConfusion(MulticlassConfusionMatrix):
 
 
 def segmentation_scores(confusion: Tensor) -> SegmentationScores:
-    """The scores of a confusion matrix as of :class:`PixelConfusion`, (C + 1, C + 1)."""
+    """The scores of a confusion matrix as of :class:`PixelConfusion`, (C + 2, C + 2)."""
     counts = confusion.double().cpu()
-    correct = counts.diagonal()[:-1]
-    labelled, predicted = counts.sum(1)[:-1], counts.sum(0)[:-1]
+    correct = counts.diagonal()[:-_NO_CLASS]
+    labelled, predicted = counts.sum(1)[:-_NO_CLASS], counts.sum(0)[:-_NO_CLASS]
     # 0 / 0 is NaN: the class has no such figure.
     iou, accuracy = correct / (labelled + predicted - correct), correct / labelled
     return SegmentationScores(

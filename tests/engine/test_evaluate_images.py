@@ -1,0 +1,207 @@
+"""What evaluation on pictures counts: unreadable ones, scores that are not finite, and batches."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.image_trees import write_cityscapes, write_folders
+from tests.tiny_images import experiment
+from video_snl.config_image_run import ImageExperiment
+from video_snl.data.images import load_images
+from video_snl.engine import evaluate_images
+from video_snl.engine.evaluate_images import evaluate
+from video_snl.engine.trained_images import TrainedImages
+from video_snl.errors import OptionsError, UserError
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+MEAN, STD = (0.5,) * 3, (0.25,) * 3
+
+
+class _Light(nn.Module):
+    """Class 0 for dark inputs, class 1 for light ones; NaN for those lighter than ``limit``.
+
+    Shapes: (B, 3, H, W) -> (B, classes), or for every pixel (B, classes, H, W).
+    """
+
+    def __init__(self, classes: int, *, pixels: bool, limit: float) -> None:
+        super().__init__()
+        self.classes, self.pixels, self.limit = classes, pixels, limit
+        self.unused = nn.Linear(1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        light = x.mean(1) if self.pixels else x.mean((1, 2, 3))
+        logits = torch.full((len(x), self.classes, *light.shape[1:]), -99.0)
+        logits[:, 0], logits[:, 1] = -light, light
+        logits[:, 0][light > self.limit] = math.nan
+        return logits
+
+
+@pytest.fixture
+def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Evaluates a network in the place of a checkpoint's one; returns what the reports hold."""
+
+    def measure(options: ImageExperiment, *, limit: float = math.inf, how: Any = "wrong") -> Any:
+        names, path = load_images(options.data).class_names, tmp_path / "a.ckpt"
+        model = _Light(len(names), pixels=options.data.dataset == "cityscapes", limit=limit)
+        trained = TrainedImages(model, options, names, MEAN, STD, 0, path)
+        monkeypatch.setattr(evaluate_images, "checkpoint_path", lambda *_: path)
+        monkeypatch.setattr(evaluate_images, "_load", lambda *_: trained)
+        options.trainer.accelerator, options.trainer.progress = "cpu", False
+        report = tmp_path / "report"
+        evaluate(options, checkpoint=None, kind=None, output=str(report), unreadable=how)
+        [confusion] = report.glob("confusion*.csv")
+        with confusion.open(encoding="utf-8") as lines:
+            cells = list(csv.DictReader(lines))
+        return json.loads((report / "metrics.json").read_text()), cells
+
+    return measure
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> ImageExperiment:
+    """With 8 pictures to test on."""
+    root = write_folders(tmp_path / "pictures", tests=4)
+    data = {"dataset": "folder", "root": str(root), "short_side": 32, "num_workers": 0}
+    return experiment(data=data)
+
+
+@pytest.fixture
+def scenes(tmp_path: Path) -> ImageExperiment:
+    """With two scenes to test on, the first of which is also one of training."""
+    root = write_cityscapes(tmp_path / "scenes")
+    for kind in ("leftImg8bit", "gtFine"):
+        for path in (root / kind / "train" / "bochum").iterdir():
+            (root / kind / "val" / "lindau" / path.name).write_bytes(path.read_bytes())
+    data = {"dataset": "cityscapes", "root": str(root), "num_workers": 0}
+    return experiment(data=data, model={"backbone": "fcn_r50_d8"})
+
+
+def lights_of(options: ImageExperiment, axes: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """The light of every test picture, or of its pixels, and the labels."""
+    test = load_images(options.data).test
+    samples = [test[0, index] for index in range(len(test))]
+    images = torch.stack([sample["image"] for sample in samples])
+    labels = torch.stack([sample["label"] for sample in samples])
+    return ((images.double() / 255 - MEAN[0]) / STD[0]).mean(axes).numpy(), labels.numpy()
+
+
+def column(cells: list[dict[str, str]], name: str) -> int:
+    return sum(int(row.get(name, 0)) for row in cells)
+
+
+@pytest.mark.parametrize(("how", "counted"), [("wrong", 8), ("skip", 7)])
+def test_pictures_with_scores_that_are_not_finite_are_wrong_and_were_read(
+    folder: ImageExperiment,
+    measured: Any,
+    how: str,
+    counted: int,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    light, labels = lights_of(folder, (1, 2, 3))
+    paths = list(load_images(folder.data).test.paths)
+    limit = float(np.sort(light)[4]) - 1e-3  # four pictures are lighter
+    first = int(light.argmin())
+    Path(paths[first]).write_bytes(b"no picture")
+    found, cells = measured(folder, limit=limit, how=how)
+    right = ((light > 0) == (labels == 1)) & (light < limit)
+    right[first] = False
+    assert found["top1"] == pytest.approx(right.sum() / counted) and found["pictures"] == counted
+    assert found["unreadable"] == [paths[first]] and found["unreadable_count"] == 1
+    broken = [path for path, value in zip(paths, light, strict=True) if value > limit]
+    assert found["not_finite"] == broken and found["not_finite_count"] == len(broken) == 4
+    assert column(cells, "(scores not finite)") == 4
+    assert column(cells, "(unreadable)") == (how == "wrong")
+    shown = capsys.readouterr().out
+    assert "not finite: 4; these pictures count as wrong" in shown and broken[0] in shown
+
+
+@pytest.mark.parametrize("how", ["wrong", "skip"])
+def test_pixels_of_an_unreadable_scene_are_wrong_or_left_out(
+    scenes: ImageExperiment, measured: Any, how: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    light, labels = lights_of(scenes, (3,))
+    paths = list(load_images(scenes.data).test.paths)
+    Path(paths[0]).write_bytes(b"no picture")
+    limit = float(np.unique(light[1].round(4))[-3]) + 1e-3  # the pictures are of few colours
+    found, cells = measured(scenes, limit=limit, how=how)
+    kept = labels != 255
+    right = (np.where(light > 0, 1, 0) == labels) & (light <= limit) & kept
+    lost = int(kept[0].sum())
+    counted = int(kept[1].sum()) + (lost if how == "wrong" else 0)
+    assert right[1].any() and lost > 0
+    assert found["aAcc"] == pytest.approx(right[1].sum() / counted)
+    assert column(cells, "(unreadable)") == (lost if how == "wrong" else 0)
+    assert column(cells, "(scores not finite)") == ((light[1] > limit) & kept[1]).sum() > 0
+    assert (found["unreadable"], found["not_finite"]) == (paths[:1], paths[1:])
+    assert found["pictures"] == (2 if how == "wrong" else 1)
+    shown = capsys.readouterr().out
+    told = "they count as wrong" if how == "wrong" else "they are left out of all figures"
+    assert f"could not be read: 1; {told}" in shown and "these pixels count as wrong" in shown
+
+
+def test_there_must_be_a_scene_to_evaluate(scenes: ImageExperiment, measured: Any) -> None:
+    for path in load_images(scenes.data).test.paths:
+        Path(path).write_bytes(b"no picture")
+    with pytest.raises(UserError, match="none of the 2 test pictures can be read"):
+        measured(scenes, how="skip")
+    assert measured(scenes)[0]["aAcc"] == 0
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "devices", "size"),
+    [
+        ({"batch_size": 8, "accumulate": 4}, 1, 2),
+        ({"batch_size": 8, "accumulate": 2}, 2, 2),
+        ({"batch_size": 8, "accumulate": 3}, "auto", 2),
+        ({"batch_size": 2, "accumulate": 4}, 1, 1),
+        ({"batch_size": 8, "accumulate": 4, "test_batch_size": 5}, 1, 5),
+    ],
+)
+def test_as_many_pictures_at_once_as_a_device_had_in_training(
+    folder: ImageExperiment,
+    measured: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    optimizer: dict[str, int],
+    devices: Any,
+    size: int,
+) -> None:
+    made, sizes = evaluate_images.make_image_loader, []
+
+    def spy(dataset: Any, batch_size: int, **options: Any) -> Any:
+        sizes.append(batch_size)
+        return made(dataset, batch_size, **options)
+
+    monkeypatch.setattr(evaluate_images, "make_image_loader", spy)
+    folder.optimizer = experiment(optimizer=optimizer).optimizer
+    folder.trainer.devices = devices
+    measured(folder)
+    assert sizes == [size]
+
+
+@pytest.mark.parametrize("name", ["batch_size", "test_batch_size", "accumulate"])
+def test_options_out_of_their_range_are_refused(
+    folder: ImageExperiment, measured: Any, name: str
+) -> None:
+    setattr(folder.optimizer, name, 0)
+    with pytest.raises(OptionsError, match=f"optimizer.{name}=0 must be at least 1"):
+        measured(folder)
+
+
+def test_batches_of_scenes_of_two_sizes_say_which_option_helps(tmp_path: Path) -> None:
+    root = write_cityscapes(tmp_path / "scenes")
+    other = write_cityscapes(tmp_path / "larger", height=40)
+    for kind in ("leftImg8bit", "gtFine"):
+        for path in (other / kind / "train" / "bochum").iterdir():
+            (root / kind / "val" / "lindau" / path.name).write_bytes(path.read_bytes())
+    data = {"dataset": "cityscapes", "root": str(root)}
+    gathered = load_images(experiment(data=data).data).test.gather([(0, 0), (0, 1)])
+    assert "test with --optimizer.test_batch_size 1, or" in str(gathered.error)
