@@ -10,6 +10,7 @@ from reid.models import TrackletNet, build_network
 from reid.program import REID
 from reid.tracklet import ReidData
 from video_snl.engine.sharing import DIGEST, digest_of
+from video_snl.engine.stored import built_from
 from video_snl.engine.trained import fill, read_checkpoint
 from video_snl.errors import UserError
 
@@ -43,20 +44,16 @@ def load_trained(path: Path) -> TrainedReid:
     """
     content = read_checkpoint(path, REID)
     about = content[REID.entry]
-    try:
-        experiment = ReidExperiment.from_dict(about["experiment"])
-    except (TypeError, KeyError) as error:
-        raise UserError(
-            f"{path}: its configuration does not fit this version of reid ({error})."
-        ) from error
+    experiment = ReidExperiment.from_dict(about["experiment"])
     sizes = experiment.data
     # The weights come from this checkpoint: those the training started from are not needed again.
-    model, _ = build_network(
-        replace(experiment.model, weights=None),
-        len(about["people"]),
-        frames=sizes.frames,
-        size=(sizes.height, sizes.width),
-    )
+    with built_from(path):
+        model, _ = build_network(
+            replace(experiment.model, weights=None),
+            len(about["people"]),
+            frames=sizes.frames,
+            size=(sizes.height, sizes.width),
+        )
     fill(model, content, path)
     return TrainedReid(
         model=model.eval(),

@@ -12,6 +12,7 @@ from torch import nn
 from video_snl.config import Experiment
 from video_snl.engine.program import VIDEO_SNL, Program
 from video_snl.engine.sharing import WEIGHTS, read_shared
+from video_snl.engine.stored import built_from, checked_experiment
 from video_snl.errors import UserError
 from video_snl.models.build import build_model
 from video_snl.weights_sources import read_checkpoint as read_values
@@ -51,23 +52,10 @@ def read_checkpoint(path: Path, program: Program = VIDEO_SNL) -> Mapping[str, An
             f"{path} was not written by {program.name} train. Weights from elsewhere start a "
             f"training: {program.name} train --model.weights {path}"
         )
-    version = content[program.entry].get("format_version")
-    if version != program.format_version:
-        raise UserError(
-            f"{path} has checkpoint format {version}, this version of {program.name} reads format "
-            f"{program.format_version}; install the {program.name} that wrote it."
-        )
-    _check_experiment(content[program.entry], path, program)
+    checked_experiment(content, path, program)
+    if not isinstance(content.get("state_dict"), Mapping):
+        raise UserError(f"{path} holds no weights (state_dict): it is damaged; take another copy.")
     return content
-
-
-def _check_experiment(about: Mapping[str, Any], path: Path, program: Program) -> None:
-    try:
-        program.experiment(about["experiment"])
-    except (TypeError, KeyError) as error:
-        raise UserError(
-            f"{path}: its configuration does not fit this version of {program.name} ({error})."
-        ) from error
 
 
 def holds(path: Path, program: Program) -> bool:
@@ -90,7 +78,8 @@ def load_trained(path: Path) -> Trained:
     experiment = Experiment.from_dict(about["experiment"])
     # The weights come from this checkpoint: those the training started from are not needed again.
     experiment.model.weights = None
-    model, _ = build_model(experiment.model, len(about["class_names"]))
+    with built_from(path):
+        model, _ = build_model(experiment.model, len(about["class_names"]))
     fill(model, content, path)
     return Trained(
         model=model.eval(),

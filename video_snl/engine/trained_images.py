@@ -11,6 +11,7 @@ from video_snl.config_image_run import ImageExperiment
 from video_snl.config_images import ImageModelConfig
 from video_snl.data.images import ImageSet
 from video_snl.engine.image_programs import IMAGES
+from video_snl.engine.stored import built_from
 from video_snl.engine.trained import fill, read_checkpoint
 from video_snl.errors import UserError
 from video_snl.models.images import build_image_model
@@ -47,7 +48,8 @@ def load_trained_images(path: Path) -> TrainedImages:
     experiment = ImageExperiment.from_dict(about["experiment"])
     # The weights come from this checkpoint: those the training started from are not needed again.
     experiment.model.weights = None
-    model, _ = build_image_model(experiment.model, len(about["class_names"]))
+    with built_from(path):
+        model, _ = build_image_model(experiment.model, len(about["class_names"]))
     fill(model, content, path)
     return TrainedImages(
         model=model.eval(),
