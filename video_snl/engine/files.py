@@ -33,9 +33,16 @@ def write_text(path: Path, text: str) -> None:
     replace_file(path, lambda temporary: _write(temporary, text))
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write ``value`` as indented JSON, atomically."""
-    write_text(path, json.dumps(value, indent=2) + "\n")
+def write_json(path: Path, value: Any, *, finite: bool = False) -> None:
+    """Write ``value`` as indented JSON, atomically.
+
+    Args:
+        finite: Refuse numbers that are not, for which JSON has no form.
+
+    Raises:
+        ValueError: There is one, and ``finite`` is asked for.
+    """
+    write_text(path, json.dumps(value, indent=2, allow_nan=not finite) + "\n")
 
 
 def _write(path: Path, text: str) -> None:
