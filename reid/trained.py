@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from reid.config import ReidExperiment
 from reid.models import TrackletNet, build_network
@@ -11,7 +13,7 @@ from reid.program import REID
 from reid.tracklet import ReidData
 from video_snl.engine.sharing import DIGEST, digest_of
 from video_snl.engine.stored import built_from
-from video_snl.engine.trained import fill, read_checkpoint
+from video_snl.engine.trained import fill, read_checkpoint, said_of
 from video_snl.errors import UserError
 
 __all__ = ["TrainedReid", "check_people", "load_trained"]
@@ -26,6 +28,7 @@ class TrainedReid:
         epoch: Epochs that were finished.
         digest: SHA-256 of the checkpoint: features are comparable where it is the same. Of a
             published one, that of the checkpoint it was made from.
+        stored: What the checkpoint says of it.
     """
 
     model: TrackletNet
@@ -34,6 +37,7 @@ class TrainedReid:
     epoch: int
     path: Path
     digest: str
+    stored: Mapping[str, Any] = field(default_factory=dict)
 
 
 def load_trained(path: Path) -> TrainedReid:
@@ -62,6 +66,7 @@ def load_trained(path: Path) -> TrainedReid:
         epoch=int(content["epoch"]) + 1,
         path=path,
         digest=str(content.get(DIGEST) or digest_of(path)),
+        stored=said_of(content, REID),
     )
 
 

@@ -217,7 +217,10 @@ def test_bad_input_is_one_line(run: Path, video: Path, tmp_path: Path) -> None:
     assert len(done.stderr.strip().splitlines()) == 1
     assert explain(run, tmp_path, tmp_path / "out").stderr.count("name one video") == 1
     assert "no such file" in explain(run, tmp_path / "gone.avi", tmp_path / "out").stderr
-    assert "no such file or folder" in explain(tmp_path / "gone", video, tmp_path / "out").stderr
+    gone = tmp_path / "gone"
+    assert f"--checkpoint {gone}: no such" in explain(gone, video, tmp_path / "out").stderr
+    done = explain(run, video, tmp_path / "out", "--compare", str(gone))
+    assert done.returncode == 2 and f"--compare {gone}: no such file or folder" in done.stderr
     taken = tmp_path / "taken"
     taken.write_text("")
     done = explain(run, video, taken)
@@ -228,7 +231,9 @@ def test_bad_input_is_one_line(run: Path, video: Path, tmp_path: Path) -> None:
 def test_a_short_video(run: Path, tmp_path: Path) -> None:
     short = write_video(tmp_path / "short.avi", frames=3)
     done = explain(run, short, tmp_path / "out")
-    assert done.returncode == 2 and "short" in done.stderr
+    assert done.returncode == 2
+    said = "short.avi has 3 frames, a clip spans 6: set --short_videos repeat_last or wrap"
+    assert done.stderr.strip().endswith(said)
     done = explain(run, short, tmp_path / "out", "--short_videos", "repeat_last")
     assert done.returncode == 0, done.stderr
 

@@ -43,6 +43,7 @@ def checked_experiment(content: Mapping[str, Any], path: Path, program: Program)
         for name, kind in program.entries.items():
             check_value(about[name], kind, name)
             _check_size(name, about[name])
+        check_value(about.get("trained_with"), str | None, "trained_with")
         check_value(content["epoch"], int, "epoch")
         check_value(content.get(DIGEST), str | None, DIGEST)
     except KeyError as error:

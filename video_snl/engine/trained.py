@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch import nn
 
 from video_snl.config import Experiment
 from video_snl.engine.program import VIDEO_SNL, Program
-from video_snl.engine.sharing import WEIGHTS, read_shared
+from video_snl.engine.sharing import CONFIG, DIGEST, WEIGHTS, read_shared
 from video_snl.engine.stored import built_from, checked_experiment
 from video_snl.errors import UserError
 from video_snl.models.build import build_model
@@ -24,12 +24,16 @@ __all__ = [
     "holds",
     "load_trained",
     "read_checkpoint",
+    "said_of",
 ]
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained network with all that is needed to use it."""
+    """A trained network with all that is needed to use it.
+
+    ``stored`` is what its checkpoint says of it (:func:`said_of`); empty of an exported file.
+    """
 
     model: nn.Module
     experiment: Experiment
@@ -38,15 +42,21 @@ class Trained:
     std: tuple[float, float, float]
     epoch: int
     path: Path
+    stored: Mapping[str, Any] = field(default_factory=dict)
 
 
-def read_checkpoint(path: Path, program: Program = VIDEO_SNL) -> Mapping[str, Any]:
+def read_checkpoint(
+    path: Path, program: Program = VIDEO_SNL, *, hold: bool = False
+) -> Mapping[str, Any]:
     """The contents of a checkpoint that the program's ``train`` wrote; no code in it is run.
+
+    Args:
+        hold: The file is read again soon: keep what was read until then.
 
     Raises:
         UserError: when the file is no checkpoint, is damaged, or is of a newer format.
     """
-    content = _values(path)
+    content = _values(path, hold=hold)
     if program.entry not in content:
         raise UserError(
             f"{path} was not written by {program.name} train. Weights from elsewhere start a "
@@ -64,11 +74,39 @@ def holds(path: Path, program: Program) -> bool:
     Raises:
         UserError: It cannot be read.
     """
-    return program.entry in _values(path)
+    return program.entry in _values(path, hold=True)
 
 
-def _values(path: Path) -> Mapping[str, Any]:
-    return read_shared(path) if path.name == WEIGHTS else read_values(path)
+_held: tuple[tuple[Any, ...], Mapping[str, Any]] | None = None
+
+
+def _values(path: Path, *, hold: bool) -> Mapping[str, Any]:
+    """What is in a file; read anew, except where the last call held it and the file is the same."""
+    global _held
+    last, _held = _held, None
+    mark = _mark(path)
+    if last is not None and last[0] == mark:
+        content = last[1]
+    else:
+        content = read_shared(path) if path.name == WEIGHTS else read_values(path)
+    # Of files of others nobody asks again, and they may be large.
+    ours = any(
+        isinstance(value, Mapping) and "format_version" in value for value in content.values()
+    )
+    _held = (mark, content) if hold and ours else None
+    return content
+
+
+def _mark(path: Path) -> tuple[Any, ...]:
+    """What tells whether a file, and of a published folder what is beside it, is as it was."""
+    files = [path, path.with_name(CONFIG)] if path.name == WEIGHTS else [path]
+    states = [file.stat() if file.exists() else None for file in files]
+    return path.absolute(), *(s and (s.st_mtime_ns, s.st_size, s.st_ino) for s in states)
+
+
+def said_of(content: Mapping[str, Any], program: Program) -> dict[str, Any]:
+    """What a checkpoint says of its network: the program's entry and the epoch, without tensors."""
+    return {key: content[key] for key in (program.entry, "epoch", DIGEST) if key in content}
 
 
 def load_trained(path: Path) -> Trained:
@@ -89,6 +127,7 @@ def load_trained(path: Path) -> Trained:
         std=tuple(about["std"]),
         epoch=int(content["epoch"]),
         path=path,
+        stored=said_of(content, VIDEO_SNL),
     )
 
 
