@@ -121,7 +121,7 @@ def test_that_a_pt2_file_runs_code_is_said() -> None:
 
 @pytest.mark.slow
 def test_why_entries_do_not_tell_whether_a_pt2_file_runs_code(tmp_path: Path) -> None:
-    """A size that is written as a formula is evaluated. Where torch mends this, entries can tell."""
+    """A size that is a formula is evaluated. Where torch mends this, entries can tell."""
 
     class Twice(torch.nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
