@@ -117,7 +117,7 @@ def _check_parser(prog: str) -> ArgumentParser:
 
 def _publish_parser(prog: str) -> ArgumentParser:
     parser = Parser(prog=prog, description=PUBLISH)
-    add_publish_options(parser)
+    add_publish_options(parser, cli_features.NEWEST)
     return parser
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from jsonargparse import ArgumentParser, Namespace
 
+from reid.cli_features import NEWEST
 from video_snl.cli_explain import add_output_options
 
 __all__ = ["EXPLAIN_DESCRIPTION", "add_explain_options", "explain"]
@@ -17,7 +18,7 @@ def add_explain_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "source", metavar="FOLDER|VIDEO", help="A tracklet: a folder of frames, or a video."
     )
-    add_output_options(parser)
+    add_output_options(parser, NEWEST)
 
 
 def explain(arguments: Namespace) -> int:

@@ -8,11 +8,13 @@ from jsonargparse import ArgumentParser, Namespace
 
 from reid.cli_evaluate import test_frames
 from reid.config import DatasetName, ReidDataConfig
+from video_snl import cli_trained
 from video_snl.errors import UserError
 
 __all__ = [
     "CHECK",
     "EXTRACT",
+    "NEWEST",
     "SEARCH",
     "add_check_options",
     "add_checkpoint_option",
@@ -22,6 +24,9 @@ __all__ = [
     "extract",
     "search",
 ]
+
+NEWEST = "newest finished run"
+"""Which run stands for a checkpoint that is not named."""
 
 EXTRACT = """Write the features of tracklets to a file.
 A tracklet is a folder of cropped pictures of one person, or a video of such. Of any other folder,
@@ -101,13 +106,7 @@ def add_search_options(parser: ArgumentParser) -> None:
 
 
 def add_checkpoint_option(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "--checkpoint",
-        type=str,
-        metavar="FILE|RUN",
-        help="Checkpoint file, or the folder of a run (its best epoch). Default: the newest "
-        "finished run below ./runs.",
-    )
+    cli_trained.add_checkpoint_option(parser, NEWEST)
 
 
 def extract(arguments: Namespace) -> int:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from jsonargparse import ArgumentParser, Namespace
 
+from reid.cli_features import NEWEST
 from video_snl.cli_spectrum import SPECTRUM_DESCRIPTION, add_measuring_options, asked_for
 
 __all__ = ["SPECTRUM_DESCRIPTION", "add_spectrum_options", "spectrum"]
 
 
 def add_spectrum_options(parser: ArgumentParser) -> None:
-    add_measuring_options(parser, "Tracklets: folders of frames, videos, or folders of those.")
+    add_measuring_options(
+        parser, "Tracklets: folders of frames, videos, or folders of those.", NEWEST
+    )
 
 
 def spectrum(arguments: Namespace) -> int:

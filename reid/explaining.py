@@ -11,12 +11,10 @@ from reid.extract import find_tracklets
 from reid.heads import NonlocalHead
 from reid.loading import SampledDataset, in_order, make_loader
 from reid.options import check_data
-from reid.program import REID
 from reid.runs import find_checkpoint
 from reid.tracklet import Tracklet
 from reid.trained import TrainedReid, load_trained
 from reid.transforms import evaluation_clips
-from video_snl.engine.runs import checkpoint_path
 from video_snl.engine.trainer import device_of
 from video_snl.errors import UserError
 from video_snl.explain.choice import parse_at
@@ -45,7 +43,7 @@ def explain(
     device = device_of(accelerator)
     name, tracklet = _only_tracklet(source)
     named = [find_checkpoint(checkpoint)]
-    named += [] if compare is None else [checkpoint_path(compare, REID)]
+    named += [] if compare is None else [find_checkpoint(compare, option="--compare")]
     folder = output_folder(output, name)
     subjects = [tracklet_subject(name, tracklet, load_trained(path), device) for path in named]
     explanations = explained(subjects, position)

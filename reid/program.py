@@ -27,4 +27,5 @@ REID = Program(
         ("val/mAP", "query list, mAP"),
     ),
     axes=("training loss", "share (%)"),
+    entries={"people": list[int]},
 )

@@ -28,6 +28,7 @@ def publish(arguments: Namespace) -> int:
     return write_folder(
         trained.path,
         trained.model,
+        trained.stored,
         REID,
         _KIND,
         output=arguments.output,

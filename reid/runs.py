@@ -12,7 +12,9 @@ from video_snl.errors import UserError
 __all__ = ["find_checkpoint", "find_checkpoints", "newest_finished"]
 
 
-def find_checkpoints(named: list[str] | None, output: str, dataset: str | None) -> list[Path]:
+def find_checkpoints(
+    named: list[str] | None, output: str, dataset: str | None, *, option: str = "--checkpoint"
+) -> list[Path]:
     """The checkpoint files that a user means.
 
     Args:
@@ -21,6 +23,7 @@ def find_checkpoints(named: list[str] | None, output: str, dataset: str | None) 
             ``output``.
         output: Folder of runs.
         dataset: Only runs of this data set count, where several are looked through.
+        option: By which they were named, for messages.
 
     Returns:
         In the order of naming; of a folder of runs, in the order of the splits. Empty where nothing
@@ -37,23 +40,26 @@ def find_checkpoints(named: list[str] | None, output: str, dataset: str | None) 
         folder = Path(name)
         holds_one = (folder / "checkpoints").is_dir() or is_shared(folder)
         if folder.is_dir() and not holds_one:
-            found += _one_of_each_split(folder, dataset)
+            found += _one_of_each_split(folder, dataset, option)
         else:
-            found.append(checkpoint_path(name, REID))
+            found.append(checkpoint_path(name, REID, option=option))
     return found
 
 
-def find_checkpoint(named: str | None) -> Path:
+def find_checkpoint(named: str | None, *, option: str = "--checkpoint") -> Path:
     """The one checkpoint file that a user means; None is the newest finished run in ``runs/``.
+
+    Args:
+        option: By which it was named, for messages.
 
     Raises:
         UserError: It is not there, or there are several.
     """
-    found = find_checkpoints(None if named is None else [named], "runs", None)
+    found = find_checkpoints(None if named is None else [named], "runs", None, option=option)
     if not found:
         raise UserError("found no finished run below runs/; train one (reid train), or name one.")
     if len(found) > 1:
-        raise UserError(f"--checkpoint {named} holds runs of several splits; name one of them.")
+        raise UserError(f"{option} {named} holds runs of several splits; name one of them.")
     return found[0]
 
 
@@ -71,14 +77,14 @@ def _finished(output: Path, dataset: str | None) -> list[Run]:
     ]
 
 
-def _one_of_each_split(folder: Path, dataset: str | None) -> list[Path]:
+def _one_of_each_split(folder: Path, dataset: str | None, option: str) -> list[Path]:
     runs = {run.experiment.data.split: run for run in _finished(folder, dataset)}
     if not runs:
         newest_run(folder, REID)  # says that there is none at all
         of = "" if dataset is None else f" of data set {dataset}"
-        raise UserError(f"--checkpoint {folder} holds no finished run{of}; name another folder.")
+        raise UserError(f"{option} {folder} holds no finished run{of}; name another folder.")
     if len({run.experiment.data.dataset for run in runs.values()}) > 1:
         raise UserError(
-            f"--checkpoint {folder} holds runs of several data sets; say which with --dataset."
+            f"{option} {folder} holds runs of several data sets; say which with --dataset."
         )
     return [checkpoint_path(str(runs[split].folder), REID) for split in sorted(runs)]

@@ -22,6 +22,7 @@ from reid.protocols import evaluate_ranking
 from reid.tracklet import ReidData, Tracklet
 from reid.transforms import evaluation_clips, training_clips
 from reid.unreadable import count_as_wrong, with_a_match
+from video_snl import __version__
 from video_snl.data.timing import stage
 from video_snl.errors import UserError
 from video_snl.tasks.optimization import (
@@ -127,6 +128,7 @@ class TrackletTask(pl.LightningModule):
         checkpoint[REID.entry] = {
             "format_version": REID.format_version,
             "experiment": self.experiment.to_dict(),
+            "trained_with": __version__,
             "people": self.people,
         }
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from reid.config import ReidExperiment
 from reid.models import TrackletNet, build_network
 from reid.program import REID
 from reid.tracklet import ReidData
 from video_snl.engine.sharing import DIGEST, digest_of
-from video_snl.engine.trained import fill, read_checkpoint
+from video_snl.engine.stored import built_from
+from video_snl.engine.trained import fill, read_checkpoint, said_of
 from video_snl.errors import UserError
 
 __all__ = ["TrainedReid", "check_people", "load_trained"]
@@ -25,6 +28,7 @@ class TrainedReid:
         epoch: Epochs that were finished.
         digest: SHA-256 of the checkpoint: features are comparable where it is the same. Of a
             published one, that of the checkpoint it was made from.
+        stored: What the checkpoint says of it.
     """
 
     model: TrackletNet
@@ -33,6 +37,7 @@ class TrainedReid:
     epoch: int
     path: Path
     digest: str
+    stored: Mapping[str, Any] = field(default_factory=dict)
 
 
 def load_trained(path: Path) -> TrainedReid:
@@ -43,20 +48,16 @@ def load_trained(path: Path) -> TrainedReid:
     """
     content = read_checkpoint(path, REID)
     about = content[REID.entry]
-    try:
-        experiment = ReidExperiment.from_dict(about["experiment"])
-    except (TypeError, KeyError) as error:
-        raise UserError(
-            f"{path}: its configuration does not fit this version of reid ({error})."
-        ) from error
+    experiment = ReidExperiment.from_dict(about["experiment"])
     sizes = experiment.data
     # The weights come from this checkpoint: those the training started from are not needed again.
-    model, _ = build_network(
-        replace(experiment.model, weights=None),
-        len(about["people"]),
-        frames=sizes.frames,
-        size=(sizes.height, sizes.width),
-    )
+    with built_from(path):
+        model, _ = build_network(
+            replace(experiment.model, weights=None),
+            len(about["people"]),
+            frames=sizes.frames,
+            size=(sizes.height, sizes.width),
+        )
     fill(model, content, path)
     return TrainedReid(
         model=model.eval(),
@@ -65,6 +66,7 @@ def load_trained(path: Path) -> TrainedReid:
         epoch=int(content["epoch"]) + 1,
         path=path,
         digest=str(content.get(DIGEST) or digest_of(path)),
+        stored=said_of(content, REID),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from jsonargparse import ArgumentParser, Namespace
 
+from video_snl.cli_trained import add_checkpoint_option
 from video_snl.config import ShortVideos
 
 __all__ = [
@@ -42,20 +43,14 @@ def add_picture_options(parser: ArgumentParser) -> None:
     add_output_options(parser)
 
 
-def add_output_options(parser: ArgumentParser) -> None:
+def add_output_options(parser: ArgumentParser, newest: str = "newest run") -> None:
     """The options that all kinds of networks share."""
-    parser.add_argument(
-        "--checkpoint",
-        type=str,
-        metavar="FILE|RUN",
-        help="Checkpoint file, or the folder of a run (its best epoch). Default: the newest run "
-        "below ./runs.",
-    )
+    add_checkpoint_option(parser, newest)
     parser.add_argument(
         "--compare",
         type=str | None,
-        metavar="FILE|RUN",
-        help="A second checkpoint, to be shown on the same page.",
+        metavar="FILE|DIR",
+        help="A second network, named as --checkpoint is, to be shown on the same page.",
     )
     parser.add_argument(
         "-o",

@@ -6,6 +6,7 @@ from typing import Literal
 
 from jsonargparse import ArgumentParser, Namespace
 
+from video_snl.cli_trained import add_checkpoint_option
 from video_snl.errors import UserError
 
 __all__ = ["EXPORT", "add_export_options", "export", "is_of_pictures"]
@@ -15,12 +16,7 @@ The file is compared with the network before it is there, and is what predict --
 
 
 def add_export_options(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "--checkpoint",
-        type=str,
-        help="Checkpoint file, the folder of a run (its best epoch), or a published folder. "
-        "Default: the newest run below ./runs.",
-    )
+    add_checkpoint_option(parser)
     parser.add_argument(
         "--format",
         type=Literal["torch", "onnx"] | None,

@@ -6,6 +6,7 @@ import re
 
 from jsonargparse import ArgumentParser, Namespace
 
+from video_snl.cli_trained import add_checkpoint_option
 from video_snl.errors import UserError
 
 __all__ = ["PUBLISH", "add_publish_options", "check_publish", "publish"]
@@ -14,13 +15,8 @@ PUBLISH = """Write a checkpoint as a folder for a model hub: weights, configurat
 The folder stands for a checkpoint in every command. Nothing is uploaded."""
 
 
-def add_publish_options(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "--checkpoint",
-        type=str,
-        help="Checkpoint file, or the folder of a run (its best epoch). Default: the newest run "
-        "below ./runs.",
-    )
+def add_publish_options(parser: ArgumentParser, newest: str = "newest run") -> None:
+    add_checkpoint_option(parser, newest)
     parser.add_argument(
         "-o", "--output", type=str, required=True, metavar="DIR", help="The folder, a new one."
     )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser, Namespace
 
+from video_snl.cli_trained import add_checkpoint_option
 from video_snl.config import ShortVideos
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def add_picture_spectrum_options(parser: ArgumentParser) -> None:
     add_measuring_options(parser, "Pictures, or folders of them.")
 
 
-def add_measuring_options(parser: ArgumentParser, what: str) -> None:
+def add_measuring_options(parser: ArgumentParser, what: str, newest: str = "newest run") -> None:
     """The options that all kinds of networks share."""
     parser.add_argument(
         "paths",
@@ -52,13 +53,7 @@ def add_measuring_options(parser: ArgumentParser, what: str) -> None:
         metavar="FILE|DIR",
         help=f"{what} Default: some of the test list of the run.",
     )
-    parser.add_argument(
-        "--checkpoint",
-        type=str,
-        metavar="FILE|RUN",
-        help="Checkpoint file, or the folder of a run (its best epoch). Default: the newest run "
-        "below ./runs.",
-    )
+    add_checkpoint_option(parser, newest)
     parser.add_argument(
         "-o",
         "--output",

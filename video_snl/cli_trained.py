@@ -106,13 +106,18 @@ def _add_windows(parser: ArgumentParser) -> None:
     )
 
 
-def add_checkpoint_option(parser: ArgumentParser) -> None:
-    """Which network."""
+def add_checkpoint_option(parser: ArgumentParser, newest: str = "newest run") -> None:
+    """Which network.
+
+    Args:
+        newest: Which run stands for none that is named.
+    """
     parser.add_argument(
         "--checkpoint",
         type=str,
+        metavar="FILE|DIR",
         help="Checkpoint file, the folder of a run (its best epoch), or a published folder. "
-        "Default: the newest run below ./runs.",
+        f"Default: the {newest} below ./runs.",
     )
 
 
@@ -123,7 +128,8 @@ def add_model_option(parser: ArgumentParser) -> None:
         type=str,
         metavar="FILE",
         help="A file of video-snl export, .onnx or .pt2, in the place of a --checkpoint. "
-        "A .pt2 file may run code when it is read: take one only from sources you trust.",
+        "Reading a .pt2 file can run code in it, which cannot be told beforehand: take one only "
+        "from where you would run a program from. An .onnx file runs none.",
     )
 
 

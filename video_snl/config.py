@@ -5,8 +5,11 @@ The defaults are the sample experiment, ``configs/ucf101/sample.yaml``.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Self, get_type_hints
+
+from video_snl.plain_values import check_fields
 
 __all__ = [
     "DataConfig",
@@ -245,7 +248,16 @@ class Sections:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
-        """The inverse of :meth:`to_dict`; an unknown key is a TypeError that names it."""
+        """The inverse of :meth:`to_dict`.
+
+        Raises:
+            TypeError: It names an entry that is unknown or of another type, and what was expected.
+            KeyError: A section is missing.
+        """
+        if not isinstance(values, Mapping):
+            raise TypeError(f"expected an object of sections, found {values!r:.60}")
+        for name, kind in get_type_hints(cls).items():
+            check_fields(kind, values[name], name)
         return cls(**{name: kind(**values[name]) for name, kind in get_type_hints(cls).items()})
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from tests.tiny import only_run, run_command, run_here, tiny_options
 from tests.videos import write_video
@@ -17,6 +18,7 @@ from video_snl.data.sample import SampleSettings, generate
 from video_snl.data.transforms import normalise
 from video_snl.engine.runs import checkpoint_path
 from video_snl.engine.trained import load_trained
+from video_snl.explain import figure3
 from video_snl.explain.gradcam import gradcam, last_unit
 from video_snl.models.insertion import inserted_blocks
 
@@ -114,14 +116,55 @@ def test_the_maps_are_those_of_the_network(explained: tuple[Path, str], run: Pat
         assert found[name] == pytest.approx(score, abs=2e-6)
 
 
-def test_pictures_are_of_the_position_asked_for(run: Path, video: Path, tmp_path: Path) -> None:
-    done = explain(run, video, tmp_path / "a", "--at", "2,2,0")
+@pytest.mark.parametrize("place", [(2, 2, 0), (0, 0, 2)])
+def test_pictures_are_of_the_position_asked_for(
+    place: tuple[int, int, int],
+    run: Path,
+    video: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of 3 x 3 x 3 positions and 6 frames: two frames each, a third of the height and width."""
+    drawn: list[Any] = []
+    draw = figure3._draw
+
+    def noted(explanation: Any, rows: Any, *rest: Any) -> None:
+        drawn.append(rows)
+        draw(explanation, rows, *rest)
+
+    monkeypatch.setattr(figure3, "_draw", noted)
+    done = explain(run, video, tmp_path, "--at", ",".join(map(str, place)))
     assert done.returncode == 0, done.stderr
-    assert json.loads((tmp_path / "a" / "explanation.json").read_text())["at"] == [2, 2, 0]
-    other = explain(run, video, tmp_path / "b", "--at", "0,0,2")
-    assert other.returncode == 0, other.stderr
-    pictures = [(tmp_path / name / "looks.png").read_bytes() for name in "ab"]
-    assert pictures[0] != pictures[1]
+    assert json.loads((tmp_path / "explanation.json").read_text())["at"] == list(place)
+    arrays = np.load(tmp_path / "maps.npz")
+    names = [name for name in arrays.files if "affinity" in name or "sensitivity" in name]
+    number = (place[0] * 3 + place[1]) * 3 + place[2]
+    assert len(drawn[0]) == 1 + len(names) == 9
+    for row, name in zip(drawn[0][1:], names, strict=True):
+        np.testing.assert_array_equal(row.maps.ravel(), arrays[name][number])
+    assert marked_cells(tmp_path / "looks.png", columns=6, rows=9) == {
+        (line, column, place[1], place[2])
+        for line in range(9)
+        for column in (2 * place[0], 2 * place[0] + 1)
+    }
+
+
+def marked_cells(path: Path, *, columns: int, rows: int) -> set[tuple[int, int, int, int]]:
+    """Where boxes of the mark's colour are in a figure: row, column, and ninth of the frame."""
+    pixels = np.asarray(Image.open(path).convert("RGB")).astype(int)
+    found: set[tuple[int, int, int, int]] = set()
+    # Labels, 1.35 inches of 150 pixels, are to the left and 0.28 inches of titles above.
+    frames = pixels[42:-3, 203 : int(0.995 * pixels.shape[1])]
+    near = (abs(frames - [0, 229, 255]).max(2) < 40).nonzero()
+    height, width = frames.shape[0] / rows, frames.shape[1] / columns
+    boxes: dict[tuple[int, int], list[tuple[float, float]]] = {}
+    for y, x in zip(*near, strict=True):
+        place = int(y / height), int(x / width)
+        boxes.setdefault(place, []).append((y / height % 1, x / width % 1))
+    for place, inside in boxes.items():
+        vertical, horizontal = (float(np.mean([min(v), max(v)])) for v in zip(*inside, strict=True))
+        found.add((*place, int(3 * vertical), int(3 * horizontal)))
+    return found
 
 
 @pytest.mark.parametrize(
@@ -174,7 +217,10 @@ def test_bad_input_is_one_line(run: Path, video: Path, tmp_path: Path) -> None:
     assert len(done.stderr.strip().splitlines()) == 1
     assert explain(run, tmp_path, tmp_path / "out").stderr.count("name one video") == 1
     assert "no such file" in explain(run, tmp_path / "gone.avi", tmp_path / "out").stderr
-    assert "no such file or folder" in explain(tmp_path / "gone", video, tmp_path / "out").stderr
+    gone = tmp_path / "gone"
+    assert f"--checkpoint {gone}: no such" in explain(gone, video, tmp_path / "out").stderr
+    done = explain(run, video, tmp_path / "out", "--compare", str(gone))
+    assert done.returncode == 2 and f"--compare {gone}: no such file or folder" in done.stderr
     taken = tmp_path / "taken"
     taken.write_text("")
     done = explain(run, video, taken)
@@ -185,7 +231,9 @@ def test_bad_input_is_one_line(run: Path, video: Path, tmp_path: Path) -> None:
 def test_a_short_video(run: Path, tmp_path: Path) -> None:
     short = write_video(tmp_path / "short.avi", frames=3)
     done = explain(run, short, tmp_path / "out")
-    assert done.returncode == 2 and "short" in done.stderr
+    assert done.returncode == 2
+    said = "short.avi has 3 frames, a clip spans 6: set --short_videos repeat_last or wrap"
+    assert done.stderr.strip().endswith(said)
     done = explain(run, short, tmp_path / "out", "--short_videos", "repeat_last")
     assert done.returncode == 0, done.stderr
 

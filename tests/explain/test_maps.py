@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import numpy as np
@@ -16,7 +17,7 @@ from video_snl.blocks import affinity as affinity_module
 from video_snl.explain import rows, sensitivity
 from video_snl.explain.maps import block_maps, map_count
 from video_snl.explain.rows import affinity_rows, has_affinity, key_shares
-from video_snl.explain.sensitivity import sensitivity_rows, unit_passes
+from video_snl.explain.sensitivity import sensitivity_rows
 from video_snl.explain.structure import SENSITIVITY
 
 WITH_AFFINITY = [name for name in CASES if name != "gsnl 0"]
@@ -112,15 +113,32 @@ def test_positions_share_a_pooled_key(grid: tuple[int, ...], pool: int) -> None:
     assert pooled.tolist() == expected
 
 
+def with_units(block: nn.Module, count: int) -> nn.Module:
+    """The block without its later units; a gate is one unit, and what has none the identity."""
+    if count == 0:
+        return nn.Identity()
+    if not isinstance(block, NonlocalBlock):
+        return block
+    first = copy.deepcopy(block)
+    first.units = first.units[:count]
+    return first
+
+
 def naive_sensitivity(block: nn.Module, x: Tensor, unit: int) -> Tensor:
-    """|v^T dF_i / dX_j|, from the whole Jacobian, by loops over the pairs of positions."""
+    """|v^T dF_i / dX_j|, from whole Jacobians of the block, by loops over the pairs of positions.
+
+    What a unit adds is the difference of the block that ends with it and the one that ends before.
+    """
+    assert x.dtype == torch.float64
+    until, before = with_units(block, unit + 1), with_units(block, unit)
 
     def added(flat: Tensor) -> Tensor:
-        return unit_passes(block, flat.view_as(x))[unit].added.flatten(2)[0]
+        given = flat.view_as(x)
+        return (until(given) - before(given)).flatten(2)[0]
 
-    jacobian = torch.autograd.functional.jacobian(added, x.flatten(2)[0])  # (C, N, C, N)
-    result = unit_passes(block, x)[unit]
-    adds, after = (y.flatten(2)[0].detach() for y in (result.added, result.after))
+    flat = x.flatten(2)[0]
+    jacobian = torch.autograd.functional.jacobian(added, flat)  # (C, N, C, N)
+    adds, after = added(flat).detach(), until(x).flatten(2)[0].detach()
     positions = adds.shape[1]
     found = torch.zeros(positions, positions, dtype=x.dtype)
     for i in range(positions):
@@ -232,6 +250,8 @@ def test_softmaxes_are_shown_in_the_fused_form_too() -> None:
     block, x = made("nl", channels=4, width=2, num_units=2), features(1, 4, 3, 10, 10)
     index = torch.tensor([0, 299])
     found = torch.cat(list(sensitivity_rows(block, x, index, 1)))
-    v = unit_passes(block, x.requires_grad_())[1].added.flatten(2)[0, :, 299]
+    x.requires_grad_()
+    added = with_units(block, 2)(x) - with_units(block, 1)(x)
+    v = added.flatten(2)[0, :, 299]
     [gradient] = torch.autograd.grad((v * (v / v.norm()).detach()).sum(), x)
     assert_close(found[1], gradient[0].flatten(1).norm(dim=0), rtol=1e-6, atol=1e-9)

@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.testing import assert_allclose
 
+from tests.blocks.cases import features, made
 from tests.explanations import KINDS, block_maps, explanation, frames
+from video_snl.blocks import NonlocalBlock
 from video_snl.errors import UserError
+from video_snl.explain import maps
+from video_snl.explain.choice import strongest
 from video_snl.explain.encoding import decoded_rows, encoded_rows, row_step
 from video_snl.explain.page import page_html, write_page
 from video_snl.explain.page_data import encoded_map
-from video_snl.explain.structure import Grid, box_of
+from video_snl.explain.sensitivity import sensitivity_rows
+from video_snl.explain.structure import BlockMaps, Grid, box_of, cells, query_index
 
 TEN_MEGABYTES = 10_000_000
 _SIZES = array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=9)
@@ -71,7 +78,8 @@ def test_a_map_knows_its_strongest_positions_and_shares(
     grid: Grid, seed: int, signed: bool
 ) -> None:
     matrix = block_maps(grid, kinds=("affinity",), seed=seed, signed=signed).maps["affinity"]
-    encoded = encoded_map(matrix, grid[0])
+    parts = abs(matrix.astype(np.float64)).reshape(len(matrix), grid[0], -1).sum(2)
+    encoded = encoded_map(matrix, parts, len(matrix))
     size = abs(matrix.astype(np.float64))
     assert encoded["signed"] is bool(matrix.min() < 0)
     assert np.array_equal(numbers(encoded["strongest"], "<i4"), size.argmax(1))
@@ -83,9 +91,49 @@ def test_a_map_knows_its_strongest_positions_and_shares(
 
 
 def test_rounding_below_zero_does_not_make_a_map_signed() -> None:
-    assert not encoded_map([[1.0, -1e-8]] * 2, 1)["signed"]
-    assert encoded_map([[1.0, -1e-3]] * 2, 1)["signed"]
-    assert encoded_map([[-1.0, -2.0]] * 2, 1)["signed"]
+    def signed(row: list[float]) -> bool:
+        return bool(encoded_map([row] * 2, [[1.0]] * 2, 2)["signed"])
+
+    assert not signed([1.0, -1e-8]) and signed([1.0, -1e-3]) and signed([-1.0, -2.0])
+
+
+@pytest.mark.parametrize("full", [(3, 5, 7), (5, 3, 4)])
+def test_shares_of_a_thinned_map_are_those_of_the_whole_rows(full: Grid) -> None:
+    """Boxes of unequal sizes, along time, too: sums of their means are no shares."""
+    block, x = made("nl dot").float(), features(1, 8, *full).float()
+    assert isinstance(block, NonlocalBlock)
+    [shown] = maps.block_maps("before:res4.0", "nl", block, x, 17)
+    assert shown.grid != full
+    query = query_index(full, shown.grid)
+    rows = {"affinity": block.affinity(x).to_dense()[0].detach().numpy()[query]}
+    index = torch.arange(math.prod(full))
+    rows["sensitivity"] = torch.cat(list(sensitivity_rows(block, x, index))).numpy()[query]
+    html = page_html([explanation(shown)])
+    [stored_block] = stored(html)["explanations"][0]["blocks"]
+    for kind, whole in rows.items():
+        encoded = stored_block["maps"][kind]
+        sizes = abs(whole.astype(np.float64)).reshape(len(query), *full)
+        spans = cells(full[0], shown.grid[0])
+        parts = np.stack([sizes[:, start:stop].sum((1, 2, 3)) for start, stop in spans], 1)
+        found = numbers(encoded["shares"], "<f4").reshape(parts.shape)
+        assert_allclose(found, parts / parts.sum(1, keepdims=True), rtol=1e-4, atol=1e-6)
+        # The page divides it by the number of values shown, for the mean of a row.
+        mean = numbers(encoded["total"], "<f4") / len(query)
+        assert_allclose(mean, sizes.mean((1, 2, 3)), rtol=1e-4)
+    assert 'class="thinned"' in html
+    assert 'class="thinned"' not in page_html([explanation(block_maps((1, 2, 2)))])
+
+
+def test_the_strongest_position_is_that_of_the_whole_rows() -> None:
+    """Of two rows the one with the larger sum, though the means of its boxes sum to less."""
+    weights = np.array([[0.0, 4.0], [3.0, 0.0]], dtype=np.float32)
+    sums = np.array([[4.0], [9.0]])
+    norms = np.ones((1, 1, 2), dtype=np.float32)
+    sensitivity = {"sensitivity": weights}
+    block = BlockMaps(
+        "p", 0, "snl", (1, 1, 2), (1, 1, 4), sensitivity, norms, norms, {"sensitivity": sums}
+    )
+    assert strongest([explanation(block)]) == (0, 0, 2)
 
 
 @pytest.mark.parametrize("grid", [(2, 7, 7), (3, 5, 4), (1, 1, 1)])

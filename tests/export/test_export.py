@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +75,8 @@ def test_export_and_predict(suffix: str, checkpoint: Path, video: str, tmp_path:
         expected = guesses("--checkpoint", str(checkpoint), *views, video)
         assert_same_guesses(guesses("--model", str(path), *views, video), expected)
     assert b"/home/somebody" not in path.read_bytes()
+    # Recorded, written, compared on three inputs; no terminal, so that there are plain lines.
+    assert "\nexport steps: 5 of 5\n" in done.stderr and "\x1b" not in done.stderr
 
 
 @pytest.mark.slow
@@ -99,11 +103,54 @@ def test_in_a_process_of_its_own(checkpoint: Path, video: str, tmp_path: Path) -
     path = str(tmp_path / "model.onnx")
     done = run_command("export", "--checkpoint", str(checkpoint), "-o", path, *UNTIMED)
     assert done.returncode == 0, done.stderr
-    assert all(line.startswith("video-snl export: ") for line in done.stderr.splitlines())
+    lines = done.stderr.splitlines()
+    assert all(line.startswith(("video-snl export: ", "export steps: ")) for line in lines)
     done = run_command("predict", "--model", path, "--top", "1", video)
     assert done.returncode == 0 and done.stderr == ""
     name, guess = done.stdout.splitlines()
     assert name == video and guess.split()[0] in CLASSES
+
+
+def test_that_a_pt2_file_runs_code_is_said() -> None:
+    """Also one without a pickled entry: the reason why none are refused by their entries."""
+    words = " ".join(run_here("predict", "--help").stdout.split())
+    assert "Reading a .pt2 file can run code in it, which cannot be told beforehand" in words
+    text = (REPOSITORY / "docs" / "export.md").read_text(encoding="utf-8")
+    assert "Reading a `.pt2` can run any code" in text
+
+
+@pytest.mark.slow
+def test_why_entries_do_not_tell_whether_a_pt2_file_runs_code(tmp_path: Path) -> None:
+    """A size that is a formula is evaluated. Where torch mends this, entries can tell."""
+
+    class Twice(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.cat([x, x]).reshape(-1)
+
+    made, ran = tmp_path / "a.pt2", tmp_path / "ran"
+    axes = ({0: torch.export.Dim("n", min=2)},)
+    graph = torch.export.export(Twice(), (torch.zeros(4, 3),), dynamic_shapes=axes)
+    torch.export.save(graph, made)
+    code = json.dumps(f"open({str(ran)!r}, 'w').close() or 2")
+    with zipfile.ZipFile(made) as old, zipfile.ZipFile(tmp_path / "b.pt2", "w") as new:
+        for name in old.namelist():
+            content = old.read(name)
+            assert b'"use_pickle": true' not in content
+            if name.endswith("models/model.json"):
+                content = re.sub(rb'(?<="expr_str": )"Mul[^"]*"', lambda _: code.encode(), content)
+            new.writestr(name, content)
+    with contextlib.suppress(Exception):
+        torch.export.load(tmp_path / "b.pt2")
+    assert ran.exists()
+
+
+def test_a_short_input(checkpoint: Path, tmp_path: Path) -> None:
+    short = str(write_video(tmp_path / "short.avi", frames=3))
+    words = ["--checkpoint", str(checkpoint), "-o", str(tmp_path / "m.pt2")]
+    done = run_here("export", *words, "--input", short)
+    assert done.returncode == 2
+    said = "short.avi has 3 frames, a clip spans 4: give a longer --input"
+    assert done.stderr.strip().endswith(said)
 
 
 def test_fixed_sizes(checkpoint: Path, video: str, tmp_path: Path) -> None:

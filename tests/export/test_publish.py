@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -12,10 +15,17 @@ import torch
 import yaml
 from PIL import Image
 
+from reid import cli as reid
 from tests.export.checkpoints import image_checkpoint, video_checkpoint
 from tests.tiny import record, run_here
+from video_snl import __version__, cli
+from video_snl.engine import export as engine
+from video_snl.engine import trained
+from video_snl.engine.files import write_json
+from video_snl.engine.program import VIDEO_SNL
 from video_snl.engine.runs import checkpoint_path
 from video_snl.engine.trained import load_trained
+from video_snl.weights_sources import read_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +116,83 @@ def test_the_card(run_folder: Path, published: Path) -> None:
     count = sum(parameter.numel() for parameter in network.parameters())
     assert f"{count:,} parameters, 3 classes of `ucf101`" in text
     assert f"| video_top1 | {figures['video_top1']:.2%} |" in text
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "run", "said"),
+    [
+        ("0.0.8", "0.0.9", f"Trained with video-snl 0.0.8, published with {__version__}, seed 0."),
+        (None, "0.0.9", f"Trained with video-snl 0.0.9, published with {__version__}, seed 0."),
+        (__version__, None, f"Trained and published with video-snl {__version__}, seed 0."),
+        (None, None, f"Published with video-snl {__version__}; what it was trained with is not"),
+    ],
+)
+def test_the_version_is_that_of_the_training(
+    checkpoint: str | None, run: str | None, said: str, run_folder: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "run" / "checkpoints" / "best.ckpt"
+    content = torch.load(run_folder / "checkpoints" / "best.ckpt", weights_only=True)
+    assert content["video_snl"].pop("trained_with") == __version__
+    if checkpoint is not None:
+        content["video_snl"]["trained_with"] = checkpoint
+    path.parent.mkdir(parents=True)
+    torch.save(content, path)
+    if run is not None:
+        write_json(tmp_path / "run" / "run.json", {"versions": {"video-snl": run}})
+    for source, folder in ((path, tmp_path / "a"), (tmp_path / "a", tmp_path / "b")):
+        done = run_here("publish", "--checkpoint", str(source), "-o", str(folder))
+        assert done.returncode == 0, done.stderr
+        assert said in (folder / "README.md").read_text()
+    assert record_of(tmp_path / "a") == record_of(tmp_path / "b")
+
+
+@pytest.mark.parametrize("command", ["predict", "evaluate", "publish", "export", "spectrum"])
+def test_a_checkpoint_is_read_once(
+    command: str, run_folder: Path, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Path] = []
+
+    def noted(path: Path) -> Any:
+        read.append(path)
+        return read_checkpoint(path)
+
+    monkeypatch.setattr(trained, "read_values", noted)
+    monkeypatch.setattr(engine, "_steps", lambda *_: (None for _ in ()))  # which takes long
+    monkeypatch.setattr(engine, "Report", lambda *_: Mock(text=lambda: ""))
+    path = run_folder / "checkpoints" / "best.ckpt"
+    video, out = str(next(root.rglob("*.avi"))), str(tmp_path / "out")
+    more = {
+        "predict": [video],
+        "evaluate": ["--clips", "1", "--crops", "1", "--output", out],
+        "publish": ["-o", out],
+        "export": ["-o", f"{out}.pt2", "--runs", "0"],
+        "spectrum": [video],
+    }
+    done = run_here(command, "--checkpoint", str(path), *more[command])
+    assert done.returncode == 0, done.stderr
+    assert read == [path]
+    # And again, once it has changed.
+    trained.holds(path, VIDEO_SNL)
+    path.touch()
+    trained.load_trained(path)
+    assert read == [path] * 3
+
+
+OURS = ("evaluate", "predict", "explain", "spectrum", "export", "publish", "serve")
+REID = ("evaluate", "extract", "search", "explain", "spectrum", "publish", "serve")
+
+
+@pytest.mark.parametrize(
+    ("main", "command"), [(cli.main, name) for name in OURS] + [(reid.main, name) for name in REID]
+)
+def test_help_says_that_every_checkpoint_may_be_such_a_folder(
+    main: Callable[[Sequence[str]], int], command: str
+) -> None:
+    done = run_here(command, "--help", main=main)
+    [_, *after] = done.stdout.split("\n  --checkpoint ")
+    assert done.returncode == 0 and len(after) == 1
+    said = " ".join(after[0].split("\n  -")[0].split())
+    assert "a published folder" in said
 
 
 def test_hubs_read_the_card(published: Path) -> None:

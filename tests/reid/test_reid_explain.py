@@ -70,6 +70,20 @@ def test_the_maps_are_over_all_frames(with_blocks: Path, tmp_path: Path) -> None
     np.testing.assert_allclose(explanation.blocks[0].maps["affinity"], dense, rtol=1e-5, atol=1e-5)
 
 
+def test_a_network_to_compare_with_is_named_as_the_first(with_blocks: Path, tmp_path: Path) -> None:
+    """A folder of runs stands for its run, of either option."""
+    write_tracklet(tmp_path / "t0", 5, 0, frames=6)
+    words = ["explain", str(tmp_path / "t0"), "-o", str(tmp_path / "out"), "--accelerator", "cpu"]
+    runs, gone = str(with_blocks.parent), str(tmp_path / "gone")
+    done = run(*words, "--checkpoint", runs, "--compare", runs)
+    assert done.returncode == 0, done.stderr
+    networks = json.loads((tmp_path / "out" / "explanation.json").read_text())["networks"]
+    assert len(networks) == 2 and networks[0]["checkpoint"] == networks[1]["checkpoint"]
+    for first, second, option in ((gone, runs, "--checkpoint"), (runs, gone, "--compare")):
+        done = run(*words, "--checkpoint", first, "--compare", second)
+        assert done.returncode == 2 and f"{option} {gone}: no such file or folder" in done.stderr
+
+
 def test_bad_input_is_one_line(with_blocks: Path, people: Path, tmp_path: Path) -> None:
     def refused(*words: str | Path) -> str:
         done = run("explain", "--checkpoint", str(with_blocks), *map(str, words))

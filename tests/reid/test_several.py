@@ -23,9 +23,10 @@ def _checkpoint(path: Path, block: str = "snl", dataset: str = "ilids-vid", seed
     experiment.model.block = block  # type: ignore[assignment]
     experiment.data.dataset = dataset  # type: ignore[assignment]
     experiment.trainer.seed = seed
-    entry = {"format_version": REID.format_version, "experiment": experiment.to_dict()}
+    about = {"format_version": REID.format_version, "experiment": experiment.to_dict()}
+    entry = {**about, "people": [1, 2]}
     path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({REID.entry: entry, "state_dict": {}}, path)
+    torch.save({REID.entry: entry, "epoch": 0, "state_dict": {}}, path)
     return path
 
 

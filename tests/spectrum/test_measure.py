@@ -11,7 +11,8 @@ from torch.testing import assert_close
 
 from tests.blocks.cases import features, gate_cases, made, new, nonlocal_cases
 from tests.blocks.test_spectral import assert_same_values
-from video_snl.blocks.spectral import effective_rank
+from video_snl.blocks.spectral import effective_rank, smooth_and_oscillating
+from video_snl.errors import UserError
 from video_snl.spectra.measure import BlockMeasure
 from video_snl.spectra.numbers import as_json, mean_and_spread
 from video_snl.spectra.structure import BlockSpectra, Measured
@@ -111,6 +112,66 @@ def test_full_matrices_that_are_too_large_are_left_out() -> None:
 def test_pooled_keys_have_no_eigenvalues() -> None:
     found = measured(made("nl", pool=2), features(1, 8, 2, 4, 4))
     assert not found.graphs and len(found.units) == 1 and "not square" in found.notes[0]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("case", ["snl", "nl", "se"])
+def test_features_that_are_not_finite_are_refused(case: str, value: float) -> None:
+    block = new(case).eval() if case == "se" else made(case)
+    x = features(1, 8, 2, 3, 2).to(next(block.parameters()).dtype)
+    measure = BlockMeasure("before:res4.1", case, block, largest=4096, groups=3)
+    measure.add("good", x)
+    before = len(measure.found().graphs)
+    x[0, 3, 1, 2, 0] = value
+    message = (
+        f"1 of the 96 values of the features before {case} before:res4.1 of bad are not finite"
+    )
+    with pytest.raises(UserError, match=message):
+        measure.add("bad", x)
+    assert len(measure.found().graphs) == before
+
+
+def test_what_a_block_makes_of_finite_features_is_looked_at_too() -> None:
+    x = features(1, 8, 2, 3, 2).float()
+    with pytest.raises(UserError, match="values of the affinity of block before:res4.1 of clip 0"):
+        measured(made("nl").float(), x * 1e30)
+    block = made("snl")
+    block.units[0].combine.weight.data[2, 3] = math.nan
+    with pytest.raises(UserError, match="values of the weights of block before:res4.1 are not"):
+        measured(block, x.double())
+
+
+@pytest.mark.parametrize("case", ["snl", "nl"])
+def test_a_matrix_is_decomposed_once_for_all_units(
+    case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+
+    def counting(name: str) -> None:
+        function = getattr(torch.linalg, name)
+
+        def call(matrix: torch.Tensor) -> object:
+            calls.append(name)
+            return function(matrix)
+
+        monkeypatch.setattr(torch.linalg, name, call)
+
+    for name in ("eigh", "eigvalsh", "eigvals", "eig"):
+        counting(name)
+    found = measured(made(case, num_units=3), features(1, 8, 2, 3, 2))
+    assert calls == ["eigh" if case == "snl" else "eigvals"]
+    assert [unit.parts is not None for unit in found.units] == [case == "snl"] * 3
+
+
+def test_parts_of_every_unit_are_those_of_its_signal() -> None:
+    block, x = made("snl", num_units=2), features(1, 8, 2, 3, 2)
+    found = measured(block, x)
+    for unit in found.units:
+        expected = smooth_and_oscillating(block.fuse(), x, unit.unit)
+        assert unit.parts is not None
+        for ours, other in zip(unit.parts, expected, strict=True):
+            for value, wanted in zip(ours, other, strict=True):
+                assert_close(value, wanted.double() if value.is_floating_point() else wanted)
 
 
 def test_effective_rank() -> None:

@@ -18,8 +18,9 @@ from video_snl.cli import main
 from video_snl.engine.runs import checkpoint_path
 from video_snl.engine.trained import load_trained
 from video_snl.explain.run import video_subject
-from video_snl.explain.subject import block_inputs
+from video_snl.explain.subject import Subject, block_inputs
 from video_snl.models.insertion import inserted_blocks
+from video_snl.spectra import run as spectra
 from video_snl.spectra.run import evenly_spaced
 
 PICTURES = {"decay-{}", "eigenvalues-{}", "groups-{}-unit0", "parts-{}-unit0", "response-{}-unit0"}
@@ -91,6 +92,33 @@ def test_bad_inputs_are_one_line_each(run: Path, tmp_path: Path) -> None:
     ):
         done = run_here(*words, *options)
         assert done.returncode == 2 and said in done.stderr and not done.stdout
+
+
+def test_an_input_that_overflows_is_a_line_and_no_number(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The network makes infinities of one of two videos; the files have the other one alone."""
+    good, bad = (str(write_video(tmp_path / f"{name}.avi", frames=20)) for name in ("a", "b"))
+
+    def inputs(subject: Subject) -> dict[str, torch.Tensor]:
+        found = block_inputs(subject)
+        if subject.source == bad:
+            [x] = found.values()
+            x[0, 0] = torch.inf
+        return found
+
+    monkeypatch.setattr(spectra, "block_inputs", inputs)
+    folder = tmp_path / "out"
+    words = ["spectrum", "--checkpoint", str(run), "--accelerator", "cpu", "--json"]
+    done = run_here(*words, "-o", str(folder), good, bad)
+    assert done.returncode == 2
+    [line] = [line for line in done.stderr.splitlines() if "error" in line]
+    assert bad in line and "are not finite and cannot be measured" in line
+    for text in (done.stdout, (folder / "spectrum.json").read_text()):
+        values = json.loads(text, parse_constant=lambda name: pytest.fail(name))
+        assert values["inputs"] == [good] and len(values["blocks"][0]["graphs"]) == 1
+    done = run_here(*words, "-o", str(tmp_path / "none"), bad)
+    assert done.returncode == 2 and not done.stdout and not list((tmp_path / "none").iterdir())
 
 
 def test_networks_without_an_affinity(root: Path, tmp_path: Path) -> None:

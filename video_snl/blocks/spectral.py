@@ -18,6 +18,7 @@ from video_snl.blocks.block import NonlocalBlock
 from video_snl.blocks.filters import ChannelGraph, Polynomial
 from video_snl.blocks.spectrum import (
     Compressed,
+    Eigenspaces,
     complex_share,
     compressed,
     effective_rank,
@@ -34,6 +35,8 @@ __all__ = [
     "effective_rank",
     "eigenvalues",
     "frequency_response",
+    "graph_and_signals",
+    "parts_of",
     "response_gain",
     "smooth_and_oscillating",
     "symmetry_error",
@@ -137,8 +140,19 @@ def smooth_and_oscillating(block: NonlocalBlock, x: Tensor, unit: int = 0) -> Pa
             unit in training mode, where the norm before it depends on the batch.
     """
     _check_unit(block, unit)
-    affinity, z = _graph_and_signal(block, x, unit)
-    values, rows = _in_the_eigenbasis(_symmetric(block, affinity), z.double())
+    affinity, signals = graph_and_signals(block, x, unit + 1)
+    return parts_of(block, _symmetric(block, affinity).eigenspaces(), signals[unit], unit)
+
+
+@torch.no_grad()
+def parts_of(block: NonlocalBlock, spaces: Eigenspaces, z: Tensor, unit: int = 0) -> Parts:
+    """:func:`smooth_and_oscillating` of a unit's signal, where A is decomposed already.
+
+    Args:
+        spaces: Of A, which is symmetric and the same for all units.
+        z: (B, N, Cs), of :func:`graph_and_signals`.
+    """
+    values, rows = _in_the_eigenbasis(spaces, z.double())
     gains = block.filter.response(1 - values.flatten()).unflatten(0, values.shape)
     terms = (gains[..., None] * rows[:, :, None]).flatten(2)
     out = terms @ _weight(block, unit)
@@ -149,12 +163,12 @@ def smooth_and_oscillating(block: NonlocalBlock, x: Tensor, unit: int = 0) -> Pa
     return Parts(smooth, null, oscillating)
 
 
-def _in_the_eigenbasis(core: Compressed, z: Tensor) -> tuple[Tensor, Tensor]:
+def _in_the_eigenbasis(spaces: Eigenspaces, z: Tensor) -> tuple[Tensor, Tensor]:
     """Eigenvalues (B, K) and amplitudes (B, K, C) of z (B, N, C); what A maps to zero comes last.
 
     What is orthogonal to the basis stays in its N positions: its energies need no eigenvectors.
     """
-    values, vectors = torch.linalg.eigh(core.matrix)
+    core, values, vectors = spaces
     largest = F.pad(values.abs(), (0, 1)).amax(-1, keepdim=True)
     values = values.where(values.abs() > core.positions * core.eps * largest, 0)
     if core.basis is None:
@@ -164,16 +178,24 @@ def _in_the_eigenbasis(core: Compressed, z: Tensor) -> tuple[Tensor, Tensor]:
     return F.pad(values, (0, core.positions)), torch.cat([vectors.mT @ amplitudes, rest], 1)
 
 
-def _graph_and_signal(block: NonlocalBlock, x: Tensor, unit: int) -> tuple[Affinity, Tensor]:
-    if unit > 0 and block.training:
+@torch.no_grad()
+def graph_and_signals(block: NonlocalBlock, x: Tensor, units: int) -> tuple[Affinity, list[Tensor]]:
+    """A, and the signals Z (B, N, Cs) of the first ``units`` units, which share it.
+
+    Raises:
+        ValueError: for later units in training mode, whose norms depend on the batch.
+    """
+    if units > 1 and block.training:
         raise ValueError(
-            f"unit={unit} in training mode: the norms before it depend on the batch; call eval()."
+            f"unit={units - 1} in training mode: the norms before it depend on the batch; call "
+            "eval()."
         )
     affinity, z = block._graph_and_signal(x)
-    for number in range(unit):
-        x = block.stage[number](x, block._terms(affinity, z))
-        z = block._signal(block.stage[number + 1], x)
-    return affinity, z
+    signals = [z]
+    for number in range(units - 1):
+        x = block.stage[number](x, block._terms(affinity, signals[-1]))
+        signals.append(block._signal(block.stage[number + 1], x))
+    return affinity, signals
 
 
 def _symmetric(block: NonlocalBlock, affinity: Affinity) -> Compressed:

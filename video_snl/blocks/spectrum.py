@@ -13,6 +13,7 @@ from video_snl.blocks.lowrank import LowRank, SymmetricLowRank
 
 __all__ = [
     "Compressed",
+    "Eigenspaces",
     "complex_share",
     "compressed",
     "effective_rank",
@@ -97,6 +98,14 @@ class Compressed(NamedTuple):
             values = torch.linalg.eigvalsh(self.matrix)
         else:
             values = torch.linalg.eigvals(self.matrix)
+        return self.with_zeros(values)
+
+    def eigenspaces(self) -> Eigenspaces:
+        """Of an A that is symmetric."""
+        return Eigenspaces(self, *torch.linalg.eigh(self.matrix))
+
+    def with_zeros(self, values: Tensor) -> Tensor:
+        """All of A's eigenvalues, from those of ``matrix``, by descending real part. (B, N)."""
         values = F.pad(values, (0, self.positions - values.shape[-1]))
         # Stable, so that conjugate pairs stay side by side.
         return values.gather(-1, values.real.argsort(dim=-1, descending=True, stable=True))
@@ -104,6 +113,18 @@ class Compressed(NamedTuple):
     def is_symmetric(self) -> bool:
         """Whether A^T is A but for the rounding of scaling the rows and columns of an entry."""
         return bool((self.symmetry_error() <= 4 * self.eps).all())
+
+
+class Eigenspaces(NamedTuple):
+    """The eigenvalues (B, n) and eigenvectors (B, n, n), as columns, of a compressed matrix."""
+
+    core: Compressed
+    values: Tensor
+    vectors: Tensor
+
+    def eigenvalues(self) -> Tensor:
+        """All of A's, by descending real part. Shape: (B, N)."""
+        return self.core.with_zeros(self.values)
 
 
 def compressed(affinity: Affinity) -> Compressed:

@@ -23,10 +23,11 @@ from video_snl.data.quarantine import named
 from video_snl.data.streaming import frame_times, window_clips
 from video_snl.data.videos import Video
 from video_snl.data.windows import Length, frame_windows
-from video_snl.errors import UserError
+from video_snl.errors import OptionsError, UserError
 
 __all__ = ["Window", "read_views", "read_windows"]
 
+_SHORT_VIDEOS = "set --short_videos repeat_last or wrap"
 _NOMINAL_RATE = 25.0  # frames a second, to turn frames into seconds of patience
 
 T = TypeVar("T")
@@ -40,13 +41,19 @@ class Window(NamedTuple):
     views: np.ndarray
 
 
-def read_views(path: str, config: DataConfig, clips: int) -> np.ndarray:
+def read_views(
+    path: str, config: DataConfig, clips: int, *, if_short: str = _SHORT_VIDEOS
+) -> np.ndarray:
     """Clips evenly spaced over a video, uint8 (clips, T, H, W, 3).
+
+    Args:
+        if_short: What to do about a video that is too short, by the options of the command; those
+            of a training are others.
 
     Raises:
         UserError: The file cannot be read, is too short, or takes longer than ``data.deadline``.
     """
-    read = _Views(config, clips)
+    read = _Views(config, clips, if_short)
     [outcome] = run_bounded(read, [path], num_workers=1, deadline=config.deadline)
     return _value(outcome, path, config.deadline)
 
@@ -82,10 +89,19 @@ def read_windows(
 class _Views:
     config: DataConfig
     clips: int
+    if_short: str
 
     def __call__(self, path: str) -> np.ndarray:
         dataset = EvaluationDataset([Video(path, 0)], self.config, self.clips)
-        return dataset[0, 0]["views"].numpy()
+        try:
+            return dataset[0, 0]["views"].numpy()
+        except OptionsError as error:
+            short = error.__cause__
+            if not isinstance(short, ShortVideoError):
+                raise
+            raise UserError(
+                f"{path} has {short.length} frames, a clip spans {short.span}: {self.if_short}"
+            ) from error
 
 
 _windows: Iterator[Window] = iter(())  # of the file that this process is reading
@@ -132,7 +148,7 @@ class _Windows:
         except ShortVideoError as error:
             raise UserError(
                 f"{path}: a window of {error.length} frames is shorter than a clip, which spans "
-                f"{error.span}: lengthen --window, or set --short_videos repeat_last or wrap"
+                f"{error.span}: lengthen --window, or {_SHORT_VIDEOS}"
             ) from error
 
 

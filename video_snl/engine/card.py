@@ -16,7 +16,7 @@ from video_snl.engine.sharing import CONFIG, WEIGHTS
 from video_snl.errors import UserError
 from video_snl.models.insertion import inserted_blocks
 
-__all__ = ["CardKind", "card", "found_metrics"]
+__all__ = ["CardKind", "card", "found_metrics", "recorded_version"]
 
 _SHARE = re.compile(r"(^|[/_.])(top\d+|rank\d+|mAP|mINP|mIoU|mAcc|aAcc)$")
 _METRIC_TYPES = {"mAP": "mean_average_precision", "mIoU": "mean_iou", "mINP": "mINP"}
@@ -87,7 +87,7 @@ def found_metrics(path: Path, epoch: int) -> tuple[str, Metrics]:
     Raises:
         UserError: A file of figures is damaged.
     """
-    run = path.parent.parent if path.parent.name == "checkpoints" else path.parent
+    run = _run_of(path)
     for report in _REPORTS:
         values = _json(run / report)
         about = values.get("settings", values)
@@ -213,11 +213,36 @@ the network. No code is run to read them.
 """
 
 
+def _versions(facts: Mapping[str, Any]) -> str:
+    """What it was trained with, which is not what publishes it."""
+    trained, published = facts.get("trained_with"), facts["version"]
+    if trained is None:
+        return f"Published with video-snl {published}; what it was trained with is not recorded"
+    if trained == published:
+        return f"Trained and published with video-snl {trained}"
+    return f"Trained with video-snl {trained}, published with {published}"
+
+
+def recorded_version(path: Path) -> str | None:
+    """The version in the record of the run that a checkpoint is in; None where it is in none.
+
+    Raises:
+        UserError: The record is damaged.
+    """
+    versions = _json(_run_of(path) / "run.json").get("versions")
+    found = versions.get("video-snl") if isinstance(versions, Mapping) else None
+    return found if isinstance(found, str) else None
+
+
+def _run_of(path: Path) -> Path:
+    return path.parent.parent if path.parent.name == "checkpoints" else path.parent
+
+
 def _limits(facts: Mapping[str, Any], licence: str) -> str:
     seed = facts["experiment"]["trainer"]["seed"]
     return f"""## Made with
 
-video-snl {facts["version"]}, seed {seed}. The whole configuration is in `{CONFIG}`, without the
+{_versions(facts)}, seed {seed}. The whole configuration is in `{CONFIG}`, without the
 paths of the machine it was trained on. Licence: {licence}. What the licences of the training data
 and of the weights it started from say holds beside it.
 """

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,11 @@ from torch.export import ExportedProgram
 
 from video_snl.blocks.cayley import Cayley
 from video_snl.engine.export_report import Report
-from video_snl.engine.files import replace_file, write_json
+from video_snl.engine.files import replacing, write_json
 from video_snl.engine.kinds import AnyTrained, find_trained
 from video_snl.engine.program import Program
+from video_snl.engine.progress import counted
 from video_snl.engine.sharing import facts_of
-from video_snl.engine.trained import read_checkpoint
 from video_snl.errors import UserError
 from video_snl.export.checking import Difference, check_equal, random_inputs
 from video_snl.export.formats import FORMATS, FormatName, format_of
@@ -67,11 +68,12 @@ def export(
     if sample is not None:
         inputs.append(("given", sample_of(trained, Path(sample))))
         given.check(inputs[-1][1].shape)
-    _tell("recording the network")
-    graph = _recorded(trained.model, given)
-    about = facts_of(read_checkpoint(trained.path, program), program) | {"input": given.facts()}
-    differences = _write(graph, about, path, name, (trained, program), inputs)
-    del graph
+    about = facts_of(trained.stored, program) | {"input": given.facts()}
+    differences: list[Difference] = []
+    steps = _steps((trained, program), (name, path), about, inputs, differences)
+    with closing(steps):
+        for _ in counted(steps, 2 + len(inputs), "export steps"):
+            pass
     forms = _forms((trained, program), name, path, inputs[0][1], timing)
     report = Report(path, name, trained, given, differences, forms, timing.runs)
     print(report.text())
@@ -119,30 +121,34 @@ def _recorded(network: nn.Module, given: Input) -> ExportedProgram:
         ) from error
 
 
-def _write(
-    graph: ExportedProgram,
-    about: Mapping[str, Any],
-    path: Path,
-    name: FormatName,
+def _steps(
     source: tuple[AnyTrained, Program],
+    target: tuple[FormatName, Path],
+    about: Mapping[str, Any],
     inputs: list[tuple[str, Tensor]],
-) -> list[Difference]:
-    """The file, which is there only if what is read back from it computes the same."""
-    trained, program = source
-    differences: list[Difference] = []
+    differences: list[Difference],
+) -> Generator[None, None, None]:
+    """Record, write, and compare for every input; all ``differences`` are put into that list.
 
-    def write(temporary: Path) -> None:
-        _tell(f"writing {path}")
-        FORMATS[name].write(graph, about, temporary)
-        _tell(f"comparing it with the checkpoint on {len(inputs)} inputs")
-        read = load_exported(temporary, program, _CPU)
-        differences.extend(check_equal(trained.model, read.model, inputs))
-
+    The file is there only if what is read back from it computes the same.
+    """
+    (trained, program), (name, path) = source, target
+    _tell("recording the network")
+    graph = _recorded(trained.model, Input.from_facts(about["input"]))
+    yield
     try:
-        replace_file(path, write)
+        with replacing(path) as temporary:
+            _tell(f"writing {path}")
+            FORMATS[name].write(graph, about, temporary)
+            del graph
+            yield
+            _tell(f"comparing it with the checkpoint on {len(inputs)} inputs")
+            read = load_exported(temporary, program, _CPU)
+            for each in inputs:
+                differences.extend(check_equal(trained.model, read.model, [each]))
+                yield
     except OSError as error:
         raise UserError(f"-o {path} cannot be written: {error.strerror or error}.") from error
-    return differences
 
 
 def _forms(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from video_snl.config import Experiment, TrainerConfig
@@ -42,6 +42,9 @@ Named = tuple[tuple[str, str], ...]
 """Metrics, and what they are called where they are shown."""
 
 
+_CLASSIFIED = {"class_names": list[str], "mean": list[float], "std": list[float]}
+
+
 @dataclass(frozen=True)
 class Program:
     """A program that trains.
@@ -59,6 +62,8 @@ class Program:
         losses, shares: The learning curves, left and right.
         axes: Labels of their vertical axes.
         samples: What the loader's samples are called.
+        entries: Names and types of the entries of its part of a checkpoint, ``format_version`` and
+            ``experiment`` apart.
     """
 
     name: str
@@ -73,6 +78,7 @@ class Program:
     shares: Named
     axes: tuple[str, str]
     samples: str = "clips"
+    entries: Mapping[str, Any] = field(default_factory=lambda: _CLASSIFIED)
 
 
 VIDEO_SNL = Program(

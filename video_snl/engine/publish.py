@@ -15,10 +15,9 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from video_snl.engine.card import CardKind, card
+from video_snl.engine.card import CardKind, card, recorded_version
 from video_snl.engine.program import Program
 from video_snl.engine.sharing import CONFIG, DIGEST, WEIGHTS, digest_of, facts_of
-from video_snl.engine.trained import read_checkpoint
 from video_snl.errors import UserError
 
 __all__ = ["publish"]
@@ -27,6 +26,7 @@ __all__ = ["publish"]
 def publish(
     path: Path,
     model: nn.Module,
+    content: Mapping[str, Any],
     program: Program,
     kind: CardKind,
     *,
@@ -39,6 +39,7 @@ def publish(
     Args:
         path: The checkpoint.
         model: Its network.
+        content: What it says of it.
         kind: What its card says of it.
         licence: As hubs name it, such as ``apache-2.0``.
         name: Of the model; default that of the folder.
@@ -48,8 +49,9 @@ def publish(
     """
     folder = Path(output)
     _check_free(folder)
-    content = read_checkpoint(path, program)
     facts = facts_of(content, program) | {DIGEST: content.get(DIGEST) or digest_of(path)}
+    if "trained_with" not in facts:  # of checkpoints that do not say, the run knows
+        facts["trained_with"] = recorded_version(path)
     text = card(path, facts, model, kind, name=name or folder.absolute().name, licence=licence)
     try:
         _write(folder, model.state_dict(), facts, text)

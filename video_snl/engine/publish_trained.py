@@ -43,7 +43,14 @@ def publish_trained(named: str | None, *, output: str, licence: str, name: str |
     trained, program = find_trained(named)
     kind = _kind(trained, program)
     return publish(
-        trained.path, trained.model, program, kind, output=output, licence=licence, name=name
+        trained.path,
+        trained.model,
+        trained.stored,
+        program,
+        kind,
+        output=output,
+        licence=licence,
+        name=name,
     )
 
 

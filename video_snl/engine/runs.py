@@ -110,11 +110,14 @@ def newest_run(output: Path, program: Program = VIDEO_SNL) -> Path:
     return runs[-1].folder
 
 
-def checkpoint_path(named: str | None, program: Program = VIDEO_SNL) -> Path:
+def checkpoint_path(
+    named: str | None, program: Program = VIDEO_SNL, *, option: str = "--checkpoint"
+) -> Path:
     """The checkpoint file that a user means.
 
     Args:
         named: A file, a run's folder, a published folder, or None: the newest run.
+        option: By which it was named, for messages.
 
     Raises:
         UserError: when there is no such file.
@@ -131,7 +134,7 @@ def checkpoint_path(named: str | None, program: Program = VIDEO_SNL) -> Path:
             )
         return best if best.is_file() else last
     if not path.is_file():
-        raise UserError(f"--checkpoint {path}: no such file or folder.")
+        raise UserError(f"{option} {path}: no such file or folder.")
     return path
 
 
@@ -146,7 +149,9 @@ def stored_experiment(
     from video_snl.engine.trained import read_checkpoint
 
     path = checkpoint_path(named, program)
-    return _experiment(read_checkpoint(path, program)[program.entry]["experiment"], path, program)
+    # The command that asks for the configuration reads the network next.
+    content = read_checkpoint(path, program, hold=True)
+    return _experiment(content[program.entry]["experiment"], path, program)
 
 
 def stored_program(named: str | None, output: str, programs: Sequence[Program]) -> Program:

@@ -91,9 +91,14 @@ def stored_facts(text: str, source: Path) -> Mapping[str, Any]:
     if not isinstance(values, dict):
         raise UserError(f"{source}: expected a JSON object; publish or export it again.")
     facts = _Facts(values, source)
+    if not isinstance(facts["program"], str):
+        raise UserError(
+            f"{source}: program: expected a text, found {facts['program']!r:.60}; publish or "
+            "export the checkpoint again."
+        )
     about = {name: value for name, value in values.items() if name not in _BESIDE}
     beside = {name: value for name, value in values.items() if name in _BESIDE}
-    content = {**beside, str(facts["program"]): _Facts(about, source), "epoch": facts["epoch"]}
+    content = {**beside, facts["program"]: _Facts(about, source), "epoch": facts["epoch"]}
     return _Facts(content, source)
 
 

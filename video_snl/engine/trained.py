@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,8 @@ from torch import nn
 
 from video_snl.config import Experiment
 from video_snl.engine.program import VIDEO_SNL, Program
-from video_snl.engine.sharing import WEIGHTS, read_shared
+from video_snl.engine.sharing import CONFIG, DIGEST, WEIGHTS, read_shared
+from video_snl.engine.stored import built_from, checked_experiment
 from video_snl.errors import UserError
 from video_snl.models.build import build_model
 from video_snl.weights_sources import read_checkpoint as read_values
@@ -23,12 +24,16 @@ __all__ = [
     "holds",
     "load_trained",
     "read_checkpoint",
+    "said_of",
 ]
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained network with all that is needed to use it."""
+    """A trained network with all that is needed to use it.
+
+    ``stored`` is what its checkpoint says of it (:func:`said_of`); empty of an exported file.
+    """
 
     model: nn.Module
     experiment: Experiment
@@ -37,37 +42,30 @@ class Trained:
     std: tuple[float, float, float]
     epoch: int
     path: Path
+    stored: Mapping[str, Any] = field(default_factory=dict)
 
 
-def read_checkpoint(path: Path, program: Program = VIDEO_SNL) -> Mapping[str, Any]:
+def read_checkpoint(
+    path: Path, program: Program = VIDEO_SNL, *, hold: bool = False
+) -> Mapping[str, Any]:
     """The contents of a checkpoint that the program's ``train`` wrote; no code in it is run.
+
+    Args:
+        hold: The file is read again soon: keep what was read until then.
 
     Raises:
         UserError: when the file is no checkpoint, is damaged, or is of a newer format.
     """
-    content = _values(path)
+    content = _values(path, hold=hold)
     if program.entry not in content:
         raise UserError(
             f"{path} was not written by {program.name} train. Weights from elsewhere start a "
             f"training: {program.name} train --model.weights {path}"
         )
-    version = content[program.entry].get("format_version")
-    if version != program.format_version:
-        raise UserError(
-            f"{path} has checkpoint format {version}, this version of {program.name} reads format "
-            f"{program.format_version}; install the {program.name} that wrote it."
-        )
-    _check_experiment(content[program.entry], path, program)
+    checked_experiment(content, path, program)
+    if not isinstance(content.get("state_dict"), Mapping):
+        raise UserError(f"{path} holds no weights (state_dict): it is damaged; take another copy.")
     return content
-
-
-def _check_experiment(about: Mapping[str, Any], path: Path, program: Program) -> None:
-    try:
-        program.experiment(about["experiment"])
-    except (TypeError, KeyError) as error:
-        raise UserError(
-            f"{path}: its configuration does not fit this version of {program.name} ({error})."
-        ) from error
 
 
 def holds(path: Path, program: Program) -> bool:
@@ -76,11 +74,39 @@ def holds(path: Path, program: Program) -> bool:
     Raises:
         UserError: It cannot be read.
     """
-    return program.entry in _values(path)
+    return program.entry in _values(path, hold=True)
 
 
-def _values(path: Path) -> Mapping[str, Any]:
-    return read_shared(path) if path.name == WEIGHTS else read_values(path)
+_held: tuple[tuple[Any, ...], Mapping[str, Any]] | None = None
+
+
+def _values(path: Path, *, hold: bool) -> Mapping[str, Any]:
+    """What is in a file; read anew, except where the last call held it and the file is the same."""
+    global _held
+    last, _held = _held, None
+    mark = _mark(path)
+    if last is not None and last[0] == mark:
+        content = last[1]
+    else:
+        content = read_shared(path) if path.name == WEIGHTS else read_values(path)
+    # Of files of others nobody asks again, and they may be large.
+    ours = any(
+        isinstance(value, Mapping) and "format_version" in value for value in content.values()
+    )
+    _held = (mark, content) if hold and ours else None
+    return content
+
+
+def _mark(path: Path) -> tuple[Any, ...]:
+    """What tells whether a file, and of a published folder what is beside it, is as it was."""
+    files = [path, path.with_name(CONFIG)] if path.name == WEIGHTS else [path]
+    states = [file.stat() if file.exists() else None for file in files]
+    return path.absolute(), *(s and (s.st_mtime_ns, s.st_size, s.st_ino) for s in states)
+
+
+def said_of(content: Mapping[str, Any], program: Program) -> dict[str, Any]:
+    """What a checkpoint says of its network: the program's entry and the epoch, without tensors."""
+    return {key: content[key] for key in (program.entry, "epoch", DIGEST) if key in content}
 
 
 def load_trained(path: Path) -> Trained:
@@ -90,7 +116,8 @@ def load_trained(path: Path) -> Trained:
     experiment = Experiment.from_dict(about["experiment"])
     # The weights come from this checkpoint: those the training started from are not needed again.
     experiment.model.weights = None
-    model, _ = build_model(experiment.model, len(about["class_names"]))
+    with built_from(path):
+        model, _ = build_model(experiment.model, len(about["class_names"]))
     fill(model, content, path)
     return Trained(
         model=model.eval(),
@@ -100,6 +127,7 @@ def load_trained(path: Path) -> Trained:
         std=tuple(about["std"]),
         epoch=int(content["epoch"]),
         path=path,
+        stored=said_of(content, VIDEO_SNL),
     )
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -11,7 +13,8 @@ from video_snl.config_image_run import ImageExperiment
 from video_snl.config_images import ImageModelConfig
 from video_snl.data.images import ImageSet
 from video_snl.engine.image_programs import IMAGES
-from video_snl.engine.trained import fill, read_checkpoint
+from video_snl.engine.stored import built_from
+from video_snl.engine.trained import fill, read_checkpoint, said_of
 from video_snl.errors import UserError
 from video_snl.models.images import build_image_model
 from video_snl.models.released_files import released_config
@@ -24,7 +27,8 @@ __all__ = ["TrainedImages", "load_released_images", "load_trained_images"]
 class TrainedImages:
     """A trained network of pictures with all that is needed to use it.
 
-    ``epoch`` counts from 0; it is None where a file of the released code does not say.
+    ``epoch`` counts from 0; it is None where a file of the released code does not say. ``stored``
+    is what a checkpoint of ours says of it, and empty of others.
     """
 
     model: nn.Module
@@ -34,6 +38,7 @@ class TrainedImages:
     std: tuple[float, float, float]
     epoch: int | None
     path: Path
+    stored: Mapping[str, Any] = field(default_factory=dict)
 
 
 def load_trained_images(path: Path) -> TrainedImages:
@@ -47,7 +52,8 @@ def load_trained_images(path: Path) -> TrainedImages:
     experiment = ImageExperiment.from_dict(about["experiment"])
     # The weights come from this checkpoint: those the training started from are not needed again.
     experiment.model.weights = None
-    model, _ = build_image_model(experiment.model, len(about["class_names"]))
+    with built_from(path):
+        model, _ = build_image_model(experiment.model, len(about["class_names"]))
     fill(model, content, path)
     return TrainedImages(
         model=model.eval(),
@@ -57,6 +63,7 @@ def load_trained_images(path: Path) -> TrainedImages:
         std=tuple(about["std"]),
         epoch=int(content["epoch"]),
         path=path,
+        stored=said_of(content, IMAGES),
     )
 
 

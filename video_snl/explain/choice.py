@@ -79,7 +79,7 @@ def _cell(place: int, full: int, shown: int) -> int:
 
 
 def _strongest(block: BlockMaps) -> Grid:
-    sums = block.maps[SENSITIVITY].sum(1)
+    sums = block.by_time(SENSITIVITY).sum(1)
     if not sums.any():
         t, h, w = (size // 2 for size in block.full_grid)
         return t, h, w

@@ -18,7 +18,15 @@ from matplotlib.patches import Rectangle
 
 from video_snl.engine.files import replace_file
 from video_snl.explain.choice import corresponding
-from video_snl.explain.structure import BlockMaps, Box, Explanation, Grid, box_of, flat_index
+from video_snl.explain.structure import (
+    BlockMaps,
+    Box,
+    Explanation,
+    Grid,
+    box_of,
+    flat_index,
+    is_signed,
+)
 
 __all__ = ["draw_features", "draw_looks", "frames_shown"]
 
@@ -30,19 +38,24 @@ _COLOURS, _SIGNED = colormaps["inferno"], colormaps["coolwarm"]
 
 
 class _Row(NamedTuple):
-    """Maps (t, h, w) with the value that is drawn brightest; None for the bare frames."""
+    """Maps (t, h, w) with the value that is drawn brightest; None for the bare frames.
+
+    ``signed`` is of the whole map that a row is of, as on the page.
+    """
 
     label: str
     maps: np.ndarray | None
     largest: float = 1.0
     marked: Box | None = None
+    signed: bool = False
 
 
 def draw_looks(explanation: Explanation, at: Grid, of: Grid, path: Path) -> None:
     """Where a position looks, by every block, unit and kind of map.
 
     A row of maps has one scale: its brightest colour is the largest value at another position than
-    the one itself, whose own value may be far above. Maps with negative values are blue and red.
+    the one itself, whose own value may be far above. A kind that has negative weights, be it of
+    another position, is blue and red, as on the page.
 
     Args:
         at: A position of the grid ``of``.
@@ -57,7 +70,8 @@ def draw_looks(explanation: Explanation, at: Grid, of: Grid, path: Path) -> None
             sizes = np.abs(values[here])
             largest = float(np.delete(sizes, here).max(initial=0.0)) or float(sizes.max())
             maps = values[here].reshape(block.grid)
-            rows.append(_Row(f"{block.block}\n{_short(block)}\n{kind}", maps, largest, box))
+            label = f"{block.block}\n{_short(block)}\n{kind}"
+            rows.append(_Row(label, maps, largest, box, is_signed(values)))
     _draw(explanation, rows, boxes[0], path)
 
 
@@ -125,11 +139,10 @@ def _cell(axes: Axes, frame: np.ndarray, row: _Row, number: int, total: int) -> 
         axes.imshow(frame.mean(-1), cmap="gray", vmin=0, vmax=400, extent=whole)
         values = row.maps[_time_of(number, total, len(row.maps))]
         scale = row.largest if row.largest > 0 else 1.0
-        signed = bool((row.maps < 0).any())
         axes.imshow(
             np.clip(values / scale, -1, 1),
-            cmap=_SIGNED if signed else _COLOURS,
-            vmin=-1 if signed else 0,
+            cmap=_SIGNED if row.signed else _COLOURS,
+            vmin=-1 if row.signed else 0,
             vmax=1,
             alpha=0.65,
             extent=whole,

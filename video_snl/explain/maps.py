@@ -20,6 +20,7 @@ from video_snl.explain.structure import (
     cells,
     query_index,
     shown_grid,
+    sums_by_time,
 )
 
 __all__ = ["POWERS", "as_grid", "block_maps", "map_count", "pooled", "positions_limit"]
@@ -64,10 +65,12 @@ def block_maps(
     grid = shown_grid(full, min(limit, affordable))
     index = torch.from_numpy(query_index(full, grid)).to(x.device)
     shared: dict[str, np.ndarray] = {}
+    whole: dict[str, np.ndarray] = {}
     if isinstance(block, NonlocalBlock) and has_affinity(block):
         rows = affinity_rows(block, x, index, _powers(block))
         for power, row in enumerate(rows, start=1):
-            shared[affinity_kind(power)] = pooled(_array(row), full, grid)
+            kind = affinity_kind(power)
+            shared[kind], whole[kind] = _shown(_array(row), full, grid)
     with torch.no_grad():
         passes = unit_passes(block, x)
     found = []
@@ -77,8 +80,10 @@ def block_maps(
             pooled(_array(y.flatten(2).norm(dim=1)), full, grid).reshape(grid)
             for y in (result.before, result.after)
         )
-        maps = {**shared, SENSITIVITY: _sensitivity(block, x, index, unit, (full, grid), what)}
-        found.append(BlockMaps(position, unit, name, grid, full, maps, before, after))
+        own, sums = _sensitivity(block, x, index, unit, (full, grid), what)
+        maps, every = {**shared, SENSITIVITY: own}, {**whole, SENSITIVITY: sums}
+        kept = {} if full == grid else every
+        found.append(BlockMaps(position, unit, name, grid, full, maps, before, after, kept))
     return found
 
 
@@ -104,10 +109,16 @@ def pooled(values: np.ndarray, full: Grid, grid: Grid) -> np.ndarray:
 
 def _sensitivity(
     block: nn.Module, x: Tensor, index: Tensor, unit: int, grids: tuple[Grid, Grid], what: str
-) -> np.ndarray:
+) -> tuple[np.ndarray, np.ndarray]:
     chunks = math.ceil(len(index) / chunk_size(x.shape[1], math.prod(x.shape[2:])))
     rows = counted(sensitivity_rows(block, x, index, unit), chunks, f"sensitivity of {what}")
-    return np.concatenate([pooled(_array(row), *grids) for row in rows])
+    maps, sums = zip(*(_shown(_array(row), *grids) for row in rows), strict=True)
+    return np.concatenate(maps), np.concatenate(sums)
+
+
+def _shown(rows: np.ndarray, full: Grid, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
+    """Whole rows as they are shown, and their sums by time, which those do not have."""
+    return pooled(rows, full, grid), sums_by_time(rows, full, grid)
 
 
 def _powers(block: nn.Module) -> int:

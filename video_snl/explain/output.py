@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,10 +16,13 @@ from video_snl.engine.files import replace_file, write_json
 from video_snl.errors import UserError
 from video_snl.explain.choice import strongest
 from video_snl.explain.figure3 import draw_features, draw_looks
+from video_snl.explain.finite import check_explanations
 from video_snl.explain.page import write_page
 from video_snl.explain.structure import BlockMaps, Explanation, Grid
 
 __all__ = ["check_source", "output_folder", "report", "write_explanations"]
+
+_PICTURE = re.compile(r"(looks|features)(-\d+)?\.png")
 
 
 def check_source(source: str, kind: str) -> None:
@@ -50,6 +55,8 @@ def output_folder(named: str | None, source: str) -> Path:
 def write_explanations(folder: Path, explanations: list[Explanation], at: Grid | None) -> Path:
     """Write ``index.html``, ``maps.npz``, ``explanation.json`` and the pictures; all atomically.
 
+    Pictures of an earlier explanation in the folder that this one has not are removed.
+
     Args:
         at: The position of the pictures, in the feature map of the first block; by default the
             :func:`strongest`.
@@ -58,10 +65,12 @@ def write_explanations(folder: Path, explanations: list[Explanation], at: Grid |
         The page.
 
     Raises:
-        UserError: Something cannot be written.
+        UserError: Something is not finite, and nothing is written, or cannot be written.
     """
+    check_explanations(explanations)
     place = strongest(explanations) if at is None else at
     with _writing(folder):
+        earlier = _earlier_pictures(folder)
         replace_file(folder / "maps.npz", lambda path: _save_maps(path, explanations))
         pictures = [_draw(folder, *numbered, explanations, place) for numbered in _n(explanations)]
         page = write_page(folder, explanations)
@@ -72,8 +81,20 @@ def write_explanations(folder: Path, explanations: list[Explanation], at: Grid |
                 for explanation, names in zip(explanations, pictures, strict=True)
             ],
         }
-        write_json(folder / "explanation.json", values)
+        for name in earlier - {name for names in pictures for name in names}:
+            (folder / name).unlink(missing_ok=True)
+        write_json(folder / "explanation.json", values, finite=True)
     return page
+
+
+def _earlier_pictures(folder: Path) -> set[str]:
+    """Those that an earlier explanation in the folder lists as its own."""
+    try:
+        values = json.loads((folder / "explanation.json").read_text(encoding="utf-8"))
+        names = {name for network in values["networks"] for name in network["pictures"]}
+    except (OSError, ValueError, KeyError, TypeError):  # none, or none of ours
+        return set()
+    return {name for name in names if isinstance(name, str) and _PICTURE.fullmatch(name)}
 
 
 def report(explanations: list[Explanation], page: Path) -> None:

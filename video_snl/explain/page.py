@@ -82,6 +82,9 @@ def page_html(explanations: Sequence[Explanation]) -> str:
             )
         ],
         data=data,
+        thinned=any(
+            block.grid != block.full_grid for each in explanations for block in each.blocks
+        ),
         script=_script(environment),
     )
 

@@ -46,7 +46,8 @@ def explain(
         raise UserError(f"--deadline {deadline}: give seconds, more than 0.")
     check_source(source, "video")
     device = device_of(accelerator)
-    named = [checkpoint_path(checkpoint), *([] if compare is None else [checkpoint_path(compare)])]
+    named = [checkpoint_path(checkpoint)]
+    named += [] if compare is None else [checkpoint_path(compare, option="--compare")]
     folder = output_folder(output, source)
     nursery()  # loads its modules while the networks are made
     subjects = [

@@ -41,7 +41,7 @@ def explain(
     check_source(source, "picture")
     device = device_of(accelerator)
     named = [checkpoint_path(checkpoint, IMAGES)]
-    named += [] if compare is None else [checkpoint_path(compare, IMAGES)]
+    named += [] if compare is None else [checkpoint_path(compare, IMAGES, option="--compare")]
     folder = output_folder(output, source)
     subjects = [picture_subject(source, load_trained_images(path), device) for path in named]
     explanations = explained(subjects, position)

@@ -17,11 +17,15 @@ __all__ = [
     "box_of",
     "cells",
     "flat_index",
+    "is_signed",
     "query_index",
     "shown_grid",
+    "sums_by_time",
 ]
 
 SENSITIVITY = "sensitivity"
+# Negative weights below this share of the largest are rounding, not what the block does.
+_ROUNDING = 1e-5
 
 Grid = tuple[int, int, int]
 """Sizes along time, height and width."""
@@ -48,6 +52,8 @@ class BlockMaps:
             an affinity has ``sensitivity`` alone.
         before: float32 (t, h, w), norms over the channels of the unit's input.
         after: The same of its output.
+        whole: Where the maps are subsampled, by kind: float64 (n, t), the
+            :func:`sums_by_time` of the whole rows, which the maps do not have.
     """
 
     position: str
@@ -58,6 +64,13 @@ class BlockMaps:
     maps: dict[str, np.ndarray]
     before: np.ndarray
     after: np.ndarray
+    whole: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def by_time(self, kind: str) -> np.ndarray:
+        """The :func:`sums_by_time` of the rows of a kind, of all positions. (n, t)."""
+        if self.grid != self.full_grid:
+            return self.whole[kind]
+        return sums_by_time(self.maps[kind], self.grid, self.grid)
 
     @property
     def title(self) -> str:
@@ -120,6 +133,20 @@ def box_of(at: Grid, grid: Grid, frames: Grid) -> Box:
 def cells(full: int, shown: int) -> list[tuple[int, int]]:
     """Half-open ranges of ``full`` positions that ``shown`` ones stand for, along one axis."""
     return [_span(cell, shown, full) for cell in range(shown)]
+
+
+def sums_by_time(rows: np.ndarray, full: Grid, shown: Grid) -> np.ndarray:
+    """Sums of the sizes in rows over the positions of each time that is shown.
+
+    Shapes: (Q, N), N the positions of ``full`` -> float64 (Q, t), t the times of ``shown``.
+    """
+    sizes = np.abs(rows.astype(np.float64)).reshape(len(rows), full[0], -1).sum(2)
+    return np.add.reduceat(sizes, [start for start, _ in cells(full[0], shown[0])], axis=1)
+
+
+def is_signed(weights: np.ndarray) -> bool:
+    """Whether a map has negative weights that are not the rounding of what is not."""
+    return bool(weights.min() < -_ROUNDING * weights.max(initial=0.0))
 
 
 def query_index(full_grid: Grid, grid: Grid) -> np.ndarray:

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from video_snl.errors import UserError
 from video_snl.export.graph import axis_names
+from video_snl.plain_values import check_value, described
 
 __all__ = ["Input", "free_axes"]
 
 ALL, NONE = "all", "none"
+_FACTS = {
+    "name": Literal["clips", "images"],
+    "sizes": list[int],
+    "smallest": list[int],
+    "free": list[Literal["batch", "frames", "height", "width"]],
+}
+_AXES = {"clips": 3, "images": 2}  # that have sizes
 
 
 @dataclass(frozen=True)
@@ -67,7 +75,21 @@ class Input:
 
     @classmethod
     def from_facts(cls, facts: Mapping[str, Any]) -> Input:
-        """The inverse of :meth:`facts`."""
+        """The inverse of :meth:`facts`.
+
+        Raises:
+            TypeError: An entry is missing, or of another type or size; it names it.
+        """
+        if not isinstance(facts, Mapping):
+            raise TypeError(f"sizes: expected an object around it, found {facts!r:.60}")
+        for key, kind in _FACTS.items():
+            if key not in facts:
+                raise TypeError(f"{key}: expected {described(kind)}, found no such entry")
+            check_value(facts[key], kind, key)
+        for key in ("sizes", "smallest"):
+            axes = _AXES[facts["name"]]
+            if len(facts[key]) != axes or min(facts[key]) < 1:
+                raise TypeError(f"{key}: expected {axes} sizes of 1 or more, found {facts[key]}")
         sizes = (tuple(facts[key]) for key in ("sizes", "smallest", "free"))
         return cls(facts["name"], *sizes)
 

@@ -15,6 +15,7 @@ from video_snl.config_image_run import ImageExperiment, ImageOptimizerConfig
 from video_snl.engine.image_programs import IMAGES
 from video_snl.engine.program import VIDEO_SNL, AnyExperiment, Program
 from video_snl.engine.sharing import stored_facts
+from video_snl.engine.stored import checked_experiment
 from video_snl.engine.trained import Trained
 from video_snl.engine.trained_images import TrainedImages
 from video_snl.engine.trainer import device_of
@@ -22,7 +23,7 @@ from video_snl.errors import UserError
 from video_snl.export.formats import FORMATS, Run, format_of
 from video_snl.export.inputs import Input
 
-__all__ = ["Exported", "exported_program", "find_exported", "load_exported"]
+__all__ = ["Exported", "checked_facts", "exported_program", "find_exported", "load_exported"]
 
 
 class Exported(nn.Module):
@@ -89,9 +90,9 @@ def load_exported(path: Path, program: Program, device: torch.device) -> Trained
     form = _checked(path)
     run, text = form.read(path, device)
     content = _facts(path, text)
+    experiment, given = checked_facts(content, path, program)
     about, epoch = content[program.entry], int(content["epoch"])
-    model = Exported(run, Input.from_facts(content["input"])).eval()
-    names, experiment = list(about["class_names"]), _experiment(about, program, path)
+    model, names = Exported(run, given).eval(), list(about["class_names"])
     mean, std = tuple(about["mean"]), tuple(about["std"])
     # Which parts were frozen cannot be asked of a graph, and does not matter any more.
     if isinstance(experiment, ImageExperiment):
@@ -100,6 +101,23 @@ def load_exported(path: Path, program: Program, device: torch.device) -> Trained
     assert isinstance(experiment, Experiment)
     videos = replace(experiment, optimizer=OptimizerConfig())
     return Trained(model, videos, names, mean, std, epoch, path)
+
+
+def checked_facts(
+    content: Mapping[str, Any], path: Path, program: Program
+) -> tuple[AnyExperiment, Input]:
+    """The configuration of an exported file, and what its network takes.
+
+    Raises:
+        UserError: An entry is missing, or of another type or size.
+    """
+    experiment = checked_experiment(content, path, program)
+    try:
+        return experiment, Input.from_facts(content["input"])
+    except TypeError as error:
+        raise UserError(
+            f"{path}: input.{error}; it is damaged: export the checkpoint again."
+        ) from error
 
 
 def _checked(path: Path) -> Any:
@@ -117,18 +135,3 @@ def _facts(path: Path, text: str) -> Mapping[str, Any]:
             "written by video-snl export; export the checkpoint again."
         )
     return stored_facts(text, path)
-
-
-def _experiment(about: Mapping[str, Any], program: Program, path: Path) -> AnyExperiment:
-    version = about["format_version"]
-    if version != program.format_version:
-        raise UserError(
-            f"{path} has format {version}, this version of {program.name} reads format "
-            f"{program.format_version}; install the {program.name} that wrote it."
-        )
-    try:
-        return program.experiment(about["experiment"])
-    except (TypeError, KeyError) as error:
-        raise UserError(
-            f"{path}: its configuration does not fit this version of {program.name} ({error})."
-        ) from error

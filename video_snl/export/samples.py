@@ -59,7 +59,7 @@ def _clip(trained: Trained, path: Path) -> Tensor:
         std=trained.std,
     )
     trained.model.eval()  # a task sets its network to training
-    views = torch.from_numpy(read_views(str(path), data, 1))
+    views = torch.from_numpy(read_views(str(path), data, 1, if_short="give a longer --input"))
     size = torch.tensor(views.shape[2:4])[None]
     middle, upright = torch.full((1, 2), 0.5), torch.zeros(1, dtype=torch.bool)
     return task.clips(views, size, middle, upright).contiguous()

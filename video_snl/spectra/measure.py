@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,16 +19,26 @@ from video_snl.blocks.spectral import (
     complex_share,
     effective_rank,
     frequency_response,
+    graph_and_signals,
+    parts_of,
     response_gain,
-    smooth_and_oscillating,
 )
 from video_snl.blocks.spectrum import compressed, solved_size
+from video_snl.explain.finite import check_finite
 from video_snl.explain.rows import has_affinity
 from video_snl.spectra.structure import BlockSpectra, ChannelGroup, GraphSpectrum, UnitFilter
 
 __all__ = ["BlockMeasure", "measures"]
 
 _FREQUENCIES = 41  # from 0 to 2
+
+
+class Sample(NamedTuple):
+    """What one input gives of one block: its graphs, and the parts of the units' signals."""
+
+    graphs: Sequence[GraphSpectrum] = ()
+    parts: Sequence[Parts] = ()
+    note: str = ""
 
 
 class BlockMeasure:
@@ -43,7 +54,7 @@ class BlockMeasure:
     def __init__(
         self, position: str, name: str, block: nn.Module, *, largest: int, groups: int
     ) -> None:
-        self._found = BlockSpectra(position, name)
+        self._found, self._named = BlockSpectra(position, name), f"{name} {position}"
         self._largest, self._groups = largest, groups
         self._block = _fused(block) if has_affinity(block) else None
         self._parts: list[list[Parts]] = []
@@ -53,41 +64,65 @@ class BlockMeasure:
             self._parts = [[] for _ in self._block.stage]
             self._found.notes += _notes(self._block)
 
-    @torch.no_grad()
     def add(self, source: str, x: Tensor) -> None:
-        """Measure the affinity for one feature map (1, C, *grid), the block's input."""
-        block = self._block
+        """:meth:`measured`, and :meth:`keep` it."""
+        self.keep(self.measured(source, x))
+
+    @torch.no_grad()
+    def measured(self, source: str, x: Tensor) -> Sample:
+        """Measure the affinity for one feature map (1, C, *grid), the block's input.
+
+        Raises:
+            UserError: It is not finite, or what the block makes of it.
+        """
+        name, block = self._named, self._block
+        _check(f"the features before {name} of {source}", x)
         if block is None or block.recipe.pool > 1:
-            return
-        affinity = block.affinity(x)
+            return Sample()
+        affinity, signals = graph_and_signals(block, x, len(block.stage))
         rows = solved_size(affinity, math.prod(x.shape[2:]))
         if rows > self._largest:
-            self._note(
-                f"no eigenvalues: they are those of a matrix of {rows} rows, more than "
+            return Sample(
+                note=f"no eigenvalues: they are those of a matrix of {rows} rows, more than "
                 f"--max_size {self._largest}"
             )
-            return
         core = compressed(affinity)
-        values, errors = core.eigenvalues(), core.symmetry_error()
-        for graph in range(len(values)):
-            self._found.graphs.append(_spectrum(source, graph, values, errors, core.eps))
-        if not values.is_complex() and not isinstance(block.filter, ChannelGraph):
-            for unit, parts in enumerate(self._parts):
-                parts.append(smooth_and_oscillating(block, x, unit))
+        _check(f"the affinity of {name} of {source}", core.matrix)
+        for z in signals:
+            _check(f"the signal of {name} of {source}", z)
+        # One decomposition for the spectrum and all units: with eigenvectors where they are used.
+        apart = core.is_symmetric() and not isinstance(block.filter, ChannelGraph)
+        spaces = core.eigenspaces() if apart else None
+        values = core.eigenvalues() if spaces is None else spaces.eigenvalues()
+        errors = core.symmetry_error()
+        graphs = [_spectrum(source, n, values, errors, core.eps) for n in range(len(values))]
+        if spaces is None:
+            return Sample(graphs)
+        return Sample(graphs, [parts_of(block, spaces, z, u) for u, z in enumerate(signals)])
+
+    def keep(self, sample: Sample) -> None:
+        """Let an input count."""
+        self._found.graphs += sample.graphs
+        for own, parts in zip(self._parts, sample.parts, strict=False):
+            own.append(parts)
+        if sample.note and sample.note not in self._found.notes:
+            self._found.notes.append(sample.note)
 
     @torch.no_grad()
     def found(self) -> BlockSpectra:
-        """What was measured, with the filters of the units."""
+        """What was measured, with the filters of the units.
+
+        Raises:
+            UserError: The weights of a filter are not finite.
+        """
         if self._block is not None:
+            for unit in self._block.stage:
+                _check(f"the weights of {self._named}", unit.combine.weight)
             self._found.units = [
                 _unit_filter(self._block, unit, self._groups, _joined(parts))
                 for unit, parts in enumerate(self._parts)
             ]
         return self._found
-
-    def _note(self, text: str) -> None:
-        if text not in self._found.notes:
-            self._found.notes.append(text)
 
 
 def measures(
@@ -98,6 +133,10 @@ def measures(
         position: BlockMeasure(position, name, block, largest=largest, groups=groups)
         for position, block in blocks.items()
     }
+
+
+def _check(name: str, values: Tensor) -> None:
+    check_finite(name, values.detach().double().cpu().numpy(), "measured")
 
 
 def _fused(block: nn.Module) -> NonlocalBlock:
@@ -129,7 +168,7 @@ def _notes(block: NonlocalBlock) -> list[str]:
 def _spectrum(source: str, graph: int, values: Tensor, errors: Tensor, eps: float) -> GraphSpectrum:
     own = values[graph]
     radius = float(own.abs().max())
-    # As in smooth_and_oscillating: what is smaller is rounding in A's own dtype.
+    # As in parts_of: what is smaller is rounding in A's own dtype.
     least = len(own) * eps * radius
     smooth, oscillating = int((own.real > least).sum()), int((own.real < -least).sum())
     return GraphSpectrum(

@@ -28,7 +28,7 @@ def write_spectra(folder: Path, measured: Measured) -> None:
     Raises:
         OSError: Something cannot be written.
     """
-    write_json(folder / "spectrum.json", as_json(measured))
+    write_json(folder / "spectrum.json", as_json(measured), finite=True)
     write_text(folder / "eigenvalues.csv", text(eigenvalue_rows(measured)))
     write_text(folder / "responses.csv", text(response_rows(measured)))
     for block in measured.blocks:

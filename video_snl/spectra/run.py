@@ -103,7 +103,7 @@ def measured_and_reported(
     subject: Callable[[str], Subject],
     asked: Asked,
 ) -> int:
-    """Measure every input that can be read; one line for each that cannot.
+    """Measure every input that can be read and is finite in the network; a line for each other.
 
     Args:
         named_blocks: What they are called, and they by position.
@@ -129,12 +129,13 @@ def measured_and_reported(
         for source in counting:
             try:
                 inputs = block_inputs(subject(source))
+                samples = {at: measured[at].measured(source, x) for at, x in inputs.items()}
             except UserError as error:
                 print(f"{program} spectrum: error: {error}", file=sys.stderr, flush=True)
                 continue
             read.append(source)
-            for position, x in inputs.items():
-                measured[position].add(source, x)
+            for position, sample in samples.items():
+                measured[position].keep(sample)
     if read:
         found = Measured(str(checkpoint), read, [each.found() for each in measured.values()])
         _report(found, folder, as_numbers=asked.as_json)
@@ -199,7 +200,7 @@ def _report(found: Measured, folder: Path | None, *, as_numbers: bool) -> None:
         except OSError as error:
             raise _unwritable(str(folder), error) from error
     if as_numbers:
-        print(json.dumps(as_json(found), indent=2))
+        print(json.dumps(as_json(found), indent=2, allow_nan=False))
         return
     print(table(found))
     if folder is not None:

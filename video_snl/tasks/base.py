@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 from torchmetrics import Metric
 
+from video_snl import __version__
 from video_snl.config import TrainerConfig
 from video_snl.engine.program import Program
 from video_snl.errors import UserError
@@ -154,6 +155,7 @@ class Task(pl.LightningModule):
         checkpoint[self.program.entry] = {
             "format_version": self.program.format_version,
             "experiment": self._options.to_dict(),
+            "trained_with": __version__,
             **self.about(),
         }
 

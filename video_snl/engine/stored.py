@@ -1,0 +1,89 @@
+"""What a checkpoint, a published folder or an exported file says of its network, checked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from video_snl.engine.program import AnyExperiment, Program
+from video_snl.engine.sharing import CONFIG, DIGEST, WEIGHTS
+from video_snl.errors import UserError
+from video_snl.plain_values import check_value
+
+__all__ = ["built_from", "checked_experiment"]
+
+
+def checked_experiment(content: Mapping[str, Any], path: Path, program: Program) -> AnyExperiment:
+    """The configuration of a file of ours, of which all entries have been looked at.
+
+    Args:
+        content: Of the file, its weights apart.
+        path: The file, for messages.
+        program: Whose it is.
+
+    Raises:
+        UserError: It is of another format, an entry is missing, or of another type or size. It
+            names the file, the entry, what was expected and what was found.
+    """
+    source = _source(path)
+    about = content[program.entry]
+    if not isinstance(about, Mapping):
+        raise _misfit(f"{program.entry}: expected an object, found {about!r:.60}", source, program)
+    version = about.get("format_version")
+    if version != program.format_version:
+        raise UserError(
+            f"{source} has checkpoint format {version}, this version of {program.name} reads "
+            f"format {program.format_version}; install the {program.name} that wrote it."
+        )
+    try:
+        experiment = program.experiment(about["experiment"])
+        for name, kind in program.entries.items():
+            check_value(about[name], kind, name)
+            _check_size(name, about[name])
+        check_value(about.get("trained_with"), str | None, "trained_with")
+        check_value(content["epoch"], int, "epoch")
+        check_value(content.get(DIGEST), str | None, DIGEST)
+    except KeyError as error:
+        raise _misfit(f"it has no entry {error}", source, program) from error
+    except TypeError as error:
+        raise _misfit(str(error), source, program) from error
+    return experiment
+
+
+@contextmanager
+def built_from(path: Path) -> Iterator[None]:
+    """Name the file where a network cannot be built as the file says.
+
+    Raises:
+        UserError: In the place of a UserError or a ValueError.
+    """
+    try:
+        yield
+    except (UserError, ValueError) as error:
+        raise UserError(f"{_source(path)}: its network cannot be built: {error}") from error
+
+
+def _source(path: Path) -> Path:
+    """Where it is written: of a published folder, beside the weights."""
+    return path.with_name(CONFIG) if path.name == WEIGHTS else path
+
+
+def _check_size(name: str, value: Any) -> None:
+    if name not in ("mean", "std"):
+        if not value:
+            raise TypeError(f"{name}: expected at least one entry, found none")
+        return
+    finite = len(value) == 3 and all(map(math.isfinite, value))
+    if not finite or (name == "std" and min(value) <= 0):
+        above = " above 0" if name == "std" else ""
+        raise TypeError(f"{name}: expected three finite numbers{above}, found {value!r:.60}")
+
+
+def _misfit(what: str, source: Path, program: Program) -> UserError:
+    return UserError(
+        f"{source}: its configuration does not fit this version of {program.name} ({what}); it is "
+        "damaged, or was written by another version."
+    )
