@@ -89,7 +89,6 @@ REFERENCE: dict[str, tuple[str, tuple[str, ...]]] = {
             "video_snl.engine.check",
             "video_snl.engine.prepare",
             "video_snl.engine.runs",
-            "video_snl.tasks.base",
             "video_snl.tasks.action",
             "video_snl.tasks.images",
             "video_snl.errors",
