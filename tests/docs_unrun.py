@@ -19,7 +19,7 @@ UNRUN: dict[str, str] = {
     "tests/test_weights_sources.py loads files of the same format",
     r"video-snl train .*--model\.weights (r3d50_K_200ep\.pth|SLOW_8x8_R50\.pyth)": "needs the "
     "published weights; tests/test_published_weights.py loads files of the same format",
-    r"video-snl evaluate .*model_best\.pth\.tar": "needs a checkpoint of the paper's released code; "
+    r"video-snl evaluate .*model_best\.pth\.tar": "needs a checkpoint of the released code; "
     "tests/engine/test_images_released.py evaluates files of the same format",
     r".* --trainer\.devices [48]": "needs several GPUs; tests/engine/test_distributed.py trains "
     "in two processes",

@@ -1,7 +1,7 @@
 """The documentation's command lines are run, on stand-ins for the reader's files.
 
-What is not run stands in ``UNRUN`` with the reason. Blocks that train, and those of the README
-and the benchmarks, whose commands stand on pages of their own, are slow tests.
+What is not run stands in ``UNRUN`` with the reason. Blocks that train or write ONNX files, and
+those of the README and the benchmarks, whose commands stand on pages of their own, are slow tests.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from reid.explaining import tracklet_subject
 from reid.extract import find_tracklets
 from reid.trained import load_trained
 from tests.reid.little import options, run, write_tracklet
+from tests.reid_trees import real_file
 from tests.tiny import environment, only_run
 from video_snl.engine.runs import checkpoint_path
 from video_snl.explain.subject import explained
@@ -88,20 +89,26 @@ def test_bad_input_is_one_line(with_blocks: Path, people: Path, tmp_path: Path) 
     assert "outside the feature map of 2x4x2" in refused(tmp_path / "t0", "-o", out, "--at=0,9,0")
 
 
-@pytest.mark.slow
 def test_a_real_tracklet(with_blocks: Path, real_data: Path, tmp_path: Path) -> None:
-    archive = real_data / "reid" / "market1501_subset.zip"
-    if not archive.is_file():
-        pytest.skip(f"no {archive}")
+    """The pictures of one pedestrian under one camera."""
+    groups = json.loads(real_file(real_data, "market1501_subset_tracklets.json").read_text())
+    names = max((group["frames"] for group in groups["gallery"]), key=len)
     folder = tmp_path / "person"
     folder.mkdir()
-    with zipfile.ZipFile(archive) as file:
-        names = sorted(name for name in file.namelist() if name.endswith(".jpg"))[:3]
-        for number, name in enumerate(names):
-            (folder / f"{number}.jpg").write_bytes(file.read(name))
-    done = explain("--checkpoint", with_blocks, folder, "-o", tmp_path / "out")
+    with zipfile.ZipFile(real_file(real_data, "market1501_subset.zip")) as archive:
+        for name in names:
+            (folder / Path(name).name).write_bytes(archive.read(name))
+    out = tmp_path / "out"
+    words = ["explain", "--checkpoint", str(with_blocks), str(folder), "-o", str(out)]
+    done = run(*words, "--accelerator", "cpu")
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "out" / "looks.png").stat().st_size > 10_000
+    assert (out / "looks.png").stat().st_size > 10_000 and (out / "index.html").is_file()
+    arrays = np.load(out / "maps.npz")
+    assert all(np.isfinite(arrays[name]).all() for name in arrays.files)
+    assert arrays["0 frames"].shape == (2, 32, 16, 3) and arrays["0 frames"].std() > 10
+    for position in ("after:conv2", "after:conv3"):
+        affinity = arrays[f"0 {position} unit 0 affinity"]
+        assert np.abs(np.linalg.eigvalsh(affinity.astype(np.float64))).max() < 1 + 1e-4
 
 
 def test_spectra_of_tracklets(with_blocks: Path, people: Path, tmp_path: Path) -> None:
