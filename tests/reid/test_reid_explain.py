@@ -9,26 +9,16 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 
 from reid.explaining import tracklet_subject
 from reid.extract import find_tracklets
 from reid.trained import load_trained
-from tests.reid.little import options, run, write_tracklet
+from tests.reid.little import run, write_tracklet
 from tests.reid_trees import real_file
-from tests.tiny import environment, only_run
+from tests.tiny import environment
 from video_snl.engine.runs import checkpoint_path
 from video_snl.explain.subject import explained
-
-
-@pytest.fixture(scope="module")
-def with_blocks(people: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run of a network with blocks."""
-    output = tmp_path_factory.mktemp("blocks")
-    done = run("train", *options(people, output, model__block="snl", optimizer__epochs=1))
-    assert done.returncode == 0, done.stderr
-    return only_run(output)
 
 
 def explain(*words: str | Path) -> subprocess.CompletedProcess[str]:
@@ -42,9 +32,9 @@ def explain(*words: str | Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_tracklet(with_blocks: Path, tmp_path: Path) -> None:
+def test_a_tracklet(with_block: Path, tmp_path: Path) -> None:
     write_tracklet(tmp_path / "t0", 5, 0, frames=6)
-    done = explain("--checkpoint", with_blocks, tmp_path / "t0", "-o", tmp_path / "out")
+    done = explain("--checkpoint", with_block, tmp_path / "t0", "-o", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {"index.html", "maps.npz", "explanation.json", "looks.png", "features.png"}
@@ -54,9 +44,9 @@ def test_a_tracklet(with_blocks: Path, tmp_path: Path) -> None:
     assert [block["full_grid"] for block in network["blocks"]] == [[2, 4, 2], [2, 2, 1]]
 
 
-def test_the_maps_are_over_all_frames(with_blocks: Path, tmp_path: Path) -> None:
+def test_the_maps_are_over_all_frames(with_block: Path, tmp_path: Path) -> None:
     write_tracklet(tmp_path / "t0", 5, 0, frames=6)
-    trained = load_trained(checkpoint_path(str(with_blocks)))
+    trained = load_trained(checkpoint_path(str(with_block)))
     [(name, tracklet)] = find_tracklets([str(tmp_path / "t0")]).items()
     subject = tracklet_subject(name, tracklet, trained, torch.device("cpu"))
     given: list[torch.Tensor] = []
@@ -71,9 +61,9 @@ def test_the_maps_are_over_all_frames(with_blocks: Path, tmp_path: Path) -> None
     np.testing.assert_allclose(explanation.blocks[0].maps["affinity"], dense, rtol=1e-5, atol=1e-5)
 
 
-def test_bad_input_is_one_line(with_blocks: Path, people: Path, tmp_path: Path) -> None:
+def test_bad_input_is_one_line(with_block: Path, people: Path, tmp_path: Path) -> None:
     def refused(*words: str | Path) -> str:
-        done = run("explain", "--checkpoint", str(with_blocks), *map(str, words))
+        done = run("explain", "--checkpoint", str(with_block), *map(str, words))
         assert done.returncode == 2 and "Traceback" not in done.stderr
         [line] = done.stderr.strip().splitlines()
         return line
@@ -89,7 +79,7 @@ def test_bad_input_is_one_line(with_blocks: Path, people: Path, tmp_path: Path) 
     assert "outside the feature map of 2x4x2" in refused(tmp_path / "t0", "-o", out, "--at=0,9,0")
 
 
-def test_a_real_tracklet(with_blocks: Path, real_data: Path, tmp_path: Path) -> None:
+def test_a_real_tracklet(with_block: Path, real_data: Path, tmp_path: Path) -> None:
     """The pictures of one pedestrian under one camera."""
     groups = json.loads(real_file(real_data, "market1501_subset_tracklets.json").read_text())
     names = max((group["frames"] for group in groups["gallery"]), key=len)
@@ -99,7 +89,7 @@ def test_a_real_tracklet(with_blocks: Path, real_data: Path, tmp_path: Path) -> 
         for name in names:
             (folder / Path(name).name).write_bytes(archive.read(name))
     out = tmp_path / "out"
-    words = ["explain", "--checkpoint", str(with_blocks), str(folder), "-o", str(out)]
+    words = ["explain", "--checkpoint", str(with_block), str(folder), "-o", str(out)]
     done = run(*words, "--accelerator", "cpu")
     assert done.returncode == 0, done.stderr
     assert (out / "looks.png").stat().st_size > 10_000 and (out / "index.html").is_file()
@@ -111,12 +101,12 @@ def test_a_real_tracklet(with_blocks: Path, real_data: Path, tmp_path: Path) -> 
         assert np.abs(np.linalg.eigvalsh(affinity.astype(np.float64))).max() < 1 + 1e-4
 
 
-def test_spectra_of_tracklets(with_blocks: Path, people: Path, tmp_path: Path) -> None:
+def test_spectra_of_tracklets(with_block: Path, people: Path, tmp_path: Path) -> None:
     """``reid spectrum`` of one that is named, one that is damaged, and of the run's queries."""
     write_tracklet(tmp_path / "t0", 5, 0, frames=6)
     (tmp_path / "t1").mkdir()
     (tmp_path / "t1" / "0.jpg").write_bytes(b"no picture")
-    words = ["spectrum", "--checkpoint", str(with_blocks), "--accelerator", "cpu", "--json"]
+    words = ["spectrum", "--checkpoint", str(with_block), "--accelerator", "cpu", "--json"]
     done = run(*words, str(tmp_path / "t0"), str(tmp_path / "t1"))
     assert done.returncode == 2
     [line] = [line for line in done.stderr.splitlines() if "error" in line]
