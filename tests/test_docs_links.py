@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from fnmatch import fnmatch
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -78,6 +79,15 @@ def test_the_sources_of_the_site(tmp_path: Path) -> None:
     for page in (*PAGES[1:], *(Path(f"reference/{name}") for name in REFERENCE)):
         name = name_of(page) if page.is_absolute() else str(page)
         assert f"\n{name.removesuffix('.md')}\n" in home
+
+
+def test_every_package_has_modules_in_the_reference() -> None:
+    packages = {path.parent for path in (REPOSITORY / "video_snl").rglob("__init__.py")}
+    expected = {".".join(path.relative_to(REPOSITORY).parts) for path in packages}
+    shown = [module for _, modules in REFERENCE.values() for module in modules]
+    assert len(set(shown)) == len(shown)
+    assert expected - {module.rpartition(".")[0] for module in shown} == set()
+    assert all(find_spec(module) for module in shown)
 
 
 def test_the_commands_options_are_those_of_their_parsers() -> None:

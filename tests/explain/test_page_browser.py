@@ -6,7 +6,6 @@ largest of a row is exact.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from video_snl.explain.structure import BlockMaps, Explanation, Grid, flat_index
 playwright = pytest.importorskip(
     "playwright.sync_api", reason="playwright is not installed (it is one of the dev packages)"
 )
+from tests.browsers import chromium  # noqa: E402
 from tests.explorer import Explorer, colours, numbers  # noqa: E402
 
 GRID = (2, 7, 7)
@@ -31,14 +31,8 @@ Open = Callable[..., Explorer]
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[object]:
-    names = ("chromium", "chromium-browser", "google-chrome", "chrome")
-    path = next(filter(None, map(shutil.which, names)), None)
-    if path is None:
-        pytest.skip(f"no browser: none of {', '.join(names)} is on the PATH")
-    with playwright.sync_playwright() as running:
-        opened = running.chromium.launch(executable_path=path)
+    with chromium() as opened:
         yield opened
-        opened.close()
 
 
 @pytest.fixture

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.reid.little import options, run, write_folder
+from tests.served import Served
 from tests.tiny import only_run
 
 
@@ -23,3 +25,34 @@ def trained(people: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = run("train", *options(people, output))
     assert done.returncode == 0, done.stderr
     return only_run(output)
+
+
+@pytest.fixture(scope="session")
+def with_block(people: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of one epoch of a network with blocks."""
+    output = tmp_path_factory.mktemp("blocks")
+    done = run("train", *options(people, output, model__block="snl", optimizer__epochs=1))
+    assert done.returncode == 0, done.stderr
+    return only_run(output)
+
+
+@pytest.fixture(scope="session")
+def gallery(with_block: Path, people: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The features of ``people``'s gallery by that network."""
+    path = tmp_path_factory.mktemp("gallery") / "feats.parquet"
+    words = ("--checkpoint", str(with_block), "-o", str(path), "--accelerator", "cpu")
+    assert run("extract", str(people / "gallery"), *words).returncode == 0
+    return path
+
+
+@pytest.fixture(scope="session")
+def served(
+    with_block: Path, gallery: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Served]:
+    """The page of that network and gallery; no file may be left."""
+    temporary = tmp_path_factory.mktemp("served") / "temporary"
+    words = ("--checkpoint", str(with_block), "--gallery", str(gallery), "--top", "3")
+    page = Served.start(temporary, *words, module="reid")
+    yield page
+    assert (page.stop(), page.errors.count("Traceback")) == (143, 0)
+    assert not list(temporary.iterdir())

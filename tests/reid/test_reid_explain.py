@@ -9,25 +9,16 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 
 from reid.explaining import tracklet_subject
 from reid.extract import find_tracklets
 from reid.trained import load_trained
-from tests.reid.little import options, run, write_tracklet
-from tests.tiny import environment, only_run
+from tests.reid.little import run, write_tracklet
+from tests.reid_trees import real_file
+from tests.tiny import environment
 from video_snl.engine.runs import checkpoint_path
 from video_snl.explain.subject import explained
-
-
-@pytest.fixture(scope="module")
-def with_blocks(people: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run of a network with blocks."""
-    output = tmp_path_factory.mktemp("blocks")
-    done = run("train", *options(people, output, model__block="snl", optimizer__epochs=1))
-    assert done.returncode == 0, done.stderr
-    return only_run(output)
 
 
 def explain(*words: str | Path) -> subprocess.CompletedProcess[str]:
@@ -41,9 +32,9 @@ def explain(*words: str | Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_tracklet(with_blocks: Path, tmp_path: Path) -> None:
+def test_a_tracklet(with_block: Path, tmp_path: Path) -> None:
     write_tracklet(tmp_path / "t0", 5, 0, frames=6)
-    done = explain("--checkpoint", with_blocks, tmp_path / "t0", "-o", tmp_path / "out")
+    done = explain("--checkpoint", with_block, tmp_path / "t0", "-o", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {"index.html", "maps.npz", "explanation.json", "looks.png", "features.png"}
@@ -53,9 +44,9 @@ def test_a_tracklet(with_blocks: Path, tmp_path: Path) -> None:
     assert [block["full_grid"] for block in network["blocks"]] == [[2, 4, 2], [2, 2, 1]]
 
 
-def test_the_maps_are_over_all_frames(with_blocks: Path, tmp_path: Path) -> None:
+def test_the_maps_are_over_all_frames(with_block: Path, tmp_path: Path) -> None:
     write_tracklet(tmp_path / "t0", 5, 0, frames=6)
-    trained = load_trained(checkpoint_path(str(with_blocks)))
+    trained = load_trained(checkpoint_path(str(with_block)))
     [(name, tracklet)] = find_tracklets([str(tmp_path / "t0")]).items()
     subject = tracklet_subject(name, tracklet, trained, torch.device("cpu"))
     given: list[torch.Tensor] = []
@@ -70,11 +61,11 @@ def test_the_maps_are_over_all_frames(with_blocks: Path, tmp_path: Path) -> None
     np.testing.assert_allclose(explanation.blocks[0].maps["affinity"], dense, rtol=1e-5, atol=1e-5)
 
 
-def test_a_network_to_compare_with_is_named_as_the_first(with_blocks: Path, tmp_path: Path) -> None:
+def test_a_network_to_compare_with_is_named_as_the_first(with_block: Path, tmp_path: Path) -> None:
     """A folder of runs stands for its run, of either option."""
     write_tracklet(tmp_path / "t0", 5, 0, frames=6)
     words = ["explain", str(tmp_path / "t0"), "-o", str(tmp_path / "out"), "--accelerator", "cpu"]
-    runs, gone = str(with_blocks.parent), str(tmp_path / "gone")
+    runs, gone = str(with_block.parent), str(tmp_path / "gone")
     done = run(*words, "--checkpoint", runs, "--compare", runs)
     assert done.returncode == 0, done.stderr
     networks = json.loads((tmp_path / "out" / "explanation.json").read_text())["networks"]
@@ -84,9 +75,9 @@ def test_a_network_to_compare_with_is_named_as_the_first(with_blocks: Path, tmp_
         assert done.returncode == 2 and f"{option} {gone}: no such file or folder" in done.stderr
 
 
-def test_bad_input_is_one_line(with_blocks: Path, people: Path, tmp_path: Path) -> None:
+def test_bad_input_is_one_line(with_block: Path, people: Path, tmp_path: Path) -> None:
     def refused(*words: str | Path) -> str:
-        done = run("explain", "--checkpoint", str(with_blocks), *map(str, words))
+        done = run("explain", "--checkpoint", str(with_block), *map(str, words))
         assert done.returncode == 2 and "Traceback" not in done.stderr
         [line] = done.stderr.strip().splitlines()
         return line
@@ -102,28 +93,34 @@ def test_bad_input_is_one_line(with_blocks: Path, people: Path, tmp_path: Path) 
     assert "outside the feature map of 2x4x2" in refused(tmp_path / "t0", "-o", out, "--at=0,9,0")
 
 
-@pytest.mark.slow
-def test_a_real_tracklet(with_blocks: Path, real_data: Path, tmp_path: Path) -> None:
-    archive = real_data / "reid" / "market1501_subset.zip"
-    if not archive.is_file():
-        pytest.skip(f"no {archive}")
+def test_a_real_tracklet(with_block: Path, real_data: Path, tmp_path: Path) -> None:
+    """The pictures of one pedestrian under one camera."""
+    groups = json.loads(real_file(real_data, "market1501_subset_tracklets.json").read_text())
+    names = max((group["frames"] for group in groups["gallery"]), key=len)
     folder = tmp_path / "person"
     folder.mkdir()
-    with zipfile.ZipFile(archive) as file:
-        names = sorted(name for name in file.namelist() if name.endswith(".jpg"))[:3]
-        for number, name in enumerate(names):
-            (folder / f"{number}.jpg").write_bytes(file.read(name))
-    done = explain("--checkpoint", with_blocks, folder, "-o", tmp_path / "out")
+    with zipfile.ZipFile(real_file(real_data, "market1501_subset.zip")) as archive:
+        for name in names:
+            (folder / Path(name).name).write_bytes(archive.read(name))
+    out = tmp_path / "out"
+    words = ["explain", "--checkpoint", str(with_block), str(folder), "-o", str(out)]
+    done = run(*words, "--accelerator", "cpu")
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "out" / "looks.png").stat().st_size > 10_000
+    assert (out / "looks.png").stat().st_size > 10_000 and (out / "index.html").is_file()
+    arrays = np.load(out / "maps.npz")
+    assert all(np.isfinite(arrays[name]).all() for name in arrays.files)
+    assert arrays["0 frames"].shape == (2, 32, 16, 3) and arrays["0 frames"].std() > 10
+    for position in ("after:conv2", "after:conv3"):
+        affinity = arrays[f"0 {position} unit 0 affinity"]
+        assert np.abs(np.linalg.eigvalsh(affinity.astype(np.float64))).max() < 1 + 1e-4
 
 
-def test_spectra_of_tracklets(with_blocks: Path, people: Path, tmp_path: Path) -> None:
+def test_spectra_of_tracklets(with_block: Path, people: Path, tmp_path: Path) -> None:
     """``reid spectrum`` of one that is named, one that is damaged, and of the run's queries."""
     write_tracklet(tmp_path / "t0", 5, 0, frames=6)
     (tmp_path / "t1").mkdir()
     (tmp_path / "t1" / "0.jpg").write_bytes(b"no picture")
-    words = ["spectrum", "--checkpoint", str(with_blocks), "--accelerator", "cpu", "--json"]
+    words = ["spectrum", "--checkpoint", str(with_block), "--accelerator", "cpu", "--json"]
     done = run(*words, str(tmp_path / "t0"), str(tmp_path / "t1"))
     assert done.returncode == 2
     [line] = [line for line in done.stderr.splitlines() if "error" in line]

@@ -5,49 +5,19 @@ from __future__ import annotations
 import json
 import re
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from reid.tracklet import Tracklet
 from reid.uploaded import uploaded_tracklet
-from tests.reid.little import options, run, write_tracklet
+from tests.reid.little import run, write_tracklet
 from tests.served import Served
-from tests.tiny import only_run
 from tests.videos import write_video
 from video_snl.errors import UserError
 from video_snl.serve.service import Limits
 
 LIMITS = Limits(megabytes=1, seconds=5)
-
-
-@pytest.fixture(scope="module")
-def with_block(people: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    output = tmp_path_factory.mktemp("blocks")
-    done = run("train", *options(people, output, model__block="snl", optimizer__epochs=1))
-    assert done.returncode == 0, done.stderr
-    return only_run(output)
-
-
-@pytest.fixture(scope="module")
-def gallery(with_block: Path, people: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("gallery") / "feats.parquet"
-    words = ("--checkpoint", str(with_block), "-o", str(path), "--accelerator", "cpu")
-    assert run("extract", str(people / "gallery"), *words).returncode == 0
-    return path
-
-
-@pytest.fixture(scope="module")
-def served(
-    with_block: Path, gallery: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Served]:
-    temporary = tmp_path_factory.mktemp("served") / "temporary"
-    words = ("--checkpoint", str(with_block), "--gallery", str(gallery), "--top", "3")
-    page = Served.start(temporary, *words, module="reid")
-    yield page
-    assert (page.stop(), page.errors.count("Traceback")) == (143, 0)
-    assert not list(temporary.iterdir())
 
 
 def distances(html: str) -> list[str]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,9 +12,18 @@ from tests.served import Served
 playwright = pytest.importorskip(
     "playwright.sync_api", reason="playwright is not installed (it is one of the dev packages)"
 )
-from playwright.sync_api import Browser, FrameLocator, Page  # noqa: E402
+from playwright.sync_api import Browser  # noqa: E402
 
-Open = Callable[..., Page]
+from tests.browsers import (  # noqa: E402
+    Open,
+    chromium,
+    explorer,
+    overflowing,
+    said,
+    upload,
+    watched,
+)
+
 CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
 
 PLAYED = """async (video) => {
@@ -25,65 +33,14 @@ PLAYED = """async (video) => {
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    names = ("chromium", "chromium-browser", "google-chrome", "chrome")
-    path = next(filter(None, map(shutil.which, names)), None)
-    if path is None:
-        pytest.skip(f"no browser: none of {', '.join(names)} is on the PATH")
-    with playwright.sync_playwright() as running:
-        opened = running.chromium.launch(executable_path=path, args=CAMERA)
+    with chromium(*CAMERA) as opened:
         yield opened
-        opened.close()
 
 
 @pytest.fixture
 def opened(browser: Browser) -> Iterator[Open]:
-    """Opens the page; afterwards nothing may have gone wrong, or been asked for elsewhere."""
-    pages: list[Page] = []
-    problems: list[str] = []
-
-    def _open(served: Served, width: int = 1280) -> Page:
-        page = browser.new_page(viewport={"width": width, "height": 900})
-        page.set_default_timeout(120_000)
-        own = (served.address, "data:", "blob:", "about:srcdoc")
-        page.on("console", lambda message: problems.append(f"console: {message.text}"))
-        page.on("pageerror", lambda error: problems.append(f"error: {error}"))
-        page.on("request", lambda r: None if r.url.startswith(own) else problems.append(r.url))
-        page.goto(served.address)
-        pages.append(page)
-        return page
-
-    yield _open
-    for page in pages:
-        page.close()
-    assert problems == []
-
-
-def upload(page: Page, *files: Path) -> None:
-    page.locator("#file").set_input_files(list(files))
-    page.locator("#send").click()
-
-
-def explorer(page: Page) -> FrameLocator:
-    """The explorer of the answer, once it is drawn."""
-    page.locator("iframe, #state.failed").first.wait_for()
-    assert page.locator("#state").inner_text() == ""
-    frame = page.frame_locator("iframe[title='What the network looks at']")
-    frame.locator(".readout[data-place]").wait_for()
-    return frame
-
-
-def said(page: Page) -> str:
-    """What is said of an upload that cannot be answered."""
-    page.locator("#state.failed").wait_for()
-    assert page.locator("#answer > *").count() == 0
-    assert page.locator("#send").is_enabled()
-    return page.locator("#state").inner_text()
-
-
-def overflowing(page: Page) -> bool:
-    """Whether the window can be moved sideways, or the explorer in its frame."""
-    script = "document.documentElement.scrollWidth > innerWidth"
-    return any(frame.evaluate(script) for frame in page.frames)
+    with watched(browser) as opening:
+        yield opening
 
 
 @pytest.mark.parametrize("width", [1280, 400])

@@ -1,0 +1,40 @@
+"""Command lines of the documentation that no test runs as they stand, and why."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+# A pattern of command lines (without assignments, launchers and remarks) -> why they are not run.
+UNRUN: dict[str, str] = {
+    r"scripts/train_ucf101\.sh": "makes an environment and trains for minutes; "
+    "tests/test_scripts.py runs it with stand-ins",
+    r"scripts/test\.sh": "runs these tests",
+    r"pip install ": "needs a package index; tests/test_packaging.py installs the wheel",
+    r"(mkdir|cd|unrar|unzip)\b": "unpacks the archives of UCF-101, which the reader has",
+    r"python scripts/benchmarks/": "measures for minutes to hours",
+    r"python scripts/market_subset\.py": "needs the archive of the subset; "
+    "tests/reid/test_market_subset.py runs it on a small one",
+    r"video-snl train .*--model\.weights (kinetics|imagenet)\b": "downloads published weights; "
+    "tests/test_weights_sources.py loads files of the same format",
+    r"video-snl train .*--model\.weights (r3d50_K_200ep\.pth|SLOW_8x8_R50\.pyth)": "needs the "
+    "published weights; tests/test_published_weights.py loads files of the same format",
+    r"video-snl evaluate .*model_best\.pth\.tar": "needs a checkpoint of the released code; "
+    "tests/engine/test_images_released.py evaluates files of the same format",
+    r".* --trainer\.devices [48]": "needs several GPUs; tests/engine/test_distributed.py trains "
+    "in two processes",
+    r"video-snl table 2 .*--cluster slurm": "needs SLURM; tests/tables/test_table_cluster.py runs "
+    "the jobs on this machine",
+    r"video-snl table [2-6] (?!--dry-run)": "trains every cell of a table, for minutes to days; "
+    "tests/tables runs tables of stand-ins",
+    r"reid train .*--splits all": "trains ten times; tests/reid/test_several.py and "
+    "tests/reid/test_train.py run a few small splits",
+    r"reid evaluate .*--checkpoint RUNS": "needs ten trainings; tests/reid/test_several.py",
+    r"reid evaluate --dataset sample": "trains for two minutes; tests/reid/test_cli.py",
+}
+
+
+def why_not(words: list[str]) -> str | None:
+    """Why a command line is not run; None if it is."""
+    line = shlex.join(words)
+    return next((why for pattern, why in UNRUN.items() if re.match(pattern, line)), None)
