@@ -51,9 +51,11 @@ def check_value(value: object, hint: Any, where: str) -> None:
 
 
 def fits(value: object, hint: Any) -> bool:
-    """Whether a value is of a type: None, bool, int, float, str, and literals, unions, lists and
-    dictionaries of those. A whole number is a float, too, a bool is neither; a tuple is a list.
+    """Whether a value is of a type: Any, None, bool, int, float, str, and literals, unions, lists
+    and dictionaries of those. A whole number is a float, too, a bool is neither; a tuple is a list.
     """
+    if hint is Any:
+        return True
     origin, parts = get_origin(hint), get_args(hint)
     if origin is Literal:
         return any(value == part and type(value) is type(part) for part in parts)

@@ -261,6 +261,7 @@ def test_a_caller_that_takes_long_over_an_outcome_costs_no_worker() -> None:
     assert kinds + [outcome.kind for outcome in results] == ["ok"] * 4
 
 
+@pytest.mark.slow
 def test_time_in_which_the_process_was_stopped_does_not_count(tmp_path: Path) -> None:
     """Ctrl-Z stops the process and its workers; a deadline must not pass meanwhile."""
     script = tmp_path / "script.py"

@@ -222,7 +222,11 @@ def test_two_processes_share_a_quarantine(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("stop", "code"),
-    [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)],
+    [
+        pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow),
+        (signal.SIGKILL, -9),
+    ],
     ids=["SIGTERM", "SIGINT", "SIGKILL"],
 )
 def test_a_stopped_command_leaves_no_process(

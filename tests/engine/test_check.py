@@ -128,6 +128,7 @@ def test_file_that_hangs_costs_the_deadline(root: Path, tmp_path: Path) -> None:
     assert problem["detail"] == "not decoded within 8 s (--deadline)"
 
 
+@pytest.mark.slow
 def test_interrupted_in_order(root: Path, tmp_path: Path) -> None:
     words = command("check", "--root", str(root), "--deadline", "100", "--num_workers", "2")
     process = subprocess.Popen(

@@ -19,6 +19,7 @@ from video_snl.cli import main
 from video_snl.engine.fitting import _end_other_processes
 
 
+@pytest.mark.slow
 def test_two_processes_have_the_loss_curve_of_one(tmp_path: Path) -> None:
     root = write_ucf101(tmp_path / "ucf101")
     # BatchNorm would see half a batch in each process; frozen, the batch is a sum over clips.

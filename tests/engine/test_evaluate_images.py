@@ -17,8 +17,9 @@ from tests.image_trees import write_cityscapes, write_folders
 from tests.tiny_images import experiment
 from video_snl.config_image_run import ImageExperiment
 from video_snl.data.images import load_images
-from video_snl.engine import evaluate_images
+from video_snl.engine import evaluate_images, predict_images
 from video_snl.engine.evaluate_images import evaluate
+from video_snl.engine.train_images import make_task
 from video_snl.engine.trained_images import TrainedImages
 from video_snl.errors import OptionsError, UserError
 
@@ -205,3 +206,49 @@ def test_batches_of_scenes_of_two_sizes_say_which_option_helps(tmp_path: Path) -
     data = {"dataset": "cityscapes", "root": str(root)}
     gathered = load_images(experiment(data=data).data).test.gather([(0, 0), (0, 1)])
     assert "test with --optimizer.test_batch_size 1, or" in str(gathered.error)
+
+
+@pytest.mark.parametrize("kind", ["folder", "scenes"])
+def test_a_smaller_part_of_a_step_counts_for_less(
+    kind: str, request: pytest.FixtureRequest
+) -> None:
+    """What ``training_step`` returns is weighted by the samples of its part."""
+    options: ImageExperiment = request.getfixturevalue(kind)
+    options.optimizer.frozen_batchnorm = True
+    images = load_images(options.data)
+    task = make_task(options, images)
+    task.log_epoch = lambda *words: None  # type: ignore[method-assign]
+    samples = [images.train[0, index] for index in range(2)]
+    batch = {key: torch.stack([sample[key] for sample in samples]) for key in samples[0]}
+
+    def loss(*sizes: int) -> float:
+        torch.manual_seed(0)
+        task._sizes = list(sizes)
+        return float(task.training_step(batch, 0))
+
+    assert loss(4, 2) == pytest.approx(0.5 * loss(2), rel=1e-5)
+    assert loss(2, 2) == pytest.approx(loss(2), rel=1e-5) and loss(2) > 0
+
+
+def test_predict_names_a_picture_whose_scores_are_not_finite(
+    folder: ImageExperiment, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = load_images(folder.data)
+    paths = [str(Path(str(folder.data.root), path)) for path in images.test.paths[:3]]
+    model = make_task(folder, images).model
+    names, statistics = images.class_names, (images.mean, images.std)
+    trained = TrainedImages(model, folder, names, *statistics, None, Path("best.ckpt"))
+    monkeypatch.setattr(predict_images, "load_trained_images", lambda path: trained)
+    monkeypatch.setattr(predict_images, "checkpoint_path", lambda *words: Path("best.ckpt"))
+    calls: list[int] = []
+
+    def second(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+        calls.append(1)
+        return output * math.nan if len(calls) == 2 else output
+
+    model.register_forward_hook(second)
+    code = predict_images.predict(paths, checkpoint=None, top=1, accelerator="cpu", as_json=True)
+    shown = capsys.readouterr()
+    assert code == 2
+    assert [found["picture"] for found in json.loads(shown.out)] == [paths[0], paths[2]]
+    assert f"{paths[1]}: the network's scores of it are not finite" in shown.err

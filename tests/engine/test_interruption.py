@@ -50,7 +50,11 @@ def lines_of(process: subprocess.Popen[str]) -> Iterator[str]:
 
 @pytest.mark.parametrize(
     ("stop", "code", "workers"),
-    [(signal.SIGTERM, 143, 2), (signal.SIGINT, 130, 2), (signal.SIGKILL, -9, 0)],
+    [
+        (signal.SIGTERM, 143, 2),
+        pytest.param(signal.SIGINT, 130, 2, marks=pytest.mark.slow),
+        pytest.param(signal.SIGKILL, -9, 0, marks=pytest.mark.slow),
+    ],
     ids=["SIGTERM", "SIGINT", "SIGKILL"],
 )
 def test_stopped_run_resumes_to_the_unbroken_result(

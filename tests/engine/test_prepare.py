@@ -257,6 +257,7 @@ def test_files_may_not_grow(tmp_path: Path) -> None:
     assert list((tmp_path / "out").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_interrupted_in_order(root: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     process = subprocess.Popen(

@@ -206,26 +206,30 @@ def test_two_networks_on_one_page(run: Path, bare: Path, video: Path, tmp_path: 
     assert values["networks"][1]["pictures"] == ["looks-1.png", "features-1.png"]
 
 
-def test_bad_input_is_one_line(run: Path, video: Path, tmp_path: Path) -> None:
+def test_bad_input_is_one_line(
+    run: Path, video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, gone = tmp_path / "out", tmp_path / "gone"
+
+    def refused(checkpoint: Path, source: Path, *words: str, output: Path = out) -> str:
+        begin = ("explain", "--checkpoint", str(checkpoint), str(source), *words)
+        assert main([*begin, "-o", str(output), "--accelerator", "cpu"]) == 2
+        [line] = capsys.readouterr().err.strip().splitlines()
+        return line
+
     broken = tmp_path / "broken.avi"
     broken.write_bytes(b"RIFF" + bytes(range(256)) * 20)
-    done = run_command(
-        *("explain", "--checkpoint", str(run), str(broken), "-o", str(tmp_path / "out")),
-        *("--accelerator", "cpu"),
+    assert "broken.avi" in refused(run, broken)
+    assert "name one video" in refused(run, tmp_path)
+    assert "no such file" in refused(run, tmp_path / "gone.avi")
+    assert f"--checkpoint {gone}: no such" in refused(gone, video)
+    assert f"--compare {gone}: no such file or folder" in refused(
+        run, video, "--compare", str(gone)
     )
-    assert done.returncode == 2 and "broken.avi" in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
-    assert explain(run, tmp_path, tmp_path / "out").stderr.count("name one video") == 1
-    assert "no such file" in explain(run, tmp_path / "gone.avi", tmp_path / "out").stderr
-    gone = tmp_path / "gone"
-    assert f"--checkpoint {gone}: no such" in explain(gone, video, tmp_path / "out").stderr
-    done = explain(run, video, tmp_path / "out", "--compare", str(gone))
-    assert done.returncode == 2 and f"--compare {gone}: no such file or folder" in done.stderr
     taken = tmp_path / "taken"
     taken.write_text("")
-    done = explain(run, video, taken)
-    assert done.returncode == 2 and "cannot be written" in done.stderr
-    assert not (tmp_path / "out" / "index.html").exists()
+    assert "cannot be written" in refused(run, video, output=taken)
+    assert not (out / "index.html").exists()
 
 
 def test_a_short_video(run: Path, tmp_path: Path) -> None:

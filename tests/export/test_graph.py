@@ -22,6 +22,7 @@ from video_snl.models.preresnet import textbook_preresnet
 ALL = ("batch", "frames", "height", "width")
 CPU = torch.device("cpu")
 BLOCKS = get_args(BlockName)
+_QUICK = ("nl", "snl", "gsnl", "cayley")  # one of each way to a graph filter
 
 
 def check(network: nn.Module, given: Input, folder: Path, formats: list[FormatName]) -> None:
@@ -35,7 +36,10 @@ def check(network: nn.Module, given: Input, folder: Path, formats: list[FormatNa
         assert len(differences) == len(given.trials()) == 3
 
 
-@pytest.mark.parametrize("block", BLOCKS)
+@pytest.mark.parametrize(
+    "block",
+    [b if b in _QUICK else pytest.param(b, marks=pytest.mark.slow) for b in BLOCKS],
+)
 def test_every_block_in_the_small_i3d(block: str, tmp_path: Path) -> None:
     given = Input("clips", (6, 48, 56), (4, 32, 32), ALL)
     formats: list[FormatName] = ["torch"] if block == "cayley" else ["torch", "onnx"]

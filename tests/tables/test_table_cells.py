@@ -127,6 +127,26 @@ def test_what_is_planned_is_what_a_training_records(dataset: str, tmp_path: Path
 
 
 @pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"optimizer: {epochs: 0}", "optimizer.epochs=0 must be at least 1"),
+        (b"data: 3", "data"),
+        (b"optimizer: {epochs: many}", 'optimizer.epochs": Expected'),
+        (b"\xff\xfe\x00", "can't decode"),
+        (b"[1, 2", "config"),
+    ],
+)
+def test_configurations_that_are_none(content: bytes, message: str, tmp_path: Path) -> None:
+    file = tmp_path / BASES["digits"]
+    file.parent.mkdir()
+    file.write_bytes(content)
+    (cell, *_) = cells_of(6, dataset="digits")
+    with pytest.raises(UserError, match=re.escape(str(file))) as refused:
+        plan(cell, Choices(tmp_path, epochs=3))
+    assert message in str(refused.value)
+
+
+@pytest.mark.parametrize(
     ("option", "word", "message"),
     [
         ("model.block", "nl", "the table sets model.block itself; it is what its cells differ in"),
@@ -135,7 +155,9 @@ def test_what_is_planned_is_what_a_training_records(dataset: str, tmp_path: Path
         ("trainer.seed", "3", "use --seeds"),
         ("optimizer.milestones", "[1,2", 'optimizer.milestones": Expected'),
         ("optimizer.batch_size", "many", 'optimizer.batch_size": Expected'),
-        ("optimizer.speed", "3", "unrecognized arguments: --optimizer.speed=3"),
+        ("optimizer.speed", "3", "optimizer has epochs, epoch_steps, "),
+        ("data.heigh", "32", "--set data.heigh=32: data has dataset, "),
+        ("model.reductio", "4", "model has backbone, "),
     ],
 )
 def test_options_that_no_cell_takes(option: str, word: str, message: str) -> None:
@@ -167,6 +189,7 @@ def test_what_matters_for_a_result() -> None:
     assert changed("trainer", seed=3, output="elsewhere", devices=2) == same
     assert changed("trainer", precision="bf16-mixed") != same
     assert changed("optimizer", epochs=13) != same
+    assert changed("optimizer", test_batch_size=7) == same
     assert changed("model", reduction=4) != same
     separate = {"sync_batchnorm": False}
     assert changed("trainer", **separate) == same
@@ -187,7 +210,7 @@ def test_fewer_epochs_keep_the_shape_of_the_schedule(tmp_path: Path) -> None:
     assert (optimizer.epochs, optimizer.milestones, optimizer.warmup_epochs) == (30, [15, 25], 1)
     with pytest.raises(UserError, match="at least one"):
         plan(cell, Choices(tmp_path, epochs=0))
-    with pytest.raises(UserError, match=r"preresnet20_snl.yaml .* arguments: --model.layers=3"):
+    with pytest.raises(UserError, match=r"--set model.layers=3: model has backbone, "):
         plan(cell, Choices(tmp_path, options={"model.layers": "3"}))
 
 

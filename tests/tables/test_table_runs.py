@@ -25,6 +25,7 @@ from video_snl.tables.run import local_runner, run_jobs
 from video_snl.tables.settings import Choices, plan
 from video_snl.tables.store import Store
 
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 ROOT = Path(__file__).resolve().parents[2]
 WORDS = ("table", "6", "--dataset", "digits", "--blocks", "nl", "snl", "--seeds", "2")
 COMMAND = (
@@ -172,7 +173,10 @@ def test_every_training_has_its_gpu(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "6 of 6: " in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)],
+)
 def test_interrupted_it_ends_its_trainings_in_order_and_goes_on(
     tmp_path: Path, sent: signal.Signals, code: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -250,6 +254,11 @@ def _children(pid: int) -> list[int]:
         (("--set", "trainer.seed=3"), "the table sets trainer.seed itself"),
         (("--set", "optimizer.batch_size=0"), "digits/preresnet20/none: optimizer.batch_size=0"),
         (("--set", "model.activation=silly"), "model.activation"),
+        (("--set", "optimizer.accumulate=3"), "cannot be divided over 1 device(s) times"),
+        (("--set", "trainer.devices=0"), "trainer.devices=0, trainer.nodes=1: at least one"),
+        (("--set", "model.num_classes=7"), "model.num_classes=7, but digits has 10"),
+        (("--set", "model.weights=nowhere.pth"), "model.weights=nowhere.pth: no such file"),
+        (("--set", "optimizer.frozen_stages=[layer9]"), "names 'layer9'; this network has"),
         (("--dataset", "cifar10"), "--root is needed: the folder of cifar10"),
         (("--root", "nowhere"), "--root nowhere: no such folder"),
     ],
@@ -266,16 +275,16 @@ def test_bad_input_is_one_line(
     assert not (tmp_path / "runs").exists()
 
 
-def test_dry_run_needs_no_data_and_writes_nothing(tmp_path: Path) -> None:
-    words = ["-m", "video_snl", "table", "5", "--dataset", "digits", "--blocks", "snl"]
+def test_dry_run_needs_no_data_and_writes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["table", "5", "--dataset", "digits", "--blocks", "snl", "--configs", str(CONFIGS)]
     words += ["--seeds", "2", "--epochs", "1", "-o", str(tmp_path / "out"), "--dry-run"]
-    done = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "3 cells, 2 seeds" in done.stdout
-    assert "| digits/preresnet20/snl/x1 | 272,954 | +672 | - | 0.0419 G | +0.0007 G | - |" in (
-        done.stdout
-    )
-    commands = [line for line in done.stdout.splitlines() if line.startswith("video-snl train")]
+    assert main(words) == 0
+    shown = capsys.readouterr().out
+    assert "3 cells, 2 seeds" in shown
+    assert "| digits/preresnet20/snl/x1 | 272,954 | +672 | - | 0.0419 G | +0.0007 G | - |" in shown
+    commands = [line for line in shown.splitlines() if line.startswith("video-snl train")]
     assert len(commands) == 6
     assert "'--model.stages=[1, 2, 3]'" in commands[-1] and "--trainer.seed 1" in commands[-1]
     assert not (tmp_path / "out").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from dataclasses import asdict
@@ -70,6 +71,12 @@ def test_a_line_that_was_cut_off_is_reported_and_harms_no_other(tmp_path: Path) 
     [
         {"metrics": None},
         {"metrics": {"last": {"val/top1": 0.5}}},
+        {"metrics": {"last": {"val/top1": math.nan}, "best": {"val/top1": 0.5}}},
+        {"metrics": {"last": {"val/top1": 10**400}, "best": {"val/top1": 0.5}}},
+        {"precision": [1]},
+        {"row": None},
+        {"seed": 0.0},
+        {"seed": True},
         {"metrics": {"last": {"val/top1": "high"}, "best": {"val/top1": 0.5}}},
         {"seed": None},
         {"colour": "red"},
@@ -77,7 +84,7 @@ def test_a_line_that_was_cut_off_is_reported_and_harms_no_other(tmp_path: Path) 
 )
 def test_a_line_that_is_no_result_is_reported(tmp_path: Path, changes: dict[str, object]) -> None:
     store = Store(tmp_path / "results.jsonl")
-    store.path.write_text(json.dumps(asdict(result(0)) | changes) + "\n[]\n")
+    store.path.write_text(json.dumps(asdict(result(0)) | changes) + "\n" + "[" * 9999 + "\n")
     store.append(result(1))
     assert store.read() == Contents([result(1)], [1, 2])
 
@@ -88,7 +95,8 @@ def test_results_of_other_settings_do_not_count(tmp_path: Path) -> None:
     store.append(result(1, "new"))
     store.append(result(2, "new", row="the same in another table"))
     contents = store.read()
-    assert sorted(contents.of("new")) == [1, 2]
+    assert sorted(contents.of("new", "val/top1")) == [1, 2]
+    assert contents.of("new", "val/mIoU") == {}
     assert contents.stale("row", "new") == [result(0, "old")]
 
 

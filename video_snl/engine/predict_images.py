@@ -48,7 +48,7 @@ def predict(
         render: Folder for the pictures with what was found drawn on them.
 
     Returns:
-        0; 2 when a picture could not be read, else 1 when one could not be rendered.
+        0; 2 when a picture could not be read or scored, else 1 when one could not be rendered.
     """
     if top < 1:
         raise UserError("--top must be at least 1.")
@@ -61,12 +61,11 @@ def predict(
     results, unread, unrendered = [], 0, 0
     for path in pictures:
         try:
-            image = prepared(path, trained)
-        except UserError as error:  # the file is damaged, or too small
+            found, labels = _best(task, prepared(path, trained), top, path)
+        except UserError as error:  # the file is damaged, or too small, or its scores overflow
             unread += 1
             _tell(error)
             continue
-        found, labels = _best(task, image, top)
         results.append({"picture": str(path), "predictions": found})
         if not as_json:
             width = max(len(row["class"]) for row in found)
@@ -154,17 +153,30 @@ def _task(trained: TrainedImages) -> ImageTask:
 
 @torch.inference_mode()
 def _best(
-    task: ImageTask, image: Tensor, top: int
+    task: ImageTask, image: Tensor, top: int, path: Path
 ) -> tuple[list[dict[str, Any]], np.ndarray | None]:
     """The highest scores; of a network that labels pixels, the classes with the most of them, and
-    the label of every pixel."""
+    the label of every pixel.
+
+    Raises:
+        UserError: Scores are not finite.
+    """
     images, labels = image[None].to(task.device), None
     if isinstance(task, Segmentation):
-        predicted = task.logits(images)[0].argmax(0)
+        logits = task.logits(images)[0]
+    else:
+        logits = task.model(task.evaluation_input(images))[0]
+    if not logits.isfinite().all():
+        raise UserError(
+            f"{path}: the network's scores of it are not finite; choose a checkpoint of an epoch "
+            "before the training went wrong."
+        )
+    if isinstance(task, Segmentation):
+        predicted = logits.argmax(0)
         labels, predicted = predicted.cpu().numpy(), predicted.flatten()
         shares = torch.bincount(predicted, minlength=len(task.class_names)) / predicted.numel()
     else:
-        shares = task.model(task.evaluation_input(images))[0].float().softmax(-1)
+        shares = logits.float().softmax(-1)
     values, classes = shares.topk(min(top, len(shares)))
     best = [
         {"class": task.class_names[index], "score": round(value, 6)}

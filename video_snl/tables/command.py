@@ -46,6 +46,10 @@ class _Table:
     remarks: list[str]
 
     @property
+    def metric(self) -> str:
+        return TABLES[self.number].metric
+
+    @property
     def jobs(self) -> list[Job]:
         """Seed by seed, so that whole tables are there early."""
         return [job_of(cell, seed, self.output) for seed in self.seeds for cell in self.planned]
@@ -147,11 +151,11 @@ def _check_experiments(planned: Sequence[Planned]) -> None:
     Raises:
         UserError: naming the first cell with options that its training would refuse.
     """
-    from video_snl.engine.train_images import check_experiment
+    from video_snl.tables.checks import check_cell
 
     for cell in planned:
         try:
-            check_experiment(cell.experiment)
+            check_cell(cell.experiment)
         except UserError as error:
             raise UserError(f"{cell.cell.row}: {error}") from error
 
@@ -167,7 +171,7 @@ def _check_root(arguments: Namespace, planned: Sequence[Planned]) -> None:
 
 
 def _missing(asked: _Table, contents: Contents) -> list[Job]:
-    done = {plan.settings: contents.of(plan.settings) for plan in asked.planned}
+    done = {p.settings: contents.of(p.settings, asked.metric) for p in asked.planned}
     return [job for job in asked.jobs if job.seed not in done[job.settings]]
 
 
@@ -189,7 +193,7 @@ def _run(arguments: Namespace, asked: _Table, missing: Sequence[Job]) -> list[Ou
     from video_snl.tables.run import run_jobs
 
     runner = _cluster(arguments, asked) if arguments.cluster else _local(arguments)
-    return run_jobs(missing, runner, asked.store, TABLES[asked.number].metric)
+    return run_jobs(missing, runner, asked.store, asked.metric)
 
 
 def _cluster(arguments: Namespace, asked: _Table) -> Any:

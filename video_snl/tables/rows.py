@@ -62,7 +62,7 @@ def rows_of(
         contents: Of the store; results of other settings or seeds are left out.
         figures: The paper's, by row.
     """
-    results = {p.cell.row: _chosen(contents.of(p.settings), seeds) for p in planned}
+    results = {p.cell.row: _chosen(p, contents, seeds) for p in planned}
     return [
         _row(plan.cell, size, results, figures) for plan, size in zip(planned, sizes, strict=True)
     ]
@@ -75,7 +75,7 @@ def precisions(planned: Sequence[Planned], contents: Contents, seeds: Sequence[i
     """
     found: dict[str, list[str]] = {}
     for cell in planned:
-        for seed, result in _chosen(contents.of(cell.settings), seeds).items():
+        for seed, result in _chosen(cell, contents, seeds).items():
             found.setdefault(result.precision or "unknown", []).append(f"{cell.cell.row} {seed}")
     if len(found) < 2:
         return []
@@ -98,7 +98,8 @@ def as_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
     ]
 
 
-def _chosen(results: Mapping[int, Result], seeds: Sequence[int]) -> dict[int, Result]:
+def _chosen(planned: Planned, contents: Contents, seeds: Sequence[int]) -> dict[int, Result]:
+    results = contents.of(planned.settings, TABLES[planned.cell.table].metric)
     return {seed: results[seed] for seed in seeds if seed in results}
 
 

@@ -30,6 +30,8 @@ BASES = {
 }
 """The configuration that cells on a data set start from, below ``configs/``."""
 
+# These say that the words of a training are about pictures.
+_SAID = ("data.dataset", "model.backbone")
 _OF_THE_TABLE = {
     "data.dataset": "use --dataset.",
     "data.root": "use --root.",
@@ -118,12 +120,18 @@ def plan(cell: Cell, choices: Choices) -> Planned:
     if not base.is_file():
         raise UserError(f"found no {base}; --configs names another folder 'configs'.")
     stored = _parsed(base, {})
+    if stored.optimizer.epochs < 1:
+        raise UserError(f"{base}: optimizer.epochs={stored.optimizer.epochs} must be at least 1.")
+    if choices.epochs is not None and choices.epochs < 1:
+        raise UserError(f"--epochs {choices.epochs}: at least one is needed.")
     asked = _changes(cell, choices, stored.optimizer)
     experiment = _parsed(base, asked)
-    if experiment.optimizer.epochs < 1:
-        raise UserError(f"--epochs {experiment.optimizer.epochs}: at least one is needed.")
     values, before = experiment.to_dict(), stored.to_dict()
-    changes = {option: word for option, word in asked.items() if _differ(option, values, before)}
+    changes = {
+        option: word
+        for option, word in asked.items()
+        if option in _SAID or _differ(option, values, before)
+    }
     return Planned(cell, base, changes, experiment, settings_of(values))
 
 
@@ -131,15 +139,15 @@ def settings_of(values: Mapping[str, Mapping[str, Any]]) -> str:
     """A short hash of what matters of an experiment, whose plain values are given.
 
     All of the model and the optimizer, the data but for where they lie (of ``folder`` that is what
-    they are), the precision as it is asked for, and the number of devices where each has BatchNorm
-    statistics of its own. Not the seed.
+    they are), the precision as it is asked for, and the number of devices where they are asked to
+    have BatchNorm statistics of their own. Not the seed, nor how many pictures are tested at once.
     """
     data, trainer = dict(values["data"]), values["trainer"]
     mute = [key for key in _MUTE_DATA if key != "root" or data["dataset"] != "folder"]
     matters = {
         "data": {key: value for key, value in data.items() if key not in mute},
         "model": dict(values["model"]),
-        "optimizer": dict(values["optimizer"]),
+        "optimizer": {k: v for k, v in values["optimizer"].items() if k != "test_batch_size"},
         "precision": trainer["precision"],
     }
     devices = (trainer["devices"], trainer["nodes"])
@@ -157,8 +165,12 @@ def _changes(cell: Cell, choices: Choices, base: ImageOptimizerConfig) -> dict[s
     if choices.epochs is not None:
         changes |= _shortened(base, choices.epochs)
     words = {option: _word(value) for option, value in changes.items()}
+    values = ImageExperiment().to_dict()
     for option, word in choices.options.items():
-        section, key = option.split(".")[:2]
+        section, key = option.split(".")
+        known = list(values[section])
+        if key not in known:  # the parser would take "heigh" for "height"
+            raise UserError(f"--set {option}={word}: {section} has {', '.join(known)}.")
         if option in _OF_THE_TABLE or (section == "model" and key in cell.model):
             instead = _OF_THE_TABLE.get(option, "it is what its cells differ in.")
             raise UserError(f"--set {option}={word}: the table sets {option} itself; {instead}")
@@ -190,9 +202,9 @@ def _parsed(base: Path, changes: Mapping[str, str]) -> ImageExperiment:
     """
     try:
         arguments = _parser().parse_args(_words(base, changes))
-    except UserError as error:
+        return ImageExperiment.from_dict(sections_of(arguments))
+    except (UserError, OSError, TypeError, ValueError) as error:
         raise UserError(f"{base} with the options of the table: {error}") from error
-    return ImageExperiment.from_dict(sections_of(arguments))
 
 
 @cache

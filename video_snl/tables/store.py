@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from video_snl.errors import UserError
+from video_snl.plain_values import check_fields
 
 __all__ = ["Contents", "Result", "Store"]
 
@@ -53,9 +55,17 @@ class Contents:
     results: list[Result]
     torn: list[int]
 
-    def of(self, settings: str) -> dict[int, Result]:
-        """By seed, the latest results of an experiment, in whichever table it was run."""
-        return {r.seed: r for r in self.results if r.settings == settings}
+    def of(self, settings: str, metric: str) -> dict[int, Result]:
+        """By seed, the latest results of an experiment, in whichever table it was run.
+
+        Args:
+            metric: That they must have.
+        """
+        return {
+            r.seed: r
+            for r in self.results
+            if r.settings == settings and all(metric in of for of in r.metrics.values())
+        }
 
     def stale(self, row: str, settings: str) -> list[Result]:
         """Results of a row that had other settings, and so do not count."""
@@ -103,7 +113,7 @@ def _contents(lines: Iterable[bytes]) -> Contents:
             continue
         try:
             results.append(_result(json.loads(line)))
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError):
             torn.append(number)
     return Contents(results, torn)
 
@@ -111,9 +121,10 @@ def _contents(lines: Iterable[bytes]) -> Contents:
 def _result(values: dict[str, Any]) -> Result:
     """A line's result; anything else than a result is one of the errors of its use."""
     result = Result(**values)
-    measured = [*result.metrics["last"].values(), *result.metrics["best"].values()]
-    if not all(isinstance(value, int | float) for value in [result.seed, *measured]):
-        raise TypeError("a seed or a measure is no number")
+    check_fields(Result, asdict(result), "result")
+    measures = result.metrics["last"], result.metrics["best"]
+    if not all(math.isfinite(float(value)) for of in measures for value in of.values()):
+        raise ValueError("a measure is not finite")
     return result
 
 

@@ -164,8 +164,8 @@ class Segmentation(ImageTask):
             logits = self.logits(batch["image"])
             found = self.confusion.predicted(logits)
             self.confusion.update(found, labels)
-            broken = (found == self.confusion.not_finite).flatten(1).any(1)
-            self._not_finite.append(batch["index"][broken])
+            broken = (found == self.confusion.not_finite) & (labels != IGNORED)
+            self._not_finite.append(batch["index"][broken.flatten(1).any(1)])
             self.val_loss(segmentation_loss(logits, labels, IGNORED), (labels != IGNORED).sum())
         if "missed" in batch and not self.skip_unreadable:
             self.confusion.update_missed(batch["missed"])
