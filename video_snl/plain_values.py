@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import types
 from collections.abc import Mapping
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -16,6 +17,7 @@ _NAMES = {
     type(None): "null",
 }
 _LONGEST = 60  # of a value that is shown
+_LARGEST = sys.float_info.max
 
 
 def check_fields(kind: type, values: object, where: str) -> None:
@@ -69,7 +71,9 @@ def fits(value: object, hint: Any) -> bool:
         )
     if isinstance(value, bool):
         return hint is bool
-    return isinstance(value, int | float if hint is float else hint)
+    if hint is float:
+        return isinstance(value, float) or (isinstance(value, int) and abs(value) <= _LARGEST)
+    return isinstance(value, hint)
 
 
 def described(hint: Any) -> str:

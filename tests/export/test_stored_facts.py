@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from tests.export.checkpoints import image_checkpoint, video_checkpoint
 from video_snl.engine.image_programs import IMAGES
@@ -28,7 +29,10 @@ INPUT = Input("clips", (4, 32, 32), (4, 32, 32), ("batch", "frames")).facts()
 # Where a value stands, what is put there, and what is said of it.
 OF_THE_NETWORK: list[tuple[str, Any, str]] = [
     ("program", None, "program: expected a text, found None"),
-    ("format_version", "1", "has checkpoint format 1"),
+    ("format_version", "1", "format_version: expected a whole number, found '1'"),
+    ("format_version", 99, "has checkpoint format 99"),
+    ("format_version", None, "format_version: expected a whole number, found None"),
+    ("mean", [10**400, 1, 1], "mean: expected a list, each entry a number"),
     ("epoch", "4", "epoch: expected a whole number, found '4'"),
     ("epoch", GONE, "it has no entry 'epoch'"),
     ("class_names", None, "class_names: expected a list, each entry a text, found null"),
@@ -54,6 +58,14 @@ OF_THE_NETWORK: list[tuple[str, Any, str]] = [
     ("experiment.model.zero_init", "yes", "model.zero_init: expected true or false, found 'yes'"),
     ("experiment.model.layers", 5, "model: unexpected keyword 'layers'"),
     ("experiment.trainer.seed", 0.5, "trainer.seed: expected a whole number, found 0.5"),
+]
+# Sizes that no network has, and that an exported file's network is not built with again.
+OF_ITS_SIZES: list[tuple[str, Any, str]] = [
+    ("experiment.model.inter_channels", 10**12, "its network cannot be built"),
+    ("experiment.data.crop", 0, "data.crop=0 must be at least 1"),
+    ("experiment.data.clip_frames", 2, "data.clip_frames=2"),
+    ("experiment.data.frame_stride", 0, "data.frame_stride=0 must be at least 1"),
+    ("experiment.data.deadline", -1, "data.deadline=-1 must be above 0"),
 ]
 OF_THE_INPUT: list[tuple[str, Any, str]] = [
     ("input", GONE, "it has no entry 'input'"),
@@ -97,7 +109,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "it"
 
 
-@pytest.mark.parametrize(("place", "value", "message"), OF_THE_NETWORK)
+@pytest.mark.parametrize(("place", "value", "message"), OF_THE_NETWORK + OF_ITS_SIZES)
 def test_a_published_folder(
     published: Path, place: str, value: Any, message: str, tmp_path: Path
 ) -> None:
@@ -138,3 +150,10 @@ def test_a_network_of_pictures(place: str, value: Any, message: str, tmp_path: P
     weights = tmp_path / "it" / "model.safetensors"
     refused(lambda: load_trained_images(weights), message, config)
     assert IMAGES.entry in config.read_text()
+
+
+def test_weights_that_have_no_names(tmp_path: Path) -> None:
+    path = video_checkpoint(tmp_path / "best.ckpt")
+    content = torch.load(path, weights_only=True)
+    torch.save({**content, "state_dict": {3: torch.zeros(1)}}, path)
+    refused(lambda: load_trained(path), "holds no weights (state_dict)", path)

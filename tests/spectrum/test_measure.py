@@ -24,7 +24,7 @@ def measured(
 ) -> BlockSpectra:
     measure = BlockMeasure("before:res4.1", "block", block, largest=largest, groups=groups)
     for number, x in enumerate(inputs):
-        measure.add(f"clip {number}", x)
+        measure.keep(measure.measured(f"clip {number}", x))
     return measure.found()
 
 
@@ -120,14 +120,14 @@ def test_features_that_are_not_finite_are_refused(case: str, value: float) -> No
     block = new(case).eval() if case == "se" else made(case)
     x = features(1, 8, 2, 3, 2).to(next(block.parameters()).dtype)
     measure = BlockMeasure("before:res4.1", case, block, largest=4096, groups=3)
-    measure.add("good", x)
+    measure.keep(measure.measured("good", x))
     before = len(measure.found().graphs)
     x[0, 3, 1, 2, 0] = value
     message = (
         f"1 of the 96 values of the features before {case} before:res4.1 of bad are not finite"
     )
     with pytest.raises(UserError, match=message):
-        measure.add("bad", x)
+        measure.measured("bad", x)
     assert len(measure.found().graphs) == before
 
 

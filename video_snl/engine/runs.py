@@ -151,7 +151,7 @@ def stored_experiment(
     path = checkpoint_path(named, program)
     # The command that asks for the configuration reads the network next.
     content = read_checkpoint(path, program, hold=True)
-    return _experiment(content[program.entry]["experiment"], path, program)
+    return program.experiment(content[program.entry]["experiment"])
 
 
 def stored_program(named: str | None, output: str, programs: Sequence[Program]) -> Program:

@@ -11,7 +11,7 @@ from typing import Any
 from video_snl.engine.program import AnyExperiment, Program
 from video_snl.engine.sharing import CONFIG, DIGEST, WEIGHTS
 from video_snl.errors import UserError
-from video_snl.plain_values import check_value
+from video_snl.plain_values import check_value, fits
 
 __all__ = ["built_from", "checked_experiment"]
 
@@ -33,6 +33,9 @@ def checked_experiment(content: Mapping[str, Any], path: Path, program: Program)
     if not isinstance(about, Mapping):
         raise _misfit(f"{program.entry}: expected an object, found {about!r:.60}", source, program)
     version = about.get("format_version")
+    if not fits(version, int):
+        what = f"format_version: expected a whole number, found {version!r:.60}"
+        raise _misfit(what, source, program)
     if version != program.format_version:
         raise UserError(
             f"{source} has checkpoint format {version}, this version of {program.name} reads "
@@ -58,12 +61,14 @@ def built_from(path: Path) -> Iterator[None]:
     """Name the file where a network cannot be built as the file says.
 
     Raises:
-        UserError: In the place of a UserError or a ValueError.
+        UserError: In the place of one without the file, or of what torch says of sizes that no
+            network can have.
     """
     try:
         yield
-    except (UserError, ValueError) as error:
-        raise UserError(f"{_source(path)}: its network cannot be built: {error}") from error
+    except (UserError, ValueError, RuntimeError, TypeError, ArithmeticError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"{_source(path)}: its network cannot be built: {reason}") from error
 
 
 def _source(path: Path) -> Path:

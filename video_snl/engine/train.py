@@ -11,13 +11,13 @@ from video_snl.data.augment import check_augmentation
 from video_snl.data.nursery import nursery
 from video_snl.data.transforms import STATISTICS, Statistics
 from video_snl.data.videos import VideoSet, load_videos
+from video_snl.engine.clip_options import check_clips
 from video_snl.engine.fitting import fit, open_run, recording_failure, tell
 from video_snl.engine.program import VIDEO_SNL
 from video_snl.engine.ranges import Range, check_training
 from video_snl.engine.trained import read_checkpoint
 from video_snl.errors import UserError
 from video_snl.models.build import build_model, recompute_units
-from video_snl.models.i3d import BACKBONES
 from video_snl.tasks.action import ActionRecognition
 from video_snl.tasks.clips import ClipDataModule
 
@@ -52,17 +52,7 @@ def check_experiment(experiment: Experiment, videos: VideoSet) -> None:
             f"model.num_classes={model.num_classes}, but the data set has {classes} classes; "
             "leave the option out."
         )
-    least_time, least_side, _ = BACKBONES[model.backbone].smallest_clip
-    if data.clip_frames < least_time or data.crop < least_side:
-        raise UserError(
-            f"{model.backbone} needs clips of at least {least_time} frames and {least_side} "
-            f"pixels; data.clip_frames={data.clip_frames}, data.crop={data.crop}."
-        )
-    if data.crop > data.short_side:
-        raise UserError(
-            f"data.crop={data.crop} is larger than data.short_side={data.short_side}; "
-            "crop at most the shorter side."
-        )
+    check_clips(experiment)
     check_augmentation(data)
     check_training(
         experiment,

@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from video_snl.config import Experiment
+from video_snl.engine.clip_options import check_clips
 from video_snl.engine.program import VIDEO_SNL, Program
 from video_snl.engine.sharing import CONFIG, DIGEST, WEIGHTS, read_shared
 from video_snl.engine.stored import built_from, checked_experiment
@@ -63,7 +64,8 @@ def read_checkpoint(
             f"training: {program.name} train --model.weights {path}"
         )
     checked_experiment(content, path, program)
-    if not isinstance(content.get("state_dict"), Mapping):
+    weights = content.get("state_dict")
+    if not isinstance(weights, Mapping) or not all(isinstance(name, str) for name in weights):
         raise UserError(f"{path} holds no weights (state_dict): it is damaged; take another copy.")
     return content
 
@@ -117,6 +119,7 @@ def load_trained(path: Path) -> Trained:
     # The weights come from this checkpoint: those the training started from are not needed again.
     experiment.model.weights = None
     with built_from(path):
+        check_clips(experiment)
         model, _ = build_model(experiment.model, len(about["class_names"]))
     fill(model, content, path)
     return Trained(

@@ -64,10 +64,6 @@ class BlockMeasure:
             self._parts = [[] for _ in self._block.stage]
             self._found.notes += _notes(self._block)
 
-    def add(self, source: str, x: Tensor) -> None:
-        """:meth:`measured`, and :meth:`keep` it."""
-        self.keep(self.measured(source, x))
-
     @torch.no_grad()
     def measured(self, source: str, x: Tensor) -> Sample:
         """Measure the affinity for one feature map (1, C, *grid), the block's input.
