@@ -10,33 +10,25 @@ Needs playwright (one of the dev packages) and a chromium on the PATH; downloads
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
+from serve_picture import PLACE, VIDEO, chromium, click
 
 from video_snl.data.sample import ensure_sample
 
-VIDEO = "UCF-101/AllMatch/v_AllMatch_g01_c01.avi"
-FRAME, ACROSS, DOWN = 0, 0.15, 0.12
-"""Where the page is clicked: a frame, and shares of its width and height."""
 WIDTHS = {"explain_wide": 1280, "explain_phone": 400}
 
 
 def main(folder: Path, snl: str, nl: str) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         page = _explained(Path(temporary), snl, nl)
-        with sync_playwright() as playwright:
-            chromium = shutil.which("chromium") or shutil.which("google-chrome")
-            if chromium is None:
-                raise SystemExit("no browser: neither chromium nor google-chrome is on the PATH.")
-            browser = playwright.chromium.launch(executable_path=chromium)
+        with chromium() as browser:
             for name, width in WIDTHS.items():
                 _screenshot(browser, page, folder / f"{name}.png", width)
-            browser.close()
 
 
 def _explained(folder: Path, snl: str, nl: str) -> Path:
@@ -51,10 +43,7 @@ def _screenshot(browser: Browser, path: Path, target: Path, width: int) -> None:
     page = browser.new_page(viewport={"width": width, "height": 900})
     page.goto(path.as_uri())
     page.locator("label:has(input[name='scale'][value='range'])").click()
-    picture = page.locator(".panel").first.locator(".picture").nth(FRAME)
-    box = picture.bounding_box()
-    assert box is not None
-    picture.click(position={"x": ACROSS * box["width"], "y": DOWN * box["height"]})
+    click(page.locator(".panel").first.locator(".picture"), PLACE)
     page.mouse.move(0, 0)
     page.screenshot(path=target, full_page=True)
 

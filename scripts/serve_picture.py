@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""The screenshot of docs/serve.md: the page of `serve`, after a sample video was uploaded.
+"""The first screenshot of docs/serve.md: the page of `serve`, after a sample video was uploaded.
 
 python -m video_snl train --trainer.name snl
 python scripts/serve_picture.py docs/pictures runs/snl-*
@@ -14,39 +14,43 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from PIL import Image
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Locator, sync_playwright
 
 from video_snl.data.sample import ensure_sample
 
 VIDEO = "UCF-101/AllMatch/v_AllMatch_g01_c01.avi"
-FRAME, ACROSS, DOWN = 0, 0.15, 0.12
+PLACE = (0, 0.15, 0.12)
 """Where the explorer is clicked: a frame, and shares of its width and height."""
 WIDTH = 1280
 COLOURS = 256  # of the picture, which is a third as large for it
 
 
 def main(folder: Path, run: str) -> None:
-    with _served(run) as address, sync_playwright() as playwright:
-        chromium = shutil.which("chromium") or shutil.which("google-chrome")
-        if chromium is None:
-            raise SystemExit("no browser: neither chromium nor google-chrome is on the PATH.")
-        browser = playwright.chromium.launch(executable_path=chromium)
-        _screenshot(browser, address, folder / "serve.png")
+    with served("video_snl", "--checkpoint", run) as address, chromium() as browser:
+        screenshot(browser, address, [ensure_sample() / VIDEO], PLACE, folder / "serve.png")
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    path = shutil.which("chromium") or shutil.which("google-chrome")
+    if path is None:
+        raise SystemExit("no browser: neither chromium nor google-chrome is on the PATH.")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path)
+        yield browser
         browser.close()
 
 
 @contextmanager
-def _served(run: str) -> Iterator[str]:
-    """The address of the page."""
-    command = [sys.executable, "-u", "-m", "video_snl", "serve", "--port", "0"]
-    with subprocess.Popen(
-        [*command, "--checkpoint", run], stdout=subprocess.PIPE, text=True
-    ) as process:
+def served(module: str, *options: str) -> Iterator[str]:
+    """The address of the page of a program's ``serve``."""
+    command = [sys.executable, "-u", "-m", module, "serve", "--port", "0", *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
             yield next(
@@ -56,25 +60,39 @@ def _served(run: str) -> Iterator[str]:
             process.terminate()
 
 
-def _screenshot(browser: Browser, address: str, target: Path) -> None:
+def screenshot(
+    browser: Browser,
+    address: str,
+    files: Sequence[Path],
+    place: tuple[int, float, float],
+    target: Path,
+) -> None:
+    """The page of ``serve`` after an upload and a click on the explorer."""
     page = browser.new_page(viewport={"width": WIDTH, "height": 900})
     page.goto(address)
-    page.locator("#file").set_input_files(ensure_sample() / VIDEO)
+    page.locator("#file").set_input_files(list(files))
     page.locator("#send").click()
-    frame = page.frame_locator("iframe")
+    frame = page.frame_locator("iframe[title='What the network looks at']")
     frame.locator("label:has(input[name='scale'][value='range'])").click(timeout=300_000)
-    shown = frame.locator(".picture").nth(FRAME)
-    box = shown.bounding_box()
-    assert box is not None
-    shown.click(position={"x": ACROSS * box["width"], "y": DOWN * box["height"]})
+    click(frame.locator(".picture"), place)
     page.mouse.move(0, 0)
     # Of a page within the page, only what is in the window is drawn.
     height = page.evaluate("document.documentElement.scrollHeight")
     page.set_viewport_size({"width": WIDTH, "height": height})
     page.wait_for_timeout(1000)
-    picture = Image.open(io.BytesIO(page.screenshot()))
-    picture.convert("RGB").quantize(COLOURS).save(target, optimize=True)
+    save(Image.open(io.BytesIO(page.screenshot())), target)
     page.close()
+
+
+def click(frames: Locator, place: tuple[int, float, float]) -> None:
+    number, across, down = place
+    box = frames.nth(number).bounding_box()
+    assert box is not None
+    frames.nth(number).click(position={"x": across * box["width"], "y": down * box["height"]})
+
+
+def save(picture: Image.Image, target: Path) -> None:
+    picture.convert("RGB").quantize(COLOURS).save(target, optimize=True)
 
 
 if __name__ == "__main__":

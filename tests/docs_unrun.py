@@ -15,10 +15,15 @@ UNRUN: dict[str, str] = {
     r"python scripts/benchmarks/": "measures for minutes to hours",
     r"python scripts/market_subset\.py": "needs the archive of the subset; "
     "tests/reid/test_market_subset.py runs it on a small one",
+    r"python scripts/(serve_picture|reid_pictures|explain_pictures)\.py": "needs a training of "
+    "minutes and a browser; tests/explain/test_page_browser.py, tests/serve/test_serve_browser.py "
+    "and tests/reid/test_reid_serve_browser.py look at pages of the same kinds",
     r"video-snl train .*--model\.weights (kinetics|imagenet)\b": "downloads published weights; "
-    "tests/test_weights_sources.py loads files of the same format",
-    r"video-snl train .*--model\.weights (r3d50_K_200ep\.pth|SLOW_8x8_R50\.pyth)": "needs the "
-    "published weights; tests/test_published_weights.py loads files of the same format",
+    "tests/test_published_weights.py takes made-up files of their names and format from the cache",
+    r"video-snl train .*--model\.weights r3d50_K_200ep\.pth": "needs the published weights; "
+    "tests/test_checkpoints.py loads made-up files of the same format",
+    r"video-snl train .*--model\.weights SLOW_8x8_R50\.pyth": "needs the published weights; "
+    "tests/test_published_weights.py takes a made-up file of that name and format from the cache",
     r"video-snl evaluate .*model_best\.pth\.tar": "needs a checkpoint of the released code; "
     "tests/engine/test_images_released.py evaluates files of the same format",
     r".* --trainer\.devices [48]": "needs several GPUs; tests/engine/test_distributed.py trains "
@@ -27,10 +32,12 @@ UNRUN: dict[str, str] = {
     "the jobs on this machine",
     r"video-snl table [2-6] (?!--dry-run)": "trains every cell of a table, for minutes to days; "
     "tests/tables runs tables of stand-ins",
-    r"reid train .*--splits all": "trains ten times; tests/reid/test_several.py and "
-    "tests/reid/test_train.py run a few small splits",
-    r"reid evaluate .*--checkpoint RUNS": "needs ten trainings; tests/reid/test_several.py",
-    r"reid evaluate --dataset sample": "trains for two minutes; tests/reid/test_cli.py",
+    r"reid train .*--splits all": "trains ten times; tests/reid/test_cli.py has a stand-in for the "
+    "training of a split",
+    r"reid evaluate .*--checkpoint RUNS": "needs ten trainings; tests/reid/test_evaluate.py "
+    "evaluates a folder of one run, and two runs together",
+    r"reid evaluate --dataset sample": "trains for two minutes; tests/reid/test_cli.py has a "
+    "stand-in for training and evaluation, tests/reid/test_evaluate.py evaluates small runs",
 }
 
 

@@ -6,6 +6,7 @@ those of the README and the benchmarks, whose commands stand on pages of their o
 
 from __future__ import annotations
 
+import re
 import shlex
 import shutil
 from pathlib import Path
@@ -90,3 +91,9 @@ def test_each_line_is_run_or_has_a_reason() -> None:
     matched = {why_not(words) for words in written}
     assert set(UNRUN.values()) - matched == set()
     assert len(_BLOCKS) >= 10
+
+
+@pytest.mark.parametrize("reason", UNRUN.values())
+def test_tests_that_a_reason_names_exist(reason: str) -> None:
+    named = re.findall(r"\btests/\w[\w/]*(?:\.\w+)?", reason)
+    assert [name for name in named if not (REPOSITORY / name).exists()] == []

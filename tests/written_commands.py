@@ -29,7 +29,10 @@ _LAUNCHERS = ("torchrun", "srun")
 _WITHOUT_OPTIONS = {
     "scripts/benchmarks/precision.py": 0,
     "scripts/block_pictures.py": 1,
+    "scripts/explain_pictures.py": 3,
+    "scripts/reid_pictures.py": 2,
     "scripts/reid_sample_picture.py": 1,
+    "scripts/serve_picture.py": 2,
 }
 _SHELL_SCRIPTS = ("scripts/docs.sh", "scripts/test.sh", "scripts/train_ucf101.sh")
 
