@@ -96,7 +96,8 @@ def test_files_that_both_folders_have(tmp_path: Path) -> None:
         loading["common_files"](roots)
 
 
-@pytest.mark.parametrize("num_workers", [0, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("num_workers", [0, 1])
 def test_small_run(tmp_path: Path, num_workers: int) -> None:
     for i in range(3):
         write_video(tmp_path / "root" / "UCF-101" / "Bow" / f"{i}.avi", 20 + i, (96, 128))

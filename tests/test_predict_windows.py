@@ -165,6 +165,7 @@ def test_short_window_is_taken_when_told_how(
     assert [window["start"] for window in result["windows"]] == [0, 0.12, 0.24]
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_video(tmp_path: Path) -> None:
     """Of the process that decodes: 800 frames of 640 x 480, 700 MB if all were kept."""
     short, long = (

@@ -229,6 +229,7 @@ def test_onnx_of_some_blocks(case: str, tmp_path: Path) -> None:
     test_onnx_serves_other_sizes(case, tmp_path)
 
 
+@pytest.mark.slow
 def test_onnx_of_a_network_with_a_block(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = i3d_small(5).eval()

@@ -159,6 +159,7 @@ def length(path: str) -> int:
     return len(open_video(path, "decord"))
 
 
+@pytest.mark.slow
 def test_what_pyav_reads_instead_is_said_by_the_worker(tmp_path: Path) -> None:
     path = str(write_streams(tmp_path / "a.avi", [(64, 96)]))
     words = [sys.executable, "-c", WORKER, path]

@@ -153,6 +153,7 @@ def test_a_function_that_cannot_be_loaded_is_an_error_of_the_program() -> None:
         list(run_bounded(Unloadable(), [1], num_workers=1, deadline=9))
 
 
+@pytest.mark.slow
 def test_the_nursery_has_one_thread_and_may_be_killed() -> None:
     [first] = outcomes(["pid"])
     assert len(os.listdir(f"/proc/{nursery().pid}/task")) == 1
@@ -182,6 +183,7 @@ def test_an_interruption_leaves_no_answer_for_the_next_question(
     assert [o.value for o in outcomes([1])] == [1]
 
 
+@pytest.mark.slow
 def test_a_system_without_room_for_a_process_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -173,6 +173,7 @@ def test_evaluation_stops_at_too_many(
     assert not (tmp_path / "out" / "metrics.json").exists()
 
 
+@pytest.mark.slow
 def test_training_stops_at_too_many(tmp_path: Path) -> None:
     root = write_ucf101(tmp_path / "ucf101")
     for name in ("Bow_g08", "Clap_g09", "Dive_g10", "Bow_g11"):
@@ -220,13 +221,10 @@ def test_two_processes_share_a_quarantine(tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("stop", "code"),
-    [
-        pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow),
-        pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow),
-        (signal.SIGKILL, -9),
-    ],
+    [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)],
     ids=["SIGTERM", "SIGINT", "SIGKILL"],
 )
 def test_a_stopped_command_leaves_no_process(

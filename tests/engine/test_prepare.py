@@ -207,6 +207,7 @@ def write_streams_of_noise(path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_full_disk(tmp_path: Path) -> None:
     """One line, nothing half-written; with room it goes on."""
     source = large_set(tmp_path / "in")

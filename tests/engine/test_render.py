@@ -199,6 +199,7 @@ def test_where_files_go(tmp_path: Path) -> None:
         targets(str(same), [same], suffixes=suffixes)
 
 
+@pytest.mark.slow
 def test_the_command(words: list[str], tmp_path: Path) -> None:
     source = write_video(tmp_path / "a.avi", frames=60, size=(96, 128))
     broken = tmp_path / "b.avi"

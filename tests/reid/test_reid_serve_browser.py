@@ -26,6 +26,7 @@ from tests.browsers import (  # noqa: E402
     watched,
 )
 
+pytestmark = pytest.mark.slow
 DRAWN = """(images) => images.filter(
     (image) => image.complete && image.naturalWidth > 0 && image.clientWidth > 20).length"""
 SEEN = """(images) => images.map((image) => {
