@@ -15,9 +15,9 @@ from torch import nn
 from video_snl.config import ModelConfig
 from video_snl.export.checking import check_equal, random_inputs
 from video_snl.export.formats import FORMATS, FormatName
-from video_snl.export.graph import exported_graph
 from video_snl.export.inputs import Input, free_axes
 from video_snl.export.latency import Form, compiled_form, eager_form, exported_form, table
+from video_snl.export.recording import recorded
 from video_snl.models.build import build_model
 from video_snl.models.i3d import BACKBONES
 
@@ -49,7 +49,7 @@ def main() -> None:
 
 def exported_forms(network: nn.Module, given: Input, runs: int) -> list[Form]:
     """The network in both formats, compared with what it was."""
-    graph = exported_graph(network, given.example(), given.least())
+    graph, given = recorded(network, given)
     [(what, x)] = random_inputs(given.trials()[:1])
     names: list[FormatName] = list(FORMATS)
     forms = []

@@ -17,9 +17,9 @@ from PIL import Image
 from tests.export.checkpoints import CLASSES, image_checkpoint, video_checkpoint, video_network
 from tests.tiny import REPOSITORY, run_command, run_here
 from tests.videos import write_video
-from video_snl.engine import export as engine
 from video_snl.engine.program import VIDEO_SNL
 from video_snl.errors import UserError
+from video_snl.export import recording
 from video_snl.export.networks import load_exported
 
 CPU = torch.device("cpu")
@@ -192,10 +192,10 @@ def test_cayley_is_no_onnx(tmp_path: Path) -> None:
 def test_a_file_that_differs_is_not_left(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    record = engine.exported_graph
+    record = recording.exported_graph
     other = video_network("snl")
     torch.nn.init.constant_(list(other.parameters())[-1], 3.0)
-    monkeypatch.setattr(engine, "exported_graph", lambda _, *rest: record(other, *rest))
+    monkeypatch.setattr(recording, "exported_graph", lambda _, *rest: record(other, *rest))
     for name in ("model.onnx", "model.pt2"):
         path = tmp_path / name
         done = run_here("export", "--checkpoint", str(checkpoint), "-o", str(path), *UNTIMED)

@@ -16,6 +16,7 @@ from video_snl.export.checking import check_equal, random_inputs
 from video_snl.export.formats import FORMATS, FormatName
 from video_snl.export.graph import exported_graph, prepared
 from video_snl.export.inputs import Input
+from video_snl.export.recording import recorded
 from video_snl.models.i3d import BACKBONES
 from video_snl.models.preresnet import textbook_preresnet
 
@@ -26,14 +27,14 @@ _QUICK = ("nl", "snl", "gsnl", "cayley")  # one of each way to a graph filter
 
 
 def check(network: nn.Module, given: Input, folder: Path, formats: list[FormatName]) -> None:
-    graph = exported_graph(network, given.example(), given.least())
+    graph, given = recorded(network, given)
     assert "batch_norm.default" not in graph.graph_module.code
     for name in formats:
         path = folder / f"model{FORMATS[name].suffix}"
         FORMATS[name].write(graph, {"input": given.facts()}, path)
         run, _ = FORMATS[name].read(path, CPU)
         differences = check_equal(network, run, random_inputs(given.trials()))
-        assert len(differences) == len(given.trials()) == 3
+        assert len(differences) == len(given.trials()) >= 2
 
 
 @pytest.mark.parametrize(

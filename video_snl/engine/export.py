@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.export import ExportedProgram
 
 from video_snl.blocks.cayley import Cayley
@@ -23,10 +23,9 @@ from video_snl.engine.sharing import facts_of
 from video_snl.errors import UserError
 from video_snl.export.checking import Difference, check_equal, random_inputs
 from video_snl.export.formats import FORMATS, FormatName, format_of
-from video_snl.export.graph import exported_graph
-from video_snl.export.inputs import Input
 from video_snl.export.latency import Form, compiled_form, eager_form, exported_form
 from video_snl.export.networks import load_exported
+from video_snl.export.recording import recorded
 from video_snl.export.samples import input_of, sample_of
 
 __all__ = ["Timing", "export"]
@@ -68,11 +67,19 @@ def export(
     if sample is not None:
         inputs.append(("given", sample_of(trained, Path(sample))))
         given.check(inputs[-1][1].shape)
+    _tell("recording the network")
+    graph, taken = recorded(trained.model, given)
+    if taken != given:
+        _tell("it can be recorded for the sizes of the training and larger ones alone")
+        given, inputs = taken, [*random_inputs(taken.trials()), *inputs[len(given.trials()) :]]
+        for _, x in inputs:
+            given.check(x.shape)
     about = facts_of(trained.stored, program) | {"input": given.facts()}
     differences: list[Difference] = []
-    steps = _steps((trained, program), (name, path), about, inputs, differences)
+    steps = _steps((trained, program), (name, path), (graph, about), inputs, differences)
+    del graph
     with closing(steps):
-        for _ in counted(steps, 2 + len(inputs), "export steps"):
+        for _ in counted(steps, 1 + len(inputs), "export steps"):
             pass
     forms = _forms((trained, program), name, path, inputs[0][1], timing)
     report = Report(path, name, trained, given, differences, forms, timing.runs)
@@ -109,38 +116,22 @@ def _check_blocks(trained: AnyTrained, name: FormatName) -> None:
         )
 
 
-def _recorded(network: nn.Module, given: Input) -> ExportedProgram:
-    try:
-        return exported_graph(network, given.example(), given.least())
-    except Exception as error:  # of many kinds; it stays attached as the cause
-        free = ", ".join(given.free) or "none"
-        line = next((line for line in str(error).splitlines() if line.strip()), "")
-        raise UserError(
-            f"torch.export cannot record this network with these free axes ({free}): "
-            f"{type(error).__name__}: {line.strip()[:200]}; try fewer, such as --dynamic batch."
-        ) from error
-
-
 def _steps(
     source: tuple[AnyTrained, Program],
     target: tuple[FormatName, Path],
-    about: Mapping[str, Any],
+    content: tuple[ExportedProgram, Mapping[str, Any]],
     inputs: list[tuple[str, Tensor]],
     differences: list[Difference],
 ) -> Generator[None, None, None]:
-    """Record, write, and compare for every input; all ``differences`` are put into that list.
+    """Write, and compare for every input; all ``differences`` are put into that list.
 
     The file is there only if what is read back from it computes the same.
     """
     (trained, program), (name, path) = source, target
-    _tell("recording the network")
-    graph = _recorded(trained.model, Input.from_facts(about["input"]))
-    yield
     try:
         with replacing(path) as temporary:
             _tell(f"writing {path}")
-            FORMATS[name].write(graph, about, temporary)
-            del graph
+            FORMATS[name].write(*content, temporary)
             yield
             _tell(f"comparing it with the checkpoint on {len(inputs)} inputs")
             read = load_exported(temporary, program, _CPU)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -51,6 +51,10 @@ class Input:
         """The free axes, with the smallest size of each."""
         sizes = (1, 3, *self.smallest)
         return {axis: sizes[axis] for axis, name in enumerate(self.axes) if name in self.free}
+
+    def from_trained_sizes(self) -> Input:
+        """The same, with the sizes of the training as the least."""
+        return replace(self, smallest=self.sizes)
 
     def example(self) -> Tensor:
         """For the recording: twice as long along free axes, so that no map is one position."""
