@@ -76,7 +76,7 @@ def test_export_and_predict(suffix: str, checkpoint: Path, video: str, tmp_path:
         assert_same_guesses(guesses("--model", str(path), *views, video), expected)
     assert b"/home/somebody" not in path.read_bytes()
     # Recorded, written, compared on three inputs; no terminal, so that there are plain lines.
-    assert "\nexport steps: 5 of 5\n" in done.stderr and "\x1b" not in done.stderr
+    assert "\nexport steps: 4 of 4\n" in done.stderr and "\x1b" not in done.stderr
 
 
 @pytest.mark.slow
@@ -186,6 +186,26 @@ def test_cayley_is_no_onnx(tmp_path: Path) -> None:
     [line] = done.stderr.splitlines()
     assert "Cayley filters" in line and "export it with --format torch" in line
     assert not (tmp_path / "model.onnx").exists()
+
+
+def test_a_network_that_takes_no_smaller_pictures_than_in_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record, path = recording.exported_graph, tmp_path / "model.pt2"
+
+    def not_small(network: torch.nn.Module, example: torch.Tensor, least: Any) -> Any:
+        if min(least.values(), default=0) < 1 or least[2] < 32:
+            raise RuntimeError("Constraints violated (height)!")
+        return record(network, example, least)
+
+    monkeypatch.setattr(recording, "exported_graph", not_small)
+    checkpoint = image_checkpoint(tmp_path / "best.ckpt")
+    done = run_here("export", "--checkpoint", str(checkpoint), "-o", str(path), *UNTIMED, "--json")
+    assert done.returncode == 0, done.stderr
+    assert "recorded for the sizes of the training and larger ones alone" in done.stderr
+    report = json.loads((tmp_path / "model.pt2.json").read_text())
+    assert report["input"]["smallest"] == report["input"]["sizes"] == [32, 32]
+    assert len(report["differences"]) == 2
 
 
 @pytest.mark.slow

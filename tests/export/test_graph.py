@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -12,6 +14,8 @@ from torch.testing import assert_close
 
 from tests.export.checkpoints import lively, video_network
 from video_snl.config import BlockName
+from video_snl.errors import UserError
+from video_snl.export import recording
 from video_snl.export.checking import check_equal, random_inputs
 from video_snl.export.formats import FORMATS, FormatName
 from video_snl.export.graph import exported_graph, prepared
@@ -60,6 +64,33 @@ def test_every_block_in_the_papers_i3d(block: str, tmp_path: Path) -> None:
     given = Input("clips", (16, 64, 64), BACKBONES["i3d_r50"].smallest_clip, ALL)
     formats: list[FormatName] = ["torch"] if block == "cayley" else ["torch", "onnx"]
     check(video_network(block, "i3d_r50"), given, tmp_path, formats)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "reason", "refused"),
+    [
+        ((6, 48, 56), "Constraints violated (width)! More", False),
+        ((4, 32, 32), "Constraints violated (width)! More", True),  # there are none to fall back to
+        ((6, 48, 56), "something else", True),
+    ],
+)
+def test_sizes_that_torch_does_not_record(
+    sizes: tuple[int, ...], reason: str, refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = Input("clips", sizes, (4, 32, 32), ALL)
+
+    def record(network: nn.Module, example: torch.Tensor, least: Mapping[int, int]) -> str:
+        if refused or least[4] < 56:
+            raise RuntimeError(reason)
+        return "the graph"
+
+    monkeypatch.setattr(recording, "exported_graph", record)
+    if refused:
+        with pytest.raises(UserError, match="cannot record this network with these free axes"):
+            recorded(nn.Identity(), given)
+        return
+    graph, taken = recorded(nn.Identity(), given)
+    assert graph == "the graph" and taken == replace(given, smallest=sizes)
 
 
 def test_the_network_stays_as_it_was() -> None:
