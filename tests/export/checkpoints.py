@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,17 +35,22 @@ def lively(network: nn.Module) -> nn.Module:
     return network.eval()
 
 
-def video_network(block: str, backbone: str = "i3d_small", **options: Any) -> nn.Module:
+def video_network(
+    block: str, backbone: str = "i3d_small", classes: int = len(CLASSES), **options: Any
+) -> nn.Module:
     config = ModelConfig(backbone=backbone, block=block, zero_init=False, **options)  # type: ignore
     torch.manual_seed(0)
-    return lively(build_model(config, len(CLASSES))[0])
+    return lively(build_model(config, classes)[0])
 
 
-def video_checkpoint(path: Path, block: str = "snl", root: str | None = None) -> Path:
+def video_checkpoint(
+    path: Path, block: str = "snl", root: str | None = None, names: Sequence[str] = CLASSES
+) -> Path:
     """Of clips of 4 frames of 32 x 32 pixels, the least that the small I3D takes."""
     data = DataConfig(dataset="ucf101", root=root, crop=32, short_side=32, num_workers=0)
     experiment = Experiment(data=data, model=ModelConfig(block=block, zero_init=False))  # type: ignore
-    task = ActionRecognition(experiment, video_network(block), CLASSES, mean=HALF, std=HALF)
+    network = video_network(block, classes=len(names))
+    task = ActionRecognition(experiment, network, list(names), mean=HALF, std=HALF)
     return save(task, path)
 
 
