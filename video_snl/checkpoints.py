@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from video_snl.errors import UserError
 from video_snl.models.insertion import inserted_blocks
 from video_snl.reference_blocks import load_reference_block
+from video_snl.utils.finite import check_weights
 from video_snl.weights_formats import Layout, Statistics, Translated, translate
 from video_snl.weights_sources import locate, read_checkpoint
 
@@ -149,10 +150,11 @@ def load_translated(
         allow_partial: as for :func:`load_backbone_weights`.
 
     Raises:
-        UserError: when too little matches; the model is then as it was.
+        UserError: when too little matches, or what does is not finite; the model is then as it was.
     """
     taken, report = _match(model, translated, head, source)
     _check(report, backbone, allow_partial)
+    check_weights(taken, f"weights {source!r}")
     model.load_state_dict(taken, strict=False)
     return report
 

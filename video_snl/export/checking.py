@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from video_snl.errors import UserError
+from video_snl.utils.finite import not_finite_error
 
 __all__ = ["BOUND", "Difference", "check_equal", "random_inputs"]
 
@@ -43,11 +44,15 @@ def check_equal(
     """The differences between two forms of a network, max |y - y'| / max |y| of every input.
 
     Raises:
-        UserError: One is above :data:`BOUND`, or not a number, or the shapes differ.
+        UserError: One is above :data:`BOUND`, or not a number, or the shapes differ, or the
+            checkpoint's logits are not finite.
     """
     found = []
     for what, x in inputs:
-        expected, got = network(x), run(x)
+        expected = network(x)
+        if not expected.isfinite().all():
+            raise not_finite_error(f"a {what} input of {tuple(x.shape)}")
+        got = run(x)
         if expected.shape != got.shape:
             raise UserError(
                 f"the exported network returns {tuple(got.shape)} for a {what} input of "

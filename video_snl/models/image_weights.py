@@ -14,6 +14,7 @@ from video_snl.errors import UserError
 from video_snl.models.insertion import inserted_blocks
 from video_snl.models.released import ReleasedBlock
 from video_snl.reference_keys import Tensors
+from video_snl.utils.finite import check_weights
 from video_snl.weights_formats import Translated, network_tensors
 from video_snl.weights_sources import fetch, locate, read_checkpoint
 
@@ -162,7 +163,8 @@ def load_blocks(
     """Load the blocks of a released file into those of ``model``, and put them into the report.
 
     Raises:
-        UserError: when they stand elsewhere or have other sizes, or the file has none.
+        UserError: when they stand elsewhere, have other sizes or are not finite, or the file has
+            none.
     """
     inserted = inserted_blocks(model)
     if inserted.keys() != blocks.keys():
@@ -174,6 +176,7 @@ def load_blocks(
     filled = {place: block.filled(tensors).state_dict() for place, tensors in blocks.items()}
     for place, state in filled.items():
         _check_shapes(inserted[place], state, place, report.source)
+        check_weights(state, f"weights {report.source!r}, block {place}")
     paths = {module: path for path, module in model.named_modules()}
     names = []
     for place, state in filled.items():

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from video_snl.errors import UserError
 
-__all__ = ["DamagedArchive", "check_archive"]
+__all__ = ["DamagedArchive", "check_archive", "unreadable_error"]
 
 _ARCHIVE = b"PK\x03\x04"
 # Pickles of protocol 2 and later, as torch wrote before version 1.6. They have no checksum.
@@ -59,11 +59,21 @@ def check_archive(path: Path) -> None:
         DamagedArchive: An entry differs from its checksum, the directory of the archive is
             damaged, bytes stand before or after the archive, or the file is no checkpoint. The
             message names another checkpoint of the same run that is whole, if there is one.
-        OSError: The file is not there or may not be read.
+        UserError: The file is not there or may not be read.
     """
-    reason = _fault(path)
+    try:
+        reason = _fault(path)
+    except OSError as error:
+        raise unreadable_error(path, error) from error
     if reason is not None:
         raise DamagedArchive(path, reason, _advice(path))
+
+
+def unreadable_error(path: Path, error: OSError) -> UserError:
+    """Return the error of a file that the system does not let us read."""
+    if isinstance(error, PermissionError):
+        return UserError(f"{path} may not be read; give yourself the permission.")
+    return UserError(f"{path} cannot be read: {error.strerror or error}.")
 
 
 def _fault(path: Path) -> str | None:
