@@ -162,7 +162,7 @@ def read_checkpoint(path: Path) -> Mapping[str, Any]:
     if not isinstance(checkpoint, Mapping):
         raise UserError(
             f"weights {str(path)!r} hold a {type(checkpoint).__name__}; a dictionary of tensors, "
-            "or a checkpoint with 'state_dict' or 'model_state', was expected."
+            "or a checkpoint with 'state_dict', 'model_state' or 'model', was expected."
         )
     return checkpoint
 
@@ -181,7 +181,8 @@ def _unreadable(path: Path, error: Exception) -> str:
         return (
             f"weights {str(path)!r} would have to run code to be read ({refused[1]}), which is "
             "never done. If you trust the file, load it where it was made and save its tensors "
-            "alone: torch.save(torch.load(FILE, weights_only=False)['state_dict'], NEW)."
+            "alone: torch.save(torch.load(FILE, weights_only=False).state_dict(), NEW) of a whole "
+            "network, or torch.save(torch.load(FILE, weights_only=False)['state_dict'], NEW)."
         )
     if isinstance(error, PermissionError):
         return f"weights {str(path)!r} may not be read; give yourself the permission."

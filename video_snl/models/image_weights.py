@@ -78,7 +78,8 @@ def load_image_weights(
 
     ``imagenet`` is torchvision's ResNet-50. A file or URL may hold torchvision's, mmsegmentation's
     (``backbone.``, ``decode_head.``, or a trunk alone), the released code's or our own tensors, in
-    ``state_dict``, in ``model_state`` or at the top, under names with any common beginning.
+    ``state_dict``, ``model_state`` or ``model``, or at the top, under names with any common
+    beginning.
     Inserted blocks are left out; those of the released code are returned for :func:`load_blocks`.
 
     Raises:
