@@ -19,6 +19,7 @@ from video_snl.config_image_run import ImageExperiment
 from video_snl.data.images import load_images
 from video_snl.engine import evaluate_images, predict_images
 from video_snl.engine.evaluate_images import evaluate
+from video_snl.engine.image_reports import segmentation_report
 from video_snl.engine.train_images import make_task
 from video_snl.engine.trained_images import TrainedImages
 from video_snl.errors import OptionsError, UserError
@@ -161,6 +162,14 @@ def test_scores_of_pixels_that_are_not_finite_are_an_error(
     light, _ = lights_of(scenes, (3,))
     with pytest.raises(UserError, match="not finite"):
         measured(scenes, limit=float(np.unique(light[1].round(4))[-3]) + 1e-3)
+
+
+def test_figures_that_do_not_exist_are_null(tmp_path: Path) -> None:
+    """No pixel is labelled: all of them are 0 / 0."""
+    segmentation_report(tmp_path, PixelConfusion(3), ["a", "b", "c"], {"pictures": 0})
+    text = (tmp_path / "metrics.json").read_text()
+    found = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert found["mIoU"] is None and found["per_class"][0]["IoU"] is None
 
 
 def test_there_must_be_a_scene_to_evaluate(scenes: ImageExperiment, measured: Any) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from video_snl.errors import UserError
 from video_snl.utils.finite import not_finite_error
 
-__all__ = ["BOUND", "Difference", "check_equal", "random_inputs"]
+__all__ = ["BOUND", "Difference", "check_equal", "finite_logits", "random_inputs"]
 
 BOUND = 1e-4
 """Of the largest difference of two logits over the largest logit."""
@@ -38,6 +38,19 @@ def random_inputs(shapes: Iterable[tuple[int, ...]]) -> Iterator[tuple[str, Tens
 
 
 @torch.inference_mode()
+def finite_logits(network: nn.Module, what: str, x: Tensor) -> Tensor:
+    """The logits of an input, which is called ``what`` in the message.
+
+    Raises:
+        UserError: They are not finite.
+    """
+    logits: Tensor = network(x)
+    if not logits.isfinite().all():
+        raise not_finite_error(f"a {what} input of {tuple(x.shape)}")
+    return logits
+
+
+@torch.inference_mode()
 def check_equal(
     network: nn.Module, run: Callable[[Tensor], Tensor], inputs: Iterable[tuple[str, Tensor]]
 ) -> list[Difference]:
@@ -49,10 +62,7 @@ def check_equal(
     """
     found = []
     for what, x in inputs:
-        expected = network(x)
-        if not expected.isfinite().all():
-            raise not_finite_error(f"a {what} input of {tuple(x.shape)}")
-        got = run(x)
+        expected, got = finite_logits(network, what, x), run(x)
         if expected.shape != got.shape:
             raise UserError(
                 f"the exported network returns {tuple(got.shape)} for a {what} input of "

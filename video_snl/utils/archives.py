@@ -123,7 +123,10 @@ def _advice(path: Path) -> str:
         for name in ("best.ckpt", "last.ckpt"):
             other = path.with_name(name)
             if other.name != path.name and other.is_file() and _is_whole(other):
-                return f"{other} is whole: name it instead (--checkpoint {other})"
+                return (
+                    "the run's other checkpoint is whole: evaluate, predict and the like take it "
+                    f"by --checkpoint {other}"
+                )
     if path.suffix == ".pt2":
         return "export the checkpoint again, or take another copy of the file"
     return "fetch the file again, or take another copy of it"
