@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from reid.datasets.official import OFFICIAL, count, parts_of, unmatched_queries
 from reid.pictures import Finding, Verdict
 from reid.tracklet import DISTRACTOR, ReidData
+from video_snl.utils.strict_json import to_json as json_text
 
 __all__ = ["EXPLAINED", "print_table", "to_json"]
 
@@ -43,7 +43,7 @@ def to_json(root: Path, split: int, data: ReidData, findings: list[Finding]) -> 
         "counts": dict(Counter(finding.kind for finding in findings)),
         "problems": [asdict(finding) for finding in findings],
     }
-    return json.dumps(report, indent=2)
+    return json_text(report, indent=2)
 
 
 def print_table(root: Path, data: ReidData, findings: list[Finding]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +12,7 @@ from reid.heads import NonlocalHead
 from reid.models import TrackletNet, build_network
 from video_snl.engine.describe import description, layer_rows, table
 from video_snl.models.insertion import inserted_blocks
+from video_snl.utils.strict_json import to_json
 
 __all__ = ["describe", "network_description", "people_count"]
 
@@ -35,7 +35,7 @@ def describe(experiment: ReidExperiment, *, as_json: bool) -> int:
     clip = (3, data.frames, *size)
     facts = network_description(net, clip)
     if as_json:
-        print(json.dumps(facts, indent=2))
+        print(to_json(facts, indent=2))
         return 0
     heading = f"{config.backbone}, {people} people; tracklet (channels, T, H, W) = {clip}"
     if not net.over_time:

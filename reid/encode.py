@@ -21,6 +21,7 @@ from video_snl.data.batches import Batch
 from video_snl.data.quarantine import Quarantine
 from video_snl.engine.progress import counted
 from video_snl.errors import UserError
+from video_snl.utils.finite import not_finite_error
 
 __all__ = ["Encoded", "encode", "table_of"]
 
@@ -67,7 +68,8 @@ def encode(
         what: Shown with the progress.
 
     Raises:
-        UserError: A tracklet cannot be read and there is no quarantine, or too many cannot.
+        UserError: A tracklet cannot be read and there is no quarantine, or too many cannot; or a
+            feature is not finite.
     """
     counts = _Counts(len(tracklets))
     sums = torch.zeros(len(tracklets), model.feature_dim, dtype=torch.float64)
@@ -79,7 +81,11 @@ def encode(
         for index, clips in _batches(_chunks(samples, config, test_frames, counts)):
             normalised = evaluation_clips(clips.to(device, non_blocking=True))
             laid_out = normalised if channels_last else normalised.contiguous()
-            sums.index_add_(0, index, model(laid_out).features.double().cpu())
+            found = model(laid_out).features.double().cpu()
+            broken = (~found.isfinite().all(1)).nonzero()[:, 0]
+            if len(broken):
+                raise not_finite_error(tracklets[int(index[broken[0]])].path)
+            sums.index_add_(0, index, found)
             chunks.index_add_(0, index, torch.ones(len(index), dtype=torch.float64))
     _refuse_unread(tracklets, counts, quarantine)
     read = (counts.frames > 0) & ~counts.given_up

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +9,7 @@ from typing import Any, NamedTuple
 from reid.evaluation import Evaluation
 from reid.metrics import metrics, ranking_metrics
 from reid.splits import SPLITS
+from video_snl.utils.strict_json import to_json
 
 __all__ = ["Result", "json_of", "summary_text", "text_of"]
 
@@ -83,7 +83,7 @@ def json_of(results: list[Result]) -> str:
             "over_checkpoints": _over(results),
             "splits": _covered(results),
         }
-    return json.dumps(value, indent=2)
+    return to_json(value, indent=2)
 
 
 def _covered(results: list[Result]) -> str:

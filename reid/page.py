@@ -14,6 +14,7 @@ from reid.camera_pairs import CameraPair
 from reid.film_strips import Picture, chosen_frames, data_uri, film_strip, strip_width
 from reid.tracklet import DISTRACTOR, JUNK
 from video_snl.engine.files import write_text
+from video_snl.utils.strict_json import to_json
 
 __all__ = ["Shown", "camera_table", "embedded_png", "entry_view", "per_cent", "write_page"]
 
@@ -51,6 +52,7 @@ def write_page(path: Path, template: str, values: Mapping[str, Any]) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.policies["json.dumps_function"] = to_json
     write_text(path, environment.get_template(template).render(values))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from reid.outputs import check_file, writing
 from reid.tracklet import JUNK
 from video_snl.errors import UserError
+from video_snl.utils.strict_json import to_json
 
 if TYPE_CHECKING:
     from reid.features import FeatureTable
@@ -55,7 +55,7 @@ def run_search(
     same_model(asked, table)
     found = search(asked, table, index=index, top=min(top, len(table.names)), metric=metric)
     answer = _answer(asked, table, found, gallery=gallery, index=index, metric=metric)
-    print(json.dumps(answer, indent=2) if as_json else _text(answer), flush=True)
+    print(to_json(answer, indent=2) if as_json else _text(answer), flush=True)
     if page is not None:
         _write_page(page, asked, table, found, gallery, quiet=as_json)
     return 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from reid.backbones import Trunk
+from reid.backbones import FrameResNet50, Trunk
 from reid.torchreid_models import MODELS, torchreid_network
 from video_snl.checkpoints import LoadReport, load_translated
+from video_snl.data.transforms import STATISTICS
 from video_snl.errors import UserError
 from video_snl.weights_formats import Layout, Translated, network_tensors, translate
 from video_snl.weights_sources import fetch, locate, read_checkpoint
@@ -21,6 +22,7 @@ __all__ = ["load_trunk_weights"]
 
 _IMAGENET = "imagenet"
 _RESNETS = ("resnet50", "resnet50_3d", "i3d_r50")
+_GEM = "heads.pool_layer.p"  # fast-reid's exponent of generalised-mean pooling
 _VIDEO_SNL = "model."  # how names begin in a checkpoint of ``video-snl train``
 
 
@@ -35,8 +37,9 @@ def load_trunk_weights(
 ) -> LoadReport:
     """Load weights from elsewhere into a trunk without blocks, in place.
 
-    A file may hold its tensors in ``state_dict``, in ``model_state`` or at the top; their names may
-    have any common beginning (``module.`` of torchreid's checkpoints, ``trunk.`` of our own).
+    A file may hold its tensors in ``state_dict``, ``model_state`` or ``model``, or at the top.
+    Their names may have any common beginning (``module.`` of torchreid's checkpoints,
+    ``backbone.`` of fast-reid's, ``base.`` of reid-strong-baseline's, ``trunk.`` of our own).
     Kernels of frames are inflated for trunks of clips. A file's temporal head, neck, classifier and
     blocks are never taken over.
 
@@ -49,7 +52,8 @@ def load_trunk_weights(
         progress: show the progress of a download.
 
     Raises:
-        UserError: for weights that cannot be had or read, or when less than 95 % of the trunk's
+        UserError: for weights that cannot be had or read, of a network with other parts (IBN,
+            non-local blocks, squeeze-and-excitation), or when less than 95 % of the trunk's
             parameters, or of the file's, match; the trunk is then as it was.
     """
     if source == _IMAGENET and backbone in MODELS:
@@ -101,9 +105,42 @@ def _translated(checkpoint: Mapping[str, Any], trunk: Trunk, source: str) -> Tra
     beginning = max(beginnings, key=lambda text: sum(n.startswith(text) for n in tensors))
     inside = {n.removeprefix(beginning): t for n, t in tensors.items() if n.startswith(beginning)}
     left_out = (*(name for name in tensors if not name.startswith(beginning)), *blocks)
+    known = _project_of(tensors, beginning)
+    note = None if known is None else _note(known, tensors, trunk)
     if trunk.over_time:
-        return replace(translate(inside, _layout(trunk), source), left_out=left_out)
-    return Translated("network of frames", "imagenet", inside, left_out)
+        return replace(translate(inside, _layout(trunk), source), left_out=left_out, note=note)
+    return Translated(known or "network of frames", "imagenet", inside, left_out, note)
+
+
+def _project_of(tensors: Mapping[str, Tensor], beginning: str) -> str | None:
+    """Whose names a file has: those of fast-reid, of reid-strong-baseline, or others."""
+    if beginning == "backbone." and any(name.startswith("heads.") for name in tensors):
+        return "fast-reid"
+    if beginning == "base." and not {"bottleneck.weight", "classifier.weight"}.isdisjoint(tensors):
+        return "reid-strong-baseline"
+    return None
+
+
+def _note(project: str, tensors: Mapping[str, Tensor], trunk: Trunk) -> str:
+    """What such a file says of its network beside the trunk, and what it cannot say."""
+    notes = ["Its neck and classifier are left out."]
+    if _GEM in tensors:
+        exponent = float(tensors[_GEM].flatten()[0])
+        notes.append(f"It pooled with GeM (p = {exponent:.2f}); here model.head does it.")
+    for name, wanted in zip(("pixel_mean", "pixel_std"), STATISTICS["imagenet"], strict=True):
+        given = tensors.get(name)
+        if given is not None and not _alike(given, wanted):
+            values = ", ".join(f"{value:g}" for value in given.flatten().tolist())
+            notes.append(f"Its {name} is {values}; frames are normalised with ImageNet's here.")
+    if isinstance(trunk.network, FrameResNet50):
+        notes.append(f"{project}'s files do not tell the last stride; it is 1 here.")
+    return " ".join(notes)
+
+
+def _alike(given: Tensor, wanted: Sequence[float]) -> bool:
+    """Whether statistics of values of 0-255 are those of values of 0-1."""
+    scaled = 255 * torch.tensor(wanted)
+    return given.numel() == 3 and torch.allclose(given.flatten().float(), scaled, atol=0.1)
 
 
 def _beginnings(tensors: Mapping[str, Tensor], first: str) -> list[str]:

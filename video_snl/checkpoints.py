@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from video_snl.errors import UserError
 from video_snl.models.insertion import inserted_blocks
 from video_snl.reference_blocks import load_reference_block
-from video_snl.weights_formats import Layout, Statistics, Translated, translate
+from video_snl.utils.finite import check_weights
+from video_snl.weights_formats import Layout, Statistics, Translated, other_parts, translate
 from video_snl.weights_sources import locate, read_checkpoint
 
 __all__ = [
@@ -113,8 +114,9 @@ def load_backbone_weights(
         progress: show the progress of a download.
 
     Raises:
-        UserError: for weights that cannot be had or read, or when less than 95 % of the backbone's
-            parameters, or of the file's, match; the model is then as it was.
+        UserError: for weights that cannot be had or read, of a network with other parts, or when
+            less than 95 % of the backbone's parameters, or of the file's, match; the model is then
+            as it was.
         ValueError: for a model that holds inserted blocks already.
     """
     if inserted_blocks(model):
@@ -149,10 +151,11 @@ def load_translated(
         allow_partial: as for :func:`load_backbone_weights`.
 
     Raises:
-        UserError: when too little matches; the model is then as it was.
+        UserError: when too little matches, or what does is not finite; the model is then as it was.
     """
     taken, report = _match(model, translated, head, source)
     _check(report, backbone, allow_partial)
+    check_weights(taken, f"weights {source!r}")
     model.load_state_dict(taken, strict=False)
     return report
 
@@ -236,6 +239,14 @@ def _head_line(
 
 
 def _check(report: LoadReport, backbone: str, allow_partial: bool) -> None:
+    parts = [f"the file has {part}" for part in other_parts(report.dropped)]
+    parts += [f"the backbone has {part}" for part in other_parts(report.new)]
+    if parts and not allow_partial:
+        raise UserError(
+            f"weights {report.source!r} ({report.format}) are of another network than backbone "
+            f"{backbone}: {', '.join(parts)}, and the other has not. Choose the backbone they were "
+            "made for, or start from what matches with --model.allow_partial_weights true."
+        )
     enough = min(report.matched_fraction, report.used_fraction) >= _ENOUGH
     if enough or (allow_partial and report.matched_fraction > 0):
         return

@@ -16,6 +16,7 @@ from video_snl.errors import UserError
 from video_snl.reference_blocks import AffinityName, reference_block
 from video_snl.reference_keys import Kind, StateDictError, Tensors, recognized
 from video_snl.reference_preresnet import PreActBasic, PreActBottleneck, PreActUnit, PreResNet
+from video_snl.utils.finite import check_weights
 from video_snl.weights_sources import read_checkpoint
 
 __all__ = ["Arch", "load_reference_network"]
@@ -112,6 +113,7 @@ def load_reference_network(
     Raises:
         UserError: for a file that is not there or cannot be read.
         StateDictError: (a UserError and ValueError) naming unknown, missing and misshapen tensors.
+        UserError: for weights that are not finite.
         ValueError: for an unknown arch, or as :func:`load_reference_block`.
     """
     if arch not in _NETWORKS:
@@ -127,6 +129,7 @@ def load_reference_network(
     _load_rest(network, tensors, paths, released, arch)
     if (kind or affinity) and not paths:
         raise StateDictError(f"kind={kind!r}, affinity={affinity!r}, but the file has no block.")
+    check_weights(network.state_dict(), source if isinstance(source, str) else f"the {arch}")
     return network.eval()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -12,7 +12,14 @@ from torch import Tensor, nn
 from video_snl.data.transforms import STATISTICS
 from video_snl.errors import UserError
 
-__all__ = ["Layout", "Statistics", "Translated", "network_tensors", "translate"]
+__all__ = [
+    "Layout",
+    "Statistics",
+    "Translated",
+    "network_tensors",
+    "other_parts",
+    "translate",
+]
 
 Statistics = Literal["kinetics", "imagenet", "hara", "unknown"]
 
@@ -32,6 +39,12 @@ _UNIT = {
     "bn3": "branch2.norm_c",
     "downsample.0": "branch1_conv",
     "downsample.1": "branch1_norm",
+}
+# Parts of few parameters that make a ResNet another network, by how their tensors are called.
+_OTHER_PARTS = {
+    "instance normalisation, as IBN": r"\.IN\.",
+    "non-local blocks": r"(^|\.)NL_\d\.",
+    "squeeze-and-excitation": r"\.(se|se_module)\.",
 }
 _UNIT_NAME = re.compile(r"layer([1-4])\.(\d+)\.((?:conv|bn)\d|downsample\.[01])\.(\w+)")
 
@@ -82,8 +95,8 @@ def translate(checkpoint: Mapping[str, Any], layout: Layout, source: str) -> Tra
     torchvision ResNet (2D)        ``conv1.weight``, 4 axes        imagenet
     =============================  ==============================  =====================
 
-    The tensors may stand in ``state_dict``, in ``model_state`` or at the top, their names with or
-    without ``module.``.
+    The tensors may stand in ``state_dict``, ``model_state`` or ``model``, or at the top, their
+    names with or without ``module.``.
 
     Raises:
         UserError: for none of these.
@@ -115,8 +128,25 @@ def network_tensors(checkpoint: Mapping[str, Any]) -> tuple[dict[str, Tensor], t
     return {_bare(n): t for n, t in tensors.items() if n not in inserted}, inserted
 
 
+def other_parts(names: Iterable[str]) -> list[str]:
+    """Find parts that make two networks different ones, though they have few parameters.
+
+    Args:
+        names: Of tensors that one of a file and a network has, and the other lacks.
+
+    Returns:
+        A phrase for each kind of part, with the name of one of its tensors.
+    """
+    found = {}
+    for name in names:
+        for part, pattern in _OTHER_PARTS.items():
+            if re.search(pattern, name):
+                found.setdefault(part, name)
+    return [f"{part} ({name})" for part, name in found.items()]
+
+
 def _tensors(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
-    for key in ("state_dict", "model_state"):
+    for key in ("state_dict", "model_state", "model"):
         if isinstance(checkpoint.get(key), Mapping):
             checkpoint = checkpoint[key]
     return {str(name): value for name, value in checkpoint.items() if isinstance(value, Tensor)}

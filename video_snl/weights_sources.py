@@ -17,6 +17,7 @@ from pytorchvideo.models.hub.resnet import checkpoint_paths
 from tqdm import tqdm
 
 from video_snl.errors import UserError
+from video_snl.utils.archives import check_archive
 
 __all__ = ["fetch", "locate", "read_checkpoint"]
 
@@ -143,20 +144,25 @@ def _download(url: str, path: Path, progress: bool) -> None:
 def read_checkpoint(path: Path) -> Mapping[str, Any]:
     """The values in a file of ``torch.save``, on the CPU; no code in the file is ever run.
 
+    Archives are compared with their checksums first, which torch does not look at.
+
     Raises:
         UserError: for a file that is damaged, is no such file, needs code, or holds no mapping.
     """
     try:
+        check_archive(path)
         with torch.serialization.safe_globals(_numpy_numbers()):
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     # Damaged bytes make the unpickler raise nearly anything (IndexError, UnicodeDecodeError,
     # struct.error, AssertionError, ...); the original stays attached as the cause.
+    except UserError:
+        raise
     except Exception as error:
         raise UserError(_unreadable(path, error)) from error
     if not isinstance(checkpoint, Mapping):
         raise UserError(
             f"weights {str(path)!r} hold a {type(checkpoint).__name__}; a dictionary of tensors, "
-            "or a checkpoint with 'state_dict' or 'model_state', was expected."
+            "or a checkpoint with 'state_dict', 'model_state' or 'model', was expected."
         )
     return checkpoint
 
@@ -175,11 +181,12 @@ def _unreadable(path: Path, error: Exception) -> str:
         return (
             f"weights {str(path)!r} would have to run code to be read ({refused[1]}), which is "
             "never done. If you trust the file, load it where it was made and save its tensors "
-            "alone: torch.save(torch.load(FILE, weights_only=False)['state_dict'], NEW)."
+            "alone: torch.save(torch.load(FILE, weights_only=False).state_dict(), NEW) of a whole "
+            "network, or torch.save(torch.load(FILE, weights_only=False)['state_dict'], NEW)."
         )
     if isinstance(error, PermissionError):
         return f"weights {str(path)!r} may not be read; give yourself the permission."
     return (
         f"weights {str(path)!r} cannot be read: damaged, cut short, or no PyTorch file "
-        f"({path.stat().st_size} bytes, {type(error).__name__}). Delete it and fetch it again."
+        f"({path.stat().st_size} bytes, {type(error).__name__}); fetch the file again."
     )

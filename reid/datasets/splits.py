@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from video_snl.errors import UserError
+from video_snl.utils.strict_json import to_json
 
 __all__ = ["NUM_SPLITS", "Split", "choose", "digest", "only_split_0", "random_splits", "say_random"]
 
@@ -54,7 +54,7 @@ def say_random(dataset: str, wanted: Path, splits: list[Split]) -> None:
 def digest(splits: Sequence[Split]) -> str:
     """SHA-256 of the splits as JSON: ``[{"train": [names], "test": [names]}, ...]``."""
     values = [{"train": split.train, "test": split.test} for split in splits]
-    return hashlib.sha256(json.dumps(values).encode()).hexdigest()
+    return hashlib.sha256(to_json(values).encode()).hexdigest()
 
 
 def choose(dataset: str, splits: Sequence[Split], split: int) -> Split:

@@ -31,6 +31,7 @@ from torch.utils._pytree import tree_leaves
 
 from video_snl.blocks import make_block
 from video_snl.engine.files import write_json
+from video_snl.utils.strict_json import to_json
 
 POSITIONS, WIDTHS = [98, 196, 784, 1568, 6272, 25088], [32, 64, 128, 256, 512]
 SECONDS = 2.5  # a turn is repeated for about this long, at least ``--repeats`` times
@@ -46,7 +47,7 @@ def main() -> int:
     if options.keep_memory and not KEPT.items() <= os.environ.items():
         os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **KEPT})
     if options.memory_of:
-        print(json.dumps(measure_memory(options, options.memory_of)))
+        print(to_json(measure_memory(options, options.memory_of)))
         return 0
     rows = []
     for name in options.blocks:

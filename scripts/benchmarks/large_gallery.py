@@ -26,6 +26,7 @@ from benchmark_arguments import new_parser, positive
 
 from reid.retrieval import evaluate_features
 from video_snl.engine.files import write_json
+from video_snl.utils.strict_json import to_json
 
 ROWS = 2**14
 NOISE = 9.0
@@ -33,7 +34,7 @@ NOISE = 9.0
 
 def main() -> int:
     if sys.argv[1:2] == ["--evaluate"]:
-        print(json.dumps(evaluate(json.loads(sys.argv[2]))))
+        print(to_json(evaluate(json.loads(sys.argv[2]))))
         return 0
     parser = new_parser(__doc__)
     parser.add_argument("folder", type=Path, help="where the gallery is written for a while")
@@ -59,7 +60,7 @@ def run(sizes: dict[str, Any]) -> dict[str, Any]:
     began = time.perf_counter()
     write_gallery(sizes)
     written = time.perf_counter() - began
-    command = [sys.executable, __file__, "--evaluate", json.dumps(sizes)]
+    command = [sys.executable, __file__, "--evaluate", to_json(sizes)]
     answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     del sizes["path"]
     return {**sizes, "seconds_to_write": written, **json.loads(answer)}

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 from benchmark_arguments import new_parser, positive
 
 from video_snl.engine.files import write_json
+from video_snl.utils.strict_json import to_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     if options.memory_of:
-        print(json.dumps(measure_memory(options, options.memory_of)))
+        print(to_json(measure_memory(options, options.memory_of)))
         return 0
     result = {
         "setting": setting(options),

@@ -19,6 +19,7 @@ from video_snl.config_image_run import ImageExperiment
 from video_snl.data.images import load_images
 from video_snl.engine import evaluate_images, predict_images
 from video_snl.engine.evaluate_images import evaluate
+from video_snl.engine.image_reports import segmentation_report
 from video_snl.engine.train_images import make_task
 from video_snl.engine.trained_images import TrainedImages
 from video_snl.errors import OptionsError, UserError
@@ -100,7 +101,7 @@ def column(cells: list[dict[str, str]], name: str) -> int:
 
 
 @pytest.mark.parametrize(("how", "counted"), [("wrong", 8), ("skip", 7)])
-def test_pictures_with_scores_that_are_not_finite_are_wrong_and_were_read(
+def test_pictures_that_cannot_be_read_are_wrong_or_left_out(
     folder: ImageExperiment,
     measured: Any,
     how: str,
@@ -109,20 +110,16 @@ def test_pictures_with_scores_that_are_not_finite_are_wrong_and_were_read(
 ) -> None:
     light, labels = lights_of(folder, (1, 2, 3))
     paths = list(load_images(folder.data).test.paths)
-    limit = float(np.sort(light)[4]) - 1e-3  # four pictures are lighter
     first = int(light.argmin())
     Path(paths[first]).write_bytes(b"no picture")
-    found, cells = measured(folder, limit=limit, how=how)
-    right = ((light > 0) == (labels == 1)) & (light < limit)
+    found, cells = measured(folder, how=how)
+    right = (light > 0) == (labels == 1)
     right[first] = False
     assert found["top1"] == pytest.approx(right.sum() / counted) and found["pictures"] == counted
     assert found["unreadable"] == [paths[first]] and found["unreadable_count"] == 1
-    broken = [path for path, value in zip(paths, light, strict=True) if value > limit]
-    assert found["not_finite"] == broken and found["not_finite_count"] == len(broken) == 4
-    assert column(cells, "(scores not finite)") == 4
+    assert found["not_finite"] == [] and found["not_finite_count"] == 0
     assert column(cells, "(unreadable)") == (how == "wrong")
-    shown = capsys.readouterr().out
-    assert "not finite: 4; these pictures count as wrong" in shown and broken[0] in shown
+    assert "could not be read: 1" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("how", ["wrong", "skip"])
@@ -132,21 +129,47 @@ def test_pixels_of_an_unreadable_scene_are_wrong_or_left_out(
     light, labels = lights_of(scenes, (3,))
     paths = list(load_images(scenes.data).test.paths)
     Path(paths[0]).write_bytes(b"no picture")
-    limit = float(np.unique(light[1].round(4))[-3]) + 1e-3  # the pictures are of few colours
-    found, cells = measured(scenes, limit=limit, how=how)
+    found, cells = measured(scenes, how=how)
     kept = labels != 255
-    right = (np.where(light > 0, 1, 0) == labels) & (light <= limit) & kept
+    right = (np.where(light > 0, 1, 0) == labels) & kept
     lost = int(kept[0].sum())
     counted = int(kept[1].sum()) + (lost if how == "wrong" else 0)
     assert right[1].any() and lost > 0
     assert found["aAcc"] == pytest.approx(right[1].sum() / counted)
     assert column(cells, "(unreadable)") == (lost if how == "wrong" else 0)
-    assert column(cells, "(scores not finite)") == ((light[1] > limit) & kept[1]).sum() > 0
-    assert (found["unreadable"], found["not_finite"]) == (paths[:1], paths[1:])
+    assert (found["unreadable"], found["not_finite"]) == (paths[:1], [])
     assert found["pictures"] == (2 if how == "wrong" else 1)
-    shown = capsys.readouterr().out
     told = "they count as wrong" if how == "wrong" else "they are left out of all figures"
-    assert f"could not be read: 1; {told}" in shown and "these pixels count as wrong" in shown
+    assert f"could not be read: 1; {told}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("how", ["wrong", "skip"])
+def test_scores_of_a_picture_that_are_not_finite_are_an_error(
+    folder: ImageExperiment, measured: Any, how: str
+) -> None:
+    light, _ = lights_of(folder, (1, 2, 3))
+    paths = load_images(folder.data).test.paths
+    limit = float(np.sort(light)[4]) - 1e-3  # four pictures are lighter
+    broken = paths[int((light > limit).argmax())]
+    with pytest.raises(UserError, match=r"and 3 more.*not finite") as caught:
+        measured(folder, limit=limit, how=how)
+    assert str(caught.value).startswith(broken) and "\n" not in str(caught.value)
+
+
+def test_scores_of_pixels_that_are_not_finite_are_an_error(
+    scenes: ImageExperiment, measured: Any
+) -> None:
+    light, _ = lights_of(scenes, (3,))
+    with pytest.raises(UserError, match="not finite"):
+        measured(scenes, limit=float(np.unique(light[1].round(4))[-3]) + 1e-3)
+
+
+def test_figures_that_do_not_exist_are_null(tmp_path: Path) -> None:
+    """No pixel is labelled: all of them are 0 / 0."""
+    segmentation_report(tmp_path, PixelConfusion(3), ["a", "b", "c"], {"pictures": 0})
+    text = (tmp_path / "metrics.json").read_text()
+    found = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert found["mIoU"] is None and found["per_class"][0]["IoU"] is None
 
 
 def test_there_must_be_a_scene_to_evaluate(scenes: ImageExperiment, measured: Any) -> None:
@@ -251,4 +274,4 @@ def test_predict_names_a_picture_whose_scores_are_not_finite(
     shown = capsys.readouterr()
     assert code == 2
     assert [found["picture"] for found in json.loads(shown.out)] == [paths[0], paths[2]]
-    assert f"{paths[1]}: the network's scores of it are not finite" in shown.err
+    assert f"{paths[1]}: the network's scores are not finite" in shown.err

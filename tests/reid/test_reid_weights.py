@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -230,3 +231,169 @@ def test_partial_weights_on_request(tmp_path: Path, theirs: nn.Module) -> None:
 def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file"):
         loaded(str(tmp_path / "weights.pth"))
+
+
+# ---- fast-reid and reid-strong-baseline ----------------------------------------------------------
+
+
+def resnet50_state(prefix: str) -> dict[str, Tensor]:
+    """ResNet-50 without a classifier, under the names that both projects give it."""
+    state = imagenet_state()
+    return {f"{prefix}{name}": t for name, t in state.items() if not name.startswith("fc.")}
+
+
+def fastreid_checkpoint(**more: Tensor) -> dict[str, object]:
+    """What fast-reid's ``Checkpointer.save`` writes of its bag of tricks."""
+    norm = {"weight": 1.0, "bias": 0.0, "running_mean": 0.1, "running_var": 0.9}
+    model = {
+        "pixel_mean": torch.tensor([123.675, 116.28, 103.53]).view(1, 3, 1, 1),
+        "pixel_std": torch.tensor([58.395, 57.12, 57.375]).view(1, 3, 1, 1),
+        **resnet50_state("backbone."),
+        "heads.weight": torch.zeros(751, 4),
+        **{f"heads.bottleneck.0.{name}": torch.full((4,), value) for name, value in norm.items()},
+        "heads.bottleneck.0.num_batches_tracked": torch.tensor(7),
+        **more,
+    }
+    weight = nn.Parameter(torch.zeros(2))
+    return {
+        "model": model,
+        "optimizer": torch.optim.Adam([weight]).state_dict(),
+        "epoch": 59,
+        "metric": np.float32(94.4),
+    }
+
+
+def assert_has_backbone(net: TrackletNet, prefix: str) -> None:
+    state = resnet50_state(prefix)
+    for name, tensor in net.trunk.state_dict().items():
+        if tensor.is_floating_point():
+            assert torch.equal(tensor, state[f"{prefix}{name}"]), name
+
+
+def test_fast_reids_checkpoint_gives_its_backbone(tmp_path: Path) -> None:
+    gem = {"heads.pool_layer.p": torch.tensor([2.9])}
+    path = save(fastreid_checkpoint(**gem), tmp_path, "market_sbs_R50.pth")
+    net, report = loaded(path, backbone="resnet50")
+    assert_has_backbone(net, "backbone.")
+    assert (report.matched_fraction, report.used_fraction) == (1, 1)
+    assert (report.format, report.statistics) == ("fast-reid", "imagenet")
+    assert report.note is not None and "GeM (p = 2.90)" in report.note
+    assert "pixel_mean" not in report.note and "last stride" in report.note
+
+
+def test_fast_reids_checkpoint_with_other_statistics_says_so(tmp_path: Path) -> None:
+    other = {"pixel_std": torch.ones(1, 3, 1, 1)}
+    _, report = loaded(save(fastreid_checkpoint(**other), tmp_path), backbone="resnet50")
+    assert report.note is not None and "pixel_std is 1, 1, 1" in report.note
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("wrapped", [True, False])
+def test_reid_strong_baselines_checkpoint_gives_its_backbone(
+    tmp_path: Path, zipped: bool, wrapped: bool
+) -> None:
+    """ignite's ``ModelCheckpoint`` writes the state dict alone; others keep it in ``model``."""
+    state = {
+        **resnet50_state("base."),
+        "bottleneck.weight": torch.ones(4),
+        "bottleneck.bias": torch.zeros(4),
+        "classifier.weight": torch.zeros(751, 4),
+    }
+    path = tmp_path / "resnet50_model_120.pth"
+    content = {"model": state} if wrapped else state
+    torch.save(content, path, _use_new_zipfile_serialization=zipped)
+    net, report = loaded(str(path), backbone="resnet50")
+    assert_has_backbone(net, "base.")
+    assert report.format == "reid-strong-baseline"
+    assert (report.matched_fraction, report.used_fraction) == (1, 1)
+
+
+def test_fast_reids_kernels_are_inflated(tmp_path: Path) -> None:
+    net, report = loaded(save(fastreid_checkpoint(), tmp_path), backbone="resnet50_3d")
+    assert (report.matched_fraction, report.used_fraction) == (1, 1)
+    kernel = net.trunk.blocks[3].res_blocks[5].branch2.conv_b.weight
+    wanted = resnet50_state("")["layer3.5.conv2.weight"]
+    torch.testing.assert_close(kernel.detach().sum(2), wanted)
+
+
+def with_ibn(model: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The first norm of the units of the first three stages, half of it by instance."""
+    found = {}
+    for name, tensor in model.items():
+        unit, _, part = name.partition(".bn1.")
+        if part and unit.startswith(("backbone.layer1", "backbone.layer2", "backbone.layer3")):
+            half = tensor[: len(tensor) // 2] if tensor.ndim else tensor
+            found[f"{unit}.bn1.BN.{part}"] = half
+            if part in ("weight", "bias"):
+                found[f"{unit}.bn1.IN.{part}"] = half
+        else:
+            found[name] = tensor
+    return found
+
+
+def with_nonlocal(model: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A block as fast-reid builds it, with a single channel inside."""
+    block = {
+        "g.weight": (1, 512, 1, 1),
+        "theta.weight": (1, 512, 1, 1),
+        "phi.weight": (1, 512, 1, 1),
+        "W.0.weight": (512, 1, 1, 1),
+        "W.1.weight": (512,),
+    }
+    return {**model, **{f"backbone.NL_2.0.{n}": torch.zeros(s) for n, s in block.items()}}
+
+
+def with_squeeze(model: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {**model, "backbone.layer1.0.se.fc.0.weight": torch.zeros(16, 256)}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (with_ibn, r"instance normalisation.*layer1\.0\.bn1\.IN"),
+        (with_nonlocal, r"non-local blocks.*NL_2\.0\."),
+        (with_squeeze, r"squeeze-and-excitation.*layer1\.0\.se"),
+    ],
+)
+def test_small_parts_that_make_another_network_are_named(
+    tmp_path: Path, change: Any, said: str
+) -> None:
+    """By the share of their parameters, these networks would be the same."""
+    content = fastreid_checkpoint()
+    path = save({**content, "model": change(content["model"])}, tmp_path)
+    with pytest.raises(UserError, match=said) as caught:
+        loaded(path, backbone="resnet50")
+    assert "another network" in str(caught.value) and "\n" not in str(caught.value)
+    _, report = loaded(path, backbone="resnet50", allow_partial_weights=True)
+    assert report.matched_fraction > 0.99
+
+
+def test_a_deeper_network_of_fast_reid_is_refused(tmp_path: Path) -> None:
+    content = fastreid_checkpoint()
+    model = dict(content["model"])  # type: ignore[call-overload]
+    for number in range(6, 23):
+        for name in ("conv1", "conv2", "conv3"):
+            model[f"backbone.layer3.{number}.{name}.weight"] = torch.zeros(1).expand(256, 256, 9)
+    with pytest.raises(UserError, match="do not fit backbone resnet50"):
+        loaded(save({"model": model}, tmp_path), backbone="resnet50")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_saved_network_is_refused_and_how_to_save_its_tensors_is_said(
+    tmp_path: Path, zipped: bool
+) -> None:
+    path = tmp_path / "model.pth"
+    torch.save({"model": nn.Linear(2, 2)}, path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(UserError, match=r"Linear.*\.state_dict\(\), NEW") as caught:
+        loaded(str(path), backbone="resnet50")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(
+    tmp_path: Path, theirs: nn.Module, value: float
+) -> None:
+    state = {name: tensor.clone() for name, tensor in theirs.state_dict().items()}
+    state["conv3.0.conv1.conv.weight"].view(-1)[5] = value
+    with pytest.raises(UserError, match=r"1 of the .* weights of conv3\.0\.conv1\.conv\.weight"):
+        loaded(save(state, tmp_path))

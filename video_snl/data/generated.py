@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from video_snl.errors import UserError
+from video_snl.utils.strict_json import to_json
 
 __all__ = ["Generated", "cache_folder", "progress"]
 
@@ -72,10 +73,10 @@ class Generated:
     def write(self, root: Path) -> None:
         """Write the files and, last, the marker below ``root``."""
         self.generate(root)
-        (root / self.marker).write_text(json.dumps(self._identity(), indent=2) + "\n")
+        (root / self.marker).write_text(to_json(self._identity(), indent=2) + "\n")
 
     def _identity(self) -> dict[str, Any]:
-        digest = hashlib.sha256(json.dumps(self.values, sort_keys=True).encode()).hexdigest()
+        digest = hashlib.sha256(to_json(self.values, sort_keys=True).encode()).hexdigest()
         return {**self.values, "sha256": digest}
 
     def _is_complete(self, root: Path) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
@@ -27,6 +26,7 @@ from video_snl.data.samplers import (
 )
 from video_snl.engine.files import replace_file
 from video_snl.errors import OptionsError
+from video_snl.utils.strict_json import to_json
 
 __all__ = ["MemoryDataset", "decode_pictures"]
 
@@ -172,7 +172,7 @@ def decode_pictures(
 def _digest(root: Path, paths: Sequence[str], config: ImageDataConfig) -> str:
     """Of everything that the pixels depend on."""
     options = [FORMAT, config.height, config.width, config.short_side]
-    found = hashlib.sha256(json.dumps([str(root.resolve()), *options]).encode())
+    found = hashlib.sha256(to_json([str(root.resolve()), *options]).encode())
     for path in paths:
         try:
             state = os.stat(path)

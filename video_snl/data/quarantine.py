@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from video_snl.errors import UserError
+from video_snl.utils.strict_json import to_json
 
 __all__ = ["Bad", "Quarantine", "named", "tolerated"]
 
@@ -81,7 +82,7 @@ class Quarantine:
         self.bad[path] = bad = Bad(path, kind, reason, round(seconds, 3), now)
         print(f"unreadable ({kind} after {seconds:.1f} s): {named(path, reason)}", file=sys.stderr)
         if self.file is not None:
-            self._append(self.file, json.dumps(asdict(bad)) + "\n")
+            self._append(self.file, to_json(asdict(bad)) + "\n")
 
     def refresh(self) -> None:
         """Read what other processes, or an earlier part of the run, have noted.

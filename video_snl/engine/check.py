@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -20,6 +19,7 @@ from video_snl.data.listing import Layout, Listing, layout_of, list_files
 from video_snl.data.pyav_reader import PyAVReader
 from video_snl.engine.progress import counted
 from video_snl.errors import UserError
+from video_snl.utils.strict_json import to_json
 
 __all__ = ["Finding", "check", "inspect"]
 
@@ -69,7 +69,7 @@ def check(
     reader = _reader(findings, deadline)
     total = len(listing.present) + len(listing.missing)
     if as_json:
-        print(json.dumps(_report(root, layout, total, findings, problems, reader), indent=2))
+        print(to_json(_report(root, layout, total, findings, problems, reader), indent=2))
     else:
         _print(root, total, problems, reader)
     return 1 if problems else 0

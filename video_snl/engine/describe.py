@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,6 +15,7 @@ from video_snl.config import Experiment
 from video_snl.data.videos import class_count
 from video_snl.models.build import build_model
 from video_snl.models.insertion import inserted_blocks
+from video_snl.utils.strict_json import to_json
 
 __all__ = ["describe", "description", "layer_rows", "table"]
 
@@ -38,7 +38,7 @@ def describe(experiment: Experiment, *, as_json: bool) -> int:
     clip = (3, data.clip_frames, data.crop, data.crop)
     facts = description(model, clip)
     if as_json:
-        print(json.dumps(facts, indent=2))
+        print(to_json(facts, indent=2))
     else:
         heading = f"{config.backbone}, {classes} classes; clip (channels, T, H, W) = {clip}"
         print(table(heading, layer_rows(model, _layer_names(model), clip), facts))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +13,7 @@ from video_snl.data.images import image_class_count
 from video_snl.engine.describe import description, layer_rows, table
 from video_snl.errors import UserError
 from video_snl.models.images import IMAGE_BACKBONES, build_image_model
+from video_snl.utils.strict_json import to_json
 
 __all__ = ["describe", "image_description", "image_table"]
 
@@ -24,7 +24,7 @@ def describe(experiment: ImageExperiment, *, as_json: bool) -> int:
     classes = experiment.model.num_classes or image_class_count(data)
     size = data.height, data.width
     if as_json:
-        print(json.dumps(image_description(experiment.model, classes, size), indent=2))
+        print(to_json(image_description(experiment.model, classes, size), indent=2))
     else:
         print(image_table(experiment.model, classes, size))
     return 0

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from video_snl.config import Experiment
@@ -23,6 +24,7 @@ from video_snl.engine.trainer import make_trainer, stopping_in_order
 from video_snl.errors import UserError
 from video_snl.tasks.action import ActionRecognition
 from video_snl.tasks.clips import evaluation_loader
+from video_snl.utils.finite import check_scores
 
 __all__ = ["evaluate", "score_videos"]
 
@@ -76,7 +78,8 @@ def score_videos(
     quarantine are not read, and their scores are NaN.
 
     Raises:
-        UserError: A video cannot be read and there is no quarantine, or too many cannot.
+        UserError: A video cannot be read and there is no quarantine, or too many cannot; or the
+            scores of a video that was read are not finite.
     """
     data, line = resolve_reader(experiment.data, [video.path for video in videos.test])
     if line:
@@ -91,6 +94,8 @@ def score_videos(
         read[index] = True
         for level in LEVELS:
             scores[level][index] = part[f"{level}_scores"].numpy()
+    both = torch.from_numpy(np.concatenate([scores[level][read] for level in LEVELS], axis=1))
+    check_scores(both, [videos.test[i].path for i in np.flatnonzero(read)], "test videos")
     return {"label": np.array([video.label for video in videos.test]), "read": read, **scores}
 
 

@@ -29,10 +29,9 @@ from video_snl.errors import OptionsError, UserError
 from video_snl.reference_keys import Kind
 from video_snl.tasks.image_data import test_batch_size
 from video_snl.tasks.images import ImageTask, Segmentation
+from video_snl.utils.finite import not_finite_error
 
 __all__ = ["evaluate"]
-
-_NAMED = 10  # pictures with scores that are not finite: of a broken network they are all
 
 
 def evaluate(
@@ -47,6 +46,10 @@ def evaluate(
 
     Args:
         kind: Of the blocks of a checkpoint of the released code, where the file does not tell it.
+
+    Raises:
+        UserError: An option, the checkpoint or the data do not fit, or the scores of a test
+            picture that was read are not finite.
     """
     path = checkpoint_path(checkpoint, IMAGES)
     check_values(experiment)
@@ -65,6 +68,7 @@ def evaluate(
         tested = _validate(task, experiment, images, quarantine)
     else:
         tested = _scores(task, experiment, images, quarantine)
+    _check_finite(tested, images)
     counted = counted_pictures(tested.read, skip=skip)
     about: dict[str, Any] = {
         "checkpoint": str(path),
@@ -73,7 +77,9 @@ def evaluate(
         "pictures": int(counted.sum()),
         "unreadable_are": "skipped" if skip else "wrong",
         **_listed("unreadable", images, ~tested.read),
-        **_listed("not_finite", images, tested.broken),
+        # There is none, or the evaluation is an error. Readers of older files look for them.
+        "not_finite": [],
+        "not_finite_count": 0,
     }
     if isinstance(task, Segmentation):
         text = segmentation_report(folder, task.confusion, images.class_names, about)
@@ -210,25 +216,19 @@ def _listed(name: str, images: ImageSet, rows: np.ndarray) -> dict[str, Any]:
     return {name: paths, f"{name}_count": len(paths)}
 
 
+def _check_finite(tested: _Tested, images: ImageSet) -> None:
+    broken = [images.test.paths[index] for index in np.flatnonzero(tested.broken).tolist()]
+    if broken:
+        others = f" and {len(broken) - 1} more test pictures" if broken[1:] else ""
+        raise not_finite_error(f"{broken[0]}{others}")
+
+
 def _tell_of_faults(about: dict[str, Any]) -> None:
-    """Name the pictures that could not be read, and those whose scores are not finite."""
+    """Name the pictures that could not be read."""
     how = {"wrong": "they count as wrong", "skipped": "they are left out of all figures"}
-    lines: list[str] = []
     if about["unreadable"]:
-        lines.append(
+        lines = [
             f"test pictures that could not be read: {about['unreadable_count']}; "
             f"{how[about['unreadable_are']]}:"
-        )
-        lines += [f"  {path}" for path in about["unreadable"]]
-    if about["not_finite"]:
-        what = "pixels" if about["dataset"] == "cityscapes" else "pictures"
-        lines.append(
-            f"test pictures with scores that are not finite: {about['not_finite_count']}; these "
-            f"{what} count as wrong. The network is broken, or its precision too low:"
-        )
-        named = about["not_finite"][:_NAMED]
-        more = about["not_finite_count"] - len(named)
-        lines += [f"  {path}" for path in named]
-        lines += [f"  and {more} more, see metrics.json"] if more else []
-    if lines:
-        print(*lines, sep="\n")
+        ]
+        print(*lines, *(f"  {path}" for path in about["unreadable"]), sep="\n")

@@ -21,7 +21,7 @@ from video_snl.engine.program import Program
 from video_snl.engine.progress import counted
 from video_snl.engine.sharing import facts_of
 from video_snl.errors import UserError
-from video_snl.export.checking import Difference, check_equal, random_inputs
+from video_snl.export.checking import Difference, check_equal, finite_logits, random_inputs
 from video_snl.export.formats import FORMATS, FormatName, format_of
 from video_snl.export.latency import Form, compiled_form, eager_form, exported_form
 from video_snl.export.networks import load_exported
@@ -67,6 +67,8 @@ def export(
     if sample is not None:
         inputs.append(("given", sample_of(trained, Path(sample))))
         given.check(inputs[-1][1].shape)
+    for what, x in inputs[:1] + inputs[-1:]:
+        finite_logits(trained.model, what, x)  # recording takes much longer
     _tell("recording the network")
     graph, taken = recorded(trained.model, given)
     if taken != given:

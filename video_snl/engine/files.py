@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from video_snl.utils.strict_json import to_json
 
 __all__ = ["replace_file", "replacing", "write_json", "write_text"]
 
@@ -45,12 +46,12 @@ def write_json(path: Path, value: Any, *, finite: bool = False) -> None:
     """Write ``value`` as indented JSON, atomically.
 
     Args:
-        finite: Refuse numbers that are not, for which JSON has no form.
+        finite: Refuse numbers that are not, for which JSON has no form. They become ``null`` else.
 
     Raises:
         ValueError: There is one, and ``finite`` is asked for.
     """
-    write_text(path, json.dumps(value, indent=2, allow_nan=not finite) + "\n")
+    write_text(path, to_json(value, indent=2, finite=finite) + "\n")
 
 
 def _write(path: Path, text: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -27,6 +26,7 @@ from video_snl.render.captions import captions_of
 from video_snl.render.targets import targets
 from video_snl.render.video import FORMATS, render_video
 from video_snl.tasks.action import ActionRecognition
+from video_snl.utils.strict_json import to_json
 
 __all__ = ["predict"]
 
@@ -91,7 +91,7 @@ def predict(
             failures += 1
             print(f"video-snl predict: error: {error}", file=sys.stderr, flush=True)
     if as_json:
-        print(json.dumps(results, indent=2))
+        print(to_json(results, indent=2))
     return 2 if failures else 0
 
 
@@ -193,7 +193,7 @@ def _render(path: Path, target: Path, result: dict[str, Any], *, show: bool) -> 
 def _answers(task: ActionRecognition, path: Path, asked: _Asked) -> Iterator[dict[str, Any]]:
     if asked.lengths is None:
         views = read_views(str(path), task.experiment.data, asked.clips)
-        yield _best(task, score_views(task, views[None])[0], asked.top)
+        yield _best(task, score_views(task, views[None], str(path))[0], asked.top)
         return
     for start, end, scores in score_windows(task, str(path), *asked.lengths, clips=asked.clips):
         times = {"start": round(start, 3), "end": round(end, 3)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -27,6 +26,8 @@ from video_snl.render.lettering import Line
 from video_snl.render.pictures import labelled, overlaid, save_picture
 from video_snl.render.targets import targets
 from video_snl.tasks.images import ImageTask, Segmentation
+from video_snl.utils.finite import not_finite_error
+from video_snl.utils.strict_json import to_json
 
 __all__ = ["predict", "prepared"]
 
@@ -83,7 +84,7 @@ def predict(
         if not as_json:
             print(f"  rendered: {rendered[path]}", flush=True)
     if as_json:
-        print(json.dumps(results, indent=2))
+        print(to_json(results, indent=2))
     return 2 if unread else 1 if unrendered else 0
 
 
@@ -167,10 +168,7 @@ def _best(
     else:
         logits = task.model(task.evaluation_input(images))[0]
     if not logits.isfinite().all():
-        raise UserError(
-            f"{path}: the network's scores of it are not finite; choose a checkpoint of an epoch "
-            "before the training went wrong."
-        )
+        raise not_finite_error(str(path))
     if isinstance(task, Segmentation):
         predicted = logits.argmax(0)
         labels, predicted = predicted.cpu().numpy(), predicted.flatten()

@@ -5,7 +5,6 @@ Nothing is uploaded.
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -17,8 +16,9 @@ from torch import Tensor, nn
 
 from video_snl.engine.card import CardKind, card, recorded_version
 from video_snl.engine.program import Program
-from video_snl.engine.sharing import CONFIG, DIGEST, WEIGHTS, digest_of, facts_of
+from video_snl.engine.sharing import CONFIG, DIGEST, WEIGHTS, WEIGHTS_DIGEST, digest_of, facts_of
 from video_snl.errors import UserError
+from video_snl.utils.strict_json import to_json
 
 __all__ = ["publish"]
 
@@ -78,7 +78,8 @@ def _write(
         # Each of its own memory: tied weights would be refused.
         whole = {name: value.detach().clone().contiguous() for name, value in weights.items()}
         save_file(whole, made / WEIGHTS, metadata={"format": "pt"})
-        (made / CONFIG).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        facts = {**facts, WEIGHTS_DIGEST: digest_of(made / WEIGHTS)}
+        (made / CONFIG).write_text(to_json(facts, indent=2) + "\n", encoding="utf-8")
         (made / "README.md").write_text(text, encoding="utf-8")
         made.chmod(0o755)
         for file in made.iterdir():

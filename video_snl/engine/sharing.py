@@ -20,6 +20,7 @@ __all__ = [
     "CONFIG",
     "DIGEST",
     "WEIGHTS",
+    "WEIGHTS_DIGEST",
     "digest_of",
     "facts_of",
     "is_shared",
@@ -31,8 +32,10 @@ __all__ = [
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 
 DIGEST = "checkpoint_sha256"
+# Of the file of weights beside config.json: safetensors have no checksum of their own.
+WEIGHTS_DIGEST = "weights_sha256"
 # Of the entries of config.json, those that are about the file, not about the network.
-_BESIDE = ("program", "version", "epoch", DIGEST, "input")
+_BESIDE = ("program", "version", "epoch", DIGEST, WEIGHTS_DIGEST, "input")
 _KNOWN_WEIGHTS = ("kinetics", "imagenet")
 
 
@@ -122,8 +125,11 @@ def shared_weights(folder: Path) -> Path:
 def read_shared(path: Path) -> Mapping[str, Any]:
     """The contents of a folder as those of a checkpoint; ``path`` is that of its weights.
 
+    The weights are compared with the SHA-256 in ``config.json``. Folders that were published
+    before there was one have none.
+
     Raises:
-        UserError: A file is missing or damaged.
+        UserError: A file is missing or damaged, or the two are not of one folder.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -137,6 +143,7 @@ def read_shared(path: Path) -> Mapping[str, Any]:
             f"({_reason(error)}); fetch the whole folder."
         ) from error
     try:
+        _check_weights_digest(path, content.get(WEIGHTS_DIGEST))
         weights = load_file(path)
     except (OSError, SafetensorError) as error:
         raise UserError(
@@ -144,6 +151,15 @@ def read_shared(path: Path) -> Mapping[str, Any]:
             "a file that git lfs has not fetched (git lfs pull); fetch it again."
         ) from error
     return {**content, "state_dict": {f"model.{name}": value for name, value in weights.items()}}
+
+
+def _check_weights_digest(path: Path, expected: Any) -> None:
+    if expected is not None and digest_of(path) != expected:
+        raise UserError(
+            f"{path} cannot be used: it differs from what was published ({WEIGHTS_DIGEST} in "
+            f"{CONFIG}): it is damaged or cut short, belongs to another {CONFIG}, or stands for a "
+            "file that git lfs has not fetched (git lfs pull); fetch the whole folder again."
+        )
 
 
 def _reason(error: Exception) -> str:

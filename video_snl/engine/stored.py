@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from video_snl.engine.program import AnyExperiment, Program
-from video_snl.engine.sharing import CONFIG, DIGEST, WEIGHTS
+from video_snl.engine.sharing import CONFIG, DIGEST, WEIGHTS, WEIGHTS_DIGEST
 from video_snl.errors import UserError
 from video_snl.plain_values import check_value, fits
 
@@ -48,7 +48,8 @@ def checked_experiment(content: Mapping[str, Any], path: Path, program: Program)
             _check_size(name, about[name])
         check_value(about.get("trained_with"), str | None, "trained_with")
         check_value(content["epoch"], int, "epoch")
-        check_value(content.get(DIGEST), str | None, DIGEST)
+        for digest in (DIGEST, WEIGHTS_DIGEST):
+            check_value(content.get(digest), str | None, digest)
     except KeyError as error:
         raise _misfit(f"it has no entry {error}", source, program) from error
     except TypeError as error:

@@ -16,6 +16,7 @@ from video_snl.engine.sharing import CONFIG, DIGEST, WEIGHTS, read_shared
 from video_snl.engine.stored import built_from, checked_experiment
 from video_snl.errors import UserError
 from video_snl.models.build import build_model
+from video_snl.utils.finite import check_weights
 from video_snl.weights_sources import read_checkpoint as read_values
 
 __all__ = [
@@ -138,7 +139,7 @@ def fill(model: nn.Module, content: Mapping[str, Any], path: Path) -> None:
     """Put the weights of a checkpoint of ours into its network.
 
     Raises:
-        UserError: They do not fit.
+        UserError: They do not fit, or are not finite.
     """
     weights = {
         name.removeprefix("model."): value
@@ -152,6 +153,7 @@ def fill(model: nn.Module, content: Mapping[str, Any], path: Path) -> None:
             f"{path}: its weights do not fit the network of its own configuration "
             f"({str(error).splitlines()[-1].strip()})."
         ) from error
+    check_weights(weights, str(path))
 
 
 def check_same_network(asked: Any, stored: Any, path: Path) -> None:

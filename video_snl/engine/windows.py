@@ -13,6 +13,7 @@ from video_snl.data.viewing import read_windows
 from video_snl.data.windows import Length
 from video_snl.errors import UserError
 from video_snl.tasks.action import ActionRecognition
+from video_snl.utils.finite import not_finite_error
 
 __all__ = ["score_views", "score_windows"]
 
@@ -34,24 +35,34 @@ def score_windows(
         clips: Clips of a window, evenly spaced over it.
 
     Raises:
-        UserError: The file cannot be read, or a window is shorter than a clip.
+        UserError: The file cannot be read, a window is shorter than a clip, or its scores are not
+            finite.
     """
     windows = read_windows(path, task.experiment.data, window, hop, clips)
     for group in _grouped(windows, max(1, _CLIPS_AT_ONCE // clips)):
-        scores = score_views(task, np.stack([found.views for found in group]))
+        scores = score_views(task, np.stack([found.views for found in group]), path)
         for found, row in zip(group, scores, strict=True):
             yield found.start, found.end, row
 
 
 @torch.inference_mode()
-def score_views(task: ActionRecognition, views: np.ndarray) -> Tensor:
+def score_views(task: ActionRecognition, views: np.ndarray, path: str) -> Tensor:
     """Mean scores over the clips and crops of videos of one size, on the CPU.
 
     Shapes: uint8 (B, clips, T, H, W, 3) -> (B, classes).
+
+    Args:
+        path: Of the file that the views are of, for the message.
+
+    Raises:
+        UserError: Scores are not finite.
     """
     size = torch.tensor(views.shape[3:5]).expand(len(views), 2)
     batch = {"views": torch.from_numpy(views).to(task.device), "size": size.to(task.device)}
-    return task.view_scores(batch).cpu()
+    scores = task.view_scores(batch).cpu()
+    if not scores.isfinite().all():
+        raise not_finite_error(path)
+    return scores
 
 
 def _grouped(found: Iterator[T], size: int) -> Iterator[list[T]]:

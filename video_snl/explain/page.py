@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from video_snl.engine.files import write_text
 from video_snl.explain.page_data import page_data
 from video_snl.explain.structure import SENSITIVITY, BlockMaps, Explanation
+from video_snl.utils.strict_json import to_json
 
 __all__ = ["page_html", "write_page"]
 
@@ -62,6 +63,7 @@ def page_html(explanations: Sequence[Explanation]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.policies["json.dumps_function"] = to_json
     kinds = _kinds(explanations)
     data = page_data(explanations, {kind: label for kind, label, _ in kinds})
     sources = list(dict.fromkeys(PurePath(each.source).name for each in explanations))

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from video_snl.errors import UserError
+from video_snl.utils.finite import not_finite_error
 
-__all__ = ["BOUND", "Difference", "check_equal", "random_inputs"]
+__all__ = ["BOUND", "Difference", "check_equal", "finite_logits", "random_inputs"]
 
 BOUND = 1e-4
 """Of the largest difference of two logits over the largest logit."""
@@ -37,17 +38,31 @@ def random_inputs(shapes: Iterable[tuple[int, ...]]) -> Iterator[tuple[str, Tens
 
 
 @torch.inference_mode()
+def finite_logits(network: nn.Module, what: str, x: Tensor) -> Tensor:
+    """The logits of an input, which is called ``what`` in the message.
+
+    Raises:
+        UserError: They are not finite.
+    """
+    logits: Tensor = network(x)
+    if not logits.isfinite().all():
+        raise not_finite_error(f"a {what} input of {tuple(x.shape)}")
+    return logits
+
+
+@torch.inference_mode()
 def check_equal(
     network: nn.Module, run: Callable[[Tensor], Tensor], inputs: Iterable[tuple[str, Tensor]]
 ) -> list[Difference]:
     """The differences between two forms of a network, max |y - y'| / max |y| of every input.
 
     Raises:
-        UserError: One is above :data:`BOUND`, or not a number, or the shapes differ.
+        UserError: One is above :data:`BOUND`, or not a number, or the shapes differ, or the
+            checkpoint's logits are not finite.
     """
     found = []
     for what, x in inputs:
-        expected, got = network(x), run(x)
+        expected, got = finite_logits(network, what, x), run(x)
         if expected.shape != got.shape:
             raise UserError(
                 f"the exported network returns {tuple(got.shape)} for a {what} input of "

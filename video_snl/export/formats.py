@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -17,6 +16,10 @@ from torch.export import ExportedProgram
 
 from video_snl.errors import UserError
 from video_snl.export.graph import axis_names
+from video_snl.export.seal import check_seal, seal, sealed
+from video_snl.utils.archives import check_archive
+from video_snl.utils.finite import check_weights
+from video_snl.utils.strict_json import to_json
 
 __all__ = ["FORMATS", "Format", "FormatName", "Run", "format_of"]
 
@@ -86,21 +89,27 @@ def _check_onnx() -> None:
 
 def _write_torch(program: ExportedProgram, about: Mapping[str, Any], path: Path) -> None:
     with path.open("wb") as file:
-        torch.export.save(program, file, extra_files={_EXTRA: json.dumps(about)})
+        torch.export.save(program, file, extra_files={_EXTRA: to_json(about)})
 
 
 def _read_torch(path: Path, device: torch.device) -> tuple[Run, str]:
     from torch.export.passes import move_to_device_pass
 
+    check_archive(path)
     text = _describe_torch(path)
     try:
         program = torch.export.load(path)
     except Exception as error:  # of any kind, as damaged bytes are
         raise _unreadable(path, error) from error
+    check_weights({**program.state_dict, **_tensors(program.constants)}, str(path))
     if device.type != "cpu":
         program = move_to_device_pass(program, device)
     # The guards are about the layout of feature maps of a single position, and change no result.
     return program.module(check_guards=False), text
+
+
+def _tensors(values: Mapping[str, Any]) -> dict[str, Tensor]:
+    return {name: value for name, value in values.items() if isinstance(value, Tensor)}
 
 
 def _describe_torch(path: Path) -> str:
@@ -132,13 +141,14 @@ def _write_onnx(program: ExportedProgram, about: Mapping[str, Any], path: Path) 
         line = " ".join(str(error.__cause__ or error).split())
         raise UserError(f"ONNX has no form of this network ({line[:200]}): take .pt2.") from error
     assert made is not None
-    made.model.metadata_props[_ENTRY] = json.dumps(about)
+    made.model.metadata_props.update(sealed({_ENTRY: to_json(about)}))
     size = sum(value.numel() * value.element_size() for value in program.state_dict.values())
     if size > _LARGEST_ONNX:
         raise UserError(
             f"{size} bytes of weights are more than a single ONNX file holds: take .pt2"
         )
     made.save(str(path), external_data=False)
+    seal(path)
 
 
 def _session(path: Path, *, optimised: bool) -> Any:
@@ -156,6 +166,7 @@ def _session(path: Path, *, optimised: bool) -> Any:
 
 
 def _read_onnx(path: Path, device: torch.device) -> tuple[Run, str]:
+    check_seal(path)
     session = _session(path, optimised=True)
     name = session.get_inputs()[0].name
 

@@ -14,6 +14,7 @@ from video_snl.errors import UserError
 from video_snl.models.insertion import inserted_blocks
 from video_snl.models.released import ReleasedBlock
 from video_snl.reference_keys import Tensors
+from video_snl.utils.finite import check_weights
 from video_snl.weights_formats import Translated, network_tensors
 from video_snl.weights_sources import fetch, locate, read_checkpoint
 
@@ -77,7 +78,8 @@ def load_image_weights(
 
     ``imagenet`` is torchvision's ResNet-50. A file or URL may hold torchvision's, mmsegmentation's
     (``backbone.``, ``decode_head.``, or a trunk alone), the released code's or our own tensors, in
-    ``state_dict``, in ``model_state`` or at the top, under names with any common beginning.
+    ``state_dict``, ``model_state`` or ``model``, or at the top, under names with any common
+    beginning.
     Inserted blocks are left out; those of the released code are returned for :func:`load_blocks`.
 
     Raises:
@@ -162,7 +164,8 @@ def load_blocks(
     """Load the blocks of a released file into those of ``model``, and put them into the report.
 
     Raises:
-        UserError: when they stand elsewhere or have other sizes, or the file has none.
+        UserError: when they stand elsewhere, have other sizes or are not finite, or the file has
+            none.
     """
     inserted = inserted_blocks(model)
     if inserted.keys() != blocks.keys():
@@ -174,6 +177,7 @@ def load_blocks(
     filled = {place: block.filled(tensors).state_dict() for place, tensors in blocks.items()}
     for place, state in filled.items():
         _check_shapes(inserted[place], state, place, report.source)
+        check_weights(state, f"weights {report.source!r}, block {place}")
     paths = {module: path for path, module in model.named_modules()}
     names = []
     for place, state in filled.items():

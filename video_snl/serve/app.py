@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Sequence
@@ -27,6 +26,7 @@ from video_snl.errors import UserError
 from video_snl.serve.jobs import Busy, Job, Jobs
 from video_snl.serve.service import Answer, Limits, Service
 from video_snl.serve.uploads import TooLarge, UploadRequest
+from video_snl.utils.strict_json import to_json
 
 __all__ = ["make_app"]
 
@@ -74,6 +74,7 @@ def _render(service: Service, limits: Limits) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.policies["json.dumps_function"] = to_json
     assert environment.loader is not None
     script = environment.loader.get_source(environment, "serve.js")[0]
     return environment.get_template("serve.html").render(
@@ -160,10 +161,10 @@ async def _states(jobs: Jobs, job: Job) -> AsyncIterator[str]:
             state = {"state": "waiting", "ahead": jobs.ahead(job)}
             if state != said:
                 said = state
-                yield json.dumps(state) + "\n"
+                yield to_json(state) + "\n"
             with suppress(TimeoutError):
                 await asyncio.wait_for(ended.wait(), _LOOK)
-        yield json.dumps(_outcome(job)) + "\n"
+        yield to_json(_outcome(job)) + "\n"
     finally:
         jobs.cancel(job)
 

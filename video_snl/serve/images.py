@@ -22,6 +22,7 @@ from video_snl.explain.subject import Subject, explained
 from video_snl.serve.server import check_installed, check_options, serve
 from video_snl.serve.service import Answer, Limits, Service, ShownPage, best_classes
 from video_snl.tasks.images import ImageTask, Segmentation
+from video_snl.utils.finite import not_finite_error
 
 __all__ = ["picture_service", "serve_pictures"]
 
@@ -77,6 +78,9 @@ def _answer(trained: TrainedImages, task: ImageTask, files: Sequence[Path]) -> A
 def _shares(task: Segmentation, subject: Subject) -> list[tuple[str, float]]:
     """The classes with the most pixels, of those with any."""
     images = torch.from_numpy(subject.frames).to(task.device)
-    labels = task.logits(images)[0].argmax(0).flatten()
+    logits = task.logits(images)[0]
+    if not logits.isfinite().all():
+        raise not_finite_error("this picture")
+    labels = logits.argmax(0).flatten()
     shares = torch.bincount(labels, minlength=len(task.class_names)) / labels.numel()
     return [pair for pair in best_classes(shares.cpu(), task.class_names) if pair[1] > 0]

@@ -97,7 +97,7 @@ def _answer(
     data = trained.experiment.data
     check_video(path, seconds, data.deadline)
     views = read_views(str(path), data, clips)
-    scores = score_views(task, views[None])[0]
+    scores = score_views(task, views[None], path.name)[0]
     subject = video_subject(str(path), trained, data.short_videos, data.deadline, task.device)
     page = page_html(explained([subject]))
     crops = "1 crop" if task.crops == 1 else f"{task.crops} crops"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -30,6 +29,7 @@ from video_snl.spectra.numbers import as_json
 from video_snl.spectra.output import write_spectra
 from video_snl.spectra.structure import Measured
 from video_snl.spectra.table import table
+from video_snl.utils.strict_json import to_json
 
 __all__ = ["Asked", "evenly_spaced", "files_below", "measured_and_reported", "spectrum"]
 
@@ -200,7 +200,7 @@ def _report(found: Measured, folder: Path | None, *, as_numbers: bool) -> None:
         except OSError as error:
             raise _unwritable(str(folder), error) from error
     if as_numbers:
-        print(json.dumps(as_json(found), indent=2, allow_nan=False))
+        print(to_json(as_json(found), indent=2, finite=True))
         return
     print(table(found))
     if folder is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -16,6 +15,7 @@ from video_snl.command_line import Parser, experiment_parser, sections_of
 from video_snl.config_image_run import ImageExperiment, ImageOptimizerConfig
 from video_snl.errors import UserError
 from video_snl.tables.cells import Cell
+from video_snl.utils.strict_json import to_json
 
 __all__ = ["BASES", "Choices", "Planned", "find_configs", "plan", "settings_of"]
 
@@ -153,7 +153,7 @@ def settings_of(values: Mapping[str, Mapping[str, Any]]) -> str:
     devices = (trainer["devices"], trainer["nodes"])
     if not trainer["sync_batchnorm"] and devices != (1, 1):
         matters["separate statistics"] = devices
-    text = json.dumps(matters, sort_keys=True, default=str)
+    text = to_json(matters, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -223,4 +223,4 @@ def _differ(option: str, values: Mapping[str, Any], before: Mapping[str, Any]) -
 
 
 def _word(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    return value if isinstance(value, str) else to_json(value)

@@ -17,6 +17,7 @@ from typing import Any
 
 from video_snl.errors import UserError
 from video_snl.plain_values import check_fields
+from video_snl.utils.strict_json import to_json
 
 __all__ = ["Contents", "Result", "Store"]
 
@@ -96,7 +97,7 @@ class Store:
         Raises:
             UserError: The file cannot be written.
         """
-        line = json.dumps(asdict(result), sort_keys=True).encode() + b"\n"
+        line = to_json(asdict(result), sort_keys=True).encode() + b"\n"
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a+b", buffering=0) as file:

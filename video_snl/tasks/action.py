@@ -21,6 +21,7 @@ from video_snl.models.build import head_parameters, stage_modules
 from video_snl.tasks.accuracy import ListAccuracy
 from video_snl.tasks.base import Parts, Task
 from video_snl.tasks.optimization import learning_rate_factor
+from video_snl.utils.finite import class_scores
 
 __all__ = ["ActionRecognition"]
 
@@ -111,14 +112,14 @@ class ActionRecognition(Task):
         """Scores of the videos of a batch, at both levels.
 
         ``clip_scores`` (B, classes): softmax of the centre crop of the centre clip;
-        ``video_scores`` (B, classes): mean softmax over all clips and crops. B may be 0, where no
-        video of a batch can be read.
+        ``video_scores`` (B, classes): mean softmax over all clips and crops. They are NaN where the
+        logits are not finite. B may be 0, where no video of a batch can be read.
         """
         label = batch["label"].cpu()
         if len(label) == 0:
             none = torch.empty(0, len(self.class_names))
             return {"index": label, "label": label, "clip_scores": none, "video_scores": none}
-        clip = self._centre_logits(batch).float().softmax(-1)
+        clip = class_scores(self._centre_logits(batch))
         return {
             "index": batch["index"].cpu(),
             "label": label,
@@ -127,7 +128,7 @@ class ActionRecognition(Task):
         }
 
     def view_scores(self, batch: dict[str, Tensor]) -> Tensor:
-        """Mean softmax over all clips and crops of every video.
+        """Mean softmax over all clips and crops of every video; NaN where a logit is not finite.
 
         Shapes: ``views`` uint8 (B, clips, T, H, W, 3), ``size`` (B, 2) -> (B, classes).
         """
@@ -175,7 +176,7 @@ class ActionRecognition(Task):
     def _scores(self, views: Tensor, size: Tensor, offset: Tensor) -> Tensor:
         upright = torch.zeros(len(views), dtype=torch.bool, device=views.device)
         parts = zip(*(x.split(_VIEWS_AT_ONCE) for x in (views, size, offset, upright)), strict=True)
-        return torch.cat([self.model(self.clips(*part)).float().softmax(-1) for part in parts])
+        return torch.cat([class_scores(self.model(self.clips(*part))) for part in parts])
 
     # Crops per clip of the test protocol: 1 (centre) or 3.
     crops: int = 3

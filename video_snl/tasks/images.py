@@ -25,6 +25,7 @@ from video_snl.tasks.accuracy import ListAccuracy
 from video_snl.tasks.base import Parts, Task
 from video_snl.tasks.optimization import image_rate_factor
 from video_snl.tasks.segmentation_metrics import PixelConfusion
+from video_snl.utils.finite import class_scores
 
 __all__ = ["ImageClassification", "ImageTask", "Segmentation"]
 
@@ -118,11 +119,14 @@ class ImageClassification(ImageTask):
         self.log_epoch(self.listed.named(), len(label))
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """``scores`` (B, classes), the softmax, and ``index`` (B,) of the readable pictures."""
+        """``scores`` (B, classes), the softmax, and ``index`` (B,) of the readable pictures.
+
+        The scores are NaN where the logits are not finite.
+        """
         scores = torch.empty(0, len(self.class_names))
         if len(batch["label"]):
             logits = self.model(self.evaluation_input(batch["image"]))
-            scores = logits.float().softmax(-1).cpu()
+            scores = class_scores(logits).cpu()
         return {"index": batch["index"].cpu(), "scores": scores}
 
 
