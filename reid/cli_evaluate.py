@@ -50,9 +50,10 @@ def add_evaluate_options(parser: ArgumentParser) -> None:
     )
     parser.add_argument(
         "--protocol",
-        type=Literal["both", "common", "official"] | None,
-        help="common (papers' usual one), official (of MARS's own evaluation code) or both; "
-        "default both for mars and sample, common for the others.",
+        type=Literal["all", "both", "common", "official", "queries-kept"] | None,
+        help="common (papers' usual one), official (of MARS's own evaluation code), queries-kept "
+        "(plain average precision with the queries in the gallery, as much code for MARS has it), "
+        "both (the first two) or all; default all for mars and sample, common for the others.",
     )
     parser.add_argument(
         "--max_rank",
