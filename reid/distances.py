@@ -33,12 +33,14 @@ class Distances:
     Args:
         query: Features, shape (Q, D).
         metric: ``cosine`` or ``euclidean``.
+        centre: Point that Euclidean distances are computed around, shape (D,); default the mean of
+            the queries. It changes nothing but rounding.
 
     Raises:
         UserError: An unknown metric, features that are no matrix, or not finite.
     """
 
-    def __init__(self, query: Tensor, metric: Metric) -> None:
+    def __init__(self, query: Tensor, metric: Metric, centre: Tensor | None = None) -> None:
         if metric not in get_args(Metric):
             raise UserError(
                 f"metric={metric!r} does not exist; choose {', '.join(get_args(Metric))}"
@@ -46,9 +48,9 @@ class Distances:
         self._metric = metric
         query = _floating(query)
         check_features("query", query)
-        _refuse_overflow("query", query)
+        check_finite("query", query)
         # Distances do not change when all points move; small norms keep their digits.
-        self._centre = query.mean(0) if len(query) else query.new_zeros(query.shape[1])
+        self._centre = centre_of(query) if centre is None else centre
         self._query = self._prepared(query)
         self._norms = self._query.square().sum(1)
 
@@ -56,7 +58,7 @@ class Distances:
         """Distances (Q, B) to a block (B, D) of the gallery, its rows ``numbers`` (for errors)."""
         block = _floating(block).to(self._query)
         check_features("gallery", block, self._query.shape[1])
-        _refuse_overflow("gallery", block, numbers)
+        check_finite("gallery", block, numbers)
         first = first_equal(block)
         distances = self._computed(self._prepared(block))
         # A matrix product rounds columns differently at the edge of its tiles: equal vectors are
@@ -102,6 +104,12 @@ def pairwise_distances(query: Tensor, gallery: Tensor, metric: Metric = "cosine"
         UserError: Shapes that do not fit, an unknown metric, or features that are not finite.
     """
     return Distances(torch.as_tensor(query), metric).to(torch.as_tensor(gallery))
+
+
+def centre_of(features: Tensor) -> Tensor:
+    """Return the mean of the rows, float64 or float32, shape (D,); zeros without rows."""
+    features = _floating(features)
+    return features.mean(0) if len(features) else features.new_zeros(features.shape[1])
 
 
 def first_equal(features: Tensor) -> Tensor:
@@ -176,7 +184,7 @@ def check_features(which: str, features: Tensor | np.ndarray, dimension: int | N
         )
 
 
-def _refuse_overflow(which: str, features: Tensor, numbers: Tensor | None = None) -> None:
+def check_finite(which: str, features: Tensor, numbers: Tensor | None = None) -> None:
     """Raise UserError unless all norms are finite: NaN would come before everything or behind."""
     wrong = (~torch.linalg.vector_norm(features, dim=1).isfinite()).nonzero()[:, 0]
     if len(wrong):

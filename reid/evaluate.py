@@ -21,6 +21,7 @@ from reid.outputs import check_folder
 from reid.own_tracklets import own_entries
 from reid.ranked import Metric, rank_lists
 from reid.report import write_report
+from reid.rerank import MEMORY
 from reid.runs import find_checkpoints, newest_finished
 from reid.several import check_together, report_folders
 from reid.tracklet import ReidData, Tracklet
@@ -52,6 +53,7 @@ class Options:
     test_frames: int | None = None
     metric: Metric = "cosine"
     rerank: bool = False
+    rerank_memory: int = MEMORY
     protocol: ProtocolChoice | None = None
     max_rank: int = 20
 
@@ -167,6 +169,7 @@ def _evaluation(
         metric=options.metric,
         max_rank=options.max_rank,
         reranked=options.rerank,
+        rerank_memory=options.rerank_memory,
         cameras=rule,
         own=own,
     )

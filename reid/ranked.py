@@ -14,7 +14,7 @@ from reid.features import FeatureTable
 from reid.labels import QUERIES_IN_GALLERY, Cameras, Protocol
 from reid.metrics import RANKS
 from reid.protocols import Ranking, evaluate_ranking, official_gallery, own_pairs
-from reid.rerank import rerank
+from reid.rerank import MEMORY, rerank
 from reid.tracklet import JUNK, Tracklet
 from reid.unreadable import count_as_wrong, with_a_match
 
@@ -49,6 +49,7 @@ def rank_lists(
     metric: Metric,
     max_rank: int,
     reranked: bool,
+    rerank_memory: int = MEMORY,
     cameras: Cameras = "cross",
     own: Sequence[tuple[int, int]] = (),
 ) -> Ranked:
@@ -60,6 +61,7 @@ def rank_lists(
         max_rank: Length of the CMC curves, 20 where that is more: those ranks are printed.
         reranked: k-reciprocal re-ranking of queries and gallery without junk, by the common
             protocol.
+        rerank_memory: Bytes that re-ranking may take.
         cameras: ``cross`` or ``ignore``.
         own: Pairs (query, gallery row) that are the same tracklet.
     """
@@ -85,7 +87,7 @@ def rank_lists(
         rankings[protocol] = _ranking(matrix, asked, where, unread, protocol, max_rank, cameras)
     if reranked:
         kept = searched.ids != JUNK
-        matrix = rerank(features[0], features[1][kept], metric=metric)
+        matrix = rerank(features[0], features[1][kept], metric=metric, memory=rerank_memory)
         place = kept.cumsum(0) - 1
         pairs = torch.stack([searched.own[:, 0], place[searched.own[:, 1]]], 1)
         where = _Labels(searched.ids[kept], searched.cameras[kept], pairs)

@@ -161,6 +161,8 @@ def test_the_newest_run_of_the_data_set_is_the_default(trained: Path) -> None:
     ("words", "message"),
     [
         (["--test_frames", "0"], "--test_frames 0: give all"),
+        (["--rerank_memory", "0"], "--rerank_memory 0: give GiB"),
+        (["--rerank", "--rerank_memory", "1e-6"], "--rerank_memory GIB"),
         (["--max_rank", "0"], "--max_rank 0: give 1 or more"),
         (["--model.head", "rnn"], "holds another network (model.head: 'rnn' asked for"),
         (["--split", "3"], "split 3 of folder does not exist"),
