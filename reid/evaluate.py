@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 
 from reid.config import ReidExperiment
 from reid.datasets import load_dataset
@@ -21,7 +22,7 @@ from reid.outputs import check_folder
 from reid.own_tracklets import own_entries
 from reid.ranked import Metric, rank_lists
 from reid.report import write_report
-from reid.rerank import MEMORY
+from reid.rerank import MEMORY, check_memory
 from reid.runs import find_checkpoints, newest_finished
 from reid.several import check_together, report_folders
 from reid.tracklet import ReidData, Tracklet
@@ -120,6 +121,9 @@ def evaluate_trained(
     data = load_dataset(config.dataset, config.root, config.split)
     check_people(trained, experiment, data)
     check_matches(data, config.cameras)
+    if options.rerank:
+        sizes = len(data.query), len(data.gallery)
+        check_memory(*sizes, torch.empty(0, trained.model.feature_dim), options.rerank_memory)
     if config.num_workers:
         nursery()
     lists = {"query": data.query, "gallery": [*data.gallery, *data.junk]}

@@ -23,7 +23,7 @@ from reid.distances import (
 )
 from video_snl.errors import UserError
 
-__all__ = ["rerank", "rerank_distances"]
+__all__ = ["MEMORY", "check_memory", "rerank", "rerank_distances"]
 
 MEMORY = 2**31
 """Bytes that re-ranking may take beside the features, unless it is told another limit."""
@@ -70,8 +70,10 @@ def rerank(
     check_features("query", query)
     check_features("gallery", gallery, query.shape[1])
     every = torch.cat([query, gallery.to(query)])
+    every = every if every.dtype == torch.float64 else every.float()
     check_finite("query and gallery", every)
     centre = centre_of(every)
+    check_memory(len(query), len(gallery), every, memory, k1=k1, k2=k2)
     budget = _Budget.of(every, len(query), k1, k2, memory)
     return _rerank(
         lambda some: Distances(every[some], metric, centre).to(every),
@@ -158,24 +160,11 @@ class _Budget:
 
     @classmethod
     def of(cls, every: Tensor, queries: int, k1: int, k2: int, memory: int) -> _Budget:
-        """Divide ``memory`` bytes between the parts.
-
-        Raises:
-            UserError: The sizes alone show that they do not do.
-        """
+        """Divide ``memory`` bytes between the parts; :func:`check_memory` says whether they do."""
         size, dimension = every.shape
-        item = 8 if every.dtype == torch.float64 else 4
+        item = every.element_size()
         row = 2 * item * size  # of distances, and on the way
-        neighbours = max(k1 + 1, k2)
-        fixed = size * (4 * item * dimension + 12 * neighbours)  # features as they are compared
-        fixed += queries * (size - queries) * item  # the result
-        least = fixed + row + size * ENTRY_BYTES
-        if least > memory:
-            raise UserError(
-                f"re-ranking {queries} queries and {size - queries} gallery tracklets takes more "
-                f"than {_gib(least)}, and {_gib(memory)} are allowed: {_HINT}"
-            )
-        free = memory - fixed
+        free = memory - _fixed(queries, size, dimension, item, max(k1 + 1, k2))
         joined = max(1, min(JOINED, free // 4 // WORK_BYTES))
         return cls(free // 2, min(size, max(1, free // 4 // row)), joined)
 
@@ -186,6 +175,42 @@ class _Budget:
                 f"the neighbourhoods of re-ranking take more than {_gib(self.entries)}, which is "
                 f"half of what is left of the memory allowed: {_HINT}"
             )
+
+
+def check_memory(
+    queries: int,
+    gallery: int,
+    like: Tensor,
+    memory: int,
+    *,
+    k1: int = 20,
+    k2: int = 6,
+) -> None:
+    """Check, from the sizes alone, that ``memory`` bytes can do for a re-ranking.
+
+    Args:
+        queries: Number of queries Q.
+        gallery: Number of gallery entries G.
+        like: A tensor of the features' type and dimension, shape (..., D).
+        memory: Bytes allowed.
+        k1, k2: See :func:`rerank_distances`.
+
+    Raises:
+        UserError: They cannot; how many are needed at least.
+    """
+    size, item = queries + gallery, like.element_size()
+    least = _fixed(queries, size, like.shape[-1], item, max(k1 + 1, k2))
+    least += size * (2 * item + ENTRY_BYTES)  # one row of distances, one entry a row
+    if least > memory:
+        raise UserError(
+            f"re-ranking {queries} queries and {gallery} gallery tracklets takes more than "
+            f"{_gib(least)}, and {_gib(memory)} are allowed: {_HINT}"
+        )
+
+
+def _fixed(queries: int, size: int, dimension: int, item: int, neighbours: int) -> int:
+    """Bytes of the features as they are compared, the neighbours and the result."""
+    return size * (4 * item * dimension + 12 * neighbours) + queries * (size - queries) * item
 
 
 _HINT = "allow more by --rerank_memory GIB (in Python memory=bytes), or leave --rerank out"
