@@ -36,9 +36,10 @@ class CameraPair(NamedTuple):
 
 
 def camera_pairs(evaluation: Evaluation) -> list[CameraPair]:
-    """All pairs of different cameras, ordered by both.
+    """Compute all pairs of cameras, ordered by both.
 
-    Within one camera there is nothing to count: the same person under the same camera is junk.
+    A camera with itself is a pair only where cameras are ignored: otherwise the same person under
+    the same camera is junk, and there is nothing to count.
     """
     people = np.asarray(evaluation.gallery.person_ids)
     where = np.asarray(evaluation.gallery.camera_ids)
@@ -48,7 +49,7 @@ def camera_pairs(evaluation: Evaluation) -> list[CameraPair]:
     for query_camera in asked:
         rows = np.flatnonzero(np.asarray(evaluation.query.camera_ids) == query_camera)
         for gallery_camera in searched:
-            if query_camera != gallery_camera:
+            if query_camera != gallery_camera or evaluation.cameras == "ignore":
                 columns = np.flatnonzero((where == gallery_camera) & (people != JUNK))
                 pairs.append(_pair(evaluation, query_camera, gallery_camera, rows, columns))
     return pairs
@@ -65,9 +66,18 @@ def _pair(
 
     asked = np.asarray(evaluation.query.person_ids)
     people = np.asarray(evaluation.gallery.person_ids)[columns]
-    rows = rows[np.isin(asked[rows], people)]
+    places = {int(column): place for place, column in enumerate(columns)}
+    rows = np.array(
+        [row for row in rows if _others(evaluation, row, columns[people == asked[row]])], dtype=int
+    )
     if not len(rows):
         return CameraPair(query_camera, gallery_camera, 0, len(columns), None, None)
+    order = {int(row): place for place, row in enumerate(rows)}
+    own = [
+        (order[row], places[column])
+        for row, column in evaluation.own
+        if row in order and column in places
+    ]
     some = evaluation.distances[torch.as_tensor(rows)][:, torch.as_tensor(columns)]
     ranking = evaluate_ranking(
         some,
@@ -77,6 +87,8 @@ def _pair(
         torch.full((len(columns),), gallery_camera),
         protocol="common",
         max_rank=1,
+        cameras=evaluation.cameras,
+        own=own,
     )
     return CameraPair(
         query_camera,
@@ -86,3 +98,9 @@ def _pair(
         float(ranking.cmc[0]),
         float(ranking.mean_ap),
     )
+
+
+def _others(evaluation: Evaluation, query: int, columns: np.ndarray) -> bool:
+    """Tell if any of the gallery rows ``columns`` is another tracklet than the query itself."""
+    own = {column for row, column in evaluation.own if row == query}
+    return any(int(column) not in own for column in columns)

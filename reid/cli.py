@@ -34,7 +34,7 @@ Without --config, the defaults are the sample experiment: a small OSNet with one
 block on a generated data set. evaluate, extract and search take the newest finished run; where
 there is none, evaluate trains the sample experiment first."""
 
-_SHORT = ("dataset", "root", "split")
+_SHORT = ("dataset", "root", "split", "cameras")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -177,7 +177,7 @@ def _prepare(parser: ArgumentParser, command: str, words: list[str]) -> list[str
     if stored is not None:
         if command == "evaluate" and known.dataset not in (None, stored["data"]["dataset"]):
             # Another data set than it was trained on: that one's place and split are no defaults.
-            stored["data"] |= {"root": None, "split": 0}
+            stored["data"] |= {"root": None, "split": 0, "cameras": "cross"}
         if command == "evaluate":
             # Where runs are looked for here is not where that one was written.
             del stored["trainer"]["output"]

@@ -49,10 +49,18 @@ def add_evaluate_options(parser: ArgumentParser) -> None:
         "--rerank", action="store_true", help="Rank by k-reciprocal re-ranking, too (common)."
     )
     parser.add_argument(
+        "--rerank_memory",
+        type=float,
+        default=2.0,
+        metavar="GIB",
+        help="Memory that re-ranking may take, in GiB: distances are computed in blocks.",
+    )
+    parser.add_argument(
         "--protocol",
-        type=Literal["both", "common", "official"] | None,
-        help="common (papers' usual one), official (of MARS's own evaluation code) or both; "
-        "default both for mars and sample, common for the others.",
+        type=Literal["all", "both", "common", "official", "queries-kept"] | None,
+        help="common (papers' usual one), official (of MARS's own evaluation code), queries-kept "
+        "(plain average precision with the queries in the gallery, as much code for MARS has it), "
+        "both (the first two) or all; default all for mars and sample, common for the others.",
     )
     parser.add_argument(
         "--max_rank",
@@ -74,12 +82,15 @@ def evaluate(experiment: ReidExperiment, arguments: Namespace) -> int:
     frames = test_frames(arguments.test_frames)
     if arguments.max_rank < 1:
         raise UserError(f"--max_rank {arguments.max_rank}: give 1 or more.")
+    if not 0 < arguments.rerank_memory < float("inf"):
+        raise UserError(f"--rerank_memory {arguments.rerank_memory:g}: give GiB, more than 0.")
     from reid.evaluate import Options, evaluate
 
     options = Options(
         test_frames=frames,
         metric=arguments.metric,
         rerank=arguments.rerank,
+        rerank_memory=int(arguments.rerank_memory * 2**30),
         protocol=arguments.protocol,
         max_rank=arguments.max_rank,
     )

@@ -13,6 +13,7 @@ from video_snl.config import BlockName, OptionValue, Sections, TrainerConfig
 __all__ = ["ReidDataConfig", "ReidExperiment", "ReidModelConfig", "ReidOptimizerConfig"]
 
 DatasetName = Literal["sample", "mars", "ilids-vid", "prid2011", "folder"]
+CameraRule = Literal["cross", "ignore"]
 HeadName = Literal["mean", "attention", "rnn", "nonlocal3d"]
 
 
@@ -37,6 +38,8 @@ class ReidDataConfig:
             replaced by the mean colour.
         num_workers: Processes that read frames; 0 reads in the main process, for debugging.
         deadline: Seconds for one tracklet. A process that takes longer is killed and replaced.
+        cameras: ``cross`` searches for the same person under another camera; ``ignore`` lets other
+            tracklets of the query's own camera be matches, too, for data of one camera.
         max_failures: Share of the training (or test) tracklets that may be unreadable before a
             command stops; three always may, unless this is 0.
     """
@@ -55,6 +58,7 @@ class ReidDataConfig:
     num_workers: int = 1
     deadline: float = 20.0
     max_failures: float = 0.05
+    cameras: CameraRule = "cross"
 
 
 @dataclass

@@ -10,12 +10,15 @@ from torch import Tensor
 
 from video_snl.errors import UserError
 
-__all__ = ["Distances", "Metric", "pairwise_distances"]
+__all__ = ["Distances", "Metric", "first_equal", "nearest_columns", "pairwise_distances"]
 
 Metric = Literal["cosine", "euclidean"]
 
 CANCELLATION = 2.0**-10
 """A squared distance below this share of the squared norms has lost digits in the product form."""
+
+KEY_COLUMNS = 16
+"""Numbers of a vector that are looked at first to find equal vectors."""
 
 PAIRS = 2**22
 """Numbers in the differences that are formed at once where a distance is computed anew."""
@@ -24,18 +27,20 @@ PAIRS = 2**22
 class Distances:
     """Distances from some queries to one block of a gallery after the other.
 
-    The same block gives the same numbers to the last bit each time; another division into blocks
-    may round differently.
+    The same block gives the same numbers to the last bit each time, and equal vectors of a block
+    the same distances; another division into blocks may round differently.
 
     Args:
         query: Features, shape (Q, D).
         metric: ``cosine`` or ``euclidean``.
+        centre: Point that Euclidean distances are computed around, shape (D,); default the mean of
+            the queries. It changes nothing but rounding.
 
     Raises:
         UserError: An unknown metric, features that are no matrix, or not finite.
     """
 
-    def __init__(self, query: Tensor, metric: Metric) -> None:
+    def __init__(self, query: Tensor, metric: Metric, centre: Tensor | None = None) -> None:
         if metric not in get_args(Metric):
             raise UserError(
                 f"metric={metric!r} does not exist; choose {', '.join(get_args(Metric))}"
@@ -43,9 +48,9 @@ class Distances:
         self._metric = metric
         query = _floating(query)
         check_features("query", query)
-        _refuse_overflow("query", query)
+        check_finite("query", query)
         # Distances do not change when all points move; small norms keep their digits.
-        self._centre = query.mean(0) if len(query) else query.new_zeros(query.shape[1])
+        self._centre = centre_of(query) if centre is None else centre
         self._query = self._prepared(query)
         self._norms = self._query.square().sum(1)
 
@@ -53,8 +58,17 @@ class Distances:
         """Distances (Q, B) to a block (B, D) of the gallery, its rows ``numbers`` (for errors)."""
         block = _floating(block).to(self._query)
         check_features("gallery", block, self._query.shape[1])
-        _refuse_overflow("gallery", block, numbers)
-        block = self._prepared(block)
+        check_finite("gallery", block, numbers)
+        first = first_equal(block)
+        distances = self._computed(self._prepared(block))
+        # A matrix product rounds columns differently at the edge of its tiles: equal vectors are
+        # given the distance of the first of them, so that they tie.
+        repeated = (first != torch.arange(len(first), device=first.device)).nonzero()[:, 0]
+        if len(repeated):
+            distances[:, repeated] = distances[:, first[repeated]]
+        return distances
+
+    def _computed(self, block: Tensor) -> Tensor:
         if self._metric == "cosine":
             return torch.mm(self._query, block.T).neg_().add_(1).clamp_(0, 2)
         norms = self._norms[:, None] + block.square().sum(1)
@@ -92,6 +106,70 @@ def pairwise_distances(query: Tensor, gallery: Tensor, metric: Metric = "cosine"
     return Distances(torch.as_tensor(query), metric).to(torch.as_tensor(gallery))
 
 
+def centre_of(features: Tensor) -> Tensor:
+    """Return the mean of the rows, float64 or float32, shape (D,); zeros without rows."""
+    features = _floating(features)
+    return features.mean(0) if len(features) else features.new_zeros(features.shape[1])
+
+
+def first_equal(features: Tensor) -> Tensor:
+    """Return, for every row (N, D), the number of the first row that equals it, shape (N,)."""
+    number = torch.arange(len(features), device=features.device)
+    if features.shape[1] == 0:
+        return torch.zeros_like(number)
+    # Most rows differ in a few columns already; only the others are looked at as a whole.
+    columns = torch.linspace(0, features.shape[1] - 1, min(KEY_COLUMNS, features.shape[1]))
+    some = features[:, columns.round().long().to(features.device)]
+    _, group, count = _keys(some).unique(return_inverse=True, return_counts=True)
+    rows = (count[group] > 1).nonzero()[:, 0]
+    if not len(rows):
+        return number
+    step = max(1, PAIRS // features.shape[1])
+    whole = torch.cat([_keys(features[part]) for part in rows.split(step)])
+    found, group = whole.unique(return_inverse=True)
+    first = rows.new_full((len(found),), len(features)).scatter_reduce(0, group, rows, "amin")
+    candidate = first[group]
+    same = [
+        (features[a] == features[b]).all(1)
+        for a, b in zip(rows.split(step), candidate.split(step), strict=True)
+    ]
+    number[rows] = candidate.where(torch.cat(same), rows)
+    return number
+
+
+def _keys(features: Tensor) -> Tensor:
+    """Return an integer for every row, the same one for equal rows, shape (N,), int64."""
+    bits = (
+        (features + 0.0)
+        .contiguous()
+        .view(  # -0.0 becomes 0.0, which equals it
+            torch.int64 if features.dtype == torch.float64 else torch.int32
+        )
+    )
+    key = torch.zeros(len(features), dtype=torch.int64, device=features.device)
+    for column in bits.unbind(1):  # integers wrap around: no rounding
+        key = (key ^ column) * 0x5851F42D4C957F2D
+    return key
+
+
+def nearest_columns(distances: Tensor, count: int) -> Tensor:
+    """Return the ``count`` nearest columns of every row (Q, G) in order, shape (Q, count).
+
+    Of equal distances the smaller column comes first, as in the rankings.
+    """
+    count = min(count, distances.shape[1])
+    found = []
+    for rows in distances.split(max(1, PAIRS // max(1, distances.shape[1]))):
+        values, columns = rows.topk(count, largest=False)
+        columns = columns.sort(1).values
+        columns = columns.gather(1, rows.gather(1, columns).argsort(dim=1, stable=True))
+        # Where the last of them is as far as others, topk takes any of these.
+        tied = ((rows <= values.amax(1, keepdim=True)).sum(1) > count).nonzero()[:, 0]
+        columns[tied] = rows[tied].argsort(dim=1, stable=True)[:, :count]
+        found.append(columns)
+    return torch.cat(found)
+
+
 def check_features(which: str, features: Tensor | np.ndarray, dimension: int | None = None) -> None:
     """Raise UserError unless ``features`` is a matrix (N, ``dimension``)."""
     if features.ndim != 2:
@@ -106,7 +184,7 @@ def check_features(which: str, features: Tensor | np.ndarray, dimension: int | N
         )
 
 
-def _refuse_overflow(which: str, features: Tensor, numbers: Tensor | None = None) -> None:
+def check_finite(which: str, features: Tensor, numbers: Tensor | None = None) -> None:
     """Raise UserError unless all norms are finite: NaN would come before everything or behind."""
     wrong = (~torch.linalg.vector_norm(features, dim=1).isfinite()).nonzero()[:, 0]
     if len(wrong):

@@ -9,16 +9,20 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 
 from reid.config import ReidExperiment
 from reid.datasets import load_dataset
 from reid.encode import Encoded, encode, table_of
 from reid.evaluation import Evaluation
 from reid.figures import Result, json_of, summary_text, text_of
+from reid.labels import Protocol
 from reid.options import check_data
 from reid.outputs import check_folder
+from reid.own_tracklets import own_entries
 from reid.ranked import Metric, rank_lists
 from reid.report import write_report
+from reid.rerank import MEMORY, check_memory
 from reid.runs import find_checkpoints, newest_finished
 from reid.several import check_together, report_folders
 from reid.tracklet import ReidData, Tracklet
@@ -34,9 +38,13 @@ from video_snl.errors import UserError
 
 __all__ = ["Options", "evaluate", "evaluate_trained"]
 
-Protocol = Literal["both", "common", "official"]
-# Data sets in the layout of MARS, whose figures papers give by either protocol.
-_BOTH = ("mars", "sample")
+ProtocolChoice = Literal["all", "both", "common", "official", "queries-kept"]
+# Data sets in the layout of MARS, whose figures papers give by any of the protocols.
+_LIKE_MARS = ("mars", "sample")
+_SEVERAL: dict[str, tuple[Protocol, ...]] = {
+    "all": ("common", "official", "queries-kept"),
+    "both": ("common", "official"),
+}
 
 
 @dataclass(frozen=True)
@@ -46,13 +54,16 @@ class Options:
     test_frames: int | None = None
     metric: Metric = "cosine"
     rerank: bool = False
-    protocol: Protocol | None = None
+    rerank_memory: int = MEMORY
+    protocol: ProtocolChoice | None = None
     max_rank: int = 20
 
-    def protocols(self, dataset: str) -> list[Literal["common", "official"]]:
-        """Those that are asked for, the main one first."""
-        asked = self.protocol or ("both" if dataset in _BOTH else "common")
-        return ["common", "official"] if asked == "both" else [asked]
+    def protocols(self, dataset: str) -> list[Protocol]:
+        """Return those that are asked for, the main one first."""
+        asked = self.protocol or ("all" if dataset in _LIKE_MARS else "common")
+        if asked == "all" or asked == "both":
+            return list(_SEVERAL[asked])
+        return [asked]
 
 
 def evaluate(
@@ -109,7 +120,10 @@ def evaluate_trained(
     config = experiment.data
     data = load_dataset(config.dataset, config.root, config.split)
     check_people(trained, experiment, data)
-    check_matches(data)
+    check_matches(data, config.cameras)
+    if options.rerank:
+        sizes = len(data.query), len(data.gallery)
+        check_memory(*sizes, torch.empty(0, trained.model.feature_dim), options.rerank_memory)
     if config.num_workers:
         nursery()
     lists = {"query": data.query, "gallery": [*data.gallery, *data.junk]}
@@ -145,6 +159,12 @@ def _evaluation(
             raise UserError(
                 f"no tracklet of the {part} can be read; look at --data.root, and at reid check"
             )
+    rule = experiment.data.cameras
+    read = {
+        part: [lists[part][row] for row in np.flatnonzero(encoded[part].read)] for part in lists
+    }
+    # Under the query's own camera nothing counts, unless cameras are ignored.
+    own = own_entries(read["query"], read["gallery"]) if rule == "ignore" else []
     ranked = rank_lists(
         tables["query"],
         tables["gallery"],
@@ -153,6 +173,9 @@ def _evaluation(
         metric=options.metric,
         max_rank=options.max_rank,
         reranked=options.rerank,
+        rerank_memory=options.rerank_memory,
+        cameras=rule,
+        own=own,
     )
     return Evaluation(
         data=data,
@@ -162,6 +185,8 @@ def _evaluation(
         rankings=ranked.rankings,
         settings=_settings(trained, experiment, options),
         max_rank=options.max_rank,
+        cameras=rule,
+        own=own,
     )
 
 
@@ -176,6 +201,7 @@ def _settings(trained: TrainedReid, experiment: ReidExperiment, options: Options
         "frames": whole if frames is None else f"{frames} evenly spaced frames",
         "frame_size": f"{data.height} x {data.width}",
         "metric": options.metric,
+        "cameras": data.cameras,
         "seed": trained.experiment.trainer.seed,
         "model": vars(trained.experiment.model),
     }

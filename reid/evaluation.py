@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from reid.features import FeatureTable
+    from reid.labels import Cameras
     from reid.protocols import Ranking
     from reid.tracklet import ReidData
 
@@ -29,6 +31,8 @@ class Evaluation:
             ``common, re-ranked``; the first one is the report's main one.
         settings: What led to the numbers (metric, frames, network, ...), to be shown and kept.
         max_rank: Last rank that the report's CMC curve shows; the rankings may know more.
+        cameras: ``cross`` where a match is under another camera, ``ignore`` where under any.
+        own: Pairs (query, gallery row) that are the same tracklet; known where cameras are ignored.
     """
 
     data: ReidData
@@ -38,3 +42,5 @@ class Evaluation:
     rankings: dict[str, Ranking]
     settings: dict[str, Any] = field(default_factory=dict)
     max_rank: int = 20
+    cameras: Cameras = "cross"
+    own: Sequence[tuple[int, int]] = ()

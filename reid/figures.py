@@ -11,7 +11,7 @@ from reid.metrics import metrics, ranking_metrics
 from reid.splits import SPLITS
 from video_snl.utils.strict_json import to_json
 
-__all__ = ["Result", "json_of", "summary_text", "text_of"]
+__all__ = ["CAMERAS_IGNORED", "Result", "json_of", "summary_text", "text_of"]
 
 _COLUMNS = {
     "rank1": "rank-1",
@@ -21,6 +21,10 @@ _COLUMNS = {
     "mAP": "mAP",
     "mINP": "mINP",
 }
+CAMERAS_IGNORED = (
+    "cameras are ignored: every other tracklet of the person is a match, under the query's own "
+    "camera, too; these figures do not compare with those across cameras"
+)
 _NAMED = 3  # tracklets that a line names
 
 
@@ -44,6 +48,7 @@ def text_of(result: Result) -> str:
         f"{queries} queries, {data['gallery']} gallery tracklets ({data['distractors']} "
         f"distractors), {data['cameras']} cameras; {settings['frames']}, {settings['metric']} "
         "distance",
+        *([CAMERAS_IGNORED] if evaluation.cameras == "ignore" else []),
         _row("protocol", [*_COLUMNS.values(), "counted", "no match"]),
     ]
     for name, ranking in numbers["rankings"].items():

@@ -1,20 +1,24 @@
-"""Search for the nearest tracklets in a table of features, by FAISS."""
+"""Search for the nearest tracklets in a table of features."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
+import torch
 
+from reid.distances import Distances, Metric, first_equal, nearest_columns
 from reid.features import FeatureTable, same_model
 from video_snl.errors import UserError
 
 __all__ = ["IndexName", "Metric", "SearchResult", "search"]
 
 IndexName = Literal["exact", "ivf", "hnsw"]
-Metric = Literal["cosine", "euclidean"]
+
+AT_ONCE = 2**27
+"""Distances that exact search computes at once; more are computed in blocks of the gallery."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,10 @@ def search(
     top: int = 10,
     metric: Metric = "cosine",
 ) -> SearchResult:
-    """The ``top`` nearest tracklets of the gallery for every query.
+    """Find the ``top`` nearest tracklets of the gallery for every query.
+
+    Distances are those of :func:`reid.distances.pairwise_distances`, which evaluations rank by, and
+    tracklets at the same distance stand in the order of the gallery, as they do there.
 
     Args:
         query: Features to search for.
@@ -58,11 +65,18 @@ def search(
     same_model(query, gallery)
     _check(query, gallery, index, top, metric)
     top = min(top, len(gallery))
-    asked, found = _vectors(query.features, metric), _vectors(gallery.features, metric)
-    exact = _look_up(_exact(found, metric), asked, top, metric)
+    asked, searched = torch.from_numpy(query.features), torch.from_numpy(gallery.features)
+    few = len(query) * len(gallery) <= AT_ONCE
+    matrix = Distances(asked, metric).to(searched) if few else None
+    if matrix is None:
+        exact = _exact_in_blocks(query.features, gallery.features, top, metric)
+    else:
+        columns = nearest_columns(matrix, top)
+        exact = columns.numpy(), matrix.gather(1, columns).float().numpy()
     if index == "exact":
         return SearchResult(*exact, None)
-    indices, distances = _look_up(INDICES[index](found, metric), asked, top, metric)
+    found = _candidates(index, query.features, gallery.features, top, metric)
+    indices, distances = _ordered(found, query.features, gallery.features, matrix, top, metric)
     same = [len(np.intersect1d(a, b)) for a, b in zip(indices, exact[0], strict=True)]
     return SearchResult(indices, distances, sum(same) / exact[0].size)
 
@@ -76,8 +90,8 @@ def _check(query: FeatureTable, gallery: FeatureTable, index: str, top: int, met
             raise UserError(
                 f"features of {table.names[wrong[0]]} ({what}) are not finite; extract them anew"
             )
-    if index not in INDICES:
-        raise UserError(f"index={index!r} does not exist; choose {', '.join(INDICES)}")
+    if index not in get_args(IndexName):
+        raise UserError(f"index={index!r} does not exist; choose {', '.join(get_args(IndexName))}")
     if metric not in ("cosine", "euclidean"):
         raise UserError(f"metric={metric!r} does not exist; choose cosine or euclidean")
     if top < 1:
@@ -92,13 +106,82 @@ def _vectors(features: np.ndarray, metric: str) -> np.ndarray:
     return vectors
 
 
-def _exact(vectors: np.ndarray, metric: str) -> Any:
-    import faiss
+def _exact_in_blocks(
+    query: np.ndarray, gallery: np.ndarray, top: int, metric: Metric
+) -> tuple[np.ndarray, np.ndarray]:
+    """Compare with every row where the matrix of all distances is too large."""
+    distances = Distances(torch.from_numpy(query), metric)
+    rows, members = _distinct(gallery)
+    near = torch.zeros(len(query), 0)
+    found = torch.zeros(len(query), 0, dtype=torch.int64)
+    for block in torch.from_numpy(rows).split(max(1, AT_ONCE // len(query))):
+        matrix = distances.to(torch.from_numpy(gallery[block.numpy()]), block)
+        # Earlier rows stand first and so win ties.
+        near = torch.cat([near.to(matrix), matrix], 1)
+        found = torch.cat([found, block.expand(len(query), -1)], 1)
+        columns = nearest_columns(near, top)
+        near, found = near.gather(1, columns), found.gather(1, columns)
+    return _with_equals(found.numpy(), near.float().numpy(), members, top)
 
-    flat = faiss.IndexFlatIP if metric == "cosine" else faiss.IndexFlatL2
-    built = flat(vectors.shape[1])
-    built.add(vectors)
-    return built
+
+def _candidates(
+    index: str, query: np.ndarray, gallery: np.ndarray, top: int, metric: Metric
+) -> tuple[np.ndarray, dict[int, np.ndarray]]:
+    """Ask a FAISS index of the different vectors for more rows than are wanted; -1 for none."""
+    rows, members = _distinct(gallery)
+    built = INDICES[index](_vectors(gallery[rows], metric), metric)
+    wanted = min(len(rows), top + max(top // 2, 16))
+    places = built.search(_vectors(query, metric), wanted)[1]
+    return np.where(places < 0, -1, rows[places]), members
+
+
+def _ordered(
+    candidates: tuple[np.ndarray, dict[int, np.ndarray]],
+    query: np.ndarray,
+    gallery: np.ndarray,
+    matrix: torch.Tensor | None,
+    top: int,
+    metric: Metric,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Order candidates as exact search does: by its distances (``matrix``), then by row."""
+    found, members = candidates
+    near = np.full(found.shape, np.inf, dtype=np.float32)
+    for row, columns in enumerate(found):
+        there = columns >= 0
+        chosen = torch.from_numpy(columns[there])
+        if matrix is not None:
+            near[row, there] = matrix[row, chosen].numpy()
+        elif len(chosen):
+            distances = Distances(torch.from_numpy(query[row : row + 1]), metric)
+            near[row, there] = distances.to(torch.from_numpy(gallery[chosen.numpy()]))[0].numpy()
+    indices, nearest = _with_equals(found, near, members, top)
+    return np.where(np.isinf(nearest), -1, indices), nearest
+
+
+def _distinct(gallery: np.ndarray) -> tuple[np.ndarray, dict[int, np.ndarray]]:
+    """Return the first row of every different vector, and all rows of those that are repeated."""
+    first = first_equal(torch.from_numpy(gallery)).numpy()
+    rows = np.flatnonzero(first == np.arange(len(first)))
+    repeated = np.flatnonzero(first != np.arange(len(first)))
+    members: dict[int, list[int]] = {}
+    for row in repeated:
+        members.setdefault(int(first[row]), [int(first[row])]).append(int(row))
+    return rows, {row: np.array(several) for row, several in members.items()}
+
+
+def _with_equals(
+    found: np.ndarray, near: np.ndarray, members: dict[int, np.ndarray], top: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Put the rows of equal vectors beside the first of them; the ``top`` nearest of all."""
+    shape = len(found), top
+    indices, distances = np.full(shape, -1, np.int64), np.full(shape, np.inf, np.float32)
+    for query, (row_found, row_near) in enumerate(zip(found, near, strict=True)):
+        groups = [members.get(int(row), np.array([row]))[:top] for row in row_found]
+        rows = np.concatenate(groups)
+        values = np.repeat(row_near, [len(group) for group in groups])
+        order = np.lexsort((rows, values))[:top]
+        indices[query, : len(order)], distances[query, : len(order)] = rows[order], values[order]
+    return indices, distances
 
 
 def _ivf(vectors: np.ndarray, metric: str) -> Any:
@@ -137,14 +220,6 @@ def _faiss_metric(metric: str) -> int:
 
 
 INDICES: dict[str, Callable[[np.ndarray, str], Any]] = {
-    "exact": _exact,
     "ivf": _ivf,
     "hnsw": _hnsw,
 }
-
-
-def _look_up(built: Any, asked: np.ndarray, top: int, metric: str) -> tuple[np.ndarray, np.ndarray]:
-    values, indices = built.search(asked, top)
-    near = 1 - values if metric == "cosine" else np.sqrt(np.maximum(values, 0))
-    distances = np.maximum(near, 0)
-    return indices, np.where(indices < 0, np.float32(np.inf), distances).astype(np.float32)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -11,16 +11,35 @@ from torch import Tensor
 
 from video_snl.errors import UserError
 
-__all__ = ["Labels", "Protocol", "check_labels", "check_matrix", "check_options"]
+__all__ = [
+    "QUERIES_IN_GALLERY",
+    "Cameras",
+    "Labels",
+    "Pairs",
+    "Protocol",
+    "check_labels",
+    "check_matrix",
+    "check_options",
+    "check_pairs",
+]
 
-Protocol = Literal["common", "official"]
+Protocol = Literal["common", "official", "queries-kept"]
+Cameras = Literal["cross", "ignore"]
 Labels = Tensor | np.ndarray | Sequence[int]
+Pairs = Tensor | np.ndarray | Sequence[tuple[int, int]]
+
+QUERIES_IN_GALLERY: frozenset[Protocol] = frozenset({"official", "queries-kept"})
+"""Protocols whose gallery holds the query tracklets, see reid.protocols.official_gallery."""
 
 
-def check_options(protocol: str, max_rank: int) -> None:
-    """Raise UserError for a protocol that does not exist or a curve without a point."""
-    if protocol not in ("common", "official"):
-        raise UserError(f"protocol={protocol!r} does not exist; choose common or official")
+def check_options(protocol: str, max_rank: int, cameras: str = "cross") -> None:
+    """Raise UserError for a protocol or rule that does not exist or a curve without a point."""
+    if protocol not in get_args(Protocol):
+        raise UserError(
+            f"protocol={protocol!r} does not exist; choose {', '.join(get_args(Protocol))}"
+        )
+    if cameras not in get_args(Cameras):
+        raise UserError(f"cameras={cameras!r} does not exist; choose cross or ignore")
     if max_rank < 1:
         raise UserError(f"max_rank={max_rank} must be at least 1")
 
@@ -38,6 +57,37 @@ def check_labels(
         _label(name, values, size, device)
         for name, values, size in zip(names, given, sizes, strict=True)
     )
+
+
+def check_pairs(own: Pairs | None, query_people: Tensor, gallery_people: Tensor) -> Tensor:
+    """Return the pairs (query, gallery entry) of one tracklet, int64, shape (N, 2), checked.
+
+    Raises:
+        UserError: Pairs that are no integers of that shape, outside the two lists, or of two
+            people.
+    """
+    if own is None or len(own) == 0:
+        return query_people.new_zeros((0, 2))
+    pairs = torch.as_tensor(own)
+    if pairs.dim() != 2 or pairs.shape[1] != 2 or pairs.is_floating_point():
+        raise UserError(
+            f"own is {pairs.dtype} of shape {tuple(pairs.shape)}; integers of shape (N, 2) are "
+            "needed: numbers of a query and of a gallery entry"
+        )
+    pairs = pairs.to(query_people.device, torch.int64)
+    sizes = pairs.new_tensor([len(query_people), len(gallery_people)])
+    if ((pairs < 0) | (pairs >= sizes)).any():
+        raise UserError(
+            f"own names entries outside {sizes[0]} queries and {sizes[1]} gallery entries"
+        )
+    other = (query_people[pairs[:, 0]] != gallery_people[pairs[:, 1]]).nonzero()[:, 0]
+    if len(other):
+        query, entry = pairs[other[0]].tolist()
+        raise UserError(
+            f"own says that query {query} is gallery entry {entry}, but they are of person "
+            f"{int(query_people[query])} and of person {int(gallery_people[entry])}"
+        )
+    return pairs
 
 
 def _label(name: str, values: Labels, size: int, device: torch.device) -> Tensor:

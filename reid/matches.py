@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from reid.labels import Cameras
 from reid.tracklet import JUNK
 
 __all__ = ["Hits", "Matches", "People", "count_before", "hits_of"]
@@ -25,7 +26,8 @@ class Matches:
     Attributes:
         columns: Numbers of the entries in the gallery, ascending, shape (Q, P); 0 where padded.
         valid: Where there is an entry.
-        kept: Where there is one of another camera than the query's: a true match.
+        kept: Where the entry is a true match: of another camera than the query's, or of any camera
+            where cameras are ignored, and not the query's own tracklet.
     """
 
     columns: Tensor
@@ -47,15 +49,34 @@ class People:
         order = ids.argsort(stable=True)
         self._ids, self._columns = ids[order], self.positions[order]
 
-    def matches(self, ids: Tensor, cameras: Tensor) -> Matches:
-        """The entries of the people ``ids`` (Q,), seen from ``cameras`` (Q,)."""
+    def matches(
+        self,
+        ids: Tensor,
+        cameras: Tensor,
+        rule: Cameras = "cross",
+        own: Tensor | None = None,
+    ) -> Matches:
+        """Find the entries of the queries' people, and which of them are true matches.
+
+        Args:
+            ids: People of the queries, shape (Q,).
+            cameras: Their cameras, shape (Q,).
+            rule: ``cross`` wants a match under another camera, ``ignore`` under any.
+            own: Pairs (query, gallery entry) of the same tracklet, shape (N, 2): no matches.
+        """
         begin = torch.searchsorted(self._ids, ids)
         count = torch.searchsorted(self._ids, ids, right=True) - begin
         most = int(count.max()) if len(count) else 0
         step = torch.arange(most, device=ids.device)
         valid = step < count[:, None]
         columns = self._columns[(begin[:, None] + step).where(valid, 0)].where(valid, 0)
-        return Matches(columns, valid, valid & (self._cameras[columns] != cameras[:, None]))
+        kept = valid.clone()
+        if rule == "cross":
+            kept &= self._cameras[columns] != cameras[:, None]
+        if own is not None and len(own):
+            pair, place = (columns[own[:, 0]] == own[:, 1:]).nonzero(as_tuple=True)
+            kept[own[pair, 0], place] = False
+        return Matches(columns, valid, kept)
 
     def most(self, ids: Tensor) -> int:
         """The largest number P of entries that one of these people has."""
@@ -124,7 +145,7 @@ class Hits:
 
 
 def hits_of(matches: Matches, near: Tensor, before: Tensor) -> Hits:
-    """Ranks after the removal of what is of the query's own person and camera.
+    """Ranks after the removal of what is of the query's own person and no match.
 
     Args:
         matches: The entries of the queries' people.

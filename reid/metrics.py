@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from reid.labels import QUERIES_IN_GALLERY
 from reid.tracklet import DISTRACTOR
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def ranking_metrics(ranking: Ranking) -> dict[str, Any]:
     counted = ranking.num_queries if official else ranking.num_valid_queries
     return {
         "protocol": ranking.protocol,
+        "cameras": ranking.cameras,
         **{f"rank{rank}": float(cmc[rank - 1]) for rank in RANKS},
         "mAP": float(ranking.mean_ap),
         "mINP": float(ranking.mean_inp),
@@ -80,18 +82,18 @@ def _without_match(evaluation: Evaluation, ranking: Ranking) -> list[str]:
     """Queries without a match, those that were read first, then those that were not."""
     query, gallery = evaluation.query, evaluation.gallery
     rows = np.flatnonzero(np.isnan(np.asarray(ranking.average_precision)))
-    # The official gallery has the queries in it.
-    searched = (gallery, query) if ranking.protocol == "official" else (gallery,)
+    searched = (gallery, query) if ranking.protocol in QUERIES_IN_GALLERY else (gallery,)
     views: dict[int, set[int]] = {}
     for table in searched:
         for person, camera in zip(table.person_ids, table.camera_ids, strict=True):
             views.setdefault(int(person), set()).add(int(camera))
     unread = set(_unreadable(query, evaluation.data.query))
+    cross = evaluation.cameras == "cross"
     lost = [
         tracklet.path
         for tracklet in evaluation.data.query
         if tracklet.path in unread
-        and not views.get(tracklet.person_id, set()) - {tracklet.camera_id}
+        and not views.get(tracklet.person_id, set()) - ({tracklet.camera_id} if cross else set())
     ]
     return [*(query.names[row] for row in rows), *lost]
 

@@ -1,4 +1,4 @@
-"""CMC, mAP and mINP of a ranking, in the two protocols that papers on MARS use."""
+"""CMC, mAP and mINP of a ranking, in the three protocols that papers on MARS use."""
 
 from __future__ import annotations
 
@@ -6,12 +6,29 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reid.labels import Labels, Protocol, check_labels, check_matrix, check_options
-from reid.matches import People, count_before, hits_of
+from reid.labels import (
+    Cameras,
+    Labels,
+    Pairs,
+    Protocol,
+    check_labels,
+    check_matrix,
+    check_options,
+    check_pairs,
+)
+from reid.matches import Matches, People, count_before, hits_of
 from reid.scores import Ranking, score_hits, summarize
 from video_snl.errors import UserError
 
-__all__ = ["Labels", "Protocol", "Ranking", "evaluate_ranking", "official_gallery"]
+__all__ = [
+    "Cameras",
+    "Labels",
+    "Protocol",
+    "Ranking",
+    "evaluate_ranking",
+    "official_gallery",
+    "own_pairs",
+]
 
 CHUNK = 2**22
 """Distances that are looked at together: this bounds the memory beside the matrix itself."""
@@ -26,14 +43,16 @@ def evaluate_ranking(
     *,
     protocol: Protocol = "common",
     max_rank: int = 50,
+    cameras: Cameras = "cross",
+    own: Pairs | None = None,
 ) -> Ranking:
     r"""Evaluate the order of the gallery by distance from each query.
 
     Entries of person -1 are junk and ignored, and so are, for each query, those of its own person
-    and camera. The others are ranked by distance; of equal ones the smaller gallery index comes
-    first. With the n true matches of a query at ranks r_1 < ... < r_n,
+    and camera, and its own tracklet (``own``). The others are ranked by distance; of equal ones the
+    smaller gallery index comes first. With the n true matches of a query at ranks r_1 < ... < r_n,
 
-        AP  = 1/n sum_i i / r_i                                              (``common``)
+        AP  = 1/n sum_i i / r_i                             (``common``, ``queries-kept``)
         AP  = 1/n sum_i [(i - 1) / (r_i - 1) + i / r_i] / 2                  (``official``)
         INP = n / r_n
 
@@ -42,7 +61,13 @@ def evaluate_ranking(
     that of MARS's own evaluation code (trapezoids under the curve of precision over recall): means
     over all queries, those without a match as 0, in a gallery that still holds the queries'
     tracklets, see :func:`official_gallery`. It has no INP of its own; it is the same one, over all
-    queries.
+    queries. ``queries-kept`` is what much public code reports on MARS (AP3D's, for one): the plain
+    AP and means over the queries that have a match, as in ``common``, but in the gallery of
+    ``official``.
+
+    With ``cameras="ignore"`` entries of the query's own camera are not removed: a match is any
+    other tracklet of the person. This is for galleries of one camera. Name the query itself in
+    ``own`` then, should the gallery hold it: it would be its own match at distance 0.
 
     Args:
         distances: Shape (Q, G), floating-point, on any device.
@@ -50,8 +75,12 @@ def evaluate_ranking(
         gallery_ids: People, shape (G,). Distractors (0) are people like others, of no query.
         query_cameras: Cameras, shape (Q,).
         gallery_cameras: Cameras, shape (G,).
-        protocol: ``common`` or ``official``.
+        protocol: ``common``, ``official`` or ``queries-kept``; the last two want the gallery of
+            :func:`official_gallery`.
         max_rank: Length of the CMC curve. Beyond the last entry of the gallery it stays constant.
+        cameras: ``cross`` or ``ignore``.
+        own: Pairs (query, gallery entry) that are the same tracklet, shape (N, 2); see
+            :func:`own_pairs` for the gallery of :func:`official_gallery`.
 
     Raises:
         UserError: Shapes that do not fit, labels that are no integers, no queries, an empty
@@ -61,17 +90,20 @@ def evaluate_ranking(
     labels = check_labels(
         matrix.shape, (query_ids, gallery_ids, query_cameras, gallery_cameras), matrix.device
     )
-    check_options(protocol, max_rank)
+    check_options(protocol, max_rank, cameras)
     query_people, gallery_people, query_views, gallery_views = labels
+    pairs = check_pairs(own, query_people, gallery_people)
     people = People(gallery_people, gallery_views)
     rows = max(1, CHUNK // (matrix.shape[1] + 8 * people.most(query_people)))
     scores = []
     for some in _slices(len(matrix), rows):
         _refuse_nan(matrix, some)
-        scores.append(
-            _score_rows(matrix[some], people, query_people[some], query_views[some], protocol)
+        here = pairs[(pairs[:, 0] >= some.start) & (pairs[:, 0] < some.stop)]
+        matches = people.matches(
+            query_people[some], query_views[some], cameras, here - here.new_tensor([some.start, 0])
         )
-    return summarize(torch.cat(scores), protocol, max_rank)
+        scores.append(_score_rows(matrix[some], people, matches, protocol))
+    return summarize(torch.cat(scores), protocol, max_rank, cameras)
 
 
 def official_gallery(
@@ -82,11 +114,11 @@ def official_gallery(
     query_cameras: Labels,
     gallery_cameras: Labels,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The gallery of MARS's official protocol, which keeps the queries' tracklets.
+    """Return the gallery of ``official`` and ``queries-kept``, which keeps the queries' tracklets.
 
-    A query's own tracklet is of its person and camera, hence ignored; those of the other queries
-    count. Junk, which the official gallery has too, changes no number and may be in the gallery or
-    not.
+    A query's own tracklet is of its person and camera, hence ignored, and named by
+    :func:`own_pairs` where cameras are; those of the other queries count. Junk, which the official
+    gallery has too, changes no number and may be in the gallery or not.
 
     Args:
         distances: From the queries to the gallery, shape (Q, G).
@@ -116,6 +148,12 @@ def official_gallery(
     )
 
 
+def own_pairs(num_queries: int, num_gallery: int) -> Tensor:
+    """Return the pairs (q, G + q) of the queries in :func:`official_gallery`, shape (Q, 2)."""
+    query = torch.arange(num_queries)
+    return torch.stack([query, query + num_gallery], 1)
+
+
 def _slices(total: int, size: int) -> list[slice]:
     return [slice(begin, begin + size) for begin in range(0, total, size)]
 
@@ -132,12 +170,9 @@ def _refuse_nan(matrix: Tensor, rows: slice) -> None:
     )
 
 
-def _score_rows(
-    matrix: Tensor, people: People, ids: Tensor, cameras: Tensor, protocol: Protocol
-) -> Tensor:
+def _score_rows(matrix: Tensor, people: People, matches: Matches, protocol: Protocol) -> Tensor:
     if matrix.dtype not in (torch.float32, torch.float64):
         matrix = matrix.float()  # exact; NumPy knows no bfloat16
-    matches = people.matches(ids, cameras)
     near = matrix.gather(1, matches.columns)
     everything = len(people.positions) == matrix.shape[1]
     block = matrix if everything else matrix[:, people.positions]

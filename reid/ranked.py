@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -11,9 +11,10 @@ from torch import Tensor
 
 from reid.distances import pairwise_distances
 from reid.features import FeatureTable
+from reid.labels import QUERIES_IN_GALLERY, Cameras, Protocol
 from reid.metrics import RANKS
-from reid.protocols import Ranking, evaluate_ranking, official_gallery
-from reid.rerank import rerank
+from reid.protocols import Ranking, evaluate_ranking, official_gallery, own_pairs
+from reid.rerank import MEMORY, rerank
 from reid.tracklet import JUNK, Tracklet
 from reid.unreadable import count_as_wrong, with_a_match
 
@@ -32,21 +33,25 @@ class Ranked:
 
 @dataclass(frozen=True)
 class _Labels:
-    """People and cameras of a list, each (N,)."""
+    """People and cameras of a list, each (N,); of a gallery its pairs ``own`` (M, 2), too."""
 
     ids: Tensor
     cameras: Tensor
+    own: Tensor = field(default_factory=lambda: torch.zeros(0, 2, dtype=torch.int64))
 
 
 def rank_lists(
     query: FeatureTable,
     gallery: FeatureTable,
     lost: Sequence[Tracklet],
-    protocols: Sequence[Literal["common", "official"]],
+    protocols: Sequence[Protocol],
     *,
     metric: Metric,
     max_rank: int,
     reranked: bool,
+    rerank_memory: int = MEMORY,
+    cameras: Cameras = "cross",
+    own: Sequence[tuple[int, int]] = (),
 ) -> Ranked:
     """Evaluate by every protocol, and by re-ranked distances if asked for.
 
@@ -56,6 +61,9 @@ def rank_lists(
         max_rank: Length of the CMC curves, 20 where that is more: those ranks are printed.
         reranked: k-reciprocal re-ranking of queries and gallery without junk, by the common
             protocol.
+        rerank_memory: Bytes that re-ranking may take.
+        cameras: ``cross`` or ``ignore``.
+        own: Pairs (query, gallery row) that are the same tracklet.
     """
     features = [torch.from_numpy(table.features) for table in (query, gallery)]
     max_rank = max(max_rank, *RANKS)
@@ -65,21 +73,27 @@ def rank_lists(
         torch.tensor([tracklet.person_id for tracklet in lost], dtype=torch.int64),
         torch.tensor([tracklet.camera_id for tracklet in lost], dtype=torch.int64),
     )
+    searched = replace(searched, own=torch.tensor(own, dtype=torch.int64).view(-1, 2))
     rankings: dict[str, Ranking] = {}
     for protocol in protocols:
         matrix, where = distances, searched
-        if protocol == "official":
-            own = pairwise_distances(features[0], features[0], metric)
+        if protocol in QUERIES_IN_GALLERY:
+            within = pairwise_distances(features[0], features[0], metric)
             matrix, *others = official_gallery(
-                distances, own, asked.ids, searched.ids, asked.cameras, searched.cameras
+                distances, within, asked.ids, searched.ids, asked.cameras, searched.cameras
             )
-            where = _Labels(*others)
-        rankings[protocol] = _ranking(matrix, asked, where, unread, protocol, max_rank)
+            pairs = own_pairs(len(asked.ids), len(searched.ids))
+            where = _Labels(others[0], others[1], torch.cat([searched.own, pairs]))
+        rankings[protocol] = _ranking(matrix, asked, where, unread, protocol, max_rank, cameras)
     if reranked:
         kept = searched.ids != JUNK
-        matrix = rerank(features[0], features[1][kept], metric=metric)
-        where = _Labels(searched.ids[kept], searched.cameras[kept])
-        rankings["common, re-ranked"] = _ranking(matrix, asked, where, unread, "common", max_rank)
+        matrix = rerank(features[0], features[1][kept], metric=metric, memory=rerank_memory)
+        place = kept.cumsum(0) - 1
+        pairs = torch.stack([searched.own[:, 0], place[searched.own[:, 1]]], 1)
+        where = _Labels(searched.ids[kept], searched.cameras[kept], pairs)
+        rankings["common, re-ranked"] = _ranking(
+            matrix, asked, where, unread, "common", max_rank, cameras
+        )
     return Ranked(distances, rankings)
 
 
@@ -88,8 +102,9 @@ def _ranking(
     asked: _Labels,
     searched: _Labels,
     unread: _Labels,
-    protocol: Literal["common", "official"],
+    protocol: Protocol,
     max_rank: int,
+    cameras: Cameras,
 ) -> Ranking:
     ranking = evaluate_ranking(
         distances,
@@ -99,8 +114,10 @@ def _ranking(
         searched.cameras,
         protocol=protocol,
         max_rank=max_rank,
+        cameras=cameras,
+        own=searched.own,
     )
-    matched = with_a_match(unread.ids, searched.ids, unread.cameras, searched.cameras)
+    matched = with_a_match(unread.ids, searched.ids, unread.cameras, searched.cameras, cameras)
     return count_as_wrong(ranking, int(matched.sum()), len(matched))
 
 

@@ -30,8 +30,9 @@ class Entry(NamedTuple):
         row: Of the tracklet in the gallery's table.
         rank: From 1, counted without junk; None for junk.
         distance: To the query.
-        verdict: ``right`` (the query's person under another camera), ``junk`` (the same person
-            under the same camera, or person -1: ignored) or ``wrong`` (all else, distractors too).
+        verdict: ``right`` (the query's person under another camera, or under any where cameras are
+            ignored), ``junk`` (the same person under the same camera, the query itself, or person
+            -1: ignored) or ``wrong`` (all else, distractors too).
     """
 
     row: int
@@ -70,8 +71,11 @@ def _entries(
 ) -> Iterator[Entry]:
     people = np.asarray(evaluation.gallery.person_ids)
     same = people == int(evaluation.query.person_ids[query])
-    camera = int(evaluation.query.camera_ids[query])
-    ignored = (same & (np.asarray(evaluation.gallery.camera_ids) == camera)) | (people == JUNK)
+    ignored = people == JUNK
+    if evaluation.cameras == "cross":
+        camera = int(evaluation.query.camera_ids[query])
+        ignored |= same & (np.asarray(evaluation.gallery.camera_ids) == camera)
+    ignored[[row for asked, row in evaluation.own if asked == query]] = True
     rank = junk = 0
     for row in map(int, np.argsort(distances, kind="stable")):
         if ignored[row]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from reid.camera_pairs import CameraPair, camera_pairs
+from reid.figures import CAMERAS_IGNORED
 from reid.list_picture import list_picture
 from reid.metrics import RANKS, metrics
 from reid.page import (
@@ -66,6 +67,11 @@ def write_report(folder: Path, evaluation: Evaluation) -> Path:
     list_picture(chosen, asked, searched, folder / "ranked_list.png")
     values = {
         **_headline(numbers),
+        "cameras_note": CAMERAS_IGNORED if evaluation.cameras == "ignore" else "",
+        "match": "under any camera" if evaluation.cameras == "ignore" else "under another camera",
+        "ignored": "the query itself"
+        if evaluation.cameras == "ignore"
+        else "the same person under the same camera",
         "cmc": {**embedded_png(folder / "cmc.png"), "alt": _cmc_alt(numbers)},
         "tsne": {**embedded_png(folder / "tsne.png"), **_tsne_words(embedding)},
         "lists": _list_views(choices, chosen, first.average_precision, asked, searched),

@@ -12,7 +12,15 @@ import torch
 from torch import Tensor
 
 from reid.distances import Distances, Metric, check_features, pairwise_distances
-from reid.labels import Labels, Protocol, check_labels, check_options
+from reid.labels import (
+    Cameras,
+    Labels,
+    Pairs,
+    Protocol,
+    check_labels,
+    check_options,
+    check_pairs,
+)
 from reid.matches import Matches, People, count_before, hits_of
 from reid.scores import Ranking, score_hits, summarize
 from video_snl.errors import UserError
@@ -34,6 +42,8 @@ def evaluate_features(
     protocol: Protocol = "common",
     max_rank: int = 50,
     memory: int = 2**30,
+    cameras: Cameras = "cross",
+    own: Pairs | None = None,
 ) -> Ranking:
     """:func:`reid.protocols.evaluate_ranking` of features, in bounded memory, exactly.
 
@@ -50,10 +60,12 @@ def evaluate_features(
         query_cameras: Cameras, shape (Q,).
         gallery_cameras: Cameras, shape (G,).
         metric: ``cosine`` or ``euclidean``, see :func:`pairwise_distances`.
-        protocol: ``common`` or ``official``.
+        protocol: ``common``, ``official`` or ``queries-kept``.
         max_rank: Length of the CMC curve.
         memory: Bytes for the blocks, beside the queries and 40 bytes for each pair of a query and
             a gallery entry of its person.
+        cameras: ``ignore`` lets tracklets of the query's own camera be matches.
+        own: Pairs (query, gallery entry) that are the same tracklet, shape (N, 2).
 
     Raises:
         UserError: As in :func:`reid.protocols.evaluate_ranking`; features of different dimensions
@@ -62,19 +74,21 @@ def evaluate_features(
     query = torch.as_tensor(query)
     check_features("query", query)
     check_features("gallery", gallery, dimension=query.shape[1])
-    check_options(protocol, max_rank)
+    check_options(protocol, max_rank, cameras)
     shape = len(query), len(gallery)
     query_people, gallery_people, query_views, gallery_views = check_labels(
         shape, (query_ids, gallery_ids, query_cameras, gallery_cameras), query.device
     )
     people = People(gallery_people, gallery_views)
-    matches = people.matches(query_people, query_views)
+    pairs = check_pairs(own, query_people, gallery_people)
+    matches = people.matches(query_people, query_views, cameras, pairs)
     stream = _Stream(
         Distances(query, metric), gallery, people.positions, _rows(shape, query, memory)
     )
     near = _near(stream, matches)
     before = _before(stream, matches, near)
-    return summarize(score_hits(hits_of(matches, near, before), protocol), protocol, max_rank)
+    scores = score_hits(hits_of(matches, near, before), protocol)
+    return summarize(scores, protocol, max_rank, cameras)
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from reid.labels import Protocol
+from reid.labels import Cameras, Protocol
 from reid.matches import Hits
 from video_snl.errors import UserError
 
-__all__ = ["Ranking", "score_hits", "summarize"]
+__all__ = ["Ranking", "no_match", "score_hits", "summarize"]
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,10 @@ class Ranking:
         mean_inp: Mean inverse negative penalty: number of matches by rank of the last one.
         num_valid_queries: Queries with a match in the gallery.
         num_queries: All queries.
-        protocol: ``common`` counts the valid queries, ``official`` all.
+        protocol: ``official`` counts all queries, the others the valid ones.
         average_precision: Of every query, shape (Q,), float64; NaN without a match.
         first_match_rank: Rank of every query's nearest match, from 1, shape (Q,); 0 without one.
+        cameras: ``cross`` where a match is under another camera, ``ignore`` where under any.
     """
 
     cmc: Tensor
@@ -38,6 +39,7 @@ class Ranking:
     protocol: Protocol
     average_precision: Tensor
     first_match_rank: Tensor
+    cameras: Cameras = "cross"
 
 
 def score_hits(hits: Hits, protocol: Protocol) -> Tensor:
@@ -57,16 +59,15 @@ def score_hits(hits: Hits, protocol: Protocol) -> Tensor:
     return torch.stack([count, first.amin(1), average, inverse], 1)
 
 
-def summarize(scores: Tensor, protocol: Protocol, max_rank: int) -> Ranking:
-    """Means over the queries of :func:`score_hits`."""
+def summarize(
+    scores: Tensor, protocol: Protocol, max_rank: int, cameras: Cameras = "cross"
+) -> Ranking:
+    """Compute the means over the queries of :func:`score_hits`."""
     count, first, average, inverse = scores.cpu().unbind(1)
     valid = count > 0
     if not valid.any():
-        raise UserError(
-            f"none of the {len(count)} queries has a match in the gallery (the same person under "
-            "another camera); check the people and cameras of both lists"
-        )
-    counted = int(valid.sum()) if protocol == "common" else len(count)
+        raise UserError(no_match(len(count), "in the gallery", cameras))
+    counted = len(count) if protocol == "official" else int(valid.sum())
     first = first.where(valid, 0).long()
     at_rank = torch.bincount(first[valid & (first <= max_rank)], minlength=max_rank + 1)
     return Ranking(
@@ -78,4 +79,16 @@ def summarize(scores: Tensor, protocol: Protocol, max_rank: int) -> Ranking:
         protocol=protocol,
         average_precision=average.where(valid, torch.nan),
         first_match_rank=first,
+        cameras=cameras,
+    )
+
+
+def no_match(queries: int, where: str, cameras: Cameras) -> str:
+    """Say that no query has a match, and what helps."""
+    text = f"none of the {queries} queries has a match {where}: another tracklet of the same person"
+    if cameras == "ignore":
+        return f"{text}; check the people of both lists"
+    return (
+        f"{text} under another camera; check the people and cameras of both lists, and where all "
+        "tracklets are of one camera use --cameras ignore (in Python cameras='ignore')"
     )

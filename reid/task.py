@@ -16,6 +16,7 @@ from reid.config import ReidExperiment
 from reid.distances import pairwise_distances
 from reid.losses import TrackletLoss
 from reid.models import TrackletNet
+from reid.own_tracklets import own_entries
 from reid.parts import head_parameters, stage_layers
 from reid.program import REID
 from reid.protocols import evaluate_ranking
@@ -55,6 +56,9 @@ class TrackletTask(pl.LightningModule):
         self.train_top1 = MulticlassAccuracy(len(people), average="micro")
         self.skipped = SumMetric()
         self._features = self._read = torch.empty(0)
+        # Under the query's own camera nothing counts, unless cameras are ignored.
+        ignored = experiment.data.cameras == "ignore"
+        self._own = own_entries(data.query, data.gallery) if ignored else []
         freeze(model.trunk, experiment.optimizer, stage_layers)
         # Lightning trains modules in the mode it finds them in.
         self.train()
@@ -101,7 +105,7 @@ class TrackletTask(pl.LightningModule):
             self._read[index] = 1
 
     def on_validation_epoch_end(self) -> None:
-        """Rank 1 and mAP of the common protocol, by the cosine distance of T frames each."""
+        """Log rank 1 and mAP of the common protocol, by the cosine distance of T frames each."""
         strategy = self.trainer.strategy
         # Every row is filled by one process.
         features = strategy.reduce(self._features, reduce_op="sum")
@@ -146,9 +150,18 @@ class TrackletTask(pl.LightningModule):
         query, gallery = kept[kept < queries], kept[kept >= queries]
         ids = persons[query], persons[gallery], cameras[query], cameras[gallery]
         distances = pairwise_distances(features[query], features[gallery], "cosine")
-        ranking = evaluate_ranking(distances, *ids)
+        rule = self.experiment.data.cameras
+        places = [{int(row): place for place, row in enumerate(rows)} for rows in (query, gallery)]
+        own = [
+            (places[0][asked], places[1][entry + queries])
+            for asked, entry in self._own
+            if asked in places[0] and entry + queries in places[1]
+        ]
+        ranking = evaluate_ranking(distances, *ids, cameras=rule, own=own)
         lost = (~read[:queries].cpu()).nonzero()[:, 0]
-        matched = with_a_match(persons[lost], persons[gallery], cameras[lost], cameras[gallery])
+        matched = with_a_match(
+            persons[lost], persons[gallery], cameras[lost], cameras[gallery], rule
+        )
         ranking = count_as_wrong(ranking, int(matched.sum()), len(lost))
         return float(ranking.cmc[0]), ranking.mean_ap
 

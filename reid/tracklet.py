@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import PurePath
 
-__all__ = ["DISTRACTOR", "JUNK", "ReidData", "Tracklet", "labels_of"]
+__all__ = ["DISTRACTOR", "JUNK", "ReidData", "Tracklet", "labels_of", "special_person"]
 
 JUNK = -1
 """Person of tracklets that no ranking counts, neither as right nor as wrong (bad detections)."""
@@ -67,3 +68,14 @@ def labels_of(tracklets: Iterable[Tracklet]) -> dict[int, int]:
     """Labels 0, 1, ... of the people, in ascending order of their numbers: always the same ones."""
     people = sorted({tracklet.person_id for tracklet in tracklets} - {JUNK, DISTRACTOR})
     return {person: label for label, person in enumerate(people)}
+
+
+def special_person(name: str) -> int | None:
+    """Return JUNK or DISTRACTOR for the names that mean them, else None.
+
+    Junk is ``-1`` after any number of zeros (Market-1501 writes ``-1``, MARS ``00-1``), a
+    distractor any number of zeros (``0000``).
+    """
+    if re.fullmatch("0*-1", name):
+        return JUNK
+    return DISTRACTOR if re.fullmatch("0+", name) else None

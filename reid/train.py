@@ -11,10 +11,13 @@ from reid.backbones import build_trunk
 from reid.config import ReidExperiment
 from reid.datamodule import TrackletData
 from reid.datasets import load_dataset
+from reid.labels import Cameras
 from reid.models import build_network
 from reid.options import check_options
+from reid.own_tracklets import own_entries
 from reid.program import REID
 from reid.samplers import IdentitySampler
+from reid.scores import no_match
 from reid.task import TrackletTask
 from reid.tracklet import ReidData, labels_of
 from reid.unreadable import with_a_match
@@ -65,25 +68,27 @@ def check_experiment(experiment: ReidExperiment, data: ReidData) -> None:
         people=config.identities,
         per_person=config.tracklets,
     )
-    check_matches(data)
+    check_matches(data, config.cameras)
 
 
-def check_matches(data: ReidData) -> None:
-    """Whether there is anything to be found.
+def check_matches(data: ReidData, cameras: Cameras) -> None:
+    """Check that there is anything to be found.
 
     Raises:
-        UserError: No query has a gallery tracklet of its person from another camera.
+        UserError: No query has a match in the gallery.
     """
-    ids = [
-        torch.tensor([getattr(tracklet, name) for tracklet in tracklets])
+    ids, views = (
+        [
+            torch.tensor([getattr(tracklet, name) for tracklet in tracklets])
+            for tracklets in (data.query, data.gallery)
+        ]
         for name in ("person_id", "camera_id")
-        for tracklets in (data.query, data.gallery)
-    ]
-    if not with_a_match(*ids).any():
+    )
+    own = own_entries(data.query, data.gallery) if cameras == "ignore" else []
+    pairs = torch.tensor(own, dtype=torch.int64).view(-1, 2)
+    if not with_a_match(ids[0], ids[1], views[0], views[1], cameras, pairs).any():
         raise UserError(
-            f"none of the {len(data.query)} queries of data set {data.name} has a match: a gallery "
-            "tracklet of the same person from another camera; look at the numbers of people and "
-            "cameras"
+            no_match(len(data.query), f"in the gallery of data set {data.name}", cameras)
         )
 
 

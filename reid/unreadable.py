@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import torch
 from torch import Tensor
 
+from reid.labels import Cameras
+from reid.matches import People
 from reid.protocols import Ranking
 
 __all__ = ["count_as_wrong", "with_a_match"]
@@ -39,9 +40,9 @@ def with_a_match(
     gallery_ids: Tensor,
     query_cameras: Tensor,
     gallery_cameras: Tensor,
+    cameras: Cameras = "cross",
+    own: Tensor | None = None,
 ) -> Tensor:
-    """Which queries (Q,) have a tracklet of theirs from another camera in the gallery (G,)."""
-    if len(query_ids) == 0:
-        return torch.zeros(0, dtype=torch.bool)
-    same = query_ids[:, None] == gallery_ids
-    return (same & (query_cameras[:, None] != gallery_cameras)).any(1)
+    """Tell which queries (Q,) have a match in the gallery (G,), see :meth:`People.matches`."""
+    people = People(gallery_ids, gallery_cameras)
+    return people.matches(query_ids, query_cameras, cameras, own).kept.any(1)

@@ -7,8 +7,8 @@ The ZIP file holds Market's pictures in its own folders (bounding_box_train/, bo
 query/), the JSON file {"train": [...], "gallery": [...]} with lists of {"pid", "cam", "frames"}:
 the pictures of one person under one camera, taken as a tracklet. Of each person of "gallery" the
 tracklet of the first camera becomes the query, the others the gallery; every distractor (0000) and
-every junk picture (-1) of bounding_box_test/ is a tracklet of its own in the gallery. Market's
-own query/ is not used: its pictures show what the tracklets show.
+every junk picture (-1 or 00-1) of bounding_box_test/ is a tracklet of its own in the gallery.
+Market's own query/ is not used: its pictures show what the tracklets show.
 
 OUT is complete or absent. Given once more, the command does nothing if OUT holds the result.
 """
@@ -26,12 +26,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from reid.tracklet import special_person
 from video_snl.data.generated import Generated
 from video_snl.errors import UserError
 
 FORMAT = 1  # raise it when the same files give another layout
 # Two of the published names end in .jpg.jpg.
-_STRANGER = re.compile(r"bounding_box_test/(-1|0000)_c(\d+)s\d+_\d+_\d+(\.jpg)+$")
+_PICTURE = re.compile(r"bounding_box_test/([-0-9]+)_c(\d+)s\d+_\d+_\d+(\.jpg)+$")
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,8 @@ def main(words: Sequence[str] | None = None) -> int:
         return 2
     for part in ("train", "query", "gallery"):
         of_part = [tracklet for tracklet in placed if tracklet.folder.startswith(part)]
-        people = {tracklet.folder.split("/")[1] for tracklet in of_part} - {"-1", "0000"}
+        named = {tracklet.folder.split("/")[1] for tracklet in of_part}
+        people = {name for name in named if special_person(name) is None}
         print(f"{part}: {len(of_part)} tracklets, {len(people)} people")
     print(f"{arguments.out}: use it by --dataset folder --root {arguments.out}")
     return 0
@@ -136,7 +138,8 @@ def _strangers(names: Sequence[str]) -> Iterator[Placed]:
     """Distractors and junk; each picture may show somebody else."""
     numbers: dict[str, int] = {}
     for name in sorted(names):
-        if found := _STRANGER.match(name):
+        found = _PICTURE.match(name)
+        if found and special_person(found[1]) is not None:
             folder = f"gallery/{found[1]}/{found[2]}"
             numbers[folder] = numbers.get(folder, 0) + 1
             yield Placed(f"{folder}/{numbers[folder]:04d}", [name])

@@ -6,8 +6,8 @@
     root/query/...
     root/gallery/...
 
-Person ``-1`` is junk and ``0000`` a distractor; both belong into the gallery. Without ``train`` the
-set is for evaluation only.
+Person ``-1`` or ``00-1`` is junk and ``0000`` a distractor; both belong into the gallery. Without
+``train`` the set is for evaluation only.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from reid.datasets.faults import Fault, Report
 from reid.datasets.frames import list_folders, list_frames, natural
 from reid.datasets.splits import only_split_0
-from reid.tracklet import DISTRACTOR, JUNK, ReidData, Tracklet
+from reid.tracklet import DISTRACTOR, JUNK, ReidData, Tracklet, special_person
 from video_snl.data.videos import folder_contents
 from video_snl.errors import UserError
 
@@ -67,14 +67,13 @@ def load_folder(root: Path, split: int, report: Report) -> ReidData:
 def person_numbers(names: set[str], root: Path) -> dict[str, int]:
     """Numbers of the people.
 
-    ``-1`` is junk, a name of zeros a distractor. If all other names are whole numbers, they are
-    the people's; otherwise the names, sorted, are numbered from 1.
+    Junk and distractors are told by :func:`reid.tracklet.special_person`. If all other names are
+    whole numbers, they are the people's; otherwise the names, sorted, are numbered from 1.
 
     Raises:
         UserError: Two names are the same number, such as ``7`` and ``007``.
     """
-    special = {name: JUNK for name in names if name == "-1"}
-    special |= {name: DISTRACTOR for name in names if not name.strip("0")}
+    special = {name: number for name in names if (number := special_person(name)) is not None}
     others = sorted(names - special.keys())
     if not all(name.isascii() and name.isdigit() for name in others):
         return special | {name: number for number, name in enumerate(others, start=1)}

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from reid.datasets.faults import Fault, Report
 from reid.datasets.matlab import read_matrix
 from reid.datasets.splits import only_split_0
-from reid.tracklet import DISTRACTOR, JUNK, ReidData, Tracklet
+from reid.tracklet import DISTRACTOR, JUNK, ReidData, Tracklet, special_person
 from video_snl.data.videos import folder_contents
 from video_snl.errors import UserError
 
@@ -98,13 +98,22 @@ def _reported(
 def _tracklets(folder: str, names: list[str], rows: Rows) -> Iterator[Tracklet | tuple[str, ...]]:
     """The tracklets of the rows; for one of mixed people the names' heads, its own first."""
     for first, last, person, camera in rows.tolist():
-        own = "00-1" if person == JUNK else f"{person:04d}"
-        head, named = f"{own}C{camera}", names[first - 1 : last]
+        named = names[first - 1 : last]
+        own = _person_name(person, named[0])
+        head = f"{own}C{camera}"
         if all(map(str.startswith, named, [head] * len(named))):
             base = f"{folder}{own}/"
             yield Tracklet(tuple([base + name for name in named]), person, camera - 1)
         else:
             yield (head, *sorted({name[: len(head)] for name in named}))
+
+
+def _person_name(person: int, file: str) -> str:
+    """Name the person as the files and their folder do; junk may be ``00-1`` or ``-1``."""
+    own = file.partition("C")[0]
+    if person in (JUNK, DISTRACTOR) and special_person(own) == person:
+        return own
+    return "00-1" if person == JUNK else f"{person:04d}"
 
 
 def _describe(heads: tuple[str, ...]) -> str:

@@ -32,18 +32,23 @@ def score(
     people: Sequence[int],
     cameras: Sequence[int],
     protocol: str,
+    rule: str = "cross",
+    own: Sequence[int] = (),
 ) -> Scores:
-    """Walk down the ranked list and keep account."""
-    total = sum(
-        p == person and p != -1 and c != camera for p, c in zip(people, cameras, strict=True)
-    )
+    """Walk down the ranked list and keep account; ``own`` entries are the query itself."""
+
+    def ignored(g: int) -> bool:
+        same_camera = people[g] == person and cameras[g] == camera
+        return people[g] == -1 or g in own or (rule == "cross" and same_camera)
+
+    total = sum(people[g] == person and not ignored(g) for g in range(len(people)))
     if total == 0:
         return Scores(0, 0, 0.0, 0.0)
     seen = found = first = last = 0
     area, recall_before, precision_before = 0.0, 0.0, 1.0
     precisions = []
     for g in ranked(distances):
-        if people[g] == -1 or (people[g] == person and cameras[g] == camera):
+        if ignored(g):
             continue
         seen += 1
         if people[g] == person:
@@ -53,7 +58,7 @@ def score(
         recall, precision = found / total, found / seen
         area += (recall - recall_before) * (precision_before + precision) / 2
         recall_before, precision_before = recall, precision
-    mean = sum(precisions) / total if protocol == "common" else area
+    mean = area if protocol == "official" else sum(precisions) / total
     return Scores(total, first, mean, total / last)
 
 
@@ -73,16 +78,22 @@ def evaluate(
     gallery_cameras: Sequence[int],
     protocol: str,
     max_rank: int,
+    rule: str = "cross",
+    own: Sequence[tuple[int, int]] = (),
 ) -> Summary | None:
     """Means over the queries that count; None if no query has a match."""
-    scores = [
-        score(row, person, camera, gallery_ids, gallery_cameras, protocol)
-        for row, person, camera in zip(distances, query_ids, query_cameras, strict=True)
-    ]
+    scores = []
+    for query, (row, person, camera) in enumerate(
+        zip(distances, query_ids, query_cameras, strict=True)
+    ):
+        mine = [entry for asked, entry in own if asked == query]
+        scores.append(
+            score(row, person, camera, gallery_ids, gallery_cameras, protocol, rule, mine)
+        )
     valid = [s for s in scores if s.matches]
     if not valid:
         return None
-    counted = len(valid) if protocol == "common" else len(scores)
+    counted = len(scores) if protocol == "official" else len(valid)
     cmc = [sum(s.first <= rank for s in valid) / counted for rank in range(1, max_rank + 1)]
     mean_ap = sum(s.average_precision for s in scores) / counted
     mean_inp = sum(s.inverse_penalty for s in scores) / counted

@@ -9,7 +9,7 @@ import pytest
 from reid.datasets import load_dataset, read_dataset
 from reid.datasets.faults import Fault
 from reid.datasets.folder import camera_numbers, person_numbers
-from reid.tracklet import DISTRACTOR, JUNK
+from reid.tracklet import DISTRACTOR, JUNK, special_person
 from tests.reid_trees import write_folder
 from video_snl.errors import UserError
 
@@ -68,6 +68,23 @@ def test_numbers_of_names() -> None:
     with pytest.raises(UserError, match="set: people '007' and '7' are the same number"):
         person_numbers({"7", "007"}, root)
     assert camera_numbers({"c10", "c2"}) == {"c2": 0, "c10": 1}
+
+
+@pytest.mark.parametrize(
+    ("name", "person"),
+    [("-1", JUNK), ("00-1", JUNK), ("0-1", JUNK), ("0", DISTRACTOR), ("0000", DISTRACTOR)]
+    + [(name, None) for name in ("1", "-2", "--1", "-01", "00-10", "0010", "", "-", "x-1", "-1\n")],
+)
+def test_names_of_nobody(name: str, person: int | None) -> None:
+    assert special_person(name) == person
+
+
+def test_junk_as_mars_writes_it(tmp_path: Path) -> None:
+    """``00-1`` is junk and renumbers nobody."""
+    data = load_dataset("folder", write_folder(tmp_path, NUMBERS | {"gallery/00-1/2/a": 1}))
+    assert [t.person_id for t in data.junk] == [JUNK, JUNK]
+    assert [t.person_id for t in data.gallery] == [DISTRACTOR, 3, 3, 3]
+    assert [t.person_id for t in data.train] == [7, 12]
 
 
 def test_without_train_and_with_other_files(tmp_path: Path) -> None:

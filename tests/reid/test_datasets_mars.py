@@ -104,6 +104,14 @@ def test_lists_with_windows_line_ends(tmp_path: Path) -> None:
     assert load_dataset("mars", root) == expected
 
 
+def test_junk_named_as_market_does(tmp_path: Path) -> None:
+    root = write_mars(tmp_path / "mars")
+    replace_name(root, "00-1C", "-1C")
+    data = load_dataset("mars", root)
+    assert [t.person_id for t in data.junk] == [JUNK]
+    assert data.junk[0].frames[0] == f"{root}/bbox_test/-1/-1C1T0001F001.jpg"
+
+
 def replace_name(root: Path, old: str, new: str) -> None:
     names = root / "info" / "test_name.txt"
     assert old in names.read_text()

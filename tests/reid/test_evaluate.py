@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from dataclasses import replace
@@ -10,11 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from reid.evaluate import Options
+from reid.own_tracklets import own_entries
 from reid.protocols import evaluate_ranking
 from reid.tracklet import ReidData, Tracklet
 from reid.trained import check_people, load_trained
 from reid.unreadable import count_as_wrong
-from tests.reid.little import options, run
+from tests.reid.little import options, run, write_tracklet
 from tests.tiny import only_run
 from video_snl.errors import UserError
 
@@ -158,6 +161,8 @@ def test_the_newest_run_of_the_data_set_is_the_default(trained: Path) -> None:
     ("words", "message"),
     [
         (["--test_frames", "0"], "--test_frames 0: give all"),
+        (["--rerank_memory", "0"], "--rerank_memory 0: give GiB"),
+        (["--rerank", "--rerank_memory", "1e-6"], "--rerank_memory GIB"),
         (["--max_rank", "0"], "--max_rank 0: give 1 or more"),
         (["--model.head", "rnn"], "holds another network (model.head: 'rnn' asked for"),
         (["--split", "3"], "split 3 of folder does not exist"),
@@ -194,3 +199,77 @@ def test_too_many_unreadable_tracklets_stop(trained: Path, people: Path, tmp_pat
     done = run("evaluate", "--checkpoint", str(trained), *words)
     assert done.returncode == 2 and "3 of 3 test tracklets cannot be read" in done.stderr
     assert not list((tmp_path / "report").glob("*.html"))
+
+
+@pytest.fixture(scope="module")
+def one_camera(people: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set of one camera, whose gallery holds copies of the queries."""
+    root = tmp_path_factory.mktemp("one") / "people"
+    for part in ("train", "query", "gallery"):
+        for person in sorted((people / part).iterdir()):
+            for number, tracklet in enumerate(sorted(person.glob("*/*"))):
+                shutil.copytree(tracklet, root / part / person.name / "c0" / f"{number}")
+    for person in sorted((people / "query").iterdir()):
+        copy = root / "gallery" / person.name / "c0" / "copy"
+        shutil.copytree(person / "c0" / "t0", copy)
+    return root
+
+
+def test_one_camera_is_evaluated_where_cameras_are_ignored(
+    trained: Path, one_camera: Path, tmp_path: Path
+) -> None:
+    words = ["--checkpoint", str(trained), "--root", str(one_camera), "--report", str(tmp_path)]
+    refused = run("evaluate", *words)
+    assert refused.returncode == 2 and "--cameras ignore" in refused.stderr
+    done = run("evaluate", *words, "--cameras", "ignore", "--protocol", "all", "--rerank")
+    assert done.returncode == 0, done.stderr
+    assert "cameras are ignored" in done.stdout
+    assert "cameras are ignored" in (tmp_path / "report.html").read_text().lower()
+    found = json.loads((tmp_path / "metrics.json").read_text())
+    assert found["settings"]["cameras"] == "ignore"
+    for ranking in found["rankings"].values():
+        assert (ranking["cameras"], ranking["queries_counted"]) == ("ignore", 3)
+    with open(tmp_path / "rankings.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    # Each query's copy is nearest to it, and is itself: neither right nor wrong.
+    copies = [row for row in rows if "copy" in row["tracklet"] and row["verdict"] == "junk"]
+    assert len(copies) == 3 and {row["rank"] for row in copies} == {""}
+    assert sum(row["verdict"] == "right" for row in rows) == 3
+    # The one true match of each query is what the figures are of.
+    first = [int(row["rank"]) for row in rows if row["verdict"] == "right"]
+    expected = sum(1 / rank for rank in first) / 3
+    assert found["rankings"]["common"]["mAP"] == pytest.approx(expected)
+
+
+def test_one_camera_can_be_trained_on(one_camera: Path, tmp_path: Path) -> None:
+    words = options(one_camera, tmp_path, optimizer__epochs=1)
+    refused = run("train", *words)
+    assert refused.returncode == 2 and "--cameras ignore" in refused.stderr
+    done = run("train", *words, "--cameras", "ignore")
+    assert done.returncode == 0, done.stderr
+    done = run("evaluate", "--checkpoint", str(tmp_path), "--report", str(tmp_path / "report"))
+    assert done.returncode == 0 and "cameras are ignored" in done.stdout, done.stderr
+
+
+def test_all_protocols_of_mars_stand_side_by_side(trained: Path, tmp_path: Path) -> None:
+    words = ["--checkpoint", str(trained), "--report", str(tmp_path), "--protocol", "all"]
+    done = run("evaluate", *words)
+    assert done.returncode == 0, done.stderr
+    rankings = json.loads((tmp_path / "metrics.json").read_text())["rankings"]
+    assert list(rankings) == ["common", "official", "queries-kept"]
+    assert all(f"\n{name} " in done.stdout for name in rankings)
+    assert Options().protocols("mars") == list(rankings)
+    assert Options(protocol="both").protocols("mars") == ["common", "official"]
+
+
+def test_copies_and_links_of_a_query_are_found(tmp_path: Path) -> None:
+    frames = write_tracklet(tmp_path / "a", 1, 0)
+    shutil.copytree(tmp_path / "a", tmp_path / "copy")
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    write_tracklet(tmp_path / "other", 1, 1)
+
+    def like(name: str, person: int = 1) -> Tracklet:
+        return Tracklet(tuple(str(tmp_path / name / Path(f).name) for f in frames), person, 0)
+
+    gallery = [like("other"), like("copy"), like("copy", 2), like("link"), like("nowhere")]
+    assert own_entries([like("a"), like("other")], gallery) == [(0, 1), (0, 3), (1, 0)]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from reid.distances import Metric
+from reid.distances import Metric, first_equal
 from reid.features import FeatureTable
 from reid.index import IndexName, search
 from reid.retrieval import pairwise_distances
@@ -72,6 +72,77 @@ def test_small_galleries(index: IndexName) -> None:
     found = search(query, gallery, index=index, top=10)
     assert found.indices.shape == (2, 3)
     assert sorted(found.indices[0].tolist()) == [0, 1, 2]
+
+
+def repeated(size: int, seed: int) -> FeatureTable:
+    """A gallery in which most vectors stand several times, at random places."""
+    table = people(size, seed)
+    rng = np.random.default_rng(seed)
+    features = table.features[rng.integers(size // 5, size=size)]
+    return replace(table, features=features)
+
+
+@pytest.mark.parametrize("index", ["exact", "ivf", "hnsw"])
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+@pytest.mark.parametrize("size", [10, 53, 400])
+@pytest.mark.parametrize("blocks", [False, True])
+def test_equal_distances_stand_in_the_order_of_the_gallery(
+    index: IndexName, metric: Metric, size: int, blocks: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in an evaluation, whose matrix of distances is sorted stably."""
+    query, gallery = people(7, 0), repeated(size, 1)
+    if blocks:
+        monkeypatch.setattr("reid.index.AT_ONCE", 7 * 20)
+    found = search(query, gallery, index=index, top=8, metric=metric)
+    distances = pairwise_distances(
+        torch.from_numpy(query.features), torch.from_numpy(gallery.features), metric
+    )
+    wanted = distances.sort(dim=1, stable=True).indices[:, :8]
+    if index == "exact" or size < 400:  # an index of few vectors finds them all
+        assert np.array_equal(found.indices, wanted)
+    for row in range(7):
+        pairs = list(zip(found.distances[row], found.indices[row], strict=True))
+        assert pairs == sorted(pairs)
+        # Of equal vectors the first ones are found.
+        for _, entry in pairs:
+            same = np.flatnonzero((gallery.features == gallery.features[entry]).all(1))
+            before = [other for other in same if other < entry]
+            assert {*before} <= {*found.indices[row]}
+
+
+@pytest.mark.parametrize(
+    ("queries", "size", "dimension"), [(1, 10, 6), (7, 33, 16), (100, 10, 64), (2, 1003, 32)]
+)
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_equal_vectors_are_at_equal_distances(
+    queries: int, size: int, dimension: int, metric: Metric
+) -> None:
+    """To the last bit, wherever they stand: products of matrices alone do not give that."""
+    rng = np.random.default_rng(size)
+    gallery = torch.from_numpy(rng.normal(size=(size, dimension)).astype(np.float32))
+    source = torch.from_numpy(rng.integers(size, size=size))
+    gallery = gallery[source]
+    query = torch.from_numpy(rng.normal(size=(queries, dimension)).astype(np.float32))
+    distances = pairwise_distances(query, gallery, metric)
+    for one in source.unique():
+        same = distances[:, source == one]
+        assert torch.equal(same, same[:, :1].expand_as(same))
+
+
+def test_first_equal_rows() -> None:
+    rng = np.random.default_rng(0)
+    features = torch.from_numpy(rng.integers(2, size=(200, 40)).astype(np.float32))
+    features[:, ::3] = 0  # many keys of few columns agree
+    features[150:] = features[:50]
+    features[7] = -features[3] * 0
+    wanted = [
+        next(i for i in range(row + 1) if torch.equal(features[i], features[row]))
+        for row in range(200)
+    ]
+    assert first_equal(features).tolist() == wanted
+    assert first_equal(features.double()).tolist() == wanted
+    assert first_equal(torch.zeros(3, 2)).tolist() == [0, 0, 0]
+    assert first_equal(torch.zeros(0, 2)).tolist() == []
 
 
 @pytest.mark.parametrize(

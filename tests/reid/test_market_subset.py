@@ -35,6 +35,8 @@ STRANGERS = [
     f"{TEST}/0000_c1s1_000001_01.jpg",
     f"{TEST}/0000_c1s2_000001_01.jpg.jpg",
     f"{TEST}/-1_c6s1_000001_01.jpg",
+    f"{TEST}/00-1_c6s1_000002_01.jpg",
+    f"{TEST}/0005_c6s1_000002_01.jpg",
 ]
 
 
@@ -64,6 +66,7 @@ def test_layout(market: Main, sources: tuple[Path, Path], tmp_path: Path) -> Non
     files = sorted(str(path.relative_to(out)) for path in out.rglob("*.jpg"))
     assert files == [
         "gallery/-1/6/0001/-1_c6s1_000001_01.jpg",
+        "gallery/00-1/6/0001/00-1_c6s1_000002_01.jpg",
         "gallery/0000/1/0001/0000_c1s1_000001_01.jpg",
         "gallery/0000/1/0002/0000_c1s2_000001_01.jpg.jpg",
         "gallery/0005/3/0001/0005_c3s1_000001_01.jpg",
@@ -74,6 +77,7 @@ def test_layout(market: Main, sources: tuple[Path, Path], tmp_path: Path) -> Non
     ]
     data = load_dataset("folder", out)
     assert [t.person_id for t in data.gallery] == [0, 0, 5, 5]
+    assert [t.person_id for t in data.junk] == [-1, -1]
     assert data.num_cameras == 4 and data.query[0].camera_id == 1
 
 
@@ -107,7 +111,7 @@ def test_bad_input(
         (tracklets, tracklets, out): "is no readable ZIP file",
         (pictures, pictures, out): "is no readable JSON file",
         (pictures, str(tmp_path / "other.json"), out): 'expected "train"',
-        (pictures, str(tmp_path / "lacking.json"), out): "lacks 1 of the 9 pictures",
+        (pictures, str(tmp_path / "lacking.json"), out): "lacks 1 of the 10 pictures",
         (pictures, tracklets, str(tmp_path / "mine")): "holds other files",
     }
     for words, said in cases.items():

@@ -6,6 +6,7 @@ import json
 import runpy
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from hypothesis import strategies as st
 from scipy.io import loadmat
 
 from reid import evaluate_ranking, protocols
-from reid.labels import Protocol
+from reid.distances import pairwise_distances
+from reid.labels import Cameras, Protocol
 from reid.matches import People, count_before
 from reid.protocols import official_gallery
 from reid.scores import Ranking
@@ -25,7 +27,7 @@ from tests.conftest import REPOSITORY
 from tests.reid import naive
 from video_snl.errors import UserError
 
-PROTOCOLS: list[Protocol] = ["common", "official"]
+PROTOCOLS: list[Protocol] = ["common", "official", "queries-kept"]
 
 
 class Case:
@@ -45,9 +47,17 @@ class Case:
     def labels(self) -> tuple[np.ndarray, ...]:
         return self.query_ids, self.gallery_ids, self.query_cameras, self.gallery_cameras
 
-    def naive(self, protocol: str, max_rank: int) -> naive.Summary | None:
+    def naive(
+        self, protocol: str, max_rank: int, rule: str = "cross", own: Sequence[tuple[int, int]] = ()
+    ) -> naive.Summary | None:
         lists = [values.tolist() for values in (self.distances, *self.labels())]
-        return naive.evaluate(*lists, protocol, max_rank)
+        return naive.evaluate(*lists, protocol, max_rank, rule, own)
+
+    def own(self, seed: int) -> list[tuple[int, int]]:
+        """Some pairs of a query and a gallery entry of its person."""
+        same = np.argwhere(self.query_ids[:, None] == self.gallery_ids)
+        drawn = np.random.default_rng(seed).random(len(same)) < 0.3
+        return [(int(q), int(g)) for q, g in same[drawn]]
 
 
 def cases(levels: st.SearchStrategy[int]) -> st.SearchStrategy[Case]:
@@ -76,6 +86,72 @@ def test_equals_plain_loops(protocol: Protocol, case: Case, max_rank: int) -> No
         return
     found = evaluate_ranking(case.distances, *case.labels(), protocol=protocol, max_rank=max_rank)
     assert_equals_naive(found, wanted)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("rule", ["cross", "ignore"])
+@settings(max_examples=40, deadline=None)
+@given(case=cases(st.sampled_from([0, 2, 30])), seed=st.integers(0, 99))
+def test_rules_of_cameras_equal_plain_loops(
+    protocol: Protocol, rule: Cameras, case: Case, seed: int
+) -> None:
+    """With cameras ignored, too, and with entries that are the query itself."""
+    own = case.own(seed)
+    wanted = case.naive(protocol, 9, rule, own)
+    if wanted is None:
+        return
+    found = evaluate_ranking(
+        case.distances, *case.labels(), protocol=protocol, max_rank=9, cameras=rule, own=own
+    )
+    assert_equals_naive(found, wanted)
+    assert found.cameras == rule
+
+
+def test_queries_kept_is_plain_precision_in_the_gallery_with_the_queries() -> None:
+    """As public code for MARS has it: a loop over good and junk entries of the whole test list."""
+    rng = np.random.default_rng(4)
+    features = rng.normal(size=(60, 5)).round(1)
+    people, cameras = rng.integers(0, 9, 60), rng.integers(0, 3, 60)
+    asked = np.flatnonzero(people > 0)[:20]
+    kept = np.setdiff1d(np.arange(60), asked)
+    query, gallery = torch.from_numpy(features[asked]), torch.from_numpy(features[kept])
+    labels = people[asked], people[kept], cameras[asked], cameras[kept]
+    distances = pairwise_distances(query, gallery, "euclidean")
+    within = pairwise_distances(query, query, "euclidean")
+    matrix, ids, views = official_gallery(distances, within, *labels)
+    found = evaluate_ranking(matrix, labels[0], ids, labels[2], views, protocol="queries-kept")
+    averages, first = [], []
+    for row in range(20):
+        order = np.argsort(matrix[row].numpy(), kind="stable")
+        same, here = ids.numpy() == labels[0][row], views.numpy() == labels[2][row]
+        order = order[~(same & here)[order]]
+        hits = np.flatnonzero((same & ~here)[order])
+        if len(hits):
+            averages.append(np.mean([(i + 1) / (hit + 1) for i, hit in enumerate(hits)]))
+            first.append(hits[0] == 0)
+    assert found.mean_ap == pytest.approx(np.mean(averages), abs=1e-12)
+    assert float(found.cmc[0]) == pytest.approx(np.mean(first))
+
+
+def test_nobody_finds_themselves_where_cameras_are_ignored() -> None:
+    """One camera, and one list as query and gallery: the diagonal is not a match."""
+    features = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.9, 0.1], [0.1, 0.9]])
+    people, camera = torch.tensor([1, 2, 2, 1]), torch.zeros(4, dtype=torch.int64)
+    distances = pairwise_distances(features, features)
+    labels = people, people, camera, camera
+    with pytest.raises(UserError, match="--cameras ignore"):
+        evaluate_ranking(distances, *labels)
+    own = [(row, row) for row in range(4)]
+    found = evaluate_ranking(distances, *labels, cameras="ignore", own=own)
+    assert float(found.cmc[0]) == 0  # the nearest other one is always the other person
+    assert found.num_valid_queries == 4
+    assert float(evaluate_ranking(distances, *labels, cameras="ignore").cmc[0]) == 1
+
+
+@pytest.mark.parametrize("own", [[(0, 9)], [(0, 1, 2)], [(0.5, 1.0)], [(-1, 0)], [(0, 1)]], ids=str)
+def test_wrong_pairs(own: Any) -> None:
+    with pytest.raises(UserError, match="own"):
+        evaluate_ranking(torch.zeros(1, 2), [1], [1, 2], [0], [1, 1], own=own)
 
 
 @settings(max_examples=80, deadline=None)
@@ -250,7 +326,7 @@ def test_nan_names_the_query() -> None:
         ({"gallery_cameras": np.ones((3, 1), int)}, r"gallery_cameras has shape \(3, 1\)"),
         ({"gallery_ids": [1.0, 2.0, 3.0]}, "gallery_ids are float64; people and cameras are int"),
         ({"query_cameras": torch.ones(2)}, "query_cameras are torch.float32"),
-        ({"protocol": "cuhk03"}, "'cuhk03' does not exist; choose common or official"),
+        ({"protocol": "cuhk03"}, "'cuhk03' does not exist; choose common, official"),
         ({"max_rank": 0}, "max_rank=0 must be at least 1"),
         ({"gallery_ids": [-1, -1, -1]}, "none of the 2 queries has a match"),
         ({"gallery_cameras": [0, 0, 0]}, "none of the 2 queries has a match"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import warnings
 from typing import Any
 
@@ -122,3 +124,55 @@ def test_bad_matrices() -> None:
     good[2][1, 1] = torch.nan
     with pytest.raises(UserError, match="distances of entry 3 .* are NaN"):
         rerank_distances(*good)
+
+
+PEAK = """
+import sys
+import torch
+from reid.rerank import rerank
+
+def status(name):
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith(name))
+
+torch.set_num_threads(1)
+torch.manual_seed(0)
+features = torch.randn(300, 32)[torch.arange(6000) % 300] + 0.3 * torch.randn(6000, 32)
+rerank(features[:10], features[10:60])
+before = status("VmRSS")
+rerank(features[:1000], features[1000:], memory=int(sys.argv[1]))
+print(status("VmHWM") - before)
+"""
+
+
+def test_the_limit_of_memory_is_kept() -> None:
+    """Of 6,000 entries, whose distances alone are 137 MiB and were held with more on top."""
+    limit = 112 * 2**20
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK, str(limit)],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < limit
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_limit_of_memory_changes_no_number(metric: Metric, dtype: torch.dtype) -> None:
+    query, gallery = features(0, 40).to(dtype), features(1, 300).to(dtype)
+    whole = rerank(query, gallery, metric=metric)
+    blocks = rerank(query, gallery, metric=metric, memory=2_500_000)
+    torch.testing.assert_close(
+        blocks, whole, rtol=0, atol=1e-5 if dtype == torch.float32 else 1e-12
+    )
+
+
+def test_too_little_memory_is_said_before_it_is_taken() -> None:
+    query, gallery = features(0, 40), features(1, 300)
+    with pytest.raises(UserError, match=r"40 queries and 300 .* GiB.*--rerank_memory"):
+        rerank(query, gallery, memory=100_000)
+    with pytest.raises(UserError, match=r"neighbourhoods.*--rerank_memory"):
+        rerank(query, gallery, k1=300, memory=2_600_000)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import runpy
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from reid import evaluate_features, evaluate_ranking, retrieval
 from reid.distances import Distances, Metric
-from reid.labels import Protocol
+from reid.labels import Cameras, Protocol
 from reid.retrieval import pairwise_distances
 from reid.scores import Ranking
 from tests.conftest import REPOSITORY
@@ -72,19 +73,32 @@ def assert_same(found: Ranking, wanted: Ranking) -> None:
     rows=st.sampled_from([1, 4, 9, 64]),
     rounded=st.booleans(),
     metric=st.sampled_from(METRICS),
-    protocol=st.sampled_from(["common", "official"]),
+    protocol=st.sampled_from(["common", "official", "queries-kept"]),
+    rule=st.sampled_from(["cross", "ignore"]),
 )
 def test_streaming_equals_the_whole_matrix(
-    seed: int, gallery: int, rows: int, rounded: bool, metric: Metric, protocol: Protocol
+    seed: int,
+    gallery: int,
+    rows: int,
+    rounded: bool,
+    metric: Metric,
+    protocol: Protocol,
+    rule: Cameras,
 ) -> None:
     case = Case(seed, gallery, rounded=rounded)
+    same = np.argwhere(np.asarray(case.labels[0])[:, None] == np.asarray(case.labels[1]))
+    rules: dict[str, Any] = {"protocol": protocol, "cameras": rule, "own": same[::3]}
+    matrix = blockwise(case, metric, rows)
     with pytest.MonkeyPatch.context() as patch:
         rows_of(patch, rows)
-        found = evaluate_features(
-            case.query, case.gallery, *case.labels, metric=metric, protocol=protocol, max_rank=7
-        )
-    matrix = blockwise(case, metric, rows)
-    assert_same(found, evaluate_ranking(matrix, *case.labels, protocol=protocol, max_rank=7))
+        ask = partial(evaluate_features, case.query, case.gallery, *case.labels, metric=metric)
+        try:
+            wanted = evaluate_ranking(matrix, *case.labels, max_rank=7, **rules)
+        except UserError:  # every match is the query itself
+            with pytest.raises(UserError, match="none of the"):
+                ask(max_rank=7, **rules)
+            return
+        assert_same(ask(max_rank=7, **rules), wanted)
 
 
 @pytest.mark.parametrize("metric", METRICS)
