@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -38,3 +39,20 @@ class Evaluation:
     rankings: dict[str, Ranking]
     settings: dict[str, Any] = field(default_factory=dict)
     max_rank: int = 20
+
+    def person_names(self) -> dict[int, str]:
+        """Map the numbers of the people in both tables to their names."""
+        return _names((t.person_ids, t.person_names) for t in (self.query, self.gallery))
+
+    def camera_names(self) -> dict[int, str]:
+        """Map the numbers of the cameras in both tables to their names."""
+        return _names((t.camera_ids, t.camera_names) for t in (self.query, self.gallery))
+
+
+def _names(columns: Iterable[tuple[Any, list[str | None]]]) -> dict[int, str]:
+    return {
+        int(number): name
+        for numbers, names in columns
+        for number, name in zip(numbers, names, strict=True)
+        if name is not None
+    }

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from reid.features import FeatureTable, same_model
+from reid.features import FeatureTable, comparable, same_model
 from video_snl.errors import UserError
 
 __all__ = ["IndexName", "Metric", "SearchResult", "search"]
@@ -53,9 +53,11 @@ def search(
         metric: ``cosine`` or ``euclidean``.
 
     Raises:
-        UserError: Tables of different models, an empty one, or unknown options.
+        UserError: Tables of different models or whose people cannot be compared, an empty one, or
+            unknown options.
     """
     same_model(query, gallery)
+    comparable([query, gallery])
     _check(query, gallery, index, top, metric)
     top = min(top, len(gallery))
     asked, found = _vectors(query.features, metric), _vectors(gallery.features, metric)
