@@ -60,7 +60,9 @@ def run_search(
     comparable([asked, table])
     found = search(asked, table, index=index, top=min(top, len(table.names)), metric=metric)
     answer = _answer(asked, table, found, gallery=gallery, index=index, metric=metric)
-    print(json.dumps(answer, indent=2) if as_json else _text(answer), flush=True)
+    said = json.dumps(answer, indent=2) if as_json else _text(answer)
+    # A name that is not UTF-8 can be shown, too.
+    print(said.encode("utf-8", "backslashreplace").decode("utf-8"), flush=True)
     if page is not None:
         _write_page(page, asked, table, found, gallery, quiet=as_json)
     return 0

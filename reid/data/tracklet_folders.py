@@ -90,7 +90,9 @@ class FoundTracklets:
             if names:
                 said += f", {_count(len(names), noun)}"
         ignored = MediaFiles(ignored=self.ignored).ignored_text()
-        return said if ignored is None else f"{said}; {ignored}"
+        said = said if ignored is None else f"{said}; {ignored}"
+        # A name that is not UTF-8 can be shown, too.
+        return said.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def find_tracklets(

@@ -50,11 +50,12 @@ def load_folder(root: Path, split: int, report: Report) -> ReidData:
     """
     only_split_0("folder", split)
     _check_layout(root)
-    listing = _Listing()
+    ignored: list[Ignored] = []
     parts = [part for part in PARTS if (root / part).is_dir()]
-    people = {part: _people(root / part, listing) for part in parts}
+    listings = {part: _Listing(ignored) for part in parts}
+    people = {part: _people(root / part, listings[part]) for part in parts}
     cameras = {
-        (part, person): listing.folders(root / part / person)
+        (part, person): listings[part].folders(root / part / person)
         for part in parts
         for person in people[part]
     }
@@ -67,11 +68,13 @@ def load_folder(root: Path, split: int, report: Report) -> ReidData:
         if names == []:
             report(Fault("empty", str(folder), "has no folders of cameras"))
         for camera in names or []:
-            for frames in _tracklets(folder / camera, listing, report):
+            for frames in _tracklets(folder / camera, listings[part], report):
                 found[part].append(
                     Tracklet(frames, persons[person], numbers[camera], person, camera)
                 )
-    listing.say(root)
+    text = MediaFiles(ignored=ignored).ignored_text()
+    if text is not None:
+        print(f"data set folder, {root}: {text}", file=sys.stderr, flush=True)
     return ReidData(
         name="folder",
         train=found["train"],
@@ -83,16 +86,14 @@ def load_folder(root: Path, split: int, report: Report) -> ReidData:
 
 
 class _Listing:
-    """Folders of one data set, each read once in its part, and what was passed over."""
+    """Folders of one part, each read once.
 
-    def __init__(self) -> None:
-        self._ignored: list[Ignored] = []
+    Another part may link to the same ones: its gallery may hold the queries.
+    """
+
+    def __init__(self, ignored: list[Ignored]) -> None:
+        self._ignored = ignored
         self._seen: set[tuple[int, int]] = set()
-
-    def part(self, folder: Path) -> list[str]:
-        """List the folders of a part, which may link to those of other parts."""
-        self._seen = set()
-        return self.folders(folder) or []
 
     def folders(self, folder: Path) -> list[str] | None:
         """List the folders in a folder, each once in its part; None where it cannot be read."""
@@ -119,12 +120,6 @@ class _Listing:
         except PermissionError as error:
             self._unreadable(folder, error)
             return None
-
-    def say(self, root: Path) -> None:
-        """Name on stderr what was passed over."""
-        text = MediaFiles(ignored=self._ignored).ignored_text()
-        if text is not None:
-            print(f"data set folder, {root}: {text}", file=sys.stderr, flush=True)
 
     def _unreadable(self, folder: Path, error: OSError) -> None:
         reason = f"folder that cannot be read ({error.strerror})"
@@ -172,7 +167,7 @@ def _check_layout(root: Path) -> None:
 
 
 def _people(folder: Path, listing: _Listing) -> list[str]:
-    people = listing.part(folder)
+    people = listing.folders(folder)
     if not people:
         raise UserError(
             f"{folder} has no folders of people, it holds {folder_contents(folder)}: lay the "
