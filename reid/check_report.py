@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from reid.datasets.official import OFFICIAL, count, parts_of, unmatched_queries
 from reid.pictures import Finding, Verdict
-from reid.tracklet import DISTRACTOR, ReidData
+from reid.tracklet import DISTRACTOR, ReidData, Tracklet
 from video_snl.utils.strict_json import to_json as json_text
 
 __all__ = ["EXPLAINED", "print_table", "to_json"]
@@ -71,11 +72,17 @@ def _unmatched(data: ReidData) -> str:
         f"{len(unmatched):,} of {len(data.query):,} queries have no match in the gallery (same "
         "person, another camera)"
     )
-    people = sorted({query.person_id for query in unmatched})
+    people = _people(unmatched)
     if not people:
         return text
     more = f" and {len(people) - SHOWN} more: --json lists all" if len(people) > SHOWN else ""
-    return f"{text}: people {', '.join(map(str, people[:SHOWN]))}{more}"
+    return f"{text}: people {', '.join(people[:SHOWN])}{more}"
+
+
+def _people(tracklets: Sequence[Tracklet]) -> list[str]:
+    """Names of the people, in the order of their numbers."""
+    names = {tracklet.person_id: str(tracklet.person_name) for tracklet in tracklets}
+    return [names[number] for number in sorted(names)]
 
 
 def _print_findings(root: Path, kind: str, meaning: str, found: list[Finding]) -> None:

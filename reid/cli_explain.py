@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from jsonargparse import ArgumentParser, Namespace
 
-from reid.cli_features import NEWEST
+from reid.cli_features import NEWEST, add_layout_option
 from video_snl.cli_explain import add_output_options
 
 __all__ = ["EXPLAIN_DESCRIPTION", "add_explain_options", "explain"]
@@ -18,6 +18,7 @@ def add_explain_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "source", metavar="FOLDER|VIDEO", help="A tracklet: a folder of frames, or a video."
     )
+    add_layout_option(parser)
     add_output_options(parser, NEWEST)
 
 
@@ -26,6 +27,7 @@ def explain(arguments: Namespace) -> int:
 
     return explain(
         arguments.source,
+        layout=arguments.layout,
         checkpoint=arguments.checkpoint,
         compare=arguments.compare,
         output=arguments.output,

@@ -8,6 +8,7 @@ from jsonargparse import ArgumentParser, Namespace
 
 from reid.cli_evaluate import test_frames
 from reid.config import DatasetName, ReidDataConfig
+from reid.data.tracklet_folders import Layout
 from video_snl import cli_trained
 from video_snl.errors import UserError
 
@@ -19,6 +20,7 @@ __all__ = [
     "add_check_options",
     "add_checkpoint_option",
     "add_extract_options",
+    "add_layout_option",
     "add_search_options",
     "check",
     "extract",
@@ -29,8 +31,8 @@ NEWEST = "newest finished run"
 """Which run stands for a checkpoint that is not named."""
 
 EXTRACT = """Write the features of tracklets to a file.
-A tracklet is a folder of cropped pictures of one person, or a video of such. Of any other folder,
-all folders of pictures and videos below it are taken."""
+A tracklet is a folder of cropped images of one person, or a video of such. Of a folder, all folders
+of images and all videos below it are taken; --layout decides where that may mean two things."""
 SEARCH = "Find the gallery tracklets that are nearest to some people."
 CHECK = """Open every picture of a data set and list what is missing or wrong.
 Exit code 0: all sound; 1: something was found; 2: bad input."""
@@ -49,13 +51,7 @@ def add_extract_options(parser: ArgumentParser) -> None:
         metavar="FILE",
         help="The feature file (parquet) to write.",
     )
-    parser.add_argument(
-        "--layout",
-        type=Literal["none", "folder"],
-        default="none",
-        help="folder: tracklets lie in <person>/<camera>/<tracklet>, and their numbers are stored. "
-        "none: people and cameras are unknown (-1).",
-    )
+    add_layout_option(parser)
     parser.add_argument(
         "--test_frames",
         type=str,
@@ -74,9 +70,11 @@ def add_search_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "queries",
         nargs="+",
-        metavar="FOLDER|VIDEO",
-        help="Tracklets to search for, or folders of them.",
+        metavar="FOLDER|VIDEO|FILE",
+        help="Tracklets to search for, folders of them, or feature files (.parquet) of reid "
+        "extract.",
     )
+    add_layout_option(parser)
     add_checkpoint_option(parser)
     parser.add_argument(
         "--gallery",
@@ -105,6 +103,21 @@ def add_search_options(parser: ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="Print JSON instead of a table.")
 
 
+def add_layout_option(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--layout",
+        type=Layout,
+        default="auto",
+        help="What a tracklet is. auto: every folder with images in it and every video; what may "
+        "mean two things is refused (none is the older name). folder: the same, in "
+        "<person>/<camera>/<tracklet>, whose names are kept. tracklets: every folder with images, "
+        "also one with tracklets below it. leaves: folders with no tracklets below them, other "
+        "images are passed over. images: every image. videos: every video. market: every image, "
+        "of the person and camera in its name (0002_c1s1_000451_03.jpg). mars: images by person, "
+        "camera and tracklet in their names (0001C1T0001F001.jpg).",
+    )
+
+
 def add_checkpoint_option(parser: ArgumentParser) -> None:
     cli_trained.add_checkpoint_option(parser, NEWEST)
 
@@ -124,13 +137,19 @@ def extract(arguments: Namespace) -> int:
 
 
 def search(arguments: Namespace) -> int:
-    from reid.runs import find_checkpoint
-    from reid.searching import run_search
+    from reid.searching import is_feature_file, run_search
 
+    checkpoint = None
+    # Features need no network: then no run need be there.
+    if arguments.checkpoint is not None or not all(map(is_feature_file, arguments.queries)):
+        from reid.runs import find_checkpoint
+
+        checkpoint = str(find_checkpoint(arguments.checkpoint))
     return run_search(
-        str(find_checkpoint(arguments.checkpoint)),
+        checkpoint,
         arguments.gallery,
         arguments.queries,
+        layout=arguments.layout,
         index=arguments.index,
         metric=arguments.metric,
         top=arguments.top,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from jsonargparse import ArgumentParser, Namespace
 
-from reid.cli_features import NEWEST
+from reid.cli_features import NEWEST, add_layout_option
 from video_snl.cli_spectrum import SPECTRUM_DESCRIPTION, add_measuring_options, asked_for
 
 __all__ = ["SPECTRUM_DESCRIPTION", "add_spectrum_options", "spectrum"]
@@ -14,6 +14,7 @@ def add_spectrum_options(parser: ArgumentParser) -> None:
     add_measuring_options(
         parser, "Tracklets: folders of frames, videos, or folders of those.", NEWEST
     )
+    add_layout_option(parser)
 
 
 def spectrum(arguments: Namespace) -> int:
@@ -22,6 +23,7 @@ def spectrum(arguments: Namespace) -> int:
     return spectrum(
         arguments.paths,
         asked_for(arguments),
+        layout=arguments.layout,
         checkpoint=arguments.checkpoint,
         accelerator=arguments.accelerator,
     )

@@ -107,6 +107,8 @@ def table_of(encoded: Encoded, tracklets: Sequence[Tracklet], trained: TrainedRe
         features=encoded.features[torch.from_numpy(rows)].numpy(),
         model=trained.digest,
         checkpoint=str(trained.path),
+        persons=[tracklet.person_name for tracklet in kept],
+        cameras=[tracklet.camera_name for tracklet in kept],
     )
 
 

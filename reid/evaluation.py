@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -44,3 +44,20 @@ class Evaluation:
     max_rank: int = 20
     cameras: Cameras = "cross"
     own: Sequence[tuple[int, int]] = ()
+
+    def person_names(self) -> dict[int, str]:
+        """Map the numbers of the people in both tables to their names."""
+        return _names((t.person_ids, t.person_names) for t in (self.query, self.gallery))
+
+    def camera_names(self) -> dict[int, str]:
+        """Map the numbers of the cameras in both tables to their names."""
+        return _names((t.camera_ids, t.camera_names) for t in (self.query, self.gallery))
+
+
+def _names(columns: Iterable[tuple[Any, list[str | None]]]) -> dict[int, str]:
+    return {
+        int(number): name
+        for numbers, names in columns
+        for number, name in zip(numbers, names, strict=True)
+        if name is not None
+    }

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from reid.extract import find_tracklets
+from reid.data.tracklet_folders import Layout, find_tracklets
 from reid.heads import NonlocalHead
 from reid.loading import SampledDataset, in_order, make_loader
 from reid.options import check_data
@@ -15,6 +15,7 @@ from reid.runs import find_checkpoint
 from reid.tracklet import Tracklet
 from reid.trained import TrainedReid, load_trained
 from reid.transforms import evaluation_clips
+from video_snl.engine.fitting import tell
 from video_snl.engine.trainer import device_of
 from video_snl.errors import UserError
 from video_snl.explain.choice import parse_at
@@ -28,6 +29,7 @@ __all__ = ["block_name", "blocks_of", "explain", "tracklet_subject"]
 def explain(
     source: str,
     *,
+    layout: Layout = "auto",
     checkpoint: str | None,
     compare: str | None,
     output: str | None,
@@ -41,7 +43,7 @@ def explain(
     """
     position = None if at is None else parse_at(at)
     device = device_of(accelerator)
-    name, tracklet = _only_tracklet(source)
+    name, tracklet = _only_tracklet(source, layout)
     named = [find_checkpoint(checkpoint)]
     named += [] if compare is None else [find_checkpoint(compare, option="--compare")]
     folder = output_folder(output, name)
@@ -87,8 +89,8 @@ def tracklet_subject(
     )
 
 
-def _only_tracklet(source: str) -> tuple[str, Tracklet]:
-    found = find_tracklets([source])
+def _only_tracklet(source: str, layout: Layout) -> tuple[str, Tracklet]:
+    found = find_tracklets([source], layout, say=tell)
     if len(found) > 1:
         raise UserError(
             f"{source} holds {len(found)} tracklets: name one of them, such as {next(iter(found))}"

@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
-from reid.datasets.folder import camera_numbers, person_numbers
-from reid.datasets.frames import list_frames, natural
+from reid.data.tracklet_folders import Layout, find_tracklets
 from reid.encode import encode, table_of
 from reid.features import FeatureTable, write_features
 from reid.options import check_data
 from reid.outputs import check_file, writing
 from reid.runs import find_checkpoint
-from reid.tracklet import Tracklet
 from reid.trained import load_trained
-from video_snl.data.folders import VIDEO_SUFFIXES
 from video_snl.engine.trainer import device_of
-from video_snl.errors import UserError
 
 __all__ = ["Layout", "extract", "extract_tracklets", "find_tracklets"]
-
-Layout = Literal["none", "folder"]
-_UNKNOWN = -1
 
 
 def extract(
@@ -39,6 +30,8 @@ def extract(
 ) -> int:
     """Write the features of all tracklets to a file, or nothing at all.
 
+    What each folder was taken for is printed before work starts.
+
     Raises:
         UserError: A path that is not there or holds no tracklet, a tracklet that cannot be read, a
             file that cannot be written.
@@ -51,6 +44,7 @@ def extract(
         test_frames=test_frames,
         num_workers=num_workers,
         accelerator=accelerator,
+        say=lambda line: print(line, flush=True),
     )
     with writing("--output", output):
         write_features(Path(output), table)
@@ -67,27 +61,29 @@ def extract_tracklets(
     checkpoint: Path,
     paths: Sequence[str],
     *,
-    layout: Layout = "none",
+    layout: Layout = "auto",
     test_frames: int | None = None,
     num_workers: int | None = None,
     accelerator: str = "auto",
+    say: Callable[[str], None] | None = None,
 ) -> FeatureTable:
-    """The features of tracklets, named by their folders or videos.
+    """Compute the features of tracklets, named by their folders, videos or first images.
 
     Args:
         checkpoint: File of the network.
-        paths: See :func:`find_tracklets`.
-        layout: ``folder`` takes the numbers of people and cameras from the last folders of a path,
-            ``<person>/<camera>/<tracklet>``, as the data set ``folder`` does; otherwise they are
-            unknown, -1.
+        paths: Folders or videos.
+        layout: What a tracklet is, and where its person and camera are named, see
+            :func:`reid.data.tracklet_folders.tracklets_in`.
         test_frames: N evenly spaced frames instead of all.
         num_workers: Processes that read; default as in training.
+        say: Takes a line for each folder: what it was taken for.
 
     Raises:
-        UserError: A path that is not there or holds no tracklet, a tracklet that cannot be read.
+        UserError: A path that is not there, holds no tracklet or may mean two things, a tracklet
+            that cannot be read.
     """
-    found = find_tracklets(paths)
-    tracklets = _numbered(found) if layout == "folder" else list(found.values())
+    found = find_tracklets(paths, layout, say=say)
+    tracklets = list(found.values())
     trained = load_trained(checkpoint)
     data = trained.experiment.data
     if num_workers is not None:
@@ -103,66 +99,3 @@ def extract_tracklets(
     )
     table = table_of(encoded, tracklets, trained)
     return replace(table, names=list(found), test_frames=test_frames)
-
-
-def find_tracklets(paths: Sequence[str]) -> dict[str, Tracklet]:
-    """The tracklets that paths name, by their own path, in natural order within each.
-
-    A folder of pictures is one tracklet, a video is one. Of a folder without pictures, all folders
-    with pictures and all videos below it are.
-
-    Raises:
-        UserError: A path that is not there, holds no tracklet, or is neither folder nor video; a
-            tracklet named twice.
-    """
-    found: dict[str, Tracklet] = {}
-    for path in paths:
-        before = len(found)
-        for name, frames in _below(path):
-            if name in found:
-                raise UserError(f"{name} is named twice; name every tracklet once")
-            found[name] = Tracklet(frames, _UNKNOWN, _UNKNOWN)
-        if len(found) == before:
-            raise UserError(
-                f"{path} holds no tracklet: neither pictures (.jpg, .jpeg, .png) nor videos "
-                f"({', '.join(sorted(VIDEO_SUFFIXES))}) are in it or below it"
-            )
-    return found
-
-
-def _below(path: str) -> Iterator[tuple[str, tuple[str, ...]]]:
-    if not os.path.exists(path):
-        raise UserError(f"{path} does not exist; name folders of frames, or videos")
-    if not os.path.isdir(path):
-        if Path(path).suffix.lower() not in VIDEO_SUFFIXES:
-            raise UserError(
-                f"{path} is neither a folder of frames nor a video "
-                f"({', '.join(sorted(VIDEO_SUFFIXES))})"
-            )
-        yield path, (path,)
-        return
-    frames = list_frames(path)
-    if frames:
-        yield path.rstrip("/"), frames
-        return
-    for name in sorted(os.listdir(path), key=natural):
-        inside = os.path.join(path, name)
-        if not name.startswith(".") and (
-            os.path.isdir(inside) or Path(name).suffix.lower() in VIDEO_SUFFIXES
-        ):
-            yield from _below(inside)
-
-
-def _numbered(found: dict[str, Tracklet]) -> list[Tracklet]:
-    """The tracklets with the people and cameras of their folders."""
-    paths = [Path(name).absolute() for name in found]
-    places = [path.parts[-3:-1] for path in paths]
-    for name, place in zip(found, places, strict=True):
-        if len(place) < 2:
-            raise UserError(f"{name}: --layout folder needs <person>/<camera>/<tracklet>")
-    people = person_numbers({person for person, _ in places}, Path(os.path.commonpath(paths)))
-    cameras = camera_numbers({camera for _, camera in places})
-    return [
-        Tracklet(tracklet.frames, people[person], cameras[camera])
-        for tracklet, (person, camera) in zip(found.values(), places, strict=True)
-    ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,23 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from reid.labels import Names, numbers_of_names
+from reid.tracklet import NO_NUMBER, UNKNOWN, camera_number, person_number
 from video_snl.engine.files import replace_file
 from video_snl.errors import UserError
 
-__all__ = ["FeatureTable", "concatenate", "read_features", "same_model", "write_features"]
+__all__ = [
+    "FeatureTable",
+    "comparable",
+    "concatenate",
+    "read_features",
+    "same_model",
+    "shared_numbers",
+    "write_features",
+]
 
-FORMAT = 1
+FORMAT = 2
+_NUMBERS_ALONE = 1  # the format without names
 _NUMBERS = ("person_ids", "camera_ids", "num_frames", "skipped_frames")
 _KEYS = ("format", "model", "checkpoint", "dimension", "test_frames")
 _ALL = "all"
@@ -29,14 +40,21 @@ class FeatureTable:
 
     Attributes:
         names: Of the N tracklets.
-        person_ids: People, int64, shape (N,).
-        camera_ids: Cameras, int64, shape (N,).
+        person_ids: Numbers of the people, int64, shape (N,). In a table from a file of format 2
+            they are the numbers that the names are: :data:`reid.tracklet.NO_NUMBER` for other
+            names, :data:`reid.tracklet.UNKNOWN` where no name is known.
+        camera_ids: Numbers of the cameras, int64, shape (N,), likewise.
         num_frames: Frames that were read of each tracklet, int64, shape (N,).
         skipped_frames: Frames besides that could not be read, int64, shape (N,).
         features: float32, shape (N, D).
         model: Hash of the checkpoint.
         checkpoint: Its path, for messages.
         test_frames: Frames of each tracklet that were looked at, evenly spaced; None for all.
+        persons: Names of the people, by which tables are compared, N of them; None for each that
+            is not known. None as a whole: the numbers are the names.
+        cameras: Names of the cameras, likewise.
+        numbering: File of format 1 whose own numbers these are: they mean nothing beside those of
+            another file. None for every other table.
     """
 
     names: list[str]
@@ -48,6 +66,9 @@ class FeatureTable:
     model: str
     checkpoint: str
     test_frames: int | None = None
+    persons: Sequence[str | None] | None = None
+    cameras: Sequence[str | None] | None = None
+    numbering: str | None = None
 
     def __post_init__(self) -> None:
         size = len(self.names)
@@ -56,11 +77,34 @@ class FeatureTable:
         for key in _NUMBERS:
             if getattr(self, key).shape != (size,):
                 raise ValueError(f"{key} has shape {getattr(self, key).shape}, not {(size,)}")
+        for key in ("persons", "cameras"):
+            names = getattr(self, key)
+            if names is not None and len(names) != size:
+                raise ValueError(f"{key} has {len(names)} names, not {size}")
 
     @property
     def dimension(self) -> int:
         """Length D of a feature vector."""
         return self.features.shape[1]
+
+    @property
+    def person_names(self) -> list[str | None]:
+        """Names of the people, else their numbers as text; None where neither is known."""
+        if self.persons is not None:
+            return list(self.persons)
+        known = zip(self.person_ids.tolist(), self.camera_ids.tolist(), strict=True)
+        return [
+            # Junk has a camera; what nobody numbered has none.
+            None if person == NO_NUMBER or (person == UNKNOWN and camera < 0) else str(person)
+            for person, camera in known
+        ]
+
+    @property
+    def camera_names(self) -> list[str | None]:
+        """Names of the cameras, else their numbers as text; None where neither is known."""
+        if self.cameras is not None:
+            return list(self.cameras)
+        return [None if camera < 0 else str(camera) for camera in self.camera_ids.tolist()]
 
     def __len__(self) -> int:
         return len(self.names)
@@ -69,25 +113,49 @@ class FeatureTable:
 def write_features(path: Path, table: FeatureTable) -> None:
     """Write a table as parquet, whole or not at all.
 
-    One row per tracklet: ``name``, the four numbers, and ``feature`` as a list of D float32. The
-    schema's metadata holds the format's version, the model's hash, its checkpoint, D, and how many
-    frames of each tracklet were looked at, or ``all``.
+    One row per tracklet: ``name``; ``person`` and ``camera``, null where they are not known;
+    ``person_ids`` and ``camera_ids``, the numbers that these names are, else null;
+    ``num_frames`` and ``skipped_frames``; and ``feature`` as a list of D float32. The schema's
+    metadata holds the format's version, the model's hash, its checkpoint, D, and how many frames of
+    each tracklet were looked at, or ``all``. A table that was read from a file of format 1 is
+    written as one: its numbers are no names.
     """
     flat = pa.array(np.ascontiguousarray(table.features, dtype=np.float32).reshape(-1))
-    columns = {
-        "name": pa.array(table.names, pa.string()),
-        **{key: pa.array(np.asarray(getattr(table, key), dtype=np.int64)) for key in _NUMBERS},
-        "feature": pa.FixedSizeListArray.from_arrays(flat, table.dimension),
-    }
+    numbered = table.numbering is not None
+    columns = {"name": pa.array(map(_utf8, table.names), pa.string())}
+    if not numbered:
+        columns["person"] = pa.array(map(_utf8, table.person_names), pa.string())
+        columns["camera"] = pa.array(map(_utf8, table.camera_names), pa.string())
+    for key in _NUMBERS:
+        columns[key] = pa.array(np.asarray(getattr(table, key), dtype=np.int64))
+    if not numbered:
+        columns["person_ids"] = _numbers(table.person_names, person_number)
+        columns["camera_ids"] = _numbers(table.camera_names, camera_number)
+    columns["feature"] = pa.FixedSizeListArray.from_arrays(flat, table.dimension)
     frames = _ALL if table.test_frames is None else str(table.test_frames)
-    values = (str(FORMAT), table.model, table.checkpoint, str(table.dimension), frames)
+    format_ = str(_NUMBERS_ALONE if numbered else FORMAT)
+    values = (format_, table.model, table.checkpoint, str(table.dimension), frames)
     metadata = {_PREFIX + key: value for key, value in zip(_KEYS, values, strict=True)}
     stored = pa.table(columns).replace_schema_metadata(metadata)
     replace_file(path, lambda file: _write(stored, file))
 
 
+def _numbers(names: Sequence[str | None], number_of: Callable[[str], int | None]) -> pa.Array:
+    numbers = [None if name is None else number_of(name) for name in names]
+    return pa.array(numbers, pa.int64())
+
+
+def _utf8(name: str | None) -> str | None:
+    """A name as parquet can hold it, also one of a file whose name is not UTF-8."""
+    return (
+        name
+        if name is None
+        else name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    )
+
+
 def read_features(path: Path) -> FeatureTable:
-    """The table in a parquet file of :func:`write_features`.
+    """Read the table in a parquet file of :func:`write_features`.
 
     Raises:
         UserError: A file that is missing, no parquet, broken, of another program or version.
@@ -102,19 +170,38 @@ def read_features(path: Path) -> FeatureTable:
             f"{path} cannot be read as parquet ({reason}); make it anew with reid extract"
         ) from error
     values = _metadata(path, stored.schema)
+    numbered = values["format"] == str(_NUMBERS_ALONE)
     dimension = int(values["dimension"])
-    _check_columns(path, stored, dimension)
+    _check_columns(path, stored, dimension, named=not numbered)
     column = stored["feature"].combine_chunks()
     flat = column.values if column.offset == 0 else column.flatten()
     features = flat.to_numpy(zero_copy_only=False)
+    persons = None if numbered else stored["person"].to_pylist()
+    cameras = None if numbered else stored["camera"].to_pylist()
+    numbers = {key: stored[key].to_numpy().copy() for key in ("num_frames", "skipped_frames")}
+    for key, names, number_of in (
+        ("person_ids", persons, person_number),
+        ("camera_ids", cameras, camera_number),
+    ):
+        numbers[key] = stored[key].to_numpy().copy() if names is None else _ids(names, number_of)
     return FeatureTable(
         names=stored["name"].to_pylist(),
-        **{key: stored[key].to_numpy().copy() for key in _NUMBERS},
+        **numbers,
         features=features.reshape(-1, dimension).copy(),
         model=values["model"],
         checkpoint=values["checkpoint"],
         test_frames=None if values["test_frames"] == _ALL else int(values["test_frames"]),
+        persons=persons,
+        cameras=cameras,
+        numbering=str(path.resolve()) if numbered else None,
     )
+
+
+def _ids(names: Sequence[str | None], number_of: Callable[[str], int | None]) -> np.ndarray:
+    """Numbers of names, with the marks for those that are none and for those not known."""
+    known = {name: number_of(name) for name in set(names) if name is not None}
+    numbers = [UNKNOWN if name is None else known[name] for name in names]
+    return np.array([NO_NUMBER if n is None else n for n in numbers], dtype=np.int64)
 
 
 def same_model(query: FeatureTable, gallery: FeatureTable) -> None:
@@ -139,24 +226,91 @@ def same_model(query: FeatureTable, gallery: FeatureTable) -> None:
         )
 
 
-def concatenate(tables: Sequence[FeatureTable]) -> FeatureTable:
-    """The rows of several tables of one model, in their order.
+def comparable(tables: Sequence[FeatureTable]) -> None:
+    """Raise UserError unless people and cameras of all tables can be compared.
+
+    The numbers of a file of format 1 were given in the call of ``reid extract`` that wrote it, so
+    that in another file the same number may be somebody else. They are comparable only with
+    themselves, and beside tables of which neither people nor cameras are known.
+    """
+    known = [table for table in tables if _is_known(table)]
+    for table in known:
+        if table.numbering != known[0].numbering:
+            old = table.numbering or known[0].numbering
+            raise UserError(
+                f"{old} is of format 1, which numbers people and cameras anew in every file: its "
+                "numbers cannot be compared with those of another file; extract it again (reid "
+                "extract --layout folder), which stores their names"
+            )
+
+
+def _is_known(table: FeatureTable) -> bool:
+    """Tell whether a table says anything of people or cameras."""
+    for names, numbers in ((table.persons, table.person_ids), (table.cameras, table.camera_ids)):
+        known = (numbers != UNKNOWN).any() if names is None else any(n is not None for n in names)
+        if known:
+            return True
+    return False
+
+
+def shared_numbers(tables: Sequence[FeatureTable]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Number the people and cameras of several tables by their names, over all of them at once.
+
+    Junk and distractors keep their numbers, -1 and 0.
+
+    Returns:
+        People and cameras of each table, int64, each of shape (N,).
 
     Raises:
-        UserError: Tables of different models.
+        UserError: Names that are not known, or numbers that cannot be compared.
+    """
+    comparable(tables)
+    for table in tables:
+        for what, names in (("person", table.person_names), ("camera", table.camera_names)):
+            unknown = names.count(None)
+            if unknown:
+                raise UserError(
+                    f"the {what} of {unknown} of {len(names)} tracklets is not known (the first is "
+                    f"{table.names[names.index(None)]}): there is nothing to compare; extract them "
+                    "with a layout that names them (reid extract --layout folder)"
+                )
+    people: list[Names] = [table.person_names for table in tables]
+    cameras: list[Names] = [table.camera_names for table in tables]
+    return list(
+        zip(numbers_of_names(people, "person"), numbers_of_names(cameras, "camera"), strict=True)
+    )
+
+
+def concatenate(tables: Sequence[FeatureTable]) -> FeatureTable:
+    """Join the rows of several tables of one model, in their order.
+
+    People and cameras are compared by their names, which the numbers in the result follow, as they
+    do in files of format 2.
+
+    Raises:
+        UserError: Tables of different models, or numbers that cannot be compared.
     """
     for table in tables[1:]:
         same_model(tables[0], table)
-    numbers: dict[str, Any] = {
+    comparable(tables)
+    values: dict[str, Any] = {
         key: np.concatenate([getattr(table, key) for table in tables]) for key in _NUMBERS
     }
+    numbering = next((table.numbering for table in tables if _is_known(table)), None)
+    if any(table.persons is not None or table.cameras is not None for table in tables):
+        values["persons"] = [name for table in tables for name in table.person_names]
+        values["cameras"] = [name for table in tables for name in table.camera_names]
+        if numbering is None:
+            values["person_ids"] = _ids(values["persons"], person_number)
+            values["camera_ids"] = _ids(values["cameras"], camera_number)
     return FeatureTable(
         names=[name for table in tables for name in table.names],
-        **numbers,
+        **values,
         features=np.concatenate([table.features for table in tables]),
         model=tables[0].model,
         checkpoint=tables[0].checkpoint,
         test_frames=tables[0].test_frames,
+        numbering=numbering,
     )
 
 
@@ -176,10 +330,10 @@ def _metadata(path: Path, schema: pa.Schema) -> dict[str, str]:
             f"{path} is parquet, but not of features of reid: its schema names no format; "
             "make one with reid extract"
         )
-    if values["format"] != str(FORMAT):
+    if values["format"] not in (str(_NUMBERS_ALONE), str(FORMAT)):
         raise UserError(
-            f"{path} has version {values['format']} of the format, this program reads {FORMAT}; "
-            "make it anew with reid extract"
+            f"{path} has version {values['format']} of the format, this program reads "
+            f"{_NUMBERS_ALONE} and {FORMAT}; make it anew with reid extract"
         )
     if not values["dimension"].isdecimal() or values["dimension"] == "0":
         raise UserError(f"{path} names no dimension of its features; make it anew")
@@ -192,9 +346,11 @@ def _metadata(path: Path, schema: pa.Schema) -> dict[str, str]:
     return values
 
 
-def _check_columns(path: Path, stored: pa.Table, dimension: int) -> None:
+def _check_columns(path: Path, stored: pa.Table, dimension: int, *, named: bool) -> None:
+    names = {"person": pa.string(), "camera": pa.string()} if named else {}
     types = {
         "name": pa.string(),
+        **names,
         **{key: pa.int64() for key in _NUMBERS},
         "feature": pa.list_(pa.float32(), dimension),
     }
@@ -207,5 +363,6 @@ def _check_columns(path: Path, stored: pa.Table, dimension: int) -> None:
                 f"column {name!r} of {path} is {stored.schema.field(index).type}, not {type_}; "
                 "make it anew with reid extract"
             )
-        if stored[name].null_count:
+        may_be_empty = named and name in (*names, "person_ids", "camera_ids")
+        if stored[name].null_count and not may_be_empty:
             raise UserError(f"column {name!r} of {path} has empty cells; make it anew")

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from reid.distances import Distances, Metric, first_equal, nearest_columns
-from reid.features import FeatureTable, same_model
+from reid.features import FeatureTable, comparable, same_model
 from video_snl.errors import UserError
 
 __all__ = ["IndexName", "Metric", "SearchResult", "search"]
@@ -60,9 +60,11 @@ def search(
         metric: ``cosine`` or ``euclidean``.
 
     Raises:
-        UserError: Tables of different models, an empty one, or unknown options.
+        UserError: Tables of different models or whose people cannot be compared, an empty one, or
+            unknown options.
     """
     same_model(query, gallery)
+    comparable([query, gallery])
     _check(query, gallery, index, top, metric)
     top = min(top, len(gallery))
     asked, searched = torch.from_numpy(query.features), torch.from_numpy(gallery.features)

@@ -9,18 +9,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from reid.tracklet import NO_NUMBER, special_person
 from video_snl.errors import UserError
+from video_snl.utils.media import natural_key
 
 __all__ = [
     "QUERIES_IN_GALLERY",
     "Cameras",
     "Labels",
+    "Names",
     "Pairs",
     "Protocol",
+    "are_names",
     "check_labels",
     "check_matrix",
     "check_options",
     "check_pairs",
+    "numbers_of_names",
 ]
 
 Protocol = Literal["common", "official", "queries-kept"]
@@ -30,6 +35,45 @@ Pairs = Tensor | np.ndarray | Sequence[tuple[int, int]]
 
 QUERIES_IN_GALLERY: frozenset[Protocol] = frozenset({"official", "queries-kept"})
 """Protocols whose gallery holds the query tracklets, see reid.protocols.official_gallery."""
+Names = Sequence[str | None] | np.ndarray
+
+
+def are_names(labels: Labels | Names) -> bool:
+    """Tell whether labels are names and not numbers; an empty list is of numbers."""
+    if isinstance(labels, Tensor):
+        return False
+    return any(isinstance(label, str) or label is None for label in labels)
+
+
+def numbers_of_names(lists: Sequence[Names], what: Literal["person", "camera"]) -> list[np.ndarray]:
+    """Number the people or the cameras of several lists by their names, over all lists at once.
+
+    Names that mean junk and distractors are -1 and 0, see :func:`reid.tracklet.special_person`. All
+    other names that differ get different numbers, also ``7`` and ``007``: people from 1, cameras
+    from 0, in natural order of the names.
+
+    Returns:
+        Numbers of each list, int64, in the shape of the list.
+
+    Raises:
+        UserError: A name that is not known (None), or is no name.
+    """
+    found: set[str] = set()
+    for names in lists:
+        for row, name in enumerate(names):
+            if not isinstance(name, str):
+                raise UserError(
+                    f"row {row} of the {what}s is {name!r}, not a name: give names in all lists, "
+                    "or numbers in all"
+                )
+            found.add(str(name))
+    special = {}
+    if what == "person":
+        special = {name: n for name in found if (n := special_person(name)) is not None}
+    rest = sorted(found - special.keys(), key=natural_key)
+    first = 1 if what == "person" else 0
+    numbers = special | {name: number for number, name in enumerate(rest, start=first)}
+    return [np.array([numbers[str(name)] for name in names], dtype=np.int64) for names in lists]
 
 
 def check_options(protocol: str, max_rank: int, cameras: str = "cross") -> None:
@@ -106,7 +150,13 @@ def _label(name: str, values: Labels, size: int, device: torch.device) -> Tensor
         )
     if not isinstance(array, Tensor):
         array = torch.from_numpy(array.astype(np.int64))
-    return array.to(device, torch.int64)
+    labels = array.to(device, torch.int64)
+    if (labels == NO_NUMBER).any():
+        raise UserError(
+            f"{name} hold people or cameras whose names are no numbers: give evaluate_features the "
+            "names (persons and cameras of the tables), or the tables themselves"
+        )
+    return labels
 
 
 def check_matrix(distances: Tensor | np.ndarray) -> Tensor:

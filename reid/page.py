@@ -12,7 +12,7 @@ from PIL import Image
 
 from reid.camera_pairs import CameraPair
 from reid.film_strips import Picture, chosen_frames, data_uri, film_strip, strip_width
-from reid.tracklet import DISTRACTOR, JUNK
+from reid.tracklet import DISTRACTOR, JUNK, special_person
 from video_snl.engine.files import write_text
 from video_snl.utils.strict_json import to_json
 
@@ -31,15 +31,15 @@ class Shown:
     Attributes:
         name: Of the tracklet; the page has its last three parts.
         frames: Its pictures, or paths to them; without any, the strip is one crossed box.
-        person: Number of the person, None where nobody said one.
-        camera: Number of the camera, or None.
+        person: Name of the person, None where nobody said one.
+        camera: Name of the camera, or None.
         count: How many frames the features are of.
     """
 
     name: str
     frames: Sequence[str | Path | Picture]
-    person: int | None
-    camera: int | None
+    person: str | None
+    camera: str | None
     count: int
 
 
@@ -93,13 +93,24 @@ def embedded_png(path: Path) -> dict[str, Any]:
     return {"uri": data_uri(path.read_bytes()), "width": width // 2, "height": height // 2}
 
 
-def camera_table(pairs: Sequence[CameraPair]) -> tuple[list[int], list[dict[str, Any]]]:
-    """The cameras of the columns, and a row of cells (None where nothing counts) per camera."""
+def camera_table(
+    pairs: Sequence[CameraPair], names: Mapping[int, str]
+) -> tuple[list[str], list[dict[str, Any]]]:
+    """Lay the pairs out as a table.
+
+    Returns:
+        Names of the cameras of the columns, and a row of cells (None where nothing counts) per
+        camera.
+    """
     cells = {(pair.query_camera, pair.gallery_camera): _cell(pair) for pair in pairs}
     columns = sorted({column for _, column in cells})
     rows = sorted({row for row, _ in cells})
-    return columns, [
-        {"camera": row, "cells": [cells.get((row, column)) for column in columns]} for row in rows
+    return [names.get(column, str(column)) for column in columns], [
+        {
+            "camera": names.get(row, str(row)),
+            "cells": [cells.get((row, column)) for column in columns],
+        }
+        for row in rows
     ]
 
 
@@ -129,12 +140,15 @@ def per_cent(share: float) -> str:
     return f"{100 * share:.1f}\N{NO-BREAK SPACE}%"
 
 
-def _person(person: int | None) -> str:
-    names = {None: "", DISTRACTOR: "distractor", JUNK: "junk, person -1"}
-    return names.get(person, f"person {person}")
+def _person(person: str | None) -> str:
+    if person is None:
+        return ""
+    special = {DISTRACTOR: "distractor", JUNK: f"junk, person {person}"}
+    number = special_person(person)
+    return f"person {person}" if number is None else special[number]
 
 
-def _camera(camera: int | None) -> str:
+def _camera(camera: str | None) -> str:
     return "" if camera is None else f"camera {camera}"
 
 

@@ -43,7 +43,8 @@ class Embedding(NamedTuple):
     """Tracklets in the plane.
 
     Shapes: points (N, 2), or (0, 2) where there were fewer than five tracklets; people, cameras and
-    is_query (N,).
+    is_query (N,). Names of people and cameras by their numbers are what is written; a number that
+    has none is written itself.
     """
 
     points: np.ndarray
@@ -51,6 +52,8 @@ class Embedding(NamedTuple):
     cameras: np.ndarray
     is_query: np.ndarray
     perplexity: float
+    person_names: Mapping[int, str] = {}
+    camera_names: Mapping[int, str] = {}
 
 
 def cmc_picture(rankings: Mapping[str, Ranking], path: Path, max_rank: int = 20) -> None:
@@ -99,11 +102,17 @@ def embed(evaluation: Evaluation) -> Embedding:
         points = TSNE(perplexity=perplexity, init="random", random_state=0).fit_transform(
             _features(evaluation, rows)
         )
-    return Embedding(points, *labels, perplexity=perplexity)
+    return Embedding(
+        points,
+        *labels,
+        perplexity=perplexity,
+        person_names=evaluation.person_names(),
+        camera_names=evaluation.camera_names(),
+    )
 
 
 def tsne_picture(embedding: Embedding, path: Path) -> None:
-    """Colours are people, markers cameras; thin lines lead to the person's number in the middle."""
+    """Colours are people, markers cameras; thin lines lead to the person's name in the middle."""
     figure = Figure(figsize=(_WIDTH, 5.8), layout="constrained")
     axes = figure.subplots()
     axes.set(xticks=[], yticks=[])
@@ -112,10 +121,12 @@ def tsne_picture(embedding: Embedding, path: Path) -> None:
     people = np.unique(embedding.people)
     colours = {person: colormaps["tab20"](index % 20) for index, person in enumerate(people)}
     for person, colour in colours.items():
-        _draw_person(axes, embedding.points[embedding.people == person], str(person), colour)
+        name = _plain(embedding.person_names.get(int(person), str(person)))
+        _draw_person(axes, embedding.points[embedding.people == person], name, colour)
     marks: dict[str, str] = {}
     for index, camera in enumerate(np.unique(embedding.cameras)):
-        marks[f"camera {camera}"] = marker = _MARKERS[index % len(_MARKERS)]
+        name = _plain(embedding.camera_names.get(int(camera), str(camera)))
+        marks[f"camera {name}"] = marker = _MARKERS[index % len(_MARKERS)]
         for query in (False, True):
             some = (embedding.cameras == camera) & (embedding.is_query == query)
             axes.scatter(
@@ -130,6 +141,11 @@ def tsne_picture(embedding: Embedding, path: Path) -> None:
             )
     _tsne_legend(figure, marks)
     _save(figure, path)
+
+
+def _plain(name: str) -> str:
+    """A name as Matplotlib draws it, without its mathematics."""
+    return name.replace("$", r"\$")
 
 
 def _draw_person(axes: Axes, points: np.ndarray, name: str, colour: Colour) -> None:

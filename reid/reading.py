@@ -14,11 +14,11 @@ from torch import Tensor
 
 from reid.tracklet import Tracklet
 from video_snl.data.bounded import run_bounded
-from video_snl.data.folders import VIDEO_SUFFIXES
 from video_snl.data.quarantine import named
 from video_snl.data.readers import open_video, resize
 from video_snl.data.timing import stage
 from video_snl.errors import UserError
+from video_snl.utils.media import VIDEO_SUFFIXES
 
 __all__ = ["Nearest", "is_video", "length_of", "lengths_of", "read_nearest", "read_readable"]
 

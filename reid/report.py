@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +61,8 @@ def write_report(folder: Path, evaluation: Evaluation) -> Path:
     chosen = [lists[choice.query] for choice in choices]
     write_json(folder / "metrics.json", numbers)
     write_text(folder / "rankings.csv", _rankings(evaluation, lists))
-    write_text(folder / "camera_pairs.csv", _csv(CameraPair._fields, pairs))
+    cameras = evaluation.camera_names()
+    write_text(folder / "camera_pairs.csv", _csv(CameraPair._fields, _named(pairs, cameras)))
     cmc_picture(evaluation.rankings, folder / "cmc.png", evaluation.max_rank)
     tsne_picture(embedding, folder / "tsne.png")
     list_picture(chosen, asked, searched, folder / "ranked_list.png")
@@ -75,7 +76,7 @@ def write_report(folder: Path, evaluation: Evaluation) -> Path:
         "cmc": {**embedded_png(folder / "cmc.png"), "alt": _cmc_alt(numbers)},
         "tsne": {**embedded_png(folder / "tsne.png"), **_tsne_words(embedding)},
         "lists": _list_views(choices, chosen, first.average_precision, asked, searched),
-        **dict(zip(("columns", "pairs"), camera_table(pairs), strict=True)),
+        **dict(zip(("columns", "pairs"), camera_table(pairs, cameras), strict=True)),
         "settings": list(numbers["settings"].items()),
     }
     write_page(folder / "report.html", "report.html", values)
@@ -100,33 +101,38 @@ def _shown(table: FeatureTable, tracklets: Sequence[Tracklet]) -> list[Shown]:
         by_name[tracklet.name] = None if tracklet.name in by_name else tracklet
     by_name.update({tracklet.path: tracklet for tracklet in tracklets})
     rows = []
-    for row, name in enumerate(table.names):
+    known = zip(
+        table.names, table.person_names, table.camera_names, table.num_frames.tolist(), strict=True
+    )
+    for name, person, camera, count in known:
         found = by_name.get(name)
-        rows.append(
-            Shown(
-                name,
-                found.frames if found else (),
-                int(table.person_ids[row]),
-                int(table.camera_ids[row]),
-                int(table.num_frames[row]),
-            )
-        )
+        rows.append(Shown(name, found.frames if found else (), person, camera, count))
     return rows
+
+
+def _named(pairs: Iterable[CameraPair], names: Mapping[int, str]) -> Iterator[Sequence[Any]]:
+    """The pairs with the names of their cameras."""
+    for pair in pairs:
+        cameras = pair.query_camera, pair.gallery_camera
+        yield (*(names.get(camera, camera) for camera in cameras), *pair[2:])
 
 
 def _rankings(evaluation: Evaluation, lists: Iterable[RankedList]) -> str:
     query, gallery = evaluation.query, evaluation.gallery
+    asked_names = list(zip(query.person_names, query.camera_names, strict=True))
+    names = list(zip(gallery.person_names, gallery.camera_names, strict=True))
     head = ("query", "query_person", "query_camera", "rank", "distance")
     rows: list[Sequence[Any]] = []
     for each in lists:
         row = each.query
-        asked = query.names[row], int(query.person_ids[row]), int(query.camera_ids[row])
+        asked = query.names[row], *asked_names[row]
         for entry in each.entries:
             found = entry.row
-            who = int(gallery.person_ids[found]), int(gallery.camera_ids[found])
             rank = "" if entry.rank is None else entry.rank
             distance = f"{entry.distance:.6g}"
-            rows.append((*asked, rank, distance, gallery.names[found], *who, entry.verdict))
+            rows.append(
+                (*asked, rank, distance, gallery.names[found], *names[found], entry.verdict)
+            )
     return _csv((*head, "tracklet", "person", "camera", "verdict"), rows)
 
 

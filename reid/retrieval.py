@@ -5,21 +5,25 @@ from __future__ import annotations
 import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from reid.distances import Distances, Metric, check_features, pairwise_distances
+from reid.features import FeatureTable, same_model, shared_numbers
 from reid.labels import (
     Cameras,
     Labels,
+    Names,
     Pairs,
     Protocol,
+    are_names,
     check_labels,
     check_options,
     check_pairs,
+    numbers_of_names,
 )
 from reid.matches import Matches, People, count_before, hits_of
 from reid.scores import Ranking, score_hits, summarize
@@ -31,12 +35,12 @@ LARGEST_BLOCK = 2**16
 
 
 def evaluate_features(
-    query: Tensor | np.ndarray,
-    gallery: Tensor | np.ndarray,
-    query_ids: Labels,
-    gallery_ids: Labels,
-    query_cameras: Labels,
-    gallery_cameras: Labels,
+    query: Tensor | np.ndarray | FeatureTable,
+    gallery: Tensor | np.ndarray | FeatureTable,
+    query_ids: Labels | Names | None = None,
+    gallery_ids: Labels | Names | None = None,
+    query_cameras: Labels | Names | None = None,
+    gallery_cameras: Labels | Names | None = None,
     *,
     metric: Metric = "cosine",
     protocol: Protocol = "common",
@@ -45,16 +49,22 @@ def evaluate_features(
     cameras: Cameras = "cross",
     own: Pairs | None = None,
 ) -> Ranking:
-    """:func:`reid.protocols.evaluate_ranking` of features, in bounded memory, exactly.
+    """Evaluate features as :func:`reid.protocols.evaluate_ranking` does, in bounded memory.
 
     The gallery is read twice in blocks: for the distances of the queries' own people, then to
     count for each of these how many others come before it. Both times a block's distances are
     computed alike, to the last bit, so that the ranks are those of the matrix of these distances.
 
+    People and cameras are numbers, or names in all lists: then people called ``-1`` are junk,
+    those with a name of zeros distractors, and two are the same if their names are.
+
     Args:
-        query: Features, shape (Q, D); computed on its device.
+        query: Features, shape (Q, D); computed on its device. Or a table of
+            :func:`reid.features.read_features`, if the gallery is one, too: then people and cameras
+            are compared by the names in the tables, and the other four lists are left out.
         gallery: Features, shape (G, D): a tensor, an array, or a memory-mapped file
-            (``numpy.load(path, mmap_mode="r")``), of which only a block at a time is resident.
+            (``numpy.load(path, mmap_mode="r")``), of which only a block at a time is resident; or
+            a table.
         query_ids: People, shape (Q,); and so on, see :func:`reid.protocols.evaluate_ranking`.
         gallery_ids: People, shape (G,).
         query_cameras: Cameras, shape (Q,).
@@ -69,15 +79,19 @@ def evaluate_features(
 
     Raises:
         UserError: As in :func:`reid.protocols.evaluate_ranking`; features of different dimensions
-            or not finite.
+            or not finite; tables of different models, or whose people cannot be compared.
     """
+    given = (query_ids, gallery_ids, query_cameras, gallery_cameras)
+    labels = _numbers(query, gallery, given)
+    query = query.features if isinstance(query, FeatureTable) else query
+    gallery = gallery.features if isinstance(gallery, FeatureTable) else gallery
     query = torch.as_tensor(query)
     check_features("query", query)
     check_features("gallery", gallery, dimension=query.shape[1])
     check_options(protocol, max_rank, cameras)
     shape = len(query), len(gallery)
     query_people, gallery_people, query_views, gallery_views = check_labels(
-        shape, (query_ids, gallery_ids, query_cameras, gallery_cameras), query.device
+        shape, labels, query.device
     )
     people = People(gallery_people, gallery_views)
     pairs = check_pairs(own, query_people, gallery_people)
@@ -89,6 +103,33 @@ def evaluate_features(
     before = _before(stream, matches, near)
     scores = score_hits(hits_of(matches, near, before), protocol)
     return summarize(scores, protocol, max_rank, cameras)
+
+
+def _numbers(
+    query: Tensor | np.ndarray | FeatureTable,
+    gallery: Tensor | np.ndarray | FeatureTable,
+    given: tuple[Labels | Names | None, ...],
+) -> tuple[Labels, Labels, Labels, Labels]:
+    """People and cameras of both lists as numbers that mean the same in both."""
+    if isinstance(query, FeatureTable) and isinstance(gallery, FeatureTable):
+        if any(labels is not None for labels in given):
+            raise UserError(
+                "two tables of features have people and cameras: give no others beside them"
+            )
+        same_model(query, gallery)
+        (asked, asked_in), (searched, searched_in) = shared_numbers([query, gallery])
+        return asked, searched, asked_in, searched_in
+    if isinstance(query, FeatureTable) or isinstance(gallery, FeatureTable):
+        raise UserError("query and gallery must both be tables of features, or both be arrays")
+    if any(labels is None for labels in given):
+        raise UserError("arrays of features need query_ids, gallery_ids and the cameras of both")
+    lists = cast("tuple[Labels, Labels, Labels, Labels]", given)
+    people, cameras = (lists[0], lists[1]), (lists[2], lists[3])
+    if any(map(are_names, people)):
+        people = cast("Any", numbers_of_names(cast("Any", people), "person"))
+    if any(map(are_names, cameras)):
+        cameras = cast("Any", numbers_of_names(cast("Any", cameras), "camera"))
+    return people[0], people[1], cameras[0], cameras[1]
 
 
 @dataclass(frozen=True)

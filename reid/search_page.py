@@ -14,7 +14,6 @@ from PIL import Image
 from reid.datasets.frames import FRAME_SUFFIXES, list_frames
 from reid.film_strips import Picture, chosen_frames
 from reid.page import Shown, entry_view, write_page
-from reid.tracklet import JUNK
 from video_snl.data.bounded import run_bounded
 
 if TYPE_CHECKING:
@@ -53,16 +52,21 @@ def write_search_page(
     }
     wanted = sorted({column for some in columns.values() for column in some})
     frames = tracklet_frames({**_lengths(asked, rows), **_lengths(table, wanted)})
+    asked_names = asked.person_names, asked.camera_names
+    names = table.person_names, table.camera_names
     lists = []
     for row in rows:
         distances = found.distances[row].tolist()
         entries = [
             entry_view(
-                _shown(table, column, frames), "found", rank=rank, distance=distances[rank - 1]
+                _shown(table, names, column, frames),
+                "found",
+                rank=rank,
+                distance=distances[rank - 1],
             )
             for rank, column in enumerate(columns[row], start=1)
         ]
-        query = _shown(asked, row, frames)
+        query = _shown(asked, asked_names, row, frames)
         query = query if called is None else replace(query, name=called)
         lists.append(
             {"heading": query.name, "query": entry_view(query, "query"), "entries": entries}
@@ -124,13 +128,13 @@ def _video_frames(path: str) -> list[np.ndarray]:
         return list(reader.frames(indices).numpy())
 
 
-def _shown(table: FeatureTable, row: int, frames: dict[str, Sequence[Any]]) -> Shown:
-    person, camera = int(table.person_ids[row]), int(table.camera_ids[row])
+def _shown(
+    table: FeatureTable,
+    names: tuple[list[str | None], list[str | None]],
+    row: int,
+    frames: dict[str, Sequence[Any]],
+) -> Shown:
     name = table.names[row]
     return Shown(
-        name,
-        frames.get(name, ()),
-        None if person == JUNK else person,
-        None if camera < 0 else camera,
-        int(table.num_frames[row]),
+        name, frames.get(name, ()), names[0][row], names[1][row], int(table.num_frames[row])
     )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reid.data.tracklet_folders import Layout
 from reid.outputs import check_file, writing
-from reid.tracklet import JUNK
 from video_snl.errors import UserError
 from video_snl.utils.strict_json import to_json
 
@@ -15,14 +16,15 @@ if TYPE_CHECKING:
     from reid.features import FeatureTable
     from reid.index import IndexName, Metric, SearchResult
 
-__all__ = ["filled_table", "run_search"]
+__all__ = ["filled_table", "is_feature_file", "run_search"]
 
 
 def run_search(
-    checkpoint: str,
+    checkpoint: str | None,
     gallery: str,
     queries: Sequence[str],
     *,
+    layout: Layout = "auto",
     index: IndexName = "exact",
     metric: Metric = "cosine",
     top: int = 10,
@@ -32,10 +34,13 @@ def run_search(
     """Search a feature file for the people of some tracklets, and print what is nearest.
 
     Args:
-        checkpoint: Network of the queries' features; the gallery's must be of the same one.
+        checkpoint: Network of the queries' features; the gallery's must be of the same one. None
+            where all queries are feature files.
         gallery: Feature file of ``reid extract``.
-        queries: Folders of frames, or videos; each is one tracklet. As many frames of them are
-            looked at as of the gallery's.
+        queries: Folders of frames, videos, folders of those, or feature files. As many frames of
+            them are looked at as of the gallery's.
+        layout: What a tracklet is in folders, see
+            :func:`reid.data.tracklet_folders.tracklets_in`.
         index: ``exact``, or ``ivf`` or ``hnsw`` (approximate; recall against exact is printed).
         metric: ``cosine`` or ``euclidean``.
         top: Tracklets per query.
@@ -45,20 +50,50 @@ def run_search(
     Raises:
         UserError: Nothing to search for or in, a bad file, or features of another network.
     """
-    from reid.extract import extract_tracklets
-    from reid.features import same_model
+    from reid.features import comparable, same_model
     from reid.index import search
 
     _check_arguments(gallery, queries, top, page)
     table = filled_table(gallery)
-    asked = extract_tracklets(Path(checkpoint), list(queries), test_frames=table.test_frames)
+    asked = _asked(checkpoint, queries, layout, table.test_frames)
     same_model(asked, table)
+    comparable([asked, table])
     found = search(asked, table, index=index, top=min(top, len(table.names)), metric=metric)
     answer = _answer(asked, table, found, gallery=gallery, index=index, metric=metric)
     print(to_json(answer, indent=2) if as_json else _text(answer), flush=True)
     if page is not None:
         _write_page(page, asked, table, found, gallery, quiet=as_json)
     return 0
+
+
+def is_feature_file(path: str) -> bool:
+    """Tell whether a query is a file of features and not of images."""
+    return path.lower().endswith(".parquet") and Path(path).is_file()
+
+
+def _asked(
+    checkpoint: str | None, queries: Sequence[str], layout: Layout, test_frames: int | None
+) -> FeatureTable:
+    """The features of the queries, of those in feature files first."""
+    from reid.features import concatenate
+
+    tables = [filled_table(query) for query in queries if is_feature_file(query)]
+    paths = [query for query in queries if not is_feature_file(query)]
+    if paths:
+        from reid.extract import extract_tracklets
+
+        if checkpoint is None:
+            raise UserError(f"query {paths[0]} needs a network: give --checkpoint")
+        tables.append(
+            extract_tracklets(
+                Path(checkpoint), paths, layout=layout, test_frames=test_frames, say=_say
+            )
+        )
+    return concatenate(tables)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _write_page(
@@ -123,6 +158,8 @@ def _answer(
     index: str,
     metric: str,
 ) -> dict[str, Any]:
+    asked_names = asked.person_names, asked.camera_names
+    names = table.person_names, table.camera_names
     return {
         "gallery": gallery,
         "tracklets": len(table.names),
@@ -134,14 +171,20 @@ def _answer(
                 "name": name,
                 "frames": int(asked.num_frames[row]),
                 "skipped_frames": int(asked.skipped_frames[row]),
-                "results": _results(table, found, row),
+                **_who(asked, asked_names, row),
+                "results": _results(table, names, found, row),
             }
             for row, name in enumerate(asked.names)
         ],
     }
 
 
-def _results(table: FeatureTable, found: SearchResult, row: int) -> list[dict[str, Any]]:
+_Known = tuple[list[str | None], list[str | None]]
+
+
+def _results(
+    table: FeatureTable, names: _Known, found: SearchResult, row: int
+) -> list[dict[str, Any]]:
     """The results of one query; an approximate index may find fewer than were asked for (-1)."""
     pairs = zip(found.indices[row].tolist(), found.distances[row].tolist(), strict=True)
     return [
@@ -149,8 +192,7 @@ def _results(table: FeatureTable, found: SearchResult, row: int) -> list[dict[st
             "rank": rank,
             "distance": float(distance),
             "name": table.names[column],
-            "person": _known(table.person_ids[column]),
-            "camera": _known(table.camera_ids[column]),
+            **_who(table, names, column),
         }
         for rank, (column, distance) in enumerate(
             ((column, distance) for column, distance in pairs if column >= 0), start=1
@@ -158,8 +200,15 @@ def _results(table: FeatureTable, found: SearchResult, row: int) -> list[dict[st
     ]
 
 
-def _known(number: Any) -> int | None:
-    return None if int(number) == JUNK else int(number)
+def _who(table: FeatureTable, names: _Known, row: int) -> dict[str, int | str | None]:
+    """Person and camera of a row: their numbers, where they are numbers, and their names."""
+    person, camera = int(table.person_ids[row]), int(table.camera_ids[row])
+    return {
+        "person": person if person >= 0 else None,
+        "camera": camera if camera >= 0 else None,
+        "person_name": names[0][row],
+        "camera_name": names[1][row],
+    }
 
 
 def _text(answer: dict[str, Any]) -> str:
@@ -167,13 +216,16 @@ def _text(answer: dict[str, Any]) -> str:
     for query in answer["queries"]:
         skipped = query["skipped_frames"]
         unread = f", {skipped} more unreadable and skipped" if skipped else ""
-        lines += ["", f"query {query['name']} ({query['frames']} frames{unread})"]
-        lines.append("rank  distance  person  camera  tracklet")
-        for result in query["results"]:
-            person, camera = _dash(result["person"]), _dash(result["camera"])
+        names = (("person", query["person_name"]), ("camera", query["camera_name"]))
+        known = "".join(f", {what} {name}" for what, name in names if name is not None)
+        lines += ["", f"query {query['name']} ({query['frames']} frames{unread}{known})"]
+        who = [(_dash(r["person_name"]), _dash(r["camera_name"])) for r in query["results"]]
+        wide = [max(6, *(len(names[place]) for names in who)) if who else 6 for place in (0, 1)]
+        lines.append(f"rank  distance  {'person':>{wide[0]}}  {'camera':>{wide[1]}}  tracklet")
+        for result, (person, camera) in zip(query["results"], who, strict=True):
             lines.append(
-                f"{result['rank']:4}  {result['distance']:8.4f}  {person:>6}  {camera:>6}  "
-                f"{result['name']}"
+                f"{result['rank']:4}  {result['distance']:8.4f}  {person:>{wide[0]}}  "
+                f"{camera:>{wide[1]}}  {result['name']}"
             )
     if answer["recall"] is not None:
         lines += [
@@ -183,5 +235,5 @@ def _text(answer: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _dash(number: int | None) -> str:
-    return "-" if number is None else str(number)
+def _dash(name: str | None) -> str:
+    return "-" if name is None else name

@@ -9,7 +9,6 @@ from typing import NoReturn
 
 import torch
 
-from reid.datasets.frames import FRAME_SUFFIXES
 from reid.encode import encode, table_of
 from reid.explaining import tracklet_subject
 from reid.features import FeatureTable
@@ -20,7 +19,6 @@ from reid.searching import filled_table
 from reid.tracklet import Tracklet
 from reid.trained import TrainedReid, load_trained
 from reid.uploaded import uploaded_tracklet
-from video_snl.data.folders import VIDEO_SUFFIXES
 from video_snl.data.nursery import nursery
 from video_snl.engine.trainer import device_of
 from video_snl.errors import UserError
@@ -28,6 +26,7 @@ from video_snl.explain.page import page_html
 from video_snl.explain.subject import explained
 from video_snl.serve.server import check_installed, check_options, serve
 from video_snl.serve.service import Answer, Limits, Service, ShownPage
+from video_snl.utils.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 __all__ = ["Gallery", "people_service", "serve_people"]
 
@@ -96,7 +95,7 @@ def people_service(
         about=about,
         hint="Pictures of one person, or a ZIP file or video of such, of at most "
         f"{limits.megabytes:g} MB; videos of at most {limits.seconds:g} seconds.",
-        accept=",".join([*sorted(FRAME_SUFFIXES), ".zip", "video/*", *sorted(VIDEO_SUFFIXES)]),
+        accept=",".join([*sorted(IMAGE_SUFFIXES), ".zip", "video/*", *sorted(VIDEO_SUFFIXES)]),
         answer=_Answering(_reading(trained), gallery, limits, device),
         several=True,
     )

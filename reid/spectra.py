@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from reid.data.tracklet_folders import Layout, find_tracklets
 from reid.datasets import load_dataset
 from reid.explaining import block_name, blocks_of, tracklet_subject
-from reid.extract import find_tracklets
 from reid.runs import find_checkpoint
 from reid.tracklet import Tracklet
 from reid.trained import TrainedReid, load_trained
+from video_snl.engine.fitting import tell
 from video_snl.engine.trainer import device_of
 from video_snl.errors import UserError
 from video_snl.explain.subject import Subject
@@ -20,14 +21,19 @@ __all__ = ["spectrum"]
 
 
 def spectrum(
-    paths: Sequence[str], asked: Asked, *, checkpoint: str | None, accelerator: str
+    paths: Sequence[str],
+    asked: Asked,
+    *,
+    layout: Layout = "auto",
+    checkpoint: str | None,
+    accelerator: str,
 ) -> int:
     """Measure on tracklets; without paths, on some of the run's queries.
 
     Returns:
         2 when a tracklet could not be read, else 0.
     """
-    tracklets = find_tracklets(paths)
+    tracklets = find_tracklets(paths, layout, say=tell)
     device = device_of(accelerator)
     trained = load_trained(find_checkpoint(checkpoint))
     tracklets = tracklets or _listed(trained, asked.inputs)

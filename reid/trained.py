@@ -81,10 +81,11 @@ def check_people(trained: TrainedReid, experiment: ReidExperiment, data: ReidDat
     same_root = stored.dataset != "folder" or stored.root == asked.root
     if stored.dataset != asked.dataset or not same_root:
         return
-    seen = sorted({tracklet.person_id for tracklet in data.query} & set(trained.people))
+    names = {tracklet.person_id: tracklet.person_name for tracklet in data.query}
+    seen = sorted(names.keys() & set(trained.people))
     if seen:
         raise UserError(
             f"{trained.path} was trained on {len(seen)} of the people that split {asked.split} of "
-            f"{asked.dataset} searches for (the first is {seen[0]}): evaluate it on its own split, "
-            f"--split {stored.split}"
+            f"{asked.dataset} searches for (the first is {names[seen[0]]}): evaluate it on its own "
+            f"split, --split {stored.split}"
         )

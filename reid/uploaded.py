@@ -8,17 +8,23 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from reid.datasets.frames import FRAME_SUFFIXES, list_frames, natural
-from reid.tracklet import Tracklet
-from video_snl.data.folders import VIDEO_SUFFIXES
+from reid.data.tracklet_folders import images_of_one_tracklet
+from reid.datasets.frames import list_frames
+from reid.tracklet import UNKNOWN, Tracklet
 from video_snl.errors import UserError
 from video_snl.serve.checks import check_video
 from video_snl.serve.service import Limits
 from video_snl.serve.uploads import MOST_FILES, safe_name
+from video_snl.utils.media import (
+    IMAGE_SUFFIXES,
+    VIDEO_SUFFIXES,
+    is_image_name,
+    is_system_name,
+    natural_key,
+)
 
 __all__ = ["uploaded_tracklet"]
 
-_UNKNOWN = -1
 _DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError)
 
 
@@ -37,22 +43,26 @@ def uploaded_tracklet(
         UserError: The files are something else, too many, too long or too large when unpacked.
     """
     suffixes = {file.suffix.lower() for file in files}
-    if suffixes <= FRAME_SUFFIXES:
+    if suffixes <= IMAGE_SUFFIXES:
+        try:
+            images_of_one_tracklet([file.name for file in files])
+        except UserError as error:
+            raise UserError(f"the upload {error}") from error
         folder.mkdir()
-        for number, file in enumerate(sorted(files, key=lambda file: natural(file.name))):
+        for number, file in enumerate(sorted(files, key=lambda file: natural_key(file.name))):
             file.rename(folder / _frame(number, file.name))
     elif suffixes == {".zip"} and len(files) == 1:
         folder.mkdir()
         _unpack(files[0], folder, limits)
     elif suffixes <= VIDEO_SUFFIXES and len(files) == 1:
         check_video(files[0], limits.seconds, deadline)
-        return str(files[0]), Tracklet((str(files[0]),), _UNKNOWN, _UNKNOWN)
+        return str(files[0]), Tracklet((str(files[0]),), UNKNOWN, UNKNOWN)
     else:
         raise UserError(
-            f"{_listed(files)}: upload pictures of one person ({', '.join(sorted(FRAME_SUFFIXES))})"
+            f"{_listed(files)}: upload pictures of one person ({', '.join(sorted(IMAGE_SUFFIXES))})"
             f", one ZIP file of them, or one video ({', '.join(sorted(VIDEO_SUFFIXES))})"
         )
-    return str(folder), Tracklet(list_frames(folder), _UNKNOWN, _UNKNOWN)
+    return str(folder), Tracklet(list_frames(folder), UNKNOWN, UNKNOWN)
 
 
 def _unpack(path: Path, folder: Path, limits: Limits) -> None:
@@ -60,7 +70,7 @@ def _unpack(path: Path, folder: Path, limits: Limits) -> None:
         with zipfile.ZipFile(path) as archive:
             pictures = [entry for entry in archive.infolist() if _is_picture(entry)]
             _check_pictures(path, pictures, limits)
-            pictures.sort(key=lambda entry: natural(entry.filename))
+            pictures = _of_one_tracklet(path, pictures)
             for number, entry in enumerate(pictures):
                 target = folder / _frame(number, entry.filename)
                 # Never more than the size that the archive declares.
@@ -72,14 +82,26 @@ def _unpack(path: Path, folder: Path, limits: Limits) -> None:
 
 
 def _is_picture(entry: zipfile.ZipInfo) -> bool:
-    name = Path(entry.filename)
-    hidden = name.name.startswith(".")  # macOS keeps notes on files in such
-    return not entry.is_dir() and not hidden and name.suffix.lower() in FRAME_SUFFIXES
+    parts = Path(entry.filename).parts
+    return (
+        not entry.is_dir()
+        and is_image_name(entry.filename)
+        and not any(is_system_name(part) for part in parts if part not in (".", ".."))
+    )
+
+
+def _of_one_tracklet(path: Path, pictures: Sequence[zipfile.ZipInfo]) -> list[zipfile.ZipInfo]:
+    """The images of the only tracklet in an archive, in natural order."""
+    named = {entry.filename: entry for entry in pictures}
+    try:
+        return [named[name] for name in images_of_one_tracklet(list(named))]
+    except UserError as error:
+        raise UserError(f"{path} {error}") from error
 
 
 def _check_pictures(path: Path, pictures: Sequence[zipfile.ZipInfo], limits: Limits) -> None:
     if not pictures:
-        raise UserError(f"{path} holds no pictures ({', '.join(sorted(FRAME_SUFFIXES))})")
+        raise UserError(f"{path} holds no pictures ({', '.join(sorted(IMAGE_SUFFIXES))})")
     if len(pictures) > MOST_FILES:
         raise UserError(
             f"{path} holds {len(pictures):,} pictures, and {MOST_FILES:,} are allowed: leave some "

@@ -102,5 +102,6 @@ def _check_parts(data: ReidData, report: Report) -> None:
     trained = {tracklet.person_id: tracklet for tracklet in data.train}
     shared = sorted({tracklet.person_id for tracklet in data.query} & trained.keys())
     if shared:
-        detail = f"{len(shared)} people are in train and in query, the first is {shared[0]}"
-        report(Fault("shared", trained[shared[0]].path, detail))
+        first = trained[shared[0]]
+        detail = f"{len(shared)} people are in train and in query, the first is {first.person_name}"
+        report(Fault("shared", first.path, detail))

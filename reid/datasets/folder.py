@@ -6,21 +6,31 @@
     root/query/...
     root/gallery/...
 
-Person ``-1`` or ``00-1`` is junk and ``0000`` a distractor; both belong into the gallery. Without
+Person ``-1`` (or ``00-1``) is junk and ``0000`` a distractor; both belong into the gallery. Without
 ``train`` the set is for evaluation only.
 """
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from reid.datasets.faults import Fault, Report
-from reid.datasets.frames import list_folders, list_frames, natural
+from reid.datasets.frames import list_folders, list_frames
 from reid.datasets.splits import only_split_0
-from reid.tracklet import DISTRACTOR, JUNK, ReidData, Tracklet, special_person
+from reid.tracklet import (
+    DISTRACTOR,
+    JUNK,
+    ReidData,
+    Tracklet,
+    person_number,
+    special_person,
+)
 from video_snl.data.videos import folder_contents
 from video_snl.errors import UserError
+from video_snl.utils.media import Ignored, MediaFiles, natural_key
 
 __all__ = ["camera_numbers", "load_folder", "person_numbers"]
 
@@ -28,7 +38,11 @@ PARTS = ("train", "query", "gallery")
 
 
 def load_folder(root: Path, split: int, report: Report) -> ReidData:
-    """The tracklets below ``root``, by natural order of person, camera and tracklet.
+    """List the tracklets below ``root``, by natural order of person, camera and tracklet.
+
+    What stands among them and is none of them is counted and named on stderr: files beside folders,
+    other files than images, folders that cannot be read, and links to a folder of the same part
+    that is read by another name or that the link is in.
 
     Raises:
         UserError: Not that layout, a part without people, junk or distractors outside the gallery,
@@ -36,24 +50,31 @@ def load_folder(root: Path, split: int, report: Report) -> ReidData:
     """
     only_split_0("folder", split)
     _check_layout(root)
+    ignored: list[Ignored] = []
     parts = [part for part in PARTS if (root / part).is_dir()]
-    people = {part: _people(root / part) for part in parts}
+    listings = {part: _Listing(ignored) for part in parts}
+    people = {part: _people(root / part, listings[part]) for part in parts}
     cameras = {
-        (part, person): list_folders(root / part / person)
+        (part, person): listings[part].folders(root / part / person)
         for part in parts
         for person in people[part]
     }
     persons = person_numbers({person for part in parts for person in people[part]}, root)
-    numbers = camera_numbers({name for names in cameras.values() for name in names})
+    numbers = camera_numbers({name for names in cameras.values() for name in names or []})
     found: dict[str, list[Tracklet]] = {part: [] for part in PARTS}
     for (part, person), names in cameras.items():
         folder = root / part / person
         _check_place(folder, part, persons[person])
-        if not names:
+        if names == []:
             report(Fault("empty", str(folder), "has no folders of cameras"))
-        for camera in names:
-            for frames in _tracklets(folder / camera, report):
-                found[part].append(Tracklet(frames, persons[person], numbers[camera]))
+        for camera in names or []:
+            for frames in _tracklets(folder / camera, listings[part], report):
+                found[part].append(
+                    Tracklet(frames, persons[person], numbers[camera], person, camera)
+                )
+    text = MediaFiles(ignored=ignored).ignored_text()
+    if text is not None:
+        print(f"data set folder, {root}: {text}", file=sys.stderr, flush=True)
     return ReidData(
         name="folder",
         train=found["train"],
@@ -64,33 +85,75 @@ def load_folder(root: Path, split: int, report: Report) -> ReidData:
     )
 
 
-def person_numbers(names: set[str], root: Path) -> dict[str, int]:
-    """Numbers of the people.
+class _Listing:
+    """Folders of one part, each read once.
 
-    Junk and distractors are told by :func:`reid.tracklet.special_person`. If all other names are
-    whole numbers, they are the people's; otherwise the names, sorted, are numbered from 1.
+    Another part may link to the same ones: its gallery may hold the queries.
+    """
+
+    def __init__(self, ignored: list[Ignored]) -> None:
+        self._ignored = ignored
+        self._seen: set[tuple[int, int]] = set()
+
+    def folders(self, folder: Path) -> list[str] | None:
+        """List the folders in a folder, each once in its part; None where it cannot be read."""
+        try:
+            names = list_folders(folder, self._ignored)
+        except PermissionError as error:
+            self._unreadable(folder, error)
+            return None
+        # Folders under their own names come before links to them.
+        own = {}
+        for name in sorted(names, key=lambda name: (folder / name).is_symlink()):
+            status = os.stat(folder / name)
+            own[name] = (status.st_dev, status.st_ino) not in self._seen
+            self._seen.add((status.st_dev, status.st_ino))
+            if not own[name]:
+                reason = "link to a folder that is read by another name"
+                self._ignored.append(Ignored(folder / name, reason))
+        return [name for name in names if own[name]]
+
+    def frames(self, folder: Path) -> tuple[str, ...] | None:
+        """List the images in a folder; None where it cannot be read."""
+        try:
+            return list_frames(folder, self._ignored)
+        except PermissionError as error:
+            self._unreadable(folder, error)
+            return None
+
+    def _unreadable(self, folder: Path, error: OSError) -> None:
+        reason = f"folder that cannot be read ({error.strerror})"
+        self._ignored.append(Ignored(folder, reason))
+
+
+def person_numbers(names: set[str], root: Path) -> dict[str, int]:
+    """Number the people of a data set.
+
+    ``-1`` and ``00-1`` are junk, names of zeros distractors. A name that is a whole number is the
+    person's number; the other names, sorted, get the numbers after the largest of these, from 1
+    where there is none.
 
     Raises:
         UserError: Two names are the same number, such as ``7`` and ``007``.
     """
-    special = {name: number for name in names if (number := special_person(name)) is not None}
-    others = sorted(names - special.keys())
-    if not all(name.isascii() and name.isdigit() for name in others):
-        return special | {name: number for number, name in enumerate(others, start=1)}
-    numbers: dict[int, str] = {}
-    for name in others:
-        if int(name) in numbers:
+    numbers: dict[str, int] = {}
+    owners: dict[int, str] = {}
+    for name in sorted(names):
+        number = person_number(name)
+        if number is None:
+            continue
+        numbers[name] = number
+        if special_person(name) is None and owners.setdefault(number, name) != name:
             raise UserError(
-                f"{root}: people {numbers[int(name)]!r} and {name!r} are the same number: rename "
-                "one"
+                f"{root}: people {owners[number]!r} and {name!r} are the same number: rename one"
             )
-        numbers[int(name)] = name
-    return special | {name: number for number, name in numbers.items()}
+    rest = sorted(names - numbers.keys())
+    return numbers | {name: n for n, name in enumerate(rest, start=1 + max(owners, default=0))}
 
 
 def camera_numbers(names: set[str]) -> dict[str, int]:
-    """Numbers of the cameras, from 0, in natural order of their names."""
-    return {name: number for number, name in enumerate(sorted(names, key=natural))}
+    """Number the cameras from 0, in natural order of their names."""
+    return {name: number for number, name in enumerate(sorted(names, key=natural_key))}
 
 
 def _check_layout(root: Path) -> None:
@@ -103,8 +166,8 @@ def _check_layout(root: Path) -> None:
             )
 
 
-def _people(folder: Path) -> list[str]:
-    people = list_folders(folder)
+def _people(folder: Path, listing: _Listing) -> list[str]:
+    people = listing.folders(folder)
     if not people:
         raise UserError(
             f"{folder} has no folders of people, it holds {folder_contents(folder)}: lay the "
@@ -116,19 +179,21 @@ def _people(folder: Path) -> list[str]:
 def _check_place(folder: Path, part: str, person: int) -> None:
     if part != "gallery" and person in (JUNK, DISTRACTOR):
         kind = "junk" if person == JUNK else "distractors"
-        raise UserError(f"{folder} holds {kind}, which belong into gallery/: move the folder there")
-
-
-def _tracklets(camera: Path, report: Report) -> Iterator[tuple[str, ...]]:
-    names = list_folders(camera)
-    if not names:
-        loose = (
-            f"; its {len(files)} pictures belong into one" if (files := list_frames(camera)) else ""
+        raise UserError(
+            f"{folder} holds {kind}, which belong into gallery/: expected people to "
+            f"{'train on' if part == 'train' else 'search for'}"
         )
-        report(Fault("empty", str(camera), f"has no folders of tracklets{loose}"))
-    for name in names:
-        frames = list_frames(camera / name)
+
+
+def _tracklets(camera: Path, listing: _Listing, report: Report) -> Iterator[tuple[str, ...]]:
+    names = listing.folders(camera)
+    if names == []:
+        loose = len(list_frames(camera))
+        said = f"; its {loose} pictures belong into one" if loose else ""
+        report(Fault("empty", str(camera), f"has no folders of tracklets{said}"))
+    for name in names or []:
+        frames = listing.frames(camera / name)
         if frames:
             yield frames
-        else:
+        elif frames is not None:
             report(Fault("empty", str(camera / name), "has no pictures"))

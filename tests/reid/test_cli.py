@@ -16,6 +16,7 @@ from reid.config import ReidExperiment
 from reid.features import read_features
 from reid.program import REID
 from reid.splits import _without_splits
+from reid.tracklet import JUNK, NO_NUMBER
 from reid.trained import load_trained
 from tests.reid.little import run, write_tracklet
 from tests.tiny import environment
@@ -178,7 +179,8 @@ def test_extract_takes_numbers_from_the_layout(trained: Path, people: Path, tmp_
     table = read_features(target)
     assert sorted(table.person_ids.tolist()) == [-1, 0, 101, 102, 103]
     place = table.names.index(str(people / "gallery" / "-1" / "c0" / "t0"))
-    assert (table.person_ids[place], table.camera_ids[place]) == (-1, 0)
+    assert (table.person_names[place], table.person_ids[place]) == ("-1", JUNK)
+    assert (table.camera_names[place], table.camera_ids[place]) == ("c0", NO_NUMBER)
     assert table.test_frames == 2 and table.num_frames.tolist() == [2] * 5
 
 

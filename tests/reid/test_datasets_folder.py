@@ -64,7 +64,16 @@ def test_numbers_of_names() -> None:
         "7": 7,
         "0012": 12,
     }
-    assert person_numbers({"-1", "0", "7", "ann"}, root) == {"-1": -1, "0": 0, "7": 1, "ann": 2}
+    assert person_numbers({"00-1", "0", "bob", "ann"}, root) == {
+        "00-1": JUNK,
+        "0": DISTRACTOR,
+        "ann": 1,
+        "bob": 2,
+    }
+    with_visitor = person_numbers({"-1", "0", "7", "0012", "visitor_A"}, root)
+    assert with_visitor == {"-1": -1, "0": 0, "7": 7, "0012": 12, "visitor_A": 13}
+    huge = person_numbers({"9" * 30, "7"}, root)
+    assert huge == {"7": 7, "9" * 30: 8}
     with pytest.raises(UserError, match="set: people '007' and '7' are the same number"):
         person_numbers({"7", "007"}, root)
     assert camera_numbers({"c10", "c2"}) == {"c2": 0, "c10": 1}

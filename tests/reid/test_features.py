@@ -70,11 +70,11 @@ def test_other_programs_can_read_it(tmp_path: Path) -> None:
     table = make_table()
     write_features(tmp_path / "f.parquet", table)
     stored = pq.read_table(tmp_path / "f.parquet")
-    assert stored.column_names == ["name", *NUMBERS, "feature"]
+    assert stored.column_names == ["name", "person", "camera", *NUMBERS, "feature"]
     assert stored.schema.field("feature").type == pa.list_(pa.float32(), 3)
     assert stored["feature"].to_pylist() == table.features.tolist()
     assert stored.schema.metadata == {
-        b"reid.format": b"1",
+        b"reid.format": b"2",
         b"reid.model": table.model.encode(),
         b"reid.checkpoint": table.checkpoint.encode(),
         b"reid.dimension": b"3",
@@ -150,7 +150,7 @@ def foreign(tmp_path: Path, change: str) -> Path:
     elif change == "no frames":
         del metadata[b"reid.test_frames"]
     elif change == "version":
-        metadata[b"reid.format"] = b"2"
+        metadata[b"reid.format"] = b"3"
     elif change == "dimension":
         metadata[b"reid.dimension"] = b"7"
     elif change == "no dimension":
@@ -158,7 +158,7 @@ def foreign(tmp_path: Path, change: str) -> Path:
     elif change == "column":
         stored = stored.drop_columns(["camera_ids"])
     elif change == "type":
-        stored = stored.set_column(1, "person_ids", stored["person_ids"].cast(pa.int32()))
+        stored = stored.set_column(3, "person_ids", stored["person_ids"].cast(pa.int32()))
     elif change == "null":
         stored = stored.set_column(0, "name", pa.array(["a", None, "b", "c"]))
     pq.write_table(stored.replace_schema_metadata(metadata), path)
@@ -170,7 +170,7 @@ def foreign(tmp_path: Path, change: str) -> Path:
     [
         ("no frames", "does not say how many frames"),
         ("no metadata", "is parquet, but not of features of reid"),
-        ("version", "has version 2 of the format, this program reads 1"),
+        ("version", "has version 3 of the format, this program reads 1 and 2"),
         ("dimension", r"column 'feature' of .* is fixed_size_list<.*>\[3\], not .*\[7\]"),
         ("no dimension", "names no dimension"),
         ("column", "has no column 'camera_ids'"),

@@ -1,0 +1,1 @@
+"""Tracklets: where they are found and how they are read."""

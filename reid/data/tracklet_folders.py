@@ -1,0 +1,528 @@
+"""What the files below a folder are taken for: which of them make up a tracklet, and whose it is.
+
+The whole tree is looked at before anything is decided. What is decided, what was passed over and
+why can be said in a line (:meth:`FoundTracklets.text`); what may mean two things is refused with
+the layouts (``--layout``) that decide. Without torch.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
+from typing import Literal, NamedTuple, get_args
+
+from reid.tracklet import NO_NUMBER, UNKNOWN, Tracklet, camera_number, person_number
+from video_snl.errors import UserError
+from video_snl.utils.media import (
+    IMAGE_SUFFIXES,
+    VIDEO_SUFFIXES,
+    Ignored,
+    MediaFiles,
+    find_media,
+    natural_key,
+)
+
+__all__ = [
+    "LAYOUTS",
+    "FoundTracklets",
+    "Layout",
+    "find_tracklets",
+    "images_of_one_tracklet",
+    "tracklets_in",
+]
+
+Layout = Literal[
+    "auto", "none", "folder", "tracklets", "leaves", "images", "videos", "market", "mars"
+]
+LAYOUTS: tuple[Layout, ...] = get_args(Layout)
+
+# Names that say whose image it is. They are strict, since they may lead to a refusal: Market-1501
+# (0002_c1s1_000451_03.jpg), DukeMTMC-reID (0001_c2_f0046182.jpg) and VeRi; frames of whole streets
+# (c1s1_001051.jpg); MARS (0001C1T0001F001.jpg).
+_MARKET = re.compile(
+    r"(?P<person>-1|\d{4,5})_c(?P<camera>\d+)(s\d+_\d+_\d+|_f\d+|_\d{6,8}_\d+)(?!\d)"
+)
+_STREET = re.compile(r"(?P<person>)c(?P<camera>\d+)s\d+_\d+(?!\d)")
+_MARS = re.compile(r"(?P<person>00-1|\d{4})C(?P<camera>\d)(?P<track>T\d+)F\d+(?!\d)")
+
+_DEPTH = 3  # of <person>/<camera>/<tracklet> below the folder of a gallery
+
+
+@dataclass(frozen=True)
+class FoundTracklets:
+    """The tracklets of one given path.
+
+    Attributes:
+        path: The path as it was given.
+        tracklets: Tracklets by their own path, in natural order: a folder of images, a video, or
+            the first image where a folder is not one tracklet.
+        ignored: What was passed over, and why.
+    """
+
+    path: str
+    tracklets: dict[str, Tracklet]
+    ignored: list[Ignored] = field(default_factory=list)
+
+    def text(self) -> str:
+        """Say what the path was taken for, with counts, in one line.
+
+        For example ``gallery: 600 tracklets (598 folders of images, 2 videos), 9,000 images;
+        ignored 1 entry: 1 x .txt file (notes.txt)``.
+        """
+        kinds = Counter(_kind(name, tracklet) for name, tracklet in self.tracklets.items())
+        parts = [_count(kinds[kind], kind) for kind in _NOUNS if kinds[kind]]
+        images = sum(
+            len(tracklet.frames)
+            for name, tracklet in self.tracklets.items()
+            if _kind(name, tracklet) != "video"
+        )
+        said = f"{self.path}: {_count(len(self.tracklets), 'tracklet')} ({', '.join(parts)})"
+        if images:
+            said += f", {_count(images, 'image')}"
+        for names, noun in (
+            ({tracklet.person for tracklet in self.tracklets.values()} - {None}, "person"),
+            ({tracklet.camera for tracklet in self.tracklets.values()} - {None}, "camera"),
+        ):
+            if names:
+                said += f", {_count(len(names), noun)}"
+        ignored = MediaFiles(ignored=self.ignored).ignored_text()
+        said = said if ignored is None else f"{said}; {ignored}"
+        # A name that is not UTF-8 can be shown, too.
+        return said.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def find_tracklets(
+    paths: Sequence[str], layout: Layout = "auto", *, say: Callable[[str], None] | None = None
+) -> dict[str, Tracklet]:
+    """Find the tracklets that paths name, by their own path, in natural order within each.
+
+    Args:
+        paths: Folders or videos.
+        layout: See :func:`tracklets_in`.
+        say: Takes the line of :meth:`FoundTracklets.text` for each folder.
+
+    Raises:
+        UserError: As :func:`tracklets_in`, and a tracklet that is named twice.
+    """
+    found: dict[str, Tracklet] = {}
+    owners: dict[str, str] = {}
+    for path in paths:
+        of_path = tracklets_in(path, layout)
+        for name, tracklet in of_path.tracklets.items():
+            # One path cannot name a tracklet twice: each folder is read once.
+            real = os.path.realpath(name) if len(paths) > 1 else name
+            if real in owners:
+                other = "" if owners[real] == name else f" (as {owners[real]}, too)"
+                raise UserError(f"{name} is named twice{other}; name every tracklet once")
+            owners[real] = name
+            found[name] = tracklet
+        if say is not None and os.path.isdir(path):
+            say(of_path.text())
+    return found
+
+
+def tracklets_in(path: str, layout: Layout = "auto") -> FoundTracklets:
+    """Find the tracklets of one folder, with all that is below it, or of one video.
+
+    Args:
+        path: Folder or file.
+        layout: What a tracklet is.
+
+            - ``auto`` (``none`` is its older name): every folder with images in it, and every
+              video. A single image beside tracklets, and one with the name of a video beside it,
+              is passed over. More images beside tracklets, or images in one folder whose names are
+              of several people or cameras, are refused.
+            - ``folder``: the same, in ``<person>/<camera>/<tracklet>``; the names of these folders
+              are kept. Where ``path`` holds tracklets three folders deep, what lies elsewhere in it
+              is passed over, else all must be equally deep.
+            - ``tracklets``: every folder with images in it, whatever is below it, and every video.
+            - ``leaves``: every video, and every folder with images in it and no tracklet below it;
+              other images are passed over.
+            - ``images``: every image and every video.
+            - ``videos``: every video; images are passed over.
+            - ``market``: every image that is named as in Market-1501, DukeMTMC-reID or VeRi
+              (``0002_c1s1_000451_03.jpg``), of the person and camera in its name.
+            - ``mars``: the images of one folder that are named as in MARS (``0001C1T0001F001.jpg``)
+              with one person, camera and tracklet.
+
+            People and cameras are unknown but for ``folder``, ``market`` and ``mars``.
+
+    Raises:
+        UserError: A path that is not there, is neither folder nor video, holds no tracklet, or may
+            mean two things; a layout that it does not have.
+    """
+    if layout not in LAYOUTS:
+        raise UserError(f"--layout {layout}: choose one of {', '.join(LAYOUTS)}")
+    if not os.path.exists(path):
+        raise UserError(f"{path} does not exist; name folders of frames, or videos")
+    if not os.path.isdir(path):
+        return FoundTracklets(path, _tracklets(path, [_of_file(path, layout)], layout))
+    media = find_media(Path(path))
+    root = Path(path)
+    images = [file.relative_to(root) for file in media.images]
+    videos, twice = _unlinked(root, [file.relative_to(root) for file in media.videos])
+    try:
+        units, passed = _units(images, videos, layout)
+    except _Ambiguous as error:
+        place = os.path.join(path, error.folder) if error.folder.parts else path
+        raise UserError(f"{place} {error.found}: {error.advice}") from None
+    ignored = [*media.ignored, *twice, *(Ignored(root / p, why) for p, why in passed)]
+    ignored.sort(key=lambda entry: _order(entry.path))
+    found = FoundTracklets(path, _tracklets(path, units, layout), ignored)
+    if not units:
+        text = MediaFiles(ignored=ignored).ignored_text()
+        raise UserError(
+            f"{path} holds no tracklet{_WANTED.get(layout, _WANTED_ANY)}"
+            + ("" if text is None else f" ({text})")
+        )
+    return found
+
+
+def images_of_one_tracklet(names: Sequence[str]) -> list[str]:
+    """Choose the images of the one tracklet that some files hold, in natural order.
+
+    Args:
+        names: Paths of images below a common folder, such as those in a ZIP file.
+
+    Raises:
+        UserError: They are of several tracklets, or of several people or cameras. The message is
+            without the name of what holds them.
+    """
+    known = {PurePath(name): name for name in names}
+    paths = sorted(known, key=_order)
+    try:
+        units, _ = _units(paths, [], "auto")
+    except _Ambiguous as error:
+        raise UserError(f"{error.found}: give the images of one tracklet") from None
+    if len(units) != 1:
+        places = ", ".join(str(unit.path) for unit in units[:2])
+        raise UserError(
+            f"holds {len(units)} tracklets ({places}, ...): give the images of one of them"
+        )
+    return [known[image] for image in units[0].images]
+
+
+_NOUNS = {
+    "folder": ("folder of images", "folders of images"),
+    "group": ("group of images by name", "groups of images by name"),
+    "single": ("single image", "single images"),
+    "video": ("video", "videos"),
+    "tracklet": ("tracklet", "tracklets"),
+    "image": ("image", "images"),
+    "person": ("person", "people"),
+    "camera": ("camera", "cameras"),
+}
+_WANTED_ANY = ": no image and no video of an accepted format is in it or below it"
+_WANTED = {
+    "videos": ": no video is in it or below it; --layout auto takes folders of images, too",
+    "market": ": no image in it is named as in Market-1501 (0002_c1s1_000451_03.jpg)",
+    "mars": ": no image in it is named as in MARS (0001C1T0001F001.jpg)",
+}
+
+
+class _Unit(NamedTuple):
+    """One tracklet: the path that names it, and its images; a video has none."""
+
+    path: PurePath
+    images: tuple[PurePath, ...]
+
+
+class _Ambiguous(Exception):
+    """What may mean two things: where, what was found there, and what decides."""
+
+    def __init__(self, folder: PurePath, found: str, advice: str) -> None:
+        super().__init__(found)
+        self.folder, self.found, self.advice = folder, found, advice
+
+
+_Passed = list[tuple[PurePath, str]]
+_Folders = dict[PurePath, tuple[PurePath, ...]]
+
+
+def _units(
+    images: Sequence[PurePath], videos: Sequence[PurePath], layout: Layout
+) -> tuple[list[_Unit], _Passed]:
+    """Divide files, named below the given folder and in natural order, into tracklets.
+
+    Returns:
+        The tracklets in natural order, and the files that were passed over with the reason.
+    """
+    folders: _Folders = {}
+    passed: _Passed = []
+    if layout == "videos":
+        passed = [(image, "image") for image in images]
+    elif layout in ("market", "mars"):
+        return _by_name(images, videos, _MARKET if layout == "market" else _MARS)
+    elif layout == "images":
+        folders = {image: (image,) for image in images}
+    elif layout == "tracklets":
+        folders = _by_folder(images)
+    else:
+        shown, passed = _without_stills(images, videos)
+        folders = _by_folder(shown)
+        kept = _CHOSEN[layout](folders, videos)
+        if layout != "leaves":
+            for folder, some in folders.items():
+                if folder in kept:
+                    _check_names(folder, some)
+        passed += [
+            (image, "image beside tracklets")
+            for folder, some in folders.items()
+            if folder not in kept
+            for image in some
+        ]
+        passed += [(video, "video beside tracklets") for video in videos if video not in kept]
+        folders = {folder: some for folder, some in folders.items() if folder in kept}
+        videos = [video for video in videos if video in kept]
+    units = [_Unit(video, ()) for video in videos]
+    units += [_Unit(folder, some) for folder, some in folders.items()]
+    return sorted(units, key=lambda unit: _order(unit.path)), passed
+
+
+def _by_folder(images: Iterable[PurePath]) -> _Folders:
+    folders: dict[PurePath, list[PurePath]] = {}
+    for image in images:
+        folders.setdefault(image.parent, []).append(image)
+    return {folder: tuple(some) for folder, some in folders.items()}
+
+
+def _without_stills(
+    images: Sequence[PurePath], videos: Sequence[PurePath]
+) -> tuple[list[PurePath], _Passed]:
+    """The images but for those that stand for a video of the same name."""
+    stems = {video.with_suffix("") for video in videos}
+    stills = [image for image in images if image.with_suffix("") in stems]
+    if not stills:
+        return list(images), []
+    return (
+        [image for image in images if image.with_suffix("") not in stems],
+        [(image, "image with the name of a video") for image in stills],
+    )
+
+
+def _sure(folders: _Folders, videos: Sequence[PurePath]) -> set[PurePath]:
+    """The tracklets, where it is clear which these are.
+
+    Raises:
+        _Ambiguous: A folder holds images and, beside them, tracklets.
+    """
+    holders = _holders(folders, videos)
+    for folder, some in folders.items():
+        if folder in holders and len(some) > 1:
+            raise _Ambiguous(
+                folder,
+                f"holds {_count(len(some), 'image')} (such as {some[0].name}) and, beside them, "
+                f"{_below(folder, folders, videos)}",
+                "choose by --layout leaves (without those images), --layout tracklets (those "
+                "images are a tracklet, too), --layout images or --layout videos",
+            )
+    return {folder for folder in folders if folder not in holders} | set(videos)
+
+
+def _leaves(folders: _Folders, videos: Sequence[PurePath]) -> set[PurePath]:
+    holders = _holders(folders, videos)
+    return {folder for folder in folders if folder not in holders} | set(videos)
+
+
+def _in_layout(folders: _Folders, videos: Sequence[PurePath]) -> set[PurePath]:
+    """The tracklets of ``<person>/<camera>/<tracklet>``.
+
+    Raises:
+        _Ambiguous: Others are elsewhere, and may be meant, too.
+    """
+    everything = [*folders, *videos]
+    holders = _holders(folders, videos)
+    plausible = [path for path in everything if path not in holders or len(folders[path]) > 1]
+    kept = {path for path in plausible if len(path.parts) == _DEPTH}
+    if not kept:
+        kept = set(plausible)
+        depths = {len(path.parts): path for path in sorted(kept, key=_order, reverse=True)}
+        if len(depths) > 1:
+            first, other = (depths[depth] for depth in sorted(depths)[:2])
+            raise _Ambiguous(
+                PurePath(),
+                f"holds images or videos in {_named(first)} and, deeper, in {_named(other)}",
+                "--layout folder takes the people and cameras from the folders "
+                "<person>/<camera>/<tracklet>, of one depth; name the folders of the people, or "
+                "choose --layout leaves, where people and cameras stay unknown",
+            )
+        return kept
+    for path in everything:
+        depth = len(path.parts)
+        stray = depth == 0 or path in folders and depth < _DEPTH and len(folders[path]) == 1
+        outside = path in videos and depth == 1
+        inside = depth > _DEPTH and PurePath(*path.parts[:_DEPTH]) in kept
+        if path not in kept and not (stray or outside or inside):
+            raise _Ambiguous(
+                path,
+                "is not in <person>/<camera>/<tracklet>, as others are",
+                "lay it out like those, or choose --layout leaves, where people and cameras stay "
+                "unknown",
+            )
+    return kept
+
+
+_CHOSEN: dict[str, Callable[[_Folders, Sequence[PurePath]], set[PurePath]]] = {
+    "auto": _sure,
+    "none": _sure,
+    "leaves": _leaves,
+    "folder": _in_layout,
+}
+
+
+def _holders(folders: _Folders, videos: Sequence[PurePath]) -> set[PurePath]:
+    """All folders that a tracklet is below."""
+    holders: set[PurePath] = set()
+    for path in (*folders, *videos):
+        for parent in path.parents:
+            if parent in holders:
+                break
+            holders.add(parent)
+    return holders
+
+
+def _below(folder: PurePath, folders: _Folders, videos: Sequence[PurePath]) -> str:
+    counts = {
+        "folder": sum(folder in other.parents for other in folders),
+        "video": sum(folder in video.parents for video in videos),
+    }
+    return " and ".join(_count(count, kind) for kind, count in counts.items() if count)
+
+
+def _check_names(folder: PurePath, images: Sequence[PurePath]) -> None:
+    """Refuse a folder whose images are of several people, cameras or tracklets by their names."""
+    for pattern, layout in ((_MARKET, "market"), (_MARS, "mars"), (_STREET, None)):
+        groups: dict[tuple[str | None, ...], str] = {}
+        for image in images:
+            if match := pattern.match(image.name):
+                groups.setdefault(tuple(match.groupdict().values()), image.name)
+        if len(groups) > 1:
+            first, second = list(groups.values())[:2]
+            named = f"--layout {layout} (by the names), " if layout else ""
+            raise _Ambiguous(
+                folder,
+                f"holds {_count(len(images), 'image')} whose names are of {len(groups)} people, "
+                f"cameras or tracklets ({first}, {second})",
+                f"choose by {named}--layout images (each image is a tracklet) or --layout "
+                "tracklets (all of them are one tracklet)",
+            )
+
+
+def _by_name(
+    images: Sequence[PurePath], videos: Sequence[PurePath], pattern: re.Pattern[str]
+) -> tuple[list[_Unit], _Passed]:
+    """Tracklets by the names of the images: of MARS several images each, else one."""
+    groups: dict[tuple[object, ...], list[PurePath]] = {}
+    passed: _Passed = [(video, "video") for video in videos]
+    for image in images:
+        match = pattern.match(image.name)
+        if match is None:
+            passed.append((image, "image with another name"))
+        elif pattern is _MARS:
+            groups.setdefault((image.parent, *match.groups()), []).append(image)
+        else:
+            groups[image,] = [image]
+    return [_Unit(some[0], tuple(some)) for some in groups.values()], passed
+
+
+def _tracklets(path: str, units: Sequence[_Unit], layout: Layout) -> dict[str, Tracklet]:
+    """The tracklets with their people and cameras, by their paths."""
+    found = {}
+    for unit in units:
+        name = _joined(path, unit.path)
+        frames = tuple([_joined(path, image) for image in unit.images]) or (name,)
+        person, camera = _labels(name, frames[0], layout)
+        found[name] = Tracklet(
+            frames,
+            UNKNOWN if person is None else _number(person_number(person)),
+            UNKNOWN if camera is None else _number(camera_number(camera)),
+            person,
+            camera,
+        )
+    return found
+
+
+def _labels(name: str, first: str, layout: Layout) -> tuple[str | None, str | None]:
+    """Names of the person and the camera of a tracklet."""
+    if layout == "folder":
+        parts = PurePath(os.path.normpath(Path(name).absolute())).parts
+        if len(parts) < _DEPTH + 1:  # with the root
+            raise UserError(f"{name}: --layout folder needs <person>/<camera>/<tracklet>")
+        return _text(parts[-3]), _text(parts[-2])
+    if layout in ("market", "mars"):
+        match = (_MARKET if layout == "market" else _MARS).match(os.path.basename(first))
+        if match is not None:
+            return match["person"], match["camera"].lstrip("0") or "0"
+    return None, None
+
+
+def _number(number: int | None) -> int:
+    return NO_NUMBER if number is None else number
+
+
+def _text(name: str) -> str:
+    """A name as it can be written to a file, also where it is not UTF-8."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def _of_file(path: str, layout: Layout) -> _Unit:
+    suffix = PurePath(path).suffix.lower()
+    if not os.path.isfile(path):
+        raise UserError(f"{path} is no regular file; name folders of frames, or videos")
+    if suffix in VIDEO_SUFFIXES and layout not in ("market", "mars"):
+        return _Unit(PurePath(), ())
+    if suffix in IMAGE_SUFFIXES:
+        if layout in ("images", "market", "mars"):
+            return _Unit(PurePath(), (PurePath(),))
+        raise UserError(
+            f"{path} is a single image; name a folder of frames or a video, or choose --layout "
+            "images (each image is a tracklet)"
+        )
+    raise UserError(
+        f"{path} is neither a folder of frames nor a video"
+        + (f" (which have suffixes such as .mp4 and .avi, not {suffix})" if suffix else "")
+    )
+
+
+def _unlinked(root: Path, videos: Sequence[PurePath]) -> tuple[list[PurePath], list[Ignored]]:
+    """The videos without links to others of them."""
+    kept, twice = [], []
+    own = {os.path.realpath(root / video) for video in videos if not (root / video).is_symlink()}
+    for video in videos:
+        path = root / video
+        if path.is_symlink():
+            target = os.path.realpath(path)
+            if target in own:
+                twice.append(Ignored(path, "link to a video that is read by another name"))
+                continue
+            own.add(target)
+        kept.append(video)
+    return kept, twice
+
+
+def _kind(name: str, tracklet: Tracklet) -> str:
+    if tracklet.frames == (name,):
+        return "video" if PurePath(name).suffix.lower() in VIDEO_SUFFIXES else "single"
+    return "group" if tracklet.frames[0] == name else "folder"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {_NOUNS[noun][number != 1]}"
+
+
+def _named(path: PurePath) -> str:
+    return str(path) if path.parts else "the folder itself"
+
+
+def _joined(path: str, inside: PurePath) -> str:
+    """The name of a file below a path, which stays as it was given."""
+    base = path.rstrip("/") or "/"
+    return os.path.join(base, inside) if inside.parts else base
+
+
+def _order(path: PurePath) -> list[tuple[list[tuple[int, str]], str]]:
+    return [natural_key(part) for part in path.parts]
