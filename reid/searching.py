@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from reid.outputs import check_file, writing
 from reid.tracklet import JUNK
 from video_snl.errors import UserError
+from video_snl.utils.counts import counts
 
 if TYPE_CHECKING:
     from reid.features import FeatureTable
@@ -163,11 +164,11 @@ def _known(number: Any) -> int | None:
 
 
 def _text(answer: dict[str, Any]) -> str:
-    lines = [f"{answer['tracklets']} tracklets in {answer['gallery']}"]
+    lines = [f"{counts(answer['tracklets'], 'tracklet')} in {answer['gallery']}"]
     for query in answer["queries"]:
         skipped = query["skipped_frames"]
         unread = f", {skipped} more unreadable and skipped" if skipped else ""
-        lines += ["", f"query {query['name']} ({query['frames']} frames{unread})"]
+        lines += ["", f"query {query['name']} ({counts(query['frames'], 'frame')}{unread})"]
         lines.append("rank  distance  person  camera  tracklet")
         for result in query["results"]:
             person, camera = _dash(result["person"]), _dash(result["camera"])

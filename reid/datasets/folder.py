@@ -21,6 +21,7 @@ from reid.datasets.splits import only_split_0
 from reid.tracklet import DISTRACTOR, JUNK, ReidData, Tracklet, special_person
 from video_snl.data.videos import folder_contents
 from video_snl.errors import UserError
+from video_snl.utils.counts import counts
 
 __all__ = ["camera_numbers", "load_folder", "person_numbers"]
 
@@ -123,7 +124,9 @@ def _tracklets(camera: Path, report: Report) -> Iterator[tuple[str, ...]]:
     names = list_folders(camera)
     if not names:
         loose = (
-            f"; its {len(files)} pictures belong into one" if (files := list_frames(camera)) else ""
+            f"; put its {counts(len(files), 'picture')} into one"
+            if (files := list_frames(camera))
+            else ""
         )
         report(Fault("empty", str(camera), f"has no folders of tracklets{loose}"))
     for name in names:

@@ -18,6 +18,7 @@ from video_snl.engine.runs import Run, newest_run
 from video_snl.engine.trainer import EXIT_TERMINATED, make_trainer, stopping_in_order
 from video_snl.errors import UserError
 from video_snl.tasks.loading import RunData
+from video_snl.utils.counts import counts
 
 __all__ = ["fit", "is_first_process", "open_run", "recording_failure", "tell"]
 
@@ -139,7 +140,7 @@ def _close(run: Run, history: History, code: int, data: RunData) -> None:
         )
     if code != 0:
         tell(
-            f"interrupted after {len(history.rows)} finished epochs; continue with: "
+            f"interrupted after {counts(len(history.rows), 'finished epoch')}; continue with: "
             f"{program.name} train --resume {run.folder}"
         )
         return

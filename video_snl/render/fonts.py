@@ -156,7 +156,9 @@ def _fonts(characters: frozenset[str]) -> tuple[str, ...]:
 @lru_cache(maxsize=1)
 def _installed() -> list[str]:
     """Return the fonts that can be drawn with, plain upright sans faces first."""
-    entries = {entry.fname: entry for entry in font_manager.fontManager.ttflist}
+    entries: dict[str, font_manager.FontEntry] = {}
+    for entry in font_manager.fontManager.ttflist:
+        entries.setdefault(entry.fname, entry)  # of a collection the first face is drawn with
     paths = [path for path in entries if _PLACEHOLDERS not in path and _loads(path)]
 
     def unusual(path: str) -> tuple[bool, bool, bool, str]:
