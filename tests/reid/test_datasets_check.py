@@ -144,7 +144,7 @@ def test_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     )
     assert "unreadable: 1 (no picture, damaged, or not read in time)" in lines
     assert "  gallery/2/2/a/7.jpg: cannot identify image file 'it'" in lines
-    assert lines[-1] == f"{root}: 4 tracklets, 1 problems"
+    assert lines[-1] == f"{root}: 4 tracklets, 1 problem"
     assert "checked batches of 32 pictures: 2 of 2" in errors
 
 

@@ -30,9 +30,17 @@ def learning_curves(
     Args:
         classes: How many there are: a top-5 of five classes or fewer is not drawn.
     """
+    run = spelled(path.parent.name)
+    with figure_fonts([run]):
+        _save(_learning_figure(rows, run, program, classes), path)
+
+
+def _learning_figure(
+    rows: Sequence[dict[str, float]], run: str, program: Program, classes: int | None
+) -> Figure:
     epochs = [row["epoch"] for row in rows]
     figure = Figure(figsize=(9, 3.9), layout="constrained")
-    figure.suptitle(path.parent.name or "training")
+    figure.suptitle(f"Learning curves of {run}" if run else "Learning curves", parse_math=False)
     loss, accuracy = figure.subplots(1, 2)
     for name, label in program.losses:
         loss.plot(epochs, [row.get(name, np.nan) for row in rows], label=label, marker=".")
@@ -41,13 +49,11 @@ def learning_curves(
         accuracy.plot(epochs, percent, label=label, marker=".")
     loss.set(xlabel="epoch", ylabel=program.axes[0], ylim=(0, None))
     accuracy.set(xlabel="epoch", ylabel=program.axes[1], ylim=(0, 102))
-    loss.set_title("loss", fontsize=10)
-    accuracy.set_title("what is measured", fontsize=10)
     for axes in (loss, accuracy):
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)
         axes.xaxis.get_major_locator().set_params(integer=True)
-    _save(figure, path)
+    return figure
 
 
 def confusion_picture(
