@@ -16,6 +16,7 @@ from reid.pictures import Finding, inspect
 from reid.tracklet import ReidData
 from video_snl.data.bounded import run_bounded
 from video_snl.engine.progress import counted
+from video_snl.utils.counts import counts
 
 __all__ = ["check"]
 
@@ -109,7 +110,7 @@ def _whole_folders(data: ReidData, findings: list[Finding]) -> list[Finding]:
     kept = [finding for finding in findings if finding.kind != "missing"]
     for folder, of_folder in missing.items():
         if len(of_folder) == named[folder] > 1:
-            kept.append(Finding("missing", folder, f"all its {named[folder]:,} pictures"))
+            kept.append(Finding("missing", folder, f"all its {counts(named[folder], 'picture')}"))
         else:
             kept += of_folder
     return kept
@@ -121,7 +122,10 @@ def _wrong_counts(data: ReidData, root: str) -> list[Finding]:
     unmatched, official = len(unmatched_queries(data)), OFFICIAL.get(data.name)
     if official is None:
         if unmatched == len(data.query):
-            detail = "no query has a match in the gallery (same person, another camera)"
+            detail = (
+                "no query has a match in the gallery (same person, another camera); data of one "
+                "camera is evaluated with reid evaluate --cameras ignore"
+            )
             found.append(Finding("counts", root, detail))
         return found
     parts = parts_of(data)
@@ -133,6 +137,6 @@ def _wrong_counts(data: ReidData, root: str) -> list[Finding]:
                 detail = f"{name} has {is_there:,} {what}, published are {right:,}"
                 found.append(Finding("counts", root, detail))
     if unmatched != official.unmatched:
-        detail = f"{unmatched} queries have no match, of the published {official.unmatched}"
+        detail = f"queries without a match: {unmatched}, published are {official.unmatched}"
         found.append(Finding("counts", root, detail))
     return found

@@ -10,6 +10,7 @@ from pathlib import Path
 from reid.datasets.official import OFFICIAL, count, parts_of, unmatched_queries
 from reid.pictures import Finding, Verdict
 from reid.tracklet import DISTRACTOR, ReidData, Tracklet
+from video_snl.utils.counts import counts
 from video_snl.utils.strict_json import to_json as json_text
 
 __all__ = ["EXPLAINED", "print_table", "to_json"]
@@ -53,13 +54,13 @@ def print_table(root: Path, data: ReidData, findings: list[Finding]) -> None:
     for name, part in parts_of(data).items():
         held = count(part)
         print(f"{name:8} {held.people:7,} {held.cameras:8,} {held.tracklets:10,} {held.frames:10,}")
-    print(f"\n{_distractors(data):,} tracklets of the gallery are distractors")
+    print(f"\ndistractors in the gallery: {counts(_distractors(data), 'tracklet')}")
     print(_unmatched(data))
     for kind, meaning in EXPLAINED.items():
         _print_findings(root, kind, meaning, [f for f in findings if f.kind == kind])
     total = sum(len(part) for part in parts_of(data).values())
-    state = f"{len(findings):,} problems" if findings else "all sound"
-    print(f"\n{root}: {total:,} tracklets, {state}")
+    state = counts(len(findings), "problem") if findings else "all sound"
+    print(f"\n{root}: {counts(total, 'tracklet')}, {state}")
 
 
 def _distractors(data: ReidData) -> int:
@@ -69,8 +70,8 @@ def _distractors(data: ReidData) -> int:
 def _unmatched(data: ReidData) -> str:
     unmatched = unmatched_queries(data)
     text = (
-        f"{len(unmatched):,} of {len(data.query):,} queries have no match in the gallery (same "
-        "person, another camera)"
+        f"{len(unmatched):,} of {counts(len(data.query), 'query')} without a match in the gallery "
+        "(same person, another camera)"
     )
     people = _people(unmatched)
     if not people:

@@ -12,6 +12,7 @@ from reid.heads import NonlocalHead
 from reid.models import TrackletNet, build_network
 from video_snl.engine.describe import description, layer_rows, table
 from video_snl.models.insertion import inserted_blocks
+from video_snl.utils.counts import counts
 from video_snl.utils.strict_json import to_json
 
 __all__ = ["describe", "network_description", "people_count"]
@@ -37,7 +38,9 @@ def describe(experiment: ReidExperiment, *, as_json: bool) -> int:
     if as_json:
         print(to_json(facts, indent=2))
         return 0
-    heading = f"{config.backbone}, {people} people; tracklet (channels, T, H, W) = {clip}"
+    heading = (
+        f"{config.backbone}, {counts(people, 'person')}; tracklet (channels, T, H, W) = {clip}"
+    )
     if not net.over_time:
         heading += "\nlayers of the trunk see single frames: their output is (C, H, W)"
     print(table(heading, layer_rows(net, _layers(net), clip), facts))

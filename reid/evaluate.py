@@ -35,6 +35,7 @@ from video_snl.engine.runs import checkpoint_path
 from video_snl.engine.trained import check_same_network
 from video_snl.engine.trainer import device_of
 from video_snl.errors import UserError
+from video_snl.utils.counts import counts
 
 __all__ = ["Options", "evaluate", "evaluate_trained"]
 
@@ -198,7 +199,7 @@ def _settings(trained: TrainedReid, experiment: ReidExperiment, options: Options
         "checkpoint_sha256": trained.digest,
         "epoch": trained.epoch,
         "split": data.split,
-        "frames": whole if frames is None else f"{frames} evenly spaced frames",
+        "frames": whole if frames is None else counts(frames, "evenly spaced frame"),
         "frame_size": f"{data.height} x {data.width}",
         "metric": options.metric,
         "cameras": data.cameras,

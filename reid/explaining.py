@@ -22,6 +22,7 @@ from video_snl.explain.choice import parse_at
 from video_snl.explain.output import output_folder, report, write_explanations
 from video_snl.explain.subject import Subject, explained
 from video_snl.models.insertion import inserted_blocks
+from video_snl.utils.counts import counts
 
 __all__ = ["block_name", "blocks_of", "explain", "tracklet_subject"]
 
@@ -70,7 +71,7 @@ def tracklet_subject(
     finally:
         loader.close()
     video, used, skipped = sample["video"], int(sample["frames"]), int(sample["skipped"])
-    notes = [f"{data.frames} frames, evenly spaced over the tracklet."]
+    notes = [f"{counts(data.frames, 'frame')}, evenly spaced over the tracklet."]
     if used < data.frames:
         notes.append(f"Only {used} of them differ, the others stand in for frames there are not.")
     if skipped:

@@ -14,6 +14,7 @@ from reid.outputs import check_file, writing
 from reid.runs import find_checkpoint
 from reid.trained import load_trained
 from video_snl.engine.trainer import device_of
+from video_snl.utils.counts import counts
 
 __all__ = ["Layout", "extract", "extract_tracklets", "find_tracklets"]
 
@@ -50,7 +51,10 @@ def extract(
         write_features(Path(output), table)
     skipped = int(table.skipped_frames.sum())
     frames = int(table.num_frames.sum())
-    print(f"{len(table.names)} tracklets, {frames} frames, {table.features.shape[1]} numbers each")
+    print(
+        f"{counts(len(table.names), 'tracklet')}, {counts(frames, 'frame')}, "
+        f"{counts(table.dimension, 'number')} each"
+    )
     if skipped:
         print(f"frames that could not be read and were skipped: {skipped}")
     print(f"features: {output}")

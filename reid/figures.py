@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from reid.evaluation import Evaluation
 from reid.metrics import metrics, ranking_metrics
 from reid.splits import SPLITS
+from video_snl.utils.counts import counts, noun
 from video_snl.utils.strict_json import to_json
 
 __all__ = ["CAMERAS_IGNORED", "Result", "json_of", "summary_text", "text_of"]
@@ -45,16 +46,16 @@ def text_of(result: Result) -> str:
     lines = [
         f"{data['name']}, split {result.split}, epoch {settings['epoch']} of "
         f"{settings['checkpoint']}",
-        f"{queries} queries, {data['gallery']} gallery tracklets ({data['distractors']} "
-        f"distractors), {data['cameras']} cameras; {settings['frames']}, {settings['metric']} "
-        "distance",
+        f"{counts(queries, 'query')}, {counts(data['gallery'], 'gallery tracklet')} "
+        f"({counts(data['distractors'], 'distractor')}), {counts(data['cameras'], 'camera')}; "
+        f"{settings['frames']}, {settings['metric']} distance",
         *([CAMERAS_IGNORED] if evaluation.cameras == "ignore" else []),
         _row("protocol", [*_COLUMNS.values(), "counted", "no match"]),
     ]
     for name, ranking in numbers["rankings"].items():
         shares = [f"{ranking[column]:.2%}" for column in _COLUMNS]
-        counts = [str(ranking["queries_counted"]), str(ranking["queries_without_match"])]
-        lines.append(_row(name, [*shares, *counts]))
+        counted = [str(ranking["queries_counted"]), str(ranking["queries_without_match"])]
+        lines.append(_row(name, [*shares, *counted]))
     return "\n".join([*lines, *_left_out(numbers, evaluation), f"report: {result.page}"])
 
 
@@ -62,8 +63,9 @@ def summary_text(results: list[Result]) -> str:
     """Mean and standard deviation over the checkpoints, by protocol."""
     splits = ", ".join(str(result.split) for result in results)
     lines = [
-        f"mean and standard deviation over {len(results)} checkpoints (of splits {splits}), "
-        f"{_covered(results)} splits",
+        f"mean and standard deviation over {counts(len(results), 'checkpoint')} (of "
+        f"{noun(len(results), 'split')} {splits}), "
+        f"{_covered(results)} {noun(_splits(results), 'split')}",
         _row("protocol", list(_COLUMNS.values()), width=15),
     ]
     for name, columns in _over(results).items():
@@ -93,8 +95,11 @@ def json_of(results: list[Result]) -> str:
 
 def _covered(results: list[Result]) -> str:
     """How many of the data set's splits were evaluated, such as ``7 of 10``."""
-    dataset = results[0].evaluation.data.name
-    return f"{len({result.split for result in results})} of {SPLITS.get(dataset, 1)}"
+    return f"{len({result.split for result in results})} of {_splits(results)}"
+
+
+def _splits(results: list[Result]) -> int:
+    return SPLITS.get(results[0].evaluation.data.name, 1)
 
 
 def _over(results: list[Result]) -> dict[str, dict[str, dict[str, float]]]:
@@ -124,7 +129,7 @@ def _left_out(numbers: dict[str, Any], evaluation: Evaluation) -> list[str]:
     if skipped:
         lines.append(
             f"frames that could not be read and were skipped: {sum(skipped.values())}, in "
-            f"{len(skipped)} tracklets: {_some(list(skipped))}"
+            f"{counts(len(skipped), 'tracklet')}: {_some(list(skipped))}"
         )
     asked = {tracklet.path for tracklet in evaluation.data.query}
     unread = numbers["unreadable"]

@@ -14,6 +14,7 @@ from reid.camera_pairs import CameraPair
 from reid.film_strips import Picture, chosen_frames, data_uri, film_strip, strip_width
 from reid.tracklet import DISTRACTOR, JUNK, special_person
 from video_snl.engine.files import write_text
+from video_snl.utils.counts import counts, noun
 from video_snl.utils.strict_json import to_json
 
 __all__ = ["Shown", "camera_table", "embedded_png", "entry_view", "per_cent", "write_page"]
@@ -69,7 +70,7 @@ def entry_view(
         lines.append(f"distance {distance:.4g}")
     here = len(chosen_frames(len(shown.frames)))
     count = max(shown.count, len(shown.frames))  # with those that could not be read
-    frames = "1 frame" if count == 1 else f"{count} frames"
+    frames = counts(count, "frame")
     lines.append(f"{here} of {frames}" if here else f"{frames}, none found")
     return {
         "kind": kind,
@@ -121,7 +122,7 @@ def _cell(pair: CameraPair) -> dict[str, Any] | None:
         "rank1": per_cent(pair.rank1),
         "mean_ap": per_cent(pair.mean_ap),
         "queries": pair.queries,
-        "noun": "query" if pair.queries == 1 else "queries",
+        "noun": noun(pair.queries, "query"),
         # Pale from orange (0) over white to blue (1): dark text can be read on all of them.
         "colour": _blend(pair.rank1),
     }

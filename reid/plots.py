@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from matplotlib import colormaps
@@ -21,6 +21,7 @@ from matplotlib.patheffects import withStroke
 from reid.metrics import RANKS
 from reid.tracklet import DISTRACTOR, JUNK
 from video_snl.engine.files import replace_file
+from video_snl.render.fonts import figure_fonts, spelled
 
 if TYPE_CHECKING:
     from reid.evaluation import Evaluation
@@ -70,6 +71,7 @@ def cmc_picture(rankings: Mapping[str, Ranking], path: Path, max_rank: int = 20)
         lowest, longest = min(lowest, *curve), max(longest, len(curve))
     low = 10 * math.floor(max(lowest - 2, 0) / 10)
     axes.set(xlabel="rank", ylabel="queries with a match up to this rank (%)")
+    axes.set_title("Cumulative matching characteristic (CMC)", fontsize=11)
     axes.set(ylim=(low, 100 + 0.02 * (100 - low)))
     ticks = (*RANKS, 50, 100) if longest > max(RANKS) else RANKS
     axes.set_xticks([rank for rank in ticks if rank <= longest])
@@ -112,21 +114,35 @@ def embed(evaluation: Evaluation) -> Embedding:
 
 
 def tsne_picture(embedding: Embedding, path: Path) -> None:
-    """Colours are people, markers cameras; thin lines lead to the person's name in the middle."""
+    """Draw people as colours, cameras as markers; lines lead to a person's name in the middle."""
+    names = {
+        person: spelled(_plain(embedding.person_names.get(int(person), str(person))))
+        for person in np.unique(embedding.people)
+    }
+    cameras = {
+        camera: spelled(_plain(embedding.camera_names.get(int(camera), str(camera))))
+        for camera in np.unique(embedding.cameras)
+    }
+    with figure_fonts([*names.values(), *cameras.values()]):
+        _save(_tsne_figure(embedding, names, cameras), path)
+
+
+def _tsne_figure(
+    embedding: Embedding, names: Mapping[Any, str], cameras: Mapping[Any, str]
+) -> Figure:
     figure = Figure(figsize=(_WIDTH, 5.8), layout="constrained")
     axes = figure.subplots()
-    axes.set(xticks=[], yticks=[])
+    # The axes of t-SNE have neither unit nor scale.
+    axes.set(xticks=[], yticks=[], xlabel="t-SNE, first axis", ylabel="t-SNE, second axis")
+    axes.set_title("Features: colours and names are people", fontsize=11)
     if not len(embedding.points):
         axes.text(0.5, 0.5, "too few tracklets for t-SNE", ha="center", transform=axes.transAxes)
-    people = np.unique(embedding.people)
-    colours = {person: colormaps["tab20"](index % 20) for index, person in enumerate(people)}
+    colours = {person: colormaps["tab20"](index % 20) for index, person in enumerate(names)}
     for person, colour in colours.items():
-        name = _plain(embedding.person_names.get(int(person), str(person)))
-        _draw_person(axes, embedding.points[embedding.people == person], name, colour)
+        _draw_person(axes, embedding.points[embedding.people == person], names[person], colour)
     marks: dict[str, str] = {}
-    for index, camera in enumerate(np.unique(embedding.cameras)):
-        name = _plain(embedding.camera_names.get(int(camera), str(camera)))
-        marks[f"camera {name}"] = marker = _MARKERS[index % len(_MARKERS)]
+    for index, (camera, called) in enumerate(cameras.items()):
+        marks[f"camera {called}"] = marker = _MARKERS[index % len(_MARKERS)]
         for query in (False, True):
             some = (embedding.cameras == camera) & (embedding.is_query == query)
             axes.scatter(
@@ -140,7 +156,7 @@ def tsne_picture(embedding: Embedding, path: Path) -> None:
                 zorder=2,
             )
     _tsne_legend(figure, marks)
-    _save(figure, path)
+    return figure
 
 
 def _plain(name: str) -> str:
@@ -161,6 +177,7 @@ def _draw_person(axes: Axes, points: np.ndarray, name: str, colour: Colour) -> N
         va="center",
         fontsize=8,
         path_effects=outline,
+        parse_math=False,
         zorder=3,
     )
 

@@ -26,6 +26,7 @@ from reid.plots import Embedding, cmc_picture, embed, tsne_picture
 from reid.ranked_lists import Choice, RankedList, choose_queries, ranked_list
 from reid.tracklet import Tracklet
 from video_snl.engine.files import write_json, write_text
+from video_snl.utils.counts import counts, noun
 
 if TYPE_CHECKING:
     from reid.evaluation import Evaluation
@@ -147,18 +148,18 @@ def _csv(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 def _headline(numbers: dict[str, Any]) -> dict[str, Any]:
     rankings, data = numbers["rankings"], numbers["data"]
     rows = {f"rank-{rank}": f"rank{rank}" for rank in RANKS} | {"mAP": "mAP", "mINP": "mINP"}
-    counts = {"queries counted": "queries_counted", "without a match": "queries_without_match"}
+    counted = {"queries counted": "queries_counted", "without a match": "queries_without_match"}
     without = numbers["queries_without_match"]
-    junk = f"; {data['junk']} more are junk" if data["junk"] else ""
+    junk = f"; {data['junk']} more junk" if data["junk"] else ""
     return {
         "title": f"Re-identification on {data['name']}",
-        "facts": f"{data['queries']} queries of {data['people']} people, {data['gallery']} gallery "
-        f"tracklets ({data['distractors']} of them distractors{junk}), "
-        f"{data['cameras']} cameras.",
+        "facts": f"{counts(data['queries'], 'query')} of {counts(data['people'], 'person')}, "
+        f"{counts(data['gallery'], 'gallery tracklet')} ({data['distractors']} of them "
+        f"{noun(data['distractors'], 'distractor')}{junk}), {counts(data['cameras'], 'camera')}.",
         "protocols": list(rankings),
         "headline": [
             *_rows(rankings, rows, per_cent),
-            *_rows(rankings, counts, str),
+            *_rows(rankings, counted, str),
         ],
         "notes": _notes(numbers),
         "unmatched": without[:_LISTED],
@@ -207,7 +208,8 @@ def _tsne_words(embedding: Embedding) -> dict[str, str]:
         return {"alt": f"No t-SNE. {said}", "caption": said}
     count, people = len(embedding.points), len(set(embedding.people.tolist()))
     said = (
-        f"t-SNE of the features of {count} tracklets of {people} people (perplexity "
+        f"t-SNE of the features of {counts(count, 'tracklet')} of {counts(people, 'person')} "
+        f"(perplexity "
         f"{embedding.perplexity:.3g}). Colours and numbers are people, markers cameras; "
         "queries have a black edge."
     )

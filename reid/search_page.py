@@ -15,6 +15,7 @@ from reid.datasets.frames import FRAME_SUFFIXES, list_frames
 from reid.film_strips import Picture, chosen_frames
 from reid.page import Shown, entry_view, write_page
 from video_snl.data.bounded import run_bounded
+from video_snl.utils.counts import counts
 
 if TYPE_CHECKING:
     from reid.features import FeatureTable
@@ -72,9 +73,9 @@ def write_search_page(
             {"heading": query.name, "query": entry_view(query, "query"), "entries": entries}
         )
     more = len(asked.names) - len(lists)
-    facts = f"The nearest of {len(table.names)} tracklets in {gallery}."
+    facts = f"The nearest of {counts(len(table.names), 'tracklet')} in {gallery}."
     if more:
-        facts += f" {more} more queries are not on this page."
+        facts += f" Not on this page: {counts(more, 'more query', 'more queries')}."
     values = {"title": "Search for people", "facts": facts, "lists": lists}
     write_page(path, "search.html", values)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from reid.data.tracklet_folders import Layout
 from reid.outputs import check_file, writing
 from video_snl.errors import UserError
+from video_snl.utils.counts import counts
 from video_snl.utils.strict_json import to_json
 
 if TYPE_CHECKING:
@@ -212,13 +213,13 @@ def _who(table: FeatureTable, names: _Known, row: int) -> dict[str, int | str | 
 
 
 def _text(answer: dict[str, Any]) -> str:
-    lines = [f"{answer['tracklets']} tracklets in {answer['gallery']}"]
+    lines = [f"{counts(answer['tracklets'], 'tracklet')} in {answer['gallery']}"]
     for query in answer["queries"]:
         skipped = query["skipped_frames"]
         unread = f", {skipped} more unreadable and skipped" if skipped else ""
         names = (("person", query["person_name"]), ("camera", query["camera_name"]))
         known = "".join(f", {what} {name}" for what, name in names if name is not None)
-        lines += ["", f"query {query['name']} ({query['frames']} frames{unread}{known})"]
+        lines += ["", f"query {query['name']} ({counts(query['frames'], 'frame')}{unread}{known})"]
         who = [(_dash(r["person_name"]), _dash(r["camera_name"])) for r in query["results"]]
         wide = [max(6, *(len(names[place]) for names in who)) if who else 6 for place in (0, 1)]
         lines.append(f"rank  distance  {'person':>{wide[0]}}  {'camera':>{wide[1]}}  tracklet")

@@ -26,6 +26,7 @@ from video_snl.explain.page import page_html
 from video_snl.explain.subject import explained
 from video_snl.serve.server import check_installed, check_options, serve
 from video_snl.serve.service import Answer, Limits, Service, ShownPage
+from video_snl.utils.counts import counts
 from video_snl.utils.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 __all__ = ["Gallery", "people_service", "serve_people"]
@@ -89,7 +90,7 @@ def people_service(
     block = "no block" if model.block == "none" else f"block {model.block}"
     about = f"{model.backbone} with {block}, from {trained.path}"
     if gallery is not None:
-        about += f"; gallery {gallery.path} with {len(gallery.table)} tracklets"
+        about += f"; gallery {gallery.path} with {counts(len(gallery.table), 'tracklet')}"
     return Service(
         title="What does the network look at?" if gallery is None else "Who is this?",
         about=about,

@@ -15,6 +15,7 @@ from reid.torchreid_models import MODELS, torchreid_network
 from video_snl.checkpoints import LoadReport, load_translated
 from video_snl.data.transforms import STATISTICS
 from video_snl.errors import UserError
+from video_snl.utils.counts import counts
 from video_snl.weights_formats import Layout, Translated, network_tensors, translate
 from video_snl.weights_sources import fetch, locate, read_checkpoint
 
@@ -74,7 +75,7 @@ def load_trunk_weights(
         head=tuple(f"{name}." for name in trunk.left_out),
         allow_partial=allow_partial,
     )
-    return replace(report, head=f"{report.head} ({num_people} people)")
+    return replace(report, head=f"{report.head} ({counts(num_people, 'person')})")
 
 
 def _file(source: str, backbone: str, progress: bool) -> Path:

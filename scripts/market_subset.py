@@ -29,6 +29,7 @@ from typing import Any
 from reid.tracklet import special_person
 from video_snl.data.generated import Generated
 from video_snl.errors import UserError
+from video_snl.utils.counts import counts
 
 FORMAT = 1  # raise it when the same files give another layout
 # Two of the published names end in .jpg.jpg.
@@ -63,7 +64,7 @@ def main(words: Sequence[str] | None = None) -> int:
         of_part = [tracklet for tracklet in placed if tracklet.folder.startswith(part)]
         named = {tracklet.folder.split("/")[1] for tracklet in of_part}
         people = {name for name in named if special_person(name) is None}
-        print(f"{part}: {len(of_part)} tracklets, {len(people)} people")
+        print(f"{part}: {counts(len(of_part), 'tracklet')}, {counts(len(people), 'person')}")
     print(f"{arguments.out}: use it by --dataset folder --root {arguments.out}")
     return 0
 

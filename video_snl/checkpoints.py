@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from video_snl.errors import UserError
 from video_snl.models.insertion import inserted_blocks
 from video_snl.reference_blocks import load_reference_block
+from video_snl.utils.counts import counts
 from video_snl.utils.finite import check_weights
 from video_snl.weights_formats import Layout, Statistics, Translated, other_parts, translate
 from video_snl.weights_sources import locate, read_checkpoint
@@ -232,10 +233,11 @@ def _head_line(
         return "new; the file's is dropped" if any(n.startswith(head) for n in given) else "new"
     classes = wanted[weight].shape[0]
     if weight in taken:
-        return f"taken over, {classes} classes"
+        return f"taken over, {counts(classes, 'class')}"
     if weight in given:
-        return f"new, {classes} classes; the file's, {given[weight].shape[0]} classes, is dropped"
-    return f"new, {classes} classes; the file has none"
+        theirs = counts(given[weight].shape[0], "class")
+        return f"new, {counts(classes, 'class')}; the file's, {theirs}, is dropped"
+    return f"new, {counts(classes, 'class')}; the file has none"
 
 
 def _check(report: LoadReport, backbone: str, allow_partial: bool) -> None:

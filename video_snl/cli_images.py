@@ -112,7 +112,7 @@ def _describe_parser(prog: str) -> ArgumentParser:
 
 
 def _predict_parser(prog: str) -> ArgumentParser:
-    parser = Parser(prog=prog, description="Name what is on pictures: top-5 with scores.")
+    parser = Parser(prog=prog, description="Name what is on pictures: the best classes.")
     parser.add_argument(
         "paths", nargs="+", metavar="FILE|DIR", help="Pictures, or folders of them."
     )

@@ -26,7 +26,7 @@ __all__ = [
 EVALUATE = """Measure a trained network: clip-level and video-level accuracy.
 Clip level is the centre crop of the centre clip (the paper's), video level the mean
 score of --clips x --crops views. Data options not given are those of the checkpoint."""
-PREDICT = "Name the actions in videos: top-5 with scores."
+PREDICT = "Name the actions in videos: the classes with the highest scores."
 
 
 def add_evaluate_options(parser: ArgumentParser) -> None:

@@ -30,6 +30,7 @@ from reid.tracklet import (
 )
 from video_snl.data.videos import folder_contents
 from video_snl.errors import UserError
+from video_snl.utils.counts import counts
 from video_snl.utils.media import Ignored, MediaFiles, natural_key
 
 __all__ = ["camera_numbers", "load_folder", "person_numbers"]
@@ -189,7 +190,7 @@ def _tracklets(camera: Path, listing: _Listing, report: Report) -> Iterator[tupl
     names = listing.folders(camera)
     if names == []:
         loose = len(list_frames(camera))
-        said = f"; its {loose} pictures belong into one" if loose else ""
+        said = f"; put its {counts(loose, 'image')} into one" if loose else ""
         report(Fault("empty", str(camera), f"has no folders of tracklets{said}"))
     for name in names or []:
         frames = listing.frames(camera / name)

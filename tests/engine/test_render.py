@@ -7,23 +7,28 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
+import matplotlib
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from tests.tiny import command, environment, only_run, run_command, run_here, tiny_options
 from tests.tiny_images import image_options
 from tests.videos import grey, write_streams, write_video
 from video_snl.cli import main
 from video_snl.data.pyav_reader import PyAVReader
+from video_snl.engine.plots import confusion_picture
 from video_snl.errors import UserError
+from video_snl.render import fonts
 from video_snl.render.captions import caption_at, captions_of
-from video_snl.render.lettering import Line, draw_lines, font_for, shortened, text_size
+from video_snl.render.fonts import figure_fonts, letters_for, spelled
+from video_snl.render.lettering import Line, draw_lines, shortened, text_size
 from video_snl.render.pictures import class_colours, labelled, overlaid
 from video_snl.render.targets import targets
 from video_snl.render.video import render_video
@@ -170,11 +175,81 @@ def test_letters_fit_and_are_readable_on_any_background() -> None:
             assert (drawn[:, -text_size(size[1]) // 2 :] == background).all()  # nothing cut off
             box = drawn[text_size(size[1]) // 2 :, text_size(size[1]) // 2 :]
             assert box.max() > 240 and np.percentile(box[:8], 5) < 110
-    font = font_for("größer", 20)
+    font = letters_for(["größer"], 20)
     assert shortened("Bow", font, 200) == "Bow"
     assert shortened("x" * 50, font, 100).endswith("…")
     assert font.getlength(shortened("x" * 50, font, 100)) <= 100
-    assert font.getmask("Ж").getbbox() and font.getname()[0] == "DejaVu Sans"
+
+
+SCRIPTS = ("拍手 Klatschen", "손뼉", "拍手する", "تصفيق", "מחיאות כפיים", "größer Ω Ж")
+
+
+@pytest.fixture
+def only_dejavu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A machine without other fonts."""
+    monkeypatch.setattr(fonts, "_installed", list)
+    monkeypatch.setattr(fonts, "_told", set())
+    fonts._fonts.cache_clear()
+    yield
+    fonts._fonts.cache_clear()
+
+
+def inked(text: str) -> np.ndarray:
+    """Where a text on black is white, without the box."""
+    return np.asarray(draw_lines(Image.new("RGB", (600, 480)), [Line(text)])).min(2) > 128
+
+
+@pytest.mark.parametrize("text", SCRIPTS)
+def test_names_of_any_script_are_drawn(text: str) -> None:
+    """Each with glyphs of its own: boxes for what is missing would all be alike."""
+    if spelled(text) != text:
+        pytest.skip("no font on this machine has this script")
+    letters = letters_for([text], 40)
+    drawn = []
+    for character in sorted({c for c in text if c.isalpha()}):
+        image = Image.new("L", (120, 80))
+        letters.draw(ImageDraw.Draw(image), (10, 10), character, fill=255)
+        drawn.append(np.asarray(image).tobytes())
+        assert image.getbbox()
+    assert len(set(drawn)) == len(drawn)
+    assert inked(text).any()
+
+
+@pytest.mark.usefixtures("only_dejavu")
+def test_what_no_font_has_is_spelled_and_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+    assert spelled("拍 größer") == "\\u62cd größer"
+    assert spelled("拍") == "\\u62cd"
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert spelled("تصفيق") == "تصفيق"  # DejaVu Sans has it
+    assert (inked("拍") == inked("\\u62cd")).all()
+    assert capsys.readouterr().err == ""
+
+
+def test_what_cannot_be_seen_is_spelled() -> None:
+    assert spelled("a\nb\x1b\udc80") == "a\\u000ab\\u001b\\udc80"
+    assert spelled("e\u0301") == "é"
+    assert inked("a\nb").any()
+
+
+@pytest.mark.parametrize("text", [*SCRIPTS, "costs $5 and $6", "a\nb", "x^2_{3"])
+def test_figures_have_the_letters_of_class_names(
+    text: str, tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    path = tmp_path / "confusion.png"
+    names = [text, "Bow"]
+    confusion_picture(np.array([[3, 1], [0, 0]]), names, path, title="t", unit="videos")
+    assert path.stat().st_size > 1000
+    assert not [w for w in recwarn if "missing from" in str(w.message)]
+    with figure_fonts([text]):
+        assert matplotlib.rcParams["font.family"][0] == "DejaVu Sans"
+
+
+@pytest.mark.usefixtures("only_dejavu")
+def test_figures_without_fonts_warn_of_no_glyph(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    confusion_picture(np.eye(2), ["拍手", "Bow"], tmp_path / "c.png", title="t", unit="videos")
+    assert not [w for w in recwarn if "missing from" in str(w.message)]
 
 
 def test_where_files_go(tmp_path: Path) -> None:

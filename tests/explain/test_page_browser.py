@@ -274,7 +274,6 @@ def test_a_row_of_zeros_is_said_to_be_one(opened: Open) -> None:
 def test_a_network_without_blocks_still_has_grad_cam(opened: Open) -> None:
     explorer = opened(explanation())
     assert "no nonlocal block" in explorer.panel().inner_text()
-    explorer.choose("mode", "gradcam")
     assert explorer.value_under_pointer((5, 2, 4), (16, 7, 7)) == 1
 
 

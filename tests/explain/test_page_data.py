@@ -214,3 +214,19 @@ def test_nothing_to_show_is_an_error(tmp_path: Path) -> None:
 def test_rows_that_cannot_be_stored(rows: Any) -> None:
     with pytest.raises(ValueError, match="rows must be|not finite"):
         encoded_rows(rows)
+
+
+@pytest.mark.parametrize(
+    ("blocks", "gradcam", "offered"),
+    [
+        (True, True, ["attention", "before", "after", "gradcam"]),
+        (True, False, ["attention", "before", "after"]),
+        (False, True, ["gradcam"]),
+        (False, False, []),
+    ],
+)
+def test_only_what_is_there_is_offered(blocks: bool, gradcam: bool, offered: list[str]) -> None:
+    shown = explanation(*([block_maps(GRID)] if blocks else []), gradcam=gradcam)
+    page = page_html([shown])
+    assert re.findall(r'name="mode" value="(\w+)"', page) == offered
+    assert ("the block looks" in page) == blocks

@@ -91,7 +91,7 @@ def test_every_kind_of_problem(mars: Path, capsys: pytest.CaptureFixture[str]) -
         ("counts", found["root"], "gallery has 2 cameras, published are 3"),
         ("counts", found["root"], "gallery has 3 tracklets, published are 4"),
         ("counts", found["root"], "gallery has 4 frames, published are 5"),
-        ("counts", found["root"], "1 queries have no match, of the published 0"),
+        ("counts", found["root"], "queries without a match: 1, published are 0"),
         ("missing", "bbox_test/0000/0000C2T0001F001.jpg", ""),
         ("missing", "bbox_test/0004/0004C1T0001F001.jpg", ""),
         ("missing", "bbox_train/0003", "all its 2 pictures"),
@@ -139,12 +139,12 @@ def test_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[0].split() == ["list", "people", "cameras", "tracklets", "frames"]
     assert lines[3].split() == ["gallery", "1", "1", "1", "40"]
     assert (
-        "1 of 2 queries have no match in the gallery (same person, another camera): people 3"
+        "1 of 2 queries without a match in the gallery (same person, another camera): people 3"
         in (lines)
     )
     assert "unreadable: 1 (no picture, damaged, or not read in time)" in lines
     assert "  gallery/2/2/a/7.jpg: cannot identify image file 'it'" in lines
-    assert lines[-1] == f"{root}: 4 tracklets, 1 problems"
+    assert lines[-1] == f"{root}: 4 tracklets, 1 problem"
     assert "checked batches of 32 pictures: 2 of 2" in errors
 
 

@@ -95,7 +95,7 @@ def test_unreadable_frames_and_tracklets_are_said_and_counted(
     done = run("evaluate", "--checkpoint", str(trained), "--root", str(root))
     assert "queries that cannot be read, they count as wrong: 1 (" in done.stdout
     assert "gallery tracklets that cannot be read, they are left out: 1 (" in done.stdout
-    assert "frames that could not be read and were skipped: 1, in 1 tracklets" in done.stdout
+    assert "frames that could not be read and were skipped: 1, in 1 tracklet:" in done.stdout
 
 
 def test_lost_queries_are_counted_as_their_protocol_counts() -> None:

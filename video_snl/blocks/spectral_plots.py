@@ -48,7 +48,7 @@ def plot_spectrum(eigenvalues: Tensor, path: Path | str, *, title: str = "") -> 
     """
     share = 100 * float(complex_share(eigenvalues).mean())
     values = _array(eigenvalues).ravel().astype(complex)
-    figure, (plane, counts) = _figure(2, title)
+    figure, (plane, counts) = _figure(2, "Eigenvalues of A", title)
     angle = np.linspace(0, 2 * np.pi, 200)
     plane.plot(np.cos(angle), np.sin(angle), color="grey", lw=0.8)
     distinct = np.unique(values)
@@ -58,7 +58,7 @@ def plot_spectrum(eigenvalues: Tensor, path: Path | str, *, title: str = "") -> 
     low, high = min(-1.0, values.real.min()), max(1.0, values.real.max())
     # Of an odd number of bins, one has zero in its middle; half a count keeps single ones visible.
     counts.hist(values.real, bins=61, range=(low, high))
-    counts.set(xlabel="real part", ylabel="eigenvalues", yscale="log", ylim=(0.5, None))
+    counts.set(xlabel="real part", ylabel="number of eigenvalues", yscale="log", ylim=(0.5, None))
     counts.xaxis.set_major_locator(MaxNLocator(5))
     _save(figure, path)
 
@@ -76,7 +76,7 @@ def plot_gain(
     """The same of gains that are known; ``width`` is Cs. Shape: (L,)."""
     at = _array(frequencies)
     values = _array(gain.singular_values)
-    figure, (axes,) = _figure(1, title)
+    figure, (axes,) = _figure(1, "Response of the filter", title)
     axes.fill_between(at, values.min(1), values.max(1), alpha=0.15, label="singular values")
     axes.plot(at, values[:, :: max(1, values.shape[1] // 16)], color="grey", lw=0.5, alpha=0.6)
     axes.plot(at, _array(gain.spectral), label="spectral norm, the largest gain")
@@ -91,7 +91,7 @@ def plot_groups(
     frequencies: Tensor, gains: Mapping[str, Tensor], path: Path | str, *, title: str = ""
 ) -> None:
     """The gains of groups of output channels, by label. Shapes: (L,), gains (L,) each."""
-    figure, (axes,) = _figure(1, title)
+    figure, (axes,) = _figure(1, "Responses of groups of channels", title)
     colours = colormaps["viridis"](np.linspace(0, 0.9, len(gains)))
     for (label, gain), colour in zip(gains.items(), colours, strict=True):
         axes.plot(_array(frequencies), _array(gain), color=colour, label=label)
@@ -115,7 +115,7 @@ def plot_decay(
     for row, values in zip(curves, sizes, strict=True):
         row[: len(values)] = _array(values[:shown])
     curves[curves <= 0] = np.nan
-    figure, (axes,) = _figure(1, title)
+    figure, (axes,) = _figure(1, "Decay of the eigenvalues of A", title)
     numbers = np.arange(1, shown + 1)
     axes.plot(numbers, curves.T, color="tab:blue", lw=0.8, alpha=0.4)
     held = np.isfinite(curves).any(0)
@@ -123,7 +123,12 @@ def plot_decay(
     low, high = min(ranks), max(ranks)
     axes.axvspan(low, high, color="tab:red", alpha=0.15)
     axes.axvline(sum(ranks) / len(ranks), color="tab:red", ls="--", label="effective rank, mean")
-    axes.set(xlabel="number", ylabel=r"$|\mu|$", xscale="log", yscale="log")
+    axes.set(
+        xlabel="number of the eigenvalue, largest first",
+        ylabel=r"size of the eigenvalue $|\mu|$ of $A$",
+        xscale="log",
+        yscale="log",
+    )
     _legend_below(figure, axes)
     _save(figure, path)
 
@@ -132,7 +137,7 @@ def plot_chebyshev(coefficients: Tensor, path: Path | str, *, title: str = "") -
     """How large the weight of each Chebyshev polynomial is. Shape: (K + 1, Cs, C)."""
     values = _array(torch.linalg.svdvals(coefficients))
     degrees = np.arange(len(values))
-    figure, (norms, curves) = _figure(2, title)
+    figure, (norms, curves) = _figure(2, "Chebyshev coefficients", title)
     mean = np.sqrt((values**2).sum(1) / coefficients.shape[1])
     norms.bar(degrees - 0.2, values[:, 0], 0.4, label="spectral norm, the largest gain")
     norms.bar(degrees + 0.2, mean, 0.4, label=_MEAN_GAIN)
@@ -140,7 +145,11 @@ def plot_chebyshev(coefficients: Tensor, path: Path | str, *, title: str = "") -
     colours = colormaps["viridis"](np.linspace(0, 0.9, len(degrees)))
     for degree, colour in zip(degrees, colours, strict=True):
         curves.plot(values[degree], color=colour, label=f"$C_{{{degree}}}$")
-    curves.set(xlabel="index", ylabel="singular value of $C_k$", ylim=(0, None))
+    curves.set(
+        xlabel="number of the singular value, largest first",
+        ylabel="singular value of $C_k$",
+        ylim=(0, None),
+    )
     curves.legend(frameon=False, fontsize=8)
     _legend_below(figure, norms)
     _save(figure, path)
@@ -148,7 +157,7 @@ def plot_chebyshev(coefficients: Tensor, path: Path | str, *, title: str = "") -
 
 def plot_parts(parts: Parts, path: Path | str, *, title: str = "") -> None:
     """Energies of the parts of a signal before and behind the filter, summed over the batch."""
-    figure, (shares, gains) = _figure(2, title)
+    figure, (shares, gains) = _figure(2, "Parts of the signal", title)
     stages = {
         "size": "eigenvectors",
         "signal": "energy of $Z$",
@@ -165,20 +174,19 @@ def plot_parts(parts: Parts, path: Path | str, *, title: str = "") -> None:
         share = 100 * sums[name] / total
         shares.bar(list(stages.values()), share, bottom=bottom, color=_COLOURS[name], label=label)
         bottom += share
-    shares.set(ylabel="share (%)", ylim=(0, 100))
+    shares.set(xlabel="what is divided", ylabel="share (%)", ylim=(0, 100))
     for offset, (name, (_, before, *after)) in enumerate(sums.items()):
         gain = np.sqrt(np.array(after) / before) if before > 0 else np.zeros(2)
         gains.bar(np.arange(2) + 0.25 * (offset - 1), gain, 0.25, color=_COLOURS[name])
     gains.set_xticks([0, 1], ["by $A$", "by $F(A, \\cdot)$"])
-    gains.set(ylabel="gain of the amplitude")
+    gains.set(xlabel="applied to $Z$", ylabel="gain of the amplitude (factor)")
     _legend_below(figure, shares)
     _save(figure, path)
 
 
-def _figure(columns: int, title: str) -> tuple[Figure, list[Axes]]:
+def _figure(columns: int, what: str, title: str) -> tuple[Figure, list[Axes]]:
     figure = Figure(figsize=(9 if columns == 2 else 7, 3.8), layout="constrained")
-    if title:
-        figure.suptitle(title)
+    figure.suptitle(f"{what}: {title}" if title else what)
     axes = list(figure.subplots(1, columns, squeeze=False)[0])
     for each in axes:
         each.grid(alpha=0.3)

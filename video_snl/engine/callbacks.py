@@ -19,6 +19,7 @@ from video_snl.data.timing import collect_stages
 from video_snl.engine.files import replace_file, write_text
 from video_snl.engine.plots import learning_curves
 from video_snl.engine.profile import Profile, loading_row, loading_text, waiting_share
+from video_snl.engine.program import shown_metrics
 from video_snl.engine.runs import Run
 
 __all__ = ["AtomicCheckpointIO", "History", "best_checkpoint", "last_checkpoint"]
@@ -50,6 +51,10 @@ class History(Callback):
         self.run, self._unreadable, self._profile = run, unreadable, profile
         self.rows: list[dict[str, float]] = []
         self._began = 0.0
+        self.classes: int | None = None
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        self.classes = class_count(pl_module)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._began = time.monotonic()
@@ -73,7 +78,8 @@ class History(Callback):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.is_global_zero and self.rows:
-            learning_curves(self.rows, self.run.folder / "learning_curves.png", self.run.program)
+            path = self.run.folder / "learning_curves.png"
+            learning_curves(self.rows, path, self.run.program, self.classes)
 
     def state_dict(self) -> dict[str, Any]:
         return {"rows": self.rows}
@@ -101,7 +107,8 @@ class History(Callback):
     def _line(self, trainer: pl.Trainer, row: dict[str, float], loading: Profile) -> str:
         seconds = time.monotonic() - self._began
         unreadable = self._unreadable()
-        shown = [(label, row[name]) for name, label in self.run.program.line if name in row]
+        line = shown_metrics(self.run.program.line, self.classes)
+        shown = [(label, row[name]) for name, label in line if name in row]
         shares = "".join(f"  {label} {share:.1%}" for label, share in shown)
         return (
             f"epoch {row['epoch']:.0f}/{trainer.max_epochs}"
@@ -109,6 +116,12 @@ class History(Callback):
             f"  data wait {waiting_share(loading):.0%}"
             f"{unreadable and f'  unreadable: {unreadable}'}"
         )
+
+
+def class_count(task: pl.LightningModule) -> int | None:
+    """Return how many classes a task tells apart; None where it has none."""
+    names = getattr(task, "class_names", None)
+    return None if names is None else len(names)
 
 
 def best_checkpoint(folder: Path, monitor: str) -> ModelCheckpoint:

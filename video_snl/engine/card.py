@@ -15,6 +15,7 @@ from torch import nn
 from video_snl.engine.sharing import CONFIG, WEIGHTS
 from video_snl.errors import UserError
 from video_snl.models.insertion import inserted_blocks
+from video_snl.utils.counts import counts
 
 __all__ = ["CardKind", "card", "found_metrics", "recorded_version"]
 
@@ -186,9 +187,13 @@ def _network(facts: Mapping[str, Any], model: nn.Module) -> str:
     weights = network.get("weights")
     start = f"it started from the weights `{weights}`" if weights else "it started from scratch"
     classes = facts.get("class_names", facts.get("people", ()))
-    known = "classes" if "class_names" in facts else "people to train on"
+    known = (
+        counts(len(classes), "class")
+        if "class_names" in facts
+        else f"{counts(len(classes), 'person')} to train on"
+    )
     return (
-        f"`{network['backbone']}`, {block}{where}; {trained:,} parameters, {len(classes)} {known} "
+        f"`{network['backbone']}`, {block}{where}; {trained:,} parameters, {known} "
         f"of `{facts['experiment']['data']['dataset']}`; {start}; epoch {int(facts['epoch']) + 1}."
     )
 

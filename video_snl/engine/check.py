@@ -19,6 +19,7 @@ from video_snl.data.listing import Layout, Listing, layout_of, list_files
 from video_snl.data.pyav_reader import PyAVReader
 from video_snl.engine.progress import counted
 from video_snl.errors import UserError
+from video_snl.utils.counts import counts
 from video_snl.utils.strict_json import to_json
 
 __all__ = ["Finding", "check", "inspect"]
@@ -92,12 +93,12 @@ def inspect(path: str, span: int) -> Finding:
     said = facts.declared or facts.length
     found = partial(Finding, path, frames=held, declared=facts.declared)
     if damaged:
-        return found("unreadable", f"{damaged} of {held} frames are damaged")
+        return found("unreadable", f"{damaged} of {counts(held, 'frame')} damaged")
     if held != said:
         source = "its header says" if facts.declared else "it has packets for"
-        return found("lying", f"{source} {said} frames, it holds {held}")
+        return found("lying", f"{source} {counts(said, 'frame')}, it holds {held}")
     if held < span:
-        return found("short", f"{held} frames, a clip spans {span}")
+        return found("short", f"{counts(held, 'frame')}, a clip spans {span}")
     return found("sound")
 
 
@@ -181,4 +182,4 @@ def _print(root: Path, total: int, problems: list[Finding], reader: str) -> None
             print(f"  and {len(found) - SHOWN:,} more: --json lists all")
     wrong = len({finding.path for finding in problems})
     state = f"{wrong:,} with problems" if wrong else "all sound"
-    print(f"\n{root}: {total:,} files, {state}")
+    print(f"\n{root}: {counts(total, 'file')}, {state}")

@@ -15,6 +15,7 @@ from video_snl.config import Experiment
 from video_snl.data.videos import class_count
 from video_snl.models.build import build_model
 from video_snl.models.insertion import inserted_blocks
+from video_snl.utils.counts import counts
 from video_snl.utils.strict_json import to_json
 
 __all__ = ["describe", "description", "layer_rows", "table"]
@@ -40,7 +41,9 @@ def describe(experiment: Experiment, *, as_json: bool) -> int:
     if as_json:
         print(to_json(facts, indent=2))
     else:
-        heading = f"{config.backbone}, {classes} classes; clip (channels, T, H, W) = {clip}"
+        heading = (
+            f"{config.backbone}, {counts(classes, 'class')}; clip (channels, T, H, W) = {clip}"
+        )
         print(table(heading, layer_rows(model, _layer_names(model), clip), facts))
     return 0
 

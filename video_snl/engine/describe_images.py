@@ -13,6 +13,7 @@ from video_snl.data.images import image_class_count
 from video_snl.engine.describe import description, layer_rows, table
 from video_snl.errors import UserError
 from video_snl.models.images import IMAGE_BACKBONES, build_image_model
+from video_snl.utils.counts import counts
 from video_snl.utils.strict_json import to_json
 
 __all__ = ["describe", "image_description", "image_table"]
@@ -58,7 +59,7 @@ def image_table(config: ImageModelConfig, num_classes: int, size: tuple[int, int
     layers = [(name, part) for name, part in parts if next(part.parameters(), None) is not None]
     inner = [(f"{n}.{i}", m) for n, part in layers if n == "backbone" for i, m in _layers(part)]
     rows = layer_rows(model, inner + [row for row in layers if row[0] != "backbone"], image)
-    heading = f"{config.backbone}, {num_classes} classes; image (channels, H, W) = {image}"
+    heading = f"{config.backbone}, {counts(num_classes, 'class')}; image (channels, H, W) = {image}"
     text = table(heading, rows, facts)
     auxiliary = facts["auxiliary_parameters"]
     return f"{text}\nauxiliary head, in training only      {auxiliary:,}" if auxiliary else text

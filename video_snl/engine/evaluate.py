@@ -18,12 +18,14 @@ from video_snl.data.prefetch import prefetched
 from video_snl.data.quarantine import Quarantine
 from video_snl.data.videos import VideoSet, load_videos
 from video_snl.engine.evaluation_reports import LEVELS, Scores, top_k_accuracy, write_reports
+from video_snl.engine.program import TOP, shown_tops
 from video_snl.engine.runs import checkpoint_path
 from video_snl.engine.trained import Trained, check_same_network, load_trained
 from video_snl.engine.trainer import make_trainer, stopping_in_order
 from video_snl.errors import UserError
 from video_snl.tasks.action import ActionRecognition
 from video_snl.tasks.clips import evaluation_loader
+from video_snl.utils.counts import counts
 from video_snl.utils.finite import check_scores
 
 __all__ = ["evaluate", "score_videos"]
@@ -51,7 +53,7 @@ def evaluate(
     scores = score_videos(
         trained, experiment, videos, clips=clips, crops=crops, quarantine=quarantine
     )
-    views = f"{clips} clips x {crops} crops"
+    views = f"{counts(clips, 'clip')} x {counts(crops, 'crop')}"
     metrics = _metrics(scores, videos, unreadable)
     metrics |= {"checkpoint": str(path), "epoch": trained.epoch + 1, "views": views}
     metrics |= {"split": experiment.data.split, "dataset": experiment.data.dataset}
@@ -131,7 +133,7 @@ def _predictions_of(
 def _metrics(
     scores: Scores, videos: VideoSet, unreadable: Literal["wrong", "skip"]
 ) -> dict[str, Any]:
-    k, read = min(5, len(videos.class_names)), scores["read"]
+    k, read = min(TOP, len(videos.class_names)), scores["read"]  # the keys stay, shown or not
     counted = read if unreadable == "skip" else np.ones_like(read)
     if not counted.any():
         raise UserError(
@@ -161,16 +163,16 @@ def _unreadable_lines(metrics: dict[str, Any]) -> str:
 
 
 def _table(metrics: dict[str, Any], views: str, trained: Trained) -> str:
-    k = min(5, metrics["classes"])
+    tops = shown_tops(metrics["classes"])
     lines = [
-        f"{metrics['videos']} test videos of {metrics['classes']} classes, split "
-        f"{metrics['split']}, epoch {metrics['epoch']} of {trained.path}",
-        f"{'level':36}  top-1    top-{k}",
+        f"{counts(metrics['videos'], 'test video')} of {counts(metrics['classes'], 'class')}, "
+        f"split {metrics['split']}, epoch {metrics['epoch']} of {trained.path}",
+        f"{'level':36}  " + "    ".join(f"top-{k}" for k in tops),
     ]
     names = {"clip": "clip (centre crop of the centre clip)", "video": f"video ({views})"}
     for level in LEVELS:
-        one, more = metrics[f"{level}_top1"], metrics[f"{level}_top{k}"]
-        lines.append(f"{names[level]:37} {one:6.2%}  {more:6.2%}")
+        shares = "  ".join(f"{metrics[f'{level}_top{k}']:6.2%}" for k in tops)
+        lines.append(f"{names[level]:37} {shares}")
     return "\n".join(lines)
 
 

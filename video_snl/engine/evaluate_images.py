@@ -29,6 +29,7 @@ from video_snl.errors import OptionsError, UserError
 from video_snl.reference_keys import Kind
 from video_snl.tasks.image_data import test_batch_size
 from video_snl.tasks.images import ImageTask, Segmentation
+from video_snl.utils.counts import counts
 from video_snl.utils.finite import not_finite_error
 
 __all__ = ["evaluate"]
@@ -87,7 +88,8 @@ def evaluate(
         text = classification_report(folder, tested.scores, tested.read, counted, images, about)
     epoch = "" if trained.epoch is None else f"epoch {trained.epoch + 1} of "
     classes = len(images.class_names)
-    print(f"{about['pictures']} test pictures of {classes} classes, {epoch}{path}")
+    size = counts(about["pictures"], "test picture")
+    print(f"{size} of {counts(classes, 'class')}, {epoch}{path}")
     print(text)
     _tell_of_faults(about)
     print(f"reports: {folder}")

@@ -56,6 +56,7 @@ def class_reports(
     read: np.ndarray,
     counted: np.ndarray,
     title: str,
+    unit: str = "videos",
 ) -> np.ndarray:
     """Write the figures of every class, and who was taken for whom, as tables and a picture.
 
@@ -65,6 +66,8 @@ def class_reports(
         label: (N,).
         read: (N,), which samples could be read.
         counted: (N,), which of them the reports are about.
+        title: Of the picture.
+        unit: What is counted.
 
     Returns:
         (N,), the predicted classes; -1 where there is none.
@@ -80,7 +83,7 @@ def class_reports(
     matrix = confusion_matrix(of, taken, labels=classes)
     cells = _confusion_rows(matrix, names, of, taken, read[counted])
     write_text(folder / f"confusion_{level}.csv", as_csv(cells))
-    confusion_picture(matrix, names, folder / f"confusion_{level}.png", title=title)
+    confusion_picture(matrix, names, folder / f"confusion_{level}.png", title=title, unit=unit)
     return predicted
 
 

@@ -27,6 +27,7 @@ from video_snl.export.latency import Form, compiled_form, eager_form, exported_f
 from video_snl.export.networks import load_exported
 from video_snl.export.recording import recorded
 from video_snl.export.samples import input_of, sample_of
+from video_snl.utils.counts import counts
 
 __all__ = ["Timing", "export"]
 
@@ -135,7 +136,7 @@ def _steps(
             _tell(f"writing {path}")
             FORMATS[name].write(*content, temporary)
             yield
-            _tell(f"comparing it with the checkpoint on {len(inputs)} inputs")
+            _tell(f"comparing it with the checkpoint on {counts(len(inputs), 'input')}")
             read = load_exported(temporary, program, _CPU)
             for each in inputs:
                 differences.extend(check_equal(trained.model, read.model, [each]))

@@ -13,11 +13,12 @@ from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from video_snl.engine.callbacks import History, best_checkpoint, last_checkpoint
-from video_snl.engine.program import AnyExperiment, Program
+from video_snl.engine.program import AnyExperiment, Program, shown_metrics
 from video_snl.engine.runs import Run, newest_run
 from video_snl.engine.trainer import EXIT_TERMINATED, make_trainer, stopping_in_order
 from video_snl.errors import UserError
 from video_snl.tasks.loading import RunData
+from video_snl.utils.counts import counts
 
 __all__ = ["fit", "is_first_process", "open_run", "recording_failure", "tell"]
 
@@ -139,12 +140,13 @@ def _close(run: Run, history: History, code: int, data: RunData) -> None:
         )
     if code != 0:
         tell(
-            f"interrupted after {len(history.rows)} finished epochs; continue with: "
+            f"interrupted after {counts(len(history.rows), 'finished epoch')}; continue with: "
             f"{program.name} train --resume {run.folder}"
         )
         return
     for name, row in history.summary().items():
-        shares = ", ".join(f"{label} {row[metric]:.2%}" for metric, label in program.summary)
+        shown = shown_metrics(program.summary, history.classes)
+        shares = ", ".join(f"{label} {row[metric]:.2%}" for metric, label in shown)
         tell(f"{name} epoch ({row['epoch']:.0f}): {shares}")
     print(f"run: {run.folder}", flush=True)
 

@@ -11,6 +11,7 @@ from video_snl.data.images import ImageSet, picture_labels
 from video_snl.engine.evaluation_reports import as_csv, class_reports, top_k_accuracy
 from video_snl.engine.files import write_json, write_text
 from video_snl.engine.plots import confusion_picture
+from video_snl.engine.program import TOP, shown_tops
 from video_snl.errors import UserError
 from video_snl.tasks.segmentation_metrics import PixelConfusion
 
@@ -52,11 +53,11 @@ def classification_report(
         The accuracies, for people.
     """
     label = picture_labels(images.test)
-    k = min(5, len(images.class_names))
+    k = min(TOP, len(images.class_names))  # the keys stay, shown or not
     figures = {f"top{n}": top_k_accuracy(scores[counted], label[counted], n) for n in (1, k)}
-    title = f"top-1 {figures['top1']:.1%}"
+    title = f"images: top-1 {figures['top1']:.1%}"
     predicted = class_reports(
-        folder, "image", scores, label, images.class_names, read, counted, title
+        folder, "image", scores, label, images.class_names, read, counted, title, unit="images"
     )
     rows = []
     for index, best in enumerate(predicted):
@@ -71,7 +72,8 @@ def classification_report(
         )
     write_text(folder / "predictions.csv", as_csv(rows))
     write_json(folder / "metrics.json", {**about, **figures})
-    return f"top-1 {figures['top1']:.2%}  top-{k} {figures[f'top{k}']:.2%}"
+    tops = shown_tops(len(images.class_names))
+    return "  ".join(f"top-{n} {figures[f'top{n}']:.2%}" for n in tops)
 
 
 def segmentation_report(
@@ -94,9 +96,8 @@ def segmentation_report(
     ]
     write_text(folder / "confusion.csv", as_csv(cells))
     picture = folder / "confusion.png"
-    confusion_picture(
-        matrix[:, : len(names)], names, picture, title=f"pixels: mIoU {scores.mean_iou:.1%}"
-    )
+    title = f"segmentation: mIoU {scores.mean_iou:.1%}"
+    confusion_picture(matrix[:, : len(names)], names, picture, title=title, unit="pixels")
     figures = {
         "mIoU": scores.mean_iou,
         "mAcc": scores.mean_accuracy,

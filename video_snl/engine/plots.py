@@ -10,7 +10,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from video_snl.engine.files import replace_file
-from video_snl.engine.program import VIDEO_SNL, Program
+from video_snl.engine.program import VIDEO_SNL, Program, shown_metrics
+from video_snl.render.fonts import figure_fonts, spelled
 
 __all__ = ["confusion_picture", "learning_curves"]
 
@@ -19,15 +20,31 @@ _NUMBERED_CLASSES = 12
 
 
 def learning_curves(
-    rows: Sequence[dict[str, float]], path: Path, program: Program = VIDEO_SNL
+    rows: Sequence[dict[str, float]],
+    path: Path,
+    program: Program = VIDEO_SNL,
+    classes: int | None = None,
 ) -> None:
-    """Losses, and the shares that a program measures, over the epochs."""
+    """Draw losses, and the shares that a program measures, over the epochs.
+
+    Args:
+        classes: How many there are: a top-5 of five classes or fewer is not drawn.
+    """
+    run = spelled(path.parent.name)
+    with figure_fonts([run]):
+        _save(_learning_figure(rows, run, program, classes), path)
+
+
+def _learning_figure(
+    rows: Sequence[dict[str, float]], run: str, program: Program, classes: int | None
+) -> Figure:
     epochs = [row["epoch"] for row in rows]
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    figure = Figure(figsize=(9, 3.9), layout="constrained")
+    figure.suptitle(f"Learning curves of {run}" if run else "Learning curves", parse_math=False)
     loss, accuracy = figure.subplots(1, 2)
     for name, label in program.losses:
         loss.plot(epochs, [row.get(name, np.nan) for row in rows], label=label, marker=".")
-    for name, label in program.shares:
+    for name, label in shown_metrics(program.shares, classes):
         percent = [100 * row.get(name, np.nan) for row in rows]
         accuracy.plot(epochs, percent, label=label, marker=".")
     loss.set(xlabel="epoch", ylabel=program.axes[0], ylim=(0, None))
@@ -36,14 +53,28 @@ def learning_curves(
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)
         axes.xaxis.get_major_locator().set_params(integer=True)
-    _save(figure, path)
+    return figure
 
 
 def confusion_picture(
-    matrix: np.ndarray, class_names: Sequence[str], path: Path, *, title: str
+    matrix: np.ndarray, class_names: Sequence[str], path: Path, *, title: str, unit: str
 ) -> None:
-    """Confusion matrix in per cent of each true class. Shape: matrix (classes, classes) counts."""
-    classes = len(class_names)
+    """Draw a confusion matrix: colours are per cent of each true class, numbers are counts.
+
+    Args:
+        matrix: Counts, shape (classes, classes), rows being the true classes.
+        class_names: In their order.
+        path: PNG to write.
+        title: Of the figure.
+        unit: What is counted: ``videos``, ``images`` or ``pixels``.
+    """
+    names = [spelled(name) for name in class_names]
+    with figure_fonts([title, *names]):
+        _save(_confusion_figure(matrix, names, title, unit), path)
+
+
+def _confusion_figure(matrix: np.ndarray, names: Sequence[str], title: str, unit: str) -> Figure:
+    classes = len(names)
     totals = matrix.sum(1, keepdims=True)
     share = np.divide(matrix, totals, out=np.zeros(matrix.shape), where=totals > 0)
     side = float(np.clip(0.55 * classes, 5, 22))
@@ -52,16 +83,29 @@ def confusion_picture(
     image = axes.imshow(100 * share, cmap="Blues", vmin=0, vmax=100)
     size = 9 if classes <= 30 else 5
     ticks = range(classes)
-    axes.set_xticks(ticks, class_names, rotation=90, fontsize=size)
-    axes.set_yticks(ticks, class_names, fontsize=size)
-    axes.set(xlabel="predicted class", ylabel="true class", title=title)
-    if classes <= _NUMBERED_CLASSES:
+    # A name with dollar signs is no formula.
+    axes.set_xticks(ticks, names, rotation=90, fontsize=size, parse_math=False)
+    axes.set_yticks(ticks, names, fontsize=size, parse_math=False)
+    numbered = classes <= _NUMBERED_CLASSES
+    axes.set(xlabel="predicted class", ylabel="true class")
+    axes.set_title(f"{title}\nnumbers: {unit}" if numbered else title, fontsize=11)
+    if numbered:
         for row, column in np.ndindex(matrix.shape):
             colour = "white" if share[row, column] > 0.5 else "black"
-            count = f"{int(matrix[row, column])}"
+            count = short_count(int(matrix[row, column]))
             axes.text(column, row, count, ha="center", va="center", color=colour, fontsize=size)
-    figure.colorbar(image, ax=axes, label="% of the true class", shrink=0.8)
-    _save(figure, path)
+    figure.colorbar(image, ax=axes, label=f"share of the {unit} of the true class (%)", shrink=0.8)
+    return figure
+
+
+def short_count(count: int) -> str:
+    """Return a count in at most five characters: ``9999``, ``12.3k``, ``4.57M``."""
+    if count < 10_000:
+        return str(count)
+    for power, letter in ((9, "G"), (6, "M"), (3, "k")):
+        if count >= 10**power:
+            return f"{count / 10**power:.3g}{letter}"
+    return str(count)
 
 
 def _save(figure: Figure, path: Path) -> None:

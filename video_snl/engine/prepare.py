@@ -23,6 +23,7 @@ from video_snl.engine.files import replace_file, write_json
 from video_snl.engine.progress import counted
 from video_snl.engine.reencode import Settings, reencode
 from video_snl.errors import UserError
+from video_snl.utils.counts import counts
 
 __all__ = ["prepare"]
 
@@ -250,5 +251,5 @@ def _report(out: Path, total: int, failures: dict[str, str]) -> int:
         print(f"video-snl prepare: not prepared: {reason}", file=sys.stderr)
     if len(failures) > SHOWN:
         print(f"and {len(failures) - SHOWN:,} more", file=sys.stderr)
-    print(f"{out}: {total - len(failures):,} of {total:,} videos prepared")
+    print(f"{out}: {total - len(failures):,} of {counts(total, 'video')} prepared")
     return 1 if failures else 0

@@ -8,7 +8,15 @@ from typing import Any, Protocol
 
 from video_snl.config import Experiment, TrainerConfig
 
-__all__ = ["VIDEO_SNL", "AnyExperiment", "Program", "Schedule"]
+__all__ = [
+    "TOP",
+    "VIDEO_SNL",
+    "AnyExperiment",
+    "Program",
+    "Schedule",
+    "shown_metrics",
+    "shown_tops",
+]
 
 
 class Schedule(Protocol):
@@ -40,6 +48,25 @@ class AnyExperiment(Protocol):
 
 Named = tuple[tuple[str, str], ...]
 """Metrics, and what they are called where they are shown."""
+
+
+TOP = 5
+"""A label is also looked for among this many of the highest scores."""
+
+
+def shown_tops(classes: int | None) -> tuple[int, ...]:
+    """Return the k for which a top-k accuracy is shown: of 5 classes or fewer top-5 says nothing.
+
+    Args:
+        classes: How many there are; None where that is not known.
+    """
+    return (1, TOP) if classes is None or classes > TOP else (1,)
+
+
+def shown_metrics(metrics: Named, classes: int | None) -> Named:
+    """Return the metrics without the top-k accuracies that are not shown."""
+    hidden = "top5" if TOP not in shown_tops(classes) else None
+    return tuple((name, label) for name, label in metrics if name.rpartition("/")[2] != hidden)
 
 
 _CLASSIFIED = {"class_names": list[str], "mean": list[float], "std": list[float]}

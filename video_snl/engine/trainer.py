@@ -47,7 +47,7 @@ def make_trainer(
     config, optimizer = experiment.trainer, experiment.optimizer
     _quieten()
     bar = config.progress if config.progress is not None else sys.stderr.isatty()
-    shown: list[Callback] = [RichProgressBar(console_kwargs={"stderr": True})] if bar else []
+    shown: list[Callback] = [Bar(console_kwargs={"stderr": True})] if bar else []
     try:
         return pl.Trainer(
             accelerator=config.accelerator,
@@ -71,6 +71,18 @@ def make_trainer(
         )
     except (MisconfigurationException, ValueError, RuntimeError) as error:
         raise UserError(f"trainer: {' '.join(str(error).split())}") from error
+
+
+class Bar(RichProgressBar):
+    """Lightning's progress bar, without the number of a logger's version."""
+
+    def get_metrics(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule
+    ) -> dict[str, int | str | float | dict[str, float]]:
+        """Return what the bar shows beside the progress."""
+        metrics = super().get_metrics(trainer, pl_module)
+        metrics.pop("v_num", None)
+        return metrics
 
 
 def device_of(accelerator: str) -> torch.device:

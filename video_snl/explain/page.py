@@ -70,7 +70,8 @@ def page_html(explanations: Sequence[Explanation]) -> str:
     return environment.get_template("explorer.html").render(
         title=f"What the network looks at: {', '.join(sources)}",
         title_source=sources[0] if len(sources) == 1 else None,
-        modes=_MODES,
+        modes=_modes(explanations),
+        has_blocks=any(each.blocks for each in explanations),
         kinds=kinds,
         scales=_SCALES if len(explanations) > 1 else _SCALES[:-1],
         sizes=_SIZES,
@@ -91,6 +92,13 @@ def page_html(explanations: Sequence[Explanation]) -> str:
     )
 
 
+def _modes(explanations: Sequence[Explanation]) -> list[tuple[str, str, str]]:
+    """Return what the page offers to show: only what at least one of the networks has."""
+    blocks = any(each.blocks for each in explanations)
+    gradcam = any(each.gradcam is not None for each in explanations)
+    return [mode for mode in _MODES if (gradcam if mode[0] == "gradcam" else blocks)]
+
+
 def _script(environment: Environment) -> str:
     """The scripts as they are; a template would read some of their braces as its own."""
     names = ("fields.js", "drawing.js", "explorer.js")
@@ -106,6 +114,7 @@ def _panel(explanation: Explanation, name: str, frames: Sequence[int]) -> dict[s
         "source": PurePath(explanation.source).name,
         "notes": explanation.notes,
         "classes": explanation.classes,
+        "gradcam": explanation.gradcam is not None,
         "blocks": [_block_label(block) for block in explanation.blocks],
         "frames": frames,
         "width": width,

@@ -71,14 +71,17 @@ def explained(subjects: list[Subject], at: Grid | None = None) -> list[Explanati
 def _explained(subject: Subject, inputs: dict[str, Tensor], limit: int) -> Explanation:
     shown: list[BlockMaps] = []
     notes = list(subject.notes)
-    if not subject.blocks:
-        notes.append("The network has no blocks: there are no maps of where positions look.")
     for position, x in inputs.items():
         block = subject.blocks[position]
         maps = block_maps(position, subject.block, block, x, limit)
         notes += [note for note in _block_notes(block, maps) if note not in notes]
         shown += maps
     classes, cam, more = _named(subject)
+    if not subject.blocks:
+        instead = "" if cam is None else "; Grad-CAM shows what speaks for the predicted class"
+        notes.append(
+            f"The network has no blocks: there are no maps of where positions look{instead}."
+        )
     return Explanation(
         source=subject.source,
         checkpoint=str(subject.checkpoint),

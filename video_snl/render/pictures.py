@@ -11,7 +11,8 @@ from PIL import Image, ImageDraw
 
 from video_snl.engine.files import replace_file
 from video_snl.errors import UserError
-from video_snl.render.lettering import Line, draw_lines, font_for, line_height, text_size
+from video_snl.render.fonts import letters_for, spelled
+from video_snl.render.lettering import Line, draw_lines, line_height, text_size
 
 __all__ = ["class_colours", "labelled", "overlaid", "save_picture"]
 
@@ -78,8 +79,8 @@ def _legend(height: int, rows: Sequence[tuple[str, float, tuple[int, ...]]]) -> 
     """As many rows as fit: a square of the colour, the class and its share of the pixels."""
     size = min(text_size(height), max(8, round(height / (1.3 * (len(rows) + 1)))))
     step, margin = line_height(size), size // 2
-    texts = [f"{name}  {share:.1%}" for name, share, _ in rows]
-    font = font_for("".join(texts), size)
+    texts = [f"{spelled(name)}  {share:.1%}" for name, share, _ in rows]
+    font = letters_for(texts, size)
     width = round(max(map(font.getlength, texts))) + 3 * margin + size
     legend = Image.new("RGB", (width, height), "white")
     drawing = ImageDraw.Draw(legend)
@@ -89,5 +90,5 @@ def _legend(height: int, rows: Sequence[tuple[str, float, tuple[int, ...]]]) -> 
             break
         square = (margin, top + 1, margin + size - 1, top + size)
         drawing.rectangle(square, fill=colour, outline="grey")
-        drawing.text((2 * margin + size, top), text, font=font, fill="black")
+        font.draw(drawing, (2 * margin + size, top), text, fill="black")
     return legend

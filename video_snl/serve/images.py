@@ -22,6 +22,7 @@ from video_snl.explain.subject import Subject, explained
 from video_snl.serve.server import check_installed, check_options, serve
 from video_snl.serve.service import Answer, Limits, Service, ShownPage, best_classes
 from video_snl.tasks.images import ImageTask, Segmentation
+from video_snl.utils.counts import counts
 from video_snl.utils.finite import not_finite_error
 
 __all__ = ["picture_service", "serve_pictures"]
@@ -55,7 +56,7 @@ def picture_service(trained: TrainedImages, limits: Limits, device: torch.device
     block = "no block" if model.block == "none" else f"block {model.block}"
     return Service(
         title="What is in this picture?",
-        about=f"{model.backbone} with {block}, {len(trained.class_names)} classes, from "
+        about=f"{model.backbone} with {block}, {counts(len(trained.class_names), 'class')}, from "
         f"{trained.path}",
         hint=f"A picture of at most {limits.megabytes:g} MB.",
         accept=",".join(["image/*", *IMG_EXTENSIONS]),

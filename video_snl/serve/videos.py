@@ -26,6 +26,7 @@ from video_snl.serve.checks import check_video
 from video_snl.serve.server import check_installed, check_options, serve
 from video_snl.serve.service import Answer, Limits, Service, ShownPage, best_classes
 from video_snl.tasks.action import ActionRecognition
+from video_snl.utils.counts import counts
 
 __all__ = ["serve_videos", "video_service"]
 
@@ -79,7 +80,7 @@ def video_service(
     block = "no block" if model.block == "none" else f"block {model.block}"
     return Service(
         title="What happens in this video?",
-        about=f"{model.backbone} with {block}, {len(trained.class_names)} classes, from "
+        about=f"{model.backbone} with {block}, {counts(len(trained.class_names), 'class')}, from "
         f"{trained.path}",
         hint=f"A video of at most {limits.megabytes:g} MB and {limits.seconds:g} seconds.",
         accept=",".join(["video/*", *sorted(VIDEO_SUFFIXES)]),

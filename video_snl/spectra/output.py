@@ -18,6 +18,7 @@ from video_snl.blocks.spectral_plots import (
 from video_snl.engine.files import write_json, write_text
 from video_snl.spectra.numbers import as_json, eigenvalue_rows, response_rows, text
 from video_snl.spectra.structure import BlockSpectra, Measured, UnitFilter
+from video_snl.utils.counts import counts
 
 __all__ = ["write_spectra"]
 
@@ -61,7 +62,7 @@ def _draw_unit(folder: Path, block: BlockSpectra, unit: UnitFilter) -> None:
     response = folder / f"response-{name}"
     plot_gain(unit.frequencies, unit.gain, unit.width, response, title=title)
     gains = {
-        f"group {number}, {len(group.channels)} channels, mean $\\lambda$ "
+        f"group {number}, {counts(len(group.channels), 'channel')}, mean $\\lambda$ "
         f"{group.mean_frequency:.2f}": torch.from_numpy(group.gain)
         for number, group in enumerate(unit.groups)
     }

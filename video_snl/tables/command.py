@@ -22,6 +22,7 @@ from video_snl.tables.jobs import Job, Outcome, job_of
 from video_snl.tables.paper import read_figures
 from video_snl.tables.settings import Choices, Planned, find_configs, plan
 from video_snl.tables.store import Contents, Store
+from video_snl.utils.counts import counts
 
 if TYPE_CHECKING:
     from video_snl.tables.sizes import Size
@@ -186,7 +187,7 @@ def _announce(asked: _Table, missing: Sequence[Job]) -> None:
             seeds = ", ".join(sorted({str(result.seed) for result in stale}))
             _tell(f"{planned.cell.row}: results of other settings do not count (seeds {seeds})")
     total = len(asked.jobs)
-    _tell(f"table {asked.number}: {total - len(missing)} of {total} trainings are done")
+    _tell(f"table {asked.number}: {total - len(missing)} of {counts(total, 'training')} done")
 
 
 def _run(arguments: Namespace, asked: _Table, missing: Sequence[Job]) -> list[Outcome]:
@@ -273,11 +274,14 @@ def _print_plan(asked: _Table) -> None:
     rows = rows_of(asked.planned, _sizes(asked), Contents([], []), asked.seeds, asked.figures)
     missing = _missing(asked, asked.store.read())
     total, title = len(asked.jobs), TABLES[asked.number].title
-    print(f"Table {asked.number}: {title}; {len(rows)} cells, {len(asked.seeds)} seeds\n")
+    print(
+        f"Table {asked.number}: {title}; {counts(len(rows), 'cell')}, "
+        f"{counts(len(asked.seeds), 'seed')}\n"
+    )
     for remark in asked.remarks:
         print(f"{remark}\n")
     print(size_table(asked.number, rows))
-    print(f"\n{len(missing)} of {total} trainings to do:")
+    print(f"\n{len(missing)} of {counts(total, 'training')} to do:")
     for job in missing:
         print(f"video-snl {shlex.join(job.words)}")
 
