@@ -137,7 +137,7 @@ def other_parts(names: Iterable[str]) -> list[str]:
     Returns:
         A phrase for each kind of part, with the name of one of its tensors.
     """
-    found = {}
+    found: dict[str, str] = {}
     for name in names:
         for part, pattern in _OTHER_PARTS.items():
             if re.search(pattern, name):
