@@ -23,6 +23,7 @@ from video_snl.engine.image_reports import segmentation_report
 from video_snl.engine.train_images import make_task
 from video_snl.engine.trained_images import TrainedImages
 from video_snl.errors import OptionsError, UserError
+from video_snl.tasks.segmentation_metrics import PixelConfusion
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 MEAN, STD = (0.5,) * 3, (0.25,) * 3
