@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from video_snl.config import BlockName, OptionValue, Sections, TrainerConfig
+from video_snl.utils.media import MAX_PIXELS
 
 __all__ = ["ReidDataConfig", "ReidExperiment", "ReidModelConfig", "ReidOptimizerConfig"]
 
@@ -39,6 +40,8 @@ class ReidDataConfig:
         deadline: Seconds for one tracklet. A process that takes longer is killed and replaced.
         max_failures: Share of the training (or test) tracklets that may be unreadable before a
             command stops; three always may, unless this is 0.
+        max_pixels: Most pixels of an image, height times width; a larger one counts as unreadable
+            before memory is taken for it.
     """
 
     dataset: DatasetName = "sample"
@@ -55,6 +58,7 @@ class ReidDataConfig:
     num_workers: int = 1
     deadline: float = 20.0
     max_failures: float = 0.05
+    max_pixels: int = MAX_PIXELS
 
 
 @dataclass

@@ -36,6 +36,7 @@ def extract(
     test_frames: int | None,
     num_workers: int | None,
     accelerator: str,
+    max_pixels: int | None = None,
 ) -> int:
     """Write the features of all tracklets to a file, or nothing at all.
 
@@ -51,6 +52,7 @@ def extract(
         test_frames=test_frames,
         num_workers=num_workers,
         accelerator=accelerator,
+        max_pixels=max_pixels,
     )
     with writing("--output", output):
         write_features(Path(output), table)
@@ -71,6 +73,7 @@ def extract_tracklets(
     test_frames: int | None = None,
     num_workers: int | None = None,
     accelerator: str = "auto",
+    max_pixels: int | None = None,
 ) -> FeatureTable:
     """The features of tracklets, named by their folders or videos.
 
@@ -82,6 +85,7 @@ def extract_tracklets(
             unknown, -1.
         test_frames: N evenly spaced frames instead of all.
         num_workers: Processes that read; default as in training.
+        max_pixels: Most pixels of an image; default as in training.
 
     Raises:
         UserError: A path that is not there or holds no tracklet, a tracklet that cannot be read.
@@ -92,6 +96,8 @@ def extract_tracklets(
     data = trained.experiment.data
     if num_workers is not None:
         data = replace(data, num_workers=num_workers)
+    if max_pixels is not None:
+        data = replace(data, max_pixels=max_pixels)
     check_data(data)
     encoded = encode(
         trained.model,

@@ -28,6 +28,7 @@ def run_search(
     top: int = 10,
     page: str | None = None,
     as_json: bool = False,
+    max_pixels: int | None = None,
 ) -> int:
     """Search a feature file for the people of some tracklets, and print what is nearest.
 
@@ -41,6 +42,7 @@ def run_search(
         top: Tracklets per query.
         page: Write an HTML page with film strips to this file, too.
         as_json: Print JSON instead of a table.
+        max_pixels: Most pixels of an image of the queries; default as in training.
 
     Raises:
         UserError: Nothing to search for or in, a bad file, or features of another network.
@@ -51,7 +53,9 @@ def run_search(
 
     _check_arguments(gallery, queries, top, page)
     table = filled_table(gallery)
-    asked = extract_tracklets(Path(checkpoint), list(queries), test_frames=table.test_frames)
+    asked = extract_tracklets(
+        Path(checkpoint), list(queries), test_frames=table.test_frames, max_pixels=max_pixels
+    )
     same_model(asked, table)
     found = search(asked, table, index=index, top=min(top, len(table.names)), metric=metric)
     answer = _answer(asked, table, found, gallery=gallery, index=index, metric=metric)

@@ -174,7 +174,7 @@ def test_faults_of_class_folders_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="has the class 'horse', which .* has not"):
         load_images(folder_config(root))
     (root / "train" / "horse").mkdir()
-    with pytest.raises(UserError, match="class folder .*horse has no pictures"):
+    with pytest.raises(UserError, match="class folder .*horse has no images"):
         load_images(folder_config(root))
     with pytest.raises(UserError, match="does not exist: give the folder that holds train/"):
         load_images(folder_config(tmp_path / "nowhere"))

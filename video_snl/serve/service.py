@@ -23,10 +23,12 @@ class Limits:
     Attributes:
         megabytes: Of all files of one upload together, 1 MB being 1,000,000 bytes.
         seconds: Length of a video.
+        max_pixels: Most pixels of an image; None as in the training of the network.
     """
 
     megabytes: float
     seconds: float
+    max_pixels: int | None = None
 
     @property
     def bytes(self) -> int:
