@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import lzma
 import shutil
+import struct
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -15,11 +17,16 @@ from video_snl.errors import UserError
 from video_snl.serve.checks import check_video
 from video_snl.serve.service import Limits
 from video_snl.serve.uploads import MOST_FILES, safe_name
+from video_snl.utils.media import is_system_name
 
 __all__ = ["uploaded_tracklet"]
 
 _UNKNOWN = -1
-_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError)
+_MOST_CONTENTS = 4096 * MOST_FILES  # bytes
+_DAMAGED = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError),
+    *(RuntimeError, OSError, ValueError, struct.error),
+)
 
 
 def uploaded_tracklet(
@@ -56,6 +63,7 @@ def uploaded_tracklet(
 
 
 def _unpack(path: Path, folder: Path, limits: Limits) -> None:
+    _check_directory(path)
     try:
         with zipfile.ZipFile(path) as archive:
             pictures = [entry for entry in archive.infolist() if _is_picture(entry)]
@@ -71,10 +79,25 @@ def _unpack(path: Path, folder: Path, limits: Limits) -> None:
         raise UserError(f"{path} cannot be unpacked ({reason}): make it again") from error
 
 
+def _check_directory(path: Path) -> None:
+    """Refuse an archive whose table of contents is out of proportion, before it is read.
+
+    It is read as a whole, and takes some ten times its size in memory.
+    """
+    with path.open("rb") as file:
+        # What ZipFile itself goes by; it has no public name.
+        record = zipfile._EndRecData(file)  # type: ignore[attr-defined]
+    if record is not None and record[zipfile._ECD_SIZE] > _MOST_CONTENTS:  # type: ignore[attr-defined]
+        raise UserError(
+            f"{path} holds far more than the {MOST_FILES:,} files that are allowed: leave some out"
+        )
+
+
 def _is_picture(entry: zipfile.ZipInfo) -> bool:
     name = Path(entry.filename)
-    hidden = name.name.startswith(".")  # macOS keeps notes on files in such
-    return not entry.is_dir() and not hidden and name.suffix.lower() in FRAME_SUFFIXES
+    # macOS keeps notes on files in such.
+    system = any(is_system_name(part) for part in name.parts if part != "..")
+    return not entry.is_dir() and not system and name.suffix.lower() in FRAME_SUFFIXES
 
 
 def _check_pictures(path: Path, pictures: Sequence[zipfile.ZipInfo], limits: Limits) -> None:

@@ -73,6 +73,13 @@ def add_page_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--max_size", type=float, default=200.0, metavar="MB", help="Largest upload."
     )
+    parser.add_argument(
+        "--max_upload_seconds",
+        type=float,
+        default=600.0,
+        metavar="S",
+        help="How long an upload may take to come; one that stalls is given up sooner.",
+    )
     parser.add_argument("--accelerator", type=str, default="auto", help="auto, cpu or gpu.")
 
 
@@ -115,4 +122,4 @@ def limits_of(arguments: Namespace, seconds: float, max_pixels: int | None = Non
     """Return what an upload may be."""
     from video_snl.serve.service import Limits
 
-    return Limits(arguments.max_size, seconds, max_pixels)
+    return Limits(arguments.max_size, seconds, max_pixels, arguments.max_upload_seconds)

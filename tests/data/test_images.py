@@ -222,8 +222,8 @@ def test_pictures_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     content = (tmp_path / "cut.jpg").read_bytes()
     (tmp_path / "cut.jpg").write_bytes(content[: len(content) // 2])
     (tmp_path / "text.png").write_text("no picture")
-    Image.fromarray(np.zeros((8, 8), np.uint16)).save(tmp_path / "deep.png")
-    for name in ("cut.jpg", "text.png", "absent.jpg", "deep.png"):
+    Image.fromarray(np.zeros((8, 8), np.float32)).save(tmp_path / "deep.tif")
+    for name in ("cut.jpg", "text.png", "absent.jpg", "deep.tif"):
         with pytest.raises(Unreadable, match=name):
             read_picture(str(tmp_path / name))
 

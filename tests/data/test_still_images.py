@@ -343,9 +343,12 @@ def test_pipes_sockets_and_folders_are_not_opened(tmp_path: Path) -> None:
 
 
 def test_an_open_file_can_be_read_too() -> None:
-    with open(__file__, "rb") as file, pytest.raises(UnreadableImage, match="accepted format"):
-        with open_image(file):
-            pass
+    with (
+        open(__file__, "rb") as file,
+        pytest.raises(UnreadableImage, match="accepted format"),
+        open_image(file),
+    ):
+        pass
 
 
 def test_what_a_class_folder_holds_besides_images_is_said(

@@ -51,7 +51,11 @@ def extracted(
 
     def prepare(**changes: object) -> None:
         def extract(
-            checkpoint: Path, paths: Sequence[str], *, test_frames: int | None
+            checkpoint: Path,
+            paths: Sequence[str],
+            *,
+            test_frames: int | None,
+            max_pixels: int | None,
         ) -> FeatureTable:
             rows = [table.names.index(str(path)) for path in paths]
             changed: dict[str, Any] = {

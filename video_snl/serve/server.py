@@ -58,6 +58,10 @@ def check_options(port: int, limits: Limits, deadline: float | None) -> None:
         raise UserError(f"--max_size {limits.megabytes:g}: give megabytes, more than 0.")
     if not limits.seconds > 0:
         raise UserError(f"--max_seconds {limits.seconds:g}: give seconds, more than 0.")
+    if not 0 < limits.upload_seconds < math.inf:
+        raise UserError(
+            f"--max_upload_seconds {limits.upload_seconds:g}: give seconds, more than 0."
+        )
     if limits.max_pixels is not None:
         check_max_pixels("--max_pixels ", limits.max_pixels)
     if deadline is not None and not deadline > 0:

@@ -124,7 +124,7 @@ def read_label_map(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS
     Those of the file: no palette, no scaling and no orientation is applied to them.
 
     Raises:
-        UnreadableImage: As for :func:`read_image`; or it is not grey or a palette of at most 8 bits.
+        UnreadableImage: As for :func:`read_image`; or it is neither grey nor has a palette.
     """
     with _readable(path, max_pixels), open_image(path, max_pixels=max_pixels) as image:
         if image.mode not in ("L", "P"):
