@@ -146,6 +146,9 @@ def test_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert any("gallery/2/2/a/7.jpg: " in line and "accepted format" in line for line in lines)
     assert lines[-1] == f"{root}: 4 tracklets, 1 problems"
     assert "checked batches of 32 pictures: 2 of 2" in errors
+    little = ReidDataConfig(dataset="folder", root=str(root), max_pixels=10)
+    assert check(little, as_json=False) == 1
+    assert "max_pixels=10" in capsys.readouterr().out
 
 
 @pytest.mark.timeout(400)

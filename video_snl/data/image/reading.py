@@ -13,7 +13,7 @@ import sys
 import warnings
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import IO
 
 import numpy as np
@@ -159,11 +159,14 @@ def open_image(
     # Pillow has a limit of its own, which a greater one of the user's is not to meet.
     if Image.MAX_IMAGE_PIXELS is not None and max_pixels > Image.MAX_IMAGE_PIXELS:
         Image.MAX_IMAGE_PIXELS = max_pixels
-    named = isinstance(source, str | os.PathLike)
-    name = source if named else "the image"
     # From an open file, since Pillow maps grey TIFF files that it opens by name into memory, in the
     # size they have after they are turned: their rows are then torn.
-    with _opened(source) if named else nullcontext(source) as file:
+    opening: AbstractContextManager[IO[bytes]]
+    if isinstance(source, str | os.PathLike):
+        name, opening = os.fspath(source), _opened(source)
+    else:
+        name, opening = "the image", nullcontext(source)
+    with opening as file:
         try:
             opened = Image.open(file, formats=ACCEPTED_FORMATS)
         except Image.UnidentifiedImageError as error:
