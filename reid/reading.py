@@ -21,7 +21,15 @@ from video_snl.data.timing import stage
 from video_snl.errors import UserError
 from video_snl.utils.media import MAX_PIXELS
 
-__all__ = ["Nearest", "is_video", "length_of", "lengths_of", "read_nearest", "read_readable"]
+__all__ = [
+    "Nearest",
+    "first_fault",
+    "is_video",
+    "length_of",
+    "lengths_of",
+    "read_nearest",
+    "read_readable",
+]
 
 # Frames of a video that are decoded at once: bounds the memory of those of full size.
 _AT_ONCE = 32
@@ -129,10 +137,21 @@ def read_nearest(
         else:
             raise UserError(
                 f"{tracklet.path}: none of the {len(tracklet.frames)} frames of this tracklet can "
-                "be read"
+                f"be read{first_fault(tracklet, max_pixels)}"
             )
     skipped = sum(frame is None for frame in found.values())
     return Nearest(torch.stack(shown), len(set(chosen)), skipped)
+
+
+def first_fault(tracklet: Tracklet, max_pixels: int = MAX_PIXELS) -> str:
+    """Say in brackets why the first image of a tracklet cannot be read; "" where it can."""
+    if is_video(tracklet):
+        return ""
+    try:
+        read_image(tracklet.frames[0], max_pixels=max_pixels)
+    except UnreadableImage as error:
+        return f" (the first: {error})"
+    return ""
 
 
 def _outwards(index: int, length: int) -> Iterator[int]:
