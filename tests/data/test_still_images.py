@@ -318,6 +318,11 @@ def test_bombs_are_refused_before_memory_is_taken(tmp_path: Path, name: str) -> 
     assert ("max_pixels" in said) == name.startswith("size")
 
 
+def test_processes_that_only_read_images_load_no_torch() -> None:
+    script = "import sys, reid.pictures\nassert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+
+
 def test_the_limit_is_an_option(tmp_path: Path) -> None:
     UPRIGHT.save(tmp_path / "a.png")
     pixels = UPRIGHT.width * UPRIGHT.height

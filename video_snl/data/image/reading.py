@@ -228,6 +228,8 @@ def _opened(path: str | os.PathLike[str]) -> IO[bytes]:
 
 def _orientation(image: ImageFile.ImageFile) -> int:
     """Return the EXIF orientation, 1 to 8; 1 where there is none or its notes are damaged."""
+    if image.format == "JPEG" and "exif" not in image.info and "xmp" not in image.info:
+        return 1  # which takes a tenth of the time of a small image to find otherwise
     try:
         value = image.getexif().get(_ORIENTATION, 1)
     except _DAMAGED:  # The pixels may be sound; if they are not, decoding says so.
