@@ -141,6 +141,7 @@ class _Form:
 
     def __init__(self, content_type: str, folder: Path, limits: Limits) -> None:
         # The package is one of an extra.
+        from python_multipart.exceptions import FormParserError
         from python_multipart.multipart import MultipartParser
 
         self._folder, self._limits = folder, limits
@@ -161,7 +162,10 @@ class _Form:
             "on_end": self._end,
         }
         boundary, self._charset = _form_of(content_type)
-        self._parser = None if boundary is None else MultipartParser(boundary, callbacks)
+        try:
+            self._parser = None if boundary is None else MultipartParser(boundary, callbacks)
+        except FormParserError as error:
+            raise _damaged("its boundary is malformed") from error
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes of the body.
