@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from functools import partial
 from itertools import islice
 
 from reid.check_report import print_table, to_json
@@ -32,7 +33,8 @@ def check(config: ReidDataConfig, *, as_json: bool, num_workers: int | None = No
     published data set has another number of them.
 
     Args:
-        config: Data set, root, split, and the deadline of a batch of 32 pictures in seconds.
+        config: Data set, root, split, the deadline of a batch of 32 images in seconds, and the
+            limit on the pixels of an image.
         num_workers: Processes; default as many as there are cores.
 
     Raises:
@@ -43,7 +45,7 @@ def check(config: ReidDataConfig, *, as_json: bool, num_workers: int | None = No
     data = read_dataset(config.dataset, root, config.split, faults.append)
     workers = num_workers or len(os.sched_getaffinity(0))
     findings = [Finding(fault.kind, fault.path, fault.detail) for fault in faults]
-    findings += _whole_folders(data, _look_at_pictures(data, workers, config.deadline))
+    findings += _whole_folders(data, _look_at_pictures(data, workers, config))
     findings += _wrong_counts(data, str(root))
     findings.sort(key=lambda finding: (finding.kind, finding.path))
     if as_json:
@@ -53,13 +55,13 @@ def check(config: ReidDataConfig, *, as_json: bool, num_workers: int | None = No
     return 1 if findings else 0
 
 
-def _look_at_pictures(data: ReidData, workers: int, deadline: float) -> list[Finding]:
+def _look_at_pictures(data: ReidData, workers: int, config: ReidDataConfig) -> list[Finding]:
     batches = list(_batches(data))
-    found, given_up = _run(batches, workers, deadline, f"checked batches of {BATCH} pictures")
+    found, given_up = _run(batches, workers, config, f"checked batches of {BATCH} pictures")
     # Which picture of its batch was it?
     single = [(path,) for batch, _ in given_up for path in batch]
     if single:
-        more, lost = _run(single, workers, deadline, "checked again one by one")
+        more, lost = _run(single, workers, config, "checked again one by one")
         found += more + [Finding("unreadable", path, why) for (path,), why in lost]
     return found
 
@@ -78,12 +80,14 @@ def _batches(data: ReidData) -> Iterator[tuple[str, ...]]:
 
 
 def _run(
-    batches: Sequence[tuple[str, ...]], workers: int, deadline: float, what: str
+    batches: Sequence[tuple[str, ...]], workers: int, config: ReidDataConfig, what: str
 ) -> tuple[list[Finding], list[tuple[tuple[str, ...], str]]]:
     """What was found, and the batches that could not be read to their end, with the reason."""
     found: list[Finding] = []
     given_up = []
-    outcomes = run_bounded(inspect, batches, num_workers=workers, deadline=deadline, ahead=2)
+    deadline = config.deadline
+    look = partial(inspect, max_pixels=config.max_pixels)
+    outcomes = run_bounded(look, batches, num_workers=workers, deadline=deadline, ahead=2)
     with closing(outcomes):
         for outcome in counted(outcomes, len(batches), what):
             if outcome.value is not None:

@@ -11,6 +11,7 @@ from reid.config import DatasetName, ReidDataConfig
 from reid.data.tracklet_folders import Layout
 from video_snl import cli_trained
 from video_snl.errors import UserError
+from video_snl.utils.media import MAX_PIXELS
 
 __all__ = [
     "CHECK",
@@ -63,6 +64,7 @@ def add_extract_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--num_workers", type=int | None, help="Processes that read; default as in training."
     )
+    cli_trained.add_max_pixels_option(parser)
     parser.add_argument("--accelerator", type=str, default="auto", help="auto, cpu or gpu.")
 
 
@@ -100,6 +102,7 @@ def add_search_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--page", type=str, metavar="FILE", help="Write an HTML page with film strips, too."
     )
+    cli_trained.add_max_pixels_option(parser)
     parser.add_argument("--json", action="store_true", help="Print JSON instead of a table.")
 
 
@@ -133,6 +136,7 @@ def extract(arguments: Namespace) -> int:
         test_frames=test_frames(arguments.test_frames),
         num_workers=arguments.num_workers,
         accelerator=arguments.accelerator,
+        max_pixels=arguments.max_pixels,
     )
 
 
@@ -155,6 +159,7 @@ def search(arguments: Namespace) -> int:
         top=arguments.top,
         page=arguments.page,
         as_json=arguments.json,
+        max_pixels=arguments.max_pixels,
     )
 
 
@@ -178,6 +183,13 @@ def add_check_options(parser: ArgumentParser) -> None:
         default=20.0,
         help="Seconds after which pictures are given up.",
     )
+    parser.add_argument(
+        "--max_pixels",
+        type=int,
+        default=MAX_PIXELS,
+        metavar="N",
+        help="Most pixels of an image, height times width; a larger one counts as unreadable.",
+    )
     parser.add_argument("--json", action="store_true", help="Print JSON instead of a table.")
 
 
@@ -186,6 +198,8 @@ def check(arguments: Namespace) -> int:
         raise UserError("--num_workers must be at least 1.")
     if not arguments.deadline > 0:  # which nan is not either
         raise UserError("--deadline must be more than 0 seconds.")
+    if arguments.max_pixels < 1:
+        raise UserError(f"--max_pixels {arguments.max_pixels}: give a number of pixels, 1 or more")
     from reid.check import check
 
     config = ReidDataConfig(
@@ -193,5 +207,6 @@ def check(arguments: Namespace) -> int:
         root=arguments.root,
         split=arguments.split,
         deadline=arguments.deadline,
+        max_pixels=arguments.max_pixels,
     )
     return check(config, as_json=arguments.json, num_workers=arguments.num_workers)

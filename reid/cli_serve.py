@@ -6,6 +6,7 @@ from jsonargparse import ArgumentParser, Namespace
 
 from reid.cli_features import add_checkpoint_option
 from video_snl.cli_serve import add_page_options, add_seconds_option, limits_of
+from video_snl.cli_trained import add_max_pixels_option
 
 __all__ = ["SERVE_DESCRIPTION", "add_serve_options", "serve"]
 
@@ -26,6 +27,7 @@ def add_serve_options(parser: ArgumentParser) -> None:
     parser.add_argument("--top", type=int, default=10, help="How many tracklets are shown, 1-20.")
     add_page_options(parser)
     add_seconds_option(parser)
+    add_max_pixels_option(parser)
 
 
 def serve(arguments: Namespace) -> int:
@@ -37,6 +39,6 @@ def serve(arguments: Namespace) -> int:
         top=arguments.top,
         host=arguments.host,
         port=arguments.port,
-        limits=limits_of(arguments, arguments.max_seconds),
+        limits=limits_of(arguments, arguments.max_seconds, arguments.max_pixels),
         accelerator=arguments.accelerator,
     )

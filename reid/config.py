@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from video_snl.config import BlockName, OptionValue, Sections, TrainerConfig
+from video_snl.utils.media import MAX_PIXELS
 
 __all__ = ["ReidDataConfig", "ReidExperiment", "ReidModelConfig", "ReidOptimizerConfig"]
 
@@ -42,6 +43,8 @@ class ReidDataConfig:
             tracklets of the query's own camera be matches, too, for data of one camera.
         max_failures: Share of the training (or test) tracklets that may be unreadable before a
             command stops; three always may, unless this is 0.
+        max_pixels: Most pixels of an image, height times width; a larger one counts as unreadable
+            before memory is taken for it.
     """
 
     dataset: DatasetName = "sample"
@@ -59,6 +62,7 @@ class ReidDataConfig:
     deadline: float = 20.0
     max_failures: float = 0.05
     cameras: CameraRule = "cross"
+    max_pixels: int = MAX_PIXELS
 
 
 @dataclass

@@ -14,6 +14,7 @@ from reid.config import ReidDataConfig
 from reid.features import FeatureTable
 from reid.loading import PieceDataset, SampledDataset, in_order, make_loader
 from reid.models import TrackletNet
+from reid.reading import first_fault
 from reid.tracklet import Tracklet
 from reid.trained import TrainedReid
 from reid.transforms import evaluation_clips
@@ -87,7 +88,7 @@ def encode(
                 raise not_finite_error(tracklets[int(index[broken[0]])].path)
             sums.index_add_(0, index, found)
             chunks.index_add_(0, index, torch.ones(len(index), dtype=torch.float64))
-    _refuse_unread(tracklets, counts, quarantine)
+    _refuse_unread(tracklets, counts, quarantine, config.max_pixels)
     read = (counts.frames > 0) & ~counts.given_up
     features = (sums / chunks.clamp(min=1)[:, None]).float()
     features[torch.from_numpy(~read)] = 0
@@ -181,14 +182,17 @@ def _batches(chunks: Iterator[tuple[int, Tensor]]) -> Iterator[tuple[Tensor, Ten
 
 
 def _refuse_unread(
-    tracklets: Sequence[Tracklet], counts: _Counts, quarantine: Quarantine | None
+    tracklets: Sequence[Tracklet],
+    counts: _Counts,
+    quarantine: Quarantine | None,
+    max_pixels: int,
 ) -> None:
     """Tracklets of which every frame was skipped are unreadable, too."""
     for row in np.flatnonzero((counts.frames == 0) & ~counts.given_up).tolist():
         path = tracklets[row].path
         reason = (
-            f"none of the {len(tracklets[row].frames)} frames of this tracklet can be read: mend "
-            "or remove it"
+            f"none of the {len(tracklets[row].frames)} frames of this tracklet can be read"
+            f"{first_fault(tracklets[row], max_pixels)}"
         )
         if quarantine is None:
             raise UserError(f"{path}: {reason}")

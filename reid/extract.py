@@ -28,6 +28,7 @@ def extract(
     test_frames: int | None,
     num_workers: int | None,
     accelerator: str,
+    max_pixels: int | None = None,
 ) -> int:
     """Write the features of all tracklets to a file, or nothing at all.
 
@@ -46,6 +47,7 @@ def extract(
         num_workers=num_workers,
         accelerator=accelerator,
         say=lambda line: print(line, flush=True),
+        max_pixels=max_pixels,
     )
     with writing("--output", output):
         write_features(Path(output), table)
@@ -70,6 +72,7 @@ def extract_tracklets(
     num_workers: int | None = None,
     accelerator: str = "auto",
     say: Callable[[str], None] | None = None,
+    max_pixels: int | None = None,
 ) -> FeatureTable:
     """Compute the features of tracklets, named by their folders, videos or first images.
 
@@ -81,6 +84,7 @@ def extract_tracklets(
         test_frames: N evenly spaced frames instead of all.
         num_workers: Processes that read; default as in training.
         say: Takes a line for each folder: what it was taken for.
+        max_pixels: Most pixels of an image; default as in training.
 
     Raises:
         UserError: A path that is not there, holds no tracklet or may mean two things, a tracklet
@@ -92,6 +96,8 @@ def extract_tracklets(
     data = trained.experiment.data
     if num_workers is not None:
         data = replace(data, num_workers=num_workers)
+    if max_pixels is not None:
+        data = replace(data, max_pixels=max_pixels)
     check_data(data)
     encoded = encode(
         trained.model,

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageOps
 
+from video_snl.data.image.reading import UnreadableImage, read_image
+
 __all__ = ["Picture", "chosen_frames", "data_uri", "film_strip", "read_picture", "strip_width"]
 
 Picture = Image.Image
@@ -29,11 +31,10 @@ def chosen_frames(count: int, shown: int = 4) -> list[int]:
 
 
 def read_picture(path: str | Path) -> Picture | None:
-    """A picture as RGB; None where there is none that opens (the strip shows a crossed box)."""
+    """Read an image as RGB; None where it cannot be read (the strip shows a crossed box)."""
     try:
-        with Image.open(path) as image:
-            return ImageOps.exif_transpose(image).convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return read_image(path)
+    except UnreadableImage:
         return None
 
 

@@ -77,7 +77,7 @@ class TrackletDataset(Dataset[Sample]):
         offset = torch.from_numpy(random.random(2, dtype=np.float32))
         flip = bool(random.random() < 0.5) and c.flip
         wanted = random_segment_clip(len(tracklet.frames), c.frames, places, "wrap")
-        nearest = read_nearest(tracklet, wanted, (c.height, c.width))
+        nearest = read_nearest(tracklet, wanted, (c.height, c.width), c.max_pixels)
         return {
             "video": nearest.video,
             "offset": offset,
@@ -134,7 +134,7 @@ class SampledDataset(Dataset[Sample]):
         """
         c, tracklet = self.config, self.videos[shown]
         [wanted] = segment_clips(length_of(tracklet), self.frames, 1, "wrap")
-        nearest = read_nearest(tracklet, wanted, (c.height, c.width))
+        nearest = read_nearest(tracklet, wanted, (c.height, c.width), c.max_pixels)
         return {
             "video": nearest.video,
             "index": torch.tensor(shown),
@@ -189,7 +189,8 @@ class PieceDataset(Dataset[Sample]):
         """The sample of a piece."""
         c, piece = self.config, self.videos[shown]
         wanted = range(piece.start, piece.stop)
-        found = read_readable(self.tracklets[piece.index], wanted, (c.height, c.width))
+        size = c.height, c.width
+        found = read_readable(self.tracklets[piece.index], wanted, size, c.max_pixels)
         fresh = sum(index >= piece.fresh for index in found)
         frames = list(found.values())
         empty = torch.empty(0, c.height, c.width, 3, dtype=torch.uint8)

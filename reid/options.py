@@ -17,6 +17,7 @@ _DATA = {
     "num_workers": Range(),
     "deadline": Range(open=True),
     "max_failures": Range(0, 1),
+    "max_pixels": Range(1),
 }
 _OPTIMIZER = {
     "step_epochs": Range(1),

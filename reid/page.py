@@ -8,11 +8,11 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from PIL import Image
 
 from reid.camera_pairs import CameraPair
 from reid.film_strips import Picture, chosen_frames, data_uri, film_strip, strip_width
 from reid.tracklet import DISTRACTOR, JUNK, special_person
+from video_snl.data.image.reading import open_image
 from video_snl.engine.files import write_text
 from video_snl.utils.counts import counts, noun
 from video_snl.utils.strict_json import to_json
@@ -89,7 +89,7 @@ def entry_view(
 
 def embedded_png(path: Path) -> dict[str, Any]:
     """A PNG file as a page holds it: its data address, and half its size in pixels."""
-    with Image.open(path) as image:
+    with open_image(path) as image:
         width, height = image.size
     return {"uri": data_uri(path.read_bytes()), "width": width // 2, "height": height // 2}
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from PIL import Image
+from video_snl.data.image.reading import UnreadableImage, read_image
+from video_snl.utils.media import MAX_PIXELS
 
 __all__ = ["Finding", "Verdict", "inspect"]
 
@@ -21,15 +22,15 @@ class Finding:
     detail: str
 
 
-def inspect(paths: tuple[str, ...]) -> list[Finding]:
-    """Decode pictures; what is wrong with those that are not there or not sound."""
+def inspect(paths: tuple[str, ...], max_pixels: int = MAX_PIXELS) -> list[Finding]:
+    """Decode images as training does, and tell what is wrong with those it could not use."""
     found = []
     for path in paths:
         try:
-            with Image.open(path) as picture:
-                picture.load()
-        except FileNotFoundError:
-            found.append(Finding("missing", path, ""))
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            found.append(Finding("unreadable", path, str(error).replace(path, "it")))
+            read_image(path, max_pixels=max_pixels)
+        except UnreadableImage as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                found.append(Finding("missing", path, ""))
+            else:
+                found.append(Finding("unreadable", path, str(error).replace(path, "it")))
     return found

@@ -9,21 +9,27 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from reid.tracklet import Tracklet
 from video_snl.data.bounded import run_bounded
+from video_snl.data.image.reading import UnreadableImage, read_image
 from video_snl.data.quarantine import named
 from video_snl.data.readers import open_video, resize
 from video_snl.data.timing import stage
 from video_snl.errors import UserError
-from video_snl.utils.media import VIDEO_SUFFIXES
+from video_snl.utils.media import MAX_PIXELS, VIDEO_SUFFIXES
 
-__all__ = ["Nearest", "is_video", "length_of", "lengths_of", "read_nearest", "read_readable"]
+__all__ = [
+    "Nearest",
+    "first_fault",
+    "is_video",
+    "length_of",
+    "lengths_of",
+    "read_nearest",
+    "read_readable",
+]
 
-# What Pillow raises for pictures that are missing, cut off, or none at all.
-_UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 # Frames of a video that are decoded at once: bounds the memory of those of full size.
 _AT_ONCE = 32
 
@@ -84,20 +90,30 @@ def lengths_of(tracklets: Sequence[Tracklet], *, num_workers: int, deadline: flo
     return [found.get(tracklet.path, len(tracklet.frames)) for tracklet in tracklets]
 
 
-def read_readable(tracklet: Tracklet, indices: Sequence[int], size: Size) -> dict[int, Tensor]:
-    """Those of the frames that can be read, each uint8 (H, W, 3).
+def read_readable(
+    tracklet: Tracklet, indices: Sequence[int], size: Size, max_pixels: int = MAX_PIXELS
+) -> dict[int, Tensor]:
+    """Read those of the frames that can be read, each uint8 (H, W, 3).
+
+    Args:
+        max_pixels: Most pixels of an image; a larger one cannot be read.
 
     Raises:
         UserError: The tracklet is a video that cannot be decoded.
     """
     if is_video(tracklet):
         return _video_frames(tracklet.path, indices, size)
-    frames = {index: _picture(tracklet.frames[index], size) for index in indices}
+    frames = {index: _picture(tracklet.frames[index], size, max_pixels) for index in indices}
     return {index: frame for index, frame in frames.items() if frame is not None}
 
 
-def read_nearest(tracklet: Tracklet, wanted: Sequence[int], size: Size) -> Nearest:
-    """The frames wanted; for one that cannot be read, the nearest one that can, the earlier first.
+def read_nearest(
+    tracklet: Tracklet, wanted: Sequence[int], size: Size, max_pixels: int = MAX_PIXELS
+) -> Nearest:
+    """Read frames; for one that cannot be read, the nearest one that can, the earlier first.
+
+    Args:
+        max_pixels: Most pixels of an image; a larger one cannot be read.
 
     Raises:
         UserError: No frame can be read.
@@ -111,7 +127,7 @@ def read_nearest(tracklet: Tracklet, wanted: Sequence[int], size: Size) -> Neare
     for index in wanted:
         for near in _outwards(index, len(tracklet.frames)):
             if near not in found:
-                found[near] = _picture(tracklet.frames[near], size)
+                found[near] = _picture(tracklet.frames[near], size, max_pixels)
             frame = found[near]
             if frame is not None:
                 chosen.append(near)
@@ -120,10 +136,21 @@ def read_nearest(tracklet: Tracklet, wanted: Sequence[int], size: Size) -> Neare
         else:
             raise UserError(
                 f"{tracklet.path}: none of the {len(tracklet.frames)} frames of this tracklet can "
-                "be read"
+                f"be read{first_fault(tracklet, max_pixels)}"
             )
     skipped = sum(frame is None for frame in found.values())
     return Nearest(torch.stack(shown), len(set(chosen)), skipped)
+
+
+def first_fault(tracklet: Tracklet, max_pixels: int = MAX_PIXELS) -> str:
+    """Say in brackets why the first image of a tracklet cannot be read; "" where it can."""
+    if is_video(tracklet):
+        return ""
+    try:
+        read_image(tracklet.frames[0], max_pixels=max_pixels)
+    except UnreadableImage as error:
+        return f" (the first: {error})"
+    return ""
 
 
 def _outwards(index: int, length: int) -> Iterator[int]:
@@ -133,15 +160,15 @@ def _outwards(index: int, length: int) -> Iterator[int]:
         yield from (i for i in (index - distance, index + distance) if 0 <= i < length)
 
 
-def _picture(path: str, size: Size) -> Tensor | None:
+def _picture(path: str, size: Size, max_pixels: int) -> Tensor | None:
     height, width = size
     try:
-        with stage("decode"), Image.open(path) as opened:
+        with stage("decode"):
             # A JPEG may be decoded at a fraction of its size; twice ours leaves the antialiasing
             # to the resize below.
-            opened.draft("RGB", (2 * width, 2 * height))
-            pixels = torch.from_numpy(np.array(opened.convert("RGB")))
-    except _UNREADABLE:
+            image = read_image(path, max_pixels=max_pixels, draft=(2 * height, 2 * width))
+            pixels = torch.from_numpy(np.array(image))
+    except UnreadableImage:
         return None
     with stage("resize"):
         return resize(pixels[None], height, width)[0]

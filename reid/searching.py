@@ -31,6 +31,7 @@ def run_search(
     top: int = 10,
     page: str | None = None,
     as_json: bool = False,
+    max_pixels: int | None = None,
 ) -> int:
     """Search a feature file for the people of some tracklets, and print what is nearest.
 
@@ -47,6 +48,7 @@ def run_search(
         top: Tracklets per query.
         page: Write an HTML page with film strips to this file, too.
         as_json: Print JSON instead of a table.
+        max_pixels: Most pixels of an image of the queries; default as in training.
 
     Raises:
         UserError: Nothing to search for or in, a bad file, or features of another network.
@@ -56,7 +58,7 @@ def run_search(
 
     _check_arguments(gallery, queries, top, page)
     table = filled_table(gallery)
-    asked = _asked(checkpoint, queries, layout, table.test_frames)
+    asked = _asked(checkpoint, queries, layout, table.test_frames, max_pixels)
     same_model(asked, table)
     comparable([asked, table])
     found = search(asked, table, index=index, top=min(top, len(table.names)), metric=metric)
@@ -73,7 +75,11 @@ def is_feature_file(path: str) -> bool:
 
 
 def _asked(
-    checkpoint: str | None, queries: Sequence[str], layout: Layout, test_frames: int | None
+    checkpoint: str | None,
+    queries: Sequence[str],
+    layout: Layout,
+    test_frames: int | None,
+    max_pixels: int | None,
 ) -> FeatureTable:
     """The features of the queries, of those in feature files first."""
     from reid.features import concatenate
@@ -87,7 +93,12 @@ def _asked(
             raise UserError(f"query {paths[0]} needs a network: give --checkpoint")
         tables.append(
             extract_tracklets(
-                Path(checkpoint), paths, layout=layout, test_frames=test_frames, say=_say
+                Path(checkpoint),
+                paths,
+                layout=layout,
+                test_frames=test_frames,
+                max_pixels=max_pixels,
+                say=_say,
             )
         )
     return concatenate(tables)

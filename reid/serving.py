@@ -69,7 +69,7 @@ def serve_people(
 
     def make() -> Service:
         nursery()  # loads its modules while the network is made
-        trained = load_trained(path)
+        trained = _limited(load_trained(path), limits)
         searched = None if table is None else Gallery(str(gallery), table, top)
         return people_service(trained, searched, limits, device)
 
@@ -151,6 +151,13 @@ def _check_network(trained: TrainedReid, gallery: Gallery) -> None:
             f"{table.model[:12]}), and the network is {trained.path} (hash {trained.digest[:12]}): "
             "extract the gallery with this checkpoint"
         )
+
+
+def _limited(trained: TrainedReid, limits: Limits) -> TrainedReid:
+    if limits.max_pixels is None:
+        return trained
+    data = replace(trained.experiment.data, max_pixels=limits.max_pixels)
+    return replace(trained, experiment=replace(trained.experiment, data=data))
 
 
 def _reading(trained: TrainedReid) -> TrainedReid:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import lzma
 import shutil
+import struct
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -25,7 +27,11 @@ from video_snl.utils.media import (
 
 __all__ = ["uploaded_tracklet"]
 
-_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError)
+_MOST_CONTENTS = 4096 * MOST_FILES  # bytes
+_DAMAGED = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError),
+    *(RuntimeError, OSError, ValueError, struct.error),
+)
 
 
 def uploaded_tracklet(
@@ -66,6 +72,7 @@ def uploaded_tracklet(
 
 
 def _unpack(path: Path, folder: Path, limits: Limits) -> None:
+    _check_directory(path)
     try:
         with zipfile.ZipFile(path) as archive:
             pictures = [entry for entry in archive.infolist() if _is_picture(entry)]
@@ -79,6 +86,20 @@ def _unpack(path: Path, folder: Path, limits: Limits) -> None:
     except _DAMAGED as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{path} cannot be unpacked ({reason}): make it again") from error
+
+
+def _check_directory(path: Path) -> None:
+    """Refuse an archive whose table of contents is out of proportion, before it is read.
+
+    It is read as a whole, and takes some ten times its size in memory.
+    """
+    with path.open("rb") as file:
+        # What ZipFile itself goes by; it has no public name.
+        record = zipfile._EndRecData(file)  # type: ignore[attr-defined]
+    if record is not None and record[zipfile._ECD_SIZE] > _MOST_CONTENTS:  # type: ignore[attr-defined]
+        raise UserError(
+            f"{path} holds far more than the {MOST_FILES:,} files that are allowed: leave some out"
+        )
 
 
 def _is_picture(entry: zipfile.ZipInfo) -> bool:

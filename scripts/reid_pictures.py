@@ -48,7 +48,7 @@ def _draw(folder: Path, network: tuple[str, str]) -> None:
     [tracklet] = _lay_out(query, Path("query"))
     _reid("extract", "gallery", *network, "--layout", "folder", "-o", "feats.parquet")
     _reid("explain", str(tracklet), *network, "-o", "explained")
-    save(Image.open("explained/looks.png"), folder / "reid_explain.png")
+    save(Image.open("explained/looks.png", formats=["PNG"]), folder / "reid_explain.png")
     with served("reid", *network, "--gallery", "feats.parquet") as page, chromium() as browser:
         screenshot(browser, page, sorted(tracklet.iterdir()), PLACE, folder / "reid_serve.png")
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from PIL import Image
 
 from reid.datasets import load_dataset
+from video_snl.data.image.reading import read_image
 
 PEOPLE, CAMERAS, FRAMES, GAP = 6, 3, 8, 8
 
@@ -23,14 +24,14 @@ def main(path: Path) -> None:
     for person in people[:PEOPLE]:
         first = {t.camera_id: t for t in reversed(train) if t.person_id == person}
         rows.append([first[camera] for camera in sorted(first)[:CAMERAS]])
-    width, height = Image.open(rows[0][0].path).size
+    width, height = read_image(rows[0][0].path).size
     strip = FRAMES * width + GAP
     sheet = Image.new("RGB", (CAMERAS * strip - GAP, PEOPLE * height), "white")
     for row, tracklets in enumerate(rows):
         for column, tracklet in enumerate(tracklets):
             for place, frame in enumerate(tracklet.frames[:FRAMES]):
-                with Image.open(frame) as picture:
-                    sheet.paste(picture, (column * strip + place * width, row * height))
+                image = read_image(frame)
+                sheet.paste(image, (column * strip + place * width, row * height))
     sheet.save(path, quality=88)
 
 

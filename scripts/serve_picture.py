@@ -80,7 +80,7 @@ def screenshot(
     height = page.evaluate("document.documentElement.scrollHeight")
     page.set_viewport_size({"width": WIDTH, "height": height})
     page.wait_for_timeout(1000)
-    save(Image.open(io.BytesIO(page.screenshot())), target)
+    save(Image.open(io.BytesIO(page.screenshot()), formats=["PNG"]), target)
     page.close()
 
 

@@ -18,6 +18,7 @@ from video_snl.cli_spectrum import (
 )
 from video_snl.cli_trained import (
     add_checkpoint_option,
+    add_max_pixels_option,
     add_model_option,
     add_output_option,
     add_render_option,
@@ -125,6 +126,7 @@ def _predict_parser(prog: str) -> ArgumentParser:
         "Folder for the pictures with their classes written on them or, of a network that labels "
         "pixels, coloured by class and with a legend.",
     )
+    add_max_pixels_option(parser)
     parser.add_argument("--accelerator", type=str, default="auto", help="auto, cpu or gpu.")
     parser.add_argument("--json", action="store_true", help="Print JSON instead of a table.")
     return parser
@@ -194,6 +196,7 @@ def _predict(arguments: Namespace) -> int:
         accelerator=arguments.accelerator,
         as_json=arguments.json,
         render=arguments.render,
+        max_pixels=arguments.max_pixels,
     )
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from jsonargparse import ArgumentParser, Namespace
 
-from video_snl.cli_trained import add_checkpoint_option
+from video_snl.cli_trained import add_checkpoint_option, add_max_pixels_option
 from video_snl.config import ShortVideos
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ def add_serve_options(parser: ArgumentParser) -> None:
 def add_serve_picture_options(parser: ArgumentParser) -> None:
     add_checkpoint_option(parser)
     add_page_options(parser)
+    add_max_pixels_option(parser)
 
 
 def add_page_options(parser: ArgumentParser) -> None:
@@ -71,6 +72,13 @@ def add_page_options(parser: ArgumentParser) -> None:
     parser.add_argument("--port", type=int, default=7860, help="0 takes any that is free.")
     parser.add_argument(
         "--max_size", type=float, default=200.0, metavar="MB", help="Largest upload."
+    )
+    parser.add_argument(
+        "--max_upload_seconds",
+        type=float,
+        default=600.0,
+        metavar="S",
+        help="How long an upload may take to come; one that stalls is given up sooner.",
     )
     parser.add_argument("--accelerator", type=str, default="auto", help="auto, cpu or gpu.")
 
@@ -105,13 +113,13 @@ def serve_pictures(arguments: Namespace) -> int:
         checkpoint=arguments.checkpoint,
         host=arguments.host,
         port=arguments.port,
-        limits=limits_of(arguments, float("inf")),
+        limits=limits_of(arguments, float("inf"), arguments.max_pixels),
         accelerator=arguments.accelerator,
     )
 
 
-def limits_of(arguments: Namespace, seconds: float) -> Limits:
-    """What an upload may be."""
+def limits_of(arguments: Namespace, seconds: float, max_pixels: int | None = None) -> Limits:
+    """Return what an upload may be."""
     from video_snl.serve.service import Limits
 
-    return Limits(arguments.max_size, seconds)
+    return Limits(arguments.max_size, seconds, max_pixels, arguments.max_upload_seconds)

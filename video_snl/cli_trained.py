@@ -14,6 +14,7 @@ __all__ = [
     "PREDICT",
     "add_checkpoint_option",
     "add_evaluate_options",
+    "add_max_pixels_option",
     "add_model_option",
     "add_output_option",
     "add_predict_options",
@@ -147,6 +148,17 @@ def check_one_network(arguments: Namespace) -> None:
 def add_render_option(parser: ArgumentParser, what: str, text: str) -> None:
     """Where to draw what is found."""
     parser.add_argument("--render", type=str | None, metavar=what, help=text)
+
+
+def add_max_pixels_option(parser: ArgumentParser) -> None:
+    """Add the limit on the pixels of an image, for commands that have no data options."""
+    parser.add_argument(
+        "--max_pixels",
+        type=int | None,
+        metavar="N",
+        help="Most pixels of an image, height times width; default as in training. A larger one "
+        "is refused before memory is taken for it.",
+    )
 
 
 def _add_crops(parser: ArgumentParser) -> None:

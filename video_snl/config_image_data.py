@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from video_snl.utils.media import MAX_PIXELS
+
 __all__ = ["ImageDataConfig", "ImageDatasetName", "ImageStatistics"]
 
 ImageDatasetName = Literal[
@@ -61,6 +63,8 @@ class ImageDataConfig:
             Pictures in memory need none.
         max_failures: Share of the training (or test) pictures that may be unreadable before a
             command stops; three always may, unless this is 0.
+        max_pixels: Most pixels of an image, height times width; a larger one counts as unreadable
+            before memory is taken for it.
     """
 
     dataset: ImageDatasetName = "digits"
@@ -86,3 +90,4 @@ class ImageDataConfig:
     in_memory: bool = False
     num_workers: int = 1
     max_failures: float = 0.05
+    max_pixels: int = MAX_PIXELS

@@ -59,7 +59,7 @@ def test_bad_folders(tmp_path: Path) -> None:
         return str(caught.value)
 
     (tmp_path / "empty").mkdir()
-    assert "holds no numbered .jpg or .png files" in said(tmp_path / "empty")
+    assert "holds no numbered images" in said(tmp_path / "empty")
     assert "does not exist" in said(tmp_path / "nothing")
     gap = write_frames(tmp_path / "gap")
     (gap / "img_00004.png").unlink()
@@ -69,7 +69,7 @@ def test_bad_folders(tmp_path: Path) -> None:
     assert "holds frame 2 twice (2.png, img_00002.png)" in said(twice)
     broken = write_frames(tmp_path / "broken")
     (broken / "img_00002.png").write_text("no picture")
-    assert "img_00002.png is no readable picture" in said(broken)
+    assert "img_00002.png cannot be read" in said(broken)
     sizes = write_frames(tmp_path / "sizes")
     Image.fromarray(grey(3, (24, 64))).save(sizes / "img_00003.png")
     assert "img_00003.png is 64 x 24, other frames of its folder are 64 x 48" in said(sizes)

@@ -174,7 +174,7 @@ def test_faults_of_class_folders_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="has the class 'horse', which .* has not"):
         load_images(folder_config(root))
     (root / "train" / "horse").mkdir()
-    with pytest.raises(UserError, match="class folder .*horse has no pictures"):
+    with pytest.raises(UserError, match="class folder .*horse has no images"):
         load_images(folder_config(root))
     with pytest.raises(UserError, match="does not exist: give the folder that holds train/"):
         load_images(folder_config(tmp_path / "nowhere"))
@@ -222,8 +222,8 @@ def test_pictures_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     content = (tmp_path / "cut.jpg").read_bytes()
     (tmp_path / "cut.jpg").write_bytes(content[: len(content) // 2])
     (tmp_path / "text.png").write_text("no picture")
-    Image.fromarray(np.zeros((8, 8), np.uint16)).save(tmp_path / "deep.png")
-    for name in ("cut.jpg", "text.png", "absent.jpg", "deep.png"):
+    Image.fromarray(np.zeros((8, 8), np.float32)).save(tmp_path / "deep.tif")
+    for name in ("cut.jpg", "text.png", "absent.jpg", "deep.tif"):
         with pytest.raises(Unreadable, match=name):
             read_picture(str(tmp_path / name))
 

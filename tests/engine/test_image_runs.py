@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -243,6 +244,8 @@ def test_predict_names_what_is_on_pictures(run: Path, tmp_path: Path) -> None:
     found = json.loads(done.stdout)
     assert [Path(row["picture"]).name for row in found] == ["0.png", "1.png", "2.png", "larger.jpg"]
     trained = load_trained_images(run / "checkpoints" / "best.ckpt")
+    little = run_here("predict", str(tmp_path / "larger.jpg"), *words, "--max_pixels", "100")
+    assert little.returncode == 2 and "max_pixels=100" in little.stderr
     mean, std = (torch.tensor(x)[:, None, None] for x in (trained.mean, trained.std))
     with torch.no_grad():
         logits = trained.model((images[:3].permute(0, 3, 1, 2) / 255 - mean) / std)
@@ -250,6 +253,19 @@ def test_predict_names_what_is_on_pictures(run: Path, tmp_path: Path) -> None:
     for row, scores, names in zip(found, expected.tolist(), classes.tolist(), strict=False):
         assert [guess["class"] for guess in row["predictions"]] == [str(name) for name in names]
         assert [g["score"] for g in row["predictions"]] == pytest.approx(scores, abs=1e-5)
+
+
+def test_predict_says_what_a_folder_holds_besides_images(run: Path, tmp_path: Path) -> None:
+    picture(0).save(tmp_path / os.fsdecode(b"\xff.BMP"), format="BMP")
+    picture(0).save(tmp_path / "b.webp")
+    (tmp_path / "._b.webp").write_bytes(b"of a system")
+    (tmp_path / "notes.txt").write_text("no image")
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "gone.tif").symlink_to("nowhere")
+    done = run_here("predict", str(tmp_path), "--checkpoint", str(run), "--accelerator", "cpu")
+    assert done.returncode == 0, done.stderr
+    assert "\\xff.BMP" in done.stdout and "b.webp" in done.stdout
+    assert "ignored 3" in done.stderr and "notes.txt" in done.stderr
 
 
 def test_commands_know_pictures_from_videos(run: Path, tmp_path: Path) -> None:

@@ -169,6 +169,8 @@ def test_extract_writes_what_it_was_given(trained: Path, people: Path, tmp_path:
     assert set(table.person_ids.tolist()) == set(table.camera_ids.tolist()) == {-1}
     assert table.features.shape == (7, network.model.feature_dim)
     assert np.isfinite(table.features).all()
+    done = run("extract", *words, single, "--max_pixels", "10")
+    assert done.returncode == 2 and "max_pixels=10" in done.stderr
 
 
 def test_extract_takes_numbers_from_the_layout(trained: Path, people: Path, tmp_path: Path) -> None:

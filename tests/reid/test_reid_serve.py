@@ -107,10 +107,17 @@ def test_zip_files_that_are_refused(tmp_path: Path) -> None:
     bomb = _zip(tmp_path / "bomb.zip", ("a.png", bytes(1_000_001)))
     assert bomb.stat().st_size < 2000
     many = _zip(tmp_path / "many.zip", *[(f"{number}.png", b"") for number in range(1001)])
+    contents = tmp_path / "contents.zip"
+    with zipfile.ZipFile(contents, "w") as archive:
+        for number in range(70):
+            entry = zipfile.ZipInfo(f"{number}.png")
+            entry.comment = bytes(65_000)
+            archive.writestr(entry, b"")
     empty = _zip(tmp_path / "empty.zip", ("read me.txt", b""))
     for file, says in [
         (bomb, "holds 1.0 MB of pictures, and 1 MB are allowed"),
         (many, "holds 1,001 pictures, and 1,000 are allowed"),
+        (contents, "holds far more than the 1,000 files that are allowed"),
         (empty, "holds no pictures"),
     ]:
         with pytest.raises(UserError, match=says):

@@ -9,15 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
+from video_snl.data.image.reading import UnreadableImage, read_image
 from video_snl.data.timing import stage
 from video_snl.errors import UserError
+from video_snl.utils.media import IMAGE_SUFFIXES, MAX_PIXELS, is_image_name
 
 __all__ = ["FRAME_SUFFIXES", "FramesReader"]
 
-FRAME_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
+FRAME_SUFFIXES = IMAGE_SUFFIXES
+"""Suffixes of the files that are taken for frames, in any letter case."""
 _NUMBER = re.compile(r"(\d+)\.\w+$")
 
 
@@ -27,13 +29,16 @@ class FramesReader:
     ``1.jpg``, ``img_00001.jpg`` and ``frame000001.png`` are all number 1. The first number does not
     matter; from there on none may be missing. Other files are left out.
 
+    Args:
+        max_pixels: Most pixels of a frame; a larger one cannot be read.
+
     Raises:
-        UserError: No such folder, no pictures, a number missing or there twice; a picture that
+        UserError: No such folder, no images, a number missing or there twice; an image that
             cannot be read or has another size than the first one asked for.
     """
 
-    def __init__(self, path: str) -> None:
-        self.path = path
+    def __init__(self, path: str, max_pixels: int = MAX_PIXELS) -> None:
+        self.path, self.max_pixels = path, max_pixels
         with stage("open"):
             self._files = _numbered_files(path)
         self._size: tuple[int, ...] | None = None
@@ -53,12 +58,10 @@ class FramesReader:
     def _picture(self, file: str) -> Tensor:
         try:
             # Not torchvision.io: its libpng fails where decord has loaded an old zlib before.
-            with Image.open(file) as opened:
-                picture = torch.from_numpy(np.array(opened.convert("RGB")))
-        except OSError as error:
-            raise UserError(
-                f"{file} is no readable picture: make the frames of this video again"
-            ) from error
+            image = read_image(file, max_pixels=self.max_pixels)
+        except UnreadableImage as error:
+            raise UserError(f"{error}, a frame of a video: extract its frames again") from error
+        picture = torch.from_numpy(np.array(image))
         self._size = self._size or tuple(picture.shape[:2])
         if tuple(picture.shape[:2]) != self._size:
             height, width = picture.shape[:2]
@@ -73,22 +76,27 @@ def _numbered_files(path: str) -> list[str]:
     if not os.path.isdir(path):
         found = "is no folder" if os.path.exists(path) else "does not exist"
         raise UserError(
-            f"{path} {found}: data.reader=frames reads folders of numbered .jpg or .png files, one "
-            "folder for each video"
+            f"{path} {found}: data.reader=frames reads folders of numbered images (1.jpg, 2.jpg, "
+            "...), one folder for each video"
         )
     files: dict[int, str] = {}
-    for name in sorted(os.listdir(path)):
+    with os.scandir(path) as entries:
+        names = sorted(entry.name for entry in entries if is_image_name(entry.name))
+    for name in names:
         number = _NUMBER.search(name)
-        if number is None or Path(name).suffix.lower() not in FRAME_SUFFIXES:
+        if number is None:
             continue
         if int(number[1]) in files:
             raise UserError(
                 f"{path} holds frame {int(number[1])} twice ({Path(files[int(number[1])]).name}, "
-                f"{name}): remove one"
+                f"{name}): extract the frames of a video once, into a folder of their own"
             )
         files[int(number[1])] = os.path.join(path, name)
     if not files:
-        raise UserError(f"{path} holds no numbered .jpg or .png files: extract the frames again")
+        raise UserError(
+            f"{path} holds no numbered images ({', '.join(sorted(FRAME_SUFFIXES))}): extract the "
+            "frames again, or name the folder that holds them"
+        )
     gaps = sorted(set(range(min(files), max(files))) - files.keys())
     if gaps:
         raise UserError(

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
-
+from video_snl.data.image.files import list_class_images, say_ignored
 from video_snl.data.videos import folder_contents
 from video_snl.errors import UserError
+from video_snl.utils.media import IMAGE_SUFFIXES, Ignored, is_system_name
 
 __all__ = ["IMAGENET_COUNTS", "Labelled", "folder_classes", "load_class_folders", "warn_of_counts"]
 
@@ -30,7 +30,8 @@ def load_class_folders(root: Path, tests: Sequence[str]) -> tuple[Labelled, Labe
     """``root/train/<class>/*`` and, under the first name of ``tests`` there is, the test pictures.
 
     The layout of torchvision's ImageFolder: classes are sorted by name, pictures by path, folders
-    within a class are searched, too; other files and hidden folders are left out.
+    within a class are searched, too. What else is there is counted and named on stderr, but for
+    hidden files and folders.
 
     Returns:
         Train part, test part, names of the classes.
@@ -45,17 +46,18 @@ def load_class_folders(root: Path, tests: Sequence[str]) -> tuple[Labelled, Labe
         raise UserError(
             f"{test} has the class {unknown[0]!r}"
             + (f" and {len(unknown) - 1} more" if len(unknown) > 1 else "")
-            + f", which {train} has not: add training pictures or remove it"
+            + f", which {train} has not: add training images of it, or give --data.root a folder "
+            "whose test classes are all trained"
         )
     found = [_labelled(folder, names) for folder in (train, test)]
     without = sorted(set(range(len(names))) - set(found[0].labels))
     if without:
         raise UserError(
-            f"class folder {train / names[without[0]]} has no pictures: add some "
-            f"({' '.join(IMG_EXTENSIONS)}) or remove the folder"
+            f"class folder {train / names[without[0]]} has no images: add some "
+            f"({' '.join(sorted(IMAGE_SUFFIXES))})"
         )
     if not found[1].paths:
-        raise UserError(f"{test} has no pictures: add some ({' '.join(IMG_EXTENSIONS)})")
+        raise UserError(f"{test} has no images: add some ({' '.join(sorted(IMAGE_SUFFIXES))})")
     return found[0], found[1], names
 
 
@@ -99,10 +101,18 @@ def _test_folder(root: Path, tests: Sequence[str]) -> Path:
 
 def _class_folders(folder: Path) -> list[str]:
     with os.scandir(folder) as entries:
-        return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
+        return sorted(e.name for e in entries if not is_system_name(e.name) and e.is_dir())
 
 
 def _labelled(folder: Path, names: Sequence[str]) -> Labelled:
-    indices = {name: i for i, name in enumerate(names)}
-    found = make_dataset(folder, indices, IMG_EXTENSIONS, allow_empty=True)
-    return Labelled([path for path, _ in found], [label for _, label in found])
+    found = Labelled([], [])
+    ignored: list[Ignored] = []
+    for label, name in enumerate(names):
+        if not (folder / name).is_dir():  # a class that is not tested
+            continue
+        paths, others = list_class_images(folder / name)
+        found.paths.extend(paths)
+        found.labels.extend([label] * len(paths))
+        ignored += others
+    say_ignored(folder, ignored)
+    return found

@@ -30,7 +30,7 @@ from video_snl.utils.strict_json import to_json
 
 __all__ = ["MemoryDataset", "decode_pictures"]
 
-FORMAT = 1
+FORMAT = 2
 """Raise it when the same files and options give other pixels."""
 _DRAWS = 3  # numbers of a picture: its place down and right, and its flip
 _TABLES = 2  # an epoch's and that of the one before, whose last batches may still be made
@@ -161,7 +161,9 @@ def decode_pictures(
     failures = {}
     for i, path in enumerate(paths):
         try:
-            images[i] = np.asarray(evaluation_picture(read_picture(path), path, config))
+            images[i] = np.asarray(
+                evaluation_picture(read_picture(path, config.max_pixels), path, config)
+            )
         except Unreadable as error:
             failures[i] = str(error)
     if not failures:

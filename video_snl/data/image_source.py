@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from video_snl.data.batches import Batch, Sample
+from video_snl.data.image.reading import UnreadableImage
 from video_snl.data.samplers import Key, sample_generator, substitute_generator
 from video_snl.errors import OptionsError, UserError
 
@@ -25,8 +26,8 @@ __all__ = ["FileDataset", "Gathered", "ImageDataset", "Paths", "Unreadable", "co
 _ATTEMPTS = 2
 
 
-class Unreadable(UserError):
-    """One file is at fault; others may do. The message names it."""
+Unreadable = UnreadableImage
+"""One file is at fault; others may do. The message names it."""
 
 
 class Gathered(NamedTuple):

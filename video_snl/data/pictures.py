@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import struct
-import zlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,8 +15,10 @@ from video_snl.config import DataConfig
 from video_snl.config_image_data import ImageDataConfig
 from video_snl.data.augment import augment_clips, check_augmentation, draw_augmentation
 from video_snl.data.batches import Sample
-from video_snl.data.image_source import FileDataset, Unreadable
+from video_snl.data.image.reading import read_image
+from video_snl.data.image_source import FileDataset
 from video_snl.errors import OptionsError
+from video_snl.utils.media import MAX_PIXELS
 
 __all__ = [
     "PictureDataset",
@@ -31,35 +31,15 @@ __all__ = [
 
 _ASPECT = 3 / 4, 4 / 3
 _ATTEMPTS = 10
-# What Pillow raises for damaged files of all formats.
-_DAMAGED = (
-    OSError,
-    ValueError,
-    SyntaxError,
-    EOFError,
-    IndexError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-)
 
 
-def read_picture(path: str) -> Image.Image:
-    """A picture as RGB; greyscale, palettes and CMYK are converted, transparency is dropped.
+def read_picture(path: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Read an image as 8-bit RGB, see :func:`~video_snl.data.image.reading.read_image`.
 
     Raises:
-        Unreadable: It is damaged, not there, or no picture of 8 bits.
+        Unreadable: The file is at fault.
     """
-    try:
-        with Image.open(path) as picture:
-            if picture.mode.startswith(("I", "F")):
-                raise Unreadable(
-                    f"{path} has values of more than 8 bits (mode {picture.mode}): convert it"
-                )
-            return picture.convert("RGB")
-    except _DAMAGED as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise Unreadable(f"{path} cannot be read ({reason})") from error
+    return read_image(path, max_pixels=max_pixels)
 
 
 class PictureDataset(FileDataset):
@@ -87,7 +67,7 @@ class PictureDataset(FileDataset):
 
     def sample(self, shown: int, random: np.random.Generator) -> Sample:
         path = self.paths[shown]
-        picture = read_picture(path)
+        picture = read_picture(path, self.config.max_pixels)
         if self.training:
             image = self._changed(_tensor(_cut(picture, path, self.config, random)), random)
         else:
@@ -154,7 +134,8 @@ def check_options(config: ImageDataConfig) -> None:
         OptionsError: It names the option and what it may be.
     """
     check_augmentation(colour_options(config))
-    for name, least in (("height", 1), ("width", 1), ("pad", 0), ("num_workers", 0)):
+    least_values = {"height": 1, "width": 1, "pad": 0, "num_workers": 0, "max_pixels": 1}
+    for name, least in least_values.items():
         if getattr(config, name) < least:
             raise OptionsError(f"data.{name}={getattr(config, name)}: give {least} or more")
     if not 0 <= config.max_failures <= 1:

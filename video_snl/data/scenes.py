@@ -12,15 +12,16 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import torch
-from PIL import Image
 
 from video_snl.config_image_data import ImageDataConfig
 from video_snl.data.batches import Sample
 from video_snl.data.cityscapes import IGNORED, Scenes, train_ids
 from video_snl.data.distortion import distort, draw_distortion
+from video_snl.data.image.reading import read_label_map
 from video_snl.data.image_source import FileDataset, Unreadable
 from video_snl.data.pictures import read_picture
 from video_snl.errors import UserError
+from video_snl.utils.media import MAX_PIXELS
 
 __all__ = ["SceneDataset", "draw_crop", "read_labels"]
 
@@ -76,18 +77,19 @@ class SceneDataset(FileDataset):
 
     def _read(self, shown: int) -> Pair:
         labels = self._labels(shown)
-        image = np.array(read_picture(self.paths[shown]))
+        image = np.array(read_picture(self.paths[shown], self.config.max_pixels))
         if image.shape[:2] != labels.shape:
-            sizes = (" x ".join(map(str, x.shape[:2])) for x in (image, labels))
-            raise self._fault(
-                "{} is {} and its label map {}".format(self.paths[shown], *sizes)
-                + ": give both in one size"
+            of_image, of_labels = (" x ".join(map(str, x.shape[:2])) for x in (image, labels))
+            raise Unreadable(
+                f"{self.paths[shown]} is {of_image} pixels high and wide, its EXIF orientation "
+                f"applied, and its label map {self.label_paths[shown]} is {of_labels}: give both "
+                "in one size"
             )
         return Pair(image, labels)
 
     def _labels(self, shown: int) -> np.ndarray:
         try:
-            return read_labels(self.label_paths[shown])
+            return read_labels(self.label_paths[shown], self.config.max_pixels)
         except Unreadable as error:
             raise self._fault(str(error)) from error
 
@@ -142,21 +144,16 @@ def draw_crop(
     return top, left
 
 
-def read_labels(path: str) -> np.ndarray:
-    """A label map of Cityscapes as train ids, uint8 (H, W).
+def read_labels(path: str, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Read a label map of Cityscapes as train ids, uint8 (H, W).
 
     Raises:
         Unreadable: It is damaged, not there, or has ids that Cityscapes has not.
     """
     try:
-        with Image.open(path) as picture:
-            if picture.mode not in ("L", "P"):
-                raise Unreadable(f"{path} has the mode {picture.mode}, expected 8 bits of grey")
-            return train_ids(np.asarray(picture), path)
+        return train_ids(read_label_map(path, max_pixels=max_pixels), path)
     except Unreadable:
         raise
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
-        raise Unreadable(f"{path} cannot be read ({error})") from error
     except UserError as error:
         raise Unreadable(str(error)) from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,8 +13,9 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.datasets.folder import IMG_EXTENSIONS
 
+from video_snl.data.image.files import images_below, say_ignored
+from video_snl.data.image.reading import check_max_pixels
 from video_snl.data.images import ONE_SIZE
 from video_snl.data.pictures import evaluation_picture, read_picture
 from video_snl.engine.image_programs import IMAGES
@@ -27,6 +29,7 @@ from video_snl.render.pictures import labelled, overlaid, save_picture
 from video_snl.render.targets import targets
 from video_snl.tasks.images import ImageTask, Segmentation
 from video_snl.utils.finite import not_finite_error
+from video_snl.utils.media import IMAGE_SUFFIXES
 from video_snl.utils.strict_json import to_json
 
 __all__ = ["predict", "prepared"]
@@ -41,23 +44,28 @@ def predict(
     accelerator: str,
     as_json: bool,
     render: str | None = None,
+    max_pixels: int | None = None,
 ) -> int:
     """Print the ``top`` classes of every picture: by score, or by their share of its pixels.
 
     Args:
         model: An exported file in the place of a checkpoint.
         render: Folder for the pictures with what was found drawn on them.
+        max_pixels: Most pixels of an image; default as in training.
 
     Returns:
         0; 2 when a picture could not be read or scored, else 1 when one could not be rendered.
     """
     if top < 1:
         raise UserError("--top must be at least 1.")
+    if max_pixels is not None:
+        check_max_pixels("--max_pixels ", max_pixels)
     pictures = list(_pictures(paths))
     rendered = (
         {} if render is None else targets(render, pictures, suffixes=[".png"], folder_only=True)
     )
     trained, device = _network(checkpoint, model, accelerator)
+    trained = limited(trained, max_pixels)
     task = _task(trained).to(device).eval()
     results, unread, unrendered = [], 0, 0
     for path in pictures:
@@ -71,21 +79,35 @@ def predict(
         if not as_json:
             width = max(len(row["class"]) for row in found)
             lines = [f"  {row['class']:{width}}  {row['score']:7.2%}" for row in found]
-            print(path, *lines, sep="\n", flush=True)
+            print(_shown(path), *lines, sep="\n", flush=True)
         if path not in rendered:
             continue
         try:
-            _render(path, rendered[path], found, labels, task.class_names)
+            limit = trained.experiment.data.max_pixels
+            _render(path, rendered[path], found, labels, task.class_names, limit)
         except UserError as error:
             unrendered += 1
             _tell(error)
             continue
         results[-1]["rendered"] = str(rendered[path])
         if not as_json:
-            print(f"  rendered: {rendered[path]}", flush=True)
+            print(f"  rendered: {_shown(rendered[path])}", flush=True)
     if as_json:
         print(to_json(results, indent=2))
     return 2 if unread else 1 if unrendered else 0
+
+
+def limited(trained: TrainedImages, max_pixels: int | None) -> TrainedImages:
+    """Give a network another limit on the pixels of an image; None keeps that of its training."""
+    if max_pixels is None:
+        return trained
+    data = replace(trained.experiment.data, max_pixels=max_pixels)
+    return replace(trained, experiment=replace(trained.experiment, data=data))
+
+
+def _shown(path: Path) -> str:
+    """Return a path as it can be printed, also where its name is not UTF-8."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def _tell(error: UserError) -> None:
@@ -112,7 +134,8 @@ def prepared(path: Path, trained: TrainedImages) -> Tensor:
         Unreadable: The file is damaged, or no picture.
         UserError: It is smaller than what the network takes, and the run resized no picture.
     """
-    data, picture = trained.experiment.data, read_picture(str(path))
+    data = trained.experiment.data
+    picture = read_picture(str(path), data.max_pixels)
     if data.dataset == "cityscapes":
         return _pixels(picture)
     if data.dataset in ONE_SIZE:
@@ -133,12 +156,13 @@ def _pixels(picture: Image.Image) -> Tensor:
 def _pictures(paths: list[str]) -> Iterator[Path]:
     for path in map(Path, paths):
         if path.is_dir():
-            found = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMG_EXTENSIONS)
+            found, ignored = images_below(path)
             if not found:
                 raise UserError(
                     f"{path}: found no pictures in this folder; expected files that end in "
-                    f"{', '.join(IMG_EXTENSIONS)}."
+                    f"{', '.join(sorted(IMAGE_SUFFIXES))}."
                 )
+            say_ignored(path, ignored)
             yield from found
         elif path.exists():
             yield path
@@ -189,8 +213,9 @@ def _render(
     found: list[dict[str, Any]],
     labels: np.ndarray | None,
     class_names: list[str],
+    max_pixels: int,
 ) -> None:
-    picture = read_picture(str(path))
+    picture = read_picture(str(path), max_pixels)
     if labels is not None:
         save_picture(overlaid(picture, labels, class_names), target)
         return

@@ -15,7 +15,6 @@ from urllib.parse import urlsplit
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect, Request
@@ -25,12 +24,15 @@ from starlette.routing import Route
 from video_snl.errors import UserError
 from video_snl.serve.jobs import Busy, Job, Jobs
 from video_snl.serve.service import Answer, Limits, Service
-from video_snl.serve.uploads import TooLarge, UploadRequest
+from video_snl.serve.uploads import TooLarge, TooSlow, UploadRequest
 from video_snl.utils.strict_json import to_json
 
 __all__ = ["make_app"]
 
 _LOOK = 0.3  # seconds between two looks at the queue
+# Uploads that are received at once. They are not the places of the queue, which only whole uploads
+# take: who sends slowly keeps nobody else from being answered.
+_RECEIVED = 32
 _PATIENCE = 60.0  # seconds to receive the rest of an upload that is refused
 # The pages inside the answer inherit this policy, hence scripts and styles within the page.
 _POLICY = (
@@ -92,6 +94,7 @@ class _Asking:
     def __init__(self, service: Service, limits: Limits, jobs: Jobs, folder: Path) -> None:
         self._service, self._limits = service, limits
         self._jobs, self._folder = jobs, folder
+        self._receiving = 0
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         request = UploadRequest(scope, receive, self._limits)
@@ -99,34 +102,41 @@ class _Asking:
         await response(scope, receive, send)
 
     async def _respond(self, request: UploadRequest) -> Response:
-        if not _same_origin(request):
-            return _refused(403, "uploads are taken from this page alone")
         try:
+            if not _same_origin(request):
+                return _refused(403, "uploads are taken from this page alone")
             job = await self._received(request)
         except TooLarge as error:
             return await _drained(request, _refused(413, str(error)))
         except Busy as error:
             return await _drained(request, _refused(503, str(error)))
+        except TooSlow as error:
+            return _refused(408, str(error), Connection="close")
         except UserError as error:
             return _refused(400, str(error))
         except ClientDisconnect:
             return _refused(400, "the upload was broken off")
-        except HTTPException as error:
-            return _refused(400, f"the upload is damaged ({error.detail}): try it again")
         except OSError as error:
             return _refused(507, f"the upload cannot be stored ({error.strerror or error})")
         lines = _states(self._jobs, job)
         return StreamingResponse(lines, media_type="application/x-ndjson", headers=_HEADERS)
 
     async def _received(self, request: UploadRequest) -> Job:
-        """The upload, stored and queued; its place and folder are given back when it is done."""
-        self._jobs.enter()
+        """Store the upload and queue it; its place and folder are given back when it is done."""
+        self._jobs.check()
+        if self._receiving >= _RECEIVED:
+            raise Busy("too many uploads are being received: try again in a minute")
         given_back = ExitStack()
-        given_back.callback(self._jobs.leave)
         with given_back:
             folder = Path(tempfile.mkdtemp(dir=self._folder))
             given_back.callback(shutil.rmtree, folder)
-            files = await request.store(folder)
+            self._receiving += 1
+            try:
+                files = await request.store(folder)
+            finally:
+                self._receiving -= 1
+            self._jobs.enter()
+            given_back.callback(self._jobs.leave)
             done = given_back.pop_all().close
         job = Job(partial(_answer, self._service, files, folder), done)
         self._jobs.submit(job)
@@ -145,9 +155,16 @@ def _answer(service: Service, files: Sequence[Path], folder: Path) -> Answer:
 
 
 def _same_origin(request: Request) -> bool:
-    """Whether the upload comes from this page (or no page), and not from that of somebody else."""
+    """Tell whether an upload comes from this page (or no page), and not from somebody else's.
+
+    Raises:
+        UserError: The header that says so is malformed.
+    """
     origin = request.headers.get("origin")
-    return origin is None or urlsplit(origin).netloc == request.headers.get("host")
+    try:
+        return origin is None or urlsplit(origin).netloc == request.headers.get("host")
+    except ValueError as error:
+        raise UserError("the header Origin is malformed: upload from this page") from error
 
 
 async def _states(jobs: Jobs, job: Job) -> AsyncIterator[str]:
@@ -178,13 +195,14 @@ def _outcome(job: Job) -> dict[str, Any]:
         return {"state": "failed", "message": "the page has been stopped"}
 
 
-def _refused(code: int, message: str) -> Response:
-    return JSONResponse({"state": "failed", "message": message}, code, headers=_HEADERS)
+def _refused(code: int, message: str, **headers: str) -> Response:
+    content = {"state": "failed", "message": message}
+    return JSONResponse(content, code, headers={**_HEADERS, **headers})
 
 
 async def _drained(request: UploadRequest, response: Response) -> Response:
     """The response, after the rest of the body has come, but not for ever."""
-    with suppress(TimeoutError):
+    with suppress(TimeoutError, TooSlow, ClientDisconnect):
         async with asyncio.timeout(_PATIENCE):
             await request.drain()
     return response

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import NoReturn
 
 import torch
-from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from video_snl.engine.image_programs import IMAGES
+from video_snl.engine.predict_images import limited
 from video_snl.engine.runs import checkpoint_path
 from video_snl.engine.train_images import task_of
 from video_snl.engine.trained_images import TrainedImages, load_trained_images
@@ -24,6 +24,7 @@ from video_snl.serve.service import Answer, Limits, Service, ShownPage, best_cla
 from video_snl.tasks.images import ImageTask, Segmentation
 from video_snl.utils.counts import counts
 from video_snl.utils.finite import not_finite_error
+from video_snl.utils.media import IMAGE_SUFFIXES
 
 __all__ = ["picture_service", "serve_pictures"]
 
@@ -42,7 +43,8 @@ def serve_pictures(
     path = checkpoint_path(checkpoint, IMAGES)
 
     def make() -> Service:
-        return picture_service(load_trained_images(path), limits, device)
+        trained = limited(load_trained_images(path), limits.max_pixels)
+        return picture_service(trained, limits, device)
 
     serve(make, host=host, port=port, limits=limits)
 
@@ -59,7 +61,7 @@ def picture_service(trained: TrainedImages, limits: Limits, device: torch.device
         about=f"{model.backbone} with {block}, {counts(len(trained.class_names), 'class')}, from "
         f"{trained.path}",
         hint=f"A picture of at most {limits.megabytes:g} MB.",
-        accept=",".join(["image/*", *IMG_EXTENSIONS]),
+        accept=",".join(["image/*", *sorted(IMAGE_SUFFIXES)]),
         answer=partial(_answer, trained, task.to(device).eval()),
     )
 

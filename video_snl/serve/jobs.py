@@ -42,7 +42,7 @@ class Jobs:
     """A queue with a number of places.
 
     Args:
-        places: Uploads that may be here at once, those still being received among them.
+        places: Uploads that may be here at once, in whole.
     """
 
     def __init__(self, places: int) -> None:
@@ -50,6 +50,16 @@ class Jobs:
         self._lock = threading.Lock()
         self._queue: SimpleQueue[Job | None] = SimpleQueue()
         self._unfinished: list[Job] = []
+
+    def check(self) -> None:
+        """Tell early that there is no place.
+
+        Raises:
+            Busy: There is none.
+        """
+        with self._lock:
+            if not self._places:
+                raise _busy()
 
     def enter(self) -> None:
         """Take a place.
@@ -59,7 +69,7 @@ class Jobs:
         """
         with self._lock:
             if not self._places:
-                raise Busy("too many uploads are waiting already: try again in a minute")
+                raise _busy()
             self._places -= 1
 
     def leave(self) -> None:
@@ -115,6 +125,10 @@ class Jobs:
                 return  # two threads gave it up at once
             self._unfinished.remove(job)
         job.done()
+
+
+def _busy() -> Busy:
+    return Busy("too many uploads are waiting already: try again in a minute")
 
 
 def _told(error: BaseException) -> UserError:

@@ -17,6 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from video_snl.data.image.reading import check_max_pixels
 from video_snl.errors import UserError
 from video_snl.serve.jobs import Jobs
 from video_snl.serve.service import Limits, Service
@@ -57,6 +58,12 @@ def check_options(port: int, limits: Limits, deadline: float | None) -> None:
         raise UserError(f"--max_size {limits.megabytes:g}: give megabytes, more than 0.")
     if not limits.seconds > 0:
         raise UserError(f"--max_seconds {limits.seconds:g}: give seconds, more than 0.")
+    if not 0 < limits.upload_seconds < math.inf:
+        raise UserError(
+            f"--max_upload_seconds {limits.upload_seconds:g}: give seconds, more than 0."
+        )
+    if limits.max_pixels is not None:
+        check_max_pixels("--max_pixels ", limits.max_pixels)
     if deadline is not None and not deadline > 0:
         raise UserError(f"--deadline {deadline}: give seconds, more than 0.")
 

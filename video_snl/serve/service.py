@@ -23,10 +23,16 @@ class Limits:
     Attributes:
         megabytes: Of all files of one upload together, 1 MB being 1,000,000 bytes.
         seconds: Length of a video.
+        max_pixels: Most pixels of an image; None as in the training of the network.
+        upload_seconds: How long the client may take to send the upload.
+        stall_seconds: How long it may send next to nothing, less than 1,000 bytes a second.
     """
 
     megabytes: float
     seconds: float
+    max_pixels: int | None = None
+    upload_seconds: float = 600.0
+    stall_seconds: float = 10.0
 
     @property
     def bytes(self) -> int:

@@ -14,6 +14,7 @@ from torch import nn
 
 from video_snl.config import ShortVideos
 from video_snl.data.folders import VIDEO_SUFFIXES
+from video_snl.data.image.files import say_ignored
 from video_snl.data.nursery import nursery
 from video_snl.data.videos import load_videos
 from video_snl.engine.progress import counted
@@ -29,6 +30,7 @@ from video_snl.spectra.numbers import as_json
 from video_snl.spectra.output import write_spectra
 from video_snl.spectra.structure import Measured
 from video_snl.spectra.table import table
+from video_snl.utils.media import Ignored, find_media
 from video_snl.utils.strict_json import to_json
 
 __all__ = ["Asked", "evenly_spaced", "files_below", "measured_and_reported", "spectrum"]
@@ -152,13 +154,21 @@ def files_below(paths: Sequence[str], suffixes: frozenset[str], what: str) -> li
     for path in map(Path, paths):
         if not path.exists():
             raise UserError(f"{path}: no such file or folder.")
-        below = sorted(p for p in path.rglob("*") if p.suffix.lower() in suffixes)
-        if path.is_dir() and not below:
+        if not path.is_dir():
+            found.append(str(path))
+            continue
+        media = find_media(path)
+        below = media.videos + media.images
+        chosen = [file for file in below if file.suffix.lower() in suffixes]
+        if not chosen:
             raise UserError(
                 f"{path}: found no {what} in this folder; expected files that end in "
                 f"{', '.join(sorted(suffixes))}."
             )
-        found += map(str, below if path.is_dir() else [path])
+        kept = set(chosen)
+        others = [Ignored(p, f"{p.suffix.lower()} file") for p in below if p not in kept]
+        say_ignored(path, media.ignored + others)
+        found += map(str, chosen)
     return found
 
 

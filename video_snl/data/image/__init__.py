@@ -1,0 +1,1 @@
+"""Still images: reading them, in one way for both packages."""
