@@ -110,7 +110,7 @@ class FeatureTable:
         return len(self.names)
 
 
-def write_features(path: Path, table: FeatureTable) -> None:
+def write_features(path: str | Path, table: FeatureTable) -> None:
     """Write a table as parquet, whole or not at all.
 
     One row per tracklet: ``name``; ``person`` and ``camera``, null where they are not known;
@@ -137,7 +137,7 @@ def write_features(path: Path, table: FeatureTable) -> None:
     values = (format_, table.model, table.checkpoint, str(table.dimension), frames)
     metadata = {_PREFIX + key: value for key, value in zip(_KEYS, values, strict=True)}
     stored = pa.table(columns).replace_schema_metadata(metadata)
-    replace_file(path, lambda file: _write(stored, file))
+    replace_file(Path(path), lambda file: _write(stored, file))
 
 
 def _numbers(names: Sequence[str | None], number_of: Callable[[str], int | None]) -> pa.Array:
@@ -154,12 +154,13 @@ def _utf8(name: str | None) -> str | None:
     )
 
 
-def read_features(path: Path) -> FeatureTable:
+def read_features(path: str | Path) -> FeatureTable:
     """Read the table in a parquet file of :func:`write_features`.
 
     Raises:
         UserError: A file that is missing, no parquet, broken, of another program or version.
     """
+    path = Path(path)
     if not path.is_file():
         raise UserError(f"{path} is no file; write one with reid extract ... -o {path}")
     try:

@@ -22,6 +22,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from reid.config import ReidExperiment
+from reid.features import FeatureTable, write_features
 from tests import naive
 from tests.pages import PAGES, REPOSITORY, Block, blocks, blocks_of, name_of
 from tests.reid_trees import write_ilids
@@ -61,6 +62,19 @@ def _features(folder: Path) -> dict[str, Any]:
     generator = torch.Generator().manual_seed(0)
     query, gallery = torch.randn(4, 8, generator=generator), torch.randn(6, 8, generator=generator)
     np.save(folder / "gallery.npy", gallery.numpy())
+    for name, features, camera in (("query", query, 0), ("gallery", gallery, 1)):
+        size = len(features)
+        table = FeatureTable(
+            names=[f"{name}/{row}" for row in range(size)],
+            person_ids=np.arange(size) % 4,
+            camera_ids=np.full(size, camera),
+            num_frames=np.ones(size, dtype=np.int64),
+            skipped_frames=np.zeros(size, dtype=np.int64),
+            features=features.numpy(),
+            model="a1" * 32,
+            checkpoint="runs/RUN/checkpoints/best.ckpt",
+        )
+        write_features(folder / f"{name}.parquet", table)
     return {
         "query": query,
         "gallery": gallery,

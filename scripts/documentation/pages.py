@@ -185,6 +185,7 @@ REFERENCE: dict[str, tuple[str, tuple[str, ...]]] = {
             "reid",
             "reid.models",
             "reid.trained",
+            "reid.data.tracklet_folders",
             "reid.features",
             "reid.index",
             "reid.rerank",

@@ -6,6 +6,7 @@ programs lists folders through it, so that all of them see the same files. Witho
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import stat
@@ -78,6 +79,8 @@ def is_image_name(name: str | PurePath) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES and not is_system_name(path.name)
 
 
+# Sorting paths asks for the same folders again and again.
+@functools.lru_cache(maxsize=4096)
 def natural_key(name: str) -> tuple[list[tuple[int, str]], str]:
     """Return a sorting key in which digits compare as the numbers they are: 9 before 10."""
     parts = _DIGITS.split(name)
