@@ -226,7 +226,7 @@ def test_rows_that_cannot_be_stored(rows: Any) -> None:
     ],
 )
 def test_only_what_is_there_is_offered(blocks: bool, gradcam: bool, offered: list[str]) -> None:
-    shown = explanation(*([block_maps(GRID)] if blocks else []), gradcam=gradcam)
+    shown = explanation(*([block_maps((2, 3, 3))] if blocks else []), gradcam=gradcam)
     page = page_html([shown])
     assert re.findall(r'name="mode" value="(\w+)"', page) == offered
     assert ("the block looks" in page) == blocks

@@ -48,7 +48,7 @@ def test_digits_are_trained_as_jobs_of_a_cluster(
     assert list((tmp_path / "cluster").iterdir())
     assert main([*WORDS[2:], *SHORT, "-o", str(tmp_path)]) == 0
     again = capsys.readouterr()
-    assert "1 of 1 trainings are done" in again.err
+    assert "1 of 1 training done" in again.err
     assert again.out == done.stdout
 
 

@@ -58,7 +58,7 @@ def test_a_table_is_run_once_and_reported(
 ) -> None:
     assert table(tmp_path) == 0
     shown = capsys.readouterr()
-    assert "table 6: 0 of 6 trainings are done" in shown.err
+    assert "table 6: 0 of 6 trainings done" in shown.err
     assert "6 of 6: digits/preresnet20/" in shown.err
     assert (
         "| SNL | 2 | 55.50 ± 0.71 | 57.50 ± 0.71 | +5.00 (the same for every seed) |" in shown.out
@@ -71,7 +71,7 @@ def test_a_table_is_run_once_and_reported(
     assert "loading/wait" not in (tmp_path / "results.jsonl").read_text()
 
     assert table(tmp_path) == 0
-    assert "6 of 6 trainings are done" in capsys.readouterr().err
+    assert "6 of 6 trainings done" in capsys.readouterr().err
     assert runs(tmp_path) == before
 
     assert table(tmp_path, "--epochs", "3") == 0
@@ -135,7 +135,7 @@ def test_a_cell_that_fails_stops_no_other(
     assert len(Store(tmp_path / "results.jsonl").read().results) == 4
     monkeypatch.delenv("STAND_IN")
     assert table(tmp_path) == 0
-    assert "4 of 6 trainings are done" in capsys.readouterr().err
+    assert "4 of 6 trainings done" in capsys.readouterr().err
 
 
 def test_a_finished_run_without_a_row_is_not_trained_again(tmp_path: Path) -> None:
@@ -213,7 +213,7 @@ def test_birds_are_trained_and_found_again(
     (result,) = _store(tmp_path / "out").read().results
     assert result.precision == "32-true" or torch.cuda.is_available()
     assert main(words) == 0
-    assert "1 of 1 trainings are done" in capsys.readouterr().err
+    assert "1 of 1 training done" in capsys.readouterr().err
 
 
 @pytest.mark.slow
