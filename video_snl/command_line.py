@@ -96,6 +96,23 @@ class Parser(ArgumentParser):
         parsed.config = [source.name for source in given.configs] or None
         return parsed
 
+    def check_options(self, given: Given) -> None:
+        """Refuse options that there are not, before any file is looked at.
+
+        Raises:
+            SystemExit: It names the option, and the nearest one that there is.
+        """
+        for name in given.options():
+            if name and not self._has(name):
+                self._refuse(f"--{name}")
+
+    def _has(self, name: str) -> bool:
+        """Tell whether there is an option, or an entry of one, such as block_options.order."""
+        option = name.removesuffix("+")  # which adds to a list
+        known = self._option_string_actions
+        above = (option[:at] for at, letter in enumerate(option) if letter == ".")
+        return f"--{option}" in known or any("." in each and f"--{each}" in known for each in above)
+
     def error(self, message: str, ex: Exception | None = None) -> Any:
         line = _cut(self._placed(" ".join(str(message).split())))
         print(f"{self.prog}: error: {line}  (see {self.prog} --help)", file=sys.stderr)
@@ -166,15 +183,10 @@ class Parser(ArgumentParser):
         """
         assert self.experiment is not None
         check_program(source, self.experiment, self.prog)
-        known = [option[2:] for option in self._long_options()]
         for name in source.names():
-            option = name.removesuffix("+")  # which adds to a list
-            ancestors = [option[:at] for at, letter in enumerate(option) if letter == "."]
-            if option.rpartition(".")[2] == "$schema":  # for editors
+            if self._has(name) or name.rpartition(".")[2] == "$schema":  # for editors
                 continue
-            if option in known or any(each in known and "." in each for each in ancestors):
-                continue
-            near = nearest(name, known)
+            near = nearest(name, [option[2:] for option in self._long_options()])
             raise UserError(
                 f"{source.said}: there is no option {name}"
                 + (f", the nearest is {near}." if near else ".")
@@ -214,6 +226,8 @@ def run_command(
         given = Given(words[1:])
         build, run = (commands if choose is None else choose(command, given))[command]
         parser = build(f"{name} {command}")
+        if isinstance(parser, Parser):
+            parser.check_options(given)
         return run(parser.parse_args(prepare(parser, command, given)))  # type: ignore[arg-type]
     except UserError as error:
         line = " ".join(part.strip() for part in str(error).splitlines())

@@ -141,6 +141,10 @@ class Given:
                 found.append((item.name, replace(source, values={item.name: source.values})))
         return found
 
+    def options(self) -> list[str]:
+        """Return the names of the options among the words, without their dashes."""
+        return [item.name for item in self._items if item.name is not None]
+
     def option(self, name: str, alone: str | None = None) -> str | None:
         """Return the last value of ``--name`` among the words, None where it is not there.
 
@@ -258,8 +262,9 @@ def load_text(text: str, where: str) -> Any:
         raise UserError(
             f"{where}: is not YAML ({error.problem or error.context}{place})."
         ) from error
-    except (yaml.YAMLError, ValueError, OverflowError) as error:
-        # ValueError: of dates that do not exist, and numbers of more than 4300 digits.
+    except (yaml.YAMLError, ValueError, OverflowError, TypeError) as error:
+        # ValueError: of dates that do not exist, and numbers of more than 4300 digits. TypeError:
+        # jsonargparse takes the only key of a mapping for text.
         raise UserError(f"{where}: cannot be read ({' '.join(str(error).split())}).") from error
 
 
