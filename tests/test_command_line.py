@@ -19,7 +19,7 @@ from video_snl import cli, config_files
 from video_snl.config import Experiment
 from video_snl.config_files import Given, check_text, option_names
 from video_snl.config_image_run import ImageExperiment
-from video_snl.engine.ranges import LIMITS, check_limits
+from video_snl.engine.ranges import LARGEST_INPUT, LIMITS, check_limits
 from video_snl.engine.trainer import check_precision
 from video_snl.errors import OptionsError, UserError
 
@@ -380,3 +380,11 @@ def test_the_name_of_a_run_is_that_of_the_last_configuration(write: Write) -> No
     words = ["--config", one, "--config", two, "--config", json.dumps({"data": {}})]
     assert config_name(parser.parse_args(words)) == "two"
     assert config_name(parser.parse_args([])) == "sample"
+
+
+def test_the_documentation_has_the_limits() -> None:
+    page = (CONFIGS.parent / "docs" / "configuration.md").read_text(encoding="utf-8")
+    for name, (least, most) in LIMITS.items():
+        assert f"| `{name}` | {'' if least is None else f'{least:g}'} | {most:,.0f} |" in page
+    assert f"{LARGEST_INPUT:,}" in page and f"{config_files.MOST_VALUES:,}" in page
+    assert f"{config_files.DEEPEST} levels" in page
