@@ -388,3 +388,16 @@ def test_the_documentation_has_the_limits() -> None:
         assert f"| `{name}` | {'' if least is None else f'{least:g}'} | {most:,.0f} |" in page
     assert f"{LARGEST_INPUT:,}" in page and f"{config_files.MOST_VALUES:,}" in page
     assert f"{config_files.DEEPEST} levels" in page
+
+
+@BOTH
+def test_records_that_are_nested_too_deeply_are_one_line(
+    main: Main, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run.json").write_text("[" * 100_000)
+    for words in (
+        ["train", "--resume", str(tmp_path)],
+        ["evaluate", "--checkpoint", str(tmp_path)],
+    ):
+        refused(main, words, capsys)
+    assert "nested" in refused(main, ["train", "--resume", str(tmp_path)], capsys)
