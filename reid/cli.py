@@ -166,7 +166,7 @@ def _prepare(parser: ArgumentParser, command: str, given: Given) -> Given:
     if given.asks_for_help or command not in ("train", "evaluate"):
         return given
     dataset = given.said("data.dataset")
-    stored = _stored(command, given, dataset)
+    stored = _stored(command, given)
     if stored is not None:
         if command == "evaluate" and dataset not in (None, stored["data"]["dataset"]):
             # Another dataset than it was trained on: that one's place and split are no defaults.
@@ -195,7 +195,7 @@ def _spelled_out(word: str) -> str:
     return f"--data.{name[2:]}{sign}{value}" if name in [f"--{x}" for x in _SHORT] else word
 
 
-def _stored(command: str, given: Given, dataset: str | None) -> dict[str, Any] | None:
+def _stored(command: str, given: Given) -> dict[str, Any] | None:
     """The configuration of the run that a command builds on, if there is one."""
     from video_snl.engine.runs import stored_experiment
 
@@ -208,7 +208,7 @@ def _stored(command: str, given: Given, dataset: str | None) -> dict[str, Any] |
     from reid.runs import find_checkpoints
 
     named = [name for name in given.all_of("checkpoint") if name is not None]
-    found = find_checkpoints(named, output, dataset)
+    found = find_checkpoints(named, output, given.said("data.dataset"))
     if not found:
         return None
     return stored_experiment(str(Path(found[0])), output, checkpoint=True, program=REID).to_dict()
