@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jsonargparse import ArgumentParser, Namespace
 
 from reid import cli_explain, cli_features, cli_serve, cli_spectrum
@@ -22,10 +20,12 @@ from video_snl.command_line import (
     add_resume,
     adopt,
     config_name,
+    experiment_of,
     experiment_parser,
     run_command,
-    sections_of,
 )
+from video_snl.config_files import Given
+from video_snl.errors import UserError
 
 __all__ = ["main"]
 
@@ -122,7 +122,7 @@ def _publish_parser(prog: str) -> ArgumentParser:
 
 
 def _experiment_of(arguments: Namespace) -> ReidExperiment:
-    return ReidExperiment.from_dict(sections_of(arguments))
+    return experiment_of(ReidExperiment, arguments)
 
 
 def _train(arguments: Namespace) -> int:
@@ -158,39 +158,36 @@ def _publish(arguments: Namespace) -> int:
     return publish(arguments)
 
 
-def _prepare(parser: ArgumentParser, command: str, words: list[str]) -> list[str]:
+def _prepare(parser: ArgumentParser, command: str, given: Given) -> Given:
     """Short options spelled out; the configuration of a run that is used for the defaults."""
     if command in ("train", "evaluate", "describe"):
-        words = [_spelled_out(word) for word in words]
-    if {"-h", "--help"} & set(words) or command not in ("train", "evaluate"):
-        return words
-    probe = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    probe.add_argument("--resume", nargs="?", const="newest")
-    probe.add_argument("--checkpoint", action="append")
-    probe.add_argument("--trainer.output", dest="output", default="runs")
-    probe.add_argument("--data.dataset", dest="dataset")
-    probe.add_argument("--config", type=Path)
-    known, _ = probe.parse_known_args(words)
-    if known.dataset is None and known.config is not None:
-        known.dataset = _dataset_of(known.config)
-    stored = _stored(command, known)
+        given = Given(_spelled_out(word) for word in given.words)
+        _check_short(given)
+    if given.asks_for_help or command not in ("train", "evaluate"):
+        return given
+    dataset = given.said("data.dataset")
+    stored = _stored(command, given)
     if stored is not None:
-        if command == "evaluate" and known.dataset not in (None, stored["data"]["dataset"]):
-            # Another data set than it was trained on: that one's place and split are no defaults.
+        if command == "evaluate" and dataset not in (None, stored["data"]["dataset"]):
+            # Another dataset than it was trained on: that one's place and split are no defaults.
             stored["data"] |= {"root": None, "split": 0, "cameras": "cross"}
         if command == "evaluate":
             # Where runs are looked for here is not where that one was written.
             del stored["trainer"]["output"]
         adopt(parser, stored)
-    return words
+    return given
 
 
-def _dataset_of(config: Path) -> str | None:
-    """The data set of a configuration; what is wrong with the file is said when it is used."""
-    try:
-        return yaml.safe_load(config.read_text(encoding="utf-8"))["data"]["dataset"]
-    except (OSError, ValueError, yaml.YAMLError, LookupError, TypeError):
-        return None
+def _check_short(given: Given) -> None:
+    """Refuse short options in a configuration, which would not be looked at there.
+
+    Raises:
+        UserError: It says where they belong.
+    """
+    for source in () if given.asks_for_help else given.configs:
+        for name in _SHORT:
+            if source.values.get(name) is not None:
+                raise UserError(f"{source.said}: {name} belongs into the section data.")
 
 
 def _spelled_out(word: str) -> str:
@@ -198,24 +195,23 @@ def _spelled_out(word: str) -> str:
     return f"--data.{name[2:]}{sign}{value}" if name in [f"--{x}" for x in _SHORT] else word
 
 
-def _stored(command: str, known: argparse.Namespace) -> dict[str, Any] | None:
+def _stored(command: str, given: Given) -> dict[str, Any] | None:
     """The configuration of the run that a command builds on, if there is one."""
     from video_snl.engine.runs import stored_experiment
 
+    output = str(given.said("trainer.output") or "runs")
     if command == "train":
-        if known.resume is None:
+        resumed = given.said("resume", alone="newest")
+        if resumed is None:
             return None
-        return stored_experiment(
-            known.resume, known.output, checkpoint=False, program=REID
-        ).to_dict()
+        return stored_experiment(resumed, output, checkpoint=False, program=REID).to_dict()
     from reid.runs import find_checkpoints
 
-    found = find_checkpoints(known.checkpoint, known.output, known.dataset)
+    named = [name for name in given.all_of("checkpoint") if name is not None]
+    found = find_checkpoints(named, output, given.said("data.dataset"))
     if not found:
         return None
-    return stored_experiment(
-        str(Path(found[0])), known.output, checkpoint=True, program=REID
-    ).to_dict()
+    return stored_experiment(str(Path(found[0])), output, checkpoint=True, program=REID).to_dict()
 
 
 _COMMANDS: Commands = {

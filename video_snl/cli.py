@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Sequence
-from functools import partial
 
 from jsonargparse import ArgumentParser, Namespace
 
@@ -27,12 +24,12 @@ from video_snl.command_line import (
     add_resume,
     adopt,
     config_name,
+    experiment_of,
     experiment_parser,
-    quieten_libraries,
     run_command,
-    sections_of,
 )
 from video_snl.config import Experiment
+from video_snl.config_files import Given
 from video_snl.errors import UserError
 
 __all__ = ["main"]
@@ -46,13 +43,7 @@ cityscapes."""
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code (0 done, 2 bad input, 130 and 143 interrupted)."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    quieten_libraries()
-    prepare = partial(_prepare, pictures=False)
-    commands = _COMMANDS
-    if words and words[0] in IMAGE_COMMANDS and _mean_pictures(words[0], words[1:]):
-        commands, prepare = {**_COMMANDS, **IMAGE_COMMANDS}, partial(_prepare, pictures=True)
-    return run_command("video-snl", _DESCRIPTION, commands, words, prepare)
+    return run_command("video-snl", _DESCRIPTION, _COMMANDS, arguments, _prepare, _choose)
 
 
 def _train_parser(prog: str) -> ArgumentParser:
@@ -133,7 +124,7 @@ def _serve_parser(prog: str) -> ArgumentParser:
 
 
 def _experiment_of(arguments: Namespace) -> Experiment:
-    return Experiment.from_dict(sections_of(arguments))
+    return experiment_of(Experiment, arguments)
 
 
 def _train(arguments: Namespace) -> int:
@@ -166,64 +157,73 @@ def _describe(arguments: Namespace) -> int:
     return describe(_experiment_of(arguments), as_json=arguments.json)
 
 
-def _mean_pictures(command: str, words: list[str]) -> bool:
-    """Whether a command is about pictures: by its words, else by the run it builds on."""
-    about = are_about_images(words)
-    if about is not None or {"-h", "--help"} & set(words) or command == "describe":
-        return bool(about)
-    known = _probed(words)
-    if command == "train" and known.resume is None:
+def _choose(command: str, given: Given) -> Commands:
+    """The commands for images in the place of those for videos, where images are meant."""
+    if command in IMAGE_COMMANDS and _means_images(command, given):
+        return {**_COMMANDS, **IMAGE_COMMANDS}
+    return _COMMANDS
+
+
+def _means_images(command: str, given: Given) -> bool:
+    """Tell whether a command is about images: by its words and files, else by the run it uses."""
+    if command in _WITH_EXPERIMENT:
+        about = are_about_images(given)
+        if about is not None or command == "describe":
+            return bool(about)
+    if given.asks_for_help or (command == "train" and not _resumes(given)):
         return False
-    if command == "predict" and known.model is not None:
-        return cli_export.is_of_pictures(known.model)
+    model = given.option("model")
+    if command == "predict" and model is not None:
+        return cli_export.is_of_pictures(model)
     from video_snl.engine.image_programs import IMAGES
     from video_snl.engine.program import VIDEO_SNL
     from video_snl.engine.runs import stored_program
 
-    named = known.resume if command == "train" else known.checkpoint
-    output = known.output if command == "train" else "runs"
     try:
-        return stored_program(named, output, (VIDEO_SNL, IMAGES)) is IMAGES
+        return stored_program(*_used_run(command, given), (VIDEO_SNL, IMAGES)) is IMAGES
     except UserError:
         return False  # the command reads it again, and says what is wrong with it
 
 
-def _probed(words: list[str]) -> argparse.Namespace:
-    probe = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    probe.add_argument("--resume", nargs="?", const="newest")
-    probe.add_argument("--checkpoint")
-    probe.add_argument("--model")
-    probe.add_argument("--trainer.output", dest="output", default="runs")
-    return probe.parse_known_args(words)[0]
+def _resumes(given: Given) -> bool:
+    return given.said("resume", alone="newest") is not None
 
 
-def _prepare(
-    parser: ArgumentParser, command: str, words: list[str], *, pictures: bool
-) -> list[str]:
+def _used_run(command: str, given: Given) -> tuple[str | None, str]:
+    """The run or checkpoint that a command uses, as named, and the folder of runs."""
+    if command == "train":
+        named = given.said("resume", alone="newest")
+        return str(named), str(given.said("trainer.output") or "runs")
+    named = given.said("checkpoint") if command in _WITH_EXPERIMENT else given.option("checkpoint")
+    return (None if named is None else str(named)), "runs"
+
+
+def _prepare(parser: ArgumentParser, command: str, given: Given) -> Given:
     """Let a run's stored configuration stand for the defaults where a command builds on a run."""
-    if {"-h", "--help"} & set(words) or command not in ("train", "evaluate"):
-        return words
-    known = _probed(words)
-    if command == "train" and known.resume is None:
-        return words
+    if given.asks_for_help or command not in ("train", "evaluate"):
+        return given
+    if command == "train" and not _resumes(given):
+        return given
     from video_snl.engine.image_programs import IMAGES
     from video_snl.engine.program import VIDEO_SNL
     from video_snl.engine.runs import stored_experiment
 
+    pictures = isinstance(parser, Parser) and parser.experiment is not Experiment
     program = IMAGES if pictures else VIDEO_SNL
+    chosen, output = _used_run(command, given)
     if pictures and command == "evaluate":
         from video_snl.engine.runs import checkpoint_path
         from video_snl.engine.trained import holds
 
-        if not holds(checkpoint_path(known.checkpoint, program), program):
-            return words  # of the released code: the options say what it is
-    chosen = known.resume if command == "train" else known.checkpoint
-    stored = stored_experiment(
-        chosen, known.output, checkpoint=command == "evaluate", program=program
-    )
+        if not holds(checkpoint_path(chosen, program), program):
+            return given  # of the released code: the options say what it is
+    stored = stored_experiment(chosen, output, checkpoint=command == "evaluate", program=program)
     adopt(parser, stored.to_dict())
-    return words
+    return given
 
+
+# Those that take --config and the options of its sections.
+_WITH_EXPERIMENT = ("train", "evaluate", "describe")
 
 _COMMANDS: Commands = {
     "train": (_train_parser, _train),

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-from typing import Any, Literal, get_args
+from collections.abc import Iterable
+from typing import Literal, get_args
 
-import yaml
 from jsonargparse import ArgumentParser, Namespace
 
 from video_snl.cli_explain import EXPLAIN_DESCRIPTION, add_picture_options, explain_picture
@@ -31,9 +29,10 @@ from video_snl.command_line import (
     add_profile,
     add_resume,
     config_name,
+    experiment_of,
     experiment_parser,
-    sections_of,
 )
+from video_snl.config_files import Given
 from video_snl.config_image_data import ImageDatasetName
 from video_snl.config_image_run import ImageExperiment
 from video_snl.config_images import ImageBackboneName
@@ -47,38 +46,21 @@ _BACKBONES, _DATASETS = get_args(ImageBackboneName), get_args(ImageDatasetName)
 _OF_VIDEOS_TOO = "folder"
 
 
-def are_about_images(words: list[str]) -> bool | None:
-    """Whether the words of a command are about pictures; None where they do not say.
+def are_about_images(words: Iterable[str] | Given) -> bool | None:
+    """Tell whether the words of a command are about images; None where they do not say.
 
-    The backbone that is named decides, in the options or else in the ``--config``; where none is,
-    the data set.
+    The backbone that is named decides, in the options or else in a configuration; where none is,
+    the dataset.
+
+    Raises:
+        UserError: A configuration cannot be read.
     """
-    probe = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    probe.add_argument("--config", type=Path)
-    probe.add_argument("--model.backbone", dest="backbone")
-    probe.add_argument("--data.dataset", dest="dataset")
-    known, _ = probe.parse_known_args([word for word in words if word not in ("-h", "--help")])
-    stored = _sections(known.config)
-    backbone = known.backbone or _entry(stored, "model", "backbone")
+    given = words if isinstance(words, Given) else Given(words)
+    backbone = given.said("model.backbone")
     if backbone is not None:
         return backbone in _BACKBONES
-    dataset = known.dataset or _entry(stored, "data", "dataset")
+    dataset = given.said("data.dataset")
     return None if dataset in (None, _OF_VIDEOS_TOO) else dataset in _DATASETS
-
-
-def _sections(config: Path | None) -> Any:
-    """What stands in a configuration; what is wrong with it is said when it is used."""
-    if config is None:
-        return None
-    try:
-        return yaml.safe_load(config.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
-        return None
-
-
-def _entry(sections: Any, section: str, name: str) -> Any:
-    values = sections.get(section) if isinstance(sections, dict) else None
-    return values.get(name) if isinstance(values, dict) else None
 
 
 def _train_parser(prog: str) -> ArgumentParser:
@@ -151,7 +133,7 @@ def _spectrum_parser(prog: str) -> ArgumentParser:
 
 
 def _experiment_of(arguments: Namespace) -> ImageExperiment:
-    return ImageExperiment.from_dict(sections_of(arguments))
+    return experiment_of(ImageExperiment, arguments)
 
 
 def _train(arguments: Namespace) -> int:

@@ -3,25 +3,40 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import io
 import os
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn, TypeVar
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 
 from video_snl import __version__
+from video_snl.config import Sections
+from video_snl.config_files import (
+    Given,
+    Source,
+    check_program,
+    dumped,
+    list_options,
+    nearest,
+    with_lists,
+)
+from video_snl.engine.ranges import check_limits
 from video_snl.errors import UserError
 
 __all__ = [
     "Commands",
     "Parser",
+    "Prepare",
     "add_profile",
     "add_resume",
     "adopt",
     "config_name",
+    "experiment_of",
     "experiment_parser",
     "quieten_libraries",
     "run_command",
@@ -32,17 +47,150 @@ _EXIT_BAD_INPUT = 2
 _EXIT_INTERRUPTED = 130
 _EXIT_UNREAD = 141  # as of a command that SIGPIPE ends
 
+_LONGEST = 600  # characters of a parser's message; values that it quotes may be of any length
+
 Commands = Mapping[str, tuple[Callable[[str], ArgumentParser], Callable[[Namespace], int]]]
 """Of every command, what makes its parser (of its program's name) and what runs it."""
+Prepare = Callable[[ArgumentParser, str, Given], Given]
+"""Gets the parser, the command and its words; returns the words to be parsed."""
+_Experiment = TypeVar("_Experiment", bound=Sections)
 
 
 class Parser(ArgumentParser):
-    """Bad arguments end in one line and exit code 2, without the usage text."""
+    """A parser whose bad arguments end in one line and exit code 2, without the usage text.
+
+    Options are never abbreviated. Those of an experiment win over the file of their section, that
+    over ``--config``, wherever they stand (:class:`~video_snl.config_files.Given`).
+
+    Attributes:
+        experiment: The class whose sections are options, None where there are none.
+    """
+
+    experiment: type | None = None
+    _given: Given | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"allow_abbrev": False, **kwargs})
+
+    def parse_args(
+        self, args: Iterable[str] | Given | None = None, *more: Any, **kwargs: Any
+    ) -> Any:
+        """Parse the words of a command.
+
+        Args:
+            args: The words, or these taken apart; default those of the process.
+
+        Raises:
+            UserError: A configuration cannot be read, is of the other program, or breaks a limit.
+            SystemExit: The words are not arguments of this command.
+        """
+        given = args if isinstance(args, Given) else Given(sys.argv[1:] if args is None else args)
+        given.check_values()
+        if self.experiment is None:
+            return super().parse_args(given.words, *more, **kwargs)
+        # Help is given whether or not the files can be read.
+        files = [] if given.asks_for_help else self._file_words(given)
+        words = given.other_words(list_options(self.experiment), self._alone)
+        self._given = given
+        parsed = super().parse_args([*files, *words], *more, **kwargs)
+        parsed.config = [source.name for source in given.configs] or None
+        return parsed
+
+    def check_options(self, given: Given) -> None:
+        """Refuse options that there are not, before any file is looked at.
+
+        Raises:
+            SystemExit: It names the option, and the nearest one that there is.
+        """
+        for name in given.options():
+            if name and not self._has(name):
+                self._refuse(f"--{name}")
+
+    def _has(self, name: str) -> bool:
+        """Tell whether there is an option, or an entry of one, such as block_options.order."""
+        option = name.removesuffix("+")  # which adds to a list
+        known = self._option_string_actions
+        above = (option[:at] for at, letter in enumerate(option) if letter == ".")
+        return f"--{option}" in known or any("." in each and f"--{each}" in known for each in above)
 
     def error(self, message: str, ex: Exception | None = None) -> Any:
-        line = " ".join(str(message).split())
+        line = _cut(self._placed(" ".join(str(message).split())))
         print(f"{self.prog}: error: {line}  (see {self.prog} --help)", file=sys.stderr)
         raise SystemExit(_EXIT_BAD_INPUT)
+
+    def _placed(self, line: str) -> str:
+        """A message of jsonargparse, with the file that a value is from."""
+        _, sign, rest = line.rpartition('Parser key "')
+        name, quote, reason = rest.partition('": ')
+        if not sign or not quote or self._given is None:
+            return line
+        source = self._given.source_of(name)
+        where = f"{source.said}: " if source is not None else "" if "." in name else "--"
+        return f"{where}{name}: {reason}"
+
+    def _parse_optional(self, arg_string: str) -> Any:
+        # argparse asks this of every word before it does anything, so that an option that does not
+        # exist is an error beside --help, too.
+        found = super()._parse_optional(arg_string)
+        option = found[0] if isinstance(found, list) else found
+        if option is not None and (option[0] is None or f"-{arg_string}" in self._long_options()):
+            self._refuse(arg_string)
+        return found
+
+    def _refuse(self, word: str) -> NoReturn:
+        name = word.partition("=")[0]
+        section = name.lstrip("-").partition(".")[0]
+        if self.experiment is None and section in (
+            "config",
+            "data",
+            "model",
+            "optimizer",
+            "trainer",
+        ):
+            advice = "configurations and their options are for train, evaluate and describe"
+        elif not word.startswith("--") and f"-{word}" not in self._long_options():
+            advice = f"a value that starts with a dash is given as --option={word}"
+        else:
+            near = nearest(f"--{name.lstrip('-')}", self._long_options())
+            advice = f"the nearest is {near}" if near else "there is none like it"
+        self.error(f"unknown option {name}: {advice}")
+        raise AssertionError("error returned")  # of the class argparse.ArgumentParser, it does not
+
+    def _long_options(self) -> list[str]:
+        return [option for option in self._option_string_actions if option.startswith("--")]
+
+    def _alone(self, name: str) -> str | None:
+        action = self._option_string_actions.get(f"--{name}")
+        return str(action.const) if action is not None and action.nargs == "?" else None
+
+    def _file_words(self, given: Given) -> list[str]:
+        """The options of files as words, those that win at last."""
+        assert self.experiment is not None
+        lists, words = list_options(self.experiment), []
+        for source in given.configs:
+            self._check_names(source)
+            words.append(f"--config={dumped(with_lists(source.values, lists))}")
+        for section, source in given.sections:
+            self._check_names(source)
+            words.append(f"--{section}={dumped(with_lists(source.values, lists)[section])}")
+        return words
+
+    def _check_names(self, source: Source) -> None:
+        """Refuse options that there are not.
+
+        Raises:
+            UserError: It names the option, and the nearest one that there is.
+        """
+        assert self.experiment is not None
+        check_program(source, self.experiment, self.prog)
+        for name in source.names():
+            if self._has(name) or name.rpartition(".")[2] == "$schema":  # for editors
+                continue
+            near = nearest(name, [option[2:] for option in self._long_options()])
+            raise UserError(
+                f"{source.said}: there is no option {name}"
+                + (f", the nearest is {near}." if near else ".")
+            )
 
 
 def run_command(
@@ -50,36 +198,67 @@ def run_command(
     description: str,
     commands: Commands,
     arguments: Sequence[str] | None,
-    prepare: Callable[[ArgumentParser, str, list[str]], list[str]],
+    prepare: Prepare,
+    choose: Callable[[str, Given], Commands] | None = None,
 ) -> int:
     """Run one of a program's commands.
 
     Args:
         prepare: Gets the parser, the command and its words; returns the words to be parsed.
+        choose: Gets the command and its words; returns the commands in whose place it stands.
 
     Returns:
         The exit code: 0 done, 2 bad input, 130 and 143 interrupted, 141 output no longer read.
     """
+    _print_any_name()
     words = list(sys.argv[1:] if arguments is None else arguments)
     command = words[0] if words and words[0] in commands else None
     if command is None:
-        _overview(name, description, commands).parse_args(words or ["--help"])
+        overview = _overview(name, description, commands)
+        if words and not words[0].startswith("-"):
+            near = nearest(words[0], commands)
+            advice = f"the nearest is {near}; " if near else ""
+            overview.error(f"unknown command {words[0]}: {advice}there are {', '.join(commands)}")
+        overview.parse_args(words or ["--help"])
         raise SystemExit(_EXIT_BAD_INPUT)
-    build, run = commands[command]
     quieten_libraries()
     try:
+        given = Given(words[1:])
+        build, run = (commands if choose is None else choose(command, given))[command]
         parser = build(f"{name} {command}")
-        return run(parser.parse_args(prepare(parser, command, words[1:])))
+        if isinstance(parser, Parser):
+            parser.check_options(given)
+        return run(parser.parse_args(prepare(parser, command, given)))  # type: ignore[arg-type]
     except UserError as error:
-        print(f"{name} {command}: error: {error}", file=sys.stderr)
+        line = " ".join(part.strip() for part in str(error).splitlines())
+        print(f"{name} {command}: error: {line}", file=sys.stderr)
         return _EXIT_BAD_INPUT
-    except KeyboardInterrupt:
-        print(f"\n{name} {command}: interrupted", file=sys.stderr)
-        return _EXIT_INTERRUPTED
     except BrokenPipeError:
         # Whoever read the output has gone (as of "| head"); flushing at exit would say so again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _EXIT_UNREAD
+    except OSError as error:
+        # Every command asks for files by the names it was given, each in a place of its own.
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        print(f"{name} {command}: error: {_cut(str(error.filename))}: too long", file=sys.stderr)
+        return _EXIT_BAD_INPUT
+    except KeyboardInterrupt:
+        print(f"\n{name} {command}: interrupted", file=sys.stderr)
+        return _EXIT_INTERRUPTED
+
+
+def _cut(line: str) -> str:
+    """A line without its middle, where it is long."""
+    half = _LONGEST // 2
+    return line if len(line) <= _LONGEST else f"{line[:half]} ... {line[-half:]}"
+
+
+def _print_any_name() -> None:
+    """Let names of files that are not UTF-8 be printed, with what is not escaped."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def quieten_libraries() -> None:
@@ -120,10 +299,11 @@ def experiment_parser(
     parser.add_argument(
         "--config",
         action="config",
-        help="YAML file with the sections data, model, optimizer and trainer; options given after "
-        "it override its values.",
+        help="YAML file with the sections data, model, optimizer and trainer. Options override "
+        "its values wherever they stand; of several files the later ones override the earlier.",
     )
     parser.add_class_arguments(experiment, None)
+    parser.experiment = experiment
     return parser
 
 
@@ -157,9 +337,27 @@ def sections_of(arguments: Namespace) -> dict[str, Any]:
     return {name: values[name] for name in ("data", "model", "optimizer", "trainer")}
 
 
+def experiment_of(kind: type[_Experiment], arguments: Namespace) -> _Experiment:
+    """The experiment that a command was given.
+
+    Args:
+        kind: Its class.
+
+    Raises:
+        UserError: An option has a value that it cannot take.
+    """
+    try:
+        experiment = kind.from_dict(sections_of(arguments))
+    except TypeError as error:
+        raise UserError(f"{error}.") from error
+    check_limits(experiment)
+    return experiment
+
+
 def config_name(arguments: Namespace, without: str = "sample") -> str:
-    """What a run is called after: its configuration file, or what ``without`` one says."""
-    return Path(str(arguments.config[-1])).stem if arguments.config else without
+    """What a run is called after: its last configuration file, or what ``without`` one says."""
+    files = [name for name in arguments.config or () if name is not None]
+    return Path(files[-1]).stem if files else without
 
 
 def adopt(parser: ArgumentParser, sections: Mapping[str, Mapping[str, Any]]) -> None:

@@ -210,11 +210,11 @@ class TrainerConfig:
         seed: All randomness is a function of this seed, the epoch and the sample.
         output: Folder in which every run gets a folder of its own.
         name: Start of the run folder's name; default the name of the configuration.
-        accelerator: ``auto``, ``cpu``, ``gpu`` or another one that Lightning knows.
+        accelerator: ``auto``, ``cpu``, ``gpu`` (or ``cuda``) or ``mps``.
         devices: Number of devices (processes on a CPU), or ``auto``.
         nodes: Number of machines; torchrun and SLURM are recognised.
         precision: ``auto`` (bfloat16 mixed precision on GPUs that have it, else float32),
-            ``32-true``, ``bf16-mixed``, ``16-mixed`` or ``bf16-true``.
+            ``32-true``, ``bf16-mixed``, ``16-mixed`` or ``bf16-true`` (on a GPU only).
         channels_last: Keep feature maps with the channels last in memory (faster).
         activation_checkpointing: Recompute the residual units in the backward pass, to save
             memory.

@@ -15,7 +15,6 @@ those of Wang et al. (ECCV 2014). The file is torchreid's, the data set has none
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from reid.datasets.splits import Split, choose, random_splits, say_random
 from reid.datasets.two_cameras import camera_people, find_folder, people_of, two_cameras
 from reid.tracklet import ReidData
 from video_snl.errors import UserError
+from video_snl.utils.json_text import parse_json
 
 __all__ = ["LEAST_FRAMES", "SPLIT_FILE", "load_prid", "parse_splits"]
 
@@ -60,7 +60,7 @@ def parse_splits(path: Path) -> list[Split]:
         UserError: It is missing or malformed, or has a person twice in one division.
     """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{path} is no readable JSON file ({error}): restore it") from error
     if not isinstance(values, list) or not values:

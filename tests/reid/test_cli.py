@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 
-from reid.cli import _dataset_of
 from reid.config import ReidExperiment
 from reid.features import read_features
 from reid.program import REID
@@ -21,6 +20,7 @@ from reid.trained import load_trained
 from tests.reid.little import run, write_tracklet
 from tests.tiny import environment
 from tests.videos import write_video
+from video_snl.config_files import Given
 from video_snl.engine.runs import Run
 from video_snl.errors import UserError
 
@@ -138,9 +138,10 @@ def test_all_splits_go_on_where_they_were_stopped(
 def test_evaluate_takes_the_data_set_of_a_configuration(tmp_path: Path) -> None:
     config = tmp_path / "c.yaml"
     config.write_text("data: {dataset: mars}")
-    assert _dataset_of(config) == "mars"
-    config.write_text("data: [")
-    assert _dataset_of(config) is None and _dataset_of(tmp_path / "none.yaml") is None
+    (tmp_path / "d.yaml").write_text("dataset: prid2011")
+    given = Given(["--data", str(tmp_path / "d.yaml"), "--config", str(config)])
+    assert given.said("data.dataset") == "prid2011"
+    assert Given(["--config", str(config)]).said("data.dataset") == "mars"
 
 
 def test_evaluate_looks_for_runs_where_it_is_told_not_where_the_run_was_written(

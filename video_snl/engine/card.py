@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from video_snl.engine.sharing import CONFIG, WEIGHTS
 from video_snl.errors import UserError
 from video_snl.models.insertion import inserted_blocks
 from video_snl.utils.counts import counts
+from video_snl.utils.json_text import parse_json
 
 __all__ = ["CardKind", "card", "found_metrics", "recorded_version"]
 
@@ -125,7 +125,7 @@ def _json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
+        return dict(parse_json(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise UserError(
             f"{path} cannot be read ({error}): evaluate the checkpoint again, or remove the file."

@@ -15,7 +15,12 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from video_snl.engine.callbacks import History, best_checkpoint, last_checkpoint
 from video_snl.engine.program import AnyExperiment, Program, shown_metrics
 from video_snl.engine.runs import Run, newest_run
-from video_snl.engine.trainer import EXIT_TERMINATED, make_trainer, stopping_in_order
+from video_snl.engine.trainer import (
+    EXIT_TERMINATED,
+    check_precision,
+    make_trainer,
+    stopping_in_order,
+)
 from video_snl.errors import UserError
 from video_snl.tasks.loading import RunData
 from video_snl.utils.counts import counts
@@ -31,8 +36,10 @@ def open_run(
     """A new run's folder, or the one to train on in: ``resume`` names it, or is ``newest``.
 
     Raises:
-        UserError: There is no such run, or it is one of another model or seed.
+        UserError: There is no such run, it is one of another model or seed, or its device cannot
+            train in the precision that is asked for.
     """
+    check_precision(experiment.trainer)
     output = Path(experiment.trainer.output)
     if resume is not None:
         folder = newest_run(output, program) if resume == "newest" else Path(resume)

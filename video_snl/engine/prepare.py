@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import errno
 import fcntl
-import json
 import re
 import shutil
 import sys
@@ -24,6 +23,7 @@ from video_snl.engine.progress import counted
 from video_snl.engine.reencode import Settings, reencode
 from video_snl.errors import UserError
 from video_snl.utils.counts import counts
+from video_snl.utils.json_text import parse_json
 
 __all__ = ["prepare"]
 
@@ -141,7 +141,7 @@ def _claim(out: Path, settings: Settings) -> None:
         _write_manifest(manifest, wanted)
         return
     try:
-        found = json.loads(manifest.read_text(encoding="utf-8"))
+        found = parse_json(manifest.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"{manifest} is no JSON file: remove {out} and prepare again") from error
     if found != wanted:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from video_snl.engine.files import write_json, write_text
 from video_snl.engine.program import VIDEO_SNL, AnyExperiment, Program
 from video_snl.engine.sharing import is_shared, shared_weights
 from video_snl.errors import UserError
+from video_snl.utils.json_text import parse_json
 
 __all__ = ["Run", "checkpoint_path", "newest_run", "runs_in", "stored_experiment", "stored_program"]
 
@@ -179,7 +179,7 @@ def stored_program(named: str | None, output: str, programs: Sequence[Program]) 
 def _record(folder: Path, program: Program) -> dict[str, Any]:
     path = folder / "run.json"
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
+        return dict(parse_json(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise UserError(
             f"expected the folder of a run with its run.json, found no readable {path} "

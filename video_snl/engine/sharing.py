@@ -7,7 +7,6 @@ Such a folder holds ``model.safetensors`` (the weights, read without running cod
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 from video_snl import __version__
 from video_snl.engine.program import Program
 from video_snl.errors import UserError
+from video_snl.utils.json_text import parse_json
 
 __all__ = [
     "CONFIG",
@@ -88,7 +88,7 @@ def stored_facts(text: str, source: Path) -> Mapping[str, Any]:
         UserError: The text is no JSON object, or, where an entry is used, it is not there.
     """
     try:
-        values = json.loads(text)
+        values = parse_json(text)
     except ValueError as error:
         raise UserError(f"{source} holds no JSON ({error}); publish or export it again.") from error
     if not isinstance(values, dict):

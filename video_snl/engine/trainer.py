@@ -22,7 +22,7 @@ from video_snl.engine.callbacks import AtomicCheckpointIO
 from video_snl.engine.program import AnyExperiment
 from video_snl.errors import UserError
 
-__all__ = ["EXIT_TERMINATED", "device_of", "make_trainer", "stopping_in_order"]
+__all__ = ["EXIT_TERMINATED", "check_precision", "device_of", "make_trainer", "stopping_in_order"]
 
 EXIT_TERMINATED = 143
 
@@ -83,6 +83,18 @@ class Bar(RichProgressBar):
         metrics = super().get_metrics(trainer, pl_module)
         metrics.pop("v_num", None)
         return metrics
+
+
+def check_precision(config: TrainerConfig) -> None:
+    """Refuse a precision that the device cannot train in.
+
+    Raises:
+        UserError: ``bf16-true`` on a CPU, where PyTorch's layers do not take it.
+    """
+    if config.precision == "bf16-true" and not _on_gpus(config):
+        raise UserError(
+            "trainer.precision=bf16-true needs a CUDA GPU; on a CPU use bf16-mixed or 32-true."
+        )
 
 
 def device_of(accelerator: str) -> torch.device:

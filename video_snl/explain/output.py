@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from video_snl.explain.figure3 import draw_features, draw_looks
 from video_snl.explain.finite import check_explanations
 from video_snl.explain.page import write_page
 from video_snl.explain.structure import BlockMaps, Explanation, Grid
+from video_snl.utils.json_text import parse_json
 
 __all__ = ["check_source", "output_folder", "report", "write_explanations"]
 
@@ -90,7 +90,7 @@ def write_explanations(folder: Path, explanations: list[Explanation], at: Grid |
 def _earlier_pictures(folder: Path) -> set[str]:
     """Those that an earlier explanation in the folder lists as its own."""
     try:
-        values = json.loads((folder / "explanation.json").read_text(encoding="utf-8"))
+        values = parse_json((folder / "explanation.json").read_text(encoding="utf-8"))
         names = {name for network in values["networks"] for name in network["pictures"]}
     except (OSError, ValueError, KeyError, TypeError):  # none, or none of ours
         return set()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import re
 import signal
@@ -20,6 +19,7 @@ from typing import IO, Any, Literal
 from video_snl.errors import UserError
 from video_snl.tables.settings import Planned, settings_of
 from video_snl.tables.store import Result
+from video_snl.utils.json_text import parse_json
 
 __all__ = ["Job", "Outcome", "found_result", "is_held", "job_of", "run_job", "stop_all"]
 
@@ -220,7 +220,7 @@ def _runs_of(job: Job) -> list[_Found]:
         if not named.fullmatch(path.parent.name):
             continue
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
+            record = parse_json(path.read_text(encoding="utf-8"))
             fits = settings_of(record["config"]) == job.settings
         except (OSError, ValueError, KeyError, TypeError):
             continue  # a run that never came to write its record cannot be gone on with

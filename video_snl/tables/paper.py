@@ -9,8 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
+from video_snl.config_files import load_text
 from video_snl.errors import UserError
 
 __all__ = ["PRINTED", "Printed", "read_figures"]
@@ -47,8 +46,8 @@ def read_figures(path: Path, rows: list[str]) -> dict[str, float]:
         UserError: The file cannot be read, or names other rows, or no numbers from 0 to 100.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        values = load_text(path.read_text(encoding="utf-8"), f"--paper {path}")
+    except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"--paper {path} cannot be read: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
         raise UserError(f"--paper {path}: expected lines such as '{rows[-1]}: 75.0'.")

@@ -1,0 +1,403 @@
+"""What words and configuration files mean, in both programs: who wins, and what is refused."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from reid import cli as reid_cli
+from reid.config import ReidExperiment
+from video_snl import cli, config_files
+from video_snl.config import Experiment
+from video_snl.config_files import Given, check_text, option_names
+from video_snl.config_image_run import ImageExperiment
+from video_snl.engine.ranges import LARGEST_INPUT, LIMITS, check_limits
+from video_snl.engine.trainer import check_precision
+from video_snl.errors import OptionsError, UserError
+
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+BOTH = pytest.mark.parametrize("main", [cli.main, reid_cli.main], ids=["video-snl", "reid"])
+Main = Callable[[list[str]], int]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[[str, str], str]:
+    def written(name: str, text: str) -> str:
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        return str(tmp_path / name)
+
+    return written
+
+
+Write = Callable[[str, str], str]
+
+
+def printed(main: Main, words: list[str], capsys: pytest.CaptureFixture[str]) -> dict:
+    """What a command takes its options to be."""
+    with pytest.raises(SystemExit) as stopped:
+        main([*words, "--print_config"])
+    assert not stopped.value.code
+    return yaml.safe_load(capsys.readouterr().out)
+
+
+def refused(main: Main, words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line that a command ends with, of exit code 2."""
+    try:
+        code = main(words)
+    except SystemExit as stopped:
+        code = stopped.code
+    said = capsys.readouterr()
+    assert code == 2 and not said.out
+    [line] = said.err.splitlines()
+    return line
+
+
+@BOTH
+@pytest.mark.parametrize("command", ["train", "describe"])
+def test_an_option_wins_wherever_it_stands(
+    main: Main, command: str, write: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = write("one.yaml", "optimizer: {epochs: 10, accumulate: 2}\ntrainer: {seed: 5}")
+    two = write("two.yaml", "optimizer: {epochs: 20}\nmodel: {num_units: 2}")
+    words = [command, "--optimizer.epochs=3", "--config", one, "--trainer.name", "a"]
+    found = printed(main, [*words, f"--config={two}"], capsys)
+    assert found["optimizer"]["epochs"] == 3 and found["optimizer"]["accumulate"] == 2
+    assert found["model"]["num_units"] == 2 and found["trainer"]["seed"] == 5
+    found = printed(main, [command, "--config", one, "--config", two], capsys)
+    assert found["optimizer"] | {"epochs": 20, "accumulate": 2} == found["optimizer"]
+    found = printed(main, [command, "--config", two, "--config", one], capsys)
+    assert found["optimizer"]["epochs"] == 10
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("section", "key"),
+    [("data", "num_workers"), ("model", "num_units"), ("optimizer", "epochs"), ("trainer", "seed")],
+)
+def test_the_file_of_a_section_stands_between_options_and_config(
+    main: Main, section: str, key: str, write: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = write("whole.yaml", f"{section}: {{{key}: 4}}")
+    part = write("part.yaml", f"{key}: 5")
+    order = [f"--{section}", part, "--config", whole]
+    assert printed(main, ["train", *order], capsys)[section][key] == 5
+    order = [f"--{section}.{key}", "6", "--config", whole, f"--{section}={part}"]
+    assert printed(main, ["train", *order], capsys)[section][key] == 6
+
+
+def test_short_options_of_reid_win_wherever_they_stand(
+    write: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = write("c.yaml", "data: {dataset: mars, root: there, split: 0}")
+    words = ["--root=here", "--dataset", "prid2011", "--config", config, "--split", "3"]
+    data = printed(reid_cli.main, ["train", *words], capsys)["data"]
+    assert (data["dataset"], data["root"], data["split"]) == ("prid2011", "here", 3)
+
+
+def test_values_of_files_are_taken_as_they_are(
+    write: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Text that looks like a number stays text, and numbers stay what they are."""
+    text = 'trainer: {name: "1e3"}\noptimizer: {learning_rate: 1e-10, weight_decay: 3}\ndata:\n'
+    found = printed(cli.main, ["train", "--config", write("c.yaml", text)], capsys)
+    assert found["trainer"]["name"] == "1e3"
+    assert found["optimizer"]["learning_rate"] == 1e-10
+    assert found["optimizer"]["weight_decay"] == 3
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--model.backbone=preresnet20", "--config", "{}/folder.yaml"],
+        ["--config", "{}/images.yaml", "--config", "{}/folder.yaml"],
+        ["--data={}/digits.yaml", "--config", "{}/folder.yaml"],
+        ["--config={}/folder.yaml", "--model", "{}/model.yaml"],
+    ],
+)
+def test_the_choice_of_the_parser_sees_what_the_parser_sees(
+    words: list[str], tmp_path: Path, write: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write("folder.yaml", "data: {dataset: folder}")
+    write("images.yaml", "model: {backbone: preresnet20}")
+    write("digits.yaml", "dataset: digits")
+    write("model.yaml", "backbone: preresnet20")
+    words = [word.format(tmp_path) for word in words]
+    assert "epoch_steps" in printed(cli.main, ["train", *words], capsys)["optimizer"]
+
+
+def test_words_and_files_are_taken_apart_once(write: Write) -> None:
+    config = write("c.yaml", "data: {dataset: mars}\ntrainer.output: there")
+    given = Given(["--resume", "--config", config, "--checkpoint", "a", "--checkpoint=b"])
+    assert given.said("data.dataset") == "mars" and given.said("trainer.output") == "there"
+    assert given.said("resume", alone="newest") == "newest"
+    assert given.all_of("checkpoint") == ["a", "b"] and given.option("checkpoint") == "b"
+    assert given.said("data.root") is None
+
+
+def test_a_run_that_is_resumed_is_looked_for_where_the_configuration_says(
+    write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = write("c.yaml", f"trainer: {{output: {tmp_path / 'elsewhere'}}}")
+    for main in (cli.main, reid_cli.main):
+        assert "elsewhere" in refused(main, ["train", "--resume", "--config", config], capsys)
+
+
+def test_a_configuration_may_be_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
+    reading, writing = os.pipe()
+    os.write(writing, b"model: {backbone: preresnet20}\noptimizer: {epochs: 77}")
+    os.close(writing)
+    words = ["train", "--config", f"/dev/fd/{reading}"]
+    assert printed(cli.main, words, capsys)["optimizer"]["epochs"] == 77
+    os.close(reading)
+
+
+@pytest.mark.parametrize(
+    ("main", "words", "near"),
+    [
+        (cli.main, ["train", "--resum", "run"], "--resume"),
+        (cli.main, ["train", "--optimizer.epo=3"], "--optimizer.epochs"),
+        (cli.main, ["evaluate", "--checkpoi", "run"], "--checkpoint"),
+        (cli.main, ["predict", "--checkpoi", "run", "a.mp4"], "--checkpoint"),
+        (cli.main, ["explain", "-output", "x", "a.mp4"], "--output"),
+        (cli.main, ["train", "--epochs", "3"], "--optimizer.epochs"),
+        (cli.main, ["train", "--optimzer.epochs", "3", "--help"], "--optimizer.epochs"),
+        (cli.main, ["describe", "--help", "--model.backbon=x"], "--model.backbone"),
+        (cli.main, ["predct", "--help"], "predict"),
+        (cli.main, ["--versio"], "--version"),
+        (reid_cli.main, ["gallry", "--help"], "search"),
+        (reid_cli.main, ["serch", "x"], "search"),
+        (reid_cli.main, ["train", "--datase", "mars"], "--dataset"),
+        (reid_cli.main, ["extract", "--layou", "folder", "x", "-o", "y"], "--layout"),
+        (reid_cli.main, ["check", "--roo", "x"], "--root"),
+        (cli.main, ["predict", "--config", "c.yaml", "a.mp4"], "train"),
+    ],
+)
+def test_what_does_not_exist_is_refused_and_the_nearest_named(
+    main: Main, words: list[str], near: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = refused(main, words, capsys)
+    assert "unknown" in line and near in line
+
+
+def test_every_command_refuses_abbreviations(capsys: pytest.CaptureFixture[str]) -> None:
+    for program in (cli, reid_cli):
+        for command in program._COMMANDS:
+            parser = program._COMMANDS[command][0]("any")
+            longest = max(parser._option_string_actions, key=len)
+            assert "unknown" in refused(program.main, [command, longest[:-1]], capsys)
+
+
+def test_an_option_that_does_not_exist_in_a_file_is_named(
+    write: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = write("c.yaml", "optimizer: {epoch: 3}")
+    line = refused(cli.main, ["train", "--config", config], capsys)
+    assert config in line and "optimizer.epochs" in line
+    config = write("d.yaml", "optimizer: {epochs: many}")
+    line = refused(cli.main, ["train", "--config", config], capsys)
+    assert config in line and "optimizer.epochs" in line and "many" in line
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda path: path.stem)
+def test_a_configuration_of_the_other_program_says_so(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own, other = (reid_cli.main, cli.main)
+    right = "reid train"
+    if path.parent.name != "reid":
+        own, other, right = other, own, "video-snl train"
+    assert right in refused(other, ["train", "--config", str(path)], capsys)
+    assert printed(own, ["train", "--config", str(path)], capsys)
+
+
+def test_the_names_that_tell_the_programs_apart() -> None:
+    ours = option_names(Experiment) | option_names(ImageExperiment)
+    assert option_names(ReidExperiment) - ours == config_files._OF_REID
+    assert option_names(ReidExperiment) & ours == config_files._SHARED
+
+
+def test_one_value_is_a_list_of_one(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["describe", "--model.positions", "before:res4.-1", "--trainer.loggers=csv"]
+    found = printed(cli.main, [*words, "--data.crop_scales", "0.5"], capsys)
+    assert found["model"]["positions"] == ["before:res4.-1"]
+    assert found["trainer"]["loggers"] == ["csv"] and found["data"]["crop_scales"] == [0.5]
+    config = write("c.yaml", "model: {positions: after:conv3}")
+    found = printed(reid_cli.main, ["describe", "--config", config], capsys)
+    assert found["model"]["positions"] == ["after:conv3"]
+    words = ["describe", "--model.positions", "[before:res4.0, after:res3.1]"]
+    assert len(printed(cli.main, words, capsys)["model"]["positions"]) == 2
+
+
+NINES = "x0: &x0 [1,2,3,4,5,6,7,8,9]\n" + "".join(
+    f"x{i}: &x{i} [{','.join([f'*x{i - 1}'] * 9)}]\n" for i in range(1, 10)
+)
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "text",
+    [
+        "data: 3",
+        "data: [1]",
+        "[" * 20_000,
+        "{a: " * 20_000,
+        "- " * 20_000,
+        "data: " + "[" * 20_000 + "]" * 20_000,
+        NINES,
+        "a: &a [*a]",
+        "data: {root: &r [*r]}",
+        "config: c.yaml",
+        "optimizer: {epochs: " + "9" * 5000 + "}",
+        "data: {root: !!timestamp 2026-13-45}",
+        'data: {root: "\\0"}',
+        "?",
+        "",
+        "word",
+        "data: {",
+        "a: " + "b" * (1 << 20),
+        "data: {1: 2}",
+    ],
+    ids=lambda text: text[:12],
+)
+def test_hostile_configurations_are_one_line_soon(
+    main: Main, text: str, write: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    started = time.monotonic()
+    line = refused(main, ["train", "--config", write("c.yaml", text)], capsys)
+    assert len(line) < 1000 and time.monotonic() - started < 10
+
+
+@BOTH
+@pytest.mark.parametrize("opening", ["[", '{"a":', "- "])
+@pytest.mark.parametrize("option", ["--model.inter_channels", "--model.block_options", "--data"])
+def test_hostile_values_are_one_line_soon(
+    main: Main, option: str, opening: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    started = time.monotonic()
+    for words in ([option, opening * 20_000], [f"{option}={opening * 20_000}"]):
+        assert "nested" in refused(main, ["describe", *words], capsys)
+    assert time.monotonic() - started < 10
+
+
+def test_a_file_that_has_no_end_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "larger" in refused(cli.main, ["train", "--config", "/dev/zero"], capsys)
+
+
+def test_limits_of_text_leave_ordinary_text_alone() -> None:
+    check_text("[" * 32 + "]" * 32, "here")
+    check_text("{a: &a [1, 2], b: *a, c: *a}", "here")
+    with pytest.raises(UserError, match="nested"):
+        check_text("[" * 33 + "]" * 33, "here")
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("model.block_options", "{ndim: 2}"),
+        ("model.block_options", "{num_units: 2}"),
+        ("model.inter_channels", "100000000"),
+        ("model.inter_channels", "0"),
+        ("model.num_units", "1000000000"),
+        ("model.dropout", "7"),
+        ("data.num_workers", "1000000"),
+        ("data.deadline", "1e300"),
+        ("optimizer.epochs", "1" + "0" * 30),
+        ("trainer.devices", "1000000"),
+        ("trainer.accelerator", "tpu"),
+        ("trainer.accelerator", "hpu"),
+        ("trainer.output", "x" * 5000),
+    ],
+)
+def test_sizes_and_names_are_refused_before_anything_is_taken(
+    main: Main, option: str, value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = refused(main, ["describe", f"--{option}={value}"], capsys)
+    assert option in line.replace("block_options.", "block_options ")
+
+
+@pytest.mark.parametrize("kind", [Experiment, ImageExperiment, ReidExperiment])
+def test_no_input_is_larger_than_the_limit(kind: type) -> None:
+    experiment = kind()
+    check_limits(experiment)
+    names = {"clip_frames", "frames", "crop", "height", "width"} & set(vars(experiment.data))
+    for name in names:
+        setattr(experiment.data, name, int(LIMITS[f"data.{name}"][1]))
+    with pytest.raises(OptionsError, match="larger"):
+        check_limits(experiment)
+
+
+@BOTH
+def test_bf16_true_is_refused_on_a_cpu(
+    main: Main,
+    write: Write,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    experiment = Experiment()
+    experiment.trainer.precision, experiment.trainer.accelerator = "bf16-true", "cpu"
+    with pytest.raises(UserError, match="bf16-true"):
+        check_precision(experiment.trainer)
+    experiment.trainer.precision = "bf16-mixed"
+    check_precision(experiment.trainer)
+
+
+def test_names_that_are_not_utf8_are_printed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    errors = io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors="strict")
+    monkeypatch.setattr(sys, "stderr", errors)
+    assert cli.main(["describe", "--config", "\udce9.yaml"]) == 2
+    errors.seek(0)
+    assert "\\udce9" in errors.read()
+
+
+def test_names_that_are_too_long_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    long = "x" * 300
+    for main, words in (
+        (cli.main, ["check", "--root", long]),
+        (cli.main, ["train", "--data.dataset=csv", "--data.root", long]),
+        (cli.main, ["evaluate", "--checkpoint", long]),
+        (reid_cli.main, ["check", "--dataset=folder", "--root", long]),
+    ):
+        assert "too long" in refused(main, words, capsys)
+
+
+def test_the_name_of_a_run_is_that_of_the_last_configuration(write: Write) -> None:
+    from video_snl.command_line import config_name
+
+    parser = cli._COMMANDS["train"][0]("video-snl train")
+    one, two = write("one.yaml", "{data: {}}"), write("two.yaml", "{data: {}}")
+    words = ["--config", one, "--config", two, "--config", json.dumps({"data": {}})]
+    assert config_name(parser.parse_args(words)) == "two"
+    assert config_name(parser.parse_args([])) == "sample"
+
+
+def test_the_documentation_has_the_limits() -> None:
+    page = (CONFIGS.parent / "docs" / "configuration.md").read_text(encoding="utf-8")
+    for name, (least, most) in LIMITS.items():
+        assert f"| `{name}` | {'' if least is None else f'{least:g}'} | {most:,.0f} |" in page
+    assert f"{LARGEST_INPUT:,}" in page and f"{config_files.MOST_VALUES:,}" in page
+    assert f"{config_files.DEEPEST} levels" in page
+
+
+@BOTH
+def test_records_that_are_nested_too_deeply_are_one_line(
+    main: Main, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run.json").write_text("[" * 100_000)
+    for words in (
+        ["train", "--resume", str(tmp_path)],
+        ["evaluate", "--checkpoint", str(tmp_path)],
+    ):
+        refused(main, words, capsys)
+    assert "nested" in refused(main, ["train", "--resume", str(tmp_path)], capsys)

@@ -1,0 +1,537 @@
+"""Configurations and options as a user gives them: read once, within limits. Without torch."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, get_args, get_type_hints
+
+import yaml
+from jsonargparse import get_loader
+
+from video_snl.config import Experiment
+from video_snl.config_image_run import ImageExperiment
+from video_snl.errors import UserError
+
+__all__ = [
+    "DEEPEST",
+    "LARGEST_FILE",
+    "MOST_VALUES",
+    "Given",
+    "Source",
+    "check_program",
+    "check_text",
+    "dumped",
+    "list_options",
+    "load_text",
+    "nearest",
+    "option_names",
+    "read_source",
+    "with_lists",
+]
+
+LARGEST_FILE = 1 << 20
+"""Bytes of a configuration file."""
+DEEPEST = 32
+"""Levels of nesting of a configuration or a value."""
+MOST_VALUES = 20_000
+"""Values of a configuration, those of its aliases counted wherever they stand."""
+
+_SECTIONS = ("data", "model", "optimizer", "trainer")
+_EVENTS = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+# What only configurations of the other program have. This package does not know ``reid``; a test
+# there compares the two.
+_OF_REID = frozenset(
+    {
+        "data.frames",
+        "data.identities",
+        "data.tracklets",
+        "data.erasing",
+        "model.head",
+        "model.neck",
+        "optimizer.validate_every",
+        "optimizer.triplet_weight",
+        "optimizer.triplet_margin",
+        "optimizer.center_weight",
+    }
+)
+_REID_DATASETS = ("mars", "ilids-vid", "prid2011")
+_REID_BACKBONES = re.compile(r"osnet_.*|resnet50_3d")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Options from a file, or from YAML text on the command line.
+
+    Attributes:
+        name: The file; None for text.
+        said: What messages call it.
+        values: Its options.
+    """
+
+    name: str | None
+    said: str
+    values: dict[str, Any]
+
+    def names(self) -> list[str]:
+        """Return the names of the options, those of sections with the section's."""
+        return list(_flat(self.values))
+
+
+@dataclass(frozen=True)
+class _Item:
+    """An option with its value, or a word that belongs to none (``name`` is then None)."""
+
+    words: tuple[str, ...]
+    name: str | None = None
+    value: str | None = None
+
+
+class Given:
+    """The words of a command, taken apart once.
+
+    An option on the command line wins over the file of its section (``--data FILE``), that file
+    over ``--config``, wherever they stand; of several of a kind the later one wins.
+
+    Args:
+        words: Those after the command's name.
+    """
+
+    def __init__(self, words: Iterable[str]) -> None:
+        self.words = list(words)
+        self._items = list(_items(self.words))
+
+    @property
+    def asks_for_help(self) -> bool:
+        """Tell whether ``-h`` or ``--help`` is among the words."""
+        return any(item.words[0] in ("-h", "--help") for item in self._items if _is_option(item))
+
+    @cached_property
+    def configs(self) -> list[Source]:
+        """The configurations of ``--config``, in order.
+
+        Raises:
+            UserError: One cannot be read, or breaks a limit.
+        """
+        return [
+            _sectioned(read_source(item.value, "--config"))
+            for item in self._items
+            if item.name == "config" and item.value is not None
+        ]
+
+    @cached_property
+    def sections(self) -> list[tuple[str, Source]]:
+        """The sections given whole, such as by ``--data FILE``, with their names.
+
+        The values of each stand below its section's name, as in a whole configuration.
+
+        Raises:
+            UserError: One cannot be read, or breaks a limit.
+        """
+        found = []
+        for item in self._items:
+            if item.name in _SECTIONS and item.value is not None:
+                source = read_source(item.value, f"--{item.name}")
+                found.append((item.name, replace(source, values={item.name: source.values})))
+        return found
+
+    def options(self) -> list[str]:
+        """Return the names of the options among the words, without their dashes."""
+        return [item.name for item in self._items if item.name is not None]
+
+    def option(self, name: str, alone: str | None = None) -> str | None:
+        """Return the last value of ``--name`` among the words, None where it is not there.
+
+        Args:
+            alone: Stands for the value of an option without one.
+        """
+        return (self.all_of(name, alone) or [None])[-1]
+
+    def all_of(self, name: str, alone: str | None = None) -> list[str | None]:
+        """Return all values of ``--name`` among the words."""
+        return [
+            alone if item.value is None else item.value for item in self._items if item.name == name
+        ]
+
+    def said(self, name: str, alone: str | None = None) -> Any:
+        """Return what the words and files say of an option such as ``data.dataset``, or None.
+
+        Raises:
+            UserError: A file cannot be read, or breaks a limit.
+        """
+        if self.all_of(name):
+            return self.option(name, alone)
+        source = self.source_of(name)
+        return None if source is None else _entry(source.values, name)
+
+    def source_of(self, name: str) -> Source | None:
+        """Return the file whose value of an option counts; None where no file decides.
+
+        The values of the file of a section stand below the section's name.
+
+        Raises:
+            UserError: A file cannot be read, or breaks a limit.
+        """
+        if self.all_of(name):
+            return None
+        section = name.partition(".")[0]
+        own = [source for given, source in self.sections if given == section]
+        for source in [*reversed(own), *reversed(self.configs)]:
+            if _entry(source.values, name) is not _MISSING:
+                return source
+        return None
+
+    def check_values(self) -> None:
+        """Refuse values that a parser would take forever to read, and words that no name has.
+
+        Raises:
+            UserError: One breaks a limit.
+        """
+        if any("\0" in word for word in self.words):
+            raise UserError("an argument holds the character of code 0, which no name has.")
+        for item in self._items:
+            if item.name is not None and item.value is not None:
+                check_text(item.value, f"--{item.name}")
+
+    def other_words(
+        self, lists: Mapping[str, bool], alone: Callable[[str], str | None]
+    ) -> list[str]:
+        """Return all words but those of :attr:`configs` and :attr:`sections`.
+
+        Args:
+            lists: As of :func:`list_options`: a single value of one of these becomes a list.
+            alone: What an option that may stand alone means then; it is written out, since a word
+                that comes to follow it would be taken for its value.
+        """
+        words: list[str] = []
+        for item in self._items:
+            if item.value is not None and item.name in ("config", *_SECTIONS):
+                continue
+            if item.name is not None and item.value is not None and item.name in lists:
+                words += _listed(item, text=lists[item.name])
+            elif item.name is not None and item.value is None and alone(item.name) is not None:
+                words.append(f"--{item.name}={alone(item.name)}")
+            else:
+                words += item.words
+        return words
+
+
+def read_source(value: str, option: str) -> Source:
+    """Read the options in a file, or in YAML text where there is no such file.
+
+    Args:
+        value: What follows the option: a file's name or text.
+        option: For messages.
+
+    Raises:
+        UserError: It cannot be read, holds no options, or breaks a limit.
+    """
+    path = os.path.expanduser(value)
+    if os.path.isdir(path):
+        raise UserError(f"{option} {value} is a folder: give a YAML file.")
+    if not os.path.exists(path):
+        loaded = load_text(value, option)
+        if isinstance(loaded, Mapping):
+            return Source(None, option, dict(loaded))
+        raise UserError(f"{option} {value:.200}: there is no such file.")
+    loaded = load_text(_text_of(path, f"{option} {value}"), value)
+    if not isinstance(loaded, Mapping):
+        found = "nothing" if loaded is None else f"{loaded!r:.60}"
+        raise UserError(f"{value}: expected options in YAML, such as 'key: value', found {found}.")
+    return Source(value, value, dict(loaded))
+
+
+def load_text(text: str, where: str) -> Any:
+    """Load YAML text as the parser of the command line does.
+
+    Raises:
+        UserError: It is not YAML, or breaks a limit.
+    """
+    try:
+        _check_events(text, where)
+        return get_loader("yaml")(text)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = f", line {mark.line + 1}, column {mark.column + 1}" if mark is not None else ""
+        raise UserError(
+            f"{where}: is not YAML ({error.problem or error.context}{place})."
+        ) from error
+    except (yaml.YAMLError, ValueError, OverflowError, TypeError) as error:
+        # ValueError: of dates that do not exist, and numbers of more than 4300 digits. TypeError:
+        # jsonargparse takes the only key of a mapping for text.
+        raise UserError(f"{where}: cannot be read ({' '.join(str(error).split())}).") from error
+
+
+def check_text(text: str, where: str) -> None:
+    """Refuse YAML text that is nested too deeply, or that aliases make too large.
+
+    Text that is not YAML passes: whoever loads it says so.
+
+    Raises:
+        UserError: It breaks a limit.
+    """
+    if len(text) > DEEPEST:  # shorter text breaks none
+        try:
+            _check_events(text, where)
+        except yaml.YAMLError:
+            return
+
+
+def dumped(values: Mapping[str, Any]) -> str:
+    """Write values as YAML that loads as the same values, whichever numbers a loader knows."""
+    return yaml.safe_dump(values, default_style='"', sort_keys=False, allow_unicode=True)
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Return the name that someone may have meant, if one is near.
+
+    Args:
+        name: What was given. ``--epochs`` is near ``--optimizer.epochs``.
+    """
+    names = list(known)
+    last = [each for each in names if each.rpartition(".")[2] == name.lstrip("-")]
+    return next(iter(last or difflib.get_close_matches(name, names, 1, 0.5)), None)
+
+
+def option_names(experiment: type) -> set[str]:
+    """Return the names of an experiment's options, such as ``data.root``."""
+    return {
+        f"{section}.{key}"
+        for section, kind in get_type_hints(experiment).items()
+        for key in get_type_hints(kind)
+    }
+
+
+def list_options(experiment: type) -> dict[str, bool]:
+    """Return the options of an experiment that are lists, and whether of text."""
+    return {
+        f"{section}.{key}": not {int, float} & set(get_args(part))
+        for section, kind in get_type_hints(experiment).items()
+        for key, hint in get_type_hints(kind).items()
+        for part in (hint, *get_args(hint))
+        if getattr(part, "__origin__", None) is list
+    }
+
+
+def with_lists(
+    values: Mapping[str, Any], lists: Collection[str], prefix: str = ""
+) -> dict[str, Any]:
+    """Return options in which a single value of a list is a list of one."""
+    changed: dict[str, Any] = {}
+    for key, value in values.items():
+        if not prefix and key in _SECTIONS and isinstance(value, Mapping):
+            value = with_lists(value, lists, f"{key}.")
+        elif f"{prefix}{key}" in lists and isinstance(value, str | int | float):
+            value = value if isinstance(value, bool) else [value]
+        changed[key] = value
+    return changed
+
+
+def check_program(source: Source, experiment: type, prog: str) -> None:
+    """Refuse a configuration that is of the other program.
+
+    Args:
+        experiment: Of the command.
+        prog: Program and command, such as ``reid train``.
+
+    Raises:
+        UserError: It says which program the configuration is of.
+    """
+    program, _, command = prog.partition(" ")
+    names = set(source.names())
+    ours = option_names(Experiment) | option_names(ImageExperiment)
+    own = option_names(experiment)
+    backbone = str(_entry(source.values, "model.backbone"))
+    dataset = str(_entry(source.values, "data.dataset"))
+    if program == "video-snl":
+        other = "reid"
+        marks = sorted(names & (_OF_REID - own))
+        marks += [f"data.dataset: {dataset}"] if dataset in _REID_DATASETS else []
+        if _REID_BACKBONES.fullmatch(backbone):
+            marks.append(f"model.backbone: {backbone}")
+        known = names & (ours - _OF_REID - _SHARED)
+    elif program == "reid":
+        other = "video-snl"
+        marks = sorted(names & (ours - own))
+        if dataset in _names_of("data", "dataset") - {"sample", "folder"}:
+            marks.append(f"data.dataset: {dataset}")
+        if backbone in _names_of("model", "backbone") - {"i3d_r50", "i3d_small", "resnet50"}:
+            marks.append(f"model.backbone: {backbone}")
+        known = names & (own - ours)
+    else:
+        return
+    if marks and not known:
+        raise UserError(
+            f"{source.said}: this is a configuration of {other} ({marks[0]}), not of {program}: "
+            f"use {other} {command}."
+        )
+
+
+# Names of options that both programs have: they say nothing of whose a configuration is.
+_SHARED = frozenset(
+    f"{section}.{key}"
+    for section, keys in {
+        "data": "dataset root split height width pad flip num_workers deadline max_failures",
+        "model": "backbone block block_options positions inter_channels num_units zero_init "
+        "activation dropout weights allow_partial_weights",
+        "optimizer": "epochs accumulate learning_rate weight_decay schedule step_epochs "
+        "warmup_epochs label_smoothing gradient_clip ema_decay backbone_lr_factor block_lr_factor "
+        "head_lr_factor frozen_stages frozen_batchnorm",
+        "trainer": "seed output name accelerator devices nodes precision channels_last "
+        "activation_checkpointing sync_batchnorm loggers progress",
+    }.items()
+    for key in keys.split()
+)
+
+
+def _sectioned(source: Source) -> Source:
+    """Check that sections hold options, and read those that name a file of their own.
+
+    Raises:
+        UserError: One is something else.
+    """
+    values = dict(source.values)
+    if values.pop("config", None) is not None:
+        raise UserError(
+            f"{source.said}: a configuration names no other one; give --config several times."
+        )
+    for section in _SECTIONS:
+        inner = values.get(section, {})
+        if isinstance(inner, str):
+            folder = os.path.dirname(source.name or "")
+            inner = read_source(os.path.join(folder, inner), f"{source.said}: {section}").values
+        if inner is None:  # all its options are comments
+            del values[section]
+        elif isinstance(inner, Mapping):
+            values |= {section: inner} if section in values else {}
+        else:
+            raise UserError(
+                f"{source.said}: {section} must hold options, such as '{section}: {{key: value}}', "
+                f"found {inner!r:.60}."
+            )
+    return Source(source.name, source.said, values)
+
+
+def _names_of(section: str, key: str) -> set[str]:
+    """The choices of an option in both experiments of ``video-snl``."""
+    kinds = [get_type_hints(kind)[section] for kind in (Experiment, ImageExperiment)]
+    return {choice for kind in kinds for choice in get_args(get_type_hints(kind)[key])}
+
+
+_MISSING: Any = object()
+
+
+def _entry(values: Mapping[str, Any], name: str) -> Any:
+    """The value of an option such as ``data.root``, or ``_MISSING``."""
+    section, _, key = name.partition(".")
+    inner = values.get(section)
+    if key and isinstance(inner, Mapping) and key in inner:
+        return inner[key]
+    return values.get(name, _MISSING)
+
+
+def _flat(values: Mapping[str, Any]) -> Iterator[str]:
+    """The names of options, those of the sections with the section's."""
+    for key, value in values.items():
+        if key in _SECTIONS and isinstance(value, Mapping):
+            yield from (f"{key}.{inner}" for inner in value)
+        else:
+            yield str(key)
+
+
+def _text_of(path: str, said: str) -> str:
+    try:
+        with open(path, "rb") as file:  # may be a pipe, whose size is not known
+            content = file.read(LARGEST_FILE + 1)
+    except OSError as error:
+        raise UserError(f"{said} cannot be read: {error.strerror}.") from error
+    if len(content) > LARGEST_FILE:
+        raise UserError(f"{said} is larger than a configuration may be, {LARGEST_FILE:,} bytes.")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{said} is not text in UTF-8: a configuration is a YAML file.") from error
+
+
+def _check_events(text: str, where: str) -> None:
+    """Walk through YAML text without building what it describes."""
+    sizes: dict[str, int] = {}
+    # Of every open collection its anchor, and how many values it holds.
+    opened: list[tuple[str | None, list[int]]] = [(None, [0])]
+    for event in yaml.parse(text, Loader=_EVENTS):
+        anchor = getattr(event, "anchor", None)
+        if isinstance(event, yaml.CollectionStartEvent):
+            opened.append((anchor, [1]))
+            if len(opened) > DEEPEST + 1:
+                raise UserError(f"{where}: nested deeper than {DEEPEST} levels.")
+            continue
+        if isinstance(event, yaml.CollectionEndEvent):
+            anchor, [size] = opened.pop()
+        elif isinstance(event, yaml.AliasEvent):
+            if any(anchor == name for name, _ in opened):
+                raise UserError(f"{where}: the alias *{anchor} stands in what it is an alias of.")
+            size = sizes.get(str(anchor), 1)
+            anchor = None
+        elif isinstance(event, yaml.ScalarEvent):
+            size = 1
+        else:
+            continue
+        if anchor is not None:
+            sizes[anchor] = size
+        count = opened[-1][1]
+        count[0] += size
+        if count[0] > MOST_VALUES:
+            raise UserError(
+                f"{where}: holds more than {MOST_VALUES:,} values, those of aliases counted "
+                "wherever they stand."
+            )
+
+
+def _items(words: Sequence[str]) -> Iterator[_Item]:
+    at = 0
+    while at < len(words):
+        word = words[at]
+        if word == "--":  # all that follows are no options
+            yield from (_Item((each,)) for each in words[at:])
+            return
+        name, sign, value = word[2:].partition("=")
+        if not word.startswith("--") or " " in name:
+            yield _Item((word,))
+        elif sign:
+            yield _Item((word,), name, value)
+        elif at + 1 < len(words) and _is_value(words[at + 1]):
+            at += 1
+            yield _Item((word, words[at]), name, words[at])
+        else:
+            yield _Item((word,), name)
+        at += 1
+
+
+def _is_value(word: str) -> bool:
+    """Tell whether argparse takes a word for a value, and not for an option."""
+    number = re.fullmatch(r"-\d+|-\d*\.\d+", word)
+    return not word.startswith("-") or word == "-" or " " in word or number is not None
+
+
+def _is_option(item: _Item) -> bool:
+    return item.name is not None or item.words[0].startswith("-")
+
+
+def _listed(item: _Item, *, text: bool) -> list[str]:
+    """The words of an option that takes a list; a single value becomes a list of one."""
+    assert item.name is not None and item.value is not None
+    try:
+        loaded = load_text(item.value, f"--{item.name}")
+    except UserError:
+        return list(item.words)  # the parser says what is wrong with it
+    if isinstance(loaded, str) or (text and isinstance(loaded, int | float)):
+        loaded = item.value
+    elif isinstance(loaded, bool) or not isinstance(loaded, int | float):
+        return list(item.words)
+    return [f"--{item.name}={json.dumps([loaded])}"]
