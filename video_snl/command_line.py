@@ -7,13 +7,16 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 
 from video_snl import __version__
 from video_snl.errors import UserError
+from video_snl.utils.files import FULL, storage_error
+from video_snl.utils.processes import end_with_first_process
 
 __all__ = [
     "Commands",
@@ -23,6 +26,7 @@ __all__ = [
     "adopt",
     "config_name",
     "experiment_parser",
+    "given_options",
     "quieten_libraries",
     "run_command",
     "sections_of",
@@ -58,7 +62,8 @@ def run_command(
         prepare: Gets the parser, the command and its words; returns the words to be parsed.
 
     Returns:
-        The exit code: 0 done, 2 bad input, 130 and 143 interrupted, 141 output no longer read.
+        The exit code: 0 done, 2 bad input or a disk that cannot be written to, 129, 130 and 143
+        interrupted, 141 output no longer read.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     command = words[0] if words and words[0] in commands else None
@@ -68,8 +73,14 @@ def run_command(
     build, run = commands[command]
     quieten_libraries()
     try:
+        end_with_first_process()
         parser = build(f"{name} {command}")
-        return run(parser.parse_args(prepare(parser, command, words[1:])))
+        words = prepare(parser, command, words[1:])
+        parsed = parser.parse_args(words)
+        parsed.given = given_options(words)
+        code = run(parsed)
+        sys.stdout.flush()  # what cannot be written is found out here, not at exit
+        return code
     except UserError as error:
         print(f"{name} {command}: error: {error}", file=sys.stderr)
         return _EXIT_BAD_INPUT
@@ -78,8 +89,35 @@ def run_command(
         return _EXIT_INTERRUPTED
     except BrokenPipeError:
         # Whoever read the output has gone (as of "| head"); flushing at exit would say so again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _write_to_nowhere(sys.stdout)
         return _EXIT_UNREAD
+    except Exception as error:
+        found = storage_error(error)
+        if found is None:
+            raise
+        return _storage_failed(f"{name} {command}", found)
+
+
+def _storage_failed(command: str, error: OSError) -> int:
+    """Say in one line that something cannot be written or read, and return the exit code."""
+    place = f"{error.filename}: " if error.filename else ""
+    reason = error.strerror or str(error)
+    advice = "; make room and give the command again" if error.errno in FULL else ""
+    with suppress(OSError):  # where stderr is what cannot be written
+        print(f"{command}: error: {place}{reason}{advice}", file=sys.stderr, flush=True)
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _write_to_nowhere(sys.stdout)
+    return _EXIT_BAD_INPUT
+
+
+def _write_to_nowhere(stream: TextIO) -> None:
+    """Let what is yet to be flushed at exit go nowhere."""
+    with suppress(OSError, ValueError):  # of a stream that is no file
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
 
 
 def quieten_libraries() -> None:
@@ -135,9 +173,21 @@ def add_resume(parser: ArgumentParser) -> None:
         const="newest",
         type=str,
         metavar="RUN",
-        help="Continue the run in the folder RUN (default: the newest one of --trainer.output) "
-        "from its last finished epoch, with its own configuration.",
+        help="Continue the run in the folder RUN (default: the newest one of --trainer.output that "
+        "began its first step) from its last finished epoch, with its own configuration.",
     )
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="Continue it also where the files of its lists have changed, or the batch size by a "
+        "--config. (An option that is given beside --resume is accepted without.)",
+    )
+
+
+def given_options(words: Sequence[str]) -> frozenset[str]:
+    """The options of an experiment that stand among the words of a command, such as data.root."""
+    names = (word[2:].partition("=")[0] for word in words if word.startswith("--"))
+    return frozenset(name for name in names if "." in name)
 
 
 def add_profile(parser: ArgumentParser, what: str) -> None:

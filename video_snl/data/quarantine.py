@@ -141,7 +141,7 @@ class Quarantine:
     def _append(self, file: Path, line: str) -> None:
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            opened = os.open(file, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            opened = os.open(file, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
             try:
                 size = os.fstat(opened).st_size
                 cut = size > 0 and os.pread(opened, 1, size - 1) != b"\n"

@@ -23,6 +23,7 @@ from video_snl.engine.trainer import make_trainer, stopping_in_order
 from video_snl.errors import UserError
 from video_snl.tasks.action import ActionRecognition
 from video_snl.tasks.clips import evaluation_loader
+from video_snl.utils.files import check_folder
 
 __all__ = ["evaluate", "score_videos"]
 
@@ -45,6 +46,7 @@ def evaluate(
     if clips < 1:
         raise UserError(f"--clips {clips}: at least one clip of each video is needed.")
     folder = Path(output) if output is not None else _default_folder(path)
+    check_folder("--output", str(folder))
     quarantine = _fresh_quarantine(folder, experiment)
     scores = score_videos(
         trained, experiment, videos, clips=clips, crops=crops, quarantine=quarantine

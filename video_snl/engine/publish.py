@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from video_snl.engine.card import CardKind, card, recorded_version
 from video_snl.engine.program import Program
 from video_snl.engine.sharing import CONFIG, DIGEST, WEIGHTS, digest_of, facts_of
 from video_snl.errors import UserError
+from video_snl.utils.files import check_folder, fresh_folder, writing
 
 __all__ = ["publish"]
 
@@ -49,14 +49,13 @@ def publish(
     """
     folder = Path(output)
     _check_free(folder)
+    check_folder("-o", output)
     facts = facts_of(content, program) | {DIGEST: content.get(DIGEST) or digest_of(path)}
     if "trained_with" not in facts:  # of checkpoints that do not say, the run knows
         facts["trained_with"] = recorded_version(path)
     text = card(path, facts, model, kind, name=name or folder.absolute().name, licence=licence)
-    try:
+    with writing("-o", output):
         _write(folder, model.state_dict(), facts, text)
-    except OSError as error:
-        raise UserError(f"-o {output} cannot be written: {error.strerror or error}.") from error
     size = sum(file.stat().st_size for file in folder.iterdir())
     print(f"{folder}: {WEIGHTS}, {CONFIG} and README.md, {size / 1e6:.1f} MB in all")
     print(f"use it: {program.name} {kind.use} --checkpoint {folder}")
@@ -73,16 +72,13 @@ def _write(
 ) -> None:
     folder = folder.absolute()
     folder.parent.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
+    made = fresh_folder(folder.parent, folder.name[:40])
     try:
         # Each of its own memory: tied weights would be refused.
         whole = {name: value.detach().clone().contiguous() for name, value in weights.items()}
         save_file(whole, made / WEIGHTS, metadata={"format": "pt"})
         (made / CONFIG).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
         (made / "README.md").write_text(text, encoding="utf-8")
-        made.chmod(0o755)
-        for file in made.iterdir():
-            file.chmod(0o644)
         made.replace(folder)  # takes the place of an empty one, too
     finally:
         shutil.rmtree(made, ignore_errors=True)
