@@ -24,7 +24,7 @@ _files: set[int] = set()
 
 @contextmanager
 def locked(path: Path) -> Iterator[bool]:
-    """Hold a lock on the file ``path``, which is made and stays.
+    """Hold a lock on the file ``path``, which is made, and removed in the end.
 
     The kernel frees it when the process ends, also by SIGKILL. (By ``flock``: over NFS it holds
     between machines only where the server keeps locks.) Processes forked from this one do not hold
@@ -37,19 +37,18 @@ def locked(path: Path) -> Iterator[bool]:
         Held: Another process has it, or another place in this one.
         OSError: The file cannot be made.
     """
-    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    file, holds = _opened(path)
+    _files.add(file)
     try:
-        holds = _taken(file)
-        _files.add(file)
-        try:
-            if holds:
-                _sign(file)
-            yield holds
-        finally:
-            _files.discard(file)
-            if holds:
-                fcntl.flock(file, fcntl.LOCK_UN)  # also of copies that a child got to keep
+        if holds:
+            _sign(file)
+        yield holds
     finally:
+        _files.discard(file)
+        with suppress(OSError):  # a disk that cannot be written to any more keeps it
+            path.unlink()
+        if holds:
+            fcntl.flock(file, fcntl.LOCK_UN)  # also of copies that a child got to keep
         os.close(file)
 
 
@@ -70,6 +69,22 @@ def is_held(path: Path) -> bool:
     finally:
         os.close(file)
     return False
+
+
+def _opened(path: Path) -> tuple[int, bool]:
+    """The file of the lock, and whether it is held now: see :func:`locked`."""
+    while True:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            holds = _taken(file)
+            with suppress(FileNotFoundError):
+                # Whoever had it before may have removed it in between.
+                if os.path.samestat(os.fstat(file), os.stat(path)):
+                    return file, holds
+        except BaseException:
+            os.close(file)
+            raise
+        os.close(file)
 
 
 def _taken(file: int) -> bool:
