@@ -246,7 +246,7 @@ def test_failed_starts_are_passed_over(
     assert newest_begun(Path("runs")).folder == Path("runs") / run.name
     done = run_here("train", "--resume")
     assert done.returncode == 0, done.stderr
-    assert f"resuming runs/{run.name}" in done.stderr
+    assert f"resuming {Path('runs') / run.name}" in done.stderr
     done = run_here("evaluate", "--clips", "1", "--crops", "1")
     assert done.returncode == 0, done.stderr
     assert done.stderr.count(f"passing over {failed.folder}") == 1

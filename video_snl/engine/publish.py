@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,8 @@ def _write(
         whole = {name: value.detach().clone().contiguous() for name, value in weights.items()}
         save_file(whole, made / WEIGHTS, metadata={"format": "pt"})
         (made / CONFIG).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        # safetensors gives nobody else a permission, whatever the umask.
+        (made / WEIGHTS).chmod(stat.S_IMODE((made / CONFIG).stat().st_mode))
         (made / "README.md").write_text(text, encoding="utf-8")
         made.replace(folder)  # takes the place of an empty one, too
     finally:

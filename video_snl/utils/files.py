@@ -56,8 +56,14 @@ def replacing(path: Path) -> Iterator[Path]:
     """A temporary file to be filled; it takes the place of ``path`` unless an error is raised.
 
     Its permissions are those of any new file: the umask of the user decides.
+
+    Raises:
+        UserError: Something that is no file stands in its place, such as ``/dev/null``.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        # /dev/null would be gone, for everybody.
+        raise UserError(f"{path} is a device, a pipe or a socket, no file: name a new file.")
     temporary = _new_file(path)
     try:
         yield temporary
