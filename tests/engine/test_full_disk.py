@@ -11,16 +11,19 @@ import os
 import resource
 import shutil
 import subprocess
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
+from jsonargparse import Namespace
 from safetensors.torch import save_file
 
-from tests.tiny import command, environment, metrics, only_run, record, run_here, tiny_options
+from tests.tiny import metrics, only_run, record, run_here, tiny_options
 from video_snl.cli import main
+from video_snl.command_line import Parser, run_command
 from video_snl.engine.callbacks import AtomicCheckpointIO
 from video_snl.engine.trained import load_trained
 from video_snl.errors import UserError
@@ -83,6 +86,7 @@ def test_training_ends_in_one_line_and_keeps_the_epochs_before(
         ["publish", "-o", "{out}", "--licence", "mit"],
         pytest.param(["export", "-o", "{out}.pt2"], marks=pytest.mark.slow),
         ["explain", "{video}", "--output", "{out}"],
+        pytest.param(["prepare", "--root", "{root}", "--out", "{out}"], marks=pytest.mark.slow),
     ],
     ids=lambda words: words[0],
 )
@@ -90,9 +94,11 @@ def test_commands_that_write_end_in_one_line(
     trained: Path, root: Path, tmp_path: Path, words: list[str]
 ) -> None:
     video = str(next((root / "UCF-101").rglob("*.avi")))
-    named = [word.format(out=tmp_path / "out", video=video) for word in words]
+    named = [word.format(out=tmp_path / "out", video=video, root=root) for word in words]
+    if words[0] != "prepare":
+        named += ["--checkpoint", str(trained)]
     with largest_file(6_000):
-        done = run_here(*named, "--checkpoint", str(trained))
+        done = run_here(*named)
     assert os.strerror(errno.EFBIG) in one_line(done)
     left = [path for path in tmp_path.rglob("*") if "partial" in path.name]
     assert not left
@@ -127,7 +133,7 @@ def test_a_checkpoint_that_does_not_fit_says_so_with_its_number(tmp_path: Path) 
     with largest_file(100_000), pytest.raises(Exception, match=".") as raised:
         AtomicCheckpointIO().save_checkpoint({"x": torch.zeros(1_000_000)}, path)
     found = storage_error(raised.value)
-    assert found is not None and found.errno == errno.EFBIG
+    assert found is not None and found.errno == errno.EFBIG and found.filename == str(path)
     assert torch.load(path, weights_only=True) == {"epoch": 0}
     assert [each.name for each in tmp_path.iterdir()] == ["last.ckpt"]
 
@@ -147,19 +153,42 @@ def test_errors_of_libraries_are_known_by_their_cause_or_number(tmp_path: Path) 
     assert storage_error(FileNotFoundError(errno.ENOENT, "none")) is None
 
 
+def toy(command: Callable[[Namespace], int]) -> int:
+    """A program with one command."""
+    commands = {"say": (lambda prog: Parser(prog=prog), command)}
+    return run_command("toy", "", commands, ["say"], lambda parser, name, words: words)
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
-def test_output_that_cannot_be_written_is_one_line() -> None:
+def test_output_that_cannot_be_written_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     with Path("/dev/full").open("w") as full:
-        done = subprocess.run(
-            command("describe", "--json"),
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=environment(),
-            timeout=120,
-        )
-    assert done.returncode == 2
-    assert os.strerror(errno.ENOSPC) in done.stderr and len(done.stderr.splitlines()) == 1
+        monkeypatch.setattr(sys, "stdout", full)
+        assert toy(lambda arguments: print("said") or 0) == 2
+    said = capsys.readouterr().err
+    assert os.strerror(errno.ENOSPC) in said and len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EIO, errno.EDQUOT, errno.EACCES])
+def test_a_broken_disk_is_one_line(number: int, capsys: pytest.CaptureFixture[str]) -> None:
+    def write(arguments: Namespace) -> int:
+        raise OSError(number, os.strerror(number), "/data/file")
+
+    assert toy(write) == 2
+    said = capsys.readouterr().err
+    assert "/data/file: " + os.strerror(number) in said and len(said.splitlines()) == 1
+
+
+def test_what_is_no_fault_of_a_disk_keeps_its_traceback() -> None:
+    def fail(arguments: Namespace) -> int:
+        try:
+            raise PermissionError(errno.EACCES, "of something that is tried")
+        except OSError:
+            raise ValueError("a fault of ours") from None
+
+    with pytest.raises(ValueError, match="of ours"):
+        toy(fail)
 
 
 def test_a_small_disk(tmp_path: Path) -> None:

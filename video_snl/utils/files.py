@@ -70,6 +70,13 @@ def replacing(path: Path) -> Iterator[Path]:
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
         temporary.replace(path)
+    except Exception as error:
+        # What fails in writing to an open file does not name it; the temporary name helps nobody.
+        found = storage_error(error)
+        if found is not None and found.filename in (None, str(temporary)):
+            with suppress(AttributeError):  # FFmpeg's errors cannot be changed
+                found.filename = str(path)
+        raise
     finally:
         with suppress(OSError):  # of a file system that broke: the first error is the one to tell
             temporary.unlink(missing_ok=True)
