@@ -11,7 +11,7 @@ from reid.datasets.official import OFFICIAL, count, parts_of, unmatched_queries
 from reid.pictures import Finding, Verdict
 from reid.tracklet import DISTRACTOR, ReidData, Tracklet
 from video_snl.utils.counts import counts
-from video_snl.utils.strict_json import to_json as json_text
+from video_snl.utils.json_text import to_json as json_text
 
 __all__ = ["EXPLAINED", "print_table", "to_json"]
 

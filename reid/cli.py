@@ -31,8 +31,8 @@ __all__ = ["main"]
 
 _DESCRIPTION = """Video person re-identification with nonlocal blocks (arXiv:2108.02451).
 Without --config, the defaults are the sample experiment: a small OSNet with one spectral nonlocal
-block on a generated data set. evaluate, extract and search take the newest finished run; where
-there is none, evaluate trains the sample experiment first."""
+block on a generated data set. evaluate, extract and search take the newest run with a
+checkpoint; where there is none, evaluate trains the sample experiment first."""
 
 _SHORT = ("dataset", "root", "split", "cameras")
 
@@ -132,11 +132,12 @@ def _train(arguments: Namespace) -> int:
 
         return train_all(experiment, arguments.splits, resume=arguments.resume)
     from reid.train import train
+    from video_snl.engine.resume import Asked
 
     return train(
         experiment,
         config_name=config_name(arguments, experiment.data.dataset),
-        resume=arguments.resume,
+        asked=Asked(arguments.resume, arguments.given, arguments.force),
         profile=arguments.profile,
     )
 

@@ -27,9 +27,9 @@ def add_evaluate_options(parser: ArgumentParser) -> None:
         metavar="FILE|DIR",
         help="Checkpoint file, the folder of a run (its best epoch), a published folder, or a "
         "folder of runs (the newest finished one of every split). May be given several times. "
-        "Default: the newest finished run below --trainer.output, with --dataset of that data "
-        "set. Where there is none, the sample experiment is trained first; other data sets are "
-        "refused.",
+        "Default: the newest run with a checkpoint below --trainer.output, with --dataset of that "
+        "data set. Where there is none, the sample experiment is trained first; other data sets "
+        "are refused.",
     )
     parser.add_argument(
         "--test_frames",

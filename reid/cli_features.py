@@ -28,7 +28,7 @@ __all__ = [
     "search",
 ]
 
-NEWEST = "newest finished run"
+NEWEST = "newest run with a checkpoint"
 """Which run stands for a checkpoint that is not named."""
 
 EXTRACT = """Write the features of tracklets to a file.

@@ -13,7 +13,7 @@ from reid.models import TrackletNet, build_network
 from video_snl.engine.describe import description, layer_rows, table
 from video_snl.models.insertion import inserted_blocks
 from video_snl.utils.counts import counts
-from video_snl.utils.strict_json import to_json
+from video_snl.utils.json_text import to_json
 
 __all__ = ["describe", "network_description", "people_count"]
 

@@ -23,7 +23,7 @@ from reid.own_tracklets import own_entries
 from reid.ranked import Metric, rank_lists
 from reid.report import write_report
 from reid.rerank import MEMORY, check_memory
-from reid.runs import find_checkpoints, newest_finished
+from reid.runs import find_checkpoints, newest_trained
 from reid.several import check_together, report_folders
 from reid.tracklet import ReidData, Tracklet
 from reid.train import check_matches, train
@@ -31,6 +31,7 @@ from reid.trained import TrainedReid, check_people, load_trained
 from video_snl.data.nursery import nursery
 from video_snl.data.quarantine import Quarantine
 from video_snl.engine.fitting import is_first_process, tell
+from video_snl.engine.resume import Asked
 from video_snl.engine.runs import checkpoint_path
 from video_snl.engine.trained import check_same_network
 from video_snl.engine.trainer import device_of
@@ -91,7 +92,10 @@ def evaluate(
     if several:
         check_together(paths)
     results: list[Result] = []
-    for path, folder in zip(paths, report_folders(paths, report), strict=True):
+    folders = report_folders(paths, report)
+    for folder in folders:
+        check_folder("--report", str(folder))
+    for path, folder in zip(paths, folders, strict=True):
         trained = load_trained(path)
         own = _of_its_split(experiment, trained) if several else experiment
         evaluation = evaluate_trained(trained, own, options, folder)
@@ -217,16 +221,18 @@ def _found_or_trained(
         return found
     if dataset != "sample":
         raise UserError(
-            f"found no finished run of data set {dataset} below {output}/; train one (reid train "
-            f"--dataset {dataset}), or name a --checkpoint."
+            f"found no run of data set {dataset} with a checkpoint below {output}/; train one "
+            f"(reid train --dataset {dataset}), or name a --checkpoint."
         )
-    tell(f"found no finished run of the sample data set below {output}/: training one first")
+    tell(
+        f"found no run of the sample data set with a checkpoint below {output}/: training one first"
+    )
     with redirect_stdout(sys.stderr):  # what is printed is the evaluation
-        code = train(experiment, config_name=config_name, resume=None)
+        code = train(experiment, config_name=config_name, asked=Asked())
     # The other processes of a training on several devices repeat the command line.
     if code != 0 or not is_first_process():
         raise SystemExit(code)
-    run = newest_finished(Path(output), dataset)
+    run = newest_trained(Path(output), dataset)
     assert run is not None
     return [checkpoint_path(str(run.folder), run.program)]
 

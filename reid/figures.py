@@ -10,7 +10,7 @@ from reid.evaluation import Evaluation
 from reid.metrics import metrics, ranking_metrics
 from reid.splits import SPLITS
 from video_snl.utils.counts import counts, noun
-from video_snl.utils.strict_json import to_json
+from video_snl.utils.json_text import to_json
 
 __all__ = ["CAMERAS_IGNORED", "Result", "json_of", "summary_text", "text_of"]
 

@@ -27,5 +27,6 @@ REID = Program(
         ("val/mAP", "query list, mAP"),
     ),
     axes=("training loss", "share (%)"),
+    batch=("data.identities", "data.tracklets"),
     entries={"people": list[int]},
 )

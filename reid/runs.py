@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from reid.program import REID
-from video_snl.engine.runs import Run, checkpoint_path, newest_run, runs_in
+from video_snl.engine.runs import Run, checkpoint_path, newest_of, newest_run, runs_in, tell_once
 from video_snl.engine.sharing import is_shared
 from video_snl.errors import UserError
 
-__all__ = ["find_checkpoint", "find_checkpoints", "newest_finished"]
+__all__ = ["find_checkpoint", "find_checkpoints", "newest_trained"]
 
 
 def find_checkpoints(
@@ -19,8 +19,8 @@ def find_checkpoints(
 
     Args:
         named: Files, folders of runs, published folders, or folders that hold folders of runs: of
-            those, the newest finished run of every split. None is the newest finished run in
-            ``output``.
+            those, the newest finished run of every split. None is the newest run in ``output`` that
+            has a checkpoint.
         output: Folder of runs.
         dataset: Only runs of this data set count, where several are looked through.
         option: By which they were named, for messages.
@@ -33,7 +33,7 @@ def find_checkpoints(
         UserError: Something named is not there.
     """
     if not named:
-        run = newest_finished(Path(output), dataset)
+        run = newest_trained(Path(output), dataset)
         return [] if run is None else [checkpoint_path(str(run.folder), REID)]
     found: list[Path] = []
     for name in named:
@@ -47,7 +47,7 @@ def find_checkpoints(
 
 
 def find_checkpoint(named: str | None, *, option: str = "--checkpoint") -> Path:
-    """The one checkpoint file that a user means; None is the newest finished run in ``runs/``.
+    """The one checkpoint file that a user means; None is the newest run in ``runs/`` that has one.
 
     Args:
         option: By which it was named, for messages.
@@ -57,16 +57,24 @@ def find_checkpoint(named: str | None, *, option: str = "--checkpoint") -> Path:
     """
     found = find_checkpoints(None if named is None else [named], "runs", None, option=option)
     if not found:
-        raise UserError("found no finished run below runs/; train one (reid train), or name one.")
+        raise UserError(
+            "found no run with a checkpoint below runs/; train one (reid train), or name one."
+        )
     if len(found) > 1:
         raise UserError(f"{option} {named} holds runs of several splits; name one of them.")
     return found[0]
 
 
-def newest_finished(output: Path, dataset: str | None) -> Run | None:
-    """The finished run that was started last, of this data set if one is named."""
-    runs = _finished(output, dataset)
-    return runs[-1] if runs else None
+def newest_trained(output: Path, dataset: str | None) -> Run | None:
+    """The newest run that has a checkpoint, of this data set if one is named.
+
+    Newer ones without are named on stderr, and so is its state where it is not finished.
+    """
+    runs = [run for run in runs_in(output, REID) if dataset in (None, run.experiment.data.dataset)]
+    found = newest_of(runs, lambda run: run.trained)
+    if found is not None and found.record.get("status") != "finished":
+        tell_once(f"taking {found.folder}: {found.state}")
+    return found
 
 
 def _finished(output: Path, dataset: str | None) -> list[Run]:

@@ -11,7 +11,7 @@ from reid.data.tracklet_folders import Layout
 from reid.outputs import check_file, writing
 from video_snl.errors import UserError
 from video_snl.utils.counts import counts
-from video_snl.utils.strict_json import to_json
+from video_snl.utils.json_text import to_json
 
 if TYPE_CHECKING:
     from reid.features import FeatureTable

@@ -15,6 +15,7 @@ from reid.program import REID
 from video_snl.engine.program import AnyExperiment
 from video_snl.engine.runs import Run, runs_in
 from video_snl.errors import UserError
+from video_snl.utils.processes import handling
 
 __all__ = ["SPLITS", "train_all"]
 
@@ -57,9 +58,12 @@ def _present_run(experiment: ReidExperiment, split: int) -> Run | None:
     """The newest run of this configuration and split that is finished or can be resumed."""
     wanted = _configuration(experiment) | {"data": vars(replace(experiment.data, split=split))}
     for run in reversed(runs_in(Path(experiment.trainer.output), REID)):
-        # One that says it is running may be: in another process.
-        stopped = run.record["status"] in ("interrupted", "failed")
-        usable = run.record["status"] == "finished" or (stopped and run.last_checkpoint.is_file())
+        status = run.record["status"]
+        # One that says it is running may be: in another process, which then holds its lock. Where
+        # there is no lock, of an earlier version, nobody can tell.
+        stopped = status in ("interrupted", "failed") or run.lock.exists()
+        resumable = stopped and run.begun and not run.is_being_trained
+        usable = status == "finished" or resumable
         if usable and _configuration(run.experiment) == wanted:
             return run
     return None
@@ -90,11 +94,8 @@ def _run(words: list[str]) -> int:
     def pass_on(number: int, frame: FrameType | None) -> None:
         process.send_signal(number)
 
-    before = signal.signal(signal.SIGTERM, pass_on)
-    try:
+    with handling(signal.SIGTERM, pass_on), handling(signal.SIGHUP, pass_on):
         return _waited(process)
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _waited(process: subprocess.Popen[bytes]) -> int:

@@ -22,7 +22,8 @@ from reid.task import TrackletTask
 from reid.tracklet import ReidData, labels_of
 from reid.unreadable import with_a_match
 from video_snl.data.nursery import nursery
-from video_snl.engine.fitting import fit, open_run, recording_failure, tell
+from video_snl.engine.fitting import fit, opened_run, tell
+from video_snl.engine.resume import Asked, Listed
 from video_snl.engine.trained import read_checkpoint
 from video_snl.errors import UserError
 from video_snl.models.build import recompute_units
@@ -31,7 +32,7 @@ __all__ = ["check_experiment", "make_task", "train"]
 
 
 def train(
-    experiment: ReidExperiment, *, config_name: str, resume: str | None, profile: bool = False
+    experiment: ReidExperiment, *, config_name: str, asked: Asked, profile: bool = False
 ) -> int:
     """Train, or train on, and return the exit code; ``profile`` prints where loading took time."""
     config = experiment.data
@@ -39,8 +40,14 @@ def train(
     check_experiment(experiment, data)
     if config.num_workers:
         nursery()  # loads its modules while the network is made
-    run = open_run(experiment, REID, config_name, resume)
-    with recording_failure(run):
+    lists: Listed = {
+        part: [(t.path, (t.person_id, t.camera_id, len(t.frames))) for t in tracklets]
+        for part, tracklets in (
+            ("training", data.train),
+            ("test", [*data.query, *data.gallery, *data.junk]),
+        )
+    }
+    with opened_run(experiment, REID, config_name, asked, lists) as run:
         task = make_task(experiment, data, resumed=run.last_checkpoint)
         tracklets = TrackletData(experiment, data, run.folder)
         every = experiment.optimizer.validate_every

@@ -128,12 +128,13 @@ def _experiment_of(arguments: Namespace) -> Experiment:
 
 
 def _train(arguments: Namespace) -> int:
+    from video_snl.engine.resume import Asked
     from video_snl.engine.train import train
 
     return train(
         _experiment_of(arguments),
         config_name=config_name(arguments),
-        resume=arguments.resume,
+        asked=Asked(arguments.resume, arguments.given, arguments.force),
         profile=arguments.profile,
     )
 

@@ -43,7 +43,7 @@ def add_picture_options(parser: ArgumentParser) -> None:
     add_output_options(parser)
 
 
-def add_output_options(parser: ArgumentParser, newest: str = "newest run") -> None:
+def add_output_options(parser: ArgumentParser, newest: str = "newest run with one") -> None:
     """The options that all kinds of networks share."""
     add_checkpoint_option(parser, newest)
     parser.add_argument(

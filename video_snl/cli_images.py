@@ -137,13 +137,14 @@ def _experiment_of(arguments: Namespace) -> ImageExperiment:
 
 
 def _train(arguments: Namespace) -> int:
+    from video_snl.engine.resume import Asked
     from video_snl.engine.train_images import train
 
     experiment = _experiment_of(arguments)
     return train(
         experiment,
         config_name=config_name(arguments, experiment.data.dataset),
-        resume=arguments.resume,
+        asked=Asked(arguments.resume, arguments.given, arguments.force),
         profile=arguments.profile,
     )
 

@@ -15,7 +15,7 @@ PUBLISH = """Write a checkpoint as a folder for a model hub: weights, configurat
 The folder stands for a checkpoint in every command. Nothing is uploaded."""
 
 
-def add_publish_options(parser: ArgumentParser, newest: str = "newest run") -> None:
+def add_publish_options(parser: ArgumentParser, newest: str = "newest run with one") -> None:
     add_checkpoint_option(parser, newest)
     parser.add_argument(
         "-o", "--output", type=str, required=True, metavar="DIR", help="The folder, a new one."

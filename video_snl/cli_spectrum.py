@@ -45,7 +45,9 @@ def add_picture_spectrum_options(parser: ArgumentParser) -> None:
     add_measuring_options(parser, "Pictures, or folders of them.")
 
 
-def add_measuring_options(parser: ArgumentParser, what: str, newest: str = "newest run") -> None:
+def add_measuring_options(
+    parser: ArgumentParser, what: str, newest: str = "newest run with one"
+) -> None:
     """The options that all kinds of networks share."""
     parser.add_argument(
         "paths",

@@ -107,7 +107,7 @@ def _add_windows(parser: ArgumentParser) -> None:
     )
 
 
-def add_checkpoint_option(parser: ArgumentParser, newest: str = "newest run") -> None:
+def add_checkpoint_option(parser: ArgumentParser, newest: str = "newest run with one") -> None:
     """Which network.
 
     Args:

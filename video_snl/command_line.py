@@ -9,8 +9,9 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TextIO, TypeVar
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 
@@ -27,6 +28,8 @@ from video_snl.config_files import (
 )
 from video_snl.engine.ranges import check_limits
 from video_snl.errors import UserError
+from video_snl.utils.files import FULL, storage_error
+from video_snl.utils.processes import end_with_first_process
 
 __all__ = [
     "Commands",
@@ -208,7 +211,8 @@ def run_command(
         choose: Gets the command and its words; returns the commands in whose place it stands.
 
     Returns:
-        The exit code: 0 done, 2 bad input, 130 and 143 interrupted, 141 output no longer read.
+        The exit code: 0 done, 2 bad input or a disk that cannot be written to, 129, 130 and 143
+        interrupted, 141 output no longer read.
     """
     _print_any_name()
     words = list(sys.argv[1:] if arguments is None else arguments)
@@ -223,33 +227,43 @@ def run_command(
         raise SystemExit(_EXIT_BAD_INPUT)
     quieten_libraries()
     try:
+        end_with_first_process()
         given = Given(words[1:])
         build, run = (commands if choose is None else choose(command, given))[command]
         parser = build(f"{name} {command}")
         if isinstance(parser, Parser):
             parser.check_options(given)
-        return run(parser.parse_args(prepare(parser, command, given)))  # type: ignore[arg-type]
+        given = prepare(parser, command, given)
+        parsed = parser.parse_args(given)  # type: ignore[arg-type]
+        parsed.given = frozenset(option for option in given.options() if "." in option)
+        code = run(parsed)
+        sys.stdout.flush()  # what cannot be written is found out here, not at exit
+        return code
     except UserError as error:
         line = " ".join(part.strip() for part in str(error).splitlines())
         print(f"{name} {command}: error: {line}", file=sys.stderr)
         return _EXIT_BAD_INPUT
     except BrokenPipeError:
         # Whoever read the output has gone (as of "| head"); flushing at exit would say so again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _write_to_nowhere(sys.stdout)
         return _EXIT_UNREAD
-    except OSError as error:
-        # Every command asks for files by the names it was given, each in a place of its own.
-        if error.errno != errno.ENAMETOOLONG:
-            raise
-        print(f"{name} {command}: error: {_cut(str(error.filename))}: too long", file=sys.stderr)
-        return _EXIT_BAD_INPUT
     except KeyboardInterrupt:
         print(f"\n{name} {command}: interrupted", file=sys.stderr)
         return _EXIT_INTERRUPTED
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+            # Every command asks for files by the names it was given, each in a place of its own.
+            line = f"{_cut(str(error.filename))}: too long"
+            print(f"{name} {command}: error: {line}", file=sys.stderr)
+            return _EXIT_BAD_INPUT
+        found = storage_error(error)
+        if found is None:
+            raise
+        return _storage_failed(f"{name} {command}", found)
 
 
 def _cut(line: str) -> str:
-    """A line without its middle, where it is long."""
+    """Shorten a line in its middle, where it is long."""
     half = _LONGEST // 2
     return line if len(line) <= _LONGEST else f"{line[:half]} ... {line[-half:]}"
 
@@ -259,6 +273,28 @@ def _print_any_name() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def _storage_failed(command: str, error: OSError) -> int:
+    """Say in one line that something cannot be written or read, and return the exit code."""
+    place = f"{error.filename}: " if error.filename else ""
+    reason = error.strerror or str(error)
+    advice = "; make room and give the command again" if error.errno in FULL else ""
+    with suppress(OSError):  # where stderr is what cannot be written
+        print(f"{command}: error: {place}{reason}{advice}", file=sys.stderr, flush=True)
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _write_to_nowhere(sys.stdout)
+    return _EXIT_BAD_INPUT
+
+
+def _write_to_nowhere(stream: TextIO) -> None:
+    """Let what is yet to be flushed at exit go nowhere."""
+    with suppress(OSError, ValueError):  # of a stream that is no file
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
 
 
 def quieten_libraries() -> None:
@@ -315,8 +351,14 @@ def add_resume(parser: ArgumentParser) -> None:
         const="newest",
         type=str,
         metavar="RUN",
-        help="Continue the run in the folder RUN (default: the newest one of --trainer.output) "
-        "from its last finished epoch, with its own configuration.",
+        help="Continue the run in the folder RUN (default: the newest one of --trainer.output that "
+        "began its first step) from its last finished epoch, with its own configuration.",
+    )
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="Continue it also where the files of its lists have changed, or the batch size by a "
+        "--config. (An option that is given beside --resume is accepted without.)",
     )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from video_snl.errors import UserError
-from video_snl.utils.strict_json import to_json
+from video_snl.utils.json_text import to_json
 
 __all__ = ["NUM_SPLITS", "Split", "choose", "digest", "only_split_0", "random_splits", "say_random"]
 

@@ -31,7 +31,7 @@ from torch.utils._pytree import tree_leaves
 
 from video_snl.blocks import make_block
 from video_snl.engine.files import write_json
-from video_snl.utils.strict_json import to_json
+from video_snl.utils.json_text import to_json
 
 POSITIONS, WIDTHS = [98, 196, 784, 1568, 6272, 25088], [32, 64, 128, 256, 512]
 SECONDS = 2.5  # a turn is repeated for about this long, at least ``--repeats`` times

@@ -26,7 +26,7 @@ from benchmark_arguments import new_parser, positive
 
 from reid.retrieval import evaluate_features
 from video_snl.engine.files import write_json
-from video_snl.utils.strict_json import to_json
+from video_snl.utils.json_text import to_json
 
 ROWS = 2**14
 NOISE = 9.0

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.engine.test_interruption import metrics
-from tests.tiny import environment, only_run, record, run_command, tiny_options
+from tests.tiny import command, environment, only_run, record, run_command, tiny_options
 from tests.videos import write_ucf101
 from video_snl.cli import main
 from video_snl.engine.fitting import _end_other_processes
@@ -60,6 +61,35 @@ def test_an_error_in_the_first_process_ends_the_other(tmp_path: Path) -> None:
     assert "cannot be read" in done.stderr and "is not for the first process" in done.stderr
     assert "Traceback" not in done.stderr  # the other one's, of a connection that was closed
     assert record(only_run(tmp_path / "runs"))["status"] == "failed"
+
+
+@pytest.mark.slow
+def test_the_other_process_ends_with_a_first_one_that_is_killed_at_the_start(
+    tmp_path: Path,
+) -> None:
+    root = write_ucf101(tmp_path / "ucf101")
+    words = tiny_options(root, tmp_path / "runs", trainer__devices=2)
+    first = subprocess.Popen(
+        command("train", *words), stderr=subprocess.PIPE, text=True, env=environment()
+    )
+    assert first.stderr is not None
+    for line in first.stderr:
+        if line.startswith("run folder"):
+            break
+    children: list[str] = []
+    listed = Path(f"/proc/{first.pid}/task/{first.pid}/children")
+    end = time.monotonic() + 60
+    while not children and time.monotonic() < end:
+        # Decoders have no rank.
+        found = listed.read_text().split()
+        children = [c for c in found if b"LOCAL_RANK=1" in Path(f"/proc/{c}/environ").read_bytes()]
+        time.sleep(0.05)
+    first.kill()
+    first.wait(10)
+    end = time.monotonic() + 30  # it may be importing, and looks only then
+    while Path(f"/proc/{children[0]}").exists() and time.monotonic() < end:
+        time.sleep(0.1)
+    assert not Path(f"/proc/{children[0]}").exists()
 
 
 def test_processes_that_wait_in_native_code_are_ended() -> None:

@@ -52,10 +52,11 @@ def lines_of(process: subprocess.Popen[str]) -> Iterator[str]:
     ("stop", "code", "workers"),
     [
         (signal.SIGTERM, 143, 2),
+        (signal.SIGHUP, 129, 2),
         pytest.param(signal.SIGINT, 130, 2, marks=pytest.mark.slow),
         pytest.param(signal.SIGKILL, -9, 0, marks=pytest.mark.slow),
     ],
-    ids=["SIGTERM", "SIGINT", "SIGKILL"],
+    ids=["SIGTERM", "SIGHUP", "SIGINT", "SIGKILL"],
 )
 def test_stopped_run_resumes_to_the_unbroken_result(
     root: Path,
@@ -87,6 +88,33 @@ def test_stopped_run_resumes_to_the_unbroken_result(
 
 
 @pytest.mark.slow
+def test_a_run_under_nohup_outlives_its_terminal(root: Path, tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        command("train", *tiny_options(root, tmp_path)),
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
+    )
+    for line in lines_of(process):
+        if line.startswith("epoch 1/"):
+            process.send_signal(signal.SIGHUP)
+    assert process.wait(60) == 0
+    assert record(only_run(tmp_path))["status"] == "finished"
+
+
+@pytest.mark.slow
+def test_two_resumes_at_once_are_one(root: Path, tmp_path: Path) -> None:
+    assert main(["train", *tiny_options(root, tmp_path, optimizer__epochs=1)]) == 0
+    words = ["train", "--resume", str(only_run(tmp_path)), "--optimizer.epochs", "20"]
+    processes = [start(*words), start(*words)]
+    said = [process.communicate(timeout=120)[1] for process in processes]
+    assert sorted(process.returncode for process in processes) == [0, 2], said
+    assert sum("being trained just now" in each for each in said) == 1
+    assert len(metrics(only_run(tmp_path))) == 20
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_ten_kills_at_random_moments_change_nothing(root: Path, tmp_path: Path) -> None:
     options = {"optimizer__epochs": 80}
@@ -105,6 +133,6 @@ def test_ten_kills_at_random_moments_change_nothing(root: Path, tmp_path: Path) 
         process.wait(60)
         run = only_run(killed)
         assert record(run)["status"] != "finished", f"ended before kill {kills}: too few epochs"
-        words = ["train", "--resume", "--trainer.output", str(killed)]
+        words = ["train", "--resume", str(run)]  # by its name: it may not have begun a step
     assert main(words) == 0
     assert_same(metrics(run), metrics(only_run(tmp_path / "unbroken")))

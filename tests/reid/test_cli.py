@@ -23,6 +23,7 @@ from tests.videos import write_video
 from video_snl.config_files import Given
 from video_snl.engine.runs import Run
 from video_snl.errors import UserError
+from video_snl.utils.locks import locked
 
 COMMANDS = ("train", "evaluate", "extract", "search", "describe", "check", "publish", "serve")
 
@@ -122,16 +123,22 @@ def test_all_splits_go_on_where_they_were_stopped(
 
     record(0, "finished")
     stopped = record(1, "interrupted")
-    record(2, "running")  # perhaps by another process
+    record(2, "running")  # perhaps by another process, of a version without locks
+    trained = record(4, "running")
+    killed = record(5, "running")
+    killed.lock.touch()
     record(3, "finished", epochs=2)  # another configuration
     started: list[list[str]] = []
     monkeypatch.setattr("reid.splits._run", lambda words: started.append(words) or 0)
     words = ["train", "--dataset", "prid2011", "--trainer.output", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", ["reid", *words, "--splits", "all"])
-    assert run(*words, "--splits", "all").returncode == 0
+    with locked(trained.lock):
+        assert run(*words, "--splits", "all").returncode == 0
     assert started == [
         ["train", "--resume", str(stopped.folder)],
-        *([*words, "--data.split", str(split)] for split in range(2, 10)),
+        *([*words, "--data.split", str(split)] for split in range(2, 5)),
+        ["train", "--resume", str(killed.folder)],
+        *([*words, "--data.split", str(split)] for split in range(6, 10)),
     ]
 
 

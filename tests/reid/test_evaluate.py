@@ -154,7 +154,7 @@ def test_the_newest_run_of_the_data_set_is_the_default(trained: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert f"of {trained / 'checkpoints'}" in done.stdout
     done = run("evaluate", "--dataset", "prid2011", *words)
-    assert done.returncode == 2 and "found no finished run of data set prid2011" in done.stderr
+    assert done.returncode == 2 and "found no run of data set prid2011" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import signal
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from torch import Tensor
 
 from reid.program import REID
@@ -17,6 +19,7 @@ from reid.trained import load_trained
 from tests.reid.little import options, run, write_folder
 from tests.tiny import metrics as rows
 from tests.tiny import only_run, record
+from video_snl.engine.runs import Run
 from video_snl.engine.trained import read_checkpoint
 
 
@@ -198,3 +201,40 @@ def test_data_sets_that_cannot_be_trained_on_are_refused(people: Path, tmp_path:
         shutil.rmtree(root / "gallery" / str(person))
     done = run("train", *options(root, tmp_path / "runs"))
     assert done.returncode == 2 and "none of the 3 queries" in done.stderr
+
+
+def test_changed_tracklets_and_batches_are_refused(
+    trained: Path, people: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(trained, tmp_path / "runs" / "copy"))
+    config = record(folder)["config"]
+    config["data"]["tracklets"] = 1
+    (tmp_path / "other.yaml").write_text(yaml.safe_dump(config))
+    words = ["train", "--resume", str(folder)]
+    done = run(*words, "--config", str(tmp_path / "other.yaml"))
+    assert done.returncode == 2 and "--data.tracklets 1" in done.stderr
+    other = Path(shutil.copytree(people, tmp_path / "people"))
+    config["data"] |= {"root": str(other), "tracklets": 2}
+    (folder / "run.json").write_text(json.dumps({**record(folder), "config": config}))
+    assert run(*words).returncode == 0
+    shutil.rmtree(other / "train" / "0001" / "c0" / "t0")
+    done = run(*words)
+    assert done.returncode == 2 and "training list" in done.stderr
+    (folder / "checkpoints" / "last.ckpt").unlink()
+    done = run(*words, "--force")
+    assert done.returncode == 2 and "last.ckpt is missing" in done.stderr
+
+
+def test_runs_without_a_checkpoint_are_passed_over(trained: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(trained, tmp_path / "runs" / "copy"))
+    values = record(folder) | {"status": "interrupted"}
+    (folder / "run.json").write_text(json.dumps(values))
+    failed = Run.create(tmp_path / "runs", "failed", Run.open(folder, REID).experiment, REID)
+    words = ["--trainer.output", str(tmp_path / "runs"), "--test_frames", "1"]
+    done = run("evaluate", "--dataset", "folder", *words)
+    assert done.returncode == 0, done.stderr
+    assert f"of {folder / 'checkpoints'}" in done.stdout
+    assert done.stderr.count(f"passing over {failed.folder}") == 1
+    assert f"taking {folder}: interrupted after 2 epochs" in done.stderr
+    done = run("train", "--resume", *words[:2])
+    assert done.returncode == 0 and f"resuming {folder}" in done.stderr

@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from video_snl.errors import UserError
-from video_snl.utils.strict_json import to_json
+from video_snl.utils.files import fresh_folder
+from video_snl.utils.json_text import to_json
 
 __all__ = ["Generated", "cache_folder", "progress"]
 
@@ -98,9 +98,8 @@ class Generated:
             )
         for left_over in root.parent.glob(f".{root.name}.*.partial"):
             shutil.rmtree(left_over)
-        making = Path(tempfile.mkdtemp(".partial", f".{root.name}.", root.parent))
+        making = fresh_folder(root.parent, root.name)
         try:
-            making.chmod(0o755)
             self.write(making)
             if root.exists():
                 # A folder that is in the way moves out first: rename wants the place to be free.

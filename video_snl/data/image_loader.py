@@ -155,7 +155,7 @@ def _unchanged(gathered: Any) -> Any:
 
 def _begin_worker(number: int) -> None:
     # Shells and SLURM send these to a whole group of processes; the command alone answers them.
-    for number_of_signal in (signal.SIGINT, signal.SIGTERM):
+    for number_of_signal in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number_of_signal, signal.SIG_IGN)
     cv2.setNumThreads(0)
 

@@ -26,7 +26,7 @@ from video_snl.data.samplers import (
 )
 from video_snl.engine.files import replace_file
 from video_snl.errors import OptionsError
-from video_snl.utils.strict_json import to_json
+from video_snl.utils.json_text import to_json
 
 __all__ = ["MemoryDataset", "decode_pictures"]
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from video_snl.errors import UserError
-from video_snl.utils.strict_json import to_json
+from video_snl.utils.json_text import to_json
 
 __all__ = ["Bad", "Quarantine", "named", "tolerated"]
 
@@ -142,7 +142,7 @@ class Quarantine:
     def _append(self, file: Path, line: str) -> None:
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            opened = os.open(file, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            opened = os.open(file, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
             try:
                 size = os.fstat(opened).st_size
                 cut = size > 0 and os.pread(opened, 1, size - 1) != b"\n"

@@ -16,13 +16,13 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from video_snl.data.timing import collect_stages
-from video_snl.engine.files import replace_file, write_text
 from video_snl.engine.plots import learning_curves
 from video_snl.engine.profile import Profile, loading_row, loading_text, waiting_share
 from video_snl.engine.program import shown_metrics
 from video_snl.engine.runs import Run
+from video_snl.utils.files import replacing, write_text
 
-__all__ = ["AtomicCheckpointIO", "History", "best_checkpoint", "last_checkpoint"]
+__all__ = ["AtomicCheckpointIO", "FirstStep", "History", "best_checkpoint", "last_checkpoint"]
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -31,7 +31,24 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
     ) -> None:
-        replace_file(Path(path), lambda temporary: torch.save(checkpoint, temporary))
+        # To a file of Python's: of one that torch opens by its path, a full disk's error has
+        # neither number nor name.
+        with replacing(Path(path)) as temporary, temporary.open("wb") as file:
+            torch.save(checkpoint, file)
+
+
+class FirstStep(Callback):
+    """Calls ``note`` in the first process when the first training step begins, once."""
+
+    def __init__(self, note: Callable[[], None]) -> None:
+        self._note: Callable[[], None] | None = note
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        note, self._note = self._note, None
+        if note is not None and trainer.is_global_zero:
+            note()
 
 
 class History(Callback):
@@ -102,7 +119,7 @@ class History(Callback):
         writer.writeheader()
         writer.writerows(self.rows)
         write_text(self.run.folder / "metrics.csv", text.getvalue())
-        self.run.update(status="running", metrics=self.summary())
+        self.run.update(metrics=self.summary())
 
     def _line(self, trainer: pl.Trainer, row: dict[str, float], loading: Profile) -> str:
         seconds = time.monotonic() - self._began
@@ -124,9 +141,50 @@ def class_count(task: pl.LightningModule) -> int | None:
     return None if names is None else len(names)
 
 
+class _RunCheckpoint(ModelCheckpoint):
+    """Lightning's, in a run's folder wherever that stands by now.
+
+    Lightning forgets the best epoch where the name of the folder is not the stored one: of a run
+    that was moved, copied, or is reached by a symbolic link. Here there is one such file to a
+    folder, so that the folder in use is always the one that is meant.
+    """
+
+    @property
+    def state_key(self) -> str:
+        """That of Lightning's class, by which checkpoints hold the state."""
+        return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        def here(path: str) -> str:
+            return str(Path(str(self.dirpath)) / Path(path).name) if path else path
+
+        names = ("best_model_path", "kth_best_model_path", "last_model_path")
+        moved: dict[str, Any] = {
+            name: here(state_dict[name]) for name in names if name in state_dict
+        }
+        moved["dirpath"] = self.dirpath
+        if "best_k_models" in state_dict:
+            best = state_dict["best_k_models"].items()
+            moved["best_k_models"] = {here(path): score for path, score in best}
+        super().load_state_dict({**state_dict, **moved})
+
+
+class _LastCheckpoint(_RunCheckpoint):
+    """Notes that an epoch is finished once its checkpoint is written, and not before."""
+
+    def __init__(self, finished: Callable[[int], None], **options: Any) -> None:
+        super().__init__(**options)
+        self._finished = finished
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        super().on_train_epoch_end(trainer, pl_module)
+        if trainer.is_global_zero:
+            self._finished(trainer.current_epoch + 1)
+
+
 def best_checkpoint(folder: Path, monitor: str) -> ModelCheckpoint:
     """Keeps ``best.ckpt``, of the epoch with the highest value of the metric ``monitor``."""
-    return ModelCheckpoint(
+    return _RunCheckpoint(
         dirpath=folder,
         filename="best",
         monitor=monitor,
@@ -136,9 +194,14 @@ def best_checkpoint(folder: Path, monitor: str) -> ModelCheckpoint:
     )
 
 
-def last_checkpoint(folder: Path) -> ModelCheckpoint:
-    """Keeps ``last.ckpt``, of the last finished epoch."""
-    return ModelCheckpoint(
+def last_checkpoint(folder: Path, finished: Callable[[int], None]) -> ModelCheckpoint:
+    """Keeps ``last.ckpt``, of the last finished epoch.
+
+    Args:
+        finished: Called by the first process when it is written, with the number of epochs.
+    """
+    return _LastCheckpoint(
+        finished,
         dirpath=folder,
         filename="last",
         monitor=None,

@@ -20,7 +20,7 @@ from video_snl.data.pyav_reader import PyAVReader
 from video_snl.engine.progress import counted
 from video_snl.errors import UserError
 from video_snl.utils.counts import counts
-from video_snl.utils.strict_json import to_json
+from video_snl.utils.json_text import to_json
 
 __all__ = ["Finding", "check", "inspect"]
 

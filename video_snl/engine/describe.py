@@ -16,7 +16,7 @@ from video_snl.data.videos import class_count
 from video_snl.models.build import build_model
 from video_snl.models.insertion import inserted_blocks
 from video_snl.utils.counts import counts
-from video_snl.utils.strict_json import to_json
+from video_snl.utils.json_text import to_json
 
 __all__ = ["describe", "description", "layer_rows", "table"]
 

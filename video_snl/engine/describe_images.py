@@ -14,7 +14,7 @@ from video_snl.engine.describe import description, layer_rows, table
 from video_snl.errors import UserError
 from video_snl.models.images import IMAGE_BACKBONES, build_image_model
 from video_snl.utils.counts import counts
-from video_snl.utils.strict_json import to_json
+from video_snl.utils.json_text import to_json
 
 __all__ = ["describe", "image_description", "image_table"]
 

@@ -26,6 +26,7 @@ from video_snl.errors import UserError
 from video_snl.tasks.action import ActionRecognition
 from video_snl.tasks.clips import evaluation_loader
 from video_snl.utils.counts import counts
+from video_snl.utils.files import check_folder
 from video_snl.utils.finite import check_scores
 
 __all__ = ["evaluate", "score_videos"]
@@ -49,6 +50,7 @@ def evaluate(
     if clips < 1:
         raise UserError(f"--clips {clips}: at least one clip of each video is needed.")
     folder = Path(output) if output is not None else _default_folder(path)
+    check_folder("--output", str(folder))
     quarantine = _fresh_quarantine(folder, experiment)
     scores = score_videos(
         trained, experiment, videos, clips=clips, crops=crops, quarantine=quarantine

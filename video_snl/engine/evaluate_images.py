@@ -30,6 +30,7 @@ from video_snl.reference_keys import Kind
 from video_snl.tasks.image_data import test_batch_size
 from video_snl.tasks.images import ImageTask, Segmentation
 from video_snl.utils.counts import counts
+from video_snl.utils.files import check_folder
 from video_snl.utils.finite import not_finite_error
 
 __all__ = ["evaluate"]
@@ -59,6 +60,7 @@ def evaluate(
     trained = _load(path, experiment, images, kind)
     experiment = replace(experiment, model=trained.experiment.model)
     folder = Path(output) if output is not None else _default_folder(path)
+    check_folder("--output", str(folder))
     quarantine = _fresh_quarantine(folder, experiment)
     task = task_of(experiment)(
         experiment, trained.model, trained.class_names, (trained.mean, trained.std)

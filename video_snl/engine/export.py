@@ -15,7 +15,6 @@ from torch.export import ExportedProgram
 
 from video_snl.blocks.cayley import Cayley
 from video_snl.engine.export_report import Report
-from video_snl.engine.files import replacing, write_json
 from video_snl.engine.kinds import AnyTrained, find_trained
 from video_snl.engine.program import Program
 from video_snl.engine.progress import counted
@@ -28,6 +27,7 @@ from video_snl.export.networks import load_exported
 from video_snl.export.recording import recorded
 from video_snl.export.samples import input_of, sample_of
 from video_snl.utils.counts import counts
+from video_snl.utils.files import check_file, replacing, write_json, writing
 
 __all__ = ["Timing", "export"]
 
@@ -60,6 +60,7 @@ def export(
     name, path = _target(format, output)
     if timing.runs < 0:
         raise UserError(f"--runs {timing.runs}: give 0 or more.")
+    check_file("-o", str(path), f"model{path.suffix}")
     FORMATS[name].check()
     trained, program = find_trained(checkpoint)
     _check_blocks(trained, name)
@@ -131,18 +132,15 @@ def _steps(
     The file is there only if what is read back from it computes the same.
     """
     (trained, program), (name, path) = source, target
-    try:
-        with replacing(path) as temporary:
-            _tell(f"writing {path}")
-            FORMATS[name].write(*content, temporary)
+    with writing("-o", str(path)), replacing(path) as temporary:
+        _tell(f"writing {path}")
+        FORMATS[name].write(*content, temporary)
+        yield
+        _tell(f"comparing it with the checkpoint on {counts(len(inputs), 'input')}")
+        read = load_exported(temporary, program, _CPU)
+        for each in inputs:
+            differences.extend(check_equal(trained.model, read.model, [each]))
             yield
-            _tell(f"comparing it with the checkpoint on {counts(len(inputs), 'input')}")
-            read = load_exported(temporary, program, _CPU)
-            for each in inputs:
-                differences.extend(check_equal(trained.model, read.model, [each]))
-                yield
-    except OSError as error:
-        raise UserError(f"-o {path} cannot be written: {error.strerror or error}.") from error
 
 
 def _forms(

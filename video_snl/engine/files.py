@@ -1,58 +1,7 @@
-"""Files that are either whole or absent: written beside their place, then renamed into it."""
+"""Files that are either whole or absent: the functions of :mod:`video_snl.utils.files`."""
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
-
-from video_snl.utils.strict_json import to_json
+from video_snl.utils.files import replace_file, replacing, write_json, write_text
 
 __all__ = ["replace_file", "replacing", "write_json", "write_text"]
-
-
-def replace_file(path: Path, write: Callable[[Path], None]) -> None:
-    """Let ``write`` fill a temporary file in the folder of ``path``, then put it in place."""
-    with replacing(path) as temporary:
-        write(temporary)
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary file to be filled; it takes the place of ``path`` unless an error is raised."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write ``text`` as UTF-8, atomically."""
-    replace_file(path, lambda temporary: _write(temporary, text))
-
-
-def write_json(path: Path, value: Any, *, finite: bool = False) -> None:
-    """Write ``value`` as indented JSON, atomically.
-
-    Args:
-        finite: Refuse numbers that are not, for which JSON has no form. They become ``null`` else.
-
-    Raises:
-        ValueError: There is one, and ``finite`` is asked for.
-    """
-    write_text(path, to_json(value, indent=2, finite=finite) + "\n")
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,11 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from video_snl.engine.callbacks import History, best_checkpoint, last_checkpoint
+from video_snl.engine.callbacks import FirstStep, History, best_checkpoint, last_checkpoint
 from video_snl.engine.program import AnyExperiment, Program, shown_metrics
-from video_snl.engine.runs import Run, newest_run
+from video_snl.engine.resume import Asked, Listed, check_resumable, fingerprints
+from video_snl.engine.runs import Run, newest_begun
 from video_snl.engine.trainer import (
-    EXIT_TERMINATED,
     check_precision,
     make_trainer,
     stopping_in_order,
@@ -24,46 +25,96 @@ from video_snl.engine.trainer import (
 from video_snl.errors import UserError
 from video_snl.tasks.loading import RunData
 from video_snl.utils.counts import counts
+from video_snl.utils.locks import Held, locked
+from video_snl.utils.processes import leading_others
 
-__all__ = ["fit", "is_first_process", "open_run", "recording_failure", "tell"]
+__all__ = ["fit", "is_first_process", "opened_run", "tell"]
 
 _EXIT_INTERRUPTED = 130
 
 
-def open_run(
-    experiment: AnyExperiment, program: Program, config_name: str, resume: str | None
-) -> Run:
-    """A new run's folder, or the one to train on in: ``resume`` names it, or is ``newest``.
+@contextmanager
+def opened_run(
+    experiment: AnyExperiment,
+    program: Program,
+    config_name: str,
+    asked: Asked,
+    lists: Listed,
+) -> Iterator[Run]:
+    """Open a new run's folder, or the one to train on in, and hold its lock for the body.
+
+    Where the body fails, the run's record says so.
+
+    Args:
+        experiment: The configuration.
+        program: Whose run it is.
+        config_name: What a new run is called after, unless ``trainer.name`` is given.
+        asked: Whether to train on, and in which run.
+        lists: The files of every list.
 
     Raises:
-        UserError: There is no such run, it is one of another model or seed, or its device cannot
-            train in the precision that is asked for.
+        UserError: There is no such run, another process trains it just now, it cannot be trained on
+            as asked (:func:`~video_snl.engine.resume.check_resumable`), or its device cannot train
+            in the precision that is asked for.
     """
     check_precision(experiment.trainer)
     output = Path(experiment.trainer.output)
-    if resume is not None:
-        folder = newest_run(output, program) if resume == "newest" else Path(resume)
+    if asked.resume is not None:
+        newest = asked.resume == "newest"
+        folder = newest_begun(output, program).folder if newest else Path(asked.resume)
         run = Run.open(folder, program)
-        _check_resumable(experiment, run)
-        tell(f"resuming {folder}")
-        return run
-    if not is_first_process():
+    elif is_first_process():
+        run = Run.create(output, experiment.trainer.name or config_name, experiment, program)
+        tell(f"run folder: {run.folder}")
+    else:
         # Only the first process writes; the others never touch the folder.
-        return Run(output / "run-of-rank-0", {}, program)
-    run = Run.create(output, experiment.trainer.name or config_name, experiment, program)
-    tell(f"run folder: {run.folder}")
-    return run
+        run = Run(output / "run-of-rank-0", {}, program)
+    with _locked(run) if is_first_process() else nullcontext():
+        run.lists = fingerprints(lists, experiment.data.root)
+        if asked.resume is not None:
+            # Read again: another process may have trained on until it let go of the lock.
+            run.record = Run.open(run.folder, program).record
+            for line in check_resumable(experiment, run, asked):
+                tell(f"accepted: {line}")
+            tell(f"resuming {run.folder}")
+            if is_first_process():
+                run.remove_left_overs()
+        elif is_first_process():
+            run.update(lists=run.lists)
+        with _recording_failure(run):
+            yield run
 
 
 @contextmanager
-def recording_failure(run: Run) -> Iterator[None]:
+def _locked(run: Run) -> Iterator[None]:
+    try:
+        with locked(run.lock) as holds:
+            if not holds:
+                tell(
+                    f"{run.folder}: its file system has no locks; see to it that no other command "
+                    "resumes this run at the same time"
+                )
+            yield
+    except Held as error:
+        who = f"by {error}" if str(error) else "by another process"
+        raise UserError(
+            f"the run in {run.folder} is being trained just now, {who}: wait until that ends, or "
+            "name another run."
+        ) from error
+
+
+@contextmanager
+def _recording_failure(run: Run) -> Iterator[None]:
     """Let the run's record say so where the body fails."""
     try:
         yield
     except BaseException as error:
         # A refused --resume leaves the record of a finished run as it is.
         if is_first_process() and run.record["status"] != "finished":
-            run.update(status="failed", error=str(error))
+            try:
+                run.update(status="failed", error=str(error))
+            except OSError as unwritten:  # as of the full disk that ended the training
+                tell(f"{run.folder / 'run.json'} keeps an earlier status ({unwritten.strerror})")
         raise
 
 
@@ -94,19 +145,11 @@ def fit(
     return code
 
 
-def _check_resumable(experiment: AnyExperiment, run: Run) -> None:
-    stored = run.experiment
-    if experiment.model != stored.model or experiment.trainer.seed != stored.trainer.seed:
-        raise UserError(
-            f"the run in {run.folder} has another model or seed than asked for; leave the "
-            "--model options and --trainer.seed out, or start a new run without --resume."
-        )
-
-
 def _callbacks(experiment: AnyExperiment, run: Run, history: History) -> list[Callback]:
     folder = run.folder / "checkpoints"
     best = best_checkpoint(folder, run.program.monitor)
-    callbacks: list[Callback] = [history, best, last_checkpoint(folder)]
+    last = last_checkpoint(folder, lambda epochs: run.update(finished_epochs=epochs))
+    callbacks: list[Callback] = [FirstStep(partial(run.begin, experiment)), history, best, last]
     if experiment.optimizer.ema_decay is not None:
         callbacks.insert(0, EMAWeightAveraging(decay=experiment.optimizer.ema_decay))
     return callbacks
@@ -116,10 +159,10 @@ def _fit(trainer: pl.Trainer, task: pl.LightningModule, data: RunData, run: Run)
     last = run.last_checkpoint
     options: dict[str, Any] = {"ckpt_path": str(last) if last.is_file() else None}
     try:
-        with stopping_in_order():
+        with leading_others(), stopping_in_order():
             trainer.fit(task, datamodule=data, weights_only=True, **options)
-    except SystemExit:
-        return EXIT_TERMINATED
+    except SystemExit as stopped:
+        return int(stopped.code or 0)
     except KeyboardInterrupt:
         return _EXIT_INTERRUPTED
     return 0

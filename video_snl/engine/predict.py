@@ -26,7 +26,7 @@ from video_snl.render.captions import captions_of
 from video_snl.render.targets import targets
 from video_snl.render.video import FORMATS, render_video
 from video_snl.tasks.action import ActionRecognition
-from video_snl.utils.strict_json import to_json
+from video_snl.utils.json_text import to_json
 
 __all__ = ["predict"]
 

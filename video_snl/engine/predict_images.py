@@ -29,8 +29,8 @@ from video_snl.render.pictures import labelled, overlaid, save_picture
 from video_snl.render.targets import targets
 from video_snl.tasks.images import ImageTask, Segmentation
 from video_snl.utils.finite import not_finite_error
+from video_snl.utils.json_text import to_json
 from video_snl.utils.media import IMAGE_SUFFIXES
-from video_snl.utils.strict_json import to_json
 
 __all__ = ["predict", "prepared"]
 

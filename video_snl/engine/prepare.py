@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import csv
-import errno
 import fcntl
-import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -18,22 +16,25 @@ from video_snl.data.bounded import run_bounded
 from video_snl.data.facts import find_facts
 from video_snl.data.folders import VIDEO_SUFFIXES
 from video_snl.data.listing import files_below, video_files
-from video_snl.engine.files import replace_file, write_json
 from video_snl.engine.progress import counted
 from video_snl.engine.reencode import Settings, reencode
 from video_snl.errors import UserError
 from video_snl.utils.counts import counts
+from video_snl.utils.files import (
+    FULL,
+    UNLOCKABLE,
+    check_folder,
+    is_left_over,
+    replace_file,
+    write_json,
+)
 from video_snl.utils.json_text import parse_json
 
 __all__ = ["prepare"]
 
 MANIFEST = "prepared.json"
 LISTS = frozenset({".txt", ".csv", ".json"})
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-UNLOCKABLE = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # file systems without locks
 SHOWN = 20  # failures in the report
-# What replace_file leaves behind in a process that is killed.
-_LEFT_OVER = re.compile(r"\..+-[a-z0-9_]{8}\.\w+")
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ def prepare(
     """
     settings = Settings(short_side, key_frame_every)
     _check_folders(root, out)
+    check_folder("--out", str(out))
     videos, lists = video_files(root), _lists(root)
     _claim(out, settings)
     with _alone(out):
@@ -242,7 +244,7 @@ def _remove_left_overs(out: Path) -> None:
 
 def _left_overs(out: Path) -> Iterator[Path]:
     for file in out.rglob(".*"):
-        if file.suffix.lower() in VIDEO_SUFFIXES | LISTS and _LEFT_OVER.fullmatch(file.name):
+        if file.suffix.lower() in VIDEO_SUFFIXES | LISTS and is_left_over(file):
             yield file
 
 

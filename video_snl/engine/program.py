@@ -89,6 +89,7 @@ class Program:
         losses, shares: The learning curves, left and right.
         axes: Labels of their vertical axes.
         samples: What the loader's samples are called.
+        batch: The options that say how large a training batch is.
         entries: Names and types of the entries of its part of a checkpoint, ``format_version`` and
             ``experiment`` apart.
     """
@@ -105,6 +106,7 @@ class Program:
     shares: Named
     axes: tuple[str, str]
     samples: str = "clips"
+    batch: tuple[str, ...] = ("optimizer.batch_size",)
     entries: Mapping[str, Any] = field(default_factory=lambda: _CLASSIFIED)
 
 

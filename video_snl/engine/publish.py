@@ -6,7 +6,7 @@ Nothing is uploaded.
 from __future__ import annotations
 
 import shutil
-import tempfile
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ from video_snl.engine.card import CardKind, card, recorded_version
 from video_snl.engine.program import Program
 from video_snl.engine.sharing import CONFIG, DIGEST, WEIGHTS, WEIGHTS_DIGEST, digest_of, facts_of
 from video_snl.errors import UserError
-from video_snl.utils.strict_json import to_json
+from video_snl.utils.files import check_folder, fresh_folder, writing
+from video_snl.utils.json_text import to_json
 
 __all__ = ["publish"]
 
@@ -49,14 +50,13 @@ def publish(
     """
     folder = Path(output)
     _check_free(folder)
+    check_folder("-o", output)
     facts = facts_of(content, program) | {DIGEST: content.get(DIGEST) or digest_of(path)}
     if "trained_with" not in facts:  # of checkpoints that do not say, the run knows
         facts["trained_with"] = recorded_version(path)
     text = card(path, facts, model, kind, name=name or folder.absolute().name, licence=licence)
-    try:
+    with writing("-o", output):
         _write(folder, model.state_dict(), facts, text)
-    except OSError as error:
-        raise UserError(f"-o {output} cannot be written: {error.strerror or error}.") from error
     size = sum(file.stat().st_size for file in folder.iterdir())
     print(f"{folder}: {WEIGHTS}, {CONFIG} and README.md, {size / 1e6:.1f} MB in all")
     print(f"use it: {program.name} {kind.use} --checkpoint {folder}")
@@ -73,17 +73,16 @@ def _write(
 ) -> None:
     folder = folder.absolute()
     folder.parent.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
+    made = fresh_folder(folder.parent, folder.name[:40])
     try:
         # Each of its own memory: tied weights would be refused.
         whole = {name: value.detach().clone().contiguous() for name, value in weights.items()}
         save_file(whole, made / WEIGHTS, metadata={"format": "pt"})
         facts = {**facts, WEIGHTS_DIGEST: digest_of(made / WEIGHTS)}
         (made / CONFIG).write_text(to_json(facts, indent=2) + "\n", encoding="utf-8")
+        # safetensors gives nobody else a permission, whatever the umask.
+        (made / WEIGHTS).chmod(stat.S_IMODE((made / CONFIG).stat().st_mode))
         (made / "README.md").write_text(text, encoding="utf-8")
-        made.chmod(0o755)
-        for file in made.iterdir():
-            file.chmod(0o644)
         made.replace(folder)  # takes the place of an empty one, too
     finally:
         shutil.rmtree(made, ignore_errors=True)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -13,14 +14,28 @@ from typing import Any
 import yaml
 
 from video_snl import __version__
-from video_snl.engine.files import write_json, write_text
 from video_snl.engine.program import VIDEO_SNL, AnyExperiment, Program
 from video_snl.engine.sharing import is_shared, shared_weights
 from video_snl.errors import UserError
+from video_snl.utils.files import remove_left_overs, write_json, write_text
 from video_snl.utils.json_text import parse_json
+from video_snl.utils.locks import is_held
 
-__all__ = ["Run", "checkpoint_path", "newest_run", "runs_in", "stored_experiment", "stored_program"]
+__all__ = [
+    "Run",
+    "checkpoint_path",
+    "newest_begun",
+    "newest_of",
+    "newest_run",
+    "newest_trained",
+    "runs_in",
+    "stored_experiment",
+    "stored_program",
+    "tell_once",
+]
 
+_FILES = ("run.json", "config.yaml", "metrics.csv", "learning_curves.png", "quarantine.jsonl")
+_CHECKPOINTS = ("best.ckpt", "last.ckpt")
 _PACKAGES = ("torch", "torchvision", "pytorchvideo", "decord", "lightning", "numpy", "scikit-learn")
 
 
@@ -29,6 +44,8 @@ class Run:
 
     def __init__(self, folder: Path, record: dict[str, Any], program: Program = VIDEO_SNL) -> None:
         self.folder, self.record, self.program = folder, record, program
+        self.lists: dict[str, Any] = {}
+        """Fingerprints of the lists of files in use, once they are known."""
 
     @classmethod
     def create(
@@ -36,20 +53,23 @@ class Run:
     ) -> Run:
         """Make ``output/name-DATE-TIME`` with the configuration in it."""
         started = datetime.now(UTC)
+        at = started.isoformat(timespec="microseconds")
         folder = _fresh_folder(output, f"{name}-{started:%Y%m%d-%H%M%S}")
         record = {
             "program": program.kind,
             "status": "started",
-            "started": started.isoformat(timespec="microseconds"),
+            "started": at,
             "command": sys.argv,
             "seed": experiment.trainer.seed,
             "versions": _versions(),
             "git": _git_state(),
             "config": experiment.to_dict(),
+            "first_step": None,
+            "finished_epochs": 0,
             "metrics": {},
         }
-        write_text(folder / "config.yaml", yaml.safe_dump(experiment.to_dict(), sort_keys=False))
         run = cls(folder, record, program)
+        run.write_config()
         run.update()
         return run
 
@@ -77,10 +97,102 @@ class Run:
     def last_checkpoint(self) -> Path:
         return self.folder / "checkpoints" / "last.ckpt"
 
+    @property
+    def lock(self) -> Path:
+        """The file that whoever trains it holds a lock on."""
+        return self.folder / ".lock"
+
+    @property
+    def is_being_trained(self) -> bool:
+        """Whether some process trains it just now."""
+        return is_held(self.lock)
+
+    @property
+    def begun(self) -> bool:
+        """Whether a training step of it ever began."""
+        if self.record.get("first_step") is not None or self.trained:
+            return True
+        # Earlier versions did not note it, but there was one where a run was stopped in order.
+        stopped = self.record.get("status") in ("running", "finished", "interrupted")
+        return "first_step" not in self.record and stopped
+
+    @property
+    def finished_epochs(self) -> int:
+        """How many epochs are known to be finished, whatever has become of their checkpoints."""
+        if "finished_epochs" in self.record:
+            return int(self.record["finished_epochs"])
+        # Earlier versions wrote an epoch's metrics before its checkpoints.
+        try:
+            rows = int(self.record["metrics"]["last"]["epoch"])
+        except (KeyError, TypeError, ValueError):
+            rows = 0
+        written = self.trained or self.record.get("status") == "finished"
+        return max(rows, 1) if written else max(rows - 1, 0)
+
+    @property
+    def trained(self) -> bool:
+        """Whether it has a checkpoint."""
+        return any((self.folder / "checkpoints" / name).is_file() for name in _CHECKPOINTS)
+
+    @property
+    def state(self) -> str:
+        """Why it may not be what a user wants, in a few words."""
+        status = self.record.get("status", "unknown")
+        done = self.finished_epochs
+        if not self.begun:
+            return f"{status} before its first step"
+        if not self.trained:
+            return f"{status}, without a checkpoint"
+        return f"{status} after {done} epoch{'s' * (done != 1)}"
+
     def update(self, **values: Any) -> None:
         """Set entries of the record and write it."""
         self.record.update(values)
         write_json(self.folder / "run.json", self.record)
+
+    def write_config(self) -> None:
+        """Write ``config.yaml``, from the record."""
+        text = yaml.safe_dump(self.record["config"], sort_keys=False)
+        write_text(self.folder / "config.yaml", text)
+
+    def begin(self, experiment: AnyExperiment, **values: Any) -> None:
+        """Note that a training step begins, and what is trained with from here on.
+
+        Options that differ from the stored ones take their place. A run that is resumed gets an
+        entry in ``resumed``: when, by which command and version, after how many epochs, and which
+        options changed from what to what.
+
+        Args:
+            experiment: The configuration in use.
+            values: Further entries of the record.
+        """
+        now = datetime.now(UTC).isoformat(timespec="microseconds")
+        config = experiment.to_dict()
+        if self.begun:
+            resumed = {
+                "time": now,
+                "command": sys.argv,
+                "after_epochs": self.finished_epochs,
+                "changed": _changes(self.record.get("config", {}), config),
+                "versions": _versions(),
+                "git": _git_state(),
+            }
+            values["resumed"] = [*self.record.get("resumed", []), resumed]
+        else:
+            values["first_step"] = now
+        if self.lists:
+            values["lists"] = self.lists
+        changed = config != self.record.get("config")
+        self.record["config"] = config
+        if changed:
+            self.write_config()
+        self.record.pop("error", None)
+        self.update(status="running", **values)
+
+    def remove_left_overs(self) -> None:
+        """Remove the temporary files of the run that a kill has left; under its lock only."""
+        remove_left_overs(self.folder, _FILES)
+        remove_left_overs(self.folder / "checkpoints", _CHECKPOINTS)
 
 
 def runs_in(output: Path, program: Program = VIDEO_SNL) -> list[Run]:
@@ -92,7 +204,7 @@ def runs_in(output: Path, program: Program = VIDEO_SNL) -> list[Run]:
     folders = [path.parent for path in output.glob("*/run.json")]
     records = [(folder, _record(folder, program)) for folder in folders]
     runs = [Run(*found, program) for found in records if _kind_of(found[1]) == program.kind]
-    return sorted(runs, key=lambda run: str(run.record.get("started", "")))
+    return sorted(runs, key=_started)
 
 
 def newest_run(output: Path, program: Program = VIDEO_SNL) -> Path:
@@ -110,19 +222,83 @@ def newest_run(output: Path, program: Program = VIDEO_SNL) -> Path:
     return runs[-1].folder
 
 
+def newest_trained(output: Path, program: Program = VIDEO_SNL) -> Run:
+    """The newest run of the program in ``output`` that has a checkpoint.
+
+    Newer ones without are named on stderr, once.
+
+    Raises:
+        UserError: There is none.
+    """
+    run = newest_of(runs_in(output, program), lambda run: run.trained)
+    if run is not None:
+        return run
+    newest = runs_in(output, program)[-1:]
+    raise UserError(
+        f"found no run with a checkpoint below {output}/{_but(newest)}; train one first "
+        f"({program.name} train) or name its folder."
+    )
+
+
+def newest_begun(output: Path, program: Program = VIDEO_SNL) -> Run:
+    """The newest run of the program in ``output`` of which a training step ever began.
+
+    Newer ones, whose start failed, are named on stderr, once.
+
+    Raises:
+        UserError: There is none.
+    """
+    run = newest_of(runs_in(output, program), lambda run: run.begun)
+    if run is not None:
+        return run
+    newest = runs_in(output, program)[-1:]
+    raise UserError(
+        f"found no run to train on below {output}/{_but(newest)}; start one ({program.name} train) "
+        "or name a folder: --resume RUN."
+    )
+
+
+def newest_of(runs: Sequence[Run], wanted: Callable[[Run], bool]) -> Run | None:
+    """The last of them that is wanted; those behind it are named on stderr, once."""
+    passed: list[Run] = []
+    for run in reversed(runs):
+        if wanted(run):
+            for each in passed:
+                tell_once(f"passing over {each.folder}: {each.state}")
+            return run
+        passed.append(run)
+    return None
+
+
+def _but(newest: Sequence[Run]) -> str:
+    return "".join(f" (the newest is {run.folder}, {run.state})" for run in newest)
+
+
+_told: list[tuple[Any, str]] = []
+
+
+def tell_once(line: str) -> None:
+    """Print a line on stderr, once a command: it looks for its run more than once."""
+    if (sys.stderr, line) in _told or os.environ.get("LOCAL_RANK", "0") != "0":
+        return
+    _told.append((sys.stderr, line))
+    print(line, file=sys.stderr, flush=True)
+
+
 def checkpoint_path(
     named: str | None, program: Program = VIDEO_SNL, *, option: str = "--checkpoint"
 ) -> Path:
     """The checkpoint file that a user means.
 
     Args:
-        named: A file, a run's folder, a published folder, or None: the newest run.
+        named: A file, a run's folder, a published folder, or None: the newest run below ``runs``
+            that has a checkpoint.
         option: By which it was named, for messages.
 
     Raises:
         UserError: when there is no such file.
     """
-    path = Path(named) if named is not None else newest_run(Path("runs"), program)
+    path = Path(named) if named is not None else newest_trained(Path("runs"), program).folder
     if is_shared(path):
         return shared_weights(path)
     if path.is_dir():
@@ -141,10 +317,16 @@ def checkpoint_path(
 def stored_experiment(
     named: str | None, output: str, *, checkpoint: bool, program: Program = VIDEO_SNL
 ) -> AnyExperiment:
-    """The configuration in a checkpoint, or in the record of a run (by folder, or the newest)."""
+    """The configuration in a checkpoint, or in the record of a run that is to be trained on.
+
+    Args:
+        named: The run's folder (or the checkpoint); None or ``newest``: the newest one in
+            ``output``, as :func:`newest_begun` and :func:`checkpoint_path` find it.
+        checkpoint: Whether it is that of the checkpoint.
+    """
     if not checkpoint:
         newest = named in (None, "newest")
-        folder = newest_run(Path(output), program) if newest else Path(str(named))
+        folder = newest_begun(Path(output), program).folder if newest else Path(str(named))
         return Run.open(folder, program).experiment
     from video_snl.engine.trained import read_checkpoint
 
@@ -158,12 +340,14 @@ def stored_program(named: str | None, output: str, programs: Sequence[Program]) 
     """Which of several programs a run or a checkpoint is of; the first where that is not clear.
 
     Args:
-        named: The folder of a run, a file, or None or ``newest`` for the newest run in ``output``.
+        named: The folder of a run, a file, ``newest`` for the newest run in ``output`` that can be
+            trained on, or None for the newest one that has a checkpoint.
     """
     if named in (None, "newest"):
         runs = [run for program in programs for run in runs_in(Path(output), program)]
-        newest = max(runs, key=lambda run: str(run.record.get("started", "")), default=None)
-        return programs[0] if newest is None else newest.program
+        runs.sort(key=_started)
+        found = newest_of(runs, lambda run: run.trained if named is None else run.begun)
+        return programs[0] if found is None else found.program
     path = Path(str(named))
     if (path / "run.json").is_file():
         kind = _kind_of(_record(path, programs[0]))
@@ -185,6 +369,20 @@ def _record(folder: Path, program: Program) -> dict[str, Any]:
             f"expected the folder of a run with its run.json, found no readable {path} "
             f"({error}); name a folder that {program.name} train has written."
         ) from error
+
+
+def _started(run: Run) -> str:
+    return str(run.record.get("started", ""))
+
+
+def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """What differs between the plain values of two experiments: option -> [before, after]."""
+    return {
+        f"{section}.{name}": [before.get(section, {}).get(name), value]
+        for section, values in after.items()
+        for name, value in values.items()
+        if before.get(section, {}).get(name) != value
+    }
 
 
 def _kind_of(record: dict[str, Any]) -> str:

@@ -12,9 +12,10 @@ from video_snl.data.nursery import nursery
 from video_snl.data.transforms import STATISTICS, Statistics
 from video_snl.data.videos import VideoSet, load_videos
 from video_snl.engine.clip_options import check_clips
-from video_snl.engine.fitting import fit, open_run, recording_failure, tell
+from video_snl.engine.fitting import fit, opened_run, tell
 from video_snl.engine.program import VIDEO_SNL
 from video_snl.engine.ranges import Range, check_training
+from video_snl.engine.resume import Asked, Listed
 from video_snl.engine.trained import read_checkpoint
 from video_snl.errors import UserError
 from video_snl.models.build import build_model, recompute_units
@@ -24,16 +25,17 @@ from video_snl.tasks.clips import ClipDataModule
 __all__ = ["check_experiment", "make_task", "train"]
 
 
-def train(
-    experiment: Experiment, *, config_name: str, resume: str | None, profile: bool = False
-) -> int:
+def train(experiment: Experiment, *, config_name: str, asked: Asked, profile: bool = False) -> int:
     """Train, or train on, and return the exit code; ``profile`` prints where loading took time."""
     videos = load_videos(experiment.data)
     check_experiment(experiment, videos)
     if experiment.data.num_workers:
         nursery()  # loads its modules while the network is made
-    run = open_run(experiment, VIDEO_SNL, config_name, resume)
-    with recording_failure(run):
+    lists: Listed = {
+        part: [(video.path, video.label) for video in listed]
+        for part, listed in (("training", videos.train), ("test", videos.test))
+    }
+    with opened_run(experiment, VIDEO_SNL, config_name, asked, lists) as run:
         task = make_task(experiment, videos, resumed=run.last_checkpoint)
         clips = ClipDataModule(experiment, videos, run.folder)
         return fit(experiment, task, clips, run, profile=profile)

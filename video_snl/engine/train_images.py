@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from video_snl.config_image_run import ImageExperiment
-from video_snl.data.images import ImageSet, load_images
+from video_snl.data.image_source import ImageDataset
+from video_snl.data.images import ImageSet, load_images, picture_labels
 from video_snl.data.pictures import check_options
+from video_snl.data.scenes import SceneDataset
 from video_snl.data.sliding import window_stride
-from video_snl.engine.fitting import fit, open_run, recording_failure, tell
+from video_snl.engine.fitting import fit, opened_run, tell
 from video_snl.engine.image_programs import image_program
 from video_snl.engine.ranges import Range, check_training
+from video_snl.engine.resume import Asked, Listed
 from video_snl.engine.trained import read_checkpoint
 from video_snl.errors import OptionsError, UserError
 from video_snl.models.build import recompute_units
@@ -35,17 +39,23 @@ _OPTIMIZER = {
 
 
 def train(
-    experiment: ImageExperiment, *, config_name: str, resume: str | None, profile: bool = False
+    experiment: ImageExperiment, *, config_name: str, asked: Asked, profile: bool = False
 ) -> int:
     """Train, or train on, and return the exit code; ``profile`` prints where loading took time."""
     check_experiment(experiment)
     images = load_images(experiment.data, seed=experiment.trainer.seed)
     check_classes(experiment, images)
-    run = open_run(experiment, image_program(experiment), config_name, resume)
-    with recording_failure(run):
+    lists: Listed = {part.what: _listed(part) for part in (images.train, images.test)}
+    with opened_run(experiment, image_program(experiment), config_name, asked, lists) as run:
         task = make_task(experiment, images, resumed=run.last_checkpoint)
         pictures = ImageDataModule(experiment, images, run.folder)
         return fit(experiment, task, pictures, run, profile=profile)
+
+
+def _listed(part: ImageDataset) -> Iterable[tuple[str, object]]:
+    """Every image with its label, or its label map."""
+    labels = part.label_paths if isinstance(part, SceneDataset) else picture_labels(part).tolist()
+    return zip(part.paths[:], labels, strict=True)
 
 
 def check_experiment(experiment: ImageExperiment) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import signal
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Literal
 
 import lightning.pytorch as pl
@@ -21,10 +23,18 @@ from video_snl.config import TrainerConfig
 from video_snl.engine.callbacks import AtomicCheckpointIO
 from video_snl.engine.program import AnyExperiment
 from video_snl.errors import UserError
+from video_snl.utils.processes import handling, leave_lost_terminal
 
-__all__ = ["EXIT_TERMINATED", "check_precision", "device_of", "make_trainer", "stopping_in_order"]
+__all__ = [
+    "EXIT_HUNG_UP",
+    "EXIT_TERMINATED",
+    "check_precision",
+    "device_of",
+    "make_trainer",
+    "stopping_in_order",
+]
 
-EXIT_TERMINATED = 143
+EXIT_HUNG_UP, EXIT_TERMINATED = 129, 143
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed", "bf16-true"]
 
@@ -115,16 +125,32 @@ def device_of(accelerator: str) -> torch.device:
 
 @contextmanager
 def stopping_in_order() -> Iterator[None]:
-    """Let SIGTERM end in exit code 143 and Ctrl-C in KeyboardInterrupt.
+    """Let SIGTERM end in exit code 143, SIGHUP in 129 and Ctrl-C in KeyboardInterrupt.
 
-    Lightning ends its loops in order for both, and then in a SystemExit that says 0 or 1.
+    Lightning ends its loops in order for SIGTERM and Ctrl-C, and then in a SystemExit that says 0
+    or 1. SIGHUP, of a terminal that was closed, is handed on to it as SIGTERM; where it is ignored
+    (``nohup``) it stays so.
     """
-    try:
-        yield
-    except SIGTERMException:
-        raise SystemExit(EXIT_TERMINATED) from None
-    except SystemExit:
-        raise KeyboardInterrupt from None
+    hung_up = False
+
+    def hang_up(number: int, frame: FrameType | None) -> None:
+        nonlocal hung_up
+        hung_up = True
+        leave_lost_terminal()
+        if signal.getsignal(signal.SIGTERM) in (signal.SIG_DFL, None):
+            # Not in Lightning's loops yet, or no more: there is nothing to be ended in order.
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)
+            signal.raise_signal(signal.SIGHUP)
+        else:
+            signal.raise_signal(signal.SIGTERM)
+
+    with handling(signal.SIGHUP, hang_up):
+        try:
+            yield
+        except SIGTERMException:
+            raise SystemExit(EXIT_HUNG_UP if hung_up else EXIT_TERMINATED) from None
+        except SystemExit:
+            raise KeyboardInterrupt from None
 
 
 def _on_gpus(config: TrainerConfig) -> bool:

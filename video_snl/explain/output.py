@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from video_snl.explain.figure3 import draw_features, draw_looks
 from video_snl.explain.finite import check_explanations
 from video_snl.explain.page import write_page
 from video_snl.explain.structure import BlockMaps, Explanation, Grid
+from video_snl.utils.files import check_folder
 from video_snl.utils.json_text import parse_json
 
 __all__ = ["check_source", "output_folder", "report", "write_explanations"]
@@ -47,8 +47,7 @@ def output_folder(named: str | None, source: str) -> Path:
     folder = Path(named if named is not None else f"explain-{Path(source).stem or 'clip'}")
     with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    if not os.access(folder, os.W_OK):
-        raise UserError(f"--output {folder} may not be written to: give another folder.")
+    check_folder("--output", str(folder))
     return folder
 
 

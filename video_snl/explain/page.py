@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from video_snl.engine.files import write_text
 from video_snl.explain.page_data import page_data
 from video_snl.explain.structure import SENSITIVITY, BlockMaps, Explanation
-from video_snl.utils.strict_json import to_json
+from video_snl.utils.json_text import to_json
 
 __all__ = ["page_html", "write_page"]
 

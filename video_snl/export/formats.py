@@ -19,7 +19,7 @@ from video_snl.export.graph import axis_names
 from video_snl.export.seal import check_seal, seal, sealed
 from video_snl.utils.archives import check_archive
 from video_snl.utils.finite import check_weights
-from video_snl.utils.strict_json import to_json
+from video_snl.utils.json_text import to_json
 
 __all__ = ["FORMATS", "Format", "FormatName", "Run", "format_of"]
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from video_snl.errors import UserError
+from video_snl.utils.files import check_folder
 
 __all__ = ["targets"]
 
@@ -68,8 +68,7 @@ def _check_writable(named: str, folder: Path) -> None:
     except OSError as error:
         reason = error.strerror or error
         raise UserError(f"--render {named} cannot be written ({reason})") from error
-    if not os.access(folder, os.W_OK):
-        raise UserError(f"--render {named}: {folder} may not be written to; name another place")
+    check_folder("--render", str(folder))
 
 
 def _same(target: Path, source: Path) -> bool:

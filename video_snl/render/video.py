@@ -17,11 +17,11 @@ from video_snl.data.facts import open_with_facts
 from video_snl.data.pyav_reader import PyAVReader
 from video_snl.data.streaming import frame_times
 from video_snl.data.windows import FrameTimes
-from video_snl.engine.files import replace_file
 from video_snl.engine.progress import counted
 from video_snl.errors import UserError
 from video_snl.render.captions import Caption, caption_at
 from video_snl.render.lettering import draw_lines
+from video_snl.utils.files import replace_file, storage_error
 
 __all__ = ["FORMATS", "render_video"]
 
@@ -46,7 +46,8 @@ def render_video(source: str, target: Path, captions: Sequence[Caption]) -> None
     try:
         replace_file(target, lambda temporary: _write(source, temporary, captions, times))
     except OSError as error:
-        if isinstance(error, av.FFmpegError) or error.errno is None:
+        foreign = isinstance(error, av.FFmpegError) or error.errno is None
+        if foreign and storage_error(error) is None:
             raise UserError(f"{source}: its frames cannot be encoded ({error})") from error
         reason = error.strerror or error
         raise UserError(f"--render {target} cannot be written ({reason})") from error

@@ -25,7 +25,7 @@ from video_snl.errors import UserError
 from video_snl.serve.jobs import Busy, Job, Jobs
 from video_snl.serve.service import Answer, Limits, Service
 from video_snl.serve.uploads import TooLarge, TooSlow, UploadRequest
-from video_snl.utils.strict_json import to_json
+from video_snl.utils.json_text import to_json
 
 __all__ = ["make_app"]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
@@ -30,8 +29,9 @@ from video_snl.spectra.numbers import as_json
 from video_snl.spectra.output import write_spectra
 from video_snl.spectra.structure import Measured
 from video_snl.spectra.table import table
+from video_snl.utils.files import check_folder
+from video_snl.utils.json_text import to_json
 from video_snl.utils.media import Ignored, find_media
-from video_snl.utils.strict_json import to_json
 
 __all__ = ["Asked", "evenly_spaced", "files_below", "measured_and_reported", "spectrum"]
 
@@ -198,8 +198,7 @@ def _folder(named: str) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _unwritable(named, error) from error
-    if not os.access(folder, os.W_OK):
-        raise UserError(f"--output {folder} may not be written to: give another folder.")
+    check_folder("--output", str(folder))
     return folder
 
 

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 from jsonargparse import Namespace
 
-from video_snl.engine.files import write_json, write_text
 from video_snl.errors import UserError
 from video_snl.tables.cells import BLOCKS, TABLES, cells_of
 from video_snl.tables.jobs import Job, Outcome, job_of
@@ -23,13 +22,15 @@ from video_snl.tables.paper import read_figures
 from video_snl.tables.settings import Choices, Planned, find_configs, plan
 from video_snl.tables.store import Contents, Store
 from video_snl.utils.counts import counts
+from video_snl.utils.files import check_folder, write_json, write_text
+from video_snl.utils.processes import handling, leave_lost_terminal
 
 if TYPE_CHECKING:
     from video_snl.tables.sizes import Size
 
 __all__ = ["run_table"]
 
-_TERMINATED = 143
+_HUNG_UP, _TERMINATED = 129, 143
 _CLUSTER_JOBS = 16
 _OPTION = re.compile(r"(data|model|optimizer|trainer)\.\w+")
 
@@ -65,6 +66,7 @@ def run_table(arguments: Namespace) -> int:
         _print_plan(asked)
         return 0
     _check_root(arguments, asked.planned)
+    check_folder("-o", str(asked.output))
     sizes = _sizes(asked)  # what it refuses is not found only after days of training
     missing = _missing(asked, asked.store.read())
     _announce(asked, missing)
@@ -229,19 +231,18 @@ def _devices() -> list[str]:
 
 @contextmanager
 def _ending_in_order(asked: _Table) -> Iterator[None]:
-    """End the trainings on SIGTERM as on Ctrl-C, and say what is kept."""
+    """End the trainings on SIGTERM and SIGHUP as on Ctrl-C, and say what is kept."""
 
     def terminate(signum: int, frame: Any) -> None:
-        raise SystemExit(_TERMINATED)
+        leave_lost_terminal()
+        raise SystemExit(_HUNG_UP if signum == signal.SIGHUP else _TERMINATED)
 
-    before = signal.signal(signal.SIGTERM, terminate)
-    try:
-        yield
-    except (KeyboardInterrupt, SystemExit):
-        _tell(f"what is done is in {asked.store.path}; the same command goes on")
-        raise
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    with handling(signal.SIGTERM, terminate), handling(signal.SIGHUP, terminate):
+        try:
+            yield
+        except (KeyboardInterrupt, SystemExit):
+            _tell(f"what is done is in {asked.store.path}; the same command goes on")
+            raise
 
 
 def _sizes(asked: _Table) -> list[Size]:

@@ -124,7 +124,7 @@ def _trained(job: Job, lock: IO[bytes], environment: Mapping[str, str]) -> Outco
     began = time.monotonic()
     code = _run(words, job.log, lock, {**os.environ, **environment})
     seconds = time.monotonic() - began
-    if code in (130, 143):
+    if code in (129, 130, 143):
         return Outcome(job, "interrupted", message="interrupted; the same command goes on with it")
     if code != 0:
         return Outcome(job, "failed", message=f"exit code {code}: {_last_line(job.log)}")

@@ -15,7 +15,7 @@ from video_snl.command_line import Parser, experiment_parser, sections_of
 from video_snl.config_image_run import ImageExperiment, ImageOptimizerConfig
 from video_snl.errors import UserError
 from video_snl.tables.cells import Cell
-from video_snl.utils.strict_json import to_json
+from video_snl.utils.json_text import to_json
 
 __all__ = ["BASES", "Choices", "Planned", "find_configs", "plan", "settings_of"]
 

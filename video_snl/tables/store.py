@@ -17,7 +17,7 @@ from typing import Any
 
 from video_snl.errors import UserError
 from video_snl.plain_values import check_fields
-from video_snl.utils.strict_json import to_json
+from video_snl.utils.json_text import to_json
 
 __all__ = ["Contents", "Result", "Store"]
 

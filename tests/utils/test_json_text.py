@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from video_snl.engine.files import write_json
-from video_snl.utils.strict_json import to_json
+from video_snl.utils.json_text import to_json
 
 ROOT = Path(__file__).resolve().parents[2]
 

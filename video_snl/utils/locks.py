@@ -1,0 +1,117 @@
+"""A lock that one process at a time holds, and that ends with it, however it ends."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from video_snl.utils.files import UNLOCKABLE
+
+__all__ = ["Held", "is_held", "locked"]
+
+
+class Held(Exception):
+    """Another process has the lock; the message says which, where that is known."""
+
+
+_files: set[int] = set()
+"""Of the locks that this process holds."""
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[bool]:
+    """Hold a lock on the file ``path``, which is made, and removed in the end.
+
+    The kernel frees it when the process ends, also by SIGKILL. (By ``flock``: over NFS it holds
+    between machines only where the server keeps locks.) Processes forked from this one do not hold
+    it with it.
+
+    Yields:
+        False where the file system has no locks, so that nothing is held; else True.
+
+    Raises:
+        Held: Another process has it, or another place in this one.
+        OSError: The file cannot be made.
+    """
+    file, holds = _opened(path)
+    _files.add(file)
+    try:
+        if holds:
+            _sign(file)
+        yield holds
+    finally:
+        _files.discard(file)
+        with suppress(OSError):  # a disk that cannot be written to any more keeps it
+            path.unlink()
+        if holds:
+            fcntl.flock(file, fcntl.LOCK_UN)  # also of copies that a child got to keep
+        os.close(file)
+
+
+def is_held(path: Path) -> bool:
+    """Tell whether some process holds the lock just now."""
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        # Shared, so that two that only ask do not take one another for a holder.
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError as error:
+        if error.errno not in UNLOCKABLE:
+            raise
+    finally:
+        os.close(file)
+    return False
+
+
+def _opened(path: Path) -> tuple[int, bool]:
+    """The file of the lock, and whether it is held now: see :func:`locked`."""
+    while True:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            holds = _taken(file)
+            with suppress(FileNotFoundError):
+                # Whoever had it before may have removed it in between.
+                if os.path.samestat(os.fstat(file), os.stat(path)):
+                    return file, holds
+        except BaseException:
+            os.close(file)
+            raise
+        os.close(file)
+
+
+def _taken(file: int) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise Held(os.pread(file, 200, 0).decode(errors="replace").strip()) from error
+    except OSError as error:
+        if error.errno not in UNLOCKABLE:
+            raise
+        return False
+    return True
+
+
+def _sign(file: int) -> None:
+    """Say who holds it. A full disk does not keep anybody from locking."""
+    with suppress(OSError):
+        os.ftruncate(file, 0)
+        os.pwrite(file, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+
+
+def _let_go() -> None:
+    """A forked child would hold the lock for as long as it lives, also after its parent's end."""
+    for file in _files:
+        with suppress(OSError):
+            os.close(file)
+    _files.clear()
+
+
+os.register_at_fork(after_in_child=_let_go)
