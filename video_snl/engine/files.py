@@ -54,4 +54,5 @@ def write_json(path: Path, value: Any, *, finite: bool = False) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+    # Names of files need not be UTF-8: their other bytes are written as escapes, as in JSON.
+    path.write_text(text, encoding="utf-8", errors="backslashreplace")

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from video_snl.config_image_run import ImageExperiment
 from video_snl.data.images import ImageSet, load_images
@@ -15,11 +16,15 @@ from video_snl.engine.fitting import fit, open_run, recording_failure, tell
 from video_snl.engine.image_programs import image_program
 from video_snl.engine.ranges import Range, check_training
 from video_snl.engine.trained import read_checkpoint
+from video_snl.engine.training_checks import check_class_count, check_last_batch
 from video_snl.errors import OptionsError, UserError
 from video_snl.models.build import recompute_units
+from video_snl.models.image_parts import head_parameters, stage_layers
 from video_snl.models.images import IMAGE_BACKBONES, build_image_model
 from video_snl.tasks.image_data import ImageDataModule
 from video_snl.tasks.images import ImageClassification, ImageTask, Segmentation
+from video_snl.tasks.optimization import keep_frozen_layers_in_eval
+from video_snl.utils.text import same_labels
 
 __all__ = ["check_experiment", "check_network", "check_values", "make_task", "task_of", "train"]
 
@@ -41,6 +46,8 @@ def train(
     check_experiment(experiment)
     images = load_images(experiment.data, seed=experiment.trainer.seed)
     check_classes(experiment, images)
+    check_class_count(len(images.class_names), "images")
+    _check_last_batch(experiment, images)
     run = open_run(experiment, image_program(experiment), config_name, resume)
     with recording_failure(run):
         task = make_task(experiment, images, resumed=run.last_checkpoint)
@@ -122,6 +129,19 @@ def check_classes(experiment: ImageExperiment, images: ImageSet) -> None:
         )
 
 
+def _check_last_batch(experiment: ImageExperiment, images: ImageSet) -> None:
+    def build() -> nn.Module:
+        config = replace(experiment.model, weights=None)
+        model, _ = build_image_model(config, len(images.class_names), seed=experiment.trainer.seed)
+        model.train()
+        keep_frozen_layers_in_eval(model, experiment.optimizer, stage_layers, head_parameters)
+        return model
+
+    data, steps = experiment.data, experiment.optimizer.epoch_steps
+    shape = 3, data.height, data.width
+    check_last_batch(experiment, len(images.train), shape, build, smaller_last=steps is None)
+
+
 def make_task(
     experiment: ImageExperiment, images: ImageSet, *, resumed: Path | None = None
 ) -> ImageTask:
@@ -134,7 +154,7 @@ def make_task(
     stored = None
     if resumed and resumed.is_file():
         stored = read_checkpoint(resumed, program)[program.entry]
-        if stored["class_names"] != images.class_names:
+        if not same_labels(stored["class_names"], images.class_names):
             raise UserError(
                 f"{resumed} was trained on {len(stored['class_names'])} other classes than the "
                 f"{len(images.class_names)} of the data set; resume with the data it was trained "

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from video_snl.data.image_transforms import evaluation_images
 from video_snl.data.images import load_images
@@ -32,7 +31,7 @@ def spectrum(
     Returns:
         2 when a picture could not be read, else 0.
     """
-    files = files_below(paths, frozenset(IMG_EXTENSIONS), "pictures")
+    files = files_below(paths, "images")
     device = device_of(accelerator)
     trained = load_trained_images(checkpoint_path(checkpoint, IMAGES))
     listed = {} if files else _listed(trained, asked.inputs)

@@ -9,12 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
 from video_snl.config import ShortVideos
-from video_snl.data.folders import VIDEO_SUFFIXES
 from video_snl.data.nursery import nursery
 from video_snl.data.videos import load_videos
 from video_snl.engine.progress import counted
@@ -30,6 +29,7 @@ from video_snl.spectra.numbers import as_json
 from video_snl.spectra.output import write_spectra
 from video_snl.spectra.structure import Measured
 from video_snl.spectra.table import table
+from video_snl.utils.media import named_media
 
 __all__ = ["Asked", "evenly_spaced", "files_below", "measured_and_reported", "spectrum"]
 
@@ -81,7 +81,7 @@ def spectrum(
     """
     if deadline is not None and not deadline > 0:
         raise UserError(f"--deadline {deadline}: give seconds, more than 0.")
-    files = files_below(paths, frozenset(VIDEO_SUFFIXES), "videos")
+    files = files_below(paths, "videos")
     device = device_of(accelerator)
     nursery()  # loads its modules while the network is made
     trained = load_trained(checkpoint_path(checkpoint))
@@ -142,24 +142,13 @@ def measured_and_reported(
     return 0 if len(read) == len(sources) else 2
 
 
-def files_below(paths: Sequence[str], suffixes: frozenset[str], what: str) -> list[str]:
+def files_below(paths: Sequence[str], wanted: Literal["videos", "images"]) -> list[str]:
     """The files that paths name: themselves, or those below a folder.
 
     Raises:
         UserError: A path is not there, or a folder holds none.
     """
-    found: list[str] = []
-    for path in map(Path, paths):
-        if not path.exists():
-            raise UserError(f"{path}: no such file or folder.")
-        below = sorted(p for p in path.rglob("*") if p.suffix.lower() in suffixes)
-        if path.is_dir() and not below:
-            raise UserError(
-                f"{path}: found no {what} in this folder; expected files that end in "
-                f"{', '.join(sorted(suffixes))}."
-            )
-        found += map(str, below if path.is_dir() else [path])
-    return found
+    return [str(path) for path in named_media(paths, wanted, "video-snl spectrum")]
 
 
 def evenly_spaced(count: int, length: int) -> list[int]:
