@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from video_snl.engine.files import replace_file
 from video_snl.errors import UserError
+from video_snl.utils.parquet import check_claims
 
 __all__ = ["FeatureTable", "concatenate", "read_features", "same_model", "write_features"]
 
@@ -95,6 +96,7 @@ def read_features(path: Path) -> FeatureTable:
     if not path.is_file():
         raise UserError(f"{path} is no file; write one with reid extract ... -o {path}")
     try:
+        check_claims(path)
         stored = pq.read_table(path, page_checksum_verification=True)
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]

@@ -9,7 +9,7 @@ from PIL import Image
 
 __all__ = ["Finding", "Verdict", "inspect"]
 
-Verdict = Literal["counts", "empty", "missing", "mixed", "shared", "unreadable"]
+Verdict = Literal["counts", "empty", "leaked", "missing", "mixed", "shared", "unreadable"]
 
 
 @dataclass(frozen=True)

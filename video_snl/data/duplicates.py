@@ -171,11 +171,11 @@ def _confirm(ids: dict[str, FileId]) -> None:
         if len(same) == 1:
             continue
         for path in same:
-            identity = _look(path)
-            if identity is None:
+            found = _look(path)
+            if found is None:
                 del ids[path]
             else:
-                ids[path] = identity
+                ids[path] = found
 
 
 def _look(path: str) -> FileId | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ from video_snl.data.duplicates import distinct, find_repeats
 from video_snl.data.videos import Video, VideoSet, folder_contents, missing_files
 from video_snl.errors import UserError
 from video_snl.utils.media import VIDEO_SUFFIXES, Ignored, MediaFiles, list_folder
-from video_snl.utils.text import clean_label, examples, printable, read_text, say_once
+from video_snl.utils.text import clean_label, examples, printable, read_text, say_merged, say_once
 
 __all__ = [
     "VIDEO_SUFFIXES",
@@ -154,7 +154,7 @@ def csv_rows(path: Path) -> list[Row]:
         rows = [_row(path, reader.line_num, values) for values in reader]
     except csv.Error as error:
         raise UserError(f"data.root={path} is no CSV file ({error}): give one in UTF-8") from error
-    _say_merged((row.label for row in rows), str(path))
+    say_merged((row.label for row in rows), str(path))
     return [row._replace(label=clean_label(row.label)) for row in rows]
 
 
@@ -236,7 +236,7 @@ def _labelled_set(
     found: Mapping[str, Labelled], source: str, known: Sequence[str] | None
 ) -> VideoSet:
     """The dataset of labelled paths by part; those of the part ``all`` are divided."""
-    _say_merged((label for entries in found.values() for _, label in entries), source)
+    say_merged((label for entries in found.values() for _, label in entries), source)
     clean = {label: clean_label(label) for entries in found.values() for _, label in entries}
     parts = {
         part: [(path, clean[label]) for path, label in entries] for part, entries in found.items()
@@ -259,17 +259,6 @@ def _by_label(entries: Labelled) -> dict[str, list[str]]:
     for path, label in entries:
         classes[label].append(path)
     return dict(classes)
-
-
-def _say_merged(labels: Iterable[str], source: str) -> None:
-    """Say in a line which spellings are taken for one label."""
-    spellings: dict[str, set[str]] = defaultdict(set)
-    for label in set(labels):
-        spellings[clean_label(label)].add(label)
-    merged = sorted(label for label, names in spellings.items() if len(names) > 1)
-    if merged:
-        named = [f"{' and '.join(map(ascii, sorted(spellings[label])))} is one" for label in merged]
-        say_once(f"{source}: labels that differ only in spaces or Unicode form: {examples(named)}")
 
 
 def _divided(

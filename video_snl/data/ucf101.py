@@ -63,8 +63,8 @@ def load_ucf101(root: Path, split: Split, *, frame_folders: bool = False) -> Vid
     if missing:
         raise UserError(
             f"{len(missing):,} of the {len(wanted):,} videos of split {split} are missing, the "
-            f"first is {printable(missing[0])}: unpack all of UCF-101 into {videos} or give another "
-            "--data.root"
+            f"first is {printable(missing[0])}: unpack all of UCF-101 into {videos} or give "
+            "another --data.root"
         )
     parts = distinct(
         {

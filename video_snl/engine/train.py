@@ -85,7 +85,7 @@ def _check_last_batch(experiment: Experiment, videos: VideoSet) -> None:
 
     data = experiment.data
     shape = 3, data.clip_frames, data.crop, data.crop
-    check_last_batch(experiment, len(videos.train), shape, build)
+    check_last_batch(experiment, experiment.optimizer.batch_size, len(videos.train), shape, build)
 
 
 def make_task(

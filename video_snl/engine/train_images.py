@@ -137,9 +137,15 @@ def _check_last_batch(experiment: ImageExperiment, images: ImageSet) -> None:
         keep_frozen_layers_in_eval(model, experiment.optimizer, stage_layers, head_parameters)
         return model
 
-    data, steps = experiment.data, experiment.optimizer.epoch_steps
-    shape = 3, data.height, data.width
-    check_last_batch(experiment, len(images.train), shape, build, smaller_last=steps is None)
+    data, optimizer = experiment.data, experiment.optimizer
+    check_last_batch(
+        experiment,
+        optimizer.batch_size,
+        len(images.train),
+        (3, data.height, data.width),
+        build,
+        smaller_last=optimizer.epoch_steps is None,
+    )
 
 
 def make_task(

@@ -28,6 +28,7 @@ def check_class_count(classes: int, noun: str) -> None:
 
 def check_last_batch(
     experiment: AnyExperiment,
+    batch_size: int,
     samples: int,
     sample_shape: Sequence[int],
     build: Callable[[], nn.Module],
@@ -40,6 +41,7 @@ def check_last_batch(
     the first epoch. The network is run on shapes alone, and only where a batch of one comes up.
 
     Args:
+        batch_size: Samples of a step, over all devices and accumulated parts.
         samples: Samples of an epoch.
         sample_shape: Of one input, such as (3, T, H, W).
         build: Makes the network in training mode, its frozen layers in evaluation mode.
@@ -51,7 +53,7 @@ def check_last_batch(
     optimizer, trainer = experiment.optimizer, experiment.trainer
     devices = 1 if trainer.devices == "auto" else trainer.devices
     world = max(1, devices * trainer.nodes)
-    part = optimizer.batch_size // max(1, optimizer.accumulate * world)
+    part = batch_size // max(1, optimizer.accumulate * world)
     share = -(-samples // world)
     last = share % part if part and smaller_last else 0
     if part != 1 and last != 1:
@@ -64,7 +66,7 @@ def check_last_batch(
         size = " x ".join(map(str, sample_shape[1:]))
         what = "batches hold 1 sample" if part == 1 else f"the last of {samples} samples is alone"
         raise UserError(
-            f"optimizer.batch_size={optimizer.batch_size}: {what} in its batch on a device, and "
+            f"optimizer.batch_size={batch_size}: {what} in its batch on a device, and "
             f"an input of {size} shrinks to one position, of which BatchNorm can take no "
             "deviation: give another --optimizer.batch_size (or accumulate), or larger inputs "
             "(--data.crop; of images --data.height and --data.width)"

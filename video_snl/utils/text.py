@@ -18,6 +18,7 @@ __all__ = [
     "printable",
     "read_text",
     "same_labels",
+    "say_merged",
     "say_once",
 ]
 
@@ -100,6 +101,21 @@ def same_labels(first: Sequence[str], second: Sequence[str]) -> bool:
         return list(map(clean_label, first)) == list(map(clean_label, second))
     except UserError:
         return False
+
+
+def say_merged(labels: Iterable[str], source: str) -> None:
+    """Say in a line on stderr which spellings are taken for one label, if any are.
+
+    Raises:
+        UserError: As for :func:`clean_label`.
+    """
+    spellings: dict[str, set[str]] = {}
+    for label in set(labels):
+        spellings.setdefault(clean_label(label), set()).add(label)
+    merged = [sorted(spellings[name]) for name in sorted(spellings) if len(spellings[name]) > 1]
+    if merged:
+        named = [f"{' and '.join(map(ascii, names))} are one" for names in merged]
+        say_once(f"{source}: labels that differ only in spaces or Unicode form: {examples(named)}")
 
 
 def printable(text: str, limit: int = _SHOWN) -> str:
