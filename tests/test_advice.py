@@ -33,8 +33,7 @@ def _messages(source: str) -> Iterator[str]:
                 str(part.value) if isinstance(part, ast.Constant) else "{}" for part in node.values
             )
         elif isinstance(node, ast.Constant) and id(node) not in documented:
-            if isinstance(node.value, str):
-                yield node.value
+            yield str(node.value)
 
 
 @pytest.mark.parametrize("package", ["video_snl", "reid", "scripts"])
