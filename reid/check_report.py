@@ -18,6 +18,7 @@ __all__ = ["EXPLAINED", "print_table", "to_json"]
 EXPLAINED: dict[Verdict, str] = {
     "counts": "not as published",
     "empty": "without pictures",
+    "leaked": "the same image in train and in query or gallery",
     "missing": "named, and not there",
     "mixed": "of several people or cameras, or of others than named",
     "shared": "people to train on and to search for at once",

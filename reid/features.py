@@ -15,6 +15,7 @@ from reid.labels import Names, numbers_of_names
 from reid.tracklet import NO_NUMBER, UNKNOWN, camera_number, person_number
 from video_snl.engine.files import replace_file
 from video_snl.errors import UserError
+from video_snl.utils.parquet import check_claims
 
 __all__ = [
     "FeatureTable",
@@ -164,6 +165,7 @@ def read_features(path: str | Path) -> FeatureTable:
     if not path.is_file():
         raise UserError(f"{path} is no file; write one with reid extract ... -o {path}")
     try:
+        check_claims(path)
         stored = pq.read_table(path, page_checksum_verification=True)
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]

@@ -103,7 +103,7 @@ class TrackletDataset(Dataset[Sample]):
                 return i
         raise UserError(
             f"none of the {len(members)} training tracklets of person {person} can be read"
-            f"{avoided.listed_in()}: mend them, or remove the person"
+            f"{avoided.listed_in()}: fetch or copy them again"
         )
 
 

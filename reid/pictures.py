@@ -10,7 +10,7 @@ from video_snl.utils.media import MAX_PIXELS
 
 __all__ = ["Finding", "Verdict", "inspect"]
 
-Verdict = Literal["counts", "empty", "missing", "mixed", "shared", "unreadable"]
+Verdict = Literal["counts", "empty", "leaked", "missing", "mixed", "shared", "unreadable"]
 
 
 @dataclass(frozen=True)

@@ -95,6 +95,12 @@ class IdentitySampler:
                 f"data.identities={self.people} cannot be divided over {self.world_size} devices: "
                 f"choose a multiple of {self.world_size}"
             )
+        if self.people // self.world_size * self.per_person < 2:
+            raise UserError(
+                f"data.identities={self.people}, data.tracklets={self.per_person} leave one "
+                f"tracklet for each of {self.world_size} devices, of which BatchNorm can take no "
+                "deviation: raise one of them"
+            )
         if len(self._of_person) < self.people:
             raise UserError(
                 f"data.identities={self.people} people are to be in a batch, the training list has "

@@ -52,7 +52,8 @@ class DataConfig:
 
     Args:
         dataset: ``sample`` (generated once into the cache), ``ucf101``, ``folder`` (one folder of
-            videos per class) or ``csv`` (columns path, label and optionally split).
+            videos per class) or ``csv`` (columns path, label and optionally split). Where it is
+            left at its default, what ``root`` holds is recognised.
         root: Folder of the data set (for ``csv`` the file). Default for ``sample``: the cache.
         split: UCF-101's official split 1, 2 or 3, or ``paper`` (train list 1 divided again:
             groups 11-25 train, 8-10 test). ``folder`` and ``csv`` have split 1 only.

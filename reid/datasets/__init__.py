@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from reid.datasets.ilids import load_ilids
 from reid.datasets.mars import load_mars
 from reid.datasets.prid import load_prid
 from reid.tracklet import ReidData
+from video_snl.data.duplicates import Same, find_repeats
 from video_snl.errors import UserError
 
 __all__ = ["LOADERS", "NEEDED", "load_dataset", "read_dataset", "root_of"]
@@ -92,6 +94,29 @@ def root_of(name: str, root: str | Path | None) -> Path:
     return given
 
 
+def _check_files(data: ReidData, report: Report) -> None:
+    """Report images that are trained on and searched for or in, by their device and inode.
+
+    Of MARS, whose lists alone are read, no file is looked at.
+    """
+    if data.name in ("mars", "sample"):
+        return
+    parts = {
+        "train": [(frame, None) for tracklet in data.train for frame in tracklet.frames],
+        "query and gallery": [
+            (frame, None)
+            for tracklet in (*data.query, *data.gallery, *data.junk)
+            for frame in tracklet.frames
+        ],
+    }
+    folders: dict[str, list[Same]] = {}
+    for same in find_repeats(parts).shared:
+        folders.setdefault(os.path.dirname(same.path), []).append(same)
+    for found in folders.values():
+        more = f", and {len(found) - 1} more of its folder" if len(found) > 1 else ""
+        report(Fault("leaked", found[0].path, f"is {found[0].first} of train, too{more}"))
+
+
 def _check_parts(data: ReidData, report: Report) -> None:
     for part, tracklets in (("query", data.query), ("gallery", data.gallery)):
         if not tracklets:
@@ -99,6 +124,7 @@ def _check_parts(data: ReidData, report: Report) -> None:
                 f"the {part} of data set {data.name} is empty (junk does not count): evaluation "
                 "needs tracklets to search for and to search in, add some"
             )
+    _check_files(data, report)
     trained = {tracklet.person_id: tracklet for tracklet in data.train}
     shared = sorted({tracklet.person_id for tracklet in data.query} & trained.keys())
     if shared:

@@ -10,13 +10,14 @@ from video_snl.errors import UserError
 
 __all__ = ["REMEDIES", "Fault", "Kind", "Report", "refuse"]
 
-Kind = Literal["missing", "empty", "mixed", "shared"]
+Kind = Literal["missing", "empty", "leaked", "mixed", "shared"]
 
 REMEDIES: dict[Kind, str] = {
     "missing": "unpack the data set again",
-    "empty": "add its frames or remove it",
+    "empty": "a tracklet needs at least one frame, add some",
+    "leaked": "no image may be both trained on and searched for, list it in one part only",
     "mixed": "a tracklet shows one person under one camera, restore the published files",
-    "shared": "people to search for must be unknown to the network, rename or remove them",
+    "shared": "people to search for must be unknown to the network, give them in one part only",
 }
 
 
@@ -26,6 +27,7 @@ class Fault:
 
     Attributes:
         kind: ``missing`` (a folder that should be there), ``empty`` (a tracklet without frames),
+            ``leaked`` (an image that is in train and in query or gallery, under whatever name),
             ``mixed`` (a tracklet of several people or cameras, or of others than it is said to
             be of) or ``shared`` (people in train and in query).
         path: The file or folder where it is.

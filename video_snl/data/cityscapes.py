@@ -13,9 +13,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from video_snl.data.duplicates import find_repeats, refuse_shared
 from video_snl.data.image_folders import warn_of_counts
 from video_snl.data.videos import folder_contents, missing_files
 from video_snl.errors import UserError
+from video_snl.utils.media import is_system_name
 
 __all__ = ["CLASSES", "COUNTS", "IGNORED", "Scenes", "load_cityscapes", "train_ids"]
 
@@ -70,6 +72,13 @@ def load_cityscapes(root: Path) -> tuple[Scenes, Scenes]:
         scenes = _scenes(root, part)
         warn_of_counts("Cityscapes", f"scenes in {part}", len(scenes.images), official)
         parts.append(scenes)
+    repeats = find_repeats(
+        {
+            part: [(image, "") for image in scenes.images]
+            for part, scenes in zip(("train", "val"), parts, strict=True)
+        }
+    )
+    refuse_shared(repeats, f"data.root={root}")
     return parts[0], parts[1]
 
 
@@ -100,7 +109,11 @@ def _scenes(root: Path, part: str) -> Scenes:
             f"holds {folder_contents(root)}: unpack leftImg8bit_trainvaltest.zip and "
             "gtFine_trainvaltest.zip (cityscapes-dataset.com, after registration) into it"
         )
-    images = sorted(str(path) for path in folder.glob(f"*/*{_IMAGE}"))
+    images = sorted(
+        str(path)
+        for path in folder.glob(f"*/*{_IMAGE}")
+        if not (is_system_name(path.name) or is_system_name(path.parent.name))
+    )
     if not images:
         raise UserError(f"{folder} has no <city>/*{_IMAGE}: unpack leftImg8bit_trainvaltest.zip")
     labels = [_label_path(root, part, Path(image)) for image in images]

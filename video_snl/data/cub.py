@@ -13,9 +13,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from video_snl.data.duplicates import distinct
 from video_snl.data.image_folders import Labelled, warn_of_counts
 from video_snl.data.videos import folder_contents, missing_files
 from video_snl.errors import UserError
+from video_snl.utils.text import printable, read_text
 
 __all__ = ["COUNTS", "cub_classes", "load_cub"]
 
@@ -49,10 +51,22 @@ def load_cub(root: Path) -> tuple[Labelled, Labelled, list[str]]:
             raise UserError(
                 f"{folder / _LISTS[2]}: picture {number} has {training[number]!r}, expected 0 or 1"
             )
+        if ".." in image.split("/") or image.startswith("/"):
+            raise UserError(
+                f"{folder / _LISTS[0]}: image {number} leads out of images/ ({printable(image)}): "
+                "restore the published file"
+            )
         part.paths.append(str(folder / "images" / image))
         part.labels.append(_label(folder / _LISTS[1], number, labels[number], len(names)))
-    train, test = parts["1"], parts["0"]
-    _check_files(train.paths + test.paths, folder)
+    _check_files(parts["1"].paths + parts["0"].paths, folder)
+    kept = distinct(
+        {
+            name: list(zip(*parts[number], strict=True))
+            for name, number in (("train", "1"), ("test", "0"))
+        },
+        str(folder),
+    )
+    train, test = (Labelled([p for p, _ in part], [n for _, n in part]) for part in kept.values())
     found = zip(("classes", "training pictures", "test pictures"), COUNTS, strict=True)
     for count, (what, official) in zip(
         (len(names), *map(_count, (train, test))), found, strict=True
@@ -97,7 +111,7 @@ def _numbered(file: Path) -> dict[int, str]:
     if not file.is_file():
         raise UserError(f"{file} does not exist: restore it from CUB_200_2011.tgz")
     found: dict[int, str] = {}
-    for row, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+    for row, line in enumerate(read_text(file).splitlines(), 1):
         if not line.strip():
             continue
         number, _, rest = line.strip().partition(" ")

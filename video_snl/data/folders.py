@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 import csv
-from collections import Counter, defaultdict
-from collections.abc import Sequence
+import io
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from video_snl.data.duplicates import distinct, find_repeats
 from video_snl.data.videos import Video, VideoSet, folder_contents, missing_files
 from video_snl.errors import UserError
+from video_snl.utils.media import VIDEO_SUFFIXES, Ignored, MediaFiles, list_folder
+from video_snl.utils.text import clean_label, examples, printable, read_text, say_merged, say_once
 
-__all__ = ["VIDEO_SUFFIXES", "csv_paths", "divide", "load_csv", "load_folder"]
+__all__ = [
+    "VIDEO_SUFFIXES",
+    "Row",
+    "csv_paths",
+    "csv_rows",
+    "divide",
+    "has_class_folders",
+    "load_csv",
+    "load_folder",
+]
 
-VIDEO_SUFFIXES = frozenset(
-    {".avi", ".mp4", ".mkv", ".mov", ".webm", ".mpg", ".mpeg", ".m4v", ".wmv"}
-)
 EVERY = 5  # of a class that is not divided yet, each fifth video tests
+PARTS = ("train", "test")
+
+Labelled = list[tuple[str, str]]
+"""Paths, each with the label of its class."""
 
 
 def divide(paths: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -34,33 +48,58 @@ def divide(paths: Sequence[str]) -> tuple[list[str], list[str]]:
     return [path for path in ordered if path not in test], sorted(test)
 
 
-def load_folder(root: Path, *, frame_folders: bool = False) -> VideoSet:
+def load_folder(
+    root: Path, *, frame_folders: bool = False, known: Sequence[str] | None = None
+) -> VideoSet:
     """``root/train/<class>/*`` and ``root/test/<class>/*``, or ``root/<class>/*``, divided.
 
-    Classes are sorted by name. Files without the suffix of a video (:data:`VIDEO_SUFFIXES`, in any
-    case) are left out, hidden folders too. Without ``train`` and ``test``, :func:`divide` chooses
-    the test videos.
+    Labels are the names of the class folders as :func:`clean_label` has them, sorted. What is no
+    video by its suffix (:data:`VIDEO_SUFFIXES`, in any case) is left out and counted in a line on
+    stderr; system files are left out. Without ``train`` and ``test``, :func:`divide` chooses the
+    test videos. A file that is there twice counts once.
 
     Args:
-        frame_folders: The videos are the folders, of pictures, that a class folder holds.
+        frame_folders: The videos are the folders, of images, that a class folder holds.
+        known: The classes of a trained network: ``root/test`` alone is then enough.
 
     Raises:
-        UserError: Not that layout, a class without videos, a class that is only tested.
+        UserError: Not that layout, a class without videos, a class that is only tested, a file in
+            both parts.
     """
     if not root.is_dir():
+        hint = "; a CSV file needs --data.dataset csv" if root.suffix.lower() == ".csv" else ""
         raise UserError(
-            f"data.root={root} is no folder: give the one that holds a folder per class"
+            f"data.root={root} is no folder: give the one that holds a folder per class{hint}"
         )
-    parts = [part for part in ("train", "test") if (root / part).is_dir()]
-    if len(parts) == 1:
+    parts = [part for part in PARTS if (root / part).is_dir()]
+    if not parts and (root / "ucfTrainTestlist").is_dir():
+        raise UserError(
+            f"data.root={root} has the lists of UCF-101 (ucfTrainTestlist/): give "
+            "--data.dataset ucf101, or the folder that holds a folder per class"
+        )
+    if parts == ["test"] and known is not None:
+        found = {"test": _class_files(root / "test", frame_folders)}
+    elif len(parts) == 1:
         raise UserError(
             f"data.root={root} has {parts[0]}/ only, of train/ and test/: add the other, or put "
             "the class folders directly into it and have them divided"
         )
-    if parts:
-        train, test = (_class_files(root / part, frame_folders) for part in ("train", "test"))
-        return _assemble(train, test, str(root))
-    return _assemble(*_divided(_class_files(root, frame_folders)), str(root))
+    else:
+        places = {part: root / part for part in parts} or {"all": root}
+        found = {part: _class_files(place, frame_folders) for part, place in places.items()}
+    return _labelled_set(found, str(root), known)
+
+
+def has_class_folders(root: Path) -> bool:
+    """Tell whether a folder has class folders with videos, or train/ or test/ with such folders."""
+    try:
+        folders = list_folder(root)[0]
+        inside = [folder for folder in folders if folder.name in PARTS] or folders
+        if inside is not folders:
+            folders = [below for folder in inside for below in list_folder(folder)[0]]
+        return any(_holds_videos(folder) for folder in folders)
+    except UserError:
+        return False
 
 
 class Row(NamedTuple):
@@ -72,25 +111,51 @@ class Row(NamedTuple):
     part: str | None
 
 
-def load_csv(path: Path) -> VideoSet:
+def load_csv(path: Path, known: Sequence[str] | None = None) -> VideoSet:
     """A CSV file with the header ``path,label`` or ``path,label,split``, in any order.
 
-    Relative paths start at the file's folder. Labels are names or numbers; they are sorted, by
-    value if all are numbers, and become class indices 0, 1, ... ``split`` is ``train`` or
-    ``test``; without the column :func:`divide` chooses the test videos.
+    Relative paths start at the file's folder. Labels are names, as :func:`clean_label` has them,
+    or numbers; they are sorted, by value if all are numbers, and become class indices 0, 1, ...
+    ``split`` is ``train`` or ``test``; without the column :func:`divide` chooses the test videos.
+    A file that is listed twice, under whatever name, counts once.
+
+    Args:
+        known: The classes of a trained network: rows of ``test`` alone are then enough.
 
     Raises:
-        UserError: Names the line that is malformed or names a file that does not exist.
+        UserError: Names the line that is malformed, names a file that does not exist, or names one
+            that is in the other part or has another label.
     """
-    rows = _rows(path)
+    rows = csv_rows(path)
     if not rows:
         raise UserError(f"{path} lists no video: add lines of path,label[,split]")
     _check_files(path, rows)
-    parts: dict[str | None, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    found: dict[str, Labelled] = defaultdict(list)
     for row in rows:
-        parts[row.part][row.label].append(row.path)
-    train, test = _divided(parts[None]) if None in parts else (parts["train"], parts["test"])
-    return _assemble(train, test, str(path))
+        found[row.part or "all"].append((row.path, row.label))
+    return _labelled_set(found, str(path), known)
+
+
+def csv_rows(path: Path) -> list[Row]:
+    """The rows of a CSV file, whether their files exist or not; labels are cleaned.
+
+    Raises:
+        UserError: As for :func:`load_csv`, what is about the files apart.
+    """
+    try:
+        text = read_text(path)
+    except UserError as error:
+        raise UserError(f"data.root is no CSV file: {error}") from error
+    try:
+        reader = csv.DictReader(
+            io.StringIO(text, newline=""), restkey="further values", skipinitialspace=True
+        )
+        _check_header(path, list(reader.fieldnames or []))
+        rows = [_row(path, reader.line_num, values) for values in reader]
+    except csv.Error as error:
+        raise UserError(f"data.root={path} is no CSV file ({error}): give one in UTF-8") from error
+    say_merged((row.label for row in rows), str(path))
+    return [row._replace(label=clean_label(row.label)) for row in rows]
 
 
 def csv_paths(path: Path) -> list[str]:
@@ -99,41 +164,101 @@ def csv_paths(path: Path) -> list[str]:
     Raises:
         UserError: As for :func:`load_csv`, files that do not exist apart.
     """
-    return list(dict.fromkeys(row.path for row in _rows(path)))
+    return list(dict.fromkeys(row.path for row in csv_rows(path)))
 
 
-def _class_files(folder: Path, frame_folders: bool) -> dict[str, list[str]]:
-    """Class name -> its videos."""
-    classes = sorted(
-        entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")
-    )
+def _class_files(folder: Path, frame_folders: bool) -> Labelled:
+    """The videos of a folder's class folders, each with the folder's name."""
+    classes, beside = list_folder(folder)
     if not classes:
         raise UserError(
             f"{folder} has no class folders, it holds {folder_contents(folder)}: put the videos "
             "of each class into a folder of its own"
         )
-    found = {}
+    found: Labelled = []
+    unreadable: UserError | None = None
+    passed = MediaFiles(ignored=[*beside.ignored, *_as_ignored(beside, "beside class folders")])
     for entry in classes:
-        files = [str(file) for file in entry.iterdir() if _is_video(file, frame_folders)]
-        if not files and frame_folders:
-            raise UserError(
-                f"class folder {entry} has no folders of frames, it holds "
-                f"{folder_contents(entry)}: give every video a folder of its own, or remove "
-                "--data.reader frames"
-            )
-        if not files:
-            raise UserError(
-                f"class folder {entry} has no videos, it holds {folder_contents(entry)}: add some "
-                f"({' '.join(sorted(VIDEO_SUFFIXES))}) or remove the folder"
-            )
-        found[entry.name] = files
+        try:
+            folders, files = list_folder(entry)
+        except UserError as error:
+            passed.ignored.append(Ignored(entry, "class folder that cannot be read"))
+            unreadable = error
+            continue
+        taken = folders if frame_folders else files.videos
+        if frame_folders:
+            passed.ignored.extend([*files.ignored, *_as_ignored(files, "beside folders of frames")])
+        else:
+            passed.ignored.extend(files.ignored)
+            passed.images.extend(files.images)
+            passed.ignored.extend(Ignored(below, "folder in a class folder") for below in folders)
+        if not taken:
+            raise _without_videos(entry, frame_folders)
+        found += [(str(path), entry.name) for path in taken]
+    if not found and unreadable is not None:
+        raise unreadable
+    said = passed.ignored_text("videos")
+    if said:
+        say_once(f"{folder}: {said}")
     return found
 
 
-def _is_video(path: Path, frame_folders: bool) -> bool:
+def _as_ignored(files: MediaFiles, where: str) -> list[Ignored]:
+    found = [(path, "video") for path in files.videos] + [(path, "image") for path in files.images]
+    return [Ignored(path, f"{kind} {where}") for path, kind in found]
+
+
+def _without_videos(folder: Path, frame_folders: bool) -> UserError:
     if frame_folders:
-        return path.is_dir() and not path.name.startswith(".")
-    return path.suffix.lower() in VIDEO_SUFFIXES
+        return UserError(
+            f"class folder {folder} has no folders of frames, it holds {folder_contents(folder)}: "
+            "with --data.reader frames every video is a folder; leave that option out for files"
+        )
+    inside, media = list_folder(folder)
+    hint = "add some"
+    if media.images or inside:
+        hint = "add some or, where every video is a folder of images, give --data.reader frames"
+    return UserError(
+        f"class folder {folder} has no videos, it holds {folder_contents(folder)}: {hint} "
+        f"({' '.join(sorted(VIDEO_SUFFIXES))}); where not every folder is a class, list the videos "
+        "in a CSV file (--data.dataset csv)"
+    )
+
+
+def _holds_videos(folder: Path) -> bool:
+    try:
+        return bool(list_folder(folder)[1].videos)
+    except UserError:
+        return False
+
+
+def _labelled_set(
+    found: Mapping[str, Labelled], source: str, known: Sequence[str] | None
+) -> VideoSet:
+    """The dataset of labelled paths by part; those of the part ``all`` are divided."""
+    say_merged((label for entries in found.values() for _, label in entries), source)
+    clean = {label: clean_label(label) for entries in found.values() for _, label in entries}
+    parts = {
+        part: [(path, clean[label]) for path, label in entries] for part, entries in found.items()
+    }
+    parts = distinct(parts, source)
+    if "all" in parts:
+        train, test = _divided(_by_label(parts["all"]))
+        divided = {
+            part: [(path, label) for label, paths in classes.items() for path in paths]
+            for part, classes in zip(PARTS, (train, test), strict=True)
+        }
+        distinct(divided, source)  # a file of two classes may have come into both parts
+    else:
+        train, test = (_by_label(parts.get(part, [])) for part in PARTS)
+    return _assemble(train, test, source, known)
+
+
+def _by_label(entries: Labelled) -> dict[str, list[str]]:
+    classes: dict[str, list[str]] = defaultdict(list)
+    for path, label in entries:
+        classes[label].append(path)
+    return dict(classes)
 
 
 def _divided(
@@ -150,16 +275,40 @@ def _divided(
     return train, test
 
 
-def _assemble(train: dict[str, list[str]], test: dict[str, list[str]], source: str) -> VideoSet:
+def _assemble(
+    train: dict[str, list[str]],
+    test: dict[str, list[str]],
+    source: str,
+    known: Sequence[str] | None,
+) -> VideoSet:
+    if not train and known is None:
+        raise UserError(
+            f"{source}: class {sorted(test)[0]!r} has test videos and no train videos, nor has any "
+            "other: training needs videos to train on; video-snl evaluate takes such a list"
+        )
+    if not train and known is not None:
+        return _tested_only(test, source, known)
     untrained = sorted(set(test) - set(train))
     if untrained:
         raise UserError(
-            f"{source}: class {untrained[0]!r} has test videos and no train videos: add some or "
-            "remove the class"
+            f"{source}: class {untrained[0]!r} has test videos and no train videos: add some, or "
+            "leave its test videos out"
         )
     names = _sorted_labels(train)
     labels = {name: label for label, name in enumerate(names)}
     return VideoSet(_videos(train, labels), _videos(test, labels), names)
+
+
+def _tested_only(test: dict[str, list[str]], source: str, known: Sequence[str]) -> VideoSet:
+    """Test videos of classes that a network was trained on, which may know more of them."""
+    labels = {clean_label(name): label for label, name in enumerate(known)}
+    unknown = sorted(set(test) - set(labels))
+    if unknown:
+        raise UserError(
+            f"{source}: class {unknown[0]!r} is none of the {len(known)} that the network was "
+            f"trained on ({examples(known)}): correct the label, or evaluate another checkpoint"
+        )
+    return VideoSet([], _videos(test, labels), list(known), tested_only=True)
 
 
 def _videos(classes: dict[str, list[str]], labels: dict[str, int]) -> list[Video]:
@@ -178,19 +327,9 @@ def _sorted_labels(names: dict[str, list[str]]) -> list[str]:
         return sorted(names)
 
 
-def _rows(path: Path) -> list[Row]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, restkey="further values", skipinitialspace=True)
-            _check_header(path, list(reader.fieldnames or []))
-            return [_row(path, reader.line_num, values) for values in reader]
-    except (IsADirectoryError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"data.root={path} is no CSV file ({error}): give one in UTF-8") from error
-
-
 def _check_header(path: Path, names: list[str]) -> None:
     if set(names) not in ({"path", "label"}, {"path", "label", "split"}):
-        found = ",".join(names) or "an empty file"
+        found = printable(",".join(names)) or "an empty file"
         raise UserError(
             f"{path}, line 1: expected the header path,label or path,label,split, found {found}"
         )
@@ -200,24 +339,45 @@ def _row(path: Path, line: int, values: dict[str, str]) -> Row:
     if "further values" in values or not values["path"] or not values["label"]:
         raise UserError(
             f"{path}, line {line}: expected path,label[,split] without gaps, quote a "
-            f"path that holds a comma; found {','.join(map(str, values.values()))}"
+            f"path that holds a comma; found {printable(','.join(map(str, values.values())))}"
         )
+    if "\0" in values["path"]:
+        raise UserError(f"{path}, line {line}: the path holds a zero byte: no file has such a name")
     part = values.get("split")
-    if "split" in values and part not in ("train", "test"):
-        raise UserError(f"{path}, line {line}: split must be train or test, found {part!r}")
+    if "split" in values and part not in PARTS:
+        raise UserError(f"{path}, line {line}: split must be train or test, found {_quoted(part)}")
+    try:
+        clean_label(values["label"])
+    except UserError as error:
+        raise UserError(f"{path}, line {line}: {error}") from error
     return Row(line, str(path.parent / values["path"]), values["label"], part)
 
 
+def _quoted(text: str | None) -> str:
+    return repr(None if text is None else printable(text))
+
+
 def _check_files(path: Path, rows: list[Row]) -> None:
-    """Every file exists and is listed once (a video must not both train and test)."""
-    lines = {row.path: row.line for row in rows}
-    twice = [file for file, count in Counter(row.path for row in rows).items() if count > 1]
-    if twice:
-        raise UserError(f"{path}, line {lines[twice[0]]}: {twice[0]} is listed before: remove one")
+    """Every file exists, in one part, with one label."""
+    lines: dict[str, int] = {}
+    for row in rows:
+        lines.setdefault(row.path, row.line)
     missing = missing_files(lines)
     if missing:
         first = min(missing, key=lambda file: lines[file])
         raise UserError(
-            f"{path}, line {lines[first]}: {first} does not exist ({len(missing)} of {len(rows)} "
-            "files are missing): correct the paths, relative ones start at the CSV file's folder"
+            f"{path}, line {lines[first]}: {printable(first)} does not exist ({len(missing)} of "
+            f"{len(rows)} files are missing): correct the paths, relative ones start at the CSV "
+            "file's folder"
+        )
+    parts: dict[str, Labelled] = defaultdict(list)
+    for row in rows:
+        parts[row.part or "all"].append((row.path, row.label))
+    for same in find_repeats(parts).contradicting:
+        last = [row for row in rows if row.path == same.path][-1]
+        earlier = next(row for row in rows if row.path == same.first)
+        raise UserError(
+            f"{path}, line {last.line}: {printable(same.path)} is listed before, in line "
+            f"{earlier.line}, with another label ({_quoted(earlier.label)}, here "
+            f"{_quoted(last.label)}): give a file one label"
         )

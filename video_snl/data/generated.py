@@ -93,7 +93,7 @@ class Generated:
         """Generate beside ``root``, then put the complete set in its place."""
         if root.exists() and not (root / self.marker).is_file() and any(root.iterdir()):
             raise UserError(
-                f"{self.what} belongs into {root}, which holds other files: remove them, or give "
+                f"{self.what} needs a new or empty folder, and {root} holds other files: give "
                 f"another place by {self.place}"
             )
         for left_over in root.parent.glob(f".{root.name}.*.partial"):

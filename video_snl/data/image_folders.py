@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from video_snl.data.duplicates import distinct
 from video_snl.data.image.files import list_class_images, say_ignored
 from video_snl.data.videos import folder_contents
 from video_snl.errors import UserError
 from video_snl.utils.media import IMAGE_SUFFIXES, Ignored, is_system_name
+from video_snl.utils.text import clean_label, say_merged
 
 __all__ = ["IMAGENET_COUNTS", "Labelled", "folder_classes", "load_class_folders", "warn_of_counts"]
 
@@ -37,11 +39,12 @@ def load_class_folders(root: Path, tests: Sequence[str]) -> tuple[Labelled, Labe
         Train part, test part, names of the classes.
 
     Raises:
-        UserError: Not that layout; a class without training pictures; a class that is only tested.
+        UserError: Not that layout; a class without training pictures; a class that is only tested;
+            a file that is in both parts.
     """
     names = folder_classes(root, tests)
     train, test = root / "train", _test_folder(root, tests)
-    unknown = sorted(set(_class_folders(test)) - set(names))
+    unknown = sorted(set(_class_folders(test).values()) - set(names))
     if unknown:
         raise UserError(
             f"{test} has the class {unknown[0]!r}"
@@ -49,7 +52,7 @@ def load_class_folders(root: Path, tests: Sequence[str]) -> tuple[Labelled, Labe
             + f", which {train} has not: add training images of it, or give --data.root a folder "
             "whose test classes are all trained"
         )
-    found = [_labelled(folder, names) for folder in (train, test)]
+    found = _distinct([_labelled(folder, names) for folder in (train, test)], root, test.name)
     without = sorted(set(range(len(names))) - set(found[0].labels))
     if without:
         raise UserError(
@@ -68,7 +71,7 @@ def folder_classes(root: Path, tests: Sequence[str]) -> list[str]:
         UserError: There is none, or no folder of test pictures.
     """
     _test_folder(root, tests)
-    names = _class_folders(root / "train")
+    names = sorted(set(_class_folders(root / "train").values()))
     if not names:
         raise UserError(
             f"{root / 'train'} has no class folders, it holds {folder_contents(root / 'train')}: "
@@ -99,20 +102,37 @@ def _test_folder(root: Path, tests: Sequence[str]) -> Path:
     raise UserError(f"data.root={root} must hold {wanted}, it holds {folder_contents(root)}{hint}")
 
 
-def _class_folders(folder: Path) -> list[str]:
+def _class_folders(folder: Path) -> dict[str, str]:
+    """Name of every class folder, and the label that it stands for; says what is merged."""
     with os.scandir(folder) as entries:
-        return sorted(e.name for e in entries if not is_system_name(e.name) and e.is_dir())
+        names = sorted(e.name for e in entries if e.is_dir() and not is_system_name(e.name))
+    labels = {name: clean_label(name) for name in names}
+    say_merged(names, str(folder))
+    return labels
 
 
 def _labelled(folder: Path, names: Sequence[str]) -> Labelled:
+    indices = {name: i for i, name in enumerate(names)}
     found = Labelled([], [])
     ignored: list[Ignored] = []
-    for label, name in enumerate(names):
-        if not (folder / name).is_dir():  # a class that is not tested
-            continue
+    for name, label in _class_folders(folder).items():
         paths, others = list_class_images(folder / name)
         found.paths.extend(paths)
-        found.labels.extend([label] * len(paths))
+        found.labels.extend([indices[label]] * len(paths))
         ignored += others
     say_ignored(folder, ignored)
     return found
+
+
+def _distinct(found: Sequence[Labelled], root: Path, tested: str) -> list[Labelled]:
+    """Train and test part with every file once.
+
+    Raises:
+        UserError: A file is in both.
+    """
+    parts = dict(zip(("train", tested), (list(zip(*f, strict=True)) for f in found), strict=True))
+    kept = distinct(parts, f"data.root={root}")
+    return [
+        Labelled([path for path, _ in entries], [label for _, label in entries])
+        for entries in kept.values()
+    ]

@@ -164,7 +164,7 @@ class FileDataset(ABC):
             return None
         raise UserError(
             f"none of the {len(self.members(key[1]))} training pictures that may stand for "
-            f"{self.paths[key[1]]} can be read: mend them, or remove the class"
+            f"{self.paths[key[1]]} can be read: fetch or copy them again"
         )
 
     def _candidates(self, key: Key) -> Iterable[int]:

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from video_snl.data.folders import VIDEO_SUFFIXES, csv_paths
+from video_snl.data.duplicates import Repeats, find_repeats
+from video_snl.data.folders import PARTS, csv_rows
 from video_snl.data.ucf101 import Split, lists_folder, parse_split, videos_folder
 from video_snl.data.videos import folder_contents
 from video_snl.errors import UserError
+from video_snl.utils.media import VIDEO_SUFFIXES, MediaFiles, find_media, list_folder
 
-__all__ = ["Layout", "Listing", "files_below", "layout_of", "list_files", "video_files"]
+__all__ = [
+    "Layout",
+    "Listing",
+    "find_videos",
+    "layout_of",
+    "list_files",
+    "video_files",
+]
 
 Layout = Literal["ucf101", "folder", "csv"]
 SPLITS: tuple[Split, ...] = (1, 2, 3)
@@ -21,11 +29,18 @@ SPLITS: tuple[Split, ...] = (1, 2, 3)
 
 @dataclass(frozen=True)
 class Listing:
-    """The files of a data set, as paths: there, named and not there, there and not named."""
+    """The files of a data set, as paths: there, named and not there, there and not named.
+
+    Attributes:
+        ignored: What was passed over in its folders, with counts; None for nothing.
+        repeats: Files that are met twice, in train and test or in one part.
+    """
 
     present: list[str]
     missing: list[str]
     unnamed: list[str]
+    ignored: str | None = None
+    repeats: Repeats = field(default_factory=Repeats)
 
 
 def layout_of(root: Path) -> Layout:
@@ -46,15 +61,20 @@ def list_files(root: Path, layout: Layout) -> Listing:
     """
     if layout == "ucf101":
         return _ucf101(root)
-    if layout == "csv":
-        named = csv_paths(root)
-        there = [path for path in named if Path(path).exists()]
-        return Listing(there, sorted(set(named) - set(there)), [])
-    return Listing([str(path) for path in video_files(root)], [], [])
+    return _csv(root) if layout == "csv" else _folder(root)
 
 
 def video_files(root: Path) -> list[Path]:
-    """The files below a folder whose suffix is a video's, sorted; hidden ones are left out.
+    """The files below a folder whose suffix is a video's, in natural order; see find_media.
+
+    Raises:
+        UserError: It is no folder, or holds none.
+    """
+    return find_videos(root).videos
+
+
+def find_videos(root: Path) -> MediaFiles:
+    """What is below a folder, of which at least one file is a video.
 
     Raises:
         UserError: It is no folder, or holds none.
@@ -62,46 +82,78 @@ def video_files(root: Path) -> list[Path]:
     if not root.is_dir():
         found = "is a file" if root.exists() else "does not exist"
         raise UserError(f"--root {root} {found}: give a folder of videos")
-    files = sorted(
-        path
-        for path in files_below(root)
-        if path.suffix.lower() in VIDEO_SUFFIXES
-        and not any(part.startswith(".") for part in path.relative_to(root).parts)
-    )
-    if not files:
+    media = find_media(root)
+    if not media.videos:
         raise UserError(
             f"--root {root} holds no videos ({' '.join(sorted(VIDEO_SUFFIXES))}), it holds "
             f"{folder_contents(root)}: give the folder they are below"
         )
-    return files
-
-
-def files_below(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]:
-    """All files below a folder, through links too, but for those that lead back (``above``).
-
-    Raises:
-        UserError: A folder cannot be read.
-    """
-    here = folder.resolve()
-    if here in above:
-        return
-    try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError as error:
-        raise UserError(f"{folder} cannot be read ({error.strerror})") from error
-    for entry in entries:
-        if entry.is_dir():
-            yield from files_below(folder / entry.name, above | {here})
-        else:
-            yield folder / entry.name
+    return media
 
 
 def _ucf101(root: Path) -> Listing:
     lists, videos = lists_folder(root), videos_folder(root)
     named: set[str] = set()
+    repeats = Repeats()
     there = [split for split in SPLITS if (lists / f"trainlist{split:02d}.txt").exists()]
     for split in there or SPLITS:
         train, test, _ = parse_split(lists, split)
-        named |= {str(videos / path) for path, _ in train + test}
-    present = {str(path) for path in video_files(videos)}
-    return Listing(sorted(present), sorted(named - present), sorted(present - named))
+        parts = {
+            f"{part} of split {split}": [(str(videos / path), label) for path, label in entries]
+            for part, entries in zip(PARTS, (train, test), strict=True)
+        }
+        named |= {path for entries in parts.values() for path, _ in entries}
+        found = find_repeats(parts)
+        repeats.shared.extend(found.shared)
+        repeats.repeated.extend(found.repeated)
+        repeats.contradicting.extend(found.contradicting)
+    media = find_videos(videos)
+    present = {str(path) for path in media.videos}
+    unnamed, absent = present - named, named - present
+    # A link to a class folder that was read under its own name is there all the same.
+    linked = {path for path in absent if os.path.isfile(path)}
+    return Listing(
+        sorted(present | linked),
+        sorted(absent - linked),
+        sorted(unnamed),
+        media.ignored_text("videos"),
+        repeats,
+    )
+
+
+def _csv(root: Path) -> Listing:
+    rows = csv_rows(root)
+    named = dict.fromkeys(row.path for row in rows)
+    there = [path for path in named if os.path.exists(path)]
+    missing = sorted(set(named) - set(there))
+    parts: dict[str, list[tuple[str, str]]] = {}
+    for row in rows:
+        parts.setdefault(row.part or "the list", []).append((row.path, row.label))
+    return Listing(there, missing, [], None, find_repeats(parts))
+
+
+def _folder(root: Path) -> Listing:
+    media = find_videos(root)
+    present = [str(path) for path in media.videos]
+    return Listing(present, [], [], media.ignored_text("videos"), find_repeats(_class_parts(root)))
+
+
+def _class_parts(root: Path) -> dict[str, list[tuple[str, str]]]:
+    """The (path, label) of the class folders by part, as training lists them: links count, too."""
+    places = {part: root / part for part in PARTS if (root / part).is_dir()}
+    parts: dict[str, list[tuple[str, str]]] = {}
+    for part, place in (places or {"the folder": root}).items():
+        parts[part] = [
+            (str(path), folder.name)
+            for folder in _readable(place)[0]
+            for path in _readable(folder)[1].videos
+        ]
+    return parts
+
+
+def _readable(folder: Path) -> tuple[list[Path], MediaFiles]:
+    """List a folder; nothing for one that cannot be read, which is named among the ignored."""
+    try:
+        return list_folder(folder)
+    except UserError:
+        return [], MediaFiles()

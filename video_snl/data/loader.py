@@ -107,8 +107,8 @@ class ClipDataset(Dataset[Sample]):
                 return i
         raise UserError(
             f"none of the {len(members)} training videos of the class of "
-            f"{self.videos[index].path} can be read{avoided.listed_in()}: mend them, or remove the "
-            "class"
+            f"{self.videos[index].path} can be read{avoided.listed_in()}: fetch or copy them "
+            "again (video-snl check names what is wrong with each)"
         )
 
 

@@ -98,7 +98,7 @@ class Quarantine:
             return
         except OSError as error:
             raise UserError(
-                f"{self.file} cannot be read ({error.strerror}): mend or remove it"
+                f"{self.file} cannot be read ({error.strerror}): check its permissions"
             ) from error
         for number, line in enumerate(text.splitlines(), 1):
             bad = self._note(number, line)

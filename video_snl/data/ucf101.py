@@ -19,8 +19,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
+from video_snl.data.duplicates import distinct
 from video_snl.data.videos import Video, VideoSet, folder_contents, missing_files
 from video_snl.errors import UserError
+from video_snl.utils.text import clean_label, printable, read_text
 
 __all__ = [
     "Entry",
@@ -49,7 +51,7 @@ def load_ucf101(root: Path, split: Split, *, frame_folders: bool = False) -> Vid
 
     Raises:
         UserError: ``root`` is not laid out like UCF-101, a list is missing or malformed, or names
-            files that do not exist.
+            files that do not exist; a file is both in train and in test.
     """
     lists = lists_folder(root)
     train, test, names = parse_split(lists, split)
@@ -61,12 +63,19 @@ def load_ucf101(root: Path, split: Split, *, frame_folders: bool = False) -> Vid
     if missing:
         raise UserError(
             f"{len(missing):,} of the {len(wanted):,} videos of split {split} are missing, the "
-            f"first is {missing[0]}: unpack all of UCF-101 into {videos} or give another "
-            "--data.root"
+            f"first is {printable(missing[0])}: unpack all of UCF-101 into {videos} or give "
+            "another --data.root"
         )
+    parts = distinct(
+        {
+            part: [(str(videos / path), label) for path, label in entries]
+            for part, entries in (("train", train), ("test", test))
+        },
+        f"{lists}, split {split}",
+    )
     return VideoSet(
-        train=[Video(str(videos / path), label) for path, label in train],
-        test=[Video(str(videos / path), label) for path, label in test],
+        train=[Video(path, label) for path, label in parts["train"]],
+        test=[Video(path, label) for path, label in parts["test"]],
         class_names=names,
     )
 
@@ -136,10 +145,11 @@ def class_names(lists_folder: Path) -> list[str]:
     names: list[str] = []
     for number, line in _lines(file):
         index, _, name = line.partition(" ")
-        if index != str(len(names) + 1) or not name or name in names:
+        name = _label(file, number, name) if name else ""
+        if index != str(len(names) + 1) or not name or name in names or name in (".", ".."):
             raise UserError(
-                f"{file}, line {number}: expected '{len(names) + 1} <new class>', found {line!r}: "
-                "restore the published file"
+                f"{file}, line {number}: expected '{len(names) + 1} <new class>', found "
+                f"'{printable(line)}': restore the published file"
             )
         names.append(name)
     if not names:
@@ -154,18 +164,32 @@ def _entries(file: Path, names: list[str]) -> list[Entry]:
     for number, line in _lines(file):
         path, _, index = line.partition(" ")
         folder, slash, name = path.partition("/")
-        if not (slash and name and folder in labels):
+        label = labels.get(_label(file, number, folder)) if slash and name and folder else None
+        if label is None or "\0" in path:
             raise UserError(
                 f"{file}, line {number}: expected '<class of classInd.txt>/<file>', found "
-                f"{line!r}: restore the published file"
+                f"'{printable(line)}': restore the published file"
             )
-        if index and index != str(labels[folder] + 1):
+        if ".." in name.split("/") or name.startswith("/"):
+            raise UserError(
+                f"{file}, line {number}: '{printable(path)}' leads out of the folder of its class: "
+                "restore the published file, or list videos that lie elsewhere in a CSV file "
+                "(--data.dataset csv)"
+            )
+        if index and index != str(label + 1):
             raise UserError(
                 f"{file}, line {number}: {folder} has index {index} here and "
-                f"{labels[folder] + 1} in classInd.txt: restore the published files"
+                f"{label + 1} in classInd.txt: restore the published files"
             )
-        entries.append((path, labels[folder]))
+        entries.append((path, label))
     return entries
+
+
+def _label(file: Path, number: int, name: str) -> str:
+    try:
+        return clean_label(name)
+    except UserError as error:
+        raise UserError(f"{file}, line {number}: {error}") from error
 
 
 def _group(path: str) -> int:
@@ -182,6 +206,6 @@ def _lines(file: Path) -> Iterator[tuple[int, str]]:
             f"{file} does not exist: restore it from the published UCF101TrainTestSplits-"
             "RecognitionTask.zip"
         )
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(read_text(file).splitlines(), start=1):
         if line.strip():
             yield number, " ".join(line.split())

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 
 from video_snl.config import DataConfig
 from video_snl.errors import UserError
+from video_snl.utils.text import examples, say_once
 
-__all__ = ["Video", "VideoSet", "class_count", "folder_contents", "load_videos", "missing_files"]
+__all__ = [
+    "LOADERS",
+    "Video",
+    "VideoSet",
+    "class_count",
+    "folder_contents",
+    "load_videos",
+    "missing_files",
+    "resolve_dataset",
+]
 
 UCF101_CLASSES = 101
+_SAMPLE_MARKER = "sample.json"  # of video_snl.data.generated, whose modules load no sooner
 _UCF101 = (
     "the folder that holds UCF-101/ and ucfTrainTestlist/ (scripts/train_ucf101.sh takes it from "
     "UCF101_ROOT)"
@@ -32,6 +43,9 @@ class Video:
 class VideoSet:
     """The two lists of a data set; ``class_names[label]`` is the name of a class.
 
+    Args:
+        tested_only: There is nothing to train on: the classes are those of a trained network.
+
     Raises:
         UserError: A list is empty, or a class has no video to train on.
     """
@@ -39,28 +53,82 @@ class VideoSet:
     train: list[Video]
     test: list[Video]
     class_names: list[str]
+    tested_only: bool = False
 
     def __post_init__(self) -> None:
+        if self.tested_only and self.test:
+            return
         trained = {video.label for video in self.train}
         without = [name for i, name in enumerate(self.class_names) if i not in trained]
         if without:
             raise UserError(
                 f"{len(without)} of {len(self.class_names)} classes have no video in the train "
-                f"list, the first is {without[0]!r}: add videos or remove the class"
+                f"list, the first is {without[0]!r}: add videos of it"
             )
         if not self.train or not self.test:
             empty = "test" if self.train else "train"
             raise UserError(f"the {empty} list holds no video: add videos to it")
 
 
-def load_videos(config: DataConfig) -> VideoSet:
+def load_videos(config: DataConfig, *, known: Sequence[str] | None = None) -> VideoSet:
     """The videos of ``config.dataset``, of ``config.split``.
+
+    Args:
+        known: The classes of a trained network, for its evaluation: ``folder`` and ``csv`` may then
+            have test videos alone, of some of these classes.
 
     Raises:
         UserError: No root given where one is needed, or one that does not hold such a data set;
-            lists that are missing, malformed, or name files that do not exist.
+            lists that are missing, malformed, or name files that do not exist; a file that is both
+            in train and in test.
     """
+    config = resolve_dataset(config)
+    if config.dataset in _OWN:
+        return _OWN[config.dataset](config, known)
     return LOADERS[config.dataset](config)
+
+
+def resolve_dataset(config: DataConfig) -> DataConfig:
+    """Return the configuration with the dataset that its root holds, where none was named.
+
+    ``sample`` is the default: with a root that holds something else, a folder of class folders, a
+    CSV file or UCF-101's layout is recognised, and said in a line on stderr. Any other dataset was
+    named, and stays.
+
+    Raises:
+        UserError: The root holds files and is none of them: nothing is generated into it.
+    """
+    if config.dataset != "sample" or config.root is None:
+        return config
+    from video_snl.data.folders import has_class_folders
+
+    root = Path(config.root).expanduser()
+    if root.is_file():
+        found, what = "csv", "a file that lists videos"
+    elif not root.is_dir() or _is_for_sample(root):
+        return config
+    elif (root / "ucfTrainTestlist").is_dir():
+        found, what = "ucf101", "the layout of UCF-101"
+    elif has_class_folders(root):
+        found, what = "folder", "a folder of class folders"
+    elif config.reader == "frames" and any(entry.is_dir() for entry in root.iterdir()):
+        found, what = "folder", "a folder of class folders of frames"
+    else:
+        raise UserError(
+            f"data.root={config.root} holds {folder_contents(root)}: no dataset was named and none "
+            "is recognised; give --data.dataset folder, csv or ucf101 (docs/ucf101.md), or for the "
+            "sample dataset a new folder or none"
+        )
+    say_once(f"data.root={config.root} is taken for {what}: --data.dataset {found}")
+    return replace(config, dataset=found)  # type: ignore[arg-type]
+
+
+def _is_for_sample(root: Path) -> bool:
+    """Tell whether a folder is empty or holds the sample dataset, also one of other settings."""
+    try:
+        return (root / _SAMPLE_MARKER).is_file() or not any(root.iterdir())
+    except OSError:
+        return False
 
 
 def class_count(config: DataConfig) -> int:
@@ -71,6 +139,7 @@ def class_count(config: DataConfig) -> int:
     Raises:
         UserError: As for :func:`load_videos`.
     """
+    config = resolve_dataset(config)
     if config.dataset == "sample":
         from video_snl.data.sample import CLASSES
 
@@ -93,34 +162,47 @@ def _sample(config: DataConfig) -> VideoSet:
 
 
 def _ucf101(config: DataConfig) -> VideoSet:
+    from video_snl.data.folders import has_class_folders
     from video_snl.data.ucf101 import load_ucf101
 
-    return load_ucf101(
-        _root(config, _UCF101), config.split, frame_folders=config.reader == "frames"
-    )
+    root = _root(config, _UCF101)
+    if root.is_file():
+        raise UserError(
+            f"data.root={config.root} is a file, and data.dataset=ucf101 needs {_UCF101}: a CSV "
+            "file needs --data.dataset csv"
+        )
+    near = any((place / "ucfTrainTestlist").is_dir() for place in (root, root.parent))
+    if not near and has_class_folders(root):
+        raise UserError(
+            f"data.root={config.root} has class folders, and no ucfTrainTestlist/ as "
+            "data.dataset=ucf101 needs: give --data.dataset folder"
+        )
+    return load_ucf101(root, config.split, frame_folders=config.reader == "frames")
 
 
-def _folder(config: DataConfig) -> VideoSet:
+def _folder(config: DataConfig, known: Sequence[str] | None = None) -> VideoSet:
     from video_snl.data.folders import load_folder
 
     _only_split_1(config)
     root = _root(config, "the folder that holds one folder of videos per class")
-    return load_folder(root, frame_folders=config.reader == "frames")
+    return load_folder(root, frame_folders=config.reader == "frames", known=known)
 
 
-def _csv(config: DataConfig) -> VideoSet:
+def _csv(config: DataConfig, known: Sequence[str] | None = None) -> VideoSet:
     from video_snl.data.folders import load_csv
 
     _only_split_1(config)
-    return load_csv(_root(config, "the file with the columns path,label[,split]"))
+    root = _root(config, "the file with the columns path,label[,split]")
+    if root.is_dir():
+        raise UserError(
+            f"data.root={config.root} is a folder, and no CSV file as data.dataset=csv needs: give "
+            "the file, or --data.dataset folder for a folder of class folders"
+        )
+    return load_csv(root, known)
 
 
-LOADERS: dict[str, Callable[[DataConfig], VideoSet]] = {
-    "sample": _sample,
-    "ucf101": _ucf101,
-    "folder": _folder,
-    "csv": _csv,
-}
+_OWN = {"folder": _folder, "csv": _csv}
+LOADERS = {"sample": _sample, "ucf101": _ucf101, **_OWN}
 
 
 def _root(config: DataConfig, what: str) -> Path:
@@ -141,20 +223,34 @@ def _only_split_1(config: DataConfig) -> None:
 
 
 def missing_files(paths: Iterable[str]) -> list[str]:
-    """Those of the paths that name nothing; every folder is listed once, no file is touched."""
+    """Those of the paths that name nothing; every folder is listed once, only links are followed.
+
+    Raises:
+        UserError: A folder cannot be read.
+    """
     missing = []
     for folder, group in groupby(sorted(paths, key=os.path.dirname), key=os.path.dirname):
         try:
             with os.scandir(folder or ".") as entries:
-                present = {entry.name for entry in entries}
-        except (FileNotFoundError, NotADirectoryError):
-            present = set()
-        missing += [path for path in group if os.path.basename(path) not in present]
+                links = {entry.name: entry.is_symlink() for entry in entries}
+        except PermissionError as error:
+            raise UserError(
+                f"{folder} cannot be read ({error.strerror}): check its permissions"
+            ) from error
+        except (OSError, ValueError):  # not there, or a name that no folder can have
+            links = {}
+        for path in group:
+            link = links.get(os.path.basename(path))
+            if link is None or (link and not os.path.exists(path)):
+                missing.append(path)
     return missing
 
 
 def folder_contents(folder: Path, shown: int = 5) -> str:
     """What a folder holds, for an error message: ``'a', 'b' and 7 more``."""
-    names = sorted(entry.name for entry in folder.iterdir())
+    try:
+        names = sorted(entry.name for entry in folder.iterdir())
+    except OSError as error:
+        return f"what cannot be read ({error.strerror})"
     rest = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return (", ".join(map(repr, names[:shown])) + rest) or "nothing"
+    return (", ".join(f"'{examples([name])}'" for name in names[:shown]) + rest) or "nothing"

@@ -128,7 +128,7 @@ def _json(path: Path) -> dict[str, Any]:
         return dict(parse_json(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise UserError(
-            f"{path} cannot be read ({error}): evaluate the checkpoint again, or remove the file."
+            f"{path} cannot be read ({error}): evaluate the checkpoint again, which writes it anew."
         ) from error
 
 

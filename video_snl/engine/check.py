@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -21,16 +22,29 @@ from video_snl.engine.progress import counted
 from video_snl.errors import UserError
 from video_snl.utils.counts import counts
 from video_snl.utils.json_text import to_json
+from video_snl.utils.text import printable
 
 __all__ = ["Finding", "check", "inspect"]
 
-Verdict = Literal["sound", "missing", "unreadable", "truncated", "lying", "short", "unnamed"]
+Verdict = Literal[
+    "sound",
+    "missing",
+    "unreadable",
+    "truncated",
+    "lying",
+    "short",
+    "shared",
+    "repeated",
+    "unnamed",
+]
 EXPLAINED: dict[Verdict, str] = {
     "missing": "named, and not there",
     "unreadable": "no video, damaged, or not decoded in time",
     "truncated": "cut off: fewer bytes or frames than the header promises",
     "lying": "another number of frames than the header says",
     "short": "fewer frames than a clip spans",
+    "shared": "the same file in train and in test",
+    "repeated": "the same file twice in one part",
     "unnamed": "there, and in no list",
 }
 SHOWN = 20  # files of each verdict in the table
@@ -69,8 +83,11 @@ def check(
     problems = _problems(listing, findings)
     reader = _reader(findings, deadline)
     total = len(listing.present) + len(listing.missing)
+    if listing.ignored:
+        print(f"video-snl check: {root}: {listing.ignored}", file=sys.stderr)
     if as_json:
-        print(to_json(_report(root, layout, total, findings, problems, reader), indent=2))
+        report = _report(root, layout, total, findings, problems, reader)
+        print(to_json(report | {"ignored": listing.ignored}, indent=2))
     else:
         _print(root, total, problems, reader)
     return 1 if problems else 0
@@ -128,7 +145,21 @@ def _problems(listing: Listing, findings: dict[str, Finding]) -> list[Finding]:
     """By verdict, then path; a file in no list is one problem, and what is wrong in it another."""
     found = [Finding(path, "missing") for path in listing.missing]
     found += [finding for finding in findings.values() if finding.verdict != "sound"]
+    repeats = listing.repeats
+    found += [
+        Finding(same.path, "shared", f"in {same.part}, and {same.first} in {same.first_part}")
+        for same in repeats.shared
+    ]
+    found += [
+        Finding(same.path, "repeated", f"the same file as {same.first}{classes}")
+        for entries, classes in (
+            (repeats.repeated, ""),
+            (repeats.contradicting, ", of another class"),
+        )
+        for same in entries
+    ]
     found += [Finding(path, "unnamed") for path in listing.unnamed]
+    found = list(dict.fromkeys(found))  # the lists of several splits repeat themselves
     order = list(EXPLAINED)
     return sorted(found, key=lambda finding: (order.index(finding.verdict), finding.path))
 
@@ -176,7 +207,7 @@ def _print(root: Path, total: int, problems: list[Finding], reader: str) -> None
             continue
         print(f"\n{verdict}: {len(found):,} ({meaning})")
         for finding in found[:SHOWN]:
-            name = _below(finding.path, root)
+            name = printable(_below(finding.path, root))
             print(f"  {name}: {finding.detail}" if finding.detail else f"  {name}")
         if len(found) > SHOWN:
             print(f"  and {len(found) - SHOWN:,} more: --json lists all")

@@ -16,7 +16,7 @@ from video_snl.data.choice import resolve_reader
 from video_snl.data.loader import EvaluationDataset
 from video_snl.data.prefetch import prefetched
 from video_snl.data.quarantine import Quarantine
-from video_snl.data.videos import VideoSet, load_videos
+from video_snl.data.videos import VideoSet, load_videos, resolve_dataset
 from video_snl.engine.evaluation_reports import LEVELS, Scores, top_k_accuracy, write_reports
 from video_snl.engine.program import TOP, shown_tops
 from video_snl.engine.runs import checkpoint_path
@@ -28,6 +28,7 @@ from video_snl.tasks.clips import evaluation_loader
 from video_snl.utils.counts import counts
 from video_snl.utils.files import check_folder
 from video_snl.utils.finite import check_scores
+from video_snl.utils.text import same_labels
 
 __all__ = ["evaluate", "score_videos"]
 
@@ -45,7 +46,8 @@ def evaluate(
     path = checkpoint_path(checkpoint)
     trained = load_trained(path)
     check_same_network(experiment.model, trained.experiment.model, path)
-    videos = load_videos(experiment.data)
+    experiment = replace(experiment, data=resolve_dataset(experiment.data))
+    videos = load_videos(experiment.data, known=trained.class_names)
     _check_same_classes(videos, trained)
     if clips < 1:
         raise UserError(f"--clips {clips}: at least one clip of each video is needed.")
@@ -191,7 +193,7 @@ def _default_folder(path: Path) -> Path:
 
 
 def _check_same_classes(videos: VideoSet, trained: Trained) -> None:
-    if videos.class_names != trained.class_names:
+    if not same_labels(videos.class_names, trained.class_names):
         raise UserError(
             f"{trained.path} knows {len(trained.class_names)} classes "
             f"({', '.join(trained.class_names[:3])}, ...), the data set has "

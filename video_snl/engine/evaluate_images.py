@@ -32,6 +32,7 @@ from video_snl.tasks.images import ImageTask, Segmentation
 from video_snl.utils.counts import counts
 from video_snl.utils.files import check_folder
 from video_snl.utils.finite import not_finite_error
+from video_snl.utils.text import same_labels
 
 __all__ = ["evaluate"]
 
@@ -121,7 +122,7 @@ def _load(
         raise UserError(f"--kind is for checkpoints of the released code; {path} says it itself.")
     trained = load_trained_images(path)
     check_same_network(experiment.model, trained.experiment.model, path)
-    if images.class_names != trained.class_names:
+    if not same_labels(images.class_names, trained.class_names):
         raise UserError(
             f"{path} knows {len(trained.class_names)} classes "
             f"({', '.join(trained.class_names[:3])}, ...), the data set has "

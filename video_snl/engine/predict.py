@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from video_snl.config import ShortVideos
-from video_snl.data.folders import VIDEO_SUFFIXES
 from video_snl.data.nursery import nursery
 from video_snl.data.viewing import read_views
 from video_snl.data.windows import Length, parse_length
@@ -27,6 +26,8 @@ from video_snl.render.targets import targets
 from video_snl.render.video import FORMATS, render_video
 from video_snl.tasks.action import ActionRecognition
 from video_snl.utils.json_text import to_json
+from video_snl.utils.media import named_media
+from video_snl.utils.text import printable
 
 __all__ = ["predict"]
 
@@ -75,7 +76,7 @@ def predict(
         raise UserError("--clips and --top must be at least 1.")
     if deadline is not None and not deadline > 0:
         raise UserError(f"--deadline {deadline}: give seconds, more than 0.")
-    videos = list(_videos(paths))
+    videos = named_media(paths, "videos", "video-snl predict")
     rendered = {} if render is None else targets(render, videos, suffixes=list(FORMATS))
     nursery()  # loads its modules while the network is made
     trained, device = _network(checkpoint, model, accelerator)
@@ -113,22 +114,6 @@ def _lengths(window: str | None, hop: str | None) -> tuple[Length, Length] | Non
         return None
     length = parse_length("--window", window)
     return length, length if hop is None else parse_length("--hop", hop)
-
-
-def _videos(paths: list[str]) -> Iterator[Path]:
-    for path in map(Path, paths):
-        if path.is_dir():
-            found = sorted(p for p in path.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES)
-            if not found:
-                raise UserError(
-                    f"{path}: found no videos in this folder; expected files that end in "
-                    f"{', '.join(sorted(VIDEO_SUFFIXES))}."
-                )
-            yield from found
-        elif path.exists():
-            yield path
-        else:
-            raise UserError(f"{path}: no such file or folder.")
 
 
 def _reading(trained: Trained, short_videos: ShortVideos | None, deadline: float | None) -> Trained:
@@ -210,7 +195,7 @@ def _best(task: ActionRecognition, scores: Tensor, top: int) -> dict[str, Any]:
 
 
 def _lines(part: dict[str, Any]) -> str:
-    guesses = part["predictions"]
+    guesses = [guess | {"class": printable(guess["class"])} for guess in part["predictions"]]
     if "start" in part:  # a window is one line
         words = [f"{guess['class']} {guess['score']:.2%}" for guess in guesses]
         return "  ".join([f"{part['start']:9.2f} s - {part['end']:9.2f} s", *words])

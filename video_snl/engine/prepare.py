@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import fcntl
+import io
+import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -14,8 +16,7 @@ from pathlib import Path
 
 from video_snl.data.bounded import run_bounded
 from video_snl.data.facts import find_facts
-from video_snl.data.folders import VIDEO_SUFFIXES
-from video_snl.data.listing import files_below, video_files
+from video_snl.data.listing import find_videos
 from video_snl.engine.progress import counted
 from video_snl.engine.reencode import Settings, reencode
 from video_snl.errors import UserError
@@ -29,6 +30,8 @@ from video_snl.utils.files import (
     write_json,
 )
 from video_snl.utils.json_text import parse_json
+from video_snl.utils.media import VIDEO_SUFFIXES, MediaFiles
+from video_snl.utils.text import decode_text, printable
 
 __all__ = ["prepare"]
 
@@ -64,7 +67,10 @@ def prepare(
     settings = Settings(short_side, key_frame_every)
     _check_folders(root, out)
     check_folder("--out", str(out))
-    videos, lists = video_files(root), _lists(root)
+    media = find_videos(root)
+    videos, lists = media.videos, _lists(media)
+    if ignored := _other(media).ignored_text("videos"):
+        print(f"video-snl prepare: {root}: {ignored}", file=sys.stderr)
     _claim(out, settings)
     with _alone(out):
         _remove_left_overs(out)
@@ -145,7 +151,10 @@ def _claim(out: Path, settings: Settings) -> None:
     try:
         found = parse_json(manifest.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise UserError(f"{manifest} is no JSON file: remove {out} and prepare again") from error
+        raise UserError(
+            f"{manifest} is no JSON file, so that it cannot be known how {out} was prepared: give "
+            "another --out"
+        ) from error
     if found != wanted:
         raise UserError(
             f"{out} was prepared with {_words(found)}, not with {_words(wanted)}: give the same "
@@ -182,31 +191,45 @@ def _words(values: object) -> str:
     return ", ".join(f"{name} {value}" for name, value in values.items())
 
 
-def _lists(root: Path) -> list[Path]:
+def _lists(media: MediaFiles) -> list[Path]:
     """The files that are no videos and may be lists.
 
     Raises:
         UserError: A CSV file whose copy would lead to the originals.
     """
-    found = [
-        file
-        for file in files_below(root)
-        if file.suffix.lower() in LISTS and file.is_file() and file.name != MANIFEST
-    ]
+    found = [entry.path for entry in media.ignored if _is_list(entry.path)]
     for file in found:
         if file.suffix.lower() == ".csv":
             _check_relative(file)
     return found
 
 
+def _is_list(path: Path) -> bool:
+    return path.suffix.lower() in LISTS and path.name != MANIFEST and path.is_file()
+
+
+def _other(media: MediaFiles) -> MediaFiles:
+    """What is neither prepared nor copied."""
+    ignored = [entry for entry in media.ignored if not _is_list(entry.path)]
+    return MediaFiles(media.videos, media.images, ignored)
+
+
 def _check_relative(file: Path) -> None:
-    with file.open(newline="", encoding="utf-8-sig", errors="replace") as opened:
-        for row in csv.DictReader(opened, skipinitialspace=True):
-            if Path(row.get("path") or "").is_absolute():
+    try:
+        text = decode_text(file.read_bytes(), str(file))
+    except OSError as error:
+        raise UserError(f"{file} cannot be read ({error.strerror})") from error
+    except UserError:
+        return  # it is copied as it is, and no list that a command could read
+    try:
+        for row in csv.DictReader(io.StringIO(text, newline=""), skipinitialspace=True):
+            if os.path.isabs(row.get("path") or ""):
                 raise UserError(
-                    f"{file} names videos by absolute paths ({row['path']}), so that its copy "
-                    "would lead to the originals: make them relative to its folder"
+                    f"{file} names videos by absolute paths ({printable(row['path'])}), so that "
+                    "its copy would lead to the originals: make them relative to its folder"
                 )
+    except csv.Error:
+        return
 
 
 def _copy_lists(lists: list[Path], root: Path, out: Path) -> None:

@@ -65,7 +65,7 @@ def publish(
 
 def _check_free(folder: Path) -> None:
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise UserError(f"-o {folder} is there already: name a new folder, or remove it.")
+        raise UserError(f"-o {folder} is there already: name a new folder.")
 
 
 def _write(

@@ -5,30 +5,38 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from torch import nn
+
 from video_snl.checkpoints import LoadReport
 from video_snl.config import Experiment
 from video_snl.data.augment import check_augmentation
 from video_snl.data.nursery import nursery
 from video_snl.data.transforms import STATISTICS, Statistics
-from video_snl.data.videos import VideoSet, load_videos
+from video_snl.data.videos import VideoSet, load_videos, resolve_dataset
 from video_snl.engine.clip_options import check_clips
 from video_snl.engine.fitting import fit, opened_run, tell
 from video_snl.engine.program import VIDEO_SNL
 from video_snl.engine.ranges import Range, check_training
 from video_snl.engine.resume import Asked, Listed
 from video_snl.engine.trained import read_checkpoint
+from video_snl.engine.training_checks import check_class_count, check_last_batch
 from video_snl.errors import UserError
 from video_snl.models.build import build_model, recompute_units
 from video_snl.tasks.action import ActionRecognition
 from video_snl.tasks.clips import ClipDataModule
+from video_snl.tasks.optimization import keep_frozen_layers_in_eval
+from video_snl.utils.text import same_labels
 
 __all__ = ["check_experiment", "make_task", "train"]
 
 
 def train(experiment: Experiment, *, config_name: str, asked: Asked, profile: bool = False) -> int:
     """Train, or train on, and return the exit code; ``profile`` prints where loading took time."""
+    # What is recognised is what the run is of, and what its files say.
+    experiment = replace(experiment, data=resolve_dataset(experiment.data))
     videos = load_videos(experiment.data)
     check_experiment(experiment, videos)
+    _check_last_batch(experiment, videos)
     if experiment.data.num_workers:
         nursery()  # loads its modules while the network is made
     lists: Listed = {
@@ -49,6 +57,7 @@ def check_experiment(experiment: Experiment, videos: VideoSet) -> None:
     """
     data, model = experiment.data, experiment.model
     classes = len(videos.class_names)
+    check_class_count(classes, "videos")
     if model.num_classes not in (None, classes):
         raise UserError(
             f"model.num_classes={model.num_classes}, but the data set has {classes} classes; "
@@ -68,6 +77,19 @@ def check_experiment(experiment: Experiment, videos: VideoSet) -> None:
     )
 
 
+def _check_last_batch(experiment: Experiment, videos: VideoSet) -> None:
+    def build() -> nn.Module:
+        config = replace(experiment.model, weights=None)
+        model, _ = build_model(config, len(videos.class_names), seed=experiment.trainer.seed)
+        model.train()
+        keep_frozen_layers_in_eval(model, experiment.optimizer)
+        return model
+
+    data = experiment.data
+    shape = 3, data.clip_frames, data.crop, data.crop
+    check_last_batch(experiment, experiment.optimizer.batch_size, len(videos.train), shape, build)
+
+
 def make_task(
     experiment: Experiment, videos: VideoSet, *, resumed: Path | None = None
 ) -> ActionRecognition:
@@ -77,7 +99,7 @@ def make_task(
         UserError: when the weights do not fit, or the checkpoint knows other classes.
     """
     stored = read_checkpoint(resumed)["video_snl"] if resumed and resumed.is_file() else None
-    if stored is not None and stored["class_names"] != videos.class_names:
+    if stored is not None and not same_labels(stored["class_names"], videos.class_names):
         raise UserError(
             f"{resumed} was trained on {len(stored['class_names'])} other classes than the "
             f"{len(videos.class_names)} of the data set; resume with the data it was trained on."
@@ -93,7 +115,7 @@ def make_task(
     return ActionRecognition(
         experiment,
         model,
-        videos.class_names,
+        stored["class_names"] if stored else videos.class_names,
         mean=mean,
         std=std,
         files=[video.path for video in videos.train],

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from video_snl.config_image_run import ImageExperiment
 from video_snl.data.image_source import ImageDataset
@@ -19,11 +20,15 @@ from video_snl.engine.image_programs import image_program
 from video_snl.engine.ranges import Range, check_training
 from video_snl.engine.resume import Asked, Listed
 from video_snl.engine.trained import read_checkpoint
+from video_snl.engine.training_checks import check_class_count, check_last_batch
 from video_snl.errors import OptionsError, UserError
 from video_snl.models.build import recompute_units
+from video_snl.models.image_parts import head_parameters, stage_layers
 from video_snl.models.images import IMAGE_BACKBONES, build_image_model
 from video_snl.tasks.image_data import ImageDataModule
 from video_snl.tasks.images import ImageClassification, ImageTask, Segmentation
+from video_snl.tasks.optimization import keep_frozen_layers_in_eval
+from video_snl.utils.text import same_labels
 
 __all__ = ["check_experiment", "check_network", "check_values", "make_task", "task_of", "train"]
 
@@ -45,6 +50,8 @@ def train(
     check_experiment(experiment)
     images = load_images(experiment.data, seed=experiment.trainer.seed)
     check_classes(experiment, images)
+    check_class_count(len(images.class_names), "images")
+    _check_last_batch(experiment, images)
     lists: Listed = {part.what: _listed(part) for part in (images.train, images.test)}
     with opened_run(experiment, image_program(experiment), config_name, asked, lists) as run:
         task = make_task(experiment, images, resumed=run.last_checkpoint)
@@ -132,6 +139,25 @@ def check_classes(experiment: ImageExperiment, images: ImageSet) -> None:
         )
 
 
+def _check_last_batch(experiment: ImageExperiment, images: ImageSet) -> None:
+    def build() -> nn.Module:
+        config = replace(experiment.model, weights=None)
+        model, _ = build_image_model(config, len(images.class_names), seed=experiment.trainer.seed)
+        model.train()
+        keep_frozen_layers_in_eval(model, experiment.optimizer, stage_layers, head_parameters)
+        return model
+
+    data, optimizer = experiment.data, experiment.optimizer
+    check_last_batch(
+        experiment,
+        optimizer.batch_size,
+        len(images.train),
+        (3, data.height, data.width),
+        build,
+        smaller_last=optimizer.epoch_steps is None,
+    )
+
+
 def make_task(
     experiment: ImageExperiment, images: ImageSet, *, resumed: Path | None = None
 ) -> ImageTask:
@@ -144,7 +170,7 @@ def make_task(
     stored = None
     if resumed and resumed.is_file():
         stored = read_checkpoint(resumed, program)[program.entry]
-        if stored["class_names"] != images.class_names:
+        if not same_labels(stored["class_names"], images.class_names):
             raise UserError(
                 f"{resumed} was trained on {len(stored['class_names'])} other classes than the "
                 f"{len(images.class_names)} of the data set; resume with the data it was trained "

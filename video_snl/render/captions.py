@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from video_snl.render.lettering import Line
+from video_snl.utils.text import printable
 
 __all__ = ["Caption", "caption_at", "captions_of"]
 
@@ -26,7 +27,10 @@ def captions_of(result: Mapping[str, Any]) -> list[Caption]:
         Caption(
             part.get("start"),
             part.get("end"),
-            [Line(best["class"], f"{best['score']:.1%}") for best in part["predictions"]],
+            [
+                Line(printable(best["class"]), f"{best['score']:.1%}")
+                for best in part["predictions"]
+            ],
         )
         for part in result.get("windows", [result])
     ]

@@ -19,7 +19,6 @@ from video_snl.errors import UserError
 from video_snl.explain.subject import Subject
 from video_snl.models.insertion import inserted_blocks
 from video_snl.spectra.run import Asked, evenly_spaced, files_below, measured_and_reported
-from video_snl.utils.media import IMAGE_SUFFIXES
 
 __all__ = ["spectrum"]
 
@@ -32,7 +31,7 @@ def spectrum(
     Returns:
         2 when a picture could not be read, else 0.
     """
-    files = files_below(paths, IMAGE_SUFFIXES, "pictures")
+    files = files_below(paths, "images")
     device = device_of(accelerator)
     trained = load_trained_images(checkpoint_path(checkpoint, IMAGES))
     listed = {} if files else _listed(trained, asked.inputs)

@@ -7,13 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
 from video_snl.config import ShortVideos
-from video_snl.data.folders import VIDEO_SUFFIXES
-from video_snl.data.image.files import say_ignored
 from video_snl.data.nursery import nursery
 from video_snl.data.videos import load_videos
 from video_snl.engine.progress import counted
@@ -31,7 +29,7 @@ from video_snl.spectra.structure import Measured
 from video_snl.spectra.table import table
 from video_snl.utils.files import check_folder
 from video_snl.utils.json_text import to_json
-from video_snl.utils.media import Ignored, find_media
+from video_snl.utils.media import named_media
 
 __all__ = ["Asked", "evenly_spaced", "files_below", "measured_and_reported", "spectrum"]
 
@@ -83,7 +81,7 @@ def spectrum(
     """
     if deadline is not None and not deadline > 0:
         raise UserError(f"--deadline {deadline}: give seconds, more than 0.")
-    files = files_below(paths, frozenset(VIDEO_SUFFIXES), "videos")
+    files = files_below(paths, "videos")
     device = device_of(accelerator)
     nursery()  # loads its modules while the network is made
     trained = load_trained(checkpoint_path(checkpoint))
@@ -144,32 +142,13 @@ def measured_and_reported(
     return 0 if len(read) == len(sources) else 2
 
 
-def files_below(paths: Sequence[str], suffixes: frozenset[str], what: str) -> list[str]:
+def files_below(paths: Sequence[str], wanted: Literal["videos", "images"]) -> list[str]:
     """The files that paths name: themselves, or those below a folder.
 
     Raises:
         UserError: A path is not there, or a folder holds none.
     """
-    found: list[str] = []
-    for path in map(Path, paths):
-        if not path.exists():
-            raise UserError(f"{path}: no such file or folder.")
-        if not path.is_dir():
-            found.append(str(path))
-            continue
-        media = find_media(path)
-        below = media.videos + media.images
-        chosen = [file for file in below if file.suffix.lower() in suffixes]
-        if not chosen:
-            raise UserError(
-                f"{path}: found no {what} in this folder; expected files that end in "
-                f"{', '.join(sorted(suffixes))}."
-            )
-        kept = set(chosen)
-        others = [Ignored(p, f"{p.suffix.lower()} file") for p in below if p not in kept]
-        say_ignored(path, media.ignored + others)
-        found += map(str, chosen)
-    return found
+    return [str(path) for path in named_media(paths, wanted, "video-snl spectrum")]
 
 
 def evenly_spaced(count: int, length: int) -> list[int]:

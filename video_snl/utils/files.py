@@ -252,4 +252,5 @@ def _new_file(path: Path) -> Path:
 
 
 def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+    # Names of files need not be UTF-8: their other bytes are written as escapes, as in JSON.
+    path.write_text(text, encoding="utf-8", errors="backslashreplace")

@@ -13,8 +13,10 @@ import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
+from typing import Literal
 
 from video_snl.errors import UserError
+from video_snl.utils.text import examples, say_once
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -26,6 +28,8 @@ __all__ = [
     "is_image_name",
     "is_system_name",
     "is_video_name",
+    "list_folder",
+    "named_media",
     "natural_key",
 ]
 
@@ -55,7 +59,6 @@ _SYSTEM_NAMES = frozenset(
 )
 
 _DIGITS = re.compile(r"(\d+)")
-_SHOWN = 3
 
 
 def is_system_name(name: str) -> bool:
@@ -111,20 +114,28 @@ class MediaFiles:
     images: list[Path] = field(default_factory=list)
     ignored: list[Ignored] = field(default_factory=list)
 
-    def ignored_text(self) -> str | None:
+    def ignored_text(self, wanted: Literal["videos", "images"] | None = None) -> str | None:
         """Say what was passed over, with counts and examples; None where nothing was.
 
-        For example ``ignored 3 files: 2 x .txt file (a.txt, b.txt), 1 x named pipe (p)``.
+        For example ``ignored 3 entries: 2 x .txt file (a.txt, b.txt), 1 x named pipe (p)``.
+
+        Args:
+            wanted: The kind of file that is used; the other kind counts as passed over.
         """
-        if not self.ignored:
-            return None
         reasons: dict[str, list[Path]] = {}
         for entry in self.ignored:
             reasons.setdefault(entry.reason, []).append(entry.path)
+        if wanted == "videos" and self.images:
+            reasons["image"] = self.images
+        if wanted == "images" and self.videos:
+            reasons["video"] = self.videos
+        if not reasons:
+            return None
         parts = [
-            f"{len(paths)} x {reason} ({_examples(paths)})" for reason, paths in reasons.items()
+            f"{len(paths)} x {reason} ({examples(path.name for path in paths)})"
+            for reason, paths in reasons.items()
         ]
-        count = len(self.ignored)
+        count = sum(map(len, reasons.values()))
         return f"ignored {count} {'entry' if count == 1 else 'entries'}: {', '.join(parts)}"
 
 
@@ -151,6 +162,71 @@ def find_media(root: Path) -> MediaFiles:
     return _sorted(_entries(root))
 
 
+def list_folder(folder: Path) -> tuple[list[Path], MediaFiles]:
+    """List one folder: the folders in it, in natural order, and its files by kind.
+
+    Folders and files with a system's own names are left out.
+
+    Raises:
+        UserError: It cannot be read.
+    """
+    try:
+        with os.scandir(folder) as scanned:
+            entries = [entry for entry in scanned if not is_system_name(entry.name)]
+    except OSError as error:
+        raise UserError(
+            f"{folder} cannot be read ({error.strerror}): check its permissions"
+        ) from error
+    found = [(*_kind(entry), folder / entry.name) for entry in entries]
+    folders = [path for kind, _, path in found if kind == "folder"]
+    folders.sort(key=lambda path: natural_key(path.name))
+    files = _sorted((kind, path, reason) for kind, reason, path in found if kind != "folder")
+    return folders, files
+
+
+def named_media(
+    paths: Iterable[str | Path], wanted: Literal["videos", "images"], program: str
+) -> list[Path]:
+    """Return the files that paths name: themselves, or those of a kind below a folder.
+
+    What is passed over in a folder is said in a line on stderr. A file that is named counts
+    whatever its suffix.
+
+    Args:
+        program: The command, which begins that line.
+
+    Raises:
+        UserError: A path is not there or is no file, or a folder holds none of that kind.
+    """
+    files: list[Path] = []
+    for path in map(Path, paths):
+        try:
+            mode = os.stat(path).st_mode
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise UserError(
+                f"{examples([str(path)])}: no such file or folder ({reason})"
+            ) from error
+        if stat.S_ISREG(mode):
+            files.append(path)
+            continue
+        if not stat.S_ISDIR(mode):
+            raise UserError(f"{path} is a {_special(mode)}: give a file or a folder")
+        media = find_media(path)
+        found = media.videos if wanted == "videos" else media.images
+        ignored = media.ignored_text(wanted)
+        if not found:
+            suffixes = VIDEO_SUFFIXES if wanted == "videos" else IMAGE_SUFFIXES
+            raise UserError(
+                f"{path}: found no {wanted} in this folder{f' ({ignored})' if ignored else ''}; "
+                f"expected files that end in {', '.join(sorted(suffixes))}"
+            )
+        if ignored:
+            say_once(f"{program}: {path}: {ignored}")
+        files += found
+    return files
+
+
 def _entries(root: Path) -> Iterator[tuple[str, Path, str]]:
     """Yield (kind, path, reason) for all entries below; kind is video, image or ignored."""
     real = Path(os.path.realpath(root))
@@ -174,25 +250,32 @@ def _entries(root: Path) -> Iterator[tuple[str, Path, str]]:
             if is_system_name(entry.name):
                 continue
             path = folder / entry.name
-            try:
-                mode = entry.stat().st_mode
-            except OSError as error:
-                yield "ignored", path, _unreachable(entry, error)
-                continue
-            if stat.S_ISDIR(mode):
+            kind, reason = _kind(entry)
+            if kind == "folder":
                 (links if entry.is_symlink() else folders).append(path)
-            elif not stat.S_ISREG(mode):
-                yield "ignored", path, _special(mode)
-            elif is_video_name(entry.name):
-                yield "video", path, ""
-            elif is_image_name(entry.name):
-                yield "image", path, ""
             else:
-                yield (
-                    "ignored",
-                    path,
-                    f"{path.suffix.lower()} file" if path.suffix else "file without suffix",
-                )
+                yield kind, path, reason
+
+
+def _kind(entry: os.DirEntry[str]) -> tuple[str, str]:
+    """Return what an entry is (folder, video, image, ignored), and why it is ignored.
+
+    Most file systems tell files from folders in the listing, so that only links, and what is
+    neither, cost a look at the file itself.
+    """
+    try:
+        if entry.is_dir():
+            return "folder", ""
+        if not entry.is_file():
+            return "ignored", _special(entry.stat().st_mode)
+    except OSError as error:
+        return "ignored", _unreachable(entry, error)
+    if is_video_name(entry.name):
+        return "video", ""
+    if is_image_name(entry.name):
+        return "image", ""
+    suffix = PurePath(entry.name).suffix.lower()
+    return "ignored", f"{suffix} file" if suffix else "file without suffix"
 
 
 def _sorted(entries: Iterable[tuple[str, Path, str]]) -> MediaFiles:
@@ -226,8 +309,3 @@ def _special(mode: int) -> str:
     if stat.S_ISSOCK(mode):
         return "socket"
     return "device"
-
-
-def _examples(paths: list[Path]) -> str:
-    names = [path.name for path in paths[:_SHOWN]]
-    return ", ".join(names) + (", ..." if len(paths) > _SHOWN else "")
