@@ -14,6 +14,7 @@ from torch import Tensor
 
 from video_snl.data.timing import stage
 from video_snl.errors import UserError
+from video_snl.utils.media import MAX_PIXELS
 
 __all__ = ["FRAME_SUFFIXES", "FramesReader"]
 
@@ -32,8 +33,8 @@ class FramesReader:
             cannot be read or has another size than the first one asked for.
     """
 
-    def __init__(self, path: str) -> None:
-        self.path = path
+    def __init__(self, path: str, max_pixels: int = MAX_PIXELS) -> None:
+        self.path, self.max_pixels = path, max_pixels
         with stage("open"):
             self._files = _numbered_files(path)
         self._size: tuple[int, ...] | None = None
