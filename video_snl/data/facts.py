@@ -292,7 +292,8 @@ def _from_packets(
     name = container.format.name.split(",")[0]
     declared = _declared(container, stream, path)
     packets = len(scan.stamps)
-    _check_length(path, name, declared, packets)
+    _check_length(path, name, declared, packets + scan.dropped)
+    declared = max(declared - scan.dropped, 0)
     order = presentation(scan.stamps)
     reordered = (
         bool(stream.codec_context.has_b_frames) or order is None or (list(order) != scan.stamps)
@@ -306,6 +307,8 @@ def _from_packets(
         if decoded and not scan.starts_clean and not scan.unpaired:
             undecodable = max(packets - length, 0)
             declared = max(declared - undecodable, 0)
+    if name == "avi" and order is not None and order[-1] - order[0] + 1 >= declared:
+        declared = min(declared, length)  # it promises places in time, some of which are empty
     if reordered and name not in STAMPED:
         order = None
     places = {stamp: place for place, stamp in enumerate(order or ())}
@@ -369,10 +372,9 @@ def _declared(container: InputContainer, stream: VideoStream, path: str) -> int:
     declared: int = stream.frames
     name = container.format.name.split(",")[0]
     if name == "avi":
-        if is_open_ended(path):
-            return 0
-        # Empty entries of the index stand for the time in which nothing is new.
-        return max(declared - sum(not entry.size for entry in stream.index_entries), 0)
+        return 0 if is_open_ended(path) else declared
+    if name == "ivf":  # a length of time, in units of its own
+        return 0
     if name == "mov" and declared:
         # The table without what an edit list hides.
         index, size = list(stream.index_entries), os.path.getsize(path)

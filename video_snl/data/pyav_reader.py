@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from video_snl.data.decoding.conversion import RgbConverter
+from video_snl.data.decoding.instead import note_head
 from video_snl.data.decoding.opening import check_pixels, too_large
 from video_snl.data.facts import distrust, open_with_facts
 from video_snl.data.scan import Matrix
@@ -63,6 +64,8 @@ class PyAVReader:
         self._wanted = 0  # the next frame asked for
         with stage("open"):
             self._container, self._stream, self.facts = open_with_facts(path, max_pixels)
+        if self.facts.undecodable:
+            note_head(path, self.facts.undecodable)
         self._trusted = self.facts.stamps is not None
         # Frames that no other one refers to need not be decoded if they are not asked for.
         self._skips = self._trusted and self.facts.reordered and not self.facts.uneven

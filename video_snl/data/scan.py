@@ -54,7 +54,7 @@ class Scan:
     """Of the packets that are shown: their time stamps, and those of clean key frames.
 
     ``keys`` are the stamps of all key frames, ``discarded`` counts the packets that are decoded and
-    not shown. ``parameters`` are the different parameter sets within them, or those values of their
+    not shown, ``dropped`` those that are no frame of their own. ``parameters`` are the different parameter sets within them, or those values of their
     headers that hold the size. ``fields`` says
     that two packets may be one frame, which is then counted once; ``unpaired`` that a field stands
     alone. ``starts_clean`` says that the first packet needs no other one and is shown first. For
@@ -65,6 +65,7 @@ class Scan:
     entries: list[int | None] = field(default_factory=list)
     keys: list[int | None] = field(default_factory=list)
     discarded: int = 0
+    dropped: int = 0
     tiny: bool = False
     parameters: set[bytes] = field(default_factory=set)
     fields: bool = False
@@ -93,9 +94,10 @@ def scan_packets(container: InputContainer, stream: VideoStream) -> Scan:
         if not started:
             started, first = True, packet.pts
             scan.starts_clean = _is_clean_start(packet, context.name, extradata)
-        if halves is not None and halves.completes(packet):
-            continue
-        if context.name == "vp8" and not bytes(packet)[0] & _VP8_SHOWN:
+        if (halves is not None and halves.completes(packet)) or (
+            context.name == "vp8" and not bytes(packet)[0] & _VP8_SHOWN
+        ):
+            scan.dropped += 1
             continue
         if packet.is_discard:
             scan.discarded += 1

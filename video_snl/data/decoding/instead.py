@@ -1,16 +1,17 @@
-"""Which files another reader than the one asked for reads, and why: said, counted, remembered."""
+"""What readers leave out, and what PyAV reads instead of them: said, counted, remembered."""
 
 from __future__ import annotations
 
 import logging
 
-__all__ = ["count_instead", "is_instead", "note_instead"]
+__all__ = ["count_instead", "is_instead", "note_head", "note_instead"]
 
 # On stderr, unless a handler of this log takes it elsewhere.
 logger = logging.getLogger("video_snl.readers")
 
 _said: set[tuple[str, str]] = set()
 _files: dict[str, set[str]] = {}
+_heads: set[str] = set()
 
 
 def note_instead(reader: str, path: str, reason: str) -> None:
@@ -19,6 +20,18 @@ def note_instead(reader: str, path: str, reason: str) -> None:
     if (reader, reason) not in _said:
         _said.add((reader, reason))
         logger.warning("reader %s: pyav reads %s and its like: %s", reader, path, reason)
+
+
+def note_head(path: str, packets: int) -> None:
+    """Note, once, that a file starts in the middle and these packets cannot be decoded."""
+    if path not in _heads:
+        _heads.add(path)
+        logger.warning(
+            "%s starts in the middle of a group of pictures: the first %d frames cannot be "
+            "decoded and do not count",
+            path,
+            packets,
+        )
 
 
 def is_instead(reader: str, path: str) -> bool:
