@@ -21,11 +21,12 @@ from video_snl.config import DataConfig, ReaderName
 from video_snl.data.decoding.h264 import find_field, parse_sequence, split_units
 from video_snl.data.decoding.instead import count_instead
 from video_snl.data.facts import find_facts
+from video_snl.data.loader import ClipDataset, EvaluationDataset
 from video_snl.data.pyav_reader import PyAVReader
 from video_snl.data.readers import open_by, open_video, read_clips, refusal
-from video_snl.data.streaming import frame_times
-from video_snl.data.viewing import read_views, read_windows
-from video_snl.data.windows import Length
+from video_snl.data.streaming import frame_times, window_clips
+from video_snl.data.videos import Video
+from video_snl.data.windows import Length, frame_windows
 from video_snl.engine.check import inspect
 from video_snl.engine.reencode import Settings, reencode
 from video_snl.errors import UserError
@@ -92,10 +93,16 @@ def test_cases_prepared_and_looked_at(real_data: Path, tmp_path: Path, name: str
     target = tmp_path / "prepared.avi"
     assert reencode(path, target, Settings(96, 8)) == length
     assert numbers(PyAVReader(str(target)).frames([0, length - 1])) == [first, first + length - 1]
-    config = DataConfig(clip_frames=2, short_side=96, num_workers=0)
-    assert read_views(path, config, 2).shape[:2] == (2, 2)
-    windows = list(read_windows(path, config, Length(1.0, "s"), Length(1.0, "s"), 1))
-    assert windows[-1].end == pytest.approx(seconds)
+    config = DataConfig(clip_frames=2, short_side=96)
+    for dataset in (
+        ClipDataset([Video(path, 0)], config, seed=0),
+        EvaluationDataset([Video(path, 0)], config, clips=2),
+    ):
+        assert {"video", "views"} & dataset[0, 0].keys()
+    times, second = frame_times(path), Length(1.0, "s")
+    windows = frame_windows(times, second, second)
+    clips = list(window_clips(PyAVReader(path), windows, lambda length: [[0, length - 1]], 96))
+    assert times.of(clips[-1][0])[1] == pytest.approx(seconds)
 
 
 def test_a_head_that_cannot_be_decoded_is_said_once(

@@ -53,9 +53,9 @@ _VP8_SHOWN = 0x10  # in the first byte of a packet; others only serve as referen
 class Scan:
     """Of the packets that are shown: their time stamps, and those of clean key frames.
 
-    ``keys`` are the stamps of all key frames, ``discarded`` counts the packets that are decoded and
-    not shown, ``dropped`` those that are no frame of their own. ``parameters`` are the different parameter sets within them, or those values of their
-    headers that hold the size. ``fields`` says
+    ``keys`` are the stamps of all key frames. ``discarded`` counts the packets that are decoded and
+    not shown, ``dropped`` those that are no frame of their own. ``parameters`` are the different
+    parameter sets within them, or those values of their headers that hold the size. ``fields`` says
     that two packets may be one frame, which is then counted once; ``unpaired`` that a field stands
     alone. ``starts_clean`` says that the first packet needs no other one and is shown first. For
     ``tiny`` and ``matrix`` see :class:`~video_snl.data.facts.Facts`.
