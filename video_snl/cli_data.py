@@ -9,6 +9,7 @@ from typing import Literal
 from jsonargparse import ArgumentParser, Namespace
 
 from video_snl.errors import UserError
+from video_snl.utils.media import MAX_PIXELS
 
 __all__ = ["CHECK", "PREPARE", "add_check_options", "add_prepare_options", "check", "prepare"]
 
@@ -72,6 +73,13 @@ def _add_processes(parser: ArgumentParser, deadline: float) -> None:
         default=float(deadline),
         help="Seconds that a file may take before it is given up.",
     )
+    parser.add_argument(
+        "--max_pixels",
+        type=int,
+        default=MAX_PIXELS,
+        help="Most pixels of a frame, height times width: a file with a larger one counts as "
+        "unreadable, before memory is taken for it.",
+    )
 
 
 def check(arguments: Namespace) -> int:
@@ -89,6 +97,7 @@ def check(arguments: Namespace) -> int:
         dataset=arguments.dataset,
         num_workers=workers,
         deadline=arguments.deadline,
+        max_pixels=arguments.max_pixels,
         clip_frames=arguments.clip_frames,
         frame_stride=arguments.frame_stride,
         as_json=arguments.json,
@@ -106,6 +115,7 @@ def prepare(arguments: Namespace) -> int:
         key_frame_every=arguments.key_frame_every,
         num_workers=workers,
         deadline=arguments.deadline,
+        max_pixels=arguments.max_pixels,
     )
 
 
@@ -116,4 +126,6 @@ def _workers(arguments: Namespace) -> int:
         raise UserError("--num_workers must be at least 1.")
     if not arguments.deadline > 0:  # which nan is not either
         raise UserError("--deadline must be more than 0 seconds.")
+    if arguments.max_pixels < 1:
+        raise UserError(f"--max_pixels {arguments.max_pixels}: give a number of pixels, 1 or more.")
     return len(os.sched_getaffinity(0)) if workers is None else workers

@@ -82,6 +82,12 @@ def add_predict_options(parser: ArgumentParser) -> None:
         help="Seconds of decoding after which a file is given up; default as in training. (For a "
         "--window, the seconds of its length and of --hop come on top.)",
     )
+    parser.add_argument(
+        "--max_pixels",
+        type=int | None,
+        help="Most pixels of a frame, height times width; default as in training. A file with a "
+        "larger one is refused before memory is taken for it.",
+    )
     add_render_option(
         parser,
         "FILE|DIR",
@@ -188,4 +194,5 @@ def predict(arguments: Namespace) -> int:
         accelerator=arguments.accelerator,
         as_json=arguments.json,
         render=arguments.render,
+        max_pixels=arguments.max_pixels,
     )

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Self, get_type_hints
 
 from video_snl.plain_values import check_fields
+from video_snl.utils.media import MAX_PIXELS
 
 __all__ = [
     "DataConfig",
@@ -89,6 +90,8 @@ class DataConfig:
             gives the same pixels). All give the same frames.
         decode_device: ``cpu``, or ``cuda`` to decode on the first GPU (torchcodec,
             pynvvideocodec, or decord built for it), for runs on one GPU.
+        max_pixels: Most pixels of a frame, height times width; a file with a larger one counts as
+            unreadable, before memory is taken for it.
     """
 
     dataset: Dataset = "sample"
@@ -112,6 +115,7 @@ class DataConfig:
     max_failures: float = 0.05
     reader: ReaderName = "auto"
     decode_device: DecodeDevice = "cpu"
+    max_pixels: int = MAX_PIXELS
 
 
 @dataclass

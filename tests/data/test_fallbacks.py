@@ -18,6 +18,7 @@ import torch
 from tests.videos import greys, write_streams, write_video
 from video_snl.config import ReaderName
 from video_snl.data import facts, readers
+from video_snl.data.decoding import instead
 from video_snl.data.facts import find_facts
 from video_snl.data.pyav_reader import PyAVReader
 from video_snl.data.readers import check_reader, open_video, read_clips
@@ -113,7 +114,7 @@ def test_sizes_that_decord_does_not_take(
     codec = {"codec": "libvpx-vp9", "options": {"deadline": "realtime"}}
     path = write_streams(tmp_path / "narrow.mkv", [size], frames=4, **codec)
     with caplog.at_level(logging.WARNING, logger="video_snl.readers"):
-        readers._recorded.clear()
+        instead._said.clear()
         frames = open_video(str(path), "decord").frames([0, 3])
     assert frames.shape == (2, *size, 3)
     assert f"decord takes no frames of {size[1]} x {size[0]}" in caplog.text

@@ -24,6 +24,7 @@ from video_snl.data.facts import Facts, find_facts
 from video_snl.data.readers import open_by, refusal
 from video_snl.data.timing import collect_stages
 from video_snl.errors import UserError
+from video_snl.utils.media import MAX_PIXELS
 
 __all__ = ["Choice", "choose_reader", "resolve_reader"]
 
@@ -63,7 +64,7 @@ def resolve_reader(config: DataConfig, paths: Sequence[str]) -> tuple[DataConfig
 
 
 def _choose(paths: Sequence[str], config: DataConfig) -> Choice:
-    choose = partial(choose_reader, device=config.decode_device)
+    choose = partial(choose_reader, device=config.decode_device, max_pixels=config.max_pixels)
     tried = list(islice(paths, TRIED))
     with closing(run_bounded(choose, tried, num_workers=1, deadline=config.deadline)) as outcomes:  # type: ignore[type-var]
         for outcome in outcomes:
@@ -74,18 +75,18 @@ def _choose(paths: Sequence[str], config: DataConfig) -> Choice:
     return Choice("pyav", "none of the first files could be measured")
 
 
-def choose_reader(path: str, device: DecodeDevice = "cpu") -> Choice:
+def choose_reader(path: str, device: DecodeDevice = "cpu", max_pixels: int = MAX_PIXELS) -> Choice:
     """Measure the decoders on a file.
 
     Raises:
         UserError: The file cannot be read, or breaks at its start.
     """
-    facts = find_facts(path)
+    facts = find_facts(path, max_pixels)
     names = {name: refusal(name, facts) or _differs(facts, device) for name in _candidates(device)}
     allowed = [name for name, reason in names.items() if reason is None]
     if not allowed:
         return Choice("pyav", next(iter(names.values())) or "")
-    return _measured(path, allowed, device)
+    return _measured(path, allowed, device, max_pixels)
 
 
 def _candidates(device: DecodeDevice) -> list[ReaderName]:
@@ -100,12 +101,14 @@ def _differs(facts: Facts, device: DecodeDevice) -> str | None:
     return None
 
 
-def _measured(path: str, allowed: list[ReaderName], device: DecodeDevice) -> Choice:
-    times = {"pyav": _seconds(path, "pyav", "cpu")}
+def _measured(
+    path: str, allowed: list[ReaderName], device: DecodeDevice, max_pixels: int
+) -> Choice:
+    times = {"pyav": _seconds(path, "pyav", "cpu", max_pixels)}
     failures = {}
     for name in allowed:
         try:
-            times[name] = _seconds(path, name, device)
+            times[name] = _seconds(path, name, device, max_pixels)
         except UserError as error:
             failures[name] = str(error)
     fastest = min(times, key=lambda name: times[name] * (MARGIN if name == "pyav" else 1))
@@ -115,12 +118,12 @@ def _measured(path: str, allowed: list[ReaderName], device: DecodeDevice) -> Cho
     return Choice(fastest, reason)  # type: ignore[arg-type]
 
 
-def _seconds(path: str, name: ReaderName, device: DecodeDevice) -> float:
+def _seconds(path: str, name: ReaderName, device: DecodeDevice, max_pixels: int) -> float:
     """Of opening the file and reading a clip from its start, where no decoder has to seek."""
     times = []
     for _ in range(ROUNDS):
         began = time.perf_counter()
-        with closing(open_by(name, path, device)) as opened:
+        with closing(open_by(name, path, device, max_pixels)) as opened:
             frames = opened.frames(range(min(CLIP, len(opened))))
         if frames.is_cuda:
             torch.cuda.synchronize()

@@ -7,16 +7,21 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from video_snl.data.facts import Facts, find_facts
+from video_snl.data.decoding.opening import decoder_path
+from video_snl.data.facts import Facts
 from video_snl.data.library_reader import LibraryReader, library_refuses
 from video_snl.data.timing import stage
 from video_snl.errors import OptionsError, UserError
+from video_snl.utils.media import MAX_PIXELS
 
 __all__ = ["DecordReader", "decord_refuses"]
 
 NARROW = (16, 24, 48, 72)  # widths at which decord cannot hand out its frames
 # By default decord hands out copies of the nearest good frame for those that it cannot decode.
 NO_COPIES = 1e-9
+# Containers with an index by which a seek leads to the very key frame. decord tells no time of
+# a frame that it returns, so nothing else shows that it is the one asked for.
+INDEXED = frozenset({"mov", "matroska", "webm", "avi"})
 
 
 def decord_refuses(facts: Facts) -> str | None:
@@ -26,6 +31,8 @@ def decord_refuses(facts: Facts) -> str | None:
     refused = library_refuses("decord", facts)
     if refused is not None:
         return refused
+    if facts.container not in INDEXED:
+        return f"decord cannot show which frames it returns from {facts.container}"
     if facts.reordered and facts.codec != "h264":
         return "decord seeks to key frames that are no clean starts"
     if facts.container == "avi" and facts.codec != "mpeg4":
@@ -43,14 +50,18 @@ class DecordReader(LibraryReader):
         UserError: The file cannot be opened, or breaks while it is decoded.
     """
 
-    def __init__(self, path: str, device: str = "cpu") -> None:
+    name = "decord"
+
+    def __init__(self, path: str, device: str = "cpu", max_pixels: int = MAX_PIXELS) -> None:
         decord = import_decord()
-        self.path, self.facts = path, find_facts(path)
+        super().__init__(path, device, max_pixels)
         self._broken = (RuntimeError, decord.DECORDError, decord.DECORDLimitReachedError)
         context = decord.gpu(0) if device == "cuda" else decord.cpu(0)
         try:
             with stage("open"):
-                self._video = decord.VideoReader(path, context, num_threads=1, fault_tol=NO_COPIES)
+                self._video = decord.VideoReader(
+                    decoder_path(path), context, num_threads=1, fault_tol=NO_COPIES
+                )
         except self._broken as error:
             if device == "cuda" and "CUDA" in str(error):
                 raise OptionsError(
@@ -61,11 +72,14 @@ class DecordReader(LibraryReader):
                 f"{path} cannot be opened by decord ({self.facts.codec} in "
                 f"{self.facts.container}): choose --data.reader auto"
             ) from error
+        length = len(self._video)
+        times = self._video.get_frame_timestamp(range(length))[:, 0] if length == len(self) else []
+        self._check_index(length, (times - times[:1]).tolist() if length == len(self) else None)
 
-    def _batch(self, indices: list[int]) -> Tensor:
+    def _batch(self, indices: list[int]) -> tuple[Tensor, None]:
         found = self._video.get_batch(indices)
         # Another library may have told decord to hand out tensors (decord.bridge).
-        return found if isinstance(found, Tensor) else torch.from_numpy(found.asnumpy())
+        return found if isinstance(found, Tensor) else torch.from_numpy(found.asnumpy()), None
 
 
 def import_decord() -> ModuleType:

@@ -4,12 +4,18 @@ A frame's number is the place of its packet in the order of presentation. Where 
 the packets say that order, frames are known by their stamps, and decoding may start at any *entry*:
 a key frame behind which nothing refers to what came before it. Elsewhere (H.264 in AVI that was not
 written plainly, B-frames in AVI) frames are counted from the first one.
+
+Frames that are presented count, not packets: two fields are one frame, packets that only serve as
+references and those an edit list hides are none. Where a file starts in the middle of a group of
+pictures, its head is decoded to find what comes out of it; where its time stamps are missing or
+stand twice, all of it is.
 """
 
 from __future__ import annotations
 
 import os
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -18,9 +24,24 @@ from typing import TYPE_CHECKING
 import av
 from av.stream import Disposition
 
-from video_snl.data.containers import CutOffError, check_file
-from video_snl.data.scan import PICTURE_BYTES, UPRIGHT, Matrix, presentation, scan_packets
+from video_snl.data.containers import CutOffError, check_file, is_open_ended
+from video_snl.data.decoding.opening import (
+    check_pixels,
+    limit_decoder,
+    open_container,
+    too_large,
+)
+from video_snl.data.scan import (
+    PICTURE_BYTES,
+    UPRIGHT,
+    Matrix,
+    Scan,
+    decoded_stamps,
+    presentation,
+    scan_packets,
+)
 from video_snl.errors import UserError
+from video_snl.utils.media import MAX_PIXELS
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -32,6 +53,9 @@ REMEMBERED = 16384  # files of which a process keeps the facts; about 1 KB each
 # Containers that store the time of presentation of every packet.
 STAMPED = frozenset({"mov", "matroska", "webm", "mpegts", "flv", "asf", "ogg", "nut"})
 RATE = Fraction(25)  # of a file that does not say
+# Key frames up to which the head of a file is decoded that starts in the middle: behind the second
+# one at the latest, nothing refers to what the file lacks.
+_HEAD_KEYS = 3
 
 
 @dataclass(frozen=True)
@@ -43,7 +67,7 @@ class Facts:
         container: The first of FFmpeg's names of the container, such as ``avi``.
         height, width: Of the frames as the header says, before any rotation.
         rate: Frames a second; 25 where it does not say.
-        length: Frames: the packets of its video.
+        length: Frames that are presented.
         declared: Frames that its header promises; 0 where it says nothing.
         stamps: Time stamps of the frames in ascending order, in units of the stream; ``None``
             where they do not tell the frames apart.
@@ -57,6 +81,15 @@ class Facts:
         streams: Videos in the file, cover pictures apart.
         matrix: Signs of the linear part of its display matrix, x' = a x + c y, y' = b x + d y: how
             frames are to be rotated by quarters and mirrored.
+        stream: Index of the video among all streams of the file.
+        pixels: FFmpeg's name of the format of its frames, such as ``yuv420p``.
+        uneven: Packets and frames are not the same: two fields are a frame, some only serve as
+            references, or the head cannot be decoded.
+        undecodable: Packets at its head that cannot be decoded, since the file starts in the middle
+            of a group of pictures; they do not count.
+        unit: Seconds of a unit of its time stamps.
+        interlaced: Its frames may be made of two fields.
+        oversold: Its header promises far more frames than there are.
     """
 
     codec: str
@@ -75,6 +108,13 @@ class Facts:
     trimmed: bool = False
     streams: int = 1
     matrix: Matrix = UPRIGHT
+    stream: int = 0
+    pixels: str = "yuv420p"
+    uneven: bool = False
+    undecodable: int = 0
+    unit: Fraction | None = None
+    interlaced: bool = False
+    oversold: bool = False
 
     def entry(self, frame: int) -> int:
         """The last entry at or before ``frame``."""
@@ -84,7 +124,7 @@ class Facts:
 _remembered: dict[tuple[str, int, int], Facts] = {}
 
 
-def find_facts(path: str) -> Facts:
+def find_facts(path: str, max_pixels: int = MAX_PIXELS) -> Facts:
     """The facts of a file; remembered until its time of modification or its size changes.
 
     Raises:
@@ -92,33 +132,49 @@ def find_facts(path: str) -> Facts:
     """
     facts = _remembered.get(_identity(path))
     if facts is None:
-        container, _, facts = open_with_facts(path)
+        container, _, facts = open_with_facts(path, max_pixels)
         container.close()
+    check_pixels(path, facts.width, facts.height, max_pixels)
     return facts
 
 
-def open_with_facts(path: str) -> tuple[InputContainer, VideoStream, Facts]:
+def open_with_facts(
+    path: str, max_pixels: int = MAX_PIXELS
+) -> tuple[InputContainer, VideoStream, Facts]:
     """A file opened at its first frame, its video and the facts about it.
 
-    The video is the largest stream, the first of equals, that is no cover picture.
+    The video is the largest stream, the first of equals, that is no cover picture and, where others
+    have several frames, no single image.
+
+    Args:
+        max_pixels: Most pixels of a frame: a larger one is refused before memory is taken for it.
 
     Raises:
-        UserError: The file is missing, a folder, empty, cut off, no video or without a video
-            stream.
+        UserError: The file is missing, not a regular one, empty, cut off, no video or without a
+            video stream, or its frames are too large.
     """
     identity = _identity(path)
     facts = _remembered.get(identity)
     if facts is None:
         check_file(path)
-    container = _open(path)
+    container = _open(path, max_pixels)
     try:
-        stream = _best_stream(container, path)
-        facts = facts or _from_index(container, stream)
         if facts is None:
-            facts = _from_packets(container, stream, path)
+            container, stream = _find_stream(container, path, max_pixels)
+            facts = _from_index(container, stream)
+        else:
+            stream = container.streams[facts.stream]  # type: ignore[assignment]
+        _check_size(path, stream, max_pixels)
+        limit_decoder(stream, max_pixels)
+        if facts is None:
+            facts = _from_packets(container, stream, path, max_pixels)
             container.close()  # rather than trust a seek to the start
-            container = _open(path)
-            stream = _best_stream(container, path)
+            container = _open(path, max_pixels)
+            stream = container.streams[facts.stream]  # type: ignore[assignment]
+            limit_decoder(stream, max_pixels)
+    except av.ArgumentError as error:
+        container.close()
+        raise too_large(path, max_pixels, "another size than its header says") from error
     except av.FFmpegError as error:
         container.close()
         raise _unreadable(path, error) from error
@@ -131,9 +187,9 @@ def open_with_facts(path: str) -> tuple[InputContainer, VideoStream, Facts]:
     return container, stream, facts
 
 
-def distrust(path: str) -> Facts:
+def distrust(path: str, facts: Facts) -> Facts:
     """The facts of a file whose frames are not where its time stamps say; remembered."""
-    facts = replace(find_facts(path), stamps=None, entries=(0,))
+    facts = replace(facts, stamps=None, entries=(0,))
     _remembered[_identity(path)] = facts
     return facts
 
@@ -146,22 +202,53 @@ def _identity(path: str) -> tuple[str, int, int]:
     return path, status.st_mtime_ns, status.st_size
 
 
-def _open(path: str) -> InputContainer:
+def _open(path: str, max_pixels: int) -> InputContainer:
     try:
-        return av.open(path)
-    except (av.FFmpegError, OSError) as error:
+        return open_container(path, max_pixels)
+    except (av.FFmpegError, OSError, ValueError) as error:
         raise _unreadable(path, error) from error
 
 
 def _videos(container: InputContainer) -> list[VideoStream]:
-    return [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    """The video streams but for cover pictures, and those that no decoder is there for."""
+    return [
+        stream
+        for stream in container.streams.video
+        if not stream.disposition & Disposition.attached_pic and stream.codec_context is not None
+    ]
 
 
-def _best_stream(container: InputContainer, path: str) -> VideoStream:
+def _find_stream(
+    container: InputContainer, path: str, max_pixels: int
+) -> tuple[InputContainer, VideoStream]:
+    """The stream to read, of a file that is open at its start."""
     streams = _videos(container)
     if not streams:
-        raise UserError(f"{path} holds no video stream: list video files only")
-    return max(streams, key=lambda stream: stream.height * stream.width)
+        found = "no video stream that can be decoded" if container.streams.video else None
+        raise UserError(f"{path} holds {found or 'no video stream'}: list video files only")
+    if len(streams) > 1:
+        moving = _with_several_frames(container, streams)
+        container.close()
+        container = _open(path, max_pixels)
+        streams = [stream for stream in _videos(container) if stream.index in moving]
+    return container, max(streams, key=lambda stream: stream.height * stream.width)
+
+
+def _with_several_frames(container: InputContainer, streams: list[VideoStream]) -> set[int]:
+    """Indices of the streams with more than one frame, or of all where none has."""
+    packets: Counter[int] = Counter()
+    for packet in container.demux(streams):
+        packets[packet.stream.index] += packet.size > 0
+        if all(packets[stream.index] > 1 for stream in streams):
+            break
+    moving = {stream.index for stream in streams if packets[stream.index] > 1}
+    return moving or {stream.index for stream in streams}
+
+
+def _check_size(path: str, stream: VideoStream, max_pixels: int) -> None:
+    if not stream.width or not stream.height:  # the limit kept FFmpeg from finding out
+        raise too_large(path, max_pixels, "a size that its header does not say, or")
+    check_pixels(path, stream.width, stream.height, max_pixels)
 
 
 def _from_index(container: InputContainer, stream: VideoStream) -> Facts | None:
@@ -191,19 +278,37 @@ def _from_index(container: InputContainer, stream: VideoStream) -> Facts | None:
         pictureless=any(size < PICTURE_BYTES for _, size, _ in index),
         reordered=False,
         streams=len(_videos(container)),
+        stream=stream.index,
+        pixels=context.pix_fmt or "",
+        unit=stream.time_base,
     )
 
 
-def _from_packets(container: InputContainer, stream: VideoStream, path: str) -> Facts:
-    """The facts of any file, from all its packets."""
+def _from_packets(
+    container: InputContainer, stream: VideoStream, path: str, max_pixels: int
+) -> Facts:
+    """The facts of any file, from all its packets and, where they do not tell, from decoding."""
     scan = scan_packets(container, stream)
-    length, declared = len(scan.stamps), max(stream.frames - scan.discarded, 0)
     name = container.format.name.split(",")[0]
-    _check_length(path, name, declared, length)
+    declared = _declared(container, stream, path)
+    packets = len(scan.stamps)
+    _check_length(path, name, declared, packets + scan.dropped)
+    declared = max(declared - scan.dropped, 0)
     order = presentation(scan.stamps)
     reordered = (
         bool(stream.codec_context.has_b_frames) or order is None or (list(order) != scan.stamps)
     )
+    length, uneven, undecodable = packets, scan.fields, 0
+    if not scan.starts_clean or scan.unpaired or (order is None and name in STAMPED):
+        decoded = _decoded(path, stream.index, scan, order, max_pixels)
+        if decoded:
+            length, order = len(decoded), presentation(decoded)
+            uneven = uneven or length != packets
+        if decoded and not scan.starts_clean and not scan.unpaired:
+            undecodable = max(packets - length, 0)
+            declared = max(declared - undecodable, 0)
+    if name == "avi" and order is not None and order[-1] - order[0] + 1 >= declared:
+        declared = min(declared, length)  # it promises places in time, some of which are empty
     if reordered and name not in STAMPED:
         order = None
     places = {stamp: place for place, stamp in enumerate(order or ())}
@@ -218,14 +323,66 @@ def _from_packets(container: InputContainer, stream: VideoStream, path: str) -> 
         declared=declared,
         stamps=order,
         entries=tuple(sorted({0, *entries})),
-        clean=scan.keys <= 1 or len(entries) == scan.keys,
+        clean=len(scan.keys) <= 1 or len(entries) == len(scan.keys),
         pictureless=scan.tiny and not reordered,
         reordered=reordered,
         changes=len(scan.parameters) > 1,
         trimmed=scan.discarded > 0,
         streams=len(_videos(container)),
         matrix=scan.matrix or UPRIGHT,
+        stream=stream.index,
+        pixels=stream.codec_context.pix_fmt or "",
+        uneven=uneven,
+        undecodable=undecodable,
+        unit=stream.time_base,
+        interlaced=scan.interlaced,
+        oversold=stream.frames > 2 * packets + 1000,
     )
+
+
+def _decoded(
+    path: str, index: int, scan: Scan, order: Sequence[int] | None, max_pixels: int
+) -> list[int | None] | None:
+    """The time stamps of the frames that come out of a file; None where it breaks in the middle.
+
+    With time stamps that tell frames apart only the head is decoded: behind a key frame or two,
+    every packet is a frame again.
+    """
+    keys = sorted(key for key in scan.keys if key is not None)[:_HEAD_KEYS]
+    until = None
+    if order is not None and not scan.unpaired and len(keys) == _HEAD_KEYS:
+        until = keys[-1]
+    with _open(path, max_pixels) as container:
+        stream = container.streams[index]
+        assert isinstance(stream, av.VideoStream)
+        limit_decoder(stream, max_pixels)
+        stamps = decoded_stamps(container, stream, until)
+    if stamps is None or until is None or order is None:
+        return stamps
+    head: list[int | None] = [stamp for stamp in stamps if stamp is not None and stamp < until]
+    return head + [stamp for stamp in order if stamp >= until]
+
+
+def _declared(container: InputContainer, stream: VideoStream, path: str) -> int:
+    """The frames that the header promises; 0 where it promises nothing.
+
+    Raises:
+        CutOffError: The file ends before frames that its table lists.
+    """
+    declared: int = stream.frames
+    name = container.format.name.split(",")[0]
+    if name == "avi":
+        return 0 if is_open_ended(path) else declared
+    if name == "ivf":  # a length of time, in units of its own
+        return 0
+    if name == "mov" and declared:
+        # The table without what an edit list hides.
+        index, size = list(stream.index_entries), os.path.getsize(path)
+        within = sum(entry.pos + entry.size <= size for entry in index)
+        if within < len(index):
+            _check_length(path, name, len(index), within)
+        return sum(not entry.is_discard for entry in index)
+    return declared
 
 
 def _check_length(path: str, container: str, declared: int, held: int) -> None:

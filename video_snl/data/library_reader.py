@@ -8,44 +8,117 @@ from typing import Any
 
 from torch import Tensor
 
-from video_snl.data.facts import Facts
-from video_snl.data.pyav_reader import breaks
+from video_snl.data.decoding.conversion import SAME_EVERYWHERE
+from video_snl.data.decoding.instead import note_instead
+from video_snl.data.decoding.opening import check_pixels
+from video_snl.data.facts import Facts, find_facts
+from video_snl.data.pyav_reader import PyAVReader, breaks
+from video_snl.data.scan import SIZED
 from video_snl.data.timing import stage
+from video_snl.errors import UserError
+from video_snl.utils.media import MAX_PIXELS
 
-__all__ = ["LibraryReader", "library_refuses"]
+__all__ = ["AstrayError", "LibraryReader", "library_refuses"]
+
+# Seconds between two statements of the same time: libraries keep them in single precision.
+_TOLERANCE, _PRECISION = 1e-3, 1e-6
+
+
+class AstrayError(UserError):
+    """A library has other frames, by their time stamps, than those that were asked for."""
 
 
 class LibraryReader(abc.ABC):
     """A video of which a library's reader, ``_video``, is asked for batches of frames.
 
-    ``_broken`` are the exceptions by which that one says that it cannot decode.
+    ``_broken`` are the exceptions by which that one says that it cannot decode. Where the time
+    stamps show other frames than those asked for, or where the library fails on the CPU, PyAV reads
+    the file from then on.
+
+    Args:
+        device: ``cpu`` or ``cuda``.
+        max_pixels: Most pixels of a frame.
+
+    Raises:
+        UserError: The file cannot be read.
     """
 
-    path: str
+    name: str
     _video: Any
     _broken: tuple[type[Exception], ...]
 
+    def __init__(self, path: str, device: str = "cpu", max_pixels: int = MAX_PIXELS) -> None:
+        self.path, self.device, self.max_pixels = path, device, max_pixels
+        self.facts = find_facts(path, max_pixels)
+        self._instead: PyAVReader | None = None
+
     def __len__(self) -> int:
-        return len(self._video)
+        return self.facts.length
 
     def frames(self, indices: Sequence[int]) -> Tensor:
         """The frames of these indices, RGB, uint8 (T, H, W, 3)."""
+        if self._instead is not None:
+            return self._instead.frames(indices)
         try:
             with stage("decode"):
-                frames = self._batch(list(indices))
-        except self._broken as error:
-            raise breaks(self.path, indices, len(self)) from error
-        if len(frames) != len(indices):  # a file that ends before its index says so
-            raise breaks(self.path, indices, len(self))
+                frames, times = self._batch(list(indices))
+            if len(frames) != len(indices):  # a file that ends before its index says so
+                raise EOFError
+        except (*self._broken, EOFError) as error:
+            if self.device != "cpu":
+                raise breaks(self.path, indices, len(self)) from error
+            return self._by_pyav(indices, f"{self.name} fails to decode")
+        if times is not None and self._astray(times, indices):
+            return self._by_pyav(indices, f"{self.name} returns other frames than those asked for")
+        check_pixels(self.path, frames.shape[2], frames.shape[1], self.max_pixels)
         return frames
 
     def close(self) -> None:
         """Let go of the file: the libraries close it with the last reference."""
         self._video = None
+        if self._instead is not None:
+            self._instead.close()
 
     @abc.abstractmethod
-    def _batch(self, indices: list[int]) -> Tensor:
-        """The library's frames of these indices, RGB, uint8 (T, H, W, 3)."""
+    def _batch(self, indices: list[int]) -> tuple[Tensor, Sequence[float] | None]:
+        """The library's frames of these indices, RGB, uint8 (T, H, W, 3), and their times in
+        seconds where it tells them."""
+
+    def _check_index(self, length: int, times: Sequence[float] | None = None) -> None:
+        """Compare the library's index, its times from the first frame on, with the facts.
+
+        Raises:
+            AstrayError: They differ.
+        """
+        if length != len(self) or (
+            times is not None and self._astray(times, range(length), from_first=True)
+        ):
+            self._video = None
+            raise AstrayError(f"{self.name} finds other frames than the packets tell")
+
+    def _astray(
+        self, times: Sequence[float], indices: Sequence[int], *, from_first: bool = False
+    ) -> bool:
+        stamps, unit = self.facts.stamps, self.facts.unit
+        if stamps is None or not unit:
+            return True
+        start = stamps[0] if from_first else 0
+        expected = [float((stamps[index] - start) * unit) for index in indices]
+        return any(
+            abs(time - right) > min(_TOLERANCE, float(unit)) + _PRECISION * abs(right)
+            for time, right in zip(times, expected, strict=True)
+        )
+
+    def _by_pyav(self, indices: Sequence[int], reason: str) -> Tensor:
+        reader = PyAVReader(self.path, self.max_pixels)
+        try:
+            frames = reader.frames(indices)
+        except UserError:
+            reader.close()  # it is the file: no reader is to blame
+            raise
+        note_instead(self.name, self.path, reason)
+        self._video, self._instead = None, reader
+        return frames
 
 
 def library_refuses(library: str, facts: Facts) -> str | None:
@@ -59,8 +132,16 @@ def library_refuses(library: str, facts: Facts) -> str | None:
         return f"{library} may show frames that an edit list hides"
     if facts.changes:
         return f"{library} does not scale frames that change their size as the others do"
+    if facts.codec not in SIZED:
+        return f"{library} cannot be kept from frames of another size in {facts.codec}"
     if facts.stamps is None:
         return f"{library} loses frames where time stamps do not tell them apart"
+    if facts.uneven:
+        return f"{library} counts packets where frames are fewer"
+    if facts.oversold:
+        return f"{library} takes memory for frames that only the header knows of"
+    if facts.pixels not in SAME_EVERYWHERE:
+        return f"{library} makes other colours of {facts.pixels}"
     if facts.pictureless:
         return f"{library} moves the frames behind a packet without a picture"
     if not facts.clean:

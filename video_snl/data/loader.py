@@ -79,6 +79,7 @@ class ClipDataset(Dataset[Sample]):
             self.config.short_side,
             self.config.reader,
             self.config.decode_device,
+            self.config.max_pixels,
         )
         return {
             "video": video,
@@ -139,7 +140,12 @@ class EvaluationDataset(Dataset[Sample]):
         """The sample of the video ``shown``."""
         c = self.config
         video = read_clips(
-            self.videos[shown].path, self._choose, c.short_side, c.reader, c.decode_device
+            self.videos[shown].path,
+            self._choose,
+            c.short_side,
+            c.reader,
+            c.decode_device,
+            c.max_pixels,
         )
         return {
             "centre": video[0],
@@ -168,6 +174,10 @@ def _check_options(config: DataConfig) -> None:
         raise OptionsError(
             f"data.crop={config.crop} does not fit data.short_side={config.short_side}: lower the "
             "crop or raise the short side"
+        )
+    if config.max_pixels < 1:
+        raise OptionsError(
+            f"data.max_pixels={config.max_pixels}: give a number of pixels, 1 or more"
         )
     check_reader(config.reader, config.decode_device)
 

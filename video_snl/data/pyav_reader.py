@@ -8,21 +8,22 @@ from itertools import chain
 import av
 import numpy as np
 import torch
-from av.video.reformatter import Interpolation, VideoReformatter
 from torch import Tensor
 
+from video_snl.data.decoding.conversion import RgbConverter
+from video_snl.data.decoding.instead import note_head
+from video_snl.data.decoding.opening import check_pixels, too_large
 from video_snl.data.facts import distrust, open_with_facts
 from video_snl.data.scan import Matrix
 from video_snl.data.timing import stage
 from video_snl.errors import UserError
+from video_snl.utils.media import MAX_PIXELS
 
 __all__ = ["STAND_INS", "PyAVReader", "breaks", "turn"]
 
 # Sound files of UCF-101 may hold a packet without a picture (one in a hundred does:
 # v_Kayaking_g12_c03); the frame before stands for it. The second is a margin, the third an error.
 STAND_INS = 2
-# Where the size stays, any choice but ACCURATE_RND gives the very pixels that decord gives.
-SCALING = Interpolation.BICUBIC
 
 Numbered = tuple[int, av.VideoFrame]
 
@@ -48,21 +49,26 @@ class PyAVReader:
     mirroring it asks for are applied. Without :meth:`close`, the file stays open until the garbage
     collector comes.
 
+    Args:
+        max_pixels: Most pixels of a frame.
+
     Raises:
-        UserError: The file cannot be opened, or breaks while it is decoded.
+        UserError: The file cannot be opened, a frame is too large, or the file breaks while it is
+            decoded.
     """
 
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self._rgb = VideoReformatter()
+    def __init__(self, path: str, max_pixels: int = MAX_PIXELS) -> None:
+        self.path, self.max_pixels = path, max_pixels
+        self._rgb = RgbConverter()
         self._missing: set[int] = set()
         self._wanted = 0  # the next frame asked for
         with stage("open"):
-            self._container, self._stream, self.facts = open_with_facts(path)
-            self._stream.codec_context.thread_count = 1
+            self._container, self._stream, self.facts = open_with_facts(path, max_pixels)
+        if self.facts.undecodable:
+            note_head(path, self.facts.undecodable)
         self._trusted = self.facts.stamps is not None
         # Frames that no other one refers to need not be decoded if they are not asked for.
-        self._skips = self._trusted and self.facts.reordered
+        self._skips = self._trusted and self.facts.reordered and not self.facts.uneven
         self._current: av.VideoFrame | None
         self._following: Numbered | None
         self._numbered: Iterator[Numbered]
@@ -82,6 +88,8 @@ class PyAVReader:
         self._missing.clear()
         try:
             shown = self._show(wanted)
+        except av.ArgumentError as error:
+            raise too_large(self.path, self.max_pixels, "another size behind the first") from error
         except (av.FFmpegError, EOFError) as error:
             raise breaks(self.path, indices, len(self)) from error
         if wanted == list(indices):
@@ -98,9 +106,12 @@ class PyAVReader:
         self._restart()
         held = damaged = 0
         try:
-            for frame in self._container.decode(self._stream):
+            for frame in self._frames(self._container.demux(self._stream)):
+                check_pixels(self.path, frame.width, frame.height, self.max_pixels)
                 held += 1
                 damaged += frame.is_corrupt
+        except av.ArgumentError as error:
+            raise too_large(self.path, self.max_pixels, "another size behind the first") from error
         except (av.FFmpegError, EOFError) as error:
             raise UserError(
                 f"{self.path} breaks after {held} of {len(self)} frames: fetch the file again, "
@@ -120,7 +131,7 @@ class PyAVReader:
                 if self._skips:
                     self._skips = False
                 else:
-                    self._trusted, self.facts = False, distrust(self.path)
+                    self._trusted, self.facts = False, distrust(self.path, self.facts)
                 self._restart()
 
     def _decode(self, wanted: list[int]) -> Tensor:
@@ -129,16 +140,13 @@ class PyAVReader:
         for row, index in enumerate(wanted):
             self._wanted = index
             frame = self._find(index)
-            rgb = self._rgb.reformat(frame, width, height, "rgb24", None, None, SCALING, threads=1)
-            plane = rgb.planes[0]
-            lines = np.frombuffer(memoryview(plane), np.uint8).reshape(height, plane.line_size)
-            pictures[row] = lines[:, : 3 * width].reshape(height, width, 3)
+            check_pixels(self.path, frame.width, frame.height, self.max_pixels)
+            pictures[row] = self._rgb.convert(frame, width, height)
         return turn(torch.from_numpy(pictures), self.facts.matrix)
 
     def _restart(self) -> None:
         self._container.close()  # rather than trust a seek to the start
-        self._container, self._stream, _ = open_with_facts(self.path)
-        self._stream.codec_context.thread_count = 1
+        self._container, self._stream, _ = open_with_facts(self.path, self.max_pixels)
         self._begin(0)
 
     def _go_to(self, index: int) -> None:
@@ -175,7 +183,7 @@ class PyAVReader:
         return self._current
 
     def _number_by_count(self) -> Iterator[Numbered]:
-        return enumerate(self._container.decode(self._stream))
+        return enumerate(self._frames(self._container.demux(self._stream)))
 
     def _number_by_stamp(self, entry: int) -> Iterator[Numbered]:
         """Frames with the places of their time stamps.
@@ -192,7 +200,7 @@ class PyAVReader:
             packets = chain((first,), packets)
             entry = self._landed(first, entry)
         number = entry - 1
-        for frame in self._frames(packets, stamps):
+        for frame in self._frames(packets):
             stamp = frame.pts
             if stamp is None:
                 raise _AstrayError
@@ -217,15 +225,21 @@ class PyAVReader:
                 return found
         raise _AstrayError
 
-    def _frames(
-        self, packets: Iterable[av.Packet], stamps: Sequence[int]
-    ) -> Iterator[av.VideoFrame]:
-        context = self._stream.codec_context
+    def _frames(self, packets: Iterable[av.Packet]) -> Iterator[av.VideoFrame]:
+        context, stamps = self._stream.codec_context, self.facts.stamps
+        head = self.facts.undecodable > 0
         for packet in packets:
-            if self._skips and packet.pts is not None:
+            if self._skips and stamps is not None and packet.pts is not None:
                 early = packet.pts < stamps[self._wanted]
                 context.skip_frame = "NONREF" if early else "DEFAULT"
-            yield from packet.decode()
+            try:
+                frames = packet.decode()
+            except av.InvalidDataError:
+                if not head:
+                    raise
+                continue  # it refers to what was before the file's start
+            head = head and not frames
+            yield from frames
 
 
 def turn(frames: Tensor, matrix: Matrix) -> Tensor:

@@ -7,10 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from video_snl.data.facts import UPRIGHT, Facts, find_facts
+from video_snl.data.decoding.opening import decoder_path
+from video_snl.data.facts import UPRIGHT, Facts
 from video_snl.data.library_reader import LibraryReader, library_refuses
 from video_snl.data.timing import stage
 from video_snl.errors import OptionsError, UserError
+from video_snl.utils.media import MAX_PIXELS
 
 __all__ = ["PyNvVideoCodecReader", "import_library", "pynvvideocodec_refuses"]
 
@@ -37,15 +39,17 @@ class PyNvVideoCodecReader(LibraryReader):
         OptionsError: PyNvVideoCodec cannot be used.
     """
 
-    def __init__(self, path: str) -> None:
-        self.path = path
+    name = "PyNvVideoCodec"
+
+    def __init__(self, path: str, max_pixels: int = MAX_PIXELS) -> None:
         library = import_library()
+        super().__init__(path, "cuda", max_pixels)
         # Its errors are classes of its own below Exception, and no document lists them all.
         self._broken = (Exception,)
         try:
             with stage("open"):
                 self._video = library.SimpleDecoder(
-                    path,
+                    decoder_path(path),
                     gpu_id=0,
                     use_device_memory=True,
                     output_color_type=library.OutputColorType.RGB,
@@ -56,16 +60,16 @@ class PyNvVideoCodecReader(LibraryReader):
                 f"{path} cannot be opened by PyNvVideoCodec ({_first_line(error)}): choose "
                 "--data.reader auto, or --data.decode_device cpu"
             ) from error
-        if found != (held := find_facts(path).length):
+        if found != (held := len(self)):
             raise UserError(
                 f"{path} holds {held} frames, PyNvVideoCodec finds {found}: choose another "
                 "--data.reader"
             )
 
-    def _batch(self, indices: list[int]) -> Tensor:
+    def _batch(self, indices: list[int]) -> tuple[Tensor, None]:
         frames = self._video.get_batch_frames_by_index(indices)
         # The decoder uses the memory of a frame again: stacking copies it.
-        return torch.stack([torch.from_dlpack(frame) for frame in frames])
+        return torch.stack([torch.from_dlpack(frame) for frame in frames]), None
 
 
 def import_library() -> Any:

@@ -7,7 +7,6 @@ decodes asks for a video: a reader neither survives a fork nor crosses a process
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -19,11 +18,14 @@ from torch.nn import functional
 
 from video_snl.config import DecodeDevice, ReaderName
 from video_snl.data.clips import ShortVideoError
+from video_snl.data.decoding.instead import is_instead, note_instead
 from video_snl.data.facts import Facts, find_facts
 from video_snl.data.frames_reader import FramesReader
+from video_snl.data.library_reader import AstrayError
 from video_snl.data.pyav_reader import PyAVReader
 from video_snl.data.timing import stage
 from video_snl.errors import OptionsError, UserError
+from video_snl.utils.media import MAX_PIXELS
 
 __all__ = [
     "Reader",
@@ -38,9 +40,6 @@ __all__ = [
 
 # Frames decoded before they are shrunk: bounds the memory of full-size frames.
 CHUNK = 32
-
-logger = logging.getLogger("video_snl.readers")
-_recorded: set[str] = set()
 
 
 class Reader(Protocol):
@@ -91,51 +90,64 @@ def check_reader(reader: ReaderName, device: DecodeDevice) -> None:
         import_library()
 
 
-def open_video(path: str, reader: ReaderName = "auto", device: DecodeDevice = "cpu") -> Reader:
+def open_video(
+    path: str,
+    reader: ReaderName = "auto",
+    device: DecodeDevice = "cpu",
+    max_pixels: int = MAX_PIXELS,
+) -> Reader:
     """Open a video file, or a folder of frames, in the calling process.
 
     ``auto`` reads a folder by ``frames`` and a file by PyAV; training and evaluation put what they
     measured to be faster in its place (:mod:`video_snl.data.choice`).
 
+    Args:
+        max_pixels: Most pixels of a frame, checked before memory is taken for it.
+
     Raises:
-        UserError: The file is missing, empty, cut off or no video that can be read; or as for
-            :func:`check_reader`.
+        UserError: The file is missing, empty, cut off, no video that can be read or one of larger
+            frames; or as for :func:`check_reader`.
     """
     if reader == "frames" or (reader == "auto" and os.path.isdir(path)):
-        return FramesReader(path)
+        return FramesReader(path, max_pixels)
     if reader != "pyav" or device != "cpu":
         check_reader(reader, device)
     if reader in ("auto", "pyav"):
-        return PyAVReader(path)
-    refused = refusal(reader, find_facts(path))
+        return PyAVReader(path, max_pixels)
+    facts = find_facts(path, max_pixels)
+    if is_instead(reader, path):
+        return PyAVReader(path, max_pixels)
+    refused = _unnameable(reader, path) or refusal(reader, facts)
     if refused is not None:
-        _record(reader, refused, path)
-        return PyAVReader(path)
+        note_instead(reader, path, refused)
+        return PyAVReader(path, max_pixels)
     try:
-        return open_by(reader, path, device)
+        return open_by(reader, path, device, max_pixels)
     except UserError as error:
-        if device == "cuda":
+        if device == "cuda" and not isinstance(error, AstrayError):
             raise
-        opened = PyAVReader(path)  # whose error is the better one if it fails as well
-        _record(reader, str(error), path)
+        opened = PyAVReader(path, max_pixels)  # whose error is the better one if it fails as well
+        note_instead(reader, path, str(error))
         return opened
 
 
-def open_by(reader: ReaderName, path: str, device: DecodeDevice) -> Reader:
+def open_by(
+    reader: ReaderName, path: str, device: DecodeDevice, max_pixels: int = MAX_PIXELS
+) -> Reader:
     """Open a file by one decoder, whatever the facts about the file are."""
     if reader == "decord":
         from video_snl.data.decord_reader import DecordReader
 
-        return DecordReader(path, device)
+        return DecordReader(path, device, max_pixels)
     if reader == "torchcodec":
         from video_snl.data.torchcodec_reader import TorchCodecReader
 
-        return TorchCodecReader(path, device)
+        return TorchCodecReader(path, device, max_pixels)
     if reader == "pynvvideocodec":
         from video_snl.data.pynvvideocodec_reader import PyNvVideoCodecReader
 
-        return PyNvVideoCodecReader(path)
-    return PyAVReader(path)
+        return PyNvVideoCodecReader(path, max_pixels)
+    return PyAVReader(path, max_pixels)
 
 
 def refusal(reader: ReaderName, facts: Facts) -> str | None:
@@ -155,12 +167,13 @@ def refusal(reader: ReaderName, facts: Facts) -> str | None:
     return None
 
 
-def _record(reader: str, reason: str, path: str) -> None:
-    """Say once for every reason that another reader does the work: on stderr, unless a handler
-    of the log ``video_snl.readers`` takes it elsewhere."""
-    if reason not in _recorded:
-        _recorded.add(reason)
-        logger.warning("reader %s: pyav reads %s and its like: %s", reader, path, reason)
+def _unnameable(reader: ReaderName, path: str) -> str | None:
+    """Why a library cannot be told a path; ``None`` if it can."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return f"{reader} takes names in UTF-8 only"
+    return None
 
 
 def read_clips(
@@ -169,6 +182,7 @@ def read_clips(
     short_side: int,
     reader: ReaderName = "auto",
     device: DecodeDevice = "cpu",
+    max_pixels: int = MAX_PIXELS,
 ) -> Tensor:
     """Decode clips of one video, every frame once, shrunk as soon as it is decoded.
 
@@ -177,7 +191,7 @@ def read_clips(
         choose: From the number of frames of the video to the frame indices of K clips, of the same
             length T each.
         short_side: Pixels of the shorter side of the frames returned.
-        reader, device: Of :class:`~video_snl.config.DataConfig`.
+        reader, device, max_pixels: Of :class:`~video_snl.config.DataConfig`.
 
     Returns:
         uint8 (K, T, H, W, 3) on the CPU, with min(H, W) = ``short_side``.
@@ -186,7 +200,7 @@ def read_clips(
         UserError: The file cannot be read.
         OptionsError: It is too short for a clip.
     """
-    with closing(open_video(path, reader, device)) as opened:
+    with closing(open_video(path, reader, device, max_pixels)) as opened:
         try:
             clips = choose(len(opened))
         except ShortVideoError as error:

@@ -1,4 +1,4 @@
-"""What all packets of a video tell together, without decoding more than the first frame."""
+"""What all packets of a video tell together, decoding no more than its first frames."""
 
 from __future__ import annotations
 
@@ -10,11 +10,31 @@ from typing import TYPE_CHECKING
 import av
 from av.sidedata.sidedata import Type
 
+from video_snl.data.decoding.h264 import (
+    IDR,
+    PARAMETERS,
+    Field,
+    find_field,
+    parameter_units,
+    parse_sequence,
+    split_units,
+)
+from video_snl.data.decoding.h264 import Sequence as SequenceParameters
+
 if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
-__all__ = ["PICTURE_BYTES", "UPRIGHT", "Matrix", "Scan", "presentation", "scan_packets"]
+__all__ = [
+    "PICTURE_BYTES",
+    "SIZED",
+    "UPRIGHT",
+    "Matrix",
+    "Scan",
+    "decoded_stamps",
+    "presentation",
+    "scan_packets",
+]
 
 Matrix = tuple[int, int, int, int]
 UPRIGHT: Matrix = (1, 0, 0, 1)
@@ -22,24 +42,36 @@ UPRIGHT: Matrix = (1, 0, 0, 1)
 CLEAN = frozenset({"mpeg4", "mjpeg", "vp8", "vp9", "av1", "libdav1d", "libaom-av1"})
 # An MPEG-4 packet of fewer bytes says "not coded": it holds no picture of its own.
 PICTURE_BYTES = 10
-SLICE_IDR, PARAMETERS = 5, 7  # units of H.264: of a frame that nothing refers across; sizes
+# Codecs of which the size of frames is known from their packets, wherever it changes; MPEG-4's is
+# at most 8191 x 8191.
+SIZED = frozenset({"h264", "hevc", "mpeg4", "mpeg1video", "mpeg2video", "vp8", "vp9"})
+_HEVC_SEQUENCE = 33  # nal_unit_type of a sequence parameter set
+_VP8_SHOWN = 0x10  # in the first byte of a packet; others only serve as references
 
 
 @dataclass
 class Scan:
     """Of the packets that are shown: their time stamps, and those of clean key frames.
 
-    ``keys`` counts all key frames, ``discarded`` the packets that are decoded and not shown.
-    ``parameters`` are the different H.264 parameter sets within them. For ``tiny`` and ``matrix``
-    see :class:`~video_snl.data.facts.Facts`.
+    ``keys`` are the stamps of all key frames. ``discarded`` counts the packets that are decoded and
+    not shown, ``dropped`` those that are no frame of their own. ``parameters`` are the different
+    parameter sets within them, or those values of their headers that hold the size. ``fields`` says
+    that two packets may be one frame, which is then counted once; ``unpaired`` that a field stands
+    alone. ``starts_clean`` says that the first packet needs no other one and is shown first. For
+    ``tiny`` and ``matrix`` see :class:`~video_snl.data.facts.Facts`.
     """
 
     stamps: list[int | None] = field(default_factory=list)
     entries: list[int | None] = field(default_factory=list)
-    keys: int = 0
+    keys: list[int | None] = field(default_factory=list)
     discarded: int = 0
+    dropped: int = 0
     tiny: bool = False
     parameters: set[bytes] = field(default_factory=set)
+    fields: bool = False
+    unpaired: bool = False
+    interlaced: bool = False
+    starts_clean: bool = True
     matrix: Matrix | None = None
 
 
@@ -50,12 +82,23 @@ def scan_packets(container: InputContainer, stream: VideoStream) -> Scan:
         av.FFmpegError: The container is damaged.
     """
     scan, context = Scan(), stream.codec_context
-    context.thread_count = 1
     extradata = context.extradata or b""
+    halves = _Halves(scan, extradata) if context.name == "h264" else None
+    first: int | None = None
+    started = False
     for packet in container.demux(stream):
         if not packet.size:
             continue
-        scan.matrix = scan.matrix or _matrix(packet)
+        if scan.matrix is None:
+            _look_at_first_frame(scan, packet)
+        if not started:
+            started, first = True, packet.pts
+            scan.starts_clean = _is_clean_start(packet, context.name, extradata)
+        if (halves is not None and halves.completes(packet)) or (
+            context.name == "vp8" and not bytes(packet)[0] & _VP8_SHOWN
+        ):
+            scan.dropped += 1
+            continue
         if packet.is_discard:
             scan.discarded += 1
             continue
@@ -63,17 +106,114 @@ def scan_packets(container: InputContainer, stream: VideoStream) -> Scan:
         scan.tiny |= context.name == "mpeg4" and packet.size < PICTURE_BYTES
         if packet.is_keyframe:
             _add_key_frame(scan, packet, context.name, extradata)
+    if halves is not None:
+        halves.end()
+        scan.interlaced |= halves.read
+    known = [stamp for stamp in scan.stamps if stamp is not None]
+    if first is not None and known and min(known) < first:
+        scan.starts_clean = False  # frames are shown before it, and refer to what came before it
     return scan
 
 
+def decoded_stamps(
+    container: InputContainer, stream: VideoStream, until: int | None = None
+) -> list[int | None] | None:
+    """Decode from the start, and return the time stamps of the frames that come out.
+
+    Packets that cannot be decoded ahead of the first frame are passed over.
+
+    Args:
+        until: Time stamp of a frame that is surely decoded, at which to stop.
+
+    Returns:
+        None where a packet behind the first frame cannot be decoded.
+    """
+    stamps: list[int | None] = []
+    for packet in container.demux(stream):
+        try:
+            frames = packet.decode()
+        except av.InvalidDataError:
+            if stamps:
+                return None
+            continue
+        for frame in frames:
+            stamps.append(frame.pts)
+            if until is not None and frame.pts is not None and frame.pts >= until:
+                return stamps
+    return stamps
+
+
+class _Halves:
+    """Finds the packets of H.264 that hold the second field of a frame."""
+
+    def __init__(self, scan: Scan, extradata: bytes) -> None:
+        self._scan, self._extradata = scan, extradata
+        self._open: Field | None = None
+        self._sequence: SequenceParameters | None = None
+        self.read = False  # whether packets have to be looked into
+        for unit in parameter_units(extradata):
+            self._add(unit)
+
+    def completes(self, packet: av.Packet) -> bool:
+        """Tell whether a packet holds the second field of the frame that the one before began."""
+        if not self.read and not packet.is_keyframe:
+            return False
+        units = split_units(bytes(packet), self._extradata)
+        for unit in units:
+            if unit and unit[0] & 31 == PARAMETERS:
+                self._add(unit)
+        if not self.read or self._sequence is None:
+            return False
+        found = find_field(units, self._sequence)
+        before, self._open = self._open, found
+        if before is not None:
+            if found == Field(before.number, not before.bottom):
+                self._open = None
+                return True
+            self._scan.unpaired = True
+        if found is not None:
+            self._scan.fields = True
+            if sum(unit[0] & 31 in (1, IDR) for unit in units if unit) > 1 and _both(
+                units, self._sequence
+            ):
+                self._open = None  # the packet holds both
+        return False
+
+    def end(self) -> None:
+        """Note a field that nothing followed."""
+        self._scan.unpaired |= self._open is not None
+
+    def _add(self, unit: bytes) -> None:
+        parsed = parse_sequence(unit)
+        if parsed is not None and not parsed.frames_only:
+            self._sequence, self.read = parsed, True
+
+
+def _both(units: list[bytes], sequence: SequenceParameters) -> bool:
+    found = {find_field([unit], sequence) for unit in units if unit and unit[0] & 31 in (1, IDR)}
+    return len({half.bottom for half in found if half is not None}) == 2
+
+
+def _is_clean_start(packet: av.Packet, codec: str, extradata: bytes) -> bool:
+    if not packet.is_keyframe:
+        return False
+    # A recovery point may be flagged as a key frame too: what comes out at first may be nothing.
+    return codec != "h264" or _has_idr(split_units(bytes(packet), extradata))
+
+
+def _has_idr(units: list[bytes]) -> bool:
+    return any(unit[0] & 31 == IDR for unit in units if unit)
+
+
 def _add_key_frame(scan: Scan, packet: av.Packet, codec: str, extradata: bytes) -> None:
-    scan.keys += 1
+    scan.keys.append(packet.pts)
     clean = codec in CLEAN
     if codec == "h264":
-        units = {unit: unit[0] & 31 for unit in _units(bytes(packet), extradata) if unit}
-        scan.parameters |= {unit for unit, kind in units.items() if kind == PARAMETERS}
-        # A recovery point may be flagged as a key frame too; only an IDR picture surely is one.
-        clean = SLICE_IDR in units.values()
+        units = split_units(bytes(packet), extradata)
+        scan.parameters |= {unit for unit in units if unit and unit[0] & 31 == PARAMETERS}
+        clean = _has_idr(units)  # a recovery point is no clean entry
+    else:
+        scan.parameters |= _size_in_header(packet, codec, extradata)
     if clean:
         scan.entries.append(packet.pts)
 
@@ -84,33 +224,40 @@ def presentation(stamps: Sequence[int | None]) -> Sequence[int] | None:
     if len(set(known)) != len(stamps):
         return None
     even = range(known[0], known[-1] + 1, (known[1] - known[0]) if len(known) > 1 else 1)
-    return even if list(even) == known else tuple(known)
+    # A gap between frames may be years long: the range is not written out.
+    return even if len(even) == len(known) and list(even) == known else tuple(known)
 
 
-def _units(data: bytes, extradata: bytes) -> list[bytes]:
-    """The units of an H.264 packet: behind start codes, or behind their lengths (avcC)."""
-    if extradata[:1] != b"\x01":
-        return [unit.rstrip(b"\0") for unit in data.split(b"\x00\x00\x01")[1:]]
-    units, position, width = [], 0, (extradata[4] & 3) + 1
-    while position + width < len(data):
-        start = position + width
-        position = start + int.from_bytes(data[position:start], "big")
-        units.append(data[start:position])
-    return units
+def _size_in_header(packet: av.Packet, codec: str, extradata: bytes) -> set[bytes]:
+    """The bytes of a key frame that say its size, and little else; none of codecs unknown here."""
+    if codec == "vp8":
+        return {bytes(packet)[6:10]}
+    if codec == "vp9":
+        return {bytes(packet)[4:9]}
+    if codec in ("mpeg1video", "mpeg2video"):
+        start = bytes(packet).find(b"\x00\x00\x01\xb3")
+        return set() if start < 0 else {bytes(packet)[start + 4 : start + 7]}
+    if codec == "hevc":
+        # hvcC keeps the length of lengths elsewhere than avcC does.
+        framing = b"\x01\0\0\0" + extradata[21:22] if extradata[:1] == b"\x01" else b""
+        units = split_units(bytes(packet), framing)
+        return {unit for unit in units if unit and unit[0] >> 1 & 63 == _HEVC_SEQUENCE}
+    return set()
 
 
-def _matrix(packet: av.Packet) -> Matrix | None:
-    """Of the first frame that comes out of the decoder; ``None`` if none does yet.
-
-    The signs of the linear part of its display matrix: x' = a x + c y, y' = b x + d y.
-    """
+def _look_at_first_frame(scan: Scan, packet: av.Packet) -> None:
+    """Note what the first frame that comes out of the decoder says of all, if one does yet."""
     try:
         frames = packet.decode()
     except av.InvalidDataError:
-        return UPRIGHT  # whoever asks for this frame will hear of it
-    if not frames:
-        return None
-    found = frames[0].side_data.get(Type.DISPLAYMATRIX)  # type: ignore[call-overload]
+        return  # of the head of a file that starts in the middle; or nothing can be decoded
+    if frames:
+        scan.matrix, scan.interlaced = _matrix(frames[0]), frames[0].interlaced_frame
+
+
+def _matrix(frame: av.VideoFrame) -> Matrix:
+    """The signs of the linear part of its display matrix: x' = a x + c y, y' = b x + d y."""
+    found = frame.side_data.get(Type.DISPLAYMATRIX)  # type: ignore[call-overload]
     if found is None:
         return UPRIGHT
     a, b, _, c, d = struct.unpack("<5i", bytes(found)[:20])

@@ -15,6 +15,7 @@ from video_snl.data.facts import STAMPED, open_with_facts
 from video_snl.data.readers import CHUNK, Reader, shrink
 from video_snl.data.windows import FrameTimes
 from video_snl.errors import UserError
+from video_snl.utils.media import MAX_PIXELS
 
 __all__ = ["frame_times", "window_clips"]
 
@@ -27,19 +28,22 @@ class _Plan(NamedTuple):
     error: ShortVideoError | None = None
 
 
-def frame_times(path: str) -> FrameTimes:
+def frame_times(path: str, max_pixels: int = MAX_PIXELS) -> FrameTimes:
     """When the frames of a video begin: by their time stamps, without decoding anything.
 
-    Where a container stores none (AVI), or they do not tell the frames apart, frame i begins at
-    i / (average rate).
+    Where a container stores none (AVI without gaps), or they do not tell the frames apart, frame i
+    begins at i / (average rate).
 
     Raises:
         UserError: The file cannot be read, or has neither time stamps nor a frame rate.
     """
-    container, stream, facts = open_with_facts(path)
+    container, stream, facts = open_with_facts(path, max_pixels)
     with container:
         rate, unit = stream.average_rate or stream.guessed_rate, stream.time_base
-    if facts.stamps is not None and facts.container in STAMPED and unit:
+    stored = facts.container in STAMPED or (
+        facts.stamps is not None and facts.stamps != range(facts.length)
+    )
+    if facts.stamps is not None and stored and unit:
         starts = [float((stamp - facts.stamps[0]) * unit) for stamp in facts.stamps]
         # The last frame is taken to be as long as frames are on the average.
         if len(starts) > 1:

@@ -6,10 +6,12 @@ from typing import Any
 
 from torch import Tensor
 
+from video_snl.data.decoding.opening import decoder_path
 from video_snl.data.facts import Facts
 from video_snl.data.library_reader import LibraryReader, library_refuses
 from video_snl.data.timing import stage
 from video_snl.errors import OptionsError, UserError
+from video_snl.utils.media import MAX_PIXELS
 
 __all__ = ["TorchCodecReader", "torchcodec_refuses"]
 
@@ -19,11 +21,15 @@ def torchcodec_refuses(facts: Facts) -> str | None:
     refused = library_refuses("torchcodec", facts)
     if refused is None and (facts.width % 2 or facts.height % 2):
         return f"torchcodec's colours differ at odd sizes ({facts.width} x {facts.height})"
+    if refused is None and facts.interlaced:
+        return "torchcodec's FFmpeg may convert interlaced frames field by field"
     return refused
 
 
 class TorchCodecReader(LibraryReader):
     """A video read by torchcodec, in one thread; see https://meta-pytorch.org/torchcodec.
+
+    The time stamps of all frames that it returns are compared with those of the frames asked for.
 
     Args:
         device: ``cpu`` or ``cuda``; frames are returned on it.
@@ -35,22 +41,30 @@ class TorchCodecReader(LibraryReader):
 
     _broken = (RuntimeError, IndexError)
 
-    def __init__(self, path: str, device: str = "cpu") -> None:
-        self.path = path
+    name = "torchcodec"
+
+    def __init__(self, path: str, device: str = "cpu", max_pixels: int = MAX_PIXELS) -> None:
         decoder = import_decoder()
+        super().__init__(path, device, max_pixels)
         try:
             with stage("open"):
                 self._video = decoder(
-                    path, dimension_order="NHWC", num_ffmpeg_threads=1, device=device
+                    decoder_path(path),
+                    dimension_order="NHWC",
+                    num_ffmpeg_threads=1,
+                    device=device,
                 )
+                found = len(self._video)
         except (RuntimeError, ValueError) as error:
             raise UserError(
                 f"{path} cannot be opened by torchcodec on {device} ({_first_line(error)}): choose "
                 "--data.reader auto"
             ) from error
+        self._check_index(found)
 
-    def _batch(self, indices: list[int]) -> Tensor:
-        return self._video.get_frames_at(indices).data
+    def _batch(self, indices: list[int]) -> tuple[Tensor, list[float]]:
+        found = self._video.get_frames_at(indices)
+        return found.data, found.pts_seconds.tolist()
 
 
 def import_decoder() -> Any:

@@ -134,13 +134,13 @@ class _Windows:
         return next(_windows, None)
 
     def _all(self, path: str) -> Iterator[Window]:
-        times = frame_times(path)
+        times = frame_times(path, self.config.max_pixels)
         windows = frame_windows(times, self.window, self.hop)
         rule = clip_rule(self.config)
         # Of all readers, which return the same frames, the one that goes on where it stopped.
         short_side = self.config.short_side
         try:
-            with closing(PyAVReader(path)) as reader:
+            with closing(PyAVReader(path, self.config.max_pixels)) as reader:
                 for frames, views in window_clips(
                     reader, windows, lambda length: rule.several(length, self.clips), short_side
                 ):

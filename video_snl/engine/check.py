@@ -22,6 +22,7 @@ from video_snl.engine.progress import counted
 from video_snl.errors import UserError
 from video_snl.utils.counts import counts
 from video_snl.utils.json_text import to_json
+from video_snl.utils.media import MAX_PIXELS
 from video_snl.utils.text import printable
 
 __all__ = ["Finding", "check", "inspect"]
@@ -52,13 +53,18 @@ SHOWN = 20  # files of each verdict in the table
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found of a file: the frames it holds and those its header says (0: nothing)."""
+    """What was found of a file: the frames it holds and those its header says (0: nothing).
+
+    ``undecodable`` are the packets at its start that refer to what was before it; it is sound all
+    the same.
+    """
 
     path: str
     verdict: Verdict
     detail: str = ""
     frames: int = 0
     declared: int = 0
+    undecodable: int = 0
 
 
 def check(
@@ -70,6 +76,7 @@ def check(
     clip_frames: int,
     frame_stride: int,
     as_json: bool,
+    max_pixels: int = MAX_PIXELS,
 ) -> int:
     """Decode every file of a data set and print what is wrong; 1 when anything is, else 0.
 
@@ -79,9 +86,9 @@ def check(
     layout = dataset or layout_of(root)
     listing = list_files(root, layout)
     span = clip_span(clip_frames, frame_stride)
-    findings = _inspect_all(listing.present, span, num_workers, deadline)
+    findings = _inspect_all(listing.present, span, num_workers, deadline, max_pixels)
     problems = _problems(listing, findings)
-    reader = _reader(findings, deadline)
+    reader = _reader(findings, deadline, max_pixels)
     total = len(listing.present) + len(listing.missing)
     if listing.ignored:
         print(f"video-snl check: {root}: {listing.ignored}", file=sys.stderr)
@@ -90,25 +97,29 @@ def check(
         print(to_json(report | {"ignored": listing.ignored}, indent=2))
     else:
         _print(root, total, problems, reader)
+        _print_heads(root, _heads(findings))
     return 1 if problems else 0
 
 
-def inspect(path: str, span: int) -> Finding:
+def inspect(path: str, span: int, max_pixels: int = MAX_PIXELS) -> Finding:
     """Decode a file from end to end, and compare what it holds with what it says.
 
     Args:
         span: Frames a clip spans.
+        max_pixels: Most pixels of a frame.
     """
     try:
-        facts = find_facts(path)
-        with closing(PyAVReader(path)) as reader:
+        facts = find_facts(path, max_pixels)
+        with closing(PyAVReader(path, max_pixels)) as reader:
             held, damaged = reader.decode_all()
     except CutOffError as error:
         return Finding(path, "truncated", _without(path, error))
     except UserError as error:
         return Finding(path, "unreadable", _without(path, error))
     said = facts.declared or facts.length
-    found = partial(Finding, path, frames=held, declared=facts.declared)
+    found = partial(
+        Finding, path, frames=held, declared=facts.declared, undecodable=facts.undecodable
+    )
     if damaged:
         return found("unreadable", f"{damaged} of {counts(held, 'frame')} damaged")
     if held != said:
@@ -120,9 +131,9 @@ def inspect(path: str, span: int) -> Finding:
 
 
 def _inspect_all(
-    paths: list[str], span: int, num_workers: int, deadline: float
+    paths: list[str], span: int, num_workers: int, deadline: float, max_pixels: int
 ) -> dict[str, Finding]:
-    function = partial(inspect, span=span)
+    function = partial(inspect, span=span, max_pixels=max_pixels)
     findings = {}
     outcomes = run_bounded(function, paths, num_workers=num_workers, deadline=deadline)
     with closing(outcomes):  # type: ignore[type-var]
@@ -164,10 +175,11 @@ def _problems(listing: Listing, findings: dict[str, Finding]) -> list[Finding]:
     return sorted(found, key=lambda finding: (order.index(finding.verdict), finding.path))
 
 
-def _reader(findings: dict[str, Finding], deadline: float) -> str:
+def _reader(findings: dict[str, Finding], deadline: float, max_pixels: int) -> str:
     """What ``reader: auto`` takes here and why: as a run would measure it."""
     sound = [path for path, finding in findings.items() if finding.verdict == "sound"]
-    _, line = resolve_reader(DataConfig(reader="auto", deadline=deadline), sound)
+    config = DataConfig(reader="auto", deadline=deadline, max_pixels=max_pixels)
+    _, line = resolve_reader(config, sound)
     return line
 
 
@@ -195,8 +207,23 @@ def _report(
         "sound": sum(finding.verdict == "sound" for finding in findings.values()),
         "counts": dict(Counter(finding.verdict for finding in problems)),
         "reader": reader,
+        "undecodable_heads": _heads(findings),
         "problems": [asdict(finding) for finding in problems],
     }
+
+
+def _heads(findings: dict[str, Finding]) -> dict[str, int]:
+    """File -> packets at its start that cannot be decoded."""
+    return {path: finding.undecodable for path, finding in findings.items() if finding.undecodable}
+
+
+def _print_heads(root: Path, heads: dict[str, int]) -> None:
+    for path, packets in list(heads.items())[:SHOWN]:
+        print(
+            f"  {_below(path, root)} starts in the middle: {packets} packets before its first frame"
+        )
+    if len(heads) > SHOWN:
+        print(f"  and {len(heads) - SHOWN:,} more: --json lists all")
 
 
 def _print(root: Path, total: int, problems: list[Finding], reader: str) -> None:

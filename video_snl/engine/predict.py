@@ -60,12 +60,14 @@ def predict(
     accelerator: str,
     as_json: bool,
     render: str | None = None,
+    max_pixels: int | None = None,
 ) -> int:
     """Print the ``top`` classes of every video, or of windows over it.
 
     Args:
         model: An exported file in the place of a checkpoint.
         render: Where to write the videos with their classes drawn on them.
+        max_pixels: Most pixels of a frame; default as in training.
 
     Returns:
         2 when a video could not be read, else 0.
@@ -76,17 +78,20 @@ def predict(
         raise UserError("--clips and --top must be at least 1.")
     if deadline is not None and not deadline > 0:
         raise UserError(f"--deadline {deadline}: give seconds, more than 0.")
+    if max_pixels is not None and max_pixels < 1:
+        raise UserError(f"--max_pixels {max_pixels}: give a number of pixels, 1 or more.")
     videos = named_media(paths, "videos", "video-snl predict")
     rendered = {} if render is None else targets(render, videos, suffixes=list(FORMATS))
     nursery()  # loads its modules while the network is made
     trained, device = _network(checkpoint, model, accelerator)
-    trained = _reading(trained, short_videos, deadline)
+    trained = _reading(trained, short_videos, deadline, max_pixels)
     task = _task(trained, crops, device)
     results, failures = [], 0
     for path in videos:
         result, error = _predict_one(task, path, asked, show=not as_json)
         if result and error is None and path in rendered:
-            error = _render(path, rendered[path], result, show=not as_json)
+            limit = task.experiment.data.max_pixels
+            error = _render(path, rendered[path], result, limit, show=not as_json)
         results += [result] if result else []
         if error is not None:
             failures += 1
@@ -116,7 +121,12 @@ def _lengths(window: str | None, hop: str | None) -> tuple[Length, Length] | Non
     return length, length if hop is None else parse_length("--hop", hop)
 
 
-def _reading(trained: Trained, short_videos: ShortVideos | None, deadline: float | None) -> Trained:
+def _reading(
+    trained: Trained,
+    short_videos: ShortVideos | None,
+    deadline: float | None,
+    max_pixels: int | None,
+) -> Trained:
     """A trained network with the options for reading the videos asked about.
 
     The reader and decode device of its training suited other files, and perhaps another machine.
@@ -128,6 +138,7 @@ def _reading(trained: Trained, short_videos: ShortVideos | None, deadline: float
         decode_device="cpu",
         short_videos=short_videos or data.short_videos,
         deadline=data.deadline if deadline is None else deadline,
+        max_pixels=data.max_pixels if max_pixels is None else max_pixels,
     )
     return replace(trained, experiment=replace(trained.experiment, data=data))
 
@@ -163,10 +174,12 @@ def _predict_one(
     return {"video": str(path), **result} | ({"error": error} if error else {}), error
 
 
-def _render(path: Path, target: Path, result: dict[str, Any], *, show: bool) -> str | None:
+def _render(
+    path: Path, target: Path, result: dict[str, Any], max_pixels: int, *, show: bool
+) -> str | None:
     """Write a video with what was found in it, and note where; returns what went wrong."""
     try:
-        render_video(str(path), target, captions_of(result))
+        render_video(str(path), target, captions_of(result), max_pixels)
     except UserError as failure:
         return str(failure)
     result["rendered"] = str(target)

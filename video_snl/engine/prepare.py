@@ -30,7 +30,7 @@ from video_snl.utils.files import (
     write_json,
 )
 from video_snl.utils.json_text import parse_json
-from video_snl.utils.media import VIDEO_SUFFIXES, MediaFiles
+from video_snl.utils.media import MAX_PIXELS, VIDEO_SUFFIXES, MediaFiles
 from video_snl.utils.text import decode_text, printable
 
 __all__ = ["prepare"]
@@ -55,6 +55,7 @@ def prepare(
     key_frame_every: int,
     num_workers: int,
     deadline: float,
+    max_pixels: int = MAX_PIXELS,
 ) -> int:
     """Re-encode every video below ``root`` to the same place below ``out``; see the module.
 
@@ -77,13 +78,15 @@ def prepare(
         _copy_lists(lists, root, out)
         tasks = _to_do({str(video): out / video.relative_to(root) for video in videos})
         try:
-            failures = _run(tasks, settings, num_workers, deadline)
+            failures = _run(tasks, settings, num_workers, deadline, max_pixels)
         finally:
             _remove_left_overs(out)
     return _report(out, len(videos), failures)
 
 
-def prepare_one(task: tuple[str, str], settings: Settings) -> int | DiskFull:
+def prepare_one(
+    task: tuple[str, str], settings: Settings, max_pixels: int = MAX_PIXELS
+) -> int | DiskFull:
     """Re-encode (source, target), whose folder need not exist; returns the number of frames.
 
     Raises:
@@ -95,7 +98,7 @@ def prepare_one(task: tuple[str, str], settings: Settings) -> int | DiskFull:
 
         def write(temporary: Path) -> None:
             nonlocal frames
-            frames = reencode(source, temporary, settings)
+            frames = reencode(source, temporary, settings, max_pixels)
 
         replace_file(Path(target), write)
         return frames
@@ -106,11 +109,15 @@ def prepare_one(task: tuple[str, str], settings: Settings) -> int | DiskFull:
 
 
 def _run(
-    tasks: list[tuple[str, str]], settings: Settings, num_workers: int, deadline: float
+    tasks: list[tuple[str, str]],
+    settings: Settings,
+    num_workers: int,
+    deadline: float,
+    max_pixels: int,
 ) -> dict[str, str]:
     """Source -> why it failed."""
     failures = {}
-    function = partial(prepare_one, settings=settings)
+    function = partial(prepare_one, settings=settings, max_pixels=max_pixels)
     outcomes = run_bounded(function, tasks, num_workers=num_workers, deadline=deadline)
     with closing(outcomes):  # type: ignore[type-var]
         for number, outcome in enumerate(counted(outcomes, len(tasks), "looked at")):

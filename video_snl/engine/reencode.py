@@ -22,6 +22,7 @@ from video_snl.data.facts import find_facts
 from video_snl.data.pyav_reader import PyAVReader
 from video_snl.data.readers import CHUNK, resize
 from video_snl.errors import UserError
+from video_snl.utils.media import MAX_PIXELS
 
 __all__ = ["Settings", "reencode"]
 
@@ -61,7 +62,7 @@ class Settings:
             raise UserError(f"--key_frame_every {self.key_frame_every}: give 1 to 600")
 
 
-def reencode(source: str, target: Path, settings: Settings) -> int:
+def reencode(source: str, target: Path, settings: Settings, max_pixels: int = MAX_PIXELS) -> int:
     """Write ``source`` to ``target`` (its suffix says the container), and read it back.
 
     Returns:
@@ -76,7 +77,7 @@ def reencode(source: str, target: Path, settings: Settings) -> int:
         sink = _Sink(file)
         # FFmpeg names the container by the suffix, which data sets get wrong now and then.
         with av.open(sink, "w", format=FORMATS.get(target.suffix.lower(), "avi")) as writer:
-            count = _write(source, writer, sink, settings)
+            count = _write(source, writer, sink, settings, max_pixels)
     if sink.failure is not None:
         raise sink.failure
     _verify(source, str(target), count, settings)
@@ -106,11 +107,13 @@ class _Sink:
         return self._file.tell()
 
 
-def _write(source: str, writer: OutputContainer, sink: _Sink, settings: Settings) -> int:
-    rate = _rate(find_facts(source).rate)
+def _write(
+    source: str, writer: OutputContainer, sink: _Sink, settings: Settings, max_pixels: int
+) -> int:
+    rate = _rate(find_facts(source, max_pixels).rate)
     stream: av.VideoStream | None = None
     count = 0
-    for picture in _pictures(source, settings.short_side):
+    for picture in _pictures(source, settings.short_side, max_pixels):
         if sink.failure is not None:
             break
         stream = stream or _add_stream(writer, rate, picture, settings)
@@ -124,9 +127,9 @@ def _write(source: str, writer: OutputContainer, sink: _Sink, settings: Settings
     return count
 
 
-def _pictures(source: str, short_side: int) -> Iterator[Tensor]:
+def _pictures(source: str, short_side: int, max_pixels: int) -> Iterator[Tensor]:
     """The frames (H, W, 3) of a video, at most ``short_side``, with even sides."""
-    with closing(PyAVReader(source)) as reader:
+    with closing(PyAVReader(source, max_pixels)) as reader:
         for start in range(0, len(reader), CHUNK):
             frames = reader.frames(range(start, min(start + CHUNK, len(reader))))
             height, width = _even_size(frames.shape[1], frames.shape[2], short_side)

@@ -13,6 +13,7 @@ from av.container import OutputContainer
 from av.video.frame import PictureType
 from PIL import Image
 
+from video_snl.data.decoding.opening import decoder_path
 from video_snl.data.facts import open_with_facts
 from video_snl.data.pyav_reader import PyAVReader
 from video_snl.data.streaming import frame_times
@@ -22,6 +23,7 @@ from video_snl.errors import UserError
 from video_snl.render.captions import Caption, caption_at
 from video_snl.render.lettering import draw_lines
 from video_snl.utils.files import replace_file, storage_error
+from video_snl.utils.media import MAX_PIXELS
 
 __all__ = ["FORMATS", "render_video"]
 
@@ -33,18 +35,25 @@ _FRAMES_AT_ONCE = 8  # in memory, at their full size
 _CODEC, _OPTIONS = "libx264", {"crf": "20", "preset": "veryfast"}
 
 
-def render_video(source: str, target: Path, captions: Sequence[Caption]) -> None:
+def render_video(
+    source: str, target: Path, captions: Sequence[Caption], max_pixels: int = MAX_PIXELS
+) -> None:
     """Write ``target``: every frame of ``source`` at its time, with its :func:`caption_at`.
 
     Sizes are even: the last row or column of odd ones stands twice. Frames are turned as the
     source asks for.
 
+    Args:
+        max_pixels: Most pixels of a frame of the source.
+
     Raises:
         UserError: The source breaks while it is decoded, or the target cannot be written.
     """
-    times = frame_times(source)
+    times = frame_times(source, max_pixels)
     try:
-        replace_file(target, lambda temporary: _write(source, temporary, captions, times))
+        replace_file(
+            target, lambda temporary: _write(source, temporary, captions, times, max_pixels)
+        )
     except OSError as error:
         foreign = isinstance(error, av.FFmpegError) or error.errno is None
         if foreign and storage_error(error) is None:
@@ -53,15 +62,21 @@ def render_video(source: str, target: Path, captions: Sequence[Caption]) -> None
         raise UserError(f"--render {target} cannot be written ({reason})") from error
 
 
-def _write(source: str, target: Path, captions: Sequence[Caption], times: FrameTimes) -> None:
-    with av.open(str(target), "w", format=FORMATS[target.suffix.lower()]) as writer:
+def _write(
+    source: str,
+    target: Path,
+    captions: Sequence[Caption],
+    times: FrameTimes,
+    max_pixels: int,
+) -> None:
+    with av.open(decoder_path(str(target)), "w", format=FORMATS[target.suffix.lower()]) as writer:
         stream: av.VideoStream | None = None
         what, count = f"rendering {Path(source).name}", len(times.starts)
-        with closing(counted(_frames(source), count, what)) as frames:  # type: ignore[type-var]
+        with closing(counted(_frames(source, max_pixels), count, what)) as frames:  # type: ignore[type-var]
             for number, pixels in enumerate(frames):
                 start, end = times.of(range(number, number + 1))
                 picture = draw_lines(Image.fromarray(pixels), caption_at(captions, start))
-                stream = stream or _add_stream(writer, source, picture)
+                stream = stream or _add_stream(writer, source, picture, max_pixels)
                 frame = _frame(picture, start)
                 frame.duration = max(1, round(end * _CLOCK) - round(start * _CLOCK))
                 _mux(writer, stream, frame)
@@ -69,9 +84,9 @@ def _write(source: str, target: Path, captions: Sequence[Caption], times: FrameT
             _mux(writer, stream, None)
 
 
-def _frames(source: str) -> Iterator[np.ndarray]:
+def _frames(source: str, max_pixels: int) -> Iterator[np.ndarray]:
     """uint8 (H, W, 3) with even sides."""
-    with closing(PyAVReader(source)) as reader:
+    with closing(PyAVReader(source, max_pixels)) as reader:
         for start in range(0, len(reader), _FRAMES_AT_ONCE):
             frames = reader.frames(range(start, min(start + _FRAMES_AT_ONCE, len(reader))))
             odd = [(0, side % 2) for side in frames.shape[1:3]]
@@ -79,8 +94,10 @@ def _frames(source: str) -> Iterator[np.ndarray]:
                 yield np.ascontiguousarray(np.pad(frame, (*odd, (0, 0)), mode="edge"))
 
 
-def _add_stream(writer: OutputContainer, source: str, picture: Image.Image) -> av.VideoStream:
-    container, original, facts = open_with_facts(source)
+def _add_stream(
+    writer: OutputContainer, source: str, picture: Image.Image, max_pixels: int
+) -> av.VideoStream:
+    container, original, facts = open_with_facts(source, max_pixels)
     with container:
         shape = original.sample_aspect_ratio
     stream = writer.add_stream(_CODEC, rate=facts.rate, options=_OPTIONS)
