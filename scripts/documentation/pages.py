@@ -138,6 +138,7 @@ REFERENCE: dict[str, tuple[str, tuple[str, ...]]] = {
         "Predictions drawn on videos and pictures",
         (
             "video_snl.render.captions",
+            "video_snl.render.fonts",
             "video_snl.render.lettering",
             "video_snl.render.pictures",
             "video_snl.render.targets",
