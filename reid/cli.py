@@ -174,6 +174,12 @@ def _prepare(parser: ArgumentParser, command: str, words: list[str]) -> list[str
     known, _ = probe.parse_known_args(words)
     if known.dataset is None and known.config is not None:
         known.dataset = _dataset_of(known.config)
+    if command == "train" and known.resume == "newest":
+        from video_snl.engine.runs import newest_begun
+
+        # Named here: the stored configuration may name another folder of runs, of before a move.
+        known.resume = str(newest_begun(Path(known.output), REID).folder)
+        words = [*words, f"--resume={known.resume}"]
     stored = _stored(command, known)
     if stored is not None:
         if command == "evaluate" and known.dataset not in (None, stored["data"]["dataset"]):

@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 
 from jsonargparse import ArgumentParser, Namespace
 
@@ -209,7 +210,7 @@ def _prepare(
         return words
     from video_snl.engine.image_programs import IMAGES
     from video_snl.engine.program import VIDEO_SNL
-    from video_snl.engine.runs import stored_experiment
+    from video_snl.engine.runs import newest_begun, stored_experiment
 
     program = IMAGES if pictures else VIDEO_SNL
     if pictures and command == "evaluate":
@@ -219,6 +220,10 @@ def _prepare(
         if not holds(checkpoint_path(known.checkpoint, program), program):
             return words  # of the released code: the options say what it is
     chosen = known.resume if command == "train" else known.checkpoint
+    if command == "train" and chosen == "newest":
+        # Named here: the stored configuration may name another folder of runs, of before a move.
+        chosen = str(newest_begun(Path(known.output), program).folder)
+        words = [*words, f"--resume={chosen}"]
     stored = stored_experiment(
         chosen, known.output, checkpoint=command == "evaluate", program=program
     )
