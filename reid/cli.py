@@ -166,6 +166,13 @@ def _prepare(parser: ArgumentParser, command: str, given: Given) -> Given:
         _check_short(given)
     if given.asks_for_help or command not in ("train", "evaluate"):
         return given
+    if command == "train" and given.said("resume", alone="newest") == "newest":
+        from video_snl.engine.runs import newest_begun
+
+        # Named here: the stored configuration may name another folder of runs, of before a move.
+        output = str(given.said("trainer.output") or "runs")
+        newest = newest_begun(Path(output), REID).folder
+        given = Given([*given.words, f"--resume={newest}"])
     dataset = given.said("data.dataset")
     stored = _stored(command, given)
     if stored is not None:

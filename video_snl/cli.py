@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from jsonargparse import ArgumentParser, Namespace
 
@@ -207,7 +208,7 @@ def _prepare(parser: ArgumentParser, command: str, given: Given) -> Given:
         return given
     from video_snl.engine.image_programs import IMAGES
     from video_snl.engine.program import VIDEO_SNL
-    from video_snl.engine.runs import stored_experiment
+    from video_snl.engine.runs import newest_begun, stored_experiment
 
     pictures = isinstance(parser, Parser) and parser.experiment is not Experiment
     program = IMAGES if pictures else VIDEO_SNL
@@ -218,6 +219,10 @@ def _prepare(parser: ArgumentParser, command: str, given: Given) -> Given:
 
         if not holds(checkpoint_path(chosen, program), program):
             return given  # of the released code: the options say what it is
+    if command == "train" and chosen == "newest":
+        # Named here: the stored configuration may name another folder of runs, of before a move.
+        chosen = str(newest_begun(Path(output), program).folder)
+        given = Given([*given.words, f"--resume={chosen}"])
     stored = stored_experiment(chosen, output, checkpoint=command == "evaluate", program=program)
     adopt(parser, stored.to_dict())
     return given
