@@ -1,1 +1,1 @@
-"""Helpers without torch that every part of the packages may use."""
+"""Helpers that every part of the packages may use; all but ``finite`` are without torch."""
