@@ -27,7 +27,7 @@ def test_images(tmp_path: Path) -> None:
         data__short_side=32,
         data__num_workers=0,
         model__backbone="resnet50",
-        model__positions="[before:res4.5]",
+        model__positions="[before:layer3.5]",
         optimizer__batch_size=7,
     )
     at = words.index("--optimizer.epoch_steps")
