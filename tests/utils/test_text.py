@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from video_snl.errors import UserError
+from video_snl.render.captions import captions_of
 from video_snl.utils.text import clean_label, printable, read_text, same_labels
 
 
@@ -43,3 +44,9 @@ def test_labels() -> None:
 def test_names_in_messages_are_one_short_line() -> None:
     assert printable("a\nb\udce9") == "a\\nb\\udce9"
     assert len(printable("x" * 10_000)) < 210
+
+
+def test_captions_of_checkpoints_with_a_line_break_in_a_class() -> None:
+    result = {"predictions": [{"class": "a\nb", "score": 0.5}]}
+    [caption] = captions_of(result)
+    assert [line.name for line in caption.lines] == ["a\\nb"]

@@ -256,4 +256,8 @@ def _check_dataset_options(config: ImageDataConfig) -> None:
             "data.hue_jitter and data.rand_augment at 0"
         )
     if name == "digits" and config.root is not None:
-        print("data.root is not used: the digits come with scikit-learn", file=sys.stderr)
+        print(
+            "data.root is not used: the digits come with scikit-learn; your own images need "
+            "--data.dataset folder",
+            file=sys.stderr,
+        )
