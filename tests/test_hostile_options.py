@@ -123,7 +123,7 @@ def ended(main: Callable[..., int], words: list[str]) -> tuple[int, str]:
     return code, errors.read()
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(drawn=command_lines())
 def test_any_options_end_in_success_or_one_line(
     drawn: tuple[str, list[str], dict[str, Any]],
