@@ -126,7 +126,7 @@ def _experiment_of(arguments: Namespace) -> ReidExperiment:
 
 
 def _train(arguments: Namespace) -> int:
-    experiment = _experiment_of(arguments)
+    experiment = _experiment_of(arguments)  # refused before torch is loaded
     if arguments.splits is not None:
         from reid.splits import train_all
 
@@ -147,9 +147,10 @@ def _evaluate(arguments: Namespace) -> int:
 
 
 def _describe(arguments: Namespace) -> int:
+    experiment = _experiment_of(arguments)  # refused before torch is loaded
     from reid.describe import describe
 
-    return describe(_experiment_of(arguments), as_json=arguments.json)
+    return describe(experiment, as_json=arguments.json)
 
 
 def _publish(arguments: Namespace) -> int:

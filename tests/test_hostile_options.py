@@ -65,7 +65,6 @@ _VALUES = st.one_of(
     st.sampled_from(["&a [*a]", "{a: &a [1], b: *a}", "1:30", "0x10", "2026-13-45", "!!int x"]),
 )
 # One more value is one more second of describe, so what makes networks larger is left out.
-EX = int(os.environ.get("EX", 80))
 _LONG = re.compile(r"backbone|num_classes|--help|print_config|--jobs")
 
 
@@ -124,7 +123,7 @@ def ended(main: Callable[..., int], words: list[str]) -> tuple[int, str]:
     return code, errors.read()
 
 
-@settings(max_examples=EX, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(drawn=command_lines())
 def test_any_options_end_in_success_or_one_line(
     drawn: tuple[str, list[str], dict[str, Any]],
@@ -143,7 +142,7 @@ def test_any_options_end_in_success_or_one_line(
         assert len(said) < 3000
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(text=st.one_of(st.text(max_size=60), st.text("[]{}:,-&*!?|>'\"# \nab1", max_size=40)))
 @pytest.mark.parametrize("main", [cli.main, reid_cli.main])
 def test_any_file_is_a_configuration_or_one_line(main: Callable[..., int], text: str) -> None:

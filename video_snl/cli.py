@@ -129,11 +129,12 @@ def _experiment_of(arguments: Namespace) -> Experiment:
 
 
 def _train(arguments: Namespace) -> int:
+    experiment = _experiment_of(arguments)  # refused before torch is loaded
     from video_snl.engine.resume import Asked
     from video_snl.engine.train import train
 
     return train(
-        _experiment_of(arguments),
+        experiment,
         config_name=config_name(arguments),
         asked=Asked(arguments.resume, arguments.given, arguments.force),
         profile=arguments.profile,
@@ -141,10 +142,11 @@ def _train(arguments: Namespace) -> int:
 
 
 def _evaluate(arguments: Namespace) -> int:
+    experiment = _experiment_of(arguments)  # refused before torch is loaded
     from video_snl.engine.evaluate import evaluate
 
     return evaluate(
-        _experiment_of(arguments),
+        experiment,
         checkpoint=arguments.checkpoint,
         clips=arguments.clips,
         crops=arguments.crops,
@@ -154,9 +156,10 @@ def _evaluate(arguments: Namespace) -> int:
 
 
 def _describe(arguments: Namespace) -> int:
+    experiment = _experiment_of(arguments)  # refused before torch is loaded
     from video_snl.engine.describe import describe
 
-    return describe(_experiment_of(arguments), as_json=arguments.json)
+    return describe(experiment, as_json=arguments.json)
 
 
 def _choose(command: str, given: Given) -> Commands:

@@ -137,10 +137,10 @@ def _experiment_of(arguments: Namespace) -> ImageExperiment:
 
 
 def _train(arguments: Namespace) -> int:
+    experiment = _experiment_of(arguments)  # refused before torch is loaded
     from video_snl.engine.resume import Asked
     from video_snl.engine.train_images import train
 
-    experiment = _experiment_of(arguments)
     return train(
         experiment,
         config_name=config_name(arguments, experiment.data.dataset),
@@ -150,10 +150,11 @@ def _train(arguments: Namespace) -> int:
 
 
 def _evaluate(arguments: Namespace) -> int:
+    experiment = _experiment_of(arguments)  # refused before torch is loaded
     from video_snl.engine.evaluate_images import evaluate
 
     return evaluate(
-        _experiment_of(arguments),
+        experiment,
         checkpoint=arguments.checkpoint,
         kind=arguments.kind,
         output=arguments.output,
@@ -162,9 +163,10 @@ def _evaluate(arguments: Namespace) -> int:
 
 
 def _describe(arguments: Namespace) -> int:
+    experiment = _experiment_of(arguments)  # refused before torch is loaded
     from video_snl.engine.describe_images import describe
 
-    return describe(_experiment_of(arguments), as_json=arguments.json)
+    return describe(experiment, as_json=arguments.json)
 
 
 def _predict(arguments: Namespace) -> int:
