@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from reid.data.tracklet_folders import Layout, find_tracklets
+from reid.data.tracklet_folders import Layout, tracklets_in
 from reid.heads import NonlocalHead
 from reid.loading import SampledDataset, in_order, make_loader
 from reid.options import check_data
@@ -91,12 +91,15 @@ def tracklet_subject(
 
 
 def _only_tracklet(source: str, layout: Layout) -> tuple[str, Tracklet]:
-    found = find_tracklets([source], layout, say=tell)
-    if len(found) > 1:
+    found = tracklets_in(source, layout)
+    if len(found.tracklets) > 1:
         raise UserError(
-            f"{source} holds {len(found)} tracklets: name one of them, such as {next(iter(found))}"
+            f"{source} holds {len(found.tracklets)} tracklets: name one of them, such as "
+            f"{next(iter(found.tracklets))}"
         )
-    return next(iter(found.items()))
+    if found.ignored:
+        tell(found.text())
+    return next(iter(found.tracklets.items()))
 
 
 def blocks_of(trained: TrainedReid) -> dict[str, nn.Module]:

@@ -15,7 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Literal, NamedTuple, get_args
 
-from reid.tracklet import NO_NUMBER, UNKNOWN, Tracklet, camera_number, person_number
+from reid.tracklet import (
+    NO_NUMBER,
+    UNKNOWN,
+    Tracklet,
+    camera_number,
+    person_number,
+    special_person,
+)
 from video_snl.errors import UserError
 from video_snl.utils.media import (
     IMAGE_SUFFIXES,
@@ -84,7 +91,7 @@ class FoundTracklets:
         if images:
             said += f", {_count(images, 'image')}"
         for names, noun in (
-            ({tracklet.person for tracklet in self.tracklets.values()} - {None}, "person"),
+            (_people(self.tracklets.values()), "person"),
             ({tracklet.camera for tracklet in self.tracklets.values()} - {None}, "camera"),
         ):
             if names:
@@ -508,6 +515,12 @@ def _kind(name: str, tracklet: Tracklet) -> str:
     if tracklet.frames == (name,):
         return "video" if PurePath(name).suffix.lower() in VIDEO_SUFFIXES else "single"
     return "group" if tracklet.frames[0] == name else "folder"
+
+
+def _people(tracklets: Iterable[Tracklet]) -> set[str]:
+    """Names of the people, without those of junk and distractors."""
+    names = {tracklet.person for tracklet in tracklets}
+    return {name for name in names if name is not None and special_person(name) is None}
 
 
 def _count(number: int, noun: str) -> str:

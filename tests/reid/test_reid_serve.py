@@ -124,6 +124,16 @@ def test_zip_files_that_are_refused(tmp_path: Path) -> None:
             uploaded_tracklet([file], tmp_path / f"{file.stem} frames", LIMITS, deadline=20)
 
 
+def test_uploads_of_several_tracklets_are_refused(tmp_path: Path) -> None:
+    two = _zip(tmp_path / "two.zip", ("a/1.png", b"1"), ("a/2.png", b"2"), ("b/1.png", b"3"))
+    market = [tmp_path / f"000{person}_c1s1_000451_03.jpg" for person in (2, 7)]
+    stray = _zip(tmp_path / "one.zip", ("a/2.png", b"2"), ("a/10.png", b"10"), ("cover.png", b""))
+    assert [Path(frame).read_bytes() for frame in uploaded(stray).frames] == [b"2", b"10"]
+    for number, files in enumerate(([two], market)):
+        with pytest.raises(UserError, match="one tracklet|one of them"):
+            uploaded_tracklet(files, tmp_path / str(number), LIMITS, deadline=20)
+
+
 def test_a_mixture_is_refused(tmp_path: Path) -> None:
     picture = Path(write_tracklet(tmp_path / "t", 1, 0, frames=1)[0])
     archive = _zip(tmp_path / "a.zip")
