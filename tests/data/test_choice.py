@@ -35,7 +35,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch, seconds: dict[str, float]) -> list[
     """Let the decoders take these times; returns the list of what is measured."""
     measured: list[str] = []
 
-    def take(path: str, name: ReaderName, device: DecodeDevice) -> float:
+    def take(path: str, name: ReaderName, device: DecodeDevice, max_pixels: int) -> float:
         measured.append(f"{Path(path).name} {name}")
         return seconds[name]
 
@@ -62,11 +62,11 @@ def test_the_faster_one_is_taken_and_said(
     assert measured == ["a.mp4 pyav", "a.mp4 decord"]
 
 
-def choose_decord(path: str, device: DecodeDevice) -> choice.Choice:
+def choose_decord(path: str, device: DecodeDevice, max_pixels: int) -> choice.Choice:
     return choice.Choice("decord", "as a test wants it")
 
 
-def choose_and_die(path: str, device: DecodeDevice) -> choice.Choice:
+def choose_and_die(path: str, device: DecodeDevice, max_pixels: int) -> choice.Choice:
     os._exit(1)
 
 
@@ -105,7 +105,7 @@ def test_whatever_goes_wrong_means_pyav(
 
 
 def test_a_decoder_that_fails_is_not_taken(video: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def take(path: str, name: ReaderName, device: DecodeDevice) -> float:
+    def take(path: str, name: ReaderName, device: DecodeDevice, max_pixels: int) -> float:
         if name == "decord":
             raise UserError(f"{path} breaks")
         return 1.0

@@ -221,11 +221,10 @@ def test_colours_of_the_10_bit_case(real_data: Path) -> None:
 
 
 def write_at(path: Path, stamps: list[int], codec: str = "libx264") -> str:
-    """Frames of :func:`grey` at these times, in 1/25 s, behind B-frames where H.264 has them."""
+    """Frames of :func:`grey` at these times, in 1/25 s; H.264 has B-frames."""
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=25, options={"bf": "2", "g": "10"})
-        if codec == "mpeg4":
-            stream.codec_context.max_b_frames = 0
+        b_frames = {"bf": "2"} if codec == "libx264" else {}
+        stream = container.add_stream(codec, rate=25, options={"g": "10"} | b_frames)
         stream.height, stream.width, stream.pix_fmt = 64, 96, "yuv420p"
         stream.codec_context.time_base = Fraction(1, 25)
         for index, stamp in enumerate(stamps):

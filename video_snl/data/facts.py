@@ -27,6 +27,7 @@ from av.stream import Disposition
 from video_snl.data.containers import CutOffError, check_file, is_open_ended
 from video_snl.data.decoding.opening import (
     check_pixels,
+    is_refused_size,
     limit_decoder,
     open_container,
     too_large,
@@ -158,6 +159,7 @@ def open_with_facts(
     if facts is None:
         check_file(path)
     container = _open(path, max_pixels)
+    stream: VideoStream | None = None
     try:
         if facts is None:
             container, stream = _find_stream(container, path, max_pixels)
@@ -172,11 +174,12 @@ def open_with_facts(
             container = _open(path, max_pixels)
             stream = container.streams[facts.stream]  # type: ignore[assignment]
             limit_decoder(stream, max_pixels)
-    except av.ArgumentError as error:
-        container.close()
-        raise too_large(path, max_pixels, "another size than its header says") from error
     except av.FFmpegError as error:
+        refused = isinstance(error, av.ArgumentError) and stream is not None
+        refused = refused and is_refused_size(stream, max_pixels)
         container.close()
+        if refused:
+            raise too_large(path, max_pixels) from error
         raise _unreadable(path, error) from error
     except UserError:
         container.close()
@@ -247,7 +250,7 @@ def _with_several_frames(container: InputContainer, streams: list[VideoStream]) 
 
 def _check_size(path: str, stream: VideoStream, max_pixels: int) -> None:
     if not stream.width or not stream.height:  # the limit kept FFmpeg from finding out
-        raise too_large(path, max_pixels, "a size that its header does not say, or")
+        raise too_large(path, max_pixels)
     check_pixels(path, stream.width, stream.height, max_pixels)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from video_snl.data.decoding.conversion import RgbConverter
 from video_snl.data.decoding.instead import note_head
-from video_snl.data.decoding.opening import check_pixels, too_large
+from video_snl.data.decoding.opening import check_pixels, is_refused_size, too_large
 from video_snl.data.facts import distrust, open_with_facts
 from video_snl.data.scan import Matrix
 from video_snl.data.timing import stage
@@ -88,9 +88,8 @@ class PyAVReader:
         self._missing.clear()
         try:
             shown = self._show(wanted)
-        except av.ArgumentError as error:
-            raise too_large(self.path, self.max_pixels, "another size behind the first") from error
         except (av.FFmpegError, EOFError) as error:
+            self._check_refused(error)
             raise breaks(self.path, indices, len(self)) from error
         if wanted == list(indices):
             return shown
@@ -110,15 +109,19 @@ class PyAVReader:
                 check_pixels(self.path, frame.width, frame.height, self.max_pixels)
                 held += 1
                 damaged += frame.is_corrupt
-        except av.ArgumentError as error:
-            raise too_large(self.path, self.max_pixels, "another size behind the first") from error
         except (av.FFmpegError, EOFError) as error:
+            self._check_refused(error)
             raise UserError(
                 f"{self.path} breaks after {held} of {len(self)} frames: fetch the file again, "
                 "re-encode it, or take it off the list"
             ) from error
         self._restart()
         return held, damaged
+
+    def _check_refused(self, error: Exception) -> None:
+        """Raise the error of a frame that is too large, where that made the decoder fail."""
+        if isinstance(error, av.ArgumentError) and is_refused_size(self._stream, self.max_pixels):
+            raise too_large(self.path, self.max_pixels) from error
 
     def _show(self, wanted: list[int]) -> Tensor:
         """The frames, trusting time stamps less whenever they turn out to be wrong."""

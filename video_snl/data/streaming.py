@@ -40,9 +40,9 @@ def frame_times(path: str, max_pixels: int = MAX_PIXELS) -> FrameTimes:
     container, stream, facts = open_with_facts(path, max_pixels)
     with container:
         rate, unit = stream.average_rate or stream.guessed_rate, stream.time_base
-    stored = facts.container in STAMPED or (
-        facts.stamps is not None and facts.stamps != range(facts.length)
-    )
+    # Elsewhere stamps may number the frames, and leave out numbers where nothing is shown.
+    plain = isinstance(facts.stamps, range) and facts.stamps.step == 1
+    stored = facts.container in STAMPED or not plain
     if facts.stamps is not None and stored and unit:
         starts = [float((stamp - facts.stamps[0]) * unit) for stamp in facts.stamps]
         # The last frame is taken to be as long as frames are on the average.

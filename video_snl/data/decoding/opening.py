@@ -11,7 +11,14 @@ from av.video.stream import VideoStream
 from video_snl.errors import UserError
 from video_snl.utils.media import MAX_PIXELS
 
-__all__ = ["check_pixels", "decoder_path", "limit_decoder", "open_container", "too_large"]
+__all__ = [
+    "check_pixels",
+    "decoder_path",
+    "is_refused_size",
+    "limit_decoder",
+    "open_container",
+    "too_large",
+]
 
 # Decoders allocate whole macroblocks: what they may allocate is a little more than what is allowed.
 _PADDING = 1 << 20
@@ -67,12 +74,24 @@ def check_pixels(path: str, width: int, height: int, max_pixels: int) -> None:
         UserError: It has more than ``max_pixels`` pixels.
     """
     if width * height > max_pixels:
-        raise too_large(path, max_pixels, f"{width} x {height}")
+        raise UserError(
+            f"{path} has frames of {width} x {height}, more than the {max_pixels:,} pixels that "
+            "are read: raise --max_pixels (--data.max_pixels of a training)"
+        )
 
 
-def too_large(path: str, max_pixels: int, size: str) -> UserError:
-    """Return the error of a file with frames of more pixels than are allowed."""
+def is_refused_size(stream: VideoStream, max_pixels: int) -> bool:
+    """Tell whether a decoder has failed because of :func:`limit_decoder`.
+
+    It then knows the size of the frame that it refused, or none.
+    """
+    pixels: int = stream.width * stream.height
+    return pixels == 0 or pixels > max_pixels
+
+
+def too_large(path: str, max_pixels: int) -> UserError:
+    """Return the error of a file with a frame that the decoder refused."""
     return UserError(
-        f"{path} has frames of {size}, more than the {max_pixels:,} pixels that are read: raise "
-        "--max_pixels (--data.max_pixels of a training)"
+        f"{path} has a frame of no size, or of more than the {max_pixels:,} pixels that are read: "
+        "fetch the file again, or raise --max_pixels (--data.max_pixels of a training)"
     )
