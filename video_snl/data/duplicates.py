@@ -124,17 +124,21 @@ def refuse_shared(repeats: Repeats, source: str) -> None:
 
 
 def distinct(
-    parts: Mapping[str, Sequence[tuple[str, L]]], source: str
+    parts: Mapping[str, Sequence[tuple[str, L]]], source: str, repeats: Repeats | None = None
 ) -> dict[str, list[tuple[str, L]]]:
     """Return the parts with every file once, and say on stderr what was met twice.
 
     A file with two labels in one part is kept under both, and said: which one is right cannot be
     known here.
 
+    Args:
+        source: Names the dataset in messages.
+        repeats: What :func:`find_repeats` found in ``parts``; it is asked where they are left out.
+
     Raises:
         UserError: A file is in two parts.
     """
-    repeats = find_repeats(parts)
+    repeats = find_repeats(parts) if repeats is None else repeats
     refuse_shared(repeats, source)
     if repeats.repeated:
         say_once(
@@ -146,6 +150,8 @@ def distinct(
             f"{source}: {_files(repeats.contradicting)} in one part under two classes, and kept "
             f"in both ({_shown(repeats.contradicting)})"
         )
+    if not repeats.repeated:
+        return {part: list(entries) for part, entries in parts.items()}
     # The same path may come twice as well: only what follows its first place is left out.
     surplus: dict[tuple[str, str], int] = {}
     for same in repeats.repeated:
