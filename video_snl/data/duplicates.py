@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
 from typing import TypeVar
 
 from video_snl.errors import UserError
+from video_snl.utils.media import by_folder
 from video_snl.utils.text import examples, printable, say_once
 
 __all__ = ["Repeats", "Same", "distinct", "file_ids", "find_repeats", "refuse_shared"]
@@ -54,15 +54,14 @@ def file_ids(paths: Iterable[str]) -> dict[str, FileId]:
     folders only links are looked at one by one.
     """
     found: dict[str, FileId] = {}
-    for folder, group in groupby(sorted(paths, key=os.path.dirname), key=os.path.dirname):
+    for folder, group in by_folder(paths):
         try:
             device = os.stat(folder or ".").st_dev
             with os.scandir(folder or ".") as entries:
                 present = {entry.name: entry for entry in entries}
         except (OSError, ValueError):
             continue
-        for path in group:
-            name = os.path.basename(path)
+        for path, name in group:
             entry = present.get(name)
             if entry is not None and not entry.is_symlink():
                 found[path] = device, entry.inode()
