@@ -133,7 +133,7 @@ class SampledDataset(Dataset[Sample]):
             UserError: None of its frames can be read.
         """
         c, tracklet = self.config, self.videos[shown]
-        [wanted] = segment_clips(length_of(tracklet), self.frames, 1, "wrap")
+        [wanted] = segment_clips(length_of(tracklet, c.max_pixels), self.frames, 1, "wrap")
         nearest = read_nearest(tracklet, wanted, (c.height, c.width), c.max_pixels)
         return {
             "video": nearest.video,
@@ -175,7 +175,12 @@ class PieceDataset(Dataset[Sample]):
 
     def __init__(self, tracklets: Sequence[Tracklet], config: ReidDataConfig) -> None:
         self.tracklets, self.config = tracklets, config
-        lengths = lengths_of(tracklets, num_workers=config.num_workers, deadline=config.deadline)
+        lengths = lengths_of(
+            tracklets,
+            num_workers=config.num_workers,
+            deadline=config.deadline,
+            max_pixels=config.max_pixels,
+        )
         self.videos = [
             piece
             for index, (tracklet, length) in enumerate(zip(tracklets, lengths, strict=True))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import PurePath
 from typing import NamedTuple
 
@@ -57,19 +58,29 @@ def is_video(tracklet: Tracklet) -> bool:
     return len(tracklet.frames) == 1 and suffix in VIDEO_SUFFIXES
 
 
-def length_of(tracklet: Tracklet) -> int:
-    """How many frames a tracklet has.
+def length_of(tracklet: Tracklet, max_pixels: int = MAX_PIXELS) -> int:
+    """Count the frames of a tracklet.
+
+    Args:
+        tracklet: Images, or a video.
+        max_pixels: Most pixels of a frame of a video; a larger one is refused.
 
     Raises:
         UserError: It is a video that cannot be opened.
     """
     if not is_video(tracklet):
         return len(tracklet.frames)
-    with closing(open_video(tracklet.path)) as reader:
+    with closing(open_video(tracklet.path, max_pixels=max_pixels)) as reader:
         return len(reader)
 
 
-def lengths_of(tracklets: Sequence[Tracklet], *, num_workers: int, deadline: float) -> list[int]:
+def lengths_of(
+    tracklets: Sequence[Tracklet],
+    *,
+    num_workers: int,
+    deadline: float,
+    max_pixels: int = MAX_PIXELS,
+) -> list[int]:
     """:func:`length_of` all tracklets; videos are opened where they can be given up.
 
     Args:
@@ -81,7 +92,8 @@ def lengths_of(tracklets: Sequence[Tracklet], *, num_workers: int, deadline: flo
     """
     videos = [tracklet for tracklet in tracklets if is_video(tracklet)]
     found: dict[str, int] = {}
-    outcomes = run_bounded(length_of, videos, num_workers=min(1, num_workers), deadline=deadline)
+    count = partial(length_of, max_pixels=max_pixels)
+    outcomes = run_bounded(count, videos, num_workers=min(1, num_workers), deadline=deadline)
     with closing(outcomes):
         for outcome in outcomes:
             if outcome.value is None:
@@ -96,13 +108,13 @@ def read_readable(
     """Read those of the frames that can be read, each uint8 (H, W, 3).
 
     Args:
-        max_pixels: Most pixels of an image; a larger one cannot be read.
+        max_pixels: Most pixels of an image or frame; a larger one cannot be read.
 
     Raises:
         UserError: The tracklet is a video that cannot be decoded.
     """
     if is_video(tracklet):
-        return _video_frames(tracklet.path, indices, size)
+        return _video_frames(tracklet.path, indices, size, max_pixels)
     frames = {index: _picture(tracklet.frames[index], size, max_pixels) for index in indices}
     return {index: frame for index, frame in frames.items() if frame is not None}
 
@@ -113,13 +125,13 @@ def read_nearest(
     """Read frames; for one that cannot be read, the nearest one that can, the earlier first.
 
     Args:
-        max_pixels: Most pixels of an image; a larger one cannot be read.
+        max_pixels: Most pixels of an image or frame; a larger one cannot be read.
 
     Raises:
         UserError: No frame can be read.
     """
     if is_video(tracklet):
-        frames = _video_frames(tracklet.path, sorted(set(wanted)), size)
+        frames = _video_frames(tracklet.path, sorted(set(wanted)), size, max_pixels)
         return Nearest(torch.stack([frames[index] for index in wanted]), len(frames), 0)
     found: dict[int, Tensor | None] = {}
     chosen: list[int] = []
@@ -174,9 +186,11 @@ def _picture(path: str, size: Size, max_pixels: int) -> Tensor | None:
         return resize(pixels[None], height, width)[0]
 
 
-def _video_frames(path: str, indices: Sequence[int], size: Size) -> dict[int, Tensor]:
+def _video_frames(
+    path: str, indices: Sequence[int], size: Size, max_pixels: int
+) -> dict[int, Tensor]:
     frames: dict[int, Tensor] = {}
-    with closing(open_video(path)) as reader:
+    with closing(open_video(path, max_pixels=max_pixels)) as reader:
         for first in range(0, len(indices), _AT_ONCE):
             part = indices[first : first + _AT_ONCE]
             decoded = reader.frames(part)

@@ -19,6 +19,7 @@ from video_snl.serve.service import Limits
 from video_snl.serve.uploads import MOST_FILES, safe_name
 from video_snl.utils.media import (
     IMAGE_SUFFIXES,
+    MAX_PIXELS,
     VIDEO_SUFFIXES,
     is_image_name,
     is_system_name,
@@ -61,7 +62,8 @@ def uploaded_tracklet(
         folder.mkdir()
         _unpack(files[0], folder, limits)
     elif suffixes <= VIDEO_SUFFIXES and len(files) == 1:
-        check_video(files[0], limits.seconds, deadline)
+        most = MAX_PIXELS if limits.max_pixels is None else limits.max_pixels
+        check_video(files[0], limits.seconds, deadline, most)
         return str(files[0]), Tracklet((str(files[0]),), UNKNOWN, UNKNOWN)
     else:
         raise UserError(

@@ -46,6 +46,7 @@ _FILES: dict[str, dict[str, str]] = {
         "TRACKLET_FOLDER": "query/0001/c1/t0",
         "QUERY_FOLDER": "query/0001/c1/t0",
         "DIR/gallery": "gallery",
+        "DIR/query": "query",
         "/data/mars": "mars",
         "market": "people",
         "C": "runs/RUN",

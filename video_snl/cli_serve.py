@@ -52,6 +52,7 @@ def add_serve_options(parser: ArgumentParser) -> None:
         type=float | None,
         help="Seconds of decoding after which a video is given up; default as in training.",
     )
+    add_max_pixels_option(parser)
 
 
 def add_serve_picture_options(parser: ArgumentParser) -> None:
@@ -97,7 +98,7 @@ def serve(arguments: Namespace) -> int:
         checkpoint=arguments.checkpoint,
         host=arguments.host,
         port=arguments.port,
-        limits=limits_of(arguments, arguments.max_seconds),
+        limits=limits_of(arguments, arguments.max_seconds, arguments.max_pixels),
         clips=arguments.clips,
         crops=arguments.crops,
         short_videos=arguments.short_videos,

@@ -82,12 +82,7 @@ def add_predict_options(parser: ArgumentParser) -> None:
         help="Seconds of decoding after which a file is given up; default as in training. (For a "
         "--window, the seconds of its length and of --hop come on top.)",
     )
-    parser.add_argument(
-        "--max_pixels",
-        type=int | None,
-        help="Most pixels of a frame, height times width; default as in training. A file with a "
-        "larger one is refused before memory is taken for it.",
-    )
+    add_max_pixels_option(parser)
     add_render_option(
         parser,
         "FILE|DIR",
@@ -157,13 +152,13 @@ def add_render_option(parser: ArgumentParser, what: str, text: str) -> None:
 
 
 def add_max_pixels_option(parser: ArgumentParser) -> None:
-    """Add the limit on the pixels of an image, for commands that have no data options."""
+    """Add the limit on pixels, for commands that have no data options."""
     parser.add_argument(
         "--max_pixels",
         type=int | None,
         metavar="N",
-        help="Most pixels of an image, height times width; default as in training. A larger one "
-        "is refused before memory is taken for it.",
+        help="Most pixels of an image or of a frame, height times width; default as in training. A "
+        "larger one is refused before memory is taken for it.",
     )
 
 

@@ -76,6 +76,19 @@ REFERENCE: dict[str, tuple[str, tuple[str, ...]]] = {
             "video_snl.data.image_transforms",
         ),
     ),
+    "files": (
+        "Files and formats",
+        (
+            "video_snl.utils.media",
+            "video_snl.utils.files",
+            "video_snl.utils.archives",
+            "video_snl.utils.finite",
+            "video_snl.data.image.reading",
+            "video_snl.data.duplicates",
+            "video_snl.data.decoding.opening",
+            "video_snl.data.decoding.conversion",
+        ),
+    ),
     "engine": (
         "Training and trained networks",
         (

@@ -453,7 +453,7 @@ def test_what_decord_would_get_wrong_in_mpeg_ts(real_data: Path) -> None:
         found = numbers(open_by("decord", path, "cpu").frames([0, 1, 2]))
     except UserError:
         return
-    assert found == [0, 1, 2]  # by PyAV, which takes over
+    assert found != [0, 1, 2], "decord reads it now: do not refuse it"
 
 
 def test_options_without_max_pixels_are_read() -> None:

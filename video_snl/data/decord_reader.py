@@ -73,8 +73,9 @@ class DecordReader(LibraryReader):
                 f"{self.facts.container}): choose --data.reader auto"
             ) from error
         length = len(self._video)
-        times = self._video.get_frame_timestamp(range(length))[:, 0] if length == len(self) else []
-        self._check_index(length, (times - times[:1]).tolist() if length == len(self) else None)
+        self._check_index(length)
+        times = self._video.get_frame_timestamp(range(length))[:, 0]
+        self._check_index(length, (times - times[0]).tolist())
 
     def _batch(self, indices: list[int]) -> tuple[Tensor, None]:
         found = self._video.get_batch(indices)

@@ -166,6 +166,7 @@ def open_with_facts(
             facts = _from_index(container, stream)
         else:
             stream = container.streams[facts.stream]  # type: ignore[assignment]
+        assert stream is not None
         _check_size(path, stream, max_pixels)
         limit_decoder(stream, max_pixels)
         if facts is None:
@@ -173,10 +174,14 @@ def open_with_facts(
             container.close()  # rather than trust a seek to the start
             container = _open(path, max_pixels)
             stream = container.streams[facts.stream]  # type: ignore[assignment]
+            assert stream is not None
             limit_decoder(stream, max_pixels)
     except av.FFmpegError as error:
-        refused = isinstance(error, av.ArgumentError) and stream is not None
-        refused = refused and is_refused_size(stream, max_pixels)
+        refused = (
+            isinstance(error, av.ArgumentError)
+            and stream is not None
+            and is_refused_size(stream, max_pixels)
+        )
         container.close()
         if refused:
             raise too_large(path, max_pixels) from error
@@ -187,6 +192,7 @@ def open_with_facts(
     if len(_remembered) >= REMEMBERED:
         del _remembered[next(iter(_remembered))]  # the oldest
     _remembered[identity] = facts
+    assert stream is not None
     return container, stream, facts
 
 

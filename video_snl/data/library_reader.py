@@ -64,7 +64,9 @@ class LibraryReader(abc.ABC):
                 frames, times = self._batch(list(indices))
             if len(frames) != len(indices):  # a file that ends before its index says so
                 raise EOFError
-        except (*self._broken, EOFError) as error:
+        except Exception as error:
+            if not isinstance(error, (*self._broken, EOFError)):
+                raise
             if self.device != "cpu":
                 raise breaks(self.path, indices, len(self)) from error
             return self._by_pyav(indices, f"{self.name} fails to decode")

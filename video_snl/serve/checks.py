@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from video_snl.data.bounded import run_bounded
 from video_snl.data.quarantine import named
 from video_snl.data.streaming import frame_times
 from video_snl.errors import UserError
+from video_snl.utils.media import MAX_PIXELS
 
 __all__ = ["check_no_playlist", "check_video"]
 
@@ -17,18 +19,20 @@ _BEGINNINGS = (b"#extm3u", b"ffconcat", b"<?xml", b"<mpd")
 _ANYWHERE = (b"c=in ip",)
 
 
-def check_video(path: Path, seconds: float, deadline: float) -> None:
+def check_video(path: Path, seconds: float, deadline: float, max_pixels: int = MAX_PIXELS) -> None:
     """Refuse what is no video, or too long; nothing is decoded, and that in bounded time.
 
     Args:
         seconds: The longest that a video may be.
         deadline: Seconds for looking through the file.
+        max_pixels: Most pixels of a frame.
 
     Raises:
         UserError: It says what is wrong.
     """
     check_no_playlist(path)
-    [outcome] = run_bounded(_length, [str(path)], num_workers=1, deadline=deadline)
+    length = partial(_length, max_pixels=max_pixels)
+    [outcome] = run_bounded(length, [str(path)], num_workers=1, deadline=deadline)
     if outcome.kind == "timeout":
         raise UserError(
             f"{path}: to find its length took longer than {deadline:g} s, and was given up: "
@@ -58,6 +62,6 @@ def check_no_playlist(path: Path) -> None:
         raise UserError(f"{path} is a playlist, which names other files: upload the video itself")
 
 
-def _length(path: str) -> float:
-    """Seconds."""
-    return frame_times(path).end
+def _length(path: str, max_pixels: int) -> float:
+    """Measure a video in seconds."""
+    return frame_times(path, max_pixels).end

@@ -57,7 +57,7 @@ def serve_videos(
 
     def make() -> Service:
         nursery()  # loads its modules while the network is made
-        trained = _reading(load_trained(path), short_videos, deadline)
+        trained = _reading(load_trained(path), short_videos, deadline, limits.max_pixels)
         return video_service(trained, limits, clips=clips, crops=crops, device=device)
 
     serve(make, host=host, port=port, limits=limits)
@@ -96,7 +96,7 @@ def _answer(
         raise UserError(f"{len(files)} files were uploaded: choose one video")
     [path] = files
     data = trained.experiment.data
-    check_video(path, seconds, data.deadline)
+    check_video(path, seconds, data.deadline, data.max_pixels)
     views = read_views(str(path), data, clips)
     scores = score_views(task, views[None], path.name)[0]
     subject = video_subject(str(path), trained, data.short_videos, data.deadline, task.device)
@@ -110,7 +110,12 @@ def _answer(
     )
 
 
-def _reading(trained: Trained, short_videos: ShortVideos | None, deadline: float | None) -> Trained:
+def _reading(
+    trained: Trained,
+    short_videos: ShortVideos | None,
+    deadline: float | None,
+    max_pixels: int | None,
+) -> Trained:
     """With the options for reading uploads; the reader of its training suited other files."""
     data = trained.experiment.data
     data = replace(
@@ -119,5 +124,6 @@ def _reading(trained: Trained, short_videos: ShortVideos | None, deadline: float
         decode_device="cpu",
         short_videos=short_videos or data.short_videos,
         deadline=data.deadline if deadline is None else deadline,
+        max_pixels=data.max_pixels if max_pixels is None else max_pixels,
     )
     return replace(trained, experiment=replace(trained.experiment, data=data))
