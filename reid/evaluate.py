@@ -18,7 +18,6 @@ from reid.evaluation import Evaluation
 from reid.figures import Result, json_of, summary_text, text_of
 from reid.labels import Protocol
 from reid.options import check_data
-from reid.outputs import check_folder
 from reid.own_tracklets import own_entries
 from reid.ranked import Metric, rank_lists
 from reid.report import write_report
@@ -37,6 +36,7 @@ from video_snl.engine.trained import check_same_network
 from video_snl.engine.trainer import device_of
 from video_snl.errors import UserError
 from video_snl.utils.counts import counts
+from video_snl.utils.files import check_folder
 
 __all__ = ["Options", "evaluate", "evaluate_trained"]
 

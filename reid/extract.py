@@ -10,11 +10,11 @@ from reid.data.tracklet_folders import Layout, find_tracklets
 from reid.encode import encode, table_of
 from reid.features import FeatureTable, write_features
 from reid.options import check_data
-from reid.outputs import check_file, writing
 from reid.runs import find_checkpoint
 from reid.trained import load_trained
 from video_snl.engine.trainer import device_of
 from video_snl.utils.counts import counts
+from video_snl.utils.files import check_file, writing
 
 __all__ = ["Layout", "extract", "extract_tracklets", "find_tracklets"]
 

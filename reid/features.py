@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 
 from reid.labels import Names, numbers_of_names
 from reid.tracklet import NO_NUMBER, UNKNOWN, camera_number, person_number
-from video_snl.engine.files import replace_file
 from video_snl.errors import UserError
+from video_snl.utils.files import replace_file
 from video_snl.utils.parquet import check_claims
 from video_snl.utils.text import escaped
 

@@ -10,9 +10,9 @@ from PIL import Image, ImageDraw
 from reid.film_strips import film_strip, strip_width
 from reid.page import Shown
 from reid.ranked_lists import Entry, RankedList
-from video_snl.engine.files import replace_file
 from video_snl.render.fonts import letters_for, spelled
 from video_snl.render.lettering import shortened
+from video_snl.utils.files import replace_file
 
 __all__ = ["list_picture"]
 

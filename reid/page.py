@@ -13,8 +13,8 @@ from reid.camera_pairs import CameraPair
 from reid.film_strips import Picture, chosen_frames, data_uri, film_strip, strip_width
 from reid.tracklet import DISTRACTOR, JUNK, special_person
 from video_snl.data.image.reading import open_image
-from video_snl.engine.files import write_text
 from video_snl.utils.counts import counts, noun
+from video_snl.utils.files import write_text
 from video_snl.utils.json_text import to_json
 
 __all__ = ["Shown", "camera_table", "embedded_png", "entry_view", "per_cent", "write_page"]

@@ -20,8 +20,8 @@ from matplotlib.patheffects import withStroke
 
 from reid.metrics import RANKS
 from reid.tracklet import DISTRACTOR, JUNK
-from video_snl.engine.files import replace_file
 from video_snl.render.fonts import figure_fonts, spelled
+from video_snl.utils.files import replace_file
 
 if TYPE_CHECKING:
     from reid.evaluation import Evaluation

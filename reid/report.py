@@ -25,8 +25,8 @@ from reid.page import (
 from reid.plots import Embedding, cmc_picture, embed, tsne_picture
 from reid.ranked_lists import Choice, RankedList, choose_queries, ranked_list
 from reid.tracklet import Tracklet
-from video_snl.engine.files import write_json, write_text
 from video_snl.utils.counts import counts, noun
+from video_snl.utils.files import write_json, write_text
 
 if TYPE_CHECKING:
     from reid.evaluation import Evaluation

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from reid.program import REID
-from video_snl.engine.runs import Run, checkpoint_path, newest_of, newest_run, runs_in, tell_once
+from video_snl.engine.runs import Run, checkpoint_path, newest_of, newest_run, runs_in
 from video_snl.engine.sharing import is_shared
 from video_snl.errors import UserError
+from video_snl.utils.text import say_once
 
 __all__ = ["find_checkpoint", "find_checkpoints", "newest_trained"]
 
@@ -73,7 +74,7 @@ def newest_trained(output: Path, dataset: str | None) -> Run | None:
     runs = [run for run in runs_in(output, REID) if dataset in (None, run.experiment.data.dataset)]
     found = newest_of(runs, lambda run: run.trained)
     if found is not None and found.record.get("status") != "finished":
-        tell_once(f"taking {found.folder}: {found.state}")
+        say_once(f"taking {found.folder}: {found.state}")
     return found
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reid.data.tracklet_folders import Layout
-from reid.outputs import check_file, writing
 from video_snl.errors import UserError
 from video_snl.utils.counts import counts
+from video_snl.utils.files import check_file, writing
 from video_snl.utils.json_text import to_json
 
 if TYPE_CHECKING:

@@ -30,7 +30,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from video_snl.blocks import make_block
-from video_snl.engine.files import write_json
+from video_snl.utils.files import write_json
 from video_snl.utils.json_text import to_json
 
 POSITIONS, WIDTHS = [98, 196, 784, 1568, 6272, 25088], [32, 64, 128, 256, 512]

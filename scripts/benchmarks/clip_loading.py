@@ -27,7 +27,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from video_snl.engine.files import write_json
+from video_snl.utils.files import write_json
 
 if TYPE_CHECKING:
     from loading_variants import Setting

@@ -30,7 +30,7 @@ from reid.evaluate import Options, evaluate_trained
 from reid.metrics import ranking_metrics
 from reid.program import REID
 from reid.trained import load_trained
-from video_snl.engine.files import write_json, write_text
+from video_snl.utils.files import write_json, write_text
 
 FIGURES = {"rank1": "rank-1", "rank5": "rank-5", "mAP": "mAP", "mINP": "mINP"}
 

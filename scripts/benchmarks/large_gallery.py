@@ -25,7 +25,7 @@ import torch
 from benchmark_arguments import new_parser, positive
 
 from reid.retrieval import evaluate_features
-from video_snl.engine.files import write_json
+from video_snl.utils.files import write_json
 from video_snl.utils.json_text import to_json
 
 ROWS = 2**14

@@ -29,7 +29,7 @@ from video_snl.data.folders import VIDEO_SUFFIXES
 from video_snl.data.loader import ClipDataset, ClipLoader, EpochSampler, make_loader
 from video_snl.data.quarantine import Quarantine
 from video_snl.data.videos import Video
-from video_snl.engine.files import write_json
+from video_snl.utils.files import write_json
 
 MEGABYTE = 1 << 20
 # What memory may grow by and still be called flat: allocators keep some of what they were given.

@@ -24,7 +24,7 @@ import torch
 from benchmark_arguments import new_parser, positive
 
 from reid import evaluate_ranking
-from video_snl.engine.files import write_json
+from video_snl.utils.files import write_json
 
 
 def main() -> None:

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmark_arguments import new_parser, positive
 
-from video_snl.engine.files import write_json
+from video_snl.utils.files import write_json
 from video_snl.utils.json_text import to_json
 
 if TYPE_CHECKING:

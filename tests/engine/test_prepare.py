@@ -19,7 +19,7 @@ from tests.engine.test_check import hanging, processes_of
 from tests.tiny import command, environment, run_command, run_here
 from tests.videos import write_streams, write_ucf101, write_video
 from video_snl.data.facts import find_facts
-from video_snl.data.listing import video_files
+from video_snl.data.listing import find_videos
 from video_snl.data.pyav_reader import PyAVReader
 from video_snl.data.readers import read_clips
 
@@ -174,7 +174,7 @@ def test_linked_folders(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "Bow").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "in")
-    assert video_files(tmp_path / "in") == [tmp_path / "in" / "Bow" / "a.avi"]
+    assert find_videos(tmp_path / "in").videos == [tmp_path / "in" / "Bow" / "a.avi"]
     (tmp_path / "elsewhere" / "text.avi").write_text("no video")
     done = prepare(tmp_path / "in", tmp_path / "out")
     assert done.stdout.endswith("1 of 2 videos prepared\n")

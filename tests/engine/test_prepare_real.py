@@ -8,7 +8,7 @@ import pytest
 
 from tests.engine.test_prepare import prepare
 from video_snl.data.facts import find_facts
-from video_snl.data.listing import video_files
+from video_snl.data.listing import find_videos
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -37,7 +37,7 @@ def test_originals(real_data: Path, tmp_path: Path) -> None:
         pytest.skip(f"no {folder}")
     done = prepare(folder, tmp_path / "out", "--short_side", "32")
     assert done.returncode == 0, done.stderr
-    originals = video_files(folder)
+    originals = find_videos(folder).videos
     assert done.stdout.endswith(f"{len(originals)} of {len(originals)} videos prepared\n")
     for path in originals:
         target = find_facts(str(tmp_path / "out" / path.relative_to(folder)))

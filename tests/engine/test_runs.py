@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from video_snl.config import Experiment, TrainerConfig
-from video_snl.engine.files import replace_file, write_json
 from video_snl.engine.runs import Run, checkpoint_path, newest_run, stored_experiment
 from video_snl.engine.trained import load_trained, read_checkpoint
 from video_snl.errors import UserError
+from video_snl.utils.files import replace_file, write_json
 
 
 def test_failed_write_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from video_snl.engine.files import write_json
+from video_snl.utils.files import write_json
 from video_snl.utils.json_text import to_json
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -18,7 +18,7 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from video_snl.blocks.spectral import Parts, ResponseGain, complex_share, response_gain
-from video_snl.engine.files import replace_file
+from video_snl.utils.files import replace_file
 
 __all__ = [
     "plot_chebyshev",

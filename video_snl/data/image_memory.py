@@ -24,8 +24,8 @@ from video_snl.data.samplers import (
     sample_generator,
     substitute_generator,
 )
-from video_snl.engine.files import replace_file
 from video_snl.errors import OptionsError
+from video_snl.utils.files import replace_file
 from video_snl.utils.json_text import to_json
 
 __all__ = ["MemoryDataset", "decode_pictures"]

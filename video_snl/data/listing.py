@@ -20,7 +20,6 @@ __all__ = [
     "find_videos",
     "layout_of",
     "list_files",
-    "video_files",
 ]
 
 Layout = Literal["ucf101", "folder", "csv"]
@@ -62,15 +61,6 @@ def list_files(root: Path, layout: Layout) -> Listing:
     if layout == "ucf101":
         return _ucf101(root)
     return _csv(root) if layout == "csv" else _folder(root)
-
-
-def video_files(root: Path) -> list[Path]:
-    """The files below a folder whose suffix is a video's, in natural order; see find_media.
-
-    Raises:
-        UserError: It is no folder, or holds none.
-    """
-    return find_videos(root).videos
 
 
 def find_videos(root: Path) -> MediaFiles:

@@ -11,8 +11,8 @@ import numpy as np
 from sklearn.metrics import classification_report, confusion_matrix
 
 from video_snl.data.videos import VideoSet
-from video_snl.engine.files import write_json, write_text
 from video_snl.engine.plots import confusion_picture
+from video_snl.utils.files import write_json, write_text
 
 __all__ = ["LEVELS", "Scores", "as_csv", "class_reports", "top_k_accuracy", "write_reports"]
 

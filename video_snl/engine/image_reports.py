@@ -9,11 +9,11 @@ import numpy as np
 
 from video_snl.data.images import ImageSet, picture_labels
 from video_snl.engine.evaluation_reports import as_csv, class_reports, top_k_accuracy
-from video_snl.engine.files import write_json, write_text
 from video_snl.engine.plots import confusion_picture
 from video_snl.engine.program import TOP, shown_tops
 from video_snl.errors import UserError
 from video_snl.tasks.segmentation_metrics import PixelConfusion
+from video_snl.utils.files import write_json, write_text
 
 __all__ = ["classification_report", "counted_pictures", "segmentation_report"]
 

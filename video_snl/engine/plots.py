@@ -9,9 +9,9 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from video_snl.engine.files import replace_file
 from video_snl.engine.program import VIDEO_SNL, Program, shown_metrics
 from video_snl.render.fonts import figure_fonts, spelled
+from video_snl.utils.files import replace_file
 
 __all__ = ["confusion_picture", "learning_curves"]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +19,7 @@ from video_snl.errors import UserError
 from video_snl.utils.files import remove_left_overs, write_json, write_text
 from video_snl.utils.json_text import parse_json
 from video_snl.utils.locks import is_held
+from video_snl.utils.text import say_once
 
 __all__ = [
     "Run",
@@ -31,7 +31,6 @@ __all__ = [
     "runs_in",
     "stored_experiment",
     "stored_program",
-    "tell_once",
 ]
 
 _FILES = ("run.json", "config.yaml", "metrics.csv", "learning_curves.png", "quarantine.jsonl")
@@ -264,7 +263,7 @@ def newest_of(runs: Sequence[Run], wanted: Callable[[Run], bool]) -> Run | None:
     for run in reversed(runs):
         if wanted(run):
             for each in passed:
-                tell_once(f"passing over {each.folder}: {each.state}")
+                say_once(f"passing over {each.folder}: {each.state}")
             return run
         passed.append(run)
     return None
@@ -272,17 +271,6 @@ def newest_of(runs: Sequence[Run], wanted: Callable[[Run], bool]) -> Run | None:
 
 def _but(newest: Sequence[Run]) -> str:
     return "".join(f" (the newest is {run.folder}, {run.state})" for run in newest)
-
-
-_told: list[tuple[Any, str]] = []
-
-
-def tell_once(line: str) -> None:
-    """Print a line on stderr, once a command: it looks for its run more than once."""
-    if (sys.stderr, line) in _told or os.environ.get("LOCAL_RANK", "0") != "0":
-        return
-    _told.append((sys.stderr, line))
-    print(line, file=sys.stderr, flush=True)
 
 
 def checkpoint_path(

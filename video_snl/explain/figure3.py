@@ -19,7 +19,6 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.transforms import Bbox
 
-from video_snl.engine.files import replace_file
 from video_snl.explain.choice import corresponding
 from video_snl.explain.structure import (
     BlockMaps,
@@ -31,6 +30,7 @@ from video_snl.explain.structure import (
     is_signed,
 )
 from video_snl.render.fonts import figure_fonts, spelled
+from video_snl.utils.files import replace_file
 
 __all__ = ["draw_features", "draw_looks", "frames_shown"]
 

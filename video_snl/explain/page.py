@@ -8,9 +8,9 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from video_snl.engine.files import write_text
 from video_snl.explain.page_data import page_data
 from video_snl.explain.structure import SENSITIVITY, BlockMaps, Explanation
+from video_snl.utils.files import write_text
 from video_snl.utils.json_text import to_json
 
 __all__ = ["page_html", "write_page"]

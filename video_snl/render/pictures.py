@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from video_snl.engine.files import replace_file
 from video_snl.errors import UserError
 from video_snl.render.fonts import letters_for, spelled
 from video_snl.render.lettering import Line, draw_lines, line_height, text_size
+from video_snl.utils.files import replace_file
 
 __all__ = ["class_colours", "labelled", "overlaid", "save_picture"]
 

@@ -15,10 +15,10 @@ from video_snl.blocks.spectral_plots import (
     plot_parts,
     plot_spectrum,
 )
-from video_snl.engine.files import write_json, write_text
 from video_snl.spectra.numbers import as_json, eigenvalue_rows, response_rows, text
 from video_snl.spectra.structure import BlockSpectra, Measured, UnitFilter
 from video_snl.utils.counts import counts
+from video_snl.utils.files import write_json, write_text
 
 __all__ = ["write_spectra"]
 

@@ -10,11 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from video_snl.engine.files import replace_file
 from video_snl.tables.cells import TABLES
 from video_snl.tables.report import group_of
 from video_snl.tables.rows import Row
 from video_snl.tables.statistics import spread
+from video_snl.utils.files import replace_file
 
 __all__ = ["table_picture"]
 

@@ -9,6 +9,7 @@ import sys
 import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from video_snl.errors import UserError
 
@@ -138,9 +139,14 @@ def printable(text: str, limit: int = _SHOWN) -> str:
     return f"{shown[:half]}...{shown[-half:]}"
 
 
-@functools.lru_cache(maxsize=1000)
+_said: list[tuple[Any, str]] = []
+
+
 def say_once(line: str) -> None:
-    """Print a line on stderr; the same line again is left out."""
+    """Print a line on stderr, in the first process of several; the same line again is left out."""
+    if (sys.stderr, line) in _said or os.environ.get("LOCAL_RANK", "0") != "0":
+        return
+    _said.append((sys.stderr, line))
     print(line, file=sys.stderr, flush=True)
 
 
