@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 import os
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from jsonargparse import get_loader
 from video_snl.config import Experiment
 from video_snl.config_image_run import ImageExperiment
 from video_snl.errors import UserError
+from video_snl.utils.json_text import to_json
 
 __all__ = [
     "DEEPEST",
@@ -534,4 +534,4 @@ def _listed(item: _Item, *, text: bool) -> list[str]:
         loaded = item.value
     elif isinstance(loaded, bool) or not isinstance(loaded, int | float):
         return list(item.words)
-    return [f"--{item.name}={json.dumps([loaded])}"]
+    return [f"--{item.name}={to_json([loaded])}"]

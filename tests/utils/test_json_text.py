@@ -61,4 +61,4 @@ def test_no_other_module_writes_json() -> None:
                     "json.dumps",
                 ):
                     writers.add(path.relative_to(ROOT).as_posix())
-    assert writers == {"video_snl/utils/strict_json.py"}
+    assert writers == {"video_snl/utils/json_text.py"}
