@@ -16,6 +16,7 @@ from reid.tracklet import NO_NUMBER, UNKNOWN, camera_number, person_number
 from video_snl.engine.files import replace_file
 from video_snl.errors import UserError
 from video_snl.utils.parquet import check_claims
+from video_snl.utils.text import escaped
 
 __all__ = [
     "FeatureTable",
@@ -123,10 +124,10 @@ def write_features(path: str | Path, table: FeatureTable) -> None:
     """
     flat = pa.array(np.ascontiguousarray(table.features, dtype=np.float32).reshape(-1))
     numbered = table.numbering is not None
-    columns = {"name": pa.array(map(_utf8, table.names), pa.string())}
+    columns = {"name": pa.array(map(escaped, table.names), pa.string())}
     if not numbered:
-        columns["person"] = pa.array(map(_utf8, table.person_names), pa.string())
-        columns["camera"] = pa.array(map(_utf8, table.camera_names), pa.string())
+        columns["person"] = _texts(table.person_names)
+        columns["camera"] = _texts(table.camera_names)
     for key in _NUMBERS:
         columns[key] = pa.array(np.asarray(getattr(table, key), dtype=np.int64))
     if not numbered:
@@ -146,13 +147,8 @@ def _numbers(names: Sequence[str | None], number_of: Callable[[str], int | None]
     return pa.array(numbers, pa.int64())
 
 
-def _utf8(name: str | None) -> str | None:
-    """A name as parquet can hold it, also one of a file whose name is not UTF-8."""
-    return (
-        name
-        if name is None
-        else name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    )
+def _texts(names: Sequence[str | None]) -> pa.Array:
+    return pa.array([None if name is None else escaped(name) for name in names], pa.string())
 
 
 def read_features(path: str | Path) -> FeatureTable:

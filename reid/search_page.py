@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from reid.datasets.frames import FRAME_SUFFIXES, list_frames
+from reid.datasets.frames import list_frames
 from reid.film_strips import Picture, chosen_frames
 from reid.page import Shown, entry_view, write_page
 from video_snl.data.bounded import run_bounded
 from video_snl.utils.counts import counts
+from video_snl.utils.media import is_image_name
 
 if TYPE_CHECKING:
     from reid.features import FeatureTable
@@ -94,7 +95,7 @@ def tracklet_frames(
         path = Path(name)
         if path.is_dir():
             found[name] = list_frames(name)
-        elif path.suffix.lower() in FRAME_SUFFIXES:
+        elif is_image_name(path):
             found[name] = _from_first(path, length) if path.parent.is_dir() else ()
         elif path.is_file():
             videos.append(name)

@@ -32,6 +32,7 @@ from video_snl.utils.media import (
     find_media,
     natural_key,
 )
+from video_snl.utils.text import escaped
 
 __all__ = [
     "LAYOUTS",
@@ -98,8 +99,7 @@ class FoundTracklets:
                 said += f", {_count(len(names), noun)}"
         ignored = MediaFiles(ignored=self.ignored).ignored_text()
         said = said if ignored is None else f"{said}; {ignored}"
-        # A name that is not UTF-8 can be shown, too.
-        return said.encode("utf-8", "backslashreplace").decode("utf-8")
+        return escaped(said)
 
 
 def find_tracklets(
@@ -459,7 +459,7 @@ def _labels(name: str, first: str, layout: Layout) -> tuple[str | None, str | No
         parts = PurePath(os.path.normpath(Path(name).absolute())).parts
         if len(parts) < _DEPTH + 1:  # with the root
             raise UserError(f"{name}: --layout folder needs <person>/<camera>/<tracklet>")
-        return _text(parts[-3]), _text(parts[-2])
+        return escaped(parts[-3]), escaped(parts[-2])
     if layout in ("market", "mars"):
         match = (_MARKET if layout == "market" else _MARS).match(os.path.basename(first))
         if match is not None:
@@ -469,11 +469,6 @@ def _labels(name: str, first: str, layout: Layout) -> tuple[str | None, str | No
 
 def _number(number: int | None) -> int:
     return NO_NUMBER if number is None else number
-
-
-def _text(name: str) -> str:
-    """A name as it can be written to a file, also where it is not UTF-8."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _of_file(path: str, layout: Layout) -> _Unit:

@@ -5,21 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from video_snl.utils.media import (
-    IMAGE_SUFFIXES,
-    Ignored,
-    is_image_name,
-    is_system_name,
-    natural_key,
-)
+from video_snl.utils.media import Ignored, entry_kind, is_system_name, natural_key
 
-__all__ = ["FRAME_SUFFIXES", "list_folders", "list_frames", "natural"]
-
-FRAME_SUFFIXES = IMAGE_SUFFIXES
-"""The older name of :data:`video_snl.utils.media.IMAGE_SUFFIXES`."""
-
-natural = natural_key
-"""The older name of :func:`video_snl.utils.media.natural_key`."""
+__all__ = ["list_folders", "list_frames"]
 
 
 def list_frames(folder: str | Path, ignored: list[Ignored] | None = None) -> tuple[str, ...]:
@@ -38,10 +26,12 @@ def list_frames(folder: str | Path, ignored: list[Ignored] | None = None) -> tup
         for entry in entries:
             if is_system_name(entry.name):
                 continue
-            if is_image_name(entry.name) and _kind(entry) == "file":
+            kind, reason = entry_kind(entry)
+            if kind == "image":
                 names.append(entry.name)
             elif ignored is not None:
-                ignored.append(Ignored(Path(folder, entry.name), _reason(entry, "image")))
+                reason = "folder among images" if kind == "folder" else reason
+                ignored.append(Ignored(Path(folder, entry.name), reason))
     return tuple([f"{folder}/{name}" for name in sorted(names, key=natural_key)])
 
 
@@ -65,10 +55,12 @@ def list_folders(folder: str | Path, ignored: list[Ignored] | None = None) -> li
             if is_system_name(entry.name):
                 continue
             upwards = entry.is_symlink() and _holds(entry.path, folder)
-            if _kind(entry) == "folder" and not upwards:
+            kind, reason = entry_kind(entry)
+            if kind == "folder" and not upwards:
                 names.append(entry.name)
             elif ignored is not None:
-                reason = "link to a folder that it is in" if upwards else _reason(entry, "folder")
+                reason = "image beside folders" if kind == "image" else reason
+                reason = "link to a folder that it is in" if upwards else reason
                 ignored.append(Ignored(Path(folder, entry.name), reason))
     return sorted(names, key=natural_key)
 
@@ -77,24 +69,3 @@ def _holds(link: str, folder: str | Path) -> bool:
     """Tell whether a link leads to ``folder`` or to a folder that ``folder`` is in."""
     target, inside = os.path.realpath(link), os.path.realpath(folder)
     return os.path.commonpath([target, inside]) == target
-
-
-def _kind(entry: os.DirEntry[str]) -> str:
-    """Return ``file``, ``folder`` or what else it is; only links cost a system call."""
-    if not entry.is_symlink():
-        return "folder" if entry.is_dir() else "file" if entry.is_file() else "no regular file"
-    if not os.path.exists(entry.path):
-        return "link that leads nowhere"
-    if os.path.isdir(entry.path):
-        return "folder"
-    return "file" if os.path.isfile(entry.path) else "no regular file"
-
-
-def _reason(entry: os.DirEntry[str], wanted: str) -> str:
-    kind = _kind(entry)
-    if kind != "file":
-        return "folder among images" if kind == "folder" else kind
-    if wanted == "folder" and is_image_name(entry.name):
-        return "image beside folders"
-    suffix = Path(entry.name).suffix.lower()
-    return f"{suffix} file" if suffix else "file without suffix"

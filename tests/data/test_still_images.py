@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import struct
 import subprocess
@@ -200,7 +201,7 @@ def test_all_readers_see_the_same_pixels(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     write_png16(folder / "1.png", DEEP[..., 0])
     turned(folder / "2.png", 6, Image.fromarray(RANDOM.integers(0, 255, (12, 16), np.uint8)))
-    (tmp_path / "test").symlink_to("train")
+    shutil.copytree(tmp_path / "train", tmp_path / "test")
     files = [str(folder / "1.png"), str(folder / "2.png")]
     expected = [np.asarray(read_image(file)) for file in files]
     assert expected[0].shape == (16, 12, 3) and expected[0].std() > 10

@@ -120,7 +120,7 @@ def test_empty_folders(tmp_path: Path) -> None:
         (
             "empty",
             root / "train/0098/1",
-            "has no folders of tracklets; put its 1 picture into one",
+            "has no folders of tracklets; put its 1 image into one",
         ),
         ("empty", root / "train/0099", "has no folders of cameras"),
     ]

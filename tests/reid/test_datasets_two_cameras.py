@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 
 from reid.datasets import load_dataset, read_dataset
 from reid.datasets.faults import Fault
-from reid.datasets.frames import natural
 from reid.datasets.ilids import SPLIT_FILE
 from reid.datasets.official import OFFICIAL, Counts, count, parts_of
 from reid.datasets.splits import digest, random_splits
 from reid.tracklet import ReidData, Tracklet
 from tests.reid_trees import read_frames, real_file, write_ilids, write_prid
 from video_snl.errors import UserError
+from video_snl.utils.media import natural_key
 
 ROWS = np.array([[1, 3, 2, 4], [4, 2, 1, 3]], np.uint16)
 PEOPLE = ("person001", "person002", "person005", "person010")
@@ -287,9 +287,9 @@ def test_prid_without_its_divisions(tmp_path: Path) -> None:
 @given(st.lists(st.integers(0, 10**6), unique=True), st.sampled_from(["{}.png", "c1s2_{:05d}.jpg"]))
 def test_natural_order_is_that_of_the_numbers(numbers: list[int], form: str) -> None:
     names = [form.format(number) for number in numbers]
-    assert sorted(names, key=natural) == [form.format(number) for number in sorted(numbers)]
+    assert sorted(names, key=natural_key) == [form.format(number) for number in sorted(numbers)]
 
 
 @given(st.lists(st.text("a1_-²", max_size=6)))
 def test_natural_order_is_total(names: list[str]) -> None:
-    assert sorted(names, key=natural) == sorted(reversed(names), key=natural)
+    assert sorted(names, key=natural_key) == sorted(reversed(names), key=natural_key)

@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
 from typing import TypeVar
 
 from video_snl.errors import UserError
+from video_snl.utils.media import by_folder
 from video_snl.utils.text import examples, printable, say_once
 
 __all__ = ["Repeats", "Same", "distinct", "file_ids", "find_repeats", "refuse_shared"]
@@ -54,15 +54,14 @@ def file_ids(paths: Iterable[str]) -> dict[str, FileId]:
     folders only links are looked at one by one.
     """
     found: dict[str, FileId] = {}
-    for folder, group in groupby(sorted(paths, key=os.path.dirname), key=os.path.dirname):
+    for folder, group in by_folder(paths):
         try:
             device = os.stat(folder or ".").st_dev
             with os.scandir(folder or ".") as entries:
                 present = {entry.name: entry for entry in entries}
         except (OSError, ValueError):
             continue
-        for path in group:
-            name = os.path.basename(path)
+        for path, name in group:
             entry = present.get(name)
             if entry is not None and not entry.is_symlink():
                 found[path] = device, entry.inode()
@@ -124,17 +123,21 @@ def refuse_shared(repeats: Repeats, source: str) -> None:
 
 
 def distinct(
-    parts: Mapping[str, Sequence[tuple[str, L]]], source: str
+    parts: Mapping[str, Sequence[tuple[str, L]]], source: str, repeats: Repeats | None = None
 ) -> dict[str, list[tuple[str, L]]]:
     """Return the parts with every file once, and say on stderr what was met twice.
 
     A file with two labels in one part is kept under both, and said: which one is right cannot be
     known here.
 
+    Args:
+        source: Names the dataset in messages.
+        repeats: What :func:`find_repeats` found in ``parts``; it is asked where they are left out.
+
     Raises:
         UserError: A file is in two parts.
     """
-    repeats = find_repeats(parts)
+    repeats = find_repeats(parts) if repeats is None else repeats
     refuse_shared(repeats, source)
     if repeats.repeated:
         say_once(
@@ -146,6 +149,8 @@ def distinct(
             f"{source}: {_files(repeats.contradicting)} in one part under two classes, and kept "
             f"in both ({_shown(repeats.contradicting)})"
         )
+    if not repeats.repeated:
+        return {part: list(entries) for part, entries in parts.items()}
     # The same path may come twice as well: only what follows its first place is left out.
     surplus: dict[tuple[str, str], int] = {}
     for same in repeats.repeated:

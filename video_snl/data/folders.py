@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from video_snl.data.duplicates import distinct, find_repeats
+from video_snl.data.duplicates import Repeats, distinct, find_repeats
 from video_snl.data.videos import Video, VideoSet, folder_contents, missing_files
 from video_snl.errors import UserError
 from video_snl.utils.media import VIDEO_SUFFIXES, Ignored, MediaFiles, list_folder
@@ -133,7 +133,9 @@ def load_csv(path: Path, known: Sequence[str] | None = None) -> VideoSet:
     found: dict[str, Labelled] = defaultdict(list)
     for row in rows:
         found[row.part or "all"].append((row.path, row.label))
-    return _labelled_set(found, str(path), known)
+    repeats = find_repeats(found)
+    _check_labels(path, rows, repeats)
+    return _labelled_set(found, str(path), known, repeats)
 
 
 def csv_rows(path: Path) -> list[Row]:
@@ -233,15 +235,22 @@ def _holds_videos(folder: Path) -> bool:
 
 
 def _labelled_set(
-    found: Mapping[str, Labelled], source: str, known: Sequence[str] | None
+    found: Mapping[str, Labelled],
+    source: str,
+    known: Sequence[str] | None,
+    repeats: Repeats | None = None,
 ) -> VideoSet:
-    """The dataset of labelled paths by part; those of the part ``all`` are divided."""
+    """The dataset of labelled paths by part; those of the part ``all`` are divided.
+
+    Args:
+        repeats: Those of ``found``, where they are known.
+    """
     say_merged((label for entries in found.values() for _, label in entries), source)
     clean = {label: clean_label(label) for entries in found.values() for _, label in entries}
     parts = {
         part: [(path, clean[label]) for path, label in entries] for part, entries in found.items()
     }
-    parts = distinct(parts, source)
+    parts = distinct(parts, source, repeats)
     if "all" in parts:
         train, test = _divided(_by_label(parts["all"]))
         divided = {
@@ -358,7 +367,7 @@ def _quoted(text: str | None) -> str:
 
 
 def _check_files(path: Path, rows: list[Row]) -> None:
-    """Every file exists, in one part, with one label."""
+    """Every file exists."""
     lines: dict[str, int] = {}
     for row in rows:
         lines.setdefault(row.path, row.line)
@@ -370,10 +379,11 @@ def _check_files(path: Path, rows: list[Row]) -> None:
             f"{len(rows)} files are missing): correct the paths, relative ones start at the CSV "
             "file's folder"
         )
-    parts: dict[str, Labelled] = defaultdict(list)
-    for row in rows:
-        parts[row.part or "all"].append((row.path, row.label))
-    for same in find_repeats(parts).contradicting:
+
+
+def _check_labels(path: Path, rows: list[Row], repeats: Repeats) -> None:
+    """Every file has one label."""
+    for same in repeats.contradicting:
         last = [row for row in rows if row.path == same.path][-1]
         earlier = next(row for row in rows if row.path == same.first)
         raise UserError(

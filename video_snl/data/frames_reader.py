@@ -16,10 +16,8 @@ from video_snl.data.timing import stage
 from video_snl.errors import UserError
 from video_snl.utils.media import IMAGE_SUFFIXES, MAX_PIXELS, is_image_name
 
-__all__ = ["FRAME_SUFFIXES", "FramesReader"]
+__all__ = ["FramesReader"]
 
-FRAME_SUFFIXES = IMAGE_SUFFIXES
-"""Suffixes of the files that are taken for frames, in any letter case."""
 _NUMBER = re.compile(r"(\d+)\.\w+$")
 
 
@@ -94,7 +92,7 @@ def _numbered_files(path: str) -> list[str]:
         files[int(number[1])] = os.path.join(path, name)
     if not files:
         raise UserError(
-            f"{path} holds no numbered images ({', '.join(sorted(FRAME_SUFFIXES))}): extract the "
+            f"{path} holds no numbered images ({', '.join(sorted(IMAGE_SUFFIXES))}): extract the "
             "frames again, or name the folder that holds them"
         )
     gaps = sorted(set(range(min(files), max(files))) - files.keys())

@@ -58,7 +58,11 @@ def load_ucf101(root: Path, split: Split, *, frame_folders: bool = False) -> Vid
     videos = videos_folder(root)
     if frame_folders:
         train, test = _without_suffix(train), _without_suffix(test)
-    wanted = [str(videos / path) for path, _ in train + test]
+    named = {
+        part: [(str(videos / path), label) for path, label in entries]
+        for part, entries in (("train", train), ("test", test))
+    }
+    wanted = [path for entries in named.values() for path, _ in entries]
     missing = missing_files(wanted)
     if missing:
         raise UserError(
@@ -66,13 +70,7 @@ def load_ucf101(root: Path, split: Split, *, frame_folders: bool = False) -> Vid
             f"first is {printable(missing[0])}: unpack all of UCF-101 into {videos} or give "
             "another --data.root"
         )
-    parts = distinct(
-        {
-            part: [(str(videos / path), label) for path, label in entries]
-            for part, entries in (("train", train), ("test", test))
-        },
-        f"{lists}, split {split}",
-    )
+    parts = distinct(named, f"{lists}, split {split}")
     return VideoSet(
         train=[Video(path, label) for path, label in parts["train"]],
         test=[Video(path, label) for path, label in parts["test"]],

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
 from pathlib import Path
 
 from video_snl.config import DataConfig
 from video_snl.errors import UserError
+from video_snl.utils.media import by_folder
 from video_snl.utils.text import examples, say_once
 
 __all__ = [
@@ -229,7 +229,7 @@ def missing_files(paths: Iterable[str]) -> list[str]:
         UserError: A folder cannot be read.
     """
     missing = []
-    for folder, group in groupby(sorted(paths, key=os.path.dirname), key=os.path.dirname):
+    for folder, group in by_folder(paths):
         try:
             with os.scandir(folder or ".") as entries:
                 links = {entry.name: entry.is_symlink() for entry in entries}
@@ -239,8 +239,8 @@ def missing_files(paths: Iterable[str]) -> list[str]:
             ) from error
         except (OSError, ValueError):  # not there, or a name that no folder can have
             links = {}
-        for path in group:
-            link = links.get(os.path.basename(path))
+        for path, name in group:
+            link = links.get(name)
             if link is None or (link and not os.path.exists(path)):
                 missing.append(path)
     return missing

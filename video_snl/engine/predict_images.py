@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -14,7 +12,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from video_snl.data.image.files import images_below, say_ignored
 from video_snl.data.image.reading import check_max_pixels
 from video_snl.data.images import ONE_SIZE
 from video_snl.data.pictures import evaluation_picture, read_picture
@@ -30,7 +27,8 @@ from video_snl.render.targets import targets
 from video_snl.tasks.images import ImageTask, Segmentation
 from video_snl.utils.finite import not_finite_error
 from video_snl.utils.json_text import to_json
-from video_snl.utils.media import IMAGE_SUFFIXES
+from video_snl.utils.media import named_media
+from video_snl.utils.text import escaped
 
 __all__ = ["predict", "prepared"]
 
@@ -60,7 +58,7 @@ def predict(
         raise UserError("--top must be at least 1.")
     if max_pixels is not None:
         check_max_pixels("--max_pixels ", max_pixels)
-    pictures = list(_pictures(paths))
+    pictures = named_media(paths, "images", "video-snl predict")
     rendered = (
         {} if render is None else targets(render, pictures, suffixes=[".png"], folder_only=True)
     )
@@ -79,7 +77,7 @@ def predict(
         if not as_json:
             width = max(len(row["class"]) for row in found)
             lines = [f"  {row['class']:{width}}  {row['score']:7.2%}" for row in found]
-            print(_shown(path), *lines, sep="\n", flush=True)
+            print(escaped(str(path)), *lines, sep="\n", flush=True)
         if path not in rendered:
             continue
         try:
@@ -91,7 +89,7 @@ def predict(
             continue
         results[-1]["rendered"] = str(rendered[path])
         if not as_json:
-            print(f"  rendered: {_shown(rendered[path])}", flush=True)
+            print(f"  rendered: {escaped(str(rendered[path]))}", flush=True)
     if as_json:
         print(to_json(results, indent=2))
     return 2 if unread else 1 if unrendered else 0
@@ -103,11 +101,6 @@ def limited(trained: TrainedImages, max_pixels: int | None) -> TrainedImages:
         return trained
     data = replace(trained.experiment.data, max_pixels=max_pixels)
     return replace(trained, experiment=replace(trained.experiment, data=data))
-
-
-def _shown(path: Path) -> str:
-    """Return a path as it can be printed, also where its name is not UTF-8."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def _tell(error: UserError) -> None:
@@ -151,23 +144,6 @@ def prepared(path: Path, trained: TrainedImages) -> Tensor:
 
 def _pixels(picture: Image.Image) -> Tensor:
     return torch.from_numpy(np.array(picture))
-
-
-def _pictures(paths: list[str]) -> Iterator[Path]:
-    for path in map(Path, paths):
-        if path.is_dir():
-            found, ignored = images_below(path)
-            if not found:
-                raise UserError(
-                    f"{path}: found no pictures in this folder; expected files that end in "
-                    f"{', '.join(sorted(IMAGE_SUFFIXES))}."
-                )
-            say_ignored(path, ignored)
-            yield from found
-        elif path.exists():
-            yield path
-        else:
-            raise UserError(f"{path}: no such file or folder.")
 
 
 def _task(trained: TrainedImages) -> ImageTask:

@@ -53,7 +53,9 @@ def fingerprints(lists: Listed, root: str | None) -> dict[str, dict[str, Any]]:
     for name, files in lists.items():
         digest, count = hashlib.sha256(), 0
         for path, label in files:
-            digest.update(os.fsencode(f"{path.removeprefix(beginning)}\0{label}\n"))
+            # A label may be a file, too: the map of an image.
+            said = str(label).removeprefix(beginning)
+            digest.update(os.fsencode(f"{path.removeprefix(beginning)}\0{said}\n"))
             count += 1
         found[name] = {"files": count, "sha256": digest.hexdigest()}
     return found

@@ -23,7 +23,10 @@ __all__ = [
     "MAX_PIXELS",
     "VIDEO_SUFFIXES",
     "Ignored",
+    "Kind",
     "MediaFiles",
+    "by_folder",
+    "entry_kind",
     "find_media",
     "is_image_name",
     "is_system_name",
@@ -35,6 +38,8 @@ __all__ = [
 
 MAX_PIXELS = 1 << 26
 """Default of ``max_pixels``: pixels of an image or of one frame, checked before memory is taken."""
+
+Kind = Literal["folder", "video", "image", "other"]
 
 # What FFmpeg's demuxers read and people have. `.gif` is a video here: it has frames and times.
 VIDEO_SUFFIXES = frozenset(
@@ -72,14 +77,24 @@ def is_system_name(name: str) -> bool:
 
 def is_video_name(name: str | PurePath) -> bool:
     """Tell whether a path has the suffix of a video and is not a system's own name."""
-    path = PurePath(name)
-    return path.suffix.lower() in VIDEO_SUFFIXES and not is_system_name(path.name)
+    own = _own_name(name)
+    return _suffix(own) in VIDEO_SUFFIXES and not is_system_name(own)
 
 
 def is_image_name(name: str | PurePath) -> bool:
     """Tell whether a path has the suffix of a still image and is not a system's own name."""
-    path = PurePath(name)
-    return path.suffix.lower() in IMAGE_SUFFIXES and not is_system_name(path.name)
+    own = _own_name(name)
+    return _suffix(own) in IMAGE_SUFFIXES and not is_system_name(own)
+
+
+def _own_name(path: str | PurePath) -> str:
+    return path.name if isinstance(path, PurePath) else path.rstrip("/").rpartition("/")[2]
+
+
+def _suffix(name: str) -> str:
+    """The suffix that pathlib finds, in small letters, without the time that a path takes."""
+    at = name.rfind(".")
+    return name[at:].lower() if 0 < at < len(name) - 1 else ""
 
 
 # Sorting paths asks for the same folders again and again.
@@ -139,6 +154,15 @@ class MediaFiles:
         return f"ignored {count} {'entry' if count == 1 else 'entries'}: {', '.join(parts)}"
 
 
+def by_folder(paths: Iterable[str]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Group paths by their folder, in order: each path with its own name. ``""`` is the current."""
+    groups: dict[str, list[tuple[str, str]]] = {}
+    for path in paths:
+        folder, slash, name = path.rpartition("/")
+        groups.setdefault(folder or slash, []).append((path, name))
+    return sorted(groups.items())
+
+
 def find_media(root: Path) -> MediaFiles:
     """List the videos and images below a folder, through links too, each folder once.
 
@@ -177,7 +201,7 @@ def list_folder(folder: Path) -> tuple[list[Path], MediaFiles]:
         raise UserError(
             f"{folder} cannot be read ({error.strerror}): check its permissions"
         ) from error
-    found = [(*_kind(entry), folder / entry.name) for entry in entries]
+    found = [(*entry_kind(entry), folder / entry.name) for entry in entries]
     folders = [path for kind, _, path in found if kind == "folder"]
     folders.sort(key=lambda path: natural_key(path.name))
     files = _sorted((kind, path, reason) for kind, reason, path in found if kind != "folder")
@@ -227,8 +251,8 @@ def named_media(
     return files
 
 
-def _entries(root: Path) -> Iterator[tuple[str, Path, str]]:
-    """Yield (kind, path, reason) for all entries below; kind is video, image or ignored."""
+def _entries(root: Path) -> Iterator[tuple[Kind, Path, str]]:
+    """Yield (kind, path, reason) for all files below; see :func:`entry_kind`."""
     real = Path(os.path.realpath(root))
     seen = {_identity(os.stat(folder)) for folder in real.parents}
     folders: list[Path] = [root]
@@ -238,47 +262,47 @@ def _entries(root: Path) -> Iterator[tuple[str, Path, str]]:
         try:
             identity = _identity(os.stat(folder))
             if identity in seen:
-                yield "ignored", folder, "link to a folder that is read by another name"
+                yield "other", folder, "link to a folder that is read by another name"
                 continue
             seen.add(identity)
             with os.scandir(folder) as scanned:
                 entries = sorted(scanned, key=lambda entry: natural_key(entry.name), reverse=True)
         except OSError as error:
-            yield "ignored", folder, f"folder that cannot be read ({error.strerror})"
+            yield "other", folder, f"folder that cannot be read ({error.strerror})"
             continue
         for entry in entries:
             if is_system_name(entry.name):
                 continue
             path = folder / entry.name
-            kind, reason = _kind(entry)
+            kind, reason = entry_kind(entry)
             if kind == "folder":
                 (links if entry.is_symlink() else folders).append(path)
             else:
                 yield kind, path, reason
 
 
-def _kind(entry: os.DirEntry[str]) -> tuple[str, str]:
-    """Return what an entry is (folder, video, image, ignored), and why it is ignored.
+def entry_kind(entry: os.DirEntry[str]) -> tuple[Kind, str]:
+    """Return what an entry of a folder is, and what it is called where it is passed over.
 
     Most file systems tell files from folders in the listing, so that only links, and what is
     neither, cost a look at the file itself.
     """
     try:
         if entry.is_dir():
-            return "folder", ""
+            return "folder", "folder"
         if not entry.is_file():
-            return "ignored", _special(entry.stat().st_mode)
+            return "other", _special(entry.stat().st_mode)
     except OSError as error:
-        return "ignored", _unreachable(entry, error)
-    if is_video_name(entry.name):
-        return "video", ""
-    if is_image_name(entry.name):
-        return "image", ""
-    suffix = PurePath(entry.name).suffix.lower()
-    return "ignored", f"{suffix} file" if suffix else "file without suffix"
+        return "other", _unreachable(entry, error)
+    suffix = _suffix(entry.name)
+    kind: Kind = "other"
+    if not is_system_name(entry.name):
+        kind = "image" if suffix in IMAGE_SUFFIXES else kind
+        kind = "video" if suffix in VIDEO_SUFFIXES else kind
+    return kind, f"{suffix} file" if suffix else "file without suffix"
 
 
-def _sorted(entries: Iterable[tuple[str, Path, str]]) -> MediaFiles:
+def _sorted(entries: Iterable[tuple[Kind, Path, str]]) -> MediaFiles:
     media = MediaFiles()
     for kind, path, reason in entries:
         if kind == "video":

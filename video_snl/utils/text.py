@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import functools
+import os
 import sys
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -14,6 +15,7 @@ from video_snl.errors import UserError
 __all__ = [
     "clean_label",
     "decode_text",
+    "escaped",
     "examples",
     "printable",
     "read_text",
@@ -70,6 +72,8 @@ def decode_text(content: bytes, source: str) -> str:
         ) from error
 
 
+# The files of a data set name the same few classes again and again.
+@functools.lru_cache(maxsize=65536)
 def clean_label(name: str) -> str:
     """Return the label that a name stands for: without spaces around it, in Unicode's form NFC.
 
@@ -116,6 +120,11 @@ def say_merged(labels: Iterable[str], source: str) -> None:
     if merged:
         named = [f"{' and '.join(map(ascii, names))} are one" for names in merged]
         say_once(f"{source}: labels that differ only in spaces or Unicode form: {examples(named)}")
+
+
+def escaped(name: str) -> str:
+    """Return a name of a file as text of UTF-8: its bytes that are not become ``\\xe9``."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def printable(text: str, limit: int = _SHOWN) -> str:

@@ -1,4 +1,4 @@
-"""Which images a folder holds: below one that a user names, and in the folders of classes."""
+"""Which images the folders of classes hold."""
 
 from __future__ import annotations
 
@@ -7,26 +7,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from video_snl.utils.media import (
-    IMAGE_SUFFIXES,
-    Ignored,
-    MediaFiles,
-    find_media,
-    is_system_name,
-)
+from video_snl.utils.media import Ignored, MediaFiles, entry_kind, is_system_name
 
-__all__ = ["images_below", "list_class_images", "say_ignored"]
-
-
-def images_below(folder: Path) -> tuple[list[Path], list[Ignored]]:
-    """List the images below a folder in natural order, and what else is there.
-
-    Raises:
-        UserError: It is not a folder, or it cannot be read.
-    """
-    media = find_media(folder)
-    videos = [Ignored(path, f"{path.suffix.lower()} file") for path in media.videos]
-    return media.images, media.ignored + videos
+__all__ = ["list_class_images", "say_ignored"]
 
 
 def say_ignored(folder: str | Path, ignored: Sequence[Ignored]) -> None:
@@ -53,32 +36,20 @@ def list_class_images(folder: str | Path) -> tuple[list[str], list[Ignored]]:
                 for entry in entries:
                     if is_system_name(entry.name):
                         continue
-                    suffix = os.path.splitext(entry.name)[1].lower()
-                    try:
-                        is_folder, is_file = entry.is_dir(), entry.is_file()
-                    except OSError as error:  # a link to itself, for example
-                        ignored.append(_ignored(entry, f"entry not found ({error.strerror})"))
+                    kind, reason = entry_kind(entry)
+                    if kind == "image":
+                        names.append(entry.name)
                         continue
-                    if is_folder:
+                    if kind == "folder":
                         real = os.path.realpath(entry.path)
-                        if real in seen:
-                            ignored.append(_ignored(entry, "link to a folder that is read already"))
-                        else:
+                        if real not in seen:
                             seen.add(real)
                             waiting.append(entry.path)
-                    elif not is_file:
-                        ignored.append(_ignored(entry, "link, pipe or device without a file"))
-                    elif suffix in IMAGE_SUFFIXES:
-                        names.append(entry.name)
-                    else:
-                        reason = f"{suffix} file" if suffix else "file without suffix"
-                        ignored.append(_ignored(entry, reason))
+                            continue
+                        reason = "link to a folder that is read by another name"
+                    ignored.append(Ignored(Path(entry.path), reason))
         except OSError as error:
             reason = f"folder that cannot be read ({error.strerror})"
             ignored.append(Ignored(Path(place), reason))
         found.append((place, sorted(names)))
-    return [os.path.join(place, name) for place, names in sorted(found) for name in names], ignored
-
-
-def _ignored(entry: os.DirEntry[str], reason: str) -> Ignored:
-    return Ignored(Path(entry.path), reason)
+    return [f"{place}/{name}" for place, names in sorted(found) for name in names], ignored
