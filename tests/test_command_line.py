@@ -113,15 +113,6 @@ def test_values_of_files_are_taken_as_they_are(
     assert found["optimizer"]["weight_decay"] == 3
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        ["--model.backbone=preresnet20", "--config", "{}/folder.yaml"],
-        ["--config", "{}/images.yaml", "--config", "{}/folder.yaml"],
-        ["--data={}/digits.yaml", "--config", "{}/folder.yaml"],
-        ["--config={}/folder.yaml", "--model", "{}/model.yaml"],
-    ],
-)
 @BOTH
 def test_a_section_and_its_dotted_options_stand_side_by_side(
     main: Main, write: Write, capsys: pytest.CaptureFixture[str]
@@ -171,6 +162,15 @@ def test_a_pipe_that_nobody_writes_to_is_given_up(
     assert "nothing came" in line
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--model.backbone=preresnet20", "--config", "{}/folder.yaml"],
+        ["--config", "{}/images.yaml", "--config", "{}/folder.yaml"],
+        ["--data={}/digits.yaml", "--config", "{}/folder.yaml"],
+        ["--config={}/folder.yaml", "--model", "{}/model.yaml"],
+    ],
+)
 def test_the_choice_of_the_parser_sees_what_the_parser_sees(
     words: list[str], tmp_path: Path, write: Write, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -55,6 +55,7 @@ _EVENTS = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # there compares the two.
 _OF_REID = frozenset(
     {
+        "data.cameras",
         "data.frames",
         "data.identities",
         "data.tracklets",
@@ -494,6 +495,7 @@ def _check_events(text: str, where: str) -> None:
     sizes: dict[str, int] = {}
     opened = [_Open(None, mapping=False)]
     for event in yaml.parse(text, Loader=_EVENTS):
+        mark = event.start_mark
         anchor = getattr(event, "anchor", None)
         if isinstance(event, yaml.CollectionStartEvent):
             opened.append(_Open(anchor, isinstance(event, yaml.MappingStartEvent)))
@@ -518,9 +520,10 @@ def _check_events(text: str, where: str) -> None:
         if anchor is not None:
             sizes[anchor] = size
         if opened[-1].add(size, key):
+            again = f" (again in line {mark.line + 1})" if mark is not None else ""
             raise UserError(
-                f"{where}: {key:.60} stands twice (again in line {event.start_mark.line + 1}), "
-                "of which only the later would count: leave one of them."
+                f"{where}: {key:.60} stands twice{again}, of which only the later would count: "
+                "leave one of them."
             )
         if opened[-1].size > MOST_VALUES:
             raise UserError(
