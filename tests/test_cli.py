@@ -131,6 +131,25 @@ def test_predict_goes_on_after_a_bad_file(
     assert "empty.avi" in shown.err and len(shown.err.strip().splitlines()) == 1
 
 
+def test_max_pixels_is_an_option_of_all_that_read_files(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_video(tmp_path / "in" / "a.avi", frames=6, size=(48, 64))
+    folder, limit = str(path.parent), ["--max_pixels", "3000"]
+    prepare = ["prepare", "--root", folder, "--out", str(tmp_path / "out")]
+    for words, code in (
+        (["predict", "--checkpoint", str(run), str(path)], 2),
+        (["check", "--root", folder, "--clip_frames", "6"], 1),
+        (prepare, 1),
+    ):
+        assert main([*words, *limit]) == code, words
+        shown = capsys.readouterr()
+        assert "--max_pixels" in shown.out + shown.err and "3,000" in shown.out + shown.err, shown
+        assert main([*words, "--max_pixels", "0"]) == 2
+        assert "--max_pixels 0" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "a.avi").exists()
+
+
 def test_predict_on_every_odd_video(
     run: Path, real_data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -113,6 +113,55 @@ def test_values_of_files_are_taken_as_they_are(
     assert found["optimizer"]["weight_decay"] == 3
 
 
+@BOTH
+def test_a_section_and_its_dotted_options_stand_side_by_side(
+    main: Main, write: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = "optimizer.epochs: 33\noptimizer: {learning_rate: 0.25}\n"
+    found = printed(main, ["train", "--config", write("a.yaml", text)], capsys)["optimizer"]
+    assert (found["epochs"], found["learning_rate"]) == (33, 0.25)
+    text = "optimizer: {epochs: 3, learning_rate: 0.25}\noptimizer.epochs: 33\n"
+    found = printed(main, ["train", "--config", write("b.yaml", text)], capsys)["optimizer"]
+    assert (found["epochs"], found["learning_rate"]) == (33, 0.25)
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "text",
+    ["optimizer: {epochs: 3}\noptimizer: {learning_rate: 1}", "optimizer: {epochs: 3, epochs: 4}"],
+)
+def test_what_stands_twice_in_a_file_is_refused(
+    main: Main, text: str, write: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = refused(main, ["train", "--config", write("twice.yaml", text)], capsys)
+    assert "twice.yaml" in line and "stands twice" in line
+
+
+def test_a_key_may_override_a_merged_one(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    name = write("merged.yaml", "optimizer: {<<: {epochs: 3, batch_size: 2}, epochs: 4}")
+    found = printed(cli.main, ["train", "--config", name], capsys)["optimizer"]
+    assert (found["epochs"], found["batch_size"]) == (4, 2)
+
+
+@BOTH
+def test_numbers_that_cannot_be_written_down_are_one_line(
+    main: Main, write: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    number = "0x" + "f" * 8000
+    name = write("huge.yaml", f"optimizer: {{epochs: {number}}}")
+    assert "digits" in refused(main, ["train", "--config", name], capsys)
+    assert "digits" in refused(main, ["train", f"--optimizer.epochs={number}"], capsys)
+
+
+def test_a_pipe_that_nobody_writes_to_is_given_up(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(config_files, "SILENCE", 0.1)
+    os.mkfifo(tmp_path / "pipe")
+    line = refused(cli.main, ["train", "--config", str(tmp_path / "pipe")], capsys)
+    assert "nothing came" in line
+
+
 @pytest.mark.parametrize(
     "words",
     [

@@ -119,7 +119,7 @@ def _parse_program(program: str, words: list[str], monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(cli, "_COMMANDS", _only_parsing(cli._COMMANDS))
     monkeypatch.setattr(cli, "IMAGE_COMMANDS", _only_parsing(cli.IMAGE_COMMANDS))
     # The runs that are named need not exist.
-    monkeypatch.setattr(cli, "_prepare", lambda parser, command, words, pictures: words)
+    monkeypatch.setattr(cli, "_prepare", lambda parser, command, given: given)
     monkeypatch.setattr(reid_cli, "_COMMANDS", _only_parsing(reid_cli._COMMANDS))
     monkeypatch.setattr(reid_cli, "_stored", lambda command, known: None)
     monkeypatch.chdir(REPOSITORY)

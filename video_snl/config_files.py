@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import select
+import stat
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -39,6 +41,10 @@ LARGEST_FILE = 1 << 20
 """Bytes of a configuration file."""
 DEEPEST = 32
 """Levels of nesting of a configuration or a value."""
+LONGEST_NUMBER = 1000
+"""Digits of a whole number."""
+SILENCE = 60
+"""Seconds that nothing may come from a pipe that a configuration is read from."""
 MOST_VALUES = 20_000
 """Values of a configuration, those of its aliases counted wherever they stand."""
 
@@ -49,6 +55,7 @@ _EVENTS = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # there compares the two.
 _OF_REID = frozenset(
     {
+        "data.cameras",
         "data.frames",
         "data.identities",
         "data.tracklets",
@@ -396,25 +403,29 @@ def _sectioned(source: Source) -> Source:
     Raises:
         UserError: One is something else.
     """
-    values = dict(source.values)
-    if values.pop("config", None) is not None:
+    if source.values.get("config") is not None:
         raise UserError(
             f"{source.said}: a configuration names no other one; give --config several times."
         )
-    for section in _SECTIONS:
-        inner = values.get(section, {})
-        if isinstance(inner, str):
+    values: dict[str, Any] = {}
+    for key, inner in source.values.items():
+        section, dot, name = str(key).partition(".")
+        if section not in _SECTIONS:
+            values |= {key: inner} if key != "config" else {}
+            continue
+        if dot:  # model.block: snl beside a section model; the parser would lose it
+            inner = {name: inner}
+        elif isinstance(inner, str):
             folder = os.path.dirname(source.name or "")
             inner = read_source(os.path.join(folder, inner), f"{source.said}: {section}").values
         if inner is None:  # all its options are comments
-            del values[section]
-        elif isinstance(inner, Mapping):
-            values |= {section: inner} if section in values else {}
-        else:
+            continue
+        if not isinstance(inner, Mapping):
             raise UserError(
                 f"{source.said}: {section} must hold options, such as '{section}: {{key: value}}', "
                 f"found {inner!r:.60}."
             )
+        values[section] = {**values.get(section, {}), **inner}
     return Source(source.name, source.said, values)
 
 
@@ -447,8 +458,7 @@ def _flat(values: Mapping[str, Any]) -> Iterator[str]:
 
 def _text_of(path: str, said: str) -> str:
     try:
-        with open(path, "rb") as file:  # may be a pipe, whose size is not known
-            content = file.read(LARGEST_FILE + 1)
+        content = _bytes_of(path, said)
     except OSError as error:
         raise UserError(f"{said} cannot be read: {error.strerror}.") from error
     if len(content) > LARGEST_FILE:
@@ -459,38 +469,98 @@ def _text_of(path: str, said: str) -> str:
         raise UserError(f"{said} is not text in UTF-8: a configuration is a YAML file.") from error
 
 
+def _bytes_of(path: str, said: str) -> bytes:
+    """Read a file that may be a pipe, whose size is not known and which may stay silent.
+
+    Raises:
+        UserError: Nothing comes from it.
+    """
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb", 0) as file:
+        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            return file.read(LARGEST_FILE + 1)
+        os.set_blocking(file.fileno(), True)
+        content = b""
+        while len(content) <= LARGEST_FILE:
+            if not select.select([file], [], [], SILENCE)[0]:
+                raise UserError(f"{said} cannot be read: nothing came from it in {SILENCE} s.")
+            part = os.read(file.fileno(), LARGEST_FILE + 1 - len(content))
+            if not part:
+                break
+            content += part
+        return content
+
+
 def _check_events(text: str, where: str) -> None:
     """Walk through YAML text without building what it describes."""
     sizes: dict[str, int] = {}
-    # Of every open collection its anchor, and how many values it holds.
-    opened: list[tuple[str | None, list[int]]] = [(None, [0])]
+    opened = [_Open(None, mapping=False)]
     for event in yaml.parse(text, Loader=_EVENTS):
+        mark = event.start_mark
         anchor = getattr(event, "anchor", None)
         if isinstance(event, yaml.CollectionStartEvent):
-            opened.append((anchor, [1]))
+            opened.append(_Open(anchor, isinstance(event, yaml.MappingStartEvent)))
             if len(opened) > DEEPEST + 1:
                 raise UserError(f"{where}: nested deeper than {DEEPEST} levels.")
             continue
+        key = None
         if isinstance(event, yaml.CollectionEndEvent):
-            anchor, [size] = opened.pop()
+            ended = opened.pop()
+            anchor, size = ended.anchor, ended.size
         elif isinstance(event, yaml.AliasEvent):
-            if any(anchor == name for name, _ in opened):
+            if any(anchor == each.anchor for each in opened):
                 raise UserError(f"{where}: the alias *{anchor} stands in what it is an alias of.")
             size = sizes.get(str(anchor), 1)
             anchor = None
         elif isinstance(event, yaml.ScalarEvent):
-            size = 1
+            size, key = 1, event.value
+            if len(key) > LONGEST_NUMBER and re.fullmatch(r"[-+]?\d\w*", key):
+                raise UserError(f"{where}: a number of more than {LONGEST_NUMBER:,} digits.")
         else:
             continue
         if anchor is not None:
             sizes[anchor] = size
-        count = opened[-1][1]
-        count[0] += size
-        if count[0] > MOST_VALUES:
+        if opened[-1].add(size, key):
+            again = f" (again in line {mark.line + 1})" if mark is not None else ""
+            raise UserError(
+                f"{where}: {key:.60} stands twice{again}, of which only the later would count: "
+                "leave one of them."
+            )
+        if opened[-1].size > MOST_VALUES:
             raise UserError(
                 f"{where}: holds more than {MOST_VALUES:,} values, those of aliases counted "
                 "wherever they stand."
             )
+
+
+class _Open:
+    """A collection of YAML text whose end is yet to come.
+
+    Attributes:
+        anchor: Its own.
+        size: How many values it holds, itself included.
+    """
+
+    def __init__(self, anchor: str | None, mapping: bool) -> None:
+        self.anchor, self.size = anchor, 1
+        self._keys: set[str] | None = set() if mapping else None
+        self._is_key = True
+
+    def add(self, size: int, text: str | None) -> bool:
+        """Add a member; tell whether it is a key that the mapping has already.
+
+        Args:
+            size: How many values it holds.
+            text: What it says, where it is a single value.
+        """
+        self.size += size
+        if self._keys is None:
+            return False
+        is_key, self._is_key = self._is_key, not self._is_key
+        if not is_key or text is None:
+            return False
+        known = text in self._keys
+        self._keys.add(text)
+        return known
 
 
 def _items(words: Sequence[str]) -> Iterator[_Item]:

@@ -46,6 +46,17 @@ def test_another_video_of_the_class_is_shown(
     loader.close()
 
 
+def test_a_file_that_kills_its_process_has_three_attempts(
+    good: list[Video], tmp_path: Path
+) -> None:
+    videos = [*good, bad(tmp_path, "killer.avi", 1)]
+    quarantine = Quarantine(None, 0.05)
+    loader = loader_of(videos, 1, quarantine, training=False, batch_size=1)
+    assert [batch["unreadable"].tolist() for batch in loader] == [[]] * 6 + [[6]]
+    assert loader.profile.replaced == 3 and quarantine.bad[videos[6].path].kind == "died"
+    loader.close()
+
+
 def test_the_same_videos_stand_in_whatever_the_workers(good: list[Video], tmp_path: Path) -> None:
     bads = [bad(tmp_path, f"corrupt{i}.avi", i % 2) for i in range(3)]
     found = []

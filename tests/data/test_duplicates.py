@@ -11,7 +11,7 @@ import pytest
 
 from reid.datasets import load_dataset, read_dataset
 from reid.datasets.faults import Fault
-from tests.image_trees import write_cub, write_folders
+from tests.image_trees import write_cityscapes, write_cub, write_folders
 from tests.reid_trees import write_folder
 from tests.tiny import run_here
 from tests.videos import write_lines, write_ucf101
@@ -195,6 +195,15 @@ def test_cub_with_one_image_in_both_parts(tmp_path: Path) -> None:
     _hard(first, second)
     with pytest.raises(UserError, match="same file as"):
         load_images(ImageDataConfig(dataset="cub200", root=str(tmp_path), height=16, width=16))
+
+
+def test_cityscapes_with_one_image_in_both_parts(tmp_path: Path) -> None:
+    images = write_cityscapes(tmp_path) / "leftImg8bit"
+    [tested] = (images / "val").rglob("*.png")
+    tested.unlink()
+    _hard(next((images / "train").rglob("*.png")), tested)
+    with pytest.raises(UserError, match="same file as"):
+        load_images(ImageDataConfig(dataset="cityscapes", root=str(tmp_path)))
 
 
 @links

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,8 +12,9 @@ from torch import Tensor
 
 from tests.image_trees import picture, write_cityscapes, write_folders
 from video_snl.config_image_data import ImageDataConfig
+from video_snl.data import pictures
 from video_snl.data.image_loader import make_image_loader
-from video_snl.data.image_source import Paths
+from video_snl.data.image_source import Paths, Unreadable
 from video_snl.data.images import ImageSet, load_images
 from video_snl.data.quarantine import Quarantine
 from video_snl.errors import UserError
@@ -138,6 +140,32 @@ def test_too_many_unreadable_pictures_stop_with_their_names(root: Path, workers:
     loader = make_image_loader(data.train, 8, num_workers=workers, quarantine=Quarantine(None, 1))
     with pytest.raises(UserError, match="^none of the 4 training pictures that may stand for"):
         list(loader)
+
+
+def test_a_fault_that_passes_costs_no_picture(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, tried = pictures.read_picture, []
+
+    def once_bad(path: str, *arguments: Any, **options: Any) -> Any:
+        tried.append(path)
+        if len(tried) == 1:
+            raise Unreadable(f"{path} cannot be read: a stale handle")
+        return read(path, *arguments, **options)
+
+    monkeypatch.setattr(pictures, "read_picture", once_bad)
+    notes = Quarantine(None, 0, "pictures")
+    [batch] = make_image_loader(images(root).test, 4, num_workers=0, quarantine=notes)
+    assert batch["index"].tolist() == [0, 1, 2, 3] and not notes.bad
+    assert tried[0] == tried[1] and len(tried) == 5
+
+
+def test_a_label_map_of_a_test_scene_that_cannot_be_read_stops(tmp_path: Path) -> None:
+    write_cityscapes(tmp_path)
+    config = ImageDataConfig(dataset="cityscapes", root=str(tmp_path), height=16, width=32)
+    [label] = (tmp_path / "gtFine" / "val").rglob("*.png")
+    label.write_bytes(b"damaged")
+    data = load_images(config)
+    with pytest.raises(UserError, match=label.name):
+        list(make_image_loader(data.test, 1, num_workers=0, quarantine=Quarantine(None, 1)))
 
 
 def test_without_a_quarantine_an_unreadable_picture_is_an_error(root: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -150,6 +151,18 @@ def test_faults_of_cub_are_named(
         load_images(ImageDataConfig(dataset="cub200", root=str(tmp_path)))
 
 
+def test_lists_of_cub_in_other_encodings(tmp_path: Path) -> None:
+    write_cub(tmp_path)
+    config = ImageDataConfig(dataset="cub200", root=str(tmp_path), height=16, width=16)
+    path = tmp_path / "CUB_200_2011" / "classes.txt"
+    text = path.read_text().replace("Laysan", "Läysan")
+    path.write_bytes(text.encode("utf-16"))
+    assert load_images(config).class_names[1] == "Läysan_Albatross"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(UserError, match=r"classes\.txt.*line 2: .*UTF-8"):
+        load_images(config)
+
+
 @pytest.mark.parametrize(("dataset", "test"), [("imagenet", "val"), ("folder", "val")])
 def test_class_folders(dataset: str, test: str, tmp_path: Path) -> None:
     write_folders(tmp_path, test)
@@ -246,6 +259,9 @@ def test_pictures_in_memory_are_those_of_the_files(tmp_path: Path) -> None:
     assert not torch.equal(changed[0, 1]["image"], memory[0, 1]["image"])
     kept[0].write_bytes(b"damaged")
     load_images(folder_config(tmp_path, in_memory=True, **options))
+    shutil.rmtree(tmp_path / "cache")
+    again = load_images(folder_config(tmp_path, in_memory=True, **options)).test
+    assert torch.equal(again[0, 1]["image"], changed[0, 1]["image"])
 
 
 def test_real_pictures_of_cifar_and_imagenet(real_data: Path, tmp_path: Path) -> None:

@@ -343,6 +343,16 @@ def test_a_still_image_beside_the_video(tmp_path: Path) -> None:
     assert PyAVReader(str(path)).frames([4]).shape == (1, 64, 96, 3)  # as remembered
 
 
+def test_a_codec_that_cannot_be_decoded_is_an_error(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.avi", 3)
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"FMP4", b"ZZZZ").replace(b"fmp4", b"ZZZZ"))
+    assert path.read_bytes() != content
+    with pytest.raises(UserError, match=r"a\.avi") as caught:
+        open_video(str(path))
+    assert "\n" not in str(caught.value)
+
+
 def test_metadata_that_is_not_utf8(tmp_path: Path) -> None:
     path = write_streams(tmp_path / "a.mkv", [(64, 96)], frames=5)
     with av.open(str(path)) as source, av.open(str(tmp_path / "b.mkv"), "w") as sink:

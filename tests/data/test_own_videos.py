@@ -99,6 +99,23 @@ def test_one_list_of_suffixes(tmp_path: Path, suffix: str) -> None:
     assert len(named_media([root], "videos", "predict")) == 2
 
 
+def test_a_file_that_is_named_is_tried_whatever_its_suffix(tmp_path: Path) -> None:
+    touch(tmp_path, "a.unknown", "b.avi")
+    assert named_media([tmp_path / "a.unknown"], "videos", "predict") == [tmp_path / "a.unknown"]
+    assert named_media([tmp_path], "videos", "predict") == [tmp_path / "b.avi"]
+
+
+def test_training_counts_folders_in_class_folders_as_passed_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = touch(tmp_path, "a/1.avi", "a/2.avi", "b/1.avi", "b/2.avi", "a/old/3.avi")
+    videos = load_folder(root)
+    assert len(videos.train) + len(videos.test) == 4
+    [said] = capsys.readouterr().err.splitlines()
+    assert "ignored 1 entry" in said and "folder in a class folder" in said and "old" in said
+    assert len(list_files(root, "folder").present) == 5  # check looks into all folders below
+
+
 def test_a_pipe_by_name_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.avi")
     for path, word in ((tmp_path / "a.avi", "named pipe"), (tmp_path / "no", "no such file")):

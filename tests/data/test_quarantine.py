@@ -50,6 +50,15 @@ def test_notes_are_there_again(tmp_path: Path) -> None:
     assert "ä\udcff.avi" in second and second.bad == Quarantine(file, 0.05).bad
 
 
+def test_a_file_whose_line_was_taken_out_is_tried_again(tmp_path: Path) -> None:
+    file = tmp_path / "quarantine.jsonl"
+    for name in ("a.avi", "b.avi"):
+        Quarantine(file, 0.05).add(name, "error", f"{name} is empty", 0.1)
+    lines = file.read_text().splitlines(keepends=True)
+    file.write_text(lines[1])
+    assert set(Quarantine(file, 0.05).bad) == {"b.avi"}
+
+
 def test_a_damaged_line_is_left_out_and_said(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -112,6 +112,15 @@ def test_clean_set_in_every_layout(root: Path, tmp_path: Path) -> None:
     assert "missing: 1 (named, and not there)\n  nothing.avi\n" in done.stdout
 
 
+def test_what_was_passed_over_is_said_and_in_the_json(tmp_path: Path) -> None:
+    write_video(tmp_path / "a.avi", 20)
+    (tmp_path / "notes.txt").touch()
+    done = run_here("check", "--root", str(tmp_path), "--json")
+    assert done.returncode == 0
+    assert "notes.txt" in json.loads(done.stdout)["ignored"]
+    assert len([line for line in done.stderr.splitlines() if "notes.txt" in line]) == 1
+
+
 def test_file_that_hangs_costs_the_deadline(root: Path, tmp_path: Path) -> None:
     began = time.monotonic()
     done = subprocess.run(

@@ -64,6 +64,23 @@ def test_an_error_in_the_first_process_ends_the_other(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_an_error_in_another_process_leaves_a_run_to_go_on_with(
+    tmp_path: Path,
+) -> None:
+    root = write_ucf101(tmp_path / "ucf101")
+    (tmp_path / "sitecustomize.py").write_text(NO_VIDEO.replace('"0") == "0"', '"0") == "1"'))
+    path = f"{tmp_path}{os.pathsep}{environment()['PYTHONPATH']}"
+    options = tiny_options(root, tmp_path / "runs", trainer__devices=2, data__max_failures=0)
+    done = run_command("train", *options, PYTHONPATH=path)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert "cannot be read" in done.stderr and "is not for the first process" in done.stderr
+    run = only_run(tmp_path / "runs")
+    assert record(run)["status"] == "running"
+    resumed = run_command("train", "--resume", str(run), "--trainer.devices", "1")
+    assert resumed.returncode == 0 or "found no run" in resumed.stderr, resumed.stderr
+
+
+@pytest.mark.slow
 def test_the_other_process_ends_with_a_first_one_that_is_killed_at_the_start(
     tmp_path: Path,
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -198,6 +199,18 @@ with locked(Path({str(lock)!r})):
                 assert holds
         finally:
             os.kill(child, signal.SIGKILL)
+
+
+def test_a_file_system_without_locks_is_said_and_trained_on(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def unsupported(file: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("video_snl.utils.locks.fcntl.flock", unsupported)
+    assert main(["train", "--resume", str(run), "--optimizer.epochs", "3"]) == 0
+    assert "has no locks" in capsys.readouterr().err
+    assert len(metrics(run)) == 3
 
 
 def test_a_run_that_was_killed_in_its_first_epoch_starts_it_again(run: Path) -> None:

@@ -258,6 +258,13 @@ def test_broken_folders(
         assert message in line and str(folder) in line
 
 
+def test_training_is_not_resumed_from_a_folder(published: Path) -> None:
+    before = sorted(published.iterdir())
+    done = run_here("train", "--resume", str(published))
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
+    assert sorted(published.iterdir()) == before
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

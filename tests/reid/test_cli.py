@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -254,6 +257,22 @@ def test_extract_says_why_a_checked_file_could_not_be_written(
     assert done.returncode == 2
     assert f"error: --output {target} cannot be written (File exists)" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_extract_on_a_full_disk_is_one_line(trained: Path, people: Path, tmp_path: Path) -> None:
+    target = tmp_path / "feats.parquet"
+    target.write_bytes(b"of before")
+    words = ["--checkpoint", str(trained), "-o", str(target), "--accelerator", "cpu"]
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))  # stands for the end of the disk
+    try:
+        done = run("extract", *words, str(people / "gallery"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    [error] = [line for line in done.stderr.splitlines() if "error:" in line]
+    assert os.strerror(errno.EFBIG) in error
+    assert target.read_bytes() == b"of before" and list(tmp_path.iterdir()) == [target]
 
 
 def test_numbers_of_a_layout_need_no_paths_of_one_kind(

@@ -15,6 +15,7 @@ from reid.loading import PieceDataset, SampledDataset, TrackletDataset, in_order
 from reid.models import TrackletNet, TrackletOutput
 from reid.samplers import IdentitySampler
 from reid.tracklet import Tracklet
+from tests.reid.stuck import Stuck
 from tests.videos import write_video
 from video_snl.data.quarantine import Quarantine
 from video_snl.errors import OptionsError, UserError
@@ -177,6 +178,26 @@ def test_another_tracklet_of_the_person_stands_for_an_unreadable_one(tmp_path: P
     quarantine.add(tracklets[1].path, "error", "bad", 0.1)
     with pytest.raises(UserError, match="none of the 2 training tracklets of person 1 can be read"):
         dataset.substitute((0, 0), quarantine)
+
+
+def test_a_tracklet_that_hangs_is_given_up(tmp_path: Path) -> None:
+    """Another of its person is shown, and the command goes on."""
+    tracklets = [
+        grey(tmp_path / "stuck", [10]),
+        grey(tmp_path / "good", [20]),
+        grey(tmp_path / "other", [30], person=2),
+        grey(tmp_path / "more", [40], person=2),
+    ]
+    config = ReidDataConfig(frames=4, height=8, width=4, num_workers=1, pad=0, deadline=2)
+    quarantine = Quarantine(None, 1.0, "tracklets")
+    sampler = IdentitySampler(tracklets, 0, people=2, per_person=2)
+    loader = make_loader(
+        Stuck(tracklets, {1: 0, 2: 1}, config, 0), sampler, 4, quarantine=quarantine
+    )
+    [batch] = loader
+    loader.close()
+    assert sorted(batch["index"].tolist()) == [1, 1, 2, 3]
+    assert quarantine.bad[tracklets[0].path].kind == "timeout"
 
 
 def test_too_many_unreadable_tracklets_stop(tmp_path: Path) -> None:

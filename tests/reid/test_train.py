@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,8 +20,8 @@ from reid.program import REID
 from reid.task import TrackletTask
 from reid.trained import load_trained
 from tests.reid.little import options, run, write_folder
+from tests.tiny import environment, only_run, record
 from tests.tiny import metrics as rows
-from tests.tiny import only_run, record
 from video_snl.engine.runs import Run
 from video_snl.engine.trained import read_checkpoint
 
@@ -75,6 +78,35 @@ def test_worker_processes_and_an_interruption_change_nothing(
     done = run("train", "--resume", "--trainer.output", str(tmp_path))
     assert done.returncode == 0 and "resuming" in done.stderr, done.stderr
     assert rows(only_run(tmp_path)) == rows(trained)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGHUP, 129), (signal.SIGINT, 130), (signal.SIGTERM, 143)]
+)
+def test_signals_end_a_run_in_order(people: Path, tmp_path: Path, number: int, code: int) -> None:
+    words = options(people, tmp_path, optimizer__epochs=40)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "reid", "train", *words],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+        start_new_session=True,
+    )
+    assert process.stderr is not None
+    said = []
+    for line in process.stderr:
+        said.append(line)
+        if line.startswith("epoch 1/"):
+            os.killpg(process.pid, number)
+    assert process.wait(60) == code and "Traceback" not in "".join(said)
+    folder = only_run(tmp_path)
+    assert record(folder)["status"] == "interrupted"
+    assert f"reid train --resume {folder}" in said[-1]
+    finished = len(rows(folder))
+    words = ["--optimizer.epochs", str(finished + 1)]
+    assert run("train", "--resume", str(folder), *words).returncode == 0
+    assert len(rows(folder)) == finished + 1
 
 
 def test_all_training_options_together(people: Path, tmp_path: Path) -> None:

@@ -164,7 +164,14 @@ def test_the_others_wait_for_their_turn(served: Served, sample: Path) -> None:
     assert served.uploads() == []
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_uploads_are_for_the_user_of_the_server_alone(served: Served) -> None:
+    [folder] = served.temporary.glob(FOLDER)
+    assert folder.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
 @pytest.mark.slow
 def test_signals_end_it_in_order(
     video_run: Path, sample: Path, tmp_path: Path, number: int, code: int

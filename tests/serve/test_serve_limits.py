@@ -5,6 +5,7 @@ The network is a function here; the server, the queue and the folder of uploads 
 
 from __future__ import annotations
 
+import ctypes
 import json
 import socket
 import threading
@@ -18,7 +19,10 @@ from pathlib import Path
 import pytest
 
 from tests.served import form
+from tests.videos import write_video
+from video_snl.errors import UserError
 from video_snl.serve.app import make_app
+from video_snl.serve.checks import check_video
 from video_snl.serve.jobs import Jobs
 from video_snl.serve.service import Answer, Limits, Service
 
@@ -122,6 +126,11 @@ def page(tmp_path: Path) -> Iterator[Page]:
     for thread in threads:
         thread.join()
     listening.close()
+
+
+def hang(path: str, max_pixels: int) -> float:
+    ctypes.PyDLL(None).sleep(1000)
+    return 0.0
 
 
 def test_slow_clients_hold_no_place(page: Page) -> None:
@@ -247,3 +256,31 @@ def test_several_files_and_other_fields(
 def test_damaged_forms(page: Page, cut: bytes) -> None:
     status, _ = page.post(cut)
     assert status == 400 and page.empty(5)
+
+
+def test_no_more_than_32_uploads_come_at_once(page: Page) -> None:
+    """One more is refused; the page, and a place that becomes free, are there for others."""
+    coming = [page.half(LITTLE[:-20], len(LITTLE)) for _ in range(32)]
+    try:
+        assert within(5, lambda: len(list(page.folder.iterdir())) == 32)
+        assert page.post(LITTLE)[0] == 503
+    finally:
+        for opened in coming:
+            opened.close()
+    assert page.empty(5) and page.post(LITTLE)[0] == 200
+
+
+def test_videos_of_too_many_pixels_are_refused_before_memory_is_taken(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.avi", 3, (48, 64))
+    check_video(path, 30, 20, 48 * 64)
+    with pytest.raises(UserError, match="--max_pixels"):
+        check_video(path, 30, 20, 48 * 64 - 1)
+
+
+def test_a_video_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its process is killed: what looks at it waits in native code and keeps Python's lock."""
+    monkeypatch.setattr("video_snl.serve.checks._length", hang)
+    path, began = write_video(tmp_path / "a.avi", 3), time.monotonic()
+    with pytest.raises(UserError, match="took longer than 1 s"):
+        check_video(path, 30, 1)
+    assert time.monotonic() - began < 30

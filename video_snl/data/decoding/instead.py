@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 
+from video_snl.utils.counts import counts
+from video_snl.utils.text import printable
+
 __all__ = ["count_instead", "is_instead", "note_head", "note_instead"]
 
 # On stderr, unless a handler of this log takes it elsewhere.
@@ -19,7 +22,9 @@ def note_instead(reader: str, path: str, reason: str) -> None:
     _files.setdefault(reader, set()).add(path)
     if (reader, reason) not in _said:
         _said.add((reader, reason))
-        logger.warning("reader %s: pyav reads %s and its like: %s", reader, path, reason)
+        logger.warning(
+            "reader %s: pyav reads %s and its like: %s", reader, printable(path), printable(reason)
+        )
 
 
 def note_head(path: str, packets: int) -> None:
@@ -27,10 +32,10 @@ def note_head(path: str, packets: int) -> None:
     if path not in _heads:
         _heads.add(path)
         logger.warning(
-            "%s starts in the middle of a group of pictures: the first %d frames cannot be "
-            "decoded and do not count",
-            path,
-            packets,
+            "%s starts in the middle of a group of pictures: its first %s cannot be decoded and "
+            "are not counted",
+            printable(path),
+            counts(packets, "frame"),
         )
 
 

@@ -1,0 +1,16 @@
+"""A tracklet that hangs what reads it; worker processes load this module."""
+
+from __future__ import annotations
+
+import ctypes
+
+from reid.loading import Key, Sample, TrackletDataset
+
+
+class Stuck(TrackletDataset):
+    """Never returns from a tracklet whose folder is called stuck, and keeps Python's lock."""
+
+    def sample(self, key: Key, shown: int) -> Sample:
+        if "stuck" in self.videos[shown].path:
+            ctypes.PyDLL(None).sleep(1000)
+        return super().sample(key, shown)
