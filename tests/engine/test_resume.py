@@ -279,3 +279,26 @@ def test_a_run_begins_with_its_first_step(
     assert (failed.begun, failed.record["status"]) == (False, "failed")
     assert main(["train", "--resume", "--trainer.output", str(tmp_path)]) == 2
     assert "found no run to train on" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"finished_epochs": "x"},
+        {"finished_epochs": None},
+        {"lists": 3},
+        {"lists": {"training": 3}},
+        {"lists": {"training": {}}},
+        {"resumed": 3},
+        {"metrics": []},
+    ],
+    ids=str,
+)
+def test_a_record_with_entries_of_another_kind_is_one_line(run: Path, entry: dict) -> None:
+    change(run, **entry)
+    assert "run.json" in refused(run, "--optimizer.epochs", "3")
+
+
+def test_a_folder_in_the_place_of_the_lock_is_one_line(run: Path) -> None:
+    (run / ".lock").mkdir()
+    assert ".lock" in refused(run, "--optimizer.epochs", "3")

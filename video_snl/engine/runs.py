@@ -351,12 +351,29 @@ def stored_program(named: str | None, output: str, programs: Sequence[Program]) 
 def _record(folder: Path, program: Program) -> dict[str, Any]:
     path = folder / "run.json"
     try:
-        return dict(parse_json(path.read_text(encoding="utf-8")))
+        record = dict(parse_json(path.read_text(encoding="utf-8")))
+        _check_record(record)
+        return record
     except (OSError, ValueError, TypeError) as error:
         raise UserError(
             f"expected the folder of a run with its run.json, found no readable {path} "
             f"({error}); name a folder that {program.name} train has written."
         ) from error
+
+
+def _check_record(record: Mapping[str, Any]) -> None:
+    """Check the entries that a run is trained on by.
+
+    Raises:
+        TypeError: One is of another kind than a run's.
+    """
+    kinds = {"finished_epochs": int, "metrics": dict, "lists": dict, "resumed": list}
+    for name, kind in kinds.items():
+        if not isinstance(record.get(name, kind()), kind):
+            raise TypeError(f"its entry {name} is {record[name]!r:.60}")
+    for name, listed in record.get("lists", {}).items():
+        if not isinstance(listed, Mapping) or not {"files", "sha256"} <= listed.keys():
+            raise TypeError(f"its entry lists says of {name} {listed!r:.60}")
 
 
 def _started(run: Run) -> str:

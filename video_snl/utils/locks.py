@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from video_snl.errors import UserError
 from video_snl.utils.files import UNLOCKABLE
 
 __all__ = ["Held", "is_held", "locked"]
@@ -35,6 +36,7 @@ def locked(path: Path) -> Iterator[bool]:
 
     Raises:
         Held: Another process has it, or another place in this one.
+        UserError: Something else has its name.
         OSError: The file cannot be made.
     """
     file, holds = _opened(path)
@@ -74,7 +76,10 @@ def is_held(path: Path) -> bool:
 def _opened(path: Path) -> tuple[int, bool]:
     """The file of the lock, and whether it is held now: see :func:`locked`."""
     while True:
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except (IsADirectoryError, FileNotFoundError) as error:  # a folder, or a link to nowhere
+            raise UserError(f"{path}: no lock can be held on it ({error.strerror}).") from error
         try:
             holds = _taken(file)
             with suppress(FileNotFoundError):
