@@ -1329,7 +1329,7 @@ PROMISES: dict[str, list[Promise]] = {
         ),
         (
             "so `evaluate` needs `--data.root`",
-            ("tests/export/test_publish.py::test_evaluate_gives_the_same",),
+            ("tests/export/test_publish.py::test_evaluate_of_a_folder_needs_the_root_of_the_data",),
         ),
         (
             "Training is not resumed from it",
@@ -1383,6 +1383,7 @@ PROMISES: dict[str, list[Promise]] = {
             "A picture that cannot be read, is smaller than that cut, or gets scores that are not finite is named on stderr and the others go on (exit code 2 at the end)",
             (
                 "tests/engine/test_image_runs.py::test_predict_names_what_is_on_pictures",
+                "tests/engine/test_evaluate_images.py::test_predict_names_a_picture_that_is_smaller_than_the_cut",
                 "tests/engine/test_evaluate_images.py::test_predict_names_a_picture_whose_scores_are_not_finite",
             ),
         ),
@@ -1579,11 +1580,13 @@ PROMISES: dict[str, list[Promise]] = {
             (
                 "tests/models/test_image_weights.py::test_what_does_not_fit_is_said",
                 "tests/test_checkpoints.py::test_refuses_another_network_and_leaves_the_model_alone",
+                "tests/test_checkpoints.py::test_partial_weights_on_request",
             ),
         ),
         (
             "each refuses the other's files",
             (
+                "tests/models/test_image_weights.py::test_what_does_not_fit_is_said",
                 "tests/models/test_image_weights.py::test_the_textbooks_weights_are_no_released_ones",
             ),
         ),
@@ -1648,7 +1651,10 @@ PROMISES: dict[str, list[Promise]] = {
         ),
         (
             "A job that is preempted or out of time is queued again, up to 1,000 times, and goes on with its half-done run",
-            ("tests/tables/test_table_cluster.py::test_a_job_that_is_out_of_time_is_queued_again",),
+            (
+                "tests/tables/test_table_cluster.py::test_a_job_that_is_out_of_time_is_queued_again",
+                "tests/tables/test_table_cluster.py::test_jobs_of_slurm",
+            ),
         ),
     ],
     "docs/architecture.md": [

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from tests.image_trees import write_cityscapes, write_folders
@@ -252,6 +253,27 @@ def test_a_smaller_part_of_a_step_counts_for_less(
 
     assert loss(4, 2) == pytest.approx(0.5 * loss(2), rel=1e-5)
     assert loss(2, 2) == pytest.approx(loss(2), rel=1e-5) and loss(2) > 0
+
+
+def test_predict_names_a_picture_that_is_smaller_than_the_cut(
+    folder: ImageExperiment, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = load_images(folder.data)
+    folder.data.short_side = None
+    first, small, last = [str(Path(images.test.paths[i])) for i in range(3)]
+    Image.new("RGB", (9, 8)).save(small)
+    model = _Light(len(images.class_names), pixels=False, limit=math.inf)
+    trained = TrainedImages(model, folder, images.class_names, MEAN, STD, None, Path("best.ckpt"))
+    monkeypatch.setattr(predict_images, "load_trained_images", lambda path: trained)
+    monkeypatch.setattr(predict_images, "checkpoint_path", lambda *words: Path("best.ckpt"))
+    code = predict_images.predict(
+        [first, small, last], checkpoint=None, top=1, accelerator="cpu", as_json=True
+    )
+    shown = capsys.readouterr()
+    assert code == 2
+    assert [found["picture"] for found in json.loads(shown.out)] == [first, last]
+    [line] = [line for line in shown.err.splitlines() if "error" in line]
+    assert small in line and ("9 x 8" in line or "8 x 9" in line)
 
 
 def test_predict_names_a_picture_whose_scores_are_not_finite(

@@ -258,6 +258,13 @@ def test_broken_folders(
         assert message in line and str(folder) in line
 
 
+def test_evaluate_of_a_folder_needs_the_root_of_the_data(published: Path, tmp_path: Path) -> None:
+    words = ["--output", str(tmp_path / "out"), "--trainer.accelerator", "cpu"]
+    done = run_here("evaluate", "--checkpoint", str(published), *words)
+    assert done.returncode == 2 and "--data.root" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_training_is_not_resumed_from_a_folder(published: Path) -> None:
     before = sorted(published.iterdir())
     done = run_here("train", "--resume", str(published))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ctypes
 
-from reid.loading import Key, Sample, TrackletDataset
+from reid.loading import TrackletDataset
+from video_snl.data.batches import Sample
+from video_snl.data.samplers import Key
 
 
 class Stuck(TrackletDataset):
