@@ -187,7 +187,7 @@ def check_max_pixels(name: str, value: int) -> None:
     """Refuse a limit below one pixel.
 
     Args:
-        name: What the option is called: ``data.max_pixels=`` or ``--max_pixels ``.
+        name: What stands before the value in the message, such as "data.max_pixels=".
 
     Raises:
         UserError: ``value`` is below 1.
