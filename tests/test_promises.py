@@ -992,9 +992,16 @@ PROMISES: dict[str, list[Promise]] = {
             ),
         ),
         (
-            "`run.json` keeps the status `running`, and `--resume` goes on from the last finished epoch",
+            "its line is on stderr as well, and the first one ends in one of two ways",
             (
-                "tests/engine/test_distributed.py::test_an_error_in_another_process_leaves_a_run_to_go_on_with",
+                "tests/engine/test_distributed.py::test_an_error_in_another_process_says_its_line_and_ends_all",
+            ),
+        ),
+        (
+            "After both `--resume` goes on from the last finished epoch",
+            (
+                "tests/engine/test_interruption.py::test_stopped_run_resumes_to_the_unbroken_result",
+                "tests/engine/test_resume.py::test_a_run_that_was_killed_in_its_first_epoch_starts_it_again",
             ),
         ),
         (

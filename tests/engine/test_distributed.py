@@ -64,7 +64,7 @@ def test_an_error_in_the_first_process_ends_the_other(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_an_error_in_another_process_leaves_a_run_to_go_on_with(
+def test_an_error_in_another_process_says_its_line_and_ends_all(
     tmp_path: Path,
 ) -> None:
     root = write_ucf101(tmp_path / "ucf101")
@@ -72,12 +72,11 @@ def test_an_error_in_another_process_leaves_a_run_to_go_on_with(
     path = f"{tmp_path}{os.pathsep}{environment()['PYTHONPATH']}"
     options = tiny_options(root, tmp_path / "runs", trainer__devices=2, data__max_failures=0)
     done = run_command("train", *options, PYTHONPATH=path)
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    # Lightning kills the first one, or gloo tells it of the broken connection before.
+    endings = {-signal.SIGKILL: "running", 1: "failed"}
+    assert done.returncode in endings, done.stderr
     assert "cannot be read" in done.stderr and "is not for the first process" in done.stderr
-    run = only_run(tmp_path / "runs")
-    assert record(run)["status"] == "running"
-    resumed = run_command("train", "--resume", str(run), "--trainer.devices", "1")
-    assert resumed.returncode == 0 or "found no run" in resumed.stderr, resumed.stderr
+    assert record(only_run(tmp_path / "runs"))["status"] == endings[done.returncode]
 
 
 @pytest.mark.slow
