@@ -163,7 +163,7 @@ def read_features(path: str | Path) -> FeatureTable:
     try:
         check_claims(path)
         stored = pq.read_table(path, page_checksum_verification=True)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # of a column's name
         reason = str(error).splitlines()[0]
         raise UserError(
             f"{path} cannot be read as parquet ({reason}); make it anew with reid extract"

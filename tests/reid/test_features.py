@@ -216,3 +216,13 @@ def test_rows_that_do_not_fit() -> None:
         make_table(features=np.zeros((3, 2), np.float32))
     with pytest.raises(ValueError, match="camera_ids has shape"):
         make_table(camera_ids=np.zeros(3, np.int64))
+
+
+def test_a_column_whose_name_is_damaged_is_one_line(tmp_path: Path) -> None:
+    rows = np.zeros(2, np.int64)
+    table = FeatureTable(["a", "b"], rows, rows, rows, rows, np.ones((2, 3), np.float32), "m", "c")
+    write_features(tmp_path / "f.parquet", table)
+    content = (tmp_path / "f.parquet").read_bytes()
+    (tmp_path / "f.parquet").write_bytes(content.replace(b"person_ids", b"p\xe9rson_ids"))
+    with pytest.raises(UserError, match="f.parquet"):
+        read_features(tmp_path / "f.parquet")

@@ -27,3 +27,11 @@ def test_a_logit_that_is_not_finite_leaves_no_score(value: float) -> None:
     with pytest.raises(UserError, match="^b.avi: .*not finite"):
         check_scores(scores, ["a.avi", "b.avi"], "test videos")
     check_scores(scores[:1], ["a.avi"], "test videos")
+
+
+def test_a_variance_below_zero_is_refused() -> None:
+    weights = {"norm.running_var": torch.ones(3), "norm.weight": -torch.ones(3)}
+    check_weights(weights, "best.ckpt")
+    weights["norm.running_var"][1] = -1e-3
+    with pytest.raises(UserError, match=r"^best\.ckpt: .*norm\.running_var are negative"):
+        check_weights(weights, "best.ckpt")

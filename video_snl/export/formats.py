@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -88,8 +89,10 @@ def _check_onnx() -> None:
 
 
 def _write_torch(program: ExportedProgram, about: Mapping[str, Any], path: Path) -> None:
-    with path.open("wb") as file:
-        torch.export.save(program, file, extra_files={_EXTRA: to_json(about)})
+    # Where torch cannot write to its file, as on a full disk, it ends the process.
+    content = io.BytesIO()
+    torch.export.save(program, content, extra_files={_EXTRA: to_json(about)})
+    path.write_bytes(content.getbuffer())
 
 
 def _read_torch(path: Path, device: torch.device) -> tuple[Run, str]:

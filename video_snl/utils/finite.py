@@ -13,7 +13,7 @@ __all__ = ["check_scores", "check_weights", "class_scores", "not_finite_error"]
 
 
 def check_weights(weights: Mapping[str, Tensor], source: str) -> None:
-    """Check that all floating-point tensors are finite.
+    """Check that all floating-point tensors are finite, and no variance negative.
 
     Args:
         weights: Parameters and buffers, by name.
@@ -36,6 +36,13 @@ def check_weights(weights: Mapping[str, Tensor], source: str) -> None:
             "infinite: the training has diverged, or the file is damaged; take the checkpoint of "
             "an earlier epoch, or another copy of the file."
         )
+    for name, value in weights.items():
+        if name.endswith("running_var") and (value < 0).any():
+            raise UserError(
+                f"{source}: some variances in {name} are negative, so that no output could be a "
+                "number: the file is damaged; take the checkpoint of another epoch, or another "
+                "copy of the file."
+            )
 
 
 def class_scores(logits: Tensor) -> Tensor:
