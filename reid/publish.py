@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from jsonargparse import Namespace
+from torch import Tensor
 
 from reid.program import REID
 from reid.runs import find_checkpoint
@@ -25,12 +26,19 @@ _KIND = CardKind(
 def publish(arguments: Namespace) -> int:
     """Write a checkpoint as a folder for a model hub."""
     trained = load_trained(find_checkpoint(arguments.checkpoint))
+    data = trained.experiment.data
+
+    def features(clips: Tensor) -> Tensor:
+        return trained.model(clips).features
+
     return write_folder(
         trained.path,
         trained.model,
         trained.stored,
         REID,
         _KIND,
+        answer=features,
+        shape=(1, 3, data.frames, data.height, data.width),
         output=arguments.output,
         licence=arguments.licence,
         name=arguments.name,

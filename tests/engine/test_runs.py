@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from video_snl.config import Experiment, TrainerConfig
-from video_snl.engine.runs import Run, checkpoint_path, newest_run, stored_experiment
+from video_snl.engine.program import VIDEO_SNL
+from video_snl.engine.runs import Run, checkpoint_path, newest_run, runs_in, stored_experiment
 from video_snl.engine.trained import load_trained, read_checkpoint
 from video_snl.errors import UserError
 from video_snl.utils.files import replace_file, write_json
@@ -114,3 +115,13 @@ def test_newer_format_is_named(tmp_path: Path) -> None:
     torch.save({"video_snl": {"format_version": 99}}, path)
     with pytest.raises(UserError, match="format 99"):
         load_trained(path)
+
+
+def test_a_damaged_record_among_others_is_passed_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = Run.create(tmp_path, "whole", Experiment(), VIDEO_SNL)
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "run.json").write_text("{", encoding="utf-8")
+    assert [run.folder for run in runs_in(tmp_path)] == [whole.folder]
+    assert str(tmp_path / "damaged") in capsys.readouterr().err

@@ -217,3 +217,16 @@ def test_files_without_a_seal_pass(tmp_path: Path) -> None:
         check_seal(tmp_path / name)
     with pytest.raises(UserError, match="cannot be read"):
         check_seal(tmp_path / "none.onnx")
+
+
+def test_publish_refuses_a_network_whose_outputs_overflow(tmp_path: Path) -> None:
+    """All weights are finite, what they compute is not."""
+    checkpoint = video_checkpoint(tmp_path / "run/checkpoints/best.ckpt")
+    content = torch.load(checkpoint, weights_only=True)
+    name = next(name for name in content["state_dict"] if name.endswith("weight"))
+    content["state_dict"][name].flatten()[:] = 3e38
+    torch.save(content, checkpoint)
+    done = run_here("publish", "--checkpoint", str(checkpoint), "-o", str(tmp_path / "folder"))
+    assert done.returncode == 2
+    assert "finite" in done.stderr
+    assert not (tmp_path / "folder").exists()

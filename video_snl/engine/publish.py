@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from video_snl.engine.card import CardKind, card, recorded_version
 from video_snl.engine.program import Program
 from video_snl.engine.sharing import CONFIG, DIGEST, WEIGHTS, WEIGHTS_DIGEST, digest_of, facts_of
 from video_snl.errors import UserError
+from video_snl.export.checking import finite_logits, random_inputs
 from video_snl.utils.files import check_folder, fresh_folder, writing
 from video_snl.utils.json_text import to_json
 
@@ -31,6 +32,8 @@ def publish(
     program: Program,
     kind: CardKind,
     *,
+    answer: Callable[[Tensor], Tensor],
+    shape: tuple[int, ...],
     output: str,
     licence: str,
     name: str | None,
@@ -42,15 +45,21 @@ def publish(
         model: Its network.
         content: What it says of it.
         kind: What its card says of it.
+        answer: What the network computes of a normalised input, its logits or features.
+        shape: Of such an input, of one sample.
+        output: The folder.
         licence: As hubs name it, such as ``apache-2.0``.
         name: Of the model; default that of the folder.
 
     Raises:
-        UserError: The folder is there and not empty, or cannot be made.
+        UserError: The folder is there and not empty, or cannot be made, or what the network
+            computes is not finite.
     """
     folder = Path(output)
     _check_free(folder)
     check_folder("-o", output)
+    for what, x in random_inputs([shape]):
+        finite_logits(answer, what, x)
     facts = facts_of(content, program) | {DIGEST: content.get(DIGEST) or digest_of(path)}
     if "trained_with" not in facts:  # of checkpoints that do not say, the run knows
         facts["trained_with"] = recorded_version(path)

@@ -7,6 +7,7 @@ from video_snl.engine.image_programs import IMAGES
 from video_snl.engine.kinds import AnyTrained, find_trained
 from video_snl.engine.program import VIDEO_SNL, Program
 from video_snl.engine.publish import publish
+from video_snl.export.samples import input_of
 
 __all__ = ["publish_trained"]
 
@@ -48,6 +49,8 @@ def publish_trained(named: str | None, *, output: str, licence: str, name: str |
         trained.stored,
         program,
         kind,
+        answer=trained.model,
+        shape=(1, 3, *input_of(trained, "none").sizes),
         output=output,
         licence=licence,
         name=name,

@@ -195,13 +195,16 @@ class Run:
 
 
 def runs_in(output: Path, program: Program = VIDEO_SNL) -> list[Run]:
-    """A program's runs in ``output``, the one that was started first at first.
+    """List a program's runs in ``output``, the one that was started first at first.
 
-    Raises:
-        UserError: A ``run.json`` cannot be read.
+    A folder whose ``run.json`` cannot be read is passed over, and said.
     """
-    folders = [path.parent for path in output.glob("*/run.json")]
-    records = [(folder, _record(folder, program)) for folder in folders]
+    records = []
+    for path in sorted(output.glob("*/run.json")):
+        try:
+            records.append((path.parent, _record(path.parent, program)))
+        except UserError:
+            say_once(f"passing over {path.parent}: its run.json cannot be read")
     runs = [Run(*found, program) for found in records if _kind_of(found[1]) == program.kind]
     return sorted(runs, key=_started)
 

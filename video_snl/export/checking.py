@@ -38,13 +38,13 @@ def random_inputs(shapes: Iterable[tuple[int, ...]]) -> Iterator[tuple[str, Tens
 
 
 @torch.inference_mode()
-def finite_logits(network: nn.Module, what: str, x: Tensor) -> Tensor:
+def finite_logits(network: Callable[[Tensor], Tensor], what: str, x: Tensor) -> Tensor:
     """The logits of an input, which is called ``what`` in the message.
 
     Raises:
         UserError: They are not finite.
     """
-    logits: Tensor = network(x)
+    logits = network(x)
     if not logits.isfinite().all():
         raise not_finite_error(f"a {what} input of {tuple(x.shape)}")
     return logits
