@@ -18,6 +18,7 @@ from torch import Tensor
 from tests.data.test_readers import usable
 from tests.videos import grey, greys, write_changing_size, write_streams, write_video
 from video_snl.config import DataConfig, ReaderName
+from video_snl.data.decoding.conversion import RgbConverter
 from video_snl.data.decoding.h264 import find_field, parse_sequence, split_units
 from video_snl.data.decoding.instead import count_instead
 from video_snl.data.facts import find_facts
@@ -211,6 +212,27 @@ def test_one_conversion_to_rgb(tmp_path: Path, name: str) -> None:
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     check_colours(str(path))
+
+
+@pytest.mark.parametrize("codec", ["mpeg4", "mpeg2video"])
+def test_one_conversion_to_rgb_of_odd_sizes(tmp_path: Path, codec: str) -> None:
+    """Their decoders say where the colours lie, which swscale heeds where rows are odd."""
+    path = str(tmp_path / "odd.mkv")
+    with av.open(path, "w") as container:
+        stream = container.add_stream(codec, rate=25, options={"qmin": "2", "qmax": "2"})
+        stream.height, stream.width, stream.pix_fmt = 63, 95, "yuv420p"
+        image = np.kron(np.random.default_rng(0).integers(0, 256, (8, 12, 3)), np.ones((8, 8, 1)))
+        for index in range(4):
+            moved = np.ascontiguousarray(np.roll(image, index, 1)[:63, :95].astype(np.uint8))
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(moved, "rgb24")))
+        container.mux(stream.encode())
+    check_colours(path)
+
+
+def test_a_matrix_that_is_not_known_is_read_as_ffmpeg_does() -> None:
+    frame = av.VideoFrame.from_ndarray(np.full((96, 64), 128, np.uint8)[: 64 * 3 // 2], "yuv420p")
+    frame.colorspace = 8  # YCgCo
+    assert RgbConverter().convert(frame, 64, 64).shape == (64, 64, 3)
 
 
 def test_colours_of_the_10_bit_case(real_data: Path) -> None:

@@ -19,8 +19,13 @@ __all__ = ["SAME_EVERYWHERE", "RgbConverter"]
 
 # Where the size stays, any choice but ACCURATE_RND gives the very pixels that decord gives.
 SCALING = Interpolation.BICUBIC
-# Formats that swscale converts straight to RGB, heedless of where the colour samples lie.
+# Formats that swscale converts straight to RGB, heedless of where the colour samples lie, where the
+# size stays and the number of rows is even.
 _DIRECT = frozenset({"yuv420p", "yuvj420p", "yuv422p", "yuvj422p"})
+# The matrices that swscale knows, by their numbers in ITU-T H.273; 2 is none that is named. FFmpeg's
+# program takes that of BT.601 in the place of others, where the library refuses the frame.
+_MATRICES = frozenset({0, 1, 2, 4, 5, 6, 7, 9, 10})
+_UNNAMED = 2
 SAME_EVERYWHERE = _DIRECT | {"yuv444p", "yuvj444p", "gray", "gbrp", "rgb24", "bgr24"}
 """Formats of frames of which every version of swscale makes the same RGB."""
 
@@ -33,7 +38,14 @@ class RgbConverter:
 
     def convert(self, frame: av.VideoFrame, width: int, height: int) -> np.ndarray:
         """Convert a frame to uint8 (H, W, 3); valid until the next call."""
-        if frame.interlaced_frame or not _is_direct(frame.format.name):
+        direct = (
+            not frame.interlaced_frame
+            and _is_direct(frame.format.name)
+            and frame.height % 2 == 0
+            and (frame.width, frame.height) == (width, height)
+            and frame.colorspace in _MATRICES
+        )
+        if not direct:
             frame = _bare(frame)
         rgb = self._reformatter.reformat(
             frame, width, height, "rgb24", None, None, SCALING, threads=1
@@ -55,7 +67,8 @@ def _bare(frame: av.VideoFrame) -> av.VideoFrame:
     if "pal8" in frame.format.name:
         return frame
     copied = av.VideoFrame(frame.width, frame.height, frame.format.name)
-    copied.colorspace, copied.color_range = frame.colorspace, frame.color_range
+    copied.colorspace = frame.colorspace if frame.colorspace in _MATRICES else _UNNAMED
+    copied.color_range = frame.color_range
     for target, source in zip(copied.planes, frame.planes, strict=True):
         to, of = (
             np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
