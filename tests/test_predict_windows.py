@@ -101,13 +101,13 @@ def test_killed_process_gives_what_came_before_and_an_error(
     score_views, killed = windows.score_views, set[int]()
     others = set(descendants(nursery().pid))  # of tests before, that are about to end
 
-    def score_and_kill(task: ActionRecognition, views: np.ndarray) -> torch.Tensor:
+    def score_and_kill(task: ActionRecognition, views: np.ndarray, path: str) -> torch.Tensor:
         if not killed:
             time.sleep(1)  # the next window is decoded meanwhile, and the process waits
             [worker] = set(descendants(nursery().pid)) - others
             os.kill(worker, signal.SIGKILL)
             killed.add(worker)
-        return score_views(task, views)
+        return score_views(task, views, path)
 
     monkeypatch.setattr(windows, "score_views", score_and_kill)
     monkeypatch.setattr(windows, "_CLIPS_AT_ONCE", 1)

@@ -384,7 +384,8 @@ def check_program(source: Source, experiment: type, prog: str) -> None:
 _SHARED = frozenset(
     f"{section}.{key}"
     for section, keys in {
-        "data": "dataset root split height width pad flip num_workers deadline max_failures",
+        "data": "dataset root split height width pad flip num_workers deadline max_failures "
+        "max_pixels",
         "model": "backbone block block_options positions inter_channels num_units zero_init "
         "activation dropout weights allow_partial_weights",
         "optimizer": "epochs accumulate learning_rate weight_decay schedule step_epochs "

@@ -153,8 +153,9 @@ def marked_cells(path: Path, *, columns: int, rows: int) -> set[tuple[int, int, 
     """Where boxes of the mark's colour are in a figure: row, column, and ninth of the frame."""
     pixels = np.asarray(Image.open(path).convert("RGB")).astype(int)
     found: set[tuple[int, int, int, int]] = set()
-    # Labels, 1.35 inches of 150 pixels, are to the left and 0.28 inches of titles above.
-    frames = pixels[42:-3, 203 : int(0.995 * pixels.shape[1])]
+    # Labels are to the left, titles above, colour bars to the right; 150 pixels to the inch.
+    left, above = (round(150 * inches) for inches in (figure3._LABEL, 0.28 + figure3._TITLE))
+    frames = pixels[above:-3, left : left + round(150 * columns * figure3._CELL)]
     near = (abs(frames - [0, 229, 255]).max(2) < 40).nonzero()
     height, width = frames.shape[0] / rows, frames.shape[1] / columns
     boxes: dict[tuple[int, int], list[tuple[float, float]]] = {}

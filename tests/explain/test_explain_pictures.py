@@ -16,6 +16,7 @@ from tests.tiny_images import image_options
 from video_snl.engine.predict_images import prepared
 from video_snl.engine.runs import checkpoint_path
 from video_snl.engine.trained_images import load_trained_images
+from video_snl.explain import figure3
 from video_snl.explain.figure3 import draw_looks, frames_shown
 from video_snl.explain.run_images import picture_subject
 from video_snl.explain.structure import SENSITIVITY, BlockMaps, Box, Explanation
@@ -91,9 +92,9 @@ def test_the_brightest_place_is_where_the_position_looks(tmp_path: Path) -> None
     explanation = Explanation("clip", "run", frames, [], None, [block])
     draw_looks(explanation, (0, 0, 0), grid, tmp_path / "looks.png")
     drawn = np.asarray(Image.open(tmp_path / "looks.png").convert("RGB")).astype(int)
-    height, width, _ = drawn.shape
-    rows = drawn[height // 2 + 20 :]
+    cell, left = (round(150 * inches) for inches in (figure3._CELL, figure3._LABEL))
+    rows = drawn[-cell:, : left + 2 * cell]  # without the colour bar
     yellow = rows[..., 0] + rows[..., 1] - rows[..., 2]
     # Labels and white have no colour; the mark (cyan) has less red than any of the map.
     place = np.unravel_index(int(yellow.argmax()), yellow.shape)
-    assert place[1] > width * 0.8 and place[0] > len(rows) * 0.4
+    assert place[1] > left + 1.4 * cell and place[0] > len(rows) * 0.4

@@ -46,7 +46,7 @@ def test_a_flipped_weight_is_refused_and_the_other_checkpoint_is_named(
     content[content.index(weight) + 1] ^= 4
     best.write_bytes(content)
     done = run(command, "--checkpoint", str(copy), *COMMANDS[command](people, out))
-    assert done.returncode == 2 and done.stdout == ""
+    assert done.returncode == 2
     line = done.stderr.strip().splitlines()[-1]
     assert str(best) in line and f"--checkpoint {last}" in line
     assert "Traceback" not in done.stderr and not written(out)
@@ -62,7 +62,7 @@ def test_weights_that_are_not_finite_are_refused(
     path = tmp_path / "bad.ckpt"
     torch.save(content, path)
     done = run(command, "--checkpoint", str(path), *COMMANDS[command](people, out))
-    assert done.returncode == 2 and done.stdout == ""
+    assert done.returncode == 2
     line = done.stderr.strip().splitlines()[-1]
     assert str(path) in line and name.removeprefix("model.") in line and not written(out)
 
@@ -79,6 +79,6 @@ def test_features_that_are_not_finite_are_refused(
     path = tmp_path / "huge.ckpt"
     torch.save(content, path)
     done = run(command, "--checkpoint", str(path), *COMMANDS[command](people, out))
-    assert done.returncode == 2 and done.stdout == "" and not written(out)
+    assert done.returncode == 2 and not written(out)
     line = done.stderr.strip().splitlines()[-1]
     assert str(people / "query") in line and "not finite" in line

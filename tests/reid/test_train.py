@@ -73,7 +73,7 @@ def test_worker_processes_and_an_interruption_change_nothing(
             done = run("train", *options(people, tmp_path, data__num_workers=2))
         finally:
             signal.signal(signal.SIGINT, before)  # which Lightning ignores from then on
-    assert done.returncode == 130 and "interrupted after 1 finished epochs" in done.stderr
+    assert done.returncode == 130 and "interrupted after 1 finished epoch" in done.stderr
     assert record(only_run(tmp_path))["status"] == "interrupted"
     done = run("train", "--resume", "--trainer.output", str(tmp_path))
     assert done.returncode == 0 and "resuming" in done.stderr, done.stderr

@@ -132,7 +132,7 @@ def test_what_is_planned_is_what_a_training_records(dataset: str, tmp_path: Path
         (b"optimizer: {epochs: 0}", "optimizer.epochs=0 must be at least 1"),
         (b"data: 3", "data"),
         (b"optimizer: {epochs: many}", 'optimizer.epochs": Expected'),
-        (b"\xff\xfe\x00", "can't decode"),
+        (b"\xff\xfe\x00", "UTF-8"),
         (b"[1, 2", "config"),
     ],
 )

@@ -10,6 +10,7 @@ from torch import nn
 from video_snl.checkpoints import LoadReport
 from video_snl.config import Experiment
 from video_snl.data.augment import check_augmentation
+from video_snl.data.mixing import check_mixing
 from video_snl.data.nursery import nursery
 from video_snl.data.transforms import STATISTICS, Statistics
 from video_snl.data.videos import VideoSet, load_videos, resolve_dataset
@@ -24,6 +25,7 @@ from video_snl.errors import UserError
 from video_snl.models.build import build_model, recompute_units
 from video_snl.tasks.action import ActionRecognition
 from video_snl.tasks.clips import ClipDataModule
+from video_snl.tasks.loading import share_of_batch
 from video_snl.tasks.optimization import keep_frozen_layers_in_eval
 from video_snl.utils.text import same_labels
 
@@ -85,7 +87,8 @@ def _check_last_batch(experiment: Experiment, videos: VideoSet) -> None:
         keep_frozen_layers_in_eval(model, experiment.optimizer)
         return model
 
-    data = experiment.data
+    data, optimizer = experiment.data, experiment.optimizer
+    check_mixing(optimizer, share_of_batch(optimizer.batch_size, optimizer.accumulate, 1))
     shape = 3, data.clip_frames, data.crop, data.crop
     check_last_batch(experiment, experiment.optimizer.batch_size, len(videos.train), shape, build)
 

@@ -9,6 +9,7 @@ from torch import nn
 
 from video_snl.engine.program import AnyExperiment
 from video_snl.errors import UserError
+from video_snl.tasks.loading import share_of_batch
 
 __all__ = ["check_class_count", "check_last_batch"]
 
@@ -48,14 +49,14 @@ def check_last_batch(
         smaller_last: The last batch of an epoch holds what is left over.
 
     Raises:
-        UserError: There is such a batch; names the options.
+        UserError: There is such a batch, or it cannot be divided; names the options.
     """
     optimizer, trainer = experiment.optimizer, experiment.trainer
     devices = 1 if trainer.devices == "auto" else trainer.devices
     world = max(1, devices * trainer.nodes)
-    part = batch_size // max(1, optimizer.accumulate * world)
+    part = share_of_batch(batch_size, optimizer.accumulate, world)
     share = -(-samples // world)
-    last = share % part if part and smaller_last else 0
+    last = share % part if smaller_last else 0
     if part != 1 and last != 1:
         return
     try:

@@ -22,8 +22,8 @@ SCALING = Interpolation.BICUBIC
 # Formats that swscale converts straight to RGB, heedless of where the colour samples lie, where the
 # size stays and the number of rows is even.
 _DIRECT = frozenset({"yuv420p", "yuvj420p", "yuv422p", "yuvj422p"})
-# The matrices that swscale knows, by their numbers in ITU-T H.273; 2 is none that is named. FFmpeg's
-# program takes that of BT.601 in the place of others, where the library refuses the frame.
+# The matrices that swscale knows, by their numbers in ITU-T H.273; 2 is none that is named. In the
+# place of others FFmpeg's program takes that of BT.601, where the library refuses the frame.
 _MATRICES = frozenset({0, 1, 2, 4, 5, 6, 7, 9, 10})
 _UNNAMED = 2
 SAME_EVERYWHERE = _DIRECT | {"yuv444p", "yuvj444p", "gray", "gbrp", "rgb24", "bgr24"}
