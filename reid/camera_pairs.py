@@ -74,9 +74,10 @@ def _pair(
         return CameraPair(query_camera, gallery_camera, 0, len(columns), None, None)
     order = {int(row): place for place, row in enumerate(rows)}
     own = [
-        (order[row], places[column])
-        for row, column in evaluation.own
-        if row in order and column in places
+        (place, places[column])
+        for row, place in order.items()
+        for column in evaluation.own_rows.get(row, [])
+        if column in places
     ]
     some = evaluation.distances[torch.as_tensor(rows)][:, torch.as_tensor(columns)]
     ranking = evaluate_ranking(
@@ -102,5 +103,5 @@ def _pair(
 
 def _others(evaluation: Evaluation, query: int, columns: np.ndarray) -> bool:
     """Tell if any of the gallery rows ``columns`` is another tracklet than the query itself."""
-    own = {column for row, column in evaluation.own if row == query}
+    own = evaluation.own_rows.get(int(query), [])
     return any(int(column) not in own for column in columns)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -44,6 +45,14 @@ class Evaluation:
     max_rank: int = 20
     cameras: Cameras = "cross"
     own: Sequence[tuple[int, int]] = ()
+
+    @cached_property
+    def own_rows(self) -> dict[int, list[int]]:
+        """Gallery rows that are the query itself, by the query's row."""
+        rows: dict[int, list[int]] = {}
+        for query, row in self.own:
+            rows.setdefault(query, []).append(row)
+        return rows
 
     def person_names(self) -> dict[int, str]:
         """Map the numbers of the people in both tables to their names."""

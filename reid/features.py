@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ FORMAT = 2
 _NUMBERS_ALONE = 1  # the format without names
 _NUMBERS = ("person_ids", "camera_ids", "num_frames", "skipped_frames")
 _KEYS = ("format", "model", "checkpoint", "dimension", "test_frames")
+_SEAL = "sha256"  # of the other entries: pages have checksums, the schema's metadata has none
 _ALL = "all"
 _PREFIX = "reid."
 
@@ -118,9 +120,9 @@ def write_features(path: str | Path, table: FeatureTable) -> None:
     One row per tracklet: ``name``; ``person`` and ``camera``, null where they are not known;
     ``person_ids`` and ``camera_ids``, the numbers that these names are, else null;
     ``num_frames`` and ``skipped_frames``; and ``feature`` as a list of D float32. The schema's
-    metadata holds the format's version, the model's hash, its checkpoint, D, and how many frames of
-    each tracklet were looked at, or ``all``. A table that was read from a file of format 1 is
-    written as one: its numbers are no names.
+    metadata holds the format's version, the model's hash, its checkpoint, D, how many frames of
+    each tracklet were looked at, or ``all``, and the SHA-256 of these entries. A table that was
+    read from a file of format 1 is written as one: its numbers are no names.
     """
     flat = pa.array(np.ascontiguousarray(table.features, dtype=np.float32).reshape(-1))
     numbered = table.numbering is not None
@@ -137,9 +139,17 @@ def write_features(path: str | Path, table: FeatureTable) -> None:
     frames = _ALL if table.test_frames is None else str(table.test_frames)
     format_ = str(_NUMBERS_ALONE if numbered else FORMAT)
     values = (format_, table.model, table.checkpoint, str(table.dimension), frames)
-    metadata = {_PREFIX + key: value for key, value in zip(_KEYS, values, strict=True)}
+    entries = dict(zip(_KEYS, values, strict=True))
+    entries[_SEAL] = _seal(entries)
+    metadata = {_PREFIX + key: value for key, value in entries.items()}
     stored = pa.table(columns).replace_schema_metadata(metadata)
     replace_file(Path(path), lambda file: _write(stored, file))
+
+
+def _seal(entries: Mapping[str, str]) -> str:
+    """SHA-256 of the entries of a schema's metadata."""
+    text = "\n".join(f"{key}={entries[key]}" for key in _KEYS)
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
 
 def _numbers(names: Sequence[str | None], number_of: Callable[[str], int | None]) -> pa.Array:
@@ -341,6 +351,12 @@ def _metadata(path: Path, schema: pa.Schema) -> dict[str, str]:
         raise UserError(
             f"{path} does not say how many frames its features are of (reid.test_frames is "
             f"{frames!r}); make it anew with reid extract"
+        )
+    sealed = found.get(_PREFIX + _SEAL)  # files of earlier versions have no seal
+    if sealed is not None and sealed != _seal(values):
+        raise UserError(
+            f"{path} is damaged (what its schema says of the features is not what was written): "
+            "copy it again, or make it anew with reid extract"
         )
     return values
 

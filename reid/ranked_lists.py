@@ -75,7 +75,7 @@ def _entries(
     if evaluation.cameras == "cross":
         camera = int(evaluation.query.camera_ids[query])
         ignored |= same & (np.asarray(evaluation.gallery.camera_ids) == camera)
-    ignored[[row for asked, row in evaluation.own if asked == query]] = True
+    ignored[evaluation.own_rows.get(query, [])] = True
     rank = junk = 0
     for row in map(int, np.argsort(distances, kind="stable")):
         if ignored[row]:

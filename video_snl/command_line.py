@@ -6,6 +6,7 @@ import argparse
 import errno
 import io
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -51,6 +52,18 @@ _EXIT_INTERRUPTED = 130
 _EXIT_UNREAD = 141  # as of a command that SIGPIPE ends
 
 _LONGEST = 600  # characters of a parser's message; values that it quotes may be of any length
+
+_KINDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "str": "text",
+    "bool": "true or false",
+    "dict": "options as {name: value}",
+    "list": "a list, as [a, b]",
+    "tuple": "a list, as [a, b]",
+    "NoneType": "null",
+}
+"""What a type of Python's is called where a value is not one."""
 
 Commands = Mapping[str, tuple[Callable[[str], ArgumentParser], Callable[[Namespace], int]]]
 """Of every command, what makes its parser (of its program's name) and what runs it."""
@@ -117,7 +130,7 @@ class Parser(ArgumentParser):
         return f"--{option}" in known or any("." in each and f"--{each}" in known for each in above)
 
     def error(self, message: str, ex: Exception | None = None) -> Any:
-        line = _cut(self._placed(" ".join(str(message).split())))
+        line = _cut(_plain(self._placed(" ".join(str(message).split()))))
         print(f"{self.prog}: error: {line}  (see {self.prog} --help)", file=sys.stderr)
         raise SystemExit(_EXIT_BAD_INPUT)
 
@@ -125,9 +138,9 @@ class Parser(ArgumentParser):
         """A message of jsonargparse, with the file that a value is from."""
         _, sign, rest = line.rpartition('Parser key "')
         name, quote, reason = rest.partition('": ')
-        if not sign or not quote or self._given is None:
+        if not sign or not quote:
             return line
-        source = self._given.source_of(name)
+        source = None if self._given is None else self._given.source_of(name)
         where = f"{source.said}: " if source is not None else "" if "." in name else "--"
         return f"{where}{name}: {reason}"
 
@@ -260,6 +273,22 @@ def run_command(
         if found is None:
             raise
         return _storage_failed(f"{name} {command}", found)
+
+
+def _plain(line: str) -> str:
+    """Say in words what jsonargparse says of a value in Python's types."""
+    message, got, value = line.rpartition("Got value: ")
+    if "Does not validate against any of the Union subtypes" in line:
+        message, got, value = line.rpartition("Given value: ")
+    where, _, _ = message.partition(": Expected a ")
+    where, _, _ = where.partition(": Does not validate")
+    kinds = re.findall(r"Expected a (?:<class '(\w+)'>|(?:typing\.)?Literal\[([^]]*)\])", message)
+    if not got or not kinds or any(kind and kind not in _KINDS for kind, _ in kinds):
+        return line
+    words = [_KINDS.get(kind) or f"one of {names}".replace("'", "") for kind, names in kinds]
+    if found := re.fullmatch(r"Namespace\((.*)\)", value):
+        value = f"{{{found[1].replace('=', ': ')}}}"
+    return f"{where}: expected {', or '.join(dict.fromkeys(words))}; found {value}"
 
 
 def _cut(line: str) -> str:

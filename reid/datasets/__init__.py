@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from reid.datasets.faults import Fault, Report, refuse
@@ -11,9 +12,11 @@ from reid.datasets.folder import load_folder
 from reid.datasets.ilids import load_ilids
 from reid.datasets.mars import load_mars
 from reid.datasets.prid import load_prid
-from reid.tracklet import ReidData
+from reid.tracklet import ReidData, Tracklet
 from video_snl.data.duplicates import Same, find_repeats
 from video_snl.errors import UserError
+from video_snl.utils.counts import counts
+from video_snl.utils.text import examples, say_once
 
 __all__ = ["LOADERS", "NEEDED", "load_dataset", "read_dataset", "root_of"]
 
@@ -70,7 +73,7 @@ def read_dataset(name: str, root: str | Path | None, split: int, report: Report)
     """
     if name not in LOADERS:
         raise UserError(f"there is no data set {name!r}: give one of {', '.join(LOADERS)}")
-    data = LOADERS[name](root_of(name, root), split, report)
+    data = _distinct(LOADERS[name](root_of(name, root), split, report))
     _check_parts(data, report)
     return data
 
@@ -92,6 +95,37 @@ def root_of(name: str, root: str | Path | None) -> Path:
         found = "is a file" if given.exists() else "does not exist"
         raise UserError(f"--root {root} {found}: give {NEEDED[name]}")
     return given
+
+
+def _distinct(data: ReidData) -> ReidData:
+    """Return the dataset with every tracklet once in its part, and say which came twice.
+
+    Tracklets are the same if their frames are the same files, under whatever names. Of MARS, whose
+    lists alone are read, no file is looked at.
+    """
+    if data.name in ("mars", "sample"):
+        return data
+    parts = {"train": data.train, "query": data.query, "gallery": data.gallery}
+    for part, tracklets in parts.items():
+        frames = [(frame, None) for tracklet in tracklets for frame in tracklet.frames]
+        first = {same.path: same.first for same in find_repeats({part: frames}).repeated}
+        if not first:
+            continue
+        kept: dict[tuple[int, int, tuple[str, ...]], Tracklet] = {}
+        twice = []
+        for tracklet in tracklets:
+            files = tuple(first.get(frame, frame) for frame in tracklet.frames)
+            met = kept.setdefault((tracklet.person_id, tracklet.camera_id, files), tracklet)
+            if met is not tracklet:
+                twice.append(f"{tracklet.path} is {met.path}")
+        if twice:
+            parts[part] = list(kept.values())
+            said = f"{counts(len(twice), 'tracklet')} listed twice and counted once"
+        else:
+            twice = [f"{path} is {original}" for path, original in first.items()]
+            said = f"{counts(len(twice), 'image')} in more than one tracklet, and kept in each"
+        say_once(f"dataset {data.name}, {part}: {said} ({examples(twice, 2)})")
+    return replace(data, train=parts["train"], query=parts["query"], gallery=parts["gallery"])
 
 
 def _check_files(data: ReidData, report: Report) -> None:

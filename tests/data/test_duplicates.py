@@ -218,6 +218,28 @@ def test_tracklets_that_share_an_image(tmp_path: Path, link: Link) -> None:
     assert [fault.kind for fault in faults] == ["leaked"]
 
 
+@links
+def test_a_tracklet_that_is_twice_in_one_part(
+    tmp_path: Path, link: Link, capfd: pytest.CaptureFixture[str]
+) -> None:
+    numbers = {"train/0007/1/a": 2, "query/0003/1/a": 2, "gallery/0003/2/a": 2}
+    root = write_folder(tmp_path, numbers)
+    for folder in ("gallery/0003/2/b", "gallery/0003/1/a"):
+        (root / folder).mkdir(parents=True)
+    for name in ("1.jpg", "2.jpg"):
+        link(root / "gallery/0003/2/a" / name, root / "gallery/0003/2/b" / name)
+        link(root / "query/0003/1/a" / name, root / "gallery/0003/1/a" / name)
+    data = load_dataset("folder", root)
+    # A gallery may hold the queries; twice in the gallery is once.
+    assert [len(part) for part in (data.train, data.query, data.gallery)] == [1, 1, 2]
+    said = capfd.readouterr().err
+    assert "gallery: 1 tracklet listed twice and counted once" in said
+    (root / "train/0007/1/c").mkdir()
+    link(root / "train/0007/1/a/1.jpg", root / "train/0007/1/c/9.jpg")
+    assert len(load_dataset("folder", root).train) == 2
+    assert "train: 1 image in more than one tracklet, and kept in each" in capfd.readouterr().err
+
+
 def test_frame_folders_are_files_too(tmp_path: Path) -> None:
     root = touch(tmp_path, "train/a/1/1.jpg", "train/b/1/1.jpg", "test/a/2/1.jpg")
     (root / "test/a/3").symlink_to("../../train/a/1")

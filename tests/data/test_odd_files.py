@@ -330,6 +330,20 @@ def test_a_file_that_starts_in_the_middle(tmp_path: Path, codec: str, suffix: st
     assert open_video(str(path), "decord").frames([0]).shape == (1, 64, 96, 3)
 
 
+def test_a_file_without_a_key_frame(tmp_path: Path) -> None:
+    whole, path = tmp_path / "whole.ts", tmp_path / "none.ts"
+    write_streams(whole, [(64, 96)], codec="libx264", b_frames=0, gop=100, frames=30)
+    with av.open(str(whole)) as source, av.open(str(path), "w", format="mpegts") as sink:
+        stream = sink.add_stream("libx264", rate=25)
+        stream.width = stream.height = 64
+        for packet in source.demux(source.streams.video[0]):
+            if packet.size and not packet.is_keyframe:
+                packet.stream = stream
+                sink.mux(packet)
+    with pytest.raises(UserError, match="no key frame"):
+        PyAVReader(str(path))
+
+
 def whole_format(path: Path) -> str:
     return {".ts": "mpegts", ".mkv": "matroska"}[path.suffix]
 

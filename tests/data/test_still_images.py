@@ -231,6 +231,8 @@ def test_label_maps_keep_their_numbers(tmp_path: Path) -> None:
     rows = b"".join(b"\0" + row.tobytes() for row in packed)
     (tmp_path / "four.png").write_bytes(png(header, rows))
     assert np.array_equal(read_label_map(tmp_path / "four.png"), numbers)
+    Image.fromarray(numbers > 7).save(tmp_path / "two_classes.png")  # of 1 bit
+    assert np.array_equal(read_label_map(tmp_path / "two_classes.png"), numbers > 7)
     UPRIGHT.save(tmp_path / "rgb.png")
     with pytest.raises(UnreadableImage, match="label map"):
         read_label_map(tmp_path / "rgb.png")

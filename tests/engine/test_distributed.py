@@ -73,9 +73,11 @@ def test_an_error_in_another_process_says_its_line_and_ends_all(
     options = tiny_options(root, tmp_path / "runs", trainer__devices=2, data__max_failures=0)
     done = run_command("train", *options, PYTHONPATH=path)
     # Lightning kills the first one, or gloo tells it of the broken connection before.
-    endings = {-signal.SIGKILL: "running", 1: "failed"}
+    endings = {-signal.SIGKILL: "running", 2: "failed"}
     assert done.returncode in endings, done.stderr
     assert "cannot be read" in done.stderr and "is not for the first process" in done.stderr
+    if done.returncode == 2:
+        assert "another process of this training stopped (exit code 2)" in done.stderr
     assert record(only_run(tmp_path / "runs"))["status"] == endings[done.returncode]
 
 
@@ -116,8 +118,10 @@ def test_processes_that_wait_in_native_code_are_ended() -> None:
     process.stdout.close()
     launcher = SimpleNamespace(procs=[process])
     trainer: Any = SimpleNamespace(strategy=SimpleNamespace(launcher=launcher))
-    _end_other_processes(trainer)
+    assert _end_other_processes(trainer, wait=0.1) == 0
     assert process.poll() == -signal.SIGKILL
     assert launcher.procs == []  # or Lightning would end this process as well
+    launcher.procs = [subprocess.Popen([sys.executable, "-c", "raise SystemExit(2)"])]
+    assert _end_other_processes(trainer, wait=30) == 2
     trainer.strategy.launcher = None  # of a single device
     _end_other_processes(trainer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -73,12 +74,14 @@ def test_other_programs_can_read_it(tmp_path: Path) -> None:
     assert stored.column_names == ["name", "person", "camera", *NUMBERS, "feature"]
     assert stored.schema.field("feature").type == pa.list_(pa.float32(), 3)
     assert stored["feature"].to_pylist() == table.features.tolist()
+    said = f"format=2\nmodel={table.model}\ncheckpoint={table.checkpoint}\ndimension=3\n"
     assert stored.schema.metadata == {
         b"reid.format": b"2",
         b"reid.model": table.model.encode(),
         b"reid.checkpoint": table.checkpoint.encode(),
         b"reid.dimension": b"3",
         b"reid.test_frames": b"all",
+        b"reid.sha256": hashlib.sha256(f"{said}test_frames=all".encode()).hexdigest().encode(),
     }
 
 
@@ -153,6 +156,9 @@ def foreign(tmp_path: Path, change: str) -> Path:
         metadata[b"reid.format"] = b"3"
     elif change == "dimension":
         metadata[b"reid.dimension"] = b"7"
+        del metadata[b"reid.sha256"]
+    elif change == "model":
+        metadata[b"reid.model"] = metadata[b"reid.model"].swapcase()
     elif change == "no dimension":
         metadata[b"reid.dimension"] = b"many"
     elif change == "column":
@@ -172,6 +178,7 @@ def foreign(tmp_path: Path, change: str) -> Path:
         ("no metadata", "is parquet, but not of features of reid"),
         ("version", "has version 3 of the format, this program reads 1 and 2"),
         ("dimension", r"column 'feature' of .* is fixed_size_list<.*>\[3\], not .*\[7\]"),
+        ("model", "is damaged .* copy it again"),
         ("no dimension", "names no dimension"),
         ("column", "has no column 'camera_ids'"),
         ("type", "column 'person_ids' of .* is int32, not int64"),

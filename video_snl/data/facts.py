@@ -167,7 +167,7 @@ def open_with_facts(
         else:
             stream = container.streams[facts.stream]  # type: ignore[assignment]
         assert stream is not None
-        _check_size(path, stream, max_pixels)
+        _check_size(container, stream, path, max_pixels)
         limit_decoder(stream, max_pixels)
         if facts is None:
             facts = _from_packets(container, stream, path, max_pixels)
@@ -254,9 +254,14 @@ def _with_several_frames(container: InputContainer, streams: list[VideoStream]) 
     return moving or {stream.index for stream in streams}
 
 
-def _check_size(path: str, stream: VideoStream, max_pixels: int) -> None:
-    if not stream.width or not stream.height:  # the limit kept FFmpeg from finding out
-        raise too_large(path, max_pixels)
+def _check_size(container: InputContainer, stream: VideoStream, path: str, max_pixels: int) -> None:
+    if not stream.width or not stream.height:
+        if not any(packet.is_keyframe for packet in container.demux(stream)):
+            raise UserError(
+                f"{path} has no key frame, so that none of its frames can be decoded: fetch the "
+                "file again, or take it off the list"
+            )
+        raise too_large(path, max_pixels)  # the limit kept FFmpeg from finding out
     check_pixels(path, stream.width, stream.height, max_pixels)
 
 

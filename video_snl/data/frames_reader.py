@@ -14,6 +14,7 @@ from torch import Tensor
 from video_snl.data.image.reading import UnreadableImage, read_image
 from video_snl.data.timing import stage
 from video_snl.errors import UserError
+from video_snl.utils.counts import counts
 from video_snl.utils.media import IMAGE_SUFFIXES, MAX_PIXELS, is_image_name
 
 __all__ = ["FramesReader"]
@@ -98,6 +99,7 @@ def _numbered_files(path: str) -> list[str]:
     gaps = sorted(set(range(min(files), max(files))) - files.keys())
     if gaps:
         raise UserError(
-            f"{path} lacks {len(gaps)} frames, the first is number {gaps[0]}: extract them again"
+            f"{path} lacks {counts(len(gaps), 'frame')}, the first is number {gaps[0]}: extract "
+            "them again"
         )
     return [files[number] for number in sorted(files)]

@@ -25,6 +25,7 @@ from video_snl.data.library_reader import AstrayError
 from video_snl.data.pyav_reader import PyAVReader
 from video_snl.data.timing import stage
 from video_snl.errors import OptionsError, UserError
+from video_snl.utils.counts import counts
 from video_snl.utils.media import MAX_PIXELS
 
 __all__ = [
@@ -222,7 +223,7 @@ def _too_short(path: str, error: ShortVideoError) -> UserError:
     if error.length < 1:
         return UserError(f"{path} holds no frame: fetch the file again, or take it off the list")
     return OptionsError(
-        f"{path} has {error.length} frames, a clip spans {error.span}: set "
+        f"{path} has {counts(error.length, 'frame')}, a clip spans {error.span}: set "
         "--data.short_videos repeat_last or wrap, or shorten the clip (--data.clip_frames, "
         "--data.frame_stride)"
     )

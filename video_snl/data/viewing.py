@@ -24,6 +24,7 @@ from video_snl.data.streaming import frame_times, window_clips
 from video_snl.data.videos import Video
 from video_snl.data.windows import Length, frame_windows
 from video_snl.errors import OptionsError, UserError
+from video_snl.utils.counts import counts
 
 __all__ = ["Window", "read_views", "read_windows"]
 
@@ -100,7 +101,8 @@ class _Views:
             if not isinstance(short, ShortVideoError):
                 raise
             raise UserError(
-                f"{path} has {short.length} frames, a clip spans {short.span}: {self.if_short}"
+                f"{path} has {counts(short.length, 'frame')}, a clip spans {short.span}: "
+                f"{self.if_short}"
             ) from error
 
 
@@ -127,7 +129,8 @@ class _Windows:
             _windows = self._all(path)
         elif turn != _place:
             raise UserError(
-                f"{path}: the process that decodes it was killed after {number} windows: give the "
+                f"{path}: the process that decodes it was killed after "
+                f"{counts(number, 'window')}: give the "
                 "command again"
             )
         _place = path, number + 1
@@ -147,8 +150,8 @@ class _Windows:
                     yield Window(*times.of(frames), views.numpy())
         except ShortVideoError as error:
             raise UserError(
-                f"{path}: a window of {error.length} frames is shorter than a clip, which spans "
-                f"{error.span}: lengthen --window, or {_SHORT_VIDEOS}"
+                f"{path}: a window of {counts(error.length, 'frame')} is shorter than a clip, "
+                f"which spans {error.span}: lengthen --window, or {_SHORT_VIDEOS}"
             ) from error
 
 

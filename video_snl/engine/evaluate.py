@@ -195,7 +195,7 @@ def _default_folder(path: Path) -> Path:
 def _check_same_classes(videos: VideoSet, trained: Trained) -> None:
     if not same_labels(videos.class_names, trained.class_names):
         raise UserError(
-            f"{trained.path} knows {len(trained.class_names)} classes "
+            f"{trained.path} knows {counts(len(trained.class_names), 'class')} "
             f"({', '.join(trained.class_names[:3])}, ...), the data set has "
             f"{len(videos.class_names)} ({', '.join(videos.class_names[:3])}, ...); evaluate on "
             "the data set it was trained on."

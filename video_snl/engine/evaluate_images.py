@@ -124,7 +124,7 @@ def _load(
     check_same_network(experiment.model, trained.experiment.model, path)
     if not same_labels(images.class_names, trained.class_names):
         raise UserError(
-            f"{path} knows {len(trained.class_names)} classes "
+            f"{path} knows {counts(len(trained.class_names), 'class')} "
             f"({', '.join(trained.class_names[:3])}, ...), the data set has "
             f"{len(images.class_names)} ({', '.join(images.class_names[:3])}, ...); evaluate on "
             "the data set it was trained on."

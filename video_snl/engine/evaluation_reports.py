@@ -17,7 +17,7 @@ from video_snl.utils.files import write_json, write_text
 __all__ = ["LEVELS", "Scores", "as_csv", "class_reports", "top_k_accuracy", "write_reports"]
 
 LEVELS = ("clip", "video")
-_NO_CLASS = -1  # the prediction for a video that cannot be read, or whose scores are not finite
+_NO_CLASS = -1  # the prediction for a video that cannot be read
 
 # level -> (videos, classes) scores, with the labels under "label", and under "read" which videos
 # could be read; the scores of the others are NaN, as are those a broken network gives
@@ -94,16 +94,14 @@ def _confusion_rows(
     predicted: np.ndarray,
     read: np.ndarray,
 ) -> list[dict[str, Any]]:
-    """A row per class; where videos have no prediction, columns that say how many and why."""
+    """Return a row per class; where videos are unreadable, with a column that counts them."""
     rows: list[dict[str, Any]] = [
         {"true class": name, **dict(zip(names, map(int, row), strict=True))}
         for name, row in zip(names, matrix, strict=True)
     ]
-    for column, whose in (("(unreadable)", ~read), ("(scores not finite)", read)):
-        missed = (predicted == _NO_CLASS) & whose
-        if missed.any():
-            for index, row in enumerate(rows):
-                row[column] = int((missed & (label == index)).sum())
+    if not read.all():
+        for index, row in enumerate(rows):
+            row["(unreadable)"] = int((~read & (label == index)).sum())
     return rows
 
 

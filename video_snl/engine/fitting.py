@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -31,6 +32,7 @@ from video_snl.utils.processes import leading_others
 __all__ = ["fit", "is_first_process", "opened_run", "tell"]
 
 _EXIT_INTERRUPTED = 130
+_ENDING = 5.0  # seconds: what a process takes to end whose connections are closed
 
 
 @contextmanager
@@ -134,8 +136,14 @@ def fit(
     data.part_size(trainer.world_size)
     try:
         code = _fit(trainer, task, data, run)
-    except BaseException:
-        _end_other_processes(trainer)
+    except BaseException as error:
+        broken = isinstance(error, Exception) and not isinstance(error, UserError)
+        if code := _end_other_processes(trainer, wait=_ENDING if broken else 0.0):
+            raise UserError(
+                f"another process of this training stopped (exit code {code}), which its lines "
+                f"above explain. {run.program.name} train --resume {run.folder} goes on from the "
+                "last finished epoch."
+            ) from error
         raise
     finally:
         data.close()
@@ -168,15 +176,28 @@ def _fit(trainer: pl.Trainer, task: pl.LightningModule, data: RunData, run: Run)
     return 0
 
 
-def _end_other_processes(trainer: pl.Trainer) -> None:
-    """End those that this one has started: they would wait for its gradients for good."""
+def _end_other_processes(trainer: pl.Trainer, wait: float = 0.0) -> int:
+    """End those that this one has started: they would wait for its gradients for good.
+
+    Args:
+        wait: Seconds that one of them is given to end by itself, where its end may be the cause.
+
+    Returns:
+        The exit code of the first that stopped by itself; 0 where none did.
+    """
     shared = getattr(trainer.strategy.launcher, "procs", [])
     # Lightning watches this list, and ends this process where one was killed.
     processes = shared.copy()
     shared.clear()
+    until = time.monotonic() + wait
+    while not (stopped := [p.returncode for p in processes if p.poll()]):
+        if not processes or time.monotonic() >= until:
+            break
+        time.sleep(0.05)
     for process in processes:
         process.kill()  # no other signal ends one that waits in native code
         process.wait()
+    return stopped[0] if stopped else 0
 
 
 def _close(run: Run, history: History, code: int, data: RunData) -> None:

@@ -88,8 +88,6 @@ def segmentation_report(
     ]
     write_text(folder / "per_class.csv", as_csv(rows))
     columns = [*names, "(unreadable)"]
-    if matrix[:, confusion.not_finite].any():
-        columns.append("(scores not finite)")
     cells = [
         {"true class": name, **dict(zip(columns, map(int, row[: len(columns)]), strict=True))}
         for name, row in zip(names, matrix, strict=True)

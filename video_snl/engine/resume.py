@@ -13,6 +13,7 @@ from video_snl.engine.program import AnyExperiment
 from video_snl.engine.runs import Run
 from video_snl.engine.trained import read_checkpoint
 from video_snl.errors import UserError
+from video_snl.utils.counts import counts, noun
 
 __all__ = ["Asked", "Listed", "check_resumable", "fingerprints"]
 
@@ -86,8 +87,9 @@ def check_resumable(experiment: AnyExperiment, run: Run, asked: Asked) -> list[s
     done = _finished_epochs(run)
     if experiment.optimizer.epochs < done:
         raise UserError(
-            f"optimizer.epochs={experiment.optimizer.epochs}, but {done} epochs of {run.folder} "
-            f"are finished; give --optimizer.epochs {done} or more, or leave the option out."
+            f"optimizer.epochs={experiment.optimizer.epochs}, but {counts(done, 'epoch')} of "
+            f"{run.folder} {noun(done, 'is', 'are')} finished; give --optimizer.epochs {done} or "
+            "more, or leave the option out."
         )
     return accepted
 
@@ -116,15 +118,15 @@ def _check_lists(run: Run, asked: Asked) -> list[str]:
         before = stored.get(name)
         if before is None or before == now:
             continue
-        counts = f"{before['files']} until now, {now['files']} today"
+        said = f"{before['files']} until now, {now['files']} today"
         if before["files"] == now["files"]:
-            counts = f"{now['files']}, but other files, labels or another order"
+            said = f"{now['files']}, but other files, labels or another order"
         if not asked.force and not set(_PLACES) & set(asked.given):
             raise UserError(
-                f"the {name} list of the run in {run.folder} has changed (files: {counts}); let "
+                f"the {name} list of the run in {run.folder} has changed (files: {said}); let "
                 "--data.root name the files it was trained on, or give --force to go on with these."
             )
-        accepted.append(f"{name} list: {counts}")
+        accepted.append(f"{name} list: {said}")
     return accepted
 
 
@@ -140,8 +142,8 @@ def _finished_epochs(run: Run) -> int:
             return 0  # stopped in its first epoch, which starts again
         done = run.finished_epochs
         raise UserError(
-            f"{last} is missing, though {done} epoch{'s' * (done != 1)} of the run were finished: "
-            f"it cannot be trained on. {_instead(run)}"
+            f"{last} is missing, though {counts(done, 'epoch')} of the run "
+            f"{noun(done, 'was', 'were')} finished: it cannot be trained on. {_instead(run)}"
         )
     try:
         # The network is read from it next.

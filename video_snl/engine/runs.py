@@ -16,6 +16,7 @@ from video_snl import __version__
 from video_snl.engine.program import VIDEO_SNL, AnyExperiment, Program
 from video_snl.engine.sharing import is_shared, shared_weights
 from video_snl.errors import UserError
+from video_snl.utils.counts import counts
 from video_snl.utils.files import remove_left_overs, write_json, write_text
 from video_snl.utils.json_text import parse_json
 from video_snl.utils.locks import is_held
@@ -142,7 +143,7 @@ class Run:
             return f"{status} before its first step"
         if not self.trained:
             return f"{status}, without a checkpoint"
-        return f"{status} after {done} epoch{'s' * (done != 1)}"
+        return f"{status} after {counts(done, 'epoch')}"
 
     def update(self, **values: Any) -> None:
         """Set entries of the record and write it."""

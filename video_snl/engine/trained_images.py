@@ -19,6 +19,7 @@ from video_snl.errors import UserError
 from video_snl.models.images import build_image_model
 from video_snl.models.released_files import released_config
 from video_snl.reference_keys import Kind
+from video_snl.utils.counts import counts
 
 __all__ = ["TrainedImages", "load_released_images", "load_trained_images"]
 
@@ -84,8 +85,8 @@ def load_released_images(
     classes = len(images.class_names)
     if config.num_classes != classes:
         raise UserError(
-            f"{path} knows {config.num_classes} classes, the data set has {classes}: evaluate on "
-            "the data set it was trained on."
+            f"{path} knows {counts(int(config.num_classes or 0), 'class')}, the data set has "
+            f"{classes}: evaluate on the data set it was trained on."
         )
     model, _ = build_image_model(config, classes)
     return TrainedImages(

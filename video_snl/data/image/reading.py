@@ -127,18 +127,18 @@ def read_label_map(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS
         UnreadableImage: As for :func:`read_image`; or it is neither grey nor has a palette.
     """
     with _readable(path, max_pixels), open_image(path, max_pixels=max_pixels) as image:
-        if image.mode not in ("L", "P"):
+        if image.mode not in ("1", "L", "P"):
             raise UnreadableImage(
-                f"{path} has the mode {image.mode}: expected a label map of 8 bits, grey or with a "
-                "palette"
+                f"{path} has the mode {image.mode}: expected a label map of at most 8 bits, grey "
+                "or with a palette"
             )
         # Pillow spreads greys of 2 and 4 bits over 0 to 255.
         step = {"L;2": 85, "L;4": 17}.get(_stored_mode(image), 1)
         orientation = _orientation(image) if image.format == "TIFF" else 1
-        numbers = np.asarray(image)
+        numbers = np.asarray(image).astype(np.uint8)
         if orientation > 1 and _orientation(image) == 1:  # Pillow turned it when it decoded it
             back = _TRANSPOSED[{6: 8, 8: 6}.get(orientation, orientation)]
-            numbers = np.asarray(image.transpose(back))
+            numbers = np.asarray(image.transpose(back)).astype(np.uint8)
         return numbers // np.uint8(step)
 
 
