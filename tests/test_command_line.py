@@ -219,6 +219,7 @@ def test_a_configuration_may_be_a_pipe(capsys: pytest.CaptureFixture[str]) -> No
         (cli.main, ["train", "--epochs", "3"], "--optimizer.epochs"),
         (cli.main, ["train", "--optimzer.epochs", "3", "--help"], "--optimizer.epochs"),
         (cli.main, ["describe", "--help", "--model.backbon=x"], "--model.backbone"),
+        (cli.main, ["train", "--optimizer.lr", "1"], "--optimizer.learning_rate"),
         (cli.main, ["predct", "--help"], "predict"),
         (cli.main, ["--versio"], "--version"),
         (reid_cli.main, ["gallry", "--help"], "search"),
@@ -234,6 +235,41 @@ def test_what_does_not_exist_is_refused_and_the_nearest_named(
 ) -> None:
     line = refused(main, words, capsys)
     assert "unknown" in line and near in line
+
+
+@pytest.mark.parametrize(
+    ("main", "words", "expected"),
+    [
+        (cli.main, ["train", "--model.block", "foo"], "model.block: expected one of none, nl, "),
+        (
+            cli.main,
+            ["train", "--optimizer.epochs", "x"],
+            "epochs: expected a whole number; found x",
+        ),
+        (cli.main, ["train", "--trainer.devices", "x"], "expected a whole number, or one of auto;"),
+        (cli.main, ["train", "--model.positions", "{a: 1}"], "positions: expected a list"),
+        (cli.main, ["predict", "--top", "x", "a.mp4"], "--top: expected a whole number; found x"),
+        (
+            reid_cli.main,
+            ["search", "--gallery", "x", "y", "--index", "pq"],
+            "expected one of exact",
+        ),
+    ],
+)
+def test_a_value_of_another_type_is_refused_in_words(
+    main: Main, words: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = refused(main, words, capsys)
+    assert expected in line
+    assert not any(of_python in line for of_python in ("<class", "typing", "Literal", "Namespace"))
+
+
+def test_entries_with_dots_in_a_file_are_shown_as_they_stand(
+    write: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = write("c.yaml", "model: {block_options.order: 4}")
+    line = refused(cli.main, ["describe", "--config", config], capsys)
+    assert "expected options as {name: value}; found {order: 4}" in line
 
 
 def test_every_command_refuses_abbreviations(capsys: pytest.CaptureFixture[str]) -> None:

@@ -302,7 +302,12 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
         name: What was given. ``--epochs`` is near ``--optimizer.epochs``.
     """
     names = list(known)
+    section, dot, own = name.rpartition(".")
     last = [each for each in names if each.rpartition(".")[2] == name.lstrip("-")]
+    if dot and not last:  # such as --optimizer.lr: of the options of its section
+        of_section = [each[len(section) + 1 :] for each in names if each.startswith(f"{section}.")]
+        near = difflib.get_close_matches(own, of_section, 1, 0.25)
+        last = [f"{section}.{each}" for each in near]
     return next(iter(last or difflib.get_close_matches(name, names, 1, 0.5)), None)
 
 
