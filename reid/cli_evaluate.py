@@ -98,7 +98,7 @@ def evaluate(experiment: ReidExperiment, arguments: Namespace) -> int:
         experiment,
         arguments.checkpoint,
         options,
-        config_name=config_name(arguments, experiment.data.dataset),
+        config_name=config_name(arguments),
         as_json=arguments.json,
         report=arguments.report,
     )

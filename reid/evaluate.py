@@ -73,7 +73,7 @@ def evaluate(
     checkpoints: list[str] | None,
     options: Options,
     *,
-    config_name: str,
+    config_name: str | None,
     as_json: bool,
     report: str | None,
 ) -> int:
@@ -213,7 +213,7 @@ def _settings(trained: TrainedReid, experiment: ReidExperiment, options: Options
 
 
 def _found_or_trained(
-    experiment: ReidExperiment, named: list[str] | None, config_name: str
+    experiment: ReidExperiment, named: list[str] | None, config_name: str | None
 ) -> list[Path]:
     dataset, output = experiment.data.dataset, experiment.trainer.output
     found = find_checkpoints(named, output, dataset)

@@ -32,7 +32,7 @@ __all__ = ["check_experiment", "make_task", "train"]
 
 
 def train(
-    experiment: ReidExperiment, *, config_name: str, asked: Asked, profile: bool = False
+    experiment: ReidExperiment, *, config_name: str | None, asked: Asked, profile: bool = False
 ) -> int:
     """Train, or train on, and return the exit code; ``profile`` prints where loading took time."""
     config = experiment.data

@@ -59,7 +59,7 @@ def test_command_lines_run(
         done = run_here(*rest, main=PROGRAMS[program])
         said = f"{shlex.join(words)}\nas {shlex.join(rest)}:\n{done.stderr}{done.stdout}"
         assert done.returncode == _code(words), said
-        _assert_written(words)
+        _assert_written(rest)
 
 
 def _code(words: list[str]) -> int:

@@ -143,7 +143,7 @@ def _train(arguments: Namespace) -> int:
 
     return train(
         experiment,
-        config_name=config_name(arguments, experiment.data.dataset),
+        config_name=config_name(arguments),
         asked=Asked(arguments.resume, arguments.given, arguments.force),
         profile=arguments.profile,
     )

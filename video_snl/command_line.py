@@ -425,10 +425,10 @@ def experiment_of(kind: type[_Experiment], arguments: Namespace) -> _Experiment:
     return experiment
 
 
-def config_name(arguments: Namespace, without: str = "sample") -> str:
-    """What a run is called after: its last configuration file, or what ``without`` one says."""
+def config_name(arguments: Namespace) -> str | None:
+    """Return the name of the last configuration file, which a run is called after; None without."""
     files = [name for name in arguments.config or () if name is not None]
-    return Path(files[-1]).stem if files else without
+    return Path(files[-1]).stem if files else None
 
 
 def adopt(parser: ArgumentParser, sections: Mapping[str, Mapping[str, Any]]) -> None:

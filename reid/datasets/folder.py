@@ -32,6 +32,7 @@ from video_snl.data.videos import folder_contents
 from video_snl.errors import UserError
 from video_snl.utils.counts import counts
 from video_snl.utils.media import Ignored, MediaFiles, natural_key
+from video_snl.utils.text import say_once, spellings
 
 __all__ = ["camera_numbers", "load_folder", "person_numbers"]
 
@@ -53,7 +54,7 @@ def load_folder(root: Path, split: int, report: Report) -> ReidData:
     _check_layout(root)
     ignored: list[Ignored] = []
     parts = [part for part in PARTS if (root / part).is_dir()]
-    listings = {part: _Listing(ignored) for part in parts}
+    listings = {part: _Listing(root / part, ignored) for part in parts}
     people = {part: _people(root / part, listings[part]) for part in parts}
     cameras = {
         (part, person): listings[part].folders(root / part / person)
@@ -87,14 +88,16 @@ def load_folder(root: Path, split: int, report: Report) -> ReidData:
 
 
 class _Listing:
-    """Folders of one part, each read once.
+    """Folders of one part, each read once, by its own name rather than by a link.
 
     Another part may link to the same ones: its gallery may hold the queries.
     """
 
-    def __init__(self, ignored: list[Ignored]) -> None:
+    def __init__(self, part: Path, ignored: list[Ignored]) -> None:
         self._ignored = ignored
-        self._seen: set[tuple[int, int]] = set()
+        parents = Path(os.path.realpath(part), "part").parents
+        self._seen = {_identity(os.stat(folder)) for folder in parents}
+        self._seen.update(_own_folders(part, levels=3))
 
     def folders(self, folder: Path) -> list[str] | None:
         """List the folders in a folder, each once in its part; None where it cannot be read."""
@@ -103,16 +106,16 @@ class _Listing:
         except PermissionError as error:
             self._unreadable(folder, error)
             return None
-        # Folders under their own names come before links to them.
-        own = {}
-        for name in sorted(names, key=lambda name: (folder / name).is_symlink()):
-            status = os.stat(folder / name)
-            own[name] = (status.st_dev, status.st_ino) not in self._seen
-            self._seen.add((status.st_dev, status.st_ino))
-            if not own[name]:
+        own = []
+        for name in names:
+            identity = _identity(os.stat(folder / name))
+            if (folder / name).is_symlink() and identity in self._seen:
                 reason = "link to a folder that is read by another name"
                 self._ignored.append(Ignored(folder / name, reason))
-        return [name for name in names if own[name]]
+                continue
+            self._seen.add(identity)
+            own.append(name)
+        return own
 
     def frames(self, folder: Path) -> tuple[str, ...] | None:
         """List the images in a folder; None where it cannot be read."""
@@ -125,6 +128,23 @@ class _Listing:
     def _unreadable(self, folder: Path, error: OSError) -> None:
         reason = f"folder that cannot be read ({error.strerror})"
         self._ignored.append(Ignored(folder, reason))
+
+
+def _own_folders(folder: Path, levels: int) -> Iterator[tuple[int, int]]:
+    """Yield device and inode of the folders below that are no links."""
+    try:
+        with os.scandir(folder) as entries:
+            below = [entry for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except OSError:  # it is named where it is listed
+        return
+    for entry in below:
+        yield _identity(entry.stat(follow_symlinks=False))
+        if levels > 1:
+            yield from _own_folders(Path(entry.path), levels - 1)
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
 
 
 def person_numbers(names: set[str], root: Path) -> dict[str, int]:
@@ -149,6 +169,11 @@ def person_numbers(names: set[str], root: Path) -> dict[str, int]:
                 f"{root}: people {owners[number]!r} and {name!r} are the same number: rename one"
             )
     rest = sorted(names - numbers.keys())
+    for same in spellings(names):
+        say_once(
+            f"{root}: people {' and '.join(map(repr, same))} differ only in spaces or in how their "
+            "letters are encoded, and count as different people; give them one name if they are one"
+        )
     return numbers | {name: n for n, name in enumerate(rest, start=1 + max(owners, default=0))}
 
 
@@ -160,10 +185,15 @@ def camera_numbers(names: set[str]) -> dict[str, int]:
 def _check_layout(root: Path) -> None:
     for part in ("query", "gallery"):
         if not (root / part).is_dir():
+            market = any((root / f"bounding_box_{name}").is_dir() for name in ("train", "test"))
+            hint = (
+                "; these are the folders of MARS (--dataset mars) or of Market-1501 "
+                "(docs/reid/datasets.md, or reid extract --layout market)"
+            )
             raise UserError(
                 f"--root {root} has no folder {part}, it holds {folder_contents(root)}: lay the "
                 "tracklets out as {train,query,gallery}/<person>/<camera>/<tracklet>/<frame>.jpg "
-                "(train is for training only)"
+                f"(train is for training only){hint if market else ''}"
             )
 
 

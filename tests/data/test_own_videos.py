@@ -19,6 +19,7 @@ from tests.videos import write_lines, write_ucf101, write_video
 from video_snl.config import DataConfig
 from video_snl.config_image_data import ImageDataConfig
 from video_snl.data.folders import load_csv, load_folder
+from video_snl.data.image_folders import load_class_folders
 from video_snl.data.images import load_images
 from video_snl.data.listing import list_files
 from video_snl.data.ucf101 import load_ucf101
@@ -317,3 +318,56 @@ def test_a_last_batch_of_one_is_told_before_work_starts(root: Path, tmp_path: Pa
     options = tiny_options(root, tmp_path / "runs", optimizer__batch_size=11, **larger)
     done = run_here("train", *options)
     assert done.returncode == 0, done.stderr
+
+
+def test_links_bring_no_images_of_other_classes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = [f"{part}/{c}/{i}.png" for part in ("train", "test") for c in "ab" for i in (1, 2)]
+    root = touch(tmp_path, *names, "train/loose.png")
+    for number, name in enumerate(names):  # files of their own
+        (root / name).write_bytes(str(number).encode())
+    (root / "train/a/loop").symlink_to("..")
+    (root / "train/b/again").symlink_to("own")
+    (root / "train/b/own").mkdir()
+    (root / "train/b/own/3.png").write_bytes(b"3")
+    (root / "train/c").symlink_to("/mnt/absent")
+    train, _, classes = load_class_folders(root, ("test",))
+    assert classes == ["a", "b"]
+    below = [path.removeprefix(f"{root}/") for path in train.paths]
+    found = sorted(zip(below, train.labels, strict=True))
+    expected = [("train/a/1.png", 0), ("train/a/2.png", 0), ("train/b/1.png", 1)]
+    assert found == [*expected, ("train/b/2.png", 1), ("train/b/own/3.png", 1)]
+    said = capsys.readouterr().err
+    assert "2 x link to a folder that is read by another name (loop, again)" in said
+    assert "1 x link that leads nowhere (c)" in said
+    assert "1 x image beside class folders (loose.png)" in said
+
+
+def test_labels_of_images_are_merged_over_both_parts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = touch(tmp_path, "train/caf\u00e9/1.png", "test/cafe\u0301/2.png")
+    (root / "train/caf\u00e9/1.png").write_bytes(b"1")
+    assert load_class_folders(root, ("test",))[2] == ["caf\u00e9"]
+    assert "Unicode form" in capsys.readouterr().err
+
+
+def test_class_folders_of_images_are_told_from_videos(tmp_path: Path) -> None:
+    root = touch(tmp_path, "train/a/1.jpg", "train/b/2.jpg", "test/a/3.jpg", "test/b/4.jpg")
+    with pytest.raises(UserError, match=r"class folders of images.*docs/images\.md"):
+        load_videos(resolve_dataset(DataConfig(root=str(root))))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("path,label,label\na.mp4,x,y\n", "line 1: expected the header"),
+        (f"path,label\n{'a' * 200_000}.mp4,x\n", "line 2: it is not a row of a CSV file"),
+    ],
+    ids=["a column twice", "a field without end"],
+)
+def test_tables_that_are_none(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "list.csv").write_text(text)
+    with pytest.raises(UserError, match=message):
+        load_videos(DataConfig("csv", root=str(tmp_path / "list.csv")))

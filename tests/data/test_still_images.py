@@ -117,6 +117,29 @@ def test_16_bits_of_tiff(tmp_path: Path, compression: str | None) -> None:
     assert np.array_equal(read, eight(np.stack([DEEP[..., 0]] * 3, -1)))
 
 
+def test_16_bits_in_separate_planes_are_refused(tmp_path: Path) -> None:
+    """Pillow reads their bytes as pixels."""
+    entries = [
+        (256, 4, 3), (257, 4, 2), (258, 3, 0), (259, 3, 1), (262, 3, 2), (273, 4, 0),
+        (277, 3, 3), (278, 4, 2), (279, 4, 0), (284, 3, 2),
+    ]  # fmt: skip
+    values = DEEP[:2, :3, :3].astype("<u2")
+    body = b"".join(values[..., channel].tobytes() for channel in range(3))
+    bits, offsets, lengths = 8, 14, 26
+    pixels, directory = 38, 38 + len(body)
+    head = struct.pack("<2sHI3H3I3I", b"II", 42, directory, 16, 16, 16, *(
+        pixels + 12 * channel for channel in range(3)
+    ), 12, 12, 12)  # fmt: skip
+    places = {258: (3, bits), 273: (3, offsets), 279: (3, lengths)}
+    listed = struct.pack("<H", len(entries))
+    for tag, kind, value in entries:
+        count, value = places.get(tag, (1, value))
+        listed += struct.pack("<HHII", tag, kind, count, value)
+    (tmp_path / "planes.tif").write_bytes(head + body + listed + struct.pack("<I", 0))
+    with pytest.raises(UnreadableImage, match="16 bits in separate planes"):
+        read_image(tmp_path / "planes.tif")
+
+
 @pytest.mark.parametrize("mode", ["I", "F"])
 def test_values_of_32_bits_are_refused(tmp_path: Path, mode: str) -> None:
     Image.new(mode, (4, 4)).save(tmp_path / "deep.tif")
@@ -236,6 +259,14 @@ def test_label_maps_keep_their_numbers(tmp_path: Path) -> None:
     UPRIGHT.save(tmp_path / "rgb.png")
     with pytest.raises(UnreadableImage, match="label map"):
         read_label_map(tmp_path / "rgb.png")
+    # Pillow changes the numbers of these.
+    (tmp_path / "a.pgm").write_bytes(b"P5 12 8 15\n" + numbers.tobytes())
+    grey.save(tmp_path / "white.tif", tiffinfo={262: 0})
+    for name in ("a.pgm", "white.tif"):
+        with pytest.raises(UnreadableImage, match="as PNG"):
+            read_label_map(tmp_path / name)
+    grey.save(tmp_path / "b.pgm")
+    assert np.array_equal(read_label_map(tmp_path / "b.pgm"), numbers)
 
 
 def test_an_image_that_no_longer_fits_its_label_map_counts_as_unreadable(tmp_path: Path) -> None:

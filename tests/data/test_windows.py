@@ -78,6 +78,14 @@ def test_windows_by_time_stamps() -> None:
     assert half == [range(0, 3), range(3, 5), range(5, 6)]  # without the gaps
 
 
+def test_no_window_stands_for_the_last_frames_twice() -> None:
+    """The time stamps of a file of 29.97 frames a second are not those of the windows."""
+    times = FrameTimes([round(1.0003 * i / 30, 2) for i in range(300)], 10.01)
+    windows = frame_windows(times, Length(2, "s"), Length(1, "s"))
+    assert len({window.stop for window in windows}) == len(windows) == 9
+    assert windows[-1].stop == 300
+
+
 def test_units_are_not_mixed() -> None:
     with pytest.raises(UserError, match="--window 2s and --hop 8f: give both in seconds or"):
         frame_windows(even(50), Length(2, "s"), Length(8, "f"))

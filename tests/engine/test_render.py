@@ -332,7 +332,7 @@ def test_an_interruption_leaves_no_file(words: list[str], tmp_path: Path) -> Non
 
 
 def _hidden(folder: Path) -> list[Path]:
-    return list(folder.glob(".x-*")) if folder.is_dir() else []
+    return list(folder.glob(".*")) if folder.is_dir() else []
 
 
 def test_pictures_are_labelled(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import torch
 import yaml
 
 from tests.tiny import environment, metrics, only_run, record, run_here, tiny_options
+from tests.tiny_images import image_options
 from video_snl.cli import main
 from video_snl.config import Experiment
 from video_snl.engine.runs import Run, checkpoint_path, newest_begun, stored_experiment
@@ -267,6 +268,37 @@ def test_failed_starts_are_passed_over(
     for find in (lambda: checkpoint_path(None), lambda: newest_begun(Path("runs"))):
         with pytest.raises(UserError, match=r"found no run.*failed before its first step"):
             find()
+
+
+def test_a_name_with_a_slash_is_no_name_of_a_run(root: Path, tmp_path: Path) -> None:
+    for name in ("exp/new", "../new", "."):
+        done = run_here("train", *tiny_options(root, tmp_path, trainer__name=name))
+        assert done.returncode == 2 and "--trainer.output" in done.stderr
+    assert not list(tmp_path.rglob("run.json"))
+
+
+def test_a_missing_best_epoch_is_said_and_the_next_one_kept(run: Path) -> None:
+    best = run / "checkpoints" / "best.ckpt"
+    best.unlink()
+    done = run_here("evaluate", "--checkpoint", str(run), "--clips", "1", "--crops", "1")
+    assert done.returncode == 0, done.stderr
+    assert f"{best} is missing: the last epoch is used" in done.stderr
+    done = resume(run, "--optimizer.epochs", "3")
+    assert done.returncode == 0, done.stderr
+    assert f"{best} is missing" in done.stderr and best.is_file()
+
+
+def test_a_run_without_its_record_is_still_one_of_its_kind(tmp_path: Path) -> None:
+    output = tmp_path / "runs"
+    assert main(["train", *image_options(output, optimizer__epochs=1)]) == 0
+    run = only_run(output)
+    for text in (None, "\0" * 300):
+        if text is None:
+            (run / "run.json").unlink()
+        else:
+            (run / "run.json").write_text(text)
+        done = run_here("evaluate", "--checkpoint", str(run), "--output", str(tmp_path / "out"))
+        assert done.returncode == 0, done.stderr
 
 
 def test_a_run_begins_with_its_first_step(

@@ -13,7 +13,7 @@ import torch
 from tests.export.checkpoints import image_checkpoint, video_checkpoint
 from tests.tiny import run_here
 from tests.videos import write_video
-from video_snl.engine.sharing import CONFIG, WEIGHTS, WEIGHTS_DIGEST
+from video_snl.engine.sharing import CONFIG, CONFIG_DIGEST, WEIGHTS, WEIGHTS_DIGEST
 from video_snl.engine.trained import load_trained
 from video_snl.errors import UserError
 from video_snl.export.seal import check_seal
@@ -172,13 +172,29 @@ def test_a_published_folder_is_compared_with_its_hash(published: Path, tmp_path:
         load_trained(damaged / WEIGHTS)
 
 
+def test_every_entry_of_a_published_configuration_counts(published: Path, tmp_path: Path) -> None:
+    damaged = tmp_path / "net"
+    shutil.copytree(published, damaged)
+    text = (published / CONFIG).read_text()
+    mean = str(json.loads(text)["mean"][0])
+    changes = {mean: f"9{mean[1:]}", '"weights_sha256"': '"weights_sha257"'}
+    changes |= {'"config_sha256"': '"config_sha257"', '"epoch": ': '"epoch": 1'}
+    for before, after in changes.items():
+        assert before in text
+        (damaged / CONFIG).write_text(text.replace(before, after, 1))
+        with pytest.raises(UserError, match="differs from what was published"):
+            load_trained(damaged / WEIGHTS)
+    (damaged / CONFIG).write_text(json.dumps(json.loads(text)))  # the form does not count
+    load_trained(damaged / WEIGHTS)
+
+
 def test_a_folder_published_before_there_was_a_hash_is_read(
     published: Path, tmp_path: Path
 ) -> None:
     old = tmp_path / "net"
     shutil.copytree(published, old)
     config = json.loads((old / CONFIG).read_text())
-    del config[WEIGHTS_DIGEST]
+    del config[WEIGHTS_DIGEST], config[CONFIG_DIGEST]
     (old / CONFIG).write_text(json.dumps(config))
     assert load_trained(old / WEIGHTS).class_names == load_trained(published / WEIGHTS).class_names
 

@@ -225,6 +225,29 @@ def test_the_dataset_folder_names_what_it_ignores(
     assert "@eaDir" not in said and "._7" not in said
 
 
+def test_a_link_takes_no_tracklet_from_its_owner(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = [*frames("query/101/c0/t0"), *frames("gallery/101/c1/t0"), *frames("gallery/102/c1/t0")]
+    root = touch(tmp_path, *names)
+    (root / "gallery/101/c1/xt").symlink_to("../../102/c1/t0")
+    data = load_dataset("folder", root)
+    assert [(t.person, Path(t.path).parts[-4:-2]) for t in data.gallery] == [
+        ("101", ("101", "c1")),
+        ("102", ("102", "c1")),
+    ]
+    assert "1 x link to a folder that is read by another name (xt)" in capsys.readouterr().err
+
+
+def test_people_whose_names_look_alike_are_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = frames("query/caf\u00e9/c0/t0") + frames("gallery/cafe\u0301/c1/t0")
+    root = touch(tmp_path, *names)
+    assert len({t.person_id for t in (*load_dataset("folder", root).query,)}) == 1
+    assert "differ only in spaces or in how their letters are encoded" in capsys.readouterr().err
+
+
 def test_one_tracklet_may_be_linked_into_both_parts(tmp_path: Path) -> None:
     root = write_folder(tmp_path, PEOPLE)
     (root / "gallery/7/1").mkdir()

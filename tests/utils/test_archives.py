@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -70,6 +71,31 @@ def test_every_flip_in_a_tensor_is_noticed(tmp_path, whole, content) -> None:
         path.write_bytes(damaged)
         with pytest.raises(DamagedArchive, match="checksum"):
             read_checkpoint(path)
+
+
+def test_every_flip_in_the_list_of_entries_is_noticed_or_changes_no_value(
+    tmp_path, whole, content
+) -> None:
+    """PyTorch leaves memory as it is where an entry is marked as a folder."""
+    path = tmp_path / "last.ckpt"
+    entries = [found.start() for found in re.finditer(b"PK\1\2", whole)]
+    tensors = [at for at in entries if b"/data/" in whole[at + 46 : at + 46 + 30]]
+    assert len(tensors) == 3
+    for at in tensors:
+        for bit in range(8 * at, 8 * (at + 46)):
+            damaged = bytearray(whole)
+            damaged[bit // 8] ^= 1 << bit % 8
+            path.write_bytes(damaged)
+            try:
+                found = read_checkpoint(path)
+            except UserError:
+                continue
+            assert same(found, content), f"bit {bit - 8 * at} changes the checkpoint"
+    damaged = bytearray(whole)
+    damaged[tensors[1] + 38] ^= 0x10
+    path.write_bytes(damaged)
+    with pytest.raises(DamagedArchive, match="marked as a folder"):
+        read_checkpoint(path)
 
 
 @pytest.mark.parametrize(

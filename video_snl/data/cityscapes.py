@@ -14,10 +14,11 @@ from typing import NamedTuple
 import numpy as np
 
 from video_snl.data.duplicates import find_repeats, refuse_shared
+from video_snl.data.image.files import say_ignored
 from video_snl.data.image_folders import warn_of_counts
 from video_snl.data.videos import folder_contents, missing_files
 from video_snl.errors import UserError
-from video_snl.utils.media import is_system_name
+from video_snl.utils.media import Ignored, list_folder
 
 __all__ = ["CLASSES", "COUNTS", "IGNORED", "Scenes", "load_cityscapes", "train_ids"]
 
@@ -109,11 +110,20 @@ def _scenes(root: Path, part: str) -> Scenes:
             f"holds {folder_contents(root)}: unpack leftImg8bit_trainvaltest.zip and "
             "gtFine_trainvaltest.zip (cityscapes-dataset.com, after registration) into it"
         )
-    images = sorted(
-        str(path)
-        for path in folder.glob(f"*/*{_IMAGE}")
-        if not (is_system_name(path.name) or is_system_name(path.parent.name))
-    )
+    cities, beside = list_folder(folder)
+    ignored = [Ignored(path, "image beside the cities") for path in beside.images]
+    ignored += beside.ignored
+    images = []
+    for city in cities:
+        files = list_folder(city)[1]
+        for path in files.images:
+            if path.name.endswith(_IMAGE):
+                images.append(str(path))
+            else:
+                ignored.append(Ignored(path, f"image whose name does not end in {_IMAGE}"))
+        ignored += files.ignored
+    images.sort()
+    say_ignored(folder, ignored)
     if not images:
         raise UserError(f"{folder} has no <city>/*{_IMAGE}: unpack leftImg8bit_trainvaltest.zip")
     labels = [_label_path(root, part, Path(image)) for image in images]

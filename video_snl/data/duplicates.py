@@ -104,8 +104,11 @@ def find_repeats(parts: Mapping[str, Sequence[tuple[str, Hashable]]]) -> Repeats
     return repeats
 
 
-def refuse_shared(repeats: Repeats, source: str) -> None:
+def refuse_shared(repeats: Repeats, source: str, *, checked: bool = False) -> None:
     """Refuse a dataset of which a file is both in train and in test.
+
+    Args:
+        checked: ``video-snl check`` takes such datasets, and lists all of these files.
 
     Raises:
         UserError: There is one; names the first and counts them.
@@ -113,17 +116,21 @@ def refuse_shared(repeats: Repeats, source: str) -> None:
     if not repeats.shared:
         return
     same = repeats.shared[0]
-    count = len(repeats.shared)
-    more = f" (and {count - 1:,} more)" if count > 1 else ""
+    others = repeats.shared[1:]
+    more = f" (and {len(others):,} more: {examples(o.path for o in others)})" if others else ""
     raise UserError(
         f"{source}: {printable(same.path)} in {same.part} is the same file as "
         f"{printable(same.first)} in {same.first_part}{more}: no file may be in both; list it in "
-        "one part only (video-snl check lists all)"
+        f"one part only{' (video-snl check lists all)' if checked else ''}"
     )
 
 
 def distinct(
-    parts: Mapping[str, Sequence[tuple[str, L]]], source: str, repeats: Repeats | None = None
+    parts: Mapping[str, Sequence[tuple[str, L]]],
+    source: str,
+    repeats: Repeats | None = None,
+    *,
+    checked: bool = False,
 ) -> dict[str, list[tuple[str, L]]]:
     """Return the parts with every file once, and say on stderr what was met twice.
 
@@ -133,12 +140,13 @@ def distinct(
     Args:
         source: Names the dataset in messages.
         repeats: What :func:`find_repeats` found in ``parts``; it is asked where they are left out.
+        checked: As for :func:`refuse_shared`.
 
     Raises:
         UserError: A file is in two parts.
     """
     repeats = find_repeats(parts) if repeats is None else repeats
-    refuse_shared(repeats, source)
+    refuse_shared(repeats, source, checked=checked)
     if repeats.repeated:
         say_once(
             f"{source}: {_files(repeats.repeated)} listed twice, under another name or the same, "

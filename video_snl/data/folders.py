@@ -7,7 +7,7 @@ import io
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from video_snl.data.duplicates import Repeats, distinct, find_repeats
 from video_snl.data.videos import Video, VideoSet, folder_contents, missing_files
@@ -90,14 +90,14 @@ def load_folder(
     return _labelled_set(found, str(root), known)
 
 
-def has_class_folders(root: Path) -> bool:
-    """Tell whether a folder has class folders with videos, or train/ or test/ with such folders."""
+def has_class_folders(root: Path, kind: Literal["videos", "images"] = "videos") -> bool:
+    """Tell whether a folder, or train/ or test/ in it, has class folders with files of a kind."""
     try:
         folders = list_folder(root)[0]
         inside = [folder for folder in folders if folder.name in PARTS] or folders
         if inside is not folders:
             folders = [below for folder in inside for below in list_folder(folder)[0]]
-        return any(_holds_videos(folder) for folder in folders)
+        return any(_holds(folder, kind) for folder in folders)
     except UserError:
         return False
 
@@ -155,7 +155,10 @@ def csv_rows(path: Path) -> list[Row]:
         _check_header(path, list(reader.fieldnames or []))
         rows = [_row(path, reader.line_num, values) for values in reader]
     except csv.Error as error:
-        raise UserError(f"data.root={path} is no CSV file ({error}): give one in UTF-8") from error
+        raise UserError(
+            f"{path}, line {reader.line_num + 1}: it is not a row of a CSV file ({error}); is a quote "
+            "missing?"
+        ) from error
     say_merged((row.label for row in rows), str(path))
     return [row._replace(label=clean_label(row.label)) for row in rows]
 
@@ -227,9 +230,9 @@ def _without_videos(folder: Path, frame_folders: bool) -> UserError:
     )
 
 
-def _holds_videos(folder: Path) -> bool:
+def _holds(folder: Path, kind: Literal["videos", "images"]) -> bool:
     try:
-        return bool(list_folder(folder)[1].videos)
+        return bool(getattr(list_folder(folder)[1], kind))
     except UserError:
         return False
 
@@ -250,14 +253,15 @@ def _labelled_set(
     parts = {
         part: [(path, clean[label]) for path, label in entries] for part, entries in found.items()
     }
-    parts = distinct(parts, source, repeats)
+    parts = distinct(parts, source, repeats, checked=True)
     if "all" in parts:
         train, test = _divided(_by_label(parts["all"]))
         divided = {
             part: [(path, label) for label, paths in classes.items() for path in paths]
             for part, classes in zip(PARTS, (train, test), strict=True)
         }
-        distinct(divided, source)  # a file of two classes may have come into both parts
+        # A file of two classes may have come into both parts.
+        distinct(divided, source, checked=True)
     else:
         train, test = (_by_label(parts.get(part, [])) for part in PARTS)
     return _assemble(train, test, source, known)
@@ -337,7 +341,7 @@ def _sorted_labels(names: dict[str, list[str]]) -> list[str]:
 
 
 def _check_header(path: Path, names: list[str]) -> None:
-    if set(names) not in ({"path", "label"}, {"path", "label", "split"}):
+    if sorted(names) not in (["label", "path"], ["label", "path", "split"]):
         found = printable(",".join(names)) or "an empty file"
         raise UserError(
             f"{path}, line 1: expected the header path,label or path,label,split, found {found}"

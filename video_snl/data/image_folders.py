@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from video_snl.data.duplicates import distinct
 from video_snl.data.image.files import list_class_images, say_ignored
 from video_snl.data.videos import folder_contents
 from video_snl.errors import UserError
-from video_snl.utils.media import IMAGE_SUFFIXES, Ignored, is_system_name
+from video_snl.utils.media import IMAGE_SUFFIXES, Ignored, list_folder
 from video_snl.utils.text import clean_label, say_merged
 
 __all__ = ["IMAGENET_COUNTS", "Labelled", "folder_classes", "load_class_folders", "warn_of_counts"]
@@ -44,6 +43,7 @@ def load_class_folders(root: Path, tests: Sequence[str]) -> tuple[Labelled, Labe
     """
     names = folder_classes(root, tests)
     train, test = root / "train", _test_folder(root, tests)
+    say_merged([*_class_folders(train), *_class_folders(test)], str(root))
     unknown = sorted(set(_class_folders(test).values()) - set(names))
     if unknown:
         raise UserError(
@@ -103,18 +103,18 @@ def _test_folder(root: Path, tests: Sequence[str]) -> Path:
 
 
 def _class_folders(folder: Path) -> dict[str, str]:
-    """Name of every class folder, and the label that it stands for; says what is merged."""
-    with os.scandir(folder) as entries:
-        names = sorted(e.name for e in entries if e.is_dir() and not is_system_name(e.name))
-    labels = {name: clean_label(name) for name in names}
-    say_merged(names, str(folder))
-    return labels
+    """Name of every class folder, and the label that it stands for."""
+    names = sorted(path.name for path in list_folder(folder)[0])
+    return {name: clean_label(name) for name in names}
 
 
 def _labelled(folder: Path, names: Sequence[str]) -> Labelled:
     indices = {name: i for i, name in enumerate(names)}
     found = Labelled([], [])
-    ignored: list[Ignored] = []
+    beside = list_folder(folder)[1]
+    ignored = [Ignored(path, "image beside class folders") for path in beside.images]
+    ignored += [Ignored(path, "video beside class folders") for path in beside.videos]
+    ignored += beside.ignored
     for name, label in _class_folders(folder).items():
         paths, others = list_class_images(folder / name)
         found.paths.extend(paths)

@@ -70,7 +70,7 @@ def load_ucf101(root: Path, split: Split, *, frame_folders: bool = False) -> Vid
             f"first is {printable(missing[0])}: unpack all of UCF-101 into {videos} or give "
             "another --data.root"
         )
-    parts = distinct(named, f"{lists}, split {split}")
+    parts = distinct(named, f"{lists}, split {split}", checked=True)
     return VideoSet(
         train=[Video(path, label) for path, label in parts["train"]],
         test=[Video(path, label) for path, label in parts["test"]],

@@ -114,6 +114,13 @@ def resolve_dataset(config: DataConfig) -> DataConfig:
     elif config.reader == "frames" and any(entry.is_dir() for entry in root.iterdir()):
         found, what = "folder", "a folder of class folders of frames"
     else:
+        if has_class_folders(root, "images"):
+            raise UserError(
+                f"data.root={config.root} holds class folders of images: train on them with a "
+                "configuration of an image network, such as --config "
+                "configs/digits/preresnet20_snl.yaml --data.dataset folder (docs/images.md), or "
+                "with --data.reader frames if each folder in a class is a video"
+            )
         raise UserError(
             f"data.root={config.root} holds {folder_contents(root)}: no dataset was named and none "
             "is recognised; give --data.dataset folder, csv or ucf101 (docs/ucf101.md), or for the "

@@ -84,6 +84,9 @@ def frame_windows(times: FrameTimes, window: Length, hop: Length) -> list[range]
         return [range(int(start), min(int(stop), length)) for start, stop in spans]
     spans = _spans(times.end, window.value, hop.value, _ROUNDING)
     frames = [range(*(_first(times.starts, time) for time in span)) for span in spans]
+    # The last one may end after all frames have begun, and the one more then has none of its own.
+    if len(frames) > 1 and frames[-1].stop == frames[-2].stop:
+        frames.pop()
     return [part for part in frames if part]
 
 

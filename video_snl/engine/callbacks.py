@@ -21,6 +21,7 @@ from video_snl.engine.profile import Profile, loading_row, loading_text, waiting
 from video_snl.engine.program import shown_metrics
 from video_snl.engine.runs import Run
 from video_snl.utils.files import replacing, write_text
+from video_snl.utils.text import say_once
 
 __all__ = ["AtomicCheckpointIO", "FirstStep", "History", "best_checkpoint", "last_checkpoint"]
 
@@ -167,6 +168,15 @@ class _RunCheckpoint(ModelCheckpoint):
             best = state_dict["best_k_models"].items()
             moved["best_k_models"] = {here(path): score for path, score in best}
         super().load_state_dict({**state_dict, **moved})
+        if self.best_model_path and not Path(self.best_model_path).is_file():
+            say_once(
+                f"{self.best_model_path} is missing: the best epoch from here on takes its place"
+            )
+            fresh = ModelCheckpoint(monitor=self.monitor, mode=self.mode)
+            for name in ("best_model_path", "best_model_score", "best_k_models"):
+                setattr(self, name, getattr(fresh, name))
+            for name in ("kth_best_model_path", "kth_value"):
+                setattr(self, name, getattr(fresh, name))
 
 
 class _LastCheckpoint(_RunCheckpoint):

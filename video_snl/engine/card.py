@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 from torch import nn
 
+from video_snl.engine.program import shown_tops
 from video_snl.engine.sharing import CONFIG, WEIGHTS
 from video_snl.errors import UserError
 from video_snl.models.insertion import inserted_blocks
@@ -93,8 +94,13 @@ def found_metrics(path: Path, epoch: int) -> tuple[str, Metrics]:
         values = _json(run / report)
         about = values.get("settings", values)
         if values and about.get("epoch") == epoch and _of_its_data(values, run):
-            by = f"evaluate{_views(values)}"
-            return by, [(key, value) for key, value in _shares(values) if "per_class" not in key]
+            by = f"evaluate ({_measured_on(values)})"
+            views = values.get("views")
+            return by, [
+                (_labelled(key, views), value)
+                for key, value in _shares(values)
+                if "per_class" not in key and _says_something(key, values.get("classes"))
+            ]
     for row in _json(run / "run.json").get("metrics", {}).values():
         if row.get("epoch") == epoch:
             rows = {key: value for key, value in row.items() if key.startswith("val/")}
@@ -116,9 +122,26 @@ def _of_its_data(values: Mapping[str, Any], run: Path) -> bool:
     )
 
 
-def _views(values: Mapping[str, Any]) -> str:
-    views = values.get("views")
-    return f" ({views})" if views else ""
+def _measured_on(values: Mapping[str, Any]) -> str:
+    """Say which part of its dataset an evaluation is about."""
+    dataset = values.get("dataset", values.get("data", {}).get("name", "its dataset"))
+    split = values.get("settings", values).get("split")
+    videos = values.get("videos")
+    parts = [str(dataset), *([] if split is None else [f"split {split}"])]
+    return ", ".join([*parts, *([] if videos is None else [counts(videos, "test video")])])
+
+
+def _labelled(key: str, views: str | None) -> str:
+    """Say of a figure of a clip or of a video what it was measured on."""
+    if views is None:
+        return key
+    return f"{key} ({'centre crop of the centre clip' if key.startswith('clip_') else views})"
+
+
+def _says_something(key: str, classes: int | None) -> bool:
+    """Tell whether a figure is shown: a top-k accuracy of few classes is not."""
+    found = re.search(r"top(\d+)$", key)
+    return found is None or int(found[1]) in shown_tops(classes)
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -203,7 +226,7 @@ def _figures(metrics: Metrics, source: str) -> str:
         return ""
     rows = [f"| {key} | {value:.2%} |" for key, value in metrics]
     lines = ["| figure | value |", "|---|---|", *rows]
-    return "\n".join(["## Figures\n", f"By {source}, on the data it names above.\n", *lines, ""])
+    return "\n".join(["## Figures\n", f"By {source}.\n", *lines, ""])
 
 
 def _use(kind: CardKind) -> str:

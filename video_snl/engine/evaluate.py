@@ -21,7 +21,7 @@ from video_snl.engine.evaluation_reports import LEVELS, Scores, top_k_accuracy, 
 from video_snl.engine.program import TOP, shown_tops
 from video_snl.engine.runs import checkpoint_path
 from video_snl.engine.trained import Trained, check_same_network, load_trained
-from video_snl.engine.trainer import make_trainer, stopping_in_order
+from video_snl.engine.trainer import ProgressLines, make_trainer, stopping_in_order
 from video_snl.errors import UserError
 from video_snl.tasks.action import ActionRecognition
 from video_snl.tasks.clips import evaluation_loader
@@ -120,7 +120,8 @@ def _predictions_of(
     single = replace(
         experiment, trainer=replace(experiment.trainer, devices=1, nodes=1, loggers=[])
     )
-    trainer = make_trainer(single, trained.path.parent)
+    lines = ProgressLines(len(dataset), "evaluated videos")
+    trainer = make_trainer(single, trained.path.parent, [lines])
     device = trainer.strategy.root_device
     pin = device.type == "cuda"
     workers = experiment.data.num_workers

@@ -24,7 +24,7 @@ from video_snl.engine.runs import checkpoint_path
 from video_snl.engine.train_images import check_network, check_values, task_of
 from video_snl.engine.trained import check_same_network, holds
 from video_snl.engine.trained_images import TrainedImages, load_released_images, load_trained_images
-from video_snl.engine.trainer import make_trainer, stopping_in_order
+from video_snl.engine.trainer import ProgressLines, make_trainer, stopping_in_order
 from video_snl.errors import OptionsError, UserError
 from video_snl.reference_keys import Kind
 from video_snl.tasks.image_data import test_batch_size
@@ -164,7 +164,7 @@ def _scores(
     task: ImageTask, experiment: ImageExperiment, images: ImageSet, quarantine: Quarantine
 ) -> _Tested:
     """Class scores of every test picture; NaN for those that cannot be read."""
-    trainer = _trainer(experiment)
+    trainer = _trainer(experiment, len(images.test))
     device = trainer.strategy.root_device
     loader = _loader(experiment, images, quarantine, pin=device.type == "cuda")
     try:
@@ -185,7 +185,7 @@ def _validate(
     task: Segmentation, experiment: ImageExperiment, images: ImageSet, quarantine: Quarantine
 ) -> _Tested:
     """Fill the task's confusion matrix."""
-    trainer = _trainer(experiment)
+    trainer = _trainer(experiment, len(images.test))
     device = trainer.strategy.root_device
     loader = _loader(experiment, images, quarantine, pin=device.type == "cuda")
     try:
@@ -199,9 +199,10 @@ def _validate(
     return _Tested(read, broken, np.empty((len(read), 0), dtype=np.float32))
 
 
-def _trainer(experiment: ImageExperiment) -> pl.Trainer:
+def _trainer(experiment: ImageExperiment, total: int) -> pl.Trainer:
     options = replace(experiment.trainer, devices=1, nodes=1, loggers=[])
-    return make_trainer(replace(experiment, trainer=options), Path("."))
+    lines = ProgressLines(total, "evaluated images")
+    return make_trainer(replace(experiment, trainer=options), Path("."), [lines])
 
 
 def _fresh_quarantine(folder: Path, experiment: ImageExperiment) -> Quarantine:

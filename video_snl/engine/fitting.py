@@ -39,7 +39,7 @@ _ENDING = 5.0  # seconds: what a process takes to end whose connections are clos
 def opened_run(
     experiment: AnyExperiment,
     program: Program,
-    config_name: str,
+    config_name: str | None,
     asked: Asked,
     lists: Listed,
 ) -> Iterator[Run]:
@@ -50,7 +50,8 @@ def opened_run(
     Args:
         experiment: The configuration.
         program: Whose run it is.
-        config_name: What a new run is called after, unless ``trainer.name`` is given.
+        config_name: What a new run is called after, unless ``trainer.name`` is given; None: its
+            dataset.
         asked: Whether to train on, and in which run.
         lists: The files of every list.
 
@@ -66,7 +67,8 @@ def opened_run(
         folder = newest_begun(output, program).folder if newest else Path(asked.resume)
         run = Run.open(folder, program)
     elif is_first_process():
-        run = Run.create(output, experiment.trainer.name or config_name, experiment, program)
+        name = experiment.trainer.name or config_name or experiment.data.dataset
+        run = Run.create(output, name, experiment, program)
         tell(f"run folder: {run.folder}")
     else:
         # Only the first process writes; the others never touch the folder.

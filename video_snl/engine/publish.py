@@ -16,11 +16,18 @@ from torch import Tensor, nn
 
 from video_snl.engine.card import CardKind, card, recorded_version
 from video_snl.engine.program import Program
-from video_snl.engine.sharing import CONFIG, DIGEST, WEIGHTS, WEIGHTS_DIGEST, digest_of, facts_of
+from video_snl.engine.sharing import (
+    CONFIG,
+    DIGEST,
+    WEIGHTS,
+    WEIGHTS_DIGEST,
+    config_text,
+    digest_of,
+    facts_of,
+)
 from video_snl.errors import UserError
 from video_snl.export.checking import finite_logits, random_inputs
 from video_snl.utils.files import check_folder, fresh_folder, writing
-from video_snl.utils.json_text import to_json
 
 __all__ = ["publish"]
 
@@ -88,7 +95,7 @@ def _write(
         whole = {name: value.detach().clone().contiguous() for name, value in weights.items()}
         save_file(whole, made / WEIGHTS, metadata={"format": "pt"})
         facts = {**facts, WEIGHTS_DIGEST: digest_of(made / WEIGHTS)}
-        (made / CONFIG).write_text(to_json(facts, indent=2) + "\n", encoding="utf-8")
+        (made / CONFIG).write_text(config_text(facts), encoding="utf-8")
         # safetensors gives nobody else a permission, whatever the umask.
         (made / WEIGHTS).chmod(stat.S_IMODE((made / CONFIG).stat().st_mode))
         (made / "README.md").write_text(text, encoding="utf-8")

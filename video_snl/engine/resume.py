@@ -166,5 +166,8 @@ def _instead(run: Run) -> str:
     best = run.folder / "checkpoints" / "best.ckpt"
     again = f"{run.program.name} train --config {run.folder / 'config.yaml'}"
     if best.is_file():
-        return f"A new run that starts from its best epoch: {again} --model.weights {best}"
+        return (
+            f"A new run whose backbone starts from its best epoch, and its blocks anew: {again} "
+            f"--model.weights {best}"
+        )
     return f"A new run with its options: {again}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -52,6 +53,11 @@ class Run:
         cls, output: Path, name: str, experiment: AnyExperiment, program: Program = VIDEO_SNL
     ) -> Run:
         """Make ``output/name-DATE-TIME`` with the configuration in it."""
+        if Path(name).name != name:
+            raise UserError(
+                f"trainer.name={name}: expected the name of a folder, without a slash; give the "
+                "folder that it is made in by --trainer.output."
+            )
         started = datetime.now(UTC)
         at = started.isoformat(timespec="microseconds")
         folder = _fresh_folder(output, f"{name}-{started:%Y%m%d-%H%M%S}")
@@ -300,7 +306,10 @@ def checkpoint_path(
                 f"{path} holds no checkpoints/best.ckpt: no epoch of that run was finished; "
                 f"train on with {program.name} train --resume, or name another run."
             )
-        return best if best.is_file() else last
+        if not best.is_file():
+            say_once(f"{best} is missing: the last epoch is used, {last}")
+            return last
+        return best
     if not path.is_file():
         raise UserError(f"{option} {path}: no such file or folder.")
     return path
@@ -342,10 +351,12 @@ def stored_program(named: str | None, output: str, programs: Sequence[Program]) 
         return programs[0] if found is None else found.program
     path = Path(str(named))
     if (path / "run.json").is_file():
-        kind = _kind_of(_record(path, programs[0]))
-        return next((program for program in programs if program.kind == kind), programs[0])
-    path = shared_weights(path) if is_shared(path) else path
-    if not path.is_file():
+        with suppress(UserError):  # a damaged record: its checkpoint says it as well
+            kind = _kind_of(_record(path, programs[0]))
+            return next((program for program in programs if program.kind == kind), programs[0])
+    try:
+        path = checkpoint_path(str(path), programs[0])
+    except UserError:
         return programs[0]  # which says what is wrong with the name
     from video_snl.engine.trained import holds
 

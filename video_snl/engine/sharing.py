@@ -14,13 +14,15 @@ from typing import Any
 from video_snl import __version__
 from video_snl.engine.program import Program
 from video_snl.errors import UserError
-from video_snl.utils.json_text import parse_json
+from video_snl.utils.json_text import parse_json, to_json
 
 __all__ = [
     "CONFIG",
+    "CONFIG_DIGEST",
     "DIGEST",
     "WEIGHTS",
     "WEIGHTS_DIGEST",
+    "config_text",
     "digest_of",
     "facts_of",
     "is_shared",
@@ -34,8 +36,10 @@ WEIGHTS, CONFIG = "model.safetensors", "config.json"
 DIGEST = "checkpoint_sha256"
 # Of the file of weights beside config.json: safetensors have no checksum of their own.
 WEIGHTS_DIGEST = "weights_sha256"
+# Of all other entries of config.json, as canonical JSON.
+CONFIG_DIGEST = "config_sha256"
 # Of the entries of config.json, those that are about the file, not about the network.
-_BESIDE = ("program", "version", "epoch", DIGEST, WEIGHTS_DIGEST, "input")
+_BESIDE = ("program", "version", "epoch", DIGEST, WEIGHTS_DIGEST, CONFIG_DIGEST, "input")
 _KNOWN_WEIGHTS = ("kinetics", "imagenet")
 
 
@@ -51,6 +55,16 @@ class _Facts(dict[str, Any]):
             f"{self.source}: it has no entry {key!r}, and so was not written by publish or export, "
             "or is damaged; publish or export the checkpoint again."
         )
+
+
+def config_text(facts: Mapping[str, Any]) -> str:
+    """The text of ``config.json``: the facts, and the SHA-256 of all of them."""
+    return to_json({**facts, CONFIG_DIGEST: _config_digest(facts)}, indent=2) + "\n"
+
+
+def _config_digest(facts: Mapping[str, Any]) -> str:
+    entries = {name: value for name, value in facts.items() if name != CONFIG_DIGEST}
+    return hashlib.sha256(to_json(entries, sort_keys=True).encode()).hexdigest()
 
 
 def digest_of(path: Path) -> str:
@@ -125,8 +139,8 @@ def shared_weights(folder: Path) -> Path:
 def read_shared(path: Path) -> Mapping[str, Any]:
     """The contents of a folder as those of a checkpoint; ``path`` is that of its weights.
 
-    The weights are compared with the SHA-256 in ``config.json``. Folders that were published
-    before there was one have none.
+    The weights and the entries of ``config.json`` are compared with the SHA-256 of each that is
+    among these. Folders that were published before there were any have none.
 
     Raises:
         UserError: A file is missing or damaged, or the two are not of one folder.
@@ -137,6 +151,7 @@ def read_shared(path: Path) -> Mapping[str, Any]:
     config = path.parent / CONFIG
     try:
         content = stored_facts(config.read_text(encoding="utf-8"), config)
+        _check_config(config)
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
             f"{path} needs the {CONFIG} that was published beside it, which cannot be read "
@@ -151,6 +166,18 @@ def read_shared(path: Path) -> Mapping[str, Any]:
             "a file that git lfs has not fetched (git lfs pull); fetch it again."
         ) from error
     return {**content, "state_dict": {f"model.{name}": value for name, value in weights.items()}}
+
+
+def _check_config(config: Path) -> None:
+    values = parse_json(config.read_text(encoding="utf-8"))
+    sealed = [name in values for name in (CONFIG_DIGEST, WEIGHTS_DIGEST)]
+    if not any(sealed):
+        return
+    if not all(sealed) or values[CONFIG_DIGEST] != _config_digest(values):
+        raise UserError(
+            f"{config} cannot be used: it differs from what was published ({CONFIG_DIGEST} in it): "
+            "it is damaged, or was changed by hand; fetch the whole folder again."
+        )
 
 
 def _check_weights_digest(path: Path, expected: Any) -> None:

@@ -32,7 +32,9 @@ from video_snl.utils.text import same_labels
 __all__ = ["check_experiment", "make_task", "train"]
 
 
-def train(experiment: Experiment, *, config_name: str, asked: Asked, profile: bool = False) -> int:
+def train(
+    experiment: Experiment, *, config_name: str | None, asked: Asked, profile: bool = False
+) -> int:
     """Train, or train on, and return the exit code; ``profile`` prints where loading took time."""
     # What is recognised is what the run is of, and what its files say.
     experiment = replace(experiment, data=resolve_dataset(experiment.data))

@@ -44,7 +44,7 @@ _OPTIMIZER = {
 
 
 def train(
-    experiment: ImageExperiment, *, config_name: str, asked: Asked, profile: bool = False
+    experiment: ImageExperiment, *, config_name: str | None, asked: Asked, profile: bool = False
 ) -> int:
     """Train, or train on, and return the exit code; ``profile`` prints where loading took time."""
     check_experiment(experiment)

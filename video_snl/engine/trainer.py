@@ -6,12 +6,13 @@ import importlib.util
 import logging
 import signal
 import sys
+import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Literal
+from typing import Any, Literal
 
 import lightning.pytorch as pl
 import torch
@@ -22,12 +23,14 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException, SI
 from video_snl.config import TrainerConfig
 from video_snl.engine.callbacks import AtomicCheckpointIO
 from video_snl.engine.program import AnyExperiment
+from video_snl.engine.progress import EVERY
 from video_snl.errors import UserError
 from video_snl.utils.processes import handling, leave_lost_terminal
 
 __all__ = [
     "EXIT_HUNG_UP",
     "EXIT_TERMINATED",
+    "ProgressLines",
     "check_precision",
     "device_of",
     "make_trainer",
@@ -93,6 +96,33 @@ class Bar(RichProgressBar):
         metrics = super().get_metrics(trainer, pl_module)
         metrics.pop("v_num", None)
         return metrics
+
+
+class ProgressLines(Callback):
+    """A line now and then where no bar is shown: how many samples of an evaluation are done."""
+
+    def __init__(self, total: int, what: str) -> None:
+        self._done, self._total, self._what = 0, total, what
+        self._said = time.monotonic()
+
+    def _count(self, trainer: pl.Trainer, batch: Mapping[str, torch.Tensor]) -> None:
+        self._done += len(batch["index"])
+        if trainer.progress_bar_callback is None and time.monotonic() - self._said >= EVERY:
+            self._said = time.monotonic()
+            line = f"{self._what}: {self._done:,} of {self._total:,}"
+            print(line, file=sys.stderr, flush=True)
+
+    def on_predict_batch_end(
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, *places: int
+    ) -> None:
+        """Count the videos or images of a batch."""
+        self._count(trainer, batch)
+
+    def on_validation_batch_end(
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, *places: int
+    ) -> None:
+        """Count the scenes of a batch."""
+        self._count(trainer, batch)
 
 
 def check_precision(config: TrainerConfig) -> None:

@@ -32,6 +32,7 @@ _UNZIPPING_ERRORS = (
     ValueError,  # offsets outside the file, names that are not UTF-8
     RuntimeError,  # damaged flags: encrypted, or compressed in an unknown way
 )
+_DOS_FOLDER = 0x10
 
 
 class DamagedArchive(UserError):
@@ -89,12 +90,17 @@ def _fault(path: Path) -> str | None:
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
-            count = len(archive.infolist())
+            entries = archive.infolist()
+            count = len(entries)
     except _UNZIPPING_ERRORS as error:
         line = " ".join(str(error).split()) or type(error).__name__
         return f"it is damaged or cut short ({size} bytes; {line[:120]})"
     if damaged is not None:
         return f"it is damaged: its entry {damaged!r} differs from its checksum"
+    for entry in entries:
+        # What this bit of MS-DOS calls a folder PyTorch does not read, and leaves its memory as is.
+        if entry.external_attr & _DOS_FOLDER and not entry.is_dir():
+            return f"it is damaged: its entry {entry.filename!r} is marked as a folder"
     return _fault_of_end(tail, count)
 
 

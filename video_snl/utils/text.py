@@ -23,6 +23,7 @@ __all__ = [
     "same_labels",
     "say_merged",
     "say_once",
+    "spellings",
 ]
 
 _SHOWN = 200
@@ -114,13 +115,21 @@ def say_merged(labels: Iterable[str], source: str) -> None:
     Raises:
         UserError: As for :func:`clean_label`.
     """
-    spellings: dict[str, set[str]] = {}
-    for label in set(labels):
-        spellings.setdefault(clean_label(label), set()).add(label)
-    merged = [sorted(spellings[name]) for name in sorted(spellings) if len(spellings[name]) > 1]
+    found = set(labels)
+    for label in found:
+        clean_label(label)
+    merged = spellings(found)
     if merged:
         named = [f"{' and '.join(map(ascii, names))} are one" for names in merged]
         say_once(f"{source}: labels that differ only in spaces or Unicode form: {examples(named)}")
+
+
+def spellings(names: Iterable[str]) -> list[list[str]]:
+    """Return the names that differ only in spaces around them or in Unicode form, in groups."""
+    found: dict[str, set[str]] = {}
+    for name in set(names):
+        found.setdefault(unicodedata.normalize("NFC", name.strip()), set()).add(name)
+    return [sorted(found[name]) for name in sorted(found) if len(found[name]) > 1]
 
 
 def escaped(name: str) -> str:

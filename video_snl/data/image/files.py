@@ -22,15 +22,23 @@ def say_ignored(folder: str | Path, ignored: Sequence[Ignored]) -> None:
 def list_class_images(folder: str | Path) -> tuple[list[str], list[Ignored]]:
     """List the images of a class, those in folders below it too, and what else is there.
 
-    Folders are sorted by path and files by name, as in torchvision's ImageFolder. It asks the
-    system for no more than the names and kinds of entries, as a data set has a million of them.
+    Folders are sorted by path and files by name, as in torchvision's ImageFolder. A link to a
+    folder is followed unless that folder contains the class or is read by another name; folders
+    under their own names come first. It asks the system for no more than the names and kinds of
+    entries, as a data set has a million of them.
     """
     found: list[tuple[str, list[str]]] = []
     ignored: list[Ignored] = []
-    waiting, seen = [str(folder)], {os.path.realpath(folder)}
-    while waiting:
-        place = waiting.pop()
+    seen = set(map(str, Path(os.path.realpath(folder)).parents))
+    folders, links = [str(folder)], list[str]()
+    while folders or links:
+        place = folders.pop() if folders else links.pop()
         names: list[str] = []
+        real = os.path.realpath(place)
+        if real in seen:
+            ignored.append(Ignored(Path(place), "link to a folder that is read by another name"))
+            continue
+        seen.add(real)
         try:
             with os.scandir(place) as entries:
                 for entry in entries:
@@ -41,12 +49,8 @@ def list_class_images(folder: str | Path) -> tuple[list[str], list[Ignored]]:
                         names.append(entry.name)
                         continue
                     if kind == "folder":
-                        real = os.path.realpath(entry.path)
-                        if real not in seen:
-                            seen.add(real)
-                            waiting.append(entry.path)
-                            continue
-                        reason = "link to a folder that is read by another name"
+                        (links if entry.is_symlink() else folders).append(entry.path)
+                        continue
                     ignored.append(Ignored(Path(entry.path), reason))
         except OSError as error:
             reason = f"folder that cannot be read ({error.strerror})"

@@ -39,6 +39,7 @@ ACCEPTED_FORMATS = ("JPEG", "PNG", "BMP", "DIB", "GIF", "PPM", "TIFF", "WEBP")
 _ORIENTATION = 0x0112
 _BITS_PER_SAMPLE = 0x0102
 _PHOTOMETRIC = 0x0106
+_PLANES, _SEPARATE = 0x011C, 2
 _WHITE_IS_ZERO = 0
 _TRANSPOSED = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -131,6 +132,16 @@ def read_label_map(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS
             raise UnreadableImage(
                 f"{path} has the mode {image.mode}: expected a label map of at most 8 bits, grey "
                 "or with a palette"
+            )
+        if getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
+            raise UnreadableImage(
+                f"{path} is a TIFF file in which 0 is white, so that its numbers can be meant in "
+                "two ways: save the label map as PNG"
+            )
+        if _is_scaled(image):
+            raise UnreadableImage(
+                f"{path} is a PNM file whose largest value is not 255, so that its numbers are "
+                "shares of it: save the label map as PNG"
             )
         # Pillow spreads greys of 2 and 4 bits over 0 to 255.
         step = {"L;2": 85, "L;4": 17}.get(_stored_mode(image), 1)
@@ -246,8 +257,25 @@ def _stored_mode(image: ImageFile.ImageFile) -> str:
     return first if isinstance(first, str) else ""
 
 
+def _is_scaled(image: ImageFile.ImageFile) -> bool:
+    """Tell whether Pillow scales the values of a PNM file, whose largest is not 255."""
+    if image.format != "PPM" or not image.tile or image.mode == "1":
+        return False
+    arguments = image.tile[0][3]  # of the largest value beside the mode, where it is not 255
+    return isinstance(arguments, tuple) and len(arguments) == 2 and arguments[1] != 255
+
+
 def _rgb(image: ImageFile.ImageFile, path: str | os.PathLike[str], stored: str) -> Image.Image:
     mode = image.mode
+    tags = getattr(image, "tag_v2", {})
+    if max(tags.get(_BITS_PER_SAMPLE, (8,))) > 8 and (
+        tags.get(_PLANES) == _SEPARATE or stored.startswith("RGBa")
+    ):
+        how = "in separate planes" if tags.get(_PLANES) == _SEPARATE else "multiplied by alpha"
+        raise UnreadableImage(
+            f"{path} has colours of 16 bits {how}, which are not read: convert it to 8 bits or to "
+            "PNG"
+        )
     # PNM files of more than 8 bits have the mode I, with values that Pillow scaled to 16 bits.
     if mode.startswith("I;16") or (mode == "I" and image.format in ("PPM", "PNG")):
         largest, inverted = _grey_range(image)
