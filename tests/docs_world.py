@@ -59,6 +59,7 @@ _ROOTS = ("--root", "--data.root")
 
 # Which data set stands for DIR, by a part of the configuration's name or of the data set's.
 _DATA = {
+    "--data.dataset folder": "folders",
     "ucf101": "ucf101",
     "cifar100": "cifar100",
     "cifar10/jpg": "folders",

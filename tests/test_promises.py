@@ -1323,8 +1323,9 @@ PROMISES: dict[str, list[Promise]] = {
             ("tests/export/test_export.py::test_compiled_or_why_not",),
         ),
         (
-            "and the SHA-256 of the checkpoint and of `model.safetensors` (`weights_sha256`), which is compared whenever the folder is read",
+            "the last two are compared whenever the folder is read",
             (
+                "tests/export/test_damaged.py::test_every_entry_of_a_published_configuration_counts",
                 "tests/export/test_damaged.py::test_a_published_folder_is_compared_with_its_hash",
                 "tests/export/test_damaged.py::test_a_folder_published_before_there_was_a_hash_is_read",
                 "tests/export/test_publish.py::test_broken_folders",
@@ -1536,6 +1537,14 @@ PROMISES: dict[str, list[Promise]] = {
                 "tests/data/test_still_images.py::test_bombs_are_refused_before_memory_is_taken",
                 "tests/data/test_still_images.py::test_the_limit_is_an_option",
             ),
+        ),
+        (
+            "has colours of 16 bits in separate planes or multiplied by alpha (TIFF) | refused",
+            ("tests/data/test_still_images.py::test_16_bits_in_separate_planes_are_refused",),
+        ),
+        (
+            "PNM files whose largest value is not 255 and TIFF files in which 0 is white are refused",
+            ("tests/data/test_still_images.py::test_label_maps_keep_their_numbers",),
         ),
         (
             "no scaling, no palette and no orientation is applied",
@@ -1793,6 +1802,17 @@ PROMISES: dict[str, list[Promise]] = {
         ),
     ],
     "docs/reid/datasets.md": [
+        (
+            "the same files under other names, counts once, and a line says so",
+            ("tests/data/test_duplicates.py::test_a_tracklet_that_is_twice_in_one_part",),
+        ),
+        (
+            "links to a folder that is read by another name or that holds the link",
+            (
+                "tests/reid/test_tracklet_folders.py::test_a_link_takes_no_tracklet_from_its_owner",
+                "tests/reid/test_tracklet_folders.py::test_links_multiply_nothing",
+            ),
+        ),
         (
             "The same folder always gives the same lists",
             (
