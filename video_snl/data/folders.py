@@ -156,8 +156,8 @@ def csv_rows(path: Path) -> list[Row]:
         rows = [_row(path, reader.line_num, values) for values in reader]
     except csv.Error as error:
         raise UserError(
-            f"{path}, line {reader.line_num + 1}: it is not a row of a CSV file ({error}); is a quote "
-            "missing?"
+            f"{path}, line {reader.line_num + 1}: it is not a row of a CSV file ({error}); is a "
+            "quote missing?"
         ) from error
     say_merged((row.label for row in rows), str(path))
     return [row._replace(label=clean_label(row.label)) for row in rows]
