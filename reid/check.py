@@ -13,7 +13,7 @@ from reid.config import ReidDataConfig
 from reid.datasets import read_dataset, root_of
 from reid.datasets.faults import Fault
 from reid.datasets.official import OFFICIAL, count, parts_of, unmatched_queries
-from reid.pictures import Finding, inspect
+from reid.report.pictures import Finding, inspect
 from reid.tracklet import ReidData
 from video_snl.data.bounded import run_bounded
 from video_snl.engine.progress import counted

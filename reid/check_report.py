@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from reid.datasets.official import OFFICIAL, count, parts_of, unmatched_queries
-from reid.pictures import Finding, Verdict
+from reid.report.pictures import Finding, Verdict
 from reid.tracklet import DISTRACTOR, ReidData, Tracklet
 from video_snl.utils.counts import counts
 from video_snl.utils.json_text import to_json as json_text

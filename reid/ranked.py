@@ -12,8 +12,8 @@ from torch import Tensor
 from reid.distances import pairwise_distances
 from reid.features import FeatureTable
 from reid.labels import QUERIES_IN_GALLERY, Cameras, Protocol
-from reid.metrics import RANKS
 from reid.protocols import Ranking, evaluate_ranking, official_gallery, own_pairs
+from reid.report.metrics import RANKS
 from reid.rerank import MEMORY, rerank
 from reid.tracklet import JUNK, Tracklet
 from reid.unreadable import count_as_wrong, with_a_match

@@ -117,7 +117,7 @@ def _write_page(
     *,
     quiet: bool,
 ) -> None:
-    from reid.search_page import write_search_page
+    from reid.report.search_page import write_search_page
 
     with writing("--page", page):
         write_search_page(Path(page), asked, table, found, gallery=gallery)

@@ -13,8 +13,8 @@ from reid.encode import encode, table_of
 from reid.explaining import tracklet_subject
 from reid.features import FeatureTable
 from reid.index import search
+from reid.report.search_page import write_search_page
 from reid.runs import find_checkpoint
-from reid.search_page import write_search_page
 from reid.searching import filled_table
 from reid.tracklet import Tracklet
 from reid.trained import TrainedReid, load_trained

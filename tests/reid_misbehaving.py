@@ -6,7 +6,7 @@ import os
 import signal
 import time
 
-from reid.pictures import Finding, inspect
+from reid.report.pictures import Finding, inspect
 
 
 def misbehave(paths: tuple[str, ...], max_pixels: int) -> list[Finding]:

@@ -12,7 +12,7 @@ from reid import check as check_module
 from reid.check import check
 from reid.config import ReidDataConfig
 from reid.datasets.official import OFFICIAL, Counts, Official
-from reid.pictures import inspect
+from reid.report.pictures import inspect
 from tests.reid_misbehaving import misbehave
 from tests.reid_trees import picture, write_folder, write_mars
 from video_snl.data.outcome import call

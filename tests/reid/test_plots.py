@@ -14,10 +14,10 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
-from reid.evaluation import Evaluation
-from reid.metrics import ranking_metrics
-from reid.plots import cmc_picture, embed, tsne_picture
-from reid.report import write_report
+from reid.report.evaluation import Evaluation
+from reid.report.metrics import ranking_metrics
+from reid.report.plots import cmc_picture, embed, tsne_picture
+from reid.report.report import write_report
 from tests.reid.evaluations import Row, make_evaluation, make_table
 
 
@@ -99,7 +99,7 @@ def test_the_picture_ends_with_the_largest_rank_asked_for(
     evaluation: Evaluation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[Figure] = []
-    monkeypatch.setattr("reid.plots._save", lambda figure, path: drawn.append(figure))
+    monkeypatch.setattr("reid.report.plots._save", lambda figure, path: drawn.append(figure))
     for max_rank in (1, 20, 50):
         cmc_picture(evaluation.rankings, tmp_path / "cmc.png", max_rank)
     lengths = [len(figure.axes[0].lines[0].get_xdata()) for figure in drawn]

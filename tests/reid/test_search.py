@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from reid.features import FeatureTable, write_features
-from reid.search_page import tracklet_frames
+from reid.report.search_page import tracklet_frames
 from reid.searching import run_search
 from reid.tracklet import Tracklet
 from tests.reid.evaluations import draw_tracklet, make_table

@@ -10,7 +10,7 @@ import torch
 from reid.tracklet import JUNK
 
 if TYPE_CHECKING:
-    from reid.evaluation import Evaluation
+    from reid.report.evaluation import Evaluation
 
 __all__ = ["CameraPair", "camera_pairs"]
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from reid.film_strips import film_strip, strip_width
-from reid.page import Shown
-from reid.ranked_lists import Entry, RankedList
+from reid.report.film_strips import film_strip, strip_width
+from reid.report.page import Shown
+from reid.report.ranked_lists import Entry, RankedList
 from video_snl.render.fonts import letters_for, spelled
 from video_snl.render.lettering import shortened
 from video_snl.utils.files import replace_file

@@ -11,7 +11,7 @@ import numpy as np
 from reid.tracklet import JUNK
 
 if TYPE_CHECKING:
-    from reid.evaluation import Evaluation
+    from reid.report.evaluation import Evaluation
 
 __all__ = ["Choice", "Entry", "RankedList", "Verdict", "choose_queries", "ranked_list"]
 

@@ -11,9 +11,9 @@ from reid.labels import QUERIES_IN_GALLERY
 from reid.tracklet import DISTRACTOR
 
 if TYPE_CHECKING:
-    from reid.evaluation import Evaluation
     from reid.features import FeatureTable
     from reid.protocols import Ranking
+    from reid.report.evaluation import Evaluation
     from reid.tracklet import Tracklet
 
 __all__ = ["RANKS", "flat_settings", "metrics", "ranking_metrics"]

@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image
 
 from reid.datasets.frames import list_frames
-from reid.film_strips import Picture, chosen_frames
-from reid.page import Shown, entry_view, write_page
+from reid.report.film_strips import Picture, chosen_frames
+from reid.report.page import Shown, entry_view, write_page
 from video_snl.data.bounded import run_bounded
 from video_snl.utils.counts import counts
 from video_snl.utils.media import is_image_name

@@ -18,14 +18,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
-from reid.metrics import RANKS
+from reid.report.metrics import RANKS
 from reid.tracklet import DISTRACTOR, JUNK
 from video_snl.render.fonts import figure_fonts, spelled
 from video_snl.utils.files import replace_file
 
 if TYPE_CHECKING:
-    from reid.evaluation import Evaluation
     from reid.protocols import Ranking
+    from reid.report.evaluation import Evaluation
 
 __all__ = ["Embedding", "cmc_picture", "embed", "tsne_picture"]
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from reid.camera_pairs import CameraPair, camera_pairs
-from reid.figures import CAMERAS_IGNORED
-from reid.list_picture import list_picture
-from reid.metrics import RANKS, metrics
-from reid.page import (
+from reid.report.camera_pairs import CameraPair, camera_pairs
+from reid.report.figures import CAMERAS_IGNORED
+from reid.report.list_picture import list_picture
+from reid.report.metrics import RANKS, metrics
+from reid.report.page import (
     Shown,
     camera_table,
     embedded_png,
@@ -22,15 +22,15 @@ from reid.page import (
     per_cent,
     write_page,
 )
-from reid.plots import Embedding, cmc_picture, embed, tsne_picture
-from reid.ranked_lists import Choice, RankedList, choose_queries, ranked_list
+from reid.report.plots import Embedding, cmc_picture, embed, tsne_picture
+from reid.report.ranked_lists import Choice, RankedList, choose_queries, ranked_list
 from reid.tracklet import Tracklet
 from video_snl.utils.counts import counts, noun
 from video_snl.utils.files import write_json, write_text
 
 if TYPE_CHECKING:
-    from reid.evaluation import Evaluation
     from reid.features import FeatureTable
+    from reid.report.evaluation import Evaluation
 
 __all__ = ["write_report"]
 
