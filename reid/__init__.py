@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from reid.datasets import load_dataset
-    from reid.protocols import evaluate_ranking
-    from reid.retrieval import evaluate_features
+    from reid.metrics.ranking import evaluate_ranking
+    from reid.metrics.streaming import evaluate_features
     from reid.tracklet import ReidData, Tracklet
 
 __all__ = ["ReidData", "Tracklet", "evaluate_features", "evaluate_ranking", "load_dataset"]
@@ -19,8 +19,8 @@ __all__ = ["ReidData", "Tracklet", "evaluate_features", "evaluate_ranking", "loa
 _HOME = {
     "ReidData": "reid.tracklet",
     "Tracklet": "reid.tracklet",
-    "evaluate_features": "reid.retrieval",
-    "evaluate_ranking": "reid.protocols",
+    "evaluate_features": "reid.metrics.streaming",
+    "evaluate_ranking": "reid.metrics.ranking",
     "load_dataset": "reid.datasets",
 }
 

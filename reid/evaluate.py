@@ -14,14 +14,14 @@ import torch
 from reid.config import ReidExperiment
 from reid.datasets import load_dataset
 from reid.encode import Encoded, encode, table_of
-from reid.labels import Protocol
+from reid.metrics.labels import Protocol
+from reid.metrics.rank_lists import Metric, rank_lists
+from reid.metrics.rerank import MEMORY, check_memory
 from reid.options import check_data
 from reid.own_tracklets import own_entries
-from reid.ranked import Metric, rank_lists
 from reid.report.evaluation import Evaluation
 from reid.report.figures import Result, json_of, summary_text, text_of
 from reid.report.report import write_report
-from reid.rerank import MEMORY, check_memory
 from reid.runs import find_checkpoints, newest_trained
 from reid.several import check_together, report_folders
 from reid.tracklet import ReidData, Tracklet

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from reid.labels import Names, numbers_of_names
+from reid.metrics.labels import Names, numbers_of_names
 from reid.tracklet import NO_NUMBER, UNKNOWN, camera_number, person_number
 from video_snl.errors import UserError
 from video_snl.utils.files import replace_file

@@ -9,8 +9,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 import torch
 
-from reid.distances import Distances, Metric, first_equal, nearest_columns
 from reid.features import FeatureTable, comparable, same_model
+from reid.metrics.distances import Distances, Metric, first_equal, nearest_columns
 from video_snl.errors import UserError
 
 __all__ = ["IndexName", "Metric", "SearchResult", "search"]
@@ -47,7 +47,7 @@ def search(
 ) -> SearchResult:
     """Find the ``top`` nearest tracklets of the gallery for every query.
 
-    Distances are those of :func:`reid.distances.pairwise_distances`, which evaluations rank by, and
+    Distances are those of :func:`reid.metrics.distances.pairwise_distances`, which evaluations rank by, and
     tracklets at the same distance stand in the order of the gallery, as they do there.
 
     Args:

@@ -62,7 +62,7 @@ def _pair(
     rows: np.ndarray,
     columns: np.ndarray,
 ) -> CameraPair:
-    from reid.protocols import evaluate_ranking
+    from reid.metrics.ranking import evaluate_ranking
 
     asked = np.asarray(evaluation.query.person_ids)
     people = np.asarray(evaluation.gallery.person_ids)[columns]

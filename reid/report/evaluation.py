@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from reid.features import FeatureTable
-    from reid.labels import Cameras
-    from reid.protocols import Ranking
+    from reid.metrics.labels import Cameras
+    from reid.metrics.ranking import Ranking
     from reid.tracklet import ReidData
 
 __all__ = ["Evaluation"]

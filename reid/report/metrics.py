@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from reid.labels import QUERIES_IN_GALLERY
+from reid.metrics.labels import QUERIES_IN_GALLERY
 from reid.tracklet import DISTRACTOR
 
 if TYPE_CHECKING:
     from reid.features import FeatureTable
-    from reid.protocols import Ranking
+    from reid.metrics.ranking import Ranking
     from reid.report.evaluation import Evaluation
     from reid.tracklet import Tracklet
 

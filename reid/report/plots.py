@@ -24,7 +24,7 @@ from video_snl.render.fonts import figure_fonts, spelled
 from video_snl.utils.files import replace_file
 
 if TYPE_CHECKING:
-    from reid.protocols import Ranking
+    from reid.metrics.ranking import Ranking
     from reid.report.evaluation import Evaluation
 
 __all__ = ["Embedding", "cmc_picture", "embed", "tsne_picture"]

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from benchmark_arguments import new_parser, positive
 
-from reid.retrieval import evaluate_features
+from reid.metrics.streaming import evaluate_features
 from video_snl.utils.files import write_json
 from video_snl.utils.json_text import to_json
 

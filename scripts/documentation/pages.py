@@ -202,7 +202,7 @@ REFERENCE: dict[str, tuple[str, tuple[str, ...]]] = {
             "reid.data.tracklet_folders",
             "reid.features",
             "reid.index",
-            "reid.rerank",
+            "reid.metrics.rerank",
             "reid.losses",
             "reid.explaining",
             "reid.spectra",

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from reid.features import FeatureTable
-from reid.protocols import evaluate_ranking
+from reid.metrics.ranking import evaluate_ranking
 from reid.report.evaluation import Evaluation
 from reid.tracklet import JUNK, ReidData, Tracklet
 

@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from reid.evaluate import Options
+from reid.metrics.ranking import evaluate_ranking
+from reid.metrics.unreadable import count_as_wrong
 from reid.own_tracklets import own_entries
-from reid.protocols import evaluate_ranking
 from reid.tracklet import ReidData, Tracklet
 from reid.trained import check_people, load_trained
-from reid.unreadable import count_as_wrong
 from tests.reid.little import options, run, write_tracklet
 from tests.tiny import only_run
 from video_snl.errors import UserError

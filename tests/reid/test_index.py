@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from reid.distances import Metric, first_equal
 from reid.features import FeatureTable
 from reid.index import IndexName, search
-from reid.retrieval import pairwise_distances
+from reid.metrics.distances import Metric, first_equal
+from reid.metrics.streaming import pairwise_distances
 from tests.reid.test_features import make_table
 from video_snl.errors import UserError
 

@@ -17,12 +17,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.io import loadmat
 
-from reid import evaluate_ranking, protocols
-from reid.distances import pairwise_distances
-from reid.labels import Cameras, Protocol
-from reid.matches import People, count_before
-from reid.protocols import official_gallery
-from reid.scores import Ranking
+from reid import evaluate_ranking
+from reid.metrics import ranking as protocols
+from reid.metrics.distances import pairwise_distances
+from reid.metrics.labels import Cameras, Protocol
+from reid.metrics.matches import People, count_before
+from reid.metrics.ranking import official_gallery
+from reid.metrics.scores import Ranking
 from tests.conftest import REPOSITORY
 from tests.reid import naive
 from video_snl.errors import UserError

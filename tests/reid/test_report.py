@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from reid.ranked import rank_lists
+from reid.metrics.rank_lists import rank_lists
 from reid.report.camera_pairs import camera_pairs
 from reid.report.evaluation import Evaluation
 from reid.report.film_strips import chosen_frames, film_strip, read_picture

@@ -13,10 +13,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reid import rerank as module
-from reid.distances import Metric
-from reid.rerank import rerank, rerank_distances
-from reid.retrieval import pairwise_distances
+from reid.metrics import rerank as module
+from reid.metrics.distances import Metric
+from reid.metrics.rerank import rerank, rerank_distances
+from reid.metrics.streaming import pairwise_distances
 from tests.reid import naive
 from video_snl.errors import UserError
 
@@ -129,7 +129,7 @@ def test_bad_matrices() -> None:
 PEAK = """
 import sys
 import torch
-from reid.rerank import rerank
+from reid.metrics.rerank import rerank
 
 def status(name):
     with open("/proc/self/status") as file:

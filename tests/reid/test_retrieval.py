@@ -15,11 +15,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reid import evaluate_features, evaluate_ranking, retrieval
-from reid.distances import Distances, Metric
-from reid.labels import Cameras, Protocol
-from reid.retrieval import pairwise_distances
-from reid.scores import Ranking
+from reid import evaluate_features, evaluate_ranking
+from reid.metrics import streaming as retrieval
+from reid.metrics.distances import Distances, Metric
+from reid.metrics.labels import Cameras, Protocol
+from reid.metrics.scores import Ranking
+from reid.metrics.streaming import pairwise_distances
 from tests.conftest import REPOSITORY
 from video_snl.errors import UserError
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reid.labels import (
+from reid.metrics.labels import (
     Cameras,
     Labels,
     Pairs,
@@ -16,8 +16,8 @@ from reid.labels import (
     check_options,
     check_pairs,
 )
-from reid.matches import Matches, People, count_before, hits_of
-from reid.scores import Ranking, score_hits, summarize
+from reid.metrics.matches import Matches, People, count_before, hits_of
+from reid.metrics.scores import Ranking, score_hits, summarize
 from video_snl.errors import UserError
 
 __all__ = [

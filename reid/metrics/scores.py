@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from reid.labels import Cameras, Protocol
-from reid.matches import Hits
+from reid.metrics.labels import Cameras, Protocol
+from reid.metrics.matches import Hits
 from video_snl.errors import UserError
 
 __all__ = ["Ranking", "no_match", "score_hits", "summarize"]

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reid.labels import Cameras
+from reid.metrics.labels import Cameras
 from reid.tracklet import JUNK
 
 __all__ = ["Hits", "Matches", "People", "count_before", "hits_of"]

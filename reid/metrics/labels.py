@@ -34,7 +34,7 @@ Labels = Tensor | np.ndarray | Sequence[int]
 Pairs = Tensor | np.ndarray | Sequence[tuple[int, int]]
 
 QUERIES_IN_GALLERY: frozenset[Protocol] = frozenset({"official", "queries-kept"})
-"""Protocols whose gallery holds the query tracklets, see reid.protocols.official_gallery."""
+"""Protocols whose gallery holds the query tracklets, see reid.metrics.ranking.official_gallery."""
 Names = Sequence[str | None] | np.ndarray
 
 

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reid.distances import Distances, Metric, check_features, pairwise_distances
 from reid.features import FeatureTable, same_model, shared_numbers
-from reid.labels import (
+from reid.metrics.distances import Distances, Metric, check_features, pairwise_distances
+from reid.metrics.labels import (
     Cameras,
     Labels,
     Names,
@@ -25,8 +25,8 @@ from reid.labels import (
     check_pairs,
     numbers_of_names,
 )
-from reid.matches import Matches, People, count_before, hits_of
-from reid.scores import Ranking, score_hits, summarize
+from reid.metrics.matches import Matches, People, count_before, hits_of
+from reid.metrics.scores import Ranking, score_hits, summarize
 from video_snl.errors import UserError
 
 __all__ = ["Metric", "evaluate_features", "pairwise_distances"]
@@ -49,7 +49,7 @@ def evaluate_features(
     cameras: Cameras = "cross",
     own: Pairs | None = None,
 ) -> Ranking:
-    """Evaluate features as :func:`reid.protocols.evaluate_ranking` does, in bounded memory.
+    """Evaluate features as :func:`reid.metrics.ranking.evaluate_ranking` does, in bounded memory.
 
     The gallery is read twice in blocks: for the distances of the queries' own people, then to
     count for each of these how many others come before it. Both times a block's distances are
@@ -65,7 +65,7 @@ def evaluate_features(
         gallery: Features, shape (G, D): a tensor, an array, or a memory-mapped file
             (``numpy.load(path, mmap_mode="r")``), of which only a block at a time is resident; or
             a table.
-        query_ids: People, shape (Q,); and so on, see :func:`reid.protocols.evaluate_ranking`.
+        query_ids: People, shape (Q,); and so on, see :func:`reid.metrics.ranking.evaluate_ranking`.
         gallery_ids: People, shape (G,).
         query_cameras: Cameras, shape (Q,).
         gallery_cameras: Cameras, shape (G,).
@@ -78,7 +78,7 @@ def evaluate_features(
         own: Pairs (query, gallery entry) that are the same tracklet, shape (N, 2).
 
     Raises:
-        UserError: As in :func:`reid.protocols.evaluate_ranking`; features of different dimensions
+        UserError: As in :func:`reid.metrics.ranking.evaluate_ranking`; features of different dimensions
             or not finite; tables of different models, or whose people cannot be compared.
     """
     given = (query_ids, gallery_ids, query_cameras, gallery_cameras)

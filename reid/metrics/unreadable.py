@@ -6,9 +6,9 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from reid.labels import Cameras
-from reid.matches import People
-from reid.protocols import Ranking
+from reid.metrics.labels import Cameras
+from reid.metrics.matches import People
+from reid.metrics.ranking import Ranking
 
 __all__ = ["count_as_wrong", "with_a_match"]
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reid.distances import (
+from reid.metrics.distances import (
     Distances,
     Metric,
     centre_of,
