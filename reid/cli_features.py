@@ -126,7 +126,7 @@ def add_checkpoint_option(parser: ArgumentParser) -> None:
 
 
 def extract(arguments: Namespace) -> int:
-    from reid.extract import extract
+    from reid.retrieval.extract import extract
 
     return extract(
         arguments.paths,
@@ -141,7 +141,7 @@ def extract(arguments: Namespace) -> int:
 
 
 def search(arguments: Namespace) -> int:
-    from reid.searching import is_feature_file, run_search
+    from reid.retrieval.searching import is_feature_file, run_search
 
     checkpoint = None
     # Features need no network: then no run need be there.

@@ -13,7 +13,6 @@ import torch
 
 from reid.config import ReidExperiment
 from reid.datasets import load_dataset
-from reid.encode import Encoded, encode, table_of
 from reid.metrics.labels import Protocol
 from reid.metrics.rank_lists import Metric, rank_lists
 from reid.metrics.rerank import MEMORY, check_memory
@@ -22,6 +21,7 @@ from reid.own_tracklets import own_entries
 from reid.report.evaluation import Evaluation
 from reid.report.figures import Result, json_of, summary_text, text_of
 from reid.report.report import write_report
+from reid.retrieval.encode import Encoded, encode, table_of
 from reid.runs import find_checkpoints, newest_trained
 from reid.several import check_together, report_folders
 from reid.tracklet import ReidData, Tracklet

@@ -9,13 +9,13 @@ from typing import NoReturn
 
 import torch
 
-from reid.encode import encode, table_of
 from reid.explaining import tracklet_subject
-from reid.features import FeatureTable
-from reid.index import search
 from reid.report.search_page import write_search_page
+from reid.retrieval.encode import encode, table_of
+from reid.retrieval.features import FeatureTable
+from reid.retrieval.index import search
+from reid.retrieval.searching import filled_table
 from reid.runs import find_checkpoint
-from reid.searching import filled_table
 from reid.tracklet import Tracklet
 from reid.trained import TrainedReid, load_trained
 from reid.uploaded import uploaded_tracklet

@@ -22,7 +22,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from reid.config import ReidExperiment
-from reid.features import FeatureTable, write_features
+from reid.retrieval.features import FeatureTable, write_features
 from tests import naive
 from tests.pages import PAGES, REPOSITORY, Block, blocks, blocks_of, name_of
 from tests.reid_trees import write_ilids

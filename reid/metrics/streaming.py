@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reid.features import FeatureTable, same_model, shared_numbers
 from reid.metrics.distances import Distances, Metric, check_features, pairwise_distances
 from reid.metrics.labels import (
     Cameras,
@@ -27,6 +26,7 @@ from reid.metrics.labels import (
 )
 from reid.metrics.matches import Matches, People, count_before, hits_of
 from reid.metrics.scores import Ranking, score_hits, summarize
+from reid.retrieval.features import FeatureTable, same_model, shared_numbers
 from video_snl.errors import UserError
 
 __all__ = ["Metric", "evaluate_features", "pairwise_distances"]
@@ -60,7 +60,7 @@ def evaluate_features(
 
     Args:
         query: Features, shape (Q, D); computed on its device. Or a table of
-            :func:`reid.features.read_features`, if the gallery is one, too: then people and cameras
+            :func:`reid.retrieval.features.read_features`, if the gallery is one, too: then people and cameras
             are compared by the names in the tables, and the other four lists are left out.
         gallery: Features, shape (G, D): a tensor, an array, or a memory-mapped file
             (``numpy.load(path, mmap_mode="r")``), of which only a block at a time is resident; or

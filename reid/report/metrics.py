@@ -11,9 +11,9 @@ from reid.metrics.labels import QUERIES_IN_GALLERY
 from reid.tracklet import DISTRACTOR
 
 if TYPE_CHECKING:
-    from reid.features import FeatureTable
     from reid.metrics.ranking import Ranking
     from reid.report.evaluation import Evaluation
+    from reid.retrieval.features import FeatureTable
     from reid.tracklet import Tracklet
 
 __all__ = ["RANKS", "flat_settings", "metrics", "ranking_metrics"]

@@ -29,8 +29,8 @@ from video_snl.utils.counts import counts, noun
 from video_snl.utils.files import write_json, write_text
 
 if TYPE_CHECKING:
-    from reid.features import FeatureTable
     from reid.report.evaluation import Evaluation
+    from reid.retrieval.features import FeatureTable
 
 __all__ = ["write_report"]
 

@@ -19,8 +19,8 @@ from video_snl.utils.counts import counts
 from video_snl.utils.media import is_image_name
 
 if TYPE_CHECKING:
-    from reid.features import FeatureTable
-    from reid.index import SearchResult
+    from reid.retrieval.features import FeatureTable
+    from reid.retrieval.index import SearchResult
 
 __all__ = ["tracklet_frames", "write_search_page"]
 

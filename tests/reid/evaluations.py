@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from reid.features import FeatureTable
 from reid.metrics.ranking import evaluate_ranking
 from reid.report.evaluation import Evaluation
+from reid.retrieval.features import FeatureTable
 from reid.tracklet import JUNK, ReidData, Tracklet
 
 Row = tuple[int, int]  # person, camera

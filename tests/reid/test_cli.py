@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from reid.config import ReidExperiment
-from reid.features import read_features
 from reid.program import REID
+from reid.retrieval.features import read_features
 from reid.splits import _without_splits
 from reid.tracklet import JUNK, NO_NUMBER
 from reid.trained import load_trained
@@ -291,12 +291,12 @@ def test_numbers_of_a_layout_need_no_paths_of_one_kind(
 def test_a_layout_is_looked_at_before_anything_is_encoded(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("reid.extract.encode", lambda *_, **__: pytest.fail("encoded"))
-    monkeypatch.setattr("reid.extract.load_trained", lambda _: pytest.fail("loaded"))
+    monkeypatch.setattr("reid.retrieval.extract.encode", lambda *_, **__: pytest.fail("encoded"))
+    monkeypatch.setattr("reid.retrieval.extract.load_trained", lambda _: pytest.fail("loaded"))
     video = tmp_path / "walk.avi"
     write_video(video, frames=2)
     monkeypatch.setattr("pathlib.Path.absolute", lambda _: Path("/walk.avi"))
-    from reid.extract import extract_tracklets
+    from reid.retrieval.extract import extract_tracklets
 
     with pytest.raises(UserError, match="--layout folder needs <person>/<camera>/<tracklet>"):
         extract_tracklets(trained, [str(video)], layout="folder")

@@ -15,7 +15,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reid.features import FeatureTable, concatenate, read_features, same_model, write_features
+from reid.retrieval.features import (
+    FeatureTable,
+    concatenate,
+    read_features,
+    same_model,
+    write_features,
+)
 from video_snl.errors import UserError
 
 NUMBERS = ("person_ids", "camera_ids", "num_frames", "skipped_frames")

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from reid.features import FeatureTable
-from reid.index import IndexName, search
 from reid.metrics.distances import Metric, first_equal
 from reid.metrics.streaming import pairwise_distances
+from reid.retrieval.features import FeatureTable
+from reid.retrieval.index import IndexName, search
 from tests.reid.test_features import make_table
 from video_snl.errors import UserError
 
@@ -92,7 +92,7 @@ def test_equal_distances_stand_in_the_order_of_the_gallery(
     """As in an evaluation, whose matrix of distances is sorted stably."""
     query, gallery = people(7, 0), repeated(size, 1)
     if blocks:
-        monkeypatch.setattr("reid.index.AT_ONCE", 7 * 20)
+        monkeypatch.setattr("reid.retrieval.index.AT_ONCE", 7 * 20)
     found = search(query, gallery, index=index, top=8, metric=metric)
     distances = pairwise_distances(
         torch.from_numpy(query.features), torch.from_numpy(gallery.features), metric

@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 
 from reid.config import ReidDataConfig
-from reid.encode import encode
 from reid.loading import PieceDataset, SampledDataset, TrackletDataset, in_order, make_loader
 from reid.models import TrackletNet, TrackletOutput
+from reid.retrieval.encode import encode
 from reid.samplers import IdentitySampler
 from reid.tracklet import Tracklet
 from tests.reid.stuck import Stuck

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import yaml
 
-from reid.features import read_features
+from reid.retrieval.features import read_features
 from tests.reid.little import run
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from reid.explaining import tracklet_subject
-from reid.extract import find_tracklets
+from reid.retrieval.extract import find_tracklets
 from reid.trained import load_trained
 from tests.reid.little import run, write_tracklet
 from tests.reid_trees import real_file

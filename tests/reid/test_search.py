@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from reid.features import FeatureTable, write_features
 from reid.report.search_page import tracklet_frames
-from reid.searching import run_search
+from reid.retrieval.features import FeatureTable, write_features
+from reid.retrieval.searching import run_search
 from reid.tracklet import Tracklet
 from tests.reid.evaluations import draw_tracklet, make_table
 from tests.videos import write_video
@@ -64,7 +64,7 @@ def extracted(
             features = changed.pop("features", table.features[rows])
             return make_table([tracklets[row] for row in rows], features, **changed)
 
-        monkeypatch.setattr("reid.extract.extract_tracklets", extract)
+        monkeypatch.setattr("reid.retrieval.extract.extract_tracklets", extract)
 
     prepare()
     return prepare
@@ -191,7 +191,9 @@ def test_a_page_that_cannot_be_written_is_refused_before_the_search(
     monkeypatch: pytest.MonkeyPatch,
     page: str,
 ) -> None:
-    monkeypatch.setattr("reid.extract.extract_tracklets", lambda *_: pytest.fail("searched"))
+    monkeypatch.setattr(
+        "reid.retrieval.extract.extract_tracklets", lambda *_: pytest.fail("searched")
+    )
     message = "feats.parquet is a file, no folder" if "/" in page else "is a folder"
     with pytest.raises(UserError, match=f"--page .*{message}"):
         run_search("c.ckpt", gallery, table.names[:1], page=str(tmp_path / page))

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reid.features import FeatureTable, read_features, write_features
+from reid.retrieval.features import FeatureTable, read_features, write_features
 from video_snl.errors import UserError
 
 ROWS = 53  # a number that stands nowhere else in the footer

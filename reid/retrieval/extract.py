@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from reid.data.tracklet_folders import Layout, find_tracklets
-from reid.encode import encode, table_of
-from reid.features import FeatureTable, write_features
 from reid.options import check_data
+from reid.retrieval.encode import encode, table_of
+from reid.retrieval.features import FeatureTable, write_features
 from reid.runs import find_checkpoint
 from reid.trained import load_trained
 from video_snl.engine.trainer import device_of

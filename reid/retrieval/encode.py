@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from reid.config import ReidDataConfig
-from reid.features import FeatureTable
 from reid.loading import PieceDataset, SampledDataset, in_order, make_loader
 from reid.models import TrackletNet
 from reid.reading import first_fault
+from reid.retrieval.features import FeatureTable
 from reid.tracklet import Tracklet
 from reid.trained import TrainedReid
 from reid.transforms import evaluation_clips

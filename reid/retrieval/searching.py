@@ -14,8 +14,8 @@ from video_snl.utils.files import check_file, writing
 from video_snl.utils.json_text import to_json
 
 if TYPE_CHECKING:
-    from reid.features import FeatureTable
-    from reid.index import IndexName, Metric, SearchResult
+    from reid.retrieval.features import FeatureTable
+    from reid.retrieval.index import IndexName, Metric, SearchResult
 
 __all__ = ["filled_table", "is_feature_file", "run_search"]
 
@@ -53,8 +53,8 @@ def run_search(
     Raises:
         UserError: Nothing to search for or in, a bad file, or features of another network.
     """
-    from reid.features import comparable, same_model
-    from reid.index import search
+    from reid.retrieval.features import comparable, same_model
+    from reid.retrieval.index import search
 
     _check_arguments(gallery, queries, top, page)
     table = filled_table(gallery)
@@ -82,12 +82,12 @@ def _asked(
     max_pixels: int | None,
 ) -> FeatureTable:
     """The features of the queries, of those in feature files first."""
-    from reid.features import concatenate
+    from reid.retrieval.features import concatenate
 
     tables = [filled_table(query) for query in queries if is_feature_file(query)]
     paths = [query for query in queries if not is_feature_file(query)]
     if paths:
-        from reid.extract import extract_tracklets
+        from reid.retrieval.extract import extract_tracklets
 
         if checkpoint is None:
             raise UserError(f"query {paths[0]} needs a network: give --checkpoint")
@@ -131,7 +131,7 @@ def filled_table(gallery: str) -> FeatureTable:
     Raises:
         UserError: It is not there, is damaged, or holds no tracklet.
     """
-    from reid.features import read_features
+    from reid.retrieval.features import read_features
 
     table = read_features(Path(gallery))
     if not table.names:

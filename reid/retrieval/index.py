@@ -9,8 +9,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 import torch
 
-from reid.features import FeatureTable, comparable, same_model
 from reid.metrics.distances import Distances, Metric, first_equal, nearest_columns
+from reid.retrieval.features import FeatureTable, comparable, same_model
 from video_snl.errors import UserError
 
 __all__ = ["IndexName", "Metric", "SearchResult", "search"]
