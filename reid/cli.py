@@ -155,7 +155,7 @@ def _describe(arguments: Namespace) -> int:
 
 def _publish(arguments: Namespace) -> int:
     check_publish(arguments)
-    from reid.publish import publish
+    from reid.apps.publish import publish
 
     return publish(arguments)
 

@@ -23,7 +23,7 @@ def add_explain_options(parser: ArgumentParser) -> None:
 
 
 def explain(arguments: Namespace) -> int:
-    from reid.explaining import explain
+    from reid.apps.explain import explain
 
     return explain(
         arguments.source,

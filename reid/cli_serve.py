@@ -31,7 +31,7 @@ def add_serve_options(parser: ArgumentParser) -> None:
 
 
 def serve(arguments: Namespace) -> int:
-    from reid.serving import serve_people
+    from reid.apps.serve import serve_people
 
     serve_people(
         checkpoint=arguments.checkpoint,

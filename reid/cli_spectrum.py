@@ -18,7 +18,7 @@ def add_spectrum_options(parser: ArgumentParser) -> None:
 
 
 def spectrum(arguments: Namespace) -> int:
-    from reid.spectra import spectrum
+    from reid.apps.spectrum import spectrum
 
     return spectrum(
         arguments.paths,

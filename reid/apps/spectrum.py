@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from reid.apps.explain import block_name, blocks_of, tracklet_subject
 from reid.data.tracklet_folders import Layout, find_tracklets
 from reid.datasets import load_dataset
-from reid.explaining import block_name, blocks_of, tracklet_subject
 from reid.runs import find_checkpoint
 from reid.tracklet import Tracklet
 from reid.trained import TrainedReid, load_trained

@@ -9,7 +9,8 @@ from typing import NoReturn
 
 import torch
 
-from reid.explaining import tracklet_subject
+from reid.apps.explain import tracklet_subject
+from reid.apps.uploads import uploaded_tracklet
 from reid.report.search_page import write_search_page
 from reid.retrieval.encode import encode, table_of
 from reid.retrieval.features import FeatureTable
@@ -18,7 +19,6 @@ from reid.retrieval.searching import filled_table
 from reid.runs import find_checkpoint
 from reid.tracklet import Tracklet
 from reid.trained import TrainedReid, load_trained
-from reid.uploaded import uploaded_tracklet
 from video_snl.data.nursery import nursery
 from video_snl.engine.trainer import device_of
 from video_snl.errors import UserError
