@@ -2,6 +2,6 @@
 
 import sys
 
-from reid.cli import main
+from reid.cli.main import main
 
 sys.exit(main())

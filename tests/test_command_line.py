@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from reid import cli as reid_cli
+from reid.cli import main as reid_cli
 from reid.config import ReidExperiment
 from video_snl import cli, config_files
 from video_snl.config import Experiment

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from reid import cli as reid_cli
+from reid.cli import main as reid_cli
 from reid.config import ReidExperiment
 from video_snl import cli, cli_images
 from video_snl.cli_images import are_about_images

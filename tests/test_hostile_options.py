@@ -18,7 +18,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from reid import cli as reid_cli
+from reid.cli import main as reid_cli
 from video_snl import cli, cli_images
 
 # Words that keep a command from doing anything long: data and networks that are not there.

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from reid import cli as reid_cli
+from reid.cli import main as reid_cli
 from tests.pages import REPOSITORY, Block
 from video_snl import cli
 from video_snl.command_line import Commands

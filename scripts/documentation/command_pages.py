@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from reid import cli as reid_cli
+from reid.cli import main as reid_cli
 from video_snl import cli
 from video_snl.cli_images import IMAGE_COMMANDS
 from video_snl.command_line import Commands

@@ -15,7 +15,7 @@ import torch
 import yaml
 from PIL import Image
 
-from reid import cli as reid
+from reid.cli import main as reid
 from tests.export.checkpoints import image_checkpoint, video_checkpoint
 from tests.tiny import record, run_here
 from video_snl import __version__, cli

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from reid.cli import main
+from reid.cli.main import main
 from reid.tracklet import Tracklet
 from tests.tiny import run_here
 

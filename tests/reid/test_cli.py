@@ -33,7 +33,7 @@ COMMANDS = ("train", "evaluate", "extract", "search", "describe", "check", "publ
 
 def test_help_explains_every_option_without_loading_torch() -> None:
     code = (
-        "import sys\nfrom reid.cli import main\n"
+        "import sys\nfrom reid.cli.main import main\n"
         f"for words in [['--help']] + [[command, '--help'] for command in {COMMANDS!r}]:\n"
         "    try: main(words)\n"
         "    except SystemExit as stopped: assert not stopped.code\n"
@@ -159,7 +159,7 @@ def test_evaluate_looks_for_runs_where_it_is_told_not_where_the_run_was_written(
 ) -> None:
     stored = ReidExperiment()
     stored.trainer.output, stored.trainer.seed = "elsewhere", 7
-    monkeypatch.setattr("reid.cli._stored", lambda command, known: stored.to_dict())
+    monkeypatch.setattr("reid.cli.main._stored", lambda command, known: stored.to_dict())
     found: list[ReidExperiment] = []
     monkeypatch.setattr("reid.cli.evaluate", lambda experiment, _: found.append(experiment) or 0)
     assert run("evaluate").returncode == 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from jsonargparse import ArgumentParser, Namespace
 
-from reid.cli_features import add_checkpoint_option
+from reid.cli.features import add_checkpoint_option
 from video_snl.cli_serve import add_page_options, add_seconds_option, limits_of
 from video_snl.cli_trained import add_max_pixels_option
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from jsonargparse import ArgumentParser, Namespace
 
-from reid.cli_evaluate import test_frames
+from reid.cli.evaluate import test_frames
 from reid.config import DatasetName, ReidDataConfig
 from reid.data.tracklet_folders import Layout
 from video_snl import cli_trained

@@ -8,8 +8,11 @@ from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
 
-from reid import cli_explain, cli_features, cli_serve, cli_spectrum
-from reid.cli_evaluate import EVALUATE, add_evaluate_options, evaluate
+from reid.cli import explain as cli_explain
+from reid.cli import features as cli_features
+from reid.cli import serve as cli_serve
+from reid.cli import spectrum as cli_spectrum
+from reid.cli.evaluate import EVALUATE, add_evaluate_options, evaluate
 from reid.config import ReidExperiment
 from reid.program import REID
 from video_snl.cli_publish import PUBLISH, add_publish_options, check_publish
