@@ -9,16 +9,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from reid.data.tracklet import ReidData, Tracklet
     from reid.datasets import load_dataset
     from reid.metrics.ranking import evaluate_ranking
     from reid.metrics.streaming import evaluate_features
-    from reid.tracklet import ReidData, Tracklet
 
 __all__ = ["ReidData", "Tracklet", "evaluate_features", "evaluate_ranking", "load_dataset"]
 
 _HOME = {
-    "ReidData": "reid.tracklet",
-    "Tracklet": "reid.tracklet",
+    "ReidData": "reid.data.tracklet",
+    "Tracklet": "reid.data.tracklet",
     "evaluate_features": "reid.metrics.streaming",
     "evaluate_ranking": "reid.metrics.ranking",
     "load_dataset": "reid.datasets",

@@ -76,8 +76,8 @@ def people_count(config: ReidDataConfig) -> int:
         from reid.datasets.sample import SampleSettings
 
         return SampleSettings().train_people
+    from reid.data.tracklet import labels_of
     from reid.datasets import load_dataset
-    from reid.tracklet import labels_of
 
     return len(labels_of(load_dataset(config.dataset, config.root, config.split).train))
 

@@ -12,19 +12,19 @@ import numpy as np
 import torch
 
 from reid.config import ReidExperiment
+from reid.data.own_tracklets import own_entries
+from reid.data.tracklet import ReidData, Tracklet
 from reid.datasets import load_dataset
 from reid.metrics.labels import Protocol
 from reid.metrics.rank_lists import Metric, rank_lists
 from reid.metrics.rerank import MEMORY, check_memory
 from reid.options import check_data
-from reid.own_tracklets import own_entries
 from reid.report.evaluation import Evaluation
 from reid.report.figures import Result, json_of, summary_text, text_of
 from reid.report.report import write_report
 from reid.retrieval.encode import Encoded, encode, table_of
 from reid.runs import find_checkpoints, newest_trained
 from reid.several import check_together, report_folders
-from reid.tracklet import ReidData, Tracklet
 from reid.train import check_matches, train
 from reid.trained import TrainedReid, check_people, load_trained
 from video_snl.data.nursery import nursery

@@ -13,16 +13,16 @@ from torchmetrics import SumMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from reid.config import ReidExperiment
+from reid.data.own_tracklets import own_entries
+from reid.data.tracklet import ReidData, Tracklet
+from reid.data.transforms import evaluation_clips, training_clips
 from reid.losses import TrackletLoss
 from reid.metrics.distances import pairwise_distances
 from reid.metrics.ranking import evaluate_ranking
 from reid.metrics.unreadable import count_as_wrong, with_a_match
 from reid.models import TrackletNet
-from reid.own_tracklets import own_entries
 from reid.parts import head_parameters, stage_layers
 from reid.program import REID
-from reid.tracklet import ReidData, Tracklet
-from reid.transforms import evaluation_clips, training_clips
 from video_snl import __version__
 from video_snl.data.timing import stage
 from video_snl.errors import UserError

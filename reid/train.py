@@ -9,18 +9,18 @@ import torch
 
 from reid.backbones import build_trunk
 from reid.config import ReidExperiment
-from reid.datamodule import TrackletData
+from reid.data.datamodule import TrackletData
+from reid.data.own_tracklets import own_entries
+from reid.data.samplers import IdentitySampler
+from reid.data.tracklet import ReidData, labels_of
 from reid.datasets import load_dataset
 from reid.metrics.labels import Cameras
 from reid.metrics.scores import no_match
 from reid.metrics.unreadable import with_a_match
 from reid.models import build_network
 from reid.options import check_options
-from reid.own_tracklets import own_entries
 from reid.program import REID
-from reid.samplers import IdentitySampler
 from reid.task import TrackletTask
-from reid.tracklet import ReidData, labels_of
 from video_snl.data.nursery import nursery
 from video_snl.engine.fitting import fit, opened_run, tell
 from video_snl.engine.resume import Asked, Listed

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from reid.config import ReidExperiment
+from reid.data.tracklet import ReidData
 from reid.models import TrackletNet, build_network
 from reid.program import REID
-from reid.tracklet import ReidData
 from video_snl.engine.sharing import DIGEST, digest_of
 from video_snl.engine.stored import built_from
 from video_snl.engine.trained import fill, read_checkpoint, said_of

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reid.tracklet import special_person
+from reid.data.tracklet import special_person
 from video_snl.data.generated import Generated
 from video_snl.errors import UserError
 from video_snl.utils.counts import counts

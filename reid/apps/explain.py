@@ -7,14 +7,14 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from reid.data.loading import SampledDataset, in_order, make_loader
+from reid.data.tracklet import Tracklet
 from reid.data.tracklet_folders import Layout, tracklets_in
+from reid.data.transforms import evaluation_clips
 from reid.heads import NonlocalHead
-from reid.loading import SampledDataset, in_order, make_loader
 from reid.options import check_data
 from reid.runs import find_checkpoint
-from reid.tracklet import Tracklet
 from reid.trained import TrainedReid, load_trained
-from reid.transforms import evaluation_clips
 from video_snl.engine.fitting import tell
 from video_snl.engine.trainer import device_of
 from video_snl.errors import UserError

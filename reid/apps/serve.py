@@ -11,13 +11,13 @@ import torch
 
 from reid.apps.explain import tracklet_subject
 from reid.apps.uploads import uploaded_tracklet
+from reid.data.tracklet import Tracklet
 from reid.report.search_page import write_search_page
 from reid.retrieval.encode import encode, table_of
 from reid.retrieval.features import FeatureTable
 from reid.retrieval.index import search
 from reid.retrieval.searching import filled_table
 from reid.runs import find_checkpoint
-from reid.tracklet import Tracklet
 from reid.trained import TrainedReid, load_trained
 from video_snl.data.nursery import nursery
 from video_snl.engine.trainer import device_of

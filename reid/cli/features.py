@@ -200,7 +200,7 @@ def check(arguments: Namespace) -> int:
         raise UserError("--deadline must be more than 0 seconds.")
     if arguments.max_pixels < 1:
         raise UserError(f"--max_pixels {arguments.max_pixels}: give a number of pixels, 1 or more")
-    from reid.check import check
+    from reid.data.check import check
 
     config = ReidDataConfig(
         dataset=arguments.dataset,

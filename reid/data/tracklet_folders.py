@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Literal, NamedTuple, get_args
 
-from reid.tracklet import (
+from reid.data.tracklet import (
     NO_NUMBER,
     UNKNOWN,
     Tracklet,

@@ -18,11 +18,11 @@ from pathlib import Path
 
 import numpy as np
 
+from reid.data.tracklet import ReidData
 from reid.datasets.faults import Report
 from reid.datasets.matlab import read_matrix
 from reid.datasets.splits import Split, choose, random_splits, say_random
 from reid.datasets.two_cameras import camera_people, find_folder, two_cameras
-from reid.tracklet import ReidData
 from video_snl.errors import UserError
 
 __all__ = ["SPLIT_FILE", "load_ilids", "parse_splits"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from reid.tracklet import DISTRACTOR, JUNK, ReidData, Tracklet
+from reid.data.tracklet import DISTRACTOR, JUNK, ReidData, Tracklet
 
 __all__ = ["OFFICIAL", "Counts", "Official", "count", "parts_of", "unmatched_queries"]
 

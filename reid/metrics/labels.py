@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reid.tracklet import NO_NUMBER, special_person
+from reid.data.tracklet import NO_NUMBER, special_person
 from video_snl.errors import UserError
 from video_snl.utils.media import natural_key
 
@@ -48,7 +48,7 @@ def are_names(labels: Labels | Names) -> bool:
 def numbers_of_names(lists: Sequence[Names], what: Literal["person", "camera"]) -> list[np.ndarray]:
     """Number the people or the cameras of several lists by their names, over all lists at once.
 
-    Names that mean junk and distractors are -1 and 0, see :func:`reid.tracklet.special_person`. All
+    Names that mean junk and distractors are -1 and 0, see :func:`reid.data.tracklet.special_person`. All
     other names that differ get different numbers, also ``7`` and ``007``, in natural order of the
     names: people start at 1, cameras at 0.
 

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from reid.data.tracklet import JUNK
 from reid.metrics.labels import Cameras
-from reid.tracklet import JUNK
 
 __all__ = ["Hits", "Matches", "People", "count_before", "hits_of"]
 

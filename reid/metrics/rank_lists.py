@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from reid.data.tracklet import JUNK, Tracklet
 from reid.metrics.distances import pairwise_distances
 from reid.metrics.labels import QUERIES_IN_GALLERY, Cameras, Protocol
 from reid.metrics.ranking import Ranking, evaluate_ranking, official_gallery, own_pairs
@@ -16,7 +17,6 @@ from reid.metrics.rerank import MEMORY, rerank
 from reid.metrics.unreadable import count_as_wrong, with_a_match
 from reid.report.metrics import RANKS
 from reid.retrieval.features import FeatureTable
-from reid.tracklet import JUNK, Tracklet
 
 __all__ = ["Metric", "Ranked", "rank_lists"]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
-from reid.tracklet import JUNK
+from reid.data.tracklet import JUNK
 
 if TYPE_CHECKING:
     from reid.report.evaluation import Evaluation

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from reid.data.tracklet import ReidData
     from reid.metrics.labels import Cameras
     from reid.metrics.ranking import Ranking
     from reid.retrieval.features import FeatureTable
-    from reid.tracklet import ReidData
 
 __all__ = ["Evaluation"]
 

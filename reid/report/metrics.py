@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from reid.data.tracklet import DISTRACTOR
 from reid.metrics.labels import QUERIES_IN_GALLERY
-from reid.tracklet import DISTRACTOR
 
 if TYPE_CHECKING:
+    from reid.data.tracklet import Tracklet
     from reid.metrics.ranking import Ranking
     from reid.report.evaluation import Evaluation
     from reid.retrieval.features import FeatureTable
-    from reid.tracklet import Tracklet
 
 __all__ = ["RANKS", "flat_settings", "metrics", "ranking_metrics"]
 

@@ -18,8 +18,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
+from reid.data.tracklet import DISTRACTOR, JUNK
 from reid.report.metrics import RANKS
-from reid.tracklet import DISTRACTOR, JUNK
 from video_snl.render.fonts import figure_fonts, spelled
 from video_snl.utils.files import replace_file
 

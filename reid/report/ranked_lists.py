@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
-from reid.tracklet import JUNK
+from reid.data.tracklet import JUNK
 
 if TYPE_CHECKING:
     from reid.report.evaluation import Evaluation

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from reid.data.tracklet import Tracklet
 from reid.report.camera_pairs import CameraPair, camera_pairs
 from reid.report.figures import CAMERAS_IGNORED
 from reid.report.list_picture import list_picture
@@ -24,7 +25,6 @@ from reid.report.page import (
 )
 from reid.report.plots import Embedding, cmc_picture, embed, tsne_picture
 from reid.report.ranked_lists import Choice, RankedList, choose_queries, ranked_list
-from reid.tracklet import Tracklet
 from video_snl.utils.counts import counts, noun
 from video_snl.utils.files import write_json, write_text
 

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from reid.config import ReidDataConfig
-from reid.loading import PieceDataset, SampledDataset, in_order, make_loader
+from reid.data.loading import PieceDataset, SampledDataset, in_order, make_loader
+from reid.data.reading import first_fault
+from reid.data.tracklet import Tracklet
+from reid.data.transforms import evaluation_clips
 from reid.models import TrackletNet
-from reid.reading import first_fault
 from reid.retrieval.features import FeatureTable
-from reid.tracklet import Tracklet
 from reid.trained import TrainedReid
-from reid.transforms import evaluation_clips
 from video_snl.data.batches import Batch
 from video_snl.data.quarantine import Quarantine
 from video_snl.engine.progress import counted

@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from reid.data.tracklet import NO_NUMBER, UNKNOWN, camera_number, person_number
 from reid.metrics.labels import Names, numbers_of_names
-from reid.tracklet import NO_NUMBER, UNKNOWN, camera_number, person_number
 from video_snl.errors import UserError
 from video_snl.utils.files import replace_file
 from video_snl.utils.parquet import check_claims
@@ -45,8 +45,8 @@ class FeatureTable:
     Attributes:
         names: Of the N tracklets.
         person_ids: Numbers of the people, int64, shape (N,). In a table from a file of format 2
-            they are the numbers that the names are: :data:`reid.tracklet.NO_NUMBER` for other
-            names, :data:`reid.tracklet.UNKNOWN` where no name is known.
+            they are the numbers that the names are: :data:`reid.data.tracklet.NO_NUMBER` for other
+            names, :data:`reid.data.tracklet.UNKNOWN` where no name is known.
         camera_ids: Numbers of the cameras, int64, shape (N,), likewise.
         num_frames: Frames that were read of each tracklet, int64, shape (N,).
         skipped_frames: Frames besides that could not be read, int64, shape (N,).

@@ -17,10 +17,10 @@ import pytest
 import torch
 from PIL import Image
 
-from reid.reading import read_nearest
+from reid.data.reading import read_nearest
+from reid.data.tracklet import Tracklet
 from reid.report.film_strips import read_picture as read_for_strip
 from reid.report.pictures import inspect
-from reid.tracklet import Tracklet
 from tests.image_trees import picture, write_cityscapes, write_folders
 from video_snl.config_image_data import ImageDataConfig
 from video_snl.data.image.reading import (

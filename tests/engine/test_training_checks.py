@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from reid.samplers import IdentitySampler
-from reid.tracklet import Tracklet
+from reid.data.samplers import IdentitySampler
+from reid.data.tracklet import Tracklet
 from tests.image_trees import write_folders
 from tests.tiny import run_here
 from tests.tiny_images import image_options

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from PIL import Image
 
+from reid.data.tracklet import JUNK, ReidData, Tracklet
 from reid.metrics.ranking import evaluate_ranking
 from reid.report.evaluation import Evaluation
 from reid.retrieval.features import FeatureTable
-from reid.tracklet import JUNK, ReidData, Tracklet
 
 Row = tuple[int, int]  # person, camera
 

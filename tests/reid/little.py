@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from reid.cli.main import main
-from reid.tracklet import Tracklet
+from reid.data.tracklet import Tracklet
 from tests.tiny import run_here
 
 HEIGHT, WIDTH = 32, 16

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 
-from reid.loading import TrackletDataset
+from reid.data.loading import TrackletDataset
 from video_snl.data.batches import Sample
 from video_snl.data.samplers import Key
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from reid import check as check_module
-from reid.check import check
 from reid.config import ReidDataConfig
+from reid.data import check as check_module
+from reid.data.check import check
 from reid.datasets.official import OFFICIAL, Counts, Official
 from reid.report.pictures import inspect
 from tests.reid_misbehaving import misbehave

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from reid.data.own_tracklets import own_entries
+from reid.data.tracklet import ReidData, Tracklet
 from reid.evaluate import Options
 from reid.metrics.ranking import evaluate_ranking
 from reid.metrics.unreadable import count_as_wrong
-from reid.own_tracklets import own_entries
-from reid.tracklet import ReidData, Tracklet
 from reid.trained import check_people, load_trained
 from tests.reid.little import options, run, write_tracklet
 from tests.tiny import only_run

@@ -10,11 +10,11 @@ import torch
 from PIL import Image
 
 from reid.config import ReidDataConfig
-from reid.loading import PieceDataset, SampledDataset, TrackletDataset, in_order, make_loader
+from reid.data.loading import PieceDataset, SampledDataset, TrackletDataset, in_order, make_loader
+from reid.data.samplers import IdentitySampler
+from reid.data.tracklet import Tracklet
 from reid.models import TrackletNet, TrackletOutput
 from reid.retrieval.encode import encode
-from reid.samplers import IdentitySampler
-from reid.tracklet import Tracklet
 from tests.reid.stuck import Stuck
 from tests.videos import write_video
 from video_snl.data.quarantine import Quarantine

@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from reid import evaluate_features
+from reid.data.tracklet import NO_NUMBER
 from reid.metrics.scores import Ranking
 from reid.retrieval.features import FeatureTable, concatenate, read_features, write_features
 from reid.retrieval.index import search
-from reid.tracklet import NO_NUMBER
 from tests.reid.little import run, write_tracklet
 from tests.reid.test_features import make_table
 from video_snl.errors import UserError

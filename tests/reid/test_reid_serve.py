@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from reid.apps.uploads import uploaded_tracklet
-from reid.tracklet import Tracklet
+from reid.data.tracklet import Tracklet
 from tests.reid.little import run, write_tracklet
 from tests.served import Served
 from tests.videos import write_video

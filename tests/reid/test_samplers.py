@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reid.samplers import IdentitySampler
+from reid.data.samplers import IdentitySampler
 from tests.reid.little import tracklets
 from video_snl.data.samplers import Key
 from video_snl.errors import UserError

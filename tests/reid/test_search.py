@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from reid.data.tracklet import Tracklet
 from reid.report.search_page import tracklet_frames
 from reid.retrieval.features import FeatureTable, write_features
 from reid.retrieval.searching import run_search
-from reid.tracklet import Tracklet
 from tests.reid.evaluations import draw_tracklet, make_table
 from tests.videos import write_video
 from video_snl.errors import UserError

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from reid.data.tracklet import NO_NUMBER, special_person
 from reid.data.tracklet_folders import (
     Layout,
     find_tracklets,
@@ -16,7 +17,6 @@ from reid.data.tracklet_folders import (
     tracklets_in,
 )
 from reid.datasets import load_dataset
-from reid.tracklet import NO_NUMBER, special_person
 from tests.reid_trees import write_folder
 from video_snl.errors import UserError
 

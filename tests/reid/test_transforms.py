@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from reid.transforms import draw_erasing, erase, evaluation_clips, training_clips
+from reid.data.transforms import draw_erasing, erase, evaluation_clips, training_clips
 from video_snl.data.transforms import STATISTICS, crop_clips
 
 MEAN, STD = (torch.tensor(values) for values in STATISTICS["imagenet"])

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from reid.config import ReidExperiment
-from reid.loading import SampledDataset, TrackletDataset, in_order, make_loader
-from reid.samplers import IdentitySampler
-from reid.tracklet import ReidData, labels_of
+from reid.data.loading import SampledDataset, TrackletDataset, in_order, make_loader
+from reid.data.samplers import IdentitySampler
+from reid.data.tracklet import ReidData, labels_of
 from video_snl.data.feed import ClipLoader
 from video_snl.data.prefetch import DevicePrefetcher
 from video_snl.errors import UserError

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from reid.tracklet import Tracklet
+from reid.data.tracklet import Tracklet
 from video_snl.data.samplers import Key, order_generator
 from video_snl.errors import UserError
 

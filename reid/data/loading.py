@@ -10,9 +10,9 @@ import torch
 from torch.utils.data import Dataset
 
 from reid.config import ReidDataConfig
-from reid.reading import length_of, lengths_of, read_nearest, read_readable
-from reid.tracklet import Tracklet
-from reid.transforms import draw_erasing
+from reid.data.reading import length_of, lengths_of, read_nearest, read_readable
+from reid.data.tracklet import Tracklet
+from reid.data.transforms import draw_erasing
 from video_snl.data.batches import Sample
 from video_snl.data.clips import random_segment_clip, segment_clips
 from video_snl.data.feed import ClipLoader
@@ -41,7 +41,7 @@ class TrackletDataset(Dataset[Sample]):
     that cannot be read is replaced by the nearest one that can.
 
     ``dataset[epoch, index]`` holds ``video`` uint8 (T, H, W, 3), ``offset`` float32 (2,) in [0, 1),
-    ``flip`` bool, ``erase`` int64 (4,) (see :mod:`reid.transforms`), ``label``, ``index`` and
+    ``flip`` bool, ``erase`` int64 (4,) (see :mod:`reid.data.transforms`), ``label``, ``index`` and
     ``skipped``, the number of unreadable frames met.
 
     Args:

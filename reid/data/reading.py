@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reid.tracklet import Tracklet
+from reid.data.tracklet import Tracklet
 from video_snl.data.bounded import run_bounded
 from video_snl.data.image.reading import UnreadableImage, read_image
 from video_snl.data.quarantine import named

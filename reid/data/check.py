@@ -8,13 +8,13 @@ from contextlib import closing
 from functools import partial
 from itertools import islice
 
-from reid.check_report import print_table, to_json
 from reid.config import ReidDataConfig
+from reid.data.check_report import print_table, to_json
+from reid.data.tracklet import ReidData
 from reid.datasets import read_dataset, root_of
 from reid.datasets.faults import Fault
 from reid.datasets.official import OFFICIAL, count, parts_of, unmatched_queries
 from reid.report.pictures import Finding, inspect
-from reid.tracklet import ReidData
 from video_snl.data.bounded import run_bounded
 from video_snl.engine.progress import counted
 from video_snl.utils.counts import counts

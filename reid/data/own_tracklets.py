@@ -7,7 +7,7 @@ import os
 from collections import defaultdict
 from collections.abc import Sequence
 
-from reid.tracklet import Tracklet
+from reid.data.tracklet import Tracklet
 
 __all__ = ["own_entries"]
 
