@@ -9,8 +9,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from reid.data.datasets.catalog import load_dataset
     from reid.data.tracklet import ReidData, Tracklet
-    from reid.datasets import load_dataset
     from reid.metrics.ranking import evaluate_ranking
     from reid.metrics.streaming import evaluate_features
 
@@ -21,7 +21,7 @@ _HOME = {
     "Tracklet": "reid.data.tracklet",
     "evaluate_features": "reid.metrics.streaming",
     "evaluate_ranking": "reid.metrics.ranking",
-    "load_dataset": "reid.datasets",
+    "load_dataset": "reid.data.datasets.catalog",
 }
 
 

@@ -66,7 +66,7 @@ def people_count(config: ReidDataConfig) -> int:
     100 stand in for those of a ``folder`` without a root.
 
     Raises:
-        UserError: as for :func:`~reid.datasets.load_dataset`.
+        UserError: as for :func:`~reid.data.datasets.catalog.load_dataset`.
     """
     if config.dataset in _PEOPLE:
         return _PEOPLE[config.dataset]
@@ -76,8 +76,8 @@ def people_count(config: ReidDataConfig) -> int:
         from reid.datasets.sample import SampleSettings
 
         return SampleSettings().train_people
+    from reid.data.datasets.catalog import load_dataset
     from reid.data.tracklet import labels_of
-    from reid.datasets import load_dataset
 
     return len(labels_of(load_dataset(config.dataset, config.root, config.split).train))
 

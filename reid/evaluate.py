@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from reid.config import ReidExperiment
+from reid.data.datasets.catalog import load_dataset
 from reid.data.own_tracklets import own_entries
 from reid.data.tracklet import ReidData, Tracklet
-from reid.datasets import load_dataset
 from reid.metrics.labels import Protocol
 from reid.metrics.rank_lists import Metric, rank_lists
 from reid.metrics.rerank import MEMORY, check_memory

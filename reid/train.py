@@ -10,10 +10,10 @@ import torch
 from reid.backbones import build_trunk
 from reid.config import ReidExperiment
 from reid.data.datamodule import TrackletData
+from reid.data.datasets.catalog import load_dataset
 from reid.data.own_tracklets import own_entries
 from reid.data.samplers import IdentitySampler
 from reid.data.tracklet import ReidData, labels_of
-from reid.datasets import load_dataset
 from reid.metrics.labels import Cameras
 from reid.metrics.scores import no_match
 from reid.metrics.unreadable import with_a_match

@@ -22,8 +22,8 @@ from pathlib import Path
 from PIL import Image
 from serve_picture import chromium, save, screenshot, served
 
+from reid.data.datasets.catalog import load_dataset
 from reid.data.tracklet import Tracklet
-from reid.datasets import load_dataset
 
 PERSON, CAMERA = 26, 3
 """Of the query."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from reid.datasets import load_dataset
+from reid.data.datasets.catalog import load_dataset
 from video_snl.data.image.reading import read_image
 
 PEOPLE, CAMERAS, FRAMES, GAP = 6, 3, 8, 8

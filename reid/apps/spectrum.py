@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from reid.apps.explain import block_name, blocks_of, tracklet_subject
+from reid.data.datasets.catalog import load_dataset
 from reid.data.tracklet import Tracklet
 from reid.data.tracklet_folders import Layout, find_tracklets
-from reid.datasets import load_dataset
 from reid.runs import find_checkpoint
 from reid.trained import TrainedReid, load_trained
 from video_snl.engine.fitting import tell

@@ -10,9 +10,9 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from reid.data.datasets.frames import list_frames
 from reid.data.tracklet import UNKNOWN, Tracklet
 from reid.data.tracklet_folders import images_of_one_tracklet
-from reid.datasets.frames import list_frames
 from video_snl.errors import UserError
 from video_snl.serve.checks import check_video
 from video_snl.serve.service import Limits

@@ -10,10 +10,10 @@ from itertools import islice
 
 from reid.config import ReidDataConfig
 from reid.data.check_report import print_table, to_json
+from reid.data.datasets.catalog import read_dataset, root_of
+from reid.data.datasets.faults import Fault
+from reid.data.datasets.official import OFFICIAL, count, parts_of, unmatched_queries
 from reid.data.tracklet import ReidData
-from reid.datasets import read_dataset, root_of
-from reid.datasets.faults import Fault
-from reid.datasets.official import OFFICIAL, count, parts_of, unmatched_queries
 from reid.report.pictures import Finding, inspect
 from video_snl.data.bounded import run_bounded
 from video_snl.engine.progress import counted

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from reid.data.datasets.official import OFFICIAL, count, parts_of, unmatched_queries
 from reid.data.tracklet import DISTRACTOR, ReidData, Tracklet
-from reid.datasets.official import OFFICIAL, count, parts_of, unmatched_queries
 from reid.report.pictures import Finding, Verdict
 from video_snl.utils.counts import counts
 from video_snl.utils.json_text import to_json as json_text

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from reid.datasets.frames import list_frames
+from reid.data.datasets.frames import list_frames
 from reid.report.film_strips import Picture, chosen_frames
 from reid.report.page import Shown, entry_view, write_page
 from video_snl.data.bounded import run_bounded

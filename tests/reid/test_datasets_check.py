@@ -11,7 +11,7 @@ import pytest
 from reid.config import ReidDataConfig
 from reid.data import check as check_module
 from reid.data.check import check
-from reid.datasets.official import OFFICIAL, Counts, Official
+from reid.data.datasets.official import OFFICIAL, Counts, Official
 from reid.report.pictures import inspect
 from tests.reid_misbehaving import misbehave
 from tests.reid_trees import picture, write_folder, write_mars

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from reid.data.datasets.catalog import load_dataset, read_dataset
+from reid.data.datasets.faults import Fault
+from reid.data.datasets.folder import camera_numbers, person_numbers
 from reid.data.tracklet import DISTRACTOR, JUNK, special_person
-from reid.datasets import load_dataset, read_dataset
-from reid.datasets.faults import Fault
-from reid.datasets.folder import camera_numbers, person_numbers
 from tests.reid_trees import write_folder
 from video_snl.errors import UserError
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
+from reid.data.datasets.catalog import load_dataset, read_dataset
+from reid.data.datasets.faults import Fault
+from reid.data.datasets.official import OFFICIAL, count, parts_of, unmatched_queries
 from reid.data.tracklet import JUNK, ReidData, Tracklet, labels_of
-from reid.datasets import load_dataset, read_dataset
-from reid.datasets.faults import Fault
-from reid.datasets.official import OFFICIAL, count, parts_of, unmatched_queries
 from tests.reid_trees import real_file, write_mars
 from video_snl.errors import UserError
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from reid.data.datasets.catalog import load_dataset, sample
+from reid.data.datasets.official import count, parts_of, unmatched_queries
 from reid.data.tracklet import ReidData
-from reid.datasets import load_dataset, sample
-from reid.datasets.official import count, parts_of, unmatched_queries
 from reid.datasets.sample import SampleSettings, draw, ensure_sample, generate, plan
 from reid.datasets.sample_people import BAGS, PRINTS, draw_person, random_person, random_walk
 from reid.datasets.sample_scene import CAMERAS, SIZE, draw_background

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reid.data.datasets.catalog import load_dataset, read_dataset
+from reid.data.datasets.faults import Fault
+from reid.data.datasets.ilids import SPLIT_FILE
+from reid.data.datasets.official import OFFICIAL, Counts, count, parts_of
+from reid.data.datasets.splits import digest, random_splits
 from reid.data.tracklet import ReidData, Tracklet
-from reid.datasets import load_dataset, read_dataset
-from reid.datasets.faults import Fault
-from reid.datasets.ilids import SPLIT_FILE
-from reid.datasets.official import OFFICIAL, Counts, count, parts_of
-from reid.datasets.splits import digest, random_splits
 from tests.reid_trees import read_frames, real_file, write_ilids, write_prid
 from video_snl.errors import UserError
 from video_snl.utils.media import natural_key

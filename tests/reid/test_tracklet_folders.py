@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from reid.data.datasets.catalog import load_dataset
 from reid.data.tracklet import NO_NUMBER, special_person
 from reid.data.tracklet_folders import (
     Layout,
@@ -16,7 +17,6 @@ from reid.data.tracklet_folders import (
     images_of_one_tracklet,
     tracklets_in,
 )
-from reid.datasets import load_dataset
 from tests.reid_trees import write_folder
 from video_snl.errors import UserError
 

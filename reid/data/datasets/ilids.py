@@ -18,11 +18,11 @@ from pathlib import Path
 
 import numpy as np
 
+from reid.data.datasets.faults import Report
+from reid.data.datasets.matlab import read_matrix
+from reid.data.datasets.splits import Split, choose, random_splits, say_random
+from reid.data.datasets.two_cameras import camera_people, find_folder, two_cameras
 from reid.data.tracklet import ReidData
-from reid.datasets.faults import Report
-from reid.datasets.matlab import read_matrix
-from reid.datasets.splits import Split, choose, random_splits, say_random
-from reid.datasets.two_cameras import camera_people, find_folder, two_cameras
 from video_snl.errors import UserError
 
 __all__ = ["SPLIT_FILE", "load_ilids", "parse_splits"]

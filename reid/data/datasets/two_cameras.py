@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from reid.data.datasets.faults import Fault, Report
+from reid.data.datasets.frames import list_folders, list_frames
+from reid.data.datasets.splits import Split
 from reid.data.tracklet import ReidData, Tracklet
-from reid.datasets.faults import Fault, Report
-from reid.datasets.frames import list_folders, list_frames
-from reid.datasets.splits import Split
 from video_snl.data.videos import folder_contents
 from video_snl.errors import UserError
 

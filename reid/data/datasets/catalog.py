@@ -7,12 +7,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from reid.data.datasets.faults import Fault, Report, refuse
+from reid.data.datasets.folder import load_folder
+from reid.data.datasets.ilids import load_ilids
+from reid.data.datasets.mars import load_mars
+from reid.data.datasets.prid import load_prid
 from reid.data.tracklet import ReidData, Tracklet
-from reid.datasets.faults import Fault, Report, refuse
-from reid.datasets.folder import load_folder
-from reid.datasets.ilids import load_ilids
-from reid.datasets.mars import load_mars
-from reid.datasets.prid import load_prid
 from video_snl.data.duplicates import Same, find_repeats
 from video_snl.errors import UserError
 from video_snl.utils.counts import counts

@@ -17,6 +17,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from reid.data.datasets.faults import Fault, Report
+from reid.data.datasets.frames import list_folders, list_frames
+from reid.data.datasets.splits import only_split_0
 from reid.data.tracklet import (
     DISTRACTOR,
     JUNK,
@@ -25,9 +28,6 @@ from reid.data.tracklet import (
     person_number,
     special_person,
 )
-from reid.datasets.faults import Fault, Report
-from reid.datasets.frames import list_folders, list_frames
-from reid.datasets.splits import only_split_0
 from video_snl.data.videos import folder_contents
 from video_snl.errors import UserError
 from video_snl.utils.counts import counts

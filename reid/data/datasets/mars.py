@@ -21,10 +21,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from reid.data.datasets.faults import Fault, Report
+from reid.data.datasets.matlab import read_matrix
+from reid.data.datasets.splits import only_split_0
 from reid.data.tracklet import DISTRACTOR, JUNK, ReidData, Tracklet, special_person
-from reid.datasets.faults import Fault, Report
-from reid.datasets.matlab import read_matrix
-from reid.datasets.splits import only_split_0
 from video_snl.data.videos import folder_contents
 from video_snl.errors import UserError
 

@@ -18,11 +18,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from reid.data.datasets.faults import Report
+from reid.data.datasets.frames import list_frames
+from reid.data.datasets.splits import Split, choose, random_splits, say_random
+from reid.data.datasets.two_cameras import camera_people, find_folder, people_of, two_cameras
 from reid.data.tracklet import ReidData
-from reid.datasets.faults import Report
-from reid.datasets.frames import list_frames
-from reid.datasets.splits import Split, choose, random_splits, say_random
-from reid.datasets.two_cameras import camera_people, find_folder, people_of, two_cameras
 from video_snl.errors import UserError
 from video_snl.utils.json_text import parse_json
 
