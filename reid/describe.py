@@ -73,7 +73,7 @@ def people_count(config: ReidDataConfig) -> int:
     if config.root is None and config.dataset == "folder":
         return _STAND_IN
     if config.root is None:
-        from reid.datasets.sample import SampleSettings
+        from reid.data.synthetic.sample import SampleSettings
 
         return SampleSettings().train_people
     from reid.data.datasets.catalog import load_dataset

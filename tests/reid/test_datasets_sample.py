@@ -13,10 +13,10 @@ from PIL import Image
 
 from reid.data.datasets.catalog import load_dataset, sample
 from reid.data.datasets.official import count, parts_of, unmatched_queries
+from reid.data.synthetic.sample import SampleSettings, draw, ensure_sample, generate, plan
+from reid.data.synthetic.sample_people import BAGS, PRINTS, draw_person, random_person, random_walk
+from reid.data.synthetic.sample_scene import CAMERAS, SIZE, draw_background
 from reid.data.tracklet import ReidData
-from reid.datasets.sample import SampleSettings, draw, ensure_sample, generate, plan
-from reid.datasets.sample_people import BAGS, PRINTS, draw_person, random_person, random_walk
-from reid.datasets.sample_scene import CAMERAS, SIZE, draw_background
 from video_snl.errors import UserError
 
 TINY = SampleSettings(train_people=2, test_people=3, lonely=1, distractors=2, junk=2, frames=(2, 3))

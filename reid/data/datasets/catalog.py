@@ -86,7 +86,7 @@ def root_of(name: str, root: str | Path | None) -> Path:
     """
     given = None if root is None else Path(root).expanduser()
     if name == "sample":
-        from reid.datasets.sample import ensure_sample
+        from reid.data.synthetic.sample import ensure_sample
 
         return ensure_sample(given)
     if given is None:

@@ -20,9 +20,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.io import savemat
 
-from reid.data.tracklet import DISTRACTOR, JUNK
-from reid.datasets.sample_people import Person, random_person
-from reid.datasets.sample_scene import (
+from reid.data.synthetic.sample_people import Person, random_person
+from reid.data.synthetic.sample_scene import (
     CAMERAS,
     Floats,
     Frames,
@@ -30,6 +29,7 @@ from reid.datasets.sample_scene import (
     draw_junk,
     draw_tracklet,
 )
+from reid.data.tracklet import DISTRACTOR, JUNK
 from video_snl.data.generated import Generated, cache_folder, progress
 
 __all__ = ["SETTINGS", "SampleSettings", "Shot", "ensure_sample", "generate", "plan"]

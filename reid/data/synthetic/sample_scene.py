@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from reid.datasets.sample_people import Person, Walk, draw_person, random_person, random_walk
+from reid.data.synthetic.sample_people import Person, Walk, draw_person, random_person, random_walk
 
 __all__ = ["CAMERAS", "SIZE", "Camera", "draw_background", "draw_junk", "draw_tracklet"]
 
