@@ -8,8 +8,8 @@ from typing import Any
 from torch import nn
 
 from reid.config import ReidDataConfig, ReidExperiment
-from reid.heads import NonlocalHead
-from reid.models import TrackletNet, build_network
+from reid.models.heads import NonlocalHead
+from reid.models.network import TrackletNet, build_network
 from video_snl.engine.describe import description, layer_rows, table
 from video_snl.models.insertion import inserted_blocks
 from video_snl.utils.counts import counts
@@ -25,7 +25,7 @@ def describe(experiment: ReidExperiment, *, as_json: bool) -> int:
     """Print the network of ``experiment``: what it takes to look at one tracklet of T frames.
 
     Raises:
-        UserError: as for :func:`~reid.models.build_network`, and for a ``folder`` that cannot be
+        UserError: as for :func:`~reid.models.network.build_network`, and for a ``folder`` that cannot be
             read.
     """
     data, people = experiment.data, people_count(experiment.data)

@@ -16,12 +16,12 @@ from reid.config import ReidExperiment
 from reid.data.own_tracklets import own_entries
 from reid.data.tracklet import ReidData, Tracklet
 from reid.data.transforms import evaluation_clips, training_clips
-from reid.losses import TrackletLoss
 from reid.metrics.distances import pairwise_distances
 from reid.metrics.ranking import evaluate_ranking
 from reid.metrics.unreadable import count_as_wrong, with_a_match
-from reid.models import TrackletNet
-from reid.parts import head_parameters, stage_layers
+from reid.models.losses import TrackletLoss
+from reid.models.network import TrackletNet
+from reid.models.parts import head_parameters, stage_layers
 from reid.program import REID
 from video_snl import __version__
 from video_snl.data.timing import stage
@@ -42,7 +42,7 @@ class TrackletTask(pl.LightningModule):
 
     Args:
         experiment: The configuration.
-        model: (B, 3, T, H, W) -> :class:`~reid.models.TrackletOutput`.
+        model: (B, 3, T, H, W) -> :class:`~reid.models.network.TrackletOutput`.
         people: Number of the person of every label.
         data: The lists; query and gallery are what the data module validates on, in this order.
     """

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import torch
 
-from reid.backbones import build_trunk
 from reid.config import ReidExperiment
 from reid.data.datamodule import TrackletData
 from reid.data.datasets.catalog import load_dataset
@@ -17,7 +16,8 @@ from reid.data.tracklet import ReidData, labels_of
 from reid.metrics.labels import Cameras
 from reid.metrics.scores import no_match
 from reid.metrics.unreadable import with_a_match
-from reid.models import build_network
+from reid.models.backbones import build_trunk
+from reid.models.network import build_network
 from reid.options import check_options
 from reid.program import REID
 from reid.task import TrackletTask

@@ -9,7 +9,7 @@ from typing import Any
 
 from reid.config import ReidExperiment
 from reid.data.tracklet import ReidData
-from reid.models import TrackletNet, build_network
+from reid.models.network import TrackletNet, build_network
 from reid.program import REID
 from video_snl.engine.sharing import DIGEST, digest_of
 from video_snl.engine.stored import built_from

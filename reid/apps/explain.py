@@ -11,7 +11,7 @@ from reid.data.loading import SampledDataset, in_order, make_loader
 from reid.data.tracklet import Tracklet
 from reid.data.tracklet_folders import Layout, tracklets_in
 from reid.data.transforms import evaluation_clips
-from reid.heads import NonlocalHead
+from reid.models.heads import NonlocalHead
 from reid.options import check_data
 from reid.runs import find_checkpoint
 from reid.trained import TrainedReid, load_trained

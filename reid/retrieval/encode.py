@@ -15,7 +15,7 @@ from reid.data.loading import PieceDataset, SampledDataset, in_order, make_loade
 from reid.data.reading import first_fault
 from reid.data.tracklet import Tracklet
 from reid.data.transforms import evaluation_clips
-from reid.models import TrackletNet
+from reid.models.network import TrackletNet
 from reid.retrieval.features import FeatureTable
 from reid.trained import TrainedReid
 from video_snl.data.batches import Batch

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from reid.config import ReidModelConfig
-from reid.models import TrackletNet, build_network
+from reid.models.network import TrackletNet, build_network
 
 PEOPLE = 5
 SIZE = (64, 32)

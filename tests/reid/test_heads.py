@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from reid.heads import AttentionHead, MeanHead, NonlocalHead, RecurrentHead
+from reid.models.heads import AttentionHead, MeanHead, NonlocalHead, RecurrentHead
 from video_snl.blocks import make_block
 
 sizes = st.tuples(*(st.integers(1, 4) for _ in range(5)))

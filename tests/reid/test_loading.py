@@ -13,7 +13,7 @@ from reid.config import ReidDataConfig
 from reid.data.loading import PieceDataset, SampledDataset, TrackletDataset, in_order, make_loader
 from reid.data.samplers import IdentitySampler
 from reid.data.tracklet import Tracklet
-from reid.models import TrackletNet, TrackletOutput
+from reid.models.network import TrackletNet, TrackletOutput
 from reid.retrieval.encode import encode
 from tests.reid.stuck import Stuck
 from tests.videos import write_video

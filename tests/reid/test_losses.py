@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from reid.config import ReidOptimizerConfig
-from reid.losses import CenterLoss, TrackletLoss, batch_hard_triplet_loss
-from reid.models import TrackletOutput
+from reid.models.losses import CenterLoss, TrackletLoss, batch_hard_triplet_loss
+from reid.models.network import TrackletOutput
 
 margins = st.sampled_from([None, 0.0, 0.3, 2.0])
 people = st.lists(st.integers(0, 3), min_size=1, max_size=9)

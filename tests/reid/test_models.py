@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from reid.backbones import BACKBONES
 from reid.config import ReidModelConfig, ReidOptimizerConfig
-from reid.models import build_network
-from reid.parts import head_parameters, stage_layers
-from reid.torchreid_models import MODELS
+from reid.models.backbones import BACKBONES
+from reid.models.network import build_network
+from reid.models.parts import head_parameters, stage_layers
+from reid.models.torchreid_models import MODELS
 from tests.reid.networks import OSNET_PLACES, PEOPLE, SIZE, clips, network
 from video_snl.errors import UserError
 from video_snl.models.insertion import inserted_blocks

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from reid.config import ReidModelConfig
-from reid.models import TrackletNet, build_network
+from reid.models.network import TrackletNet, build_network
 from tests.reid.networks import PEOPLE, SIZE, clips, network
 from tests.test_checkpoints import save, snapshot
 from tests.test_published_weights import hub_cache, imagenet_state

@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 
-from reid.models import TrackletOutput
+from reid.models.network import TrackletOutput
 from tests.reid.networks import OSNET_PLACES, clips, network
 from video_snl.models.insertion import inserted_blocks
 

@@ -8,7 +8,7 @@ from torch import distributed as dist
 from torch.nn import functional as F
 
 from reid.config import ReidOptimizerConfig
-from reid.models import TrackletOutput
+from reid.models.network import TrackletOutput
 
 __all__ = ["CenterLoss", "TrackletLoss", "batch_hard_triplet_loss"]
 

@@ -6,7 +6,7 @@ from typing import cast
 
 from torch import nn
 
-from reid.models import TrackletNet
+from reid.models.network import TrackletNet
 from video_snl.errors import UserError
 from video_snl.models.insertion import block_places
 

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from reid.backbones import FrameResNet50, Trunk
-from reid.torchreid_models import MODELS, torchreid_network
+from reid.models.backbones import FrameResNet50, Trunk
+from reid.models.torchreid_models import MODELS, torchreid_network
 from video_snl.checkpoints import LoadReport, load_translated
 from video_snl.data.transforms import STATISTICS
 from video_snl.errors import UserError

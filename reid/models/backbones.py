@@ -15,7 +15,7 @@ from pytorchvideo.models.resnet import create_resnet
 from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck, ResNet
 
-from reid.torchreid_models import MODELS, torchreid_trunk
+from reid.models.torchreid_models import MODELS, torchreid_trunk
 from video_snl.errors import UserError
 from video_snl.models.i3d import BACKBONES as VIDEO_BACKBONES
 from video_snl.models.i3d import hara_bottleneck

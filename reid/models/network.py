@@ -8,11 +8,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from reid.backbones import Trunk, build_trunk, default_positions
 from reid.config import ReidModelConfig
-from reid.frames import Frames, WithTrackletBlock
-from reid.heads import AttentionHead, MeanHead, NonlocalHead, RecurrentHead
-from reid.weights import load_trunk_weights
+from reid.models.backbones import Trunk, build_trunk, default_positions
+from reid.models.frames import Frames, WithTrackletBlock
+from reid.models.heads import AttentionHead, MeanHead, NonlocalHead, RecurrentHead
+from reid.models.weights import load_trunk_weights
 from video_snl.blocks.zoo import make_block
 from video_snl.checkpoints import LoadReport
 from video_snl.errors import UserError
@@ -44,7 +44,7 @@ class TrackletNet(nn.Module):
     neck, features = raw, and the classifier has a bias.
 
     Args:
-        trunk: a network without pooling and classifier, see :mod:`reid.backbones`.
+        trunk: a network without pooling and classifier, see :mod:`reid.models.backbones`.
         head: (B, C, T, h, w) -> (B, D), with ``feature_dim``.
         num_people: size of the classifier.
         neck: whether there is a BN-neck.
