@@ -111,7 +111,7 @@ REFERENCE: dict[str, tuple[str, tuple[str, ...]]] = {
         "What blocks look at",
         (
             "video_snl.explain.structure",
-            "video_snl.explain.subject",
+            "video_snl.analysis.model_input",
             "video_snl.explain.maps",
             "video_snl.explain.rows",
             "video_snl.explain.sensitivity",

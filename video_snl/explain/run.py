@@ -7,6 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from video_snl.analysis.model_input import Subject, explained
 from video_snl.config import ShortVideos
 from video_snl.data.nursery import nursery
 from video_snl.data.transforms import crop_clips, normalise
@@ -17,7 +18,6 @@ from video_snl.engine.trainer import device_of
 from video_snl.errors import UserError
 from video_snl.explain.choice import parse_at
 from video_snl.explain.output import check_source, output_folder, report, write_explanations
-from video_snl.explain.subject import Subject, explained
 from video_snl.models.insertion import inserted_blocks
 
 __all__ = ["explain"]
