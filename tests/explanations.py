@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from video_snl.explain.structure import BlockMaps, Explanation, Grid
+from video_snl.analysis.explain.structure import BlockMaps, Explanation, Grid
 
 KINDS = ("affinity", "affinity^2", "affinity^3", "sensitivity")
 

@@ -70,7 +70,7 @@ def add_output_options(parser: ArgumentParser, newest: str = "newest run with on
 
 
 def explain(arguments: Namespace) -> int:
-    from video_snl.explain.run import explain
+    from video_snl.analysis.explain.run import explain
 
     return explain(
         arguments.source,
@@ -85,7 +85,7 @@ def explain(arguments: Namespace) -> int:
 
 
 def explain_picture(arguments: Namespace) -> int:
-    from video_snl.explain.run_images import explain
+    from video_snl.analysis.explain.run_images import explain
 
     return explain(
         arguments.source,

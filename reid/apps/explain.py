@@ -15,12 +15,12 @@ from reid.models.heads import NonlocalHead
 from reid.options import check_data
 from reid.runs import find_checkpoint
 from reid.trained import TrainedReid, load_trained
+from video_snl.analysis.explain.output import output_folder, report, write_explanations
+from video_snl.analysis.explain.positions import parse_at
 from video_snl.analysis.model_input import Subject, explained
 from video_snl.engine.fitting import tell
 from video_snl.engine.trainer import device_of
 from video_snl.errors import UserError
-from video_snl.explain.choice import parse_at
-from video_snl.explain.output import output_folder, report, write_explanations
 from video_snl.models.insertion import inserted_blocks
 from video_snl.utils.counts import counts
 

@@ -19,11 +19,11 @@ from reid.retrieval.index import search
 from reid.retrieval.searching import filled_table
 from reid.runs import find_checkpoint
 from reid.trained import TrainedReid, load_trained
+from video_snl.analysis.explain.page import page_html
 from video_snl.analysis.model_input import explained
 from video_snl.data.nursery import nursery
 from video_snl.engine.trainer import device_of
 from video_snl.errors import UserError
-from video_snl.explain.page import page_html
 from video_snl.serve.server import check_installed, check_options, serve
 from video_snl.serve.service import Answer, Limits, Service, ShownPage
 from video_snl.utils.counts import counts

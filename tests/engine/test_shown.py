@@ -13,13 +13,13 @@ from lightning.pytorch.callbacks import RichProgressBar
 from matplotlib.figure import Figure
 
 from tests.explanations import block_maps, explanation
+from video_snl.analysis.explain.figure3 import draw_features, draw_looks
 from video_snl.blocks import spectral_plots
 from video_snl.blocks.spectral import Part, Parts
 from video_snl.engine.image_programs import IMAGES
 from video_snl.engine.plots import confusion_picture, learning_curves, short_count
 from video_snl.engine.program import VIDEO_SNL, shown_metrics, shown_tops
 from video_snl.engine.trainer import Bar
-from video_snl.explain.figure3 import draw_features, draw_looks
 
 ROWS = [
     {"epoch": float(e), "train/loss": 1 / e, "val/top1": e / 9, "val/top5": e / 5} for e in (1, 2)

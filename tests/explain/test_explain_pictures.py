@@ -13,13 +13,13 @@ from sklearn.datasets import load_digits
 
 from tests.tiny import only_run, run_command, run_here
 from tests.tiny_images import image_options
+from video_snl.analysis.explain import figure3
+from video_snl.analysis.explain.figure3 import draw_looks, frames_shown
+from video_snl.analysis.explain.run_images import picture_subject
+from video_snl.analysis.explain.structure import SENSITIVITY, BlockMaps, Box, Explanation
 from video_snl.engine.predict_images import prepared
 from video_snl.engine.runs import checkpoint_path
 from video_snl.engine.trained_images import load_trained_images
-from video_snl.explain import figure3
-from video_snl.explain.figure3 import draw_looks, frames_shown
-from video_snl.explain.run_images import picture_subject
-from video_snl.explain.structure import SENSITIVITY, BlockMaps, Box, Explanation
 
 
 @pytest.fixture(scope="module")

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from tests.blocks.cases import CASES, GATES, GRIDS, all_cases, features, made
+from video_snl.analysis.explain import rows, sensitivity
+from video_snl.analysis.explain.maps import block_maps, map_count
+from video_snl.analysis.explain.rows import affinity_rows, has_affinity, key_shares
+from video_snl.analysis.explain.sensitivity import sensitivity_rows
+from video_snl.analysis.explain.structure import SENSITIVITY
 from video_snl.blocks import NonlocalBlock
 from video_snl.blocks import affinity as affinity_module
-from video_snl.explain import rows, sensitivity
-from video_snl.explain.maps import block_maps, map_count
-from video_snl.explain.rows import affinity_rows, has_affinity, key_shares
-from video_snl.explain.sensitivity import sensitivity_rows
-from video_snl.explain.structure import SENSITIVITY
 
 WITH_AFFINITY = [name for name in CASES if name != "gsnl 0"]
 HEAVY_NORM = {"rtol": 1e-8, "atol": 1e-10}

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from tests.explanations import block_maps, explanation, frames
+from video_snl.analysis.explain import figure3
+from video_snl.analysis.explain.output import write_explanations
+from video_snl.analysis.explain.page_data import encoded_map
+from video_snl.analysis.explain.structure import Explanation
 from video_snl.errors import UserError
-from video_snl.explain import figure3
-from video_snl.explain.output import write_explanations
-from video_snl.explain.page_data import encoded_map
-from video_snl.explain.structure import Explanation
 
 CLIP = frames(2, 24, 24)
 

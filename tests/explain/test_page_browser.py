@@ -14,9 +14,9 @@ import pytest
 from numpy.testing import assert_allclose
 
 from tests.explanations import KINDS, block_maps, explanation, frames
-from video_snl.explain.encoding import row_step
-from video_snl.explain.page import write_page
-from video_snl.explain.structure import BlockMaps, Explanation, Grid, flat_index
+from video_snl.analysis.explain.encoding import row_step
+from video_snl.analysis.explain.page import write_page
+from video_snl.analysis.explain.structure import BlockMaps, Explanation, Grid, flat_index
 
 playwright = pytest.importorskip(
     "playwright.sync_api", reason="playwright is not installed (it is one of the dev packages)"

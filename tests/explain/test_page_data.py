@@ -19,15 +19,15 @@ from numpy.testing import assert_allclose
 
 from tests.blocks.cases import features, made
 from tests.explanations import KINDS, block_maps, explanation, frames
+from video_snl.analysis.explain import maps
+from video_snl.analysis.explain.encoding import decoded_rows, encoded_rows, row_step
+from video_snl.analysis.explain.page import page_html, write_page
+from video_snl.analysis.explain.page_data import encoded_map
+from video_snl.analysis.explain.positions import strongest
+from video_snl.analysis.explain.sensitivity import sensitivity_rows
+from video_snl.analysis.explain.structure import BlockMaps, Grid, box_of, cells, query_index
 from video_snl.blocks import NonlocalBlock
 from video_snl.errors import UserError
-from video_snl.explain import maps
-from video_snl.explain.choice import strongest
-from video_snl.explain.encoding import decoded_rows, encoded_rows, row_step
-from video_snl.explain.page import page_html, write_page
-from video_snl.explain.page_data import encoded_map
-from video_snl.explain.sensitivity import sensitivity_rows
-from video_snl.explain.structure import BlockMaps, Grid, box_of, cells, query_index
 
 TEN_MEGABYTES = 10_000_000
 _SIZES = array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=9)

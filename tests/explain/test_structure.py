@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from video_snl.explain.choice import corresponding
-from video_snl.explain.maps import pooled, positions_limit
-from video_snl.explain.structure import (
+from video_snl.analysis.explain.maps import pooled, positions_limit
+from video_snl.analysis.explain.positions import corresponding
+from video_snl.analysis.explain.structure import (
     BlockMaps,
     box_of,
     cells,
@@ -132,7 +132,7 @@ def test_the_position_of_a_cell_gives_the_cell(
 
 def test_the_structure_needs_no_torch() -> None:
     code = (
-        "import sys, video_snl.explain.structure, video_snl.cli_explain, reid.cli.explain; "
+        "import sys, video_snl.analysis.explain.structure, video_snl.cli_explain, reid.cli.explain; "
         "assert not {'torch', 'matplotlib', 'captum'} & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

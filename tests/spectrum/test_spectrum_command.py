@@ -13,12 +13,12 @@ from PIL import Image
 from tests.tiny import only_run, run_command, run_here, tiny_options
 from tests.tiny_images import image_options
 from tests.videos import write_video
+from video_snl.analysis.explain.run import video_subject
 from video_snl.analysis.model_input import Subject, block_inputs
 from video_snl.blocks.spectral import eigenvalues
 from video_snl.cli import main
 from video_snl.engine.runs import checkpoint_path
 from video_snl.engine.trained import load_trained
-from video_snl.explain.run import video_subject
 from video_snl.models.insertion import inserted_blocks
 from video_snl.spectra import run as spectra
 from video_snl.spectra.run import evenly_spaced

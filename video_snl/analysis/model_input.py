@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from video_snl.analysis.explain.gradcam import gradcam, last_unit
+from video_snl.analysis.explain.maps import as_grid, block_maps, map_count, positions_limit
+from video_snl.analysis.explain.positions import check_position
+from video_snl.analysis.explain.rows import has_affinity
+from video_snl.analysis.explain.structure import BlockMaps, Explanation, Grid
 from video_snl.blocks.block import NonlocalBlock
 from video_snl.blocks.filters import ChannelGraph
-from video_snl.explain.choice import check_position
-from video_snl.explain.gradcam import gradcam, last_unit
-from video_snl.explain.maps import as_grid, block_maps, map_count, positions_limit
-from video_snl.explain.rows import has_affinity
-from video_snl.explain.structure import BlockMaps, Explanation, Grid
 
 __all__ = ["Subject", "block_inputs", "explained"]
 

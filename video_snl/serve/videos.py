@@ -10,6 +10,8 @@ from typing import NoReturn
 
 import torch
 
+from video_snl.analysis.explain.page import page_html
+from video_snl.analysis.explain.run import video_subject
 from video_snl.analysis.model_input import explained
 from video_snl.config import ShortVideos
 from video_snl.data.folders import VIDEO_SUFFIXES
@@ -20,8 +22,6 @@ from video_snl.engine.trained import Trained, load_trained
 from video_snl.engine.trainer import device_of
 from video_snl.engine.windows import score_views
 from video_snl.errors import UserError
-from video_snl.explain.page import page_html
-from video_snl.explain.run import video_subject
 from video_snl.serve.checks import check_video
 from video_snl.serve.server import check_installed, check_options, serve
 from video_snl.serve.service import Answer, Limits, Service, ShownPage, best_classes

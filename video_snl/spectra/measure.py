@@ -10,6 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from video_snl.analysis.explain.finite import check_finite
+from video_snl.analysis.explain.rows import has_affinity
 from video_snl.blocks.block import NonlocalBlock
 from video_snl.blocks.filters import ChannelGraph
 from video_snl.blocks.spectral import (
@@ -24,8 +26,6 @@ from video_snl.blocks.spectral import (
     response_gain,
 )
 from video_snl.blocks.spectrum import compressed, solved_size
-from video_snl.explain.finite import check_finite
-from video_snl.explain.rows import has_affinity
 from video_snl.spectra.structure import BlockSpectra, ChannelGroup, GraphSpectrum, UnitFilter
 
 __all__ = ["BlockMeasure", "measures"]

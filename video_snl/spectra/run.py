@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from torch import nn
 
+from video_snl.analysis.explain.run import video_subject
 from video_snl.analysis.model_input import Subject, block_inputs
 from video_snl.config import ShortVideos
 from video_snl.data.nursery import nursery
@@ -20,7 +21,6 @@ from video_snl.engine.runs import checkpoint_path
 from video_snl.engine.trained import Trained, load_trained
 from video_snl.engine.trainer import device_of
 from video_snl.errors import UserError
-from video_snl.explain.run import video_subject
 from video_snl.models.insertion import inserted_blocks
 from video_snl.spectra.measure import measures
 from video_snl.spectra.numbers import as_json

@@ -8,11 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from video_snl.blocks.block import NonlocalBlock
-from video_snl.engine.progress import counted
-from video_snl.explain.rows import affinity_rows, has_affinity
-from video_snl.explain.sensitivity import chunk_size, sensitivity_rows, unit_passes
-from video_snl.explain.structure import (
+from video_snl.analysis.explain.rows import affinity_rows, has_affinity
+from video_snl.analysis.explain.sensitivity import chunk_size, sensitivity_rows, unit_passes
+from video_snl.analysis.explain.structure import (
     SENSITIVITY,
     BlockMaps,
     Grid,
@@ -22,6 +20,8 @@ from video_snl.explain.structure import (
     shown_grid,
     sums_by_time,
 )
+from video_snl.blocks.block import NonlocalBlock
+from video_snl.engine.progress import counted
 
 __all__ = ["POWERS", "as_grid", "block_maps", "map_count", "pooled", "positions_limit"]
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from video_snl.analysis.explain.structure import Explanation
 from video_snl.errors import UserError
-from video_snl.explain.structure import Explanation
 
 __all__ = ["check_explanations", "check_finite"]
 

@@ -19,8 +19,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.transforms import Bbox
 
-from video_snl.explain.choice import corresponding
-from video_snl.explain.structure import (
+from video_snl.analysis.explain.positions import corresponding
+from video_snl.analysis.explain.structure import (
     BlockMaps,
     Box,
     Explanation,

@@ -7,6 +7,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from video_snl.analysis.explain.output import (
+    check_source,
+    output_folder,
+    report,
+    write_explanations,
+)
+from video_snl.analysis.explain.positions import parse_at
 from video_snl.analysis.model_input import Subject, explained
 from video_snl.config import ShortVideos
 from video_snl.data.nursery import nursery
@@ -16,8 +23,6 @@ from video_snl.engine.runs import checkpoint_path
 from video_snl.engine.trained import Trained, load_trained
 from video_snl.engine.trainer import device_of
 from video_snl.errors import UserError
-from video_snl.explain.choice import parse_at
-from video_snl.explain.output import check_source, output_folder, report, write_explanations
 from video_snl.models.insertion import inserted_blocks
 
 __all__ = ["explain"]

@@ -8,8 +8,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from video_snl.explain.page_data import page_data
-from video_snl.explain.structure import SENSITIVITY, BlockMaps, Explanation
+from video_snl.analysis.explain.page_data import page_data
+from video_snl.analysis.explain.structure import SENSITIVITY, BlockMaps, Explanation
 from video_snl.utils.files import write_text
 from video_snl.utils.json_text import to_json
 
@@ -57,7 +57,7 @@ def page_html(explanations: Sequence[Explanation]) -> str:
     if not explanations:
         raise ValueError("a page needs at least one explanation.")
     environment = Environment(
-        loader=PackageLoader("video_snl.explain"),
+        loader=PackageLoader("video_snl.analysis.explain"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

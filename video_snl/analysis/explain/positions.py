@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from video_snl.errors import UserError
-from video_snl.explain.structure import (
+from video_snl.analysis.explain.structure import (
     SENSITIVITY,
     BlockMaps,
     Explanation,
@@ -13,6 +12,7 @@ from video_snl.explain.structure import (
     cells,
     flat_index,
 )
+from video_snl.errors import UserError
 
 __all__ = ["check_position", "corresponding", "parse_at", "strongest"]
 
@@ -74,7 +74,7 @@ def corresponding(at: Grid, of: Grid, block: BlockMaps) -> Grid:
 
 
 def _cell(place: int, full: int, shown: int) -> int:
-    """Which of :func:`~video_snl.explain.structure.cells` contains a place."""
+    """Which of :func:`~video_snl.analysis.explain.structure.cells` contains a place."""
     return next(n for n, (_, stop) in enumerate(cells(full, shown)) if place < stop)
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from video_snl.explain.encoding import base64_of, encoded_rows, palette, picture_uri
-from video_snl.explain.finite import check_explanations
-from video_snl.explain.structure import BlockMaps, Explanation, cells, is_signed
+from video_snl.analysis.explain.encoding import base64_of, encoded_rows, palette, picture_uri
+from video_snl.analysis.explain.finite import check_explanations
+from video_snl.analysis.explain.structure import BlockMaps, Explanation, cells, is_signed
 
 __all__ = ["encoded_map", "page_data"]
 

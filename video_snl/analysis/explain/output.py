@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from video_snl.analysis.explain.figure3 import draw_features, draw_looks
+from video_snl.analysis.explain.finite import check_explanations
+from video_snl.analysis.explain.page import write_page
+from video_snl.analysis.explain.positions import strongest
+from video_snl.analysis.explain.structure import BlockMaps, Explanation, Grid
 from video_snl.errors import UserError
-from video_snl.explain.choice import strongest
-from video_snl.explain.figure3 import draw_features, draw_looks
-from video_snl.explain.finite import check_explanations
-from video_snl.explain.page import write_page
-from video_snl.explain.structure import BlockMaps, Explanation, Grid
 from video_snl.utils.files import check_folder, replace_file, write_json
 from video_snl.utils.json_text import parse_json
 

@@ -6,6 +6,13 @@ from pathlib import Path
 
 import torch
 
+from video_snl.analysis.explain.output import (
+    check_source,
+    output_folder,
+    report,
+    write_explanations,
+)
+from video_snl.analysis.explain.positions import parse_at
 from video_snl.analysis.model_input import Subject, explained
 from video_snl.data.image_source import Unreadable
 from video_snl.engine.image_programs import IMAGES
@@ -15,8 +22,6 @@ from video_snl.engine.train_images import task_of
 from video_snl.engine.trained_images import TrainedImages, load_trained_images
 from video_snl.engine.trainer import device_of
 from video_snl.errors import UserError
-from video_snl.explain.choice import parse_at
-from video_snl.explain.output import check_source, output_folder, report, write_explanations
 from video_snl.models.images import IMAGE_BACKBONES
 from video_snl.models.insertion import inserted_blocks
 
