@@ -13,9 +13,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from video_snl.analysis.spectrum.filter_plots import plot_parts, plot_response, plot_spectrum
+from video_snl.analysis.spectrum.filters import (
+    eigenvalues,
+    frequency_response,
+    smooth_and_oscillating,
+)
 from video_snl.blocks import NonlocalBlock, make_block
-from video_snl.blocks.spectral import eigenvalues, frequency_response, smooth_and_oscillating
-from video_snl.blocks.spectral_plots import plot_parts, plot_response, plot_spectrum
 
 
 def main(folder: Path) -> None:

@@ -10,7 +10,7 @@ from video_snl.cli_trained import add_checkpoint_option
 from video_snl.config import ShortVideos
 
 if TYPE_CHECKING:
-    from video_snl.spectra.run import Asked
+    from video_snl.analysis.spectrum.run import Asked
 
 __all__ = [
     "SPECTRUM_DESCRIPTION",
@@ -89,7 +89,7 @@ def add_measuring_options(
 
 def asked_for(arguments: Namespace) -> Asked:
     """The shared options as the measurement takes them."""
-    from video_snl.spectra.run import Asked
+    from video_snl.analysis.spectrum.run import Asked
 
     return Asked(
         inputs=arguments.inputs,
@@ -101,7 +101,7 @@ def asked_for(arguments: Namespace) -> Asked:
 
 
 def spectrum(arguments: Namespace) -> int:
-    from video_snl.spectra.run import spectrum
+    from video_snl.analysis.spectrum.run import spectrum
 
     return spectrum(
         arguments.paths,
@@ -114,7 +114,7 @@ def spectrum(arguments: Namespace) -> int:
 
 
 def spectrum_of_pictures(arguments: Namespace) -> int:
-    from video_snl.spectra.pictures import spectrum
+    from video_snl.analysis.spectrum.pictures import spectrum
 
     return spectrum(
         arguments.paths,

@@ -12,10 +12,10 @@ from reid.data.tracklet_folders import Layout, find_tracklets
 from reid.runs import find_checkpoint
 from reid.trained import TrainedReid, load_trained
 from video_snl.analysis.model_input import Subject
+from video_snl.analysis.spectrum.run import Asked, evenly_spaced, measured_and_reported
 from video_snl.engine.fitting import tell
 from video_snl.engine.trainer import device_of
 from video_snl.errors import UserError
-from video_snl.spectra.run import Asked, evenly_spaced, measured_and_reported
 
 __all__ = ["spectrum"]
 

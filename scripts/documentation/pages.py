@@ -45,8 +45,8 @@ REFERENCE: dict[str, tuple[str, tuple[str, ...]]] = {
             "video_snl.blocks.recipe",
             "video_snl.blocks.family",
             "video_snl.blocks.gates",
-            "video_snl.blocks.spectral",
-            "video_snl.blocks.spectral_plots",
+            "video_snl.analysis.spectrum.filters",
+            "video_snl.analysis.spectrum.filter_plots",
         ),
     ),
     "networks": (
@@ -125,11 +125,11 @@ REFERENCE: dict[str, tuple[str, tuple[str, ...]]] = {
     "spectra": (
         "Spectra of trained blocks",
         (
-            "video_snl.spectra.structure",
-            "video_snl.spectra.measure",
-            "video_snl.spectra.numbers",
-            "video_snl.spectra.table",
-            "video_snl.spectra.output",
+            "video_snl.analysis.spectrum.structure",
+            "video_snl.analysis.spectrum.measure",
+            "video_snl.analysis.spectrum.numbers",
+            "video_snl.analysis.spectrum.table",
+            "video_snl.analysis.spectrum.output",
         ),
     ),
     "export": (

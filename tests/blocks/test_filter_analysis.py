@@ -13,8 +13,13 @@ from torch.testing import assert_close
 
 from tests.blocks.cases import CASES, EXACT, features, made, new, nonlocal_cases
 from tests.blocks.test_spectral import with_gaps
-from video_snl.blocks import Polynomial
-from video_snl.blocks.spectral import (
+from video_snl.analysis.spectrum.filter_plots import (
+    plot_chebyshev,
+    plot_parts,
+    plot_response,
+    plot_spectrum,
+)
+from video_snl.analysis.spectrum.filters import (
     Parts,
     chebyshev_coefficients,
     eigenvalues,
@@ -22,12 +27,7 @@ from video_snl.blocks.spectral import (
     response_gain,
     smooth_and_oscillating,
 )
-from video_snl.blocks.spectral_plots import (
-    plot_chebyshev,
-    plot_parts,
-    plot_response,
-    plot_spectrum,
-)
+from video_snl.blocks import Polynomial
 
 SYMMETRIC = ["snl", "snl exponential", "snl_a1", "gsnl 0", "gsnl", "gsnl 8", "gsnl dot", "cayley 3"]
 WITHOUT_PARTS = {
@@ -210,9 +210,9 @@ def test_a_signal_of_zeros_has_a_picture(tmp_path: Path) -> None:
 
 def test_only_the_pictures_load_matplotlib_and_nothing_loads_lightning() -> None:
     lines = [
-        "import sys, video_snl.blocks.spectral",
+        "import sys, video_snl.analysis.spectrum.filters",
         "assert 'matplotlib' not in sys.modules",
-        "import video_snl.blocks.spectral_plots",
+        "import video_snl.analysis.spectrum.filter_plots",
         "assert not {'matplotlib.pyplot', 'lightning'} & set(sys.modules)",
     ]
     subprocess.run([sys.executable, "-c", "\n".join(lines)], check=True, timeout=120)

@@ -12,12 +12,12 @@ from torch.testing import assert_close
 from tests.blocks.cases import EXACT, features, made, new
 from tests.blocks.operators import OPERATORS, make_inputs
 from tests.blocks.test_cost import Recorder
-from video_snl.blocks import Affinity, Dense, LowRank, SymmetricLowRank, normalize
-from video_snl.blocks.spectral import (
+from video_snl.analysis.spectrum.filters import (
     complex_share,
     eigenvalues,
     symmetry_error,
 )
+from video_snl.blocks import Affinity, Dense, LowRank, SymmetricLowRank, normalize
 
 THIN = pytest.mark.parametrize("shape", [(9, 2), (9, 4), (9, 5), (4, 4), (1, 3)], ids=str)
 

@@ -11,12 +11,12 @@ from torch.testing import assert_close
 
 from tests.blocks.cases import features, gate_cases, made, new, nonlocal_cases
 from tests.blocks.test_spectral import assert_same_values
-from video_snl.blocks.spectral import effective_rank, smooth_and_oscillating
+from video_snl.analysis.spectrum.filters import effective_rank, smooth_and_oscillating
+from video_snl.analysis.spectrum.measure import BlockMeasure
+from video_snl.analysis.spectrum.numbers import as_json, mean_and_spread
+from video_snl.analysis.spectrum.structure import BlockSpectra, Measured
+from video_snl.analysis.spectrum.table import table
 from video_snl.errors import UserError
-from video_snl.spectra.measure import BlockMeasure
-from video_snl.spectra.numbers import as_json, mean_and_spread
-from video_snl.spectra.structure import BlockSpectra, Measured
-from video_snl.spectra.table import table
 
 
 def measured(

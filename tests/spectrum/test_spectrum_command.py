@@ -15,13 +15,13 @@ from tests.tiny_images import image_options
 from tests.videos import write_video
 from video_snl.analysis.explain.run import video_subject
 from video_snl.analysis.model_input import Subject, block_inputs
-from video_snl.blocks.spectral import eigenvalues
+from video_snl.analysis.spectrum import run as spectra
+from video_snl.analysis.spectrum.filters import eigenvalues
+from video_snl.analysis.spectrum.run import evenly_spaced
 from video_snl.cli import main
 from video_snl.engine.runs import checkpoint_path
 from video_snl.engine.trained import load_trained
 from video_snl.models.insertion import inserted_blocks
-from video_snl.spectra import run as spectra
-from video_snl.spectra.run import evenly_spaced
 
 PICTURES = {"decay-{}", "eigenvalues-{}", "groups-{}-unit0", "parts-{}-unit0", "response-{}-unit0"}
 

@@ -12,9 +12,8 @@ from torch import Tensor, nn
 
 from video_snl.analysis.explain.finite import check_finite
 from video_snl.analysis.explain.rows import has_affinity
-from video_snl.blocks.block import NonlocalBlock
-from video_snl.blocks.filters import ChannelGraph
-from video_snl.blocks.spectral import (
+from video_snl.analysis.spectrum.eigenvalues import compressed, solved_size
+from video_snl.analysis.spectrum.filters import (
     Part,
     Parts,
     ResponseGain,
@@ -25,8 +24,14 @@ from video_snl.blocks.spectral import (
     parts_of,
     response_gain,
 )
-from video_snl.blocks.spectrum import compressed, solved_size
-from video_snl.spectra.structure import BlockSpectra, ChannelGroup, GraphSpectrum, UnitFilter
+from video_snl.analysis.spectrum.structure import (
+    BlockSpectra,
+    ChannelGroup,
+    GraphSpectrum,
+    UnitFilter,
+)
+from video_snl.blocks.block import NonlocalBlock
+from video_snl.blocks.filters import ChannelGraph
 
 __all__ = ["BlockMeasure", "measures"]
 

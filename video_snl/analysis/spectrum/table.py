@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from video_snl.spectra.numbers import mean_and_spread, rms
-from video_snl.spectra.structure import BlockSpectra, Measured, UnitFilter
+from video_snl.analysis.spectrum.numbers import mean_and_spread, rms
+from video_snl.analysis.spectrum.structure import BlockSpectra, Measured, UnitFilter
 
 __all__ = ["table"]
 

@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from video_snl.blocks.spectral_plots import (
+from video_snl.analysis.spectrum.filter_plots import (
     plot_decay,
     plot_gain,
     plot_groups,
     plot_parts,
     plot_spectrum,
 )
-from video_snl.spectra.numbers import as_json, eigenvalue_rows, response_rows, text
-from video_snl.spectra.structure import BlockSpectra, Measured, UnitFilter
+from video_snl.analysis.spectrum.numbers import as_json, eigenvalue_rows, response_rows, text
+from video_snl.analysis.spectrum.structure import BlockSpectra, Measured, UnitFilter
 from video_snl.utils.counts import counts
 from video_snl.utils.files import write_json, write_text
 

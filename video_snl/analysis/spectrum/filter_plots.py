@@ -1,4 +1,4 @@
-"""Pictures of what :mod:`video_snl.blocks.spectral` computes, drawn without a display.
+"""Pictures of what :mod:`video_snl.analysis.spectrum.filters` computes, drawn without a display.
 
 Each function writes a PNG, whole or not at all; the folder of ``path`` is made.
 """
@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from video_snl.blocks.spectral import Parts, ResponseGain, complex_share, response_gain
+from video_snl.analysis.spectrum.filters import Parts, ResponseGain, complex_share, response_gain
 from video_snl.utils.files import replace_file
 
 __all__ = [

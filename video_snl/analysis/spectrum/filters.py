@@ -13,10 +13,7 @@ from numpy.polynomial.chebyshev import poly2cheb
 from torch import Tensor
 from torch.nn import functional as F
 
-from video_snl.blocks.affinity import Affinity
-from video_snl.blocks.block import NonlocalBlock
-from video_snl.blocks.filters import ChannelGraph, Polynomial
-from video_snl.blocks.spectrum import (
+from video_snl.analysis.spectrum.eigenvalues import (
     Compressed,
     Eigenspaces,
     complex_share,
@@ -25,6 +22,9 @@ from video_snl.blocks.spectrum import (
     eigenvalues,
     symmetry_error,
 )
+from video_snl.blocks.affinity import Affinity
+from video_snl.blocks.block import NonlocalBlock
+from video_snl.blocks.filters import ChannelGraph, Polynomial
 
 __all__ = [
     "Part",

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
-from video_snl.blocks.spectral import Parts, ResponseGain
+from video_snl.analysis.spectrum.filters import Parts, ResponseGain
 
 __all__ = ["BlockSpectra", "ChannelGroup", "GraphSpectrum", "Measured", "UnitFilter"]
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from video_snl.blocks.spectral import Part
-from video_snl.spectra.structure import BlockSpectra, GraphSpectrum, Measured, UnitFilter
+from video_snl.analysis.spectrum.filters import Part
+from video_snl.analysis.spectrum.structure import BlockSpectra, GraphSpectrum, Measured, UnitFilter
 
 __all__ = ["STATISTICS", "as_json", "eigenvalue_rows", "mean_and_spread", "response_rows", "text"]
 
