@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from video_snl.blocks import NonlocalBlock, make_block
+from video_snl.blocks.insertion import insert_blocks
 from video_snl.engine.describe import _count
 from video_snl.models.i3d import i3d_r50
-from video_snl.models.insertion import insert_blocks
 
 
 def sizes(block: nn.Module, *grid: int) -> tuple[int, float, float]:

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 import torch
 
+from video_snl.blocks.insertion import insert_blocks
 from video_snl.config_images import ImageModelConfig
 from video_snl.engine.describe import description
 from video_snl.engine.describe_images import image_description, image_table
 from video_snl.errors import UserError
 from video_snl.models.fcn import FCNHead
-from video_snl.models.insertion import insert_blocks
 
 # At 512 x 1024 the feature map of the head has 64 x 128 positions. Convolutions and norms cost the
 # same at each of them, so that a small map, which is quick to trace, tells the large one's figures.

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
         SNL3d,
         make_block,
     )
-    from video_snl.models.insertion import insert_blocks
+    from video_snl.blocks.insertion import insert_blocks
 
 __version__ = "0.1.0"
 __all__ = [
@@ -76,7 +76,7 @@ __all__ = [
 ]
 
 _HOME = dict.fromkeys(__all__, "video_snl.blocks") | {
-    "insert_blocks": "video_snl.models.insertion",
+    "insert_blocks": "video_snl.blocks.insertion",
 }
 
 

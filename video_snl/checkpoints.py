@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from video_snl.blocks.insertion import inserted_blocks
 from video_snl.errors import UserError
-from video_snl.models.insertion import inserted_blocks
 from video_snl.reference_blocks import load_reference_block
 from video_snl.utils.counts import counts
 from video_snl.utils.finite import check_weights

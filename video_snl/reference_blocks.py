@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from video_snl.blocks import zoo
-from video_snl.blocks.affinity import Affinity
 from video_snl.blocks.block import NonlocalBlock
 from video_snl.blocks.filters import Polynomial
 from video_snl.blocks.kernels import Kernel, Wanted, pair_kernel
+from video_snl.blocks.operators import Affinity
 from video_snl.blocks.recipe import Recipe
 from video_snl.reference_dnl import DisentangledStage, PlainDisentangled
 from video_snl.reference_keys import KINDS, Kind, Tensors, check_block, recognized

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from video_snl.blocks.affinity import Affinity, Sum
 from video_snl.blocks.kernels import Kernel, Wanted
 from video_snl.blocks.lowrank import LowRank
+from video_snl.blocks.operators import Affinity, Sum
 from video_snl.blocks.recipe import Recipe
 from video_snl.blocks.unit import Pointwise, Unit
 

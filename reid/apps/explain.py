@@ -18,10 +18,10 @@ from reid.trained import TrainedReid, load_trained
 from video_snl.analysis.explain.output import output_folder, report, write_explanations
 from video_snl.analysis.explain.positions import parse_at
 from video_snl.analysis.model_input import Subject, explained
+from video_snl.blocks.insertion import inserted_blocks
 from video_snl.engine.fitting import tell
 from video_snl.engine.trainer import device_of
 from video_snl.errors import UserError
-from video_snl.models.insertion import inserted_blocks
 from video_snl.utils.counts import counts
 
 __all__ = ["block_name", "blocks_of", "explain", "tracklet_subject"]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from video_snl.models.insertion import Where, WithBlock
+from video_snl.blocks.insertion import Where, WithBlock
 
 __all__ = ["Frames", "WithTrackletBlock"]
 

@@ -13,10 +13,10 @@ from reid.models.backbones import Trunk, build_trunk, default_positions
 from reid.models.frames import Frames, WithTrackletBlock
 from reid.models.heads import AttentionHead, MeanHead, NonlocalHead, RecurrentHead
 from reid.models.weights import load_trunk_weights
+from video_snl.blocks.insertion import WithBlock, Wrapper, insert_blocks
 from video_snl.blocks.zoo import make_block
 from video_snl.checkpoints import LoadReport
 from video_snl.errors import UserError
-from video_snl.models.insertion import WithBlock, Wrapper, insert_blocks
 
 __all__ = ["TrackletNet", "TrackletOutput", "build_network"]
 

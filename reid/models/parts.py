@@ -7,8 +7,8 @@ from typing import cast
 from torch import nn
 
 from reid.models.network import TrackletNet
+from video_snl.blocks.insertion import block_places
 from video_snl.errors import UserError
-from video_snl.models.insertion import block_places
 
 __all__ = ["head_parameters", "stage_layers"]
 

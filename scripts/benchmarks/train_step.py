@@ -119,8 +119,8 @@ class Training:
     def __init__(self, options: argparse.Namespace, variant: str) -> None:
         import torch
 
+        from video_snl.blocks.insertion import insert_blocks
         from video_snl.models.i3d import BACKBONES
-        from video_snl.models.insertion import insert_blocks
 
         self.half = options.precision == "bfloat16"
         self.device = torch.device(options.device)
@@ -218,7 +218,7 @@ def measure_memory(options: argparse.Namespace, variant: str) -> dict[str, float
     """
     import torch
 
-    import video_snl.models.insertion  # noqa: F401 - what it loads is no part of the growth
+    import video_snl.blocks.insertion  # noqa: F401 - what it loads is no part of the growth
 
     on_gpu = options.device == "cuda"
     before = 0.0 if on_gpu else _resident_peak_mib()

@@ -35,7 +35,7 @@ REFERENCE: dict[str, tuple[str, tuple[str, ...]]] = {
         (
             "video_snl.blocks.block",
             "video_snl.blocks.graph_filter",
-            "video_snl.blocks.affinity",
+            "video_snl.blocks.operators",
             "video_snl.blocks.lowrank",
             "video_snl.blocks.softmax",
             "video_snl.blocks.crisscross",
@@ -52,7 +52,7 @@ REFERENCE: dict[str, tuple[str, tuple[str, ...]]] = {
     "networks": (
         "Networks and weights",
         (
-            "video_snl.models.insertion",
+            "video_snl.blocks.insertion",
             "video_snl.models.i3d",
             "video_snl.models.build",
             "video_snl.models.images",

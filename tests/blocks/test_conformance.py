@@ -29,7 +29,8 @@ from tests.blocks.cases import (
     new,
     nonlocal_cases,
 )
-from video_snl.blocks import NonlocalBlock, affinity, cayley, lowrank
+from video_snl.blocks import NonlocalBlock, cayley, lowrank
+from video_snl.blocks import operators as affinity
 
 few = settings(max_examples=4, deadline=None)
 

@@ -15,8 +15,8 @@ from torch.utils._pytree import tree_leaves
 
 from tests.blocks.cases import CASES, EXACT, all_cases, features, made, new, nonlocal_cases
 from video_snl.blocks import NonlocalBlock, SNL3d, make_block
+from video_snl.blocks.insertion import insert_blocks
 from video_snl.models.i3d import i3d_small
-from video_snl.models.insertion import insert_blocks
 
 
 class Recorder(TorchDispatchMode):

@@ -15,12 +15,12 @@ from tests.tiny import only_run, run_command, run_here, tiny_options
 from tests.videos import write_video
 from video_snl.analysis.explain import figure3
 from video_snl.analysis.explain.gradcam import gradcam, last_unit
+from video_snl.blocks.insertion import inserted_blocks
 from video_snl.cli import main
 from video_snl.data.sample import SampleSettings, generate
 from video_snl.data.transforms import normalise
 from video_snl.engine.runs import checkpoint_path
 from video_snl.engine.trained import load_trained
-from video_snl.models.insertion import inserted_blocks
 
 FILES = {"index.html", "maps.npz", "explanation.json", "looks.png", "features.png"}
 SIZE_LIMIT = 10_000_000

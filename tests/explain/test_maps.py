@@ -18,7 +18,7 @@ from video_snl.analysis.explain.rows import affinity_rows, has_affinity, key_sha
 from video_snl.analysis.explain.sensitivity import sensitivity_rows
 from video_snl.analysis.explain.structure import SENSITIVITY
 from video_snl.blocks import NonlocalBlock
-from video_snl.blocks import affinity as affinity_module
+from video_snl.blocks import operators as affinity_module
 
 WITH_AFFINITY = [name for name in CASES if name != "gsnl 0"]
 HEAVY_NORM = {"rtol": 1e-8, "atol": 1e-10}

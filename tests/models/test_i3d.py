@@ -10,8 +10,8 @@ import torch
 from fvcore.nn import FlopCountAnalysis
 from torch import nn
 
+from video_snl.blocks.insertion import insert_blocks, inserted_blocks
 from video_snl.models.i3d import BACKBONES, i3d_small
-from video_snl.models.insertion import insert_blocks, inserted_blocks
 
 BLOCK = "blocks.3.res_blocks.5.block"
 

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from tests.released_states import block_state, features, preresnet_state, resnet_state
+from video_snl.blocks.insertion import inserted_blocks
 from video_snl.config_images import ImageModelConfig
 from video_snl.errors import UserError
 from video_snl.models import image_weights
 from video_snl.models.image_weights import parts_of
 from video_snl.models.images import IMAGE_BACKBONES, build_image_model
-from video_snl.models.insertion import inserted_blocks
 from video_snl.models.released_files import released_config
 from video_snl.reference_blocks import load_reference_block
 from video_snl.reference_keys import KINDS

@@ -10,8 +10,8 @@ import torchvision
 from torch import Tensor, nn
 
 from video_snl.blocks import SNL1d, SNL2d, SNL3d
+from video_snl.blocks.insertion import WithBlock, block_places, insert_blocks, inserted_blocks
 from video_snl.models.i3d import i3d_r50, i3d_small, pytorchvideo_i3d_r50
-from video_snl.models.insertion import WithBlock, block_places, insert_blocks, inserted_blocks
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import torch
 import torchvision
 from torch import nn
 
-from video_snl.models.insertion import insert_blocks, inserted_blocks
+from video_snl.blocks.insertion import insert_blocks, inserted_blocks
 
 
 def _slowfast() -> nn.Module:

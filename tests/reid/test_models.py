@@ -15,8 +15,8 @@ from reid.models.network import build_network
 from reid.models.parts import head_parameters, stage_layers
 from reid.models.torchreid_models import MODELS
 from tests.reid.networks import OSNET_PLACES, PEOPLE, SIZE, clips, network
+from video_snl.blocks.insertion import inserted_blocks
 from video_snl.errors import UserError
-from video_snl.models.insertion import inserted_blocks
 from video_snl.tasks.optimization import freeze, keep_frozen_layers_in_eval, parameter_groups
 
 NVAN_PLACES = ["layer2.2", "layer2.3", "layer3.3", "layer3.4", "layer3.5"]

@@ -9,7 +9,7 @@ import torch
 
 from reid.models.network import TrackletOutput
 from tests.reid.networks import OSNET_PLACES, clips, network
-from video_snl.models.insertion import inserted_blocks
+from video_snl.blocks.insertion import inserted_blocks
 
 
 @pytest.fixture(scope="module")

@@ -18,10 +18,10 @@ from video_snl.analysis.model_input import Subject, block_inputs
 from video_snl.analysis.spectrum import run as spectra
 from video_snl.analysis.spectrum.filters import eigenvalues
 from video_snl.analysis.spectrum.run import evenly_spaced
+from video_snl.blocks.insertion import inserted_blocks
 from video_snl.cli import main
 from video_snl.engine.runs import checkpoint_path
 from video_snl.engine.trained import load_trained
-from video_snl.models.insertion import inserted_blocks
 
 PICTURES = {"decay-{}", "eigenvalues-{}", "groups-{}-unit0", "parts-{}-unit0", "response-{}-unit0"}
 

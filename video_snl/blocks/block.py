@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from video_snl.blocks.affinity import Affinity
 from video_snl.blocks.filters import ChannelGraph, Polynomial
 from video_snl.blocks.graph_filter import GraphFilter, block_diagonal
 from video_snl.blocks.kernels import Wanted, to_vertices
 from video_snl.blocks.lowrank import LowRank
+from video_snl.blocks.operators import Affinity
 from video_snl.blocks.recipe import Recipe, check_sizes, check_start
 from video_snl.blocks.unit import Pointwise, Unit
 

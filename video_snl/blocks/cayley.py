@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from video_snl.blocks.affinity import Affinity, prefers_dense, wide
 from video_snl.blocks.filters import Filter
 from video_snl.blocks.lowrank import SymmetricLowRank
+from video_snl.blocks.operators import Affinity, prefers_dense, wide
 
 __all__ = ["Cayley"]
 

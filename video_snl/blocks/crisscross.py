@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from video_snl.blocks.affinity import Affinity, wide
+from video_snl.blocks.operators import Affinity, wide
 
 __all__ = ["CrissCross"]
 

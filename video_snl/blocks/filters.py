@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from video_snl.blocks.affinity import Affinity
 from video_snl.blocks.kernels import from_vertices, to_vertices
+from video_snl.blocks.operators import Affinity
 
 __all__ = ["ChannelGraph", "Filter", "Polynomial"]
 

@@ -7,9 +7,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from video_snl.blocks.affinity import Affinity
 from video_snl.blocks.kernels import from_vertices
 from video_snl.blocks.lowrank import LowRank
+from video_snl.blocks.operators import Affinity
 
 __all__ = ["GraphFilter", "block_diagonal"]
 

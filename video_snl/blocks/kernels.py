@@ -2,7 +2,7 @@
 
 A kernel names the widths of the embeddings it needs and turns them, side by side in one tensor,
 into A. With theta_i and phi_j the embeddings of positions i and j, M_ij = k(theta_i, phi_j) and A
-is M after :func:`~video_snl.blocks.affinity.normalize`.
+is M after :func:`~video_snl.blocks.operators.normalize`.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from video_snl.blocks.affinity import Affinity, Dense, Sum, normalize, wide
 from video_snl.blocks.crisscross import CrissCross
 from video_snl.blocks.lowrank import LowRank, SymmetricLowRank
+from video_snl.blocks.operators import Affinity, Dense, Sum, normalize, wide
 from video_snl.blocks.softmax import Softmax
 
 __all__ = ["PAIR_KERNELS", "Kernel", "PairKernel", "Wanted", "pair_kernel"]

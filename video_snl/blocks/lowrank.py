@@ -7,7 +7,7 @@ import abc
 import torch
 from torch import Tensor
 
-from video_snl.blocks.affinity import Affinity, Dense, prefers_dense, wide
+from video_snl.blocks.operators import Affinity, Dense, prefers_dense, wide
 
 __all__ = ["LowRank", "SymmetricLowRank"]
 

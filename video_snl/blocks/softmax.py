@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from video_snl.blocks.affinity import Affinity, Dense, is_exporting, prefers_small_matrix, wide
+from video_snl.blocks.operators import Affinity, Dense, is_exporting, prefers_small_matrix, wide
 
 __all__ = ["Softmax"]
 

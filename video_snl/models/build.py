@@ -9,11 +9,11 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from video_snl.blocks.insertion import WithBlock, block_places, insert_blocks
 from video_snl.checkpoints import LoadReport, load_backbone_weights
 from video_snl.config import ModelConfig
 from video_snl.errors import UserError
 from video_snl.models.i3d import BACKBONES
-from video_snl.models.insertion import WithBlock, block_places, insert_blocks
 
 __all__ = ["build_model", "head_parameters", "recompute_units", "stage_modules"]
 

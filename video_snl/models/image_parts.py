@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
+from video_snl.blocks.insertion import inserted_blocks
 from video_snl.errors import UserError
-from video_snl.models.insertion import inserted_blocks
 
 __all__ = ["head_parameters", "stage_layers"]
 

@@ -8,10 +8,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from video_snl.blocks.insertion import inserted_blocks
 from video_snl.checkpoints import LoadReport, load_translated
 from video_snl.config_images import ImageModelConfig
 from video_snl.errors import UserError
-from video_snl.models.insertion import inserted_blocks
 from video_snl.models.released import ReleasedBlock
 from video_snl.reference_keys import Tensors
 from video_snl.utils.finite import check_weights

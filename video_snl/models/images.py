@@ -10,13 +10,13 @@ from typing import Literal, get_args
 import torch
 from torch import nn
 
+from video_snl.blocks.insertion import BlockFactory, insert_blocks
 from video_snl.blocks.zoo import make_block
 from video_snl.checkpoints import LoadReport
 from video_snl.config_images import ImageBackboneName, ImageModelConfig
 from video_snl.errors import UserError
 from video_snl.models.fcn import FCN
 from video_snl.models.image_weights import Layout, ReleasedPlace, load_blocks, load_image_weights
-from video_snl.models.insertion import BlockFactory, insert_blocks
 from video_snl.models.preresnet import (
     BASIC,
     BOTTLENECK,

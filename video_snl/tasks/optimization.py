@@ -11,9 +11,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from video_snl.blocks.insertion import inserted_blocks
 from video_snl.config_image_run import ImageOptimizerConfig
 from video_snl.models.build import head_parameters, stage_modules
-from video_snl.models.insertion import inserted_blocks
 
 __all__ = [
     "HeadOf",

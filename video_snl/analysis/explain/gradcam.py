@@ -8,7 +8,7 @@ from captum.attr import LayerGradCam
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from video_snl.models.insertion import block_places
+from video_snl.blocks.insertion import block_places
 
 __all__ = ["gradcam", "last_unit"]
 

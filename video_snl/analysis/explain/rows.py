@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from video_snl.blocks.affinity import Affinity
 from video_snl.blocks.block import NonlocalBlock
 from video_snl.blocks.filters import ChannelGraph
 from video_snl.blocks.lowrank import LowRank
+from video_snl.blocks.operators import Affinity
 
 __all__ = ["affinity_rows", "has_affinity", "key_shares", "power_rows"]
 

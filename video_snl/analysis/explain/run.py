@@ -15,6 +15,7 @@ from video_snl.analysis.explain.output import (
 )
 from video_snl.analysis.explain.positions import parse_at
 from video_snl.analysis.model_input import Subject, explained
+from video_snl.blocks.insertion import inserted_blocks
 from video_snl.config import ShortVideos
 from video_snl.data.nursery import nursery
 from video_snl.data.transforms import crop_clips, normalise
@@ -23,7 +24,6 @@ from video_snl.engine.runs import checkpoint_path
 from video_snl.engine.trained import Trained, load_trained
 from video_snl.engine.trainer import device_of
 from video_snl.errors import UserError
-from video_snl.models.insertion import inserted_blocks
 
 __all__ = ["explain"]
 

@@ -14,6 +14,7 @@ from video_snl.analysis.explain.output import (
 )
 from video_snl.analysis.explain.positions import parse_at
 from video_snl.analysis.model_input import Subject, explained
+from video_snl.blocks.insertion import inserted_blocks
 from video_snl.data.image_source import Unreadable
 from video_snl.engine.image_programs import IMAGES
 from video_snl.engine.predict_images import prepared
@@ -23,7 +24,6 @@ from video_snl.engine.trained_images import TrainedImages, load_trained_images
 from video_snl.engine.trainer import device_of
 from video_snl.errors import UserError
 from video_snl.models.images import IMAGE_BACKBONES
-from video_snl.models.insertion import inserted_blocks
 
 __all__ = ["explain", "picture_subject"]
 

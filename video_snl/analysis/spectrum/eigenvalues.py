@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from video_snl.blocks.affinity import Affinity
 from video_snl.blocks.lowrank import LowRank, SymmetricLowRank
+from video_snl.blocks.operators import Affinity
 
 __all__ = [
     "Compressed",

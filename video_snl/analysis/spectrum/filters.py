@@ -22,9 +22,9 @@ from video_snl.analysis.spectrum.eigenvalues import (
     eigenvalues,
     symmetry_error,
 )
-from video_snl.blocks.affinity import Affinity
 from video_snl.blocks.block import NonlocalBlock
 from video_snl.blocks.filters import ChannelGraph, Polynomial
+from video_snl.blocks.operators import Affinity
 
 __all__ = [
     "Part",

@@ -18,6 +18,7 @@ from video_snl.analysis.spectrum.numbers import as_json
 from video_snl.analysis.spectrum.output import write_spectra
 from video_snl.analysis.spectrum.structure import Measured
 from video_snl.analysis.spectrum.table import table
+from video_snl.blocks.insertion import inserted_blocks
 from video_snl.config import ShortVideos
 from video_snl.data.nursery import nursery
 from video_snl.data.videos import load_videos
@@ -26,7 +27,6 @@ from video_snl.engine.runs import checkpoint_path
 from video_snl.engine.trained import Trained, load_trained
 from video_snl.engine.trainer import device_of
 from video_snl.errors import UserError
-from video_snl.models.insertion import inserted_blocks
 from video_snl.utils.files import check_folder
 from video_snl.utils.json_text import to_json
 from video_snl.utils.media import named_media
