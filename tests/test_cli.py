@@ -13,7 +13,7 @@ import torch
 
 from tests.tiny import environment, only_run, tiny_options
 from tests.videos import write_ucf101, write_video
-from video_snl.cli import main
+from video_snl.cli.main import main
 from video_snl.engine.runs import checkpoint_path
 from video_snl.engine.trained import read_checkpoint
 
@@ -48,7 +48,7 @@ def exit_code(words: list[str]) -> int:
 @pytest.mark.parametrize("command", ["", *COMMANDS])
 def test_help_explains_every_option_without_loading_torch(command: str) -> None:
     code = (
-        "import sys\nfrom video_snl.cli import main\n"
+        "import sys\nfrom video_snl.cli.main import main\n"
         f"try: main({[command, '--help'] if command else ['--help']!r})\n"
         "except SystemExit as stopped: assert not stopped.code\n"
         "heavy = {'torch', 'lightning', 'numpy', 'decord'} & set(sys.modules)\n"

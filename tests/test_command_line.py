@@ -15,7 +15,8 @@ import yaml
 
 from reid.cli import main as reid_cli
 from reid.config import ReidExperiment
-from video_snl import cli, config_files
+from video_snl import config_files
+from video_snl.cli import main as cli
 from video_snl.config import Experiment
 from video_snl.config_files import Given, check_text, option_names
 from video_snl.config_image_run import ImageExperiment

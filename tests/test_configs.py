@@ -11,8 +11,9 @@ import yaml
 
 from reid.cli import main as reid_cli
 from reid.config import ReidExperiment
-from video_snl import cli, cli_images
-from video_snl.cli_images import are_about_images
+from video_snl.cli import images as cli_images
+from video_snl.cli import main as cli
+from video_snl.cli.images import are_about_images
 from video_snl.config import Experiment
 from video_snl.config_image_run import ImageExperiment
 

@@ -19,7 +19,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from reid.cli import main as reid_cli
-from video_snl import cli, cli_images
+from video_snl.cli import images as cli_images
+from video_snl.cli import main as cli
 
 # Words that keep a command from doing anything long: data and networks that are not there.
 _NO_DATA = ["--data.dataset=folder", "--data.root=not-there"]

@@ -82,7 +82,7 @@ def test_the_wheel_has_the_version_and_the_command(wheel: Path) -> None:
     assert wheel.name == f"video_snl-{video_snl.__version__}-py3-none-any.whl"
     info = f"video_snl-{video_snl.__version__}.dist-info"
     commands = zipfile.ZipFile(wheel).read(f"{info}/entry_points.txt").decode()
-    assert "video-snl = video_snl.cli:main" in commands
+    assert "video-snl = video_snl.cli.main:main" in commands
     metadata = zipfile.ZipFile(wheel).read(f"{info}/METADATA").decode()
     assert "Requires-Python: >=3.11" in metadata
 
@@ -106,7 +106,7 @@ def test_the_installed_module_answers_elsewhere(
 def test_the_installed_package_is_the_wheels_not_the_repositorys(
     installed: Path, tmp_path: Path
 ) -> None:
-    code = "import video_snl.cli as cli; print(cli.__file__)"
+    code = "import video_snl.cli.main as cli; print(cli.__file__)"
     done = _run(sys.executable, "-c", code, cwd=tmp_path, PYTHONPATH=str(installed))
     assert Path(done.stdout.strip()).is_relative_to(installed)
 

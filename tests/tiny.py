@@ -13,7 +13,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from video_snl.cli import main
+from video_snl.cli.main import main
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

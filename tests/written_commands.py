@@ -15,7 +15,7 @@ import pytest
 
 from reid.cli import main as reid_cli
 from tests.pages import REPOSITORY, Block
-from video_snl import cli
+from video_snl.cli import main as cli
 from video_snl.command_line import Commands
 
 PROGRAMS = {"video-snl": cli.main, "reid": reid_cli.main}

@@ -2,6 +2,6 @@
 
 import sys
 
-from video_snl.cli import main
+from video_snl.cli.main import main
 
 sys.exit(main())

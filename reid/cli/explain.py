@@ -5,7 +5,7 @@ from __future__ import annotations
 from jsonargparse import ArgumentParser, Namespace
 
 from reid.cli.features import NEWEST, add_layout_option
-from video_snl.cli_explain import add_output_options
+from video_snl.cli.explain import add_output_options
 
 __all__ = ["EXPLAIN_DESCRIPTION", "add_explain_options", "explain"]
 

@@ -9,7 +9,7 @@ from jsonargparse import ArgumentParser, Namespace
 from reid.cli.evaluate import test_frames
 from reid.config import DatasetName, ReidDataConfig
 from reid.data.tracklet_folders import Layout
-from video_snl import cli_trained
+from video_snl.cli import trained as cli_trained
 from video_snl.errors import UserError
 from video_snl.utils.media import MAX_PIXELS
 

@@ -15,7 +15,7 @@ from reid.cli import spectrum as cli_spectrum
 from reid.cli.evaluate import EVALUATE, add_evaluate_options, evaluate
 from reid.config import ReidExperiment
 from reid.program import REID
-from video_snl.cli_publish import PUBLISH, add_publish_options, check_publish
+from video_snl.cli.publish import PUBLISH, add_publish_options, check_publish
 from video_snl.command_line import (
     Commands,
     Parser,

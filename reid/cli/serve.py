@@ -5,8 +5,8 @@ from __future__ import annotations
 from jsonargparse import ArgumentParser, Namespace
 
 from reid.cli.features import add_checkpoint_option
-from video_snl.cli_serve import add_page_options, add_seconds_option, limits_of
-from video_snl.cli_trained import add_max_pixels_option
+from video_snl.cli.serve import add_page_options, add_seconds_option, limits_of
+from video_snl.cli.trained import add_max_pixels_option
 
 __all__ = ["SERVE_DESCRIPTION", "add_serve_options", "serve"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from jsonargparse import ArgumentParser, Namespace
 
 from reid.cli.features import NEWEST, add_layout_option
-from video_snl.cli_spectrum import SPECTRUM_DESCRIPTION, add_measuring_options, asked_for
+from video_snl.cli.spectrum import SPECTRUM_DESCRIPTION, add_measuring_options, asked_for
 
 __all__ = ["SPECTRUM_DESCRIPTION", "add_spectrum_options", "spectrum"]
 

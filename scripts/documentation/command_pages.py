@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from reid.cli import main as reid_cli
-from video_snl import cli
-from video_snl.cli_images import IMAGE_COMMANDS
+from video_snl.cli import main as cli
+from video_snl.cli.images import IMAGE_COMMANDS
 from video_snl.command_line import Commands
 
 __all__ = ["command_pages"]

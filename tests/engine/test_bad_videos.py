@@ -16,7 +16,7 @@ import pytest
 from tests.processes import descendants, gone, shared_memory
 from tests.tiny import command, environment, only_run, record, run_command, tiny_options
 from tests.videos import write_ucf101, write_video
-from video_snl.cli import main
+from video_snl.cli.main import main
 
 # Python loads this module in every process, workers and all, before anything else.
 STUCK_READER = """

@@ -22,7 +22,7 @@ from jsonargparse import Namespace
 from safetensors.torch import save_file
 
 from tests.tiny import metrics, only_run, record, run_here, tiny_options
-from video_snl.cli import main
+from video_snl.cli.main import main
 from video_snl.command_line import Parser, run_command
 from video_snl.engine.callbacks import AtomicCheckpointIO
 from video_snl.engine.trained import load_trained

@@ -17,8 +17,8 @@ from PIL import Image
 from tests.image_trees import picture, write_folders
 from tests.tiny import metrics, only_run, record, run_command, run_here
 from tests.tiny_images import experiment, image_options
-from video_snl.cli import main
-from video_snl.cli_images import are_about_images
+from video_snl.cli.images import are_about_images
+from video_snl.cli.main import main
 from video_snl.config_image_data import ImageDataConfig
 from video_snl.data.digits import digits
 from video_snl.data.images import load_images

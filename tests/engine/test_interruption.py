@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.tiny import command, environment, metrics, only_run, record, tiny_options
-from video_snl.cli import main
+from video_snl.cli.main import main
 
 EPOCHS = 5
 

@@ -21,7 +21,7 @@ from PIL import Image, ImageDraw
 from tests.tiny import command, environment, only_run, run_command, run_here, tiny_options
 from tests.tiny_images import image_options
 from tests.videos import grey, write_streams, write_video
-from video_snl.cli import main
+from video_snl.cli.main import main
 from video_snl.data.pyav_reader import PyAVReader
 from video_snl.engine.plots import confusion_picture
 from video_snl.errors import UserError

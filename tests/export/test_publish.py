@@ -18,7 +18,8 @@ from PIL import Image
 from reid.cli import main as reid
 from tests.export.checkpoints import image_checkpoint, video_checkpoint
 from tests.tiny import record, run_here
-from video_snl import __version__, cli
+from video_snl import __version__
+from video_snl.cli import main as cli
 from video_snl.engine import export as engine
 from video_snl.engine import trained
 from video_snl.engine.program import VIDEO_SNL

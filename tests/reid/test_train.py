@@ -217,7 +217,7 @@ def test_resume_refuses_other_people_and_other_programs(trained: Path, tmp_path:
     other = write_folder(tmp_path / "other", people=5)
     done = run("train", "--resume", str(trained), "--root", str(other))
     assert done.returncode == 2 and "was trained on 4 other people than the 5" in done.stderr
-    from video_snl.cli import main
+    from video_snl.cli.main import main
 
     assert main(["train", "--resume", str(trained)]) == 2
 

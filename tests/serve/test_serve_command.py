@@ -17,7 +17,7 @@ from tests.served import FOLDER, Served, form
 from tests.tiny import only_run, run_here
 from tests.tiny_images import image_options
 from tests.videos import write_video
-from video_snl.cli import main
+from video_snl.cli.main import main
 
 
 def message(served: Served, *files: Path) -> str:

@@ -19,7 +19,7 @@ from video_snl.analysis.spectrum import run as spectra
 from video_snl.analysis.spectrum.filters import eigenvalues
 from video_snl.analysis.spectrum.run import evenly_spaced
 from video_snl.blocks.insertion import inserted_blocks
-from video_snl.cli import main
+from video_snl.cli.main import main
 from video_snl.engine.runs import checkpoint_path
 from video_snl.engine.trained import load_trained
 

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from video_snl.cli_images import IMAGE_COMMANDS
+from video_snl.cli.images import IMAGE_COMMANDS
 from video_snl.command_line import sections_of
 from video_snl.config_image_run import ImageExperiment
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from video_snl.cli import main
+from video_snl.cli.main import main
 from video_snl.errors import UserError
 from video_snl.tables.cluster import Cluster, Training, cluster_runner
 from video_snl.tables.jobs import Job, Outcome

@@ -16,7 +16,7 @@ import torch
 from tests.image_trees import write_cub
 from tests.processes import gone
 from tests.tables.conftest import STAND_IN
-from video_snl.cli import main
+from video_snl.cli.main import main
 from video_snl.errors import UserError
 from video_snl.tables import jobs, sizes
 from video_snl.tables.cells import cells_of
@@ -32,7 +32,7 @@ COMMAND = (
     "import sys\n"
     "from video_snl.tables import jobs\n"
     f"jobs._PROGRAM = (sys.executable, {str(STAND_IN)!r})\n"
-    "from video_snl.cli import main\n"
+    "from video_snl.cli.main import main\n"
     "sys.exit(main(sys.argv[1:]))\n"
 )
 

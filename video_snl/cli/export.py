@@ -6,7 +6,7 @@ from typing import Literal
 
 from jsonargparse import ArgumentParser, Namespace
 
-from video_snl.cli_trained import add_checkpoint_option
+from video_snl.cli.trained import add_checkpoint_option
 from video_snl.errors import UserError
 
 __all__ = ["EXPORT", "add_export_options", "export", "is_of_pictures"]

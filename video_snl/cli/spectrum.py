@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser, Namespace
 
-from video_snl.cli_trained import add_checkpoint_option
+from video_snl.cli.trained import add_checkpoint_option
 from video_snl.config import ShortVideos
 
 if TYPE_CHECKING:

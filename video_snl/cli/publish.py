@@ -6,7 +6,7 @@ import re
 
 from jsonargparse import ArgumentParser, Namespace
 
-from video_snl.cli_trained import add_checkpoint_option
+from video_snl.cli.trained import add_checkpoint_option
 from video_snl.errors import UserError
 
 __all__ = ["PUBLISH", "add_publish_options", "check_publish", "publish"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from jsonargparse import ArgumentParser, Namespace
 
-from video_snl.cli_trained import add_checkpoint_option
+from video_snl.cli.trained import add_checkpoint_option
 from video_snl.config import ShortVideos
 
 __all__ = [

@@ -7,17 +7,15 @@ from pathlib import Path
 
 from jsonargparse import ArgumentParser, Namespace
 
-from video_snl import (
-    cli_data,
-    cli_explain,
-    cli_export,
-    cli_publish,
-    cli_serve,
-    cli_spectrum,
-    cli_table,
-    cli_trained,
-)
-from video_snl.cli_images import IMAGE_COMMANDS, are_about_images
+from video_snl.cli import data as cli_data
+from video_snl.cli import explain as cli_explain
+from video_snl.cli import export as cli_export
+from video_snl.cli import publish as cli_publish
+from video_snl.cli import serve as cli_serve
+from video_snl.cli import spectrum as cli_spectrum
+from video_snl.cli import table as cli_table
+from video_snl.cli import trained as cli_trained
+from video_snl.cli.images import IMAGE_COMMANDS, are_about_images
 from video_snl.command_line import (
     Commands,
     Parser,

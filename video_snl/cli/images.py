@@ -7,14 +7,14 @@ from typing import Literal, get_args
 
 from jsonargparse import ArgumentParser, Namespace
 
-from video_snl.cli_explain import EXPLAIN_DESCRIPTION, add_picture_options, explain_picture
-from video_snl.cli_serve import SERVE_DESCRIPTION, add_serve_picture_options, serve_pictures
-from video_snl.cli_spectrum import (
+from video_snl.cli.explain import EXPLAIN_DESCRIPTION, add_picture_options, explain_picture
+from video_snl.cli.serve import SERVE_DESCRIPTION, add_serve_picture_options, serve_pictures
+from video_snl.cli.spectrum import (
     SPECTRUM_DESCRIPTION,
     add_picture_spectrum_options,
     spectrum_of_pictures,
 )
-from video_snl.cli_trained import (
+from video_snl.cli.trained import (
     add_checkpoint_option,
     add_max_pixels_option,
     add_model_option,
