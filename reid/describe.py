@@ -11,7 +11,7 @@ from reid.config import ReidDataConfig, ReidExperiment
 from reid.models.heads import NonlocalHead
 from reid.models.network import TrackletNet, build_network
 from video_snl.blocks.insertion import inserted_blocks
-from video_snl.engine.describe import description, layer_rows, table
+from video_snl.commands.describe import description, layer_rows, table
 from video_snl.utils.counts import counts
 from video_snl.utils.json_text import to_json
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from video_snl.blocks import NonlocalBlock, make_block
 from video_snl.blocks.insertion import insert_blocks
-from video_snl.engine.describe import _count
+from video_snl.commands.describe import _count
 from video_snl.models.i3d import i3d_r50
 
 

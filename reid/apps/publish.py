@@ -8,8 +8,8 @@ from torch import Tensor
 from reid.program import REID
 from reid.runs import find_checkpoint
 from reid.trained import load_trained
-from video_snl.engine.card import CardKind
-from video_snl.engine.publish import publish as write_folder
+from video_snl.commands.model_card import CardKind
+from video_snl.commands.publish import publish as write_folder
 
 __all__ = ["publish"]
 

@@ -17,6 +17,8 @@ from torch import Tensor
 
 from tests.data.test_readers import usable
 from tests.videos import grey, greys, write_changing_size, write_streams, write_video
+from video_snl.commands.check import inspect
+from video_snl.commands.reencode import Settings, reencode
 from video_snl.config import DataConfig, ReaderName
 from video_snl.data.decoding.conversion import RgbConverter
 from video_snl.data.decoding.h264 import find_field, parse_sequence, split_units
@@ -28,8 +30,6 @@ from video_snl.data.readers import open_by, open_video, read_clips, refusal
 from video_snl.data.streaming import frame_times, window_clips
 from video_snl.data.videos import Video
 from video_snl.data.windows import Length, frame_windows
-from video_snl.engine.check import inspect
-from video_snl.engine.reencode import Settings, reencode
 from video_snl.errors import UserError
 
 pytestmark = pytest.mark.timeout(60)

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from tests.image_trees import write_cityscapes, write_folders
 from tests.tiny_images import experiment
+from video_snl.commands import evaluate_images, predict_images
+from video_snl.commands.evaluate_images import evaluate
+from video_snl.commands.image_reports import segmentation_report
 from video_snl.config_image_run import ImageExperiment
 from video_snl.data.images import load_images
-from video_snl.engine import evaluate_images, predict_images
-from video_snl.engine.evaluate_images import evaluate
-from video_snl.engine.image_reports import segmentation_report
 from video_snl.engine.train_images import make_task
 from video_snl.engine.trained_images import TrainedImages
 from video_snl.errors import OptionsError, UserError

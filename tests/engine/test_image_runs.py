@@ -19,10 +19,10 @@ from tests.tiny import metrics, only_run, record, run_command, run_here
 from tests.tiny_images import experiment, image_options
 from video_snl.cli.images import are_about_images
 from video_snl.cli.main import main
+from video_snl.commands.predict_images import prepared
 from video_snl.config_image_data import ImageDataConfig
 from video_snl.data.digits import digits
 from video_snl.data.images import load_images
-from video_snl.engine.predict_images import prepared
 from video_snl.engine.train_images import check_experiment
 from video_snl.engine.trained_images import load_trained_images
 from video_snl.errors import UserError

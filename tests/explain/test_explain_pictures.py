@@ -17,7 +17,7 @@ from video_snl.analysis.explain import figure3
 from video_snl.analysis.explain.figure3 import draw_looks, frames_shown
 from video_snl.analysis.explain.run_images import picture_subject
 from video_snl.analysis.explain.structure import SENSITIVITY, BlockMaps, Box, Explanation
-from video_snl.engine.predict_images import prepared
+from video_snl.commands.predict_images import prepared
 from video_snl.engine.runs import checkpoint_path
 from video_snl.engine.trained_images import load_trained_images
 

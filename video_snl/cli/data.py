@@ -90,7 +90,7 @@ def check(arguments: Namespace) -> int:
     root = Path(arguments.root).expanduser()
     if not root.exists():
         raise UserError(f"--root {arguments.root} does not exist: give the folder of a data set")
-    from video_snl.engine.check import check
+    from video_snl.commands.check import check
 
     return check(
         root,
@@ -106,7 +106,7 @@ def check(arguments: Namespace) -> int:
 
 def prepare(arguments: Namespace) -> int:
     workers = _workers(arguments)
-    from video_snl.engine.prepare import prepare
+    from video_snl.commands.prepare import prepare
 
     return prepare(
         Path(arguments.root).expanduser(),

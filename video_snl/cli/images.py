@@ -151,7 +151,7 @@ def _train(arguments: Namespace) -> int:
 
 def _evaluate(arguments: Namespace) -> int:
     experiment = _experiment_of(arguments)  # refused before torch is loaded
-    from video_snl.engine.evaluate_images import evaluate
+    from video_snl.commands.evaluate_images import evaluate
 
     return evaluate(
         experiment,
@@ -164,14 +164,14 @@ def _evaluate(arguments: Namespace) -> int:
 
 def _describe(arguments: Namespace) -> int:
     experiment = _experiment_of(arguments)  # refused before torch is loaded
-    from video_snl.engine.describe_images import describe
+    from video_snl.commands.describe_images import describe
 
     return describe(experiment, as_json=arguments.json)
 
 
 def _predict(arguments: Namespace) -> int:
     check_one_network(arguments)
-    from video_snl.engine.predict_images import predict
+    from video_snl.commands.predict_images import predict
 
     return predict(
         arguments.paths,

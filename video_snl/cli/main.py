@@ -141,7 +141,7 @@ def _train(arguments: Namespace) -> int:
 
 def _evaluate(arguments: Namespace) -> int:
     experiment = _experiment_of(arguments)  # refused before torch is loaded
-    from video_snl.engine.evaluate import evaluate
+    from video_snl.commands.evaluate import evaluate
 
     return evaluate(
         experiment,
@@ -155,7 +155,7 @@ def _evaluate(arguments: Namespace) -> int:
 
 def _describe(arguments: Namespace) -> int:
     experiment = _experiment_of(arguments)  # refused before torch is loaded
-    from video_snl.engine.describe import describe
+    from video_snl.commands.describe import describe
 
     return describe(experiment, as_json=arguments.json)
 

@@ -48,7 +48,7 @@ def check_publish(arguments: Namespace) -> None:
 
 def publish(arguments: Namespace) -> int:
     check_publish(arguments)
-    from video_snl.engine.publish_trained import publish_trained
+    from video_snl.commands.publish_trained import publish_trained
 
     return publish_trained(
         arguments.checkpoint,

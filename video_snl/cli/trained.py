@@ -173,7 +173,7 @@ def _add_crops(parser: ArgumentParser) -> None:
 
 def predict(arguments: Namespace) -> int:
     check_one_network(arguments)
-    from video_snl.engine.predict import predict
+    from video_snl.commands.predict import predict
 
     return predict(
         arguments.paths,

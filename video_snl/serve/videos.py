@@ -13,6 +13,7 @@ import torch
 from video_snl.analysis.explain.page import page_html
 from video_snl.analysis.explain.run import video_subject
 from video_snl.analysis.model_input import explained
+from video_snl.commands.windows import score_views
 from video_snl.config import ShortVideos
 from video_snl.data.folders import VIDEO_SUFFIXES
 from video_snl.data.nursery import nursery
@@ -20,7 +21,6 @@ from video_snl.data.viewing import read_views
 from video_snl.engine.runs import checkpoint_path
 from video_snl.engine.trained import Trained, load_trained
 from video_snl.engine.trainer import device_of
-from video_snl.engine.windows import score_views
 from video_snl.errors import UserError
 from video_snl.serve.checks import check_video
 from video_snl.serve.server import check_installed, check_options, serve

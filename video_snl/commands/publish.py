@@ -14,7 +14,7 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from video_snl.engine.card import CardKind, card, recorded_version
+from video_snl.commands.model_card import CardKind, card, recorded_version
 from video_snl.engine.program import Program
 from video_snl.engine.sharing import (
     CONFIG,

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from video_snl.commands.reports import as_csv, class_reports, top_k_accuracy
 from video_snl.data.images import ImageSet, picture_labels
-from video_snl.engine.evaluation_reports import as_csv, class_reports, top_k_accuracy
 from video_snl.engine.plots import confusion_picture
 from video_snl.engine.program import TOP, shown_tops
 from video_snl.errors import UserError

@@ -11,6 +11,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from video_snl.commands.windows import score_views, score_windows
 from video_snl.config import ShortVideos
 from video_snl.data.nursery import nursery
 from video_snl.data.viewing import read_views
@@ -19,7 +20,6 @@ from video_snl.engine.program import VIDEO_SNL
 from video_snl.engine.runs import checkpoint_path
 from video_snl.engine.trained import Trained, load_trained
 from video_snl.engine.trainer import device_of
-from video_snl.engine.windows import score_views, score_windows
 from video_snl.errors import UserError
 from video_snl.render.captions import captions_of
 from video_snl.render.targets import targets
