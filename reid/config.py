@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from video_snl.config import BlockName, OptionValue, Sections, TrainerConfig
+from video_snl.config.video import BlockName, OptionValue, Sections, TrainerConfig
 from video_snl.utils.media import MAX_PIXELS
 
 __all__ = ["ReidDataConfig", "ReidExperiment", "ReidModelConfig", "ReidOptimizerConfig"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from reid.config import ReidExperiment
-from video_snl.engine.program import Program
+from video_snl.config.task_spec import Program
 
 __all__ = ["REID"]
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from video_snl.config_images import ImageModelConfig
+from video_snl.config.images import ImageModelConfig
 from video_snl.models.images import build_image_model
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from tests.videos import write_video
-from video_snl.config import DataConfig
+from video_snl.config.video import DataConfig
 from video_snl.data.loader import (
     ClipDataset,
     ClipLoader,

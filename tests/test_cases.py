@@ -21,7 +21,7 @@ from torch import Tensor
 
 from tests.export.checkpoints import video_checkpoint
 from tests.tiny import REPOSITORY, command, environment, run_here, tiny_options
-from video_snl.config import DataConfig, ReaderName
+from video_snl.config.video import DataConfig, ReaderName
 from video_snl.data.readers import check_reader, open_video
 from video_snl.data.videos import load_videos
 from video_snl.errors import UserError

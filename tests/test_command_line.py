@@ -15,12 +15,12 @@ import yaml
 
 from reid.cli import main as reid_cli
 from reid.config import ReidExperiment
-from video_snl import config_files
 from video_snl.cli import main as cli
-from video_snl.config import Experiment
-from video_snl.config_files import Given, check_text, option_names
-from video_snl.config_image_run import ImageExperiment
-from video_snl.engine.ranges import LARGEST_INPUT, LIMITS, check_limits
+from video_snl.config import files as config_files
+from video_snl.config.files import Given, check_text, option_names
+from video_snl.config.image import ImageExperiment
+from video_snl.config.ranges import LARGEST_INPUT, LIMITS, check_limits
+from video_snl.config.video import Experiment
 from video_snl.engine.trainer import check_precision
 from video_snl.errors import OptionsError, UserError
 
@@ -459,7 +459,7 @@ def test_names_that_are_too_long_are_one_line(capsys: pytest.CaptureFixture[str]
 
 
 def test_the_name_of_a_run_is_that_of_the_last_configuration(write: Write) -> None:
-    from video_snl.command_line import config_name
+    from video_snl.config.parsing import config_name
 
     parser = cli._COMMANDS["train"][0]("video-snl train")
     one, two = write("one.yaml", "{data: {}}"), write("two.yaml", "{data: {}}")

@@ -14,8 +14,8 @@ from reid.config import ReidExperiment
 from video_snl.cli import images as cli_images
 from video_snl.cli import main as cli
 from video_snl.cli.images import are_about_images
-from video_snl.config import Experiment
-from video_snl.config_image_run import ImageExperiment
+from video_snl.config.image import ImageExperiment
+from video_snl.config.video import Experiment
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 FILES = sorted(CONFIGS.rglob("*.yaml"))

@@ -28,8 +28,8 @@ from tests.pages import PAGES, REPOSITORY, Block, blocks, blocks_of, name_of
 from tests.reid_trees import write_ilids
 from tests.written_commands import PROGRAMS, can_be_run, command_lines, parse
 from video_snl.blocks import NonlocalBlock
-from video_snl.config import Experiment
-from video_snl.config_image_run import ImageExperiment
+from video_snl.config.image import ImageExperiment
+from video_snl.config.video import Experiment
 
 # Of each block that cannot be checked, "page: its first line", why.
 UNCHECKED: dict[str, str] = {}

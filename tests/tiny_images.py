@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.tiny import option_words
-from video_snl.config_image_data import ImageDataConfig
-from video_snl.config_image_run import ImageExperiment, ImageOptimizerConfig
-from video_snl.config_images import ImageModelConfig
+from video_snl.config.image import ImageExperiment, ImageOptimizerConfig
+from video_snl.config.image_data import ImageDataConfig
+from video_snl.config.images import ImageModelConfig
 
 
 def image_options(output: Path, **overrides: Any) -> list[str]:

@@ -16,7 +16,7 @@ import pytest
 from reid.cli import main as reid_cli
 from tests.pages import REPOSITORY, Block
 from video_snl.cli import main as cli
-from video_snl.command_line import Commands
+from video_snl.config.parsing import Commands
 
 PROGRAMS = {"video-snl": cli.main, "reid": reid_cli.main}
 _MODULES = {"video_snl": "video-snl", "reid": "reid"}

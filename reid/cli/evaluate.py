@@ -7,7 +7,7 @@ from typing import Literal
 from jsonargparse import ArgumentParser, Namespace
 
 from reid.config import ReidExperiment
-from video_snl.command_line import config_name
+from video_snl.config.parsing import config_name
 from video_snl.errors import UserError
 
 __all__ = ["EVALUATE", "add_evaluate_options", "evaluate", "test_frames"]

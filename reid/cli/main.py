@@ -16,7 +16,8 @@ from reid.cli.evaluate import EVALUATE, add_evaluate_options, evaluate
 from reid.config import ReidExperiment
 from reid.program import REID
 from video_snl.cli.publish import PUBLISH, add_publish_options, check_publish
-from video_snl.command_line import (
+from video_snl.config.files import Given
+from video_snl.config.parsing import (
     Commands,
     Parser,
     add_profile,
@@ -27,7 +28,6 @@ from video_snl.command_line import (
     experiment_parser,
     run_command,
 )
-from video_snl.config_files import Given
 from video_snl.errors import UserError
 
 __all__ = ["main"]

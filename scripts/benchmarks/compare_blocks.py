@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from video_snl.engine.program import VIDEO_SNL, Program
+from video_snl.config.task_spec import VIDEO_SNL, Program
 
 LEVELS = ("clip", "video")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from video_snl.config import ModelConfig
+from video_snl.config.video import ModelConfig
 from video_snl.export.checking import check_equal, random_inputs
 from video_snl.export.formats import FORMATS, FormatName
 from video_snl.export.inputs import Input, free_axes

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from video_snl.config import DataConfig
+from video_snl.config.video import DataConfig
 from video_snl.data.folders import VIDEO_SUFFIXES
 from video_snl.data.loader import ClipDataset, ClipLoader, EpochSampler, make_loader
 from video_snl.data.quarantine import Quarantine

@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from torch.utils.data import DataLoader, Dataset
 
-from video_snl.config import DataConfig
+from video_snl.config.video import DataConfig
 from video_snl.data.clips import random_clip
 from video_snl.data.loader import ClipDataset, EpochSampler, collate, make_loader
 from video_snl.data.samplers import Key, sample_generator

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from reid.cli import main as reid_cli
 from video_snl.cli import main as cli
 from video_snl.cli.images import IMAGE_COMMANDS
-from video_snl.command_line import Commands
+from video_snl.config.parsing import Commands
 
 __all__ = ["command_pages"]
 

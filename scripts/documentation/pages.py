@@ -186,10 +186,10 @@ REFERENCE: dict[str, tuple[str, tuple[str, ...]]] = {
     "configurations": (
         "Configurations",
         (
-            "video_snl.config",
-            "video_snl.config_image_data",
-            "video_snl.config_images",
-            "video_snl.config_image_run",
+            "video_snl.config.video",
+            "video_snl.config.image_data",
+            "video_snl.config.images",
+            "video_snl.config.image",
             "reid.config",
         ),
     ),

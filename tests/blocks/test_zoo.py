@@ -16,7 +16,7 @@ from tests.blocks.cases import CASES, EXACT, GATES, GRIDS, by_the_equation, feat
 from video_snl.blocks import BLOCKS, NAMES, NonlocalBlock, make_block
 from video_snl.blocks.gates import GATES as GATE_CLASSES
 from video_snl.blocks.table import blocks_table, with_table
-from video_snl.config import BlockName
+from video_snl.config.video import BlockName
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

@@ -11,7 +11,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
 from tests.videos import write_video
-from video_snl.config import DataConfig
+from video_snl.config.video import DataConfig
 from video_snl.data.augment import (
     augment_clips,
     check_augmentation,

@@ -13,7 +13,7 @@ import torch
 from tests.conftest import REPOSITORY
 from tests.tiny import environment
 from tests.videos import write_streams
-from video_snl.config import DataConfig, DecodeDevice, ReaderName
+from video_snl.config.video import DataConfig, DecodeDevice, ReaderName
 from video_snl.data import choice
 from video_snl.data.choice import choose_reader, resolve_reader
 from video_snl.data.decord_reader import DecordReader

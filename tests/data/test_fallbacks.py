@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from tests.videos import greys, write_streams, write_video
-from video_snl.config import ReaderName
+from video_snl.config.video import ReaderName
 from video_snl.data import facts, readers
 from video_snl.data.decoding import instead
 from video_snl.data.facts import find_facts

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tests.image_trees import picture, write_cityscapes, write_folders
-from video_snl.config_image_data import ImageDataConfig
+from video_snl.config.image_data import ImageDataConfig
 from video_snl.data import pictures
 from video_snl.data.image_loader import make_image_loader
 from video_snl.data.image_source import Paths, Unreadable

@@ -11,7 +11,7 @@ from PIL import Image
 from torchvision.transforms import functional
 
 from tests.image_trees import picture, write_folders
-from video_snl.config_image_data import ImageDataConfig
+from video_snl.config.image_data import ImageDataConfig
 from video_snl.data.image_transforms import evaluation_images, training_images
 from video_snl.data.images import load_images
 from video_snl.data.pictures import draw_resized_crop, evaluation_picture

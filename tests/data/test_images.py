@@ -13,7 +13,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from tests.image_trees import picture, write_cifar, write_cub, write_folders
-from video_snl.config_image_data import ImageDataConfig
+from video_snl.config.image_data import ImageDataConfig
 from video_snl.data.cifar import CIFAR
 from video_snl.data.digits import test_mask as digits_that_test
 from video_snl.data.image_source import Unreadable

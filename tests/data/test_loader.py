@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.videos import write_video
-from video_snl.config import DataConfig
+from video_snl.config.video import DataConfig
 from video_snl.data.loader import (
     ClipDataset,
     EpochSampler,

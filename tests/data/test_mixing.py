@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from video_snl.config import DataConfig, Experiment, OptimizerConfig
+from video_snl.config.video import DataConfig, Experiment, OptimizerConfig
 from video_snl.data.mixing import Mix, check_mixing, draw_mix, mix_clips, mix_labels
 from video_snl.errors import UserError
 from video_snl.tasks.action import ActionRecognition

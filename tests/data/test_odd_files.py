@@ -19,7 +19,7 @@ from tests.data.test_readers import usable
 from tests.videos import grey, greys, write_changing_size, write_streams, write_video
 from video_snl.commands.check import inspect
 from video_snl.commands.reencode import Settings, reencode
-from video_snl.config import DataConfig, ReaderName
+from video_snl.config.video import DataConfig, ReaderName
 from video_snl.data.decoding.conversion import RgbConverter
 from video_snl.data.decoding.h264 import find_field, parse_sequence, split_units
 from video_snl.data.decoding.instead import count_instead
@@ -505,7 +505,7 @@ def test_what_decord_would_get_wrong_in_mpeg_ts(real_data: Path) -> None:
 def test_options_without_max_pixels_are_read() -> None:
     from dataclasses import asdict
 
-    from video_snl.plain_values import check_fields
+    from video_snl.config.validation import check_fields
 
     values = asdict(DataConfig())
     del values["max_pixels"]

@@ -16,8 +16,8 @@ import pytest
 from tests.image_trees import write_folders
 from tests.tiny import command, environment, only_run, record, run_here, tiny_options
 from tests.videos import write_lines, write_ucf101, write_video
-from video_snl.config import DataConfig
-from video_snl.config_image_data import ImageDataConfig
+from video_snl.config.image_data import ImageDataConfig
+from video_snl.config.video import DataConfig
 from video_snl.data.folders import load_csv, load_folder
 from video_snl.data.image_folders import load_class_folders
 from video_snl.data.images import load_images

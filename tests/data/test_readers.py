@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.videos import greys, write_changing_size, write_streams, write_video, write_with_cover
-from video_snl.config import ReaderName
+from video_snl.config.video import ReaderName
 from video_snl.data import readers
 from video_snl.data.clips import centre_clip, uniform_clips
 from video_snl.data.facts import find_facts

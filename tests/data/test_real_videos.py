@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from video_snl.config import ReaderName
+from video_snl.config.video import ReaderName
 from video_snl.data.containers import declared_size
 from video_snl.data.facts import find_facts
 from video_snl.data.pyav_reader import PyAVReader

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests.image_trees import picture, write_cityscapes
-from video_snl.config_image_data import ImageDataConfig
+from video_snl.config.image_data import ImageDataConfig
 from video_snl.data.cityscapes import CLASSES, load_cityscapes, train_ids
 from video_snl.data.distortion import Distortion, distort, draw_distortion
 from video_snl.data.images import image_class_count, load_images

@@ -10,7 +10,7 @@ from typing import get_args
 import pytest
 
 from tests.videos import CLASSES, write_lines, write_ucf101
-from video_snl.config import DataConfig, Dataset
+from video_snl.config.video import DataConfig, Dataset
 from video_snl.data.videos import (
     LOADERS,
     Video,

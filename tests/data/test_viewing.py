@@ -15,7 +15,7 @@ from torch import Tensor
 
 from tests.processes import descendants
 from tests.videos import write_video
-from video_snl.config import DataConfig
+from video_snl.config.video import DataConfig
 from video_snl.data import viewing
 from video_snl.data.nursery import nursery
 from video_snl.data.pyav_reader import PyAVReader

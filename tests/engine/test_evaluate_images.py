@@ -19,7 +19,7 @@ from tests.tiny_images import experiment
 from video_snl.commands import evaluate_images, predict_images
 from video_snl.commands.evaluate_images import evaluate
 from video_snl.commands.image_reports import segmentation_report
-from video_snl.config_image_run import ImageExperiment
+from video_snl.config.image import ImageExperiment
 from video_snl.data.images import load_images
 from video_snl.engine.train_images import make_task
 from video_snl.engine.trained_images import TrainedImages

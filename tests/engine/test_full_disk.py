@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 
 from tests.tiny import metrics, only_run, record, run_here, tiny_options
 from video_snl.cli.main import main
-from video_snl.command_line import Parser, run_command
+from video_snl.config.parsing import Parser, run_command
 from video_snl.engine.callbacks import AtomicCheckpointIO
 from video_snl.engine.trained import load_trained
 from video_snl.errors import UserError

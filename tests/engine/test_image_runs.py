@@ -20,7 +20,7 @@ from tests.tiny_images import experiment, image_options
 from video_snl.cli.images import are_about_images
 from video_snl.cli.main import main
 from video_snl.commands.predict_images import prepared
-from video_snl.config_image_data import ImageDataConfig
+from video_snl.config.image_data import ImageDataConfig
 from video_snl.data.digits import digits
 from video_snl.data.images import load_images
 from video_snl.engine.train_images import check_experiment

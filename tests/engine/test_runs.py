@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from video_snl.config import Experiment, TrainerConfig
-from video_snl.engine.program import VIDEO_SNL
+from video_snl.config.task_spec import VIDEO_SNL
+from video_snl.config.video import Experiment, TrainerConfig
 from video_snl.engine.runs import Run, checkpoint_path, newest_run, runs_in, stored_experiment
 from video_snl.engine.trained import load_trained, read_checkpoint
 from video_snl.errors import UserError

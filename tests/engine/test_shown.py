@@ -16,9 +16,9 @@ from tests.explanations import block_maps, explanation
 from video_snl.analysis.explain.figure3 import draw_features, draw_looks
 from video_snl.analysis.spectrum import filter_plots as spectral_plots
 from video_snl.analysis.spectrum.filters import Part, Parts
-from video_snl.engine.image_programs import IMAGES
+from video_snl.config.image_programs import IMAGES
+from video_snl.config.task_spec import VIDEO_SNL, shown_metrics, shown_tops
 from video_snl.engine.plots import confusion_picture, learning_curves, short_count
-from video_snl.engine.program import VIDEO_SNL, shown_metrics, shown_tops
 from video_snl.engine.trainer import Bar
 
 ROWS = [

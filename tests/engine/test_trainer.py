@@ -9,7 +9,7 @@ import pytest
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from video_snl.config import Experiment, OptimizerConfig, TrainerConfig
+from video_snl.config.video import Experiment, OptimizerConfig, TrainerConfig
 from video_snl.engine.trainer import make_trainer, stopping_in_order
 from video_snl.errors import UserError
 

@@ -11,7 +11,7 @@ from reid.data.tracklet import Tracklet
 from tests.image_trees import write_folders
 from tests.tiny import run_here
 from tests.tiny_images import image_options
-from video_snl.config import Experiment, OptimizerConfig, TrainerConfig
+from video_snl.config.video import Experiment, OptimizerConfig, TrainerConfig
 from video_snl.engine.training_checks import check_last_batch
 from video_snl.errors import UserError
 

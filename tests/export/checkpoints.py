@@ -10,10 +10,10 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from video_snl.config import DataConfig, Experiment, ModelConfig
-from video_snl.config_image_data import ImageDataConfig
-from video_snl.config_image_run import ImageExperiment
-from video_snl.config_images import ImageModelConfig
+from video_snl.config.image import ImageExperiment
+from video_snl.config.image_data import ImageDataConfig
+from video_snl.config.images import ImageModelConfig
+from video_snl.config.video import DataConfig, Experiment, ModelConfig
 from video_snl.engine.train_images import task_of
 from video_snl.models.build import build_model
 from video_snl.models.images import build_image_model

@@ -17,7 +17,7 @@ from PIL import Image
 from tests.export.checkpoints import CLASSES, image_checkpoint, video_checkpoint, video_network
 from tests.tiny import REPOSITORY, run_command, run_here
 from tests.videos import write_video
-from video_snl.engine.program import VIDEO_SNL
+from video_snl.config.task_spec import VIDEO_SNL
 from video_snl.errors import UserError
 from video_snl.export import recording
 from video_snl.export.networks import load_exported

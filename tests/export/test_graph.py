@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from tests.export.checkpoints import lively, video_network
-from video_snl.config import BlockName
+from video_snl.config.video import BlockName
 from video_snl.errors import UserError
 from video_snl.export import recording
 from video_snl.export.checking import check_equal, random_inputs

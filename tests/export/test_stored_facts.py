@@ -14,8 +14,8 @@ import torch
 
 from tests.export.checkpoints import image_checkpoint, video_checkpoint
 from video_snl.commands.publish_trained import publish_trained
-from video_snl.engine.image_programs import IMAGES
-from video_snl.engine.program import VIDEO_SNL
+from video_snl.config.image_programs import IMAGES
+from video_snl.config.task_spec import VIDEO_SNL
 from video_snl.engine.sharing import stored_facts
 from video_snl.engine.trained import load_trained
 from video_snl.engine.trained_images import load_trained_images

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from video_snl.cli.images import IMAGE_COMMANDS
-from video_snl.command_line import sections_of
-from video_snl.config_image_run import ImageExperiment
+from video_snl.config.image import ImageExperiment
+from video_snl.config.parsing import sections_of
 
 ACCURACY = {"none": 0.5, "nl": 0.52, "snl": 0.55}
 

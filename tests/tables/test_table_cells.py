@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.tables.stand_in import experiment
-from video_snl.config_image_run import ImageExperiment
+from video_snl.config.image import ImageExperiment
 from video_snl.errors import UserError
 from video_snl.models.images import build_image_model
 from video_snl.tables.cells import BLOCKS, TABLES, cells_of

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from tests.tiny_images import experiment
-from video_snl.engine.program import VIDEO_SNL
+from video_snl.config.task_spec import VIDEO_SNL
 from video_snl.tasks.base import Parts, Task
 
 SAMPLES = 12

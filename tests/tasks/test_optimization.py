@@ -8,9 +8,9 @@ from torch import nn
 
 from tests.tiny_images import experiment
 from video_snl.blocks.insertion import inserted_blocks
-from video_snl.config import ModelConfig, OptimizerConfig
-from video_snl.config_image_run import ImageOptimizerConfig
-from video_snl.config_images import ImageModelConfig
+from video_snl.config.image import ImageOptimizerConfig
+from video_snl.config.images import ImageModelConfig
+from video_snl.config.video import ModelConfig, OptimizerConfig
 from video_snl.errors import UserError
 from video_snl.models.build import build_model, recompute_units, stage_modules
 from video_snl.models.images import build_image_model

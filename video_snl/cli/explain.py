@@ -5,7 +5,7 @@ from __future__ import annotations
 from jsonargparse import ArgumentParser, Namespace
 
 from video_snl.cli.trained import add_checkpoint_option
-from video_snl.config import ShortVideos
+from video_snl.config.video import ShortVideos
 
 __all__ = [
     "EXPLAIN_DESCRIPTION",

@@ -57,7 +57,7 @@ def is_of_pictures(model: str) -> bool:
     """Whether an exported file holds a network of pictures, and can be read."""
     from pathlib import Path
 
-    from video_snl.engine.image_programs import IMAGES
+    from video_snl.config.image_programs import IMAGES
     from video_snl.export.networks import exported_program
 
     try:

@@ -23,7 +23,11 @@ from video_snl.cli.trained import (
     add_unreadable_option,
     check_one_network,
 )
-from video_snl.command_line import (
+from video_snl.config.files import Given
+from video_snl.config.image import ImageExperiment
+from video_snl.config.image_data import ImageDatasetName
+from video_snl.config.images import ImageBackboneName
+from video_snl.config.parsing import (
     Commands,
     Parser,
     add_profile,
@@ -32,10 +36,6 @@ from video_snl.command_line import (
     experiment_of,
     experiment_parser,
 )
-from video_snl.config_files import Given
-from video_snl.config_image_data import ImageDatasetName
-from video_snl.config_image_run import ImageExperiment
-from video_snl.config_images import ImageBackboneName
 
 __all__ = ["IMAGE_COMMANDS", "are_about_images"]
 

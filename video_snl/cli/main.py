@@ -16,7 +16,8 @@ from video_snl.cli import spectrum as cli_spectrum
 from video_snl.cli import table as cli_table
 from video_snl.cli import trained as cli_trained
 from video_snl.cli.images import IMAGE_COMMANDS, are_about_images
-from video_snl.command_line import (
+from video_snl.config.files import Given
+from video_snl.config.parsing import (
     Commands,
     Parser,
     add_profile,
@@ -27,8 +28,7 @@ from video_snl.command_line import (
     experiment_parser,
     run_command,
 )
-from video_snl.config import Experiment
-from video_snl.config_files import Given
+from video_snl.config.video import Experiment
 from video_snl.errors import UserError
 
 __all__ = ["main"]
@@ -178,8 +178,8 @@ def _means_images(command: str, given: Given) -> bool:
     model = given.option("model")
     if command == "predict" and model is not None:
         return cli_export.is_of_pictures(model)
-    from video_snl.engine.image_programs import IMAGES
-    from video_snl.engine.program import VIDEO_SNL
+    from video_snl.config.image_programs import IMAGES
+    from video_snl.config.task_spec import VIDEO_SNL
     from video_snl.engine.runs import stored_program
 
     try:
@@ -207,8 +207,8 @@ def _prepare(parser: ArgumentParser, command: str, given: Given) -> Given:
         return given
     if command == "train" and not _resumes(given):
         return given
-    from video_snl.engine.image_programs import IMAGES
-    from video_snl.engine.program import VIDEO_SNL
+    from video_snl.config.image_programs import IMAGES
+    from video_snl.config.task_spec import VIDEO_SNL
     from video_snl.engine.runs import newest_begun, stored_experiment
 
     pictures = isinstance(parser, Parser) and parser.experiment is not Experiment

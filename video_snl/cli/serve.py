@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from jsonargparse import ArgumentParser, Namespace
 
 from video_snl.cli.trained import add_checkpoint_option, add_max_pixels_option
-from video_snl.config import ShortVideos
+from video_snl.config.video import ShortVideos
 
 if TYPE_CHECKING:
     from video_snl.serve.service import Limits

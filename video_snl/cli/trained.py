@@ -6,7 +6,7 @@ from typing import Literal
 
 from jsonargparse import ArgumentParser, Namespace
 
-from video_snl.config import ShortVideos
+from video_snl.config.video import ShortVideos
 from video_snl.errors import UserError
 
 __all__ = [

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from video_snl.config import DataConfig
+from video_snl.config.video import DataConfig
 from video_snl.data.bounded import run_bounded
 from video_snl.data.choice import resolve_reader
 from video_snl.data.clips import clip_span

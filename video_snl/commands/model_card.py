@@ -12,7 +12,7 @@ import yaml
 from torch import nn
 
 from video_snl.blocks.insertion import inserted_blocks
-from video_snl.engine.program import shown_tops
+from video_snl.config.task_spec import shown_tops
 from video_snl.engine.sharing import CONFIG, WEIGHTS
 from video_snl.errors import UserError
 from video_snl.utils.counts import counts

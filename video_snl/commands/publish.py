@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from video_snl.commands.model_card import CardKind, card, recorded_version
-from video_snl.engine.program import Program
+from video_snl.config.task_spec import Program
 from video_snl.engine.sharing import (
     CONFIG,
     DIGEST,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from video_snl.commands.model_card import CardKind
 from video_snl.commands.publish import publish
-from video_snl.engine.image_programs import IMAGES
+from video_snl.config.image_programs import IMAGES
+from video_snl.config.task_spec import VIDEO_SNL, Program
 from video_snl.engine.kinds import AnyTrained, find_trained
-from video_snl.engine.program import VIDEO_SNL, Program
 from video_snl.export.samples import input_of
 
 __all__ = ["publish_trained"]

@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from video_snl.config import DataConfig
+from video_snl.config.video import DataConfig
 from video_snl.data.operations import OPERATIONS, jitter_colours
 from video_snl.errors import OptionsError
 

@@ -18,7 +18,7 @@ from itertools import islice
 
 import torch
 
-from video_snl.config import DataConfig, DecodeDevice, ReaderName
+from video_snl.config.video import DataConfig, DecodeDevice, ReaderName
 from video_snl.data.bounded import run_bounded
 from video_snl.data.facts import Facts, find_facts
 from video_snl.data.readers import open_by, refusal

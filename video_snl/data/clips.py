@@ -31,7 +31,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from video_snl.config import Sampling, ShortVideos
+from video_snl.config.video import Sampling, ShortVideos
 
 __all__ = [
     "ClipRule",

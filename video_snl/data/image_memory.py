@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from video_snl.config_image_data import ImageDataConfig
+from video_snl.config.image_data import ImageDataConfig
 from video_snl.data.augment import draw_augmentation
 from video_snl.data.batches import Batch, Sample
 from video_snl.data.generated import cache_folder

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from video_snl.config_image_data import ImageDataConfig
+from video_snl.config.image_data import ImageDataConfig
 from video_snl.data.augment import augment_clips
 from video_snl.data.batches import Batch
 from video_snl.data.transforms import crop_clips, normalise

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from video_snl.config_image_data import ImageDataConfig
+from video_snl.config.image_data import ImageDataConfig
 from video_snl.data.cifar import CIFAR, cifar
 from video_snl.data.cityscapes import CLASSES, IGNORED, load_cityscapes
 from video_snl.data.cub import cub_classes, load_cub

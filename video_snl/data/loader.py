@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from video_snl.config import DataConfig
+from video_snl.config.video import DataConfig
 from video_snl.data.augment import check_augmentation, draw_augmentation
 from video_snl.data.batches import Sample, collate
 from video_snl.data.clips import ClipRule

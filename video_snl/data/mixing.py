@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from video_snl.config import OptimizerConfig
+from video_snl.config.video import OptimizerConfig
 from video_snl.data.samplers import step_generator
 from video_snl.errors import OptionsError
 

@@ -11,8 +11,8 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import functional
 
-from video_snl.config import DataConfig
-from video_snl.config_image_data import ImageDataConfig
+from video_snl.config.image_data import ImageDataConfig
+from video_snl.config.video import DataConfig
 from video_snl.data.augment import augment_clips, check_augmentation, draw_augmentation
 from video_snl.data.batches import Sample
 from video_snl.data.image.reading import read_image

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from video_snl.config import DecodeDevice, ReaderName
+from video_snl.config.video import DecodeDevice, ReaderName
 from video_snl.data.clips import ShortVideoError
 from video_snl.data.decoding.instead import is_instead, note_instead
 from video_snl.data.facts import Facts, find_facts
@@ -192,7 +192,7 @@ def read_clips(
         choose: From the number of frames of the video to the frame indices of K clips, of the same
             length T each.
         short_side: Pixels of the shorter side of the frames returned.
-        reader, device, max_pixels: Of :class:`~video_snl.config.DataConfig`.
+        reader, device, max_pixels: Of :class:`~video_snl.config.video.DataConfig`.
 
     Returns:
         uint8 (K, T, H, W, 3) on the CPU, with min(H, W) = ``short_side``.

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import torch
 
-from video_snl.config_image_data import ImageDataConfig
+from video_snl.config.image_data import ImageDataConfig
 from video_snl.data.batches import Sample
 from video_snl.data.cityscapes import IGNORED, Scenes, train_ids
 from video_snl.data.distortion import distort, draw_distortion

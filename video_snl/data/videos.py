@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from video_snl.config import DataConfig
+from video_snl.config.video import DataConfig
 from video_snl.errors import UserError
 from video_snl.utils.media import by_folder
 from video_snl.utils.text import examples, say_once

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from video_snl.config import DataConfig
+from video_snl.config.video import DataConfig
 from video_snl.data.bounded import run_bounded
 from video_snl.data.clips import ShortVideoError
 from video_snl.data.loader import EvaluationDataset, clip_rule

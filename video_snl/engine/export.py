@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.export import ExportedProgram
 
 from video_snl.blocks.cayley import Cayley
+from video_snl.config.task_spec import Program
 from video_snl.engine.export_report import Report
 from video_snl.engine.kinds import AnyTrained, find_trained
-from video_snl.engine.program import Program
 from video_snl.engine.progress import counted
 from video_snl.engine.sharing import facts_of
 from video_snl.errors import UserError

@@ -14,8 +14,8 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+from video_snl.config.task_spec import AnyExperiment, Program, shown_metrics
 from video_snl.engine.callbacks import FirstStep, History, best_checkpoint, last_checkpoint
-from video_snl.engine.program import AnyExperiment, Program, shown_metrics
 from video_snl.engine.resume import Asked, Listed, check_resumable, fingerprints
 from video_snl.engine.runs import Run, newest_begun
 from video_snl.engine.trainer import (

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from video_snl.engine.image_programs import IMAGES
-from video_snl.engine.program import VIDEO_SNL, Program
+from video_snl.config.image_programs import IMAGES
+from video_snl.config.task_spec import VIDEO_SNL, Program
 from video_snl.engine.runs import checkpoint_path, stored_program
 from video_snl.engine.trained import Trained, load_trained
 from video_snl.engine.trained_images import TrainedImages, load_trained_images

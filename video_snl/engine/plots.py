@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from video_snl.engine.program import VIDEO_SNL, Program, shown_metrics
+from video_snl.config.task_spec import VIDEO_SNL, Program, shown_metrics
 from video_snl.render.fonts import figure_fonts, spelled
 from video_snl.utils.files import replace_file
 

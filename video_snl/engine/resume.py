@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from video_snl.engine.program import AnyExperiment
+from video_snl.config.task_spec import AnyExperiment
 from video_snl.engine.runs import Run
 from video_snl.engine.trained import read_checkpoint
 from video_snl.errors import UserError

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from video_snl import __version__
-from video_snl.engine.program import VIDEO_SNL, AnyExperiment, Program
+from video_snl.config.task_spec import VIDEO_SNL, AnyExperiment, Program
 from video_snl.engine.sharing import is_shared, shared_weights
 from video_snl.errors import UserError
 from video_snl.utils.counts import counts

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from video_snl import __version__
-from video_snl.engine.program import Program
+from video_snl.config.task_spec import Program
 from video_snl.errors import UserError
 from video_snl.utils.json_text import parse_json, to_json
 

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from video_snl.engine.program import AnyExperiment, Program
+from video_snl.config.task_spec import AnyExperiment, Program
+from video_snl.config.validation import check_value, fits
 from video_snl.engine.sharing import CONFIG, DIGEST, WEIGHTS, WEIGHTS_DIGEST
 from video_snl.errors import UserError
-from video_snl.plain_values import check_value, fits
 
 __all__ = ["built_from", "checked_experiment"]
 

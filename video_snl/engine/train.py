@@ -8,7 +8,9 @@ from pathlib import Path
 from torch import nn
 
 from video_snl.checkpoints import LoadReport
-from video_snl.config import Experiment
+from video_snl.config.ranges import Range, check_training
+from video_snl.config.task_spec import VIDEO_SNL
+from video_snl.config.video import Experiment
 from video_snl.data.augment import check_augmentation
 from video_snl.data.mixing import check_mixing
 from video_snl.data.nursery import nursery
@@ -16,8 +18,6 @@ from video_snl.data.transforms import STATISTICS, Statistics
 from video_snl.data.videos import VideoSet, load_videos, resolve_dataset
 from video_snl.engine.clip_options import check_clips
 from video_snl.engine.fitting import fit, opened_run, tell
-from video_snl.engine.program import VIDEO_SNL
-from video_snl.engine.ranges import Range, check_training
 from video_snl.engine.resume import Asked, Listed
 from video_snl.engine.trained import read_checkpoint
 from video_snl.engine.training_checks import check_class_count, check_last_batch

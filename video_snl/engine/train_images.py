@@ -9,15 +9,15 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from video_snl.config_image_run import ImageExperiment
+from video_snl.config.image import ImageExperiment
+from video_snl.config.image_programs import image_program
+from video_snl.config.ranges import Range, check_training
 from video_snl.data.image_source import ImageDataset
 from video_snl.data.images import ImageSet, load_images, picture_labels
 from video_snl.data.pictures import check_options
 from video_snl.data.scenes import SceneDataset
 from video_snl.data.sliding import window_stride
 from video_snl.engine.fitting import fit, opened_run, tell
-from video_snl.engine.image_programs import image_program
-from video_snl.engine.ranges import Range, check_training
 from video_snl.engine.resume import Asked, Listed
 from video_snl.engine.trained import read_checkpoint
 from video_snl.engine.training_checks import check_class_count, check_last_batch

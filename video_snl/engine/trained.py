@@ -9,9 +9,9 @@ from typing import Any
 
 from torch import nn
 
-from video_snl.config import Experiment
+from video_snl.config.task_spec import VIDEO_SNL, Program
+from video_snl.config.video import Experiment
 from video_snl.engine.clip_options import check_clips
-from video_snl.engine.program import VIDEO_SNL, Program
 from video_snl.engine.sharing import CONFIG, DIGEST, WEIGHTS, read_shared
 from video_snl.engine.stored import built_from, checked_experiment
 from video_snl.errors import UserError

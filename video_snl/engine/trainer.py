@@ -20,9 +20,9 @@ from lightning.pytorch.callbacks import Callback, RichProgressBar
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 
-from video_snl.config import TrainerConfig
+from video_snl.config.task_spec import AnyExperiment
+from video_snl.config.video import TrainerConfig
 from video_snl.engine.callbacks import AtomicCheckpointIO
-from video_snl.engine.program import AnyExperiment
 from video_snl.engine.progress import EVERY
 from video_snl.errors import UserError
 from video_snl.utils.processes import handling, leave_lost_terminal

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import nn
 
-from video_snl.engine.program import AnyExperiment
+from video_snl.config.task_spec import AnyExperiment
 from video_snl.errors import UserError
 from video_snl.tasks.loading import share_of_batch
 

@@ -9,9 +9,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from video_snl.config.validation import check_value, described
 from video_snl.errors import UserError
 from video_snl.export.graph import axis_names
-from video_snl.plain_values import check_value, described
 
 __all__ = ["Input", "free_axes"]
 

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from video_snl.config import Experiment, OptimizerConfig
-from video_snl.config_image_run import ImageExperiment, ImageOptimizerConfig
-from video_snl.engine.image_programs import IMAGES
-from video_snl.engine.program import VIDEO_SNL, AnyExperiment, Program
+from video_snl.config.image import ImageExperiment, ImageOptimizerConfig
+from video_snl.config.image_programs import IMAGES
+from video_snl.config.task_spec import VIDEO_SNL, AnyExperiment, Program
+from video_snl.config.video import Experiment, OptimizerConfig
 from video_snl.engine.sharing import stored_facts
 from video_snl.engine.stored import checked_experiment
 from video_snl.engine.trained import Trained

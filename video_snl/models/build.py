@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from video_snl.blocks.insertion import WithBlock, block_places, insert_blocks
 from video_snl.checkpoints import LoadReport, load_backbone_weights
-from video_snl.config import ModelConfig
+from video_snl.config.video import ModelConfig
 from video_snl.errors import UserError
 from video_snl.models.i3d import BACKBONES
 

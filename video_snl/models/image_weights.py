@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from video_snl.blocks.insertion import inserted_blocks
 from video_snl.checkpoints import LoadReport, load_translated
-from video_snl.config_images import ImageModelConfig
+from video_snl.config.images import ImageModelConfig
 from video_snl.errors import UserError
 from video_snl.models.released import ReleasedBlock
 from video_snl.reference_keys import Tensors

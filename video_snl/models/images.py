@@ -13,7 +13,7 @@ from torch import nn
 from video_snl.blocks.insertion import BlockFactory, insert_blocks
 from video_snl.blocks.zoo import make_block
 from video_snl.checkpoints import LoadReport
-from video_snl.config_images import ImageBackboneName, ImageModelConfig
+from video_snl.config.images import ImageBackboneName, ImageModelConfig
 from video_snl.errors import UserError
 from video_snl.models.fcn import FCN
 from video_snl.models.image_weights import Layout, ReleasedPlace, load_blocks, load_image_weights

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from video_snl.config import OptionValue
-from video_snl.config_images import ImageBackboneName, ImageModelConfig
+from video_snl.config.images import ImageBackboneName, ImageModelConfig
+from video_snl.config.video import OptionValue
 from video_snl.errors import UserError
 from video_snl.models.image_weights import FileBlocks, parts_of, released_blocks
 from video_snl.models.images import IMAGE_BACKBONES

@@ -13,7 +13,7 @@ from video_snl.analysis.explain.page import page_html
 from video_snl.analysis.explain.run_images import picture_subject
 from video_snl.analysis.model_input import Subject, explained
 from video_snl.commands.predict_images import limited
-from video_snl.engine.image_programs import IMAGES
+from video_snl.config.image_programs import IMAGES
 from video_snl.engine.runs import checkpoint_path
 from video_snl.engine.train_images import task_of
 from video_snl.engine.trained_images import TrainedImages, load_trained_images

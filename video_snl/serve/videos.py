@@ -14,7 +14,7 @@ from video_snl.analysis.explain.page import page_html
 from video_snl.analysis.explain.run import video_subject
 from video_snl.analysis.model_input import explained
 from video_snl.commands.windows import score_views
-from video_snl.config import ShortVideos
+from video_snl.config.video import ShortVideos
 from video_snl.data.folders import VIDEO_SUFFIXES
 from video_snl.data.nursery import nursery
 from video_snl.data.viewing import read_views

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from video_snl.config_image_run import ImageExperiment
+from video_snl.config.image import ImageExperiment
 from video_snl.data.images import image_class_count
 from video_snl.engine.train_images import check_experiment
 from video_snl.errors import UserError

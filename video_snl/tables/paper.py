@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from video_snl.config_files import load_text
+from video_snl.config.files import load_text
 from video_snl.errors import UserError
 
 __all__ = ["PRINTED", "Printed", "read_figures"]

@@ -11,8 +11,8 @@ from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser
 
-from video_snl.command_line import Parser, experiment_parser, sections_of
-from video_snl.config_image_run import ImageExperiment, ImageOptimizerConfig
+from video_snl.config.image import ImageExperiment, ImageOptimizerConfig
+from video_snl.config.parsing import Parser, experiment_parser, sections_of
 from video_snl.errors import UserError
 from video_snl.tables.cells import Cell
 from video_snl.utils.json_text import to_json

@@ -15,8 +15,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from video_snl.config.validation import check_fields
 from video_snl.errors import UserError
-from video_snl.plain_values import check_fields
 from video_snl.utils.json_text import to_json
 
 __all__ = ["Contents", "Result", "Store"]

@@ -13,8 +13,8 @@ from torch.optim import SGD, Optimizer
 from torchmetrics import Metric
 
 from video_snl import __version__
-from video_snl.config import TrainerConfig
-from video_snl.engine.program import Program
+from video_snl.config.task_spec import Program
+from video_snl.config.video import TrainerConfig
 from video_snl.errors import UserError
 from video_snl.tasks.optimization import (
     HeadOf,

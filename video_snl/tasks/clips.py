@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from video_snl.config import Experiment
+from video_snl.config.video import Experiment
 from video_snl.data.choice import resolve_reader
 from video_snl.data.loader import (
     ClipDataset,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from video_snl.config_image_run import ImageExperiment
+from video_snl.config.image import ImageExperiment
 from video_snl.data.image_loader import ImageLoader, make_image_loader
 from video_snl.data.images import ImageSet
 from video_snl.data.prefetch import DevicePrefetcher

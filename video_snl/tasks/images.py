@@ -12,13 +12,13 @@ from torch.nn import functional as F
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
-from video_snl.config_image_run import ImageExperiment
+from video_snl.config.image import ImageExperiment
+from video_snl.config.image_programs import image_program
 from video_snl.data.batches import Batch
 from video_snl.data.image_transforms import evaluation_images, training_images
 from video_snl.data.sliding import slide, window_stride
 from video_snl.data.timing import stage
 from video_snl.data.transforms import Statistics
-from video_snl.engine.image_programs import image_program
 from video_snl.models.fcn import SegmentationLogits, segmentation_loss
 from video_snl.models.image_parts import head_parameters, stage_layers
 from video_snl.tasks.accuracy import ListAccuracy

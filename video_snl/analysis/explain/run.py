@@ -16,7 +16,7 @@ from video_snl.analysis.explain.output import (
 from video_snl.analysis.explain.positions import parse_at
 from video_snl.analysis.model_input import Subject, explained
 from video_snl.blocks.insertion import inserted_blocks
-from video_snl.config import ShortVideos
+from video_snl.config.video import ShortVideos
 from video_snl.data.nursery import nursery
 from video_snl.data.transforms import crop_clips, normalise
 from video_snl.data.viewing import read_views

@@ -19,7 +19,7 @@ from video_snl.analysis.spectrum.output import write_spectra
 from video_snl.analysis.spectrum.structure import Measured
 from video_snl.analysis.spectrum.table import table
 from video_snl.blocks.insertion import inserted_blocks
-from video_snl.config import ShortVideos
+from video_snl.config.video import ShortVideos
 from video_snl.data.nursery import nursery
 from video_snl.data.videos import load_videos
 from video_snl.engine.progress import counted

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from video_snl.engine.program import AnyExperiment
+from video_snl.config.task_spec import AnyExperiment
 from video_snl.errors import OptionsError
 
 __all__ = ["LARGEST_INPUT", "LIMITS", "Range", "check_limits", "check_ranges", "check_training"]

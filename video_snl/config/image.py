@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from video_snl.config import Sections, TrainerConfig
-from video_snl.config_image_data import ImageDataConfig
-from video_snl.config_images import ImageModelConfig
+from video_snl.config.image_data import ImageDataConfig
+from video_snl.config.images import ImageModelConfig
+from video_snl.config.video import Sections, TrainerConfig
 
 __all__ = ["ImageExperiment", "ImageOptimizerConfig"]
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from video_snl.config_image_run import ImageExperiment
-from video_snl.engine.program import Program
+from video_snl.config.image import ImageExperiment
+from video_snl.config.task_spec import Program
 
 __all__ = ["IMAGES", "SCENES", "image_program"]
 

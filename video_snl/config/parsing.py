@@ -17,8 +17,7 @@ from typing import Any, NoReturn, TextIO, TypeVar
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 
 from video_snl import __version__
-from video_snl.config import Sections
-from video_snl.config_files import (
+from video_snl.config.files import (
     Given,
     Source,
     check_program,
@@ -27,7 +26,8 @@ from video_snl.config_files import (
     nearest,
     with_lists,
 )
-from video_snl.engine.ranges import check_limits
+from video_snl.config.ranges import check_limits
+from video_snl.config.video import Sections
 from video_snl.errors import UserError
 from video_snl.utils.files import FULL, storage_error
 from video_snl.utils.processes import end_with_first_process
@@ -76,7 +76,7 @@ class Parser(ArgumentParser):
     """A parser whose bad arguments end in one line and exit code 2, without the usage text.
 
     Options are never abbreviated. Those of an experiment win over the file of their section, that
-    over ``--config``, wherever they stand (:class:`~video_snl.config_files.Given`).
+    over ``--config``, wherever they stand (:class:`~video_snl.config.files.Given`).
 
     Attributes:
         experiment: The class whose sections are options, None where there are none.

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from video_snl.config import Experiment, TrainerConfig
+from video_snl.config.video import Experiment, TrainerConfig
 
 __all__ = [
     "TOP",

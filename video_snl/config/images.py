@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from video_snl.config import BlockName, OptionValue
+from video_snl.config.video import BlockName, OptionValue
 
 __all__ = ["ImageBackboneName", "ImageModelConfig"]
 

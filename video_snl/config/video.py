@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Self, get_type_hints
 
-from video_snl.plain_values import check_fields
+from video_snl.config.validation import check_fields
 from video_snl.utils.media import MAX_PIXELS
 
 __all__ = [

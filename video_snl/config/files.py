@@ -15,8 +15,8 @@ from typing import Any, get_args, get_type_hints
 import yaml
 from jsonargparse import get_loader
 
-from video_snl.config import Experiment
-from video_snl.config_image_run import ImageExperiment
+from video_snl.config.image import ImageExperiment
+from video_snl.config.video import Experiment
 from video_snl.errors import UserError
 from video_snl.utils.json_text import to_json
 
