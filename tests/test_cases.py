@@ -22,7 +22,7 @@ from torch import Tensor
 from tests.export.checkpoints import video_checkpoint
 from tests.tiny import REPOSITORY, command, environment, run_here, tiny_options
 from video_snl.config.video import DataConfig, ReaderName
-from video_snl.data.readers import check_reader, open_video
+from video_snl.data.decoding.readers import check_reader, open_video
 from video_snl.data.videos import load_videos
 from video_snl.errors import UserError
 
@@ -208,7 +208,7 @@ def _test_only(cases: Path, data: Path, empty: Path) -> None:
 def _gif(cases: Path, data: Path, empty: Path) -> None:
     """Refused within 2 GB of memory, where its frames would take 5.8 GB."""
     script = (
-        "from video_snl.data.readers import open_video\n"
+        "from video_snl.data.decoding.readers import open_video\n"
         "from video_snl.errors import UserError\n"
         "import sys\n"
         "try:\n"

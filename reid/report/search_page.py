@@ -123,7 +123,7 @@ def _lengths(table: FeatureTable, rows: Iterable[int]) -> dict[str, int]:
 
 
 def _video_frames(path: str) -> list[np.ndarray]:
-    from video_snl.data.pyav_reader import PyAVReader
+    from video_snl.data.decoding.pyav import PyAVReader
 
     with closing(PyAVReader(path)) as reader:
         indices = chosen_frames(len(reader))

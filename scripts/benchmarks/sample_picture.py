@@ -10,7 +10,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from video_snl.data.readers import open_video
+from video_snl.data.decoding.readers import open_video
 from video_snl.data.sample import CLASSES, ensure_sample
 
 FRAMES = 8

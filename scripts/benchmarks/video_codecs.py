@@ -28,8 +28,8 @@ from av.video.frame import PictureType
 from benchmark_arguments import new_parser, positive
 from torch import Tensor
 
-from video_snl.data.pyav_reader import PyAVReader
-from video_snl.data.readers import read_clips, shrink
+from video_snl.data.decoding.pyav import PyAVReader
+from video_snl.data.decoding.readers import read_clips, shrink
 
 EVERY, FRAMES = 8, 16
 # Name: codec, quantiser (None: its own rate control), options.

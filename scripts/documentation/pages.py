@@ -65,7 +65,7 @@ REFERENCE: dict[str, tuple[str, tuple[str, ...]]] = {
     "data": (
         "Videos and pictures",
         (
-            "video_snl.data.readers",
+            "video_snl.data.decoding.readers",
             "video_snl.data.clips",
             "video_snl.data.videos",
             "video_snl.data.loader",

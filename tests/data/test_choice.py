@@ -14,11 +14,11 @@ from tests.conftest import REPOSITORY
 from tests.tiny import environment
 from tests.videos import write_streams
 from video_snl.config.video import DataConfig, DecodeDevice, ReaderName
-from video_snl.data import choice
-from video_snl.data.choice import choose_reader, resolve_reader
-from video_snl.data.decord_reader import DecordReader
-from video_snl.data.pyav_reader import PyAVReader
-from video_snl.data.readers import open_video
+from video_snl.data.decoding import auto as choice
+from video_snl.data.decoding.auto import choose_reader, resolve_reader
+from video_snl.data.decoding.decord import DecordReader
+from video_snl.data.decoding.pyav import PyAVReader
+from video_snl.data.decoding.readers import open_video
 from video_snl.errors import UserError
 
 pytestmark = pytest.mark.timeout(60)

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from tests.videos import promise_frames, write_streams, write_video
-from video_snl.data import facts as module
-from video_snl.data.containers import CutOffError, declared_size
-from video_snl.data.facts import find_facts
-from video_snl.data.readers import open_video
+from video_snl.data.decoding import stream_info as module
+from video_snl.data.decoding.containers import CutOffError, declared_size
+from video_snl.data.decoding.readers import open_video
+from video_snl.data.decoding.stream_info import find_facts
 from video_snl.errors import UserError
 
 pytestmark = pytest.mark.timeout(60)

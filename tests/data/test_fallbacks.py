@@ -17,11 +17,11 @@ import torch
 
 from tests.videos import greys, write_streams, write_video
 from video_snl.config.video import ReaderName
-from video_snl.data import facts, readers
-from video_snl.data.decoding import instead
-from video_snl.data.facts import find_facts
-from video_snl.data.pyav_reader import PyAVReader
-from video_snl.data.readers import check_reader, open_video, read_clips
+from video_snl.data.decoding import instead, readers
+from video_snl.data.decoding import stream_info as facts
+from video_snl.data.decoding.pyav import PyAVReader
+from video_snl.data.decoding.readers import check_reader, open_video, read_clips
+from video_snl.data.decoding.stream_info import find_facts
 from video_snl.errors import OptionsError, UserError
 
 pytestmark = pytest.mark.timeout(60)

@@ -23,10 +23,10 @@ from video_snl.config.video import DataConfig, ReaderName
 from video_snl.data.decoding.conversion import RgbConverter
 from video_snl.data.decoding.h264 import find_field, parse_sequence, split_units
 from video_snl.data.decoding.instead import count_instead
-from video_snl.data.facts import find_facts
+from video_snl.data.decoding.pyav import PyAVReader
+from video_snl.data.decoding.readers import open_by, open_video, read_clips, refusal
+from video_snl.data.decoding.stream_info import find_facts
 from video_snl.data.loader import ClipDataset, EvaluationDataset
-from video_snl.data.pyav_reader import PyAVReader
-from video_snl.data.readers import open_by, open_video, read_clips, refusal
 from video_snl.data.streaming import frame_times, window_clips
 from video_snl.data.videos import Video
 from video_snl.data.windows import Length, frame_windows
@@ -134,7 +134,7 @@ def test_torchcodec_shows_its_frames_by_their_times(
 ) -> None:
     """One that returns others is found out at the frames themselves, and PyAV goes on."""
     usable("torchcodec")
-    from video_snl.data.torchcodec_reader import TorchCodecReader
+    from video_snl.data.decoding.torchcodec import TorchCodecReader
 
     path = str(write_streams(tmp_path / "a.mp4", [(64, 96)], b_frames=2, gop=13))
     reader = TorchCodecReader(path)
@@ -465,7 +465,7 @@ def test_a_few_bytes_do_not_take_gigabytes(real_data: Path, reader: ReaderName) 
     path = case(real_data, "hostile/gif_11000.mp4")
     program = (
         "import resource, sys\n"
-        "from video_snl.data.readers import open_video\n"
+        "from video_snl.data.decoding.readers import open_video\n"
         "from video_snl.errors import UserError\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "try:\n"

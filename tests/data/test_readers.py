@@ -10,17 +10,17 @@ import torch
 
 from tests.videos import greys, write_changing_size, write_streams, write_video, write_with_cover
 from video_snl.config.video import ReaderName
-from video_snl.data import readers
 from video_snl.data.clips import centre_clip, uniform_clips
-from video_snl.data.facts import find_facts
-from video_snl.data.pyav_reader import PyAVReader
-from video_snl.data.readers import (
+from video_snl.data.decoding import readers
+from video_snl.data.decoding.pyav import PyAVReader
+from video_snl.data.decoding.readers import (
     check_reader,
     open_by,
     open_video,
     read_clips,
     refusal,
 )
+from video_snl.data.decoding.stream_info import find_facts
 from video_snl.errors import OptionsError, UserError
 
 pytestmark = pytest.mark.timeout(60)
@@ -126,7 +126,7 @@ def test_time_stamps_that_mislead_are_found_out(
     """The facts claim an entry where there is none: the frames are right all the same."""
     from dataclasses import replace
 
-    from video_snl.data import facts
+    from video_snl.data.decoding import stream_info as facts
 
     path = str(write_streams(folder / "misled.avi", [(64, 96)], codec="mpeg4"))
     true = find_facts(path)

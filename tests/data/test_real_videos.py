@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from video_snl.config.video import ReaderName
-from video_snl.data.containers import declared_size
-from video_snl.data.facts import find_facts
-from video_snl.data.pyav_reader import PyAVReader
-from video_snl.data.readers import open_by, open_video, read_clips, refusal
+from video_snl.data.decoding.containers import declared_size
+from video_snl.data.decoding.pyav import PyAVReader
+from video_snl.data.decoding.readers import open_by, open_video, read_clips, refusal
+from video_snl.data.decoding.stream_info import find_facts
 from video_snl.errors import UserError
 
 pytestmark = pytest.mark.timeout(120)
@@ -110,7 +110,7 @@ def test_packet_without_a_picture(real_data: Path, monkeypatch: pytest.MonkeyPat
             again = open_video(path, reader).frames(wanted)  # type: ignore[arg-type]
             expected = PyAVReader(path).frames(range(340, 372))
             assert torch.equal(again, expected[[index - 340 for index in wanted]])
-    monkeypatch.setattr("video_snl.data.pyav_reader.STAND_INS", 0)
+    monkeypatch.setattr("video_snl.data.decoding.pyav.STAND_INS", 0)
     with pytest.raises(UserError, match=r"v_Kayaking_g12_c03\.avi breaks while"):
         PyAVReader(path).frames([349])
 

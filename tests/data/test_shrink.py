@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from video_snl.data import readers
-from video_snl.data.readers import resize, shrink
+from video_snl.data.decoding import readers
+from video_snl.data.decoding.readers import resize, shrink
 
 
 @pytest.mark.parametrize(

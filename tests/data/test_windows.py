@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from tests.videos import write_video
 from video_snl.data.clips import ClipRule, ShortVideoError
-from video_snl.data.pyav_reader import PyAVReader
-from video_snl.data.readers import shrink
+from video_snl.data.decoding.pyav import PyAVReader
+from video_snl.data.decoding.readers import shrink
 from video_snl.data.streaming import frame_times, window_clips
 from video_snl.data.windows import FrameTimes, Length, frame_windows, parse_length
 from video_snl.errors import UserError

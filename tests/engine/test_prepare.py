@@ -18,10 +18,10 @@ import torch
 from tests.engine.test_check import hanging, processes_of
 from tests.tiny import command, environment, run_command, run_here
 from tests.videos import write_streams, write_ucf101, write_video
-from video_snl.data.facts import find_facts
+from video_snl.data.decoding.pyav import PyAVReader
+from video_snl.data.decoding.readers import read_clips
+from video_snl.data.decoding.stream_info import find_facts
 from video_snl.data.listing import find_videos
-from video_snl.data.pyav_reader import PyAVReader
-from video_snl.data.readers import read_clips
 
 pytestmark = pytest.mark.timeout(240)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.engine.test_prepare import prepare
-from video_snl.data.facts import find_facts
+from video_snl.data.decoding.stream_info import find_facts
 from video_snl.data.listing import find_videos
 
 pytestmark = pytest.mark.timeout(400)

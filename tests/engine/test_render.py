@@ -22,7 +22,7 @@ from tests.tiny import command, environment, only_run, run_command, run_here, ti
 from tests.tiny_images import image_options
 from tests.videos import grey, write_streams, write_video
 from video_snl.cli.main import main
-from video_snl.data.pyav_reader import PyAVReader
+from video_snl.data.decoding.pyav import PyAVReader
 from video_snl.engine.plots import confusion_picture
 from video_snl.errors import UserError
 from video_snl.render import fonts

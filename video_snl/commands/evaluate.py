@@ -14,7 +14,7 @@ from torch import Tensor
 from video_snl.commands.reports import LEVELS, Scores, top_k_accuracy, write_reports
 from video_snl.config.task_spec import TOP, shown_tops
 from video_snl.config.video import Experiment
-from video_snl.data.choice import resolve_reader
+from video_snl.data.decoding.auto import resolve_reader
 from video_snl.data.loader import EvaluationDataset
 from video_snl.data.prefetch import prefetched
 from video_snl.data.quarantine import Quarantine

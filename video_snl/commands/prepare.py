@@ -16,7 +16,7 @@ from pathlib import Path
 
 from video_snl.commands.reencode import Settings, reencode
 from video_snl.data.bounded import run_bounded
-from video_snl.data.facts import find_facts
+from video_snl.data.decoding.stream_info import find_facts
 from video_snl.data.listing import find_videos
 from video_snl.engine.progress import counted
 from video_snl.errors import UserError

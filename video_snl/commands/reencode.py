@@ -18,9 +18,9 @@ from av.container import OutputContainer
 from av.video.frame import PictureType
 from torch import Tensor
 
-from video_snl.data.facts import find_facts
-from video_snl.data.pyav_reader import PyAVReader
-from video_snl.data.readers import CHUNK, resize
+from video_snl.data.decoding.pyav import PyAVReader
+from video_snl.data.decoding.readers import CHUNK, resize
+from video_snl.data.decoding.stream_info import find_facts
 from video_snl.errors import UserError
 from video_snl.utils.media import MAX_PIXELS
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from video_snl.data.clips import ShortVideoError
-from video_snl.data.facts import STAMPED, open_with_facts
-from video_snl.data.readers import CHUNK, Reader, shrink
+from video_snl.data.decoding.readers import CHUNK, Reader, shrink
+from video_snl.data.decoding.stream_info import STAMPED, open_with_facts
 from video_snl.data.windows import FrameTimes
 from video_snl.errors import UserError
 from video_snl.utils.media import MAX_PIXELS

@@ -16,9 +16,9 @@ import numpy as np
 from video_snl.config.video import DataConfig
 from video_snl.data.bounded import run_bounded
 from video_snl.data.clips import ShortVideoError
+from video_snl.data.decoding.pyav import PyAVReader
 from video_snl.data.loader import EvaluationDataset, clip_rule
 from video_snl.data.outcome import Outcome
-from video_snl.data.pyav_reader import PyAVReader
 from video_snl.data.quarantine import named
 from video_snl.data.streaming import frame_times, window_clips
 from video_snl.data.videos import Video

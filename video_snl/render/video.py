@@ -14,8 +14,8 @@ from av.video.frame import PictureType
 from PIL import Image
 
 from video_snl.data.decoding.opening import decoder_path
-from video_snl.data.facts import open_with_facts
-from video_snl.data.pyav_reader import PyAVReader
+from video_snl.data.decoding.pyav import PyAVReader
+from video_snl.data.decoding.stream_info import open_with_facts
 from video_snl.data.streaming import frame_times
 from video_snl.data.windows import FrameTimes
 from video_snl.engine.progress import counted

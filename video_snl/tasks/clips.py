@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from video_snl.config.video import Experiment
-from video_snl.data.choice import resolve_reader
+from video_snl.data.decoding.auto import resolve_reader
 from video_snl.data.loader import (
     ClipDataset,
     ClipLoader,

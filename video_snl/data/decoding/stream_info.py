@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 import av
 from av.stream import Disposition
 
-from video_snl.data.containers import CutOffError, check_file, is_open_ended
+from video_snl.data.decoding.containers import CutOffError, check_file, is_open_ended
 from video_snl.data.decoding.opening import (
     check_pixels,
     is_refused_size,
@@ -32,7 +32,7 @@ from video_snl.data.decoding.opening import (
     open_container,
     too_large,
 )
-from video_snl.data.scan import (
+from video_snl.data.decoding.scan import (
     PICTURE_BYTES,
     UPRIGHT,
     Matrix,

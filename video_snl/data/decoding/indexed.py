@@ -11,9 +11,9 @@ from torch import Tensor
 from video_snl.data.decoding.conversion import SAME_EVERYWHERE
 from video_snl.data.decoding.instead import note_instead
 from video_snl.data.decoding.opening import check_pixels
-from video_snl.data.facts import Facts, find_facts
-from video_snl.data.pyav_reader import PyAVReader, breaks
-from video_snl.data.scan import SIZED
+from video_snl.data.decoding.pyav import PyAVReader, breaks
+from video_snl.data.decoding.scan import SIZED
+from video_snl.data.decoding.stream_info import Facts, find_facts
 from video_snl.data.timing import stage
 from video_snl.errors import UserError
 from video_snl.utils.media import MAX_PIXELS

@@ -18,11 +18,11 @@ from torch.nn import functional
 
 from video_snl.config.video import DecodeDevice, ReaderName
 from video_snl.data.clips import ShortVideoError
+from video_snl.data.decoding.frames import FramesReader
+from video_snl.data.decoding.indexed import AstrayError
 from video_snl.data.decoding.instead import is_instead, note_instead
-from video_snl.data.facts import Facts, find_facts
-from video_snl.data.frames_reader import FramesReader
-from video_snl.data.library_reader import AstrayError
-from video_snl.data.pyav_reader import PyAVReader
+from video_snl.data.decoding.pyav import PyAVReader
+from video_snl.data.decoding.stream_info import Facts, find_facts
 from video_snl.data.timing import stage
 from video_snl.errors import OptionsError, UserError
 from video_snl.utils.counts import counts
@@ -77,11 +77,11 @@ def check_reader(reader: ReaderName, device: DecodeDevice) -> None:
                 "--data.decode_device cpu"
             )
     if reader == "torchcodec":
-        from video_snl.data.torchcodec_reader import import_decoder
+        from video_snl.data.decoding.torchcodec import import_decoder
 
         import_decoder()
     if reader == "pynvvideocodec":
-        from video_snl.data.pynvvideocodec_reader import import_library
+        from video_snl.data.decoding.pynvvideocodec import import_library
 
         if device != "cuda":
             raise OptionsError(
@@ -100,7 +100,7 @@ def open_video(
     """Open a video file, or a folder of frames, in the calling process.
 
     ``auto`` reads a folder by ``frames`` and a file by PyAV; training and evaluation put what they
-    measured to be faster in its place (:mod:`video_snl.data.choice`).
+    measured to be faster in its place (:mod:`video_snl.data.decoding.auto`).
 
     Args:
         max_pixels: Most pixels of a frame, checked before memory is taken for it.
@@ -137,15 +137,15 @@ def open_by(
 ) -> Reader:
     """Open a file by one decoder, whatever the facts about the file are."""
     if reader == "decord":
-        from video_snl.data.decord_reader import DecordReader
+        from video_snl.data.decoding.decord import DecordReader
 
         return DecordReader(path, device, max_pixels)
     if reader == "torchcodec":
-        from video_snl.data.torchcodec_reader import TorchCodecReader
+        from video_snl.data.decoding.torchcodec import TorchCodecReader
 
         return TorchCodecReader(path, device, max_pixels)
     if reader == "pynvvideocodec":
-        from video_snl.data.pynvvideocodec_reader import PyNvVideoCodecReader
+        from video_snl.data.decoding.pynvvideocodec import PyNvVideoCodecReader
 
         return PyNvVideoCodecReader(path, max_pixels)
     return PyAVReader(path, max_pixels)
@@ -154,15 +154,15 @@ def open_by(
 def refusal(reader: ReaderName, facts: Facts) -> str | None:
     """Why a decoder would not give the right frames of a file; ``None`` if it does."""
     if reader == "decord":
-        from video_snl.data.decord_reader import decord_refuses
+        from video_snl.data.decoding.decord import decord_refuses
 
         return decord_refuses(facts)
     if reader == "torchcodec":
-        from video_snl.data.torchcodec_reader import torchcodec_refuses
+        from video_snl.data.decoding.torchcodec import torchcodec_refuses
 
         return torchcodec_refuses(facts)
     if reader == "pynvvideocodec":
-        from video_snl.data.pynvvideocodec_reader import pynvvideocodec_refuses
+        from video_snl.data.decoding.pynvvideocodec import pynvvideocodec_refuses
 
         return pynvvideocodec_refuses(facts)
     return None
