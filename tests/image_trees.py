@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from video_snl.data.cifar import CIFAR
+from video_snl.data.image.small import CIFAR
 
 
 def picture(seed: int, height: int = 40, width: int = 48) -> Image.Image:

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from tests.image_trees import picture, write_cityscapes, write_folders
 from video_snl.config.image_data import ImageDataConfig
-from video_snl.data import pictures
-from video_snl.data.image_loader import make_image_loader
-from video_snl.data.image_source import Paths, Unreadable
-from video_snl.data.images import ImageSet, load_images
+from video_snl.data.image import classification as pictures
+from video_snl.data.image.base import Paths, Unreadable
+from video_snl.data.image.catalog import ImageSet, load_images
+from video_snl.data.image.loader import make_image_loader
 from video_snl.data.quarantine import Quarantine
 from video_snl.errors import UserError
 

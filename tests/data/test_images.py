@@ -14,16 +14,16 @@ from sklearn.datasets import load_digits
 
 from tests.image_trees import picture, write_cifar, write_cub, write_folders
 from video_snl.config.image_data import ImageDataConfig
-from video_snl.data.cifar import CIFAR
-from video_snl.data.digits import test_mask as digits_that_test
-from video_snl.data.image_source import Unreadable
-from video_snl.data.images import (
+from video_snl.data.image.base import Unreadable
+from video_snl.data.image.catalog import (
     IMAGE_STATISTICS,
     image_class_count,
     image_statistics,
     load_images,
 )
-from video_snl.data.pictures import read_picture
+from video_snl.data.image.classification import read_picture
+from video_snl.data.image.digits import test_mask as digits_that_test
+from video_snl.data.image.small import CIFAR
 from video_snl.errors import OptionsError, UserError
 
 

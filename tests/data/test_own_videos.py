@@ -19,8 +19,8 @@ from tests.videos import write_lines, write_ucf101, write_video
 from video_snl.config.image_data import ImageDataConfig
 from video_snl.config.video import DataConfig
 from video_snl.data.folders import load_csv, load_folder
-from video_snl.data.image_folders import load_class_folders
-from video_snl.data.images import load_images
+from video_snl.data.image.catalog import load_images
+from video_snl.data.image.folders import load_class_folders
 from video_snl.data.listing import list_files
 from video_snl.data.ucf101 import load_ucf101
 from video_snl.data.videos import load_videos, resolve_dataset

@@ -24,6 +24,7 @@ from reid.report.pictures import inspect
 from tests.image_trees import picture, write_cityscapes, write_folders
 from video_snl.config.image_data import ImageDataConfig
 from video_snl.data.decoding.readers import open_video
+from video_snl.data.image.catalog import load_images
 from video_snl.data.image.reading import (
     ACCEPTED_FORMATS,
     UnreadableImage,
@@ -31,7 +32,6 @@ from video_snl.data.image.reading import (
     read_image,
     read_label_map,
 )
-from video_snl.data.images import load_images
 from video_snl.errors import UserError
 from video_snl.utils.media import IMAGE_SUFFIXES
 

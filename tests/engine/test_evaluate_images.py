@@ -20,7 +20,7 @@ from video_snl.commands import evaluate_images, predict_images
 from video_snl.commands.evaluate_images import evaluate
 from video_snl.commands.image_reports import segmentation_report
 from video_snl.config.image import ImageExperiment
-from video_snl.data.images import load_images
+from video_snl.data.image.catalog import load_images
 from video_snl.engine.train_images import make_task
 from video_snl.engine.trained_images import TrainedImages
 from video_snl.errors import OptionsError, UserError

@@ -21,8 +21,8 @@ from video_snl.cli.images import are_about_images
 from video_snl.cli.main import main
 from video_snl.commands.predict_images import prepared
 from video_snl.config.image_data import ImageDataConfig
-from video_snl.data.digits import digits
-from video_snl.data.images import load_images
+from video_snl.data.image.catalog import load_images
+from video_snl.data.image.digits import digits
 from video_snl.engine.train_images import check_experiment
 from video_snl.engine.trained_images import load_trained_images
 from video_snl.errors import UserError

@@ -16,8 +16,8 @@ from video_snl.commands.image_reports import (
 )
 from video_snl.config.image import ImageExperiment
 from video_snl.config.image_programs import IMAGES
-from video_snl.data.image_loader import ImageLoader, make_image_loader
-from video_snl.data.images import ImageSet, load_images
+from video_snl.data.image.catalog import ImageSet, load_images
+from video_snl.data.image.loader import ImageLoader, make_image_loader
 from video_snl.data.prefetch import prefetched
 from video_snl.data.quarantine import Quarantine
 from video_snl.engine.runs import checkpoint_path

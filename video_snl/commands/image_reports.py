@@ -9,7 +9,7 @@ import numpy as np
 
 from video_snl.commands.reports import as_csv, class_reports, top_k_accuracy
 from video_snl.config.task_spec import TOP, shown_tops
-from video_snl.data.images import ImageSet, picture_labels
+from video_snl.data.image.catalog import ImageSet, picture_labels
 from video_snl.engine.plots import confusion_picture
 from video_snl.errors import UserError
 from video_snl.tasks.segmentation_metrics import PixelConfusion

@@ -13,9 +13,9 @@ from PIL import Image
 from torch import Tensor
 
 from video_snl.config.image_programs import IMAGES
+from video_snl.data.image.catalog import ONE_SIZE
+from video_snl.data.image.classification import evaluation_picture, read_picture
 from video_snl.data.image.reading import check_max_pixels
-from video_snl.data.images import ONE_SIZE
-from video_snl.data.pictures import evaluation_picture, read_picture
 from video_snl.engine.runs import checkpoint_path
 from video_snl.engine.train_images import task_of
 from video_snl.engine.trained_images import TrainedImages, load_trained_images

@@ -12,10 +12,10 @@ from torch import nn
 from video_snl.config.image import ImageExperiment
 from video_snl.config.image_programs import image_program
 from video_snl.config.ranges import Range, check_training
-from video_snl.data.image_source import ImageDataset
-from video_snl.data.images import ImageSet, load_images, picture_labels
-from video_snl.data.pictures import check_options
-from video_snl.data.scenes import SceneDataset
+from video_snl.data.image.base import ImageDataset
+from video_snl.data.image.catalog import ImageSet, load_images, picture_labels
+from video_snl.data.image.classification import check_options
+from video_snl.data.image.segmentation import SceneDataset
 from video_snl.data.sliding import window_stride
 from video_snl.engine.fitting import fit, opened_run, tell
 from video_snl.engine.resume import Asked, Listed

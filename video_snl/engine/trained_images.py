@@ -12,7 +12,7 @@ from torch import nn
 from video_snl.config.image import ImageExperiment
 from video_snl.config.image_programs import IMAGES
 from video_snl.config.images import ImageModelConfig
-from video_snl.data.images import ImageSet
+from video_snl.data.image.catalog import ImageSet
 from video_snl.engine.stored import built_from
 from video_snl.engine.trained import fill, read_checkpoint, said_of
 from video_snl.errors import UserError

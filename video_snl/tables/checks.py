@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from video_snl.config.image import ImageExperiment
-from video_snl.data.images import image_class_count
+from video_snl.data.image.catalog import image_class_count
 from video_snl.engine.train_images import check_experiment
 from video_snl.errors import UserError
 from video_snl.models.image_parts import head_parameters, stage_layers

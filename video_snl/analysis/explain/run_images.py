@@ -17,7 +17,7 @@ from video_snl.analysis.model_input import Subject, explained
 from video_snl.blocks.insertion import inserted_blocks
 from video_snl.commands.predict_images import prepared
 from video_snl.config.image_programs import IMAGES
-from video_snl.data.image_source import Unreadable
+from video_snl.data.image.base import Unreadable
 from video_snl.engine.runs import checkpoint_path
 from video_snl.engine.train_images import task_of
 from video_snl.engine.trained_images import TrainedImages, load_trained_images

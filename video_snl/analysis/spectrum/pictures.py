@@ -13,8 +13,8 @@ from video_snl.analysis.spectrum.run import Asked, evenly_spaced, files_below, m
 from video_snl.blocks.insertion import inserted_blocks
 from video_snl.commands.predict_images import prepared
 from video_snl.config.image_programs import IMAGES
+from video_snl.data.image.catalog import load_images
 from video_snl.data.image_transforms import evaluation_images
-from video_snl.data.images import load_images
 from video_snl.engine.runs import checkpoint_path
 from video_snl.engine.trained_images import TrainedImages, load_trained_images
 from video_snl.engine.trainer import device_of

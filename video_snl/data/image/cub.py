@@ -14,7 +14,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from video_snl.data.duplicates import distinct
-from video_snl.data.image_folders import Labelled, warn_of_counts
+from video_snl.data.image.folders import Labelled, warn_of_counts
 from video_snl.data.videos import folder_contents, missing_files
 from video_snl.errors import UserError
 from video_snl.utils.text import printable, read_text

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from video_snl.data.assembly import LoaderProfile
 from video_snl.data.batches import Batch
-from video_snl.data.image_source import Gathered, ImageDataset
+from video_snl.data.image.base import Gathered, ImageDataset
 from video_snl.data.quarantine import Quarantine, named
 from video_snl.data.samplers import EpochSampler, Key, KeySampler, SpanSampler
 from video_snl.errors import UserError

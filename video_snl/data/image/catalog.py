@@ -11,21 +11,21 @@ import numpy as np
 import torch
 
 from video_snl.config.image_data import ImageDataConfig
-from video_snl.data.cifar import CIFAR, cifar
-from video_snl.data.cityscapes import CLASSES, IGNORED, load_cityscapes
-from video_snl.data.cub import cub_classes, load_cub
-from video_snl.data.digits import SIDE, digits
-from video_snl.data.image_folders import (
+from video_snl.data.image.base import ImageDataset
+from video_snl.data.image.cityscapes import CLASSES, IGNORED, load_cityscapes
+from video_snl.data.image.classification import PictureDataset, check_options
+from video_snl.data.image.cub import cub_classes, load_cub
+from video_snl.data.image.digits import SIDE, digits
+from video_snl.data.image.folders import (
     IMAGENET_COUNTS,
     Labelled,
     folder_classes,
     load_class_folders,
     warn_of_counts,
 )
-from video_snl.data.image_memory import MemoryDataset, decode_pictures
-from video_snl.data.image_source import ImageDataset
-from video_snl.data.pictures import PictureDataset, check_options
-from video_snl.data.scenes import SceneDataset
+from video_snl.data.image.in_memory import MemoryDataset, decode_pictures
+from video_snl.data.image.segmentation import SceneDataset
+from video_snl.data.image.small import CIFAR, cifar
 from video_snl.data.transforms import STATISTICS, Statistics
 from video_snl.errors import OptionsError, UserError
 
