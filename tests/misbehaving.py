@@ -21,7 +21,7 @@ from video_snl.data.loader import (
     EvaluationDataset,
     make_loader,
 )
-from video_snl.data.quarantine import Quarantine
+from video_snl.data.loading.quarantine import Quarantine
 from video_snl.data.videos import Video
 
 CONFIG = DataConfig(clip_frames=4, short_side=24, crop=20, deadline=2.0)

@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 
 from tests.videos import write_video
-from video_snl.data.quarantine import Quarantine
+from video_snl.data.loading.quarantine import Quarantine
 
 SCRIPT = Path(__file__).resolve().parent.parent / "scripts" / "benchmarks" / "loader_soak.py"
 

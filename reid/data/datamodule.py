@@ -9,8 +9,8 @@ from reid.config import ReidExperiment
 from reid.data.loading import SampledDataset, TrackletDataset, in_order, make_loader
 from reid.data.samplers import IdentitySampler
 from reid.data.tracklet import ReidData, labels_of
-from video_snl.data.feed import ClipLoader
-from video_snl.data.prefetch import DevicePrefetcher
+from video_snl.data.loading.loader import ClipLoader
+from video_snl.data.loading.prefetch import DevicePrefetcher
 from video_snl.errors import UserError
 from video_snl.tasks.loading import RunData
 

@@ -13,11 +13,11 @@ from reid.config import ReidDataConfig
 from reid.data.reading import length_of, lengths_of, read_nearest, read_readable
 from reid.data.tracklet import Tracklet
 from reid.data.transforms import draw_erasing
-from video_snl.data.batches import Sample
 from video_snl.data.clips import random_segment_clip, segment_clips
-from video_snl.data.feed import ClipLoader
-from video_snl.data.quarantine import Quarantine
-from video_snl.data.samplers import (
+from video_snl.data.loading.batches import Sample
+from video_snl.data.loading.loader import ClipLoader
+from video_snl.data.loading.quarantine import Quarantine
+from video_snl.data.loading.samplers import (
     EpochSampler,
     Key,
     KeySampler,

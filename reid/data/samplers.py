@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from reid.data.tracklet import Tracklet
-from video_snl.data.samplers import Key, order_generator
+from video_snl.data.loading.samplers import Key, order_generator
 from video_snl.errors import UserError
 
 __all__ = ["IdentitySampler"]

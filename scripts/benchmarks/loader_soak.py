@@ -27,7 +27,7 @@ from typing import Any
 from video_snl.config.video import DataConfig
 from video_snl.data.folders import VIDEO_SUFFIXES
 from video_snl.data.loader import ClipDataset, ClipLoader, EpochSampler, make_loader
-from video_snl.data.quarantine import Quarantine
+from video_snl.data.loading.quarantine import Quarantine
 from video_snl.data.videos import Video
 from video_snl.utils.files import write_json
 

@@ -19,8 +19,8 @@ from video_snl.data.augment import (
     scale_pairs,
 )
 from video_snl.data.loader import ClipDataset, EpochSampler, make_loader
+from video_snl.data.loading.samplers import sample_generator
 from video_snl.data.operations import OPERATIONS, jitter_colours
-from video_snl.data.samplers import sample_generator
 from video_snl.data.videos import Video
 from video_snl.errors import UserError
 

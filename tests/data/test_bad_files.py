@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.misbehaving import bad, loader_of, two_epochs
-from video_snl.data.quarantine import Quarantine
+from video_snl.data.loading.quarantine import Quarantine
 from video_snl.data.videos import Video
 from video_snl.errors import UserError
 

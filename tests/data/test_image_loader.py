@@ -16,7 +16,7 @@ from video_snl.data.image import classification as pictures
 from video_snl.data.image.base import Paths, Unreadable
 from video_snl.data.image.catalog import ImageSet, load_images
 from video_snl.data.image.loader import make_image_loader
-from video_snl.data.quarantine import Quarantine
+from video_snl.data.loading.quarantine import Quarantine
 from video_snl.errors import UserError
 
 Batches = list[dict[str, Tensor]]

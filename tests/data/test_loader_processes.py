@@ -15,10 +15,10 @@ import torch
 
 from tests.misbehaving import CONFIG, bad, loader_of
 from tests.processes import gone, open_files, shared_memory
-from video_snl.data import feed
-from video_snl.data.assembly import Assembly
-from video_snl.data.batches import Batch
-from video_snl.data.quarantine import Quarantine
+from video_snl.data.loading import loader as feed
+from video_snl.data.loading.assembly import Assembly
+from video_snl.data.loading.batches import Batch
+from video_snl.data.loading.quarantine import Quarantine
 from video_snl.data.videos import Video
 from video_snl.errors import UserError
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from video_snl.data.augment import HOST_FIELDS
-from video_snl.data.prefetch import (
+from video_snl.data.loading.prefetch import (
     AHEAD,
     CudaCopies,
     DevicePrefetcher,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from video_snl.data.quarantine import Quarantine, tolerated
+from video_snl.data.loading.quarantine import Quarantine, tolerated
 from video_snl.errors import UserError
 
 

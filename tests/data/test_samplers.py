@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from video_snl.data.samplers import EpochSampler, Key, SpanSampler
+from video_snl.data.loading.samplers import EpochSampler, Key, SpanSampler
 
 
 def keys_of(sampler: EpochSampler | SpanSampler, epochs: int) -> list[Key]:

@@ -14,7 +14,7 @@ from tests.tiny import metrics, only_run, record, tiny_options
 from tests.videos import write_ucf101
 from video_snl.cli.main import main
 from video_snl.config.video import Experiment
-from video_snl.data.prefetch import DevicePrefetcher
+from video_snl.data.loading.prefetch import DevicePrefetcher
 from video_snl.data.timing import STAGES
 from video_snl.engine.callbacks import History
 from video_snl.engine.runs import Run

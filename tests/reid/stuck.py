@@ -5,8 +5,8 @@ from __future__ import annotations
 import ctypes
 
 from reid.data.loading import TrackletDataset
-from video_snl.data.batches import Sample
-from video_snl.data.samplers import Key
+from video_snl.data.loading.batches import Sample
+from video_snl.data.loading.samplers import Key
 
 
 class Stuck(TrackletDataset):

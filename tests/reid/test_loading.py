@@ -17,7 +17,7 @@ from reid.models.network import TrackletNet, TrackletOutput
 from reid.retrieval.encode import encode
 from tests.reid.stuck import Stuck
 from tests.videos import write_video
-from video_snl.data.quarantine import Quarantine
+from video_snl.data.loading.quarantine import Quarantine
 from video_snl.errors import OptionsError, UserError
 
 CONFIG = ReidDataConfig(frames=4, height=8, width=4, num_workers=0, pad=0)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from reid.data.samplers import IdentitySampler
 from tests.reid.little import tracklets
-from video_snl.data.samplers import Key
+from video_snl.data.loading.samplers import Key
 from video_snl.errors import UserError
 
 PEOPLE = st.dictionaries(

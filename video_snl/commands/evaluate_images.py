@@ -18,8 +18,8 @@ from video_snl.config.image import ImageExperiment
 from video_snl.config.image_programs import IMAGES
 from video_snl.data.image.catalog import ImageSet, load_images
 from video_snl.data.image.loader import ImageLoader, make_image_loader
-from video_snl.data.prefetch import prefetched
-from video_snl.data.quarantine import Quarantine
+from video_snl.data.loading.prefetch import prefetched
+from video_snl.data.loading.quarantine import Quarantine
 from video_snl.engine.runs import checkpoint_path
 from video_snl.engine.train_images import check_network, check_values, task_of
 from video_snl.engine.trained import check_same_network, holds

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from video_snl.config.image_data import ImageDataConfig
 from video_snl.data.augment import augment_clips
-from video_snl.data.batches import Batch
+from video_snl.data.loading.batches import Batch
 from video_snl.data.transforms import crop_clips, normalise
 
 __all__ = ["evaluation_images", "training_images"]

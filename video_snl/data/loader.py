@@ -15,12 +15,17 @@ from torch.utils.data import Dataset
 
 from video_snl.config.video import DataConfig
 from video_snl.data.augment import check_augmentation, draw_augmentation
-from video_snl.data.batches import Sample, collate
 from video_snl.data.clips import ClipRule
 from video_snl.data.decoding.readers import check_reader, read_clips
-from video_snl.data.feed import ClipLoader
-from video_snl.data.quarantine import Quarantine
-from video_snl.data.samplers import EpochSampler, Key, sample_generator, substitute_generator
+from video_snl.data.loading.batches import Sample, collate
+from video_snl.data.loading.loader import ClipLoader
+from video_snl.data.loading.quarantine import Quarantine
+from video_snl.data.loading.samplers import (
+    EpochSampler,
+    Key,
+    sample_generator,
+    substitute_generator,
+)
 from video_snl.data.videos import Video
 from video_snl.errors import OptionsError, UserError
 

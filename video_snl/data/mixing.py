@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from video_snl.config.video import OptimizerConfig
-from video_snl.data.samplers import step_generator
+from video_snl.data.loading.samplers import step_generator
 from video_snl.errors import OptionsError
 
 __all__ = ["Mix", "check_mixing", "draw_mix", "mix_clips", "mix_labels"]

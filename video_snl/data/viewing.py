@@ -18,8 +18,8 @@ from video_snl.data.bounded import run_bounded
 from video_snl.data.clips import ShortVideoError
 from video_snl.data.decoding.pyav import PyAVReader
 from video_snl.data.loader import EvaluationDataset, clip_rule
+from video_snl.data.loading.quarantine import named
 from video_snl.data.outcome import Outcome
-from video_snl.data.quarantine import named
 from video_snl.data.streaming import frame_times, window_clips
 from video_snl.data.videos import Video
 from video_snl.data.windows import Length, frame_windows

@@ -16,9 +16,9 @@ from video_snl.data.loader import (
     EvaluationDataset,
     make_loader,
 )
+from video_snl.data.loading.prefetch import DevicePrefetcher
+from video_snl.data.loading.quarantine import Quarantine
 from video_snl.data.mixing import check_mixing
-from video_snl.data.prefetch import DevicePrefetcher
-from video_snl.data.quarantine import Quarantine
 from video_snl.data.videos import VideoSet
 from video_snl.tasks.loading import RunData, share_of_batch
 

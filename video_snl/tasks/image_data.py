@@ -8,7 +8,7 @@ from pathlib import Path
 from video_snl.config.image import ImageExperiment
 from video_snl.data.image.catalog import ImageSet
 from video_snl.data.image.loader import ImageLoader, make_image_loader
-from video_snl.data.prefetch import DevicePrefetcher
+from video_snl.data.loading.prefetch import DevicePrefetcher
 from video_snl.tasks.loading import RunData, share_of_batch
 
 __all__ = ["ImageDataModule", "test_batch_size"]

@@ -14,8 +14,8 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from video_snl.config.image import ImageExperiment
 from video_snl.config.image_programs import image_program
-from video_snl.data.batches import Batch
 from video_snl.data.image_transforms import evaluation_images, training_images
+from video_snl.data.loading.batches import Batch
 from video_snl.data.sliding import slide, window_stride
 from video_snl.data.timing import stage
 from video_snl.data.transforms import Statistics

@@ -11,8 +11,8 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
-from video_snl.data.prefetch import DevicePrefetcher, prefetched, to_device
-from video_snl.data.quarantine import Quarantine
+from video_snl.data.loading.prefetch import DevicePrefetcher, prefetched, to_device
+from video_snl.data.loading.quarantine import Quarantine
 from video_snl.errors import UserError
 
 __all__ = ["RunData", "share_of_batch"]

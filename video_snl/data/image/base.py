@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from video_snl.data.batches import Batch, Sample
 from video_snl.data.image.reading import UnreadableImage
-from video_snl.data.samplers import Key, sample_generator, substitute_generator
+from video_snl.data.loading.batches import Batch, Sample
+from video_snl.data.loading.samplers import Key, sample_generator, substitute_generator
 from video_snl.errors import OptionsError, UserError
 
 __all__ = ["FileDataset", "Gathered", "ImageDataset", "Paths", "Unreadable", "completed", "single"]

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from video_snl.config.image_data import ImageDataConfig
 from video_snl.data.augment import draw_augmentation
-from video_snl.data.batches import Batch, Sample
 from video_snl.data.generated import cache_folder
 from video_snl.data.image.base import Gathered, Paths, Unreadable, completed, single
 from video_snl.data.image.classification import colour_options, evaluation_picture, read_picture
-from video_snl.data.samplers import (
+from video_snl.data.loading.batches import Batch, Sample
+from video_snl.data.loading.samplers import (
     Key,
     epoch_generator,
     sample_generator,

@@ -17,11 +17,11 @@ import cv2
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from video_snl.data.assembly import LoaderProfile
-from video_snl.data.batches import Batch
 from video_snl.data.image.base import Gathered, ImageDataset
-from video_snl.data.quarantine import Quarantine, named
-from video_snl.data.samplers import EpochSampler, Key, KeySampler, SpanSampler
+from video_snl.data.loading.assembly import LoaderProfile
+from video_snl.data.loading.batches import Batch
+from video_snl.data.loading.quarantine import Quarantine, named
+from video_snl.data.loading.samplers import EpochSampler, Key, KeySampler, SpanSampler
 from video_snl.errors import UserError
 
 __all__ = ["ImageLoader", "make_image_loader"]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from video_snl.data.assembly import (
+from video_snl.data.loading.assembly import (
     Answer,
     Assembly,
     ClipSource,
@@ -20,11 +20,11 @@ from video_snl.data.assembly import (
     Refusal,
     Request,
 )
-from video_snl.data.batches import Batch
+from video_snl.data.loading.batches import Batch
+from video_snl.data.loading.quarantine import Quarantine
+from video_snl.data.loading.samplers import KeySampler
 from video_snl.data.outcome import InProcess
 from video_snl.data.pool import Pool
-from video_snl.data.quarantine import Quarantine
-from video_snl.data.samplers import KeySampler
 
 __all__ = ["ClipLoader"]
 
@@ -43,7 +43,7 @@ class ClipLoader:
 
     Each iteration is one epoch of ``sampler`` (whose ``set_epoch`` is called by Lightning); an
     iteration that begins ends the one before. Files that cannot be read are dealt with as
-    :class:`~video_snl.data.assembly.Assembly` says. ``profile`` tells where the time of the last
+    :class:`~video_snl.data.loading.assembly.Assembly` says. ``profile`` tells where the time of the last
     epoch went.
 
     Args:
@@ -59,7 +59,7 @@ class ClipLoader:
         what: What the data set's videos are called in messages.
 
     Raises:
-        UserError: When iterating; see :class:`~video_snl.data.assembly.Assembly`.
+        UserError: When iterating; see :class:`~video_snl.data.loading.assembly.Assembly`.
     """
 
     batch_sampler = None  # Lightning looks for one beside the sampler

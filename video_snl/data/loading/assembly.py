@@ -11,11 +11,11 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import torch
 
-from video_snl.data.batches import Batch, BatchBuilder, Sample
+from video_snl.data.loading.batches import Batch, BatchBuilder, Sample
+from video_snl.data.loading.quarantine import Quarantine, named
+from video_snl.data.loading.samplers import Key
 from video_snl.data.outcome import InProcess, Outcome
 from video_snl.data.pool import Pool
-from video_snl.data.quarantine import Quarantine, named
-from video_snl.data.samplers import Key
 from video_snl.data.timing import STAGES, collect_stages
 from video_snl.errors import OptionsError, UserError
 
