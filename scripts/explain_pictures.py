@@ -18,7 +18,7 @@ from pathlib import Path
 from playwright.sync_api import Browser
 from serve_picture import PLACE, VIDEO, chromium, click
 
-from video_snl.data.sample import ensure_sample
+from video_snl.data.synthetic.sample import ensure_sample
 
 WIDTHS = {"explain_wide": 1280, "explain_phone": 400}
 

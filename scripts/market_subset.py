@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from reid.data.tracklet import special_person
-from video_snl.data.generated import Generated
+from video_snl.data.synthetic.generated import Generated
 from video_snl.errors import UserError
 from video_snl.utils.counts import counts
 

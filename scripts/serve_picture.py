@@ -21,7 +21,7 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Browser, Locator, sync_playwright
 
-from video_snl.data.sample import ensure_sample
+from video_snl.data.synthetic.sample import ensure_sample
 
 VIDEO = "UCF-101/AllMatch/v_AllMatch_g01_c01.avi"
 PLACE = (0, 0.15, 0.12)

@@ -11,7 +11,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from video_snl.data.decoding.readers import open_video
-from video_snl.data.sample import CLASSES, ensure_sample
+from video_snl.data.synthetic.sample import CLASSES, ensure_sample
 
 FRAMES = 8
 

@@ -12,9 +12,15 @@ import decord
 import numpy as np
 import pytest
 
-from video_snl.data import sample
-from video_snl.data.sample import CLASSES, SampleSettings, ensure_sample, generate, sample_folder
-from video_snl.data.sample_scene import SceneSettings, draw_scene
+from video_snl.data.synthetic import sample
+from video_snl.data.synthetic.sample import (
+    CLASSES,
+    SampleSettings,
+    ensure_sample,
+    generate,
+    sample_folder,
+)
+from video_snl.data.synthetic.sample_scene import SceneSettings, draw_scene
 from video_snl.data.ucf101 import load_ucf101
 from video_snl.errors import UserError
 

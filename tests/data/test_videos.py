@@ -53,9 +53,9 @@ def test_sample(tmp_path, monkeypatch):
         asked.append(root)
         return write_ucf101(tmp_path / "made")
 
-    module = ModuleType("video_snl.data.sample")
+    module = ModuleType("video_snl.data.synthetic.sample")
     module.CLASSES, module.ensure_sample = CLASSES, ensure_sample
-    monkeypatch.setitem(sys.modules, "video_snl.data.sample", module)
+    monkeypatch.setitem(sys.modules, "video_snl.data.synthetic.sample", module)
     config = DataConfig("sample", root=str(tmp_path / "here"))
     assert class_count(config) == 3
     assert not asked

@@ -10,7 +10,7 @@ import pytest
 from tests.served import Served
 from tests.tiny import only_run, tiny_options
 from video_snl.cli.main import main
-from video_snl.data.sample import SampleSettings, generate
+from video_snl.data.synthetic.sample import SampleSettings, generate
 
 
 @pytest.fixture(scope="session")

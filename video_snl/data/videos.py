@@ -24,7 +24,9 @@ __all__ = [
 ]
 
 UCF101_CLASSES = 101
-_SAMPLE_MARKER = "sample.json"  # of video_snl.data.generated, whose modules load no sooner
+_SAMPLE_MARKER = (
+    "sample.json"  # of video_snl.data.synthetic.generated, whose modules load no sooner
+)
 _UCF101 = (
     "the folder that holds UCF-101/ and ucfTrainTestlist/ (scripts/train_ucf101.sh takes it from "
     "UCF101_ROOT)"
@@ -148,7 +150,7 @@ def class_count(config: DataConfig) -> int:
     """
     config = resolve_dataset(config)
     if config.dataset == "sample":
-        from video_snl.data.sample import CLASSES
+        from video_snl.data.synthetic.sample import CLASSES
 
         return len(CLASSES)
     if config.dataset == "ucf101":
@@ -161,7 +163,7 @@ def class_count(config: DataConfig) -> int:
 
 
 def _sample(config: DataConfig) -> VideoSet:
-    from video_snl.data.sample import ensure_sample
+    from video_snl.data.synthetic.sample import ensure_sample
     from video_snl.data.ucf101 import load_ucf101
 
     given = None if config.root is None else Path(config.root).expanduser()

@@ -30,7 +30,7 @@ from reid.data.synthetic.sample_scene import (
     draw_tracklet,
 )
 from reid.data.tracklet import DISTRACTOR, JUNK
-from video_snl.data.generated import Generated, cache_folder, progress
+from video_snl.data.synthetic.generated import Generated, cache_folder, progress
 
 __all__ = ["SETTINGS", "SampleSettings", "Shot", "ensure_sample", "generate", "plan"]
 

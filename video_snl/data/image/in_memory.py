@@ -14,7 +14,6 @@ from torch import Tensor
 
 from video_snl.config.image_data import ImageDataConfig
 from video_snl.data.augment import draw_augmentation
-from video_snl.data.generated import cache_folder
 from video_snl.data.image.base import Gathered, Paths, Unreadable, completed, single
 from video_snl.data.image.classification import colour_options, evaluation_picture, read_picture
 from video_snl.data.loading.batches import Batch, Sample
@@ -24,6 +23,7 @@ from video_snl.data.loading.samplers import (
     sample_generator,
     substitute_generator,
 )
+from video_snl.data.synthetic.generated import cache_folder
 from video_snl.errors import OptionsError
 from video_snl.utils.files import replace_file
 from video_snl.utils.json_text import to_json

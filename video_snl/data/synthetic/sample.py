@@ -1,6 +1,6 @@
 """The sample data set: generated videos in UCF-101's layout, for trying things out.
 
-Its four classes cannot be told by looking at one place: see :mod:`video_snl.data.sample_scene`.
+Its four classes cannot be told by looking at one place: see :mod:`video_snl.data.synthetic.sample_scene`.
 It is generated once, as a function of its settings alone, into the user's cache.
 """
 
@@ -15,8 +15,8 @@ from pathlib import Path
 import av
 import numpy as np
 
-from video_snl.data.generated import Generated, cache_folder, progress
-from video_snl.data.sample_scene import Frames, SceneSettings, draw_scene
+from video_snl.data.synthetic.generated import Generated, cache_folder, progress
+from video_snl.data.synthetic.sample_scene import Frames, SceneSettings, draw_scene
 
 __all__ = ["CLASSES", "SampleSettings", "ensure_sample", "generate", "sample_folder"]
 
