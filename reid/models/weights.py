@@ -13,7 +13,7 @@ from torch import Tensor
 from reid.models.backbones import FrameResNet50, Trunk
 from reid.models.torchreid_models import MODELS, torchreid_network
 from video_snl.checkpoints import LoadReport, load_translated
-from video_snl.data.transforms import STATISTICS
+from video_snl.data.transforms.geometry import STATISTICS
 from video_snl.errors import UserError
 from video_snl.utils.counts import counts
 from video_snl.weights_formats import Layout, Translated, network_tensors, translate

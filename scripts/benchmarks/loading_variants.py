@@ -27,7 +27,7 @@ from video_snl.config.video import DataConfig
 from video_snl.data.clips import random_clip
 from video_snl.data.loader import ClipDataset, EpochSampler, collate, make_loader
 from video_snl.data.loading.samplers import Key, sample_generator
-from video_snl.data.transforms import STATISTICS, crop_clips, normalise
+from video_snl.data.transforms.geometry import STATISTICS, crop_clips, normalise
 from video_snl.data.videos import Video
 
 __all__ = ["LOADERS", "Batches", "Setting", "Supply", "rates_of"]

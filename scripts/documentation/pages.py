@@ -69,11 +69,11 @@ REFERENCE: dict[str, tuple[str, tuple[str, ...]]] = {
             "video_snl.data.clips",
             "video_snl.data.videos",
             "video_snl.data.loader",
-            "video_snl.data.transforms",
+            "video_snl.data.transforms.geometry",
             "video_snl.data.synthetic.sample",
             "video_snl.data.image.catalog",
             "video_snl.data.image.loader",
-            "video_snl.data.image_transforms",
+            "video_snl.data.transforms.image",
         ),
     ),
     "files": (

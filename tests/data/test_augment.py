@@ -12,15 +12,15 @@ from torchvision.transforms.v2 import functional
 
 from tests.videos import write_video
 from video_snl.config.video import DataConfig
-from video_snl.data.augment import (
+from video_snl.data.loader import ClipDataset, EpochSampler, make_loader
+from video_snl.data.loading.samplers import sample_generator
+from video_snl.data.transforms.augment import (
     augment_clips,
     check_augmentation,
     draw_augmentation,
     scale_pairs,
 )
-from video_snl.data.loader import ClipDataset, EpochSampler, make_loader
-from video_snl.data.loading.samplers import sample_generator
-from video_snl.data.operations import OPERATIONS, jitter_colours
+from video_snl.data.transforms.randaugment import OPERATIONS, jitter_colours
 from video_snl.data.videos import Video
 from video_snl.errors import UserError
 

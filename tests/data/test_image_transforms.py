@@ -14,8 +14,8 @@ from tests.image_trees import picture, write_folders
 from video_snl.config.image_data import ImageDataConfig
 from video_snl.data.image.catalog import load_images
 from video_snl.data.image.classification import draw_resized_crop, evaluation_picture
-from video_snl.data.image_transforms import evaluation_images, training_images
 from video_snl.data.loading.samplers import sample_generator
+from video_snl.data.transforms.image import evaluation_images, training_images
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
 

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from video_snl.config.video import DataConfig, Experiment, OptimizerConfig
-from video_snl.data.mixing import Mix, check_mixing, draw_mix, mix_clips, mix_labels
+from video_snl.data.transforms.mixup import Mix, check_mixing, draw_mix, mix_clips, mix_labels
 from video_snl.errors import UserError
 from video_snl.tasks.action import ActionRecognition
 

@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from video_snl.data.augment import HOST_FIELDS
 from video_snl.data.loading.prefetch import (
     AHEAD,
     CudaCopies,
@@ -19,6 +18,7 @@ from video_snl.data.loading.prefetch import (
     prefetched,
     to_device,
 )
+from video_snl.data.transforms.augment import HOST_FIELDS
 
 NO_GPU = "needs a CUDA GPU, and this machine has none"
 

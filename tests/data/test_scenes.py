@@ -14,11 +14,11 @@ from PIL import Image
 
 from tests.image_trees import picture, write_cityscapes
 from video_snl.config.image_data import ImageDataConfig
-from video_snl.data.distortion import Distortion, distort, draw_distortion
 from video_snl.data.image.catalog import image_class_count, load_images
 from video_snl.data.image.cityscapes import CLASSES, load_cityscapes, train_ids
 from video_snl.data.image.segmentation import SceneDataset, draw_crop, read_labels
 from video_snl.data.sliding import slide, window_places, window_stride
+from video_snl.data.transforms.photometric import Distortion, distort, draw_distortion
 from video_snl.errors import UserError
 
 # Of cityscapesScripts' labels.py, ids 0 to 33.

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torchvision.transforms.v2 import functional
 
-from video_snl.data import transforms
-from video_snl.data.transforms import (
+from video_snl.data.transforms import geometry as transforms
+from video_snl.data.transforms.geometry import (
     STATISTICS,
     crop_clips,
     crop_scaled_clips,

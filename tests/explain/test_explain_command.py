@@ -18,7 +18,7 @@ from video_snl.analysis.explain.gradcam import gradcam, last_unit
 from video_snl.blocks.insertion import inserted_blocks
 from video_snl.cli.main import main
 from video_snl.data.synthetic.sample import SampleSettings, generate
-from video_snl.data.transforms import normalise
+from video_snl.data.transforms.geometry import normalise
 from video_snl.engine.runs import checkpoint_path
 from video_snl.engine.trained import load_trained
 

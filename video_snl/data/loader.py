@@ -14,7 +14,6 @@ import torch
 from torch.utils.data import Dataset
 
 from video_snl.config.video import DataConfig
-from video_snl.data.augment import check_augmentation, draw_augmentation
 from video_snl.data.clips import ClipRule
 from video_snl.data.decoding.readers import check_reader, read_clips
 from video_snl.data.loading.batches import Sample, collate
@@ -26,6 +25,7 @@ from video_snl.data.loading.samplers import (
     sample_generator,
     substitute_generator,
 )
+from video_snl.data.transforms.augment import check_augmentation, draw_augmentation
 from video_snl.data.videos import Video
 from video_snl.errors import OptionsError, UserError
 
@@ -47,8 +47,8 @@ class ClipDataset(Dataset[Sample]):
 
     ``dataset[epoch, index]`` holds ``video`` uint8 (T, H, W, 3), ``size`` (2,) = (H, W), ``offset``
     float32 (2,) in [0, 1), ``flip`` bool, ``label`` and ``index``; see
-    :func:`~video_snl.data.transforms.crop_clips`. With augmentations, also what
-    :mod:`~video_snl.data.augment` says.
+    :func:`~video_snl.data.transforms.geometry.crop_clips`. With augmentations, also what
+    :mod:`~video_snl.data.transforms.augment` says.
 
     Raises:
         UserError: The crop is larger than the short side, or an option out of its range; a video

@@ -13,10 +13,10 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from video_snl.config.task_spec import VIDEO_SNL
 from video_snl.config.video import Experiment
-from video_snl.data.augment import augment_clips
-from video_snl.data.mixing import Mix, draw_mix, mix_clips, mix_labels
 from video_snl.data.timing import stage
-from video_snl.data.transforms import crop_clips, crop_scaled_clips, normalise, three_crops
+from video_snl.data.transforms.augment import augment_clips
+from video_snl.data.transforms.geometry import crop_clips, crop_scaled_clips, normalise, three_crops
+from video_snl.data.transforms.mixup import Mix, draw_mix, mix_clips, mix_labels
 from video_snl.models.build import head_parameters, stage_modules
 from video_snl.tasks.accuracy import ListAccuracy
 from video_snl.tasks.base import Parts, Task

@@ -18,7 +18,7 @@ from video_snl.data.loader import (
 )
 from video_snl.data.loading.prefetch import DevicePrefetcher
 from video_snl.data.loading.quarantine import Quarantine
-from video_snl.data.mixing import check_mixing
+from video_snl.data.transforms.mixup import check_mixing
 from video_snl.data.videos import VideoSet
 from video_snl.tasks.loading import RunData, share_of_batch
 

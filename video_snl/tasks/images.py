@@ -14,11 +14,11 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from video_snl.config.image import ImageExperiment
 from video_snl.config.image_programs import image_program
-from video_snl.data.image_transforms import evaluation_images, training_images
 from video_snl.data.loading.batches import Batch
 from video_snl.data.sliding import slide, window_stride
 from video_snl.data.timing import stage
-from video_snl.data.transforms import Statistics
+from video_snl.data.transforms.geometry import Statistics
+from video_snl.data.transforms.image import evaluation_images, training_images
 from video_snl.models.fcn import SegmentationLogits, segmentation_loss
 from video_snl.models.image_parts import head_parameters, stage_layers
 from video_snl.tasks.accuracy import ListAccuracy

@@ -26,7 +26,7 @@ from video_snl.data.image.folders import (
 from video_snl.data.image.in_memory import MemoryDataset, decode_pictures
 from video_snl.data.image.segmentation import SceneDataset
 from video_snl.data.image.small import CIFAR, cifar
-from video_snl.data.transforms import STATISTICS, Statistics
+from video_snl.data.transforms.geometry import STATISTICS, Statistics
 from video_snl.errors import OptionsError, UserError
 
 __all__ = [

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from video_snl.config.image_data import ImageDataConfig
-from video_snl.data.augment import draw_augmentation
 from video_snl.data.image.base import Gathered, Paths, Unreadable, completed, single
 from video_snl.data.image.classification import colour_options, evaluation_picture, read_picture
 from video_snl.data.loading.batches import Batch, Sample
@@ -24,6 +23,7 @@ from video_snl.data.loading.samplers import (
     substitute_generator,
 )
 from video_snl.data.synthetic.generated import cache_folder
+from video_snl.data.transforms.augment import draw_augmentation
 from video_snl.errors import OptionsError
 from video_snl.utils.files import replace_file
 from video_snl.utils.json_text import to_json
@@ -41,8 +41,8 @@ class MemoryDataset:
 
     ``dataset[epoch, index]`` holds ``image`` uint8 (h, w, 3), ``label`` and ``index``; in training
     also ``offset`` float32 (2,) in [0, 1) and ``flip`` bool, and what
-    :mod:`~video_snl.data.augment` says, all applied by
-    :func:`~video_snl.data.image_transforms.training_images`.
+    :mod:`~video_snl.data.transforms.augment` says, all applied by
+    :func:`~video_snl.data.transforms.image.training_images`.
 
     The numbers of a picture are a row of a table drawn for a whole epoch: one draw for all of them
     takes a millisecond where one for each would take a second.

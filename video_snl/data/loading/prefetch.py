@@ -14,7 +14,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from video_snl.data.augment import HOST_FIELDS
+from video_snl.data.transforms.augment import HOST_FIELDS
 
 __all__ = ["Copies", "CudaCopies", "DevicePrefetcher", "prefetched", "to_device"]
 

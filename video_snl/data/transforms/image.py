@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from video_snl.config.image_data import ImageDataConfig
-from video_snl.data.augment import augment_clips
 from video_snl.data.loading.batches import Batch
-from video_snl.data.transforms import crop_clips, normalise
+from video_snl.data.transforms.augment import augment_clips
+from video_snl.data.transforms.geometry import crop_clips, normalise
 
 __all__ = ["evaluation_images", "training_images"]
 
@@ -30,7 +30,7 @@ def training_images(
     """Padded with black, cropped, flipped and changed as the batch says, then normalised.
 
     Shapes: ``image`` uint8 (B, h, w, 3), ``offset`` (B, 2), ``flip`` (B,), and what
-    :mod:`~video_snl.data.augment` adds -> (B, 3, h, w), laid out as ``torch.channels_last``.
+    :mod:`~video_snl.data.transforms.augment` adds -> (B, 3, h, w), laid out as ``torch.channels_last``.
     Without ``offset`` the pictures are cut and changed already.
     """
     video = batch["image"][:, None]

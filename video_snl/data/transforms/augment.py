@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from video_snl.config.video import DataConfig
-from video_snl.data.operations import OPERATIONS, jitter_colours
+from video_snl.data.transforms.randaugment import OPERATIONS, jitter_colours
 from video_snl.errors import OptionsError
 
 __all__ = [
