@@ -14,15 +14,15 @@ import torch
 
 from tests.videos import write_video
 from video_snl.config.video import DataConfig
-from video_snl.data.loader import (
+from video_snl.data.loading.quarantine import Quarantine
+from video_snl.data.video.catalog import Video
+from video_snl.data.video.dataset import (
     ClipDataset,
     ClipLoader,
     EpochSampler,
     EvaluationDataset,
     make_loader,
 )
-from video_snl.data.loading.quarantine import Quarantine
-from video_snl.data.videos import Video
 
 CONFIG = DataConfig(clip_frames=4, short_side=24, crop=20, deadline=2.0)
 

@@ -23,7 +23,7 @@ from tests.export.checkpoints import video_checkpoint
 from tests.tiny import REPOSITORY, command, environment, run_here, tiny_options
 from video_snl.config.video import DataConfig, ReaderName
 from video_snl.data.decoding.readers import check_reader, open_video
-from video_snl.data.videos import load_videos
+from video_snl.data.video.catalog import load_videos
 from video_snl.errors import UserError
 
 READERS: list[ReaderName] = ["pyav", "decord"]

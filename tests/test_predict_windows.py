@@ -174,8 +174,8 @@ def test_memory_does_not_grow_with_the_video(tmp_path: Path) -> None:
     code = (
         "import resource\n"
         "from video_snl.config.video import DataConfig\n"
-        "from video_snl.data.viewing import _Windows\n"
-        "from video_snl.data.windows import Length\n"
+        "from video_snl.data.video.inference import _Windows\n"
+        "from video_snl.data.video.windows import Length\n"
         "read = _Windows(DataConfig(), 1, Length(32, 'f'), Length(16, 'f'))\n"
         f"for path in ({short!r}, {long!r}):\n"
         "    number = 0\n"

@@ -13,7 +13,6 @@ from reid.config import ReidDataConfig
 from reid.data.reading import length_of, lengths_of, read_nearest, read_readable
 from reid.data.tracklet import Tracklet
 from reid.data.transforms import draw_erasing
-from video_snl.data.clips import random_segment_clip, segment_clips
 from video_snl.data.loading.batches import Sample
 from video_snl.data.loading.loader import ClipLoader
 from video_snl.data.loading.quarantine import Quarantine
@@ -24,6 +23,7 @@ from video_snl.data.loading.samplers import (
     sample_generator,
     substitute_generator,
 )
+from video_snl.data.video.clip_sampling import random_segment_clip, segment_clips
 from video_snl.errors import OptionsError, UserError
 
 __all__ = ["Piece", "PieceDataset", "SampledDataset", "TrackletDataset", "in_order", "make_loader"]

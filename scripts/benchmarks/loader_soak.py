@@ -25,10 +25,10 @@ from pathlib import Path
 from typing import Any
 
 from video_snl.config.video import DataConfig
-from video_snl.data.folders import VIDEO_SUFFIXES
-from video_snl.data.loader import ClipDataset, ClipLoader, EpochSampler, make_loader
 from video_snl.data.loading.quarantine import Quarantine
-from video_snl.data.videos import Video
+from video_snl.data.video.catalog import Video
+from video_snl.data.video.dataset import ClipDataset, ClipLoader, EpochSampler, make_loader
+from video_snl.data.video.folders import VIDEO_SUFFIXES
 from video_snl.utils.files import write_json
 
 MEGABYTE = 1 << 20

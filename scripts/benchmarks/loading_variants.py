@@ -24,11 +24,11 @@ from torch.nn.functional import interpolate
 from torch.utils.data import DataLoader, Dataset
 
 from video_snl.config.video import DataConfig
-from video_snl.data.clips import random_clip
-from video_snl.data.loader import ClipDataset, EpochSampler, collate, make_loader
 from video_snl.data.loading.samplers import Key, sample_generator
 from video_snl.data.transforms.geometry import STATISTICS, crop_clips, normalise
-from video_snl.data.videos import Video
+from video_snl.data.video.catalog import Video
+from video_snl.data.video.clip_sampling import random_clip
+from video_snl.data.video.dataset import ClipDataset, EpochSampler, collate, make_loader
 
 __all__ = ["LOADERS", "Batches", "Setting", "Supply", "rates_of"]
 

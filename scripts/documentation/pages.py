@@ -66,9 +66,9 @@ REFERENCE: dict[str, tuple[str, tuple[str, ...]]] = {
         "Videos and pictures",
         (
             "video_snl.data.decoding.readers",
-            "video_snl.data.clips",
-            "video_snl.data.videos",
-            "video_snl.data.loader",
+            "video_snl.data.video.clip_sampling",
+            "video_snl.data.video.catalog",
+            "video_snl.data.video.dataset",
             "video_snl.data.transforms.geometry",
             "video_snl.data.synthetic.sample",
             "video_snl.data.image.catalog",

@@ -12,7 +12,6 @@ from torchvision.transforms.v2 import functional
 
 from tests.videos import write_video
 from video_snl.config.video import DataConfig
-from video_snl.data.loader import ClipDataset, EpochSampler, make_loader
 from video_snl.data.loading.samplers import sample_generator
 from video_snl.data.transforms.augment import (
     augment_clips,
@@ -21,7 +20,8 @@ from video_snl.data.transforms.augment import (
     scale_pairs,
 )
 from video_snl.data.transforms.randaugment import OPERATIONS, jitter_colours
-from video_snl.data.videos import Video
+from video_snl.data.video.catalog import Video
+from video_snl.data.video.dataset import ClipDataset, EpochSampler, make_loader
 from video_snl.errors import UserError
 
 CONFIG = DataConfig(clip_frames=4, short_side=24, crop=20)

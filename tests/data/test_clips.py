@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from video_snl.data.clips import (
+from video_snl.data.video.clip_sampling import (
     ClipRule,
     ShortVideoError,
     centre_clip,

@@ -12,7 +12,7 @@ from PIL import Image
 from tests.videos import grey, write_ucf101
 from video_snl.config.video import DataConfig
 from video_snl.data.decoding.readers import open_video, read_clips
-from video_snl.data.videos import load_videos
+from video_snl.data.video.catalog import load_videos
 from video_snl.errors import UserError
 
 

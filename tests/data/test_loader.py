@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 
 from tests.videos import write_video
 from video_snl.config.video import DataConfig
-from video_snl.data.loader import (
+from video_snl.data.video.catalog import Video
+from video_snl.data.video.dataset import (
     ClipDataset,
     EpochSampler,
     EvaluationDataset,
     collate,
     make_loader,
 )
-from video_snl.data.videos import Video
 from video_snl.errors import UserError
 
 CONFIG = DataConfig(clip_frames=4, short_side=24, crop=20)

@@ -26,10 +26,10 @@ from video_snl.data.decoding.instead import count_instead
 from video_snl.data.decoding.pyav import PyAVReader
 from video_snl.data.decoding.readers import open_by, open_video, read_clips, refusal
 from video_snl.data.decoding.stream_info import find_facts
-from video_snl.data.loader import ClipDataset, EvaluationDataset
-from video_snl.data.streaming import frame_times, window_clips
-from video_snl.data.videos import Video
-from video_snl.data.windows import Length, frame_windows
+from video_snl.data.video.catalog import Video
+from video_snl.data.video.dataset import ClipDataset, EvaluationDataset
+from video_snl.data.video.streaming import frame_times, window_clips
+from video_snl.data.video.windows import Length, frame_windows
 from video_snl.errors import UserError
 
 pytestmark = pytest.mark.timeout(60)

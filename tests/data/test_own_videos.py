@@ -18,12 +18,12 @@ from tests.tiny import command, environment, only_run, record, run_here, tiny_op
 from tests.videos import write_lines, write_ucf101, write_video
 from video_snl.config.image_data import ImageDataConfig
 from video_snl.config.video import DataConfig
-from video_snl.data.folders import load_csv, load_folder
 from video_snl.data.image.catalog import load_images
 from video_snl.data.image.folders import load_class_folders
-from video_snl.data.listing import list_files
-from video_snl.data.ucf101 import load_ucf101
-from video_snl.data.videos import load_videos, resolve_dataset
+from video_snl.data.video.catalog import load_videos, resolve_dataset
+from video_snl.data.video.file_lists import list_files
+from video_snl.data.video.folders import load_csv, load_folder
+from video_snl.data.video.ucf101 import load_ucf101
 from video_snl.errors import UserError
 from video_snl.utils.media import named_media
 
@@ -135,8 +135,8 @@ def test_images_are_no_videos(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
 UNREADABLE = """
 import os, sys
-from video_snl.data.folders import load_folder
-from video_snl.data.listing import list_files
+from video_snl.data.video.folders import load_folder
+from video_snl.data.video.file_lists import list_files
 from pathlib import Path
 os.setgid(65534)
 os.setuid(65534)

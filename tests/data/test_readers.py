@@ -10,7 +10,6 @@ import torch
 
 from tests.videos import greys, write_changing_size, write_streams, write_video, write_with_cover
 from video_snl.config.video import ReaderName
-from video_snl.data.clips import centre_clip, uniform_clips
 from video_snl.data.decoding import readers
 from video_snl.data.decoding.pyav import PyAVReader
 from video_snl.data.decoding.readers import (
@@ -21,6 +20,7 @@ from video_snl.data.decoding.readers import (
     refusal,
 )
 from video_snl.data.decoding.stream_info import find_facts
+from video_snl.data.video.clip_sampling import centre_clip, uniform_clips
 from video_snl.errors import OptionsError, UserError
 
 pytestmark = pytest.mark.timeout(60)

@@ -21,7 +21,7 @@ from video_snl.data.synthetic.sample import (
     sample_folder,
 )
 from video_snl.data.synthetic.sample_scene import SceneSettings, draw_scene
-from video_snl.data.ucf101 import load_ucf101
+from video_snl.data.video.ucf101 import load_ucf101
 from video_snl.errors import UserError
 
 TINY = SampleSettings(groups=4, clips_per_group=1, scene=SceneSettings(frames=5))

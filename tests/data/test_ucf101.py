@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.videos import CLASSES, write_lines, write_ucf101
-from video_snl.data.ucf101 import load_ucf101, parse_split
+from video_snl.data.video.ucf101 import load_ucf101, parse_split
 from video_snl.errors import UserError
 
 

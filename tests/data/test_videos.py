@@ -11,7 +11,7 @@ import pytest
 
 from tests.videos import CLASSES, write_lines, write_ucf101
 from video_snl.config.video import DataConfig, Dataset
-from video_snl.data.videos import (
+from video_snl.data.video.catalog import (
     LOADERS,
     Video,
     VideoSet,

@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.videos import write_video
-from video_snl.data.clips import ClipRule, ShortVideoError
 from video_snl.data.decoding.pyav import PyAVReader
 from video_snl.data.decoding.readers import shrink
-from video_snl.data.streaming import frame_times, window_clips
-from video_snl.data.windows import FrameTimes, Length, frame_windows, parse_length
+from video_snl.data.video.clip_sampling import ClipRule, ShortVideoError
+from video_snl.data.video.streaming import frame_times, window_clips
+from video_snl.data.video.windows import FrameTimes, Length, frame_windows, parse_length
 from video_snl.errors import UserError
 
 

@@ -21,7 +21,7 @@ from tests.videos import write_streams, write_ucf101, write_video
 from video_snl.data.decoding.pyav import PyAVReader
 from video_snl.data.decoding.readers import read_clips
 from video_snl.data.decoding.stream_info import find_facts
-from video_snl.data.listing import find_videos
+from video_snl.data.video.file_lists import find_videos
 
 pytestmark = pytest.mark.timeout(240)
 

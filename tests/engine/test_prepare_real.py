@@ -8,7 +8,7 @@ import pytest
 
 from tests.engine.test_prepare import prepare
 from video_snl.data.decoding.stream_info import find_facts
-from video_snl.data.listing import find_videos
+from video_snl.data.video.file_lists import find_videos
 
 pytestmark = pytest.mark.timeout(400)
 

@@ -15,10 +15,10 @@ from video_snl.commands.reports import LEVELS, Scores, top_k_accuracy, write_rep
 from video_snl.config.task_spec import TOP, shown_tops
 from video_snl.config.video import Experiment
 from video_snl.data.decoding.auto import resolve_reader
-from video_snl.data.loader import EvaluationDataset
 from video_snl.data.loading.prefetch import prefetched
 from video_snl.data.loading.quarantine import Quarantine
-from video_snl.data.videos import VideoSet, load_videos, resolve_dataset
+from video_snl.data.video.catalog import VideoSet, load_videos, resolve_dataset
+from video_snl.data.video.dataset import EvaluationDataset
 from video_snl.engine.runs import checkpoint_path
 from video_snl.engine.trained import Trained, check_same_network, load_trained
 from video_snl.engine.trainer import ProgressLines, make_trainer, stopping_in_order

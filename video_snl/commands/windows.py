@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from video_snl.data.viewing import read_windows
-from video_snl.data.windows import Length
+from video_snl.data.video.inference import read_windows
+from video_snl.data.video.windows import Length
 from video_snl.errors import UserError
 from video_snl.tasks.action import ActionRecognition
 from video_snl.utils.finite import not_finite_error

@@ -30,7 +30,7 @@ from video_snl.errors import UserError
 __all__ = ["Nursery", "main", "nursery"]
 
 # Loaded before the first fork.
-_HEAVY = ("video_snl.data.loader", "decord")
+_HEAVY = ("video_snl.data.video.dataset", "decord")
 # A process may be started from a cold network disk.
 _START_TIMEOUT = 600.0  # seconds
 _REAP_TIMEOUT = 2.0  # seconds; longer takes only what the kernel itself waits for

@@ -15,7 +15,7 @@ from video_snl.data.nursery import nursery
 from video_snl.data.transforms.augment import check_augmentation
 from video_snl.data.transforms.geometry import STATISTICS, Statistics
 from video_snl.data.transforms.mixup import check_mixing
-from video_snl.data.videos import VideoSet, load_videos, resolve_dataset
+from video_snl.data.video.catalog import VideoSet, load_videos, resolve_dataset
 from video_snl.engine.clip_options import check_clips
 from video_snl.engine.fitting import fit, opened_run, tell
 from video_snl.engine.resume import Asked, Listed

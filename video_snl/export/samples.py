@@ -10,7 +10,7 @@ from torch import Tensor
 
 from video_snl.commands.predict_images import prepared
 from video_snl.data.image.base import Unreadable
-from video_snl.data.viewing import read_views
+from video_snl.data.video.inference import read_views
 from video_snl.engine.kinds import AnyTrained
 from video_snl.engine.train_images import task_of
 from video_snl.engine.trained import Trained

@@ -16,8 +16,8 @@ from PIL import Image
 from video_snl.data.decoding.opening import decoder_path
 from video_snl.data.decoding.pyav import PyAVReader
 from video_snl.data.decoding.stream_info import open_with_facts
-from video_snl.data.streaming import frame_times
-from video_snl.data.windows import FrameTimes
+from video_snl.data.video.streaming import frame_times
+from video_snl.data.video.windows import FrameTimes
 from video_snl.engine.progress import counted
 from video_snl.errors import UserError
 from video_snl.render.captions import Caption, caption_at

@@ -9,17 +9,17 @@ from pathlib import Path
 
 from video_snl.config.video import Experiment
 from video_snl.data.decoding.auto import resolve_reader
-from video_snl.data.loader import (
+from video_snl.data.loading.prefetch import DevicePrefetcher
+from video_snl.data.loading.quarantine import Quarantine
+from video_snl.data.transforms.mixup import check_mixing
+from video_snl.data.video.catalog import VideoSet
+from video_snl.data.video.dataset import (
     ClipDataset,
     ClipLoader,
     EpochSampler,
     EvaluationDataset,
     make_loader,
 )
-from video_snl.data.loading.prefetch import DevicePrefetcher
-from video_snl.data.loading.quarantine import Quarantine
-from video_snl.data.transforms.mixup import check_mixing
-from video_snl.data.videos import VideoSet
 from video_snl.tasks.loading import RunData, share_of_batch
 
 __all__ = ["ClipDataModule", "evaluation_loader"]

@@ -17,13 +17,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from video_snl.config.video import DecodeDevice, ReaderName
-from video_snl.data.clips import ShortVideoError
 from video_snl.data.decoding.frames import FramesReader
 from video_snl.data.decoding.indexed import AstrayError
 from video_snl.data.decoding.instead import is_instead, note_instead
 from video_snl.data.decoding.pyav import PyAVReader
 from video_snl.data.decoding.stream_info import Facts, find_facts
 from video_snl.data.timing import stage
+from video_snl.data.video.clip_sampling import ShortVideoError
 from video_snl.errors import OptionsError, UserError
 from video_snl.utils.counts import counts
 from video_snl.utils.media import MAX_PIXELS

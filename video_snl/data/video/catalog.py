@@ -102,7 +102,7 @@ def resolve_dataset(config: DataConfig) -> DataConfig:
     """
     if config.dataset != "sample" or config.root is None:
         return config
-    from video_snl.data.folders import has_class_folders
+    from video_snl.data.video.folders import has_class_folders
 
     root = Path(config.root).expanduser()
     if root.is_file():
@@ -156,7 +156,7 @@ def class_count(config: DataConfig) -> int:
     if config.dataset == "ucf101":
         if config.root is None:
             return UCF101_CLASSES
-        from video_snl.data.ucf101 import class_names, lists_folder
+        from video_snl.data.video.ucf101 import class_names, lists_folder
 
         return len(class_names(lists_folder(_root(config, _UCF101))))
     return len(load_videos(config).class_names)
@@ -164,15 +164,15 @@ def class_count(config: DataConfig) -> int:
 
 def _sample(config: DataConfig) -> VideoSet:
     from video_snl.data.synthetic.sample import ensure_sample
-    from video_snl.data.ucf101 import load_ucf101
+    from video_snl.data.video.ucf101 import load_ucf101
 
     given = None if config.root is None else Path(config.root).expanduser()
     return load_ucf101(ensure_sample(given), config.split)
 
 
 def _ucf101(config: DataConfig) -> VideoSet:
-    from video_snl.data.folders import has_class_folders
-    from video_snl.data.ucf101 import load_ucf101
+    from video_snl.data.video.folders import has_class_folders
+    from video_snl.data.video.ucf101 import load_ucf101
 
     root = _root(config, _UCF101)
     if root.is_file():
@@ -190,7 +190,7 @@ def _ucf101(config: DataConfig) -> VideoSet:
 
 
 def _folder(config: DataConfig, known: Sequence[str] | None = None) -> VideoSet:
-    from video_snl.data.folders import load_folder
+    from video_snl.data.video.folders import load_folder
 
     _only_split_1(config)
     root = _root(config, "the folder that holds one folder of videos per class")
@@ -198,7 +198,7 @@ def _folder(config: DataConfig, known: Sequence[str] | None = None) -> VideoSet:
 
 
 def _csv(config: DataConfig, known: Sequence[str] | None = None) -> VideoSet:
-    from video_snl.data.folders import load_csv
+    from video_snl.data.video.folders import load_csv
 
     _only_split_1(config)
     root = _root(config, "the file with the columns path,label[,split]")

@@ -14,7 +14,6 @@ import torch
 from torch.utils.data import Dataset
 
 from video_snl.config.video import DataConfig
-from video_snl.data.clips import ClipRule
 from video_snl.data.decoding.readers import check_reader, read_clips
 from video_snl.data.loading.batches import Sample, collate
 from video_snl.data.loading.loader import ClipLoader
@@ -26,7 +25,8 @@ from video_snl.data.loading.samplers import (
     substitute_generator,
 )
 from video_snl.data.transforms.augment import check_augmentation, draw_augmentation
-from video_snl.data.videos import Video
+from video_snl.data.video.catalog import Video
+from video_snl.data.video.clip_sampling import ClipRule
 from video_snl.errors import OptionsError, UserError
 
 __all__ = [

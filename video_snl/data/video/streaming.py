@@ -10,10 +10,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from video_snl.data.clips import ShortVideoError
 from video_snl.data.decoding.readers import CHUNK, Reader, shrink
 from video_snl.data.decoding.stream_info import STAMPED, open_with_facts
-from video_snl.data.windows import FrameTimes
+from video_snl.data.video.clip_sampling import ShortVideoError
+from video_snl.data.video.windows import FrameTimes
 from video_snl.errors import UserError
 from video_snl.utils.media import MAX_PIXELS
 
