@@ -28,7 +28,7 @@ from reid.several import check_together, report_folders
 from reid.train import check_matches, train
 from reid.trained import TrainedReid, check_people, load_trained
 from video_snl.data.loading.quarantine import Quarantine
-from video_snl.data.nursery import nursery
+from video_snl.data.workers.forkserver import nursery
 from video_snl.engine.fitting import is_first_process, tell
 from video_snl.engine.resume import Asked
 from video_snl.engine.runs import checkpoint_path

@@ -21,7 +21,7 @@ from reid.models.network import build_network
 from reid.options import check_options
 from reid.program import REID
 from reid.task import TrackletTask
-from video_snl.data.nursery import nursery
+from video_snl.data.workers.forkserver import nursery
 from video_snl.engine.fitting import fit, opened_run, tell
 from video_snl.engine.resume import Asked, Listed
 from video_snl.engine.trained import read_checkpoint

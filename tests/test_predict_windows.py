@@ -19,7 +19,7 @@ from tests.tiny import environment, only_run, run_command, tiny_options
 from tests.videos import write_video
 from video_snl.cli.main import main
 from video_snl.commands import windows
-from video_snl.data.nursery import nursery
+from video_snl.data.workers.forkserver import nursery
 from video_snl.tasks.action import ActionRecognition
 
 

@@ -21,7 +21,7 @@ from reid.runs import find_checkpoint
 from reid.trained import TrainedReid, load_trained
 from video_snl.analysis.explain.page import page_html
 from video_snl.analysis.model_input import explained
-from video_snl.data.nursery import nursery
+from video_snl.data.workers.forkserver import nursery
 from video_snl.engine.trainer import device_of
 from video_snl.errors import UserError
 from video_snl.serve.server import check_installed, check_options, serve

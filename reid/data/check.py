@@ -15,7 +15,7 @@ from reid.data.datasets.faults import Fault
 from reid.data.datasets.official import OFFICIAL, count, parts_of, unmatched_queries
 from reid.data.tracklet import ReidData
 from reid.report.pictures import Finding, inspect
-from video_snl.data.bounded import run_bounded
+from video_snl.data.workers.bounded import run_bounded
 from video_snl.engine.progress import counted
 from video_snl.utils.counts import counts
 

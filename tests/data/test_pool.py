@@ -16,10 +16,10 @@ import pytest
 
 from tests.processes import gone, open_files, shared_memory
 from tests.tiny import environment
-from video_snl.data.bounded import run_bounded
-from video_snl.data.channel import Channel, channels
-from video_snl.data.nursery import nursery
-from video_snl.data.pool import Outcome, Pool
+from video_snl.data.workers.bounded import run_bounded
+from video_snl.data.workers.channel import Channel, channels
+from video_snl.data.workers.forkserver import nursery
+from video_snl.data.workers.pool import Outcome, Pool
 from video_snl.errors import UserError
 
 pytestmark = pytest.mark.timeout(120)
@@ -228,7 +228,7 @@ def test_nothing_is_left_behind() -> None:
 
 SCRIPT = """
 import ctypes, os, sys
-from video_snl.data.bounded import run_bounded
+from video_snl.data.workers.bounded import run_bounded
 def function(item):
     if item:
         print(os.getpid(), os.getppid(), flush=True)
@@ -268,7 +268,7 @@ def test_time_in_which_the_process_was_stopped_does_not_count(tmp_path: Path) ->
     """Ctrl-Z stops the process and its workers; a deadline must not pass meanwhile."""
     script = tmp_path / "script.py"
     script.write_text(
-        "import time\nfrom video_snl.data.bounded import run_bounded\n"
+        "import time\nfrom video_snl.data.workers.bounded import run_bounded\n"
         "def function(item):\n    print('begun', flush=True)\n    time.sleep(1.5)\n"
         "if __name__ == '__main__':\n"
         "    [o] = run_bounded(function, [1], num_workers=1, deadline=3)\n    print(o.kind)\n"

@@ -17,10 +17,10 @@ from tests.processes import descendants
 from tests.videos import write_video
 from video_snl.config.video import DataConfig
 from video_snl.data.decoding.pyav import PyAVReader
-from video_snl.data.nursery import nursery
 from video_snl.data.video import inference as viewing
 from video_snl.data.video.inference import read_windows
 from video_snl.data.video.windows import Length
+from video_snl.data.workers.forkserver import nursery
 from video_snl.errors import UserError
 
 pytestmark = pytest.mark.timeout(120)

@@ -259,6 +259,6 @@ def test_an_error_in_training_leaves_no_worker(
     options = {"optimizer__learning_rate": 1e30, "data__num_workers": 2, "optimizer__epochs": 9}
     assert main(["train", *tiny_options(root, tmp_path, **options)]) == 2
     assert "the loss became" in capsys.readouterr().err
-    from video_snl.data.nursery import nursery
+    from video_snl.data.workers.forkserver import nursery
 
     assert descendants(os.getpid()) == {nursery().pid}

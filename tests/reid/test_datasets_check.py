@@ -15,7 +15,7 @@ from reid.data.datasets.official import OFFICIAL, Counts, Official
 from reid.report.pictures import inspect
 from tests.reid_misbehaving import misbehave
 from tests.reid_trees import picture, write_folder, write_mars
-from video_snl.data.outcome import call
+from video_snl.data.workers.outcome import call
 from video_snl.errors import UserError
 
 OWN = {"train/1/1/a": 2, "query/2/1/a": 2, "query/3/1/a": 1, "gallery/2/2/a": 40}

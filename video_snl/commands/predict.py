@@ -14,9 +14,9 @@ from torch import Tensor
 from video_snl.commands.windows import score_views, score_windows
 from video_snl.config.task_spec import VIDEO_SNL
 from video_snl.config.video import ShortVideos
-from video_snl.data.nursery import nursery
 from video_snl.data.video.inference import read_views
 from video_snl.data.video.windows import Length, parse_length
+from video_snl.data.workers.forkserver import nursery
 from video_snl.engine.runs import checkpoint_path
 from video_snl.engine.trained import Trained, load_trained
 from video_snl.engine.trainer import device_of

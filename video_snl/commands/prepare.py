@@ -15,9 +15,9 @@ from functools import partial
 from pathlib import Path
 
 from video_snl.commands.reencode import Settings, reencode
-from video_snl.data.bounded import run_bounded
 from video_snl.data.decoding.stream_info import find_facts
 from video_snl.data.video.file_lists import find_videos
+from video_snl.data.workers.bounded import run_bounded
 from video_snl.engine.progress import counted
 from video_snl.errors import UserError
 from video_snl.utils.counts import counts

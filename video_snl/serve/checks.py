@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from video_snl.data.bounded import run_bounded
 from video_snl.data.loading.quarantine import named
 from video_snl.data.video.streaming import frame_times
+from video_snl.data.workers.bounded import run_bounded
 from video_snl.errors import UserError
 from video_snl.utils.media import MAX_PIXELS
 

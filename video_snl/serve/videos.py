@@ -15,9 +15,9 @@ from video_snl.analysis.explain.run import video_subject
 from video_snl.analysis.model_input import explained
 from video_snl.commands.windows import score_views
 from video_snl.config.video import ShortVideos
-from video_snl.data.nursery import nursery
 from video_snl.data.video.folders import VIDEO_SUFFIXES
 from video_snl.data.video.inference import read_views
+from video_snl.data.workers.forkserver import nursery
 from video_snl.engine.runs import checkpoint_path
 from video_snl.engine.trained import Trained, load_trained
 from video_snl.engine.trainer import device_of

@@ -17,9 +17,9 @@ from video_snl.analysis.explain.positions import parse_at
 from video_snl.analysis.model_input import Subject, explained
 from video_snl.blocks.insertion import inserted_blocks
 from video_snl.config.video import ShortVideos
-from video_snl.data.nursery import nursery
 from video_snl.data.transforms.geometry import crop_clips, normalise
 from video_snl.data.video.inference import read_views
+from video_snl.data.workers.forkserver import nursery
 from video_snl.engine.runs import checkpoint_path
 from video_snl.engine.trained import Trained, load_trained
 from video_snl.engine.trainer import device_of

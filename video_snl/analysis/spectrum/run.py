@@ -20,8 +20,8 @@ from video_snl.analysis.spectrum.structure import Measured
 from video_snl.analysis.spectrum.table import table
 from video_snl.blocks.insertion import inserted_blocks
 from video_snl.config.video import ShortVideos
-from video_snl.data.nursery import nursery
 from video_snl.data.video.catalog import load_videos
+from video_snl.data.workers.forkserver import nursery
 from video_snl.engine.progress import counted
 from video_snl.engine.runs import checkpoint_path
 from video_snl.engine.trained import Trained, load_trained

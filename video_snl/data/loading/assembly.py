@@ -14,9 +14,9 @@ import torch
 from video_snl.data.loading.batches import Batch, BatchBuilder, Sample
 from video_snl.data.loading.quarantine import Quarantine, named
 from video_snl.data.loading.samplers import Key
-from video_snl.data.outcome import InProcess, Outcome
-from video_snl.data.pool import Pool
 from video_snl.data.timing import STAGES, collect_stages
+from video_snl.data.workers.outcome import InProcess, Outcome
+from video_snl.data.workers.pool import Pool
 from video_snl.errors import OptionsError, UserError
 
 __all__ = [

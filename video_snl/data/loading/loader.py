@@ -23,8 +23,8 @@ from video_snl.data.loading.assembly import (
 from video_snl.data.loading.batches import Batch
 from video_snl.data.loading.quarantine import Quarantine
 from video_snl.data.loading.samplers import KeySampler
-from video_snl.data.outcome import InProcess
-from video_snl.data.pool import Pool
+from video_snl.data.workers.outcome import InProcess
+from video_snl.data.workers.pool import Pool
 
 __all__ = ["ClipLoader"]
 

@@ -14,15 +14,15 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from video_snl.config.video import DataConfig
-from video_snl.data.bounded import run_bounded
 from video_snl.data.decoding.pyav import PyAVReader
 from video_snl.data.loading.quarantine import named
-from video_snl.data.outcome import Outcome
 from video_snl.data.video.catalog import Video
 from video_snl.data.video.clip_sampling import ShortVideoError
 from video_snl.data.video.dataset import EvaluationDataset, clip_rule
 from video_snl.data.video.streaming import frame_times, window_clips
 from video_snl.data.video.windows import Length, frame_windows
+from video_snl.data.workers.bounded import run_bounded
+from video_snl.data.workers.outcome import Outcome
 from video_snl.errors import OptionsError, UserError
 from video_snl.utils.counts import counts
 

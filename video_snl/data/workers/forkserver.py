@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from video_snl.data.channel import Channel, channels
+from video_snl.data.workers.channel import Channel, channels
 from video_snl.errors import UserError
 
 __all__ = ["Nursery", "main", "nursery"]
@@ -59,7 +59,7 @@ class Nursery:
         self._channel.set_timeout(_START_TIMEOUT)
         code = (
             f"import sys; sys.path[:] = {sys.path!r}; "
-            f"from video_snl.data.nursery import main; main({theirs.fileno()})"
+            f"from video_snl.data.workers.forkserver import main; main({theirs.fileno()})"
         )
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _NOT_OURS)  # all below inherit it
         try:
@@ -211,7 +211,7 @@ def _fork(channel: Channel, file: int) -> int:
     try:
         channel.close()
         _die_with(parent)
-        from video_snl.data.worker import work
+        from video_snl.data.workers.worker import work
 
         # Held here to the end: once it closes, this process is killed, whatever it still says.
         served = Channel(socket.socket(fileno=file))

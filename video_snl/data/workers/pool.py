@@ -2,8 +2,8 @@
 
 A task that takes too long is answered for by SIGKILL, whatever its process is stuck in, and so a
 worker may end at any instruction. Hence nothing is shared between workers: each has a channel and a
-shelf of its own (:mod:`video_snl.data.channel`), and its end, however it came, is the end of its
-channel. Workers are forked by a small process of their own (:mod:`video_snl.data.nursery`) and die
+shelf of its own (:mod:`video_snl.data.workers.channel`), and its end, however it came, is the end of its
+channel. Workers are forked by a small process of their own (:mod:`video_snl.data.workers.forkserver`) and die
 with the process that uses them.
 
 Why not a library: torch's DataLoader raises when a worker is killed, and pebble's ProcessPool,
@@ -22,9 +22,9 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
 
-from video_snl.data.handle import WorkerProcess, ending
-from video_snl.data.nursery import nursery
-from video_snl.data.outcome import Outcome
+from video_snl.data.workers.forkserver import nursery
+from video_snl.data.workers.handle import WorkerProcess, ending
+from video_snl.data.workers.outcome import Outcome
 
 __all__ = ["Outcome", "Pool"]
 

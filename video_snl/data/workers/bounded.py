@@ -6,8 +6,8 @@ from collections.abc import Callable, Generator, Iterable
 from itertools import islice
 from typing import TypeVar
 
-from video_snl.data.outcome import Outcome, call
-from video_snl.data.pool import Pool
+from video_snl.data.workers.outcome import Outcome, call
+from video_snl.data.workers.pool import Pool
 
 __all__ = ["run_bounded"]
 

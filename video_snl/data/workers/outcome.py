@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
 
-from video_snl.data.worker import attempt
+from video_snl.data.workers.worker import attempt
 
 __all__ = ["InProcess", "Outcome", "call"]
 

@@ -9,9 +9,9 @@ from collections import deque
 from contextlib import suppress
 from typing import Any
 
-from video_snl.data.channel import Channel, Shelf, channels
-from video_snl.data.nursery import Nursery, nursery
-from video_snl.data.worker import main_module
+from video_snl.data.workers.channel import Channel, Shelf, channels
+from video_snl.data.workers.forkserver import Nursery, nursery
+from video_snl.data.workers.worker import main_module
 
 __all__ = ["WorkerProcess", "ending"]
 

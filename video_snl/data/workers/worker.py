@@ -10,7 +10,7 @@ from collections.abc import Callable
 from multiprocessing import spawn
 from typing import Any
 
-from video_snl.data.channel import Channel, Shelf
+from video_snl.data.workers.channel import Channel, Shelf
 from video_snl.errors import UserError
 
 __all__ = ["attempt", "describe", "main_module", "work"]
