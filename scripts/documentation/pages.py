@@ -135,7 +135,7 @@ REFERENCE: dict[str, tuple[str, tuple[str, ...]]] = {
     "export": (
         "Networks as files",
         (
-            "video_snl.engine.export",
+            "video_snl.export.command",
             "video_snl.export.graph",
             "video_snl.export.inputs",
             "video_snl.export.formats",

@@ -21,10 +21,10 @@ from tests.tiny import record, run_here
 from video_snl import __version__
 from video_snl.cli import main as cli
 from video_snl.config.task_spec import VIDEO_SNL
-from video_snl.engine import export as engine
 from video_snl.engine import trained
 from video_snl.engine.runs import checkpoint_path
 from video_snl.engine.trained import load_trained
+from video_snl.export import command as engine
 from video_snl.utils.files import write_json
 from video_snl.weights_sources import read_checkpoint
 

@@ -67,8 +67,8 @@ def is_of_pictures(model: str) -> bool:
 
 
 def export(arguments: Namespace) -> int:
-    from video_snl.engine.export import Timing
-    from video_snl.engine.export import export as export_network
+    from video_snl.export.command import Timing
+    from video_snl.export.command import export as export_network
 
     return export_network(
         checkpoint=arguments.checkpoint,

@@ -15,12 +15,12 @@ from torch.export import ExportedProgram
 
 from video_snl.blocks.cayley import Cayley
 from video_snl.config.task_spec import Program
-from video_snl.engine.export_report import Report
 from video_snl.engine.kinds import AnyTrained, find_trained
 from video_snl.engine.progress import counted
 from video_snl.engine.sharing import facts_of
 from video_snl.errors import UserError
 from video_snl.export.checking import Difference, check_equal, finite_logits, random_inputs
+from video_snl.export.export_report import Report
 from video_snl.export.formats import FORMATS, FormatName, format_of
 from video_snl.export.latency import Form, compiled_form, eager_form, exported_form
 from video_snl.export.networks import load_exported
