@@ -26,7 +26,7 @@ from video_snl.engine.fitting import fit, opened_run, tell
 from video_snl.engine.resume import Asked, Listed
 from video_snl.engine.trained import read_checkpoint
 from video_snl.errors import UserError
-from video_snl.models.build import recompute_units
+from video_snl.models.video import recompute_units
 
 __all__ = ["check_experiment", "make_task", "train"]
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from video_snl.config.images import ImageModelConfig
-from video_snl.models.images import build_image_model
+from video_snl.models.image import build_image_model
 
 
 def network(classes: int = 10, *, seed: int = 0, **options: Any) -> Any:

@@ -13,9 +13,14 @@ from typing import Any, Literal
 from torch import nn
 
 from video_snl.errors import UserError
+from video_snl.models.reference_preresnet import (
+    PreActBasic,
+    PreActBottleneck,
+    PreActUnit,
+    PreResNet,
+)
 from video_snl.reference_blocks import AffinityName, reference_block
 from video_snl.reference_keys import Kind, StateDictError, Tensors, recognized
-from video_snl.reference_preresnet import PreActBasic, PreActBottleneck, PreActUnit, PreResNet
 from video_snl.utils.finite import check_weights
 from video_snl.weights_sources import read_checkpoint
 

@@ -18,8 +18,8 @@ from video_snl.export.formats import FORMATS, FormatName
 from video_snl.export.inputs import Input, free_axes
 from video_snl.export.latency import Form, compiled_form, eager_form, exported_form, table
 from video_snl.export.recording import recorded
-from video_snl.models.build import build_model
 from video_snl.models.i3d import BACKBONES
+from video_snl.models.video import build_model
 
 CPU = torch.device("cpu")
 

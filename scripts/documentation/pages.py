@@ -54,8 +54,8 @@ REFERENCE: dict[str, tuple[str, tuple[str, ...]]] = {
         (
             "video_snl.blocks.insertion",
             "video_snl.models.i3d",
-            "video_snl.models.build",
-            "video_snl.models.images",
+            "video_snl.models.video",
+            "video_snl.models.image",
             "video_snl.models.fcn",
             "video_snl.models.released_files",
             "video_snl.checkpoints",

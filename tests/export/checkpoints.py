@@ -15,8 +15,8 @@ from video_snl.config.image_data import ImageDataConfig
 from video_snl.config.images import ImageModelConfig
 from video_snl.config.video import DataConfig, Experiment, ModelConfig
 from video_snl.engine.train_images import task_of
-from video_snl.models.build import build_model
-from video_snl.models.images import build_image_model
+from video_snl.models.image import build_image_model
+from video_snl.models.video import build_model
 from video_snl.tasks.action import ActionRecognition
 from video_snl.tasks.base import Task
 

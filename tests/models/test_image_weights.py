@@ -15,8 +15,8 @@ from video_snl.blocks.insertion import inserted_blocks
 from video_snl.config.images import ImageModelConfig
 from video_snl.errors import UserError
 from video_snl.models import image_weights
+from video_snl.models.image import IMAGE_BACKBONES, build_image_model
 from video_snl.models.image_weights import parts_of
-from video_snl.models.images import IMAGE_BACKBONES, build_image_model
 from video_snl.models.released_files import released_config
 from video_snl.reference_blocks import load_reference_block
 from video_snl.reference_keys import KINDS

@@ -12,7 +12,7 @@ import torch
 from tests.tables.stand_in import experiment
 from video_snl.config.image import ImageExperiment
 from video_snl.errors import UserError
-from video_snl.models.images import build_image_model
+from video_snl.models.image import build_image_model
 from video_snl.tables.cells import BLOCKS, TABLES, cells_of
 from video_snl.tables.paper import PRINTED, read_figures
 from video_snl.tables.settings import BASES, Choices, find_configs, plan, settings_of

@@ -12,8 +12,8 @@ from video_snl.config.image import ImageOptimizerConfig
 from video_snl.config.images import ImageModelConfig
 from video_snl.config.video import ModelConfig, OptimizerConfig
 from video_snl.errors import UserError
-from video_snl.models.build import build_model, recompute_units, stage_modules
-from video_snl.models.images import build_image_model
+from video_snl.models.image import build_image_model
+from video_snl.models.video import build_model, recompute_units, stage_modules
 from video_snl.tasks.images import Segmentation
 from video_snl.tasks.optimization import (
     freeze,

@@ -14,7 +14,7 @@ from video_snl.blocks import NonlocalBlock
 from video_snl.blocks.insertion import inserted_blocks
 from video_snl.config.video import Experiment
 from video_snl.data.video.catalog import class_count
-from video_snl.models.build import build_model
+from video_snl.models.video import build_model
 from video_snl.utils.counts import counts
 from video_snl.utils.json_text import to_json
 

@@ -12,7 +12,7 @@ from video_snl.config.image import ImageExperiment
 from video_snl.config.images import ImageModelConfig
 from video_snl.data.image.catalog import image_class_count
 from video_snl.errors import UserError
-from video_snl.models.images import IMAGE_BACKBONES, build_image_model
+from video_snl.models.image import IMAGE_BACKBONES, build_image_model
 from video_snl.utils.counts import counts
 from video_snl.utils.json_text import to_json
 
@@ -41,7 +41,7 @@ def image_description(
 
     Raises:
         UserError: for an image too small, and as for
-            :func:`~video_snl.models.images.build_image_model`.
+            :func:`~video_snl.models.image.build_image_model`.
     """
     return _described(_network(config, num_classes, size), size)
 

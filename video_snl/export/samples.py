@@ -17,7 +17,7 @@ from video_snl.engine.trained import Trained
 from video_snl.errors import UserError
 from video_snl.export.inputs import Input, free_axes
 from video_snl.models.i3d import BACKBONES
-from video_snl.models.images import IMAGE_BACKBONES
+from video_snl.models.image import IMAGE_BACKBONES
 from video_snl.tasks.action import ActionRecognition
 
 __all__ = ["input_of", "sample_of"]

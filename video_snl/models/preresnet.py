@@ -6,7 +6,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from video_snl.reference_preresnet import PreActBasic, PreActBottleneck, PreActUnit, PreResNet
+from video_snl.models.reference_preresnet import (
+    PreActBasic,
+    PreActBottleneck,
+    PreActUnit,
+    PreResNet,
+)
 
 __all__ = ["TextbookPreResNet", "TextbookUnit", "released_preresnet", "textbook_preresnet"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from video_snl.config.images import ImageBackboneName, ImageModelConfig
 from video_snl.config.video import OptionValue
 from video_snl.errors import UserError
+from video_snl.models.image import IMAGE_BACKBONES
 from video_snl.models.image_weights import FileBlocks, parts_of, released_blocks
-from video_snl.models.images import IMAGE_BACKBONES
 from video_snl.models.released import block_kind, block_layout
 from video_snl.reference_keys import Kind
 from video_snl.weights_sources import locate, read_checkpoint

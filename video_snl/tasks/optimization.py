@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from video_snl.blocks.insertion import inserted_blocks
 from video_snl.config.image import ImageOptimizerConfig
-from video_snl.models.build import head_parameters, stage_modules
+from video_snl.models.video import head_parameters, stage_modules
 
 __all__ = [
     "HeadOf",

@@ -23,7 +23,7 @@ from video_snl.engine.train_images import task_of
 from video_snl.engine.trained_images import TrainedImages, load_trained_images
 from video_snl.engine.trainer import device_of
 from video_snl.errors import UserError
-from video_snl.models.images import IMAGE_BACKBONES
+from video_snl.models.image import IMAGE_BACKBONES
 
 __all__ = ["explain", "picture_subject"]
 
