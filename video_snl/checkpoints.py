@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from video_snl.blocks.insertion import inserted_blocks
 from video_snl.errors import UserError
-from video_snl.reference_blocks import load_reference_block
+from video_snl.models.released.blocks import load_reference_block
 from video_snl.utils.counts import counts
 from video_snl.utils.finite import check_weights
 from video_snl.weights_formats import Layout, Statistics, Translated, other_parts, translate

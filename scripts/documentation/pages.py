@@ -57,9 +57,9 @@ REFERENCE: dict[str, tuple[str, tuple[str, ...]]] = {
             "video_snl.models.video",
             "video_snl.models.image",
             "video_snl.models.fcn",
-            "video_snl.models.released_files",
+            "video_snl.models.released.released_files",
             "video_snl.checkpoints",
-            "video_snl.reference_networks",
+            "video_snl.models.released.networks",
         ),
     ),
     "data": (

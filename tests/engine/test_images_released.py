@@ -15,7 +15,7 @@ from tests.image_trees import write_cifar
 from tests.models.test_image_weights import preresnet20_with, reference, saved
 from tests.released_states import resnet_state
 from tests.tiny import run_here
-from video_snl.reference_keys import Kind
+from video_snl.models.released.state_dicts import Kind
 
 STATISTICS = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 

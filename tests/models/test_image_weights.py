@@ -17,10 +17,10 @@ from video_snl.errors import UserError
 from video_snl.models import image_weights
 from video_snl.models.image import IMAGE_BACKBONES, build_image_model
 from video_snl.models.image_weights import parts_of
-from video_snl.models.released_files import released_config
-from video_snl.reference_blocks import load_reference_block
-from video_snl.reference_keys import KINDS
-from video_snl.reference_networks import load_reference_network
+from video_snl.models.released.blocks import load_reference_block
+from video_snl.models.released.networks import load_reference_network
+from video_snl.models.released.released_files import released_config
+from video_snl.models.released.state_dicts import KINDS
 
 AMBIGUOUS = ("nl", "ns", "a2")
 

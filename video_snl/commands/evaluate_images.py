@@ -26,7 +26,7 @@ from video_snl.engine.trained import check_same_network, holds
 from video_snl.engine.trained_images import TrainedImages, load_released_images, load_trained_images
 from video_snl.engine.trainer import ProgressLines, make_trainer, stopping_in_order
 from video_snl.errors import OptionsError, UserError
-from video_snl.reference_keys import Kind
+from video_snl.models.released.state_dicts import Kind
 from video_snl.tasks.image_data import test_batch_size
 from video_snl.tasks.images import ImageTask, Segmentation
 from video_snl.utils.counts import counts

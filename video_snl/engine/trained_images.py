@@ -17,8 +17,8 @@ from video_snl.engine.stored import built_from
 from video_snl.engine.trained import fill, read_checkpoint, said_of
 from video_snl.errors import UserError
 from video_snl.models.image import build_image_model
-from video_snl.models.released_files import released_config
-from video_snl.reference_keys import Kind
+from video_snl.models.released.released_files import released_config
+from video_snl.models.released.state_dicts import Kind
 from video_snl.utils.counts import counts
 
 __all__ = ["TrainedImages", "load_released_images", "load_trained_images"]

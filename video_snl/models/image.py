@@ -24,9 +24,9 @@ from video_snl.models.preresnet import (
     released_preresnet,
     textbook_preresnet,
 )
-from video_snl.models.released import ReleasedBlock
+from video_snl.models.released.blocks import AffinityName, Sign
+from video_snl.models.released.new_blocks import ReleasedBlock
 from video_snl.models.resnet import resnet50, resnet50_cifar
-from video_snl.reference_blocks import AffinityName, Sign
 
 __all__ = ["IMAGE_BACKBONES", "ImageBackbone", "block_positions", "build_image_model"]
 

@@ -12,8 +12,8 @@ from video_snl.blocks.insertion import inserted_blocks
 from video_snl.checkpoints import LoadReport, load_translated
 from video_snl.config.images import ImageModelConfig
 from video_snl.errors import UserError
-from video_snl.models.released import ReleasedBlock
-from video_snl.reference_keys import Tensors
+from video_snl.models.released.new_blocks import ReleasedBlock
+from video_snl.models.released.state_dicts import Tensors
 from video_snl.utils.finite import check_weights
 from video_snl.weights_formats import Translated, network_tensors
 from video_snl.weights_sources import fetch, locate, read_checkpoint

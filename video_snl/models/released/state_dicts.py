@@ -128,7 +128,7 @@ def recognized(block: Tensors) -> Kind:
         raise StateDictError(
             f"no released block has these keys: {_some([block.where + n for n in block.named])}. "
             "One has t.weight, p.weight and stages.0.g.weight, or query_conv.weight; networks "
-            "are for video_snl.reference_networks.load_reference_network."
+            "are for video_snl.models.released.networks.load_reference_network."
         )
     if not telling:
         raise ValueError("kind=None: nl, ns and a2 have the same keys; give kind='nl', ...")

@@ -20,8 +20,8 @@ from video_snl.blocks.filters import Polynomial
 from video_snl.blocks.kernels import Kernel, Wanted, pair_kernel
 from video_snl.blocks.operators import Affinity
 from video_snl.blocks.recipe import Recipe
-from video_snl.reference_dnl import DisentangledStage, PlainDisentangled
-from video_snl.reference_keys import KINDS, Kind, Tensors, check_block, recognized
+from video_snl.models.released.reference_dnl import DisentangledStage, PlainDisentangled
+from video_snl.models.released.state_dicts import KINDS, Kind, Tensors, check_block, recognized
 
 __all__ = ["AffinityName", "load_reference_block", "reference_block"]
 

@@ -7,8 +7,8 @@ from video_snl.config.video import OptionValue
 from video_snl.errors import UserError
 from video_snl.models.image import IMAGE_BACKBONES
 from video_snl.models.image_weights import FileBlocks, parts_of, released_blocks
-from video_snl.models.released import block_kind, block_layout
-from video_snl.reference_keys import Kind
+from video_snl.models.released.new_blocks import block_kind, block_layout
+from video_snl.models.released.state_dicts import Kind
 from video_snl.weights_sources import locate, read_checkpoint
 
 __all__ = ["released_config"]
@@ -21,7 +21,7 @@ def released_config(
 
     ``build_image_model(config, config.num_classes)`` then has the weights of the file. Blocks of
     ``preresnet*_snl`` have the affinity of the released network (see
-    :func:`~video_snl.reference_networks.load_reference_network`).
+    :func:`~video_snl.models.released.networks.load_reference_network`).
 
     Args:
         source: a file or an http(s) URL.

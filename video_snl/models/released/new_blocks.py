@@ -1,6 +1,6 @@
 """Blocks in the form of the code that the paper's authors released, new or from a checkpoint.
 
-Where :mod:`video_snl.reference_networks` makes a network of a file alone, here a configuration says
+Where :mod:`video_snl.models.released.networks` makes a network of a file alone, here a configuration says
 what is in it, so that it can be trained, stored and rebuilt.
 """
 
@@ -12,8 +12,15 @@ from typing import Any, Literal, cast, get_args
 import torch
 from torch import Tensor, nn
 
-from video_snl.reference_blocks import AffinityName, Sign, reference_block
-from video_snl.reference_keys import KINDS, Kind, StateDictError, Tensors, block_shapes, recognized
+from video_snl.models.released.blocks import AffinityName, Sign, reference_block
+from video_snl.models.released.state_dicts import (
+    KINDS,
+    Kind,
+    StateDictError,
+    Tensors,
+    block_shapes,
+    recognized,
+)
 
 __all__ = ["ReleasedBlock", "block_kind", "block_layout"]
 
@@ -22,7 +29,7 @@ _WITHOUT_RELU = ("cgnl", "cc")
 
 @dataclass(frozen=True)
 class ReleasedBlock:
-    """Which released block, as :func:`~video_snl.reference_blocks.load_reference_block` has them.
+    """Which released block, as :func:`~video_snl.models.released.blocks.load_reference_block` has them.
 
     Args:
         kind: ``snl``, ``nl``, ``ns``, ``dnl``, ``a2``, ``cayley``, ``cgnl`` or ``cc``.

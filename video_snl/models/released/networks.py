@@ -19,8 +19,8 @@ from video_snl.models.reference_preresnet import (
     PreActUnit,
     PreResNet,
 )
-from video_snl.reference_blocks import AffinityName, reference_block
-from video_snl.reference_keys import Kind, StateDictError, Tensors, recognized
+from video_snl.models.released.blocks import AffinityName, reference_block
+from video_snl.models.released.state_dicts import Kind, StateDictError, Tensors, recognized
 from video_snl.utils.finite import check_weights
 from video_snl.weights_sources import read_checkpoint
 
