@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from tests.hara import HaraResNet3d, randomize
 from video_snl.blocks.insertion import insert_blocks
-from video_snl.checkpoints import load_backbone_weights
 from video_snl.data.transforms.geometry import STATISTICS
 from video_snl.errors import UserError
 from video_snl.models.i3d import BACKBONES, i3d_r50, i3d_small
-from video_snl.weights_formats import Statistics
+from video_snl.models.weights.formats import Statistics
+from video_snl.models.weights.loading import load_backbone_weights
 
 WIDTH = 8
 

@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tests.test_checkpoints import randn, save, uninitialised
-from video_snl.checkpoints import load_backbone_weights
 from video_snl.errors import UserError
 from video_snl.models.i3d import BACKBONES
-from video_snl.weights_sources import locate
+from video_snl.models.weights.loading import load_backbone_weights
+from video_snl.models.weights.sources import locate
 
 
 def imagenet_state() -> dict[str, Tensor]:

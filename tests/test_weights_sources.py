@@ -18,11 +18,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.hara import randomize
-from video_snl import weights_sources
-from video_snl.checkpoints import load_backbone_weights
 from video_snl.errors import UserError
 from video_snl.models.i3d import i3d_small
-from video_snl.weights_sources import fetch, locate, read_checkpoint
+from video_snl.models.weights import sources as weights_sources
+from video_snl.models.weights.loading import load_backbone_weights
+from video_snl.models.weights.sources import fetch, locate, read_checkpoint
 
 
 def save(content: object, folder: Path, name: str = "weights.pth") -> str:

@@ -15,8 +15,8 @@ from reid.models.heads import AttentionHead, MeanHead, NonlocalHead, RecurrentHe
 from reid.models.weights import load_trunk_weights
 from video_snl.blocks.insertion import WithBlock, Wrapper, insert_blocks
 from video_snl.blocks.zoo import make_block
-from video_snl.checkpoints import LoadReport
 from video_snl.errors import UserError
+from video_snl.models.weights.loading import LoadReport
 
 __all__ = ["TrackletNet", "TrackletOutput", "build_network"]
 

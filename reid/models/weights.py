@@ -12,12 +12,12 @@ from torch import Tensor
 
 from reid.models.backbones import FrameResNet50, Trunk
 from reid.models.torchreid_models import MODELS, torchreid_network
-from video_snl.checkpoints import LoadReport, load_translated
 from video_snl.data.transforms.geometry import STATISTICS
 from video_snl.errors import UserError
+from video_snl.models.weights.formats import Layout, Translated, network_tensors, translate
+from video_snl.models.weights.loading import LoadReport, load_translated
+from video_snl.models.weights.sources import fetch, locate, read_checkpoint
 from video_snl.utils.counts import counts
-from video_snl.weights_formats import Layout, Translated, network_tensors, translate
-from video_snl.weights_sources import fetch, locate, read_checkpoint
 
 __all__ = ["load_trunk_weights"]
 

@@ -58,7 +58,7 @@ REFERENCE: dict[str, tuple[str, tuple[str, ...]]] = {
             "video_snl.models.image",
             "video_snl.models.fcn",
             "video_snl.models.released.released_files",
-            "video_snl.checkpoints",
+            "video_snl.models.weights.loading",
             "video_snl.models.released.networks",
         ),
     ),

@@ -25,8 +25,8 @@ from video_snl.engine import trained
 from video_snl.engine.runs import checkpoint_path
 from video_snl.engine.trained import load_trained
 from video_snl.export import command as engine
+from video_snl.models.weights.sources import read_checkpoint
 from video_snl.utils.files import write_json
-from video_snl.weights_sources import read_checkpoint
 
 
 @pytest.fixture(scope="module")

@@ -14,13 +14,13 @@ from tests.released_states import block_state, features, preresnet_state, resnet
 from video_snl.blocks.insertion import inserted_blocks
 from video_snl.config.images import ImageModelConfig
 from video_snl.errors import UserError
-from video_snl.models import image_weights
 from video_snl.models.image import IMAGE_BACKBONES, build_image_model
-from video_snl.models.image_weights import parts_of
 from video_snl.models.released.blocks import load_reference_block
 from video_snl.models.released.networks import load_reference_network
 from video_snl.models.released.released_files import released_config
 from video_snl.models.released.state_dicts import KINDS
+from video_snl.models.weights import image as image_weights
+from video_snl.models.weights.image import parts_of
 
 AMBIGUOUS = ("nl", "ns", "a2")
 

@@ -15,8 +15,8 @@ from reid.models.network import TrackletNet, build_network
 from tests.reid.networks import PEOPLE, SIZE, clips, network
 from tests.test_checkpoints import save, snapshot
 from tests.test_published_weights import hub_cache, imagenet_state
-from video_snl.checkpoints import LoadReport
 from video_snl.errors import UserError
+from video_snl.models.weights.loading import LoadReport
 
 __all__ = ["hub_cache"]
 

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from video_snl.errors import UserError
+from video_snl.models.weights.sources import read_checkpoint
 from video_snl.utils.archives import DamagedArchive, check_archive
-from video_snl.weights_sources import read_checkpoint
 
 
 @pytest.fixture(scope="module")

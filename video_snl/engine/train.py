@@ -7,7 +7,6 @@ from pathlib import Path
 
 from torch import nn
 
-from video_snl.checkpoints import LoadReport
 from video_snl.config.ranges import Range, check_training
 from video_snl.config.task_spec import VIDEO_SNL
 from video_snl.config.video import Experiment
@@ -23,6 +22,7 @@ from video_snl.engine.training_checks import check_class_count, check_last_batch
 from video_snl.errors import UserError
 from video_snl.models.clip_options import check_clips
 from video_snl.models.video import build_model, recompute_units
+from video_snl.models.weights.loading import LoadReport
 from video_snl.tasks.action import ActionRecognition
 from video_snl.tasks.clips import ClipDataModule
 from video_snl.tasks.loading import share_of_batch

@@ -16,8 +16,8 @@ from video_snl.engine.stored import built_from, checked_experiment
 from video_snl.errors import UserError
 from video_snl.models.clip_options import check_clips
 from video_snl.models.video import build_model
+from video_snl.models.weights.sources import read_checkpoint as read_values
 from video_snl.utils.finite import check_weights
-from video_snl.weights_sources import read_checkpoint as read_values
 
 __all__ = [
     "Trained",

@@ -12,11 +12,9 @@ from torch import nn
 
 from video_snl.blocks.insertion import BlockFactory, insert_blocks
 from video_snl.blocks.zoo import make_block
-from video_snl.checkpoints import LoadReport
 from video_snl.config.images import ImageBackboneName, ImageModelConfig
 from video_snl.errors import UserError
 from video_snl.models.fcn import FCN
-from video_snl.models.image_weights import Layout, ReleasedPlace, load_blocks, load_image_weights
 from video_snl.models.preresnet import (
     BASIC,
     BOTTLENECK,
@@ -27,6 +25,8 @@ from video_snl.models.preresnet import (
 from video_snl.models.released.blocks import AffinityName, Sign
 from video_snl.models.released.new_blocks import ReleasedBlock
 from video_snl.models.resnet import resnet50, resnet50_cifar
+from video_snl.models.weights.image import Layout, ReleasedPlace, load_blocks, load_image_weights
+from video_snl.models.weights.loading import LoadReport
 
 __all__ = ["IMAGE_BACKBONES", "ImageBackbone", "block_positions", "build_image_model"]
 

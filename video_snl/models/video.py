@@ -10,10 +10,10 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from video_snl.blocks.insertion import WithBlock, block_places, insert_blocks
-from video_snl.checkpoints import LoadReport, load_backbone_weights
 from video_snl.config.video import ModelConfig
 from video_snl.errors import UserError
 from video_snl.models.i3d import BACKBONES
+from video_snl.models.weights.loading import LoadReport, load_backbone_weights
 
 __all__ = ["build_model", "head_parameters", "recompute_units", "stage_modules"]
 

@@ -21,8 +21,8 @@ from video_snl.models.reference_preresnet import (
 )
 from video_snl.models.released.blocks import AffinityName, reference_block
 from video_snl.models.released.state_dicts import Kind, StateDictError, Tensors, recognized
+from video_snl.models.weights.sources import read_checkpoint
 from video_snl.utils.finite import check_weights
-from video_snl.weights_sources import read_checkpoint
 
 __all__ = ["Arch", "load_reference_network"]
 

@@ -6,10 +6,10 @@ from video_snl.config.images import ImageBackboneName, ImageModelConfig
 from video_snl.config.video import OptionValue
 from video_snl.errors import UserError
 from video_snl.models.image import IMAGE_BACKBONES
-from video_snl.models.image_weights import FileBlocks, parts_of, released_blocks
 from video_snl.models.released.new_blocks import block_kind, block_layout
 from video_snl.models.released.state_dicts import Kind
-from video_snl.weights_sources import locate, read_checkpoint
+from video_snl.models.weights.image import FileBlocks, parts_of, released_blocks
+from video_snl.models.weights.sources import locate, read_checkpoint
 
 __all__ = ["released_config"]
 

@@ -9,14 +9,14 @@ from typing import Any
 from torch import Tensor, nn
 
 from video_snl.blocks.insertion import inserted_blocks
-from video_snl.checkpoints import LoadReport, load_translated
 from video_snl.config.images import ImageModelConfig
 from video_snl.errors import UserError
 from video_snl.models.released.new_blocks import ReleasedBlock
 from video_snl.models.released.state_dicts import Tensors
+from video_snl.models.weights.formats import Translated, network_tensors
+from video_snl.models.weights.loading import LoadReport, load_translated
+from video_snl.models.weights.sources import fetch, locate, read_checkpoint
 from video_snl.utils.finite import check_weights
-from video_snl.weights_formats import Translated, network_tensors
-from video_snl.weights_sources import fetch, locate, read_checkpoint
 
 __all__ = [
     "FileBlocks",

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from video_snl.blocks.insertion import inserted_blocks
 from video_snl.errors import UserError
 from video_snl.models.released.blocks import load_reference_block
+from video_snl.models.weights.formats import Layout, Statistics, Translated, other_parts, translate
+from video_snl.models.weights.sources import locate, read_checkpoint
 from video_snl.utils.counts import counts
 from video_snl.utils.finite import check_weights
-from video_snl.weights_formats import Layout, Statistics, Translated, other_parts, translate
-from video_snl.weights_sources import locate, read_checkpoint
 
 __all__ = [
     "LoadReport",
@@ -109,7 +109,7 @@ def load_backbone_weights(
     Args:
         model: a network of :data:`video_snl.models.i3d.BACKBONES` without inserted blocks.
         source: ``kinetics``, ``imagenet``, a file, or an http(s) URL; the formats are those of
-            :func:`video_snl.weights_formats.translate`.
+            :func:`video_snl.models.weights.formats.translate`.
         backbone: its name.
         allow_partial: load what matches even if it is little, or if the file's network is bigger.
         progress: show the progress of a download.
