@@ -31,10 +31,10 @@ from video_snl.data.loading.quarantine import Quarantine
 from video_snl.data.workers.forkserver import nursery
 from video_snl.engine.fitting import is_first_process, tell
 from video_snl.engine.resume import Asked
-from video_snl.engine.runs import checkpoint_path
-from video_snl.engine.trained import check_same_network
 from video_snl.engine.trainer import device_of
 from video_snl.errors import UserError
+from video_snl.runs.run import checkpoint_path
+from video_snl.runs.trained import check_same_network
 from video_snl.utils.counts import counts
 from video_snl.utils.files import check_folder
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from reid.program import REID
-from video_snl.engine.runs import Run, checkpoint_path, newest_of, newest_run, runs_in
-from video_snl.engine.sharing import is_shared
 from video_snl.errors import UserError
+from video_snl.runs.published import is_shared
+from video_snl.runs.run import Run, checkpoint_path, newest_of, newest_run, runs_in
 from video_snl.utils.text import say_once
 
 __all__ = ["find_checkpoint", "find_checkpoints", "newest_trained"]

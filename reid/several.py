@@ -8,8 +8,8 @@ from typing import cast
 
 from reid.config import ReidExperiment
 from reid.program import REID
-from video_snl.engine.runs import stored_experiment
 from video_snl.errors import UserError
+from video_snl.runs.run import stored_experiment
 
 __all__ = ["check_together", "report_folders"]
 

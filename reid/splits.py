@@ -13,8 +13,8 @@ from typing import Any
 from reid.config import ReidExperiment
 from reid.program import REID
 from video_snl.config.task_spec import AnyExperiment
-from video_snl.engine.runs import Run, runs_in
 from video_snl.errors import UserError
+from video_snl.runs.run import Run, runs_in
 from video_snl.utils.processes import handling
 
 __all__ = ["SPLITS", "train_all"]

@@ -24,9 +24,9 @@ from reid.task import TrackletTask
 from video_snl.data.workers.forkserver import nursery
 from video_snl.engine.fitting import fit, opened_run, tell
 from video_snl.engine.resume import Asked, Listed
-from video_snl.engine.trained import read_checkpoint
 from video_snl.errors import UserError
 from video_snl.models.video import recompute_units
+from video_snl.runs.trained import read_checkpoint
 
 __all__ = ["check_experiment", "make_task", "train"]
 

@@ -11,10 +11,10 @@ from reid.config import ReidExperiment
 from reid.data.tracklet import ReidData
 from reid.models.network import TrackletNet, build_network
 from reid.program import REID
-from video_snl.engine.sharing import DIGEST, digest_of
-from video_snl.engine.stored import built_from
-from video_snl.engine.trained import fill, read_checkpoint, said_of
 from video_snl.errors import UserError
+from video_snl.runs.published import DIGEST, digest_of
+from video_snl.runs.trained import fill, read_checkpoint, said_of
+from video_snl.runs.validation import built_from
 
 __all__ = ["TrainedReid", "check_people", "load_trained"]
 

@@ -14,8 +14,8 @@ import torch
 from tests.tiny import environment, only_run, tiny_options
 from tests.videos import write_ucf101, write_video
 from video_snl.cli.main import main
-from video_snl.engine.runs import checkpoint_path
-from video_snl.engine.trained import read_checkpoint
+from video_snl.runs.run import checkpoint_path
+from video_snl.runs.trained import read_checkpoint
 
 COMMANDS = (
     "train",

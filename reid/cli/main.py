@@ -171,7 +171,7 @@ def _prepare(parser: ArgumentParser, command: str, given: Given) -> Given:
     if given.asks_for_help or command not in ("train", "evaluate"):
         return given
     if command == "train" and given.said("resume", alone="newest") == "newest":
-        from video_snl.engine.runs import newest_begun
+        from video_snl.runs.run import newest_begun
 
         # Named here: the stored configuration may name another folder of runs, of before a move.
         output = str(given.said("trainer.output") or "runs")
@@ -209,7 +209,7 @@ def _spelled_out(word: str) -> str:
 
 def _stored(command: str, given: Given) -> dict[str, Any] | None:
     """The configuration of the run that a command builds on, if there is one."""
-    from video_snl.engine.runs import stored_experiment
+    from video_snl.runs.run import stored_experiment
 
     output = str(given.said("trainer.output") or "runs")
     if command == "train":

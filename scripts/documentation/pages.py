@@ -92,8 +92,8 @@ REFERENCE: dict[str, tuple[str, tuple[str, ...]]] = {
     "engine": (
         "Training and trained networks",
         (
-            "video_snl.engine.trained",
-            "video_snl.engine.trained_images",
+            "video_snl.runs.trained",
+            "video_snl.runs.trained_images",
             "video_snl.engine.train",
             "video_snl.commands.evaluate",
             "video_snl.commands.predict",
@@ -101,7 +101,7 @@ REFERENCE: dict[str, tuple[str, tuple[str, ...]]] = {
             "video_snl.commands.describe_images",
             "video_snl.commands.check",
             "video_snl.commands.prepare",
-            "video_snl.engine.runs",
+            "video_snl.runs.run",
             "video_snl.tasks.action",
             "video_snl.tasks.images",
             "video_snl.errors",
@@ -144,7 +144,7 @@ REFERENCE: dict[str, tuple[str, tuple[str, ...]]] = {
             "video_snl.export.networks",
             "video_snl.commands.publish",
             "video_snl.commands.model_card",
-            "video_snl.engine.sharing",
+            "video_snl.runs.published",
         ),
     ),
     "render": (

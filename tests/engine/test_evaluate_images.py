@@ -22,8 +22,8 @@ from video_snl.commands.image_reports import segmentation_report
 from video_snl.config.image import ImageExperiment
 from video_snl.data.image.catalog import load_images
 from video_snl.engine.train_images import make_task
-from video_snl.engine.trained_images import TrainedImages
 from video_snl.errors import OptionsError, UserError
+from video_snl.runs.trained_images import TrainedImages
 from video_snl.tasks.segmentation_metrics import PixelConfusion
 
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -25,8 +25,8 @@ from tests.tiny import metrics, only_run, record, run_here, tiny_options
 from video_snl.cli.main import main
 from video_snl.config.parsing import Parser, run_command
 from video_snl.engine.callbacks import AtomicCheckpointIO
-from video_snl.engine.trained import load_trained
 from video_snl.errors import UserError
+from video_snl.runs.trained import load_trained
 from video_snl.utils.files import (
     check_file,
     check_folder,

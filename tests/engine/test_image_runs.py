@@ -24,8 +24,8 @@ from video_snl.config.image_data import ImageDataConfig
 from video_snl.data.image.catalog import load_images
 from video_snl.data.image.digits import digits
 from video_snl.engine.train_images import check_experiment
-from video_snl.engine.trained_images import load_trained_images
 from video_snl.errors import UserError
+from video_snl.runs.trained_images import load_trained_images
 
 
 @pytest.fixture(scope="module")

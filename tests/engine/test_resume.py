@@ -20,8 +20,8 @@ from tests.tiny import environment, metrics, only_run, record, run_here, tiny_op
 from tests.tiny_images import image_options
 from video_snl.cli.main import main
 from video_snl.config.video import Experiment
-from video_snl.engine.runs import Run, checkpoint_path, newest_begun, stored_experiment
 from video_snl.errors import UserError
+from video_snl.runs.run import Run, checkpoint_path, newest_begun, stored_experiment
 from video_snl.utils.locks import Held, is_held, locked
 
 

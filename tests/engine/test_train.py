@@ -17,8 +17,8 @@ from video_snl.config.video import Experiment
 from video_snl.data.loading.prefetch import DevicePrefetcher
 from video_snl.data.timing import STAGES
 from video_snl.engine.callbacks import History
-from video_snl.engine.runs import Run
-from video_snl.engine.trained import load_trained
+from video_snl.runs.run import Run
+from video_snl.runs.trained import load_trained
 
 
 @pytest.fixture(scope="module")

@@ -19,8 +19,8 @@ from video_snl.blocks.insertion import inserted_blocks
 from video_snl.cli.main import main
 from video_snl.data.synthetic.sample import SampleSettings, generate
 from video_snl.data.transforms.geometry import normalise
-from video_snl.engine.runs import checkpoint_path
-from video_snl.engine.trained import load_trained
+from video_snl.runs.run import checkpoint_path
+from video_snl.runs.trained import load_trained
 
 FILES = {"index.html", "maps.npz", "explanation.json", "looks.png", "features.png"}
 SIZE_LIMIT = 10_000_000

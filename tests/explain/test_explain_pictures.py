@@ -18,8 +18,8 @@ from video_snl.analysis.explain.figure3 import draw_looks, frames_shown
 from video_snl.analysis.explain.run_images import picture_subject
 from video_snl.analysis.explain.structure import SENSITIVITY, BlockMaps, Box, Explanation
 from video_snl.commands.predict_images import prepared
-from video_snl.engine.runs import checkpoint_path
-from video_snl.engine.trained_images import load_trained_images
+from video_snl.runs.run import checkpoint_path
+from video_snl.runs.trained_images import load_trained_images
 
 
 @pytest.fixture(scope="module")

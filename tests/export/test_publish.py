@@ -21,11 +21,11 @@ from tests.tiny import record, run_here
 from video_snl import __version__
 from video_snl.cli import main as cli
 from video_snl.config.task_spec import VIDEO_SNL
-from video_snl.engine import trained
-from video_snl.engine.runs import checkpoint_path
-from video_snl.engine.trained import load_trained
 from video_snl.export import command as engine
 from video_snl.models.weights.sources import read_checkpoint
+from video_snl.runs import trained
+from video_snl.runs.run import checkpoint_path
+from video_snl.runs.trained import load_trained
 from video_snl.utils.files import write_json
 
 

@@ -16,12 +16,12 @@ from tests.export.checkpoints import image_checkpoint, video_checkpoint
 from video_snl.commands.publish_trained import publish_trained
 from video_snl.config.image_programs import IMAGES
 from video_snl.config.task_spec import VIDEO_SNL
-from video_snl.engine.sharing import stored_facts
-from video_snl.engine.trained import load_trained
-from video_snl.engine.trained_images import load_trained_images
 from video_snl.errors import UserError
 from video_snl.export.inputs import Input
 from video_snl.export.networks import checked_facts
+from video_snl.runs.published import stored_facts
+from video_snl.runs.trained import load_trained
+from video_snl.runs.trained_images import load_trained_images
 
 GONE = object()
 INPUT = Input("clips", (4, 32, 32), (4, 32, 32), ("batch", "frames")).facts()

@@ -24,8 +24,8 @@ from tests.reid.little import run, write_tracklet
 from tests.tiny import environment
 from tests.videos import write_video
 from video_snl.config.files import Given
-from video_snl.engine.runs import Run
 from video_snl.errors import UserError
+from video_snl.runs.run import Run
 from video_snl.utils.locks import locked
 
 COMMANDS = ("train", "evaluate", "extract", "search", "describe", "check", "publish", "serve")

@@ -18,7 +18,7 @@ from tests.reid.little import run, write_tracklet
 from tests.reid_trees import real_file
 from tests.tiny import environment
 from video_snl.analysis.model_input import explained
-from video_snl.engine.runs import checkpoint_path
+from video_snl.runs.run import checkpoint_path
 
 
 def explain(*words: str | Path) -> subprocess.CompletedProcess[str]:

@@ -22,8 +22,8 @@ from reid.trained import load_trained
 from tests.reid.little import options, run, write_folder
 from tests.tiny import environment, only_run, record
 from tests.tiny import metrics as rows
-from video_snl.engine.runs import Run
-from video_snl.engine.trained import read_checkpoint
+from video_snl.runs.run import Run
+from video_snl.runs.trained import read_checkpoint
 
 
 def test_run_folder_is_complete(trained: Path) -> None:

@@ -20,8 +20,8 @@ from video_snl.analysis.spectrum.filters import eigenvalues
 from video_snl.analysis.spectrum.run import evenly_spaced
 from video_snl.blocks.insertion import inserted_blocks
 from video_snl.cli.main import main
-from video_snl.engine.runs import checkpoint_path
-from video_snl.engine.trained import load_trained
+from video_snl.runs.run import checkpoint_path
+from video_snl.runs.trained import load_trained
 
 PICTURES = {"decay-{}", "eigenvalues-{}", "groups-{}-unit0", "parts-{}-unit0", "response-{}-unit0"}
 

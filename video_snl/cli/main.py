@@ -180,7 +180,7 @@ def _means_images(command: str, given: Given) -> bool:
         return cli_export.is_of_pictures(model)
     from video_snl.config.image_programs import IMAGES
     from video_snl.config.task_spec import VIDEO_SNL
-    from video_snl.engine.runs import stored_program
+    from video_snl.runs.run import stored_program
 
     try:
         return stored_program(*_used_run(command, given), (VIDEO_SNL, IMAGES)) is IMAGES
@@ -209,14 +209,14 @@ def _prepare(parser: ArgumentParser, command: str, given: Given) -> Given:
         return given
     from video_snl.config.image_programs import IMAGES
     from video_snl.config.task_spec import VIDEO_SNL
-    from video_snl.engine.runs import newest_begun, stored_experiment
+    from video_snl.runs.run import newest_begun, stored_experiment
 
     pictures = isinstance(parser, Parser) and parser.experiment is not Experiment
     program = IMAGES if pictures else VIDEO_SNL
     chosen, output = _used_run(command, given)
     if pictures and command == "evaluate":
-        from video_snl.engine.runs import checkpoint_path
-        from video_snl.engine.trained import holds
+        from video_snl.runs.run import checkpoint_path
+        from video_snl.runs.trained import holds
 
         if not holds(checkpoint_path(chosen, program), program):
             return given  # of the released code: the options say what it is

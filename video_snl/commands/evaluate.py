@@ -19,10 +19,10 @@ from video_snl.data.loading.prefetch import prefetched
 from video_snl.data.loading.quarantine import Quarantine
 from video_snl.data.video.catalog import VideoSet, load_videos, resolve_dataset
 from video_snl.data.video.dataset import EvaluationDataset
-from video_snl.engine.runs import checkpoint_path
-from video_snl.engine.trained import Trained, check_same_network, load_trained
 from video_snl.engine.trainer import ProgressLines, make_trainer, stopping_in_order
 from video_snl.errors import UserError
+from video_snl.runs.run import checkpoint_path
+from video_snl.runs.trained import Trained, check_same_network, load_trained
 from video_snl.tasks.action import ActionRecognition
 from video_snl.tasks.clips import evaluation_loader
 from video_snl.utils.counts import counts

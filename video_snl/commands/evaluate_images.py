@@ -20,13 +20,13 @@ from video_snl.data.image.catalog import ImageSet, load_images
 from video_snl.data.image.loader import ImageLoader, make_image_loader
 from video_snl.data.loading.prefetch import prefetched
 from video_snl.data.loading.quarantine import Quarantine
-from video_snl.engine.runs import checkpoint_path
 from video_snl.engine.train_images import check_network, check_values, task_of
-from video_snl.engine.trained import check_same_network, holds
-from video_snl.engine.trained_images import TrainedImages, load_released_images, load_trained_images
 from video_snl.engine.trainer import ProgressLines, make_trainer, stopping_in_order
 from video_snl.errors import OptionsError, UserError
 from video_snl.models.released.state_dicts import Kind
+from video_snl.runs.run import checkpoint_path
+from video_snl.runs.trained import check_same_network, holds
+from video_snl.runs.trained_images import TrainedImages, load_released_images, load_trained_images
 from video_snl.tasks.image_data import test_batch_size
 from video_snl.tasks.images import ImageTask, Segmentation
 from video_snl.utils.counts import counts

@@ -13,8 +13,8 @@ from torch import nn
 
 from video_snl.blocks.insertion import inserted_blocks
 from video_snl.config.task_spec import shown_tops
-from video_snl.engine.sharing import CONFIG, WEIGHTS
 from video_snl.errors import UserError
+from video_snl.runs.published import CONFIG, WEIGHTS
 from video_snl.utils.counts import counts
 from video_snl.utils.json_text import parse_json
 
@@ -62,7 +62,7 @@ def card(
 
     Args:
         path: The checkpoint; figures are taken from the run it is in, where they are of its epoch.
-        facts: Of :func:`~video_snl.engine.sharing.facts_of`.
+        facts: Of :func:`~video_snl.runs.published.facts_of`.
     """
     source, metrics = found_metrics(path, int(facts["epoch"]) + 1)
     header = yaml.safe_dump(

@@ -17,13 +17,13 @@ from video_snl.config.video import ShortVideos
 from video_snl.data.video.inference import read_views
 from video_snl.data.video.windows import Length, parse_length
 from video_snl.data.workers.forkserver import nursery
-from video_snl.engine.runs import checkpoint_path
-from video_snl.engine.trained import Trained, load_trained
 from video_snl.engine.trainer import device_of
 from video_snl.errors import UserError
 from video_snl.render.captions import captions_of
 from video_snl.render.targets import targets
 from video_snl.render.video import FORMATS, render_video
+from video_snl.runs.run import checkpoint_path
+from video_snl.runs.trained import Trained, load_trained
 from video_snl.tasks.action import ActionRecognition
 from video_snl.utils.json_text import to_json
 from video_snl.utils.media import named_media

@@ -16,14 +16,14 @@ from video_snl.config.image_programs import IMAGES
 from video_snl.data.image.catalog import ONE_SIZE
 from video_snl.data.image.classification import evaluation_picture, read_picture
 from video_snl.data.image.reading import check_max_pixels
-from video_snl.engine.runs import checkpoint_path
 from video_snl.engine.train_images import task_of
-from video_snl.engine.trained_images import TrainedImages, load_trained_images
 from video_snl.engine.trainer import device_of
 from video_snl.errors import OptionsError, UserError
 from video_snl.render.lettering import Line
 from video_snl.render.pictures import labelled, overlaid, save_picture
 from video_snl.render.targets import targets
+from video_snl.runs.run import checkpoint_path
+from video_snl.runs.trained_images import TrainedImages, load_trained_images
 from video_snl.tasks.images import ImageTask, Segmentation
 from video_snl.utils.finite import not_finite_error
 from video_snl.utils.json_text import to_json

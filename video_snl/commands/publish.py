@@ -16,7 +16,9 @@ from torch import Tensor, nn
 
 from video_snl.commands.model_card import CardKind, card, recorded_version
 from video_snl.config.task_spec import Program
-from video_snl.engine.sharing import (
+from video_snl.errors import UserError
+from video_snl.export.checking import finite_logits, random_inputs
+from video_snl.runs.published import (
     CONFIG,
     DIGEST,
     WEIGHTS,
@@ -25,8 +27,6 @@ from video_snl.engine.sharing import (
     digest_of,
     facts_of,
 )
-from video_snl.errors import UserError
-from video_snl.export.checking import finite_logits, random_inputs
 from video_snl.utils.files import check_folder, fresh_folder, writing
 
 __all__ = ["publish"]

@@ -6,8 +6,8 @@ from video_snl.commands.model_card import CardKind
 from video_snl.commands.publish import publish
 from video_snl.config.image_programs import IMAGES
 from video_snl.config.task_spec import VIDEO_SNL, Program
-from video_snl.engine.kinds import AnyTrained, find_trained
 from video_snl.export.samples import input_of
+from video_snl.runs.kinds import AnyTrained, find_trained
 
 __all__ = ["publish_trained"]
 

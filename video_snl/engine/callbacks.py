@@ -19,7 +19,7 @@ from video_snl.config.task_spec import shown_metrics
 from video_snl.data.timing import collect_stages
 from video_snl.engine.plots import learning_curves
 from video_snl.engine.profile import Profile, loading_row, loading_text, waiting_share
-from video_snl.engine.runs import Run
+from video_snl.runs.run import Run
 from video_snl.utils.files import replacing, write_text
 from video_snl.utils.text import say_once
 

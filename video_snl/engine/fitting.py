@@ -17,13 +17,13 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from video_snl.config.task_spec import AnyExperiment, Program, shown_metrics
 from video_snl.engine.callbacks import FirstStep, History, best_checkpoint, last_checkpoint
 from video_snl.engine.resume import Asked, Listed, check_resumable, fingerprints
-from video_snl.engine.runs import Run, newest_begun
 from video_snl.engine.trainer import (
     check_precision,
     make_trainer,
     stopping_in_order,
 )
 from video_snl.errors import UserError
+from video_snl.runs.run import Run, newest_begun
 from video_snl.tasks.loading import RunData
 from video_snl.utils.counts import counts
 from video_snl.utils.locks import Held, locked

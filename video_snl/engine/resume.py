@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from video_snl.config.task_spec import AnyExperiment
-from video_snl.engine.runs import Run
-from video_snl.engine.trained import read_checkpoint
 from video_snl.errors import UserError
+from video_snl.runs.run import Run
+from video_snl.runs.trained import read_checkpoint
 from video_snl.utils.counts import counts, noun
 
 __all__ = ["Asked", "Listed", "check_resumable", "fingerprints"]

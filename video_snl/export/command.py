@@ -15,9 +15,7 @@ from torch.export import ExportedProgram
 
 from video_snl.blocks.cayley import Cayley
 from video_snl.config.task_spec import Program
-from video_snl.engine.kinds import AnyTrained, find_trained
 from video_snl.engine.progress import counted
-from video_snl.engine.sharing import facts_of
 from video_snl.errors import UserError
 from video_snl.export.checking import Difference, check_equal, finite_logits, random_inputs
 from video_snl.export.export_report import Report
@@ -26,6 +24,8 @@ from video_snl.export.latency import Form, compiled_form, eager_form, exported_f
 from video_snl.export.networks import load_exported
 from video_snl.export.recording import recorded
 from video_snl.export.samples import input_of, sample_of
+from video_snl.runs.kinds import AnyTrained, find_trained
+from video_snl.runs.published import facts_of
 from video_snl.utils.counts import counts
 from video_snl.utils.files import check_file, replacing, write_json, writing
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
-from video_snl.engine.kinds import AnyTrained
 from video_snl.export.checking import BOUND, Difference
 from video_snl.export.formats import FORMATS, OUTPUT, FormatName
 from video_snl.export.inputs import Input
 from video_snl.export.latency import Form, table
+from video_snl.runs.kinds import AnyTrained
 
 __all__ = ["Report"]
 

@@ -14,14 +14,14 @@ from video_snl.config.image import ImageExperiment, ImageOptimizerConfig
 from video_snl.config.image_programs import IMAGES
 from video_snl.config.task_spec import VIDEO_SNL, AnyExperiment, Program
 from video_snl.config.video import Experiment, OptimizerConfig
-from video_snl.engine.sharing import stored_facts
-from video_snl.engine.stored import checked_experiment
-from video_snl.engine.trained import Trained
-from video_snl.engine.trained_images import TrainedImages
 from video_snl.engine.trainer import device_of
 from video_snl.errors import UserError
 from video_snl.export.formats import FORMATS, Run, format_of
 from video_snl.export.inputs import Input
+from video_snl.runs.published import stored_facts
+from video_snl.runs.trained import Trained
+from video_snl.runs.trained_images import TrainedImages
+from video_snl.runs.validation import checked_experiment
 
 __all__ = ["Exported", "checked_facts", "exported_program", "find_exported", "load_exported"]
 

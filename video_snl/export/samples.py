@@ -11,13 +11,13 @@ from torch import Tensor
 from video_snl.commands.predict_images import prepared
 from video_snl.data.image.base import Unreadable
 from video_snl.data.video.inference import read_views
-from video_snl.engine.kinds import AnyTrained
 from video_snl.engine.train_images import task_of
-from video_snl.engine.trained import Trained
 from video_snl.errors import UserError
 from video_snl.export.inputs import Input, free_axes
 from video_snl.models.i3d import BACKBONES
 from video_snl.models.image import IMAGE_BACKBONES
+from video_snl.runs.kinds import AnyTrained
+from video_snl.runs.trained import Trained
 from video_snl.tasks.action import ActionRecognition
 
 __all__ = ["input_of", "sample_of"]

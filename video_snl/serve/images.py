@@ -14,11 +14,11 @@ from video_snl.analysis.explain.run_images import picture_subject
 from video_snl.analysis.model_input import Subject, explained
 from video_snl.commands.predict_images import limited
 from video_snl.config.image_programs import IMAGES
-from video_snl.engine.runs import checkpoint_path
 from video_snl.engine.train_images import task_of
-from video_snl.engine.trained_images import TrainedImages, load_trained_images
 from video_snl.engine.trainer import device_of
 from video_snl.errors import UserError
+from video_snl.runs.run import checkpoint_path
+from video_snl.runs.trained_images import TrainedImages, load_trained_images
 from video_snl.serve.server import check_installed, check_options, serve
 from video_snl.serve.service import Answer, Limits, Service, ShownPage, best_classes
 from video_snl.tasks.images import ImageTask, Segmentation

@@ -18,10 +18,10 @@ from video_snl.config.video import ShortVideos
 from video_snl.data.video.folders import VIDEO_SUFFIXES
 from video_snl.data.video.inference import read_views
 from video_snl.data.workers.forkserver import nursery
-from video_snl.engine.runs import checkpoint_path
-from video_snl.engine.trained import Trained, load_trained
 from video_snl.engine.trainer import device_of
 from video_snl.errors import UserError
+from video_snl.runs.run import checkpoint_path
+from video_snl.runs.trained import Trained, load_trained
 from video_snl.serve.checks import check_video
 from video_snl.serve.server import check_installed, check_options, serve
 from video_snl.serve.service import Answer, Limits, Service, ShownPage, best_classes

@@ -20,10 +20,10 @@ from video_snl.config.video import ShortVideos
 from video_snl.data.transforms.geometry import crop_clips, normalise
 from video_snl.data.video.inference import read_views
 from video_snl.data.workers.forkserver import nursery
-from video_snl.engine.runs import checkpoint_path
-from video_snl.engine.trained import Trained, load_trained
 from video_snl.engine.trainer import device_of
 from video_snl.errors import UserError
+from video_snl.runs.run import checkpoint_path
+from video_snl.runs.trained import Trained, load_trained
 
 __all__ = ["explain"]
 

@@ -18,12 +18,12 @@ from video_snl.blocks.insertion import inserted_blocks
 from video_snl.commands.predict_images import prepared
 from video_snl.config.image_programs import IMAGES
 from video_snl.data.image.base import Unreadable
-from video_snl.engine.runs import checkpoint_path
 from video_snl.engine.train_images import task_of
-from video_snl.engine.trained_images import TrainedImages, load_trained_images
 from video_snl.engine.trainer import device_of
 from video_snl.errors import UserError
 from video_snl.models.image import IMAGE_BACKBONES
+from video_snl.runs.run import checkpoint_path
+from video_snl.runs.trained_images import TrainedImages, load_trained_images
 
 __all__ = ["explain", "picture_subject"]
 

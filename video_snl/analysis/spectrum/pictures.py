@@ -15,10 +15,10 @@ from video_snl.commands.predict_images import prepared
 from video_snl.config.image_programs import IMAGES
 from video_snl.data.image.catalog import load_images
 from video_snl.data.transforms.image import evaluation_images
-from video_snl.engine.runs import checkpoint_path
-from video_snl.engine.trained_images import TrainedImages, load_trained_images
 from video_snl.engine.trainer import device_of
 from video_snl.errors import UserError
+from video_snl.runs.run import checkpoint_path
+from video_snl.runs.trained_images import TrainedImages, load_trained_images
 
 __all__ = ["spectrum"]
 

@@ -23,10 +23,10 @@ from video_snl.config.video import ShortVideos
 from video_snl.data.video.catalog import load_videos
 from video_snl.data.workers.forkserver import nursery
 from video_snl.engine.progress import counted
-from video_snl.engine.runs import checkpoint_path
-from video_snl.engine.trained import Trained, load_trained
 from video_snl.engine.trainer import device_of
 from video_snl.errors import UserError
+from video_snl.runs.run import checkpoint_path
+from video_snl.runs.trained import Trained, load_trained
 from video_snl.utils.files import check_folder
 from video_snl.utils.json_text import to_json
 from video_snl.utils.media import named_media

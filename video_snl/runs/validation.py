@@ -10,7 +10,7 @@ from typing import Any
 
 from video_snl.config.task_spec import AnyExperiment, Program
 from video_snl.config.validation import check_value, fits
-from video_snl.engine.sharing import CONFIG, DIGEST, WEIGHTS, WEIGHTS_DIGEST
+from video_snl.runs.published import CONFIG, DIGEST, WEIGHTS, WEIGHTS_DIGEST
 from video_snl.errors import UserError
 
 __all__ = ["built_from", "checked_experiment"]

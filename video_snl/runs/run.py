@@ -15,7 +15,7 @@ import yaml
 
 from video_snl import __version__
 from video_snl.config.task_spec import VIDEO_SNL, AnyExperiment, Program
-from video_snl.engine.sharing import is_shared, shared_weights
+from video_snl.runs.published import is_shared, shared_weights
 from video_snl.errors import UserError
 from video_snl.utils.counts import counts
 from video_snl.utils.files import remove_left_overs, write_json, write_text
@@ -329,7 +329,7 @@ def stored_experiment(
         newest = named in (None, "newest")
         folder = newest_begun(Path(output), program).folder if newest else Path(str(named))
         return Run.open(folder, program).experiment
-    from video_snl.engine.trained import read_checkpoint
+    from video_snl.runs.trained import read_checkpoint
 
     path = checkpoint_path(named, program)
     # The command that asks for the configuration reads the network next.
@@ -358,7 +358,7 @@ def stored_program(named: str | None, output: str, programs: Sequence[Program]) 
         path = checkpoint_path(str(path), programs[0])
     except UserError:
         return programs[0]  # which says what is wrong with the name
-    from video_snl.engine.trained import holds
+    from video_snl.runs.trained import holds
 
     return next((program for program in programs if holds(path, program)), programs[0])
 

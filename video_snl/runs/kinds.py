@@ -6,9 +6,9 @@ from pathlib import Path
 
 from video_snl.config.image_programs import IMAGES
 from video_snl.config.task_spec import VIDEO_SNL, Program
-from video_snl.engine.runs import checkpoint_path, stored_program
-from video_snl.engine.trained import Trained, load_trained
-from video_snl.engine.trained_images import TrainedImages, load_trained_images
+from video_snl.runs.run import checkpoint_path, stored_program
+from video_snl.runs.trained import Trained, load_trained
+from video_snl.runs.trained_images import TrainedImages, load_trained_images
 
 __all__ = ["AnyTrained", "find_trained"]
 
@@ -19,7 +19,7 @@ def find_trained(named: str | None) -> tuple[AnyTrained, Program]:
     """The network that a user means, on the CPU and in evaluation mode.
 
     Args:
-        named: As for :func:`~video_snl.engine.runs.checkpoint_path`.
+        named: As for :func:`~video_snl.runs.run.checkpoint_path`.
 
     Raises:
         UserError: There is none, or it is damaged.
