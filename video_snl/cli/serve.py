@@ -92,7 +92,7 @@ def add_seconds_option(parser: ArgumentParser) -> None:
 
 
 def serve(arguments: Namespace) -> int:
-    from video_snl.serve.videos import serve_videos
+    from video_snl.serve.models import serve_videos
 
     serve_videos(
         checkpoint=arguments.checkpoint,
