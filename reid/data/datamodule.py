@@ -12,7 +12,7 @@ from reid.data.tracklet import ReidData, labels_of
 from video_snl.data.loading.loader import ClipLoader
 from video_snl.data.loading.prefetch import DevicePrefetcher
 from video_snl.errors import UserError
-from video_snl.tasks.loading import RunData
+from video_snl.tasks.datamodule import RunData
 
 __all__ = ["TrackletData"]
 

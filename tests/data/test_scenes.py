@@ -17,9 +17,9 @@ from video_snl.config.image_data import ImageDataConfig
 from video_snl.data.image.catalog import image_class_count, load_images
 from video_snl.data.image.cityscapes import CLASSES, load_cityscapes, train_ids
 from video_snl.data.image.segmentation import SceneDataset, draw_crop, read_labels
-from video_snl.data.sliding import slide, window_places, window_stride
 from video_snl.data.transforms.photometric import Distortion, distort, draw_distortion
 from video_snl.errors import UserError
+from video_snl.tasks.sliding_window import slide, window_places, window_stride
 
 # Of cityscapesScripts' labels.py, ids 0 to 33.
 TRAIN_IDS = [255] * 7 + [0, 1, 255, 255, 2, 3, 4, 255, 255, 255, 5, 255, 6, 7, 8, 9, 10, 11, 12, 13]

@@ -13,7 +13,7 @@ from video_snl.commands.evaluate import _metrics
 from video_snl.commands.reports import Scores, write_reports
 from video_snl.data.video.catalog import Video, VideoSet
 from video_snl.errors import UserError
-from video_snl.tasks.accuracy import _hits
+from video_snl.tasks.metrics import _hits
 
 NAMES = ["Bow", "Clap", "Dive"]
 NAN = float("nan")

@@ -228,7 +228,8 @@ def test_batches_copied_ahead_change_nothing(
             return handle
 
     monkeypatch.setattr(
-        "video_snl.tasks.loading.prefetched", lambda loader, _: DevicePrefetcher(loader, Copies())
+        "video_snl.tasks.datamodule.prefetched",
+        lambda loader, _: DevicePrefetcher(loader, Copies()),
     )
     assert main(["train", *tiny_options(root, tmp_path, data__num_workers=1)]) == 0
     assert metrics(only_run(tmp_path)) == metrics(run)

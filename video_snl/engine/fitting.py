@@ -24,7 +24,7 @@ from video_snl.engine.trainer import (
 )
 from video_snl.errors import UserError
 from video_snl.runs.run import Run, newest_begun
-from video_snl.tasks.loading import RunData
+from video_snl.tasks.datamodule import RunData
 from video_snl.utils.counts import counts
 from video_snl.utils.locks import Held, locked
 from video_snl.utils.processes import leading_others

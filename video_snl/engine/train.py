@@ -25,7 +25,7 @@ from video_snl.models.weights.loading import LoadReport
 from video_snl.runs.trained import read_checkpoint
 from video_snl.tasks.action import ActionRecognition
 from video_snl.tasks.clips import ClipDataModule
-from video_snl.tasks.loading import share_of_batch
+from video_snl.tasks.datamodule import share_of_batch
 from video_snl.tasks.optimization import keep_frozen_layers_in_eval
 from video_snl.utils.text import same_labels
 

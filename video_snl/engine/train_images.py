@@ -16,7 +16,6 @@ from video_snl.data.image.base import ImageDataset
 from video_snl.data.image.catalog import ImageSet, load_images, picture_labels
 from video_snl.data.image.classification import check_options
 from video_snl.data.image.segmentation import SceneDataset
-from video_snl.data.sliding import window_stride
 from video_snl.engine.fitting import fit, opened_run, tell
 from video_snl.engine.resume import Asked, Listed
 from video_snl.engine.training_checks import check_class_count, check_last_batch
@@ -28,6 +27,7 @@ from video_snl.runs.trained import read_checkpoint
 from video_snl.tasks.image_data import ImageDataModule
 from video_snl.tasks.images import ImageClassification, ImageTask, Segmentation
 from video_snl.tasks.optimization import keep_frozen_layers_in_eval
+from video_snl.tasks.sliding_window import window_stride
 from video_snl.utils.text import same_labels
 
 __all__ = ["check_experiment", "check_network", "check_values", "make_task", "task_of", "train"]

@@ -9,7 +9,7 @@ from torch import nn
 
 from video_snl.config.task_spec import AnyExperiment
 from video_snl.errors import UserError
-from video_snl.tasks.loading import share_of_batch
+from video_snl.tasks.datamodule import share_of_batch
 
 __all__ = ["check_class_count", "check_last_batch"]
 

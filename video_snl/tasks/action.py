@@ -18,8 +18,8 @@ from video_snl.data.transforms.augment import augment_clips
 from video_snl.data.transforms.geometry import crop_clips, crop_scaled_clips, normalise, three_crops
 from video_snl.data.transforms.mixup import Mix, draw_mix, mix_clips, mix_labels
 from video_snl.models.video import head_parameters, stage_modules
-from video_snl.tasks.accuracy import ListAccuracy
 from video_snl.tasks.base import Parts, Task
+from video_snl.tasks.metrics import ListAccuracy
 from video_snl.tasks.optimization import learning_rate_factor
 from video_snl.utils.finite import class_scores
 

@@ -20,7 +20,7 @@ from video_snl.data.video.dataset import (
     EvaluationDataset,
     make_loader,
 )
-from video_snl.tasks.loading import RunData, share_of_batch
+from video_snl.tasks.datamodule import RunData, share_of_batch
 
 __all__ = ["ClipDataModule", "evaluation_loader"]
 
@@ -29,7 +29,7 @@ class ClipDataModule(RunData):
     """One random clip of every training video an epoch; the centre clip of every test video.
 
     Args:
-        folder: See :class:`~video_snl.tasks.loading.RunData`.
+        folder: See :class:`~video_snl.tasks.datamodule.RunData`.
     """
 
     consequence = "other videos of their classes stood for training ones, test ones count as wrong"

@@ -9,7 +9,7 @@ from video_snl.config.image import ImageExperiment
 from video_snl.data.image.catalog import ImageSet
 from video_snl.data.image.loader import ImageLoader, make_image_loader
 from video_snl.data.loading.prefetch import DevicePrefetcher
-from video_snl.tasks.loading import RunData, share_of_batch
+from video_snl.tasks.datamodule import RunData, share_of_batch
 
 __all__ = ["ImageDataModule", "test_batch_size"]
 

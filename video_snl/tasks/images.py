@@ -15,16 +15,16 @@ from torchmetrics.classification import MulticlassAccuracy
 from video_snl.config.image import ImageExperiment
 from video_snl.config.image_programs import image_program
 from video_snl.data.loading.batches import Batch
-from video_snl.data.sliding import slide, window_stride
 from video_snl.data.timing import stage
 from video_snl.data.transforms.geometry import Statistics
 from video_snl.data.transforms.image import evaluation_images, training_images
 from video_snl.models.fcn import SegmentationLogits, segmentation_loss
 from video_snl.models.image_parts import head_parameters, stage_layers
-from video_snl.tasks.accuracy import ListAccuracy
 from video_snl.tasks.base import Parts, Task
+from video_snl.tasks.metrics import ListAccuracy
 from video_snl.tasks.optimization import image_rate_factor
 from video_snl.tasks.segmentation_metrics import PixelConfusion
+from video_snl.tasks.sliding_window import slide, window_stride
 from video_snl.utils.finite import class_scores
 
 __all__ = ["ImageClassification", "ImageTask", "Segmentation"]
