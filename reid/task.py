@@ -24,7 +24,6 @@ from reid.models.network import TrackletNet
 from reid.models.parts import head_parameters, stage_layers
 from reid.program import REID
 from video_snl import __version__
-from video_snl.data.timing import stage
 from video_snl.errors import UserError
 from video_snl.tasks.optimization import (
     freeze,
@@ -33,6 +32,7 @@ from video_snl.tasks.optimization import (
     parameter_groups,
     scheduled,
 )
+from video_snl.utils.timing import stage
 
 __all__ = ["TrackletTask"]
 

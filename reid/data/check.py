@@ -16,8 +16,8 @@ from reid.data.datasets.official import OFFICIAL, count, parts_of, unmatched_que
 from reid.data.tracklet import ReidData
 from reid.report.pictures import Finding, inspect
 from video_snl.data.workers.bounded import run_bounded
-from video_snl.engine.progress import counted
 from video_snl.utils.counts import counts
+from video_snl.utils.progress import counted
 
 __all__ = ["check"]
 

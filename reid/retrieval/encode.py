@@ -20,9 +20,9 @@ from reid.retrieval.features import FeatureTable
 from reid.trained import TrainedReid
 from video_snl.data.loading.batches import Batch
 from video_snl.data.loading.quarantine import Quarantine
-from video_snl.engine.progress import counted
 from video_snl.errors import UserError
 from video_snl.utils.finite import not_finite_error
+from video_snl.utils.progress import counted
 
 __all__ = ["Encoded", "encode", "table_of"]
 

@@ -15,10 +15,10 @@ from tests.videos import write_ucf101
 from video_snl.cli.main import main
 from video_snl.config.video import Experiment
 from video_snl.data.loading.prefetch import DevicePrefetcher
-from video_snl.data.timing import STAGES
 from video_snl.engine.callbacks import History
 from video_snl.runs.run import Run
 from video_snl.runs.trained import load_trained
+from video_snl.utils.timing import STAGES
 
 
 @pytest.fixture(scope="module")

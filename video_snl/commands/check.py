@@ -18,11 +18,11 @@ from video_snl.data.decoding.stream_info import find_facts
 from video_snl.data.video.clip_sampling import clip_span
 from video_snl.data.video.file_lists import Layout, Listing, layout_of, list_files
 from video_snl.data.workers.bounded import run_bounded
-from video_snl.engine.progress import counted
 from video_snl.errors import UserError
 from video_snl.utils.counts import counts
 from video_snl.utils.json_text import to_json
 from video_snl.utils.media import MAX_PIXELS
+from video_snl.utils.progress import counted
 from video_snl.utils.text import printable
 
 __all__ = ["Finding", "check", "inspect"]

@@ -18,7 +18,6 @@ from video_snl.commands.reencode import Settings, reencode
 from video_snl.data.decoding.stream_info import find_facts
 from video_snl.data.video.file_lists import find_videos
 from video_snl.data.workers.bounded import run_bounded
-from video_snl.engine.progress import counted
 from video_snl.errors import UserError
 from video_snl.utils.counts import counts
 from video_snl.utils.files import (
@@ -31,6 +30,7 @@ from video_snl.utils.files import (
 )
 from video_snl.utils.json_text import parse_json
 from video_snl.utils.media import MAX_PIXELS, VIDEO_SUFFIXES, MediaFiles
+from video_snl.utils.progress import counted
 from video_snl.utils.text import decode_text, printable
 
 __all__ = ["prepare"]

@@ -16,12 +16,12 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from video_snl.config.task_spec import shown_metrics
-from video_snl.data.timing import collect_stages
 from video_snl.engine.plots import learning_curves
 from video_snl.engine.profile import Profile, loading_row, loading_text, waiting_share
 from video_snl.runs.run import Run
 from video_snl.utils.files import replacing, write_text
 from video_snl.utils.text import say_once
+from video_snl.utils.timing import collect_stages
 
 __all__ = ["AtomicCheckpointIO", "FirstStep", "History", "best_checkpoint", "last_checkpoint"]
 

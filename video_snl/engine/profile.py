@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from video_snl.data.timing import STAGES
+from video_snl.utils.timing import STAGES
 
 __all__ = ["Profile", "loading_row", "loading_text", "waiting_share"]
 

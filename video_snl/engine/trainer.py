@@ -23,9 +23,9 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException, SI
 from video_snl.config.task_spec import AnyExperiment
 from video_snl.config.video import TrainerConfig
 from video_snl.engine.callbacks import AtomicCheckpointIO
-from video_snl.engine.progress import EVERY
 from video_snl.errors import UserError
 from video_snl.utils.processes import handling, leave_lost_terminal
+from video_snl.utils.progress import EVERY
 
 __all__ = [
     "EXIT_HUNG_UP",

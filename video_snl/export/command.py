@@ -15,7 +15,6 @@ from torch.export import ExportedProgram
 
 from video_snl.blocks.cayley import Cayley
 from video_snl.config.task_spec import Program
-from video_snl.engine.progress import counted
 from video_snl.errors import UserError
 from video_snl.export.checking import Difference, check_equal, finite_logits, random_inputs
 from video_snl.export.export_report import Report
@@ -28,6 +27,7 @@ from video_snl.runs.kinds import AnyTrained, find_trained
 from video_snl.runs.published import facts_of
 from video_snl.utils.counts import counts
 from video_snl.utils.files import check_file, replacing, write_json, writing
+from video_snl.utils.progress import counted
 
 __all__ = ["Timing", "export"]
 

@@ -18,12 +18,12 @@ from video_snl.data.decoding.pyav import PyAVReader
 from video_snl.data.decoding.stream_info import open_with_facts
 from video_snl.data.video.streaming import frame_times
 from video_snl.data.video.windows import FrameTimes
-from video_snl.engine.progress import counted
 from video_snl.errors import UserError
 from video_snl.render.captions import Caption, caption_at
 from video_snl.render.lettering import draw_lines
 from video_snl.utils.files import replace_file, storage_error
 from video_snl.utils.media import MAX_PIXELS
+from video_snl.utils.progress import counted
 
 __all__ = ["FORMATS", "render_video"]
 

@@ -13,7 +13,6 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from video_snl.config.task_spec import VIDEO_SNL
 from video_snl.config.video import Experiment
-from video_snl.data.timing import stage
 from video_snl.data.transforms.augment import augment_clips
 from video_snl.data.transforms.geometry import crop_clips, crop_scaled_clips, normalise, three_crops
 from video_snl.data.transforms.mixup import Mix, draw_mix, mix_clips, mix_labels
@@ -22,6 +21,7 @@ from video_snl.tasks.base import Parts, Task
 from video_snl.tasks.metrics import ListAccuracy
 from video_snl.tasks.optimization import learning_rate_factor
 from video_snl.utils.finite import class_scores
+from video_snl.utils.timing import stage
 
 __all__ = ["ActionRecognition"]
 

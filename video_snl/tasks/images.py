@@ -15,7 +15,6 @@ from torchmetrics.classification import MulticlassAccuracy
 from video_snl.config.image import ImageExperiment
 from video_snl.config.image_programs import image_program
 from video_snl.data.loading.batches import Batch
-from video_snl.data.timing import stage
 from video_snl.data.transforms.geometry import Statistics
 from video_snl.data.transforms.image import evaluation_images, training_images
 from video_snl.models.fcn import SegmentationLogits, segmentation_loss
@@ -26,6 +25,7 @@ from video_snl.tasks.optimization import image_rate_factor
 from video_snl.tasks.segmentation_metrics import PixelConfusion
 from video_snl.tasks.sliding_window import slide, window_stride
 from video_snl.utils.finite import class_scores
+from video_snl.utils.timing import stage
 
 __all__ = ["ImageClassification", "ImageTask", "Segmentation"]
 

@@ -21,7 +21,7 @@ from video_snl.analysis.explain.structure import (
     sums_by_time,
 )
 from video_snl.blocks.block import NonlocalBlock
-from video_snl.engine.progress import counted
+from video_snl.utils.progress import counted
 
 __all__ = ["POWERS", "as_grid", "block_maps", "map_count", "pooled", "positions_limit"]
 

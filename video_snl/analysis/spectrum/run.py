@@ -22,7 +22,6 @@ from video_snl.blocks.insertion import inserted_blocks
 from video_snl.config.video import ShortVideos
 from video_snl.data.video.catalog import load_videos
 from video_snl.data.workers.forkserver import nursery
-from video_snl.engine.progress import counted
 from video_snl.engine.trainer import device_of
 from video_snl.errors import UserError
 from video_snl.runs.run import checkpoint_path
@@ -30,6 +29,7 @@ from video_snl.runs.trained import Trained, load_trained
 from video_snl.utils.files import check_folder
 from video_snl.utils.json_text import to_json
 from video_snl.utils.media import named_media
+from video_snl.utils.progress import counted
 
 __all__ = ["Asked", "evenly_spaced", "files_below", "measured_and_reported", "spectrum"]
 

@@ -21,10 +21,10 @@ import torch
 from video_snl.config.video import DataConfig, DecodeDevice, ReaderName
 from video_snl.data.decoding.readers import open_by, refusal
 from video_snl.data.decoding.stream_info import Facts, find_facts
-from video_snl.data.timing import collect_stages
 from video_snl.data.workers.bounded import run_bounded
 from video_snl.errors import UserError
 from video_snl.utils.media import MAX_PIXELS
+from video_snl.utils.timing import collect_stages
 
 __all__ = ["Choice", "choose_reader", "resolve_reader"]
 

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from video_snl.data.image.reading import UnreadableImage, read_image
-from video_snl.data.timing import stage
 from video_snl.errors import UserError
 from video_snl.utils.counts import counts
 from video_snl.utils.media import IMAGE_SUFFIXES, MAX_PIXELS, is_image_name
+from video_snl.utils.timing import stage
 
 __all__ = ["FramesReader"]
 

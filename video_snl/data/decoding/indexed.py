@@ -14,9 +14,9 @@ from video_snl.data.decoding.opening import check_pixels
 from video_snl.data.decoding.pyav import PyAVReader, breaks
 from video_snl.data.decoding.scan import SIZED
 from video_snl.data.decoding.stream_info import Facts, find_facts
-from video_snl.data.timing import stage
 from video_snl.errors import UserError
 from video_snl.utils.media import MAX_PIXELS
+from video_snl.utils.timing import stage
 
 __all__ = ["AstrayError", "LibraryReader", "library_refuses"]
 

@@ -15,9 +15,9 @@ from video_snl.data.decoding.instead import note_head
 from video_snl.data.decoding.opening import check_pixels, is_refused_size, too_large
 from video_snl.data.decoding.scan import Matrix
 from video_snl.data.decoding.stream_info import distrust, open_with_facts
-from video_snl.data.timing import stage
 from video_snl.errors import UserError
 from video_snl.utils.media import MAX_PIXELS
+from video_snl.utils.timing import stage
 
 __all__ = ["STAND_INS", "PyAVReader", "breaks", "turn"]
 

@@ -22,11 +22,11 @@ from video_snl.data.decoding.indexed import AstrayError
 from video_snl.data.decoding.instead import is_instead, note_instead
 from video_snl.data.decoding.pyav import PyAVReader
 from video_snl.data.decoding.stream_info import Facts, find_facts
-from video_snl.data.timing import stage
 from video_snl.data.video.clip_sampling import ShortVideoError
 from video_snl.errors import OptionsError, UserError
 from video_snl.utils.counts import counts
 from video_snl.utils.media import MAX_PIXELS
+from video_snl.utils.timing import stage
 
 __all__ = [
     "Reader",

@@ -9,9 +9,9 @@ from torch import Tensor
 from video_snl.data.decoding.indexed import LibraryReader, library_refuses
 from video_snl.data.decoding.opening import decoder_path
 from video_snl.data.decoding.stream_info import Facts
-from video_snl.data.timing import stage
 from video_snl.errors import OptionsError, UserError
 from video_snl.utils.media import MAX_PIXELS
+from video_snl.utils.timing import stage
 
 __all__ = ["TorchCodecReader", "torchcodec_refuses"]
 

@@ -14,10 +14,10 @@ import torch
 from video_snl.data.loading.batches import Batch, BatchBuilder, Sample
 from video_snl.data.loading.quarantine import Quarantine, named
 from video_snl.data.loading.samplers import Key
-from video_snl.data.timing import STAGES, collect_stages
 from video_snl.data.workers.outcome import InProcess, Outcome
 from video_snl.data.workers.pool import Pool
 from video_snl.errors import OptionsError, UserError
+from video_snl.utils.timing import STAGES, collect_stages
 
 __all__ = [
     "Answer",
@@ -100,7 +100,7 @@ class LoaderProfile:
         clips: Samples handed out.
         seconds: From the first request to the last batch handed out.
         waited: Of these, how long the consumer waited for batches.
-        stages: Seconds of all workers in each of :data:`~video_snl.data.timing.STAGES`.
+        stages: Seconds of all workers in each of :data:`~video_snl.utils.timing.STAGES`.
         replaced: Worker processes that were killed or died.
     """
 
