@@ -464,7 +464,7 @@ def test_the_name_of_a_run_is_that_of_the_last_configuration(write: Write) -> No
     one, two = write("one.yaml", "{data: {}}"), write("two.yaml", "{data: {}}")
     words = ["--config", one, "--config", two, "--config", json.dumps({"data": {}})]
     assert config_name(parser.parse_args(words)) == "two"
-    assert config_name(parser.parse_args([])) == "sample"
+    assert config_name(parser.parse_args([])) is None  # then that of its dataset
 
 
 def test_the_documentation_has_the_limits() -> None:
