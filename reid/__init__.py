@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+import video_snl  # noqa: F401  (it lets old import paths be found, those of reid too)
+
 if TYPE_CHECKING:
     from reid.data.datasets.catalog import load_dataset
     from reid.data.tracklet import ReidData, Tracklet

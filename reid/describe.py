@@ -25,8 +25,8 @@ def describe(experiment: ReidExperiment, *, as_json: bool) -> int:
     """Print the network of ``experiment``: what it takes to look at one tracklet of T frames.
 
     Raises:
-        UserError: as for :func:`~reid.models.network.build_network`, and for a ``folder`` that cannot be
-            read.
+        UserError: as for :func:`~reid.models.network.build_network`, and for a ``folder`` that
+            cannot be read.
     """
     data, people = experiment.data, people_count(experiment.data)
     size = (data.height, data.width)

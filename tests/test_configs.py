@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,15 @@ from typing import Any
 import pytest
 import yaml
 
-from reid.cli import main as reid_cli
 from reid.config import ReidExperiment
 from video_snl.cli import images as cli_images
-from video_snl.cli import main as cli
 from video_snl.cli.images import are_about_images
 from video_snl.config.image import ImageExperiment
 from video_snl.config.video import Experiment
+
+cli = importlib.import_module("video_snl.cli.main")  # main is a function there
+
+reid_cli = importlib.import_module("reid.cli.main")  # main is a function there
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 FILES = sorted(CONFIGS.rglob("*.yaml"))

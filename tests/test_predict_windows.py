@@ -80,6 +80,7 @@ def test_window_of_the_whole_video_is_the_prediction(
             assert ours["score"] == pytest.approx(expected["score"], abs=1e-4)
 
 
+@pytest.mark.slow
 def test_video_that_breaks_gives_what_came_before(words: list[str], real_data: Path) -> None:
     path = real_data / "odd_videos" / "decord_corrupted.mp4"  # 50 frames, 10 a second; 28 are sound
     done = run_command(*words, "--window", "10f", "--crops", "1", "--json", str(path))

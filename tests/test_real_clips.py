@@ -46,7 +46,8 @@ def predictions(*words: str) -> dict[str, float]:
     return {row["class"]: row["score"] for row in video["predictions"]}
 
 
-@pytest.mark.parametrize("suffix", [pytest.param(".onnx", marks=pytest.mark.slow), ".pt2"])
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
 def test_an_exported_network(suffix: str, checkpoint: str, real_data: Path, tmp_path: Path) -> None:
     """Checked on the clip before it is written; then the same classes in the same order."""
     clips = [clip_of(real_data, name) for name in CLIPS]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import re
 import runpy
 import shlex
@@ -13,10 +14,12 @@ from typing import Any
 
 import pytest
 
-from reid.cli import main as reid_cli
 from tests.pages import REPOSITORY, Block
-from video_snl.cli import main as cli
 from video_snl.config.parsing import Commands
+
+cli = importlib.import_module("video_snl.cli.main")  # main is a function there
+
+reid_cli = importlib.import_module("reid.cli.main")  # main is a function there
 
 PROGRAMS = {"video-snl": cli.main, "reid": reid_cli.main}
 _MODULES = {"video_snl": "video-snl", "reid": "reid"}

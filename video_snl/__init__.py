@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from video_snl.utils.moved import install
+
 if TYPE_CHECKING:
     from video_snl.blocks import (
         A21d,
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
         make_block,
     )
     from video_snl.blocks.insertion import insert_blocks
+
+install()
 
 __version__ = "0.1.0"
 __all__ = [

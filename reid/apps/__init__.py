@@ -1,0 +1,1 @@
+"""Commands that show, serve and publish a trained network."""

@@ -48,9 +48,9 @@ def are_names(labels: Labels | Names) -> bool:
 def numbers_of_names(lists: Sequence[Names], what: Literal["person", "camera"]) -> list[np.ndarray]:
     """Number the people or the cameras of several lists by their names, over all lists at once.
 
-    Names that mean junk and distractors are -1 and 0, see :func:`reid.data.tracklet.special_person`. All
-    other names that differ get different numbers, also ``7`` and ``007``, in natural order of the
-    names: people start at 1, cameras at 0.
+    Names that mean junk and distractors are -1 and 0, see
+    :func:`reid.data.tracklet.special_person`. All other names that differ get different numbers,
+    also ``7`` and ``007``, in natural order of the names: people start at 1, cameras at 0.
 
     Returns:
         Numbers of each list, int64, in the shape of the list.

@@ -60,8 +60,9 @@ def evaluate_features(
 
     Args:
         query: Features, shape (Q, D); computed on its device. Or a table of
-            :func:`reid.retrieval.features.read_features`, if the gallery is one, too: then people and cameras
-            are compared by the names in the tables, and the other four lists are left out.
+            :func:`reid.retrieval.features.read_features`, if the gallery is one, too: then people
+            and cameras are compared by the names in the tables, and the other four lists are left
+            out.
         gallery: Features, shape (G, D): a tensor, an array, or a memory-mapped file
             (``numpy.load(path, mmap_mode="r")``), of which only a block at a time is resident; or
             a table.
@@ -78,8 +79,9 @@ def evaluate_features(
         own: Pairs (query, gallery entry) that are the same tracklet, shape (N, 2).
 
     Raises:
-        UserError: As in :func:`reid.metrics.ranking.evaluate_ranking`; features of different dimensions
-            or not finite; tables of different models, or whose people cannot be compared.
+        UserError: As in :func:`reid.metrics.ranking.evaluate_ranking`; features of different
+            dimensions or not finite; tables of different models, or whose people cannot be
+            compared.
     """
     given = (query_ids, gallery_ids, query_cameras, gallery_cameras)
     labels = _numbers(query, gallery, given)

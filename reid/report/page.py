@@ -47,7 +47,7 @@ class Shown:
 def write_page(path: Path, template: str, values: Mapping[str, Any]) -> None:
     """Fill a template of this package, everything in ``values`` escaped; written atomically."""
     environment = Environment(
-        loader=PackageLoader("reid"),
+        loader=PackageLoader("reid.report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

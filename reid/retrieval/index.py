@@ -47,8 +47,8 @@ def search(
 ) -> SearchResult:
     """Find the ``top`` nearest tracklets of the gallery for every query.
 
-    Distances are those of :func:`reid.metrics.distances.pairwise_distances`, which evaluations rank by, and
-    tracklets at the same distance stand in the order of the gallery, as they do there.
+    Distances are those of :func:`reid.metrics.distances.pairwise_distances`, which evaluations rank
+    by, and tracklets at the same distance stand in the order of the gallery, as they do there.
 
     Args:
         query: Features to search for.

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from reid.cli import main as reid_cli
-from video_snl.cli import main as cli
 from video_snl.cli.images import IMAGE_COMMANDS
 from video_snl.config.parsing import Commands
+
+cli = importlib.import_module("video_snl.cli.main")  # main is a function there
+
+reid_cli = importlib.import_module("reid.cli.main")  # main is a function there
 
 __all__ = ["command_pages"]
 

@@ -63,7 +63,7 @@ def test_bad_folders(tmp_path: Path) -> None:
     assert "does not exist" in said(tmp_path / "nothing")
     gap = write_frames(tmp_path / "gap")
     (gap / "img_00004.png").unlink()
-    assert "lacks 1 frames, the first is number 4" in said(gap)
+    assert "lacks 1 frame, the first is number 4" in said(gap)
     twice = write_frames(tmp_path / "twice")
     shutil.copy(twice / "img_00002.png", twice / "2.png")
     assert "holds frame 2 twice (2.png, img_00002.png)" in said(twice)

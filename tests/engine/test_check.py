@@ -171,7 +171,7 @@ def test_bad_input(tmp_path: Path, root: Path) -> None:
         ("--root", str(tmp_path / "empty"), "--dataset", "ucf101"): "ucfTrainTestlist",
         ("--root", str(root), "--num_workers", "0"): "--num_workers must be at least 1",
         ("--root", str(root), "--deadline", "0"): "--deadline",
-        ("--root", str(root), "--deadline", "nan"): '"deadline"',
+        ("--root", str(root), "--deadline", "nan"): "--deadline: expected",
         ("--root", str(root), "--clip_frames", "0"): "--clip_frames",
         (): "root",
     }

@@ -52,7 +52,7 @@ def lines_of(process: subprocess.Popen[str]) -> Iterator[str]:
     ("stop", "code", "workers"),
     [
         (signal.SIGTERM, 143, 2),
-        (signal.SIGHUP, 129, 2),
+        pytest.param(signal.SIGHUP, 129, 2, marks=pytest.mark.slow),
         pytest.param(signal.SIGINT, 130, 2, marks=pytest.mark.slow),
         pytest.param(signal.SIGKILL, -9, 0, marks=pytest.mark.slow),
     ],

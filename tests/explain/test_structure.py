@@ -132,7 +132,8 @@ def test_the_position_of_a_cell_gives_the_cell(
 
 def test_the_structure_needs_no_torch() -> None:
     code = (
-        "import sys, video_snl.analysis.explain.structure, video_snl.cli.explain, reid.cli.explain; "
+        "import sys, video_snl.analysis.explain.structure, video_snl.cli.explain; "
+        "import reid.cli.explain; "
         "assert not {'torch', 'matplotlib', 'captum'} & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

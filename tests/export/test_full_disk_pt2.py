@@ -6,10 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.export.checkpoints import video_checkpoint
 from tests.tiny import command, environment
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_no_abort(tmp_path: Path) -> None:
     checkpoint = video_checkpoint(tmp_path / "a.ckpt")
     words = command("export", "--checkpoint", str(checkpoint), "-o", str(tmp_path / "m.pt2"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
 from collections.abc import Callable, Sequence
@@ -15,11 +16,9 @@ import torch
 import yaml
 from PIL import Image
 
-from reid.cli import main as reid
 from tests.export.checkpoints import image_checkpoint, video_checkpoint
 from tests.tiny import record, run_here
 from video_snl import __version__
-from video_snl.cli import main as cli
 from video_snl.config.task_spec import VIDEO_SNL
 from video_snl.export import command as engine
 from video_snl.models.weights.sources import read_checkpoint
@@ -27,6 +26,10 @@ from video_snl.runs import trained
 from video_snl.runs.run import checkpoint_path
 from video_snl.runs.trained import load_trained
 from video_snl.utils.files import write_json
+
+cli = importlib.import_module("video_snl.cli.main")  # main is a function there
+
+reid = importlib.import_module("reid.cli.main")  # main is a function there
 
 
 @pytest.fixture(scope="module")

@@ -189,6 +189,7 @@ def old_file(path: Path, table: FeatureTable) -> FeatureTable:
         place = stored.schema.get_field_index(key)
         stored = stored.set_column(place, key, pa.array(getattr(table, key), pa.int64()))
     metadata = {**stored.schema.metadata, b"reid.format": b"1"}
+    del metadata[b"reid.sha256"]
     pq.write_table(stored.replace_schema_metadata(metadata), path)
     return read_features(path)
 

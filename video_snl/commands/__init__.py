@@ -1,0 +1,1 @@
+"""The commands that use data or a trained network."""

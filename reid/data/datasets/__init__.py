@@ -1,0 +1,1 @@
+"""Datasets of tracklets in their published layouts."""

@@ -35,7 +35,9 @@ def decoder_path(path: str) -> str:
 
 
 def open_container(path: str, max_pixels: int = MAX_PIXELS) -> InputContainer:
-    """Open a file with PyAV, of which :func:`~video_snl.data.decoding.containers.check_file` is content.
+    """Open a file with PyAV.
+
+    :func:`~video_snl.data.decoding.containers.check_file` looks at it before.
 
     Args:
         max_pixels: Most pixels of a frame, also of those decoded to learn what is in the file.

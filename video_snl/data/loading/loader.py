@@ -43,8 +43,8 @@ class ClipLoader:
 
     Each iteration is one epoch of ``sampler`` (whose ``set_epoch`` is called by Lightning); an
     iteration that begins ends the one before. Files that cannot be read are dealt with as
-    :class:`~video_snl.data.loading.assembly.Assembly` says. ``profile`` tells where the time of the last
-    epoch went.
+    :class:`~video_snl.data.loading.assembly.Assembly` says. ``profile`` tells where the time of the
+    last epoch went.
 
     Args:
         source: The data set.

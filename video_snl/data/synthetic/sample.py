@@ -1,7 +1,8 @@
 """The sample data set: generated videos in UCF-101's layout, for trying things out.
 
-Its four classes cannot be told by looking at one place: see :mod:`video_snl.data.synthetic.sample_scene`.
-It is generated once, as a function of its settings alone, into the user's cache.
+Its four classes cannot be told by looking at one place: see
+:mod:`video_snl.data.synthetic.sample_scene`. It is generated once, as a function of its settings
+alone, into the user's cache.
 """
 
 from __future__ import annotations

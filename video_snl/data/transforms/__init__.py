@@ -1,0 +1,1 @@
+"""Operations on pixels: geometry, augmentation, mixing."""

@@ -30,8 +30,8 @@ def training_images(
     """Padded with black, cropped, flipped and changed as the batch says, then normalised.
 
     Shapes: ``image`` uint8 (B, h, w, 3), ``offset`` (B, 2), ``flip`` (B,), and what
-    :mod:`~video_snl.data.transforms.augment` adds -> (B, 3, h, w), laid out as ``torch.channels_last``.
-    Without ``offset`` the pictures are cut and changed already.
+    :mod:`~video_snl.data.transforms.augment` adds -> (B, 3, h, w), laid out as
+    ``torch.channels_last``. Without ``offset`` the pictures are cut and changed already.
     """
     video = batch["image"][:, None]
     if "offset" in batch:

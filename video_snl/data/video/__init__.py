@@ -1,0 +1,1 @@
+"""Video datasets: their lists, clips and windows."""

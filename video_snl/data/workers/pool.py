@@ -2,9 +2,9 @@
 
 A task that takes too long is answered for by SIGKILL, whatever its process is stuck in, and so a
 worker may end at any instruction. Hence nothing is shared between workers: each has a channel and a
-shelf of its own (:mod:`video_snl.data.workers.channel`), and its end, however it came, is the end of its
-channel. Workers are forked by a small process of their own (:mod:`video_snl.data.workers.forkserver`) and die
-with the process that uses them.
+shelf of its own (:mod:`video_snl.data.workers.channel`), and its end, however it came, is the end
+of its channel. Workers are forked by a small process of their own
+(:mod:`video_snl.data.workers.forkserver`) and die with the process that uses them.
 
 Why not a library: torch's DataLoader raises when a worker is killed, and pebble's ProcessPool,
 which has deadlines, shares two pipes and their locks between all workers. In a trial (pebble 5.2,

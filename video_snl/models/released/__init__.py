@@ -1,0 +1,1 @@
+"""Networks and blocks of the paper's released code."""

@@ -1,7 +1,7 @@
 """Blocks in the form of the code that the paper's authors released, new or from a checkpoint.
 
-Where :mod:`video_snl.models.released.networks` makes a network of a file alone, here a configuration says
-what is in it, so that it can be trained, stored and rebuilt.
+Where :mod:`video_snl.models.released.networks` makes a network of a file alone, here a
+configuration says what is in it, so that it can be trained, stored and rebuilt.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ _WITHOUT_RELU = ("cgnl", "cc")
 
 @dataclass(frozen=True)
 class ReleasedBlock:
-    """Which released block, as :func:`~video_snl.models.released.blocks.load_reference_block` has them.
+    """Which released block, as :func:`~video_snl.models.released.blocks.load_reference_block` has
+    them.
 
     Args:
         kind: ``snl``, ``nl``, ``ns``, ``dnl``, ``a2``, ``cayley``, ``cgnl`` or ``cc``.

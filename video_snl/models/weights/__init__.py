@@ -1,0 +1,1 @@
+"""Published weights: where they are, their formats, how they are loaded."""

@@ -56,7 +56,8 @@ class LoadReport:
         used_fraction: share of the parameters in the file (without its classifier and inserted
             blocks) that were taken over; below 1 for a bigger network.
         statistics: the input normalisation the weights were trained with, a key of
-            ``video_snl.data.transforms.geometry.STATISTICS``, or ``unknown`` (of networks of images).
+            ``video_snl.data.transforms.geometry.STATISTICS``, or ``unknown`` (of networks of
+            images).
         note: anything else to know about this file.
     """
 
