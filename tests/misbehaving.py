@@ -15,7 +15,6 @@ import torch
 from tests.videos import write_video
 from video_snl.config.video import DataConfig
 from video_snl.data.loading.quarantine import Quarantine
-from video_snl.data.video.catalog import Video
 from video_snl.data.video.dataset import (
     ClipDataset,
     ClipLoader,
@@ -23,6 +22,7 @@ from video_snl.data.video.dataset import (
     EvaluationDataset,
     make_loader,
 )
+from video_snl.data.video.records import Video
 
 CONFIG = DataConfig(clip_frames=4, short_side=24, crop=20, deadline=2.0)
 

@@ -154,7 +154,7 @@ def test_third_party_imports_are_required() -> None:
     third_party = imported - set(sys.stdlib_module_names) - {"video_snl", "reid"}
     extras = [
         ("options.extras_require", name)
-        for name in ("cluster", "export", "pynvvideocodec", "serve", "torchcodec", "wandb")
+        for name in ("cluster", "export", "serve", "torchcodec", "wandb")
     ]
     required = _requirements(("options", "install_requires"), *extras)
     missing = {

@@ -26,9 +26,9 @@ from typing import Any
 
 from video_snl.config.video import DataConfig
 from video_snl.data.loading.quarantine import Quarantine
-from video_snl.data.video.catalog import Video
 from video_snl.data.video.dataset import ClipDataset, ClipLoader, EpochSampler, make_loader
 from video_snl.data.video.folders import VIDEO_SUFFIXES
+from video_snl.data.video.records import Video
 from video_snl.utils.files import write_json
 
 MEGABYTE = 1 << 20

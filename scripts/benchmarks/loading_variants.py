@@ -26,9 +26,9 @@ from torch.utils.data import DataLoader, Dataset
 from video_snl.config.video import DataConfig
 from video_snl.data.loading.samplers import Key, sample_generator
 from video_snl.data.transforms.geometry import STATISTICS, crop_clips, normalise
-from video_snl.data.video.catalog import Video
 from video_snl.data.video.clip_sampling import random_clip
 from video_snl.data.video.dataset import ClipDataset, EpochSampler, collate, make_loader
+from video_snl.data.video.records import Video
 
 __all__ = ["LOADERS", "Batches", "Setting", "Supply", "rates_of"]
 

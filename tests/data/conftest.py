@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.videos import write_video
-from video_snl.data.video.catalog import Video
+from video_snl.data.video.records import Video
 
 
 @pytest.fixture(scope="session")

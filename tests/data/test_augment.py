@@ -20,8 +20,8 @@ from video_snl.data.transforms.augment import (
     scale_pairs,
 )
 from video_snl.data.transforms.randaugment import OPERATIONS, jitter_colours
-from video_snl.data.video.catalog import Video
 from video_snl.data.video.dataset import ClipDataset, EpochSampler, make_loader
+from video_snl.data.video.records import Video
 from video_snl.errors import UserError
 
 CONFIG = DataConfig(clip_frames=4, short_side=24, crop=20)

@@ -11,7 +11,7 @@ import torch
 
 from tests.misbehaving import bad, loader_of, two_epochs
 from video_snl.data.loading.quarantine import Quarantine
-from video_snl.data.video.catalog import Video
+from video_snl.data.video.records import Video
 from video_snl.errors import UserError
 
 pytestmark = pytest.mark.timeout(120)

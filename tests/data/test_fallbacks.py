@@ -9,15 +9,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 
 import av
 import pytest
 import torch
 
 from tests.videos import greys, write_streams, write_video
-from video_snl.config.video import ReaderName
-from video_snl.data.decoding import instead, readers
+from video_snl.config.video import Experiment, ReaderName
+from video_snl.data.decoding import instead
 from video_snl.data.decoding import stream_info as facts
 from video_snl.data.decoding.pyav import PyAVReader
 from video_snl.data.decoding.readers import check_reader, open_video, read_clips
@@ -158,69 +157,9 @@ def test_torchcodec_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path:
         open_video(path, "torchcodec")
 
 
-class StandIn:
-    """PyNvVideoCodec's SimpleDecoder, as documented, over PyAV's frames; ``lost`` of the last are
-    not found."""
-
-    lost = 0
-    OutputColorType = SimpleNamespace(RGB="RGB")
-
-    def __init__(
-        self, path: str, *, gpu_id: int, use_device_memory: bool, output_color_type: str
-    ) -> None:
-        assert (gpu_id, use_device_memory, output_color_type) == (0, True, "RGB")
-        self._video = PyAVReader(path)
-
-    def __len__(self) -> int:
-        return len(self._video) - self.lost
-
-    def get_batch_frames_by_index(self, indices: list[int]) -> list[torch.Tensor]:
-        if max(indices) >= len(self):
-            raise ArithmeticError("no class that is known to us")
-        return list(self._video.frames(indices))  # anything that DLPack takes
-
-
-@pytest.fixture
-def stand_in(monkeypatch: pytest.MonkeyPatch) -> type[StandIn]:
-    module = type("Found", (StandIn,), {})
-    library = SimpleNamespace(SimpleDecoder=module, OutputColorType=StandIn.OutputColorType)
-    monkeypatch.setitem(sys.modules, "PyNvVideoCodec", library)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    return module
-
-
-def test_pynvvideocodec_reads_frames_by_number(tmp_path: Path, stand_in: type[StandIn]) -> None:
-    path = str(write_streams(tmp_path / "a.mp4", [(64, 96)], frames=12))
-    reader = open_video(path, "pynvvideocodec", "cuda")
-    assert len(reader) == 12
-    assert torch.equal(reader.frames([7, 2, 2]), PyAVReader(path).frames([7, 2, 2]))
-    with pytest.raises(UserError, match="a.mp4"):
-        reader.frames([12])
-
-
-def test_pynvvideocodec_that_finds_other_frames_is_refused(
-    tmp_path: Path, stand_in: type[StandIn]
-) -> None:
-    stand_in.lost = 2
-    path = str(write_streams(tmp_path / "a.mp4", [(64, 96)], frames=12))
-    with pytest.raises(UserError, match="holds 12 frames, PyNvVideoCodec finds 10"):
-        open_video(path, "pynvvideocodec", "cuda")
-
-
-def test_pyav_reads_what_pynvvideocodec_would_get_wrong(
-    tmp_path: Path, stand_in: type[StandIn]
-) -> None:
-    path = str(write_streams(tmp_path / "a.mp4", [(64, 96)], frames=6, rotation=90))
-    reader = open_video(path, "pynvvideocodec", "cuda")
-    assert isinstance(reader, PyAVReader) and reader.frames([0]).shape[1:3] == (96, 64)
-    facts = find_facts(str(write_streams(tmp_path / "b.mkv", [(65, 97)], codec="mpeg4")))
-    assert "odd sizes" in str(readers.refusal("pynvvideocodec", facts))
-
-
-def test_pynvvideocodec_needs_a_gpu_and_its_module(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(OptionsError, match="set --data.decode_device cuda"):
-        check_reader("pynvvideocodec", "cpu")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setitem(sys.modules, "PyNvVideoCodec", None)
-    with pytest.raises(OptionsError, match=r"cannot be used.*pip install"):
-        check_reader("pynvvideocodec", "cuda")
+def test_a_reader_of_earlier_versions_is_auto(capsys: pytest.CaptureFixture[str]) -> None:
+    stored = Experiment().to_dict()
+    stored["data"]["reader"] = "pynvvideocodec"
+    assert Experiment.from_dict(stored).data.reader == "auto"
+    assert "auto takes its place" in capsys.readouterr().err
+    assert stored["data"]["reader"] == "pynvvideocodec"

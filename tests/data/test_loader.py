@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 
 from tests.videos import write_video
 from video_snl.config.video import DataConfig
-from video_snl.data.video.catalog import Video
 from video_snl.data.video.dataset import (
     ClipDataset,
     EpochSampler,
@@ -24,6 +23,7 @@ from video_snl.data.video.dataset import (
     collate,
     make_loader,
 )
+from video_snl.data.video.records import Video
 from video_snl.errors import UserError
 
 CONFIG = DataConfig(clip_frames=4, short_side=24, crop=20)

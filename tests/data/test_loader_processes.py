@@ -19,7 +19,7 @@ from video_snl.data.loading import loader as feed
 from video_snl.data.loading.assembly import Assembly
 from video_snl.data.loading.batches import Batch
 from video_snl.data.loading.quarantine import Quarantine
-from video_snl.data.video.catalog import Video
+from video_snl.data.video.records import Video
 from video_snl.errors import UserError
 
 pytestmark = pytest.mark.timeout(120)

@@ -26,8 +26,8 @@ from video_snl.data.decoding.instead import count_instead
 from video_snl.data.decoding.pyav import PyAVReader
 from video_snl.data.decoding.readers import open_by, open_video, read_clips, refusal
 from video_snl.data.decoding.stream_info import find_facts
-from video_snl.data.video.catalog import Video
 from video_snl.data.video.dataset import ClipDataset, EvaluationDataset
+from video_snl.data.video.records import Video
 from video_snl.data.video.streaming import frame_times, window_clips
 from video_snl.data.video.windows import Length, frame_windows
 from video_snl.errors import UserError

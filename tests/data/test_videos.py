@@ -11,15 +11,8 @@ import pytest
 
 from tests.videos import CLASSES, write_lines, write_ucf101
 from video_snl.config.video import DataConfig, Dataset
-from video_snl.data.video.catalog import (
-    LOADERS,
-    Video,
-    VideoSet,
-    class_count,
-    folder_contents,
-    load_videos,
-    missing_files,
-)
+from video_snl.data.video.catalog import LOADERS, class_count, load_videos
+from video_snl.data.video.records import Video, VideoSet, folder_contents, missing_files
 from video_snl.errors import UserError
 
 

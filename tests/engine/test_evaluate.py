@@ -11,7 +11,7 @@ import torch
 
 from video_snl.commands.evaluate import _metrics
 from video_snl.commands.reports import Scores, write_reports
-from video_snl.data.video.catalog import Video, VideoSet
+from video_snl.data.video.records import Video, VideoSet
 from video_snl.errors import UserError
 from video_snl.tasks.metrics import _hits
 

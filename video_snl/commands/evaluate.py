@@ -17,8 +17,9 @@ from video_snl.config.video import Experiment
 from video_snl.data.decoding.auto import resolve_reader
 from video_snl.data.loading.prefetch import prefetched
 from video_snl.data.loading.quarantine import Quarantine
-from video_snl.data.video.catalog import VideoSet, load_videos, resolve_dataset
+from video_snl.data.video.catalog import load_videos, resolve_dataset
 from video_snl.data.video.dataset import EvaluationDataset
+from video_snl.data.video.records import VideoSet
 from video_snl.engine.trainer import ProgressLines, make_trainer, stopping_in_order
 from video_snl.errors import UserError
 from video_snl.runs.run import checkpoint_path

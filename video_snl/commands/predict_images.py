@@ -9,16 +9,15 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from video_snl.config.image_programs import IMAGES
-from video_snl.data.image.catalog import ONE_SIZE
-from video_snl.data.image.classification import evaluation_picture, read_picture
+from video_snl.data.image.classification import read_picture
+from video_snl.data.image.inference import prepared
 from video_snl.data.image.reading import check_max_pixels
 from video_snl.engine.train_images import task_of
 from video_snl.engine.trainer import device_of
-from video_snl.errors import OptionsError, UserError
+from video_snl.errors import UserError
 from video_snl.render.lettering import Line
 from video_snl.render.pictures import labelled, overlaid, save_picture
 from video_snl.render.targets import targets
@@ -30,7 +29,7 @@ from video_snl.utils.json_text import to_json
 from video_snl.utils.media import named_media
 from video_snl.utils.text import escaped
 
-__all__ = ["predict", "prepared"]
+__all__ = ["predict"]
 
 
 def predict(
@@ -68,7 +67,7 @@ def predict(
     results, unread, unrendered = [], 0, 0
     for path in pictures:
         try:
-            found, labels = _best(task, prepared(path, trained), top, path)
+            found, labels = _best(task, prepared(path, trained.experiment.data), top, path)
         except UserError as error:  # the file is damaged, or too small, or its scores overflow
             unread += 1
             _tell(error)
@@ -116,34 +115,6 @@ def _network(
     from video_snl.export.networks import find_exported
 
     return cast(tuple[TrainedImages, torch.device], find_exported(model, IMAGES, accelerator))
-
-
-def prepared(path: Path, trained: TrainedImages) -> Tensor:
-    """A picture as the network was tested on them: uint8 (H, W, 3).
-
-    Digits and CIFAR have pictures of one size alone; others are resized to it.
-
-    Raises:
-        Unreadable: The file is damaged, or no picture.
-        UserError: It is smaller than what the network takes, and the run resized no picture.
-    """
-    data = trained.experiment.data
-    picture = read_picture(str(path), data.max_pixels)
-    if data.dataset == "cityscapes":
-        return _pixels(picture)
-    if data.dataset in ONE_SIZE:
-        data = replace(data, short_side=max(data.height, data.width))
-    try:
-        return _pixels(evaluation_picture(picture, str(path), data))
-    except OptionsError as error:  # whose advice is for a training
-        raise UserError(
-            f"{path} has {picture.height} x {picture.width} pixels; the network was trained on "
-            f"{data.height} x {data.width} of pictures that were not resized: enlarge the picture"
-        ) from error
-
-
-def _pixels(picture: Image.Image) -> Tensor:
-    return torch.from_numpy(np.array(picture))
 
 
 def _task(trained: TrainedImages) -> ImageTask:

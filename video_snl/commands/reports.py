@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import classification_report, confusion_matrix
 
-from video_snl.data.video.catalog import VideoSet
+from video_snl.data.video.records import VideoSet
 from video_snl.engine.plots import confusion_picture
 from video_snl.utils.files import write_json, write_text
 

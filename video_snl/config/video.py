@@ -11,6 +11,7 @@ from typing import Any, Literal, Self, get_type_hints
 
 from video_snl.config.validation import check_fields
 from video_snl.utils.media import MAX_PIXELS
+from video_snl.utils.text import say_once
 
 __all__ = [
     "DataConfig",
@@ -24,7 +25,7 @@ __all__ = [
 Dataset = Literal["sample", "ucf101", "folder", "csv"]
 ShortVideos = Literal["error", "repeat_last", "wrap"]
 Sampling = Literal["dense", "uniform"]
-ReaderName = Literal["auto", "decord", "pyav", "torchcodec", "pynvvideocodec", "frames"]
+ReaderName = Literal["auto", "decord", "pyav", "torchcodec", "frames"]
 DecodeDevice = Literal["cpu", "cuda"]
 BlockName = Literal[
     "none",
@@ -84,12 +85,12 @@ class DataConfig:
             file counts as unreadable.
         max_failures: Share of the training (or test) videos that may be unreadable before a command
             stops; three always may, unless this is 0. See docs/ucf101.md.
-        reader: What decodes: ``decord``, ``pyav``, ``torchcodec`` (an extra), ``pynvvideocodec``
-            (an extra, on a GPU), ``frames`` (every video is a folder of numbered .jpg or .png
-            files) or ``auto`` (``pyav``, or ``decord`` where it is faster on the first files and
-            gives the same pixels). All give the same frames.
-        decode_device: ``cpu``, or ``cuda`` to decode on the first GPU (torchcodec,
-            pynvvideocodec, or decord built for it), for runs on one GPU.
+        reader: What decodes: ``decord``, ``pyav``, ``torchcodec`` (an extra), ``frames`` (every
+            video is a folder of numbered .jpg or .png files) or ``auto`` (``pyav``, or ``decord``
+            where it is faster on the first files and gives the same pixels). All give the same
+            frames.
+        decode_device: ``cpu``, or ``cuda`` to decode on the first GPU (torchcodec, or decord built
+            for it), for runs on one GPU.
         max_pixels: Most pixels of a frame, height times width; a file with a larger one counts as
             unreadable, before memory is taken for it.
     """
@@ -244,6 +245,15 @@ class TrainerConfig:
     progress: bool | None = None
 
 
+def _with_readers_of_today(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Put ``auto`` in the place of a reader that earlier versions had."""
+    data = values.get("data")
+    if not isinstance(data, Mapping) or data.get("reader") != "pynvvideocodec":
+        return values
+    say_once("data.reader=pynvvideocodec is no reader of this version: auto takes its place")
+    return {**values, "data": {**data, "reader": "auto"}}
+
+
 class Sections:
     """An experiment's sections, each a dataclass, to and from plain values."""
 
@@ -261,6 +271,7 @@ class Sections:
         """
         if not isinstance(values, Mapping):
             raise TypeError(f"expected an object of sections, found {values!r:.60}")
+        values = dict(_with_readers_of_today(values))
         for name, kind in get_type_hints(cls).items():
             check_fields(kind, values[name], name)
         return cls(**{name: kind(**values[name]) for name, kind in get_type_hints(cls).items()})

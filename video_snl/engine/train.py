@@ -13,7 +13,8 @@ from video_snl.config.video import Experiment
 from video_snl.data.transforms.augment import check_augmentation
 from video_snl.data.transforms.geometry import STATISTICS, Statistics
 from video_snl.data.transforms.mixup import check_mixing
-from video_snl.data.video.catalog import VideoSet, load_videos, resolve_dataset
+from video_snl.data.video.catalog import load_videos, resolve_dataset
+from video_snl.data.video.records import VideoSet
 from video_snl.data.workers.forkserver import nursery
 from video_snl.engine.fitting import fit, opened_run, tell
 from video_snl.engine.resume import Asked, Listed

@@ -12,7 +12,6 @@ from video_snl.data.decoding.auto import resolve_reader
 from video_snl.data.loading.prefetch import DevicePrefetcher
 from video_snl.data.loading.quarantine import Quarantine
 from video_snl.data.transforms.mixup import check_mixing
-from video_snl.data.video.catalog import VideoSet
 from video_snl.data.video.dataset import (
     ClipDataset,
     ClipLoader,
@@ -20,6 +19,7 @@ from video_snl.data.video.dataset import (
     EvaluationDataset,
     make_loader,
 )
+from video_snl.data.video.records import VideoSet
 from video_snl.tasks.datamodule import RunData, share_of_batch
 
 __all__ = ["ClipDataModule", "evaluation_loader"]

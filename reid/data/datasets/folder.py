@@ -28,7 +28,7 @@ from reid.data.tracklet import (
     person_number,
     special_person,
 )
-from video_snl.data.video.catalog import folder_contents
+from video_snl.data.video.records import folder_contents
 from video_snl.errors import UserError
 from video_snl.utils.counts import counts
 from video_snl.utils.media import Ignored, MediaFiles, natural_key

@@ -25,7 +25,7 @@ from reid.data.datasets.faults import Fault, Report
 from reid.data.datasets.matlab import read_matrix
 from reid.data.datasets.splits import only_split_0
 from reid.data.tracklet import DISTRACTOR, JUNK, ReidData, Tracklet, special_person
-from video_snl.data.video.catalog import folder_contents
+from video_snl.data.video.records import folder_contents
 from video_snl.errors import UserError
 
 __all__ = ["load_mars"]

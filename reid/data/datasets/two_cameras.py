@@ -9,7 +9,7 @@ from reid.data.datasets.faults import Fault, Report
 from reid.data.datasets.frames import list_folders, list_frames
 from reid.data.datasets.splits import Split
 from reid.data.tracklet import ReidData, Tracklet
-from video_snl.data.video.catalog import folder_contents
+from video_snl.data.video.records import folder_contents
 from video_snl.errors import UserError
 
 __all__ = ["camera_people", "find_folder", "people_of", "two_cameras"]

@@ -15,9 +15,9 @@ from video_snl.analysis.explain.output import (
 from video_snl.analysis.explain.positions import parse_at
 from video_snl.analysis.model_input import Subject, explained
 from video_snl.blocks.insertion import inserted_blocks
-from video_snl.commands.predict_images import prepared
 from video_snl.config.image_programs import IMAGES
 from video_snl.data.image.base import Unreadable
+from video_snl.data.image.inference import prepared
 from video_snl.engine.train_images import task_of
 from video_snl.engine.trainer import device_of
 from video_snl.errors import UserError
@@ -62,7 +62,7 @@ def picture_subject(source: str, trained: TrainedImages, device: torch.device) -
         UserError: The file is damaged, or no picture.
     """
     try:
-        image = prepared(Path(source), trained)
+        image = prepared(Path(source), trained.experiment.data)
     except Unreadable as error:
         raise UserError(str(error)) from error
     statistics = trained.mean, trained.std

@@ -11,9 +11,9 @@ from torch import Tensor
 from video_snl.analysis.model_input import Subject
 from video_snl.analysis.spectrum.run import Asked, evenly_spaced, files_below, measured_and_reported
 from video_snl.blocks.insertion import inserted_blocks
-from video_snl.commands.predict_images import prepared
 from video_snl.config.image_programs import IMAGES
 from video_snl.data.image.catalog import load_images
+from video_snl.data.image.inference import prepared
 from video_snl.data.transforms.image import evaluation_images
 from video_snl.engine.trainer import device_of
 from video_snl.errors import UserError
@@ -38,7 +38,7 @@ def spectrum(
     blocks = inserted_blocks(trained.model)
 
     def subject(source: str) -> Subject:
-        image = listed[source] if listed else prepared(Path(source), trained)
+        image = listed[source] if listed else prepared(Path(source), trained.experiment.data)
         return _subject(source, image, trained, device)
 
     kind = trained.experiment.model.block

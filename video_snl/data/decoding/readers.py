@@ -80,15 +80,6 @@ def check_reader(reader: ReaderName, device: DecodeDevice) -> None:
         from video_snl.data.decoding.torchcodec import import_decoder
 
         import_decoder()
-    if reader == "pynvvideocodec":
-        from video_snl.data.decoding.pynvvideocodec import import_library
-
-        if device != "cuda":
-            raise OptionsError(
-                "data.reader=pynvvideocodec decodes on a GPU: set --data.decode_device cuda, or "
-                "choose auto"
-            )
-        import_library()
 
 
 def open_video(
@@ -144,10 +135,6 @@ def open_by(
         from video_snl.data.decoding.torchcodec import TorchCodecReader
 
         return TorchCodecReader(path, device, max_pixels)
-    if reader == "pynvvideocodec":
-        from video_snl.data.decoding.pynvvideocodec import PyNvVideoCodecReader
-
-        return PyNvVideoCodecReader(path, max_pixels)
     return PyAVReader(path, max_pixels)
 
 
@@ -161,10 +148,6 @@ def refusal(reader: ReaderName, facts: Facts) -> str | None:
         from video_snl.data.decoding.torchcodec import torchcodec_refuses
 
         return torchcodec_refuses(facts)
-    if reader == "pynvvideocodec":
-        from video_snl.data.decoding.pynvvideocodec import pynvvideocodec_refuses
-
-        return pynvvideocodec_refuses(facts)
     return None
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from video_snl.data.duplicates import find_repeats, refuse_shared
 from video_snl.data.image.files import say_ignored
 from video_snl.data.image.folders import warn_of_counts
-from video_snl.data.video.catalog import folder_contents, missing_files
+from video_snl.data.video.records import folder_contents, missing_files
 from video_snl.errors import UserError
 from video_snl.utils.media import Ignored, list_folder
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from video_snl.data.duplicates import distinct
 from video_snl.data.image.folders import Labelled, warn_of_counts
-from video_snl.data.video.catalog import folder_contents, missing_files
+from video_snl.data.video.records import folder_contents, missing_files
 from video_snl.errors import UserError
 from video_snl.utils.text import printable, read_text
 

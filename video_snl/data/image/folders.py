@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from video_snl.data.duplicates import distinct
 from video_snl.data.image.files import list_class_images, say_ignored
-from video_snl.data.video.catalog import folder_contents
+from video_snl.data.video.records import folder_contents
 from video_snl.errors import UserError
 from video_snl.utils.media import IMAGE_SUFFIXES, Ignored, list_folder
 from video_snl.utils.text import clean_label, say_merged

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from video_snl.config.video import DataConfig
+from video_snl.data.video.records import VideoSet, folder_contents
 from video_snl.errors import UserError
-from video_snl.utils.media import by_folder
-from video_snl.utils.text import examples, say_once
+from video_snl.utils.text import say_once
 
 __all__ = [
     "LOADERS",
-    "Video",
-    "VideoSet",
     "class_count",
-    "folder_contents",
     "load_videos",
-    "missing_files",
     "resolve_dataset",
 ]
 
@@ -31,45 +26,6 @@ _UCF101 = (
     "the folder that holds UCF-101/ and ucfTrainTestlist/ (scripts/train_ucf101.sh takes it from "
     "UCF101_ROOT)"
 )
-
-
-@dataclass(frozen=True)
-class Video:
-    """A file and the index of the class it shows."""
-
-    path: str
-    label: int
-
-
-@dataclass(frozen=True)
-class VideoSet:
-    """The two lists of a data set; ``class_names[label]`` is the name of a class.
-
-    Args:
-        tested_only: There is nothing to train on: the classes are those of a trained network.
-
-    Raises:
-        UserError: A list is empty, or a class has no video to train on.
-    """
-
-    train: list[Video]
-    test: list[Video]
-    class_names: list[str]
-    tested_only: bool = False
-
-    def __post_init__(self) -> None:
-        if self.tested_only and self.test:
-            return
-        trained = {video.label for video in self.train}
-        without = [name for i, name in enumerate(self.class_names) if i not in trained]
-        if without:
-            raise UserError(
-                f"{len(without)} of {len(self.class_names)} classes have no video in the train "
-                f"list, the first is {without[0]!r}: add videos of it"
-            )
-        if not self.train or not self.test:
-            empty = "test" if self.train else "train"
-            raise UserError(f"the {empty} list holds no video: add videos to it")
 
 
 def load_videos(config: DataConfig, *, known: Sequence[str] | None = None) -> VideoSet:
@@ -229,37 +185,3 @@ def _only_split_1(config: DataConfig) -> None:
             f"data.split={config.split} is UCF-101's: data.dataset={config.dataset} has split 1 "
             "only; choose the test videos by folders train/ and test/, or by the column split"
         )
-
-
-def missing_files(paths: Iterable[str]) -> list[str]:
-    """Those of the paths that name nothing; every folder is listed once, only links are followed.
-
-    Raises:
-        UserError: A folder cannot be read.
-    """
-    missing = []
-    for folder, group in by_folder(paths):
-        try:
-            with os.scandir(folder or ".") as entries:
-                links = {entry.name: entry.is_symlink() for entry in entries}
-        except PermissionError as error:
-            raise UserError(
-                f"{folder} cannot be read ({error.strerror}): check its permissions"
-            ) from error
-        except (OSError, ValueError):  # not there, or a name that no folder can have
-            links = {}
-        for path, name in group:
-            link = links.get(name)
-            if link is None or (link and not os.path.exists(path)):
-                missing.append(path)
-    return missing
-
-
-def folder_contents(folder: Path, shown: int = 5) -> str:
-    """What a folder holds, for an error message: ``'a', 'b' and 7 more``."""
-    try:
-        names = sorted(entry.name for entry in folder.iterdir())
-    except OSError as error:
-        return f"what cannot be read ({error.strerror})"
-    rest = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return (", ".join(f"'{examples([name])}'" for name in names[:shown]) + rest) or "nothing"

@@ -25,8 +25,8 @@ from video_snl.data.loading.samplers import (
     substitute_generator,
 )
 from video_snl.data.transforms.augment import check_augmentation, draw_augmentation
-from video_snl.data.video.catalog import Video
 from video_snl.data.video.clip_sampling import ClipRule
+from video_snl.data.video.records import Video
 from video_snl.errors import OptionsError, UserError
 
 __all__ = [

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from video_snl.data.duplicates import Repeats, distinct, find_repeats
-from video_snl.data.video.catalog import Video, VideoSet, folder_contents, missing_files
+from video_snl.data.video.records import Video, VideoSet, folder_contents, missing_files
 from video_snl.errors import UserError
 from video_snl.utils.media import VIDEO_SUFFIXES, Ignored, MediaFiles, list_folder
 from video_snl.utils.text import clean_label, examples, printable, read_text, say_merged, say_once

@@ -16,9 +16,9 @@ import numpy as np
 from video_snl.config.video import DataConfig
 from video_snl.data.decoding.pyav import PyAVReader
 from video_snl.data.loading.quarantine import named
-from video_snl.data.video.catalog import Video
 from video_snl.data.video.clip_sampling import ShortVideoError
 from video_snl.data.video.dataset import EvaluationDataset, clip_rule
+from video_snl.data.video.records import Video
 from video_snl.data.video.streaming import frame_times, window_clips
 from video_snl.data.video.windows import Length, frame_windows
 from video_snl.data.workers.bounded import run_bounded

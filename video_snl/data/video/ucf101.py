@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 from video_snl.data.duplicates import distinct
-from video_snl.data.video.catalog import Video, VideoSet, folder_contents, missing_files
+from video_snl.data.video.records import Video, VideoSet, folder_contents, missing_files
 from video_snl.errors import UserError
 from video_snl.utils.text import clean_label, printable, read_text
 
