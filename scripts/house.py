@@ -111,6 +111,13 @@ def circles(graph: dict[str, set[str]]) -> list[list[str]]:
     return found
 
 
+def upward(graph: dict[str, set[str]]) -> list[tuple[str, str]]:
+    """Return the imports of a module on a higher floor; packages only pass names on."""
+    known = modules()
+    plain = {name for name, path in known.items() if path.name != "__init__.py"}
+    return sorted((a, b) for a in graph for b in graph[a] & plain if floor(b) > floor(a))
+
+
 def entered(run: Callable[[], Any]) -> list[str]:
     """Return the own files of which a function is entered in this process while ``run`` runs."""
     files = set()
@@ -206,7 +213,6 @@ def main() -> None:
         for target in targets:
             used[target] += 1
     plain = [name for name in known if known[name].name != "__init__.py"]
-    upward = [(a, b) for a in graph for b in graph[a] if floor(b) > floor(a) and b in plain]
     groups = circles(graph)
     root = [path for path in (ROOT / "video_snl").glob("*.py")]
     print(f"Python lines of video_snl and reid: {lines:,} in {len(known)} files")
@@ -214,10 +220,10 @@ def main() -> None:
     print(
         f"modules imported by exactly one other: {sum(used[n] == 1 for n in plain)} of {len(plain)}"
     )
-    print(f"floors: {len(FLOORS)}; imports from a lower floor to a higher: {len(upward)}")
+    print(f"floors: {len(FLOORS)}; imports from a lower floor to a higher: {len(upward(graph))}")
     print(f"circles: {len(groups)}")
     if arguments.list:
-        for a, b in sorted(upward):
+        for a, b in upward(graph):
             print(f"  upward: {a} -> {b}")
         for group in groups:
             print(f"  circle: {', '.join(group)}")
