@@ -86,6 +86,7 @@ def test_every_package_has_modules_in_the_reference() -> None:
     expected = {".".join(path.relative_to(REPOSITORY).parts) for path in packages}
     shown = [module for _, modules in REFERENCE.values() for module in modules]
     assert len(set(shown)) == len(shown)
+    expected.remove("video_snl.cli")  # its options stand on the commands' pages
     assert expected - {module.rpartition(".")[0] for module in shown} == set()
     assert all(find_spec(module) for module in shown)
 

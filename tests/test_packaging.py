@@ -72,7 +72,11 @@ def test_the_wheel_holds_every_module_of_the_package_and_nothing_else(wheel: Pat
     modules = {name for name in names if ".dist-info/" not in name}
     packages = (REPOSITORY / "video_snl", REPOSITORY / "reid")
     sources = [path for package in packages for path in package.rglob("*.py")]
-    for templates in ("reid/templates", "video_snl/explain/templates", "video_snl/serve/templates"):
+    for templates in (
+        "reid/report/templates",
+        "video_snl/analysis/explain/templates",
+        "video_snl/serve/templates",
+    ):
         sources += (REPOSITORY / templates).iterdir()
     assert modules == {path.relative_to(REPOSITORY).as_posix() for path in sources}
     assert any(name.endswith("licenses/LICENSE") for name in names)
@@ -82,7 +86,7 @@ def test_the_wheel_has_the_version_and_the_command(wheel: Path) -> None:
     assert wheel.name == f"video_snl-{video_snl.__version__}-py3-none-any.whl"
     info = f"video_snl-{video_snl.__version__}.dist-info"
     commands = zipfile.ZipFile(wheel).read(f"{info}/entry_points.txt").decode()
-    assert "video-snl = video_snl.cli.main:main" in commands
+    assert "video-snl = video_snl.cli:main" in commands
     metadata = zipfile.ZipFile(wheel).read(f"{info}/METADATA").decode()
     assert "Requires-Python: >=3.11" in metadata
 
@@ -106,7 +110,7 @@ def test_the_installed_module_answers_elsewhere(
 def test_the_installed_package_is_the_wheels_not_the_repositorys(
     installed: Path, tmp_path: Path
 ) -> None:
-    code = "import video_snl.cli.main as cli; print(cli.__file__)"
+    code = "import video_snl.cli as cli; print(cli.__file__)"
     done = _run(sys.executable, "-c", code, cwd=tmp_path, PYTHONPATH=str(installed))
     assert Path(done.stdout.strip()).is_relative_to(installed)
 

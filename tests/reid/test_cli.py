@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import json
 import os
 import resource
@@ -159,9 +160,10 @@ def test_evaluate_looks_for_runs_where_it_is_told_not_where_the_run_was_written(
 ) -> None:
     stored = ReidExperiment()
     stored.trainer.output, stored.trainer.seed = "elsewhere", 7
-    monkeypatch.setattr("reid.cli.main._stored", lambda command, known: stored.to_dict())
+    command_line = importlib.import_module("reid.cli.main")  # main is a function there
+    monkeypatch.setattr(command_line, "_stored", lambda command, known: stored.to_dict())
     found: list[ReidExperiment] = []
-    monkeypatch.setattr("reid.cli.evaluate", lambda experiment, _: found.append(experiment) or 0)
+    monkeypatch.setattr(command_line, "evaluate", lambda given, _: found.append(given) or 0)
     assert run("evaluate").returncode == 0
     assert (found[0].trainer.output, found[0].trainer.seed) == ("runs", 7)
 

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from reid.data.datasets.catalog import load_dataset, sample
+from reid.data.datasets.catalog import load_dataset
 from reid.data.datasets.official import count, parts_of, unmatched_queries
+from reid.data.synthetic import sample
 from reid.data.synthetic.sample import SampleSettings, draw, ensure_sample, generate, plan
 from reid.data.synthetic.sample_people import BAGS, PRINTS, draw_person, random_person, random_walk
 from reid.data.synthetic.sample_scene import CAMERAS, SIZE, draw_background
