@@ -76,8 +76,9 @@ def test_an_error_in_another_process_says_its_line_and_ends_all(
     endings = {-signal.SIGKILL: "running", 2: "failed"}
     assert done.returncode in endings, done.stderr
     assert "cannot be read" in done.stderr and "is not for the first process" in done.stderr
-    if done.returncode == 2:
-        assert "another process of this training stopped (exit code 2)" in done.stderr
+    if done.returncode == 2:  # or it counted the failures of both before that
+        ended = "another process of this training stopped (exit code 2)" in done.stderr
+        assert ended or done.stderr.count("raise --data.max_failures") == 2, done.stderr
     assert record(only_run(tmp_path / "runs"))["status"] == endings[done.returncode]
 
 
