@@ -21,7 +21,7 @@ from video_snl.cli.main import main
 # Python loads this module in every process, workers and all, before anything else.
 STUCK_READER = """
 import ctypes
-from video_snl.data import readers
+from video_snl.data.decoding import readers
 read_clips = readers.read_clips
 def read_or_hang(path, *arguments, **options):
     if "_g09_" in path and "Bow" in path:

@@ -38,7 +38,7 @@ def test_two_processes_have_the_loss_curve_of_one(tmp_path: Path) -> None:
 # Python loads this module in every process before anything else; the first one reads no video.
 NO_VIDEO = """
 import os
-from video_snl.data import readers
+from video_snl.data.decoding import readers
 from video_snl.errors import UserError
 read_clips = readers.read_clips
 def read_or_fail(path, *arguments, **options):
