@@ -16,9 +16,13 @@ import pytest
 import video_snl
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-_NOT_SOURCES = shutil.ignore_patterns(
-    ".*", "build", "dist", "runs", "*.egg-info", "__pycache__", "shared"
-)
+_ANYWHERE = shutil.ignore_patterns(".*", "*.egg-info", "__pycache__")
+_AT_THE_ROOT = {"build", "dist", "runs", "shared"}
+
+
+def _no_sources(folder: str, names: list[str]) -> set[str]:
+    at_the_root = _AT_THE_ROOT if Path(folder) == REPOSITORY else set()
+    return _ANYWHERE(folder, names) | (at_the_root & set(names))
 
 
 def _run(*words: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -36,7 +40,7 @@ def _run(*words: str | Path, cwd: Path, **environment: str) -> subprocess.Comple
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sources = tmp_path_factory.mktemp("sources") / "repository"
-    shutil.copytree(REPOSITORY, sources, ignore=_NOT_SOURCES)
+    shutil.copytree(REPOSITORY, sources, ignore=_no_sources)
     _run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", "out", cwd=sources)
     (built,) = (sources / "out").glob("*.whl")
     return built
