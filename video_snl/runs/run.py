@@ -15,8 +15,8 @@ import yaml
 
 from video_snl import __version__
 from video_snl.config.task_spec import VIDEO_SNL, AnyExperiment, Program
-from video_snl.runs.published import is_shared, shared_weights
 from video_snl.errors import UserError
+from video_snl.runs.published import is_shared, shared_weights
 from video_snl.utils.counts import counts
 from video_snl.utils.files import remove_left_overs, write_json, write_text
 from video_snl.utils.json_text import parse_json

@@ -13,12 +13,12 @@ from video_snl.config.image import ImageExperiment
 from video_snl.config.image_programs import IMAGES
 from video_snl.config.images import ImageModelConfig
 from video_snl.data.image.catalog import ImageSet
-from video_snl.runs.validation import built_from
-from video_snl.runs.trained import fill, read_checkpoint, said_of
 from video_snl.errors import UserError
 from video_snl.models.image import build_image_model
 from video_snl.models.released.released_files import released_config
 from video_snl.models.released.state_dicts import Kind
+from video_snl.runs.trained import fill, read_checkpoint, said_of
+from video_snl.runs.validation import built_from
 from video_snl.utils.counts import counts
 
 __all__ = ["TrainedImages", "load_released_images", "load_trained_images"]

@@ -10,8 +10,8 @@ from typing import Any
 
 from video_snl.config.task_spec import AnyExperiment, Program
 from video_snl.config.validation import check_value, fits
-from video_snl.runs.published import CONFIG, DIGEST, WEIGHTS, WEIGHTS_DIGEST
 from video_snl.errors import UserError
+from video_snl.runs.published import CONFIG, DIGEST, WEIGHTS, WEIGHTS_DIGEST
 
 __all__ = ["built_from", "checked_experiment"]
 
