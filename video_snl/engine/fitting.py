@@ -141,7 +141,7 @@ def fit(
     except BaseException as error:
         broken = isinstance(error, Exception) and not isinstance(error, UserError)
         if code := _end_other_processes(trainer, wait=_ENDING if broken else 0.0):
-            # Its lines tell the cause, unless this process failed first: its own error is said, too.
+            # Unless this process failed first: its own error is said, too.
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise UserError(
                 f"another process of this training stopped (exit code {code}), which its lines "
