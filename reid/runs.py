@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from reid.program import REID
+from reid.task_spec import REID
 from video_snl.errors import UserError
 from video_snl.runs.published import is_shared
 from video_snl.runs.run import Run, checkpoint_path, newest_of, newest_run, runs_in

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import cast
 
 from reid.config import ReidExperiment
-from reid.program import REID
+from reid.task_spec import REID
 from video_snl.errors import UserError
-from video_snl.runs.run import stored_experiment
+from video_snl.runs.trained import stored_experiment
 
 __all__ = ["check_together", "report_folders"]
 
@@ -27,7 +27,7 @@ def check_together(paths: Sequence[Path]) -> None:
     """
     _refuse_one_run_twice(paths)
     stored = [
-        cast(ReidExperiment, stored_experiment(str(path), "", checkpoint=True, program=REID))
+        cast(ReidExperiment, stored_experiment(str(path), "", checkpoint=True, spec=REID))
         for path in paths
     ]
     for path, experiment in zip(paths[1:], stored[1:], strict=True):

@@ -11,7 +11,7 @@ from types import FrameType
 from typing import Any
 
 from reid.config import ReidExperiment
-from reid.program import REID
+from reid.task_spec import REID
 from video_snl.config.task_spec import AnyExperiment
 from video_snl.errors import UserError
 from video_snl.runs.run import Run, runs_in

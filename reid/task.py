@@ -22,7 +22,7 @@ from reid.metrics.unreadable import count_as_wrong, with_a_match
 from reid.models.losses import TrackletLoss
 from reid.models.network import TrackletNet
 from reid.models.parts import head_parameters, stage_layers
-from reid.program import REID
+from reid.task_spec import REID
 from video_snl import __version__
 from video_snl.errors import UserError
 from video_snl.tasks.optimization import (

@@ -13,17 +13,17 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from video_snl.commands.evaluate_images import evaluate
+from video_snl.commands.image_reports import segmentation_report
+from video_snl.engine.train_images import make_task
+from video_snl.runs.trained_images import TrainedImages
 
 from tests.image_trees import write_cityscapes, write_folders
 from tests.tiny_images import experiment
 from video_snl.commands import evaluate_images, predict_images
-from video_snl.commands.evaluate_images import evaluate
-from video_snl.commands.image_reports import segmentation_report
 from video_snl.config.image import ImageExperiment
 from video_snl.data.image.catalog import load_images
-from video_snl.engine.train_images import make_task
 from video_snl.errors import OptionsError, UserError
-from video_snl.runs.trained_images import TrainedImages
 from video_snl.tasks.segmentation_metrics import PixelConfusion
 
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from video_snl.engine.train_images import check_experiment
+from video_snl.runs.trained_images import load_trained_images
 
 from tests.image_trees import picture, write_folders
 from tests.tiny import metrics, only_run, record, run_command, run_here
@@ -23,9 +25,7 @@ from video_snl.config.image_data import ImageDataConfig
 from video_snl.data.image.catalog import load_images
 from video_snl.data.image.digits import digits
 from video_snl.data.image.inference import prepared
-from video_snl.engine.train_images import check_experiment
 from video_snl.errors import UserError
-from video_snl.runs.trained_images import load_trained_images
 
 
 @pytest.fixture(scope="module")

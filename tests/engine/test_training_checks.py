@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from video_snl.engine.training_checks import check_last_batch
 
 from reid.data.samplers import IdentitySampler
 from reid.data.tracklet import Tracklet
@@ -12,7 +13,6 @@ from tests.image_trees import write_folders
 from tests.tiny import run_here
 from tests.tiny_images import image_options
 from video_snl.config.video import Experiment, OptimizerConfig, TrainerConfig
-from video_snl.engine.training_checks import check_last_batch
 from video_snl.errors import UserError
 
 

@@ -10,16 +10,16 @@ import pytest
 import torch
 from PIL import Image
 from sklearn.datasets import load_digits
+from video_snl.analysis.explain.run_images import picture_subject
+from video_snl.runs.trained_images import load_trained_images
 
 from tests.tiny import only_run, run_command, run_here
 from tests.tiny_images import image_options
 from video_snl.analysis.explain import figure3
 from video_snl.analysis.explain.figure3 import draw_looks, frames_shown
-from video_snl.analysis.explain.run_images import picture_subject
 from video_snl.analysis.explain.structure import SENSITIVITY, BlockMaps, Box, Explanation
 from video_snl.data.image.inference import prepared
 from video_snl.runs.run import checkpoint_path
-from video_snl.runs.trained_images import load_trained_images
 
 
 @pytest.fixture(scope="module")

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from video_snl.engine.train_images import task_of
 
 from video_snl.config.image import ImageExperiment
 from video_snl.config.image_data import ImageDataConfig
 from video_snl.config.images import ImageModelConfig
 from video_snl.config.video import DataConfig, Experiment, ModelConfig
-from video_snl.engine.train_images import task_of
 from video_snl.models.image import build_image_model
 from video_snl.models.video import build_model
 from video_snl.tasks.action import ActionRecognition

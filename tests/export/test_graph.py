@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
+from video_snl.export.recording import recorded
 
 from tests.export.checkpoints import lively, video_network
 from video_snl.config.video import BlockName
@@ -20,7 +21,6 @@ from video_snl.export.checking import check_equal, random_inputs
 from video_snl.export.formats import FORMATS, FormatName
 from video_snl.export.graph import exported_graph, prepared
 from video_snl.export.inputs import Input
-from video_snl.export.recording import recorded
 from video_snl.models.i3d import BACKBONES
 from video_snl.models.preresnet import textbook_preresnet
 

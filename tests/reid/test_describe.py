@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from reid.describe import describe, network_description, people_count
 
 from reid.config import ReidDataConfig, ReidExperiment, ReidModelConfig
-from reid.describe import describe, network_description, people_count
 from tests.reid.networks import SIZE, network
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-
 from reid.apps.explain import tracklet_subject
+
 from reid.retrieval.extract import find_tracklets
 from reid.trained import load_trained
 from tests.reid.little import run, write_tracklet

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from video_snl.commands.describe_images import image_description
+from video_snl.commands.describe import image_description
 from video_snl.config.image_data import ImageDataConfig
 from video_snl.config.images import ImageModelConfig
 from video_snl.data.image.catalog import image_class_count

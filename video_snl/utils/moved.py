@@ -26,7 +26,7 @@ MOVED = {
     "video_snl.checkpoints": "video_snl.models.weights.loading",
     "video_snl.config_image_data": "video_snl.config.image_data",
     "video_snl.config_images": "video_snl.config.images",
-    "video_snl.engine.describe_images": "video_snl.commands.describe_images",
+    "video_snl.engine.describe_images": "video_snl.commands.describe",
     "video_snl.explain": "video_snl.analysis.explain",
     "video_snl.models.images": "video_snl.models.image",
     "video_snl.models.released_files": "video_snl.models.released.released_files",
