@@ -18,7 +18,7 @@ from tests.processes import descendants
 from tests.tiny import environment, only_run, run_command, tiny_options
 from tests.videos import write_video
 from video_snl.cli.main import main
-from video_snl.commands import windows
+from video_snl.commands import predict as windows
 from video_snl.data.workers.forkserver import nursery
 from video_snl.tasks.action import ActionRecognition
 

@@ -12,8 +12,8 @@ import torch
 from video_snl.config.task_spec import VIDEO
 from video_snl.config.video import Experiment, TrainerConfig
 from video_snl.errors import UserError
-from video_snl.runs.run import Run, checkpoint_path, newest_run, runs_in, stored_experiment
-from video_snl.runs.trained import load_trained, read_checkpoint
+from video_snl.runs.run import Run, checkpoint_path, newest_run, runs_in
+from video_snl.runs.trained import load_trained, read_checkpoint, stored_experiment
 from video_snl.utils.files import replace_file, write_json
 
 

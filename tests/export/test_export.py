@@ -19,7 +19,7 @@ from tests.tiny import REPOSITORY, run_command, run_here
 from tests.videos import write_video
 from video_snl.config.task_spec import VIDEO
 from video_snl.errors import UserError
-from video_snl.export import recording
+from video_snl.export import command as recording
 from video_snl.export.networks import load_exported
 
 CPU = torch.device("cpu")

@@ -11,13 +11,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
-from video_snl.export.recording import recorded
 
 from tests.export.checkpoints import lively, video_network
 from video_snl.config.video import BlockName
 from video_snl.errors import UserError
-from video_snl.export import recording
+from video_snl.export import command as recording
 from video_snl.export.checking import check_equal, random_inputs
+from video_snl.export.command import record_graph as recorded
 from video_snl.export.formats import FORMATS, FormatName
 from video_snl.export.graph import exported_graph, prepared
 from video_snl.export.inputs import Input

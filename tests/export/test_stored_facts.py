@@ -11,16 +11,15 @@ from typing import Any
 
 import pytest
 import torch
-from video_snl.commands.publish_trained import publish_trained
-from video_snl.runs.trained_images import load_trained_images
 
 from tests.export.checkpoints import image_checkpoint, video_checkpoint
+from video_snl.commands.publish import publish
 from video_snl.config.task_spec import IMAGE, VIDEO
 from video_snl.errors import UserError
 from video_snl.export.inputs import Input
 from video_snl.export.networks import checked_facts
 from video_snl.runs.published import CONFIG_DIGEST, WEIGHTS_DIGEST, stored_facts
-from video_snl.runs.trained import load_trained
+from video_snl.runs.trained import find_trained, load_trained
 
 GONE = object()
 INPUT = Input("clips", (4, 32, 32), (4, 32, 32), ("batch", "frames")).facts()
@@ -104,7 +103,7 @@ def refused(action: Callable[[], object], message: str, path: Path) -> None:
 def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("published")
     checkpoint = str(video_checkpoint(folder / "best.ckpt"))
-    publish_trained(checkpoint, output=str(folder / "it"), licence="mit", name=None)
+    publish(find_trained(checkpoint), output=str(folder / "it"), licence="mit", name=None)
     return folder / "it"
 
 
@@ -151,11 +150,11 @@ def test_an_exported_file(
 )
 def test_a_network_of_pictures(place: str, value: Any, message: str, tmp_path: Path) -> None:
     checkpoint = str(image_checkpoint(tmp_path / "best.ckpt"))
-    publish_trained(checkpoint, output=str(tmp_path / "it"), licence="mit", name=None)
+    publish(find_trained(checkpoint), output=str(tmp_path / "it"), licence="mit", name=None)
     config = tmp_path / "it" / "config.json"
     config.write_text(json.dumps(changed(unsealed(config), place, value)))
     weights = tmp_path / "it" / "model.safetensors"
-    refused(lambda: load_trained_images(weights), message, config)
+    refused(lambda: load_trained(weights, IMAGE), message, config)
     assert IMAGE.entry in config.read_text()
 
 

@@ -25,7 +25,7 @@ from video_snl.commands.reports import (
     write_reports,
 )
 from video_snl.config.image import ImageExperiment
-from video_snl.config.task_spec import TOP, TaskSpec, shown_tops
+from video_snl.config.task_spec import TOP, VIDEO, TaskSpec, shown_tops
 from video_snl.config.video import Experiment
 from video_snl.data.decoding.auto import resolve_reader
 from video_snl.data.image.catalog import ImageSet
@@ -49,7 +49,7 @@ from video_snl.utils.files import check_folder
 from video_snl.utils.finite import check_scores, not_finite_error
 from video_snl.utils.text import escaped
 
-__all__ = ["Unreadable", "evaluate", "score_videos"]
+__all__ = ["Unreadable", "counted_samples", "evaluate", "score_videos", "video_metrics"]
 
 Unreadable = Literal["wrong", "skip"]
 """Test samples that cannot be read count as wrong, or are left out of all figures."""
@@ -75,30 +75,6 @@ class _Evaluation:
     clips: int
     crops: int
     skip: bool
-
-    def counted(self, read: np.ndarray) -> np.ndarray:
-        """Return which of the (N,) test samples the figures are of.
-
-        Raises:
-            UserError: None is left.
-        """
-        counted = read if self.skip else np.ones_like(read)
-        if counted.any():
-            return counted
-        spec = self.trained.spec
-        check = ", and at video-snl check" if spec.name == "video" else ""
-        raise UserError(
-            f"none of the {len(read)} test {spec.inputs} can be read, and --unreadable skip leaves "
-            f"them out: there is nothing to evaluate; look at --data.root{check}"
-        )
-
-    def unreadable(self, paths: Sequence[str], read: np.ndarray) -> dict[str, Any]:
-        """Return the entries of ``metrics.json`` on what could not be read."""
-        return {
-            "unreadable_count": int((~read).sum()),
-            "unreadable_are": "skipped" if self.skip else "wrong",
-            "unreadable": [paths[index] for index in np.flatnonzero(~read).tolist()],
-        }
 
 
 def evaluate(
@@ -132,7 +108,9 @@ def evaluate(
     path = checkpoint_path(checkpoint, spec)
     if clips < 1:
         raise UserError(f"--clips {clips}: at least one clip of each video is needed.")
-    trained, data = _trained_and_data(experiment, spec, path, kind)
+    operations: ClassOperations = spec.make()
+    operations.check_evaluation(experiment)
+    trained, data = _trained_and_data(experiment, operations, path, kind)
     folder = Path(output) if output is not None else _default_folder(path)
     check_folder("--output", str(folder))
     evaluation = _Evaluation(
@@ -160,12 +138,11 @@ def evaluate(
 
 
 def _trained_and_data(
-    experiment: Any, spec: TaskSpec, path: Path, kind: Kind | None
+    experiment: Any, operations: ClassOperations, path: Path, kind: Kind | None
 ) -> tuple[Trained, Any]:
     """Load a network, with the options of the evaluation, and the data it is evaluated on."""
-    operations: ClassOperations = spec.make()
     data: Any
-    operations.check_evaluation(experiment)
+    spec = operations.spec
     if isinstance(operations, ImageOperations) and not holds(path, spec):
         experiment, data = operations.load_test_data(experiment, None)
         return operations.load_released(path, experiment, data, kind), data
@@ -177,6 +154,36 @@ def _trained_and_data(
     operations.check_trained(trained, experiment, data)
     experiment = replace(experiment, model=trained.experiment.model)
     return replace(trained, experiment=experiment), data
+
+
+def counted_samples(read: np.ndarray, spec: TaskSpec, *, skip: bool) -> np.ndarray:
+    """Return which test samples the figures are of: all, or those that could be read.
+
+    Args:
+        read: (N,), which samples could be read.
+        spec: The kind of task.
+        skip: Leave out the others.
+
+    Raises:
+        UserError: None is left.
+    """
+    counted = read if skip else np.ones_like(read)
+    if not counted.any():
+        check = ", and at video-snl check" if spec.name == "video" else ""
+        raise UserError(
+            f"none of the {len(read)} test {spec.inputs} can be read, and --unreadable skip leaves "
+            f"them out: there is nothing to evaluate; look at --data.root{check}"
+        )
+    return counted
+
+
+def _unreadable(paths: Sequence[str], read: np.ndarray, *, skip: bool) -> dict[str, Any]:
+    """Return the entries of ``metrics.json`` on what could not be read."""
+    return {
+        "unreadable_count": int((~read).sum()),
+        "unreadable_are": "skipped" if skip else "wrong",
+        "unreadable": [paths[index] for index in np.flatnonzero(~read).tolist()],
+    }
 
 
 def _default_folder(path: Path) -> Path:
@@ -213,21 +220,10 @@ def _measure_videos(evaluation: _Evaluation) -> tuple[str, dict[str, Any]]:
         crops=evaluation.crops,
         quarantine=evaluation.quarantine,
     )
-    counted = evaluation.counted(scores["read"])
-    label = scores["label"][counted]
-    classes = len(videos.class_names)
-    k = min(TOP, classes)  # the keys stay, shown or not
     views = f"{counts(evaluation.clips, 'clip')} x {counts(evaluation.crops, 'crop')}"
     assert trained.epoch is not None
     metrics = {
-        "videos": int(counted.sum()),
-        "classes": classes,
-        **{
-            f"{level}_top{n}": top_k_accuracy(scores[level][counted], label, n)
-            for level in LEVELS
-            for n in (1, k)
-        },
-        **evaluation.unreadable([video.path for video in videos.test], scores["read"]),
+        **video_metrics(scores, videos, skip=evaluation.skip),
         "checkpoint": str(trained.path),
         "epoch": trained.epoch + 1,
         "views": views,
@@ -235,7 +231,7 @@ def _measure_videos(evaluation: _Evaluation) -> tuple[str, dict[str, Any]]:
         "dataset": trained.experiment.data.dataset,
     }
     write_reports(evaluation.folder, scores, videos, metrics, views)
-    tops = shown_tops(classes)
+    tops = shown_tops(metrics["classes"])
     lines = [
         _head(evaluation, metrics["videos"]),
         f"{'level':36}  " + "    ".join(f"top-{n}" for n in tops),
@@ -245,6 +241,33 @@ def _measure_videos(evaluation: _Evaluation) -> tuple[str, dict[str, Any]]:
         shares = "  ".join(f"{metrics[f'{level}_top{n}']:6.2%}" for n in tops)
         lines.append(f"{names[level]:37} {shares}")
     return "\n".join(lines), metrics
+
+
+def video_metrics(scores: Scores, videos: VideoSet, *, skip: bool) -> dict[str, Any]:
+    """Return the accuracies at both levels, and what could not be read.
+
+    Args:
+        scores: Scores of all test videos, as of :func:`score_videos`.
+        videos: The data set.
+        skip: Leave out videos that could not be read; else they count as wrong.
+
+    Raises:
+        UserError: No video is left.
+    """
+    read = scores["read"]
+    counted = counted_samples(read, VIDEO, skip=skip)
+    label, classes = scores["label"][counted], len(videos.class_names)
+    k = min(TOP, classes)  # the keys stay, shown or not
+    return {
+        "videos": int(counted.sum()),
+        "classes": classes,
+        **{
+            f"{level}_top{n}": top_k_accuracy(scores[level][counted], label, n)
+            for level in LEVELS
+            for n in (1, k)
+        },
+        **_unreadable([video.path for video in videos.test], read, skip=skip),
+    }
 
 
 def score_videos(
@@ -323,7 +346,7 @@ def _measure_images(evaluation: _Evaluation) -> tuple[str, dict[str, Any]]:
         read[index] = True
         scores[index] = part["scores"].numpy()
     _check_finite(images, np.flatnonzero(read & ~np.isfinite(scores).all(1)).tolist())
-    counted = evaluation.counted(read)
+    counted = counted_samples(read, evaluation.trained.spec, skip=evaluation.skip)
     about = _about_images(evaluation, read, counted)
     text = classification_report(evaluation.folder, scores, read, counted, images, about)
     return f"{_head(evaluation, about['pictures'])}\n{text}", about
@@ -336,7 +359,7 @@ def _measure_pixels(evaluation: _Evaluation) -> tuple[str, dict[str, Any]]:
     _over_images(evaluation, lambda trainer, loader: trainer.validate(task, loader, verbose=False))
     read = np.array([path not in evaluation.quarantine for path in images.test.paths], dtype=bool)
     _check_finite(images, sorted(task.not_finite()))
-    counted = evaluation.counted(read)
+    counted = counted_samples(read, evaluation.trained.spec, skip=evaluation.skip)
     about = _about_images(evaluation, read, counted)
     text = segmentation_report(evaluation.folder, task.confusion, images.class_names, about)
     return f"{_head(evaluation, about['pictures'])}\n{text}", about
@@ -392,7 +415,7 @@ def _about_images(evaluation: _Evaluation, read: np.ndarray, counted: np.ndarray
         "epoch": None if trained.epoch is None else trained.epoch + 1,
         "dataset": trained.experiment.data.dataset,
         "pictures": int(counted.sum()),
-        **evaluation.unreadable(evaluation.data.test.paths, read),
+        **_unreadable(evaluation.data.test.paths, read, skip=evaluation.skip),
         # There is none, or the evaluation is an error. Readers of older files look for them.
         "not_finite": [],
         "not_finite_count": 0,

@@ -231,17 +231,16 @@ class ImageOperations(ClassOperations):
         self,
         trained: Trained,
         name: str,
-        item: Path | Tensor,
+        item: Any,
         device: torch.device,
         *,
         option: str | None = None,
     ) -> ModelInput:
         """Read an image as a whole, also where it is labelled by windows."""
         try:
-            if isinstance(item, Tensor):  # of a data set in memory
-                image = item
-            else:
-                image = prepared(item, trained.experiment.data)
+            # A tensor is an image of a data set.
+            read = isinstance(item, Tensor)
+            image = item if read else prepared(Path(item), trained.experiment.data)
         except Unreadable as error:
             raise UserError(str(error) if option is None else f"{option} {error}") from error
         task = self.scoring_task(trained).to(device).eval()
