@@ -8,8 +8,7 @@ from typing import Any
 from torch import nn
 
 from video_snl.commands.describe import description, layer_rows, table
-from video_snl.config.image import ImageExperiment
-from video_snl.config.images import ImageModelConfig
+from video_snl.config.image import ImageExperiment, ImageModelConfig
 from video_snl.data.image.catalog import image_class_count
 from video_snl.errors import UserError
 from video_snl.models.image import IMAGE_BACKBONES, build_image_model

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from torch import nn
 
-from video_snl.config.ranges import Range, check_training
 from video_snl.config.task_spec import VIDEO_SNL
+from video_snl.config.validation import Range, check_training
 from video_snl.config.video import Experiment
 from video_snl.data.transforms.augment import check_augmentation
 from video_snl.data.transforms.geometry import STATISTICS, Statistics

@@ -11,7 +11,7 @@ from torch import nn
 
 from video_snl.config.image import ImageExperiment
 from video_snl.config.image_programs import image_program
-from video_snl.config.ranges import Range, check_training
+from video_snl.config.validation import Range, check_training
 from video_snl.data.image.base import ImageDataset
 from video_snl.data.image.catalog import ImageSet, load_images, picture_labels
 from video_snl.data.image.classification import check_options

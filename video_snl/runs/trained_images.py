@@ -9,9 +9,8 @@ from typing import Any
 
 from torch import nn
 
-from video_snl.config.image import ImageExperiment
+from video_snl.config.image import ImageExperiment, ImageModelConfig
 from video_snl.config.image_programs import IMAGES
-from video_snl.config.images import ImageModelConfig
 from video_snl.data.image.catalog import ImageSet
 from video_snl.errors import UserError
 from video_snl.models.image import build_image_model
