@@ -187,9 +187,8 @@ REFERENCE: dict[str, tuple[str, tuple[str, ...]]] = {
     "configurations": (
         "Configurations",
         (
+            "video_snl.config.base",
             "video_snl.config.video",
-            "video_snl.config.image_data",
-            "video_snl.config.images",
             "video_snl.config.image",
             "reid.config",
         ),

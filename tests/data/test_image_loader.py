@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tests.image_trees import picture, write_cityscapes, write_folders
-from video_snl.config.image_data import ImageDataConfig
+from video_snl.config.image import ImageDataConfig
 from video_snl.data.image import classification as pictures
 from video_snl.data.image.base import Paths, Unreadable
 from video_snl.data.image.catalog import ImageSet, load_images

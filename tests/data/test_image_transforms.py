@@ -11,7 +11,7 @@ from PIL import Image
 from torchvision.transforms import functional
 
 from tests.image_trees import picture, write_folders
-from video_snl.config.image_data import ImageDataConfig
+from video_snl.config.image import ImageDataConfig
 from video_snl.data.image.catalog import load_images
 from video_snl.data.image.classification import draw_resized_crop, evaluation_picture
 from video_snl.data.loading.samplers import sample_generator

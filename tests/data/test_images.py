@@ -13,7 +13,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from tests.image_trees import picture, write_cifar, write_cub, write_folders
-from video_snl.config.image_data import ImageDataConfig
+from video_snl.config.image import ImageDataConfig
 from video_snl.data.image.base import Unreadable
 from video_snl.data.image.catalog import (
     IMAGE_STATISTICS,

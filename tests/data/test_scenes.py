@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests.image_trees import picture, write_cityscapes
-from video_snl.config.image_data import ImageDataConfig
+from video_snl.config.image import ImageDataConfig
 from video_snl.data.image.catalog import image_class_count, load_images
 from video_snl.data.image.cityscapes import CLASSES, load_cityscapes, train_ids
 from video_snl.data.image.segmentation import SceneDataset, draw_crop, read_labels

@@ -19,7 +19,7 @@ from tests.tiny import metrics, only_run, record, run_command, run_here
 from tests.tiny_images import experiment, image_options
 from video_snl.cli.images import are_about_images
 from video_snl.cli.main import main
-from video_snl.config.image_data import ImageDataConfig
+from video_snl.config.image import ImageDataConfig
 from video_snl.config.task_spec import IMAGE, exact_spec
 from video_snl.data.image.catalog import load_images
 from video_snl.data.image.digits import digits

@@ -10,9 +10,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from video_snl.config.image import ImageExperiment
-from video_snl.config.image_data import ImageDataConfig
-from video_snl.config.images import ImageModelConfig
+from video_snl.config.image import ImageDataConfig, ImageExperiment, ImageModelConfig
 from video_snl.config.task_spec import IMAGE, exact_spec
 from video_snl.config.video import DataConfig, Experiment, ModelConfig
 from video_snl.models.image import build_image_model

@@ -24,9 +24,7 @@ from video_snl.cli.trained import (
     predict,
 )
 from video_snl.config.files import Given
-from video_snl.config.image import ImageExperiment
-from video_snl.config.image_data import ImageDatasetName
-from video_snl.config.images import ImageBackboneName
+from video_snl.config.image import ImageBackboneName, ImageDatasetName, ImageExperiment
 from video_snl.config.parsing import (
     Commands,
     Parser,

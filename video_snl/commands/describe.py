@@ -13,9 +13,7 @@ from torch import Tensor, nn
 
 from video_snl.blocks import NonlocalBlock
 from video_snl.blocks.insertion import inserted_blocks
-from video_snl.config.image import ImageExperiment
-from video_snl.config.image_data import ImageDataConfig
-from video_snl.config.images import ImageModelConfig
+from video_snl.config.image import ImageDataConfig, ImageExperiment, ImageModelConfig
 from video_snl.config.task_spec import IMAGE, AnyExperiment, TaskSpec
 from video_snl.tasks.operations import Operations, without_weights
 from video_snl.utils.json_text import to_json

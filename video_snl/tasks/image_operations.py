@@ -10,9 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from video_snl.config.image import ImageExperiment
-from video_snl.config.image_data import ImageDataConfig
-from video_snl.config.ranges import Range, check_training
+from video_snl.config.image import ImageDataConfig, ImageExperiment
+from video_snl.config.validation import Range, check_training
 from video_snl.data.image.base import ImageDataset, Unreadable
 from video_snl.data.image.catalog import ImageSet, image_class_count, load_images, picture_labels
 from video_snl.data.image.classification import check_options

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from video_snl.config.ranges import Range, check_training
+from video_snl.config.validation import Range, check_training
 from video_snl.config.video import DataConfig, Experiment
 from video_snl.data.transforms.augment import check_augmentation
 from video_snl.data.transforms.geometry import STATISTICS, Statistics, crop_clips, normalise

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from video_snl.config.image_data import ImageDataConfig
+from video_snl.config.image import ImageDataConfig
 from video_snl.data.image.base import ImageDataset
 from video_snl.data.image.cityscapes import CLASSES, IGNORED, load_cityscapes
 from video_snl.data.image.classification import PictureDataset, check_options

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import functional
 
-from video_snl.config.image_data import ImageDataConfig
+from video_snl.config.image import ImageDataConfig
 from video_snl.config.video import DataConfig
 from video_snl.data.image.base import FileDataset
 from video_snl.data.image.reading import read_image

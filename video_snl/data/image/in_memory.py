@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from video_snl.config.image_data import ImageDataConfig
+from video_snl.config.image import ImageDataConfig
 from video_snl.data.image.base import Gathered, Paths, Unreadable, completed, single
 from video_snl.data.image.classification import colour_options, evaluation_picture, read_picture
 from video_snl.data.loading.batches import Batch, Sample

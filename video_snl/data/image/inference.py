@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from video_snl.config.image_data import ImageDataConfig
+from video_snl.config.image import ImageDataConfig
 from video_snl.data.image.catalog import ONE_SIZE
 from video_snl.data.image.classification import evaluation_picture, read_picture
 from video_snl.errors import OptionsError, UserError

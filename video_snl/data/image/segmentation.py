@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import torch
 
-from video_snl.config.image_data import ImageDataConfig
+from video_snl.config.image import ImageDataConfig
 from video_snl.data.image.base import FileDataset, Unreadable
 from video_snl.data.image.cityscapes import IGNORED, Scenes, train_ids
 from video_snl.data.image.classification import read_picture
