@@ -8,14 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from video_snl.config.datasets import ImageDatasetName, ImageStatistics
 from video_snl.utils.media import MAX_PIXELS
 
 __all__ = ["ImageDataConfig", "ImageDatasetName", "ImageStatistics"]
-
-ImageDatasetName = Literal[
-    "digits", "cifar10", "cifar100", "imagenet", "cub200", "cityscapes", "folder"
-]
-ImageStatistics = Literal["auto", "digits", "cifar10", "cifar100", "cifar_released", "imagenet"]
 
 
 @dataclass

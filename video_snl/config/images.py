@@ -5,20 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from video_snl.config.backbones import ImageBackboneName
 from video_snl.config.video import BlockName, OptionValue
 
 __all__ = ["ImageBackboneName", "ImageModelConfig"]
-
-ImageBackboneName = Literal[
-    "preresnet20",
-    "preresnet56",
-    "preresnet20_snl",
-    "preresnet56_snl",
-    "preresnet110_snl",
-    "resnet50_cifar",
-    "resnet50",
-    "fcn_r50_d8",
-]
 
 
 @dataclass

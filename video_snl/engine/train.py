@@ -8,10 +8,10 @@ from pathlib import Path
 from torch import nn
 
 from video_snl.config.ranges import Range, check_training
+from video_snl.config.statistics import STATISTICS, Statistics
 from video_snl.config.task_spec import VIDEO_SNL
 from video_snl.config.video import Experiment
 from video_snl.data.transforms.augment import check_augmentation
-from video_snl.data.transforms.geometry import STATISTICS, Statistics
 from video_snl.data.transforms.mixup import check_mixing
 from video_snl.data.video.catalog import load_videos, resolve_dataset
 from video_snl.data.video.records import VideoSet

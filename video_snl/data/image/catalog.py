@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from video_snl.config.image_data import ImageDataConfig
+from video_snl.config.statistics import STATISTICS, Statistics
 from video_snl.data.image.base import ImageDataset
 from video_snl.data.image.cityscapes import CLASSES, IGNORED, load_cityscapes
 from video_snl.data.image.classification import PictureDataset, check_options
@@ -26,7 +27,6 @@ from video_snl.data.image.folders import (
 from video_snl.data.image.in_memory import MemoryDataset, decode_pictures
 from video_snl.data.image.segmentation import SceneDataset
 from video_snl.data.image.small import CIFAR, cifar
-from video_snl.data.transforms.geometry import STATISTICS, Statistics
 from video_snl.errors import OptionsError, UserError
 
 __all__ = [
