@@ -189,6 +189,9 @@ REFERENCE: dict[str, tuple[str, tuple[str, ...]]] = {
     "configurations": (
         "Configurations",
         (
+            "video_snl.config.backbones",
+            "video_snl.config.datasets",
+            "video_snl.config.statistics",
             "video_snl.config.video",
             "video_snl.config.image_data",
             "video_snl.config.images",

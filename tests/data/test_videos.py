@@ -8,7 +8,7 @@ from pkgutil import resolve_name
 import pytest
 
 from tests.videos import CLASSES, write_lines, write_ucf101
-from video_snl.config.datasets import IMAGE_DATASETS, VIDEO_DATASETS, VideoDataset
+from video_snl.config.datasets import IMAGE_DATASETS, VIDEO_DATASETS, VideoDatasetEntry
 from video_snl.config.video import DataConfig
 from video_snl.data.synthetic import sample
 from video_snl.data.video.catalog import class_count, load_videos
@@ -20,7 +20,7 @@ from video_snl.errors import UserError
 def test_every_dataset_has_a_loader(entry):
     assert callable(entry.load())
     assert entry.counter is None or callable(resolve_name(entry.counter))
-    assert entry.counter or entry.classes or isinstance(entry, VideoDataset)
+    assert entry.counter or entry.classes or isinstance(entry, VideoDatasetEntry)
 
 
 def test_ucf101(tmp_path):

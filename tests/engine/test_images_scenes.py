@@ -15,7 +15,7 @@ from tests.image_trees import write_cityscapes
 from tests.tiny import metrics, only_run, run_here
 from tests.tiny_images import scene_options
 from video_snl.cli.main import main
-from video_snl.data.image.segmentation import read_labels
+from video_snl.data.image.cityscapes import read_labels
 from video_snl.runs.trained_images import TrainedImages, load_trained_images
 
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -17,7 +17,7 @@ from video_snl.analysis.explain import figure3
 from video_snl.analysis.explain.figure3 import draw_looks, frames_shown
 from video_snl.analysis.explain.run_images import picture_subject
 from video_snl.analysis.explain.structure import SENSITIVITY, BlockMaps, Box, Explanation
-from video_snl.data.image.inference import prepared
+from video_snl.data.image.inference import read_input
 from video_snl.runs.run import checkpoint_path
 from video_snl.runs.trained_images import load_trained_images
 
@@ -55,7 +55,7 @@ def test_a_picture(run: Path, picture: Path, tmp_path: Path) -> None:
     trained = load_trained_images(checkpoint_path(str(run)))
     arrays = np.load(tmp_path / "out" / "maps.npz")
     np.testing.assert_array_equal(
-        arrays["0 frames"][0], prepared(picture, trained.experiment.data).numpy()
+        arrays["0 frames"][0], read_input(picture, trained.experiment.data).numpy()
     )
     subject = picture_subject(str(picture), trained, torch.device("cpu"))
     with torch.no_grad():

@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 
 from video_snl.config.image_programs import IMAGES
-from video_snl.data.image.classification import read_picture
-from video_snl.data.image.inference import prepared
-from video_snl.data.image.reading import check_max_pixels
+from video_snl.data.image.inference import read_input
+from video_snl.data.image.reading import check_max_pixels, read_image
 from video_snl.engine.train_images import task_of
 from video_snl.engine.trainer import device_of
 from video_snl.errors import UserError
@@ -67,7 +66,7 @@ def predict(
     results, unread, unrendered = [], 0, 0
     for path in pictures:
         try:
-            found, labels = _best(task, prepared(path, trained.experiment.data), top, path)
+            found, labels = _best(task, read_input(path, trained.experiment.data), top, path)
         except UserError as error:  # the file is damaged, or too small, or its scores overflow
             unread += 1
             _tell(error)
@@ -162,7 +161,7 @@ def _render(
     class_names: list[str],
     max_pixels: int,
 ) -> None:
-    picture = read_picture(str(path), max_pixels)
+    picture = read_image(str(path), max_pixels=max_pixels)
     if labels is not None:
         save_picture(overlaid(picture, labels, class_names), target)
         return

@@ -18,16 +18,16 @@ __all__ = [
     "IMAGE_DATASETS",
     "IMAGE_STATISTICS",
     "VIDEO_DATASETS",
-    "ImageDataset",
+    "ImageDatasetEntry",
     "ImageDatasetName",
     "ImageStatistics",
-    "VideoDataset",
+    "VideoDatasetEntry",
     "VideoDatasetName",
 ]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Dataset:
+class DatasetEntry:
     """A dataset that a configuration can name.
 
     Attributes:
@@ -58,7 +58,7 @@ class Dataset:
         return resolve_name(self.counter)(config)
 
 
-class VideoDataset(Dataset):
+class VideoDatasetEntry(DatasetEntry):
     """A dataset of videos; its loader takes a ``DataConfig`` and the classes of a trained network.
 
     The loader is ``(config, known) -> VideoSet``. ``known`` is None in training; for an evaluation
@@ -67,7 +67,7 @@ class VideoDataset(Dataset):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageDataset(Dataset):
+class ImageDatasetEntry(DatasetEntry):
     """A dataset of images; its loader is ``(config: ImageDataConfig, seed) -> ImageSet``.
 
     Attributes:
@@ -85,34 +85,34 @@ class ImageDataset(Dataset):
     in_memory: bool = False
 
 
-VIDEO_DATASETS: dict[str, VideoDataset] = {
-    "sample": VideoDataset(loader="video_snl.data.synthetic.sample:load", classes=4),
-    "ucf101": VideoDataset(
+VIDEO_DATASETS: dict[str, VideoDatasetEntry] = {
+    "sample": VideoDatasetEntry(loader="video_snl.data.synthetic.sample:load", classes=4),
+    "ucf101": VideoDatasetEntry(
         loader="video_snl.data.video.ucf101:load",
         root="the folder that holds UCF-101/ and ucfTrainTestlist/ (scripts/train_ucf101.sh takes "
         "it from UCF101_ROOT)",
         classes=101,
         counter="video_snl.data.video.ucf101:count_classes",
     ),
-    "folder": VideoDataset(
+    "folder": VideoDatasetEntry(
         loader="video_snl.data.video.folders:load_folder_config",
         root="the folder that holds one folder of videos per class",
     ),
-    "csv": VideoDataset(
+    "csv": VideoDatasetEntry(
         loader="video_snl.data.video.folders:load_csv_config",
         root="the file with the columns path,label[,split]",
     ),
 }
 """Datasets of videos by name."""
 
-IMAGE_DATASETS: dict[str, ImageDataset] = {
-    "digits": ImageDataset(
+IMAGE_DATASETS: dict[str, ImageDatasetEntry] = {
+    "digits": ImageDatasetEntry(
         loader="video_snl.data.image.small:load_digits",
         classes=10,
         statistics=((0.3051, 0.3051, 0.3051), (0.3238, 0.3238, 0.3238)),
         side=32,
     ),
-    "cifar10": ImageDataset(
+    "cifar10": ImageDatasetEntry(
         loader="video_snl.data.image.small:load_cifar",
         root="the folder that holds cifar-10-batches-py/ (or is to: --data.download true)",
         classes=10,
@@ -120,7 +120,7 @@ IMAGE_DATASETS: dict[str, ImageDataset] = {
         side=32,
         downloads=True,
     ),
-    "cifar100": ImageDataset(
+    "cifar100": ImageDatasetEntry(
         loader="video_snl.data.image.small:load_cifar",
         root="the folder that holds cifar-100-python/ (or is to: --data.download true)",
         classes=100,
@@ -128,7 +128,7 @@ IMAGE_DATASETS: dict[str, ImageDataset] = {
         side=32,
         downloads=True,
     ),
-    "imagenet": ImageDataset(
+    "imagenet": ImageDatasetEntry(
         loader="video_snl.data.image.folders:load_imagenet",
         root="the folder that holds train/ and val/ with a folder per class (ILSVRC 2012, "
         "image-net.org, after registration)",
@@ -136,21 +136,21 @@ IMAGE_DATASETS: dict[str, ImageDataset] = {
         counter="video_snl.data.image.folders:count_classes",
         statistics=STATISTICS["imagenet"],
     ),
-    "cub200": ImageDataset(
+    "cub200": ImageDatasetEntry(
         loader="video_snl.data.image.cub:load",
         root="the folder that holds CUB_200_2011/ (CUB_200_2011.tgz, "
         "data.caltech.edu/records/65de6-vp158)",
         classes=200,
         counter="video_snl.data.image.cub:count_classes",
     ),
-    "cityscapes": ImageDataset(
+    "cityscapes": ImageDatasetEntry(
         loader="video_snl.data.image.cityscapes:load",
         root="the folder that holds leftImg8bit/ and gtFine/ (cityscapes-dataset.com, after "
         "registration)",
         classes=19,
         segments=True,
     ),
-    "folder": ImageDataset(
+    "folder": ImageDatasetEntry(
         loader="video_snl.data.image.folders:load_folder",
         root="the folder that holds train/<class>/ and test/<class>/ (or val/<class>/)",
         counter="video_snl.data.image.folders:count_classes",

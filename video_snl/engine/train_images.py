@@ -13,9 +13,9 @@ from video_snl.config.image import ImageExperiment
 from video_snl.config.image_programs import image_program
 from video_snl.config.ranges import Range, check_training
 from video_snl.data.image.base import ImageDataset
-from video_snl.data.image.catalog import ImageSet, load_images, picture_labels
+from video_snl.data.image.catalog import ImageSet, image_labels, load_images
 from video_snl.data.image.classification import check_options
-from video_snl.data.image.segmentation import SceneDataset
+from video_snl.data.image.segmentation import SegmentationDataset
 from video_snl.engine.fitting import fit, opened_run, tell
 from video_snl.engine.resume import Asked, Listed
 from video_snl.engine.training_checks import check_class_count, check_last_batch
@@ -61,7 +61,9 @@ def train(
 
 def _listed(part: ImageDataset) -> Iterable[tuple[str, object]]:
     """Every image with its label, or its label map."""
-    labels = part.label_paths if isinstance(part, SceneDataset) else picture_labels(part).tolist()
+    labels = (
+        part.label_paths if isinstance(part, SegmentationDataset) else image_labels(part).tolist()
+    )
     return zip(part.paths[:], labels, strict=True)
 
 

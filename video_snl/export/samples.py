@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from video_snl.data.image.base import Unreadable
-from video_snl.data.image.inference import prepared
+from video_snl.data.image.inference import read_input
+from video_snl.data.image.reading import UnreadableImage
 from video_snl.data.video.inference import read_views
 from video_snl.engine.train_images import task_of
 from video_snl.errors import UserError
@@ -72,6 +72,6 @@ def _image(trained: AnyTrained, path: Path) -> Tensor:
     task = make(trained.experiment, trained.model, trained.class_names, statistics)
     trained.model.eval()
     try:
-        return task.evaluation_input(prepared(path, trained.experiment.data)[None]).contiguous()
-    except Unreadable as error:
+        return task.evaluation_input(read_input(path, trained.experiment.data)[None]).contiguous()
+    except UnreadableImage as error:
         raise UserError(f"--input {error}") from error

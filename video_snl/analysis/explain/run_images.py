@@ -16,8 +16,8 @@ from video_snl.analysis.explain.positions import parse_at
 from video_snl.analysis.model_input import Subject, explained
 from video_snl.blocks.insertion import inserted_blocks
 from video_snl.config.image_programs import IMAGES
-from video_snl.data.image.base import Unreadable
-from video_snl.data.image.inference import prepared
+from video_snl.data.image.inference import read_input
+from video_snl.data.image.reading import UnreadableImage
 from video_snl.engine.train_images import task_of
 from video_snl.engine.trainer import device_of
 from video_snl.errors import UserError
@@ -62,8 +62,8 @@ def picture_subject(source: str, trained: TrainedImages, device: torch.device) -
         UserError: The file is damaged, or no picture.
     """
     try:
-        image = prepared(Path(source), trained.experiment.data)
-    except Unreadable as error:
+        image = read_input(Path(source), trained.experiment.data)
+    except UnreadableImage as error:
         raise UserError(str(error)) from error
     statistics = trained.mean, trained.std
     task = task_of(trained.experiment)(

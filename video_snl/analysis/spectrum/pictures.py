@@ -13,7 +13,7 @@ from video_snl.analysis.spectrum.run import Asked, evenly_spaced, files_below, m
 from video_snl.blocks.insertion import inserted_blocks
 from video_snl.config.image_programs import IMAGES
 from video_snl.data.image.catalog import load_images
-from video_snl.data.image.inference import prepared
+from video_snl.data.image.inference import read_input
 from video_snl.data.transforms.image import evaluation_images
 from video_snl.engine.trainer import device_of
 from video_snl.errors import UserError
@@ -38,7 +38,7 @@ def spectrum(
     blocks = inserted_blocks(trained.model)
 
     def subject(source: str) -> Subject:
-        image = listed[source] if listed else prepared(Path(source), trained.experiment.data)
+        image = listed[source] if listed else read_input(Path(source), trained.experiment.data)
         return _subject(source, image, trained, device)
 
     kind = trained.experiment.model.block
