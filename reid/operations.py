@@ -28,8 +28,8 @@ from reid.options import check_data, check_options
 from reid.runs import find_checkpoint
 from reid.task import TrackletTask
 from reid.trained import TrainedReid
+from video_snl.config.statistics import Statistics
 from video_snl.config.task_spec import AnyExperiment
-from video_snl.data.transforms.geometry import Statistics
 from video_snl.data.workers.forkserver import nursery
 from video_snl.engine.fitting import tell
 from video_snl.errors import UserError

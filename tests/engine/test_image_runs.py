@@ -22,8 +22,8 @@ from video_snl.cli.main import main
 from video_snl.config.image import ImageDataConfig
 from video_snl.config.task_spec import IMAGE, exact_spec
 from video_snl.data.image.catalog import load_images
-from video_snl.data.image.digits import digits
-from video_snl.data.image.inference import prepared
+from video_snl.data.image.inference import read_input
+from video_snl.data.image.small import digits
 from video_snl.errors import UserError
 from video_snl.runs.trained import load_trained
 
@@ -200,14 +200,14 @@ def test_predict_sees_what_evaluate_sees(run: Path, tmp_path: Path, short_side: 
     trained.experiment.data = data
     test = load_images(data).test
     for index, path in enumerate(test.paths):
-        assert torch.equal(prepared(Path(path), trained.experiment.data), test[0, index]["image"])
+        assert torch.equal(read_input(Path(path), trained.experiment.data), test[0, index]["image"])
     small = tmp_path / "small.png"
     picture(1, 24, 48).save(small)
     if short_side is None:
         with pytest.raises(UserError, match=r"small\.png has 24 x 48 pixels.*enlarge the picture"):
-            prepared(small, trained.experiment.data)
+            read_input(small, trained.experiment.data)
     trained.experiment.data = digit  # resized: the set has one size alone
-    assert prepared(small, trained.experiment.data).shape == (32, 32, 3)
+    assert read_input(small, trained.experiment.data).shape == (32, 32, 3)
 
 
 def test_predict_goes_on_behind_a_picture_that_cannot_be_rendered(

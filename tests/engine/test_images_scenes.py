@@ -16,7 +16,7 @@ from tests.tiny import metrics, only_run, run_here
 from tests.tiny_images import scene_options
 from video_snl.cli.main import main
 from video_snl.config.task_spec import IMAGE
-from video_snl.data.image.segmentation import read_labels
+from video_snl.data.image.cityscapes import read_labels
 from video_snl.runs.trained import Trained, load_trained
 
 pytestmark = pytest.mark.filterwarnings("ignore")

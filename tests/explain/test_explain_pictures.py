@@ -18,7 +18,7 @@ from video_snl.analysis.explain.figure3 import draw_looks, frames_shown
 from video_snl.analysis.explain.structure import SENSITIVITY, BlockMaps, Box, Explanation
 from video_snl.analysis.model_input import analysis_input
 from video_snl.config.task_spec import IMAGE
-from video_snl.data.image.inference import prepared
+from video_snl.data.image.inference import read_input
 from video_snl.runs.run import checkpoint_path
 from video_snl.runs.trained import load_trained
 
@@ -56,7 +56,7 @@ def test_a_picture(run: Path, picture: Path, tmp_path: Path) -> None:
     trained = load_trained(checkpoint_path(str(run)), IMAGE)
     arrays = np.load(tmp_path / "out" / "maps.npz")
     np.testing.assert_array_equal(
-        arrays["0 frames"][0], prepared(picture, trained.experiment.data).numpy()
+        arrays["0 frames"][0], read_input(picture, trained.experiment.data).numpy()
     )
     subject = analysis_input(trained, str(picture), picture, torch.device("cpu"))
     with torch.no_grad():

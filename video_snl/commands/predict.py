@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from video_snl.config.task_spec import TaskSpec
-from video_snl.data.image.classification import read_picture
-from video_snl.data.image.inference import prepared
+from video_snl.data.image.inference import read_input
+from video_snl.data.image.reading import read_image
 from video_snl.data.video.inference import read_views, read_windows
 from video_snl.data.video.windows import Length, parse_length
 from video_snl.data.workers.forkserver import nursery
@@ -242,7 +242,7 @@ class _ImagePredictor(_Predictor):
     @torch.inference_mode()
     def parts(self, path: Path) -> Iterator[dict[str, Any]]:
         task, names = self.task, self.task.class_names
-        images = prepared(path, task.experiment.data)[None].to(task.device)
+        images = read_input(path, task.experiment.data)[None].to(task.device)
         segments = isinstance(task, Segmentation)
         logits = task.logits(images) if segments else task.model(task.evaluation_input(images))
         if not logits.isfinite().all():
@@ -256,7 +256,7 @@ class _ImagePredictor(_Predictor):
         yield {"predictions": best_classes(scores, names, self.top)}
 
     def render(self, path: Path, target: Path, result: dict[str, Any]) -> None:
-        image = read_picture(str(path), self.max_pixels)
+        image = read_image(str(path), max_pixels=self.max_pixels)
         if self._labels is not None:
             save_picture(overlaid(image, self._labels, self.task.class_names), target)
             return

@@ -12,7 +12,7 @@ from sklearn.metrics import classification_report as by_class
 from sklearn.metrics import confusion_matrix
 
 from video_snl.config.task_spec import TOP, shown_tops
-from video_snl.data.image.catalog import ImageSet, picture_labels
+from video_snl.data.image.catalog import ImageSet, image_labels
 from video_snl.data.video.records import VideoSet
 from video_snl.engine.plots import confusion_picture
 from video_snl.tasks.segmentation_metrics import PixelConfusion
@@ -77,7 +77,7 @@ def classification_report(
     Returns:
         The accuracies, for people.
     """
-    label = picture_labels(images.test)
+    label = image_labels(images.test)
     k = min(TOP, len(images.class_names))  # the keys stay, shown or not
     figures = {f"top{n}": top_k_accuracy(scores[counted], label[counted], n) for n in (1, k)}
     title = f"images: top-1 {figures['top1']:.1%}"

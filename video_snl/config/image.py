@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from video_snl.config.backbones import ImageBackboneName
 from video_snl.config.base import (
     BlockName,
     ExperimentBase,
@@ -16,6 +17,7 @@ from video_snl.config.base import (
     OptionValue,
     TrainerConfig,
 )
+from video_snl.config.datasets import ImageDatasetName, ImageStatistics
 from video_snl.utils.media import MAX_PIXELS
 
 __all__ = [
@@ -26,21 +28,6 @@ __all__ = [
     "ImageModelConfig",
     "ImageOptimizerConfig",
     "ImageStatistics",
-]
-
-ImageDatasetName = Literal[
-    "digits", "cifar10", "cifar100", "imagenet", "cub200", "cityscapes", "folder"
-]
-ImageStatistics = Literal["auto", "digits", "cifar10", "cifar100", "cifar_released", "imagenet"]
-ImageBackboneName = Literal[
-    "preresnet20",
-    "preresnet56",
-    "preresnet20_snl",
-    "preresnet56_snl",
-    "preresnet110_snl",
-    "resnet50_cifar",
-    "resnet50",
-    "fcn_r50_d8",
 ]
 
 

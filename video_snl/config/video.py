@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from video_snl.config.backbones import VideoBackboneName
 from video_snl.config.base import (
     BlockName,
     ExperimentBase,
@@ -15,6 +16,8 @@ from video_snl.config.base import (
     OptionValue,
     TrainerConfig,
 )
+from video_snl.config.datasets import VideoDatasetName
+from video_snl.config.statistics import VideoStatistics
 from video_snl.utils.media import MAX_PIXELS
 
 __all__ = [
@@ -27,7 +30,6 @@ __all__ = [
     "TrainerConfig",
 ]
 
-Dataset = Literal["sample", "ucf101", "folder", "csv"]
 ShortVideos = Literal["error", "repeat_last", "wrap"]
 Sampling = Literal["dense", "uniform"]
 ReaderName = Literal["auto", "decord", "pyav", "torchcodec", "frames"]
@@ -81,7 +83,7 @@ class DataConfig:
             unreadable, before memory is taken for it.
     """
 
-    dataset: Dataset = "sample"
+    dataset: VideoDatasetName = "sample"
     root: str | None = None
     split: Literal[1, 2, 3, "paper"] = 1
     clip_frames: int = 4
@@ -96,7 +98,7 @@ class DataConfig:
     rand_augment: int = 0
     rand_augment_magnitude: int = 9
     short_videos: ShortVideos = "error"
-    statistics: Literal["auto", "kinetics", "imagenet", "hara"] = "auto"
+    statistics: VideoStatistics = "auto"
     num_workers: int = 1
     deadline: float = 20.0
     max_failures: float = 0.05
@@ -129,7 +131,7 @@ class ModelConfig:
             match.
     """
 
-    backbone: Literal["i3d_r50", "i3d_small", "pytorchvideo_i3d_r50", "slow_r50"] = "i3d_small"
+    backbone: VideoBackboneName = "i3d_small"
     block: BlockName = "snl"
     block_options: dict[str, OptionValue] = field(default_factory=dict)
     positions: list[str] = field(default_factory=lambda: ["before:res4.-1"])

@@ -14,7 +14,7 @@ from video_snl.analysis.explain.page import page_html
 from video_snl.analysis.model_input import analysis_input, explained
 from video_snl.commands.predict import score_views
 from video_snl.config.task_spec import TaskSpec
-from video_snl.data.image.inference import prepared
+from video_snl.data.image.inference import read_input
 from video_snl.data.video.inference import read_views
 from video_snl.data.workers.forkserver import nursery
 from video_snl.engine.trainer import device_of
@@ -153,7 +153,7 @@ def _answer_image(trained: Trained, task: ImageTask, files: Sequence[Path]) -> A
     path = _only(files, "image")
     page, classes = explained_page(trained, str(path), path, task.device)
     if isinstance(task, Segmentation):
-        image = prepared(path, trained.experiment.data)
+        image = read_input(path, trained.experiment.data)
         return Answer(_shares(task, image), ["Shares of the pixels."], [page])
     return Answer(classes, [], [page])
 

@@ -11,13 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from video_snl.config.image import ImageDataConfig, ImageExperiment
+from video_snl.config.statistics import Statistics
 from video_snl.config.validation import Range, check_training
-from video_snl.data.image.base import ImageDataset, Unreadable
-from video_snl.data.image.catalog import ImageSet, image_class_count, load_images, picture_labels
+from video_snl.data.image.base import ImageDataset
+from video_snl.data.image.catalog import ImageSet, image_class_count, image_labels, load_images
 from video_snl.data.image.classification import check_options
-from video_snl.data.image.inference import prepared
-from video_snl.data.image.segmentation import SceneDataset
-from video_snl.data.transforms.geometry import Statistics
+from video_snl.data.image.inference import read_input as read_image_input
+from video_snl.data.image.reading import UnreadableImage
+from video_snl.data.image.segmentation import SegmentationDataset
 from video_snl.errors import OptionsError, UserError
 from video_snl.models.image import IMAGE_BACKBONES, build_image_model
 from video_snl.models.image_parts import head_parameters, stage_layers
@@ -239,8 +240,8 @@ class ImageOperations(ClassOperations):
         try:
             # A tensor is an image of a data set.
             read = isinstance(item, Tensor)
-            image = item if read else prepared(Path(item), trained.experiment.data)
-        except Unreadable as error:
+            image = item if read else read_image_input(Path(item), trained.experiment.data)
+        except UnreadableImage as error:
             raise UserError(str(error) if option is None else f"{option} {error}") from error
         task = self.scoring_task(trained).to(device).eval()
         return ModelInput(
@@ -276,7 +277,9 @@ class SegmentationOperations(ImageOperations):
 
 def _labelled_files(part: ImageDataset) -> Iterable[tuple[str, object]]:
     """Pair every image with its label, or its label map."""
-    labels = part.label_paths if isinstance(part, SceneDataset) else picture_labels(part).tolist()
+    labels = (
+        part.label_paths if isinstance(part, SegmentationDataset) else image_labels(part).tolist()
+    )
     return zip(part.paths[:], labels, strict=True)
 
 

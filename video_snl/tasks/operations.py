@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from video_snl.blocks.insertion import inserted_blocks
+from video_snl.config.statistics import Statistics
 from video_snl.config.task_spec import AnyExperiment, TaskSpec
 from video_snl.config.video import ShortVideos
-from video_snl.data.transforms.geometry import Statistics
 from video_snl.errors import UserError
 from video_snl.models.weights.loading import LoadReport
 from video_snl.runs.run import checkpoint_path

@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from video_snl.config.statistics import STATISTICS, Statistics
 from video_snl.config.validation import Range, check_training
 from video_snl.config.video import DataConfig, Experiment
 from video_snl.data.transforms.augment import check_augmentation
-from video_snl.data.transforms.geometry import STATISTICS, Statistics, crop_clips, normalise
+from video_snl.data.transforms.geometry import crop_clips, normalise
 from video_snl.data.transforms.mixup import check_mixing
 from video_snl.data.video.catalog import class_count, load_videos, resolve_dataset
 from video_snl.data.video.inference import read_views
