@@ -15,8 +15,9 @@ from reid.config import ReidExperiment
 from reid.data.datasets.catalog import load_dataset
 from reid.data.own_tracklets import own_entries
 from reid.data.tracklet import ReidData, Tracklet
-from reid.metrics.labels import Protocol
-from reid.metrics.rank_lists import Metric, rank_lists
+from reid.metrics.distances import Metric
+from reid.metrics.rank_lists import rank_lists
+from reid.metrics.ranking import Protocol
 from reid.metrics.rerank import MEMORY, check_memory
 from reid.options import check_data
 from reid.report.evaluation import Evaluation

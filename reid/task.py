@@ -17,8 +17,7 @@ from reid.data.own_tracklets import own_entries
 from reid.data.tracklet import ReidData, Tracklet
 from reid.data.transforms import evaluation_clips, training_clips
 from reid.metrics.distances import pairwise_distances
-from reid.metrics.ranking import evaluate_ranking
-from reid.metrics.unreadable import count_as_wrong, with_a_match
+from reid.metrics.ranking import count_as_wrong, evaluate_ranking, with_a_match
 from reid.models.losses import TrackletLoss
 from reid.models.network import TrackletNet
 from reid.models.parts import head_parameters, stage_layers

@@ -13,9 +13,7 @@ from reid.data.datasets.catalog import load_dataset
 from reid.data.own_tracklets import own_entries
 from reid.data.samplers import IdentitySampler
 from reid.data.tracklet import ReidData, labels_of
-from reid.metrics.labels import Cameras
-from reid.metrics.scores import no_match
-from reid.metrics.unreadable import with_a_match
+from reid.metrics.ranking import Cameras, no_match, with_a_match
 from reid.models.backbones import build_trunk
 from reid.models.network import build_network
 from reid.options import check_options

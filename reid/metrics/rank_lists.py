@@ -4,23 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from reid.data.tracklet import JUNK, Tracklet
-from reid.metrics.distances import pairwise_distances
-from reid.metrics.labels import QUERIES_IN_GALLERY, Cameras, Protocol
-from reid.metrics.ranking import Ranking, evaluate_ranking, official_gallery, own_pairs
+from reid.metrics.distances import Metric, pairwise_distances
+from reid.metrics.ranking import (
+    QUERIES_IN_GALLERY,
+    Cameras,
+    Protocol,
+    Ranking,
+    count_as_wrong,
+    evaluate_ranking,
+    official_gallery,
+    own_pairs,
+    with_a_match,
+)
 from reid.metrics.rerank import MEMORY, rerank
-from reid.metrics.unreadable import count_as_wrong, with_a_match
 from reid.report.metrics import RANKS
 from reid.retrieval.features import FeatureTable
 
-__all__ = ["Metric", "Ranked", "rank_lists"]
-
-Metric = Literal["cosine", "euclidean"]
+__all__ = ["Ranked", "rank_lists"]
 
 
 @dataclass(frozen=True)

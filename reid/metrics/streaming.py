@@ -12,20 +12,22 @@ import torch
 from torch import Tensor
 
 from reid.metrics.distances import Distances, Metric, check_features, pairwise_distances
-from reid.metrics.labels import (
+from reid.metrics.matches import Gallery, Matches, count_before, hits_of
+from reid.metrics.ranking import (
     Cameras,
     Labels,
     Names,
     Pairs,
     Protocol,
+    Ranking,
     are_names,
     check_labels,
     check_options,
     check_pairs,
     numbers_of_names,
+    score_hits,
+    summarize,
 )
-from reid.metrics.matches import Matches, People, count_before, hits_of
-from reid.metrics.scores import Ranking, score_hits, summarize
 from reid.retrieval.features import FeatureTable, same_model, shared_numbers
 from video_snl.errors import UserError
 
@@ -95,11 +97,11 @@ def evaluate_features(
     query_people, gallery_people, query_views, gallery_views = check_labels(
         shape, labels, query.device
     )
-    people = People(gallery_people, gallery_views)
+    entries = Gallery(gallery_people, gallery_views)
     pairs = check_pairs(own, query_people, gallery_people)
-    matches = people.matches(query_people, query_views, cameras, pairs)
+    matches = entries.matches(query_people, query_views, cameras, pairs)
     stream = _Stream(
-        Distances(query, metric), gallery, people.positions, _rows(shape, query, memory)
+        Distances(query, metric), gallery, entries.positions, _rows(shape, query, memory)
     )
     near = _near(stream, matches)
     before = _before(stream, matches, near)

@@ -11,8 +11,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from reid.data.tracklet import ReidData
-    from reid.metrics.labels import Cameras
-    from reid.metrics.ranking import Ranking
+    from reid.metrics.ranking import Cameras, Ranking
     from reid.retrieval.features import FeatureTable
 
 __all__ = ["Evaluation"]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from reid.data.tracklet import DISTRACTOR
-from reid.metrics.labels import QUERIES_IN_GALLERY
+from reid.metrics.ranking import QUERIES_IN_GALLERY
 
 if TYPE_CHECKING:
     from reid.data.tracklet import Tracklet

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from reid.data.tracklet import NO_NUMBER, UNKNOWN, camera_number, person_number
-from reid.metrics.labels import Names, numbers_of_names
+from reid.metrics.ranking import Names, numbers_of_names
 from video_snl.errors import UserError
 from video_snl.utils.files import replace_file
 from video_snl.utils.parquet import check_claims

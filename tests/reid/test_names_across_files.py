@@ -15,7 +15,7 @@ import pytest
 
 from reid import evaluate_features
 from reid.data.tracklet import NO_NUMBER
-from reid.metrics.scores import Ranking
+from reid.metrics.ranking import Ranking
 from reid.retrieval.features import FeatureTable, concatenate, read_features, write_features
 from reid.retrieval.index import search
 from tests.reid.little import run, write_tracklet

@@ -20,10 +20,8 @@ from scipy.io import loadmat
 from reid import evaluate_ranking
 from reid.metrics import ranking as protocols
 from reid.metrics.distances import pairwise_distances
-from reid.metrics.labels import Cameras, Protocol
-from reid.metrics.matches import People, count_before
-from reid.metrics.ranking import official_gallery
-from reid.metrics.scores import Ranking
+from reid.metrics.matches import Gallery, count_before
+from reid.metrics.ranking import Cameras, Protocol, Ranking, official_gallery
 from tests.conftest import REPOSITORY
 from tests.reid import naive
 from video_snl.errors import UserError
@@ -245,7 +243,7 @@ def test_counts_of_blocks_add_up(case: Case, block: int) -> None:
     """However the gallery is divided, the parts' counts sum up to those of all of it."""
     distances = torch.from_numpy(case.distances)
     ids, people, views, cameras = (torch.from_numpy(values) for values in case.labels())
-    matches = (found := People(people, cameras)).matches(ids, views)
+    matches = (found := Gallery(people, cameras)).matches(ids, views)
     near = distances.gather(1, matches.columns)
     total = torch.zeros_like(matches.columns)
     for positions in found.positions.split(block):
