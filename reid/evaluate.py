@@ -24,8 +24,7 @@ from reid.report.evaluation import Evaluation
 from reid.report.figures import Result, json_of, summary_text, text_of
 from reid.report.report import write_report
 from reid.retrieval.encode import Encoded, encode, table_of
-from reid.runs import find_checkpoints, newest_trained
-from reid.several import check_together, report_folders
+from reid.runs import check_together, find_checkpoints, newest_trained, report_folders
 from reid.train import check_matches, train
 from reid.trained import TrainedReid, check_people, load_trained
 from video_snl.data.loading.quarantine import Quarantine
@@ -83,7 +82,7 @@ def evaluate(
     Several checkpoints of one network are each evaluated on their own split.
 
     Raises:
-        UserError: As :func:`evaluate_trained` and :func:`reid.several.check_together`.
+        UserError: As :func:`evaluate_trained` and :func:`reid.runs.check_together`.
     """
     check_data(experiment.data)
     if report is not None:

@@ -12,7 +12,7 @@ import torch
 from reid.config import ReidExperiment
 from reid.program import REID
 from reid.report.figures import Result, json_of, summary_text
-from reid.several import check_together, report_folders
+from reid.runs import check_together, report_folders
 from tests.reid.evaluations import make_evaluation
 from video_snl.errors import UserError
 
