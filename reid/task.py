@@ -19,8 +19,7 @@ from reid.data.transforms import evaluation_clips, training_clips
 from reid.metrics.distances import pairwise_distances
 from reid.metrics.ranking import count_as_wrong, evaluate_ranking, with_a_match
 from reid.models.losses import TrackletLoss
-from reid.models.network import TrackletNet
-from reid.models.parts import head_parameters, stage_layers
+from reid.models.network import TrackletNet, head_parameters, stage_layers
 from reid.program import REID
 from video_snl import __version__
 from video_snl.errors import UserError

@@ -14,7 +14,7 @@ from reid.data.own_tracklets import own_entries
 from reid.data.samplers import IdentitySampler
 from reid.data.tracklet import ReidData, labels_of
 from reid.metrics.ranking import Cameras, no_match, with_a_match
-from reid.models.backbones import build_trunk
+from reid.models.backbones import build_backbone
 from reid.models.network import build_network
 from reid.options import check_options
 from reid.program import REID
@@ -65,7 +65,7 @@ def check_experiment(experiment: ReidExperiment, data: ReidData) -> None:
     if experiment.trainer.activation_checkpointing:
         with torch.device("meta"):  # takes neither time nor memory
             recompute_units(
-                build_trunk(experiment.model.backbone, (config.height, config.width)).network
+                build_backbone(experiment.model.backbone, (config.height, config.width)).network
             )
     IdentitySampler(
         data.train,
