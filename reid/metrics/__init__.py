@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-_HOME = "reid.report.metrics"
+_HOME = "reid.report.evaluation"
 
 
 def __getattr__(name: str) -> Any:

@@ -22,7 +22,7 @@ from reid.metrics.ranking import (
     with_a_match,
 )
 from reid.metrics.rerank import MEMORY, rerank
-from reid.report.metrics import RANKS
+from reid.report.evaluation import RANKS
 from reid.retrieval.features import FeatureTable
 
 __all__ = ["Ranked", "rank_lists"]

@@ -6,8 +6,7 @@ import statistics
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from reid.report.evaluation import Evaluation
-from reid.report.metrics import metrics, ranking_metrics
+from reid.report.evaluation import Evaluation, metrics, ranking_metrics
 from reid.splits import SPLITS
 from video_snl.utils.counts import counts, noun
 from video_snl.utils.json_text import to_json

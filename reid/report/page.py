@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from reid.data.tracklet import DISTRACTOR, JUNK, special_person
-from reid.report.camera_pairs import CameraPair
+from reid.report.evaluation import CameraPair
 from reid.report.film_strips import Picture, chosen_frames, data_uri, film_strip, strip_width
 from video_snl.data.image.reading import open_image
 from video_snl.utils.counts import counts, noun

@@ -11,10 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from reid.data.tracklet import Tracklet
-from reid.report.camera_pairs import CameraPair, camera_pairs
+from reid.report.evaluation import RANKS, CameraPair, camera_pairs, metrics
 from reid.report.figures import CAMERAS_IGNORED
-from reid.report.list_picture import list_picture
-from reid.report.metrics import RANKS, metrics
 from reid.report.page import (
     Shown,
     camera_table,
@@ -24,7 +22,13 @@ from reid.report.page import (
     write_page,
 )
 from reid.report.plots import Embedding, cmc_picture, embed, tsne_picture
-from reid.report.ranked_lists import Choice, RankedList, choose_queries, ranked_list
+from reid.report.ranked_lists import (
+    Choice,
+    RankedList,
+    choose_queries,
+    draw_lists,
+    ranked_list,
+)
 from video_snl.utils.counts import counts, noun
 from video_snl.utils.files import write_json, write_text
 
@@ -66,7 +70,7 @@ def write_report(folder: Path, evaluation: Evaluation) -> Path:
     write_text(folder / "camera_pairs.csv", _csv(CameraPair._fields, _named(pairs, cameras)))
     cmc_picture(evaluation.rankings, folder / "cmc.png", evaluation.max_rank)
     tsne_picture(embedding, folder / "tsne.png")
-    list_picture(chosen, asked, searched, folder / "ranked_list.png")
+    draw_lists(chosen, asked, searched, folder / "ranked_list.png")
     values = {
         **_headline(numbers),
         "cameras_note": CAMERAS_IGNORED if evaluation.cameras == "ignore" else "",

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from reid.evaluate import Options, evaluate_trained
 from reid.program import REID
-from reid.report.metrics import ranking_metrics
+from reid.report.evaluation import ranking_metrics
 from reid.trained import load_trained
 from video_snl.utils.files import write_json, write_text
 

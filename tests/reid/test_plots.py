@@ -14,8 +14,7 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
-from reid.report.evaluation import Evaluation
-from reid.report.metrics import ranking_metrics
+from reid.report.evaluation import Evaluation, ranking_metrics
 from reid.report.plots import cmc_picture, embed, tsne_picture
 from reid.report.report import write_report
 from tests.reid.evaluations import Row, make_evaluation, make_table

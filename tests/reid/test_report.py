@@ -18,10 +18,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from reid.metrics.rank_lists import rank_lists
-from reid.report.camera_pairs import camera_pairs
-from reid.report.evaluation import Evaluation
+from reid.report.evaluation import Evaluation, camera_pairs, metrics
 from reid.report.film_strips import chosen_frames, film_strip, read_picture
-from reid.report.metrics import metrics
 from reid.report.ranked_lists import choose_queries, ranked_list
 from reid.report.report import write_report
 from tests.reid.evaluations import make_evaluation, naive_list, naive_pair
