@@ -8,6 +8,8 @@ from typing import Any
 from torch import nn
 
 from reid.config import ReidDataConfig, ReidExperiment
+from reid.data.datasets.catalog import DATASETS, load_dataset
+from reid.data.tracklet import labels_of
 from reid.models.heads import NonlocalHead
 from reid.models.network import TrackletNet, build_network
 from video_snl.blocks.insertion import inserted_blocks
@@ -17,7 +19,6 @@ from video_snl.utils.json_text import to_json
 
 __all__ = ["describe", "network_description", "people_count"]
 
-_PEOPLE = {"mars": 625, "ilids-vid": 150, "prid2011": 89}
 _STAND_IN = 100
 
 
@@ -68,17 +69,15 @@ def people_count(config: ReidDataConfig) -> int:
     Raises:
         UserError: as for :func:`~reid.data.datasets.catalog.load_dataset`.
     """
-    if config.dataset in _PEOPLE:
-        return _PEOPLE[config.dataset]
+    published = DATASETS[config.dataset].published
+    if published is not None:
+        return published.parts["train"].people
     if config.root is None and config.dataset == "folder":
         return _STAND_IN
     if config.root is None:
         from reid.data.synthetic.sample import SampleSettings
 
         return SampleSettings().train_people
-    from reid.data.datasets.catalog import load_dataset
-    from reid.data.tracklet import labels_of
-
     return len(labels_of(load_dataset(config.dataset, config.root, config.split).train))
 
 

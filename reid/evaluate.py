@@ -12,9 +12,8 @@ import numpy as np
 import torch
 
 from reid.config import ReidExperiment
-from reid.data.datasets.catalog import load_dataset
-from reid.data.own_tracklets import own_entries
-from reid.data.tracklet import ReidData, Tracklet
+from reid.data.datasets.catalog import DATASETS, load_dataset
+from reid.data.tracklet import ReidData, Tracklet, own_entries
 from reid.metrics.distances import Metric
 from reid.metrics.rank_lists import rank_lists
 from reid.metrics.ranking import Protocol
@@ -41,8 +40,6 @@ from video_snl.utils.files import check_folder
 __all__ = ["Options", "evaluate", "evaluate_trained"]
 
 ProtocolChoice = Literal["all", "both", "common", "official", "queries-kept"]
-# Data sets in the layout of MARS, whose figures papers give by any of the protocols.
-_LIKE_MARS = ("mars", "sample")
 _SEVERAL: dict[str, tuple[Protocol, ...]] = {
     "all": ("common", "official", "queries-kept"),
     "both": ("common", "official"),
@@ -62,7 +59,7 @@ class Options:
 
     def protocols(self, dataset: str) -> list[Protocol]:
         """Return those that are asked for, the main one first."""
-        asked = self.protocol or ("all" if dataset in _LIKE_MARS else "common")
+        asked = self.protocol or ("all" if DATASETS[dataset].all_protocols else "common")
         if asked == "all" or asked == "both":
             return list(_SEVERAL[asked])
         return [asked]

@@ -13,8 +13,7 @@ from torchmetrics import SumMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from reid.config import ReidExperiment
-from reid.data.own_tracklets import own_entries
-from reid.data.tracklet import ReidData, Tracklet
+from reid.data.tracklet import ReidData, Tracklet, own_entries
 from reid.data.transforms import evaluation_clips, training_clips
 from reid.metrics.distances import pairwise_distances
 from reid.metrics.ranking import count_as_wrong, evaluate_ranking, with_a_match

@@ -10,9 +10,8 @@ import torch
 from reid.config import ReidExperiment
 from reid.data.datamodule import TrackletData
 from reid.data.datasets.catalog import load_dataset
-from reid.data.own_tracklets import own_entries
 from reid.data.samplers import IdentitySampler
-from reid.data.tracklet import ReidData, labels_of
+from reid.data.tracklet import ReidData, labels_of, own_entries
 from reid.metrics.ranking import Cameras, no_match, with_a_match
 from reid.models.backbones import build_backbone
 from reid.models.network import build_network

@@ -20,6 +20,7 @@ from reid.data.tracklet import (
     UNKNOWN,
     Tracklet,
     camera_number,
+    identity_numbers,
     person_number,
     special_person,
 )
@@ -113,7 +114,8 @@ def find_tracklets(
         say: Takes the line of :meth:`FoundTracklets.text` for each folder.
 
     Raises:
-        UserError: As :func:`tracklets_in`, and a tracklet that is named twice.
+        UserError: As :func:`tracklets_in`; a tracklet that is named twice; names of identities that
+            are equal as numbers, such as ``7`` and ``007``.
     """
     found: dict[str, Tracklet] = {}
     owners: dict[str, str] = {}
@@ -129,6 +131,8 @@ def find_tracklets(
             found[name] = tracklet
         if say is not None and os.path.isdir(path):
             say(of_path.text())
+    names = [tracklet.person for tracklet in found.values() if tracklet.person is not None]
+    identity_numbers(names, paths[0] if len(paths) == 1 else "")
     return found
 
 
@@ -220,7 +224,7 @@ _NOUNS = {
     "video": ("video", "videos"),
     "tracklet": ("tracklet", "tracklets"),
     "image": ("image", "images"),
-    "person": ("person", "people"),
+    "person": ("identity", "identities"),
     "camera": ("camera", "cameras"),
 }
 _WANTED_ANY = ": no image and no video of an accepted format is in it or below it"

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reid.data.tracklet import NO_NUMBER, special_person
+from reid.data.tracklet import NO_NUMBER, identity_numbers, special_person
 from reid.metrics.matches import Cameras, Gallery, Hits, Matches, count_before, hits_of
 from video_snl.errors import UserError
 from video_snl.utils.media import natural_key
@@ -253,14 +253,15 @@ def numbers_of_names(lists: Sequence[Names], what: Literal["person", "camera"]) 
     """Number the identities or the cameras of several lists by their names, over all at once.
 
     Names that mean junk and distractors are -1 and 0, see
-    :func:`reid.data.tracklet.special_person`. All other names that differ get different numbers,
-    also ``7`` and ``007``, in natural order of the names: identities start at 1, cameras at 0.
+    :func:`reid.data.tracklet.special_person`. All other names that differ get different numbers, in
+    natural order of the names: identities start at 1, cameras at 0.
 
     Returns:
         Numbers of each list, int64, in the shape of the list.
 
     Raises:
-        UserError: A name that is not known (None), or is not text.
+        UserError: A name that is not known (None), or is not text; two names of identities that are
+            equal as numbers, such as ``7`` and ``007``.
     """
     found: set[str] = set()
     for names in lists:
@@ -273,6 +274,7 @@ def numbers_of_names(lists: Sequence[Names], what: Literal["person", "camera"]) 
             found.add(str(name))
     special = {}
     if what == "person":
+        identity_numbers(found)
         special = {name: n for name in found if (n := special_person(name)) is not None}
     rest = sorted(found - special.keys(), key=natural_key)
     first = 1 if what == "person" else 0

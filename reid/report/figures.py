@@ -6,8 +6,8 @@ import statistics
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from reid.data.datasets.catalog import num_splits
 from reid.report.evaluation import Evaluation, metrics, ranking_metrics
-from reid.splits import SPLITS
 from video_snl.utils.counts import counts, noun
 from video_snl.utils.json_text import to_json
 
@@ -98,7 +98,7 @@ def _covered(results: list[Result]) -> str:
 
 
 def _splits(results: list[Result]) -> int:
-    return SPLITS.get(results[0].evaluation.data.name, 1)
+    return num_splits(results[0].evaluation.data.name)
 
 
 def _over(results: list[Result]) -> dict[str, dict[str, dict[str, float]]]:

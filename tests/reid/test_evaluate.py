@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from reid.data.own_tracklets import own_entries
-from reid.data.tracklet import ReidData, Tracklet
+from reid.data.tracklet import ReidData, Tracklet, own_entries
 from reid.evaluate import Options
 from reid.metrics.ranking import count_as_wrong, evaluate_ranking
 from reid.trained import check_people, load_trained

@@ -323,7 +323,7 @@ def test_nan_names_the_query() -> None:
         ({"distances": torch.rand(2, 0), "gallery_ids": []}, "an empty gallery"),
         ({"query_ids": [1]}, r"query_ids has shape \(1,\), but the distances need \(2,\)"),
         ({"gallery_cameras": np.ones((3, 1), int)}, r"gallery_cameras has shape \(3, 1\)"),
-        ({"gallery_ids": [1.0, 2.0, 3.0]}, "gallery_ids are float64; identities and cameras are int"),
+        ({"gallery_ids": [1.0, 2.0, 3.0]}, "gallery_ids are float64; identities and cameras"),
         ({"query_cameras": torch.ones(2)}, "query_cameras are torch.float32"),
         ({"protocol": "cuhk03"}, "'cuhk03' does not exist; choose common, official"),
         ({"max_rank": 0}, "max_rank=0 must be at least 1"),

@@ -158,6 +158,16 @@ def test_the_layout_folder_takes_names_from_one_depth(tmp_path: Path) -> None:
         labels(root)
 
 
+def test_names_that_are_equal_as_numbers_are_refused(tmp_path: Path) -> None:
+    touch(tmp_path / "a", "7/1/t/1.jpg", "00-1/1/t/1.jpg", "-1/1/t/1.jpg")
+    touch(tmp_path / "b", "007/1/t/1.jpg")
+    roots = [str(tmp_path / name) for name in "ab"]
+    assert len(find_tracklets(roots[:1], "folder")) == 3
+    assert len(find_tracklets(roots)) == 4  # nobody is named in these
+    with pytest.raises(UserError, match="identities '007' and '7' are the same number: rename one"):
+        find_tracklets(roots, "folder")
+
+
 def test_folders_of_several_depths_are_refused(tmp_path: Path) -> None:
     touch(tmp_path, *frames("gallery/7/c1/t1"), *frames("query/7/c2/t1"), *frames("query/8/c9/a/b"))
     with pytest.raises(UserError, match="one depth"):
