@@ -7,15 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from reid.data.tracklet import DISTRACTOR, JUNK, special_person
 from reid.report.evaluation import CameraPair
 from reid.report.film_strips import Picture, chosen_frames, data_uri, film_strip, strip_width
 from video_snl.data.image.reading import open_image
 from video_snl.utils.counts import counts, noun
 from video_snl.utils.files import write_text
-from video_snl.utils.json_text import to_json
+from video_snl.utils.pages import page_templates
 
 __all__ = ["Shown", "camera_table", "embedded_png", "entry_view", "per_cent", "write_page"]
 
@@ -46,15 +44,7 @@ class Shown:
 
 def write_page(path: Path, template: str, values: Mapping[str, Any]) -> None:
     """Fill a template of this package, everything in ``values`` escaped; written atomically."""
-    environment = Environment(
-        loader=PackageLoader("reid.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.policies["json.dumps_function"] = to_json
-    write_text(path, environment.get_template(template).render(values))
+    write_text(path, page_templates("reid.report").get_template(template).render(values))
 
 
 def entry_view(
