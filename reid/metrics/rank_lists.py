@@ -1,4 +1,4 @@
-"""From the features of both lists to the figures of every protocol asked for."""
+"""Metrics of every protocol asked for, from the features of both lists."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = ["Ranked", "rank_lists"]
 
 @dataclass(frozen=True)
 class Ranked:
-    """Distances of Q queries to G gallery tracklets, shape (Q, G), and the figures."""
+    """Distances of Q queries to G gallery tracklets, shape (Q, G), and the metrics by protocol."""
 
     distances: Tensor
     rankings: dict[str, Ranking]
@@ -38,7 +38,7 @@ class Ranked:
 
 @dataclass(frozen=True)
 class _Labels:
-    """People and cameras of a list, each (N,); of a gallery its pairs ``own`` (M, 2), too."""
+    """Identities and cameras of a list, each (N,); of a gallery its pairs ``own`` (M, 2), too."""
 
     ids: Tensor
     cameras: Tensor

@@ -214,7 +214,7 @@ def test_tables_of_doubles_are_read(tmp_path: Path) -> None:
 def test_a_damaged_table_is_named(tmp_path: Path, content: bytes) -> None:
     root = write_mars(tmp_path / "mars")
     (root / "info" / "tracks_test_info.mat").write_bytes(content)
-    with pytest.raises(UserError, match=r"tracks_test_info.mat is no readable MATLAB file"):
+    with pytest.raises(UserError, match=r"tracks_test_info.mat is not a readable MATLAB file"):
         load_dataset("mars", root)
 
 

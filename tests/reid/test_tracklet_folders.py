@@ -149,7 +149,7 @@ def test_the_layout_folder_takes_names_from_one_depth(tmp_path: Path) -> None:
     wanted = [("7/c1/t1", "7", "c1"), ("7/c2/walk.avi", "7", "c2")]
     assert labels(root) == [*wanted, ("visitor_A/c2/t1", "visitor_A", "c2")]
     text = tracklets_in(str(root), "folder").text()
-    assert "2 people, 2 cameras; ignored 7 entries" in text
+    assert "2 identities, 2 cameras; ignored 7 entries" in text
     assert labels(root / "7" / "c2") == [("walk.avi", "7", "c2")]
     visitor = find_tracklets([str(root / "visitor_A")], "folder")
     assert [(t.person_id, t.camera_id) for t in visitor.values()] == [(NO_NUMBER, NO_NUMBER)]
