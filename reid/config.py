@@ -6,8 +6,9 @@ The defaults are the sample experiment, ``configs/reid/sample.yaml``.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
+from reid.data.datasets.catalog import DATASETS
 from video_snl.config.base import (
     BlockName,
     ExperimentBase,
@@ -19,9 +20,13 @@ from video_snl.utils.media import MAX_PIXELS
 
 __all__ = ["ReidDataConfig", "ReidExperiment", "ReidModelConfig", "ReidOptimizerConfig"]
 
-DatasetName = Literal["sample", "mars", "ilids-vid", "prid2011", "folder"]
 CameraRule = Literal["cross", "ignore"]
 HeadName = Literal["mean", "attention", "rnn", "nonlocal3d"]
+# jsonargparse runs what is for type checkers alone, if TYPE_CHECKING is all that an "if" asks.
+if not TYPE_CHECKING:  # noqa: SIM108
+    DatasetName = Literal[tuple(DATASETS)]
+else:
+    DatasetName = str
 
 
 @dataclass

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 
 from reid.config import ReidExperiment
-from reid.data.datasets.catalog import load_dataset
-from reid.data.own_tracklets import own_entries
-from reid.data.tracklet import ReidData, Tracklet
-from reid.metrics.labels import Protocol
-from reid.metrics.rank_lists import Metric, rank_lists
+from reid.data.datasets.catalog import DATASETS, load_dataset
+from reid.data.tracklet import ReidData, Tracklet, own_entries
+from reid.metrics.distances import Metric
+from reid.metrics.rank_lists import rank_lists
+from reid.metrics.ranking import Protocol
 from reid.metrics.rerank import MEMORY, check_memory
 from reid.operations import check_matches
 from reid.options import check_data
@@ -24,8 +24,7 @@ from reid.report.evaluation import Evaluation
 from reid.report.figures import Result, json_of, summary_text, text_of
 from reid.report.report import write_report
 from reid.retrieval.encode import Encoded, encode, table_of
-from reid.runs import find_checkpoints, newest_trained
-from reid.several import check_together, report_folders
+from reid.runs import check_together, find_checkpoints, newest_trained, report_folders
 from reid.task_spec import REID
 from reid.trained import TrainedReid, check_people, load_trained
 from video_snl.data.loading.quarantine import Quarantine
@@ -43,8 +42,6 @@ from video_snl.utils.files import check_folder
 __all__ = ["Options", "evaluate", "evaluate_trained"]
 
 ProtocolChoice = Literal["all", "both", "common", "official", "queries-kept"]
-# Data sets in the layout of MARS, whose figures papers give by any of the protocols.
-_LIKE_MARS = ("mars", "sample")
 _SEVERAL: dict[str, tuple[Protocol, ...]] = {
     "all": ("common", "official", "queries-kept"),
     "both": ("common", "official"),
@@ -64,7 +61,7 @@ class Options:
 
     def protocols(self, dataset: str) -> list[Protocol]:
         """Return those that are asked for, the main one first."""
-        asked = self.protocol or ("all" if dataset in _LIKE_MARS else "common")
+        asked = self.protocol or ("all" if DATASETS[dataset].all_protocols else "common")
         if asked == "all" or asked == "both":
             return list(_SEVERAL[asked])
         return [asked]
@@ -84,7 +81,7 @@ def evaluate(
     Several checkpoints of one network are each evaluated on their own split.
 
     Raises:
-        UserError: As :func:`evaluate_trained` and :func:`reid.several.check_together`.
+        UserError: As :func:`evaluate_trained` and :func:`reid.runs.check_together`.
     """
     check_data(experiment.data)
     if report is not None:

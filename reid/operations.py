@@ -11,17 +11,14 @@ from torch import Tensor, nn
 
 from reid.config import ReidDataConfig, ReidExperiment
 from reid.data.datamodule import TrackletData
-from reid.data.datasets.catalog import load_dataset
+from reid.data.datasets.catalog import DATASETS, load_dataset
 from reid.data.loading import SampledDataset, in_order, make_loader
-from reid.data.own_tracklets import own_entries
 from reid.data.samplers import IdentitySampler
-from reid.data.tracklet import ReidData, Tracklet, labels_of
+from reid.data.tracklet import ReidData, Tracklet, labels_of, own_entries
 from reid.data.tracklet_folders import Layout, find_tracklets, tracklets_in
 from reid.data.transforms import evaluation_clips
-from reid.metrics.labels import Cameras
-from reid.metrics.scores import no_match
-from reid.metrics.unreadable import with_a_match
-from reid.models.backbones import build_trunk
+from reid.metrics.ranking import Cameras, no_match, with_a_match
+from reid.models.backbones import build_backbone
 from reid.models.heads import NonlocalHead
 from reid.models.network import TrackletNet, build_network
 from reid.options import check_data, check_options
@@ -42,8 +39,6 @@ from video_snl.utils.counts import counts
 
 __all__ = ["ReidOperations", "check_matches"]
 
-# Identities of the published training lists.
-_IDENTITIES = {"mars": 625, "ilids-vid": 150, "prid2011": 89}
 _STAND_IN = 100
 
 
@@ -57,7 +52,7 @@ class ReidOperations(Operations):
         data = experiment.data
         if experiment.trainer.activation_checkpointing:
             with torch.device("meta"):  # takes neither time nor memory
-                backbone = build_trunk(experiment.model.backbone, (data.height, data.width))
+                backbone = build_backbone(experiment.model.backbone, (data.height, data.width))
                 recompute_units(backbone.network)
 
     def load_data(self, experiment: ReidExperiment) -> tuple[ReidExperiment, ReidData]:
@@ -103,8 +98,9 @@ class ReidOperations(Operations):
     def label_count(self, experiment: ReidExperiment) -> int:
         """Return the number of identities to train on; 100 for a ``folder`` without a root."""
         config = experiment.data
-        if config.dataset in _IDENTITIES:
-            return _IDENTITIES[config.dataset]
+        published = DATASETS[config.dataset].published
+        if published is not None:
+            return published.parts["train"].people
         if config.root is not None:
             return len(labels_of(load_dataset(config.dataset, config.root, config.split).train))
         if config.dataset == "folder":
@@ -119,7 +115,7 @@ class ReidOperations(Operations):
 
     def smallest_input(self, experiment: ReidExperiment) -> tuple[int, ...]:
         data = experiment.data
-        return build_trunk(experiment.model.backbone, (data.height, data.width)).smallest
+        return build_backbone(experiment.model.backbone, (data.height, data.width)).smallest
 
     def build_network(
         self, experiment: ReidExperiment, labels: int, *, seed: int = 0

@@ -2110,9 +2110,10 @@ PROMISES: dict[str, list[Promise]] = {
             ),
         ),
         (
-            "Two names that differ are two people, also `7` and `007`",
+            "Names that are equal as numbers, such as `7` and `007`, are refused",
             (
                 "tests/reid/test_names_across_files.py::test_names_are_compared_and_not_the_numbers_in_them",
+                "tests/reid/test_tracklet_folders.py::test_names_that_are_equal_as_numbers_are_refused",
             ),
         ),
         (
@@ -2201,8 +2202,8 @@ PROMISES: dict[str, list[Promise]] = {
         (
             "They are to be of one network and data set and of different runs",
             (
-                "tests/reid/test_several.py::test_checkpoints_are_to_be_of_one_network_and_data_set",
-                "tests/reid/test_several.py::test_a_run_counts_once",
+                "tests/reid/test_runs.py::test_checkpoints_are_to_be_of_one_network_and_data_set",
+                "tests/reid/test_runs.py::test_a_run_counts_once",
             ),
         ),
         (
@@ -2215,7 +2216,7 @@ PROMISES: dict[str, list[Promise]] = {
         ),
         (
             "called after its run (`-2`, `-3` where two have one name)",
-            ("tests/reid/test_several.py::test_no_two_reports_share_a_folder",),
+            ("tests/reid/test_runs.py::test_no_two_reports_share_a_folder",),
         ),
         (
             "A frame that does not open is left out of its tracklet, and counted",

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from reid.data.datasets.base import Fault
 from reid.data.datasets.catalog import load_dataset, read_dataset
-from reid.data.datasets.faults import Fault
 from tests.image_trees import write_cityscapes, write_cub, write_folders
 from tests.reid_trees import write_folder
 from tests.tiny import run_here

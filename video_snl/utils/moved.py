@@ -8,12 +8,13 @@ from __future__ import annotations
 import importlib
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import Any
 
-__all__ = ["MOVED", "install"]
+__all__ = ["MOVED", "install", "names_of"]
 
 MOVED = {
     "reid.features": "reid.retrieval.features",
@@ -59,3 +60,20 @@ def install() -> None:
     """Let the old paths be imported."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
+
+
+def names_of(home: str, package: str) -> Callable[[str], Any]:
+    """Return the ``__getattr__`` of a package that was a module whose names are in another one.
+
+    Args:
+        home: Module that has the names; it is imported when the first one is asked for.
+        package: Name of the package, for messages.
+    """
+
+    def find(name: str) -> Any:
+        module = importlib.import_module(home)
+        if name.startswith("__") or not hasattr(module, name):
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return getattr(module, name)
+
+    return find

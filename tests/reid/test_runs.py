@@ -11,7 +11,7 @@ import torch
 
 from reid.config import ReidExperiment
 from reid.report.figures import Result, json_of, summary_text
-from reid.several import check_together, report_folders
+from reid.runs import check_together, report_folders
 from reid.task_spec import REID
 from tests.reid.evaluations import make_evaluation
 from video_snl.errors import UserError
