@@ -28,7 +28,7 @@ from reid.several import check_together, report_folders
 from reid.train import check_matches, train
 from reid.trained import TrainedReid, check_people, load_trained
 from video_snl.data.loading.quarantine import Quarantine
-from video_snl.data.workers.forkserver import nursery
+from video_snl.data.workers.forkserver import start_forkserver
 from video_snl.engine.fitting import is_first_process, tell
 from video_snl.engine.resume import Asked
 from video_snl.engine.trainer import device_of
@@ -130,7 +130,7 @@ def evaluate_trained(
         sizes = len(data.query), len(data.gallery)
         check_memory(*sizes, torch.empty(0, trained.model.feature_dim), options.rerank_memory)
     if config.num_workers:
-        nursery()
+        start_forkserver()
     lists = {"query": data.query, "gallery": [*data.gallery, *data.junk]}
     quarantine = _fresh_quarantine(folder, config.max_failures)
     encoded = {

@@ -21,7 +21,7 @@ from reid.models.network import build_network
 from reid.options import check_options
 from reid.program import REID
 from reid.task import TrackletTask
-from video_snl.data.workers.forkserver import nursery
+from video_snl.data.workers.forkserver import start_forkserver
 from video_snl.engine.fitting import fit, opened_run, tell
 from video_snl.engine.resume import Asked, Listed
 from video_snl.errors import UserError
@@ -39,7 +39,7 @@ def train(
     data = load_dataset(config.dataset, config.root, config.split)
     check_experiment(experiment, data)
     if config.num_workers:
-        nursery()  # loads its modules while the network is made
+        start_forkserver()  # loads its modules while the network is made
     lists: Listed = {
         part: [(t.path, (t.person_id, t.camera_id, len(t.frames))) for t in tracklets]
         for part, tracklets in (

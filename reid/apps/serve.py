@@ -21,7 +21,7 @@ from reid.runs import find_checkpoint
 from reid.trained import TrainedReid, load_trained
 from video_snl.analysis.explain.page import page_html
 from video_snl.analysis.model_input import explained
-from video_snl.data.workers.forkserver import nursery
+from video_snl.data.workers.forkserver import start_forkserver
 from video_snl.engine.trainer import device_of
 from video_snl.errors import UserError
 from video_snl.serve.server import check_installed, check_options, serve
@@ -68,7 +68,7 @@ def serve_people(
     table = None if gallery is None else filled_table(gallery)
 
     def make() -> Service:
-        nursery()  # loads its modules while the network is made
+        start_forkserver()  # loads its modules while the network is made
         trained = _limited(load_trained(path), limits)
         searched = None if table is None else Gallery(str(gallery), table, top)
         return people_service(trained, searched, limits, device)

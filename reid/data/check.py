@@ -15,7 +15,7 @@ from reid.data.datasets.faults import Fault
 from reid.data.datasets.official import OFFICIAL, count, parts_of, unmatched_queries
 from reid.data.tracklet import ReidData
 from reid.report.pictures import Finding, inspect
-from video_snl.data.workers.bounded import run_bounded
+from video_snl.data.workers.bounded import map_with_timeout
 from video_snl.utils.counts import counts
 from video_snl.utils.progress import counted
 
@@ -87,7 +87,7 @@ def _run(
     given_up = []
     deadline = config.deadline
     look = partial(inspect, max_pixels=config.max_pixels)
-    outcomes = run_bounded(look, batches, num_workers=workers, deadline=deadline, ahead=2)
+    outcomes = map_with_timeout(look, batches, num_workers=workers, deadline=deadline, ahead=2)
     with closing(outcomes):
         for outcome in counted(outcomes, len(batches), what):
             if outcome.value is not None:

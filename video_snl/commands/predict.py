@@ -16,7 +16,7 @@ from video_snl.config.task_spec import VIDEO_SNL
 from video_snl.config.video import ShortVideos
 from video_snl.data.video.inference import read_views
 from video_snl.data.video.windows import Length, parse_length
-from video_snl.data.workers.forkserver import nursery
+from video_snl.data.workers.forkserver import start_forkserver
 from video_snl.engine.trainer import device_of
 from video_snl.errors import UserError
 from video_snl.render.captions import captions_of
@@ -82,7 +82,7 @@ def predict(
         raise UserError(f"--max_pixels {max_pixels}: give a number of pixels, 1 or more.")
     videos = named_media(paths, "videos", "video-snl predict")
     rendered = {} if render is None else targets(render, videos, suffixes=list(FORMATS))
-    nursery()  # loads its modules while the network is made
+    start_forkserver()  # loads its modules while the network is made
     trained, device = _network(checkpoint, model, accelerator)
     trained = _reading(trained, short_videos, deadline, max_pixels)
     task = _task(trained, crops, device)

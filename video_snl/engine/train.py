@@ -15,7 +15,7 @@ from video_snl.data.transforms.geometry import STATISTICS, Statistics
 from video_snl.data.transforms.mixup import check_mixing
 from video_snl.data.video.catalog import load_videos, resolve_dataset
 from video_snl.data.video.records import VideoSet
-from video_snl.data.workers.forkserver import nursery
+from video_snl.data.workers.forkserver import start_forkserver
 from video_snl.engine.fitting import fit, opened_run, tell
 from video_snl.engine.resume import Asked, Listed
 from video_snl.engine.training_checks import check_class_count, check_last_batch
@@ -43,7 +43,7 @@ def train(
     check_experiment(experiment, videos)
     _check_last_batch(experiment, videos)
     if experiment.data.num_workers:
-        nursery()  # loads its modules while the network is made
+        start_forkserver()  # loads its modules while the network is made
     lists: Listed = {
         part: [(video.path, video.label) for video in listed]
         for part, listed in (("training", videos.train), ("test", videos.test))

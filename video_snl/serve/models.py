@@ -17,7 +17,7 @@ from video_snl.commands.windows import score_views
 from video_snl.config.video import ShortVideos
 from video_snl.data.video.folders import VIDEO_SUFFIXES
 from video_snl.data.video.inference import read_views
-from video_snl.data.workers.forkserver import nursery
+from video_snl.data.workers.forkserver import start_forkserver
 from video_snl.engine.trainer import device_of
 from video_snl.errors import UserError
 from video_snl.runs.run import checkpoint_path
@@ -56,7 +56,7 @@ def serve_videos(
     path = checkpoint_path(checkpoint)
 
     def make() -> Service:
-        nursery()  # loads its modules while the network is made
+        start_forkserver()  # loads its modules while the network is made
         trained = _reading(load_trained(path), short_videos, deadline, limits.max_pixels)
         return video_service(trained, limits, clips=clips, crops=crops, device=device)
 

@@ -19,7 +19,7 @@ from video_snl.blocks.insertion import inserted_blocks
 from video_snl.config.video import ShortVideos
 from video_snl.data.transforms.geometry import crop_clips, normalise
 from video_snl.data.video.inference import read_views
-from video_snl.data.workers.forkserver import nursery
+from video_snl.data.workers.forkserver import start_forkserver
 from video_snl.engine.trainer import device_of
 from video_snl.errors import UserError
 from video_snl.runs.run import checkpoint_path
@@ -54,7 +54,7 @@ def explain(
     named = [checkpoint_path(checkpoint)]
     named += [] if compare is None else [checkpoint_path(compare, option="--compare")]
     folder = output_folder(output, source)
-    nursery()  # loads its modules while the networks are made
+    start_forkserver()  # loads its modules while the networks are made
     subjects = [
         video_subject(source, load_trained(path), short_videos, deadline, device) for path in named
     ]

@@ -21,7 +21,7 @@ from video_snl.analysis.spectrum.table import table
 from video_snl.blocks.insertion import inserted_blocks
 from video_snl.config.video import ShortVideos
 from video_snl.data.video.catalog import load_videos
-from video_snl.data.workers.forkserver import nursery
+from video_snl.data.workers.forkserver import start_forkserver
 from video_snl.engine.trainer import device_of
 from video_snl.errors import UserError
 from video_snl.runs.run import checkpoint_path
@@ -83,7 +83,7 @@ def spectrum(
         raise UserError(f"--deadline {deadline}: give seconds, more than 0.")
     files = files_below(paths, "videos")
     device = device_of(accelerator)
-    nursery()  # loads its modules while the network is made
+    start_forkserver()  # loads its modules while the network is made
     trained = load_trained(checkpoint_path(checkpoint))
     sources = files or _listed(trained, asked.inputs)
 

@@ -17,10 +17,18 @@ from torch import Tensor
 
 from video_snl.data.image.reading import UnreadableImage
 from video_snl.data.loading.batches import Batch, Sample
-from video_snl.data.loading.samplers import Key, sample_generator, substitute_generator
+from video_snl.data.loading.samplers import Key, fallback_generator, sample_generator
 from video_snl.errors import OptionsError, UserError
 
-__all__ = ["FileDataset", "Gathered", "ImageDataset", "Paths", "Unreadable", "completed", "single"]
+__all__ = [
+    "FileDataset",
+    "BatchResult",
+    "ImageDataset",
+    "Paths",
+    "Unreadable",
+    "completed",
+    "single",
+]
 
 # A disk of the network may fail for a moment.
 _ATTEMPTS = 2
@@ -30,7 +38,7 @@ Unreadable = UnreadableImage
 """One file is at fault; others may do. The message names it."""
 
 
-class Gathered(NamedTuple):
+class BatchResult(NamedTuple):
     """A batch, the files (path, reason) found unreadable on the way, and why no batch can be made.
 
     Both are values, since an error that crosses processes loses its form.
@@ -58,7 +66,7 @@ class ImageDataset(Protocol):
 
     def __getitem__(self, key: Key) -> Sample: ...
 
-    def gather(self, keys: Sequence[Key]) -> Gathered:
+    def gather(self, keys: Sequence[Key]) -> BatchResult:
         """The batch of some keys."""
         ...
 
@@ -133,7 +141,7 @@ class FileDataset(ABC):
         if avoided:
             self._bad.update(i for i, path in enumerate(self.paths) if path in avoided)
 
-    def gather(self, keys: Sequence[Key]) -> Gathered:
+    def gather(self, keys: Sequence[Key]) -> BatchResult:
         samples: list[Sample] = []
         lost: list[int] = []
         failures: list[tuple[str, str]] = []
@@ -147,8 +155,8 @@ class FileDataset(ABC):
             batch = completed(_stacked(samples), lost)
             batch.update(_stacked([self.missed(index) for index in lost]))
         except UserError as error:
-            return Gathered({}, failures, str(error))
-        return Gathered(batch, failures)
+            return BatchResult({}, failures, str(error))
+        return BatchResult(batch, failures)
 
     def _readable(self, key: Key, failures: list[tuple[str, str]]) -> Sample | None:
         """The sample of a key, or of another picture; None where there is none in evaluation."""
@@ -170,7 +178,7 @@ class FileDataset(ABC):
     def _candidates(self, key: Key) -> Iterable[int]:
         yield key[1]
         if self.training:
-            order = substitute_generator(self.seed, *key).permutation(self.members(key[1]))
+            order = fallback_generator(self.seed, *key).permutation(self.members(key[1]))
             yield from order.tolist()
 
     def _tried(self, shown: int, key: Key) -> Sample:
@@ -192,7 +200,7 @@ def completed(batch: Batch, lost: Sequence[int]) -> Batch:
     return batch
 
 
-def single(gathered: Gathered) -> Sample:
+def single(gathered: BatchResult) -> Sample:
     """The sample of a batch of one.
 
     Raises:

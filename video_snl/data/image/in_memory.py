@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 
 from video_snl.config.image_data import ImageDataConfig
-from video_snl.data.image.base import Gathered, Paths, Unreadable, completed, single
+from video_snl.data.image.base import BatchResult, Paths, Unreadable, completed, single
 from video_snl.data.image.classification import colour_options, evaluation_picture, read_picture
 from video_snl.data.loading.batches import Batch, Sample
 from video_snl.data.loading.samplers import (
     Key,
     epoch_generator,
+    fallback_generator,
     sample_generator,
-    substitute_generator,
 )
 from video_snl.data.synthetic.generated import cache_folder
 from video_snl.data.transforms.augment import draw_augmentation
@@ -92,7 +92,7 @@ class MemoryDataset:
     def avoid(self, paths: Iterable[str]) -> None:
         """What could be read is in memory: there is nothing to avoid."""
 
-    def gather(self, keys: Sequence[Key]) -> Gathered:
+    def gather(self, keys: Sequence[Key]) -> BatchResult:
         failures = [(self.paths[i], self.failures[i]) for i in self._bad]
         if self.training:
             shown = [self._shown(key) for key in keys]
@@ -100,7 +100,7 @@ class MemoryDataset:
             if None in shown:
                 name = self.paths[keys[shown.index(None)][1]]
                 error = f"no training picture of the class of {name} can be read: mend them"
-                return Gathered({}, failures, error)
+                return BatchResult({}, failures, error)
         else:
             kept = [key for key in keys if key[1] not in self._bad]
             lost = [key[1] for key in keys if key[1] in self._bad]
@@ -109,14 +109,14 @@ class MemoryDataset:
         batch = {"image": self.images[index], "label": self.labels[index], "index": index}
         if self.training:
             batch |= self._drawn(kept)
-        return Gathered(completed(batch, lost) if len(index) else completed({}, lost), failures)
+        return BatchResult(completed(batch, lost) if len(index) else completed({}, lost), failures)
 
     def _shown(self, key: Key) -> int | None:
         index = key[1]
         if index not in self._bad:
             return index
         members = torch.nonzero(self.labels == self.labels[index])[:, 0].numpy()
-        order = substitute_generator(self.seed, *key).permutation(members).tolist()
+        order = fallback_generator(self.seed, *key).permutation(members).tolist()
         return next((i for i in order if i not in self._bad), None)
 
     def _drawn(self, keys: Sequence[Key]) -> Batch:

@@ -17,7 +17,7 @@ import cv2
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from video_snl.data.image.base import Gathered, ImageDataset
+from video_snl.data.image.base import BatchResult, ImageDataset
 from video_snl.data.loading.assembly import LoaderProfile
 from video_snl.data.loading.batches import Batch
 from video_snl.data.loading.quarantine import Quarantine, named
@@ -62,7 +62,7 @@ class ImageLoader:
         self.num_workers = 0 if dataset.in_memory else num_workers
         self.pin_memory, self.quarantine = pin_memory, quarantine
         self.profile = LoaderProfile()
-        self._loader: DataLoader[Gathered] | None = None
+        self._loader: DataLoader[BatchResult] | None = None
 
     def __len__(self) -> int:
         return -(-len(self.sampler) // self.batch_size)
@@ -83,7 +83,7 @@ class ImageLoader:
         """End the processes; another iteration starts new ones."""
         self._loader = None
 
-    def _started(self) -> DataLoader[Gathered]:
+    def _started(self) -> DataLoader[BatchResult]:
         if self.quarantine is not None:
             self.quarantine.refresh()
             if self.quarantine.bad:
@@ -94,7 +94,7 @@ class ImageLoader:
             self._loader = self._made()
         return self._loader
 
-    def _made(self) -> DataLoader[Gathered]:
+    def _made(self) -> DataLoader[BatchResult]:
         return DataLoader(
             _Batches(self.dataset),
             batch_sampler=_KeyBatches(self.sampler, self.batch_size),
@@ -108,7 +108,7 @@ class ImageLoader:
             generator=torch.Generator(),
         )
 
-    def _settle(self, gathered: Gathered) -> None:
+    def _settle(self, gathered: BatchResult) -> None:
         """Note what could not be read.
 
         Raises:
@@ -139,13 +139,13 @@ class _KeyBatches(Sampler[list[Key]]):
         return -(-len(self.keys) // self.batch_size)
 
 
-class _Batches(Dataset[Gathered]):
+class _Batches(Dataset[BatchResult]):
     """What DataLoader asks for a list of keys; it gets the batch at once."""
 
     def __init__(self, dataset: ImageDataset) -> None:
         self.dataset = dataset
 
-    def __getitems__(self, keys: Sequence[Key]) -> Gathered:
+    def __getitems__(self, keys: Sequence[Key]) -> BatchResult:
         return self.dataset.gather(keys)
 
 
