@@ -28,7 +28,7 @@ from reid.runs import check_together, find_checkpoints, newest_trained, report_f
 from reid.task_spec import REID
 from reid.trained import TrainedReid, check_people, load_trained
 from video_snl.data.loading.quarantine import Quarantine
-from video_snl.data.workers.forkserver import nursery
+from video_snl.data.workers.forkserver import start_forkserver
 from video_snl.engine.fitting import is_first_process, tell
 from video_snl.engine.resume import Asked
 from video_snl.engine.train import train
@@ -129,7 +129,7 @@ def evaluate_trained(
         sizes = len(data.query), len(data.gallery)
         check_memory(*sizes, torch.empty(0, trained.model.feature_dim), options.rerank_memory)
     if config.num_workers:
-        nursery()
+        start_forkserver()
     lists = {"query": data.query, "gallery": [*data.gallery, *data.junk]}
     file = None if folder is None else folder / "quarantine.jsonl"
     quarantine = Quarantine.fresh(file, config.max_failures, "tracklets")

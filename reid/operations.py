@@ -27,7 +27,7 @@ from reid.task import TrackletTask
 from reid.trained import TrainedReid
 from video_snl.config.statistics import Statistics
 from video_snl.config.task_spec import AnyExperiment
-from video_snl.data.workers.forkserver import nursery
+from video_snl.data.workers.forkserver import start_forkserver
 from video_snl.engine.fitting import tell
 from video_snl.errors import UserError
 from video_snl.models.video import recompute_units
@@ -71,7 +71,7 @@ class ReidOperations(Operations):
         )
         check_matches(data, config.cameras)
         if config.num_workers:
-            nursery()  # loads its modules while the network is made
+            start_forkserver()  # loads its modules while the network is made
 
     def lists(self, data: ReidData) -> Lists:
         return {

@@ -1703,7 +1703,7 @@ PROMISES: dict[str, list[Promise]] = {
             "The kernel kills workers when the nursery ends, and the nursery ends when its channel is closed: with the command, however that ends",
             (
                 "tests/data/test_pool.py::test_stuck_workers_die_with_a_killed_process",
-                "tests/data/test_pool.py::test_the_nursery_has_one_thread_and_may_be_killed",
+                "tests/data/test_pool.py::test_the_forkserver_has_one_thread_and_may_be_killed",
                 "tests/engine/test_bad_videos.py::test_a_stopped_command_leaves_no_process",
             ),
         ),

@@ -19,7 +19,7 @@ from reid.retrieval.searching import filled_table
 from reid.runs import find_checkpoint
 from reid.task_spec import REID
 from reid.trained import TrainedReid, load_trained
-from video_snl.data.workers.forkserver import nursery
+from video_snl.data.workers.forkserver import start_forkserver
 from video_snl.engine.trainer import device_of
 from video_snl.errors import UserError
 from video_snl.serve.models import about_network, explained_page
@@ -68,7 +68,7 @@ def serve_people(
     table = None if gallery is None else filled_table(gallery)
 
     def make() -> Service:
-        nursery()  # loads its modules while the network is made
+        start_forkserver()  # loads its modules while the network is made
         trained = REID.make().reading(load_trained(path), Reading(max_pixels=limits.max_pixels))
         searched = None if table is None else Gallery(str(gallery), table, top)
         return people_service(trained, searched, limits, device)

@@ -18,7 +18,7 @@ from video_snl.data.image.inference import read_input
 from video_snl.data.image.reading import read_image
 from video_snl.data.video.inference import read_views, read_windows
 from video_snl.data.video.windows import Length, parse_length
-from video_snl.data.workers.forkserver import nursery
+from video_snl.data.workers.forkserver import start_forkserver
 from video_snl.engine.trainer import device_of
 from video_snl.errors import UserError
 from video_snl.render.captions import captions_of
@@ -136,7 +136,7 @@ def predict(
         suffixes = list(FORMATS) if of_videos else [".png"]
         rendered = targets(render, files, suffixes=suffixes, folder_only=not of_videos)
     if spec.inputs == "videos":
-        nursery()  # loads its modules while the network is made
+        start_forkserver()  # loads its modules while the network is made
     trained, device = network_of(spec, checkpoint, model, accelerator)
     trained = operations.reading(trained, reading)
     # An image task stands for both until its network is known.

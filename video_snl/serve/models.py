@@ -16,7 +16,7 @@ from video_snl.commands.predict import score_views
 from video_snl.config.task_spec import TaskSpec
 from video_snl.data.image.inference import read_input
 from video_snl.data.video.inference import read_views
-from video_snl.data.workers.forkserver import nursery
+from video_snl.data.workers.forkserver import start_forkserver
 from video_snl.engine.trainer import device_of
 from video_snl.errors import UserError
 from video_snl.runs.run import checkpoint_path
@@ -69,7 +69,7 @@ def serve_classes(
 
     def make() -> Service:
         if spec.inputs == "videos":
-            nursery()  # loads its modules while the network is made
+            start_forkserver()  # loads its modules while the network is made
         trained = spec.make().reading(load_trained(path, spec), reading)
         return class_service(trained, limits, device, clips=clips, crops=crops)
 

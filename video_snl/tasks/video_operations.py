@@ -19,7 +19,7 @@ from video_snl.data.transforms.mixup import check_mixing
 from video_snl.data.video.catalog import class_count, load_videos, resolve_dataset
 from video_snl.data.video.inference import read_views
 from video_snl.data.video.records import VideoSet
-from video_snl.data.workers.forkserver import nursery
+from video_snl.data.workers.forkserver import start_forkserver
 from video_snl.errors import UserError
 from video_snl.models.clip_options import check_clips
 from video_snl.models.i3d import BACKBONES
@@ -85,7 +85,7 @@ class VideoOperations(ClassOperations):
         shape = self.input_shape(experiment)
         check_last_batch(experiment, optimizer.batch_size, len(data.train), shape, build)
         if experiment.data.num_workers:
-            nursery()  # loads its modules while the network is made
+            start_forkserver()  # loads its modules while the network is made
 
     def lists(self, data: VideoSet) -> Lists:
         return {

@@ -6,7 +6,7 @@ from video_snl.analysis.explain.output import output_folder, report, write_expla
 from video_snl.analysis.explain.positions import parse_at
 from video_snl.analysis.model_input import analysis_input, explained
 from video_snl.config.task_spec import TaskSpec
-from video_snl.data.workers.forkserver import nursery
+from video_snl.data.workers.forkserver import start_forkserver
 from video_snl.engine.trainer import device_of
 from video_snl.runs.trained import load_trained
 from video_snl.tasks.operations import Operations, Reading
@@ -48,7 +48,7 @@ def explain(
         paths.append(operations.find_checkpoint(compare, option="--compare"))
     folder = output_folder(output, name)
     if spec.inputs == "videos":
-        nursery()  # loads its modules while the networks are made
+        start_forkserver()  # loads its modules while the networks are made
     networks = [operations.reading(load_trained(path, spec), reading) for path in paths]
     found = [analysis_input(trained, name, item, device) for trained in networks]
     explanations = explained(found, position)

@@ -16,7 +16,7 @@ from video_snl.analysis.spectrum.output import write_spectra
 from video_snl.analysis.spectrum.structure import Measured
 from video_snl.analysis.spectrum.table import table
 from video_snl.config.task_spec import TaskSpec
-from video_snl.data.workers.forkserver import nursery
+from video_snl.data.workers.forkserver import start_forkserver
 from video_snl.engine.trainer import device_of
 from video_snl.errors import UserError
 from video_snl.runs.trained import load_trained
@@ -90,7 +90,7 @@ def spectrum(
     files = operations.find_inputs(paths, "spectrum", reading) if paths else []
     device = device_of(accelerator)
     if spec.inputs == "videos":
-        nursery()  # loads its modules while the network is made
+        start_forkserver()  # loads its modules while the network is made
     path = operations.find_checkpoint(checkpoint)
     trained = operations.reading(load_trained(path, spec), reading)
     inputs = files or operations.test_inputs(trained, asked.inputs)

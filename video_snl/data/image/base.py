@@ -22,7 +22,7 @@ from video_snl.config.image import ImageDataConfig
 from video_snl.config.statistics import Statistics
 from video_snl.data.image.reading import UnreadableImage
 from video_snl.data.loading.batches import Batch, Sample
-from video_snl.data.loading.samplers import Key, sample_generator, substitute_generator
+from video_snl.data.loading.samplers import Key, fallback_generator, sample_generator
 from video_snl.errors import OptionsError, UserError
 
 __all__ = [
@@ -232,7 +232,7 @@ class FileDataset(ABC):
     def _candidates(self, key: Key) -> Iterable[int]:
         yield key[1]
         if self.training:
-            order = substitute_generator(self.seed, *key).permutation(self.members(key[1]))
+            order = fallback_generator(self.seed, *key).permutation(self.members(key[1]))
             yield from order.tolist()
 
     def _tried(self, index_read: int, key: Key) -> Sample:

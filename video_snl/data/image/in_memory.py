@@ -20,8 +20,8 @@ from video_snl.data.loading.batches import Batch, Sample
 from video_snl.data.loading.samplers import (
     Key,
     epoch_generator,
+    fallback_generator,
     sample_generator,
-    substitute_generator,
 )
 from video_snl.data.synthetic.generated import cache_folder
 from video_snl.data.transforms.augment import draw_augmentation
@@ -118,7 +118,7 @@ class MemoryDataset:
         if index not in self._bad:
             return index
         members = torch.nonzero(self.labels == self.labels[index])[:, 0].numpy()
-        order = substitute_generator(self.seed, *key).permutation(members).tolist()
+        order = fallback_generator(self.seed, *key).permutation(members).tolist()
         return next((i for i in order if i not in self._bad), None)
 
     def _drawn(self, keys: Sequence[Key]) -> Batch:
