@@ -1084,7 +1084,7 @@ PROMISES: dict[str, list[Promise]] = {
             ),
         ),
         (
-            "at most 1 MiB, nested at most 32 levels deep, with at most 20,000 values, where what an alias stands for is counted each time",
+            "at most 1 MiB, nested at most 32 levels deep, with at most 20,000 values; what an alias stands for is counted each time",
             (
                 "tests/test_command_line.py::test_hostile_configurations_are_one_line_soon",
                 "tests/test_command_line.py::test_a_file_that_has_no_end_is_refused",
@@ -1096,7 +1096,7 @@ PROMISES: dict[str, list[Promise]] = {
             ("tests/test_command_line.py::test_hostile_values_are_one_line_soon",),
         ),
         (
-            "Sizes have limits, so that a slip costs a line and not the machine's memory",
+            "Sizes have limits, so that a typing error costs a line and not the machine's memory",
             (
                 "tests/test_command_line.py::test_sizes_and_names_are_refused_before_anything_is_taken",
             ),
@@ -1109,7 +1109,7 @@ PROMISES: dict[str, list[Promise]] = {
             ),
         ),
         (
-            "Where no least value is given, training checks it",
+            "Where no least value is given, training checks the value",
             (
                 "tests/reid/test_train.py::test_options_out_of_range_are_refused_before_a_run_is_made",
             ),
@@ -1337,7 +1337,7 @@ PROMISES: dict[str, list[Promise]] = {
             ("tests/spectrum/test_measure.py::test_full_matrices_that_are_too_large_are_left_out",),
         ),
         (
-            "a network without any block is an error",
+            "A network without any block is an error",
             ("tests/spectrum/test_spectrum_command.py::test_networks_without_an_affinity",),
         ),
         (
@@ -1347,11 +1347,11 @@ PROMISES: dict[str, list[Promise]] = {
     ],
     "docs/images.md": [
         (
-            "the newest run, whatever it is about",
+            "`evaluate`, `predict` and `train --resume` also see it by the run",
             ("tests/engine/test_image_runs.py::test_resumed_run_ends_as_the_unbroken_one",),
         ),
         (
-            "A picture that cannot be read, is smaller than that cut, or gets scores that are not finite is named on stderr and the others go on (exit code 2 at the end)",
+            "An image that cannot be read, is smaller than the cut, or gets scores that are not finite is named on stderr and the others go on (exit code 2 at the end)",
             (
                 "tests/engine/test_image_runs.py::test_predict_names_what_is_on_pictures",
                 "tests/engine/test_evaluate_images.py::test_predict_names_a_picture_that_is_smaller_than_the_cut",
@@ -1365,7 +1365,7 @@ PROMISES: dict[str, list[Promise]] = {
             ),
         ),
         (
-            "Pictures that cannot be read count as wrong (of a scene, all of its labelled pixels), or are left out of all figures with `--unreadable skip`",
+            "Images that cannot be read count as wrong (in segmentation, all of their labelled pixels), or are left out of all figures with `--unreadable skip`",
             (
                 "tests/engine/test_evaluate_images.py::test_pictures_that_cannot_be_read_are_wrong_or_left_out",
                 "tests/engine/test_evaluate_images.py::test_pixels_of_an_unreadable_scene_are_wrong_or_left_out",
@@ -1410,7 +1410,7 @@ PROMISES: dict[str, list[Promise]] = {
             ),
         ),
         (
-            "A class that is tested and not trained, and a class folder without training pictures, are errors",
+            "A class that is tested and not trained, and a class folder without training images, are errors",
             ("tests/data/test_images.py::test_faults_of_class_folders_are_named",),
         ),
         (
@@ -1528,13 +1528,13 @@ PROMISES: dict[str, list[Promise]] = {
             ),
         ),
         (
-            "In training another picture of its class stands for it, drawn from (seed, epoch, index)",
+            "In training another image of its class replaces it, drawn from (seed, epoch, index)",
             (
                 "tests/data/test_image_loader.py::test_another_picture_of_the_class_trains_for_an_unreadable_one",
             ),
         ),
         (
-            "in evaluation it counts as wrong (of a scene, all of its labelled pixels), or not at all",
+            "in evaluation it counts as wrong (in segmentation, all of its labelled pixels), or not at all",
             (
                 "tests/engine/test_evaluate_images.py::test_pictures_that_cannot_be_read_are_wrong_or_left_out",
                 "tests/data/test_image_loader.py::test_pixels_of_an_unreadable_test_scene_are_known_to_be_missed",
@@ -1547,7 +1547,7 @@ PROMISES: dict[str, list[Promise]] = {
             ),
         ),
         (
-            "A label map of a test scene that cannot be read stops it at once",
+            "A label map of the test part that cannot be read stops it at once",
             (
                 "tests/data/test_image_loader.py::test_a_label_map_of_a_test_scene_that_cannot_be_read_stops",
             ),
@@ -1591,7 +1591,7 @@ PROMISES: dict[str, list[Promise]] = {
             ),
         ),
         (
-            "what the cells differ in cannot be set",
+            "What the cells differ in cannot be set",
             (
                 "tests/tables/test_table_cells.py::test_options_that_no_cell_takes",
                 "tests/tables/test_table_runs.py::test_bad_input_is_one_line",
@@ -1622,7 +1622,7 @@ PROMISES: dict[str, list[Promise]] = {
             ),
         ),
         (
-            "ended, it takes its jobs back",
+            "When it ends, it cancels its jobs",
             (
                 "tests/tables/test_table_cluster.py::test_interrupted_it_takes_its_jobs_back",
                 "tests/tables/test_table_cluster.py::test_jobs_are_cancelled_where_nobody_waits",
@@ -1784,7 +1784,7 @@ PROMISES: dict[str, list[Promise]] = {
             ),
         ),
         (
-            "a tracklet of mixed people is an error that names the row",
+            "a tracklet of mixed identities is an error that names the row",
             ("tests/reid/test_datasets_mars.py::test_mixed_people_are_named",),
         ),
         (
@@ -1871,18 +1871,18 @@ PROMISES: dict[str, list[Promise]] = {
             ),
         ),
         (
-            "The people of `train` must not be among those of `query`",
+            "The identities of `train` must not be among those of `query`",
             (
                 "tests/reid/test_datasets_folder.py::test_what_does_not_fit",
                 "tests/reid/test_datasets_mars.py::test_people_in_train_and_query",
             ),
         ),
         (
-            "pictures or folders that are named and not there",
+            "images or folders that are named and not there",
             ("tests/reid/test_datasets_check.py::test_every_kind_of_problem",),
         ),
         (
-            "no image of an accepted format, damaged, too large (`--max_pixels`), or not read in time (a process that hangs is killed; `deadline`)",
+            "not an image of an accepted format, damaged, too large (`--max_pixels`), or not read in time (a process that hangs is killed; `deadline`)",
             (
                 "tests/reid/test_datasets_check.py::test_pictures_of_every_kind",
                 "tests/reid/test_datasets_check.py::test_table",
@@ -1890,21 +1890,21 @@ PROMISES: dict[str, list[Promise]] = {
             ),
         ),
         (
-            "tracklets without pictures",
+            "tracklets without images",
             (
                 "tests/reid/test_datasets_check.py::test_own_data",
                 "tests/reid/test_datasets_folder.py::test_empty_folders",
             ),
         ),
         (
-            "tracklets of several people or cameras, or of others than their names say",
+            "tracklets of several identities or cameras, or of others than their names say",
             (
                 "tests/reid/test_datasets_check.py::test_every_kind_of_problem",
                 "tests/reid/test_datasets_mars.py::test_mixed_cameras_and_other_people_are_reported_together",
             ),
         ),
         (
-            "people both in train and in query",
+            "identities both in train and in query",
             ("tests/reid/test_datasets_check.py::test_own_data",),
         ),
         (
@@ -1912,11 +1912,11 @@ PROMISES: dict[str, list[Promise]] = {
             ("tests/data/test_duplicates.py::test_tracklets_that_share_an_image",),
         ),
         (
-            "in other data sets, a gallery that answers no query at all",
+            "in other datasets, a gallery that answers no query at all",
             ("tests/reid/test_datasets_check.py::test_own_data",),
         ),
         (
-            "Exit code 0: all sound; 1: something was found; 2: the data set cannot be read as a whole",
+            "Exit code 0: nothing found; 1: something found; 2: the dataset cannot be read as a whole",
             (
                 "tests/reid/test_datasets_check.py::test_a_sound_set",
                 "tests/reid/test_datasets_check.py::test_every_kind_of_problem",
@@ -2071,7 +2071,7 @@ PROMISES: dict[str, list[Promise]] = {
             ),
         ),
         (
-            "People and cameras are compared by their names, in one file and across files",
+            "Identities and cameras are compared by their names, in one file and across files",
             (
                 "tests/reid/test_names_across_files.py::test_two_files_give_what_the_whole_gives",
                 "tests/reid/test_names_across_files.py::test_concatenated_files_give_what_the_whole_gives",
@@ -2079,7 +2079,7 @@ PROMISES: dict[str, list[Promise]] = {
             ),
         ),
         (
-            "Two names that differ are two people, also `7` and `007`",
+            "Two names that differ are two identities, also `7` and `007`",
             (
                 "tests/reid/test_names_across_files.py::test_names_are_compared_and_not_the_numbers_in_them",
             ),
@@ -2138,7 +2138,7 @@ PROMISES: dict[str, list[Promise]] = {
             ),
         ),
         (
-            "A tracklet of which no frame opens, or that takes longer than `data.deadline`, goes to the quarantine: another tracklet of its person is shown instead",
+            "A tracklet of which no frame opens, or that takes longer than `data.deadline`, goes to the quarantine: another tracklet of its identity replaces it",
             (
                 "tests/reid/test_loading.py::test_another_tracklet_of_the_person_stands_for_an_unreadable_one",
                 "tests/reid/test_train.py::test_unreadable_pictures_are_counted",
@@ -2146,7 +2146,7 @@ PROMISES: dict[str, list[Promise]] = {
             ),
         ),
         (
-            "Three such tracklets, or `data.max_failures` of a list, are let pass",
+            "Three such tracklets, or `data.max_failures` of a list, are allowed",
             (
                 "tests/reid/test_loading.py::test_too_many_unreadable_tracklets_stop",
                 "tests/data/test_quarantine.py::test_how_many_may_be_bad",
@@ -2160,22 +2160,22 @@ PROMISES: dict[str, list[Promise]] = {
             ),
         ),
         (
-            "newer ones without are named on stderr, and so is what became of a run that is not finished",
+            "Newer runs without a checkpoint are named on stderr, and so is the state of a run that is not finished",
             ("tests/reid/test_train.py::test_runs_without_a_checkpoint_are_passed_over",),
         ),
         (
-            "(other data sets are refused)",
+            "(other datasets are refused)",
             ("tests/reid/test_evaluate.py::test_the_newest_run_of_the_data_set_is_the_default",),
         ),
         (
-            "They are to be of one network and data set and of different runs",
+            "They must be of one network and dataset and of different runs",
             (
                 "tests/reid/test_several.py::test_checkpoints_are_to_be_of_one_network_and_data_set",
                 "tests/reid/test_several.py::test_a_run_counts_once",
             ),
         ),
         (
-            "A split whose test people a checkpoint was trained on is refused",
+            "A split whose test identities a checkpoint was trained on is refused",
             ("tests/reid/test_evaluate.py::test_people_that_were_trained_on_are_not_searched_for",),
         ),
         (
@@ -2243,7 +2243,7 @@ PROMISES: dict[str, list[Promise]] = {
             ),
         ),
         (
-            "are no files here",
+            "`@eaDir`) are ignored",
             ("tests/reid/test_tracklet_folders.py::test_a_stray_image_hides_no_gallery",),
         ),
         (
