@@ -1,4 +1,4 @@
-"""``video-snl prepare``: a copy of a data set that is quick to decode; see docs/ucf101.md."""
+"""``video-snl prepare``: a copy of a data set that is quick to decode; see docs/own-videos.md."""
 
 from __future__ import annotations
 

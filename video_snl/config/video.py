@@ -72,7 +72,7 @@ class DataConfig:
         deadline: Seconds for one file. A process that takes longer is killed and replaced, and the
             file counts as unreadable.
         max_failures: Share of the training (or test) videos that may be unreadable before a command
-            stops; three always may, unless this is 0. See docs/ucf101.md.
+            stops; three always may, unless this is 0. See docs/reading-videos.md.
         reader: What decodes: ``decord``, ``pyav``, ``torchcodec`` (an extra), ``frames`` (every
             video is a folder of numbered .jpg or .png files) or ``auto`` (``pyav``, or ``decord``
             where it is faster on the first files and gives the same pixels). All give the same

@@ -85,8 +85,8 @@ def resolve_dataset(config: DataConfig) -> DataConfig:
             )
         raise UserError(
             f"data.root={config.root} holds {folder_contents(root)}: no dataset was named and none "
-            "is recognised; give --data.dataset folder, csv or ucf101 (docs/ucf101.md), or for the "
-            "sample dataset a new folder or none"
+            "is recognised; give --data.dataset folder, csv or ucf101 (docs/own-videos.md), or for "
+            "the sample dataset a new folder or none"
         )
     say_once(f"data.root={config.root} is taken for {what}: --data.dataset {found}")
     return replace(config, dataset=found)
