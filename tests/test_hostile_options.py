@@ -75,7 +75,7 @@ _LONG = re.compile(r"backbone|num_classes|--help|print_config|--jobs")
 @functools.cache
 def names_of(command: str) -> list[str]:
     _, commands, _ = COMMANDS[command]
-    parser = commands[command.split()[1]][0]("any")
+    parser = commands[command.split()[1]].parser("any")
     found = [name for name in parser._option_string_actions if name.startswith("--")]
     return sorted(name for name in found if not _LONG.search(name))
 
