@@ -8,11 +8,12 @@ from typing import Any
 from torch import nn
 
 from video_snl.commands.describe import description, layer_rows, table
+from video_snl.config.backbones import IMAGE_BACKBONES
 from video_snl.config.image import ImageExperiment
 from video_snl.config.images import ImageModelConfig
 from video_snl.data.image.catalog import image_class_count
 from video_snl.errors import UserError
-from video_snl.models.image import IMAGE_BACKBONES, build_image_model
+from video_snl.models.image import build_image_model
 from video_snl.utils.counts import counts
 from video_snl.utils.json_text import to_json
 

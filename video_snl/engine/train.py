@@ -20,8 +20,7 @@ from video_snl.engine.fitting import fit, opened_run, tell
 from video_snl.engine.resume import Asked, Listed
 from video_snl.engine.training_checks import check_class_count, check_last_batch
 from video_snl.errors import UserError
-from video_snl.models.clip_options import check_clips
-from video_snl.models.video import build_model, recompute_units
+from video_snl.models.video import build_model, check_clips, recompute_units
 from video_snl.models.weights.loading import LoadReport
 from video_snl.runs.trained import read_checkpoint
 from video_snl.tasks.action import ActionRecognition

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from video_snl.config.backbones import IMAGE_BACKBONES
 from video_snl.config.image import ImageExperiment
 from video_snl.config.image_programs import image_program
 from video_snl.config.ranges import Range, check_training
@@ -20,8 +21,7 @@ from video_snl.engine.fitting import fit, opened_run, tell
 from video_snl.engine.resume import Asked, Listed
 from video_snl.engine.training_checks import check_class_count, check_last_batch
 from video_snl.errors import OptionsError, UserError
-from video_snl.models.image import IMAGE_BACKBONES, build_image_model
-from video_snl.models.image_parts import head_parameters, stage_layers
+from video_snl.models.image import build_image_model, head_parameters, stage_layers
 from video_snl.models.video import recompute_units
 from video_snl.runs.trained import read_checkpoint
 from video_snl.tasks.image_data import ImageDataModule

@@ -8,14 +8,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from video_snl.config.backbones import IMAGE_BACKBONES, VIDEO_BACKBONES
 from video_snl.data.image.inference import read_input
 from video_snl.data.image.reading import UnreadableImage
 from video_snl.data.video.inference import read_views
 from video_snl.engine.train_images import task_of
 from video_snl.errors import UserError
 from video_snl.export.inputs import Input, free_axes
-from video_snl.models.i3d import BACKBONES
-from video_snl.models.image import IMAGE_BACKBONES
 from video_snl.runs.kinds import AnyTrained
 from video_snl.runs.trained import Trained
 from video_snl.tasks.action import ActionRecognition
@@ -30,7 +29,7 @@ def input_of(trained: AnyTrained, dynamic: str) -> Input:
         dynamic: As for :func:`~video_snl.export.inputs.free_axes`.
     """
     if isinstance(trained, Trained):
-        clip, least = trained.experiment.data, BACKBONES[trained.experiment.model.backbone]
+        clip, least = trained.experiment.data, VIDEO_BACKBONES[trained.experiment.model.backbone]
         sizes = clip.clip_frames, clip.crop, clip.crop
         return Input("clips", sizes, least.smallest_clip, free_axes(dynamic, 5))
     image, smallest = trained.experiment.data, IMAGE_BACKBONES[trained.experiment.model.backbone]

@@ -12,8 +12,7 @@ from torch import nn
 from video_snl.config.task_spec import VIDEO_SNL, Program
 from video_snl.config.video import Experiment
 from video_snl.errors import UserError
-from video_snl.models.clip_options import check_clips
-from video_snl.models.video import build_model
+from video_snl.models.video import build_model, check_clips
 from video_snl.models.weights.sources import read_checkpoint as read_values
 from video_snl.runs.published import CONFIG, DIGEST, WEIGHTS, read_shared
 from video_snl.runs.validation import built_from, checked_experiment

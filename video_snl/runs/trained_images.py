@@ -15,7 +15,7 @@ from video_snl.config.images import ImageModelConfig
 from video_snl.data.image.catalog import ImageSet
 from video_snl.errors import UserError
 from video_snl.models.image import build_image_model
-from video_snl.models.released.released_files import released_config
+from video_snl.models.released.networks import released_config
 from video_snl.models.released.state_dicts import Kind
 from video_snl.runs.trained import fill, read_checkpoint, said_of
 from video_snl.runs.validation import built_from

@@ -15,13 +15,13 @@ from video_snl.analysis.explain.output import (
 from video_snl.analysis.explain.positions import parse_at
 from video_snl.analysis.model_input import Subject, explained
 from video_snl.blocks.insertion import inserted_blocks
+from video_snl.config.backbones import IMAGE_BACKBONES
 from video_snl.config.image_programs import IMAGES
 from video_snl.data.image.inference import read_input
 from video_snl.data.image.reading import UnreadableImage
 from video_snl.engine.train_images import task_of
 from video_snl.engine.trainer import device_of
 from video_snl.errors import UserError
-from video_snl.models.image import IMAGE_BACKBONES
 from video_snl.runs.run import checkpoint_path
 from video_snl.runs.trained_images import TrainedImages, load_trained_images
 
