@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal, get_args
+from typing import Literal
 
 from jsonargparse import ArgumentParser, Namespace
 
@@ -23,10 +23,10 @@ from video_snl.cli.trained import (
     add_unreadable_option,
     check_one_network,
 )
+from video_snl.config.backbones import IMAGE_BACKBONES
+from video_snl.config.datasets import IMAGE_DATASETS
 from video_snl.config.files import Given
 from video_snl.config.image import ImageExperiment
-from video_snl.config.image_data import ImageDatasetName
-from video_snl.config.images import ImageBackboneName
 from video_snl.config.parsing import (
     Commands,
     Parser,
@@ -42,7 +42,6 @@ __all__ = ["IMAGE_COMMANDS", "are_about_images"]
 _EVALUATE = """Measure a trained network of pictures: top-1 and top-5, or mIoU, mAcc and aAcc.
 Data options not given are those of the checkpoint. A checkpoint of the paper's released code
 needs --model.backbone and the data options, or a --config."""
-_BACKBONES, _DATASETS = get_args(ImageBackboneName), get_args(ImageDatasetName)
 _OF_VIDEOS_TOO = "folder"
 
 
@@ -58,9 +57,9 @@ def are_about_images(words: Iterable[str] | Given) -> bool | None:
     given = words if isinstance(words, Given) else Given(words)
     backbone = given.said("model.backbone")
     if backbone is not None:
-        return backbone in _BACKBONES
+        return backbone in IMAGE_BACKBONES
     dataset = given.said("data.dataset")
-    return None if dataset in (None, _OF_VIDEOS_TOO) else dataset in _DATASETS
+    return None if dataset in (None, _OF_VIDEOS_TOO) else dataset in IMAGE_DATASETS
 
 
 def _train_parser(prog: str) -> ArgumentParser:

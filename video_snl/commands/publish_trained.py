@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from video_snl.commands.model_card import CardKind
 from video_snl.commands.publish import publish
+from video_snl.config.datasets import IMAGE_DATASETS
 from video_snl.config.image_programs import IMAGES
 from video_snl.config.task_spec import VIDEO_SNL, Program
 from video_snl.export.samples import input_of
@@ -58,5 +59,5 @@ def publish_trained(named: str | None, *, output: str, licence: str, name: str |
 
 
 def _kind(trained: AnyTrained, program: Program) -> CardKind:
-    scenes = trained.experiment.data.dataset == "cityscapes"
+    scenes = IMAGE_DATASETS[trained.experiment.data.dataset].segments
     return _SCENES if scenes else _KINDS[program.entry]

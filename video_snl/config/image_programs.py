@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from video_snl.config.datasets import IMAGE_DATASETS
 from video_snl.config.image import ImageExperiment
 from video_snl.config.task_spec import Program
 
@@ -53,4 +54,4 @@ SCENES = Program(
 
 def image_program(experiment: ImageExperiment) -> Program:
     """Which of the two an experiment is: its data set decides."""
-    return SCENES if experiment.data.dataset == "cityscapes" else IMAGES
+    return SCENES if IMAGE_DATASETS[experiment.data.dataset].segments else IMAGES

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from torch import nn
 
+from video_snl.config.backbones import VIDEO_BACKBONES
 from video_snl.config.ranges import Range, check_training
 from video_snl.config.statistics import STATISTICS, Statistics
 from video_snl.config.task_spec import VIDEO_SNL
@@ -130,5 +131,6 @@ def make_task(
 def _statistics(experiment: Experiment, report: LoadReport | None) -> Statistics:
     name: str = experiment.data.statistics
     if name == "auto":
-        name = report.statistics if report is not None else "kinetics"
+        backbone = VIDEO_BACKBONES[experiment.model.backbone]
+        name = report.statistics if report is not None else backbone.statistics
     return STATISTICS[name]

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from video_snl.config.backbones import IMAGE_BACKBONES
+from video_snl.config.datasets import IMAGE_DATASETS
 from video_snl.config.image import ImageExperiment
 from video_snl.config.image_programs import image_program
 from video_snl.config.ranges import Range, check_training
@@ -110,9 +111,10 @@ def check_network(experiment: ImageExperiment) -> None:
     """
     data, model = experiment.data, experiment.model
     backbone = IMAGE_BACKBONES[model.backbone]
-    scenes = data.dataset == "cityscapes"
+    scenes = IMAGE_DATASETS[data.dataset].segments
     if backbone.segments != scenes:
-        needed = "fcn_r50_d8" if scenes else "another one: that labels pixels"
+        labelling = [name for name, entry in IMAGE_BACKBONES.items() if entry.segments]
+        needed = " or ".join(labelling) if scenes else "another one: that labels pixels"
         raise OptionsError(
             f"data.dataset={data.dataset} and model.backbone={model.backbone}: the data set has "
             f"{'a label for every pixel' if scenes else 'one label for a picture'}, the backbone "
@@ -193,5 +195,5 @@ def make_task(
 
 def task_of(experiment: ImageExperiment) -> type[ImageTask]:
     """What is done on its data set."""
-    scenes = experiment.data.dataset == "cityscapes"
+    scenes = IMAGE_DATASETS[experiment.data.dataset].segments
     return Segmentation if scenes else ImageClassification
