@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from tests.hara import HaraResNet3d, randomize
 from video_snl.blocks.insertion import insert_blocks
+from video_snl.config.backbones import VIDEO_BACKBONES
 from video_snl.config.statistics import STATISTICS
 from video_snl.errors import UserError
-from video_snl.models.i3d import BACKBONES, i3d_r50, i3d_small
+from video_snl.models.i3d import i3d_r50, i3d_small
 from video_snl.models.weights.formats import Statistics
 from video_snl.models.weights.loading import load_backbone_weights
 
@@ -39,7 +40,7 @@ def narrow_hara(num_classes: int = 7, seed: int = 0, **options) -> nn.Module:
 def uninitialised(backbone: str, num_classes: int) -> nn.Module:
     """A backbone of full size whose memory is not worth initialising."""
     with torch.device("meta"):
-        model = BACKBONES[backbone].build(num_classes, 0.0)
+        model = VIDEO_BACKBONES[backbone].build(num_classes, 0.0)
     return model.to_empty(device="cpu").eval()
 
 

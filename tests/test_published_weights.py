@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tests.test_checkpoints import randn, save, uninitialised
+from video_snl.config.backbones import VIDEO_BACKBONES
 from video_snl.errors import UserError
-from video_snl.models.i3d import BACKBONES
 from video_snl.models.weights.loading import load_backbone_weights
 from video_snl.models.weights.sources import locate
 
@@ -86,7 +86,8 @@ def test_no_published_weights_for_the_small_network(hub_cache, source: str) -> N
 )
 def test_hub_weights(hub_cache, backbone: str, file: str) -> None:
     with torch.device("meta"):
-        shapes = {n: t.shape for n, t in BACKBONES[backbone].build(400, 0.0).state_dict().items()}
+        network = VIDEO_BACKBONES[backbone].build(400)
+    shapes = {n: t.shape for n, t in network.state_dict().items()}
     state = {n: torch.tensor(float(i)).expand(s) for i, (n, s) in enumerate(shapes.items())}
     save({"model_state": state}, hub_cache, file)
     model = uninitialised(backbone, 400)

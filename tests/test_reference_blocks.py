@@ -13,7 +13,7 @@ from tests.released import KINDS, STAGE_KINDS, assert_equal, double
 from tests.released_states import block_state, features
 from video_snl.blocks import NonlocalBlock
 from video_snl.errors import UserError
-from video_snl.models.released.reference_dnl import DisentangledStage
+from video_snl.models.released.blocks import DisentangledStage
 from video_snl.models.weights.loading import load_reference_block
 
 AMBIGUOUS = ("nl", "ns", "a2")

@@ -14,7 +14,7 @@ from tests import released
 from tests.released import KINDS, State, assert_equal, double
 from tests.released_states import block_state, features, preresnet_state, resnet_state
 from video_snl.errors import UserError
-from video_snl.models.reference_preresnet import PreActBasic, PreActBottleneck, PreResNet
+from video_snl.models.preresnet import PreActBasic, PreActBottleneck, PreResNet
 from video_snl.models.released.networks import load_reference_network
 
 UNUSED = "left out: conv1.weight, fc.bias, fc.weight"

@@ -9,6 +9,7 @@ import socket
 import stat
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
@@ -18,9 +19,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.hara import randomize
+from video_snl.config.backbones import VIDEO_BACKBONES
 from video_snl.errors import UserError
 from video_snl.models.i3d import i3d_small
-from video_snl.models.weights import sources as weights_sources
 from video_snl.models.weights.loading import load_backbone_weights
 from video_snl.models.weights.sources import fetch, locate, read_checkpoint
 
@@ -206,7 +207,8 @@ def test_offline_names_the_file_and_its_place(hub_cache, monkeypatch) -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     url = f"http://127.0.0.1:{port}/SLOW_8x8_R50.pyth"
-    monkeypatch.setitem(weights_sources.checkpoint_paths, "slow_r50", url)
+    entry = replace(VIDEO_BACKBONES["slow_r50"], weights={"kinetics": url})
+    monkeypatch.setitem(VIDEO_BACKBONES, "slow_r50", entry)
     with pytest.raises(UserError) as caught:
         load_backbone_weights(i3d_small(5), "kinetics", backbone="slow_r50", progress=False)
     assert url in str(caught.value) and str(hub_cache / "SLOW_8x8_R50.pyth") in str(caught.value)

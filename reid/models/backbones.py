@@ -18,8 +18,8 @@ from torchvision.models.resnet import Bottleneck, ResNet
 
 from reid.models.torchreid_models import MODELS, torchreid_backbone
 from video_snl.blocks.insertion import block_places
+from video_snl.config.backbones import VIDEO_BACKBONES
 from video_snl.errors import UserError
-from video_snl.models.i3d import BACKBONES as VIDEO_BACKBONES
 from video_snl.models.i3d import hara_bottleneck
 
 __all__ = ["Backbone", "build_backbone", "default_positions"]

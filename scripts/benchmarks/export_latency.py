@@ -12,13 +12,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from video_snl.config.backbones import VIDEO_BACKBONES
 from video_snl.config.video import ModelConfig
 from video_snl.export.checking import check_equal, random_inputs
 from video_snl.export.command import record_graph
 from video_snl.export.formats import FORMATS, FormatName
 from video_snl.export.inputs import Input, free_axes
 from video_snl.export.latency import Form, compiled_form, eager_form, exported_form, table
-from video_snl.models.i3d import BACKBONES
 from video_snl.models.video import build_model
 
 CPU = torch.device("cpu")
@@ -26,7 +26,7 @@ CPU = torch.device("cpu")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--backbone", choices=list(BACKBONES), default="i3d_small")
+    parser.add_argument("--backbone", choices=list(VIDEO_BACKBONES), default="i3d_small")
     parser.add_argument("--block", default="snl", help="Of the zoo, or none.")
     parser.add_argument("--classes", type=int, default=101)
     parser.add_argument("--clip", type=int, nargs=3, default=[8, 64, 64], metavar=("T", "H", "W"))
@@ -36,7 +36,7 @@ def main() -> None:
     asked = parser.parse_args()
     config = ModelConfig(backbone=asked.backbone, block=asked.block, zero_init=False)
     network = build_model(config, asked.classes)[0].eval()
-    smallest = BACKBONES[asked.backbone].smallest_clip
+    smallest = VIDEO_BACKBONES[asked.backbone].smallest_clip
     given = Input("clips", tuple(asked.clip), smallest, free_axes(asked.dynamic, 5))
     [(_, x)] = random_inputs(given.trials()[:1])
     forms = [eager_form(network, x, asked.runs)]

@@ -120,7 +120,7 @@ class Training:
         import torch
 
         from video_snl.blocks.insertion import insert_blocks
-        from video_snl.models.i3d import BACKBONES
+        from video_snl.config.backbones import VIDEO_BACKBONES
 
         self.half = options.precision == "bfloat16"
         self.device = torch.device(options.device)
@@ -131,7 +131,7 @@ class Training:
         labels = torch.randint(options.classes, (options.batch,), generator=random)
         self.clips = clips.to(self.device, memory_format=layout)
         self.labels = labels.to(self.device)
-        self.model = BACKBONES[options.backbone].build(options.classes, 0.0)
+        self.model = VIDEO_BACKBONES[options.backbone].build(options.classes, 0.0)
         if variant != "none":
             # Not the identity at the start, so that no product is one with zeros.
             insert_blocks(self.model, variant, [options.position], zero_init=False)

@@ -57,7 +57,6 @@ REFERENCE: dict[str, tuple[str, tuple[str, ...]]] = {
             "video_snl.models.video",
             "video_snl.models.image",
             "video_snl.models.fcn",
-            "video_snl.models.released.released_files",
             "video_snl.models.weights.loading",
             "video_snl.models.released.networks",
         ),

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from tests.export.checkpoints import lively, video_network
+from video_snl.config.backbones import VIDEO_BACKBONES
 from video_snl.config.video import BlockName
 from video_snl.errors import UserError
 from video_snl.export import command as recording
@@ -21,8 +22,7 @@ from video_snl.export.command import record_graph as recorded
 from video_snl.export.formats import FORMATS, FormatName
 from video_snl.export.graph import exported_graph, prepared
 from video_snl.export.inputs import Input
-from video_snl.models.i3d import BACKBONES
-from video_snl.models.preresnet import textbook_preresnet
+from video_snl.models.preresnet import preresnet20
 
 ALL = ("batch", "frames", "height", "width")
 CPU = torch.device("cpu")
@@ -52,16 +52,16 @@ def test_every_block_in_the_small_i3d(block: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backbone", [name for name in BACKBONES if name != "i3d_small"])
+@pytest.mark.parametrize("backbone", [name for name in VIDEO_BACKBONES if name != "i3d_small"])
 def test_every_backbone(backbone: str, tmp_path: Path) -> None:
-    given = Input("clips", (16, 64, 64), BACKBONES[backbone].smallest_clip, ALL)
+    given = Input("clips", (16, 64, 64), VIDEO_BACKBONES[backbone].smallest_clip, ALL)
     check(video_network("snl", backbone), given, tmp_path, ["torch", "onnx"])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("block", BLOCKS)
 def test_every_block_in_the_papers_i3d(block: str, tmp_path: Path) -> None:
-    given = Input("clips", (16, 64, 64), BACKBONES["i3d_r50"].smallest_clip, ALL)
+    given = Input("clips", (16, 64, 64), VIDEO_BACKBONES["i3d_r50"].smallest_clip, ALL)
     formats: list[FormatName] = ["torch"] if block == "cayley" else ["torch", "onnx"]
     check(video_network(block, "i3d_r50"), given, tmp_path, formats)
 
@@ -125,7 +125,7 @@ def test_only_norms_that_alone_follow_a_convolution_are_folded() -> None:
 
 def test_norms_ahead_of_their_convolution_stay() -> None:
     torch.manual_seed(0)
-    network, x = lively(textbook_preresnet(3, 4, 0.0)), torch.randn(2, 3, 16, 16)
+    network, x = lively(preresnet20(4)), torch.randn(2, 3, 16, 16)
     graph = exported_graph(network, x, {})
     norms = sum(isinstance(module, nn.BatchNorm2d) for module in network.modules())
     left = graph.graph_module.code.count("batch_norm.default")

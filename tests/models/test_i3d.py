@@ -11,7 +11,8 @@ from fvcore.nn import FlopCountAnalysis
 from torch import nn
 
 from video_snl.blocks.insertion import insert_blocks, inserted_blocks
-from video_snl.models.i3d import BACKBONES, i3d_small
+from video_snl.config.backbones import VIDEO_BACKBONES
+from video_snl.models.i3d import i3d_small
 
 BLOCK = "blocks.3.res_blocks.5.block"
 
@@ -19,7 +20,7 @@ BLOCK = "blocks.3.res_blocks.5.block"
 def on_meta(backbone: str, num_classes: int) -> nn.Module:
     """The network without memory for its weights: enough to count."""
     with torch.device("meta"):
-        return BACKBONES[backbone].build(num_classes, 0.0)
+        return VIDEO_BACKBONES[backbone].build(num_classes, 0.0)
 
 
 def zeros(model: nn.Module) -> nn.Module:
@@ -98,10 +99,10 @@ def test_the_small_network_keeps_time_where_the_block_stands() -> None:
     assert seen == [(2, 256, 2, 2, 2)]
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("backbone", VIDEO_BACKBONES)
 def test_the_smallest_clip_goes_through(backbone: str) -> None:
     model = zeros(on_meta(backbone, 3))
     with torch.no_grad():
-        logits = model(torch.zeros(1, 3, *BACKBONES[backbone].smallest_clip))
+        logits = model(torch.zeros(1, 3, *VIDEO_BACKBONES[backbone].smallest_clip))
     assert logits.shape == (1, 3)
     assert logits.isfinite().all()

@@ -11,10 +11,10 @@ from torch.nn import functional as F
 
 from tests.image_networks import count, images, network, on_meta
 from video_snl.blocks.insertion import inserted_blocks
+from video_snl.config.backbones import IMAGE_BACKBONES
 from video_snl.config.image import ImageModelConfig
 from video_snl.errors import UserError
-from video_snl.models.image import IMAGE_BACKBONES, block_positions
-from video_snl.models.image_parts import head_parameters, stage_layers
+from video_snl.models.image import block_positions, head_parameters, stage_layers
 from video_snl.models.preresnet import TextbookUnit
 
 # ---- Sizes ---------------------------------------------------------------------------------------

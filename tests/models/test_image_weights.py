@@ -12,14 +12,15 @@ from torch import Tensor, nn
 
 from tests.released_states import block_state, features, preresnet_state, resnet_state
 from video_snl.blocks.insertion import inserted_blocks
+from video_snl.config.backbones import IMAGE_BACKBONES
 from video_snl.config.image import ImageModelConfig
 from video_snl.errors import UserError
-from video_snl.models.image import IMAGE_BACKBONES, build_image_model
+from video_snl.models.image import build_image_model
 from video_snl.models.released.blocks import load_reference_block
-from video_snl.models.released.networks import load_reference_network
-from video_snl.models.released.released_files import released_config
+from video_snl.models.released.networks import load_reference_network, released_config
 from video_snl.models.released.state_dicts import KINDS
 from video_snl.models.weights import image as image_weights
+from video_snl.models.weights import sources
 from video_snl.models.weights.image import parts_of
 
 AMBIGUOUS = ("nl", "ns", "a2")
@@ -190,7 +191,7 @@ def test_imagenet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     plain = torchvision.models.resnet50()
     torch.save(plain.state_dict(), tmp_path / "resnet50.pth")
-    monkeypatch.setattr(image_weights, "fetch", lambda url, progress: tmp_path / "resnet50.pth")
+    monkeypatch.setattr(sources, "fetch", lambda url, progress: tmp_path / "resnet50.pth")
     kernel = plain.layer3[0].conv2.weight
     inserted = {"resnet50": "layer3", "resnet50_cifar": "layer3", "fcn_r50_d8": "backbone.layer3"}
     for backbone, layer in inserted.items():
@@ -209,11 +210,13 @@ def test_checkpoints_of_mmsegmentation() -> None:
     layout = IMAGE_BACKBONES["fcn_r50_d8"].layout
     with torch.device("meta"):
         names = build_image_model(ImageModelConfig("fcn_r50_d8", "none"), 19)[0].state_dict()
-    whole, beside, trunk_only = parts_of({"state_dict": names}, layout, "f.pth", "fcn_r50_d8")
-    assert whole.keys() == names.keys() and not beside and not trunk_only
-    trunk = {n.removeprefix("backbone."): t for n, t in names.items() if n.startswith("backbone.")}
-    found, _, trunk_only = parts_of({"state_dict": trunk}, layout, "f.pth", "fcn_r50_d8")
-    assert found.keys() == {f"backbone.{name}" for name in trunk} and trunk_only
+    whole, beside, backbone_only = parts_of({"state_dict": names}, layout, "f.pth", "fcn_r50_d8")
+    assert whole.keys() == names.keys() and not beside and not backbone_only
+    backbone = {
+        n.removeprefix("backbone."): t for n, t in names.items() if n.startswith("backbone.")
+    }
+    found, _, backbone_only = parts_of({"state_dict": backbone}, layout, "f.pth", "fcn_r50_d8")
+    assert found.keys() == {f"backbone.{name}" for name in backbone} and backbone_only
 
 
 def test_the_released_head_of_segmentation(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,7 +224,8 @@ def test_the_released_head_of_segmentation(monkeypatch: pytest.MonkeyPatch) -> N
     bare, _ = build_image_model(ImageModelConfig("fcn_r50_d8", "none"), 19, seed=4)
     block = block_state("snl", 512, 256)
     state = bare.state_dict() | {f"decode_head.SNL.{n}": t for n, t in block.items()}
-    monkeypatch.setattr(image_weights, "_checkpoint", lambda *_: {"state_dict": state})
+    monkeypatch.setattr(image_weights, "locate", lambda *_, **__: None)
+    monkeypatch.setattr(image_weights, "read_checkpoint", lambda _: {"state_dict": state})
     config = ImageModelConfig(
         "fcn_r50_d8", "released", zero_init=False, activation="relu", weights="iter_40000.pth"
     )

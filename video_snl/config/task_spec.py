@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from video_snl.config.base import TrainerConfig
+from video_snl.config.datasets import IMAGE_DATASETS
 from video_snl.config.image import ImageExperiment
 from video_snl.config.task import TaskName
 from video_snl.config.video import Experiment
@@ -265,4 +266,4 @@ def exact_spec(spec: TaskSpec, experiment: AnyExperiment) -> TaskSpec:
     """Return the task of an experiment where ``spec`` may stand for both image tasks."""
     if spec.entry != _IMAGE_ENTRY:
         return spec
-    return SEGMENTATION if experiment.data.dataset == "cityscapes" else IMAGE
+    return SEGMENTATION if IMAGE_DATASETS[experiment.data.dataset].segments else IMAGE

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 from pytorchvideo.models.head import create_res_basic_head
 from pytorchvideo.models.hub import resnet as pytorchvideo_hub
 from pytorchvideo.models.net import Net
@@ -12,7 +9,7 @@ from pytorchvideo.models.resnet import create_bottleneck_block, create_res_stage
 from pytorchvideo.models.stem import create_res_basic_stem
 from torch import nn
 
-__all__ = ["BACKBONES", "Backbone", "i3d_r50", "i3d_small"]
+__all__ = ["hara_bottleneck", "i3d_r50", "i3d_small", "pytorchvideo_i3d_r50", "slow_r50"]
 
 _Size = tuple[int, int, int]
 
@@ -20,7 +17,7 @@ _Size = tuple[int, int, int]
 def hara_bottleneck(
     *, conv_a_stride: _Size, conv_b_stride: _Size, dim_in: int, dim_inner: int, dim_out: int, **rest
 ) -> nn.Module:
-    """pytorchvideo's bottleneck with the temporal stride on conv_b, where Hara et al. have it.
+    """Build a bottleneck with the temporal stride on conv_b, where Hara et al. have it.
 
     pytorchvideo puts it on the 1x1x1 conv_a, which drops frames before they are looked at.
     ``rest`` goes to :func:`create_bottleneck_block`, which rejects unknown names.
@@ -37,7 +34,7 @@ def hara_bottleneck(
 
 
 def i3d_r50(num_classes: int, dropout: float = 0.0) -> nn.Module:
-    """The paper's I3D: the 3D ResNet-50 of Hara et al. (arXiv:1711.09577).
+    """Build the paper's I3D: the 3D ResNet-50 of Hara et al. (arXiv:1711.09577).
 
     7x7x7 stem with stride (1, 2, 2), 3x3x3 max-pool with stride 2, bottlenecks 3-4-6-3 with
     3x3x3 convolutions, projection shortcuts, global average pooling. 47,018,576 parameters for
@@ -62,7 +59,7 @@ def i3d_r50(num_classes: int, dropout: float = 0.0) -> nn.Module:
 
 
 def i3d_small(num_classes: int, dropout: float = 0.0) -> nn.Module:
-    """A 3D ResNet of the same make for short clips on a CPU: bottlenecks 1-1-2-1, width 16.
+    """Build a 3D ResNet of the same make for short clips on a CPU: bottlenecks 1-1-2-1, width 16.
 
     Time is halved in res4 and res5 only, so that a clip of 4 frames still has T = 2 in res4,
     where the block stands.
@@ -107,30 +104,14 @@ def i3d_small(num_classes: int, dropout: float = 0.0) -> nn.Module:
 
 
 def pytorchvideo_i3d_r50(num_classes: int, dropout: float = 0.0) -> nn.Module:
-    """pytorchvideo's own ``i3d_r50`` (28.04 M parameters with 400 classes), any input size."""
+    """Build pytorchvideo's own ``i3d_r50``: 28.04 M parameters with 400 classes."""
     return pytorchvideo_hub.i3d_r50(
         model_num_class=num_classes, dropout_rate=dropout, head_pool=nn.AdaptiveAvgPool3d
     )
 
 
 def slow_r50(num_classes: int, dropout: float = 0.0) -> nn.Module:
-    """pytorchvideo's ``slow_r50``, the slow pathway of SlowFast (arXiv:1812.03982)."""
+    """Build pytorchvideo's ``slow_r50``, the slow pathway of SlowFast (arXiv:1812.03982)."""
     return pytorchvideo_hub.slow_r50(
         model_num_class=num_classes, dropout_rate=dropout, head_pool=nn.AdaptiveAvgPool3d
     )
-
-
-@dataclass(frozen=True)
-class Backbone:
-    """A network by name: how it is built and the smallest clip (T, H, W) it takes."""
-
-    build: Callable[[int, float], nn.Module]
-    smallest_clip: _Size
-
-
-BACKBONES: dict[str, Backbone] = {
-    "i3d_r50": Backbone(i3d_r50, (1, 16, 16)),
-    "i3d_small": Backbone(i3d_small, (4, 32, 32)),
-    "pytorchvideo_i3d_r50": Backbone(pytorchvideo_i3d_r50, (2, 16, 16)),
-    "slow_r50": Backbone(slow_r50, (1, 16, 16)),
-}

@@ -1,132 +1,40 @@
-"""From a configuration to a network of images: backbone, weights, then blocks."""
+"""Networks of images, from a configuration: backbone, weights, then blocks.
+
+Also the parts of such a network that have learning rates of their own, or are frozen.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import nn
 
-from video_snl.blocks.insertion import BlockFactory, insert_blocks
+from video_snl.blocks.insertion import BlockFactory, insert_blocks, inserted_blocks
 from video_snl.blocks.zoo import make_block
-from video_snl.config.image import ImageBackboneName, ImageModelConfig
+from video_snl.config.backbones import IMAGE_BACKBONES, ImageBackbone
+from video_snl.config.image import ImageModelConfig
 from video_snl.errors import UserError
-from video_snl.models.fcn import FCN
-from video_snl.models.preresnet import (
-    BASIC,
-    BOTTLENECK,
-    PreActUnit,
-    released_preresnet,
-    textbook_preresnet,
-)
-from video_snl.models.released.blocks import AffinityName, Sign
-from video_snl.models.released.new_blocks import ReleasedBlock
-from video_snl.models.resnet import resnet50, resnet50_cifar
-from video_snl.models.weights.image import Layout, ReleasedPlace, load_blocks, load_image_weights
+from video_snl.models.released.blocks import ReleasedBlock
+from video_snl.models.weights.image import load_blocks, load_image_weights
 from video_snl.models.weights.loading import LoadReport
 
-__all__ = ["IMAGE_BACKBONES", "ImageBackbone", "block_positions", "build_image_model"]
+__all__ = ["block_positions", "build_image_model", "head_parameters", "stage_layers"]
 
-
-@dataclass(frozen=True)
-class ImageBackbone:
-    """A network of images by name.
-
-    Attributes:
-        build: makes it, of a number of classes and a probability of dropout.
-        default: where the paper's block stands.
-        layout: how files of its weights are laid out.
-        stages: the paper's place in each stage.
-        smallest: least height and width of an image.
-        segments: it classifies pixels, and in training has an auxiliary output.
-        affinity, sign: of blocks of the released code in it.
-    """
-
-    build: Callable[[int, float], nn.Module]
-    default: tuple[str, ...]
-    layout: Layout
-    stages: Mapping[int, str] = field(default_factory=dict)
-    smallest: int = 4
-    segments: bool = False
-    affinity: AffinityName | None = None
-    sign: Sign = "+"
-
-
-_PRERESNET = {stage: f"after:layer{stage}.1" for stage in (1, 2, 3)}
-_RESNET50 = {1: "before:layer1.2", 2: "before:layer2.3", 3: "before:layer3.5", 4: "before:layer4.2"}
-
-
-def _textbook(units: int, advice: str) -> ImageBackbone:
-    layout = Layout("conv.weight", ("fc.",), foreign={"fc2.weight": advice})
-    build = partial(textbook_preresnet, units)
-    return ImageBackbone(build, (_PRERESNET[1],), layout, _PRERESNET)
-
-
-def _released(unit: PreActUnit, units: int) -> ImageBackbone:
-    layout = Layout(
-        "conv.weight",
-        ("fc2.",),
-        # The released training script hangs a ResNet's stem and classifier on every network.
-        places=tuple(
-            ReleasedPlace(f"layer{stage}", 2, units, place) for stage, place in _PRERESNET.items()
-        ),
-        left_over=("conv1.weight", "fc.weight", "fc.bias"),
-        required={"fc2.weight": "the textbook's have the backbones preresnet20 and preresnet56"},
-    )
-    return ImageBackbone(
-        partial(released_preresnet, unit, units),
-        (_PRERESNET[1],),
-        layout,
-        _PRERESNET,
-        affinity="relu_sym",
-    )
-
-
-_RESNET = Layout(
-    "conv1.weight",
-    ("fc.",),
-    imagenet=True,
-    places=(ReleasedPlace("layer3", 5, 6, _RESNET50[3]),),
-)
-_FCN = Layout(
-    "backbone.stem.0.weight",
-    ("decode_head.conv_seg.", "auxiliary_head.conv_seg."),
-    imagenet=True,
-    named={"decode_head.SNL.": "after:decode_head.convs.0"},
-    inside="backbone.",
-    heads=("decode_head.", "auxiliary_head.", "fc."),
-)
-
-IMAGE_BACKBONES: dict[ImageBackboneName, ImageBackbone] = {
-    "preresnet20": _textbook(3, "it is the released code's: choose backbone preresnet20_snl"),
-    "preresnet56": _textbook(9, "it is the released code's: choose backbone preresnet56_snl"),
-    "preresnet20_snl": _released(BASIC, 3),
-    "preresnet56_snl": _released(BOTTLENECK, 9),
-    "preresnet110_snl": _released(BOTTLENECK, 18),
-    "resnet50_cifar": ImageBackbone(resnet50_cifar, (_RESNET50[3],), _RESNET, _RESNET50),
-    "resnet50": ImageBackbone(resnet50, (_RESNET50[3],), _RESNET, _RESNET50, smallest=32),
-    "fcn_r50_d8": ImageBackbone(
-        FCN,
-        ("after:decode_head.convs.0",),
-        _FCN,
-        smallest=16,
-        segments=True,
-        affinity="relu_sym",
-        sign="-",
-    ),
-}
+_STEM = ("conv", "conv1", "bn1", "stem")
 
 
 def build_image_model(
     config: ImageModelConfig, num_classes: int, *, seed: int = 0, progress: bool = True
 ) -> tuple[nn.Module, LoadReport | None]:
-    """The network of ``config``, and what was loaded into it where weights were asked for.
+    """Build the network of ``config``, and load the weights that it asks for.
 
     The initial weights are a function of ``seed``; those of the backbone do not depend on whether
     blocks are inserted. The global random state is left as it was.
+
+    Returns:
+        The network, and what was loaded into it where weights were asked for.
 
     Shapes:
         The network: float (B, 3, H, W), normalised -> (B, num_classes); one that segments ->
@@ -137,7 +45,7 @@ def build_image_model(
             exclude each other, or weights that cannot be had or do not fit.
     """
     if config.backbone not in IMAGE_BACKBONES:
-        known = ", ".join(get_args(ImageBackboneName))
+        known = ", ".join(IMAGE_BACKBONES)
         raise UserError(f"model.backbone={config.backbone!r} is unknown; choose from: {known}.")
     backbone = IMAGE_BACKBONES[config.backbone]
     positions = block_positions(config)
@@ -155,7 +63,7 @@ def build_image_model(
 
 
 def block_positions(config: ImageModelConfig) -> list[str]:
-    """Where the blocks of ``config`` stand, in the grammar of positions.
+    """Return where the blocks of ``config`` stand, in the grammar of positions.
 
     Raises:
         UserError: for stages and positions together, or stages that the network does not have.
@@ -169,7 +77,7 @@ def block_positions(config: ImageModelConfig) -> list[str]:
     if config.positions is not None:
         return config.positions
     if config.stages is None:
-        return list(backbone.default)
+        return list(backbone.positions)
     unknown = [stage for stage in config.stages if stage not in backbone.stages]
     if unknown or len(set(config.stages)) < len(config.stages):
         known = ", ".join(map(str, backbone.stages)) or "none: leave stages out, or give positions"
@@ -178,6 +86,37 @@ def block_positions(config: ImageModelConfig) -> list[str]:
             f"once: {known}."
         )
     return [backbone.stages[stage] for stage in config.stages]
+
+
+def head_parameters(model: nn.Module) -> set[nn.Parameter]:
+    """Return the parameters of the classifier, or of segmentation heads without their blocks."""
+    parts = [m for name, m in model.named_children() if name in ("decode_head", "auxiliary_head")]
+    if not parts:
+        parts = [[m for m in model.modules() if isinstance(m, nn.Linear)][-1]]
+    blocks = {p for block in inserted_blocks(model).values() for p in block.parameters()}
+    return {p for part in parts for p in part.parameters()} - blocks
+
+
+def stage_layers(model: nn.Module, stage: str) -> list[nn.Module]:
+    """Return the layers of a stage, ``stem`` or ``layer1`` ..., that hold parameters themselves.
+
+    Raises:
+        UserError: when the network has no such stage.
+    """
+    backbone = getattr(model, "backbone", model)
+    children = {
+        n: m for n, m in backbone.named_children() if next(m.parameters(), None) is not None
+    }
+    # In a PreResNet the norm bn1 stands after the last stage.
+    stem = [n for n in _STEM if n in children and not (n == "bn1" and "conv1" not in children)]
+    stages = {"stem": [children[name] for name in stem]}
+    stages |= {name: [part] for name, part in children.items() if name.startswith("layer")}
+    if stage not in stages:
+        raise UserError(
+            f"optimizer.frozen_stages names {stage!r}; this network has: {', '.join(stages)}."
+        )
+    layers = [layer for part in stages[stage] for layer in part.modules()]
+    return [layer for layer in layers if next(layer.children(), None) is None]
 
 
 def _released_block(config: ImageModelConfig, backbone: ImageBackbone) -> ReleasedBlock:
@@ -212,7 +151,7 @@ def _insert(
 
 
 def _factory(config: ImageModelConfig, backbone: ImageBackbone) -> BlockFactory:
-    """Makes the blocks: Cs may depend on the channels where one stands."""
+    """Return what makes the blocks: Cs may depend on the channels where one stands."""
     released = _released_block(config, backbone) if config.block == "released" else None
 
     def build(

@@ -1,4 +1,8 @@
-"""From a model configuration to a network: backbone, weights, then blocks."""
+"""Networks of clips, from a configuration: backbone, weights, then blocks.
+
+Also what a training asks of such a network: the clips it takes, its classifier, its stages, and
+recomputed residual units.
+"""
 
 from __future__ import annotations
 
@@ -10,21 +14,41 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from video_snl.blocks.insertion import WithBlock, block_places, insert_blocks
-from video_snl.config.video import ModelConfig
+from video_snl.config.backbones import VIDEO_BACKBONES
+from video_snl.config.validation import Range, check_ranges
+from video_snl.config.video import Experiment, ModelConfig
 from video_snl.errors import UserError
-from video_snl.models.i3d import BACKBONES
 from video_snl.models.weights.loading import LoadReport, load_backbone_weights
 
-__all__ = ["build_model", "head_parameters", "recompute_units", "stage_modules"]
+__all__ = [
+    "build_model",
+    "check_clips",
+    "head_parameters",
+    "recompute_units",
+    "stage_modules",
+]
+
+_CLIP_RANGES = {
+    "clip_frames": Range(1),
+    "frame_stride": Range(1),
+    "short_side": Range(1),
+    "crop": Range(1),
+    "num_workers": Range(),
+    "deadline": Range(open=True),
+    "max_failures": Range(0, 1),
+}
 
 
 def build_model(
     config: ModelConfig, num_classes: int, *, seed: int = 0, progress: bool = True
 ) -> tuple[nn.Module, LoadReport | None]:
-    """The network of ``config``, and what was loaded into it where weights were asked for.
+    """Build the network of ``config``, and load the weights that it asks for.
 
     The initial weights are a function of ``seed``; those of the backbone do not depend on whether
     blocks are inserted. The global random state is left as it was.
+
+    Returns:
+        The network, and what was loaded into it where weights were asked for.
 
     Raises:
         UserError: for positions that do not exist, options that exclude each other, or weights
@@ -32,7 +56,7 @@ def build_model(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = BACKBONES[config.backbone].build(num_classes, config.dropout)
+        model = VIDEO_BACKBONES[config.backbone].build(num_classes, config.dropout)
         report = None
         if config.weights is not None:
             report = load_backbone_weights(
@@ -63,8 +87,29 @@ def _insert(model: nn.Module, config: ModelConfig) -> None:
         raise UserError(f"model: {error}") from error
 
 
+def check_clips(experiment: Experiment) -> None:
+    """Refuse clips that cannot be cut, or that the network cannot take.
+
+    Raises:
+        UserError: naming the option and what it should be.
+    """
+    data, model = experiment.data, experiment.model
+    check_ranges("data", data, _CLIP_RANGES)
+    least_time, least_side, _ = VIDEO_BACKBONES[model.backbone].smallest_clip
+    if data.clip_frames < least_time or data.crop < least_side:
+        raise UserError(
+            f"{model.backbone} needs clips of at least {least_time} frames and {least_side} "
+            f"pixels; data.clip_frames={data.clip_frames}, data.crop={data.crop}."
+        )
+    if data.crop > data.short_side:
+        raise UserError(
+            f"data.crop={data.crop} is larger than data.short_side={data.short_side}; "
+            "crop at most the shorter side."
+        )
+
+
 def stage_modules(model: nn.Module, stage: str) -> list[nn.Module]:
-    """The layers of a stage, ``stem`` or ``res2`` ... ``res5``, that hold parameters themselves.
+    """Return the layers of a stage, ``stem`` or ``res2`` ... ``res5``, that hold parameters.
 
     Raises:
         UserError: when the network has no such stage.
@@ -83,7 +128,7 @@ def stage_modules(model: nn.Module, stage: str) -> list[nn.Module]:
 
 
 def head_parameters(model: nn.Module) -> set[nn.Parameter]:
-    """The parameters of the classifier, the last linear layer."""
+    """Return the parameters of the classifier, the last linear layer."""
     linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
     return set(linear[-1].parameters())
 

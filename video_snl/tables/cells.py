@@ -7,15 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, get_args
+from typing import Any
 
-from video_snl.config.image import ImageBackboneName, ImageDatasetName
+from video_snl.config.backbones import IMAGE_BACKBONES
+from video_snl.config.datasets import IMAGE_DATASETS
 from video_snl.errors import UserError
 
 __all__ = ["BLOCKS", "TABLES", "Block", "Cell", "PaperTable", "cells_of"]
 
-DATASETS: tuple[str, ...] = get_args(ImageDatasetName)
-BACKBONES: tuple[str, ...] = get_args(ImageBackboneName)
+DATASETS: tuple[str, ...] = tuple(IMAGE_DATASETS)
+BACKBONES: tuple[str, ...] = tuple(IMAGE_BACKBONES)
 
 
 @dataclass(frozen=True)
@@ -260,7 +261,7 @@ def _datasets(number: int, table: PaperTable, dataset: str | None) -> tuple[str,
         return table.datasets
     if dataset not in DATASETS:
         raise UserError(f"--dataset {dataset}: choose one of {', '.join(DATASETS)}.")
-    if (dataset == "cityscapes") != table.segments:
+    if IMAGE_DATASETS[dataset].segments != table.segments:
         needs = "cityscapes" if table.segments else "pictures with a class each"
         raise UserError(f"--dataset {dataset}: table {number} is about {needs}.")
     return (dataset,)
@@ -275,6 +276,6 @@ def _backbones(
         raise UserError(
             f"--backbones {' '.join(unknown)}: no such network; choose of {', '.join(BACKBONES)}."
         )
-    if wrong := [name for name in backbones if (name == "fcn_r50_d8") != table.segments]:
+    if wrong := [n for n in backbones if IMAGE_BACKBONES[n].segments != table.segments]:
         raise UserError(f"--backbones {' '.join(wrong)}: not for table {number} ({table.title}).")
     return tuple(dict.fromkeys(backbones))

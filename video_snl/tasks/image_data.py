@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from video_snl.config.datasets import IMAGE_DATASETS
 from video_snl.config.image import ImageExperiment
 from video_snl.data.image.catalog import ImageSet
 from video_snl.data.image.loader import ImageLoader, make_image_loader
@@ -76,4 +77,4 @@ def test_batch_size(experiment: ImageExperiment, part: int) -> int:
     given = experiment.optimizer.test_batch_size
     if given is not None:
         return given
-    return 1 if experiment.data.dataset == "cityscapes" else part
+    return 1 if IMAGE_DATASETS[experiment.data.dataset].segments else part

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from video_snl.config.backbones import IMAGE_BACKBONES
 from video_snl.config.image import ImageDataConfig, ImageExperiment
 from video_snl.config.statistics import Statistics
 from video_snl.config.validation import Range, check_training
@@ -20,9 +21,8 @@ from video_snl.data.image.inference import read_input as read_image_input
 from video_snl.data.image.reading import UnreadableImage
 from video_snl.data.image.segmentation import SegmentationDataset
 from video_snl.errors import OptionsError, UserError
-from video_snl.models.image import IMAGE_BACKBONES, build_image_model
-from video_snl.models.image_parts import head_parameters, stage_layers
-from video_snl.models.released.released_files import released_config
+from video_snl.models.image import build_image_model, head_parameters, stage_layers
+from video_snl.models.released.networks import released_config
 from video_snl.models.released.state_dicts import Kind
 from video_snl.models.video import recompute_units
 from video_snl.models.weights.loading import LoadReport

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from video_snl.config.backbones import VIDEO_BACKBONES
 from video_snl.config.statistics import STATISTICS, Statistics
 from video_snl.config.validation import Range, check_training
 from video_snl.config.video import DataConfig, Experiment
@@ -21,9 +22,7 @@ from video_snl.data.video.inference import read_views
 from video_snl.data.video.records import VideoSet
 from video_snl.data.workers.forkserver import start_forkserver
 from video_snl.errors import UserError
-from video_snl.models.clip_options import check_clips
-from video_snl.models.i3d import BACKBONES
-from video_snl.models.video import build_model
+from video_snl.models.video import build_model, check_clips
 from video_snl.models.weights.loading import LoadReport
 from video_snl.runs.trained import Trained
 from video_snl.tasks.action import ActionRecognition
@@ -106,7 +105,7 @@ class VideoOperations(ClassOperations):
         return 3, data.clip_frames, data.crop, data.crop
 
     def smallest_input(self, experiment: Experiment) -> tuple[int, ...]:
-        return BACKBONES[experiment.model.backbone].smallest_clip
+        return VIDEO_BACKBONES[experiment.model.backbone].smallest_clip
 
     def build_network(
         self, experiment: Experiment, labels: int, *, seed: int = 0
@@ -122,7 +121,8 @@ class VideoOperations(ClassOperations):
     ) -> Statistics:
         name: str = experiment.data.statistics
         if name == "auto":
-            name = report.statistics if report is not None else "kinetics"
+            backbone = VIDEO_BACKBONES[experiment.model.backbone]
+            name = report.statistics if report is not None else backbone.statistics
         return STATISTICS[name]
 
     def training_task(

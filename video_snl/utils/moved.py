@@ -30,7 +30,7 @@ MOVED = {
     "video_snl.engine.describe_images": "video_snl.commands.describe",
     "video_snl.explain": "video_snl.analysis.explain",
     "video_snl.models.images": "video_snl.models.image",
-    "video_snl.models.released_files": "video_snl.models.released.released_files",
+    "video_snl.models.released_files": "video_snl.models.released.networks",
 }
 """Old path of a module: its path now."""
 

@@ -96,7 +96,11 @@ class ImageLoader:
     def _made(self) -> DataLoader[BatchResult]:
         return DataLoader(
             _Batches(self.dataset),
-            batch_sampler=BatchSampler(self.sampler, self.batch_size, drop_last=False),  # type: ignore
+            batch_sampler=BatchSampler(
+                self.sampler,  # type: ignore[arg-type]  # whose keys are tuples
+                self.batch_size,
+                drop_last=False,
+            ),
             num_workers=self.num_workers,
             collate_fn=_unchanged,
             pin_memory=self.pin_memory,

@@ -18,7 +18,6 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from torchvision.datasets import CIFAR10, CIFAR100
 
-from video_snl.config.datasets import IMAGE_DATASETS
 from video_snl.config.image import ImageDataConfig
 from video_snl.data.image.base import ImageSet, dataset_root, image_set
 from video_snl.data.image.in_memory import MemoryDataset
@@ -30,6 +29,7 @@ CIFAR: dict[str, type[CIFAR10]] = {"cifar10": CIFAR10, "cifar100": CIFAR100}
 
 _EVERY = 5  # of each class of the digits every fifth tests
 _LARGEST = 16  # value of the digits
+_SIDE = 32  # to which they are enlarged
 
 
 def load_digits(config: ImageDataConfig, seed: int) -> ImageSet:
@@ -62,10 +62,8 @@ def digits(training: bool) -> tuple[Tensor, Tensor, list[str]]:
     """
     images, labels = sklearn_datasets.load_digits(return_X_y=True)
     chosen = np.flatnonzero(digits_that_test(labels) != training)
-    side = IMAGE_DATASETS["digits"].side
-    assert side is not None
     small = torch.from_numpy(images[chosen]).float().view(-1, 1, 8, 8)
-    large = interpolate(small * (255 / _LARGEST), size=(side, side), mode="bilinear")
+    large = interpolate(small * (255 / _LARGEST), size=(_SIDE, _SIDE), mode="bilinear")
     pixels = large.round().clamp(0, 255).to(torch.uint8)
     return (
         pixels.permute(0, 2, 3, 1).repeat(1, 1, 1, 3),

@@ -1,7 +1,9 @@
-"""Blocks of the code that the paper's authors released (SNL_ICCV2021), from their state dicts.
+"""Blocks in the form of the code that the paper's authors released (SNL_ICCV2021).
 
 They differ from the blocks of :mod:`video_snl.blocks.zoo`, which follow each block's own paper: a
-ReLU stands behind the BatchNorm, and some affinities and filters are others.
+ReLU follows the BatchNorm, and some affinities and filters are others.
+:func:`load_reference_block` makes one from a state dict alone; :class:`ReleasedBlock` is the
+description that a configuration has of them, to build new ones, store them and fill them again.
 """
 
 from __future__ import annotations
@@ -18,15 +20,21 @@ from video_snl.blocks import zoo
 from video_snl.blocks.block import NonlocalBlock
 from video_snl.blocks.filters import Polynomial
 from video_snl.blocks.kernels import Kernel, Wanted, pair_kernel
-from video_snl.blocks.operators import Affinity
+from video_snl.blocks.lowrank import LowRank
+from video_snl.blocks.operators import Affinity, Sum
 from video_snl.blocks.recipe import Recipe
-from video_snl.models.released.reference_dnl import DisentangledStage, PlainDisentangled
-from video_snl.models.released.state_dicts import KINDS, Kind, Tensors, check_block, recognized
+from video_snl.blocks.unit import Pointwise, Unit
+from video_snl.config.backbones import AffinityName, Sign
+from video_snl.models.released.state_dicts import (
+    KINDS,
+    Kind,
+    Tensors,
+    block_kind,
+    block_shapes,
+    check_block,
+)
 
-__all__ = ["AffinityName", "load_reference_block", "reference_block"]
-
-AffinityName = Literal["softmax", "relu", "relu_sym"]
-Sign = Literal["+", "-"]
+__all__ = ["DisentangledStage", "ReleasedBlock", "load_reference_block", "reference_block"]
 
 _FIRST_POWER = partial(Polynomial.powers, 1)
 _GRAPHS: dict[AffinityName, Recipe] = {
@@ -44,6 +52,7 @@ _STAGES: dict[Kind, tuple[AffinityName, list[list[float]]]] = {
     "snl": ("relu_sym", [[1], [0, 1]]),
     "cayley": ("relu_sym", [[1], [1, -2, 1]]),  # Z and (I - A)^2 Z
 }
+_WITHOUT_RELU = ("cgnl", "cc")
 
 
 def load_reference_block(
@@ -54,7 +63,7 @@ def load_reference_block(
     affinity: AffinityName | None = None,
     sign: Sign = "+",
 ) -> nn.Module:
-    """The block of a state dict of the released code, in evaluation mode.
+    """Build the block of a state dict of the released code, in evaluation mode.
 
     With Z = X W_g, and A made of T = X W_t and P = X W_p of the first unit's input, a unit returns
     X + relu(BatchNorm(F)); several units are chained.
@@ -82,8 +91,8 @@ def load_reference_block(
         state_dict: tensors by name, with or without DataParallel's ``module.``.
         kind: needed where the keys do not tell it.
         ndim: 2, or 3 to use the weights on (T, H, W) grids, or 1.
-        affinity: that of the network the weights were trained in.
-        sign: of A Z W_2 in snl: ``"-"`` for weights of the segmentation head.
+        affinity: affinity of the network the weights were trained in.
+        sign: sign of A Z W_2 in snl: ``"-"`` for weights of the segmentation head.
 
     Shapes:
         (B, C, H, W) -> (B, C, H, W) for ndim 2, as :class:`NonlocalBlock`.
@@ -103,8 +112,8 @@ def reference_block(
     affinity: AffinityName | None = None,
     sign: Sign = "+",
 ) -> nn.Module:
-    """:func:`load_reference_block` of tensors that may be a part of a file."""
-    kind = recognized(tensors) if kind is None else kind
+    """Build a block as :func:`load_reference_block`, from tensors that may be a part of a file."""
+    kind = block_kind(tensors, kind)
     _check_options(kind, ndim, affinity, sign)
     check_block(tensors, kind)
     if kind == "cc":
@@ -119,8 +128,6 @@ def reference_block(
 
 
 def _check_options(kind: Kind, ndim: int, affinity: str | None, sign: str) -> None:
-    if kind not in KINDS:
-        raise ValueError(f"kind={kind!r} is unknown; choose from: {', '.join(KINDS)}.")
     if ndim not in (1, 2, 3):
         raise ValueError(f"ndim={ndim} must be 1, 2 or 3.")
     if affinity not in (None, *_GRAPHS):
@@ -134,8 +141,114 @@ def _check_options(kind: Kind, ndim: int, affinity: str | None, sign: str) -> No
 
 
 @dataclass(frozen=True)
+class ReleasedBlock:
+    """Description of a released block, as :func:`load_reference_block` has them.
+
+    Args:
+        kind: ``snl``, ``nl``, ``ns``, ``dnl``, ``a2``, ``cayley``, ``cgnl`` or ``cc``.
+        affinity: ``softmax``, ``relu`` or ``relu_sym``; None for the kind's own.
+        sign: sign of A Z W_2 in ``snl``.
+        groups: number of groups in ``cgnl``.
+
+    Raises:
+        ValueError: for an unknown kind or groups below 1.
+    """
+
+    kind: Kind = "snl"
+    affinity: AffinityName | None = None
+    sign: Sign = "+"
+    groups: int = 1
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"kind={self.kind!r} is unknown; choose from: {', '.join(KINDS)}.")
+        if self.groups < 1 or (self.groups > 1 and self.kind != "cgnl"):
+            raise ValueError(f"groups={self.groups}: cgnl has groups, at least 1 of them.")
+
+    @classmethod
+    def of(
+        cls, options: dict[str, Any], affinity: AffinityName | None = None, sign: Sign = "+"
+    ) -> ReleasedBlock:
+        """Take the options of a block, and what is usual in a network.
+
+        Raises:
+            ValueError: for options that a released block does not have.
+        """
+        unknown = sorted(options.keys() - {"kind", "affinity", "sign", "groups"})
+        if unknown:
+            raise ValueError(
+                f"block='released' has no option {', '.join(unknown)}; it has: kind, affinity, "
+                "sign, groups."
+            )
+        kind = options.get("kind", "snl")
+        usual: dict[str, Any] = {} if kind in _WITHOUT_RELU else {"affinity": affinity}
+        usual |= {"sign": sign} if kind == "snl" else {}
+        return cls(**{**usual, **options})
+
+    def build(
+        self,
+        in_channels: int,
+        *,
+        ndim: int,
+        inter_channels: int | None = None,
+        num_units: int = 1,
+        zero_init: bool = False,
+        activation: Literal["relu"] | None = "relu",
+    ) -> nn.Module:
+        """Build a new block: convolutions start as in arXiv:1502.01852, norms as the identity.
+
+        ``inter_channels`` is the number of embedded channels, by default half of ``in_channels``,
+        an eighth for ``cc``, which starts as the identity. ``num_units`` of ``cc`` are applied one
+        after the other, of the other kinds they share an affinity.
+
+        Raises:
+            ValueError: for another start or activation than the released one, or sizes below 1.
+        """
+        wanted = None if self.kind in _WITHOUT_RELU else "relu"
+        if zero_init or activation != wanted:
+            raise ValueError(
+                f"block='released' of kind {self.kind!r} has zero_init=False and "
+                f"activation={wanted!r}; found {zero_init} and {activation!r}: give those, or "
+                f"choose block {self.kind!r}."
+            )
+        part = 8 if self.kind == "cc" else 2
+        width = in_channels // part if inter_channels is None else inter_channels
+        least = 2 if self.kind == "cayley" else 1
+        if width < least or num_units < 1 or width % self.groups or in_channels % self.groups:
+            raise ValueError(
+                f"inter_channels={width}, num_units={num_units} and groups={self.groups} with "
+                f"{in_channels} channels: sizes are at least {least}, and groups divide both."
+            )
+        shapes = self._shapes(in_channels, width, num_units)
+        tensors = Tensors({name: _initial(name, shape) for name, shape in shapes.items()})
+        return self.filled(tensors, ndim).train()
+
+    def filled(self, tensors: Tensors, ndim: int = 2) -> nn.Module:
+        """Build the block of a part of a released file.
+
+        Raises:
+            StateDictError, ValueError: as for :func:`load_reference_block`.
+        """
+        return reference_block(tensors, self.kind, ndim, self.affinity, self.sign)
+
+    def _shapes(self, channels: int, width: int, units: int) -> dict[str, tuple[int, ...]]:
+        """Return names and shapes, from the few tensors that tell the sizes."""
+        one = torch.empty(1)
+        if self.kind == "cc":
+            queries = {f"{i}.query_conv.weight": (width, channels, 1, 1) for i in range(units)}
+            return block_shapes(Tensors({n: torch.empty(s) for n, s in queries.items()}), "cc")
+        telling = {"t.weight": torch.empty(width, channels, 1, 1)}
+        if self.kind == "cgnl":
+            if units > 1:
+                raise ValueError(f"num_units={units}: a released cgnl block has one.")
+            telling["z.weight"] = torch.empty(channels, width // self.groups, 1, 1)
+        telling |= {f"stages.{i}.g.weight": one for i in range(units)}
+        return block_shapes(Tensors(telling), self.kind)
+
+
+@dataclass(frozen=True)
 class Widened(Kernel):
-    """A kernel of pairs with embeddings of a ``width`` of their own, whatever Z has."""
+    """A kernel of pairs whose embeddings have a ``width`` of their own, whatever Z has."""
 
     pair: Kernel
     width: int
@@ -187,7 +300,7 @@ def _disentangled(
 
 
 def _unit_state(unit: Tensors, kind: Kind, number: int, *, transfer: bool) -> dict[str, Tensor]:
-    """The tensors of a released unit under the names of :class:`Unit`."""
+    """Return the tensors of a released unit under the names of :class:`Unit`."""
     weight = unit["w_2.weight"]
     if kind == "snl":
         weight = torch.cat([unit["w_1.weight"], weight], 1)
@@ -236,6 +349,85 @@ def _one_criss_cross(tensors: Tensors, ndim: int) -> NonlocalBlock:
         state[f"units.0.combine.{part}"] = tensors["gamma"] * tensors[f"value_conv.{part}"]
     _fill(block, state)
     return block
+
+
+@dataclass(frozen=True)
+class PlainDisentangled(Kernel):
+    """A kernel of pairs plus a unary softmax, with A_ij = pair_ij + softmax_j(m_j).
+
+    Nothing is whitened; ``symmetric`` and ``normalization`` are those of the pairs alone.
+    """
+
+    pair: Kernel
+
+    def widths(self, inter_channels: int) -> tuple[int, ...]:
+        return inter_channels, inter_channels, 1
+
+    def affinity(self, embedded: Tensor, wanted: Wanted) -> Affinity:
+        pair = self.pair.affinity(embedded[..., :-1], wanted)
+        return Sum([pair, _unary(embedded[..., -1:])])
+
+
+def _unary(scores: Tensor) -> LowRank:
+    """A_ij = softmax_j(m_j). Shape: scores (B, N, 1)."""
+    salience = scores.softmax(1)
+    return LowRank(torch.ones_like(salience), salience)
+
+
+class DisentangledStage(nn.Module):
+    """Units X + relu(norm((A + 1 softmax(X w_m)^T) Z W)) that share the A of the first one's input.
+
+    The unary softmax is each unit's own, of its own input, so that no affinity is common to all.
+
+    Shapes:
+        x: (B, C, *grid) with ``ndim`` axes; the output has x's shape.
+    """
+
+    def __init__(
+        self, in_channels: int, inter_channels: int, *, ndim: int, recipe: Recipe, num_units: int
+    ) -> None:
+        super().__init__()
+        self.recipe = recipe
+        self.project = Pointwise(in_channels, 2 * inter_channels)
+        # Z and the scores of the unary softmax, side by side.
+        self.signals = nn.ModuleList(
+            Pointwise(in_channels, inter_channels + 1) for _ in range(num_units)
+        )
+        self.units = nn.ModuleList(
+            Unit(
+                in_channels,
+                inter_channels,
+                ndim=ndim,
+                terms=1,
+                transfer=False,
+                groups=1,
+                norm="batch",
+                zero_init=False,
+                activation="relu",
+            )
+            for _ in range(num_units)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        wanted = Wanted(tuple(x.shape[2:]), self.recipe.symmetric, self.recipe.normalization)
+        pair = self.recipe.kernel.affinity(self.project(x.flatten(2).mT), wanted)
+        for unit, signal in zip(self.units, self.signals, strict=True):
+            projected = signal(x.flatten(2).mT)
+            affinity = Sum([pair, _unary(projected[..., -1:])])
+            x = unit(x, affinity.matmul(projected[..., :-1]))
+        return x
+
+
+def _initial(name: str, shape: tuple[int, ...]) -> Tensor:
+    if name.endswith("num_batches_tracked"):
+        return torch.tensor(0)
+    if len(shape) == 4:
+        weight = torch.empty(shape)
+        if not weight.is_meta:
+            nn.init.kaiming_normal_(weight, mode="fan_out", nonlinearity="relu")
+        return weight
+    one = name.endswith("running_var") or name.endswith((".bn.weight", "gn.weight"))
+    return torch.ones(shape) if one else torch.zeros(shape)
 
 
 def _fill(module: nn.Module, state: Mapping[str, Tensor]) -> None:

@@ -9,17 +9,21 @@ from typing import Any, Literal, get_args
 
 from torch import Tensor
 
+from video_snl.config.backbones import WeightsLayout
 from video_snl.errors import UserError
 
 __all__ = [
     "KINDS",
+    "FileBlocks",
     "Kind",
-    "Shapes",
     "StateDictError",
     "Tensors",
+    "block_kind",
+    "block_layout",
     "block_shapes",
     "check_block",
-    "recognized",
+    "released_blocks",
+    "without_blocks",
 ]
 
 Kind = Literal["snl", "nl", "ns", "dnl", "a2", "cayley", "cgnl", "cc"]
@@ -45,33 +49,35 @@ class StateDictError(UserError, ValueError):
 
 @dataclass(frozen=True)
 class Tensors:
-    """Tensors by name; ``where`` stands before their names in the file, for messages."""
+    """Tensors by name; ``where`` precedes their names in the file, for messages."""
 
     named: dict[str, Tensor]
     where: str = ""
 
     @classmethod
     def of(cls, checkpoint: Mapping[str, Any]) -> Tensors:
-        """Those of a state dict, or of a checkpoint's ``state_dict``; DataParallel's prefix goes.
+        """Take the tensors of a state dict, or of a checkpoint's ``state_dict``.
+
+        DataParallel's prefix goes.
 
         Raises:
-            StateDictError: for a value that is no tensor.
+            StateDictError: for a value that is not a tensor.
         """
         state = checkpoint.get("state_dict", checkpoint)
         if not isinstance(state, Mapping):
-            raise StateDictError(f"'state_dict' is a {type(state).__name__}, and no mapping.")
+            raise StateDictError(f"'state_dict' is a {type(state).__name__}, not a mapping.")
         for name, value in state.items():
             if not isinstance(value, Tensor):
-                raise StateDictError(f"{name!r} is a {type(value).__name__}, and no tensor.")
+                raise StateDictError(f"{name!r} is a {type(value).__name__}, not a tensor.")
         return cls({str(name).removeprefix("module."): value for name, value in state.items()})
 
     def below(self, prefix: str) -> Tensors:
-        """Those whose names begin with ``prefix``, under the rest of their names."""
+        """Return the tensors whose names begin with ``prefix``, under the rest of their names."""
         inside = {n.removeprefix(prefix): t for n, t in self.named.items() if n.startswith(prefix)}
         return Tensors(inside, self.where + prefix)
 
     def numbered(self, prefix: str = "") -> int:
-        """How many numbers follow ``prefix`` in the names."""
+        """Count the numbers that follow ``prefix`` in the names."""
         matches = (re.match(rf"{re.escape(prefix)}(\d+)\.", name) for name in self.named)
         return len({match[1] for match in matches if match})
 
@@ -81,7 +87,7 @@ class Tensors:
         return self.named[name]
 
     def convolution(self, name: str) -> tuple[int, int]:
-        """Output and input channels of the 1x1 convolution ``name``.
+        """Return output and input channels of the 1x1 convolution ``name``.
 
         Raises:
             StateDictError: if it is not there, or no such convolution.
@@ -115,13 +121,24 @@ class Tensors:
         return _some([self.where + name for name in names])
 
 
-def recognized(block: Tensors) -> Kind:
-    """The kind of a block that only its keys tell.
+FileBlocks = dict[str, Tensors]
+"""Released blocks of a file, by their positions in our network."""
+
+
+def block_kind(block: Tensors, kind: str | None = None) -> Kind:
+    """Return the kind of a block.
+
+    Args:
+        kind: Its kind, where it is known; needed for nl, ns and a2.
 
     Raises:
-        StateDictError: for keys that are no block's.
-        ValueError: for those of nl, ns and a2, which are the same.
+        StateDictError: for an unknown kind, keys that are no block's, or those of nl, ns and a2,
+            which are the same, without a kind.
     """
+    if kind is not None:
+        if kind not in KINDS:
+            raise StateDictError(f"kind={kind!r} is unknown; choose from: {', '.join(KINDS)}.")
+        return kind
     parts = {part for name in block.named for part in name.split(".")}
     telling = [kind for mark, kind in _MARKS.items() if mark in parts]
     if "layer1" in parts or not (telling or {"stages", "w_2"} <= parts):
@@ -131,8 +148,23 @@ def recognized(block: Tensors) -> Kind:
             "are for video_snl.models.released.networks.load_reference_network."
         )
     if not telling:
-        raise ValueError("kind=None: nl, ns and a2 have the same keys; give kind='nl', ...")
+        raise StateDictError("kind=None: nl, ns and a2 have the same keys; give kind='nl', ...")
     return telling[0]
+
+
+def block_layout(tensors: Tensors, kind: Kind) -> tuple[int, int, int]:
+    """Return channels, embedded channels and units of a block in a file.
+
+    Raises:
+        StateDictError: for a tensor that is missing or no 1x1 convolution.
+    """
+    if kind == "cc":
+        units = max(1, tensors.numbered())
+        first = "0." if tensors.numbered() else ""
+        width, channels = tensors.convolution(f"{first}query_conv.weight")
+        return channels, width, units
+    width, channels = tensors.convolution("t.weight")
+    return channels, width, max(1, tensors.numbered("stages."))
 
 
 def check_block(block: Tensors, kind: Kind) -> None:
@@ -147,7 +179,7 @@ def check_block(block: Tensors, kind: Kind) -> None:
 
 
 def block_shapes(block: Tensors, kind: Kind) -> Shapes:
-    """The tensor that tells the sizes comes first."""
+    """Return names and shapes of a block's tensors; the one that tells the sizes comes first."""
     if kind == "cc":
         return _criss_cross(block)
     if kind == "cgnl":
@@ -158,6 +190,39 @@ def block_shapes(block: Tensors, kind: Kind) -> Shapes:
     for number in range(max(1, block.numbered("stages."))):
         shapes |= {f"stages.{number}.{name}": shape for name, shape in unit.items()}
     return shapes
+
+
+def released_blocks(tensors: dict[str, Tensor], layout: WeightsLayout) -> FileBlocks:
+    """Find the blocks in a file of the released code.
+
+    They have a name of their own, or are in layers with one module more than there are units.
+    """
+    whole = Tensors(tensors)
+    parts = {position: whole.below(prefix) for prefix, position in layout.named.items()}
+    return {position: part for position, part in parts.items() if part.named} | {
+        place.position: whole.below(f"{place.layer}.{place.index}.")
+        for place in layout.places
+        if whole.numbered(f"{place.layer}.") == place.units + 1
+    }
+
+
+def without_blocks(
+    tensors: dict[str, Tensor], layout: WeightsLayout, blocks: FileBlocks
+) -> dict[str, Tensor]:
+    """Return a file's tensors without its blocks, the units after them numbered as without them."""
+    whole, named = Tensors(tensors), tuple(layout.named)
+    bare = {n: t for n, t in tensors.items() if not (named and n.startswith(named))}
+    for place in layout.places:
+        if place.position not in blocks:
+            continue
+        for number in range(place.index, place.units + 1):
+            unit = f"{place.layer}.{number}."
+            moved = whole.below(unit).named
+            for name in moved:
+                del bare[unit + name]
+            if number > place.index:
+                bare |= {f"{place.layer}.{number - 1}.{name}": t for name, t in moved.items()}
+    return bare
 
 
 def _unit(kind: Kind, channels: int, width: int) -> Shapes:

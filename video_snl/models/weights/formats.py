@@ -89,8 +89,8 @@ def translate(checkpoint: Mapping[str, Any], layout: Layout, source: str) -> Tra
     =============================  ==============================  =====================
     format                         recognised by                   statistics
     =============================  ==============================  =====================
-    video-snl checkpoint           ``model.blocks.0.conv.weight``  its mean and std
-    pytorchvideo                   ``blocks.0.conv.weight``        kinetics
+    video-snl checkpoint           ``model.blocks.0.conv.``        its mean and std
+    pytorchvideo                   ``blocks.0.conv.``              kinetics
     3D-ResNets-PyTorch (Hara)      ``conv1.weight``, 5 axes        hara
     torchvision ResNet (2D)        ``conv1.weight``, 4 axes        imagenet
     =============================  ==============================  =====================
@@ -104,9 +104,10 @@ def translate(checkpoint: Mapping[str, Any], layout: Layout, source: str) -> Tra
     tensors = _tensors(checkpoint)
     bare = {_bare(name): tensor for name, tensor in tensors.items()}
     stem = bare.get("conv1.weight")
-    if f"{_OWN_PREFIX}blocks.0.conv.weight" in bare:
+    # The stem of X3D is two convolutions: blocks.0.conv.conv_t and blocks.0.conv.conv_xy.
+    if any(name.startswith(f"{_OWN_PREFIX}blocks.0.conv.") for name in bare):
         return _from_own(tensors, checkpoint)
-    if "blocks.0.conv.weight" in bare:
+    if any(name.startswith("blocks.0.conv.") for name in bare):
         return Translated("pytorchvideo", "kinetics", bare)
     if stem is not None and "layer1.0.conv1.weight" in bare and stem.ndim in (4, 5):
         return _from_resnet(bare, layout, inflate=stem.ndim == 4)

@@ -56,8 +56,7 @@ class LoadReport:
         used_fraction: share of the parameters in the file (without its classifier and inserted
             blocks) that were taken over; below 1 for a bigger network.
         statistics: the input normalisation the weights were trained with, a key of
-            ``video_snl.data.transforms.geometry.STATISTICS``, or ``unknown`` (of networks of
-            images).
+            ``video_snl.config.statistics.STATISTICS``, or ``unknown`` (of networks of images).
         note: anything else to know about this file.
     """
 
@@ -108,7 +107,8 @@ def load_backbone_weights(
     classifier is taken over only where it has the same shape.
 
     Args:
-        model: a network of :data:`video_snl.models.i3d.BACKBONES` without inserted blocks.
+        model: a network of :data:`video_snl.config.backbones.VIDEO_BACKBONES` without inserted
+            blocks.
         source: ``kinetics``, ``imagenet``, a file, or an http(s) URL; the formats are those of
             :func:`video_snl.models.weights.formats.translate`.
         backbone: its name.

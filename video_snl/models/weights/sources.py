@@ -13,86 +13,75 @@ from typing import Any
 
 import numpy as np
 import torch
-from pytorchvideo.models.hub.resnet import checkpoint_paths
 from tqdm import tqdm
 
+from video_snl.config.backbones import IMAGE_BACKBONES, VIDEO_BACKBONES, Backbone
 from video_snl.errors import UserError
 from video_snl.utils.archives import check_archive
 
 __all__ = ["fetch", "locate", "read_checkpoint"]
 
-HARA_PAGE = "https://github.com/kenshohara/3D-ResNets-PyTorch"
-HARA_FILE = "r3d50_K_200ep.pth"
-
-_HUB_NAMES = {"pytorchvideo_i3d_r50": "i3d_r50", "slow_r50": "slow_r50"}
-_IMAGENET_BACKBONES = ("i3d_r50", "pytorchvideo_i3d_r50", "slow_r50")
+_PUBLISHED = {"kinetics": "pytorchvideo's", "imagenet": "a ResNet-50's"}
 _TIMEOUT_SECONDS = 30
 _CHUNK = 1 << 20
 
 
 def locate(source: str, backbone: str, *, progress: bool = True) -> Path:
-    """The file that ``source`` stands for, downloaded if need be.
+    """Return the file that ``source`` stands for, downloaded if need be.
 
-    ``kinetics`` and ``imagenet`` are looked up for the backbone, ``http://`` and ``https://`` URLs
-    are fetched into torch hub's cache, anything else is a local file.
+    ``kinetics`` and ``imagenet`` are looked up in the entry of the backbone
+    (:mod:`video_snl.config.backbones`), ``http://`` and ``https://`` URLs are fetched into torch
+    hub's cache, anything else is a local file.
 
     Raises:
         UserError: for a source that does not fit the backbone, a file that is not there, or a URL
             that cannot be reached.
     """
-    if source == "kinetics":
-        return fetch(_kinetics_url(backbone), progress=progress)
-    if source == "imagenet":
-        return fetch(_imagenet_url(backbone), progress=progress)
+    if source in _PUBLISHED:
+        return fetch(_url(source, backbone), progress=progress)
     if source.startswith(("http://", "https://")):
         return fetch(source, _name_of(source), progress=progress)
     path = Path(source).expanduser()
     if path.is_dir():
         raise UserError(f"weights {source!r} is a folder; name the file of weights in it.")
     if not path.is_file():
+        advice = "".join(f"; for {name!r}, {how}" for name, how in _entry(backbone).by_hand.items())
         raise UserError(
             f"weights {source!r}: no such file. Give 'kinetics', 'imagenet', a file or an "
-            f"http(s) URL; for i3d_r50 the file {HARA_FILE} from the folder of models linked on "
-            f"{HARA_PAGE}."
+            f"http(s) URL{advice}."
         )
     return path
 
 
-def _kinetics_url(backbone: str) -> str:
-    if backbone in _HUB_NAMES:
-        return checkpoint_paths[_HUB_NAMES[backbone]]
-    if backbone == "i3d_r50":
-        raise UserError(
-            "weights 'kinetics' are pytorchvideo's, which do not fit backbone i3d_r50. Fetch "
-            f"{HARA_FILE} from the folder of models linked on {HARA_PAGE} and pass "
-            f"--model.weights {HARA_FILE}, or choose backbone pytorchvideo_i3d_r50."
-        )
-    raise UserError(
-        f"weights 'kinetics': none are published for backbone {backbone!r}; they exist for "
-        f"{', '.join(_HUB_NAMES)}, and as a file for i3d_r50."
-    )
+def _url(source: str, backbone: str) -> str:
+    entry = _entry(backbone)
+    if source in entry.weights:
+        return entry.weights[source]
+    tables: list[Mapping[str, Backbone]] = [VIDEO_BACKBONES, IMAGE_BACKBONES]
+    # Others of its kind, or of any kind where it has none.
+    tables.sort(key=lambda table: backbone not in table)
+    having = [[name for name, e in table.items() if source in e.weights] for table in tables]
+    known = ", ".join(having[0] or having[1])
+    fault = f"weights {source!r} are {_PUBLISHED[source]}, which do not fit backbone {backbone!r}"
+    if source in entry.by_hand:
+        raise UserError(f"{fault}: {entry.by_hand[source]}, or choose a backbone of {known}.")
+    raise UserError(f"{fault}; they fit {known}.")
 
 
-def _imagenet_url(backbone: str) -> str:
-    if backbone not in _IMAGENET_BACKBONES:
-        raise UserError(
-            f"weights 'imagenet' are a ResNet-50's, which do not fit backbone {backbone!r}; they "
-            f"fit {', '.join(_IMAGENET_BACKBONES)}."
-        )
-    # torchvision's models take a second to import and are needed for this address only.
-    from torchvision.models import ResNet50_Weights
-
-    return ResNet50_Weights.IMAGENET1K_V1.url
+def _entry(backbone: str) -> Backbone:
+    """Return the entry of a backbone; one without weights for those of other programs."""
+    tables: Mapping[str, Backbone] = {**VIDEO_BACKBONES, **IMAGE_BACKBONES}
+    return tables.get(backbone, Backbone(builder=""))
 
 
 def _name_of(url: str) -> str:
-    """A file name for any URL: two servers may well use one base name for different files."""
+    """Return a file name for a URL: two servers may use one base name for different files."""
     base = re.sub(r"[^\w.-]", "_", Path(url.partition("?")[0]).name) or "weights"
     return f"{hashlib.sha256(url.encode()).hexdigest()[:8]}-{base}"
 
 
 def fetch(url: str, name: str | None = None, *, progress: bool = True) -> Path:
-    """The file behind ``url``, from torch hub's cache or downloaded into it.
+    """Return the file at ``url``, from torch hub's cache or downloaded into it.
 
     The download goes to a name of its own and is renamed when it is complete, so that the cache
     never holds a part of a file, however many processes fetch it and whenever they are killed.
@@ -142,7 +131,7 @@ def _download(url: str, path: Path, progress: bool) -> None:
 
 
 def read_checkpoint(path: Path) -> Mapping[str, Any]:
-    """The values in a file of ``torch.save``, on the CPU; no code in the file is ever run.
+    """Read the values in a file of ``torch.save``, on the CPU; no code in the file is ever run.
 
     Archives are compared with their checksums first, which torch does not look at.
 
@@ -168,7 +157,7 @@ def read_checkpoint(path: Path) -> Mapping[str, Any]:
 
 
 def _numpy_numbers() -> list[Any]:
-    """What a pickled NumPy number names: many a checkpoint holds its accuracy as one."""
+    """Return what a pickled NumPy number names: many a checkpoint holds its accuracy as one."""
     scalar = np.float64(0).__reduce__()[0]
     dtypes = [type(np.dtype(kind)) for kind in ("b1", "i4", "i8", "f4", "f8")]
     return [scalar, (scalar, "numpy.core.multiarray.scalar"), np.dtype, *dtypes]
