@@ -12,7 +12,7 @@ from reid.data.tracklet_folders import Layout, find_tracklets
 from reid.runs import find_checkpoint
 from reid.trained import TrainedReid, load_trained
 from video_snl.analysis.model_input import Subject
-from video_snl.analysis.spectrum.run import Asked, evenly_spaced, measured_and_reported
+from video_snl.analysis.spectrum.run import SpectrumOptions, evenly_spaced, measure_and_report
 from video_snl.engine.fitting import tell
 from video_snl.engine.trainer import device_of
 from video_snl.errors import UserError
@@ -22,7 +22,7 @@ __all__ = ["spectrum"]
 
 def spectrum(
     paths: Sequence[str],
-    asked: Asked,
+    options: SpectrumOptions,
     *,
     layout: Layout = "auto",
     checkpoint: str | None,
@@ -36,14 +36,14 @@ def spectrum(
     tracklets = find_tracklets(paths, layout, say=tell)
     device = device_of(accelerator)
     trained = load_trained(find_checkpoint(checkpoint))
-    tracklets = tracklets or _listed(trained, asked.inputs)
+    tracklets = tracklets or _listed(trained, options.inputs)
 
     def subject(source: str) -> Subject:
         return tracklet_subject(source, tracklets[source], trained, device)
 
     blocks = block_name(trained), blocks_of(trained)
     path = Path(trained.path)
-    return measured_and_reported("reid", path, blocks, list(tracklets), subject, asked)
+    return measure_and_report("reid", path, blocks, list(tracklets), subject, options)
 
 
 def _listed(trained: TrainedReid, count: int) -> dict[str, Tracklet]:

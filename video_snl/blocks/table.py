@@ -72,10 +72,10 @@ def _row(name: str) -> str:
 def _normalization(block: torch.nn.Module) -> str:
     if not isinstance(block, NonlocalBlock):
         return "-"
-    recipe = block.recipe
-    if recipe.normalization is None:
+    config = block.config
+    if config.normalization is None:
         return "by the kernel"
-    return ("M + Mᵀ, " if recipe.symmetric else "") + recipe.normalization
+    return ("M + Mᵀ, " if config.symmetric else "") + config.normalization
 
 
 def with_table(text: str) -> str:

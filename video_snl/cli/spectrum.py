@@ -10,7 +10,7 @@ from video_snl.cli.trained import add_checkpoint_option
 from video_snl.config.video import ShortVideos
 
 if TYPE_CHECKING:
-    from video_snl.analysis.spectrum.run import Asked
+    from video_snl.analysis.spectrum.run import SpectrumOptions
 
 __all__ = [
     "SPECTRUM_DESCRIPTION",
@@ -87,11 +87,11 @@ def add_measuring_options(
     parser.add_argument("--json", action="store_true", help="Print JSON instead of a table.")
 
 
-def asked_for(arguments: Namespace) -> Asked:
+def asked_for(arguments: Namespace) -> SpectrumOptions:
     """The shared options as the measurement takes them."""
-    from video_snl.analysis.spectrum.run import Asked
+    from video_snl.analysis.spectrum.run import SpectrumOptions
 
-    return Asked(
+    return SpectrumOptions(
         inputs=arguments.inputs,
         groups=arguments.groups,
         largest=arguments.max_size,
@@ -114,9 +114,9 @@ def spectrum(arguments: Namespace) -> int:
 
 
 def spectrum_of_pictures(arguments: Namespace) -> int:
-    from video_snl.analysis.spectrum.pictures import spectrum
+    from video_snl.analysis.spectrum.run import spectrum_of_images
 
-    return spectrum(
+    return spectrum_of_images(
         arguments.paths,
         asked_for(arguments),
         checkpoint=arguments.checkpoint,

@@ -7,11 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from video_snl.blocks.kernels import Kernel, Wanted
-from video_snl.blocks.lowrank import LowRank
-from video_snl.blocks.operators import Affinity, Sum
-from video_snl.blocks.recipe import Recipe
-from video_snl.blocks.unit import Pointwise, Unit
+from video_snl.blocks.block import BlockConfig, Pointwise, SubBlock
+from video_snl.blocks.kernels import AffinitySpec, Kernel
+from video_snl.blocks.operators import Affinity, LowRank, Sum
 
 __all__ = ["DisentangledStage", "PlainDisentangled"]
 
@@ -28,8 +26,8 @@ class PlainDisentangled(Kernel):
     def widths(self, inter_channels: int) -> tuple[int, ...]:
         return inter_channels, inter_channels, 1
 
-    def affinity(self, embedded: Tensor, wanted: Wanted) -> Affinity:
-        pair = self.pair.affinity(embedded[..., :-1], wanted)
+    def affinity(self, embedded: Tensor, spec: AffinitySpec) -> Affinity:
+        pair = self.pair.affinity(embedded[..., :-1], spec)
         return Sum([pair, _unary(embedded[..., -1:])])
 
 
@@ -49,17 +47,23 @@ class DisentangledStage(nn.Module):
     """
 
     def __init__(
-        self, in_channels: int, inter_channels: int, *, ndim: int, recipe: Recipe, num_units: int
+        self,
+        in_channels: int,
+        inter_channels: int,
+        *,
+        ndim: int,
+        config: BlockConfig,
+        num_units: int,
     ) -> None:
         super().__init__()
-        self.recipe = recipe
+        self.config = config
         self.project = Pointwise(in_channels, 2 * inter_channels)
         # Z and the scores of the unary softmax, side by side.
         self.signals = nn.ModuleList(
             Pointwise(in_channels, inter_channels + 1) for _ in range(num_units)
         )
         self.units = nn.ModuleList(
-            Unit(
+            SubBlock(
                 in_channels,
                 inter_channels,
                 ndim=ndim,
@@ -74,8 +78,8 @@ class DisentangledStage(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        wanted = Wanted(tuple(x.shape[2:]), self.recipe.symmetric, self.recipe.normalization)
-        pair = self.recipe.kernel.affinity(self.project(x.flatten(2).mT), wanted)
+        spec = AffinitySpec(tuple(x.shape[2:]), self.config.symmetric, self.config.normalization)
+        pair = self.config.kernel.affinity(self.project(x.flatten(2).mT), spec)
         for unit, signal in zip(self.units, self.signals, strict=True):
             projected = signal(x.flatten(2).mT)
             affinity = Sum([pair, _unary(projected[..., -1:])])
