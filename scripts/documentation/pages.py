@@ -122,7 +122,6 @@ REFERENCE: dict[str, tuple[str, tuple[str, ...]]] = {
     "spectra": (
         "Spectra of trained blocks",
         (
-            "video_snl.analysis.spectrum.eigenvalues",
             "video_snl.analysis.spectrum.measure",
             "video_snl.analysis.spectrum.report",
         ),

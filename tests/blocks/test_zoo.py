@@ -166,7 +166,7 @@ def test_a_general_block_of_order_one_is_snl() -> None:
 
 
 @pytest.mark.parametrize("case", ["snl", "nl"])
-def test_a_relu_behind_the_norm(case: str) -> None:
+def test_a_relu_after_the_norm(case: str) -> None:
     plain, x = made(case), features(2, 8, 2, 3, 2)
     rectified = new(case, zero_init=False, activation="relu").double().eval()
     rectified.load_state_dict(plain.state_dict())

@@ -16,7 +16,7 @@ Where the keys are sub-sampled A is N x M and maps (B, M, C) to (B, N, C).
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -261,8 +261,8 @@ class Softmax(Affinity):
         self.query, self.key, self.scale_factor = query, key, scale
 
     def matmul(self, z: Tensor) -> Tensor:
-        channels = z.shape[-1]
-        if z.device.type == "cpu" and _prefers_small_matrix(*self._sizes(), channels):
+        positions, keys, channels = self.query.shape[1], self.key.shape[1], z.shape[-1]
+        if z.device.type == "cpu" and _prefers_small_matrix(positions, keys, channels):
             return self.to_dense() @ z
         # The fused kernels want queries as wide as values, and channels side by side in memory.
         width = max(channels, self.query.shape[-1])
@@ -292,9 +292,6 @@ class Softmax(Affinity):
     def multiply_adds(self, channels: int) -> int:
         (_, positions, embedded), keys = self.query.shape, self.key.shape[1]
         return positions * keys * (embedded + channels)
-
-    def _sizes(self) -> tuple[int, int]:
-        return self.query.shape[1], self.key.shape[1]
 
     def _softmax(self, query: Tensor) -> Tensor:
         query = query if self.scale_factor == 1 else self.scale_factor * query
@@ -334,13 +331,12 @@ class CrissCross(Affinity):
 
     def matmul(self, z: Tensor) -> Tensor:
         z = z.unflatten(1, self.grid)
-        first, *others = (_back(m @ _along(z, a), a) for a, m in enumerate(self.lines))
-        return sum(others, first).flatten(1, -2)
+        products = (_back(m @ _along(z, axis), axis) for axis, m in enumerate(self.lines))
+        return _total(products).flatten(1, -2)
 
     def degree(self) -> Tensor:
         sums = (m.sum(-1, keepdim=True, dtype=wide(m)) for m in self.lines)
-        first, *others = (_back(m, axis) for axis, m in enumerate(sums))
-        return sum(others, first).flatten(1)
+        return _total(_back(m, axis) for axis, m in enumerate(sums)).flatten(1)
 
     def transpose(self) -> CrissCross:
         return self._each(lambda line, axis: line.mT)
@@ -357,20 +353,22 @@ class CrissCross(Affinity):
 
     def to_dense(self) -> Tensor:
         line = self.lines[0]
-        positions = torch.Size(self.grid).numel()
-        eye = torch.eye(positions, dtype=line.dtype, device=line.device)
+        eye = torch.eye(self._positions, dtype=line.dtype, device=line.device)
         return self.matmul(eye.expand(line.shape[0], -1, -1))
 
     def rows(self, index: Tensor) -> Tensor:
         line = self.lines[0]
-        chosen = torch.zeros(
-            torch.Size(self.grid).numel(), len(index), dtype=line.dtype, device=line.device
-        )
+        shape = (self._positions, len(index))
+        chosen = torch.zeros(shape, dtype=line.dtype, device=line.device)
         chosen[index, torch.arange(len(index), device=line.device)] = 1
         return self.transpose().matmul(chosen.expand(line.shape[0], -1, -1)).mT
 
     def multiply_adds(self, channels: int) -> int:
-        return torch.Size(self.grid).numel() * sum(self.grid) * channels
+        return self._positions * sum(self.grid) * channels
+
+    @property
+    def _positions(self) -> int:
+        return torch.Size(self.grid).numel()
 
     def _each(self, change: Callable[[Tensor, int], Tensor]) -> CrissCross:
         return CrissCross([change(line, a) for a, line in enumerate(self.lines)], self.grid)
@@ -408,12 +406,10 @@ class Sum(Affinity):
         self.parts = tuple(parts)
 
     def matmul(self, z: Tensor) -> Tensor:
-        first, *others = (part.matmul(z) for part in self.parts)
-        return sum(others, first)
+        return _total(part.matmul(z) for part in self.parts)
 
     def degree(self) -> Tensor:
-        first, *others = (part.degree() for part in self.parts)
-        return sum(others, first)
+        return _total(part.degree() for part in self.parts)
 
     def transpose(self) -> Sum:
         return Sum([part.transpose() for part in self.parts])
@@ -425,12 +421,10 @@ class Sum(Affinity):
         return Sum([part.scale(row, col) for part in self.parts])
 
     def to_dense(self) -> Tensor:
-        first, *others = (part.to_dense() for part in self.parts)
-        return sum(others, first)
+        return _total(part.to_dense() for part in self.parts)
 
     def rows(self, index: Tensor) -> Tensor:
-        first, *others = (part.rows(index) for part in self.parts)
-        return sum(others, first)
+        return _total(part.rows(index) for part in self.parts)
 
     def multiply_adds(self, channels: int) -> int:
         return sum(part.multiply_adds(channels) for part in self.parts)
@@ -493,7 +487,13 @@ def _is_exporting() -> bool:
     return _recording() or torch.jit.is_tracing()
 
 
+def _total(tensors: Iterable[Tensor]) -> Tensor:
+    first, *others = tensors
+    return sum(others, first)
+
+
 def _times(x: Tensor, weight: Tensor) -> Tensor:
+    """Multiply row i of x by weight i, in x's dtype. Shapes: (B, N, C), (B, N) -> (B, N, C)."""
     return (x * weight[..., None]).to(x.dtype)
 
 
@@ -510,6 +510,7 @@ def _row_sums(left: Tensor, right: Tensor) -> Tensor:
 
 
 def _as_wide(x: Tensor, width: int) -> Tensor:
+    """Pad the channels with zeros up to a width, and lay them side by side in memory."""
     if x.shape[-1] < width:
         return F.pad(x, (0, width - x.shape[-1]))
     return x if x.stride(-1) == 1 else x.contiguous()

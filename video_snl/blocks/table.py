@@ -1,6 +1,6 @@
-"""The table of all blocks, for the README: made from the code, so that it cannot fall behind.
+"""The table of all blocks for the documentation, made from the code.
 
-python -m video_snl.blocks.table         prints it
+python -m video_snl.blocks.table              prints it
 python -m video_snl.blocks.table README.md    puts it between the marks in that file
 """
 
@@ -22,11 +22,18 @@ END = "<!-- end of the table of blocks -->"
 
 
 class Entry(NamedTuple):
-    """What the code does not say of itself in so few words."""
+    """The cells of a row that are not derived from the code.
 
-    added: str  # what is added to X, before the norm
+    Attributes:
+        added: what the block adds to X, before the norm.
+        kernel: M.
+        cost: multiply-adds of the products with A at N positions, in the low-rank order.
+        paper: arXiv number.
+    """
+
+    added: str
     kernel: str
-    cost: str  # multiply-adds of the products with A at N positions, low-rank order
+    cost: str
     paper: str
 
 
@@ -54,7 +61,7 @@ ENTRIES: dict[str, Entry] = {
 
 
 def blocks_table() -> str:
-    """Markdown. Parameters are those at C = 1024, Cs = C / 2 (``cc``: C / 8), as built."""
+    """Return the table as Markdown, with parameters at C = 1024, Cs = C / 2 (``cc``: C / 8)."""
     head = "| block | adds to X | kernel M | normalisation | parameters | cost of A | arXiv |"
     return "\n".join([head, "|---|---|---|---|---|---|---|", *map(_row, (*BLOCKS, *GATES))])
 
@@ -79,10 +86,10 @@ def _normalization(block: torch.nn.Module) -> str:
 
 
 def with_table(text: str) -> str:
-    """The text with the table between the marks.
+    """Return the text with the table between the marks.
 
     Raises:
-        ValueError: where the marks are missing.
+        ValueError: for a text without the marks.
     """
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
