@@ -11,16 +11,14 @@ from types import FrameType
 from typing import Any
 
 from reid.config import ReidExperiment
-from reid.program import REID
+from reid.data.datasets.catalog import num_splits
+from reid.task_spec import REID
 from video_snl.config.task_spec import AnyExperiment
 from video_snl.errors import UserError
 from video_snl.runs.run import Run, runs_in
 from video_snl.utils.processes import handling
 
-__all__ = ["SPLITS", "train_all"]
-
-SPLITS = {"ilids-vid": 10, "prid2011": 10}
-"""How many splits a data set has; one where it is not listed."""
+__all__ = ["train_all"]
 
 
 def train_all(experiment: ReidExperiment, which: str, *, resume: str | None) -> int:
@@ -36,15 +34,16 @@ def train_all(experiment: ReidExperiment, which: str, *, resume: str | None) -> 
     dataset = experiment.data.dataset
     if which != "all":
         raise UserError(f"--splits {which}: give all, or a single one by --split.")
-    if dataset not in SPLITS:
+    splits = num_splits(dataset)
+    if splits == 1:
         raise UserError(f"--splits all: {dataset} has one split only; leave the option out.")
     if resume is not None:
         raise UserError("--resume goes on with one run: leave --splits out.")
-    for split in range(SPLITS[dataset]):
+    for split in range(splits):
         present = _present_run(experiment, split)
         done = present is not None and present.record["status"] == "finished"
         state = f": finished, in {present.folder}" if done and present is not None else ""
-        print(f"split {split} of {SPLITS[dataset]}{state}", file=sys.stderr, flush=True)
+        print(f"split {split} of {splits}{state}", file=sys.stderr, flush=True)
         if done:
             continue
         words = [*_without_splits(sys.argv[1:]), "--data.split", str(split)]

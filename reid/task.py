@@ -13,16 +13,13 @@ from torchmetrics import SumMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from reid.config import ReidExperiment
-from reid.data.own_tracklets import own_entries
-from reid.data.tracklet import ReidData, Tracklet
+from reid.data.tracklet import ReidData, Tracklet, own_entries
 from reid.data.transforms import evaluation_clips, training_clips
 from reid.metrics.distances import pairwise_distances
-from reid.metrics.ranking import evaluate_ranking
-from reid.metrics.unreadable import count_as_wrong, with_a_match
+from reid.metrics.ranking import count_as_wrong, evaluate_ranking, with_a_match
 from reid.models.losses import TrackletLoss
-from reid.models.network import TrackletNet
-from reid.models.parts import head_parameters, stage_layers
-from reid.program import REID
+from reid.models.network import TrackletNet, head_parameters, stage_layers
+from reid.task_spec import REID
 from video_snl import __version__
 from video_snl.errors import UserError
 from video_snl.tasks.optimization import (

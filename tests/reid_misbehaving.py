@@ -6,10 +6,11 @@ import os
 import signal
 import time
 
-from reid.report.pictures import Finding, inspect
+from reid.data.check import inspect
+from reid.data.datasets.base import Fault
 
 
-def misbehave(paths: tuple[str, ...], max_pixels: int) -> list[Finding]:
+def misbehave(paths: tuple[str, ...], max_pixels: int) -> list[Fault]:
     """The picture 3.jpg of the gallery hangs, and 39.jpg ends the process."""
     if any(path.endswith("gallery/2/2/a/3.jpg") for path in paths):
         time.sleep(600)

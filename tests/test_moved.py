@@ -12,7 +12,7 @@ from video_snl.utils.moved import MOVED
 
 PACKAGES = {
     "reid.models": ("build_network", "reid.models.network"),
-    "reid.metrics": ("ranking_metrics", "reid.report.metrics"),
+    "reid.metrics": ("ranking_metrics", "reid.report.evaluation"),
     "reid.retrieval": ("evaluate_features", "reid.metrics.streaming"),
     "reid.report": ("write_report", "reid.report.report"),
     "video_snl.config": ("DataConfig", "video_snl.config.video"),

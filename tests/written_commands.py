@@ -9,6 +9,7 @@ import runpy
 import shlex
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ PROGRAMS = {"video-snl": cli.main, "reid": reid_cli.main}
 _MODULES = {"video_snl": "video-snl", "reid": "reid"}
 
 # Programs of the system, which are not looked into.
-_SYSTEM = ("cd", "mkdir", "pip", "sbatch", "unrar", "unzip", "wait")
+_SYSTEM = ("cd", "mkdir", "pip", "sbatch", "source", "unrar", "unzip", "wait")
 _LAUNCHERS = ("torchrun", "srun")
 
 # Scripts that take a path, or nothing, and parse no options; with the number of words they take.
@@ -37,7 +38,7 @@ _WITHOUT_OPTIONS = {
     "scripts/reid_sample_picture.py": 1,
     "scripts/serve_picture.py": 2,
 }
-_SHELL_SCRIPTS = ("scripts/docs.sh", "scripts/test.sh", "scripts/train_ucf101.sh")
+_SHELL_SCRIPTS = (".ci/run", "scripts/docs.sh", "scripts/test.sh", "scripts/train_ucf101.sh")
 
 # What stands for something of the reader's: RUN, DIR, VIDEO_OR_FOLDER, C.
 _PLACEHOLDER = re.compile(r"[A-Z][A-Z0-9_]*(\.\w+)?")
@@ -138,7 +139,7 @@ def _only_parsing(commands: Commands) -> Commands:
     def accepted(arguments: Any) -> int:
         raise Parsed
 
-    return {name: (build, accepted) for name, (build, _) in commands.items()}
+    return {name: replace(command, run=accepted) for name, command in commands.items()}
 
 
 def _without_placeholder_config(words: list[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The tracklets of a training run, as Lightning loads them."""
+"""Data module of a training on tracklets."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _VALIDATED_AT_ONCE = 32
 
 
 class TrackletData(RunData):
-    """Batches of P x K tracklets to train on; query and gallery, T frames each, to validate on."""
+    """Data module: batches of P x K training tracklets, and query and gallery to validate on."""
 
     noun = "tracklets"
     consequence = (
-        "other tracklets of the same people stood for training ones, queries count as wrong, "
+        "other tracklets of the same identities stood for training ones, queries count as wrong, "
         "gallery tracklets are left out"
     )
 
@@ -76,16 +76,16 @@ class TrackletData(RunData):
         )
 
     def part_size(self, world_size: int) -> int:
-        """Tracklets of a batch that one device takes: those of whole people.
+        """Return the number of tracklets of a batch for one device: those of whole identities.
 
         Raises:
-            UserError: The people cannot be divided equally.
+            UserError: The identities cannot be divided equally.
         """
         config = self.experiment.data
-        people, rest = divmod(config.identities, world_size)
-        if rest or people < 1:
+        identities, rest = divmod(config.identities, world_size)
+        if rest or identities < 1:
             raise UserError(
                 f"data.identities={config.identities} cannot be divided over {world_size} devices; "
                 f"choose a multiple of {world_size}."
             )
-        return people * config.tracklets
+        return identities * config.tracklets

@@ -1,4 +1,4 @@
-"""Tracklets as the loader of ``video_snl`` takes them: samples of a key, read by its processes."""
+"""Datasets of tracklets for the loader of ``video_snl``: samples of a key, read by its workers."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from video_snl.data.loading.samplers import (
     EpochSampler,
     Key,
     KeySampler,
+    fallback_generator,
     sample_generator,
-    substitute_generator,
 )
 from video_snl.data.video.clip_sampling import random_segment_clip, segment_clips
 from video_snl.errors import OptionsError, UserError
 
 __all__ = ["Piece", "PieceDataset", "SampledDataset", "TrackletDataset", "in_order", "make_loader"]
 
-# Chunks of a piece: bounds what one sample of a long tracklet takes of the memory.
+# Chunks of a piece: bounds the memory that one sample of a long tracklet takes.
 _CHUNKS = 16
 
 
 class TrackletDataset(Dataset[Sample]):
-    """Training: T random frames of a tracklet, with a crop, flip and erasing not yet applied.
+    """Training dataset: T random frames of a tracklet, with a crop, flip and erasing to be applied.
 
     Restricted random sampling (Li et al., CVPR 2018, arXiv:1803.09882): the tracklet is cut into T
     parts as equal as whole frames allow, and one random frame of each is taken, in the order of
@@ -45,7 +45,10 @@ class TrackletDataset(Dataset[Sample]):
     ``skipped``, the number of unreadable frames met.
 
     Args:
-        labels: Label of every person.
+        tracklets: Training list.
+        labels: Label of every identity.
+        config: Section ``data`` of the configuration.
+        seed: Seed of all random numbers, with epoch and index.
     """
 
     what = "training"
@@ -65,13 +68,13 @@ class TrackletDataset(Dataset[Sample]):
     def __getitem__(self, key: Key) -> Sample:
         return self.sample(key, key[1])
 
-    def sample(self, key: Key, shown: int) -> Sample:
-        """The sample of a key, with its random numbers, of the tracklet ``shown``.
+    def sample(self, key: Key, index_read: int) -> Sample:
+        """The sample of a key, with its random numbers, of the tracklet ``index_read``.
 
         Raises:
             UserError: None of its frames can be read.
         """
-        c, tracklet = self.config, self.videos[shown]
+        c, tracklet = self.config, self.videos[index_read]
         random = sample_generator(self.seed, *key)
         places = random.random(c.frames).tolist()
         offset = torch.from_numpy(random.random(2, dtype=np.float32))
@@ -84,21 +87,21 @@ class TrackletDataset(Dataset[Sample]):
             "flip": torch.tensor(flip),
             "erase": torch.tensor(draw_erasing(random, c.erasing, c.height, c.width)),
             "label": torch.tensor(self.labels[tracklet.person_id]),
-            "index": torch.tensor(shown),
+            "index": torch.tensor(index_read),
             "skipped": torch.tensor(nearest.skipped),
         }
 
-    def substitute(self, key: Key, avoided: Quarantine) -> int:
-        """The tracklet to show instead of that of the key: another of the same person.
+    def fallback_index(self, key: Key, avoided: Quarantine) -> int:
+        """The tracklet to show instead of that of the key: another of the same identity.
 
         It is the first that is not avoided in an order that depends on seed and key alone.
 
         Raises:
-            UserError: The person has none left.
+            UserError: The identity has none left.
         """
         person = self.videos[key[1]].person_id
         members = [i for i, tracklet in enumerate(self.videos) if tracklet.person_id == person]
-        for i in substitute_generator(self.seed, *key).permutation(members).tolist():
+        for i in fallback_generator(self.seed, *key).permutation(members).tolist():
             if self.videos[i].path not in avoided:
                 return i
         raise UserError(
@@ -108,7 +111,7 @@ class TrackletDataset(Dataset[Sample]):
 
 
 class SampledDataset(Dataset[Sample]):
-    """Evaluation by N evenly spaced frames: the middle ones of N equal parts of the tracklet.
+    """Test dataset of N evenly spaced frames: the middle ones of N equal parts of a tracklet.
 
     ``dataset[epoch, index]``, of which the epoch does not matter, holds ``video`` uint8
     (N, H, W, 3), ``index``, ``skipped`` and ``frames``, the number of different frames among the N.
@@ -126,23 +129,23 @@ class SampledDataset(Dataset[Sample]):
     def __len__(self) -> int:
         return len(self.videos)
 
-    def sample(self, key: Key, shown: int) -> Sample:
-        """The sample of the tracklet ``shown``.
+    def sample(self, key: Key, index_read: int) -> Sample:
+        """The sample of the tracklet ``index_read``.
 
         Raises:
             UserError: None of its frames can be read.
         """
-        c, tracklet = self.config, self.videos[shown]
+        c, tracklet = self.config, self.videos[index_read]
         [wanted] = segment_clips(length_of(tracklet, c.max_pixels), self.frames, 1, "wrap")
         nearest = read_nearest(tracklet, wanted, (c.height, c.width), c.max_pixels)
         return {
             "video": nearest.video,
-            "index": torch.tensor(shown),
+            "index": torch.tensor(index_read),
             "skipped": torch.tensor(nearest.skipped),
             "frames": torch.tensor(nearest.used),
         }
 
-    def substitute(self, key: Key, avoided: Quarantine) -> None:
+    def fallback_index(self, key: Key, avoided: Quarantine) -> None:
         """No other tracklet can stand for one that is to be compared."""
 
 
@@ -158,7 +161,7 @@ class Piece:
 
 
 class PieceDataset(Dataset[Sample]):
-    """Evaluation by whole tracklets: all frames, in chunks of T.
+    """Test dataset of whole tracklets: all frames, in chunks of T.
 
     A tracklet is cut into chunks of T frames, the last of which are its last T frames; one of
     L < T frames is repeated as in training. Long tracklets come in pieces of 16 chunks.
@@ -190,9 +193,9 @@ class PieceDataset(Dataset[Sample]):
     def __len__(self) -> int:
         return len(self.videos)
 
-    def sample(self, key: Key, shown: int) -> Sample:
+    def sample(self, key: Key, index_read: int) -> Sample:
         """The sample of a piece."""
-        c, piece = self.config, self.videos[shown]
+        c, piece = self.config, self.videos[index_read]
         wanted = range(piece.start, piece.stop)
         size = c.height, c.width
         found = read_readable(self.tracklets[piece.index], wanted, size, c.max_pixels)
@@ -206,7 +209,7 @@ class PieceDataset(Dataset[Sample]):
             "frames": torch.tensor(fresh),
         }
 
-    def substitute(self, key: Key, avoided: Quarantine) -> None:
+    def fallback_index(self, key: Key, avoided: Quarantine) -> None:
         """No other tracklet can stand for one that is to be compared."""
 
 
@@ -221,7 +224,7 @@ def _pieces(index: int, path: str, length: int, frames: int) -> list[Piece]:
 
 
 def in_order(length: int, rank: int = 0, world_size: int = 1) -> EpochSampler:
-    """Every one of so many samples once, in order."""
+    """Return a sampler of so many samples, each once and in order."""
     return EpochSampler(length, 0, rank=rank, world_size=world_size, shuffle=False)
 
 
@@ -233,7 +236,7 @@ def make_loader(
     pin_memory: bool = False,
     quarantine: Quarantine | None = None,
 ) -> ClipLoader:
-    """Batches of a data set in a sampler's order, read by ``data.num_workers`` processes.
+    """Make the loader of a dataset in a sampler's order, with ``data.num_workers`` processes.
 
     Raises:
         OptionsError: The number of workers, the deadline or the share of failures is out of its

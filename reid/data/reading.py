@@ -1,4 +1,4 @@
-"""From the pictures of a tracklet, or a video, to uint8 frames of one size."""
+"""Images of a tracklet, or a video, read as uint8 frames of one size."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from reid.data.tracklet import Tracklet
 from video_snl.data.decoding.readers import open_video, resize
 from video_snl.data.image.reading import UnreadableImage, read_image
 from video_snl.data.loading.quarantine import named
-from video_snl.data.workers.bounded import run_bounded
+from video_snl.data.workers.bounded import map_with_timeout
 from video_snl.errors import UserError
 from video_snl.utils.media import MAX_PIXELS, VIDEO_SUFFIXES
 from video_snl.utils.timing import stage
@@ -31,7 +31,7 @@ __all__ = [
     "read_readable",
 ]
 
-# Frames of a video that are decoded at once: bounds the memory of those of full size.
+# Frames of a video that are decoded at once: bounds the memory that full frames take.
 _AT_ONCE = 32
 
 Size = tuple[int, int]
@@ -39,12 +39,12 @@ Size = tuple[int, int]
 
 
 class Nearest(NamedTuple):
-    """Frames of a tracklet, some of which may stand more than once.
+    """Frames of a tracklet, some of which may be repeated.
 
     Attributes:
-        video: uint8 (T, H, W, 3).
-        used: How many different frames of the tracklet are in it.
-        skipped: Frames that were found unreadable.
+        video: Frames, uint8 (T, H, W, 3).
+        used: Number of different frames of the tracklet among them.
+        skipped: Number of frames that were found unreadable.
     """
 
     video: Tensor
@@ -53,7 +53,7 @@ class Nearest(NamedTuple):
 
 
 def is_video(tracklet: Tracklet) -> bool:
-    """Whether a tracklet is a video, whose file is then its only "frame"."""
+    """Tell whether a tracklet is a video, whose file is then its only "frame"."""
     suffix = PurePath(tracklet.path).suffix.lower()
     return len(tracklet.frames) == 1 and suffix in VIDEO_SUFFIXES
 
@@ -81,11 +81,13 @@ def lengths_of(
     deadline: float,
     max_pixels: int = MAX_PIXELS,
 ) -> list[int]:
-    """:func:`length_of` all tracklets; videos are opened where they can be given up.
+    """Count the frames of all tracklets; videos are opened in a process that can be killed.
 
     Args:
-        num_workers: 0 opens videos in this process, without a deadline.
+        tracklets: Images, or videos.
+        num_workers: Number of processes; 0 opens videos in this one, without a deadline.
         deadline: Seconds for one video.
+        max_pixels: Most pixels of a frame of a video; a larger one is refused.
 
     Raises:
         UserError: One is a video that cannot be opened.
@@ -93,7 +95,7 @@ def lengths_of(
     videos = [tracklet for tracklet in tracklets if is_video(tracklet)]
     found: dict[str, int] = {}
     count = partial(length_of, max_pixels=max_pixels)
-    outcomes = run_bounded(count, videos, num_workers=min(1, num_workers), deadline=deadline)
+    outcomes = map_with_timeout(count, videos, num_workers=min(1, num_workers), deadline=deadline)
     with closing(outcomes):
         for outcome in outcomes:
             if outcome.value is None:
@@ -108,6 +110,9 @@ def read_readable(
     """Read those of the frames that can be read, each uint8 (H, W, 3).
 
     Args:
+        tracklet: Images, or a video.
+        indices: Numbers of the frames, ascending.
+        size: Height and width of the result, in pixels.
         max_pixels: Most pixels of an image or frame; a larger one cannot be read.
 
     Raises:
@@ -115,7 +120,7 @@ def read_readable(
     """
     if is_video(tracklet):
         return _video_frames(tracklet.path, indices, size, max_pixels)
-    frames = {index: _picture(tracklet.frames[index], size, max_pixels) for index in indices}
+    frames = {index: _image(tracklet.frames[index], size, max_pixels) for index in indices}
     return {index: frame for index, frame in frames.items() if frame is not None}
 
 
@@ -125,6 +130,9 @@ def read_nearest(
     """Read frames; for one that cannot be read, the nearest one that can, the earlier first.
 
     Args:
+        tracklet: Images, or a video.
+        wanted: Numbers of the frames; one may be there several times.
+        size: Height and width of the result, in pixels.
         max_pixels: Most pixels of an image or frame; a larger one cannot be read.
 
     Raises:
@@ -139,7 +147,7 @@ def read_nearest(
     for index in wanted:
         for near in _outwards(index, len(tracklet.frames)):
             if near not in found:
-                found[near] = _picture(tracklet.frames[near], size, max_pixels)
+                found[near] = _image(tracklet.frames[near], size, max_pixels)
             frame = found[near]
             if frame is not None:
                 chosen.append(near)
@@ -166,13 +174,13 @@ def first_fault(tracklet: Tracklet, max_pixels: int = MAX_PIXELS) -> str:
 
 
 def _outwards(index: int, length: int) -> Iterator[int]:
-    """0 <= i < length by the distance to ``index``, the smaller of two first."""
+    """Yield 0 <= i < length by the distance to ``index``, the smaller of two first."""
     yield index
     for distance in range(1, length):
         yield from (i for i in (index - distance, index + distance) if 0 <= i < length)
 
 
-def _picture(path: str, size: Size, max_pixels: int) -> Tensor | None:
+def _image(path: str, size: Size, max_pixels: int) -> Tensor | None:
     height, width = size
     try:
         with stage("decode"):

@@ -1,4 +1,4 @@
-"""Batches of P people with K tracklets each, a function of (seed, epoch) alone."""
+"""Batches of P identities with K tracklets each, a function of (seed, epoch) alone."""
 
 from __future__ import annotations
 
@@ -14,36 +14,39 @@ from video_snl.errors import UserError
 __all__ = ["IdentitySampler"]
 
 Group = list[int]
-"""K tracklets of one person."""
+"""K tracklets of one identity."""
 
 
 class IdentitySampler:
-    """The keys of an epoch, P K of which in turn make a batch of P different people.
+    """Sampler of the keys of an epoch, P K of which in turn make a batch of P identities.
 
-    The tracklets of a person are dealt into groups of K, so that the tracklets of every camera are
-    spread over them; a person of n tracklets has ceil(n / K) groups. A group that is not full gets
-    tracklets of the person's other groups, those of cameras it lacks first, and where the person
-    has no more than K tracklets, some of them again: their key then ends in the number of the time,
-    so that other frames are drawn.
+    The tracklets of an identity are dealt into groups of K, so that the tracklets of every camera
+    are spread over them; an identity of n tracklets has ceil(n / K) groups. A group that is not
+    full gets tracklets of the identity's other groups, those of cameras it lacks first, and where
+    the identity has at most K tracklets, some of them again: their key then ends in the number of
+    the repetition, so that other frames are drawn.
 
-    An epoch has B batches, as many as these groups can fill with P different people each:
+    An epoch has B batches, as many as these groups can fill with P different identities each:
 
         B = max b with sum_i min(groups_i, b) >= P b
 
-    so it shows nearly every tracklet once. Up to P - 1 groups, and those of a person beyond B, are
-    left out; others in other epochs.
+    so it shows nearly every tracklet once. Up to P - 1 groups, and those of an identity beyond B,
+    are left out; others in other epochs.
 
-    Of W processes, process r takes the people r P / W, ..., (r + 1) P / W - 1 of every batch: whole
-    people, and the k-th batches of all of them are the k-th batch of a single process. (The triplet
-    loss looks for its triplets among the people of one process.)
+    Of W processes, process r takes the identities r P / W, ..., (r + 1) P / W - 1 of every batch:
+    whole identities, and the k-th batches of all processes are the k-th batch of a single one. (The
+    triplet loss looks for its triplets among the identities of one process.)
 
     Args:
-        tracklets: The training list.
-        people: P, of all processes together.
-        per_person: K.
+        tracklets: Training list.
+        seed: Seed of the random order.
+        people: Identities P of a batch, of all processes together.
+        per_person: Tracklets K of each of them.
+        rank: Number r of this process.
+        world_size: Number of processes W.
 
     Raises:
-        UserError: P or K is too small, there are fewer than P people, or W does not divide P.
+        UserError: P or K is too small, there are fewer than P identities, or W does not divide P.
     """
 
     def __init__(
@@ -67,7 +70,7 @@ class IdentitySampler:
         self.batches = _most_batches(groups, people)
 
     def set_epoch(self, epoch: int) -> None:
-        """The epoch whose keys come next."""
+        """Set the epoch whose keys come next."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -98,13 +101,13 @@ class IdentitySampler:
         if self.people // self.world_size * self.per_person < 2:
             raise UserError(
                 f"data.identities={self.people}, data.tracklets={self.per_person} leave one "
-                f"tracklet for each of {self.world_size} devices, of which BatchNorm can take no "
-                "deviation: raise one of them"
+                f"tracklet for each of {self.world_size} devices, of which BatchNorm can compute "
+                "no deviation: raise one of them"
             )
         if len(self._of_person) < self.people:
             raise UserError(
-                f"data.identities={self.people} people are to be in a batch, the training list has "
-                f"{len(self._of_person)}: lower data.identities"
+                f"data.identities={self.people} identities are wanted in a batch, the training "
+                f"list has {len(self._of_person)}: lower data.identities"
             )
 
     def _epoch(self, random: np.random.Generator) -> Iterator[list[Group]]:
@@ -118,7 +121,7 @@ class IdentitySampler:
             yield [groups[person].pop() for person in chosen]
 
     def _groups(self, members: list[int], random: np.random.Generator) -> list[Group]:
-        """All tracklets of a person in groups of K, in a random order."""
+        """Deal all tracklets of an identity into groups of K, in a random order."""
         shuffled = [int(index) for index in random.permutation(members)]
         order = dict.fromkeys(self._cameras[index] for index in shuffled)
         by_camera = [i for camera in order for i in shuffled if self._cameras[i] == camera]
@@ -135,7 +138,7 @@ class IdentitySampler:
 
 
 def _most_batches(groups: Sequence[int], people: int) -> int:
-    """max b with sum_i min(groups_i, b) >= people * b; the left side is concave in b."""
+    """Find max b with sum_i min(groups_i, b) >= people * b; the left side is concave in b."""
     least, most = 1, sum(groups) // people
     while least < most:
         middle = (least + most + 1) // 2
@@ -145,9 +148,9 @@ def _most_batches(groups: Sequence[int], people: int) -> int:
 
 
 def _choose(left: np.ndarray, batches: int, people: int, random: np.random.Generator) -> list[int]:
-    """Different people for the next of so many batches, in a random order.
+    """Draw different identities for the next of so many batches, in a random order.
 
-    Who has a group for each of these batches must be in all of them; the rest is drawn with
+    Those with a group for each of these batches must be in all of them; the others are drawn with
     probabilities in proportion to the groups left.
     """
     needed = np.flatnonzero(left == batches)

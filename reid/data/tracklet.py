@@ -1,11 +1,21 @@
-"""What a re-identification data set consists of: tracklets, and the lists they stand in."""
+"""Tracklets, the lists of a re-identification dataset, and the names of identities and cameras.
+
+Names are text, and the numbers in them are for people who read them. Two names of identities that
+are equal as numbers, such as ``7`` and ``007``, are refused wherever names are compared or stored
+(:func:`identity_numbers`). Without torch.
+"""
 
 from __future__ import annotations
 
+import filecmp
+import os
 import re
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
+
+from video_snl.errors import UserError
 
 __all__ = [
     "DISTRACTOR",
@@ -15,22 +25,24 @@ __all__ = [
     "ReidData",
     "Tracklet",
     "camera_number",
+    "identity_numbers",
     "labels_of",
+    "own_entries",
     "person_number",
     "special_person",
 ]
 
 JUNK = -1
-"""Person of tracklets that no ranking counts, neither as right nor as wrong (bad detections)."""
+"""Identity of tracklets that no ranking counts, neither as right nor as wrong (bad detections)."""
 
 DISTRACTOR = 0
-"""Person of tracklets that match no query and do count as wrong."""
+"""Identity of tracklets that match no query and do count as wrong."""
 
 UNKNOWN = -1
-"""Number of a person or camera of which nothing is known."""
+"""Number of an identity or camera of which nothing is known."""
 
 NO_NUMBER = -(2**63)
-"""Number of a person or camera whose name is known and is no number: compare it by its name."""
+"""Number of an identity or camera whose name is known and is not a number: compare its name."""
 
 _JUNK_NAME = re.compile(r"0*-1")
 _LARGEST = 2**62  # a name of more digits is a name, not a number: it would not fit into int64
@@ -49,17 +61,42 @@ def special_person(name: str) -> int | None:
 
 
 def person_number(name: str) -> int | None:
-    """Return the number that a person's name is, such as 7 for ``0007``; None for other names."""
+    """Return the number that an identity's name is, such as 7 for ``0007``; None for others."""
     special = special_person(name)
     return camera_number(name) if special is None else special
 
 
 def camera_number(name: str) -> int | None:
-    """Return the number that a camera's name is, such as 3 for ``3``; None for other names."""
+    """Return the number that a camera's name is, such as 3 for ``3``; None for others."""
     if not (name.isascii() and name.isdigit()) or len(name) > 100:
         return None
     number = int(name)
     return number if number < _LARGEST else None
+
+
+def identity_numbers(names: Iterable[str], where: str = "") -> dict[str, int]:
+    """Return the numbers that names of identities are, by name, without names of other kinds.
+
+    Args:
+        names: Names that are compared with one another.
+        where: Folder that holds them, for the message.
+
+    Raises:
+        UserError: Two names that are equal as numbers, other than those of junk and distractors.
+    """
+    numbers: dict[str, int] = {}
+    owners: dict[int, str] = {}
+    for name in sorted(set(names)):
+        number = person_number(name)
+        if number is None:
+            continue
+        numbers[name] = number
+        if special_person(name) is None and owners.setdefault(number, name) != name:
+            raise UserError(
+                f"{where}{': ' if where else ''}identities {owners[number]!r} and {name!r} are the "
+                "same number: rename one"
+            )
+    return numbers
 
 
 @dataclass(frozen=True)
@@ -67,9 +104,9 @@ class Tracklet:
     """The frames of one person under one camera.
 
     Attributes:
-        frames: Paths of the pictures, in the order of time.
-        person_id: Number of the person as the data set has it; :data:`JUNK` and
-            :data:`DISTRACTOR` are nobody's.
+        frames: Paths of the images, in the order of time.
+        person_id: Number of the identity in the dataset; :data:`JUNK` and :data:`DISTRACTOR` are
+            nobody's.
         camera_id: Number of the camera, from 0.
         person: Name of the person's folder, or None where only the number is known.
         camera: Name of the camera's folder, or None where only the number is known.
@@ -108,16 +145,16 @@ class Tracklet:
 
 @dataclass(frozen=True)
 class ReidData:
-    """A data set's three lists.
+    """Lists of a dataset.
 
     Attributes:
-        name: Of the data set.
-        train: Tracklets to train on; their people are not among the query's.
+        name: Name of the dataset.
+        train: Tracklets to train on; their identities are not among the query's.
         query: Tracklets to search for.
         gallery: Tracklets to search in: without the query's own and without junk, with distractors.
-        junk: Tracklets of person -1, which the official protocol of MARS has in its gallery (where
-            they change no number).
-        num_cameras: How many cameras there are.
+        junk: Tracklets of identity -1, which the official protocol of MARS has in its gallery
+            (where they change no number).
+        num_cameras: Number of cameras.
     """
 
     name: str
@@ -129,6 +166,36 @@ class ReidData:
 
 
 def labels_of(tracklets: Iterable[Tracklet]) -> dict[int, int]:
-    """Labels 0, 1, ... of the people, in ascending order of their numbers: always the same ones."""
+    """Label the identities 0, 1, ... in ascending order of their numbers: always alike."""
     people = sorted({tracklet.person_id for tracklet in tracklets} - {JUNK, DISTRACTOR})
     return {person: label for label, person in enumerate(people)}
+
+
+def own_entries(query: Sequence[Tracklet], gallery: Sequence[Tracklet]) -> list[tuple[int, int]]:
+    """Find the gallery entries that are queries themselves: of one identity and the same frames.
+
+    Frames are the same if they are one file (by whatever path or link) or copies, byte for byte.
+
+    Args:
+        query: Q queries.
+        gallery: G gallery entries.
+
+    Returns:
+        Pairs (query, gallery entry), ascending.
+    """
+    listed = defaultdict(list)
+    for row, tracklet in enumerate(gallery):
+        listed[tracklet.person_id, len(tracklet.frames)].append(row)
+    return [
+        (row, entry)
+        for row, asked in enumerate(query)
+        for entry in listed[asked.person_id, len(asked.frames)]
+        if all(map(_same_file, asked.frames, gallery[entry].frames))
+    ]
+
+
+def _same_file(first: str, second: str) -> bool:
+    try:
+        return os.path.samefile(first, second) or filecmp.cmp(first, second, shallow=False)
+    except OSError:  # a frame that is missing is reported where it is read
+        return False

@@ -1,7 +1,7 @@
-"""What the files below a folder are taken for: which of them make up a tracklet, and whose it is.
+"""Tracklets below a folder: which files make up each of them, and which identity it shows.
 
-The whole tree is looked at before anything is decided. What is decided, what was passed over and
-why can be said in a line (:meth:`FoundTracklets.text`); what may mean two things is refused with
+The whole tree is listed before anything is decided. One line says what was found, and what was
+passed over and why (:meth:`FoundTracklets.text`). A folder that may mean two things is refused with
 the layouts (``--layout``) that decide. Without torch.
 """
 
@@ -20,6 +20,7 @@ from reid.data.tracklet import (
     UNKNOWN,
     Tracklet,
     camera_number,
+    identity_numbers,
     person_number,
     special_person,
 )
@@ -48,7 +49,7 @@ Layout = Literal[
 ]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 
-# Names that say whose image it is. They are strict, since they may lead to a refusal: Market-1501
+# Names that say who is in the image. They are strict, since they may lead to a refusal: Market-1501
 # (0002_c1s1_000451_03.jpg), DukeMTMC-reID (0001_c2_f0046182.jpg) and VeRi; frames of whole streets
 # (c1s1_001051.jpg); MARS (0001C1T0001F001.jpg).
 _MARKET = re.compile(
@@ -62,13 +63,13 @@ _DEPTH = 3  # of <person>/<camera>/<tracklet> below the folder of a gallery
 
 @dataclass(frozen=True)
 class FoundTracklets:
-    """The tracklets of one given path.
+    """Tracklets of one given path.
 
     Attributes:
-        path: The path as it was given.
+        path: Path as it was given.
         tracklets: Tracklets by their own path, in natural order: a folder of images, a video, or
             the first image where a folder is not one tracklet.
-        ignored: What was passed over, and why.
+        ignored: Files that were passed over, and why.
     """
 
     path: str
@@ -76,7 +77,7 @@ class FoundTracklets:
     ignored: list[Ignored] = field(default_factory=list)
 
     def text(self) -> str:
-        """Say what the path was taken for, with counts, in one line.
+        """Say what was found at the path, with counts, in one line.
 
         For example ``gallery: 600 tracklets (598 folders of images, 2 videos), 9,000 images;
         ignored 1 entry: 1 x .txt file (notes.txt)``.
@@ -92,7 +93,7 @@ class FoundTracklets:
         if images:
             said += f", {_count(images, 'image')}"
         for names, noun in (
-            (_people(self.tracklets.values()), "person"),
+            (_identities(self.tracklets.values()), "person"),
             ({tracklet.camera for tracklet in self.tracklets.values()} - {None}, "camera"),
         ):
             if names:
@@ -113,7 +114,8 @@ def find_tracklets(
         say: Takes the line of :meth:`FoundTracklets.text` for each folder.
 
     Raises:
-        UserError: As :func:`tracklets_in`, and a tracklet that is named twice.
+        UserError: As :func:`tracklets_in`; a tracklet that is named twice; names of identities that
+            are equal as numbers, such as ``7`` and ``007``.
     """
     found: dict[str, Tracklet] = {}
     owners: dict[str, str] = {}
@@ -129,6 +131,8 @@ def find_tracklets(
             found[name] = tracklet
         if say is not None and os.path.isdir(path):
             say(of_path.text())
+    names = [tracklet.person for tracklet in found.values() if tracklet.person is not None]
+    identity_numbers(names, paths[0] if len(paths) == 1 else "")
     return found
 
 
@@ -142,7 +146,7 @@ def tracklets_in(path: str, layout: Layout = "auto") -> FoundTracklets:
             - ``auto`` (``none`` is its older name): every folder with images in it, and every
               video. A single image beside tracklets, and one with the name of a video beside it,
               is passed over. More images beside tracklets, or images in one folder whose names are
-              of several people or cameras, are refused.
+              of several identities or cameras, are refused.
             - ``folder``: the same, in ``<person>/<camera>/<tracklet>``; the names of these folders
               are kept. Where ``path`` holds tracklets three folders deep, what lies elsewhere in it
               is passed over, else all must be equally deep.
@@ -156,7 +160,7 @@ def tracklets_in(path: str, layout: Layout = "auto") -> FoundTracklets:
             - ``mars``: the images of one folder that are named as in MARS (``0001C1T0001F001.jpg``)
               with one person, camera and tracklet.
 
-            People and cameras are unknown but for ``folder``, ``market`` and ``mars``.
+            Identities and cameras are unknown but for ``folder``, ``market`` and ``mars``.
 
     Raises:
         UserError: A path that is not there, is neither folder nor video, holds no tracklet, or may
@@ -196,8 +200,8 @@ def images_of_one_tracklet(names: Sequence[str]) -> list[str]:
         names: Paths of images below a common folder, such as those in a ZIP file.
 
     Raises:
-        UserError: They are of several tracklets, or of several people or cameras. The message is
-            without the name of what holds them.
+        UserError: They are of several tracklets, or of several identities or cameras. The message
+            does not name what holds them.
     """
     known = {PurePath(name): name for name in names}
     paths = sorted(known, key=_order)
@@ -220,7 +224,7 @@ _NOUNS = {
     "video": ("video", "videos"),
     "tracklet": ("tracklet", "tracklets"),
     "image": ("image", "images"),
-    "person": ("person", "people"),
+    "person": ("identity", "identities"),
     "camera": ("camera", "cameras"),
 }
 _WANTED_ANY = ": no image and no video of an accepted format is in it or below it"
@@ -232,14 +236,14 @@ _WANTED = {
 
 
 class _Unit(NamedTuple):
-    """One tracklet: the path that names it, and its images; a video has none."""
+    """Files of one tracklet: the path that names it, and its images; a video has none."""
 
     path: PurePath
     images: tuple[PurePath, ...]
 
 
 class _Ambiguous(Exception):
-    """What may mean two things: where, what was found there, and what decides."""
+    """Folder that may mean two things: where it is, what was found there, and what decides."""
 
     def __init__(self, folder: PurePath, found: str, advice: str) -> None:
         super().__init__(found)
@@ -300,7 +304,7 @@ def _by_folder(images: Iterable[PurePath]) -> _Folders:
 def _without_stills(
     images: Sequence[PurePath], videos: Sequence[PurePath]
 ) -> tuple[list[PurePath], _Passed]:
-    """The images but for those that stand for a video of the same name."""
+    """Leave out the images that stand for a video of the same name."""
     stems = {video.with_suffix("") for video in videos}
     stills = [image for image in images if image.with_suffix("") in stems]
     if not stills:
@@ -312,7 +316,7 @@ def _without_stills(
 
 
 def _sure(folders: _Folders, videos: Sequence[PurePath]) -> set[PurePath]:
-    """The tracklets, where it is clear which these are.
+    """Return the tracklets, where it is clear which these are.
 
     Raises:
         _Ambiguous: A folder holds images and, beside them, tracklets.
@@ -336,7 +340,7 @@ def _leaves(folders: _Folders, videos: Sequence[PurePath]) -> set[PurePath]:
 
 
 def _in_layout(folders: _Folders, videos: Sequence[PurePath]) -> set[PurePath]:
-    """The tracklets of ``<person>/<camera>/<tracklet>``.
+    """Return the tracklets of ``<person>/<camera>/<tracklet>``.
 
     Raises:
         _Ambiguous: Others are elsewhere, and may be meant, too.
@@ -353,9 +357,9 @@ def _in_layout(folders: _Folders, videos: Sequence[PurePath]) -> set[PurePath]:
             raise _Ambiguous(
                 PurePath(),
                 f"holds images or videos in {_named(first)} and, deeper, in {_named(other)}",
-                "--layout folder takes the people and cameras from the folders "
-                "<person>/<camera>/<tracklet>, of one depth; name the folders of the people, or "
-                "choose --layout leaves, where people and cameras stay unknown",
+                "--layout folder takes identities and cameras from the folders "
+                "<person>/<camera>/<tracklet>, of one depth; name the folders of the identities, "
+                "or choose --layout leaves, where identities and cameras stay unknown",
             )
         return kept
     for path in everything:
@@ -367,8 +371,8 @@ def _in_layout(folders: _Folders, videos: Sequence[PurePath]) -> set[PurePath]:
             raise _Ambiguous(
                 path,
                 "is not in <person>/<camera>/<tracklet>, as others are",
-                "lay it out like those, or choose --layout leaves, where people and cameras stay "
-                "unknown",
+                "lay it out like those, or choose --layout leaves, where identities and cameras "
+                "stay unknown",
             )
     return kept
 
@@ -382,7 +386,7 @@ _CHOSEN: dict[str, Callable[[_Folders, Sequence[PurePath]], set[PurePath]]] = {
 
 
 def _holders(folders: _Folders, videos: Sequence[PurePath]) -> set[PurePath]:
-    """All folders that a tracklet is below."""
+    """Return all folders that a tracklet is below."""
     holders: set[PurePath] = set()
     for path in (*folders, *videos):
         for parent in path.parents:
@@ -401,7 +405,7 @@ def _below(folder: PurePath, folders: _Folders, videos: Sequence[PurePath]) -> s
 
 
 def _check_names(folder: PurePath, images: Sequence[PurePath]) -> None:
-    """Refuse a folder whose images are of several people, cameras or tracklets by their names."""
+    """Refuse a folder whose images are of several identities or cameras by their names."""
     for pattern, layout in ((_MARKET, "market"), (_MARS, "mars"), (_STREET, None)):
         groups: dict[tuple[str | None, ...], str] = {}
         for image in images:
@@ -412,8 +416,8 @@ def _check_names(folder: PurePath, images: Sequence[PurePath]) -> None:
             named = f"--layout {layout} (by the names), " if layout else ""
             raise _Ambiguous(
                 folder,
-                f"holds {_count(len(images), 'image')} whose names are of {len(groups)} people, "
-                f"cameras or tracklets ({first}, {second})",
+                f"holds {_count(len(images), 'image')} whose names are of {len(groups)} "
+                f"identities, cameras or tracklets ({first}, {second})",
                 f"choose by {named}--layout images (each image is a tracklet) or --layout "
                 "tracklets (all of them are one tracklet)",
             )
@@ -422,7 +426,7 @@ def _check_names(folder: PurePath, images: Sequence[PurePath]) -> None:
 def _by_name(
     images: Sequence[PurePath], videos: Sequence[PurePath], pattern: re.Pattern[str]
 ) -> tuple[list[_Unit], _Passed]:
-    """Tracklets by the names of the images: of MARS several images each, else one."""
+    """Group images into tracklets by their names: several images each for MARS, else one."""
     groups: dict[tuple[object, ...], list[PurePath]] = {}
     passed: _Passed = [(video, "video") for video in videos]
     for image in images:
@@ -437,7 +441,7 @@ def _by_name(
 
 
 def _tracklets(path: str, units: Sequence[_Unit], layout: Layout) -> dict[str, Tracklet]:
-    """The tracklets with their people and cameras, by their paths."""
+    """Make the tracklets with their identities and cameras, by their paths."""
     found = {}
     for unit in units:
         name = _joined(path, unit.path)
@@ -454,7 +458,7 @@ def _tracklets(path: str, units: Sequence[_Unit], layout: Layout) -> dict[str, T
 
 
 def _labels(name: str, first: str, layout: Layout) -> tuple[str | None, str | None]:
-    """Names of the person and the camera of a tracklet."""
+    """Return the names of the identity and the camera of a tracklet, where they are known."""
     if layout == "folder":
         parts = PurePath(os.path.normpath(Path(name).absolute())).parts
         if len(parts) < _DEPTH + 1:  # with the root
@@ -474,7 +478,7 @@ def _number(number: int | None) -> int:
 def _of_file(path: str, layout: Layout) -> _Unit:
     suffix = PurePath(path).suffix.lower()
     if not os.path.isfile(path):
-        raise UserError(f"{path} is no regular file; name folders of frames, or videos")
+        raise UserError(f"{path} is not a regular file; name folders of frames, or videos")
     if suffix in VIDEO_SUFFIXES and layout not in ("market", "mars"):
         return _Unit(PurePath(), ())
     if suffix in IMAGE_SUFFIXES:
@@ -491,7 +495,7 @@ def _of_file(path: str, layout: Layout) -> _Unit:
 
 
 def _unlinked(root: Path, videos: Sequence[PurePath]) -> tuple[list[PurePath], list[Ignored]]:
-    """The videos without links to others of them."""
+    """Leave out links to videos that are read by another name."""
     kept, twice = [], []
     own = {os.path.realpath(root / video) for video in videos if not (root / video).is_symlink()}
     for video in videos:
@@ -512,8 +516,8 @@ def _kind(name: str, tracklet: Tracklet) -> str:
     return "group" if tracklet.frames[0] == name else "folder"
 
 
-def _people(tracklets: Iterable[Tracklet]) -> set[str]:
-    """Names of the people, without those of junk and distractors."""
+def _identities(tracklets: Iterable[Tracklet]) -> set[str]:
+    """Return the names of the identities, without those of junk and distractors."""
     names = {tracklet.person for tracklet in tracklets}
     return {name for name in names if name is not None and special_person(name) is None}
 
@@ -527,7 +531,7 @@ def _named(path: PurePath) -> str:
 
 
 def _joined(path: str, inside: PurePath) -> str:
-    """The name of a file below a path, which stays as it was given."""
+    """Join a path, which stays as it was given, and a file below it."""
     base = path.rstrip("/") or "/"
     return os.path.join(base, inside) if inside.parts else base
 

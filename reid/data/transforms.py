@@ -1,7 +1,7 @@
-"""What is done to the pixels of tracklets, on the device they are on.
+"""Transforms of the pixels of tracklets, on the device they are on.
 
-The processes that read draw the numbers; here they are applied, to whole batches. All frames
-of a tracklet are treated alike.
+The processes that read draw the random numbers; here they are applied to whole batches. All frames
+of a tracklet are transformed alike.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from video_snl.data.transforms.geometry import STATISTICS, crop_clips, normalise
+from video_snl.config.statistics import STATISTICS
+from video_snl.data.transforms.geometry import crop_clips, normalise
 
 __all__ = ["draw_erasing", "erase", "evaluation_clips", "training_clips"]
 
 _MEAN, _STD = STATISTICS["imagenet"]
-# Of Zhong et al., Random Erasing Data Augmentation, AAAI 2020 (arXiv:1708.04896).
+# Ranges of Zhong et al., Random Erasing Data Augmentation, AAAI 2020 (arXiv:1708.04896).
 _AREA = 0.02, 0.4
 _ASPECT = 0.3, 1 / 0.3
 _ATTEMPTS = 100
@@ -27,7 +28,7 @@ _ATTEMPTS = 100
 def draw_erasing(
     random: np.random.Generator, probability: float, height: int, width: int
 ) -> tuple[int, int, int, int]:
-    """A rectangle to erase: top, left, height, width in pixels; of height 0 for none.
+    """Draw a rectangle to erase: top, left, height, width in pixels; height 0 for none.
 
     Its area is a share of the frame's drawn from [0.02, 0.4], its height is r times its width with
     r drawn from [0.3, 1 / 0.3], both uniformly; drawn again until it is smaller than the frame, up
@@ -46,7 +47,7 @@ def draw_erasing(
 
 
 def training_clips(batch: dict[str, Tensor], pad: int) -> Tensor:
-    """Padded with black, cropped, flipped, normalised by ImageNet's statistics, and erased.
+    """Pad with black, crop, flip, normalise by ImageNet's statistics, and erase.
 
     Shapes: ``video`` uint8 (B, T, H, W, 3), ``offset`` (B, 2), ``flip`` (B,), ``erase`` (B, 4) ->
     (B, 3, T, H, W), channels last in memory.
@@ -63,12 +64,12 @@ def training_clips(batch: dict[str, Tensor], pad: int) -> Tensor:
 
 
 def evaluation_clips(video: Tensor) -> Tensor:
-    """Normalised by ImageNet's statistics: uint8 (B, T, H, W, 3) -> (B, 3, T, H, W)."""
+    """Normalise by ImageNet's statistics: uint8 (B, T, H, W, 3) -> (B, 3, T, H, W)."""
     return normalise(video, _MEAN, _STD)
 
 
 def erase(clips: Tensor, rectangles: Tensor) -> Tensor:
-    """Zero, which is the mean colour, in a rectangle of every clip, the same in all its frames.
+    """Set a rectangle of every clip to zero, the mean colour, the same in all its frames.
 
     Shapes: clips (B, 3, T, H, W), rectangles (B, 4): top, left, height, width.
     """

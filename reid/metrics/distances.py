@@ -37,7 +37,7 @@ class Distances:
             the queries. It changes nothing but rounding.
 
     Raises:
-        UserError: An unknown metric, features that are no matrix, or not finite.
+        UserError: An unknown metric, features that are not a matrix, or not finite.
     """
 
     def __init__(self, query: Tensor, metric: Metric, centre: Tensor | None = None) -> None:
@@ -55,7 +55,15 @@ class Distances:
         self._norms = self._query.square().sum(1)
 
     def to(self, block: Tensor, numbers: Tensor | None = None) -> Tensor:
-        """Distances (Q, B) to a block (B, D) of the gallery, its rows ``numbers`` (for errors)."""
+        """Compute the distances (Q, B) to a block (B, D) of the gallery.
+
+        Args:
+            block: Features of the block.
+            numbers: Numbers of its rows in the gallery, shape (B,), for messages.
+
+        Raises:
+            UserError: Features of another dimension, or not finite.
+        """
         block = _floating(block).to(self._query)
         check_features("gallery", block, self._query.shape[1])
         check_finite("gallery", block, numbers)
@@ -90,7 +98,7 @@ class Distances:
 
 
 def pairwise_distances(query: Tensor, gallery: Tensor, metric: Metric = "cosine") -> Tensor:
-    r"""All distances between two sets of features, shape (Q, G).
+    r"""Compute all distances between two sets of features, shape (Q, G).
 
     ``cosine``: 1 - q g / (\|q\| \|g\|), in [0, 2]; a zero vector is at distance 1 from everything.
     ``euclidean``: \|q - g\|, from the differences themselves where they are small.
@@ -139,13 +147,8 @@ def first_equal(features: Tensor) -> Tensor:
 
 def _keys(features: Tensor) -> Tensor:
     """Return an integer for every row, the same one for equal rows, shape (N,), int64."""
-    bits = (
-        (features + 0.0)
-        .contiguous()
-        .view(  # -0.0 becomes 0.0, which equals it
-            torch.int64 if features.dtype == torch.float64 else torch.int32
-        )
-    )
+    whole = torch.int64 if features.dtype == torch.float64 else torch.int32
+    bits = (features + 0.0).contiguous().view(whole)  # -0.0 becomes 0.0, which equals it
     key = torch.zeros(len(features), dtype=torch.int64, device=features.device)
     for column in bits.unbind(1):  # integers wrap around: no rounding
         key = (key ^ column) * 0x5851F42D4C957F2D
@@ -185,7 +188,7 @@ def check_features(which: str, features: Tensor | np.ndarray, dimension: int | N
 
 
 def check_finite(which: str, features: Tensor, numbers: Tensor | None = None) -> None:
-    """Raise UserError unless all norms are finite: NaN would come before everything or behind."""
+    """Raise UserError unless all norms are finite: NaN would be ranked first or last."""
     wrong = (~torch.linalg.vector_norm(features, dim=1).isfinite()).nonzero()[:, 0]
     if len(wrong):
         finite = bool(features[wrong[0]].isfinite().all())

@@ -1,27 +1,30 @@
-"""Where the true matches of queries stand among the distances of a gallery.
+"""Ranks of the true matches of queries among the distances of a gallery.
 
 The gallery is not ordered as a whole. A row's distances are sorted as plain values, and the few
-entries of the query's own person are looked up in them.
+entries of the query's own identity are looked up in them.
 """
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from reid.data.tracklet import JUNK
-from reid.metrics.labels import Cameras
 
-__all__ = ["Hits", "Matches", "People", "count_before", "hits_of"]
+__all__ = ["Cameras", "Gallery", "Hits", "Matches", "count_before", "hits_of"]
+
+Cameras = Literal["cross", "ignore"]
+"""``cross``: a match is under another camera than the query; ``ignore``: under any."""
 
 
 @dataclass(frozen=True)
 class Matches:
-    """The gallery entries of the queries' own people, padded to P columns.
+    """Gallery entries of the queries' own identities, padded to P columns.
 
     Attributes:
         columns: Numbers of the entries in the gallery, ascending, shape (Q, P); 0 where padded.
@@ -35,11 +38,15 @@ class Matches:
     kept: Tensor
 
 
-class People:
-    """The gallery's entries by person, those of person -1 left out.
+class Gallery:
+    """Entries of a gallery by identity, without junk.
+
+    Args:
+        ids: Identities of the entries, shape (G,); -1 is junk.
+        cameras: Their cameras, shape (G,).
 
     Attributes:
-        positions: Numbers of the gallery's entries that are not junk, ascending, shape (G',).
+        positions: Numbers of the entries that are not junk, ascending, shape (G',).
     """
 
     def __init__(self, ids: Tensor, cameras: Tensor) -> None:
@@ -56,12 +63,12 @@ class People:
         rule: Cameras = "cross",
         own: Tensor | None = None,
     ) -> Matches:
-        """Find the entries of the queries' people, and which of them are true matches.
+        """Find the entries of the queries' identities, and which of them are true matches.
 
         Args:
-            ids: People of the queries, shape (Q,).
+            ids: Identities of the queries, shape (Q,).
             cameras: Their cameras, shape (Q,).
-            rule: ``cross`` wants a match under another camera, ``ignore`` under any.
+            rule: ``cross`` or ``ignore``.
             own: Pairs (query, gallery entry) of the same tracklet, shape (N, 2): no matches.
         """
         begin = torch.searchsorted(self._ids, ids)
@@ -79,18 +86,18 @@ class People:
         return Matches(columns, valid, kept)
 
     def most(self, ids: Tensor) -> int:
-        """The largest number P of entries that one of these people has."""
+        """Return the largest number P of entries that one of these identities has."""
         begin = torch.searchsorted(self._ids, ids)
         return int((torch.searchsorted(self._ids, ids, right=True) - begin).max())
 
 
 def count_before(distances: Tensor, positions: Tensor, near: Tensor, columns: Tensor) -> Tensor:
-    """How many entries of a block come before each of some entries, in every row.
+    """Count how many entries of a block come before each of some entries, in every row.
 
     An entry comes before another if its distance is smaller, or equal and its number is smaller.
 
     Args:
-        distances: Of a block of the gallery, shape (Q, B), without NaN.
+        distances: Distances to a block of the gallery, shape (Q, B), without NaN.
         positions: Numbers of the block's entries in the gallery, ascending, shape (B,).
         near: Distances of the entries asked for, shape (Q, P). If such an entry is in the block,
             its distance there has to be the same to the last bit.
@@ -131,7 +138,7 @@ def _sorted_rows(values: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Hits:
-    """The true matches of queries in the order of their distances.
+    """True matches of queries in the order of their distances.
 
     Attributes:
         rank: Place of each among the kept entries, from 1; shape (Q, P).
@@ -145,14 +152,14 @@ class Hits:
 
 
 def hits_of(matches: Matches, near: Tensor, before: Tensor) -> Hits:
-    """Ranks after the removal of what is of the query's own person and no match.
+    """Rank the matches, without the other entries of the query's own identity.
 
     Args:
-        matches: The entries of the queries' people.
+        matches: Entries of the queries' identities.
         near: Their distances, shape (Q, P).
         before: How many entries of the whole gallery without junk come before each, shape (Q, P).
     """
-    # Padding stands behind all entries and stays there: the sort is stable, and so are ties.
+    # Padding comes after all entries and stays there: the sort is stable, and so are ties.
     order = near.where(matches.valid, torch.inf).argsort(dim=1, stable=True)
     kept = matches.kept.gather(1, order)
     removed = (matches.valid.gather(1, order) & ~kept).cumsum(1)

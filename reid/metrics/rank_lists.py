@@ -1,31 +1,36 @@
-"""From the features of both lists to the figures of every protocol asked for."""
+"""Metrics of every protocol asked for, from the features of both lists."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from reid.data.tracklet import JUNK, Tracklet
-from reid.metrics.distances import pairwise_distances
-from reid.metrics.labels import QUERIES_IN_GALLERY, Cameras, Protocol
-from reid.metrics.ranking import Ranking, evaluate_ranking, official_gallery, own_pairs
+from reid.metrics.distances import Metric, pairwise_distances
+from reid.metrics.ranking import (
+    QUERIES_IN_GALLERY,
+    Cameras,
+    Protocol,
+    Ranking,
+    count_as_wrong,
+    evaluate_ranking,
+    official_gallery,
+    own_pairs,
+    with_a_match,
+)
 from reid.metrics.rerank import MEMORY, rerank
-from reid.metrics.unreadable import count_as_wrong, with_a_match
-from reid.report.metrics import RANKS
+from reid.report.evaluation import RANKS
 from reid.retrieval.features import FeatureTable
 
-__all__ = ["Metric", "Ranked", "rank_lists"]
-
-Metric = Literal["cosine", "euclidean"]
+__all__ = ["Ranked", "rank_lists"]
 
 
 @dataclass(frozen=True)
 class Ranked:
-    """Distances of Q queries to G gallery tracklets, shape (Q, G), and the figures."""
+    """Distances of Q queries to G gallery tracklets, shape (Q, G), and the metrics by protocol."""
 
     distances: Tensor
     rankings: dict[str, Ranking]
@@ -33,7 +38,7 @@ class Ranked:
 
 @dataclass(frozen=True)
 class _Labels:
-    """People and cameras of a list, each (N,); of a gallery its pairs ``own`` (M, 2), too."""
+    """Identities and cameras of a list, each (N,); of a gallery its pairs ``own`` (M, 2), too."""
 
     ids: Tensor
     cameras: Tensor

@@ -26,16 +26,16 @@ from video_snl.errors import UserError
 __all__ = ["MEMORY", "check_memory", "rerank", "rerank_distances"]
 
 MEMORY = 2**31
-"""Bytes that re-ranking may take beside the features, unless it is told another limit."""
+"""Default of the bytes that re-ranking may take beside the features."""
 
 JOINED = 2**22
 """Products of sparse rows that are formed at once, and entries of dense rows likewise, at most."""
 
 ENTRY_BYTES = 64
-"""Of an entry of a sparse encoding: row, column and value, once more by column, and an order."""
+"""Bytes of an entry of a sparse encoding: row, column, value, the same by column, and an order."""
 
 WORK_BYTES = 128
-"""Of a product of sparse rows while it is formed."""
+"""Bytes of a product of sparse rows while it is formed."""
 
 
 def rerank(
@@ -62,7 +62,7 @@ def rerank(
 
     Raises:
         UserError: Features that do not fit or are not finite, options out of range, or more memory
-            needed than allowed. The latter is said before the work where the sizes alone tell, and
+            needed than allowed. The last is raised before the work where the sizes alone tell, and
             otherwise before the memory is taken.
     """
     query, gallery = torch.as_tensor(query), torch.as_tensor(gallery)
@@ -94,7 +94,7 @@ def rerank_distances(
     k2: int = 6,
     lambda_: float = 0.3,
 ) -> Tensor:
-    r"""Re-ranked distances (Q, G) from all distances between queries and gallery.
+    r"""Compute re-ranked distances (Q, G) from all distances between queries and gallery.
 
     With d_ij the squared distances, each row divided by its largest, over all N = Q + G entries:
 
@@ -146,7 +146,7 @@ def rerank_distances(
 
 @dataclass(frozen=True)
 class _Budget:
-    """How much is computed at once, so that a limit of memory is kept.
+    """Sizes of what is computed at once, so that a limit of memory is kept.
 
     Attributes:
         entries: Bytes for the sparse encodings; None for no limit.
@@ -160,7 +160,7 @@ class _Budget:
 
     @classmethod
     def of(cls, every: Tensor, queries: int, k1: int, k2: int, memory: int) -> _Budget:
-        """Divide ``memory`` bytes between the parts; :func:`check_memory` says whether they do."""
+        """Divide ``memory`` bytes between the parts; :func:`check_memory` is to be called first."""
         size, dimension = every.shape
         item = every.element_size()
         row = 2 * item * size  # of distances, and on the way
@@ -186,7 +186,7 @@ def check_memory(
     k1: int = 20,
     k2: int = 6,
 ) -> None:
-    """Check, from the sizes alone, that ``memory`` bytes can do for a re-ranking.
+    """Check, from the sizes alone, that ``memory`` bytes can suffice for a re-ranking.
 
     Args:
         queries: Number of queries Q.
@@ -196,7 +196,7 @@ def check_memory(
         k1, k2: See :func:`rerank_distances`.
 
     Raises:
-        UserError: They cannot; how many are needed at least.
+        UserError: They cannot; the message says how many are needed at least.
     """
     size, item = queries + gallery, like.element_size()
     least = _fixed(queries, size, like.shape[-1], item, max(k1 + 1, k2))
@@ -209,7 +209,7 @@ def check_memory(
 
 
 def _fixed(queries: int, size: int, dimension: int, item: int, neighbours: int) -> int:
-    """Bytes of the features as they are compared, the neighbours and the result."""
+    """Return the bytes of the features as they are compared, the neighbours and the result."""
     return size * (4 * item * dimension + 12 * neighbours) + queries * (size - queries) * item
 
 
@@ -235,7 +235,7 @@ def _rerank(
     k2: int,
     lambda_: float,
 ) -> Tensor:
-    """Compute the result from rows of distances, of which new tensors are handed out."""
+    """Compute the result; ``distances`` returns some rows as a new tensor each time."""
     queries, size = sizes
 
     def scaled(rows: slice) -> Tensor:
@@ -278,7 +278,7 @@ class _Sparse:
         return cls(row, column, value, count.cumsum(0) - count, count)
 
     def look_up(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """The entries of some rows: which of ``rows`` each belongs to, and its number here."""
+        """Find the entries of some rows: which of ``rows`` each belongs to, and its number here."""
         count = self.count[rows]
         source = torch.arange(len(rows), device=rows.device).repeat_interleave(count)
         within = torch.arange(len(source), device=rows.device)
@@ -320,7 +320,7 @@ def _encode(
 
 
 def _reciprocal(near: Tensor) -> tuple[Tensor, Tensor]:
-    """Lists of neighbours (N, K), and which of them have the row in their own list."""
+    """Return lists of neighbours (N, K), and which of them have the row in their own list."""
     index = torch.arange(len(near), device=near.device)
     mutual = [
         (near[rows] == own[:, None, None]).any(2)

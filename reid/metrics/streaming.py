@@ -12,20 +12,22 @@ import torch
 from torch import Tensor
 
 from reid.metrics.distances import Distances, Metric, check_features, pairwise_distances
-from reid.metrics.labels import (
+from reid.metrics.matches import Gallery, Matches, count_before, hits_of
+from reid.metrics.ranking import (
     Cameras,
     Labels,
     Names,
     Pairs,
     Protocol,
+    Ranking,
     are_names,
     check_labels,
     check_options,
     check_pairs,
     numbers_of_names,
+    score_hits,
+    summarize,
 )
-from reid.metrics.matches import Matches, People, count_before, hits_of
-from reid.metrics.scores import Ranking, score_hits, summarize
 from reid.retrieval.features import FeatureTable, same_model, shared_numbers
 from video_snl.errors import UserError
 
@@ -51,36 +53,36 @@ def evaluate_features(
 ) -> Ranking:
     """Evaluate features as :func:`reid.metrics.ranking.evaluate_ranking` does, in bounded memory.
 
-    The gallery is read twice in blocks: for the distances of the queries' own people, then to
+    The gallery is read twice in blocks: for the distances of the queries' own identities, then to
     count for each of these how many others come before it. Both times a block's distances are
     computed alike, to the last bit, so that the ranks are those of the matrix of these distances.
 
-    People and cameras are numbers, or names in all lists: then people called ``-1`` are junk,
-    those with a name of zeros distractors, and two are the same if their names are.
+    Identities and cameras are numbers, or names in all lists: then identities called ``-1`` are
+    junk, those with a name of zeros distractors, and two are the same if their names are.
 
     Args:
         query: Features, shape (Q, D); computed on its device. Or a table of
-            :func:`reid.retrieval.features.read_features`, if the gallery is one, too: then people
-            and cameras are compared by the names in the tables, and the other four lists are left
-            out.
+            :func:`reid.retrieval.features.read_features`, if the gallery is one, too: then
+            identities and cameras are compared by the names in the tables, and the other four lists
+            are left out.
         gallery: Features, shape (G, D): a tensor, an array, or a memory-mapped file
             (``numpy.load(path, mmap_mode="r")``), of which only a block at a time is resident; or
             a table.
-        query_ids: People, shape (Q,); and so on, see :func:`reid.metrics.ranking.evaluate_ranking`.
-        gallery_ids: People, shape (G,).
+        query_ids: Identities, shape (Q,), see :func:`reid.metrics.ranking.evaluate_ranking`.
+        gallery_ids: Identities, shape (G,).
         query_cameras: Cameras, shape (Q,).
         gallery_cameras: Cameras, shape (G,).
         metric: ``cosine`` or ``euclidean``, see :func:`pairwise_distances`.
         protocol: ``common``, ``official`` or ``queries-kept``.
         max_rank: Length of the CMC curve.
         memory: Bytes for the blocks, beside the queries and 40 bytes for each pair of a query and
-            a gallery entry of its person.
+            a gallery entry of its identity.
         cameras: ``ignore`` lets tracklets of the query's own camera be matches.
         own: Pairs (query, gallery entry) that are the same tracklet, shape (N, 2).
 
     Raises:
         UserError: As in :func:`reid.metrics.ranking.evaluate_ranking`; features of different
-            dimensions or not finite; tables of different models, or whose people cannot be
+            dimensions or not finite; tables of different models, or whose identities cannot be
             compared.
     """
     given = (query_ids, gallery_ids, query_cameras, gallery_cameras)
@@ -92,14 +94,12 @@ def evaluate_features(
     check_features("gallery", gallery, dimension=query.shape[1])
     check_options(protocol, max_rank, cameras)
     shape = len(query), len(gallery)
-    query_people, gallery_people, query_views, gallery_views = check_labels(
-        shape, labels, query.device
-    )
-    people = People(gallery_people, gallery_views)
-    pairs = check_pairs(own, query_people, gallery_people)
-    matches = people.matches(query_people, query_views, cameras, pairs)
+    asked, searched, asked_views, searched_views = check_labels(shape, labels, query.device)
+    pairs = check_pairs(own, asked, searched)
+    entries = Gallery(searched, searched_views)
+    matches = entries.matches(asked, asked_views, cameras, pairs)
     stream = _Stream(
-        Distances(query, metric), gallery, people.positions, _rows(shape, query, memory)
+        Distances(query, metric), gallery, entries.positions, _rows(shape, query, memory)
     )
     near = _near(stream, matches)
     before = _before(stream, matches, near)
@@ -112,11 +112,11 @@ def _numbers(
     gallery: Tensor | np.ndarray | FeatureTable,
     given: tuple[Labels | Names | None, ...],
 ) -> tuple[Labels, Labels, Labels, Labels]:
-    """People and cameras of both lists as numbers that mean the same in both."""
+    """Return identities and cameras of both lists as numbers that mean the same in both."""
     if isinstance(query, FeatureTable) and isinstance(gallery, FeatureTable):
         if any(labels is not None for labels in given):
             raise UserError(
-                "two tables of features have people and cameras: give no others beside them"
+                "two tables of features have identities and cameras: give no others beside them"
             )
         same_model(query, gallery)
         (asked, asked_in), (searched, searched_in) = shared_numbers([query, gallery])
@@ -150,7 +150,7 @@ class _Stream:
     rows: int
 
     def blocks(self, wanted: Tensor | None = None) -> Iterator[_Block]:
-        """The blocks; with ``wanted``, only those that hold an entry of these numbers."""
+        """Yield the blocks; with ``wanted``, only those that hold an entry of these numbers."""
         for begin in range(0, len(self.gallery), self.rows):
             end = min(begin + self.rows, len(self.gallery))
             if wanted is not None and not ((wanted >= begin) & (wanted < end)).any():
@@ -168,7 +168,10 @@ class _Stream:
 
 
 def _rows(shape: tuple[int, int], query: Tensor, memory: int) -> int:
-    """Entries of a block: its features thrice, its distances, sorted and once more on the way."""
+    """Return the number of entries of a block.
+
+    In memory at once are its features three times, its distances, and these sorted and once more.
+    """
     each = 12 * query.shape[1] + 16 * shape[0]
     rows = min(memory // each, LARGEST_BLOCK, shape[1])
     if rows < 1:
@@ -183,11 +186,11 @@ def _read(gallery: Tensor | np.ndarray, begin: int, end: int) -> Tensor:
     if isinstance(gallery, Tensor):
         return gallery[begin:end]
     block = torch.from_numpy(np.array(gallery[begin:end]))
-    _let_go(gallery)
+    _release_pages(gallery)
     return block
 
 
-def _let_go(gallery: np.ndarray) -> None:
+def _release_pages(gallery: np.ndarray) -> None:
     """Take the pages of a memory-mapped file out of this process: they count as resident."""
     base: Any = gallery
     mode = None
@@ -200,7 +203,7 @@ def _let_go(gallery: np.ndarray) -> None:
 
 
 def _near(stream: _Stream, matches: Matches) -> Tensor:
-    """Distances of the queries' own people, shape (Q, P)."""
+    """Compute the distances of the queries' own identities, shape (Q, P)."""
     wanted = matches.columns[matches.valid].unique()
     near: Tensor | None = None
     for block in stream.blocks(wanted):
@@ -213,6 +216,7 @@ def _near(stream: _Stream, matches: Matches) -> Tensor:
 
 
 def _before(stream: _Stream, matches: Matches, near: Tensor) -> Tensor:
+    """Count how many entries come before each of these, shape (Q, P)."""
     count = torch.zeros_like(matches.columns)
     if not matches.kept.any():
         return count
@@ -228,7 +232,7 @@ def _before(stream: _Stream, matches: Matches, near: Tensor) -> Tensor:
 
 
 def _inside(block: _Block, matches: Matches) -> tuple[Tensor, Tensor]:
-    """Which of the matches are in a block, and their columns in it (0 elsewhere)."""
+    """Tell which of the matches are in a block, and their columns in it (0 elsewhere)."""
     last = block.positions[-1]
     here = matches.valid & (matches.columns >= block.positions[0]) & (matches.columns <= last)
     local = torch.searchsorted(block.positions, matches.columns.contiguous())

@@ -1,7 +1,8 @@
-"""What the frames of a tracklet go through first: trunks of frames (2D) and of clips (3D).
+"""Backbones of frames (2D) and of clips (3D).
 
-A trunk is a network without its pooling and classifier. A trunk of frames has ``featuremaps``:
-(N, 3, H, W) -> (N, C, h, w); a trunk of clips is called: (B, 3, T, H, W) -> (B, C, t, h, w).
+A backbone is a network without its pooling and classifier. A backbone of frames has
+``featuremaps``: (N, 3, H, W) -> (N, C, h, w); a backbone of clips is called: (B, 3, T, H, W) ->
+(B, C, t, h, w).
 """
 
 from __future__ import annotations
@@ -15,33 +16,35 @@ from pytorchvideo.models.resnet import create_resnet
 from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck, ResNet
 
-from reid.models.torchreid_models import MODELS, torchreid_trunk
+from reid.models.torchreid_models import MODELS, torchreid_backbone
 from video_snl.blocks.insertion import block_places
 from video_snl.errors import UserError
 from video_snl.models.i3d import BACKBONES as VIDEO_BACKBONES
 from video_snl.models.i3d import hara_bottleneck
 
-__all__ = ["Trunk", "build_trunk", "default_positions"]
+__all__ = ["Backbone", "build_backbone", "default_positions"]
 
 _Size = tuple[int, int, int]
 _SMALLEST_FRAME = (1, 16, 16)
 
-# Liu et al. (BMVC 2019): behind the last two units of res3 and the last three of res4.
+# Liu et al. (BMVC 2019): after the last two units of res3 and the last three of res4.
 _NVAN = ("after:{0}.-2", "after:{0}.-1", "after:{1}.-3", "after:{1}.-2", "after:{1}.-1")
 
 
 @dataclass(frozen=True)
-class Trunk:
-    """A trunk and what there is to know about it.
+class Backbone:
+    """A backbone and what the rest of the network must know of it.
 
     Attributes:
-        network: the trunk.
+        name: Name in the configuration.
+        network: The module itself.
         channels: C of its last feature map.
-        over_time: whether it takes clips (3D); otherwise frames.
-        smallest: least clip (T, H, W) it takes.
-        left_out: names of the parts of the original network that it lacks: pooling and classifier.
+        over_time: It takes clips (3D); otherwise frames.
+        smallest: Smallest clip (T, H, W) it takes.
+        left_out: Names of the parts of the original network that it lacks: pooling and classifier.
     """
 
+    name: str
     network: nn.Module
     channels: int
     over_time: bool
@@ -68,12 +71,13 @@ class FrameResNet50(ResNet):
         return self.layer4(self.layer3(self.layer2(self.layer1(x))))
 
 
-def _resnet50(name: str, size: tuple[int, int]) -> Trunk:
-    return Trunk(FrameResNet50(), 2048, False, _SMALLEST_FRAME, ("avgpool", "fc", "classifier"))
+def _resnet50(name: str, size: tuple[int, int]) -> Backbone:
+    left_out = ("avgpool", "fc", "classifier")
+    return Backbone(name, FrameResNet50(), 2048, False, _SMALLEST_FRAME, left_out)
 
 
-def _resnet50_3d(name: str, size: tuple[int, int]) -> Trunk:
-    """ResNet-50 inflated: k x k kernels become 3 x k x k, 1 x 1 stay; no stride in time."""
+def _resnet50_3d(name: str, size: tuple[int, int]) -> Backbone:
+    """Inflate a ResNet-50: k x k kernels become 3 x k x k, 1 x 1 stay; no stride in time."""
     network = create_resnet(
         model_depth=50,
         model_num_class=1,
@@ -90,26 +94,26 @@ def _resnet50_3d(name: str, size: tuple[int, int]) -> Trunk:
         bottleneck=hara_bottleneck,
         head_pool=nn.AdaptiveAvgPool3d,
     )
-    return _without_head(network, 2048, _SMALLEST_FRAME)
+    return _without_head(name, network, 2048, _SMALLEST_FRAME)
 
 
-def _i3d(name: str, size: tuple[int, int]) -> Trunk:
+def _i3d(name: str, size: tuple[int, int]) -> Backbone:
     backbone, channels = VIDEO_BACKBONES[name], {"i3d_r50": 2048, "i3d_small": 512}[name]
-    return _without_head(backbone.build(1, 0.0), channels, backbone.smallest_clip)
+    return _without_head(name, backbone.build(1, 0.0), channels, backbone.smallest_clip)
 
 
-def _without_head(network: nn.Module, channels: int, smallest: _Size) -> Trunk:
+def _without_head(name: str, network: nn.Module, channels: int, smallest: _Size) -> Backbone:
     *parts, _ = network.get_submodule("blocks").children()
-    trunk = Net(blocks=nn.ModuleList(parts))
-    return Trunk(trunk, channels, True, smallest, (f"blocks.{len(parts)}",))
+    rest = Net(blocks=nn.ModuleList(parts))
+    return Backbone(name, rest, channels, True, smallest, (f"blocks.{len(parts)}",))
 
 
-def _torchreid(name: str, size: tuple[int, int]) -> Trunk:
-    network, channels, left_out = torchreid_trunk(name, size)
-    return Trunk(network, channels, False, _SMALLEST_FRAME, left_out)
+def _torchreid(name: str, size: tuple[int, int]) -> Backbone:
+    network, channels, left_out = torchreid_backbone(name, size)
+    return Backbone(name, network, channels, False, _SMALLEST_FRAME, left_out)
 
 
-BACKBONES: dict[str, Callable[[str, tuple[int, int]], Trunk]] = {
+BACKBONES: dict[str, Callable[[str, tuple[int, int]], Backbone]] = {
     "resnet50": _resnet50,
     "resnet50_3d": _resnet50_3d,
     "i3d_r50": _i3d,
@@ -118,12 +122,12 @@ BACKBONES: dict[str, Callable[[str, tuple[int, int]], Trunk]] = {
 }
 
 
-def build_trunk(name: str, size: tuple[int, int]) -> Trunk:
-    """The trunk called ``name``, with new weights, for frames of ``size`` (H, W).
+def build_backbone(name: str, size: tuple[int, int]) -> Backbone:
+    """Build the backbone called ``name``, with new weights, for frames of ``size`` (H, W).
 
     Raises:
-        UserError: for a name that is not known (the message lists those that are), or frames too
-            small for a network of torchreid.
+        UserError: A name that is not known (the message lists those that are), or frames too small
+            for a network of torchreid.
     """
     if name not in BACKBONES:
         raise UserError(
@@ -133,15 +137,15 @@ def build_trunk(name: str, size: tuple[int, int]) -> Trunk:
     return BACKBONES[name](name, size)
 
 
-def default_positions(name: str, trunk: nn.Module) -> list[str]:
-    """Where blocks stand when the configuration does not say.
+def default_positions(name: str, backbone: nn.Module) -> list[str]:
+    """Return the positions of blocks where the configuration names none.
 
     The five places of NVAN in every residual network that has the units, 2D and 3D (so not in a
-    ResNet-18); in an OSNet, which has no such units, behind the two parts that end at the same
+    ResNet-18); in an OSNet, which has no such units, after the two parts that end at the same
     strides, 8 and 16; in I3D the place of arXiv:2108.02451.
 
     Raises:
-        UserError: for another backbone.
+        UserError: A backbone without default positions.
     """
     if name.startswith("i3d"):
         return ["before:res4.-1"]
@@ -149,11 +153,11 @@ def default_positions(name: str, trunk: nn.Module) -> list[str]:
         return ["after:pool2", "after:pool3"]
     if name.startswith("osnet"):
         return ["after:conv2", "after:conv3"]
-    units = Counter(place.rpartition(".")[0] for place in block_places(trunk))
+    units = Counter(place.rpartition(".")[0] for place in block_places(backbone))
     for stages in (("layer2", "layer3"), ("res3", "res4")):
         if units[stages[0]] >= 2 and units[stages[1]] >= 3:
             return [place.format(*stages) for place in _NVAN]
-    children = ", ".join(child for child, _ in trunk.named_children())
+    children = ", ".join(child for child, _ in backbone.named_children())
     raise UserError(
         f"model.positions: there is no default for backbone {name!r}; name places such as "
         f"after:MODULE, or set model.block to none. Its modules are: {children}."

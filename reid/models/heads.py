@@ -1,4 +1,4 @@
-"""How the feature map of a tracklet becomes one vector: (B, C, T, h, w) -> (B, D).
+"""Temporal heads: from the feature map of a tracklet to one vector, (B, C, T, h, w) -> (B, D).
 
 All means are in float32 or wider. With x_t the spatial mean of frame t:
 
@@ -25,7 +25,7 @@ _HIDDEN = 512
 
 
 def frame_vectors(maps: Tensor) -> Tensor:
-    """Spatial means. (B, C, T, h, w) -> (B, T, C)."""
+    """Compute spatial means. (B, C, T, h, w) -> (B, T, C)."""
     return maps.mean((3, 4), dtype=_wide(maps)).mT
 
 
@@ -34,7 +34,7 @@ def _wide(tensor: Tensor) -> torch.dtype:
 
 
 class MeanHead(nn.Module):
-    """The mean over all positions of all frames."""
+    """Mean over all positions of all frames."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class MeanHead(nn.Module):
 
 
 class AttentionHead(nn.Module):
-    """A mean of frames with learned weights. At the start they are all 1 / T: the mean."""
+    """Mean of frames with learned weights, which are all 1 / T at the start."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class AttentionHead(nn.Module):
         nn.init.zeros_(self.score.weight)
 
     def weights(self, frames: Tensor) -> Tensor:
-        """a, the weights of the frames, which sum to one. (B, T, C) -> (B, T)."""
+        """Compute the weights a of the frames, which sum to one. (B, T, C) -> (B, T)."""
         scores = self.score(F.relu(self.embed(frames)).mT).squeeze(1)
         return scores.softmax(-1, dtype=_wide(scores))
 
@@ -65,7 +65,7 @@ class AttentionHead(nn.Module):
 
 
 class RecurrentHead(nn.Module):
-    """A GRU of at most 512 units over the frames, averaged over its steps."""
+    """GRU of at most 512 units over the frames, averaged over its steps."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class RecurrentHead(nn.Module):
 
 
 class NonlocalHead(nn.Module):
-    """A block over all T x h x w positions of the last feature map, then their mean."""
+    """Block over all T x h x w positions of the last feature map, then their mean."""
 
     def __init__(self, channels: int, block: nn.Module) -> None:
         super().__init__()

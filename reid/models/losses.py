@@ -1,4 +1,4 @@
-"""The losses of a batch of tracklets, all in float32, under autocast, too."""
+"""Losses of a batch of tracklets, all in float32, under autocast, too."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ __all__ = ["CenterLoss", "TrackletLoss", "batch_hard_triplet_loss"]
 
 
 def batch_hard_triplet_loss(vectors: Tensor, labels: Tensor, margin: float | None) -> Tensor:
-    """Triplet loss with the hardest positive and negative of each anchor in the batch.
+    """Compute the triplet loss with the hardest positive and negative of each anchor in the batch.
 
     mean over anchors a of  l(max_{y_p = y_a} |x_a - x_p| - min_{y_n != y_a} |x_a - x_n|),
     l(z) = max(0, z + margin), or log(1 + exp(z)) without a margin (Hermans et al.,
-    arXiv:1703.07737). An anchor whose person occurs once, or that has no other person beside it, is
-    left out of the mean; when all are, the loss is zero (and has a gradient, of zeros).
+    arXiv:1703.07737). An anchor whose identity occurs once, or that has no other identity beside
+    it, is left out of the mean; when all are, the loss is zero (and has a gradient, of zeros).
 
     Shapes: vectors (B, D), labels (B,) -> ().
     """
     with torch.autocast(vectors.device.type, enabled=False):
         x = vectors.float()
-        # By differences: the form with a matrix product loses the small distances, and these are
-        # what the hardest negatives have.
+        # The form with a matrix product loses the small distances, which the hardest negatives
+        # have.
         distances = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist")
         same = labels[:, None] == labels
         others = same & ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
@@ -39,15 +39,16 @@ def batch_hard_triplet_loss(vectors: Tensor, labels: Tensor, margin: float | Non
 
 
 class CenterLoss(nn.Module):
-    """1/2 mean_i |x_i - c_{y_i}|^2, c the centres of the people (Wen et al., ECCV 2016).
+    """Centre loss 1/2 mean_i |x_i - c_{y_i}|^2, c the centres of the identities (Wen et al., 2016).
 
-    The centres are no parameters: as in the paper, a training step moves them by
+    The centres are not parameters: as in the paper, a training step moves them by
     c_j += rate * sum_{y_i = j} (x_i - c_j) / (1 + #{y_i = j}). They start at zero, and are stored
     with the other buffers. With several processes the sums are taken over all of them, so that all
     hold the same centres.
 
     Args:
-        num_people, feature_dim: sizes.
+        num_people: Number of identities.
+        feature_dim: Length of the vectors.
         rate: alpha of the paper.
 
     Shapes: vectors (B, D), labels (B,) -> ().
@@ -80,12 +81,13 @@ class CenterLoss(nn.Module):
 class TrackletLoss(nn.Module):
     """Cross-entropy, batch-hard triplet and centre loss, weighted and summed.
 
-    Cross-entropy (with label smoothing) is of the logits, the others of the raw vectors. A weight
-    of zero leaves its loss out. With several processes, triplets are those within one process.
+    Cross-entropy (with label smoothing) takes the logits, the others the raw vectors. A loss of
+    weight zero is left out. With several processes, triplets are those within one process.
 
     Args:
-        config: weights, margin and label smoothing.
-        num_people, feature_dim: sizes of the network's outputs.
+        config: Weights, margin and label smoothing.
+        num_people: Number of training identities.
+        feature_dim: Length of the raw vectors.
 
     Returns: ``loss`` and, unweighted, ``cross_entropy``, ``triplet`` and ``center``, each ().
     """

@@ -1,33 +1,54 @@
-"""The network of a tracklet: trunk, temporal head, BN-neck and classifier."""
+"""Network of a tracklet: backbone, temporal head, BN-neck and classifier, and blocks in it.
+
+A backbone of frames (2D) sees the frames of a batch one after another, (B T, 3, H, W). A block in
+it is wrapped so that it sees the T x H x W positions of whole tracklets. In checkpoints the
+backbone is called ``trunk``.
+"""
 
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
 from reid.config import ReidModelConfig
-from reid.models.backbones import Trunk, build_trunk, default_positions
-from reid.models.frames import Frames, WithTrackletBlock
+from reid.models.backbones import Backbone, build_backbone, default_positions
 from reid.models.heads import AttentionHead, MeanHead, NonlocalHead, RecurrentHead
-from reid.models.weights import load_trunk_weights
-from video_snl.blocks.insertion import WithBlock, Wrapper, insert_blocks
+from reid.models.weights import load_backbone_weights
+from video_snl.blocks.insertion import (
+    Where,
+    WithBlock,
+    Wrapper,
+    block_places,
+    insert_blocks,
+)
 from video_snl.blocks.zoo import make_block
 from video_snl.errors import UserError
 from video_snl.models.weights.loading import LoadReport
 
-__all__ = ["TrackletNet", "TrackletOutput", "build_network"]
+__all__ = [
+    "TrackletNet",
+    "TrackletOutput",
+    "WithTrackletBlock",
+    "build_network",
+    "head_parameters",
+    "stage_layers",
+]
 
 _CLASSIFIER_STD = 0.001
+_STEM = ("conv1", "bn1", "layer0", "blocks.0")  # of torchvision, torchreid, pytorchvideo
 
 
 class TrackletOutput(NamedTuple):
-    """What a network says of a batch of tracklets.
+    """Outputs of a network for a batch of tracklets.
 
-    raw: (B, D) what the triplet and the centre loss are of. features: (B, D) what is compared,
-    behind the neck. logits: (B, people).
+    Attributes:
+        raw: Vectors of the triplet and the centre loss, (B, D).
+        features: Vectors that are compared, after the neck, (B, D).
+        logits: Scores of the training identities, (B, identities).
     """
 
     raw: Tensor
@@ -36,33 +57,33 @@ class TrackletOutput(NamedTuple):
 
 
 class TrackletNet(nn.Module):
-    """One vector for a tracklet, and whose it is.
+    """Network that maps a tracklet to one vector, and to scores of the training identities.
 
-    raw = head(trunk(clips)); features = BN(raw); logits = W features. The BN-neck of Luo et al.
+    raw = head(backbone(clips)); features = BN(raw); logits = W features. The BN-neck of Luo et al.
     ("Bag of Tricks", CVPRW 2019): its bias stays zero, and the classifier has none, so that the
     features of the two losses differ by a scale for each dimension, which suits both. Without the
     neck, features = raw, and the classifier has a bias.
 
     Args:
-        trunk: a network without pooling and classifier, see :mod:`reid.models.backbones`.
+        backbone: Network without pooling and classifier, see :mod:`reid.models.backbones`.
         head: (B, C, T, h, w) -> (B, D), with ``feature_dim``.
-        num_people: size of the classifier.
-        neck: whether there is a BN-neck.
-        dropout: probability of dropout before the classifier.
+        num_people: Number of training identities, size of the classifier.
+        neck: Insert a BN-neck.
+        dropout: Probability of dropout before the classifier.
 
     Shapes:
         clips: float (B, 3, T, H, W), normalised. Any T, H, W from ``smallest`` on.
 
     Raises:
-        UserError: from forward, for a clip of other axes or smaller than ``smallest``.
+        UserError: From forward, for a clip of other axes or smaller than ``smallest``.
     """
 
     def __init__(
-        self, trunk: Trunk, head: nn.Module, num_people: int, *, neck: bool, dropout: float
+        self, backbone: Backbone, head: nn.Module, num_people: int, *, neck: bool, dropout: float
     ) -> None:
         super().__init__()
-        self.trunk, self.head = trunk.network, head
-        self.over_time, self.smallest = trunk.over_time, trunk.smallest
+        self.trunk, self.head = backbone.network, head  # checkpoints have these names
+        self.over_time, self.smallest = backbone.over_time, backbone.smallest
         self.num_people = num_people
         self.feature_dim = int(head.feature_dim)  # type: ignore[arg-type]
         self.neck = nn.BatchNorm1d(self.feature_dim) if neck else nn.Identity()
@@ -79,13 +100,45 @@ class TrackletNet(nn.Module):
         return TrackletOutput(raw, features, self.classifier(self.dropout(features)))
 
     def feature_maps(self, clips: Tensor) -> Tensor:
-        """The last feature map of the trunk. (B, 3, T, H, W) -> (B, C, t, h, w)."""
+        """Compute the last feature map of the backbone. (B, 3, T, H, W) -> (B, C, t, h, w)."""
         _check_clip(tuple(clips.shape), self.smallest)
         if self.over_time:
             return self.trunk(clips)
         self.frames.count = clips.shape[2]
         maps = self.trunk.featuremaps(self.frames.split(clips))  # type: ignore[operator]
         return self.frames.join(maps)
+
+
+@dataclass
+class Frames:
+    """Number of frames T of the tracklets that are now in a backbone of frames.
+
+    The network sets it before its backbone runs, and all blocks in the backbone look it up.
+    """
+
+    count: int = 1
+
+    def split(self, clips: Tensor) -> Tensor:
+        """Lay frames out one after another, copying as little as possible.
+
+        (B, C, T, h, w) -> (B T, C, h, w).
+        """
+        return clips.transpose(1, 2).flatten(0, 1)
+
+    def join(self, frames: Tensor) -> Tensor:
+        """Invert :meth:`split`, as a view. (B T, C, h, w) -> (B, C, T, h, w)."""
+        return frames.unflatten(0, (-1, self.count)).transpose(1, 2)
+
+
+class WithTrackletBlock(WithBlock):
+    """Module of a backbone of frames, and a 3D block over the T x h x w positions of tracklets."""
+
+    def __init__(self, module: nn.Module, block: nn.Module, where: Where, frames: Frames) -> None:
+        super().__init__(module, block, where)
+        self.frames = frames
+
+    def apply_block(self, x: Tensor) -> Tensor:
+        return self.frames.split(self.block(self.frames.join(x)))
 
 
 def build_network(
@@ -97,38 +150,77 @@ def build_network(
     size: tuple[int, int] = (64, 32),
     progress: bool = True,
 ) -> tuple[TrackletNet, LoadReport | None]:
-    """The network of ``config``, and what was loaded into it where weights were asked for.
+    """Build the network of a configuration, and report what was loaded into it, if anything.
 
-    The initial weights are a function of ``seed``; those of trunk, head and classifier do not
+    The initial weights are a function of ``seed``; those of backbone, head and classifier do not
     depend on whether blocks are inserted. The global random state is left as it was.
 
     Args:
-        frames, size: T and (H, W) of the clips it is for; it takes others, too.
+        config: Section ``model`` of the configuration.
+        num_people: Number of training identities.
+        seed: Seed of the initial weights.
+        frames: T of the clips it is for; it takes others, too.
+        size: (H, W) of these clips, likewise.
+        progress: Show the progress of a download.
 
     Raises:
-        UserError: for a backbone that is not known, clips that are too small for it, positions
-            that do not exist, options that exclude each other, or weights that cannot be had or do
-            not fit.
+        UserError: A backbone that is not known, clips that are too small for it, positions that do
+            not exist, options that exclude each other, or weights that cannot be had or do not fit.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        trunk = build_trunk(config.backbone, size)
-        _check_clip((1, 3, frames, *size), trunk.smallest)
+        backbone = build_backbone(config.backbone, size)
+        _check_clip((1, 3, frames, *size), backbone.smallest)
         report = None
         if config.weights is not None:
-            report = load_trunk_weights(
-                trunk,
+            report = load_backbone_weights(
+                backbone,
                 config.weights,
-                backbone=config.backbone,
                 num_people=num_people,
                 allow_partial=config.allow_partial_weights,
                 progress=progress,
             )
-        head = _head(config, trunk.channels)
-        model = TrackletNet(trunk, head, num_people, neck=config.neck, dropout=config.dropout)
+        head = _head(config, backbone.channels)
+        model = TrackletNet(backbone, head, num_people, neck=config.neck, dropout=config.dropout)
         if config.block != "none":
             _insert(model, config)
     return model, report
+
+
+def head_parameters(model: nn.Module) -> set[nn.Parameter]:
+    """Return the parameters of temporal head, neck and classifier."""
+    net = cast(TrackletNet, model)
+    return {p for part in (net.head, net.neck, net.classifier) for p in part.parameters()}
+
+
+def stage_layers(backbone: nn.Module, stage: str) -> list[nn.Module]:
+    """Return the layers of a stage of a backbone that hold parameters themselves.
+
+    Args:
+        backbone: ``trunk`` of a :class:`TrackletNet`.
+        stage: ``stem``, one of the position grammar (``layer1``, ``res2``), or any module of the
+            backbone by its dotted path.
+
+    Raises:
+        UserError: A stage that the backbone does not have.
+    """
+    modules = dict(backbone.named_modules())
+    places = {
+        place.rpartition(".")[0]: path.rpartition(".")[0]
+        for place, path in block_places(backbone).items()
+    }
+    if stage == "stem" and "stem" not in modules:
+        found = [modules[name] for name in _STEM if name in modules]
+    else:
+        path = places.get(stage, stage)
+        found = [modules[path]] if path in modules and path else []
+    if not found:
+        known = ["stem", *dict.fromkeys([*places, *dict(backbone.named_children())])]
+        raise UserError(
+            f"optimizer.frozen_stages names {stage!r}; this network has: {', '.join(known)}."
+        )
+    layers = [layer for part in found for layer in part.modules()]
+    return [layer for layer in layers if next(layer.children(), None) is None]
 
 
 def _check_clip(shape: tuple[int, ...], smallest: tuple[int, int, int]) -> None:

@@ -1,4 +1,4 @@
-"""The networks of torchreid that can look at single frames: those with feature maps."""
+"""Networks of torchreid that can be backbones of frames: those with feature maps."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from torch import nn
 
 from video_snl.errors import UserError
 
-__all__ = ["MODELS", "torchreid_network", "torchreid_trunk"]
+__all__ = ["MODELS", "torchreid_backbone", "torchreid_network"]
 
-# Of torchreid 0.2.5's models those whose ``featuremaps`` returns one tensor. Not among them are
+# Those of torchreid 0.2.5's models whose ``featuremaps`` returns one tensor. Not among them are
 # densenet*, inceptionv4, nasnsetmobile, shufflenet, squeezenet*, hacnn and mlfn (no such method)
 # and resnet50mid (three tensors). Its resnet50 is torchvision's with stride 2, which ours replaces.
 MODELS: tuple[str, ...] = (
@@ -57,7 +57,7 @@ MODELS: tuple[str, ...] = (
 
 
 def torchreid_network(name: str, *, pretrained: bool = False) -> nn.Module:
-    """torchreid's own network with a classifier of 1000 classes; what it prints goes to stderr."""
+    """Build torchreid's own network with a classifier of 1000 classes; it prints to stderr."""
     # torchreid takes seconds to import, and warns of its ranking in Cython, which is not used here.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -66,18 +66,19 @@ def torchreid_network(name: str, *, pretrained: bool = False) -> nn.Module:
         return build_model(name, 1000, loss="softmax", pretrained=pretrained, use_gpu=False)
 
 
-def torchreid_trunk(name: str, size: tuple[int, int]) -> tuple[nn.Module, int, tuple[str, ...]]:
-    """A network of torchreid without what lies behind its feature map.
+def torchreid_backbone(name: str, size: tuple[int, int]) -> tuple[nn.Module, int, tuple[str, ...]]:
+    """Build a network of torchreid without what comes after its feature map.
 
-    Also the channels of that map, and the names of what was left out.
+    Returns:
+        The network, the channels of its feature map, and the names of the parts left out.
 
     Raises:
-        UserError: when it cannot take frames of ``size`` (H, W).
+        UserError: It cannot take frames of ``size`` (H, W).
     """
     network = torchreid_network(name)
     try:
         channels, used = _probe(network, size)
-    # Of a convolution or a pooling whose input is smaller than its window.
+    # From a convolution or a pooling whose input is smaller than its window.
     except RuntimeError as error:
         raise UserError(
             f"backbone {name} cannot take frames of {size[0]} x {size[1]} pixels "
@@ -90,7 +91,7 @@ def torchreid_trunk(name: str, size: tuple[int, int]) -> tuple[nn.Module, int, t
 
 
 def _probe(network: nn.Module, size: tuple[int, int]) -> tuple[int, set[str]]:
-    """Channels of the feature map, and the children that ``featuremaps`` calls (a part of)."""
+    """Return the channels of the feature map, and the children that ``featuremaps`` calls."""
     probe = _without_data(network)
     used: set[str] = set()
     for name, child in probe.named_children():
@@ -101,7 +102,7 @@ def _probe(network: nn.Module, size: tuple[int, int]) -> tuple[int, set[str]]:
 
 
 def _without_data(network: nn.Module) -> nn.Module:
-    """A copy on the meta device, in evaluation mode, that tells shapes and computes nothing."""
+    """Copy a network to the meta device, in evaluation mode: it computes shapes alone."""
     on_meta: dict[int, Any] = {id(t): t.to("meta") for t in network.buffers()}
     for p in network.parameters():
         on_meta[id(p)] = nn.Parameter(p.detach().to("meta"), requires_grad=False)

@@ -1,4 +1,4 @@
-"""Start a trunk from weights trained elsewhere: ImageNet's by name, re-identification's by file."""
+"""Backbones that start from weights trained elsewhere: by name (ImageNet) or from a file."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from reid.models.backbones import FrameResNet50, Trunk
+from reid.models.backbones import Backbone, FrameResNet50
 from reid.models.torchreid_models import MODELS, torchreid_network
-from video_snl.data.transforms.geometry import STATISTICS
+from video_snl.config.statistics import STATISTICS
 from video_snl.errors import UserError
 from video_snl.models.weights.formats import Layout, Translated, network_tensors, translate
 from video_snl.models.weights.loading import LoadReport, load_translated
 from video_snl.models.weights.sources import fetch, locate, read_checkpoint
 from video_snl.utils.counts import counts
 
-__all__ = ["load_trunk_weights"]
+__all__ = ["load_backbone_weights"]
 
 _IMAGENET = "imagenet"
 _RESNETS = ("resnet50", "resnet50_3d", "i3d_r50")
@@ -27,75 +27,75 @@ _GEM = "heads.pool_layer.p"  # fast-reid's exponent of generalised-mean pooling
 _VIDEO_SNL = "model."  # how names begin in a checkpoint of ``video-snl train``
 
 
-def load_trunk_weights(
-    trunk: Trunk,
+def load_backbone_weights(
+    backbone: Backbone,
     source: str,
     *,
-    backbone: str,
     num_people: int,
     allow_partial: bool = False,
     progress: bool = True,
 ) -> LoadReport:
-    """Load weights from elsewhere into a trunk without blocks, in place.
+    """Load weights from elsewhere into a backbone without blocks, in place.
 
     A file may hold its tensors in ``state_dict``, ``model_state`` or ``model``, or at the top.
     Their names may have any common beginning (``module.`` of torchreid's checkpoints,
     ``backbone.`` of fast-reid's, ``base.`` of reid-strong-baseline's, ``trunk.`` of our own).
-    Kernels of frames are inflated for trunks of clips. A file's temporal head, neck, classifier and
-    blocks are never taken over.
+    Kernels of frames are inflated for backbones of clips. A file's temporal head, neck, classifier
+    and blocks are never taken over.
 
     Args:
+        backbone: Backbone with new weights.
         source: ``imagenet`` (torchvision's ResNet-50; torchreid's own download for its models), a
             file, or an http(s) URL.
-        backbone: the trunk's name.
-        num_people: size of the new classifier, for the report.
-        allow_partial: load what matches even if it is little.
-        progress: show the progress of a download.
+        num_people: Number of training identities, for the report.
+        allow_partial: Load what matches even if it is little.
+        progress: Show the progress of a download.
 
     Raises:
-        UserError: for weights that cannot be had or read, of a network with other parts (IBN,
-            non-local blocks, squeeze-and-excitation), or when less than 95 % of the trunk's
-            parameters, or of the file's, match; the trunk is then as it was.
+        UserError: Weights that cannot be had or read, or of a network with other parts (IBN,
+            non-local blocks, squeeze-and-excitation); less than 95 % of the backbone's parameters,
+            or of the file's, match. The backbone is then as it was.
     """
-    if source == _IMAGENET and backbone in MODELS:
-        translated = _torchreid_imagenet(backbone)
+    name = backbone.name
+    if source == _IMAGENET and name in MODELS:
+        translated = _torchreid_imagenet(name)
     else:
-        if source == _IMAGENET and backbone not in _RESNETS:
+        if source == _IMAGENET and name not in _RESNETS:
             raise UserError(
-                f"weights 'imagenet' are a ResNet-50's, which do not fit backbone {backbone!r}; "
+                f"weights 'imagenet' are a ResNet-50's, which do not fit backbone {name!r}; "
                 f"they fit {', '.join(_RESNETS)}, and torchreid has its own for many of its models."
             )
-        checkpoint = read_checkpoint(_file(source, backbone, progress))
-        translated = _translated(checkpoint, trunk, source)
+        checkpoint = read_checkpoint(_file(source, name, progress))
+        translated = _translated(checkpoint, backbone, source)
     report = load_translated(
-        trunk.network,
+        backbone.network,
         translated,
         source,
-        backbone=backbone,
-        head=tuple(f"{name}." for name in trunk.left_out),
+        backbone=name,
+        head=tuple(f"{part}." for part in backbone.left_out),
         allow_partial=allow_partial,
     )
-    return replace(report, head=f"{report.head} ({counts(num_people, 'person')})")
+    return replace(report, head=f"{report.head} ({counts(num_people, 'identity')})")
 
 
-def _file(source: str, backbone: str, progress: bool) -> Path:
+def _file(source: str, name: str, progress: bool) -> Path:
     if source != _IMAGENET:
-        return locate(source, backbone, progress=progress)
+        return locate(source, name, progress=progress)
     # torchvision's models take a second to import and are needed for this address only.
     from torchvision.models import ResNet50_Weights
 
     return fetch(ResNet50_Weights.IMAGENET1K_V1.url, progress=progress)
 
 
-def _translated(checkpoint: Mapping[str, Any], trunk: Trunk, source: str) -> Translated:
-    """A file's tensors under the names of the trunk, whatever stands before them in the file."""
+def _translated(checkpoint: Mapping[str, Any], backbone: Backbone, source: str) -> Translated:
+    """Return a file's tensors under the backbone's names, whatever stands before them there."""
     tensors, blocks = network_tensors(checkpoint)
-    wanted = trunk.network.state_dict()
-    if trunk.over_time and f"{_VIDEO_SNL}blocks.0.conv.weight" in tensors:
-        return translate(checkpoint, _layout(trunk), source)
-    # The first tensor is the stem's; a trunk of clips may start from a network of frames.
+    wanted = backbone.network.state_dict()
+    if backbone.over_time and f"{_VIDEO_SNL}blocks.0.conv.weight" in tensors:
+        return translate(checkpoint, _layout(backbone), source)
+    # The first tensor is the stem's; a backbone of clips may start from a network of frames.
     beginnings = _beginnings(tensors, next(iter(wanted)))
-    if trunk.over_time and not beginnings:
+    if backbone.over_time and not beginnings:
         beginnings = _beginnings(tensors, "conv1.weight")
     if not beginnings:
         raise UserError(
@@ -107,14 +107,14 @@ def _translated(checkpoint: Mapping[str, Any], trunk: Trunk, source: str) -> Tra
     inside = {n.removeprefix(beginning): t for n, t in tensors.items() if n.startswith(beginning)}
     left_out = (*(name for name in tensors if not name.startswith(beginning)), *blocks)
     known = _project_of(tensors, beginning)
-    note = None if known is None else _note(known, tensors, trunk)
-    if trunk.over_time:
-        return replace(translate(inside, _layout(trunk), source), left_out=left_out, note=note)
+    note = None if known is None else _note(known, tensors, backbone)
+    if backbone.over_time:
+        return replace(translate(inside, _layout(backbone), source), left_out=left_out, note=note)
     return Translated(known or "network of frames", "imagenet", inside, left_out, note)
 
 
 def _project_of(tensors: Mapping[str, Tensor], beginning: str) -> str | None:
-    """Whose names a file has: those of fast-reid, of reid-strong-baseline, or others."""
+    """Recognise a file of fast-reid or of reid-strong-baseline by its names; None for others."""
     if beginning == "backbone." and any(name.startswith("heads.") for name in tensors):
         return "fast-reid"
     if beginning == "base." and not {"bottleneck.weight", "classifier.weight"}.isdisjoint(tensors):
@@ -122,8 +122,8 @@ def _project_of(tensors: Mapping[str, Tensor], beginning: str) -> str | None:
     return None
 
 
-def _note(project: str, tensors: Mapping[str, Tensor], trunk: Trunk) -> str:
-    """What such a file says of its network beside the trunk, and what it cannot say."""
+def _note(project: str, tensors: Mapping[str, Tensor], backbone: Backbone) -> str:
+    """Say what such a file tells of its network beside the backbone, and what it cannot tell."""
     notes = ["Its neck and classifier are left out."]
     if _GEM in tensors:
         exponent = float(tensors[_GEM].flatten()[0])
@@ -133,50 +133,50 @@ def _note(project: str, tensors: Mapping[str, Tensor], trunk: Trunk) -> str:
         if given is not None and not _alike(given, wanted):
             values = ", ".join(f"{value:g}" for value in given.flatten().tolist())
             notes.append(f"Its {name} is {values}; frames are normalised with ImageNet's here.")
-    if isinstance(trunk.network, FrameResNet50):
+    if isinstance(backbone.network, FrameResNet50):
         notes.append(f"{project}'s files do not tell the last stride; it is 1 here.")
     return " ".join(notes)
 
 
 def _alike(given: Tensor, wanted: Sequence[float]) -> bool:
-    """Whether statistics of values of 0-255 are those of values of 0-1."""
+    """Compare statistics of values of 0-255 with those of values of 0-1."""
     scaled = 255 * torch.tensor(wanted)
     return given.numel() == 3 and torch.allclose(given.flatten().float(), scaled, atol=0.1)
 
 
 def _beginnings(tensors: Mapping[str, Tensor], first: str) -> list[str]:
-    """What may stand before a network's names: ``a.`` and ``a.layer1.0.`` for ``conv1.weight``."""
+    """List what may stand before names: ``a.`` and ``a.layer1.0.`` for ``conv1.weight``."""
     return [n.removesuffix(first) for n in tensors if f".{n}".endswith(f".{first}")]
 
 
-def _layout(trunk: Trunk) -> Layout:
-    """The layout of the network the trunk was cut from: its head came after the last block."""
-    layout = Layout.of(trunk.network)
+def _layout(backbone: Backbone) -> Layout:
+    """Return the layout of the network the backbone was cut from, whose head came last."""
+    layout = Layout.of(backbone.network)
     return replace(layout, head=layout.head + 1)
 
 
-def _torchreid_imagenet(backbone: str) -> Translated:
-    """What torchreid's own download changes in its network."""
+def _torchreid_imagenet(name: str) -> Translated:
+    """Return the tensors that torchreid's own download changes in its network."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        new = torchreid_network(backbone).state_dict()
+        new = torchreid_network(name).state_dict()
         torch.manual_seed(0)
         try:
-            loaded = torchreid_network(backbone, pretrained=True).state_dict()
+            loaded = torchreid_network(name, pretrained=True).state_dict()
         # gdown, urllib and torch.load each have errors of their own, which stay the cause.
         except Exception as error:
             raise UserError(
-                f"weights 'imagenet': torchreid cannot fetch its weights of {backbone} ({error}). "
+                f"weights 'imagenet': torchreid cannot fetch its weights of {name} ({error}). "
                 "Take the file from torchreid's cache or its model zoo and pass it: "
                 "--model.weights FILE."
             ) from error
-    same = {name for name, tensor in loaded.items() if torch.equal(tensor, new[name])}
+    same = {key for key, tensor in loaded.items() if torch.equal(tensor, new[key])}
     if len(same) == len(loaded):
         raise UserError(
-            f"weights 'imagenet': torchreid downloads none for {backbone}. Take the file from its "
+            f"weights 'imagenet': torchreid downloads none for {name}. Take the file from its "
             "model zoo and pass it: --model.weights FILE."
         )
     # Zeros and ones may well be what the file has, too; numbers that were drawn are not.
-    drawn = {name for name in same if loaded[name].unique().numel() > 1}
-    taken = {name: tensor for name, tensor in loaded.items() if name not in drawn}
-    return Translated(f"torchreid's {backbone}", "imagenet", taken)
+    drawn = {key for key in same if loaded[key].unique().numel() > 1}
+    taken = {key: tensor for key, tensor in loaded.items() if key not in drawn}
+    return Translated(f"torchreid's {name}", "imagenet", taken)

@@ -1,18 +1,8 @@
-"""The report of an evaluation: pages, figures, film strips.
+"""Report of an evaluation: numbers, pages, plots, film strips.
 
-The names that the module of this name had are loaded on first use.
+Names that the module of this name had before it became a package are loaded on first use.
 """
 
-from __future__ import annotations
+from video_snl.utils.moved import names_of
 
-import importlib
-from typing import Any
-
-_HOME = "reid.report.report"
-
-
-def __getattr__(name: str) -> Any:
-    home = importlib.import_module(_HOME)
-    if name.startswith("__") or not hasattr(home, name):
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(home, name)
+__getattr__ = names_of("reid.report.report", __name__)

@@ -1,4 +1,4 @@
-"""The figures of evaluations, as text and as JSON."""
+"""Printed results of evaluations, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import statistics
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from reid.report.evaluation import Evaluation
-from reid.report.metrics import metrics, ranking_metrics
-from reid.splits import SPLITS
+from reid.data.datasets.catalog import num_splits
+from reid.report.evaluation import Evaluation, metrics, ranking_metrics
 from video_snl.utils.counts import counts, noun
 from video_snl.utils.json_text import to_json
 
@@ -23,14 +22,14 @@ _COLUMNS = {
     "mINP": "mINP",
 }
 CAMERAS_IGNORED = (
-    "cameras are ignored: every other tracklet of the person is a match, under the query's own "
+    "cameras are ignored: every other tracklet of the identity is a match, under the query's own "
     "camera, too; these figures do not compare with those across cameras"
 )
 _NAMED = 3  # tracklets that a line names
 
 
 class Result(NamedTuple):
-    """The evaluation of one checkpoint, on one split, and the page of its report."""
+    """Evaluation of one checkpoint, on one split, and the page of its report."""
 
     evaluation: Evaluation
     split: int
@@ -38,7 +37,7 @@ class Result(NamedTuple):
 
 
 def text_of(result: Result) -> str:
-    """A table of the protocols, and what was left out."""
+    """Return a table of the protocols, and what was left out."""
     evaluation, settings = result.evaluation, result.evaluation.settings
     numbers = metrics(evaluation)
     data = numbers["data"]
@@ -60,7 +59,7 @@ def text_of(result: Result) -> str:
 
 
 def summary_text(results: list[Result]) -> str:
-    """Mean and standard deviation over the checkpoints, by protocol."""
+    """Return mean and standard deviation over the checkpoints, by protocol."""
     splits = ", ".join(str(result.split) for result in results)
     lines = [
         f"mean and standard deviation over {counts(len(results), 'checkpoint')} (of "
@@ -78,7 +77,7 @@ def summary_text(results: list[Result]) -> str:
 
 
 def json_of(results: list[Result]) -> str:
-    """One evaluation as it is in ``metrics.json``, or all of them with mean and deviation."""
+    """Return one evaluation as in ``metrics.json``, or several with mean and deviation."""
     each = [
         {**metrics(result.evaluation), "split": result.split, "report": str(result.page)}
         for result in results
@@ -94,16 +93,16 @@ def json_of(results: list[Result]) -> str:
 
 
 def _covered(results: list[Result]) -> str:
-    """How many of the data set's splits were evaluated, such as ``7 of 10``."""
+    """Say how many of the dataset's splits were evaluated, such as ``7 of 10``."""
     return f"{len({result.split for result in results})} of {_splits(results)}"
 
 
 def _splits(results: list[Result]) -> int:
-    return SPLITS.get(results[0].evaluation.data.name, 1)
+    return num_splits(results[0].evaluation.data.name)
 
 
 def _over(results: list[Result]) -> dict[str, dict[str, dict[str, float]]]:
-    """By protocol and metric, the mean and the sample standard deviation."""
+    """Compute by protocol and metric the mean and the sample standard deviation."""
     found: dict[str, dict[str, dict[str, float]]] = {}
     for name in results[0].evaluation.rankings:
         rows = [ranking_metrics(result.evaluation.rankings[name]) for result in results]

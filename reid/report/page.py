@@ -1,4 +1,4 @@
-"""HTML pages that hold all they show: no network, no other file."""
+"""HTML pages that hold everything they show: no network, no other file."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from PIL import Image
 
 from reid.data.tracklet import DISTRACTOR, JUNK, special_person
-from reid.report.camera_pairs import CameraPair
-from reid.report.film_strips import Picture, chosen_frames, data_uri, film_strip, strip_width
+from reid.report.evaluation import CameraPair
+from reid.report.film_strips import chosen_frames, data_uri, film_strip, strip_width
 from video_snl.data.image.reading import open_image
 from video_snl.utils.counts import counts, noun
 from video_snl.utils.files import write_text
-from video_snl.utils.json_text import to_json
+from video_snl.utils.pages import page_templates
 
 __all__ = ["Shown", "camera_table", "embedded_png", "entry_view", "per_cent", "write_page"]
 
@@ -27,40 +27,39 @@ _FULL_STRIP = strip_width(4, _FRAME[0])
 
 @dataclass(frozen=True)
 class Shown:
-    """A tracklet as it is shown.
+    """Tracklet as it is shown.
 
     Attributes:
-        name: Of the tracklet; the page has its last three parts.
-        frames: Its pictures, or paths to them; without any, the strip is one crossed box.
-        person: Name of the person, None where nobody said one.
-        camera: Name of the camera, or None.
-        count: How many frames the features are of.
+        name: Name of the tracklet; the page has its last three parts.
+        frames: Images, or paths to them; without any, the strip is one crossed box.
+        person: Name of the identity; None where it is not known.
+        camera: Name of the camera; None where it is not known.
+        count: Number of frames that the features are of.
     """
 
     name: str
-    frames: Sequence[str | Path | Picture]
+    frames: Sequence[str | Path | Image.Image]
     person: str | None
     camera: str | None
     count: int
 
 
 def write_page(path: Path, template: str, values: Mapping[str, Any]) -> None:
-    """Fill a template of this package, everything in ``values`` escaped; written atomically."""
-    environment = Environment(
-        loader=PackageLoader("reid.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.policies["json.dumps_function"] = to_json
-    write_text(path, environment.get_template(template).render(values))
+    """Fill a template of this package, escape everything in ``values``, and write it atomically."""
+    write_text(path, page_templates("reid.report").get_template(template).render(values))
 
 
 def entry_view(
     shown: Shown, kind: str, *, rank: int | None = None, distance: float | None = None
 ) -> dict[str, Any]:
-    """What the template's ``strip`` needs; ``kind`` is query, right, wrong, junk or found."""
+    """Return the values of the template's ``strip``.
+
+    Args:
+        shown: Tracklet to show.
+        kind: ``query``, ``right``, ``wrong``, ``junk`` or ``found``.
+        rank: Rank in the list, from 1; None for a query and junk.
+        distance: Distance to the query; None for the query itself.
+    """
     strip = film_strip(shown.frames, width=_FRAME[0], height=_FRAME[1])
     heading = {"query": "query", "junk": "ignored"}.get(kind, f"rank {rank}")
     said = {"right": ", right", "wrong": ", wrong"}.get(kind, "")
@@ -81,14 +80,14 @@ def entry_view(
         "picture": data_uri(strip),
         "width": strip.width,
         "height": strip.height,
-        # Of the box, so that frames are of one size, however many there are.
+        # Share of the box, so that frames are of one size, however many there are.
         "share": round(100 * strip.width / _FULL_STRIP, 2),
         "alt": f"{heading}{said}: " + ", ".join(lines),
     }
 
 
 def embedded_png(path: Path) -> dict[str, Any]:
-    """A PNG file as a page holds it: its data address, and half its size in pixels."""
+    """Return a PNG file for a page: its data URI, and half its size in pixels."""
     with open_image(path) as image:
         width, height = image.size
     return {"uri": data_uri(path.read_bytes()), "width": width // 2, "height": height // 2}
@@ -137,7 +136,7 @@ def _blend(share: float) -> str:
 
 
 def per_cent(share: float) -> str:
-    """One decimal, as papers give it: ``87.5 %``, with a space that does not break."""
+    """Format a share with one decimal, as papers do: ``87.5 %``, with a no-break space."""
     return f"{100 * share:.1f}\N{NO-BREAK SPACE}%"
 
 

@@ -1,6 +1,6 @@
-"""Pictures of an evaluation, drawn without a display and written atomically.
+"""Plots of an evaluation, drawn without a display and written atomically.
 
-They are narrow, so that their labels can still be read on a telephone.
+They are narrow, so that their labels can be read on a telephone.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
 from reid.data.tracklet import DISTRACTOR, JUNK
-from reid.report.metrics import RANKS
+from reid.report.evaluation import RANKS
 from video_snl.render.fonts import figure_fonts, spelled
 from video_snl.utils.files import replace_file
 
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from reid.metrics.ranking import Ranking
     from reid.report.evaluation import Evaluation
 
-__all__ = ["Embedding", "cmc_picture", "embed", "tsne_picture"]
+__all__ = ["Embedding", "embed", "plot_cmc", "plot_embedding"]
 
 _WIDTH = 5.4
-_PEOPLE = 20
+_IDENTITIES = 20
 _TRACKLETS = 15
-_PERPLEXITY = 10.0  # about as many neighbours as a person has tracklets
+_PERPLEXITY = 10.0  # about as many neighbours as an identity has tracklets
 _FEWEST = 5  # t-SNE of fewer points says nothing
 _MARKERS = "os^Dv<>Pp*hX"
 
@@ -43,13 +43,18 @@ Colour = tuple[float, float, float, float]
 class Embedding(NamedTuple):
     """Tracklets in the plane.
 
-    Shapes: points (N, 2), or (0, 2) where there were fewer than five tracklets; people, cameras and
-    is_query (N,). Names of people and cameras by their numbers are what is written; a number that
-    has none is written itself.
+    Attributes:
+        points: Positions, shape (N, 2), or (0, 2) where there were fewer than five tracklets.
+        identities: Numbers of the identities, shape (N,).
+        cameras: Numbers of the cameras, shape (N,).
+        is_query: True for queries, shape (N,).
+        perplexity: Perplexity of t-SNE.
+        person_names: Names of the identities by their numbers; without a name, the number is drawn.
+        camera_names: Names of the cameras, likewise.
     """
 
     points: np.ndarray
-    people: np.ndarray
+    identities: np.ndarray
     cameras: np.ndarray
     is_query: np.ndarray
     perplexity: float
@@ -57,8 +62,8 @@ class Embedding(NamedTuple):
     camera_names: Mapping[int, str] = {}
 
 
-def cmc_picture(rankings: Mapping[str, Ranking], path: Path, max_rank: int = 20) -> None:
-    """The cumulative matching characteristic of every ranking up to rank ``max_rank``."""
+def plot_cmc(rankings: Mapping[str, Ranking], path: Path, max_rank: int = 20) -> None:
+    """Plot the cumulative matching characteristic of every ranking up to rank ``max_rank``."""
     figure = Figure(figsize=(_WIDTH, 4.2), layout="constrained")
     axes = figure.subplots()
     lowest, longest = 100.0, 1
@@ -82,24 +87,25 @@ def cmc_picture(rankings: Mapping[str, Ranking], path: Path, max_rank: int = 20)
 
 
 def embed(evaluation: Evaluation) -> Embedding:
-    """t-SNE (van der Maaten and Hinton, JMLR 2008) of some tracklets' features; always the same.
+    """Compute t-SNE (van der Maaten and Hinton, JMLR 2008) of some features; always the same.
 
-    At most 20 people, evenly spaced among the numbers of those with two tracklets or more, and of
-    each at most 15 tracklets, evenly spaced among the queries followed by the gallery. Features
-    that are compared by their cosine are normalised, so that distances in the plane are of the
-    metric of the search. The perplexity is 10, or a third of the number of points if that is less.
+    At most 20 identities are taken, evenly spaced among the numbers of those with two tracklets or
+    more, and of each at most 15 tracklets, evenly spaced among the queries followed by the gallery.
+    Features that are compared by their cosine are normalised, so that distances in the plane are of
+    the metric of the search. The perplexity is 10, or a third of the number of points if that is
+    less.
     """
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
 
-    people, cameras, is_query = _labels(evaluation)
-    rows = _chosen_rows(people)
-    labels = people[rows], cameras[rows], is_query[rows]
+    identities, cameras, is_query = _labels(evaluation)
+    rows = _chosen_rows(identities)
+    labels = identities[rows], cameras[rows], is_query[rows]
     if len(rows) < _FEWEST:
         labels = labels[0][:0], labels[1][:0], labels[2][:0]
         return Embedding(np.zeros((0, 2)), *labels, perplexity=0.0)
     perplexity = min(_PERPLEXITY, (len(rows) - 1) / 3)
-    # Sums over several threads end in other digits, and t-SNE makes another picture of them.
+    # Sums over several threads differ in the last digits, and t-SNE then in its plot.
     with threadpool_limits(1):
         points = TSNE(perplexity=perplexity, init="random", random_state=0).fit_transform(
             _features(evaluation, rows)
@@ -113,11 +119,11 @@ def embed(evaluation: Evaluation) -> Embedding:
     )
 
 
-def tsne_picture(embedding: Embedding, path: Path) -> None:
-    """Draw people as colours, cameras as markers; lines lead to a person's name in the middle."""
+def plot_embedding(embedding: Embedding, path: Path) -> None:
+    """Plot identities as colours, cameras as markers; lines lead to the name in the middle."""
     names = {
         person: spelled(_plain(embedding.person_names.get(int(person), str(person))))
-        for person in np.unique(embedding.people)
+        for person in np.unique(embedding.identities)
     }
     cameras = {
         camera: spelled(_plain(embedding.camera_names.get(int(camera), str(camera))))
@@ -134,12 +140,12 @@ def _tsne_figure(
     axes = figure.subplots()
     # The axes of t-SNE have neither unit nor scale.
     axes.set(xticks=[], yticks=[], xlabel="t-SNE, first axis", ylabel="t-SNE, second axis")
-    axes.set_title("Features: colours and names are people", fontsize=11)
+    axes.set_title("Features: colours and names are identities", fontsize=11)
     if not len(embedding.points):
         axes.text(0.5, 0.5, "too few tracklets for t-SNE", ha="center", transform=axes.transAxes)
     colours = {person: colormaps["tab20"](index % 20) for index, person in enumerate(names)}
     for person, colour in colours.items():
-        _draw_person(axes, embedding.points[embedding.people == person], names[person], colour)
+        _draw_person(axes, embedding.points[embedding.identities == person], names[person], colour)
     marks: dict[str, str] = {}
     for index, (camera, called) in enumerate(cameras.items()):
         marks[f"camera {called}"] = marker = _MARKERS[index % len(_MARKERS)]
@@ -148,7 +154,7 @@ def _tsne_figure(
             axes.scatter(
                 embedding.points[some, 0],
                 embedding.points[some, 1],
-                c=[colours[person] for person in embedding.people[some]],
+                c=[colours[person] for person in embedding.identities[some]],
                 marker=marker,
                 s=52 if query else 34,
                 edgecolors="black" if query else "none",
@@ -160,7 +166,7 @@ def _tsne_figure(
 
 
 def _plain(name: str) -> str:
-    """A name as Matplotlib draws it, without its mathematics."""
+    """Escape a name, so that Matplotlib reads no mathematics in it."""
     return name.replace("$", r"\$")
 
 
@@ -201,25 +207,25 @@ def _tsne_legend(figure: Figure, marks: Mapping[str, str]) -> None:
 
 def _labels(evaluation: Evaluation) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     tables = evaluation.query, evaluation.gallery
-    people = np.concatenate([np.asarray(table.person_ids) for table in tables])
+    identities = np.concatenate([np.asarray(table.person_ids) for table in tables])
     cameras = np.concatenate([np.asarray(table.camera_ids) for table in tables])
-    return people, cameras, np.arange(len(people)) < len(evaluation.query.names)
+    return identities, cameras, np.arange(len(identities)) < len(evaluation.query.names)
 
 
-def _chosen_rows(people: np.ndarray) -> np.ndarray:
-    """Rows of the tracklets that are drawn, ascending."""
-    known = people[(people != JUNK) & (people != DISTRACTOR)]
+def _chosen_rows(identities: np.ndarray) -> np.ndarray:
+    """Choose the rows of the tracklets that are drawn, ascending."""
+    known = identities[(identities != JUNK) & (identities != DISTRACTOR)]
     numbers, counts = np.unique(known, return_counts=True)
     several = numbers[counts >= 2]
-    chosen = several[_spaced(len(several), _PEOPLE)]
-    rows = [np.flatnonzero(people == person) for person in chosen]
+    chosen = several[_spaced(len(several), _IDENTITIES)]
+    rows = [np.flatnonzero(identities == person) for person in chosen]
     return np.sort(
         np.concatenate([np.empty(0, int), *(r[_spaced(len(r), _TRACKLETS)] for r in rows)])
     )
 
 
 def _spaced(count: int, most: int) -> np.ndarray:
-    """At most ``most`` of the indices below ``count``, evenly spaced."""
+    """Return at most ``most`` of the indices below ``count``, evenly spaced."""
     if count <= most:
         return np.arange(count)
     return np.linspace(0, count - 1, most).round().astype(int)

@@ -1,38 +1,60 @@
-"""The nearest gallery tracklets of a query, and which of them are right."""
+"""Ranked lists: the nearest gallery tracklets of a query, which are right, and an image of them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
+from PIL import Image, ImageDraw
 
 from reid.data.tracklet import JUNK
+from reid.report.film_strips import film_strip, strip_width
+from reid.report.page import Shown
+from video_snl.render.fonts import letters_for, spelled
+from video_snl.render.lettering import shortened
+from video_snl.utils.files import replace_file
 
 if TYPE_CHECKING:
     from reid.report.evaluation import Evaluation
 
-__all__ = ["Choice", "Entry", "RankedList", "Verdict", "choose_queries", "ranked_list"]
+__all__ = [
+    "Choice",
+    "Entry",
+    "RankedList",
+    "Verdict",
+    "choose_queries",
+    "draw_lists",
+    "ranked_list",
+]
 
 Verdict = Literal["right", "wrong", "junk"]
 
-# Queries of which the report shows the pictures: so many of each kind.
-_SHOWN = 4
-# Junk among the nearest is listed, too, but no more than so many per query.
-_LISTED_JUNK = 5
+_SHOWN = 4  # queries of each kind whose film strips the report shows
+_LISTED_JUNK = 5  # junk tracklets among the nearest that are listed, for each query
+
+# Sizes of the image, in pixels, and its colours.
+_FRAME = (32, 64)
+_CELL = (strip_width(4, _FRAME[0]), _FRAME[1])
+_EDGE, _GAP, _TEXT = 3, 8, 17
+_RANKS = 10
+_LETTERS = 11
+_TITLE, _TITLE_LETTERS = 28, 15
+_COLOURS = {"query": (11, 92, 173), "right": (26, 127, 55), "wrong": (196, 22, 42)}
 
 
 class Entry(NamedTuple):
     """One gallery tracklet in the list of a query.
 
     Attributes:
-        row: Of the tracklet in the gallery's table.
-        rank: From 1, counted without junk; None for junk.
-        distance: To the query.
-        verdict: ``right`` (the query's person under another camera, or under any where cameras are
-            ignored), ``junk`` (the same person under the same camera, the query itself, or person
-            -1: ignored) or ``wrong`` (all else, distractors too).
+        row: Row of the tracklet in the gallery's table.
+        rank: Rank from 1, counted without junk; None for junk.
+        distance: Distance to the query.
+        verdict: ``right`` (the query's identity under another camera, or under any where cameras
+            are ignored), ``junk`` (the same identity under the same camera, the query itself, or
+            identity -1: ignored) or ``wrong`` (all else, distractors too).
     """
 
     row: int
@@ -43,7 +65,7 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True)
 class RankedList:
-    """The nearest tracklets of one query, ascending by distance; ``query`` is its row."""
+    """Nearest tracklets of one query, ascending by distance; ``query`` is its row."""
 
     query: int
     entries: list[Entry]
@@ -51,19 +73,70 @@ class RankedList:
 
 @dataclass(frozen=True)
 class Choice:
-    """One query that is shown with pictures, and why: ``worst``, ``random`` or ``best``."""
+    """Query that is shown with film strips, and why: ``worst``, ``random`` or ``best``."""
 
     query: int
     why: Literal["worst", "random", "best"]
 
 
 def ranked_list(evaluation: Evaluation, query: int, top: int = 10) -> RankedList:
-    """The list of one query as far as rank ``top``; at equal distances the lower row comes first.
+    """Return the list of one query up to rank ``top``; of equal distances the lower row is first.
 
-    Up to five junk tracklets are kept where they stand; the others are left out.
+    Up to five junk tracklets are kept in their places; the others are left out.
     """
     distances = evaluation.distances[query].cpu().numpy()
     return RankedList(query, list(_entries(evaluation, query, distances, top)))
+
+
+def choose_queries(average_precision: Sequence[float] | np.ndarray) -> list[Choice]:
+    """Choose the queries to show: four of the lowest average precision, four of the highest.
+
+    Between them are four drawn at random, by a fixed seed, from the rest. Queries without a match
+    (NaN) are none of them; equal precisions go by row. Where there are fewer than twelve, the worst
+    come first, then the best.
+    """
+    values = np.asarray(average_precision, dtype=np.float64)
+    valid = np.flatnonzero(~np.isnan(values))
+    order = valid[np.argsort(values[valid], kind="stable")]
+    worst, rest = order[:_SHOWN], order[_SHOWN:]
+    best, middle = rest[::-1][:_SHOWN], rest[::-1][_SHOWN:]
+    drawn = np.random.default_rng(0).permutation(np.sort(middle))[:_SHOWN]
+    return [
+        *(Choice(int(row), "worst") for row in worst),
+        *(Choice(int(row), "random") for row in drawn),
+        *(Choice(int(row), "best") for row in best),
+    ]
+
+
+def draw_lists(
+    lists: Sequence[RankedList], asked: Sequence[Shown], searched: Sequence[Shown], path: Path
+) -> None:
+    """Draw a row per query: its film strip and those of its first ten ranks, marked right or wrong.
+
+    Junk, which has no rank, is left out. The image is written atomically, as PNG.
+
+    Args:
+        lists: Ranked lists to draw.
+        asked: Tracklets of all queries, by row.
+        searched: Tracklets of the whole gallery, by row.
+        path: File to write.
+    """
+    step = _CELL[0] + 2 * _EDGE + _GAP, _CELL[1] + 2 * _EDGE + _TEXT + _GAP
+    size = _GAP + (1 + _RANKS) * step[0], _TITLE + _GAP + max(1, len(lists)) * step[1]
+    image = Image.new("RGB", size, "white")
+    title = "Queries (left, blue) and the nearest tracklets: rank, right or wrong, distance"
+    letters_for([title], _TITLE_LETTERS).draw(
+        ImageDraw.Draw(image), (_GAP, _GAP), title, fill="black"
+    )
+    for index, each in enumerate(lists):
+        top = _TITLE + _GAP + index * step[1]
+        query = asked[each.query]
+        _draw(image, (_GAP, top), query, "query", f"query, person {query.person}")
+        ranked = [entry for entry in each.entries if entry.rank is not None][:_RANKS]
+        for column, entry in enumerate(ranked, start=1):
+            corner = _GAP + column * step[0], top
+            _draw(image, corner, searched[entry.row], entry.verdict, _caption(entry))
+    replace_file(path, lambda temporary: image.save(temporary, format="PNG", optimize=True))
 
 
 def _entries(
@@ -89,21 +162,18 @@ def _entries(
             return
 
 
-def choose_queries(average_precision: Sequence[float] | np.ndarray) -> list[Choice]:
-    """Which queries are shown: four of the lowest average precision, four of the highest.
+def _caption(entry: Entry) -> str:
+    return f"{entry.rank}  {entry.verdict}  {entry.distance:.3g}"
 
-    Between them stand four drawn at random, by a fixed seed, from the rest. Queries without a match
-    (NaN) are none of them; equal precisions go by row. Where there are fewer than twelve, the worst
-    come first, then the best.
-    """
-    values = np.asarray(average_precision, dtype=np.float64)
-    valid = np.flatnonzero(~np.isnan(values))
-    order = valid[np.argsort(values[valid], kind="stable")]
-    worst, rest = order[:_SHOWN], order[_SHOWN:]
-    best, middle = rest[::-1][:_SHOWN], rest[::-1][_SHOWN:]
-    drawn = np.random.default_rng(0).permutation(np.sort(middle))[:_SHOWN]
-    return [
-        *(Choice(int(row), "worst") for row in worst),
-        *(Choice(int(row), "random") for row in drawn),
-        *(Choice(int(row), "best") for row in best),
-    ]
+
+def _draw(image: Image.Image, corner: tuple[int, int], shown: Shown, kind: str, text: str) -> None:
+    left, top = corner
+    colour, draw = _COLOURS[kind], ImageDraw.Draw(image)
+    right, bottom = left + _CELL[0] + 2 * _EDGE - 1, top + _CELL[1] + 2 * _EDGE - 1
+    draw.rectangle((left, top, right, bottom), outline=colour, width=_EDGE, fill=(235, 235, 235))
+    strip = film_strip(shown.frames, width=_FRAME[0], height=_FRAME[1])
+    image.paste(strip, (left + _EDGE, top + _EDGE))
+    said = spelled(text)
+    letters = letters_for([said, "…"], _LETTERS)
+    said = shortened(said, letters, _CELL[0] + 2 * _EDGE)
+    letters.draw(draw, (left, bottom + 2), said, fill=colour)

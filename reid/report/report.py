@@ -1,4 +1,4 @@
-"""The report of an evaluation: numbers, lists, pictures, and one page that holds them all."""
+"""Report of an evaluation: numbers, lists, plots, and one page that holds them all."""
 
 from __future__ import annotations
 
@@ -11,10 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from reid.data.tracklet import Tracklet
-from reid.report.camera_pairs import CameraPair, camera_pairs
+from reid.report.evaluation import RANKS, CameraPair, camera_pairs, metrics
 from reid.report.figures import CAMERAS_IGNORED
-from reid.report.list_picture import list_picture
-from reid.report.metrics import RANKS, metrics
 from reid.report.page import (
     Shown,
     camera_table,
@@ -23,8 +21,14 @@ from reid.report.page import (
     per_cent,
     write_page,
 )
-from reid.report.plots import Embedding, cmc_picture, embed, tsne_picture
-from reid.report.ranked_lists import Choice, RankedList, choose_queries, ranked_list
+from reid.report.plots import Embedding, embed, plot_cmc, plot_embedding
+from reid.report.ranked_lists import (
+    Choice,
+    RankedList,
+    choose_queries,
+    draw_lists,
+    ranked_list,
+)
 from video_snl.utils.counts import counts, noun
 from video_snl.utils.files import write_json, write_text
 
@@ -47,7 +51,7 @@ def write_report(folder: Path, evaluation: Evaluation) -> Path:
 
     ``metrics.json``, ``rankings.csv`` (the ten nearest of every query), ``camera_pairs.csv``,
     ``cmc.png``, ``tsne.png``, ``ranked_list.png`` and ``report.html``, a page that needs none of
-    the others and no network. Frames that do not open are crossed boxes in the pictures.
+    the others and no network. Frames that do not open are crossed boxes in the images.
 
     Returns:
         Path of the page.
@@ -64,9 +68,9 @@ def write_report(folder: Path, evaluation: Evaluation) -> Path:
     write_text(folder / "rankings.csv", _rankings(evaluation, lists))
     cameras = evaluation.camera_names()
     write_text(folder / "camera_pairs.csv", _csv(CameraPair._fields, _named(pairs, cameras)))
-    cmc_picture(evaluation.rankings, folder / "cmc.png", evaluation.max_rank)
-    tsne_picture(embedding, folder / "tsne.png")
-    list_picture(chosen, asked, searched, folder / "ranked_list.png")
+    plot_cmc(evaluation.rankings, folder / "cmc.png", evaluation.max_rank)
+    plot_embedding(embedding, folder / "tsne.png")
+    draw_lists(chosen, asked, searched, folder / "ranked_list.png")
     values = {
         **_headline(numbers),
         "cameras_note": CAMERAS_IGNORED if evaluation.cameras == "ignore" else "",
@@ -93,9 +97,9 @@ def _shown_rows(evaluation: Evaluation) -> tuple[list[Shown], list[Shown]]:
 
 
 def _shown(table: FeatureTable, tracklets: Sequence[Tracklet]) -> list[Shown]:
-    """The rows of a table with their frames, by the tracklet's first frame or, if unique, its name.
+    """Find the frames of a table's rows by the tracklet's first frame or, if unique, its name.
 
-    A row that is no tracklet of the data set has no frames to show.
+    A row that is not a tracklet of the dataset has no frames to show.
     """
     by_name: dict[str, Tracklet | None] = {}
     for tracklet in tracklets:
@@ -112,7 +116,7 @@ def _shown(table: FeatureTable, tracklets: Sequence[Tracklet]) -> list[Shown]:
 
 
 def _named(pairs: Iterable[CameraPair], names: Mapping[int, str]) -> Iterator[Sequence[Any]]:
-    """The pairs with the names of their cameras."""
+    """Yield the pairs with the names of their cameras."""
     for pair in pairs:
         cameras = pair.query_camera, pair.gallery_camera
         yield (*(names.get(camera, camera) for camera in cameras), *pair[2:])
@@ -153,7 +157,7 @@ def _headline(numbers: dict[str, Any]) -> dict[str, Any]:
     junk = f"; {data['junk']} more junk" if data["junk"] else ""
     return {
         "title": f"Re-identification on {data['name']}",
-        "facts": f"{counts(data['queries'], 'query')} of {counts(data['people'], 'person')}, "
+        "facts": f"{counts(data['queries'], 'query')} of {counts(data['people'], 'identity')}, "
         f"{counts(data['gallery'], 'gallery tracklet')} ({data['distractors']} of them "
         f"{noun(data['distractors'], 'distractor')}{junk}), {counts(data['cameras'], 'camera')}.",
         "protocols": list(rankings),
@@ -204,18 +208,18 @@ def _cmc_alt(numbers: dict[str, Any]) -> str:
 
 def _tsne_words(embedding: Embedding) -> dict[str, str]:
     if not len(embedding.points):
-        said = "There are too few tracklets of people who have several."
+        said = "There are too few tracklets of identities with several."
         return {"alt": f"No t-SNE. {said}", "caption": said}
-    count, people = len(embedding.points), len(set(embedding.people.tolist()))
+    count, identities = len(embedding.points), len(set(embedding.identities.tolist()))
     said = (
-        f"t-SNE of the features of {counts(count, 'tracklet')} of {counts(people, 'person')} "
+        f"t-SNE of the features of {counts(count, 'tracklet')} of {counts(identities, 'identity')} "
         f"(perplexity "
-        f"{embedding.perplexity:.3g}). Colours and numbers are people, markers cameras; "
+        f"{embedding.perplexity:.3g}). Colours and names are identities, markers cameras; "
         "queries have a black edge."
     )
     reading = (
-        "Look for tracklets of one person that lie apart by camera; sizes of groups and distances "
-        "between them mean nothing."
+        "Look for tracklets of one identity that lie apart by camera; sizes of groups and "
+        "distances between them mean nothing."
     )
     return {"alt": said, "caption": f"{said} {reading}"}
 

@@ -1,4 +1,4 @@
-"""The page of ``reid search``: queries and what was found, as film strips."""
+"""Page of ``reid search``: queries and what was found, as film strips."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import numpy as np
 from PIL import Image
 
 from reid.data.datasets.frames import list_frames
-from reid.report.film_strips import Picture, chosen_frames
+from reid.report.film_strips import chosen_frames
 from reid.report.page import Shown, entry_view, write_page
-from video_snl.data.workers.bounded import run_bounded
+from video_snl.data.workers.bounded import map_with_timeout
 from video_snl.utils.counts import counts
 from video_snl.utils.media import is_image_name
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["tracklet_frames", "write_search_page"]
 
-# Of one page: more would be no page to look at, and too large a file.
+# A page with more would be hard to read, and a large file.
 _QUERIES = 20
 _RESULTS = 20
 _DEADLINE = 20.0  # seconds to decode four frames of a video
@@ -45,7 +45,12 @@ def write_search_page(
     there any more, the strip is a crossed box.
 
     Args:
-        called: What the queries are called on the page, in the place of their own names.
+        path: File to write.
+        asked: Features of the queries.
+        table: Features of the gallery.
+        found: Result of the search.
+        gallery: Name of the gallery, for the page.
+        called: Name of the queries on the page; None for their own names.
     """
     rows = range(min(_QUERIES, len(asked.names)))
     columns = {
@@ -77,19 +82,23 @@ def write_search_page(
     facts = f"The nearest of {counts(len(table.names), 'tracklet')} in {gallery}."
     if more:
         facts += f" Not on this page: {counts(more, 'more query', 'more queries')}."
-    values = {"title": "Search for people", "facts": facts, "lists": lists}
+    values = {"title": "Search for identities", "facts": facts, "lists": lists}
     write_page(path, "search.html", values)
 
 
 def tracklet_frames(
     lengths: Mapping[str, int], num_workers: int = 1
-) -> dict[str, Sequence[str | Picture]]:
-    """The pictures of tracklets by their names; nothing for those that are no longer there.
+) -> dict[str, Sequence[str | Image.Image]]:
+    """Return the images of tracklets by their names; none for those that are no longer there.
 
-    A name is a folder of pictures, a video, or the first frame of a tracklet: then the frames are
-    that one and those behind it in the folder's order, as many as ``lengths`` says.
+    A name is a folder of images, a video, or the first frame of a tracklet: then the frames are
+    that one and those after it in the folder's order.
+
+    Args:
+        lengths: Number of frames of each tracklet, by its name.
+        num_workers: Processes that decode videos.
     """
-    found: dict[str, Sequence[str | Picture]] = {}
+    found: dict[str, Sequence[str | Image.Image]] = {}
     videos = []
     for name, length in lengths.items():
         path = Path(name)
@@ -100,7 +109,9 @@ def tracklet_frames(
         elif path.is_file():
             videos.append(name)
     if videos:  # decoders may never return: they run where they can be ended
-        outcomes = run_bounded(_video_frames, videos, num_workers=num_workers, deadline=_DEADLINE)
+        outcomes = map_with_timeout(
+            _video_frames, videos, num_workers=num_workers, deadline=_DEADLINE
+        )
         for outcome in outcomes:
             arrays = outcome.value or []
             found[outcome.item] = [Image.fromarray(array) for array in arrays]
@@ -115,7 +126,7 @@ def _from_first(first: Path, length: int) -> Sequence[str]:
 
 
 def _lengths(table: FeatureTable, rows: Iterable[int]) -> dict[str, int]:
-    """Frames of some tracklets, those that could not be read in, by their names."""
+    """Return the number of frames of some tracklets, with unreadable ones, by their names."""
     return {
         table.names[row]: int(table.num_frames[row]) + int(table.skipped_frames[row])
         for row in rows

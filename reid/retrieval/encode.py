@@ -1,4 +1,4 @@
-"""From tracklets to features: whole tracklets or some of their frames, in bounded memory."""
+"""Features of tracklets, of all their frames or of some, in bounded memory."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from video_snl.utils.progress import counted
 
 __all__ = ["Encoded", "encode", "table_of"]
 
-# Chunks that go through the network together.
+# Chunks that go through the network at once.
 _AT_ONCE = 32
 
 
@@ -36,8 +36,8 @@ class Encoded:
 
     Attributes:
         features: float32 (N, D); zeros for tracklets that cannot be read.
-        num_frames: int64 (N,), frames that were read.
-        skipped_frames: int64 (N,), frames that could not be.
+        num_frames: int64 (N,), number of frames that were read.
+        skipped_frames: int64 (N,), number of frames that could not be read.
         read: bool (N,), False for tracklets of which no frame can be read.
     """
 
@@ -58,15 +58,20 @@ def encode(
     quarantine: Quarantine | None = None,
     what: str = "tracklets",
 ) -> Encoded:
-    """The feature of every tracklet: the mean over its chunks of what the network says of each.
+    """Compute the feature of every tracklet: the mean of the network's features of its chunks.
 
     A chunk has T = ``data.frames`` frames. Of n readable frames, chunk i begins at frame i T, and
     the last one is the last T frames; where n < T, frame i of the only chunk is frame i mod n.
 
     Args:
-        test_frames: N evenly spaced frames of each tracklet, as one chunk, instead of all frames.
-        quarantine: Where tracklets go that cannot be read; without it they are errors.
-        what: Shown with the progress.
+        model: Network, which is moved to the device.
+        tracklets: Tracklets to read.
+        config: Section ``data`` of the configuration.
+        test_frames: N evenly spaced frames of each tracklet, as one chunk; None for all frames.
+        device: Device of the network.
+        channels_last: Memory layout of the clips.
+        quarantine: Takes the tracklets that cannot be read; without it they are errors.
+        what: Words beside the progress.
 
     Raises:
         UserError: A tracklet cannot be read and there is no quarantine, or too many cannot; or a
@@ -96,7 +101,7 @@ def encode(
 
 
 def table_of(encoded: Encoded, tracklets: Sequence[Tracklet], trained: TrainedReid) -> FeatureTable:
-    """The features of the tracklets that were read, as ``reid extract`` stores them."""
+    """Return the features of the tracklets that were read, as ``reid extract`` stores them."""
     rows = np.flatnonzero(encoded.read)
     kept = [tracklets[int(row)] for row in rows]
     return FeatureTable(
@@ -114,7 +119,7 @@ def table_of(encoded: Encoded, tracklets: Sequence[Tracklet], trained: TrainedRe
 
 
 class _Counts:
-    """What was read of N tracklets so far."""
+    """Numbers of frames of N tracklets that were read so far."""
 
     def __init__(self, tracklets: int) -> None:
         self.frames = np.zeros(tracklets, dtype=np.int64)
@@ -131,7 +136,7 @@ def _samples(
     quarantine: Quarantine | None,
     what: str,
 ) -> Iterator[Batch]:
-    """Samples one by one, as batches of one; ``index`` and ``unreadable`` are of tracklets."""
+    """Yield samples one by one, as batches of one; ``index`` and ``unreadable`` count tracklets."""
     dataset: PieceDataset | SampledDataset
     if test_frames is None:
         dataset = PieceDataset(tracklets, config)
@@ -152,7 +157,7 @@ def _samples(
 def _chunks(
     samples: Iterator[Batch], config: ReidDataConfig, test_frames: int | None, counts: _Counts
 ) -> Iterator[tuple[int, Tensor]]:
-    """The chunks (T, H, W, 3) of all samples, with the tracklet of each."""
+    """Yield the chunks (T, H, W, 3) of all samples, with the tracklet of each."""
     for sample in samples:
         counts.given_up[sample["unreadable"].numpy()] = True
         if len(sample["index"]) == 0:
@@ -169,13 +174,13 @@ def _chunks(
 
 
 def _starts(length: int, frames: int) -> list[int]:
-    """Where chunks begin: every ``frames`` frames, the last one so that it ends with the last."""
+    """Return where chunks begin: every ``frames`` frames; the last one ends with the last frame."""
     starts = list(range(0, length - frames, frames))
     return [*starts, max(0, length - frames)]
 
 
 def _batches(chunks: Iterator[tuple[int, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
-    """Tracklets (B,) and chunks (B, T, H, W, 3)."""
+    """Yield batches of tracklets (B,) and chunks (B, T, H, W, 3)."""
     while part := list(itertools.islice(chunks, _AT_ONCE)):
         indices, clips = zip(*part, strict=True)
         yield torch.tensor(indices), torch.stack(clips)
@@ -187,7 +192,7 @@ def _refuse_unread(
     quarantine: Quarantine | None,
     max_pixels: int,
 ) -> None:
-    """Tracklets of which every frame was skipped are unreadable, too."""
+    """Refuse, or put into quarantine, the tracklets of which every frame was skipped."""
     for row in np.flatnonzero((counts.frames == 0) & ~counts.given_up).tolist():
         path = tracklets[row].path
         reason = (

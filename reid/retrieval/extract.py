@@ -1,4 +1,4 @@
-"""``reid extract``: features of tracklets that stand in folders or videos."""
+"""``reid extract``: features of tracklets in folders or videos."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ def extract(
 ) -> int:
     """Write the features of all tracklets to a file, or nothing at all.
 
-    What each folder was taken for is printed before work starts.
+    What was found in each folder is printed before work starts.
 
     Raises:
-        UserError: A path that is not there or holds no tracklet, a tracklet that cannot be read, a
-            file that cannot be written.
+        UserError: A path that does not exist or holds no tracklet, a tracklet that cannot be read,
+            a file that cannot be written.
     """
     check_file("--output", output, "feats.parquet")
     table = extract_tracklets(
@@ -79,15 +79,15 @@ def extract_tracklets(
     Args:
         checkpoint: File of the network.
         paths: Folders or videos.
-        layout: What a tracklet is, and where its person and camera are named, see
+        layout: What a tracklet is, and where its identity and camera are named, see
             :func:`reid.data.tracklet_folders.tracklets_in`.
-        test_frames: N evenly spaced frames instead of all.
+        test_frames: N evenly spaced frames; None for all.
         num_workers: Processes that read; default as in training.
-        say: Takes a line for each folder: what it was taken for.
+        say: Takes a line for each folder: what was found in it.
         max_pixels: Most pixels of an image; default as in training.
 
     Raises:
-        UserError: A path that is not there, holds no tracklet or may mean two things, a tracklet
+        UserError: A path that does not exist, holds no tracklet or may mean two things; a tracklet
             that cannot be read.
     """
     found = find_tracklets(paths, layout, say=say)

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from reid.data.tracklet import NO_NUMBER, UNKNOWN, camera_number, person_number
-from reid.metrics.labels import Names, numbers_of_names
+from reid.metrics.ranking import Names, numbers_of_names
 from video_snl.errors import UserError
 from video_snl.utils.files import replace_file
 from video_snl.utils.parquet import check_claims
@@ -40,24 +40,24 @@ _PREFIX = "reid."
 
 @dataclass(frozen=True)
 class FeatureTable:
-    """One feature vector per tracklet, and what it was computed from.
+    """One feature vector per tracklet, and the network it was computed with.
 
     Attributes:
-        names: Of the N tracklets.
-        person_ids: Numbers of the people, int64, shape (N,). In a table from a file of format 2
+        names: Names of the N tracklets.
+        person_ids: Numbers of the identities, int64, shape (N,). In a table from a file of format 2
             they are the numbers that the names are: :data:`reid.data.tracklet.NO_NUMBER` for other
             names, :data:`reid.data.tracklet.UNKNOWN` where no name is known.
         camera_ids: Numbers of the cameras, int64, shape (N,), likewise.
         num_frames: Frames that were read of each tracklet, int64, shape (N,).
-        skipped_frames: Frames besides that could not be read, int64, shape (N,).
+        skipped_frames: Frames of each tracklet that could not be read, int64, shape (N,).
         features: float32, shape (N, D).
         model: Hash of the checkpoint.
         checkpoint: Its path, for messages.
         test_frames: Frames of each tracklet that were looked at, evenly spaced; None for all.
-        persons: Names of the people, by which tables are compared, N of them; None for each that
-            is not known. None as a whole: the numbers are the names.
+        persons: Names of the identities, by which tables are compared, N of them; None for each
+            that is not known. None as a whole: the numbers are the names.
         cameras: Names of the cameras, likewise.
-        numbering: File of format 1 whose own numbers these are: they mean nothing beside those of
+        numbering: File of format 1 that the numbers are from: they mean nothing beside those of
             another file. None for every other table.
     """
 
@@ -93,12 +93,12 @@ class FeatureTable:
 
     @property
     def person_names(self) -> list[str | None]:
-        """Names of the people, else their numbers as text; None where neither is known."""
+        """Names of the identities, else their numbers as text; None where neither is known."""
         if self.persons is not None:
             return list(self.persons)
         known = zip(self.person_ids.tolist(), self.camera_ids.tolist(), strict=True)
         return [
-            # Junk has a camera; what nobody numbered has none.
+            # Junk has a camera; a tracklet without a number has none.
             None if person == NO_NUMBER or (person == UNKNOWN and camera < 0) else str(person)
             for person, camera in known
         ]
@@ -122,7 +122,7 @@ def write_features(path: str | Path, table: FeatureTable) -> None:
     ``num_frames`` and ``skipped_frames``; and ``feature`` as a list of D float32. The schema's
     metadata holds the format's version, the model's hash, its checkpoint, D, how many frames of
     each tracklet were looked at, or ``all``, and the SHA-256 of these entries. A table that was
-    read from a file of format 1 is written as one: its numbers are no names.
+    read from a file of format 1 is written as one: its numbers are not names.
     """
     flat = pa.array(np.ascontiguousarray(table.features, dtype=np.float32).reshape(-1))
     numbered = table.numbering is not None
@@ -147,7 +147,7 @@ def write_features(path: str | Path, table: FeatureTable) -> None:
 
 
 def _seal(entries: Mapping[str, str]) -> str:
-    """SHA-256 of the entries of a schema's metadata."""
+    """Compute the SHA-256 of the entries of a schema's metadata."""
     text = "\n".join(f"{key}={entries[key]}" for key in _KEYS)
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
@@ -165,11 +165,11 @@ def read_features(path: str | Path) -> FeatureTable:
     """Read the table in a parquet file of :func:`write_features`.
 
     Raises:
-        UserError: A file that is missing, no parquet, broken, of another program or version.
+        UserError: A file that is missing, not parquet, broken, of another program or version.
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"{path} is no file; write one with reid extract ... -o {path}")
+        raise UserError(f"{path} is not a file; write one with reid extract ... -o {path}")
     try:
         check_claims(path)
         stored = pq.read_table(path, page_checksum_verification=True)
@@ -207,7 +207,7 @@ def read_features(path: str | Path) -> FeatureTable:
 
 
 def _ids(names: Sequence[str | None], number_of: Callable[[str], int | None]) -> np.ndarray:
-    """Numbers of names, with the marks for those that are none and for those not known."""
+    """Return the numbers of names, NO_NUMBER for other names and UNKNOWN for None."""
     known = {name: number_of(name) for name in set(names) if name is not None}
     numbers = [UNKNOWN if name is None else known[name] for name in names]
     return np.array([NO_NUMBER if n is None else n for n in numbers], dtype=np.int64)
@@ -236,25 +236,25 @@ def same_model(query: FeatureTable, gallery: FeatureTable) -> None:
 
 
 def comparable(tables: Sequence[FeatureTable]) -> None:
-    """Raise UserError unless people and cameras of all tables can be compared.
+    """Raise UserError unless identities and cameras of all tables can be compared.
 
     The numbers of a file of format 1 were given in the call of ``reid extract`` that wrote it, so
     that in another file the same number may be somebody else. They are comparable only with
-    themselves, and beside tables of which neither people nor cameras are known.
+    themselves, and beside tables of which neither identities nor cameras are known.
     """
     known = [table for table in tables if _is_known(table)]
     for table in known:
         if table.numbering != known[0].numbering:
             old = table.numbering or known[0].numbering
             raise UserError(
-                f"{old} is of format 1, which numbers people and cameras anew in every file: its "
-                "numbers cannot be compared with those of another file; extract it again (reid "
+                f"{old} is of format 1, which numbers identities and cameras anew in every file: "
+                "its numbers cannot be compared with those of another file; extract it again (reid "
                 "extract --layout folder), which stores their names"
             )
 
 
 def _is_known(table: FeatureTable) -> bool:
-    """Tell whether a table says anything of people or cameras."""
+    """Tell whether any identity or camera of a table is known."""
     for names, numbers in ((table.persons, table.person_ids), (table.cameras, table.camera_ids)):
         known = (numbers != UNKNOWN).any() if names is None else any(n is not None for n in names)
         if known:
@@ -263,15 +263,16 @@ def _is_known(table: FeatureTable) -> bool:
 
 
 def shared_numbers(tables: Sequence[FeatureTable]) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Number the people and cameras of several tables by their names, over all of them at once.
+    """Number identities and cameras of several tables by their names, over all of them at once.
 
     Junk and distractors keep their numbers, -1 and 0.
 
     Returns:
-        People and cameras of each table, int64, each of shape (N,).
+        Identities and cameras of each table, int64, each of shape (N,).
 
     Raises:
-        UserError: Names that are not known, or numbers that cannot be compared.
+        UserError: Names that are not known, or that are equal as numbers, or numbers that cannot be
+            compared.
     """
     comparable(tables)
     for table in tables:
@@ -293,8 +294,8 @@ def shared_numbers(tables: Sequence[FeatureTable]) -> list[tuple[np.ndarray, np.
 def concatenate(tables: Sequence[FeatureTable]) -> FeatureTable:
     """Join the rows of several tables of one model, in their order.
 
-    People and cameras are compared by their names, which the numbers in the result follow, as they
-    do in files of format 2.
+    Identities and cameras are compared by their names, which the numbers in the result follow, as
+    they do in files of format 2.
 
     Raises:
         UserError: Tables of different models, or numbers that cannot be compared.
@@ -324,7 +325,7 @@ def concatenate(tables: Sequence[FeatureTable]) -> FeatureTable:
 
 
 def _write(stored: pa.Table, file: Path) -> None:
-    # Features are noise to a compressor. The checksums are for disks and copies gone wrong.
+    # Features do not compress. The checksums find damage by disks and copies.
     pq.write_table(stored, file, compression="none", write_page_checksum=True)
 
 

@@ -60,8 +60,8 @@ def search(
         metric: ``cosine`` or ``euclidean``.
 
     Raises:
-        UserError: Tables of different models or whose people cannot be compared, an empty one, or
-            unknown options.
+        UserError: Tables of different models or whose identities cannot be compared, an empty one,
+            or unknown options.
     """
     same_model(query, gallery)
     comparable([query, gallery])
@@ -187,7 +187,7 @@ def _with_equals(
 
 
 def _ivf(vectors: np.ndarray, metric: str) -> Any:
-    """About sqrt(G) cells, an eighth of them looked into, with at least one training row a cell."""
+    """Build about sqrt(G) cells, of 39 rows or more on average; an eighth are searched."""
     import faiss
 
     size, dimension = vectors.shape
@@ -205,7 +205,7 @@ def _ivf(vectors: np.ndarray, metric: str) -> Any:
 
 
 def _hnsw(vectors: np.ndarray, metric: str) -> Any:
-    """32 neighbours a node, 200 candidates while building, 128 while searching."""
+    """Build a graph of 32 neighbours a node, 200 candidates to build it and 128 to search it."""
     import faiss
 
     built = faiss.IndexHNSWFlat(vectors.shape[1], 32, _faiss_metric(metric))

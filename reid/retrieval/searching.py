@@ -1,4 +1,4 @@
-"""``reid search``: the gallery tracklets nearest to some people, as a table, JSON or a page."""
+"""``reid search``: the gallery tracklets nearest to some queries, as a table, JSON or a page."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def run_search(
     as_json: bool = False,
     max_pixels: int | None = None,
 ) -> int:
-    """Search a feature file for the people of some tracklets, and print what is nearest.
+    """Search a feature file for some tracklets, and print the nearest ones.
 
     Args:
         checkpoint: Network of the queries' features; the gallery's must be of the same one. None
@@ -81,7 +81,7 @@ def _asked(
     test_frames: int | None,
     max_pixels: int | None,
 ) -> FeatureTable:
-    """The features of the queries, of those in feature files first."""
+    """Return the features of the queries, first those in feature files."""
     from reid.retrieval.features import concatenate
 
     tables = [filled_table(query) for query in queries if is_feature_file(query)]
@@ -126,10 +126,10 @@ def _write_page(
 
 
 def filled_table(gallery: str) -> FeatureTable:
-    """The table of a feature file.
+    """Read the table of a feature file.
 
     Raises:
-        UserError: It is not there, is damaged, or holds no tracklet.
+        UserError: It does not exist, is damaged, or holds no tracklet.
     """
     from reid.retrieval.features import read_features
 
@@ -152,8 +152,8 @@ def _check_arguments(gallery: str, queries: Sequence[str], top: int, page: str |
             )
     if not Path(gallery).is_file():
         raise UserError(
-            f"--gallery {gallery} is no file; make it with reid extract --checkpoint C FOLDER... "
-            f"-o {gallery}"
+            f"--gallery {gallery} is not a file; make it with reid extract --checkpoint C "
+            f"FOLDER... -o {gallery}"
         )
     if top < 1:
         raise UserError(f"--top {top}: at least one tracklet per query is needed")
@@ -197,7 +197,7 @@ _Known = tuple[list[str | None], list[str | None]]
 def _results(
     table: FeatureTable, names: _Known, found: SearchResult, row: int
 ) -> list[dict[str, Any]]:
-    """The results of one query; an approximate index may find fewer than were asked for (-1)."""
+    """Return the results of one query; an approximate index may find fewer than asked for (-1)."""
     pairs = zip(found.indices[row].tolist(), found.distances[row].tolist(), strict=True)
     return [
         {
@@ -213,7 +213,7 @@ def _results(
 
 
 def _who(table: FeatureTable, names: _Known, row: int) -> dict[str, int | str | None]:
-    """Person and camera of a row: their numbers, where they are numbers, and their names."""
+    """Return identity and camera of a row: their names, and their numbers where they are any."""
     person, camera = int(table.person_ids[row]), int(table.camera_ids[row])
     return {
         "person": person if person >= 0 else None,

@@ -17,12 +17,12 @@ import pytest
 import torch
 from PIL import Image
 
+from reid.data.check import inspect
 from reid.data.reading import read_nearest
 from reid.data.tracklet import Tracklet
-from reid.report.film_strips import read_picture as read_for_strip
-from reid.report.pictures import inspect
+from reid.report.film_strips import read_frame as read_for_strip
 from tests.image_trees import picture, write_cityscapes, write_folders
-from video_snl.config.image_data import ImageDataConfig
+from video_snl.config.image import ImageDataConfig
 from video_snl.data.decoding.readers import open_video
 from video_snl.data.image.catalog import load_images
 from video_snl.data.image.reading import (
@@ -353,7 +353,7 @@ def test_bombs_are_refused_before_memory_is_taken(tmp_path: Path, name: str) -> 
 
 
 def test_processes_that_only_read_images_load_no_torch() -> None:
-    script = "import sys, reid.report.pictures\nassert 'torch' not in sys.modules"
+    script = "import sys, reid.data.check\nassert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
 
 

@@ -21,7 +21,8 @@ from tests.tiny_images import image_options
 from video_snl.cli.main import main
 from video_snl.config.video import Experiment
 from video_snl.errors import UserError
-from video_snl.runs.run import Run, checkpoint_path, newest_begun, stored_experiment
+from video_snl.runs.run import Run, checkpoint_path, newest_begun
+from video_snl.runs.trained import stored_experiment
 from video_snl.utils.locks import Held, is_held, locked
 
 
@@ -118,7 +119,7 @@ def test_what_a_resumed_part_used_is_stored(run: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "optimizer.batch_size: 6 until now, 4 from here on" in done.stderr
     values = record(run)
-    assert values["config"] == yaml.safe_load((run / "config.yaml").read_text())
+    assert {"task": "video"} | values["config"] == yaml.safe_load((run / "config.yaml").read_text())
     assert values["config"]["optimizer"]["learning_rate"] == 0.01
     [entry] = values["resumed"]
     assert entry["after_epochs"] == 2

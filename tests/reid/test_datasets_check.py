@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +11,16 @@ import pytest
 
 from reid.config import ReidDataConfig
 from reid.data import check as check_module
-from reid.data.check import check
-from reid.data.datasets.official import OFFICIAL, Counts, Official
-from reid.report.pictures import inspect
+from reid.data.check import check, inspect
+from reid.data.datasets.base import Counts, Published
+from reid.data.datasets.catalog import DATASETS
 from tests.reid_misbehaving import misbehave
 from tests.reid_trees import picture, write_folder, write_mars
 from video_snl.data.workers.outcome import call
 from video_snl.errors import UserError
 
 OWN = {"train/1/1/a": 2, "query/2/1/a": 2, "query/3/1/a": 1, "gallery/2/2/a": 40}
-SMALL = Official(
+SMALL = Published(
     {
         "train": Counts(2, 2, 3, 7),
         "query": Counts(2, 1, 2, 5),
@@ -37,12 +38,12 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     def run(function: Any, items: Any, **_: Any) -> Any:
         yield from (call(function, item) for item in items)
 
-    monkeypatch.setattr(check_module, "run_bounded", run)
+    monkeypatch.setattr(check_module, "map_with_timeout", run)
 
 
 @pytest.fixture
 def mars(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setitem(OFFICIAL, "mars", SMALL)
+    monkeypatch.setitem(DATASETS, "mars", replace(DATASETS["mars"], published=SMALL))
     return write_mars(tmp_path / "mars", pictures=True)
 
 
@@ -87,14 +88,14 @@ def test_every_kind_of_problem(mars: Path, capsys: pytest.CaptureFixture[str]) -
     code, found = report(capsys, "mars", mars)
     assert code == 1
     assert problems(found) == [
-        ("counts", found["root"], "gallery has 1 people, published are 2"),
+        ("counts", found["root"], "gallery has 1 identities, published are 2"),
         ("counts", found["root"], "gallery has 2 cameras, published are 3"),
         ("counts", found["root"], "gallery has 3 tracklets, published are 4"),
         ("counts", found["root"], "gallery has 4 frames, published are 5"),
         ("counts", found["root"], "queries without a match: 1, published are 0"),
         ("missing", "bbox_test/0000/0000C2T0001F001.jpg", ""),
         ("missing", "bbox_test/0004/0004C1T0001F001.jpg", ""),
-        ("missing", "bbox_train/0003", "all its 2 pictures"),
+        ("missing", "bbox_train/0003", "all its 2 images"),
         (
             "mixed",
             "info/tracks_test_info.mat",
@@ -118,9 +119,9 @@ def test_own_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_folder(root, {"train/2/1/a": 1, "gallery/2/2/b": 0})
     code, found = report(capsys, "folder", root)
     assert code == 1
-    detail = "1 people are in train and in query, the first is 2"
+    detail = "1 identity both in train and in query, the first is 2"
     assert problems(found) == [
-        ("empty", "gallery/2/2/b", "has no pictures"),
+        ("empty", "gallery/2/2/b", "has no images"),
         ("shared", "train/2/1/a/1.jpg", detail),
     ]
     other = write_folder(tmp_path / "other", {"query/2/1/a": 1, "gallery/2/1/b": 1})
@@ -136,16 +137,16 @@ def test_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert check(ReidDataConfig(dataset="folder", root=str(root)), as_json=False) == 1
     out, errors = capsys.readouterr()
     lines = out.splitlines()
-    assert lines[0].split() == ["list", "people", "cameras", "tracklets", "frames"]
+    assert lines[0].split() == ["list", "identities", "cameras", "tracklets", "frames"]
     assert lines[3].split() == ["gallery", "1", "1", "1", "40"]
     assert (
-        "1 of 2 queries without a match in the gallery (same person, another camera): people 3"
+        "1 of 2 queries without a match in the gallery (same person, another camera): identities 3"
         in (lines)
     )
-    assert "unreadable: 1 (no picture, damaged, or not read in time)" in lines
+    assert "unreadable: 1 (not an image, damaged, or not read in time)" in lines
     assert any("gallery/2/2/a/7.jpg: " in line and "accepted format" in line for line in lines)
     assert lines[-1] == f"{root}: 4 tracklets, 1 problem"
-    assert "checked batches of 32 pictures: 2 of 2" in errors
+    assert "checked batches of 32 images: 2 of 2" in errors
     little = ReidDataConfig(dataset="folder", root=str(root), max_pixels=10)
     assert check(little, as_json=False) == 1
     assert "max_pixels=10" in capsys.readouterr().out

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from reid.data.datasets.base import Fault
 from reid.data.datasets.catalog import load_dataset, read_dataset
-from reid.data.datasets.faults import Fault
 from reid.data.datasets.folder import camera_numbers, person_numbers
 from reid.data.tracklet import DISTRACTOR, JUNK, special_person
 from tests.reid_trees import write_folder
@@ -74,7 +74,7 @@ def test_numbers_of_names() -> None:
     assert with_visitor == {"-1": -1, "0": 0, "7": 7, "0012": 12, "visitor_A": 13}
     huge = person_numbers({"9" * 30, "7"}, root)
     assert huge == {"7": 7, "9" * 30: 8}
-    with pytest.raises(UserError, match="set: people '007' and '7' are the same number"):
+    with pytest.raises(UserError, match="set: identities '007' and '7' are the same number"):
         person_numbers({"7", "007"}, root)
     assert camera_numbers({"c10", "c2"}) == {"c2": 0, "c10": 1}
 
@@ -116,7 +116,7 @@ def test_empty_folders(tmp_path: Path) -> None:
     faults: list[Fault] = []
     read_dataset("folder", root, 0, faults.append)
     assert [(fault.kind, Path(fault.path), fault.detail) for fault in faults] == [
-        ("empty", root / "train/0012/2/b", "has no pictures"),
+        ("empty", root / "train/0012/2/b", "has no images"),
         (
             "empty",
             root / "train/0098/1",
@@ -124,7 +124,7 @@ def test_empty_folders(tmp_path: Path) -> None:
         ),
         ("empty", root / "train/0099", "has no folders of cameras"),
     ]
-    with pytest.raises(UserError, match="0012/2/b: has no pictures: .*add some"):
+    with pytest.raises(UserError, match="0012/2/b: has no images: .*add some"):
         load_dataset("folder", root)
 
 
@@ -132,11 +132,14 @@ def test_empty_folders(tmp_path: Path) -> None:
     ("tracklets", "said"),
     [
         ({"query/1/1/a": 1}, "has no folder gallery, it holds 'query'"),
-        ({"query/1/1/a": 1, "gallery": 0}, "gallery has no folders of people, it holds nothing"),
+        (
+            {"query/1/1/a": 1, "gallery": 0},
+            "gallery has no folders of identities, it holds no",
+        ),
         ({"query/1/1/a": 1, "gallery/-1/1/a": 1}, "the gallery of data set folder is empty"),
-        (NUMBERS | {"query/0000/1/a": 1}, "query/0000 holds distractors.*belong into gallery/"),
-        (NUMBERS | {"train/-1/1/a": 1}, "train/-1 holds junk, which belong into gallery/"),
-        (NUMBERS | {"train/0003/1/a": 1}, "train/0003/1/a/1.jpg: 1 people are in train and in"),
+        (NUMBERS | {"query/0000/1/a": 1}, "query/0000 holds distractors.*belong in gallery/"),
+        (NUMBERS | {"train/-1/1/a": 1}, "train/-1 holds junk, which belong in gallery/"),
+        (NUMBERS | {"train/0003/1/a": 1}, "train/0003/1/a/1.jpg: 1 identity both in train and in"),
     ],
 )
 def test_what_does_not_fit(tmp_path: Path, tracklets: dict[str, int], said: str) -> None:

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from reid.data.datasets.catalog import load_dataset, read_dataset
-from reid.data.datasets.faults import Fault
-from reid.data.datasets.official import OFFICIAL, count, parts_of, unmatched_queries
+from reid.data.check import count, parts_of, unmatched_queries
+from reid.data.datasets.base import Fault
+from reid.data.datasets.catalog import DATASETS, load_dataset, read_dataset
 from reid.data.tracklet import JUNK, ReidData, Tracklet, labels_of
 from tests.reid_trees import real_file, write_mars
 from video_snl.errors import UserError
@@ -42,8 +42,10 @@ def test_official_counts(real: ReidData) -> None:
     assert (len(real.train), len(real.query), len(real.gallery)) == (8298, 1980, 9330)
     assert len({tracklet.person_id for tracklet in real.train}) == 625
     assert real.num_cameras == 6 and len(real.junk) == 870
-    assert {name: count(part) for name, part in parts_of(real).items()} == OFFICIAL["mars"].parts
-    assert len(unmatched_queries(real)) == OFFICIAL["mars"].unmatched == 140
+    published = DATASETS["mars"].published
+    assert published is not None
+    assert {name: count(part) for name, part in parts_of(real).items()} == published.parts
+    assert len(unmatched_queries(real)) == published.unmatched == 140
 
 
 def test_first_and_last_of_the_real_tables(real: ReidData, real_root: Path) -> None:
@@ -145,7 +147,7 @@ def test_mixed_cameras_and_other_people_are_reported_together(tmp_path: Path) ->
 
 def test_people_in_train_and_query(tmp_path: Path) -> None:
     root = write_mars(tmp_path / "mars", train=((2, 1, 1), (3, 1, 1)))
-    with pytest.raises(UserError, match="1 people are in train and in query, the first is 2"):
+    with pytest.raises(UserError, match="1 identity both in train and in query, the first is 2"):
         load_dataset("mars", root)
 
 
@@ -212,7 +214,7 @@ def test_tables_of_doubles_are_read(tmp_path: Path) -> None:
 def test_a_damaged_table_is_named(tmp_path: Path, content: bytes) -> None:
     root = write_mars(tmp_path / "mars")
     (root / "info" / "tracks_test_info.mat").write_bytes(content)
-    with pytest.raises(UserError, match=r"tracks_test_info.mat is no readable MATLAB file"):
+    with pytest.raises(UserError, match=r"tracks_test_info.mat is not a readable MATLAB file"):
         load_dataset("mars", root)
 
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from reid.data.check import count, parts_of, unmatched_queries
 from reid.data.datasets.catalog import load_dataset
-from reid.data.datasets.official import count, parts_of, unmatched_queries
 from reid.data.synthetic import sample
-from reid.data.synthetic.sample import SampleSettings, draw, ensure_sample, generate, plan
+from reid.data.synthetic.sample import SampleSettings, draw, ensure, generate, plan
 from reid.data.synthetic.sample_people import BAGS, PRINTS, draw_person, random_person, random_walk
 from reid.data.synthetic.sample_scene import CAMERAS, SIZE, draw_background
 from reid.data.tracklet import ReidData
@@ -201,10 +201,10 @@ def test_is_generated_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.usefixtures("tiny_default")
 def test_another_version_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = ensure_sample(tmp_path / "set")
+    root = ensure(tmp_path / "set")
     (root / "stale").touch()
     monkeypatch.setattr(sample, "FORMAT", sample.FORMAT + 1)
-    ensure_sample(root)
+    ensure(root)
     assert not (root / "stale").exists() and (root / "info" / "query_IDX.mat").exists()
 
 
@@ -217,7 +217,7 @@ def test_a_broken_generation_leaves_nothing_behind(
 
     monkeypatch.setattr(sample, "_write_info", full_disk)
     with pytest.raises(UserError, match="No space left.*VIDEO_SNL_CACHE or --root"):
-        ensure_sample(tmp_path / "set")
+        ensure(tmp_path / "set")
     assert [path.name for path in tmp_path.iterdir()] == [".set.lock"]
 
 

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reid.data.datasets.catalog import load_dataset, read_dataset
-from reid.data.datasets.faults import Fault
+from reid.data.check import count, parts_of
+from reid.data.datasets.base import Counts, Fault
+from reid.data.datasets.catalog import DATASETS, load_dataset, read_dataset
 from reid.data.datasets.ilids import SPLIT_FILE
-from reid.data.datasets.official import OFFICIAL, Counts, count, parts_of
-from reid.data.datasets.splits import digest, random_splits
+from reid.data.datasets.two_cameras import digest, random_splits
 from reid.data.tracklet import ReidData, Tracklet
 from tests.reid_trees import read_frames, real_file, write_ilids, write_prid
 from video_snl.errors import UserError
@@ -54,6 +54,12 @@ def frames_only(data: ReidData) -> dict[str, Counts]:
     }
 
 
+def published(name: str) -> dict[str, Counts]:
+    sizes = DATASETS[name].published
+    assert sizes is not None
+    return sizes.parts
+
+
 # Of the random divisions of the people of the real data sets; docs/reid/datasets.md has them, too.
 DOCUMENTED = {
     "ilids-vid": "6251cda87c1c680abfe335fda18eb1cc860fd1216faaaf14237cf7208c7e867b",
@@ -82,7 +88,7 @@ def test_official_divisions_of_ilids(real_ilids: Path, real_data: Path) -> None:
     assert len(names) == 10
     for split in (0, 9):
         data = load_dataset("ilids-vid", real_ilids, split)
-        assert frames_only(data) == OFFICIAL["ilids-vid"].parts
+        assert frames_only(data) == published("ilids-vid")
         people = {t.person_id for t in data.train} | {t.person_id for t in data.query}
         assert len(people) == 300
         train = sorted(int(name.removeprefix("person")) for name in names[split]["train"])
@@ -107,7 +113,7 @@ def test_official_divisions_of_prid(real_data: Path, tmp_path: Path) -> None:
     root = write_prid(tmp_path, renamed, splits)
     for number in (0, 9):
         data = load_dataset("prid2011", root, number)
-        assert frames_only(data) == OFFICIAL["prid2011"].parts
+        assert frames_only(data) == published("prid2011")
         test = sorted(int(name.removeprefix("person_")) for name in splits[number]["test"])
         assert people_in(data.query) == people_in(data.gallery) == test
     people = [*splits[0]["train"], *splits[0]["test"]]
@@ -134,7 +140,7 @@ def test_ilids(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
-        (ROWS[:, :2], "divides 2 people, the folders cam1 and cam2 hold 4"),
+        (ROWS[:, :2], "divides 2 identities, the folders cam1 and cam2 hold 4"),
         (np.array([[1, 2, 3, 3]]), "split 0 must hold each of 1 to 4 once"),
         (np.array([[1, 2, 3, 4], [0, 1, 2, 3]]), "split 1 must hold each of 1 to 4 once"),
     ],
@@ -154,11 +160,11 @@ def test_frames_of_somebody_else(tmp_path: Path) -> None:
     read_dataset("ilids-vid", root, 1, faults.append)
     found = {(fault.kind, fault.path.rpartition("sequences/")[2], fault.detail) for fault in faults}
     assert found == {
-        ("mixed", "cam1/person001/cam2_person001_00500.png", "is a picture of person001, camera 2"),
-        ("empty", "cam2/person005", "has no pictures"),
+        ("mixed", "cam1/person001/cam2_person001_00500.png", "is an image of person001, camera 2"),
+        ("empty", "cam2/person005", "has no images"),
         ("missing", "cam2/person010", "the splits name person010, who has no folder"),
     }
-    with pytest.raises(UserError, match="cam1/person001/cam2_person001_00500.png: is a picture"):
+    with pytest.raises(UserError, match="cam1/person001/cam2_person001_00500.png: is an image"):
         load_dataset("ilids-vid", root, 1)
 
 
@@ -204,7 +210,7 @@ def test_wrong_divisions_of_prid(tmp_path: Path, splits: object, said: str) -> N
         load_dataset("prid2011", write_prid(tmp_path, prid_frames({"person_0001": (1, 1)}), splits))
 
 
-def test_divisions_that_are_no_json(tmp_path: Path) -> None:
+def test_divisions_that_are_not_json(tmp_path: Path) -> None:
     write_prid(tmp_path, prid_frames({"person_0001": (1, 1)}))
     (tmp_path / "splits_prid2011.json").write_text("[")
     with pytest.raises(UserError, match="splits_prid2011.json is no readable JSON file"):
@@ -257,7 +263,8 @@ def test_ilids_without_its_divisions(tmp_path: Path, capsys: pytest.CaptureFixtu
     [line] = set(capsys.readouterr().err.splitlines())
     assert f"there is no {root}/train-test people splits/train_test" in line
     assert (
-        f"uses 10 random divisions of the people instead (sha256 {digest(expected)[:16]})" in line
+        f"uses 10 random divisions of the identities instead (sha256 {digest(expected)[:16]})"
+        in line
     )
     assert not (root / SPLIT_FILE).exists()
 
@@ -277,7 +284,7 @@ def test_prid_without_its_divisions(tmp_path: Path) -> None:
     data = load_dataset("prid2011", root, 3)
     assert sorted({*people_in(data.train), *people_in(data.query)}) == [1, 4, 200]
     few = write_prid(tmp_path / "few", prid_frames({"person_0001": (28, 28)}))
-    with pytest.raises(UserError, match="has 1 people with at least 28 frames"):
+    with pytest.raises(UserError, match="has 1 identity with at least 28 frames"):
         load_dataset("prid2011", few)
 
 

@@ -11,11 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from reid.data.own_tracklets import own_entries
-from reid.data.tracklet import ReidData, Tracklet
+from reid.data.tracklet import ReidData, Tracklet, own_entries
 from reid.evaluate import Options
-from reid.metrics.ranking import evaluate_ranking
-from reid.metrics.unreadable import count_as_wrong
+from reid.metrics.ranking import count_as_wrong, evaluate_ranking
 from reid.trained import check_people, load_trained
 from tests.reid.little import options, run, write_tracklet
 from tests.tiny import only_run

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from reid.data.check import count, parts_of, unmatched_queries
 from reid.data.datasets.catalog import load_dataset
-from reid.data.datasets.official import count, parts_of, unmatched_queries
 from tests.reid_trees import real_file
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent

@@ -11,8 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from reid.config import ReidModelConfig, ReidOptimizerConfig
 from reid.models.backbones import BACKBONES
-from reid.models.network import build_network
-from reid.models.parts import head_parameters, stage_layers
+from reid.models.network import build_network, head_parameters, stage_layers
 from reid.models.torchreid_models import MODELS
 from tests.reid.networks import OSNET_PLACES, PEOPLE, SIZE, clips, network
 from video_snl.blocks.insertion import inserted_blocks

@@ -15,7 +15,7 @@ import pytest
 
 from reid import evaluate_features
 from reid.data.tracklet import NO_NUMBER
-from reid.metrics.scores import Ranking
+from reid.metrics.ranking import Ranking
 from reid.retrieval.features import FeatureTable, concatenate, read_features, write_features
 from reid.retrieval.index import search
 from tests.reid.little import run, write_tracklet
@@ -62,7 +62,7 @@ def extracted(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Extrac
         words = ("--checkpoint", str(trained), "--layout", "folder", "-o", str(file))
         extracting = run("extract", *words, "--accelerator", "cpu", str(root / part))
         assert extracting.returncode == 0, extracting.stderr
-        assert f"{root / part}: " in extracting.stdout and "people" in extracting.stdout
+        assert f"{root / part}: " in extracting.stdout and "identities" in extracting.stdout
     return Extracted(root, json.loads(done.stdout), report, **files)
 
 
@@ -173,7 +173,7 @@ def test_reports_show_the_names_of_the_folders(extracted: Extracted, tmp_path: P
     assert "person visitor_A, camera door" in found and "junk, person 00-1" in found
 
 
-def test_numbers_that_are_no_names_are_not_compared(extracted: Extracted) -> None:
+def test_numbers_that_are_not_names_are_not_compared(extracted: Extracted) -> None:
     query, gallery = read_features(extracted.query), read_features(extracted.gallery)
     assert (query.camera_ids == NO_NUMBER).any()
     numbers = query.person_ids, gallery.person_ids, query.camera_ids, gallery.camera_ids
@@ -228,10 +228,12 @@ def test_format_1_is_read_but_not_beside_another_file(tmp_path: Path) -> None:
 
 def test_names_are_compared_and_not_the_numbers_in_them() -> None:
     features = np.eye(4, dtype=np.float32)
-    lists = ["7", "-1", "ann"], ["007", "7", "00-1", "0"], ["a"] * 3, ["b", "b", "b", "b"]
+    lists = ["7", "-1", "ann"], ["b7", "7", "00-1", "0"], ["a"] * 3, ["b", "b", "b", "b"]
     ranking = evaluate_features(features[:3], features, *lists)
-    assert ranking.num_valid_queries == 1  # only 7 has a match, the one called 7
+    assert ranking.num_valid_queries == 1  # only 7 has a match
     assert ranking.mean_ap == pytest.approx(0.5)
+    with pytest.raises(UserError, match="identities '007' and '7' are the same number"):
+        evaluate_features(features[:3], features, lists[0], ["007", *lists[1][1:]], *lists[2:])
     with pytest.raises(UserError, match="person"):
         evaluate_features(features[:3], features, [7, 1, 2], *lists[1:])  # type: ignore[arg-type]
     with pytest.raises(UserError, match="camera"):

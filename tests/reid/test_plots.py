@@ -14,9 +14,8 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
-from reid.report.evaluation import Evaluation
-from reid.report.metrics import ranking_metrics
-from reid.report.plots import cmc_picture, embed, tsne_picture
+from reid.report.evaluation import Evaluation, ranking_metrics
+from reid.report.plots import embed, plot_cmc, plot_embedding
 from reid.report.report import write_report
 from tests.reid.evaluations import Row, make_evaluation, make_table
 
@@ -39,11 +38,11 @@ def test_people_apart_in_features_are_apart_in_the_plane(evaluation: Evaluation)
     people = [t.person_id for t in [*evaluation.data.query, *evaluation.data.gallery]]
     apart = 100 * np.eye(5)[people] + np.random.default_rng(0).normal(size=(len(people), 5))
     found = embed(_with_features(evaluation, apart))
-    assert sorted(set(found.people.tolist())) == [1, 2, 3, 4]  # no distractors
+    assert sorted(set(found.identities.tolist())) == [1, 2, 3, 4]  # no distractors
     assert found.is_query.sum() == 4
     distances = np.linalg.norm(found.points[:, None] - found.points[None], axis=-1)
     np.fill_diagonal(distances, np.inf)
-    assert (found.people[distances.argmin(1)] == found.people).all()
+    assert (found.identities[distances.argmin(1)] == found.identities).all()
 
 
 def test_the_cosine_does_not_see_lengths(evaluation: Evaluation) -> None:
@@ -64,7 +63,7 @@ def test_the_choice_of_people_and_tracklets_is_bounded(tmp_path: Path) -> None:
     gallery += [(1, camera % 4 + 1) for camera in range(60)]
     made = make_evaluation(tmp_path, [(person, 0) for person in range(1, 31)], gallery, size=(1, 1))
     found = embed(made)
-    people, counts = np.unique(found.people, return_counts=True)
+    people, counts = np.unique(found.identities, return_counts=True)
     # Of 1 to 30, who have two tracklets or more; 31 to 40 have one.
     assert len(people) == 20 and people[0] == 1 and people[-1] == 30
     assert counts[0] == 15 and (counts[1:] == 2).all()
@@ -76,20 +75,20 @@ def test_few_tracklets_make_a_picture_too(tmp_path: Path, tracklets: int) -> Non
     found = embed(made)
     assert len(found.points) == (0 if tracklets < 4 else tracklets + 1)
     assert np.isfinite(found.points).all()
-    tsne_picture(found, tmp_path / "tsne.png")
+    plot_embedding(found, tmp_path / "tsne.png")
     assert Image.open(tmp_path / "tsne.png").size[0] > 600
 
 
 def test_equal_features_make_a_picture_too(evaluation: Evaluation, tmp_path: Path) -> None:
     found = embed(_with_features(evaluation, np.zeros((18, 4))))
     assert np.isfinite(found.points).all()
-    tsne_picture(found, tmp_path / "tsne.png")
+    plot_embedding(found, tmp_path / "tsne.png")
     assert (tmp_path / "tsne.png").is_file()
 
 
 def test_a_curve_shorter_than_twenty_ranks_is_drawn(evaluation: Evaluation, tmp_path: Path) -> None:
     ranking = dataclasses.replace(evaluation.rankings["common"], cmc=torch.tensor([0.5, 1.0]))
-    cmc_picture({"common": ranking}, tmp_path / "cmc.png")
+    plot_cmc({"common": ranking}, tmp_path / "cmc.png")
     with pytest.raises(ValueError, match="a CMC curve of 2 ranks does not hold rank 20"):
         ranking_metrics(ranking)
     assert [path.name for path in tmp_path.iterdir()] == ["cmc.png"]
@@ -101,7 +100,7 @@ def test_the_picture_ends_with_the_largest_rank_asked_for(
     drawn: list[Figure] = []
     monkeypatch.setattr("reid.report.plots._save", lambda figure, path: drawn.append(figure))
     for max_rank in (1, 20, 50):
-        cmc_picture(evaluation.rankings, tmp_path / "cmc.png", max_rank)
+        plot_cmc(evaluation.rankings, tmp_path / "cmc.png", max_rank)
     lengths = [len(figure.axes[0].lines[0].get_xdata()) for figure in drawn]
     assert lengths == [1, 20, 50]
 
@@ -117,7 +116,7 @@ def test_a_failed_picture_leaves_the_old_one(
 
     monkeypatch.setattr("matplotlib.figure.Figure.savefig", full)
     with pytest.raises(OSError, match="no space"):
-        cmc_picture(evaluation.rankings, path)
+        plot_cmc(evaluation.rankings, path)
     assert path.read_bytes() == b"old" and len(list(tmp_path.iterdir())) == 1
 
 

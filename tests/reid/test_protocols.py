@@ -20,10 +20,8 @@ from scipy.io import loadmat
 from reid import evaluate_ranking
 from reid.metrics import ranking as protocols
 from reid.metrics.distances import pairwise_distances
-from reid.metrics.labels import Cameras, Protocol
-from reid.metrics.matches import People, count_before
-from reid.metrics.ranking import official_gallery
-from reid.metrics.scores import Ranking
+from reid.metrics.matches import Gallery, count_before
+from reid.metrics.ranking import Cameras, Protocol, Ranking, official_gallery
 from tests.conftest import REPOSITORY
 from tests.reid import naive
 from video_snl.errors import UserError
@@ -245,7 +243,7 @@ def test_counts_of_blocks_add_up(case: Case, block: int) -> None:
     """However the gallery is divided, the parts' counts sum up to those of all of it."""
     distances = torch.from_numpy(case.distances)
     ids, people, views, cameras = (torch.from_numpy(values) for values in case.labels())
-    matches = (found := People(people, cameras)).matches(ids, views)
+    matches = (found := Gallery(people, cameras)).matches(ids, views)
     near = distances.gather(1, matches.columns)
     total = torch.zeros_like(matches.columns)
     for positions in found.positions.split(block):
@@ -325,7 +323,7 @@ def test_nan_names_the_query() -> None:
         ({"distances": torch.rand(2, 0), "gallery_ids": []}, "an empty gallery"),
         ({"query_ids": [1]}, r"query_ids has shape \(1,\), but the distances need \(2,\)"),
         ({"gallery_cameras": np.ones((3, 1), int)}, r"gallery_cameras has shape \(3, 1\)"),
-        ({"gallery_ids": [1.0, 2.0, 3.0]}, "gallery_ids are float64; people and cameras are int"),
+        ({"gallery_ids": [1.0, 2.0, 3.0]}, "gallery_ids are float64; identities and cameras"),
         ({"query_cameras": torch.ones(2)}, "query_cameras are torch.float32"),
         ({"protocol": "cuhk03"}, "'cuhk03' does not exist; choose common, official"),
         ({"max_rank": 0}, "max_rank=0 must be at least 1"),

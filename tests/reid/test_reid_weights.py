@@ -72,7 +72,7 @@ def test_torchreids_checkpoint_gives_torchreids_feature_maps(
     assert torch.equal(found, expected)
     assert (report.matched_fraction, report.used_fraction) == (1, 1)
     assert report.new == report.dropped == report.shape_mismatches == ()
-    assert report.head == "new; the file's is dropped (5 people)"
+    assert report.head == "new; the file's is dropped (5 identities)"
     assert {name.partition(".")[0] for name in report.head_dropped} == {"fc", "classifier"}
     assert report.statistics == "imagenet"
     assert "100.0% of the backbone's parameters" in report.summary()
@@ -96,7 +96,7 @@ def test_a_repeated_frame_is_answered_by_the_inflated_stem_as_the_frame(hub_cach
     net, report = loaded("imagenet", backbone="resnet50_3d")
     assert (report.matched_fraction, report.used_fraction) == (1, 1)
     assert report.format == "torchvision ResNet (2D, inflated)"
-    assert report.head == "new; the file's is dropped (5 people)"
+    assert report.head == "new; the file's is dropped (5 identities)"
     frame = clips(1, 1)
     stem = net.trunk.blocks[0].conv
     expected = nn.functional.conv2d(frame[:, :, 0], state["conv1.weight"], stride=2, padding=3)
@@ -136,7 +136,7 @@ def test_a_checkpoint_of_the_video_command_gives_its_backbone(tmp_path: Path) ->
     path = save({"state_dict": state, "video_snl": {}}, tmp_path)
     net, report = loaded(path, backbone="i3d_small")
     assert report.format == "video-snl checkpoint"
-    assert report.head == "new; the file's is dropped (5 people)"
+    assert report.head == "new; the file's is dropped (5 identities)"
     wanted = video.state_dict()
     for name, tensor in net.trunk.state_dict().items():
         assert torch.equal(tensor, wanted[name]), name

@@ -18,10 +18,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from reid.metrics.rank_lists import rank_lists
-from reid.report.camera_pairs import camera_pairs
-from reid.report.evaluation import Evaluation
-from reid.report.film_strips import chosen_frames, film_strip, read_picture
-from reid.report.metrics import metrics
+from reid.report.evaluation import Evaluation, camera_pairs, metrics
+from reid.report.film_strips import chosen_frames, film_strip, read_frame
 from reid.report.ranked_lists import choose_queries, ranked_list
 from reid.report.report import write_report
 from tests.reid.evaluations import make_evaluation, naive_list, naive_pair
@@ -199,7 +197,7 @@ def test_frames_that_do_not_open_are_crossed_boxes(tmp_path: Path) -> None:
     assert {path.name for path in (tmp_path / "report").iterdir()} == FILES
     strip = film_strip([tmp_path / "missing.jpg", made.gallery.names[0]], width=20, height=40)
     picture = np.asarray(strip)[:, :20]
-    assert read_picture(tmp_path / "missing.jpg") is None
+    assert read_frame(tmp_path / "missing.jpg") is None
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) == 2
     assert (picture[0, 0] == picture[39, 19]).all() and (picture[10, 10] != picture[0, 0]).all()
 

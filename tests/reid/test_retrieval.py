@@ -18,8 +18,7 @@ from hypothesis import strategies as st
 from reid import evaluate_features, evaluate_ranking
 from reid.metrics import streaming as retrieval
 from reid.metrics.distances import Distances, Metric
-from reid.metrics.labels import Cameras, Protocol
-from reid.metrics.scores import Ranking
+from reid.metrics.ranking import Cameras, Protocol, Ranking
 from reid.metrics.streaming import pairwise_distances
 from tests.conftest import REPOSITORY
 from video_snl.errors import UserError

@@ -238,8 +238,8 @@ def test_bad_input_is_said_in_one_line(table: FeatureTable, gallery: str, tmp_pa
     cases: list[tuple[str, list[str], int, str]] = [
         (gallery, [], 10, "no query"),
         (gallery, [str(tmp_path / "nobody")], 10, "nobody does not exist"),
-        (str(tmp_path / "no.parquet"), query, 10, "no.parquet is no file"),
-        (str(tmp_path), query, 10, "is no file"),
+        (str(tmp_path / "no.parquet"), query, 10, "no.parquet is not a file"),
+        (str(tmp_path), query, 10, "is not a file"),
         (gallery, query, 0, "--top 0"),
         (str(empty), query, 10, "nothing to search in"),
         (str(broken), query, 10, "broken.parquet"),

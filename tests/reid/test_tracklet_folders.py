@@ -149,13 +149,23 @@ def test_the_layout_folder_takes_names_from_one_depth(tmp_path: Path) -> None:
     wanted = [("7/c1/t1", "7", "c1"), ("7/c2/walk.avi", "7", "c2")]
     assert labels(root) == [*wanted, ("visitor_A/c2/t1", "visitor_A", "c2")]
     text = tracklets_in(str(root), "folder").text()
-    assert "2 people, 2 cameras; ignored 7 entries" in text
+    assert "2 identities, 2 cameras; ignored 7 entries" in text
     assert labels(root / "7" / "c2") == [("walk.avi", "7", "c2")]
     visitor = find_tracklets([str(root / "visitor_A")], "folder")
     assert [(t.person_id, t.camera_id) for t in visitor.values()] == [(NO_NUMBER, NO_NUMBER)]
     touch(root, *frames("7/c3"))
     with pytest.raises(UserError, match="<person>/<camera>/<tracklet>"):
         labels(root)
+
+
+def test_names_that_are_equal_as_numbers_are_refused(tmp_path: Path) -> None:
+    touch(tmp_path / "a", "7/1/t/1.jpg", "00-1/1/t/1.jpg", "-1/1/t/1.jpg")
+    touch(tmp_path / "b", "007/1/t/1.jpg")
+    roots = [str(tmp_path / name) for name in "ab"]
+    assert len(find_tracklets(roots[:1], "folder")) == 3
+    assert len(find_tracklets(roots)) == 4  # nobody is named in these
+    with pytest.raises(UserError, match="identities '007' and '7' are the same number: rename one"):
+        find_tracklets(roots, "folder")
 
 
 def test_folders_of_several_depths_are_refused(tmp_path: Path) -> None:

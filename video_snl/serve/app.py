@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -26,6 +25,7 @@ from video_snl.serve.jobs import Busy, Job, Jobs
 from video_snl.serve.service import Answer, Limits, Service
 from video_snl.serve.uploads import TooLarge, TooSlow, UploadRequest
 from video_snl.utils.json_text import to_json
+from video_snl.utils.pages import page_templates
 
 __all__ = ["make_app"]
 
@@ -69,14 +69,7 @@ def make_app(
 
 
 def _render(service: Service, limits: Limits) -> str:
-    environment = Environment(
-        loader=PackageLoader("video_snl.serve"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.policies["json.dumps_function"] = to_json
+    environment = page_templates("video_snl.serve")
     assert environment.loader is not None
     script = environment.loader.get_source(environment, "serve.js")[0]
     return environment.get_template("serve.html").render(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ["counts", "noun"]
 
-_PLURALS = {"person": "people", "query": "queries", "class": "classes"}
+_PLURALS = {"person": "people", "identity": "identities", "query": "queries", "class": "classes"}
 
 
 def counts(number: int, word: str, plural: str | None = None) -> str:

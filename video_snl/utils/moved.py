@@ -8,12 +8,13 @@ from __future__ import annotations
 import importlib
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import Any
 
-__all__ = ["MOVED", "install"]
+__all__ = ["MOVED", "install", "names_of"]
 
 MOVED = {
     "reid.features": "reid.retrieval.features",
@@ -25,9 +26,9 @@ MOVED = {
     "video_snl.blocks.family": "video_snl.blocks.zoo",
     "video_snl.blocks.spectral": "video_snl.analysis.spectrum.filters",
     "video_snl.checkpoints": "video_snl.models.weights.loading",
-    "video_snl.config_image_data": "video_snl.config.image_data",
-    "video_snl.config_images": "video_snl.config.images",
-    "video_snl.engine.describe_images": "video_snl.commands.describe_images",
+    "video_snl.config_image_data": "video_snl.config.image",
+    "video_snl.config_images": "video_snl.config.image",
+    "video_snl.engine.describe_images": "video_snl.commands.describe",
     "video_snl.explain": "video_snl.analysis.explain",
     "video_snl.models.images": "video_snl.models.image",
     "video_snl.models.released_files": "video_snl.models.released.released_files",
@@ -60,3 +61,20 @@ def install() -> None:
     """Let the old paths be imported."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
+
+
+def names_of(home: str, package: str) -> Callable[[str], Any]:
+    """Return the ``__getattr__`` of a package that was a module whose names are in another one.
+
+    Args:
+        home: Module that has the names; it is imported when the first one is asked for.
+        package: Name of the package, for messages.
+    """
+
+    def find(name: str) -> Any:
+        module = importlib.import_module(home)
+        if name.startswith("__") or not hasattr(module, name):
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return getattr(module, name)
+
+    return find

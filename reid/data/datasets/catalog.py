@@ -1,110 +1,160 @@
-"""The data sets: which tracklets to train on, to search for and to search in."""
+"""Datasets by name: which tracklets to train on, to search for and to search in.
+
+A dataset is one module beside this one and one entry here; options and messages take the names from
+the entries. Without NumPy and torch, since the command line reads the names.
+"""
 
 from __future__ import annotations
 
+import importlib
 import os
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from reid.data.datasets.faults import Fault, Report, refuse
-from reid.data.datasets.folder import load_folder
-from reid.data.datasets.ilids import load_ilids
-from reid.data.datasets.mars import load_mars
-from reid.data.datasets.prid import load_prid
+from reid.data.datasets.base import Counts, Dataset, Fault, Published, Report, refuse
 from reid.data.tracklet import ReidData, Tracklet
 from video_snl.data.duplicates import Same, find_repeats
 from video_snl.errors import UserError
 from video_snl.utils.counts import counts
 from video_snl.utils.text import examples, say_once
 
-__all__ = ["LOADERS", "NEEDED", "load_dataset", "read_dataset", "root_of"]
+__all__ = ["DATASETS", "load_dataset", "num_splits", "read_dataset", "root_of"]
 
-
-def _sample(root: Path, split: int, report: Report) -> ReidData:
-    return load_mars(root, split, report, name="sample")
-
-
-LOADERS: dict[str, Callable[[Path, int, Report], ReidData]] = {
-    "sample": _sample,
-    "mars": load_mars,
-    "ilids-vid": load_ilids,
-    "prid2011": load_prid,
-    "folder": load_folder,
+DATASETS: dict[str, Dataset] = {
+    "sample": Dataset(
+        "reid.data.synthetic.sample",
+        root=None,
+        has_lists=True,
+        all_protocols=True,
+    ),
+    "mars": Dataset(
+        "reid.data.datasets.mars",
+        root="the folder that holds bbox_train/, bbox_test/ and info/",
+        published=Published(
+            {
+                "train": Counts(625, 6, 8298, 509_914),
+                "query": Counts(626, 6, 1980, 114_493),
+                "gallery": Counts(620, 6, 9330, 543_216),
+                "junk": Counts(0, 6, 870, 23_380),
+            },
+            unmatched=140,
+        ),
+        has_lists=True,
+        all_protocols=True,
+    ),
+    "ilids-vid": Dataset(
+        "reid.data.datasets.ilids",
+        root="the folder that holds i-LIDS-VID/ and 'train-test people splits/'",
+        num_splits=10,
+        published=Published(
+            {
+                "train": Counts(150, 2, 300, None),
+                "query": Counts(150, 1, 150, None),
+                "gallery": Counts(150, 1, 150, None),
+            },
+            unmatched=0,
+        ),
+    ),
+    "prid2011": Dataset(
+        "reid.data.datasets.prid",
+        root="the folder that holds prid_2011/",
+        num_splits=10,
+        published=Published(
+            {
+                "train": Counts(89, 2, 178, None),
+                "query": Counts(89, 1, 89, None),
+                "gallery": Counts(89, 1, 89, None),
+            },
+            unmatched=0,
+        ),
+    ),
+    "folder": Dataset(
+        "reid.data.datasets.folder",
+        root="the folder that holds train/, query/ and gallery/",
+    ),
 }
-
-NEEDED: dict[str, str] = {
-    "mars": "the folder that holds bbox_train/, bbox_test/ and info/",
-    "ilids-vid": "the folder that holds i-LIDS-VID/ and 'train-test people splits/'",
-    "prid2011": "the folder that holds prid_2011/",
-    "folder": "the folder that holds train/, query/ and gallery/",
-}
-"""What the root of a data set is."""
 
 
 def load_dataset(name: str, root: str | Path | None = None, split: int = 0) -> ReidData:
-    """The tracklets of a data set, of one division of its people.
+    """Load the tracklets of a dataset, of one division of its identities.
 
     The same folder gives the same lists, always: frames in the order of time, tracklets in the
-    order of person, camera and time. Of MARS no picture is looked at; of the other data sets the
-    folders are listed. ``reid check`` opens the pictures.
+    order of identity, camera and time. MARS is read from its lists alone; of the other datasets the
+    folders are listed. ``reid check`` opens the images.
 
     Args:
         name: ``sample`` (generated on first use), ``mars``, ``ilids-vid``, ``prid2011`` or
             ``folder``.
-        root: Folder of the data set (docs/reid.md has the layouts); only ``sample`` has a default,
-            a folder in the cache.
-        split: iLIDS-VID and PRID-2011 have splits 0 to 9, the others only 0.
+        root: Folder of the dataset (docs/reid.md has the layouts); only ``sample`` has a default, a
+            folder in the cache.
+        split: Number of the division; iLIDS-VID and PRID-2011 have splits 0 to 9, the others only
+            0.
 
     Raises:
         UserError: Not that layout; files missing or malformed; a tracklet without frames, or of
-            several people; people both in training and query; nothing to search for or in.
+            several identities; identities both in train and query; nothing to search for or in.
     """
     return read_dataset(name, root, split, refuse)
 
 
 def read_dataset(name: str, root: str | Path | None, split: int, report: Report) -> ReidData:
-    """:func:`load_dataset`, which tells ``report`` of every fault that leaves the rest usable.
+    """Load a dataset as :func:`load_dataset`, but tell ``report`` of faults that leave the rest.
 
     Tracklets with a fault are left out.
 
     Raises:
-        UserError: What makes the data set unusable as a whole.
+        UserError: What makes the dataset unusable as a whole.
     """
-    if name not in LOADERS:
-        raise UserError(f"there is no data set {name!r}: give one of {', '.join(LOADERS)}")
-    data = _distinct(LOADERS[name](root_of(name, root), split, report))
-    _check_parts(data, report)
+    if name not in DATASETS:
+        raise UserError(f"there is no data set {name!r}: give one of {', '.join(DATASETS)}")
+    folder = root_of(name, root)
+    if split != 0 and num_splits(name) == 1:
+        raise UserError(
+            f"split {split} of {name} does not exist: its identities are divided in one way, give 0"
+        )
+    data = importlib.import_module(DATASETS[name].module).load(folder, split, report)
+    if not DATASETS[name].has_lists:
+        data = _distinct(data)
+    for part, tracklets in (("query", data.query), ("gallery", data.gallery)):
+        if not tracklets:
+            raise UserError(
+                f"the {part} of data set {data.name} is empty (junk does not count): evaluation "
+                "needs tracklets to search for and to search in, add some"
+            )
+    if not DATASETS[name].has_lists:
+        _check_files(data, report)
+    _check_identities(data, report)
     return data
 
 
 def root_of(name: str, root: str | Path | None) -> Path:
-    """The folder of a data set; that of ``sample`` is made if it is not there.
+    """Return the folder of a dataset; that of ``sample`` is made if it is not there.
 
     Raises:
-        UserError: None was given where one is needed, or none that exists.
+        UserError: None was given where one is needed, or one that does not exist.
     """
     given = None if root is None else Path(root).expanduser()
-    if name == "sample":
-        from reid.data.synthetic.sample import ensure_sample
-
-        return ensure_sample(given)
+    entry = DATASETS[name]
+    if entry.root is None:
+        return importlib.import_module(entry.module).ensure(given)
     if given is None:
-        raise UserError(f"data set {name} needs --root: {NEEDED[name]}")
+        raise UserError(f"data set {name} needs --root: {entry.root}")
     if not given.is_dir():
         found = "is a file" if given.exists() else "does not exist"
-        raise UserError(f"--root {root} {found}: give {NEEDED[name]}")
+        raise UserError(f"--root {root} {found}: give {entry.root}")
     return given
+
+
+def num_splits(name: str) -> int:
+    """Return how many divisions a dataset has; 1 for a name that is not in the catalog."""
+    return DATASETS[name].num_splits if name in DATASETS else 1
 
 
 def _distinct(data: ReidData) -> ReidData:
     """Return the dataset with every tracklet once in its part, and say which came twice.
 
-    Tracklets are the same if their frames are the same files, under whatever names. Of MARS, whose
-    lists alone are read, no file is looked at.
+    Tracklets are the same if their frames are the same files, under whatever names.
     """
-    if data.name in ("mars", "sample"):
-        return data
     parts = {"train": data.train, "query": data.query, "gallery": data.gallery}
     for part, tracklets in parts.items():
         frames = [(frame, None) for tracklet in tracklets for frame in tracklet.frames]
@@ -129,12 +179,7 @@ def _distinct(data: ReidData) -> ReidData:
 
 
 def _check_files(data: ReidData, report: Report) -> None:
-    """Report images that are trained on and searched for or in, by their device and inode.
-
-    Of MARS, whose lists alone are read, no file is looked at.
-    """
-    if data.name in ("mars", "sample"):
-        return
+    """Report images that are trained on and searched for or in, by their device and inode."""
     parts = {
         "train": [(frame, None) for tracklet in data.train for frame in tracklet.frames],
         "query and gallery": [
@@ -151,17 +196,14 @@ def _check_files(data: ReidData, report: Report) -> None:
         report(Fault("leaked", found[0].path, f"is {found[0].first} of train, too{more}"))
 
 
-def _check_parts(data: ReidData, report: Report) -> None:
-    for part, tracklets in (("query", data.query), ("gallery", data.gallery)):
-        if not tracklets:
-            raise UserError(
-                f"the {part} of data set {data.name} is empty (junk does not count): evaluation "
-                "needs tracklets to search for and to search in, add some"
-            )
-    _check_files(data, report)
+def _check_identities(data: ReidData, report: Report) -> None:
+    """Report identities that are trained on and searched for."""
     trained = {tracklet.person_id: tracklet for tracklet in data.train}
     shared = sorted({tracklet.person_id for tracklet in data.query} & trained.keys())
     if shared:
         first = trained[shared[0]]
-        detail = f"{len(shared)} people are in train and in query, the first is {first.person_name}"
+        detail = (
+            f"{counts(len(shared), 'identity')} both in train and in query, the first is "
+            f"{first.person_name}"
+        )
         report(Fault("shared", first.path, detail))

@@ -1,4 +1,4 @@
-"""Your own tracklets, as folders of pictures.
+"""Your own tracklets, as folders of images.
 
 ::
 
@@ -6,8 +6,8 @@
     root/query/...
     root/gallery/...
 
-Person ``-1`` (or ``00-1``) is junk and ``0000`` a distractor; both belong into the gallery. Without
-``train`` the set is for evaluation only.
+Identity ``-1`` (or ``00-1``) is junk and ``0000`` a distractor; both belong in the gallery. Without
+``train`` the dataset is for evaluation only.
 """
 
 from __future__ import annotations
@@ -17,16 +17,14 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from reid.data.datasets.faults import Fault, Report
+from reid.data.datasets.base import Fault, Report
 from reid.data.datasets.frames import list_folders, list_frames
-from reid.data.datasets.splits import only_split_0
 from reid.data.tracklet import (
     DISTRACTOR,
     JUNK,
     ReidData,
     Tracklet,
-    person_number,
-    special_person,
+    identity_numbers,
 )
 from video_snl.data.video.records import folder_contents
 from video_snl.errors import UserError
@@ -34,26 +32,25 @@ from video_snl.utils.counts import counts
 from video_snl.utils.media import Ignored, MediaFiles, natural_key
 from video_snl.utils.text import say_once, spellings
 
-__all__ = ["camera_numbers", "load_folder", "person_numbers"]
+__all__ = ["camera_numbers", "load", "person_numbers"]
 
-PARTS = ("train", "query", "gallery")
+_PARTS = ("train", "query", "gallery")
 
 
-def load_folder(root: Path, split: int, report: Report) -> ReidData:
-    """List the tracklets below ``root``, by natural order of person, camera and tracklet.
+def load(root: Path, split: int, report: Report) -> ReidData:
+    """List the tracklets below ``root``, by natural order of identity, camera and tracklet.
 
-    What stands among them and is none of them is counted and named on stderr: files beside folders,
+    What is among them and is not one of them is counted and named on stderr: files beside folders,
     other files than images, folders that cannot be read, and links to a folder of the same part
     that is read by another name or that the link is in.
 
     Raises:
-        UserError: Not that layout, a part without people, junk or distractors outside the gallery,
-            two names of one number.
+        UserError: Not that layout, a part without identities, junk or distractors outside the
+            gallery, two names of one number.
     """
-    only_split_0("folder", split)
     _check_layout(root)
     ignored: list[Ignored] = []
-    parts = [part for part in PARTS if (root / part).is_dir()]
+    parts = [part for part in _PARTS if (root / part).is_dir()]
     listings = {part: _Listing(root / part, ignored) for part in parts}
     people = {part: _people(root / part, listings[part]) for part in parts}
     cameras = {
@@ -63,7 +60,7 @@ def load_folder(root: Path, split: int, report: Report) -> ReidData:
     }
     persons = person_numbers({person for part in parts for person in people[part]}, root)
     numbers = camera_numbers({name for names in cameras.values() for name in names or []})
-    found: dict[str, list[Tracklet]] = {part: [] for part in PARTS}
+    found: dict[str, list[Tracklet]] = {part: [] for part in _PARTS}
     for (part, person), names in cameras.items():
         folder = root / part / person
         _check_place(folder, part, persons[person])
@@ -88,7 +85,7 @@ def load_folder(root: Path, split: int, report: Report) -> ReidData:
 
 
 class _Listing:
-    """Folders of one part, each read once, by its own name rather than by a link.
+    """Folders of one part, each read once, by its own name and not by a link.
 
     Another part may link to the same ones: its gallery may hold the queries.
     """
@@ -148,33 +145,24 @@ def _identity(status: os.stat_result) -> tuple[int, int]:
 
 
 def person_numbers(names: set[str], root: Path) -> dict[str, int]:
-    """Number the people of a data set.
+    """Number the identities of a dataset.
 
     ``-1`` and ``00-1`` are junk, names of zeros distractors. A name that is a whole number is the
-    person's number; the other names, sorted, get the numbers after the largest of these, from 1
+    identity's number; the other names, sorted, get the numbers after the largest of these, from 1
     where there is none.
 
     Raises:
         UserError: Two names are the same number, such as ``7`` and ``007``.
     """
-    numbers: dict[str, int] = {}
-    owners: dict[int, str] = {}
-    for name in sorted(names):
-        number = person_number(name)
-        if number is None:
-            continue
-        numbers[name] = number
-        if special_person(name) is None and owners.setdefault(number, name) != name:
-            raise UserError(
-                f"{root}: people {owners[number]!r} and {name!r} are the same number: rename one"
-            )
+    numbers = identity_numbers(names, str(root))
     rest = sorted(names - numbers.keys())
     for same in spellings(names):
         say_once(
-            f"{root}: people {' and '.join(map(repr, same))} differ only in spaces or in how their "
-            "letters are encoded, and count as different people; give them one name if they are one"
+            f"{root}: identities {' and '.join(map(repr, same))} differ only in spaces or in how "
+            "their letters are encoded, and count as different; give them one name if they are one"
         )
-    return numbers | {name: n for n, name in enumerate(rest, start=1 + max(owners, default=0))}
+    first = 1 + max((0, *numbers.values()))
+    return numbers | {name: number for number, name in enumerate(rest, start=first)}
 
 
 def camera_numbers(names: set[str]) -> dict[str, int]:
@@ -201,7 +189,7 @@ def _people(folder: Path, listing: _Listing) -> list[str]:
     people = listing.folders(folder)
     if not people:
         raise UserError(
-            f"{folder} has no folders of people, it holds {folder_contents(folder)}: lay the "
+            f"{folder} has no folders of identities, it holds {folder_contents(folder)}: lay the "
             "tracklets out as <person>/<camera>/<tracklet>/<frame>.jpg in it"
         )
     return people
@@ -211,7 +199,7 @@ def _check_place(folder: Path, part: str, person: int) -> None:
     if part != "gallery" and person in (JUNK, DISTRACTOR):
         kind = "junk" if person == JUNK else "distractors"
         raise UserError(
-            f"{folder} holds {kind}, which belong into gallery/: expected people to "
+            f"{folder} holds {kind}, which belong in gallery/: expected identities to "
             f"{'train on' if part == 'train' else 'search for'}"
         )
 
@@ -227,4 +215,4 @@ def _tracklets(camera: Path, listing: _Listing, report: Report) -> Iterator[tupl
         if frames:
             yield frames
         elif frames is not None:
-            report(Fault("empty", str(camera / name), "has no pictures"))
+            report(Fault("empty", str(camera / name), "has no images"))

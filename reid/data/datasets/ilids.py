@@ -6,9 +6,9 @@
                               cam2/person001/...
     root/train-test people splits/train_test_splits_ilidsvid.mat     ls_set, 10 x 300
 
-300 people under two cameras, 10 divisions into 150 and 150. A row of ``ls_set`` holds places (from
-1) in the sorted names of the people: the first half test, the second trains. Wang, Gong, Zhu and
-Wang, Person Re-Identification by Video Ranking (ECCV 2014).
+300 identities under two cameras, 10 divisions into 150 and 150. A row of ``ls_set`` holds places
+(from 1) in the sorted names of the identities: the first half test, the second trains. Wang, Gong,
+Zhu and Wang, Person Re-Identification by Video Ranking (ECCV 2014).
 """
 
 from __future__ import annotations
@@ -18,51 +18,51 @@ from pathlib import Path
 
 import numpy as np
 
-from reid.data.datasets.faults import Report
+from reid.data.datasets.base import Report
 from reid.data.datasets.matlab import read_matrix
-from reid.data.datasets.splits import Split, choose, random_splits, say_random
-from reid.data.datasets.two_cameras import camera_people, find_folder, two_cameras
+from reid.data.datasets.two_cameras import Split, camera_people, find_folder, load_two_cameras
 from reid.data.tracklet import ReidData
 from video_snl.errors import UserError
 
-__all__ = ["SPLIT_FILE", "load_ilids", "parse_splits"]
+__all__ = ["SPLIT_FILE", "load"]
 
-NAME = "ilids-vid"
+_NAME = "ilids-vid"
 SPLIT_FILE = Path("train-test people splits", "train_test_splits_ilidsvid.mat")
 _FRAME = re.compile(r"cam(\d+)_(person\d+)_\d+\.\w+$")
 
 
-def load_ilids(root: Path, split: int, report: Report) -> ReidData:
-    """One of the ten divisions; without the file of the splits, of ten random ones.
+def load(root: Path, split: int, report: Report) -> ReidData:
+    """Load one of the ten divisions; without the file of the splits, of ten random ones.
 
     Raises:
         UserError: Not that layout, a malformed file of splits, no such split.
     """
-    folder = find_folder(
-        root, ("i-LIDS-VID/sequences", "sequences"), "i-LIDS-VID/sequences", hint=NAME
-    )
+    folder = find_folder(root, ("i-LIDS-VID/sequences", "sequences"), hint=_NAME)
     cameras = folder / "cam1", folder / "cam2"
     people = sorted({*camera_people(cameras[0]), *camera_people(cameras[1])})
-    file = root / SPLIT_FILE
-    if file.is_file():
-        splits = parse_splits(file, people)
-    else:
-        splits = random_splits(NAME, people)
-        say_random(NAME, file, splits)
-    return two_cameras(NAME, cameras, choose(NAME, splits, split), report, _misplaced)
+    return load_two_cameras(
+        _NAME,
+        cameras,
+        root / SPLIT_FILE,
+        split,
+        report,
+        splits_of=lambda file: _splits(file, people),
+        identities=lambda: people,
+        misplaced=_misplaced,
+    )
 
 
-def parse_splits(path: Path, people: list[str]) -> list[Split]:
-    """The divisions of the people, whose sorted names are given.
+def _splits(path: Path, people: list[str]) -> list[Split]:
+    """Read the divisions of the identities whose sorted names are given.
 
     Raises:
-        UserError: The file is missing or malformed, or divides another number of people.
+        UserError: The file is malformed, or divides another number of identities.
     """
     rows = read_matrix(path, "ls_set", columns=None)
     if rows.shape[1] != len(people):
         raise UserError(
-            f"{path} divides {rows.shape[1]} people, the folders cam1 and cam2 hold {len(people)}: "
-            "unpack the data set again"
+            f"{path} divides {rows.shape[1]} identities, the folders cam1 and cam2 hold "
+            f"{len(people)}: unpack the data set again"
         )
     for number, row in enumerate(np.sort(rows, axis=1)):
         if not np.array_equal(row, np.arange(1, len(people) + 1)):
@@ -73,16 +73,13 @@ def parse_splits(path: Path, people: list[str]) -> list[Split]:
     half = len(people) // 2
     names = np.array(people)
     return [
-        Split(_sorted(names[row[half:] - 1].tolist()), _sorted(names[row[:half] - 1].tolist()))
+        Split(*(tuple(sorted(names[part - 1].tolist())) for part in (row[half:], row[:half])))
         for row in rows
     ]
 
 
-def _sorted(names: list[str]) -> tuple[str, ...]:
-    return tuple(sorted(names))
-
-
 def _misplaced(frame: str, camera: int, person: str) -> str | None:
+    """Return whose a frame is by its name, if it is in the folder of somebody else."""
     named = _FRAME.match(frame)
     if named is None or (int(named[1]), named[2]) == (camera + 1, person):
         return None

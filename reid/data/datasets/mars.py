@@ -3,7 +3,7 @@
 ::
 
     root/bbox_train/0001/0001C1T0001F001.jpg    person 1, camera 1, tracklet 1, frame 1
-    root/bbox_test/00-1/..., 0000/..., 0002/... junk, distractors, people
+    root/bbox_test/00-1/..., 0000/..., 0002/... junk, distractors, identities
     root/info/train_name.txt test_name.txt      all file names, one a line
               tracks_train_info.mat             8298 x 4: first, last line (from 1), person, camera
               tracks_test_info.mat              12180 x 4
@@ -21,14 +21,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from reid.data.datasets.faults import Fault, Report
+from reid.data.datasets.base import Fault, Report
 from reid.data.datasets.matlab import read_matrix
-from reid.data.datasets.splits import only_split_0
 from reid.data.tracklet import DISTRACTOR, JUNK, ReidData, Tracklet, special_person
 from video_snl.data.video.records import folder_contents
 from video_snl.errors import UserError
 
-__all__ = ["load_mars"]
+__all__ = ["load"]
 
 Rows = NDArray[np.int64]
 
@@ -40,15 +39,14 @@ _TRAIN_FILE, _TEST_FILE, _QUERY_FILE = (
 _RESTORE = "restore the published files of info/, all of one version"
 
 
-def load_mars(root: Path, split: int, report: Report, *, name: str = "mars") -> ReidData:
-    """Training tracklets, queries, and all other test tracklets: junk apart, distractors in.
+def load(root: Path, split: int, report: Report) -> ReidData:
+    """Load training tracklets, queries, and all other test tracklets, junk in a list of its own.
 
-    Tracklets are in the order of the published tables. No picture is looked at.
+    Tracklets are in the order of the published tables. No image is opened.
 
     Raises:
         UserError: Not that layout, or a file that is missing or malformed.
     """
-    only_split_0(name, split)
     _check_layout(root)
     info = root / "info"
     train = _part(root, "train", info / _TRAIN_FILE, "track_train_info", report)
@@ -56,7 +54,7 @@ def load_mars(root: Path, split: int, report: Report, *, name: str = "mars") -> 
     queries = _queries(info / _QUERY_FILE, test)
     rest = [track for row, track in enumerate(test) if row not in queries and track is not None]
     return ReidData(
-        name=name,
+        name="mars",
         train=[track for track in train if track is not None],
         query=[track for row in queries if (track := test[row]) is not None],
         gallery=[track for track in rest if track.person_id != JUNK],
@@ -78,7 +76,7 @@ def _check_layout(root: Path) -> None:
 def _part(
     root: Path, part: str, table: Path, variable: str, report: Report
 ) -> list[Tracklet | None]:
-    """A tracklet for each row of the table; None for a row with a fault, which is reported."""
+    """Make a tracklet for each row of the table; None for a row with a fault, which is reported."""
     names = _names(root / "info" / f"{part}_name.txt")
     rows = read_matrix(table, variable, columns=4)
     _check_rows(table, rows, len(names), least_person=1 if part == "train" else JUNK)
@@ -96,7 +94,7 @@ def _reported(
 
 
 def _tracklets(folder: str, names: list[str], rows: Rows) -> Iterator[Tracklet | tuple[str, ...]]:
-    """The tracklets of the rows; for one of mixed people the names' heads, its own first."""
+    """Yield the tracklets of the rows; for a mixed one the heads of its names, its own first."""
     for first, last, person, camera in rows.tolist():
         named = names[first - 1 : last]
         own = _person_name(person, named[0])
@@ -132,7 +130,7 @@ def _names(path: Path) -> list[str]:
     try:
         names = path.read_text(encoding="ascii").split()
     except UnicodeDecodeError as error:
-        raise UserError(f"{path} is no list of file names ({error}): {_RESTORE}") from error
+        raise UserError(f"{path} is not a list of file names ({error}): {_RESTORE}") from error
     if not names:
         raise UserError(f"{path} lists no files: {_RESTORE}")
     return names
@@ -152,7 +150,7 @@ def _check_rows(table: Path, rows: Rows, num_names: int, least_person: int) -> N
 
 
 def _queries(path: Path, test: list[Tracklet | None]) -> dict[int, None]:
-    """Rows of the test table, from 0, in the order of the file."""
+    """Return rows of the test table, from 0, in the order of the file."""
     numbers = read_matrix(path, "query_IDX", columns=None).ravel() - 1
     rows = dict.fromkeys(numbers.tolist())
     if len(rows) < len(numbers):

@@ -14,7 +14,12 @@ __all__ = ["read_matrix"]
 
 
 def read_matrix(path: Path, variable: str, *, columns: int | None) -> NDArray[np.int64]:
-    """The matrix of that name, (rows, columns); any number of columns where None is given.
+    """Read a matrix by its name, shape (rows, columns).
+
+    Args:
+        path: MATLAB file.
+        variable: Name of the matrix.
+        columns: Number of columns it must have; None for any.
 
     Raises:
         UserError: No such file; not a MATLAB file; it lacks the matrix, or holds another kind of
@@ -26,8 +31,8 @@ def read_matrix(path: Path, variable: str, *, columns: int | None) -> NDArray[np
         values = loadmat(path)
     except Exception as error:  # a damaged file makes scipy raise anything
         raise UserError(
-            f"{path} is no readable MATLAB file ({type(error).__name__}: {error}): restore it from "
-            "the published data set"
+            f"{path} is not a readable MATLAB file ({type(error).__name__}: {error}): restore it "
+            "from the published data set"
         ) from error
     if variable not in values:
         found = ", ".join(name for name in values if not name.startswith("__")) or "nothing"

@@ -1,64 +1,89 @@
-"""What iLIDS-VID and PRID-2011 share: one folder of frames for each person and camera."""
+"""Datasets of two cameras, iLIDS-VID and PRID-2011: a folder for each person and camera, splits.
+
+Camera 0 of the test identities is the query, camera 1 the gallery. The identities are divided ten
+times into halves: by a published file, or at random where it is missing.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import hashlib
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from reid.data.datasets.faults import Fault, Report
+from reid.data.datasets.base import Fault, Report
 from reid.data.datasets.frames import list_folders, list_frames
-from reid.data.datasets.splits import Split
 from reid.data.tracklet import ReidData, Tracklet
 from video_snl.data.video.records import folder_contents
 from video_snl.errors import UserError
+from video_snl.utils.json_text import to_json
 
-__all__ = ["camera_people", "find_folder", "people_of", "two_cameras"]
+__all__ = [
+    "Split",
+    "camera_people",
+    "digest",
+    "find_folder",
+    "load_two_cameras",
+    "people_of",
+    "random_splits",
+]
 
-
-def find_folder(root: Path, candidates: Iterable[str], wanted: str, hint: str) -> Path:
-    """The first of the candidate folders below ``root`` that exists.
-
-    Raises:
-        UserError: None does; ``hint`` is a folder of ``root`` to try instead, if it exists.
-    """
-    for candidate in candidates:
-        if (root / candidate).is_dir():
-            return root / candidate
-    other = f"; try --root {root / hint}" if (root / hint).is_dir() else ""
-    raise UserError(
-        f"--root {root} has no folder {wanted}, it holds {folder_contents(root)}: give the folder "
-        f"that the data set was unpacked into{other}"
-    )
+_RANDOM_SPLITS = 10
 
 
-def camera_people(folder: Path) -> list[str]:
-    """Names of the people whose folders a camera's folder holds, sorted.
+@dataclass(frozen=True)
+class Split:
+    """Names of the training and of the test identities, each sorted."""
 
-    Raises:
-        UserError: There is no such folder, or no person in it.
-    """
-    people = sorted(list_folders(folder)) if folder.is_dir() else []
-    if not people:
-        found = "holds no folders of people" if folder.is_dir() else "does not exist"
-        raise UserError(f"{folder} {found}: unpack the data set again")
-    return people
+    train: tuple[str, ...]
+    test: tuple[str, ...]
 
 
-def two_cameras(
+def load_two_cameras(
     name: str,
     cameras: tuple[Path, Path],
-    split: Split,
+    file: Path,
+    split: int,
     report: Report,
+    *,
+    splits_of: Callable[[Path], list[Split]],
+    identities: Callable[[], list[str]],
     misplaced: Callable[[str, int, str], str | None] = lambda frame, camera, person: None,
 ) -> ReidData:
-    """Both cameras of the training people; camera 0 of the test people is the query, 1 the gallery.
+    """Load one split: both cameras of the training identities; query and gallery of the others.
 
-    Tracklets are in the order of person and camera. The number of a person is that in the name.
+    Tracklets are in the order of identity and camera. The number of an identity is that in its
+    name.
 
     Args:
-        misplaced: Of the name of a frame in the folder of a camera (from 0) and person: whose it
-            says it is, if that is somebody else.
+        name: Name of the dataset.
+        cameras: Folders of the two cameras.
+        file: File of the splits, which may be missing.
+        split: Number of the split.
+        report: Takes faults.
+        splits_of: Reads the file.
+        identities: Lists the identities to divide where the file is missing.
+        misplaced: Tells for the name of a frame, its camera (from 0) and its person whose the frame
+            is by its name, if that is somebody else.
+
+    Raises:
+        UserError: There is no split of this number.
     """
+    if file.is_file():
+        splits = splits_of(file)
+    else:
+        splits = random_splits(name, identities())
+        print(
+            f"{name}: there is no {file}; uses {len(splits)} random divisions of the identities "
+            f"instead (sha256 {digest(splits)[:16]}), so compare with published numbers with care",
+            file=sys.stderr,
+        )
+    if not 0 <= split < len(splits):
+        raise UserError(
+            f"split {split} of {name} does not exist: give one from 0 to {len(splits) - 1}"
+        )
+    chosen = splits[split]
 
     def tracklet(camera: int, person: str) -> list[Tracklet]:
         folder = cameras[camera] / person
@@ -68,25 +93,59 @@ def two_cameras(
             report(Fault("missing", str(folder), f"the splits name {person}, who has no folder"))
             return []
         if not frames:
-            report(Fault("empty", str(folder), "has no pictures"))
+            report(Fault("empty", str(folder), "has no images"))
             return []
         for frame in frames:
             if whose := misplaced(Path(frame).name, camera, person):
-                report(Fault("mixed", frame, f"is a picture of {whose}"))
+                report(Fault("mixed", frame, f"is an image of {whose}"))
                 return []
         return [Tracklet(frames, people_of([person])[person], camera)]
 
     return ReidData(
         name=name,
-        train=[made for person in split.train for c in (0, 1) for made in tracklet(c, person)],
-        query=[made for person in split.test for made in tracklet(0, person)],
-        gallery=[made for person in split.test for made in tracklet(1, person)],
+        train=[made for person in chosen.train for c in (0, 1) for made in tracklet(c, person)],
+        query=[made for person in chosen.test for made in tracklet(0, person)],
+        gallery=[made for person in chosen.test for made in tracklet(1, person)],
         num_cameras=2,
     )
 
 
+def find_folder(root: Path, candidates: Sequence[str], hint: str) -> Path:
+    """Return the first of the candidate folders below ``root`` that exists.
+
+    Args:
+        root: Root of the dataset.
+        candidates: Folders below it; the first one is named in the message.
+        hint: Folder of ``root`` to try instead, if it exists.
+
+    Raises:
+        UserError: None of them exists.
+    """
+    for candidate in candidates:
+        if (root / candidate).is_dir():
+            return root / candidate
+    other = f"; try --root {root / hint}" if (root / hint).is_dir() else ""
+    raise UserError(
+        f"--root {root} has no folder {candidates[0]}, it holds {folder_contents(root)}: give the "
+        f"folder that the data set was unpacked into{other}"
+    )
+
+
+def camera_people(folder: Path) -> list[str]:
+    """Return the names of the identities whose folders a camera's folder holds, sorted.
+
+    Raises:
+        UserError: The folder does not exist, or holds none.
+    """
+    people = sorted(list_folders(folder)) if folder.is_dir() else []
+    if not people:
+        found = "holds no folders of identities" if folder.is_dir() else "does not exist"
+        raise UserError(f"{folder} {found}: unpack the data set again")
+    return people
+
+
 def people_of(names: Iterable[str]) -> dict[str, int]:
-    """The numbers at the end of people's names: ``person_0012`` is 12.
+    """Return the numbers at the end of names of identities: ``person_0012`` is 12.
 
     Raises:
         UserError: A name without a number, or with 0.
@@ -101,3 +160,27 @@ def people_of(names: Iterable[str]) -> dict[str, int]:
             )
         numbers[name] = int(digits)
     return numbers
+
+
+def random_splits(dataset: str, people: Sequence[str]) -> list[Split]:
+    """Divide identities ten times into halves, as the literature does where no file is published.
+
+    In split s they are put in the order of the SHA-256 of ``<dataset>/<s>/<name>``; the first half,
+    rounded down, are the test identities. That depends on no version of any library.
+    """
+
+    def rank(number: int, person: str) -> str:
+        return hashlib.sha256(f"{dataset}/{number}/{person}".encode()).hexdigest()
+
+    splits = []
+    for number in range(_RANDOM_SPLITS):
+        order = sorted(people, key=lambda person, number=number: rank(number, person))  # type: ignore[misc]
+        half = len(order) // 2
+        splits.append(Split(tuple(sorted(order[half:])), tuple(sorted(order[:half]))))
+    return splits
+
+
+def digest(splits: Sequence[Split]) -> str:
+    """Return the SHA-256 of splits as JSON: ``[{"train": [names], "test": [names]}, ...]``."""
+    values = [{"train": split.train, "test": split.test} for split in splits]
+    return hashlib.sha256(to_json(values).encode()).hexdigest()

@@ -1,8 +1,8 @@
-"""The sample data set: generated pedestrians in MARS's layout, for trying things out.
+"""Sample dataset: generated pedestrians in MARS's layout, for trying things out.
 
-As in MARS, the test people's first tracklets under each camera are the queries; the gallery holds
-the others, distractors (``0000``) and junk (``00-1``). It is generated once, as a function of its
-settings alone, into the user's cache.
+As in MARS, the test identities' first tracklets under each camera are the queries; the gallery
+holds the others, distractors (``0000``) and junk (``00-1``). It is generated once, as a function of
+its settings alone, into the user's cache.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import io
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.io import savemat
 
+from reid.data.datasets import mars
+from reid.data.datasets.base import Report
 from reid.data.synthetic.sample_people import Person, random_person
 from reid.data.synthetic.sample_scene import (
     CAMERAS,
@@ -29,10 +31,10 @@ from reid.data.synthetic.sample_scene import (
     draw_junk,
     draw_tracklet,
 )
-from reid.data.tracklet import DISTRACTOR, JUNK
+from reid.data.tracklet import DISTRACTOR, JUNK, ReidData
 from video_snl.data.synthetic.generated import Generated, cache_folder, progress
 
-__all__ = ["SETTINGS", "SampleSettings", "Shot", "ensure_sample", "generate", "plan"]
+__all__ = ["SETTINGS", "SampleSettings", "Shot", "ensure", "generate", "load", "plan"]
 
 FORMAT = 2
 """Raise it when the same settings give other files."""
@@ -42,14 +44,15 @@ _QUALITY = 90
 
 @dataclass(frozen=True)
 class SampleSettings:
-    """What is generated.
+    """Settings of what is generated.
 
     Args:
         train_people: Numbers 1, 3, 5, ...
         test_people: Numbers 2, 4, 6, ...
-        lonely: Of the test people, so many are seen once under each of two cameras. Both tracklets
-            are queries, so that under the common protocol they have no match, as 140 of MARS.
-        distractors: Tracklets of other people.
+        lonely: Number of test identities that are seen once under each of two cameras. Both
+            tracklets are queries, so that under the common protocol they have no match, as 140 of
+            MARS.
+        distractors: Tracklets of other persons.
         junk: Tracklets of bad detections.
         frames: Fewest and most frames of a tracklet.
         seed: Everything is a function of these settings.
@@ -65,7 +68,7 @@ class SampleSettings:
 
 
 SETTINGS = SampleSettings()
-"""Those of the sample data set."""
+"""Settings of the sample dataset."""
 
 
 @dataclass(frozen=True)
@@ -87,8 +90,13 @@ class Shot:
         return [f"{head}F{frame:03d}.jpg" for frame in range(1, self.frames + 1)]
 
 
-def ensure_sample(root: Path | None = None) -> Path:
-    """The folder of the sample data set, which is generated first if it is not there yet.
+def load(root: Path, split: int, report: Report) -> ReidData:
+    """Load the sample dataset, which is in the layout of MARS."""
+    return replace(mars.load(root, split, report), name="sample")
+
+
+def ensure(root: Path | None = None) -> Path:
+    """Return the folder of the sample dataset, which is generated first if it is not there yet.
 
     Args:
         root: The folder; default one in the cache.
@@ -100,7 +108,7 @@ def ensure_sample(root: Path | None = None) -> Path:
 
 
 def generate(root: Path, settings: SampleSettings) -> None:
-    """Write the pictures, the lists and, last, the marker file below ``root``; shows progress."""
+    """Write the images, the lists and, last, the marker file below ``root``; show progress."""
     _generated(settings).write(root)
 
 
@@ -114,7 +122,7 @@ def _generated(settings: SampleSettings) -> Generated:
 
 
 def plan(settings: SampleSettings) -> tuple[list[Shot], list[Shot], list[int]]:
-    """Training tracklets, test tracklets, and the places of the queries among the latter."""
+    """Return training tracklets, test tracklets, and the places of the queries among the latter."""
     rng = np.random.default_rng([settings.seed, 0])
     length = partial(_length, settings, rng)
     train = [
@@ -139,7 +147,7 @@ def _length(settings: SampleSettings, rng: np.random.Generator) -> int:
 
 
 def _visits(rng: np.random.Generator) -> list[tuple[int, int]]:
-    """Cameras that see a person, and how often: three or four cameras, one to three times."""
+    """Draw the cameras that see a person, and how often: three or four, one to three times each."""
     seen = sorted(rng.permutation(len(CAMERAS))[: rng.integers(3, len(CAMERAS) + 1)].tolist())
     counts = rng.integers(1, 4, len(seen))
     counts[:2] = np.maximum(counts[:2], 2)  # each query has a match in the gallery
@@ -157,7 +165,7 @@ def _strangers(
 
 
 def draw(shot: Shot, settings: SampleSettings, backgrounds: Sequence[Floats]) -> Frames:
-    """The pictures of a tracklet: (frames, 64, 32, 3), RGB."""
+    """Draw the images of a tracklet: (frames, 64, 32, 3), RGB."""
     key = [settings.seed, 2, shot.person + 1, shot.camera, shot.number]
     rng = np.random.default_rng(key)
     camera, background = CAMERAS[shot.camera], backgrounds[shot.camera]
@@ -180,26 +188,26 @@ def _write_files(root: Path, settings: SampleSettings) -> None:
     jobs = [("bbox_train", shot) for shot in train] + [("bbox_test", shot) for shot in test]
     for folder in {root / part / shot.folder for part, shot in jobs}:
         folder.mkdir(parents=True)
-    write = partial(_write_pictures, root, settings, backgrounds)
+    write = partial(_write_images, root, settings, backgrounds)
     pool = ThreadPoolExecutor(min(8, len(os.sched_getaffinity(0))))
     try:
         progress(pool.map(write, *zip(*jobs, strict=True)), len(jobs), "the sample tracklets")
     finally:
-        # Ctrl-C does not wait for the tracklets that nobody has begun.
+        # Ctrl-C does not wait for the tracklets that are not begun.
         pool.shutdown(cancel_futures=True)
     _write_info(root / "info", train, test, queries)
 
 
-def _write_pictures(
+def _write_images(
     root: Path, settings: SampleSettings, backgrounds: Sequence[Floats], part: str, shot: Shot
 ) -> None:
-    pictures = draw(shot, settings, backgrounds)
-    for name, picture in zip(shot.names(), pictures, strict=True):
-        Image.fromarray(picture).save(root / part / shot.folder / name, quality=_QUALITY)
+    images = draw(shot, settings, backgrounds)
+    for name, image in zip(shot.names(), images, strict=True):
+        Image.fromarray(image).save(root / part / shot.folder / name, quality=_QUALITY)
 
 
 def _write_info(info: Path, train: list[Shot], test: list[Shot], queries: list[int]) -> None:
-    """The lists and tables of MARS, whose numbers begin at 1."""
+    """Write the lists and tables of MARS, whose numbers begin at 1."""
     info.mkdir()
     for part, shots in (("train", train), ("test", test)):
         names = [f"{name}\n" for shot in shots for name in shot.names()]
@@ -213,7 +221,7 @@ def _write_info(info: Path, train: list[Shot], test: list[Shot], queries: list[i
 
 
 def _save(path: Path, name: str, values: NDArray[np.int32]) -> None:
-    """A MATLAB file without the date in its header, so that its bytes are always the same."""
+    """Write a MATLAB file without the date in its header, so that its bytes are always the same."""
     written = io.BytesIO()
     savemat(written, {name: values})
     header = b"MATLAB 5.0 MAT-file, sample of video-snl".ljust(116)

@@ -1,4 +1,4 @@
-"""The pedestrians of the sample data set: who they are and how they are drawn.
+"""Pedestrians of the sample dataset: their attributes, and how they are drawn.
 
 A person is a set of attributes from short lists, so that many share any one of them. Some are not
 seen in every frame: a print on the chest only from the front, a backpack only from behind. No frame
@@ -39,7 +39,7 @@ HEADS = ("short", "long", "hat")
 
 @dataclass(frozen=True)
 class Person:
-    """What a person looks like; ``build`` and ``stature`` are factors on width and height."""
+    """Attributes of a person; ``build`` and ``stature`` are factors on width and height."""
 
     stature: float
     build: float
@@ -59,12 +59,12 @@ class Person:
 
 @dataclass(frozen=True)
 class Walk:
-    """Where a person is in every frame; all arrays are (T,).
+    """Places of a person in every frame; all arrays are (T,).
 
     Attributes:
-        x: Of the middle of the body, in pixels.
-        ground: Of the feet, in pixels from the top.
-        height: Of the body, in pixels.
+        x: Middle of the body, in pixels.
+        ground: Place of the feet, in pixels from the top.
+        height: Height of the body, in pixels.
         stride: Phase of the step, in radians.
         turn: Direction, in radians: 0 faces the camera, pi shows the back.
     """
@@ -77,7 +77,7 @@ class Walk:
 
 
 def random_person(rng: np.random.Generator) -> Person:
-    """A person with every attribute drawn on its own."""
+    """Draw a person, every attribute independently."""
 
     def one(values: tuple) -> object:
         return values[int(rng.integers(len(values)))]
@@ -104,7 +104,7 @@ def random_person(rng: np.random.Generator) -> Person:
 def random_walk(
     person: Person, frames: int, size: tuple[int, int], scale: float, rng: np.random.Generator
 ) -> Walk:
-    """A few steps in the middle of a picture of this size, (H, W), as a detector cuts it out."""
+    """Draw a few steps in the middle of an image of size (H, W), as a detector cuts it out."""
     height, width = size
     time = np.arange(frames)
     body = scale * person.stature * 0.93 * height * rng.uniform(0.95, 1.05)
@@ -145,7 +145,7 @@ class _Body:
     def box(
         self, x: Floats | float, y: Floats | float, width: Floats | float, height: float
     ) -> Floats:
-        """Cover of a box by its middle and its half-widths."""
+        """Compute the cover of a box by its middle and its half-widths."""
         return self.cover(np.maximum(np.abs(self.x - x) - width, np.abs(self.y - y) - height))
 
     def disc(self, x: Floats | float, y: float, radius: float, flat: float = 1.0) -> Floats:
@@ -154,7 +154,7 @@ class _Body:
     def limb(
         self, start: tuple[Floats | float, float], end: tuple[Floats | float, float], radius: float
     ) -> Floats:
-        """Cover of all points within ``radius`` of a line."""
+        """Compute the cover of all points within ``radius`` of a line."""
         dx, dy = end[0] - start[0], end[1] - start[1]
         along = ((self.x - start[0]) * dx + (self.y - start[1]) * dy) / (dx * dx + dy * dy)
         along = np.clip(along, 0, 1)
@@ -162,7 +162,7 @@ class _Body:
         return self.cover(away - radius)
 
     def cover(self, distance: Floats) -> Floats:
-        """How much of a pixel is covered, from its distance to the edge (negative inside)."""
+        """Compute the covered share of a pixel from its distance to the edge (negative inside)."""
         return np.clip(0.5 - distance * self.unit, 0, 1)
 
     def paint(self, cover: Floats, colour: Colour) -> None:

@@ -1,4 +1,4 @@
-"""What the cameras of the sample data set see: pedestrians in front of a street, cut out."""
+"""Images of the cameras of the sample dataset: pedestrians in front of a street, cut out."""
 
 from __future__ import annotations
 
@@ -15,21 +15,22 @@ Floats = NDArray[np.float32]
 Frames = NDArray[np.uint8]
 
 SIZE = 64, 32
-"""Height and width of a picture, in pixels."""
+"""Height and width of an image, in pixels."""
 
 
 @dataclass(frozen=True)
 class Camera:
-    """How a camera sees.
+    """Camera and its street.
 
     Attributes:
         cast: Factors on red, green and blue.
-        brightness: Added to all of them, after the contrast, of 255.
+        brightness: Offset of all of them, after the contrast, of 255.
         contrast: Factor on the distance from grey.
-        scale: Height of the people in the picture, 1 for full.
+        scale: Height of persons in the image, 1 for full.
         blur: Share of each neighbour, up and down, left and right, in a pixel.
         noise: Standard deviation, of 255.
-        ground: Colour of the ground; ``wall`` that of what is behind.
+        ground: Colour of the ground.
+        wall: Colour of the wall.
     """
 
     cast: tuple[float, float, float]
@@ -53,7 +54,7 @@ CAMERAS = (
 def draw_tracklet(
     person: Person, camera: Camera, frames: int, rng: np.random.Generator, background: Floats
 ) -> Frames:
-    """A person walks by, now and then behind something. Shape: (frames, 64, 32, 3), RGB."""
+    """Draw a person who walks by, now and then hidden. Shape: (frames, 64, 32, 3), RGB."""
     canvas = _street(background, frames, rng)
     draw_person(canvas, person, random_walk(person, frames, SIZE, camera.scale, rng))
     _occlude(canvas, camera, rng)
@@ -63,7 +64,7 @@ def draw_tracklet(
 def draw_junk(
     person: Person, camera: Camera, frames: int, rng: np.random.Generator, background: Floats
 ) -> Frames:
-    """What a bad detector cuts out: a part of a person at the edge, or none. As for a tracklet."""
+    """Draw what a bad detector cuts out: a part of a person at the edge, or none."""
     canvas = _street(background, frames, rng)
     walk = random_walk(person, frames, SIZE, camera.scale, rng)
     side = rng.choice([-1, 1]) * rng.uniform(0.4, 0.6) * SIZE[1]
@@ -81,27 +82,27 @@ def draw_junk(
 
 
 def draw_background(camera: Camera, rng: np.random.Generator) -> Floats:
-    """The background of a camera, wider and higher than what is cut out of it."""
+    """Draw the background of a camera, wider and higher than what is cut out of it."""
     height, width = SIZE[0] + 24, 6 * SIZE[1]
     x = np.arange(width, dtype=np.float32)
     y = np.arange(height, dtype=np.float32)[:, None]
     wall, ground = (np.array(colour, np.float32) for colour in (camera.wall, camera.ground))
-    picture = np.where((y < 0.55 * height)[..., None], wall, ground) + 0 * x[:, None]
+    image = np.where((y < 0.55 * height)[..., None], wall, ground) + 0 * x[:, None]
     for _ in range(4):
         waves = rng.uniform(-0.12, 0.12, 2)
         turns = waves[0] * y + waves[1] * x + rng.uniform(0, 2 * np.pi)
-        picture += np.sin(turns)[..., None] * rng.uniform(-9, 9, 3)
+        image += np.sin(turns)[..., None] * rng.uniform(-9, 9, 3)
     for _ in range(7):  # windows, posts, cars
         left, top = rng.uniform(0, width), rng.uniform(-8, 0.6 * height)
         wide, high = rng.uniform(3, 22), rng.uniform(8, 46)
         inside = (x > left) & (x < left + wide) & (y > top) & (y < top + high)
         shade = rng.uniform(-48, 48) + rng.uniform(-16, 16, 3)
-        picture += inside[..., None] * shade
-    return picture.astype(np.float32)
+        image += inside[..., None] * shade
+    return image.astype(np.float32)
 
 
 def _street(background: Floats, frames: int, rng: np.random.Generator) -> Floats:
-    """Cut-outs that move along as a detector follows somebody."""
+    """Cut out places that move along, as a detector follows a person."""
     free = np.array(background.shape[:2]) - SIZE
     start = rng.uniform(0, free)
     speed = np.array([rng.uniform(-0.5, 0.5), rng.choice([-1, 1]) * rng.uniform(0.5, 3)])
@@ -110,7 +111,7 @@ def _street(background: Floats, frames: int, rng: np.random.Generator) -> Floats
 
 
 def _occlude(canvas: Floats, camera: Camera, rng: np.random.Generator) -> None:
-    """Somebody else, a post or a wall in front of some of the frames, or of none."""
+    """Draw another person, a post or a wall in front of some of the frames, or of none."""
     frames = len(canvas)
     kind = rng.choice(["none", "person", "post", "wall"], p=[0.25, 0.25, 0.2, 0.3])
     length = int(rng.integers(frames // 3, 2 * frames // 3 + 1))
@@ -136,7 +137,7 @@ def _occlude(canvas: Floats, camera: Camera, rng: np.random.Generator) -> None:
 
 
 def _through(camera: Camera, canvas: Floats, rng: np.random.Generator) -> Frames:
-    """Light, colours, sharpness and noise of the camera; the light differs between tracklets."""
+    """Apply light, colours, sharpness and noise of the camera; the light is the tracklet's."""
     light = rng.uniform(-10, 10)
     cast = (np.array(camera.cast) * rng.uniform(0.95, 1.05, 3)).astype(np.float32)
     seen = 128 + np.float32(camera.contrast) * (canvas - 128)

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 
 from video_snl.analysis.explain.page_data import page_data
 from video_snl.analysis.explain.structure import SENSITIVITY, BlockMaps, Explanation
 from video_snl.utils.files import write_text
-from video_snl.utils.json_text import to_json
+from video_snl.utils.pages import page_templates
 
 __all__ = ["page_html", "write_page"]
 
@@ -56,14 +56,7 @@ def page_html(explanations: Sequence[Explanation]) -> str:
     """The page of :func:`write_page` as text."""
     if not explanations:
         raise ValueError("a page needs at least one explanation.")
-    environment = Environment(
-        loader=PackageLoader("video_snl.analysis.explain"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.policies["json.dumps_function"] = to_json
+    environment = page_templates("video_snl.analysis.explain")
     kinds = _kinds(explanations)
     data = page_data(explanations, {kind: label for kind, label, _ in kinds})
     sources = list(dict.fromkeys(PurePath(each.source).name for each in explanations))
