@@ -147,8 +147,8 @@ def test_adding_a_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     theta, phi, z = (naive.linear(w, rows) for w in block.project.weight.split(4))
     matrix = naive.normalized(naive.pairwise(theta.clamp(min=0), phi.clamp(min=0)), "rw")
     steps = naive.product(matrix, naive.product(matrix, z))
-    terms = naive.linear(block.stage[0].combine.weight, steps)
-    norm = block.stage[0].norm
+    terms = naive.linear(block.sub_blocks[0].combine.weight, steps)
+    norm = block.sub_blocks[0].norm
     assert_close(block(x), x + (terms / (1 + norm.eps) ** 0.5).mT)
     clip = torch.randn(1, 3, 4, 32, 32)
     assert names["network"].eval()(clip).shape == (1, 400)
@@ -221,7 +221,7 @@ def test_configurations_have_options_that_exist(block: Block) -> None:
 
 def test_a_misspelt_option_is_found() -> None:
     assert _unknown("model:\n  blok: snl\n") == ["blok"]
-    assert _unknown("model.stage: [1]\n") == ["stage"]
+    assert _unknown("model.sub_blocks: [1]\n") == ["stage"]
     assert _unknown("backbone: resnet50\nstagse: [1]\n") == ["stagse"]
 
 

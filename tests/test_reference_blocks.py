@@ -69,7 +69,7 @@ def test_cgnl_reads_its_groups_off_the_shapes(groups) -> None:
     # Weights this large make all orders of the series count.
     state |= {f"{name}.weight": 30 * state[f"{name}.weight"] for name in "tp"}
     block = load_reference_block(state)
-    assert block.recipe.groups == groups
+    assert block.config.groups == groups
     with torch.no_grad():
         assert_equal(block(x), released.generalized(double(state), x.double()))
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from video_snl.blocks import SymmetricLowRank, normalize
-from video_snl.blocks import lowrank as orders
+from video_snl.blocks import operators as orders
 
 RELATIVE = (0.25, 0.5, 0.7, 0.85, 1.0, 1.2, 1.5, 2.0, 4.0)  # N over that of equal multiply-adds
 

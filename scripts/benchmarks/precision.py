@@ -50,7 +50,7 @@ def error(block: NonlocalBlock, x: Tensor, dtype: torch.dtype, autocast: bool) -
 def added(block: NonlocalBlock, x: Tensor) -> Tensor:
     """What the norm returns, before x is added and the sum is rounded."""
     found: list[Tensor] = []
-    hook = block.stage[0].norm.register_forward_hook(
+    hook = block.sub_blocks[0].norm.register_forward_hook(
         lambda m, args, out: found.append(out.detach())
     )
     block(x)

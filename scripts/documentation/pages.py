@@ -34,16 +34,10 @@ REFERENCE: dict[str, tuple[str, tuple[str, ...]]] = {
         "Blocks and affinities",
         (
             "video_snl.blocks.block",
-            "video_snl.blocks.graph_filter",
             "video_snl.blocks.operators",
-            "video_snl.blocks.lowrank",
-            "video_snl.blocks.softmax",
-            "video_snl.blocks.crisscross",
             "video_snl.blocks.kernels",
             "video_snl.blocks.filters",
-            "video_snl.blocks.cayley",
-            "video_snl.blocks.recipe",
-            "video_snl.blocks.family",
+            "video_snl.blocks.zoo",
             "video_snl.blocks.gates",
             "video_snl.analysis.spectrum.filters",
             "video_snl.analysis.spectrum.filter_plots",
@@ -125,11 +119,8 @@ REFERENCE: dict[str, tuple[str, tuple[str, ...]]] = {
     "spectra": (
         "Spectra of trained blocks",
         (
-            "video_snl.analysis.spectrum.structure",
             "video_snl.analysis.spectrum.measure",
-            "video_snl.analysis.spectrum.numbers",
-            "video_snl.analysis.spectrum.table",
-            "video_snl.analysis.spectrum.output",
+            "video_snl.analysis.spectrum.report",
         ),
     ),
     "export": (

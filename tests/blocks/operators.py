@@ -25,8 +25,7 @@ from video_snl.blocks import (
     Softmax,
     Sum,
     SymmetricLowRank,
-    lowrank,
-    softmax,
+    operators,
 )
 
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
@@ -144,8 +143,8 @@ both_orders = pytest.mark.parametrize("dense_order", [False, True], ids=["low ra
 
 def choose_order(monkeypatch: pytest.MonkeyPatch, dense: bool) -> None:
     """With A as a matrix, or by its factors and in fused kernels."""
-    monkeypatch.setattr(lowrank, "prefers_dense", lambda *costs: dense)
-    monkeypatch.setattr(softmax, "prefers_small_matrix", lambda *sizes: dense)
+    monkeypatch.setattr(operators, "prefers_dense", lambda *costs: dense)
+    monkeypatch.setattr(operators, "_prefers_small_matrix", lambda *sizes: dense)
 
 
 def assert_same(x: Inputs, actual: Tensor, expected: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""Frequency responses, Chebyshev weights, the parts of a signal, and the pictures."""
+"""Frequency responses, Chebyshev weights, the parts of a signal, and the plots."""
 
 from __future__ import annotations
 
@@ -184,7 +184,7 @@ def test_nothing_is_trained_or_changed() -> None:
     assert all(torch.equal(value, before[name]) for name, value in block.state_dict().items())
 
 
-def test_every_picture_is_drawn(tmp_path: Path) -> None:
+def test_every_plot_is_drawn(tmp_path: Path) -> None:
     frequencies = torch.linspace(0, 2, 21)
     for case in ("nl", "gsnl 0", "cayley 3"):
         block, x, folder = made(case), features(2, 8, 2, 3, 4), tmp_path / case
@@ -201,14 +201,14 @@ def test_every_picture_is_drawn(tmp_path: Path) -> None:
             assert file.suffix == ".png" and file.read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_signal_of_zeros_has_a_picture(tmp_path: Path) -> None:
+def test_a_signal_of_zeros_has_a_plot(tmp_path: Path) -> None:
     parts = smooth_and_oscillating(made("snl"), torch.zeros(1, 8, 1, 2, 2, dtype=torch.float64))
     assert isinstance(parts, Parts)
     plot_parts(parts, tmp_path / "zeros.png")
     assert (tmp_path / "zeros.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_only_the_pictures_load_matplotlib_and_nothing_loads_lightning() -> None:
+def test_only_the_plots_load_matplotlib_and_nothing_loads_lightning() -> None:
     lines = [
         "import sys, video_snl.analysis.spectrum.filters",
         "assert 'matplotlib' not in sys.modules",

@@ -1,4 +1,4 @@
-"""The zoo: options, stages, recurrence, sub-sampled keys, names, the table."""
+"""The zoo: options, sub-blocks, recurrence, sub-sampled keys, names, the table."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.testing import assert_close
 
 import video_snl
 from tests.blocks.cases import CASES, EXACT, GATES, GRIDS, by_the_equation, features, made, new
-from video_snl.blocks import BLOCKS, NAMES, NonlocalBlock, make_block
+from video_snl.blocks import BLOCKS, NAMES, BlockConfig, NonlocalBlock, Recipe, make_block
 from video_snl.blocks.gates import GATES as GATE_CLASSES
 from video_snl.blocks.table import blocks_table, with_table
 from video_snl.config.video import BlockName
@@ -93,17 +93,17 @@ def test_a_wrong_feature_map(ndim: int, shape: tuple[int, ...], expected: str) -
 
 
 @pytest.mark.parametrize("name", ["ns", "snl", "cgnl", "cc"])
-def test_the_units_of_a_stage_share_the_affinity_of_its_input(name: str) -> None:
+def test_sub_blocks_share_the_affinity_of_the_first_input(name: str) -> None:
     stage, x = made(name, num_units=3), features(2, 8, 2, 3, 2)
     assert isinstance(stage, NonlocalBlock)
     affinity, z = stage.affinity(x), None
     y = x
-    for number, unit in enumerate(stage.stage):
+    for number, sub_block in enumerate(stage.sub_blocks):
         graph = stage.as_graph_filter(x, unit=number)
         z = graph.signal
         y = y + graph.output().mT.reshape(y.shape)
         if number > 0 and name != "cgnl":
-            rows = y.flatten(2).mT if unit.transfer is None else None
+            rows = y.flatten(2).mT if sub_block.transfer is None else None
             assert rows is None or z.shape == rows.shape
         assert_close(graph.affinity.matmul(z), _apply(affinity, z, graph.groups), **EXACT)
     assert_close(stage(x), y, **EXACT)
@@ -166,7 +166,7 @@ def test_a_general_block_of_order_one_is_snl() -> None:
 
 
 @pytest.mark.parametrize("case", ["snl", "nl"])
-def test_a_relu_behind_the_norm(case: str) -> None:
+def test_a_relu_after_the_norm(case: str) -> None:
     plain, x = made(case), features(2, 8, 2, 3, 2)
     rectified = new(case, zero_init=False, activation="relu").double().eval()
     rectified.load_state_dict(plain.state_dict())
@@ -181,3 +181,17 @@ def test_the_documentation_has_the_table_of_the_code() -> None:
     assert len(re.findall(r"^\| `", blocks_table(), re.MULTILINE)) == len(NAMES)
     with pytest.raises(ValueError, match="lacks the marks"):
         with_table("no marks")
+
+
+def test_former_names_work_with_a_warning() -> None:
+    block = make_block("snl", 8)
+    assert isinstance(block, NonlocalBlock) and Recipe is BlockConfig
+    with pytest.warns(DeprecationWarning, match="recipe of a NonlocalBlock has become config"):
+        assert block.recipe is block.config
+    with pytest.warns(DeprecationWarning, match="stage of a NonlocalBlock has become sub_blocks"):
+        assert block.stage == block.sub_blocks
+    with pytest.warns(DeprecationWarning, match="has become config"):
+        again = NonlocalBlock(8, ndim=3, recipe=block.config)
+    assert again.config is block.config
+    with pytest.raises(TypeError, match="needs a config"):
+        NonlocalBlock(8, ndim=3)

@@ -246,7 +246,7 @@ def test_a_large_map_shows_rows_of_its_own_positions() -> None:
 
 def test_softmaxes_are_shown_in_the_fused_form_too() -> None:
     """Few channels and many positions: the block itself runs scaled_dot_product_attention."""
-    assert not affinity_module.prefers_small_matrix(300, 300, 2)
+    assert not affinity_module._prefers_small_matrix(300, 300, 2)
     block, x = made("nl", channels=4, width=2, num_units=2), features(1, 4, 3, 10, 10)
     index = torch.tensor([0, 299])
     found = torch.cat(list(sensitivity_rows(block, x, index, 1)))

@@ -188,7 +188,7 @@ def test_options_and_a_block_of_one_s_own(plain: nn.Module) -> None:
     (block,) = insert_blocks(
         plain, "snl", ["before:1.1"], inter_channels=2, zero_init=False, activation="relu"
     )
-    assert (block.inter_channels, block.stage[0].activation) == (2, "relu")
+    assert (block.inter_channels, block.sub_blocks[0].activation) == (2, "relu")
     received: dict[str, Any] = {}
 
     def make(in_channels: int, **options: Any) -> nn.Module:

@@ -12,20 +12,18 @@ from torch.testing import assert_close
 from tests.blocks.cases import features, gate_cases, made, new, nonlocal_cases
 from tests.blocks.test_spectral import assert_same_values
 from video_snl.analysis.spectrum.filters import effective_rank, smooth_and_oscillating
-from video_snl.analysis.spectrum.measure import BlockMeasure
-from video_snl.analysis.spectrum.numbers import as_json, mean_and_spread
-from video_snl.analysis.spectrum.structure import BlockSpectra, Measured
-from video_snl.analysis.spectrum.table import table
+from video_snl.analysis.spectrum.measure import BlockMeasurement, BlockSpectra, NetworkSpectra
+from video_snl.analysis.spectrum.report import as_json, mean_and_std, table
 from video_snl.errors import UserError
 
 
 def measured(
     block: torch.nn.Module, *inputs: torch.Tensor, largest: int = 4096, groups: int = 3
 ) -> BlockSpectra:
-    measure = BlockMeasure("before:res4.1", "block", block, largest=largest, groups=groups)
+    measurement = BlockMeasurement("before:res4.1", "block", block, largest=largest, groups=groups)
     for number, x in enumerate(inputs):
-        measure.keep(measure.measured(f"clip {number}", x))
-    return measure.found()
+        measurement.add(measurement.measure(f"clip {number}", x))
+    return measurement.result()
 
 
 @nonlocal_cases
@@ -34,7 +32,7 @@ def test_eigenvalues_are_those_of_the_dense_matrix(case: str) -> None:
     inputs = [features(1, 8, 2, 3, 2, seed=seed) for seed in (1, 2)]
     found = measured(block, *inputs)
     if case == "gsnl 0":  # order 0: F(A, Z) = Z W
-        assert not found.graphs and not found.units
+        assert not found.graphs and not found.sub_blocks
         assert found.notes == ["no affinity between positions: it has no spectrum"]
         return
     with torch.no_grad():
@@ -57,7 +55,7 @@ def test_eigenvalues_are_those_of_the_dense_matrix(case: str) -> None:
 @gate_cases
 def test_gates_have_no_spectrum(case: str) -> None:
     found = measured(new(case).eval(), features(1, 8, 2, 3, 2).float())
-    assert not found.graphs and not found.units
+    assert not found.graphs and not found.sub_blocks
     assert found.notes == ["no affinity between positions: it has no spectrum"]
 
 
@@ -65,7 +63,7 @@ def test_gates_have_no_spectrum(case: str) -> None:
 def test_gains_are_those_of_an_eigenvector(case: str) -> None:
     """z with A z = mu z leaves the filter and the norm's scale as z G(1 - mu)."""
     block = made(case)
-    [unit] = measured(block, features(1, 8, 2, 3, 2)).units
+    [unit] = measured(block, features(1, 8, 2, 3, 2)).sub_blocks
     weight = block.units[0].combine.matrix().mT.unflatten(0, (block.filter.count, -1)).detach()
     scale = torch.ones(8, dtype=torch.float64)
     if isinstance(block.units[0].norm, torch.nn.BatchNorm3d):
@@ -85,24 +83,24 @@ def test_gains_are_those_of_an_eigenvector(case: str) -> None:
 
 
 def test_groups_hold_every_channel_once_from_smoothing_to_sharpening() -> None:
-    [unit] = measured(made("gsnl 8"), features(1, 8, 2, 3, 2)).units
+    [unit] = measured(made("gsnl 8"), features(1, 8, 2, 3, 2)).sub_blocks
     assert sorted(c for group in unit.groups for c in group.channels) == list(range(8))
     means = [group.mean_frequency for group in unit.groups]
     assert means == sorted(means) and means[0] < means[-1]
-    [unit] = measured(made("cgnl grouped"), features(1, 8, 2, 3, 2)).units
+    [unit] = measured(made("cgnl grouped"), features(1, 8, 2, 3, 2)).sub_blocks
     assert [group.channels for group in unit.groups] == [[0, 1, 2, 3], [4, 5, 6, 7]]
 
 
 def test_units_share_an_affinity_and_have_their_own_filters() -> None:
     found = measured(made("ns", num_units=2), features(1, 8, 2, 3, 2))
-    assert len(found.graphs) == 1 and [unit.unit for unit in found.units] == [0, 1]
-    assert not torch.allclose(found.units[0].gain.spectral, found.units[1].gain.spectral)
+    assert len(found.graphs) == 1 and [unit.unit for unit in found.sub_blocks] == [0, 1]
+    assert not torch.allclose(found.sub_blocks[0].gain.spectral, found.sub_blocks[1].gain.spectral)
 
 
 def test_full_matrices_that_are_too_large_are_left_out() -> None:
     x = features(1, 8, 2, 3, 2)
     found = measured(made("nl"), x, largest=11)
-    assert not found.graphs and len(found.units) == 1
+    assert not found.graphs and len(found.sub_blocks) == 1
     assert "12 rows, more than --max_size 11" in found.notes[0]
     # Of rank 8, twice the width of the embeddings.
     assert len(measured(made("snl"), x, largest=7).graphs) == 0
@@ -111,7 +109,7 @@ def test_full_matrices_that_are_too_large_are_left_out() -> None:
 
 def test_pooled_keys_have_no_eigenvalues() -> None:
     found = measured(made("nl", pool=2), features(1, 8, 2, 4, 4))
-    assert not found.graphs and len(found.units) == 1 and "not square" in found.notes[0]
+    assert not found.graphs and len(found.sub_blocks) == 1 and "not square" in found.notes[0]
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
@@ -119,16 +117,16 @@ def test_pooled_keys_have_no_eigenvalues() -> None:
 def test_features_that_are_not_finite_are_refused(case: str, value: float) -> None:
     block = new(case).eval() if case == "se" else made(case)
     x = features(1, 8, 2, 3, 2).to(next(block.parameters()).dtype)
-    measure = BlockMeasure("before:res4.1", case, block, largest=4096, groups=3)
-    measure.keep(measure.measured("good", x))
-    before = len(measure.found().graphs)
+    measurement = BlockMeasurement("before:res4.1", case, block, largest=4096, groups=3)
+    measurement.add(measurement.measure("good", x))
+    before = len(measurement.result().graphs)
     x[0, 3, 1, 2, 0] = value
     message = (
         f"1 of the 96 values of the features before {case} before:res4.1 of bad are not finite"
     )
     with pytest.raises(UserError, match=message):
-        measure.measured("bad", x)
-    assert len(measure.found().graphs) == before
+        measurement.measure("bad", x)
+    assert len(measurement.result().graphs) == before
 
 
 def test_what_a_block_makes_of_finite_features_is_looked_at_too() -> None:
@@ -160,13 +158,13 @@ def test_a_matrix_is_decomposed_once_for_all_units(
         counting(name)
     found = measured(made(case, num_units=3), features(1, 8, 2, 3, 2))
     assert calls == ["eigh" if case == "snl" else "eigvals"]
-    assert [unit.parts is not None for unit in found.units] == [case == "snl"] * 3
+    assert [unit.parts is not None for unit in found.sub_blocks] == [case == "snl"] * 3
 
 
 def test_parts_of_every_unit_are_those_of_its_signal() -> None:
     block, x = made("snl", num_units=2), features(1, 8, 2, 3, 2)
     found = measured(block, x)
-    for unit in found.units:
+    for unit in found.sub_blocks:
         expected = smooth_and_oscillating(block.fuse(), x, unit.unit)
         assert unit.parts is not None
         for ours, other in zip(unit.parts, expected, strict=True):
@@ -180,17 +178,19 @@ def test_effective_rank() -> None:
     assert_close(effective_rank(values), torch.tensor([1.0, 4.0, 0.0, two]))
 
 
-def test_mean_and_spread_over_inputs() -> None:
+def test_mean_and_std_over_inputs() -> None:
     inputs = [features(1, 8, 2, 3, 2, seed=seed) for seed in (1, 2, 3)]
     block = measured(made("snl"), *inputs)
-    found = as_json(Measured("best.ckpt", ["a", "b", "c"], [block]))["blocks"][0]
+    found = as_json(NetworkSpectra("best.ckpt", ["a", "b", "c"], [block]))["blocks"][0]
     ranks = [graph.effective_rank for graph in block.graphs]
     assert found["statistics"]["effective_rank"]["mean"] == pytest.approx(np.mean(ranks), rel=1e-6)
     spread = float(np.std(ranks, ddof=1))
     assert found["statistics"]["effective_rank"]["std"] == pytest.approx(spread, rel=1e-6)
-    assert mean_and_spread([2.0]) == {"mean": 2.0, "std": None}
+    assert mean_and_std([2.0]) == {"mean": 2.0, "std": None}
     for graph in found["graphs"]:
         assert sum(entry[-1] for entry in graph["eigenvalues"]) == 12
     shares = found["units"][0]["energies"]["output"]
     assert sum(shares.values()) == pytest.approx(1, abs=1e-6)
-    assert "3 inputs, mean ± standard deviation" in table(Measured("x", ["a", "b", "c"], [block]))
+    assert "3 inputs, mean ± standard deviation" in table(
+        NetworkSpectra("x", ["a", "b", "c"], [block])
+    )

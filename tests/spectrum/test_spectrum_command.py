@@ -22,7 +22,7 @@ from video_snl.runs.run import checkpoint_path
 from video_snl.runs.trained import load_trained
 from video_snl.tasks.operations import evenly_spaced
 
-PICTURES = {"decay-{}", "eigenvalues-{}", "groups-{}-unit0", "parts-{}-unit0", "response-{}-unit0"}
+PLOTS = {"decay-{}", "eigenvalues-{}", "groups-{}-unit0", "parts-{}-unit0", "response-{}-unit0"}
 
 
 def trained(root: Path, output: Path, block: str) -> Path:
@@ -46,11 +46,11 @@ def test_the_test_list(run: Path, tmp_path: Path) -> None:
     assert "2 inputs, mean ± standard deviation" in done.stdout
     assert "before:res4.1" in done.stdout and "effective rank" in done.stdout
     name = "before-res4.1"
-    expected = {f"{picture.format(name)}.png" for picture in PICTURES}
+    expected = {f"{plot.format(name)}.png" for plot in PLOTS}
     files = {"spectrum.json", "eigenvalues.csv", "responses.csv"}
     assert {path.name for path in folder.iterdir()} == files | expected
-    for picture in expected:
-        with Image.open(folder / picture) as shown:
+    for plot in expected:
+        with Image.open(folder / plot) as shown:
             assert min(shown.size) > 300 and len(shown.convert("L").getcolors(256)) > 10
     values = json.loads((folder / "spectrum.json").read_text())
     _check_eigenvalues(run, values, folder)
@@ -132,7 +132,7 @@ def test_networks_without_an_affinity(root: Path, tmp_path: Path) -> None:
     assert not list((tmp_path / "out").glob("*.png"))
 
 
-def test_pictures(tmp_path: Path) -> None:
+def test_images(tmp_path: Path) -> None:
     options = {"optimizer__epochs": 1, "model__block": "snl"}
     assert main(["train", *image_options(tmp_path / "runs", **options)]) == 0
     words = ["spectrum", "--checkpoint", str(only_run(tmp_path / "runs")), "--json"]
@@ -140,10 +140,10 @@ def test_pictures(tmp_path: Path) -> None:
     assert listed.returncode == 0, listed.stderr
     found = json.loads(listed.stdout)
     assert len(found["inputs"]) == 2 and all(len(b["graphs"]) == 2 for b in found["blocks"])
-    picture = tmp_path / "p.png"
-    Image.effect_noise((40, 40), 80).save(picture)
-    named = run_here(*words, "--accelerator", "cpu", str(picture))
-    assert json.loads(named.stdout)["inputs"] == [str(picture)], named.stderr
+    image = tmp_path / "p.png"
+    Image.effect_noise((40, 40), 80).save(image)
+    named = run_here(*words, "--accelerator", "cpu", str(image))
+    assert json.loads(named.stdout)["inputs"] == [str(image)], named.stderr
 
 
 def test_inputs_are_spread_over_the_list() -> None:

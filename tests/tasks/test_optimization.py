@@ -107,7 +107,7 @@ def test_frozen_batchnorm_leaves_convolutions_training(model: nn.Module) -> None
     assert not stem.norm.training and not stem.norm.weight.requires_grad
     assert stem.conv.weight.requires_grad
     block = next(iter(inserted_blocks(model).values()))
-    norm = block.stage[0].norm
+    norm = block.sub_blocks[0].norm
     assert norm.training and norm.weight.requires_grad
 
 

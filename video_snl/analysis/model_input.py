@@ -188,14 +188,14 @@ def _block_notes(block: nn.Module, maps: list[BlockMaps]) -> list[str]:
 
 def _affinity_notes(block: NonlocalBlock, name: str) -> list[str]:
     notes = []
-    if block.recipe.pool > 1:
+    if block.config.pool > 1:
         notes.append(
-            f"{name} looks at keys pooled over {block.recipe.pool} positions along rows and "
+            f"{name} looks at keys pooled over {block.config.pool} positions along rows and "
             "columns: positions that share a key share its weight equally."
         )
-    if block.recipe.recurrence > 1:
+    if block.config.recurrence > 1:
         notes.append(
-            f"{name} is applied {block.recipe.recurrence} times in a row: the affinity is that of "
+            f"{name} is applied {block.config.recurrence} times in a row: the affinity is that of "
             "the first time, the sensitivity that of all together."
         )
     if isinstance(block.filter, ChannelGraph):

@@ -1,15 +1,19 @@
 """Nonlocal blocks as graph filters: kernel -> affinity -> filter."""
 
-from video_snl.blocks.block import NonlocalBlock
-from video_snl.blocks.cayley import Cayley
-from video_snl.blocks.crisscross import CrissCross
-from video_snl.blocks.filters import ChannelGraph, Filter, Polynomial
-from video_snl.blocks.graph_filter import GraphFilter
+from video_snl.blocks.block import BlockConfig, GraphFilter, NonlocalBlock, Recipe
+from video_snl.blocks.filters import Cayley, ChannelGraph, Filter, Polynomial
 from video_snl.blocks.kernels import Kernel
-from video_snl.blocks.lowrank import LowRank, SymmetricLowRank
-from video_snl.blocks.operators import Affinity, Dense, Scaled, Sum, normalize
-from video_snl.blocks.recipe import Recipe
-from video_snl.blocks.softmax import Softmax
+from video_snl.blocks.operators import (
+    Affinity,
+    CrissCross,
+    Dense,
+    LowRank,
+    Scaled,
+    Softmax,
+    Sum,
+    SymmetricLowRank,
+    normalize,
+)
 from video_snl.blocks.zoo import (
     BLOCKS,
     NAMES,
@@ -74,6 +78,7 @@ __all__ = [
     "SNL2d",
     "SNL3d",
     "Affinity",
+    "BlockConfig",
     "Cayley",
     "ChannelGraph",
     "CrissCross",

@@ -1,77 +1,148 @@
-"""The nonlocal block: one module for every member of the family, in 1d, 2d and 3d."""
+"""The nonlocal block: one module for every row of Table 1 of arXiv:2108.02451, in 1d, 2d and 3d.
+
+A :class:`BlockConfig` is such a row: a kernel, a normalisation and a filter. :class:`NonlocalBlock`
+turns a feature map into an affinity A and a signal Z, and hands both to its sub-blocks, which weigh
+the terms of the filter, normalise them and add them to the feature map.
+"""
 
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from video_snl.blocks.filters import ChannelGraph, Polynomial
-from video_snl.blocks.graph_filter import GraphFilter, block_diagonal
-from video_snl.blocks.kernels import Wanted, to_vertices
-from video_snl.blocks.lowrank import LowRank
-from video_snl.blocks.operators import Affinity
-from video_snl.blocks.recipe import Recipe, check_sizes, check_start
-from video_snl.blocks.unit import Pointwise, Unit
+from video_snl.blocks.filters import ChannelGraph, Filter, Polynomial
+from video_snl.blocks.kernels import (
+    AffinitySpec,
+    Kernel,
+    PairKernel,
+    from_vertices,
+    to_vertices,
+)
+from video_snl.blocks.operators import Affinity, LowRank
 
-__all__ = ["NonlocalBlock"]
+__all__ = [
+    "BATCH_NORM",
+    "CONV",
+    "BlockConfig",
+    "GraphFilter",
+    "NonlocalBlock",
+    "Normalization",
+    "Pointwise",
+    "Recipe",
+    "SubBlock",
+]
 
+Normalization = Literal["sym", "rw"]
+
+CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+BATCH_NORM = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 _AXES = {1: "L", 2: "HW", 3: "THW"}
 _POOL = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 
 
+@dataclass(frozen=True)
+class BlockConfig:
+    """What distinguishes one nonlocal block from another: its row in Table 1 of arXiv:2108.02451.
+
+    Args:
+        kernel: map from embeddings to an affinity, see :mod:`video_snl.blocks.kernels`.
+        filter: function that makes the filter, see :mod:`video_snl.blocks.filters`.
+        symmetric: symmetrisation of M to (M + M^T) / 2 before the normalisation.
+        normalization: ``"sym"``, ``"rw"`` or None, see :func:`normalize`.
+        reduction: C / Cs where ``inter_channels`` is not given.
+        transfer: Z = X W_Z with Cs channels; if False, Z = X.
+        groups: number of groups of channels of the weights W_k, and of a GroupNorm.
+        norm: ``"batch"``, or ``"group"`` for GroupNorm.
+        pool: factor by which keys and Z are max-pooled along every spatial axis, at least 1.
+        recurrence: number of times that the whole block is applied, at least 1.
+
+    Raises:
+        ValueError: for values that exclude each other; the message names them.
+    """
+
+    kernel: Kernel
+    filter: Callable[[], Filter]
+    symmetric: bool = False
+    normalization: Normalization | None = None
+    reduction: int = 2
+    transfer: bool = True
+    groups: int = 1
+    norm: Literal["batch", "group"] = "batch"
+    pool: int = 1
+    recurrence: int = 1
+
+    def __post_init__(self) -> None:
+        self.kernel.check(self.symmetric, self.normalization)
+        for name in ("groups", "pool", "recurrence"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1.")
+        if self.pool == 1:
+            return
+        if self.symmetric or self.normalization == "sym":
+            raise ValueError(
+                f"pool={self.pool} with normalization={self.normalization!r}: with sub-sampled "
+                "keys the affinity is not square and has no symmetric form; leave one of them out."
+            )
+        if not isinstance(self.kernel, PairKernel):
+            raise ValueError(f"pool={self.pool}: {self.kernel} has no keys to sub-sample.")
+
+
+Recipe = BlockConfig
+"""Former name of :class:`BlockConfig`."""
+
+
 def _in_full_range(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Runs a method in float32 where it would run in float16, whose range its sums leave."""
+    """Run a method in float32 where it would run in float16, whose range its sums exceed."""
+
+    def is_half(argument: Any) -> bool:
+        return isinstance(argument, Tensor) and argument.dtype == torch.float16
 
     @functools.wraps(function)
     def wide(self: NonlocalBlock, *args: Any) -> Any:
         tensors = [a for a in args if isinstance(a, Tensor)]
         device = tensors[0].device.type
-        if not any(t.dtype == torch.float16 for t in tensors) and not _casts_to_half(device):
+        # The meta device has no autocast, and to ask for it is an error.
+        autocast = device != "meta" and torch.is_autocast_enabled(device)
+        casts = autocast and torch.get_autocast_dtype(device) == torch.float16
+        if not casts and not any(is_half(a) for a in args):
             return function(self, *args)
         with torch.autocast(device, enabled=False):
-            return function(self, *(_widened(a) for a in args))
+            return function(self, *(a.float() if is_half(a) else a for a in args))
 
     return wide
-
-
-def _casts_to_half(device: str) -> bool:
-    if device == "meta":  # has no autocast, and to ask is an error
-        return False
-    return torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.float16
-
-
-def _widened(argument: Any) -> Any:
-    half = isinstance(argument, Tensor) and argument.dtype == torch.float16
-    return argument.float() if half else argument
 
 
 class NonlocalBlock(nn.Module):
     """Y = X + norm(F(A, Z)), F(A, Z) = sum_k A^k Z W_k, Z = X W_Z (eq. 12 of arXiv:2108.02451).
 
-    A is made of embeddings X W_theta, X W_phi, as the recipe says. The projections of X are one
-    1x1 convolution, the W_k another. Several units are a stage of arXiv:1806.00681: all of them
-    use the affinity of the first one's input.
+    The kernel of the config makes A from embeddings X W_theta, X W_phi. The projections of X are
+    one 1x1 convolution, the W_k another. Several sub-blocks are a stage of arXiv:1806.00681: all of
+    them use the affinity made from the input of the first one.
 
     Args:
         in_channels: C, channels of the feature map.
-        inter_channels: Cs, transferred channels; default C // ``recipe.reduction``.
-        ndim: 1, 2 or 3, the axes of the grid of positions.
-        recipe: the block's row in Table 1.
-        num_units: units that share one affinity; each has its own W_Z, W_k and norm.
-        zero_init: start the norms' weights at zero, so that the block is the identity at first.
-        activation: None, or ``"relu"`` behind the norm (the form of the paper's released code).
+        inter_channels: Cs, transferred channels; default C // ``config.reduction``.
+        ndim: number of axes of the grid of positions, 1, 2 or 3.
+        config: the block's row in Table 1.
+        num_units: number of sub-blocks, each with its own W_Z, W_k and norm.
+        zero_init: zero as the initial weight of the norms: the block starts as the identity.
+        activation: None, or ``"relu"`` after the norm (the form of the paper's released code).
+        recipe: former name of ``config``, with a DeprecationWarning.
 
     Shapes:
         x: (B, C, L), (B, C, H, W) or (B, C, T, H, W) for ndim 1, 2, 3; the output has x's shape.
 
     Raises:
         ValueError: for sizes below 1, an ndim beyond 1-3, or ``zero_init`` together with an
-            activation: a ReLU behind a zero weight passes no gradient, so the block never trains.
+            activation: a ReLU after a zero weight passes no gradient, so the block never trains.
     """
 
     def __init__(
@@ -80,29 +151,36 @@ class NonlocalBlock(nn.Module):
         inter_channels: int | None = None,
         *,
         ndim: int,
-        recipe: Recipe,
+        config: BlockConfig | None = None,
         num_units: int = 1,
         zero_init: bool = True,
         activation: Literal["relu"] | None = None,
+        recipe: BlockConfig | None = None,
     ) -> None:
         super().__init__()
-        width = in_channels // recipe.reduction if inter_channels is None else inter_channels
-        check_sizes(in_channels, width, ndim, num_units, recipe.groups)
-        check_start(zero_init, activation)
+        if recipe is not None:
+            _warn_renamed("recipe", "config")
+            config = recipe
+        if config is None:
+            raise TypeError("NonlocalBlock needs a config, the block's row in Table 1.")
+        width = in_channels // config.reduction if inter_channels is None else inter_channels
+        _check_sizes(in_channels, width, ndim, num_units, config.groups)
+        _check_start(zero_init, activation)
         self.in_channels, self.inter_channels, self.ndim = in_channels, width, ndim
-        self.recipe, self.filter = recipe, recipe.filter()
-        self.widths = recipe.kernel.widths(width) if self.filter.products else ()
-        self.parts = (sum(self.widths), width if recipe.transfer else 0)  # of the projection
+        self.config, self.filter = config, config.filter()
+        self.widths = config.kernel.widths(width) if self.filter.products else ()
+        self.parts = (sum(self.widths), width if config.transfer else 0)  # of the projection
         self.project = Pointwise(in_channels, sum(self.parts))
+        # Checkpoints have the sub-blocks under the name of units.
         self.units = nn.ModuleList(
-            Unit(
+            SubBlock(
                 in_channels,
-                width if recipe.transfer else in_channels,
+                width if config.transfer else in_channels,
                 ndim=ndim,
                 terms=self.filter.count,
-                transfer=recipe.transfer and number > 0,
-                groups=recipe.groups,
-                norm=recipe.norm,
+                transfer=config.transfer and number > 0,
+                groups=config.groups,
+                norm=config.norm,
                 zero_init=zero_init,
                 activation=activation,
             )
@@ -110,78 +188,107 @@ class NonlocalBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        for _ in range(self.recipe.recurrence):
+        for _ in range(self.config.recurrence):
             affinity, z = self._graph_and_signal(x, to_apply=True)
-            for number, unit in enumerate(self.stage):
-                z = z if number == 0 else self._signal(unit, x)
-                x = unit(x, self._terms(affinity, z))
+            for number, sub_block in enumerate(self.sub_blocks):
+                z = z if number == 0 else self._signal(sub_block, x)
+                x = sub_block(x, self._terms(affinity, z))
         return x
 
     @property
-    def stage(self) -> list[Unit]:
-        """The units."""
+    def sub_blocks(self) -> list[SubBlock]:
+        """Return the sub-blocks, in the order in which they are applied."""
         return list(self.units)  # type: ignore[arg-type]
 
+    @property
+    def recipe(self) -> BlockConfig:
+        """Return ``config``, of which this is the former name."""
+        _warn_renamed("recipe", "config")
+        return self.config
+
+    @property
+    def stage(self) -> list[SubBlock]:
+        """Return ``sub_blocks``, of which this is the former name."""
+        _warn_renamed("stage", "sub_blocks")
+        return self.sub_blocks
+
     def affinity(self, x: Tensor) -> Affinity:
-        """A for the feature map ``x``, an operator over its N = prod(x.shape[2:]) positions.
+        """Return A for the feature map ``x``, an operator over its N = prod(x.shape[2:]) positions.
 
         CGNL's is over the channels of all positions, (B groups) operators of size N Cs / groups.
         """
         return self._graph_and_signal(x)[0]
 
+    def graph_and_signals(self, x: Tensor, count: int) -> tuple[Affinity, list[Tensor]]:
+        """Return A for ``x`` and the signals Z (B, N, Cs) of the first ``count`` sub-blocks.
+
+        Raises:
+            ValueError: for later sub-blocks in training mode, whose norms depend on the batch.
+        """
+        if count > 1 and self.training:
+            raise ValueError(
+                f"unit={count - 1} in training mode: the norms before it depend on the batch; call "
+                "eval()."
+            )
+        affinity, z = self._graph_and_signal(x)
+        signals = [z]
+        sub_blocks = self.sub_blocks
+        for sub_block, following in zip(sub_blocks[: count - 1], sub_blocks[1:count], strict=True):
+            x = sub_block(x, self._terms(affinity, signals[-1]))
+            signals.append(self._signal(following, x))
+        return affinity, signals
+
     def affinity_multiply_adds(self, x: Tensor) -> int:
-        """Multiply-adds of the products with A on the feature map ``x``, per batch element."""
+        """Count the multiply-adds of the products with A on ``x``, per batch element."""
         affinity, z = self._graph_and_signal(x[:1])
         once = self.filter.multiply_adds(affinity, z.shape[-1])
-        return self.recipe.recurrence * len(self.units) * once
+        return self.config.recurrence * len(self.units) * once
 
     def separate_multiply_adds(self, positions: int) -> int:
-        """Multiply-adds saved by applying W to a sum of A^k Z at once, per batch element.
+        """Count the multiply-adds saved by applying W to a sum of A^k Z, per batch element.
 
         Other code applies W to every A^k Z by itself; the paper's tables count NS so.
         """
         if not isinstance(self.filter, Polynomial):
             return 0
         products = sum(c != 0 for row in self.filter.coefficients for c in row)
-        weights = self.stage[0].combine.weight.numel() // self.filter.count
+        weights = self.sub_blocks[0].combine.weight.numel() // self.filter.count
         each = (products - self.filter.count) * weights * positions
-        return self.recipe.recurrence * len(self.units) * each
+        return self.config.recurrence * len(self.units) * each
 
     def as_graph_filter(self, x: Tensor, unit: int = 0) -> GraphFilter:
-        """The equation of a unit for the feature map ``x`` of the block, its norm folded in.
+        """Return the equation of sub-block ``unit`` for the feature map ``x``, its norm folded in.
 
-        In evaluation mode, and without an activation, ``X + output()`` is what the unit returns,
-        X being what it is given: ``x``, or for a later unit of a stage the output of the one
-        before.
+        In evaluation mode and without an activation the sub-block returns ``X + output()``, where X
+        is its own input: ``x``, or for a later one the output of the sub-block before.
 
         Raises:
-            ValueError: for the Cayley filter, which is no polynomial of A (see :meth:`response`),
-                a block with an activation, recurrence or sub-sampled keys, or in training mode.
+            ValueError: for the Cayley filter, which is not a polynomial of A (see
+                :meth:`response`), a block with an activation, recurrence or sub-sampled keys, or
+                in training mode.
         """
         _check_linear(self)
-        affinity, z = self._graph_and_signal(x)
-        for number in range(unit):
-            x = self.stage[number](x, self._terms(affinity, z))
-            z = self._signal(self.stage[number + 1], x)
-        weight, bias = self.stage[unit].folded(x, self._terms(affinity, z))
+        affinity, signals = self.graph_and_signals(x, unit + 1)
+        z = signals[unit]
+        weight, bias = self.sub_blocks[unit].folded(x, self._terms(affinity, z))
         per_term = weight.chunk(self.filter.count, -2)
         if isinstance(self.filter, ChannelGraph):
             assert isinstance(affinity, LowRank)
             groups = self.filter.groups
             vertices = to_vertices(z, groups).unflatten(0, (-1, groups)).flatten(1, 2)
             weights = [torch.zeros_like(weight), weight]
-            whole = block_diagonal(affinity, groups)
+            whole = _block_diagonal(affinity, groups)
             return GraphFilter(whole, vertices, weights, bias, groups)
         assert isinstance(self.filter, Polynomial)
         return GraphFilter(affinity, z, self.filter.weights_of_powers(per_term), bias)
 
     def response(self, frequencies: Tensor, unit: int = 0) -> Tensor:
-        """g(lambda) W, what the filter does to graph frequencies lambda in [0, 2], the norm apart.
+        """Return g(lambda) W, the filter at graph frequencies lambda in [0, 2], without the norm.
 
         An eigenvector of L = I - A with eigenvalue lambda and the amplitudes z (Cs,) leaves the
-        filter with the amplitudes z g(lambda). Shapes: (L,) -> (L, Cs, C).
+        filter of sub-block ``unit`` with the amplitudes z g(lambda). Shapes: (L,) -> (L, Cs, C).
         """
-        weight = self.stage[unit].combine.matrix().mT
+        weight = self.sub_blocks[unit].combine.matrix().mT
         per_term = weight.unflatten(0, (self.filter.count, -1))
         return torch.einsum("lt,tio->lio", self.filter.response(frequencies), per_term)
 
@@ -193,20 +300,20 @@ class NonlocalBlock(nn.Module):
         """
         if self.training:
             raise ValueError("fuse() folds the statistics of evaluation mode: call eval() first.")
-        for unit in self.stage:
-            unit.fuse()
+        for sub_block in self.sub_blocks:
+            sub_block.fuse()
         return self
 
     def extra_repr(self) -> str:
-        r = self.recipe
+        c = self.config
         return (
             f"in_channels={self.in_channels}, inter_channels={self.inter_channels}, "
-            f"kernel={r.kernel}, symmetric={r.symmetric}, normalization={r.normalization!r}, "
+            f"kernel={c.kernel}, symmetric={c.symmetric}, normalization={c.normalization!r}, "
             f"filter={self.filter}"
         )
 
     def _graph_and_signal(self, x: Tensor, *, to_apply: bool = False) -> tuple[Affinity, Tensor]:
-        """A, as its kernel gives it or in the form cheapest to apply, and Z of the first unit."""
+        """Return A and Z of the first sub-block; ``to_apply`` asks for A's cheapest form."""
         if x.ndim != self.ndim + 2 or x.shape[1] != self.in_channels:
             axes = ", ".join(["B", str(self.in_channels), *_AXES[self.ndim]])
             raise ValueError(f"this block expects a ({axes}) feature map, got {tuple(x.shape)}.")
@@ -214,9 +321,9 @@ class NonlocalBlock(nn.Module):
         projected = self.project(features)
         embedded, signal = projected.split(self.parts, -1)
         embedded = embedded if width else features
-        signal = signal if self.recipe.transfer else features
+        signal = signal if self.config.transfer else features
         keys = None
-        if self.recipe.pool > 1:
+        if self.config.pool > 1:
             first = self.widths[0] if width else 0
             keys, signal = self._pooled(embedded[..., first:], grid), self._pooled(signal, grid)
         return self._graph(embedded, keys, grid, signal.shape[-1] if to_apply else 0), signal
@@ -228,45 +335,246 @@ class NonlocalBlock(nn.Module):
         if not self.filter.products:
             nothing = embedded[..., :0]
             return LowRank(nothing, nothing)
-        wanted = Wanted(
+        spec = AffinitySpec(
             grid,
-            self.recipe.symmetric,
-            self.recipe.normalization,
+            self.config.symmetric,
+            self.config.normalization,
             keys,
             channels,
             0 if self.filter.keeps_factors else self.filter.products,
         )
-        return self.recipe.kernel.affinity(embedded, wanted)
+        return self.config.kernel.affinity(embedded, spec)
 
     @_in_full_range
     def _terms(self, affinity: Affinity, z: Tensor) -> Tensor:
         return self.filter.terms(affinity, z)
 
-    def _signal(self, unit: Unit, x: Tensor) -> Tensor:
-        """Z of a later unit of a stage."""
+    def _signal(self, sub_block: SubBlock, x: Tensor) -> Tensor:
+        """Return Z of a later sub-block from its input."""
         features = x.flatten(2).mT
-        z = features if unit.transfer is None else unit.transfer(features)
-        return self._pooled(z, tuple(x.shape[2:])) if self.recipe.pool > 1 else z
+        z = features if sub_block.transfer is None else sub_block.transfer(features)
+        return self._pooled(z, tuple(x.shape[2:])) if self.config.pool > 1 else z
 
     def _pooled(self, x: Tensor, grid: tuple[int, ...]) -> Tensor:
-        """Max-pooled along the spatial axes, as in arXiv:1711.07971; an odd rest is kept.
+        """Max-pool along the spatial axes, as in arXiv:1711.07971; an odd rest is kept.
 
         Shapes: (B, N, C) -> (B, M, C).
         """
-        window = [1] * (self.ndim == 3) + [self.recipe.pool] * min(self.ndim, 2)
+        window = [1] * (self.ndim == 3) + [self.config.pool] * min(self.ndim, 2)
         pooled = _POOL[self.ndim](x.mT.unflatten(2, grid), window, ceil_mode=True)
         return pooled.flatten(2).mT
+
+
+class GraphFilter(NamedTuple):
+    """F(A, Z) = sum_k A^k Z W_k + bias (eq. 12 of arXiv:2108.02451) for given A and Z.
+
+    Shapes: signal Z (B, N, Cs); weights W_k (Cs, C), or (B, Cs, C) where the norm depends on its
+    input; bias (C,) or (B, C). With ``groups`` (CGNL) the vertices of the graph are the channels
+    of all positions: A is N Cs x N Cs, Z is (B, N Cs, 1), and A^k Z meets W_k as (B, N, Cs).
+    """
+
+    affinity: Affinity
+    signal: Tensor
+    weights: list[Tensor]
+    bias: Tensor
+    groups: int | None = None
+
+    def output(self) -> Tensor:
+        """Return what the block adds to X. Shape: (B, N, C)."""
+        z, result = self.signal, None
+        for power, weight in enumerate(self.weights):
+            z = self.affinity.matmul(z) if power > 0 else z
+            term = self._features(z, weight.shape[-2]) @ weight
+            result = term if result is None else result + term
+        assert result is not None
+        return result + (self.bias if self.bias.ndim == 1 else self.bias[:, None])
+
+    def _features(self, z: Tensor, channels: int) -> Tensor:
+        if self.groups is None:
+            return z
+        return from_vertices(z.unflatten(1, (self.groups, -1)).flatten(0, 1), self.groups, channels)
+
+
+class SubBlock(nn.Module):
+    """Y = X + norm([f_1(A) Z, f_2(A) Z, ...] W); the terms come from the block's filter.
+
+    Args:
+        in_channels: C.
+        channels: Cs, channels of Z.
+        ndim: number of axes of the grid.
+        terms: number of terms.
+        transfer: own projection of X to Z (the block projects for the first sub-block).
+        groups: number of groups of the weights W and of a GroupNorm.
+        norm: ``"batch"`` or ``"group"``.
+        zero_init: zero as the initial weight of the norm.
+        activation: ``"relu"`` after the norm, or None.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        *,
+        ndim: int,
+        terms: int,
+        transfer: bool,
+        groups: int,
+        norm: Literal["batch", "group"],
+        zero_init: bool,
+        activation: Literal["relu"] | None,
+    ) -> None:
+        super().__init__()
+        self.activation = activation
+        self.transfer = Pointwise(in_channels, channels) if transfer else None
+        self.combine = Pointwise(terms * channels, in_channels, groups)
+        self.norm: nn.GroupNorm | _BatchNorm | nn.Identity = (
+            nn.GroupNorm(groups, in_channels) if norm == "group" else BATCH_NORM[ndim](in_channels)
+        )
+        nn.init.constant_(self.norm.weight, 0.0 if zero_init else 1.0)
+
+    def forward(self, x: Tensor, terms: Tensor) -> Tensor:
+        """Shapes: x (B, C, *grid), terms (B, N, terms * Cs) -> (B, C, *grid)."""
+        out = self.norm(self.combined(x, terms))
+        return x + (F.relu(out) if self.activation == "relu" else out)
+
+    def combined(self, x: Tensor, terms: Tensor) -> Tensor:
+        """Return the terms times W, on the grid of x."""
+        out = self.combine(terms.to(x.dtype))
+        if out.stride(-1) != 1:
+            return out.mT.unflatten(2, x.shape[2:])
+        # Viewed anew: a batch of one may have any stride along the batch, and torch's BatchNorm
+        # returns wrong gradients for one that does not fit the other strides.
+        rows = out.reshape(-1, out.shape[-1])
+        return rows.view(x.shape[0], *x.shape[2:], out.shape[-1]).movedim(-1, 1)
+
+    def fuse(self) -> None:
+        """Fold BatchNorm into W and a bias, for inference; a GroupNorm depends on its input."""
+        if isinstance(self.norm, _BatchNorm):
+            scale, bias = _batch_norm(self.norm)
+            self.combine.weight = nn.Parameter((self.combine.weight * scale[:, None]).detach())
+            self.combine.bias = nn.Parameter(bias.detach())
+            self.norm = nn.Identity()
+
+    def folded(self, x: Tensor, terms: Tensor) -> tuple[Tensor, Tensor]:
+        """Return W and the bias with the norm folded in, as in evaluation mode on these terms.
+
+        Returns:
+            W (terms * Cs, C) and bias (C,); with GroupNorm (B, terms * Cs, C) and (B, C).
+        """
+        weight = self.combine.matrix().mT
+        if isinstance(self.norm, nn.GroupNorm):
+            scale, bias = _group_norm(self.norm, self.combined(x, terms))
+            return weight * scale[:, None], bias
+        if isinstance(self.norm, _BatchNorm):
+            scale, bias = _batch_norm(self.norm)
+            return weight * scale, bias
+        assert self.combine.bias is not None
+        return weight, self.combine.bias
+
+
+class Pointwise(nn.Module):
+    """A 1x1 convolution on positions as rows, (B, N, in) -> (B, N, out); one matrix product.
+
+    A linear layer: with few positions the backward pass of a convolution takes half as long again
+    on a CPU. The weight has no axes of a grid, so that blocks of 1, 2 and 3 dimensions share it.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, groups: int = 1) -> None:
+        super().__init__()
+        self.groups = groups
+        self.weight = nn.Parameter(torch.empty(out_channels, in_channels // groups))
+        self.bias: nn.Parameter | None = None
+        nn.init.kaiming_uniform_(self.weight, a=5**0.5)  # as a convolution starts
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.groups == 1:
+            return F.linear(x, self.weight, self.bias)
+        return F.conv1d(x.mT, self.weight[..., None], self.bias, groups=self.groups).mT
+
+    def matrix(self) -> Tensor:
+        """Return the whole matrix, block-diagonal where there are groups. Shape: (out, in)."""
+        return torch.block_diag(*self.weight.chunk(self.groups))
+
+    def extra_repr(self) -> str:
+        out_channels, in_channels = self.weight.shape
+        return f"{in_channels * self.groups}, {out_channels}, groups={self.groups}"
+
+
+def _check_sizes(
+    in_channels: int, inter_channels: int, ndim: int, num_units: int, groups: int
+) -> None:
+    if ndim not in (1, 2, 3):
+        raise ValueError(f"ndim={ndim} must be 1, 2 or 3.")
+    if in_channels < 1 or inter_channels < 1 or num_units < 1:
+        raise ValueError(
+            f"in_channels={in_channels}, inter_channels={inter_channels} and num_units={num_units} "
+            "must be at least 1 (inter_channels defaults to a part of in_channels)."
+        )
+    if in_channels % groups or inter_channels % groups:
+        raise ValueError(
+            f"groups={groups} must divide in_channels={in_channels} and "
+            f"inter_channels={inter_channels}."
+        )
+
+
+def _check_start(zero_init: bool, activation: str | None) -> None:
+    if activation not in (None, "relu"):
+        raise ValueError(f"activation={activation!r} is unknown; choose 'relu' or None.")
+    if zero_init and activation == "relu":
+        raise ValueError(
+            "zero_init=True with activation='relu': a ReLU after a zero weight passes no "
+            "gradient, so the block never trains; set zero_init=False or activation=None."
+        )
 
 
 def _check_linear(block: NonlocalBlock) -> None:
     reason = None
     if not isinstance(block.filter, Polynomial | ChannelGraph):
-        reason = f"{block.filter} is no polynomial of A; see response(frequencies)"
+        reason = f"{block.filter} is not a polynomial of A; see response(frequencies)"
     elif block.training:
         reason = "in training mode its norm depends on the batch; call eval() first"
-    elif any(unit.activation for unit in block.stage):
+    elif any(sub_block.activation for sub_block in block.sub_blocks):
         reason = "its activation is not linear"
-    elif block.recipe.pool > 1 or block.recipe.recurrence > 1:
-        reason = "with sub-sampled keys or recurrence it is no filter on one graph"
+    elif block.config.pool > 1 or block.config.recurrence > 1:
+        reason = "with sub-sampled keys or recurrence it is not a filter on one graph"
     if reason:
         raise ValueError(f"this block has no form sum_k A^k Z W_k: {reason}.")
+
+
+def _warn_renamed(old: str, new: str) -> None:
+    warnings.warn(
+        f"{old} of a NonlocalBlock has become {new} (the old name goes with version 0.3)",
+        DeprecationWarning,
+        stacklevel=3,
+    )
+
+
+def _block_diagonal(affinity: LowRank, groups: int) -> LowRank:
+    """Join separate graphs into one. Batch (B groups) of V vertices -> batch B of groups * V."""
+
+    def join(factor: Tensor) -> Tensor:
+        parts = factor.unflatten(0, (-1, groups))
+        batch, _, vertices, rank = parts.shape
+        apart = parts.new_zeros(batch, groups, vertices, groups, rank)
+        index = torch.arange(groups, device=parts.device)
+        apart[:, index, :, index] = parts.movedim(1, 0)
+        return apart.flatten(3).flatten(1, 2)
+
+    return LowRank(join(affinity.left), join(affinity.right))
+
+
+def _batch_norm(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
+    """Return scale and shift (C,) of a norm in evaluation mode."""
+    mean, variance = norm.running_mean, norm.running_var
+    assert mean is not None and variance is not None
+    scale = norm.weight * (variance + norm.eps).rsqrt()
+    return scale, norm.bias - mean * scale
+
+
+def _group_norm(norm: nn.GroupNorm, out: Tensor) -> tuple[Tensor, Tensor]:
+    """Return scale and shift (B, C) of a norm for its input (B, C, *grid)."""
+    per_group = out.unflatten(1, (norm.num_groups, -1)).flatten(2)
+    variance, mean = torch.var_mean(per_group, -1, correction=0)
+    width = out.shape[1] // norm.num_groups
+    scale = norm.weight * (variance + norm.eps).rsqrt().repeat_interleave(width, 1)
+    return scale, norm.bias - mean.repeat_interleave(width, 1) * scale

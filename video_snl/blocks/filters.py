@@ -1,41 +1,49 @@
 """Graph filters: from an affinity A and transferred features Z to the terms of F(A, Z).
 
-A filter gives some functions of A applied to Z, side by side; the block multiplies them by weights
-that it keeps as one 1x1 convolution.
+A filter applies some functions of A to Z and returns the results side by side; the block multiplies
+them by its weights, one 1x1 convolution. The functions are polynomials of A, or for :class:`Cayley`
+rational functions of the graph Laplacian L = I - A.
 """
 
 from __future__ import annotations
 
 import abc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from video_snl.blocks.kernels import from_vertices, to_vertices
-from video_snl.blocks.operators import Affinity
+from video_snl.blocks.operators import Affinity, SymmetricLowRank, prefers_dense, wide
 
-__all__ = ["ChannelGraph", "Filter", "Polynomial"]
+__all__ = ["Cayley", "ChannelGraph", "Filter", "Polynomial"]
 
 
 class Filter(abc.ABC):
-    """``count`` functions f_t of an affinity; F(A, Z) = sum_t f_t(A) Z W_t."""
+    """Base of filters F(A, Z) = sum_t f_t(A) Z W_t.
+
+    Attributes:
+        count: number of terms t.
+        products: number of products with A; a block without any needs no embeddings.
+        keeps_factors: True where the filter itself chooses how to use the factors of A.
+    """
 
     count: int
-    products: int  # with A; without any, a block has no use for embeddings
-    keeps_factors = False  # whether the filter itself chooses how to use the factors of A
+    products: int
+    keeps_factors = False
 
     @abc.abstractmethod
     def terms(self, affinity: Affinity, z: Tensor) -> Tensor:
-        """[f_t(A) Z] side by side. Shapes: z (B, N, Cs) -> (B, N, count * Cs)."""
+        """Return the f_t(A) Z side by side. Shapes: z (B, N, Cs) -> (B, N, count * Cs)."""
 
     @abc.abstractmethod
     def multiply_adds(self, affinity: Affinity, channels: int) -> int:
-        """Multiply-adds of the products with A, for one batch element."""
+        """Count the multiply-adds of the products with A, per batch element."""
 
     @abc.abstractmethod
     def response(self, frequencies: Tensor) -> Tensor:
-        """f_t(1 - lambda) for eigenvalues lambda of L = I - A. Shapes: (L,) -> (L, count)."""
+        """Return f_t(1 - lambda) at eigenvalues lambda of L. Shapes: (L,) -> (L, count)."""
 
 
 class Polynomial(Filter):
@@ -59,7 +67,7 @@ class Polynomial(Filter):
 
     @classmethod
     def powers(cls, *powers: int) -> Polynomial:
-        """The terms A^k Z for the powers k given."""
+        """Build the filter whose terms are A^k Z for the given powers k."""
         return cls([[0] * power + [1] for power in powers])
 
     def terms(self, affinity: Affinity, z: Tensor) -> Tensor:
@@ -71,7 +79,7 @@ class Polynomial(Filter):
         return terms[0] if len(terms) == 1 else torch.cat(terms, -1)
 
     def multiply_adds(self, affinity: Affinity, channels: int) -> int:
-        # A matrix that is formed is formed once.
+        # The matrix, where it is formed at all, is formed once.
         once = affinity.multiply_adds(channels)
         formed = affinity.for_products(channels, self.products)
         if formed is affinity:
@@ -83,7 +91,7 @@ class Polynomial(Filter):
         return torch.stack([_combined(row, powers) for row in self.coefficients], -1)
 
     def weights_of_powers(self, weights: Sequence[Tensor]) -> list[Tensor]:
-        """W_k with sum_k A^k Z W_k = sum_t f_t(A) Z W_t, for the weights W_t of the terms."""
+        """Return the W_k with sum_k A^k Z W_k = sum_t f_t(A) Z W_t, from the W_t of the terms."""
         powers = [torch.zeros_like(weights[0])] * (self.products + 1)
         for row, weight in zip(self.coefficients, weights, strict=True):
             for k, coefficient in enumerate(row):
@@ -95,7 +103,7 @@ class Polynomial(Filter):
 
 
 class ChannelGraph(Filter):
-    """A Z on a graph whose vertices are the channels of all positions, in groups (CGNL)."""
+    """A Z on CGNL's graph, whose vertices are the channels of all positions, in groups."""
 
     count = products = 1
 
@@ -116,6 +124,101 @@ class ChannelGraph(Filter):
         return f"ChannelGraph(groups={self.groups})"
 
 
+class Cayley(nn.Module, Filter):
+    """F = Z W_0 + 2 Re sum_j C^j Z W_j, C = (h L - i)(h L + i)^-1, L = I - A (arXiv:1705.07664).
+
+    The zoom h > 0 is learned. The terms are [Z, Re C Z, Im C Z, Re C^2 Z, ...]; the factors 2 and
+    -2 of the complex W_j are part of the block's real weights. A must be symmetric: then |C| = 1 on
+    its spectrum and no system is near-singular.
+
+    With A = factors P factors^T / 2 and a = h + i, the inverse is a solve of size 2 R (Woodbury):
+
+        (h L + i)^-1 = (a I - h A)^-1 = [I + factors (2 a / h P - factors^T factors)^-1 factors^T]/a
+
+    Where it costs less, the N x N system is solved instead. All arithmetic is in float32 or wider.
+
+    Args:
+        order: number of complex terms, at least 1.
+    """
+
+    keeps_factors = True
+
+    def __init__(self, order: int = 1) -> None:
+        super().__init__()
+        if order < 1:
+            raise ValueError(f"order={order} of a Cayley filter must be at least 1.")
+        self.order, self.count, self.products = order, 1 + 2 * order, order
+        self.zoom = nn.Parameter(torch.tensor(1.0).expm1().log())  # h = softplus(zoom) = 1
+
+    @property
+    def h(self) -> Tensor:
+        """Return the zoom, in float32 or wider."""
+        return F.softplus(self.zoom.to(wide(self.zoom)))
+
+    def terms(self, affinity: Affinity, z: Tensor) -> Tensor:
+        dtype = wide(z)
+        with torch.autocast(z.device.type, enabled=False):
+            solve = self._solver(affinity, dtype, z.shape[-1])
+            real, terms = z.to(dtype), [z.to(dtype)]
+            y = torch.complex(real, torch.zeros_like(real))
+            for _ in range(self.order):
+                y = y - 2j * solve(y)  # (h L - i)(h L + i)^-1 = I - 2 i (h L + i)^-1
+                terms += [y.real, y.imag]
+            return torch.cat(terms, -1)
+
+    def multiply_adds(self, affinity: Affinity, channels: int) -> int:
+        # Real ones: a complex multiply-add counts as four.
+        assert isinstance(affinity, SymmetricLowRank)
+        return min(self._costs(affinity, channels))
+
+    def response(self, frequencies: Tensor) -> Tensor:
+        h = self.h.detach().to(frequencies)
+        c = torch.complex(h * frequencies, -torch.ones_like(frequencies))
+        c = c / c.conj()
+        powers = [c**j for j in range(1, self.order + 1)]
+        parts = [part for power in powers for part in (power.real, power.imag)]
+        return torch.stack([torch.ones_like(frequencies), *parts], -1)
+
+    def _solver(
+        self, affinity: Affinity, dtype: torch.dtype, channels: int
+    ) -> Callable[[Tensor], Tensor]:
+        """Return the function y -> (h L + i)^-1 y."""
+        h = self.h.to(dtype)
+        a = torch.complex(h, torch.ones_like(h))
+        if not isinstance(affinity, SymmetricLowRank) or prefers_dense(
+            *self._costs(affinity, channels)
+        ):
+            matrix = affinity.to_dense().to(dtype)
+            eye = torch.eye(matrix.shape[-1], dtype=dtype, device=matrix.device)
+            system = a * eye - h * matrix
+            return lambda y: torch.linalg.solve(system, y)
+        factors = affinity.factors.to(dtype)
+        size = factors.shape[-1]
+        exchange = torch.eye(size, dtype=dtype, device=factors.device).roll(size // 2, 0)
+        system = (2 * a / h) * exchange - factors.mT @ factors
+
+        def solve(y: Tensor) -> Tensor:
+            inner = torch.linalg.solve(system, _real_times(factors.mT, y))
+            return (y + _real_times(factors, inner)) / a
+
+        return solve
+
+    def _costs(self, affinity: SymmetricLowRank, channels: int) -> tuple[int, int]:
+        """Count the multiply-adds of forming and solving the N x N system, and the 2 R one."""
+        _, n, both = affinity.factors.shape
+        dense = n * n * both // 2 + self.order * (4 * n**3 // 3 + 4 * n * n * channels)
+        solved = 4 * both**3 // 3 + 4 * both * both * channels
+        return dense, n * both * both + self.order * (solved + 4 * n * both * channels)
+
+    def __repr__(self) -> str:
+        return f"Cayley(order={self.order})"
+
+
 def _combined(row: Sequence[float], values: Sequence[Tensor]) -> Tensor:
     parts = [values[k] if c == 1 else c * values[k] for k, c in enumerate(row) if c != 0]
     return parts[0] if len(parts) == 1 else sum(parts[1:], parts[0])
+
+
+def _real_times(matrix: Tensor, y: Tensor) -> Tensor:
+    """Multiply a real matrix by a complex one."""
+    return torch.complex(matrix @ y.real, matrix @ y.imag)

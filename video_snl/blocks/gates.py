@@ -1,7 +1,7 @@
-"""Channel attention: the blocks that nonlocal ones are compared with in arXiv:2108.02451, Table 6.
+"""Channel attention: the blocks that arXiv:2108.02451 compares nonlocal ones with in Table 6.
 
 They weigh or shift channels by a summary of all positions (GE: of a neighbourhood), on a grid of
-1, 2 or 3 axes. Shapes of all: (B, C, *grid) -> (B, C, *grid).
+1, 2 or 3 axes. Shapes of all blocks: (B, C, *grid) -> (B, C, *grid).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from video_snl.blocks.unit import BATCH_NORM, CONV
+from video_snl.blocks.block import BATCH_NORM, CONV
 
 __all__ = ["CGD", "GATES", "GC", "GE", "SE"]
 
@@ -22,9 +22,9 @@ class SE(nn.Module):
 
     Args:
         in_channels: C.
-        ndim: axes of the grid.
-        reduction: W1 has C // reduction rows (at least 1).
-        zero_init: W2 starts at zero. A sigmoid cannot be 1: the block then halves its input.
+        ndim: number of axes of the grid.
+        reduction: divisor of C that gives the rows of W1 (at least one row).
+        zero_init: zero as the initial W2. A sigmoid cannot be 1: the block then halves its input.
     """
 
     def __init__(
@@ -46,9 +46,10 @@ class GC(nn.Module):
 
     Args:
         in_channels: C.
-        ndim: axes of the grid.
-        reduction: W1 has C // reduction rows (at least 1); None for no bottleneck.
-        zero_init: the last weight starts at zero: the block is the identity.
+        ndim: number of axes of the grid.
+        reduction: divisor of C that gives the rows of W1 (at least one row), or None for no
+            bottleneck.
+        zero_init: zero as the initial last weight: the block starts as the identity.
     """
 
     def __init__(
@@ -73,17 +74,17 @@ class GE(nn.Module):
 
     Args:
         in_channels: C.
-        ndim: axes of the grid.
+        ndim: number of axes of the grid.
         theta: ``"minus"``: the gather is a mean and there are no parameters; ``"theta"``: it is a
-            chain of depthwise convolutions of stride 2; ``"plus"``: two pointwise layers behind it.
-        extent: positions along an axis that a gather covers, a power of two; 0 for all of them,
-            which only a mean can.
-        reduction: of the pointwise layers of ``"plus"``.
-        zero_init: the last pointwise weight starts at zero. A sigmoid cannot be 1: the block then
-            halves its input.
+            chain of depthwise convolutions of stride 2; ``"plus"``: two pointwise layers after it.
+        extent: number of positions along an axis that a gather covers, a power of two; 0 for all
+            positions, with a mean only.
+        reduction: reduction of the channels in the pointwise layers of ``"plus"``.
+        zero_init: zero as the initial weight of the last pointwise layer. A sigmoid cannot be 1:
+            the block then halves its input.
 
     Raises:
-        ValueError: for an extent that is no power of two, or 0 with a parametrised gather.
+        ValueError: for an extent that is not a power of two, or 0 with a parametrised gather.
     """
 
     def __init__(
@@ -99,9 +100,8 @@ class GE(nn.Module):
         super().__init__()
         _check_extent(theta, extent)
         self.ndim, self.extent = ndim, extent
-        convolved = theta != "minus"
-        self.gather = _depthwise(in_channels, ndim, extent) if convolved else nn.Identity()
-        self.averages = not convolved
+        self.averages = theta == "minus"
+        self.gather = nn.Identity() if self.averages else _depthwise(in_channels, ndim, extent)
         self.excite: nn.Module = (
             _bottleneck(in_channels, ndim, reduction, zero_init)
             if theta == "plus"
@@ -139,16 +139,15 @@ class CGD(nn.Module):
 
     Args:
         in_channels: C.
-        ndim: axes of the grid.
-        zero_init: w2 starts at zero: the block is the identity.
+        ndim: number of axes of the grid.
+        zero_init: zero as the initial w2: the block starts as the identity.
     """
 
     def __init__(self, in_channels: int, *, ndim: int, zero_init: bool = True) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(3, in_channels))
         self.bias = nn.Parameter(torch.zeros(3, in_channels))
-        # Xavier's range for a (C, 1) weight.
-        bound = (6 / (in_channels + 1)) ** 0.5
+        bound = (6 / (in_channels + 1)) ** 0.5  # of Xavier's range for a (C, 1) weight
         nn.init.uniform_(self.weight, -bound, bound)
         if zero_init:
             nn.init.zeros_(self.weight[2])
@@ -172,7 +171,7 @@ GATES: dict[str, type[nn.Module]] = {"se": SE, "ge": GE, "gc": GC, "cgd": CGD}
 
 
 class _LayerNorm(nn.LayerNorm):
-    """Over the channels of a (B, C, *grid) map."""
+    """LayerNorm over the channels of a (B, C, *grid) map."""
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x.movedim(1, -1)).movedim(-1, 1)
@@ -190,8 +189,8 @@ def _bottleneck(
     return nn.Sequential(CONV[ndim](channels, hidden, 1), *norm, nn.ReLU(), last)
 
 
-def _zero(layer: nn.Module, wanted: bool) -> None:
-    if wanted:
+def _zero(layer: nn.Module, zero_init: bool) -> None:
+    if zero_init:
         for parameter in layer.parameters():
             nn.init.zeros_(parameter)
 
@@ -207,7 +206,7 @@ def _depthwise(channels: int, ndim: int, extent: int) -> nn.Sequential:
 
 
 def _mean(x: Tensor) -> Tensor:
-    """Shape: (B, C, *grid) -> (B, C, 1, ...)."""
+    """Average over the positions. Shape: (B, C, *grid) -> (B, C, 1, ...)."""
     return x.mean(list(range(2, x.ndim)), keepdim=True)
 
 

@@ -1,7 +1,7 @@
-"""Put blocks into any network, at named places.
+"""Insertion of blocks into any network, at named places.
 
-A position is ``before:PLACE`` or ``after:PLACE``. A place is a unit of a stage (``res4.5``,
-``layer2.1``) or any dotted module path of the bare network (``blocks.3.res_blocks.5``).
+A position is ``before:PLACE`` or ``after:PLACE``. A place is a residual unit of a stage
+(``res4.5``, ``layer2.1``) or a dotted module path of the bare network (``blocks.3.res_blocks.5``).
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any, Literal, NamedTuple, Unpack
 
 from torch import nn
 
-from video_snl.blocks.family import BlockOptions
-from video_snl.blocks.zoo import make_block
+from video_snl.blocks.block import BATCH_NORM, CONV
+from video_snl.blocks.zoo import BlockOptions, make_block
 
 __all__ = [
     "BlockFactory",
@@ -29,12 +29,10 @@ __all__ = [
 BlockFactory = Callable[..., nn.Module]
 Where = Literal["before", "after"]
 Wrapper = Callable[[nn.Module, nn.Module, Where], "WithBlock"]
-_CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
-_NORM = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 
 
 class WithBlock(nn.Module):
-    """A module with a block before or after it.
+    """Wrapper of a module with a block before or after it.
 
     A subclass may apply the block in another way, see ``wrapper`` of :func:`insert_blocks`.
     """
@@ -49,7 +47,7 @@ class WithBlock(nn.Module):
         return self.apply_block(self.module(x))
 
     def apply_block(self, x: Any) -> Any:
-        """The block's output for the feature map it stands at."""
+        """Return the block's output for the feature map at its position."""
         return self.block(x)
 
 
@@ -67,22 +65,23 @@ def insert_blocks(
 ) -> list[nn.Module]:
     """Insert a block at each position of ``model``, in place, and return the blocks.
 
-    The number of channels and of axes is read off the convolutions at the position; device, dtype
-    and training mode are those of the module there. A negative unit counts from the end of its
-    stage: the default is ``before:res4.5`` in a ResNet-50. Load weights of the bare network before
-    the insertion; afterwards the parameters of a wrapped module have ``.module`` in their names.
-    When an error is raised, ``model`` is as it was.
+    The numbers of channels and of axes are read from the convolutions at the position; device,
+    dtype and training mode are those of the module there. A negative number counts the units of a
+    stage from its end: the default is ``before:res4.5`` in a ResNet-50. Load weights of the bare
+    network before the insertion; afterwards the parameters of a wrapped module have ``.module`` in
+    their names. When an error is raised, ``model`` is unchanged.
 
     Args:
-        block: a name of the zoo, or a callable ``(in_channels, *, ndim, inter_channels,
+        model: network to change.
+        block: name of a block of the zoo, or a callable ``(in_channels, *, ndim, inter_channels,
             num_units, zero_init, activation, **options) -> nn.Module``.
-        positions: where, see the module's docstring; each at most once.
-        inter_channels, num_units, zero_init, activation, options: passed to the block.
-        wrapper: makes the :class:`WithBlock` of a module, its block and the place.
+        positions: positions as in the module's docstring, each at most once.
+        inter_channels, num_units, zero_init, activation, options: arguments of the block.
+        wrapper: function that makes the :class:`WithBlock` of a module, its block and the side.
 
     Raises:
-        ValueError: for no position, a malformed one, one that has a block already, or one that
-            names no module of this network (the message lists the places there are).
+        ValueError: for no position, a malformed one, one that already has a block, or one that
+            names no module of this network (the message lists the places of the network).
     """
     if not positions:
         raise ValueError(f"positions is empty, no block would be inserted. {_places_line(model)}")
@@ -109,7 +108,7 @@ def insert_blocks(
 
 
 def inserted_blocks(model: nn.Module) -> dict[str, nn.Module]:
-    """The inserted blocks by position, ``{"before:res4.5": block}``."""
+    """Return the inserted blocks by position, ``{"before:res4.5": block}``."""
     names = {site.bare: place for place, site in _units(model).items()}
     return {
         f"{where}:{names.get(site.bare, site.bare)}": block
@@ -119,7 +118,7 @@ def inserted_blocks(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def block_places(model: nn.Module) -> dict[str, str]:
-    """The units of the network's stages by name, with their module paths.
+    """Return the module paths of the residual units of the network's stages, by name.
 
     Stages are the lists of residual units: ``res2`` ... ``res5`` in pytorchvideo's ResNets,
     ``layer1`` ... ``layer4`` in torchvision's and timm's.
@@ -128,18 +127,26 @@ def block_places(model: nn.Module) -> dict[str, str]:
 
 
 class _Site(NamedTuple):
-    """A module of the network itself, and where it is."""
+    """A module of the bare network and its place.
+
+    Attributes:
+        module: the module, without a wrapper.
+        parent, name: the parent module and the name of its child, the module or its wrapper.
+        bare: path in the network without inserted blocks.
+        path: present path, through wrappers of modules above.
+        blocks: blocks inserted here, by "before" and "after".
+    """
 
     module: nn.Module
     parent: nn.Module
-    name: str  # of the child of ``parent`` that holds it, wrapped or not
-    bare: str  # its path in the network without inserted blocks
-    path: str  # the path of that child now
-    blocks: dict[str, nn.Module]  # what was inserted here, by "before" and "after"
+    name: str
+    bare: str
+    path: str
+    blocks: dict[str, nn.Module]
 
 
 def _sites(parent: nn.Module, bare: str = "", path: str = "") -> Iterator[_Site]:
-    """The network's own modules below ``parent``: no inserted blocks, no wrappers."""
+    """Yield the bare network's modules below ``parent``, without inserted blocks and wrappers."""
     for name, module in parent.named_children():
         here, inside = f"{bare}.{name}".lstrip("."), f"{path}.{name}".lstrip(".")
         site = _Site(module, parent, name, here, inside, {})
@@ -196,7 +203,7 @@ def _parse(position: str) -> tuple[Where, str]:
 
 
 def _from_start(place: str, places: Iterable[str]) -> str:
-    """``res4.-1`` as ``res4.5``."""
+    """Turn ``res4.-1`` into ``res4.5``."""
     stage, _, unit = place.rpartition(".")
     units = [name for name in places if name.rpartition(".")[0] == stage]
     if re.fullmatch(r"-[1-9]\d*", unit) and int(unit[1:]) <= len(units):
@@ -220,7 +227,7 @@ def _places_line(model: nn.Module) -> str:
 
 
 def _feature_map(site: _Site, where: Where) -> tuple[int, int]:
-    """Channels and axes of the feature map before or after a module, off its own layers."""
+    """Return channels and axes of the feature map before or after a module, from its layers."""
     own = [site.module, *(inner.module for inner in _sites(site.module))]
     convolutions = [m for m in own if isinstance(m, nn.Conv1d | nn.Conv2d | nn.Conv3d)]
     ndim = max((len(convolution.kernel_size) for convolution in convolutions), default=0)
@@ -229,8 +236,8 @@ def _feature_map(site: _Site, where: Where) -> tuple[int, int]:
             f"positions=['{where}:{site.bare}']: {type(site.module).__name__} holds no convolution "
             "to read the number of channels from; choose a module that does."
         )
-    layers = [m for m in own if isinstance(m, (_CONV[ndim], _NORM[ndim]))]
+    layers = [m for m in own if isinstance(m, (CONV[ndim], BATCH_NORM[ndim]))]
     layer = layers[0] if where == "before" else layers[-1]
-    if isinstance(layer, _NORM[ndim]):
+    if isinstance(layer, BATCH_NORM[ndim]):
         return layer.num_features, ndim
     return (layer.in_channels if where == "before" else layer.out_channels), ndim

@@ -1,89 +1,85 @@
 """Affinities as linear operators on signals, (B, N, C) -> (B, N, C).
 
 A nonlocal block is a filter on a fully connected graph over the N positions of a feature map. Its
-affinity A is N x N, which is never needed as a matrix: the filters only apply it. Where the keys
-are sub-sampled A is N x M and maps (B, M, C) to (B, N, C).
+affinity A is N x N, but the filters only apply it, and most structures do so without the matrix:
+
+    Dense               the matrix itself
+    LowRank             left right^T
+    SymmetricLowRank    (left right^T + right left^T) / 2
+    Softmax             exp(<q_i, k_j>), divided by the row sums
+    CrissCross          one small matrix for each line of the grid
+    Scaled, Sum         made of other affinities
+
+Where the keys are sub-sampled A is N x M and maps (B, M, C) to (B, N, C).
 """
 
 from __future__ import annotations
 
 import abc
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-__all__ = ["Affinity", "Dense", "Scaled", "Sum", "normalize", "prefers_dense"]
-
-# torch.compiler.is_exporting appeared in torch 2.7; before it, compiled graphs count as exported.
-_is_exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
-
-
-def prefers_dense(dense: int, factored: int) -> bool:
-    """Whether to form A as a matrix, given the multiply-adds of the two exact orders.
-
-    The one place where an order is chosen. An exported graph always takes the factored one: the
-    comparison would freeze the sizes it was exported with.
-    """
-    return not is_exporting() and dense < factored
-
-
-def prefers_small_matrix(positions: int, keys: int, channels: int) -> bool:
-    """Whether a matrix that costs no arithmetic to avoid is small enough to be formed all the same.
-
-    The bound is that below which a product of factors, too, may be formed: N <= max(4 C, 256).
-    """
-    return not is_exporting() and max(positions, keys) <= max(4 * channels, 256)
-
-
-def is_exporting() -> bool:
-    """Whether the graph is being recorded for other sizes than those it now has."""
-    return _is_exporting() or torch.jit.is_tracing()
+__all__ = [
+    "Affinity",
+    "CrissCross",
+    "Dense",
+    "LowRank",
+    "Scaled",
+    "Softmax",
+    "Sum",
+    "SymmetricLowRank",
+    "normalize",
+    "prefers_dense",
+    "wide",
+]
 
 
 class Affinity(abc.ABC):
-    """A, one N x N operator per batch element, known by what it does to signals."""
+    """One N x N operator A per batch element, defined by its action on signals."""
 
     @abc.abstractmethod
     def matmul(self, z: Tensor) -> Tensor:
-        """A z. Shapes: (B, N, C) -> (B, N, C)."""
+        """Return A z. Shapes: (B, N, C) -> (B, N, C)."""
 
     @abc.abstractmethod
     def degree(self) -> Tensor:
-        """A 1, the row sums, in float32 or wider. Shape: (B, N)."""
+        """Return A 1, the row sums, in float32 or wider. Shape: (B, N)."""
 
     @abc.abstractmethod
     def transpose(self) -> Affinity:
-        """A^T."""
+        """Return A^T."""
 
     @abc.abstractmethod
     def to_dense(self) -> Tensor:
-        """The matrix itself, for pictures, analysis and tests. Shape: (B, N, N)."""
+        """Return the matrix, for plots, analysis and tests. Shape: (B, N, N)."""
 
     @abc.abstractmethod
     def rows(self, index: Tensor) -> Tensor:
-        """Some rows of A: where the chosen positions look. Shapes: index (Q,) -> (B, Q, N)."""
+        """Return some rows of A, the attention maps of positions. Shapes: (Q,) -> (B, Q, N)."""
 
     @abc.abstractmethod
     def multiply_adds(self, channels: int) -> int:
-        """Multiply-adds of ``matmul`` on ``channels`` channels, for one batch element."""
+        """Count the multiply-adds of ``matmul`` on ``channels`` channels, per batch element."""
 
     def symmetrize(self) -> Affinity:
-        """(A + A^T) / 2."""
+        """Return (A + A^T) / 2."""
         matrix = self.to_dense()
         return Dense((matrix + matrix.mT) / 2)
 
     def scale(self, row: Tensor, col: Tensor | None) -> Affinity:
-        """diag(row) A diag(col), None for ones. Shapes: row, col (B, N)."""
+        """Return diag(row) A diag(col); ``col=None`` stands for ones. Shapes: (B, N)."""
         return Scaled(row, self, torch.ones_like(row) if col is None else col)
 
     def for_products(self, channels: int, times: int) -> Affinity:
-        """The same operator in the form in which ``times`` products with it cost least."""
+        """Return the same operator in the form in which ``times`` products cost least."""
         return self
 
 
 class Dense(Affinity):
-    """A given as its matrix. Shape: matrix (B, N, N)."""
+    """A stored as a matrix. Shape: matrix (B, N, N)."""
 
     def __init__(self, matrix: Tensor) -> None:
         if matrix.ndim != 3:
@@ -115,8 +111,271 @@ class Dense(Affinity):
         return positions * keys * channels
 
 
+class _Factored(Affinity):
+    """Base of affinities with thin factors, applied in the cheaper of two exact orders."""
+
+    @abc.abstractmethod
+    def _costs(self, channels: int, times: int) -> tuple[int, int]:
+        """Count the multiply-adds of ``times`` products, by a matrix formed once and by factors."""
+
+    @abc.abstractmethod
+    def _by_factors(self, z: Tensor) -> Tensor:
+        """Return A z, multiplied factor by factor."""
+
+    def matmul(self, z: Tensor) -> Tensor:
+        if prefers_dense(*self._costs(z.shape[-1], 1)):
+            return self.to_dense() @ z
+        return self._by_factors(z)
+
+    def multiply_adds(self, channels: int) -> int:
+        return min(self._costs(channels, 1))
+
+    def for_products(self, channels: int, times: int) -> Affinity:
+        formed = times > 0 and prefers_dense(*self._costs(channels, times))
+        return Dense(self.to_dense()) if formed else self
+
+
+class LowRank(_Factored):
+    """A = left right^T, formed as a matrix only where that costs less.
+
+    Shapes: left (B, N, R), right (B, M, R), mostly M = N. ``matmul`` takes the cheaper of two
+    exact orders:
+
+        A z = left (right^T z)          (N + M) R C multiply-adds
+        A z = (left right^T) z          N M (R + C)
+    """
+
+    def __init__(self, left: Tensor, right: Tensor) -> None:
+        same = left.shape[0] == right.shape[0] and left.shape[2:] == right.shape[2:]
+        if left.ndim != 3 or right.ndim != 3 or not same:
+            raise ValueError(
+                f"LowRank needs factors (B, N, R) and (B, M, R), got {tuple(left.shape)} and "
+                f"{tuple(right.shape)}."
+            )
+        self.left, self.right = left, right
+
+    def _by_factors(self, z: Tensor) -> Tensor:
+        return self.left @ (self.right.mT @ z)
+
+    def degree(self) -> Tensor:
+        return _row_sums(self.left, self.right)
+
+    def transpose(self) -> LowRank:
+        return LowRank(self.right, self.left)
+
+    def symmetrize(self) -> SymmetricLowRank:
+        return SymmetricLowRank(torch.cat([self.left, self.right], -1))
+
+    def scale(self, row: Tensor, col: Tensor | None) -> LowRank:
+        right = self.right if col is None else _times(self.right, col)
+        return LowRank(_times(self.left, row), right)
+
+    def to_dense(self) -> Tensor:
+        return self.left @ self.right.mT
+
+    def rows(self, index: Tensor) -> Tensor:
+        return self.left[:, index] @ self.right.mT
+
+    def _costs(self, channels: int, times: int) -> tuple[int, int]:
+        # For one product and M = N the matrix costs less where N < 2 R C / (R + C).
+        (_, n, rank), m = self.left.shape, self.right.shape[1]
+        return n * m * (rank + times * channels), times * (n + m) * rank * channels
+
+
+class SymmetricLowRank(_Factored):
+    """A = (left right^T + right left^T) / 2, from both factors side by side.
+
+    Shape: factors (B, N, 2 R) = [left, right]. Let P exchange the two halves of the 2 R rows. Then
+    A = factors P factors^T / 2, and ``matmul`` takes the cheaper of two exact orders:
+
+        A z = factors P (factors^T z) / 2           4 N R C multiply-adds
+        A z = (left right^T + (.)^T) / 2 z          N^2 (R + C)
+    """
+
+    def __init__(self, factors: Tensor) -> None:
+        if factors.ndim != 3 or factors.shape[-1] % 2:
+            raise ValueError(
+                f"SymmetricLowRank needs factors (B, N, 2 R), got {tuple(factors.shape)}."
+            )
+        self.factors = factors
+
+    @property
+    def left(self) -> Tensor:
+        """Shape: (B, N, R)."""
+        return self.factors.chunk(2, -1)[0]
+
+    @property
+    def right(self) -> Tensor:
+        """Shape: (B, N, R)."""
+        return self.factors.chunk(2, -1)[1]
+
+    def _by_factors(self, z: Tensor) -> Tensor:
+        return self.factors @ (_exchanged(self.factors.mT @ z) / 2)
+
+    def degree(self) -> Tensor:
+        left, right = self.factors.chunk(2, -1)
+        return (_row_sums(left, right) + _row_sums(right, left)) / 2
+
+    def transpose(self) -> SymmetricLowRank:
+        return self
+
+    def symmetrize(self) -> SymmetricLowRank:
+        return self
+
+    def scale(self, row: Tensor, col: Tensor | None) -> Affinity:
+        if row is col:  # stays symmetric, at the same rank
+            return SymmetricLowRank(_times(self.factors, row))
+        right = torch.cat([self.right, self.left], -1)
+        right = right if col is None else _times(right, col)
+        return LowRank(_times(self.factors, row) / 2, right)
+
+    def to_dense(self) -> Tensor:
+        left, right = self.factors.chunk(2, -1)
+        matrix = left @ right.mT
+        return (matrix + matrix.mT) / 2
+
+    def rows(self, index: Tensor) -> Tensor:
+        return (self.factors[:, index] / 2) @ _exchanged(self.factors.mT)
+
+    def _costs(self, channels: int, times: int) -> tuple[int, int]:
+        # For one product the matrix costs less where N < 4 R C / (R + C).
+        _, n, both = self.factors.shape
+        return n * n * (both // 2 + times * channels), times * 2 * n * both * channels
+
+
+class Softmax(Affinity):
+    """A_ij = exp(scale <q_i, k_j>) / sum_j exp(scale <q_i, k_j>), applied without being stored.
+
+    Shapes: query (B, N, E), key (B, M, E), mostly M = N. ``matmul`` is
+    scaled_dot_product_attention, whose fused kernels keep one tile of A at a time: N M (E + C)
+    multiply-adds, memory linear in N. Their backward pass computes A again; on a CPU a small A
+    (N <= max(4 C, 256)) is formed once and kept, which is faster.
+    """
+
+    def __init__(self, query: Tensor, key: Tensor, scale: float = 1.0) -> None:
+        if query.ndim != 3 or key.ndim != 3 or query.shape[::2] != key.shape[::2]:
+            raise ValueError(
+                f"Softmax needs a query (B, N, E) and a key (B, M, E), got {tuple(query.shape)} "
+                f"and {tuple(key.shape)}."
+            )
+        self.query, self.key, self.scale_factor = query, key, scale
+
+    def matmul(self, z: Tensor) -> Tensor:
+        positions, keys, channels = self.query.shape[1], self.key.shape[1], z.shape[-1]
+        if z.device.type == "cpu" and _prefers_small_matrix(positions, keys, channels):
+            return self.to_dense() @ z
+        # The fused kernels want queries as wide as values, and channels side by side in memory.
+        width = max(channels, self.query.shape[-1])
+        query, key, value = (_as_wide(x, width) for x in (self.query, self.key, z))
+        heads = _heads(query)
+        result = F.scaled_dot_product_attention(
+            query.unflatten(1, (heads, -1)),
+            key[:, None].expand(-1, heads, -1, -1),
+            value[:, None].expand(-1, heads, -1, -1),
+            scale=self.scale_factor,
+        )
+        return result.flatten(1, 2)[..., :channels]
+
+    def degree(self) -> Tensor:
+        return torch.ones(self.query.shape[:2], dtype=wide(self.query), device=self.query.device)
+
+    def transpose(self) -> Dense:
+        # The columns of a softmax have no common factor, so that the matrix is needed.
+        return Dense(self.to_dense().mT)
+
+    def to_dense(self) -> Tensor:
+        return self._softmax(self.query)
+
+    def rows(self, index: Tensor) -> Tensor:
+        return self._softmax(self.query[:, index])
+
+    def multiply_adds(self, channels: int) -> int:
+        (_, positions, embedded), keys = self.query.shape, self.key.shape[1]
+        return positions * keys * (embedded + channels)
+
+    def _softmax(self, query: Tensor) -> Tensor:
+        query = query if self.scale_factor == 1 else self.scale_factor * query
+        return (query @ self.key.mT).softmax(-1)
+
+
+class CrissCross(Affinity):
+    """A_ij is zero unless positions i and j lie on one line of the grid along an axis.
+
+    ``lines`` holds a tensor for each axis of the grid, with one matrix for each line along it:
+    (B, *other lengths, L, L) for an axis of length L. A is the sum over the axes.
+    ``matmul`` costs N (sum of L) C multiply-adds and A takes memory for N (sum of L) entries.
+    """
+
+    def __init__(self, lines: Sequence[Tensor], grid: Sequence[int]) -> None:
+        self.lines, self.grid = tuple(lines), tuple(grid)
+
+    @classmethod
+    def softmax(
+        cls, query: Tensor, key: Tensor, grid: Sequence[int], scale: float = 1.0
+    ) -> CrissCross:
+        """Build the softmax of scale <q_i, k_j> over the positions j of all lines through i.
+
+        Shapes: query, key (B, N, E), N = prod(grid).
+        """
+        axes = range(len(grid))
+        q, k = (x.unflatten(1, tuple(grid)) for x in (query, key))
+        scores = []
+        for axis in axes:
+            line = scale * _along(q, axis) @ _along(k, axis).mT
+            if axis > 0:  # a position meets itself once
+                itself = torch.eye(line.shape[-1], dtype=torch.bool, device=line.device)
+                line = line.masked_fill(itself, -torch.inf)
+            scores.append(_back(line, axis))
+        weights = torch.cat(scores, -1).softmax(-1).split(list(grid), -1)
+        return cls([_along(w, axis) for axis, w in zip(axes, weights, strict=True)], grid)
+
+    def matmul(self, z: Tensor) -> Tensor:
+        z = z.unflatten(1, self.grid)
+        products = (_back(m @ _along(z, axis), axis) for axis, m in enumerate(self.lines))
+        return _total(products).flatten(1, -2)
+
+    def degree(self) -> Tensor:
+        sums = (m.sum(-1, keepdim=True, dtype=wide(m)) for m in self.lines)
+        return _total(_back(m, axis) for axis, m in enumerate(sums)).flatten(1)
+
+    def transpose(self) -> CrissCross:
+        return self._each(lambda line, axis: line.mT)
+
+    def symmetrize(self) -> CrissCross:
+        return self._each(lambda line, axis: (line + line.mT) / 2)
+
+    def scale(self, row: Tensor, col: Tensor | None) -> CrissCross:
+        col = torch.ones_like(row) if col is None else col
+        r, c = (x[..., None].unflatten(1, self.grid) for x in (row, col))
+        return self._each(
+            lambda line, axis: (_along(r, axis) * line * _along(c, axis).mT).to(line.dtype)
+        )
+
+    def to_dense(self) -> Tensor:
+        line = self.lines[0]
+        eye = torch.eye(self._positions, dtype=line.dtype, device=line.device)
+        return self.matmul(eye.expand(line.shape[0], -1, -1))
+
+    def rows(self, index: Tensor) -> Tensor:
+        line = self.lines[0]
+        shape = (self._positions, len(index))
+        chosen = torch.zeros(shape, dtype=line.dtype, device=line.device)
+        chosen[index, torch.arange(len(index), device=line.device)] = 1
+        return self.transpose().matmul(chosen.expand(line.shape[0], -1, -1)).mT
+
+    def multiply_adds(self, channels: int) -> int:
+        return self._positions * sum(self.grid) * channels
+
+    @property
+    def _positions(self) -> int:
+        return torch.Size(self.grid).numel()
+
+    def _each(self, change: Callable[[Tensor, int], Tensor]) -> CrissCross:
+        return CrissCross([change(line, a) for a, line in enumerate(self.lines)], self.grid)
+
+
 class Scaled(Affinity):
-    """diag(row) A diag(col) for an affinity that cannot take the factors in. Shapes: (B, N)."""
+    """diag(row) A diag(col), where A cannot absorb the factors. Shapes: row, col (B, N)."""
 
     def __init__(self, row: Tensor, inner: Affinity, col: Tensor) -> None:
         self.row, self.inner, self.col = row, inner, col
@@ -147,12 +406,10 @@ class Sum(Affinity):
         self.parts = tuple(parts)
 
     def matmul(self, z: Tensor) -> Tensor:
-        first, *others = (part.matmul(z) for part in self.parts)
-        return sum(others, first)
+        return _total(part.matmul(z) for part in self.parts)
 
     def degree(self) -> Tensor:
-        first, *others = (part.degree() for part in self.parts)
-        return sum(others, first)
+        return _total(part.degree() for part in self.parts)
 
     def transpose(self) -> Sum:
         return Sum([part.transpose() for part in self.parts])
@@ -164,19 +421,17 @@ class Sum(Affinity):
         return Sum([part.scale(row, col) for part in self.parts])
 
     def to_dense(self) -> Tensor:
-        first, *others = (part.to_dense() for part in self.parts)
-        return sum(others, first)
+        return _total(part.to_dense() for part in self.parts)
 
     def rows(self, index: Tensor) -> Tensor:
-        first, *others = (part.rows(index) for part in self.parts)
-        return sum(others, first)
+        return _total(part.rows(index) for part in self.parts)
 
     def multiply_adds(self, channels: int) -> int:
         return sum(part.multiply_adds(channels) for part in self.parts)
 
 
 def normalize(affinity: Affinity, how: str | None) -> Affinity:
-    """The affinity divided by its degrees d = A 1.
+    """Divide an affinity by its degrees d = A 1.
 
     ``"sym"``: D^-1/2 A D^-1/2; ``"rw"`` (random walk): D^-1 A; ``None``: A. A position of degree
     zero gets a zero row (and, for ``"sym"``, a zero column) and a finite gradient. Degrees below
@@ -201,10 +456,85 @@ def normalize(affinity: Affinity, how: str | None) -> Affinity:
     raise ValueError(f"normalization={how!r} is unknown; choose 'sym', 'rw' or None.")
 
 
+def prefers_dense(dense: int, factored: int) -> bool:
+    """Choose between two exact orders by their multiply-adds: True forms A as a matrix.
+
+    An exported graph always takes the factored order, since the comparison would freeze the sizes
+    it was exported with.
+    """
+    return not _is_exporting() and dense < factored
+
+
 def wide(x: Tensor) -> torch.dtype:
-    """float32 at least: half-precision sums over thousands of positions overflow."""
+    """Return float32 or wider: half-precision sums over thousands of positions overflow."""
     return torch.promote_types(x.dtype, torch.float32)
 
 
+def _prefers_small_matrix(positions: int, keys: int, channels: int) -> bool:
+    """Decide the same for :class:`Softmax`, whose two orders cost equally many multiply-adds.
+
+    The bound N <= max(4 C, 256) is the one below which a product of factors may be formed, too.
+    """
+    return not _is_exporting() and max(positions, keys) <= max(4 * channels, 256)
+
+
+# torch.compiler.is_exporting appeared in torch 2.7; before it, compiled graphs count as exported.
+_recording = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
+
+
+def _is_exporting() -> bool:
+    """Tell if a graph is being recorded that has to hold for other sizes than its present ones."""
+    return _recording() or torch.jit.is_tracing()
+
+
+def _total(tensors: Iterable[Tensor]) -> Tensor:
+    first, *others = tensors
+    return sum(others, first)
+
+
 def _times(x: Tensor, weight: Tensor) -> Tensor:
+    """Multiply row i of x by weight i, in x's dtype. Shapes: (B, N, C), (B, N) -> (B, N, C)."""
     return (x * weight[..., None]).to(x.dtype)
+
+
+def _exchanged(rows: Tensor) -> Tensor:
+    """Exchange the two halves of the rows. Shape: (B, 2 R, C)."""
+    first, second = rows.chunk(2, 1)
+    return torch.cat([second, first], 1)
+
+
+def _row_sums(left: Tensor, right: Tensor) -> Tensor:
+    """Return left right^T 1. Shapes: (B, N, R), (B, M, R) -> (B, N)."""
+    # Without a matmul, which autocast and TF32 would take out of float32.
+    return (left * right.sum(1, keepdim=True, dtype=wide(right))).sum(-1)
+
+
+def _as_wide(x: Tensor, width: int) -> Tensor:
+    """Pad the channels with zeros up to a width, and lay them side by side in memory."""
+    if x.shape[-1] < width:
+        return F.pad(x, (0, width - x.shape[-1]))
+    return x if x.stride(-1) == 1 else x.contiguous()
+
+
+def _heads(query: Tensor) -> int:
+    """Return how many heads to divide the queries (B, N, E) into, which share their keys.
+
+    torch's backward pass on a CPU gives one thread to each head of each batch element.
+    """
+    batch, positions = query.shape[:2]
+    if query.device.type != "cpu" or not query.requires_grad or _is_exporting():
+        return 1
+    if torch.compiler.is_compiling():  # which cannot ask for the number of threads
+        return 1
+    wanted = torch.get_num_threads() // max(batch, 1)
+    return wanted if wanted > 1 and positions % wanted == 0 else 1
+
+
+def _along(x: Tensor, axis: int) -> Tensor:
+    """View the grid as lines along an axis. Shape: (B, *grid, C) -> (B, *other lengths, L, C)."""
+    return x.movedim(axis + 1, -2)
+
+
+def _back(lines: Tensor, axis: int) -> Tensor:
+    """Undo :func:`_along`. Shape: (B, *other lengths, L, C) -> (B, *grid, C)."""
+    return lines.movedim(-2, axis + 1)

@@ -1,4 +1,4 @@
-"""The table of all blocks, for docs/blocks.md: made from the code, so that it cannot fall behind.
+"""The table of all blocks for docs/blocks.md, made from the code.
 
 python -m video_snl.blocks.table                   prints it
 python -m video_snl.blocks.table docs/blocks.md    puts it between the marks in that file
@@ -22,11 +22,18 @@ END = "<!-- end of the table of blocks -->"
 
 
 class Entry(NamedTuple):
-    """What the code does not say of itself in so few words."""
+    """The cells of a row that are not derived from the code.
 
-    added: str  # what is added to X, before the norm
+    Attributes:
+        added: what the block adds to X, before the norm.
+        kernel: M.
+        cost: multiply-adds of the products with A at N positions, in the low-rank order.
+        paper: arXiv number.
+    """
+
+    added: str
     kernel: str
-    cost: str  # multiply-adds of the products with A at N positions, low-rank order
+    cost: str
     paper: str
 
 
@@ -54,7 +61,7 @@ ENTRIES: dict[str, Entry] = {
 
 
 def blocks_table() -> str:
-    """Markdown. Parameters are those at C = 1024, Cs = C / 2 (``cc``: C / 8), as built."""
+    """Return the table as Markdown, with parameters at C = 1024, Cs = C / 2 (``cc``: C / 8)."""
     head = "| block | adds to X | kernel M | normalisation | parameters | cost of A | arXiv |"
     return "\n".join([head, "|---|---|---|---|---|---|---|", *map(_row, (*BLOCKS, *GATES))])
 
@@ -72,17 +79,17 @@ def _row(name: str) -> str:
 def _normalization(block: torch.nn.Module) -> str:
     if not isinstance(block, NonlocalBlock):
         return "-"
-    recipe = block.recipe
-    if recipe.normalization is None:
+    config = block.config
+    if config.normalization is None:
         return "by the kernel"
-    return ("M + Mᵀ, " if recipe.symmetric else "") + recipe.normalization
+    return ("M + Mᵀ, " if config.symmetric else "") + config.normalization
 
 
 def with_table(text: str) -> str:
-    """The text with the table between the marks.
+    """Return the text with the table between the marks.
 
     Raises:
-        ValueError: where the marks are missing.
+        ValueError: for a text without the marks.
     """
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)

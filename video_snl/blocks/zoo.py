@@ -1,19 +1,32 @@
 """The blocks by name. Each nonlocal block is its row of Table 1 of arXiv:2108.02451.
 
-A row is a function from the block's own options to its recipe. From it come the classes of all
-dimensions, :func:`make_block`, the options of a configuration and the table of docs/blocks.md.
+A row is a function from the block's own options to its :class:`BlockConfig`. From it come the
+classes of all dimensions, :func:`make_block`, the options of a configuration and the table of
+blocks. To add a block, write its row, a line with its classes and a line in ``BLOCKS``.
 """
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Literal, Unpack
+from types import UnionType
+from typing import (
+    Any,
+    ClassVar,
+    Literal,
+    TypedDict,
+    Union,
+    Unpack,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from torch import nn
 
-from video_snl.blocks.cayley import Cayley
-from video_snl.blocks.family import BlockOptions, Dimensions, checked_options, dimensions
-from video_snl.blocks.filters import ChannelGraph, Polynomial
+from video_snl.blocks.block import BlockConfig, NonlocalBlock, Normalization
+from video_snl.blocks.filters import Cayley, ChannelGraph, Polynomial
 from video_snl.blocks.gates import GATES
 from video_snl.blocks.kernels import (
     CrissCrossGaussian,
@@ -23,17 +36,96 @@ from video_snl.blocks.kernels import (
     Taylor,
     pair_kernel,
 )
-from video_snl.blocks.recipe import Normalization, Recipe
+
+__all__ = ["BLOCKS", "NAMES", "BlockOptions", "Dimensions", "ZooBlock", "dimensions", "make_block"]
 
 KernelName = Literal["relu_dot", "dot", "embedded_gaussian", "gaussian"]
 Default = Literal["default"]
 
 
-def _usual(kernel: str, how: Normalization | Default | None) -> Normalization | None:
-    """The random walk, which for a dot product of either sign does not exist."""
-    if how != "default":
-        return how
-    return None if kernel == "dot" else "rw"
+class BlockOptions(TypedDict, total=False):
+    """The options of all blocks together; a block takes those that its row in the zoo names.
+
+    kernel: kernel of pairs of positions.
+    normalization: ``sym``, ``rw`` or None.
+    scaled: division of the exponent by sqrt(Cs).
+    pool: factor by which the keys are sub-sampled along every spatial axis.
+    order: order of gSNL's or Cayley's filter, or of CGNL's Taylor series.
+    groups, gamma: groups of channels and width of the radial basis function of CGNL.
+    recurrence: number of times that CC is applied.
+    reduction: reduction of the channels in the gates ``se``, ``ge`` and ``gc``.
+    theta, extent: form and size of the gather of the gate ``ge``.
+    """
+
+    kernel: KernelName
+    normalization: Normalization | None
+    scaled: bool
+    pool: int
+    order: int
+    groups: int
+    gamma: float
+    recurrence: int
+    reduction: int | None
+    theta: Literal["minus", "theta", "plus"]
+    extent: int
+
+
+class ZooBlock(NonlocalBlock):
+    """Base of the zoo's classes, one for each row and number of axes.
+
+    Arguments, shapes and errors are those of :class:`NonlocalBlock`; ``options`` are the row's.
+    """
+
+    row: ClassVar[Callable[..., BlockConfig]]
+    axes: ClassVar[int]
+
+    def __init__(
+        self,
+        in_channels: int,
+        inter_channels: int | None = None,
+        *,
+        num_units: int = 1,
+        zero_init: bool = True,
+        activation: Literal["relu"] | None = None,
+        **options: Unpack[BlockOptions],
+    ) -> None:
+        row = type(self).row
+        super().__init__(
+            in_channels,
+            inter_channels,
+            ndim=self.axes,
+            config=row(**_checked_options(row.__name__, row, options)),
+            num_units=num_units,
+            zero_init=zero_init,
+            activation=activation,
+        )
+
+    @classmethod
+    def factory(cls) -> Callable[..., NonlocalBlock]:
+        """Return the class as a function that ``insert_blocks`` accepts as a block.
+
+        The function raises ValueError for a network with another number of axes.
+        """
+
+        def build(in_channels: int, *, ndim: int, **arguments: Any) -> NonlocalBlock:
+            if ndim != cls.axes:
+                raise ValueError(f"{cls.__name__} in a network of {ndim} axes, not {cls.axes}.")
+            return cls(in_channels, **arguments)
+
+        return build
+
+
+Dimensions = tuple[type[ZooBlock], type[ZooBlock], type[ZooBlock]]
+
+
+def dimensions(name: str, row: Callable[..., BlockConfig]) -> Dimensions:
+    """Make the classes of a row, to be bound to ``name`` 1d, 2d and 3d in its module."""
+
+    def make(ndim: int) -> type[ZooBlock]:
+        members = {"row": staticmethod(row), "axes": ndim, "__module__": row.__module__}
+        return type(f"{name}{ndim}d", (ZooBlock,), {**members, "__doc__": row.__doc__})
+
+    return make(1), make(2), make(3)
 
 
 def nl(
@@ -42,11 +134,11 @@ def nl(
     normalization: Normalization | Default | None = "default",
     scaled: bool = False,
     pool: int = 1,
-) -> Recipe:
+) -> BlockConfig:
     """Nonlocal block: Y = X + norm(A Z W), A = D^-1 M (Wang et al., arXiv:1711.07971)."""
-    return Recipe(
+    return BlockConfig(
         kernel=pair_kernel(kernel, scaled=scaled),
-        normalization=_usual(kernel, normalization),
+        normalization=_normalization(kernel, normalization),
         filter=partial(Polynomial.powers, 1),
         pool=pool,
     )
@@ -57,24 +149,24 @@ def ns(
     kernel: KernelName = "embedded_gaussian",
     normalization: Normalization | Default | None = "default",
     scaled: bool = False,
-) -> Recipe:
+) -> BlockConfig:
     """Nonlocal stage: Y = X + norm(Z W - A Z W), A = D^-1 M (Tao et al., arXiv:1806.00681).
 
-    ``num_units`` units of a stage share the affinity of the first one's input.
+    Its ``num_units`` sub-blocks share the affinity made from the input of the first one.
     """
-    return Recipe(
+    return BlockConfig(
         kernel=pair_kernel(kernel, scaled=scaled),
-        normalization=_usual(kernel, normalization),
+        normalization=_normalization(kernel, normalization),
         filter=partial(Polynomial, [[1, -1]]),
     )
 
 
-def a2() -> Recipe:
+def a2() -> BlockConfig:
     """Double attention: Y = X + norm(A Z W), A = softmax(theta) softmax(phi)^T (arXiv:1810.11579).
 
     Features are gathered into Cs descriptors and distributed to all positions (Chen et al.).
     """
-    return Recipe(kernel=GatherDistribute(), filter=partial(Polynomial.powers, 1))
+    return BlockConfig(kernel=GatherDistribute(), filter=partial(Polynomial.powers, 1))
 
 
 def cgnl(
@@ -83,14 +175,14 @@ def cgnl(
     order: int = 2,
     gamma: float = 1e-4,
     normalization: Normalization | None = None,
-) -> Recipe:
+) -> BlockConfig:
     """Compact generalized nonlocal block: Y = X + norm(A Z W) (Yue et al., arXiv:1810.13125).
 
     The graph's vertices are the channels of all positions; its kernel is the Taylor series of a
     radial basis function. W and the GroupNorm are in ``groups``, as is the graph. The authors' code
     leaves out the division by the degree, and so does the default here.
     """
-    return Recipe(
+    return BlockConfig(
         kernel=Taylor(order=order, gamma=gamma, groups=groups),
         normalization=normalization,
         filter=partial(ChannelGraph, groups),
@@ -99,13 +191,13 @@ def cgnl(
     )
 
 
-def cc(*, recurrence: int = 1) -> Recipe:
+def cc(*, recurrence: int = 1) -> BlockConfig:
     """Criss-cross attention: Y = X + norm(A X W) (Huang et al., arXiv:1811.11721).
 
     A position sees those it shares a line of the grid with; applied twice, all. ``inter_channels``
     is the width of the embeddings, C // 8 by default. The norm stands for the paper's scalar gamma.
     """
-    return Recipe(
+    return BlockConfig(
         kernel=CrissCrossGaussian(),
         filter=partial(Polynomial.powers, 1),
         reduction=8,
@@ -114,21 +206,21 @@ def cc(*, recurrence: int = 1) -> Recipe:
     )
 
 
-def dnl(*, scaled: bool = False) -> Recipe:
+def dnl(*, scaled: bool = False) -> BlockConfig:
     """Disentangled nonlocal block: Y = X + norm(A Z W) (Yin et al., arXiv:2006.06668).
 
     A is the softmax of whitened embeddings plus a softmax over the positions alone.
     """
-    return Recipe(kernel=Disentangled(scaled), filter=partial(Polynomial.powers, 1))
+    return BlockConfig(kernel=Disentangled(scaled), filter=partial(Polynomial.powers, 1))
 
 
-def snl(*, kernel: KernelName = "relu_dot", scaled: bool = False) -> Recipe:
+def snl(*, kernel: KernelName = "relu_dot", scaled: bool = False) -> BlockConfig:
     """Spectral nonlocal block: Y = X + norm(Z W1 + A Z W2), A = D^-1/2 (M + M^T)/2 D^-1/2.
 
     M_ij = <relu(theta_i), relu(phi_j)>; eq. 13 of arXiv:2108.02451. A is symmetric with spectrum
     in [-1, 1], and is applied exactly at a cost linear in the number of positions.
     """
-    return Recipe(
+    return BlockConfig(
         kernel=pair_kernel(kernel, scaled=scaled),
         symmetric=True,
         normalization="sym",
@@ -136,9 +228,9 @@ def snl(*, kernel: KernelName = "relu_dot", scaled: bool = False) -> Recipe:
     )
 
 
-def snl_a1() -> Recipe:
+def snl_a1() -> BlockConfig:
     """SNL without its Z W1 term: Y = X + norm(A Z W) (arXiv:2108.02451, Table 8)."""
-    return Recipe(
+    return BlockConfig(
         kernel=ReluDot(),
         symmetric=True,
         normalization="sym",
@@ -146,9 +238,11 @@ def snl_a1() -> Recipe:
     )
 
 
-def snl_a2() -> Recipe:
+def snl_a2() -> BlockConfig:
     """SNL without symmetry: Y = X + norm(Z W1 + A Z W2), A = D^-1 M (arXiv:2108.02451, Table 8)."""
-    return Recipe(kernel=ReluDot(), normalization="rw", filter=partial(Polynomial.powers, 0, 1))
+    return BlockConfig(
+        kernel=ReluDot(), normalization="rw", filter=partial(Polynomial.powers, 0, 1)
+    )
 
 
 def gsnl(
@@ -157,14 +251,14 @@ def gsnl(
     kernel: KernelName = "relu_dot",
     normalization: Normalization | None = "sym",
     scaled: bool = False,
-) -> Recipe:
+) -> BlockConfig:
     """General spectral block: Y = X + norm(sum_k A^k Z W_k), k = 0 ... ``order``.
 
     Eq. 12 of arXiv:2108.02451 with SNL's A; order 1 is SNL.
     """
     if order < 0:
         raise ValueError(f"order={order} must be at least 0.")
-    return Recipe(
+    return BlockConfig(
         kernel=pair_kernel(kernel, scaled=scaled),
         symmetric=True,
         normalization=normalization,
@@ -172,14 +266,14 @@ def gsnl(
     )
 
 
-def cayley(*, order: int = 1) -> Recipe:
+def cayley(*, order: int = 1) -> BlockConfig:
     """Spectral block with a Cayley filter of ``order`` complex terms.
 
     Y = X + norm(Z W_0 + 2 Re sum_j C^j Z W_j), C = (h L - i)(h L + i)^-1, L = I - A with SNL's A
     (Levie et al., arXiv:1705.07664): rational in A, and solved exactly.
     """
-    Cayley(order)  # says at once what is wrong with an order
-    return Recipe(
+    Cayley(order)  # raises for an order out of range
+    return BlockConfig(
         kernel=ReluDot(), symmetric=True, normalization="sym", filter=partial(Cayley, order)
     )
 
@@ -224,13 +318,17 @@ def make_block(
     activation: Literal["relu"] | None = None,
     **options: Unpack[BlockOptions],
 ) -> nn.Module:
-    """The block called ``name`` for feature maps of ``in_channels`` channels on an ndim-d grid.
+    """Make the block called ``name`` for feature maps of ``in_channels`` channels.
 
-    ``options`` are the block's own, such as ``order`` of ``gsnl``; see :mod:`video_snl.blocks.zoo`.
+    Args:
+        name: one of ``NAMES``.
+        in_channels, ndim, inter_channels, num_units, zero_init, activation: as for
+            :class:`NonlocalBlock`.
+        options: the block's own options, such as ``order`` of ``gsnl``; see :class:`BlockOptions`.
 
     Raises:
-        ValueError: for a name that is not in ``NAMES``, an ndim beyond 1-3, an option that the
-            block does not have, or options that exclude each other.
+        ValueError: for an unknown name, an ndim beyond 1-3, an option that the block does not have,
+            or options that exclude each other.
     """
     if name not in NAMES:
         raise ValueError(f"block={name!r} is unknown; choose from: {', '.join(NAMES)}.")
@@ -240,7 +338,7 @@ def make_block(
         without = {"inter_channels": None, "num_units": 1, "activation": None}
         given = {"inter_channels": inter_channels, "num_units": num_units, "activation": activation}
         foreign = {key: value for key, value in given.items() if value != without[key]}
-        checked = checked_options(name, GATES[name].__init__, {**foreign, **options})
+        checked = _checked_options(name, GATES[name].__init__, {**foreign, **options})
         return GATES[name](in_channels, ndim=ndim, zero_init=zero_init, **checked)
     return BLOCKS[name][ndim - 1](
         in_channels,
@@ -250,3 +348,46 @@ def make_block(
         activation=activation,
         **options,
     )
+
+
+def _normalization(kernel: str, how: Normalization | Default | None) -> Normalization | None:
+    """Resolve ``"default"``: the random walk, which a dot product of either sign does not have."""
+    if how != "default":
+        return how
+    return None if kernel == "dot" else "rw"
+
+
+def _checked_options(
+    block: str, function: Callable[..., Any], options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Check that every option is a parameter of ``function`` and has its type.
+
+    Raises:
+        ValueError: naming the option, the block and the options it has.
+    """
+    common = ("self", "in_channels", "ndim", "zero_init")
+    known = [name for name in inspect.signature(function).parameters if name not in common]
+    for name, value in options.items():
+        if name in known and not _fits(value, get_type_hints(function)[name]):
+            raise ValueError(
+                f"{name}={value!r} with block={block!r} is a {type(value).__name__}; expected: "
+                f"{inspect.signature(function).parameters[name].annotation}."
+            )
+        if name not in known:
+            has = f"its options are: {', '.join(known)}" if known else "it has none of its own"
+            raise ValueError(f"{name}={value!r} with block={block!r}: {has}.")
+    return dict(options)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Check a value from a configuration against the declared type of an option.
+
+    Any string fits a choice of strings: the option's own check names the choices.
+    """
+    if get_origin(hint) in (Union, UnionType):
+        return any(_fits(value, part) for part in get_args(hint))
+    if get_origin(hint) is Literal:
+        return isinstance(value, str)
+    if hint is int or hint is float:
+        return isinstance(value, int | hint) and not isinstance(value, bool)
+    return isinstance(value, hint)

@@ -91,12 +91,12 @@ def spectrum(arguments: Namespace, spec: TaskSpec) -> int:
 
 def run_spectrum(options: SpectrumAny, paths: list[str], spec: TaskSpec, reading: Reading) -> int:
     """Run ``spectrum`` of any kind of task."""
-    from video_snl.analysis.spectrum.run import Asked, spectrum
+    from video_snl.analysis.spectrum.run import SpectrumOptions, spectrum
 
     return spectrum(
         paths,
         spec,
-        Asked(
+        SpectrumOptions(
             inputs=options.inputs,
             groups=options.groups,
             largest=options.max_size,

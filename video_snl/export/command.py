@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from video_snl.blocks.cayley import Cayley
+from video_snl.blocks.filters import Cayley
 from video_snl.errors import UserError
 from video_snl.export.checking import BOUND, Difference, check_equal, finite_logits, random_inputs
 from video_snl.export.formats import FORMATS, OUTPUT, FormatName, format_of

@@ -23,6 +23,7 @@ MOVED = {
     "reid.rerank": "reid.metrics.rerank",
     "reid.tracklet": "reid.data.tracklet",
     "video_snl.blocks.affinity": "video_snl.blocks.operators",
+    "video_snl.blocks.family": "video_snl.blocks.zoo",
     "video_snl.blocks.spectral": "video_snl.analysis.spectrum.filters",
     "video_snl.checkpoints": "video_snl.models.weights.loading",
     "video_snl.config_image_data": "video_snl.config.image",

@@ -42,7 +42,7 @@ def positions_limit(maps: int) -> int:
 
 def map_count(block: nn.Module) -> int:
     """How many maps a block has, over all of its units."""
-    units = len(block.stage) if isinstance(block, NonlocalBlock) else 1
+    units = len(block.sub_blocks) if isinstance(block, NonlocalBlock) else 1
     return units * (1 + (_powers(block) if has_affinity(block) else 0))
 
 
@@ -123,7 +123,7 @@ def _shown(rows: np.ndarray, full: Grid, grid: Grid) -> tuple[np.ndarray, np.nda
 
 def _powers(block: nn.Module) -> int:
     """Sub-sampled keys make an affinity that is not square and has no powers."""
-    return POWERS if isinstance(block, NonlocalBlock) and block.recipe.pool == 1 else 1
+    return POWERS if isinstance(block, NonlocalBlock) and block.config.pool == 1 else 1
 
 
 def _array(values: Tensor) -> np.ndarray:

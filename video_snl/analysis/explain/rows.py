@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from video_snl.blocks.block import NonlocalBlock
 from video_snl.blocks.filters import ChannelGraph
-from video_snl.blocks.lowrank import LowRank
-from video_snl.blocks.operators import Affinity
+from video_snl.blocks.operators import Affinity, LowRank
 
 __all__ = ["affinity_rows", "has_affinity", "key_shares", "power_rows"]
 
@@ -41,8 +40,8 @@ def affinity_rows(block: NonlocalBlock, x: Tensor, index: Tensor, powers: int) -
         Tensors (Q, N), one for each power.
     """
     affinity = block.affinity(x)
-    if block.recipe.pool > 1:
-        shares, keys = key_shares(tuple(x.shape[2:]), block.recipe.pool)
+    if block.config.pool > 1:
+        shares, keys = key_shares(tuple(x.shape[2:]), block.config.pool)
         rows = affinity.rows(index)[0]
         return [rows[:, keys.to(rows.device)] * shares.to(rows)]
     if isinstance(block.filter, ChannelGraph):

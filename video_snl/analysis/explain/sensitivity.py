@@ -20,9 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from video_snl.blocks.block import NonlocalBlock
+from video_snl.blocks.block import GraphFilter, NonlocalBlock
 from video_snl.blocks.filters import Polynomial
-from video_snl.blocks.graph_filter import GraphFilter
 
 __all__ = ["UnitPass", "chunk_size", "sensitivity_rows", "unit_passes"]
 
@@ -42,7 +41,7 @@ class UnitPass(NamedTuple):
 
 def unit_passes(block: nn.Module, x: Tensor) -> list[UnitPass]:
     """Run a block and note what its units do; a block that has none is one unit."""
-    units = block.stage if isinstance(block, NonlocalBlock) else [block]
+    units = block.sub_blocks if isinstance(block, NonlocalBlock) else [block]
     passes: dict[nn.Module, list[tuple[Tensor, Tensor]]] = {unit: [] for unit in units}
 
     def note(unit: nn.Module, given: tuple[Tensor, ...], made: Tensor) -> None:
@@ -88,8 +87,8 @@ def _is_sum_of_powers(block: nn.Module) -> bool:
     """Whether F_i = sum_k (A^k Z)_i W_k + bias, with weights that do not depend on the input."""
     if not isinstance(block, NonlocalBlock) or not isinstance(block.filter, Polynomial):
         return False
-    first, recipe = block.stage[0], block.recipe
-    plain = recipe.pool == recipe.recurrence == 1 and first.activation is None
+    first, config = block.sub_blocks[0], block.config
+    plain = config.pool == config.recurrence == 1 and first.activation is None
     return plain and not isinstance(first.norm, nn.GroupNorm) and not block.training
 
 

@@ -1,1 +1,1 @@
-"""What the blocks of a trained network do, on their graphs' spectra: ``video-snl spectrum``."""
+"""Spectra of blocks: eigenvalues of affinities and responses of filters, ``video-snl spectrum``."""

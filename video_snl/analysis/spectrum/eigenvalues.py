@@ -1,4 +1,7 @@
-"""The spectrum of an affinity, in float64 and from its thin factors where it has any."""
+"""The eigenvalues of an affinity, in float64 and from its thin factors where it has any.
+
+An eigenvalue mu of A is the graph frequency lambda = 1 - mu of the Laplacian L = I - A.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from video_snl.blocks.lowrank import LowRank, SymmetricLowRank
-from video_snl.blocks.operators import Affinity
+from video_snl.blocks.operators import Affinity, LowRank, SymmetricLowRank
 
 __all__ = [
-    "Compressed",
-    "Eigenspaces",
+    "CompressedAffinity",
+    "Eigendecomposition",
     "complex_share",
-    "compressed",
+    "compress",
     "effective_rank",
     "eigenvalues",
     "solved_size",
@@ -25,29 +27,29 @@ __all__ = [
 
 @torch.no_grad()
 def eigenvalues(affinity: Affinity) -> Tensor:
-    """All N eigenvalues of A, by descending real part, zeros included. Shape: (B, N).
+    """Return all N eigenvalues of A, by descending real part, zeros included. Shape: (B, N).
 
-    Real where A is symmetric up to the rounding of its dtype, complex otherwise. For factors of
-    rank R < N / 2 the matrix solved is 2 R x 2 R, and no N x N one is formed.
+    They are real where A is symmetric up to the rounding of its dtype, complex otherwise. For
+    factors of rank R < N / 2 the matrix solved is 2 R x 2 R, and no N x N one is formed.
 
     Raises:
         ValueError: for an affinity that is not square.
     """
-    return compressed(affinity).eigenvalues()
+    return compress(affinity).eigenvalues()
 
 
 @torch.no_grad()
 def symmetry_error(affinity: Affinity) -> Tensor:
-    """||A - A^T||_F / ||A||_F, from 0 to 2; 0 for A = 0. Shape: (B,).
+    """Return ||A - A^T||_F / ||A||_F, from 0 to 2, and 0 for A = 0. Shape: (B,).
 
     Raises:
         ValueError: for an affinity that is not square.
     """
-    return compressed(affinity).symmetry_error()
+    return compress(affinity).symmetry_error()
 
 
 def complex_share(eigenvalues: Tensor, tolerance: float = 1e-6) -> Tensor:
-    """Share of the eigenvalues with |imag| > tolerance * largest modulus. Shape: (B, N) -> (B,).
+    """Return the share with |imaginary part| > tolerance * largest size. Shape: (B, N) -> (B,).
 
     An eigenvalue that is real but defective is computed as a pair some sqrt(eps) = 1.5e-8 apart,
     hence the tolerance.
@@ -59,10 +61,11 @@ def complex_share(eigenvalues: Tensor, tolerance: float = 1e-6) -> Tensor:
 
 
 def effective_rank(eigenvalues: Tensor) -> Tensor:
-    """exp(H(p)), p_i = |mu_i| / sum_j |mu_j|, H the entropy; 0 for A = 0. Shape: (B, N) -> (B,).
+    """Return exp(H(p)), p_i = |mu_i| / sum_j |mu_j|, H the entropy. Shape: (B, N) -> (B,).
 
-    From 1 (a single eigenvalue other than zero) to N (all of one size). For a symmetric A, whose
-    singular values are the |mu_i|, it is the effective rank of Roy and Vetterli (EUSIPCO 2007).
+    It is from 1 (a single eigenvalue other than zero) to N (all of one size), and 0 for A = 0. Of a
+    symmetric A, whose singular values are the |mu_i|, it is the effective rank of Roy and Vetterli
+    (EUSIPCO 2007).
     """
     sizes = eigenvalues.abs()
     total = sizes.sum(-1, keepdim=True)
@@ -72,63 +75,79 @@ def effective_rank(eigenvalues: Tensor) -> Tensor:
 
 
 def solved_size(affinity: Affinity, positions: int) -> int:
-    """Rows of the matrix that :func:`eigenvalues` solves, for an A of so many positions."""
+    """Return the number of rows of the matrix whose eigenvalues :func:`eigenvalues` computes."""
     if isinstance(affinity, LowRank | SymmetricLowRank):
         rank = 2 * affinity.left.shape[-1]
         return min(rank, affinity.left.shape[1])
     return positions
 
 
-class Compressed(NamedTuple):
-    """A = basis matrix basis^T with orthonormal columns; no basis stands for the identity."""
+class CompressedAffinity(NamedTuple):
+    """A = basis matrix basis^T with orthonormal columns of the basis.
 
-    matrix: Tensor  # (B, n, n)
-    basis: Tensor | None  # (B, N, n)
+    Shapes: matrix (B, n, n); basis (B, N, n), or None for the identity.
+
+    Attributes:
+        positions: N.
+        eps: machine epsilon of the dtype that A was given in.
+    """
+
+    matrix: Tensor
+    basis: Tensor | None
     positions: int
-    eps: float  # of the dtype A is given in
+    eps: float
 
     def symmetry_error(self) -> Tensor:
-        """||A - A^T||_F / ||A||_F. Shape: (B,)."""
+        """Return ||A - A^T||_F / ||A||_F. Shape: (B,)."""
         norm = torch.linalg.matrix_norm(self.matrix)
         return torch.linalg.matrix_norm(self.matrix - self.matrix.mT) / norm.where(norm > 0, 1)
 
+    def is_symmetric(self) -> bool:
+        """Compare A^T with A, up to the rounding of scaling rows and columns."""
+        return bool((self.symmetry_error() <= 4 * self.eps).all())
+
     def eigenvalues(self) -> Tensor:
-        """All of A's, as the function of this name returns them. Shape: (B, N)."""
+        """Return all eigenvalues of A as the function :func:`eigenvalues` does. Shape: (B, N)."""
         if self.is_symmetric():
-            values = torch.linalg.eigvalsh(self.matrix)
-        else:
-            values = torch.linalg.eigvals(self.matrix)
-        return self.with_zeros(values)
+            return self.all_eigenvalues(torch.linalg.eigvalsh(self.matrix))
+        return self.all_eigenvalues(torch.linalg.eigvals(self.matrix))
 
-    def eigenspaces(self) -> Eigenspaces:
-        """Of an A that is symmetric."""
-        return Eigenspaces(self, *torch.linalg.eigh(self.matrix))
+    def decompose(self) -> Eigendecomposition:
+        """Return the eigenvalues and eigenvectors of a symmetric A."""
+        return Eigendecomposition(self, *torch.linalg.eigh(self.matrix))
 
-    def with_zeros(self, values: Tensor) -> Tensor:
-        """All of A's eigenvalues, from those of ``matrix``, by descending real part. (B, N)."""
+    def all_eigenvalues(self, values: Tensor) -> Tensor:
+        """Add A's zeros to the eigenvalues (B, n) of ``matrix`` and sort them. Shape: (B, N)."""
         values = F.pad(values, (0, self.positions - values.shape[-1]))
         # Stable, so that conjugate pairs stay side by side.
         return values.gather(-1, values.real.argsort(dim=-1, descending=True, stable=True))
 
-    def is_symmetric(self) -> bool:
-        """Whether A^T is A but for the rounding of scaling the rows and columns of an entry."""
-        return bool((self.symmetry_error() <= 4 * self.eps).all())
+    def null_bound(self, values: Tensor) -> Tensor:
+        """Return the size up to which eigenvalues count as zero. Shape: (..., n) -> (..., 1).
+
+        It is N eps times the largest, below which there is only the rounding of A's own dtype.
+        """
+        largest = F.pad(values.abs(), (0, 1)).amax(-1, keepdim=True)
+        return self.positions * self.eps * largest
 
 
-class Eigenspaces(NamedTuple):
-    """The eigenvalues (B, n) and eigenvectors (B, n, n), as columns, of a compressed matrix."""
+class Eigendecomposition(NamedTuple):
+    """The eigenvalues and eigenvectors of a compressed symmetric affinity.
 
-    core: Compressed
+    Shapes: values (B, n), vectors (B, n, n) as columns.
+    """
+
+    affinity: CompressedAffinity
     values: Tensor
     vectors: Tensor
 
     def eigenvalues(self) -> Tensor:
-        """All of A's, by descending real part. Shape: (B, N)."""
-        return self.core.with_zeros(self.values)
+        """Return all eigenvalues of A, by descending real part. Shape: (B, N)."""
+        return self.affinity.all_eigenvalues(self.values)
 
 
-def compressed(affinity: Affinity) -> Compressed:
-    """A in an orthonormal basis of its factors where they are thin, as it is otherwise.
+def compress(affinity: Affinity) -> CompressedAffinity:
+    """Express A in an orthonormal basis of its factors if they are thin, else in the identity.
 
     Raises:
         ValueError: for an affinity that is not square.
@@ -138,7 +157,8 @@ def compressed(affinity: Affinity) -> Compressed:
     if not isinstance(affinity, LowRank | SymmetricLowRank):
         matrix = affinity.to_dense()
         _check_square(*matrix.shape[1:])
-        return Compressed(matrix.double(), None, matrix.shape[1], torch.finfo(matrix.dtype).eps)
+        eps = torch.finfo(matrix.dtype).eps
+        return CompressedAffinity(matrix.double(), None, matrix.shape[1], eps)
     _check_square(affinity.left.shape[1], affinity.right.shape[1])
     basis, eps = None, torch.finfo(affinity.left.dtype).eps
     factors = torch.cat([affinity.left, affinity.right], -1).double()
@@ -149,7 +169,7 @@ def compressed(affinity: Affinity) -> Compressed:
     matrix = left @ right.mT
     if isinstance(affinity, SymmetricLowRank):
         matrix = (matrix + matrix.mT) / 2
-    return Compressed(matrix, basis, positions, eps)
+    return CompressedAffinity(matrix, basis, positions, eps)
 
 
 def _check_square(positions: int, keys: int) -> None:

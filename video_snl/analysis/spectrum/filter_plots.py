@@ -1,6 +1,6 @@
-"""Pictures of what :mod:`video_snl.analysis.spectrum.filters` computes, drawn without a display.
+"""Plots of spectra, responses and parts of signals, drawn without a display.
 
-Each function writes a PNG, whole or not at all; the folder of ``path`` is made.
+Each function writes a PNG, whole or not at all, and makes the folder of ``path``.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -31,8 +30,8 @@ __all__ = [
 ]
 
 _FREQUENCY = r"graph frequency $\lambda$ of $L = I - A$"
-_MEAN_GAIN = r"Frobenius norm / $\sqrt{C_s}$, the rms gain"
-_DECAY = 1e-8  # of the largest; what is smaller is rounding
+_RMS_GAIN = r"Frobenius norm / $\sqrt{C_s}$, the rms gain"
+_LEAST_SHOWN = 1e-8  # times the largest eigenvalue; smaller ones are rounding
 _COLOURS = {"smooth": "tab:blue", "null": "lightgrey", "oscillating": "tab:red"}
 _NAMES = {
     "smooth": r"smooth, $\lambda < 1$",
@@ -42,9 +41,9 @@ _NAMES = {
 
 
 def plot_spectrum(eigenvalues: Tensor, path: Path | str, *, title: str = "") -> None:
-    """The eigenvalues of A in the complex plane, and how many have which real part.
+    """Plot the eigenvalues of A in the complex plane, and a histogram of their real parts.
 
-    Shape: (B, N), real or complex; those of all batch elements are drawn together.
+    Shape: (B, N), real or complex; those of all batch elements are plotted together.
     """
     share = 100 * float(complex_share(eigenvalues).mean())
     values = _array(eigenvalues).ravel().astype(complex)
@@ -66,22 +65,21 @@ def plot_spectrum(eigenvalues: Tensor, path: Path | str, *, title: str = "") -> 
 def plot_response(
     frequencies: Tensor, response: Tensor, path: Path | str, *, title: str = ""
 ) -> None:
-    """Gains of a filter over the graph frequencies. Shapes: (L,), response (L, Cs, C)."""
+    """Plot the gains of a response over the graph frequencies. Shapes: (L,), (L, Cs, C)."""
     plot_gain(frequencies, response_gain(response), response.shape[1], path, title=title)
 
 
 def plot_gain(
     frequencies: Tensor, gain: ResponseGain, width: int, path: Path | str, *, title: str = ""
 ) -> None:
-    """The same of gains that are known; ``width`` is Cs. Shape: (L,)."""
+    """Plot known gains over the graph frequencies (L,); ``width`` is Cs."""
     at = _array(frequencies)
     values = _array(gain.singular_values)
     figure, (axes,) = _figure(1, "Response of the filter", title)
     axes.fill_between(at, values.min(1), values.max(1), alpha=0.15, label="singular values")
     axes.plot(at, values[:, :: max(1, values.shape[1] // 16)], color="grey", lw=0.5, alpha=0.6)
     axes.plot(at, _array(gain.spectral), label="spectral norm, the largest gain")
-    mean = _array(gain.frobenius) / width**0.5
-    axes.plot(at, mean, label=_MEAN_GAIN)
+    axes.plot(at, _array(gain.rms(width)), label=_RMS_GAIN)
     axes.set(xlabel=f"{_FREQUENCY} (0 smooth, 2 oscillating)", ylabel="gain", ylim=(0, None))
     _legend_below(figure, axes)
     _save(figure, path)
@@ -90,7 +88,7 @@ def plot_gain(
 def plot_groups(
     frequencies: Tensor, gains: Mapping[str, Tensor], path: Path | str, *, title: str = ""
 ) -> None:
-    """The gains of groups of output channels, by label. Shapes: (L,), gains (L,) each."""
+    """Plot the gains of groups of output channels, by label. Shapes: (L,), gains (L,) each."""
     figure, (axes,) = _figure(1, "Responses of groups of channels", title)
     colours = colormaps["viridis"](np.linspace(0, 0.9, len(gains)))
     for (label, gain), colour in zip(gains.items(), colours, strict=True):
@@ -103,14 +101,15 @@ def plot_groups(
 def plot_decay(
     sizes: Sequence[Tensor], ranks: Sequence[float], path: Path | str, *, title: str = ""
 ) -> None:
-    """|mu| from the largest on, a curve for each graph and their mean, and their effective ranks.
+    """Plot |mu| from the largest on, for each graph and on average, and the effective ranks.
 
     Args:
-        sizes: Descending, (N,) of each graph; N may differ.
-        ranks: The effective rank of each.
+        sizes: descending |mu| (N,) of each graph; N may differ.
+        ranks: effective rank of each graph.
+        path, title: file to write and title of the plot.
     """
     # Zeros cannot be drawn on a logarithmic scale, and thousands of them say nothing.
-    shown = max(2, *(int((x > _DECAY * x.max()).sum()) for x in sizes))
+    shown = max(2, *(int((x > _LEAST_SHOWN * x.max()).sum()) for x in sizes))
     curves = np.full((len(sizes), shown), np.nan)
     for row, values in zip(curves, sizes, strict=True):
         row[: len(values)] = _array(values[:shown])
@@ -118,8 +117,8 @@ def plot_decay(
     figure, (axes,) = _figure(1, "Decay of the eigenvalues of A", title)
     numbers = np.arange(1, shown + 1)
     axes.plot(numbers, curves.T, color="tab:blue", lw=0.8, alpha=0.4)
-    held = np.isfinite(curves).any(0)
-    axes.plot(numbers[held], np.nanmean(curves[:, held], 0), color="black", label="mean")
+    known = np.isfinite(curves).any(0)
+    axes.plot(numbers[known], np.nanmean(curves[:, known], 0), color="black", label="mean")
     low, high = min(ranks), max(ranks)
     axes.axvspan(low, high, color="tab:red", alpha=0.15)
     axes.axvline(sum(ranks) / len(ranks), color="tab:red", ls="--", label="effective rank, mean")
@@ -134,13 +133,13 @@ def plot_decay(
 
 
 def plot_chebyshev(coefficients: Tensor, path: Path | str, *, title: str = "") -> None:
-    """How large the weight of each Chebyshev polynomial is. Shape: (K + 1, Cs, C)."""
-    values = _array(torch.linalg.svdvals(coefficients))
+    """Plot the sizes of the weights of the Chebyshev polynomials. Shape: (K + 1, Cs, C)."""
+    gain = response_gain(coefficients)
+    values, rms = _array(gain.singular_values), _array(gain.rms(coefficients.shape[1]))
     degrees = np.arange(len(values))
     figure, (norms, curves) = _figure(2, "Chebyshev coefficients", title)
-    mean = np.sqrt((values**2).sum(1) / coefficients.shape[1])
-    norms.bar(degrees - 0.2, values[:, 0], 0.4, label="spectral norm, the largest gain")
-    norms.bar(degrees + 0.2, mean, 0.4, label=_MEAN_GAIN)
+    norms.bar(degrees - 0.2, _array(gain.spectral), 0.4, label="spectral norm, the largest gain")
+    norms.bar(degrees + 0.2, rms, 0.4, label=_RMS_GAIN)
     norms.set(xlabel="degree k of $T_k(A)$", ylabel="size of $C_k$", xticks=degrees)
     colours = colormaps["viridis"](np.linspace(0, 0.9, len(degrees)))
     for degree, colour in zip(degrees, colours, strict=True):
@@ -156,23 +155,23 @@ def plot_chebyshev(coefficients: Tensor, path: Path | str, *, title: str = "") -
 
 
 def plot_parts(parts: Parts, path: Path | str, *, title: str = "") -> None:
-    """Energies of the parts of a signal before and behind the filter, summed over the batch."""
+    """Plot the energies, over the batch, of the parts of a signal before and after the filter."""
     figure, (shares, gains) = _figure(2, "Parts of the signal", title)
-    stages = {
+    quantities = {
         "size": "eigenvectors",
         "signal": "energy of $Z$",
         "product": "of $A Z$",
         "output": "of $F(A, Z)$",
     }
-    sums = {
-        name: np.array([float(getattr(part, stage).sum()) for stage in stages])
-        for name, part in parts._asdict().items()
-    }
-    total = np.maximum(sum(sums.values()), np.finfo(float).tiny)
-    bottom = np.zeros(len(stages))
+    totals = [parts.totals(quantity) for quantity in quantities]
+    sums = {name: np.array([total[name] for total in totals]) for name in _NAMES}
+    whole = np.maximum(sum(sums.values()), np.finfo(float).tiny)
+    bottom = np.zeros(len(quantities))
     for name, label in _NAMES.items():
-        share = 100 * sums[name] / total
-        shares.bar(list(stages.values()), share, bottom=bottom, color=_COLOURS[name], label=label)
+        share = 100 * sums[name] / whole
+        shares.bar(
+            list(quantities.values()), share, bottom=bottom, color=_COLOURS[name], label=label
+        )
         bottom += share
     shares.set(xlabel="what is divided", ylabel="share (%)", ylim=(0, 100))
     for offset, (name, (_, before, *after)) in enumerate(sums.items()):

@@ -1,7 +1,10 @@
-"""Blocks on the graph's spectrum: eigenvalues of A, frequency responses, Chebyshev weights.
+"""What a block's filter does to the graph frequencies of its affinity.
 
-An eigenvalue mu of A is the graph frequency lambda = 1 - mu of the Laplacian L = I - A. Everything
-is computed in float64, without gradients, and from the thin factors of A where it has any.
+The response G(lambda) is the filter at a graph frequency lambda = 1 - mu, mu being an eigenvalue of
+A; its gains are the sizes of G. The parts of a signal are what lies in the eigenspaces of A with
+lambda < 1 (smooth), lambda = 1 (the null space) and lambda > 1 (oscillating).
+
+All computations are in float64, without gradients, and from the thin factors of A where it has any.
 """
 
 from __future__ import annotations
@@ -14,10 +17,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from video_snl.analysis.spectrum.eigenvalues import (
-    Compressed,
-    Eigenspaces,
+    CompressedAffinity,
+    Eigendecomposition,
     complex_share,
-    compressed,
+    compress,
     effective_rank,
     eigenvalues,
     symmetry_error,
@@ -35,9 +38,8 @@ __all__ = [
     "effective_rank",
     "eigenvalues",
     "frequency_response",
-    "graph_and_signals",
-    "parts_of",
     "response_gain",
+    "signal_parts",
     "smooth_and_oscillating",
     "symmetry_error",
 ]
@@ -45,48 +47,61 @@ __all__ = [
 
 @torch.no_grad()
 def frequency_response(block: NonlocalBlock, frequencies: Tensor, unit: int = 0) -> Tensor:
-    """G(lambda) with z -> z G(lambda) for amplitudes z (Cs,) at graph frequency lambda.
+    """Return G(lambda) with z -> z G(lambda) for amplitudes z (Cs,) at graph frequency lambda.
 
     G = sum_k (1 - lambda)^k W_k for a polynomial filter. The residual X is not part of it, nor is
     the norm unless it is fused. For an A with spectrum in [-1, 1], lambda is in [0, 2]; for CGNL it
     is a frequency on the graph of channels. Shapes: (L,) -> (L, Cs, C), in the block's dtype.
 
+    Args:
+        block: the block.
+        frequencies: graph frequencies (L,).
+        unit: number of the sub-block, from 0.
+
     Raises:
-        ValueError: for a unit that the block does not have.
+        ValueError: for a sub-block that the block does not have.
     """
     _check_unit(block, unit)
-    return block.response(frequencies.to(block.stage[unit].combine.weight), unit)
+    return block.response(frequencies.to(block.sub_blocks[unit].combine.weight), unit)
 
 
 class ResponseGain(NamedTuple):
-    """How much a filter amplifies a graph frequency, in any and in the average direction.
+    """How much a filter amplifies a graph frequency, in any direction and on average.
 
     Shapes: singular_values of G(lambda) (L, min(Cs, C)), descending; spectral (L,), the first of
     them: the largest gain of any amplitudes z; frobenius (L,), the root of the sum of their
-    squares: the root mean square gain of random z, times sqrt(Cs).
+    squares.
     """
 
     singular_values: Tensor
     spectral: Tensor
     frobenius: Tensor
 
+    @classmethod
+    def from_singular_values(cls, values: Tensor) -> ResponseGain:
+        """Make the gains from the singular values of responses."""
+        return cls(values, values[..., 0], torch.linalg.vector_norm(values, dim=-1))
+
+    def rms(self, width: int) -> Tensor:
+        """Return the root mean square gain of random amplitudes z (Cs = width,). Shape: (L,)."""
+        return self.frobenius / width**0.5
+
 
 @torch.no_grad()
 def response_gain(response: Tensor) -> ResponseGain:
-    """The gains of a :func:`frequency_response`. Shape: (L, Cs, C)."""
-    values = torch.linalg.svdvals(response.double())
-    return ResponseGain(values, values[..., 0], torch.linalg.vector_norm(values, dim=-1))
+    """Return the gains of a :func:`frequency_response`. Shape: (L, Cs, C)."""
+    return ResponseGain.from_singular_values(torch.linalg.svdvals(response.double()))
 
 
 @torch.no_grad()
 def chebyshev_coefficients(block: NonlocalBlock, unit: int = 0) -> Tensor:
-    """C_k with sum_k T_k(A) Z C_k = sum_k A^k Z W_k, the norm apart. Shape: (K + 1, Cs, C).
+    """Return C_k with sum_k T_k(A) Z C_k = sum_k A^k Z W_k, without the norm.
 
     T_k is the Chebyshev polynomial of degree k, at most 1 in size on A's spectrum [-1, 1], so that
-    the sizes of the C_k can be compared, which those of the W_k cannot.
+    the sizes of the C_k can be compared, which those of the W_k cannot. Shape: (K + 1, Cs, C).
 
     Raises:
-        ValueError: for the Cayley filter, or a unit that the block does not have.
+        ValueError: for the Cayley filter, or a sub-block that the block does not have.
     """
     _check_unit(block, unit)
     weight = _weight(block, unit)
@@ -105,7 +120,7 @@ def chebyshev_coefficients(block: NonlocalBlock, unit: int = 0) -> Tensor:
 
 
 class Part(NamedTuple):
-    """One part of a signal: eigenvectors in it, energies of Z, of A Z and of F(A, Z).
+    """One part of a signal: its number of eigenvectors, and energies of Z, A Z and F(A, Z).
 
     An energy is a sum of squares over positions and channels. Shapes: (B,).
     """
@@ -119,7 +134,7 @@ class Part(NamedTuple):
 class Parts(NamedTuple):
     """A signal in the eigenspaces of A with lambda < 1, lambda = 1 (A z = 0) and lambda > 1.
 
-    The parts are orthogonal before and behind the filter: their sizes sum to N, their energies to
+    The parts are orthogonal before and after the filter: their sizes sum to N, their energies to
     those of the whole signal.
     """
 
@@ -127,108 +142,95 @@ class Parts(NamedTuple):
     null: Part
     oscillating: Part
 
+    def totals(self, quantity: str) -> dict[str, float]:
+        """Sum a quantity, a field of :class:`Part`, over the batch; by the name of the part."""
+        parts = self._asdict()
+        return {name: float(getattr(part, quantity).sum()) for name, part in parts.items()}
+
 
 @torch.no_grad()
 def smooth_and_oscillating(block: NonlocalBlock, x: Tensor, unit: int = 0) -> Parts:
-    """What a unit's filter does to the smooth and to the oscillating part of its signal Z.
+    """Measure what a sub-block's filter does to the smooth and the oscillating part of its Z.
 
     F(A, Z) is taken before the norm. An eigenvalue of A counts as zero up to N eps times the
     largest, eps being that of A's dtype. Shape: x (B, C, *grid), the feature map of the block.
 
     Raises:
-        ValueError: for an A that is not symmetric, a unit that the block does not have, or a later
-            unit in training mode, where the norm before it depends on the batch.
+        ValueError: for an A that is not symmetric, a sub-block that the block does not have, or a
+            later sub-block in training mode, where the norm before it depends on the batch.
     """
     _check_unit(block, unit)
-    affinity, signals = graph_and_signals(block, x, unit + 1)
-    return parts_of(block, _symmetric(block, affinity).eigenspaces(), signals[unit], unit)
+    affinity, signals = block.graph_and_signals(x, unit + 1)
+    return signal_parts(
+        block, _compress_symmetric(block, affinity).decompose(), signals[unit], unit
+    )
 
 
 @torch.no_grad()
-def parts_of(block: NonlocalBlock, spaces: Eigenspaces, z: Tensor, unit: int = 0) -> Parts:
-    """:func:`smooth_and_oscillating` of a unit's signal, where A is decomposed already.
+def signal_parts(
+    block: NonlocalBlock, decomposed: Eigendecomposition, z: Tensor, unit: int = 0
+) -> Parts:
+    """Return :func:`smooth_and_oscillating` for a decomposed A and a known signal.
 
     Args:
-        spaces: Of A, which is symmetric and the same for all units.
-        z: (B, N, Cs), of :func:`graph_and_signals`.
+        block: the block.
+        decomposed: decomposition of A, which is symmetric and common to all sub-blocks.
+        z: signal (B, N, Cs) of the sub-block, from :meth:`NonlocalBlock.graph_and_signals`.
+        unit: number of the sub-block, from 0.
     """
-    values, rows = _in_the_eigenbasis(spaces, z.double())
+    values, rows = _in_the_eigenbasis(decomposed, z.double())
     gains = block.filter.response(1 - values.flatten()).unflatten(0, values.shape)
     terms = (gains[..., None] * rows[:, :, None]).flatten(2)
     out = terms @ _weight(block, unit)
     energies = [y.square().sum(-1) for y in (rows, values[..., None] * rows, out)]
-    smooth, oscillating = (Part(_count(m), *_sums(energies, m)) for m in (values > 0, values < 0))
-    positions = torch.full_like(smooth.size, z.shape[1])
-    null = Part(positions - smooth.size - oscillating.size, *_sums(energies, values == 0))
-    return Parts(smooth, null, oscillating)
+
+    def part(mask: Tensor, size: Tensor) -> Part:
+        return Part(size, *(energy.where(mask, 0).sum(-1) for energy in energies))
+
+    smooth, oscillating = (part(mask, mask.sum(-1)) for mask in (values > 0, values < 0))
+    # Of the null space the eigenbasis has more rows than dimensions.
+    null_size = torch.full_like(smooth.size, z.shape[1]) - smooth.size - oscillating.size
+    return Parts(smooth, part(values == 0, null_size), oscillating)
 
 
-def _in_the_eigenbasis(spaces: Eigenspaces, z: Tensor) -> tuple[Tensor, Tensor]:
-    """Eigenvalues (B, K) and amplitudes (B, K, C) of z (B, N, C); what A maps to zero comes last.
+def _in_the_eigenbasis(decomposed: Eigendecomposition, z: Tensor) -> tuple[Tensor, Tensor]:
+    """Return eigenvalues (B, K) and amplitudes (B, K, C) of z (B, N, C), the null space last.
 
     What is orthogonal to the basis stays in its N positions: its energies need no eigenvectors.
     """
-    core, values, vectors = spaces
-    largest = F.pad(values.abs(), (0, 1)).amax(-1, keepdim=True)
-    values = values.where(values.abs() > core.positions * core.eps * largest, 0)
-    if core.basis is None:
+    affinity, values, vectors = decomposed
+    values = values.where(values.abs() > affinity.null_bound(values), 0)
+    if affinity.basis is None:
         return values, vectors.mT @ z
-    amplitudes = core.basis.mT @ z
-    rest = z - core.basis @ amplitudes
-    return F.pad(values, (0, core.positions)), torch.cat([vectors.mT @ amplitudes, rest], 1)
+    amplitudes = affinity.basis.mT @ z
+    rest = z - affinity.basis @ amplitudes
+    return F.pad(values, (0, affinity.positions)), torch.cat([vectors.mT @ amplitudes, rest], 1)
 
 
-@torch.no_grad()
-def graph_and_signals(block: NonlocalBlock, x: Tensor, units: int) -> tuple[Affinity, list[Tensor]]:
-    """A, and the signals Z (B, N, Cs) of the first ``units`` units, which share it.
-
-    Raises:
-        ValueError: for later units in training mode, whose norms depend on the batch.
-    """
-    if units > 1 and block.training:
-        raise ValueError(
-            f"unit={units - 1} in training mode: the norms before it depend on the batch; call "
-            "eval()."
-        )
-    affinity, z = block._graph_and_signal(x)
-    signals = [z]
-    for number in range(units - 1):
-        x = block.stage[number](x, block._terms(affinity, signals[-1]))
-        signals.append(block._signal(block.stage[number + 1], x))
-    return affinity, signals
-
-
-def _symmetric(block: NonlocalBlock, affinity: Affinity) -> Compressed:
+def _compress_symmetric(block: NonlocalBlock, affinity: Affinity) -> CompressedAffinity:
+    """Compress the affinity of a block, or say why it has no orthogonal parts."""
     if isinstance(block.filter, ChannelGraph):
         reason = "the vertices of its graph are channels, not positions"
-    elif block.recipe.pool > 1:
-        reason = f"with pool={block.recipe.pool} its affinity is not square"
+    elif block.config.pool > 1:
+        reason = f"with pool={block.config.pool} its affinity is not square"
     else:
-        core = compressed(affinity)
-        if core.is_symmetric():
-            return core
-        reason = f"||A - A^T|| / ||A|| is {float(core.symmetry_error().max()):.2g}, and not 0"
-    r = block.recipe
+        compressed = compress(affinity)
+        if compressed.is_symmetric():
+            return compressed
+        reason = f"||A - A^T|| / ||A|| is {float(compressed.symmetry_error().max()):.2g}, and not 0"
+    c = block.config
     raise ValueError(
-        f"a block with kernel={r.kernel}, symmetric={r.symmetric}, normalization="
-        f"{r.normalization!r} has no orthogonal smooth and oscillating parts: {reason}. A "
+        f"a block with kernel={c.kernel}, symmetric={c.symmetric}, normalization="
+        f"{c.normalization!r} has no orthogonal smooth and oscillating parts: {reason}. A "
         "symmetric one has, such as SNL's (symmetric=True, normalization='sym')."
     )
 
 
 def _weight(block: NonlocalBlock, unit: int) -> Tensor:
-    """W of all terms, without the norm unless it is fused. Shape: (terms * Cs, C)."""
-    return block.stage[unit].combine.matrix().mT.double()
+    """Return W of all terms, without the norm unless it is fused. Shape: (terms * Cs, C)."""
+    return block.sub_blocks[unit].combine.matrix().mT.double()
 
 
 def _check_unit(block: NonlocalBlock, unit: int) -> None:
     if not 0 <= unit < len(block.units):
         raise ValueError(f"unit={unit} must be from 0 to {len(block.units) - 1}.")
-
-
-def _count(mask: Tensor) -> Tensor:
-    return mask.sum(-1)
-
-
-def _sums(energies: list[Tensor], mask: Tensor) -> list[Tensor]:
-    return [energy.where(mask, 0).sum(-1) for energy in energies]

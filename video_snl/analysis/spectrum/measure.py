@@ -1,225 +1,316 @@
-"""Spectra of the blocks of a network on some inputs."""
+"""Spectra of the blocks of a network, measured on one input after the other.
+
+Every input gives each block an affinity, of which the eigenvalues are measured, and signals, of
+which the energies are. The filters of the sub-blocks are the same for all inputs.
+"""
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from video_snl.analysis.explain.finite import check_finite
 from video_snl.analysis.explain.rows import has_affinity
-from video_snl.analysis.spectrum.eigenvalues import compressed, solved_size
+from video_snl.analysis.spectrum.eigenvalues import (
+    CompressedAffinity,
+    complex_share,
+    compress,
+    effective_rank,
+    solved_size,
+)
 from video_snl.analysis.spectrum.filters import (
     Part,
     Parts,
     ResponseGain,
-    complex_share,
-    effective_rank,
     frequency_response,
-    graph_and_signals,
-    parts_of,
     response_gain,
-)
-from video_snl.analysis.spectrum.structure import (
-    BlockSpectra,
-    ChannelGroup,
-    GraphSpectrum,
-    UnitFilter,
+    signal_parts,
 )
 from video_snl.blocks.block import NonlocalBlock
 from video_snl.blocks.filters import ChannelGraph
 
-__all__ = ["BlockMeasure", "measures"]
+__all__ = [
+    "BlockMeasurement",
+    "BlockSpectra",
+    "ChannelGroup",
+    "GraphSpectrum",
+    "NetworkSpectra",
+    "SubBlockFilter",
+]
 
 _FREQUENCIES = 41  # from 0 to 2
 
 
-class Sample(NamedTuple):
-    """What one input gives of one block: its graphs, and the parts of the units' signals."""
+class GraphSpectrum(NamedTuple):
+    """The spectrum of one affinity, made from one input.
+
+    Attributes:
+        source: name of the input.
+        graph: number of the graph; CGNL's groups are graphs of their own, elsewhere it is 0.
+        eigenvalues: eigenvalues (N,) by descending real part, zeros included; real where A is
+            symmetric.
+        symmetry_error: ||A - A^T|| / ||A||.
+        effective_rank: exp of the entropy of |mu| / sum |mu|.
+        radius: the largest |mu|.
+        complex_share: share of the eigenvalues that are not real.
+        smooth, null, oscillating: numbers of eigenvalues with real parts above, at and below zero,
+            that is of lambda = 1 - mu < 1, = 1, > 1.
+    """
+
+    source: str
+    graph: int
+    eigenvalues: np.ndarray
+    symmetry_error: float
+    effective_rank: float
+    radius: float
+    complex_share: float
+    smooth: int
+    null: int
+    oscillating: int
+
+
+class ChannelGroup(NamedTuple):
+    """A group of output channels and its rms gain at the frequencies of the filter.
+
+    Attributes:
+        channels: numbers of the channels, ascending.
+        gain: rms gain (L,).
+        mean_frequency: mean of the frequencies, weighted with the squared gain: below 1 the
+            channels smooth, above they sharpen.
+    """
+
+    channels: list[int]
+    gain: np.ndarray
+    mean_frequency: float
+
+
+class SubBlockFilter(NamedTuple):
+    """The filter of one sub-block.
+
+    Attributes:
+        unit: number of the sub-block, from 0.
+        frequencies: graph frequencies (L,).
+        gain: gains of all channels together.
+        width: Cs, channels of the signal.
+        groups: groups of output channels.
+        folded: True where the scale of the norm is part of the gains.
+        parts: parts of the signals of all inputs, where A is symmetric.
+    """
+
+    unit: int
+    frequencies: Tensor
+    gain: ResponseGain
+    width: int
+    groups: list[ChannelGroup]
+    folded: bool
+    parts: Parts | None
+
+    @property
+    def rms(self) -> list[float]:
+        """Return the root mean square gain of random signals, at every frequency."""
+        return self.gain.rms(self.width).tolist()
+
+
+@dataclass
+class BlockSpectra:
+    """The spectra of one block; without an affinity it has neither graphs nor sub-blocks."""
+
+    position: str
+    name: str
+    graphs: list[GraphSpectrum] = field(default_factory=list)
+    sub_blocks: list[SubBlockFilter] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass
+class NetworkSpectra:
+    """The spectra of all blocks of a network on some inputs."""
+
+    checkpoint: str
+    sources: list[str]
+    blocks: list[BlockSpectra]
+
+
+class InputSpectra(NamedTuple):
+    """What one input gives of one block: its graphs, and the parts of the sub-blocks' signals."""
 
     graphs: Sequence[GraphSpectrum] = ()
     parts: Sequence[Parts] = ()
     note: str = ""
 
 
-class BlockMeasure:
-    """A block whose spectra are measured, one input after the other.
+class BlockMeasurement:
+    """The measurement of a block's spectra, on one input after the other.
 
     Args:
-        position, name: Of the block.
-        block: In evaluation mode.
-        largest: Rows of the largest matrix whose eigenvalues are computed.
-        groups: Into how many its output channels are put, where it has none of its own.
+        position, name: position and name of the block.
+        block: the block, in evaluation mode.
+        largest: number of rows of the largest matrix whose eigenvalues are computed.
+        groups: number of groups of output channels, where the block has none of its own.
     """
 
     def __init__(
         self, position: str, name: str, block: nn.Module, *, largest: int, groups: int
     ) -> None:
-        self._found, self._named = BlockSpectra(position, name), f"{name} {position}"
+        self._spectra, self._title = BlockSpectra(position, name), f"{name} {position}"
         self._largest, self._groups = largest, groups
-        self._block = _fused(block) if has_affinity(block) else None
+        self._block: NonlocalBlock | None = None
         self._parts: list[list[Parts]] = []
-        if self._block is None:
-            self._found.notes.append("no affinity between positions: it has no spectrum")
+        if has_affinity(block):
+            assert isinstance(block, NonlocalBlock)
+            self._block = copy.deepcopy(block).fuse()
+            self._parts = [[] for _ in block.sub_blocks]
+            self._spectra.notes += _notes(self._block)
         else:
-            self._parts = [[] for _ in self._block.stage]
-            self._found.notes += _notes(self._block)
+            self._spectra.notes.append("no affinity between positions: it has no spectrum")
 
     @torch.no_grad()
-    def measured(self, source: str, x: Tensor) -> Sample:
+    def measure(self, source: str, x: Tensor) -> InputSpectra:
         """Measure the affinity for one feature map (1, C, *grid), the block's input.
 
         Raises:
-            UserError: It is not finite, or what the block makes of it.
+            UserError: for an input that is not finite, or that the block makes infinite.
         """
-        name, block = self._named, self._block
-        _check(f"the features before {name} of {source}", x)
-        if block is None or block.recipe.pool > 1:
-            return Sample()
-        affinity, signals = graph_and_signals(block, x, len(block.stage))
+        title, block = self._title, self._block
+        _check(f"the features before {title} of {source}", x)
+        if block is None or block.config.pool > 1:
+            return InputSpectra()
+        affinity, signals = block.graph_and_signals(x, len(block.units))
         rows = solved_size(affinity, math.prod(x.shape[2:]))
         if rows > self._largest:
-            return Sample(
+            return InputSpectra(
                 note=f"no eigenvalues: they are those of a matrix of {rows} rows, more than "
                 f"--max_size {self._largest}"
             )
-        core = compressed(affinity)
-        _check(f"the affinity of {name} of {source}", core.matrix)
+        compressed = compress(affinity)
+        _check(f"the affinity of {title} of {source}", compressed.matrix)
         for z in signals:
-            _check(f"the signal of {name} of {source}", z)
-        # One decomposition for the spectrum and all units: with eigenvectors where they are used.
-        apart = core.is_symmetric() and not isinstance(block.filter, ChannelGraph)
-        spaces = core.eigenspaces() if apart else None
-        values = core.eigenvalues() if spaces is None else spaces.eigenvalues()
-        errors = core.symmetry_error()
-        graphs = [_spectrum(source, n, values, errors, core.eps) for n in range(len(values))]
-        if spaces is None:
-            return Sample(graphs)
-        return Sample(graphs, [parts_of(block, spaces, z, u) for u, z in enumerate(signals)])
+            _check(f"the signal of {title} of {source}", z)
+        if not compressed.is_symmetric() or isinstance(block.filter, ChannelGraph):
+            return InputSpectra(_graph_spectra(source, compressed, compressed.eigenvalues()))
+        # One decomposition for the spectrum and for the parts of all sub-blocks.
+        decomposed = compressed.decompose()
+        parts = [signal_parts(block, decomposed, z, unit) for unit, z in enumerate(signals)]
+        return InputSpectra(_graph_spectra(source, compressed, decomposed.eigenvalues()), parts)
 
-    def keep(self, sample: Sample) -> None:
-        """Let an input count."""
-        self._found.graphs += sample.graphs
-        for own, parts in zip(self._parts, sample.parts, strict=False):
+    def add(self, spectra: InputSpectra) -> None:
+        """Add what :meth:`measure` returned for an input to the result."""
+        self._spectra.graphs += spectra.graphs
+        for own, parts in zip(self._parts, spectra.parts, strict=False):
             own.append(parts)
-        if sample.note and sample.note not in self._found.notes:
-            self._found.notes.append(sample.note)
+        if spectra.note and spectra.note not in self._spectra.notes:
+            self._spectra.notes.append(spectra.note)
 
     @torch.no_grad()
-    def found(self) -> BlockSpectra:
-        """What was measured, with the filters of the units.
+    def result(self) -> BlockSpectra:
+        """Return the spectra of all inputs, with the filters of the sub-blocks.
 
         Raises:
-            UserError: The weights of a filter are not finite.
+            UserError: for weights of a filter that are not finite.
         """
         if self._block is not None:
-            for unit in self._block.stage:
-                _check(f"the weights of {self._named}", unit.combine.weight)
-            self._found.units = [
-                _unit_filter(self._block, unit, self._groups, _joined(parts))
+            for sub_block in self._block.sub_blocks:
+                _check(f"the weights of {self._title}", sub_block.combine.weight)
+            self._spectra.sub_blocks = [
+                _sub_block_filter(self._block, unit, self._groups, _joined(parts))
                 for unit, parts in enumerate(self._parts)
             ]
-        return self._found
-
-
-def measures(
-    blocks: Mapping[str, nn.Module], name: str, *, largest: int, groups: int
-) -> dict[str, BlockMeasure]:
-    """One of each block, by position."""
-    return {
-        position: BlockMeasure(position, name, block, largest=largest, groups=groups)
-        for position, block in blocks.items()
-    }
+        return self._spectra
 
 
 def _check(name: str, values: Tensor) -> None:
     check_finite(name, values.detach().double().cpu().numpy(), "measured")
 
 
-def _fused(block: nn.Module) -> NonlocalBlock:
-    assert isinstance(block, NonlocalBlock)
-    return copy.deepcopy(block).fuse()
-
-
 def _notes(block: NonlocalBlock) -> list[str]:
     notes = []
-    if block.recipe.pool > 1:
+    if block.config.pool > 1:
         notes.append(
-            f"no eigenvalues: its keys are pooled over {block.recipe.pool} positions, and the "
+            f"no eigenvalues: its keys are pooled over {block.config.pool} positions, and the "
             "affinity is not square"
         )
-    if block.recipe.recurrence > 1:
+    if block.config.recurrence > 1:
         notes.append(
-            f"applied {block.recipe.recurrence} times in a row: the affinity is that of the first "
+            f"applied {block.config.recurrence} times in a row: the affinity is that of the first "
             "time, the response that of one"
         )
     if isinstance(block.filter, ChannelGraph):
         notes.append("the vertices of its graphs are the channels of all positions")
-    if any(isinstance(unit.norm, nn.GroupNorm) for unit in block.stage):
+    if any(isinstance(sub_block.norm, nn.GroupNorm) for sub_block in block.sub_blocks):
         notes.append("its GroupNorm depends on the input, and is not part of the gains")
-    if any(unit.activation for unit in block.stage):
+    if any(sub_block.activation for sub_block in block.sub_blocks):
         notes.append("the gains are those before its ReLU")
     return notes
 
 
-def _spectrum(source: str, graph: int, values: Tensor, errors: Tensor, eps: float) -> GraphSpectrum:
-    own = values[graph]
-    radius = float(own.abs().max())
-    # As in parts_of: what is smaller is rounding in A's own dtype.
-    least = len(own) * eps * radius
-    smooth, oscillating = int((own.real > least).sum()), int((own.real < -least).sum())
-    return GraphSpectrum(
-        source=source,
-        graph=graph,
-        eigenvalues=own.cpu().numpy(),
-        symmetry_error=float(errors[graph]),
-        effective_rank=float(effective_rank(own)),
-        radius=radius,
-        complex_share=float(complex_share(own)),
-        smooth=smooth,
-        null=len(own) - smooth - oscillating,
-        oscillating=oscillating,
-    )
+def _graph_spectra(
+    source: str, affinity: CompressedAffinity, eigenvalues: Tensor
+) -> list[GraphSpectrum]:
+    """Summarise the eigenvalues (B, N) of an affinity, a graph for each batch element."""
+    errors = affinity.symmetry_error()
+    spectra = []
+    for graph, values in enumerate(eigenvalues):
+        bound = affinity.null_bound(values)
+        smooth, oscillating = int((values.real > bound).sum()), int((values.real < -bound).sum())
+        spectra.append(
+            GraphSpectrum(
+                source=source,
+                graph=graph,
+                eigenvalues=values.cpu().numpy(),
+                symmetry_error=float(errors[graph]),
+                effective_rank=float(effective_rank(values)),
+                radius=float(values.abs().max()),
+                complex_share=float(complex_share(values)),
+                smooth=smooth,
+                null=len(values) - smooth - oscillating,
+                oscillating=oscillating,
+            )
+        )
+    return spectra
 
 
-def _unit_filter(block: NonlocalBlock, unit: int, groups: int, parts: Parts | None) -> UnitFilter:
+def _sub_block_filter(
+    block: NonlocalBlock, unit: int, groups: int, parts: Parts | None
+) -> SubBlockFilter:
     frequencies = torch.linspace(0, 2, _FREQUENCIES, dtype=torch.float64)
+    sub_block = block.sub_blocks[unit]
     singular, squares = [], []
     # One frequency at a time: the responses to all of them are large.
     for frequency in frequencies.split(1):
-        weight = block.stage[unit].combine.weight
-        response = frequency_response(block, frequency.to(weight.device), unit).double()
+        at = frequency.to(sub_block.combine.weight.device)
+        response = frequency_response(block, at, unit).double()
         singular.append(response_gain(response).singular_values)
         squares.append(response.square().sum(1))
     width = response.shape[1]
-    values, power = torch.cat(singular).cpu(), torch.cat(squares).cpu() / width
-    return UnitFilter(
+    power = torch.cat(squares).cpu() / width
+    return SubBlockFilter(
         unit=unit,
         frequencies=frequencies,
-        gain=ResponseGain(values, values[:, 0], torch.linalg.vector_norm(values, dim=-1)),
+        gain=ResponseGain.from_singular_values(torch.cat(singular).cpu()),
         width=width,
-        groups=_channel_groups(frequencies, power, block.recipe.groups, groups),
-        folded=isinstance(block.stage[unit].norm, nn.Identity),
+        groups=_channel_groups(frequencies, power, block.config.groups, groups),
+        folded=isinstance(sub_block.norm, nn.Identity),
         parts=parts,
     )
 
 
-def _channel_groups(
-    frequencies: Tensor, power: Tensor, own: int, wanted: int
-) -> list[ChannelGroup]:
-    """The block's own groups, or channels alike in what frequencies they are given.
+def _channel_groups(frequencies: Tensor, power: Tensor, own: int, count: int) -> list[ChannelGroup]:
+    """Return the block's own groups, or ``count`` groups by the mean frequency of the channels.
 
-    Shapes: (L,), power (L, C), the squared gain of each output channel.
+    Shapes: frequencies (L,); power (L, C), the squared gain of each output channel.
     """
     channels = power.shape[1]
     if own > 1:
         members = torch.arange(channels).chunk(own)
     else:
-        members = _mean_frequency(frequencies, power).argsort(stable=True).chunk(wanted)
+        members = _mean_frequency(frequencies, power).argsort(stable=True).chunk(count)
     groups = []
     for chosen in members:
         mean = power[:, chosen].mean(1)
@@ -235,20 +326,19 @@ def _channel_groups(
 
 
 def _mean_frequency(frequencies: Tensor, power: Tensor) -> Tensor:
-    """sum_l lambda_l p_l / sum_l p_l; 1 where there is no power. Shape: power (L, C) -> (C,)."""
+    """Return sum_l lambda_l p_l / sum_l p_l; 1 where there is no power. Shape: (L, C) -> (C,)."""
     total = power.sum(0)
     mean = (frequencies[:, None] * power).sum(0) / total.where(total > 0, 1)
     return mean.where(total > 0, 1)
 
 
-def _joined(parts: Iterable[Parts]) -> Parts | None:
-    """Those of all inputs as a batch."""
-    found = list(parts)
-    if not found:
+def _joined(parts: Sequence[Parts]) -> Parts | None:
+    """Join the parts of all inputs into a batch."""
+    if not parts:
         return None
     return Parts(
         *(
             Part(*(torch.cat(values).cpu() for values in zip(*same, strict=True)))
-            for same in zip(*found, strict=True)
+            for same in zip(*parts, strict=True)
         )
     )

@@ -1,4 +1,4 @@
-"""``spectrum``: the blocks of a network on the spectra of their graphs."""
+"""The command ``spectrum``: measure the blocks of a network on inputs and report their spectra."""
 
 from __future__ import annotations
 
@@ -10,11 +10,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from video_snl.analysis.model_input import analysis_input, block_inputs
-from video_snl.analysis.spectrum.measure import measures
-from video_snl.analysis.spectrum.numbers import as_json
-from video_snl.analysis.spectrum.output import write_spectra
-from video_snl.analysis.spectrum.structure import Measured
-from video_snl.analysis.spectrum.table import table
+from video_snl.analysis.spectrum.measure import BlockMeasurement, NetworkSpectra
+from video_snl.analysis.spectrum.report import as_json, table, write_spectra
 from video_snl.config.task_spec import TaskSpec
 from video_snl.data.workers.forkserver import start_forkserver
 from video_snl.engine.trainer import device_of
@@ -25,22 +22,22 @@ from video_snl.utils.files import check_folder
 from video_snl.utils.json_text import to_json
 from video_snl.utils.progress import counted
 
-__all__ = ["Asked", "spectrum"]
+__all__ = ["SpectrumOptions", "spectrum"]
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What is asked for, whatever the network is of.
+class SpectrumOptions:
+    """The options that all kinds of tasks share.
 
     Attributes:
-        inputs: How many of the test list, where none are named.
-        groups: Of channels.
-        largest: Rows of the largest matrix whose eigenvalues are computed.
-        output: Folder for numbers and pictures.
-        as_json: Numbers in the place of a table.
+        inputs: Number of inputs from the test list, where none are named.
+        groups: Number of groups of output channels.
+        largest: Number of rows of the largest matrix whose eigenvalues are computed.
+        output: Folder for numbers and plots.
+        as_json: True to print JSON instead of a table.
 
     Raises:
-        UserError: A number below 1.
+        UserError: A number is below 1.
     """
 
     inputs: int
@@ -62,26 +59,26 @@ class Asked:
 def spectrum(
     paths: Sequence[str],
     spec: TaskSpec,
-    asked: Asked,
+    options: SpectrumOptions,
     *,
     checkpoint: str | None,
     reading: Reading,
     accelerator: str,
 ) -> int:
-    """Measure the blocks of a network on inputs; print and write what was found.
+    """Measure the blocks of a network on inputs and report the spectra.
 
-    An input that cannot be read, or is not finite in the network, costs a line on stderr.
+    An input that cannot be read, or is not finite in the network, is one line on stderr.
 
     Args:
-        paths: Files, or folders of them; none: some of the test list of the training.
-        spec: The kind of task.
-        asked: What is measured.
-        checkpoint: The network.
-        reading: How the files are read.
+        paths: Files, or folders of them; none for some of the test list of the training.
+        spec: Kind of task.
+        options: Options of the measurement.
+        checkpoint: File of the network.
+        reading: Options of reading the files.
         accelerator: ``auto``, ``cpu`` or ``gpu``.
 
     Returns:
-        2 when an input could not be read, else 0.
+        2 if an input could not be measured, else 0.
 
     Raises:
         UserError: The network has no blocks, or the folder cannot be written.
@@ -93,59 +90,65 @@ def spectrum(
         start_forkserver()  # loads its modules while the network is made
     path = operations.find_checkpoint(checkpoint)
     trained = operations.reading(load_trained(path, spec), reading)
-    inputs = files or operations.test_inputs(trained, asked.inputs)
+    inputs = files or operations.test_inputs(trained, options.inputs)
     blocks = operations.blocks(trained.model)
     if not blocks:
         raise UserError(
             f"{path} holds a network without blocks: there are no spectra to measure; name "
             "one that was trained with a block (--model.block snl)"
         )
-    folder = None if asked.output is None else _folder(asked.output)
+    folder = None if options.output is None else _make_folder(options.output)
     name = operations.block_name(trained.experiment)
-    measured = measures(blocks, name, largest=asked.largest, groups=asked.groups)
-    read: list[str] = []
+    measurements = {
+        position: BlockMeasurement(
+            position, name, block, largest=options.largest, groups=options.groups
+        )
+        for position, block in blocks.items()
+    }
+    measured: list[str] = []
     with closing(
         cast(Generator[tuple[str, Any]], counted(inputs, len(inputs), "inputs"))
     ) as counting:
         for source, item in counting:
             try:
                 given = block_inputs(analysis_input(trained, source, item, device))
-                samples = {at: measured[at].measured(source, x) for at, x in given.items()}
+                found = {at: measurements[at].measure(source, x) for at, x in given.items()}
             except UserError as error:
                 print(f"{spec.command} spectrum: error: {error}", file=sys.stderr, flush=True)
                 continue
-            read.append(source)
-            for position, sample in samples.items():
-                measured[position].keep(sample)
-    if read:
-        found = Measured(str(path), read, [each.found() for each in measured.values()])
-        _report(found, folder, as_numbers=asked.as_json)
-    return 0 if len(read) == len(inputs) else 2
+            # All blocks or none, so that every block has the same inputs.
+            measured.append(source)
+            for position, spectra in found.items():
+                measurements[position].add(spectra)
+    if measured:
+        results = [measurement.result() for measurement in measurements.values()]
+        _report(NetworkSpectra(str(path), measured, results), folder, options.as_json)
+    return 0 if len(measured) == len(inputs) else 2
 
 
-def _folder(named: str) -> Path:
-    """Made here, so that a bad one is known before the work."""
-    folder = Path(named)
+def _make_folder(name: str) -> Path:
+    """Make the folder before the work, so that a bad name is known at once."""
+    folder = Path(name)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise _unwritable(named, error) from error
+        raise _unwritable(name, error) from error
     check_folder("--output", str(folder))
     return folder
 
 
-def _report(found: Measured, folder: Path | None, *, as_numbers: bool) -> None:
+def _report(spectra: NetworkSpectra, folder: Path | None, print_json: bool) -> None:
     if folder is not None:
         try:
-            write_spectra(folder, found)
+            write_spectra(folder, spectra)
         except OSError as error:
             raise _unwritable(str(folder), error) from error
-    if as_numbers:
-        print(to_json(as_json(found), indent=2, finite=True))
+    if print_json:
+        print(to_json(as_json(spectra), indent=2, finite=True))
         return
-    print(table(found))
+    print(table(spectra))
     if folder is not None:
-        print(f"numbers and pictures: {folder}")
+        print(f"numbers and plots: {folder}")
 
 
 def _unwritable(folder: str, error: OSError) -> UserError:

@@ -17,13 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from video_snl.blocks import zoo
-from video_snl.blocks.block import NonlocalBlock
+from video_snl.blocks.block import BlockConfig, NonlocalBlock, Pointwise, SubBlock
 from video_snl.blocks.filters import Polynomial
-from video_snl.blocks.kernels import Kernel, Wanted, pair_kernel
-from video_snl.blocks.lowrank import LowRank
-from video_snl.blocks.operators import Affinity, Sum
-from video_snl.blocks.recipe import Recipe
-from video_snl.blocks.unit import Pointwise, Unit
+from video_snl.blocks.kernels import AffinitySpec, Kernel, pair_kernel
+from video_snl.blocks.operators import Affinity, LowRank, Sum
 from video_snl.config.backbones import AffinityName, Sign
 from video_snl.models.released.state_dicts import (
     KINDS,
@@ -37,10 +34,12 @@ from video_snl.models.released.state_dicts import (
 __all__ = ["DisentangledStage", "ReleasedBlock", "load_reference_block", "reference_block"]
 
 _FIRST_POWER = partial(Polynomial.powers, 1)
-_GRAPHS: dict[AffinityName, Recipe] = {
-    "softmax": Recipe(pair_kernel("embedded_gaussian"), _FIRST_POWER, normalization="rw"),
-    "relu": Recipe(pair_kernel("relu_dot"), _FIRST_POWER),
-    "relu_sym": Recipe(pair_kernel("relu_dot"), _FIRST_POWER, symmetric=True, normalization="sym"),
+_GRAPHS: dict[AffinityName, BlockConfig] = {
+    "softmax": BlockConfig(pair_kernel("embedded_gaussian"), _FIRST_POWER, normalization="rw"),
+    "relu": BlockConfig(pair_kernel("relu_dot"), _FIRST_POWER),
+    "relu_sym": BlockConfig(
+        pair_kernel("relu_dot"), _FIRST_POWER, symmetric=True, normalization="sym"
+    ),
 }
 # The usual affinity, and a row of coefficients of the powers of A for each term of the filter, as
 # Polynomial takes them. Blocks that are not here have an affinity and a filter of their own.
@@ -256,12 +255,17 @@ class Widened(Kernel):
     def widths(self, inter_channels: int) -> tuple[int, ...]:
         return self.width, self.width
 
-    def affinity(self, embedded: Tensor, wanted: Wanted) -> Affinity:
-        return self.pair.affinity(embedded, wanted)
+    def affinity(self, embedded: Tensor, spec: AffinitySpec) -> Affinity:
+        return self.pair.affinity(embedded, spec)
 
 
 def _stage(
-    tensors: Tensors, units: Sequence[Tensors], kind: Kind, ndim: int, graph: Recipe, sign: Sign
+    tensors: Tensors,
+    units: Sequence[Tensors],
+    kind: Kind,
+    ndim: int,
+    graph: BlockConfig,
+    sign: Sign,
 ) -> NonlocalBlock:
     width, channels = tensors.convolution("t.weight")
     transferred, _ = units[0].convolution("g.weight")
@@ -272,7 +276,7 @@ def _stage(
         channels,
         transferred,
         ndim=ndim,
-        recipe=replace(graph, kernel=kernel, filter=partial(Polynomial, coefficients)),
+        config=replace(graph, kernel=kernel, filter=partial(Polynomial, coefficients)),
         num_units=len(units),
         zero_init=False,
         activation="relu",
@@ -287,10 +291,10 @@ def _stage(
 
 
 def _disentangled(
-    tensors: Tensors, units: Sequence[Tensors], ndim: int, graph: Recipe
+    tensors: Tensors, units: Sequence[Tensors], ndim: int, graph: BlockConfig
 ) -> DisentangledStage:
     width, channels = tensors.convolution("t.weight")
-    stage = DisentangledStage(channels, width, ndim=ndim, recipe=graph, num_units=len(units))
+    stage = DisentangledStage(channels, width, ndim=ndim, config=graph, num_units=len(units))
     state = {"project.weight": torch.cat([tensors["t.weight"], tensors["p.weight"]])}
     for number, unit in enumerate(units):
         state[f"signals.{number}.weight"] = torch.cat([unit["g.weight"], unit["w_m.weight"]])
@@ -300,7 +304,7 @@ def _disentangled(
 
 
 def _unit_state(unit: Tensors, kind: Kind, number: int, *, transfer: bool) -> dict[str, Tensor]:
-    """Return the tensors of a released unit under the names of :class:`Unit`."""
+    """Return the tensors of a released unit under the names of :class:`SubBlock`."""
     weight = unit["w_2.weight"]
     if kind == "snl":
         weight = torch.cat([unit["w_1.weight"], weight], 1)
@@ -316,8 +320,8 @@ def _unit_state(unit: Tensors, kind: Kind, number: int, *, transfer: bool) -> di
 def _generalized(tensors: Tensors, ndim: int) -> NonlocalBlock:
     width, channels = tensors.convolution("t.weight")
     _, per_group = tensors.convolution("z.weight")
-    recipe = zoo.cgnl(groups=width // per_group, order=2, gamma=1e-4, normalization=None)
-    block = NonlocalBlock(channels, width, ndim=ndim, recipe=recipe, zero_init=False)
+    config = zoo.cgnl(groups=width // per_group, order=2, gamma=1e-4, normalization=None)
+    block = NonlocalBlock(channels, width, ndim=ndim, config=config, zero_init=False)
     state = {
         "project.weight": torch.cat([tensors[f"{name}.weight"] for name in "tpg"]),
         "units.0.combine.weight": tensors["z.weight"],
@@ -336,8 +340,8 @@ def _criss_cross(tensors: Tensors, ndim: int) -> nn.Module:
 
 def _one_criss_cross(tensors: Tensors, ndim: int) -> NonlocalBlock:
     width, channels = tensors.convolution("query_conv.weight")
-    block = NonlocalBlock(channels, width, ndim=ndim, recipe=zoo.cc(), zero_init=False)
-    unit = block.stage[0]
+    block = NonlocalBlock(channels, width, ndim=ndim, config=zoo.cc(), zero_init=False)
+    unit = block.sub_blocks[0]
     # Biases and no norm. A's rows sum to 1, so that the value's bias goes through it unchanged.
     unit.norm = nn.Identity()
     block.project.bias = nn.Parameter(torch.empty(2 * width))
@@ -363,8 +367,8 @@ class PlainDisentangled(Kernel):
     def widths(self, inter_channels: int) -> tuple[int, ...]:
         return inter_channels, inter_channels, 1
 
-    def affinity(self, embedded: Tensor, wanted: Wanted) -> Affinity:
-        pair = self.pair.affinity(embedded[..., :-1], wanted)
+    def affinity(self, embedded: Tensor, spec: AffinitySpec) -> Affinity:
+        pair = self.pair.affinity(embedded[..., :-1], spec)
         return Sum([pair, _unary(embedded[..., -1:])])
 
 
@@ -384,17 +388,17 @@ class DisentangledStage(nn.Module):
     """
 
     def __init__(
-        self, in_channels: int, inter_channels: int, *, ndim: int, recipe: Recipe, num_units: int
+        self, in_channels: int, inter_channels: int, *, ndim: int, config: BlockConfig, num_units: int
     ) -> None:
         super().__init__()
-        self.recipe = recipe
+        self.config = config
         self.project = Pointwise(in_channels, 2 * inter_channels)
         # Z and the scores of the unary softmax, side by side.
         self.signals = nn.ModuleList(
             Pointwise(in_channels, inter_channels + 1) for _ in range(num_units)
         )
         self.units = nn.ModuleList(
-            Unit(
+            SubBlock(
                 in_channels,
                 inter_channels,
                 ndim=ndim,
@@ -409,8 +413,8 @@ class DisentangledStage(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        wanted = Wanted(tuple(x.shape[2:]), self.recipe.symmetric, self.recipe.normalization)
-        pair = self.recipe.kernel.affinity(self.project(x.flatten(2).mT), wanted)
+        spec = AffinitySpec(tuple(x.shape[2:]), self.config.symmetric, self.config.normalization)
+        pair = self.config.kernel.affinity(self.project(x.flatten(2).mT), spec)
         for unit, signal in zip(self.units, self.signals, strict=True):
             projected = signal(x.flatten(2).mT)
             affinity = Sum([pair, _unary(projected[..., -1:])])
