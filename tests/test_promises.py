@@ -136,7 +136,7 @@ PROMISES: dict[str, list[Promise]] = {
         (
             "fewer bytes or frames than its header or its table promises",
             (
-                "tests/data/test_facts.py::test_truncated",
+                "tests/data/test_stream_info.py::test_truncated",
                 "tests/engine/test_check.py::test_every_kind_of_problem",
             ),
         ),
@@ -216,16 +216,18 @@ PROMISES: dict[str, list[Promise]] = {
         ),
         (
             "If anything goes wrong then, it is `pyav`",
-            ("tests/data/test_choice.py::test_whatever_goes_wrong_means_pyav",),
+            ("tests/data/test_auto_reader.py::test_whatever_goes_wrong_means_pyav",),
         ),
         (
             "the data must not depend on a timing measurement",
-            ("tests/data/test_choice.py::test_what_a_run_sees_does_not_hang_on_what_was_faster",),
+            (
+                "tests/data/test_auto_reader.py::test_what_a_run_sees_does_not_hang_on_what_was_faster",
+            ),
         ),
         (
             "What decord or torchcodec would get wrong is read by `pyav`, and every process that decodes says so on stderr, one line for every reason",
             (
-                "tests/data/test_choice.py::test_what_pyav_reads_instead_is_said_by_the_worker",
+                "tests/data/test_auto_reader.py::test_what_pyav_reads_instead_is_said_by_the_worker",
                 "tests/data/test_odd_files.py::test_files_that_another_reader_reads_are_counted_and_said_once",
                 "tests/data/test_odd_files.py::test_what_decord_would_get_wrong_in_mpeg_ts",
             ),
@@ -282,7 +284,7 @@ PROMISES: dict[str, list[Promise]] = {
         (
             "its packets count, not its header; `check` calls it `lying`",
             (
-                "tests/data/test_facts.py::test_header_that_promises_another_number_of_frames",
+                "tests/data/test_stream_info.py::test_header_that_promises_another_number_of_frames",
                 "tests/engine/test_check.py::test_every_kind_of_problem",
                 "tests/data/test_odd_files.py::test_a_header_that_promises_millions_of_frames_is_not_given_to_decord",
             ),
@@ -294,8 +296,8 @@ PROMISES: dict[str, list[Promise]] = {
         (
             "AVI and Matroska by the size in their header, MP4 and MOV by their table of frames",
             (
-                "tests/data/test_facts.py::test_truncated",
-                "tests/data/test_facts.py::test_declared_size",
+                "tests/data/test_stream_info.py::test_truncated",
+                "tests/data/test_stream_info.py::test_declared_size",
             ),
         ),
         (
@@ -405,13 +407,13 @@ PROMISES: dict[str, list[Promise]] = {
             "frames are counted from the first one: no time stamps tell them apart",
             (
                 "tests/data/test_real_videos.py::test_frames_of_an_original_are_those_of_a_plain_loop",
-                "tests/data/test_facts.py::test_reordered_frames_need_stored_time_stamps",
+                "tests/data/test_stream_info.py::test_reordered_frames_need_stored_time_stamps",
             ),
         ),
         (
             "is found once per process and remembered until the file changes",
             (
-                "tests/data/test_facts.py::test_facts_are_found_once_and_again_when_the_file_changes",
+                "tests/data/test_stream_info.py::test_facts_are_found_once_and_again_when_the_file_changes",
             ),
         ),
         (
@@ -686,9 +688,9 @@ PROMISES: dict[str, list[Promise]] = {
         (
             "an empty, truncated or non-video file, a file without a video stream or a frame",
             (
-                "tests/data/test_facts.py::test_no_video",
-                "tests/data/test_facts.py::test_truncated",
-                "tests/data/test_facts.py::test_sound_only",
+                "tests/data/test_stream_info.py::test_no_video",
+                "tests/data/test_stream_info.py::test_truncated",
+                "tests/data/test_stream_info.py::test_sound_only",
                 "tests/data/test_clips.py::test_video_without_frames",
             ),
         ),

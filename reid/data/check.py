@@ -15,7 +15,7 @@ from reid.data.datasets.faults import Fault
 from reid.data.datasets.official import OFFICIAL, count, parts_of, unmatched_queries
 from reid.data.tracklet import ReidData
 from reid.report.pictures import Finding, inspect
-from video_snl.data.workers.bounded import map_with_timeout
+from video_snl.data.workers.pool import map_with_timeout
 from video_snl.utils.counts import counts
 from video_snl.utils.progress import counted
 

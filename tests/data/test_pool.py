@@ -16,10 +16,9 @@ import pytest
 
 from tests.processes import gone, open_files, shared_memory
 from tests.tiny import environment
-from video_snl.data.workers.bounded import map_with_timeout
-from video_snl.data.workers.channel import Channel, channels
+from video_snl.data.workers.channel import Channel, channel_pair
 from video_snl.data.workers.forkserver import start_forkserver
-from video_snl.data.workers.pool import DecodeResult, Pool
+from video_snl.data.workers.pool import DecodeResult, Pool, map_with_timeout
 from video_snl.errors import UserError
 
 pytestmark = pytest.mark.timeout(120)
@@ -171,7 +170,7 @@ def test_an_interruption_leaves_no_answer_for_the_next_question(
 
     outcomes([1])
     first = start_forkserver()
-    ours, theirs = channels()
+    ours, theirs = channel_pair()
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Channel, "receive", interrupted)
         first.start(theirs)
@@ -228,7 +227,7 @@ def test_nothing_is_left_behind() -> None:
 
 SCRIPT = """
 import ctypes, os, sys
-from video_snl.data.workers.bounded import map_with_timeout
+from video_snl.data.workers.pool import map_with_timeout
 def function(item):
     if item:
         print(os.getpid(), os.getppid(), flush=True)
@@ -269,7 +268,7 @@ def test_time_in_which_the_process_was_stopped_does_not_count(tmp_path: Path) ->
     """Ctrl-Z stops the process and its workers; a deadline must not pass meanwhile."""
     script = tmp_path / "script.py"
     script.write_text(
-        "import time\nfrom video_snl.data.workers.bounded import map_with_timeout\n"
+        "import time\nfrom video_snl.data.workers.pool import map_with_timeout\n"
         "def function(item):\n    print('begun', flush=True)\n    time.sleep(1.5)\n"
         "if __name__ == '__main__':\n"
         "    [o] = map_with_timeout(function, [1], num_workers=1, deadline=3)\n    print(o.kind)\n"

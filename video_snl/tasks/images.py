@@ -14,7 +14,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from video_snl.config.image import ImageExperiment
 from video_snl.config.image_programs import image_program
-from video_snl.data.loading.batches import Batch
+from video_snl.data.loading.collate import Batch
 from video_snl.data.transforms.geometry import Statistics
 from video_snl.data.transforms.image import evaluation_images, training_images
 from video_snl.models.fcn import SegmentationLogits, segmentation_loss

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from video_snl.data.image.reading import UnreadableImage
-from video_snl.data.loading.batches import Batch, Sample
+from video_snl.data.loading.collate import Batch, Sample
 from video_snl.data.loading.samplers import Key, fallback_generator, sample_generator
 from video_snl.errors import OptionsError, UserError
 

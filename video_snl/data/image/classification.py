@@ -15,7 +15,7 @@ from video_snl.config.image_data import ImageDataConfig
 from video_snl.config.video import DataConfig
 from video_snl.data.image.base import FileDataset
 from video_snl.data.image.reading import read_image
-from video_snl.data.loading.batches import Sample
+from video_snl.data.loading.collate import Sample
 from video_snl.data.transforms.augment import augment_clips, check_augmentation, draw_augmentation
 from video_snl.errors import OptionsError
 from video_snl.utils.media import MAX_PIXELS

@@ -15,7 +15,7 @@ from torch import Tensor
 from video_snl.config.image_data import ImageDataConfig
 from video_snl.data.image.base import BatchResult, Paths, Unreadable, completed, single
 from video_snl.data.image.classification import colour_options, evaluation_picture, read_picture
-from video_snl.data.loading.batches import Batch, Sample
+from video_snl.data.loading.collate import Batch, Sample
 from video_snl.data.loading.samplers import (
     Key,
     epoch_generator,

@@ -18,7 +18,7 @@ from video_snl.data.image.base import FileDataset, Unreadable
 from video_snl.data.image.cityscapes import IGNORED, Scenes, train_ids
 from video_snl.data.image.classification import read_picture
 from video_snl.data.image.reading import read_label_map
-from video_snl.data.loading.batches import Sample
+from video_snl.data.loading.collate import Sample
 from video_snl.data.transforms.photometric import distort, draw_distortion
 from video_snl.errors import UserError
 from video_snl.utils.media import MAX_PIXELS
