@@ -173,9 +173,9 @@ def test_an_interruption_leaves_no_answer_for_the_next_question(
     ours, theirs = channel_pair()
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Channel, "receive", interrupted)
-        first.start(theirs)
+        first.start_worker(theirs)
     with pytest.raises(OSError):
-        first.start(theirs)
+        first.start_worker(theirs)
     ours.close()
     theirs.close()
     assert start_forkserver() is not first and gone(first.pid)
@@ -254,6 +254,17 @@ def test_stuck_workers_die_with_a_killed_process(tmp_path: Path) -> None:
     process.wait()
     assert all(gone(pid) for pid in pids)
     process.stdout.close()
+
+
+def test_a_process_that_ends_at_once_does_not_leave_its_forkserver_importing() -> None:
+    script = (
+        "from video_snl.data.workers.forkserver import start_forkserver\n"
+        "print(start_forkserver().pid)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, env=environment()
+    )
+    assert gone(int(done.stdout), 0.5) and not done.stderr
 
 
 def test_a_caller_that_takes_long_over_an_outcome_costs_no_worker() -> None:

@@ -128,6 +128,10 @@ def _experiment_of(arguments: Namespace) -> Experiment:
 
 def _train(arguments: Namespace) -> int:
     experiment = _experiment_of(arguments)  # refused before torch is loaded
+    if experiment.data.num_workers:
+        from video_snl.data.workers.forkserver import start_forkserver
+
+        start_forkserver()  # imports its modules while this process imports its own
     from video_snl.engine.resume import Asked
     from video_snl.engine.train import train
 

@@ -43,7 +43,7 @@ def train(
     check_experiment(experiment, videos)
     _check_last_batch(experiment, videos)
     if experiment.data.num_workers:
-        start_forkserver()  # loads its modules while the network is made
+        start_forkserver()  # imports its modules while the network is made
     lists: Listed = {
         part: [(video.path, video.label) for video in listed]
         for part, listed in (("training", videos.train), ("test", videos.test))

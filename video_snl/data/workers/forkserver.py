@@ -9,6 +9,7 @@ closed: at the end of the process, however it came.
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import gc
 import importlib
@@ -151,7 +152,14 @@ def _forget_in_a_fork() -> None:
     _current, _lock = None, threading.Lock()
 
 
+def _kill_at_exit() -> None:
+    # It would end by itself, but only once it has imported its modules.
+    if _current is not None and _current.alive():
+        os.kill(_current.pid, signal.SIGKILL)
+
+
 os.register_at_fork(after_in_child=_forget_in_a_fork)
+atexit.register(_kill_at_exit)
 
 
 def main(file: int) -> None:
