@@ -55,3 +55,10 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         _ = video_snl.SNL4d
     with pytest.raises(ImportError, match="SNL4d"):
         from video_snl import SNL4d  # noqa: F401
+
+
+def test_processes_that_decode_import_no_torchvision() -> None:
+    """It takes longer to import than torch, and the first batch would wait for it."""
+    loaded = run("import sys", "import reid.data.loading", "print(*sorted(sys.modules))").split()
+    assert "video_snl.data.video.dataset" in loaded
+    assert not {"torchvision", "torch._dynamo", "lightning"} & set(loaded)

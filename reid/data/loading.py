@@ -13,7 +13,7 @@ from reid.config import ReidDataConfig
 from reid.data.reading import length_of, lengths_of, read_nearest, read_readable
 from reid.data.tracklet import Tracklet
 from reid.data.transforms import draw_erasing
-from video_snl.data.loading.batches import Sample
+from video_snl.data.loading.collate import Sample
 from video_snl.data.loading.loader import ClipLoader
 from video_snl.data.loading.quarantine import Quarantine
 from video_snl.data.loading.samplers import (

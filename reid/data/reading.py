@@ -16,7 +16,7 @@ from reid.data.tracklet import Tracklet
 from video_snl.data.decoding.readers import open_video, resize
 from video_snl.data.image.reading import UnreadableImage, read_image
 from video_snl.data.loading.quarantine import named
-from video_snl.data.workers.bounded import map_with_timeout
+from video_snl.data.workers.pool import map_with_timeout
 from video_snl.errors import UserError
 from video_snl.utils.media import MAX_PIXELS, VIDEO_SUFFIXES
 from video_snl.utils.timing import stage

@@ -14,7 +14,7 @@ from PIL import Image
 from reid.data.datasets.frames import list_frames
 from reid.report.film_strips import chosen_frames
 from reid.report.page import Shown, entry_view, write_page
-from video_snl.data.workers.bounded import map_with_timeout
+from video_snl.data.workers.pool import map_with_timeout
 from video_snl.utils.counts import counts
 from video_snl.utils.media import is_image_name
 

@@ -18,7 +18,7 @@ from reid.data.transforms import evaluation_clips
 from reid.models.network import TrackletNet
 from reid.retrieval.features import FeatureTable
 from reid.trained import TrainedReid
-from video_snl.data.loading.batches import Batch
+from video_snl.data.loading.collate import Batch
 from video_snl.data.loading.quarantine import Quarantine
 from video_snl.errors import UserError
 from video_snl.utils.finite import not_finite_error

@@ -82,7 +82,7 @@ REFERENCE: dict[str, tuple[str, tuple[str, ...]]] = {
             "video_snl.data.image.reading",
             "video_snl.data.duplicates",
             "video_snl.data.decoding.opening",
-            "video_snl.data.decoding.conversion",
+            "video_snl.data.decoding.pyav",
         ),
     ),
     "engine": (

@@ -16,8 +16,7 @@ import torch
 
 from tests.videos import greys, write_streams, write_video
 from video_snl.config.video import Experiment, ReaderName
-from video_snl.data.decoding import instead
-from video_snl.data.decoding import stream_info as facts
+from video_snl.data.decoding import pyav, stream_info
 from video_snl.data.decoding.pyav import PyAVReader
 from video_snl.data.decoding.readers import check_reader, open_video, read_clips
 from video_snl.data.decoding.stream_info import find_stream_info
@@ -96,13 +95,13 @@ def test_scattered_packets_without_a_picture(tmp_path: Path) -> None:
         reader.frames([7])
 
 
-def test_facts_are_forgotten_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(facts, "REMEMBERED", 2)
-    monkeypatch.setattr(facts, "_remembered", {})
+def test_files_are_forgotten_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream_info, "CACHED", 2)
+    monkeypatch.setattr(stream_info, "_cache", {})
     paths = [str(write_video(tmp_path / f"{name}.avi", 3)) for name in "abc"]
     for path in paths:
         find_stream_info(path)
-    assert [path for path, _, _ in facts._remembered] == paths[1:]
+    assert [path for path, _, _ in stream_info._cache] == paths[1:]
 
 
 @pytest.mark.parametrize("size", [(64, 48), (64, 72), (64, 24), (64, 16), (65, 97)])
@@ -113,7 +112,7 @@ def test_sizes_that_decord_does_not_take(
     codec = {"codec": "libvpx-vp9", "options": {"deadline": "realtime"}}
     path = write_streams(tmp_path / "narrow.mkv", [size], frames=4, **codec)
     with caplog.at_level(logging.WARNING, logger="video_snl.readers"):
-        instead._said.clear()
+        pyav._logged.clear()
         frames = open_video(str(path), "decord").frames([0, 3])
     assert frames.shape == (2, *size, 3)
     assert f"decord takes no frames of {size[1]} x {size[0]}" in caplog.text

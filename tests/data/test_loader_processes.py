@@ -15,9 +15,8 @@ import torch
 
 from tests.misbehaving import CONFIG, bad, loader_of
 from tests.processes import gone, open_files, shared_memory
-from video_snl.data.loading import loader as feed
-from video_snl.data.loading.assembly import Assembly
-from video_snl.data.loading.batches import Batch
+from video_snl.data.loading import loader as loading
+from video_snl.data.loading.collate import Batch, Collator
 from video_snl.data.loading.quarantine import Quarantine
 from video_snl.data.video.records import Video
 from video_snl.errors import UserError
@@ -123,10 +122,10 @@ def test_profile_of_an_epoch(good: list[Video], tmp_path: Path, num_workers: int
 def test_a_thread_that_does_not_end_keeps_its_pool_and_closes_it(
     good: list[Video], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feed, "_STOP_TIMEOUT", 0.1)
-    step, held, go = Assembly.step, threading.Event(), threading.Event()
+    monkeypatch.setattr(loading, "_STOP_TIMEOUT", 0.1)
+    step, held, go = Collator.step, threading.Event(), threading.Event()
 
-    def slow(self: Assembly, limit: int) -> list[Batch]:
+    def slow(self: Collator, limit: int) -> list[Batch]:
         held.set()
         go.wait(60)
         return step(self, limit)
@@ -136,7 +135,7 @@ def test_a_thread_that_does_not_end_keeps_its_pool_and_closes_it(
     next(first)
     pids = loader.pids()
     with monkeypatch.context() as patch:
-        patch.setattr(Assembly, "step", slow)
+        patch.setattr(Collator, "step", slow)
         assert held.wait(60)
     assert len(list(loader)) == 15 and not set(pids) & set(loader.pids())
     go.set()
@@ -149,9 +148,9 @@ def test_a_thread_that_does_not_end_keeps_its_pool_and_closes_it(
 def test_a_loader_may_be_collected_in_its_own_thread(
     good: list[Video], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step, kept, collected = Assembly.step, [], threading.Event()
+    step, kept, collected = Collator.step, [], threading.Event()
 
-    def collecting(self: Assembly, limit: int) -> list[Batch]:
+    def collecting(self: Collator, limit: int) -> list[Batch]:
         if kept and not collected.is_set():
             kept.clear()
             gc.collect()
@@ -162,7 +161,7 @@ def test_a_loader_may_be_collected_in_its_own_thread(
     batches = iter(loader)
     next(batches)
     pids = loader.pids()
-    monkeypatch.setattr(Assembly, "step", collecting)
+    monkeypatch.setattr(Collator, "step", collecting)
     kept += [loader, batches]
     del loader, batches
     assert collected.wait(60) and all(gone(pid) for pid in pids)

@@ -16,10 +16,9 @@ import pytest
 
 from tests.processes import gone, open_files, shared_memory
 from tests.tiny import environment
-from video_snl.data.workers.bounded import map_with_timeout
-from video_snl.data.workers.channel import Channel, channels
+from video_snl.data.workers.channel import Channel, channel_pair
 from video_snl.data.workers.forkserver import start_forkserver
-from video_snl.data.workers.pool import DecodeResult, Pool
+from video_snl.data.workers.pool import DecodeResult, Pool, map_with_timeout
 from video_snl.errors import UserError
 
 pytestmark = pytest.mark.timeout(120)
@@ -171,12 +170,12 @@ def test_an_interruption_leaves_no_answer_for_the_next_question(
 
     outcomes([1])
     first = start_forkserver()
-    ours, theirs = channels()
+    ours, theirs = channel_pair()
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Channel, "receive", interrupted)
-        first.start(theirs)
+        first.start_worker(theirs)
     with pytest.raises(OSError):
-        first.start(theirs)
+        first.start_worker(theirs)
     ours.close()
     theirs.close()
     assert start_forkserver() is not first and gone(first.pid)
@@ -228,7 +227,7 @@ def test_nothing_is_left_behind() -> None:
 
 SCRIPT = """
 import ctypes, os, sys
-from video_snl.data.workers.bounded import map_with_timeout
+from video_snl.data.workers.pool import map_with_timeout
 def function(item):
     if item:
         print(os.getpid(), os.getppid(), flush=True)
@@ -257,6 +256,17 @@ def test_stuck_workers_die_with_a_killed_process(tmp_path: Path) -> None:
     process.stdout.close()
 
 
+def test_a_process_that_ends_at_once_does_not_leave_its_forkserver_importing() -> None:
+    script = (
+        "from video_snl.data.workers.forkserver import start_forkserver\n"
+        "print(start_forkserver().pid)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, env=environment()
+    )
+    assert gone(int(done.stdout), 0.5) and not done.stderr
+
+
 def test_a_caller_that_takes_long_over_an_outcome_costs_no_worker() -> None:
     results = map_with_timeout(time.sleep, [0.6, 0.7, 0.6, 0.7], num_workers=2, deadline=1.5)
     kinds = [next(results).kind]
@@ -269,7 +279,7 @@ def test_time_in_which_the_process_was_stopped_does_not_count(tmp_path: Path) ->
     """Ctrl-Z stops the process and its workers; a deadline must not pass meanwhile."""
     script = tmp_path / "script.py"
     script.write_text(
-        "import time\nfrom video_snl.data.workers.bounded import map_with_timeout\n"
+        "import time\nfrom video_snl.data.workers.pool import map_with_timeout\n"
         "def function(item):\n    print('begun', flush=True)\n    time.sleep(1.5)\n"
         "if __name__ == '__main__':\n"
         "    [o] = map_with_timeout(function, [1], num_workers=1, deadline=3)\n    print(o.kind)\n"

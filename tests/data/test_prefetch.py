@@ -12,13 +12,13 @@ from torch import Tensor
 
 from video_snl.data.loading.prefetch import (
     AHEAD,
+    HOST_FIELDS,
     CudaCopies,
     DevicePrefetcher,
     prefetch,
     prefetched,
     to_device,
 )
-from video_snl.data.transforms.augment import HOST_FIELDS
 
 NO_GPU = "needs a CUDA GPU, and this machine has none"
 

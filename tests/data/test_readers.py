@@ -123,19 +123,19 @@ def test_frames_that_nothing_refers_to_are_left_out(
 def test_time_stamps_that_mislead_are_found_out(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The facts claim an entry where there is none: the frames are right all the same."""
+    """The stream info claims an entry where there is none: the frames are right all the same."""
     from dataclasses import replace
 
-    from video_snl.data.decoding import stream_info as facts
+    from video_snl.data.decoding import stream_info
 
     path = str(write_streams(folder / "misled.avi", [(64, 96)], codec="mpeg4"))
     true = find_stream_info(path)
     wrong = replace(true, entries=(0, 15))
-    monkeypatch.setitem(facts._remembered, facts._identity(path), wrong)
+    monkeypatch.setitem(stream_info._cache, stream_info._identity(path), wrong)
     reader = PyAVReader(path)
     assert greys(reader.frames([16, 17])) == [16, 17]
     assert reader.info.stamps is None
-    assert find_stream_info(path).stamps is None  # and remembered
+    assert find_stream_info(path).stamps is None  # and cached
 
 
 def test_clips_share_what_is_decoded(

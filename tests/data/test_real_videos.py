@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from video_snl.config.video import ReaderName
-from video_snl.data.decoding.containers import declared_size
+from video_snl.data.decoding.opening import declared_size
 from video_snl.data.decoding.pyav import PyAVReader
 from video_snl.data.decoding.readers import open_by, open_video, read_clips, refusal
 from video_snl.data.decoding.stream_info import find_stream_info

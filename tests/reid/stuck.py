@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 
 from reid.data.loading import TrackletDataset
-from video_snl.data.loading.batches import Sample
+from video_snl.data.loading.collate import Sample
 from video_snl.data.loading.samplers import Key
 
 

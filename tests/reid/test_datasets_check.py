@@ -16,7 +16,7 @@ from reid.data.datasets.base import Counts, Published
 from reid.data.datasets.catalog import DATASETS
 from tests.reid_misbehaving import misbehave
 from tests.reid_trees import picture, write_folder, write_mars
-from video_snl.data.workers.outcome import call
+from video_snl.data.workers.pool import map_with_timeout
 from video_snl.errors import UserError
 
 OWN = {"train/1/1/a": 2, "query/2/1/a": 2, "query/3/1/a": 1, "gallery/2/2/a": 40}
@@ -35,8 +35,8 @@ SMALL = Published(
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without worker processes, which take seconds to start."""
 
-    def run(function: Any, items: Any, **_: Any) -> Any:
-        yield from (call(function, item) for item in items)
+    def run(function: Any, items: Any, **options: Any) -> Any:
+        return map_with_timeout(function, items, **options | {"num_workers": 0})
 
     monkeypatch.setattr(check_module, "map_with_timeout", run)
 

@@ -69,6 +69,10 @@ class _Train(Profile, Resume):
 def _train(arguments: Namespace, spec: TaskSpec) -> int:
     experiment = experiment_of(spec.configuration, arguments)  # refused before torch is loaded
     options = options_of(_Train, arguments)
+    if spec.inputs == "videos" and experiment.data.num_workers:
+        from video_snl.data.workers.forkserver import start_forkserver
+
+        start_forkserver()  # imports its modules while this process imports its own
     from video_snl.engine.resume import Asked
     from video_snl.engine.train import train
 

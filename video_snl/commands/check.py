@@ -12,12 +12,12 @@ from typing import Any, Literal
 
 from video_snl.config.video import DataConfig
 from video_snl.data.decoding.auto import resolve_reader
-from video_snl.data.decoding.containers import CutOffError
+from video_snl.data.decoding.opening import CutOffError
 from video_snl.data.decoding.pyav import PyAVReader
 from video_snl.data.decoding.stream_info import find_stream_info
 from video_snl.data.video.clip_sampling import clip_span
 from video_snl.data.video.file_lists import Layout, Listing, layout_of, list_files
-from video_snl.data.workers.bounded import map_with_timeout
+from video_snl.data.workers.pool import map_with_timeout
 from video_snl.errors import UserError
 from video_snl.utils.counts import counts
 from video_snl.utils.json_text import to_json

@@ -17,7 +17,7 @@ from pathlib import Path
 from video_snl.commands.reencode import Settings, reencode
 from video_snl.data.decoding.stream_info import find_stream_info
 from video_snl.data.video.file_lists import find_videos
-from video_snl.data.workers.bounded import map_with_timeout
+from video_snl.data.workers.pool import map_with_timeout
 from video_snl.errors import UserError
 from video_snl.utils.counts import counts
 from video_snl.utils.files import (

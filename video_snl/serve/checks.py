@@ -7,7 +7,7 @@ from pathlib import Path
 
 from video_snl.data.loading.quarantine import named
 from video_snl.data.video.streaming import frame_times
-from video_snl.data.workers.bounded import map_with_timeout
+from video_snl.data.workers.pool import map_with_timeout
 from video_snl.errors import UserError
 from video_snl.utils.media import MAX_PIXELS
 

@@ -15,7 +15,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from video_snl.config.image import ImageExperiment
 from video_snl.config.statistics import Statistics
 from video_snl.config.task_spec import IMAGE, exact_spec
-from video_snl.data.loading.batches import Batch
+from video_snl.data.loading.collate import Batch
 from video_snl.data.transforms.image import evaluation_images, training_images
 from video_snl.models.fcn import SegmentationLogits, segmentation_loss
 from video_snl.models.image import head_parameters, stage_layers

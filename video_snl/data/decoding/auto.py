@@ -1,9 +1,9 @@
-"""Which decoder ``reader: auto`` takes: the one measured to be faster on the files of a run.
+"""The auto reader: the decoder that is measured to be faster on the files of a run.
 
 A command measures once, before anything is decoded, on the first of its files that can be read; the
-choice holds for the whole run and is said. It is PyAV unless another decoder is clearly faster and,
-on a CPU, gives the very same pixels: what a run sees must not hang on what was faster that day. (On
-a GPU all differ a little; name a reader where that matters.)
+result holds for the whole run and is printed. It is PyAV unless another decoder is clearly faster
+and, on a CPU, gives the very same pixels: the data must not depend on a timing measurement. (On a
+GPU all differ a little; name a reader where that matters.)
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ import torch
 from video_snl.config.video import DataConfig, DecodeDevice, ReaderName
 from video_snl.data.decoding.readers import open_by, refusal
 from video_snl.data.decoding.stream_info import StreamInfo, find_stream_info
-from video_snl.data.workers.bounded import map_with_timeout
+from video_snl.data.workers.pool import map_with_timeout
 from video_snl.errors import UserError
 from video_snl.utils.media import MAX_PIXELS
 from video_snl.utils.timing import collect_stages
 
-__all__ = ["Choice", "choose_reader", "resolve_reader"]
+__all__ = ["AutoReader", "choose_reader", "resolve_reader"]
 
-TRIED = 3  # files, until one of them can be read
+TRIED = 3  # most files tried, until one of them can be read
 CLIP = 16  # frames read to compare
-ROUNDS = 2  # of which the faster one counts: the first imports and fills caches
-MARGIN = 0.8  # of PyAV's time: what another one must stay below, so that chance decides nothing
+ROUNDS = 2  # the faster one counts: the first imports and fills caches
+MARGIN = 0.8  # share of PyAV's time that another one must stay below, lest chance decides
 
 
 @dataclass(frozen=True)
-class Choice:
-    """A decoder, and why."""
+class AutoReader:
+    """Decoder that ``reader: auto`` takes, and the reason."""
 
     reader: ReaderName
     reason: str
@@ -46,24 +46,24 @@ class Choice:
 
 
 def resolve_reader(config: DataConfig, paths: Sequence[str]) -> tuple[DataConfig, str]:
-    """Put the decoder to use on these files in the place of ``auto``.
+    """Replace ``auto`` with the decoder to use on these files.
 
-    Whatever happens as it is measured, in a process of its own and each file within
-    ``data.deadline``, the answer is at worst PyAV. Folders of frames leave ``auto`` as it is.
+    It is measured in a process of its own, each file within ``data.deadline``; whatever happens
+    there, the answer is at worst PyAV. Folders of frames leave ``auto`` as it is.
 
     Returns:
-        The configuration, and a line that says what was chosen and why; empty where there was
-        nothing to choose.
+        Configuration, and a line that says what was chosen and why; empty where there was nothing
+        to choose.
     """
     if config.reader != "auto" or any(map(os.path.isdir, paths)):
         return config, ""
     choice = _choose(paths, config)
-    # PyAV decodes on the CPU, whatever was hoped for.
+    # PyAV decodes on the CPU, whatever was asked for.
     device: DecodeDevice = "cpu" if choice.reader == "pyav" else config.decode_device
     return replace(config, reader=choice.reader, decode_device=device), str(choice)
 
 
-def _choose(paths: Sequence[str], config: DataConfig) -> Choice:
+def _choose(paths: Sequence[str], config: DataConfig) -> AutoReader:
     choose = partial(choose_reader, device=config.decode_device, max_pixels=config.max_pixels)
     tried = list(islice(paths, TRIED))
     results = map_with_timeout(choose, tried, num_workers=1, deadline=config.deadline)
@@ -73,38 +73,40 @@ def _choose(paths: Sequence[str], config: DataConfig) -> Choice:
                 return result.value
             if result.kind != "error":  # rather than wait for the next one as long
                 break
-    return Choice("pyav", "none of the first files could be measured")
+    return AutoReader("pyav", "none of the first files could be measured")
 
 
-def choose_reader(path: str, device: DecodeDevice = "cpu", max_pixels: int = MAX_PIXELS) -> Choice:
+def choose_reader(
+    path: str, device: DecodeDevice = "cpu", max_pixels: int = MAX_PIXELS
+) -> AutoReader:
     """Measure the decoders on a file.
 
     Raises:
         UserError: The file cannot be read, or breaks at its start.
     """
-    facts = find_stream_info(path, max_pixels)
-    names = {name: refusal(name, facts) or _differs(facts, device) for name in _candidates(device)}
+    info = find_stream_info(path, max_pixels)
+    names = {name: refusal(name, info) or _differs(info, device) for name in _candidates(device)}
     allowed = [name for name, reason in names.items() if reason is None]
     if not allowed:
-        return Choice("pyav", next(iter(names.values())) or "")
+        return AutoReader("pyav", next(iter(names.values())) or "")
     return _measured(path, allowed, device, max_pixels)
 
 
 def _candidates(device: DecodeDevice) -> list[ReaderName]:
-    """Those beside PyAV: torchcodec counts where it is installed and asked for by the device."""
+    """Return the decoders to compare with PyAV; torchcodec is one where a GPU is to decode."""
     return ["torchcodec", "decord"] if device == "cuda" else ["decord"]
 
 
-def _differs(facts: StreamInfo, device: DecodeDevice) -> str | None:
-    """Why a decoder's pixels are not PyAV's, though its frames are."""
-    if device == "cpu" and facts.codec == "mpeg4":
+def _differs(info: StreamInfo, device: DecodeDevice) -> str | None:
+    """Return why a decoder's pixels are not PyAV's, though its frames are; None if they are."""
+    if device == "cpu" and info.codec == "mpeg4":
         return "decord's pixels of MPEG-4 are up to 2 levels off"
     return None
 
 
 def _measured(
     path: str, allowed: list[ReaderName], device: DecodeDevice, max_pixels: int
-) -> Choice:
+) -> AutoReader:
     times = {"pyav": _seconds(path, "pyav", "cpu", max_pixels)}
     failures = {}
     for name in allowed:
@@ -116,11 +118,11 @@ def _measured(
     parts = [f"{name} {1000 * seconds:.1f} ms" for name, seconds in times.items()]
     parts += [f"{name} failed" for name in failures]
     reason = f"{CLIP} frames of {os.path.basename(path)}: " + ", ".join(parts)
-    return Choice(fastest, reason)  # type: ignore[arg-type]
+    return AutoReader(fastest, reason)  # type: ignore[arg-type]
 
 
 def _seconds(path: str, name: ReaderName, device: DecodeDevice, max_pixels: int) -> float:
-    """Of opening the file and reading a clip from its start, where no decoder has to seek."""
+    """Time opening the file and reading a clip from its start, where no decoder has to seek."""
     times = []
     for _ in range(ROUNDS):
         began = time.perf_counter()
@@ -129,5 +131,5 @@ def _seconds(path: str, name: ReaderName, device: DecodeDevice, max_pixels: int)
         if frames.is_cuda:
             torch.cuda.synchronize()
         times.append(time.perf_counter() - began)
-    collect_stages()  # what was measured is no part of any sample
+    collect_stages()  # these times are not part of any sample's
     return min(times)

@@ -1,4 +1,4 @@
-"""A video read by decord, where decord gives the frames asked for."""
+"""Videos read by decord, where decord gives the frames asked for."""
 
 from __future__ import annotations
 
@@ -24,26 +24,27 @@ NO_COPIES = 1e-9
 INDEXED = frozenset({"mov", "matroska", "webm", "avi"})
 
 
-def decord_refuses(facts: StreamInfo) -> str | None:
-    """Why decord would not give the right frames of this file, in words; ``None`` if it does."""
-    if facts.width in NARROW or facts.width % 2 or facts.height % 2:
-        return f"decord takes no frames of {facts.width} x {facts.height}"
-    refused = library_refuses("decord", facts)
+def decord_refuses(info: StreamInfo) -> str | None:
+    """Return why decord would not give the right frames of this file; None if it does."""
+    if info.width in NARROW or info.width % 2 or info.height % 2:
+        return f"decord takes no frames of {info.width} x {info.height}"
+    refused = library_refuses("decord", info)
     if refused is not None:
         return refused
-    if facts.container not in INDEXED:
-        return f"decord cannot show which frames it returns from {facts.container}"
-    if facts.reordered and facts.codec != "h264":
-        return "decord seeks to key frames that are no clean starts"
-    if facts.container == "avi" and facts.codec != "mpeg4":
+    if info.container not in INDEXED:
+        return f"decord cannot show which frames it returns from {info.container}"
+    if info.reordered and info.codec != "h264":
+        return "decord seeks to key frames that are not clean starts"
+    if info.container == "avi" and info.codec != "mpeg4":
         return "decord's seek goes astray where packets have no time stamps"
     return None
 
 
 class DecordReader(LibraryReader):
-    """A video read by decord, in one thread: workers are what runs side by side.
+    """Video read by decord, in one thread: workers are what runs in parallel.
 
     Args:
+        path: Video file.
         device: ``cpu``, or ``cuda`` where decord was built for it.
 
     Raises:
@@ -84,7 +85,7 @@ class DecordReader(LibraryReader):
 
 
 def import_decord() -> ModuleType:
-    """The module decord, silent: one line for the person at the keyboard, not its remarks too."""
+    """Import decord, silenced: the user gets one line of ours, not its remarks too."""
     import decord
 
     decord.logging.set_level(decord.logging.QUIET)

@@ -1,4 +1,4 @@
-"""A folder of numbered pictures read as one video."""
+"""Folders of numbered images, each read as one video."""
 
 from __future__ import annotations
 
@@ -23,13 +23,14 @@ _NUMBER = re.compile(r"(\d+)\.\w+$")
 
 
 class FramesReader:
-    """The pictures of a folder in the order of the number at the end of their names.
+    """Video made of the images of a folder, in the order of the number at the end of their names.
 
     ``1.jpg``, ``img_00001.jpg`` and ``frame000001.png`` are all number 1. The first number does not
     matter; from there on none may be missing. Other files are left out.
 
     Args:
-        max_pixels: Most pixels of a frame; a larger one cannot be read.
+        path: Folder of images.
+        max_pixels: Largest number of pixels of a frame; a larger one cannot be read.
 
     Raises:
         UserError: No such folder, no images, a number missing or there twice; an image that
@@ -46,29 +47,29 @@ class FramesReader:
         return len(self._files)
 
     def frames(self, indices: Sequence[int]) -> Tensor:
-        """The frames of these indices, RGB, uint8 (T, H, W, 3)."""
+        """Return the frames of these indices, RGB, uint8 (T, H, W, 3)."""
         with stage("decode"):
-            pictures = {index: self._picture(self._files[index]) for index in set(indices)}
-            return torch.stack([pictures[index] for index in indices])
+            images = {index: self._image(self._files[index]) for index in set(indices)}
+            return torch.stack([images[index] for index in indices])
 
     def close(self) -> None:
-        """Nothing is open between calls."""
+        """Do nothing: no file is open between calls."""
 
-    def _picture(self, file: str) -> Tensor:
+    def _image(self, file: str) -> Tensor:
         try:
             # Not torchvision.io: its libpng fails where decord has loaded an old zlib before.
-            image = read_image(file, max_pixels=self.max_pixels)
+            found = read_image(file, max_pixels=self.max_pixels)
         except UnreadableImage as error:
             raise UserError(f"{error}, a frame of a video: extract its frames again") from error
-        picture = torch.from_numpy(np.array(image))
-        self._size = self._size or tuple(picture.shape[:2])
-        if tuple(picture.shape[:2]) != self._size:
-            height, width = picture.shape[:2]
+        image = torch.from_numpy(np.array(found))
+        self._size = self._size or tuple(image.shape[:2])
+        if tuple(image.shape[:2]) != self._size:
+            height, width = image.shape[:2]
             raise UserError(
                 f"{file} is {width} x {height}, other frames of its folder are {self._size[1]} x "
                 f"{self._size[0]}: make the frames of this video again"
             )
-        return picture
+        return image
 
 
 def _numbered_files(path: str) -> list[str]:

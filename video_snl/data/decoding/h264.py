@@ -1,4 +1,4 @@
-"""The little of H.264's syntax that tells fields from frames, and where decoding may start.
+"""The part of H.264's syntax that tells fields from frames, and where decoding may start.
 
 FFmpeg hands out the two fields of an interlaced frame as two packets; PyAV tells neither that nor
 which pictures are IDR. Names and numbers are those of ITU-T H.264, 7.3.2.1 and 7.3.3.
@@ -27,11 +27,11 @@ _HEADER = 64  # bytes of a slice that hold its first values, with room to spare
 
 @dataclass(frozen=True)
 class Sequence:
-    """What a sequence parameter set says.
+    """Values of a sequence parameter set.
 
     Attributes:
         number_bits: Bits of ``frame_num`` in a slice.
-        frames_only: No picture is a field.
+        frames_only: No coded picture is a field.
         separate_planes: Slices name their colour plane.
     """
 
@@ -41,7 +41,7 @@ class Sequence:
 
 
 class Field(NamedTuple):
-    """A picture that is half of a frame: the frame's number, and which half."""
+    """Coded picture that is half of a frame: the frame's number, and which half."""
 
     number: int
     bottom: bool
@@ -127,7 +127,7 @@ def find_field(units: list[bytes], sequence: Sequence) -> Field | None:
 
 
 class _Bits:
-    """The bits of a unit, without the bytes that keep start codes out of it."""
+    """Reader of the bits of a unit, without the bytes that keep start codes out of it."""
 
     def __init__(self, data: bytes) -> None:
         data = data.replace(b"\x00\x00\x03", b"\x00\x00")
@@ -140,7 +140,7 @@ class _Bits:
         return (self._value >> self._left) & ((1 << number) - 1)
 
     def count(self) -> int:
-        """ue(v): as many leading zeros as bits follow the first one."""
+        """Read ue(v): as many leading zeros as bits follow the first one."""
         zeros = 0
         while not self.take(1):
             zeros += 1

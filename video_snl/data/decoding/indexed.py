@@ -1,4 +1,4 @@
-"""What readers share whose library finds frames by their numbers itself."""
+"""Base of the readers whose library finds frames by their numbers itself."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ from typing import Any
 
 from torch import Tensor
 
-from video_snl.data.decoding.conversion import SAME_EVERYWHERE
-from video_snl.data.decoding.instead import note_instead
 from video_snl.data.decoding.opening import check_pixels
-from video_snl.data.decoding.pyav import PyAVReader, breaks
-from video_snl.data.decoding.scan import SIZED
+from video_snl.data.decoding.packet_index import SIZED
+from video_snl.data.decoding.pyav import SAME_EVERYWHERE, PyAVReader, breaks, note_fallback
 from video_snl.data.decoding.stream_info import StreamInfo, find_stream_info
 from video_snl.errors import UserError
 from video_snl.utils.media import MAX_PIXELS
@@ -29,15 +27,16 @@ class AstrayError(UserError):
 
 
 class LibraryReader(abc.ABC):
-    """A video of which a library's reader, ``_video``, is asked for batches of frames.
+    """Video of which a library's reader, ``_video``, is asked for batches of frames.
 
-    ``_broken`` are the exceptions by which that one says that it cannot decode. Where the time
-    stamps show other frames than those asked for, or where the library fails on the CPU, PyAV reads
-    the file from then on.
+    ``_broken`` are the exceptions with which that reader reports that it cannot decode. Where the
+    time stamps show other frames than those asked for, or where the library fails on the CPU, PyAV
+    reads the file from then on.
 
     Args:
+        path: Video file.
         device: ``cpu`` or ``cuda``.
-        max_pixels: Most pixels of a frame.
+        max_pixels: Largest number of pixels of a frame.
 
     Raises:
         UserError: The file cannot be read.
@@ -50,15 +49,15 @@ class LibraryReader(abc.ABC):
     def __init__(self, path: str, device: str = "cpu", max_pixels: int = MAX_PIXELS) -> None:
         self.path, self.device, self.max_pixels = path, device, max_pixels
         self.info = find_stream_info(path, max_pixels)
-        self._instead: PyAVReader | None = None
+        self._fallback: PyAVReader | None = None
 
     def __len__(self) -> int:
         return self.info.length
 
     def frames(self, indices: Sequence[int]) -> Tensor:
-        """The frames of these indices, RGB, uint8 (T, H, W, 3)."""
-        if self._instead is not None:
-            return self._instead.frames(indices)
+        """Return the frames of these indices, RGB, uint8 (T, H, W, 3)."""
+        if self._fallback is not None:
+            return self._fallback.frames(indices)
         try:
             with stage("decode"):
                 frames, times = self._batch(list(indices))
@@ -76,18 +75,18 @@ class LibraryReader(abc.ABC):
         return frames
 
     def close(self) -> None:
-        """Let go of the file: the libraries close it with the last reference."""
+        """Close the file: the libraries do so with the last reference."""
         self._video = None
-        if self._instead is not None:
-            self._instead.close()
+        if self._fallback is not None:
+            self._fallback.close()
 
     @abc.abstractmethod
     def _batch(self, indices: list[int]) -> tuple[Tensor, Sequence[float] | None]:
-        """The library's frames of these indices, RGB, uint8 (T, H, W, 3), and their times in
+        """Return the library's frames of these indices, RGB, uint8 (T, H, W, 3), and their times in
         seconds where it tells them."""
 
     def _check_index(self, length: int, times: Sequence[float] | None = None) -> None:
-        """Compare the library's index, its times from the first frame on, with the facts.
+        """Compare the library's index, its times from the first frame on, with the stream info.
 
         Raises:
             AstrayError: They differ.
@@ -116,36 +115,36 @@ class LibraryReader(abc.ABC):
         try:
             frames = reader.frames(indices)
         except UserError:
-            reader.close()  # it is the file: no reader is to blame
+            reader.close()  # the file is at fault, not the library
             raise
-        note_instead(self.name, self.path, reason)
-        self._video, self._instead = None, reader
+        note_fallback(self.name, self.path, reason)
+        self._video, self._fallback = None, reader
         return frames
 
 
-def library_refuses(library: str, facts: StreamInfo) -> str | None:
-    """Why no such library would give the right frames of this file; ``None`` if it may."""
-    a, b, c, d = facts.matrix
-    if facts.streams > 1:
+def library_refuses(library: str, info: StreamInfo) -> str | None:
+    """Return why no such library would give the right frames of this file; None if it may."""
+    a, b, c, d = info.matrix
+    if info.streams > 1:
         return f"{library} may choose another one of several videos"
     if a * d < b * c:
         return f"{library} does not mirror frames"
-    if facts.trimmed:
+    if info.trimmed:
         return f"{library} may show frames that an edit list hides"
-    if facts.changes:
+    if info.changes:
         return f"{library} does not scale frames that change their size as the others do"
-    if facts.codec not in SIZED:
-        return f"{library} cannot be kept from frames of another size in {facts.codec}"
-    if facts.stamps is None:
+    if info.codec not in SIZED:
+        return f"{library} cannot be kept from frames of another size in {info.codec}"
+    if info.stamps is None:
         return f"{library} loses frames where time stamps do not tell them apart"
-    if facts.uneven:
+    if info.uneven:
         return f"{library} counts packets where frames are fewer"
-    if facts.oversold:
+    if info.oversold:
         return f"{library} takes memory for frames that only the header knows of"
-    if facts.pixels not in SAME_EVERYWHERE:
-        return f"{library} makes other colours of {facts.pixels}"
-    if facts.pictureless:
-        return f"{library} moves the frames behind a packet without a picture"
-    if not facts.clean:
-        return f"{library} seeks to key frames that are no clean starts"
+    if info.pixels not in SAME_EVERYWHERE:
+        return f"{library} makes other colours of {info.pixels}"
+    if info.pictureless:
+        return f"{library} moves the frames after a packet without an image"
+    if not info.clean:
+        return f"{library} seeks to key frames that are not clean starts"
     return None

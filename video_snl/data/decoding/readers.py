@@ -1,7 +1,7 @@
 """From a video file to uint8 clips at the short side wanted, by one of several decoders.
 
-All readers return the same frames: those whose decoder would not are read by PyAV instead, which is
-recorded in the log. Nothing is opened, and no decoder is even imported, before the process that
+All readers return the same frames: files whose decoder would not are read by PyAV instead, which is
+logged. Nothing is opened, and no decoder is even imported, before the process that
 decodes asks for a video: a reader neither survives a fork nor crosses a process boundary.
 """
 
@@ -19,8 +19,7 @@ from torch.nn import functional
 from video_snl.config.video import DecodeDevice, ReaderName
 from video_snl.data.decoding.frames import FramesReader
 from video_snl.data.decoding.indexed import AstrayError
-from video_snl.data.decoding.instead import is_instead, note_instead
-from video_snl.data.decoding.pyav import PyAVReader
+from video_snl.data.decoding.pyav import PyAVReader, is_fallback, note_fallback
 from video_snl.data.decoding.stream_info import StreamInfo, find_stream_info
 from video_snl.data.video.clip_sampling import ShortVideoError
 from video_snl.errors import OptionsError, UserError
@@ -51,19 +50,19 @@ class Reader(Protocol):
         ...
 
     def frames(self, indices: Sequence[int]) -> Tensor:
-        """The frames of these indices, RGB, uint8 (T, H, W, 3), upright and as large as stored."""
+        """Return the frames of these indices, RGB, uint8 (T, H, W, 3), upright, in stored size."""
         ...
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         ...
 
 
 def check_reader(reader: ReaderName, device: DecodeDevice) -> None:
-    """Whether this process could decode with ``reader`` on ``device``.
+    """Check that this process can decode with ``reader`` on ``device``.
 
     Raises:
-        OptionsError: It could not: no GPU, a reader that has no use of one, or one not installed.
+        OptionsError: It cannot: no GPU, a reader that does not use one, or one not installed.
     """
     if device == "cuda":
         if reader in ("pyav", "frames"):
@@ -94,11 +93,14 @@ def open_video(
     measured to be faster in its place (:mod:`video_snl.data.decoding.auto`).
 
     Args:
-        max_pixels: Most pixels of a frame, checked before memory is taken for it.
+        path: Video file, or folder of frames.
+        reader: Name of the reader.
+        device: Device that decodes.
+        max_pixels: Largest number of pixels of a frame, checked before memory is taken for it.
 
     Raises:
-        UserError: The file is missing, empty, cut off, no video that can be read or one of larger
-            frames; or as for :func:`check_reader`.
+        UserError: The file is missing, empty, cut off, not a video that can be read or one of
+            larger frames; or as for :func:`check_reader`.
     """
     if reader == "frames" or (reader == "auto" and os.path.isdir(path)):
         return FramesReader(path, max_pixels)
@@ -106,12 +108,12 @@ def open_video(
         check_reader(reader, device)
     if reader in ("auto", "pyav"):
         return PyAVReader(path, max_pixels)
-    facts = find_stream_info(path, max_pixels)
-    if is_instead(reader, path):
+    info = find_stream_info(path, max_pixels)
+    if is_fallback(reader, path):
         return PyAVReader(path, max_pixels)
-    refused = _unnameable(reader, path) or refusal(reader, facts)
+    refused = _unnameable(reader, path) or refusal(reader, info)
     if refused is not None:
-        note_instead(reader, path, refused)
+        note_fallback(reader, path, refused)
         return PyAVReader(path, max_pixels)
     try:
         return open_by(reader, path, device, max_pixels)
@@ -119,14 +121,14 @@ def open_video(
         if device == "cuda" and not isinstance(error, AstrayError):
             raise
         opened = PyAVReader(path, max_pixels)  # whose error is the better one if it fails as well
-        note_instead(reader, path, str(error))
+        note_fallback(reader, path, str(error))
         return opened
 
 
 def open_by(
     reader: ReaderName, path: str, device: DecodeDevice, max_pixels: int = MAX_PIXELS
 ) -> Reader:
-    """Open a file by one decoder, whatever the facts about the file are."""
+    """Open a file with one decoder, whatever its stream info says."""
     if reader == "decord":
         from video_snl.data.decoding.decord import DecordReader
 
@@ -138,21 +140,21 @@ def open_by(
     return PyAVReader(path, max_pixels)
 
 
-def refusal(reader: ReaderName, facts: StreamInfo) -> str | None:
-    """Why a decoder would not give the right frames of a file; ``None`` if it does."""
+def refusal(reader: ReaderName, info: StreamInfo) -> str | None:
+    """Return why a decoder would not give the right frames of a file; None if it does."""
     if reader == "decord":
         from video_snl.data.decoding.decord import decord_refuses
 
-        return decord_refuses(facts)
+        return decord_refuses(info)
     if reader == "torchcodec":
         from video_snl.data.decoding.torchcodec import torchcodec_refuses
 
-        return torchcodec_refuses(facts)
+        return torchcodec_refuses(info)
     return None
 
 
 def _unnameable(reader: ReaderName, path: str) -> str | None:
-    """Why a library cannot be told a path; ``None`` if it can."""
+    """Return why a library cannot be given a path; None if it can."""
     try:
         path.encode()
     except UnicodeEncodeError:
@@ -171,11 +173,11 @@ def read_clips(
     """Decode clips of one video, every frame once, shrunk as soon as it is decoded.
 
     Args:
-        path: The video file, or a folder of frames.
-        choose: From the number of frames of the video to the frame indices of K clips, of the same
-            length T each.
-        short_side: Pixels of the shorter side of the frames returned.
-        reader, device, max_pixels: Of :class:`~video_snl.config.video.DataConfig`.
+        path: Video file, or folder of frames.
+        choose: Function from the number of frames of the video to the frame indices of K clips, of
+            the same length T each.
+        short_side: Shorter side of the frames returned, in pixels.
+        reader, device, max_pixels: As in :class:`~video_snl.config.video.DataConfig`.
 
     Returns:
         uint8 (K, T, H, W, 3) on the CPU, with min(H, W) = ``short_side``.
@@ -213,7 +215,7 @@ def _too_short(path: str, error: ShortVideoError) -> UserError:
 
 
 def shrink(frames: Tensor, short_side: int) -> Tensor:
-    """Resize frames so that the shorter side has ``short_side`` pixels (also where it had less).
+    """Resize frames so that the shorter side has ``short_side`` pixels, also where it had fewer.
 
     The longer side is long * short_side / short, rounded to the nearest pixel. Bilinear with
     antialiasing, computed in uint8 on the CPU and in float32 on a GPU.
@@ -222,7 +224,7 @@ def shrink(frames: Tensor, short_side: int) -> Tensor:
         frames: uint8 (T, H, W, 3).
 
     Returns:
-        uint8 (T, H', W', 3); the same tensor where nothing is to be done.
+        uint8 (T, H', W', 3); the same tensor where the size stays.
     """
     height, width = frames.shape[1:3]
     short = min(height, width)
@@ -234,12 +236,12 @@ def resize(frames: Tensor, height: int, width: int) -> Tensor:
     """Resize uint8 frames (T, H, W, 3) as :func:`shrink` does, to a size of any shape."""
     if frames.shape[1:3] == (height, width):
         return frames
-    pictures = frames.permute(0, 3, 1, 2)
+    images = frames.permute(0, 3, 1, 2)
     if not frames.is_cuda:
-        return _interpolate(pictures, height, width).permute(0, 2, 3, 1)
-    exact = _interpolate(pictures.float(), height, width)  # a GPU does not resize bytes
+        return _interpolate(images, height, width).permute(0, 2, 3, 1)
+    exact = _interpolate(images.float(), height, width)  # a GPU does not resize bytes
     return exact.round_().clamp_(0, 255).byte().permute(0, 2, 3, 1)
 
 
-def _interpolate(pictures: Tensor, height: int, width: int) -> Tensor:
-    return functional.interpolate(pictures, (height, width), mode="bilinear", antialias=True)
+def _interpolate(images: Tensor, height: int, width: int) -> Tensor:
+    return functional.interpolate(images, (height, width), mode="bilinear", antialias=True)

@@ -1,14 +1,14 @@
-"""What a video file holds, found once without decoding it: how many frames, and where to start.
+"""Stream info: what a video file holds, found once without decoding it.
 
 A frame's number is the place of its packet in the order of presentation. Where the time stamps of
 the packets say that order, frames are known by their stamps, and decoding may start at any *entry*:
-a key frame behind which nothing refers to what came before it. Elsewhere (H.264 in AVI that was not
+a key frame after which nothing refers to what came before it. Elsewhere (H.264 in AVI that was not
 written plainly, B-frames in AVI) frames are counted from the first one.
 
 Frames that are presented count, not packets: two fields are one frame, packets that only serve as
-references and those an edit list hides are none. Where a file starts in the middle of a group of
-pictures, its head is decoded to find what comes out of it; where its time stamps are missing or
-stand twice, all of it is.
+references and those an edit list hides are not frames. Where a file starts in the middle of a group
+of pictures, its head is decoded to find what comes out of it; where its time stamps are missing or
+repeated, all of it is.
 """
 
 from __future__ import annotations
@@ -24,22 +24,24 @@ from typing import TYPE_CHECKING
 import av
 from av.stream import Disposition
 
-from video_snl.data.decoding.containers import CutOffError, check_file, is_open_ended
 from video_snl.data.decoding.opening import (
+    CutOffError,
+    check_file,
     check_pixels,
+    is_open_ended,
     is_refused_size,
     limit_decoder,
     open_container,
     too_large,
 )
-from video_snl.data.decoding.scan import (
-    PICTURE_BYTES,
+from video_snl.data.decoding.packet_index import (
+    IMAGE_BYTES,
     UPRIGHT,
     Matrix,
-    Scan,
+    PacketIndex,
     decoded_stamps,
+    index_packets,
     presentation,
-    scan_packets,
 )
 from video_snl.errors import UserError
 from video_snl.utils.media import MAX_PIXELS
@@ -50,47 +52,47 @@ if TYPE_CHECKING:
 
 __all__ = ["StreamInfo", "distrust", "find_stream_info", "open_with_stream_info"]
 
-REMEMBERED = 16384  # files of which a process keeps the facts; about 1 KB each
+CACHED = 16384  # files whose stream info a process keeps; about 1 KB each
 # Containers that store the time of presentation of every packet.
 STAMPED = frozenset({"mov", "matroska", "webm", "mpegts", "flv", "asf", "ogg", "nut"})
 RATE = Fraction(25)  # of a file that does not say
-# Key frames up to which the head of a file is decoded that starts in the middle: behind the second
+# Key frames up to which the head of a file is decoded that starts in the middle: after the second
 # one at the latest, nothing refers to what the file lacks.
 _HEAD_KEYS = 3
 
 
 @dataclass(frozen=True)
 class StreamInfo:
-    """Of one video file.
+    """Description of the video stream of a file.
 
     Args:
         codec: FFmpeg's name of the decoder, such as ``mpeg4``.
-        container: The first of FFmpeg's names of the container, such as ``avi``.
-        height, width: Of the frames as the header says, before any rotation.
-        rate: Frames a second; 25 where it does not say.
-        length: Frames that are presented.
-        declared: Frames that its header promises; 0 where it says nothing.
-        stamps: Time stamps of the frames in ascending order, in units of the stream; ``None``
-            where they do not tell the frames apart.
-        entries: Numbers of frames at which decoding may start; the first is 0.
+        container: First of FFmpeg's names of the container, such as ``avi``.
+        height, width: Size of the frames in pixels as the header says, before any rotation.
+        rate: Frames per second; 25 where it does not say.
+        length: Number of frames that are presented.
+        declared: Number of frames that its header promises; 0 where it says nothing.
+        stamps: Time stamps of the frames in ascending order, in units of the stream; None where
+            they do not tell the frames apart.
+        entries: Numbers of the frames at which decoding may start; the first is 0.
         clean: Every key frame of the file is one of the entries.
-        pictureless: Some packets hold no picture; the frame before stands for theirs. (DivX packs
+        pictureless: Some packets hold no image; the frame before stands for theirs. (DivX packs
             two frames of a reordered video into one packet and follows it with an empty one.)
         reordered: Packets are not in the order of presentation (B-frames).
-        changes: Its frames may change their size (H.264 with several parameter sets).
-        trimmed: An edit list hides some of its frames, which do not count.
-        streams: Videos in the file, cover pictures apart.
-        matrix: Signs of the linear part of its display matrix, x' = a x + c y, y' = b x + d y: how
+        changes: Frames may change their size (H.264 with several parameter sets).
+        trimmed: An edit list hides some of the frames, which do not count.
+        streams: Number of videos in the file, cover images apart.
+        matrix: Signs of the linear part of the display matrix, x' = a x + c y, y' = b x + d y: how
             frames are to be rotated by quarters and mirrored.
         stream: Index of the video among all streams of the file.
-        pixels: FFmpeg's name of the format of its frames, such as ``yuv420p``.
+        pixels: FFmpeg's name of the pixel format, such as ``yuv420p``.
         uneven: Packets and frames are not the same: two fields are a frame, some only serve as
             references, or the head cannot be decoded.
-        undecodable: Packets at its head that cannot be decoded, since the file starts in the middle
-            of a group of pictures; they do not count.
-        unit: Seconds of a unit of its time stamps.
-        interlaced: Its frames may be made of two fields.
-        oversold: Its header promises far more frames than there are.
+        undecodable: Number of packets at the head that cannot be decoded, since the file starts in
+            the middle of a group of pictures; they do not count.
+        unit: Unit of the time stamps in seconds.
+        interlaced: Frames may be made of two fields.
+        oversold: The header promises far more frames than there are.
     """
 
     codec: str
@@ -118,62 +120,64 @@ class StreamInfo:
     oversold: bool = False
 
     def entry(self, frame: int) -> int:
-        """The last entry at or before ``frame``."""
+        """Return the last entry at or before ``frame``."""
         return self.entries[bisect_right(self.entries, frame) - 1]
 
 
-_remembered: dict[tuple[str, int, int], StreamInfo] = {}
+_cache: dict[tuple[str, int, int], StreamInfo] = {}
 
 
 def find_stream_info(path: str, max_pixels: int = MAX_PIXELS) -> StreamInfo:
-    """The facts of a file; remembered until its time of modification or its size changes.
+    """Return the stream info of a file; cached until its modification time or size changes.
 
     Raises:
         UserError: As for :func:`open_with_stream_info`.
     """
-    facts = _remembered.get(_identity(path))
-    if facts is None:
-        container, _, facts = open_with_stream_info(path, max_pixels)
+    info = _cache.get(_identity(path))
+    if info is None:
+        container, _, info = open_with_stream_info(path, max_pixels)
         container.close()
-    check_pixels(path, facts.width, facts.height, max_pixels)
-    return facts
+    check_pixels(path, info.width, info.height, max_pixels)
+    return info
 
 
 def open_with_stream_info(
     path: str, max_pixels: int = MAX_PIXELS
 ) -> tuple[InputContainer, VideoStream, StreamInfo]:
-    """A file opened at its first frame, its video and the facts about it.
+    """Open a file at its first frame, and return it with its video stream and the info about it.
 
-    The video is the largest stream, the first of equals, that is no cover picture and, where others
-    have several frames, no single image.
+    The video is the largest stream, the first of equals, that is not a cover image and, where
+    others have several frames, not a single image.
 
     Args:
-        max_pixels: Most pixels of a frame: a larger one is refused before memory is taken for it.
+        path: Video file.
+        max_pixels: Largest number of pixels of a frame: a larger one is refused before memory is
+            taken for it.
 
     Raises:
-        UserError: The file is missing, not a regular one, empty, cut off, no video or without a
+        UserError: The file is missing, not a regular one, empty, cut off, not a video or without a
             video stream, or its frames are too large.
     """
     identity = _identity(path)
-    facts = _remembered.get(identity)
-    if facts is None:
+    info = _cache.get(identity)
+    if info is None:
         check_file(path)
     container = _open(path, max_pixels)
     stream: VideoStream | None = None
     try:
-        if facts is None:
+        if info is None:
             container, stream = _find_stream(container, path, max_pixels)
-            facts = _from_index(container, stream)
+            info = _from_index(container, stream)
         else:
-            stream = container.streams[facts.stream]  # type: ignore[assignment]
+            stream = container.streams[info.stream]  # type: ignore[assignment]
         assert stream is not None
         _check_size(container, stream, path, max_pixels)
         limit_decoder(stream, max_pixels)
-        if facts is None:
-            facts = _from_packets(container, stream, path, max_pixels)
+        if info is None:
+            info = _from_packets(container, stream, path, max_pixels)
             container.close()  # rather than trust a seek to the start
             container = _open(path, max_pixels)
-            stream = container.streams[facts.stream]  # type: ignore[assignment]
+            stream = container.streams[info.stream]  # type: ignore[assignment]
             assert stream is not None
             limit_decoder(stream, max_pixels)
     except av.FFmpegError as error:
@@ -189,18 +193,18 @@ def open_with_stream_info(
     except UserError:
         container.close()
         raise
-    if len(_remembered) >= REMEMBERED:
-        del _remembered[next(iter(_remembered))]  # the oldest
-    _remembered[identity] = facts
+    if len(_cache) >= CACHED:
+        del _cache[next(iter(_cache))]  # the oldest
+    _cache[identity] = info
     assert stream is not None
-    return container, stream, facts
+    return container, stream, info
 
 
-def distrust(path: str, facts: StreamInfo) -> StreamInfo:
-    """The facts of a file whose frames are not where its time stamps say; remembered."""
-    facts = replace(facts, stamps=None, entries=(0,))
-    _remembered[_identity(path)] = facts
-    return facts
+def distrust(path: str, info: StreamInfo) -> StreamInfo:
+    """Return, and cache, the info of a file whose frames are not where its time stamps say."""
+    info = replace(info, stamps=None, entries=(0,))
+    _cache[_identity(path)] = info
+    return info
 
 
 def _identity(path: str) -> tuple[str, int, int]:
@@ -219,7 +223,7 @@ def _open(path: str, max_pixels: int) -> InputContainer:
 
 
 def _videos(container: InputContainer) -> list[VideoStream]:
-    """The video streams but for cover pictures, and those that no decoder is there for."""
+    """Return the video streams, without cover images and those that no decoder can read."""
     return [
         stream
         for stream in container.streams.video
@@ -230,7 +234,7 @@ def _videos(container: InputContainer) -> list[VideoStream]:
 def _find_stream(
     container: InputContainer, path: str, max_pixels: int
 ) -> tuple[InputContainer, VideoStream]:
-    """The stream to read, of a file that is open at its start."""
+    """Return the stream to read, of a file that is open at its start."""
     streams = _videos(container)
     if not streams:
         found = "no video stream that can be decoded" if container.streams.video else None
@@ -244,7 +248,7 @@ def _find_stream(
 
 
 def _with_several_frames(container: InputContainer, streams: list[VideoStream]) -> set[int]:
-    """Indices of the streams with more than one frame, or of all where none has."""
+    """Return the indices of the streams with more than one frame, or of all where none has."""
     packets: Counter[int] = Counter()
     for packet in container.demux(streams):
         packets[packet.stream.index] += packet.size > 0
@@ -266,9 +270,10 @@ def _check_size(container: InputContainer, stream: VideoStream, path: str, max_p
 
 
 def _from_index(container: InputContainer, stream: VideoStream) -> StreamInfo | None:
-    """The facts of a plain MPEG-4 AVI file from its index alone: nothing else is read.
+    """Return the info of a plain MPEG-4 AVI file from its index alone: nothing else is read.
 
-    ``None`` where the index is not all there, or does not tell the order of presentation.
+    Returns:
+        None where the index is incomplete, or does not tell the order of presentation.
     """
     context = stream.codec_context
     if container.format.name != "avi" or context.name != "mpeg4" or context.has_b_frames:
@@ -289,7 +294,7 @@ def _from_index(container: InputContainer, stream: VideoStream) -> StreamInfo | 
         stamps=range(len(index)),
         entries=tuple(place for place, (_, _, key) in enumerate(index) if key),
         clean=True,
-        pictureless=any(size < PICTURE_BYTES for _, size, _ in index),
+        pictureless=any(size < IMAGE_BYTES for _, size, _ in index),
         reordered=False,
         streams=len(_videos(container)),
         stream=stream.index,
@@ -301,24 +306,24 @@ def _from_index(container: InputContainer, stream: VideoStream) -> StreamInfo | 
 def _from_packets(
     container: InputContainer, stream: VideoStream, path: str, max_pixels: int
 ) -> StreamInfo:
-    """The facts of any file, from all its packets and, where they do not tell, from decoding."""
-    scan = scan_packets(container, stream)
+    """Return the info of any file, from its packets and, where they do not tell, by decoding."""
+    index = index_packets(container, stream)
     name = container.format.name.split(",")[0]
     declared = _declared(container, stream, path)
-    packets = len(scan.stamps)
-    _check_length(path, name, declared, packets + scan.dropped)
-    declared = max(declared - scan.dropped, 0)
-    order = presentation(scan.stamps)
+    packets = len(index.stamps)
+    _check_length(path, name, declared, packets + index.dropped)
+    declared = max(declared - index.dropped, 0)
+    order = presentation(index.stamps)
     reordered = (
-        bool(stream.codec_context.has_b_frames) or order is None or (list(order) != scan.stamps)
+        bool(stream.codec_context.has_b_frames) or order is None or (list(order) != index.stamps)
     )
-    length, uneven, undecodable = packets, scan.fields, 0
-    if not scan.starts_clean or scan.unpaired or (order is None and name in STAMPED):
-        decoded = _decoded(path, stream.index, scan, order, max_pixels)
+    length, uneven, undecodable = packets, index.fields, 0
+    if not index.starts_clean or index.unpaired or (order is None and name in STAMPED):
+        decoded = _decoded(path, stream.index, index, order, max_pixels)
         if decoded:
             length, order = len(decoded), presentation(decoded)
             uneven = uneven or length != packets
-        if decoded and not scan.starts_clean and not scan.unpaired:
+        if decoded and not index.starts_clean and not index.unpaired:
             undecodable = max(packets - length, 0)
             declared = max(declared - undecodable, 0)
     if name == "avi" and order is not None and order[-1] - order[0] + 1 >= declared:
@@ -326,7 +331,7 @@ def _from_packets(
     if reordered and name not in STAMPED:
         order = None
     places = {stamp: place for place, stamp in enumerate(order or ())}
-    entries = {places[stamp] for stamp in scan.entries if stamp in places}
+    entries = {places[stamp] for stamp in index.entries if stamp in places}
     return StreamInfo(
         codec=stream.codec_context.name,
         container=name,
@@ -337,37 +342,37 @@ def _from_packets(
         declared=declared,
         stamps=order,
         entries=tuple(sorted({0, *entries})),
-        clean=len(scan.keys) <= 1 or len(entries) == len(scan.keys),
-        pictureless=scan.tiny and not reordered,
+        clean=len(index.keys) <= 1 or len(entries) == len(index.keys),
+        pictureless=index.tiny and not reordered,
         reordered=reordered,
-        changes=len(scan.parameters) > 1,
-        trimmed=scan.discarded > 0,
+        changes=len(index.parameters) > 1,
+        trimmed=index.discarded > 0,
         streams=len(_videos(container)),
-        matrix=scan.matrix or UPRIGHT,
+        matrix=index.matrix or UPRIGHT,
         stream=stream.index,
         pixels=stream.codec_context.pix_fmt or "",
         uneven=uneven,
         undecodable=undecodable,
         unit=stream.time_base,
-        interlaced=scan.interlaced,
+        interlaced=index.interlaced,
         oversold=stream.frames > 2 * packets + 1000,
     )
 
 
 def _decoded(
-    path: str, index: int, scan: Scan, order: Sequence[int] | None, max_pixels: int
+    path: str, number: int, index: PacketIndex, order: Sequence[int] | None, max_pixels: int
 ) -> list[int | None] | None:
-    """The time stamps of the frames that come out of a file; None where it breaks in the middle.
+    """Return the time stamps of the frames that come out of a file; None where it breaks midway.
 
-    With time stamps that tell frames apart only the head is decoded: behind a key frame or two,
+    With time stamps that tell frames apart only the head is decoded: after a key frame or two,
     every packet is a frame again.
     """
-    keys = sorted(key for key in scan.keys if key is not None)[:_HEAD_KEYS]
+    keys = sorted(key for key in index.keys if key is not None)[:_HEAD_KEYS]
     until = None
-    if order is not None and not scan.unpaired and len(keys) == _HEAD_KEYS:
+    if order is not None and not index.unpaired and len(keys) == _HEAD_KEYS:
         until = keys[-1]
     with _open(path, max_pixels) as container:
-        stream = container.streams[index]
+        stream = container.streams[number]
         assert isinstance(stream, av.VideoStream)
         limit_decoder(stream, max_pixels)
         stamps = decoded_stamps(container, stream, until)
@@ -378,7 +383,7 @@ def _decoded(
 
 
 def _declared(container: InputContainer, stream: VideoStream, path: str) -> int:
-    """The frames that the header promises; 0 where it promises nothing.
+    """Return the number of frames that the header promises; 0 where it promises nothing.
 
     Raises:
         CutOffError: The file ends before frames that its table lists.

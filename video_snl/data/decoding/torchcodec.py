@@ -1,4 +1,4 @@
-"""A video read by torchcodec, an optional extra: on the CPU, or by a GPU's own decoder."""
+"""Videos read by torchcodec, an optional extra: on the CPU, or by a GPU's own decoder."""
 
 from __future__ import annotations
 
@@ -16,22 +16,23 @@ from video_snl.utils.timing import stage
 __all__ = ["TorchCodecReader", "torchcodec_refuses"]
 
 
-def torchcodec_refuses(facts: StreamInfo) -> str | None:
-    """Why torchcodec would not give the frames of this file, in words; ``None`` if it does."""
-    refused = library_refuses("torchcodec", facts)
-    if refused is None and (facts.width % 2 or facts.height % 2):
-        return f"torchcodec's colours differ at odd sizes ({facts.width} x {facts.height})"
-    if refused is None and facts.interlaced:
+def torchcodec_refuses(info: StreamInfo) -> str | None:
+    """Return why torchcodec would not give the frames of this file; None if it does."""
+    refused = library_refuses("torchcodec", info)
+    if refused is None and (info.width % 2 or info.height % 2):
+        return f"torchcodec's colours differ at odd sizes ({info.width} x {info.height})"
+    if refused is None and info.interlaced:
         return "torchcodec's FFmpeg may convert interlaced frames field by field"
     return refused
 
 
 class TorchCodecReader(LibraryReader):
-    """A video read by torchcodec, in one thread; see https://meta-pytorch.org/torchcodec.
+    """Video read by torchcodec, in one thread; see https://meta-pytorch.org/torchcodec.
 
     The time stamps of all frames that it returns are compared with those of the frames asked for.
 
     Args:
+        path: Video file.
         device: ``cpu`` or ``cuda``; frames are returned on it.
 
     Raises:
@@ -68,7 +69,7 @@ class TorchCodecReader(LibraryReader):
 
 
 def import_decoder() -> Any:
-    """torchcodec's VideoDecoder.
+    """Import torchcodec's VideoDecoder.
 
     Raises:
         OptionsError: torchcodec is not installed, or finds no FFmpeg.

@@ -21,7 +21,7 @@ from video_snl.config.datasets import IMAGE_DATASETS, IMAGE_STATISTICS
 from video_snl.config.image import ImageDataConfig
 from video_snl.config.statistics import Statistics
 from video_snl.data.image.reading import UnreadableImage
-from video_snl.data.loading.batches import Batch, Sample
+from video_snl.data.loading.collate import Batch, Sample
 from video_snl.data.loading.samplers import Key, fallback_generator, sample_generator
 from video_snl.errors import OptionsError, UserError
 

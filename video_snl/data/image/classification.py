@@ -16,7 +16,7 @@ from video_snl.config.image import ImageDataConfig
 from video_snl.config.video import DataConfig
 from video_snl.data.image.base import FileDataset, ImageSet, image_set
 from video_snl.data.image.reading import read_image
-from video_snl.data.loading.batches import Sample
+from video_snl.data.loading.collate import Sample
 from video_snl.data.transforms.augment import augment_clips, check_augmentation, draw_augmentation
 from video_snl.errors import OptionsError
 

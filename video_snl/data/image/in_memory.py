@@ -16,7 +16,7 @@ from video_snl.config.image import ImageDataConfig
 from video_snl.data.image.base import BatchResult, Paths, completed, single
 from video_snl.data.image.classification import colour_options, evaluation_image
 from video_snl.data.image.reading import UnreadableImage, read_image
-from video_snl.data.loading.batches import Batch, Sample
+from video_snl.data.loading.collate import Batch, Sample
 from video_snl.data.loading.samplers import (
     Key,
     epoch_generator,

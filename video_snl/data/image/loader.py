@@ -17,8 +17,7 @@ import torch
 from torch.utils.data import BatchSampler, DataLoader, Dataset
 
 from video_snl.data.image.base import BatchResult, ImageDataset
-from video_snl.data.loading.assembly import LoaderProfile
-from video_snl.data.loading.batches import Batch
+from video_snl.data.loading.collate import Batch, LoaderProfile
 from video_snl.data.loading.quarantine import Quarantine, named
 from video_snl.data.loading.samplers import EpochSampler, Key, KeySampler, SpanSampler
 from video_snl.errors import UserError

@@ -11,20 +11,19 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from video_snl.data.loading.assembly import (
-    Answer,
-    Assembly,
+from video_snl.data.loading.collate import (
+    Arrays,
+    Batch,
     ClipSource,
+    Collator,
     LoaderProfile,
     ReadSample,
     Refusal,
     Request,
 )
-from video_snl.data.loading.batches import Batch
 from video_snl.data.loading.quarantine import Quarantine
 from video_snl.data.loading.samplers import KeySampler
-from video_snl.data.workers.outcome import InProcess
-from video_snl.data.workers.pool import Pool
+from video_snl.data.workers.pool import InProcess, Pool
 
 __all__ = ["ClipLoader"]
 
@@ -34,32 +33,33 @@ _TASKS_AHEAD = 3  # of a worker
 _STOP_TIMEOUT = 10.0  # seconds
 _LOOK = 5.0  # seconds between looks at whether the thread is alive
 
-_Pool = Pool[Request, Answer | Refusal]
-_InProcess = InProcess[Request, Answer | Refusal]
+_Pool = Pool[Request, Arrays | Refusal]
+_InProcess = InProcess[Request, Arrays | Refusal]
 
 
 class ClipLoader:
-    """Batches of a data set in the order of a sampler, the same for any number of workers.
+    """Batches of a dataset in the order of a sampler, the same for any number of workers.
 
     Each iteration is one epoch of ``sampler`` (whose ``set_epoch`` is called by Lightning); an
     iteration that begins ends the one before. Files that cannot be read are dealt with as
-    :class:`~video_snl.data.loading.assembly.Assembly` says. ``profile`` tells where the time of the
+    :class:`~video_snl.data.loading.collate.Collator` says. ``profile`` tells where the time of the
     last epoch went.
 
     Args:
-        source: The data set.
-        sampler: The keys of an epoch.
-        batch_size: Samples of a batch; the last one may have fewer.
-        num_workers: Processes that decode; they stay for the next epoch, until :meth:`close`. With
-            0 the calling process decodes, when it is asked for a batch: for debugging, since no
-            deadline holds there.
+        source: Dataset.
+        sampler: Sampler of the keys of an epoch.
+        batch_size: Number of samples of a batch; the last one may have fewer.
+        num_workers: Number of processes that decode; they stay for the next epoch, until
+            :meth:`close`. With 0 the calling process decodes, when it is asked for a batch: for
+            debugging, since no deadline holds there.
         pin_memory: Put batches into page-locked memory.
-        deadline: Seconds for one sample. A process that takes longer is killed and replaced.
-        quarantine: Where files go that cannot be read; without it they are errors.
-        what: What the data set's videos are called in messages.
+        deadline: Time limit of one sample in seconds. A process that takes longer is killed and
+            replaced.
+        quarantine: List of the files that cannot be read; without it they are errors.
+        what: Name of the dataset's part in messages, such as ``training``.
 
     Raises:
-        UserError: When iterating; see :class:`~video_snl.data.loading.assembly.Assembly`.
+        UserError: When iterating; see :class:`~video_snl.data.loading.collate.Collator`.
     """
 
     batch_sampler = None  # Lightning looks for one beside the sampler
@@ -103,7 +103,7 @@ class ClipLoader:
             asked = time.monotonic()
 
     def pids(self) -> list[int]:
-        """The worker processes there are."""
+        """Return the process numbers of the workers that run."""
         pool = self._processes.pool
         return [] if pool is None else list(pool.pids)
 
@@ -111,8 +111,8 @@ class ClipLoader:
         """End the workers; an iteration that is under way ends with RuntimeError."""
         self._processes.close()
 
-    def _assembly(self, pool: _Pool | _InProcess) -> Assembly:
-        return Assembly(
+    def _collator(self, pool: _Pool | _InProcess) -> Collator:
+        return Collator(
             self.dataset,
             list(self.sampler),
             self.batch_size,
@@ -125,19 +125,19 @@ class ClipLoader:
         )
 
     def _here(self) -> Iterator[Batch]:
-        assembly = self._assembly(InProcess(ReadSample(self.dataset)))
+        collator = self._collator(InProcess(ReadSample(self.dataset)))
         limit = 0
-        while not assembly.done:
+        while not collator.done:
             limit += 1
             made: list[Batch] = []
             while not made:
-                made = assembly.step(limit)
+                made = collator.step(limit)
             yield from made
 
     def _in_background(self) -> Iterator[Batch]:
         pool = self._processes.start(ReadSample(self.dataset), self.num_workers, self.deadline)
         ahead = _AHEAD + -(-self.num_workers * _TASKS_AHEAD // self.batch_size)
-        thread = _Thread(self._assembly(pool), pool, ahead, _device(self.pin_memory))
+        thread = _Thread(self._collator(pool), pool, ahead, _device(self.pin_memory))
         self._processes.thread = thread
         thread.start()
         try:
@@ -148,7 +148,7 @@ class ClipLoader:
 
 
 class _Processes:
-    """The pool of a loader and the thread that drives it; not the loader, which it outlives."""
+    """The pool of a loader and the thread that drives it; apart from it, since they outlive it."""
 
     def __init__(self) -> None:
         self.pool: _Pool | None = None
@@ -173,13 +173,13 @@ class _Processes:
 
 
 class _Thread(threading.Thread):
-    """Drives an assembly and keeps its batches until they are asked for."""
+    """Thread that drives a collator and keeps its batches until they are asked for."""
 
     def __init__(
-        self, assembly: Assembly, pool: _Pool, ahead: int, prepare: Callable[[], None]
+        self, collator: Collator, pool: _Pool, ahead: int, prepare: Callable[[], None]
     ) -> None:
         super().__init__(name="video-snl loader", daemon=True)
-        self._assembly, self._pool, self._ahead, self._prepare = assembly, pool, ahead, prepare
+        self._collator, self._pool, self._ahead, self._prepare = collator, pool, ahead, prepare
         self._changed = threading.Condition()
         self._ready: deque[Batch] = deque()
         self._taken = 0
@@ -190,8 +190,8 @@ class _Thread(threading.Thread):
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # the main thread's
         try:
             self._prepare()
-            while not self._assembly.done and not self._stopping:
-                for batch in self._assembly.step(self._taken + self._ahead):
+            while not self._collator.done and not self._stopping:
+                for batch in self._collator.step(self._taken + self._ahead):
                     with self._changed:
                         self._ready.append(batch)
                         self._changed.notify()
@@ -206,10 +206,10 @@ class _Thread(threading.Thread):
                 self._pool.close()
 
     def next(self) -> Batch | None:
-        """The next batch, once it is there; None behind the last.
+        """Return the next batch, once it is there; None after the last.
 
         Raises:
-            UserError: From the assembly.
+            UserError: From the collator.
             RuntimeError: The iteration was ended by another one, or by closing the loader.
         """
         with self._changed:
@@ -219,23 +219,25 @@ class _Thread(threading.Thread):
         if batch is not None:
             self._taken += 1
             if not self._finished:
-                self._pool.ring()
+                self._pool.wake()
             return batch
         if self._error is not None:
             raise self._error
-        if not self._assembly.done:
+        if not self._collator.done:
             raise RuntimeError("this iteration has ended: the loader was closed or begun anew")
         return None
 
     def stop(self) -> bool:
-        """End the thread; False if it still uses the pool after a while, and will close it.
+        """End the thread.
 
-        So it is where a process takes long to start, and where the thread itself calls this: it
-        may be the one that collects an abandoned loader.
+        Returns:
+            False if it still uses the pool after a while, and will close it: where a process takes
+            long to start, and where the thread itself calls this (it may be the one that collects
+            an abandoned loader).
         """
         self._stopping = True
         if self.is_alive() and threading.current_thread() is not self:
-            self._pool.ring()
+            self._pool.wake()
             self.join(_STOP_TIMEOUT)
         with self._changed:
             self._owns_pool |= self.is_alive() and not self._finished
@@ -243,7 +245,7 @@ class _Thread(threading.Thread):
 
 
 def _device(pin_memory: bool) -> Callable[[], None]:
-    """Set, in another thread, the CUDA device of this one: pinning memory is a call to it."""
+    """Return what sets the CUDA device of this thread in another: pinning memory calls it."""
     if not pin_memory:
         return lambda: None
     device = torch.cuda.current_device()

@@ -14,18 +14,19 @@ from typing import Any, Generic, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from video_snl.data.transforms.augment import HOST_FIELDS
-
-__all__ = ["Copies", "CudaCopies", "DevicePrefetcher", "prefetched", "to_device"]
+__all__ = ["HOST_FIELDS", "Copies", "CudaCopies", "DevicePrefetcher", "prefetched", "to_device"]
 
 Batch = dict[str, Tensor]
 Handle = TypeVar("Handle")
 AHEAD = 1
 """Batches copied ahead. One hides the copy; more would only hold more of the GPU's memory."""
+HOST_FIELDS = ("jitter", "operations")
+"""Fields that stay on the host: they decide what is launched, and to look at them on a GPU would
+wait for all work queued on it."""
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
-    """A batch on a device, but for the fields that the host reads; waits for no copy."""
+    """Copy a batch to a device, but for :data:`HOST_FIELDS`; waits for no copy."""
     return {
         name: value if name in HOST_FIELDS else value.to(device, non_blocking=True)
         for name, value in batch.items()
@@ -33,14 +34,14 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
 
 
 class Copies(Protocol[Handle]):
-    """How batches get to a device in the background."""
+    """Copies of batches to a device in the background."""
 
     def start(self, batch: Batch) -> Handle:
         """Begin to copy a batch."""
         ...
 
     def finish(self, handle: Handle) -> Batch:
-        """The batch, safe to be used by whatever is queued on the device from now on."""
+        """Return the batch, safe to use by whatever is queued on the device from now on."""
         ...
 
 
@@ -51,7 +52,7 @@ class CudaCopies:
         self.device, self.stream = device, torch.cuda.Stream(device)
 
     def start(self, batch: Batch) -> tuple[Batch, torch.cuda.Event]:
-        # A pinned source may be let go at once: its allocator waits for the copy before it gives
+        # A pinned source may be freed at once: its allocator waits for the copy before it gives
         # the memory away again.
         with torch.cuda.stream(self.stream):
             return to_device(batch, self.device), self.stream.record_event()
@@ -68,9 +69,9 @@ class CudaCopies:
 
 
 class DevicePrefetcher(Generic[Handle]):
-    """A loader whose batches are copied to a device :data:`AHEAD` of their use.
+    """Loader whose batches are copied to a device :data:`AHEAD` of their use.
 
-    ``sampler`` and ``profile`` are the loader's, its length is the loader's.
+    Its ``sampler``, its ``profile`` and its length are those of the loader it wraps.
     """
 
     batch_sampler = None  # Lightning looks for one beside the sampler
@@ -80,7 +81,7 @@ class DevicePrefetcher(Generic[Handle]):
 
     @property
     def sampler(self) -> Any:
-        """For Lightning, which tells it the epoch."""
+        """The sampler, which Lightning tells the epoch."""
         return self.loader.sampler
 
     @property
@@ -95,7 +96,7 @@ class DevicePrefetcher(Generic[Handle]):
 
 
 def prefetch(batches: Iterable[Batch], copies: Copies[Handle]) -> Iterator[Batch]:
-    """Every batch in its order, copied while the :data:`AHEAD` batches before it are used."""
+    """Yield every batch in order, copied while the :data:`AHEAD` batches before it are used."""
     started: deque[Handle] = deque()
     for batch in batches:
         started.append(copies.start(batch))
@@ -109,7 +110,7 @@ Loader = TypeVar("Loader", bound=Sized)
 
 
 def prefetched(loader: Loader, device: torch.device) -> Loader | DevicePrefetcher:
-    """The loader, its batches copied ahead if the device is a CUDA one."""
+    """Return the loader, with its batches copied ahead if the device is a CUDA one."""
     if device.type != "cuda":
         return loader
     return DevicePrefetcher(loader, CudaCopies(device))

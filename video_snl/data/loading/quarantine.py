@@ -22,9 +22,14 @@ _ALWAYS_TOLERATED = 3
 
 @dataclass(frozen=True)
 class Bad:
-    """A file that could not be read: ``error``, ``timeout`` or ``died``, and why in one line.
+    """File that could not be read.
 
-    ``seconds`` is how long it was tried, ``time`` when it was given up (ISO 8601, UTC).
+    Attributes:
+        path: Its path.
+        kind: ``error``, ``timeout`` or ``died``.
+        reason: Reason in one line.
+        seconds: Time that it was tried.
+        time: When it was given up (ISO 8601, UTC).
     """
 
     path: str
@@ -35,10 +40,10 @@ class Bad:
 
 
 def tolerated(files: int, max_failures: float) -> int:
-    """How many of so many files may be bad: max(3, floor(max_failures * files)), or 0 for 0.
+    """Return how many of a number of files may be bad: max(3, floor(max_failures * files)).
 
-    Three files are always let pass, so that one bad of ten does not stop a run whose
-    ``data.max_failures`` is the usual 0.05; ``data.max_failures=0`` lets none pass.
+    Three bad files are always tolerated, so that one of ten does not stop a run whose
+    ``data.max_failures`` is the usual 0.05; ``data.max_failures=0`` tolerates none.
     """
     if max_failures <= 0:
         return 0
@@ -53,9 +58,9 @@ class Quarantine:
     opened for appending, so that several processes may share it.
 
     Args:
-        file: None keeps the notes in memory alone.
+        file: The ``quarantine.jsonl``; None keeps the notes in memory alone.
         max_failures: Share of a list's files that may be bad; see :func:`tolerated`.
-        noun: What the files are called in messages.
+        noun: Name of the files in messages.
 
     Raises:
         UserError: The file cannot be read.
@@ -113,10 +118,10 @@ class Quarantine:
                 self.bad.setdefault(bad.path, bad)
 
     def check(self, paths: Iterable[str], what: str) -> None:
-        """See to it that not too many files of a list are bad.
+        """Check that not too many files of a list are bad.
 
         Raises:
-            UserError: They are; the summary names the first ones.
+            UserError: Too many are; the summary names the first ones.
         """
         listed = set(paths)
         bad = [self.bad[path] for path in self.bad if path in listed]
@@ -133,11 +138,11 @@ class Quarantine:
         )
 
     def listed_in(self) -> str:
-        """Where to look, as the end of a message: `` (all are listed in FILE)``."""
+        """Return the end of a message: `` (all are listed in FILE)``, or nothing."""
         return "" if self.file is None else f" (all are listed in {self.file})"
 
     def _note(self, number: int, line: str) -> Bad | None:
-        """The note in a line; None, and a remark, for what a full disk or power cut has left."""
+        """Return the note in a line; None, and a remark, for what a full disk has left of one."""
         try:
             return Bad(**json.loads(line))
         except (ValueError, TypeError):
@@ -161,5 +166,5 @@ class Quarantine:
 
 
 def named(path: str, reason: str) -> str:
-    """A file and why it cannot be read; most reasons begin with the file already."""
+    """Return a file and why it cannot be read; most reasons begin with the file already."""
     return reason if reason.startswith(path) else f"{path}: {reason}"

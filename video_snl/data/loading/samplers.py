@@ -23,11 +23,11 @@ __all__ = [
 ]
 
 Key = tuple[int, int] | tuple[int, int, int]
-"""(epoch, index), and where an epoch shows a thing more than once, the number of the time."""
+"""(epoch, index) and, where an epoch shows an item more than once, the number of the time."""
 
 
 class KeySampler(Protocol):
-    """The keys of an epoch, or one of several processes' part of them."""
+    """Sampler of the keys of an epoch, or of one of several processes' part of them."""
 
     def set_epoch(self, epoch: int) -> None: ...
     def __iter__(self) -> Iterator[Key]: ...
@@ -35,11 +35,11 @@ class KeySampler(Protocol):
 
 
 # The first word of a seed says what is drawn, so that an order and a sample never share a stream.
-_ORDER, _SAMPLE, _SUBSTITUTE, _STEP, _EPOCH = 0, 1, 2, 3, 4
+_ORDER, _SAMPLE, _FALLBACK, _STEP, _EPOCH = 0, 1, 2, 3, 4
 
 
 def order_generator(seed: int, epoch: int) -> np.random.Generator:
-    """What the order of an epoch is drawn from.
+    """Return the generator of the order of an epoch.
 
     Raises:
         UserError: The seed is negative.
@@ -48,7 +48,7 @@ def order_generator(seed: int, epoch: int) -> np.random.Generator:
 
 
 def sample_generator(seed: int, epoch: int, index: int, time: int = 0) -> np.random.Generator:
-    """What a sample draws its random numbers from, the ``time``-th time an epoch shows it.
+    """Return the generator of a sample's random numbers, the ``time``-th time an epoch shows it.
 
     Raises:
         UserError: The seed is negative.
@@ -57,16 +57,16 @@ def sample_generator(seed: int, epoch: int, index: int, time: int = 0) -> np.ran
 
 
 def fallback_generator(seed: int, epoch: int, index: int, time: int = 0) -> np.random.Generator:
-    """What the video that stands for one that cannot be read is drawn from.
+    """Return the generator that draws which item stands for one that cannot be read.
 
     Raises:
         UserError: The seed is negative.
     """
-    return _generator(_SUBSTITUTE, seed, epoch, index, time)
+    return _generator(_FALLBACK, seed, epoch, index, time)
 
 
 def step_generator(seed: int, epoch: int, step: int, rank: int) -> np.random.Generator:
-    """What a training step draws its random numbers from, in one of several processes.
+    """Return the generator of a training step's random numbers, in one of several processes.
 
     Raises:
         UserError: The seed is negative.
@@ -75,7 +75,7 @@ def step_generator(seed: int, epoch: int, step: int, rank: int) -> np.random.Gen
 
 
 def epoch_generator(seed: int, epoch: int) -> np.random.Generator:
-    """What all samples of an epoch draw from together, one row of a table each.
+    """Return the generator from which all samples of an epoch draw, one row of a table each.
 
     Raises:
         UserError: The seed is negative.
@@ -90,7 +90,7 @@ def _generator(purpose: int, seed: int, *words: int) -> np.random.Generator:
 
 
 class EpochSampler(Sampler[Key]):
-    """The keys (epoch, index) of one epoch, or the part of one of several processes.
+    """Sampler of the keys (epoch, index) of one epoch, or of one of several processes' part.
 
     The order is a permutation that depends on (seed, epoch) alone. Rank r of W takes its elements
     r, r + W, r + 2 W, ...: the k-th batches of b samples of all ranks are together the k-th batch
@@ -101,7 +101,7 @@ class EpochSampler(Sampler[Key]):
     order 0, 1, 2, ... and never a sample twice: the ranks' numbers may differ by one.
 
     Args:
-        length: Samples of the data set.
+        length: Number of samples of the dataset.
         drop_last_to: Cut the permutation of an epoch to the largest multiple of this (the global
             batch size), so that its last batch is a full one; other samples are left out in other
             epochs.
@@ -132,7 +132,7 @@ class EpochSampler(Sampler[Key]):
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """The epoch whose keys come next."""
+        """Set the epoch whose keys come next."""
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[Key]:
@@ -151,14 +151,14 @@ class EpochSampler(Sampler[Key]):
 
 
 class SpanSampler(Sampler[Key]):
-    """Epochs of a chosen length: pieces of the permutations of all passes, put end to end.
+    """Sampler of epochs of a chosen length: pieces of the permutations of all passes in a row.
 
     Epoch e has the elements e L ... (e + 1) L - 1 of the orders of pass 0, 1, 2, ..., each as of
     :class:`EpochSampler`. A key is (pass, index), so that no pass repeats another's crops. Rank r
     of W takes every W-th element from r on.
 
     Args:
-        length: Samples of the data set.
+        length: Number of samples of the dataset.
         span: L, a multiple of ``world_size``.
     """
 
@@ -166,13 +166,13 @@ class SpanSampler(Sampler[Key]):
         self, length: int, span: int, seed: int, rank: int = 0, world_size: int = 1
     ) -> None:
         if span % world_size or not 0 <= rank < world_size:
-            raise ValueError(f"no part {rank} of {world_size} equal ones of {span=}")
+            raise ValueError(f"there is not a part {rank} of {world_size} equal ones of {span=}")
         self.length, self.span, self.seed = length, span, seed
         self.rank, self.world_size = rank, world_size
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """The epoch whose keys come next."""
+        """Set the epoch whose keys come next."""
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[Key]:

@@ -16,8 +16,9 @@ A sample carries, where the option is set,
 ``operations`` float32 (n, 2)   place in ``OPERATIONS`` and sign, of every operation
 ============== ================ ==============================================================
 
-The last two decide what is launched, and so stay on the host (:data:`HOST_FIELDS`): to look at
-them on a GPU would wait for all work queued on it.
+The last two decide what is launched, and so stay on the host
+(:data:`~video_snl.data.loading.prefetch.HOST_FIELDS`): to look at them on a GPU would wait for all
+work queued on it.
 """
 
 from __future__ import annotations
@@ -33,14 +34,12 @@ from video_snl.data.transforms.randaugment import OPERATIONS, jitter_colours
 from video_snl.errors import OptionsError
 
 __all__ = [
-    "HOST_FIELDS",
     "augment_clips",
     "check_augmentation",
     "draw_augmentation",
     "scale_pairs",
 ]
 
-HOST_FIELDS = ("jitter", "operations")
 LARGEST_MAGNITUDE = 30
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from video_snl.config.image import ImageDataConfig
-from video_snl.data.loading.batches import Batch
+from video_snl.data.loading.collate import Batch
 from video_snl.data.transforms.augment import augment_clips
 from video_snl.data.transforms.geometry import crop_clips, normalise
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from types import ModuleType
 
 from torch import Tensor
-from torchvision.transforms.v2 import functional
 
 __all__ = ["OPERATIONS", "jitter_colours"]
 
@@ -34,17 +34,23 @@ def jitter_colours(clip: Tensor, order: Sequence[int], factors: Sequence[float])
 
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
-_JITTER = (
-    functional.adjust_brightness,
-    functional.adjust_contrast,
-    functional.adjust_saturation,
-    functional.adjust_hue,
-)
+_JITTER = ("adjust_brightness", "adjust_contrast", "adjust_saturation", "adjust_hue")
 _UNCHANGED = (1.0, 1.0, 1.0, 0.0)
 
 
 def _adjust(clip: Tensor, change: int, value: float) -> Tensor:
-    return _as_one_picture(clip, lambda picture: _JITTER[change](picture, value))
+    adjust = getattr(_functional(), _JITTER[change])
+    return _as_one_picture(clip, lambda picture: adjust(picture, value))
+
+
+def _functional() -> ModuleType:
+    """Import torchvision's operations, which takes longer than torch itself.
+
+    Processes that decode draw from :data:`OPERATIONS` and need none of them.
+    """
+    from torchvision.transforms.v2 import functional
+
+    return functional
 
 
 def _as_one_picture(clip: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
@@ -63,7 +69,7 @@ def _affine(
     degrees = [math.degrees(math.atan(slope)) for slope in shear]
     return _frame_by_frame(
         clip,
-        lambda frames: functional.affine(
+        lambda frames: _functional().affine(
             frames,
             angle=0.0,
             translate=[right, down],
@@ -95,7 +101,7 @@ def _translate_y(clip: Tensor, strength: float) -> Tensor:
 
 
 def _rotate(clip: Tensor, strength: float) -> Tensor:
-    return _frame_by_frame(clip, lambda frames: functional.rotate(frames, 30 * strength))
+    return _frame_by_frame(clip, lambda frames: _functional().rotate(frames, 30 * strength))
 
 
 def _brightness(clip: Tensor, strength: float) -> Tensor:
@@ -111,23 +117,23 @@ def _contrast(clip: Tensor, strength: float) -> Tensor:
 
 
 def _sharpness(clip: Tensor, strength: float) -> Tensor:
-    return _frame_by_frame(clip, lambda x: functional.adjust_sharpness(x, 1 + 0.9 * strength))
+    return _frame_by_frame(clip, lambda x: _functional().adjust_sharpness(x, 1 + 0.9 * strength))
 
 
 def _posterize(clip: Tensor, strength: float) -> Tensor:
-    return _as_one_picture(clip, lambda x: functional.posterize(x, round(8 - 4 * abs(strength))))
+    return _as_one_picture(clip, lambda x: _functional().posterize(x, round(8 - 4 * abs(strength))))
 
 
 def _solarize(clip: Tensor, strength: float) -> Tensor:
-    return _as_one_picture(clip, lambda x: functional.solarize(x, 255 * (1 - abs(strength))))
+    return _as_one_picture(clip, lambda x: _functional().solarize(x, 255 * (1 - abs(strength))))
 
 
 def _autocontrast(clip: Tensor, strength: float) -> Tensor:
-    return _as_one_picture(clip, functional.autocontrast)
+    return _as_one_picture(clip, _functional().autocontrast)
 
 
 def _equalize(clip: Tensor, strength: float) -> Tensor:
-    return _as_one_picture(clip, functional.equalize)
+    return _as_one_picture(clip, _functional().equalize)
 
 
 # From a clip and a strength in [-1, 1]; ranges as in arXiv:1909.13719 and torchvision. The order is

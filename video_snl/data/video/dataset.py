@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 from video_snl.config.video import DataConfig
 from video_snl.data.decoding.readers import check_reader, read_clips
-from video_snl.data.loading.batches import Sample, collate
+from video_snl.data.loading.collate import Sample, collate
 from video_snl.data.loading.loader import ClipLoader
 from video_snl.data.loading.quarantine import Quarantine
 from video_snl.data.loading.samplers import (

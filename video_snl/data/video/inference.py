@@ -21,8 +21,7 @@ from video_snl.data.video.dataset import EvaluationDataset, clip_rule
 from video_snl.data.video.records import Video
 from video_snl.data.video.streaming import frame_times, window_clips
 from video_snl.data.video.windows import Length, frame_windows
-from video_snl.data.workers.bounded import map_with_timeout
-from video_snl.data.workers.outcome import DecodeResult
+from video_snl.data.workers.pool import DecodeResult, map_with_timeout
 from video_snl.errors import OptionsError, UserError
 from video_snl.utils.counts import counts
 

@@ -1,8 +1,8 @@
-"""Messages between a process and one of its workers, and the memory their results lie in.
+"""Messages between a process and one of its workers, and the memory that results travel in.
 
 Nothing here can make a process wait for another one that was killed or stopped half-way: messages
 are sequenced packets, which arrive whole or not at all, there is no lock, and each worker has a
-channel and a shelf of its own.
+channel and a shared buffer of its own.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import socket
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["Channel", "Shelf", "channels"]
+__all__ = ["Channel", "SharedBuffer", "channel_pair"]
 
 # Longer messages travel as a file in memory, since a packet must fit the socket's buffer.
 _INLINE = 32 << 10
@@ -24,7 +24,7 @@ _INT = array.array("i").itemsize
 
 
 class Channel:
-    """One end of a pair: whole Python objects, and open files beside them.
+    """One end of a connection that carries whole Python objects, and open files beside them.
 
     Sending never blocks while a few short messages are on their way.
     """
@@ -55,7 +55,7 @@ class Channel:
             socket.send_fds(self._end, [pickle.dumps(None)], [*files, long.fileno()])
 
     def receive(self) -> tuple[Any, list[int]]:
-        """The next object and the files that came with it.
+        """Return the next object and the files that came with it.
 
         Raises:
             EOFError: The other end is closed, and all that it sent was received.
@@ -82,43 +82,42 @@ class Channel:
         self._end.close()
 
 
-def channels() -> tuple[Channel, Channel]:
-    """Two ends of a new pair."""
+def channel_pair() -> tuple[Channel, Channel]:
+    """Return the two ends of a new connection."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     return Channel(ours), Channel(theirs)
 
 
-class Shelf:
-    """Memory shared by a process and one worker: places for results, and the task at hand.
+class SharedBuffer:
+    """Memory shared by a process and one worker: slots for results, and the current task.
 
     It is a file without a name that the process opens and hands to the worker: whichever of them
     is killed, the kernel frees it with the last of the two, and nothing is left in /dev/shm (whose
     size does not matter either). It is as large as an address space allows and takes the memory
-    that was written to. So a place grows by itself.
+    that was written to. So a slot grows by itself.
 
     Args:
-        file: The open file; the shelf keeps a duplicate of it.
-        places: Number of places.
+        file: Open file, of which the buffer keeps a duplicate.
+        slots: Number of slots.
     """
 
-    _ROOM = 4 << 30  # bytes of a place, where limits on address space and file size allow it
+    _ROOM = 4 << 30  # bytes of a slot, where limits on address space and file size allow it
     _LEAST_ROOM = 64 << 20
-    _KEPT = 64 << 20  # a place that held more is emptied, lest one long video keep memory for ever
+    _KEPT = 64 << 20  # a slot that held more is emptied, lest one long video keep memory for ever
     _ALIGNMENT = 64
 
-    def __init__(self, file: int, places: int) -> None:
+    def __init__(self, file: int, slots: int) -> None:
         self._memory = mmap.mmap(file, os.fstat(file).st_size)
-        self._places = places
-        self._room = (len(self._memory) - mmap.PAGESIZE) // places
+        self._room = (len(self._memory) - mmap.PAGESIZE) // slots
 
     @classmethod
-    def create(cls, places: int) -> tuple[Shelf, int]:
-        """A new shelf, and its file, which the caller closes."""
-        file, room = os.memfd_create("video-snl-shelf"), cls._ROOM
+    def create(cls, slots: int) -> tuple[SharedBuffer, int]:
+        """Return a new buffer, and its file, which the caller closes."""
+        file, room = os.memfd_create("video-snl-results"), cls._ROOM
         while True:
             try:
-                os.ftruncate(file, mmap.PAGESIZE + places * room)
-                return cls(file, places), file
+                os.ftruncate(file, mmap.PAGESIZE + slots * room)
+                return cls(file, slots), file
             except OSError:
                 room //= 2
                 if room < cls._LEAST_ROOM:
@@ -126,45 +125,45 @@ class Shelf:
                     raise
 
     @property
-    def at_hand(self) -> int:
+    def current_ticket(self) -> int:
         """The ticket of the task that the worker began last; 0 before the first."""
         return int.from_bytes(self._memory[:8], "little")
 
-    @at_hand.setter
-    def at_hand(self, ticket: int) -> None:
+    @current_ticket.setter
+    def current_ticket(self, ticket: int) -> None:
         self._memory[:8] = ticket.to_bytes(8, "little")
 
-    def put(self, place: int, parts: Sequence[Any]) -> list[int]:
-        """Copy buffers one after the other into a place and return their lengths in bytes.
+    def put(self, slot: int, parts: Sequence[Any]) -> list[int]:
+        """Copy buffers one after the other into a slot and return their lengths in bytes.
 
         Raises:
             ValueError: They do not fit.
         """
         lengths = [memoryview(part).nbytes for part in parts]
-        spans = self._spans(place, lengths)
-        if spans and spans[-1].stop > self._start(place) + self._room:
+        spans = self._spans(slot, lengths)
+        if spans and spans[-1].stop > self._start(slot) + self._room:
             raise ValueError(
-                f"a result of {sum(lengths):,} bytes does not fit the {self._room:,} of its place"
+                f"a result of {sum(lengths):,} bytes does not fit the {self._room:,} of its slot"
             )
         for span, part in zip(spans, parts, strict=True):
             self._memory[span] = memoryview(part).cast("B") if part else b""
         return lengths
 
-    def views(self, place: int, lengths: Sequence[int]) -> list[memoryview]:
-        """The buffers of a place, where they lie."""
+    def views(self, slot: int, lengths: Sequence[int]) -> list[memoryview]:
+        """Return the buffers of a slot, not copied."""
         memory = memoryview(self._memory)
-        return [memory[span] for span in self._spans(place, lengths)]
+        return [memory[span] for span in self._spans(slot, lengths)]
 
-    def clear(self, place: int, lengths: Sequence[int]) -> None:
-        """Give the memory of a place back where it is much."""
+    def clear(self, slot: int, lengths: Sequence[int]) -> None:
+        """Give the memory of a slot back where it is much."""
         if sum(lengths) > self._KEPT:
-            self._memory.madvise(mmap.MADV_REMOVE, self._start(place), self._room)
+            self._memory.madvise(mmap.MADV_REMOVE, self._start(slot), self._room)
 
-    def _start(self, place: int) -> int:
-        return mmap.PAGESIZE + place * self._room
+    def _start(self, slot: int) -> int:
+        return mmap.PAGESIZE + slot * self._room
 
-    def _spans(self, place: int, lengths: Sequence[int]) -> list[slice]:
-        spans, position = [], self._start(place)
+    def _spans(self, slot: int, lengths: Sequence[int]) -> list[slice]:
+        spans, position = [], self._start(slot)
         for length in lengths:
             spans.append(slice(position, position + length))
             position += -(-length // self._ALIGNMENT) * self._ALIGNMENT

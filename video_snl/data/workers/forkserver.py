@@ -1,14 +1,15 @@
 """The process that workers are forked from.
 
-It is a fresh interpreter that loads the heavy modules once, runs a single thread and knows no CUDA
-context, so that a fork of it is sound and takes milliseconds, which a fork of the training process
-(threads, CUDA) or a new interpreter (seconds for torch) would not. There is one of it in a process;
-it waits for requests on a channel, and ends, with all workers, when that is closed: at the end of
-the process, however it came.
+It is a fresh interpreter that loads the heavy modules once, runs a single thread and has no CUDA
+context, so that a fork of it is sound and takes milliseconds. A fork of the training process
+(threads, CUDA) would not be sound, and a new interpreter takes seconds to import torch. A process
+has one forkserver, which waits for requests on a channel and ends, with all workers, when that is
+closed: at the end of the process, however it came.
 """
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import gc
 import importlib
@@ -24,7 +25,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from video_snl.data.workers.channel import Channel, channels
+from video_snl.data.workers.channel import Channel, channel_pair
 from video_snl.errors import UserError
 
 __all__ = ["ForkServer", "main", "start_forkserver"]
@@ -47,15 +48,15 @@ _PR_SET_PDEATHSIG = 1
 
 
 class ForkServer:
-    """The process's end: starts workers and takes note of their ends.
+    """The forkserver as the process that uses it sees it: starts workers and reaps them.
 
-    A worker's number stays its own until it is reaped, so that killing it by number is safe.
+    A worker's process number stays its own until it is reaped: killing it by number is safe.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._forgotten = False
-        self._channel, theirs = channels()
+        self._channel, theirs = channel_pair()
         self._channel.set_timeout(_START_TIMEOUT)
         code = (
             f"import sys; sys.path[:] = {sys.path!r}; "
@@ -80,7 +81,7 @@ class ForkServer:
     def alive(self) -> bool:
         return not self._forgotten and self._process.poll() is None
 
-    def start(self, end: Channel) -> int:
+    def start_worker(self, end: Channel) -> int:
         """Fork a worker that serves a channel, and return its process number.
 
         Raises:
@@ -98,7 +99,8 @@ class ForkServer:
     def reap(self, pid: int) -> int | None:
         """Kill a worker, if it still runs, and return how it ended: an exit code, or -signal.
 
-        None where the kernel does not let go of it, or the forkserver has died and all with it.
+        Returns:
+            None where the kernel keeps the process, or the forkserver has died and all with it.
         """
         try:
             answer: tuple[int | None] = self._ask(("reap", pid))
@@ -132,7 +134,7 @@ _lock = threading.Lock()
 
 
 def start_forkserver() -> ForkServer:
-    """The forkserver of this process; it is started without being waited for."""
+    """Return the forkserver of this process; start it, without waiting, where none runs."""
     global _current
     with _lock:
         if _current is None or not _current.alive():
@@ -150,11 +152,18 @@ def _forget_in_a_fork() -> None:
     _current, _lock = None, threading.Lock()
 
 
+def _kill_at_exit() -> None:
+    # It would end by itself, but only once it has imported its modules.
+    if _current is not None and _current.alive():
+        os.kill(_current.pid, signal.SIGKILL)
+
+
 os.register_at_fork(after_in_child=_forget_in_a_fork)
+atexit.register(_kill_at_exit)
 
 
 def main(file: int) -> None:
-    """The forkserver itself."""
+    """Run the forkserver: answer the requests on a channel until it is closed."""
     channel = Channel(socket.socket(fileno=file))
     for name in _HEAVY:
         try:
@@ -174,7 +183,7 @@ def main(file: int) -> None:
         except (EOFError, OSError):
             break
         if request == "start":
-            answer: object = _started(channel, files[0], running)
+            answer: object = _start_worker(channel, files[0], running)
         else:
             [pid] = arguments
             running.discard(pid)
@@ -191,8 +200,8 @@ def main(file: int) -> None:
     os._exit(0)
 
 
-def _started(channel: Channel, file: int, running: set[int]) -> int | str:
-    """The number of a new worker, or why there is none."""
+def _start_worker(channel: Channel, file: int, running: set[int]) -> int | str:
+    """Return the process number of a new worker, or why there is none."""
     try:
         running.add(pid := _fork(channel, file))
     except OSError as error:  # EAGAIN, ENOMEM: those that run go on
@@ -218,7 +227,7 @@ def _fork(channel: Channel, file: int) -> int:
         work(served)
         code = 0
     except (EOFError, BrokenPipeError, ConnectionResetError):
-        code = 0  # the process that asked is no more
+        code = 0  # the process that uses this worker has ended
     except BaseException:
         traceback.print_exc()
     finally:

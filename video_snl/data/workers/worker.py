@@ -10,25 +10,25 @@ from collections.abc import Callable
 from multiprocessing import spawn
 from typing import Any
 
-from video_snl.data.workers.channel import Channel, Shelf
+from video_snl.data.workers.channel import Channel, SharedBuffer
 from video_snl.errors import UserError
 
-__all__ = ["attempt", "describe", "main_module", "work"]
+__all__ = ["attempt", "main_module", "work"]
 
-# Of a result, what is longer than this travels on the shelf.
+# Longer parts of a result travel in the shared buffer.
 _INLINE = 8 << 10
 
 
 def work(channel: Channel) -> None:
     """Serve a channel until it is closed.
 
-    The first message is (function, places, folder, main): the pickled function, the places of the
-    shelf whose file comes with it, the working folder, and where to find ``__main__``. The answer
-    is ("ready",) or ("broken", why). Then (ticket, place, item) are answered with
-    (ticket, kind, seconds, message or pickled value, lengths on the shelf).
+    The first message is (function, slots, folder, main): the pickled function, the number of slots
+    of the shared buffer whose file comes with it, the working folder, and where to find
+    ``__main__``. The answer is ("ready",) or ("broken", why). Then every (ticket, slot, item) is
+    answered with (ticket, kind, seconds, message or pickled value, lengths in the shared buffer).
     """
-    (pickled, places, folder, main), [file] = channel.receive()
-    shelf = Shelf(file, places)
+    (pickled, slots, folder, main), [file] = channel.receive()
+    buffer = SharedBuffer(file, slots)
     os.close(file)
     try:
         os.chdir(folder)
@@ -40,15 +40,15 @@ def work(channel: Channel) -> None:
         return
     channel.send(("ready",))
     while True:
-        (ticket, place, item), _ = channel.receive()
-        shelf.at_hand = ticket
+        (ticket, slot, item), _ = channel.receive()
+        buffer.current_ticket = ticket
         began = time.perf_counter()
-        kind, answer, lengths = _answer(function, item, shelf, place)
+        kind, answer, lengths = _answer(function, item, buffer, slot)
         channel.send((ticket, kind, time.perf_counter() - began, answer, lengths))
 
 
 def _answer(
-    function: Callable[[Any], Any], item: Any, shelf: Shelf, place: int
+    function: Callable[[Any], Any], item: Any, buffer: SharedBuffer, slot: int
 ) -> tuple[str, Any, list[int]]:
     kind, value = attempt(function, item)
     if kind == "error":
@@ -56,35 +56,35 @@ def _answer(
     try:
         buffers: list[pickle.PickleBuffer] = []
         body = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
-        parts: list[Any] = [buffer.raw() for buffer in buffers]
+        parts: list[Any] = [part.raw() for part in buffers]
         short = len(body) <= _INLINE
-        lengths = shelf.put(place, parts if short else [body, *parts])
+        lengths = buffer.put(slot, parts if short else [body, *parts])
         return kind, body if short else None, lengths
     except Exception as error:
-        return "error", describe(error), []
+        return "error", _describe(error), []
 
 
 def attempt(function: Callable[[Any], Any], item: Any) -> tuple[str, Any]:
-    """("ok", the value) or ("error", what went wrong in one line)."""
+    """Return ("ok", the value) or ("error", what went wrong in one line)."""
     try:
         return "ok", function(item)
     except Exception as error:
-        return "error", describe(error)
-
-
-def describe(error: Exception) -> str:
-    """A UserError's message; of another exception its type, message and place."""
-    if isinstance(error, UserError):
-        return str(error)
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f" ({os.path.basename(frames[-1].filename)}:{frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}{place}"
+        return "error", _describe(error)
 
 
 def main_module(pickled: bytes) -> dict[str, Any] | None:
-    """What a worker needs to load ``__main__``, if a pickled function lives there."""
+    """Return what a worker needs to load ``__main__``, if a pickled function lives there."""
     if b"__main__" not in pickled:
         return None
     data = spawn.get_preparation_data("video-snl worker")
     kept = ("sys_path", "sys_argv", "init_main_from_name", "init_main_from_path")
     return {name: data[name] for name in kept if name in data}
+
+
+def _describe(error: Exception) -> str:
+    """Return a UserError's message; of another exception its type, message and place."""
+    if isinstance(error, UserError):
+        return str(error)
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({os.path.basename(frames[-1].filename)}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}{place}"

@@ -1,4 +1,4 @@
-"""What all packets of a video tell together, decoding no more than its first frames."""
+"""Index of all packets of a video, read without decoding more than its first frames."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 __all__ = [
-    "PICTURE_BYTES",
+    "IMAGE_BYTES",
     "SIZED",
     "UPRIGHT",
     "Matrix",
-    "Scan",
+    "PacketIndex",
     "decoded_stamps",
     "presentation",
-    "scan_packets",
+    "index_packets",
 ]
 
 Matrix = tuple[int, int, int, int]
 UPRIGHT: Matrix = (1, 0, 0, 1)
 # Codecs whose key frames are clean entries. HEVC's need not be, and decoders disagree about them.
 CLEAN = frozenset({"mpeg4", "mjpeg", "vp8", "vp9", "av1", "libdav1d", "libaom-av1"})
-# An MPEG-4 packet of fewer bytes says "not coded": it holds no picture of its own.
-PICTURE_BYTES = 10
+# An MPEG-4 packet of fewer bytes says "not coded": it holds no image of its own.
+IMAGE_BYTES = 10
 # Codecs of which the size of frames is known from their packets, wherever it changes; MPEG-4's is
 # at most 8191 x 8191.
 SIZED = frozenset({"h264", "hevc", "mpeg4", "mpeg1video", "mpeg2video", "vp8", "vp9"})
@@ -50,15 +50,25 @@ _VP8_SHOWN = 0x10  # in the first byte of a packet; others only serve as referen
 
 
 @dataclass
-class Scan:
-    """Of the packets that are shown: their time stamps, and those of clean key frames.
+class PacketIndex:
+    """What the packets of a video tell.
 
-    ``keys`` are the stamps of all key frames. ``discarded`` counts the packets that are decoded and
-    not shown, ``dropped`` those that are no frame of their own. ``parameters`` are the different
-    parameter sets within them, or those values of their headers that hold the size. ``fields`` says
-    that two packets may be one frame, which is then counted once; ``unpaired`` that a field stands
-    alone. ``starts_clean`` says that the first packet needs no other one and is shown first. For
-    ``tiny`` and ``matrix`` see :class:`~video_snl.data.decoding.stream_info.StreamInfo`.
+    Attributes:
+        stamps: Time stamps of the packets that are presented.
+        entries: Time stamps of the clean key frames among them.
+        keys: Time stamps of all key frames among them.
+        discarded: Number of packets that are decoded and not presented.
+        dropped: Number of packets that are not a frame of their own.
+        tiny: Some packets hold no image (see
+            :attr:`~video_snl.data.decoding.stream_info.StreamInfo.pictureless`).
+        parameters: Different parameter sets within the packets, or those values of their headers
+            that hold the size.
+        fields: Two packets may be one frame, which is then counted once.
+        unpaired: A field stands alone.
+        interlaced: Frames may be made of two fields.
+        starts_clean: The first packet needs no other one and is presented first.
+        matrix: Display matrix (see :class:`~video_snl.data.decoding.stream_info.StreamInfo`);
+            None before the first packet.
     """
 
     stamps: list[int | None] = field(default_factory=list)
@@ -75,44 +85,44 @@ class Scan:
     matrix: Matrix | None = None
 
 
-def scan_packets(container: InputContainer, stream: VideoStream) -> Scan:
-    """Read all packets of a stream.
+def index_packets(container: InputContainer, stream: VideoStream) -> PacketIndex:
+    """Read all packets of a stream, and index them.
 
     Raises:
         av.FFmpegError: The container is damaged.
     """
-    scan, context = Scan(), stream.codec_context
+    index, context = PacketIndex(), stream.codec_context
     extradata = context.extradata or b""
-    halves = _Halves(scan, extradata) if context.name == "h264" else None
+    halves = _Halves(index, extradata) if context.name == "h264" else None
     first: int | None = None
     started = False
     for packet in container.demux(stream):
         if not packet.size:
             continue
-        if scan.matrix is None:
-            _look_at_first_frame(scan, packet)
+        if index.matrix is None:
+            _look_at_first_frame(index, packet)
         if not started:
             started, first = True, packet.pts
-            scan.starts_clean = _is_clean_start(packet, context.name, extradata)
+            index.starts_clean = _is_clean_start(packet, context.name, extradata)
         if (halves is not None and halves.completes(packet)) or (
             context.name == "vp8" and not bytes(packet)[0] & _VP8_SHOWN
         ):
-            scan.dropped += 1
+            index.dropped += 1
             continue
         if packet.is_discard:
-            scan.discarded += 1
+            index.discarded += 1
             continue
-        scan.stamps.append(packet.pts)
-        scan.tiny |= context.name == "mpeg4" and packet.size < PICTURE_BYTES
+        index.stamps.append(packet.pts)
+        index.tiny |= context.name == "mpeg4" and packet.size < IMAGE_BYTES
         if packet.is_keyframe:
-            _add_key_frame(scan, packet, context.name, extradata)
+            _add_key_frame(index, packet, context.name, extradata)
     if halves is not None:
         halves.end()
-        scan.interlaced |= halves.read
-    known = [stamp for stamp in scan.stamps if stamp is not None]
+        index.interlaced |= halves.read
+    known = [stamp for stamp in index.stamps if stamp is not None]
     if first is not None and known and min(known) < first:
-        scan.starts_clean = False  # frames are shown before it, and refer to what came before it
-    return scan
+        index.starts_clean = False  # frames are shown before it, and refer to what came before it
+    return index
 
 
 def decoded_stamps(
@@ -126,7 +136,7 @@ def decoded_stamps(
         until: Time stamp of a frame that is surely decoded, at which to stop.
 
     Returns:
-        None where a packet behind the first frame cannot be decoded.
+        None where a packet after the first frame cannot be decoded.
     """
     stamps: list[int | None] = []
     for packet in container.demux(stream):
@@ -144,13 +154,13 @@ def decoded_stamps(
 
 
 class _Halves:
-    """Finds the packets of H.264 that hold the second field of a frame."""
+    """Finder of the packets of H.264 that hold the second field of a frame."""
 
-    def __init__(self, scan: Scan, extradata: bytes) -> None:
-        self._scan, self._extradata = scan, extradata
+    def __init__(self, index: PacketIndex, extradata: bytes) -> None:
+        self._index, self._extradata = index, extradata
         self._open: Field | None = None
         self._sequence: SequenceParameters | None = None
-        self.read = False  # whether packets have to be looked into
+        self.read = False  # until a parameter set says that packets have to be parsed
         for unit in parameter_units(extradata):
             self._add(unit)
 
@@ -170,9 +180,9 @@ class _Halves:
             if found == Field(before.number, not before.bottom):
                 self._open = None
                 return True
-            self._scan.unpaired = True
+            self._index.unpaired = True
         if found is not None:
-            self._scan.fields = True
+            self._index.fields = True
             if sum(unit[0] & 31 in (1, IDR) for unit in units if unit) > 1 and _both(
                 units, self._sequence
             ):
@@ -181,7 +191,7 @@ class _Halves:
 
     def end(self) -> None:
         """Note a field that nothing followed."""
-        self._scan.unpaired |= self._open is not None
+        self._index.unpaired |= self._open is not None
 
     def _add(self, unit: bytes) -> None:
         parsed = parse_sequence(unit)
@@ -205,21 +215,21 @@ def _has_idr(units: list[bytes]) -> bool:
     return any(unit[0] & 31 == IDR for unit in units if unit)
 
 
-def _add_key_frame(scan: Scan, packet: av.Packet, codec: str, extradata: bytes) -> None:
-    scan.keys.append(packet.pts)
+def _add_key_frame(index: PacketIndex, packet: av.Packet, codec: str, extradata: bytes) -> None:
+    index.keys.append(packet.pts)
     clean = codec in CLEAN
     if codec == "h264":
         units = split_units(bytes(packet), extradata)
-        scan.parameters |= {unit for unit in units if unit and unit[0] & 31 == PARAMETERS}
+        index.parameters |= {unit for unit in units if unit and unit[0] & 31 == PARAMETERS}
         clean = _has_idr(units)  # a recovery point is no clean entry
     else:
-        scan.parameters |= _size_in_header(packet, codec, extradata)
+        index.parameters |= _size_in_header(packet, codec, extradata)
     if clean:
-        scan.entries.append(packet.pts)
+        index.entries.append(packet.pts)
 
 
 def presentation(stamps: Sequence[int | None]) -> Sequence[int] | None:
-    """The stamps in order, as a range where they are evenly spaced; ``None`` if they are no use."""
+    """Return the stamps in order, as a range if evenly spaced; None where one lacks or repeats."""
     known = sorted(stamp for stamp in stamps if stamp is not None)
     if len(set(known)) != len(stamps):
         return None
@@ -229,7 +239,7 @@ def presentation(stamps: Sequence[int | None]) -> Sequence[int] | None:
 
 
 def _size_in_header(packet: av.Packet, codec: str, extradata: bytes) -> set[bytes]:
-    """The bytes of a key frame that say its size, and little else; none of codecs unknown here."""
+    """Return the bytes of a key frame that say its size, and little else; none of other codecs."""
     if codec == "vp8":
         return {bytes(packet)[6:10]}
     if codec == "vp9":
@@ -245,18 +255,18 @@ def _size_in_header(packet: av.Packet, codec: str, extradata: bytes) -> set[byte
     return set()
 
 
-def _look_at_first_frame(scan: Scan, packet: av.Packet) -> None:
+def _look_at_first_frame(index: PacketIndex, packet: av.Packet) -> None:
     """Note what the first frame that comes out of the decoder says of all, if one does yet."""
     try:
         frames = packet.decode()
     except av.InvalidDataError:
         return  # of the head of a file that starts in the middle; or nothing can be decoded
     if frames:
-        scan.matrix, scan.interlaced = _matrix(frames[0]), frames[0].interlaced_frame
+        index.matrix, index.interlaced = _matrix(frames[0]), frames[0].interlaced_frame
 
 
 def _matrix(frame: av.VideoFrame) -> Matrix:
-    """The signs of the linear part of its display matrix: x' = a x + c y, y' = b x + d y."""
+    """Return the signs of a frame's display matrix (a, b, c, d): x' = a x + c y, y' = b x + d y."""
     found = frame.side_data.get(Type.DISPLAYMATRIX)  # type: ignore[call-overload]
     if found is None:
         return UPRIGHT

@@ -13,7 +13,7 @@ import torch
 
 from tests.videos import promise_frames, write_streams, write_video
 from video_snl.data.decoding import stream_info as module
-from video_snl.data.decoding.containers import CutOffError, declared_size
+from video_snl.data.decoding.opening import CutOffError, declared_size
 from video_snl.data.decoding.readers import open_video
 from video_snl.data.decoding.stream_info import find_stream_info
 from video_snl.errors import UserError
@@ -21,24 +21,24 @@ from video_snl.errors import UserError
 pytestmark = pytest.mark.timeout(60)
 
 
-def test_facts_of_a_plain_avi_come_from_its_index(
+def test_info_of_a_plain_avi_come_from_its_index(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = str(write_streams(tmp_path / "a.avi", [(64, 96)], codec="mpeg4", gop=12))
-    monkeypatch.setattr(module, "scan_packets", None)
-    facts = find_stream_info(path)
-    assert (facts.codec, facts.container, facts.height, facts.width) == ("mpeg4", "avi", 64, 96)
-    assert (facts.length, facts.declared, facts.rate) == (40, 40, Fraction(25))
-    assert facts.stamps == range(40) and facts.entries == (0, 12, 24, 36)
+    monkeypatch.setattr(module, "index_packets", None)
+    info = find_stream_info(path)
+    assert (info.codec, info.container, info.height, info.width) == ("mpeg4", "avi", 64, 96)
+    assert (info.length, info.declared, info.rate) == (40, 40, Fraction(25))
+    assert info.stamps == range(40) and info.entries == (0, 12, 24, 36)
 
 
-def test_facts_are_found_once_and_again_when_the_file_changes(
+def test_info_is_found_once_and_again_when_the_file_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_streams(tmp_path / "a.mp4", [(64, 96)], frames=10)
     calls = []
-    scan = module.scan_packets
-    monkeypatch.setattr(module, "scan_packets", lambda *a: calls.append(a) or scan(*a))
+    index = module.index_packets
+    monkeypatch.setattr(module, "index_packets", lambda *a: calls.append(a) or index(*a))
     assert find_stream_info(str(path)).length == find_stream_info(str(path)).length == 10
     open_video(str(path), "pyav")
     assert len(calls) == 1
@@ -63,8 +63,8 @@ def test_header_that_promises_another_number_of_frames(
 ) -> None:
     """The frames that are there count; what the header says is known for ``check``."""
     path = str(promise_frames(write_video(tmp_path / "lying.avi", 24), promised))
-    facts = find_stream_info(path)
-    assert (facts.length, facts.declared) == (24, promised)
+    info = find_stream_info(path)
+    assert (info.length, info.declared) == (24, promised)
     opened = open_video(path, reader)  # type: ignore[arg-type]
     assert len(opened) == 24
     means = opened.frames([0, 5, 23]).float().mean((1, 2, 3))

@@ -1,0 +1,308 @@
+#!/usr/bin/env python
+"""Our worker pool and loader against torch's DataLoader, on the same samples.
+
+    python scripts/benchmarks/pool_or_dataloader.py VIDEOS --json out.json
+
+VIDEOS holds one folder of videos per class. The contenders read the same clips with the same
+``dataset.sample(key)``:
+
+    pool        ClipLoader: worker processes with a deadline for every sample
+    dataloader  torch.utils.data.DataLoader, persistent workers, forked from this process
+    forkserver  the same, its workers forked from multiprocessing's forkserver, torch preloaded
+    rebuilt     RebuiltLoader: a DataLoader that is built anew after a worker hangs or dies
+
+They take turns, round by round, each in a fresh process that does what a training does: it imports
+torch and the data, checks the list of videos, starts what can be started early (the pool's
+forkserver), imports the engine, builds a network, makes the loader, and reads. Figures are medians;
+ratios are medians of the ratios within a round, since the machine's own speed drifts.
+
+    first batch, command   seconds from the start of the process to the first batch
+    first batch, loader    seconds from making the loader to the first batch, the network built
+    first batch, bare      the same with nothing before it: no forkserver started early
+    CPU s                  processor time of all processes up to the first batch of the command
+    clips/s                after the first batches, through one epoch
+    CPU ms/clip            processor time of all processes meanwhile
+    processes              in all, this one included
+    MB                     proportional set size (PSS) of all of them, at the end
+    lines                  of code, without blank lines, comments and docstrings
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import io
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+import tokenize
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+CONTENDERS = ("pool", "dataloader", "forkserver", "rebuilt")
+# What each needs beyond the data set, the samplers and the collating of samples.
+CODE = {
+    "pool": (
+        "video_snl/data/workers/channel.py",
+        "video_snl/data/workers/forkserver.py",
+        "video_snl/data/workers/pool.py",
+        "video_snl/data/workers/worker.py",
+        "video_snl/data/loading/collate.py",
+        "video_snl/data/loading/loader.py",
+    ),
+    "dataloader": (),
+    "forkserver": (),
+    "rebuilt": ("scripts/benchmarks/rebuilt_loader.py",),
+}
+WARM = 4  # batches before those that are timed
+
+Turn = dict[str, Any]
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    options = parse(words)
+    if options.turn:
+        print(json.dumps(one_turn(options)))
+        return 0
+    turns: list[Turn] = []
+    for number in range(options.rounds):
+        shift = number % len(CONTENDERS)
+        for name in CONTENDERS[shift:] + CONTENDERS[:shift]:
+            turn: Turn = {"round": number, "loader": name}
+            for how in ("training", "bare"):
+                turn |= run_turn(options, name, how)
+            turns.append(turn)
+            print(json.dumps(turn), file=sys.stderr, flush=True)
+    same = {turn["digest"] for turn in turns}
+    if len(same) > 1:
+        raise SystemExit(f"the loaders do not give the same batches: {same}")
+    print(table(turns, options))
+    if options.json:
+        options.json.write_text(json.dumps(turns, indent=1))
+    return 0
+
+
+def parse(words: Sequence[str] | None) -> argparse.Namespace:
+    from benchmark_arguments import new_parser, positive
+
+    parser = new_parser(__doc__)
+    add = parser.add_argument
+    add("videos", type=Path, help="folder with one folder of videos per class")
+    add("--num_workers", type=positive, default=2, help="processes that decode (default: 2)")
+    add("--clips", type=positive, default=320, help="clips that are timed (default: 320)")
+    add("--batch", type=positive, default=16, help="clips of a batch (default: 16)")
+    add("--rounds", type=positive, default=5, help="turns of every loader (default: 5)")
+    add("--json", type=Path, metavar="FILE", help="write all turns to this file, too")
+    add("--turn", choices=CONTENDERS, help=argparse.SUPPRESS)
+    add("--how", choices=("training", "bare"), help=argparse.SUPPRESS)
+    add("--began", type=float, help=argparse.SUPPRESS)
+    return parser.parse_args(words)
+
+
+def run_turn(options: argparse.Namespace, name: str, how: str) -> Turn:
+    command = [sys.executable, __file__, str(options.videos), "--turn", name, "--how", how]
+    for option in ("num_workers", "clips", "batch"):
+        command += [f"--{option}", str(getattr(options, option))]
+    command += ["--began", str(time.time())]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, stdout=subprocess.PIPE, env=environment, check=True, text=True)
+    turn: Turn = json.loads(done.stdout)
+    return turn
+
+
+def one_turn(options: argparse.Namespace) -> Turn:
+    """Do what a training does until its first batch and, as one, read an epoch."""
+    import torch
+
+    from video_snl.config.video import DataConfig
+    from video_snl.data.video.dataset import ClipDataset, EpochSampler
+    from video_snl.data.video.folders import VIDEO_SUFFIXES
+    from video_snl.data.video.records import Video
+    from video_snl.data.workers.forkserver import start_forkserver
+
+    torch.set_num_threads(1)
+    files = sorted(p for p in options.videos.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES)
+    names = sorted({file.parent.name for file in files})
+    training = options.how == "training"
+    batches = WARM + -(-options.clips // options.batch) if training else 1
+    wanted = [files[i % len(files)] for i in range((batches + 2) * options.batch)]
+    config = DataConfig(
+        clip_frames=16, short_side=128, crop=112, short_videos="wrap", deadline=60.0
+    )
+    videos = [Video(str(file), names.index(file.parent.name)) for file in wanted]
+    dataset = ClipDataset(videos, config, 0)
+    sampler = EpochSampler(len(dataset), 0)
+    if training:
+        if options.turn == "pool":
+            start_forkserver()
+        import video_snl.engine.train  # noqa: F401
+        from video_snl.models.i3d import i3d_r50
+
+        i3d_r50(len(names))
+    made = time.perf_counter()
+    with LOADERS[options.turn](dataset, sampler, options) as loaded:
+        first = next(loaded)
+        if not training:
+            return {"bare_s": time.perf_counter() - made}
+        turn: Turn = {
+            "command_s": time.time() - options.began,
+            "first_s": time.perf_counter() - made,
+            "first_cpu_s": sum(map(processor_seconds, process_tree(os.getpid()))),
+            "digest": int(first["video"].sum(dtype=torch.int64)),
+        }
+        for _ in range(WARM - 1):
+            next(loaded)
+        tree = process_tree(os.getpid())
+        before = sum(map(processor_seconds, tree))
+        began, clips = time.perf_counter(), 0
+        while clips < options.clips:
+            clips += len(next(loaded)["index"])
+        turn |= {
+            "clips_per_second": clips / (time.perf_counter() - began),
+            "cpu_ms": 1000 * (sum(map(processor_seconds, tree)) - before) / clips,
+            "processes": len(tree),
+            "megabytes": sum(map(proportional_megabytes, tree)),
+        }
+    return turn
+
+
+@contextmanager
+def pool(dataset: Any, sampler: Any, options: argparse.Namespace) -> Iterator[Iterator[Any]]:
+    from video_snl.data.video.dataset import make_loader
+
+    loader = make_loader(dataset, sampler, options.batch, options.num_workers, pin_memory=False)
+    with closing(loader):
+        yield iter(loader)
+
+
+@contextmanager
+def dataloader(dataset: Any, sampler: Any, options: argparse.Namespace) -> Iterator[Iterator[Any]]:
+    import multiprocessing
+
+    from torch.utils.data import DataLoader
+
+    from video_snl.data.video.dataset import collate
+
+    forkserver = options.turn == "forkserver"
+    if forkserver:
+        multiprocessing.set_forkserver_preload(["video_snl.data.video.dataset"])
+    yield iter(
+        DataLoader(
+            dataset,  # its __getitem__ takes a key
+            options.batch,
+            sampler=sampler,
+            num_workers=options.num_workers,
+            collate_fn=collate,
+            persistent_workers=True,
+            multiprocessing_context="forkserver" if forkserver else "fork",
+        )
+    )
+
+
+@contextmanager
+def rebuilt(dataset: Any, sampler: Any, options: argparse.Namespace) -> Iterator[Iterator[Any]]:
+    from rebuilt_loader import RebuiltLoader
+
+    loader = RebuiltLoader(
+        dataset, sampler, options.batch, num_workers=options.num_workers, deadline=60.0
+    )
+    with closing(loader):
+        yield iter(loader)
+
+
+LOADERS = {"pool": pool, "dataloader": dataloader, "forkserver": dataloader, "rebuilt": rebuilt}
+
+
+def process_tree(root: int) -> list[int]:
+    """Return the numbers of a process and of all below it."""
+    parents = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                stat = (entry / "stat").read_text()
+            except OSError:  # it has ended
+                continue
+            parents[int(entry.name)] = int(stat.rpartition(")")[2].split()[1])
+    found = [root]
+    for pid in found:
+        found += [child for child, parent in parents.items() if parent == pid]
+    return found
+
+
+def processor_seconds(pid: int) -> float:
+    """Return the processor time of a process."""
+    words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def proportional_megabytes(pid: int) -> float:
+    """Return the memory of a process, what it shares with others divided among them."""
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) / 1024
+    raise SystemExit(f"the kernel tells no PSS of process {pid}")
+
+
+def lines_of_code(path: Path) -> int:
+    """Count the lines that hold code: no blank ones, comments and docstrings."""
+    source = path.read_text(encoding="utf-8")
+    skipped = {
+        tokenize.COMMENT,
+        tokenize.NL,
+        tokenize.NEWLINE,
+        tokenize.INDENT,
+        tokenize.DEDENT,
+        tokenize.ENDMARKER,
+    }
+    held: set[int] = set()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type not in skipped:
+            held.update(range(token.start[0], token.end[0] + 1))
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            assert node.end_lineno is not None
+            held.difference_update(range(node.lineno, node.end_lineno + 1))
+    return len(held)
+
+
+def table(turns: Sequence[Turn], options: argparse.Namespace) -> str:
+    columns = (
+        ("command_s", "first batch, command (s)", ".2f"),
+        ("first_s", "first batch, loader (s)", ".2f"),
+        ("bare_s", "first batch, bare (s)", ".2f"),
+        ("first_cpu_s", "CPU s", ".2f"),
+        ("clips_per_second", "clips/s", ".1f"),
+        ("cpu_ms", "CPU ms/clip", ".1f"),
+        ("processes", "processes", ".0f"),
+        ("megabytes", "MB", ".0f"),
+    )
+    by = {name: [turn for turn in turns if turn["loader"] == name] for name in CONTENDERS}
+    lines = [
+        f"{options.rounds} rounds, {options.num_workers} workers on "
+        f"{len(os.sched_getaffinity(0))} cores, batches of {options.batch} clips",
+        "",
+        "| loader | " + " | ".join(title for _, title, _ in columns) + " | lines |",
+        "|---" * (len(columns) + 2) + "|",
+    ]
+    for name, some in by.items():
+        cells = []
+        for key, _, form in columns:
+            value = statistics.median(turn[key] for turn in some)
+            ratio = statistics.median(
+                turn[key] / other[key] for turn, other in zip(some, by["dataloader"], strict=True)
+            )
+            shown = f"{value:{form}}"
+            cells.append(shown if key == "processes" else f"{shown} ({ratio:.2f})")
+        code = sum(lines_of_code(ROOT / file) for file in CODE[name])
+        lines.append(f"| {name} | " + " | ".join(cells) + f" | {code} |")
+    return "\n".join([*lines, "", "In brackets: against `dataloader` in the same round."])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
