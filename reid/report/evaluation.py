@@ -25,7 +25,6 @@ __all__ = [
     "CameraPair",
     "Evaluation",
     "camera_pairs",
-    "flat_settings",
     "metrics",
     "ranking_metrics",
 ]
