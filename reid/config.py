@@ -9,7 +9,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from reid.data.datasets.catalog import DATASETS
-from video_snl.config.video import BlockName, OptionValue, Sections, TrainerConfig
+from video_snl.config.base import (
+    BlockName,
+    ExperimentBase,
+    OptimizerBase,
+    OptionValue,
+    TrainerConfig,
+)
 from video_snl.utils.media import MAX_PIXELS
 
 __all__ = ["ReidDataConfig", "ReidExperiment", "ReidModelConfig", "ReidOptimizerConfig"]
@@ -31,12 +37,12 @@ class ReidDataConfig:
         dataset: ``sample`` (generated once into the cache), ``mars``, ``ilids-vid``, ``prid2011``
             or ``folder`` (own data, see docs/reid.md).
         root: Folder of the data set. Default for ``sample``: the cache.
-        split: Number of the division into training and test people, from 0: iLIDS-VID and PRID-2011
-            have ten, the others one.
+        split: Number of the division into training and test identities, from 0: iLIDS-VID and
+            PRID-2011 have ten, the others one.
         frames: Frames T of a tracklet that the network sees at once.
         height: Frames are resized to this height, in pixels.
         width: Frames are resized to this width, in pixels.
-        identities: People P of a training batch, over all devices.
+        identities: Identities P of a training batch, over all devices.
         tracklets: Tracklets K of each of them in it.
         flip: Flip a training tracklet left to right with probability one half.
         pad: Pad training tracklets by this many pixels and cut them out again at a random place.
@@ -44,8 +50,8 @@ class ReidDataConfig:
             replaced by the mean colour.
         num_workers: Processes that read frames; 0 reads in the main process, for debugging.
         deadline: Seconds for one tracklet. A process that takes longer is killed and replaced.
-        cameras: ``cross`` searches for the same person under another camera; ``ignore`` lets other
-            tracklets of the query's own camera be matches, too, for data of one camera.
+        cameras: ``cross`` searches for the same identity under another camera; ``ignore`` lets
+            other tracklets of the query's own camera be matches, too, for data of one camera.
         max_failures: Share of the training (or test) tracklets that may be unreadable before a
             command stops; three always may, unless this is 0.
         max_pixels: Most pixels of an image, height times width; a larger one counts as unreadable
@@ -88,9 +94,9 @@ class ReidModelConfig:
             Default: the five places of NVAN in a ResNet-50, two in an OSNet, before:res4.-1 in I3D
             (docs/reid.md); other backbones need it.
         inter_channels: Transferred channels Cs of a block; default half of its channels.
-        num_units: Units of a block that share one affinity (the stage of ``ns``).
+        num_units: Sub-blocks of a block that share one affinity (as in ``ns``).
         zero_init: Blocks start as the identity (the weight of their last norm is zero).
-        activation: ``relu`` puts a ReLU behind a block's norm; it needs ``zero_init: false``.
+        activation: ``relu`` puts a ReLU after a block's norm; it needs ``zero_init: false``.
         dropout: Probability of dropout before the classifier.
         weights: Start from ``imagenet`` (torchvision's ResNet-50; torchreid's own download) or from
             a file.
@@ -114,11 +120,11 @@ class ReidModelConfig:
 
 
 @dataclass
-class ReidOptimizerConfig:
+class ReidOptimizerConfig(OptimizerBase):
     """Losses, Adam and its schedule.
 
     Args:
-        epochs: Passes over the training people.
+        epochs: Passes over the training identities.
         validate_every: Epochs from one validation to the next; a divisor of ``epochs``, so that the
             last epoch has one.
         accumulate: Batches whose gradients make one step.
@@ -126,24 +132,15 @@ class ReidOptimizerConfig:
         weight_decay: L2 penalty.
         schedule: ``step`` (times 0.1 every ``step_epochs``) or ``cosine`` (to zero).
         step_epochs: Epochs between drops of the ``step`` schedule.
-        warmup_epochs: Epochs over which the learning rate rises linearly from a tenth.
         label_smoothing: Label smoothing of the cross-entropy.
         triplet_weight: Weight of the batch-hard triplet loss; 0 for none.
         triplet_margin: Margin of the triplet loss; null for the soft margin log(1 + exp(x)).
         center_weight: Weight of the centre loss; 0 for none.
-        gradient_clip: Largest norm of the gradient; default no clipping.
-        ema_decay: Decay of an exponential moving average of the weights, which is then what is
-            evaluated and kept; default none.
-        backbone_lr_factor: Factor on the learning rate of the backbone.
-        block_lr_factor: Factor on the learning rate of the inserted blocks.
         head_lr_factor: Factor on the learning rate of temporal head, neck and classifier.
-        frozen_stages: Stages that do not train, such as ``[stem, layer1]``.
-        frozen_batchnorm: The backbone's BatchNorm layers keep their statistics and weights.
     """
 
     epochs: int = 30
     validate_every: int = 5
-    accumulate: int = 1
     learning_rate: float = 3e-3
     weight_decay: float = 5e-4
     schedule: Literal["step", "cosine"] = "cosine"
@@ -153,17 +150,10 @@ class ReidOptimizerConfig:
     triplet_weight: float = 1.0
     triplet_margin: float | None = 0.3
     center_weight: float = 0.0
-    gradient_clip: float | None = None
-    ema_decay: float | None = None
-    backbone_lr_factor: float = 1.0
-    block_lr_factor: float = 1.0
-    head_lr_factor: float = 1.0
-    frozen_stages: list[str] = field(default_factory=list)
-    frozen_batchnorm: bool = False
 
 
 @dataclass
-class ReidExperiment(Sections):
+class ReidExperiment(ExperimentBase):
     """One training run: data, model, optimizer and trainer."""
 
     data: ReidDataConfig = field(default_factory=ReidDataConfig)

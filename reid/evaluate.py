@@ -18,18 +18,20 @@ from reid.metrics.distances import Metric
 from reid.metrics.rank_lists import rank_lists
 from reid.metrics.ranking import Protocol
 from reid.metrics.rerank import MEMORY, check_memory
+from reid.operations import check_matches
 from reid.options import check_data
 from reid.report.evaluation import Evaluation
 from reid.report.figures import Result, json_of, summary_text, text_of
 from reid.report.report import write_report
 from reid.retrieval.encode import Encoded, encode, table_of
 from reid.runs import check_together, find_checkpoints, newest_trained, report_folders
-from reid.train import check_matches, train
+from reid.task_spec import REID
 from reid.trained import TrainedReid, check_people, load_trained
 from video_snl.data.loading.quarantine import Quarantine
-from video_snl.data.workers.forkserver import nursery
+from video_snl.data.workers.forkserver import start_forkserver
 from video_snl.engine.fitting import is_first_process, tell
 from video_snl.engine.resume import Asked
+from video_snl.engine.train import train
 from video_snl.engine.trainer import device_of
 from video_snl.errors import UserError
 from video_snl.runs.run import checkpoint_path
@@ -127,9 +129,10 @@ def evaluate_trained(
         sizes = len(data.query), len(data.gallery)
         check_memory(*sizes, torch.empty(0, trained.model.feature_dim), options.rerank_memory)
     if config.num_workers:
-        nursery()
+        start_forkserver()
     lists = {"query": data.query, "gallery": [*data.gallery, *data.junk]}
-    quarantine = _fresh_quarantine(folder, config.max_failures)
+    file = None if folder is None else folder / "quarantine.jsonl"
+    quarantine = Quarantine.fresh(file, config.max_failures, "tracklets")
     encoded = {
         part: encode(
             trained.model,
@@ -198,7 +201,7 @@ def _settings(trained: TrainedReid, experiment: ReidExperiment, options: Options
     return {
         "checkpoint": str(trained.path),
         "checkpoint_sha256": trained.digest,
-        "epoch": trained.epoch,
+        "epoch": trained.finished_epochs,
         "split": data.split,
         "frames": whole if frames is None else counts(frames, "evenly spaced frame"),
         "frame_size": f"{data.height} x {data.width}",
@@ -225,13 +228,13 @@ def _found_or_trained(
         f"found no run of the sample data set with a checkpoint below {output}/: training one first"
     )
     with redirect_stdout(sys.stderr):  # what is printed is the evaluation
-        code = train(experiment, config_name=config_name, asked=Asked())
+        code = train(experiment, REID, config_name=config_name, asked=Asked())
     # The other processes of a training on several devices repeat the command line.
     if code != 0 or not is_first_process():
         raise SystemExit(code)
     run = newest_trained(Path(output), dataset)
     assert run is not None
-    return [checkpoint_path(str(run.folder), run.program)]
+    return [checkpoint_path(str(run.folder), run.spec)]
 
 
 def _of_its_split(experiment: ReidExperiment, trained: TrainedReid) -> ReidExperiment:
@@ -242,11 +245,3 @@ def _of_its_split(experiment: ReidExperiment, trained: TrainedReid) -> ReidExper
             f"{experiment.data.dataset}: several checkpoints are measured on their own splits."
         )
     return replace(experiment, data=replace(experiment.data, split=stored.data.split))
-
-
-def _fresh_quarantine(folder: Path | None, max_failures: float) -> Quarantine:
-    """One that knows of no earlier evaluation: every tracklet is tried."""
-    file = None if folder is None else folder / "quarantine.jsonl"
-    if file is not None:
-        file.unlink(missing_ok=True)
-    return Quarantine(file, max_failures, "tracklets")

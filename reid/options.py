@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from reid.config import ReidDataConfig, ReidExperiment
-from video_snl.config.ranges import Range, check_ranges, check_training
+from video_snl.config.validation import Range, check_ranges, check_training
 from video_snl.errors import UserError
 
 __all__ = ["check_data", "check_options"]

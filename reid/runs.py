@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import cast
 
 from reid.config import ReidExperiment
-from reid.program import REID
+from reid.task_spec import REID
 from video_snl.errors import UserError
 from video_snl.runs.published import is_shared
 from video_snl.runs.run import (
@@ -16,8 +16,8 @@ from video_snl.runs.run import (
     newest_of,
     newest_run,
     runs_in,
-    stored_experiment,
 )
+from video_snl.runs.trained import stored_experiment
 from video_snl.utils.text import say_once
 
 __all__ = [
@@ -109,7 +109,7 @@ def check_together(paths: Sequence[Path]) -> None:
     """
     _refuse_one_run_twice(paths)
     stored = [
-        cast(ReidExperiment, stored_experiment(str(path), "", checkpoint=True, program=REID))
+        cast(ReidExperiment, stored_experiment(str(path), "", checkpoint=True, spec=REID))
         for path in paths
     ]
     for path, experiment in zip(paths[1:], stored[1:], strict=True):

@@ -12,7 +12,7 @@ from typing import Any
 
 from reid.config import ReidExperiment
 from reid.data.datasets.catalog import num_splits
-from reid.program import REID
+from reid.task_spec import REID
 from video_snl.config.task_spec import AnyExperiment
 from video_snl.errors import UserError
 from video_snl.runs.run import Run, runs_in

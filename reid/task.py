@@ -19,7 +19,7 @@ from reid.metrics.distances import pairwise_distances
 from reid.metrics.ranking import count_as_wrong, evaluate_ranking, with_a_match
 from reid.models.losses import TrackletLoss
 from reid.models.network import TrackletNet, head_parameters, stage_layers
-from reid.program import REID
+from reid.task_spec import REID
 from video_snl import __version__
 from video_snl.errors import UserError
 from video_snl.tasks.optimization import (

@@ -4,8 +4,10 @@
     python scripts/house.py             the import graph, read and not run
     python scripts/house.py --entered   the files that commands enter, too: run on little videos
 
-Nothing is asserted: the figures are for people. Floors are those of docs/architecture.md; an import
-inside a function counts as one at the top of its file, imports for type checkers do not.
+Nothing is asserted about the figures: they are for people. Floors are those of the contract in
+pyproject.toml, which lint-imports checks. An import inside a function counts as one at the top of
+its file; imports for type checkers do not. scripts/ is no package, so lint-imports does not see it:
+this script names what is wrong with its imports, and the exit code is then 1.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import io
 import os
 import sys
 import tempfile
+import tomllib
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -26,16 +29,19 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("video_snl", "reid")
 
-# From the ground. A module imports its own floor and those below.
-FLOORS = (
-    ("errors", "SNL3d", "_version", "blocks", "config", "utils"),
-    ("models", "data"),
-    ("tasks", "runs", "render"),
-    ("engine", "export", "analysis"),
-    ("commands", "serve", "tables"),
-    ("cli", "__main__", "__init__"),
-    ("reid",),
-)
+
+def floors() -> list[set[str]]:
+    """Return the folders and modules of video_snl on each floor, from the ground."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    contracts = settings["tool"]["importlinter"]["contracts"]
+    [contract] = [contract for contract in contracts if contract["id"] == "floors"]
+    return [set(layer.split(" | ")) for layer in reversed(contract["layers"])]
+
+
+FLOORS = [*floors(), {"reid"}]
+
+# The contract leaves these out: a package passes names on, and __main__ calls the command line.
+_OUTSIDE = {"SNL3d": 0, "_version": 0, "__init__": 0, "__main__": 5}
 
 
 def modules() -> dict[str, Path]:
@@ -80,6 +86,8 @@ def floor(name: str) -> int:
     """Return the floor of a module, 0 on the ground."""
     parts = name.split(".")
     own = "reid" if parts[0] == "reid" else parts[1] if len(parts) > 1 else "__init__"
+    if own in _OUTSIDE:
+        return _OUTSIDE[own]
     return next(number for number, names in enumerate(FLOORS) if own in names)
 
 
@@ -116,6 +124,34 @@ def upward(graph: dict[str, set[str]]) -> list[tuple[str, str]]:
     known = modules()
     plain = {name for name, path in known.items() if path.name != "__init__.py"}
     return sorted((a, b) for a in graph for b in graph[a] & plain if floor(b) > floor(a))
+
+
+def faults_of_scripts() -> list[str]:
+    """Return what is wrong with imports between scripts/ and the packages."""
+    known = modules()
+    scripts = sorted((ROOT / "scripts").rglob("*.py"))
+    names = {path.stem for path in scripts}
+    faults = []
+    for path in scripts:
+        for node in _nodes(ast.parse(path.read_text(encoding="utf-8"))):
+            for target in _targets(node):
+                if target.partition(".")[0] in PACKAGES and target not in known:
+                    faults.append(f"{path.relative_to(ROOT)} imports {target}, which is not there")
+    for name, path in known.items():
+        for node in _nodes(ast.parse(path.read_text(encoding="utf-8"))):
+            for target in _targets(node):
+                if target.partition(".")[0] in names | {"scripts"}:
+                    faults.append(f"{name} imports the script {target}")
+    return faults
+
+
+def _targets(node: ast.AST) -> list[str]:
+    """Return the modules that a statement imports by their whole names."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+        return [node.module]
+    return []
 
 
 def entered(run: Callable[[], Any]) -> list[str]:
@@ -229,6 +265,9 @@ def main() -> None:
             print(f"  circle: {', '.join(group)}")
     if arguments.entered:
         _print_entered()
+    faults = faults_of_scripts()
+    if faults:
+        raise SystemExit("\n".join(faults))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ import shlex
 UNRUN: dict[str, str] = {
     r"scripts/train_ucf101\.sh": "makes an environment and trains for minutes; "
     "tests/test_scripts.py runs it with stand-ins",
-    r"scripts/test\.sh": "runs these tests",
+    r"(scripts/test\.sh|\.ci/run|python -m pytest)\b": "runs these tests",
+    r"source \.venv/bin/activate": "activates the environment that these tests run in",
     r"pip install ": "needs a package index; tests/test_packaging.py installs the wheel",
     r"(mkdir|cd|unrar|unzip)\b": "unpacks the archives of UCF-101, which the reader has",
     r"python scripts/benchmarks/": "measures for minutes to hours",

@@ -1,4 +1,4 @@
-"""What the command lines of the documentation are run on: small runs, videos, pictures, data sets.
+"""What the command lines of the documentation are run on: small runs, videos, images, datasets.
 
 A line is run in the folder of its kind of network. There ``runs/RUN`` is a finished run, and the
 reader's files (VIDEO, /data/ucf101, ...) have stand-ins. Trainings are cut short by more options.
@@ -185,6 +185,9 @@ def _lay_out_videos(place: Path, runs: Runs) -> None:
     (place / "videos").mkdir()
     (place / "videos" / "a.avi").hardlink_to(place / "clip.avi")
     (place / "ucf101").symlink_to(runs.ucf101)
+    for name in ("jump", "run"):
+        for letter in "abcdef":
+            write_video(place / "my_videos" / name / f"{letter}.mp4", frames=60)
     for name in ("SNL", "NL"):
         video_checkpoint(place / "runs" / name, name.lower())
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from video_snl.config.images import ImageModelConfig
+from video_snl.config.image import ImageModelConfig
 from video_snl.models.image import build_image_model
 
 

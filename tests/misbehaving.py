@@ -46,15 +46,15 @@ def misbehave(path: str) -> None:
 
 
 class Training(ClipDataset):
-    def sample(self, key, shown):
-        misbehave(self.videos[shown].path)
-        return super().sample(key, shown)
+    def sample(self, key, index_read):
+        misbehave(self.videos[index_read].path)
+        return super().sample(key, index_read)
 
 
 class Evaluation(EvaluationDataset):
-    def sample(self, key, shown):
-        misbehave(self.videos[shown].path)
-        return super().sample(key, shown)
+    def sample(self, key, index_read):
+        misbehave(self.videos[index_read].path)
+        return super().sample(key, index_read)
 
 
 def bad(folder: Path, name: str, label: int) -> Video:

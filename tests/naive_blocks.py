@@ -1,4 +1,4 @@
-"""What every block adds to X before its norm, as plain loops written from the papers.
+"""What every block adds to X before its norm, as loops written from the papers.
 
 ``EQUATIONS[name](w, x, grid, **options)`` with x (B, N, C) gives (B, N, C). ``w`` holds the
 weights: theta, phi, z (rows are output channels), w (a list, one (C, Cs) matrix a term), and what
@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tests.naive import _entries, linear, normalized, pairwise, product, symmetrized
+from tests.naive import linear, normalized, pairwise, product, rows, symmetrized
 
 Weights = dict[str, Any]
 Grid = Sequence[int]
@@ -83,18 +83,16 @@ def ns(
 def a2(w: Weights, x: Tensor, grid: Grid) -> Tensor:
     """Gathering: one descriptor for each map r; distribution: a mixture of them (1810.11579)."""
     distribute, gather, z = (linear(w[key], x) for key in ("theta", "phi", "z"))
-    outputs = []
+    descriptors = []
     for b in range(x.shape[0]):
-        descriptors = []
-        for r in range(gather.shape[-1]):
-            share = gather[b, :, r].exp() / gather[b, :, r].exp().sum()
-            descriptors.append(sum(share[j] * z[b, j] for j in range(x.shape[1])))
-        for i in range(x.shape[1]):
-            share = distribute[b, i].exp() / distribute[b, i].exp().sum()
-            outputs.append(sum(share[r] * d for r, d in enumerate(descriptors)))
-    if not outputs:
-        return torch.zeros_like(x)
-    return linear(w["w"][0], torch.stack(outputs).view(*x.shape[:2], -1))
+        shares = [gather[b, :, r].exp() for r in range(gather.shape[-1])]
+        descriptors.append([((e / e.sum())[:, None] * z[b]).sum(0) for e in shares])
+
+    def mixture(b: int, i: int) -> Tensor:
+        shares = distribute[b, i].exp() / distribute[b, i].exp().sum()
+        return sum(share * d for share, d in zip(shares, descriptors[b], strict=True))
+
+    return linear(w["w"][0], rows(*x.shape[:2], mixture, z.shape[-1]))
 
 
 def cgnl(
@@ -114,18 +112,15 @@ def cgnl(
         series = sum((2 * gamma * s) ** k / math.factorial(k) for k in range(order + 1))
         return math.exp(-2 * gamma) * series
 
-    outputs = []
-    for b, i, c in itertools.product(*map(range, z.shape)):
-        first = c // width * width
-        others = list(itertools.product(range(x.shape[1]), range(first, first + width)))
-        weights = [kernel(t[b, i, c] * p[b, j, d]) for j, d in others]
-        total = sum(weights) if normalization == "rw" else 1
-        outputs.append(
-            sum(m * z[b, j, d] for m, (j, d) in zip(weights, others, strict=True)) / total
-        )
-    if not outputs:
-        return torch.zeros_like(x)
-    return linear(w["w"][0], torch.stack(outputs).view(z.shape))
+    def response(b: int, i: int, c: int) -> Tensor:
+        group = slice(c // width * width, (c // width + 1) * width)
+        weights = kernel(t[b, i, c] * p[b, :, group])
+        return (weights * z[b, :, group]).sum() / (weights.sum() if normalization == "rw" else 1)
+
+    def row(b: int, i: int) -> Tensor:
+        return torch.stack([response(b, i, c) for c in range(z.shape[-1])])
+
+    return linear(w["w"][0], rows(*x.shape[:2], row, z.shape[-1]))
 
 
 def cc(w: Weights, x: Tensor, grid: Grid) -> Tensor:
@@ -133,11 +128,12 @@ def cc(w: Weights, x: Tensor, grid: Grid) -> Tensor:
     theta, phi = linear(w["theta"], x), linear(w["phi"], x)
     places = list(itertools.product(*map(range, grid)))
 
-    def entry(b: int, i: int, j: int) -> Tensor:
-        differing = sum(p != q for p, q in zip(places[i], places[j], strict=True))
-        return (theta[b, i] * phi[b, j]).sum().exp() * (differing <= 1)
+    def row(b: int, i: int) -> Tensor:
+        differing = [sum(p != q for p, q in zip(places[i], place, strict=True)) for place in places]
+        on_a_line = torch.tensor([count <= 1 for count in differing])
+        return (theta[b, i] * phi[b]).sum(-1).exp() * on_a_line
 
-    a = normalized(_entries(x.shape[0], x.shape[1], entry), "rw")
+    a = normalized(rows(*x.shape[:2], row, x.shape[1]), "rw")
     return linear(w["w"][0], product(a, x))
 
 
@@ -148,7 +144,7 @@ def dnl(w: Weights, x: Tensor, grid: Grid, scaled: bool = False) -> Tensor:
     scale = theta.shape[-1] ** -0.5 if scaled else 1.0
     whitened = normalized(exponentials(theta, phi, scale), "rw")
     salience = unary[..., 0].exp() / unary[..., 0].exp().sum(1, keepdim=True)
-    a = _entries(*x.shape[:2], lambda b, i, j: whitened[b, i, j] + salience[b, j])
+    a = rows(*x.shape[:2], lambda b, i: whitened[b, i] + salience[b], x.shape[1])
     return linear(w["w"][0], product(a, linear(w["z"], x)))
 
 

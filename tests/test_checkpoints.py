@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from tests.hara import HaraResNet3d, randomize
 from video_snl.blocks.insertion import insert_blocks
-from video_snl.data.transforms.geometry import STATISTICS
+from video_snl.config.statistics import STATISTICS
 from video_snl.errors import UserError
 from video_snl.models.i3d import BACKBONES, i3d_r50, i3d_small
 from video_snl.models.weights.formats import Statistics

@@ -18,7 +18,7 @@ from reid.config import ReidExperiment
 from video_snl.config import files as config_files
 from video_snl.config.files import Given, check_text, option_names
 from video_snl.config.image import ImageExperiment
-from video_snl.config.ranges import LARGEST_INPUT, LIMITS, check_limits
+from video_snl.config.validation import LARGEST_INPUT, LIMITS, check_limits
 from video_snl.config.video import Experiment
 from video_snl.engine.trainer import check_precision
 from video_snl.errors import OptionsError, UserError

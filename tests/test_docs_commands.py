@@ -1,7 +1,8 @@
 """The documentation's command lines are run, on stand-ins for the reader's files.
 
-What is not run stands in ``UNRUN`` with the reason. Blocks that train or write ONNX files, and
-those of the README and the benchmarks, whose commands stand on pages of their own, are slow tests.
+What is not run stands in ``UNRUN`` with the reason. The pages that a new reader follows are run
+from the first line to the last; of other pages each block is run on its own. What trains or writes
+ONNX files, and the benchmarks, are slow tests.
 """
 
 from __future__ import annotations
@@ -34,10 +35,22 @@ def _is_slow(block: Block) -> bool:
     return elsewhere or bool(words & {"train", "model.onnx"})
 
 
+# Pages whose commands build on those before them: all are run in order, in one place.
+_IN_ORDER = ("README.md", "docs/own-videos.md", "docs/ucf101.md", "docs/fine-tuning.md")
+
+
+def _groups() -> list[list[Block]]:
+    """The blocks that are run together."""
+    found = [block for block in _SHELL if _lines(block)]
+    pages = [[block for block in found if block.page == page] for page in _IN_ORDER]
+    return [*pages, *([block] for block in found if block.page not in _IN_ORDER)]
+
+
 _BLOCKS = [
-    pytest.param(block, id=str(block), marks=[pytest.mark.slow] if _is_slow(block) else [])
-    for block in _SHELL
-    if _lines(block)
+    pytest.param(
+        group, id=str(group[0]), marks=[pytest.mark.slow] if any(map(_is_slow, group)) else []
+    )
+    for group in _groups()
 ]
 
 
@@ -46,16 +59,17 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     return make_runs(tmp_path_factory.mktemp("docs"))
 
 
-@pytest.mark.parametrize("block", _BLOCKS)
+@pytest.mark.parametrize("group", _BLOCKS)
 def test_command_lines_run(
-    block: Block, runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    group: list[Block], runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lay_out(tmp_path, runs, REPOSITORY / "configs", monkeypatch)
     monkeypatch.setattr(Jobs, "run", _opened_once)
-    for words in _lines(block):
-        monkeypatch.chdir(tmp_path / kind_of(block.page, words))
+    page = group[0].page
+    for words in (words for block in group for words in _lines(block)):
+        monkeypatch.chdir(tmp_path / kind_of(page, words))
         lay_before(words)
-        program, *rest = runnable(block.page, words)
+        program, *rest = runnable(page, words)
         done = run_here(*rest, main=PROGRAMS[program])
         said = f"{shlex.join(words)}\nas {shlex.join(rest)}:\n{done.stderr}{done.stdout}"
         assert done.returncode == _code(words), said

@@ -48,7 +48,7 @@ def test_wrong_links_are_found(tmp_path: Path) -> None:
     assert _fault(page, "nowhere.md") == "no such file"
     assert _fault(page, "blocks.md#no-such-heading") == "no such heading"
     assert _fault(page, "https://nowhere") == "no address"
-    assert _fault(page, "ucf101.md#what-happens-to-bad-files") is None
+    assert _fault(page, "reading-videos.md#bad-files") is None
 
 
 def test_wrong_links_of_a_site_are_found(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def test_both_forms_give_the_class_in_either_order(order: tuple[str, ...]) -> No
 
 
 @pytest.mark.parametrize(
-    "module", ["video_snl", "video_snl.config.video", "video_snl.config.image_data"]
+    "module", ["video_snl", "video_snl.config.video", "video_snl.config.image"]
 )
 def test_no_torch_is_loaded(module: str) -> None:
     loaded = run("import sys", f"import {module}", "print(*sorted(sys.modules))").split()

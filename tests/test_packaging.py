@@ -82,6 +82,7 @@ def test_the_wheel_holds_every_module_of_the_package_and_nothing_else(wheel: Pat
         "video_snl/serve/templates",
     ):
         sources += (REPOSITORY / templates).iterdir()
+    sources += [package / "py.typed" for package in packages]
     assert modules == {path.relative_to(REPOSITORY).as_posix() for path in sources}
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
@@ -171,8 +172,3 @@ def test_third_party_imports_are_required() -> None:
         if not {_normal(owner) for owner in owners.get(name, [name])} & required
     }
     assert missing == set()
-
-
-def test_the_citation_has_the_packages_version() -> None:
-    citation = (REPOSITORY / "CITATION.cff").read_text()
-    assert f"\nversion: {video_snl.__version__}\n" in citation

@@ -8,9 +8,8 @@ import pytest
 import torch
 
 from video_snl.blocks.insertion import insert_blocks
-from video_snl.commands.describe import description
-from video_snl.commands.describe_images import image_description, image_table
-from video_snl.config.images import ImageModelConfig
+from video_snl.commands.describe import description, image_description, image_table
+from video_snl.config.image import ImageModelConfig
 from video_snl.errors import UserError
 from video_snl.models.fcn import FCNHead
 

@@ -18,8 +18,8 @@ from tests.processes import descendants
 from tests.tiny import environment, only_run, run_command, tiny_options
 from tests.videos import write_video
 from video_snl.cli.main import main
-from video_snl.commands import windows
-from video_snl.data.workers.forkserver import nursery
+from video_snl.commands import predict as windows
+from video_snl.data.workers.forkserver import start_forkserver
 from video_snl.tasks.action import ActionRecognition
 
 
@@ -100,12 +100,12 @@ def test_killed_process_gives_what_came_before_and_an_error(
 ) -> None:
     path = write_video(tmp_path / "a.avi", frames=60)
     score_views, killed = windows.score_views, set[int]()
-    others = set(descendants(nursery().pid))  # of tests before, that are about to end
+    others = set(descendants(start_forkserver().pid))  # of tests before, that are about to end
 
     def score_and_kill(task: ActionRecognition, views: np.ndarray, path: str) -> torch.Tensor:
         if not killed:
             time.sleep(1)  # the next window is decoded meanwhile, and the process waits
-            [worker] = set(descendants(nursery().pid)) - others
+            [worker] = set(descendants(start_forkserver().pid)) - others
             os.kill(worker, signal.SIGKILL)
             killed.add(worker)
         return score_views(task, views, path)

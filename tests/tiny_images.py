@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from tests.tiny import option_words
-from video_snl.config.image import ImageExperiment, ImageOptimizerConfig
-from video_snl.config.image_data import ImageDataConfig
-from video_snl.config.images import ImageModelConfig
+from video_snl.config.image import (
+    ImageDataConfig,
+    ImageExperiment,
+    ImageModelConfig,
+    ImageOptimizerConfig,
+)
 
 
 def image_options(output: Path, **overrides: Any) -> list[str]:

@@ -25,7 +25,7 @@ PROGRAMS = {"video-snl": cli.main, "reid": reid_cli.main}
 _MODULES = {"video_snl": "video-snl", "reid": "reid"}
 
 # Programs of the system, which are not looked into.
-_SYSTEM = ("cd", "mkdir", "pip", "sbatch", "unrar", "unzip", "wait")
+_SYSTEM = ("cd", "mkdir", "pip", "sbatch", "source", "unrar", "unzip", "wait")
 _LAUNCHERS = ("torchrun", "srun")
 
 # Scripts that take a path, or nothing, and parse no options; with the number of words they take.
@@ -37,7 +37,7 @@ _WITHOUT_OPTIONS = {
     "scripts/reid_sample_picture.py": 1,
     "scripts/serve_picture.py": 2,
 }
-_SHELL_SCRIPTS = ("scripts/docs.sh", "scripts/test.sh", "scripts/train_ucf101.sh")
+_SHELL_SCRIPTS = (".ci/run", "scripts/docs.sh", "scripts/test.sh", "scripts/train_ucf101.sh")
 
 # What stands for something of the reader's: RUN, DIR, VIDEO_OR_FOLDER, C.
 _PLACEHOLDER = re.compile(r"[A-Z][A-Z0-9_]*(\.\w+)?")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from video_snl._version import __version__ as __version__
 from video_snl.utils.moved import install
 
 if TYPE_CHECKING:
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
 
 install()
 
-__version__ = "0.1.0"
 __all__ = [
     "A21d",
     "A22d",

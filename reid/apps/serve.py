@@ -9,7 +9,6 @@ from typing import NoReturn
 
 import torch
 
-from reid.apps.explain import tracklet_subject
 from reid.apps.uploads import uploaded_tracklet
 from reid.data.tracklet import Tracklet
 from reid.report.search_page import write_search_page
@@ -18,14 +17,15 @@ from reid.retrieval.features import FeatureTable
 from reid.retrieval.index import search
 from reid.retrieval.searching import filled_table
 from reid.runs import find_checkpoint
+from reid.task_spec import REID
 from reid.trained import TrainedReid, load_trained
-from video_snl.analysis.explain.page import page_html
-from video_snl.analysis.model_input import explained
-from video_snl.data.workers.forkserver import nursery
+from video_snl.data.workers.forkserver import start_forkserver
 from video_snl.engine.trainer import device_of
 from video_snl.errors import UserError
+from video_snl.serve.models import about_network, explained_page
 from video_snl.serve.server import check_installed, check_options, serve
 from video_snl.serve.service import Answer, Limits, Service, ShownPage
+from video_snl.tasks.operations import Reading
 from video_snl.utils.counts import counts
 from video_snl.utils.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
@@ -68,8 +68,8 @@ def serve_people(
     table = None if gallery is None else filled_table(gallery)
 
     def make() -> Service:
-        nursery()  # loads its modules while the network is made
-        trained = _limited(load_trained(path), limits)
+        start_forkserver()  # loads its modules while the network is made
+        trained = REID.make().reading(load_trained(path), Reading(max_pixels=limits.max_pixels))
         searched = None if table is None else Gallery(str(gallery), table, top)
         return people_service(trained, searched, limits, device)
 
@@ -86,9 +86,7 @@ def people_service(
     """
     if gallery is not None:
         _check_network(trained, gallery)
-    model = trained.experiment.model
-    block = "no block" if model.block == "none" else f"block {model.block}"
-    about = f"{model.backbone} with {block}, from {trained.path}"
+    about = about_network(trained)
     if gallery is not None:
         about += f"; gallery {gallery.path} with {counts(len(gallery.table), 'tracklet')}"
     return Service(
@@ -119,8 +117,7 @@ class _Answering:
             asked = self._features(name, tracklet, self.gallery.table.test_frames)
             page = files[0].parent / "found.html"
             pages = [ShownPage("Nearest in the gallery", _found(asked, self.gallery, page, called))]
-        subject = tracklet_subject(called, tracklet, self.trained, self.device)
-        pages.append(ShownPage("What the network looks at", page_html(explained([subject]))))
+        pages.append(explained_page(self.trained, called, tracklet, self.device)[0])
         return Answer(pages=pages)
 
     def _features(self, name: str, tracklet: Tracklet, test_frames: int | None) -> FeatureTable:
@@ -151,13 +148,6 @@ def _check_network(trained: TrainedReid, gallery: Gallery) -> None:
             f"{table.model[:12]}), and the network is {trained.path} (hash {trained.digest[:12]}): "
             "extract the gallery with this checkpoint"
         )
-
-
-def _limited(trained: TrainedReid, limits: Limits) -> TrainedReid:
-    if limits.max_pixels is None:
-        return trained
-    data = replace(trained.experiment.data, max_pixels=limits.max_pixels)
-    return replace(trained, experiment=replace(trained.experiment, data=data))
 
 
 def _reading(trained: TrainedReid) -> TrainedReid:

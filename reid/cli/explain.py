@@ -5,6 +5,7 @@ from __future__ import annotations
 from jsonargparse import ArgumentParser, Namespace
 
 from reid.cli.features import NEWEST, add_layout_option
+from reid.task_spec import REID
 from video_snl.cli.explain import add_output_options
 
 __all__ = ["EXPLAIN_DESCRIPTION", "add_explain_options", "explain"]
@@ -23,14 +24,16 @@ def add_explain_options(parser: ArgumentParser) -> None:
 
 
 def explain(arguments: Namespace) -> int:
-    from reid.apps.explain import explain
+    from video_snl.analysis.explain.run import explain
+    from video_snl.tasks.operations import Reading
 
     return explain(
         arguments.source,
-        layout=arguments.layout,
+        REID,
         checkpoint=arguments.checkpoint,
         compare=arguments.compare,
         output=arguments.output,
         at=arguments.at,
+        reading=Reading(layout=arguments.layout),
         accelerator=arguments.accelerator,
     )

@@ -14,7 +14,7 @@ from reid.cli import serve as cli_serve
 from reid.cli import spectrum as cli_spectrum
 from reid.cli.evaluate import EVALUATE, add_evaluate_options, evaluate
 from reid.config import ReidExperiment
-from reid.program import REID
+from reid.task_spec import REID
 from video_snl.cli.publish import PUBLISH, add_publish_options, check_publish
 from video_snl.config.files import Given
 from video_snl.config.parsing import (
@@ -42,7 +42,7 @@ _SHORT = ("dataset", "root", "split", "cameras")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code (0 done, 2 bad input, 130 and 143 interrupted)."""
-    return run_command(REID.name, _DESCRIPTION, _COMMANDS, arguments, _prepare)
+    return run_command(REID.command, _DESCRIPTION, _COMMANDS, arguments, _prepare)
 
 
 def _reid_parser(prog: str, description: str) -> ArgumentParser:
@@ -134,11 +134,12 @@ def _train(arguments: Namespace) -> int:
         from reid.splits import train_all
 
         return train_all(experiment, arguments.splits, resume=arguments.resume)
-    from reid.train import train
     from video_snl.engine.resume import Asked
+    from video_snl.engine.train import train
 
     return train(
         experiment,
+        REID,
         config_name=config_name(arguments),
         asked=Asked(arguments.resume, arguments.given, arguments.force),
         profile=arguments.profile,
@@ -151,16 +152,23 @@ def _evaluate(arguments: Namespace) -> int:
 
 def _describe(arguments: Namespace) -> int:
     experiment = _experiment_of(arguments)  # refused before torch is loaded
-    from reid.describe import describe
+    from video_snl.commands.describe import describe
 
-    return describe(experiment, as_json=arguments.json)
+    return describe(experiment, REID, as_json=arguments.json)
 
 
 def _publish(arguments: Namespace) -> int:
     check_publish(arguments)
-    from reid.apps.publish import publish
+    from reid.runs import find_checkpoint
+    from video_snl.commands.publish import publish
+    from video_snl.runs.trained import load_trained
 
-    return publish(arguments)
+    return publish(
+        load_trained(find_checkpoint(arguments.checkpoint), REID),
+        output=arguments.output,
+        licence=arguments.licence,
+        name=arguments.name,
+    )
 
 
 def _prepare(parser: ArgumentParser, command: str, given: Given) -> Given:
@@ -209,21 +217,21 @@ def _spelled_out(word: str) -> str:
 
 def _stored(command: str, given: Given) -> dict[str, Any] | None:
     """The configuration of the run that a command builds on, if there is one."""
-    from video_snl.runs.run import stored_experiment
+    from video_snl.runs.trained import stored_experiment
 
     output = str(given.said("trainer.output") or "runs")
     if command == "train":
         resumed = given.said("resume", alone="newest")
         if resumed is None:
             return None
-        return stored_experiment(resumed, output, checkpoint=False, program=REID).to_dict()
+        return stored_experiment(resumed, output, checkpoint=False, spec=REID).to_dict()
     from reid.runs import find_checkpoints
 
     named = [name for name in given.all_of("checkpoint") if name is not None]
     found = find_checkpoints(named, output, given.said("data.dataset"))
     if not found:
         return None
-    return stored_experiment(str(Path(found[0])), output, checkpoint=True, program=REID).to_dict()
+    return stored_experiment(str(Path(found[0])), output, checkpoint=True, spec=REID).to_dict()
 
 
 _COMMANDS: Commands = {

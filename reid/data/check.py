@@ -19,7 +19,7 @@ from reid.data.datasets.base import Counts, Fault, FaultKind, Published
 from reid.data.datasets.catalog import DATASETS, read_dataset, root_of
 from reid.data.tracklet import DISTRACTOR, JUNK, ReidData, Tracklet
 from video_snl.data.image.reading import UnreadableImage, read_image
-from video_snl.data.workers.bounded import run_bounded
+from video_snl.data.workers.bounded import map_with_timeout
 from video_snl.utils.counts import counts
 from video_snl.utils.json_text import to_json
 from video_snl.utils.media import MAX_PIXELS
@@ -146,7 +146,7 @@ def _run(
     given_up = []
     deadline = config.deadline
     look = partial(inspect, max_pixels=config.max_pixels)
-    outcomes = run_bounded(look, batches, num_workers=workers, deadline=deadline, ahead=2)
+    outcomes = map_with_timeout(look, batches, num_workers=workers, deadline=deadline, ahead=2)
     with closing(outcomes):
         for outcome in counted(outcomes, len(batches), what):
             if outcome.value is not None:

@@ -20,8 +20,8 @@ from video_snl.data.loading.samplers import (
     EpochSampler,
     Key,
     KeySampler,
+    fallback_generator,
     sample_generator,
-    substitute_generator,
 )
 from video_snl.data.video.clip_sampling import random_segment_clip, segment_clips
 from video_snl.errors import OptionsError, UserError
@@ -68,13 +68,13 @@ class TrackletDataset(Dataset[Sample]):
     def __getitem__(self, key: Key) -> Sample:
         return self.sample(key, key[1])
 
-    def sample(self, key: Key, shown: int) -> Sample:
-        """The sample of a key, with its random numbers, of the tracklet ``shown``.
+    def sample(self, key: Key, index_read: int) -> Sample:
+        """The sample of a key, with its random numbers, of the tracklet ``index_read``.
 
         Raises:
             UserError: None of its frames can be read.
         """
-        c, tracklet = self.config, self.videos[shown]
+        c, tracklet = self.config, self.videos[index_read]
         random = sample_generator(self.seed, *key)
         places = random.random(c.frames).tolist()
         offset = torch.from_numpy(random.random(2, dtype=np.float32))
@@ -87,11 +87,11 @@ class TrackletDataset(Dataset[Sample]):
             "flip": torch.tensor(flip),
             "erase": torch.tensor(draw_erasing(random, c.erasing, c.height, c.width)),
             "label": torch.tensor(self.labels[tracklet.person_id]),
-            "index": torch.tensor(shown),
+            "index": torch.tensor(index_read),
             "skipped": torch.tensor(nearest.skipped),
         }
 
-    def substitute(self, key: Key, avoided: Quarantine) -> int:
+    def fallback_index(self, key: Key, avoided: Quarantine) -> int:
         """The tracklet to show instead of that of the key: another of the same identity.
 
         It is the first that is not avoided in an order that depends on seed and key alone.
@@ -101,7 +101,7 @@ class TrackletDataset(Dataset[Sample]):
         """
         person = self.videos[key[1]].person_id
         members = [i for i, tracklet in enumerate(self.videos) if tracklet.person_id == person]
-        for i in substitute_generator(self.seed, *key).permutation(members).tolist():
+        for i in fallback_generator(self.seed, *key).permutation(members).tolist():
             if self.videos[i].path not in avoided:
                 return i
         raise UserError(
@@ -129,23 +129,23 @@ class SampledDataset(Dataset[Sample]):
     def __len__(self) -> int:
         return len(self.videos)
 
-    def sample(self, key: Key, shown: int) -> Sample:
-        """The sample of the tracklet ``shown``.
+    def sample(self, key: Key, index_read: int) -> Sample:
+        """The sample of the tracklet ``index_read``.
 
         Raises:
             UserError: None of its frames can be read.
         """
-        c, tracklet = self.config, self.videos[shown]
+        c, tracklet = self.config, self.videos[index_read]
         [wanted] = segment_clips(length_of(tracklet, c.max_pixels), self.frames, 1, "wrap")
         nearest = read_nearest(tracklet, wanted, (c.height, c.width), c.max_pixels)
         return {
             "video": nearest.video,
-            "index": torch.tensor(shown),
+            "index": torch.tensor(index_read),
             "skipped": torch.tensor(nearest.skipped),
             "frames": torch.tensor(nearest.used),
         }
 
-    def substitute(self, key: Key, avoided: Quarantine) -> None:
+    def fallback_index(self, key: Key, avoided: Quarantine) -> None:
         """No other tracklet can stand for one that is to be compared."""
 
 
@@ -193,9 +193,9 @@ class PieceDataset(Dataset[Sample]):
     def __len__(self) -> int:
         return len(self.videos)
 
-    def sample(self, key: Key, shown: int) -> Sample:
+    def sample(self, key: Key, index_read: int) -> Sample:
         """The sample of a piece."""
-        c, piece = self.config, self.videos[shown]
+        c, piece = self.config, self.videos[index_read]
         wanted = range(piece.start, piece.stop)
         size = c.height, c.width
         found = read_readable(self.tracklets[piece.index], wanted, size, c.max_pixels)
@@ -209,7 +209,7 @@ class PieceDataset(Dataset[Sample]):
             "frames": torch.tensor(fresh),
         }
 
-    def substitute(self, key: Key, avoided: Quarantine) -> None:
+    def fallback_index(self, key: Key, avoided: Quarantine) -> None:
         """No other tracklet can stand for one that is to be compared."""
 
 

@@ -16,7 +16,7 @@ from reid.data.tracklet import Tracklet
 from video_snl.data.decoding.readers import open_video, resize
 from video_snl.data.image.reading import UnreadableImage, read_image
 from video_snl.data.loading.quarantine import named
-from video_snl.data.workers.bounded import run_bounded
+from video_snl.data.workers.bounded import map_with_timeout
 from video_snl.errors import UserError
 from video_snl.utils.media import MAX_PIXELS, VIDEO_SUFFIXES
 from video_snl.utils.timing import stage
@@ -94,7 +94,7 @@ def lengths_of(
     videos = [tracklet for tracklet in tracklets if is_video(tracklet)]
     found: dict[str, int] = {}
     count = partial(length_of, max_pixels=max_pixels)
-    outcomes = run_bounded(count, videos, num_workers=min(1, num_workers), deadline=deadline)
+    outcomes = map_with_timeout(count, videos, num_workers=min(1, num_workers), deadline=deadline)
     with closing(outcomes):
         for outcome in outcomes:
             if outcome.value is None:

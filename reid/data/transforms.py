@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from video_snl.data.transforms.geometry import STATISTICS, crop_clips, normalise
+from video_snl.config.statistics import STATISTICS
+from video_snl.data.transforms.geometry import crop_clips, normalise
 
 __all__ = ["draw_erasing", "erase", "evaluation_clips", "training_clips"]
 

@@ -186,11 +186,11 @@ def _read(gallery: Tensor | np.ndarray, begin: int, end: int) -> Tensor:
     if isinstance(gallery, Tensor):
         return gallery[begin:end]
     block = torch.from_numpy(np.array(gallery[begin:end]))
-    _let_go(gallery)
+    _release_pages(gallery)
     return block
 
 
-def _let_go(gallery: np.ndarray) -> None:
+def _release_pages(gallery: np.ndarray) -> None:
     """Take the pages of a memory-mapped file out of this process: they count as resident."""
     base: Any = gallery
     mode = None

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from reid.models.backbones import Backbone, FrameResNet50
 from reid.models.torchreid_models import MODELS, torchreid_network
-from video_snl.data.transforms.geometry import STATISTICS
+from video_snl.config.statistics import STATISTICS
 from video_snl.errors import UserError
 from video_snl.models.weights.formats import Layout, Translated, network_tensors, translate
 from video_snl.models.weights.loading import LoadReport, load_translated

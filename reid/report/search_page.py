@@ -14,7 +14,7 @@ from PIL import Image
 from reid.data.datasets.frames import list_frames
 from reid.report.film_strips import chosen_frames
 from reid.report.page import Shown, entry_view, write_page
-from video_snl.data.workers.bounded import run_bounded
+from video_snl.data.workers.bounded import map_with_timeout
 from video_snl.utils.counts import counts
 from video_snl.utils.media import is_image_name
 
@@ -109,7 +109,9 @@ def tracklet_frames(
         elif path.is_file():
             videos.append(name)
     if videos:  # decoders may never return: they run where they can be ended
-        outcomes = run_bounded(_video_frames, videos, num_workers=num_workers, deadline=_DEADLINE)
+        outcomes = map_with_timeout(
+            _video_frames, videos, num_workers=num_workers, deadline=_DEADLINE
+        )
         for outcome in outcomes:
             arrays = outcome.value or []
             found[outcome.item] = [Image.fromarray(array) for array in arrays]

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from video_snl.config.task_spec import VIDEO_SNL, Program
+from video_snl.config.task_spec import VIDEO, TaskSpec
 
 LEVELS = ("clip", "video")
 
@@ -115,11 +115,11 @@ def _difference(cells: dict[str, list[dict[str, Any]]], block: str, base: str, l
 def _cell(arguments: argparse.Namespace, block: str, seed: int) -> dict[str, Any]:
     """Train and evaluate the last epoch of one block with one seed, where not done already."""
     folder = arguments.output / f"{block}-seed{seed}"
-    run = finished_run(VIDEO_SNL, arguments, block, seed, folder)
+    run = finished_run(VIDEO, arguments, block, seed, folder)
     if not (run / "evaluation" / "metrics.json").is_file():
         last = str(run / "checkpoints" / "last.ckpt")
         views = ["--clips", str(arguments.clips), "--crops", str(arguments.crops)]
-        command(VIDEO_SNL, "evaluate", "--checkpoint", last, *views)
+        command(VIDEO, "evaluate", "--checkpoint", last, *views)
     with (run / "evaluation" / "predictions.csv").open(encoding="utf-8") as lines:
         rows = list(csv.DictReader(lines))
     right = {
@@ -135,7 +135,7 @@ def _cell(arguments: argparse.Namespace, block: str, seed: int) -> dict[str, Any
 
 
 def finished_run(
-    program: Program, arguments: argparse.Namespace, block: str, seed: int, folder: Path
+    spec: TaskSpec, arguments: argparse.Namespace, block: str, seed: int, folder: Path
 ) -> Path:
     """The run of a block and a seed, trained or resumed where it is not finished."""
     records = sorted(folder.glob("*/run.json"))
@@ -143,22 +143,22 @@ def finished_run(
         return records[-1].parent
     began = time.monotonic()
     if records:
-        command(program, "train", "--resume", str(records[-1].parent))
+        command(spec, "train", "--resume", str(records[-1].parent))
     else:
         root = ["--data.root", arguments.root] if arguments.root else []
         options = ["--model.block", block, "--trainer.seed", str(seed)]
         if arguments.epochs is not None:
             options += ["--optimizer.epochs", str(arguments.epochs)]
         where = ["--trainer.output", str(folder), "--trainer.progress", "false"]
-        command(program, "train", "--config", arguments.config, *root, *options, *where)
+        command(spec, "train", "--config", arguments.config, *root, *options, *where)
     (folder / "minutes").write_text(f"{(time.monotonic() - began) / 60:.2f}", encoding="utf-8")
     return sorted(folder.glob("*/run.json"))[-1].parent
 
 
-def command(program: Program, *words: str) -> None:
+def command(spec: TaskSpec, *words: str) -> None:
     """One of the two commands, as a user gives it."""
-    module = program.name.replace("-", "_")
-    print(f"$ {program.name} " + " ".join(words), file=sys.stderr, flush=True)
+    module = spec.command.replace("-", "_")
+    print(f"$ {spec.command} " + " ".join(words), file=sys.stderr, flush=True)
     subprocess.run([sys.executable, "-m", module, *words], check=True)
 
 

@@ -27,8 +27,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from reid.evaluate import Options, evaluate_trained
-from reid.program import REID
 from reid.report.evaluation import ranking_metrics
+from reid.task_spec import REID
 from reid.trained import load_trained
 from video_snl.utils.files import write_json, write_text
 

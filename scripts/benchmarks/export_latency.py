@@ -14,10 +14,10 @@ from torch import nn
 
 from video_snl.config.video import ModelConfig
 from video_snl.export.checking import check_equal, random_inputs
+from video_snl.export.command import record_graph
 from video_snl.export.formats import FORMATS, FormatName
 from video_snl.export.inputs import Input, free_axes
 from video_snl.export.latency import Form, compiled_form, eager_form, exported_form, table
-from video_snl.export.recording import recorded
 from video_snl.models.i3d import BACKBONES
 from video_snl.models.video import build_model
 
@@ -49,7 +49,7 @@ def main() -> None:
 
 def exported_forms(network: nn.Module, given: Input, runs: int) -> list[Form]:
     """The network in both formats, compared with what it was."""
-    graph, given = recorded(network, given)
+    graph, given = record_graph(network, given)
     [(what, x)] = random_inputs(given.trials()[:1])
     names: list[FormatName] = list(FORMATS)
     forms = []

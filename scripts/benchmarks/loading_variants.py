@@ -23,9 +23,10 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from torch.utils.data import DataLoader, Dataset
 
+from video_snl.config.statistics import STATISTICS
 from video_snl.config.video import DataConfig
 from video_snl.data.loading.samplers import Key, sample_generator
-from video_snl.data.transforms.geometry import STATISTICS, crop_clips, normalise
+from video_snl.data.transforms.geometry import crop_clips, normalise
 from video_snl.data.video.clip_sampling import random_clip
 from video_snl.data.video.dataset import ClipDataset, EpochSampler, collate, make_loader
 from video_snl.data.video.records import Video

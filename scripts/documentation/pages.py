@@ -18,13 +18,13 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 # and those that no pattern names stand under "More", so that a new page needs no line here.
 GROUPS: dict[str, tuple[str, ...]] = {
     "Start": ("index",),
-    "Blocks": ("docs/blocks", "docs/add-a-block"),
-    "Videos": ("docs/ucf101",),
-    "Pictures": ("docs/images", "docs/images-*", "docs/paper-tables"),
+    "Blocks": ("docs/blocks", "docs/add-a-block", "docs/extend"),
+    "Videos": ("docs/own-videos", "docs/ucf101", "docs/reading-videos", "docs/fine-tuning"),
+    "Images": ("docs/images", "docs/images-*", "docs/paper-tables"),
     "Re-identification": ("docs/reid", "docs/reid/*"),
     "Looking inside": ("docs/explain", "docs/spectrum", "docs/serve", "docs/export"),
     "Reference": ("commands/*", "reference/*", "docs/benchmarks", "docs/architecture"),
-    "More": ("docs/*", "CHANGELOG"),
+    "More": ("docs/*", "CHANGELOG", "CONTRIBUTING", "SECURITY"),
 }
 
 # Of each page of the reference: its title, and the modules whose docstrings it shows.
@@ -96,12 +96,10 @@ REFERENCE: dict[str, tuple[str, tuple[str, ...]]] = {
         "Training and trained networks",
         (
             "video_snl.runs.trained",
-            "video_snl.runs.trained_images",
             "video_snl.engine.train",
             "video_snl.commands.evaluate",
             "video_snl.commands.predict",
             "video_snl.commands.describe",
-            "video_snl.commands.describe_images",
             "video_snl.commands.check",
             "video_snl.commands.prepare",
             "video_snl.runs.run",
@@ -189,9 +187,8 @@ REFERENCE: dict[str, tuple[str, tuple[str, ...]]] = {
     "configurations": (
         "Configurations",
         (
+            "video_snl.config.base",
             "video_snl.config.video",
-            "video_snl.config.image_data",
-            "video_snl.config.images",
             "video_snl.config.image",
             "reid.config",
         ),
@@ -207,8 +204,8 @@ REFERENCE: dict[str, tuple[str, tuple[str, ...]]] = {
             "reid.retrieval.index",
             "reid.metrics.rerank",
             "reid.models.losses",
-            "reid.apps.explain",
-            "reid.apps.spectrum",
+            "reid.operations",
+            "reid.task_spec",
             "reid.apps.serve",
             "reid.apps.uploads",
         ),
@@ -220,7 +217,7 @@ def main(folder: Path) -> None:
     """Make the sources of the site in ``folder``; what it held before goes."""
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(REPOSITORY / "docs", folder / "docs")
-    for name in ("CHANGELOG.md", "LICENSE", "CITATION.cff"):
+    for name in ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "LICENSE", "CITATION.cff"):
         shutil.copy(REPOSITORY / name, folder)
     for name, text in command_pages().items():
         _write(folder / "commands" / f"{name}.md", text)

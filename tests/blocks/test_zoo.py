@@ -175,9 +175,9 @@ def test_a_relu_behind_the_norm(case: str) -> None:
         rectified.as_graph_filter(x)
 
 
-def test_the_readme_has_the_table_of_the_code() -> None:
-    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    assert with_table(text) == text, "run: python -m video_snl.blocks.table README.md"
+def test_the_documentation_has_the_table_of_the_code() -> None:
+    text = (REPOSITORY / "docs" / "blocks.md").read_text(encoding="utf-8")
+    assert with_table(text) == text, "run: python -m video_snl.blocks.table docs/blocks.md"
     assert len(re.findall(r"^\| `", blocks_table(), re.MULTILINE)) == len(NAMES)
     with pytest.raises(ValueError, match="lacks the marks"):
         with_table("no marks")

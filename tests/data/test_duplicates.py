@@ -15,7 +15,7 @@ from tests.image_trees import write_cityscapes, write_cub, write_folders
 from tests.reid_trees import write_folder
 from tests.tiny import run_here
 from tests.videos import write_lines, write_ucf101
-from video_snl.config.image_data import ImageDataConfig
+from video_snl.config.image import ImageDataConfig
 from video_snl.config.video import DataConfig
 from video_snl.data import duplicates
 from video_snl.data.duplicates import file_ids, find_repeats

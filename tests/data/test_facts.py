@@ -15,7 +15,7 @@ from tests.videos import promise_frames, write_streams, write_video
 from video_snl.data.decoding import stream_info as module
 from video_snl.data.decoding.containers import CutOffError, declared_size
 from video_snl.data.decoding.readers import open_video
-from video_snl.data.decoding.stream_info import find_facts
+from video_snl.data.decoding.stream_info import find_stream_info
 from video_snl.errors import UserError
 
 pytestmark = pytest.mark.timeout(60)
@@ -26,7 +26,7 @@ def test_facts_of_a_plain_avi_come_from_its_index(
 ) -> None:
     path = str(write_streams(tmp_path / "a.avi", [(64, 96)], codec="mpeg4", gop=12))
     monkeypatch.setattr(module, "scan_packets", None)
-    facts = find_facts(path)
+    facts = find_stream_info(path)
     assert (facts.codec, facts.container, facts.height, facts.width) == ("mpeg4", "avi", 64, 96)
     assert (facts.length, facts.declared, facts.rate) == (40, 40, Fraction(25))
     assert facts.stamps == range(40) and facts.entries == (0, 12, 24, 36)
@@ -39,20 +39,20 @@ def test_facts_are_found_once_and_again_when_the_file_changes(
     calls = []
     scan = module.scan_packets
     monkeypatch.setattr(module, "scan_packets", lambda *a: calls.append(a) or scan(*a))
-    assert find_facts(str(path)).length == find_facts(str(path)).length == 10
+    assert find_stream_info(str(path)).length == find_stream_info(str(path)).length == 10
     open_video(str(path), "pyav")
     assert len(calls) == 1
     write_streams(path, [(64, 96)], frames=11)
-    assert find_facts(str(path)).length == 11
+    assert find_stream_info(str(path)).length == 11
     os.utime(path, ns=(1, 1))
-    assert find_facts(str(path)).length == 11
+    assert find_stream_info(str(path)).length == 11
     assert len(calls) == 3
 
 
 def test_reordered_frames_need_stored_time_stamps(tmp_path: Path) -> None:
-    told = find_facts(str(write_streams(tmp_path / "a.mp4", [(64, 96)], b_frames=2)))
+    told = find_stream_info(str(write_streams(tmp_path / "a.mp4", [(64, 96)], b_frames=2)))
     assert told.reordered and told.stamps is not None and len(told.entries) == 4
-    untold = find_facts(str(write_streams(tmp_path / "a.avi", [(64, 96)], b_frames=2)))
+    untold = find_stream_info(str(write_streams(tmp_path / "a.avi", [(64, 96)], b_frames=2)))
     assert untold.reordered and untold.stamps is None and untold.entries == (0,)
 
 
@@ -63,7 +63,7 @@ def test_header_that_promises_another_number_of_frames(
 ) -> None:
     """The frames that are there count; what the header says is known for ``check``."""
     path = str(promise_frames(write_video(tmp_path / "lying.avi", 24), promised))
-    facts = find_facts(path)
+    facts = find_stream_info(path)
     assert (facts.length, facts.declared) == (24, promised)
     opened = open_video(path, reader)  # type: ignore[arg-type]
     assert len(opened) == 24
@@ -150,7 +150,7 @@ def test_sound_only(tmp_path: Path) -> None:
         container.mux(stream.encode(silence))
         container.mux(stream.encode())
     with pytest.raises(UserError, match=r"sound\.mkv holds no video stream"):
-        find_facts(str(path))
+        find_stream_info(str(path))
 
 
 def test_no_file(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from video_snl.data.decoding import instead
 from video_snl.data.decoding import stream_info as facts
 from video_snl.data.decoding.pyav import PyAVReader
 from video_snl.data.decoding.readers import check_reader, open_video, read_clips
-from video_snl.data.decoding.stream_info import find_facts
+from video_snl.data.decoding.stream_info import find_stream_info
 from video_snl.errors import OptionsError, UserError
 
 pytestmark = pytest.mark.timeout(60)
@@ -101,7 +101,7 @@ def test_facts_are_forgotten_one_by_one(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(facts, "_remembered", {})
     paths = [str(write_video(tmp_path / f"{name}.avi", 3)) for name in "abc"]
     for path in paths:
-        find_facts(path)
+        find_stream_info(path)
     assert [path for path, _, _ in facts._remembered] == paths[1:]
 
 

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from tests.image_trees import picture, write_cityscapes, write_folders
-from video_snl.config.image_data import ImageDataConfig
+from video_snl.config.image import ImageDataConfig
 from video_snl.data.image import classification as pictures
-from video_snl.data.image.base import Paths, Unreadable
+from video_snl.data.image.base import Paths
 from video_snl.data.image.catalog import ImageSet, load_images
 from video_snl.data.image.loader import make_image_loader
+from video_snl.data.image.reading import UnreadableImage
 from video_snl.data.loading.quarantine import Quarantine
 from video_snl.errors import UserError
 
@@ -138,20 +139,20 @@ def test_too_many_unreadable_pictures_stop_with_their_names(root: Path, workers:
         list(loader)
     damage(data, [3])
     loader = make_image_loader(data.train, 8, num_workers=workers, quarantine=Quarantine(None, 1))
-    with pytest.raises(UserError, match="^none of the 4 training pictures that may stand for"):
+    with pytest.raises(UserError, match="^none of the 4 training images that may stand for"):
         list(loader)
 
 
 def test_a_fault_that_passes_costs_no_picture(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    read, tried = pictures.read_picture, []
+    read, tried = pictures.read_image, []
 
     def once_bad(path: str, *arguments: Any, **options: Any) -> Any:
         tried.append(path)
         if len(tried) == 1:
-            raise Unreadable(f"{path} cannot be read: a stale handle")
+            raise UnreadableImage(f"{path} cannot be read: a stale handle")
         return read(path, *arguments, **options)
 
-    monkeypatch.setattr(pictures, "read_picture", once_bad)
+    monkeypatch.setattr(pictures, "read_image", once_bad)
     notes = Quarantine(None, 0, "pictures")
     [batch] = make_image_loader(images(root).test, 4, num_workers=0, quarantine=notes)
     assert batch["index"].tolist() == [0, 1, 2, 3] and not notes.bad

@@ -11,9 +11,9 @@ from PIL import Image
 from torchvision.transforms import functional
 
 from tests.image_trees import picture, write_folders
-from video_snl.config.image_data import ImageDataConfig
+from video_snl.config.image import ImageDataConfig
 from video_snl.data.image.catalog import load_images
-from video_snl.data.image.classification import draw_resized_crop, evaluation_picture
+from video_snl.data.image.classification import draw_resized_crop, evaluation_image
 from video_snl.data.loading.samplers import sample_generator
 from video_snl.data.transforms.image import evaluation_images, training_images
 
@@ -99,7 +99,7 @@ def test_a_resized_crop_is_torchvision_s(tmp_path: Path) -> None:
 def test_the_crop_of_evaluation_is_the_centre_of_the_resized_picture() -> None:
     image = picture(0, 96, 160)
     config = ImageDataConfig(dataset="folder", height=32, width=48, short_side=48)
-    result = evaluation_picture(image, "a.png", config)
+    result = evaluation_image(image, "a.png", config)
     resized = image.resize((80, 48), Image.Resampling.BILINEAR)
     assert np.array_equal(np.asarray(result), np.asarray(resized)[8:40, 16:64])
 

@@ -1,4 +1,4 @@
-"""The picture data sets: layouts, counts, pixels, and what is said of those that are not so."""
+"""The image datasets: layouts, counts, pixels, and what is said of those that are not so."""
 
 from __future__ import annotations
 
@@ -13,17 +13,15 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from tests.image_trees import picture, write_cifar, write_cub, write_folders
-from video_snl.config.image_data import ImageDataConfig
-from video_snl.data.image.base import Unreadable
+from video_snl.config.datasets import IMAGE_STATISTICS
+from video_snl.config.image import ImageDataConfig
+from video_snl.data.image.base import image_statistics
 from video_snl.data.image.catalog import (
-    IMAGE_STATISTICS,
     image_class_count,
-    image_statistics,
     load_images,
 )
-from video_snl.data.image.classification import read_picture
-from video_snl.data.image.digits import test_mask as digits_that_test
-from video_snl.data.image.small import CIFAR
+from video_snl.data.image.reading import UnreadableImage, read_image
+from video_snl.data.image.small import CIFAR, digits_that_test
 from video_snl.errors import OptionsError, UserError
 
 
@@ -133,10 +131,10 @@ def test_cub_is_divided_by_its_lists(tmp_path: Path, capsys: pytest.CaptureFixtu
 @pytest.mark.parametrize(
     ("file", "old", "new", "message"),
     [
-        ("image_class_labels.txt", "6 2", "6 3", "picture 6 has the class 3, classes.txt has 1 to"),
-        ("image_class_labels.txt", "6 2\n", "", "do not number the same pictures .see 6."),
-        ("train_test_split.txt", "4 1", "4 2", "picture 4 has '2', expected 0 or 1"),
-        ("images.txt", "bird_0002", "bird_0009", "1 of 6 pictures are missing.*bird_0009"),
+        ("image_class_labels.txt", "6 2", "6 3", "image 6 has the class 3, classes.txt has 1 to"),
+        ("image_class_labels.txt", "6 2\n", "", "do not number the same images .see 6."),
+        ("train_test_split.txt", "4 1", "4 2", "image 4 has '2', expected 0 or 1"),
+        ("images.txt", "bird_0002", "bird_0009", "1 of 6 images are missing.*bird_0009"),
         ("images.txt", "2 001", "x 001", "line 2: expected '<new number> <value>'"),
         ("classes.txt", "2 002", "3 002", "must number its classes 1, 2, 3"),
     ],
@@ -200,8 +198,8 @@ def test_faults_of_class_folders_are_named(tmp_path: Path) -> None:
         ({"dataset": "imagenet", "download": True}, "offered for cifar10 and cifar100, not image"),
         ({"dataset": "digits", "download": True}, "needs no download"),
         ({"in_memory": True}, "data.in_memory is for data.dataset=folder"),
-        ({"height": 28}, "the pictures of digits have 32 x 32 pixels"),
-        ({"training_crop": "resized"}, "data.training_crop=resized is for pictures in files"),
+        ({"height": 28}, "the images of digits have 32 x 32 pixels"),
+        ({"training_crop": "resized"}, "data.training_crop=resized is for images in files"),
         ({"crop_area": [1.0, 0.1]}, "data.crop_area="),
         ({"color_jitter": 2.0}, "data.color_jitter=2.0: give 0 to 1"),
         ({"pad": -1}, "data.pad=-1: give 0 or more"),
@@ -227,7 +225,7 @@ def test_a_picture_smaller_than_the_crop_stops_at_once(tmp_path: Path) -> None:
 def test_all_kinds_of_pictures_become_rgb(mode: str, tmp_path: Path) -> None:
     path = tmp_path / ("a.jpg" if mode == "CMYK" else "a.png")
     picture(0).convert(mode).save(path)
-    assert read_picture(str(path)).mode == "RGB"
+    assert read_image(str(path)).mode == "RGB"
 
 
 def test_pictures_that_cannot_be_read_are_named(tmp_path: Path) -> None:
@@ -237,8 +235,8 @@ def test_pictures_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("no picture")
     Image.fromarray(np.zeros((8, 8), np.float32)).save(tmp_path / "deep.tif")
     for name in ("cut.jpg", "text.png", "absent.jpg", "deep.tif"):
-        with pytest.raises(Unreadable, match=name):
-            read_picture(str(tmp_path / name))
+        with pytest.raises(UnreadableImage, match=name):
+            read_image(str(tmp_path / name))
 
 
 def test_pictures_in_memory_are_those_of_the_files(tmp_path: Path) -> None:
@@ -272,5 +270,5 @@ def test_real_pictures_of_cifar_and_imagenet(real_data: Path, tmp_path: Path) ->
     assert (len(data.train), len(data.test), len(data.class_names)) == (20, 20, 10)
     assert data.class_names[0] == "airplane" and data.mean == IMAGE_STATISTICS["cifar10"][0]
     folder = real_data / "images" / "imagenet_samples"
-    modes = {path.name: read_picture(str(path)).mode for path in folder.iterdir()}
+    modes = {path.name: read_image(str(path)).mode for path in folder.iterdir()}
     assert len(modes) == 12 and set(modes.values()) == {"RGB"}

@@ -68,7 +68,7 @@ def test_options_out_of_range(good: list[Video], option: dict[str, float]) -> No
 
 def test_nothing_is_left_behind(good: list[Video], tmp_path: Path) -> None:
     """After closing, an exception in the loop, an abandoned loader, and a stuck reader."""
-    list(loader_of(good))  # the nursery stays
+    list(loader_of(good))  # the forkserver stays
     gc.collect()
     before, shared, threads = open_files(), shared_memory(), threading.active_count()
     pids: list[int] = []

@@ -25,7 +25,7 @@ from video_snl.data.decoding.h264 import find_field, parse_sequence, split_units
 from video_snl.data.decoding.instead import count_instead
 from video_snl.data.decoding.pyav import PyAVReader
 from video_snl.data.decoding.readers import open_by, open_video, read_clips, refusal
-from video_snl.data.decoding.stream_info import find_facts
+from video_snl.data.decoding.stream_info import find_stream_info
 from video_snl.data.video.dataset import ClipDataset, EvaluationDataset
 from video_snl.data.video.records import Video
 from video_snl.data.video.streaming import frame_times, window_clips
@@ -186,7 +186,7 @@ def decibels(frames: np.ndarray, reference: np.ndarray) -> float:
 
 def check_colours(path: str) -> None:
     """Each reader: at most 1 dB behind FFmpeg's 8 bits, at most 2 levels from PyAV's."""
-    facts = find_facts(path)
+    facts = find_stream_info(path)
     size = facts.height, facts.width
     reference = decoded_by_ffmpeg(path, "rgb48le", *size)
     least = decibels(decoded_by_ffmpeg(path, "rgb24", *size), reference) - 1
@@ -324,7 +324,7 @@ def test_a_file_that_starts_in_the_middle(tmp_path: Path, codec: str, suffix: st
         decoded = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     reader = PyAVReader(str(path))
     assert len(reader) == len(decoded) <= 56
-    assert reader.facts.undecodable > 0
+    assert reader.info.undecodable > 0
     assert torch.equal(reader.frames(range(len(decoded))), torch.from_numpy(np.stack(decoded)))
     assert inspect(str(path), 1).verdict == "sound"
     assert open_video(str(path), "decord").frames([0]).shape == (1, 64, 96, 3)
@@ -487,14 +487,14 @@ def test_a_header_that_promises_millions_of_frames_is_not_given_to_decord(
     from tests.videos import promise_frames
 
     path = str(promise_frames(write_video(tmp_path / "a.avi", 24), 1 << 30))
-    assert refusal("decord", find_facts(path))
+    assert refusal("decord", find_stream_info(path))
     assert len(open_video(path, "decord")) == 24
 
 
 def test_what_decord_would_get_wrong_in_mpeg_ts(real_data: Path) -> None:
     """The reason holds."""
     path = case(real_data, "video/g13.ts")
-    assert refusal("decord", find_facts(path))
+    assert refusal("decord", find_stream_info(path))
     try:
         found = numbers(open_by("decord", path, "cpu").frames([0, 1, 2]))
     except UserError:

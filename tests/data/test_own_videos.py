@@ -16,7 +16,7 @@ import pytest
 from tests.image_trees import write_folders
 from tests.tiny import command, environment, only_run, record, run_here, tiny_options
 from tests.videos import write_lines, write_ucf101, write_video
-from video_snl.config.image_data import ImageDataConfig
+from video_snl.config.image import ImageDataConfig
 from video_snl.config.video import DataConfig
 from video_snl.data.image.catalog import load_images
 from video_snl.data.image.folders import load_class_folders

@@ -16,10 +16,10 @@ import pytest
 
 from tests.processes import gone, open_files, shared_memory
 from tests.tiny import environment
-from video_snl.data.workers.bounded import run_bounded
+from video_snl.data.workers.bounded import map_with_timeout
 from video_snl.data.workers.channel import Channel, channels
-from video_snl.data.workers.forkserver import nursery
-from video_snl.data.workers.pool import Outcome, Pool
+from video_snl.data.workers.forkserver import start_forkserver
+from video_snl.data.workers.pool import DecodeResult, Pool
 from video_snl.errors import UserError
 
 pytestmark = pytest.mark.timeout(120)
@@ -59,7 +59,7 @@ class Unloadable:
 
 
 def outcomes(items, num_workers=2, deadline=30.0):
-    return list(run_bounded(behave, items, num_workers=num_workers, deadline=deadline))
+    return list(map_with_timeout(behave, items, num_workers=num_workers, deadline=deadline))
 
 
 @pytest.mark.parametrize("num_workers", [0, 1, 3])
@@ -67,13 +67,13 @@ def test_every_item_has_one_outcome(num_workers: int) -> None:
     found = outcomes(range(50), num_workers)
     assert sorted(o.item for o in found) == list(range(50))
     assert all(
-        o == Outcome(o.item, o.item, None, "ok", o.seconds) and o.seconds >= 0 for o in found
+        o == DecodeResult(o.item, o.item, None, "ok", o.seconds) and o.seconds >= 0 for o in found
     )
 
 
 def test_items_are_read_as_they_are_needed() -> None:
     read = []
-    results = run_bounded(
+    results = map_with_timeout(
         behave, (read.append(i) or i for i in range(1000)), num_workers=2, deadline=9
     )
     for _ in range(5):
@@ -139,7 +139,7 @@ def test_large_values_come_back_whole() -> None:
 
 
 def test_large_items_arrive() -> None:
-    [outcome] = run_bounded(len, ["x" * 1_000_000], num_workers=1, deadline=30)
+    [outcome] = map_with_timeout(len, ["x" * 1_000_000], num_workers=1, deadline=30)
     assert outcome.value == 1_000_000
 
 
@@ -150,15 +150,15 @@ def test_values_that_cannot_be_sent_are_errors() -> None:
 
 def test_a_function_that_cannot_be_loaded_is_an_error_of_the_program() -> None:
     with pytest.raises(RuntimeError, match="a worker cannot load its function(.|\n)*no number"):
-        list(run_bounded(Unloadable(), [1], num_workers=1, deadline=9))
+        list(map_with_timeout(Unloadable(), [1], num_workers=1, deadline=9))
 
 
 @pytest.mark.slow
-def test_the_nursery_has_one_thread_and_may_be_killed() -> None:
+def test_the_forkserver_has_one_thread_and_may_be_killed() -> None:
     [first] = outcomes(["pid"])
-    assert len(os.listdir(f"/proc/{nursery().pid}/task")) == 1
-    os.kill(nursery().pid, signal.SIGKILL)
-    assert gone(nursery().pid)
+    assert len(os.listdir(f"/proc/{start_forkserver().pid}/task")) == 1
+    os.kill(start_forkserver().pid, signal.SIGKILL)
+    assert gone(start_forkserver().pid)
     assert Counter(o.kind for o in outcomes(range(10))) == {"ok": 10}
     assert first.value != os.getpid()
 
@@ -170,7 +170,7 @@ def test_an_interruption_leaves_no_answer_for_the_next_question(
         raise KeyboardInterrupt
 
     outcomes([1])
-    first = nursery()
+    first = start_forkserver()
     ours, theirs = channels()
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Channel, "receive", interrupted)
@@ -179,7 +179,7 @@ def test_an_interruption_leaves_no_answer_for_the_next_question(
         first.start(theirs)
     ours.close()
     theirs.close()
-    assert nursery() is not first and gone(first.pid)
+    assert start_forkserver() is not first and gone(first.pid)
     assert [o.value for o in outcomes([1])] == [1]
 
 
@@ -190,11 +190,11 @@ def test_a_system_without_room_for_a_process_is_said(
     no_fork = "import errno, os\ndef fork():\n    raise OSError(errno.EAGAIN, 'no room')\n"
     (tmp_path / "sitecustomize.py").write_text(f"{no_fork}os.fork = fork\n")
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{environment()['PYTHONPATH']}")
-    nursery().forget()
+    start_forkserver().forget()
     with pytest.raises(UserError, match=r"\(no room\); lower --data\.num_workers"):
         outcomes([1])
-    assert nursery().alive()
-    nursery().forget()
+    assert start_forkserver().alive()
+    start_forkserver().forget()
 
 
 def test_signals_to_the_group_are_not_for_workers() -> None:
@@ -204,7 +204,7 @@ def test_signals_to_the_group_are_not_for_workers() -> None:
         list(pool.finished())
     for sent in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP):
         os.kill(pool.pids[0], sent)
-        os.kill(nursery().pid, sent)
+        os.kill(start_forkserver().pid, sent)
     pool.submit("pid")
     before = pool.pids
     values = []
@@ -219,7 +219,7 @@ def test_nothing_is_left_behind() -> None:
     before, shared = open_files(), shared_memory()
     pids = [o.value for o in outcomes(["pid"] * 20)]
     outcomes(["stuck", "killed", 1, 2], deadline=1.0)
-    half = run_bounded(behave, iter(["pid", "stuck", "stuck"]), num_workers=2, deadline=99)
+    half = map_with_timeout(behave, iter(["pid", "stuck", "stuck"]), num_workers=2, deadline=99)
     pids.append(next(half).value)
     half.close()
     assert all(gone(pid) for pid in pids)
@@ -228,15 +228,16 @@ def test_nothing_is_left_behind() -> None:
 
 SCRIPT = """
 import ctypes, os, sys
-from video_snl.data.workers.bounded import run_bounded
+from video_snl.data.workers.bounded import map_with_timeout
 def function(item):
     if item:
         print(os.getpid(), os.getppid(), flush=True)
         ctypes.PyDLL(None).sleep(1000)
     return item
 if __name__ == "__main__":
-    print([o.value for o in run_bounded(function, [0], num_workers=1, deadline=99)], flush=True)
-    list(run_bounded(function, [1, 1], num_workers=2, deadline=99))
+    [first] = map_with_timeout(function, [0], num_workers=1, deadline=99)
+    print([first.value], flush=True)
+    list(map_with_timeout(function, [1, 1], num_workers=2, deadline=99))
 """
 
 
@@ -257,7 +258,7 @@ def test_stuck_workers_die_with_a_killed_process(tmp_path: Path) -> None:
 
 
 def test_a_caller_that_takes_long_over_an_outcome_costs_no_worker() -> None:
-    results = run_bounded(time.sleep, [0.6, 0.7, 0.6, 0.7], num_workers=2, deadline=1.5)
+    results = map_with_timeout(time.sleep, [0.6, 0.7, 0.6, 0.7], num_workers=2, deadline=1.5)
     kinds = [next(results).kind]
     time.sleep(3)
     assert kinds + [outcome.kind for outcome in results] == ["ok"] * 4
@@ -268,10 +269,10 @@ def test_time_in_which_the_process_was_stopped_does_not_count(tmp_path: Path) ->
     """Ctrl-Z stops the process and its workers; a deadline must not pass meanwhile."""
     script = tmp_path / "script.py"
     script.write_text(
-        "import time\nfrom video_snl.data.workers.bounded import run_bounded\n"
+        "import time\nfrom video_snl.data.workers.bounded import map_with_timeout\n"
         "def function(item):\n    print('begun', flush=True)\n    time.sleep(1.5)\n"
         "if __name__ == '__main__':\n"
-        "    [o] = run_bounded(function, [1], num_workers=1, deadline=3)\n    print(o.kind)\n"
+        "    [o] = map_with_timeout(function, [1], num_workers=1, deadline=3)\n    print(o.kind)\n"
     )
     process = subprocess.Popen(
         [sys.executable, str(script)],

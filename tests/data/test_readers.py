@@ -19,7 +19,7 @@ from video_snl.data.decoding.readers import (
     read_clips,
     refusal,
 )
-from video_snl.data.decoding.stream_info import find_facts
+from video_snl.data.decoding.stream_info import find_stream_info
 from video_snl.data.video.clip_sampling import centre_clip, uniform_clips
 from video_snl.errors import OptionsError, UserError
 
@@ -80,7 +80,7 @@ def test_every_decoder_returns_the_frames_asked_for(
     for wanted in ([20], [35, 36], [5, 9, 31], [29, 30, 31], [39], [0], [12, 3, 12]):
         assert torch.equal(open_video(str(path), decoder).frames(wanted), whole[wanted])
         assert torch.equal(reader.frames(wanted), whole[wanted])
-    assert (find_facts(str(path)).stamps is None) == name.endswith("_b.avi")
+    assert (find_stream_info(str(path)).stamps is None) == name.endswith("_b.avi")
     if decoder != "pyav":
         assert torch.equal(whole, PyAVReader(str(path)).frames(range(40)))
 
@@ -88,7 +88,7 @@ def test_every_decoder_returns_the_frames_asked_for(
 def test_decoding_starts_at_an_entry(folder: Path) -> None:
     """The file cannot be decoded up to its third key frame, and need not be."""
     path = write_streams(folder / "damaged.avi", [(64, 96)], codec="mpeg4")
-    facts = find_facts(str(path))
+    facts = find_stream_info(str(path))
     assert (facts.entries, facts.entry(29), facts.entry(30)) == ((0, 10, 20, 30), 20, 30)
     whole = PyAVReader(str(path)).frames(range(40))
     with av.open(str(path)) as container:
@@ -129,13 +129,13 @@ def test_time_stamps_that_mislead_are_found_out(
     from video_snl.data.decoding import stream_info as facts
 
     path = str(write_streams(folder / "misled.avi", [(64, 96)], codec="mpeg4"))
-    true = find_facts(path)
+    true = find_stream_info(path)
     wrong = replace(true, entries=(0, 15))
     monkeypatch.setitem(facts._remembered, facts._identity(path), wrong)
     reader = PyAVReader(path)
     assert greys(reader.frames([16, 17])) == [16, 17]
-    assert reader.facts.stamps is None
-    assert find_facts(path).stamps is None  # and remembered
+    assert reader.info.stamps is None
+    assert find_stream_info(path).stamps is None  # and remembered
 
 
 def test_clips_share_what_is_decoded(
@@ -234,10 +234,10 @@ def test_frames_hidden_by_an_edit_list(tmp_path: Path, b_frames: int, decoder: R
     )
     opened = open_video(path, decoder)
     assert len(opened) == 34
-    assert find_facts(path).stamps is not None
+    assert find_stream_info(path).stamps is not None
     assert greys(opened.frames([0, 1, 33])) == [6, 7, 39 - 25]
     assert greys(open_video(path, decoder).frames([20])) == [1]
-    assert find_facts(path).stamps is not None  # they were not found to mislead
+    assert find_stream_info(path).stamps is not None  # they were not found to mislead
     assert opened.frames([0])[0, -1, -1].tolist()[0] > 200  # the red corner, turned
 
 
@@ -262,7 +262,7 @@ def test_what_is_refused_would_be_wrong(folder: Path) -> None:
     for name in ("h264.avi", "mpeg4_b.mp4", "intra_refresh.mp4"):
         path = folder / f"refused_{name}"
         write_streams(path, [(64, 96)], **FILES[name])
-        assert refusal("decord", find_facts(str(path)))
+        assert refusal("decord", find_stream_info(str(path)))
         wanted = [[20], [35, 36], [5, 9, 31], [29, 30, 31]]
         try:
             right = all(

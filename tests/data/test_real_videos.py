@@ -13,7 +13,7 @@ from video_snl.config.video import ReaderName
 from video_snl.data.decoding.containers import declared_size
 from video_snl.data.decoding.pyav import PyAVReader
 from video_snl.data.decoding.readers import open_by, open_video, read_clips, refusal
-from video_snl.data.decoding.stream_info import find_facts
+from video_snl.data.decoding.stream_info import find_stream_info
 from video_snl.errors import UserError
 
 pytestmark = pytest.mark.timeout(120)
@@ -101,7 +101,7 @@ def test_file_that_breaks_in_decoding(real_data: Path, reader: ReaderName) -> No
 def test_packet_without_a_picture(real_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Packet 349 of 372 says "as before": the frame before stands for it, behind it none moves."""
     path = original(real_data, "Kayaking/v_Kayaking_g12_c03.avi")
-    assert find_facts(path).pictureless
+    assert find_stream_info(path).pictureless
     frames = PyAVReader(path).frames([347, 348, 349, 350, 371])
     assert torch.equal(frames[1], frames[2])
     assert not torch.equal(frames[2], frames[3])
@@ -156,7 +156,7 @@ def test_decoders_agree_on_originals_to_two_levels(real_data: Path) -> None:
         pytest.skip("no originals")
     compared = 0
     for path in map(str, files):
-        if refusal("decord", find_facts(path)) is not None:
+        if refusal("decord", find_stream_info(path)) is not None:
             continue
         wanted = range(0, len(PyAVReader(path)), 5)
         theirs = open_by("decord", path, "cpu").frames(wanted).int()

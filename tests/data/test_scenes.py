@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests.image_trees import picture, write_cityscapes
-from video_snl.config.image_data import ImageDataConfig
+from video_snl.config.image import ImageDataConfig
 from video_snl.data.image.catalog import image_class_count, load_images
-from video_snl.data.image.cityscapes import CLASSES, load_cityscapes, train_ids
-from video_snl.data.image.segmentation import SceneDataset, draw_crop, read_labels
+from video_snl.data.image.cityscapes import CLASSES, load_cityscapes, read_labels, train_ids
+from video_snl.data.image.segmentation import SegmentationDataset, draw_crop
 from video_snl.data.transforms.photometric import Distortion, distort, draw_distortion
 from video_snl.errors import UserError
 from video_snl.tasks.sliding_window import slide, window_places, window_stride
@@ -43,7 +43,7 @@ def test_scenes_and_their_labels(tmp_path: Path, capsys: pytest.CaptureFixture[s
     write_cityscapes(tmp_path)
     data = load_images(config(tmp_path))
     assert [len(part) for part in (data.train, data.test)] == [3, 1]
-    assert "3 scenes in train, and not the published 2,975" in capsys.readouterr().err
+    assert "3 images in train, and not the published 2,975" in capsys.readouterr().err
     sample = data.test[0, 0]
     assert sample["image"].shape == (32, 64, 3) and sample["label"].dtype == torch.uint8
     ids = np.asarray(Image.open(load_cityscapes(tmp_path)[1].labels[0]))
@@ -65,7 +65,8 @@ def test_a_training_crop_at_scale_one_is_a_piece_of_the_scene(tmp_path: Path) ->
     write_cityscapes(tmp_path)
     plain = config(tmp_path, scales=[1.0, 1.0], flip=True)
     data = load_images(plain)
-    scenes = SceneDataset(load_cityscapes(tmp_path)[0], plain, training=False, seed=0)
+    files = load_cityscapes(tmp_path)[0]
+    scenes = SegmentationDataset(files, plain, read_labels, training=False, seed=0)
     flips = set()
     for epoch in range(8):
         sample, whole = data.train[epoch, 1], scenes[0, 1]

@@ -22,7 +22,7 @@ from reid.data.reading import read_nearest
 from reid.data.tracklet import Tracklet
 from reid.report.film_strips import read_frame as read_for_strip
 from tests.image_trees import picture, write_cityscapes, write_folders
-from video_snl.config.image_data import ImageDataConfig
+from video_snl.config.image import ImageDataConfig
 from video_snl.data.decoding.readers import open_video
 from video_snl.data.image.catalog import load_images
 from video_snl.data.image.reading import (

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torchvision.transforms.v2 import functional
 
+from video_snl.config.statistics import STATISTICS
 from video_snl.data.transforms import geometry as transforms
 from video_snl.data.transforms.geometry import (
-    STATISTICS,
     crop_clips,
     crop_scaled_clips,
     normalise,

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import os
-import sys
-from types import ModuleType
-from typing import get_args
+from pkgutil import resolve_name
 
 import pytest
 
 from tests.videos import CLASSES, write_lines, write_ucf101
-from video_snl.config.video import DataConfig, Dataset
-from video_snl.data.video.catalog import LOADERS, class_count, load_videos
+from video_snl.config.datasets import IMAGE_DATASETS, VIDEO_DATASETS, VideoDatasetEntry
+from video_snl.config.video import DataConfig
+from video_snl.data.synthetic import sample
+from video_snl.data.video.catalog import class_count, load_videos
 from video_snl.data.video.records import Video, VideoSet, folder_contents, missing_files
 from video_snl.errors import UserError
 
 
-def test_every_data_set_has_a_loader():
-    assert set(LOADERS) == set(get_args(Dataset))
+@pytest.mark.parametrize("entry", [*VIDEO_DATASETS.values(), *IMAGE_DATASETS.values()])
+def test_every_dataset_has_a_loader(entry):
+    assert callable(entry.load())
+    assert entry.counter is None or callable(resolve_name(entry.counter))
+    assert entry.counter or entry.classes or isinstance(entry, VideoDatasetEntry)
 
 
 def test_ucf101(tmp_path):
@@ -46,11 +49,9 @@ def test_sample(tmp_path, monkeypatch):
         asked.append(root)
         return write_ucf101(tmp_path / "made")
 
-    module = ModuleType("video_snl.data.synthetic.sample")
-    module.CLASSES, module.ensure_sample = CLASSES, ensure_sample
-    monkeypatch.setitem(sys.modules, "video_snl.data.synthetic.sample", module)
+    monkeypatch.setattr(sample, "ensure_sample", ensure_sample)
     config = DataConfig("sample", root=str(tmp_path / "here"))
-    assert class_count(config) == 3
+    assert class_count(config) == len(sample.CLASSES)
     assert not asked
     assert load_videos(config).class_names == list(CLASSES)
     assert asked == [tmp_path / "here"]

@@ -20,7 +20,7 @@ from video_snl.data.decoding.pyav import PyAVReader
 from video_snl.data.video import inference as viewing
 from video_snl.data.video.inference import read_windows
 from video_snl.data.video.windows import Length
-from video_snl.data.workers.forkserver import nursery
+from video_snl.data.workers.forkserver import start_forkserver
 from video_snl.errors import UserError
 
 pytestmark = pytest.mark.timeout(120)
@@ -35,7 +35,7 @@ def path(tmp_path: Path) -> str:
 
 def kill_worker() -> None:
     """End the one process that decodes."""
-    [worker] = descendants(os.getpid()) - {nursery().pid}
+    [worker] = descendants(os.getpid()) - {start_forkserver().pid}
     os.kill(worker, signal.SIGKILL)
 
 
@@ -89,4 +89,4 @@ def test_window_stuck_in_native_code_is_given_up(
             found.append(window)
     assert [window.start for window in found] == [0.0, 0.4, 0.8]
     assert 4 < time.monotonic() - began < 60
-    assert descendants(os.getpid()) == {nursery().pid}
+    assert descendants(os.getpid()) == {start_forkserver().pid}

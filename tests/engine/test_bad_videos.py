@@ -245,7 +245,7 @@ def test_a_stopped_command_leaves_no_process(
         if line.startswith("epoch 2/"):
             break
     children = descendants(process.pid)
-    assert len(children) == 5  # the nursery; two workers each for training and validation
+    assert len(children) == 5  # the forkserver; two workers each for training and validation
     process.send_signal(stop)
     process.stderr.read()  # until no process has it open any more
     assert process.wait(60) == code
@@ -259,6 +259,6 @@ def test_an_error_in_training_leaves_no_worker(
     options = {"optimizer__learning_rate": 1e30, "data__num_workers": 2, "optimizer__epochs": 9}
     assert main(["train", *tiny_options(root, tmp_path, **options)]) == 2
     assert "the loss became" in capsys.readouterr().err
-    from video_snl.data.workers.forkserver import nursery
+    from video_snl.data.workers.forkserver import start_forkserver
 
-    assert descendants(os.getpid()) == {nursery().pid}
+    assert descendants(os.getpid()) == {start_forkserver().pid}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from video_snl.commands.evaluate import _metrics
+from video_snl.commands.evaluate import video_metrics
 from video_snl.commands.reports import Scores, write_reports
 from video_snl.data.video.records import Video, VideoSet
 from video_snl.errors import UserError
@@ -35,7 +35,7 @@ def test_an_unreadable_video_is_wrong_and_counted_in_its_class(
 ) -> None:
     rows = [[0.2, 0.7, 0.1], [NAN] * 3, [0.1, 0.8, 0.1], [0.6, 0.3, 0.1]]
     scores = scores_of([True, False, True, True], rows)
-    metrics = _metrics(scores, videos, "wrong")
+    metrics = video_metrics(scores, videos, skip=False)
     assert metrics["video_top1"] == 0.25 and metrics["video_top3"] == 0.75
     assert metrics["unreadable"] == ["0.avi"] and metrics["unreadable_count"] == 1
     write_reports(tmp_path, scores, videos, metrics, "1 clip")
@@ -50,8 +50,8 @@ def test_an_unreadable_video_is_wrong_and_counted_in_its_class(
 def test_there_must_be_something_to_evaluate(videos: VideoSet) -> None:
     scores = scores_of([False] * 4, [[NAN] * 3] * 4)
     with pytest.raises(UserError, match="none of the 4 test videos can be read, and --unreadable"):
-        _metrics(scores, videos, "skip")
-    assert _metrics(scores, videos, "wrong")["video_top1"] == 0
+        video_metrics(scores, videos, skip=True)
+    assert video_metrics(scores, videos, skip=False)["video_top1"] == 0
 
 
 def test_logits_that_are_not_finite_are_no_hit() -> None:

@@ -16,14 +16,16 @@ from torch import Tensor, nn
 
 from tests.image_trees import write_cityscapes, write_folders
 from tests.tiny_images import experiment
-from video_snl.commands import evaluate_images, predict_images
-from video_snl.commands.evaluate_images import evaluate
-from video_snl.commands.image_reports import segmentation_report
+from video_snl.commands import evaluate as evaluation
+from video_snl.commands import predict as prediction
+from video_snl.commands.evaluate import evaluate
+from video_snl.commands.reports import segmentation_report
 from video_snl.config.image import ImageExperiment
+from video_snl.config.task_spec import IMAGE, exact_spec
 from video_snl.data.image.catalog import load_images
-from video_snl.engine.train_images import make_task
+from video_snl.engine.train import make_task
 from video_snl.errors import OptionsError, UserError
-from video_snl.runs.trained_images import TrainedImages
+from video_snl.runs.trained import Trained
 from video_snl.tasks.segmentation_metrics import PixelConfusion
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -49,6 +51,21 @@ class _Light(nn.Module):
         return logits
 
 
+def trained_network(
+    model: nn.Module, options: ImageExperiment, names: list[str], path: Path
+) -> Trained:
+    return Trained(
+        model=model,
+        experiment=options,
+        epoch=0,
+        path=path,
+        spec=exact_spec(IMAGE, options),
+        class_names=names,
+        mean=MEAN,
+        std=STD,
+    )
+
+
 @pytest.fixture
 def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Evaluates a network in the place of a checkpoint's one; returns what the reports hold."""
@@ -56,12 +73,14 @@ def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     def measure(options: ImageExperiment, *, limit: float = math.inf, how: Any = "wrong") -> Any:
         names, path = load_images(options.data).class_names, tmp_path / "a.ckpt"
         model = _Light(len(names), pixels=options.data.dataset == "cityscapes", limit=limit)
-        trained = TrainedImages(model, options, names, MEAN, STD, 0, path)
-        monkeypatch.setattr(evaluate_images, "checkpoint_path", lambda *_: path)
-        monkeypatch.setattr(evaluate_images, "_load", lambda *_: trained)
+        spec = exact_spec(IMAGE, options)
+        trained = trained_network(model, options, names, path)
+        monkeypatch.setattr(evaluation, "checkpoint_path", lambda *_: path)
+        data = load_images(options.data)
+        monkeypatch.setattr(evaluation, "_trained_and_data", lambda *_: (trained, data))
         options.trainer.accelerator, options.trainer.progress = "cpu", False
         report = tmp_path / "report"
-        evaluate(options, checkpoint=None, kind=None, output=str(report), unreadable=how)
+        evaluate(options, spec, checkpoint=None, output=str(report), unreadable=how)
         [confusion] = report.glob("confusion*.csv")
         with confusion.open(encoding="utf-8") as lines:
             cells = list(csv.DictReader(lines))
@@ -200,13 +219,13 @@ def test_as_many_pictures_at_once_as_a_device_had_in_training(
     devices: Any,
     size: int,
 ) -> None:
-    made, sizes = evaluate_images.make_image_loader, []
+    made, sizes = evaluation.make_image_loader, []
 
     def spy(dataset: Any, batch_size: int, **options: Any) -> Any:
         sizes.append(batch_size)
         return made(dataset, batch_size, **options)
 
-    monkeypatch.setattr(evaluate_images, "make_image_loader", spy)
+    monkeypatch.setattr(evaluation, "make_image_loader", spy)
     folder.optimizer = experiment(optimizer=optimizer).optimizer
     folder.trainer.devices = devices
     measured(folder)
@@ -241,7 +260,7 @@ def test_a_smaller_part_of_a_step_counts_for_less(
     options: ImageExperiment = request.getfixturevalue(kind)
     options.optimizer.frozen_batchnorm = True
     images = load_images(options.data)
-    task = make_task(options, images)
+    task = make_task(options, images, exact_spec(IMAGE, options))
     task.log_epoch = lambda *words: None  # type: ignore[method-assign]
     samples = [images.train[0, index] for index in range(2)]
     batch = {key: torch.stack([sample[key] for sample in samples]) for key in samples[0]}
@@ -263,11 +282,11 @@ def test_predict_names_a_picture_that_is_smaller_than_the_cut(
     first, small, last = [str(Path(images.test.paths[i])) for i in range(3)]
     Image.new("RGB", (9, 8)).save(small)
     model = _Light(len(images.class_names), pixels=False, limit=math.inf)
-    trained = TrainedImages(model, folder, images.class_names, MEAN, STD, None, Path("best.ckpt"))
-    monkeypatch.setattr(predict_images, "load_trained_images", lambda path: trained)
-    monkeypatch.setattr(predict_images, "checkpoint_path", lambda *words: Path("best.ckpt"))
-    code = predict_images.predict(
-        [first, small, last], checkpoint=None, top=1, accelerator="cpu", as_json=True
+    trained = trained_network(model, folder, images.class_names, Path("best.ckpt"))
+    device = torch.device("cpu")
+    monkeypatch.setattr(prediction, "network_of", lambda *_: (trained, device))
+    code = prediction.predict(
+        [first, small, last], IMAGE, checkpoint=None, top=1, accelerator="cpu", as_json=True
     )
     shown = capsys.readouterr()
     assert code == 2
@@ -281,11 +300,10 @@ def test_predict_names_a_picture_whose_scores_are_not_finite(
 ) -> None:
     images = load_images(folder.data)
     paths = [str(Path(str(folder.data.root), path)) for path in images.test.paths[:3]]
-    model = make_task(folder, images).model
-    names, statistics = images.class_names, (images.mean, images.std)
-    trained = TrainedImages(model, folder, names, *statistics, None, Path("best.ckpt"))
-    monkeypatch.setattr(predict_images, "load_trained_images", lambda path: trained)
-    monkeypatch.setattr(predict_images, "checkpoint_path", lambda *words: Path("best.ckpt"))
+    model = make_task(folder, images, IMAGE).model
+    trained = trained_network(model, folder, images.class_names, Path("best.ckpt"))
+    device = torch.device("cpu")
+    monkeypatch.setattr(prediction, "network_of", lambda *_: (trained, device))
     calls: list[int] = []
 
     def second(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
@@ -293,7 +311,7 @@ def test_predict_names_a_picture_whose_scores_are_not_finite(
         return output * math.nan if len(calls) == 2 else output
 
     model.register_forward_hook(second)
-    code = predict_images.predict(paths, checkpoint=None, top=1, accelerator="cpu", as_json=True)
+    code = prediction.predict(paths, IMAGE, checkpoint=None, top=1, accelerator="cpu", as_json=True)
     shown = capsys.readouterr()
     assert code == 2
     assert [found["picture"] for found in json.loads(shown.out)] == [paths[0], paths[2]]

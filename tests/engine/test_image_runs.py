@@ -19,13 +19,13 @@ from tests.tiny import metrics, only_run, record, run_command, run_here
 from tests.tiny_images import experiment, image_options
 from video_snl.cli.images import are_about_images
 from video_snl.cli.main import main
-from video_snl.config.image_data import ImageDataConfig
+from video_snl.config.image import ImageDataConfig
+from video_snl.config.task_spec import IMAGE, exact_spec
 from video_snl.data.image.catalog import load_images
-from video_snl.data.image.digits import digits
-from video_snl.data.image.inference import prepared
-from video_snl.engine.train_images import check_experiment
+from video_snl.data.image.inference import read_input
+from video_snl.data.image.small import digits
 from video_snl.errors import UserError
-from video_snl.runs.trained_images import load_trained_images
+from video_snl.runs.trained import load_trained
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def test_an_epoch_has_the_steps_it_was_given(run: Path) -> None:
 
 
 def test_checkpoint_alone_answers_as_evaluate_says(run: Path, tmp_path: Path) -> None:
-    trained = load_trained_images(run / "checkpoints" / "last.ckpt")
+    trained = load_trained(run / "checkpoints" / "last.ckpt", IMAGE)
     images, labels, _ = digits(False)
     mean, std = (torch.tensor(x)[:, None, None] for x in (trained.mean, trained.std))
     with torch.no_grad():
@@ -195,19 +195,19 @@ def test_statistics_of_evaluation_are_those_of_the_checkpoint(run: Path, tmp_pat
 def test_predict_sees_what_evaluate_sees(run: Path, tmp_path: Path, short_side: int | None) -> None:
     root = write_folders(tmp_path / "pictures")
     data = ImageDataConfig(dataset="folder", root=str(root), short_side=short_side)
-    trained = load_trained_images(run / "checkpoints" / "last.ckpt")
+    trained = load_trained(run / "checkpoints" / "last.ckpt", IMAGE)
     digit = trained.experiment.data
     trained.experiment.data = data
     test = load_images(data).test
     for index, path in enumerate(test.paths):
-        assert torch.equal(prepared(Path(path), trained.experiment.data), test[0, index]["image"])
+        assert torch.equal(read_input(Path(path), trained.experiment.data), test[0, index]["image"])
     small = tmp_path / "small.png"
     picture(1, 24, 48).save(small)
     if short_side is None:
         with pytest.raises(UserError, match=r"small\.png has 24 x 48 pixels.*enlarge the picture"):
-            prepared(small, trained.experiment.data)
+            read_input(small, trained.experiment.data)
     trained.experiment.data = digit  # resized: the set has one size alone
-    assert prepared(small, trained.experiment.data).shape == (32, 32, 3)
+    assert read_input(small, trained.experiment.data).shape == (32, 32, 3)
 
 
 def test_predict_goes_on_behind_a_picture_that_cannot_be_rendered(
@@ -243,7 +243,7 @@ def test_predict_names_what_is_on_pictures(run: Path, tmp_path: Path) -> None:
     assert done.returncode == 2 and "bad.png" in done.stderr and "Traceback" not in done.stderr
     found = json.loads(done.stdout)
     assert [Path(row["picture"]).name for row in found] == ["0.png", "1.png", "2.png", "larger.jpg"]
-    trained = load_trained_images(run / "checkpoints" / "best.ckpt")
+    trained = load_trained(run / "checkpoints" / "best.ckpt", IMAGE)
     little = run_here("predict", str(tmp_path / "larger.jpg"), *words, "--max_pixels", "100")
     assert little.returncode == 2 and "max_pixels=100" in little.stderr
     mean, std = (torch.tensor(x)[:, None, None] for x in (trained.mean, trained.std))
@@ -301,14 +301,15 @@ def test_help_imports_no_torch() -> None:
         ({"optimizer": {"nesterov": True, "momentum": 0}}, "needs optimizer.momentum above 0"),
         ({"optimizer": {"least_learning_rate": 1}}, "is above optimizer.learning_rate=0.1"),
         ({"data": {"dataset": "cityscapes"}}, "the backbone must be fcn_r50_d8"),
-        ({"model": {"backbone": "fcn_r50_d8"}}, "one label for a picture"),
+        ({"model": {"backbone": "fcn_r50_d8"}}, "one label for an image"),
         ({"data": {"dataset": "folder", "height": 2}}, "at least 4 pixels a side"),
         ({"data": {"flip": False, "hue_jitter": 0.7}}, "hue_jitter"),
     ],
 )
 def test_senseless_options_are_refused(sections: Any, message: str) -> None:
     with pytest.raises(UserError, match=message.replace(".", r"\.")):
-        check_experiment(experiment(**sections))
+        options = experiment(**sections)
+        exact_spec(IMAGE, options).make().check_options(options)
 
 
 def test_another_number_of_classes_is_refused(tmp_path: Path) -> None:

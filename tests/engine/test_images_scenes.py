@@ -15,8 +15,9 @@ from tests.image_trees import write_cityscapes
 from tests.tiny import metrics, only_run, run_here
 from tests.tiny_images import scene_options
 from video_snl.cli.main import main
-from video_snl.data.image.segmentation import read_labels
-from video_snl.runs.trained_images import TrainedImages, load_trained_images
+from video_snl.config.task_spec import IMAGE
+from video_snl.data.image.cityscapes import read_labels
+from video_snl.runs.trained import Trained, load_trained
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -33,7 +34,7 @@ def run(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return only_run(output)
 
 
-def predicted(trained: TrainedImages, path: Path) -> np.ndarray:
+def predicted(trained: Trained, path: Path) -> np.ndarray:
     image = torch.from_numpy(np.array(Image.open(path))).permute(2, 0, 1) / 255
     mean, std = (torch.tensor(x)[:, None, None] for x in (trained.mean, trained.std))
     with torch.no_grad():
@@ -58,7 +59,7 @@ def test_evaluation_is_validation_is_the_naive_count(
 ) -> None:
     [image] = (scenes / "leftImg8bit" / "val").rglob("*.png")
     [label] = (scenes / "gtFine" / "val").rglob("*.png")
-    trained = load_trained_images(run / "checkpoints" / "best.ckpt")
+    trained = load_trained(run / "checkpoints" / "best.ckpt", IMAGE)
     expected = naive_scores(predicted(trained, image), read_labels(str(label)))
     done = run_here("evaluate", "--checkpoint", str(run), "--output", str(tmp_path))
     assert done.returncode == 0, done.stderr
@@ -109,6 +110,6 @@ def test_predict_says_what_covers_a_scene(run: Path, scenes: Path) -> None:
     [image] = (scenes / "leftImg8bit" / "val").rglob("*.png")
     done = run_here("predict", str(image), "--checkpoint", str(run), "--json", "--top", "1")
     [row] = json.loads(done.stdout)
-    found = predicted(load_trained_images(run / "checkpoints" / "best.ckpt"), image)
+    found = predicted(load_trained(run / "checkpoints" / "best.ckpt", IMAGE), image)
     most = np.bincount(found.ravel()).max() / found.size
     assert row["predictions"][0]["score"] == pytest.approx(most, abs=1e-6)

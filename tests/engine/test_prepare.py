@@ -20,7 +20,7 @@ from tests.tiny import command, environment, run_command, run_here
 from tests.videos import write_streams, write_ucf101, write_video
 from video_snl.data.decoding.pyav import PyAVReader
 from video_snl.data.decoding.readers import read_clips
-from video_snl.data.decoding.stream_info import find_facts
+from video_snl.data.decoding.stream_info import find_stream_info
 from video_snl.data.video.file_lists import find_videos
 
 pytestmark = pytest.mark.timeout(240)
@@ -55,7 +55,7 @@ def test_same_layout_names_and_frames(tmp_path: Path) -> None:
         if name.startswith("ucfTrainTestlist"):
             assert after[name] == before[name]
     made = tmp_path / "out" / large.relative_to(root)
-    facts = find_facts(str(made))
+    facts = find_stream_info(str(made))
     assert (facts.length, facts.height, facts.width) == (41, 64, 106)  # 106.7, made even
     assert facts.entries == (*range(0, 41, 5),) and facts.stamps == range(41)
     frames = PyAVReader(str(made)).frames(range(41))
@@ -69,7 +69,7 @@ def test_same_layout_names_and_frames(tmp_path: Path) -> None:
 def test_smaller_videos_keep_their_size(tmp_path: Path) -> None:
     write_video(tmp_path / "in" / "small.avi", 4, (48, 66))
     assert prepare(tmp_path / "in", tmp_path / "out").returncode == 0
-    facts = find_facts(str(tmp_path / "out" / "small.avi"))
+    facts = find_stream_info(str(tmp_path / "out" / "small.avi"))
     assert (facts.height, facts.width) == (48, 66)
 
 
@@ -81,7 +81,7 @@ def test_every_suffix_and_its_time_stamps(tmp_path: Path) -> None:
     done = prepare(tmp_path / "in", tmp_path / "out", "--short_side", "32")
     assert done.returncode == 0, done.stderr
     for path in sorted((tmp_path / "in").iterdir()):
-        facts = find_facts(str(tmp_path / "out" / path.name))
+        facts = find_stream_info(str(tmp_path / "out" / path.name))
         assert facts.entries == (0, 8, 16, 24) and facts.stamps is not None, path
         whole = PyAVReader(str(tmp_path / "out" / path.name)).frames(range(30))
         assert torch.equal(PyAVReader(str(tmp_path / "out" / path.name)).frames([21]), whole[[21]])
@@ -115,7 +115,7 @@ def test_goes_on_where_it_ended(tmp_path: Path) -> None:
     assert done.returncode == 0 and "1 of 3 are there" in done.stderr
     assert (out / "a.avi").stat().st_mtime_ns == times["a.avi"]
     assert {path.name for path in out.iterdir()} == {"a.avi", "b.avi", "c.avi", "prepared.json"}
-    assert find_facts(str(out / "c.avi")).length == 6
+    assert find_stream_info(str(out / "c.avi")).length == 6
     os.utime(tmp_path / "in" / "a.avi", (time.time() + 10, time.time() + 10))  # changed since
     assert "2 of 3 are there" in prepare(tmp_path / "in", out).stderr
 
@@ -227,7 +227,7 @@ def test_full_disk(tmp_path: Path) -> None:
         names = {path.name for path in (disk / "out").iterdir()}
         assert "prepared.json" in names and 0 < len(names) < 11
         for name in names - {"prepared.json"}:
-            assert find_facts(str(disk / "out" / name)).length == 20
+            assert find_stream_info(str(disk / "out" / name)).length == 20
         subprocess.run(["mount", "-o", "remount,size=20m", str(disk)], check=True)
         assert prepare(source, disk / "out").returncode == 0
         assert len(list((disk / "out").glob("*.avi"))) == 10
@@ -280,4 +280,4 @@ def test_interrupted_in_order(root: Path, tmp_path: Path) -> None:
         time.sleep(0.1)
     assert not processes_of(process.pid)
     for path in out.rglob("*.avi"):
-        assert find_facts(str(path)).length == 6
+        assert find_stream_info(str(path)).length == 6

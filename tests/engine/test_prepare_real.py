@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.engine.test_prepare import prepare
-from video_snl.data.decoding.stream_info import find_facts
+from video_snl.data.decoding.stream_info import find_stream_info
 from video_snl.data.video.file_lists import find_videos
 
 pytestmark = pytest.mark.timeout(400)
@@ -24,9 +24,12 @@ def test_odd_videos(real_data: Path, tmp_path: Path) -> None:
     bad = {"decord_corrupted.mp4", "empty_0_bytes.avi"}
     assert made == {path.name for path in folder.iterdir()} - bad
     for name in made:
-        source, target = find_facts(str(folder / name)), find_facts(str(tmp_path / "out" / name))
+        source, target = (
+            find_stream_info(str(folder / name)),
+            find_stream_info(str(tmp_path / "out" / name)),
+        )
         assert target.length == source.length and target.stamps is not None
-    upright = find_facts(str(tmp_path / "out" / "decord_video_90.mov"))
+    upright = find_stream_info(str(tmp_path / "out" / "decord_video_90.mov"))
     assert upright.height > upright.width
 
 
@@ -40,5 +43,5 @@ def test_originals(real_data: Path, tmp_path: Path) -> None:
     originals = find_videos(folder).videos
     assert done.stdout.endswith(f"{len(originals)} of {len(originals)} videos prepared\n")
     for path in originals:
-        target = find_facts(str(tmp_path / "out" / path.relative_to(folder)))
-        assert target.length == find_facts(str(path)).length and target.stamps is not None
+        target = find_stream_info(str(tmp_path / "out" / path.relative_to(folder)))
+        assert target.length == find_stream_info(str(path)).length and target.stamps is not None

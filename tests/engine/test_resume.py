@@ -21,7 +21,8 @@ from tests.tiny_images import image_options
 from video_snl.cli.main import main
 from video_snl.config.video import Experiment
 from video_snl.errors import UserError
-from video_snl.runs.run import Run, checkpoint_path, newest_begun, stored_experiment
+from video_snl.runs.run import Run, checkpoint_path, newest_begun
+from video_snl.runs.trained import stored_experiment
 from video_snl.utils.locks import Held, is_held, locked
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from video_snl.config.task_spec import VIDEO_SNL
+from video_snl.config.task_spec import VIDEO
 from video_snl.config.video import Experiment, TrainerConfig
 from video_snl.errors import UserError
-from video_snl.runs.run import Run, checkpoint_path, newest_run, runs_in, stored_experiment
-from video_snl.runs.trained import load_trained, read_checkpoint
+from video_snl.runs.run import Run, checkpoint_path, newest_run, runs_in
+from video_snl.runs.trained import load_trained, read_checkpoint, stored_experiment
 from video_snl.utils.files import replace_file, write_json
 
 
@@ -120,7 +120,7 @@ def test_newer_format_is_named(tmp_path: Path) -> None:
 def test_a_damaged_record_among_others_is_passed_over(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    whole = Run.create(tmp_path, "whole", Experiment(), VIDEO_SNL)
+    whole = Run.create(tmp_path, "whole", Experiment(), VIDEO)
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged" / "run.json").write_text("{", encoding="utf-8")
     assert [run.folder for run in runs_in(tmp_path)] == [whole.folder]

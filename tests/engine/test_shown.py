@@ -16,8 +16,7 @@ from tests.explanations import block_maps, explanation
 from video_snl.analysis.explain.figure3 import draw_features, draw_looks
 from video_snl.analysis.spectrum import filter_plots as spectral_plots
 from video_snl.analysis.spectrum.filters import Part, Parts
-from video_snl.config.image_programs import IMAGES
-from video_snl.config.task_spec import VIDEO_SNL, shown_metrics, shown_tops
+from video_snl.config.task_spec import IMAGE, VIDEO, shown_metrics, shown_tops
 from video_snl.engine.plots import confusion_picture, learning_curves, short_count
 from video_snl.engine.trainer import Bar
 
@@ -45,8 +44,8 @@ def test_top_5_is_shown_of_more_than_five_classes(
     classes: int | None, tops: tuple[int, ...], drawn: list[Figure], tmp_path: Path
 ) -> None:
     assert shown_tops(classes) == tops
-    for program in (VIDEO_SNL, IMAGES):
-        for metrics in (program.line, program.summary, program.shares):
+    for spec in (VIDEO, IMAGE):
+        for metrics in (spec.line, spec.summary, spec.shares):
             labels = [label for _, label in shown_metrics(metrics, classes)]
             assert any("top-5" in label for label in labels) == (5 in tops)
             assert any("top-1" in label for label in labels)

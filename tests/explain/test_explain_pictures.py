@@ -15,11 +15,12 @@ from tests.tiny import only_run, run_command, run_here
 from tests.tiny_images import image_options
 from video_snl.analysis.explain import figure3
 from video_snl.analysis.explain.figure3 import draw_looks, frames_shown
-from video_snl.analysis.explain.run_images import picture_subject
 from video_snl.analysis.explain.structure import SENSITIVITY, BlockMaps, Box, Explanation
-from video_snl.data.image.inference import prepared
+from video_snl.analysis.model_input import analysis_input
+from video_snl.config.task_spec import IMAGE
+from video_snl.data.image.inference import read_input
 from video_snl.runs.run import checkpoint_path
-from video_snl.runs.trained_images import load_trained_images
+from video_snl.runs.trained import load_trained
 
 
 @pytest.fixture(scope="module")
@@ -52,12 +53,12 @@ def test_a_picture(run: Path, picture: Path, tmp_path: Path) -> None:
     [network] = values["networks"]
     [block] = network["blocks"]
     assert values["at"] == [0, 1, 2] and block["full_grid"] == block["grid"] == [1, 8, 8]
-    trained = load_trained_images(checkpoint_path(str(run)))
+    trained = load_trained(checkpoint_path(str(run)), IMAGE)
     arrays = np.load(tmp_path / "out" / "maps.npz")
     np.testing.assert_array_equal(
-        arrays["0 frames"][0], prepared(picture, trained.experiment.data).numpy()
+        arrays["0 frames"][0], read_input(picture, trained.experiment.data).numpy()
     )
-    subject = picture_subject(str(picture), trained, torch.device("cpu"))
+    subject = analysis_input(trained, str(picture), picture, torch.device("cpu"))
     with torch.no_grad():
         scores = trained.model(subject.clip)[0].softmax(-1)
     assert [row["class"] for row in network["classes"]] == [

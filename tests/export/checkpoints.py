@@ -10,11 +10,9 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from video_snl.config.image import ImageExperiment
-from video_snl.config.image_data import ImageDataConfig
-from video_snl.config.images import ImageModelConfig
+from video_snl.config.image import ImageDataConfig, ImageExperiment, ImageModelConfig
+from video_snl.config.task_spec import IMAGE, exact_spec
 from video_snl.config.video import DataConfig, Experiment, ModelConfig
-from video_snl.engine.train_images import task_of
 from video_snl.models.image import build_image_model
 from video_snl.models.video import build_model
 from video_snl.tasks.action import ActionRecognition
@@ -62,7 +60,9 @@ def image_checkpoint(path: Path, backbone: str = "preresnet20") -> Path:
     experiment = ImageExperiment(data=data, model=model)
     torch.manual_seed(0)
     network = lively(build_image_model(model, len(CLASSES))[0])
-    return save(task_of(experiment)(experiment, network, CLASSES, (HALF, HALF)), path)
+    return save(
+        exact_spec(IMAGE, experiment).make().task(experiment, network, CLASSES, (HALF, HALF)), path
+    )
 
 
 def save(task: Task, path: Path) -> Path:

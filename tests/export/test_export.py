@@ -17,9 +17,9 @@ from PIL import Image
 from tests.export.checkpoints import CLASSES, image_checkpoint, video_checkpoint, video_network
 from tests.tiny import REPOSITORY, run_command, run_here
 from tests.videos import write_video
-from video_snl.config.task_spec import VIDEO_SNL
+from video_snl.config.task_spec import VIDEO
 from video_snl.errors import UserError
-from video_snl.export import recording
+from video_snl.export import command as recording
 from video_snl.export.networks import load_exported
 
 CPU = torch.device("cpu")
@@ -160,7 +160,7 @@ def test_fixed_sizes(checkpoint: Path, video: str, tmp_path: Path) -> None:
         done = run_here("export", *words, "--dynamic", "none", "-o", str(path))
         assert done.returncode == 0, done.stderr
         assert "input: clips (batch=1, channels=3, frames=4, height=32, width=32)" in done.stdout
-        network = load_exported(path, VIDEO_SNL, CPU).model
+        network = load_exported(path, VIDEO, CPU).model
         assert network(torch.zeros(3, 3, 4, 32, 32)).shape == (3, len(CLASSES))
         with pytest.raises(UserError, match="takes inputs of height=32, not 40: export it with"):
             network(torch.zeros(1, 3, 4, 40, 32))
@@ -173,7 +173,7 @@ def test_some_free_axes(checkpoint: Path, tmp_path: Path) -> None:
     done = run_here("export", *words, "--dynamic", "width,frames", "-o", str(path))
     assert done.returncode == 0, done.stderr
     assert "(batch=1, channels=3, frames, height=32, width)" in done.stdout
-    network = load_exported(path, VIDEO_SNL, CPU).model
+    network = load_exported(path, VIDEO, CPU).model
     assert network(torch.zeros(2, 3, 7, 32, 50)).shape == (2, len(CLASSES))
     with pytest.raises(UserError, match="takes inputs of frames=4 or more, not 3"):
         network(torch.zeros(2, 3, 3, 32, 50))
@@ -314,4 +314,4 @@ def test_pictures(backbone: str, suffix: str, picture: str, tmp_path: Path) -> N
     expected = guesses("--checkpoint", checkpoint, picture)
     assert_same_guesses(guesses("--model", path, picture), expected)
     with pytest.raises(UserError, match="it has no entry 'video_snl'"):
-        load_exported(Path(path), VIDEO_SNL, CPU)
+        load_exported(Path(path), VIDEO, CPU)

@@ -15,12 +15,12 @@ from torch.testing import assert_close
 from tests.export.checkpoints import lively, video_network
 from video_snl.config.video import BlockName
 from video_snl.errors import UserError
-from video_snl.export import recording
+from video_snl.export import command as recording
 from video_snl.export.checking import check_equal, random_inputs
+from video_snl.export.command import record_graph as recorded
 from video_snl.export.formats import FORMATS, FormatName
 from video_snl.export.graph import exported_graph, prepared
 from video_snl.export.inputs import Input
-from video_snl.export.recording import recorded
 from video_snl.models.i3d import BACKBONES
 from video_snl.models.preresnet import textbook_preresnet
 

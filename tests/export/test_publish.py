@@ -19,7 +19,7 @@ from PIL import Image
 from tests.export.checkpoints import image_checkpoint, video_checkpoint
 from tests.tiny import record, run_here
 from video_snl import __version__
-from video_snl.config.task_spec import VIDEO_SNL
+from video_snl.config.task_spec import VIDEO
 from video_snl.export import command as engine
 from video_snl.models.weights.sources import read_checkpoint
 from video_snl.runs import trained
@@ -179,7 +179,7 @@ def test_a_checkpoint_is_read_once(
     assert done.returncode == 0, done.stderr
     assert read == [path]
     # And again, once it has changed.
-    trained.holds(path, VIDEO_SNL)
+    trained.holds(path, VIDEO)
     path.touch()
     trained.load_trained(path)
     assert read == [path] * 3

@@ -13,15 +13,13 @@ import pytest
 import torch
 
 from tests.export.checkpoints import image_checkpoint, video_checkpoint
-from video_snl.commands.publish_trained import publish_trained
-from video_snl.config.image_programs import IMAGES
-from video_snl.config.task_spec import VIDEO_SNL
+from video_snl.commands.publish import publish
+from video_snl.config.task_spec import IMAGE, VIDEO
 from video_snl.errors import UserError
 from video_snl.export.inputs import Input
 from video_snl.export.networks import checked_facts
 from video_snl.runs.published import CONFIG_DIGEST, WEIGHTS_DIGEST, stored_facts
-from video_snl.runs.trained import load_trained
-from video_snl.runs.trained_images import load_trained_images
+from video_snl.runs.trained import find_trained, load_trained
 
 GONE = object()
 INPUT = Input("clips", (4, 32, 32), (4, 32, 32), ("batch", "frames")).facts()
@@ -105,7 +103,7 @@ def refused(action: Callable[[], object], message: str, path: Path) -> None:
 def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("published")
     checkpoint = str(video_checkpoint(folder / "best.ckpt"))
-    publish_trained(checkpoint, output=str(folder / "it"), licence="mit", name=None)
+    publish(find_trained(checkpoint), output=str(folder / "it"), licence="mit", name=None)
     return folder / "it"
 
 
@@ -137,8 +135,8 @@ def test_an_exported_file(
 ) -> None:
     facts = json.loads((published / "config.json").read_text()) | {"input": INPUT}
     text, path = json.dumps(changed(facts, place, value)), tmp_path / "model.onnx"
-    refused(lambda: checked_facts(stored_facts(text, path), path, VIDEO_SNL), message, path)
-    _, given = checked_facts(stored_facts(json.dumps(facts), path), path, VIDEO_SNL)
+    refused(lambda: checked_facts(stored_facts(text, path), path, VIDEO), message, path)
+    _, given = checked_facts(stored_facts(json.dumps(facts), path), path, VIDEO)
     assert given.facts() == INPUT
 
 
@@ -152,12 +150,12 @@ def test_an_exported_file(
 )
 def test_a_network_of_pictures(place: str, value: Any, message: str, tmp_path: Path) -> None:
     checkpoint = str(image_checkpoint(tmp_path / "best.ckpt"))
-    publish_trained(checkpoint, output=str(tmp_path / "it"), licence="mit", name=None)
+    publish(find_trained(checkpoint), output=str(tmp_path / "it"), licence="mit", name=None)
     config = tmp_path / "it" / "config.json"
     config.write_text(json.dumps(changed(unsealed(config), place, value)))
     weights = tmp_path / "it" / "model.safetensors"
-    refused(lambda: load_trained_images(weights), message, config)
-    assert IMAGES.entry in config.read_text()
+    refused(lambda: load_trained(weights, IMAGE), message, config)
+    assert IMAGE.entry in config.read_text()
 
 
 def test_weights_that_have_no_names(tmp_path: Path) -> None:

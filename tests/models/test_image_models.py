@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from tests.image_networks import count, images, network, on_meta
 from video_snl.blocks.insertion import inserted_blocks
-from video_snl.config.images import ImageModelConfig
+from video_snl.config.image import ImageModelConfig
 from video_snl.errors import UserError
 from video_snl.models.image import IMAGE_BACKBONES, block_positions
 from video_snl.models.image_parts import head_parameters, stage_layers

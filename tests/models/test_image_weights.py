@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from tests.released_states import block_state, features, preresnet_state, resnet_state
 from video_snl.blocks.insertion import inserted_blocks
-from video_snl.config.images import ImageModelConfig
+from video_snl.config.image import ImageModelConfig
 from video_snl.errors import UserError
 from video_snl.models.image import IMAGE_BACKBONES, build_image_model
 from video_snl.models.released.blocks import load_reference_block

@@ -12,7 +12,7 @@ from video_snl.data.loading.samplers import Key
 class Stuck(TrackletDataset):
     """Never returns from a tracklet whose folder is called stuck, and keeps Python's lock."""
 
-    def sample(self, key: Key, shown: int) -> Sample:
-        if "stuck" in self.videos[shown].path:
+    def sample(self, key: Key, index_read: int) -> Sample:
+        if "stuck" in self.videos[index_read].path:
             ctypes.PyDLL(None).sleep(1000)
-        return super().sample(key, shown)
+        return super().sample(key, index_read)

@@ -17,9 +17,9 @@ import torch
 
 from reid.config import ReidExperiment
 from reid.data.tracklet import JUNK, NO_NUMBER
-from reid.program import REID
 from reid.retrieval.features import read_features
 from reid.splits import _without_splits
+from reid.task_spec import REID
 from reid.trained import load_trained
 from tests.reid.little import run, write_tracklet
 from tests.tiny import environment

@@ -38,7 +38,7 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     def run(function: Any, items: Any, **_: Any) -> Any:
         yield from (call(function, item) for item in items)
 
-    monkeypatch.setattr(check_module, "run_bounded", run)
+    monkeypatch.setattr(check_module, "map_with_timeout", run)
 
 
 @pytest.fixture

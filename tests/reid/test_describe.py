@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 
 from reid.config import ReidDataConfig, ReidExperiment, ReidModelConfig
-from reid.describe import describe, network_description, people_count
+from reid.task_spec import REID
 from tests.reid.networks import SIZE, network
+from video_snl.commands.describe import describe, network_facts
 
 
 @functools.cache
 def facts_of(frames: int = 4, **options: Any) -> dict[str, Any]:
-    return network_description(network(**options), (3, frames, *SIZE))
+    return network_facts(REID.make(), network(**options), (3, frames, *SIZE), 5)
 
 
 def test_a_block_costs_what_its_formula_says() -> None:
@@ -54,10 +55,10 @@ def test_the_table_names_layers_and_blocks(
         ReidDataConfig(dataset="mars"),
         ReidModelConfig(backbone=backbone, weights="not-looked-at.pth"),
     )
-    assert describe(experiment, as_json=True) == 0
+    assert describe(experiment, REID, as_json=True) == 0
     facts = json.loads(capsys.readouterr().out)
     assert facts["people"] == 625
-    assert describe(experiment, as_json=False) == 0
+    assert describe(experiment, REID, as_json=False) == 0
     table = capsys.readouterr().out
     for word in ("625 people", "classifier", "neck", f"{facts['parameters']:,}"):
         assert word in table
@@ -71,7 +72,8 @@ def test_the_table_names_layers_and_blocks(
     [("mars", 625), ("ilids-vid", 150), ("prid2011", 89), ("sample", 40), ("folder", 100)],
 )
 def test_people_without_looking_at_data(dataset: str, people: int) -> None:
-    assert people_count(ReidDataConfig(dataset=dataset)) == people
+    experiment = ReidExperiment(ReidDataConfig(dataset=dataset))
+    assert REID.make().label_count(experiment) == people
 
 
 def test_people_of_a_folder(tmp_path: Path) -> None:
@@ -80,4 +82,5 @@ def test_people_of_a_folder(tmp_path: Path) -> None:
             frames = tmp_path / place / camera / "1"
             frames.mkdir(parents=True)
             (frames / "1.jpg").write_bytes(b"not looked at")
-    assert people_count(ReidDataConfig(dataset="folder", root=str(tmp_path))) == 2
+    experiment = ReidExperiment(ReidDataConfig(dataset="folder", root=str(tmp_path)))
+    assert REID.make().label_count(experiment) == 2

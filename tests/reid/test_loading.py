@@ -177,7 +177,7 @@ def test_another_tracklet_of_the_person_stands_for_an_unreadable_one(tmp_path: P
     assert sorted(batch["label"].tolist()) == [0, 0, 1, 1]
     quarantine.add(tracklets[1].path, "error", "bad", 0.1)
     with pytest.raises(UserError, match="none of the 2 training tracklets of person 1 can be read"):
-        dataset.substitute((0, 0), quarantine)
+        dataset.fallback_index((0, 0), quarantine)
 
 
 def test_a_tracklet_that_hangs_is_given_up(tmp_path: Path) -> None:

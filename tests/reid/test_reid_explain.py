@@ -11,13 +11,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from reid.apps.explain import tracklet_subject
 from reid.retrieval.extract import find_tracklets
 from reid.trained import load_trained
 from tests.reid.little import run, write_tracklet
 from tests.reid_trees import real_file
 from tests.tiny import environment
-from video_snl.analysis.model_input import explained
+from video_snl.analysis.model_input import analysis_input, explained
 from video_snl.runs.run import checkpoint_path
 
 
@@ -48,7 +47,7 @@ def test_the_maps_are_over_all_frames(with_block: Path, tmp_path: Path) -> None:
     write_tracklet(tmp_path / "t0", 5, 0, frames=6)
     trained = load_trained(checkpoint_path(str(with_block)))
     [(name, tracklet)] = find_tracklets([str(tmp_path / "t0")]).items()
-    subject = tracklet_subject(name, tracklet, trained, torch.device("cpu"))
+    subject = analysis_input(trained, name, tracklet, torch.device("cpu"))
     given: list[torch.Tensor] = []
     first = next(iter(subject.blocks.values()))
     handle = first.register_forward_hook(lambda _, x, y: given.append(x[0]))

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from reid.config import ReidExperiment
-from reid.program import REID
 from reid.report.figures import Result, json_of, summary_text
 from reid.runs import check_together, report_folders
+from reid.task_spec import REID
 from tests.reid.evaluations import make_evaluation
 from video_snl.errors import UserError
 

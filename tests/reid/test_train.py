@@ -16,8 +16,8 @@ import torch
 import yaml
 from torch import Tensor
 
-from reid.program import REID
 from reid.task import TrackletTask
+from reid.task_spec import REID
 from reid.trained import load_trained
 from tests.reid.little import options, run, write_folder
 from tests.tiny import environment, only_run, record

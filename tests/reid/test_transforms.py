@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from reid.data.transforms import draw_erasing, erase, evaluation_clips, training_clips
-from video_snl.data.transforms.geometry import STATISTICS, crop_clips
+from video_snl.config.statistics import STATISTICS
+from video_snl.data.transforms.geometry import crop_clips
 
 MEAN, STD = (torch.tensor(values) for values in STATISTICS["imagenet"])
 

@@ -13,15 +13,14 @@ from PIL import Image
 from tests.tiny import only_run, run_command, run_here, tiny_options
 from tests.tiny_images import image_options
 from tests.videos import write_video
-from video_snl.analysis.explain.run import video_subject
-from video_snl.analysis.model_input import Subject, block_inputs
+from video_snl.analysis.model_input import AnalysisInput, analysis_input, block_inputs
 from video_snl.analysis.spectrum import run as spectra
 from video_snl.analysis.spectrum.filters import eigenvalues
-from video_snl.analysis.spectrum.run import evenly_spaced
 from video_snl.blocks.insertion import inserted_blocks
 from video_snl.cli.main import main
 from video_snl.runs.run import checkpoint_path
 from video_snl.runs.trained import load_trained
+from video_snl.tasks.operations import evenly_spaced
 
 PICTURES = {"decay-{}", "eigenvalues-{}", "groups-{}-unit0", "parts-{}-unit0", "response-{}-unit0"}
 
@@ -64,7 +63,7 @@ def _check_eigenvalues(run: Path, values: dict, folder: Path) -> None:
     with (folder / "eigenvalues.csv").open(encoding="utf-8") as lines:
         rows = list(csv.DictReader(lines))
     for source, graph in zip(values["inputs"], found["graphs"], strict=True):
-        subject = video_subject(source, network, None, None, torch.device("cpu"))
+        subject = analysis_input(network, source, Path(source), torch.device("cpu"))
         [x] = block_inputs(subject).values()
         with torch.no_grad():
             expected = eigenvalues(block.affinity(x))[0].tolist()
@@ -100,7 +99,7 @@ def test_an_input_that_overflows_is_a_line_and_no_number(
     """The network makes infinities of one of two videos; the files have the other one alone."""
     good, bad = (str(write_video(tmp_path / f"{name}.avi", frames=20)) for name in ("a", "b"))
 
-    def inputs(subject: Subject) -> dict[str, torch.Tensor]:
+    def inputs(subject: AnalysisInput) -> dict[str, torch.Tensor]:
         found = block_inputs(subject)
         if subject.source == bad:
             [x] = found.values()

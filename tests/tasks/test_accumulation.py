@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from tests.tiny_images import experiment
-from video_snl.config.task_spec import VIDEO_SNL
+from video_snl.config.task_spec import VIDEO
 from video_snl.tasks.base import Parts, Task
 
 SAMPLES = 12
@@ -39,7 +39,7 @@ def trained(size: int, accumulate: int, clip: float | None) -> Tensor:
     ]
     parts = Parts(lambda model: set(), lambda model, stage: [])
     options = experiment(optimizer={"epochs": 1, "momentum": 0.0, "learning_rate": 0.1})
-    task = _Regression(options, model, program=VIDEO_SNL, parts=parts)
+    task = _Regression(options, model, spec=VIDEO, parts=parts)
     pl.Trainer(
         accelerator="cpu",
         max_epochs=1,

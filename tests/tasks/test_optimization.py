@@ -8,8 +8,7 @@ from torch import nn
 
 from tests.tiny_images import experiment
 from video_snl.blocks.insertion import inserted_blocks
-from video_snl.config.image import ImageOptimizerConfig
-from video_snl.config.images import ImageModelConfig
+from video_snl.config.image import ImageModelConfig, ImageOptimizerConfig
 from video_snl.config.video import ModelConfig, OptimizerConfig
 from video_snl.errors import UserError
 from video_snl.models.image import build_image_model

@@ -1,10 +1,11 @@
-"""One network and what it is shown: what all kinds of networks have in common."""
+"""A network with one input to be analysed: the same for all kinds of tasks."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,28 +18,30 @@ from video_snl.analysis.explain.rows import has_affinity
 from video_snl.analysis.explain.structure import BlockMaps, Explanation, Grid
 from video_snl.blocks.block import NonlocalBlock
 from video_snl.blocks.filters import ChannelGraph
+from video_snl.runs.trained import Trained
+from video_snl.tasks.operations import Operations
 
-__all__ = ["Subject", "block_inputs", "explained"]
+__all__ = ["AnalysisInput", "analysis_input", "block_inputs", "explained"]
 
 _TOP = 5
 
 
 @dataclass(frozen=True)
-class Subject:
-    """A network, in evaluation mode, and the clip it is asked about.
+class AnalysisInput:
+    """A network in evaluation mode, and one input of it.
 
     Attributes:
-        source: The video, picture or tracklet.
-        checkpoint: The network's file.
-        scores: (1, 3, T, H, W), or of pictures (1, 3, H, W), -> (1, classes) logits; None where
-            there are no classes to name.
-        run: Sends the clip through the network.
-        blocks: By position.
-        block: What they are called.
+        source: Name of the video, image or tracklet.
+        checkpoint: File of the network.
+        run: Callable that sends the clip through the network.
+        scores: Module (1, 3, T, H, W), or for images (1, 3, H, W), -> (1, classes) logits; None
+            where there are no classes to name.
+        blocks: Blocks by their positions.
+        block: Name of the blocks.
         frames: uint8 (T, H, W, 3), the clip before its normalisation.
-        clip: The network's input.
-        class_names: In the order of the scores.
-        notes: To begin with.
+        clip: Input of the network.
+        class_names: Names in the order of the scores.
+        notes: Sentences on how it was read.
     """
 
     source: str
@@ -53,39 +56,71 @@ class Subject:
     notes: list[str] = field(default_factory=list)
 
 
-def explained(subjects: list[Subject], at: Grid | None = None) -> list[Explanation]:
+def analysis_input(trained: Any, name: str, item: Any, device: torch.device) -> AnalysisInput:
+    """Read one input for a trained network of any kind of task.
+
+    Args:
+        trained: The network; it is moved to the device.
+        name: Name of the input.
+        item: What stands for it, as for :meth:`~video_snl.tasks.operations.Operations.read_input`.
+        device: Device of network and clip.
+
+    Raises:
+        UserError: It cannot be read.
+    """
+    operations: Operations = trained.spec.make()
+    read = operations.read_input(trained, name, item, device)
+    model = trained.model.to(device)
+    scored, notes = operations.scores_classes(trained), list(read.notes)
+    if isinstance(trained, Trained) and not scored:
+        notes.append("The network labels every pixel: there are no scores and no Grad-CAM.")
+    return AnalysisInput(
+        source=name,
+        checkpoint=trained.path,
+        run=model,
+        scores=model if scored else None,
+        blocks=operations.blocks(model),
+        block=operations.block_name(trained.experiment),
+        frames=read.frames,
+        clip=read.clip,
+        class_names=trained.class_names if scored else [],
+        notes=notes,
+    )
+
+
+def explained(shown: list[AnalysisInput], at: Grid | None = None) -> list[Explanation]:
     """What is shown of several networks on one page, whose size they share.
 
     Raises:
         UserError: ``at`` is no position of the first block's feature map.
     """
-    inputs = [block_inputs(subject) for subject in subjects]
+    inputs = [block_inputs(given) for given in shown]
     if at is not None:
         grids = [as_grid(tuple(x.shape[2:])) for found in inputs for x in found.values()]
         check_position(at, grids[0] if grids else None)
-    blocks = [block for subject in subjects for block in subject.blocks.values()]
+    blocks = [block for given in shown for block in given.blocks.values()]
     limit = positions_limit(sum(map(map_count, blocks)))
-    return [_explained(*pair, limit) for pair in zip(subjects, inputs, strict=True)]
+    return [_explained(*pair, limit) for pair in zip(shown, inputs, strict=True)]
 
 
-def _explained(subject: Subject, inputs: dict[str, Tensor], limit: int) -> Explanation:
+def _explained(given: AnalysisInput, inputs: dict[str, Tensor], limit: int) -> Explanation:
     shown: list[BlockMaps] = []
-    notes = list(subject.notes)
+    notes = list(given.notes)
     for position, x in inputs.items():
-        block = subject.blocks[position]
-        maps = block_maps(position, subject.block, block, x, limit)
+        block = given.blocks[position]
+        maps = block_maps(position, given.block, block, x, limit)
         notes += [note for note in _block_notes(block, maps) if note not in notes]
         shown += maps
-    classes, cam, more = _named(subject)
-    if not subject.blocks:
+    classes, cam, more = _named(given)
+    if not given.blocks:
         instead = "" if cam is None else "; Grad-CAM shows what speaks for the predicted class"
         notes.append(
             f"The network has no blocks: there are no maps of where positions look{instead}."
         )
     return Explanation(
-        source=subject.source,
-        checkpoint=str(subject.checkpoint),
-        frames=subject.frames,
+        source=given.source,
+        checkpoint=str(given.checkpoint),
+        frames=given.frames,
         classes=classes,
         gradcam=cam,
         blocks=shown,
@@ -94,37 +129,37 @@ def _explained(subject: Subject, inputs: dict[str, Tensor], limit: int) -> Expla
 
 
 @torch.no_grad()
-def block_inputs(subject: Subject) -> dict[str, Tensor]:
+def block_inputs(given: AnalysisInput) -> dict[str, Tensor]:
     """What every block is given, in the order they are passed."""
     found: dict[str, Tensor] = {}
     handles = []
-    for position, block in subject.blocks.items():
+    for position, block in given.blocks.items():
 
-        def note(_: nn.Module, given: tuple[Tensor, ...], position: str = position) -> None:
-            found[position] = given[0].detach()
+        def note(_: nn.Module, passed: tuple[Tensor, ...], position: str = position) -> None:
+            found[position] = passed[0].detach()
 
         handles.append(block.register_forward_pre_hook(note))
     try:
-        subject.run(subject.clip)
+        given.run(given.clip)
     finally:
         for handle in handles:
             handle.remove()
     return found
 
 
-def _named(subject: Subject) -> tuple[list[tuple[str, float]], np.ndarray | None, list[str]]:
+def _named(given: AnalysisInput) -> tuple[list[tuple[str, float]], np.ndarray | None, list[str]]:
     """The highest classes, Grad-CAM of the first, and what is to be said of that."""
-    if subject.scores is None:
+    if given.scores is None:
         return [], None, []
     with torch.no_grad():
-        scores = subject.scores(subject.clip)[0].float().softmax(-1)
+        scores = given.scores(given.clip)[0].float().softmax(-1)
     values, labels = scores.topk(min(_TOP, len(scores)))
-    named = [subject.class_names[label] for label in labels.tolist()]
+    named = [given.class_names[label] for label in labels.tolist()]
     classes = list(zip(named, values.tolist(), strict=True))
-    layer = last_unit(subject.scores)
+    layer = last_unit(given.scores)
     if layer is None:
         return classes, None, ["No Grad-CAM: this network has no stages of residual units."]
-    cam = gradcam(subject.scores, layer, subject.clip, int(labels[0]))
+    cam = gradcam(given.scores, layer, given.clip, int(labels[0]))
     note = "" if cam.any() else f"Grad-CAM is zero: no position speaks for {named[0]}."
     return classes, cam, [note] if note else []
 

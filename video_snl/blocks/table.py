@@ -1,7 +1,7 @@
-"""The table of all blocks, for the README: made from the code, so that it cannot fall behind.
+"""The table of all blocks, for docs/blocks.md: made from the code, so that it cannot fall behind.
 
-python -m video_snl.blocks.table         prints it
-python -m video_snl.blocks.table README.md    puts it between the marks in that file
+python -m video_snl.blocks.table                   prints it
+python -m video_snl.blocks.table docs/blocks.md    puts it between the marks in that file
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from video_snl.blocks.zoo import BLOCKS, GATES, make_block
 
 __all__ = ["BEGIN", "END", "blocks_table", "with_table"]
 
-BEGIN = "<!-- the table of blocks: python -m video_snl.blocks.table README.md -->"
+BEGIN = "<!-- the table of blocks: python -m video_snl.blocks.table docs/blocks.md -->"
 END = "<!-- end of the table of blocks -->"
 
 

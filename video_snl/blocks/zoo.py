@@ -1,7 +1,7 @@
 """The blocks by name. Each nonlocal block is its row of Table 1 of arXiv:2108.02451.
 
 A row is a function from the block's own options to its recipe. From it come the classes of all
-dimensions, :func:`make_block`, the options of a configuration and the table of the README.
+dimensions, :func:`make_block`, the options of a configuration and the table of docs/blocks.md.
 """
 
 from __future__ import annotations

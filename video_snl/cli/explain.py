@@ -5,6 +5,7 @@ from __future__ import annotations
 from jsonargparse import ArgumentParser, Namespace
 
 from video_snl.cli.trained import add_checkpoint_option
+from video_snl.config.task_spec import IMAGE, VIDEO, TaskSpec
 from video_snl.config.video import ShortVideos
 
 __all__ = [
@@ -70,28 +71,24 @@ def add_output_options(parser: ArgumentParser, newest: str = "newest run with on
 
 
 def explain(arguments: Namespace) -> int:
-    from video_snl.analysis.explain.run import explain
-
-    return explain(
-        arguments.source,
-        checkpoint=arguments.checkpoint,
-        compare=arguments.compare,
-        output=arguments.output,
-        at=arguments.at,
-        short_videos=arguments.short_videos,
-        deadline=arguments.deadline,
-        accelerator=arguments.accelerator,
-    )
+    return _explain(arguments, VIDEO)
 
 
 def explain_picture(arguments: Namespace) -> int:
-    from video_snl.analysis.explain.run_images import explain
+    return _explain(arguments, IMAGE)
+
+
+def _explain(arguments: Namespace, spec: TaskSpec) -> int:
+    from video_snl.analysis.explain.run import explain
+    from video_snl.tasks.operations import Reading
 
     return explain(
         arguments.source,
+        spec,
         checkpoint=arguments.checkpoint,
         compare=arguments.compare,
         output=arguments.output,
         at=arguments.at,
+        reading=Reading(arguments.get("short_videos"), arguments.get("deadline")),
         accelerator=arguments.accelerator,
     )

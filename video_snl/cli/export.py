@@ -57,11 +57,11 @@ def is_of_pictures(model: str) -> bool:
     """Whether an exported file holds a network of pictures, and can be read."""
     from pathlib import Path
 
-    from video_snl.config.image_programs import IMAGES
-    from video_snl.export.networks import exported_program
+    from video_snl.config.task_spec import IMAGE
+    from video_snl.export.networks import exported_spec
 
     try:
-        return exported_program(Path(model)) is IMAGES
+        return exported_spec(Path(model)) is IMAGE
     except UserError:
         return False  # the command reads it again, and says what is wrong with it
 

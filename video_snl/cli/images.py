@@ -21,12 +21,10 @@ from video_snl.cli.trained import (
     add_output_option,
     add_render_option,
     add_unreadable_option,
-    check_one_network,
+    predict,
 )
 from video_snl.config.files import Given
-from video_snl.config.image import ImageExperiment
-from video_snl.config.image_data import ImageDatasetName
-from video_snl.config.images import ImageBackboneName
+from video_snl.config.image import ImageBackboneName, ImageDatasetName, ImageExperiment
 from video_snl.config.parsing import (
     Commands,
     Parser,
@@ -36,6 +34,7 @@ from video_snl.config.parsing import (
     experiment_of,
     experiment_parser,
 )
+from video_snl.config.task_spec import IMAGE, exact_spec
 
 __all__ = ["IMAGE_COMMANDS", "are_about_images"]
 
@@ -139,10 +138,11 @@ def _experiment_of(arguments: Namespace) -> ImageExperiment:
 def _train(arguments: Namespace) -> int:
     experiment = _experiment_of(arguments)  # refused before torch is loaded
     from video_snl.engine.resume import Asked
-    from video_snl.engine.train_images import train
+    from video_snl.engine.train import train
 
     return train(
         experiment,
+        exact_spec(IMAGE, experiment),
         config_name=config_name(arguments),
         asked=Asked(arguments.resume, arguments.given, arguments.force),
         profile=arguments.profile,
@@ -151,10 +151,11 @@ def _train(arguments: Namespace) -> int:
 
 def _evaluate(arguments: Namespace) -> int:
     experiment = _experiment_of(arguments)  # refused before torch is loaded
-    from video_snl.commands.evaluate_images import evaluate
+    from video_snl.commands.evaluate import evaluate
 
     return evaluate(
         experiment,
+        exact_spec(IMAGE, experiment),
         checkpoint=arguments.checkpoint,
         kind=arguments.kind,
         output=arguments.output,
@@ -164,25 +165,13 @@ def _evaluate(arguments: Namespace) -> int:
 
 def _describe(arguments: Namespace) -> int:
     experiment = _experiment_of(arguments)  # refused before torch is loaded
-    from video_snl.commands.describe_images import describe
+    from video_snl.commands.describe import describe
 
-    return describe(experiment, as_json=arguments.json)
+    return describe(experiment, exact_spec(IMAGE, experiment), as_json=arguments.json)
 
 
 def _predict(arguments: Namespace) -> int:
-    check_one_network(arguments)
-    from video_snl.commands.predict_images import predict
-
-    return predict(
-        arguments.paths,
-        checkpoint=arguments.checkpoint,
-        model=arguments.model,
-        top=arguments.top,
-        accelerator=arguments.accelerator,
-        as_json=arguments.json,
-        render=arguments.render,
-        max_pixels=arguments.max_pixels,
-    )
+    return predict(arguments, IMAGE)
 
 
 IMAGE_COMMANDS: Commands = {

@@ -28,6 +28,7 @@ from video_snl.config.parsing import (
     experiment_parser,
     run_command,
 )
+from video_snl.config.task_spec import IMAGE, VIDEO
 from video_snl.config.video import Experiment
 from video_snl.errors import UserError
 
@@ -133,6 +134,7 @@ def _train(arguments: Namespace) -> int:
 
     return train(
         experiment,
+        VIDEO,
         config_name=config_name(arguments),
         asked=Asked(arguments.resume, arguments.given, arguments.force),
         profile=arguments.profile,
@@ -145,6 +147,7 @@ def _evaluate(arguments: Namespace) -> int:
 
     return evaluate(
         experiment,
+        VIDEO,
         checkpoint=arguments.checkpoint,
         clips=arguments.clips,
         crops=arguments.crops,
@@ -157,7 +160,7 @@ def _describe(arguments: Namespace) -> int:
     experiment = _experiment_of(arguments)  # refused before torch is loaded
     from video_snl.commands.describe import describe
 
-    return describe(experiment, as_json=arguments.json)
+    return describe(experiment, VIDEO, as_json=arguments.json)
 
 
 def _choose(command: str, given: Given) -> Commands:
@@ -178,12 +181,10 @@ def _means_images(command: str, given: Given) -> bool:
     model = given.option("model")
     if command == "predict" and model is not None:
         return cli_export.is_of_pictures(model)
-    from video_snl.config.image_programs import IMAGES
-    from video_snl.config.task_spec import VIDEO_SNL
-    from video_snl.runs.run import stored_program
+    from video_snl.runs.trained import stored_spec
 
     try:
-        return stored_program(*_used_run(command, given), (VIDEO_SNL, IMAGES)) is IMAGES
+        return stored_spec(*_used_run(command, given), (VIDEO, IMAGE)) is IMAGE
     except UserError:
         return False  # the command reads it again, and says what is wrong with it
 
@@ -207,24 +208,23 @@ def _prepare(parser: ArgumentParser, command: str, given: Given) -> Given:
         return given
     if command == "train" and not _resumes(given):
         return given
-    from video_snl.config.image_programs import IMAGES
-    from video_snl.config.task_spec import VIDEO_SNL
-    from video_snl.runs.run import newest_begun, stored_experiment
+    from video_snl.runs.run import newest_begun
+    from video_snl.runs.trained import stored_experiment
 
     pictures = isinstance(parser, Parser) and parser.experiment is not Experiment
-    program = IMAGES if pictures else VIDEO_SNL
+    spec = IMAGE if pictures else VIDEO
     chosen, output = _used_run(command, given)
     if pictures and command == "evaluate":
         from video_snl.runs.run import checkpoint_path
         from video_snl.runs.trained import holds
 
-        if not holds(checkpoint_path(chosen, program), program):
+        if not holds(checkpoint_path(chosen, spec), spec):
             return given  # of the released code: the options say what it is
     if command == "train" and chosen == "newest":
         # Named here: the stored configuration may name another folder of runs, of before a move.
-        chosen = str(newest_begun(Path(output), program).folder)
+        chosen = str(newest_begun(Path(output), spec).folder)
         given = Given([*given.words, f"--resume={chosen}"])
-    stored = stored_experiment(chosen, output, checkpoint=command == "evaluate", program=program)
+    stored = stored_experiment(chosen, output, checkpoint=command == "evaluate", spec=spec)
     adopt(parser, stored.to_dict())
     return given
 

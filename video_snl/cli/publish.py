@@ -48,10 +48,11 @@ def check_publish(arguments: Namespace) -> None:
 
 def publish(arguments: Namespace) -> int:
     check_publish(arguments)
-    from video_snl.commands.publish_trained import publish_trained
+    from video_snl.commands.publish import publish
+    from video_snl.runs.trained import find_trained
 
-    return publish_trained(
-        arguments.checkpoint,
+    return publish(
+        find_trained(arguments.checkpoint),
         output=arguments.output,
         licence=arguments.licence,
         name=arguments.name,

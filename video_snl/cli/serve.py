@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NoReturn
 
 from jsonargparse import ArgumentParser, Namespace
 
 from video_snl.cli.trained import add_checkpoint_option, add_max_pixels_option
+from video_snl.config.task_spec import IMAGE, VIDEO, TaskSpec
 from video_snl.config.video import ShortVideos
 
 if TYPE_CHECKING:
@@ -92,29 +93,27 @@ def add_seconds_option(parser: ArgumentParser) -> None:
 
 
 def serve(arguments: Namespace) -> int:
-    from video_snl.serve.models import serve_videos
-
-    serve_videos(
-        checkpoint=arguments.checkpoint,
-        host=arguments.host,
-        port=arguments.port,
-        limits=limits_of(arguments, arguments.max_seconds, arguments.max_pixels),
-        clips=arguments.clips,
-        crops=arguments.crops,
-        short_videos=arguments.short_videos,
-        deadline=arguments.deadline,
-        accelerator=arguments.accelerator,
-    )
+    _serve(arguments, VIDEO)
 
 
 def serve_pictures(arguments: Namespace) -> int:
-    from video_snl.serve.images import serve_pictures
+    _serve(arguments, IMAGE)
 
-    serve_pictures(
+
+def _serve(arguments: Namespace, spec: TaskSpec) -> NoReturn:
+    from video_snl.serve.models import serve_classes
+    from video_snl.tasks.operations import Reading
+
+    said = arguments.get
+    serve_classes(
+        spec,
         checkpoint=arguments.checkpoint,
         host=arguments.host,
         port=arguments.port,
-        limits=limits_of(arguments, float("inf"), arguments.max_pixels),
+        limits=limits_of(arguments, said("max_seconds", float("inf")), arguments.max_pixels),
+        clips=said("clips", 1),
+        crops=said("crops", 1),
+        reading=Reading(said("short_videos"), said("deadline"), arguments.max_pixels),
         accelerator=arguments.accelerator,
     )
 

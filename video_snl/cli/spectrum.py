@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from jsonargparse import ArgumentParser, Namespace
 
 from video_snl.cli.trained import add_checkpoint_option
+from video_snl.config.task_spec import IMAGE, VIDEO, TaskSpec
 from video_snl.config.video import ShortVideos
 
 if TYPE_CHECKING:
@@ -101,24 +102,22 @@ def asked_for(arguments: Namespace) -> Asked:
 
 
 def spectrum(arguments: Namespace) -> int:
-    from video_snl.analysis.spectrum.run import spectrum
-
-    return spectrum(
-        arguments.paths,
-        asked_for(arguments),
-        checkpoint=arguments.checkpoint,
-        short_videos=arguments.short_videos,
-        deadline=arguments.deadline,
-        accelerator=arguments.accelerator,
-    )
+    return _spectrum(arguments, VIDEO)
 
 
 def spectrum_of_pictures(arguments: Namespace) -> int:
-    from video_snl.analysis.spectrum.pictures import spectrum
+    return _spectrum(arguments, IMAGE)
+
+
+def _spectrum(arguments: Namespace, spec: TaskSpec) -> int:
+    from video_snl.analysis.spectrum.run import spectrum
+    from video_snl.tasks.operations import Reading
 
     return spectrum(
         arguments.paths,
+        spec,
         asked_for(arguments),
         checkpoint=arguments.checkpoint,
+        reading=Reading(arguments.get("short_videos"), arguments.get("deadline")),
         accelerator=arguments.accelerator,
     )

@@ -6,6 +6,7 @@ from typing import Literal
 
 from jsonargparse import ArgumentParser, Namespace
 
+from video_snl.config.task_spec import VIDEO, TaskSpec
 from video_snl.config.video import ShortVideos
 from video_snl.errors import UserError
 
@@ -171,23 +172,21 @@ def _add_crops(parser: ArgumentParser) -> None:
     )
 
 
-def predict(arguments: Namespace) -> int:
+def predict(arguments: Namespace, spec: TaskSpec = VIDEO) -> int:
     check_one_network(arguments)
-    from video_snl.commands.predict import predict
+    from video_snl.commands.predict import Views, predict
+    from video_snl.tasks.operations import Reading
 
+    said = arguments.get
     return predict(
         arguments.paths,
+        spec,
         checkpoint=arguments.checkpoint,
         model=arguments.model,
-        clips=arguments.clips,
-        crops=arguments.crops,
         top=arguments.top,
-        window=arguments.window,
-        hop=arguments.hop,
-        short_videos=arguments.short_videos,
-        deadline=arguments.deadline,
+        views=Views(said("clips"), said("crops", 3), said("window"), said("hop")),
+        reading=Reading(said("short_videos"), said("deadline"), arguments.max_pixels),
         accelerator=arguments.accelerator,
         as_json=arguments.json,
         render=arguments.render,
-        max_pixels=arguments.max_pixels,
     )

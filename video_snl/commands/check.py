@@ -14,10 +14,10 @@ from video_snl.config.video import DataConfig
 from video_snl.data.decoding.auto import resolve_reader
 from video_snl.data.decoding.containers import CutOffError
 from video_snl.data.decoding.pyav import PyAVReader
-from video_snl.data.decoding.stream_info import find_facts
+from video_snl.data.decoding.stream_info import find_stream_info
 from video_snl.data.video.clip_sampling import clip_span
 from video_snl.data.video.file_lists import Layout, Listing, layout_of, list_files
-from video_snl.data.workers.bounded import run_bounded
+from video_snl.data.workers.bounded import map_with_timeout
 from video_snl.errors import UserError
 from video_snl.utils.counts import counts
 from video_snl.utils.json_text import to_json
@@ -109,7 +109,7 @@ def inspect(path: str, span: int, max_pixels: int = MAX_PIXELS) -> Finding:
         max_pixels: Most pixels of a frame.
     """
     try:
-        facts = find_facts(path, max_pixels)
+        facts = find_stream_info(path, max_pixels)
         with closing(PyAVReader(path, max_pixels)) as reader:
             held, damaged = reader.decode_all()
     except CutOffError as error:
@@ -135,7 +135,7 @@ def _inspect_all(
 ) -> dict[str, Finding]:
     function = partial(inspect, span=span, max_pixels=max_pixels)
     findings = {}
-    outcomes = run_bounded(function, paths, num_workers=num_workers, deadline=deadline)
+    outcomes = map_with_timeout(function, paths, num_workers=num_workers, deadline=deadline)
     with closing(outcomes):  # type: ignore[type-var]
         for outcome in counted(outcomes, len(paths), "checked"):
             findings[outcome.item] = outcome.value or Finding(

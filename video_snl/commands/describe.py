@@ -1,9 +1,10 @@
-"""``video-snl describe``: layers, blocks, parameters and multiply-adds of a network."""
+"""``describe``: layers, blocks, parameters and multiply-adds of a network of any kind of task."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,13 +13,20 @@ from torch import Tensor, nn
 
 from video_snl.blocks import NonlocalBlock
 from video_snl.blocks.insertion import inserted_blocks
-from video_snl.config.video import Experiment
-from video_snl.data.video.catalog import class_count
-from video_snl.models.video import build_model
-from video_snl.utils.counts import counts
+from video_snl.config.image import ImageDataConfig, ImageExperiment, ImageModelConfig
+from video_snl.config.task_spec import IMAGE, AnyExperiment, TaskSpec
+from video_snl.tasks.operations import Operations, without_weights
 from video_snl.utils.json_text import to_json
 
-__all__ = ["describe", "description", "layer_rows", "table"]
+__all__ = [
+    "describe",
+    "described",
+    "description",
+    "description_text",
+    "image_description",
+    "image_table",
+    "network_facts",
+]
 
 Layers = Sequence[tuple[str, nn.Module]]
 
@@ -27,25 +35,88 @@ Layers = Sequence[tuple[str, nn.Module]]
 _AFFINITY_PRODUCTS = ("aten::matmul", "aten::bmm", "aten::mm", "aten::einsum")
 
 
-def describe(experiment: Experiment, *, as_json: bool) -> int:
-    """Print the network of ``experiment``."""
-    config = experiment.model
-    classes = config.num_classes or class_count(experiment.data)
-    # Its sizes are the same whatever weights it starts from.
-    config.weights = None
-    model, _ = build_model(config, classes)
-    model.eval()
-    data = experiment.data
-    clip = (3, data.clip_frames, data.crop, data.crop)
-    facts = description(model, clip)
+def describe(experiment: AnyExperiment, spec: TaskSpec, *, as_json: bool) -> int:
+    """Print layers, blocks, parameters and multiply-adds of the network of ``experiment``.
+
+    Raises:
+        UserError: The network cannot be built, or the number of its labels is not known.
+    """
     if as_json:
-        print(to_json(facts, indent=2))
+        print(to_json(described(experiment, spec), indent=2))
     else:
-        heading = (
-            f"{config.backbone}, {counts(classes, 'class')}; clip (channels, T, H, W) = {clip}"
-        )
-        print(table(heading, layer_rows(model, _layer_names(model), clip), facts))
+        print(description_text(experiment, spec))
     return 0
+
+
+def described(experiment: AnyExperiment, spec: TaskSpec) -> dict[str, Any]:
+    """Return what ``describe --json`` prints: :func:`description`, and the facts of the task.
+
+    Raises:
+        UserError: As for :func:`describe`.
+    """
+    operations = spec.make()
+    model, labels = _network(operations, experiment)
+    return network_facts(operations, model, operations.input_shape(experiment), labels)
+
+
+def description_text(experiment: AnyExperiment, spec: TaskSpec) -> str:
+    """Return what ``describe`` prints.
+
+    Raises:
+        UserError: As for :func:`describe`.
+    """
+    operations = spec.make()
+    model, labels = _network(operations, experiment)
+    shape = operations.input_shape(experiment)
+    facts = network_facts(operations, model, shape, labels)
+    rows = layer_rows(model, operations.layers(model), shape)
+    return table(operations.heading(experiment, model, labels), rows, facts)
+
+
+def network_facts(
+    operations: Operations, model: nn.Module, shape: tuple[int, ...], labels: int
+) -> dict[str, Any]:
+    """Describe a network in evaluation mode, for an input of ``shape``.
+
+    An auxiliary head, which only training has, is not among the ``parameters``.
+    """
+    facts = description(model.eval(), shape, operations.blocks(model))
+    facts |= operations.facts(model, labels)
+    return facts | {"parameters": facts["parameters"] - facts.get("auxiliary_parameters", 0)}
+
+
+def image_description(
+    config: ImageModelConfig, num_classes: int, size: tuple[int, int]
+) -> dict[str, Any]:
+    """Describe a network of images of ``size`` (H, W), as ``describe --json`` does.
+
+    Raises:
+        UserError: The images are too small, or the network cannot be built.
+    """
+    return described(_image_experiment(config, num_classes, size), IMAGE)
+
+
+def image_table(config: ImageModelConfig, num_classes: int, size: tuple[int, int]) -> str:
+    """Describe a network of images as text, with a row for each part of the network.
+
+    Raises:
+        UserError: As for :func:`image_description`.
+    """
+    return description_text(_image_experiment(config, num_classes, size), IMAGE)
+
+
+def _image_experiment(
+    config: ImageModelConfig, num_classes: int, size: tuple[int, int]
+) -> ImageExperiment:
+    data = ImageDataConfig(height=size[0], width=size[1])
+    return ImageExperiment(data=data, model=replace(config, num_classes=num_classes))
+
+
+def _network(operations: Operations, experiment: Any) -> tuple[nn.Module, int]:
+    labels = operations.label_count(experiment)
+    # The sizes of a network do not depend on the weights it starts from.
+    model, _ = operations.build_network(without_weights(experiment), labels)
+    return model.eval(), labels
 
 
 def description(
@@ -163,6 +234,9 @@ def table(heading: str, rows: Sequence[str], facts: Mapping[str, Any]) -> str:
         f"multiply-adds                         {facts['multiply_adds'] / 1e9:.4f} G",
         f"multiply-adds with affinity product   {facts['multiply_adds_with_affinity'] / 1e9:.4f} G",
     ]
+    auxiliary = facts.get("auxiliary_parameters")
+    if auxiliary:
+        lines.append(f"auxiliary head, in training only      {auxiliary:,}")
     return "\n".join(lines)
 
 
@@ -185,16 +259,3 @@ def layer_rows(model: nn.Module, layers: Layers, clip: tuple[int, ...]) -> list[
     for hook in hooks:
         hook.remove()
     return rows
-
-
-def _layer_names(model: nn.Module) -> list[tuple[str, nn.Module]]:
-    """Stem, ``res2`` ... ``res5`` (and the pooling that some networks have between), head."""
-    first, *between, last = model.get_submodule("blocks").children()
-    named, stage = [("stem", first)], 2
-    for layer in between:
-        if hasattr(layer, "res_blocks"):
-            named.append((f"res{stage}", layer))
-            stage += 1
-        else:
-            named.append((type(layer).__name__, layer))
-    return [*named, ("head", last)]

@@ -1,73 +1,273 @@
-"""``video-snl evaluate``: accuracy at both levels, with per-class reports and pictures."""
+"""``video-snl evaluate``: the figures of a trained network on its test list, with reports.
+
+Videos are scored at two levels, images by their scores, pixels by a confusion matrix.
+"""
 
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
+import lightning.pytorch as pl
 import numpy as np
 import torch
 from torch import Tensor
 
-from video_snl.commands.reports import LEVELS, Scores, top_k_accuracy, write_reports
-from video_snl.config.task_spec import TOP, shown_tops
+from video_snl.commands.reports import (
+    LEVELS,
+    Scores,
+    classification_report,
+    segmentation_report,
+    top_k_accuracy,
+    write_reports,
+)
+from video_snl.config.image import ImageExperiment
+from video_snl.config.task_spec import TOP, VIDEO, TaskSpec, shown_tops
 from video_snl.config.video import Experiment
 from video_snl.data.decoding.auto import resolve_reader
+from video_snl.data.image.catalog import ImageSet
+from video_snl.data.image.loader import make_image_loader
 from video_snl.data.loading.prefetch import prefetched
 from video_snl.data.loading.quarantine import Quarantine
-from video_snl.data.video.catalog import load_videos, resolve_dataset
 from video_snl.data.video.dataset import EvaluationDataset
 from video_snl.data.video.records import VideoSet
 from video_snl.engine.trainer import ProgressLines, make_trainer, stopping_in_order
 from video_snl.errors import UserError
+from video_snl.models.released.state_dicts import Kind
 from video_snl.runs.run import checkpoint_path
-from video_snl.runs.trained import Trained, check_same_network, load_trained
-from video_snl.tasks.action import ActionRecognition
+from video_snl.runs.trained import Trained, check_same_network, holds, load_trained
 from video_snl.tasks.clips import evaluation_loader
+from video_snl.tasks.image_data import test_batch_size
+from video_snl.tasks.image_operations import ImageOperations
+from video_snl.tasks.images import ImageTask, Segmentation
+from video_snl.tasks.operations import ClassOperations
 from video_snl.utils.counts import counts
 from video_snl.utils.files import check_folder
-from video_snl.utils.finite import check_scores
-from video_snl.utils.text import same_labels
+from video_snl.utils.finite import check_scores, not_finite_error
+from video_snl.utils.text import escaped
 
-__all__ = ["evaluate", "score_videos"]
+__all__ = ["Unreadable", "counted_samples", "evaluate", "score_videos", "video_metrics"]
+
+Unreadable = Literal["wrong", "skip"]
+"""Test samples that cannot be read count as wrong, or are left out of all figures."""
+
+
+@dataclass(frozen=True)
+class _Evaluation:
+    """One evaluation.
+
+    Attributes:
+        trained: The network, with the options of the evaluation.
+        data: The data set.
+        folder: Folder of the reports.
+        quarantine: List of the samples that cannot be read.
+        clips, crops: Views of a video.
+        skip: Leave out what cannot be read.
+    """
+
+    trained: Trained
+    data: Any
+    folder: Path
+    quarantine: Quarantine
+    clips: int
+    crops: int
+    skip: bool
 
 
 def evaluate(
-    experiment: Experiment,
+    experiment: Any,
+    spec: TaskSpec,
     *,
     checkpoint: str | None,
-    clips: int,
-    crops: int,
     output: str | None,
-    unreadable: Literal["wrong", "skip"] = "wrong",
+    unreadable: Unreadable = "wrong",
+    clips: int = 10,
+    crops: int = 3,
+    kind: Kind | None = None,
 ) -> int:
-    """Evaluate a checkpoint on the test list, print the accuracies, write the reports."""
-    path = checkpoint_path(checkpoint)
-    trained = load_trained(path)
-    check_same_network(experiment.model, trained.experiment.model, path)
-    experiment = replace(experiment, data=resolve_dataset(experiment.data))
-    videos = load_videos(experiment.data, known=trained.class_names)
-    _check_same_classes(videos, trained)
+    """Evaluate a checkpoint on the test list, print the figures, write the reports.
+
+    Args:
+        experiment: The options; those of the network must be the checkpoint's.
+        spec: The kind of task.
+        checkpoint: As for :func:`~video_snl.runs.run.checkpoint_path`.
+        output: Folder of the reports; default ``evaluation`` beside the checkpoint.
+        unreadable: What becomes of samples that cannot be read.
+        clips: Clips of a video, evenly spaced over its length.
+        crops: Crops of a clip, 1 or 3.
+        kind: Kind of the blocks in a checkpoint of the paper's released code, if the file does not
+            tell it.
+
+    Raises:
+        UserError: An option, the checkpoint or the data do not fit, or the scores of a sample that
+            was read are not finite.
+    """
+    path = checkpoint_path(checkpoint, spec)
     if clips < 1:
         raise UserError(f"--clips {clips}: at least one clip of each video is needed.")
+    operations: ClassOperations = spec.make()
+    operations.check_evaluation(experiment)
+    trained, data = _trained_and_data(experiment, operations, path, kind)
     folder = Path(output) if output is not None else _default_folder(path)
     check_folder("--output", str(folder))
-    quarantine = _fresh_quarantine(folder, experiment)
-    scores = score_videos(
-        trained, experiment, videos, clips=clips, crops=crops, quarantine=quarantine
+    evaluation = _Evaluation(
+        trained=trained,
+        data=data,
+        folder=folder,
+        quarantine=Quarantine.fresh(
+            folder / "quarantine.jsonl", trained.experiment.data.max_failures, spec.inputs
+        ),
+        clips=clips,
+        crops=crops,
+        skip=unreadable == "skip",
     )
-    views = f"{counts(clips, 'clip')} x {counts(crops, 'crop')}"
-    metrics = _metrics(scores, videos, unreadable)
-    metrics |= {"checkpoint": str(path), "epoch": trained.epoch + 1, "views": views}
-    metrics |= {"split": experiment.data.split, "dataset": experiment.data.dataset}
-    write_reports(folder, scores, videos, metrics, views)
-    print(_table(metrics, views, trained))
+    text, metrics = _MEASURES[spec.name](evaluation)
+    print(text)
     if metrics["unreadable"]:
-        print(_unreadable_lines(metrics))
+        how = {"wrong": "they count as wrong", "skipped": "they are left out of all figures"}
+        print(
+            f"test {spec.inputs} that could not be read: {metrics['unreadable_count']}; "
+            f"{how[metrics['unreadable_are']]}:"
+        )
+        print(*(f"  {escaped(file)}" for file in metrics["unreadable"]), sep="\n")
     print(f"reports: {folder}")
     return 0
+
+
+def _trained_and_data(
+    experiment: Any, operations: ClassOperations, path: Path, kind: Kind | None
+) -> tuple[Trained, Any]:
+    """Load a network, with the options of the evaluation, and the data it is evaluated on."""
+    data: Any
+    spec = operations.spec
+    if isinstance(operations, ImageOperations) and not holds(path, spec):
+        experiment, data = operations.load_test_data(experiment, None)
+        return operations.load_released(path, experiment, data, kind), data
+    if kind is not None:
+        raise UserError(f"--kind is for checkpoints of the released code; {path} says it itself.")
+    trained: Trained = load_trained(path, spec)
+    check_same_network(experiment.model, trained.experiment.model, path)
+    experiment, data = operations.load_test_data(experiment, trained.class_names)
+    operations.check_trained(trained, experiment, data)
+    experiment = replace(experiment, model=trained.experiment.model)
+    return replace(trained, experiment=experiment), data
+
+
+def counted_samples(read: np.ndarray, spec: TaskSpec, *, skip: bool) -> np.ndarray:
+    """Return which test samples the figures are of: all, or those that could be read.
+
+    Args:
+        read: (N,), which samples could be read.
+        spec: The kind of task.
+        skip: Leave out the others.
+
+    Raises:
+        UserError: None is left.
+    """
+    counted = read if skip else np.ones_like(read)
+    if not counted.any():
+        check = ", and at video-snl check" if spec.name == "video" else ""
+        raise UserError(
+            f"none of the {len(read)} test {spec.inputs} can be read, and --unreadable skip leaves "
+            f"them out: there is nothing to evaluate; look at --data.root{check}"
+        )
+    return counted
+
+
+def _unreadable(paths: Sequence[str], read: np.ndarray, *, skip: bool) -> dict[str, Any]:
+    """Return the entries of ``metrics.json`` on what could not be read."""
+    return {
+        "unreadable_count": int((~read).sum()),
+        "unreadable_are": "skipped" if skip else "wrong",
+        "unreadable": [paths[index] for index in np.flatnonzero(~read).tolist()],
+    }
+
+
+def _default_folder(path: Path) -> Path:
+    run = path.parent.parent if path.parent.name == "checkpoints" else path.parent
+    return run / "evaluation"
+
+
+def _trainer(experiment: Experiment | ImageExperiment, total: int, inputs: str) -> pl.Trainer:
+    """Return a Trainer for one device, with lines of progress and no log."""
+    options = replace(experiment.trainer, devices=1, nodes=1, loggers=[])
+    lines = ProgressLines(total, f"evaluated {inputs}")
+    return make_trainer(replace(experiment, trainer=options), Path("."), [lines])
+
+
+def _head(evaluation: _Evaluation, samples: int) -> str:
+    """First line of the text: what was evaluated, and which network."""
+    trained, spec = evaluation.trained, evaluation.trained.spec
+    split = f", split {trained.experiment.data.split}" if spec.name == "video" else ""
+    epoch = "" if trained.epoch is None else f"epoch {trained.epoch + 1} of "
+    classes = counts(len(evaluation.data.class_names), "class")
+    return f"{counts(samples, f'test {spec.input}')} of {classes}{split}, {epoch}{trained.path}"
+
+
+# Videos
+
+
+def _measure_videos(evaluation: _Evaluation) -> tuple[str, dict[str, Any]]:
+    trained, videos = evaluation.trained, evaluation.data
+    scores = score_videos(
+        trained,
+        trained.experiment,
+        videos,
+        clips=evaluation.clips,
+        crops=evaluation.crops,
+        quarantine=evaluation.quarantine,
+    )
+    views = f"{counts(evaluation.clips, 'clip')} x {counts(evaluation.crops, 'crop')}"
+    assert trained.epoch is not None
+    metrics = {
+        **video_metrics(scores, videos, skip=evaluation.skip),
+        "checkpoint": str(trained.path),
+        "epoch": trained.epoch + 1,
+        "views": views,
+        "split": trained.experiment.data.split,
+        "dataset": trained.experiment.data.dataset,
+    }
+    write_reports(evaluation.folder, scores, videos, metrics, views)
+    tops = shown_tops(metrics["classes"])
+    lines = [
+        _head(evaluation, metrics["videos"]),
+        f"{'level':36}  " + "    ".join(f"top-{n}" for n in tops),
+    ]
+    names = {"clip": "clip (centre crop of the centre clip)", "video": f"video ({views})"}
+    for level in LEVELS:
+        shares = "  ".join(f"{metrics[f'{level}_top{n}']:6.2%}" for n in tops)
+        lines.append(f"{names[level]:37} {shares}")
+    return "\n".join(lines), metrics
+
+
+def video_metrics(scores: Scores, videos: VideoSet, *, skip: bool) -> dict[str, Any]:
+    """Return the accuracies at both levels, and what could not be read.
+
+    Args:
+        scores: Scores of all test videos, as of :func:`score_videos`.
+        videos: The data set.
+        skip: Leave out videos that could not be read; else they count as wrong.
+
+    Raises:
+        UserError: No video is left.
+    """
+    read = scores["read"]
+    counted = counted_samples(read, VIDEO, skip=skip)
+    label, classes = scores["label"][counted], len(videos.class_names)
+    k = min(TOP, classes)  # the keys stay, shown or not
+    return {
+        "videos": int(counted.sum()),
+        "classes": classes,
+        **{
+            f"{level}_top{n}": top_k_accuracy(scores[level][counted], label, n)
+            for level in LEVELS
+            for n in (1, k)
+        },
+        **_unreadable([video.path for video in videos.test], read, skip=skip),
+    }
 
 
 def score_videos(
@@ -79,10 +279,18 @@ def score_videos(
     crops: int,
     quarantine: Quarantine | None = None,
 ) -> Scores:
-    """Class scores of every test video.
+    """Score every test video.
 
-    Shapes: "label" and "read" (V,), "clip" and "video" (V, classes). Videos that go to the
-    quarantine are not read, and their scores are NaN.
+    Args:
+        trained: The network.
+        experiment: The options of the evaluation.
+        videos: The data set.
+        clips, crops: Views of a video.
+        quarantine: List that takes the videos that cannot be read.
+
+    Returns:
+        ``label`` and ``read`` (V,), ``clip`` and ``video`` (V, classes): the scores of the centre
+        crop of the centre clip, and their mean over all views. NaN for a video that was not read.
 
     Raises:
         UserError: A video cannot be read and there is no quarantine, or too many cannot; or the
@@ -92,7 +300,7 @@ def score_videos(
     if line:
         print(line, file=sys.stderr, flush=True)
     dataset = EvaluationDataset(videos.test, data, clips=clips)
-    parts = _predictions_of(dataset, trained, experiment, crops, quarantine)
+    parts = _video_parts(dataset, replace(trained, experiment=experiment), crops, quarantine)
     shape = len(dataset), len(trained.class_names)
     scores: Scores = {level: np.full(shape, np.nan, dtype=np.float32) for level in LEVELS}
     read = np.zeros(len(dataset), dtype=bool)
@@ -106,26 +314,15 @@ def score_videos(
     return {"label": np.array([video.label for video in videos.test]), "read": read, **scores}
 
 
-def _predictions_of(
-    dataset: EvaluationDataset,
-    trained: Trained,
-    experiment: Experiment,
-    crops: int,
-    quarantine: Quarantine | None,
+def _video_parts(
+    dataset: EvaluationDataset, trained: Trained, crops: int, quarantine: Quarantine | None
 ) -> list[dict[str, Tensor]]:
-    """What the network says of every video, one batch each, on one device."""
-    task = ActionRecognition(
-        experiment, trained.model, trained.class_names, mean=trained.mean, std=trained.std
-    )
+    """Run the network on every video, one a batch, on one device."""
+    task = trained.spec.make().scoring_task(trained)
     task.crops = crops
-    single = replace(
-        experiment, trainer=replace(experiment.trainer, devices=1, nodes=1, loggers=[])
-    )
-    lines = ProgressLines(len(dataset), "evaluated videos")
-    trainer = make_trainer(single, trained.path.parent, [lines])
+    trainer = _trainer(trained.experiment, len(dataset), trained.spec.inputs)
     device = trainer.strategy.root_device
-    pin = device.type == "cuda"
-    workers = experiment.data.num_workers
+    pin, workers = device.type == "cuda", trained.experiment.data.num_workers
     loader = evaluation_loader(dataset, 1, workers, pin_memory=pin, quarantine=quarantine)
     try:
         with stopping_in_order():
@@ -136,69 +333,90 @@ def _predictions_of(
     return cast("list[dict[str, Tensor]]", parts)
 
 
-def _metrics(
-    scores: Scores, videos: VideoSet, unreadable: Literal["wrong", "skip"]
-) -> dict[str, Any]:
-    k, read = min(TOP, len(videos.class_names)), scores["read"]  # the keys stay, shown or not
-    counted = read if unreadable == "skip" else np.ones_like(read)
-    if not counted.any():
-        raise UserError(
-            f"none of the {len(read)} test videos can be read, and --unreadable skip leaves them "
-            "out: there is nothing to evaluate; look at --data.root, and at video-snl check"
-        )
-    label = scores["label"][counted]
+# Images
+
+
+def _measure_images(evaluation: _Evaluation) -> tuple[str, dict[str, Any]]:
+    images, task = evaluation.data, _image_task(evaluation)
+    scores = np.full((len(images.test), len(images.class_names)), np.nan, dtype=np.float32)
+    read = np.zeros(len(scores), dtype=bool)
+    parts = _over_images(evaluation, lambda trainer, loader: trainer.predict(task, loader))
+    for part in cast("list[dict[str, Tensor]]", parts):
+        index = part["index"].numpy()
+        read[index] = True
+        scores[index] = part["scores"].numpy()
+    _check_finite(images, np.flatnonzero(read & ~np.isfinite(scores).all(1)).tolist())
+    counted = counted_samples(read, evaluation.trained.spec, skip=evaluation.skip)
+    about = _about_images(evaluation, read, counted)
+    text = classification_report(evaluation.folder, scores, read, counted, images, about)
+    return f"{_head(evaluation, about['pictures'])}\n{text}", about
+
+
+def _measure_pixels(evaluation: _Evaluation) -> tuple[str, dict[str, Any]]:
+    images, task = evaluation.data, _image_task(evaluation)
+    assert isinstance(task, Segmentation)
+    task.skip_unreadable = evaluation.skip
+    _over_images(evaluation, lambda trainer, loader: trainer.validate(task, loader, verbose=False))
+    read = np.array([path not in evaluation.quarantine for path in images.test.paths], dtype=bool)
+    _check_finite(images, sorted(task.not_finite()))
+    counted = counted_samples(read, evaluation.trained.spec, skip=evaluation.skip)
+    about = _about_images(evaluation, read, counted)
+    text = segmentation_report(evaluation.folder, task.confusion, images.class_names, about)
+    return f"{_head(evaluation, about['pictures'])}\n{text}", about
+
+
+_MEASURES: Mapping[str, Callable[[_Evaluation], tuple[str, dict[str, Any]]]] = {
+    "video": _measure_videos,
+    "image": _measure_images,
+    "segmentation": _measure_pixels,
+}
+"""By the kind of task: measure, write the reports, and return their text and ``metrics.json``."""
+
+
+def _image_task(evaluation: _Evaluation) -> ImageTask:
+    task: ImageTask = evaluation.trained.spec.make().scoring_task(evaluation.trained)
+    return task
+
+
+def _over_images(evaluation: _Evaluation, run: Callable[[pl.Trainer, Any], Any]) -> Any:
+    """Run a task over the test images."""
+    experiment, images = evaluation.trained.experiment, evaluation.data
+    trainer = _trainer(experiment, len(images.test), "images")
+    device = trainer.strategy.root_device
+    # As many as a device took in training, which is what fits into its memory; the figures do not
+    # depend on it, so that the batch need not be divided without a rest.
+    optimizer, options = experiment.optimizer, experiment.trainer
+    devices = 1 if options.devices == "auto" else options.devices
+    share = max(1, optimizer.batch_size // (optimizer.accumulate * devices * options.nodes))
+    loader = make_image_loader(
+        images.test,
+        test_batch_size(experiment, share),
+        num_workers=experiment.data.num_workers,
+        pin_memory=device.type == "cuda",
+        quarantine=evaluation.quarantine,
+    )
+    try:
+        with stopping_in_order():
+            return run(trainer, prefetched(loader, device))
+    finally:
+        loader.close()
+
+
+def _check_finite(images: ImageSet, broken: Sequence[int]) -> None:
+    if broken:
+        others = f" and {len(broken) - 1} more test images" if broken[1:] else ""
+        raise not_finite_error(f"{images.test.paths[broken[0]]}{others}")
+
+
+def _about_images(evaluation: _Evaluation, read: np.ndarray, counted: np.ndarray) -> dict[str, Any]:
+    trained = evaluation.trained
     return {
-        "videos": int(counted.sum()),
-        "classes": len(videos.class_names),
-        **{
-            f"{level}_top{n}": top_k_accuracy(scores[level][counted], label, n)
-            for level in LEVELS
-            for n in (1, k)
-        },
-        "unreadable_count": int((~read).sum()),
-        "unreadable_are": "skipped" if unreadable == "skip" else "wrong",
-        "unreadable": [videos.test[i].path for i in np.flatnonzero(~read)],
+        "checkpoint": str(trained.path),
+        "epoch": None if trained.epoch is None else trained.epoch + 1,
+        "dataset": trained.experiment.data.dataset,
+        "pictures": int(counted.sum()),
+        **_unreadable(evaluation.data.test.paths, read, skip=evaluation.skip),
+        # There is none, or the evaluation is an error. Readers of older files look for them.
+        "not_finite": [],
+        "not_finite_count": 0,
     }
-
-
-def _unreadable_lines(metrics: dict[str, Any]) -> str:
-    how = {"wrong": "they count as wrong", "skipped": "they are left out of all figures"}
-    count, are = metrics["unreadable_count"], metrics["unreadable_are"]
-    lines = [f"test videos that could not be read: {count}; {how[are]}:"]
-    return "\n".join([*lines, *(f"  {path}" for path in metrics["unreadable"])])
-
-
-def _table(metrics: dict[str, Any], views: str, trained: Trained) -> str:
-    tops = shown_tops(metrics["classes"])
-    lines = [
-        f"{counts(metrics['videos'], 'test video')} of {counts(metrics['classes'], 'class')}, "
-        f"split {metrics['split']}, epoch {metrics['epoch']} of {trained.path}",
-        f"{'level':36}  " + "    ".join(f"top-{k}" for k in tops),
-    ]
-    names = {"clip": "clip (centre crop of the centre clip)", "video": f"video ({views})"}
-    for level in LEVELS:
-        shares = "  ".join(f"{metrics[f'{level}_top{k}']:6.2%}" for k in tops)
-        lines.append(f"{names[level]:37} {shares}")
-    return "\n".join(lines)
-
-
-def _fresh_quarantine(folder: Path, experiment: Experiment) -> Quarantine:
-    """One that knows of no earlier evaluation: every file is tried."""
-    file = folder / "quarantine.jsonl"
-    file.unlink(missing_ok=True)
-    return Quarantine(file, experiment.data.max_failures)
-
-
-def _default_folder(path: Path) -> Path:
-    run = path.parent.parent if path.parent.name == "checkpoints" else path.parent
-    return run / "evaluation"
-
-
-def _check_same_classes(videos: VideoSet, trained: Trained) -> None:
-    if not same_labels(videos.class_names, trained.class_names):
-        raise UserError(
-            f"{trained.path} knows {counts(len(trained.class_names), 'class')} "
-            f"({', '.join(trained.class_names[:3])}, ...), the data set has "
-            f"{len(videos.class_names)} ({', '.join(videos.class_names[:3])}, ...); evaluate on "
-            "the data set it was trained on."
-        )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,13 @@ import yaml
 from torch import nn
 
 from video_snl.blocks.insertion import inserted_blocks
-from video_snl.config.task_spec import shown_tops
+from video_snl.config.task_spec import TaskSpec, shown_tops
 from video_snl.errors import UserError
 from video_snl.runs.published import CONFIG, WEIGHTS
 from video_snl.utils.counts import counts
 from video_snl.utils.json_text import parse_json
 
-__all__ = ["CardKind", "card", "found_metrics", "recorded_version"]
+__all__ = ["card", "found_metrics", "recorded_version"]
 
 _SHARE = re.compile(r"(^|[/_.])(top\d+|rank\d+|mAP|mINP|mIoU|mAcc|aAcc)$")
 _METRIC_TYPES = {"mAP": "mean_average_precision", "mIoU": "mean_iou", "mINP": "mINP"}
@@ -28,32 +27,11 @@ _REPORTS = ("evaluation/metrics.json", "report/metrics.json")
 Metrics = Sequence[tuple[str, float]]
 
 
-@dataclass(frozen=True)
-class CardKind:
-    """What the networks of a program are, for their cards.
-
-    Attributes:
-        task: As hubs call it.
-        what: A sentence's end: "is a network that ...".
-        tags: Beside those of every card.
-        command: The program.
-        use: One of its commands.
-        example: What that one is given.
-    """
-
-    task: str
-    what: str
-    tags: tuple[str, ...]
-    command: str
-    use: str
-    example: str
-
-
 def card(
     path: Path,
     facts: Mapping[str, Any],
     model: nn.Module,
-    kind: CardKind,
+    spec: TaskSpec,
     *,
     name: str,
     licence: str,
@@ -66,15 +44,15 @@ def card(
     """
     source, metrics = found_metrics(path, int(facts["epoch"]) + 1)
     header = yaml.safe_dump(
-        _header(facts, kind, metrics, source, name=name, licence=licence),
+        _header(facts, spec, metrics, source, name=name, licence=licence),
         sort_keys=False,
         allow_unicode=True,
     )
     parts = [
         f"---\n{header}---\n\n# {name}\n",
-        f"`{name}` is a network that {kind.what}: {_network(facts, model)}\n",
+        f"`{name}` is a network that {spec.card.purpose}: {_network(facts, model)}\n",
         _figures(metrics, source),
-        _use(kind),
+        _use(spec),
         _limits(facts, licence),
     ]
     return "\n".join(part for part in parts if part)
@@ -165,7 +143,7 @@ def _shares(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 def _header(
     facts: Mapping[str, Any],
-    kind: CardKind,
+    spec: TaskSpec,
     metrics: Metrics,
     source: str,
     *,
@@ -173,11 +151,13 @@ def _header(
     licence: str,
 ) -> dict[str, Any]:
     data, network = facts["experiment"]["data"], facts["experiment"]["model"]
-    tags = dict.fromkeys([*kind.tags, "nonlocal", "pytorch", network["backbone"], network["block"]])
+    tags = dict.fromkeys(
+        [*spec.card.tags, "nonlocal", "pytorch", network["backbone"], network["block"]]
+    )
     header: dict[str, Any] = {
         "license": licence,
         "library_name": "video-snl",
-        "pipeline_tag": kind.task,
+        "pipeline_tag": spec.card.pipeline,
         "tags": [tag for tag in tags if tag != "none"],
         "datasets": [data["dataset"]],
     }
@@ -188,7 +168,7 @@ def _header(
         for key, value in metrics
     ]
     result = {
-        "task": {"type": kind.task},
+        "task": {"type": spec.card.pipeline},
         "dataset": {"name": data["dataset"], "type": data["dataset"]},
         "metrics": values,
     }
@@ -229,11 +209,11 @@ def _figures(metrics: Metrics, source: str) -> str:
     return "\n".join(["## Figures\n", f"By {source}.\n", *lines, ""])
 
 
-def _use(kind: CardKind) -> str:
+def _use(spec: TaskSpec) -> str:
     return f"""## Use
 
     pip install video-snl
-    {kind.command} {kind.use} --checkpoint FOLDER {kind.example}
+    {spec.command} {spec.card.use} --checkpoint FOLDER {spec.card.example}
 
 `FOLDER` is this folder; it stands for a checkpoint in every command. `{WEIGHTS}` holds the weights
 by the names of the network's parameters, `{CONFIG}` the configuration and all else that rebuilds

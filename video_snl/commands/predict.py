@@ -1,210 +1,311 @@
-"""``video-snl predict``: what happens in these videos?"""
+"""``video-snl predict``: classes of videos, of windows over them, of images and their pixels."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from video_snl.commands.windows import score_views, score_windows
-from video_snl.config.task_spec import VIDEO_SNL
-from video_snl.config.video import ShortVideos
-from video_snl.data.video.inference import read_views
+from video_snl.config.task_spec import TaskSpec
+from video_snl.data.image.inference import read_input
+from video_snl.data.image.reading import read_image
+from video_snl.data.video.inference import read_views, read_windows
 from video_snl.data.video.windows import Length, parse_length
-from video_snl.data.workers.forkserver import nursery
+from video_snl.data.workers.forkserver import start_forkserver
 from video_snl.engine.trainer import device_of
 from video_snl.errors import UserError
 from video_snl.render.captions import captions_of
+from video_snl.render.lettering import Line
+from video_snl.render.pictures import labelled, overlaid, save_picture
 from video_snl.render.targets import targets
 from video_snl.render.video import FORMATS, render_video
 from video_snl.runs.run import checkpoint_path
 from video_snl.runs.trained import Trained, load_trained
 from video_snl.tasks.action import ActionRecognition
+from video_snl.tasks.images import ImageTask, Segmentation
+from video_snl.tasks.operations import ClassOperations, Reading
+from video_snl.utils.finite import not_finite_error
 from video_snl.utils.json_text import to_json
-from video_snl.utils.media import named_media
-from video_snl.utils.text import printable
+from video_snl.utils.text import escaped, printable
 
-__all__ = ["predict"]
+__all__ = ["Views", "best_classes", "network_of", "predict", "score_views", "score_windows"]
 
+T = TypeVar("T")
 
 # Clips of a whole video; a window has a single one unless asked otherwise.
 _CLIPS = 10
+# Clips of several windows that go through the network together.
+_CLIPS_AT_ONCE = 32
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """What is asked about every video; ``lengths`` are those of the window and of the hop."""
+class Views:
+    """What of a video is scored.
 
-    clips: int
-    top: int
-    lengths: tuple[Length, Length] | None
+    Attributes:
+        clips: Clips of a video or a window, evenly spaced; None: 10, or 1 of a window.
+        crops: Crops of a clip, 1 or 3.
+        window, hop: Length of a window and from the start of one to the next, such as ``2.5s`` or
+            ``64f``.
+
+    Raises:
+        UserError: There are no clips, or a hop without a window.
+    """
+
+    clips: int | None = None
+    crops: int = 3
+    window: str | None = None
+    hop: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.clips is not None and self.clips < 1:
+            raise UserError("--clips and --top must be at least 1.")
+        if self.window is None and self.hop is not None:
+            raise UserError(f"--hop {self.hop} is between windows: give their length, --window 2s")
+
+    @property
+    def count(self) -> int:
+        """Number of clips."""
+        if self.clips is not None:
+            return self.clips
+        return _CLIPS if self.window is None else 1
+
+    def lengths(self) -> tuple[Length, Length] | None:
+        """Return the lengths of window and hop.
+
+        Raises:
+            UserError: One is no length.
+        """
+        if self.window is None:
+            return None
+        length = parse_length("--window", self.window)
+        return length, length if self.hop is None else parse_length("--hop", self.hop)
 
 
 def predict(
     paths: list[str],
+    spec: TaskSpec,
     *,
     checkpoint: str | None,
     model: str | None = None,
-    clips: int | None,
-    crops: int,
-    top: int,
-    window: str | None,
-    hop: str | None,
-    short_videos: ShortVideos | None,
-    deadline: float | None,
-    accelerator: str,
-    as_json: bool,
+    top: int = 5,
+    views: Views | None = None,
+    reading: Reading | None = None,
+    accelerator: str = "auto",
+    as_json: bool = False,
     render: str | None = None,
-    max_pixels: int | None = None,
 ) -> int:
-    """Print the ``top`` classes of every video, or of windows over it.
+    """Print the ``top`` classes of every file: by score, or by their share of its pixels.
 
     Args:
+        paths: Files, or folders of them.
+        spec: The kind of task.
+        checkpoint: As for :func:`~video_snl.runs.run.checkpoint_path`.
         model: An exported file in the place of a checkpoint.
-        render: Where to write the videos with their classes drawn on them.
-        max_pixels: Most pixels of a frame; default as in training.
+        top: Number of classes.
+        views: What of a video is scored.
+        reading: How the files are read.
+        accelerator: ``auto``, ``cpu`` or ``gpu``.
+        as_json: Print JSON in the place of a table.
+        render: Where to write the files with their classes drawn on them.
 
     Returns:
-        2 when a video could not be read, else 0.
+        0; 2 when a file could not be read or scored (or a video not be rendered), else 1 when an
+        image could not be rendered.
+
+    Raises:
+        UserError: An option does not fit, or the network cannot be loaded.
     """
-    lengths = _lengths(window, hop)
-    asked = _Asked(clips if clips is not None else 1 if lengths else _CLIPS, top, lengths)
-    if asked.clips < 1 or top < 1:
+    views, reading = views or Views(), reading or Reading()
+    if top < 1:
         raise UserError("--clips and --top must be at least 1.")
-    if deadline is not None and not deadline > 0:
-        raise UserError(f"--deadline {deadline}: give seconds, more than 0.")
-    if max_pixels is not None and max_pixels < 1:
-        raise UserError(f"--max_pixels {max_pixels}: give a number of pixels, 1 or more.")
-    videos = named_media(paths, "videos", "video-snl predict")
-    rendered = {} if render is None else targets(render, videos, suffixes=list(FORMATS))
-    nursery()  # loads its modules while the network is made
-    trained, device = _network(checkpoint, model, accelerator)
-    trained = _reading(trained, short_videos, deadline, max_pixels)
-    task = _task(trained, crops, device)
-    results, failures = [], 0
-    for path in videos:
-        result, error = _predict_one(task, path, asked, show=not as_json)
+    views.lengths()
+    operations: ClassOperations = spec.make()
+    found = operations.find_inputs(paths, "predict", reading)
+    files = [Path(path) for path, _ in found]
+    rendered: Mapping[Path, Path] = {}
+    if render is not None:
+        of_videos = spec.inputs == "videos"
+        suffixes = list(FORMATS) if of_videos else [".png"]
+        rendered = targets(render, files, suffixes=suffixes, folder_only=not of_videos)
+    if spec.inputs == "videos":
+        start_forkserver()  # loads its modules while the network is made
+    trained, device = network_of(spec, checkpoint, model, accelerator)
+    trained = operations.reading(trained, reading)
+    # An image task stands for both until its network is known.
+    task = trained.spec.make().scoring_task(trained).to(device).eval()
+    predictor = (
+        _VideoPredictor(task, top, views)
+        if isinstance(task, ActionRecognition)
+        else _ImagePredictor(task, top)
+    )
+    results, code = [], 0
+    for path in files:
+        result, error = _predicted(predictor, path, show=not as_json)
+        failed = 2 if error is not None else 0
         if result and error is None and path in rendered:
-            limit = task.experiment.data.max_pixels
-            error = _render(path, rendered[path], result, limit, show=not as_json)
+            error = _rendered(predictor, path, rendered[path], result, show=not as_json)
+            failed = predictor.unrendered if error is not None else 0
         results += [result] if result else []
+        code = max(code, failed)
         if error is not None:
-            failures += 1
             print(f"video-snl predict: error: {error}", file=sys.stderr, flush=True)
     if as_json:
         print(to_json(results, indent=2))
-    return 2 if failures else 0
+    return code
 
 
-def _network(
-    checkpoint: str | None, model: str | None, accelerator: str
+def network_of(
+    spec: TaskSpec, checkpoint: str | None, model: str | None, accelerator: str
 ) -> tuple[Trained, torch.device]:
-    """The network that is asked for, and where it is to run."""
+    """Load a checkpoint or an exported file, and find the device it runs on.
+
+    Raises:
+        UserError: There is none, it is damaged, or the device is not there.
+    """
     if model is None:
-        return load_trained(checkpoint_path(checkpoint)), device_of(accelerator)
+        return load_trained(checkpoint_path(checkpoint, spec), spec), device_of(accelerator)
     from video_snl.export.networks import find_exported
 
-    return cast(tuple[Trained, torch.device], find_exported(model, VIDEO_SNL, accelerator))
+    return find_exported(model, spec, accelerator)
 
 
-def _lengths(window: str | None, hop: str | None) -> tuple[Length, Length] | None:
-    if window is None:
-        if hop is not None:
-            raise UserError(f"--hop {hop} is between windows: give their length, --window 2s")
-        return None
-    length = parse_length("--window", window)
-    return length, length if hop is None else parse_length("--hop", hop)
+class _Predictor(ABC):
+    """How one kind of input is predicted, shown and rendered."""
+
+    key: str
+    """Entry of its path in JSON."""
+    unrendered: int
+    """Exit code where one cannot be rendered."""
+
+    def __init__(self, task: Any, top: int) -> None:
+        self.task, self.top = task, top
+
+    @property
+    def max_pixels(self) -> int:
+        return int(self.task.experiment.data.max_pixels)
+
+    @abstractmethod
+    def parts(self, path: Path) -> Iterator[dict[str, Any]]:
+        """Yield what is found in a file, a part at a time."""
+
+    def result(self, parts: list[dict[str, Any]]) -> dict[str, Any]:
+        """Return the JSON entries of all parts."""
+        return parts[0]
+
+    @abstractmethod
+    def render(self, path: Path, target: Path, result: dict[str, Any]) -> None:
+        """Write a file with what was found in it."""
 
 
-def _reading(
-    trained: Trained,
-    short_videos: ShortVideos | None,
-    deadline: float | None,
-    max_pixels: int | None,
-) -> Trained:
-    """A trained network with the options for reading the videos asked about.
+class _VideoPredictor(_Predictor):
+    key, unrendered = "video", 2
 
-    The reader and decode device of its training suited other files, and perhaps another machine.
-    """
-    data = trained.experiment.data
-    data = replace(
-        data,
-        reader="auto",
-        decode_device="cpu",
-        short_videos=short_videos or data.short_videos,
-        deadline=data.deadline if deadline is None else deadline,
-        max_pixels=data.max_pixels if max_pixels is None else max_pixels,
-    )
-    return replace(trained, experiment=replace(trained.experiment, data=data))
+    def __init__(self, task: ActionRecognition, top: int, views: Views) -> None:
+        super().__init__(task, top)
+        task.crops = views.crops
+        self.clips, self.lengths = views.count, views.lengths()
 
+    def parts(self, path: Path) -> Iterator[dict[str, Any]]:
+        names = self.task.class_names
+        if self.lengths is None:
+            clips = read_views(str(path), self.task.experiment.data, self.clips)
+            scores = score_views(self.task, clips[None], str(path))[0]
+            yield {"predictions": best_classes(scores, names, self.top)}
+            return
+        windows = score_windows(self.task, str(path), *self.lengths, clips=self.clips)
+        for start, end, scores in windows:
+            times = {"start": round(start, 3), "end": round(end, 3)}
+            yield times | {"predictions": best_classes(scores, names, self.top)}
 
-def _task(trained: Trained, crops: int, device: torch.device) -> ActionRecognition:
-    task = ActionRecognition(
-        trained.experiment,
-        trained.model,
-        trained.class_names,
-        mean=trained.mean,
-        std=trained.std,
-    )
-    task.crops = crops
-    return task.to(device).eval()
+    def result(self, parts: list[dict[str, Any]]) -> dict[str, Any]:
+        return {"windows": parts} if self.lengths else parts[0]
+
+    def render(self, path: Path, target: Path, result: dict[str, Any]) -> None:
+        render_video(str(path), target, captions_of(result), self.max_pixels)
 
 
-def _predict_one(
-    task: ActionRecognition, path: Path, asked: _Asked, *, show: bool
+class _ImagePredictor(_Predictor):
+    key, unrendered = "picture", 1
+
+    def __init__(self, task: ImageTask, top: int) -> None:
+        super().__init__(task, top)
+        self._labels: np.ndarray | None = None  # of the last image's pixels
+
+    @torch.inference_mode()
+    def parts(self, path: Path) -> Iterator[dict[str, Any]]:
+        task, names = self.task, self.task.class_names
+        images = read_input(path, task.experiment.data)[None].to(task.device)
+        segments = isinstance(task, Segmentation)
+        logits = task.logits(images) if segments else task.model(task.evaluation_input(images))
+        if not logits.isfinite().all():
+            raise not_finite_error(str(path))
+        if segments:
+            labels = logits[0].argmax(0)
+            self._labels = labels.cpu().numpy()
+            scores = torch.bincount(labels.flatten(), minlength=len(names)) / labels.numel()
+        else:
+            scores = logits[0].float().softmax(-1)
+        yield {"predictions": best_classes(scores, names, self.top)}
+
+    def render(self, path: Path, target: Path, result: dict[str, Any]) -> None:
+        image = read_image(str(path), max_pixels=self.max_pixels)
+        if self._labels is not None:
+            save_picture(overlaid(image, self._labels, self.task.class_names), target)
+            return
+        best = result["predictions"]
+        lines = [Line(each["class"], f"{each['score']:.1%}") for each in best]
+        save_picture(labelled(image, lines), target)
+
+
+def _predicted(
+    predictor: _Predictor, path: Path, *, show: bool
 ) -> tuple[dict[str, Any] | None, str | None]:
-    """What is found in a video, and what went wrong: of a long video, some of both."""
+    """Return what is found in a file, and what went wrong: of a long video, some of both."""
     found: list[dict[str, Any]] = []
     error = None
     try:
-        for part in _answers(task, path, asked):
+        for part in predictor.parts(path):
             if show:
-                print(*([] if found else [path]), _lines(part), sep="\n", flush=True)
+                print(*([] if found else [escaped(str(path))]), _lines(part), sep="\n", flush=True)
             found.append(part)
     except UserError as failure:
         error = str(failure)
     if not found:
         return None, error
-    result = {"windows": found} if asked.lengths else found[0]
-    return {"video": str(path), **result} | ({"error": error} if error else {}), error
+    result = {predictor.key: str(path), **predictor.result(found)}
+    return result | ({"error": error} if error else {}), error
 
 
-def _render(
-    path: Path, target: Path, result: dict[str, Any], max_pixels: int, *, show: bool
+def _rendered(
+    predictor: _Predictor, path: Path, target: Path, result: dict[str, Any], *, show: bool
 ) -> str | None:
-    """Write a video with what was found in it, and note where; returns what went wrong."""
+    """Render a file and note where; return what went wrong."""
     try:
-        render_video(str(path), target, captions_of(result), max_pixels)
+        predictor.render(path, target, result)
     except UserError as failure:
         return str(failure)
     result["rendered"] = str(target)
     if show:
-        print(f"  rendered, without sound: {target}", flush=True)
+        what = "rendered, without sound" if predictor.key == "video" else "rendered"
+        print(f"  {what}: {escaped(str(target))}", flush=True)
     return None
 
 
-def _answers(task: ActionRecognition, path: Path, asked: _Asked) -> Iterator[dict[str, Any]]:
-    if asked.lengths is None:
-        views = read_views(str(path), task.experiment.data, asked.clips)
-        yield _best(task, score_views(task, views[None], str(path))[0], asked.top)
-        return
-    for start, end, scores in score_windows(task, str(path), *asked.lengths, clips=asked.clips):
-        times = {"start": round(start, 3), "end": round(end, 3)}
-        yield times | _best(task, scores, asked.top)
-
-
-def _best(task: ActionRecognition, scores: Tensor, top: int) -> dict[str, Any]:
+def best_classes(scores: Tensor, names: list[str], top: int) -> list[dict[str, Any]]:
+    """Return the ``top`` highest of (classes,) scores, each with its class."""
     values, classes = scores.topk(min(top, len(scores)))
-    best = [
-        {"class": task.class_names[index], "score": round(value, 6)}
+    return [
+        {"class": names[index], "score": round(value, 6)}
         for value, index in zip(values.tolist(), classes.tolist(), strict=True)
     ]
-    return {"predictions": best}
 
 
 def _lines(part: dict[str, Any]) -> str:
@@ -214,3 +315,62 @@ def _lines(part: dict[str, Any]) -> str:
         return "  ".join([f"{part['start']:9.2f} s - {part['end']:9.2f} s", *words])
     width = max(len(guess["class"]) for guess in guesses)
     return "\n".join(f"  {guess['class']:{width}}  {guess['score']:7.2%}" for guess in guesses)
+
+
+def score_windows(
+    task: ActionRecognition, path: str, window: Length, hop: Length, *, clips: int
+) -> Iterator[tuple[float, float, Tensor]]:
+    """Start and end, in seconds from the first frame, and class scores of every window.
+
+    The file is read once, from its start to its end; memory depends on the length of a window, not
+    on that of the video.
+
+    Args:
+        clips: Clips of a window, evenly spaced over it.
+
+    Raises:
+        UserError: The file cannot be read, a window is shorter than a clip, or its scores are not
+            finite.
+    """
+    windows = read_windows(path, task.experiment.data, window, hop, clips)
+    for group in _grouped(windows, max(1, _CLIPS_AT_ONCE // clips)):
+        scores = score_views(task, np.stack([found.views for found in group]), path)
+        for found, row in zip(group, scores, strict=True):
+            yield found.start, found.end, row
+
+
+@torch.inference_mode()
+def score_views(task: ActionRecognition, views: np.ndarray, path: str) -> Tensor:
+    """Mean scores over the clips and crops of videos of one size, on the CPU.
+
+    Shapes: uint8 (B, clips, T, H, W, 3) -> (B, classes).
+
+    Args:
+        path: Of the file that the views are of, for the message.
+
+    Raises:
+        UserError: Scores are not finite.
+    """
+    size = torch.tensor(views.shape[3:5]).expand(len(views), 2)
+    batch = {"views": torch.from_numpy(views).to(task.device), "size": size.to(task.device)}
+    scores = task.view_scores(batch).cpu()
+    if not scores.isfinite().all():
+        raise not_finite_error(path)
+    return scores
+
+
+def _grouped(found: Iterator[T], size: int) -> Iterator[list[T]]:
+    """Groups of ``size``; before an error, what came ahead of it."""
+    group: list[T] = []
+    try:
+        for item in found:
+            group.append(item)
+            if len(group) == size:
+                yield group
+                group = []
+    except UserError:
+        if group:
+            yield group
+        raise
+    if group:
+        yield group

@@ -1,4 +1,4 @@
-"""``video-snl prepare``: a copy of a data set that is quick to decode; see docs/ucf101.md."""
+"""``video-snl prepare``: a copy of a data set that is quick to decode; see docs/own-videos.md."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from functools import partial
 from pathlib import Path
 
 from video_snl.commands.reencode import Settings, reencode
-from video_snl.data.decoding.stream_info import find_facts
+from video_snl.data.decoding.stream_info import find_stream_info
 from video_snl.data.video.file_lists import find_videos
-from video_snl.data.workers.bounded import run_bounded
+from video_snl.data.workers.bounded import map_with_timeout
 from video_snl.errors import UserError
 from video_snl.utils.counts import counts
 from video_snl.utils.files import (
@@ -118,7 +118,7 @@ def _run(
     """Source -> why it failed."""
     failures = {}
     function = partial(prepare_one, settings=settings, max_pixels=max_pixels)
-    outcomes = run_bounded(function, tasks, num_workers=num_workers, deadline=deadline)
+    outcomes = map_with_timeout(function, tasks, num_workers=num_workers, deadline=deadline)
     with closing(outcomes):  # type: ignore[type-var]
         for number, outcome in enumerate(counted(outcomes, len(tasks), "looked at")):
             source, target = outcome.item
@@ -262,7 +262,7 @@ def _is_done(source: Path, target: Path) -> bool:
     if not target.exists() or target.stat().st_mtime < source.stat().st_mtime:
         return False
     try:
-        return find_facts(str(target)).stamps is not None
+        return find_stream_info(str(target)).stamps is not None
     except UserError:
         return False
 

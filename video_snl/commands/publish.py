@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import shutil
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
-from video_snl.commands.model_card import CardKind, card, recorded_version
-from video_snl.config.task_spec import Program
+from video_snl.commands.model_card import card, recorded_version
 from video_snl.errors import UserError
 from video_snl.export.checking import finite_logits, random_inputs
 from video_snl.runs.published import (
@@ -27,55 +26,43 @@ from video_snl.runs.published import (
     digest_of,
     facts_of,
 )
+from video_snl.tasks.operations import Operations
 from video_snl.utils.files import check_folder, fresh_folder, writing
 
 __all__ = ["publish"]
 
 
-def publish(
-    path: Path,
-    model: nn.Module,
-    content: Mapping[str, Any],
-    program: Program,
-    kind: CardKind,
-    *,
-    answer: Callable[[Tensor], Tensor],
-    shape: tuple[int, ...],
-    output: str,
-    licence: str,
-    name: str | None,
-) -> int:
+def publish(trained: Any, *, output: str, licence: str, name: str | None) -> int:
     """Write the folder ``output``: whole, or not at all.
 
     Args:
-        path: The checkpoint.
-        model: Its network.
-        content: What it says of it.
-        kind: What its card says of it.
-        answer: What the network computes of a normalised input, its logits or features.
-        shape: Of such an input, of one sample.
+        trained: The network of a checkpoint, of any kind of task.
         output: The folder.
-        licence: As hubs name it, such as ``apache-2.0``.
-        name: Of the model; default that of the folder.
+        licence: Licence as hubs name it, such as ``apache-2.0``.
+        name: Name of the model; default that of the folder.
 
     Raises:
         UserError: The folder is there and not empty, or cannot be made, or what the network
             computes is not finite.
     """
+    spec, path, content = trained.spec, trained.path, trained.stored
+    operations: Operations = spec.make()
+    shape = 1, *operations.input_shape(trained.experiment)
     folder = Path(output)
     _check_free(folder)
     check_folder("-o", output)
     for what, x in random_inputs([shape]):
-        finite_logits(answer, what, x)
-    facts = facts_of(content, program) | {DIGEST: content.get(DIGEST) or digest_of(path)}
+        finite_logits(operations.output(trained.model), what, x)
+    facts = facts_of(content, spec) | {DIGEST: content.get(DIGEST) or digest_of(path)}
     if "trained_with" not in facts:  # of checkpoints that do not say, the run knows
         facts["trained_with"] = recorded_version(path)
-    text = card(path, facts, model, kind, name=name or folder.absolute().name, licence=licence)
+    name = name or folder.absolute().name
+    text = card(path, facts, trained.model, spec, name=name, licence=licence)
     with writing("-o", output):
-        _write(folder, model.state_dict(), facts, text)
+        _write(folder, trained.model.state_dict(), facts, text)
     size = sum(file.stat().st_size for file in folder.iterdir())
     print(f"{folder}: {WEIGHTS}, {CONFIG} and README.md, {size / 1e6:.1f} MB in all")
-    print(f"use it: {program.name} {kind.use} --checkpoint {folder}")
+    print(f"use it: {spec.command} {spec.card.use} --checkpoint {folder}")
     return 0
 
 

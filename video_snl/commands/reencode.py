@@ -20,7 +20,7 @@ from torch import Tensor
 
 from video_snl.data.decoding.pyav import PyAVReader
 from video_snl.data.decoding.readers import CHUNK, resize
-from video_snl.data.decoding.stream_info import find_facts
+from video_snl.data.decoding.stream_info import find_stream_info
 from video_snl.errors import UserError
 from video_snl.utils.media import MAX_PIXELS
 
@@ -110,7 +110,7 @@ class _Sink:
 def _write(
     source: str, writer: OutputContainer, sink: _Sink, settings: Settings, max_pixels: int
 ) -> int:
-    rate = _rate(find_facts(source, max_pixels).rate)
+    rate = _rate(find_stream_info(source, max_pixels).rate)
     stream: av.VideoStream | None = None
     count = 0
     for picture in _pictures(source, settings.short_side, max_pixels):
@@ -152,7 +152,7 @@ def _add_stream(
 
 
 def _verify(source: str, target: str, count: int, settings: Settings) -> None:
-    facts = find_facts(target)
+    facts = find_stream_info(target)
     with closing(PyAVReader(target)) as reader:
         held, damaged = reader.decode_all()
     gaps = [b - a for a, b in zip(facts.entries, (*facts.entries[1:], count), strict=True)]

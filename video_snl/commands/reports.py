@@ -1,4 +1,4 @@
-"""The reports of an evaluation: per class, confusions, predictions, and the accuracies."""
+"""Reports of an evaluation: figures by class, confusion matrices, predictions, accuracies."""
 
 from __future__ import annotations
 
@@ -8,13 +8,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import classification_report, confusion_matrix
+from sklearn.metrics import classification_report as by_class
+from sklearn.metrics import confusion_matrix
 
+from video_snl.config.task_spec import TOP, shown_tops
+from video_snl.data.image.catalog import ImageSet, image_labels
 from video_snl.data.video.records import VideoSet
 from video_snl.engine.plots import confusion_picture
+from video_snl.tasks.segmentation_metrics import PixelConfusion
 from video_snl.utils.files import write_json, write_text
 
-__all__ = ["LEVELS", "Scores", "as_csv", "class_reports", "top_k_accuracy", "write_reports"]
+__all__ = [
+    "LEVELS",
+    "Scores",
+    "classification_report",
+    "segmentation_report",
+    "top_k_accuracy",
+    "write_reports",
+]
 
 LEVELS = ("clip", "video")
 _NO_CLASS = -1  # the prediction for a video that cannot be read
@@ -42,12 +53,91 @@ def write_reports(
     for level in LEVELS:
         what = "centre clip" if level == "clip" else views
         title = f"{level} level ({what}): top-1 {metrics[f'{level}_top1']:.1%}"
-        class_reports(folder, level, scores[level], scores["label"], names, read, counted, title)
-    write_text(folder / "predictions.csv", as_csv(_predictions(scores, videos)))
+        _class_reports(folder, level, scores[level], scores["label"], names, read, counted, title)
+    write_text(folder / "predictions.csv", _as_csv(_predictions(scores, videos)))
     write_json(folder / "metrics.json", metrics)
 
 
-def class_reports(
+def classification_report(
+    folder: Path,
+    scores: np.ndarray,
+    read: np.ndarray,
+    counted: np.ndarray,
+    images: ImageSet,
+    about: dict[str, Any],
+) -> str:
+    """Write the reports of class scores.
+
+    Args:
+        scores: (N, classes). Rows that are not finite, as of pictures that could not be read or of
+            a broken network, are no prediction: they are wrong.
+        read: (N,), which pictures could be read.
+        counted: (N,), which of them the figures are of.
+
+    Returns:
+        The accuracies, for people.
+    """
+    label = image_labels(images.test)
+    k = min(TOP, len(images.class_names))  # the keys stay, shown or not
+    figures = {f"top{n}": top_k_accuracy(scores[counted], label[counted], n) for n in (1, k)}
+    title = f"images: top-1 {figures['top1']:.1%}"
+    predicted = _class_reports(
+        folder, "image", scores, label, images.class_names, read, counted, title, unit="images"
+    )
+    rows = []
+    for index, best in enumerate(predicted):
+        found = best >= 0
+        rows.append(
+            {
+                "picture": images.test.paths[index],
+                "true class": images.class_names[label[index]],
+                "prediction": images.class_names[best] if found else "",
+                "score": round(float(scores[index][best]), 6) if found else "",
+            }
+        )
+    write_text(folder / "predictions.csv", _as_csv(rows))
+    write_json(folder / "metrics.json", {**about, **figures})
+    tops = shown_tops(len(images.class_names))
+    return "  ".join(f"top-{n} {figures[f'top{n}']:.2%}" for n in tops)
+
+
+def segmentation_report(
+    folder: Path, confusion: PixelConfusion, names: list[str], about: dict[str, Any]
+) -> str:
+    """Write the reports of a filled confusion matrix; returns its scores, for people."""
+    scores = confusion.scores()
+    matrix = confusion.compute().cpu().numpy()[: len(names)]
+    rows: list[dict[str, Any]] = [
+        {"class": name, "IoU": _figure(scores.iou[i]), "accuracy": _figure(scores.accuracy[i])}
+        for i, name in enumerate(names)
+    ]
+    write_text(folder / "per_class.csv", _as_csv(rows))
+    columns = [*names, "(unreadable)"]
+    cells = [
+        {"true class": name, **dict(zip(columns, map(int, row[: len(columns)]), strict=True))}
+        for name, row in zip(names, matrix, strict=True)
+    ]
+    write_text(folder / "confusion.csv", _as_csv(cells))
+    picture = folder / "confusion.png"
+    title = f"segmentation: mIoU {scores.mean_iou:.1%}"
+    confusion_picture(matrix[:, : len(names)], names, picture, title=title, unit="pixels")
+    figures = {
+        "mIoU": scores.mean_iou,
+        "mAcc": scores.mean_accuracy,
+        "aAcc": scores.accuracy_of_all,
+    }
+    write_json(folder / "metrics.json", {**about, **figures, "per_class": rows})
+    width = max(map(len, names))
+    lines = [f"{'class':{width}}    IoU    accuracy"]
+    lines += [
+        f"{row['class']:{width}}  {_percent(row['IoU'])}  {_percent(row['accuracy'])}"
+        for row in rows
+    ]
+    lines.append("  ".join(f"{name} {value:.2%}" for name, value in figures.items()))
+    return "\n".join(lines)
+
+
+def _class_reports(
     folder: Path,
     level: str,
     scores: np.ndarray,
@@ -74,15 +164,15 @@ def class_reports(
     """
     predicted, classes = _predicted(scores), range(len(names))
     of, taken = label[counted], predicted[counted]
-    report = classification_report(
+    report = by_class(
         of, taken, labels=classes, target_names=names, output_dict=True, zero_division=0
     )
     rows = [{"class": name, **report[name]} for name in names]
-    write_text(folder / f"per_class_{level}.csv", as_csv(rows))
+    write_text(folder / f"per_class_{level}.csv", _as_csv(rows))
     write_json(folder / f"per_class_{level}.json", report)
     matrix = confusion_matrix(of, taken, labels=classes)
     cells = _confusion_rows(matrix, names, of, taken, read[counted])
-    write_text(folder / f"confusion_{level}.csv", as_csv(cells))
+    write_text(folder / f"confusion_{level}.csv", _as_csv(cells))
     confusion_picture(matrix, names, folder / f"confusion_{level}.png", title=title, unit=unit)
     return predicted
 
@@ -129,10 +219,19 @@ def _predicted(scores: np.ndarray) -> np.ndarray:
     return np.where(_scored(scores), np.nan_to_num(scores, nan=-1.0).argmax(1), _NO_CLASS)
 
 
-def as_csv(rows: list[dict[str, Any]]) -> str:
+def _as_csv(rows: list[dict[str, Any]]) -> str:
     """Rows of equal keys, which are the header."""
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(rows[0]))
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
+
+
+def _figure(value: Any) -> float | None:
+    number = float(value)
+    return None if np.isnan(number) else number
+
+
+def _percent(value: float | None) -> str:
+    return f"{'-':>7}" if value is None else f"{value:7.2%}"

@@ -8,11 +8,12 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-_HOME = "video_snl.config.video"
+_RENAMED = {"Sections": ("video_snl.config.base", "ExperimentBase")}
 
 
 def __getattr__(name: str) -> Any:
-    home = importlib.import_module(_HOME)
-    if name.startswith("__") or not hasattr(home, name):
+    module, own_name = _RENAMED.get(name, ("video_snl.config.video", name))
+    home = importlib.import_module(module)
+    if name.startswith("__") or not hasattr(home, own_name):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(home, name)
+    return getattr(home, own_name)

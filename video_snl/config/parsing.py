@@ -17,6 +17,7 @@ from typing import Any, NoReturn, TextIO, TypeVar
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 
 from video_snl import __version__
+from video_snl.config.base import ExperimentBase
 from video_snl.config.files import (
     Given,
     Source,
@@ -26,8 +27,7 @@ from video_snl.config.files import (
     nearest,
     with_lists,
 )
-from video_snl.config.ranges import check_limits
-from video_snl.config.video import Sections
+from video_snl.config.validation import check_limits
 from video_snl.errors import UserError
 from video_snl.utils.files import FULL, storage_error
 from video_snl.utils.processes import end_with_first_process
@@ -69,7 +69,7 @@ Commands = Mapping[str, tuple[Callable[[str], ArgumentParser], Callable[[Namespa
 """Of every command, what makes its parser (of its program's name) and what runs it."""
 Prepare = Callable[[ArgumentParser, str, Given], Given]
 """Gets the parser, the command and its words; returns the words to be parsed."""
-_Experiment = TypeVar("_Experiment", bound=Sections)
+_Experiment = TypeVar("_Experiment", bound=ExperimentBase)
 
 
 class Parser(ArgumentParser):

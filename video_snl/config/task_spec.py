@@ -1,22 +1,36 @@
-"""What the engine has to know of a command that trains: its names, its metrics. Without torch."""
+"""The kinds of tasks: what each is called, measures and stores. Without torch.
+
+A command is written once, over a :class:`TaskSpec`. What needs torch (loading data, building a
+network, reading one input) is named here by its dotted path and imported on its first use.
+"""
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
+from video_snl.config.image import ImageExperiment
 from video_snl.config.video import Experiment, TrainerConfig
 
 __all__ = [
+    "IMAGE",
+    "SEGMENTATION",
+    "TASKS",
     "TOP",
-    "VIDEO_SNL",
+    "VIDEO",
     "AnyExperiment",
-    "Program",
+    "Card",
     "Schedule",
+    "TaskName",
+    "TaskSpec",
+    "exact_spec",
     "shown_metrics",
     "shown_tops",
 ]
+
+TaskName = Literal["video", "image", "segmentation", "reid"]
 
 
 class Schedule(Protocol):
@@ -33,7 +47,7 @@ class Schedule(Protocol):
 
 
 class AnyExperiment(Protocol):
-    """The configuration of a run, of whichever program."""
+    """The configuration of a run, of any kind of task."""
 
     @property
     def data(self) -> Any: ...
@@ -47,18 +61,18 @@ class AnyExperiment(Protocol):
 
 
 Named = tuple[tuple[str, str], ...]
-"""Metrics, and what they are called where they are shown."""
+"""Metrics, each with its label."""
 
 
 TOP = 5
-"""A label is also looked for among this many of the highest scores."""
+"""Top-k accuracy is also measured for this k."""
 
 
 def shown_tops(classes: int | None) -> tuple[int, ...]:
     """Return the k for which a top-k accuracy is shown: of 5 classes or fewer top-5 says nothing.
 
     Args:
-        classes: How many there are; None where that is not known.
+        classes: Number of classes; None if unknown.
     """
     return (1, TOP) if classes is None or classes > TOP else (1,)
 
@@ -69,53 +83,94 @@ def shown_metrics(metrics: Named, classes: int | None) -> Named:
     return tuple((name, label) for name, label in metrics if name.rpartition("/")[2] != hidden)
 
 
+@dataclass(frozen=True)
+class Card:
+    """What the card of a published network says of its kind.
+
+    Attributes:
+        pipeline: Name of the task on model hubs.
+        purpose: Predicate of the sentence "The network ...".
+        tags: Further tags on model hubs.
+        use: The command that uses the network.
+        example: Its arguments.
+    """
+
+    pipeline: str
+    purpose: str
+    tags: tuple[str, ...]
+    use: str
+    example: str
+
+
 _CLASSIFIED = {"class_names": list[str], "mean": list[float], "std": list[float]}
 
 
 @dataclass(frozen=True)
-class Program:
-    """A program that trains.
+class TaskSpec:
+    """One kind of task.
 
     Attributes:
-        name: Of the command.
-        kind: Of its runs, as their records say: a command may train more than one kind of network.
-        entry: Its own entry in a checkpoint.
-        format_version: Of what stands there.
-        experiment: A configuration from its plain values; a TypeError or KeyError where they do not
+        name: Name of the kind, as in ``task:`` of a configuration.
+        command: Name of the program that trains it.
+        kind: Entry ``program`` in the records of its runs.
+        entry: Name of its own entry in a checkpoint.
+        format_version: Version of that entry.
+        experiment: Configuration from its plain values; a TypeError or KeyError where they do not
             fit.
-        monitor: The metric whose highest value makes the best epoch.
-        line: Shares that the line of an epoch shows.
-        summary: Shares that the last lines of a run show.
-        losses, shares: The learning curves, left and right.
+        operations: Dotted path ``module:Class`` of its
+            :class:`~video_snl.tasks.operations.Operations`.
+        inputs: Kind of files that are read one at a time, in the plural.
+        monitor: Metric whose highest value makes the best epoch.
+        line: Shares printed after each epoch.
+        summary: Shares printed at the end of a run.
+        losses, shares: Learning curves, left and right.
         axes: Labels of their vertical axes.
-        samples: What the loader's samples are called.
-        batch: The options that say how large a training batch is.
+        card: What a published network's card says.
+        samples: Name of the loader's samples.
+        batch: Options that set the size of a training batch.
         entries: Names and types of the entries of its part of a checkpoint, ``format_version`` and
             ``experiment`` apart.
     """
 
-    name: str
+    name: TaskName
+    command: str
     kind: str
     entry: str
     format_version: int
     experiment: Callable[[dict[str, Any]], AnyExperiment]
+    operations: str
+    inputs: Literal["videos", "images", "tracklets"]
     monitor: str
     line: Named
     summary: Named
     losses: Named
     shares: Named
     axes: tuple[str, str]
+    card: Card
     samples: str = "clips"
     batch: tuple[str, ...] = ("optimizer.batch_size",)
     entries: Mapping[str, Any] = field(default_factory=lambda: _CLASSIFIED)
 
+    @property
+    def input(self) -> str:
+        """One of ``inputs``, in the singular."""
+        return self.inputs.removesuffix("s")
 
-VIDEO_SNL = Program(
-    name="video-snl",
+    def make(self) -> Any:
+        """Import and make its :class:`~video_snl.tasks.operations.Operations`."""
+        module, _, name = self.operations.partition(":")
+        return getattr(importlib.import_module(module), name)(self)
+
+
+VIDEO = TaskSpec(
+    name="video",
+    command="video-snl",
     kind="video-snl",
     entry="video_snl",
     format_version=1,
     experiment=Experiment.from_dict,
+    operations="video_snl.tasks.video_operations:VideoOperations",
+    inputs="videos",
     monitor="val/top1",
     line=(("train/top1", "train top-1"), ("val/top1", "val top-1"), ("val/top5", "val top-5")),
     summary=(("val/top1", "clip-level top-1"), ("val/top5", "top-5")),
@@ -126,4 +181,82 @@ VIDEO_SNL = Program(
         ("val/top5", "test list, top-5"),
     ),
     axes=("cross-entropy", "clip-level accuracy (%)"),
+    card=Card(
+        pipeline="video-classification",
+        purpose="names actions in videos",
+        tags=("video", "action-recognition"),
+        use="predict",
+        example="VIDEO",
+    ),
 )
+"""Classification of videos."""
+
+# Runs and checkpoints of both kinds of image tasks carry one name; the data set tells them apart.
+_IMAGE_KIND, _IMAGE_ENTRY = "video-snl on pictures", "video_snl_images"
+
+IMAGE = TaskSpec(
+    name="image",
+    command="video-snl",
+    kind=_IMAGE_KIND,
+    entry=_IMAGE_ENTRY,
+    format_version=1,
+    experiment=ImageExperiment.from_dict,
+    operations="video_snl.tasks.image_operations:ImageOperations",
+    inputs="images",
+    monitor="val/top1",
+    line=VIDEO.line,
+    summary=(("val/top1", "top-1"), ("val/top5", "top-5")),
+    losses=VIDEO.losses,
+    shares=VIDEO.shares,
+    axes=("cross-entropy", "accuracy (%)"),
+    card=Card(
+        pipeline="image-classification",
+        purpose="names the class of an image",
+        tags=("image",),
+        use="predict",
+        example="IMAGE",
+    ),
+    samples="images",
+)
+"""Classification of images."""
+
+SEGMENTATION = TaskSpec(
+    name="segmentation",
+    command="video-snl",
+    kind=_IMAGE_KIND,
+    entry=_IMAGE_ENTRY,
+    format_version=1,
+    experiment=ImageExperiment.from_dict,
+    operations="video_snl.tasks.image_operations:SegmentationOperations",
+    inputs="images",
+    monitor="val/mIoU",
+    line=(("train/aAcc", "train aAcc"), ("val/mIoU", "val mIoU"), ("val/aAcc", "val aAcc")),
+    summary=(("val/mIoU", "mIoU"), ("val/mAcc", "mAcc"), ("val/aAcc", "aAcc")),
+    losses=(("train/loss", "training, with the auxiliary head"), ("val/loss", "test list")),
+    shares=(
+        ("train/aAcc", "training, aAcc"),
+        ("val/mIoU", "test list, mIoU"),
+        ("val/mAcc", "test list, mAcc"),
+        ("val/aAcc", "test list, aAcc"),
+    ),
+    axes=("cross-entropy", "share (%)"),
+    card=Card(
+        pipeline="image-segmentation",
+        purpose="labels every pixel of an image",
+        tags=("image",),
+        use="predict",
+        example="IMAGE",
+    ),
+    samples="images",
+)
+"""Semantic segmentation of images."""
+
+TASKS: dict[str, TaskSpec] = {spec.name: spec for spec in (VIDEO, IMAGE, SEGMENTATION)}
+"""The kinds of tasks of ``video-snl``; ``reid`` hands its own in."""
+
+
+def exact_spec(spec: TaskSpec, experiment: AnyExperiment) -> TaskSpec:
+    """Return the task of an experiment where ``spec`` may stand for both image tasks."""
+    if spec.entry != _IMAGE_ENTRY:
+        return spec
+    return SEGMENTATION if experiment.data.dataset == "cityscapes" else IMAGE

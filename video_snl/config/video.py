@@ -5,47 +5,35 @@ The defaults are the sample experiment, ``configs/ucf101/sample.yaml``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, Self, get_type_hints
+from dataclasses import dataclass, field
+from typing import Literal
 
-from video_snl.config.validation import check_fields
+from video_snl.config.backbones import VideoBackboneName
+from video_snl.config.base import (
+    BlockName,
+    ExperimentBase,
+    OptimizerBase,
+    OptionValue,
+    TrainerConfig,
+)
+from video_snl.config.datasets import VideoDatasetName
+from video_snl.config.statistics import VideoStatistics
 from video_snl.utils.media import MAX_PIXELS
-from video_snl.utils.text import say_once
 
 __all__ = [
     "DataConfig",
     "Experiment",
+    "BlockName",
     "ModelConfig",
     "OptimizerConfig",
-    "Sections",
+    "OptionValue",
     "TrainerConfig",
 ]
 
-Dataset = Literal["sample", "ucf101", "folder", "csv"]
 ShortVideos = Literal["error", "repeat_last", "wrap"]
 Sampling = Literal["dense", "uniform"]
 ReaderName = Literal["auto", "decord", "pyav", "torchcodec", "frames"]
 DecodeDevice = Literal["cpu", "cuda"]
-BlockName = Literal[
-    "none",
-    "nl",
-    "ns",
-    "a2",
-    "cgnl",
-    "cc",
-    "dnl",
-    "snl",
-    "snl_a1",
-    "snl_a2",
-    "gsnl",
-    "cayley",
-    "se",
-    "ge",
-    "gc",
-    "cgd",
-]
-OptionValue = bool | int | float | str | None
 
 
 @dataclass
@@ -74,7 +62,7 @@ class DataConfig:
         hue_jitter: Training clips turn their hue by a part of the circle drawn from [-x, x]; at
             most 0.5.
         rand_augment: Operations of RandAugment applied to a training clip; 0 for none.
-        rand_augment_magnitude: How strong they are, 0 to 30.
+        rand_augment_magnitude: Strength of these operations, 0 to 30.
         short_videos: What to do with a video shorter than a clip: ``error``, ``repeat_last``
             (repeat its last frame) or ``wrap`` (start again from its first).
         statistics: Mean and standard deviation of the input: ``auto`` (those the weights were
@@ -84,7 +72,7 @@ class DataConfig:
         deadline: Seconds for one file. A process that takes longer is killed and replaced, and the
             file counts as unreadable.
         max_failures: Share of the training (or test) videos that may be unreadable before a command
-            stops; three always may, unless this is 0. See docs/ucf101.md.
+            stops; three always may, unless this is 0. See docs/reading-videos.md.
         reader: What decodes: ``decord``, ``pyav``, ``torchcodec`` (an extra), ``frames`` (every
             video is a folder of numbered .jpg or .png files) or ``auto`` (``pyav``, or ``decord``
             where it is faster on the first files and gives the same pixels). All give the same
@@ -95,7 +83,7 @@ class DataConfig:
             unreadable, before memory is taken for it.
     """
 
-    dataset: Dataset = "sample"
+    dataset: VideoDatasetName = "sample"
     root: str | None = None
     split: Literal[1, 2, 3, "paper"] = 1
     clip_frames: int = 4
@@ -110,7 +98,7 @@ class DataConfig:
     rand_augment: int = 0
     rand_augment_magnitude: int = 9
     short_videos: ShortVideos = "error"
-    statistics: Literal["auto", "kinetics", "imagenet", "hara"] = "auto"
+    statistics: VideoStatistics = "auto"
     num_workers: int = 1
     deadline: float = 20.0
     max_failures: float = 0.05
@@ -131,9 +119,9 @@ class ModelConfig:
         positions: Where the blocks stand, such as ``before:res4.5``; a negative unit counts from
             the end of the stage, any dotted module path may stand for the place.
         inter_channels: Transferred channels Cs of a block; default half of its channels.
-        num_units: Units of a block that share one affinity (the stage of ``ns``).
+        num_units: Sub-blocks of a block that share one affinity (as in ``ns``).
         zero_init: Blocks start as the identity (the weight of their last norm is zero).
-        activation: ``relu`` puts a ReLU behind a block's norm, as the paper's released code does;
+        activation: ``relu`` puts a ReLU after a block's norm, as the paper's released code does;
             it needs ``zero_init: false``.
         dropout: Probability of dropout before the classifier.
         num_classes: Size of the classifier; default as many as the data set has classes.
@@ -143,7 +131,7 @@ class ModelConfig:
             match.
     """
 
-    backbone: Literal["i3d_r50", "i3d_small", "pytorchvideo_i3d_r50", "slow_r50"] = "i3d_small"
+    backbone: VideoBackboneName = "i3d_small"
     block: BlockName = "snl"
     block_options: dict[str, OptionValue] = field(default_factory=dict)
     positions: list[str] = field(default_factory=lambda: ["before:res4.-1"])
@@ -158,127 +146,36 @@ class ModelConfig:
 
 
 @dataclass
-class OptimizerConfig:
+class OptimizerConfig(OptimizerBase):
     """SGD and its schedule.
 
     Args:
         epochs: Passes over the training list, one clip of each video in a pass.
         batch_size: Clips of one step, over all devices and accumulated parts together.
-        accumulate: Parts a device's share of a batch is computed in, to save memory. The gradient
-            is that of the mean over the step's samples, also in the last step of an epoch, which
-            may have fewer parts. (BatchNorm sees a part at a time.)
         learning_rate: Initial learning rate.
         momentum: Momentum of SGD.
         weight_decay: L2 penalty.
         schedule: ``step`` (times 0.1 every ``step_epochs``) or ``cosine`` (to zero).
         step_epochs: Epochs between drops of the ``step`` schedule.
-        warmup_epochs: Epochs over which the learning rate rises linearly from a tenth.
-        label_smoothing: Label smoothing of the cross-entropy.
         mixup: Mix pairs of clips and their labels by a share drawn from Beta(x, x); 0 for none.
         cutmix: Put a rectangle of one clip into another, of an area drawn from Beta(x, x), and mix
             their labels; 0 for none. With ``mixup``, every step draws which of the two it does.
-        gradient_clip: Largest norm of the gradient; default no clipping.
-        ema_decay: Decay of an exponential moving average of the weights, which is then what is
-            evaluated and kept; default none.
-        backbone_lr_factor: Factor on the learning rate of the backbone.
-        block_lr_factor: Factor on the learning rate of the inserted blocks.
-        head_lr_factor: Factor on the learning rate of the classifier.
         frozen_stages: Stages that do not train, such as ``[stem, res2]``.
-        frozen_batchnorm: The backbone's BatchNorm layers keep their statistics and weights.
     """
 
     epochs: int = 8
     batch_size: int = 16
-    accumulate: int = 1
     learning_rate: float = 0.05
     momentum: float = 0.9
     weight_decay: float = 1e-4
     schedule: Literal["step", "cosine"] = "cosine"
     step_epochs: int = 40
-    warmup_epochs: float = 0.0
-    label_smoothing: float = 0.0
     mixup: float = 0.0
     cutmix: float = 0.0
-    gradient_clip: float | None = None
-    ema_decay: float | None = None
-    backbone_lr_factor: float = 1.0
-    block_lr_factor: float = 1.0
-    head_lr_factor: float = 1.0
-    frozen_stages: list[str] = field(default_factory=list)
-    frozen_batchnorm: bool = False
 
 
 @dataclass
-class TrainerConfig:
-    """Where and how it runs.
-
-    Args:
-        seed: All randomness is a function of this seed, the epoch and the sample.
-        output: Folder in which every run gets a folder of its own.
-        name: Start of the run folder's name; default the name of the configuration.
-        accelerator: ``auto``, ``cpu``, ``gpu`` (or ``cuda``) or ``mps``.
-        devices: Number of devices (processes on a CPU), or ``auto``.
-        nodes: Number of machines; torchrun and SLURM are recognised.
-        precision: ``auto`` (bfloat16 mixed precision on GPUs that have it, else float32),
-            ``32-true``, ``bf16-mixed``, ``16-mixed`` or ``bf16-true`` (on a GPU only).
-        channels_last: Keep feature maps with the channels last in memory (faster).
-        activation_checkpointing: Recompute the residual units in the backward pass, to save
-            memory.
-        sync_batchnorm: Share BatchNorm statistics between GPUs.
-        loggers: Any of ``csv``, ``tensorboard``, ``wandb``.
-        progress: Show a progress bar; default when the output is a terminal.
-    """
-
-    seed: int = 0
-    output: str = "runs"
-    name: str | None = None
-    accelerator: str = "auto"
-    devices: int | Literal["auto"] = 1
-    nodes: int = 1
-    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true"] = "auto"
-    channels_last: bool = True
-    activation_checkpointing: bool = False
-    sync_batchnorm: bool = True
-    loggers: list[Literal["csv", "tensorboard", "wandb"]] = field(
-        default_factory=lambda: ["csv", "tensorboard"]
-    )
-    progress: bool | None = None
-
-
-def _with_readers_of_today(values: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Put ``auto`` in the place of a reader that earlier versions had."""
-    data = values.get("data")
-    if not isinstance(data, Mapping) or data.get("reader") != "pynvvideocodec":
-        return values
-    say_once("data.reader=pynvvideocodec is no reader of this version: auto takes its place")
-    return {**values, "data": {**data, "reader": "auto"}}
-
-
-class Sections:
-    """An experiment's sections, each a dataclass, to and from plain values."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, as stored in checkpoints and ``run.json``."""
-        return asdict(self)  # type: ignore[call-overload]  # of the dataclasses that inherit
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
-        """The inverse of :meth:`to_dict`.
-
-        Raises:
-            TypeError: It names an entry that is unknown or of another type, and what was expected.
-            KeyError: A section is missing.
-        """
-        if not isinstance(values, Mapping):
-            raise TypeError(f"expected an object of sections, found {values!r:.60}")
-        values = dict(_with_readers_of_today(values))
-        for name, kind in get_type_hints(cls).items():
-            check_fields(kind, values[name], name)
-        return cls(**{name: kind(**values[name]) for name, kind in get_type_hints(cls).items()})
-
-
-@dataclass
-class Experiment(Sections):
+class Experiment(ExperimentBase):
     """One training run: data, model, optimizer and trainer."""
 
     data: DataConfig = field(default_factory=DataConfig)

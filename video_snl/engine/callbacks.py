@@ -91,13 +91,13 @@ class History(Callback):
         if trainer.is_global_zero:
             self._write()
             lines = [self._line(trainer, row, loading)]
-            lines += [loading_text(loading, self.run.program.samples)] if self._profile else []
+            lines += [loading_text(loading, self.run.spec.samples)] if self._profile else []
             print(*lines, sep="\n", file=sys.stderr, flush=True)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.is_global_zero and self.rows:
             path = self.run.folder / "learning_curves.png"
-            learning_curves(self.rows, path, self.run.program, self.classes)
+            learning_curves(self.rows, path, self.run.spec, self.classes)
 
     def state_dict(self) -> dict[str, Any]:
         return {"rows": self.rows}
@@ -109,7 +109,7 @@ class History(Callback):
         """The metrics of the last epoch and of the best one (the earliest of several)."""
         if not self.rows:
             return {}
-        monitor = self.run.program.monitor
+        monitor = self.run.spec.monitor
         best = max(self.rows, key=lambda row: (row.get(monitor, 0.0), -row["epoch"]))
         return {"last": self.rows[-1], "best": best}
 
@@ -125,7 +125,7 @@ class History(Callback):
     def _line(self, trainer: pl.Trainer, row: dict[str, float], loading: Profile) -> str:
         seconds = time.monotonic() - self._began
         unreadable = self._unreadable()
-        line = shown_metrics(self.run.program.line, self.classes)
+        line = shown_metrics(self.run.spec.line, self.classes)
         shown = [(label, row[name]) for name, label in line if name in row]
         shares = "".join(f"  {label} {share:.1%}" for label, share in shown)
         return (

@@ -14,9 +14,9 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from video_snl.config.task_spec import AnyExperiment, Program, shown_metrics
+from video_snl.config.task_spec import AnyExperiment, TaskSpec, shown_metrics
 from video_snl.engine.callbacks import FirstStep, History, best_checkpoint, last_checkpoint
-from video_snl.engine.resume import Asked, Listed, check_resumable, fingerprints
+from video_snl.engine.resume import Asked, check_resumable, fingerprints
 from video_snl.engine.trainer import (
     check_precision,
     make_trainer,
@@ -25,6 +25,7 @@ from video_snl.engine.trainer import (
 from video_snl.errors import UserError
 from video_snl.runs.run import Run, newest_begun
 from video_snl.tasks.datamodule import RunData
+from video_snl.tasks.operations import Lists
 from video_snl.utils.counts import counts
 from video_snl.utils.locks import Held, locked
 from video_snl.utils.processes import leading_others
@@ -38,10 +39,10 @@ _ENDING = 5.0  # seconds: what a process takes to end whose connections are clos
 @contextmanager
 def opened_run(
     experiment: AnyExperiment,
-    program: Program,
+    spec: TaskSpec,
     config_name: str | None,
     asked: Asked,
-    lists: Listed,
+    lists: Lists,
 ) -> Iterator[Run]:
     """Open a new run's folder, or the one to train on in, and hold its lock for the body.
 
@@ -49,7 +50,7 @@ def opened_run(
 
     Args:
         experiment: The configuration.
-        program: Whose run it is.
+        spec: Whose run it is.
         config_name: What a new run is called after, unless ``trainer.name`` is given; None: its
             dataset.
         asked: Whether to train on, and in which run.
@@ -64,20 +65,20 @@ def opened_run(
     output = Path(experiment.trainer.output)
     if asked.resume is not None:
         newest = asked.resume == "newest"
-        folder = newest_begun(output, program).folder if newest else Path(asked.resume)
-        run = Run.open(folder, program)
+        folder = newest_begun(output, spec).folder if newest else Path(asked.resume)
+        run = Run.open(folder, spec)
     elif is_first_process():
         name = experiment.trainer.name or config_name or experiment.data.dataset
-        run = Run.create(output, name, experiment, program)
+        run = Run.create(output, name, experiment, spec)
         tell(f"run folder: {run.folder}")
     else:
         # Only the first process writes; the others never touch the folder.
-        run = Run(output / "run-of-rank-0", {}, program)
+        run = Run(output / "run-of-rank-0", {}, spec)
     with _locked(run) if is_first_process() else nullcontext():
         run.lists = fingerprints(lists, experiment.data.root)
         if asked.resume is not None:
             # Read again: another process may have trained on until it let go of the lock.
-            run.record = Run.open(run.folder, program).record
+            run.record = Run.open(run.folder, spec).record
             for line in check_resumable(experiment, run, asked):
                 tell(f"accepted: {line}")
             tell(f"resuming {run.folder}")
@@ -145,7 +146,7 @@ def fit(
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise UserError(
                 f"another process of this training stopped (exit code {code}), which its lines "
-                f"above explain; this one then met: {reason}. {run.program.name} train --resume "
+                f"above explain; this one then met: {reason}. {run.spec.command} train --resume "
                 f"{run.folder} goes on from the last finished epoch."
             ) from error
         raise
@@ -159,7 +160,7 @@ def fit(
 
 def _callbacks(experiment: AnyExperiment, run: Run, history: History) -> list[Callback]:
     folder = run.folder / "checkpoints"
-    best = best_checkpoint(folder, run.program.monitor)
+    best = best_checkpoint(folder, run.spec.monitor)
     last = last_checkpoint(folder, lambda epochs: run.update(finished_epochs=epochs))
     callbacks: list[Callback] = [FirstStep(partial(run.begin, experiment)), history, best, last]
     if experiment.optimizer.ema_decay is not None:
@@ -207,7 +208,7 @@ def _end_other_processes(trainer: pl.Trainer, wait: float = 0.0) -> int:
 def _close(run: Run, history: History, code: int, data: RunData) -> None:
     status = "finished" if code == 0 else "interrupted"
     run.update(status=status, metrics=history.summary())
-    unreadable, program = data.unreadable(), run.program
+    unreadable, spec = data.unreadable(), run.spec
     if unreadable:
         tell(
             f"{data.noun} that could not be read: {unreadable}, see {data.quarantine.file}; "
@@ -216,11 +217,11 @@ def _close(run: Run, history: History, code: int, data: RunData) -> None:
     if code != 0:
         tell(
             f"interrupted after {counts(len(history.rows), 'finished epoch')}; continue with: "
-            f"{program.name} train --resume {run.folder}"
+            f"{spec.command} train --resume {run.folder}"
         )
         return
     for name, row in history.summary().items():
-        shown = shown_metrics(program.summary, history.classes)
+        shown = shown_metrics(spec.summary, history.classes)
         shares = ", ".join(f"{label} {row[metric]:.2%}" for metric, label in shown)
         tell(f"{name} epoch ({row['epoch']:.0f}): {shares}")
     print(f"run: {run.folder}", flush=True)

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from video_snl.config.task_spec import VIDEO_SNL, Program, shown_metrics
+from video_snl.config.task_spec import VIDEO, TaskSpec, shown_metrics
 from video_snl.render.fonts import figure_fonts, spelled
 from video_snl.utils.files import replace_file
 
@@ -22,33 +22,33 @@ _NUMBERED_CLASSES = 12
 def learning_curves(
     rows: Sequence[dict[str, float]],
     path: Path,
-    program: Program = VIDEO_SNL,
+    spec: TaskSpec = VIDEO,
     classes: int | None = None,
 ) -> None:
-    """Draw losses, and the shares that a program measures, over the epochs.
+    """Draw losses, and the shares that a spec measures, over the epochs.
 
     Args:
         classes: How many there are: a top-5 of five classes or fewer is not drawn.
     """
     run = spelled(path.parent.name)
     with figure_fonts([run]):
-        _save(_learning_figure(rows, run, program, classes), path)
+        _save(_learning_figure(rows, run, spec, classes), path)
 
 
 def _learning_figure(
-    rows: Sequence[dict[str, float]], run: str, program: Program, classes: int | None
+    rows: Sequence[dict[str, float]], run: str, spec: TaskSpec, classes: int | None
 ) -> Figure:
     epochs = [row["epoch"] for row in rows]
     figure = Figure(figsize=(9, 3.9), layout="constrained")
     figure.suptitle(f"Learning curves of {run}" if run else "Learning curves", parse_math=False)
     loss, accuracy = figure.subplots(1, 2)
-    for name, label in program.losses:
+    for name, label in spec.losses:
         loss.plot(epochs, [row.get(name, np.nan) for row in rows], label=label, marker=".")
-    for name, label in shown_metrics(program.shares, classes):
+    for name, label in shown_metrics(spec.shares, classes):
         percent = [100 * row.get(name, np.nan) for row in rows]
         accuracy.plot(epochs, percent, label=label, marker=".")
-    loss.set(xlabel="epoch", ylabel=program.axes[0], ylim=(0, None))
-    accuracy.set(xlabel="epoch", ylabel=program.axes[1], ylim=(0, 102))
+    loss.set(xlabel="epoch", ylabel=spec.axes[0], ylim=(0, None))
+    accuracy.set(xlabel="epoch", ylabel=spec.axes[1], ylim=(0, 102))
     for axes in (loss, accuracy):
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,10 @@ from video_snl.config.task_spec import AnyExperiment
 from video_snl.errors import UserError
 from video_snl.runs.run import Run
 from video_snl.runs.trained import read_checkpoint
+from video_snl.tasks.operations import Lists
 from video_snl.utils.counts import counts, noun
 
-__all__ = ["Asked", "Listed", "check_resumable", "fingerprints"]
-
-Listed = Mapping[str, Iterable[tuple[str, object]]]
-"""The files of every list and what is said of each, such as its label: ``training``, ``test``."""
+__all__ = ["Asked", "check_resumable", "fingerprints"]
 
 # What an entry of record["lists"] depends on, beside what is on the disk.
 _PLACES = ("data.dataset", "data.root", "data.split")
@@ -42,7 +40,7 @@ class Asked:
     force: bool = False
 
 
-def fingerprints(lists: Listed, root: str | None) -> dict[str, dict[str, Any]]:
+def fingerprints(lists: Lists, root: str | None) -> dict[str, dict[str, Any]]:
     """Number of the files of each list, and SHA-256 of their paths below ``root`` and labels.
 
     Order counts: what is random about a sample depends on its place in the list.
@@ -96,7 +94,7 @@ def check_resumable(experiment: AnyExperiment, run: Run, asked: Asked) -> list[s
 
 def _check_batch(experiment: AnyExperiment, run: Run, asked: Asked) -> list[str]:
     accepted = []
-    for option in run.program.batch:
+    for option in run.spec.batch:
         section, name = option.split(".")
         before = getattr(getattr(run.experiment, section), name)
         now = getattr(getattr(experiment, section), name)
@@ -136,7 +134,7 @@ def _finished_epochs(run: Run) -> int:
     Raises:
         UserError: It is not there though an epoch was finished, or cannot be trained on from.
     """
-    last, program = run.last_checkpoint, run.program
+    last, spec = run.last_checkpoint, run.spec
     if not os.path.lexists(last):
         if run.finished_epochs == 0:
             return 0  # stopped in its first epoch, which starts again
@@ -147,7 +145,7 @@ def _finished_epochs(run: Run) -> int:
         )
     try:
         # The network is read from it next.
-        content = read_checkpoint(last, program, hold=True)
+        content = read_checkpoint(last, spec, cache=True)
     except UserError as error:
         reason = str(error)
         if error.__cause__ is not None and not isinstance(error.__cause__, (UserError, TypeError)):
@@ -164,7 +162,7 @@ def _finished_epochs(run: Run) -> int:
 
 def _instead(run: Run) -> str:
     best = run.folder / "checkpoints" / "best.ckpt"
-    again = f"{run.program.name} train --config {run.folder / 'config.yaml'}"
+    again = f"{run.spec.command} train --config {run.folder / 'config.yaml'}"
     if best.is_file():
         return (
             f"A new run whose backbone starts from its best epoch, and its blocks anew: {again} "

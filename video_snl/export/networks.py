@@ -10,20 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from video_snl.config.image import ImageExperiment, ImageOptimizerConfig
-from video_snl.config.image_programs import IMAGES
-from video_snl.config.task_spec import VIDEO_SNL, AnyExperiment, Program
-from video_snl.config.video import Experiment, OptimizerConfig
+from video_snl.config.task_spec import IMAGE, VIDEO, AnyExperiment, TaskSpec, exact_spec
 from video_snl.engine.trainer import device_of
 from video_snl.errors import UserError
 from video_snl.export.formats import FORMATS, Run, format_of
 from video_snl.export.inputs import Input
 from video_snl.runs.published import stored_facts
 from video_snl.runs.trained import Trained
-from video_snl.runs.trained_images import TrainedImages
 from video_snl.runs.validation import checked_experiment
 
-__all__ = ["Exported", "checked_facts", "exported_program", "find_exported", "load_exported"]
+__all__ = ["Exported", "checked_facts", "exported_spec", "find_exported", "load_exported"]
 
 
 class Exported(nn.Module):
@@ -44,20 +40,18 @@ class Exported(nn.Module):
         return torch.cat([self._run[0](part) for part in x.split(1)])
 
 
-def find_exported(
-    model: str, program: Program, accelerator: str
-) -> tuple[Trained | TrainedImages, torch.device]:
+def find_exported(model: str, spec: TaskSpec, accelerator: str) -> tuple[Trained, torch.device]:
     """The network of the file that ``--model`` names, and the device that it is to run on.
 
     Args:
-        program: ``VIDEO_SNL`` or ``IMAGES``.
+        spec: ``VIDEO`` or ``IMAGE``.
         accelerator: As ``--accelerator``; ``auto`` is the CPU for ONNX files.
 
     Raises:
         UserError: The file is no such one, or there is no such device, or it does not run there.
     """
     device = _device(Path(model), accelerator)
-    return load_exported(Path(model), program, device), device
+    return load_exported(Path(model), spec, device), device
 
 
 def _device(path: Path, accelerator: str) -> torch.device:
@@ -68,50 +62,55 @@ def _device(path: Path, accelerator: str) -> torch.device:
     return device
 
 
-def exported_program(path: Path) -> Program:
-    """Whether a file's network is one of videos or of pictures.
+def exported_spec(path: Path) -> TaskSpec:
+    """Return the kind of task of an exported file.
 
     Raises:
         UserError: It is no file that ``export`` wrote.
     """
     content = _facts(path, _checked(path).describe(path))
-    return IMAGES if IMAGES.entry in content else VIDEO_SNL
+    return IMAGE if IMAGE.entry in content else VIDEO
 
 
-def load_exported(path: Path, program: Program, device: torch.device) -> Trained | TrainedImages:
-    """The network of an exported file.
+def load_exported(path: Path, spec: TaskSpec, device: torch.device) -> Trained:
+    """Load the network of an exported file.
 
     Args:
-        program: ``VIDEO_SNL`` or ``IMAGES``.
+        path: The file.
+        spec: Its kind of task; either of the image tasks stands for both.
+        device: The device it runs on.
 
     Raises:
-        UserError: It is no file that ``export`` wrote, is damaged, or is of the other kind.
+        UserError: It is no file that ``export`` wrote, is damaged, or is of another kind.
     """
     form = _checked(path)
     run, text = form.read(path, device)
     content = _facts(path, text)
-    experiment, given = checked_facts(content, path, program)
-    about, epoch = content[program.entry], int(content["epoch"])
-    model, names = Exported(run, given).eval(), list(about["class_names"])
-    mean, std = tuple(about["mean"]), tuple(about["std"])
+    experiment, given = checked_facts(content, path, spec)
+    about = content[spec.entry]
     # Which parts were frozen cannot be asked of a graph, and does not matter any more.
-    if isinstance(experiment, ImageExperiment):
-        images = replace(experiment, optimizer=ImageOptimizerConfig())
-        return TrainedImages(model, images, names, mean, std, epoch, path)
-    assert isinstance(experiment, Experiment)
-    videos = replace(experiment, optimizer=OptimizerConfig())
-    return Trained(model, videos, names, mean, std, epoch, path)
+    optimizer = type(experiment.optimizer)()
+    return Trained(
+        model=Exported(run, given).eval(),
+        experiment=replace(experiment, optimizer=optimizer),  # type: ignore[type-var]
+        epoch=int(content["epoch"]),
+        path=path,
+        spec=exact_spec(spec, experiment),
+        class_names=list(about["class_names"]),
+        mean=tuple(about["mean"]),  # type: ignore[arg-type]
+        std=tuple(about["std"]),  # type: ignore[arg-type]
+    )
 
 
 def checked_facts(
-    content: Mapping[str, Any], path: Path, program: Program
+    content: Mapping[str, Any], path: Path, spec: TaskSpec
 ) -> tuple[AnyExperiment, Input]:
     """The configuration of an exported file, and what its network takes.
 
     Raises:
         UserError: An entry is missing, or of another type or size.
     """
-    experiment = checked_experiment(content, path, program)
+    experiment = checked_experiment(content, path, spec)
     try:
         return experiment, Input.from_facts(content["input"])
     except TypeError as error:

@@ -2,76 +2,43 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from video_snl.data.image.base import Unreadable
-from video_snl.data.image.inference import prepared
-from video_snl.data.video.inference import read_views
-from video_snl.engine.train_images import task_of
 from video_snl.errors import UserError
 from video_snl.export.inputs import Input, free_axes
-from video_snl.models.i3d import BACKBONES
-from video_snl.models.image import IMAGE_BACKBONES
-from video_snl.runs.kinds import AnyTrained
 from video_snl.runs.trained import Trained
-from video_snl.tasks.action import ActionRecognition
+from video_snl.tasks.operations import Operations, Reading
 
 __all__ = ["input_of", "sample_of"]
 
 
-def input_of(trained: AnyTrained, dynamic: str) -> Input:
-    """The input of a checkpoint's network.
+def input_of(trained: Trained, dynamic: str) -> Input:
+    """Return the input of a checkpoint's network.
 
     Args:
-        dynamic: As for :func:`~video_snl.export.inputs.free_axes`.
+        trained: The network.
+        dynamic: Free axes, as for :func:`~video_snl.export.inputs.free_axes`.
     """
-    if isinstance(trained, Trained):
-        clip, least = trained.experiment.data, BACKBONES[trained.experiment.model.backbone]
-        sizes = clip.clip_frames, clip.crop, clip.crop
-        return Input("clips", sizes, least.smallest_clip, free_axes(dynamic, 5))
-    image, smallest = trained.experiment.data, IMAGE_BACKBONES[trained.experiment.model.backbone]
-    sides = image.height, image.width
-    return Input("images", sides, (smallest.smallest,) * 2, free_axes(dynamic, 4))
+    operations: Operations = trained.spec.make()
+    sizes = operations.input_shape(trained.experiment)[1:]
+    name = "clips" if len(sizes) == 3 else "images"
+    smallest = operations.smallest_input(trained.experiment)
+    return Input(name, sizes, smallest, free_axes(dynamic, 2 + len(sizes)))
 
 
-def sample_of(trained: AnyTrained, path: Path) -> Tensor:
-    """The centre of the centre clip of a video, or a picture as it is tested, normalised.
+def sample_of(trained: Trained, path: Path) -> Tensor:
+    """Return the centre of the centre clip of a video, or an image as it is tested, normalised.
 
     Raises:
         UserError: It cannot be read.
     """
     if not path.is_file():
         raise UserError(f"--input {path}: no such file.")
-    return _clip(trained, path) if isinstance(trained, Trained) else _image(trained, path)
-
-
-def _clip(trained: Trained, path: Path) -> Tensor:
-    data = replace(trained.experiment.data, reader="auto", decode_device="cpu")
-    task = ActionRecognition(
-        trained.experiment,
-        trained.model,
-        trained.class_names,
-        mean=trained.mean,
-        std=trained.std,
-    )
+    operations: Operations = trained.spec.make()
+    read = operations.reading(trained, Reading())
+    given = operations.read_input(read, str(path), path, torch.device("cpu"), option="--input")
     trained.model.eval()  # a task sets its network to training
-    views = torch.from_numpy(read_views(str(path), data, 1, if_short="give a longer --input"))
-    size = torch.tensor(views.shape[2:4])[None]
-    middle, upright = torch.full((1, 2), 0.5), torch.zeros(1, dtype=torch.bool)
-    return task.clips(views, size, middle, upright).contiguous()
-
-
-def _image(trained: AnyTrained, path: Path) -> Tensor:
-    assert not isinstance(trained, Trained)
-    statistics = trained.mean, trained.std
-    make = task_of(trained.experiment)
-    task = make(trained.experiment, trained.model, trained.class_names, statistics)
-    trained.model.eval()
-    try:
-        return task.evaluation_input(prepared(path, trained.experiment.data)[None]).contiguous()
-    except Unreadable as error:
-        raise UserError(f"--input {error}") from error
+    return given.clip.contiguous()

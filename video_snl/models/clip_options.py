@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from video_snl.config.ranges import Range, check_ranges
+from video_snl.config.validation import Range, check_ranges
 from video_snl.config.video import Experiment
 from video_snl.errors import UserError
 from video_snl.models.i3d import BACKBONES

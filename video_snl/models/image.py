@@ -12,7 +12,7 @@ from torch import nn
 
 from video_snl.blocks.insertion import BlockFactory, insert_blocks
 from video_snl.blocks.zoo import make_block
-from video_snl.config.images import ImageBackboneName, ImageModelConfig
+from video_snl.config.image import ImageBackboneName, ImageModelConfig
 from video_snl.errors import UserError
 from video_snl.models.fcn import FCN
 from video_snl.models.preresnet import (

@@ -15,7 +15,7 @@ from PIL import Image
 
 from video_snl.data.decoding.opening import decoder_path
 from video_snl.data.decoding.pyav import PyAVReader
-from video_snl.data.decoding.stream_info import open_with_facts
+from video_snl.data.decoding.stream_info import open_with_stream_info
 from video_snl.data.video.streaming import frame_times
 from video_snl.data.video.windows import FrameTimes
 from video_snl.errors import UserError
@@ -97,7 +97,7 @@ def _frames(source: str, max_pixels: int) -> Iterator[np.ndarray]:
 def _add_stream(
     writer: OutputContainer, source: str, picture: Image.Image, max_pixels: int
 ) -> av.VideoStream:
-    container, original, facts = open_with_facts(source, max_pixels)
+    container, original, facts = open_with_stream_info(source, max_pixels)
     with container:
         shape = original.sample_aspect_ratio
     stream = writer.add_stream(_CODEC, rate=facts.rate, options=_OPTIONS)

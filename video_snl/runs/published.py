@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from video_snl import __version__
-from video_snl.config.task_spec import Program
+from video_snl.config.task_spec import TaskSpec
 from video_snl.errors import UserError
 from video_snl.utils.json_text import parse_json, to_json
 
@@ -73,13 +73,13 @@ def digest_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def facts_of(content: Mapping[str, Any], program: Program) -> dict[str, Any]:
+def facts_of(content: Mapping[str, Any], spec: TaskSpec) -> dict[str, Any]:
     """What a checkpoint says of its network, as plain values to be given to others.
 
     Paths of this machine are left out: ``data.root`` and ``trainer.output``, and of
     ``model.weights`` all but a file's name.
     """
-    about = dict(content[program.entry])
+    about = dict(content[spec.entry])
     experiment = {name: dict(section) for name, section in about["experiment"].items()}
     experiment["data"]["root"] = None
     experiment["trainer"]["output"] = "runs"
@@ -87,7 +87,7 @@ def facts_of(content: Mapping[str, Any], program: Program) -> dict[str, Any]:
     if weights and weights not in _KNOWN_WEIGHTS and "://" not in weights:
         experiment["model"]["weights"] = Path(weights).name
     return {
-        "program": program.entry,
+        "program": spec.entry,
         "version": __version__,
         **about,
         "experiment": experiment,
@@ -110,7 +110,7 @@ def stored_facts(text: str, source: Path) -> Mapping[str, Any]:
     facts = _Facts(values, source)
     if not isinstance(facts["program"], str):
         raise UserError(
-            f"{source}: program: expected a text, found {facts['program']!r:.60}; publish or "
+            f"{source}: spec: expected a text, found {facts['program']!r:.60}; publish or "
             "export the checkpoint again."
         )
     about = {name: value for name, value in values.items() if name not in _BESIDE}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 import yaml
 
 from video_snl import __version__
-from video_snl.config.task_spec import VIDEO_SNL, AnyExperiment, Program
+from video_snl.config.task_spec import VIDEO, AnyExperiment, TaskSpec
 from video_snl.errors import UserError
 from video_snl.runs.published import is_shared, shared_weights
 from video_snl.utils.counts import counts
@@ -26,13 +25,13 @@ from video_snl.utils.text import say_once
 __all__ = [
     "Run",
     "checkpoint_path",
+    "kind_of",
     "newest_begun",
     "newest_of",
     "newest_run",
     "newest_trained",
+    "read_record",
     "runs_in",
-    "stored_experiment",
-    "stored_program",
 ]
 
 _FILES = ("run.json", "config.yaml", "metrics.csv", "learning_curves.png", "quarantine.jsonl")
@@ -41,16 +40,16 @@ _PACKAGES = ("torch", "torchvision", "pytorchvideo", "decord", "lightning", "num
 
 
 class Run:
-    """One training run of a program and its record, ``run.json``."""
+    """One training run of a spec and its record, ``run.json``."""
 
-    def __init__(self, folder: Path, record: dict[str, Any], program: Program = VIDEO_SNL) -> None:
-        self.folder, self.record, self.program = folder, record, program
+    def __init__(self, folder: Path, record: dict[str, Any], spec: TaskSpec = VIDEO) -> None:
+        self.folder, self.record, self.spec = folder, record, spec
         self.lists: dict[str, Any] = {}
         """Fingerprints of the lists of files in use, once they are known."""
 
     @classmethod
     def create(
-        cls, output: Path, name: str, experiment: AnyExperiment, program: Program = VIDEO_SNL
+        cls, output: Path, name: str, experiment: AnyExperiment, spec: TaskSpec = VIDEO
     ) -> Run:
         """Make ``output/name-DATE-TIME`` with the configuration in it."""
         if Path(name).name != name:
@@ -62,7 +61,7 @@ class Run:
         at = started.isoformat(timespec="microseconds")
         folder = _fresh_folder(output, f"{name}-{started:%Y%m%d-%H%M%S}")
         record = {
-            "program": program.kind,
+            "program": spec.kind,
             "status": "started",
             "started": at,
             "command": sys.argv,
@@ -74,30 +73,35 @@ class Run:
             "finished_epochs": 0,
             "metrics": {},
         }
-        run = cls(folder, record, program)
+        run = cls(folder, record, spec)
         run.write_config()
         run.update()
         return run
 
     @classmethod
-    def open(cls, folder: Path, program: Program = VIDEO_SNL) -> Run:
+    def open(cls, folder: Path, spec: TaskSpec = VIDEO) -> Run:
         """The run of an existing folder.
 
         Raises:
             UserError: when the folder holds no readable ``run.json``, or another program's.
         """
-        record = _record(folder, program)
-        wrote = _kind_of(record)
-        if wrote != program.kind:
+        record = read_record(folder, spec)
+        wrote = kind_of(record)
+        if wrote != spec.kind:
             raise UserError(
-                f"{folder} is a run of {wrote}, not of {program.kind}; name a folder that "
-                f"{program.name} train has written."
+                f"{folder} is a run of {wrote}, not of {spec.kind}; name a folder that "
+                f"{spec.command} train has written."
             )
-        return cls(folder, record, program)
+        return cls(folder, record, spec)
 
     @property
     def experiment(self) -> AnyExperiment:
-        return _experiment(self.record.get("config"), self.folder / "run.json", self.program)
+        return _experiment(self.record.get("config"), self.folder / "run.json", self.spec)
+
+    @property
+    def started(self) -> str:
+        """Time of its start, as ISO 8601; empty if unknown."""
+        return str(self.record.get("started", ""))
 
     @property
     def last_checkpoint(self) -> Path:
@@ -201,7 +205,7 @@ class Run:
         remove_left_overs(self.folder / "checkpoints", _CHECKPOINTS)
 
 
-def runs_in(output: Path, program: Program = VIDEO_SNL) -> list[Run]:
+def runs_in(output: Path, spec: TaskSpec = VIDEO) -> list[Run]:
     """List a program's runs in ``output``, the one that was started first at first.
 
     A folder whose ``run.json`` cannot be read is passed over, and said.
@@ -209,60 +213,60 @@ def runs_in(output: Path, program: Program = VIDEO_SNL) -> list[Run]:
     records = []
     for path in sorted(output.glob("*/run.json")):
         try:
-            records.append((path.parent, _record(path.parent, program)))
+            records.append((path.parent, read_record(path.parent, spec)))
         except UserError:
             say_once(f"passing over {path.parent}: its run.json cannot be read")
-    runs = [Run(*found, program) for found in records if _kind_of(found[1]) == program.kind]
-    return sorted(runs, key=_started)
+    runs = [Run(*found, spec) for found in records if kind_of(found[1]) == spec.kind]
+    return sorted(runs, key=lambda run: run.started)
 
 
-def newest_run(output: Path, program: Program = VIDEO_SNL) -> Path:
+def newest_run(output: Path, spec: TaskSpec = VIDEO) -> Path:
     """The folder of the program's run in ``output`` that was started last.
 
     Raises:
         UserError: when there is none.
     """
-    runs = runs_in(output, program)
+    runs = runs_in(output, spec)
     if not runs:
         raise UserError(
-            f"found no run below {output}/; train one first ({program.name} train) or name its "
+            f"found no run below {output}/; train one first ({spec.command} train) or name its "
             "folder."
         )
     return runs[-1].folder
 
 
-def newest_trained(output: Path, program: Program = VIDEO_SNL) -> Run:
-    """The newest run of the program in ``output`` that has a checkpoint.
+def newest_trained(output: Path, spec: TaskSpec = VIDEO) -> Run:
+    """The newest run of the spec in ``output`` that has a checkpoint.
 
     Newer ones without are named on stderr, once.
 
     Raises:
         UserError: There is none.
     """
-    run = newest_of(runs_in(output, program), lambda run: run.trained)
+    run = newest_of(runs_in(output, spec), lambda run: run.trained)
     if run is not None:
         return run
-    newest = runs_in(output, program)[-1:]
+    newest = runs_in(output, spec)[-1:]
     raise UserError(
         f"found no run with a checkpoint below {output}/{_but(newest)}; train one first "
-        f"({program.name} train) or name its folder."
+        f"({spec.command} train) or name its folder."
     )
 
 
-def newest_begun(output: Path, program: Program = VIDEO_SNL) -> Run:
-    """The newest run of the program in ``output`` of which a training step ever began.
+def newest_begun(output: Path, spec: TaskSpec = VIDEO) -> Run:
+    """The newest run of the spec in ``output`` of which a training step ever began.
 
     Newer ones, whose start failed, are named on stderr, once.
 
     Raises:
         UserError: There is none.
     """
-    run = newest_of(runs_in(output, program), lambda run: run.begun)
+    run = newest_of(runs_in(output, spec), lambda run: run.begun)
     if run is not None:
         return run
-    newest = runs_in(output, program)[-1:]
+    newest = runs_in(output, spec)[-1:]
     raise UserError(
-        f"found no run to train on below {output}/{_but(newest)}; start one ({program.name} train) "
+        f"found no run to train on below {output}/{_but(newest)}; start one ({spec.command} train) "
         "or name a folder: --resume RUN."
     )
 
@@ -284,7 +288,7 @@ def _but(newest: Sequence[Run]) -> str:
 
 
 def checkpoint_path(
-    named: str | None, program: Program = VIDEO_SNL, *, option: str = "--checkpoint"
+    named: str | None, spec: TaskSpec = VIDEO, *, option: str = "--checkpoint"
 ) -> Path:
     """The checkpoint file that a user means.
 
@@ -296,7 +300,7 @@ def checkpoint_path(
     Raises:
         UserError: when there is no such file.
     """
-    path = Path(named) if named is not None else newest_trained(Path("runs"), program).folder
+    path = Path(named) if named is not None else newest_trained(Path("runs"), spec).folder
     if is_shared(path):
         return shared_weights(path)
     if path.is_dir():
@@ -304,7 +308,7 @@ def checkpoint_path(
         if not best.is_file() and not last.is_file():
             raise UserError(
                 f"{path} holds no checkpoints/best.ckpt: no epoch of that run was finished; "
-                f"train on with {program.name} train --resume, or name another run."
+                f"train on with {spec.command} train --resume, or name another run."
             )
         if not best.is_file():
             say_once(f"{best} is missing: the last epoch is used, {last}")
@@ -315,55 +319,12 @@ def checkpoint_path(
     return path
 
 
-def stored_experiment(
-    named: str | None, output: str, *, checkpoint: bool, program: Program = VIDEO_SNL
-) -> AnyExperiment:
-    """The configuration in a checkpoint, or in the record of a run that is to be trained on.
+def read_record(folder: Path, spec: TaskSpec) -> dict[str, Any]:
+    """Read ``run.json``.
 
-    Args:
-        named: The run's folder (or the checkpoint); None or ``newest``: the newest one in
-            ``output``, as :func:`newest_begun` and :func:`checkpoint_path` find it.
-        checkpoint: Whether it is that of the checkpoint.
+    Raises:
+        UserError: It cannot be read, or an entry has another type than a run's.
     """
-    if not checkpoint:
-        newest = named in (None, "newest")
-        folder = newest_begun(Path(output), program).folder if newest else Path(str(named))
-        return Run.open(folder, program).experiment
-    from video_snl.runs.trained import read_checkpoint
-
-    path = checkpoint_path(named, program)
-    # The command that asks for the configuration reads the network next.
-    content = read_checkpoint(path, program, hold=True)
-    return program.experiment(content[program.entry]["experiment"])
-
-
-def stored_program(named: str | None, output: str, programs: Sequence[Program]) -> Program:
-    """Which of several programs a run or a checkpoint is of; the first where that is not clear.
-
-    Args:
-        named: The folder of a run, a file, ``newest`` for the newest run in ``output`` that can be
-            trained on, or None for the newest one that has a checkpoint.
-    """
-    if named in (None, "newest"):
-        runs = [run for program in programs for run in runs_in(Path(output), program)]
-        runs.sort(key=_started)
-        found = newest_of(runs, lambda run: run.trained if named is None else run.begun)
-        return programs[0] if found is None else found.program
-    path = Path(str(named))
-    if (path / "run.json").is_file():
-        with suppress(UserError):  # a damaged record: its checkpoint says it as well
-            kind = _kind_of(_record(path, programs[0]))
-            return next((program for program in programs if program.kind == kind), programs[0])
-    try:
-        path = checkpoint_path(str(path), programs[0])
-    except UserError:
-        return programs[0]  # which says what is wrong with the name
-    from video_snl.runs.trained import holds
-
-    return next((program for program in programs if holds(path, program)), programs[0])
-
-
-def _record(folder: Path, program: Program) -> dict[str, Any]:
     path = folder / "run.json"
     try:
         record = dict(parse_json(path.read_text(encoding="utf-8")))
@@ -372,7 +333,7 @@ def _record(folder: Path, program: Program) -> dict[str, Any]:
     except (OSError, ValueError, TypeError) as error:
         raise UserError(
             f"expected the folder of a run with its run.json, found no readable {path} "
-            f"({error}); name a folder that {program.name} train has written."
+            f"({error}); name a folder that {spec.command} train has written."
         ) from error
 
 
@@ -391,10 +352,6 @@ def _check_record(record: Mapping[str, Any]) -> None:
             raise TypeError(f"its entry lists says of {name} {listed!r:.60}")
 
 
-def _started(run: Run) -> str:
-    return str(run.record.get("started", ""))
-
-
 def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, list[Any]]:
     """What differs between the plain values of two experiments: option -> [before, after]."""
     return {
@@ -405,17 +362,17 @@ def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, l
     }
 
 
-def _kind_of(record: dict[str, Any]) -> str:
-    """Records from before there were two kinds of runs do not say."""
-    return str(record.get("program", VIDEO_SNL.kind))
+def kind_of(record: Mapping[str, Any]) -> str:
+    """Return the kind of a run; records from before there were several do not say."""
+    return str(record.get("program", VIDEO.kind))
 
 
-def _experiment(values: Any, source: Path, program: Program) -> AnyExperiment:
+def _experiment(values: Any, source: Path, spec: TaskSpec) -> AnyExperiment:
     try:
-        return program.experiment(values)
+        return spec.experiment(values)
     except (TypeError, KeyError) as error:
         raise UserError(
-            f"{source}: its configuration does not fit this version of {program.name} ({error})."
+            f"{source}: its configuration does not fit this version of {spec.command} ({error})."
         ) from error
 
 

@@ -1,146 +1,199 @@
-"""Checkpoints of our own: what is in them, and the trained network back out of them."""
+"""Checkpoints of our own: their contents, and the trained network they hold.
+
+Torch is imported where a file is read, so that a run's configuration is found without it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import nn
-
-from video_snl.config.task_spec import VIDEO_SNL, Program
-from video_snl.config.video import Experiment
+from video_snl.config.task_spec import IMAGE, VIDEO, AnyExperiment, TaskSpec, exact_spec
 from video_snl.errors import UserError
-from video_snl.models.clip_options import check_clips
-from video_snl.models.video import build_model
-from video_snl.models.weights.sources import read_checkpoint as read_values
 from video_snl.runs.published import CONFIG, DIGEST, WEIGHTS, read_shared
+from video_snl.runs.run import (
+    Run,
+    checkpoint_path,
+    kind_of,
+    newest_begun,
+    newest_of,
+    read_record,
+    runs_in,
+)
 from video_snl.runs.validation import built_from, checked_experiment
-from video_snl.utils.finite import check_weights
+
+if TYPE_CHECKING:
+    from torch import nn
 
 __all__ = [
     "Trained",
+    "TrainedNetwork",
     "check_same_network",
-    "fill",
+    "checkpoint_metadata",
+    "find_trained",
     "holds",
     "load_trained",
     "read_checkpoint",
-    "said_of",
+    "stored_experiment",
+    "stored_spec",
 ]
 
 
-@dataclass(frozen=True)
-class Trained:
+@dataclass(frozen=True, kw_only=True)
+class TrainedNetwork:
     """A trained network with all that is needed to use it.
 
-    ``stored`` is what its checkpoint says of it (:func:`said_of`); empty of an exported file.
+    Attributes:
+        model: The network, in evaluation mode.
+        experiment: Its configuration.
+        epoch: Index of its last finished epoch, from 0; None if its file does not say.
+        path: Its file.
+        spec: Its kind of task.
+        stored: What its checkpoint says of it (:func:`checkpoint_metadata`); empty for an exported
+            file and for checkpoints of the paper's released code.
     """
 
     model: nn.Module
-    experiment: Experiment
-    class_names: list[str]
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    epoch: int
+    experiment: Any
+    epoch: int | None
     path: Path
+    spec: TaskSpec = VIDEO
     stored: Mapping[str, Any] = field(default_factory=dict)
 
 
-def read_checkpoint(
-    path: Path, program: Program = VIDEO_SNL, *, hold: bool = False
-) -> Mapping[str, Any]:
-    """The contents of a checkpoint that the program's ``train`` wrote; no code in it is run.
+@dataclass(frozen=True, kw_only=True)
+class Trained(TrainedNetwork):
+    """A trained network that tells classes apart, of videos, images or pixels.
+
+    Attributes:
+        class_names: In the order of the labels.
+        mean, std: Statistics of the input, for values in [0, 1].
+    """
+
+    class_names: list[str]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    @property
+    def statistics(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+        """Mean and standard deviation together."""
+        return self.mean, self.std
+
+
+def find_trained(named: str | None) -> Any:
+    """Load the network that a user means, of any kind of task of ``video-snl``.
 
     Args:
-        hold: The file is read again soon: keep what was read until then.
+        named: As for :func:`~video_snl.runs.run.checkpoint_path`.
 
     Raises:
-        UserError: when the file is no checkpoint, is damaged, or is of a newer format.
+        UserError: There is none, or it is damaged.
     """
-    content = _values(path, hold=hold)
-    if program.entry not in content:
+    spec = stored_spec(named, "runs", (VIDEO, IMAGE))  # runs of both image tasks carry one name
+    return load_trained(checkpoint_path(named, spec), spec)
+
+
+def load_trained(path: Path, spec: TaskSpec = VIDEO) -> Any:
+    """Load the network of a checkpoint, on the CPU and in evaluation mode.
+
+    Args:
+        path: The checkpoint.
+        spec: Its kind of task; either of the image tasks stands for both.
+
+    Returns:
+        A :class:`TrainedNetwork` of the kind's own class.
+
+    Raises:
+        UserError: The file is no checkpoint of ``train``, is damaged, or its weights do not fit.
+    """
+    content = read_checkpoint(path, spec)
+    about = content[spec.entry]
+    experiment = spec.experiment(about["experiment"])
+    operations = exact_spec(spec, experiment).make()
+    with built_from(path):
+        model = operations.empty_network(experiment, about)
+    _fill(model, content, path)
+    return operations.restored(model.eval(), experiment, content, path)
+
+
+def read_checkpoint(
+    path: Path, spec: TaskSpec = VIDEO, *, cache: bool = False
+) -> Mapping[str, Any]:
+    """Read and validate a checkpoint that ``train`` wrote; no code in it is run.
+
+    Args:
+        cache: The file is read again soon: keep its contents until then.
+
+    Raises:
+        UserError: The file is no checkpoint, is damaged, or has a newer format.
+    """
+    content = _values(path, cache=cache)
+    if spec.entry not in content:
         raise UserError(
-            f"{path} was not written by {program.name} train. Weights from elsewhere start a "
-            f"training: {program.name} train --model.weights {path}"
+            f"{path} was not written by {spec.command} train. Weights from elsewhere start a "
+            f"training: {spec.command} train --model.weights {path}"
         )
-    checked_experiment(content, path, program)
+    checked_experiment(content, path, spec)
     weights = content.get("state_dict")
     if not isinstance(weights, Mapping) or not all(isinstance(name, str) for name in weights):
         raise UserError(f"{path} holds no weights (state_dict): it is damaged; take another copy.")
     return content
 
 
-def holds(path: Path, program: Program) -> bool:
-    """Whether a file of weights is a checkpoint that the program's ``train`` wrote.
+def holds(path: Path, spec: TaskSpec) -> bool:
+    """Tell if a file of weights is a checkpoint of this kind of task.
 
     Raises:
         UserError: It cannot be read.
     """
-    return program.entry in _values(path, hold=True)
+    return spec.entry in _values(path, cache=True)
 
 
-_held: tuple[tuple[Any, ...], Mapping[str, Any]] | None = None
+_cached: tuple[tuple[Any, ...], Mapping[str, Any]] | None = None
 
 
-def _values(path: Path, *, hold: bool) -> Mapping[str, Any]:
-    """What is in a file; read anew, except where the last call held it and the file is the same."""
-    global _held
-    last, _held = _held, None
-    mark = _mark(path)
-    if last is not None and last[0] == mark:
+def _values(path: Path, *, cache: bool) -> Mapping[str, Any]:
+    """Read a file, unless the last call cached it and the file is unchanged."""
+    from video_snl.models.weights.sources import read_checkpoint as read_values
+
+    global _cached
+    last, _cached = _cached, None
+    state = _file_state(path)
+    if last is not None and last[0] == state:
         content = last[1]
     else:
         content = read_shared(path) if path.name == WEIGHTS else read_values(path)
-    # Of files of others nobody asks again, and they may be large.
+    # Files of others are not read twice, and may be large.
     ours = any(
         isinstance(value, Mapping) and "format_version" in value for value in content.values()
     )
-    _held = (mark, content) if hold and ours else None
+    _cached = (state, content) if cache and ours else None
     return content
 
 
-def _mark(path: Path) -> tuple[Any, ...]:
-    """What tells whether a file, and of a published folder what is beside it, is as it was."""
+def _file_state(path: Path) -> tuple[Any, ...]:
+    """Time, size and inode of a file, and for a published folder of its ``config.json``."""
     files = [path, path.with_name(CONFIG)] if path.name == WEIGHTS else [path]
     states = [file.stat() if file.exists() else None for file in files]
     return path.absolute(), *(s and (s.st_mtime_ns, s.st_size, s.st_ino) for s in states)
 
 
-def said_of(content: Mapping[str, Any], program: Program) -> dict[str, Any]:
-    """What a checkpoint says of its network: the program's entry and the epoch, without tensors."""
-    return {key: content[key] for key in (program.entry, "epoch", DIGEST) if key in content}
+def checkpoint_metadata(content: Mapping[str, Any], spec: TaskSpec) -> dict[str, Any]:
+    """Return what a checkpoint says of its network, without tensors."""
+    return {key: content[key] for key in (spec.entry, "epoch", DIGEST) if key in content}
 
 
-def load_trained(path: Path) -> Trained:
-    """The network of a checkpoint, on the CPU and in evaluation mode."""
-    content = read_checkpoint(path)
-    about = content["video_snl"]
-    experiment = Experiment.from_dict(about["experiment"])
-    # The weights come from this checkpoint: those the training started from are not needed again.
-    experiment.model.weights = None
-    with built_from(path):
-        check_clips(experiment)
-        model, _ = build_model(experiment.model, len(about["class_names"]))
-    fill(model, content, path)
-    return Trained(
-        model=model.eval(),
-        experiment=experiment,
-        class_names=list(about["class_names"]),
-        mean=tuple(about["mean"]),
-        std=tuple(about["std"]),
-        epoch=int(content["epoch"]),
-        path=path,
-        stored=said_of(content, VIDEO_SNL),
-    )
-
-
-def fill(model: nn.Module, content: Mapping[str, Any], path: Path) -> None:
-    """Put the weights of a checkpoint of ours into its network.
+def _fill(model: nn.Module, content: Mapping[str, Any], path: Path) -> None:
+    """Load the weights of a checkpoint into its network.
 
     Raises:
         UserError: They do not fit, or are not finite.
     """
+    from video_snl.utils.finite import check_weights
+
     weights = {
         name.removeprefix("model."): value
         for name, value in content["state_dict"].items()
@@ -156,13 +209,59 @@ def fill(model: nn.Module, content: Mapping[str, Any], path: Path) -> None:
     check_weights(weights, str(path))
 
 
-def check_same_network(asked: Any, stored: Any, path: Path) -> None:
-    """Whether the options of a network are those of the checkpoint in ``path``.
+def stored_experiment(
+    named: str | None, output: str, *, checkpoint: bool, spec: TaskSpec = VIDEO
+) -> AnyExperiment:
+    """Return the configuration in a checkpoint, or in the record of a run to be resumed.
 
-    Where its weights once came from does not matter.
+    Args:
+        named: The run's folder (or the checkpoint); None or ``newest``: the newest one in
+            ``output``, as :func:`newest_begun` and :func:`checkpoint_path` find it.
+        output: Folder of runs.
+        checkpoint: Read the checkpoint, not the run's record.
+        spec: The kind of task.
+    """
+    if not checkpoint:
+        newest = named in (None, "newest")
+        folder = newest_begun(Path(output), spec).folder if newest else Path(str(named))
+        return Run.open(folder, spec).experiment
+    path = checkpoint_path(named, spec)
+    # The command that asks for the configuration reads the network next.
+    content = read_checkpoint(path, spec, cache=True)
+    return spec.experiment(content[spec.entry]["experiment"])
+
+
+def stored_spec(named: str | None, output: str, specs: Sequence[TaskSpec]) -> TaskSpec:
+    """Return the kind of task of a run or a checkpoint; the first where that is not clear.
+
+    Args:
+        named: The folder of a run, a file, ``newest`` for the newest run in ``output`` that can be
+            trained on, or None for the newest one that has a checkpoint.
+    """
+    if named in (None, "newest"):
+        runs = [run for spec in specs for run in runs_in(Path(output), spec)]
+        runs.sort(key=lambda run: run.started)
+        found = newest_of(runs, lambda run: run.trained if named is None else run.begun)
+        return specs[0] if found is None else found.spec
+    path = Path(str(named))
+    if (path / "run.json").is_file():
+        with suppress(UserError):  # a damaged record: its checkpoint says it as well
+            kind = kind_of(read_record(path, specs[0]))
+            return next((spec for spec in specs if spec.kind == kind), specs[0])
+    try:
+        path = checkpoint_path(str(path), specs[0])
+    except UserError:
+        return specs[0]  # which says what is wrong with the name
+    return next((spec for spec in specs if holds(path, spec)), specs[0])
+
+
+def check_same_network(asked: Any, stored: Any, path: Path) -> None:
+    """Check that the options of a network are those of the checkpoint in ``path``.
+
+    The origin of its weights does not matter.
 
     Raises:
-        UserError: naming the options that differ.
+        UserError: Options differ; the message names them.
     """
     beside = ("weights", "allow_partial_weights", "num_classes")
     differing = [

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from video_snl.config.task_spec import AnyExperiment, Program
+from video_snl.config.task_spec import AnyExperiment, TaskSpec
 from video_snl.config.validation import check_value, fits
 from video_snl.errors import UserError
 from video_snl.runs.published import CONFIG, DIGEST, WEIGHTS, WEIGHTS_DIGEST
@@ -16,34 +16,34 @@ from video_snl.runs.published import CONFIG, DIGEST, WEIGHTS, WEIGHTS_DIGEST
 __all__ = ["built_from", "checked_experiment"]
 
 
-def checked_experiment(content: Mapping[str, Any], path: Path, program: Program) -> AnyExperiment:
+def checked_experiment(content: Mapping[str, Any], path: Path, spec: TaskSpec) -> AnyExperiment:
     """The configuration of a file of ours, of which all entries have been looked at.
 
     Args:
         content: Of the file, its weights apart.
         path: The file, for messages.
-        program: Whose it is.
+        spec: Whose it is.
 
     Raises:
         UserError: It is of another format, an entry is missing, or of another type or size. It
             names the file, the entry, what was expected and what was found.
     """
     source = _source(path)
-    about = content[program.entry]
+    about = content[spec.entry]
     if not isinstance(about, Mapping):
-        raise _misfit(f"{program.entry}: expected an object, found {about!r:.60}", source, program)
+        raise _misfit(f"{spec.entry}: expected an object, found {about!r:.60}", source, spec)
     version = about.get("format_version")
     if not fits(version, int):
         what = f"format_version: expected a whole number, found {version!r:.60}"
-        raise _misfit(what, source, program)
-    if version != program.format_version:
+        raise _misfit(what, source, spec)
+    if version != spec.format_version:
         raise UserError(
-            f"{source} has checkpoint format {version}, this version of {program.name} reads "
-            f"format {program.format_version}; install the {program.name} that wrote it."
+            f"{source} has checkpoint format {version}, this version of {spec.command} reads "
+            f"format {spec.format_version}; install the {spec.command} that wrote it."
         )
     try:
-        experiment = program.experiment(about["experiment"])
-        for name, kind in program.entries.items():
+        experiment = spec.experiment(about["experiment"])
+        for name, kind in spec.entries.items():
             check_value(about[name], kind, name)
             _check_size(name, about[name])
         check_value(about.get("trained_with"), str | None, "trained_with")
@@ -51,9 +51,9 @@ def checked_experiment(content: Mapping[str, Any], path: Path, program: Program)
         for digest in (DIGEST, WEIGHTS_DIGEST):
             check_value(content.get(digest), str | None, digest)
     except KeyError as error:
-        raise _misfit(f"it has no entry {error}", source, program) from error
+        raise _misfit(f"it has no entry {error}", source, spec) from error
     except TypeError as error:
-        raise _misfit(str(error), source, program) from error
+        raise _misfit(str(error), source, spec) from error
     return experiment
 
 
@@ -88,8 +88,8 @@ def _check_size(name: str, value: Any) -> None:
         raise TypeError(f"{name}: expected three finite numbers{above}, found {value!r:.60}")
 
 
-def _misfit(what: str, source: Path, program: Program) -> UserError:
+def _misfit(what: str, source: Path, spec: TaskSpec) -> UserError:
     return UserError(
-        f"{source}: its configuration does not fit this version of {program.name} ({what}); it is "
+        f"{source}: its configuration does not fit this version of {spec.command} ({what}); it is "
         "damaged, or was written by another version."
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from video_snl.data.loading.quarantine import named
 from video_snl.data.video.streaming import frame_times
-from video_snl.data.workers.bounded import run_bounded
+from video_snl.data.workers.bounded import map_with_timeout
 from video_snl.errors import UserError
 from video_snl.utils.media import MAX_PIXELS
 
@@ -32,7 +32,7 @@ def check_video(path: Path, seconds: float, deadline: float, max_pixels: int = M
     """
     check_no_playlist(path)
     length = partial(_length, max_pixels=max_pixels)
-    [outcome] = run_bounded(length, [str(path)], num_workers=1, deadline=deadline)
+    [outcome] = map_with_timeout(length, [str(path)], num_workers=1, deadline=deadline)
     if outcome.kind == "timeout":
         raise UserError(
             f"{path}: to find its length took longer than {deadline:g} s, and was given up: "

@@ -1,129 +1,169 @@
-"""``video-snl serve``: what happens in an uploaded video, and what the blocks look at in it."""
+"""``video-snl serve``: what is in an uploaded video or image, and what the blocks look at in it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
 import torch
+from torch import Tensor
 
 from video_snl.analysis.explain.page import page_html
-from video_snl.analysis.explain.run import video_subject
-from video_snl.analysis.model_input import explained
-from video_snl.commands.windows import score_views
-from video_snl.config.video import ShortVideos
-from video_snl.data.video.folders import VIDEO_SUFFIXES
+from video_snl.analysis.model_input import analysis_input, explained
+from video_snl.commands.predict import score_views
+from video_snl.config.task_spec import TaskSpec
+from video_snl.data.image.inference import read_input
 from video_snl.data.video.inference import read_views
-from video_snl.data.workers.forkserver import nursery
+from video_snl.data.workers.forkserver import start_forkserver
 from video_snl.engine.trainer import device_of
 from video_snl.errors import UserError
 from video_snl.runs.run import checkpoint_path
-from video_snl.runs.trained import Trained, load_trained
+from video_snl.runs.trained import Trained, TrainedNetwork, load_trained
 from video_snl.serve.checks import check_video
 from video_snl.serve.server import check_installed, check_options, serve
 from video_snl.serve.service import Answer, Limits, Service, ShownPage, best_classes
 from video_snl.tasks.action import ActionRecognition
+from video_snl.tasks.images import ImageTask, Segmentation
+from video_snl.tasks.operations import ClassOperations, Reading
 from video_snl.utils.counts import counts
+from video_snl.utils.finite import not_finite_error
+from video_snl.utils.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
-__all__ = ["serve_videos", "video_service"]
+__all__ = ["about_network", "class_service", "explained_page", "serve_classes"]
 
 
-def serve_videos(
+def serve_classes(
+    spec: TaskSpec,
     *,
     checkpoint: str | None,
     host: str,
     port: int,
     limits: Limits,
-    clips: int,
-    crops: int,
-    short_videos: ShortVideos | None,
-    deadline: float | None,
+    clips: int = 10,
+    crops: int = 3,
+    reading: Reading,
     accelerator: str,
 ) -> NoReturn:
-    """Show the page until a signal comes.
+    """Show the page of a network of videos or images until a signal comes.
+
+    Args:
+        spec: The kind of task.
+        checkpoint: The network.
+        host, port: Address of the page.
+        limits: Limits on an upload.
+        clips, crops: Views of a video that are scored.
+        reading: How uploads are read.
+        accelerator: ``auto``, ``cpu`` or ``gpu``.
 
     Raises:
         UserError: A package or the checkpoint is missing, or an option does not fit.
     """
     check_installed()
-    check_options(port, limits, deadline)
+    check_options(port, limits, reading.deadline)
     if clips < 1:
         raise UserError("--clips must be at least 1.")
     device = device_of(accelerator)
-    path = checkpoint_path(checkpoint)
+    path = checkpoint_path(checkpoint, spec)
 
     def make() -> Service:
-        nursery()  # loads its modules while the network is made
-        trained = _reading(load_trained(path), short_videos, deadline, limits.max_pixels)
-        return video_service(trained, limits, clips=clips, crops=crops, device=device)
+        if spec.inputs == "videos":
+            start_forkserver()  # loads its modules while the network is made
+        trained = spec.make().reading(load_trained(path, spec), reading)
+        return class_service(trained, limits, device, clips=clips, crops=crops)
 
     serve(make, host=host, port=port, limits=limits)
 
 
-def video_service(
-    trained: Trained, limits: Limits, *, clips: int, crops: int, device: torch.device
+def class_service(
+    trained: Trained, limits: Limits, device: torch.device, *, clips: int = 10, crops: int = 3
 ) -> Service:
-    """A network of videos, asked about one video at a time.
+    """Make the service of a network that is asked about one video or image at a time.
 
     Args:
+        trained: The network.
+        limits: Limits on an upload.
+        device: The device it runs on.
         clips: Clips of a video whose mean scores name it, each seen in ``crops`` crops.
     """
-    task = ActionRecognition(
-        trained.experiment, trained.model, trained.class_names, mean=trained.mean, std=trained.std
+    operations: ClassOperations = trained.spec.make()
+    task = operations.scoring_task(trained).to(device).eval()
+    size = f"at most {limits.megabytes:g} MB"
+    if trained.spec.inputs == "videos":
+        task.crops = crops
+        return Service(
+            title="What happens in this video?",
+            about=about_network(trained),
+            hint=f"A video of {size} and {limits.seconds:g} seconds.",
+            accept=",".join(["video/*", *sorted(VIDEO_SUFFIXES)]),
+            answer=partial(_answer_video, trained, task, clips, limits.seconds),
+            records=True,
+        )
+    return Service(
+        title="What is in this image?",
+        about=about_network(trained),
+        hint=f"An image of {size}.",
+        accept=",".join(["image/*", *sorted(IMAGE_SUFFIXES)]),
+        answer=partial(_answer_image, trained, task),
     )
-    task.crops = crops
-    task = task.to(device).eval()
+
+
+def about_network(trained: TrainedNetwork) -> str:
+    """Return a line on backbone, block, classes and file of a network."""
     model = trained.experiment.model
     block = "no block" if model.block == "none" else f"block {model.block}"
-    return Service(
-        title="What happens in this video?",
-        about=f"{model.backbone} with {block}, {counts(len(trained.class_names), 'class')}, from "
-        f"{trained.path}",
-        hint=f"A video of at most {limits.megabytes:g} MB and {limits.seconds:g} seconds.",
-        accept=",".join(["video/*", *sorted(VIDEO_SUFFIXES)]),
-        answer=partial(_answer, trained, task, clips, limits.seconds),
-        records=True,
-    )
+    classes = ""
+    if isinstance(trained, Trained):
+        classes = f", {counts(len(trained.class_names), 'class')}"
+    return f"{model.backbone} with {block}{classes}, from {trained.path}"
 
 
-def _answer(
+def explained_page(
+    trained: TrainedNetwork, name: str, item: object, device: torch.device
+) -> tuple[ShownPage, list[tuple[str, float]]]:
+    """Return the page on what the blocks look at in one input, and its classes with scores."""
+    [explanation] = explained([analysis_input(trained, name, item, device)])
+    page = ShownPage("What the network looks at", page_html([explanation]))
+    return page, explanation.classes
+
+
+def _only(files: Sequence[Path], what: str) -> Path:
+    if len(files) != 1:
+        raise UserError(f"{len(files)} files were uploaded: choose one {what}")
+    return files[0]
+
+
+def _answer_video(
     trained: Trained, task: ActionRecognition, clips: int, seconds: float, files: Sequence[Path]
 ) -> Answer:
-    if len(files) != 1:
-        raise UserError(f"{len(files)} files were uploaded: choose one video")
-    [path] = files
-    data = trained.experiment.data
+    path, data = _only(files, "video"), trained.experiment.data
     check_video(path, seconds, data.deadline, data.max_pixels)
-    views = read_views(str(path), data, clips)
-    scores = score_views(task, views[None], path.name)[0]
-    subject = video_subject(str(path), trained, data.short_videos, data.deadline, task.device)
-    page = page_html(explained([subject]))
-    crops = "1 crop" if task.crops == 1 else f"{task.crops} crops"
-    note = f"Mean scores of {clips} {'clip' if clips == 1 else 'clips'} over the video, {crops} of "
+    scores = score_views(task, read_views(str(path), data, clips)[None], path.name)[0]
+    page, _ = explained_page(trained, str(path), path, task.device)
+    note = f"Mean scores of {counts(clips, 'clip')} over the video, {counts(task.crops, 'crop')} of"
     return Answer(
         best_classes(scores, trained.class_names),
-        [f"{note}each, as of video-snl predict."],
-        [ShownPage("What the network looks at", page)],
+        [f"{note} each, as of video-snl predict."],
+        [page],
     )
 
 
-def _reading(
-    trained: Trained,
-    short_videos: ShortVideos | None,
-    deadline: float | None,
-    max_pixels: int | None,
-) -> Trained:
-    """With the options for reading uploads; the reader of its training suited other files."""
-    data = trained.experiment.data
-    data = replace(
-        data,
-        reader="auto",
-        decode_device="cpu",
-        short_videos=short_videos or data.short_videos,
-        deadline=data.deadline if deadline is None else deadline,
-        max_pixels=data.max_pixels if max_pixels is None else max_pixels,
-    )
-    return replace(trained, experiment=replace(trained.experiment, data=data))
+def _answer_image(trained: Trained, task: ImageTask, files: Sequence[Path]) -> Answer:
+    path = _only(files, "image")
+    page, classes = explained_page(trained, str(path), path, task.device)
+    if isinstance(task, Segmentation):
+        image = read_input(path, trained.experiment.data)
+        return Answer(_shares(task, image), ["Shares of the pixels."], [page])
+    return Answer(classes, [], [page])
+
+
+@torch.inference_mode()
+def _shares(task: Segmentation, image: Tensor) -> list[tuple[str, float]]:
+    """Return the classes with the most pixels, of those with any."""
+    logits = task.logits(image[None].to(task.device))[0]
+    if not logits.isfinite().all():
+        raise not_finite_error("this image")
+    labels = logits.argmax(0).flatten()
+    shares = torch.bincount(labels, minlength=len(task.class_names)) / labels.numel()
+    return [pair for pair in best_classes(shares.cpu(), task.class_names) if pair[1] > 0]

@@ -9,8 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
-from video_snl.config.image_data import ImageDatasetName
-from video_snl.config.images import ImageBackboneName
+from video_snl.config.image import ImageBackboneName, ImageDatasetName
 from video_snl.errors import UserError
 
 __all__ = ["BLOCKS", "TABLES", "Block", "Cell", "PaperTable", "cells_of"]

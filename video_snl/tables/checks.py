@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 
 from video_snl.config.image import ImageExperiment
+from video_snl.config.task_spec import IMAGE, exact_spec
 from video_snl.data.image.catalog import image_class_count
-from video_snl.engine.train_images import check_experiment
 from video_snl.errors import UserError
 from video_snl.models.image import build_image_model
 from video_snl.models.image_parts import head_parameters, stage_layers
@@ -25,7 +25,7 @@ def check_cell(experiment: ImageExperiment) -> None:
     Raises:
         UserError: naming the option and what it should be.
     """
-    check_experiment(experiment)
+    exact_spec(IMAGE, experiment).make().check_options(experiment)
     data, model, trainer = experiment.data, experiment.model, experiment.trainer
     optimizer = experiment.optimizer
     if trainer.devices != "auto":

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from video_snl.commands.describe_images import image_description
-from video_snl.config.image_data import ImageDataConfig
-from video_snl.config.images import ImageModelConfig
+from video_snl.commands.describe import image_description
+from video_snl.config.image import ImageDataConfig, ImageModelConfig
 from video_snl.data.image.catalog import image_class_count
 from video_snl.tables.cells import BLOCKS
 from video_snl.tables.settings import Planned

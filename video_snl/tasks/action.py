@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
-from video_snl.config.task_spec import VIDEO_SNL
+from video_snl.config.task_spec import VIDEO
 from video_snl.config.video import Experiment
 from video_snl.data.transforms.augment import augment_clips
 from video_snl.data.transforms.geometry import crop_clips, crop_scaled_clips, normalise, three_crops
@@ -53,7 +53,7 @@ class ActionRecognition(Task):
         super().__init__(
             experiment,
             model,
-            program=VIDEO_SNL,
+            spec=VIDEO,
             parts=Parts(head_parameters, stage_modules),
             files=files,
         )

@@ -13,7 +13,7 @@ from torch.optim import SGD, Optimizer
 from torchmetrics import Metric
 
 from video_snl import __version__
-from video_snl.config.task_spec import Program
+from video_snl.config.task_spec import TaskSpec
 from video_snl.config.video import TrainerConfig
 from video_snl.errors import UserError
 from video_snl.tasks.optimization import (
@@ -66,7 +66,7 @@ class Task(pl.LightningModule):
     Args:
         experiment: The configuration.
         model: The network.
-        program: Its checkpoints are of.
+        spec: Its checkpoints are of.
         parts: Of the network.
         files: Paths of the training samples, to name those of a batch that went wrong.
     """
@@ -79,12 +79,12 @@ class Task(pl.LightningModule):
         experiment: TaskExperiment,
         model: nn.Module,
         *,
-        program: Program,
+        spec: TaskSpec,
         parts: Parts,
         files: Sequence[str] = (),
     ) -> None:
         super().__init__()
-        self.model, self.program, self.files = model, program, files
+        self.model, self.spec, self.files = model, spec, files
         self._options, self._parts = experiment, parts
         self._sizes: list[int] = []  # of the parts of a step, so far
         freeze(model, experiment.optimizer, parts.layers_of, parts.head_of)
@@ -152,8 +152,8 @@ class Task(pl.LightningModule):
         return scheduled(optimizer, config.epochs, steps, self.rate_factor)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint[self.program.entry] = {
-            "format_version": self.program.format_version,
+        checkpoint[self.spec.entry] = {
+            "format_version": self.spec.format_version,
             "experiment": self._options.to_dict(),
             "trained_with": __version__,
             **self.about(),

@@ -13,9 +13,9 @@ from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from video_snl.config.image import ImageExperiment
-from video_snl.config.image_programs import image_program
+from video_snl.config.statistics import Statistics
+from video_snl.config.task_spec import IMAGE, exact_spec
 from video_snl.data.loading.batches import Batch
-from video_snl.data.transforms.geometry import Statistics
 from video_snl.data.transforms.image import evaluation_images, training_images
 from video_snl.models.fcn import SegmentationLogits, segmentation_loss
 from video_snl.models.image_parts import head_parameters, stage_layers
@@ -56,7 +56,7 @@ class ImageTask(Task):
         super().__init__(
             experiment,
             model,
-            program=image_program(experiment),
+            spec=exact_spec(IMAGE, experiment),
             parts=Parts(head_parameters, stage_layers),
             files=files,
         )

@@ -111,7 +111,7 @@ def _sign(file: int) -> None:
         os.pwrite(file, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
 
 
-def _let_go() -> None:
+def _release_pages() -> None:
     """A forked child would hold the lock for as long as it lives, also after its parent's end."""
     for file in _files:
         with suppress(OSError):
@@ -119,4 +119,4 @@ def _let_go() -> None:
     _files.clear()
 
 
-os.register_at_fork(after_in_child=_let_go)
+os.register_at_fork(after_in_child=_release_pages)

@@ -19,22 +19,9 @@ from video_snl.errors import UserError
 from video_snl.utils.files import check_folder, replace_file, write_json
 from video_snl.utils.json_text import parse_json
 
-__all__ = ["check_source", "output_folder", "report", "write_explanations"]
+__all__ = ["output_folder", "report", "write_explanations"]
 
 _PICTURE = re.compile(r"(looks|features)(-\d+)?\.png")
-
-
-def check_source(source: str, kind: str) -> None:
-    """Whether a file is there; ``kind`` is what it should be, a video or a picture.
-
-    Raises:
-        UserError: It is not, or is a folder.
-    """
-    path = Path(source)
-    if path.is_dir():
-        raise UserError(f"{source} is a folder: name one {kind}.")
-    if not path.is_file():
-        raise UserError(f"{source}: no such file.")
 
 
 def output_folder(named: str | None, source: str) -> Path:

@@ -1,37 +1,31 @@
-"""Measure the blocks of a network on inputs, print and write what was found; and for videos."""
+"""``spectrum``: the blocks of a network on the spectra of their graphs."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, cast
 
-from torch import nn
-
-from video_snl.analysis.explain.run import video_subject
-from video_snl.analysis.model_input import Subject, block_inputs
+from video_snl.analysis.model_input import analysis_input, block_inputs
 from video_snl.analysis.spectrum.measure import measures
 from video_snl.analysis.spectrum.numbers import as_json
 from video_snl.analysis.spectrum.output import write_spectra
 from video_snl.analysis.spectrum.structure import Measured
 from video_snl.analysis.spectrum.table import table
-from video_snl.blocks.insertion import inserted_blocks
-from video_snl.config.video import ShortVideos
-from video_snl.data.video.catalog import load_videos
-from video_snl.data.workers.forkserver import nursery
+from video_snl.config.task_spec import TaskSpec
+from video_snl.data.workers.forkserver import start_forkserver
 from video_snl.engine.trainer import device_of
 from video_snl.errors import UserError
-from video_snl.runs.run import checkpoint_path
-from video_snl.runs.trained import Trained, load_trained
+from video_snl.runs.trained import load_trained
+from video_snl.tasks.operations import Operations, Reading
 from video_snl.utils.files import check_folder
 from video_snl.utils.json_text import to_json
-from video_snl.utils.media import named_media
 from video_snl.utils.progress import counted
 
-__all__ = ["Asked", "evenly_spaced", "files_below", "measured_and_reported", "spectrum"]
+__all__ = ["Asked", "spectrum"]
 
 
 @dataclass(frozen=True)
@@ -67,48 +61,24 @@ class Asked:
 
 def spectrum(
     paths: Sequence[str],
+    spec: TaskSpec,
     asked: Asked,
     *,
     checkpoint: str | None,
-    short_videos: ShortVideos | None,
-    deadline: float | None,
+    reading: Reading,
     accelerator: str,
 ) -> int:
-    """``video-snl spectrum`` of a network of videos; without paths, on some of its test list.
+    """Measure the blocks of a network on inputs; print and write what was found.
 
-    Returns:
-        2 when an input could not be read, else 0.
-    """
-    if deadline is not None and not deadline > 0:
-        raise UserError(f"--deadline {deadline}: give seconds, more than 0.")
-    files = files_below(paths, "videos")
-    device = device_of(accelerator)
-    nursery()  # loads its modules while the network is made
-    trained = load_trained(checkpoint_path(checkpoint))
-    sources = files or _listed(trained, asked.inputs)
-
-    def subject(source: str) -> Subject:
-        return video_subject(source, trained, short_videos, deadline, device)
-
-    blocks = inserted_blocks(trained.model)
-    kind = trained.experiment.model.block
-    return measured_and_reported("video-snl", trained.path, (kind, blocks), sources, subject, asked)
-
-
-def measured_and_reported(
-    program: str,
-    checkpoint: Path,
-    named_blocks: tuple[str, Mapping[str, nn.Module]],
-    sources: Sequence[str],
-    subject: Callable[[str], Subject],
-    asked: Asked,
-) -> int:
-    """Measure every input that can be read and is finite in the network; a line for each other.
+    An input that cannot be read, or is not finite in the network, costs a line on stderr.
 
     Args:
-        named_blocks: What they are called, and they by position.
-        sources: Names of the inputs.
-        subject: An input, by its name.
+        paths: Files, or folders of them; none: some of the test list of the training.
+        spec: The kind of task.
+        asked: What is measured.
+        checkpoint: The network.
+        reading: How the files are read.
+        accelerator: ``auto``, ``cpu`` or ``gpu``.
 
     Returns:
         2 when an input could not be read, else 0.
@@ -116,58 +86,41 @@ def measured_and_reported(
     Raises:
         UserError: The network has no blocks, or the folder cannot be written.
     """
-    name, blocks = named_blocks
+    operations: Operations = spec.make()
+    files = operations.find_inputs(paths, "spectrum", reading) if paths else []
+    device = device_of(accelerator)
+    if spec.inputs == "videos":
+        start_forkserver()  # loads its modules while the network is made
+    path = operations.find_checkpoint(checkpoint)
+    trained = operations.reading(load_trained(path, spec), reading)
+    inputs = files or operations.test_inputs(trained, asked.inputs)
+    blocks = operations.blocks(trained.model)
     if not blocks:
         raise UserError(
-            f"{checkpoint} holds a network without blocks: there are no spectra to measure; name "
+            f"{path} holds a network without blocks: there are no spectra to measure; name "
             "one that was trained with a block (--model.block snl)"
         )
     folder = None if asked.output is None else _folder(asked.output)
+    name = operations.block_name(trained.experiment)
     measured = measures(blocks, name, largest=asked.largest, groups=asked.groups)
     read: list[str] = []
-    with closing(_counted(sources)) as counting:
-        for source in counting:
+    with closing(
+        cast(Generator[tuple[str, Any]], counted(inputs, len(inputs), "inputs"))
+    ) as counting:
+        for source, item in counting:
             try:
-                inputs = block_inputs(subject(source))
-                samples = {at: measured[at].measured(source, x) for at, x in inputs.items()}
+                given = block_inputs(analysis_input(trained, source, item, device))
+                samples = {at: measured[at].measured(source, x) for at, x in given.items()}
             except UserError as error:
-                print(f"{program} spectrum: error: {error}", file=sys.stderr, flush=True)
+                print(f"{spec.command} spectrum: error: {error}", file=sys.stderr, flush=True)
                 continue
             read.append(source)
             for position, sample in samples.items():
                 measured[position].keep(sample)
     if read:
-        found = Measured(str(checkpoint), read, [each.found() for each in measured.values()])
+        found = Measured(str(path), read, [each.found() for each in measured.values()])
         _report(found, folder, as_numbers=asked.as_json)
-    return 0 if len(read) == len(sources) else 2
-
-
-def files_below(paths: Sequence[str], wanted: Literal["videos", "images"]) -> list[str]:
-    """The files that paths name: themselves, or those below a folder.
-
-    Raises:
-        UserError: A path is not there, or a folder holds none.
-    """
-    return [str(path) for path in named_media(paths, wanted, "video-snl spectrum")]
-
-
-def evenly_spaced(count: int, length: int) -> list[int]:
-    """``count`` indices of a list, or all of a shorter one; the middles of equal parts."""
-    count = min(count, length)
-    return [(2 * i + 1) * length // (2 * count) for i in range(count)]
-
-
-def _listed(trained: Trained, count: int) -> list[str]:
-    """Some of the test list of the run."""
-    try:
-        test = load_videos(trained.experiment.data).test
-    except UserError as error:
-        raise UserError(f"the test list of the run: {error}; or name videos") from error
-    return [test[index].path for index in evenly_spaced(count, len(test))]
-
-
-def _counted(sources: Sequence[str]) -> Any:
-    return counted(sources, len(sources), "inputs")
+    return 0 if len(read) == len(inputs) else 2
 
 
 def _folder(named: str) -> Path:

@@ -20,8 +20,8 @@ import torch
 
 from video_snl.config.video import DataConfig, DecodeDevice, ReaderName
 from video_snl.data.decoding.readers import open_by, refusal
-from video_snl.data.decoding.stream_info import Facts, find_facts
-from video_snl.data.workers.bounded import run_bounded
+from video_snl.data.decoding.stream_info import StreamInfo, find_stream_info
+from video_snl.data.workers.bounded import map_with_timeout
 from video_snl.errors import UserError
 from video_snl.utils.media import MAX_PIXELS
 from video_snl.utils.timing import collect_stages
@@ -66,11 +66,12 @@ def resolve_reader(config: DataConfig, paths: Sequence[str]) -> tuple[DataConfig
 def _choose(paths: Sequence[str], config: DataConfig) -> Choice:
     choose = partial(choose_reader, device=config.decode_device, max_pixels=config.max_pixels)
     tried = list(islice(paths, TRIED))
-    with closing(run_bounded(choose, tried, num_workers=1, deadline=config.deadline)) as outcomes:  # type: ignore[type-var]
-        for outcome in outcomes:
-            if outcome.value is not None:
-                return outcome.value
-            if outcome.kind != "error":  # rather than wait for the next one as long
+    results = map_with_timeout(choose, tried, num_workers=1, deadline=config.deadline)
+    with closing(results):
+        for result in results:
+            if result.value is not None:
+                return result.value
+            if result.kind != "error":  # rather than wait for the next one as long
                 break
     return Choice("pyav", "none of the first files could be measured")
 
@@ -81,7 +82,7 @@ def choose_reader(path: str, device: DecodeDevice = "cpu", max_pixels: int = MAX
     Raises:
         UserError: The file cannot be read, or breaks at its start.
     """
-    facts = find_facts(path, max_pixels)
+    facts = find_stream_info(path, max_pixels)
     names = {name: refusal(name, facts) or _differs(facts, device) for name in _candidates(device)}
     allowed = [name for name, reason in names.items() if reason is None]
     if not allowed:
@@ -94,7 +95,7 @@ def _candidates(device: DecodeDevice) -> list[ReaderName]:
     return ["torchcodec", "decord"] if device == "cuda" else ["decord"]
 
 
-def _differs(facts: Facts, device: DecodeDevice) -> str | None:
+def _differs(facts: StreamInfo, device: DecodeDevice) -> str | None:
     """Why a decoder's pixels are not PyAV's, though its frames are."""
     if device == "cpu" and facts.codec == "mpeg4":
         return "decord's pixels of MPEG-4 are up to 2 levels off"

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from video_snl.data.decoding.indexed import LibraryReader, library_refuses
 from video_snl.data.decoding.opening import decoder_path
-from video_snl.data.decoding.stream_info import Facts
+from video_snl.data.decoding.stream_info import StreamInfo
 from video_snl.errors import OptionsError, UserError
 from video_snl.utils.media import MAX_PIXELS
 from video_snl.utils.timing import stage
@@ -24,7 +24,7 @@ NO_COPIES = 1e-9
 INDEXED = frozenset({"mov", "matroska", "webm", "avi"})
 
 
-def decord_refuses(facts: Facts) -> str | None:
+def decord_refuses(facts: StreamInfo) -> str | None:
     """Why decord would not give the right frames of this file, in words; ``None`` if it does."""
     if facts.width in NARROW or facts.width % 2 or facts.height % 2:
         return f"decord takes no frames of {facts.width} x {facts.height}"
@@ -69,8 +69,8 @@ class DecordReader(LibraryReader):
                     "-DUSE_CUDA=ON, choose --data.reader torchcodec, or --data.decode_device cpu"
                 ) from error
             raise UserError(
-                f"{path} cannot be opened by decord ({self.facts.codec} in "
-                f"{self.facts.container}): choose --data.reader auto"
+                f"{path} cannot be opened by decord ({self.info.codec} in "
+                f"{self.info.container}): choose --data.reader auto"
             ) from error
         length = len(self._video)
         self._check_index(length)

@@ -13,7 +13,7 @@ from video_snl.data.decoding.instead import note_instead
 from video_snl.data.decoding.opening import check_pixels
 from video_snl.data.decoding.pyav import PyAVReader, breaks
 from video_snl.data.decoding.scan import SIZED
-from video_snl.data.decoding.stream_info import Facts, find_facts
+from video_snl.data.decoding.stream_info import StreamInfo, find_stream_info
 from video_snl.errors import UserError
 from video_snl.utils.media import MAX_PIXELS
 from video_snl.utils.timing import stage
@@ -49,11 +49,11 @@ class LibraryReader(abc.ABC):
 
     def __init__(self, path: str, device: str = "cpu", max_pixels: int = MAX_PIXELS) -> None:
         self.path, self.device, self.max_pixels = path, device, max_pixels
-        self.facts = find_facts(path, max_pixels)
+        self.info = find_stream_info(path, max_pixels)
         self._instead: PyAVReader | None = None
 
     def __len__(self) -> int:
-        return self.facts.length
+        return self.info.length
 
     def frames(self, indices: Sequence[int]) -> Tensor:
         """The frames of these indices, RGB, uint8 (T, H, W, 3)."""
@@ -101,7 +101,7 @@ class LibraryReader(abc.ABC):
     def _astray(
         self, times: Sequence[float], indices: Sequence[int], *, from_first: bool = False
     ) -> bool:
-        stamps, unit = self.facts.stamps, self.facts.unit
+        stamps, unit = self.info.stamps, self.info.unit
         if stamps is None or not unit:
             return True
         start = stamps[0] if from_first else 0
@@ -123,7 +123,7 @@ class LibraryReader(abc.ABC):
         return frames
 
 
-def library_refuses(library: str, facts: Facts) -> str | None:
+def library_refuses(library: str, facts: StreamInfo) -> str | None:
     """Why no such library would give the right frames of this file; ``None`` if it may."""
     a, b, c, d = facts.matrix
     if facts.streams > 1:

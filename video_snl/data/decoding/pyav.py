@@ -14,7 +14,7 @@ from video_snl.data.decoding.conversion import RgbConverter
 from video_snl.data.decoding.instead import note_head
 from video_snl.data.decoding.opening import check_pixels, is_refused_size, too_large
 from video_snl.data.decoding.scan import Matrix
-from video_snl.data.decoding.stream_info import distrust, open_with_facts
+from video_snl.data.decoding.stream_info import distrust, open_with_stream_info
 from video_snl.errors import UserError
 from video_snl.utils.media import MAX_PIXELS
 from video_snl.utils.timing import stage
@@ -63,19 +63,19 @@ class PyAVReader:
         self._missing: set[int] = set()
         self._wanted = 0  # the next frame asked for
         with stage("open"):
-            self._container, self._stream, self.facts = open_with_facts(path, max_pixels)
-        if self.facts.undecodable:
-            note_head(path, self.facts.undecodable)
-        self._trusted = self.facts.stamps is not None
+            self._container, self._stream, self.info = open_with_stream_info(path, max_pixels)
+        if self.info.undecodable:
+            note_head(path, self.info.undecodable)
+        self._trusted = self.info.stamps is not None
         # Frames that no other one refers to need not be decoded if they are not asked for.
-        self._skips = self._trusted and self.facts.reordered and not self.facts.uneven
+        self._skips = self._trusted and self.info.reordered and not self.info.uneven
         self._current: av.VideoFrame | None
         self._following: Numbered | None
         self._numbered: Iterator[Numbered]
         self._begin(0)
 
     def __len__(self) -> int:
-        return self.facts.length
+        return self.info.length
 
     def close(self) -> None:
         """Close the file, now: the generator of frames and the reader refer to one another."""
@@ -134,31 +134,31 @@ class PyAVReader:
                 if self._skips:
                     self._skips = False
                 else:
-                    self._trusted, self.facts = False, distrust(self.path, self.facts)
+                    self._trusted, self.info = False, distrust(self.path, self.info)
                 self._restart()
 
     def _decode(self, wanted: list[int]) -> Tensor:
-        height, width = self.facts.height, self.facts.width
+        height, width = self.info.height, self.info.width
         pictures = np.empty((len(wanted), height, width, 3), np.uint8)
         for row, index in enumerate(wanted):
             self._wanted = index
             frame = self._find(index)
             check_pixels(self.path, frame.width, frame.height, self.max_pixels)
             pictures[row] = self._rgb.convert(frame, width, height)
-        return turn(torch.from_numpy(pictures), self.facts.matrix)
+        return turn(torch.from_numpy(pictures), self.info.matrix)
 
     def _restart(self) -> None:
         self._container.close()  # rather than trust a seek to the start
-        self._container, self._stream, _ = open_with_facts(self.path, self.max_pixels)
+        self._container, self._stream, _ = open_with_stream_info(self.path, self.max_pixels)
         self._begin(0)
 
     def _go_to(self, index: int) -> None:
         """Be at or before a frame: at its entry, unless going on from here costs no more."""
-        entry = self.facts.entry(index) if self._trusted else 0
+        entry = self.info.entry(index) if self._trusted else 0
         if entry > max(self._number, 0) or (entry and index < self._number):
             with stage("seek"):
-                assert self.facts.stamps is not None
-                self._container.seek(self.facts.stamps[entry], stream=self._stream)
+                assert self.info.stamps is not None
+                self._container.seek(self.info.stamps[entry], stream=self._stream)
                 self._begin(entry)
         elif index < self._number:
             with stage("seek"):
@@ -195,7 +195,7 @@ class PyAVReader:
             _AstrayError: A frame has a stamp that the packets did not have, or comes too early, or
                 the first is not the key frame that was sought.
         """
-        stamps = self.facts.stamps
+        stamps = self.info.stamps
         assert stamps is not None
         packets = self._container.demux(self._stream)
         if entry:
@@ -221,16 +221,16 @@ class PyAVReader:
 
     def _landed(self, packet: av.Packet, entry: int) -> int:
         """The entry that a seek led to: the one meant or, in files with an edit list, before it."""
-        stamps = self.facts.stamps
+        stamps = self.info.stamps
         assert stamps is not None
-        for found in reversed(self.facts.entries[: self.facts.entries.index(entry) + 1]):
+        for found in reversed(self.info.entries[: self.info.entries.index(entry) + 1]):
             if packet.pts == stamps[found] and packet.is_keyframe:
                 return found
         raise _AstrayError
 
     def _frames(self, packets: Iterable[av.Packet]) -> Iterator[av.VideoFrame]:
-        context, stamps = self._stream.codec_context, self.facts.stamps
-        head = self.facts.undecodable > 0
+        context, stamps = self._stream.codec_context, self.info.stamps
+        head = self.info.undecodable > 0
         for packet in packets:
             if self._skips and stamps is not None and packet.pts is not None:
                 early = packet.pts < stamps[self._wanted]

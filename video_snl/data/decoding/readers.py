@@ -21,7 +21,7 @@ from video_snl.data.decoding.frames import FramesReader
 from video_snl.data.decoding.indexed import AstrayError
 from video_snl.data.decoding.instead import is_instead, note_instead
 from video_snl.data.decoding.pyav import PyAVReader
-from video_snl.data.decoding.stream_info import Facts, find_facts
+from video_snl.data.decoding.stream_info import StreamInfo, find_stream_info
 from video_snl.data.video.clip_sampling import ShortVideoError
 from video_snl.errors import OptionsError, UserError
 from video_snl.utils.counts import counts
@@ -106,7 +106,7 @@ def open_video(
         check_reader(reader, device)
     if reader in ("auto", "pyav"):
         return PyAVReader(path, max_pixels)
-    facts = find_facts(path, max_pixels)
+    facts = find_stream_info(path, max_pixels)
     if is_instead(reader, path):
         return PyAVReader(path, max_pixels)
     refused = _unnameable(reader, path) or refusal(reader, facts)
@@ -138,7 +138,7 @@ def open_by(
     return PyAVReader(path, max_pixels)
 
 
-def refusal(reader: ReaderName, facts: Facts) -> str | None:
+def refusal(reader: ReaderName, facts: StreamInfo) -> str | None:
     """Why a decoder would not give the right frames of a file; ``None`` if it does."""
     if reader == "decord":
         from video_snl.data.decoding.decord import decord_refuses

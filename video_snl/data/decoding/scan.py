@@ -58,7 +58,7 @@ class Scan:
     parameter sets within them, or those values of their headers that hold the size. ``fields`` says
     that two packets may be one frame, which is then counted once; ``unpaired`` that a field stands
     alone. ``starts_clean`` says that the first packet needs no other one and is shown first. For
-    ``tiny`` and ``matrix`` see :class:`~video_snl.data.decoding.stream_info.Facts`.
+    ``tiny`` and ``matrix`` see :class:`~video_snl.data.decoding.stream_info.StreamInfo`.
     """
 
     stamps: list[int | None] = field(default_factory=list)

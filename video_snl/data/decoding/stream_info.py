@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
-__all__ = ["Facts", "distrust", "find_facts", "open_with_facts"]
+__all__ = ["StreamInfo", "distrust", "find_stream_info", "open_with_stream_info"]
 
 REMEMBERED = 16384  # files of which a process keeps the facts; about 1 KB each
 # Containers that store the time of presentation of every packet.
@@ -60,7 +60,7 @@ _HEAD_KEYS = 3
 
 
 @dataclass(frozen=True)
-class Facts:
+class StreamInfo:
     """Of one video file.
 
     Args:
@@ -122,26 +122,26 @@ class Facts:
         return self.entries[bisect_right(self.entries, frame) - 1]
 
 
-_remembered: dict[tuple[str, int, int], Facts] = {}
+_remembered: dict[tuple[str, int, int], StreamInfo] = {}
 
 
-def find_facts(path: str, max_pixels: int = MAX_PIXELS) -> Facts:
+def find_stream_info(path: str, max_pixels: int = MAX_PIXELS) -> StreamInfo:
     """The facts of a file; remembered until its time of modification or its size changes.
 
     Raises:
-        UserError: As for :func:`open_with_facts`.
+        UserError: As for :func:`open_with_stream_info`.
     """
     facts = _remembered.get(_identity(path))
     if facts is None:
-        container, _, facts = open_with_facts(path, max_pixels)
+        container, _, facts = open_with_stream_info(path, max_pixels)
         container.close()
     check_pixels(path, facts.width, facts.height, max_pixels)
     return facts
 
 
-def open_with_facts(
+def open_with_stream_info(
     path: str, max_pixels: int = MAX_PIXELS
-) -> tuple[InputContainer, VideoStream, Facts]:
+) -> tuple[InputContainer, VideoStream, StreamInfo]:
     """A file opened at its first frame, its video and the facts about it.
 
     The video is the largest stream, the first of equals, that is no cover picture and, where others
@@ -196,7 +196,7 @@ def open_with_facts(
     return container, stream, facts
 
 
-def distrust(path: str, facts: Facts) -> Facts:
+def distrust(path: str, facts: StreamInfo) -> StreamInfo:
     """The facts of a file whose frames are not where its time stamps say; remembered."""
     facts = replace(facts, stamps=None, entries=(0,))
     _remembered[_identity(path)] = facts
@@ -265,7 +265,7 @@ def _check_size(container: InputContainer, stream: VideoStream, path: str, max_p
     check_pixels(path, stream.width, stream.height, max_pixels)
 
 
-def _from_index(container: InputContainer, stream: VideoStream) -> Facts | None:
+def _from_index(container: InputContainer, stream: VideoStream) -> StreamInfo | None:
     """The facts of a plain MPEG-4 AVI file from its index alone: nothing else is read.
 
     ``None`` where the index is not all there, or does not tell the order of presentation.
@@ -278,7 +278,7 @@ def _from_index(container: InputContainer, stream: VideoStream) -> Facts | None:
         return None
     if any(time != place or not size for place, (time, size, _) in enumerate(index)):
         return None
-    return Facts(
+    return StreamInfo(
         codec=context.name,
         container="avi",
         height=stream.height,
@@ -300,7 +300,7 @@ def _from_index(container: InputContainer, stream: VideoStream) -> Facts | None:
 
 def _from_packets(
     container: InputContainer, stream: VideoStream, path: str, max_pixels: int
-) -> Facts:
+) -> StreamInfo:
     """The facts of any file, from all its packets and, where they do not tell, from decoding."""
     scan = scan_packets(container, stream)
     name = container.format.name.split(",")[0]
@@ -327,7 +327,7 @@ def _from_packets(
         order = None
     places = {stamp: place for place, stamp in enumerate(order or ())}
     entries = {places[stamp] for stamp in scan.entries if stamp in places}
-    return Facts(
+    return StreamInfo(
         codec=stream.codec_context.name,
         container=name,
         height=stream.height,

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from video_snl.data.decoding.indexed import LibraryReader, library_refuses
 from video_snl.data.decoding.opening import decoder_path
-from video_snl.data.decoding.stream_info import Facts
+from video_snl.data.decoding.stream_info import StreamInfo
 from video_snl.errors import OptionsError, UserError
 from video_snl.utils.media import MAX_PIXELS
 from video_snl.utils.timing import stage
@@ -16,7 +16,7 @@ from video_snl.utils.timing import stage
 __all__ = ["TorchCodecReader", "torchcodec_refuses"]
 
 
-def torchcodec_refuses(facts: Facts) -> str | None:
+def torchcodec_refuses(facts: StreamInfo) -> str | None:
     """Why torchcodec would not give the frames of this file, in words; ``None`` if it does."""
     refused = library_refuses("torchcodec", facts)
     if refused is None and (facts.width % 2 or facts.height % 2):

@@ -1,7 +1,7 @@
-"""Data sets of pictures as a loader sees them: whole batches of a list of keys.
+"""Datasets of images as a loader sees them: whole batches of a list of keys.
 
-A picture's key is (epoch, index); all that is random about it is a function of (seed, epoch,
-index), whatever process reads it.
+An image's key is (epoch, index); all that is random about it is a function of (seed, epoch, index),
+whatever process reads it.
 """
 
 from __future__ import annotations
@@ -9,28 +9,39 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from video_snl.config.datasets import IMAGE_DATASETS, IMAGE_STATISTICS
+from video_snl.config.image import ImageDataConfig
+from video_snl.config.statistics import Statistics
 from video_snl.data.image.reading import UnreadableImage
 from video_snl.data.loading.batches import Batch, Sample
-from video_snl.data.loading.samplers import Key, sample_generator, substitute_generator
+from video_snl.data.loading.samplers import Key, fallback_generator, sample_generator
 from video_snl.errors import OptionsError, UserError
 
-__all__ = ["FileDataset", "Gathered", "ImageDataset", "Paths", "Unreadable", "completed", "single"]
+__all__ = [
+    "BatchResult",
+    "FileDataset",
+    "ImageDataset",
+    "ImageSet",
+    "Paths",
+    "completed",
+    "dataset_root",
+    "image_set",
+    "image_statistics",
+    "single",
+]
 
-# A disk of the network may fail for a moment.
-_ATTEMPTS = 2
+_ATTEMPTS = 2  # a disk of the network may fail for a moment
 
 
-Unreadable = UnreadableImage
-"""One file is at fault; others may do. The message names it."""
-
-
-class Gathered(NamedTuple):
+class BatchResult(NamedTuple):
     """A batch, the files (path, reason) found unreadable on the way, and why no batch can be made.
 
     Both are values, since an error that crosses processes loses its form.
@@ -42,29 +53,80 @@ class Gathered(NamedTuple):
 
 
 class ImageDataset(Protocol):
-    """A list of pictures with their labels."""
+    """A list of images with their labels."""
 
     what: str
     """``training`` or ``test``, for messages."""
     in_memory: bool
-    """Whether batches need no processes."""
+    """Batches need no processes."""
 
     @property
     def paths(self) -> Sequence[str]:
-        """The pictures' names in messages and in the quarantine."""
+        """Names of the images in messages and in the quarantine."""
         ...
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, key: Key) -> Sample: ...
 
-    def gather(self, keys: Sequence[Key]) -> Gathered:
-        """The batch of some keys."""
+    def gather(self, keys: Sequence[Key]) -> BatchResult:
+        """Return the batch of some keys."""
         ...
 
     def avoid(self, paths: Iterable[str]) -> None:
-        """Files known to be unreadable, which are not tried."""
+        """Try no more to read files that are known to be unreadable."""
         ...
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """A dataset, ready to be loaded; ``class_names[label]`` is the name of a class.
+
+    Args:
+        mean, std: Input statistics, for values in [0, 1].
+        ignored: Label of pixels that are not scored, where the labels are maps; else None.
+    """
+
+    train: ImageDataset
+    test: ImageDataset
+    class_names: list[str]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    ignored: int | None = None
+
+
+def image_set(
+    config: ImageDataConfig,
+    train: ImageDataset,
+    test: ImageDataset,
+    class_names: list[str],
+    ignored: int | None = None,
+) -> ImageSet:
+    """Return both parts of a dataset with the statistics that ``config`` asks for."""
+    return ImageSet(train, test, class_names, *image_statistics(config), ignored)
+
+
+def image_statistics(config: ImageDataConfig) -> Statistics:
+    """Return the mean and standard deviation that ``config.statistics`` stands for."""
+    if config.statistics != "auto":
+        return IMAGE_STATISTICS[config.statistics]
+    return IMAGE_STATISTICS.get(config.dataset, IMAGE_STATISTICS["imagenet"])
+
+
+def dataset_root(config: ImageDataConfig) -> Path:
+    """Return ``data.root``, a folder; with ``data.download`` it need not exist.
+
+    Raises:
+        UserError: It is not given, does not exist, or is a file; says what it has to be.
+    """
+    needed = IMAGE_DATASETS[config.dataset].root
+    if config.root is None:
+        raise UserError(f"data.dataset={config.dataset} needs --data.root: {needed}")
+    root = Path(config.root).expanduser()
+    if not root.is_dir() and (root.exists() or not config.download):
+        found = "is a file" if root.exists() else "does not exist"
+        raise UserError(f"data.root={config.root} {found}: give {needed}")
+    return root
 
 
 class Paths(Sequence[str]):
@@ -86,16 +148,16 @@ class Paths(Sequence[str]):
 
 
 class FileDataset(ABC):
-    """Pictures that are read from files when they are asked for.
+    """Images that are read from files when they are asked for.
 
     ``dataset[epoch, index]`` holds ``image`` uint8 (h, w, 3), cut and changed, ``label`` and
-    ``index``. In training another picture stands for one that cannot be read: the first readable
-    one in an order, of the members of its group, that is drawn from (seed, epoch, index). In
-    evaluation its row is left out and its index listed under ``unreadable`` of the batch.
+    ``index``. In training another image stands for one that cannot be read: the first readable one
+    in an order, of the members of its group, that is drawn from (seed, epoch, index). In evaluation
+    its row is left out and its index listed under ``unreadable`` of the batch.
 
     Args:
-        training: Random crops and changes, and substitutes.
-        seed: Of the run.
+        training: Crop and change images at random, and let others stand for unreadable ones.
+        seed: Seed of the run.
     """
 
     in_memory = False
@@ -112,20 +174,20 @@ class FileDataset(ABC):
         return single(self.gather([key]))
 
     @abstractmethod
-    def sample(self, shown: int, random: np.random.Generator) -> Sample:
-        """A picture and its label.
+    def sample(self, index_read: int, random: np.random.Generator) -> Sample:
+        """Read an image and its label.
 
         Raises:
-            Unreadable: The file is at fault.
-            UserError: Something that no other file would mend.
+            UnreadableImage: The file is at fault.
+            UserError: Something is wrong that no other file would mend.
         """
 
     @abstractmethod
     def members(self, index: int) -> np.ndarray:
-        """The indices of what may stand for a picture; it may be among them."""
+        """Return the indices of what may stand for an image; it may be among them."""
 
     def missed(self, index: int) -> Sample:
-        """What a batch says, under these names, of an unreadable picture of an evaluation."""
+        """Return what a batch says, under these names, of an unreadable image of an evaluation."""
         return {}
 
     def avoid(self, paths: Iterable[str]) -> None:
@@ -133,7 +195,7 @@ class FileDataset(ABC):
         if avoided:
             self._bad.update(i for i, path in enumerate(self.paths) if path in avoided)
 
-    def gather(self, keys: Sequence[Key]) -> Gathered:
+    def gather(self, keys: Sequence[Key]) -> BatchResult:
         samples: list[Sample] = []
         lost: list[int] = []
         failures: list[tuple[str, str]] = []
@@ -147,63 +209,63 @@ class FileDataset(ABC):
             batch = completed(_stacked(samples), lost)
             batch.update(_stacked([self.missed(index) for index in lost]))
         except UserError as error:
-            return Gathered({}, failures, str(error))
-        return Gathered(batch, failures)
+            return BatchResult({}, failures, str(error))
+        return BatchResult(batch, failures)
 
     def _readable(self, key: Key, failures: list[tuple[str, str]]) -> Sample | None:
-        """The sample of a key, or of another picture; None where there is none in evaluation."""
-        for shown in self._candidates(key):
-            if shown in self._bad:
+        """Return the sample of a key, or of another image; None where evaluation has none."""
+        for index_read in self._candidates(key):
+            if index_read in self._bad:
                 continue
             try:
-                return self._tried(shown, key)
-            except Unreadable as error:
-                self._bad.add(shown)
-                failures.append((self.paths[shown], str(error)))
+                return self._tried(index_read, key)
+            except UnreadableImage as error:
+                self._bad.add(index_read)
+                failures.append((self.paths[index_read], str(error)))
         if not self.training:
             return None
         raise UserError(
-            f"none of the {len(self.members(key[1]))} training pictures that may stand for "
+            f"none of the {len(self.members(key[1]))} training images that may stand for "
             f"{self.paths[key[1]]} can be read: fetch or copy them again"
         )
 
     def _candidates(self, key: Key) -> Iterable[int]:
         yield key[1]
         if self.training:
-            order = substitute_generator(self.seed, *key).permutation(self.members(key[1]))
+            order = fallback_generator(self.seed, *key).permutation(self.members(key[1]))
             yield from order.tolist()
 
-    def _tried(self, shown: int, key: Key) -> Sample:
+    def _tried(self, index_read: int, key: Key) -> Sample:
         for attempt in range(1, _ATTEMPTS + 1):
             try:
-                sample = self.sample(shown, sample_generator(self.seed, *key))
-                return {**sample, "index": torch.tensor(shown)}
-            except Unreadable:
+                sample = self.sample(index_read, sample_generator(self.seed, *key))
+                return {**sample, "index": torch.tensor(index_read)}
+            except UnreadableImage:
                 if attempt == _ATTEMPTS:
                     raise
         raise AssertionError  # the last attempt returns or raises
 
 
 def completed(batch: Batch, lost: Sequence[int]) -> Batch:
-    """The batch with ``unreadable``, and with ``index`` and ``label`` even where it has no rows."""
+    """Add ``unreadable``, and ``index`` and ``label`` even where the batch has no rows."""
     for name in ("index", "label"):
         batch.setdefault(name, torch.empty(0, dtype=torch.int64))
     batch["unreadable"] = torch.tensor(list(lost), dtype=torch.int64)
     return batch
 
 
-def single(gathered: Gathered) -> Sample:
-    """The sample of a batch of one.
+def single(result: BatchResult) -> Sample:
+    """Return the sample of a batch of one.
 
     Raises:
         UserError: It cannot be read.
     """
-    if gathered.error is not None:
-        raise UserError(gathered.error)
-    batch = gathered.batch
+    if result.error is not None:
+        raise UserError(result.error)
+    batch = result.batch
     if len(batch["index"]) == 0:
-        reasons = [reason for _, reason in gathered.failures]
-        raise UserError("; ".join(reasons) or "the picture is known to be unreadable")
+        reasons = [reason for _, reason in result.failures]
+        raise UserError("; ".join(reasons) or "the image is known to be unreadable")
     return {name: value[0] for name, value in batch.items() if name != "unreadable"}
 
 
@@ -217,7 +279,7 @@ def _stack(name: str, values: list[Tensor]) -> Tensor:
     if len(shapes) > 1:
         first, second = (" x ".join(map(str, shape[:2])) for shape in sorted(shapes)[:2])
         raise OptionsError(
-            f"pictures of {first} and of {second} pixels cannot share a batch ({name}): test with "
+            f"images of {first} and of {second} pixels cannot share a batch ({name}): test with "
             "--optimizer.test_batch_size 1, or give all of them one size"
         )
     return torch.stack(values)

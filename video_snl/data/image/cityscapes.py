@@ -9,82 +9,79 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
+from torchvision.datasets import Cityscapes
 
+from video_snl.config.image import ImageDataConfig
 from video_snl.data.duplicates import find_repeats, refuse_shared
-from video_snl.data.image.files import say_ignored
-from video_snl.data.image.folders import warn_of_counts
+from video_snl.data.image.base import ImageSet, dataset_root
+from video_snl.data.image.folders import say_ignored, warn_of_counts
+from video_snl.data.image.reading import UnreadableImage, read_label_map
+from video_snl.data.image.segmentation import IGNORED, SegmentationFiles, segmentation_set
 from video_snl.data.video.records import folder_contents, missing_files
 from video_snl.errors import UserError
-from video_snl.utils.media import Ignored, list_folder
+from video_snl.utils.media import MAX_PIXELS, Ignored, list_folder
 
-__all__ = ["CLASSES", "COUNTS", "IGNORED", "Scenes", "load_cityscapes", "train_ids"]
+__all__ = ["CLASSES", "COUNTS", "load", "load_cityscapes", "read_labels", "train_ids"]
 
 CLASSES: dict[str, int] = {
-    "road": 7,
-    "sidewalk": 8,
-    "building": 11,
-    "wall": 12,
-    "fence": 13,
-    "pole": 17,
-    "traffic light": 19,
-    "traffic sign": 20,
-    "vegetation": 21,
-    "terrain": 22,
-    "sky": 23,
-    "person": 24,
-    "rider": 25,
-    "car": 26,
-    "truck": 27,
-    "bus": 28,
-    "train": 31,
-    "motorcycle": 32,
-    "bicycle": 33,
+    entry.name: entry.id for entry in Cityscapes.classes if not entry.ignore_in_eval
 }
 """The 19 classes that are scored, in the order of their train ids, and their label ids."""
 
-IGNORED = 255
-"""The train id of all other labels."""
-
 COUNTS = 2_975, 500
-"""Finely labelled training and validation scenes as published."""
+"""Finely labelled training and validation images as published."""
 
 _LARGEST_ID = 33
+_TRAIN_IDS = np.full(256, IGNORED, np.uint8)
+_TRAIN_IDS[list(CLASSES.values())] = np.arange(len(CLASSES))
 _IMAGE, _LABEL = "_leftImg8bit.png", "_gtFine_labelIds.png"
 
 
-class Scenes(NamedTuple):
-    """Pictures and their label maps."""
+def load(config: ImageDataConfig, seed: int) -> ImageSet:
+    """Load ``data.dataset=cityscapes``: its entry's loader."""
+    train, test = load_cityscapes(dataset_root(config))
+    return segmentation_set(config, seed, train, test, list(CLASSES), read_labels)
 
-    images: list[str]
-    labels: list[str]
 
-
-def load_cityscapes(root: Path) -> tuple[Scenes, Scenes]:
-    """The training and the validation scenes, by city and name; opens no file.
+def load_cityscapes(root: Path) -> tuple[SegmentationFiles, SegmentationFiles]:
+    """List the training and the validation images, by city and name; opens no file.
 
     Raises:
-        UserError: Not that layout; a part without pictures, a picture without its label map.
+        UserError: Not that layout; a part without images, an image without its label map.
     """
     parts = []
     for part, official in zip(("train", "val"), COUNTS, strict=True):
-        scenes = _scenes(root, part)
-        warn_of_counts("Cityscapes", f"scenes in {part}", len(scenes.images), official)
-        parts.append(scenes)
+        files = _files(root, part)
+        warn_of_counts("Cityscapes", f"images in {part}", len(files.images), official)
+        parts.append(files)
     repeats = find_repeats(
         {
-            part: [(image, "") for image in scenes.images]
-            for part, scenes in zip(("train", "val"), parts, strict=True)
+            part: [(image, "") for image in files.images]
+            for part, files in zip(("train", "val"), parts, strict=True)
         }
     )
     refuse_shared(repeats, f"data.root={root}")
     return parts[0], parts[1]
 
 
+def read_labels(path: str, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Read a label map as train ids, uint8 (H, W).
+
+    Raises:
+        UnreadableImage: It is damaged, not there, or has ids that Cityscapes does not have.
+    """
+    try:
+        return train_ids(read_label_map(path, max_pixels=max_pixels), path)
+    except UnreadableImage:
+        raise
+    except UserError as error:
+        raise UnreadableImage(str(error)) from error
+
+
 def train_ids(label_ids: np.ndarray, path: str) -> np.ndarray:
-    """Label ids, uint8 (H, W), as train ids: 0 to 18, else 255.
+    """Turn label ids, uint8 (H, W), into train ids: 0 to 18, else 255.
 
     Raises:
         UserError: An id that Cityscapes does not have (it has 0 to 33).
@@ -95,14 +92,10 @@ def train_ids(label_ids: np.ndarray, path: str) -> np.ndarray:
             f"{path} has the label id {largest}, Cityscapes has 0 to {_LARGEST_ID}: give the "
             "published *_gtFine_labelIds.png"
         )
-    return _TABLE[label_ids]
+    return _TRAIN_IDS[label_ids]
 
 
-_TABLE = np.full(256, IGNORED, np.uint8)
-_TABLE[list(CLASSES.values())] = np.arange(len(CLASSES))
-
-
-def _scenes(root: Path, part: str) -> Scenes:
+def _files(root: Path, part: str) -> SegmentationFiles:
     folder = root / "leftImg8bit" / part
     if not folder.is_dir():
         raise UserError(
@@ -133,7 +126,7 @@ def _scenes(root: Path, part: str) -> Scenes:
             f"{len(missing)} of {len(labels)} label maps are missing, the first is {missing[0]}: "
             f"unpack gtFine_trainvaltest.zip into {root}"
         )
-    return Scenes(images, labels)
+    return SegmentationFiles(images, labels)
 
 
 def _label_path(root: Path, part: str, image: Path) -> str:

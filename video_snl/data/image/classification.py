@@ -1,52 +1,54 @@
-"""Single pictures for classification: read, cut and changed by the process that reads them."""
+"""Images with one label each: read, cut and changed by the process that reads them."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms import functional
+from torchvision.transforms.v2 import functional
 
-from video_snl.config.image_data import ImageDataConfig
+from video_snl.config.image import ImageDataConfig
 from video_snl.config.video import DataConfig
-from video_snl.data.image.base import FileDataset
+from video_snl.data.image.base import FileDataset, ImageSet, image_set
 from video_snl.data.image.reading import read_image
 from video_snl.data.loading.batches import Sample
 from video_snl.data.transforms.augment import augment_clips, check_augmentation, draw_augmentation
 from video_snl.errors import OptionsError
-from video_snl.utils.media import MAX_PIXELS
 
 __all__ = [
-    "PictureDataset",
+    "ClassificationDataset",
+    "Labelled",
     "check_options",
     "colour_options",
     "draw_resized_crop",
-    "evaluation_picture",
-    "read_picture",
+    "evaluation_image",
+    "labelled_set",
 ]
 
 _ASPECT = 3 / 4, 4 / 3
 _ATTEMPTS = 10
 
 
-def read_picture(path: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """Read an image as 8-bit RGB, see :func:`~video_snl.data.image.reading.read_image`.
-
-    Raises:
-        Unreadable: The file is at fault.
-    """
-    return read_image(path, max_pixels=max_pixels)
+_CHANGES = "jitter", "operations"
 
 
-class PictureDataset(FileDataset):
-    """Files with the index of the class they show, for pictures that memory cannot hold.
+class Labelled(NamedTuple):
+    """Files and the index of the class that each shows."""
+
+    paths: list[str]
+    labels: list[int]
+
+
+class ClassificationDataset(FileDataset):
+    """Files with the index of the class they show, for images that memory cannot hold.
 
     Args:
-        labels: Of every path.
+        labels: Class index of every path.
     """
 
     def __init__(
@@ -65,14 +67,14 @@ class PictureDataset(FileDataset):
     def members(self, index: int) -> np.ndarray:
         return np.flatnonzero(self.labels == self.labels[index])
 
-    def sample(self, shown: int, random: np.random.Generator) -> Sample:
-        path = self.paths[shown]
-        picture = read_picture(path, self.config.max_pixels)
+    def sample(self, index_read: int, random: np.random.Generator) -> Sample:
+        path = self.paths[index_read]
+        image = read_image(path, max_pixels=self.config.max_pixels)
         if self.training:
-            image = self._changed(_tensor(_cut(picture, path, self.config, random)), random)
+            pixels = self._changed(_tensor(_cut(image, path, self.config, random)), random)
         else:
-            image = _tensor(evaluation_picture(picture, path, self.config))
-        return {"image": image, "label": torch.tensor(int(self.labels[shown]))}
+            pixels = _tensor(evaluation_image(image, path, self.config))
+        return {"image": pixels, "label": torch.tensor(int(self.labels[index_read]))}
 
     def _changed(self, image: Tensor, random: np.random.Generator) -> Tensor:
         drawn = draw_augmentation(self._colours, random)
@@ -81,11 +83,19 @@ class PictureDataset(FileDataset):
         return augment_clips(image[None, None], jitter, operations, magnitude)[0, 0]
 
 
-_CHANGES = "jitter", "operations"
+def labelled_set(
+    config: ImageDataConfig, seed: int, train: Labelled, test: Labelled, class_names: list[str]
+) -> ImageSet:
+    """Return a dataset of files, as loaders of datasets do."""
+    parts = [
+        ClassificationDataset(*found, config, training=training, seed=seed)
+        for found, training in ((train, True), (test, False))
+    ]
+    return image_set(config, parts[0], parts[1], class_names)
 
 
 def colour_options(config: ImageDataConfig) -> DataConfig:
-    """The options that pictures share with videos, as the video's augmentation takes them."""
+    """Return the options that images share with videos, as the video's augmentation takes them."""
     return DataConfig(
         color_jitter=config.color_jitter,
         hue_jitter=config.hue_jitter,
@@ -94,13 +104,13 @@ def colour_options(config: ImageDataConfig) -> DataConfig:
     )
 
 
-def evaluation_picture(picture: Image.Image, path: str, config: ImageDataConfig) -> Image.Image:
-    """Resized to ``short_side`` and cut to ``height`` x ``width`` from its centre.
+def evaluation_image(image: Image.Image, path: str, config: ImageDataConfig) -> Image.Image:
+    """Resize an image to ``short_side`` and cut ``height`` x ``width`` from its centre.
 
     Raises:
         OptionsError: It is smaller than the crop.
     """
-    resized = _resized(picture, config)
+    resized = _resized(image, config)
     _check_size(resized, path, config)
     return functional.center_crop(resized, [config.height, config.width])
 
@@ -108,12 +118,12 @@ def evaluation_picture(picture: Image.Image, path: str, config: ImageDataConfig)
 def draw_resized_crop(
     random: np.random.Generator, height: int, width: int, area: Sequence[float]
 ) -> tuple[int, int, int, int]:
-    """top, left, height and width of a rectangle of random area and aspect (arXiv:1409.4842).
+    """Draw top, left, height and width of a rectangle of random area (arXiv:1409.4842).
 
-    Its area is a share of the picture's drawn uniformly, the logarithm of its aspect (width over
-    height) is uniform between those of 3/4 and 4/3. Ten times drawn and larger than the picture,
-    it is the largest one from the centre with an aspect in that range. The distribution is that
-    of torchvision's RandomResizedCrop.
+    Its area is a uniformly drawn share of the image's; the logarithm of its aspect (width over
+    height) is uniform between those of 3/4 and 4/3. After ten draws larger than the image, it is
+    the largest rectangle in the centre with an aspect in that range. The distribution is that of
+    torchvision's RandomResizedCrop, whose own draws come from the global generator.
     """
     for _ in range(_ATTEMPTS):
         target = random.uniform(area[0], area[1]) * height * width
@@ -155,36 +165,36 @@ def check_options(config: ImageDataConfig) -> None:
 
 
 def _cut(
-    picture: Image.Image, path: str, config: ImageDataConfig, random: np.random.Generator
+    image: Image.Image, path: str, config: ImageDataConfig, random: np.random.Generator
 ) -> Image.Image:
-    """A training crop, flipped by chance."""
+    """Cut a training crop, flipped with probability one half where ``flip`` is set."""
     place, flip = random.spawn(2)
     size = [config.height, config.width]
     if config.training_crop == "resized":
-        crop = draw_resized_crop(place, picture.height, picture.width, config.crop_area)
-        picture = functional.resized_crop(picture, *crop, size)
+        crop = draw_resized_crop(place, image.height, image.width, config.crop_area)
+        image = functional.resized_crop(image, *crop, size)
     else:
-        picture = functional.pad(_resized(picture, config), [config.pad])
-        _check_size(picture, path, config)
-        top = int(place.integers(picture.height - config.height + 1))
-        left = int(place.integers(picture.width - config.width + 1))
-        picture = functional.crop(picture, top, left, *size)
-    return functional.hflip(picture) if config.flip and flip.random() < 0.5 else picture
+        image = functional.pad(_resized(image, config), [config.pad])
+        _check_size(image, path, config)
+        top = int(place.integers(image.height - config.height + 1))
+        left = int(place.integers(image.width - config.width + 1))
+        image = functional.crop(image, top, left, *size)
+    return functional.hflip(image) if config.flip and flip.random() < 0.5 else image
 
 
-def _resized(picture: Image.Image, config: ImageDataConfig) -> Image.Image:
+def _resized(image: Image.Image, config: ImageDataConfig) -> Image.Image:
     if config.short_side is None:
-        return picture
-    return functional.resize(picture, config.short_side)
+        return image
+    return functional.resize(image, [config.short_side])
 
 
-def _check_size(picture: Image.Image, path: str, config: ImageDataConfig) -> None:
-    if picture.height < config.height or picture.width < config.width:
+def _check_size(image: Image.Image, path: str, config: ImageDataConfig) -> None:
+    if image.height < config.height or image.width < config.width:
         raise OptionsError(
-            f"a crop of {config.height} x {config.width} does not fit {path} of {picture.height} x "
-            f"{picture.width}: set data.short_side, or lower data.height and data.width"
+            f"a crop of {config.height} x {config.width} does not fit {path} of {image.height} x "
+            f"{image.width}: set data.short_side, or lower data.height and data.width"
         )
 
 
-def _tensor(picture: Image.Image) -> Tensor:
-    return torch.from_numpy(np.array(picture))
+def _tensor(image: Image.Image) -> Tensor:
+    return torch.from_numpy(np.array(image))

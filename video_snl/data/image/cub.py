@@ -13,22 +13,35 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from video_snl.config.image import ImageDataConfig
 from video_snl.data.duplicates import distinct
-from video_snl.data.image.folders import Labelled, warn_of_counts
+from video_snl.data.image.base import ImageSet, dataset_root
+from video_snl.data.image.classification import Labelled, labelled_set
+from video_snl.data.image.folders import warn_of_counts
 from video_snl.data.video.records import folder_contents, missing_files
 from video_snl.errors import UserError
 from video_snl.utils.text import printable, read_text
 
-__all__ = ["COUNTS", "cub_classes", "load_cub"]
+__all__ = ["COUNTS", "count_classes", "cub_classes", "load", "load_cub"]
 
 COUNTS = 200, 5_994, 5_794
-"""Classes, training and test pictures as published."""
+"""Classes, training and test images as published."""
 _FOLDER = "CUB_200_2011"
 _LISTS = "images.txt", "image_class_labels.txt", "train_test_split.txt"
 
 
+def load(config: ImageDataConfig, seed: int) -> ImageSet:
+    """Load ``data.dataset=cub200``: its entry's loader."""
+    return labelled_set(config, seed, *load_cub(dataset_root(config)))
+
+
+def count_classes(config: ImageDataConfig) -> int:
+    """Count the classes of classes.txt."""
+    return len(cub_classes(dataset_root(config)))
+
+
 def load_cub(root: Path) -> tuple[Labelled, Labelled, list[str]]:
-    """Train part, test part and names of the classes, as the official lists say.
+    """List train part, test part and names of the classes, as the official lists say.
 
     Raises:
         UserError: A list is missing or malformed, the lists disagree, a label has no class, a file
@@ -41,7 +54,7 @@ def load_cub(root: Path) -> tuple[Labelled, Labelled, list[str]]:
         if table.keys() != images.keys():
             odd = min(table.keys() ^ images.keys())
             raise UserError(
-                f"{folder / name} and images.txt do not number the same pictures (see {odd}): "
+                f"{folder / name} and images.txt do not number the same images (see {odd}): "
                 "restore the published files"
             )
     parts = {"0": Labelled([], []), "1": Labelled([], [])}
@@ -49,7 +62,7 @@ def load_cub(root: Path) -> tuple[Labelled, Labelled, list[str]]:
         part = parts.get(training[number])
         if part is None:
             raise UserError(
-                f"{folder / _LISTS[2]}: picture {number} has {training[number]!r}, expected 0 or 1"
+                f"{folder / _LISTS[2]}: image {number} has {training[number]!r}, expected 0 or 1"
             )
         if ".." in image.split("/") or image.startswith("/"):
             raise UserError(
@@ -67,16 +80,15 @@ def load_cub(root: Path) -> tuple[Labelled, Labelled, list[str]]:
         str(folder),
     )
     train, test = (Labelled([p for p, _ in part], [n for _, n in part]) for part in kept.values())
-    found = zip(("classes", "training pictures", "test pictures"), COUNTS, strict=True)
-    for count, (what, official) in zip(
-        (len(names), *map(_count, (train, test))), found, strict=True
-    ):
-        warn_of_counts("CUB-200-2011", what, count, official)
+    found = len(names), len(train.paths), len(test.paths)
+    what = "classes", "training images", "test images"
+    for name, count, official in zip(what, found, COUNTS, strict=True):
+        warn_of_counts("CUB-200-2011", name, count, official)
     return train, test, names
 
 
 def cub_classes(root: Path) -> list[str]:
-    """The names of classes.txt without their numbers, such as ``Black_footed_Albatross``.
+    """Return the names of classes.txt without their numbers, such as ``Black_footed_Albatross``.
 
     Raises:
         UserError: The file is missing, or does not number them 1, 2, 3, ...
@@ -86,10 +98,6 @@ def cub_classes(root: Path) -> list[str]:
     if list(names) != list(range(1, len(names) + 1)):
         raise UserError(f"{file} must number its classes 1, 2, 3, ...: restore the published file")
     return [name.partition(".")[2] or name for name in names.values()]
-
-
-def _count(part: Labelled) -> int:
-    return len(part.paths)
 
 
 def _folder(root: Path) -> Path:
@@ -103,7 +111,7 @@ def _folder(root: Path) -> Path:
 
 
 def _numbered(file: Path) -> dict[int, str]:
-    """Number -> the rest of its line.
+    """Read the lines of a list: number -> the rest of its line.
 
     Raises:
         UserError: The file is missing; a line is malformed; a number comes twice.
@@ -129,7 +137,7 @@ def _numbered(file: Path) -> dict[int, str]:
 def _label(file: Path, number: int, label: str, classes: int) -> int:
     if not label.isdecimal() or not 1 <= int(label) <= classes:
         raise UserError(
-            f"{file}: picture {number} has the class {label}, classes.txt has 1 to {classes}: "
+            f"{file}: image {number} has the class {label}, classes.txt has 1 to {classes}: "
             "restore the published files"
         )
     return int(label) - 1
@@ -139,6 +147,6 @@ def _check_files(paths: list[str], folder: Path) -> None:
     missing = missing_files(paths)
     if missing:
         raise UserError(
-            f"{len(missing):,} of {len(paths):,} pictures are missing, the first is {missing[0]}: "
+            f"{len(missing):,} of {len(paths):,} images are missing, the first is {missing[0]}: "
             f"unpack all of CUB_200_2011.tgz beside {folder}"
         )

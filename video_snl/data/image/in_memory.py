@@ -1,4 +1,4 @@
-"""Small data sets: one uint8 array in memory, batches by indexing it, all changes on the device."""
+"""Small datasets: one uint8 array in memory, batches by indexing it, all changes on the device."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from video_snl.config.image_data import ImageDataConfig
-from video_snl.data.image.base import Gathered, Paths, Unreadable, completed, single
-from video_snl.data.image.classification import colour_options, evaluation_picture, read_picture
+from video_snl.config.image import ImageDataConfig
+from video_snl.data.image.base import BatchResult, Paths, completed, single
+from video_snl.data.image.classification import colour_options, evaluation_image
+from video_snl.data.image.reading import UnreadableImage, read_image
 from video_snl.data.loading.batches import Batch, Sample
 from video_snl.data.loading.samplers import (
     Key,
     epoch_generator,
+    fallback_generator,
     sample_generator,
-    substitute_generator,
 )
 from video_snl.data.synthetic.generated import cache_folder
 from video_snl.data.transforms.augment import draw_augmentation
@@ -28,33 +29,33 @@ from video_snl.errors import OptionsError
 from video_snl.utils.files import replace_file
 from video_snl.utils.json_text import to_json
 
-__all__ = ["MemoryDataset", "decode_pictures"]
+__all__ = ["MemoryDataset", "decode_images"]
 
 FORMAT = 2
 """Raise it when the same files and options give other pixels."""
-_DRAWS = 3  # numbers of a picture: its place down and right, and its flip
+_DRAWS = 3  # numbers of an image: its place down and right, and its flip
 _TABLES = 2  # an epoch's and that of the one before, whose last batches may still be made
 
 
 class MemoryDataset:
-    """Pictures of one size that are all in memory.
+    """Images of one size that are all in memory.
 
     ``dataset[epoch, index]`` holds ``image`` uint8 (h, w, 3), ``label`` and ``index``; in training
     also ``offset`` float32 (2,) in [0, 1) and ``flip`` bool, and what
     :mod:`~video_snl.data.transforms.augment` says, all applied by
     :func:`~video_snl.data.transforms.image.training_images`.
 
-    The numbers of a picture are a row of a table drawn for a whole epoch: one draw for all of them
+    The numbers of an image are a row of a table drawn for a whole epoch: one draw for all of them
     takes a millisecond where one for each would take a second.
 
     Args:
         images: uint8 (N, h, w, 3).
         labels: int64 (N,).
-        paths: The pictures' names.
+        paths: Names of the images.
         failures: Index and reason of those that could not be read.
 
     Raises:
-        OptionsError: An option that pictures in memory do not have.
+        OptionsError: An option that images in memory do not have.
     """
 
     in_memory = True
@@ -72,8 +73,8 @@ class MemoryDataset:
     ) -> None:
         if training and config.training_crop != "random":
             raise OptionsError(
-                f"data.training_crop={config.training_crop} is for pictures in files: give random, "
-                "or data.in_memory=false where the data set is a folder"
+                f"data.training_crop={config.training_crop} is for images in files: give random, "
+                "or data.in_memory=false where the dataset is a folder"
             )
         self.images, self.labels, self.config = images, labels, config
         self.paths, self.training, self.seed = Paths(paths), training, seed
@@ -90,33 +91,34 @@ class MemoryDataset:
         return single(self.gather([key]))
 
     def avoid(self, paths: Iterable[str]) -> None:
-        """What could be read is in memory: there is nothing to avoid."""
+        """Do nothing: what could be read is in memory."""
 
-    def gather(self, keys: Sequence[Key]) -> Gathered:
+    def gather(self, keys: Sequence[Key]) -> BatchResult:
         failures = [(self.paths[i], self.failures[i]) for i in self._bad]
         if self.training:
-            shown = [self._shown(key) for key in keys]
+            indices = [self._readable(key) for key in keys]
             kept, lost = list(keys), []
-            if None in shown:
-                name = self.paths[keys[shown.index(None)][1]]
-                error = f"no training picture of the class of {name} can be read: mend them"
-                return Gathered({}, failures, error)
+            if None in indices:
+                name = self.paths[keys[indices.index(None)][1]]
+                error = f"no training image of the class of {name} can be read: mend them"
+                return BatchResult({}, failures, error)
         else:
             kept = [key for key in keys if key[1] not in self._bad]
             lost = [key[1] for key in keys if key[1] in self._bad]
-            shown = [key[1] for key in kept]
-        index = torch.tensor(shown, dtype=torch.int64)
+            indices = [key[1] for key in kept]
+        index = torch.tensor(indices, dtype=torch.int64)
         batch = {"image": self.images[index], "label": self.labels[index], "index": index}
         if self.training:
             batch |= self._drawn(kept)
-        return Gathered(completed(batch, lost) if len(index) else completed({}, lost), failures)
+        return BatchResult(completed(batch, lost) if len(index) else completed({}, lost), failures)
 
-    def _shown(self, key: Key) -> int | None:
+    def _readable(self, key: Key) -> int | None:
+        """Return the index of a key's image, or of one of its class that could be read."""
         index = key[1]
         if index not in self._bad:
             return index
         members = torch.nonzero(self.labels == self.labels[index])[:, 0].numpy()
-        order = substitute_generator(self.seed, *key).permutation(members).tolist()
+        order = fallback_generator(self.seed, *key).permutation(members).tolist()
         return next((i for i in order if i not in self._bad), None)
 
     def _drawn(self, keys: Sequence[Key]) -> Batch:
@@ -132,7 +134,7 @@ class MemoryDataset:
         return drawn
 
     def _table(self, epoch: int) -> Tensor:
-        """The numbers of all pictures in an epoch, (N, 3): row i is the same for every N > i."""
+        """Draw the numbers of all images in an epoch, (N, 3): row i is the same for every N > i."""
         if epoch not in self._tables:
             numbers = epoch_generator(self.seed, epoch).random((len(self), _DRAWS), np.float32)
             self._tables[epoch] = torch.from_numpy(numbers)
@@ -141,17 +143,17 @@ class MemoryDataset:
         return self._tables[epoch]
 
 
-def decode_pictures(
+def decode_images(
     root: Path, paths: Sequence[str], config: ImageDataConfig
 ) -> tuple[Tensor, dict[int, str]]:
-    """The evaluation crops of all pictures, uint8 (N, height, width, 3), and what was unreadable.
+    """Return the evaluation crops of all images, uint8 (N, height, width, 3), and the failures.
 
     3 * height * width bytes each: 184 MB for CIFAR's 60,000. Where all could be read they are kept
     in the cache (below VIDEO_SNL_CACHE, else XDG_CACHE_HOME, else ~/.cache), under the sizes and
     times of the files, and mapped from there by the next run: runs side by side share them.
 
     Raises:
-        OptionsError: A picture is smaller than the crop.
+        OptionsError: An image is smaller than the crop.
     """
     file = cache_folder("images") / f"{_digest(root, paths, config)}.npy"
     kept = _from_cache(file, (len(paths), config.height, config.width, 3))
@@ -161,10 +163,9 @@ def decode_pictures(
     failures = {}
     for i, path in enumerate(paths):
         try:
-            images[i] = np.asarray(
-                evaluation_picture(read_picture(path, config.max_pixels), path, config)
-            )
-        except Unreadable as error:
+            image = read_image(path, max_pixels=config.max_pixels)
+            images[i] = np.asarray(evaluation_image(image, path, config))
+        except UnreadableImage as error:
             failures[i] = str(error)
     if not failures:
         _to_cache(file, images)
@@ -172,7 +173,7 @@ def decode_pictures(
 
 
 def _digest(root: Path, paths: Sequence[str], config: ImageDataConfig) -> str:
-    """Of everything that the pixels depend on."""
+    """Return a digest of everything that the pixels depend on."""
     options = [FORMAT, config.height, config.width, config.short_side]
     found = hashlib.sha256(to_json([str(root.resolve()), *options]).encode())
     for path in paths:
@@ -194,12 +195,11 @@ def _from_cache(file: Path, shape: tuple[int, ...]) -> Tensor | None:
 
 
 def _to_cache(file: Path, images: np.ndarray) -> None:
+    def save(path: Path) -> None:
+        with path.open("wb") as opened:
+            np.save(opened, images)
+
     try:
-        replace_file(file, lambda temporary: _save(temporary, images))
+        replace_file(file, save)
     except OSError as error:
-        print(f"decoded pictures are not kept: {file.parent} ({error.strerror})", file=sys.stderr)
-
-
-def _save(path: Path, images: np.ndarray) -> None:
-    with path.open("wb") as file:
-        np.save(file, images)
+        print(f"decoded images are not kept: {file.parent} ({error.strerror})", file=sys.stderr)

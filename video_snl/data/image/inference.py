@@ -7,42 +7,39 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
-from video_snl.config.image_data import ImageDataConfig
-from video_snl.data.image.catalog import ONE_SIZE
-from video_snl.data.image.classification import evaluation_picture, read_picture
+from video_snl.config.datasets import IMAGE_DATASETS
+from video_snl.config.image import ImageDataConfig
+from video_snl.data.image.classification import evaluation_image
+from video_snl.data.image.reading import read_image
 from video_snl.errors import OptionsError, UserError
 
-__all__ = ["prepared"]
+__all__ = ["read_input"]
 
 
-def prepared(path: Path, data: ImageDataConfig) -> Tensor:
-    """A picture as the network was tested on them: uint8 (H, W, 3).
+def read_input(path: Path, data: ImageDataConfig) -> Tensor:
+    """Read an image as the network was tested on them: uint8 (H, W, 3).
 
-    Digits and CIFAR have pictures of one size alone; others are resized to it.
+    Datasets of one size alone (digits and CIFAR) have others resized to it; networks that label
+    pixels take whole images.
 
     Args:
-        data: Of the run that the network is from.
+        data: Data options of the run that the network is from.
 
     Raises:
-        Unreadable: The file is damaged, or no picture.
-        UserError: It is smaller than what the network takes, and the run resized no picture.
+        UnreadableImage: The file is damaged, or not an image.
+        UserError: It is smaller than what the network takes, and the run resized no image.
     """
-    picture = read_picture(str(path), data.max_pixels)
-    if data.dataset == "cityscapes":
-        return _pixels(picture)
-    if data.dataset in ONE_SIZE:
-        data = replace(data, short_side=max(data.height, data.width))
-    try:
-        return _pixels(evaluation_picture(picture, str(path), data))
-    except OptionsError as error:  # whose advice is for a training
-        raise UserError(
-            f"{path} has {picture.height} x {picture.width} pixels; the network was trained on "
-            f"{data.height} x {data.width} of pictures that were not resized: enlarge the picture"
-        ) from error
-
-
-def _pixels(picture: Image.Image) -> Tensor:
-    return torch.from_numpy(np.array(picture))
+    image = read_image(path, max_pixels=data.max_pixels)
+    entry = IMAGE_DATASETS[data.dataset]
+    if not entry.segments:
+        resized = replace(data, short_side=entry.side) if entry.side is not None else data
+        try:
+            image = evaluation_image(image, str(path), resized)
+        except OptionsError as error:  # whose advice is for a training
+            raise UserError(
+                f"{path} has {image.height} x {image.width} pixels; the network was trained on "
+                f"{data.height} x {data.width} of images that were not resized: enlarge the image"
+            ) from error
+    return torch.from_numpy(np.array(image))

@@ -1,8 +1,8 @@
-"""Batches of pictures: torch's DataLoader, with the keys, the quarantine and the figures of ours.
+"""Batches of images: torch's DataLoader, with our keys, quarantine and figures.
 
-Pictures do not hang as videos do, so that torch's own processes serve. One of them makes a whole
-batch of the keys it is given; the batches come in the order of the sampler, and are the same for
-any number of processes.
+Reading an image does not hang as decoding a video may, so torch's own worker processes serve. One
+of them makes a whole batch of the keys it is given; the batches come in the order of the sampler,
+and are the same for any number of processes.
 """
 
 from __future__ import annotations
@@ -10,14 +10,13 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Iterator, Sequence
-from itertools import islice
 from typing import Any
 
 import cv2
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import BatchSampler, DataLoader, Dataset
 
-from video_snl.data.image.base import Gathered, ImageDataset
+from video_snl.data.image.base import BatchResult, ImageDataset
 from video_snl.data.loading.assembly import LoaderProfile
 from video_snl.data.loading.batches import Batch
 from video_snl.data.loading.quarantine import Quarantine, named
@@ -28,22 +27,22 @@ __all__ = ["ImageLoader", "make_image_loader"]
 
 
 class ImageLoader:
-    """Batches of pictures in the order of a sampler.
+    """Batches of images in the order of a sampler.
 
     Each iteration is one epoch of ``sampler``, whose ``set_epoch`` is called by Lightning. A batch
-    holds ``image`` uint8 (B, h, w, 3), ``label`` (B,) or, of scenes, uint8 (B, h, w), ``index``
-    (B,) and ``unreadable``: the indices of test pictures that are left out and count as wrong. Of
-    scenes that are left out, ``missed`` holds the labels. Where no row is left there is no
+    holds ``image`` uint8 (B, h, w, 3), ``label`` (B,) or, for segmentation, uint8 (B, h, w),
+    ``index`` (B,) and ``unreadable``: the indices of test images that are left out and count as
+    wrong; in segmentation ``missed`` holds their labels. Where no row is left there is no
     ``image``.
 
-    With ``num_workers`` processes, which stay for the next epoch until :meth:`close`; pictures in
+    The ``num_workers`` processes stay for the next epoch until :meth:`close`; images in
     memory, and 0, are dealt with by the calling process. Unreadable files go to the quarantine;
-    without one they are errors. ``profile`` tells how many pictures the last epoch had, and how
+    without one they are errors. ``profile`` tells how many images the last epoch had, and how
     long they were waited for.
 
     Raises:
         UserError: When iterating: a file cannot be read and there is no quarantine, too many cannot
-            be read, no picture of a class can be.
+            be read, no image of a class can be.
     """
 
     batch_sampler = None  # Lightning looks for one beside the sampler
@@ -62,7 +61,7 @@ class ImageLoader:
         self.num_workers = 0 if dataset.in_memory else num_workers
         self.pin_memory, self.quarantine = pin_memory, quarantine
         self.profile = LoaderProfile()
-        self._loader: DataLoader[Gathered] | None = None
+        self._loader: DataLoader[BatchResult] | None = None
 
     def __len__(self) -> int:
         return -(-len(self.sampler) // self.batch_size)
@@ -70,20 +69,20 @@ class ImageLoader:
     def __iter__(self) -> Iterator[Batch]:
         self.profile = profile = LoaderProfile()
         began = asked = time.monotonic()
-        for gathered in self._started():
-            self._settle(gathered)
+        for result in self._started():
+            self._settle(result)
             now = time.monotonic()
             profile.waited += now - asked
             profile.seconds = now - began
-            profile.clips += len(gathered.batch["index"])
-            yield gathered.batch
+            profile.clips += len(result.batch["index"])
+            yield result.batch
             asked = time.monotonic()
 
     def close(self) -> None:
         """End the processes; another iteration starts new ones."""
         self._loader = None
 
-    def _started(self) -> DataLoader[Gathered]:
+    def _started(self) -> DataLoader[BatchResult]:
         if self.quarantine is not None:
             self.quarantine.refresh()
             if self.quarantine.bad:
@@ -94,10 +93,10 @@ class ImageLoader:
             self._loader = self._made()
         return self._loader
 
-    def _made(self) -> DataLoader[Gathered]:
+    def _made(self) -> DataLoader[BatchResult]:
         return DataLoader(
             _Batches(self.dataset),
-            batch_sampler=_KeyBatches(self.sampler, self.batch_size),
+            batch_sampler=BatchSampler(self.sampler, self.batch_size, drop_last=False),  # type: ignore
             num_workers=self.num_workers,
             collate_fn=_unchanged,
             pin_memory=self.pin_memory,
@@ -108,49 +107,34 @@ class ImageLoader:
             generator=torch.Generator(),
         )
 
-    def _settle(self, gathered: Gathered) -> None:
+    def _settle(self, result: BatchResult) -> None:
         """Note what could not be read.
 
         Raises:
             UserError: There is no batch, no quarantine, or too much in it.
         """
-        for path, reason in gathered.failures:
+        for path, reason in result.failures:
             if self.quarantine is None:
                 raise UserError(named(path, reason))
             self.quarantine.add(path, "error", reason, 0.0)
-        if self.quarantine is not None and gathered.failures:
+        if self.quarantine is not None and result.failures:
             self.quarantine.check(self.dataset.paths, self.dataset.what)
-        if gathered.error is not None:
-            raise UserError(gathered.error)
+        if result.error is not None:
+            raise UserError(result.error)
 
 
-class _KeyBatches(Sampler[list[Key]]):
-    """The keys of an epoch, so many at a time; the last ones may be fewer."""
-
-    def __init__(self, keys: KeySampler, batch_size: int) -> None:
-        self.keys, self.batch_size = keys, batch_size
-
-    def __iter__(self) -> Iterator[list[Key]]:
-        keys = iter(self.keys)
-        while part := list(islice(keys, self.batch_size)):
-            yield part
-
-    def __len__(self) -> int:
-        return -(-len(self.keys) // self.batch_size)
-
-
-class _Batches(Dataset[Gathered]):
-    """What DataLoader asks for a list of keys; it gets the batch at once."""
+class _Batches(Dataset[BatchResult]):
+    """A dataset that DataLoader asks for a list of keys, and that gives the whole batch."""
 
     def __init__(self, dataset: ImageDataset) -> None:
         self.dataset = dataset
 
-    def __getitems__(self, keys: Sequence[Key]) -> Gathered:
+    def __getitems__(self, keys: Sequence[Key]) -> BatchResult:
         return self.dataset.gather(keys)
 
 
-def _unchanged(gathered: Any) -> Any:
-    return gathered
+def _unchanged(result: Any) -> Any:
+    return result
 
 
 def _begin_worker(number: int) -> None:
@@ -172,11 +156,11 @@ def make_image_loader(
     quarantine: Quarantine | None = None,
     span: int | None = None,
 ) -> ImageLoader:
-    """The loader of one of several processes: shuffled for training, else in order.
+    """Make the loader of one of several processes: shuffled for training, else in order.
 
     Args:
-        seed: Of the order of training.
-        span: Samples of a training epoch, of all processes; default all of the data set.
+        seed: Seed of the order of training.
+        span: Samples of a training epoch, of all processes; default all of the dataset.
     """
     shuffle = dataset.what == "training"
     sampler: KeySampler = EpochSampler(len(dataset), seed, rank, world_size, shuffle)

@@ -1,4 +1,4 @@
-"""Scenes with a label for every pixel: the crops of training, whole pictures for testing.
+"""Images with a label for every pixel: crops for training, whole images for testing.
 
 The training recipe is that of mmsegmentation's Cityscapes networks: a random scale, a crop, a flip,
 changed colours.
@@ -6,65 +6,89 @@ changed colours.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 import torch
 
-from video_snl.config.image_data import ImageDataConfig
-from video_snl.data.image.base import FileDataset, Unreadable
-from video_snl.data.image.cityscapes import IGNORED, Scenes, train_ids
-from video_snl.data.image.classification import read_picture
-from video_snl.data.image.reading import read_label_map
+from video_snl.config.image import ImageDataConfig
+from video_snl.data.image.base import FileDataset, ImageSet, image_set, image_statistics
+from video_snl.data.image.reading import UnreadableImage, read_image
 from video_snl.data.loading.batches import Sample
 from video_snl.data.transforms.photometric import distort, draw_distortion
 from video_snl.errors import UserError
-from video_snl.utils.media import MAX_PIXELS
 
-__all__ = ["SceneDataset", "draw_crop", "read_labels"]
+__all__ = [
+    "IGNORED",
+    "ReadLabels",
+    "SegmentationDataset",
+    "SegmentationFiles",
+    "draw_crop",
+    "segmentation_set",
+]
+
+IGNORED = 255
+"""Label of pixels that are not scored."""
+
+ReadLabels = Callable[[str, int], np.ndarray]
+"""Reads a label map, uint8 (H, W), from a path and the most pixels allowed.
+
+It raises UnreadableImage for a file that is at fault.
+"""
 
 _ATTEMPTS = 10
 
 
+class SegmentationFiles(NamedTuple):
+    """Images and their label maps."""
+
+    images: list[str]
+    labels: list[str]
+
+
 class Pair(NamedTuple):
-    """A picture, uint8 (H, W, 3), and its train ids, uint8 (H, W)."""
+    """An image, uint8 (H, W, 3), and its labels, uint8 (H, W)."""
 
     image: np.ndarray
     labels: np.ndarray
 
 
-class SceneDataset(FileDataset):
-    """Scenes; ``dataset[epoch, index]`` holds ``image`` uint8 (h, w, 3), ``label`` uint8 (h, w)
-    with 255 where nothing is scored, and ``index``.
+class SegmentationDataset(FileDataset):
+    """Images with label maps.
 
-    Training scenes are resized by a factor drawn from ``scales``, cut to ``height`` x ``width`` at
-    a random place (see :func:`draw_crop`), flipped and distorted by chance. Test scenes are whole.
-    For an unreadable training scene any other may stand. Of an unreadable picture of a test scene
-    ``missed`` of the batch holds the labels, so that all of its pixels can count as wrong.
+    ``dataset[epoch, index]`` holds ``image`` uint8 (h, w, 3), ``label`` uint8 (h, w) with 255 where
+    nothing is scored, and ``index``. Training images are resized by a factor drawn from ``scales``,
+    cut to ``height`` x ``width`` at a random place (see :func:`draw_crop`), flipped and distorted
+    at random. Test images are whole. Any other image may stand for an unreadable one in training.
+    Where a test image is unreadable, ``missed`` of the batch holds its labels, so that all of its
+    pixels can count as wrong.
 
     Args:
-        fill: Colour around scenes smaller than the crop: the mean, which becomes zero.
+        read_labels: Reads one label map.
+        fill: Colour around images smaller than the crop: the mean, which becomes zero.
     """
 
     def __init__(
         self,
-        scenes: Scenes,
+        files: SegmentationFiles,
         config: ImageDataConfig,
+        read_labels: ReadLabels,
         *,
         training: bool,
         seed: int,
         fill: Sequence[int] = (124, 116, 104),
     ) -> None:
-        super().__init__(scenes.images, training=training, seed=seed)
-        self.label_paths, self.config, self.fill = list(scenes.labels), config, tuple(fill)
+        super().__init__(files.images, training=training, seed=seed)
+        self.label_paths, self.read_labels = list(files.labels), read_labels
+        self.config, self.fill = config, tuple(fill)
 
     def members(self, index: int) -> np.ndarray:
         return np.arange(len(self))
 
-    def sample(self, shown: int, random: np.random.Generator) -> Sample:
-        pair = self._read(shown)
+    def sample(self, index_read: int, random: np.random.Generator) -> Sample:
+        pair = self._read(index_read)
         if self.training:
             pair = self._changed(pair, random)
         return {
@@ -75,27 +99,26 @@ class SceneDataset(FileDataset):
     def missed(self, index: int) -> Sample:
         return {"missed": torch.from_numpy(self._labels(index))}
 
-    def _read(self, shown: int) -> Pair:
-        labels = self._labels(shown)
-        image = np.array(read_picture(self.paths[shown], self.config.max_pixels))
+    def _read(self, index: int) -> Pair:
+        labels = self._labels(index)
+        image = np.array(read_image(self.paths[index], max_pixels=self.config.max_pixels))
         if image.shape[:2] != labels.shape:
             of_image, of_labels = (" x ".join(map(str, x.shape[:2])) for x in (image, labels))
-            raise Unreadable(
-                f"{self.paths[shown]} is {of_image} pixels high and wide, its EXIF orientation "
-                f"applied, and its label map {self.label_paths[shown]} is {of_labels}: give both "
+            raise UnreadableImage(
+                f"{self.paths[index]} is {of_image} pixels high and wide, its EXIF orientation "
+                f"applied, and its label map {self.label_paths[index]} is {of_labels}: give both "
                 "in one size"
             )
         return Pair(image, labels)
 
-    def _labels(self, shown: int) -> np.ndarray:
+    def _labels(self, index: int) -> np.ndarray:
         try:
-            return read_labels(self.label_paths[shown], self.config.max_pixels)
-        except Unreadable as error:
-            raise self._fault(str(error)) from error
-
-    def _fault(self, message: str) -> UserError:
-        """Another scene may train instead; a test has nothing to compare with."""
-        return Unreadable(message) if self.training else UserError(message)
+            return self.read_labels(self.label_paths[index], self.config.max_pixels)
+        except UnreadableImage as error:
+            if self.training:  # another image may train instead
+                raise
+            # A test has nothing to compare with.
+            raise UserError(str(error)) from error
 
     def _changed(self, pair: Pair, random: np.random.Generator) -> Pair:
         scale, place, flip, colours = random.spawn(4)
@@ -122,14 +145,31 @@ class SceneDataset(FileDataset):
         )
 
 
+def segmentation_set(
+    config: ImageDataConfig,
+    seed: int,
+    train: SegmentationFiles,
+    test: SegmentationFiles,
+    class_names: list[str],
+    read_labels: ReadLabels,
+) -> ImageSet:
+    """Return a dataset of files with label maps, as loaders of datasets do."""
+    fill = [round(255 * value) for value in image_statistics(config)[0]]
+    parts = [
+        SegmentationDataset(files, config, read_labels, training=training, seed=seed, fill=fill)
+        for files, training in ((train, True), (test, False))
+    ]
+    return image_set(config, parts[0], parts[1], class_names, IGNORED)
+
+
 def draw_crop(
     random: np.random.Generator, labels: np.ndarray, size: tuple[int, int], largest_class: float
 ) -> tuple[int, int]:
-    """top and left of a crop, drawn again while it is nearly all one class.
+    """Draw top and left of a crop, again while it is nearly all one class.
 
-    That is, up to ten times: while it has fewer than two classes, or one class has at least
-    ``largest_class`` of its labelled pixels. The last draw stays as it is. From 1 on nothing is
-    drawn again.
+    It is drawn again, up to ten times, while it has fewer than two classes, or one class has at
+    least ``largest_class`` of its labelled pixels. The last draw stays as it is. With a
+    ``largest_class`` of 1 or more nothing is drawn again.
     """
     height, width = size
     for attempt in range(_ATTEMPTS + 1):
@@ -142,20 +182,6 @@ def draw_crop(
         if (counts > 0).sum() > 1 and counts.max() < largest_class * counts.sum():
             break
     return top, left
-
-
-def read_labels(path: str, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """Read a label map of Cityscapes as train ids, uint8 (H, W).
-
-    Raises:
-        Unreadable: It is damaged, not there, or has ids that Cityscapes has not.
-    """
-    try:
-        return train_ids(read_label_map(path, max_pixels=max_pixels), path)
-    except Unreadable:
-        raise
-    except UserError as error:
-        raise Unreadable(str(error)) from error
 
 
 def _scaled(pair: Pair, factor: float) -> Pair:

@@ -14,7 +14,7 @@ import torch
 from video_snl.data.loading.batches import Batch, BatchBuilder, Sample
 from video_snl.data.loading.quarantine import Quarantine, named
 from video_snl.data.loading.samplers import Key
-from video_snl.data.workers.outcome import InProcess, Outcome
+from video_snl.data.workers.outcome import DecodeResult, InProcess
 from video_snl.data.workers.pool import Pool
 from video_snl.errors import OptionsError, UserError
 from video_snl.utils.timing import STAGES, collect_stages
@@ -50,11 +50,11 @@ class ClipSource(Protocol):
     @property
     def videos(self) -> Sequence[Stored]: ...
 
-    def sample(self, key: Key, shown: int) -> Sample:
-        """The sample of a key, cut from the video ``shown``."""
+    def sample(self, key: Key, index_read: int) -> Sample:
+        """The sample of a key, cut from the video ``index_read``."""
         ...
 
-    def substitute(self, key: Key, avoided: Quarantine) -> int | None:
+    def fallback_index(self, key: Key, avoided: Quarantine) -> int | None:
         """The video to show instead of that of the key; None leaves the sample out."""
         ...
 
@@ -63,7 +63,7 @@ class Request(NamedTuple):
     """One row of the epoch's batches."""
 
     key: Key
-    shown: int
+    index_read: int
     position: int
     failures: int = 0
 
@@ -86,7 +86,7 @@ class ReadSample:
 
     def __call__(self, request: Request) -> Answer | Refusal:
         try:
-            sample = self.source.sample(request.key, request.shown)
+            sample = self.source.sample(request.key, request.index_read)
         except OptionsError as error:
             return Refusal(str(error))
         return {name: value.numpy() for name, value in sample.items()}, collect_stages()
@@ -184,13 +184,13 @@ class Assembly:
         if self._quarantine is None or self._path(request) not in self._quarantine:
             self._pool.submit(request)
             return
-        shown = self._source.substitute(request.key, self._quarantine)
-        if shown is None:
+        index_read = self._source.fallback_index(request.key, self._quarantine)
+        if index_read is None:
             self._omit(request)
         else:
-            self._pool.submit(request._replace(shown=shown, failures=0))
+            self._pool.submit(request._replace(index_read=index_read, failures=0))
 
-    def _settle(self, outcome: Outcome[Request, Answer | Refusal]) -> None:
+    def _settle(self, outcome: DecodeResult[Request, Answer | Refusal]) -> None:
         request = outcome.item
         pending, row = self._place(request)
         if outcome.value is None:
@@ -206,7 +206,7 @@ class Assembly:
             for name, seconds in stages.items():
                 self._profile.stages[name] += seconds
 
-    def _fail(self, outcome: Outcome[Request, Answer | Refusal]) -> None:
+    def _fail(self, outcome: DecodeResult[Request, Answer | Refusal]) -> None:
         request, reason = outcome.item, str(outcome.failure)
         if request.failures + 1 < _ATTEMPTS[outcome.kind]:
             self._request(request._replace(failures=request.failures + 1))
@@ -231,7 +231,7 @@ class Assembly:
 
     def _omit(self, request: Request) -> None:
         pending, row = self._place(request)
-        pending.unreadable.append(request.shown)
+        pending.unreadable.append(request.index_read)
         pending.builder.omit(row)
 
     def _place(self, request: Request) -> tuple[_Pending, int]:
@@ -239,7 +239,7 @@ class Assembly:
         return self._pending[number - self._handed_out], row
 
     def _path(self, request: Request) -> str:
-        return self._source.videos[request.shown].path
+        return self._source.videos[request.index_read].path
 
     def _complete(self) -> list[Batch]:
         batches: list[Batch] = []

@@ -67,6 +67,13 @@ class Quarantine:
         self._damaged: set[int] = set()  # lines that were remarked on
         self.refresh()
 
+    @classmethod
+    def fresh(cls, file: Path | None, max_failures: float, noun: str) -> Quarantine:
+        """Make one that knows of no earlier reading, so that every file is tried again."""
+        if file is not None:
+            file.unlink(missing_ok=True)
+        return cls(file, max_failures, noun)
+
     def __contains__(self, path: str) -> bool:
         return path in self.bad
 

@@ -19,7 +19,7 @@ __all__ = [
     "order_generator",
     "sample_generator",
     "step_generator",
-    "substitute_generator",
+    "fallback_generator",
 ]
 
 Key = tuple[int, int] | tuple[int, int, int]
@@ -56,7 +56,7 @@ def sample_generator(seed: int, epoch: int, index: int, time: int = 0) -> np.ran
     return _generator(_SAMPLE, seed, epoch, index, time)
 
 
-def substitute_generator(seed: int, epoch: int, index: int, time: int = 0) -> np.random.Generator:
+def fallback_generator(seed: int, epoch: int, index: int, time: int = 0) -> np.random.Generator:
     """What the video that stands for one that cannot be read is drawn from.
 
     Raises:

@@ -8,6 +8,7 @@ alone, into the user's cache.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -16,10 +17,13 @@ from pathlib import Path
 import av
 import numpy as np
 
+from video_snl.config.video import DataConfig
 from video_snl.data.synthetic.generated import Generated, cache_folder, progress
 from video_snl.data.synthetic.sample_scene import Frames, SceneSettings, draw_scene
+from video_snl.data.video.records import VideoSet
+from video_snl.data.video.ucf101 import load_ucf101
 
-__all__ = ["CLASSES", "SampleSettings", "ensure_sample", "generate", "sample_folder"]
+__all__ = ["CLASSES", "SampleSettings", "ensure_sample", "generate", "load", "sample_folder"]
 
 CLASSES: tuple[str, ...] = ("AllMatch", "NoneMatch", "ThreeMatch", "TwoMatch")
 """How many of the four shapes have the same colour."""
@@ -66,6 +70,12 @@ class SampleSettings:
 
 SETTINGS = SampleSettings()
 """Those of the sample data set."""
+
+
+def load(config: DataConfig, known: Sequence[str] | None = None) -> VideoSet:
+    """Load the lists of ``data.dataset=sample``, generated if need be: its entry's loader."""
+    given = None if config.root is None else Path(config.root).expanduser()
+    return load_ucf101(ensure_sample(given), config.split)
 
 
 def sample_folder() -> Path:

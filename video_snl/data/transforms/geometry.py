@@ -8,27 +8,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from video_snl.config.statistics import STATISTICS
+
 __all__ = [
     "STATISTICS",
-    "Statistics",
     "crop_clips",
     "crop_scaled_clips",
     "normalise",
     "three_crops",
 ]
-
-Statistics = tuple[tuple[float, float, float], tuple[float, float, float]]
-
-STATISTICS: dict[str, Statistics] = {
-    # What pytorchvideo's model zoo trained its Kinetics networks with.
-    "kinetics": ((0.45, 0.45, 0.45), (0.225, 0.225, 0.225)),
-    # torchvision's ImageNet weights.
-    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-    # get_mean_std(value_scale=1, dataset="kinetics") of github.com/kenshohara/3D-ResNets-PyTorch
-    # (mean.py; its defaults, with which r3d50_K_200ep and its relatives were trained).
-    "hara": ((0.4345, 0.4051, 0.3775), (0.2768, 0.2713, 0.2737)),
-}
-"""Mean and standard deviation of red, green and blue in [0, 1]."""
 
 
 def crop_clips(

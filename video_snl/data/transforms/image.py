@@ -1,7 +1,7 @@
-"""From a batch of uint8 pictures to what a network takes, on the device the batch is on.
+"""From a batch of uint8 images to what a network takes, on the device of the batch.
 
-Pictures that a process has read come cut and changed already (it had to look at each of them
-alone); of those that are in memory, the batch carries the numbers and everything happens here.
+Images that a process has read come cut and changed already (it had to look at each of them alone).
+For images in memory the batch carries the random numbers, and everything happens here.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from video_snl.config.image_data import ImageDataConfig
+from video_snl.config.image import ImageDataConfig
 from video_snl.data.loading.batches import Batch
 from video_snl.data.transforms.augment import augment_clips
 from video_snl.data.transforms.geometry import crop_clips, normalise
@@ -27,11 +27,11 @@ def training_images(
     std: Sequence[float],
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """Padded with black, cropped, flipped and changed as the batch says, then normalised.
+    """Pad with black, crop, flip and change images as the batch says, then normalise them.
 
     Shapes: ``image`` uint8 (B, h, w, 3), ``offset`` (B, 2), ``flip`` (B,), and what
     :mod:`~video_snl.data.transforms.augment` adds -> (B, 3, h, w), laid out as
-    ``torch.channels_last``. Without ``offset`` the pictures are cut and changed already.
+    ``torch.channels_last``. Without ``offset`` the images are cut and changed already.
     """
     video = batch["image"][:, None]
     if "offset" in batch:
@@ -54,5 +54,5 @@ def evaluation_images(
     std: Sequence[float],
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """Normalised: uint8 (B, h, w, 3) -> (B, 3, h, w), laid out as ``torch.channels_last``."""
+    """Normalise images: uint8 (B, h, w, 3) -> (B, 3, h, w), laid out as ``torch.channels_last``."""
     return normalise(images[:, None], mean, std, dtype).squeeze(2)

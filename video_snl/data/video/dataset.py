@@ -21,8 +21,8 @@ from video_snl.data.loading.quarantine import Quarantine
 from video_snl.data.loading.samplers import (
     EpochSampler,
     Key,
+    fallback_generator,
     sample_generator,
-    substitute_generator,
 )
 from video_snl.data.transforms.augment import check_augmentation, draw_augmentation
 from video_snl.data.video.clip_sampling import ClipRule
@@ -67,8 +67,8 @@ class ClipDataset(Dataset[Sample]):
     def __getitem__(self, key: Key) -> Sample:
         return self.sample(key, key[1])
 
-    def sample(self, key: Key, shown: int) -> Sample:
-        """The sample of a key, with its random numbers, cut from the video ``shown``."""
+    def sample(self, key: Key, index_read: int) -> Sample:
+        """The sample of a key, with its random numbers, cut from the video ``index_read``."""
         epoch, index = key[:2]
         random = sample_generator(self.seed, epoch, index)
         u = random.random()
@@ -79,7 +79,7 @@ class ClipDataset(Dataset[Sample]):
         # The first number is drawn before all others, the rest of a uniform clip's behind them.
         numbers = [u, *random.random(rule.draws - 1)]
         [video] = read_clips(
-            self.videos[shown].path,
+            self.videos[index_read].path,
             lambda length: [rule.random(length, numbers)],
             self.config.short_side,
             self.config.reader,
@@ -91,12 +91,12 @@ class ClipDataset(Dataset[Sample]):
             "size": torch.tensor(video.shape[1:3]),
             "offset": torch.from_numpy(offset),
             "flip": torch.tensor(flip),
-            "label": torch.tensor(self.videos[shown].label),
-            "index": torch.tensor(shown),
+            "label": torch.tensor(self.videos[index_read].label),
+            "index": torch.tensor(index_read),
             **augmentation,
         }
 
-    def substitute(self, key: Key, avoided: Quarantine) -> int:
+    def fallback_index(self, key: Key, avoided: Quarantine) -> int:
         """The video to show instead of that of the key, which cannot be read: one of its class.
 
         It is the first that is not avoided in an order that depends on (seed, epoch, index) alone,
@@ -108,7 +108,7 @@ class ClipDataset(Dataset[Sample]):
         epoch, index = key[:2]
         label = self.videos[index].label
         members = [i for i, video in enumerate(self.videos) if video.label == label]
-        for i in substitute_generator(self.seed, epoch, index).permutation(members).tolist():
+        for i in fallback_generator(self.seed, epoch, index).permutation(members).tolist():
             if self.videos[i].path not in avoided:
                 return i
         raise UserError(
@@ -141,11 +141,11 @@ class EvaluationDataset(Dataset[Sample]):
     def __getitem__(self, key: Key) -> Sample:
         return self.sample(key, key[1])
 
-    def sample(self, key: Key, shown: int) -> Sample:
-        """The sample of the video ``shown``."""
+    def sample(self, key: Key, index_read: int) -> Sample:
+        """The sample of the video ``index_read``."""
         c = self.config
         video = read_clips(
-            self.videos[shown].path,
+            self.videos[index_read].path,
             self._choose,
             c.short_side,
             c.reader,
@@ -156,11 +156,11 @@ class EvaluationDataset(Dataset[Sample]):
             "centre": video[0],
             "views": video[1:],
             "size": torch.tensor(video.shape[2:4]),
-            "label": torch.tensor(self.videos[shown].label),
-            "index": torch.tensor(shown),
+            "label": torch.tensor(self.videos[index_read].label),
+            "index": torch.tensor(index_read),
         }
 
-    def substitute(self, key: Key, avoided: Quarantine) -> None:
+    def fallback_index(self, key: Key, avoided: Quarantine) -> None:
         """No other video can stand for one that is to be scored."""
 
     def _choose(self, length: int) -> list[list[int]]:
@@ -200,8 +200,8 @@ def make_loader(
     With workers the processes stay for the next epoch, and a file that takes longer than
     ``data.deadline`` is given up; with 0 the calling process decodes, without a deadline. A file
     that cannot be read goes to the quarantine: in training another video of its class is shown
-    (:meth:`ClipDataset.substitute`), in evaluation its index is listed under ``unreadable`` of its
-    batch. Without a quarantine iterating raises :class:`UserError`.
+    (:meth:`ClipDataset.fallback_index`), in evaluation its index is listed under ``unreadable`` of
+    its batch. Without a quarantine iterating raises :class:`UserError`.
 
     Raises:
         OptionsError: The number of workers, the deadline or the share of failures is out of its

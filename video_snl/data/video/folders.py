@@ -9,8 +9,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from video_snl.config.video import DataConfig
 from video_snl.data.duplicates import Repeats, distinct, find_repeats
-from video_snl.data.video.records import Video, VideoSet, folder_contents, missing_files
+from video_snl.data.video.records import (
+    Video,
+    VideoSet,
+    dataset_root,
+    folder_contents,
+    missing_files,
+)
 from video_snl.errors import UserError
 from video_snl.utils.media import VIDEO_SUFFIXES, Ignored, MediaFiles, list_folder
 from video_snl.utils.text import clean_label, examples, printable, read_text, say_merged, say_once
@@ -23,7 +30,9 @@ __all__ = [
     "divide",
     "has_class_folders",
     "load_csv",
+    "load_csv_config",
     "load_folder",
+    "load_folder_config",
 ]
 
 EVERY = 5  # of a class that is not divided yet, each fifth video tests
@@ -31,6 +40,32 @@ PARTS = ("train", "test")
 
 Labelled = list[tuple[str, str]]
 """Paths, each with the label of its class."""
+
+
+def load_folder_config(config: DataConfig, known: Sequence[str] | None = None) -> VideoSet:
+    """Load the lists of ``data.dataset=folder``: its entry's loader."""
+    _only_split_1(config)
+    return load_folder(dataset_root(config), frame_folders=config.reader == "frames", known=known)
+
+
+def load_csv_config(config: DataConfig, known: Sequence[str] | None = None) -> VideoSet:
+    """Load the lists of ``data.dataset=csv``: its entry's loader."""
+    _only_split_1(config)
+    root = dataset_root(config)
+    if root.is_dir():
+        raise UserError(
+            f"data.root={config.root} is a folder, and no CSV file as data.dataset=csv needs: give "
+            "the file, or --data.dataset folder for a folder of class folders"
+        )
+    return load_csv(root, known)
+
+
+def _only_split_1(config: DataConfig) -> None:
+    if config.split != 1:
+        raise UserError(
+            f"data.split={config.split} is UCF-101's: data.dataset={config.dataset} has split 1 "
+            "only; choose the test videos by folders train/ and test/, or by the column split"
+        )
 
 
 def divide(paths: Sequence[str]) -> tuple[list[str], list[str]]:

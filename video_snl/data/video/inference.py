@@ -21,8 +21,8 @@ from video_snl.data.video.dataset import EvaluationDataset, clip_rule
 from video_snl.data.video.records import Video
 from video_snl.data.video.streaming import frame_times, window_clips
 from video_snl.data.video.windows import Length, frame_windows
-from video_snl.data.workers.bounded import run_bounded
-from video_snl.data.workers.outcome import Outcome
+from video_snl.data.workers.bounded import map_with_timeout
+from video_snl.data.workers.outcome import DecodeResult
 from video_snl.errors import OptionsError, UserError
 from video_snl.utils.counts import counts
 
@@ -55,7 +55,7 @@ def read_views(
         UserError: The file cannot be read, is too short, or takes longer than ``data.deadline``.
     """
     read = _Views(config, clips, if_short)
-    [outcome] = run_bounded(read, [path], num_workers=1, deadline=config.deadline)
+    [outcome] = map_with_timeout(read, [path], num_workers=1, deadline=config.deadline)
     return _value(outcome, path, config.deadline)
 
 
@@ -77,7 +77,7 @@ def read_windows(
     turns = ((path, number) for number in count())
     read = _Windows(config, clips, window, hop)
     # Two are under way, so that one is decoded while others are scored.
-    outcomes = run_bounded(read, turns, num_workers=1, deadline=deadline, ahead=2)
+    outcomes = map_with_timeout(read, turns, num_workers=1, deadline=deadline, ahead=2)
     with closing(outcomes):  # which ends the process
         for outcome in outcomes:
             found = _value(outcome, path, deadline)
@@ -155,7 +155,7 @@ class _Windows:
             ) from error
 
 
-def _value(outcome: Outcome[Any, T], path: str, deadline: float) -> T:
+def _value(outcome: DecodeResult[Any, T], path: str, deadline: float) -> T:
     if outcome.kind == "timeout":
         raise UserError(
             f"{path}: decoding took longer than {deadline:g} s, and was given up: re-encode the "

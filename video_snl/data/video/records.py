@@ -7,11 +7,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from video_snl.config.datasets import VIDEO_DATASETS
+from video_snl.config.video import DataConfig
 from video_snl.errors import UserError
 from video_snl.utils.media import by_folder
 from video_snl.utils.text import examples
 
-__all__ = ["Video", "VideoSet", "folder_contents", "missing_files"]
+__all__ = ["Video", "VideoSet", "dataset_root", "folder_contents", "missing_files"]
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,21 @@ class VideoSet:
         if not self.train or not self.test:
             empty = "test" if self.train else "train"
             raise UserError(f"the {empty} list holds no video: add videos to it")
+
+
+def dataset_root(config: DataConfig) -> Path:
+    """Return ``data.root``, which exists.
+
+    Raises:
+        UserError: It is not given, or does not exist; says what it has to be.
+    """
+    needed = VIDEO_DATASETS[config.dataset].root
+    if config.root is None:
+        raise UserError(f"data.dataset={config.dataset} needs --data.root: {needed}")
+    root = Path(config.root).expanduser()
+    if not root.exists():
+        raise UserError(f"data.root={config.root} does not exist: give {needed}")
+    return root
 
 
 def missing_files(paths: Iterable[str]) -> list[str]:

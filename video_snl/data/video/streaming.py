@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from video_snl.data.decoding.readers import CHUNK, Reader, shrink
-from video_snl.data.decoding.stream_info import STAMPED, open_with_facts
+from video_snl.data.decoding.stream_info import STAMPED, open_with_stream_info
 from video_snl.data.video.clip_sampling import ShortVideoError
 from video_snl.data.video.windows import FrameTimes
 from video_snl.errors import UserError
@@ -37,7 +37,7 @@ def frame_times(path: str, max_pixels: int = MAX_PIXELS) -> FrameTimes:
     Raises:
         UserError: The file cannot be read, or has neither time stamps nor a frame rate.
     """
-    container, stream, facts = open_with_facts(path, max_pixels)
+    container, stream, facts = open_with_stream_info(path, max_pixels)
     with container:
         rate, unit = stream.average_rate or stream.guessed_rate, stream.time_base
     # Elsewhere stamps may number the frames, and leave out numbers where nothing is shown.

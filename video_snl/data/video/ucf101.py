@@ -15,12 +15,21 @@ divided once more by group, so that its accuracies never compare with those of t
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
+from video_snl.config.datasets import VIDEO_DATASETS
+from video_snl.config.video import DataConfig
 from video_snl.data.duplicates import distinct
-from video_snl.data.video.records import Video, VideoSet, folder_contents, missing_files
+from video_snl.data.video.folders import has_class_folders
+from video_snl.data.video.records import (
+    Video,
+    VideoSet,
+    dataset_root,
+    folder_contents,
+    missing_files,
+)
 from video_snl.errors import UserError
 from video_snl.utils.text import clean_label, printable, read_text
 
@@ -28,7 +37,9 @@ __all__ = [
     "Entry",
     "Split",
     "class_names",
+    "count_classes",
     "lists_folder",
+    "load",
     "load_ucf101",
     "parse_split",
     "videos_folder",
@@ -41,6 +52,28 @@ Entry = tuple[str, int]
 PAPER_TRAIN, PAPER_TEST = range(11, 26), range(8, 11)
 _LISTS, _VIDEOS = "ucfTrainTestlist", "UCF-101"
 _GROUP = re.compile(r"_g(\d+)_c\d+\.\w+$")
+
+
+def load(config: DataConfig, known: Sequence[str] | None = None) -> VideoSet:
+    """Load the lists of ``data.dataset=ucf101``: its entry's loader."""
+    root = dataset_root(config)
+    if root.is_file():
+        raise UserError(
+            f"data.root={config.root} is a file, and data.dataset=ucf101 needs "
+            f"{VIDEO_DATASETS['ucf101'].root}: a CSV file needs --data.dataset csv"
+        )
+    near = any((place / _LISTS).is_dir() for place in (root, root.parent))
+    if not near and has_class_folders(root):
+        raise UserError(
+            f"data.root={config.root} has class folders, and no {_LISTS}/ as "
+            "data.dataset=ucf101 needs: give --data.dataset folder"
+        )
+    return load_ucf101(root, config.split, frame_folders=config.reader == "frames")
+
+
+def count_classes(config: DataConfig) -> int:
+    """Count the classes that classInd.txt lists."""
+    return len(class_names(lists_folder(dataset_root(config))))
 
 
 def load_ucf101(root: Path, split: Split, *, frame_folders: bool = False) -> VideoSet:

@@ -6,23 +6,23 @@ from collections.abc import Callable, Generator, Iterable
 from itertools import islice
 from typing import TypeVar
 
-from video_snl.data.workers.outcome import Outcome, call
+from video_snl.data.workers.outcome import DecodeResult, call
 from video_snl.data.workers.pool import Pool
 
-__all__ = ["run_bounded"]
+__all__ = ["map_with_timeout"]
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
-def run_bounded(
+def map_with_timeout(
     function: Callable[[T], R],
     items: Iterable[T],
     *,
     num_workers: int,
     deadline: float,
     ahead: int = 1,
-) -> Generator[Outcome[T, R], None, None]:
+) -> Generator[DecodeResult[T, R], None, None]:
     """Call a function on every item in worker processes, and yield what became of each.
 
     In the order of completion. A worker that is killed or dies is replaced. Close the iterator, or

@@ -27,7 +27,7 @@ from typing import Any
 from video_snl.data.workers.channel import Channel, channels
 from video_snl.errors import UserError
 
-__all__ = ["Nursery", "main", "nursery"]
+__all__ = ["ForkServer", "main", "start_forkserver"]
 
 # Loaded before the first fork.
 _HEAVY = ("video_snl.data.video.dataset", "decord")
@@ -46,7 +46,7 @@ _NOT_OURS = {
 _PR_SET_PDEATHSIG = 1
 
 
-class Nursery:
+class ForkServer:
     """The process's end: starts workers and takes note of their ends.
 
     A worker's number stays its own until it is reaped, so that killing it by number is safe.
@@ -85,7 +85,7 @@ class Nursery:
 
         Raises:
             UserError: The system lets no further process begin.
-            OSError, EOFError: The nursery has died.
+            OSError, EOFError: The forkserver has died.
         """
         answer: int | str = self._ask(("start",), [end.fileno()])
         if isinstance(answer, str):
@@ -98,7 +98,7 @@ class Nursery:
     def reap(self, pid: int) -> int | None:
         """Kill a worker, if it still runs, and return how it ended: an exit code, or -signal.
 
-        None where the kernel does not let go of it, or the nursery has died and all with it.
+        None where the kernel does not let go of it, or the forkserver has died and all with it.
         """
         try:
             answer: tuple[int | None] = self._ask(("reap", pid))
@@ -107,7 +107,7 @@ class Nursery:
         return answer[0]
 
     def kill(self, pid: int) -> None:
-        """Kill a worker at once; with the nursery it has ended, and its number may be another's."""
+        """Kill a worker at once, unless the forkserver, and with it the worker, has ended."""
         if self._process.poll() is None:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -127,23 +127,23 @@ class Nursery:
         self._channel.close()
 
 
-_current: Nursery | None = None
+_current: ForkServer | None = None
 _lock = threading.Lock()
 
 
-def nursery() -> Nursery:
-    """The nursery of this process; it is started without being waited for."""
+def start_forkserver() -> ForkServer:
+    """The forkserver of this process; it is started without being waited for."""
     global _current
     with _lock:
         if _current is None or not _current.alive():
             if _current is not None:
                 _current.forget()
-            _current = Nursery()
+            _current = ForkServer()
         return _current
 
 
 def _forget_in_a_fork() -> None:
-    # The nursery answers the process that started it, and must end with that one alone.
+    # The forkserver answers the process that started it, and must end with that one alone.
     global _current, _lock
     if _current is not None:
         _current.forget()
@@ -154,7 +154,7 @@ os.register_at_fork(after_in_child=_forget_in_a_fork)
 
 
 def main(file: int) -> None:
-    """The nursery itself."""
+    """The forkserver itself."""
     channel = Channel(socket.socket(fileno=file))
     for name in _HEAVY:
         try:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 from video_snl.data.workers.channel import Channel, Shelf, channels
-from video_snl.data.workers.forkserver import Nursery, nursery
+from video_snl.data.workers.forkserver import ForkServer, start_forkserver
 from video_snl.data.workers.worker import main_module
 
 __all__ = ["WorkerProcess", "ending"]
@@ -32,7 +32,7 @@ class WorkerProcess:
         self.channel, theirs = channels()
         self.shelf, file = Shelf.create(places)
         try:
-            self.nursery, self.pid = _fork(theirs)
+            self.forkserver, self.pid = _fork(theirs)
             start = (pickled, places, os.getcwd(), main_module(pickled))
             with suppress(BrokenPipeError, ConnectionResetError):  # killed: its channel will say so
                 self.channel.send(start, [file])
@@ -46,12 +46,12 @@ class WorkerProcess:
 
     def kill(self) -> None:
         """End it at once, whatever it is stuck in; its channel closes when it is gone."""
-        self.nursery.kill(self.pid)
+        self.forkserver.kill(self.pid)
 
 
-def _fork(end: Channel) -> tuple[Nursery, int]:
-    for _ in range(2):  # the nursery may have been killed a moment ago
-        chosen = nursery()
+def _fork(end: Channel) -> tuple[ForkServer, int]:
+    for _ in range(2):  # the forkserver may have been killed a moment ago
+        chosen = start_forkserver()
         try:
             return chosen, chosen.start(end)
         except (OSError, EOFError):

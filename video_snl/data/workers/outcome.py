@@ -10,14 +10,14 @@ from typing import Generic, Literal, TypeVar
 
 from video_snl.data.workers.worker import attempt
 
-__all__ = ["InProcess", "Outcome", "call"]
+__all__ = ["InProcess", "DecodeResult", "call"]
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
 @dataclass(frozen=True)
-class Outcome(Generic[T, R]):
+class DecodeResult(Generic[T, R]):
     """What became of an item: its value, or a failure in one line.
 
     ``kind``: ``error`` (an exception; a UserError's message is the failure as it is), ``timeout``
@@ -32,14 +32,14 @@ class Outcome(Generic[T, R]):
     seconds: float
 
 
-def call(function: Callable[[T], R], item: T) -> Outcome[T, R]:
+def call(function: Callable[[T], R], item: T) -> DecodeResult[T, R]:
     """Call a function on an item, here and now."""
     began = time.perf_counter()
     kind, value = attempt(function, item)
     seconds = time.perf_counter() - began
     if kind == "ok":
-        return Outcome(item, value, None, "ok", seconds)
-    return Outcome(item, None, value, "error", seconds)
+        return DecodeResult(item, value, None, "ok", seconds)
+    return DecodeResult(item, None, value, "error", seconds)
 
 
 class InProcess(Generic[T, R]):
@@ -62,7 +62,7 @@ class InProcess(Generic[T, R]):
     def cancel(self) -> None:
         self._waiting.clear()
 
-    def finished(self, timeout: float | None = None) -> Iterator[Outcome[T, R]]:
+    def finished(self, timeout: float | None = None) -> Iterator[DecodeResult[T, R]]:
         if self._waiting:
             yield call(self._function, self._waiting.popleft())
 

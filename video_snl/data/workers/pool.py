@@ -22,11 +22,11 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
 
-from video_snl.data.workers.forkserver import nursery
+from video_snl.data.workers.forkserver import start_forkserver
 from video_snl.data.workers.handle import WorkerProcess, ending
-from video_snl.data.workers.outcome import Outcome
+from video_snl.data.workers.outcome import DecodeResult
 
-__all__ = ["Outcome", "Pool"]
+__all__ = ["DecodeResult", "Pool"]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -75,7 +75,7 @@ class Pool(Generic[T, R]):
         self._selector = selectors.DefaultSelector()
         self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._selector.register(self._bell, selectors.EVENT_READ, None)
-        nursery()
+        start_forkserver()
 
     @property
     def unfinished(self) -> int:
@@ -102,7 +102,7 @@ class Pool(Generic[T, R]):
         if self._bell >= 0:
             os.eventfd_write(self._bell, 1)
 
-    def finished(self, timeout: float | None = None) -> Iterator[Outcome[T, R]]:
+    def finished(self, timeout: float | None = None) -> Iterator[DecodeResult[T, R]]:
         """Outcomes that are there; waits for one, a ring or a timeout, for a second at most.
 
         There may be none: ask again while there are tasks unfinished.
@@ -128,7 +128,7 @@ class Pool(Generic[T, R]):
             worker.kill()
             worker.channel.close()
         for worker in workers:
-            worker.nursery.reap(worker.pid)
+            worker.forkserver.reap(worker.pid)
         self._workers, self._killed = [], []
         self._waiting.clear()
         if self._bell >= 0:
@@ -181,7 +181,7 @@ class Pool(Generic[T, R]):
             return worker.began + _START_TIMEOUT
         return worker.began + self.deadline if worker.tasks else _NEVER
 
-    def _receive(self, worker: WorkerProcess) -> Iterator[Outcome[T, R]]:
+    def _receive(self, worker: WorkerProcess) -> Iterator[DecodeResult[T, R]]:
         try:
             message, _ = worker.channel.receive()
         except EOFError:
@@ -202,9 +202,9 @@ class Pool(Generic[T, R]):
             if ticket <= self._cancelled:
                 return
             if kind == "error":
-                yield Outcome(item, None, answer, "error", seconds)
+                yield DecodeResult(item, None, answer, "error", seconds)
             else:
-                yield Outcome(
+                yield DecodeResult(
                     item, self._value(worker, place, answer, lengths), None, "ok", seconds
                 )
         finally:
@@ -220,7 +220,7 @@ class Pool(Generic[T, R]):
             body, *views = views
         return pickle.loads(body, buffers=views)
 
-    def _expire(self, worker: WorkerProcess) -> Iterator[Outcome[T, R]]:
+    def _expire(self, worker: WorkerProcess) -> Iterator[DecodeResult[T, R]]:
         """Kill a worker over its deadline and answer for its task."""
         worker.kill()
         self._workers.remove(worker)
@@ -232,13 +232,15 @@ class Pool(Generic[T, R]):
         self._hand_back(worker)
         if ticket > self._cancelled:
             seconds = time.monotonic() - worker.began
-            yield Outcome(item, None, f"took longer than {self.deadline:g} s", "timeout", seconds)
+            yield DecodeResult(
+                item, None, f"took longer than {self.deadline:g} s", "timeout", seconds
+            )
 
-    def _bury(self, worker: WorkerProcess) -> Iterator[Outcome[T, R]]:
+    def _bury(self, worker: WorkerProcess) -> Iterator[DecodeResult[T, R]]:
         """Reap a worker that has ended; the task that it had begun is answered for."""
         self._selector.unregister(worker.channel)
         worker.channel.close()
-        code = worker.nursery.reap(worker.pid)
+        code = worker.forkserver.reap(worker.pid)
         if worker in self._killed:
             self._killed.remove(worker)
             return
@@ -254,7 +256,7 @@ class Pool(Generic[T, R]):
         self._hand_back(worker)
         if begun is not None and begun[0] > self._cancelled:
             seconds = time.monotonic() - worker.began
-            yield Outcome(begun[2], None, f"its process died: {ending(code)}", "died", seconds)
+            yield DecodeResult(begun[2], None, f"its process died: {ending(code)}", "died", seconds)
 
     def _hand_back(self, worker: WorkerProcess) -> None:
         """Let others do the tasks that a worker had not begun."""

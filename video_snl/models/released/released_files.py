@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from video_snl.config.images import ImageBackboneName, ImageModelConfig
+from video_snl.config.image import ImageBackboneName, ImageModelConfig
 from video_snl.config.video import OptionValue
 from video_snl.errors import UserError
 from video_snl.models.image import IMAGE_BACKBONES

@@ -9,7 +9,7 @@ from typing import Any, Literal, cast
 
 from torch import Tensor, nn
 
-from video_snl.data.transforms.geometry import STATISTICS
+from video_snl.config.statistics import STATISTICS
 from video_snl.errors import UserError
 
 __all__ = [

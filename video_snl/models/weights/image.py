@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from video_snl.blocks.insertion import inserted_blocks
-from video_snl.config.images import ImageModelConfig
+from video_snl.config.image import ImageModelConfig
 from video_snl.errors import UserError
 from video_snl.models.released.new_blocks import ReleasedBlock
 from video_snl.models.released.state_dicts import Tensors

@@ -1,0 +1,445 @@
+"""What every command does with a kind of task: load its data, build its network, read one input.
+
+A kind of task is a value of :class:`~video_snl.config.task_spec.TaskSpec` (its names and metrics,
+without torch) and a subclass of :class:`Operations` (the rest). Commands are written over the two.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from video_snl.blocks.insertion import inserted_blocks
+from video_snl.config.statistics import Statistics
+from video_snl.config.task_spec import AnyExperiment, TaskSpec
+from video_snl.config.video import ShortVideos
+from video_snl.errors import UserError
+from video_snl.models.weights.loading import LoadReport
+from video_snl.runs.run import checkpoint_path
+from video_snl.runs.trained import Trained, TrainedNetwork, checkpoint_metadata
+from video_snl.tasks.datamodule import RunData
+from video_snl.tasks.training_checks import check_class_count
+from video_snl.utils.counts import counts
+from video_snl.utils.media import named_media
+from video_snl.utils.text import same_labels
+
+__all__ = [
+    "ClassOperations",
+    "Lists",
+    "ModelInput",
+    "Operations",
+    "Reading",
+    "evenly_spaced",
+    "without_weights",
+]
+
+Lists = Mapping[str, Iterable[tuple[str, object]]]
+"""Files of each list with the label of each file, by the list's name: ``training``, ``test``."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How files that a user names are read; None: as in training.
+
+    Attributes:
+        short_videos: What becomes of a video shorter than a clip.
+        deadline: Seconds of decoding after which a file is given up.
+        max_pixels: Most pixels of an image or a frame.
+        layout: What a folder of tracklets is taken for; see ``reid check --help``.
+
+    Raises:
+        UserError: A value is out of its range.
+    """
+
+    short_videos: ShortVideos | None = None
+    deadline: float | None = None
+    max_pixels: int | None = None
+    layout: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.deadline is not None and not self.deadline > 0:
+            raise UserError(f"--deadline {self.deadline}: give seconds, more than 0.")
+        if self.max_pixels is not None and self.max_pixels < 1:
+            raise UserError(f"--max_pixels {self.max_pixels}: give a number of pixels, 1 or more.")
+
+
+@dataclass(frozen=True)
+class ModelInput:
+    """One input of a network.
+
+    Attributes:
+        frames: uint8 (T, H, W, 3), the frames before normalisation; T = 1 for an image.
+        clip: Normalised input, (1, 3, T, H, W) or (1, 3, H, W).
+        notes: Sentences on how it was read.
+    """
+
+    frames: np.ndarray
+    clip: Tensor
+    notes: list[str] = field(default_factory=list)
+
+
+class Operations(ABC):
+    """What is done with one kind of task.
+
+    ``data`` stands for the kind's data set, as :meth:`load_data` returns it; ``experiment`` for its
+    configuration.
+    """
+
+    def __init__(self, spec: TaskSpec) -> None:
+        self.spec = spec
+
+    # Data
+
+    @abstractmethod
+    def check_options(self, experiment: Any) -> None:
+        """Validate all options before anything is read.
+
+        Raises:
+            UserError: An option is out of its range, or does not go with another one.
+        """
+
+    @abstractmethod
+    def load_data(self, experiment: Any) -> tuple[Any, Any]:
+        """Load the lists of the data set.
+
+        Returns:
+            The configuration, in which a data set that had to be recognised is named; and the data.
+
+        Raises:
+            UserError: The data set cannot be read, or has an empty list.
+        """
+
+    @abstractmethod
+    def check_data(self, experiment: Any, data: Any) -> None:
+        """Check that the data can be trained on with these options.
+
+        Raises:
+            UserError: They do not go together.
+        """
+
+    @abstractmethod
+    def lists(self, data: Any) -> Lists:
+        """Return every list with the label of each file, for the run's fingerprints."""
+
+    @abstractmethod
+    def datamodule(self, experiment: Any, data: Any, folder: Path | None) -> RunData:
+        """Make the Lightning data module; ``folder`` is that of the run."""
+
+    # Network
+
+    @abstractmethod
+    def labels(self, data: Any) -> list[Any]:
+        """Return what the classifier tells apart: class names, or numbers of identities."""
+
+    @abstractmethod
+    def label_count(self, experiment: Any) -> int:
+        """Return the number of labels, reading no data where it is known without."""
+
+    @abstractmethod
+    def input_shape(self, experiment: Any) -> tuple[int, ...]:
+        """Return the shape of one input as it is trained on: (3, T, H, W) or (3, H, W)."""
+
+    @abstractmethod
+    def smallest_input(self, experiment: Any) -> tuple[int, ...]:
+        """Return the least (T, H, W) or (H, W) that the network takes."""
+
+    @abstractmethod
+    def build_network(
+        self, experiment: Any, labels: int, *, seed: int = 0
+    ) -> tuple[nn.Module, LoadReport | None]:
+        """Build the network, with the report on the weights it starts from, if it has any.
+
+        Raises:
+            UserError: The configuration has no network, or its weights do not fit.
+        """
+
+    @abstractmethod
+    def stored_labels(self, stored: Mapping[str, Any]) -> list[Any]:
+        """Return the labels in a checkpoint's entry of this kind of task."""
+
+    def empty_network(self, experiment: Any, stored: Mapping[str, Any]) -> nn.Module:
+        """Build the network of a checkpoint, to be filled with the checkpoint's weights.
+
+        Args:
+            experiment: The configuration in the checkpoint.
+            stored: Its entry of this kind of task.
+        """
+        return self.build_network(without_weights(experiment), len(self.stored_labels(stored)))[0]
+
+    @abstractmethod
+    def restored(
+        self, model: nn.Module, experiment: Any, content: Mapping[str, Any], path: Path
+    ) -> TrainedNetwork:
+        """Return a network with the rest of what its checkpoint says.
+
+        Args:
+            model: The network with its weights, in evaluation mode.
+            experiment: Its configuration.
+            content: Contents of the checkpoint.
+            path: The checkpoint.
+        """
+
+    def recomputed(self, model: nn.Module) -> nn.Module:
+        """Return the part whose residual units ``activation_checkpointing`` recomputes."""
+        return model
+
+    # Training
+
+    @abstractmethod
+    def check_resumed(self, stored: Mapping[str, Any], data: Any, path: Path) -> None:
+        """Check that a checkpoint knows the labels of the data.
+
+        Args:
+            stored: Its entry of this kind of task.
+            path: The checkpoint, for the message.
+
+        Raises:
+            UserError: It knows others.
+        """
+
+    def statistics(
+        self, experiment: Any, data: Any, report: LoadReport | None
+    ) -> Statistics | None:
+        """Return mean and standard deviation of the input; None where they are fixed."""
+        return None
+
+    @abstractmethod
+    def training_task(
+        self,
+        experiment: Any,
+        model: nn.Module,
+        labels: list[Any],
+        statistics: Statistics | None,
+        data: Any,
+    ) -> pl.LightningModule:
+        """Make the LightningModule that trains the network."""
+
+    def validate_every(self, experiment: Any) -> int:
+        """Return the number of epochs between two validations."""
+        return 1
+
+    # One input
+
+    def reading(self, trained: Any, asked: Reading) -> Any:
+        """Return a trained network whose configuration reads files as a user asks.
+
+        The reader and decode device of its training suited other files, perhaps another machine.
+        """
+        data = trained.experiment.data
+        named = {each.name for each in fields(data)}
+        changes: dict[str, Any] = {"reader": "auto", "decode_device": "cpu"} | {
+            each.name: value
+            for each in fields(asked)
+            if (value := getattr(asked, each.name)) is not None
+        }
+        data = replace(data, **{name: value for name, value in changes.items() if name in named})
+        return replace(trained, experiment=replace(trained.experiment, data=data))
+
+    def find_checkpoint(self, named: str | None, *, option: str = "--checkpoint") -> Path:
+        """Return the checkpoint file that a user means; None is the newest run that has one.
+
+        Args:
+            named: A file, the folder of a run, or a published folder.
+            option: The option that names it, for messages.
+
+        Raises:
+            UserError: It is not there.
+        """
+        return checkpoint_path(named, self.spec, option=option)
+
+    def find_inputs(
+        self, paths: Sequence[str], command: str, asked: Reading
+    ) -> list[tuple[str, Any]]:
+        """Return name and item of the inputs that paths name, themselves or below a folder.
+
+        Args:
+            command: Name of the command, for messages.
+
+        Raises:
+            UserError: A path is not there, or a folder holds none.
+        """
+        assert self.spec.inputs != "tracklets"
+        found = named_media(paths, self.spec.inputs, f"{self.spec.command} {command}")
+        return [(str(path), path) for path in found]
+
+    def find_input(self, source: str, asked: Reading) -> tuple[str, Any]:
+        """Return name and item of the one input that a path names.
+
+        Raises:
+            UserError: It is not there, or there are several.
+        """
+        path = Path(source)
+        if path.is_dir():
+            raise UserError(f"{source} is a folder: name one {self.spec.input}.")
+        if not path.is_file():
+            raise UserError(f"{source}: no such file.")
+        return source, path
+
+    @abstractmethod
+    def test_inputs(self, trained: Any, count: int) -> list[tuple[str, Any]]:
+        """Return at most ``count`` inputs, evenly spaced over the test list of the training.
+
+        Raises:
+            UserError: The list cannot be read.
+        """
+
+    @abstractmethod
+    def read_input(
+        self, trained: Any, name: str, item: Any, device: torch.device, *, option: str | None = None
+    ) -> ModelInput:
+        """Read one input as the network is tested on it.
+
+        Args:
+            name: Name of the input.
+            item: What stands for it in :meth:`find_inputs` or :meth:`test_inputs`.
+            device: Device of the clip.
+            option: The option that names the input, for messages.
+
+        Raises:
+            UserError: It cannot be read.
+        """
+
+    # Description
+
+    def blocks(self, model: nn.Module) -> dict[str, nn.Module]:
+        """Return the blocks of a network by their positions."""
+        return dict(inserted_blocks(model))
+
+    def block_name(self, experiment: AnyExperiment) -> str:
+        """Return the name of its blocks."""
+        return str(experiment.model.block)
+
+    def scores_classes(self, trained: Any) -> bool:
+        """Tell if the network gives one score for each class of an input."""
+        return True
+
+    def output(self, model: nn.Module) -> Callable[[Tensor], Tensor]:
+        """Return what computes the network's result of a normalised input: logits, or features."""
+        return model
+
+    @abstractmethod
+    def layers(self, model: nn.Module) -> list[tuple[str, nn.Module]]:
+        """Return the rows of ``describe``: name and module, in the order of the computation."""
+
+    @abstractmethod
+    def heading(self, experiment: Any, model: nn.Module, labels: int) -> str:
+        """Return the first lines of ``describe``."""
+
+    def facts(self, model: nn.Module, labels: int) -> dict[str, Any]:
+        """Return what ``describe --json`` says beside parameters and multiply-adds."""
+        return {}
+
+
+class ClassOperations(Operations):
+    """What the tasks with named classes have in common."""
+
+    noun = "videos"
+    """Name of the samples, in messages."""
+
+    @abstractmethod
+    def class_count(self, config: Any) -> int:
+        """Return the number of classes of the data set of a ``data`` section."""
+
+    def labels(self, data: Any) -> list[Any]:
+        return list(data.class_names)
+
+    def stored_labels(self, stored: Mapping[str, Any]) -> list[Any]:
+        return list(stored["class_names"])
+
+    def label_count(self, experiment: Any) -> int:
+        return experiment.model.num_classes or self.class_count(experiment.data)
+
+    def check_data(self, experiment: Any, data: Any) -> None:
+        """Check that there are classes to tell apart, as many as the configuration says.
+
+        Raises:
+            UserError: There is one class alone, or another number.
+        """
+        asked, classes = experiment.model.num_classes, len(data.class_names)
+        check_class_count(classes, self.noun)
+        if asked not in (None, classes):
+            raise UserError(
+                f"model.num_classes={asked}, but the data set has {classes} classes; leave the "
+                "option out."
+            )
+
+    def check_evaluation(self, experiment: Any) -> None:
+        """Validate the options that an evaluation uses.
+
+        Raises:
+            UserError: An option is out of its range.
+        """
+
+    @abstractmethod
+    def load_test_data(self, experiment: Any, known: list[str] | None) -> tuple[Any, Any]:
+        """Load the data set to evaluate on, which may have no training list.
+
+        Args:
+            known: Class names of the network.
+        """
+
+    def check_trained(self, trained: Any, experiment: Any, data: Any) -> None:
+        """Check that a trained network can be evaluated on the data.
+
+        Raises:
+            UserError: It knows other classes.
+        """
+        known, asked = trained.class_names, data.class_names
+        if not same_labels(asked, known):
+            raise UserError(
+                f"{trained.path} knows {counts(len(known), 'class')} ({', '.join(known[:3])}, "
+                f"...), the data set has {len(asked)} ({', '.join(asked[:3])}, ...); evaluate on "
+                "the data set it was trained on."
+            )
+
+    def check_resumed(self, stored: Mapping[str, Any], data: Any, path: Path) -> None:
+        if not same_labels(stored["class_names"], data.class_names):
+            raise UserError(
+                f"{path} was trained on {len(stored['class_names'])} other classes than the "
+                f"{len(data.class_names)} of the data set; resume with the data it was trained on."
+            )
+
+    def restored(
+        self, model: nn.Module, experiment: Any, content: Mapping[str, Any], path: Path
+    ) -> Trained:
+        about = content[self.spec.entry]
+        mean, std = tuple(about["mean"]), tuple(about["std"])
+        return Trained(
+            model=model,
+            experiment=without_weights(experiment),
+            epoch=int(content["epoch"]),
+            path=path,
+            spec=self.spec,
+            stored=checkpoint_metadata(content, self.spec),
+            class_names=list(about["class_names"]),
+            mean=mean,
+            std=std,
+        )
+
+    @abstractmethod
+    def scoring_task(self, trained: Trained) -> Any:
+        """Make the LightningModule that scores the inputs of a trained network."""
+
+    def heading(self, experiment: Any, model: nn.Module, labels: int) -> str:
+        kind = "clip (channels, T, H, W)" if self.spec.name == "video" else "image (channels, H, W)"
+        shape = self.input_shape(experiment)
+        return f"{experiment.model.backbone}, {counts(labels, 'class')}; {kind} = {shape}"
+
+
+def without_weights(experiment: Any) -> Any:
+    """Return a configuration whose network starts from no other weights."""
+    return replace(experiment, model=replace(experiment.model, weights=None))
+
+
+def evenly_spaced(count: int, length: int) -> list[int]:
+    """Return ``count`` indices of a list, or all of a shorter one: the middles of equal parts."""
+    count = min(count, length)
+    return [(2 * i + 1) * length // (2 * count) for i in range(count)]

@@ -1,0 +1,195 @@
+"""Video classification: its data, its network and how one video is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from video_snl.config.statistics import STATISTICS, Statistics
+from video_snl.config.validation import Range, check_training
+from video_snl.config.video import DataConfig, Experiment
+from video_snl.data.transforms.augment import check_augmentation
+from video_snl.data.transforms.geometry import crop_clips, normalise
+from video_snl.data.transforms.mixup import check_mixing
+from video_snl.data.video.catalog import class_count, load_videos, resolve_dataset
+from video_snl.data.video.inference import read_views
+from video_snl.data.video.records import VideoSet
+from video_snl.data.workers.forkserver import start_forkserver
+from video_snl.errors import UserError
+from video_snl.models.clip_options import check_clips
+from video_snl.models.i3d import BACKBONES
+from video_snl.models.video import build_model
+from video_snl.models.weights.loading import LoadReport
+from video_snl.runs.trained import Trained
+from video_snl.tasks.action import ActionRecognition
+from video_snl.tasks.clips import ClipDataModule
+from video_snl.tasks.datamodule import share_of_batch
+from video_snl.tasks.operations import (
+    ClassOperations,
+    Lists,
+    ModelInput,
+    evenly_spaced,
+    without_weights,
+)
+from video_snl.tasks.optimization import keep_frozen_layers_in_eval
+from video_snl.tasks.training_checks import check_last_batch
+
+__all__ = ["VideoOperations"]
+
+_SCORES = "The scores are those of the frames shown: the middle of the video, its centre crop."
+_OPTIMIZER = {
+    "batch_size": Range(1),
+    "step_epochs": Range(1),
+    "momentum": Range(),
+    "mixup": Range(),
+    "cutmix": Range(),
+}
+
+
+class VideoOperations(ClassOperations):
+    """Operations of video classification; ``data`` is a :class:`VideoSet`."""
+
+    def check_options(self, experiment: Experiment) -> None:
+        check_clips(experiment)
+        check_augmentation(experiment.data)
+        check_training(experiment, _OPTIMIZER)
+
+    def load_data(self, experiment: Experiment) -> tuple[Experiment, VideoSet]:
+        # The data set that is recognised is that of the run, and of its files.
+        experiment = replace(experiment, data=resolve_dataset(experiment.data))
+        return experiment, load_videos(experiment.data)
+
+    def load_test_data(
+        self, experiment: Experiment, known: list[str] | None
+    ) -> tuple[Experiment, VideoSet]:
+        experiment = replace(experiment, data=resolve_dataset(experiment.data))
+        return experiment, load_videos(experiment.data, known=known)
+
+    def check_data(self, experiment: Experiment, data: VideoSet) -> None:
+        super().check_data(experiment, data)
+        optimizer = experiment.optimizer
+        check_mixing(optimizer, share_of_batch(optimizer.batch_size, optimizer.accumulate, 1))
+
+        def build() -> nn.Module:
+            seed, classes = experiment.trainer.seed, len(data.class_names)
+            model, _ = self.build_network(without_weights(experiment), classes, seed=seed)
+            model.train()
+            keep_frozen_layers_in_eval(model, optimizer)
+            return model
+
+        shape = self.input_shape(experiment)
+        check_last_batch(experiment, optimizer.batch_size, len(data.train), shape, build)
+        if experiment.data.num_workers:
+            start_forkserver()  # loads its modules while the network is made
+
+    def lists(self, data: VideoSet) -> Lists:
+        return {
+            part: [(video.path, video.label) for video in videos]
+            for part, videos in (("training", data.train), ("test", data.test))
+        }
+
+    def datamodule(
+        self, experiment: Experiment, data: VideoSet, folder: Path | None
+    ) -> ClipDataModule:
+        return ClipDataModule(experiment, data, folder)
+
+    def class_count(self, config: DataConfig) -> int:
+        return class_count(config)
+
+    def input_shape(self, experiment: Experiment) -> tuple[int, ...]:
+        data = experiment.data
+        return 3, data.clip_frames, data.crop, data.crop
+
+    def smallest_input(self, experiment: Experiment) -> tuple[int, ...]:
+        return BACKBONES[experiment.model.backbone].smallest_clip
+
+    def build_network(
+        self, experiment: Experiment, labels: int, *, seed: int = 0
+    ) -> tuple[nn.Module, LoadReport | None]:
+        return build_model(experiment.model, labels, seed=seed)
+
+    def empty_network(self, experiment: Experiment, stored: Mapping[str, Any]) -> nn.Module:
+        check_clips(experiment)
+        return super().empty_network(experiment, stored)
+
+    def statistics(
+        self, experiment: Experiment, data: VideoSet, report: LoadReport | None
+    ) -> Statistics:
+        name: str = experiment.data.statistics
+        if name == "auto":
+            name = report.statistics if report is not None else "kinetics"
+        return STATISTICS[name]
+
+    def training_task(
+        self,
+        experiment: Experiment,
+        model: nn.Module,
+        labels: list[Any],
+        statistics: Statistics | None,
+        data: VideoSet,
+    ) -> ActionRecognition:
+        assert statistics is not None
+        mean, std = statistics
+        files = [video.path for video in data.train]
+        return ActionRecognition(experiment, model, labels, mean=mean, std=std, files=files)
+
+    def scoring_task(self, trained: Trained) -> ActionRecognition:
+        return ActionRecognition(
+            trained.experiment,
+            trained.model,
+            trained.class_names,
+            mean=trained.mean,
+            std=trained.std,
+        )
+
+    def test_inputs(self, trained: Trained, count: int) -> list[tuple[str, Any]]:
+        try:
+            test = load_videos(trained.experiment.data).test
+        except UserError as error:
+            raise UserError(f"the test list of the run: {error}; or name videos") from error
+        paths = [test[index].path for index in evenly_spaced(count, len(test))]
+        return [(path, Path(path)) for path in paths]
+
+    def read_input(
+        self,
+        trained: Trained,
+        name: str,
+        item: Any,
+        device: torch.device,
+        *,
+        option: str | None = None,
+    ) -> ModelInput:
+        """Read the clip in the middle of a video, and crop its centre, as for clip accuracy."""
+        advice = {} if option is None else {"if_short": f"give a longer {option}"}
+        data = trained.experiment.data
+        views = torch.from_numpy(read_views(name, data, 1, **advice))
+        frames = _centre_crop(views, data.crop)
+        return ModelInput(
+            frames=frames[0].numpy(),
+            clip=normalise(frames.to(device), trained.mean, trained.std),
+            notes=[_SCORES],
+        )
+
+    def layers(self, model: nn.Module) -> list[tuple[str, nn.Module]]:
+        """Name the stem, ``res2`` ... ``res5`` (and the pooling that some networks have), head."""
+        first, *between, last = model.get_submodule("blocks").children()
+        named, stage = [("stem", first)], 2
+        for layer in between:
+            if hasattr(layer, "res_blocks"):
+                named.append((f"res{stage}", layer))
+                stage += 1
+            else:
+                named.append((type(layer).__name__, layer))
+        return [*named, ("head", last)]
+
+
+def _centre_crop(video: Tensor, crop: int) -> Tensor:
+    """Crop the centre: uint8 (B, T, H, W, 3) -> (B, T, crop, crop, 3)."""
+    size = torch.tensor(video.shape[2:4]).expand(len(video), 2)
+    middle = torch.full((len(video), 2), 0.5)
+    return crop_clips(video, size, middle, torch.zeros(len(video), dtype=torch.bool), crop)
