@@ -7,7 +7,8 @@ from typing import Literal
 from jsonargparse import ArgumentParser, Namespace
 
 from reid.cli.evaluate import test_frames
-from reid.config import DatasetName, ReidDataConfig
+from reid.config import ReidDataConfig
+from reid.data.datasets.catalog import DatasetName
 from reid.data.tracklet_folders import Layout
 from video_snl.cli import trained as cli_trained
 from video_snl.errors import UserError
@@ -168,7 +169,7 @@ def add_check_options(parser: ArgumentParser) -> None:
         "--dataset",
         type=DatasetName,
         default="sample",
-        help="sample, mars, ilids-vid, prid2011 or folder.",
+        help="Name of the dataset.",
     )
     parser.add_argument("--root", type=str | None, help="Folder of the data set.")
     parser.add_argument("--split", type=int, default=0, help="Number of the split, from 0.")
