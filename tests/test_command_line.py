@@ -6,16 +6,21 @@ import importlib
 import io
 import json
 import os
+import platform
+import re
 import sys
 import time
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 import yaml
 
+import video_snl
 from reid.config import ReidExperiment
 from video_snl.config import files as config_files
+from video_snl.config import task as config_task
 from video_snl.config.files import Given, check_text, option_names
 from video_snl.config.image import ImageExperiment
 from video_snl.config.validation import LARGEST_INPUT, LIMITS, check_limits
@@ -279,7 +284,7 @@ def test_entries_with_dots_in_a_file_are_shown_as_they_stand(
 def test_every_command_refuses_abbreviations(capsys: pytest.CaptureFixture[str]) -> None:
     for program in (cli, reid_cli):
         for command in program._COMMANDS:
-            parser = program._COMMANDS[command][0]("any")
+            parser = program._COMMANDS[command].parser("any")
             longest = max(parser._option_string_actions, key=len)
             assert "unknown" in refused(program.main, [command, longest[:-1]], capsys)
 
@@ -309,8 +314,8 @@ def test_a_configuration_of_the_other_program_says_so(
 
 def test_the_names_that_tell_the_programs_apart() -> None:
     ours = option_names(Experiment) | option_names(ImageExperiment)
-    assert option_names(ReidExperiment) - ours == config_files._OF_REID
-    assert option_names(ReidExperiment) & ours == config_files._SHARED
+    assert option_names(ReidExperiment) - ours == config_task._OF_REID
+    assert option_names(ReidExperiment) & ours == config_task._SHARED
 
 
 def test_one_value_is_a_list_of_one(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
@@ -464,7 +469,7 @@ def test_names_that_are_too_long_are_one_line(capsys: pytest.CaptureFixture[str]
 def test_the_name_of_a_run_is_that_of_the_last_configuration(write: Write) -> None:
     from video_snl.config.parsing import config_name
 
-    parser = cli._COMMANDS["train"][0]("video-snl train")
+    parser = cli._COMMANDS["train"].parser("video-snl train")
     one, two = write("one.yaml", "{data: {}}"), write("two.yaml", "{data: {}}")
     words = ["--config", one, "--config", two, "--config", json.dumps({"data": {}})]
     assert config_name(parser.parse_args(words)) == "two"
@@ -490,3 +495,99 @@ def test_records_that_are_nested_too_deeply_are_one_line(
     ):
         refused(main, words, capsys)
     assert "nested" in refused(main, ["train", "--resume", str(tmp_path)], capsys)
+
+
+@pytest.mark.parametrize(
+    ("words", "own"),
+    [
+        (["--task", "image"], "optimizer.epoch_steps"),
+        (["--task=segmentation", "--data.dataset", "cityscapes"], "optimizer.epoch_steps"),
+        (["--task", "video", "--data.dataset=folder"], "optimizer.mixup"),
+        ([], "optimizer.mixup"),
+    ],
+)
+def test_the_task_decides_which_options_there_are(
+    words: list[str], own: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = printed(cli.main, ["train", *words], capsys)
+    section, key = own.split(".")
+    assert key in found[section]
+    assert found["task"] == (words[0].partition("=")[2] or words[1] if words else "video")
+
+
+def test_the_task_of_a_file_decides(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    config = write("c.yaml", "task: image\ndata: {dataset: folder}")
+    assert "epoch_steps" in printed(cli.main, ["train", "--config", config], capsys)["optimizer"]
+    found = printed(cli.main, ["train", "--config", config, "--task", "video"], capsys)
+    assert "mixup" in found["optimizer"] and found["task"] == "video"
+    config = write("d.yaml", "task: reid")
+    assert printed(reid_cli.main, ["train", "--config", config], capsys)["task"] == "reid"
+
+
+@pytest.mark.parametrize(
+    ("main", "words", "expected"),
+    [
+        (cli.main, ["--task=image", "--model.backbone=i3d_small"], "model.backbone: i3d_small"),
+        (cli.main, ["--task=video", "--data.dataset=cifar10"], "data.dataset: cifar10"),
+        (cli.main, ["--task=segmentation", "--model.backbone=resnet50"], "resnet50"),
+        (cli.main, ["--task=reid"], "reid train"),
+        (cli.main, ["--task=sound"], "expected one of video, image, segmentation"),
+        (reid_cli.main, ["--task=video"], "video-snl train"),
+    ],
+)
+def test_a_task_that_does_not_fit_is_one_line(
+    main: Main, words: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = refused(main, ["train", *words], capsys)
+    assert "task" in line and expected in line
+
+
+def shown(main: Main, words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """What a command prints before it ends in order."""
+    with pytest.raises(SystemExit) as stopped:
+        main(words)
+    assert not stopped.value.code
+    return capsys.readouterr().out
+
+
+@BOTH
+def test_help_shows_what_most_runs_need_and_on_request_all(
+    main: Main, capsys: pytest.CaptureFixture[str]
+) -> None:
+    short = shown(main, ["train", "--help"], capsys)
+    options = re.findall(r"^  (?:-\w.*, )?--([\w.]+)", short, re.MULTILINE)
+    assert len(options) == 11 and {"config", "model.block", "resume"} < set(options)
+    assert short.splitlines()[-1].endswith("train --help all")
+    whole = shown(main, ["train", "--help", "all"], capsys)
+    assert "--trainer.sync_batchnorm" in whole and "--trainer.sync_batchnorm" not in short
+    assert shown(main, ["train", "--help=all"], capsys) == whole
+
+
+def test_help_has_no_types_of_python_and_every_default() -> None:
+    programs = {"video-snl": [cli._COMMANDS, cli.IMAGE_COMMANDS], "reid": [reid_cli._COMMANDS]}
+    for program, commands in programs.items():
+        for name, command in [each for of_kind in commands for each in of_kind.items()]:
+            parser = command.parser(f"{program} {name}")
+            text = parser.format_help()
+            assert not re.search(r"Union|Optional|Literal|\| ?null|type:|<class|None\b", text), text
+            for action in parser._actions:
+                if not action.option_strings or action.nargs == 0 or action.required:
+                    continue
+                said = parser._get_formatter()._get_help_string(action)
+                known = "default" in said.lower() or action.dest in ("help", "print_config")
+                assert known or _SECTION.fullmatch(action.dest), (name, action.dest, said)
+                assert said, (name, action.dest)
+
+
+_SECTION = re.compile("data|model|optimizer|trainer")
+
+
+@BOTH
+def test_the_version_names_python_torch_and_the_decoders(
+    main: Main, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = shown(main, ["--version"], capsys).splitlines()
+    assert lines[0].split()[1] == video_snl.__version__
+    assert lines[1].split() == ["Python", platform.python_version()]
+    assert lines[2].split() == ["torch", metadata.version("torch")]
+    assert f"av {metadata.version('av')}" in lines[3] and lines[3].startswith("decoders: ")

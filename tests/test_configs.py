@@ -11,9 +11,10 @@ import pytest
 import yaml
 
 from reid.config import ReidExperiment
-from video_snl.cli import images as cli_images
-from video_snl.cli.images import are_about_images
+from video_snl.cli.main import IMAGE_COMMANDS
 from video_snl.config.image import ImageExperiment
+from video_snl.config.parsing import experiment_of
+from video_snl.config.task import task_of_values
 from video_snl.config.video import Experiment
 
 cli = importlib.import_module("video_snl.cli.main")  # main is a function there
@@ -26,21 +27,28 @@ FILES = sorted(CONFIGS.rglob("*.yaml"))
 
 def load(path: Path) -> Any:
     words = ["--config", str(path)]
-    if path.parent.name == "reid":
-        parser = reid_cli._COMMANDS["train"][0]("reid train")
-        return reid_cli._experiment_of(parser.parse_args(words))
-    images = are_about_images(words)
-    assert images is not None
-    program = cli_images if images else cli
-    commands = cli_images.IMAGE_COMMANDS if images else cli._COMMANDS
-    parser = commands["train"][0]("video-snl train")
-    return program._experiment_of(parser.parse_args(words))
+    program, commands = {
+        "reid": ("reid", reid_cli._COMMANDS),
+        "video": ("video-snl", cli._COMMANDS),
+        "image": ("video-snl", IMAGE_COMMANDS),
+        "segmentation": ("video-snl", IMAGE_COMMANDS),
+    }[yaml.safe_load(path.read_text(encoding="utf-8"))["task"]]
+    parser = commands["train"].parser(f"{program} train")
+    assert parser.experiment is not None
+    return experiment_of(parser.experiment, parser.parse_args(words))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(CONFIGS)))
 def test_config_is_valid_and_names_every_field(path: Path) -> None:
     written = yaml.safe_load(path.read_text(encoding="utf-8"))
-    assert load(path).to_dict() == written
+    assert load(path).to_dict() | {"task": written["task"]} == written
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(CONFIGS)))
+def test_the_task_is_recognised_in_old_files_that_do_not_say_it(path: Path) -> None:
+    written = yaml.safe_load(path.read_text(encoding="utf-8"))
+    task = written.pop("task")
+    assert task_of_values(written, "reid" if task == "reid" else "video-snl") == task
 
 
 def test_sample_config_is_what_the_commands_do_without_one() -> None:

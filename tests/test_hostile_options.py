@@ -19,7 +19,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from video_snl.cli import images as cli_images
+from video_snl.cli.main import IMAGE_COMMANDS
 
 cli = importlib.import_module("video_snl.cli.main")  # main is a function there
 
@@ -31,13 +31,13 @@ _NO_NETWORK = ["--checkpoint=not-there"]
 _IMAGES = ["--model.backbone=preresnet20"]
 COMMANDS: dict[str, tuple[Callable[..., int], Any, list[str]]] = {
     "video-snl describe": (cli.main, cli._COMMANDS, ["--data.dataset=sample"]),
-    "images describe": (cli.main, cli_images.IMAGE_COMMANDS, ["--data.dataset=digits", *_IMAGES]),
+    "images describe": (cli.main, IMAGE_COMMANDS, ["--data.dataset=digits", *_IMAGES]),
     "reid describe": (reid_cli.main, reid_cli._COMMANDS, ["--data.dataset=sample"]),
     "video-snl train": (cli.main, cli._COMMANDS, _NO_DATA),
-    "images train": (cli.main, cli_images.IMAGE_COMMANDS, [*_NO_DATA, *_IMAGES]),
+    "images train": (cli.main, IMAGE_COMMANDS, [*_NO_DATA, *_IMAGES]),
     "reid train": (reid_cli.main, reid_cli._COMMANDS, _NO_DATA),
     "video-snl evaluate": (cli.main, cli._COMMANDS, [*_NO_DATA, *_NO_NETWORK]),
-    "images evaluate": (cli.main, cli_images.IMAGE_COMMANDS, [*_NO_DATA, *_NO_NETWORK, *_IMAGES]),
+    "images evaluate": (cli.main, IMAGE_COMMANDS, [*_NO_DATA, *_NO_NETWORK, *_IMAGES]),
     "reid evaluate": (reid_cli.main, reid_cli._COMMANDS, [*_NO_DATA, *_NO_NETWORK]),
     "video-snl predict": (cli.main, cli._COMMANDS, [*_NO_NETWORK, "not-there.mp4"]),
     "video-snl explain": (cli.main, cli._COMMANDS, [*_NO_NETWORK, "not-there.mp4"]),
@@ -75,7 +75,7 @@ _LONG = re.compile(r"backbone|num_classes|--help|print_config|--jobs")
 @functools.cache
 def names_of(command: str) -> list[str]:
     _, commands, _ = COMMANDS[command]
-    parser = commands[command.split()[1]][0]("any")
+    parser = commands[command.split()[1]].parser("any")
     found = [name for name in parser._option_string_actions if name.startswith("--")]
     return sorted(name for name in found if not _LONG.search(name))
 

@@ -9,6 +9,7 @@ import runpy
 import shlex
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +139,7 @@ def _only_parsing(commands: Commands) -> Commands:
     def accepted(arguments: Any) -> int:
         raise Parsed
 
-    return {name: (build, accepted) for name, (build, _) in commands.items()}
+    return {name: replace(command, run=accepted) for name, command in commands.items()}
 
 
 def _without_placeholder_config(words: list[str]) -> list[str]:

@@ -1,213 +1,266 @@
-"""The commands on features and files: ``extract``, ``search``, ``check``. Without torch."""
+"""The commands that use a trained network or look at files. Without torch.
+
+``extract`` and ``search`` work on features, ``explain``, ``spectrum`` and ``serve`` show what the
+blocks do, ``check`` opens the files of a data set, ``publish`` writes a folder for a model hub.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import Namespace
 
-from reid.cli.evaluate import test_frames
+from reid.cli.evaluate import Metric, TestFrames, test_frames
 from reid.config import ReidDataConfig
 from reid.data.datasets.catalog import DatasetName
 from reid.data.tracklet_folders import Layout
-from video_snl.cli import trained as cli_trained
-from video_snl.errors import UserError
-from video_snl.utils.media import MAX_PIXELS
+from reid.task_spec import REID
+from video_snl.cli.explain import ExplainAny, run_explain
+from video_snl.cli.publish import publish_options
+from video_snl.cli.serve import ServeAny, VideoLength, limits_of
+from video_snl.cli.spectrum import SpectrumAny, run_spectrum
+from video_snl.config.options import (
+    Accelerator,
+    Checkpoint,
+    Json,
+    MaxPixels,
+    Workers,
+    option,
+    options_of,
+    positional,
+)
 
 __all__ = [
     "CHECK",
+    "EXPLAIN",
     "EXTRACT",
-    "NEWEST",
     "SEARCH",
-    "add_check_options",
-    "add_checkpoint_option",
-    "add_extract_options",
-    "add_layout_option",
-    "add_search_options",
+    "SERVE",
+    "Check",
+    "Explain",
+    "Extract",
+    "Search",
+    "Serve",
+    "Spectrum",
     "check",
+    "explain",
     "extract",
+    "publish",
     "search",
+    "serve",
+    "spectrum",
 ]
-
-NEWEST = "newest run with a checkpoint"
-"""Which run stands for a checkpoint that is not named."""
 
 EXTRACT = """Write the features of tracklets to a file.
 A tracklet is a folder of cropped images of one person, or a video of such. Of a folder, all folders
 of images and all videos below it are taken; --layout decides where that may mean two things."""
-SEARCH = "Find the gallery tracklets that are nearest to some people."
-CHECK = """Open every picture of a data set and list what is missing or wrong.
+SEARCH = "Find the gallery tracklets that are nearest to some queries."
+EXPLAIN = """Show what the blocks of a trained network look at in a tracklet.
+Writes a folder with a page (index.html) on which any position can be picked, images in the layout
+of the paper's Figure 3, and all maps as numbers."""
+SERVE = """Search for people, and see what the blocks look at, on a local web page.
+Upload frames of one person, or a video or ZIP file of such. The page needs no network, and is seen
+on this machine alone unless --host says otherwise. Needs the extra packages of video-snl[serve]."""
+CHECK = """Open every image of a data set and list what is missing or wrong.
 Exit code 0: all sound; 1: something was found; 2: bad input."""
 
 
-def add_extract_options(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "paths", nargs="+", metavar="FOLDER|VIDEO", help="Tracklets, or folders of them."
-    )
-    add_checkpoint_option(parser)
-    parser.add_argument(
-        "-o",
-        "--output",
-        type=str,
-        required=True,
-        metavar="FILE",
-        help="The feature file (parquet) to write.",
-    )
-    add_layout_option(parser)
-    parser.add_argument(
-        "--test_frames",
-        type=str,
-        default="all",
-        metavar="all|N",
-        help="all: whole tracklets, in chunks, the mean of their features. N: N evenly spaced "
-        "frames.",
-    )
-    parser.add_argument(
-        "--num_workers", type=int | None, help="Processes that read; default as in training."
-    )
-    cli_trained.add_max_pixels_option(parser)
-    parser.add_argument("--accelerator", type=str, default="auto", help="auto, cpu or gpu.")
+@dataclass(kw_only=True)
+class _Tracklets:
+    """How files become tracklets.
+
+    Args:
+        layout: What a tracklet is. auto: every folder with images in it and every video; what may
+            mean two things is refused (none is the older name). folder: the same, in
+            <person>/<camera>/<tracklet>, whose names are kept. tracklets: every folder with images,
+            also one with tracklets below it. leaves: folders with no tracklets below them, other
+            images are passed over. images: every image. videos: every video. market: every image,
+            of the person and camera in its name (0002_c1s1_000451_03.jpg). mars: images by person,
+            camera and tracklet in their names (0001C1T0001F001.jpg).
+    """
+
+    layout: Layout = "auto"
 
 
-def add_search_options(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "queries",
-        nargs="+",
-        metavar="FOLDER|VIDEO|FILE",
-        help="Tracklets to search for, folders of them, or feature files (.parquet) of reid "
-        "extract.",
-    )
-    add_layout_option(parser)
-    add_checkpoint_option(parser)
-    parser.add_argument(
-        "--gallery",
-        type=str,
-        required=True,
-        metavar="FILE",
-        help="Feature file of reid extract; "
-        "of the queries, as many frames are looked at (its --test_frames).",
-    )
-    parser.add_argument(
-        "--index",
-        type=Literal["exact", "ivf", "hnsw"],
-        default="exact",
-        help="exact, or an approximate index whose recall is then printed.",
-    )
-    parser.add_argument(
-        "--metric",
-        type=Literal["cosine", "euclidean"],
-        default="cosine",
-        help="Distance between features.",
-    )
-    parser.add_argument("--top", type=int, default=10, help="How many tracklets to list.")
-    parser.add_argument(
-        "--page", type=str, metavar="FILE", help="Write an HTML page with film strips, too."
-    )
-    cli_trained.add_max_pixels_option(parser)
-    parser.add_argument("--json", action="store_true", help="Print JSON instead of a table.")
+@dataclass(kw_only=True)
+class Extract(Accelerator, MaxPixels, TestFrames, _Tracklets, Checkpoint):
+    """Options of ``extract``.
+
+    Args:
+        paths: Tracklets, or folders of them.
+        output: The feature file (parquet) to write.
+        num_workers: Processes that read; default as in training.
+    """
+
+    paths: list[str] = positional("FOLDER|VIDEO", nargs="+")
+    output: str = option(short="-o", required=True, metavar="FILE")
+    num_workers: int | None = None
 
 
-def add_layout_option(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "--layout",
-        type=Layout,
-        default="auto",
-        help="What a tracklet is. auto: every folder with images in it and every video; what may "
-        "mean two things is refused (none is the older name). folder: the same, in "
-        "<person>/<camera>/<tracklet>, whose names are kept. tracklets: every folder with images, "
-        "also one with tracklets below it. leaves: folders with no tracklets below them, other "
-        "images are passed over. images: every image. videos: every video. market: every image, "
-        "of the person and camera in its name (0002_c1s1_000451_03.jpg). mars: images by person, "
-        "camera and tracklet in their names (0001C1T0001F001.jpg).",
-    )
+@dataclass(kw_only=True)
+class Search(Json, MaxPixels, Metric, Checkpoint, _Tracklets):
+    """Options of ``search``.
+
+    Args:
+        queries: Tracklets to search for, folders of them, or feature files (.parquet) of reid
+            extract.
+        gallery: Feature file of reid extract; of the queries, as many frames are looked at (its
+            --test_frames).
+        index: exact, or an approximate index whose recall is then printed.
+        top: How many tracklets to list.
+        page: Write an HTML page with film strips, too; default none.
+    """
+
+    queries: list[str] = positional("FOLDER|VIDEO|FILE", nargs="+")
+    gallery: str = option(required=True, metavar="FILE")
+    index: Literal["exact", "ivf", "hnsw"] = "exact"
+    top: int = 10
+    page: str | None = option(metavar="FILE")
 
 
-def add_checkpoint_option(parser: ArgumentParser) -> None:
-    cli_trained.add_checkpoint_option(parser, NEWEST)
+@dataclass(kw_only=True)
+class Explain(_Tracklets, ExplainAny):
+    """Options of ``explain``.
+
+    Args:
+        source: A tracklet: a folder of frames, or a video.
+    """
+
+    source: str = positional("FOLDER|VIDEO")
+
+
+@dataclass(kw_only=True)
+class Spectrum(_Tracklets, SpectrumAny):
+    """Options of ``spectrum``.
+
+    Args:
+        paths: Tracklets: folders of frames, videos, or folders of those. Default: some of the test
+            list of the run.
+    """
+
+    paths: list[str] = positional("FILE|DIR", nargs="*")
+
+
+@dataclass(kw_only=True)
+class Serve(VideoLength, ServeAny):
+    """Options of ``serve``.
+
+    Args:
+        gallery: Feature file of reid extract to search in; default none: the page only shows what
+            the blocks look at.
+        top: How many tracklets are shown, 1-20.
+    """
+
+    gallery: str | None = option(metavar="FILE")
+    top: int = 10
+
+
+@dataclass(kw_only=True)
+class Check(Json, Workers):
+    """Options of ``check``.
+
+    Args:
+        dataset: sample, mars, ilids-vid, prid2011 or folder.
+        root: Folder of the data set; default for the sample data set: the cache.
+        split: Number of the split, from 0.
+        deadline: Seconds that a tracklet may take before it is given up.
+    """
+
+    dataset: DatasetName = "sample"
+    root: str | None = None
+    split: int = 0
 
 
 def extract(arguments: Namespace) -> int:
+    options = options_of(Extract, arguments)
     from reid.retrieval.extract import extract
 
     return extract(
-        arguments.paths,
-        checkpoint=arguments.checkpoint,
-        output=arguments.output,
-        layout=arguments.layout,
-        test_frames=test_frames(arguments.test_frames),
-        num_workers=arguments.num_workers,
-        accelerator=arguments.accelerator,
-        max_pixels=arguments.max_pixels,
+        options.paths,
+        checkpoint=options.checkpoint,
+        output=options.output,
+        layout=options.layout,
+        test_frames=test_frames(options.test_frames),
+        num_workers=options.num_workers,
+        accelerator=options.accelerator,
+        max_pixels=options.max_pixels,
     )
 
 
 def search(arguments: Namespace) -> int:
+    options = options_of(Search, arguments)
     from reid.retrieval.searching import is_feature_file, run_search
 
     checkpoint = None
     # Features need no network: then no run need be there.
-    if arguments.checkpoint is not None or not all(map(is_feature_file, arguments.queries)):
+    if options.checkpoint is not None or not all(map(is_feature_file, options.queries)):
         from reid.runs import find_checkpoint
 
-        checkpoint = str(find_checkpoint(arguments.checkpoint))
+        checkpoint = str(find_checkpoint(options.checkpoint))
     return run_search(
         checkpoint,
-        arguments.gallery,
-        arguments.queries,
-        layout=arguments.layout,
-        index=arguments.index,
-        metric=arguments.metric,
-        top=arguments.top,
-        page=arguments.page,
-        as_json=arguments.json,
-        max_pixels=arguments.max_pixels,
+        options.gallery,
+        options.queries,
+        layout=options.layout,
+        index=options.index,
+        metric=options.metric,
+        top=options.top,
+        page=options.page,
+        as_json=options.json,
+        max_pixels=options.max_pixels,
     )
 
 
-def add_check_options(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "--dataset",
-        type=DatasetName,
-        default="sample",
-        help="Name of the dataset.",
+def explain(arguments: Namespace) -> int:
+    options = options_of(Explain, arguments)
+    from video_snl.tasks.operations import Reading
+
+    return run_explain(options, options.source, REID, Reading(layout=options.layout))
+
+
+def spectrum(arguments: Namespace) -> int:
+    options = options_of(Spectrum, arguments)
+    from video_snl.tasks.operations import Reading
+
+    return run_spectrum(options, options.paths, REID, Reading(layout=options.layout))
+
+
+def serve(arguments: Namespace) -> int:
+    options = options_of(Serve, arguments)
+    from reid.apps.serve import serve_people
+
+    serve_people(
+        checkpoint=options.checkpoint,
+        gallery=options.gallery,
+        top=options.top,
+        host=options.host,
+        port=options.port,
+        limits=limits_of(options, options.max_seconds),
+        accelerator=options.accelerator,
     )
-    parser.add_argument("--root", type=str | None, help="Folder of the data set.")
-    parser.add_argument("--split", type=int, default=0, help="Number of the split, from 0.")
-    parser.add_argument(
-        "--num_workers",
-        type=int | None,
-        help="Processes side by side; default: as many as there are cores.",
-    )
-    parser.add_argument(
-        "--deadline",
-        type=float,
-        default=20.0,
-        help="Seconds after which pictures are given up.",
-    )
-    parser.add_argument(
-        "--max_pixels",
-        type=int,
-        default=MAX_PIXELS,
-        metavar="N",
-        help="Most pixels of an image, height times width; a larger one counts as unreadable.",
-    )
-    parser.add_argument("--json", action="store_true", help="Print JSON instead of a table.")
 
 
 def check(arguments: Namespace) -> int:
-    if arguments.num_workers is not None and arguments.num_workers < 1:
-        raise UserError("--num_workers must be at least 1.")
-    if not arguments.deadline > 0:  # which nan is not either
-        raise UserError("--deadline must be more than 0 seconds.")
-    if arguments.max_pixels < 1:
-        raise UserError(f"--max_pixels {arguments.max_pixels}: give a number of pixels, 1 or more")
+    options = options_of(Check, arguments)
+    options.check()
     from reid.data.check import check
 
     config = ReidDataConfig(
-        dataset=arguments.dataset,
-        root=arguments.root,
-        split=arguments.split,
-        deadline=arguments.deadline,
-        max_pixels=arguments.max_pixels,
+        dataset=options.dataset,
+        root=options.root,
+        split=options.split,
+        deadline=options.deadline,
+        max_pixels=options.max_pixels,
     )
-    return check(config, as_json=arguments.json, num_workers=arguments.num_workers)
+    return check(config, as_json=options.json, num_workers=options.num_workers)
+
+
+def publish(arguments: Namespace) -> int:
+    options = publish_options(arguments)
+    from reid.runs import find_checkpoint
+    from video_snl.commands.publish import publish
+    from video_snl.runs.trained import load_trained
+
+    trained = load_trained(find_checkpoint(options.checkpoint), REID)
+    return publish(trained, output=options.output, licence=options.licence, name=options.name)

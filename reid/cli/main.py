@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import Namespace
 
-from reid.cli import explain as cli_explain
-from reid.cli import features as cli_features
-from reid.cli import serve as cli_serve
-from reid.cli import spectrum as cli_spectrum
-from reid.cli.evaluate import EVALUATE, add_evaluate_options, evaluate
+from reid.cli import features
+from reid.cli.evaluate import EVALUATE, Evaluate, evaluate
 from reid.config import ReidExperiment
 from reid.task_spec import REID
-from video_snl.cli.publish import PUBLISH, add_publish_options, check_publish
+from video_snl.cli.publish import PUBLISH, Publish
+from video_snl.cli.spectrum import SPECTRUM
 from video_snl.config.files import Given
+from video_snl.config.options import Json, Profile, Resume, option, options_of
 from video_snl.config.parsing import (
+    COMMON_DESCRIBE,
+    COMMON_EVALUATE,
+    COMMON_TRAIN,
+    Command,
     Commands,
     Parser,
-    add_profile,
-    add_resume,
     adopt,
     config_name,
     experiment_of,
-    experiment_parser,
     run_command,
 )
 from video_snl.errors import UserError
@@ -45,95 +46,52 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return run_command(REID.command, _DESCRIPTION, _COMMANDS, arguments, _prepare)
 
 
-def _reid_parser(prog: str, description: str) -> ArgumentParser:
-    parser = experiment_parser(prog, description, ReidExperiment)
-    for name in _SHORT:
-        parser.add_argument(
-            f"--{name}", type=str, metavar=name.upper(), help=f"Short for --data.{name}."
-        )
-    return parser
+@dataclass(kw_only=True)
+class _Short:
+    """Short forms of options of the data.
+
+    Args:
+        dataset: Short for --data.dataset.
+        root: Short for --data.root.
+        split: Short for --data.split.
+        cameras: Short for --data.cameras.
+    """
+
+    dataset: str | None = option(metavar="DATASET")
+    root: str | None = option(metavar="ROOT")
+    split: str | None = option(metavar="SPLIT")
+    cameras: str | None = option(metavar="CAMERAS")
 
 
-def _train_parser(prog: str) -> ArgumentParser:
-    parser = _reid_parser(prog, "Train a network on tracklets.")
-    add_resume(parser)
-    parser.add_argument(
-        "--splits",
-        type=str,
-        metavar="all",
-        help="One run after the other for every split of iLIDS-VID or PRID-2011; the folder of "
-        "runs is then what evaluate takes as --checkpoint.",
-    )
-    add_profile(parser, "tracklets")
-    return parser
+@dataclass(kw_only=True)
+class _Train(Profile, Resume, _Short):
+    """Options of ``train``.
+
+    Args:
+        splits: One run after the other for every split of iLIDS-VID or PRID-2011; the folder of
+            runs is then what evaluate takes as --checkpoint. Default: the one --data.split.
+    """
+
+    splits: str | None = option(metavar="all")
 
 
-def _evaluate_parser(prog: str) -> ArgumentParser:
-    parser = _reid_parser(prog, EVALUATE)
-    add_evaluate_options(parser)
-    return parser
+@dataclass(kw_only=True)
+class _Evaluate(Evaluate, _Short):
+    """Options of ``evaluate``."""
 
 
-def _describe_parser(prog: str) -> ArgumentParser:
-    parser = _reid_parser(
-        prog, "Show a network: its layers, where the blocks stand, parameters and multiply-adds."
-    )
-    parser.add_argument("--json", action="store_true", help="Print JSON instead of a table.")
-    return parser
-
-
-def _extract_parser(prog: str) -> ArgumentParser:
-    parser = Parser(prog=prog, description=cli_features.EXTRACT)
-    cli_features.add_extract_options(parser)
-    return parser
-
-
-def _search_parser(prog: str) -> ArgumentParser:
-    parser = Parser(prog=prog, description=cli_features.SEARCH)
-    cli_features.add_search_options(parser)
-    return parser
-
-
-def _explain_parser(prog: str) -> ArgumentParser:
-    parser = Parser(prog=prog, description=cli_explain.EXPLAIN_DESCRIPTION)
-    cli_explain.add_explain_options(parser)
-    return parser
-
-
-def _serve_parser(prog: str) -> ArgumentParser:
-    parser = Parser(prog=prog, description=cli_serve.SERVE_DESCRIPTION)
-    cli_serve.add_serve_options(parser)
-    return parser
-
-
-def _spectrum_parser(prog: str) -> ArgumentParser:
-    parser = Parser(prog=prog, description=cli_spectrum.SPECTRUM_DESCRIPTION)
-    cli_spectrum.add_spectrum_options(parser)
-    return parser
-
-
-def _check_parser(prog: str) -> ArgumentParser:
-    parser = Parser(prog=prog, description=cli_features.CHECK)
-    cli_features.add_check_options(parser)
-    return parser
-
-
-def _publish_parser(prog: str) -> ArgumentParser:
-    parser = Parser(prog=prog, description=PUBLISH)
-    add_publish_options(parser, cli_features.NEWEST)
-    return parser
-
-
-def _experiment_of(arguments: Namespace) -> ReidExperiment:
-    return experiment_of(ReidExperiment, arguments)
+@dataclass(kw_only=True)
+class _Describe(Json, _Short):
+    """Options of ``describe``."""
 
 
 def _train(arguments: Namespace) -> int:
-    experiment = _experiment_of(arguments)  # refused before torch is loaded
-    if arguments.splits is not None:
+    experiment = experiment_of(ReidExperiment, arguments)  # refused before torch is loaded
+    options = options_of(_Train, arguments)
+    if options.splits is not None:
         from reid.splits import train_all
 
-        return train_all(experiment, arguments.splits, resume=arguments.resume)
+        return train_all(experiment, options.splits, resume=options.resume)
     from video_snl.engine.resume import Asked
     from video_snl.engine.train import train
 
@@ -141,38 +99,24 @@ def _train(arguments: Namespace) -> int:
         experiment,
         REID,
         config_name=config_name(arguments),
-        asked=Asked(arguments.resume, arguments.given, arguments.force),
-        profile=arguments.profile,
+        asked=Asked(options.resume, arguments.given, options.force),
+        profile=options.profile,
     )
 
 
 def _evaluate(arguments: Namespace) -> int:
-    return evaluate(_experiment_of(arguments), arguments)
+    return evaluate(experiment_of(ReidExperiment, arguments), arguments)
 
 
 def _describe(arguments: Namespace) -> int:
-    experiment = _experiment_of(arguments)  # refused before torch is loaded
+    experiment = experiment_of(ReidExperiment, arguments)  # refused before torch is loaded
     from video_snl.commands.describe import describe
 
     return describe(experiment, REID, as_json=arguments.json)
 
 
-def _publish(arguments: Namespace) -> int:
-    check_publish(arguments)
-    from reid.runs import find_checkpoint
-    from video_snl.commands.publish import publish
-    from video_snl.runs.trained import load_trained
-
-    return publish(
-        load_trained(find_checkpoint(arguments.checkpoint), REID),
-        output=arguments.output,
-        licence=arguments.licence,
-        name=arguments.name,
-    )
-
-
-def _prepare(parser: ArgumentParser, command: str, given: Given) -> Given:
-    """Short options spelled out; the configuration of a run that is used for the defaults."""
+def _prepare(parser: Parser, command: str, given: Given) -> Given:
+    """Spell out short options; let the configuration of a run stand for the defaults."""
     if command in ("train", "evaluate", "describe"):
         given = Given(_spelled_out(word) for word in given.words)
         _check_short(given)
@@ -216,7 +160,7 @@ def _spelled_out(word: str) -> str:
 
 
 def _stored(command: str, given: Given) -> dict[str, Any] | None:
-    """The configuration of the run that a command builds on, if there is one."""
+    """Return the configuration of the run that a command builds on, if there is one."""
     from video_snl.runs.trained import stored_experiment
 
     output = str(given.said("trainer.output") or "runs")
@@ -235,14 +179,32 @@ def _stored(command: str, given: Given) -> dict[str, Any] | None:
 
 
 _COMMANDS: Commands = {
-    "train": (_train_parser, _train),
-    "evaluate": (_evaluate_parser, _evaluate),
-    "extract": (_extract_parser, cli_features.extract),
-    "search": (_search_parser, cli_features.search),
-    "describe": (_describe_parser, _describe),
-    "explain": (_explain_parser, cli_explain.explain),
-    "spectrum": (_spectrum_parser, cli_spectrum.spectrum),
-    "check": (_check_parser, cli_features.check),
-    "serve": (_serve_parser, cli_serve.serve),
-    "publish": (_publish_parser, _publish),
+    "train": Command(
+        "Train a network on tracklets.",
+        _Train,
+        _train,
+        ReidExperiment,
+        tuple(name.replace("optimizer.batch_size", "data.identities") for name in COMMON_TRAIN),
+    ),
+    "evaluate": Command(
+        EVALUATE,
+        _Evaluate,
+        _evaluate,
+        ReidExperiment,
+        (*COMMON_EVALUATE, "test_frames", "metric", "rerank", "protocol", "json", "report"),
+    ),
+    "extract": Command(features.EXTRACT, features.Extract, features.extract),
+    "search": Command(features.SEARCH, features.Search, features.search),
+    "describe": Command(
+        "Show a network: its layers, where the blocks stand, parameters and multiply-adds.",
+        _Describe,
+        _describe,
+        ReidExperiment,
+        (*COMMON_DESCRIBE, "model.head", "data.frames", "data.height", "data.width"),
+    ),
+    "explain": Command(features.EXPLAIN, features.Explain, features.explain),
+    "spectrum": Command(SPECTRUM, features.Spectrum, features.spectrum),
+    "check": Command(features.CHECK, features.Check, features.check),
+    "serve": Command(features.SERVE, features.Serve, features.serve),
+    "publish": Command(PUBLISH, Publish, features.publish),
 }

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from video_snl.cli.images import IMAGE_COMMANDS
+from video_snl.cli.main import IMAGE_COMMANDS
 from video_snl.config.parsing import Commands
 
 cli = importlib.import_module("video_snl.cli.main")  # main is a function there
@@ -18,22 +18,24 @@ reid_cli = importlib.import_module("reid.cli.main")  # main is a function there
 __all__ = ["command_pages"]
 
 _OPTION = re.compile(r"  (\S.*?)(?:\s{2,}(\S.*))?")
-_PICTURES = "{}, of networks of pictures"
+_IMAGES = "{}, of networks of images"
 
 
 def command_pages() -> dict[str, str]:
     """The Markdown of a page for each program, by the page's name."""
     with _wide_terminal():
-        pictures = {
-            _PICTURES.format(f"video-snl {name}"): ("video-snl", name, commands)
+        images = {
+            _IMAGES.format(f"video-snl {name}"): ("video-snl", name, commands)
             for commands in [IMAGE_COMMANDS]
             for name in commands
         }
         videos = {f"video-snl {name}": ("video-snl", name, cli._COMMANDS) for name in cli._COMMANDS}
-        people = {f"reid {name}": ("reid", name, reid_cli._COMMANDS) for name in reid_cli._COMMANDS}
+        identities = {
+            f"reid {name}": ("reid", name, reid_cli._COMMANDS) for name in reid_cli._COMMANDS
+        }
         return {
-            "video-snl": _page("Options of video-snl", {**videos, **pictures}),
-            "reid": _page("Options of reid", people),
+            "video-snl": _page("Options of video-snl", {**videos, **images}),
+            "reid": _page("Options of reid", identities),
         }
 
 
@@ -52,9 +54,9 @@ def _wide_terminal() -> Iterator[None]:
 
 
 def _page(title: str, commands: dict[str, tuple[str, str, Commands]]) -> str:
-    parts = [f"# {title}", "What `--help` says, made from the parsers of the commands."]
+    parts = [f"# {title}", "What `--help all` says, made from the parsers of the commands."]
     for heading, (program, name, of_program) in commands.items():
-        parser = of_program[name][0](f"{program} {name}")
+        parser = of_program[name].parser(f"{program} {name}")
         printable = re.sub(r"[^\n -~]", "", parser.format_help())
         parts += [f"## {heading}", *_sections(printable)]
     return "\n\n".join(parts) + "\n"

@@ -17,9 +17,10 @@ from PIL import Image
 from tests.image_trees import picture, write_folders
 from tests.tiny import metrics, only_run, record, run_command, run_here
 from tests.tiny_images import experiment, image_options
-from video_snl.cli.images import are_about_images
 from video_snl.cli.main import main
+from video_snl.config.files import Given
 from video_snl.config.image import ImageDataConfig
+from video_snl.config.task import recognise_task
 from video_snl.config.task_spec import IMAGE, exact_spec
 from video_snl.data.image.catalog import load_images
 from video_snl.data.image.inference import read_input
@@ -269,15 +270,19 @@ def test_predict_says_what_a_folder_holds_besides_images(run: Path, tmp_path: Pa
 
 
 def test_commands_know_pictures_from_videos(run: Path, tmp_path: Path) -> None:
-    assert are_about_images(["--model.backbone", "resnet50"])
-    assert are_about_images(["--data.dataset=cub200"])
-    assert are_about_images(["--model.backbone", "i3d_small"]) is False
-    assert are_about_images(["--data.dataset", "folder"]) is None
-    assert are_about_images([]) is None
+    def task(*words: str) -> str | None:
+        return recognise_task(Given(words).said, "video-snl train")
+
+    assert task("--model.backbone", "resnet50") == "image"
+    assert task("--data.dataset=cub200") == "image"
+    assert task("--data.dataset=cityscapes") == "segmentation"
+    assert task("--model.backbone", "i3d_small") == "video"
+    assert task("--data.dataset", "folder") is None
+    assert task() is None
     config = tmp_path / "config.yaml"
     config.write_text("model: {backbone: preresnet20}\ndata: {dataset: folder}")
-    assert are_about_images(["--config", str(config)])
-    assert are_about_images(["--config", str(config), "--model.backbone", "i3d_r50"]) is False
+    assert task("--config", str(config)) == "image"
+    assert task("--config", str(config), "--model.backbone", "i3d_r50") == "video"
     described = run_here("describe", "--model.backbone", "preresnet20", "--json")
     assert json.loads(described.stdout)["parameters"] == 272_954
     words = ["--checkpoint", str(run), "--model.backbone", "preresnet56"]

@@ -119,7 +119,7 @@ def test_what_a_resumed_part_used_is_stored(run: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "optimizer.batch_size: 6 until now, 4 from here on" in done.stderr
     values = record(run)
-    assert values["config"] == yaml.safe_load((run / "config.yaml").read_text())
+    assert {"task": "video"} | values["config"] == yaml.safe_load((run / "config.yaml").read_text())
     assert values["config"]["optimizer"]["learning_rate"] == 0.01
     [entry] = values["resumed"]
     assert entry["after_epochs"] == 2

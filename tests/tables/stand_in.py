@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from video_snl.cli.images import IMAGE_COMMANDS
+from video_snl.cli.main import IMAGE_COMMANDS
 from video_snl.config.image import ImageExperiment
 from video_snl.config.parsing import sections_of
 
@@ -23,8 +23,7 @@ ACCURACY = {"none": 0.5, "nl": 0.52, "snl": 0.55}
 
 def experiment(words: list[str]) -> dict[str, Any]:
     """What ``video-snl train`` records of its words."""
-    build, _ = IMAGE_COMMANDS["train"]
-    arguments = build("video-snl train").parse_args(words)
+    arguments = IMAGE_COMMANDS["train"].parser("video-snl train").parse_args(words)
     return ImageExperiment.from_dict(sections_of(arguments)).to_dict()
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import Namespace
 
+from video_snl.config.options import Json, Workers, option, options_of
 from video_snl.errors import UserError
-from video_snl.utils.media import MAX_PIXELS
 
-__all__ = ["CHECK", "PREPARE", "add_check_options", "add_prepare_options", "check", "prepare"]
+__all__ = ["CHECK", "PREPARE", "Check", "Prepare", "check", "prepare"]
 
 CHECK = """Decode every file of a data set and list what is missing or wrong.
 Exit code 0: all sound; 1: something was found; 2: bad input. --json lists every file."""
@@ -21,111 +22,81 @@ before it is put in place. Given once more, the command goes on where it ended. 
 prepared; 1: some originals could not be read; 2: bad input, or a full disk."""
 
 
-def add_check_options(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "--root",
-        type=str,
-        required=True,
-        help="Folder of the data set, or a CSV file with the columns path,label[,split].",
-    )
-    parser.add_argument(
-        "--dataset",
-        type=Literal["ucf101", "folder", "csv"] | None,
-        help="ucf101 (what the lists in ucfTrainTestlist/ name), folder (all videos below it) or "
-        "csv (the rows of the file). Default: by what --root is.",
-    )
-    parser.add_argument(
-        "--clip_frames", type=int, default=16, help="Frames of a clip; fewer is too short."
-    )
-    parser.add_argument(
-        "--frame_stride", type=int, default=1, help="Distance between the frames of a clip."
-    )
-    _add_processes(parser, deadline=20)
-    parser.add_argument("--json", action="store_true", help="Print JSON instead of a table.")
+@dataclass(kw_only=True)
+class Check(Json, Workers):
+    """Options of ``check``.
+
+    Args:
+        root: Folder of the data set, or a CSV file with the columns path,label[,split].
+        dataset: ucf101 (what the lists in ucfTrainTestlist/ name), folder (all videos below it) or
+            csv (the rows of the file). Default: by what --root is.
+        clip_frames: Frames of a clip; fewer is too short.
+        frame_stride: Distance between the frames of a clip, in frames of the video.
+    """
+
+    root: str = option(required=True)
+    dataset: Literal["ucf101", "folder", "csv"] | None = None
+    clip_frames: int = 16
+    frame_stride: int = 1
 
 
-def add_prepare_options(parser: ArgumentParser) -> None:
-    parser.add_argument("--root", type=str, required=True, help="Folder of the data set.")
-    parser.add_argument(
-        "--out", type=str, required=True, help="Folder of the copy: new, or of the same command."
-    )
-    parser.add_argument(
-        "--short_side",
-        type=int,
-        default=128,
-        help="Pixels of the shorter side of its frames; smaller videos keep their size.",
-    )
-    parser.add_argument(
-        "--key_frame_every", type=int, default=8, help="Frames from one key frame to the next."
-    )
-    _add_processes(parser, deadline=120)
+@dataclass(kw_only=True)
+class Prepare(Workers):
+    """Options of ``prepare``.
 
+    Args:
+        root: Folder of the data set.
+        out: Folder of the copy: new, or of the same command.
+        short_side: Pixels of the shorter side of its frames; smaller videos keep their size.
+        key_frame_every: Frames from one key frame to the next.
+    """
 
-def _add_processes(parser: ArgumentParser, deadline: float) -> None:
-    parser.add_argument(
-        "--num_workers",
-        type=int | None,
-        help="Processes side by side; default: as many as there are cores.",
-    )
-    parser.add_argument(
-        "--deadline",
-        type=float,
-        default=float(deadline),
-        help="Seconds that a file may take before it is given up.",
-    )
-    parser.add_argument(
-        "--max_pixels",
-        type=int,
-        default=MAX_PIXELS,
-        help="Most pixels of a frame, height times width: a file with a larger one counts as "
-        "unreadable, before memory is taken for it.",
-    )
+    root: str = option(required=True)
+    out: str = option(required=True)
+    short_side: int = 128
+    key_frame_every: int = 8
+    deadline: float = 120.0
 
 
 def check(arguments: Namespace) -> int:
-    for name in ("clip_frames", "frame_stride"):
-        if arguments[name] < 1:
-            raise UserError(f"--{name} must be at least 1.")
-    workers = _workers(arguments)
-    root = Path(arguments.root).expanduser()
+    options = options_of(Check, arguments)
+    if options.clip_frames < 1:
+        raise UserError("--clip_frames must be at least 1.")
+    if options.frame_stride < 1:
+        raise UserError("--frame_stride must be at least 1.")
+    options.check()
+    root = Path(options.root).expanduser()
     if not root.exists():
-        raise UserError(f"--root {arguments.root} does not exist: give the folder of a data set")
+        raise UserError(f"--root {options.root} does not exist: give the folder of a data set")
     from video_snl.commands.check import check
 
     return check(
         root,
-        dataset=arguments.dataset,
-        num_workers=workers,
-        deadline=arguments.deadline,
-        max_pixels=arguments.max_pixels,
-        clip_frames=arguments.clip_frames,
-        frame_stride=arguments.frame_stride,
-        as_json=arguments.json,
+        dataset=options.dataset,
+        num_workers=_workers(options),
+        deadline=options.deadline,
+        max_pixels=options.max_pixels,
+        clip_frames=options.clip_frames,
+        frame_stride=options.frame_stride,
+        as_json=options.json,
     )
 
 
 def prepare(arguments: Namespace) -> int:
-    workers = _workers(arguments)
+    options = options_of(Prepare, arguments)
+    options.check()
     from video_snl.commands.prepare import prepare
 
     return prepare(
-        Path(arguments.root).expanduser(),
-        Path(arguments.out).expanduser(),
-        short_side=arguments.short_side,
-        key_frame_every=arguments.key_frame_every,
-        num_workers=workers,
-        deadline=arguments.deadline,
-        max_pixels=arguments.max_pixels,
+        Path(options.root).expanduser(),
+        Path(options.out).expanduser(),
+        short_side=options.short_side,
+        key_frame_every=options.key_frame_every,
+        num_workers=_workers(options),
+        deadline=options.deadline,
+        max_pixels=options.max_pixels,
     )
 
 
-def _workers(arguments: Namespace) -> int:
-    """Always processes of their own: only those can be stopped at the deadline."""
-    workers = arguments.num_workers
-    if workers is not None and workers < 1:
-        raise UserError("--num_workers must be at least 1.")
-    if not arguments.deadline > 0:  # which nan is not either
-        raise UserError("--deadline must be more than 0 seconds.")
-    if arguments.max_pixels < 1:
-        raise UserError(f"--max_pixels {arguments.max_pixels}: give a number of pixels, 1 or more.")
-    return len(os.sched_getaffinity(0)) if workers is None else workers
+def _workers(options: Workers) -> int:
+    return options.num_workers or len(os.sched_getaffinity(0))

@@ -2,93 +2,93 @@
 
 from __future__ import annotations
 
-from jsonargparse import ArgumentParser, Namespace
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from video_snl.cli.trained import add_checkpoint_option
-from video_snl.config.task_spec import IMAGE, VIDEO, TaskSpec
-from video_snl.config.video import ShortVideos
+from jsonargparse import Namespace
 
-__all__ = [
-    "EXPLAIN_DESCRIPTION",
-    "add_explain_options",
-    "add_output_options",
-    "add_picture_options",
-    "explain",
-    "explain_picture",
-]
+from video_snl.config.options import (
+    Accelerator,
+    Checkpoint,
+    ClipReading,
+    option,
+    options_of,
+    positional,
+)
+from video_snl.config.task_spec import TaskSpec
 
-EXPLAIN_DESCRIPTION = """Show what the blocks of a trained network look at in a video or picture.
-Writes a folder with a page (index.html) on which any position can be picked, pictures in the layout
+if TYPE_CHECKING:
+    from video_snl.tasks.operations import Reading
+
+__all__ = ["EXPLAIN", "Explain", "ExplainAny", "ExplainImage", "explain", "run_explain"]
+
+EXPLAIN = """Show what the blocks of a trained network look at in a video or image.
+Writes a folder with a page (index.html) on which any position can be picked, images in the layout
 of the paper's Figure 3, and all maps as numbers."""
 
 
-def add_explain_options(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "source", metavar="VIDEO", help="A video; of a network of pictures, a picture."
-    )
-    add_output_options(parser)
-    parser.add_argument(
-        "--short_videos",
-        type=ShortVideos | None,
-        help="What to do with a video shorter than a clip; default as in training.",
-    )
-    parser.add_argument(
-        "--deadline",
-        type=float | None,
-        help="Seconds of decoding after which a video is given up; default as in training.",
-    )
+@dataclass(kw_only=True)
+class ExplainAny(Accelerator, Checkpoint):
+    """Options of ``explain`` for every kind of task.
+
+    Args:
+        compare: A second network, named as --checkpoint is, to be shown on the same page; default
+            none.
+        output: Folder for the page and the rest; default 'explain-NAME', NAME being the source's.
+        at: Position that the images are of, counted from 0 in the feature map of the first block.
+            Default: the one whose output depends most on the block's input.
+    """
+
+    compare: str | None = option(metavar="FILE|DIR")
+    output: str | None = option(short="-o", metavar="FOLDER")
+    at: str | None = option(metavar="T,ROW,COL")
 
 
-def add_picture_options(parser: ArgumentParser) -> None:
-    parser.add_argument("source", metavar="PICTURE", help="A picture.")
-    add_output_options(parser)
+@dataclass(kw_only=True)
+class Explain(ClipReading, ExplainAny):
+    """Options of ``explain`` for videos.
+
+    Args:
+        source: A video; of a network of images, an image.
+    """
+
+    source: str = positional("VIDEO")
 
 
-def add_output_options(parser: ArgumentParser, newest: str = "newest run with one") -> None:
-    """The options that all kinds of networks share."""
-    add_checkpoint_option(parser, newest)
-    parser.add_argument(
-        "--compare",
-        type=str | None,
-        metavar="FILE|DIR",
-        help="A second network, named as --checkpoint is, to be shown on the same page.",
-    )
-    parser.add_argument(
-        "-o",
-        "--output",
-        type=str | None,
-        metavar="FOLDER",
-        help="Folder for the page and the rest; default 'explain-NAME', NAME being the source's.",
-    )
-    parser.add_argument(
-        "--at",
-        type=str | None,
-        metavar="T,ROW,COL",
-        help="The position that the pictures are of, counted from 0 in the feature map of the "
-        "first block. Default: the one whose output depends most on the block's input.",
-    )
-    parser.add_argument("--accelerator", type=str, default="auto", help="auto, cpu or gpu.")
+@dataclass(kw_only=True)
+class ExplainImage(ExplainAny):
+    """Options of ``explain`` for images.
+
+    Args:
+        source: An image.
+    """
+
+    source: str = positional("IMAGE")
 
 
-def explain(arguments: Namespace) -> int:
-    return _explain(arguments, VIDEO)
-
-
-def explain_picture(arguments: Namespace) -> int:
-    return _explain(arguments, IMAGE)
-
-
-def _explain(arguments: Namespace, spec: TaskSpec) -> int:
-    from video_snl.analysis.explain.run import explain
+def explain(arguments: Namespace, spec: TaskSpec) -> int:
+    """Run ``explain``."""
     from video_snl.tasks.operations import Reading
 
+    if spec.inputs == "videos":
+        videos = options_of(Explain, arguments)
+        reading = Reading(videos.short_videos, videos.deadline)
+        return run_explain(videos, videos.source, spec, reading)
+    images = options_of(ExplainImage, arguments)
+    return run_explain(images, images.source, spec, Reading())
+
+
+def run_explain(options: ExplainAny, source: str, spec: TaskSpec, reading: Reading) -> int:
+    """Run ``explain`` of any kind of task."""
+    from video_snl.analysis.explain.run import explain
+
     return explain(
-        arguments.source,
+        source,
         spec,
-        checkpoint=arguments.checkpoint,
-        compare=arguments.compare,
-        output=arguments.output,
-        at=arguments.at,
-        reading=Reading(arguments.get("short_videos"), arguments.get("deadline")),
-        accelerator=arguments.accelerator,
+        checkpoint=options.checkpoint,
+        compare=options.compare,
+        output=options.output,
+        at=options.at,
+        reading=reading,
+        accelerator=options.accelerator,
     )

@@ -2,59 +2,46 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import Namespace
 
-from video_snl.cli.trained import add_checkpoint_option
+from video_snl.config.options import Checkpoint, option, options_of
 from video_snl.errors import UserError
 
-__all__ = ["EXPORT", "add_export_options", "export", "is_of_pictures"]
+__all__ = ["EXPORT", "Export", "export", "is_of_images"]
 
 EXPORT = """Write a trained network as a .pt2 (torch.export) or ONNX file that needs nothing else.
 The file is compared with the network before it is there, and is what predict --model takes."""
 
 
-def add_export_options(parser: ArgumentParser) -> None:
-    add_checkpoint_option(parser)
-    parser.add_argument(
-        "--format",
-        type=Literal["torch", "onnx"] | None,
-        help="torch (.pt2) or onnx (.onnx); default by the name of the file, else onnx.",
-    )
-    parser.add_argument(
-        "-o", "--output", type=str, metavar="FILE", help="Default: model.onnx or model.pt2."
-    )
-    parser.add_argument(
-        "--input",
-        type=str,
-        metavar="VIDEO|PICTURE",
-        help="Compare the results for this file, too.",
-    )
-    parser.add_argument(
-        "--dynamic",
-        type=str,
-        default="all",
-        metavar="AXES",
-        help="Axes of the input that may have any size: all, none, or some of "
-        "batch,frames,height,width. The others have that of the training, the batch 1.",
-    )
-    parser.add_argument(
-        "--runs", type=int, default=10, help="Runs that latencies are the median of; 0: no table."
-    )
-    parser.add_argument(
-        "--compiled",
-        type=bool,
-        default=True,
-        help="Compile the network by torch.compile, too, for the table.",
-    )
-    parser.add_argument(
-        "--json", action="store_true", help="Write the report beside the file, as FILE.json."
-    )
+@dataclass(kw_only=True)
+class Export(Checkpoint):
+    """Options of ``export``.
+
+    Args:
+        format: torch (.pt2) or onnx (.onnx); default by the name of the file, else onnx.
+        output: File to write; default model.onnx or model.pt2.
+        input: Compare the results for this file, too; default none.
+        dynamic: Axes of the input that may have any size: all, none, or some of
+            batch,frames,height,width. The others have that of the training, the batch 1.
+        runs: Runs that latencies are the median of; 0: no table.
+        compiled: Compile the network by torch.compile, too, for the table.
+        json: Write the report beside the file, as FILE.json.
+    """
+
+    format: Literal["torch", "onnx"] | None = None
+    output: str | None = option(short="-o", metavar="FILE")
+    input: str | None = option(metavar="VIDEO|IMAGE")
+    dynamic: str = option("all", metavar="AXES")
+    runs: int = 10
+    compiled: bool = True
+    json: bool = False
 
 
-def is_of_pictures(model: str) -> bool:
-    """Whether an exported file holds a network of pictures, and can be read."""
+def is_of_images(model: str) -> bool:
+    """Tell whether an exported file holds a network of images, and can be read."""
     from pathlib import Path
 
     from video_snl.config.task_spec import IMAGE
@@ -67,15 +54,16 @@ def is_of_pictures(model: str) -> bool:
 
 
 def export(arguments: Namespace) -> int:
+    options = options_of(Export, arguments)
     from video_snl.export.command import Timing
     from video_snl.export.command import export as export_network
 
     return export_network(
-        checkpoint=arguments.checkpoint,
-        format=arguments.format,
-        output=arguments.output,
-        sample=arguments.input,
-        dynamic=arguments.dynamic,
-        timing=Timing(arguments.runs, arguments.compiled),
-        as_json=arguments.json,
+        checkpoint=options.checkpoint,
+        format=options.format,
+        output=options.output,
+        sample=options.input,
+        dynamic=options.dynamic,
+        timing=Timing(options.runs, options.compiled),
+        as_json=options.json,
     )

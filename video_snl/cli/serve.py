@@ -2,124 +2,99 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NoReturn
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import Namespace
 
-from video_snl.cli.trained import add_checkpoint_option, add_max_pixels_option
-from video_snl.config.task_spec import IMAGE, VIDEO, TaskSpec
-from video_snl.config.video import ShortVideos
+from video_snl.config.options import (
+    Accelerator,
+    Checkpoint,
+    ClipReading,
+    MaxPixels,
+    Views,
+    option,
+    options_of,
+)
+from video_snl.config.task_spec import TaskSpec
 
 if TYPE_CHECKING:
     from video_snl.serve.service import Limits
 
-__all__ = [
-    "SERVE_DESCRIPTION",
-    "add_page_options",
-    "add_seconds_option",
-    "add_serve_options",
-    "add_serve_picture_options",
-    "limits_of",
-    "serve",
-    "serve_pictures",
-]
+__all__ = ["SERVE", "Serve", "ServeAny", "VideoLength", "limits_of", "serve"]
 
-SERVE_DESCRIPTION = """Ask a trained network on a local web page.
-Upload or record a video (of a network of pictures, upload a picture): the page names the classes
+SERVE = """Ask a trained network on a local web page.
+Upload or record a video (of a network of images, upload an image): the page names the classes
 and shows what the blocks look at. It needs no network, and is seen on this machine alone unless
 --host says otherwise. Needs the extra packages of video-snl[serve]."""
 
 
-def add_serve_options(parser: ArgumentParser) -> None:
-    add_checkpoint_option(parser)
-    add_page_options(parser)
-    add_seconds_option(parser)
-    parser.add_argument(
-        "--clips", type=int, default=10, help="Clips of a video, evenly spaced over its length."
-    )
-    parser.add_argument(
-        "--crops",
-        type=Literal[1, 3],
-        default=3,
-        help="Crops of a clip: 1 (centre) or 3 along its longer side.",
-    )
-    parser.add_argument(
-        "--short_videos",
-        type=ShortVideos | None,
-        help="What to do with a video shorter than a clip; default as in training.",
-    )
-    parser.add_argument(
-        "--deadline",
-        type=float | None,
-        help="Seconds of decoding after which a video is given up; default as in training.",
-    )
-    add_max_pixels_option(parser)
+@dataclass(kw_only=True)
+class ServeAny(MaxPixels, Accelerator, Checkpoint):
+    """Options of ``serve`` for every kind of task.
+
+    Args:
+        host: Address to be reached at. The default is this machine alone; 0.0.0.0 lets everybody in
+            the network use the page, without a password.
+        port: Port of the page; 0 takes any that is free.
+        max_size: Largest upload, in megabytes.
+        max_upload_seconds: Seconds that an upload may take to come; one that stalls is given up
+            sooner.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 7860
+    max_size: float = option(200.0, metavar="MB")
+    max_upload_seconds: float = option(600.0, metavar="S")
 
 
-def add_serve_picture_options(parser: ArgumentParser) -> None:
-    add_checkpoint_option(parser)
-    add_page_options(parser)
-    add_max_pixels_option(parser)
+@dataclass(kw_only=True)
+class VideoLength:
+    """How long videos may be.
+
+    Args:
+        max_seconds: Longest video, in seconds.
+    """
+
+    max_seconds: float = option(300.0, metavar="S")
 
 
-def add_page_options(parser: ArgumentParser) -> None:
-    """The options of the page itself."""
-    parser.add_argument(
-        "--host",
-        type=str,
-        default="127.0.0.1",
-        help="Address to be reached at. The default is this machine alone; 0.0.0.0 lets everybody "
-        "in the network use the page, without a password.",
-    )
-    parser.add_argument("--port", type=int, default=7860, help="0 takes any that is free.")
-    parser.add_argument(
-        "--max_size", type=float, default=200.0, metavar="MB", help="Largest upload."
-    )
-    parser.add_argument(
-        "--max_upload_seconds",
-        type=float,
-        default=600.0,
-        metavar="S",
-        help="How long an upload may take to come; one that stalls is given up sooner.",
-    )
-    parser.add_argument("--accelerator", type=str, default="auto", help="auto, cpu or gpu.")
+@dataclass(kw_only=True)
+class Serve(ClipReading, Views, VideoLength, ServeAny):
+    """Options of ``serve`` for videos."""
 
 
-def add_seconds_option(parser: ArgumentParser) -> None:
-    """How long videos may be."""
-    parser.add_argument(
-        "--max_seconds", type=float, default=300.0, metavar="S", help="Longest video."
-    )
-
-
-def serve(arguments: Namespace) -> int:
-    _serve(arguments, VIDEO)
-
-
-def serve_pictures(arguments: Namespace) -> int:
-    _serve(arguments, IMAGE)
-
-
-def _serve(arguments: Namespace, spec: TaskSpec) -> NoReturn:
+def serve(arguments: Namespace, spec: TaskSpec) -> int:
+    """Run ``serve``."""
+    videos = options_of(Serve, arguments) if spec.inputs == "videos" else None
+    options: ServeAny = videos or options_of(ServeAny, arguments)
     from video_snl.serve.models import serve_classes
     from video_snl.tasks.operations import Reading
 
-    said = arguments.get
+    seconds, views = float("inf"), {}
+    reading = Reading(max_pixels=options.max_pixels)
+    if videos is not None:
+        seconds, views = videos.max_seconds, {"clips": videos.clips, "crops": videos.crops}
+        reading = Reading(videos.short_videos, videos.deadline, videos.max_pixels)
     serve_classes(
         spec,
-        checkpoint=arguments.checkpoint,
-        host=arguments.host,
-        port=arguments.port,
-        limits=limits_of(arguments, said("max_seconds", float("inf")), arguments.max_pixels),
-        clips=said("clips", 1),
-        crops=said("crops", 1),
-        reading=Reading(said("short_videos"), said("deadline"), arguments.max_pixels),
-        accelerator=arguments.accelerator,
+        checkpoint=options.checkpoint,
+        host=options.host,
+        port=options.port,
+        limits=limits_of(options, seconds),
+        reading=reading,
+        accelerator=options.accelerator,
+        **views,
     )
 
 
-def limits_of(arguments: Namespace, seconds: float, max_pixels: int | None = None) -> Limits:
-    """Return what an upload may be."""
+def limits_of(options: ServeAny, seconds: float) -> Limits:
+    """Return what an upload may be.
+
+    Args:
+        options: Options of the page.
+        seconds: Length of the longest video.
+    """
     from video_snl.serve.service import Limits
 
-    return Limits(arguments.max_size, seconds, max_pixels, arguments.max_upload_seconds)
+    return Limits(options.max_size, seconds, options.max_pixels, options.max_upload_seconds)

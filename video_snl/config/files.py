@@ -15,8 +15,6 @@ from typing import Any, get_args, get_type_hints
 import yaml
 from jsonargparse import get_loader
 
-from video_snl.config.image import ImageExperiment
-from video_snl.config.video import Experiment
 from video_snl.errors import UserError
 from video_snl.utils.json_text import to_json
 
@@ -26,9 +24,9 @@ __all__ = [
     "MOST_VALUES",
     "Given",
     "Source",
-    "check_program",
     "check_text",
     "dumped",
+    "entry",
     "list_options",
     "load_text",
     "nearest",
@@ -49,27 +47,8 @@ MOST_VALUES = 20_000
 """Values of a configuration, those of its aliases counted wherever they stand."""
 
 _SECTIONS = ("data", "model", "optimizer", "trainer")
+_MISSING: Any = object()
 _EVENTS = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-# What only configurations of the other program have. This package does not know ``reid``; a test
-# there compares the two.
-_OF_REID = frozenset(
-    {
-        "data.cameras",
-        "data.frames",
-        "data.identities",
-        "data.tracklets",
-        "data.erasing",
-        "model.head",
-        "model.neck",
-        "optimizer.validate_every",
-        "optimizer.triplet_weight",
-        "optimizer.triplet_margin",
-        "optimizer.center_weight",
-    }
-)
-_REID_DATASETS = ("mars", "ilids-vid", "prid2011")
-_REID_BACKBONES = re.compile(r"osnet_.*|resnet50_3d")
 
 
 @dataclass(frozen=True)
@@ -175,7 +154,7 @@ class Given:
         if self.all_of(name):
             return self.option(name, alone)
         source = self.source_of(name)
-        return None if source is None else _entry(source.values, name)
+        return None if source is None else entry(source.values, name)
 
     def source_of(self, name: str) -> Source | None:
         """Return the file whose value of an option counts; None where no file decides.
@@ -190,7 +169,7 @@ class Given:
         section = name.partition(".")[0]
         own = [source for given, source in self.sections if given == section]
         for source in [*reversed(own), *reversed(self.configs)]:
-            if _entry(source.values, name) is not _MISSING:
+            if entry(source.values, name, _MISSING) is not _MISSING:
                 return source
         return None
 
@@ -311,6 +290,20 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     return next(iter(last or difflib.get_close_matches(name, names, 1, 0.5)), None)
 
 
+def entry(values: Mapping[str, Any], name: str, default: Any = None) -> Any:
+    """Return the value of an option such as ``data.root``.
+
+    Args:
+        values: Options as a file has them: sections, or names with dots.
+        default: What is returned where they do not hold the option.
+    """
+    section, _, key = name.partition(".")
+    inner = values.get(section)
+    if key and isinstance(inner, Mapping) and key in inner:
+        return inner[key]
+    return values.get(name, default)
+
+
 def option_names(experiment: type) -> set[str]:
     """Return the names of an experiment's options, such as ``data.root``."""
     return {
@@ -345,64 +338,6 @@ def with_lists(
     return changed
 
 
-def check_program(source: Source, experiment: type, prog: str) -> None:
-    """Refuse a configuration that is of the other program.
-
-    Args:
-        experiment: Of the command.
-        prog: Program and command, such as ``reid train``.
-
-    Raises:
-        UserError: It says which program the configuration is of.
-    """
-    program, _, command = prog.partition(" ")
-    names = set(source.names())
-    ours = option_names(Experiment) | option_names(ImageExperiment)
-    own = option_names(experiment)
-    backbone = str(_entry(source.values, "model.backbone"))
-    dataset = str(_entry(source.values, "data.dataset"))
-    if program == "video-snl":
-        other = "reid"
-        marks = sorted(names & (_OF_REID - own))
-        marks += [f"data.dataset: {dataset}"] if dataset in _REID_DATASETS else []
-        if _REID_BACKBONES.fullmatch(backbone):
-            marks.append(f"model.backbone: {backbone}")
-        known = names & (ours - _OF_REID - _SHARED)
-    elif program == "reid":
-        other = "video-snl"
-        marks = sorted(names & (ours - own))
-        if dataset in _names_of("data", "dataset") - {"sample", "folder"}:
-            marks.append(f"data.dataset: {dataset}")
-        if backbone in _names_of("model", "backbone") - {"i3d_r50", "i3d_small", "resnet50"}:
-            marks.append(f"model.backbone: {backbone}")
-        known = names & (own - ours)
-    else:
-        return
-    if marks and not known:
-        raise UserError(
-            f"{source.said}: this is a configuration of {other} ({marks[0]}), not of {program}: "
-            f"use {other} {command}."
-        )
-
-
-# Names of options that both programs have: they say nothing of whose a configuration is.
-_SHARED = frozenset(
-    f"{section}.{key}"
-    for section, keys in {
-        "data": "dataset root split height width pad flip num_workers deadline max_failures "
-        "max_pixels",
-        "model": "backbone block block_options positions inter_channels num_units zero_init "
-        "activation dropout weights allow_partial_weights",
-        "optimizer": "epochs accumulate learning_rate weight_decay schedule step_epochs "
-        "warmup_epochs label_smoothing gradient_clip ema_decay backbone_lr_factor block_lr_factor "
-        "head_lr_factor frozen_stages frozen_batchnorm",
-        "trainer": "seed output name accelerator devices nodes precision channels_last "
-        "activation_checkpointing sync_batchnorm loggers progress",
-    }.items()
-    for key in keys.split()
-)
-
-
 def _sectioned(source: Source) -> Source:
     """Check that sections hold options, and read those that name a file of their own.
 
@@ -433,24 +368,6 @@ def _sectioned(source: Source) -> Source:
             )
         values[section] = {**values.get(section, {}), **inner}
     return Source(source.name, source.said, values)
-
-
-def _names_of(section: str, key: str) -> set[str]:
-    """The choices of an option in both experiments of ``video-snl``."""
-    kinds = [get_type_hints(kind)[section] for kind in (Experiment, ImageExperiment)]
-    return {choice for kind in kinds for choice in get_args(get_type_hints(kind)[key])}
-
-
-_MISSING: Any = object()
-
-
-def _entry(values: Mapping[str, Any], name: str) -> Any:
-    """The value of an option such as ``data.root``, or ``_MISSING``."""
-    section, _, key = name.partition(".")
-    inner = values.get(section)
-    if key and isinstance(inner, Mapping) and key in inner:
-        return inner[key]
-    return values.get(name, _MISSING)
 
 
 def _flat(values: Mapping[str, Any]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""What the two commands' command lines have in common. Without torch."""
+"""The command lines of both programs: commands, their parsers, and how they end. Without torch."""
 
 from __future__ import annotations
 
@@ -11,21 +11,22 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, TextIO, TypeVar
+from typing import Any, Literal, NoReturn, TextIO, TypeVar
 
-from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
+from jsonargparse import ArgumentParser, Namespace
 
-from video_snl import __version__
 from video_snl.config.base import ExperimentBase
-from video_snl.config.files import (
-    Given,
-    Source,
+from video_snl.config.files import Given, Source, dumped, list_options, nearest, with_lists
+from video_snl.config.help import Formatter, HelpAction, VersionAction
+from video_snl.config.options import add_options
+from video_snl.config.task import (
+    TaskName,
     check_program,
-    dumped,
-    list_options,
-    nearest,
-    with_lists,
+    recognise_task,
+    task_of_values,
+    tasks_of,
 )
 from video_snl.config.validation import check_limits
 from video_snl.errors import UserError
@@ -33,15 +34,18 @@ from video_snl.utils.files import FULL, storage_error
 from video_snl.utils.processes import end_with_first_process
 
 __all__ = [
+    "COMMON_DESCRIBE",
+    "COMMON_EVALUATE",
+    "COMMON_TRAIN",
+    "Choose",
+    "Command",
     "Commands",
     "Parser",
     "Prepare",
-    "add_profile",
-    "add_resume",
+    "add_experiment",
     "adopt",
     "config_name",
     "experiment_of",
-    "experiment_parser",
     "quieten_libraries",
     "run_command",
     "sections_of",
@@ -65,11 +69,79 @@ _KINDS = {
 }
 """What a type of Python's is called where a value is not one."""
 
-Commands = Mapping[str, tuple[Callable[[str], ArgumentParser], Callable[[Namespace], int]]]
-"""Of every command, what makes its parser (of its program's name) and what runs it."""
-Prepare = Callable[[ArgumentParser, str, Given], Given]
-"""Gets the parser, the command and its words; returns the words to be parsed."""
 _Experiment = TypeVar("_Experiment", bound=ExperimentBase)
+
+
+COMMON_TRAIN = (
+    "config",
+    "data.dataset",
+    "data.root",
+    "model.backbone",
+    "model.block",
+    "optimizer.epochs",
+    "optimizer.batch_size",
+    "optimizer.learning_rate",
+    "trainer.output",
+    "resume",
+)
+"""The ten options of ``train`` that most runs need."""
+COMMON_EVALUATE = (
+    "config",
+    "data.dataset",
+    "data.root",
+    "data.num_workers",
+    "trainer.accelerator",
+    "checkpoint",
+    "output",
+    "unreadable",
+)
+"""Those of ``evaluate``."""
+COMMON_DESCRIBE = (
+    "config",
+    "model.backbone",
+    "model.block",
+    "model.positions",
+    "model.num_classes",
+    "json",
+)
+"""Those of ``describe``."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command of a program.
+
+    Attributes:
+        description: First line of its help, and what else there is to say.
+        options: Dataclass of its options (:mod:`~video_snl.config.options`).
+        run: Runs it; returns the exit code.
+        experiment: Configuration whose sections are options, too; None where there is none.
+        common: Names of the options that most runs need, which ``--help`` shows; empty for all.
+    """
+
+    description: str
+    options: type
+    run: Callable[[Namespace], int]
+    experiment: type[ExperimentBase] | None = None
+    common: tuple[str, ...] = ()
+
+    def parser(self, prog: str) -> Parser:
+        """Build the parser, for the program and command named ``prog``."""
+        parser = Parser(prog=prog, description=self.description)
+        if self.experiment is not None:
+            add_experiment(parser, self.experiment)
+        add_options(parser, self.options)
+        if self.common:
+            parser.show_common(self.common)
+        return parser
+
+
+Commands = Mapping[str, Command]
+"""The commands of a program by their names."""
+Prepare = Callable[["Parser", str, Given], Given]
+"""Gets the parser, the command and its words; returns the words to be parsed."""
+Choose = Callable[[str, Given, TaskName | None], Commands]
+"""Gets the command, its words and the task that they say; returns the commands of that task."""
 
 
 class Parser(ArgumentParser):
@@ -80,13 +152,29 @@ class Parser(ArgumentParser):
 
     Attributes:
         experiment: The class whose sections are options, None where there are none.
+        common: Names of the options that ``--help`` shows, empty for all; ``--help all`` shows all.
     """
 
-    experiment: type | None = None
+    experiment: type[ExperimentBase] | None = None
+    common: tuple[str, ...] = ()
     _given: Given | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **{"allow_abbrev": False, **kwargs})
+        options = {"allow_abbrev": False, "add_help": False, "formatter_class": Formatter, **kwargs}
+        super().__init__(*args, **options)
+        self.add_argument(
+            "-h",
+            "--help",
+            action=HelpAction,
+            default=argparse.SUPPRESS,
+            help="Show this help message and exit.",
+        )
+
+    def show_common(self, names: tuple[str, ...]) -> None:
+        """Let ``--help`` show these options, and ``--help all`` all of them."""
+        self.common = names
+        [action] = [action for action in self._actions if isinstance(action, HelpAction)]
+        action.take_all()
 
     def parse_args(
         self, args: Iterable[str] | Given | None = None, *more: Any, **kwargs: Any
@@ -185,7 +273,9 @@ class Parser(ArgumentParser):
         lists, words = list_options(self.experiment), []
         for source in given.configs:
             self._check_names(source)
-            words.append(f"--config={dumped(with_lists(source.values, lists))}")
+            # Which task it is has been decided: an option may override that of a file.
+            values = {key: value for key, value in source.values.items() if key != "task"}
+            words.append(f"--config={dumped(with_lists(values, lists))}")
         for section, source in given.sections:
             self._check_names(source)
             words.append(f"--{section}={dumped(with_lists(source.values, lists)[section])}")
@@ -215,13 +305,17 @@ def run_command(
     commands: Commands,
     arguments: Sequence[str] | None,
     prepare: Prepare,
-    choose: Callable[[str, Given], Commands] | None = None,
+    choose: Choose | None = None,
 ) -> int:
     """Run one of a program's commands.
 
     Args:
-        prepare: Gets the parser, the command and its words; returns the words to be parsed.
-        choose: Gets the command and its words; returns the commands in whose place it stands.
+        name: Name of the program.
+        description: What its overview says of it.
+        commands: Its commands; of several kinds of task, those of the default one.
+        arguments: The words of the command line; None for those of the process.
+        prepare: Completes the words, and the defaults of the parser.
+        choose: Chooses the commands of another kind of task; None where there is one kind.
 
     Returns:
         The exit code: 0 done, 2 bad input or a disk that cannot be written to, 129, 130 and 143
@@ -242,14 +336,17 @@ def run_command(
     try:
         end_with_first_process()
         given = Given(words[1:])
-        build, run = (commands if choose is None else choose(command, given))[command]
-        parser = build(f"{name} {command}")
-        if isinstance(parser, Parser):
-            parser.check_options(given)
+        has_task = commands[command].experiment is not None
+        task = recognise_task(given.said, f"{name} {command}") if has_task else None
+        chosen = (commands if choose is None else choose(command, given, task))[command]
+        parser = chosen.parser(f"{name} {command}")
+        parser.check_options(given)
+        if task is not None:
+            parser.set_defaults(task=task)
         given = prepare(parser, command, given)
-        parsed = parser.parse_args(given)  # type: ignore[arg-type]
+        parsed = parser.parse_args(given)
         parsed.given = frozenset(option for option in given.options() if "." in option)
-        code = run(parsed)
+        code = chosen.run(parsed)
         sys.stdout.flush()  # what cannot be written is found out here, not at exit
         return code
     except UserError as error:
@@ -332,87 +429,57 @@ def quieten_libraries() -> None:
     warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")
 
 
-def _overview(name: str, description: str, commands: Commands) -> ArgumentParser:
+def _overview(name: str, description: str, commands: Commands) -> Parser:
     summaries = "\n".join(
-        f"  {command:10}{str(build('').description).splitlines()[0]}"
-        for command, (build, _) in commands.items()
+        f"  {name:10}{command.description.splitlines()[0]}" for name, command in commands.items()
     )
     parser = Parser(
         prog=name,
         description=f"{description}\n\ncommands:\n{summaries}\n\n"
-        f"{name} COMMAND --help explains every option of a command.",
-        formatter_class=_raw_formatter(),
+        f"{name} COMMAND --help explains the options of a command.",
+        formatter_class=type("_Raw", (argparse.RawDescriptionHelpFormatter, Formatter), {}),
         usage=f"{name} {{{','.join(commands)}}} ...",
     )
-    parser.add_argument("--version", action="version", version=f"{name} {__version__}")
+    parser.add_argument(
+        "--version",
+        action=VersionAction,
+        help="Print the versions of this program, Python, torch and the decoders, and exit.",
+    )
     return parser
 
 
-def _raw_formatter() -> Any:
-    return type("_Formatter", (argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter), {})
-
-
-def experiment_parser(
-    prog: str, description: str, experiment: type, *, kind: type[Parser] = Parser
-) -> ArgumentParser:
-    """A parser with the options of an experiment's four sections.
-
-    Args:
-        kind: Says what becomes of bad arguments.
-    """
-    parser = kind(prog=prog, description=description)
+def add_experiment(parser: Parser, experiment: type[ExperimentBase]) -> None:
+    """Add the options of a configuration: its file, its task and its four sections."""
+    parser.experiment = experiment
     parser.add_argument(
         "--config",
         action="config",
-        help="YAML file with the sections data, model, optimizer and trainer. Options override "
-        "its values wherever they stand; of several files the later ones override the earlier.",
+        help="YAML file with the task and the sections data, model, optimizer and trainer. Options "
+        "override its values wherever they stand; of several files the later override the earlier.",
+    )
+    tasks = tasks_of(experiment)
+    kinds: Any = Literal[tasks]
+    parser.add_argument(
+        "--task",
+        type=kinds,
+        default=tasks[0],
+        help="Kind of task. Left out, it is that of the backbone, or else of the dataset.",
     )
     parser.add_class_arguments(experiment, None)
-    parser.experiment = experiment
-    return parser
-
-
-def add_resume(parser: ArgumentParser) -> None:
-    """The option of ``train`` that goes on with a run."""
-    parser.add_argument(
-        "--resume",
-        nargs="?",
-        const="newest",
-        type=str,
-        metavar="RUN",
-        help="Continue the run in the folder RUN (default: the newest one of --trainer.output that "
-        "began its first step) from its last finished epoch, with its own configuration.",
-    )
-    parser.add_argument(
-        "--force",
-        action="store_true",
-        help="Continue it also where the files of its lists have changed, or the batch size by a "
-        "--config. (An option that is given beside --resume is accepted without.)",
-    )
-
-
-def add_profile(parser: ArgumentParser, what: str) -> None:
-    """The option of ``train`` that says where loading took time."""
-    parser.add_argument(
-        "--profile",
-        action="store_true",
-        help=f"After every epoch, print {what} per second, the time spent waiting for them, and "
-        "the seconds of the processes that decode in open, seek, decode, resize, copy and "
-        "transform.",
-    )
 
 
 def sections_of(arguments: Namespace) -> dict[str, Any]:
-    """The plain values of an experiment."""
+    """Return the sections of a configuration as plain values."""
     values = arguments.clone().as_dict()
     return {name: values[name] for name in ("data", "model", "optimizer", "trainer")}
 
 
 def experiment_of(kind: type[_Experiment], arguments: Namespace) -> _Experiment:
-    """The experiment that a command was given.
+    """Build the configuration that a command was given.
 
     Args:
-        kind: Its class.
+        kind: Class of the configuration.
+        arguments: What the parser returned.
 
     Raises:
         UserError: An option has a value that it cannot take.
@@ -432,11 +499,11 @@ def config_name(arguments: Namespace) -> str | None:
 
 
 def adopt(parser: ArgumentParser, sections: Mapping[str, Mapping[str, Any]]) -> None:
-    """Let a stored experiment stand for the defaults."""
-    parser.set_defaults(
-        {
-            f"{section}.{key}": value
-            for section, values in sections.items()
-            for key, value in values.items()
-        }
-    )
+    """Let a stored configuration stand for the defaults."""
+    defaults = {
+        f"{section}.{key}": value
+        for section, values in sections.items()
+        for key, value in values.items()
+    }
+    task = task_of_values(sections, parser.prog)
+    parser.set_defaults(defaults if task is None else {**defaults, "task": task})

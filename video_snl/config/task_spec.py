@@ -7,12 +7,14 @@ network, reading one input) is named here by its dotted path and imported on its
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from video_snl.config.base import TrainerConfig
 from video_snl.config.image import ImageExperiment
-from video_snl.config.video import Experiment, TrainerConfig
+from video_snl.config.task import TaskName
+from video_snl.config.video import Experiment
 
 __all__ = [
     "IMAGE",
@@ -23,14 +25,11 @@ __all__ = [
     "AnyExperiment",
     "Card",
     "Schedule",
-    "TaskName",
     "TaskSpec",
     "exact_spec",
     "shown_metrics",
     "shown_tops",
 ]
-
-TaskName = Literal["video", "image", "segmentation", "reid"]
 
 
 class Schedule(Protocol):
@@ -115,8 +114,7 @@ class TaskSpec:
         kind: Entry ``program`` in the records of its runs.
         entry: Name of its own entry in a checkpoint.
         format_version: Version of that entry.
-        experiment: Configuration from its plain values; a TypeError or KeyError where they do not
-            fit.
+        configuration: Class of its configurations.
         operations: Dotted path ``module:Class`` of its
             :class:`~video_snl.tasks.operations.Operations`.
         inputs: Kind of files that are read one at a time, in the plural.
@@ -137,7 +135,7 @@ class TaskSpec:
     kind: str
     entry: str
     format_version: int
-    experiment: Callable[[dict[str, Any]], AnyExperiment]
+    configuration: type[Any]
     operations: str
     inputs: Literal["videos", "images", "tracklets"]
     monitor: str
@@ -156,6 +154,14 @@ class TaskSpec:
         """One of ``inputs``, in the singular."""
         return self.inputs.removesuffix("s")
 
+    def experiment(self, values: dict[str, Any]) -> Any:
+        """Build a configuration from plain values.
+
+        Raises:
+            TypeError, KeyError: They do not fit.
+        """
+        return self.configuration.from_dict(values)
+
     def make(self) -> Any:
         """Import and make its :class:`~video_snl.tasks.operations.Operations`."""
         module, _, name = self.operations.partition(":")
@@ -168,7 +174,7 @@ VIDEO = TaskSpec(
     kind="video-snl",
     entry="video_snl",
     format_version=1,
-    experiment=Experiment.from_dict,
+    configuration=Experiment,
     operations="video_snl.tasks.video_operations:VideoOperations",
     inputs="videos",
     monitor="val/top1",
@@ -200,7 +206,7 @@ IMAGE = TaskSpec(
     kind=_IMAGE_KIND,
     entry=_IMAGE_ENTRY,
     format_version=1,
-    experiment=ImageExperiment.from_dict,
+    configuration=ImageExperiment,
     operations="video_snl.tasks.image_operations:ImageOperations",
     inputs="images",
     monitor="val/top1",
@@ -226,7 +232,7 @@ SEGMENTATION = TaskSpec(
     kind=_IMAGE_KIND,
     entry=_IMAGE_ENTRY,
     format_version=1,
-    experiment=ImageExperiment.from_dict,
+    configuration=ImageExperiment,
     operations="video_snl.tasks.image_operations:SegmentationOperations",
     inputs="images",
     monitor="val/mIoU",

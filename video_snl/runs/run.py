@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from video_snl import __version__
+from video_snl.config.task import task_of_values
 from video_snl.config.task_spec import VIDEO, AnyExperiment, TaskSpec
 from video_snl.errors import UserError
 from video_snl.runs.published import is_shared, shared_weights
@@ -162,7 +163,9 @@ class Run:
 
     def write_config(self) -> None:
         """Write ``config.yaml``, from the record."""
-        text = yaml.safe_dump(self.record["config"], sort_keys=False)
+        config = self.record["config"]
+        task = task_of_values(config, self.spec.command)
+        text = yaml.safe_dump({"task": task, **config}, sort_keys=False)
         write_text(self.folder / "config.yaml", text)
 
     def begin(self, experiment: AnyExperiment, **values: Any) -> None:

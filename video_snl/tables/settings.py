@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from jsonargparse import ArgumentParser
 
 from video_snl.config.image import ImageExperiment, ImageOptimizerConfig
-from video_snl.config.parsing import Parser, experiment_parser, sections_of
+from video_snl.config.parsing import Parser, add_experiment, sections_of
 from video_snl.errors import UserError
 from video_snl.tables.cells import Cell
 from video_snl.utils.json_text import to_json
@@ -209,7 +209,9 @@ def _parsed(base: Path, changes: Mapping[str, str]) -> ImageExperiment:
 
 @cache
 def _parser() -> ArgumentParser:
-    return experiment_parser("video-snl table", "", ImageExperiment, kind=_Asking)
+    parser = _Asking(prog="video-snl table")
+    add_experiment(parser, ImageExperiment)
+    return parser
 
 
 def _words(base: Path, changes: Mapping[str, str]) -> list[str]:

@@ -1,0 +1,345 @@
+"""Options of commands as typed dataclasses, each option declared once. Without torch.
+
+A command's options are a dataclass: its fields are the options, its docstring and those of its
+bases explain them. What several commands have is a base of each::
+
+    @dataclass(kw_only=True)
+    class Predict(Checkpoint, MaxPixels, Accelerator, Json):
+        \"\"\"Options of ``predict``.
+
+        Args:
+            paths: Videos, or folders of them.
+        \"\"\"
+
+        paths: list[str] = positional("FILE|DIR", nargs="+")
+
+    add_options(parser, Predict)
+    options = options_of(Predict, parser.parse_args())
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+from jsonargparse import ArgumentParser, Namespace
+
+from video_snl.errors import UserError
+from video_snl.utils.media import MAX_PIXELS
+
+__all__ = [
+    "Accelerator",
+    "Checkpoint",
+    "ClipReading",
+    "Crops",
+    "Json",
+    "MaxPixels",
+    "Model",
+    "Profile",
+    "Render",
+    "Reports",
+    "Resume",
+    "Unreadable",
+    "Views",
+    "Workers",
+    "add_options",
+    "check_one_network",
+    "option",
+    "options_of",
+    "positional",
+]
+
+_Options = TypeVar("_Options")
+
+
+def option(
+    default: Any = None,
+    *,
+    short: str | None = None,
+    metavar: str | None = None,
+    required: bool = False,
+    nargs: str | None = None,
+    const: str | None = None,
+    action: str | None = None,
+    name: str | None = None,
+) -> Any:
+    """Declare an option whose field alone does not say all.
+
+    Args:
+        default: Default value; None where the command finds one.
+        short: Short form, such as ``-o``.
+        metavar: What stands for the value in the help.
+        required: Refuse the command without it.
+        nargs: Number of values, as in argparse.
+        const: Value of the option where it stands alone, of ``nargs="?"``.
+        action: What is done with a value, such as ``append``.
+        name: Long form, where it is not ``--`` and the field's name.
+    """
+    about = {
+        "short": short,
+        "metavar": metavar,
+        "required": required,
+        "nargs": nargs,
+        "const": const,
+        "action": action,
+        "name": name,
+    }
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata=about)
+    return field(default=default, metadata=about)
+
+
+def positional(metavar: str, *, nargs: str | None = None) -> Any:
+    """Declare an argument without a name.
+
+    Args:
+        metavar: What stands for it in the help.
+        nargs: Number of values, as in argparse.
+    """
+    return field(metadata={"positional": True, "metavar": metavar, "nargs": nargs})
+
+
+def add_options(parser: ArgumentParser, kind: type) -> None:
+    """Add the options that a dataclass declares to a parser."""
+    hints, texts = get_type_hints(kind), dict(_descriptions(kind))
+    # Arguments without a name stand at first, wherever they are declared.
+    for each in sorted(fields(kind), key=lambda each: "positional" not in each.metadata):
+        about = {key: value for key, value in each.metadata.items() if value}
+        names = [each.name] if about.pop("positional", False) else _names(each, about)
+        if hints[each.name] is bool and each.default is False:
+            about["action"] = "store_true"
+        else:
+            about["type"] = _type_of_a_value(hints[each.name], about)
+            about |= {} if "positional" in each.metadata else {"default": _default(each)}
+        parser.add_argument(*names, help=texts[each.name], **about)
+
+
+def options_of(kind: type[_Options], arguments: Namespace) -> _Options:
+    """Build a dataclass of options from what its parser returned."""
+    return kind(**{each.name: arguments[each.name] for each in fields(kind)})  # type: ignore[arg-type]
+
+
+def _names(option: Field[Any], about: dict[str, Any]) -> list[str]:
+    long = about.pop("name", f"--{option.name}")
+    return [about.pop("short"), long] if "short" in about else [long]
+
+
+def _type_of_a_value(hint: Any, about: Mapping[str, Any]) -> Any:
+    """Return the type of one value of an option. A text is taken as it is, even ``null``."""
+    parts = [part for part in get_args(hint) if part is not type(None)]
+    if get_origin(hint) is not Literal and parts == [str]:
+        return str
+    if len(parts) == 1 and (about.get("action") == "append" or about.get("nargs") in ("+", "*")):
+        return get_args(parts[0])[0] if get_args(parts[0]) else parts[0]
+    return hint
+
+
+def _default(option: Field[Any]) -> Any:
+    return option.default if option.default_factory is MISSING else option.default_factory()
+
+
+def _descriptions(kind: type) -> Iterator[tuple[str, str]]:
+    """Yield the names of options and their descriptions, those of bases first."""
+    import docstring_parser
+
+    for each in reversed(kind.__mro__):
+        for found in docstring_parser.parse(each.__doc__ or "").params:
+            yield found.arg_name, " ".join(str(found.description).split())
+
+
+@dataclass(kw_only=True)
+class Checkpoint:
+    """Option of commands that use a trained network.
+
+    Args:
+        checkpoint: Checkpoint file, the folder of a run (its best epoch), or a published folder.
+            Default: the newest run below ./runs that has a checkpoint.
+    """
+
+    checkpoint: str | None = option(metavar="FILE|DIR")
+
+
+@dataclass(kw_only=True)
+class Resume:
+    """Options of ``train`` beside those of the configuration.
+
+    Args:
+        resume: Continue the run in the folder RUN from its last finished epoch, with its own
+            configuration; default none. Alone, it means the newest run of --trainer.output that
+            began its first step.
+        force: Continue it also where the files of its lists have changed, or the batch size by a
+            --config. (An option that is given beside --resume is accepted without.)
+    """
+
+    resume: str | None = option(nargs="?", const="newest", metavar="RUN")
+    force: bool = False
+
+
+@dataclass(kw_only=True)
+class Profile:
+    """Option of ``train`` that reports where loading took time.
+
+    Args:
+        profile: After every epoch, print the samples per second, the time spent waiting for them,
+            and the seconds of the processes that decode in open, seek, decode, resize, copy and
+            transform.
+    """
+
+    profile: bool = False
+
+
+@dataclass(kw_only=True)
+class Model:
+    """Option of commands that take an exported network, too.
+
+    Args:
+        model: File of video-snl export, .onnx or .pt2, in the place of a --checkpoint; default
+            none. Reading a .pt2 file can run code in it, which cannot be told beforehand: take one
+            only from where you would run a program from. An .onnx file runs none.
+    """
+
+    model: str | None = option(metavar="FILE")
+
+
+def check_one_network(model: str | None, checkpoint: str | None) -> None:
+    """Refuse two networks at once.
+
+    Raises:
+        UserError: Both a file and a checkpoint are named.
+    """
+    if model is not None and checkpoint is not None:
+        raise UserError(f"--model {model} and --checkpoint {checkpoint}: give one of the two.")
+
+
+@dataclass(kw_only=True)
+class Accelerator:
+    """Option of commands that run a network.
+
+    Args:
+        accelerator: Where the network runs: auto (the GPU where there is one), cpu or gpu.
+    """
+
+    accelerator: str = "auto"
+
+
+@dataclass(kw_only=True)
+class Json:
+    """Option of commands that print a table.
+
+    Args:
+        json: Print JSON instead of a table.
+    """
+
+    json: bool = False
+
+
+@dataclass(kw_only=True)
+class MaxPixels:
+    """Limit on pixels, of commands that have no data options.
+
+    Args:
+        max_pixels: Most pixels of an image or of a frame, height times width; default as in
+            training. A larger one is refused before memory is taken for it.
+    """
+
+    max_pixels: int | None = option(metavar="N")
+
+
+@dataclass(kw_only=True)
+class ClipReading:
+    """How clips of a video are read.
+
+    Args:
+        short_videos: What to do with a video shorter than a clip; default as in training.
+        deadline: Seconds of decoding after which a video is given up; default as in training.
+    """
+
+    short_videos: Literal["error", "repeat_last", "wrap"] | None = None
+    deadline: float | None = None
+
+
+@dataclass(kw_only=True)
+class Crops:
+    """Crops of a clip whose scores are averaged.
+
+    Args:
+        crops: Crops of a clip: 1 (centre) or 3 along its longer side.
+    """
+
+    crops: Literal[1, 3] = 3
+
+
+@dataclass(kw_only=True)
+class Views(Crops):
+    """Views of a video whose scores are averaged.
+
+    Args:
+        clips: Clips of a video, evenly spaced over its length.
+    """
+
+    clips: int = 10
+
+
+@dataclass(kw_only=True)
+class Reports:
+    """Where reports are written.
+
+    Args:
+        output: Folder for the reports; default 'evaluation' beside the checkpoint.
+    """
+
+    output: str | None = None
+
+
+@dataclass(kw_only=True)
+class Unreadable:
+    """What becomes of unreadable files.
+
+    Args:
+        unreadable: Files of the test list that cannot be read count as wrong, or are left out of
+            all figures (skip).
+    """
+
+    unreadable: Literal["wrong", "skip"] = "wrong"
+
+
+@dataclass(kw_only=True)
+class Render:
+    """Where predictions are drawn.
+
+    Args:
+        render: Where to draw the predictions; default nowhere.
+    """
+
+    render: str | None = option(metavar="FILE|DIR")
+
+
+@dataclass(kw_only=True)
+class Workers:
+    """Processes that read a whole data set.
+
+    Args:
+        num_workers: Processes side by side; default: as many as there are cores.
+        deadline: Seconds that a file may take before it is given up.
+        max_pixels: Most pixels of an image or of a frame, height times width; a larger one counts
+            as unreadable, before memory is taken for it.
+    """
+
+    num_workers: int | None = None
+    deadline: float = 20.0
+    max_pixels: int = option(MAX_PIXELS, metavar="N")
+
+    def check(self) -> None:
+        """Refuse values that no process can work with.
+
+        Raises:
+            UserError: It names the option and what it should be.
+        """
+        # Always processes of their own: only those can be stopped at the deadline.
+        if self.num_workers is not None and self.num_workers < 1:
+            raise UserError("--num_workers must be at least 1.")
+        if not self.deadline > 0:  # which nan is not either
+            raise UserError("--deadline must be more than 0 seconds.")
+        if self.max_pixels < 1:
+            raise UserError(f"--max_pixels {self.max_pixels}: give a number of pixels, 1 or more.")
