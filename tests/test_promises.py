@@ -795,7 +795,7 @@ PROMISES: dict[str, list[Promise]] = {
             (
                 "tests/data/test_own_videos.py::test_one_class_is_refused_before_work_starts",
                 "tests/data/test_own_videos.py::test_a_last_batch_of_one_is_told_before_work_starts",
-                "tests/engine/test_training_checks.py::test_which_batches_hold_one_sample",
+                "tests/tasks/test_training_checks.py::test_which_batches_hold_one_sample",
             ),
         ),
         (
