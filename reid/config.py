@@ -6,9 +6,9 @@ The defaults are the sample experiment, ``configs/reid/sample.yaml``.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-from reid.data.datasets.catalog import DATASETS
+from reid.data.datasets.catalog import DatasetName
 from video_snl.config.base import (
     BlockName,
     ExperimentBase,
@@ -22,11 +22,6 @@ __all__ = ["ReidDataConfig", "ReidExperiment", "ReidModelConfig", "ReidOptimizer
 
 CameraRule = Literal["cross", "ignore"]
 HeadName = Literal["mean", "attention", "rnn", "nonlocal3d"]
-# jsonargparse runs what is for type checkers alone, if TYPE_CHECKING is all that an "if" asks.
-if not TYPE_CHECKING:  # noqa: SIM108
-    DatasetName = Literal[tuple(DATASETS)]
-else:
-    DatasetName = str
 
 
 @dataclass
@@ -34,9 +29,9 @@ class ReidDataConfig:
     """Which tracklets, and what is taken from them.
 
     Args:
-        dataset: ``sample`` (generated once into the cache), ``mars``, ``ilids-vid``, ``prid2011``
-            or ``folder`` (own data, see docs/reid.md).
-        root: Folder of the data set. Default for ``sample``: the cache.
+        dataset: Name of the dataset; ``sample`` is generated once into the cache, ``folder`` is own
+            data (docs/reid.md).
+        root: Folder of the dataset. Default for ``sample``: the cache.
         split: Number of the division into training and test identities, from 0: iLIDS-VID and
             PRID-2011 have ten, the others one.
         frames: Frames T of a tracklet that the network sees at once.

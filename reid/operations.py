@@ -96,14 +96,14 @@ class ReidOperations(Operations):
         return list(stored["people"])
 
     def label_count(self, experiment: ReidExperiment) -> int:
-        """Return the number of identities to train on; 100 for a ``folder`` without a root."""
+        """Return the number of identities to train on; 100 where the root is not known."""
         config = experiment.data
         published = DATASETS[config.dataset].published
         if published is not None:
             return published.parts["train"].people
         if config.root is not None:
             return len(labels_of(load_dataset(config.dataset, config.root, config.split).train))
-        if config.dataset == "folder":
+        if DATASETS[config.dataset].root is not None:
             return _STAND_IN
         from reid.data.synthetic.sample import SampleSettings
 

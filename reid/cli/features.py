@@ -12,7 +12,8 @@ from typing import Literal
 from jsonargparse import Namespace
 
 from reid.cli.evaluate import Metric, TestFrames, test_frames
-from reid.config import DatasetName, ReidDataConfig
+from reid.config import ReidDataConfig
+from reid.data.datasets.catalog import DatasetName
 from reid.data.tracklet_folders import Layout
 from reid.task_spec import REID
 from video_snl.cli.explain import ExplainAny, run_explain

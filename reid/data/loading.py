@@ -26,7 +26,7 @@ from video_snl.data.loading.samplers import (
 from video_snl.data.video.clip_sampling import random_segment_clip, segment_clips
 from video_snl.errors import OptionsError, UserError
 
-__all__ = ["Piece", "PieceDataset", "SampledDataset", "TrackletDataset", "in_order", "make_loader"]
+__all__ = ["PieceDataset", "SampledDataset", "TrackletDataset", "in_order", "make_loader"]
 
 # Chunks of a piece: bounds the memory that one sample of a long tracklet takes.
 _CHUNKS = 16

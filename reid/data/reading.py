@@ -24,7 +24,6 @@ from video_snl.utils.timing import stage
 __all__ = [
     "Nearest",
     "first_fault",
-    "is_video",
     "length_of",
     "lengths_of",
     "read_nearest",

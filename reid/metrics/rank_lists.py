@@ -12,6 +12,7 @@ from reid.data.tracklet import JUNK, Tracklet
 from reid.metrics.distances import Metric, pairwise_distances
 from reid.metrics.ranking import (
     QUERIES_IN_GALLERY,
+    RANKS,
     Cameras,
     Protocol,
     Ranking,
@@ -22,7 +23,6 @@ from reid.metrics.ranking import (
     with_a_match,
 )
 from reid.metrics.rerank import MEMORY, rerank
-from reid.report.evaluation import RANKS
 from reid.retrieval.features import FeatureTable
 
 __all__ = ["Ranked", "rank_lists"]

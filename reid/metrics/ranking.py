@@ -21,6 +21,7 @@ from video_snl.utils.media import natural_key
 
 __all__ = [
     "QUERIES_IN_GALLERY",
+    "RANKS",
     "Cameras",
     "Labels",
     "Names",
@@ -49,6 +50,9 @@ Pairs = Tensor | np.ndarray | Sequence[tuple[int, int]]
 
 QUERIES_IN_GALLERY: frozenset[Protocol] = frozenset({"official", "queries-kept"})
 """Protocols whose gallery holds the query tracklets, see :func:`official_gallery`."""
+
+RANKS = (1, 5, 10, 20)
+"""Ranks of the CMC curve that are printed."""
 
 CHUNK = 2**22
 """Distances that are compared at once: this bounds the memory beside the matrix itself."""

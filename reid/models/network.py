@@ -18,13 +18,7 @@ from reid.config import ReidModelConfig
 from reid.models.backbones import Backbone, build_backbone, default_positions
 from reid.models.heads import AttentionHead, MeanHead, NonlocalHead, RecurrentHead
 from reid.models.weights import load_backbone_weights
-from video_snl.blocks.insertion import (
-    Where,
-    WithBlock,
-    Wrapper,
-    block_places,
-    insert_blocks,
-)
+from video_snl.blocks.insertion import Where, WithBlock, Wrapper, block_places, insert_blocks
 from video_snl.blocks.zoo import make_block
 from video_snl.errors import UserError
 from video_snl.models.weights.loading import LoadReport
@@ -32,7 +26,6 @@ from video_snl.models.weights.loading import LoadReport
 __all__ = [
     "TrackletNet",
     "TrackletOutput",
-    "WithTrackletBlock",
     "build_network",
     "head_parameters",
     "stage_layers",

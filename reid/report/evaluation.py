@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from reid.data.tracklet import DISTRACTOR, JUNK
-from reid.metrics.ranking import QUERIES_IN_GALLERY, evaluate_ranking
+from reid.metrics.ranking import QUERIES_IN_GALLERY, RANKS, evaluate_ranking
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,17 +21,12 @@ if TYPE_CHECKING:
     from reid.retrieval.features import FeatureTable
 
 __all__ = [
-    "RANKS",
     "CameraPair",
     "Evaluation",
     "camera_pairs",
-    "flat_settings",
     "metrics",
     "ranking_metrics",
 ]
-
-RANKS = (1, 5, 10, 20)
-"""Ranks of the CMC curve that are printed."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
 from reid.data.tracklet import DISTRACTOR, JUNK
-from reid.report.evaluation import RANKS
+from reid.metrics.ranking import RANKS
 from video_snl.render.fonts import figure_fonts, spelled
 from video_snl.utils.files import replace_file
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from reid.data.tracklet import Tracklet
-from reid.report.evaluation import RANKS, CameraPair, camera_pairs, metrics
+from reid.metrics.ranking import RANKS
+from reid.report.evaluation import CameraPair, camera_pairs, metrics
 from reid.report.figures import CAMERAS_IGNORED
 from reid.report.page import (
     Shown,

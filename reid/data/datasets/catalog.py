@@ -10,6 +10,7 @@ import importlib
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from reid.data.datasets.base import Counts, Dataset, Fault, Published, Report, refuse
 from reid.data.tracklet import ReidData, Tracklet
@@ -18,7 +19,7 @@ from video_snl.errors import UserError
 from video_snl.utils.counts import counts
 from video_snl.utils.text import examples, say_once
 
-__all__ = ["DATASETS", "load_dataset", "num_splits", "read_dataset", "root_of"]
+__all__ = ["DATASETS", "DatasetName", "load_dataset", "num_splits", "read_dataset", "root_of"]
 
 DATASETS: dict[str, Dataset] = {
     "sample": Dataset(
@@ -73,6 +74,13 @@ DATASETS: dict[str, Dataset] = {
         root="the folder that holds train/, query/ and gallery/",
     ),
 }
+
+
+# Type checkers know no types that are computed.
+if TYPE_CHECKING:
+    DatasetName = str
+else:
+    DatasetName = Literal[tuple(DATASETS)]
 
 
 def load_dataset(name: str, root: str | Path | None = None, split: int = 0) -> ReidData:
