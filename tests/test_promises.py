@@ -500,27 +500,27 @@ PROMISES: dict[str, list[Promise]] = {
             ("tests/test_cli.py::test_bad_input_gets_one_line_and_exit_code_2",),
         ),
         (
-            "An error in the first process of a machine ends those that it started, and the command with the error's line and exit code (2 for bad input)",
+            "it ends those that it started, and the command ends with the error's line and exit code (2 for bad input)",
             (
                 "tests/engine/test_distributed.py::test_an_error_in_the_first_process_ends_the_other",
                 "tests/engine/test_distributed.py::test_processes_that_wait_in_native_code_are_ended",
             ),
         ),
         (
-            "A first process that is killed takes them with it at once, or, where they are still loading, as soon as they have started",
+            "the others end at once or, where they are still loading, as soon as they have started",
             (
                 "tests/utils/test_processes.py::test_processes_end_with_a_first_one_that_is_killed",
                 "tests/engine/test_distributed.py::test_the_other_process_ends_with_a_first_one_that_is_killed_at_the_start",
             ),
         ),
         (
-            "its line is on stderr as well, and the first one ends in one of two ways",
+            "its line is on stderr as well. Lightning kills all within about five seconds",
             (
                 "tests/engine/test_distributed.py::test_an_error_in_another_process_says_its_line_and_ends_all",
             ),
         ),
         (
-            "After both, `--resume` goes on from the last finished epoch",
+            "After each of these, `--resume` goes on from the last finished epoch",
             (
                 "tests/engine/test_interruption.py::test_stopped_run_resumes_to_the_unbroken_result",
                 "tests/engine/test_resume.py::test_a_run_that_was_killed_in_its_first_epoch_starts_it_again",
@@ -724,7 +724,7 @@ PROMISES: dict[str, list[Promise]] = {
             ),
         ),
         (
-            "is AV1, or of another kind that decord does not open",
+            "is of a kind that decord does not open (AV1)",
             ("tests/data/test_fallbacks.py::test_codec_that_decord_does_not_know",),
         ),
         (
