@@ -56,7 +56,7 @@ _PAGES = [
         page,
         lines,
         id=f"all of {page}" if slow else page,
-        marks=[pytest.mark.slow, pytest.mark.timeout(1200)] if slow else [],
+        marks=[pytest.mark.slow, pytest.mark.timeout(1200)] if slow else pytest.mark.timeout(600),
     )
     for page, lines, slow in _parts()
 ]
