@@ -1135,7 +1135,7 @@ PROMISES: dict[str, list[Promise]] = {
             ("tests/serve/test_serve_command.py::test_signals_end_it_in_order",),
         ),
         (
-            "(images whose names are of several people, and several folders in one ZIP file, are refused)",
+            "(images whose names are of several identities, and several folders in one ZIP file, are refused)",
             (
                 "tests/reid/test_reid_serve.py::test_uploads_of_several_tracklets_are_refused",
                 "tests/reid/test_tracklet_folders.py::test_uploads_are_of_one_tracklet",
