@@ -1,8 +1,8 @@
 """The documentation's command lines are run, on stand-ins for the reader's files.
 
-What is not run stands in ``UNRUN`` with the reason. The pages that a new reader follows are run
-from the first line to the last; of other pages each block is run on its own. What trains or writes
-ONNX files, and the benchmarks, are slow tests.
+The lines of a page are run from the first to the last, in one place. What is not run stands in
+``UNRUN`` with the reason. What trains or writes ONNX files is slow: a page with such lines is run
+once without them, and once with them as a slow test.
 """
 
 from __future__ import annotations
@@ -10,47 +10,55 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.docs_unrun import UNRUN, why_not
 from tests.docs_world import Runs, kind_of, lay_before, lay_out, make_runs, runnable
-from tests.pages import REPOSITORY, Block, blocks
+from tests.pages import REPOSITORY, blocks
 from tests.tiny import run_here
 from tests.written_commands import PROGRAMS, can_be_run, command_lines
 from video_snl.serve.jobs import Jobs
 
 _SHELL = blocks("bash", "sh")
 
+# Pages whose commands are explained, and run, on pages of their own.
+_ELSEWHERE = ("README.md", "docs/benchmarks.md")
 
-def _lines(block: Block) -> list[list[str]]:
-    """The lines of a block that are run here; those without files, in tests/test_docs.py."""
-    return [w for w in command_lines(block) if why_not(w) is None and not can_be_run(w)]
-
-
-def _is_slow(block: Block) -> bool:
-    words = {word for line in _lines(block) for word in line}
-    elsewhere = block.page in ("README.md", "docs/benchmarks.md")
-    return elsewhere or bool(words & {"train", "model.onnx"})
+_Lines = list[list[str]]
 
 
-# Pages whose commands build on those before them: all are run in order, in one place.
-_IN_ORDER = ("README.md", "docs/own-videos.md", "docs/ucf101.md", "docs/fine-tuning.md")
+def _lines(page: str) -> _Lines:
+    """The lines of a page that are run here; those without files, in tests/test_docs.py."""
+    written = [words for block in _SHELL if block.page == page for words in command_lines(block)]
+    return [words for words in written if why_not(words) is None and not can_be_run(words)]
 
 
-def _groups() -> list[list[Block]]:
-    """The blocks that are run together."""
-    found = [block for block in _SHELL if _lines(block)]
-    pages = [[block for block in found if block.page == page] for page in _IN_ORDER]
-    return [*pages, *([block] for block in found if block.page not in _IN_ORDER)]
+def _is_slow(words: list[str]) -> bool:
+    return "train" in words or "model.onnx" in words
 
 
-_BLOCKS = [
+def _parts() -> Iterator[tuple[str, _Lines, bool]]:
+    """Each page's quick lines and, where it has slow ones, all of its lines."""
+    for page in dict.fromkeys(block.page for block in _SHELL):
+        lines = _lines(page)
+        quick = [words for words in lines if not _is_slow(words) and page not in _ELSEWHERE]
+        if quick:
+            yield page, quick, False
+        if len(quick) < len(lines):
+            yield page, lines, True
+
+
+_PAGES = [
     pytest.param(
-        group, id=str(group[0]), marks=[pytest.mark.slow] if any(map(_is_slow, group)) else []
+        page,
+        lines,
+        id=f"all of {page}" if slow else page,
+        marks=[pytest.mark.slow, pytest.mark.timeout(1200)] if slow else pytest.mark.timeout(600),
     )
-    for group in _groups()
+    for page, lines, slow in _parts()
 ]
 
 
@@ -59,14 +67,13 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     return make_runs(tmp_path_factory.mktemp("docs"))
 
 
-@pytest.mark.parametrize("group", _BLOCKS)
-def test_command_lines_run(
-    group: list[Block], runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("page", "lines"), _PAGES)
+def test_command_lines_run_in_order(
+    page: str, lines: _Lines, runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lay_out(tmp_path, runs, REPOSITORY / "configs", monkeypatch)
     monkeypatch.setattr(Jobs, "run", _opened_once)
-    page = group[0].page
-    for words in (words for block in group for words in _lines(block)):
+    for words in lines:
         monkeypatch.chdir(tmp_path / kind_of(page, words))
         lay_before(words)
         program, *rest = runnable(page, words)
@@ -104,7 +111,7 @@ def test_each_line_is_run_or_has_a_reason() -> None:
     assert left == []
     matched = {why_not(words) for words in written}
     assert set(UNRUN.values()) - matched == set()
-    assert len(_BLOCKS) >= 10
+    assert len(_PAGES) >= 10
 
 
 @pytest.mark.parametrize("reason", UNRUN.values())

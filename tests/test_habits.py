@@ -30,6 +30,10 @@ def test_a_contributor_finds(name: str) -> None:
     assert _text(name).strip()
 
 
+def test_the_readme_is_short() -> None:
+    assert len(_text("README.md").split()) <= 900
+
+
 def test_the_workflow_runs_the_checks_on_every_supported_python() -> None:
     workflow = _yaml(".github/workflows/ci.yml")
     job = workflow["jobs"]["checks"]

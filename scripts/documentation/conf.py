@@ -17,8 +17,6 @@ version = release = video_snl.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 myst_enable_extensions = ["deflist", "html_image"]
 myst_heading_anchors = 6
-# The pages about re-identification begin with a heading of the second level.
-suppress_warnings = ["myst.header"]
 
 # Quotes and dashes of options stay what is to be typed.
 smartquotes = False

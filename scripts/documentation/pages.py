@@ -56,7 +56,7 @@ REFERENCE: dict[str, tuple[str, tuple[str, ...]]] = {
         ),
     ),
     "data": (
-        "Videos and pictures",
+        "Videos and images",
         (
             "video_snl.data.decoding.readers",
             "video_snl.data.video.clip_sampling",
@@ -139,7 +139,7 @@ REFERENCE: dict[str, tuple[str, tuple[str, ...]]] = {
         ),
     ),
     "render": (
-        "Predictions drawn on videos and pictures",
+        "Predictions drawn on videos and images",
         (
             "video_snl.render.captions",
             "video_snl.render.fonts",
