@@ -122,6 +122,7 @@ TRAININGS: dict[str, tuple[str, dict[str, Any]]] = {
             "data.hue_jitter": 0.1,
             "data.rand_augment": 2,
             "data.num_workers": 2,
+            "model.backbone": "preresnet20",
             "model.block": "gsnl",
             "optimizer.epoch_steps": 2,
             "optimizer.batch_size": 4,
