@@ -5,10 +5,13 @@
     python scripts/compare_versions.py ../old .
     python scripts/compare_versions.py ../old . --only blocks ranking
 
-The probes of scripts/version_probes.py run in one process for each version, both at once, with
+    python scripts/compare_versions.py ../old . --cache ~/.cache/compare-versions
+
+The probes of scripts/version_probes.py run in two processes for each version, side by side, with
 PYTHONPATH and SRC_ROOT set to the checkout and an empty working folder. Each version takes its own
-configurations. A table says for each part how many values were compared, how many are equal to the
-last bit, and the largest relative difference; then every difference has a line. Parts:
+configurations. With --cache, what OLD answers is kept by its commit, and the next time only NEW is
+asked: about half the time. A table says for each part how many values were compared, how many are
+equal to the last bit, and the largest relative difference; then every difference has a line. Parts:
 
     networks  parameters and multiply-adds of every configuration
     losses    metrics of every epoch, and the weights, of tiny seeded trainings of every kind
@@ -22,12 +25,13 @@ last bit, and the largest relative difference; then every difference has a line.
 What only NEW has (entries, options, files) is counted, and is not a difference. The wording of
 text with spaces is not compared. Arrays are compared by the largest difference over the largest
 value. Exit code 0: nothing differs; 1: something does; 2: a version could not be asked.
-A run takes about ten minutes on two cores; the commit of each version is printed.
+A run takes about ten minutes on two quiet cores; the commit of each version is printed.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import pickle
 import re
@@ -55,6 +59,8 @@ BOUNDS = {
     "commands": 1e-5,  # numbers are printed with six digits
     "resume": 1e-5,
 }
+# What one process is asked for. "losses" leaves the runs that the others of its group take.
+GROUPS = (("resume", "networks", "blocks", "help"), ("losses", "ranking", "commands"))
 # A choice that may go.
 GONE = {"pynvvideocodec"}
 
@@ -64,12 +70,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parts = [part for part in PARTS if part in (options.only or PARTS)]
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="compare-versions-") as scratch:
-        folder = Path(scratch)
-        if options.keep is not None:
-            folder = options.keep.resolve()
-            folder.mkdir(parents=True)
+        kept = Path(scratch)
+        if options.cache is not None and not options.match:
+            kept = options.cache.resolve() / _key(options.old)
         try:
-            old, new = ask((options.old.resolve(), options.new.resolve()), folder, parts)
+            checkouts = options.old.resolve(), options.new.resolve()
+            old, new = ask(*checkouts, parts, Path(scratch), kept, options.match)
         except VersionError as error:
             print(f"error: {error}", file=sys.stderr)
             return 2
@@ -87,60 +93,112 @@ class VersionError(RuntimeError):
     """A version could not be asked."""
 
 
-def ask(checkouts: tuple[Path, Path], folder: Path, parts: list[str]) -> list[dict[str, Values]]:
-    """Run the probes of both versions at once; returns their values by part and name."""
-    write_world(folder / "world")
+def ask(
+    old: Path, new: Path, parts: Sequence[str], scratch: Path, kept: Path, match: str = ""
+) -> tuple[dict[str, Values], dict[str, Values]]:
+    """Run the probes of both versions side by side.
+
+    Args:
+        old: Checkout; only the parts that ``kept`` lacks are asked for.
+        new: Checkout.
+        parts: Names of the parts.
+        scratch: Folder for what the versions write.
+        kept: Folder of the files that both read and of OLD's values.
+        match: Regular expression that the names of the probes must contain.
+
+    Returns:
+        The values of OLD and of NEW, by part and name of the probe.
+
+    Raises:
+        VersionError: The probes of a version could not run at all.
+    """
+    world, answered = kept / "world", kept / "old-values"
+    answered.mkdir(parents=True, exist_ok=True)
+    if not world.exists():
+        unfinished = Path(tempfile.mkdtemp(dir=kept))
+        write_world(unfinished)
+        unfinished.rename(world)
+    missing = [part for part in parts if not (answered / f"{part}.pickle").exists()]
     # NEW trains runs on that OLD has made: OLD begins with that part, NEW ends with it.
-    orders = ["--stopper", *sorted(parts, key=lambda part: part != "resume")], parts
-    processes = []
-    for name, checkout, order in zip(("old", "new"), checkouts, orders, strict=True):
-        (folder / name).mkdir()
-        processes.append(_start(checkout, folder, name, order))
-    waiting = dict(zip(("old", "new"), processes, strict=True))
+    first = sorted(missing, key=lambda part: part != "resume")
+    processes = {
+        **_start(old, world, scratch / "old", answered, first, match, "--stopper"),
+        **_start(new, world, scratch / "new", scratch / "new-values", parts, match),
+    }
     try:
-        while waiting:
-            for name, process in list(waiting.items()):
-                code = process.poll()
-                if code is not None:
-                    del waiting[name]
-                if code:
-                    said = (folder / f"{name}.log").read_text("utf-8", errors="replace")
-                    raise VersionError(f"the probes of {name.upper()} ended with {code}:\n{said}")
-            time.sleep(0.1)
+        _wait(processes)
     finally:
-        for process in waiting.values():
+        for process in processes.values():
             process.kill()
             process.wait()
-    found = []
-    for name in ("old", "new"):
-        with (folder / f"{name}.pickle").open("rb") as file:
-            found.append(pickle.load(file))
-    return found
+    return _values(answered, parts), _values(scratch / "new-values", parts)
 
 
 def _start(
-    checkout: Path, folder: Path, name: str, parts: Sequence[str]
-) -> subprocess.Popen[bytes]:
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(checkout),
-        "SRC_ROOT": str(checkout),
-        "OMP_NUM_THREADS": "1",
-        "VIDEO_SNL_CACHE": str(folder / name / "cache"),
-        "COLUMNS": "80",
-        "PYTHONWARNINGS": "ignore",
-    }
-    script = Path(__file__).with_name("version_probes.py")
-    words = [str(checkout), str(folder / "world"), str(folder / f"{name}.pickle"), *parts]
-    with (folder / f"{name}.log").open("wb") as log:
-        return subprocess.Popen(
-            [sys.executable, str(script), *words],
-            cwd=folder / name,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-        )
+    checkout: Path,
+    world: Path,
+    folder: Path,
+    values: Path,
+    parts: Sequence[str],
+    match: str,
+    *flags: str,
+) -> dict[Path, subprocess.Popen[bytes]]:
+    """Start a process for each group of parts; returns them by the files they log to."""
+    found = {}
+    values.mkdir(parents=True, exist_ok=True)
+    for number, group in enumerate(GROUPS):
+        wanted = [part for part in parts if part in group]
+        if not wanted:
+            continue
+        here = folder / str(number)
+        here.mkdir(parents=True)
+        environment = {
+            **os.environ,
+            "PYTHONPATH": str(checkout),
+            "SRC_ROOT": str(checkout),
+            "OMP_NUM_THREADS": "1",
+            "VIDEO_SNL_CACHE": str(here / "cache"),
+            "COLUMNS": "80",
+            "PYTHONWARNINGS": "ignore",
+            "PROBES_MATCH": match,
+        }
+        script = Path(__file__).with_name("version_probes.py")
+        log = folder / f"{number}.log"
+        with log.open("wb") as lines:
+            found[log] = subprocess.Popen(
+                [sys.executable, script, checkout, world, values, *wanted, *flags],
+                cwd=here,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=lines,
+                stderr=lines,
+            )
+    return found
+
+
+def _wait(processes: dict[Path, subprocess.Popen[bytes]]) -> None:
+    while any(process.poll() is None for process in processes.values()):
+        for log, process in processes.items():
+            if process.poll():
+                said = log.read_text("utf-8", errors="replace")[-4000:]
+                version = log.parent.name.upper()
+                raise VersionError(f"the probes of {version} ended with {process.poll()}:\n{said}")
+        time.sleep(0.1)
+
+
+def _values(folder: Path, parts: Sequence[str]) -> dict[str, Values]:
+    missing = [part for part in parts if not (folder / f"{part}.pickle").exists()]
+    if missing:
+        raise VersionError(f"no values of {', '.join(missing)} in {folder}")
+    return {part: pickle.loads((folder / f"{part}.pickle").read_bytes()) for part in parts}
+
+
+def _key(checkout: Path) -> str:
+    """The name of what is kept of a version: its commit, and these scripts."""
+    commit = _git(checkout, "rev-parse", "--short=12", "HEAD") or "no-commit"
+    scripts = (Path(__file__), Path(__file__).with_name("version_probes.py"))
+    content = b"".join(path.read_bytes() for path in scripts)
+    return f"{commit}-{hashlib.sha256(content).hexdigest()[:12]}"
 
 
 @dataclass
@@ -300,9 +358,12 @@ def _print_lines(title: str, lines: list[str], most: int) -> None:
 
 
 def _commit(checkout: Path) -> str:
-    asked = ["git", "-C", str(checkout), "log", "-1", "--format=%h %s"]
-    said = subprocess.run(asked, capture_output=True, text=True, check=False)
-    return f"{checkout}: {said.stdout.strip() or 'no commit'}"
+    return f"{checkout}: {_git(checkout, 'log', '-1', '--format=%h %s') or 'no commit'}"
+
+
+def _git(checkout: Path, *words: str) -> str:
+    asked = ["git", "-C", str(checkout), *words]
+    return subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def write_world(root: Path) -> None:
@@ -377,7 +438,10 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--only", nargs="+", choices=PARTS, metavar="PART", help="these parts alone"
     )
     parser.add_argument("--lines", type=int, default=40, help="most lines a part (default: 40)")
-    parser.add_argument("--keep", type=Path, help="a new folder for all files that are made")
+    parser.add_argument(
+        "--match", default="", help="only probes whose name has this regular expression (no cache)"
+    )
+    parser.add_argument("--cache", type=Path, help="folder for OLD's values, to be asked once only")
     return parser.parse_args(arguments)
 
 

@@ -1,12 +1,12 @@
 #!/usr/bin/env python
 """Ask one checkout what it computes; started by compare_versions.py, once for each version.
 
-    python scripts/version_probes.py CHECKOUT WORLD RESULT PART...
+    python scripts/version_probes.py CHECKOUT WORLD VALUES PART... [--stopper]
 
 The checkout comes first in PYTHONPATH, the working folder is an empty one. Only public names and
-the commands are used, since the modules behind them differ from version to version. RESULT is a
-pickled dictionary: for each part the values of its probes by name. A probe that raises leaves a
-:class:`Failed` in the place of its value.
+the commands are used, since the modules behind them differ from version to version. VALUES is a
+folder: PART.pickle is a dictionary of the values of the part's probes by name. A probe that raises
+leaves a :class:`Failed` in the place of its value. PROBES_MATCH in the environment names some.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -492,7 +492,8 @@ class Probes:
     def resume(self) -> Iterator[tuple[str, Callable[[], Any]]]:
         """Stopped runs of OLD trained on; its checkpoints evaluated, exported, published."""
         stopped = self.world / "stopped"
-        if self.stopper:
+        if self.stopper and not (stopped / "ready").exists():
+            shutil.rmtree(stopped)
             for name in (*STOPPED, FINISHED):
                 self.train(name, stopped / name.replace(", ", "-"), stop=name != FINISHED)
             (stopped / "ready").touch()
@@ -781,19 +782,20 @@ def _interruption(output: Path) -> Iterator[None]:
 PARTS = ("networks", "losses", "blocks", "ranking", "help", "commands", "resume")
 
 
-def answers(probes: Probes, parts: Iterable[str]) -> dict[str, Values]:
-    """The values of all probes; what is being asked goes to stderr."""
-    found: dict[str, Values] = {}
-    for part in parts:
-        began, values = time.monotonic(), found.setdefault(part, {})
-        try:
-            for name, probe in getattr(probes, part)():
+def answer(probes: Probes, part: str) -> Values:
+    """The values of the probes of one part; how long it took goes to stderr."""
+    values: Values = {}
+    began = time.monotonic()
+    match = re.compile(os.environ.get("PROBES_MATCH", ""))
+    try:
+        for name, probe in getattr(probes, part)():
+            if match.search(name):
                 values[name] = _answer(probe)
-        except Exception as error:  # of what the probes of a part have in common
-            values["all"] = Failed(_reason(error))
-        seconds = time.monotonic() - began
-        print(f"{part}: {len(values)} probes, {seconds:.0f} s", file=sys.stderr, flush=True)
-    return found
+    except Exception as error:  # of what the probes of a part have in common
+        values["all"] = Failed(_reason(error))
+    seconds = time.monotonic() - began
+    print(f"{part}: {len(values)} probes, {seconds:.0f} s", file=sys.stderr, flush=True)
+    return values
 
 
 def _answer(probe: Callable[[], Any]) -> Any:
@@ -809,12 +811,13 @@ def _reason(error: Exception) -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    checkout, world, result = map(Path, arguments[:3])
-    parts = [part for part in arguments[3:] if part != "--stopper"]
+    checkout, world, folder = map(Path, arguments[:3])
     probes = Probes(checkout, world, stopper="--stopper" in arguments)
-    found = answers(probes, parts)
-    with result.open("wb") as file:
-        pickle.dump(found, file)
+    for part in arguments[3:]:
+        if part != "--stopper":
+            unfinished = folder / f".{part}.unfinished"
+            unfinished.write_bytes(pickle.dumps(answer(probes, part)))
+            unfinished.rename(folder / f"{part}.pickle")
     return 0
 
 
