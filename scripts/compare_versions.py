@@ -177,12 +177,15 @@ def _start(
 
 
 def _wait(processes: dict[Path, subprocess.Popen[bytes]]) -> None:
-    while any(process.poll() is None for process in processes.values()):
-        for log, process in processes.items():
-            if process.poll():
+    while True:
+        codes = {log: process.poll() for log, process in processes.items()}
+        for log, code in codes.items():
+            if code:
                 said = log.read_text("utf-8", errors="replace")[-4000:]
                 version = log.parent.name.upper()
-                raise VersionError(f"the probes of {version} ended with {process.poll()}:\n{said}")
+                raise VersionError(f"the probes of {version} ended with {code}:\n{said}")
+        if None not in codes.values():
+            return
         time.sleep(0.1)
 
 
