@@ -32,6 +32,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import inspect
 import os
 import pickle
 import re
@@ -197,10 +198,10 @@ def _values(folder: Path, parts: Sequence[str]) -> dict[str, Values]:
 
 
 def _key(checkout: Path) -> str:
-    """The name of what is kept of a version: its commit, and these scripts."""
+    """The name of what is kept of a version: its commit, the probes and the files they read."""
     commit = _git(checkout, "rev-parse", "--short=12", "HEAD") or "no-commit"
-    scripts = (Path(__file__), Path(__file__).with_name("version_probes.py"))
-    content = b"".join(path.read_bytes() for path in scripts)
+    probes = Path(__file__).with_name("version_probes.py").read_bytes()
+    content = probes + inspect.getsource(write_world).encode()
     return f"{commit}-{hashlib.sha256(content).hexdigest()[:12]}"
 
 

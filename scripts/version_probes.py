@@ -29,6 +29,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -225,7 +226,7 @@ class Probes:
         """Parameters and multiply-adds of every configuration."""
         root = self.checkout / "configs"
         for path in sorted(root.glob("*/*.yaml")):
-            yield str(path.relative_to(root)), lambda path=path: self._description(path)
+            yield str(path.relative_to(root)), partial(self._description, path)
 
     def _description(self, path: Path) -> Any:
         program = "reid" if path.parent.name == "reid" else "video_snl"
@@ -240,8 +241,11 @@ class Probes:
     def losses(self) -> Iterator[tuple[str, Callable[[], Any]]]:
         """Metrics of every epoch, and the weights after the last one."""
         for name in TRAININGS:
-            yield name, lambda name=name: _trained(self.run_of(name))
+            yield name, partial(self._losses, name)
         yield "the sample of reid", lambda: _digests(_folder(self.here / "cache", "reid-sample-v1"))
+
+    def _losses(self, name: str) -> Values:
+        return _trained(self.run_of(name))
 
     def run_of(self, name: str) -> Path:
         """The run of a tiny training, which is made where it is not there yet."""
@@ -273,12 +277,12 @@ class Probes:
 
     def blocks(self) -> Iterator[tuple[str, Callable[[], Any]]]:
         """Weights as drawn, outputs and gradients of every block, and of the inserted one."""
+        cases: list[tuple[str, int, dict[str, Any]]]
         cases = [(name, ndim, {}) for name in BLOCKS for ndim in (1, 2, 3)]
         cases += [(name, 3, options) for name, options in VARIANTS]
         for name, ndim, options in cases:
             words = "".join(f", {key}={value}" for key, value in options.items())
-            values = lambda c=(name, ndim, options): block_values(c[0], c[1], **c[2])  # noqa: E731
-            yield f"{name} {ndim}d{words}", values
+            yield f"{name} {ndim}d{words}", partial(block_values, name, ndim, **options)
         yield "insert_blocks", _inserted
 
     # --- ranking ---
@@ -310,13 +314,13 @@ class Probes:
             commands = re.search(r"\{([a-z,]+)\}", text)
             assert commands is not None, text
             names = commands[1].split(",")
-            yield f"{program}: commands", lambda names=names: {name: True for name in names}
+            yield f"{program}: commands", partial(dict.fromkeys, names, True)
             for name in names:
-                yield f"{program} {name}", lambda p=program, n=name: self._options(p, n)
+                yield f"{program} {name}", partial(self._options, program, name)
                 if program == "video_snl" and name in ("train", "evaluate", "describe"):
                     yield (
                         f"{program} {name}, images",
-                        lambda p=program, n=name: self._options(p, n, "--config", image),
+                        partial(self._options, program, name, "--config", image),
                     )
         for name, words in {
             "video_snl": (),
@@ -327,10 +331,11 @@ class Probes:
             if "train" in self.run(program, "--help").out:
                 yield (
                     f"{name}: defaults",
-                    lambda p=program, w=words: yaml.safe_load(
-                        self.done(p, "train", *w, "--print_config")
-                    ),
+                    partial(self._defaults, program, *words),
                 )
+
+    def _defaults(self, program: str, *words: object) -> Any:
+        return yaml.safe_load(self.done(program, "train", *words, "--print_config"))
 
     def _options(self, *words: object) -> dict[str, str]:
         everything = options_of(self.run(*words, "--help", "all").out)  # type: ignore[arg-type]
@@ -341,8 +346,14 @@ class Probes:
     def commands(self) -> Iterator[tuple[str, Callable[[], Any]]]:
         """Exit codes of good and bad input, and what the commands print as JSON."""
         for name, words in self._bad().items():
-            yield f"exit code: {name}", lambda w=words: self.run(*w).code
+            yield f"exit code: {name}", partial(self._code, *words)
         yield from self._good()
+
+    def _code(self, *words: Any) -> int:
+        return self.run(*words).code
+
+    def _json(self, *words: Any) -> Any:
+        return self._plain(self.run(*words).json())
 
     def _bad(self) -> dict[str, tuple[Any, ...]]:
         videos, broken = self.world / "videos" / "test", self.world / "broken.mp4"
@@ -350,7 +361,7 @@ class Probes:
         names = {
             name: run for name, run in (("video_snl", run), ("reid", self.run_of("reid, small")))
         }
-        everywhere = {}
+        everywhere: dict[str, tuple[Any, ...]] = {}
         for program, checkpoint in names.items():
             everywhere |= {
                 f"{program}": (program,),
@@ -436,9 +447,9 @@ class Probes:
             ),
         }
         for name, words in json_of.items():
-            yield name, lambda w=words: self._plain(self.run(*w).json())
+            yield name, partial(self._json, *words)
         for name in ("video", "image", "segmentation"):
-            yield f"evaluate, {name}", lambda n=name: self._evaluated("video_snl", self.run_of(n))
+            yield f"evaluate, {name}", partial(self._evaluated, "video_snl", self.run_of(name))
         yield "reid extract and search", lambda: self._searched(small, people)
         yield "reid evaluate", lambda: self._evaluated("reid", small, "--test_frames", 2)
         yield (
@@ -504,16 +515,16 @@ class Probes:
             old = self.here / "old" / name.replace(", ", "-")
             shutil.copytree(stopped / old.name, old)
             if name != FINISHED:
-                yield f"{name}: resumed", lambda r=old, p=program: self._resumed(p, r)
+                yield f"{name}: resumed", partial(self._resumed, program, old)
             before = self.here / "before" / old.name
             shutil.copytree(stopped / old.name, before)
-            yield f"{name}: evaluated", lambda r=before, p=program: self._evaluated(p, r)
-            yield f"{name}: published", lambda r=before, p=program: self._published(p, r)
+            yield f"{name}: evaluated", partial(self._evaluated, program, before)
+            yield f"{name}: published", partial(self._published, program, before)
             if program == "video_snl":
-                yield f"{name}: predicted", lambda r=before, n=name: self._predicted(n, r)
+                yield f"{name}: predicted", partial(self._predicted, name, before)
         run = self.here / "before" / "video"
         for kind in ("pt2", "onnx"):
-            yield f"video: exported to {kind}", lambda k=kind: self._exported(run, k)
+            yield f"video: exported to {kind}", partial(self._exported, run, kind)
 
     def _resumed(self, program: str, run: Path) -> Any:
         said = self.run(program, "train", "--resume", run)
@@ -659,31 +670,32 @@ def _rankings() -> Iterator[tuple[str, Callable[[], Any]]]:
     labels = draw(25, queries, 1), draw(25, entries, -1), draw(4, queries), draw(4, entries)
     distances = torch.cdist(features["query"], features["gallery"])
     coarse = distances.mul(4).round()  # with many ties
+    both = features["query"], features["gallery"]
+
+    def ranked(evaluate: Callable[..., object], *given: Any, **options: Any) -> Values:
+        return _fields(evaluate(*given, **options))
+
+    def reranked(*given: Any, **options: Any) -> Any:
+        rerank = _named("reid.metrics.rerank", "reid.rerank").rerank
+        return rerank(*given, **options).numpy()
+
     protocols, cameras = ("common", "official", "queries-kept"), ("cross", "ignore")
     for protocol, camera in itertools.product(protocols, cameras):
         options = {"protocol": protocol, "cameras": camera}
         for name, matrix in (("distances", distances), ("ties", coarse)):
             yield (
                 f"evaluate_ranking, {name}, {protocol}, {camera}",
-                lambda m=matrix, o=options: _fields(reid.evaluate_ranking(m, *labels, **o)),
+                partial(ranked, reid.evaluate_ranking, matrix, *labels, **options),
             )
         for metric in ("cosine", "euclidean"):
             yield (
                 f"evaluate_features, {metric}, {protocol}, {camera}",
-                lambda m=metric, o=options: _fields(
-                    reid.evaluate_features(
-                        features["query"], features["gallery"], *labels, metric=m, **o
-                    )
-                ),
+                partial(ranked, reid.evaluate_features, *both, *labels, metric=metric, **options),
             )
     for k1, k2 in ((20, 6), (5, 1)):
         yield (
             f"rerank, k1={k1}, k2={k2}",
-            lambda k=(k1, k2): (
-                _named("reid.metrics.rerank", "reid.rerank")
-                .rerank(features["query"], features["gallery"], k1=k[0], k2=k[1])
-                .numpy()
-            ),
+            partial(reranked, *both, k1=k1, k2=k2),
         )
 
 
