@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _arguments(arguments)
     checkouts = {"OLD": options.old.resolve(), "NEW": options.new.resolve()}
     wanted = [name for name in NAMES if name in options.only]
-    seconds = {version: {name: [] for name in wanted} for version in checkouts}
+    seconds: dict[str, Seconds] = {version: {name: [] for name in wanted} for version in checkouts}
     with (
         tempfile.TemporaryDirectory(prefix="compare-speed-") as scratch,
         contextlib.ExitStack() as stack,
