@@ -27,9 +27,14 @@ def _keep_bytecode() -> None:
 
 _keep_bytecode()
 
+import hypothesis  # noqa: E402
 import torch  # noqa: E402
 
 from tests.videos import write_ucf101  # noqa: E402
+
+# What a test does not say itself. A time for each example would fail on a machine that is busy.
+hypothesis.settings.register_profile("tests", max_examples=50, deadline=None)
+hypothesis.settings.load_profile("tests")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -119,16 +119,16 @@ def test_workers_killed_from_outside_at_any_moment_lose_nothing() -> None:
     random = np.random.default_rng(0)
     kinds: Counter[str] = Counter()
     submitted = killed = 0
-    while submitted < 800 or pool.unfinished:
-        while submitted < 800 and pool.unfinished < 12:
+    while submitted < 400 or pool.unfinished:
+        while submitted < 400 and pool.unfinished < 12:
             pool.submit(submitted)
             submitted += 1
         kinds.update(outcome.kind for outcome in pool.finished())
         if random.random() < 0.02 and pool.pids:
             os.kill(random.choice(pool.pids), signal.SIGKILL)
             killed += 1
-    assert killed > 5 and kinds.total() == 800
-    assert kinds["ok"] >= 800 - killed and set(kinds) <= {"ok", "died"}
+    assert killed > 3 and kinds.total() == 400
+    assert kinds["ok"] >= 400 - killed and set(kinds) <= {"ok", "died"}
     pool.close()
 
 

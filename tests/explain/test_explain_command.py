@@ -53,15 +53,12 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def explained(run: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """The folder of an explanation of a generated video, in a process of its own, and its words."""
+    """The folder of an explanation of a generated video, and what was printed."""
     sample = tmp_path_factory.mktemp("sample") / "videos"
     generate(sample, SampleSettings(groups=4, clips_per_group=1))
     source = sorted(sample.rglob("*.avi"))[0]
     folder = tmp_path_factory.mktemp("explained") / "folder"
-    done = run_command(
-        *("explain", "--checkpoint", str(run), str(source), "-o", str(folder)),
-        *("--accelerator", "cpu"),
-    )
+    done = explain(run, source, folder)
     assert done.returncode == 0, done.stderr
     return folder, done.stdout
 
