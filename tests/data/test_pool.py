@@ -247,7 +247,7 @@ def test_stuck_workers_die_with_a_killed_process(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, str(script)], stdout=subprocess.PIPE, text=True, env=environment()
     )
-    assert process.stdout is not None and process.stdout.readline() == "[0]\n"
+    assert process.stdout.readline() == "[0]\n"
     pids = {int(pid) for _ in range(2) for pid in process.stdout.readline().split()}
     assert len(pids) == 3
     process.kill()
@@ -280,7 +280,7 @@ def test_time_in_which_the_process_was_stopped_does_not_count(tmp_path: Path) ->
         env=environment(),
         start_new_session=True,
     )
-    assert process.stdout is not None and process.stdout.readline() == "begun\n"
+    assert process.stdout.readline() == "begun\n"
     os.killpg(process.pid, signal.SIGSTOP)
     time.sleep(5)
     os.killpg(process.pid, signal.SIGCONT)

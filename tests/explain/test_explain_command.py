@@ -243,7 +243,6 @@ def test_a_short_video(run: Path, tmp_path: Path) -> None:
 def test_grad_cam_is_its_formula(run: Path) -> None:
     model = load_trained(checkpoint_path(str(run))).model
     layer = last_unit(model)
-    assert layer is not None
     clip = torch.randn(1, 3, 8, 48, 48, generator=torch.Generator().manual_seed(0))
     maps: list[torch.Tensor] = []
     handle = layer.register_forward_hook(lambda _, x, y: maps.append(y))

@@ -97,7 +97,6 @@ def test_the_box_of_the_strongest_position_lies_on_it(opened: Open) -> None:
     assert shown == list(range(8 * top[0], 8 * top[0] + 8))
     box = explorer.panel().locator(".picture .strongest").nth(shown[0]).bounding_box()
     x, y = explorer.point_in(tuple(map(int, top)), GRID)
-    assert box is not None
     assert_allclose([box["x"] + box["width"] / 2, box["y"] + box["height"] / 2], [x, y], atol=1)
 
 
@@ -332,7 +331,6 @@ def test_panels_are_beside_each_other_where_there_is_room(opened: Open) -> None:
     for width, beside in ((1280, True), (400, False)):
         explorer = opened(*both, width=width)
         left, right = (explorer.panel(number).bounding_box() for number in (0, 1))
-        assert left is not None and right is not None
         assert (left["y"] == right["y"]) is beside
 
 
