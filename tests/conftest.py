@@ -4,14 +4,37 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
-import torch
-
-from tests.videos import write_ucf101
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def _keep_bytecode() -> None:
+    """Keep compiled modules among pytest's files where the environment says to keep none.
+
+    The tests start hundreds of processes, which would each spend most of their time on compiling
+    torch and lightning anew. They and pytest's workers inherit the setting.
+    """
+    if sys.dont_write_bytecode:
+        sys.dont_write_bytecode = False
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+        sys.pycache_prefix = str(REPOSITORY / ".pytest_cache" / "bytecode")
+        os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
+
+
+_keep_bytecode()
+
+import hypothesis  # noqa: E402
+import torch  # noqa: E402
+
+from tests.videos import write_ucf101  # noqa: E402
+
+# What a test does not say itself. A time for each example would fail on a machine that is busy.
+hypothesis.settings.register_profile("tests", max_examples=50, deadline=None)
+hypothesis.settings.load_profile("tests")
 
 
 @pytest.fixture(scope="session", autouse=True)

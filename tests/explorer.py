@@ -59,7 +59,6 @@ class Explorer:
         picture = frames.nth(box.start).locator(".picture")
         picture.scroll_into_view_if_needed()
         rect = picture.bounding_box()
-        assert rect is not None
         x, y = (box.left + box.right) / 2000, (box.top + box.bottom) / 2000
         return rect["x"] + x * rect["width"], rect["y"] + y * rect["height"]
 

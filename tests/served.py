@@ -43,7 +43,6 @@ class Served:
             text=True,
             env=environment(TMPDIR=str(temporary), PYTHONUNBUFFERED="1"),
         )
-        assert process.stdout is not None
         said = []
         for line in process.stdout:
             said.append(line.rstrip())
@@ -85,7 +84,6 @@ class Served:
     def stop(self, number: int = signal.SIGTERM) -> int:
         self.process.send_signal(number)
         code = self.process.wait(timeout=60)
-        assert self.process.stdout is not None
         self.process.stdout.close()
         return code
 

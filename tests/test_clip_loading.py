@@ -76,7 +76,7 @@ def test_processor_time_of_children_counts_while_they_live_and_after() -> None:
     child = subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
-    assert child.stdout is not None and child.stdout.readline() == "busy\n"
+    assert child.stdout.readline() == "busy\n"
     assert loading["processor_seconds"]() - before >= 0.45
     child.communicate("end\n", timeout=60)
     assert loading["processor_seconds"]() - before >= 0.45

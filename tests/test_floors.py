@@ -14,7 +14,7 @@ SCRIPT = Path(__file__).resolve().parent.parent / "scripts" / "house.py"
 @pytest.fixture(scope="module")
 def house() -> ModuleType:
     spec = importlib.util.spec_from_file_location("house", SCRIPT)
-    assert spec is not None and spec.loader is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

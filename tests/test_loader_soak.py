@@ -20,7 +20,7 @@ SCRIPT = Path(__file__).resolve().parent.parent / "scripts" / "benchmarks" / "lo
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
     spec = importlib.util.spec_from_file_location("loader_soak", SCRIPT)
-    assert spec is not None and spec.loader is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules["loader_soak"] = module  # its dataclasses look their module up
     spec.loader.exec_module(module)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,16 @@ from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from tests.blocks.cases import CASES, EXACT, all_cases, features, made, new, nonlocal_cases
+from tests.blocks.cases import (
+    CASES,
+    EXACT,
+    GATES,
+    all_cases,
+    features,
+    made,
+    new,
+    nonlocal_cases,
+)
 from video_snl.blocks import NonlocalBlock, SNL3d, make_block
 from video_snl.blocks.insertion import insert_blocks
 from video_snl.models.i3d import i3d_small
@@ -130,7 +141,21 @@ def test_the_cost_of_the_affinity_products() -> None:
     assert stage.affinity_multiply_adds(large) == 3 * 125**2 * 8
 
 
-@all_cases
+# Cases all of whose lines of code another case runs, too: recording takes seconds a case.
+_COVERED = {
+    *("nl relu", "nl scaled", "ns dot", "ns relu", "cgnl", "dnl"),
+    *("snl gaussian", "gsnl", "gsnl rw", "cayley"),
+}
+
+
+def _recorded(cases: Iterable[str]) -> pytest.MarkDecorator:
+    """The test for these cases, those that are covered as slow ones."""
+    slow = [pytest.mark.slow]
+    marked = [pytest.param(c, marks=slow if c in _COVERED else []) for c in cases]
+    return pytest.mark.parametrize("case", marked)
+
+
+@_recorded([*CASES, *GATES])
 def test_compile_without_graph_breaks(case: str) -> None:
     torch._dynamo.reset()
     block = made(case)
@@ -163,18 +188,24 @@ def exported(block: nn.Module, strict: bool = False) -> torch.export.ExportedPro
     )
 
 
-@all_cases
-def test_an_export_serves_other_sizes(case: str) -> None:
+@cache
+def _exported_case(case: str) -> tuple[nn.Module, nn.Module]:
+    """A block, and what its export computes."""
     block = made(case)
-    served = exported(block).module()
+    return block, exported(block).module()
+
+
+@_recorded([*CASES, *GATES])
+def test_an_export_serves_other_sizes(case: str) -> None:
+    block, served = _exported_case(case)
     for shape in [(2, 8, 6, 10, 7), (3, 8, 5, 5, 6), (4, 8, 8, 9, 5)]:
         x = features(*shape)
         assert_close(served(x), block(x), **EXACT)
 
 
-@pytest.mark.parametrize("case", [c for c in CASES if c not in (*NEED_THE_MATRIX, "cc")])
+@_recorded([case for case in CASES if case not in (*NEED_THE_MATRIX, "cc")])
 def test_an_export_takes_the_factored_order(case: str) -> None:
-    served = exported(made(case)).module()
+    _, served = _exported_case(case)
     with Recorder() as seen:
         served(features(2, 8, 7, 5, 5))
     assert all(shape.count(175) < 2 for shape in seen.shapes)
@@ -213,8 +244,16 @@ def onnx_outputs(network: nn.Module, file: Path, example: Tensor, *others: Tenso
     ]
 
 
-@pytest.mark.slow
-@all_cases
+_ONNX_QUICK = ("snl", "nl", "cc")
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(c, marks=[] if c in _ONNX_QUICK else [pytest.mark.slow])
+        for c in [*CASES, *GATES]
+    ],
+)
 def test_onnx_serves_other_sizes(case: str, tmp_path: Path) -> None:
     if case.startswith("cayley"):
         pytest.skip("ONNX has no operator that solves a linear system: export it as .pt2")
@@ -222,11 +261,6 @@ def test_onnx_serves_other_sizes(case: str, tmp_path: Path) -> None:
     sizes = [features(2, 8, 6, 10, 7).float(), features(3, 8, 5, 6, 9).float()]
     for x, y in zip(sizes, onnx_outputs(block, tmp_path / "block.onnx", *sizes), strict=True):
         assert_close(y, block(x), rtol=1e-3, atol=1e-4)
-
-
-@pytest.mark.parametrize("case", ["snl", "nl", "cc"])
-def test_onnx_of_some_blocks(case: str, tmp_path: Path) -> None:
-    test_onnx_serves_other_sizes(case, tmp_path)
 
 
 @pytest.mark.slow

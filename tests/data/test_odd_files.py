@@ -352,7 +352,7 @@ def test_fields_are_told_from_frames(real_data: Path) -> None:
         packets = [bytes(packet) for packet in container.demux(stream) if packet.size]
     units = split_units(packets[0], b"")
     [sequence] = [parse_sequence(unit) for unit in units if unit and unit[0] & 31 == 7]
-    assert sequence is not None and not sequence.frames_only
+    assert not sequence.frames_only
     halves = [find_field(split_units(packet, b""), sequence) for packet in packets[:4]]
     assert [half and half.bottom for half in halves] == [False, True, False, True]
     assert parse_sequence(b"\x67\x64") is None  # damaged

@@ -118,16 +118,16 @@ def test_workers_killed_from_outside_at_any_moment_lose_nothing() -> None:
     random = np.random.default_rng(0)
     kinds: Counter[str] = Counter()
     submitted = killed = 0
-    while submitted < 800 or pool.unfinished:
-        while submitted < 800 and pool.unfinished < 12:
+    while submitted < 400 or pool.unfinished:
+        while submitted < 400 and pool.unfinished < 12:
             pool.submit(submitted)
             submitted += 1
         kinds.update(outcome.kind for outcome in pool.finished())
         if random.random() < 0.02 and pool.pids:
             os.kill(random.choice(pool.pids), signal.SIGKILL)
             killed += 1
-    assert killed > 5 and kinds.total() == 800
-    assert kinds["ok"] >= 800 - killed and set(kinds) <= {"ok", "died"}
+    assert killed > 3 and kinds.total() == 400
+    assert kinds["ok"] >= 400 - killed and set(kinds) <= {"ok", "died"}
     pool.close()
 
 
@@ -247,7 +247,7 @@ def test_stuck_workers_die_with_a_killed_process(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, str(script)], stdout=subprocess.PIPE, text=True, env=environment()
     )
-    assert process.stdout is not None and process.stdout.readline() == "[0]\n"
+    assert process.stdout.readline() == "[0]\n"
     pids = {int(pid) for _ in range(2) for pid in process.stdout.readline().split()}
     assert len(pids) == 3
     process.kill()
@@ -291,7 +291,7 @@ def test_time_in_which_the_process_was_stopped_does_not_count(tmp_path: Path) ->
         env=environment(),
         start_new_session=True,
     )
-    assert process.stdout is not None and process.stdout.readline() == "begun\n"
+    assert process.stdout.readline() == "begun\n"
     os.killpg(process.pid, signal.SIGSTOP)
     time.sleep(5)
     os.killpg(process.pid, signal.SIGCONT)

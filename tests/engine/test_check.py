@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tiny import REPOSITORY, command, environment, run_command, run_here
+from tests.tiny import REPOSITORY, command, environment, run_here
 from tests.videos import promise_frames, write_lines, write_streams, write_ucf101, write_video
 
 pytestmark = pytest.mark.timeout(180)
@@ -64,7 +64,7 @@ def processes_of(session: int) -> list[int]:
 
 def test_every_kind_of_problem(tmp_path: Path) -> None:
     root = bad_set(tmp_path / "ucf101")
-    done = run_command("check", "--root", str(root), "--clip_frames", "5", "--json")
+    done = run_here("check", "--root", str(root), "--clip_frames", "5", "--json")
     assert done.returncode == 1, done.stderr
     report = json.loads(done.stdout)
     found = {Path(p["path"]).name: (p["verdict"], p["detail"]) for p in report["problems"]}
@@ -124,7 +124,7 @@ def test_what_was_passed_over_is_said_and_in_the_json(tmp_path: Path) -> None:
 def test_file_that_hangs_costs_the_deadline(root: Path, tmp_path: Path) -> None:
     began = time.monotonic()
     done = subprocess.run(
-        command("check", "--root", str(root), "--clip_frames", "6", "--deadline", "8", "--json"),
+        command("check", "--root", str(root), "--clip_frames", "6", "--deadline", "5", "--json"),
         capture_output=True,
         text=True,
         env=hanging(tmp_path / "site"),
@@ -134,7 +134,7 @@ def test_file_that_hangs_costs_the_deadline(root: Path, tmp_path: Path) -> None:
     assert done.returncode == 1, done.stderr
     [problem] = json.loads(done.stdout)["problems"]
     assert problem["verdict"] == "unreadable"
-    assert problem["detail"] == "not decoded within 8 s (--deadline)"
+    assert problem["detail"] == "not decoded within 5 s (--deadline)"
 
 
 @pytest.mark.slow

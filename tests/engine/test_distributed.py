@@ -91,7 +91,6 @@ def test_the_other_process_ends_with_a_first_one_that_is_killed_at_the_start(
     first = subprocess.Popen(
         command("train", *words), stderr=subprocess.PIPE, text=True, env=environment()
     )
-    assert first.stderr is not None
     for line in first.stderr:
         if line.startswith("run folder"):
             break
@@ -115,7 +114,7 @@ def test_processes_that_wait_in_native_code_are_ended() -> None:
     words = "import ctypes; print(flush=True); ctypes.PyDLL(None).sleep(1000)"
     command = [sys.executable, "-c", words]
     process = subprocess.Popen(command, stdout=subprocess.PIPE)
-    assert process.stdout is not None and process.stdout.readline() == b"\n"
+    assert process.stdout.readline() == b"\n"
     process.stdout.close()
     launcher = SimpleNamespace(procs=[process])
     trainer: Any = SimpleNamespace(strategy=SimpleNamespace(launcher=launcher))

@@ -133,7 +133,7 @@ def test_a_checkpoint_that_does_not_fit_says_so_with_its_number(tmp_path: Path) 
     with largest_file(100_000), pytest.raises(Exception, match=".") as raised:
         AtomicCheckpointIO().save_checkpoint({"x": torch.zeros(1_000_000)}, path)
     found = storage_error(raised.value)
-    assert found is not None and found.errno == errno.EFBIG and found.filename == str(path)
+    assert found.errno == errno.EFBIG and found.filename == str(path)
     assert torch.load(path, weights_only=True) == {"epoch": 0}
     assert [each.name for each in tmp_path.iterdir()] == ["last.ckpt"]
 
@@ -143,7 +143,7 @@ def test_errors_of_libraries_are_known_by_their_cause_or_number(tmp_path: Path) 
     with largest_file(1000), pytest.raises(Exception, match="os error") as raised:
         save_file({"x": torch.zeros(1_000_000)}, tmp_path / "x.safetensors")
     found = storage_error(raised.value)
-    assert found is not None and found.errno == errno.EFBIG
+    assert found.errno == errno.EFBIG
     with pytest.raises(UserError, match="cannot be written"), writing("-o", "model"):
         raise raised.value
     wrapped = RuntimeError("in a loop")

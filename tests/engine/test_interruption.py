@@ -44,7 +44,6 @@ def start(*words: str) -> subprocess.Popen[str]:
 
 
 def lines_of(process: subprocess.Popen[str]) -> Iterator[str]:
-    assert process.stderr is not None
     return iter(process.stderr.readline, "")
 
 

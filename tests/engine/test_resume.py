@@ -190,7 +190,6 @@ with locked(Path({str(lock)!r})):
 """
     words = [sys.executable, "-c", code]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment()) as holder:
-        assert holder.stdout is not None
         child = int(holder.stdout.readline())
         try:
             with pytest.raises(Held, match=f"process {holder.pid}"), locked(lock):

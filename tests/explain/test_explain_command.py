@@ -53,15 +53,12 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def explained(run: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """The folder of an explanation of a generated video, in a process of its own, and its words."""
+    """The folder of an explanation of a generated video, and what was printed."""
     sample = tmp_path_factory.mktemp("sample") / "videos"
     generate(sample, SampleSettings(groups=4, clips_per_group=1))
     source = sorted(sample.rglob("*.avi"))[0]
     folder = tmp_path_factory.mktemp("explained") / "folder"
-    done = run_command(
-        *("explain", "--checkpoint", str(run), str(source), "-o", str(folder)),
-        *("--accelerator", "cpu"),
-    )
+    done = explain(run, source, folder)
     assert done.returncode == 0, done.stderr
     return folder, done.stdout
 
@@ -246,7 +243,6 @@ def test_a_short_video(run: Path, tmp_path: Path) -> None:
 def test_grad_cam_is_its_formula(run: Path) -> None:
     model = load_trained(checkpoint_path(str(run))).model
     layer = last_unit(model)
-    assert layer is not None
     clip = torch.randn(1, 3, 8, 48, 48, generator=torch.Generator().manual_seed(0))
     maps: list[torch.Tensor] = []
     handle = layer.register_forward_hook(lambda _, x, y: maps.append(y))

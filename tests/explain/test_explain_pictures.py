@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from tests.tiny import only_run, run_command, run_here
+from tests.tiny import only_run, run_here
 from tests.tiny_images import image_options
 from video_snl.analysis.explain import figure3
 from video_snl.analysis.explain.figure3 import draw_looks, frames_shown
@@ -42,7 +42,7 @@ def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_picture(run: Path, picture: Path, tmp_path: Path) -> None:
-    done = run_command(
+    done = run_here(
         *("explain", "--checkpoint", str(run), str(picture), "-o", str(tmp_path / "out")),
         *("--accelerator", "cpu", "--at", "0,1,2"),
     )

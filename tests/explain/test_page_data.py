@@ -37,7 +37,6 @@ _WEIGHTS = st.floats(-(2.0**60), 2.0**60, width=32)
 def stored(html: str) -> dict[str, Any]:
     """The data in a page."""
     found = re.search(r'<script type="application/json" id="explanations">(.*?)</script>', html)
-    assert found is not None
     return json.loads(found[1])
 
 

@@ -153,19 +153,19 @@ def test_a_short_input(checkpoint: Path, tmp_path: Path) -> None:
     assert done.stderr.strip().endswith(said)
 
 
-def test_fixed_sizes(checkpoint: Path, video: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", [pytest.param(".onnx", marks=pytest.mark.slow), ".pt2"])
+def test_fixed_sizes(suffix: str, checkpoint: Path, video: str, tmp_path: Path) -> None:
     words = ["--checkpoint", str(checkpoint), *UNTIMED]
-    for suffix in (".onnx", ".pt2"):
-        path = tmp_path / f"model{suffix}"
-        done = run_here("export", *words, "--dynamic", "none", "-o", str(path))
-        assert done.returncode == 0, done.stderr
-        assert "input: clips (batch=1, channels=3, frames=4, height=32, width=32)" in done.stdout
-        network = load_exported(path, VIDEO, CPU).model
-        assert network(torch.zeros(3, 3, 4, 32, 32)).shape == (3, len(CLASSES))
-        with pytest.raises(UserError, match="takes inputs of height=32, not 40: export it with"):
-            network(torch.zeros(1, 3, 4, 40, 32))
-        expected = guesses("--checkpoint", str(checkpoint), video)
-        assert_same_guesses(guesses("--model", str(path), video), expected)
+    path = tmp_path / f"model{suffix}"
+    done = run_here("export", *words, "--dynamic", "none", "-o", str(path))
+    assert done.returncode == 0, done.stderr
+    assert "input: clips (batch=1, channels=3, frames=4, height=32, width=32)" in done.stdout
+    network = load_exported(path, VIDEO, CPU).model
+    assert network(torch.zeros(3, 3, 4, 32, 32)).shape == (3, len(CLASSES))
+    with pytest.raises(UserError, match="takes inputs of height=32, not 40: export it with"):
+        network(torch.zeros(1, 3, 4, 40, 32))
+    expected = guesses("--checkpoint", str(checkpoint), video)
+    assert_same_guesses(guesses("--model", str(path), video), expected)
 
 
 def test_some_free_axes(checkpoint: Path, tmp_path: Path) -> None:
@@ -303,7 +303,7 @@ def picture(tmp_path: Path) -> str:
 @pytest.mark.parametrize(
     "backbone", ["preresnet20", pytest.param("fcn_r50_d8", marks=pytest.mark.slow)]
 )
-@pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
+@pytest.mark.parametrize("suffix", [pytest.param(".onnx", marks=pytest.mark.slow), ".pt2"])
 def test_pictures(backbone: str, suffix: str, picture: str, tmp_path: Path) -> None:
     checkpoint = str(image_checkpoint(tmp_path / "best.ckpt", backbone))
     path = str(tmp_path / f"model{suffix}")

@@ -64,7 +64,6 @@ def test_a_released_preresnet_with_every_block(kind: str, tmp_path: Path) -> Non
     x = features(2, 3, 32, 32)
     expected = answers(reference(source, "preresnet20", told), x)
     torch.testing.assert_close(answers(model, x), expected)
-    assert report is not None
     assert report.format == "released code (SNL_ICCV2021)"
     assert report.matched_fraction == report.used_fraction == 1
     assert report.new == report.shape_mismatches == ()
@@ -96,7 +95,7 @@ def test_a_released_resnet_of_cifar(tmp_path: Path) -> None:
     model, report = build_image_model(config, 10)
     x = features(1, 3, 32, 32)
     torch.testing.assert_close(answers(model, x), answers(reference(source, "resnet50", None), x))
-    assert report is not None and report.matched_fraction == 1
+    assert report.matched_fraction == 1
 
 
 def test_a_new_block_in_the_released_form_trains() -> None:
@@ -120,7 +119,7 @@ def test_blocks_of_a_file_may_be_left_out(tmp_path: Path) -> None:
     source = saved(tmp_path / "best.pth.tar", preresnet20_with("snl", "1"))
     config = ImageModelConfig("preresnet20_snl", "nl", weights=source)
     model, report = build_image_model(config, 7)
-    assert report is not None and report.matched_fraction == 1
+    assert report.matched_fraction == 1
     assert "layer1.2.t.weight" in report.dropped and "Its blocks are left out" in report.summary()
     assert report.head == "new, 7 classes; the file's, 10 classes, is dropped"
     state = torch.load(source)["state_dict"]
@@ -165,7 +164,7 @@ def test_the_textbooks_weights_are_no_released_ones(tmp_path: Path) -> None:
         build_image_model(ImageModelConfig("preresnet20_snl", "none", weights=source), 10)
     config = ImageModelConfig("preresnet20", "none", weights=source)
     again, report = build_image_model(config, 10, seed=3)
-    assert report is not None and report.matched_fraction == 1
+    assert report.matched_fraction == 1
     x = features(1, 3, 8, 8)
     assert torch.equal(answers(again, x), answers(textbook, x))
 
@@ -176,7 +175,7 @@ def test_our_own_checkpoint_starts_another_training(tmp_path: Path) -> None:
     torch.save({"state_dict": state, "video_snl": {}}, tmp_path / "last.ckpt")
     config = ImageModelConfig("preresnet20", "nl", weights=str(tmp_path / "last.ckpt"))
     model, report = build_image_model(config, 10)
-    assert report is not None and report.format == "video-snl checkpoint"
+    assert report.format == "video-snl checkpoint"
     assert report.matched_fraction == 1
     unit = model.get_submodule("layer3.0")
     assert torch.equal(unit.conv1.weight, trained.layer3[0].conv1.weight)  # type: ignore[index]
@@ -197,7 +196,7 @@ def test_imagenet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for backbone, layer in inserted.items():
         config = ImageModelConfig(backbone, "none", weights="imagenet")  # type: ignore[arg-type]
         model, report = build_image_model(config, 19)
-        assert report is not None and report.statistics == "imagenet"
+        assert report.statistics == "imagenet"
         assert torch.equal(model.get_submodule(f"{layer}.0").conv2.weight, kernel)
         new = 9 if backbone == "fcn_r50_d8" else 0  # three weights of convolutions, six of norms
         assert sum(n.endswith((".weight", ".bias")) for n in report.new) == new
@@ -230,7 +229,7 @@ def test_the_released_head_of_segmentation(monkeypatch: pytest.MonkeyPatch) -> N
         "fcn_r50_d8", "released", zero_init=False, activation="relu", weights="iter_40000.pth"
     )
     model, report = build_image_model(config, 19)
-    assert report is not None and report.matched_fraction == report.used_fraction == 1
+    assert report.matched_fraction == report.used_fraction == 1
     assert report.head == "taken over, 19 classes"
     (inserted,) = inserted_blocks(model).values()
     x = features(1, 512, 3, 4)

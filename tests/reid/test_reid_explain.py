@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
@@ -15,25 +13,14 @@ from reid.retrieval.extract import find_tracklets
 from reid.trained import load_trained
 from tests.reid.little import run, write_tracklet
 from tests.reid_trees import real_file
-from tests.tiny import environment
 from video_snl.analysis.model_input import analysis_input, explained
 from video_snl.runs.run import checkpoint_path
 
 
-def explain(*words: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "reid", "explain", "--accelerator", "cpu"]
-    return subprocess.run(
-        [*command, *map(str, words)],
-        capture_output=True,
-        text=True,
-        env=environment(),
-        timeout=300,
-    )
-
-
 def test_a_tracklet(with_block: Path, tmp_path: Path) -> None:
     write_tracklet(tmp_path / "t0", 5, 0, frames=6)
-    done = explain("--checkpoint", with_block, tmp_path / "t0", "-o", tmp_path / "out")
+    words = ["explain", str(tmp_path / "t0"), "-o", str(tmp_path / "out"), "--accelerator", "cpu"]
+    done = run(*words, "--checkpoint", str(with_block))
     assert done.returncode == 0, done.stderr
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {"index.html", "maps.npz", "explanation.json", "looks.png", "features.png"}

@@ -26,7 +26,6 @@ SMALL = "osnet_x0_25"
 def loaded(source: str, **options: object) -> tuple[TrackletNet, LoadReport]:
     config = ReidModelConfig(**{"backbone": SMALL, "block": "none", "weights": source, **options})
     net, report = build_network(config, PEOPLE, seed=7, size=SIZE, progress=False)
-    assert report is not None
     return net.eval(), report
 
 

@@ -58,7 +58,7 @@ def test_a_video(opened: Open, served: Served, sample: Path, width: int) -> None
     before = frame.locator(".readout").get_attribute("data-place")
     picture = frame.locator(".picture").first
     box = picture.bounding_box()
-    assert box is not None and box["x"] >= 0 and box["x"] + box["width"] <= width
+    assert box["x"] >= 0 and box["x"] + box["width"] <= width
     picture.click(position={"x": 1, "y": 1})
     first = frame.locator(".readout").get_attribute("data-place")
     picture.click(position={"x": box["width"] - 2, "y": box["height"] - 2})

@@ -12,18 +12,16 @@ from video_snl.tables.statistics import Comparison, compare, spread
 
 def test_spread_is_of_a_sample() -> None:
     found = spread({0: 1.0, 1: 2.0, 4: 6.0})
-    assert found is not None
     assert (found.mean, found.seeds) == (3.0, 3)
     assert found.deviation == pytest.approx(math.sqrt((4 + 1 + 9) / 2))
     assert spread({}) is None
     one = spread({3: 4.0})
-    assert one is not None and (one.mean, one.deviation, one.seeds) == (4.0, None, 1)
+    assert (one.mean, one.deviation, one.seeds) == (4.0, None, 1)
 
 
 def test_paired_test_by_hand() -> None:
     """Differences 1, 2, 6: mean 3, s = sqrt 7, t = 3 / sqrt(7/3) with two degrees of freedom."""
     found = compare({0: 11.0, 1: 22.0, 2: 36.0, 9: 0.0}, {0: 10.0, 1: 20.0, 2: 30.0, 8: 0.0})
-    assert found is not None
     assert (found.difference, found.seeds) == (pytest.approx(3.0), 3)
     error = math.sqrt(7 / 3)
     t = 3 / error
@@ -37,7 +35,6 @@ def test_paired_test_by_hand() -> None:
 def test_paired_test_is_scipys() -> None:
     ours, base = [71.2, 70.4, 73.0, 69.9], [70.1, 70.6, 71.5, 69.0]
     found = compare(dict(enumerate(ours)), dict(enumerate(base)))
-    assert found is not None
     assert found.p == pytest.approx(stats.ttest_rel(ours, base).pvalue)
 
 

@@ -47,7 +47,6 @@ def test_processes_end_with_a_first_one_that_is_killed(early: bool) -> None:
     """However early: also one that has not come to ask for it yet."""
     words = [sys.executable, "-c", FIRST, OTHER]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment()) as first:
-        assert first.stdout is not None
         other = int(first.stdout.readline())
         if not early:
             assert first.stdout.readline() == "waiting\n"

@@ -388,7 +388,13 @@ class DisentangledStage(nn.Module):
     """
 
     def __init__(
-        self, in_channels: int, inter_channels: int, *, ndim: int, config: BlockConfig, num_units: int
+        self,
+        in_channels: int,
+        inter_channels: int,
+        *,
+        ndim: int,
+        config: BlockConfig,
+        num_units: int,
     ) -> None:
         super().__init__()
         self.config = config
