@@ -196,7 +196,7 @@ def test_figures_that_do_not_exist_are_null(tmp_path: Path) -> None:
 def test_there_must_be_a_scene_to_evaluate(scenes: ImageExperiment, measured: Any) -> None:
     for path in load_images(scenes.data).test.paths:
         Path(path).write_bytes(b"no picture")
-    with pytest.raises(UserError, match="none of the 2 test pictures can be read"):
+    with pytest.raises(UserError, match="none of the 2 test images can be read"):
         measured(scenes, how="skip")
     assert measured(scenes)[0]["aAcc"] == 0
 

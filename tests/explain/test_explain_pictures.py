@@ -74,7 +74,7 @@ def test_what_is_no_picture(run: Path, tmp_path: Path) -> None:
     done = run_here(*words, str(broken))
     assert done.returncode == 2 and "broken.png" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
-    assert "name one picture" in run_here(*words, str(tmp_path)).stderr
+    assert "name one image" in run_here(*words, str(tmp_path)).stderr
 
 
 def test_frames_of_a_picture_include_the_marked_ones() -> None:

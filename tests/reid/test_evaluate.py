@@ -111,7 +111,7 @@ def test_lost_queries_are_counted_as_their_protocol_counts() -> None:
 def test_people_that_were_trained_on_are_not_searched_for(trained: Path) -> None:
     network = load_trained(trained / "checkpoints" / "last.ckpt")
     data = ReidData("folder", [], [Tracklet(("a.png",), 2, 0)], [Tracklet(("b.png",), 2, 1)])
-    with pytest.raises(UserError, match=r"trained on 1 of the people .* \(the first is 2\)"):
+    with pytest.raises(UserError, match=r"trained on 1 of the identities .* \(the first is 2\)"):
         check_people(network, network.experiment, data)
     elsewhere = replace(
         network.experiment, data=replace(network.experiment.data, root="/own/people")
