@@ -26,7 +26,7 @@ from video_snl.data.image.catalog import load_images
 from video_snl.engine.train import make_task
 from video_snl.errors import OptionsError, UserError
 from video_snl.runs.trained import Trained
-from video_snl.tasks.segmentation_metrics import PixelConfusion
+from video_snl.tasks.metrics import PixelConfusion
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 MEAN, STD = (0.5,) * 3, (0.25,) * 3

@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ from safetensors.torch import save_file
 
 from tests.tiny import metrics, only_run, record, run_here, tiny_options
 from video_snl.cli.main import main
-from video_snl.config.parsing import Parser, run_command
+from video_snl.config.parsing import Command, run_command
 from video_snl.engine.callbacks import AtomicCheckpointIO
 from video_snl.errors import UserError
 from video_snl.runs.trained import load_trained
@@ -153,9 +154,14 @@ def test_errors_of_libraries_are_known_by_their_cause_or_number(tmp_path: Path) 
     assert storage_error(FileNotFoundError(errno.ENOENT, "none")) is None
 
 
+@dataclass
+class _None:
+    """No options."""
+
+
 def toy(command: Callable[[Namespace], int]) -> int:
     """A program with one command."""
-    commands = {"say": (lambda prog: Parser(prog=prog), command)}
+    commands = {"say": Command("Say.", _None, command)}
     return run_command("toy", "", commands, ["say"], lambda parser, name, words: words)
 
 

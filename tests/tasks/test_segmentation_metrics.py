@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from video_snl.tasks.segmentation_metrics import PixelConfusion
+from video_snl.tasks.metrics import PixelConfusion
 
 CLASSES = 5
 

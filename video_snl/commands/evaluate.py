@@ -39,10 +39,10 @@ from video_snl.errors import UserError
 from video_snl.models.released.state_dicts import Kind
 from video_snl.runs.run import checkpoint_path
 from video_snl.runs.trained import Trained, check_same_network, holds, load_trained
-from video_snl.tasks.clips import evaluation_loader
-from video_snl.tasks.image_data import test_batch_size
+from video_snl.tasks.datamodule import evaluation_loader, test_batch_size
 from video_snl.tasks.image_operations import ImageOperations
 from video_snl.tasks.images import ImageTask, Segmentation
+from video_snl.tasks.metrics import further_metrics
 from video_snl.tasks.operations import ClassOperations
 from video_snl.utils.counts import counts
 from video_snl.utils.files import check_folder
@@ -240,6 +240,10 @@ def _measure_videos(evaluation: _Evaluation) -> tuple[str, dict[str, Any]]:
     for level in LEVELS:
         shares = "  ".join(f"{metrics[f'{level}_top{n}']:6.2%}" for n in tops)
         lines.append(f"{names[level]:37} {shares}")
+    further = [name.removeprefix("clip_") for name in metrics if name.startswith("clip_")]
+    for name in further[len({*tops, TOP}) :]:
+        values = ", ".join(f"{level} {metrics[f'{level}_{name}']:.4g}" for level in LEVELS)
+        lines.append(f"{name}: {values}")
     return "\n".join(lines), metrics
 
 
@@ -265,6 +269,11 @@ def video_metrics(scores: Scores, videos: VideoSet, *, skip: bool) -> dict[str, 
             f"{level}_top{n}": top_k_accuracy(scores[level][counted], label, n)
             for level in LEVELS
             for n in (1, k)
+        },
+        **{
+            f"{level}_{name}": value
+            for level in LEVELS
+            for name, value in further_metrics(scores[level][counted], label).items()
         },
         **_unreadable([video.path for video in videos.test], read, skip=skip),
     }

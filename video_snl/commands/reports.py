@@ -15,7 +15,7 @@ from video_snl.config.task_spec import TOP, shown_tops
 from video_snl.data.image.catalog import ImageSet, image_labels
 from video_snl.data.video.records import VideoSet
 from video_snl.engine.plots import confusion_picture
-from video_snl.tasks.segmentation_metrics import PixelConfusion
+from video_snl.tasks.metrics import PixelConfusion, further_metrics
 from video_snl.utils.files import write_json, write_text
 
 __all__ = [
@@ -80,6 +80,7 @@ def classification_report(
     label = image_labels(images.test)
     k = min(TOP, len(images.class_names))  # the keys stay, shown or not
     figures = {f"top{n}": top_k_accuracy(scores[counted], label[counted], n) for n in (1, k)}
+    further = further_metrics(scores[counted], label[counted])
     title = f"images: top-1 {figures['top1']:.1%}"
     predicted = _class_reports(
         folder, "image", scores, label, images.class_names, read, counted, title, unit="images"
@@ -96,9 +97,10 @@ def classification_report(
             }
         )
     write_text(folder / "predictions.csv", _as_csv(rows))
-    write_json(folder / "metrics.json", {**about, **figures})
+    write_json(folder / "metrics.json", {**about, **figures, **further})
     tops = shown_tops(len(images.class_names))
-    return "  ".join(f"top-{n} {figures[f'top{n}']:.2%}" for n in tops)
+    shown = [f"top-{n} {figures[f'top{n}']:.2%}" for n in tops]
+    return "  ".join([*shown, *(f"{name} {value:.4g}" for name, value in further.items())])
 
 
 def segmentation_report(
@@ -121,11 +123,7 @@ def segmentation_report(
     picture = folder / "confusion.png"
     title = f"segmentation: mIoU {scores.mean_iou:.1%}"
     confusion_picture(matrix[:, : len(names)], names, picture, title=title, unit="pixels")
-    figures = {
-        "mIoU": scores.mean_iou,
-        "mAcc": scores.mean_accuracy,
-        "aAcc": scores.accuracy_of_all,
-    }
+    figures = scores.named()
     write_json(folder / "metrics.json", {**about, **figures, "per_class": rows})
     width = max(map(len, names))
     lines = [f"{'class':{width}}    IoU    accuracy"]

@@ -18,7 +18,7 @@ from video_snl.data.transforms.geometry import crop_clips, crop_scaled_clips, no
 from video_snl.data.transforms.mixup import Mix, draw_mix, mix_clips, mix_labels
 from video_snl.models.video import head_parameters, stage_modules
 from video_snl.tasks.base import Parts, Task
-from video_snl.tasks.metrics import ListAccuracy
+from video_snl.tasks.metrics import TestMetrics
 from video_snl.tasks.optimization import learning_rate_factor
 from video_snl.utils.finite import class_scores
 from video_snl.utils.timing import stage
@@ -62,7 +62,7 @@ class ActionRecognition(Task):
         # MeanMetric, since self.log weighs unequal shares of several processes wrongly.
         self.train_loss = MeanMetric()
         self.train_top1 = MulticlassAccuracy(len(class_names), average="micro")
-        self.listed = ListAccuracy()
+        self.listed = TestMetrics(len(class_names))
 
     def clips(self, video: Tensor, size: Tensor, offset: Tensor, flip: Tensor) -> Tensor:
         """Cropped, flipped and normalised clips, on the device the frames are on.

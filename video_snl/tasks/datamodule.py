@@ -1,9 +1,11 @@
-"""What the data of all kinds of runs have in common: loaders, their place, the quarantine."""
+"""Lightning data modules: what a run loads, in which place of several, and its quarantine."""
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sized
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -11,11 +13,33 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
+from video_snl.config.datasets import IMAGE_DATASETS
+from video_snl.config.image import ImageExperiment
+from video_snl.config.video import Experiment
+from video_snl.data.decoding.auto import resolve_reader
+from video_snl.data.image.catalog import ImageSet
+from video_snl.data.image.loader import ImageLoader, make_image_loader
 from video_snl.data.loading.prefetch import DevicePrefetcher, prefetched, to_device
 from video_snl.data.loading.quarantine import Quarantine
+from video_snl.data.transforms.mixup import check_mixing
+from video_snl.data.video.dataset import (
+    ClipDataset,
+    ClipLoader,
+    EpochSampler,
+    EvaluationDataset,
+    make_loader,
+)
+from video_snl.data.video.records import VideoSet
 from video_snl.errors import UserError
 
-__all__ = ["RunData", "share_of_batch"]
+__all__ = [
+    "ClipDataModule",
+    "ImageDataModule",
+    "RunData",
+    "evaluation_loader",
+    "share_of_batch",
+    "test_batch_size",
+]
 
 
 class _Loader(Sized, Protocol):
@@ -98,8 +122,134 @@ class RunData(pl.LightningDataModule, ABC):
         return self._device().type == "cuda"
 
 
+class ClipDataModule(RunData):
+    """One random clip of every training video an epoch; the centre clip of every test video.
+
+    Args:
+        folder: See :class:`~video_snl.tasks.datamodule.RunData`.
+    """
+
+    consequence = "other videos of their classes stood for training ones, test ones count as wrong"
+
+    def __init__(
+        self, experiment: Experiment, videos: VideoSet, folder: Path | None = None
+    ) -> None:
+        super().__init__(folder, experiment.data.max_failures)
+        self.experiment, self.videos = experiment, videos
+
+    def setup(self, stage: str) -> None:
+        self._resolve_reader()
+        super().setup(stage)
+
+    def lists(self) -> Iterable[tuple[str, set[str]]]:
+        for what, videos in (("training", self.videos.train), ("test", self.videos.test)):
+            yield what, {video.path for video in videos}
+
+    def _resolve_reader(self) -> None:
+        """Let the first process measure what ``reader: auto`` is to be, for all of them."""
+        found = None
+        if self._place()[0] == 0:
+            paths = [video.path for video in self.videos.train]
+            found = resolve_reader(self.experiment.data, paths)
+        if self.trainer is not None:
+            found = self.trainer.strategy.broadcast(found)
+        assert found is not None
+        data, line = found
+        self.experiment = replace(self.experiment, data=data)
+        if line and self._place()[0] == 0:
+            print(line, file=sys.stderr, flush=True)
+
+    def train_dataloader(self) -> ClipLoader | DevicePrefetcher:
+        data, seed = self.experiment.data, self.experiment.trainer.seed
+        dataset = ClipDataset(self.videos.train, data, seed)
+        rank, world_size = self._place()
+        part = self.part_size(world_size)
+        sampler = EpochSampler(len(dataset), seed, rank=rank, world_size=world_size)
+        loader = make_loader(dataset, sampler, part, data.num_workers, self._pin(), self.quarantine)
+        return self._used(loader)
+
+    def val_dataloader(self) -> ClipLoader | DevicePrefetcher:
+        rank, world_size = self._place()
+        loader = evaluation_loader(
+            EvaluationDataset(self.videos.test, self.experiment.data, clips=0),
+            self.part_size(world_size),
+            self.experiment.data.num_workers,
+            rank=rank,
+            world_size=world_size,
+            pin_memory=self._pin(),
+            quarantine=self.quarantine,
+        )
+        return self._used(loader)
+
+    def part_size(self, world_size: int) -> int:
+        """Return the clips that one device takes at once.
+
+        Raises:
+            UserError: when the batch cannot be divided equally, or mixing does not fit it.
+        """
+        config = self.experiment.optimizer
+        part = share_of_batch(config.batch_size, config.accumulate, world_size)
+        check_mixing(config, part)
+        return part
+
+
+class ImageDataModule(RunData):
+    """Every training image once an epoch, or a number of steps of them; every test image."""
+
+    noun = "images"
+    consequence = "other images of their classes stood for training ones, test ones count as wrong"
+
+    def __init__(
+        self, experiment: ImageExperiment, images: ImageSet, folder: Path | None = None
+    ) -> None:
+        super().__init__(folder, experiment.data.max_failures)
+        self.experiment, self.images = experiment, images
+
+    def lists(self) -> Iterable[tuple[str, set[str]]]:
+        for dataset in (self.images.train, self.images.test):
+            yield dataset.what, set(dataset.paths) if self.quarantine.bad else set()
+
+    def train_dataloader(self) -> ImageLoader | DevicePrefetcher:
+        optimizer = self.experiment.optimizer
+        rank, world_size = self._place()
+        loader = make_image_loader(
+            self.images.train,
+            self.part_size(world_size),
+            num_workers=self.experiment.data.num_workers,
+            seed=self.experiment.trainer.seed,
+            rank=rank,
+            world_size=world_size,
+            pin_memory=self._pin(),
+            quarantine=self.quarantine,
+            span=optimizer.epoch_steps and optimizer.epoch_steps * optimizer.batch_size,
+        )
+        return self._used(loader)
+
+    def val_dataloader(self) -> ImageLoader | DevicePrefetcher:
+        rank, world_size = self._place()
+        loader = make_image_loader(
+            self.images.test,
+            test_batch_size(self.experiment, self.part_size(world_size)),
+            num_workers=self.experiment.data.num_workers,
+            rank=rank,
+            world_size=world_size,
+            pin_memory=self._pin(),
+            quarantine=self.quarantine,
+        )
+        return self._used(loader)
+
+    def part_size(self, world_size: int) -> int:
+        """Return the images that one device takes at once.
+
+        Raises:
+            UserError: when the batch cannot be divided equally.
+        """
+        config = self.experiment.optimizer
+        return share_of_batch(config.batch_size, config.accumulate, world_size)
+
+
 def share_of_batch(batch_size: int, accumulate: int, world_size: int) -> int:
-    """Samples that one of so many devices takes at once.
+    """Return the samples that one of several devices takes at once.
 
     Raises:
         UserError: when the batch cannot be divided equally.
@@ -112,3 +262,26 @@ def share_of_batch(batch_size: int, accumulate: int, world_size: int) -> int:
             f"{world_size * accumulate}."
         )
     return part
+
+
+def evaluation_loader(
+    dataset: EvaluationDataset,
+    batch_size: int,
+    num_workers: int,
+    *,
+    rank: int = 0,
+    world_size: int = 1,
+    pin_memory: bool = False,
+    quarantine: Quarantine | None = None,
+) -> ClipLoader:
+    """Make the loader of every video once, in order."""
+    sampler = EpochSampler(len(dataset), 0, rank=rank, world_size=world_size, shuffle=False)
+    return make_loader(dataset, sampler, batch_size, num_workers, pin_memory, quarantine)
+
+
+def test_batch_size(experiment: ImageExperiment, part: int) -> int:
+    """Return the images tested at once: as given, else ``part``; in segmentation one."""
+    given = experiment.optimizer.test_batch_size
+    if given is not None:
+        return given
+    return 1 if IMAGE_DATASETS[experiment.data.dataset].segments else part

@@ -27,7 +27,7 @@ from video_snl.models.released.state_dicts import Kind
 from video_snl.models.video import recompute_units
 from video_snl.models.weights.loading import LoadReport
 from video_snl.runs.trained import Trained
-from video_snl.tasks.image_data import ImageDataModule
+from video_snl.tasks.datamodule import ImageDataModule
 from video_snl.tasks.images import ImageClassification, ImageTask, Segmentation
 from video_snl.tasks.operations import (
     ClassOperations,

@@ -1,4 +1,4 @@
-"""What is trained on pictures: classification, and the labelling of every pixel."""
+"""LightningModules of image classification and of semantic segmentation."""
 
 from __future__ import annotations
 
@@ -20,9 +20,8 @@ from video_snl.data.transforms.image import evaluation_images, training_images
 from video_snl.models.fcn import SegmentationLogits, segmentation_loss
 from video_snl.models.image import head_parameters, stage_layers
 from video_snl.tasks.base import Parts, Task
-from video_snl.tasks.metrics import ListAccuracy
+from video_snl.tasks.metrics import PixelConfusion, TestMetrics
 from video_snl.tasks.optimization import image_rate_factor
-from video_snl.tasks.segmentation_metrics import PixelConfusion
 from video_snl.tasks.sliding_window import slide, window_stride
 from video_snl.utils.finite import class_scores
 from video_snl.utils.timing import stage
@@ -33,17 +32,17 @@ IGNORED = 255
 
 
 class ImageTask(Task):
-    """A network of pictures.
+    """Base of the tasks on images.
 
     Args:
         experiment: The configuration.
         model: (B, 3, H, W) -> logits.
         class_names: In the order of the labels.
         statistics: Mean and standard deviation of the input, for values in [0, 1].
-        files: Paths of the training pictures, to name those of a batch that went wrong.
+        files: Paths of the training images, to name those of a batch that went wrong.
     """
 
-    noun = "pictures"
+    noun = "images"
 
     def __init__(
         self,
@@ -67,16 +66,16 @@ class ImageTask(Task):
 
     @abstractmethod
     def _make_metrics(self) -> None:
-        """Those of a kind of task, beside the loss of training."""
+        """Make the metrics of the task, beside the loss of training."""
 
     def training_input(self, batch: Batch) -> Tensor:
-        """Cut, changed and normalised, on the device the pictures are on: (B, 3, h, w)."""
+        """Crop, augment and normalise a batch, on its device -> (B, 3, h, w)."""
         with stage("transform"):
             images = training_images(batch, self.experiment.data, self.mean, self.std)
             return self._laid_out(images)
 
     def evaluation_input(self, images: Tensor) -> Tensor:
-        """uint8 (B, h, w, 3) -> (B, 3, h, w)."""
+        """Normalise images: uint8 (B, h, w, 3) -> (B, 3, h, w)."""
         return self._laid_out(evaluation_images(images, self.mean, self.std))
 
     def rate_factor(self, epoch: float) -> float:
@@ -94,11 +93,11 @@ class ImageTask(Task):
 
 
 class ImageClassification(ImageTask):
-    """One label for a picture: cross-entropy, top-1 and top-5."""
+    """One label for an image: cross-entropy, top-1 and top-5."""
 
     def _make_metrics(self) -> None:
         self.train_top1 = MulticlassAccuracy(len(self.class_names), average="micro")
-        self.listed = ListAccuracy()
+        self.listed = TestMetrics(len(self.class_names))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         label, logits = batch["label"], self.model(self.training_input(batch))
@@ -111,7 +110,7 @@ class ImageClassification(ImageTask):
         return self.weighted(loss)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Loss over the pictures that can be read; accuracies over all, the others being wrong."""
+        """Measure the loss of readable images, and the accuracies of all, unreadable ones wrong."""
         label = batch["label"]
         if len(label):
             self.listed.update(self.model(self.evaluation_input(batch["image"])), label)
@@ -119,7 +118,7 @@ class ImageClassification(ImageTask):
         self.log_epoch(self.listed.named(), len(label))
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """``scores`` (B, classes), the softmax, and ``index`` (B,) of the readable pictures.
+        """Return ``scores`` (B, classes), the softmax, and ``index`` (B,) of the readable images.
 
         The scores are NaN where the logits are not finite.
         """
@@ -133,9 +132,9 @@ class ImageClassification(ImageTask):
 class Segmentation(ImageTask):
     """A label for every pixel: cross-entropy of head and auxiliary head; mIoU, mAcc and aAcc."""
 
-    noun = "scenes"
+    noun = "images"
     skip_unreadable = False
-    """Leave scenes that cannot be read out of the scores; else their pixels count as wrong."""
+    """Leave images that cannot be read out of the scores; else their pixels count as wrong."""
 
     def _make_metrics(self) -> None:
         self.train_right, self.val_loss = MeanMetric(), MeanMetric()
@@ -159,7 +158,7 @@ class Segmentation(ImageTask):
         self._not_finite = []
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Pixels of scenes that cannot be read count as wrong or not at all, and have no loss.
+        """Count pixels; those of unreadable images are wrong or left out, and have no loss.
 
         Pixels whose scores are not finite count as wrong.
         """
@@ -176,19 +175,17 @@ class Segmentation(ImageTask):
         self.log_epoch({"val/loss": self.val_loss}, len(batch["label"]))
 
     def not_finite(self) -> list[int]:
-        """The indices of the last validation's scenes with pixels whose scores are not finite."""
+        """Return the indices of the last validation's images with scores that are not finite."""
         return [index for part in self._not_finite for index in part.tolist()]
 
     def on_validation_epoch_end(self) -> None:
-        scores = self.confusion.scores()
-        self.log("val/mIoU", scores.mean_iou)
-        self.log("val/mAcc", scores.mean_accuracy)
-        self.log("val/aAcc", scores.accuracy_of_all)
+        for name, value in self.confusion.scores().named().items():
+            self.log(f"val/{name}", value)
 
     def logits(self, images: Tensor) -> Tensor:
-        """Of whole scenes or by windows, as the options say: uint8 (B, H, W, 3) -> (B, C, H, W)."""
-        data, scenes = self.experiment.data, self.evaluation_input(images)
+        """Score every pixel, as a whole or by windows: uint8 (B, H, W, 3) -> (B, C, H, W)."""
+        data, inputs = self.experiment.data, self.evaluation_input(images)
         if not data.sliding_windows:
-            return cast(Tensor, self.model(scenes)).float()
+            return cast(Tensor, self.model(inputs)).float()
         window = data.height, data.width
-        return slide(lambda x: self.model(x).float(), scenes, window, window_stride(data))
+        return slide(lambda x: self.model(x).float(), inputs, window, window_stride(data))

@@ -26,8 +26,7 @@ from video_snl.models.video import build_model, check_clips
 from video_snl.models.weights.loading import LoadReport
 from video_snl.runs.trained import Trained
 from video_snl.tasks.action import ActionRecognition
-from video_snl.tasks.clips import ClipDataModule
-from video_snl.tasks.datamodule import share_of_batch
+from video_snl.tasks.datamodule import ClipDataModule, share_of_batch
 from video_snl.tasks.operations import (
     ClassOperations,
     Lists,
