@@ -133,7 +133,7 @@ def test_the_position_of_a_cell_gives_the_cell(
 def test_the_structure_needs_no_torch() -> None:
     code = (
         "import sys, video_snl.analysis.explain.structure, video_snl.cli.explain; "
-        "import reid.cli.explain; "
+        "import reid.cli.features; "
         "assert not {'torch', 'matplotlib', 'captum'} & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -19,6 +19,8 @@ bases explain them. What several commands have is a base of each::
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -51,6 +53,9 @@ __all__ = [
 ]
 
 _Options = TypeVar("_Options")
+# An entry of the section Args of a docstring. (The library that reads those of the configurations
+# takes longer to load than a whole parser of options takes to build.)
+_DESCRIBED = re.compile(r"^    (\w+): (.*(?:\n {8}.*)*)", re.MULTILINE)
 
 
 def option(
@@ -141,11 +146,10 @@ def _default(option: Field[Any]) -> Any:
 
 def _descriptions(kind: type) -> Iterator[tuple[str, str]]:
     """Yield the names of options and their descriptions, those of bases first."""
-    import docstring_parser
-
     for each in reversed(kind.__mro__):
-        for found in docstring_parser.parse(each.__doc__ or "").params:
-            yield found.arg_name, " ".join(str(found.description).split())
+        _, _, text = inspect.cleandoc(each.__doc__ or "").partition("\nArgs:\n")
+        for name, description in _DESCRIBED.findall(text):
+            yield name, " ".join(description.split())
 
 
 @dataclass(kw_only=True)
