@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from jsonargparse import Namespace
 
 from video_snl.config.options import (
@@ -11,6 +9,7 @@ from video_snl.config.options import (
     Checkpoint,
     ClipReading,
     option,
+    option_group,
     options_of,
     positional,
 )
@@ -22,7 +21,7 @@ Writes a folder with a page (index.html) on which any position can be picked, im
 of the paper's Figure 3, and all maps as numbers."""
 
 
-@dataclass(kw_only=True)
+@option_group
 class ExplainAny(Accelerator, Checkpoint):
     """Options of ``explain`` for every kind of task.
 
@@ -39,7 +38,7 @@ class ExplainAny(Accelerator, Checkpoint):
     at: str | None = option(metavar="T,ROW,COL")
 
 
-@dataclass(kw_only=True)
+@option_group
 class Explain(ClipReading, ExplainAny):
     """Options of ``explain`` for videos.
 
@@ -50,7 +49,7 @@ class Explain(ClipReading, ExplainAny):
     source: str = positional("VIDEO")
 
 
-@dataclass(kw_only=True)
+@option_group
 class ExplainImage(ExplainAny):
     """Options of ``explain`` for images.
 

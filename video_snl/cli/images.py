@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 from jsonargparse import Namespace
@@ -20,6 +19,7 @@ from video_snl.config.options import (
     Resume,
     Unreadable,
     check_one_network,
+    option_group,
     options_of,
 )
 from video_snl.config.parsing import (
@@ -39,12 +39,12 @@ Data options not given are those of the checkpoint. A checkpoint of the paper's 
 needs --model.backbone and the data options, or a --config."""
 
 
-@dataclass(kw_only=True)
+@option_group
 class _Train(Profile, Resume):
     """Options of ``train``."""
 
 
-@dataclass(kw_only=True)
+@option_group
 class _Evaluate(Unreadable, Reports, Checkpoint):
     """Options of ``evaluate``.
 
@@ -56,7 +56,7 @@ class _Evaluate(Unreadable, Reports, Checkpoint):
     kind: Literal["nl", "ns", "a2"] | None = None
 
 
-@dataclass(kw_only=True)
+@option_group
 class _Predict(PredictAny):
     """Options of ``predict``.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from jsonargparse import Namespace
@@ -18,7 +17,7 @@ from video_snl.cli.spectrum import SPECTRUM, Spectrum, spectrum
 from video_snl.cli.table import TABLE, Table, table
 from video_snl.cli.trained import EVALUATE, PREDICT, Evaluate, Predict, predict
 from video_snl.config.files import Given
-from video_snl.config.options import Json, Profile, Resume, options_of
+from video_snl.config.options import Json, Profile, Resume, option_group, options_of
 from video_snl.config.parsing import (
     COMMON_DESCRIBE,
     COMMON_EVALUATE,
@@ -49,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return run_command("video-snl", _DESCRIPTION, _COMMANDS, arguments, _prepare, _choose)
 
 
-@dataclass(kw_only=True)
+@option_group
 class _Train(Profile, Resume):
     """Options of ``train``."""
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from jsonargparse import Namespace
 
 from video_snl.config.options import (
@@ -20,6 +18,7 @@ from video_snl.config.options import (
     Views,
     check_one_network,
     option,
+    option_group,
     options_of,
     positional,
 )
@@ -32,12 +31,12 @@ score of --clips x --crops views. Data options not given are those of the checkp
 PREDICT = "Name the actions in videos: the classes with the highest scores."
 
 
-@dataclass(kw_only=True)
+@option_group
 class Evaluate(Unreadable, Reports, Views, Checkpoint):
     """Options of ``evaluate`` beside those of the configuration."""
 
 
-@dataclass(kw_only=True)
+@option_group
 class PredictAny(Json, Accelerator, Render, MaxPixels, Model, Checkpoint):
     """Options of ``predict`` for every kind of task.
 
@@ -50,7 +49,7 @@ class PredictAny(Json, Accelerator, Render, MaxPixels, Model, Checkpoint):
     top: int = 5
 
 
-@dataclass(kw_only=True)
+@option_group
 class Predict(ClipReading, Crops, PredictAny):
     """Options of ``predict`` for videos.
 

@@ -3,7 +3,7 @@
 A command's options are a dataclass: its fields are the options, its docstring and those of its
 bases explain them. What several commands have is a base of each::
 
-    @dataclass(kw_only=True)
+    @option_group
     class Predict(Checkpoint, MaxPixels, Accelerator, Json):
         \"\"\"Options of ``predict``.
 
@@ -23,7 +23,15 @@ import inspect
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import (
+    Any,
+    Literal,
+    TypeVar,
+    dataclass_transform,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from jsonargparse import ArgumentParser, Namespace
 
@@ -48,6 +56,7 @@ __all__ = [
     "add_options",
     "check_one_network",
     "option",
+    "option_group",
     "options_of",
     "positional",
 ]
@@ -105,6 +114,16 @@ def positional(metavar: str, *, nargs: str | None = None) -> Any:
     return field(metadata={"positional": True, "metavar": metavar, "nargs": nargs})
 
 
+@dataclass_transform(eq_default=False, kw_only_default=True, field_specifiers=(option, positional))
+def option_group(kind: type[_Options]) -> type[_Options]:
+    """Make a class a dataclass of options, with no more than the parser needs.
+
+    Every command loads all groups: what compares and prints dataclasses would cost more time than
+    the parser.
+    """
+    return dataclass(eq=False, kw_only=True, repr=False)(kind)
+
+
 def add_options(parser: ArgumentParser, kind: type) -> None:
     """Add the options that a dataclass declares to a parser."""
     hints, texts = get_type_hints(kind), dict(_descriptions(kind))
@@ -152,7 +171,7 @@ def _descriptions(kind: type) -> Iterator[tuple[str, str]]:
             yield name, " ".join(description.split())
 
 
-@dataclass(kw_only=True)
+@option_group
 class Checkpoint:
     """Option of commands that use a trained network.
 
@@ -164,7 +183,7 @@ class Checkpoint:
     checkpoint: str | None = option(metavar="FILE|DIR")
 
 
-@dataclass(kw_only=True)
+@option_group
 class Resume:
     """Options of ``train`` beside those of the configuration.
 
@@ -180,7 +199,7 @@ class Resume:
     force: bool = False
 
 
-@dataclass(kw_only=True)
+@option_group
 class Profile:
     """Option of ``train`` that reports where loading took time.
 
@@ -193,7 +212,7 @@ class Profile:
     profile: bool = False
 
 
-@dataclass(kw_only=True)
+@option_group
 class Model:
     """Option of commands that take an exported network, too.
 
@@ -216,7 +235,7 @@ def check_one_network(model: str | None, checkpoint: str | None) -> None:
         raise UserError(f"--model {model} and --checkpoint {checkpoint}: give one of the two.")
 
 
-@dataclass(kw_only=True)
+@option_group
 class Accelerator:
     """Option of commands that run a network.
 
@@ -227,7 +246,7 @@ class Accelerator:
     accelerator: str = "auto"
 
 
-@dataclass(kw_only=True)
+@option_group
 class Json:
     """Option of commands that print a table.
 
@@ -238,7 +257,7 @@ class Json:
     json: bool = False
 
 
-@dataclass(kw_only=True)
+@option_group
 class MaxPixels:
     """Limit on pixels, of commands that have no data options.
 
@@ -250,7 +269,7 @@ class MaxPixels:
     max_pixels: int | None = option(metavar="N")
 
 
-@dataclass(kw_only=True)
+@option_group
 class ClipReading:
     """How clips of a video are read.
 
@@ -263,7 +282,7 @@ class ClipReading:
     deadline: float | None = None
 
 
-@dataclass(kw_only=True)
+@option_group
 class Crops:
     """Crops of a clip whose scores are averaged.
 
@@ -274,7 +293,7 @@ class Crops:
     crops: Literal[1, 3] = 3
 
 
-@dataclass(kw_only=True)
+@option_group
 class Views(Crops):
     """Views of a video whose scores are averaged.
 
@@ -285,7 +304,7 @@ class Views(Crops):
     clips: int = 10
 
 
-@dataclass(kw_only=True)
+@option_group
 class Reports:
     """Where reports are written.
 
@@ -296,7 +315,7 @@ class Reports:
     output: str | None = None
 
 
-@dataclass(kw_only=True)
+@option_group
 class Unreadable:
     """What becomes of unreadable files.
 
@@ -308,7 +327,7 @@ class Unreadable:
     unreadable: Literal["wrong", "skip"] = "wrong"
 
 
-@dataclass(kw_only=True)
+@option_group
 class Render:
     """Where predictions are drawn.
 
@@ -319,7 +338,7 @@ class Render:
     render: str | None = option(metavar="FILE|DIR")
 
 
-@dataclass(kw_only=True)
+@option_group
 class Workers:
     """Processes that read a whole data set.
 
