@@ -135,11 +135,17 @@ def _prepare(parser: Parser, command: str, given: Given) -> Given:
         return given
     from video_snl.config.image_programs import IMAGES
     from video_snl.config.task_spec import VIDEO_SNL
-    from video_snl.runs.run import newest_begun, stored_experiment
+    from video_snl.runs.run import newest_begun, stored_experiment, stored_program
 
     of_images = parser.experiment is not Experiment
     program = IMAGES if of_images else VIDEO_SNL
     chosen, output = _used_run(command, given)
+    task, other = given.said("task"), VIDEO_SNL if of_images else IMAGES
+    if task is not None and stored_program(chosen, output, (program, other)) is other:
+        raise UserError(
+            f"task: {task} does not go with {chosen or 'the newest run'}, which is of "
+            f"{'videos' if of_images else 'images'}: leave the task out, or name another run."
+        )
     if of_images and command == "evaluate":
         from video_snl.runs.run import checkpoint_path
         from video_snl.runs.trained import holds
