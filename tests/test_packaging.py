@@ -102,7 +102,7 @@ def test_the_version_is_read_without_torch() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [("--help",), ("train", "--help"), ("--version",)], ids=" ".join
+    "arguments", [("--help",), ("train", "--help", "all"), ("--version",)], ids=" ".join
 )
 def test_the_installed_module_answers_elsewhere(
     installed: Path, tmp_path: Path, arguments: tuple[str, ...]

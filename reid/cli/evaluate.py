@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 from jsonargparse import Namespace
 
 from reid.config import ReidExperiment
-from video_snl.config.options import Json, option, options_of
+from video_snl.config.options import Json, option, option_group, options_of
 from video_snl.config.parsing import config_name
 from video_snl.errors import UserError
 
@@ -21,7 +20,7 @@ and standard deviation are printed, too. For the sample data set a network is tr
 there is none."""
 
 
-@dataclass(kw_only=True)
+@option_group
 class TestFrames:
     """How much of a tracklet is looked at.
 
@@ -35,7 +34,7 @@ class TestFrames:
     test_frames: str = option("all", metavar="all|N")
 
 
-@dataclass(kw_only=True)
+@option_group
 class Metric:
     """How features are compared.
 
@@ -46,7 +45,7 @@ class Metric:
     metric: Literal["cosine", "euclidean"] = "cosine"
 
 
-@dataclass(kw_only=True)
+@option_group
 class Evaluate(Json, Metric, TestFrames):
     """Options of ``evaluate``.
 

@@ -6,7 +6,6 @@ blocks do, ``check`` opens the files of a data set, ``publish`` writes a folder 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 from jsonargparse import Namespace
@@ -27,6 +26,7 @@ from video_snl.config.options import (
     MaxPixels,
     Workers,
     option,
+    option_group,
     options_of,
     positional,
 )
@@ -66,7 +66,7 @@ CHECK = """Open every image of a data set and list what is missing or wrong.
 Exit code 0: all sound; 1: something was found; 2: bad input."""
 
 
-@dataclass(kw_only=True)
+@option_group
 class _Tracklets:
     """How files become tracklets.
 
@@ -83,7 +83,7 @@ class _Tracklets:
     layout: Layout = "auto"
 
 
-@dataclass(kw_only=True)
+@option_group
 class Extract(Accelerator, MaxPixels, TestFrames, _Tracklets, Checkpoint):
     """Options of ``extract``.
 
@@ -98,7 +98,7 @@ class Extract(Accelerator, MaxPixels, TestFrames, _Tracklets, Checkpoint):
     num_workers: int | None = None
 
 
-@dataclass(kw_only=True)
+@option_group
 class Search(Json, MaxPixels, Metric, Checkpoint, _Tracklets):
     """Options of ``search``.
 
@@ -119,7 +119,7 @@ class Search(Json, MaxPixels, Metric, Checkpoint, _Tracklets):
     page: str | None = option(metavar="FILE")
 
 
-@dataclass(kw_only=True)
+@option_group
 class Explain(_Tracklets, ExplainAny):
     """Options of ``explain``.
 
@@ -130,7 +130,7 @@ class Explain(_Tracklets, ExplainAny):
     source: str = positional("FOLDER|VIDEO")
 
 
-@dataclass(kw_only=True)
+@option_group
 class Spectrum(_Tracklets, SpectrumAny):
     """Options of ``spectrum``.
 
@@ -142,7 +142,7 @@ class Spectrum(_Tracklets, SpectrumAny):
     paths: list[str] = positional("FILE|DIR", nargs="*")
 
 
-@dataclass(kw_only=True)
+@option_group
 class Serve(VideoLength, ServeAny):
     """Options of ``serve``.
 
@@ -156,7 +156,7 @@ class Serve(VideoLength, ServeAny):
     top: int = 10
 
 
-@dataclass(kw_only=True)
+@option_group
 class Check(Json, Workers):
     """Options of ``check``.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from reid.task_spec import REID
 from video_snl.cli.publish import PUBLISH, Publish
 from video_snl.cli.spectrum import SPECTRUM
 from video_snl.config.files import Given
-from video_snl.config.options import Json, Profile, Resume, option, options_of
+from video_snl.config.options import Json, Profile, Resume, option, option_group, options_of
 from video_snl.config.parsing import (
     COMMON_DESCRIBE,
     COMMON_EVALUATE,
@@ -46,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return run_command(REID.command, _DESCRIPTION, _COMMANDS, arguments, _prepare)
 
 
-@dataclass(kw_only=True)
+@option_group
 class _Short:
     """Short forms of options of the data.
 
@@ -63,7 +62,7 @@ class _Short:
     cameras: str | None = option(metavar="CAMERAS")
 
 
-@dataclass(kw_only=True)
+@option_group
 class _Train(Profile, Resume, _Short):
     """Options of ``train``.
 
@@ -75,12 +74,12 @@ class _Train(Profile, Resume, _Short):
     splits: str | None = option(metavar="all")
 
 
-@dataclass(kw_only=True)
+@option_group
 class _Evaluate(Evaluate, _Short):
     """Options of ``evaluate``."""
 
 
-@dataclass(kw_only=True)
+@option_group
 class _Describe(Json, _Short):
     """Options of ``describe``."""
 

@@ -81,7 +81,7 @@ def _options(lines: list[str]) -> list[tuple[str, str]]:
         if line.startswith("   ") and found:
             name, text = found[-1]
             found[-1] = name, f"{text} {line.strip()}".strip()
-        elif line.startswith("  -h, --help"):
+        elif line.startswith("  -h"):
             continue
         elif match := _OPTION.fullmatch(line):
             found.append((match[1], match[2] or ""))

@@ -285,6 +285,8 @@ def test_commands_know_pictures_from_videos(run: Path, tmp_path: Path) -> None:
     assert task("--config", str(config), "--model.backbone", "i3d_r50") == "video"
     described = run_here("describe", "--model.backbone", "preresnet20", "--json")
     assert json.loads(described.stdout)["parameters"] == 272_954
+    done = run_here("evaluate", "--checkpoint", str(run), "--task=video")
+    assert done.returncode == 2 and "task: video" in done.stderr and "of images" in done.stderr
     words = ["--checkpoint", str(run), "--model.backbone", "preresnet56"]
     done = run_here("evaluate", *words)
     assert done.returncode == 2 and "holds another network" in done.stderr

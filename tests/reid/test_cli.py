@@ -35,7 +35,7 @@ COMMANDS = ("train", "evaluate", "extract", "search", "describe", "check", "publ
 def test_help_explains_every_option_without_loading_torch() -> None:
     code = (
         "import sys\nfrom reid.cli.main import main\n"
-        f"for words in [['--help']] + [[command, '--help'] for command in {COMMANDS!r}]:\n"
+        f"for words in [['--help']] + [[command, '--help', 'all'] for command in {COMMANDS!r}]:\n"
         "    try: main(words)\n"
         "    except SystemExit as stopped: assert not stopped.code\n"
         "heavy = {'torch', 'lightning', 'numpy', 'torchreid', 'faiss'} & set(sys.modules)\n"

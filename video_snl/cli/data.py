@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from jsonargparse import Namespace
 
-from video_snl.config.options import Json, Workers, option, options_of
+from video_snl.config.options import Json, Workers, option, option_group, options_of
 from video_snl.errors import UserError
 
 __all__ = ["CHECK", "PREPARE", "Check", "Prepare", "check", "prepare"]
@@ -22,7 +21,7 @@ before it is put in place. Given once more, the command goes on where it ended. 
 prepared; 1: some originals could not be read; 2: bad input, or a full disk."""
 
 
-@dataclass(kw_only=True)
+@option_group
 class Check(Json, Workers):
     """Options of ``check``.
 
@@ -40,7 +39,7 @@ class Check(Json, Workers):
     frame_stride: int = 1
 
 
-@dataclass(kw_only=True)
+@option_group
 class Prepare(Workers):
     """Options of ``prepare``.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from jsonargparse import Namespace
@@ -12,6 +11,7 @@ from video_snl.config.options import (
     Checkpoint,
     ClipReading,
     option,
+    option_group,
     options_of,
     positional,
 )
@@ -27,7 +27,7 @@ Writes a folder with a page (index.html) on which any position can be picked, im
 of the paper's Figure 3, and all maps as numbers."""
 
 
-@dataclass(kw_only=True)
+@option_group
 class ExplainAny(Accelerator, Checkpoint):
     """Options of ``explain`` for every kind of task.
 
@@ -44,7 +44,7 @@ class ExplainAny(Accelerator, Checkpoint):
     at: str | None = option(metavar="T,ROW,COL")
 
 
-@dataclass(kw_only=True)
+@option_group
 class Explain(ClipReading, ExplainAny):
     """Options of ``explain`` for videos.
 
@@ -55,7 +55,7 @@ class Explain(ClipReading, ExplainAny):
     source: str = positional("VIDEO")
 
 
-@dataclass(kw_only=True)
+@option_group
 class ExplainImage(ExplainAny):
     """Options of ``explain`` for images.
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 from jsonargparse import Namespace
 
-from video_snl.config.options import Checkpoint, option, options_of
+from video_snl.config.options import Checkpoint, option, option_group, options_of
 from video_snl.errors import UserError
 
 __all__ = ["EXPORT", "Export", "export", "is_of_images"]
@@ -16,7 +15,7 @@ EXPORT = """Write a trained network as a .pt2 (torch.export) or ONNX file that n
 The file is compared with the network before it is there, and is what predict --model takes."""
 
 
-@dataclass(kw_only=True)
+@option_group
 class Export(Checkpoint):
     """Options of ``export``.
 

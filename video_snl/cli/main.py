@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -61,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return run_command("video-snl", _DESCRIPTION, _COMMANDS, arguments, _prepare, _choose)
 
 
-@dataclass(kw_only=True)
+@option_group
 class _Train(Profile, Resume):
     """Options of ``train``."""
 
@@ -136,11 +135,17 @@ def _prepare(parser: Parser, command: str, given: Given) -> Given:
     if command == "train" and not _resumes(given):
         return given
     from video_snl.runs.run import checkpoint_path, newest_begun
-    from video_snl.runs.trained import holds, stored_experiment
+    from video_snl.runs.trained import holds, stored_experiment, stored_spec
 
     of_images = parser.experiment is not Experiment
     spec = IMAGE if of_images else VIDEO
     chosen, output = _used_run(command, given)
+    task, other = given.said("task"), VIDEO if of_images else IMAGE
+    if task is not None and stored_spec(chosen, output, (spec, other)) is other:
+        raise UserError(
+            f"task: {task} does not go with {chosen or 'the newest run'}, which is of "
+            f"{other.inputs}: leave the task out, or name another run."
+        )
     if of_images and command == "evaluate" and not holds(checkpoint_path(chosen, spec), spec):
         return given  # of the released code: the options say what it is
     if command == "train" and chosen == "newest":

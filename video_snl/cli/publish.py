@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from jsonargparse import Namespace
 
-from video_snl.config.options import Checkpoint, option, options_of
+from video_snl.config.options import Checkpoint, option, option_group, options_of
 from video_snl.errors import UserError
 
 __all__ = ["PUBLISH", "Publish", "publish", "publish_options"]
@@ -16,7 +15,7 @@ PUBLISH = """Write a checkpoint as a folder for a model hub: weights, configurat
 The folder stands for a checkpoint in every command. Nothing is uploaded."""
 
 
-@dataclass(kw_only=True)
+@option_group
 class Publish(Checkpoint):
     """Options of ``publish``.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from jsonargparse import Namespace
@@ -14,6 +13,7 @@ from video_snl.config.options import (
     MaxPixels,
     Views,
     option,
+    option_group,
     options_of,
 )
 from video_snl.config.task_spec import TaskSpec
@@ -29,7 +29,7 @@ and shows what the blocks look at. It needs no network, and is seen on this mach
 --host says otherwise. Needs the extra packages of video-snl[serve]."""
 
 
-@dataclass(kw_only=True)
+@option_group
 class ServeAny(MaxPixels, Accelerator, Checkpoint):
     """Options of ``serve`` for every kind of task.
 
@@ -48,7 +48,7 @@ class ServeAny(MaxPixels, Accelerator, Checkpoint):
     max_upload_seconds: float = option(600.0, metavar="S")
 
 
-@dataclass(kw_only=True)
+@option_group
 class VideoLength:
     """How long videos may be.
 
@@ -59,7 +59,7 @@ class VideoLength:
     max_seconds: float = option(300.0, metavar="S")
 
 
-@dataclass(kw_only=True)
+@option_group
 class Serve(ClipReading, Views, VideoLength, ServeAny):
     """Options of ``serve`` for videos."""
 

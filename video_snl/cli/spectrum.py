@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from jsonargparse import Namespace
@@ -13,6 +12,7 @@ from video_snl.config.options import (
     ClipReading,
     Json,
     option,
+    option_group,
     options_of,
     positional,
 )
@@ -35,7 +35,7 @@ Eigenvalues, symmetry error and effective rank of every affinity, with their spr
 and how much the learned filters amplify each graph frequency."""
 
 
-@dataclass(kw_only=True)
+@option_group
 class SpectrumAny(Json, Accelerator, Checkpoint):
     """Options of ``spectrum`` for every kind of task.
 
@@ -55,7 +55,7 @@ class SpectrumAny(Json, Accelerator, Checkpoint):
     max_size: int = 4096
 
 
-@dataclass(kw_only=True)
+@option_group
 class Spectrum(ClipReading, SpectrumAny):
     """Options of ``spectrum`` for videos.
 
@@ -66,7 +66,7 @@ class Spectrum(ClipReading, SpectrumAny):
     paths: list[str] = positional("FILE|DIR", nargs="*")
 
 
-@dataclass(kw_only=True)
+@option_group
 class SpectrumOfImages(SpectrumAny):
     """Options of ``spectrum`` for images.
 

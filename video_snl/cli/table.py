@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 from jsonargparse import Namespace
 
-from video_snl.config.options import option, positional
+from video_snl.config.options import option, option_group, positional
 
 __all__ = ["TABLE", "Table", "table"]
 
@@ -16,7 +15,7 @@ Every cell and seed is a training of its own; what is done is skipped. Exit code
 some failed; 2: bad input. docs/images-tables.md explains it."""
 
 
-@dataclass(kw_only=True)
+@option_group
 class What:
     """What is trained.
 
@@ -45,7 +44,7 @@ class What:
     set: list[str] = option([], nargs="+", metavar="SECTION.KEY=VALUE")
 
 
-@dataclass(kw_only=True)
+@option_group
 class Where:
     """Where results are kept.
 
@@ -67,7 +66,7 @@ class Where:
     dry_run: bool = option(False, name="--dry-run")
 
 
-@dataclass(kw_only=True)
+@option_group
 class Cluster:
     """How a cluster is used.
 
@@ -87,7 +86,7 @@ class Cluster:
     minutes: int = 1440
 
 
-@dataclass(kw_only=True)
+@option_group
 class Table(Cluster, Where, What):
     """Options of ``table``."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from jsonargparse import Namespace
@@ -21,6 +20,7 @@ from video_snl.config.options import (
     Views,
     check_one_network,
     option,
+    option_group,
     options_of,
     positional,
 )
@@ -48,12 +48,12 @@ needs --model.backbone and the data options, or a --config."""
 PREDICT = "Name the actions in videos: the classes with the highest scores."
 
 
-@dataclass(kw_only=True)
+@option_group
 class Evaluate(Unreadable, Reports, Views, Checkpoint):
     """Options of ``evaluate`` beside those of the configuration."""
 
 
-@dataclass(kw_only=True)
+@option_group
 class EvaluateImages(Unreadable, Reports, Checkpoint):
     """Options of ``evaluate`` for images beside those of the configuration.
 
@@ -65,7 +65,7 @@ class EvaluateImages(Unreadable, Reports, Checkpoint):
     kind: Literal["nl", "ns", "a2"] | None = None
 
 
-@dataclass(kw_only=True)
+@option_group
 class PredictImages(Json, Accelerator, Render, MaxPixels, Model, Checkpoint):
     """Options of ``predict`` for images.
 
@@ -80,7 +80,7 @@ class PredictImages(Json, Accelerator, Render, MaxPixels, Model, Checkpoint):
     top: int = 5
 
 
-@dataclass(kw_only=True)
+@option_group
 class Predict(ClipReading, Crops, PredictImages):
     """Options of ``predict`` for videos.
 

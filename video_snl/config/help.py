@@ -6,11 +6,10 @@
 from __future__ import annotations
 
 import argparse
-import platform
+import sys
 import types
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from importlib import metadata
 from typing import Any, Literal, Union, get_args, get_origin
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
@@ -171,13 +170,15 @@ def versions(program: str) -> str:
     """Return the versions of a program, Python, torch and the decoders, from their metadata."""
     decoders = [f"{name} {_version(name)}" for name in _DECODERS if _version(name)]
     return (
-        f"{program} {__version__}\nPython {platform.python_version()}\n"
+        f"{program} {__version__}\nPython {sys.version.split()[0]}\n"
         f"torch {_version('torch') or 'is not installed'}\n"
         f"decoders: {', '.join(decoders) or 'none'}"
     )
 
 
 def _version(name: str) -> str | None:
+    from importlib import metadata  # which no other option needs
+
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:

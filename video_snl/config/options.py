@@ -3,7 +3,7 @@
 A command's options are a dataclass: its fields are the options, its docstring and those of its
 bases explain them. What several commands have is a base of each::
 
-    @dataclass(kw_only=True)
+    @option_group
     class Predict(Checkpoint, MaxPixels, Accelerator, Json):
         \"\"\"Options of ``predict``.
 
@@ -19,9 +19,19 @@ bases explain them. What several commands have is a base of each::
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import (
+    Any,
+    Literal,
+    TypeVar,
+    dataclass_transform,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from jsonargparse import ArgumentParser, Namespace
 
@@ -46,11 +56,15 @@ __all__ = [
     "add_options",
     "check_one_network",
     "option",
+    "option_group",
     "options_of",
     "positional",
 ]
 
 _Options = TypeVar("_Options")
+# An entry of the section Args of a docstring. (The library that reads those of the configurations
+# takes longer to load than a whole parser of options takes to build.)
+_DESCRIBED = re.compile(r"^    (\w+): (.*(?:\n {8}.*)*)", re.MULTILINE)
 
 
 def option(
@@ -100,6 +114,16 @@ def positional(metavar: str, *, nargs: str | None = None) -> Any:
     return field(metadata={"positional": True, "metavar": metavar, "nargs": nargs})
 
 
+@dataclass_transform(eq_default=False, kw_only_default=True, field_specifiers=(option, positional))
+def option_group(kind: type[_Options]) -> type[_Options]:
+    """Make a class a dataclass of options, with no more than the parser needs.
+
+    Every command loads all groups: what compares and prints dataclasses would cost more time than
+    the parser.
+    """
+    return dataclass(eq=False, kw_only=True, repr=False)(kind)
+
+
 def add_options(parser: ArgumentParser, kind: type) -> None:
     """Add the options that a dataclass declares to a parser."""
     hints, texts = get_type_hints(kind), dict(_descriptions(kind))
@@ -141,14 +165,13 @@ def _default(option: Field[Any]) -> Any:
 
 def _descriptions(kind: type) -> Iterator[tuple[str, str]]:
     """Yield the names of options and their descriptions, those of bases first."""
-    import docstring_parser
-
     for each in reversed(kind.__mro__):
-        for found in docstring_parser.parse(each.__doc__ or "").params:
-            yield found.arg_name, " ".join(str(found.description).split())
+        _, _, text = inspect.cleandoc(each.__doc__ or "").partition("\nArgs:\n")
+        for name, description in _DESCRIBED.findall(text):
+            yield name, " ".join(description.split())
 
 
-@dataclass(kw_only=True)
+@option_group
 class Checkpoint:
     """Option of commands that use a trained network.
 
@@ -160,7 +183,7 @@ class Checkpoint:
     checkpoint: str | None = option(metavar="FILE|DIR")
 
 
-@dataclass(kw_only=True)
+@option_group
 class Resume:
     """Options of ``train`` beside those of the configuration.
 
@@ -176,7 +199,7 @@ class Resume:
     force: bool = False
 
 
-@dataclass(kw_only=True)
+@option_group
 class Profile:
     """Option of ``train`` that reports where loading took time.
 
@@ -189,7 +212,7 @@ class Profile:
     profile: bool = False
 
 
-@dataclass(kw_only=True)
+@option_group
 class Model:
     """Option of commands that take an exported network, too.
 
@@ -212,7 +235,7 @@ def check_one_network(model: str | None, checkpoint: str | None) -> None:
         raise UserError(f"--model {model} and --checkpoint {checkpoint}: give one of the two.")
 
 
-@dataclass(kw_only=True)
+@option_group
 class Accelerator:
     """Option of commands that run a network.
 
@@ -223,7 +246,7 @@ class Accelerator:
     accelerator: str = "auto"
 
 
-@dataclass(kw_only=True)
+@option_group
 class Json:
     """Option of commands that print a table.
 
@@ -234,7 +257,7 @@ class Json:
     json: bool = False
 
 
-@dataclass(kw_only=True)
+@option_group
 class MaxPixels:
     """Limit on pixels, of commands that have no data options.
 
@@ -246,7 +269,7 @@ class MaxPixels:
     max_pixels: int | None = option(metavar="N")
 
 
-@dataclass(kw_only=True)
+@option_group
 class ClipReading:
     """How clips of a video are read.
 
@@ -259,7 +282,7 @@ class ClipReading:
     deadline: float | None = None
 
 
-@dataclass(kw_only=True)
+@option_group
 class Crops:
     """Crops of a clip whose scores are averaged.
 
@@ -270,7 +293,7 @@ class Crops:
     crops: Literal[1, 3] = 3
 
 
-@dataclass(kw_only=True)
+@option_group
 class Views(Crops):
     """Views of a video whose scores are averaged.
 
@@ -281,7 +304,7 @@ class Views(Crops):
     clips: int = 10
 
 
-@dataclass(kw_only=True)
+@option_group
 class Reports:
     """Where reports are written.
 
@@ -292,7 +315,7 @@ class Reports:
     output: str | None = None
 
 
-@dataclass(kw_only=True)
+@option_group
 class Unreadable:
     """What becomes of unreadable files.
 
@@ -304,7 +327,7 @@ class Unreadable:
     unreadable: Literal["wrong", "skip"] = "wrong"
 
 
-@dataclass(kw_only=True)
+@option_group
 class Render:
     """Where predictions are drawn.
 
@@ -315,7 +338,7 @@ class Render:
     render: str | None = option(metavar="FILE|DIR")
 
 
-@dataclass(kw_only=True)
+@option_group
 class Workers:
     """Processes that read a whole data set.
 

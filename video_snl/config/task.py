@@ -130,9 +130,11 @@ def task_of_values(values: Mapping[str, Any], program: str) -> TaskName | None:
 
 
 def tasks_of(experiment: type) -> tuple[str, ...]:
-    """Return the tasks that a class of configurations is for."""
-    tasks = tuple(task for task, kind in EXPERIMENTS.items() if kind is experiment)
-    return tasks or _PROGRAMS["reid"]
+    """Return the tasks of the program of a class of configurations, the class's own at first."""
+    own = [task for task, kind in EXPERIMENTS.items() if kind is experiment]
+    if not own:
+        return _PROGRAMS["reid"]
+    return (*own, *(task for task in EXPERIMENTS if task not in own))
 
 
 def check_program(source: Source, experiment: type, prog: str) -> None:
