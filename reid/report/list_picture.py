@@ -10,8 +10,7 @@ from PIL import Image, ImageDraw
 from reid.report.film_strips import film_strip, strip_width
 from reid.report.page import Shown
 from reid.report.ranked_lists import Entry, RankedList
-from video_snl.render.fonts import letters_for, spelled
-from video_snl.render.lettering import shortened
+from video_snl.render.fonts import letters_for, shortened, spelled
 from video_snl.utils.files import replace_file
 
 __all__ = ["list_picture"]

@@ -19,9 +19,8 @@ from video_snl.data.video.windows import Length, parse_length
 from video_snl.data.workers.forkserver import nursery
 from video_snl.engine.trainer import device_of
 from video_snl.errors import UserError
-from video_snl.render.captions import captions_of
 from video_snl.render.targets import targets
-from video_snl.render.video import FORMATS, render_video
+from video_snl.render.video import FORMATS, captions_of, render_video
 from video_snl.runs.run import checkpoint_path
 from video_snl.runs.trained import Trained, load_trained
 from video_snl.tasks.action import ActionRecognition

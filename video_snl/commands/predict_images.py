@@ -17,8 +17,8 @@ from video_snl.data.image.reading import check_max_pixels, read_image
 from video_snl.engine.train_images import task_of
 from video_snl.engine.trainer import device_of
 from video_snl.errors import UserError
-from video_snl.render.lettering import Line
-from video_snl.render.pictures import labelled, overlaid, save_picture
+from video_snl.render.fonts import Line
+from video_snl.render.image import labelled, overlaid, save_image
 from video_snl.render.targets import targets
 from video_snl.runs.run import checkpoint_path
 from video_snl.runs.trained_images import TrainedImages, load_trained_images
@@ -163,7 +163,7 @@ def _render(
 ) -> None:
     picture = read_image(str(path), max_pixels=max_pixels)
     if labels is not None:
-        save_picture(overlaid(picture, labels, class_names), target)
+        save_image(overlaid(picture, labels, class_names), target)
         return
     lines = [Line(best["class"], f"{best['score']:.1%}") for best in found]
-    save_picture(labelled(picture, lines), target)
+    save_image(labelled(picture, lines), target)
