@@ -22,8 +22,8 @@ from video_snl.engine.fitting import fit, opened_run, tell
 from video_snl.engine.resume import Asked, Listed
 from video_snl.engine.training_checks import check_class_count, check_last_batch
 from video_snl.errors import OptionsError, UserError
-from video_snl.models.image import build_image_model, head_parameters, stage_layers
-from video_snl.models.video import recompute_units
+from video_snl.models.image import build_image_model, stage_layers
+from video_snl.models.video import head_parameters, recompute_units
 from video_snl.runs.trained import read_checkpoint
 from video_snl.tasks.image_data import ImageDataModule
 from video_snl.tasks.images import ImageClassification, ImageTask, Segmentation
