@@ -141,10 +141,8 @@ REFERENCE: dict[str, tuple[str, tuple[str, ...]]] = {
     "render": (
         "Predictions drawn on videos and images",
         (
-            "video_snl.render.captions",
             "video_snl.render.fonts",
-            "video_snl.render.lettering",
-            "video_snl.render.pictures",
+            "video_snl.render.image",
             "video_snl.render.targets",
             "video_snl.render.video",
         ),

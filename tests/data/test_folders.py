@@ -92,7 +92,7 @@ def test_wrong_folders(tmp_path, files, said):
 
 def test_folder_is_a_file(tmp_path):
     touch(tmp_path, "a.avi")
-    with pytest.raises(UserError, match="is no folder"):
+    with pytest.raises(UserError, match="is not a folder"):
         load_folder(tmp_path / "a.avi")
 
 
@@ -159,8 +159,8 @@ def test_wrong_csv(tmp_path, lines, said):
 
 
 def test_csv_is_something_else(tmp_path):
-    with pytest.raises(UserError, match="no CSV file"):
+    with pytest.raises(UserError, match="not a CSV file"):
         load_csv(tmp_path)
     (tmp_path / "a.avi").write_bytes(b"RIFF\xff\x00\x80")
-    with pytest.raises(UserError, match="no CSV file"):
+    with pytest.raises(UserError, match="not a CSV file"):
         load_csv(tmp_path / "a.avi")

@@ -26,12 +26,18 @@ from video_snl.data.decoding.pyav import PyAVReader
 from video_snl.engine.plots import confusion_picture
 from video_snl.errors import UserError
 from video_snl.render import fonts
-from video_snl.render.captions import caption_at, captions_of
-from video_snl.render.fonts import figure_fonts, letters_for, spelled
-from video_snl.render.lettering import Line, draw_lines, shortened, text_size
-from video_snl.render.pictures import class_colours, labelled, overlaid
+from video_snl.render.fonts import (
+    Line,
+    draw_lines,
+    figure_fonts,
+    letters_for,
+    shortened,
+    spelled,
+    text_size,
+)
+from video_snl.render.image import class_colours, labelled, overlaid
 from video_snl.render.targets import targets
-from video_snl.render.video import render_video
+from video_snl.render.video import caption_at, captions_of, render_video
 
 NAMES = ("Bow", "Clap", "Dive")
 

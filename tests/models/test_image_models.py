@@ -14,8 +14,9 @@ from video_snl.blocks.insertion import inserted_blocks
 from video_snl.config.backbones import IMAGE_BACKBONES
 from video_snl.config.image import ImageModelConfig
 from video_snl.errors import UserError
-from video_snl.models.image import block_positions, head_parameters, stage_layers
+from video_snl.models.image import block_positions, stage_layers
 from video_snl.models.preresnet import TextbookUnit
+from video_snl.models.video import head_parameters
 
 # ---- Sizes ---------------------------------------------------------------------------------------
 

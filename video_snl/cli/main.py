@@ -28,7 +28,7 @@ from video_snl.cli.trained import (
 )
 from video_snl.config.files import Given
 from video_snl.config.image import ImageExperiment
-from video_snl.config.options import Json, Profile, Resume, options_of
+from video_snl.config.options import Json, Profile, Resume, option_group, options_of
 from video_snl.config.parsing import (
     COMMON_DESCRIBE,
     COMMON_EVALUATE,

@@ -21,11 +21,10 @@ from video_snl.data.video.windows import Length, parse_length
 from video_snl.data.workers.forkserver import start_forkserver
 from video_snl.engine.trainer import device_of
 from video_snl.errors import UserError
-from video_snl.render.captions import captions_of
-from video_snl.render.lettering import Line
-from video_snl.render.pictures import labelled, overlaid, save_picture
+from video_snl.render.fonts import Line
+from video_snl.render.image import labelled, overlaid, save_image
 from video_snl.render.targets import targets
-from video_snl.render.video import FORMATS, render_video
+from video_snl.render.video import FORMATS, captions_of, render_video
 from video_snl.runs.run import checkpoint_path
 from video_snl.runs.trained import Trained, load_trained
 from video_snl.tasks.action import ActionRecognition
@@ -258,11 +257,11 @@ class _ImagePredictor(_Predictor):
     def render(self, path: Path, target: Path, result: dict[str, Any]) -> None:
         image = read_image(str(path), max_pixels=self.max_pixels)
         if self._labels is not None:
-            save_picture(overlaid(image, self._labels, self.task.class_names), target)
+            save_image(overlaid(image, self._labels, self.task.class_names), target)
             return
         best = result["predictions"]
         lines = [Line(each["class"], f"{each['score']:.1%}") for each in best]
-        save_picture(labelled(image, lines), target)
+        save_image(labelled(image, lines), target)
 
 
 def _predicted(

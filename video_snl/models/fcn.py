@@ -41,10 +41,10 @@ class FCNHead(nn.Module):
 
     Args:
         inputs: channels of the feature map.
-        channels: of the convolutions.
+        channels: channels of the convolutions.
         num_classes: classes of a position.
-        num_convs: how many convolutions there are.
-        concat_input: one more convolution takes the feature map and their output together.
+        num_convs: number of convolutions.
+        concat_input: add one more convolution, of the feature map and their output together.
         dropout: probability of dropping a channel before the classifier.
 
     Shapes: (B, inputs, H, W) -> (B, num_classes, H, W).
@@ -78,7 +78,7 @@ class FCNHead(nn.Module):
 
 
 class SegmentationLogits(NamedTuple):
-    """Of the head and of the auxiliary head, each (B, num_classes, H, W)."""
+    """Outputs of the head and of the auxiliary head, each (B, num_classes, H, W)."""
 
     logits: Tensor
     auxiliary: Tensor
@@ -121,7 +121,7 @@ def _resized(logits: Tensor, size: tuple[int, int]) -> Tensor:
 def segmentation_loss(
     output: Tensor | SegmentationLogits, labels: Tensor, ignored: int = 255
 ) -> Tensor:
-    """Mean cross-entropy over labelled pixels, plus 0.4 times that of the auxiliary head.
+    """Return the mean cross-entropy over labelled pixels, plus 0.4 times the auxiliary head's.
 
     Zero where no pixel has a label.
 

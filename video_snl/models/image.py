@@ -1,6 +1,6 @@
 """Networks of images, from a configuration: backbone, weights, then blocks.
 
-Also the parts of such a network that have learning rates of their own, or are frozen.
+Also the stages of such a network, which a training may freeze.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from video_snl.blocks.insertion import BlockFactory, insert_blocks, inserted_blocks
+from video_snl.blocks.insertion import BlockFactory, insert_blocks
 from video_snl.blocks.zoo import make_block
 from video_snl.config.backbones import IMAGE_BACKBONES, ImageBackbone
 from video_snl.config.image import ImageModelConfig
@@ -20,7 +20,7 @@ from video_snl.models.released.blocks import ReleasedBlock
 from video_snl.models.weights.image import load_blocks, load_image_weights
 from video_snl.models.weights.loading import LoadReport
 
-__all__ = ["block_positions", "build_image_model", "head_parameters", "stage_layers"]
+__all__ = ["block_positions", "build_image_model", "stage_layers"]
 
 _STEM = ("conv", "conv1", "bn1", "stem")
 
@@ -86,15 +86,6 @@ def block_positions(config: ImageModelConfig) -> list[str]:
             f"once: {known}."
         )
     return [backbone.stages[stage] for stage in config.stages]
-
-
-def head_parameters(model: nn.Module) -> set[nn.Parameter]:
-    """Return the parameters of the classifier, or of segmentation heads without their blocks."""
-    parts = [m for name, m in model.named_children() if name in ("decode_head", "auxiliary_head")]
-    if not parts:
-        parts = [[m for m in model.modules() if isinstance(m, nn.Linear)][-1]]
-    blocks = {p for block in inserted_blocks(model).values() for p in block.parameters()}
-    return {p for part in parts for p in part.parameters()} - blocks
 
 
 def stage_layers(model: nn.Module, stage: str) -> list[nn.Module]:

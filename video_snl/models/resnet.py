@@ -1,4 +1,4 @@
-"""ResNet-50 of images: torchvision's, the one for CIFAR, and the trunk of segmentation."""
+"""ResNet-50 of images: torchvision's, the one for CIFAR, and the backbone of segmentation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["DilatedResNet", "Stages", "resnet50", "resnet50_cifar"]
 
 
 def resnet50(num_classes: int, dropout: float = 0.0) -> nn.Module:
-    """torchvision's ResNet-50 (arXiv:1512.03385; stride on the 3x3), and a dropout.
+    """Build torchvision's ResNet-50 (arXiv:1512.03385; stride on the 3x3) with a dropout.
 
     Shapes: (B, 3, H, W) -> (B, num_classes); H, W >= 32 to be of use.
     """
@@ -22,7 +22,7 @@ def resnet50(num_classes: int, dropout: float = 0.0) -> nn.Module:
 
 
 def resnet50_cifar(num_classes: int, dropout: float = 0.0) -> nn.Module:
-    """:func:`resnet50` with a 3x3 stem of stride 1 and no max-pool, for 32 x 32 images.
+    """Build :func:`resnet50` with a 3x3 stem of stride 1 and no max-pool, for 32 x 32 images.
 
     23,520,842 parameters with 10 classes, 23,705,252 with 100.
     """

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from video_snl.blocks.insertion import WithBlock, block_places, insert_blocks
+from video_snl.blocks.insertion import WithBlock, block_places, insert_blocks, inserted_blocks
 from video_snl.config.backbones import VIDEO_BACKBONES
 from video_snl.config.validation import Range, check_ranges
 from video_snl.config.video import Experiment, ModelConfig
@@ -128,9 +128,17 @@ def stage_modules(model: nn.Module, stage: str) -> list[nn.Module]:
 
 
 def head_parameters(model: nn.Module) -> set[nn.Parameter]:
-    """Return the parameters of the classifier, the last linear layer."""
-    linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
-    return set(linear[-1].parameters())
+    """Return the parameters of the classifier, or of the heads of segmentation, without blocks.
+
+    The classifier is the last linear layer.
+    """
+    blocks = {m for block in inserted_blocks(model).values() for m in block.modules()}
+    heads = [m for name, m in model.named_children() if name in ("decode_head", "auxiliary_head")]
+    if not heads:
+        linear = [m for m in model.modules() if isinstance(m, nn.Linear) and m not in blocks]
+        heads = [linear[-1]]
+    layers = (layer for head in heads for layer in head.modules() if layer not in blocks)
+    return {p for layer in layers for p in layer.parameters(recurse=False)}
 
 
 def recompute_units(model: nn.Module) -> None:

@@ -1,1 +1,1 @@
-"""Predictions drawn on the videos and pictures they are of: ``video-snl predict --render``."""
+"""Predictions drawn on videos and images: ``video-snl predict --render``."""

@@ -1,4 +1,4 @@
-"""Fonts for text of any script, for images (Pillow) and for figures (matplotlib).
+"""Text of any script, on images (Pillow) and in figures (matplotlib).
 
 DejaVu Sans, which matplotlib brings along, is used for every character it has. Others come from the
 fonts that are installed: of those, the one that has most of the characters still missing is taken,
@@ -11,23 +11,39 @@ from __future__ import annotations
 
 import sys
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import matplotlib
 from matplotlib import font_manager, get_data_path
 from matplotlib.ft2font import FT2Font
-from PIL import ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont
 
-__all__ = ["Letters", "figure_fonts", "letters_for", "spelled"]
+__all__ = [
+    "Letters",
+    "Line",
+    "draw_lines",
+    "figure_fonts",
+    "letters_for",
+    "line_height",
+    "shortened",
+    "spelled",
+    "text_size",
+]
 
 _USUAL = str(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf")
 _PLACEHOLDERS = "LastResort"  # a font of boxes for whatever has no letter
 _JOINERS = frozenset("\u200c\u200d")  # they have no glyph, and shape those beside them
 _TRIAL = 20  # size at which a font must load; fonts of bitmaps have few sizes
+_SMALLEST_TEXT, _TEXT_SHARE = 10, 24  # text is a 24th of an image's height
+_DARKNESS = 150  # of 255, of the box below the text
+_CUT = "…"
+_BARE = (0, 0, 0, 0)
+_TABULATOR = 1 / 2  # between name and number, in sizes of the text
+_LEAST = 4  # sizes of the text that a name needs; where there is less, numbers are left out
 _told: set[str] = set()
 
 
@@ -107,6 +123,81 @@ def spelled(text: str) -> str:
             flush=True,
         )
     return "".join(_code(character) if character in missing else character for character in text)
+
+
+class Measured(Protocol):
+    """A font, or several: what tells the width of a text in pixels."""
+
+    def getlength(self, text: str, /) -> float: ...
+
+
+class Line(NamedTuple):
+    """A name, which is shortened where there is no room, and a number after it."""
+
+    name: str
+    number: str = ""
+
+
+def text_size(height: int) -> int:
+    """Return the size in pixels of the letters on images of a height."""
+    return max(_SMALLEST_TEXT, round(height / _TEXT_SHARE))
+
+
+def line_height(size: int) -> int:
+    """Return the pixels from one line of text to the next."""
+    return round(1.3 * size)
+
+
+def draw_lines(image: Image.Image, lines: Sequence[Line]) -> Image.Image:
+    """Draw lines in the upper left corner, white on a darkened box that lets the image through.
+
+    Of lines that do not fit below one another the last ones are left out, and on very narrow images
+    the numbers.
+    """
+    size = text_size(image.height)
+    height, margin = line_height(size), size // 2
+    fitting = list(lines[: max(1, (image.height - 2 * margin) // height)])
+    if not fitting:
+        return image
+    fitting = [Line(spelled(name), number) for name, number in fitting]
+    font = letters_for([_CUT, *(name + number for name, number in fitting)], size)
+    room = image.width - 4 * margin
+    if room - max(font.getlength(number) for _, number in fitting) < _LEAST * size:
+        fitting = [Line(name) for name, _ in fitting]
+    taken = [font.getlength(number) + size * _TABULATOR if number else 0 for _, number in fitting]
+    names = [
+        shortened(name, font, room - used) for (name, _), used in zip(fitting, taken, strict=True)
+    ]
+    width = max(font.getlength(name) + used for name, used in zip(names, taken, strict=True))
+    box = Image.new("RGBA", (round(width) + 2 * margin, len(fitting) * height + margin), _BARE)
+    drawing = ImageDraw.Draw(box)
+    drawing.rounded_rectangle((0, 0, box.width - 1, box.height - 1), margin, (0, 0, 0, _DARKNESS))
+    for row, (name, (_, number)) in enumerate(zip(names, fitting, strict=True)):
+        top = margin // 2 + row * height
+        right = margin + width - font.getlength(number)
+        for left, text in ((margin, name), (right, number)):
+            # The border keeps letters apart from whatever the box lets through.
+            font.draw(
+                drawing,
+                (left, top),
+                text,
+                fill="white",
+                stroke_width=1,
+                stroke_fill=(0, 0, 0, 200),
+            )
+    drawn = image.convert("RGB")
+    drawn.paste(box, (margin, margin), box)
+    return drawn
+
+
+def shortened(text: str, font: Measured, room: float) -> str:
+    """Return the text, or as much of its start as fits before an ellipsis."""
+    if font.getlength(text) <= room:
+        return text
+    kept = text
+    while kept and font.getlength(kept + _CUT) > room:
+        kept = kept[:-1]
+    return kept.rstrip() + _CUT
 
 
 @contextmanager

@@ -11,7 +11,8 @@ from video_snl.config.image import ImageExperiment
 from video_snl.config.task_spec import IMAGE, exact_spec
 from video_snl.data.image.catalog import image_class_count
 from video_snl.errors import UserError
-from video_snl.models.image import build_image_model, head_parameters, stage_layers
+from video_snl.models.image import build_image_model, stage_layers
+from video_snl.models.video import head_parameters
 from video_snl.tasks.datamodule import share_of_batch
 from video_snl.tasks.optimization import freeze
 

@@ -21,10 +21,10 @@ from video_snl.data.image.inference import read_input as read_image_input
 from video_snl.data.image.reading import UnreadableImage
 from video_snl.data.image.segmentation import SegmentationDataset
 from video_snl.errors import OptionsError, UserError
-from video_snl.models.image import build_image_model, head_parameters, stage_layers
+from video_snl.models.image import build_image_model, stage_layers
 from video_snl.models.released.networks import released_config
 from video_snl.models.released.state_dicts import Kind
-from video_snl.models.video import recompute_units
+from video_snl.models.video import head_parameters, recompute_units
 from video_snl.models.weights.loading import LoadReport
 from video_snl.runs.trained import Trained
 from video_snl.tasks.datamodule import ImageDataModule

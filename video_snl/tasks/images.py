@@ -18,7 +18,8 @@ from video_snl.config.task_spec import IMAGE, exact_spec
 from video_snl.data.loading.collate import Batch
 from video_snl.data.transforms.image import evaluation_images, training_images
 from video_snl.models.fcn import SegmentationLogits, segmentation_loss
-from video_snl.models.image import head_parameters, stage_layers
+from video_snl.models.image import stage_layers
+from video_snl.models.video import head_parameters
 from video_snl.tasks.base import Parts, Task
 from video_snl.tasks.metrics import PixelConfusion, TestMetrics
 from video_snl.tasks.optimization import image_rate_factor

@@ -1,4 +1,4 @@
-"""Data sets that are generated once, into the user's cache."""
+"""Datasets that are generated once, into the user's cache."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["Generated", "cache_folder", "progress"]
 
 
 def cache_folder(name: str) -> Path:
-    """A folder of the cache: below VIDEO_SNL_CACHE, else XDG_CACHE_HOME, else ~/.cache."""
+    """Return a folder of the cache: below VIDEO_SNL_CACHE, else XDG_CACHE_HOME, else ~/.cache."""
     named = os.environ.get("VIDEO_SNL_CACHE") or os.environ.get("XDG_CACHE_HOME")
     base = Path(named).expanduser() if named else Path.home() / ".cache"
     return base / "video-snl" / name
@@ -31,14 +31,14 @@ def cache_folder(name: str) -> Path:
 
 @dataclass(frozen=True)
 class Generated:
-    """A data set that is a function of a few values.
+    """A dataset that is a function of a few values.
 
     Args:
-        what: Its name in messages, such as ``the sample data set``.
-        values: What the files are a function of, as JSON holds it.
+        what: Its name in messages, such as ``the sample dataset``.
+        values: Values that the files are a function of, as JSON holds them.
         generate: Writes the files into a new, empty folder.
         marker: The file, with the values, that is written last and says that the set is whole.
-        place: What says where its folder is, for messages.
+        place: Option or variable that says where its folder is, for messages.
     """
 
     what: str
@@ -48,7 +48,7 @@ class Generated:
     place: str = "VIDEO_SNL_CACHE or --data.root"
 
     def ensure(self, root: Path) -> Path:
-        """The folder, in which the set is generated first if it is not there yet.
+        """Return the folder, in which the set is generated first if it is not there yet.
 
         A second process that asks at the same time waits for the first; one that is killed leaves
         nothing behind that would be taken for the set.
@@ -65,8 +65,8 @@ class Generated:
                     self._replace(root)
         except OSError as error:
             raise UserError(
-                f"{self.what} needs a folder to write to, {root} is none ({error}): give another "
-                f"place by {self.place}"
+                f"{self.what} needs a folder to write to, {root} is not one ({error}): give "
+                f"another place by {self.place}"
             ) from error
         return root
 

@@ -1,4 +1,4 @@
-"""The sample data set: generated videos in UCF-101's layout, for trying things out.
+"""The sample dataset: generated videos in UCF-101's layout, for trying things out.
 
 Its four classes cannot be told by looking at one place: see
 :mod:`video_snl.data.synthetic.sample_scene`. It is generated once, as a function of its settings
@@ -37,7 +37,7 @@ _FRAMES_PER_SECOND = 25
 
 @dataclass(frozen=True)
 class SampleSettings:
-    """What is generated.
+    """Settings of a generated dataset.
 
     Args:
         groups: Groups of a class; the videos of a group share a background, and no list of
@@ -63,13 +63,13 @@ class SampleSettings:
             )
 
     def test_groups(self, split: int) -> range:
-        """The groups (from 1) of the test list of split 1, 2 or 3: a fifth of all."""
+        """Return the groups (from 1) of the test list of split 1, 2 or 3: a fifth of all."""
         count = max(1, self.groups // 5)
         return range(1 + (split - 1) * count, 1 + split * count)
 
 
 SETTINGS = SampleSettings()
-"""Those of the sample data set."""
+"""Settings of the sample dataset."""
 
 
 def load(config: DataConfig, known: Sequence[str] | None = None) -> VideoSet:
@@ -79,12 +79,12 @@ def load(config: DataConfig, known: Sequence[str] | None = None) -> VideoSet:
 
 
 def sample_folder() -> Path:
-    """Where the set is kept: below VIDEO_SNL_CACHE, else XDG_CACHE_HOME, else ~/.cache."""
+    """Return the folder of the set in the cache, see :func:`cache_folder`."""
     return cache_folder("sample-v1")
 
 
 def ensure_sample(root: Path | None = None) -> Path:
-    """The folder of the sample data set, which is generated first if it is not there yet.
+    """Return the folder of the sample dataset, generated first if it is not there yet.
 
     A second process that asks at the same time waits for the first; one that is killed leaves
     nothing behind that would be taken for the set.
@@ -105,7 +105,7 @@ def generate(root: Path, settings: SampleSettings) -> None:
 
 def _generated(settings: SampleSettings) -> Generated:
     return Generated(
-        what="the sample data set",
+        what="the sample dataset",
         values={"format": FORMAT, "classes": list(CLASSES), "settings": asdict(settings)},
         generate=partial(_write_files, settings=settings),
     )
@@ -142,7 +142,7 @@ def _write_video(settings: SampleSettings, folder: Path, label: int, group: int,
 
 
 def _encode(path: Path, frames: Frames) -> None:
-    """MPEG-4 in AVI, as UCF-101's videos; nearly lossless, and the same bytes every time."""
+    """Write MPEG-4 in AVI, as UCF-101's videos; nearly lossless, and the same bytes every time."""
     with av.open(str(path), "w", format="avi", options={"fflags": "+bitexact"}) as container:
         stream = container.add_stream("mpeg4", rate=_FRAMES_PER_SECOND)
         stream.height, stream.width = frames.shape[1:3]

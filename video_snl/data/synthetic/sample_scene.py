@@ -1,4 +1,4 @@
-"""The scenes of the sample data set: four shapes in the four corners of the frame.
+"""The scenes of the sample dataset: four shapes in the four corners of the frame.
 
 The label is how many of them have the same colour. Two shapes show for some frames, then the
 other two, and so on in turns: what has to be compared is never in the same place and half of it
@@ -26,7 +26,7 @@ _KINDS = ("disc", "square", "cross", "ring")
 
 @dataclass(frozen=True)
 class SceneSettings:
-    """How a scene looks.
+    """Settings of a scene's looks.
 
     Args:
         frames: Frames of a video.
@@ -64,7 +64,7 @@ def draw_scene(
     scene_rng: np.random.Generator,
     group_rng: np.random.Generator,
 ) -> Frames:
-    """The frames of one video. Shape: (frames, side, side, 3), RGB.
+    """Draw the frames of one video. Shape: (frames, side, side, 3), RGB.
 
     Args:
         matching: The label: this many shapes (1 to 4) have one colour, each other shape has a
@@ -88,18 +88,18 @@ def draw_scene(
 def _background(
     settings: SceneSettings, scene_rng: np.random.Generator, group_rng: np.random.Generator
 ) -> Frames:
-    """Three waves in dull colours that drift by whole pixels, grain and a brightness."""
+    """Draw three waves in dull colours that drift by whole pixels, grain and a brightness."""
     frames, side = settings.frames, settings.side
     grid = np.arange(side + 2 * frames, dtype=np.float32) / side
-    picture = np.full((len(grid), len(grid), 3), group_rng.uniform(85, 130, 3), np.float32)
+    image = np.full((len(grid), len(grid), 3), group_rng.uniform(85, 130, 3), np.float32)
     for _ in range(3):
         waves = group_rng.uniform(-3, 3, 2).astype(np.float32)
         amplitude = group_rng.uniform(-14, 14, 3).astype(np.float32)
         turns = waves[0] * grid[:, None] + waves[1] * grid + np.float32(scene_rng.uniform())
-        picture += np.sin(2 * np.float32(np.pi) * turns)[..., None] * amplitude
-    picture += 4 * scene_rng.standard_normal((*picture.shape[:2], 1), np.float32)
-    picture += np.float32(scene_rng.uniform(-20, 20))
-    pixels = _to_pixels(picture)
+        image += np.sin(2 * np.float32(np.pi) * turns)[..., None] * amplitude
+    image += 4 * scene_rng.standard_normal((*image.shape[:2], 1), np.float32)
+    image += np.float32(scene_rng.uniform(-20, 20))
+    pixels = _to_pixels(image)
     drift = scene_rng.integers(-1, 2, 2)
     offsets = frames + drift * np.arange(frames)[:, None]
     return np.stack([pixels[y : y + side, x : x + side] for y, x in offsets])
@@ -136,7 +136,7 @@ def _draw_shape(
 
 
 def _distance(kind: str, down: Floats, right: Floats, radius: np.float32) -> Floats:
-    """Pixels to the edge of the shape, negative inside, of points ``down`` and ``right`` of it."""
+    """Return the pixels from points ``down`` and ``right`` to the shape's edge, negative inside."""
     if kind == "disc":
         return np.hypot(down, right) - 0.95 * radius
     if kind == "ring":

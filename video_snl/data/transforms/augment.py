@@ -1,9 +1,9 @@
-"""What else may happen to a training clip: drawn with the sample, done on the device.
+"""Augmentation of training clips: drawn with the sample, applied on the device.
 
 The process that decodes only draws numbers (well below a millisecond); the pixels change where the
 batch is cropped, after the crop: there they are fewer, on a GPU they cost next to nothing, and the
 processes that decode, which a training waits for first, are spared. Every frame of a clip is
-treated alike: one draw for a clip, and where an operation looks at the picture (the mean of a
+treated alike: one draw for a clip, and where an operation looks at the image (the mean of a
 contrast, the histogram of an equalisation), it looks at all frames together, so that a clip does
 not flicker.
 
@@ -72,7 +72,7 @@ def check_augmentation(config: DataConfig) -> None:
 
 
 def draw_augmentation(config: DataConfig, random: np.random.Generator) -> dict[str, Tensor]:
-    """The numbers of one sample, for the options that are set.
+    """Draw the numbers of one sample, for the options that are set.
 
     Each option has a stream of its own, spawned from the sample's: what one draws does not depend
     on whether another is set.
@@ -97,7 +97,7 @@ def draw_augmentation(config: DataConfig, random: np.random.Generator) -> dict[s
 
 
 def scale_pairs(scales: Sequence[float]) -> list[tuple[float, float]]:
-    """(height, width) of multi-scale crops: a scale with itself or with a neighbour in the list."""
+    """Return (height, width) of multi-scale crops: a scale with itself or a neighbour."""
     return [
         (height, width)
         for i, height in enumerate(scales)
@@ -115,7 +115,7 @@ def augment_clips(
         video: uint8 (B, T, h, w, 3).
         jitter: (B, 8), as drawn; None for none.
         operations: (B, n, 2), as drawn; None for none.
-        magnitude: 0 to 30, of the operations.
+        magnitude: Magnitude of the operations, 0 to 30.
 
     Returns:
         uint8 (B, T, h, w, 3).

@@ -50,7 +50,7 @@ def crop_clips(
 
 
 def _cut(video: Tensor, start: Tensor, extent: Tensor, flip: Tensor) -> Iterator[Tensor]:
-    """The rectangle of every clip, (T, h, w, 3): on a CPU ten times as fast as a gather."""
+    """Cut the rectangle of every clip, (T, h, w, 3): on a CPU ten times as fast as a gather."""
     places = zip(start.tolist(), extent.tolist(), flip.tolist(), strict=True)
     for clip, ((top, left), (height, width), mirrored) in zip(video, places, strict=True):
         part = clip[:, top : top + height, left : left + width]
@@ -58,7 +58,7 @@ def _cut(video: Tensor, start: Tensor, extent: Tensor, flip: Tensor) -> Iterator
 
 
 def _gather(video: Tensor, start: Tensor, flip: Tensor, height: int, width: int) -> Tensor:
-    """The rectangles of all clips at once."""
+    """Gather the rectangles of all clips at once."""
     steps = torch.arange(width, device=start.device)
     rows = start[:, :1] + torch.arange(height, device=start.device)
     columns = start[:, 1:] + torch.where(flip[:, None], steps.flip(0), steps)
@@ -80,7 +80,7 @@ def crop_scaled_clips(
 
     Args:
         video, sizes, offset, flip, crop: As for :func:`crop_clips`.
-        scale: Float (B, 2) in (0, 1], of the height and of the width.
+        scale: Float (B, 2) in (0, 1], shares for the height and the width.
 
     Returns:
         uint8 (B, T, crop, crop, 3). CPU and GPU may differ by one: the former computes in integers.
@@ -103,7 +103,7 @@ def _resized(clip: Tensor, crop: int) -> Tensor:
 def _resize_by_products(
     video: Tensor, start: Tensor, extent: Tensor, flip: Tensor, crop: int
 ) -> Tensor:
-    """Resizing is linear in rows and in columns: a whole batch is two batched matrix products."""
+    """Resize by two batched matrix products: resizing is linear in rows and in columns."""
     height, width = video.shape[2:4]
     # A half-precision product would round the pixels.
     with torch.autocast(video.device.type, enabled=False):
@@ -117,12 +117,12 @@ def _resize_by_products(
 
 
 def _start(offset: Tensor, room: Tensor) -> Tensor:
-    """Where crops start, (B, 2): every one of the room + 1 places equally likely."""
+    """Return where crops start, (B, 2): every one of the room + 1 places equally likely."""
     return torch.minimum((offset * (room + 1)).floor().long(), room)
 
 
 def _resizing(start: Tensor, extent: Tensor, length: int, crop: int) -> Tensor:
-    """The matrices (B, crop, length) that resize [start, start + extent) to ``crop`` pixels.
+    """Return the matrices (B, crop, length) that resize [start, start + extent) to ``crop`` pixels.
 
     Triangular weights as wide as a pixel of the wider grid, which sum to one over the interval:
     what ``interpolate(mode="bilinear", antialias=True)`` computes.
@@ -142,11 +142,11 @@ def normalise(
     std: Sequence[float],
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """(video / 255 - mean) / std per channel, as one multiply-add: video * scale + shift.
+    """Compute (video / 255 - mean) / std as one multiply-add: video * scale + shift.
 
     Args:
         video: uint8 (B, T, h, w, 3).
-        mean, std: Of red, green and blue in [0, 1], such as ``STATISTICS["kinetics"]``.
+        mean, std: Statistics of red, green and blue in [0, 1], such as ``STATISTICS["kinetics"]``.
         dtype: Type of the result; computed in float32.
 
     Returns:
@@ -167,7 +167,7 @@ def normalise(
 
 
 def three_crops(sizes: Tensor, crop: int) -> list[Tensor]:
-    """Offsets for :func:`crop_clips` at start, centre and end of the longer side.
+    """Return offsets for :func:`crop_clips` at start, centre and end of the longer side.
 
     On the shorter side all three are centred; of equal sides, the width counts as the longer.
     A centred crop is that of the offset 0.5: it starts at floor((size - crop + 1) / 2).

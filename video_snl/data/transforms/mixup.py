@@ -22,11 +22,11 @@ __all__ = ["Mix", "check_mixing", "draw_mix", "mix_clips", "mix_labels"]
 
 @dataclass(frozen=True)
 class Mix:
-    """How the clips of a batch are mixed with their partners.
+    """Mixture of the clips of a batch with their partners.
 
     Args:
-        share: what a clip keeps of its own label, in [0, 1].
-        box: top, bottom, left and right of the rectangle that is the partner's, in all frames
+        share: Share of its own label that a clip keeps, in [0, 1].
+        box: Top, bottom, left and right of the rectangle that is the partner's, in all frames
             (half-open); None where every pixel is mixed.
     """
 
@@ -35,10 +35,10 @@ class Mix:
 
 
 def check_mixing(config: OptimizerConfig, clips: int) -> None:
-    """Refuse parameters that are no distribution's, and batches with nothing to mix.
+    """Refuse parameters that no Beta distribution has, and batches with nothing to mix.
 
     Args:
-        clips: what one device takes at once.
+        clips: Number of clips that one device takes at once.
 
     Raises:
         OptionsError: It names the option and its range.
@@ -60,11 +60,11 @@ def check_mixing(config: OptimizerConfig, clips: int) -> None:
 def draw_mix(
     config: OptimizerConfig, side: int, *, seed: int, epoch: int, step: int, rank: int
 ) -> Mix | None:
-    """What happens to the batch of a step; None where nothing is asked for.
+    """Draw what happens to the batch of a step; None where nothing is asked for.
 
     Args:
-        side: height and width of the clips, in pixels.
-        rank: of the process; each draws its own.
+        side: Height and width of the clips, in pixels.
+        rank: Rank of the process; each draws its own.
     """
     if not config.mixup and not config.cutmix:
         return None
@@ -101,6 +101,6 @@ def mix_clips(clips: Tensor, mix: Mix) -> Tensor:
 
 
 def mix_labels(label: Tensor, classes: int, mix: Mix) -> Tensor:
-    """The labels of the mixed clips as probabilities: (B,) -> float32 (B, classes)."""
+    """Return the labels of the mixed clips as probabilities: (B,) -> float32 (B, classes)."""
     own = functional.one_hot(label, classes).float()
     return own.roll(1, 0).lerp_(own, mix.share)

@@ -1,4 +1,4 @@
-"""The change of colours of mmsegmentation's segmentation recipes (PhotoMetricDistortion).
+"""Changes of colour for segmentation, those of mmsegmentation's PhotoMetricDistortion.
 
 Four changes, each with probability one half: brightness plus [-32, 32]; contrast and saturation
 times [0.5, 1.5]; hue plus [-18, 18) of 180. Contrast comes second or last with equal probability.
@@ -21,12 +21,12 @@ _HUE = 18  # of OpenCV's 180
 
 @dataclass(frozen=True)
 class Distortion:
-    """What happens to a scene; a value that changes nothing stands for no change.
+    """Change of an image; a value that changes nothing stands for no change.
 
     Args:
         brightness: Added to the values, of 0 to 255.
         contrast: Factor of the values.
-        contrast_first: Before saturation and hue, or behind them.
+        contrast_first: Contrast comes before saturation and hue, not after them.
         saturation: Factor of the saturation.
         hue: Added to the hue, in 180ths of the circle.
     """
@@ -39,7 +39,7 @@ class Distortion:
 
 
 def draw_distortion(random: np.random.Generator) -> Distortion:
-    """Every number is drawn, whether it is used or not: no choice moves the others."""
+    """Draw every number, also unused ones: no choice moves the others."""
     chosen = random.random(4) < 0.5
     brightness = random.uniform(-_BRIGHTNESS, _BRIGHTNESS)
     contrast, saturation = random.uniform(*_FACTORS, size=2)
@@ -54,7 +54,7 @@ def draw_distortion(random: np.random.Generator) -> Distortion:
 
 
 def distort(image: np.ndarray, drawn: Distortion) -> np.ndarray:
-    """uint8 RGB (h, w, 3) -> the same, changed."""
+    """Change an image, uint8 RGB (h, w, 3) -> the same."""
     image = _linear(image, 1.0, drawn.brightness)
     if drawn.contrast_first:
         image = _linear(image, drawn.contrast)

@@ -1,8 +1,8 @@
 """Changes of colour and shape of one clip, the same for all of its frames.
 
-A clip is uint8 (T, h, w, 3). What looks at the picture as a whole (the mean of a contrast, the
+A clip is uint8 (T, h, w, 3). What looks at the image as a whole (the mean of a contrast, the
 extremes of an automatic one, the histogram of an equalisation) looks at all frames together: they
-are handed to torchvision below each other, as one picture, so that the clip does not flicker.
+are handed to torchvision below each other, as one image, so that the clip does not flicker.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ def jitter_colours(clip: Tensor, order: Sequence[int], factors: Sequence[float])
     """Change :data:`BRIGHTNESS`, :data:`CONTRAST`, :data:`SATURATION` and :data:`HUE`.
 
     Args:
-        order: These four, in the order they are changed.
-        factors: Of brightness, contrast and saturation, where 1 changes nothing; and the turn of
-            the hue in parts of the circle, where 0 changes nothing.
+        order: The numbers of these four, in the order of the changes.
+        factors: Factors of brightness, contrast and saturation, where 1 changes nothing, and the
+            turn of the hue in parts of the circle, where 0 changes nothing.
     """
     for change in order:
         value = factors[change]
@@ -40,7 +40,7 @@ _UNCHANGED = (1.0, 1.0, 1.0, 0.0)
 
 def _adjust(clip: Tensor, change: int, value: float) -> Tensor:
     adjust = getattr(_functional(), _JITTER[change])
-    return _as_one_picture(clip, lambda picture: adjust(picture, value))
+    return _as_one_image(clip, lambda image: adjust(image, value))
 
 
 def _functional() -> ModuleType:
@@ -53,9 +53,9 @@ def _functional() -> ModuleType:
     return functional
 
 
-def _as_one_picture(clip: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
-    picture = clip.flatten(0, 1).permute(2, 0, 1)  # (3, T h, w)
-    return change(picture).permute(1, 2, 0).reshape(clip.shape)
+def _as_one_image(clip: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
+    image = clip.flatten(0, 1).permute(2, 0, 1)  # (3, T h, w)
+    return change(image).permute(1, 2, 0).reshape(clip.shape)
 
 
 def _frame_by_frame(clip: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
@@ -121,19 +121,19 @@ def _sharpness(clip: Tensor, strength: float) -> Tensor:
 
 
 def _posterize(clip: Tensor, strength: float) -> Tensor:
-    return _as_one_picture(clip, lambda x: _functional().posterize(x, round(8 - 4 * abs(strength))))
+    return _as_one_image(clip, lambda x: _functional().posterize(x, round(8 - 4 * abs(strength))))
 
 
 def _solarize(clip: Tensor, strength: float) -> Tensor:
-    return _as_one_picture(clip, lambda x: _functional().solarize(x, 255 * (1 - abs(strength))))
+    return _as_one_image(clip, lambda x: _functional().solarize(x, 255 * (1 - abs(strength))))
 
 
 def _autocontrast(clip: Tensor, strength: float) -> Tensor:
-    return _as_one_picture(clip, _functional().autocontrast)
+    return _as_one_image(clip, _functional().autocontrast)
 
 
 def _equalize(clip: Tensor, strength: float) -> Tensor:
-    return _as_one_picture(clip, _functional().equalize)
+    return _as_one_image(clip, _functional().equalize)
 
 
 # From a clip and a strength in [-1, 1]; ranges as in arXiv:1909.13719 and torchvision. The order is

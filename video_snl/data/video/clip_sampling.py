@@ -56,7 +56,7 @@ class ShortVideoError(ValueError):
 
 
 def clip_span(frames: int, stride: int) -> int:
-    """Frames of the video from a clip's first to its last one: (frames - 1) * stride + 1.
+    """Count the video's frames from a clip's first to its last one: (frames - 1) * stride + 1.
 
     Raises:
         ValueError: ``frames`` or ``stride`` is below 1.
@@ -69,7 +69,7 @@ def clip_span(frames: int, stride: int) -> int:
 def random_clip(
     length: int, frames: int, stride: int, u: float, short_videos: ShortVideos
 ) -> list[int]:
-    """The clip starting at floor(u * (length - span + 1)): every start equally likely.
+    """Return the clip starting at floor(u * (length - span + 1)): every start equally likely.
 
     Args:
         length: Frames of the video.
@@ -85,7 +85,7 @@ def random_clip(
 
 
 def centre_clip(length: int, frames: int, stride: int, short_videos: ShortVideos) -> list[int]:
-    """The clip in the middle: it starts at floor((length - span) / 2).
+    """Return the clip in the middle: it starts at floor((length - span) / 2).
 
     Raises:
         ShortVideoError: As for :func:`random_clip`.
@@ -97,7 +97,7 @@ def centre_clip(length: int, frames: int, stride: int, short_videos: ShortVideos
 def uniform_clips(
     length: int, frames: int, stride: int, count: int, short_videos: ShortVideos
 ) -> list[list[int]]:
-    """``count`` clips evenly spaced over the video, the first at its start, the last at its end.
+    """Return ``count`` clips evenly spaced over the video, from its start to its end.
 
     Clip k starts at k * (length - span) / (count - 1), rounded to the nearest frame (halves up);
     a single clip is the centre one. Clips overlap, or repeat, where the video has fewer starts
@@ -120,7 +120,7 @@ def uniform_clips(
 def random_segment_clip(
     length: int, frames: int, u: Sequence[float], short_videos: ShortVideos
 ) -> list[int]:
-    """One frame of every segment: floor(u[i] * n) frames into segment i of n frames.
+    """Take one frame of every segment: floor(u[i] * n) frames into segment i of n frames.
 
     Args:
         length: Frames of the video.
@@ -143,7 +143,7 @@ def random_segment_clip(
 def segment_clips(
     length: int, frames: int, count: int, short_videos: ShortVideos
 ) -> list[list[int]]:
-    """``count`` uniform clips, shifted against each other by equal parts of a segment.
+    """Return ``count`` uniform clips, shifted against each other by equal parts of a segment.
 
     Clip k takes the frame floor((k + 1/2) * n / count) of a segment of n frames: a single clip
     takes the centres. Clips repeat where segments have fewer frames than ``count``.
@@ -164,7 +164,7 @@ def segment_clips(
 
 @dataclass(frozen=True)
 class ClipRule:
-    """How clips are cut from videos: the options of a data set as one value.
+    """Rule by which clips are cut from videos: the options of a dataset as one value.
 
     Raises (all methods):
         ShortVideoError: The video is too short and ``short_videos`` is ``error``, or it is empty.
@@ -177,23 +177,23 @@ class ClipRule:
 
     @property
     def draws(self) -> int:
-        """The random numbers that :meth:`random` takes."""
+        """Number of random numbers that :meth:`random` takes."""
         return 1 if self.sampling == "dense" else self.frames
 
     def random(self, length: int, u: Sequence[float]) -> list[int]:
-        """The training clip of ``draws`` uniform random numbers in [0, 1)."""
+        """Return the training clip of ``draws`` uniform random numbers in [0, 1)."""
         if self.sampling == "uniform":
             return random_segment_clip(length, self.frames, u, self.short_videos)
         return random_clip(length, self.frames, self.stride, u[0], self.short_videos)
 
     def several(self, length: int, count: int) -> list[list[int]]:
-        """``count`` test clips; a single one is in the middle."""
+        """Return ``count`` test clips; a single one is in the middle."""
         if self.sampling == "uniform":
             return segment_clips(length, self.frames, count, self.short_videos)
         return uniform_clips(length, self.frames, self.stride, count, self.short_videos)
 
     def centre(self, length: int) -> list[int]:
-        """The test clip in the middle."""
+        """Return the test clip in the middle."""
         [clip] = self.several(length, 1)
         return clip
 
@@ -203,7 +203,7 @@ def _segments(length: int, frames: int) -> list[range]:
 
 
 def _last_start(length: int, frames: int, stride: int, short_videos: ShortVideos) -> int:
-    """The largest start of a clip; 0 for a video that is too short, if the policy allows one."""
+    """Return the largest start of a clip; 0 for a video that is too short, if that is allowed."""
     span = clip_span(frames, stride)
     if length < 1 or (length < span and short_videos == "error"):
         raise ShortVideoError(span, length)

@@ -1,4 +1,4 @@
-"""Samples and their batches.
+"""Samples of videos and their batches.
 
 A sample's key is (epoch, index); all that is random about it is drawn from a generator seeded with
 (seed, epoch, index), whatever process decodes it. A run that is killed and resumed, or spread over
@@ -68,7 +68,7 @@ class ClipDataset(Dataset[Sample]):
         return self.sample(key, key[1])
 
     def sample(self, key: Key, index_read: int) -> Sample:
-        """The sample of a key, with its random numbers, cut from the video ``index_read``."""
+        """Return the sample of a key, with its random numbers, cut from video ``index_read``."""
         epoch, index = key[:2]
         random = sample_generator(self.seed, epoch, index)
         u = random.random()
@@ -76,7 +76,7 @@ class ClipDataset(Dataset[Sample]):
         flip = self.config.flip and random.random() < 0.5
         augmentation = draw_augmentation(self.config, random)
         rule = clip_rule(self.config)
-        # The first number is drawn before all others, the rest of a uniform clip's behind them.
+        # The first number is drawn before all others, the rest of a uniform clip's after them.
         numbers = [u, *random.random(rule.draws - 1)]
         [video] = read_clips(
             self.videos[index_read].path,
@@ -97,7 +97,7 @@ class ClipDataset(Dataset[Sample]):
         }
 
     def fallback_index(self, key: Key, avoided: Quarantine) -> int:
-        """The video to show instead of that of the key, which cannot be read: one of its class.
+        """Return the index of a video of the class to read instead of that of the key.
 
         It is the first that is not avoided in an order that depends on (seed, epoch, index) alone,
         and so the same in the end, in whatever order bad files are found.
@@ -142,7 +142,7 @@ class EvaluationDataset(Dataset[Sample]):
         return self.sample(key, key[1])
 
     def sample(self, key: Key, index_read: int) -> Sample:
-        """The sample of the video ``index_read``."""
+        """Return the sample of the video ``index_read``."""
         c = self.config
         video = read_clips(
             self.videos[index_read].path,
@@ -161,7 +161,7 @@ class EvaluationDataset(Dataset[Sample]):
         }
 
     def fallback_index(self, key: Key, avoided: Quarantine) -> None:
-        """No other video can stand for one that is to be scored."""
+        """Return None: no other video can stand for one that is to be scored."""
 
     def _choose(self, length: int) -> list[list[int]]:
         rule = clip_rule(self.config)
@@ -169,7 +169,7 @@ class EvaluationDataset(Dataset[Sample]):
 
 
 def clip_rule(config: DataConfig) -> ClipRule:
-    """How clips are cut from videos, by the options of a data set."""
+    """Return how clips are cut from videos, by the options of a dataset."""
     return ClipRule(config.clip_frames, config.frame_stride, config.sampling, config.short_videos)
 
 
@@ -195,13 +195,13 @@ def make_loader(
     pin_memory: bool,
     quarantine: Quarantine | None = None,
 ) -> ClipLoader:
-    """Batches of a data set in a sampler's order, decoded by ``num_workers`` processes.
+    """Make batches of a dataset in a sampler's order, decoded by ``num_workers`` processes.
 
     With workers the processes stay for the next epoch, and a file that takes longer than
     ``data.deadline`` is given up; with 0 the calling process decodes, without a deadline. A file
-    that cannot be read goes to the quarantine: in training another video of its class is shown
-    (:meth:`ClipDataset.fallback_index`), in evaluation its index is listed under ``unreadable`` of
-    its batch. Without a quarantine iterating raises :class:`UserError`.
+    that cannot be read goes to the quarantine: in training another video of its class is read
+    (:meth:`ClipDataset.substitute`), in evaluation its index is listed under ``unreadable`` of its
+    batch. Without a quarantine iterating raises :class:`UserError`.
 
     Raises:
         OptionsError: The number of workers, the deadline or the share of failures is out of its

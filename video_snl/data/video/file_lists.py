@@ -1,4 +1,4 @@
-"""Which files a data set should have, and which it has: without looking into any of them."""
+"""Lists of the files a dataset should have, and has, without looking into any of them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SPLITS: tuple[Split, ...] = (1, 2, 3)
 
 @dataclass(frozen=True)
 class Listing:
-    """The files of a data set, as paths: there, named and not there, there and not named.
+    """The files of a dataset, as paths: there, named and not there, there and not named.
 
     Attributes:
         ignored: What was passed over in its folders, with counts; None for nothing.
@@ -43,20 +43,20 @@ class Listing:
 
 
 def layout_of(root: Path) -> Layout:
-    """``csv`` for a file, ``ucf101`` for a folder with UCF-101's lists, else ``folder``."""
+    """Return ``csv`` for a file, ``ucf101`` for a folder with UCF-101's lists, else ``folder``."""
     if root.is_file():
         return "csv"
     return "ucf101" if (root / "ucfTrainTestlist").is_dir() else "folder"
 
 
 def list_files(root: Path, layout: Layout) -> Listing:
-    """Compare what a data set names with what is there.
+    """Compare what a dataset names with what is there.
 
     ``ucf101``: the lists of all splits that are there name the files. ``csv``: its rows name them,
     other files do not matter. ``folder``: every video file below it belongs to it.
 
     Raises:
-        UserError: No such data set at ``root``, or a list is malformed.
+        UserError: No such dataset at ``root``, or a list is malformed.
     """
     if layout == "ucf101":
         return _ucf101(root)
@@ -64,10 +64,10 @@ def list_files(root: Path, layout: Layout) -> Listing:
 
 
 def find_videos(root: Path) -> MediaFiles:
-    """What is below a folder, of which at least one file is a video.
+    """List what is below a folder that holds a video.
 
     Raises:
-        UserError: It is no folder, or holds none.
+        UserError: It is not a folder, or holds no video.
     """
     if not root.is_dir():
         found = "is a file" if root.exists() else "does not exist"
@@ -129,7 +129,7 @@ def _folder(root: Path) -> Listing:
 
 
 def _class_parts(root: Path) -> dict[str, list[tuple[str, str]]]:
-    """The (path, label) of the class folders by part, as training lists them: links count, too."""
+    """List (path, label) of the class folders by part, as training does: links count, too."""
     places = {part: root / part for part in PARTS if (root / part).is_dir()}
     parts: dict[str, list[tuple[str, str]]] = {}
     for part, place in (places or {"the folder": root}).items():

@@ -54,8 +54,8 @@ def load_csv_config(config: DataConfig, known: Sequence[str] | None = None) -> V
     root = dataset_root(config)
     if root.is_dir():
         raise UserError(
-            f"data.root={config.root} is a folder, and no CSV file as data.dataset=csv needs: give "
-            "the file, or --data.dataset folder for a folder of class folders"
+            f"data.root={config.root} is a folder, and not a CSV file as data.dataset=csv needs: "
+            "give the file, or --data.dataset folder for a folder of class folders"
         )
     return load_csv(root, known)
 
@@ -69,7 +69,7 @@ def _only_split_1(config: DataConfig) -> None:
 
 
 def divide(paths: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Train and test part of one class: of its sorted paths each fifth (5th, 10th, ...) tests.
+    """Divide one class into train and test: of its sorted paths each fifth (5th, 10th, ...) tests.
 
     With fewer than five the last one tests, so that both parts have a video.
 
@@ -86,9 +86,9 @@ def divide(paths: Sequence[str]) -> tuple[list[str], list[str]]:
 def load_folder(
     root: Path, *, frame_folders: bool = False, known: Sequence[str] | None = None
 ) -> VideoSet:
-    """``root/train/<class>/*`` and ``root/test/<class>/*``, or ``root/<class>/*``, divided.
+    """List ``root/train/<class>/*`` and ``root/test/<class>/*``, or ``root/<class>/*``, divided.
 
-    Labels are the names of the class folders as :func:`clean_label` has them, sorted. What is no
+    Labels are the names of the class folders as :func:`clean_label` has them, sorted. What is not a
     video by its suffix (:data:`VIDEO_SUFFIXES`, in any case) is left out and counted in a line on
     stderr; system files are left out. Without ``train`` and ``test``, :func:`divide` chooses the
     test videos. A file that is there twice counts once.
@@ -104,7 +104,7 @@ def load_folder(
     if not root.is_dir():
         hint = "; a CSV file needs --data.dataset csv" if root.suffix.lower() == ".csv" else ""
         raise UserError(
-            f"data.root={root} is no folder: give the one that holds a folder per class{hint}"
+            f"data.root={root} is not a folder: give the one that holds a folder per class{hint}"
         )
     parts = [part for part in PARTS if (root / part).is_dir()]
     if not parts and (root / "ucfTrainTestlist").is_dir():
@@ -147,7 +147,7 @@ class Row(NamedTuple):
 
 
 def load_csv(path: Path, known: Sequence[str] | None = None) -> VideoSet:
-    """A CSV file with the header ``path,label`` or ``path,label,split``, in any order.
+    """List the videos of a CSV file with the columns path, label and optionally split.
 
     Relative paths start at the file's folder. Labels are names, as :func:`clean_label` has them,
     or numbers; they are sorted, by value if all are numbers, and become class indices 0, 1, ...
@@ -174,7 +174,7 @@ def load_csv(path: Path, known: Sequence[str] | None = None) -> VideoSet:
 
 
 def csv_rows(path: Path) -> list[Row]:
-    """The rows of a CSV file, whether their files exist or not; labels are cleaned.
+    """Read the rows of a CSV file, also of files that do not exist; labels are cleaned.
 
     Raises:
         UserError: As for :func:`load_csv`, what is about the files apart.
@@ -182,7 +182,7 @@ def csv_rows(path: Path) -> list[Row]:
     try:
         text = read_text(path)
     except UserError as error:
-        raise UserError(f"data.root is no CSV file: {error}") from error
+        raise UserError(f"data.root is not a CSV file: {error}") from error
     try:
         reader = csv.DictReader(
             io.StringIO(text, newline=""), restkey="further values", skipinitialspace=True
@@ -199,7 +199,7 @@ def csv_rows(path: Path) -> list[Row]:
 
 
 def csv_paths(path: Path) -> list[str]:
-    """The files that a CSV file names, in its order, whether they exist or not.
+    """List the files that a CSV file names, in its order, also those that do not exist.
 
     Raises:
         UserError: As for :func:`load_csv`, files that do not exist apart.
@@ -208,7 +208,7 @@ def csv_paths(path: Path) -> list[str]:
 
 
 def _class_files(folder: Path, frame_folders: bool) -> Labelled:
-    """The videos of a folder's class folders, each with the folder's name."""
+    """List the videos of a folder's class folders, each with the folder's name."""
     classes, beside = list_folder(folder)
     if not classes:
         raise UserError(
@@ -278,10 +278,10 @@ def _labelled_set(
     known: Sequence[str] | None,
     repeats: Repeats | None = None,
 ) -> VideoSet:
-    """The dataset of labelled paths by part; those of the part ``all`` are divided.
+    """Assemble labelled paths by part into a dataset; those of the part ``all`` are divided.
 
     Args:
-        repeats: Those of ``found``, where they are known.
+        repeats: Repeats of ``found``, where they are known.
     """
     say_merged((label for entries in found.values() for _, label in entries), source)
     clean = {label: clean_label(label) for entries in found.values() for _, label in entries}
@@ -348,7 +348,7 @@ def _assemble(
 
 
 def _tested_only(test: dict[str, list[str]], source: str, known: Sequence[str]) -> VideoSet:
-    """Test videos of classes that a network was trained on, which may know more of them."""
+    """Assemble test videos of classes that a network was trained on, which may know more."""
     labels = {clean_label(name): label for label, name in enumerate(known)}
     unknown = sorted(set(test) - set(labels))
     if unknown:
@@ -360,7 +360,7 @@ def _tested_only(test: dict[str, list[str]], source: str, known: Sequence[str]) 
 
 
 def _videos(classes: dict[str, list[str]], labels: dict[str, int]) -> list[Video]:
-    """The videos by class, then path."""
+    """Return the videos by class, then path."""
     return [
         Video(path, label)
         for name, label in labels.items()
@@ -406,7 +406,7 @@ def _quoted(text: str | None) -> str:
 
 
 def _check_files(path: Path, rows: list[Row]) -> None:
-    """Every file exists."""
+    """Check that every file exists."""
     lines: dict[str, int] = {}
     for row in rows:
         lines.setdefault(row.path, row.line)
@@ -421,7 +421,7 @@ def _check_files(path: Path, rows: list[Row]) -> None:
 
 
 def _check_labels(path: Path, rows: list[Row], repeats: Repeats) -> None:
-    """Every file has one label."""
+    """Check that every file has one label."""
     for same in repeats.contradicting:
         last = [row for row in rows if row.path == same.path][-1]
         earlier = next(row for row in rows if row.path == same.first)

@@ -1,6 +1,6 @@
-"""What ``video-snl predict`` sees of a video, read in a process that can be killed.
+"""Inference reader: clips and windows of one video, read in a process that can be killed.
 
-A file on which a decoder never returns costs its deadline, and the next file comes.
+A file on which a decoder never returns costs its deadline; then the next file comes.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 
 class Window(NamedTuple):
-    """Start and end in seconds from the first frame, and clips uint8 (K, T, H, W, 3)."""
+    """A window: start and end in seconds from the first frame, clips uint8 (K, T, H, W, 3)."""
 
     start: float
     end: float
@@ -44,7 +44,7 @@ class Window(NamedTuple):
 def read_views(
     path: str, config: DataConfig, clips: int, *, if_short: str = _SHORT_VIDEOS
 ) -> np.ndarray:
-    """Clips evenly spaced over a video, uint8 (clips, T, H, W, 3).
+    """Read clips evenly spaced over a video, uint8 (clips, T, H, W, 3).
 
     Args:
         if_short: What to do about a video that is too short, by the options of the command; those
@@ -61,7 +61,7 @@ def read_views(
 def read_windows(
     path: str, config: DataConfig, window: Length, hop: Length, clips: int
 ) -> Iterator[Window]:
-    """Every window of a video, in one pass over the file.
+    """Read every window of a video, in one pass over the file.
 
     From one window to the next it may take ``data.deadline`` plus the seconds of both lengths:
     what cannot be decoded as fast as it plays is taken for stuck.
@@ -117,7 +117,7 @@ class _Windows:
     hop: Length
 
     def __call__(self, turn: tuple[str, int]) -> Window | None:
-        """The window of this number; None behind the last.
+        """Return the window of this number; None after the last.
 
         Raises:
             UserError: Also where another process has read the windows before, which has ended.

@@ -26,7 +26,7 @@ class Video:
 
 @dataclass(frozen=True)
 class VideoSet:
-    """The two lists of a data set; ``class_names[label]`` is the name of a class.
+    """The two lists of a dataset; ``class_names[label]`` is the name of a class.
 
     Args:
         tested_only: There is nothing to train on: the classes are those of a trained network.
@@ -71,7 +71,7 @@ def dataset_root(config: DataConfig) -> Path:
 
 
 def missing_files(paths: Iterable[str]) -> list[str]:
-    """Those of the paths that name nothing; every folder is listed once, only links are followed.
+    """Return the paths that name nothing; every folder is listed once, only links are followed.
 
     Raises:
         UserError: A folder cannot be read.
@@ -95,7 +95,7 @@ def missing_files(paths: Iterable[str]) -> list[str]:
 
 
 def folder_contents(folder: Path, shown: int = 5) -> str:
-    """What a folder holds, for an error message: ``'a', 'b' and 7 more``."""
+    """Say what a folder holds, for an error message: ``'a', 'b' and 7 more``."""
     try:
         names = sorted(entry.name for entry in folder.iterdir())
     except OSError as error:

@@ -29,7 +29,7 @@ class _Plan(NamedTuple):
 
 
 def frame_times(path: str, max_pixels: int = MAX_PIXELS) -> FrameTimes:
-    """When the frames of a video begin: by their time stamps, without decoding anything.
+    """Find when the frames of a video begin, by their time stamps, without decoding anything.
 
     Where a container stores none (AVI without gaps), or they do not tell the frames apart, frame i
     begins at i / (average rate).
@@ -62,7 +62,7 @@ def window_clips(
     choose: Callable[[int], list[list[int]]],
     short_side: int,
 ) -> Iterator[tuple[range, Tensor]]:
-    """Every window with its clips, uint8 (K, T, H, W, 3).
+    """Return every window with its clips, uint8 (K, T, H, W, 3).
 
     Every frame that some clip needs is decoded once, in ascending order. Only frames that clips of
     the current window and of those overlapping it need are kept, at the short side.
@@ -98,8 +98,10 @@ def window_clips(
 
 
 def _planned(windows: Iterable[range], choose: Callable[[int], list[list[int]]]) -> Iterator[_Plan]:
-    """The plans of windows, up to the first that is too short: windows are planned ahead of time,
-    and its error must not come before the clips of those ahead of it."""
+    """Plan windows, up to the first that is too short.
+
+    Windows are planned ahead of time, and its error must not come before the clips of those ahead.
+    """
     for window in windows:
         try:
             clips = choose(len(window))
@@ -110,8 +112,10 @@ def _planned(windows: Iterable[range], choose: Callable[[int], list[list[int]]])
 
 
 def _extend(overlapping: deque[_Plan], plans: Iterator[_Plan], last: int) -> None:
-    """Add all windows that begin within the reach of the first, up to its frame ``last``, and one
-    more: their frames up to there come now or never, since there is no way back."""
+    """Add all windows that begin up to the frame ``last`` of the first, and one more.
+
+    Their frames up to there must be read now, since a reader does not go back.
+    """
     while overlapping[-1].window.start <= last and (following := next(plans, None)):
         overlapping.append(following)
 

@@ -77,10 +77,10 @@ def count_classes(config: DataConfig) -> int:
 
 
 def load_ucf101(root: Path, split: Split, *, frame_folders: bool = False) -> VideoSet:
-    """The videos of a split; all files it names exist.
+    """List the videos of a split; all files it names exist.
 
     Args:
-        frame_folders: Every video is a folder of pictures with its name, less the suffix.
+        frame_folders: Every video is a folder of images with its name, less the suffix.
 
     Raises:
         UserError: ``root`` is not laid out like UCF-101, a list is missing or malformed, or names
@@ -116,12 +116,12 @@ def _without_suffix(entries: list[Entry]) -> list[Entry]:
 
 
 def videos_folder(root: Path) -> Path:
-    """``root/UCF-101``, or ``root`` itself where the folders of the classes lie in it."""
+    """Return ``root/UCF-101``, or ``root`` itself where the folders of the classes lie in it."""
     return root / _VIDEOS if (root / _VIDEOS).is_dir() else root
 
 
 def lists_folder(root: Path) -> Path:
-    """``root/ucfTrainTestlist``.
+    """Return ``root/ucfTrainTestlist``.
 
     Raises:
         UserError: It is not there; says what is.
@@ -145,7 +145,7 @@ def _wanted() -> str:
 
 
 def parse_split(lists_folder: Path, split: Split) -> tuple[list[Entry], list[Entry], list[str]]:
-    """The train and test entries of a split and the names of the classes; looks at no video.
+    """Read the train and test entries of a split and the class names; looks at no video.
 
     Splits 1-3 are the official lists. ``paper`` divides train list 1 by the group in the file
     name: 11-25 train, 8-10 test.
@@ -167,7 +167,7 @@ def parse_split(lists_folder: Path, split: Split) -> tuple[list[Entry], list[Ent
 
 
 def class_names(lists_folder: Path) -> list[str]:
-    """The classes of classInd.txt in its order; its indices are 1, 2, 3, ...
+    """Read the classes of classInd.txt in its order; its indices are 1, 2, 3, ...
 
     Raises:
         UserError: The file is missing, or not of that form.
@@ -189,7 +189,7 @@ def class_names(lists_folder: Path) -> list[str]:
 
 
 def _entries(file: Path, names: list[str]) -> list[Entry]:
-    """The entries of a train or test list; the index behind a path must be that of its folder."""
+    """Read a train or test list; the index after a path must be that of its folder."""
     labels = {name: label for label, name in enumerate(names)}
     entries = []
     for number, line in _lines(file):
@@ -231,7 +231,7 @@ def _group(path: str) -> int:
 
 
 def _lines(file: Path) -> Iterator[tuple[int, str]]:
-    """Line numbers and stripped lines (LF or CRLF) of a list, without its empty ones."""
+    """Read the numbered, stripped lines (LF or CRLF) of a list, without its empty ones."""
     if not file.is_file():
         raise UserError(
             f"{file} does not exist: restore it from the published UCF101TrainTestSplits-"

@@ -35,17 +35,17 @@ class Length:
 
 @dataclass(frozen=True)
 class FrameTimes:
-    """When the frames of a video begin, in seconds from the first one, and when the last one ends.
+    """Times of a video's frames: when each begins, and when the last one ends, in seconds.
 
     Args:
-        starts: ascending, the first is 0.
+        starts: Ascending times, the first is 0.
     """
 
     starts: Sequence[float]
     end: float
 
     def of(self, window: range) -> tuple[float, float]:
-        """Start and end of some consecutive frames."""
+        """Return start and end of some consecutive frames."""
         over = window.stop >= len(self.starts)
         return self.starts[window.start], self.end if over else self.starts[window.stop]
 
@@ -54,7 +54,7 @@ def parse_length(option: str, text: str) -> Length:
     """Read ``2.5`` or ``2.5s`` as seconds and ``64f`` as frames.
 
     Args:
-        option: what the text was given for, for the message.
+        option: Name of the option, for the message.
 
     Raises:
         UserError: It is neither, or not above zero.
@@ -71,7 +71,7 @@ def parse_length(option: str, text: str) -> Length:
 
 
 def frame_windows(times: FrameTimes, window: Length, hop: Length) -> list[range]:
-    """The frames of every window, in order; one that holds no frame (a gap) is left out.
+    """Return the frames of every window, in order; one without a frame (a gap) is left out.
 
     Raises:
         UserError: One length is in seconds and the other in frames.
@@ -103,5 +103,5 @@ def _spans(
 
 
 def _first(starts: Sequence[float], time: float) -> int:
-    """The first frame that begins at ``time`` or later."""
+    """Return the first frame that begins at ``time`` or later."""
     return bisect_left(starts, time - _ROUNDING)

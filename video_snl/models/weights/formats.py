@@ -25,9 +25,9 @@ Statistics = Literal["kinetics", "imagenet", "hara", "unknown"]
 
 # Wrappers leave their attribute's name in the names of what they wrap: DataParallel and an
 # inserted block's WithBlock ("module"), torch.compile, activation checkpointing.
-_WRAPPERS = frozenset({"module", "_orig_mod", "_checkpoint_wrapped_module"})
+_WRAPPED, _INSERTED = "module", "block"
+_WRAPPERS = frozenset({_WRAPPED, "_orig_mod", "_checkpoint_wrapped_module"})
 _OWN_PREFIX = "model."
-_INSERTED = "block"
 
 _STEM = {"conv1": "conv", "bn1": "norm"}
 _UNIT = {
@@ -61,10 +61,10 @@ class Layout:
 
     @classmethod
     def of(cls, model: nn.Module) -> Layout:
-        """The layout of ``model``; TypeError for a network without pytorchvideo's ``blocks``."""
+        """Read the layout off ``model``; TypeError for one without pytorchvideo's ``blocks``."""
         blocks = getattr(model, "blocks", None)
         if not isinstance(blocks, nn.ModuleList):
-            raise TypeError(f"{type(model).__name__} is no backbone: it has no list 'blocks'.")
+            raise TypeError(f"{type(model).__name__} is not a backbone: it has no list 'blocks'.")
         stages = tuple(i for i, part in enumerate(blocks) if hasattr(part, "res_blocks"))
         return cls(stages, len(blocks) - 1)
 
@@ -120,20 +120,21 @@ def translate(checkpoint: Mapping[str, Any], layout: Layout, source: str) -> Tra
 
 
 def network_tensors(checkpoint: Mapping[str, Any]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """A checkpoint's tensors under the names they have in no wrapper, without inserted blocks.
+    """Return a checkpoint's tensors under their names in no wrapper, without inserted blocks.
 
-    Also the names of what belongs to inserted blocks.
+    The second value holds the names of the tensors of inserted blocks.
     """
     tensors = _tensors(checkpoint)
-    inserted = tuple(name for name in tensors if _INSERTED in name.split("."))
-    return {_bare(n): t for n, t in tensors.items() if n not in inserted}, inserted
+    inserted = _inserted(tensors)
+    left_out = set(inserted)
+    return {_bare(n): t for n, t in tensors.items() if n not in left_out}, inserted
 
 
 def other_parts(names: Iterable[str]) -> list[str]:
     """Find parts that make two networks different ones, though they have few parameters.
 
     Args:
-        names: Of tensors that one of a file and a network has, and the other lacks.
+        names: Names of tensors that one of a file and a network has, and the other lacks.
 
     Returns:
         A phrase for each kind of part, with the name of one of its tensors.
@@ -153,15 +154,38 @@ def _tensors(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
     return {str(name): value for name, value in checkpoint.items() if isinstance(value, Tensor)}
 
 
+def _inserted(names: Iterable[str]) -> tuple[str, ...]:
+    """Find the tensors of inserted blocks.
+
+    A block is the ``block`` of a wrapper whose ``module`` is the wrapped layer. Other parts may
+    have that name, too: X3D's squeeze-and-excitation is ``norm_b.1.block.0``, beside no module.
+    """
+    names = list(names)
+    parts = {name: name.split(".") for name in names}
+    wrappers = {
+        tuple(path[:place])
+        for path in parts.values()
+        for place, part in enumerate(path)
+        if part == _WRAPPED
+    }
+
+    def belongs(path: list[str]) -> bool:
+        return any(
+            part == _INSERTED and (tuple(path[:place]) in wrappers or not path[place + 1].isdigit())
+            for place, part in enumerate(path[:-1])
+        )
+
+    return tuple(name for name in names if belongs(parts[name]))
+
+
 def _bare(name: str) -> str:
     return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
 
 
 def _from_own(tensors: dict[str, Tensor], checkpoint: Mapping[str, Any]) -> Translated:
-    backbone, left_out = {}, []
+    backbone, left_out, inserted = {}, [], set(_inserted(tensors))
     for name, tensor in tensors.items():
-        inserted = _INSERTED in name.split(".")
-        if inserted or not name.startswith(_OWN_PREFIX):
+        if name in inserted or not name.startswith(_OWN_PREFIX):
             left_out.append(name)
         else:
             backbone[_bare(name).removeprefix(_OWN_PREFIX)] = tensor
@@ -172,7 +196,7 @@ def _from_own(tensors: dict[str, Tensor], checkpoint: Mapping[str, Any]) -> Tran
 
 
 def _own_statistics(checkpoint: Mapping[str, Any]) -> Statistics | None:
-    """The key of the mean and standard deviation that ``video-snl train`` wrote down."""
+    """Return the key of the mean and deviation that ``video-snl train`` wrote down."""
     about = checkpoint.get("video_snl", {})
     stored = (tuple(about.get("mean", ())), tuple(about.get("std", ())))
     for key, (mean, std) in STATISTICS.items():
@@ -190,7 +214,7 @@ def _from_resnet(bare: dict[str, Tensor], layout: Layout, *, inflate: bool) -> T
 
 
 def _first_release(bare: dict[str, Tensor]) -> str | None:
-    """The 2018 release (400 classes) has the same names, but was fed 0-255 minus a mean."""
+    """Recognise the 2018 release (400 classes), which was fed 0-255 minus a mean."""
     head = bare.get("fc.weight")
     if head is None or head.shape[0] != 400:
         return None
@@ -202,7 +226,7 @@ def _first_release(bare: dict[str, Tensor]) -> str | None:
 
 
 def _resnet_names(layout: Layout) -> Callable[[str], str]:
-    """torchvision's names, which Hara et al. kept, to pytorchvideo's; others stay as they are."""
+    """Return what turns torchvision's names, which Hara et al. kept, into pytorchvideo's."""
 
     def rename(name: str) -> str:
         module, _, tensor = name.rpartition(".")
