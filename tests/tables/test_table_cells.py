@@ -155,7 +155,7 @@ def test_configurations_that_are_none(content: bytes, message: str, tmp_path: Pa
         ("trainer.seed", "3", "use --seeds"),
         ("optimizer.milestones", "[1,2", 'optimizer.milestones": Expected'),
         ("optimizer.batch_size", "many", 'optimizer.batch_size": Expected'),
-        ("optimizer.speed", "3", "optimizer has epochs, epoch_steps, "),
+        ("optimizer.speed", "3", "optimizer has accumulate, "),
         ("data.heigh", "32", "--set data.heigh=32: data has dataset, "),
         ("model.reductio", "4", "model has backbone, "),
     ],
