@@ -107,7 +107,10 @@ _STAND_INS: dict[str, Callable[[Path], dict[str, Any]]] = {
 
 
 # Pages whose Python another test runs, together with what it needs.
-_ELSEWHERE = {"docs/export.md": ("tests/export/test_export.py", "test_examples_of_the_docs")}
+_ELSEWHERE = {
+    "docs/export.md": ("tests/export/test_export.py", "test_examples_of_the_docs"),
+    "docs/extend.md": ("tests/test_extend.py", "test_what_the_page_adds_is_used"),
+}
 _RUN_HERE = sorted({block.page for block in _checked("python")} - _ELSEWHERE.keys())
 
 

@@ -100,11 +100,14 @@ class ImageClassification(ImageTask):
         self.train_top1 = MulticlassAccuracy(len(self.class_names), average="micro")
         self.listed = TestMetrics(len(self.class_names))
 
+    def loss(self, logits: Tensor, label: Tensor) -> Tensor:
+        """Return the mean loss of a batch. Shapes: (B, classes), (B,)."""
+        smoothing = self.experiment.optimizer.label_smoothing
+        return F.cross_entropy(logits.float(), label, label_smoothing=smoothing)
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         label, logits = batch["label"], self.model(self.training_input(batch))
-        smoothing = self.experiment.optimizer.label_smoothing
-        loss = F.cross_entropy(logits.float(), label, label_smoothing=smoothing)
-        self.checked(loss, batch["index"])
+        loss = self.checked(self.loss(logits, label), batch["index"])
         self.train_loss(loss.detach(), len(label))
         self.train_top1(logits, label)
         self.log_epoch({"train/loss": self.train_loss, "train/top1": self.train_top1}, len(label))

@@ -36,7 +36,13 @@ def class_metrics(classes: int) -> MetricCollection:
     Args:
         classes: Number of classes.
     """
-    return MetricCollection({"top1": TopK(1), "top5": TopK(5)}, compute_groups=False)
+    return MetricCollection(
+        {
+            "top1": TopK(1),
+            "top5": TopK(5),
+        },
+        compute_groups=False,
+    )
 
 
 class TopK(MeanMetric):

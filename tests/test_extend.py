@@ -1,0 +1,141 @@
+"""docs/extend.md as written: its changes are made in a copy of the packages, and what they add is used."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.pages import REPOSITORY, blocks_of
+from tests.videos import write_video
+
+PAGE = "docs/extend.md"
+NEW_FILES = {
+    '"""X3D': "video_snl/models/x3d.py",
+    '"""HMDB-51': "video_snl/data/video/hmdb51.py",
+}
+# The line after which an entry is put, and its file.
+ENTRIES = {
+    '"f1"': ("video_snl/tasks/metrics.py", '            "top5": TopK(5),\n'),
+    '"x3d_m"': ("video_snl/config/backbones.py", "VIDEO_BACKBONES: dict[str, VideoBackbone] = {\n"),
+    '"hmdb51"': (
+        "video_snl/config/datasets.py",
+        "VIDEO_DATASETS: dict[str, VideoDatasetEntry] = {\n",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def changed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the package with the changes of the page, and the page's own files beside it."""
+    root = tmp_path_factory.mktemp("changed")
+    shutil.copytree(
+        REPOSITORY / "video_snl", root / "video_snl", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    left = [block.text for block in blocks_of(PAGE) if block.language == "python"]
+    for begin, file in NEW_FILES.items():
+        [text] = [text for text in left if text.startswith(begin)]
+        left.remove(text)
+        assert not (root / file).exists()
+        (root / file).write_text(text, encoding="utf-8")
+    for begin, (file, line) in ENTRIES.items():
+        [text] = [text for text in left if text.lstrip().startswith(begin)]
+        left.remove(text)
+        _insert(root / file, line, text.rstrip("\n") + "\n")
+    [f1] = [text for text in left if "MulticlassF1Score" in text]
+    left.remove(f1)
+    _insert(root / "video_snl/tasks/metrics.py", "from typing import Any\n", f1.rstrip("\n") + "\n")
+    block, focal = left
+    (root / "two_hop.py").write_text(block, encoding="utf-8")
+    (root / "focal.py").write_text(focal, encoding="utf-8")
+    return root
+
+
+def _insert(path: Path, line: str, text: str) -> None:
+    source = path.read_text(encoding="utf-8")
+    assert source.count(line) == 1, (path, line)
+    path.write_text(source.replace(line, line + text), encoding="utf-8")
+
+
+def run(changed: Path, *words: str) -> str:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(changed)}
+    done = subprocess.run(
+        [sys.executable, *words],
+        capture_output=True,
+        text=True,
+        env=environment | {"SRC_ROOT": str(changed)},
+        cwd=changed,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_what_the_page_adds_is_used(changed: Path) -> None:
+    """The dataset and the metric: HMDB-51's layout, trained on and evaluated."""
+    root = changed / "hmdb51"
+    for name, level in (("cartwheel", 40), ("clap", 200)):
+        lines = []
+        for number, part in enumerate((1, 1, 1, 2, 0)):
+            file = root / "hmdb51_org" / name / f"{number}.avi"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_video(file, frames=8, level=level)
+            lines.append(f"{file.name} {part} ")
+        listing = root / "testTrainMulti_7030_splits" / f"{name}_test_split1.txt"
+        listing.parent.mkdir(parents=True, exist_ok=True)
+        listing.write_text("\n".join(lines) + "\n")
+    options = {
+        "data.dataset": "hmdb51",
+        "data.root": "hmdb51",
+        "data.short_side": 32,
+        "data.crop": 32,
+        "data.num_workers": 0,
+        "optimizer.epochs": 1,
+        "optimizer.batch_size": 3,
+        "trainer.accelerator": "cpu",
+        "trainer.progress": "false",
+        "trainer.loggers": "[csv]",
+    }
+    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    run(changed, "-m", "video_snl", "train", *words)
+    [metrics] = (changed / "runs").glob("hmdb51-*/metrics.csv")
+    with metrics.open() as lines:
+        [row] = csv.DictReader(lines)
+    assert 0 <= float(row["val/f1"]) <= 1
+    shown = run(changed, "-m", "video_snl", "evaluate", "--clips", "1", "--crops", "1")
+    written = json.loads((metrics.parent / "evaluation" / "metrics.json").read_text())
+    assert written["videos"] == 2 and 0 <= written["video_f1"] <= 1
+    assert re.search(r"f1: clip [\d.]+, video [\d.]+", shown)
+
+
+def test_the_backbone_of_the_page(changed: Path) -> None:
+    words = ["--model.backbone", "x3d_m", "--data.clip_frames", "16", "--data.crop", "224"]
+    words += ["--model.num_classes", "51", "--json"]
+    facts = json.loads(run(changed, "-m", "video_snl", "describe", *words))
+    # X3D-M has 3.8 M parameters with 400 classes, 2048 for each class.
+    assert facts["parameters"] - sum(block["parameters"] for block in facts["blocks"]) == (
+        pytest.approx(3.79e6 - (400 - 51) * 2049, rel=0.01)
+    )
+    assert [block["position"] for block in facts["blocks"]] == ["before:res4.-1"]
+
+
+def test_the_block_of_the_page(changed: Path) -> None:
+    check = (
+        "import torch; from two_hop import TwoHop3d; block = TwoHop3d(8, zero_init=False).eval(); "
+        "x = torch.randn(1, 8, 2, 3, 4); a = block.affinity(x).to_dense(); "
+        "equation = block.as_graph_filter(x); print(tuple(block(x).shape), a.shape[-1])"
+    )
+    assert run(changed, "-c", check).strip() == "(1, 8, 2, 3, 4) 24"
+
+
+def test_the_task_of_the_page(changed: Path) -> None:
+    run(changed, "focal.py")
+    [record] = (changed / "runs").glob("focal-*/run.json")
+    assert json.loads(record.read_text())["status"] == "finished"
