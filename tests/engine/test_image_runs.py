@@ -204,7 +204,7 @@ def test_predict_sees_what_evaluate_sees(run: Path, tmp_path: Path, short_side: 
     small = tmp_path / "small.png"
     picture(1, 24, 48).save(small)
     if short_side is None:
-        with pytest.raises(UserError, match=r"small\.png has 24 x 48 pixels.*enlarge the picture"):
+        with pytest.raises(UserError, match=r"small\.png has 24 x 48 pixels.*enlarge the image"):
             read_input(small, trained.experiment.data)
     trained.experiment.data = digit  # resized: the set has one size alone
     assert read_input(small, trained.experiment.data).shape == (32, 32, 3)
