@@ -47,13 +47,13 @@ def misbehave(path: str) -> None:
 
 class Training(ClipDataset):
     def sample(self, key, index_read):
-        misbehave(self.videos[index_read].path)
+        misbehave(self.items[index_read].path)
         return super().sample(key, index_read)
 
 
 class Evaluation(EvaluationDataset):
     def sample(self, key, index_read):
-        misbehave(self.videos[index_read].path)
+        misbehave(self.items[index_read].path)
         return super().sample(key, index_read)
 
 

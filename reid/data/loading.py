@@ -60,10 +60,10 @@ class TrackletDataset(Dataset[Sample]):
         config: ReidDataConfig,
         seed: int,
     ) -> None:
-        self.videos, self.labels, self.config, self.seed = tracklets, labels, config, seed
+        self.items, self.labels, self.config, self.seed = tracklets, labels, config, seed
 
     def __len__(self) -> int:
-        return len(self.videos)
+        return len(self.items)
 
     def __getitem__(self, key: Key) -> Sample:
         return self.sample(key, key[1])
@@ -74,7 +74,7 @@ class TrackletDataset(Dataset[Sample]):
         Raises:
             UserError: None of its frames can be read.
         """
-        c, tracklet = self.config, self.videos[index_read]
+        c, tracklet = self.config, self.items[index_read]
         random = sample_generator(self.seed, *key)
         places = random.random(c.frames).tolist()
         offset = torch.from_numpy(random.random(2, dtype=np.float32))
@@ -99,10 +99,10 @@ class TrackletDataset(Dataset[Sample]):
         Raises:
             UserError: The identity has none left.
         """
-        person = self.videos[key[1]].person_id
-        members = [i for i, tracklet in enumerate(self.videos) if tracklet.person_id == person]
+        person = self.items[key[1]].person_id
+        members = [i for i, tracklet in enumerate(self.items) if tracklet.person_id == person]
         for i in fallback_generator(self.seed, *key).permutation(members).tolist():
-            if self.videos[i].path not in avoided:
+            if self.items[i].path not in avoided:
                 return i
         raise UserError(
             f"none of the {len(members)} training tracklets of person {person} can be read"
@@ -123,11 +123,11 @@ class SampledDataset(Dataset[Sample]):
     def __init__(
         self, tracklets: Sequence[Tracklet], config: ReidDataConfig, frames: int | None = None
     ) -> None:
-        self.videos, self.config = tracklets, config
+        self.items, self.config = tracklets, config
         self.frames = config.frames if frames is None else frames
 
     def __len__(self) -> int:
-        return len(self.videos)
+        return len(self.items)
 
     def sample(self, key: Key, index_read: int) -> Sample:
         """The sample of the tracklet ``index_read``.
@@ -135,7 +135,7 @@ class SampledDataset(Dataset[Sample]):
         Raises:
             UserError: None of its frames can be read.
         """
-        c, tracklet = self.config, self.videos[index_read]
+        c, tracklet = self.config, self.items[index_read]
         [wanted] = segment_clips(length_of(tracklet, c.max_pixels), self.frames, 1, "wrap")
         nearest = read_nearest(tracklet, wanted, (c.height, c.width), c.max_pixels)
         return {
@@ -184,18 +184,18 @@ class PieceDataset(Dataset[Sample]):
             deadline=config.deadline,
             max_pixels=config.max_pixels,
         )
-        self.videos = [
+        self.items = [
             piece
             for index, (tracklet, length) in enumerate(zip(tracklets, lengths, strict=True))
             for piece in _pieces(index, tracklet.path, length, config.frames)
         ]
 
     def __len__(self) -> int:
-        return len(self.videos)
+        return len(self.items)
 
     def sample(self, key: Key, index_read: int) -> Sample:
         """The sample of a piece."""
-        c, piece = self.config, self.videos[index_read]
+        c, piece = self.config, self.items[index_read]
         wanted = range(piece.start, piece.stop)
         size = c.height, c.width
         found = read_readable(self.tracklets[piece.index], wanted, size, c.max_pixels)

@@ -140,7 +140,7 @@ def _samples(
     dataset: PieceDataset | SampledDataset
     if test_frames is None:
         dataset = PieceDataset(tracklets, config)
-        owner = [piece.index for piece in dataset.videos]
+        owner = [piece.index for piece in dataset.items]
     else:
         dataset = SampledDataset(tracklets, config, test_frames)
         owner = list(range(len(tracklets)))

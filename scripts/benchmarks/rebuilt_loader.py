@@ -68,13 +68,13 @@ class _Batches(Dataset[_Read]):
         index: int | None = key[1]
         assert index is not None
         while self._quarantine is not None and (
-            self._source.videos[index].path in self._quarantine.bad
+            self._source.items[index].path in self._quarantine.bad
         ):
             asked, index = index, self._source.fallback_index(key, self._quarantine)
             if index is None:
                 read.unreadable.append(asked)
                 return None
-        path = self._source.videos[index].path
+        path = self._source.items[index].path
         worker = get_worker_info()
         for attempt in (1, 2):
             try:
@@ -206,7 +206,7 @@ class RebuiltLoader:
             self.profile.replaced += 1
             if not began:
                 continue  # it was between two samples
-            path = self.dataset.videos[int(current[2 * number])].path
+            path = self.dataset.items[int(current[2 * number])].path
             attempts[path, kind] += 1
             if attempts[path, kind] < _ATTEMPTS[kind]:
                 continue
@@ -233,7 +233,7 @@ class RebuiltLoader:
 
     def _check(self) -> None:
         if self.quarantine is not None:
-            self.quarantine.check((item.path for item in self.dataset.videos), self.what)
+            self.quarantine.check((item.path for item in self.dataset.items), self.what)
 
 
 def _as_it_is(read: Any) -> Any:

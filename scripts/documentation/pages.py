@@ -23,7 +23,13 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "Images": ("docs/images", "docs/images-*", "docs/paper-tables"),
     "Re-identification": ("docs/reid", "docs/reid/*"),
     "Looking inside": ("docs/explain", "docs/spectrum", "docs/serve", "docs/export"),
-    "Reference": ("commands/*", "reference/*", "docs/benchmarks", "docs/architecture", "docs/internals"),
+    "Reference": (
+        "commands/*",
+        "reference/*",
+        "docs/benchmarks",
+        "docs/architecture",
+        "docs/internals",
+    ),
     "More": ("docs/*", "CHANGELOG", "CONTRIBUTING", "SECURITY"),
 }
 

@@ -13,6 +13,6 @@ class Stuck(TrackletDataset):
     """Never returns from a tracklet whose folder is called stuck, and keeps Python's lock."""
 
     def sample(self, key: Key, index_read: int) -> Sample:
-        if "stuck" in self.videos[index_read].path:
+        if "stuck" in self.items[index_read].path:
             ctypes.PyDLL(None).sleep(1000)
         return super().sample(key, index_read)

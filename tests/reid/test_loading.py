@@ -118,7 +118,7 @@ def test_whole_tracklets_are_means_over_chunks(tmp_path: Path) -> None:
 def test_long_tracklets_come_in_pieces_of_which_the_chunks_are_the_same(tmp_path: Path) -> None:
     tracklet = grey(tmp_path / "a", list(range(66)))
     dataset = PieceDataset([tracklet], CONFIG)
-    assert [(piece.start, piece.stop) for piece in dataset.videos] == [(0, 64), (62, 66)]
+    assert [(piece.start, piece.stop) for piece in dataset.items] == [(0, 64), (62, 66)]
     assert [int(dataset.sample((0, i), i)["frames"]) for i in range(2)] == [64, 2]
     starts = [*range(0, 64, 4), 62]
     mean = sum(start + 1.5 for start in starts) / len(starts)
@@ -156,7 +156,7 @@ def test_evaluation_does_not_depend_on_the_workers(tmp_path: Path) -> None:
 def test_a_video_is_a_tracklet_too(tmp_path: Path) -> None:
     path = write_video(tmp_path / "walk.avi", frames=9)
     video = Tracklet((str(path),), -1, -1)
-    assert len(PieceDataset([video], CONFIG).videos) == 1
+    assert len(PieceDataset([video], CONFIG).items) == 1
     sample = PieceDataset([video], CONFIG).sample((0, 0), 0)
     assert sample["video"].shape == (9, 8, 4, 3) and int(sample["frames"]) == 9
     assert SampledDataset([video], CONFIG, 3).sample((0, 0), 0)["video"].shape == (3, 8, 4, 3)

@@ -55,7 +55,7 @@ class ClipSource(Protocol):
     """Dataset as a loader sees it."""
 
     @property
-    def videos(self) -> Sequence[_Item]: ...
+    def items(self) -> Sequence[_Item]: ...
 
     def sample(self, key: Key, index_read: int) -> Sample:
         """Return the sample of a key, read from the item ``index_read``."""
@@ -222,7 +222,7 @@ class Collator:
 
     def _check(self) -> None:
         if self._quarantine is not None:
-            self._quarantine.check((item.path for item in self._source.videos), self._what)
+            self._quarantine.check((item.path for item in self._source.items), self._what)
 
     def _error(self, request: Request, message: str) -> None:
         rows, row = self._place(request)
@@ -234,7 +234,7 @@ class Collator:
         return self._pending[number - self._handed_out], row
 
     def _path(self, request: Request) -> str:
-        return self._source.videos[request.index_read].path
+        return self._source.items[request.index_read].path
 
     def _complete(self) -> list[Batch]:
         batches: list[Batch] = []

@@ -59,10 +59,10 @@ class ClipDataset(Dataset[Sample]):
 
     def __init__(self, videos: Sequence[Video], config: DataConfig, seed: int) -> None:
         _check_options(config)
-        self.videos, self.config, self.seed = videos, config, seed
+        self.items, self.config, self.seed = videos, config, seed
 
     def __len__(self) -> int:
-        return len(self.videos)
+        return len(self.items)
 
     def __getitem__(self, key: Key) -> Sample:
         return self.sample(key, key[1])
@@ -79,7 +79,7 @@ class ClipDataset(Dataset[Sample]):
         # The first number is drawn before all others, the rest of a uniform clip's after them.
         numbers = [u, *random.random(rule.draws - 1)]
         [video] = read_clips(
-            self.videos[index_read].path,
+            self.items[index_read].path,
             lambda length: [rule.random(length, numbers)],
             self.config.short_side,
             self.config.reader,
@@ -91,7 +91,7 @@ class ClipDataset(Dataset[Sample]):
             "size": torch.tensor(video.shape[1:3]),
             "offset": torch.from_numpy(offset),
             "flip": torch.tensor(flip),
-            "label": torch.tensor(self.videos[index_read].label),
+            "label": torch.tensor(self.items[index_read].label),
             "index": torch.tensor(index_read),
             **augmentation,
         }
@@ -106,14 +106,14 @@ class ClipDataset(Dataset[Sample]):
             UserError: No video of the class is left.
         """
         epoch, index = key[:2]
-        label = self.videos[index].label
-        members = [i for i, video in enumerate(self.videos) if video.label == label]
+        label = self.items[index].label
+        members = [i for i, video in enumerate(self.items) if video.label == label]
         for i in fallback_generator(self.seed, epoch, index).permutation(members).tolist():
-            if self.videos[i].path not in avoided:
+            if self.items[i].path not in avoided:
                 return i
         raise UserError(
             f"none of the {len(members)} training videos of the class of "
-            f"{self.videos[index].path} can be read{avoided.listed_in()}: fetch or copy them "
+            f"{self.items[index].path} can be read{avoided.listed_in()}: fetch or copy them "
             "again (video-snl check names what is wrong with each)"
         )
 
@@ -133,10 +133,10 @@ class EvaluationDataset(Dataset[Sample]):
 
     def __init__(self, videos: Sequence[Video], config: DataConfig, clips: int) -> None:
         _check_options(config)
-        self.videos, self.config, self.clips = videos, config, clips
+        self.items, self.config, self.clips = videos, config, clips
 
     def __len__(self) -> int:
-        return len(self.videos)
+        return len(self.items)
 
     def __getitem__(self, key: Key) -> Sample:
         return self.sample(key, key[1])
@@ -145,7 +145,7 @@ class EvaluationDataset(Dataset[Sample]):
         """Return the sample of the video ``index_read``."""
         c = self.config
         video = read_clips(
-            self.videos[index_read].path,
+            self.items[index_read].path,
             self._choose,
             c.short_side,
             c.reader,
@@ -156,7 +156,7 @@ class EvaluationDataset(Dataset[Sample]):
             "centre": video[0],
             "views": video[1:],
             "size": torch.tensor(video.shape[2:4]),
-            "label": torch.tensor(self.videos[index_read].label),
+            "label": torch.tensor(self.items[index_read].label),
             "index": torch.tensor(index_read),
         }
 
