@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 
 from video_snl.errors import UserError
-from video_snl.utils.media import find_media, is_image_name, is_system_name, is_video_name
+from video_snl.utils.media import (
+    IMAGE_SUFFIXES,
+    VIDEO_SUFFIXES,
+    find_media,
+    is_image_name,
+    is_system_name,
+    is_video_name,
+)
 
 
 def _touch(*paths: Path) -> None:
@@ -69,3 +76,10 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
     _touch(tmp_path / "a.avi")
     with pytest.raises(UserError, match="is a file"):
         find_media(tmp_path / "a.avi")
+
+
+def test_the_suffixes_of_the_pages_are_those_of_the_program() -> None:
+    docs = Path(__file__).resolve().parents[2] / "docs"
+    for page, suffixes in (("own-videos.md", VIDEO_SUFFIXES), ("images-data.md", IMAGE_SUFFIXES)):
+        text = " ".join((docs / page).read_text(encoding="utf-8").split())
+        assert " ".join(sorted(suffixes)) in text
