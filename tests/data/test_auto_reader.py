@@ -147,7 +147,7 @@ def test_what_a_run_sees_does_not_hang_on_what_was_faster(
 
 WORKER = """
 import sys
-from tests.data.test_choice import length
+from tests.data.test_auto_reader import length
 from video_snl.data.workers.pool import map_with_timeout
 
 for outcome in map_with_timeout(length, [sys.argv[1]] * 3, num_workers=1, deadline=30):
