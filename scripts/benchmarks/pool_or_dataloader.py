@@ -8,23 +8,22 @@ VIDEOS holds one folder of videos per class. The contenders read the same clips 
 
     pool        ClipLoader: worker processes with a deadline for every sample
     dataloader  torch.utils.data.DataLoader, persistent workers, forked from this process
-    forkserver  the same, its workers forked from multiprocessing's forkserver, torch preloaded
     rebuilt     RebuiltLoader: a DataLoader that is built anew after a worker hangs or dies
 
-They take turns, round by round, each in a fresh process that does what a training does: it imports
-torch and the data, checks the list of videos, starts what can be started early (the pool's
-forkserver), imports the engine, builds a network, makes the loader, and reads. Figures are medians;
-ratios are medians of the ratios within a round, since the machine's own speed drifts.
+They take turns, round by round, in one process whose modules are imported; figures are medians, and
+ratios medians of the ratios within a round, since the machine's own speed drifts.
 
-    first batch, command   seconds from the start of the process to the first batch
-    first batch, loader    seconds from making the loader to the first batch, the network built
-    first batch, bare      the same with nothing before it: no forkserver started early
-    CPU s                  processor time of all processes up to the first batch of the command
-    clips/s                after the first batches, through one epoch
-    CPU ms/clip            processor time of all processes meanwhile
-    processes              in all, this one included
-    MB                     proportional set size (PSS) of all of them, at the end
-    lines                  of code, without blank lines, comments and docstrings
+    first batch     seconds from making the loader to its first batch; the pool's forkserver runs
+                    already, as in a training, which starts it before it imports and builds
+    clips/s         after the first batches
+    CPU ms/clip     processor time of all processes meanwhile
+    processes       in all, this one included
+    MB              proportional set size (PSS) of all but this one
+    lines           of code, without blank lines, comments and docstrings
+
+Then, ``--commands`` times in turn, a fresh process does what a training does until its first batch:
+it starts the forkserver (the pool), imports torch and the engine, builds a network and makes the
+loader. Printed are seconds and processor time of all processes from its start.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-CONTENDERS = ("pool", "dataloader", "forkserver", "rebuilt")
+CONTENDERS = ("pool", "dataloader", "rebuilt")
 # What each needs beyond the data set, the samplers and the collating of samples.
 CODE = {
     "pool": (
@@ -57,7 +56,6 @@ CODE = {
         "video_snl/data/loading/loader.py",
     ),
     "dataloader": (),
-    "forkserver": (),
     "rebuilt": ("scripts/benchmarks/rebuilt_loader.py",),
 }
 WARM = 4  # batches before those that are timed
@@ -67,24 +65,25 @@ Turn = dict[str, Any]
 
 def main(words: Sequence[str] | None = None) -> int:
     options = parse(words)
-    if options.turn:
-        print(json.dumps(one_turn(options)))
+    if options.command:
+        print(json.dumps(one_command(options)))
         return 0
     turns: list[Turn] = []
     for number in range(options.rounds):
         shift = number % len(CONTENDERS)
         for name in CONTENDERS[shift:] + CONTENDERS[:shift]:
-            turn: Turn = {"round": number, "loader": name}
-            for how in ("training", "bare"):
-                turn |= run_turn(options, name, how)
-            turns.append(turn)
-            print(json.dumps(turn), file=sys.stderr, flush=True)
-    same = {turn["digest"] for turn in turns}
-    if len(same) > 1:
-        raise SystemExit(f"the loaders do not give the same batches: {same}")
-    print(table(turns, options))
+            turns.append({"round": number, "loader": name, **one_turn(options, name)})
+            print(json.dumps(turns[-1]), file=sys.stderr, flush=True)
+    if len({turn["digest"] for turn in turns}) > 1:
+        raise SystemExit("the loaders do not give the same batches")
+    commands: list[Turn] = []
+    for number in range(options.commands):
+        for name in ("pool", "dataloader") if number % 2 else ("dataloader", "pool"):
+            commands.append({"round": number, "loader": name, **run_command(options, name)})
+            print(json.dumps(commands[-1]), file=sys.stderr, flush=True)
+    print(table(turns, commands, options))
     if options.json:
-        options.json.write_text(json.dumps(turns, indent=1))
+        options.json.write_text(json.dumps({"turns": turns, "commands": commands}, indent=1))
     return 0
 
 
@@ -99,14 +98,14 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
     add("--batch", type=positive, default=16, help="clips of a batch (default: 16)")
     add("--rounds", type=positive, default=5, help="turns of every loader (default: 5)")
     add("--json", type=Path, metavar="FILE", help="write all turns to this file, too")
-    add("--turn", choices=CONTENDERS, help=argparse.SUPPRESS)
-    add("--how", choices=("training", "bare"), help=argparse.SUPPRESS)
+    add("--commands", type=int, default=3, help="fresh processes of both kinds (default: 3)")
+    add("--command", choices=CONTENDERS, help=argparse.SUPPRESS)
     add("--began", type=float, help=argparse.SUPPRESS)
     return parser.parse_args(words)
 
 
-def run_turn(options: argparse.Namespace, name: str, how: str) -> Turn:
-    command = [sys.executable, __file__, str(options.videos), "--turn", name, "--how", how]
+def run_command(options: argparse.Namespace, name: str) -> Turn:
+    command = [sys.executable, __file__, str(options.videos), "--command", name]
     for option in ("num_workers", "clips", "batch"):
         command += [f"--{option}", str(getattr(options, option))]
     command += ["--began", str(time.time())]
@@ -116,60 +115,79 @@ def run_turn(options: argparse.Namespace, name: str, how: str) -> Turn:
     return turn
 
 
-def one_turn(options: argparse.Namespace) -> Turn:
-    """Do what a training does until its first batch and, as one, read an epoch."""
+def one_command(options: argparse.Namespace) -> Turn:
+    """Do what a training does until its first batch."""
+    if options.command == "pool":
+        from video_snl.data.workers.forkserver import start_forkserver
+
+        start_forkserver()
+    import video_snl.engine.train  # noqa: F401
+    from video_snl.models.i3d import i3d_r50
+
+    i3d_r50(101)
+    dataset, sampler = samples(options)
+    with LOADERS[options.command](dataset, sampler, options) as loaded:
+        next(loaded)
+        return {
+            "seconds": time.time() - options.began,
+            "cpu_seconds": sum(map(processor_seconds, process_tree(os.getpid()))),
+        }
+
+
+def one_turn(options: argparse.Namespace, name: str) -> Turn:
     import torch
 
-    from video_snl.config.video import DataConfig
-    from video_snl.data.video.dataset import ClipDataset, EpochSampler
-    from video_snl.data.video.folders import VIDEO_SUFFIXES
-    from video_snl.data.video.records import Video
     from video_snl.data.workers.forkserver import start_forkserver
+    from video_snl.data.workers.pool import map_with_timeout
 
     torch.set_num_threads(1)
-    files = sorted(p for p in options.videos.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES)
-    names = sorted({file.parent.name for file in files})
-    training = options.how == "training"
-    batches = WARM + -(-options.clips // options.batch) if training else 1
-    wanted = [files[i % len(files)] for i in range((batches + 2) * options.batch)]
-    config = DataConfig(
-        clip_frames=16, short_side=128, crop=112, short_videos="wrap", deadline=60.0
-    )
-    videos = [Video(str(file), names.index(file.parent.name)) for file in wanted]
-    dataset = ClipDataset(videos, config, 0)
-    sampler = EpochSampler(len(dataset), 0)
-    if training:
-        if options.turn == "pool":
-            start_forkserver()
-        import video_snl.engine.train  # noqa: F401
-        from video_snl.models.i3d import i3d_r50
-
-        i3d_r50(len(names))
+    dataset, sampler = samples(options)
+    list(map_with_timeout(abs, [0], num_workers=1, deadline=600))  # the forkserver is ready
+    others = set(process_tree(os.getpid()))
     made = time.perf_counter()
-    with LOADERS[options.turn](dataset, sampler, options) as loaded:
+    with LOADERS[name](dataset, sampler, options) as loaded:
         first = next(loaded)
-        if not training:
-            return {"bare_s": time.perf_counter() - made}
         turn: Turn = {
-            "command_s": time.time() - options.began,
             "first_s": time.perf_counter() - made,
-            "first_cpu_s": sum(map(processor_seconds, process_tree(os.getpid()))),
             "digest": int(first["video"].sum(dtype=torch.int64)),
         }
         for _ in range(WARM - 1):
             next(loaded)
-        tree = process_tree(os.getpid())
-        before = sum(map(processor_seconds, tree))
+        running = process_tree(os.getpid())
+        before = sum(map(processor_seconds, running))
         began, clips = time.perf_counter(), 0
         while clips < options.clips:
             clips += len(next(loaded)["index"])
+        seconds = time.perf_counter() - began
+        used = sum(map(processor_seconds, running)) - before
+        mine = set(running) - others
+        if name == "pool":
+            mine.add(start_forkserver().pid)
         turn |= {
-            "clips_per_second": clips / (time.perf_counter() - began),
-            "cpu_ms": 1000 * (sum(map(processor_seconds, tree)) - before) / clips,
-            "processes": len(tree),
-            "megabytes": sum(map(proportional_megabytes, tree)),
+            "clips_per_second": clips / seconds,
+            "cpu_ms": 1000 * used / clips,
+            "processes": 1 + len(mine),
+            "megabytes": sum(map(proportional_megabytes, mine)),
         }
     return turn
+
+
+def samples(options: argparse.Namespace) -> tuple[Any, Any]:
+    """Return a dataset that is long enough, and the sampler of its keys."""
+    from video_snl.config.video import DataConfig
+    from video_snl.data.video.dataset import ClipDataset, EpochSampler
+    from video_snl.data.video.folders import VIDEO_SUFFIXES
+    from video_snl.data.video.records import Video
+
+    files = sorted(p for p in options.videos.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES)
+    names = sorted({file.parent.name for file in files})
+    batches = WARM + -(-options.clips // options.batch) + 8  # those read ahead, too
+    wanted = [files[i % len(files)] for i in range(batches * options.batch)]
+    config = DataConfig(
+        clip_frames=16, short_side=128, crop=112, short_videos="wrap", deadline=60.0
+    )
+    videos = [Video(str(file), names.index(file.parent.name)) for file in wanted]
+    return ClipDataset(videos, config, 0), EpochSampler(len(videos), 0)
 
 
 @contextmanager
@@ -183,15 +201,10 @@ def pool(dataset: Any, sampler: Any, options: argparse.Namespace) -> Iterator[It
 
 @contextmanager
 def dataloader(dataset: Any, sampler: Any, options: argparse.Namespace) -> Iterator[Iterator[Any]]:
-    import multiprocessing
-
     from torch.utils.data import DataLoader
 
     from video_snl.data.video.dataset import collate
 
-    forkserver = options.turn == "forkserver"
-    if forkserver:
-        multiprocessing.set_forkserver_preload(["video_snl.data.video.dataset"])
     yield iter(
         DataLoader(
             dataset,  # its __getitem__ takes a key
@@ -200,7 +213,7 @@ def dataloader(dataset: Any, sampler: Any, options: argparse.Namespace) -> Itera
             num_workers=options.num_workers,
             collate_fn=collate,
             persistent_workers=True,
-            multiprocessing_context="forkserver" if forkserver else "fork",
+            multiprocessing_context="fork",
         )
     )
 
@@ -216,7 +229,7 @@ def rebuilt(dataset: Any, sampler: Any, options: argparse.Namespace) -> Iterator
         yield iter(loader)
 
 
-LOADERS = {"pool": pool, "dataloader": dataloader, "forkserver": dataloader, "rebuilt": rebuilt}
+LOADERS = {"pool": pool, "dataloader": dataloader, "rebuilt": rebuilt}
 
 
 def process_tree(root: int) -> list[int]:
@@ -271,37 +284,41 @@ def lines_of_code(path: Path) -> int:
     return len(held)
 
 
-def table(turns: Sequence[Turn], options: argparse.Namespace) -> str:
+def table(turns: Sequence[Turn], commands: Sequence[Turn], options: argparse.Namespace) -> str:
     columns = (
-        ("command_s", "first batch, command (s)", ".2f"),
-        ("first_s", "first batch, loader (s)", ".2f"),
-        ("bare_s", "first batch, bare (s)", ".2f"),
-        ("first_cpu_s", "CPU s", ".2f"),
+        ("first_s", "first batch (s)", ".2f"),
         ("clips_per_second", "clips/s", ".1f"),
         ("cpu_ms", "CPU ms/clip", ".1f"),
         ("processes", "processes", ".0f"),
         ("megabytes", "MB", ".0f"),
     )
-    by = {name: [turn for turn in turns if turn["loader"] == name] for name in CONTENDERS}
     lines = [
-        f"{options.rounds} rounds, {options.num_workers} workers on "
+        f"{options.rounds} rounds of {options.clips} clips, {options.num_workers} workers on "
         f"{len(os.sched_getaffinity(0))} cores, batches of {options.batch} clips",
         "",
         "| loader | " + " | ".join(title for _, title, _ in columns) + " | lines |",
         "|---" * (len(columns) + 2) + "|",
     ]
-    for name, some in by.items():
-        cells = []
-        for key, _, form in columns:
-            value = statistics.median(turn[key] for turn in some)
-            ratio = statistics.median(
-                turn[key] / other[key] for turn, other in zip(some, by["dataloader"], strict=True)
-            )
-            shown = f"{value:{form}}"
-            cells.append(shown if key == "processes" else f"{shown} ({ratio:.2f})")
+    for name in CONTENDERS:
+        cells = [cell(turns, name, key, form) for key, _, form in columns]
         code = sum(lines_of_code(ROOT / file) for file in CODE[name])
         lines.append(f"| {name} | " + " | ".join(cells) + f" | {code} |")
+    if commands:
+        lines += ["", "| a command, to its first batch | seconds | CPU seconds |", "|---|---|---|"]
+        for name in ("pool", "dataloader"):
+            cells = [cell(commands, name, key, ".1f") for key in ("seconds", "cpu_seconds")]
+            lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join([*lines, "", "In brackets: against `dataloader` in the same round."])
+
+
+def cell(turns: Sequence[Turn], name: str, key: str, form: str) -> str:
+    """Return the median of a figure and, in brackets, of its ratio to that of ``dataloader``."""
+    some, others = (
+        [turn[key] for turn in turns if turn["loader"] == loader] for loader in (name, "dataloader")
+    )
+    median = f"{statistics.median(some):{form}}"
+    ratio = statistics.median(a / b for a, b in zip(some, others, strict=True))
+    return median if key == "processes" or name == "dataloader" else f"{median} ({ratio:.2f})"
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from tests.conftest import REPOSITORY
 from tests.tiny import environment
 from tests.videos import write_streams
 from video_snl.config.video import DataConfig, DecodeDevice, ReaderName
-from video_snl.data.decoding import auto as choice
+from video_snl.data.decoding import auto
 from video_snl.data.decoding.auto import choose_reader, resolve_reader
 from video_snl.data.decoding.decord import DecordReader
 from video_snl.data.decoding.pyav import PyAVReader
@@ -39,7 +39,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch, seconds: dict[str, float]) -> list[
         measured.append(f"{Path(path).name} {name}")
         return seconds[name]
 
-    monkeypatch.setattr(choice, "_seconds", take)
+    monkeypatch.setattr(auto, "_seconds", take)
     return measured
 
 
@@ -62,11 +62,11 @@ def test_the_faster_one_is_taken_and_said(
     assert measured == ["a.mp4 pyav", "a.mp4 decord"]
 
 
-def choose_decord(path: str, device: DecodeDevice, max_pixels: int) -> choice.Choice:
-    return choice.Choice("decord", "as a test wants it")
+def choose_decord(path: str, device: DecodeDevice, max_pixels: int) -> auto.AutoReader:
+    return auto.AutoReader("decord", "as a test wants it")
 
 
-def choose_and_die(path: str, device: DecodeDevice, max_pixels: int) -> choice.Choice:
+def choose_and_die(path: str, device: DecodeDevice, max_pixels: int) -> auto.AutoReader:
     os._exit(1)
 
 
@@ -84,7 +84,7 @@ def test_it_really_measures(video: str, tmp_path: Path) -> None:
 def test_the_choice_is_what_reads(
     video: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(choice, "choose_reader", choose_decord)
+    monkeypatch.setattr(auto, "choose_reader", choose_decord)
     config, line = resolve_reader(AUTO, [video])
     assert (config.reader, line) == ("decord", "reader auto: decord (as a test wants it)")
     assert isinstance(open_video(video, config.reader), DecordReader)
@@ -99,7 +99,7 @@ def test_whatever_goes_wrong_means_pyav(
     for paths in ([], [str(tmp_path / "nothing.avi")]):
         config, line = resolve_reader(AUTO, paths)
         assert (config.reader, line) == none
-    monkeypatch.setattr(choice, "choose_reader", choose_and_die)
+    monkeypatch.setattr(auto, "choose_reader", choose_and_die)
     config, line = resolve_reader(AUTO, [video])
     assert (config.reader, line) == none
 
@@ -110,7 +110,7 @@ def test_a_decoder_that_fails_is_not_taken(video: str, monkeypatch: pytest.Monke
             raise UserError(f"{path} breaks")
         return 1.0
 
-    monkeypatch.setattr(choice, "_seconds", take)
+    monkeypatch.setattr(auto, "_seconds", take)
     assert str(choose_reader(video)).startswith("reader auto: pyav (16 frames of a.mp4: pyav 1000")
     assert "decord failed" in str(choose_reader(video))
 
@@ -147,7 +147,7 @@ def test_what_a_run_sees_does_not_hang_on_what_was_faster(
 
 WORKER = """
 import sys
-from tests.data.test_choice import length
+from tests.data.test_auto_reader import length
 from video_snl.data.workers.pool import map_with_timeout
 
 for outcome in map_with_timeout(length, [sys.argv[1]] * 3, num_workers=1, deadline=30):
