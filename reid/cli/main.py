@@ -91,6 +91,10 @@ def _train(arguments: Namespace) -> int:
         from reid.splits import train_all
 
         return train_all(experiment, options.splits, resume=options.resume)
+    if experiment.data.num_workers:
+        from video_snl.data.workers.forkserver import start_forkserver
+
+        start_forkserver()  # imports its modules while this process imports its own
     from video_snl.engine.resume import Asked
     from video_snl.engine.train import train
 
