@@ -20,7 +20,7 @@ from matplotlib.patheffects import withStroke
 
 from reid.data.tracklet import DISTRACTOR, JUNK
 from reid.metrics.ranking import RANKS
-from video_snl.render.fonts import figure_fonts, spelled
+from video_snl.render.lettering import figure_fonts, spelled
 from video_snl.utils.files import replace_file
 
 if TYPE_CHECKING:

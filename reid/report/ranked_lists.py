@@ -13,8 +13,7 @@ from PIL import Image, ImageDraw
 from reid.data.tracklet import JUNK
 from reid.report.film_strips import film_strip, strip_width
 from reid.report.page import Shown
-from video_snl.render.fonts import letters_for, spelled
-from video_snl.render.lettering import shortened
+from video_snl.render.lettering import letters_for, shortened, spelled
 from video_snl.utils.files import replace_file
 
 if TYPE_CHECKING:

@@ -109,11 +109,10 @@ REFERENCE: dict[str, tuple[str, tuple[str, ...]]] = {
             "video_snl.analysis.explain.maps",
             "video_snl.analysis.explain.rows",
             "video_snl.analysis.explain.sensitivity",
-            "video_snl.analysis.explain.gradcam",
-            "video_snl.analysis.explain.encoding",
+            "video_snl.analysis.explain.page_data",
             "video_snl.analysis.explain.page",
             "video_snl.analysis.explain.figure3",
-            "video_snl.analysis.explain.output",
+            "video_snl.analysis.explain.run",
         ),
     ),
     "spectra": (
@@ -141,12 +140,10 @@ REFERENCE: dict[str, tuple[str, tuple[str, ...]]] = {
     "render": (
         "Predictions drawn on videos and images",
         (
-            "video_snl.render.captions",
-            "video_snl.render.fonts",
-            "video_snl.render.lettering",
-            "video_snl.render.pictures",
-            "video_snl.render.targets",
             "video_snl.render.video",
+            "video_snl.render.lettering",
+            "video_snl.render.images",
+            "video_snl.render.targets",
         ),
     ),
     "serve": (
@@ -156,7 +153,6 @@ REFERENCE: dict[str, tuple[str, tuple[str, ...]]] = {
             "video_snl.serve.app",
             "video_snl.serve.jobs",
             "video_snl.serve.uploads",
-            "video_snl.serve.checks",
             "video_snl.serve.server",
         ),
     ),
@@ -165,13 +161,9 @@ REFERENCE: dict[str, tuple[str, tuple[str, ...]]] = {
         (
             "video_snl.tables.cells",
             "video_snl.tables.settings",
-            "video_snl.tables.paper",
             "video_snl.tables.run",
             "video_snl.tables.store",
-            "video_snl.tables.statistics",
-            "video_snl.tables.rows",
             "video_snl.tables.report",
-            "video_snl.tables.cluster",
         ),
     ),
     "configurations": (

@@ -25,13 +25,19 @@ from video_snl.cli.main import main
 from video_snl.data.decoding.pyav import PyAVReader
 from video_snl.engine.plots import confusion_picture
 from video_snl.errors import UserError
-from video_snl.render import fonts
-from video_snl.render.captions import caption_at, captions_of
-from video_snl.render.fonts import figure_fonts, letters_for, spelled
-from video_snl.render.lettering import Line, draw_lines, shortened, text_size
-from video_snl.render.pictures import class_colours, labelled, overlaid
+from video_snl.render import lettering
+from video_snl.render.images import class_colours, labelled, overlaid
+from video_snl.render.lettering import (
+    Line,
+    draw_lines,
+    figure_fonts,
+    letters_for,
+    shortened,
+    spelled,
+    text_size,
+)
 from video_snl.render.targets import targets
-from video_snl.render.video import render_video
+from video_snl.render.video import caption_at, captions_of, render_video
 
 NAMES = ("Bow", "Clap", "Dive")
 
@@ -187,11 +193,11 @@ SCRIPTS = ("拍手 Klatschen", "손뼉", "拍手する", "تصفيق", "מחיא
 @pytest.fixture
 def only_dejavu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A machine without other fonts."""
-    monkeypatch.setattr(fonts, "_installed", list)
-    monkeypatch.setattr(fonts, "_told", set())
-    fonts._fonts.cache_clear()
+    monkeypatch.setattr(lettering, "_installed", list)
+    monkeypatch.setattr(lettering, "_told", set())
+    lettering._fonts.cache_clear()
     yield
-    fonts._fonts.cache_clear()
+    lettering._fonts.cache_clear()
 
 
 def inked(text: str) -> np.ndarray:

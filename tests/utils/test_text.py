@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from video_snl.errors import UserError
-from video_snl.render.captions import captions_of
+from video_snl.render.video import captions_of
 from video_snl.utils.text import clean_label, printable, read_text, same_labels
 
 

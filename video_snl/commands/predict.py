@@ -21,11 +21,10 @@ from video_snl.data.video.windows import Length, parse_length
 from video_snl.data.workers.forkserver import start_forkserver
 from video_snl.engine.trainer import device_of
 from video_snl.errors import UserError
-from video_snl.render.captions import captions_of
+from video_snl.render.images import labelled, overlaid, save_image
 from video_snl.render.lettering import Line
-from video_snl.render.pictures import labelled, overlaid, save_picture
 from video_snl.render.targets import targets
-from video_snl.render.video import FORMATS, render_video
+from video_snl.render.video import FORMATS, captions_of, render_video
 from video_snl.runs.run import checkpoint_path
 from video_snl.runs.trained import Trained, load_trained
 from video_snl.tasks.action import ActionRecognition
@@ -47,7 +46,7 @@ _CLIPS_AT_ONCE = 32
 
 @dataclass(frozen=True)
 class Views:
-    """What of a video is scored.
+    """Parts of a video that are scored.
 
     Attributes:
         clips: Clips of a video or a window, evenly spaced; None: 10, or 1 of a window.
@@ -81,7 +80,7 @@ class Views:
         """Return the lengths of window and hop.
 
         Raises:
-            UserError: One is no length.
+            UserError: A value is not a length.
         """
         if self.window is None:
             return None
@@ -107,14 +106,14 @@ def predict(
     Args:
         paths: Files, or folders of them.
         spec: The kind of task.
-        checkpoint: As for :func:`~video_snl.runs.run.checkpoint_path`.
+        checkpoint: Checkpoint, as for :func:`~video_snl.runs.run.checkpoint_path`.
         model: An exported file in the place of a checkpoint.
         top: Number of classes.
-        views: What of a video is scored.
-        reading: How the files are read.
+        views: Parts of a video that are scored.
+        reading: Options for reading the files.
         accelerator: ``auto``, ``cpu`` or ``gpu``.
         as_json: Print JSON in the place of a table.
-        render: Where to write the files with their classes drawn on them.
+        render: File or folder for the files with their classes drawn on them.
 
     Returns:
         0; 2 when a file could not be read or scored (or a video not be rendered), else 1 when an
@@ -178,7 +177,7 @@ def network_of(
 
 
 class _Predictor(ABC):
-    """How one kind of input is predicted, shown and rendered."""
+    """Functions that predict, show and render one kind of input."""
 
     key: str
     """Entry of its path in JSON."""
@@ -258,11 +257,11 @@ class _ImagePredictor(_Predictor):
     def render(self, path: Path, target: Path, result: dict[str, Any]) -> None:
         image = read_image(str(path), max_pixels=self.max_pixels)
         if self._labels is not None:
-            save_picture(overlaid(image, self._labels, self.task.class_names), target)
+            save_image(overlaid(image, self._labels, self.task.class_names), target)
             return
         best = result["predictions"]
         lines = [Line(each["class"], f"{each['score']:.1%}") for each in best]
-        save_picture(labelled(image, lines), target)
+        save_image(labelled(image, lines), target)
 
 
 def _predicted(
@@ -346,7 +345,7 @@ def score_views(task: ActionRecognition, views: np.ndarray, path: str) -> Tensor
     Shapes: uint8 (B, clips, T, H, W, 3) -> (B, classes).
 
     Args:
-        path: Of the file that the views are of, for the message.
+        path: File that the views are taken from, for the message.
 
     Raises:
         UserError: Scores are not finite.

@@ -96,7 +96,7 @@ def _value(value: Any) -> str:
 
 
 class HelpAction(argparse._HelpAction):
-    """``--help``, which ``all`` may follow."""
+    """Action of ``--help``, which ``all`` may follow."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -121,7 +121,7 @@ class HelpAction(argparse._HelpAction):
 
 
 class VersionAction(argparse._VersionAction):
-    """``--version``: of the program, Python, torch and the decoders."""
+    """Action of ``--version``: the program, Python, torch and the decoders."""
 
     def __call__(
         self,

@@ -248,7 +248,7 @@ class MaxPixels:
 
 @dataclass(kw_only=True)
 class ClipReading:
-    """How clips of a video are read.
+    """Options for reading the clips of a video.
 
     Args:
         short_videos: What to do with a video shorter than a clip; default as in training.
@@ -283,7 +283,7 @@ class Views(Crops):
 
 @dataclass(kw_only=True)
 class Reports:
-    """Where reports are written.
+    """Options for written reports.
 
     Args:
         output: Folder for the reports; default 'evaluation' beside the checkpoint.
@@ -294,7 +294,7 @@ class Reports:
 
 @dataclass(kw_only=True)
 class Unreadable:
-    """What becomes of unreadable files.
+    """Options for unreadable files.
 
     Args:
         unreadable: Files of the test list that cannot be read count as wrong, or are left out of
@@ -306,7 +306,7 @@ class Unreadable:
 
 @dataclass(kw_only=True)
 class Render:
-    """Where predictions are drawn.
+    """Options for drawing predictions.
 
     Args:
         render: Where to draw the predictions; default nowhere.
@@ -317,7 +317,7 @@ class Render:
 
 @dataclass(kw_only=True)
 class Workers:
-    """Processes that read a whole data set.
+    """Processes that read a whole dataset.
 
     Args:
         num_workers: Processes side by side; default: as many as there are cores.

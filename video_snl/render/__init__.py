@@ -1,1 +1,1 @@
-"""Predictions drawn on the videos and pictures they are of: ``video-snl predict --render``."""
+"""Predictions drawn on the videos and images they belong to: ``video-snl predict --render``."""

@@ -1,4 +1,4 @@
-"""Where rendered files go."""
+"""Paths of rendered files."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ __all__ = ["targets"]
 def targets(
     named: str, sources: Sequence[Path], *, suffixes: Sequence[str], folder_only: bool = False
 ) -> dict[Path, Path]:
-    """The file to write for every source.
+    """Return the file to write for every source.
 
     One source may name its file; else ``named`` is a folder, made here, in which a file has its
     source's name with the first of the suffixes. Of sources of one name, the later ones get a
     number.
 
     Args:
-        suffixes: What can be written.
+        suffixes: Suffixes that can be written.
         folder_only: No single file can be named.
 
     Raises:
@@ -33,7 +33,7 @@ def targets(
     if is_file and not folder_only and len(sources) == 1:
         found = {sources[0]: path}
     elif is_file:
-        many = "pictures" if folder_only else f"{len(sources)} files"
+        many = "images" if folder_only else f"{len(sources)} files"
         raise UserError(f"--render {named}: name a folder for {many}, not a file")
     elif path.suffix and not path.is_dir() and len(sources) == 1 and not folder_only:
         raise UserError(

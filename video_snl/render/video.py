@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import av
 import numpy as np
@@ -19,20 +20,29 @@ from video_snl.data.decoding.stream_info import open_with_stream_info
 from video_snl.data.video.streaming import frame_times
 from video_snl.data.video.windows import FrameTimes
 from video_snl.errors import UserError
-from video_snl.render.captions import Caption, caption_at
-from video_snl.render.lettering import draw_lines
+from video_snl.render.lettering import Line, draw_lines
 from video_snl.utils.files import replace_file, storage_error
 from video_snl.utils.media import MAX_PIXELS
 from video_snl.utils.progress import counted
+from video_snl.utils.text import printable
 
-__all__ = ["FORMATS", "render_video"]
+__all__ = ["FORMATS", "Caption", "caption_at", "captions_of", "render_video"]
 
 FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
-"""What can be written, by suffix."""
+"""Containers that can be written, by suffix."""
 
 _CLOCK = 90_000  # ticks a second: of every usual frame rate, a frame is a whole number of them
 _FRAMES_AT_ONCE = 8  # in memory, at their full size
 _CODEC, _OPTIONS = "libx264", {"crf": "20", "preset": "veryfast"}
+_AT_ONCE = 3  # windows shown on one frame
+
+
+class Caption(NamedTuple):
+    """Predictions for the seconds from ``start`` to before ``end``; both None for all of them."""
+
+    start: float | None
+    end: float | None
+    lines: list[Line]
 
 
 def render_video(
@@ -62,6 +72,37 @@ def render_video(
         raise UserError(f"--render {target} cannot be written ({reason})") from error
 
 
+def captions_of(result: Mapping[str, Any]) -> list[Caption]:
+    """Return the captions for a result of ``predict``: of every window, or of the whole video."""
+    return [
+        Caption(
+            part.get("start"),
+            part.get("end"),
+            [
+                Line(printable(best["class"]), f"{best['score']:.1%}")
+                for best in part["predictions"]
+            ],
+        )
+        for part in result.get("windows", [result])
+    ]
+
+
+def caption_at(captions: Sequence[Caption], seconds: float) -> list[Line]:
+    """Return the lines for the frame at a time, of which the last is the time.
+
+    Where several windows cover it, those whose middles are nearest, in their order, share the
+    lines of one.
+    """
+    covering = [c for c in captions if _covers(c, seconds)]
+    nearest = sorted(covering, key=lambda caption: _distance(caption, seconds))[:_AT_ONCE]
+    lines: list[Line] = []
+    for caption in (c for c in covering if c in nearest):
+        if caption.start is not None and caption.end is not None:
+            lines.append(Line(f"{caption.start:.2f} s – {caption.end:.2f} s"))
+        lines += caption.lines[: max(1, len(caption.lines) // len(nearest))]
+    return [*lines, Line(_clock(seconds))]
+
+
 def _write(
     source: str,
     target: Path,
@@ -75,9 +116,9 @@ def _write(
         with closing(counted(_frames(source, max_pixels), count, what)) as frames:  # type: ignore[type-var]
             for number, pixels in enumerate(frames):
                 start, end = times.of(range(number, number + 1))
-                picture = draw_lines(Image.fromarray(pixels), caption_at(captions, start))
-                stream = stream or _add_stream(writer, source, picture, max_pixels)
-                frame = _frame(picture, start)
+                image = draw_lines(Image.fromarray(pixels), caption_at(captions, start))
+                stream = stream or _add_stream(writer, source, image, max_pixels)
+                frame = _frame(image, start)
                 frame.duration = max(1, round(end * _CLOCK) - round(start * _CLOCK))
                 _mux(writer, stream, frame)
         if stream is not None:
@@ -85,7 +126,7 @@ def _write(
 
 
 def _frames(source: str, max_pixels: int) -> Iterator[np.ndarray]:
-    """uint8 (H, W, 3) with even sides."""
+    """Yield frames, uint8 (H, W, 3) with even sides."""
     with closing(PyAVReader(source, max_pixels)) as reader:
         for start in range(0, len(reader), _FRAMES_AT_ONCE):
             frames = reader.frames(range(start, min(start + _FRAMES_AT_ONCE, len(reader))))
@@ -95,14 +136,14 @@ def _frames(source: str, max_pixels: int) -> Iterator[np.ndarray]:
 
 
 def _add_stream(
-    writer: OutputContainer, source: str, picture: Image.Image, max_pixels: int
+    writer: OutputContainer, source: str, image: Image.Image, max_pixels: int
 ) -> av.VideoStream:
     container, original, facts = open_with_stream_info(source, max_pixels)
     with container:
         shape = original.sample_aspect_ratio
     stream = writer.add_stream(_CODEC, rate=facts.rate, options=_OPTIONS)
     assert isinstance(stream, av.VideoStream)
-    stream.width, stream.height, stream.pix_fmt = picture.width, picture.height, "yuv420p"
+    stream.width, stream.height, stream.pix_fmt = image.width, image.height, "yuv420p"
     stream.codec_context.time_base = stream.time_base = Fraction(1, _CLOCK)
     if shape:  # of a pixel; turned by a quarter where the frames are
         turned = facts.matrix[0] == 0
@@ -110,8 +151,8 @@ def _add_stream(
     return stream
 
 
-def _frame(picture: Image.Image, start: float) -> av.VideoFrame:
-    frame = av.VideoFrame.from_ndarray(np.asarray(picture), "rgb24")
+def _frame(image: Image.Image, start: float) -> av.VideoFrame:
+    frame = av.VideoFrame.from_ndarray(np.asarray(image), "rgb24")
     frame.pts, frame.time_base = round(start * _CLOCK), Fraction(1, _CLOCK)
     frame.pict_type = PictureType.NONE
     return frame
@@ -119,3 +160,24 @@ def _frame(picture: Image.Image, start: float) -> av.VideoFrame:
 
 def _mux(writer: OutputContainer, stream: av.VideoStream, frame: av.VideoFrame | None) -> None:
     writer.mux(stream.encode(frame))
+
+
+def _covers(caption: Caption, seconds: float) -> bool:
+    if caption.start is None or caption.end is None:
+        return True
+    return caption.start <= seconds < caption.end
+
+
+def _distance(caption: Caption, seconds: float) -> float:
+    if caption.start is None or caption.end is None:
+        return 0
+    return abs((caption.start + caption.end) / 2 - seconds)
+
+
+def _clock(seconds: float) -> str:
+    """Format a time as ``1:02:03.45``, the hours only where there are any."""
+    hundredths = round(100 * seconds)
+    minutes, rest = divmod(hundredths, 6000)
+    hours, minutes = divmod(minutes, 60)
+    clock = f"{minutes}:{rest / 100:05.2f}"
+    return f"{hours}:{int(minutes):02}:{rest / 100:05.2f}" if hours else clock

@@ -1,4 +1,4 @@
-"""Pictures with what a network of pictures says of them."""
+"""Images with the predictions for them."""
 
 from __future__ import annotations
 
@@ -10,34 +10,40 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from video_snl.errors import UserError
-from video_snl.render.fonts import letters_for, spelled
-from video_snl.render.lettering import Line, draw_lines, line_height, text_size
+from video_snl.render.lettering import (
+    Line,
+    draw_lines,
+    letters_for,
+    line_height,
+    spelled,
+    text_size,
+)
 from video_snl.utils.files import replace_file
 
-__all__ = ["class_colours", "labelled", "overlaid", "save_picture"]
+__all__ = ["class_colours", "labelled", "overlaid", "save_image"]
 
-_SMALLEST_SIDE = 240  # of labelled pictures: on smaller ones there is no room for letters
+_SMALLEST_SIDE = 240  # of labelled images: on smaller ones there is no room for letters
 _OPACITY = 0.55
 _GOLDEN = 0.618034
 
 
-def labelled(picture: Image.Image, lines: Sequence[Line]) -> Image.Image:
-    """The picture with lines on it; a small one is enlarged by a whole factor, in squares."""
-    factor = -(-_SMALLEST_SIDE // min(picture.size)) if min(picture.size) < _SMALLEST_SIDE else 1
-    size = factor * picture.width, factor * picture.height
-    return draw_lines(picture.resize(size, Image.Resampling.NEAREST), lines)
+def labelled(image: Image.Image, lines: Sequence[Line]) -> Image.Image:
+    """Draw lines on an image; a small one is enlarged by a whole factor, in squares."""
+    factor = -(-_SMALLEST_SIDE // min(image.size)) if min(image.size) < _SMALLEST_SIDE else 1
+    size = factor * image.width, factor * image.height
+    return draw_lines(image.resize(size, Image.Resampling.NEAREST), lines)
 
 
-def overlaid(picture: Image.Image, labels: np.ndarray, names: Sequence[str]) -> Image.Image:
-    """Coloured by the class of every pixel, and beside it the classes found, largest first.
+def overlaid(image: Image.Image, labels: np.ndarray, names: Sequence[str]) -> Image.Image:
+    """Colour an image by the class of every pixel, beside a legend, largest class first.
 
     Args:
-        labels: int (h, w), the picture's size or another, to which it is stretched.
-        names: By label.
+        labels: int (h, w), the image's size or another, to which it is stretched.
+        names: Class names by label.
     """
     colours = class_colours(len(names))
-    map_ = Image.fromarray(colours[labels]).resize(picture.size, Image.Resampling.NEAREST)
-    blended = Image.blend(picture.convert("RGB"), map_, _OPACITY)
+    map_ = Image.fromarray(colours[labels]).resize(image.size, Image.Resampling.NEAREST)
+    blended = Image.blend(image.convert("RGB"), map_, _OPACITY)
     counts = np.bincount(labels.ravel(), minlength=len(names))
     found = [label for label in np.argsort(-counts, kind="stable").tolist() if counts[label]]
     legend = _legend(
@@ -51,7 +57,7 @@ def overlaid(picture: Image.Image, labels: np.ndarray, names: Sequence[str]) -> 
 
 
 def class_colours(count: int) -> np.ndarray:
-    """Colours that differ from those of the labels before them: uint8 (count, 3)."""
+    """Return colours that differ from those of the labels before them: uint8 (count, 3)."""
     shades = (
         colorsys.hsv_to_rgb(
             (label * _GOLDEN) % 1, (0.85, 0.55)[label % 2], (0.95, 0.7)[label // 2 % 2]
@@ -61,14 +67,14 @@ def class_colours(count: int) -> np.ndarray:
     return np.array([[round(255 * value) for value in shade] for shade in shades], np.uint8)
 
 
-def save_picture(picture: Image.Image, target: Path) -> None:
+def save_image(image: Image.Image, target: Path) -> None:
     """Write a PNG, whole or not at all.
 
     Raises:
         UserError: It cannot be written.
     """
     try:
-        replace_file(target, lambda temporary: picture.save(temporary, format="png"))
+        replace_file(target, lambda temporary: image.save(temporary, format="png"))
     except OSError as error:
         raise UserError(
             f"--render {target} cannot be written ({error.strerror or error})"
@@ -76,7 +82,7 @@ def save_picture(picture: Image.Image, target: Path) -> None:
 
 
 def _legend(height: int, rows: Sequence[tuple[str, float, tuple[int, ...]]]) -> Image.Image:
-    """As many rows as fit: a square of the colour, the class and its share of the pixels."""
+    """Draw as many rows as fit: a square of the colour, the class and its share of the pixels."""
     size = min(text_size(height), max(8, round(height / (1.3 * (len(rows) + 1)))))
     step, margin = line_height(size), size // 2
     texts = [f"{spelled(name)}  {share:.1%}" for name, share, _ in rows]
