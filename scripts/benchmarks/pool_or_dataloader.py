@@ -44,6 +44,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from video_snl.utils.json_text import to_json
+
 ROOT = Path(__file__).resolve().parents[2]
 CONTENDERS = ("pool", "dataloader", "forkserver", "rebuilt")
 # What each needs beyond the data set, the samplers and the collating of samples.
@@ -68,7 +70,7 @@ Turn = dict[str, Any]
 def main(words: Sequence[str] | None = None) -> int:
     options = parse(words)
     if options.turn:
-        print(json.dumps(one_turn(options)))
+        print(to_json(one_turn(options)))
         return 0
     turns: list[Turn] = []
     for number in range(options.rounds):
@@ -78,13 +80,13 @@ def main(words: Sequence[str] | None = None) -> int:
             for how in ("training", "bare"):
                 turn |= run_turn(options, name, how)
             turns.append(turn)
-            print(json.dumps(turn), file=sys.stderr, flush=True)
+            print(to_json(turn), file=sys.stderr, flush=True)
     same = {turn["digest"] for turn in turns}
     if len(same) > 1:
         raise SystemExit(f"the loaders do not give the same batches: {same}")
     print(table(turns, options))
     if options.json:
-        options.json.write_text(json.dumps(turns, indent=1))
+        options.json.write_text(to_json(turns, indent=1))
     return 0
 
 
