@@ -59,6 +59,10 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 def test_processes_that_decode_import_no_torchvision() -> None:
     """It takes longer to import than torch, and the first batch would wait for it."""
-    loaded = run("import sys", "import reid.data.loading", "print(*sorted(sys.modules))").split()
+    loaded = run(
+        "import sys",
+        "import reid.data.loading, video_snl.data.video.dataset",
+        "print(*sorted(sys.modules))",
+    ).split()
     assert "video_snl.data.video.dataset" in loaded
     assert not {"torchvision", "torch._dynamo", "lightning"} & set(loaded)
