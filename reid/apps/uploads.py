@@ -14,8 +14,7 @@ from reid.data.datasets.frames import list_frames
 from reid.data.tracklet import UNKNOWN, Tracklet
 from reid.data.tracklet_folders import images_of_one_tracklet
 from video_snl.errors import UserError
-from video_snl.serve.checks import check_video
-from video_snl.serve.service import Limits
+from video_snl.serve.service import Limits, check_video
 from video_snl.serve.uploads import MOST_FILES, safe_name
 from video_snl.utils.media import (
     IMAGE_SUFFIXES,

@@ -43,6 +43,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from video_snl.utils.json_text import to_json
+
 ROOT = Path(__file__).resolve().parents[2]
 CONTENDERS = ("pool", "dataloader", "rebuilt")
 # What each needs beyond the data set, the samplers and the collating of samples.
@@ -66,24 +68,24 @@ Turn = dict[str, Any]
 def main(words: Sequence[str] | None = None) -> int:
     options = parse(words)
     if options.command:
-        print(json.dumps(one_command(options)))
+        print(to_json(one_command(options)))
         return 0
     turns: list[Turn] = []
     for number in range(options.rounds):
         shift = number % len(CONTENDERS)
         for name in CONTENDERS[shift:] + CONTENDERS[:shift]:
             turns.append({"round": number, "loader": name, **one_turn(options, name)})
-            print(json.dumps(turns[-1]), file=sys.stderr, flush=True)
+            print(to_json(turns[-1]), file=sys.stderr, flush=True)
     if len({turn["digest"] for turn in turns}) > 1:
         raise SystemExit("the loaders do not give the same batches")
     commands: list[Turn] = []
     for number in range(options.commands):
         for name in ("pool", "dataloader") if number % 2 else ("dataloader", "pool"):
             commands.append({"round": number, "loader": name, **run_command(options, name)})
-            print(json.dumps(commands[-1]), file=sys.stderr, flush=True)
+            print(to_json(commands[-1]), file=sys.stderr, flush=True)
     print(table(turns, commands, options))
     if options.json:
-        options.json.write_text(json.dumps({"turns": turns, "commands": commands}, indent=1))
+        options.json.write_text(to_json({"turns": turns, "commands": commands}, indent=1))
     return 0
 
 

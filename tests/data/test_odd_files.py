@@ -18,7 +18,7 @@ from torch import Tensor
 from tests.data.test_readers import usable
 from tests.videos import grey, greys, write_changing_size, write_streams, write_video
 from video_snl.commands.check import inspect
-from video_snl.commands.reencode import Settings, reencode
+from video_snl.commands.prepare import Settings, reencode
 from video_snl.config.video import DataConfig, ReaderName
 from video_snl.data.decoding.h264 import find_field, parse_sequence, split_units
 from video_snl.data.decoding.pyav import PyAVReader, RgbConverter, is_fallback

@@ -168,7 +168,7 @@ def test_pictures_that_cannot_be_read(tmp_path: Path) -> None:
     }
     done = run_here("train", *image_options(tmp_path / "runs", **options))
     assert done.returncode == 0, done.stderr
-    assert "pictures that could not be read: 1 training, 1 test" in done.stderr
+    assert "images that could not be read: 1 training, 1 test" in done.stderr
     run = only_run(tmp_path / "runs")
     quarantine = (run / "quarantine.jsonl").read_text().splitlines()
     assert {Path(json.loads(line)["path"]).parts[-3] for line in quarantine} == {"train", "test"}

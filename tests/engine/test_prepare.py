@@ -238,7 +238,7 @@ def test_full_disk(tmp_path: Path) -> None:
 LIMITED = """
 import resource, sys
 from video_snl.commands.prepare import prepare_one
-from video_snl.commands.reencode import Settings
+from video_snl.commands.prepare import Settings
 resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
 print(prepare_one((sys.argv[1], sys.argv[2]), Settings(128, 8)))
 """

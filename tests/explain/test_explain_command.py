@@ -14,7 +14,7 @@ from PIL import Image
 from tests.tiny import only_run, run_command, run_here, tiny_options
 from tests.videos import write_video
 from video_snl.analysis.explain import figure3
-from video_snl.analysis.explain.gradcam import gradcam, last_unit
+from video_snl.analysis.explain.maps import gradcam, last_unit
 from video_snl.blocks.insertion import inserted_blocks
 from video_snl.cli.main import main
 from video_snl.data.synthetic.sample import SampleSettings, generate

@@ -14,8 +14,8 @@ import pytest
 from numpy.testing import assert_allclose
 
 from tests.explanations import KINDS, block_maps, explanation, frames
-from video_snl.analysis.explain.encoding import row_step
 from video_snl.analysis.explain.page import write_page
+from video_snl.analysis.explain.page_data import row_step
 from video_snl.analysis.explain.structure import BlockMaps, Explanation, Grid, flat_index
 
 playwright = pytest.importorskip(

@@ -20,9 +20,8 @@ from numpy.testing import assert_allclose
 from tests.blocks.cases import features, made
 from tests.explanations import KINDS, block_maps, explanation, frames
 from video_snl.analysis.explain import maps
-from video_snl.analysis.explain.encoding import decoded_rows, encoded_rows, row_step
 from video_snl.analysis.explain.page import page_html, write_page
-from video_snl.analysis.explain.page_data import encoded_map
+from video_snl.analysis.explain.page_data import decoded_rows, encoded_map, encoded_rows, row_step
 from video_snl.analysis.explain.positions import strongest
 from video_snl.analysis.explain.sensitivity import sensitivity_rows
 from video_snl.analysis.explain.structure import BlockMaps, Grid, box_of, cells, query_index

@@ -21,6 +21,7 @@ from tests.tiny import record, run_here
 from video_snl import __version__
 from video_snl.config.task_spec import VIDEO
 from video_snl.export import command as engine
+from video_snl.models.weights import sources
 from video_snl.models.weights.sources import read_checkpoint
 from video_snl.runs import trained
 from video_snl.runs.run import checkpoint_path
@@ -163,9 +164,9 @@ def test_a_checkpoint_is_read_once(
         read.append(path)
         return read_checkpoint(path)
 
-    monkeypatch.setattr(trained, "read_values", noted)
+    monkeypatch.setattr(sources, "read_checkpoint", noted)
     monkeypatch.setattr(engine, "_steps", lambda *_: (None for _ in ()))  # which takes long
-    monkeypatch.setattr(engine, "Report", lambda *_: Mock(text=lambda: ""))
+    monkeypatch.setattr(engine, "_Report", lambda *_: Mock(text=lambda: ""))
     path = run_folder / "checkpoints" / "best.ckpt"
     video, out = str(next(root.rglob("*.avi"))), str(tmp_path / "out")
     more = {

@@ -50,7 +50,7 @@ def test_checkpoint_alone_rebuilds_the_network(trained: Path) -> None:
     content = read_checkpoint(path, REID)
     assert content["reid"]["people"] == [1, 2, 3, 4]
     network = load_trained(path)
-    assert (network.epoch, network.people, len(network.digest)) == (2, [1, 2, 3, 4], 64)
+    assert (network.finished_epochs, network.people, len(network.digest)) == (2, [1, 2, 3, 4], 64)
     with torch.no_grad():
         output = network.model(torch.zeros(1, 3, 2, 32, 16))
     assert output.logits.shape == (1, 4) and output.features.shape[1] == network.model.feature_dim
@@ -215,7 +215,7 @@ def test_diverging_loss_names_the_tracklets(people: Path, tmp_path: Path) -> Non
 def test_resume_refuses_other_people_and_other_programs(trained: Path, tmp_path: Path) -> None:
     other = write_folder(tmp_path / "other", people=5)
     done = run("train", "--resume", str(trained), "--root", str(other))
-    assert done.returncode == 2 and "was trained on 4 other people than the 5" in done.stderr
+    assert done.returncode == 2 and "was trained on 4 other identities than the 5" in done.stderr
     from video_snl.cli.main import main
 
     assert main(["train", "--resume", str(trained)]) == 2

@@ -22,9 +22,8 @@ from tests.served import form
 from tests.videos import write_video
 from video_snl.errors import UserError
 from video_snl.serve.app import make_app
-from video_snl.serve.checks import check_video
 from video_snl.serve.jobs import Jobs
-from video_snl.serve.service import Answer, Limits, Service
+from video_snl.serve.service import Answer, Limits, Service, check_video
 
 uvicorn = pytest.importorskip("uvicorn", reason="the packages of the extra serve are absent")
 
@@ -279,7 +278,7 @@ def test_videos_of_too_many_pixels_are_refused_before_memory_is_taken(tmp_path: 
 
 def test_a_video_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its process is killed: what looks at it waits in native code and keeps Python's lock."""
-    monkeypatch.setattr("video_snl.serve.checks._length", hang)
+    monkeypatch.setattr("video_snl.serve.service._length", hang)
     path, began = write_video(tmp_path / "a.avi", 3), time.monotonic()
     with pytest.raises(UserError, match="took longer than 1 s"):
         check_video(path, 30, 1)

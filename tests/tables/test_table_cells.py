@@ -13,8 +13,7 @@ from tests.tables.stand_in import experiment
 from video_snl.config.image import ImageExperiment
 from video_snl.errors import UserError
 from video_snl.models.image import build_image_model
-from video_snl.tables.cells import BLOCKS, TABLES, cells_of
-from video_snl.tables.paper import PRINTED, read_figures
+from video_snl.tables.cells import BLOCKS, PRINTED, TABLES, cells_of, read_figures
 from video_snl.tables.settings import BASES, Choices, find_configs, plan, settings_of
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -70,7 +69,7 @@ def test_other_data_networks_and_blocks() -> None:
         (7, {}, "no table 7 of image experiments; choose one of 2, 3, 4, 5, 6, 8"),
         (5, {"blocks": ["snl", "sln"]}, "--blocks sln: no such block; choose of none, nl"),
         (5, {"dataset": "cifar"}, "--dataset cifar: choose one of digits"),
-        (5, {"dataset": "cityscapes"}, "table 5 is about pictures with a class each"),
+        (5, {"dataset": "cityscapes"}, "table 5 is about images with a class each"),
         (8, {"dataset": "digits"}, "table 8 is about cityscapes"),
         (2, {"backbones": ["resnet"]}, "--backbones resnet: no such network"),
         (2, {"backbones": ["fcn_r50_d8"]}, "--backbones fcn_r50_d8: not for table 2"),
@@ -227,7 +226,7 @@ def test_figures_of_a_reader(tmp_path: Path) -> None:
         read_figures(file, ["a/none"])
     for text in ("a/none: 760", "a/none: yes", "a/none: high"):
         file.write_text(text)
-        with pytest.raises(UserError, match="a/none: .* is no number of per cent"):
+        with pytest.raises(UserError, match="a/none: .* is not a number of per cent"):
             read_figures(file, ["a/none"])
     with pytest.raises(UserError, match="cannot be read"):
         read_figures(tmp_path / "nowhere.yaml", ["a/none"])

@@ -16,8 +16,8 @@ import pytest
 
 from video_snl.cli.main import main
 from video_snl.errors import UserError
-from video_snl.tables.cluster import Cluster, Training, cluster_runner
 from video_snl.tables.jobs import Job, Outcome
+from video_snl.tables.run import Cluster, Training, cluster_runner
 from video_snl.tables.store import Store
 
 ROOT = Path(__file__).resolve().parents[2]

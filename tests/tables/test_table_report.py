@@ -9,11 +9,9 @@ import pytest
 from PIL import Image
 
 from video_snl.tables.cells import cells_of
-from video_snl.tables.picture import table_picture
-from video_snl.tables.report import markdown, size_table
-from video_snl.tables.rows import Row, as_json, rows_of
+from video_snl.tables.networks import Size, sizes_of
+from video_snl.tables.report import Row, as_json, draw_table, markdown, rows_of, size_table
 from video_snl.tables.settings import Choices, plan
-from video_snl.tables.sizes import Size, sizes_of
 from video_snl.tables.store import Contents, Result
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -94,14 +92,14 @@ def test_plain_values_are_all_there_is() -> None:
 
 
 def test_picture(tmp_path: Path) -> None:
-    table_picture(6, rows(), tmp_path / "table.png")
+    draw_table(6, rows(), tmp_path / "table.png")
     with Image.open(tmp_path / "table.png") as image:
         assert image.size[0] > 800
         assert len(image.convert("RGB").getcolors(1 << 20) or []) > 20
     nothing = [
         Row(row.cell, row.size, {}, {}, row.further, None, row.printed, None) for row in rows()
     ]
-    table_picture(6, nothing, tmp_path / "empty.png")
+    draw_table(6, nothing, tmp_path / "empty.png")
     assert (tmp_path / "empty.png").stat().st_size > 0
 
 

@@ -18,7 +18,7 @@ from tests.processes import gone
 from tests.tables.conftest import STAND_IN
 from video_snl.cli.main import main
 from video_snl.errors import UserError
-from video_snl.tables import jobs, sizes
+from video_snl.tables import jobs, networks
 from video_snl.tables.cells import cells_of
 from video_snl.tables.jobs import Job, found_result, job_of, run_job
 from video_snl.tables.run import local_runner, run_jobs
@@ -119,7 +119,7 @@ def test_sizes_are_known_before_a_training_begins(
         assert not (tmp_path / "runs").exists()
         raise UserError("no such size")
 
-    monkeypatch.setattr(sizes, "sizes_of", refuse)
+    monkeypatch.setattr(networks, "sizes_of", refuse)
     assert table(tmp_path) == 2
     assert not (tmp_path / "runs").exists()
 

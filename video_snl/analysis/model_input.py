@@ -11,8 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from video_snl.analysis.explain.gradcam import gradcam, last_unit
-from video_snl.analysis.explain.maps import as_grid, block_maps, map_count, positions_limit
+from video_snl.analysis.explain.maps import (
+    as_grid,
+    block_maps,
+    gradcam,
+    last_unit,
+    map_count,
+    positions_limit,
+)
 from video_snl.analysis.explain.positions import check_position
 from video_snl.analysis.explain.rows import has_affinity
 from video_snl.analysis.explain.structure import BlockMaps, Explanation, Grid

@@ -1,4 +1,4 @@
-"""``video-snl check``: is every file of a data set there, sound and long enough?"""
+"""``video-snl check``: is every file of a dataset there, intact and long enough?"""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ SHOWN = 20  # files of each verdict in the table
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found of a file: the frames it holds and those its header says (0: nothing).
+    """Findings on a file: the frames it holds and those its header says (0: nothing).
 
     ``undecodable`` are the packets at its start that refer to what was before it; it is sound all
     the same.
@@ -78,10 +78,10 @@ def check(
     as_json: bool,
     max_pixels: int = MAX_PIXELS,
 ) -> int:
-    """Decode every file of a data set and print what is wrong; 1 when anything is, else 0.
+    """Decode every file of a dataset and print what is wrong; 1 when anything is, else 0.
 
     Raises:
-        UserError: There is no such data set.
+        UserError: There is no such dataset.
     """
     layout = dataset or layout_of(root)
     listing = list_files(root, layout)
@@ -176,7 +176,7 @@ def _problems(listing: Listing, findings: dict[str, Finding]) -> list[Finding]:
 
 
 def _reader(findings: dict[str, Finding], deadline: float, max_pixels: int) -> str:
-    """What ``reader: auto`` takes here and why: as a run would measure it."""
+    """Return what ``reader: auto`` takes here and why, as a run would measure it."""
     sound = [path for path, finding in findings.items() if finding.verdict == "sound"]
     config = DataConfig(reader="auto", deadline=deadline, max_pixels=max_pixels)
     _, line = resolve_reader(config, sound)

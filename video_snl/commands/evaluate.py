@@ -61,7 +61,7 @@ class _Evaluation:
 
     Attributes:
         trained: The network, with the options of the evaluation.
-        data: The data set.
+        data: The dataset.
         folder: Folder of the reports.
         quarantine: List of the samples that cannot be read.
         clips, crops: Views of a video.
@@ -93,9 +93,9 @@ def evaluate(
     Args:
         experiment: The options; those of the network must be the checkpoint's.
         spec: The kind of task.
-        checkpoint: As for :func:`~video_snl.runs.run.checkpoint_path`.
+        checkpoint: Checkpoint, as for :func:`~video_snl.runs.run.checkpoint_path`.
         output: Folder of the reports; default ``evaluation`` beside the checkpoint.
-        unreadable: What becomes of samples that cannot be read.
+        unreadable: Options for samples that cannot be read.
         clips: Clips of a video, evenly spaced over its length.
         crops: Crops of a clip, 1 or 3.
         kind: Kind of the blocks in a checkpoint of the paper's released code, if the file does not
@@ -252,7 +252,7 @@ def video_metrics(scores: Scores, videos: VideoSet, *, skip: bool) -> dict[str, 
 
     Args:
         scores: Scores of all test videos, as of :func:`score_videos`.
-        videos: The data set.
+        videos: The dataset.
         skip: Leave out videos that could not be read; else they count as wrong.
 
     Raises:
@@ -293,7 +293,7 @@ def score_videos(
     Args:
         trained: The network.
         experiment: The options of the evaluation.
-        videos: The data set.
+        videos: The dataset.
         clips, crops: Views of a video.
         quarantine: List that takes the videos that cannot be read.
 

@@ -46,7 +46,7 @@ _CLIPS_AT_ONCE = 32
 
 @dataclass(frozen=True)
 class Views:
-    """What of a video is scored.
+    """Parts of a video that are scored.
 
     Attributes:
         clips: Clips of a video or a window, evenly spaced; None: 10, or 1 of a window.
@@ -80,7 +80,7 @@ class Views:
         """Return the lengths of window and hop.
 
         Raises:
-            UserError: One is no length.
+            UserError: A value is not a length.
         """
         if self.window is None:
             return None
@@ -106,14 +106,14 @@ def predict(
     Args:
         paths: Files, or folders of them.
         spec: The kind of task.
-        checkpoint: As for :func:`~video_snl.runs.run.checkpoint_path`.
+        checkpoint: Checkpoint, as for :func:`~video_snl.runs.run.checkpoint_path`.
         model: An exported file in the place of a checkpoint.
         top: Number of classes.
-        views: What of a video is scored.
-        reading: How the files are read.
+        views: Parts of a video that are scored.
+        reading: Options for reading the files.
         accelerator: ``auto``, ``cpu`` or ``gpu``.
         as_json: Print JSON in the place of a table.
-        render: Where to write the files with their classes drawn on them.
+        render: File or folder for the files with their classes drawn on them.
 
     Returns:
         0; 2 when a file could not be read or scored (or a video not be rendered), else 1 when an
@@ -177,7 +177,7 @@ def network_of(
 
 
 class _Predictor(ABC):
-    """How one kind of input is predicted, shown and rendered."""
+    """Functions that predict, show and render one kind of input."""
 
     key: str
     """Entry of its path in JSON."""
@@ -345,7 +345,7 @@ def score_views(task: ActionRecognition, views: np.ndarray, path: str) -> Tensor
     Shapes: uint8 (B, clips, T, H, W, 3) -> (B, classes).
 
     Args:
-        path: Of the file that the views are of, for the message.
+        path: File that the views are taken from, for the message.
 
     Raises:
         UserError: Scores are not finite.

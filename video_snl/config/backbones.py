@@ -1,4 +1,6 @@
-"""The backbones that configurations can name, each one entry with its recipe. Without torch.
+"""The backbones that configurations can name. Without torch.
+
+Each is one entry with its input size, statistics and weights.
 
 To add a backbone, write a function ``(num_classes, dropout) -> nn.Module`` and an entry in
 :data:`VIDEO_BACKBONES` or :data:`IMAGE_BACKBONES`. The names of the entries are the choices of
@@ -78,7 +80,7 @@ class ReleasedPlace:
         layer: Name of the layer, a sequence of ``units`` residual units and the block.
         index: Place of the block in it.
         units: Number of the residual units.
-        position: Where the block stands in our network, in the grammar of ``model.positions``.
+        position: Position of the block in our network, in the grammar of ``model.positions``.
     """
 
     layer: str

@@ -66,7 +66,7 @@ class OptimizerBase:
 
 @dataclass
 class TrainerConfig:
-    """Where and how it runs.
+    """Devices, precision and folder of a run.
 
     Args:
         seed: All randomness is a function of this seed, the epoch and the sample.
@@ -106,7 +106,7 @@ def _with_readers_of_today(values: Mapping[str, Any]) -> Mapping[str, Any]:
     data = values.get("data")
     if not isinstance(data, Mapping) or data.get("reader") != "pynvvideocodec":
         return values
-    say_once("data.reader=pynvvideocodec is no reader of this version: auto takes its place")
+    say_once("data.reader=pynvvideocodec is not a reader of this version: auto takes its place")
     return {**values, "data": {**data, "reader": "auto"}}
 
 

@@ -32,7 +32,7 @@ class DatasetEntry:
 
     Attributes:
         loader: ``module:function`` that loads it.
-        root: What ``data.root`` has to be, for messages; None where no root is needed.
+        root: Description of ``data.root`` for messages; None where no root is needed.
         classes: Number of its classes as published; None where only its files tell.
         counter: ``module:function``, from a configuration with a root to the number of classes that
             its files have, opening no sample.

@@ -57,7 +57,7 @@ class Source:
 
     Attributes:
         name: The file; None for text.
-        said: What messages call it.
+        said: Name in messages.
         values: Its options.
     """
 
@@ -191,7 +191,7 @@ class Given:
         """Return all words but those of :attr:`configs` and :attr:`sections`.
 
         Args:
-            lists: As of :func:`list_options`: a single value of one of these becomes a list.
+            lists: Names from :func:`list_options`: a single value of one of these becomes a list.
             alone: What an option that may stand alone means then; it is written out, since a word
                 that comes to follow it would be taken for its value.
         """
@@ -212,8 +212,8 @@ def read_source(value: str, option: str) -> Source:
     """Read the options in a file, or in YAML text where there is no such file.
 
     Args:
-        value: What follows the option: a file's name or text.
-        option: For messages.
+        value: Value of the option: a file's name or text.
+        option: Name of the option, for messages.
 
     Raises:
         UserError: It cannot be read, holds no options, or breaks a limit.
@@ -371,7 +371,7 @@ def _sectioned(source: Source) -> Source:
 
 
 def _flat(values: Mapping[str, Any]) -> Iterator[str]:
-    """The names of options, those of the sections with the section's."""
+    """Yield the names of options, those of the sections with the section's."""
     for key, value in values.items():
         if key in _SECTIONS and isinstance(value, Mapping):
             yield from (f"{key}.{inner}" for inner in value)
@@ -460,7 +460,7 @@ class _Open:
 
     Attributes:
         anchor: Its own.
-        size: How many values it holds, itself included.
+        size: Number of values it holds, itself included.
     """
 
     def __init__(self, anchor: str | None, mapping: bool) -> None:
@@ -472,8 +472,8 @@ class _Open:
         """Add a member; tell whether it is a key that the mapping has already.
 
         Args:
-            size: How many values it holds.
-            text: What it says, where it is a single value.
+            size: Number of values it holds.
+            text: Text of a single value.
         """
         self.size += size
         if self._keys is None:
@@ -490,7 +490,7 @@ def _items(words: Sequence[str]) -> Iterator[_Item]:
     at = 0
     while at < len(words):
         word = words[at]
-        if word == "--":  # all that follows are no options
+        if word == "--":  # nothing that follows is an option
             yield from (_Item((each,)) for each in words[at:])
             return
         name, sign, value = word[2:].partition("=")
@@ -517,7 +517,7 @@ def _is_option(item: _Item) -> bool:
 
 
 def _listed(item: _Item, *, text: bool) -> list[str]:
-    """The words of an option that takes a list; a single value becomes a list of one."""
+    """Return the words of an option that takes a list; a single value becomes a list of one."""
     assert item.name is not None and item.value is not None
     try:
         loaded = load_text(item.value, f"--{item.name}")

@@ -95,7 +95,7 @@ def _value(value: Any) -> str:
 
 
 class HelpAction(argparse._HelpAction):
-    """``--help``, which ``all`` may follow."""
+    """Action of ``--help``, which ``all`` may follow."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -120,7 +120,7 @@ class HelpAction(argparse._HelpAction):
 
 
 class VersionAction(argparse._VersionAction):
-    """``--version``: of the program, Python, torch and the decoders."""
+    """Action of ``--version``: the program, Python, torch and the decoders."""
 
     def __call__(
         self,

@@ -39,7 +39,7 @@ class ImageDataConfig:
         dataset: ``digits`` (comes with scikit-learn), ``cifar10``, ``cifar100``, ``imagenet``,
             ``cub200`` (CUB-200-2011), ``cityscapes`` (segmentation) or ``folder`` (own images,
             one folder per class, see docs/images.md).
-        root: Folder of the data set; ``digits`` needs none.
+        root: Folder of the dataset; ``digits`` needs none.
         download: Fetch ``cifar10`` or ``cifar100`` into the root where it is not there yet.
         height: Height in pixels of what the network sees; for segmentation, in training.
         width: Width in pixels of what the network sees.
@@ -67,7 +67,7 @@ class ImageDataConfig:
         sliding_windows: Segmentation is tested by windows of ``height`` x ``width`` whose scores
             are averaged where they overlap, and not on whole images.
         window_stride: Rows and columns from a window to the next; default two thirds of it.
-        statistics: Mean and standard deviation of the input: ``auto`` (those of the data set,
+        statistics: Mean and standard deviation of the input: ``auto`` (those of the dataset,
             ``imagenet`` for ``folder``), ``digits``, ``cifar10``, ``cifar100``, ``imagenet`` or
             ``cifar_released`` (what the paper's released code used for both CIFARs).
         in_memory: Decode every image of a ``folder`` once, into one array: its crop of
@@ -133,7 +133,7 @@ class ImageModelConfig:
         activation: ``relu`` puts a ReLU after a block's norm, as the paper's released code does;
             it needs ``zero_init: false``.
         dropout: Probability of dropout before the classifier.
-        num_classes: Size of the classifier; default as many as the data set has classes.
+        num_classes: Size of the classifier; default as many as the dataset has classes.
         weights: Start from ``imagenet`` (torchvision's ResNet-50; not for networks of CIFAR), a
             file or a URL: of torchvision, mmsegmentation, the released code, or our own.
         allow_partial_weights: Accept weights of which less than 95 % of the backbone's parameters

@@ -271,7 +271,7 @@ class MaxPixels:
 
 @option_group
 class ClipReading:
-    """How clips of a video are read.
+    """Options for reading the clips of a video.
 
     Args:
         short_videos: What to do with a video shorter than a clip; default as in training.
@@ -306,7 +306,7 @@ class Views(Crops):
 
 @option_group
 class Reports:
-    """Where reports are written.
+    """Options for written reports.
 
     Args:
         output: Folder for the reports; default 'evaluation' beside the checkpoint.
@@ -317,7 +317,7 @@ class Reports:
 
 @option_group
 class Unreadable:
-    """What becomes of unreadable files.
+    """Options for unreadable files.
 
     Args:
         unreadable: Files of the test list that cannot be read count as wrong, or are left out of
@@ -329,7 +329,7 @@ class Unreadable:
 
 @option_group
 class Render:
-    """Where predictions are drawn.
+    """Options for drawing predictions.
 
     Args:
         render: Where to draw the predictions; default nowhere.
@@ -340,7 +340,7 @@ class Render:
 
 @option_group
 class Workers:
-    """Processes that read a whole data set.
+    """Processes that read a whole dataset.
 
     Args:
         num_workers: Processes side by side; default: as many as there are cores.

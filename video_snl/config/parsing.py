@@ -95,7 +95,7 @@ COMMON_EVALUATE = (
     "output",
     "unreadable",
 )
-"""Those of ``evaluate``."""
+"""Options of ``evaluate``."""
 COMMON_DESCRIBE = (
     "config",
     "model.backbone",
@@ -104,7 +104,7 @@ COMMON_DESCRIBE = (
     "model.num_classes",
     "json",
 )
-"""Those of ``describe``."""
+"""Options of ``describe``."""
 
 
 @dataclass(frozen=True)
@@ -223,7 +223,7 @@ class Parser(ArgumentParser):
         raise SystemExit(_EXIT_BAD_INPUT)
 
     def _placed(self, line: str) -> str:
-        """A message of jsonargparse, with the file that a value is from."""
+        """Return a message of jsonargparse, with the file that a value is from."""
         _, sign, rest = line.rpartition('Parser key "')
         name, quote, reason = rest.partition('": ')
         if not sign or not quote:
@@ -268,7 +268,7 @@ class Parser(ArgumentParser):
         return str(action.const) if action is not None and action.nargs == "?" else None
 
     def _file_words(self, given: Given) -> list[str]:
-        """The options of files as words, those that win at last."""
+        """Return the options of files as words, those that win at last."""
         assert self.experiment is not None
         lists, words = list_options(self.experiment), []
         for source in given.configs:
@@ -311,7 +311,7 @@ def run_command(
 
     Args:
         name: Name of the program.
-        description: What its overview says of it.
+        description: Line in the overview of commands.
         commands: Its commands; of several kinds of task, those of the default one.
         arguments: The words of the command line; None for those of the process.
         prepare: Completes the words, and the defaults of the parser.
@@ -417,7 +417,7 @@ def _storage_failed(command: str, error: OSError) -> int:
 
 def _write_to_nowhere(stream: TextIO) -> None:
     """Let what is yet to be flushed at exit go nowhere."""
-    with suppress(OSError, ValueError):  # of a stream that is no file
+    with suppress(OSError, ValueError):  # of a stream that is not a file
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
@@ -479,7 +479,7 @@ def experiment_of(kind: type[_Experiment], arguments: Namespace) -> _Experiment:
 
     Args:
         kind: Class of the configuration.
-        arguments: What the parser returned.
+        arguments: Result of the parser.
 
     Raises:
         UserError: An option has a value that it cannot take.

@@ -141,7 +141,7 @@ def check_program(source: Source, experiment: type, prog: str) -> None:
     """Refuse a configuration that is of the other program.
 
     Args:
-        experiment: Of the command.
+        experiment: Experiment of the command.
         prog: Program and command, such as ``reid train``.
 
     Raises:

@@ -85,7 +85,7 @@ def shown_metrics(metrics: Named, classes: int | None) -> Named:
 
 @dataclass(frozen=True)
 class Card:
-    """What the card of a published network says of its kind.
+    """Description of a kind of task for the card of a published network.
 
     Attributes:
         pipeline: Name of the task on model hubs.
@@ -124,7 +124,7 @@ class TaskSpec:
         summary: Shares printed at the end of a run.
         losses, shares: Learning curves, left and right.
         axes: Labels of their vertical axes.
-        card: What a published network's card says.
+        card: Text for the card of a published network.
         samples: Name of the loader's samples.
         batch: Options that set the size of a training batch.
         entries: Names and types of the entries of its part of a checkpoint, ``format_version`` and
@@ -198,7 +198,7 @@ VIDEO = TaskSpec(
 )
 """Classification of videos."""
 
-# Runs and checkpoints of both kinds of image tasks carry one name; the data set tells them apart.
+# Runs and checkpoints of both kinds of image tasks carry one name; the dataset tells them apart.
 _IMAGE_KIND, _IMAGE_ENTRY = "video-snl on pictures", "video_snl_images"
 
 IMAGE = TaskSpec(

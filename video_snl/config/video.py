@@ -44,7 +44,7 @@ class DataConfig:
         dataset: ``sample`` (generated once into the cache), ``ucf101``, ``folder`` (one folder of
             videos per class) or ``csv`` (columns path, label and optionally split). Where it is
             left at its default, what ``root`` holds is recognised.
-        root: Folder of the data set (for ``csv`` the file). Default for ``sample``: the cache.
+        root: Folder of the dataset (for ``csv`` the file). Default for ``sample``: the cache.
         split: UCF-101's official split 1, 2 or 3, or ``paper`` (train list 1 divided again:
             groups 11-25 train, 8-10 test). ``folder`` and ``csv`` have split 1 only.
         clip_frames: Frames of a clip.
@@ -124,7 +124,7 @@ class ModelConfig:
         activation: ``relu`` puts a ReLU after a block's norm, as the paper's released code does;
             it needs ``zero_init: false``.
         dropout: Probability of dropout before the classifier.
-        num_classes: Size of the classifier; default as many as the data set has classes.
+        num_classes: Size of the classifier; default as many as the dataset has classes.
         weights: Start from ``kinetics`` (pytorchvideo's hub), ``imagenet`` (torchvision's
             ResNet-50, inflated), or a file or URL of a 3D ResNet trained on Kinetics.
         allow_partial_weights: Accept weights of which less than 95 % of the backbone's parameters

@@ -1,1 +1,1 @@
-"""What the commands do: train, evaluate, predict, describe. Lightning's Trainer runs the loops."""
+"""Training: Lightning's Trainer runs the loops, with our callbacks, plots and resuming."""

@@ -1,4 +1,4 @@
-"""What happens beside the training loop: history, progress lines, checkpoints that are whole."""
+"""Callbacks of the training loop: history, progress lines, loading times, whole checkpoints."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import lightning.pytorch as pl
 import torch
@@ -17,13 +17,22 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from video_snl.config.task_spec import shown_metrics
 from video_snl.engine.plots import learning_curves
-from video_snl.engine.profile import Profile, loading_row, loading_text, waiting_share
 from video_snl.runs.run import Run
 from video_snl.utils.files import replacing, write_text
 from video_snl.utils.text import say_once
-from video_snl.utils.timing import collect_stages
+from video_snl.utils.timing import STAGES, collect_stages
 
-__all__ = ["AtomicCheckpointIO", "FirstStep", "History", "best_checkpoint", "last_checkpoint"]
+__all__ = [
+    "AtomicCheckpointIO",
+    "FirstStep",
+    "History",
+    "Profile",
+    "best_checkpoint",
+    "last_checkpoint",
+    "loading_row",
+    "loading_text",
+    "waiting_share",
+]
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -58,7 +67,7 @@ class History(Callback):
     The rows travel in the checkpoints, so that a resumed run has one gapless history.
 
     Args:
-        unreadable: Says how much of the data cannot be read, for the line of an epoch.
+        unreadable: Function that returns how much of the data cannot be read, for the epoch's line.
         profile: Print where the time of loading went, too. (``metrics.csv`` always has it, of the
             first process.)
     """
@@ -106,7 +115,7 @@ class History(Callback):
         self.rows = list(state_dict["rows"])
 
     def summary(self) -> dict[str, dict[str, float]]:
-        """The metrics of the last epoch and of the best one (the earliest of several)."""
+        """Return the metrics of the last epoch and of the best one (the earliest of several)."""
         if not self.rows:
             return {}
         monitor = self.run.spec.monitor
@@ -136,10 +145,77 @@ class History(Callback):
         )
 
 
+class Profile(Protocol):
+    """Figures of a loader's last epoch; see ``LoaderProfile``."""
+
+    clips: int
+    seconds: float
+    waited: float
+    stages: dict[str, float]
+    replaced: int
+
+
 def class_count(task: pl.LightningModule) -> int | None:
     """Return how many classes a task tells apart; None where it has none."""
     names = getattr(task, "class_names", None)
     return None if names is None else len(names)
+
+
+def best_checkpoint(folder: Path, monitor: str) -> ModelCheckpoint:
+    """Keep ``best.ckpt``, of the epoch with the highest value of the metric ``monitor``."""
+    return _RunCheckpoint(
+        dirpath=folder,
+        filename="best",
+        monitor=monitor,
+        mode="max",
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
+    )
+
+
+def last_checkpoint(folder: Path, finished: Callable[[int], None]) -> ModelCheckpoint:
+    """Keep ``last.ckpt``, of the last finished epoch.
+
+    Args:
+        finished: Function that the first process calls with the number of epochs after writing.
+    """
+    return _LastCheckpoint(
+        finished,
+        dirpath=folder,
+        filename="last",
+        monitor=None,
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
+    )
+
+
+def waiting_share(profile: Profile) -> float:
+    """Return the share of the time from first request to last batch that was spent waiting."""
+    return profile.waited / profile.seconds if profile.seconds > 0 else 0.0
+
+
+def loading_row(profile: Profile) -> dict[str, float]:
+    """Return the figures of an epoch's row in ``metrics.csv``; seconds, but for the first three."""
+    return {
+        "loading/clips": float(profile.clips),
+        "loading/clips_per_second": profile.clips / max(profile.seconds, 1e-9),
+        "loading/wait_share": waiting_share(profile),
+        "loading/wait": profile.waited,
+        **{f"loading/{name}": profile.stages[name] for name in STAGES},
+    }
+
+
+def loading_text(profile: Profile, samples: str = "clips") -> str:
+    """Return the line that ``--profile`` prints."""
+    stages = "  ".join(f"{name} {profile.stages[name]:.2f}" for name in STAGES)
+    values: dict[str, Any] = loading_row(profile)
+    text = (
+        f"  loading: {profile.clips} {samples}, "
+        f"{values['loading/clips_per_second']:.1f} {samples}/s; "
+        f"waited {profile.waited:.2f} s of {profile.seconds:.2f} ({waiting_share(profile):.0%}); "
+        f"seconds: {stages}"
+    )
+    return f"{text}; {profile.replaced} workers replaced" if profile.replaced else text
 
 
 class _RunCheckpoint(ModelCheckpoint):
@@ -152,7 +228,7 @@ class _RunCheckpoint(ModelCheckpoint):
 
     @property
     def state_key(self) -> str:
-        """That of Lightning's class, by which checkpoints hold the state."""
+        """Key of Lightning's class, under which checkpoints hold the state."""
         return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -190,31 +266,3 @@ class _LastCheckpoint(_RunCheckpoint):
         super().on_train_epoch_end(trainer, pl_module)
         if trainer.is_global_zero:
             self._finished(trainer.current_epoch + 1)
-
-
-def best_checkpoint(folder: Path, monitor: str) -> ModelCheckpoint:
-    """Keeps ``best.ckpt``, of the epoch with the highest value of the metric ``monitor``."""
-    return _RunCheckpoint(
-        dirpath=folder,
-        filename="best",
-        monitor=monitor,
-        mode="max",
-        save_on_train_epoch_end=True,
-        enable_version_counter=False,
-    )
-
-
-def last_checkpoint(folder: Path, finished: Callable[[int], None]) -> ModelCheckpoint:
-    """Keeps ``last.ckpt``, of the last finished epoch.
-
-    Args:
-        finished: Called by the first process when it is written, with the number of epochs.
-    """
-    return _LastCheckpoint(
-        finished,
-        dirpath=folder,
-        filename="last",
-        monitor=None,
-        save_on_train_epoch_end=True,
-        enable_version_counter=False,
-    )

@@ -50,10 +50,10 @@ def opened_run(
 
     Args:
         experiment: The configuration.
-        spec: Whose run it is.
-        config_name: What a new run is called after, unless ``trainer.name`` is given; None: its
+        spec: Kind of task of the run.
+        config_name: Name for a new run, unless ``trainer.name`` is given; None: its
             dataset.
-        asked: Whether to train on, and in which run.
+        asked: Request to train on, and the run it names.
         lists: The files of every list.
 
     Raises:
@@ -233,5 +233,5 @@ def is_first_process() -> bool:
 
 @rank_zero_only
 def tell(message: str) -> None:
-    """A line on stderr, of the first process."""
+    """Print a line on stderr, from the first process."""
     print(message, file=sys.stderr, flush=True)

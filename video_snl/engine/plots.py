@@ -1,4 +1,4 @@
-"""Pictures of a run, drawn without a display and written atomically."""
+"""Plots of a run, drawn without a display and written atomically."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def learning_curves(
     spec: TaskSpec = VIDEO,
     classes: int | None = None,
 ) -> None:
-    """Draw losses, and the shares that a spec measures, over the epochs.
+    """Draw losses, and the shares that a kind of task measures, over the epochs.
 
     Args:
-        classes: How many there are: a top-5 of five classes or fewer is not drawn.
+        classes: Number of classes: a top-5 of five classes or fewer is not drawn.
     """
     run = spelled(path.parent.name)
     with figure_fonts([run]):
@@ -63,10 +63,10 @@ def confusion_picture(
 
     Args:
         matrix: Counts, shape (classes, classes), rows being the true classes.
-        class_names: In their order.
+        class_names: Names in the order of the matrix.
         path: PNG to write.
-        title: Of the figure.
-        unit: What is counted: ``videos``, ``images`` or ``pixels``.
+        title: Title of the figure.
+        unit: Plural of what is counted: ``videos``, ``images`` or ``pixels``.
     """
     names = [spelled(name) for name in class_names]
     with figure_fonts([title, *names]):
@@ -83,7 +83,7 @@ def _confusion_figure(matrix: np.ndarray, names: Sequence[str], title: str, unit
     image = axes.imshow(100 * share, cmap="Blues", vmin=0, vmax=100)
     size = 9 if classes <= 30 else 5
     ticks = range(classes)
-    # A name with dollar signs is no formula.
+    # A name with dollar signs is not a formula.
     axes.set_xticks(ticks, names, rotation=90, fontsize=size, parse_math=False)
     axes.set_yticks(ticks, names, fontsize=size, parse_math=False)
     numbered = classes <= _NUMBERED_CLASSES

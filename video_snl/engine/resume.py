@@ -1,4 +1,4 @@
-"""Whether a run can be trained on as asked: its last checkpoint, its files, its options."""
+"""Checks that a run can be trained on as asked: its last checkpoint, its files, its options."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _STATES = ("optimizer_states", "lr_schedulers", "loops", "callbacks", "global_st
 
 @dataclass(frozen=True)
 class Asked:
-    """What ``train`` was asked for, beside the configuration.
+    """Options of ``train`` beside the configuration.
 
     Attributes:
         resume: The folder of a run to train on in, ``newest``, or None: a new run.
@@ -66,7 +66,7 @@ def check_resumable(experiment: AnyExperiment, run: Run, asked: Asked) -> list[s
     Args:
         experiment: The configuration asked for.
         run: With the fingerprints of the files of today in ``lists``.
-        asked: For what was accepted.
+        asked: Request, for what was accepted.
 
     Returns:
         What is accepted though it differs, a line each.
@@ -129,7 +129,7 @@ def _check_lists(run: Run, asked: Asked) -> list[str]:
 
 
 def _finished_epochs(run: Run) -> int:
-    """How many epochs the last checkpoint has seen.
+    """Return how many epochs the last checkpoint has seen.
 
     Raises:
         UserError: It is not there though an epoch was finished, or cannot be trained on from.

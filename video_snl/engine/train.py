@@ -58,7 +58,7 @@ def make_task(
 
     Args:
         experiment: The configuration.
-        data: The data set of the kind of task.
+        data: The dataset of the kind of task.
         spec: The kind of task.
         resumed: A checkpoint whose weights Lightning loads next; its labels and statistics are
             taken.

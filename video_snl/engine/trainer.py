@@ -49,7 +49,7 @@ def make_trainer(
     *,
     validate_every: int = 1,
 ) -> pl.Trainer:
-    """A Trainer for ``experiment`` that writes below ``folder``.
+    """Return a Trainer for ``experiment`` that writes below ``folder``.
 
     Args:
         validate_every: Epochs from one validation to the next.
@@ -121,7 +121,7 @@ class ProgressLines(Callback):
     def on_validation_batch_end(
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, *places: int
     ) -> None:
-        """Count the scenes of a batch."""
+        """Count the images of a batch."""
         self._count(trainer, batch)
 
 
@@ -138,7 +138,7 @@ def check_precision(config: TrainerConfig) -> None:
 
 
 def device_of(accelerator: str) -> torch.device:
-    """The device that ``--accelerator`` names, for commands that train nothing.
+    """Return the device that ``--accelerator`` names, for commands that train nothing.
 
     Raises:
         UserError: No such device is known, or there is none.

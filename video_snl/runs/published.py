@@ -44,7 +44,7 @@ _KNOWN_WEIGHTS = ("kinetics", "imagenet")
 
 
 class _Facts(dict[str, Any]):
-    """What a file says of its network; what it does not say is a UserError."""
+    """Description of a network in a file; a missing entry is a UserError."""
 
     def __init__(self, values: Mapping[str, Any], source: Path) -> None:
         super().__init__(values)
@@ -58,7 +58,7 @@ class _Facts(dict[str, Any]):
 
 
 def config_text(facts: Mapping[str, Any]) -> str:
-    """The text of ``config.json``: the facts, and the SHA-256 of all of them."""
+    """Return the text of ``config.json``: the facts, and the SHA-256 of all of them."""
     return to_json({**facts, CONFIG_DIGEST: _config_digest(facts)}, indent=2) + "\n"
 
 
@@ -74,7 +74,7 @@ def digest_of(path: Path) -> str:
 
 
 def facts_of(content: Mapping[str, Any], spec: TaskSpec) -> dict[str, Any]:
-    """What a checkpoint says of its network, as plain values to be given to others.
+    """Return what a checkpoint says of its network, as plain values to be given to others.
 
     Paths of this machine are left out: ``data.root`` and ``trainer.output``, and of
     ``model.weights`` all but a file's name.
@@ -96,7 +96,7 @@ def facts_of(content: Mapping[str, Any], spec: TaskSpec) -> dict[str, Any]:
 
 
 def stored_facts(text: str, source: Path) -> Mapping[str, Any]:
-    """The inverse of :func:`facts_of`: the part of a checkpoint that is no tensors.
+    """Invert :func:`facts_of`: return the part of a checkpoint that is not tensors.
 
     Raises:
         UserError: The text is no JSON object, or, where an entry is used, it is not there.
@@ -110,7 +110,7 @@ def stored_facts(text: str, source: Path) -> Mapping[str, Any]:
     facts = _Facts(values, source)
     if not isinstance(facts["program"], str):
         raise UserError(
-            f"{source}: spec: expected a text, found {facts['program']!r:.60}; publish or "
+            f"{source}: program: expected a text, found {facts['program']!r:.60}; publish or "
             "export the checkpoint again."
         )
     about = {name: value for name, value in values.items() if name not in _BESIDE}
@@ -120,12 +120,12 @@ def stored_facts(text: str, source: Path) -> Mapping[str, Any]:
 
 
 def is_shared(path: Path) -> bool:
-    """Whether a folder is such a one, or was to be."""
+    """Tell if a folder is a published one, or was to be."""
     return path.is_dir() and any((path / name).is_file() for name in (WEIGHTS, CONFIG))
 
 
 def shared_weights(folder: Path) -> Path:
-    """The file of its weights.
+    """Return the file of its weights.
 
     Raises:
         UserError: There is none.
@@ -137,7 +137,7 @@ def shared_weights(folder: Path) -> Path:
 
 
 def read_shared(path: Path) -> Mapping[str, Any]:
-    """The contents of a folder as those of a checkpoint; ``path`` is that of its weights.
+    """Return the contents of a folder as those of a checkpoint; ``path`` is that of its weights.
 
     The weights and the entries of ``config.json`` are compared with the SHA-256 of each that is
     among these. Folders that were published before there were any have none.

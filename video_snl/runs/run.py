@@ -41,7 +41,7 @@ _PACKAGES = ("torch", "torchvision", "pytorchvideo", "decord", "lightning", "num
 
 
 class Run:
-    """One training run of a spec and its record, ``run.json``."""
+    """One training run of a kind of task and its record, ``run.json``."""
 
     def __init__(self, folder: Path, record: dict[str, Any], spec: TaskSpec = VIDEO) -> None:
         self.folder, self.record, self.spec = folder, record, spec
@@ -81,7 +81,7 @@ class Run:
 
     @classmethod
     def open(cls, folder: Path, spec: TaskSpec = VIDEO) -> Run:
-        """The run of an existing folder.
+        """Return the run of an existing folder.
 
         Raises:
             UserError: when the folder holds no readable ``run.json``, or another program's.
@@ -115,12 +115,12 @@ class Run:
 
     @property
     def is_being_trained(self) -> bool:
-        """Whether some process trains it just now."""
+        """True while some process trains the run."""
         return is_held(self.lock)
 
     @property
     def begun(self) -> bool:
-        """Whether a training step of it ever began."""
+        """True once a training step of the run has begun."""
         if self.record.get("first_step") is not None or self.trained:
             return True
         # Earlier versions did not note it, but there was one where a run was stopped in order.
@@ -129,7 +129,7 @@ class Run:
 
     @property
     def finished_epochs(self) -> int:
-        """How many epochs are known to be finished, whatever has become of their checkpoints."""
+        """Number of epochs known to be finished, with or without their checkpoints."""
         if "finished_epochs" in self.record:
             return int(self.record["finished_epochs"])
         # Earlier versions wrote an epoch's metrics before its checkpoints.
@@ -142,12 +142,12 @@ class Run:
 
     @property
     def trained(self) -> bool:
-        """Whether it has a checkpoint."""
+        """True where the run has a checkpoint."""
         return any((self.folder / "checkpoints" / name).is_file() for name in _CHECKPOINTS)
 
     @property
     def state(self) -> str:
-        """Why it may not be what a user wants, in a few words."""
+        """Reason why it may not be what a user wants, in a few words."""
         status = self.record.get("status", "unknown")
         done = self.finished_epochs
         if not self.begun:
@@ -224,7 +224,7 @@ def runs_in(output: Path, spec: TaskSpec = VIDEO) -> list[Run]:
 
 
 def newest_run(output: Path, spec: TaskSpec = VIDEO) -> Path:
-    """The folder of the program's run in ``output`` that was started last.
+    """Return the folder of the program's run in ``output`` that was started last.
 
     Raises:
         UserError: when there is none.
@@ -239,43 +239,41 @@ def newest_run(output: Path, spec: TaskSpec = VIDEO) -> Path:
 
 
 def newest_trained(output: Path, spec: TaskSpec = VIDEO) -> Run:
-    """The newest run of the spec in ``output`` that has a checkpoint.
+    """Return the newest run of the kind of task in ``output`` that has a checkpoint.
 
     Newer ones without are named on stderr, once.
 
     Raises:
         UserError: There is none.
     """
-    run = newest_of(runs_in(output, spec), lambda run: run.trained)
-    if run is not None:
-        return run
-    newest = runs_in(output, spec)[-1:]
-    raise UserError(
-        f"found no run with a checkpoint below {output}/{_but(newest)}; train one first "
-        f"({spec.command} train) or name its folder."
+    return _newest(
+        output,
+        spec,
+        lambda run: run.trained,
+        "run with a checkpoint",
+        f"train one first ({spec.command} train) or name its folder.",
     )
 
 
 def newest_begun(output: Path, spec: TaskSpec = VIDEO) -> Run:
-    """The newest run of the spec in ``output`` of which a training step ever began.
+    """Return the newest run of the kind of task in ``output`` of which a training step ever began.
 
     Newer ones, whose start failed, are named on stderr, once.
 
     Raises:
         UserError: There is none.
     """
-    run = newest_of(runs_in(output, spec), lambda run: run.begun)
-    if run is not None:
-        return run
-    newest = runs_in(output, spec)[-1:]
-    raise UserError(
-        f"found no run to train on below {output}/{_but(newest)}; start one ({spec.command} train) "
-        "or name a folder: --resume RUN."
+    return _newest(
+        output,
+        spec,
+        lambda run: run.begun,
+        "run to train on",
+        f"start one ({spec.command} train) or name a folder: --resume RUN.",
     )
 
 
 def newest_of(runs: Sequence[Run], wanted: Callable[[Run], bool]) -> Run | None:
-    """The last of them that is wanted; those behind it are named on stderr, once."""
+    """Return the last of them that is wanted; later ones are named on stderr, once."""
     passed: list[Run] = []
     for run in reversed(runs):
         if wanted(run):
@@ -286,6 +284,16 @@ def newest_of(runs: Sequence[Run], wanted: Callable[[Run], bool]) -> Run | None:
     return None
 
 
+def _newest(
+    output: Path, spec: TaskSpec, wanted: Callable[[Run], bool], what: str, advice: str
+) -> Run:
+    runs = runs_in(output, spec)
+    run = newest_of(runs, wanted)
+    if run is None:
+        raise UserError(f"found no {what} below {output}/{_but(runs[-1:])}; {advice}")
+    return run
+
+
 def _but(newest: Sequence[Run]) -> str:
     return "".join(f" (the newest is {run.folder}, {run.state})" for run in newest)
 
@@ -293,7 +301,7 @@ def _but(newest: Sequence[Run]) -> str:
 def checkpoint_path(
     named: str | None, spec: TaskSpec = VIDEO, *, option: str = "--checkpoint"
 ) -> Path:
-    """The checkpoint file that a user means.
+    """Return the checkpoint file that a user means.
 
     Args:
         named: A file, a run's folder, a published folder, or None: the newest run below ``runs``
@@ -356,7 +364,7 @@ def _check_record(record: Mapping[str, Any]) -> None:
 
 
 def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """What differs between the plain values of two experiments: option -> [before, after]."""
+    """Compare the plain values of two experiments: differing option -> [before, after]."""
     return {
         f"{section}.{name}": [before.get(section, {}).get(name), value]
         for section, values in after.items()
@@ -380,7 +388,7 @@ def _experiment(values: Any, source: Path, spec: TaskSpec) -> AnyExperiment:
 
 
 def _fresh_folder(output: Path, name: str) -> Path:
-    """Make ``output/name``, with a number behind it where two runs start in one second."""
+    """Make ``output/name``, with a number after it where two runs start in one second."""
     for suffix in ("", *(f"-{n}" for n in range(2, 1000))):
         folder = output / f"{name}{suffix}"
         try:

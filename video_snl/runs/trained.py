@@ -52,7 +52,7 @@ class TrainedNetwork:
         epoch: Index of its last finished epoch, from 0; None if its file does not say.
         path: Its file.
         spec: Its kind of task.
-        stored: What its checkpoint says of it (:func:`checkpoint_metadata`); empty for an exported
+        stored: Description in its checkpoint (:func:`checkpoint_metadata`); empty for an exported
             file and for checkpoints of the paper's released code.
     """
 
@@ -69,7 +69,7 @@ class Trained(TrainedNetwork):
     """A trained network that tells classes apart, of videos, images or pixels.
 
     Attributes:
-        class_names: In the order of the labels.
+        class_names: Names in the order of the labels.
         mean, std: Statistics of the input, for values in [0, 1].
     """
 
@@ -87,7 +87,7 @@ def find_trained(named: str | None) -> Any:
     """Load the network that a user means, of any kind of task of ``video-snl``.
 
     Args:
-        named: As for :func:`~video_snl.runs.run.checkpoint_path`.
+        named: Checkpoint, as for :func:`~video_snl.runs.run.checkpoint_path`.
 
     Raises:
         UserError: There is none, or it is damaged.
@@ -107,7 +107,7 @@ def load_trained(path: Path, spec: TaskSpec = VIDEO) -> Any:
         A :class:`TrainedNetwork` of the kind's own class.
 
     Raises:
-        UserError: The file is no checkpoint of ``train``, is damaged, or its weights do not fit.
+        UserError: The file is not a checkpoint of ``train``, is damaged, or its weights do not fit.
     """
     content = read_checkpoint(path, spec)
     about = content[spec.entry]
@@ -128,7 +128,7 @@ def read_checkpoint(
         cache: The file is read again soon: keep its contents until then.
 
     Raises:
-        UserError: The file is no checkpoint, is damaged, or has a newer format.
+        UserError: The file is not a checkpoint, is damaged, or has a newer format.
     """
     content = _values(path, cache=cache)
     if spec.entry not in content:

@@ -17,12 +17,12 @@ __all__ = ["built_from", "checked_experiment"]
 
 
 def checked_experiment(content: Mapping[str, Any], path: Path, spec: TaskSpec) -> AnyExperiment:
-    """The configuration of a file of ours, of which all entries have been looked at.
+    """Return the configuration of a file of ours, of which all entries have been looked at.
 
     Args:
-        content: Of the file, its weights apart.
+        content: Content of the file, without the weights.
         path: The file, for messages.
-        spec: Whose it is.
+        spec: Kind of task.
 
     Raises:
         UserError: It is of another format, an entry is missing, or of another type or size. It
@@ -73,7 +73,7 @@ def built_from(path: Path) -> Iterator[None]:
 
 
 def _source(path: Path) -> Path:
-    """Where it is written: of a published folder, beside the weights."""
+    """Return the path of the description: in a published folder, beside the weights."""
     return path.with_name(CONFIG) if path.name == WEIGHTS else path
 
 

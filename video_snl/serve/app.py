@@ -51,11 +51,11 @@ _HEADERS = {
 def make_app(
     service: Service, limits: Limits, jobs: Jobs, folder: Path, hosts: Sequence[str]
 ) -> Starlette:
-    """The application.
+    """Return the application.
 
     Args:
         jobs: Somebody runs them.
-        folder: Where uploads are kept until they are answered.
+        folder: Folder in which uploads are kept until they are answered.
         hosts: Names under which the page may be asked for; ``*`` is any. Otherwise a page of
             somebody else, whose name leads here, could read the answers.
     """

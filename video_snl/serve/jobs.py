@@ -20,7 +20,7 @@ __all__ = ["Busy", "Job", "Jobs"]
 
 
 class Busy(UserError):
-    """There is no place left in the queue."""
+    """The queue is full."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,9 +28,9 @@ class Job:
     """Some work.
 
     Attributes:
-        work: What is to be done; its errors become those of the future.
-        done: Called before anybody hears what came of it, also where it never began.
-        future: What came of it: an answer, or a ``UserError``.
+        work: Function that does the job; its errors become those of the future.
+        done: Function called before the result is seen, also where the job never began.
+        future: Result: an answer, or a ``UserError``.
     """
 
     work: Callable[[], Answer]
@@ -52,7 +52,7 @@ class Jobs:
         self._unfinished: list[Job] = []
 
     def check(self) -> None:
-        """Tell early that there is no place.
+        """Refuse early when the queue is full.
 
         Raises:
             Busy: There is none.
@@ -78,18 +78,18 @@ class Jobs:
             self._places += 1
 
     def submit(self, job: Job) -> None:
-        """Put it at the end of the queue."""
+        """Put a job at the end of the queue."""
         with self._lock:
             self._unfinished.append(job)
         self._queue.put(job)
 
     def ahead(self, job: Job) -> int:
-        """How many are to be done before this one; 0 if it is being done."""
+        """Return how many jobs come before this one; 0 if it is being done."""
         with self._lock:
             return self._unfinished.index(job) if job in self._unfinished else 0
 
     def cancel(self, job: Job) -> None:
-        """Give it up, unless it has begun: then nothing happens."""
+        """Give a job up, unless it has begun: then nothing happens."""
         if not job.future.cancelled() and job.future.cancel():
             self._finish(job)
 
@@ -112,7 +112,7 @@ class Jobs:
             answer = job.work()
         except BaseException as error:
             self._finish(job)
-            job.future.set_exception(_told(error))
+            job.future.set_exception(_to_user_error(error))
             if not isinstance(error, Exception):
                 raise  # a signal
         else:
@@ -131,8 +131,8 @@ def _busy() -> Busy:
     return Busy("too many uploads are waiting already: try again in a minute")
 
 
-def _told(error: BaseException) -> UserError:
-    """What is said of an error; what is no fault of the upload is told on stderr, too."""
+def _to_user_error(error: BaseException) -> UserError:
+    """Convert an error; what the upload is not to blame for goes to stderr, too."""
     if isinstance(error, UserError):
         return error
     if not isinstance(error, Exception):

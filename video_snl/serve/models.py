@@ -21,9 +21,8 @@ from video_snl.engine.trainer import device_of
 from video_snl.errors import UserError
 from video_snl.runs.run import checkpoint_path
 from video_snl.runs.trained import Trained, TrainedNetwork, load_trained
-from video_snl.serve.checks import check_video
 from video_snl.serve.server import check_installed, check_options, serve
-from video_snl.serve.service import Answer, Limits, Service, ShownPage, best_classes
+from video_snl.serve.service import Answer, Limits, Service, ShownPage, best_classes, check_video
 from video_snl.tasks.action import ActionRecognition
 from video_snl.tasks.images import ImageTask, Segmentation
 from video_snl.tasks.operations import ClassOperations, Reading
@@ -54,7 +53,7 @@ def serve_classes(
         host, port: Address of the page.
         limits: Limits on an upload.
         clips, crops: Views of a video that are scored.
-        reading: How uploads are read.
+        reading: Options for reading uploads.
         accelerator: ``auto``, ``cpu`` or ``gpu``.
 
     Raises:

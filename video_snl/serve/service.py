@@ -1,31 +1,52 @@
-"""What the page is about, and what is answered on it: plain values, the same for all networks."""
+"""What the page is about, what may be uploaded and what is answered; the same for all networks."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["Answer", "Answering", "Limits", "Service", "ShownPage", "best_classes"]
+from video_snl.data.loading.quarantine import named
+from video_snl.data.video.streaming import frame_times
+from video_snl.data.workers.pool import map_with_timeout
+from video_snl.errors import UserError
+from video_snl.utils.media import MAX_PIXELS
+
+__all__ = [
+    "Answer",
+    "Answering",
+    "Limits",
+    "Service",
+    "ShownPage",
+    "best_classes",
+    "check_no_playlist",
+    "check_video",
+]
 
 MEGABYTE = 1_000_000
 _TOP = 5
+_LOOKED_AT = 4096  # bytes
+
+# FFmpeg would open what a playlist names: other files of this machine, or addresses.
+_BEGINNINGS = (b"#extm3u", b"ffconcat", b"<?xml", b"<mpd")
+_ANYWHERE = (b"c=in ip",)
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What an upload may be.
+    """Limits on an upload.
 
     Attributes:
-        megabytes: Of all files of one upload together, 1 MB being 1,000,000 bytes.
+        megabytes: Size of all files of one upload together, 1 MB being 1,000,000 bytes.
         seconds: Length of a video.
         max_pixels: Most pixels of an image; None as in the training of the network.
-        upload_seconds: How long the client may take to send the upload.
-        stall_seconds: How long it may send next to nothing, less than 1,000 bytes a second.
+        upload_seconds: Longest time for sending the upload.
+        stall_seconds: Longest time with next to nothing sent, less than 1,000 bytes a second.
     """
 
     megabytes: float
@@ -49,12 +70,12 @@ class ShownPage:
 
 @dataclass(frozen=True)
 class Answer:
-    """What is said of an upload.
+    """Answer to an upload.
 
     Attributes:
         classes: The best, with their scores; none where there are no classes.
         notes: Sentences.
-        pages: In the order in which they are shown.
+        pages: Pages in the order in which they are shown.
     """
 
     classes: list[tuple[str, float]] = field(default_factory=list)
@@ -62,12 +83,12 @@ class Answer:
     pages: list[ShownPage] = field(default_factory=list)
 
     def plain(self) -> dict[str, Any]:
-        """As values of JSON."""
+        """Return the answer as JSON values."""
         return asdict(self)
 
 
 Answering = Callable[[Sequence[Path]], Answer]
-"""From uploaded files to the answer. A ``UserError`` is shown to whoever uploaded them."""
+"""Function from uploaded files to the answer. A ``UserError`` is shown to whoever uploaded them."""
 
 
 @dataclass(frozen=True)
@@ -75,13 +96,13 @@ class Service:
     """A network and how it is asked.
 
     Attributes:
-        title: Of the page.
+        title: Title of the page.
         about: A sentence about the network.
-        hint: What is to be uploaded.
+        hint: Sentence on what to upload.
         accept: The same for the browser's choice of files, as the attribute of that name.
-        answer: Called in the main thread, for one upload at a time.
-        several: Whether several files make one upload.
-        records: Whether a recording of the camera may stand for a file.
+        answer: Function called in the main thread, for one upload at a time.
+        several: True where several files make one upload.
+        records: True where a recording of the camera may stand for a file.
     """
 
     title: str
@@ -94,8 +115,56 @@ class Service:
 
 
 def best_classes(scores: Tensor, names: Sequence[str]) -> list[tuple[str, float]]:
-    """The five highest of (classes,) scores."""
+    """Return the five highest of (classes,) scores."""
     values, labels = torch.as_tensor(scores).topk(min(_TOP, len(scores)))
     return [
         (names[label], value) for value, label in zip(values.tolist(), labels.tolist(), strict=True)
     ]
+
+
+def check_video(path: Path, seconds: float, deadline: float, max_pixels: int = MAX_PIXELS) -> None:
+    """Refuse what is not a video, or too long, in bounded time and without decoding.
+
+    Args:
+        seconds: The longest that a video may be.
+        deadline: Seconds for looking through the file.
+        max_pixels: Most pixels of a frame.
+
+    Raises:
+        UserError: It says what is wrong.
+    """
+    check_no_playlist(path)
+    length = partial(_length, max_pixels=max_pixels)
+    [outcome] = map_with_timeout(length, [str(path)], num_workers=1, deadline=deadline)
+    if outcome.kind == "timeout":
+        raise UserError(
+            f"{path}: to find its length took longer than {deadline:g} s, and was given up: "
+            "write the file again"
+        )
+    if outcome.kind != "ok" or outcome.value is None:
+        raise UserError(named(str(path), str(outcome.failure)))
+    if outcome.value > seconds:
+        raise UserError(
+            f"{path} is {outcome.value:.1f} s long, and {seconds:g} s are allowed: cut it "
+            "(or start the page with a larger --max_seconds)"
+        )
+
+
+def check_no_playlist(path: Path) -> None:
+    """Refuse files that name others instead of holding a video.
+
+    Raises:
+        UserError: It is one, or empty.
+    """
+    with path.open("rb") as file:
+        begin = file.read(_LOOKED_AT).lower()
+    if not begin:
+        raise UserError(f"{path} is empty: upload a file that holds a video or images")
+    text = begin.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if text.startswith(_BEGINNINGS) or any(part in text for part in _ANYWHERE):
+        raise UserError(f"{path} is a playlist, which names other files: upload the video itself")
+
+
+def _length(path: str, max_pixels: int) -> float:
+    """Measure a video in seconds."""
+    return frame_times(path, max_pixels).end

@@ -133,7 +133,7 @@ class _Form:
 
     Args:
         content_type: The header of that name.
-        folder: Where the files go.
+        folder: Folder for the files.
 
     Raises:
         UserError: The header is malformed.
@@ -252,7 +252,7 @@ class _Form:
 
 
 def _form_of(content_type: str) -> tuple[bytes | None, str]:
-    """Return the boundary of a form's parts, None of what is no form, and its names' charset."""
+    """Return the boundary of a form's parts, None of what is not a form, and its names' charset."""
     from python_multipart.multipart import parse_options_header
 
     try:
@@ -276,7 +276,7 @@ def _damaged(how: str) -> UserError:
 
 
 def too_large(limits: Limits) -> TooLarge:
-    """What is said of it."""
+    """Return the message."""
     return TooLarge(
         f"the upload is larger than the {limits.megabytes:g} MB that are allowed: choose a smaller "
         "file (or start the page with a larger --max_size)"
@@ -284,7 +284,7 @@ def too_large(limits: Limits) -> TooLarge:
 
 
 def safe_name(name: str) -> str:
-    """The last part of a name, of letters, digits and ``_ - .`` alone, and not too long."""
+    """Return the last part of a name, of letters, digits and ``_ - .`` alone, and not too long."""
     last = PurePosixPath(name.replace("\\", "/")).name
     last = re.sub(r"[^\w.-]+", "_", last).lstrip(".")
     path = PurePosixPath(last or "upload")

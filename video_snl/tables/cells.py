@@ -1,19 +1,33 @@
-"""Which cells the paper's tables of image experiments have. Without torch.
+"""Cells of the paper's tables of image experiments and what the paper prints. Without torch.
 
-A cell is a network with or without a block on a data set; every seed of it is a run of its own.
+A cell is a network with or without a block on a dataset; every seed of it is a run of its own. The
+printed sizes are those that docs/paper-tables.md discusses. The printed accuracies of these tables
+were in no source at hand: none is given here. Who has the paper can give them (``read_figures``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from video_snl.config.backbones import IMAGE_BACKBONES
 from video_snl.config.datasets import IMAGE_DATASETS
+from video_snl.config.files import load_text
 from video_snl.errors import UserError
 
-__all__ = ["BLOCKS", "TABLES", "Block", "Cell", "PaperTable", "cells_of"]
+__all__ = [
+    "BLOCKS",
+    "PRINTED",
+    "TABLES",
+    "Block",
+    "Cell",
+    "PaperTable",
+    "Printed",
+    "cells_of",
+    "read_figures",
+]
 
 DATASETS: tuple[str, ...] = tuple(IMAGE_DATASETS)
 BACKBONES: tuple[str, ...] = tuple(IMAGE_BACKBONES)
@@ -53,7 +67,7 @@ BLOCKS: dict[str, Block] = {
     "simpnl": Block("simplified NL", "gc", {"reduction": None}, gate=True),
     "cgd": Block("CGD", "cgd", gate=True),
 }
-"""What ``--blocks`` may name."""
+"""Blocks that ``--blocks`` may name."""
 
 _SMALL = ("digits", "folder")  # that tables are tried on, with the smallest network
 
@@ -62,14 +76,14 @@ Settings = Mapping[str, Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class PaperTable:
-    """What varies in a table.
+    """Contents of a table: what varies in it.
 
     Attributes:
-        title: What it compares.
-        datasets, backbones: On which data and in which networks; every pair of them.
+        title: Title, the quantity that it compares.
+        datasets, backbones: Names; a table has every pair of them.
         blocks: Names of ``BLOCKS``; the first is what the others are compared with.
-        settings: What is done with each block, by its label: options of the network.
-        segments: Its data are scenes, and its measure is the mean intersection over union.
+        settings: Options of the network with each block, by label.
+        segments: Its task is segmentation, and its measure is the mean intersection over union.
     """
 
     title: str
@@ -81,7 +95,7 @@ class PaperTable:
 
     @property
     def varies_channels(self) -> bool:
-        """Whether its settings differ in the transferred channels."""
+        """True where the settings differ in the transferred channels."""
         return len({setting.get("reduction") for setting in self.settings.values()}) > 1
 
     @property
@@ -98,7 +112,7 @@ class PaperTable:
 # Those that the released code trains on CIFAR.
 _CIFAR_BLOCKS = ("none", "nl", "ns", "a2", "cgnl", "dnl", "snl")
 _RIVALS = ("none", "nl", "ns", "a2", "cgnl", "se", "ge", "cgd", "simpnl", "snl")
-_SCENES = ("none", "nl", "ns", "a2", "cgnl", "cc2", "dnl", "snl_a1", "snl_a2", "snl", "gsnl")
+_SEGMENTATION = ("none", "nl", "ns", "a2", "cgnl", "cc2", "dnl", "snl_a1", "snl_a2", "snl", "gsnl")
 _PAPERS_PLACE: Settings = {"": {"stages": None, "reduction": None}}
 
 TABLES: dict[int, PaperTable] = {
@@ -121,7 +135,7 @@ TABLES: dict[int, PaperTable] = {
         {f"stage {stage}": {"stages": [stage], "reduction": 2} for stage in (1, 2, 3)},
     ),
     4: PaperTable(
-        "Networks and data sets",
+        "Networks and datasets",
         ("cifar10", "cifar100"),
         ("preresnet20_snl", "preresnet56_snl", "resnet50_cifar"),
         _CIFAR_BLOCKS,
@@ -138,8 +152,34 @@ TABLES: dict[int, PaperTable] = {
         },
     ),
     6: PaperTable("ImageNet", ("imagenet",), ("resnet50",), _RIVALS, _PAPERS_PLACE),
-    8: PaperTable("Cityscapes", ("cityscapes",), ("fcn_r50_d8",), _SCENES, _PAPERS_PLACE, True),
+    8: PaperTable(
+        "Cityscapes", ("cityscapes",), ("fcn_r50_d8",), _SEGMENTATION, _PAPERS_PLACE, True
+    ),
 }
+
+
+@dataclass(frozen=True)
+class Printed:
+    """Cost of a block as the paper prints it; None where that is not at hand."""
+
+    parameters: str | None = None
+    multiply_adds: str | None = None
+
+
+PRINTED: dict[int, dict[str, Printed]] = {
+    6: {
+        "nl": Printed("+2.09 M", "+0.41 G"),
+        "a2": Printed("+2.62 M"),
+        "se": Printed("+2.62 M"),
+        "ge": Printed("+5.64 M"),
+        "snl": Printed("+2.62 M", "+0.51 G"),
+    },
+    8: {
+        "nl": Printed(None, "+4.31 G"),
+        "snl": Printed(None, "+5.37 G"),
+    },
+}
+"""By table and block."""
 
 
 @dataclass(frozen=True)
@@ -148,8 +188,8 @@ class Cell:
 
     Attributes:
         table: Its number.
-        dataset, backbone, block: Of what it is; ``block`` is a name of ``BLOCKS``.
-        setting: What the table does with the block; empty where there is one way.
+        dataset, backbone, block: Names; ``block`` is a name of ``BLOCKS``.
+        setting: Label of the setting of the block; empty where there is only one.
         model: Options of the network, as of ``ImageModelConfig``.
         compared_with: ``row`` of the cell without a block; None for that cell.
     """
@@ -164,13 +204,13 @@ class Cell:
 
     @property
     def row(self) -> str:
-        """What it is called in the store: ``cifar100/preresnet56_snl/snl/x3``."""
+        """Name in the store: ``cifar100/preresnet56_snl/snl/x3``."""
         parts = (self.dataset, self.backbone, self.block, self.setting.replace(" ", ""))
         return "/".join(part for part in parts if part)
 
     @property
     def slug(self) -> str:
-        """What its runs are called after: ``table5-cifar100-preresnet56_snl-snl-x3``."""
+        """Start of the names of its runs: ``table5-cifar100-preresnet56_snl-snl-x3``."""
         return f"table{self.table}-" + self.row.replace("/", "-").replace("=", "")
 
 
@@ -181,13 +221,14 @@ def cells_of(
     backbones: Sequence[str] | None = None,
     blocks: Sequence[str] | None = None,
 ) -> list[Cell]:
-    """The cells of a table, or those of them that are chosen.
+    """Return the cells of a table, or those of them that are chosen.
 
     Args:
-        dataset: Instead of the table's own.
-        backbones: Instead of the table's own; default on ``digits`` and ``folder`` the smallest.
-        blocks: Of ``BLOCKS``, instead of the table's own; the network without a block always is
-            there, too.
+        dataset: Dataset instead of the table's own.
+        backbones: Backbones instead of the table's own; default on ``digits`` and ``folder`` the
+            smallest.
+        blocks: Names of ``BLOCKS``, instead of the table's own; the network without a block is
+            always there, too.
 
     Raises:
         UserError: for a table, a block or a combination that does not exist.
@@ -201,10 +242,33 @@ def cells_of(
     return cells
 
 
+def read_figures(path: Path, rows: list[str]) -> dict[str, float]:
+    """Read printed accuracies in per cent, by row, from a YAML file made by a reader of the paper.
+
+    Raises:
+        UserError: The file cannot be read, or names other rows, or no numbers from 0 to 100.
+    """
+    try:
+        values = load_text(path.read_text(encoding="utf-8"), f"--paper {path}")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--paper {path} cannot be read: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise UserError(f"--paper {path}: expected lines such as '{rows[-1]}: 75.0'.")
+    if unknown := [str(row) for row in values if row not in rows]:
+        raise UserError(
+            f"--paper {path}: no row {', '.join(unknown)} in this table; --dry-run lists them."
+        )
+    for row, value in values.items():
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not 0 <= value <= 100:
+            raise UserError(f"--paper {path}: {row}: {value} is not a number of per cent.")
+    return {str(row): float(value) for row, value in values.items()}
+
+
 def _group(
     number: int, table: PaperTable, dataset: str, backbone: str, blocks: Sequence[str]
 ) -> Iterator[Cell]:
-    """No block, then every block in every setting."""
+    """Yield the cell without a block, then every block in every setting."""
     bare = Cell(number, dataset, backbone, "none", "", _model(backbone, NONE, {}), None)
     yield bare
     for name in blocks:
@@ -214,9 +278,10 @@ def _group(
 
 
 def _model(backbone: str, block: Block, setting: Mapping[str, Any]) -> dict[str, Any]:
-    """All that says where a block stands is given, so that equal networks of two tables are equal.
+    """Return all options of a cell's network.
 
-    Their settings then are the same, and one run counts for both.
+    None is left to a default, so that equal networks of two tables have the same settings and
+    one run counts for both.
     """
     stages = setting.get("stages")
     if stages == "default":
@@ -262,7 +327,7 @@ def _datasets(number: int, table: PaperTable, dataset: str | None) -> tuple[str,
     if dataset not in DATASETS:
         raise UserError(f"--dataset {dataset}: choose one of {', '.join(DATASETS)}.")
     if IMAGE_DATASETS[dataset].segments != table.segments:
-        needs = "cityscapes" if table.segments else "pictures with a class each"
+        needs = "cityscapes" if table.segments else "images with a class each"
         raise UserError(f"--dataset {dataset}: table {number} is about {needs}.")
     return (dataset,)
 

@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any
 from jsonargparse import Namespace
 
 from video_snl.errors import UserError
-from video_snl.tables.cells import BLOCKS, TABLES, cells_of
+from video_snl.tables.cells import BLOCKS, TABLES, cells_of, read_figures
 from video_snl.tables.jobs import Job, Outcome, job_of
-from video_snl.tables.paper import read_figures
 from video_snl.tables.settings import Choices, Planned, find_configs, plan
 from video_snl.tables.store import Contents, Store
 from video_snl.utils.counts import counts
@@ -26,7 +25,7 @@ from video_snl.utils.files import check_folder, write_json, write_text
 from video_snl.utils.processes import handling, leave_lost_terminal
 
 if TYPE_CHECKING:
-    from video_snl.tables.sizes import Size
+    from video_snl.tables.networks import Size
 
 __all__ = ["run_table"]
 
@@ -37,7 +36,7 @@ _OPTION = re.compile(r"(data|model|optimizer|trainer)\.\w+")
 
 @dataclass(frozen=True)
 class _Table:
-    """What the options ask for."""
+    """A table as the options ask for it."""
 
     number: int
     planned: list[Planned]
@@ -128,7 +127,7 @@ def _options(words: Sequence[str]) -> dict[str, str]:
 
 
 def _remarks(number: int, planned: Sequence[Planned], choices: Choices) -> list[str]:
-    """Whether these runs are what the paper did, and if not, what is different."""
+    """Return lines on how these runs differ from the paper's."""
     table = TABLES[number]
     other = sorted({p.cell.dataset for p in planned} - set(table.datasets))
     other += sorted({p.cell.backbone for p in planned} - set(table.backbones))
@@ -144,17 +143,17 @@ def _remarks(number: int, planned: Sequence[Planned], choices: Choices) -> list[
 
 
 def _is_own(configs: Path) -> bool:
-    """Whether it is the folder that comes with this package."""
+    """Tell whether it is the folder that comes with this package."""
     return configs.resolve() == Path(__file__).resolve().parents[2] / "configs"
 
 
 def _check_experiments(planned: Sequence[Planned]) -> None:
-    """Better here than in every single training.
+    """Check the options of all cells before the first training.
 
     Raises:
         UserError: naming the first cell with options that its training would refuse.
     """
-    from video_snl.tables.checks import check_cell
+    from video_snl.tables.networks import check_cell
 
     for cell in planned:
         try:
@@ -164,7 +163,7 @@ def _check_experiments(planned: Sequence[Planned]) -> None:
 
 
 def _check_root(arguments: Namespace, planned: Sequence[Planned]) -> None:
-    """Better here than in every single training."""
+    """Check the folder of the data before the first training."""
     needing = sorted({p.cell.dataset for p in planned if p.cell.dataset != "digits"})
     root = {p.experiment.data.root for p in planned}
     if needing and None in root:
@@ -182,14 +181,14 @@ def _announce(asked: _Table, missing: Sequence[Job]) -> None:
     contents = asked.store.read()
     if contents.torn:
         lines = ", ".join(map(str, contents.torn))
-        _tell(f"{asked.store.path}: no results in line {lines} (cut off, or foreign); left out")
+        _log(f"{asked.store.path}: no results in line {lines} (cut off, or foreign); left out")
     for planned in asked.planned:
         stale = [r for r in contents.stale(planned.cell.row, planned.settings)]
         if stale:
             seeds = ", ".join(sorted({str(result.seed) for result in stale}))
-            _tell(f"{planned.cell.row}: results of other settings do not count (seeds {seeds})")
+            _log(f"{planned.cell.row}: results of other settings do not count (seeds {seeds})")
     total = len(asked.jobs)
-    _tell(f"table {asked.number}: {total - len(missing)} of {counts(total, 'training')} done")
+    _log(f"table {asked.number}: {total - len(missing)} of {counts(total, 'training')} done")
 
 
 def _run(arguments: Namespace, asked: _Table, missing: Sequence[Job]) -> list[Outcome]:
@@ -200,7 +199,7 @@ def _run(arguments: Namespace, asked: _Table, missing: Sequence[Job]) -> list[Ou
 
 
 def _cluster(arguments: Namespace, asked: _Table) -> Any:
-    from video_snl.tables.cluster import Cluster, cluster_runner
+    from video_snl.tables.run import Cluster, cluster_runner
 
     cluster = Cluster(
         kind=arguments.cluster,
@@ -221,7 +220,7 @@ def _local(arguments: Namespace) -> Any:
 
 
 def _devices() -> list[str]:
-    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    """Return the GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
     import torch
 
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -241,20 +240,18 @@ def _ending_in_order(asked: _Table) -> Iterator[None]:
         try:
             yield
         except (KeyboardInterrupt, SystemExit):
-            _tell(f"what is done is in {asked.store.path}; the same command goes on")
+            _log(f"what is done is in {asked.store.path}; the same command goes on")
             raise
 
 
 def _sizes(asked: _Table) -> list[Size]:
-    from video_snl.tables.sizes import sizes_of
+    from video_snl.tables.networks import sizes_of
 
     return sizes_of(asked.planned)
 
 
 def _report(asked: _Table, sizes: Sequence[Size]) -> None:
-    from video_snl.tables.picture import table_picture
-    from video_snl.tables.report import markdown
-    from video_snl.tables.rows import as_json, precisions, rows_of
+    from video_snl.tables.report import as_json, draw_table, markdown, precisions, rows_of
 
     contents = asked.store.read()
     rows = rows_of(asked.planned, sizes, contents, asked.seeds, asked.figures)
@@ -263,14 +260,13 @@ def _report(asked: _Table, sizes: Sequence[Size]) -> None:
     place = asked.output / f"table{asked.number}"
     write_text(place.with_suffix(".md"), text)
     write_json(place.with_suffix(".json"), as_json(rows))
-    table_picture(asked.number, rows, place.with_suffix(".png"))
+    draw_table(asked.number, rows, place.with_suffix(".png"))
     print(text, flush=True)
     print(f"report: {place}.md, .json, .png; results: {asked.store.path}", flush=True)
 
 
 def _print_plan(asked: _Table) -> None:
-    from video_snl.tables.report import size_table
-    from video_snl.tables.rows import rows_of
+    from video_snl.tables.report import rows_of, size_table
 
     rows = rows_of(asked.planned, _sizes(asked), Contents([], []), asked.seeds, asked.figures)
     missing = _missing(asked, asked.store.read())
@@ -287,5 +283,5 @@ def _print_plan(asked: _Table) -> None:
         print(f"video-snl {shlex.join(job.words)}")
 
 
-def _tell(message: str) -> None:
+def _log(message: str) -> None:
     print(message, file=sys.stderr, flush=True)

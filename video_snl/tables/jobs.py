@@ -35,7 +35,7 @@ class Job:
     Attributes:
         words: The arguments of ``video-snl train``.
         runs: The folder its run's folder stands in, ``name``-DATE-TIME.
-        log: What the training prints.
+        log: File for the output of the training.
         lock: Held while it trains, by the training itself.
     """
 
@@ -56,7 +56,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a job ended: ``elsewhere`` means that another command trains it just now."""
+    """End of a job: ``elsewhere`` means that another command trains it just now."""
 
     job: Job
     status: Literal["finished", "failed", "interrupted", "elsewhere"]
@@ -81,7 +81,7 @@ class _Found:
 
 
 def job_of(planned: Planned, seed: int, folder: Path) -> Job:
-    """The job of a seed; all its files are below ``folder``."""
+    """Return the job of a seed; all its files are below ``folder``."""
     folder = folder.resolve()
     name = planned.name(seed)
     return Job(
@@ -98,7 +98,7 @@ def job_of(planned: Planned, seed: int, folder: Path) -> Job:
 
 
 def found_result(job: Job) -> Result | None:
-    """What a finished run says of the job, where one stands in its folder."""
+    """Return the result of a finished run of the job, where there is one in its folder."""
     done = [found for found in _runs_of(job) if found.finished]
     return _result(job, done[-1], _seconds_of(done[-1])) if done else None
 
@@ -189,14 +189,14 @@ def stop_all() -> None:
 
 
 def is_held(job: Job) -> bool:
-    """Whether some process trains the job just now."""
+    """Tell whether some process trains the job just now."""
     with _locked(job) as lock:
         return lock is None
 
 
 @contextmanager
 def _locked(job: Job) -> Iterator[IO[bytes] | None]:
-    """A file that is locked for the job, or None where another process has it."""
+    """Yield a file that is locked for the job, or None where another process has it."""
     job.lock.parent.mkdir(parents=True, exist_ok=True)
     with job.lock.open("ab") as file:
         try:
@@ -213,7 +213,7 @@ def _locked(job: Job) -> Iterator[IO[bytes] | None]:
 
 
 def _runs_of(job: Job) -> list[_Found]:
-    """The job's runs with its settings, the newest last."""
+    """Return the job's runs with its settings, the newest last."""
     named = re.compile(re.escape(job.name) + r"-\d{8}-\d{6}(-\d+)?")
     found = []
     for path in sorted(job.runs.glob(f"{job.name}-*/run.json")):
@@ -246,12 +246,12 @@ def _result(job: Job, found: _Found, seconds: float) -> Result:
 
 
 def _measured(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Without the times of loading, which say nothing of the network."""
+    """Drop the times of loading, which say nothing of the network."""
     return {name: value for name, value in metrics.items() if not name.startswith("loading/")}
 
 
 def _seconds_of(found: _Found) -> float:
-    """Of a run that ended while nobody waited for it: from its start to its last record."""
+    """Return the duration of a run that nobody waited for: from its start to its last record."""
     started = datetime.fromisoformat(str(found.record["started"])).timestamp()
     return max(0.0, (found.folder / "run.json").stat().st_mtime - started)
 

@@ -1,21 +1,66 @@
-"""Run the cells of a table that are missing, side by side, and keep every result at once."""
+"""Run the missing cells of a table, here or as jobs of SLURM, and keep every result at once.
+
+SLURM is reached through Submitit (an extra: ``cluster``).
+"""
 
 from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
 from queue import SimpleQueue
+from typing import Any, Literal
 
-from video_snl.tables.jobs import Job, Outcome, run_job, stop_all
+from video_snl.errors import UserError
+from video_snl.tables.jobs import Job, Outcome, is_held, run_job, stop_all
 from video_snl.tables.store import Store
 
-__all__ = ["Runner", "local_runner", "run_jobs"]
+__all__ = ["Cluster", "Runner", "Training", "cluster_runner", "local_runner", "run_jobs"]
 
 Runner = Callable[[Sequence[Job]], Generator[Outcome, None, None]]
 """Runs jobs and gives their outcomes in the order they end in; closed early, it ends them."""
+
+_REQUEUES = 1000  # of a job that is out of time; Submitit's own limit is 3
+_PATIENCE = 60.0  # seconds for jobs that were taken back
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Resources of a job.
+
+    Attributes:
+        kind: ``slurm``, or ``local``: Submitit's processes on this machine, to try it.
+        partition: Partition of SLURM; default the cluster's own.
+        gpus, cpus: Number for each job.
+        minutes: Time limit of a job; one that needs more is put into the queue again, and goes on.
+    """
+
+    kind: Literal["slurm", "local"]
+    partition: str | None = None
+    gpus: int = 1
+    cpus: int = 4
+    minutes: int = 24 * 60
+
+
+class Training:
+    """A job as Submitit takes it; one that is preempted, or out of time, is queued again."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+
+    def __call__(self) -> Outcome:
+        return run_job(self.job)
+
+    def checkpoint(self) -> Any:
+        """Return what is queued again: the same job, which resumes its half-done run."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(Training(self.job))
 
 
 def run_jobs(jobs: Sequence[Job], runner: Runner, store: Store, metric: str) -> list[Outcome]:
@@ -37,7 +82,7 @@ def run_jobs(jobs: Sequence[Job], runner: Runner, store: Store, metric: str) -> 
 
 
 def local_runner(number: int, devices: Sequence[str]) -> Runner:
-    """Processes on this machine, ``number`` at a time.
+    """Make a runner of processes on this machine, ``number`` at a time.
 
     Args:
         devices: The GPUs to share out, as ``CUDA_VISIBLE_DEVICES`` names them; none or one is left
@@ -55,6 +100,40 @@ def local_runner(number: int, devices: Sequence[str]) -> Runner:
             except BaseException:
                 _end(futures)
                 raise
+
+    return run
+
+
+def cluster_runner(
+    cluster: Cluster, folder: Path, number: int, *, every: float | None = None
+) -> Runner:
+    """Make a runner of jobs on a cluster, at most ``number`` in its queue at a time.
+
+    Args:
+        folder: Folder of Submitit's files; all machines must see it, and the repository.
+        every: Seconds between two looks at the jobs.
+
+    Raises:
+        UserError: Submitit is not installed, or there is no SLURM here.
+    """
+    executor = _executor(cluster, folder)
+    pause = every if every is not None else (1.0 if cluster.kind == "local" else 15.0)
+
+    def run(jobs: Sequence[Job]) -> Generator[Outcome, None, None]:
+        waiting, running = list(jobs), list[tuple[Job, Any]]()
+        try:
+            while waiting or running:
+                while waiting and len(running) < number:
+                    job = waiting.pop(0)
+                    running.append((job, executor.submit(Training(job))))
+                ended = [pair for pair in running if pair[1].done()]
+                running = [pair for pair in running if pair not in ended]
+                yield from (_outcome(*pair) for pair in ended)
+                if running and not ended:
+                    time.sleep(pause)
+        except BaseException:
+            _cancel(running)
+            raise
 
     return run
 
@@ -99,3 +178,47 @@ def _line(outcome: Outcome, metric: str) -> str:
         return f"{outcome.job.label}: {outcome.status}: {outcome.message}"
     last, best = (result.metrics[which][metric] for which in ("last", "best"))
     return f"{outcome.job.label}: {last:.2%} (best {best:.2%}), {result.seconds:.0f} s"
+
+
+def _executor(cluster: Cluster, folder: Path) -> Any:
+    try:
+        import submitit
+    except ModuleNotFoundError as error:
+        raise UserError(
+            "--cluster needs Submitit: pip install 'video-snl[cluster]' (or leave --cluster out)."
+        ) from error
+    try:
+        executor = submitit.AutoExecutor(
+            folder / "%j", cluster=cluster.kind, slurm_max_num_timeout=_REQUEUES
+        )
+    except RuntimeError as error:
+        raise UserError(f"--cluster {cluster.kind}: {error}; is this a login node?") from error
+    executor.update_parameters(
+        name="video-snl-table",
+        timeout_min=cluster.minutes,
+        cpus_per_task=cluster.cpus,
+        gpus_per_node=cluster.gpus,
+        slurm_partition=cluster.partition,
+    )
+    return executor
+
+
+def _outcome(job: Job, submitted: Any) -> Outcome:
+    error = submitted.exception()
+    if error is None:
+        outcome: Outcome = submitted.result()
+        return outcome
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    reason = f"{lines[-1] if lines else type(error).__name__} (see {submitted.paths.stderr})"
+    return Outcome(job, "failed", message=reason)
+
+
+def _cancel(running: Sequence[tuple[Job, Any]]) -> None:
+    """Take jobs back, and wait for their trainings, which end in order."""
+    for _, submitted in running:
+        submitted.cancel(check=False)
+    end = time.monotonic() + _PATIENCE
+    while time.monotonic() < end:
+        if all(submitted.done() and not is_held(job) for job, submitted in running):
+            return
+        time.sleep(0.5)

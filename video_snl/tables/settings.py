@@ -28,9 +28,9 @@ BASES = {
     "cityscapes": "cityscapes/fcn_r50d8_snl.yaml",
     "folder": "cifar10/jpg_preresnet20_snl.yaml",
 }
-"""The configuration that cells on a data set start from, below ``configs/``."""
+"""The configuration that cells on a dataset start from, below ``configs/``."""
 
-# These say that the words of a training are about pictures.
+# These say that the words of a training are about images.
 _SAID = ("data.dataset", "model.backbone")
 _OF_THE_TABLE = {
     "data.dataset": "use --dataset.",
@@ -46,12 +46,12 @@ _MUTE_DATA = ("root", "download", "num_workers", "max_failures")
 
 @dataclass(frozen=True)
 class Choices:
-    """What is said of all cells of a table.
+    """Options common to all cells of a table.
 
     Attributes:
         configs: The folder ``configs``.
-        root: Of the data set.
-        epochs: Instead of the configuration's; milestones and warm-up keep their share of them.
+        root: Folder of the dataset.
+        epochs: Epochs instead of the configuration's; milestones and warm-up keep their share.
         options: Further options as words of a command line, such as
             ``{"trainer.precision": "bf16-mixed"}``.
     """
@@ -68,8 +68,8 @@ class Planned:
 
     Attributes:
         base: The configuration file.
-        changes: What is changed of it: words of a command line, by option.
-        experiment: What ``video-snl train`` makes of the two.
+        changes: Changed options: words of a command line, by option.
+        experiment: Experiment that ``video-snl train`` makes of the two.
         settings: Identifies all that matters for the result but the seed.
     """
 
@@ -80,18 +80,18 @@ class Planned:
     settings: str
 
     def words(self, seed: int, output: Path) -> list[str]:
-        """The arguments of ``video-snl`` that train a seed into a folder below ``output``."""
+        """Return the arguments of ``video-snl`` that train a seed below ``output``."""
         words = ["train", *_words(self.base, self.changes)]
         words += ["--trainer.seed", str(seed), "--trainer.output", str(output)]
         return [*words, "--trainer.name", self.name(seed)]
 
     def name(self, seed: int) -> str:
-        """What the run of a seed is called."""
+        """Return the name of the run of a seed."""
         return f"{self.cell.slug}-s{seed}"
 
 
 def find_configs(named: str | None) -> Path:
-    """The folder ``configs``: as named, in the working directory, or beside the package.
+    """Find the folder ``configs``: as named, in the working directory, or beside the package.
 
     Raises:
         UserError: where there is none.
@@ -110,10 +110,10 @@ def find_configs(named: str | None) -> Path:
 
 
 def plan(cell: Cell, choices: Choices) -> Planned:
-    """The experiment of a cell.
+    """Return the experiment of a cell.
 
     Raises:
-        UserError: The configuration cannot be read, an option does not exist, its value is none
+        UserError: The configuration cannot be read, an option does not exist, its value is not one
             that it takes, or the table sets it itself.
     """
     base = choices.configs / BASES[cell.dataset]
@@ -136,11 +136,11 @@ def plan(cell: Cell, choices: Choices) -> Planned:
 
 
 def settings_of(values: Mapping[str, Mapping[str, Any]]) -> str:
-    """A short hash of what matters of an experiment, whose plain values are given.
+    """Return a short hash of what matters of an experiment, whose plain values are given.
 
     All of the model and the optimizer, the data but for where they lie (of ``folder`` that is what
     they are), the precision as it is asked for, and the number of devices where they are asked to
-    have BatchNorm statistics of their own. Not the seed, nor how many pictures are tested at once.
+    have BatchNorm statistics of their own. Not the seed, nor how many images are tested at once.
     """
     data, trainer = dict(values["data"]), values["trainer"]
     mute = [key for key in _MUTE_DATA if key != "root" or data["dataset"] != "folder"]
@@ -178,7 +178,7 @@ def _changes(cell: Cell, choices: Choices, base: ImageOptimizerConfig) -> dict[s
 
 
 def _shortened(optimizer: ImageOptimizerConfig, epochs: int) -> dict[str, Any]:
-    """As many epochs, with drops and warm-up at the same shares of them."""
+    """Return the options for so many epochs, with drops and warm-up at the same shares of them."""
     changes: dict[str, Any] = {"optimizer.epochs": epochs}
     share = epochs / optimizer.epochs
     if optimizer.milestones:
@@ -196,7 +196,7 @@ class _Asking(Parser):
 
 
 def _parsed(base: Path, changes: Mapping[str, str]) -> ImageExperiment:
-    """What ``video-snl train`` makes of its words: the values that it records are of these types.
+    """Parse words as ``video-snl train`` does: the values that it records are of these types.
 
     Integers for which an option takes real numbers become such, and so on.
     """

@@ -1,4 +1,4 @@
-"""What was measured: a file of JSON lines, one for each cell and seed. Without torch.
+"""Results: a file of JSON lines, one for each cell and seed. Without torch.
 
 Several processes may append at once: each writes its whole line under a lock. A line that a kill
 cut off is left where it is, skipped, and reported.
@@ -27,14 +27,14 @@ class Result:
     """A trained cell.
 
     Attributes:
-        table, row, seed: Which.
+        table, row, seed: Cell and seed.
         settings: Hash of what it was trained with.
         metrics: ``last`` and ``best``, each a mapping; shares in [0, 1].
         run: Folder of the run.
-        seconds: That it took, in all of its parts.
-        versions: Of what it was trained with.
+        seconds: Duration of the training, over all of its parts.
+        versions: Versions of the packages it was trained with.
         config: Plain values of the experiment.
-        precision: That the trainer used, such as ``bf16-mixed``; empty where it is not known.
+        precision: Precision of the trainer, such as ``bf16-mixed``; empty where it is not known.
     """
 
     table: int
@@ -51,16 +51,16 @@ class Result:
 
 @dataclass(frozen=True)
 class Contents:
-    """What a store holds: results, and the numbers of lines that are none."""
+    """Contents of a store: results, and the numbers of lines that are not results."""
 
     results: list[Result]
     torn: list[int]
 
     def of(self, settings: str, metric: str) -> dict[int, Result]:
-        """By seed, the latest results of an experiment, in whichever table it was run.
+        """Return by seed the latest results of an experiment, in whichever table it was run.
 
         Args:
-            metric: That they must have.
+            metric: Metric that they must have.
         """
         return {
             r.seed: r
@@ -69,7 +69,7 @@ class Contents:
         }
 
     def stale(self, row: str, settings: str) -> list[Result]:
-        """Results of a row that had other settings, and so do not count."""
+        """Return the results of a row that had other settings, and so do not count."""
         return [r for r in self.results if r.row == row and r.settings != settings]
 
 
@@ -80,7 +80,7 @@ class Store:
         self.path = path
 
     def read(self) -> Contents:
-        """All results.
+        """Return all results.
 
         Raises:
             UserError: The file cannot be read.
@@ -120,7 +120,7 @@ def _contents(lines: Iterable[bytes]) -> Contents:
 
 
 def _result(values: dict[str, Any]) -> Result:
-    """A line's result; anything else than a result is one of the errors of its use."""
+    """Return a line's result; anything else than a result is one of the errors of its use."""
     result = Result(**values)
     check_fields(Result, asdict(result), "result")
     measures = result.metrics["last"], result.metrics["best"]
@@ -130,7 +130,7 @@ def _result(values: dict[str, Any]) -> Result:
 
 
 def _is_torn(file: Any) -> bool:
-    """Whether the last line has no end: what was cut off must not swallow the next one."""
+    """Tell whether the last line was cut off: it must not swallow the next one."""
     if file.seek(0, os.SEEK_END) == 0:
         return False
     file.seek(-1, os.SEEK_END)

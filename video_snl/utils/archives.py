@@ -40,7 +40,7 @@ class DamagedArchive(UserError):
 
     Attributes:
         path: The file.
-        reason: What is wrong with it, without advice.
+        reason: Fault of the file, without advice.
     """
 
     def __init__(self, path: Path, reason: str, advice: str) -> None:
@@ -51,14 +51,14 @@ class DamagedArchive(UserError):
 def check_archive(path: Path) -> None:
     """Compare every entry of a file of weights with its CRC-32, reading 1 MiB at a time.
 
-    Files of torch before version 1.6 are no archives and have no checksum; they pass.
+    Files of torch before version 1.6 are not archives and have no checksum; they pass.
 
     Args:
-        path: Of a checkpoint, or of a network exported as ``.pt2``.
+        path: Path of a checkpoint, or of a network exported as ``.pt2``.
 
     Raises:
         DamagedArchive: An entry differs from its checksum, the directory of the archive is
-            damaged, bytes stand before or after the archive, or the file is no checkpoint. The
+            damaged, bytes stand before or after the archive, or the file is not a checkpoint. The
             message names another checkpoint of the same run that is whole, if there is one.
         UserError: The file is not there or may not be read.
     """
@@ -78,7 +78,7 @@ def unreadable_error(path: Path, error: OSError) -> UserError:
 
 
 def _fault(path: Path) -> str | None:
-    """What is wrong with the file, or None."""
+    """Return what is wrong with the file, or None."""
     with path.open("rb") as file:
         head = file.read(_TAR_OFFSET + len(_TAR_MAGIC))
         size = file.seek(0, 2)
@@ -111,7 +111,7 @@ def _not_an_archive(path: Path, size: int, tail: bytes) -> str:
 
 
 def _fault_of_end(tail: bytes, count: int) -> str | None:
-    """What is wrong behind the last entry; zipfile reads over both."""
+    """Return what is wrong after the last entry; zipfile reads over both."""
     at = tail.rfind(_END)
     if at < 0 or len(tail) - at < _END_SIZE:
         return "it is damaged: its archive has no end"

@@ -11,7 +11,7 @@ def counts(number: int, word: str, plural: str | None = None) -> str:
     """Return a number and its noun, which is in the singular for 1 alone.
 
     Args:
-        number: How many; thousands are separated by commas from 10,000 on.
+        number: Number; thousands are separated by commas from 10,000 on.
         word: The noun in the singular, with what stands before it, such as ``test video``.
         plural: The noun in the plural, where it is not known here and not formed by an s.
     """

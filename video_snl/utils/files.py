@@ -58,7 +58,7 @@ def replacing(path: Path) -> Iterator[Path]:
     Its permissions are those of any new file: the umask of the user decides.
 
     Raises:
-        UserError: Something that is no file stands in its place, such as ``/dev/null``.
+        UserError: Something that is not a file stands in its place, such as ``/dev/null``.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists() and not (path.is_file() or path.is_dir()):
@@ -103,8 +103,8 @@ def fresh_folder(parent: Path, name: str) -> Path:
     """Make a folder for files that are not whole yet; its permissions follow the umask.
 
     Args:
-        parent: Where it is made.
-        name: What it is called after.
+        parent: Folder in which it is made.
+        name: Name that the name of the folder contains.
     """
     while True:
         folder = parent / f".{name}.{secrets.token_hex(4)}{_PARTIAL}"
@@ -114,7 +114,7 @@ def fresh_folder(parent: Path, name: str) -> Path:
 
 
 def is_left_over(path: Path, names: Collection[str] = ()) -> bool:
-    """Tell whether a file has the name of a temporary one, as a kill leaves it behind.
+    """Tell whether a file has the name of a temporary one, as a kill leaves it.
 
     Args:
         names: Only those that stood for files of these names; none: for any.
@@ -132,7 +132,7 @@ def remove_left_overs(folder: Path, names: Collection[str]) -> list[Path]:
     Only the one writer of these files may call this: another's would go, too.
 
     Args:
-        folder: Where they stand; folders below it are left alone.
+        folder: Folder of the files; folders below it are left alone.
 
     Returns:
         What was removed.
@@ -147,12 +147,12 @@ def check_file(option: str, named: str, example: str) -> None:
     """Check that a file can be written, in folders that are yet to be made or not.
 
     Args:
-        option: What names it, for the message.
+        option: Option that names it, for the message.
         named: The file.
-        example: What a good one is called.
+        example: Name of a good one.
 
     Raises:
-        UserError: A folder is there already, or something on the way is no folder to write to.
+        UserError: A folder is there already, or something on the way is not a folder to write to.
     """
     path = Path(named).absolute()
     if os.path.isdir(path):
@@ -164,7 +164,7 @@ def check_folder(option: str, named: str) -> None:
     """Check that files can be written to a folder, which is yet to be made or not.
 
     Raises:
-        UserError: It is a file, or something on the way is no folder to write to.
+        UserError: It is a file, or something on the way is not a folder to write to.
     """
     _check_place(option, named, Path(named).absolute())
 
@@ -191,7 +191,7 @@ def writing(option: str, named: str) -> Iterator[None]:
 
 
 def storage_error(error: BaseException) -> OSError | None:
-    """Find the error of a disk behind an error: full, over quota, read-only, broken, forbidden.
+    """Find the disk's error in an error: full, over quota, read-only, broken, forbidden.
 
     Libraries raise errors of their own kinds for these, in which it is the cause, the context, or
     a number in the message. (A missing permission counts only where nothing was made of it.)
@@ -239,7 +239,7 @@ def _check_place(option: str, named: str, folder: Path) -> None:
 
 
 def _new_file(path: Path) -> Path:
-    """An empty file beside ``path``, of a name of its own with the same suffix.
+    """Return an empty file beside ``path``, of a name of its own with the same suffix.
 
     Unlike those of ``tempfile``, it is made with the permissions that the umask leaves.
     """

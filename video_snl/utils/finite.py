@@ -17,7 +17,7 @@ def check_weights(weights: Mapping[str, Tensor], source: str) -> None:
 
     Args:
         weights: Parameters and buffers, by name.
-        source: Where they come from, for the message.
+        source: Origin of the values, for the message.
 
     Raises:
         UserError: Some are not; it names the first of them.
@@ -60,7 +60,7 @@ def check_scores(scores: Tensor, paths: Sequence[str], what: str) -> None:
 
     Args:
         scores: (N, ...), a row for each input.
-        paths: Of the N inputs.
+        paths: Paths of the N inputs.
         what: The inputs are called, in the plural, such as ``test videos``.
 
     Raises:

@@ -26,7 +26,7 @@ def to_json(
 
     Args:
         finite: Refuse such numbers instead, where one would be an error.
-        indent, sort_keys, default: As for :func:`json.dumps`.
+        indent, sort_keys, default: Arguments of :func:`json.dumps`.
 
     Raises:
         ValueError: A number is not finite, and ``finite`` is asked for; or a value contains itself.

@@ -20,7 +20,7 @@ class Held(Exception):
 
 
 _files: set[int] = set()
-"""Of the locks that this process holds."""
+"""Locks that this process holds."""
 
 
 @contextmanager
@@ -74,7 +74,7 @@ def is_held(path: Path) -> bool:
 
 
 def _opened(path: Path) -> tuple[int, bool]:
-    """The file of the lock, and whether it is held now: see :func:`locked`."""
+    """Return the file of the lock, and whether it is held now: see :func:`locked`."""
     while True:
         try:
             file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)

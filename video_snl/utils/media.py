@@ -92,7 +92,7 @@ def _own_name(path: str | PurePath) -> str:
 
 
 def _suffix(name: str) -> str:
-    """The suffix that pathlib finds, in small letters, without the time that a path takes."""
+    """Return the suffix that pathlib finds, in small letters, but faster."""
     at = name.rfind(".")
     return name[at:].lower() if 0 < at < len(name) - 1 else ""
 
@@ -119,8 +119,8 @@ class MediaFiles:
     """The files below a folder, by what they are taken for.
 
     Attributes:
-        videos: In the natural order of their paths.
-        images: In the natural order of their paths.
+        videos: Videos in the natural order of their paths.
+        images: Images in the natural order of their paths.
         ignored: Everything else but system files: other suffixes, links that lead nowhere or to a
             folder that was read already, pipes, sockets, folders that cannot be read.
     """
@@ -220,7 +220,7 @@ def named_media(
         program: The command, which begins that line.
 
     Raises:
-        UserError: A path is not there or is no file, or a folder holds none of that kind.
+        UserError: A path is not there or is not a file, or a folder holds none of that kind.
     """
     files: list[Path] = []
     for path in map(Path, paths):

@@ -21,7 +21,7 @@ def check_claims(path: Path) -> None:
 
     Raises:
         UserError: The claims contradict each other, or cannot be true of a file of that size.
-        ArrowException, OSError: It is no parquet file.
+        ArrowException, OSError: The file is not a parquet file.
     """
     size = path.stat().st_size
     metadata = pq.read_metadata(path)

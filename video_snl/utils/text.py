@@ -74,7 +74,7 @@ def decode_text(content: bytes, source: str) -> str:
         ) from error
 
 
-# The files of a data set name the same few classes again and again.
+# The files of a dataset name the same few classes again and again.
 @functools.lru_cache(maxsize=65536)
 def clean_label(name: str) -> str:
     """Return the label that a name stands for: without spaces around it, in Unicode's form NFC.

@@ -1,4 +1,4 @@
-"""Where the seconds of a sample go: stages that add up within the process that decodes."""
+"""Times of the stages of a sample: stages that add up within the process that decodes."""
 
 from __future__ import annotations
 

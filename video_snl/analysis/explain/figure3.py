@@ -1,4 +1,4 @@
-"""Pictures in the layout of Figure 3 of arXiv:2108.02451, drawn without a display.
+"""Figures in the layout of Figure 3 of arXiv:2108.02451, drawn without a display.
 
 Frames stand side by side. Below them are maps, laid over the frames: where a position looks, and
 (A of the figure) the feature map before and after a block.
@@ -46,8 +46,7 @@ _COLOURS, _SIGNED = colormaps["inferno"], colormaps["coolwarm"]
 class _Row(NamedTuple):
     """Maps (t, h, w) with the value that is drawn brightest; None for the bare frames.
 
-    ``signed`` is of the whole map that a row is of, as on the page; ``unit`` is what its colour bar
-    is labelled with.
+    ``signed`` is that of the whole map which the row is part of; ``unit`` labels its colour bar.
     """
 
     label: str
@@ -59,7 +58,7 @@ class _Row(NamedTuple):
 
 
 def draw_looks(explanation: Explanation, at: Grid, of: Grid, path: Path) -> None:
-    """Where a position looks, by every block, unit and kind of map.
+    """Draw where a position looks, by every block, sub-block and kind of map.
 
     A row of maps has one scale: its brightest colour is the largest value at another position than
     the one itself, whose own value may be far above. A kind that has negative weights, be it of
@@ -85,7 +84,7 @@ def draw_looks(explanation: Explanation, at: Grid, of: Grid, path: Path) -> None
 
 
 def draw_features(explanation: Explanation, path: Path) -> None:
-    """The feature maps before and after every unit, on one scale, and Grad-CAM."""
+    """Draw the feature maps before and after every sub-block, on one scale, and Grad-CAM."""
     rows = [_Row("frames", None)]
     for block in explanation.blocks:
         largest = float(max(block.before.max(), block.after.max()))
@@ -101,7 +100,7 @@ def draw_features(explanation: Explanation, path: Path) -> None:
 
 
 def frames_shown(frames: int, marked: Box | None) -> list[int]:
-    """Numbers of up to 8 frames, evenly spaced; one of them is of the marked position."""
+    """Return the numbers of up to 8 frames, evenly spaced; one shows the marked position."""
     count = min(frames, _MOST_FRAMES)
     shown = [(2 * place + 1) * frames // (2 * count) for place in range(count)]
     if marked is not None and not any(marked.start <= frame < marked.stop for frame in shown):
@@ -207,7 +206,7 @@ def _cell(axes: Axes, frame: np.ndarray, row: _Row, number: int, total: int) -> 
 
 
 def _time_of(frame: int, frames: int, steps: int) -> int:
-    """Which step in time of a map a frame belongs to, as :func:`box_of` divides the frames."""
+    """Return the time step of a map that a frame belongs to, by the parts of :func:`box_of`."""
     for step in range(steps):
         box = box_of((step, 0, 0), (steps, 1, 1), (frames, 1, 1))
         if box.start <= frame < box.stop:

@@ -1,4 +1,4 @@
-"""What is shown of a block: from its input to the maps of its units."""
+"""What is shown of a network: the maps of its blocks, and Grad-CAM (arXiv:1610.02391)."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import math
 
 import numpy as np
 import torch
+from captum.attr import LayerGradCam
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from video_snl.analysis.explain.rows import affinity_rows, has_affinity
-from video_snl.analysis.explain.sensitivity import chunk_size, sensitivity_rows, unit_passes
+from video_snl.analysis.explain.sensitivity import chunk_size, sensitivity_rows, sub_block_passes
 from video_snl.analysis.explain.structure import (
     SENSITIVITY,
     BlockMaps,
@@ -21,41 +23,52 @@ from video_snl.analysis.explain.structure import (
     sums_by_time,
 )
 from video_snl.blocks.block import NonlocalBlock
+from video_snl.blocks.insertion import block_places
 from video_snl.utils.progress import counted
 
-__all__ = ["POWERS", "as_grid", "block_maps", "map_count", "pooled", "positions_limit"]
+__all__ = [
+    "POWERS",
+    "as_grid",
+    "block_maps",
+    "gradcam",
+    "last_unit",
+    "map_count",
+    "pooled",
+    "positions_limit",
+]
 
 POWERS = 3  # of the affinity, as far as they exist
+_MOST_POSITIONS = 1024  # 32 x 32, the feature maps of small images
 
-_MOST_POSITIONS = 1024  # 32 x 32, the feature maps of small pictures
 # Of large feature maps fewer are shown: the sensitivity takes a backward pass for each.
 _FEWEST_POSITIONS = 64
 _CPU_NUMBERS, _GPU_NUMBERS = 250_000_000, 5_000_000_000
+
 # Entries of all maps of a page; as one byte each in base64 they are two thirds of its 10 MB.
 _ENTRIES = 4_800_000
 
 
 def positions_limit(maps: int) -> int:
-    """How many positions a map may have, where a page has so many maps."""
+    """Return the most positions of a map on a page with so many maps."""
     return min(_MOST_POSITIONS, math.isqrt(_ENTRIES // max(1, maps)))
 
 
 def map_count(block: nn.Module) -> int:
-    """How many maps a block has, over all of its units."""
-    units = len(block.sub_blocks) if isinstance(block, NonlocalBlock) else 1
-    return units * (1 + (_powers(block) if has_affinity(block) else 0))
+    """Count the maps of a block, over all of its sub-blocks."""
+    sub_blocks = len(block.sub_blocks) if isinstance(block, NonlocalBlock) else 1
+    return sub_blocks * (1 + (_powers(block) if has_affinity(block) else 0))
 
 
 def block_maps(
     position: str, name: str, block: nn.Module, x: Tensor, limit: int
 ) -> list[BlockMaps]:
-    """The maps of the units of a block.
+    """Compute the maps of the sub-blocks of a block.
 
     Args:
-        position: Where it stands.
-        name: What it is called.
-        block: In evaluation mode.
-        x: Its input (1, C, *grid).
+        position: Position of the block, such as ``before:res4.5``.
+        name: Name of the block.
+        block: Block in evaluation mode.
+        x: Input of the block (1, C, *grid).
         limit: Positions to show at most; of more, evenly spaced ones are taken for the rows, and
             means over boxes of positions for the columns.
     """
@@ -72,7 +85,7 @@ def block_maps(
             kind = affinity_kind(power)
             shared[kind], whole[kind] = _shown(_array(row), full, grid)
     with torch.no_grad():
-        passes = unit_passes(block, x)
+        passes = sub_block_passes(block, x)
     found = []
     for unit, result in enumerate(passes):
         what = f"{name} {position}, unit {unit}" if len(passes) > 1 else f"{name} {position}"
@@ -88,14 +101,14 @@ def block_maps(
 
 
 def as_grid(sizes: tuple[int, ...]) -> Grid:
-    """Sizes of a feature map of 1, 2 or 3 axes as time, height and width."""
+    """Return the sizes of a feature map of 1, 2 or 3 axes as time, height and width."""
     if len(sizes) == 3:
         return sizes[0], sizes[1], sizes[2]
     return (1, sizes[0], sizes[1]) if len(sizes) == 2 else (sizes[0], 1, 1)
 
 
 def pooled(values: np.ndarray, full: Grid, grid: Grid) -> np.ndarray:
-    """Means over the boxes of positions that the shown ones stand for. (Q, N) -> (Q, n)."""
+    """Take means over the boxes of positions that the shown ones stand for. (Q, N) -> (Q, n)."""
     if full == grid:
         return np.ascontiguousarray(values, dtype=np.float32)
     boxes = values.astype(np.float64).reshape(-1, *full)
@@ -105,6 +118,38 @@ def pooled(values: np.ndarray, full: Grid, grid: Grid) -> np.ndarray:
         shape = [-1 if place == axis else 1 for place in range(4)]
         boxes = np.add.reduceat(boxes, starts, axis) / np.reshape(widths, shape)
     return boxes.reshape(len(values), -1).astype(np.float32)
+
+
+def last_unit(model: nn.Module) -> nn.Module | None:
+    """Return the last residual unit of a network with its block; None without stages."""
+    places = list(block_places(model).values())
+    if not places:
+        return None
+    return model.get_submodule(places[-1])
+
+
+def gradcam(model: nn.Module, layer: nn.Module, clip: Tensor, label: int) -> np.ndarray:
+    """Compute the map of a class, ReLU(sum_c mean(dy/dF_c) F_c), over its largest value.
+
+    Args:
+        model: (1, 3, T, H, W) -> (1, classes), or for images (1, 3, H, W).
+        layer: Layer with the output F (1, C, t, h, w) or (1, C, h, w).
+        label: Number of the class.
+
+    Returns:
+        float32 (T, h, w) in [0, 1], interpolated along time; zero where nothing speaks for the
+        class. An image has T = 1.
+    """
+    with torch.enable_grad():
+        found = LayerGradCam(model, layer).attribute(clip, target=label, relu_attributions=True)
+    assert isinstance(found, Tensor)
+    cam = found.detach().float()
+    if cam.ndim == 4:
+        cam = cam[:, :, None]
+    frames = clip.shape[2] if clip.ndim == 5 else 1
+    cam = F.interpolate(cam, size=(frames, *cam.shape[3:]), mode="trilinear", align_corners=False)
+    largest = cam.max()
+    return (cam / largest.where(largest > 0, torch.ones_like(largest)))[0, 0].cpu().numpy()
 
 
 def _sensitivity(
@@ -117,12 +162,12 @@ def _sensitivity(
 
 
 def _shown(rows: np.ndarray, full: Grid, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
-    """Whole rows as they are shown, and their sums by time, which those do not have."""
+    """Return rows as they are shown, and the sums by time of the whole rows."""
     return pooled(rows, full, grid), sums_by_time(rows, full, grid)
 
 
 def _powers(block: nn.Module) -> int:
-    """Sub-sampled keys make an affinity that is not square and has no powers."""
+    """Return the number of powers: an affinity with sub-sampled keys is not square and has one."""
     return POWERS if isinstance(block, NonlocalBlock) and block.config.pool == 1 else 1
 
 

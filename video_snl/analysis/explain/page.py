@@ -53,7 +53,7 @@ def write_page(folder: Path, explanations: Sequence[Explanation]) -> Path:
 
 
 def page_html(explanations: Sequence[Explanation]) -> str:
-    """The page of :func:`write_page` as text."""
+    """Return the page of :func:`write_page` as text."""
     if not explanations:
         raise ValueError("a page needs at least one explanation.")
     environment = page_templates("video_snl.analysis.explain")
@@ -93,7 +93,7 @@ def _modes(explanations: Sequence[Explanation]) -> list[tuple[str, str, str]]:
 
 
 def _script(environment: Environment) -> str:
-    """The scripts as they are; a template would read some of their braces as its own."""
+    """Return the scripts as they are; a template would read some of their braces as its own."""
     names = ("fields.js", "drawing.js", "explorer.js")
     assert environment.loader is not None
     return "\n".join(environment.loader.get_source(environment, name)[0] for name in names)
@@ -118,7 +118,7 @@ def _panel(explanation: Explanation, name: str, frames: Sequence[int]) -> dict[s
 
 
 def _widths(frames: int, aspect: float) -> tuple[float, float]:
-    """How wide a picture is beside a square one, and how wide (rem) all of them may become."""
+    """Return the width of an image beside a square one, and the most (rem) of all of them."""
     wide = min(max(aspect, 0.5), 2.0) ** 0.5
     return round(wide, 3), round(wide * (26 if frames == 1 else 19 * frames), 1)
 
@@ -128,7 +128,7 @@ def _block_label(block: BlockMaps) -> str:
 
 
 def _kinds(explanations: Sequence[Explanation]) -> list[tuple[str, str, str]]:
-    """The kinds of maps of all blocks, in their order: name, label and help."""
+    """Return the kinds of maps of all blocks, in their order: name, label and help."""
     names = dict.fromkeys(
         kind for each in explanations for block in each.blocks for kind in block.maps
     )
@@ -145,7 +145,7 @@ def _kind_label(kind: str) -> tuple[str, str]:
 
 
 def _names(paths: Sequence[str]) -> list[str]:
-    """The paths' last parts: enough of them that those that differ are told apart."""
+    """Return the paths' last parts: enough of them that those that differ are told apart."""
     parts = [_without_folder(PurePath(path).parts) for path in paths]
     shared = next(
         (n for n, column in enumerate(zip(*parts, strict=False)) if len(set(column)) > 1), 0
@@ -154,7 +154,7 @@ def _names(paths: Sequence[str]) -> list[str]:
 
 
 def _without_folder(parts: Sequence[str]) -> tuple[str, ...]:
-    """Without the folder that every run has."""
+    """Drop the folder that every run has."""
     return tuple(part for part in parts if part != "checkpoints")
 
 

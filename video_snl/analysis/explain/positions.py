@@ -1,4 +1,4 @@
-"""The position that the pictures are of: as asked for, or the one that looks the most."""
+"""The position that the figures are about: as asked for, or the one that looks the most."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["check_position", "corresponding", "parse_at", "strongest"]
 
 
 def parse_at(text: str) -> Grid:
-    """``T,ROW,COL`` as three numbers.
+    """Parse ``T,ROW,COL`` into three numbers.
 
     Raises:
         UserError: It is something else.
@@ -34,7 +34,7 @@ def parse_at(text: str) -> Grid:
 
 
 def check_position(at: Grid, first: Grid | None) -> None:
-    """Whether a position is of the feature map of the first block; ``first`` is its grid.
+    """Check that a position lies in the feature map of the first block; ``first`` is its grid.
 
     Raises:
         UserError: It is not, or there is no block.
@@ -51,7 +51,7 @@ def check_position(at: Grid, first: Grid | None) -> None:
 
 
 def strongest(explanations: list[Explanation]) -> Grid | None:
-    """Of the first block's feature map, the position whose output depends most on its input.
+    """Find the position of the first block whose output depends most on its input.
 
     It has the largest row sum of the sensitivity; where all are zero, it is the centre. None where
     there is no block.
@@ -61,7 +61,7 @@ def strongest(explanations: list[Explanation]) -> Grid | None:
 
 
 def corresponding(at: Grid, of: Grid, block: BlockMaps) -> Grid:
-    """The position of a block's maps whose rows stand for the place ``at`` of the grid ``of``.
+    """Return the position of a block's maps that stands for the place ``at`` of the grid ``of``.
 
     Of the block's full grid, that is the one in the same place of the clip (``at`` itself where
     ``of`` is that grid); of its maps, the cell that contains it.
@@ -74,7 +74,7 @@ def corresponding(at: Grid, of: Grid, block: BlockMaps) -> Grid:
 
 
 def _cell(place: int, full: int, shown: int) -> int:
-    """Which of :func:`~video_snl.analysis.explain.structure.cells` contains a place."""
+    """Return the number of the :func:`cell <.structure.cells>` that contains a place."""
     return next(n for n, (_, stop) in enumerate(cells(full, shown)) if place < stop)
 
 

@@ -18,13 +18,13 @@ _CHUNK = 256  # rows of A in memory, beside those that were asked for
 
 
 def has_affinity(block: nn.Module) -> bool:
-    """Whether a block looks from positions at positions by an affinity: channel gates do not."""
+    """Tell whether a block has an affinity between positions; channel gates have none."""
     return isinstance(block, NonlocalBlock) and block.filter.products > 0
 
 
 @torch.no_grad()
 def affinity_rows(block: NonlocalBlock, x: Tensor, index: Tensor, powers: int) -> list[Tensor]:
-    """Rows of A, A^2, ..., A^powers of a block for one feature map.
+    """Compute rows of A, A^2, ..., A^powers of a block for one feature map.
 
     CGNL's vertices are the channels of all positions. Its row of position i is the mean over the
     channels of i, and the sum over those of j.
@@ -52,7 +52,7 @@ def affinity_rows(block: NonlocalBlock, x: Tensor, index: Tensor, powers: int) -
 
 
 def power_rows(affinity: Affinity, index: Tensor, powers: int) -> list[Tensor]:
-    """Rows of A, ..., A^powers: e_i^T A^k = sum_j (e_i^T A^(k-1))_j e_j^T A, A by rows.
+    """Compute rows of A, ..., A^powers: e_i^T A^k = sum_j (e_i^T A^(k-1))_j e_j^T A, A by rows.
 
     No N x N tensor is formed, of a softmax neither, whose transpose would be one.
 
@@ -69,7 +69,7 @@ def power_rows(affinity: Affinity, index: Tensor, powers: int) -> list[Tensor]:
 
 
 def key_shares(grid: Sequence[int], pool: int) -> tuple[Tensor, Tensor]:
-    """Of every position, its share of its sub-sampled key and the number of that key. (N,), (N,).
+    """Return every position's share of its sub-sampled key, and that key's number. (N,), (N,).
 
     Keys are pooled along the spatial axes, the last two at most; an odd rest is a key, too.
     """
@@ -86,7 +86,7 @@ def key_shares(grid: Sequence[int], pool: int) -> tuple[Tensor, Tensor]:
 
 
 def _between_positions(affinity: LowRank, positions: int, powers: int) -> list[LowRank]:
-    """CGNL's A, ..., A^powers between positions; A^k = L (R^T L)^(k-1) R^T over the vertices."""
+    """Return CGNL's powers of A between positions; A^k = L (R^T L)^(k-1) R^T over the vertices."""
     left, right = affinity.left, affinity.right  # (groups, N Cs / groups, rank)
     channels = left.shape[0] * left.shape[1] / positions
     once, found = right.mT @ left, []
@@ -97,6 +97,6 @@ def _between_positions(affinity: LowRank, positions: int, powers: int) -> list[L
 
 
 def _summed(factor: Tensor, positions: int) -> Tensor:
-    """Over the channels of a position; groups side by side. -> (1, N, groups rank)."""
+    """Sum over the channels of a position; groups side by side. -> (1, N, groups rank)."""
     per_position = factor.unflatten(1, (positions, -1)).sum(2)
     return per_position.movedim(0, 1).flatten(1)[None]

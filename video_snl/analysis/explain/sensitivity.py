@@ -1,12 +1,12 @@
 """How much what a block does at a position depends on its input at each position.
 
-With F what a unit of a block adds to its input, and v = F_i / |F_i| the direction of what it adds
-at position i, row i of the sensitivity is |v^T dF_i / dX_j| for every position j: the norm over the
-channels of a vector-Jacobian product. X is the block's input; the identity of the residual
+With F what a sub-block of a block adds to its input, and v = F_i / |F_i| the direction of what it
+adds at position i, row i of the sensitivity is |v^T dF_i / dX_j| for every position j: the norm
+over the channels of a vector-Jacobian product. X is the block's input; the identity of the residual
 connection is not in F, and v does not take part in the derivative. Where F_i is zero, v is the
 direction of the output Y_i, and where that is zero, too, the row is zero.
 
-Unlike the affinity, it knows the values, the weights behind the filter, and that the affinity
+Unlike the affinity, it knows the values, the weights after the filter, and that the affinity
 itself depends on its input.
 """
 
@@ -23,15 +23,15 @@ from torch.nn import functional as F
 from video_snl.blocks.block import GraphFilter, NonlocalBlock
 from video_snl.blocks.filters import Polynomial
 
-__all__ = ["UnitPass", "chunk_size", "sensitivity_rows", "unit_passes"]
+__all__ = ["SubBlockPass", "chunk_size", "sensitivity_rows", "sub_block_passes"]
 
 _NUMBERS = 2**25  # held by the products of one chunk: 128 MB in float32
 
 
-class UnitPass(NamedTuple):
-    """What one unit was given and made of it, and the sum of all it added. (B, C, *grid) each.
+class SubBlockPass(NamedTuple):
+    """Input and output of one sub-block, and the sum of all it added. (B, C, *grid) each.
 
-    With recurrence, a unit comes up several times: from its first input to its last output.
+    With recurrence, a sub-block runs several times: from its first input to its last output.
     """
 
     before: Tensor
@@ -39,36 +39,40 @@ class UnitPass(NamedTuple):
     added: Tensor
 
 
-def unit_passes(block: nn.Module, x: Tensor) -> list[UnitPass]:
-    """Run a block and note what its units do; a block that has none is one unit."""
-    units = block.sub_blocks if isinstance(block, NonlocalBlock) else [block]
-    passes: dict[nn.Module, list[tuple[Tensor, Tensor]]] = {unit: [] for unit in units}
+def sub_block_passes(block: nn.Module, x: Tensor) -> list[SubBlockPass]:
+    """Run a block and record what its sub-blocks do; a block without any counts as one."""
+    sub_blocks = block.sub_blocks if isinstance(block, NonlocalBlock) else [block]
+    passes: dict[nn.Module, list[tuple[Tensor, Tensor]]] = {
+        sub_block: [] for sub_block in sub_blocks
+    }
 
-    def note(unit: nn.Module, given: tuple[Tensor, ...], made: Tensor) -> None:
-        passes[unit].append((given[0], made))
+    def note(sub_block: nn.Module, given: tuple[Tensor, ...], made: Tensor) -> None:
+        passes[sub_block].append((given[0], made))
 
-    handles = [unit.register_forward_hook(note) for unit in units]
+    handles = [sub_block.register_forward_hook(note) for sub_block in sub_blocks]
     try:
         block(x)
     finally:
         for handle in handles:
             handle.remove()
     return [
-        UnitPass(turns[0][0], turns[-1][1], sum((y - x for x, y in turns[1:]), _added(turns[0])))
+        SubBlockPass(
+            turns[0][0], turns[-1][1], sum((y - x for x, y in turns[1:]), _added(turns[0]))
+        )
         for turns in passes.values()
     ]
 
 
 def chunk_size(channels: int, positions: int) -> int:
-    """How many rows are computed at once, so that memory is bounded whatever the sizes."""
+    """Return the number of rows computed at once: memory is bounded whatever the sizes."""
     return max(1, _NUMBERS // (8 * channels * positions))
 
 
 def sensitivity_rows(block: nn.Module, x: Tensor, index: Tensor, unit: int = 0) -> Iterator[Tensor]:
-    """Rows of a unit's sensitivity, in chunks of :func:`chunk_size`.
+    """Yield the rows of a sub-block's sensitivity, in chunks of :func:`chunk_size`.
 
     Args:
-        block: In evaluation mode: what it does to one clip must not depend on others.
+        block: Block in evaluation mode: what it does to one clip must not depend on others.
         x: The block's input (1, C, *grid).
         index: Positions (Q,).
 
@@ -84,7 +88,7 @@ def sensitivity_rows(block: nn.Module, x: Tensor, index: Tensor, unit: int = 0) 
 
 
 def _is_sum_of_powers(block: nn.Module) -> bool:
-    """Whether F_i = sum_k (A^k Z)_i W_k + bias, with weights that do not depend on the input."""
+    """Tell whether F_i = sum_k (A^k Z)_i W_k + bias with weights independent of the input."""
     if not isinstance(block, NonlocalBlock) or not isinstance(block.filter, Polynomial):
         return False
     first, config = block.sub_blocks[0], block.config
@@ -93,9 +97,9 @@ def _is_sum_of_powers(block: nn.Module) -> bool:
 
 
 def _by_rows(block: nn.Module, x: Tensor, index: Tensor) -> Tensor:
-    """From the rows of A of these positions alone: N Cs for each, where whole products take N^2.
+    """Compute gradients from the rows of A of these positions alone. Shape: (q, C, *grid).
 
-    Shape: (q, C, *grid).
+    That takes N Cs for each, where whole products take N^2.
     """
     assert isinstance(block, NonlocalBlock)
     x = x.clone().requires_grad_()
@@ -110,7 +114,7 @@ def _by_rows(block: nn.Module, x: Tensor, index: Tensor) -> Tensor:
 
 
 def _rows_of(graph: GraphFilter, index: Tensor) -> Tensor:
-    """What a graph filter adds at some positions. Shape: (q, C)."""
+    """Compute what a graph filter adds at some positions. Shape: (q, C)."""
     z, rows = graph.signal, graph.affinity.rows(index) if len(graph.weights) > 1 else None
     added = z[:, index] @ graph.weights[0]
     for weight in graph.weights[1:]:
@@ -122,9 +126,9 @@ def _rows_of(graph: GraphFilter, index: Tensor) -> Tensor:
 
 
 def _by_batch(block: nn.Module, x: Tensor, index: Tensor, unit: int) -> Tensor:
-    """From as many copies of the input as there are positions asked for. Shape: (q, C, *grid)."""
+    """Compute gradients from one copy of the input for each position. Shape: (q, C, *grid)."""
     copies = x.expand(len(index), *x.shape[1:]).clone().requires_grad_()
-    result = unit_passes(block, copies)[unit]
+    result = sub_block_passes(block, copies)[unit]
     here = torch.arange(len(index), device=index.device)
     added, after = (y.flatten(2).mT[here, index] for y in (result.added, result.after))
     along = (added * _direction(added, after)).sum()
@@ -133,7 +137,7 @@ def _by_batch(block: nn.Module, x: Tensor, index: Tensor, unit: int) -> Tensor:
 
 
 def _direction(added: Tensor, after: Tensor) -> Tensor:
-    """Unit vectors (q, C) along what is added, or what comes out where nothing is."""
+    """Return unit vectors (q, C) along what is added, or what comes out where nothing is."""
     nothing = added.norm(dim=-1, keepdim=True) == 0
     return F.normalize(torch.where(nothing, after, added).detach(), dim=-1, eps=1e-30)
 

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from video_snl.analysis.explain.finite import check_finite
 from video_snl.analysis.explain.rows import has_affinity
+from video_snl.analysis.explain.structure import check_finite
 from video_snl.analysis.spectrum.eigenvalues import (
     CompressedAffinity,
     complex_share,
