@@ -25,6 +25,7 @@ from video_snl.cli.main import main
 from video_snl.data.decoding.pyav import PyAVReader
 from video_snl.engine.plots import confusion_picture
 from video_snl.errors import UserError
+from video_snl.render import fonts
 from video_snl.render.fonts import (
     Line,
     draw_lines,
