@@ -65,7 +65,7 @@ class Views:
 
     def __post_init__(self) -> None:
         if self.clips is not None and self.clips < 1:
-            raise UserError("--clips and --top must be at least 1.")
+            raise UserError("--clips must be at least 1.")
         if self.window is None and self.hop is not None:
             raise UserError(f"--hop {self.hop} is between windows: give their length, --window 2s")
 
@@ -124,7 +124,7 @@ def predict(
     """
     views, reading = views or Views(), reading or Reading()
     if top < 1:
-        raise UserError("--clips and --top must be at least 1.")
+        raise UserError("--top must be at least 1.")
     views.lengths()
     operations: ClassOperations = spec.make()
     found = operations.find_inputs(paths, "predict", reading)

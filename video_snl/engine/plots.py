@@ -25,7 +25,7 @@ def learning_curves(
     spec: TaskSpec = VIDEO,
     classes: int | None = None,
 ) -> None:
-    """Draw losses, and the shares that a spec measures, over the epochs.
+    """Draw losses, and the shares that a kind of task measures, over the epochs.
 
     Args:
         classes: How many there are: a top-5 of five classes or fewer is not drawn.

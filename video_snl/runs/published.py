@@ -110,7 +110,7 @@ def stored_facts(text: str, source: Path) -> Mapping[str, Any]:
     facts = _Facts(values, source)
     if not isinstance(facts["program"], str):
         raise UserError(
-            f"{source}: spec: expected a text, found {facts['program']!r:.60}; publish or "
+            f"{source}: program: expected a text, found {facts['program']!r:.60}; publish or "
             "export the checkpoint again."
         )
     about = {name: value for name, value in values.items() if name not in _BESIDE}

@@ -41,7 +41,7 @@ _PACKAGES = ("torch", "torchvision", "pytorchvideo", "decord", "lightning", "num
 
 
 class Run:
-    """One training run of a spec and its record, ``run.json``."""
+    """One training run of a kind of task and its record, ``run.json``."""
 
     def __init__(self, folder: Path, record: dict[str, Any], spec: TaskSpec = VIDEO) -> None:
         self.folder, self.record, self.spec = folder, record, spec
@@ -239,7 +239,7 @@ def newest_run(output: Path, spec: TaskSpec = VIDEO) -> Path:
 
 
 def newest_trained(output: Path, spec: TaskSpec = VIDEO) -> Run:
-    """The newest run of the spec in ``output`` that has a checkpoint.
+    """Return the newest run of a kind of task in ``output`` that has a checkpoint.
 
     Newer ones without are named on stderr, once.
 
@@ -257,7 +257,7 @@ def newest_trained(output: Path, spec: TaskSpec = VIDEO) -> Run:
 
 
 def newest_begun(output: Path, spec: TaskSpec = VIDEO) -> Run:
-    """The newest run of the spec in ``output`` of which a training step ever began.
+    """Return the newest run of a kind of task in ``output`` that began a training step.
 
     Newer ones, whose start failed, are named on stderr, once.
 
