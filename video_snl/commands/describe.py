@@ -122,7 +122,7 @@ def _network(operations: Operations, experiment: Any) -> tuple[nn.Module, int]:
 def description(
     model: nn.Module, clip: tuple[int, ...], blocks: Mapping[str, nn.Module] | None = None
 ) -> dict[str, Any]:
-    """Parameters and multiply-adds of one clip (3, T, H, W) or image, in all and of each block.
+    """Return parameters and multiply-adds of one clip (3, T, H, W) or image, and of each block.
 
     ``multiply_adds`` counts convolutions, linear layers and norms, as fvcore does and the paper's
     tables do; ``multiply_adds_with_affinity`` adds the products with the affinities, and
@@ -175,7 +175,7 @@ def _not_counted(inputs: list[Any], outputs: list[Any]) -> int:
 
 
 def _gru(inputs: list[Any], outputs: list[Any]) -> int:
-    """Of a GRU's matrices, which fvcore leaves out: 3 H (I + H) for every step of every sample."""
+    """Count a GRU's matrices, which fvcore leaves out: 3 H (I + H) for every step of a sample."""
     (_, steps, into), (*_, hidden) = (value.type().sizes() for value in (inputs[0], outputs[0]))
     return steps * 3 * hidden * (into + hidden)
 
@@ -183,7 +183,7 @@ def _gru(inputs: list[Any], outputs: list[Any]) -> int:
 def _affinity_multiply_adds(
     model: nn.Module, positions: dict[str, nn.Module], example: Tensor
 ) -> tuple[dict[str, int], dict[str, int]]:
-    """Of the products with A, and of weights not fused, by position, from one pass."""
+    """Count products with A, and with weights not fused, by position, in one pass."""
     found, separate = dict.fromkeys(positions, 0), dict.fromkeys(positions, 0)
 
     def note(position: str, block: NonlocalBlock, x: Tensor) -> None:
@@ -205,7 +205,7 @@ def _affinity_multiply_adds(
 
 
 def table(heading: str, rows: Sequence[str], facts: Mapping[str, Any]) -> str:
-    """A description for people: its layers (:func:`layer_rows`), blocks and sums."""
+    """Return a description as text: layers (:func:`layer_rows`), blocks and sums."""
     axes = "C, T, H, W" if len(facts["clip"]) == 4 else "C, H, W"
     lines = [
         heading,
@@ -241,7 +241,7 @@ def table(heading: str, rows: Sequence[str], facts: Mapping[str, Any]) -> str:
 
 
 def layer_rows(model: nn.Module, layers: Layers, clip: tuple[int, ...]) -> list[str]:
-    """A row for each of the named layers: units in a stage, shape of the output, parameters."""
+    """Return a row for each layer: units in a stage, shape of the output, parameters."""
     rows: list[str] = []
 
     def row(module: nn.Module, _: Any, output: Tensor, name: str) -> None:

@@ -36,7 +36,7 @@ def card(
     name: str,
     licence: str,
 ) -> str:
-    """The text of README.md.
+    """Return the text of README.md.
 
     Args:
         path: The checkpoint; figures are taken from the run it is in, where they are of its epoch.
@@ -59,7 +59,7 @@ def card(
 
 
 def found_metrics(path: Path, epoch: int) -> tuple[str, Metrics]:
-    """The figures of a checkpoint, as shares, and what they were measured by.
+    """Return the figures of a checkpoint, as shares, and what they were measured by.
 
     Those of an evaluation beside it on the data set it was trained on, else those that its run
     recorded at the end of that epoch. None where both are of another epoch.
@@ -87,7 +87,7 @@ def found_metrics(path: Path, epoch: int) -> tuple[str, Metrics]:
 
 
 def _of_its_data(values: Mapping[str, Any], run: Path) -> bool:
-    """Whether figures are of the data set and split that a run was trained on, if both say."""
+    """Tell if figures are of the data set and split that a run was trained on, if both say."""
     trained = _json(run / "run.json").get("config", {}).get("data", {})
     nested = values.get("data", {})
     measured = {
@@ -222,7 +222,7 @@ the network. No code is run to read them.
 
 
 def _versions(facts: Mapping[str, Any]) -> str:
-    """What it was trained with, which is not what publishes it."""
+    """Return the versions that trained and that published the network."""
     trained, published = facts.get("trained_with"), facts["version"]
     if trained is None:
         return f"Published with video-snl {published}; what it was trained with is not recorded"
@@ -232,7 +232,7 @@ def _versions(facts: Mapping[str, Any]) -> str:
 
 
 def recorded_version(path: Path) -> str | None:
-    """The version in the record of the run that a checkpoint is in; None where it is in none.
+    """Return the version in the record of a checkpoint's run; None where it is in none.
 
     Raises:
         UserError: The record is damaged.

@@ -319,7 +319,7 @@ def _lines(part: dict[str, Any]) -> str:
 def score_windows(
     task: ActionRecognition, path: str, window: Length, hop: Length, *, clips: int
 ) -> Iterator[tuple[float, float, Tensor]]:
-    """Start and end, in seconds from the first frame, and class scores of every window.
+    """Yield start and end, in seconds from the first frame, and class scores of every window.
 
     The file is read once, from its start to its end; memory depends on the length of a window, not
     on that of the video.
@@ -340,7 +340,7 @@ def score_windows(
 
 @torch.inference_mode()
 def score_views(task: ActionRecognition, views: np.ndarray, path: str) -> Tensor:
-    """Mean scores over the clips and crops of videos of one size, on the CPU.
+    """Return mean scores over the clips and crops of videos of one size, on the CPU.
 
     Shapes: uint8 (B, clips, T, H, W, 3) -> (B, classes).
 
@@ -359,7 +359,7 @@ def score_views(task: ActionRecognition, views: np.ndarray, path: str) -> Tensor
 
 
 def _grouped(found: Iterator[T], size: int) -> Iterator[list[T]]:
-    """Groups of ``size``; before an error, what came ahead of it."""
+    """Yield groups of ``size``; before an error, what came ahead of it."""
     group: list[T] = []
     try:
         for item in found:

@@ -36,7 +36,7 @@ Scores = dict[str, np.ndarray]
 
 
 def top_k_accuracy(scores: np.ndarray, label: np.ndarray, k: int) -> float:
-    """Share of rows whose label is among the k highest scores; ties go to the lower class.
+    """Return the share of rows whose label is among the k highest scores; ties: the lower class.
 
     A row without finite scores is wrong, whatever its label.
     """
@@ -69,9 +69,9 @@ def classification_report(
     """Write the reports of class scores.
 
     Args:
-        scores: (N, classes). Rows that are not finite, as of pictures that could not be read or of
+        scores: (N, classes). Rows that are not finite, as of images that could not be read or of
             a broken network, are no prediction: they are wrong.
-        read: (N,), which pictures could be read.
+        read: (N,), which images could be read.
         counted: (N,), which of them the figures are of.
 
     Returns:
@@ -146,16 +146,16 @@ def _class_reports(
     title: str,
     unit: str = "videos",
 ) -> np.ndarray:
-    """Write the figures of every class, and who was taken for whom, as tables and a picture.
+    """Write the figures of every class, and the confusion matrix, as tables and a plot.
 
     Args:
-        level: Of the scores, the end of the files' names.
+        level: Level of the scores, the end of the files' names.
         scores: (N, classes).
         label: (N,).
         read: (N,), which samples could be read.
         counted: (N,), which of them the reports are about.
-        title: Of the picture.
-        unit: What is counted.
+        title: Title of the plot.
+        unit: Name of what is counted.
 
     Returns:
         (N,), the predicted classes; -1 where there is none.
@@ -208,12 +208,12 @@ def _predictions(scores: Scores, videos: VideoSet) -> list[dict[str, Any]]:
 
 
 def _scored(scores: np.ndarray) -> np.ndarray:
-    """Which rows hold scores: argmax and argsort would find class 0 in the others."""
+    """Return which rows hold scores: argmax and argsort would find class 0 in the others."""
     return np.isfinite(scores).all(1)
 
 
 def _predicted(scores: np.ndarray) -> np.ndarray:
-    """The classes with the highest scores; no class for a video without any."""
+    """Return the classes with the highest scores; no class for a row without any."""
     return np.where(_scored(scores), np.nan_to_num(scores, nan=-1.0).argmax(1), _NO_CLASS)
 
 

@@ -1,4 +1,4 @@
-"""Whether a run can be trained on as asked: its last checkpoint, its files, its options."""
+"""Checks of a run that is to be resumed: its last checkpoint, its files, its options."""
 
 from __future__ import annotations
 

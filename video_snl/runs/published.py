@@ -74,7 +74,7 @@ def digest_of(path: Path) -> str:
 
 
 def facts_of(content: Mapping[str, Any], spec: TaskSpec) -> dict[str, Any]:
-    """What a checkpoint says of its network, as plain values to be given to others.
+    """Return what a checkpoint says of its network, as plain values to be given to others.
 
     Paths of this machine are left out: ``data.root`` and ``trainer.output``, and of
     ``model.weights`` all but a file's name.
@@ -120,12 +120,12 @@ def stored_facts(text: str, source: Path) -> Mapping[str, Any]:
 
 
 def is_shared(path: Path) -> bool:
-    """Whether a folder is such a one, or was to be."""
+    """Tell if a folder was published, whole or in part."""
     return path.is_dir() and any((path / name).is_file() for name in (WEIGHTS, CONFIG))
 
 
 def shared_weights(folder: Path) -> Path:
-    """The file of its weights.
+    """Return the file of weights of a published folder.
 
     Raises:
         UserError: There is none.
@@ -137,7 +137,7 @@ def shared_weights(folder: Path) -> Path:
 
 
 def read_shared(path: Path) -> Mapping[str, Any]:
-    """The contents of a folder as those of a checkpoint; ``path`` is that of its weights.
+    """Read a published folder as a checkpoint; ``path`` is that of its weights.
 
     The weights and the entries of ``config.json`` are compared with the SHA-256 of each that is
     among these. Folders that were published before there were any have none.

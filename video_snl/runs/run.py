@@ -81,7 +81,7 @@ class Run:
 
     @classmethod
     def open(cls, folder: Path, spec: TaskSpec = VIDEO) -> Run:
-        """The run of an existing folder.
+        """Open the run of an existing folder.
 
         Raises:
             UserError: when the folder holds no readable ``run.json``, or another program's.
@@ -115,12 +115,12 @@ class Run:
 
     @property
     def is_being_trained(self) -> bool:
-        """Whether some process trains it just now."""
+        """True while some process trains it."""
         return is_held(self.lock)
 
     @property
     def begun(self) -> bool:
-        """Whether a training step of it ever began."""
+        """True if a training step of it ever began."""
         if self.record.get("first_step") is not None or self.trained:
             return True
         # Earlier versions did not note it, but there was one where a run was stopped in order.
@@ -129,7 +129,7 @@ class Run:
 
     @property
     def finished_epochs(self) -> int:
-        """How many epochs are known to be finished, whatever has become of their checkpoints."""
+        """Number of finished epochs, whatever has become of their checkpoints."""
         if "finished_epochs" in self.record:
             return int(self.record["finished_epochs"])
         # Earlier versions wrote an epoch's metrics before its checkpoints.
@@ -142,12 +142,12 @@ class Run:
 
     @property
     def trained(self) -> bool:
-        """Whether it has a checkpoint."""
+        """True if it has a checkpoint."""
         return any((self.folder / "checkpoints" / name).is_file() for name in _CHECKPOINTS)
 
     @property
     def state(self) -> str:
-        """Why it may not be what a user wants, in a few words."""
+        """Its status in a few words, for a run that is passed over."""
         status = self.record.get("status", "unknown")
         done = self.finished_epochs
         if not self.begun:
@@ -224,7 +224,7 @@ def runs_in(output: Path, spec: TaskSpec = VIDEO) -> list[Run]:
 
 
 def newest_run(output: Path, spec: TaskSpec = VIDEO) -> Path:
-    """The folder of the program's run in ``output`` that was started last.
+    """Return the folder of the run in ``output`` that was started last.
 
     Raises:
         UserError: when there is none.
@@ -275,7 +275,7 @@ def newest_begun(output: Path, spec: TaskSpec = VIDEO) -> Run:
 
 
 def newest_of(runs: Sequence[Run], wanted: Callable[[Run], bool]) -> Run | None:
-    """The last of them that is wanted; those behind it are named on stderr, once."""
+    """Return the last run that is wanted; later ones are named on stderr, once."""
     passed: list[Run] = []
     for run in reversed(runs):
         if wanted(run):
@@ -293,7 +293,7 @@ def _but(newest: Sequence[Run]) -> str:
 def checkpoint_path(
     named: str | None, spec: TaskSpec = VIDEO, *, option: str = "--checkpoint"
 ) -> Path:
-    """The checkpoint file that a user means.
+    """Return the checkpoint file that a user means.
 
     Args:
         named: A file, a run's folder, a published folder, or None: the newest run below ``runs``
@@ -356,7 +356,7 @@ def _check_record(record: Mapping[str, Any]) -> None:
 
 
 def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """What differs between the plain values of two experiments: option -> [before, after]."""
+    """Return the options that differ between two configurations: option -> [before, after]."""
     return {
         f"{section}.{name}": [before.get(section, {}).get(name), value]
         for section, values in after.items()
@@ -380,7 +380,7 @@ def _experiment(values: Any, source: Path, spec: TaskSpec) -> AnyExperiment:
 
 
 def _fresh_folder(output: Path, name: str) -> Path:
-    """Make ``output/name``, with a number behind it where two runs start in one second."""
+    """Make ``output/name``, with a number after it where two runs start in one second."""
     for suffix in ("", *(f"-{n}" for n in range(2, 1000))):
         folder = output / f"{name}{suffix}"
         try:
@@ -399,7 +399,7 @@ def _versions() -> dict[str, str]:
 
 
 def _git_state() -> dict[str, Any] | None:
-    """Commit and cleanliness of the checkout the code runs from; None outside of one."""
+    """Return commit and cleanliness of the checkout the code runs from; None outside of one."""
     here = Path(__file__).parent
 
     def git(*words: str) -> str:

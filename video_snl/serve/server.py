@@ -34,7 +34,7 @@ _ENDINGS = {signal.SIGTERM: 143, signal.SIGHUP: 129}
 
 
 def check_installed() -> None:
-    """Whether the packages of the extra are there.
+    """Check that the packages of the extra are installed.
 
     Raises:
         UserError: It names those that are not, and how to install them.
