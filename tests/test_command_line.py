@@ -530,6 +530,7 @@ def test_the_task_of_a_file_decides(write: Write, capsys: pytest.CaptureFixture[
         (cli.main, ["--task=image", "--model.backbone=i3d_small"], "model.backbone: i3d_small"),
         (cli.main, ["--task=video", "--data.dataset=cifar10"], "data.dataset: cifar10"),
         (cli.main, ["--task=segmentation", "--model.backbone=resnet50"], "resnet50"),
+        (cli.main, ["--task=segmentation"], "data.dataset: digits, whose task is image"),
         (cli.main, ["--task=reid"], "reid train"),
         (cli.main, ["--task=sound"], "expected one of video, image, segmentation"),
         (reid_cli.main, ["--task=video"], "video-snl train"),

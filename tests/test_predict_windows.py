@@ -127,7 +127,7 @@ def test_killed_process_gives_what_came_before_and_an_error(
         (["--window", "soon"], "--window soon: give seconds, such as 2.5s, or frames"),
         (["--window", "2s", "--hop", "9f"], "give both in seconds or in frames"),
         (["--window", "3f"], "a window of 3 frames is shorter than a clip, which spans 4"),
-        (["--window", "1s", "--clips", "0"], "--clips and --top must be at least 1"),
+        (["--window", "1s", "--clips", "0"], "--clips must be at least 1"),
     ],
 )
 def test_bad_options(

@@ -150,9 +150,6 @@ REFERENCE: dict[str, tuple[str, tuple[str, ...]]] = {
             "video_snl.render.image",
             "video_snl.render.targets",
             "video_snl.render.video",
-            "video_snl.render.fonts",
-            "video_snl.render.image",
-            "video_snl.render.targets",
         ),
     ),
     "serve": (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,7 @@ from tests.tiny_images import experiment, image_options
 from video_snl.cli.main import main
 from video_snl.config.files import Given
 from video_snl.config.image import ImageDataConfig
+from video_snl.config.statistics import STATISTICS
 from video_snl.config.task import recognise_task
 from video_snl.config.task_spec import IMAGE, exact_spec
 from video_snl.data.image.catalog import load_images
@@ -190,6 +192,27 @@ def test_statistics_of_evaluation_are_those_of_the_checkpoint(run: Path, tmp_pat
     assert "was trained with the mean (0.3051, " in done.stderr
     for same in ("digits", "auto"):
         assert run_here("evaluate", *words, same).returncode == 0
+
+
+def test_a_run_is_trained_on_with_the_statistics_that_are_named(run: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(run, tmp_path / "run")
+    words = ["train", "--resume", str(folder), "--optimizer.epochs"]
+    assert main([*words, "4"]) == 0
+    known = load_trained(run / "checkpoints" / "last.ckpt", IMAGE).statistics
+    last = folder / "checkpoints" / "last.ckpt"
+    assert load_trained(last, IMAGE).statistics == known != STATISTICS["imagenet"]
+    assert main([*words, "5", "--data.statistics", "imagenet"]) == 0
+    assert load_trained(last, IMAGE).statistics == STATISTICS["imagenet"]
+    words = ["--checkpoint", str(folder), "--output", str(tmp_path / "evaluation")]
+    assert main(["evaluate", *words]) == 0
+
+
+def test_a_run_of_another_task_is_not_evaluated(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--checkpoint", str(run), "--output", str(tmp_path)]
+    assert main(["evaluate", *words, "--task", "segmentation"]) == 2
+    assert "task: segmentation does not go with" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("short_side", [None, 36])

@@ -95,7 +95,7 @@ def analysis_input(trained: Any, name: str, item: Any, device: torch.device) -> 
 
 
 def explained(shown: list[AnalysisInput], at: Grid | None = None) -> list[Explanation]:
-    """What is shown of several networks on one page, whose size they share.
+    """Explain several networks on one page, whose size they share.
 
     Raises:
         UserError: ``at`` is no position of the first block's feature map.
@@ -136,7 +136,7 @@ def _explained(given: AnalysisInput, inputs: dict[str, Tensor], limit: int) -> E
 
 @torch.no_grad()
 def block_inputs(given: AnalysisInput) -> dict[str, Tensor]:
-    """What every block is given, in the order they are passed."""
+    """Return the input of every block, in the order they are run."""
     found: dict[str, Tensor] = {}
     handles = []
     for position, block in given.blocks.items():
@@ -154,7 +154,7 @@ def block_inputs(given: AnalysisInput) -> dict[str, Tensor]:
 
 
 def _named(given: AnalysisInput) -> tuple[list[tuple[str, float]], np.ndarray | None, list[str]]:
-    """The highest classes, Grad-CAM of the first, and what is to be said of that."""
+    """Return the highest classes, Grad-CAM of the first, and notes on it."""
     if given.scores is None:
         return [], None, []
     with torch.no_grad():
@@ -171,7 +171,7 @@ def _named(given: AnalysisInput) -> tuple[list[tuple[str, float]], np.ndarray | 
 
 
 def _block_notes(block: nn.Module, maps: list[BlockMaps]) -> list[str]:
-    """What the maps of a block do not show by themselves."""
+    """Return notes on what the maps of a block do not show by themselves."""
     first = maps[0]
     notes = []
     if not has_affinity(block):

@@ -42,7 +42,7 @@ from video_snl.config.parsing import (
     run_command,
 )
 from video_snl.config.task import TaskName
-from video_snl.config.task_spec import IMAGE, VIDEO, TaskSpec, exact_spec
+from video_snl.config.task_spec import IMAGE, VIDEO, TaskSpec, asked_spec
 from video_snl.config.video import Experiment
 from video_snl.errors import UserError
 
@@ -67,6 +67,7 @@ class _Train(Profile, Resume):
 
 def _train(arguments: Namespace, spec: TaskSpec) -> int:
     experiment = experiment_of(spec.configuration, arguments)  # refused before torch is loaded
+    spec = asked_spec(spec, experiment, arguments.task)
     options = options_of(_Train, arguments)
     if spec.inputs == "videos" and experiment.data.num_workers:
         from video_snl.data.workers.forkserver import start_forkserver
@@ -77,7 +78,7 @@ def _train(arguments: Namespace, spec: TaskSpec) -> int:
 
     return train(
         experiment,
-        exact_spec(spec, experiment),
+        spec,
         config_name=config_name(arguments),
         asked=Asked(options.resume, arguments.given, options.force),
         profile=options.profile,
@@ -86,9 +87,10 @@ def _train(arguments: Namespace, spec: TaskSpec) -> int:
 
 def _describe(arguments: Namespace, spec: TaskSpec) -> int:
     experiment = experiment_of(spec.configuration, arguments)  # refused before torch is loaded
+    spec = asked_spec(spec, experiment, arguments.task)
     from video_snl.commands.describe import describe
 
-    return describe(experiment, exact_spec(spec, experiment), as_json=arguments.json)
+    return describe(experiment, spec, as_json=arguments.json)
 
 
 def _choose(command: str, given: Given, task: TaskName | None) -> Commands:

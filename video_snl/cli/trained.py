@@ -25,7 +25,7 @@ from video_snl.config.options import (
     positional,
 )
 from video_snl.config.parsing import experiment_of
-from video_snl.config.task_spec import TaskSpec, exact_spec
+from video_snl.config.task_spec import TaskSpec, asked_spec
 
 __all__ = [
     "EVALUATE",
@@ -106,6 +106,7 @@ class Predict(ClipReading, Crops, PredictImages):
 def evaluate(arguments: Namespace, spec: TaskSpec) -> int:
     """Run ``evaluate``."""
     experiment = experiment_of(spec.configuration, arguments)  # refused before torch is loaded
+    spec = asked_spec(spec, experiment, arguments.task)
     options: Evaluate | EvaluateImages
     if spec.inputs == "videos":
         options = videos = options_of(Evaluate, arguments)
@@ -117,7 +118,7 @@ def evaluate(arguments: Namespace, spec: TaskSpec) -> int:
 
     return evaluate(
         experiment,
-        exact_spec(spec, experiment),
+        spec,
         checkpoint=options.checkpoint,
         output=options.output,
         unreadable=options.unreadable,

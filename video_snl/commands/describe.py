@@ -122,7 +122,7 @@ def _network(operations: Operations, experiment: Any) -> tuple[nn.Module, int]:
 def description(
     model: nn.Module, clip: tuple[int, ...], blocks: Mapping[str, nn.Module] | None = None
 ) -> dict[str, Any]:
-    """Parameters and multiply-adds of one clip (3, T, H, W) or image, in all and of each block.
+    """Return parameters and multiply-adds of one clip (3, T, H, W) or image, and of each block.
 
     ``multiply_adds`` counts convolutions, linear layers and norms, as fvcore does and the paper's
     tables do; ``multiply_adds_with_affinity`` adds the products with the affinities, and

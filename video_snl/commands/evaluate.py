@@ -240,8 +240,9 @@ def _measure_videos(evaluation: _Evaluation) -> tuple[str, dict[str, Any]]:
     for level in LEVELS:
         shares = "  ".join(f"{metrics[f'{level}_top{n}']:6.2%}" for n in tops)
         lines.append(f"{names[level]:37} {shares}")
-    further = [name.removeprefix("clip_") for name in metrics if name.startswith("clip_")]
-    for name in further[len({*tops, TOP}) :]:
+    accuracies = {f"clip_top{n}" for n in (1, min(TOP, metrics["classes"]))}
+    further = [key for key in metrics if key.startswith("clip_") and key not in accuracies]
+    for name in (key.removeprefix("clip_") for key in further):
         values = ", ".join(f"{level} {metrics[f'{level}_{name}']:.4g}" for level in LEVELS)
         lines.append(f"{name}: {values}")
     return "\n".join(lines), metrics

@@ -65,7 +65,7 @@ class Views:
 
     def __post_init__(self) -> None:
         if self.clips is not None and self.clips < 1:
-            raise UserError("--clips and --top must be at least 1.")
+            raise UserError("--clips must be at least 1.")
         if self.window is None and self.hop is not None:
             raise UserError(f"--hop {self.hop} is between windows: give their length, --window 2s")
 
@@ -124,7 +124,7 @@ def predict(
     """
     views, reading = views or Views(), reading or Reading()
     if top < 1:
-        raise UserError("--clips and --top must be at least 1.")
+        raise UserError("--top must be at least 1.")
     views.lengths()
     operations: ClassOperations = spec.make()
     found = operations.find_inputs(paths, "predict", reading)
@@ -319,7 +319,7 @@ def _lines(part: dict[str, Any]) -> str:
 def score_windows(
     task: ActionRecognition, path: str, window: Length, hop: Length, *, clips: int
 ) -> Iterator[tuple[float, float, Tensor]]:
-    """Start and end, in seconds from the first frame, and class scores of every window.
+    """Yield start and end, in seconds from the first frame, and class scores of every window.
 
     The file is read once, from its start to its end; memory depends on the length of a window, not
     on that of the video.
@@ -340,7 +340,7 @@ def score_windows(
 
 @torch.inference_mode()
 def score_views(task: ActionRecognition, views: np.ndarray, path: str) -> Tensor:
-    """Mean scores over the clips and crops of videos of one size, on the CPU.
+    """Return mean scores over the clips and crops of videos of one size, on the CPU.
 
     Shapes: uint8 (B, clips, T, H, W, 3) -> (B, classes).
 
@@ -359,7 +359,7 @@ def score_views(task: ActionRecognition, views: np.ndarray, path: str) -> Tensor
 
 
 def _grouped(found: Iterator[T], size: int) -> Iterator[list[T]]:
-    """Groups of ``size``; before an error, what came ahead of it."""
+    """Yield groups of ``size``; before an error, what came ahead of it."""
     group: list[T] = []
     try:
         for item in found:

@@ -36,7 +36,7 @@ Scores = dict[str, np.ndarray]
 
 
 def top_k_accuracy(scores: np.ndarray, label: np.ndarray, k: int) -> float:
-    """Share of rows whose label is among the k highest scores; ties go to the lower class.
+    """Return the share of rows whose label is among the k highest scores; ties: the lower class.
 
     A row without finite scores is wrong, whatever its label.
     """

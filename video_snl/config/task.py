@@ -10,6 +10,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, get_args, get_type_hints
 
+from video_snl.config.backbones import IMAGE_BACKBONES
+from video_snl.config.datasets import IMAGE_DATASETS
 from video_snl.config.files import Source, entry, option_names
 from video_snl.config.image import ImageDatasetName, ImageExperiment, ImageModelConfig
 from video_snl.config.video import DataConfig, Experiment, ModelConfig
@@ -65,7 +67,9 @@ _SHARED = frozenset(
 )
 
 _PROGRAMS = {"video-snl": tuple(EXPERIMENTS), "reid": ("reid",)}
-_SEGMENTATION = ("fcn_r50_d8", "cityscapes")
+_SEGMENTATION = {name for name, each in IMAGE_BACKBONES.items() if each.segments} | {
+    name for name, each in IMAGE_DATASETS.items() if each.segments
+}
 
 
 def _names(config: type, key: str) -> tuple[str, ...]:

@@ -11,11 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from video_snl.config.backbones import IMAGE_BACKBONES
 from video_snl.config.base import TrainerConfig
 from video_snl.config.datasets import IMAGE_DATASETS
 from video_snl.config.image import ImageExperiment
 from video_snl.config.task import TaskName
 from video_snl.config.video import Experiment
+from video_snl.errors import UserError
 
 __all__ = [
     "IMAGE",
@@ -27,6 +29,7 @@ __all__ = [
     "Card",
     "Schedule",
     "TaskSpec",
+    "asked_spec",
     "exact_spec",
     "shown_metrics",
     "shown_tops",
@@ -267,3 +270,27 @@ def exact_spec(spec: TaskSpec, experiment: AnyExperiment) -> TaskSpec:
     if spec.entry != _IMAGE_ENTRY:
         return spec
     return SEGMENTATION if IMAGE_DATASETS[experiment.data.dataset].segments else IMAGE
+
+
+def asked_spec(spec: TaskSpec, experiment: AnyExperiment, task: str) -> TaskSpec:
+    """Return the task of a command's options.
+
+    Args:
+        spec: The task of the command; it may stand for both image tasks.
+        experiment: The options.
+        task: The task that they name.
+
+    Raises:
+        UserError: Backbone and dataset are of another task. (Of two tasks, they are refused where
+            they are used.)
+    """
+    exact = exact_spec(spec, experiment)
+    if task == exact.name:
+        return exact
+    dataset, backbone = experiment.data.dataset, experiment.model.backbone
+    if IMAGE_BACKBONES[backbone].segments == IMAGE_DATASETS[dataset].segments:
+        raise UserError(
+            f"task: {task} does not go with model.backbone: {backbone} and data.dataset: "
+            f"{dataset}, whose task is {exact.name}."
+        )
+    return exact

@@ -60,8 +60,8 @@ def make_task(
         experiment: The configuration.
         data: The dataset of the kind of task.
         spec: The kind of task.
-        resumed: A checkpoint whose weights Lightning loads next; its labels and statistics are
-            taken.
+        resumed: A checkpoint whose weights Lightning loads next; its labels are taken, and its
+            statistics unless ``data.statistics`` names others.
 
     Raises:
         UserError: The weights do not fit, or the checkpoint knows other labels.
@@ -80,6 +80,6 @@ def make_task(
     if experiment.trainer.activation_checkpointing:
         recompute_units(operations.recomputed(model))
     statistics = operations.statistics(experiment, data, report)
-    if stored is not None and statistics is not None:
+    if stored is not None and statistics is not None and experiment.data.statistics == "auto":
         statistics = tuple(stored["mean"]), tuple(stored["std"])  # type: ignore[assignment]
     return operations.training_task(experiment, model, labels, statistics, data)

@@ -1,4 +1,4 @@
-"""Whether an exported network computes what the checkpoint's does."""
+"""Comparison of an exported network with that of its checkpoint."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from video_snl.utils.finite import not_finite_error
 __all__ = ["BOUND", "Difference", "check_equal", "finite_logits", "random_inputs"]
 
 BOUND = 1e-4
-"""Of the largest difference of two logits over the largest logit."""
+"""Bound on the largest difference of two logits, as a share of the largest logit."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Of one input: what it was, its shape, and the largest difference."""
+    """Largest difference for one input, with the input's name and shape."""
 
     what: str
     shape: tuple[int, ...]

@@ -36,7 +36,12 @@ _CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Timing:
-    """Runs of every form of the network (0: none are timed), and whether to compile it, too."""
+    """How the network is timed.
+
+    Attributes:
+        runs: Runs of every form of the network; 0 for no table.
+        compiled: Compile the network by torch.compile, too.
+    """
 
     runs: int
     compiled: bool
@@ -204,7 +209,7 @@ class _Report:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the input that is timed."""
+        """Shape of the input that is timed."""
         return self.differences[0].shape
 
     def text(self) -> str:

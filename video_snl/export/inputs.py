@@ -98,7 +98,7 @@ class Input:
         return cls(facts["name"], *sizes)
 
     def check(self, shape: Sequence[int]) -> None:
-        """Whether an input has sizes that the network takes, whatever its batch.
+        """Check that an input has sizes that the network takes, whatever its batch.
 
         Raises:
             UserError: naming the axis.

@@ -41,7 +41,7 @@ class Exported(nn.Module):
 
 
 def find_exported(model: str, spec: TaskSpec, accelerator: str) -> tuple[Trained, torch.device]:
-    """The network of the file that ``--model`` names, and the device that it is to run on.
+    """Load the file that ``--model`` names, and find the device it runs on.
 
     Args:
         spec: ``VIDEO`` or ``IMAGE``.
@@ -105,7 +105,7 @@ def load_exported(path: Path, spec: TaskSpec, device: torch.device) -> Trained:
 def checked_facts(
     content: Mapping[str, Any], path: Path, spec: TaskSpec
 ) -> tuple[AnyExperiment, Input]:
-    """The configuration of an exported file, and what its network takes.
+    """Return the configuration of an exported file, and the input that its network takes.
 
     Raises:
         UserError: An entry is missing, or of another type or size.

@@ -407,7 +407,7 @@ def _versions() -> dict[str, str]:
 
 
 def _git_state() -> dict[str, Any] | None:
-    """Commit and cleanliness of the checkout the code runs from; None outside of one."""
+    """Return commit and cleanliness of the checkout the code runs from; None outside of one."""
     here = Path(__file__).parent
 
     def git(*words: str) -> str:

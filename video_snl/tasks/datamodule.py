@@ -70,7 +70,7 @@ class RunData(pl.LightningDataModule, ABC):
 
     @abstractmethod
     def part_size(self, world_size: int) -> int:
-        """Samples of a training batch that one of so many devices takes.
+        """Return the samples of a training batch that one of so many devices takes.
 
         Raises:
             UserError: The batch cannot be divided so.
@@ -78,7 +78,7 @@ class RunData(pl.LightningDataModule, ABC):
 
     @abstractmethod
     def lists(self) -> Iterable[tuple[str, set[str]]]:
-        """The paths of every list, with what it is called: ``training``, ``test``."""
+        """Yield every list's name, ``training`` or ``test``, and its paths."""
 
     def setup(self, stage: str) -> None:
         folder = self.folder
@@ -94,7 +94,7 @@ class RunData(pl.LightningDataModule, ABC):
             loader.close()
 
     def unreadable(self) -> str:
-        """How many cannot be read, such as ``1 training, 2 test``; empty where all can."""
+        """Return how many cannot be read, as ``1 training, 2 test``; empty where all can."""
         counts = [
             (what, sum(path in self.quarantine for path in paths)) for what, paths in self.lists()
         ]
@@ -106,7 +106,7 @@ class RunData(pl.LightningDataModule, ABC):
         return to_device(batch, device)
 
     def _used(self, loader: _L) -> _L | DevicePrefetcher:
-        """The loader as Lightning gets it; it is ended with the others."""
+        """Return the loader as Lightning gets it; :meth:`close` ends it with the others."""
         self._loaders.append(loader)
         return prefetched(loader, self._device())
 

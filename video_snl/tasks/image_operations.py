@@ -57,7 +57,6 @@ _OPTIMIZER = {
 class ImageOperations(ClassOperations):
     """Operations of image classification; ``data`` is an :class:`ImageSet`."""
 
-    noun = "images"
     task: type[ImageTask] = ImageClassification
     segments = False
     """The data set has a label for every pixel."""
@@ -86,7 +85,8 @@ class ImageOperations(ClassOperations):
         check_options(data)
         backbone = IMAGE_BACKBONES[model.backbone]
         if backbone.segments != self.segments:
-            needed = "fcn_r50_d8" if self.segments else "another one: that labels pixels"
+            labelling = [name for name, each in IMAGE_BACKBONES.items() if each.segments]
+            needed = " or ".join(labelling) if self.segments else "another one: that labels pixels"
             raise OptionsError(
                 f"data.dataset={data.dataset} and model.backbone={model.backbone}: the data set "
                 f"has {'a label for every pixel' if self.segments else 'one label for an image'}, "

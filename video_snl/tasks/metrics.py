@@ -126,7 +126,7 @@ def further_metrics(scores: np.ndarray, label: np.ndarray) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class SegmentationScores:
-    """With M[i, j] the pixels of class i that were taken for class j, i and j < C:
+    """Scores of a confusion matrix M, (C, C): M[i, j] pixels of class i were taken for class j.
 
     Args:
         mean_iou: mIoU, the mean of ``iou`` over the classes that have one.
@@ -167,7 +167,7 @@ class PixelConfusion(MulticlassConfusionMatrix):
         self.classes, self.missed, self.not_finite = classes, classes, classes + 1
 
     def predicted(self, scores: Tensor) -> Tensor:
-        """The classes with the highest scores; ``not_finite`` where one of the scores is not.
+        """Return the best classes; class ``not_finite`` where a score is not finite.
 
         argmax would find the class of a NaN there. Shapes: (B, C, H, W) -> (B, H, W).
         """
@@ -183,12 +183,12 @@ class PixelConfusion(MulticlassConfusionMatrix):
         super().update(torch.full_like(labels, self.missed, dtype=torch.int64), labels.long())
 
     def scores(self) -> SegmentationScores:
-        """Of all that was counted."""
+        """Return the scores of all that was counted."""
         return segmentation_scores(self.compute())
 
 
 def segmentation_scores(confusion: Tensor) -> SegmentationScores:
-    """The scores of a confusion matrix as of :class:`PixelConfusion`, (C + 2, C + 2)."""
+    """Return the scores of a :class:`PixelConfusion`'s matrix, (C + 2, C + 2)."""
     counts = confusion.double().cpu()
     correct = counts.diagonal()[:-_NO_CLASS]
     labelled, predicted = counts.sum(1)[:-_NO_CLASS], counts.sum(0)[:-_NO_CLASS]

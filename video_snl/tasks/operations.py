@@ -341,9 +341,6 @@ class Operations(ABC):
 class ClassOperations(Operations):
     """What the tasks with named classes have in common."""
 
-    noun = "videos"
-    """Name of the samples, in messages."""
-
     @abstractmethod
     def class_count(self, config: Any) -> int:
         """Return the number of classes of the data set of a ``data`` section."""
@@ -364,7 +361,7 @@ class ClassOperations(Operations):
             UserError: There is one class alone, or another number.
         """
         asked, classes = experiment.model.num_classes, len(data.class_names)
-        check_class_count(classes, self.noun)
+        check_class_count(classes, self.spec.inputs)
         if asked not in (None, classes):
             raise UserError(
                 f"model.num_classes={asked}, but the data set has {classes} classes; leave the "

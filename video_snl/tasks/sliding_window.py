@@ -1,4 +1,4 @@
-"""A picture tested by overlapping windows, each of the size the network was trained with."""
+"""Segmentation by overlapping windows, each of the size the network was trained with."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ __all__ = ["slide", "window_places", "window_stride"]
 def window_places(
     size: Sequence[int], window: Sequence[int], stride: Sequence[int]
 ) -> list[tuple[int, int]]:
-    """top and left of the windows that cover a picture, by rows.
+    """Return top and left of the windows that cover an image, by rows.
 
-    Every ``stride`` pixels one, and the last one ends with the picture: along a side of L pixels
+    Every ``stride`` pixels one, and the last one ends with the image: along a side of L pixels
     there are ceil((L - window) / stride) + 1, or one where the window is as long as the side.
     """
     along = [_starts(*side) for side in zip(size, window, stride, strict=True)]
