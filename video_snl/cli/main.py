@@ -42,7 +42,7 @@ from video_snl.config.parsing import (
     run_command,
 )
 from video_snl.config.task import TaskName
-from video_snl.config.task_spec import IMAGE, VIDEO, TaskSpec, exact_spec
+from video_snl.config.task_spec import IMAGE, VIDEO, AnyExperiment, TaskSpec, exact_spec
 from video_snl.config.video import Experiment
 from video_snl.errors import UserError
 
@@ -50,9 +50,9 @@ __all__ = ["IMAGE_COMMANDS", "main"]
 
 _DESCRIPTION = """Action recognition with nonlocal blocks (arXiv:2108.02451).
 Without --config, the defaults of every command are the sample experiment: a small I3D with one
-spectral nonlocal block on a generated data set. train, evaluate, predict, explain and describe
-also take networks of images: those of configs/digits, cifar10, cifar100, imagenet, cub200 and
-cityscapes."""
+spectral nonlocal block on a generated dataset. train, evaluate, predict, explain and describe also
+take networks of images: give --task image or --task segmentation, or a configuration of
+configs/digits, cifar10, cifar100, imagenet, cub200 or cityscapes."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -77,7 +77,7 @@ def _train(arguments: Namespace, spec: TaskSpec) -> int:
 
     return train(
         experiment,
-        exact_spec(spec, experiment),
+        _exact(spec, experiment, arguments),
         config_name=config_name(arguments),
         asked=Asked(options.resume, arguments.given, options.force),
         profile=options.profile,
@@ -88,7 +88,18 @@ def _describe(arguments: Namespace, spec: TaskSpec) -> int:
     experiment = experiment_of(spec.configuration, arguments)  # refused before torch is loaded
     from video_snl.commands.describe import describe
 
-    return describe(experiment, exact_spec(spec, experiment), as_json=arguments.json)
+    return describe(experiment, _exact(spec, experiment, arguments), as_json=arguments.json)
+
+
+def _exact(spec: TaskSpec, experiment: AnyExperiment, arguments: Namespace) -> TaskSpec:
+    """Return the task of an experiment, and refuse defaults of another task than was named."""
+    exact = exact_spec(spec, experiment)
+    if arguments.task == "segmentation" and exact is IMAGE:
+        raise UserError(
+            f"task: segmentation does not go with data.dataset: {experiment.data.dataset}, the "
+            "default: give --data.dataset cityscapes --model.backbone fcn_r50_d8."
+        )
+    return exact
 
 
 def _choose(command: str, given: Given, task: TaskName | None) -> Commands:

@@ -22,6 +22,7 @@ from video_snl.models.weights.loading import LoadReport, load_backbone_weights
 
 __all__ = [
     "build_model",
+    "check_clip_size",
     "check_clips",
     "head_parameters",
     "recompute_units",
@@ -93,14 +94,9 @@ def check_clips(experiment: Experiment) -> None:
     Raises:
         UserError: naming the option and what it should be.
     """
-    data, model = experiment.data, experiment.model
+    data = experiment.data
     check_ranges("data", data, _CLIP_RANGES)
-    least_time, least_side, _ = VIDEO_BACKBONES[model.backbone].smallest_clip
-    if data.clip_frames < least_time or data.crop < least_side:
-        raise UserError(
-            f"{model.backbone} needs clips of at least {least_time} frames and {least_side} "
-            f"pixels; data.clip_frames={data.clip_frames}, data.crop={data.crop}."
-        )
+    check_clip_size(experiment)
     if data.crop > data.short_side:
         raise UserError(
             f"data.crop={data.crop} is larger than data.short_side={data.short_side}; "
@@ -108,8 +104,25 @@ def check_clips(experiment: Experiment) -> None:
         )
 
 
+def check_clip_size(experiment: Experiment) -> None:
+    """Refuse clips that are too small for the network.
+
+    Raises:
+        UserError: naming the least size.
+    """
+    data, model = experiment.data, experiment.model
+    least_time, least_side, _ = VIDEO_BACKBONES[model.backbone].smallest_clip
+    if data.clip_frames < least_time or data.crop < least_side:
+        raise UserError(
+            f"{model.backbone} needs clips of at least {least_time} frames and {least_side} "
+            f"pixels; data.clip_frames={data.clip_frames}, data.crop={data.crop}."
+        )
+
+
 def stage_modules(model: nn.Module, stage: str) -> list[nn.Module]:
-    """Return the layers of a stage, ``stem`` or ``res2`` ... ``res5``, that hold parameters.
+    """Return the layers of a stage that hold parameters.
+
+    The stages are ``stem`` and those of :func:`~video_snl.blocks.insertion.block_places`.
 
     Raises:
         UserError: when the network has no such stage.
@@ -118,7 +131,9 @@ def stage_modules(model: nn.Module, stage: str) -> list[nn.Module]:
         place.rpartition(".")[0]: path.rpartition(".")[0]
         for place, path in block_places(model).items()
     }
-    paths["stem"] = "blocks.0"
+    stem = "blocks.0" if hasattr(model, "blocks") else "stem"
+    if hasattr(model, stem.partition(".")[0]):
+        paths["stem"] = stem
     if stage not in paths:
         raise UserError(
             f"optimizer.frozen_stages names {stage!r}; this network has: {', '.join(paths)}."

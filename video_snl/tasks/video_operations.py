@@ -22,7 +22,7 @@ from video_snl.data.video.inference import read_views
 from video_snl.data.video.records import VideoSet
 from video_snl.data.workers.forkserver import start_forkserver
 from video_snl.errors import UserError
-from video_snl.models.video import build_model, check_clips
+from video_snl.models.video import build_model, check_clip_size, check_clips
 from video_snl.models.weights.loading import LoadReport
 from video_snl.runs.trained import Trained
 from video_snl.tasks.action import ActionRecognition
@@ -109,6 +109,7 @@ class VideoOperations(ClassOperations):
     def build_network(
         self, experiment: Experiment, labels: int, *, seed: int = 0
     ) -> tuple[nn.Module, LoadReport | None]:
+        check_clip_size(experiment)
         return build_model(experiment.model, labels, seed=seed)
 
     def empty_network(self, experiment: Experiment, stored: Mapping[str, Any]) -> nn.Module:
@@ -175,7 +176,12 @@ class VideoOperations(ClassOperations):
         )
 
     def layers(self, model: nn.Module) -> list[tuple[str, nn.Module]]:
-        """Name the stem, ``res2`` ... ``res5`` (and the pooling that some networks have), head."""
+        """Name the stem, ``res2`` ... ``res5`` (and the pooling that some networks have), head.
+
+        A network without pytorchvideo's ``blocks`` is shown by the modules it consists of.
+        """
+        if not hasattr(model, "blocks"):
+            return list(model.named_children())
         first, *between, last = model.get_submodule("blocks").children()
         named, stage = [("stem", first)], 2
         for layer in between:
