@@ -533,7 +533,9 @@ def test_the_task_of_a_file_decides(write: Write, capsys: pytest.CaptureFixture[
         (cli.main, ["--task=segmentation"], "data.dataset: digits, whose task is image"),
         (cli.main, ["--task=reid"], "reid train"),
         (cli.main, ["--task=sound"], "expected one of video, image, segmentation"),
+        (cli.main, ["--task=segmentation"], "does not go with"),
         (reid_cli.main, ["--task=video"], "video-snl train"),
+        (reid_cli.main, ["--task=sound"], "expected reid; found"),
     ],
 )
 def test_a_task_that_does_not_fit_is_one_line(

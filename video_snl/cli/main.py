@@ -50,9 +50,9 @@ __all__ = ["IMAGE_COMMANDS", "main"]
 
 _DESCRIPTION = """Action recognition with nonlocal blocks (arXiv:2108.02451).
 Without --config, the defaults of every command are the sample experiment: a small I3D with one
-spectral nonlocal block on a generated data set. train, evaluate, predict, explain and describe
-also take networks of images: those of configs/digits, cifar10, cifar100, imagenet, cub200 and
-cityscapes."""
+spectral nonlocal block on a generated dataset. train, evaluate, predict, explain and describe also
+take networks of images: give --task image or --task segmentation, or a configuration of
+configs/digits, cifar10, cifar100, imagenet, cub200 or cityscapes."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -15,6 +15,7 @@ from video_snl.blocks import NonlocalBlock
 from video_snl.blocks.insertion import inserted_blocks
 from video_snl.config.image import ImageDataConfig, ImageExperiment, ImageModelConfig
 from video_snl.config.task_spec import IMAGE, AnyExperiment, TaskSpec
+from video_snl.errors import UserError
 from video_snl.tasks.operations import Operations, without_weights
 from video_snl.utils.json_text import to_json
 
@@ -79,8 +80,17 @@ def network_facts(
     """Describe a network in evaluation mode, for an input of ``shape``.
 
     An auxiliary head, which only training has, is not among the ``parameters``.
+
+    Raises:
+        UserError: The input is too small for the network.
     """
-    facts = description(model.eval(), shape, operations.blocks(model))
+    try:
+        facts = description(model.eval(), shape, operations.blocks(model))
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"the network cannot take an input of shape {shape}: give larger inputs ({reason})"
+        ) from error
     facts |= operations.facts(model, labels)
     return facts | {"parameters": facts["parameters"] - facts.get("auxiliary_parameters", 0)}
 

@@ -37,6 +37,10 @@ def type_in_words(hint: Any) -> str | None:
     if origin is Literal:
         return f"one of {', '.join(map(str, parts))}"
     if origin in (Union, types.UnionType):
+        # The names of two lists are one list.
+        names = [name for part in parts if get_origin(part) is Literal for name in get_args(part)]
+        others = [part for part in parts if get_origin(part) is not Literal]
+        parts = (Literal[tuple(names)], *others) if names else parts
         words = [type_in_words(part) for part in parts if part is not type(None)]
         return ", or ".join(word for word in words if word) or None
     if origin is list:

@@ -103,7 +103,8 @@ def recognise_task(said: Callable[[str], Any], prog: str) -> TaskName | None:
     of_program = _PROGRAMS[program]
     if task is not None and task not in of_program:
         if task not in get_args(TaskName):
-            raise UserError(f"task: expected one of {', '.join(of_program)}; found {task!r:.60}.")
+            choices = f"{'one of ' * (len(of_program) > 1)}{', '.join(of_program)}"
+            raise UserError(f"task: expected {choices}; found {task!r:.60}.")
         other = next(name for name, tasks in _PROGRAMS.items() if task in tasks)
         raise UserError(f"task: {task} is a task of {other}: use {other} {command}".strip() + ".")
     if program == "reid":

@@ -109,7 +109,9 @@ def check_clips(experiment: Experiment) -> None:
 
 
 def stage_modules(model: nn.Module, stage: str) -> list[nn.Module]:
-    """Return the layers of a stage, ``stem`` or ``res2`` ... ``res5``, that hold parameters.
+    """Return the layers of a stage that hold parameters.
+
+    The stages are ``stem`` and those of :func:`~video_snl.blocks.insertion.block_places`.
 
     Raises:
         UserError: when the network has no such stage.
@@ -118,7 +120,9 @@ def stage_modules(model: nn.Module, stage: str) -> list[nn.Module]:
         place.rpartition(".")[0]: path.rpartition(".")[0]
         for place, path in block_places(model).items()
     }
-    paths["stem"] = "blocks.0"
+    stem = "blocks.0" if hasattr(model, "blocks") else "stem"
+    if hasattr(model, stem.partition(".")[0]):
+        paths["stem"] = stem
     if stage not in paths:
         raise UserError(
             f"optimizer.frozen_stages names {stage!r}; this network has: {', '.join(paths)}."

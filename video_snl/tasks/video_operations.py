@@ -175,7 +175,12 @@ class VideoOperations(ClassOperations):
         )
 
     def layers(self, model: nn.Module) -> list[tuple[str, nn.Module]]:
-        """Name the stem, ``res2`` ... ``res5`` (and the pooling that some networks have), head."""
+        """Name the stem, ``res2`` ... ``res5`` (and the pooling that some networks have), head.
+
+        A network without pytorchvideo's ``blocks`` is shown by the modules it consists of.
+        """
+        if not hasattr(model, "blocks"):
+            return list(model.named_children())
         first, *between, last = model.get_submodule("blocks").children()
         named, stage = [("stem", first)], 2
         for layer in between:

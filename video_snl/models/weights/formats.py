@@ -119,6 +119,22 @@ def translate(checkpoint: Mapping[str, Any], layout: Layout, source: str) -> Tra
     )
 
 
+def own_names(checkpoint: Mapping[str, Any], statistics: str) -> Translated:
+    """Read a checkpoint of a network whose tensors have their own names in all files.
+
+    That is a ``state_dict`` of the network, or a checkpoint of ``video-snl train``.
+
+    Args:
+        checkpoint: Contents of the file.
+        statistics: Key of the input statistics of its published weights.
+    """
+    tensors = _tensors(checkpoint)
+    if all(name.startswith(_OWN_PREFIX) for name in tensors):
+        return _from_own(tensors, checkpoint)
+    bare = {_bare(name): tensor for name, tensor in tensors.items()}
+    return Translated("names of the network", cast(Statistics, statistics), bare)
+
+
 def network_tensors(checkpoint: Mapping[str, Any]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """Return a checkpoint's tensors under their names in no wrapper, without inserted blocks.
 

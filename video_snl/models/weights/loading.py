@@ -7,9 +7,17 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from video_snl.blocks.insertion import inserted_blocks
+from video_snl.config.backbones import VIDEO_BACKBONES
 from video_snl.errors import UserError
 from video_snl.models.released.blocks import load_reference_block
-from video_snl.models.weights.formats import Layout, Statistics, Translated, other_parts, translate
+from video_snl.models.weights.formats import (
+    Layout,
+    Statistics,
+    Translated,
+    other_parts,
+    own_names,
+    translate,
+)
 from video_snl.models.weights.sources import locate, read_checkpoint
 from video_snl.utils.counts import counts
 from video_snl.utils.finite import check_weights
@@ -124,16 +132,20 @@ def load_backbone_weights(
     if inserted_blocks(model):
         raise ValueError("load weights before inserting blocks: insertion changes the names.")
     checkpoint = read_checkpoint(locate(source, backbone, progress=progress))
-    layout = Layout.of(model)
-    translated = translate(checkpoint, layout, source)
+    if hasattr(model, "blocks"):
+        layout = Layout.of(model)
+        translated, head = translate(checkpoint, layout, source), f"blocks.{layout.head}."
+    else:  # not pytorchvideo's: its files have its own names
+        statistics = VIDEO_BACKBONES[backbone].statistics
+        translated, head = own_names(checkpoint, statistics), _classifier(model)
     return load_translated(
-        model,
-        translated,
-        source,
-        backbone=backbone,
-        head=(f"blocks.{layout.head}.",),
-        allow_partial=allow_partial,
+        model, translated, source, backbone=backbone, head=(head,), allow_partial=allow_partial
     )
+
+
+def _classifier(model: nn.Module) -> str:
+    """Return how the names of the last linear layer begin."""
+    return [f"{name}." for name, part in model.named_modules() if isinstance(part, nn.Linear)][-1]
 
 
 def load_translated(
