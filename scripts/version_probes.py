@@ -505,10 +505,17 @@ class Probes:
         stopped = self.world / "stopped"
         if self.stopper and not (stopped / "ready").exists():
             shutil.rmtree(stopped)
-            for name in (*STOPPED, FINISHED):
-                self.train(name, stopped / name.replace(", ", "-"), stop=name != FINISHED)
+            stopped.mkdir()
+            try:
+                for name in (*STOPPED, FINISHED):
+                    self.train(name, stopped / name.replace(", ", "-"), stop=name != FINISHED)
+            except BaseException:
+                (stopped / "failed").touch()
+                raise
             (stopped / "ready").touch()
         while not (stopped / "ready").exists():
+            if (stopped / "failed").exists():
+                raise RuntimeError("OLD made no stopped runs: see its own values")
             time.sleep(0.2)
         for name in (*STOPPED, FINISHED):
             program = TRAININGS[name][0]
@@ -519,7 +526,7 @@ class Probes:
             before = self.here / "before" / old.name
             shutil.copytree(stopped / old.name, before)
             yield f"{name}: evaluated", partial(self._evaluated, program, before)
-            yield f"{name}: published", partial(self._published, program, before)
+            yield f"{name}: published", partial(self._published, name, before)
             if program == "video_snl":
                 yield f"{name}: predicted", partial(self._predicted, name, before)
         run = self.here / "before" / "video"
@@ -532,13 +539,16 @@ class Probes:
             raise RuntimeError(f"--resume {run}: exit code {said.code}: {said.errors[-800:]}")
         return _trained(run)
 
-    def _published(self, program: str, run: Path) -> Any:
+    def _published(self, name: str, run: Path) -> Any:
         from safetensors.numpy import load_file
 
+        program, options = TRAININGS[name]
+        # A published folder does not say where the data is.
+        root = str(options["data.root"]).replace("WORLD", str(self.world))
         folder = self.here / "published" / run.name
         folder.parent.mkdir(exist_ok=True)
         self.done(program, "publish", "--checkpoint", run, "-o", folder)
-        evaluated = self._evaluated(program, folder)
+        evaluated = self._evaluated(program, folder, "--data.root", root)
         return {
             "weights": load_file(folder / "model.safetensors"),
             "config": self._plain(json.loads((folder / "config.json").read_text("utf-8"))),
@@ -782,6 +792,8 @@ def _interruption(output: Path) -> Iterator[None]:
                         os.kill(os.getpid(), signal.SIGINT)
                         return
 
+    # A shell starts what it runs in the background with the signal ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     thread = threading.Thread(target=watch)
     thread.start()
     try:
