@@ -544,11 +544,11 @@ class Probes:
 
         program, options = TRAININGS[name]
         # A published folder does not say where the data is.
-        root = str(options["data.root"]).replace("WORLD", str(self.world))
+        root = str(options.get("data.root", "")).replace("WORLD", str(self.world))
         folder = self.here / "published" / run.name
         folder.parent.mkdir(exist_ok=True)
         self.done(program, "publish", "--checkpoint", run, "-o", folder)
-        evaluated = self._evaluated(program, folder, "--data.root", root)
+        evaluated = self._evaluated(program, folder, *(("--data.root", root) if root else ()))
         return {
             "weights": load_file(folder / "model.safetensors"),
             "config": self._plain(json.loads((folder / "config.json").read_text("utf-8"))),
