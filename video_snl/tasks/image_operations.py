@@ -38,7 +38,6 @@ from video_snl.tasks.operations import (
 )
 from video_snl.tasks.optimization import keep_frozen_layers_in_eval
 from video_snl.tasks.sliding_window import window_stride
-from video_snl.tasks.training_checks import check_last_batch
 from video_snl.utils.counts import counts
 
 __all__ = ["ImageOperations", "SegmentationOperations"]
@@ -120,23 +119,10 @@ class ImageOperations(ClassOperations):
 
     def check_data(self, experiment: ImageExperiment, data: ImageSet) -> None:
         super().check_data(experiment, data)
-        optimizer = experiment.optimizer
+        self.check_batches(experiment, data, smaller_last=experiment.optimizer.epoch_steps is None)
 
-        def build() -> nn.Module:
-            seed, classes = experiment.trainer.seed, len(data.class_names)
-            model, _ = self.build_network(without_weights(experiment), classes, seed=seed)
-            model.train()
-            keep_frozen_layers_in_eval(model, optimizer, stage_layers, head_parameters)
-            return model
-
-        check_last_batch(
-            experiment,
-            optimizer.batch_size,
-            len(data.train),
-            self.input_shape(experiment),
-            build,
-            smaller_last=optimizer.epoch_steps is None,
-        )
+    def keep_frozen(self, model: nn.Module, experiment: ImageExperiment) -> None:
+        keep_frozen_layers_in_eval(model, experiment.optimizer, stage_layers, head_parameters)
 
     def lists(self, data: ImageSet) -> Lists:
         return {part.what: _labelled_files(part) for part in (data.train, data.test)}

@@ -26,7 +26,7 @@ from video_snl.models.weights.loading import LoadReport
 from video_snl.runs.run import checkpoint_path
 from video_snl.runs.trained import Trained, TrainedNetwork, checkpoint_metadata
 from video_snl.tasks.datamodule import RunData
-from video_snl.tasks.training_checks import check_class_count
+from video_snl.tasks.training_checks import check_class_count, check_last_batch
 from video_snl.utils.counts import counts
 from video_snl.utils.media import named_media
 from video_snl.utils.text import same_labels
@@ -367,6 +367,33 @@ class ClassOperations(Operations):
                 f"model.num_classes={asked}, but the data set has {classes} classes; leave the "
                 "option out."
             )
+
+    @abstractmethod
+    def keep_frozen(self, model: nn.Module, experiment: Any) -> None:
+        """Put the frozen layers of a network in training mode into evaluation mode."""
+
+    def check_batches(self, experiment: Any, data: Any, *, smaller_last: bool = True) -> None:
+        """Refuse batches of one sample that BatchNorm cannot be trained with.
+
+        Raises:
+            UserError: There is one, as :func:`~video_snl.tasks.training_checks.check_last_batch`.
+        """
+
+        def build() -> nn.Module:
+            seed, classes = experiment.trainer.seed, len(data.class_names)
+            model, _ = self.build_network(without_weights(experiment), classes, seed=seed)
+            model.train()
+            self.keep_frozen(model, experiment)
+            return model
+
+        check_last_batch(
+            experiment,
+            experiment.optimizer.batch_size,
+            len(data.train),
+            self.input_shape(experiment),
+            build,
+            smaller_last=smaller_last,
+        )
 
     def check_evaluation(self, experiment: Any) -> None:
         """Validate the options that an evaluation uses.

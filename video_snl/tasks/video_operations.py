@@ -32,10 +32,8 @@ from video_snl.tasks.operations import (
     Lists,
     ModelInput,
     evenly_spaced,
-    without_weights,
 )
 from video_snl.tasks.optimization import keep_frozen_layers_in_eval
-from video_snl.tasks.training_checks import check_last_batch
 
 __all__ = ["VideoOperations"]
 
@@ -72,18 +70,12 @@ class VideoOperations(ClassOperations):
         super().check_data(experiment, data)
         optimizer = experiment.optimizer
         check_mixing(optimizer, share_of_batch(optimizer.batch_size, optimizer.accumulate, 1))
-
-        def build() -> nn.Module:
-            seed, classes = experiment.trainer.seed, len(data.class_names)
-            model, _ = self.build_network(without_weights(experiment), classes, seed=seed)
-            model.train()
-            keep_frozen_layers_in_eval(model, optimizer)
-            return model
-
-        shape = self.input_shape(experiment)
-        check_last_batch(experiment, optimizer.batch_size, len(data.train), shape, build)
+        self.check_batches(experiment, data)
         if experiment.data.num_workers:
             start_forkserver()  # loads its modules while the network is made
+
+    def keep_frozen(self, model: nn.Module, experiment: Experiment) -> None:
+        keep_frozen_layers_in_eval(model, experiment.optimizer)
 
     def lists(self, data: VideoSet) -> Lists:
         return {
