@@ -34,7 +34,15 @@ from video_snl.utils.finite import not_finite_error
 from video_snl.utils.json_text import to_json
 from video_snl.utils.text import escaped, printable
 
-__all__ = ["Views", "best_classes", "network_of", "predict", "score_views", "score_windows"]
+__all__ = [
+    "Views",
+    "best_classes",
+    "network_of",
+    "predict",
+    "score_views",
+    "score_windows",
+    "top_classes",
+]
 
 T = TypeVar("T")
 
@@ -299,10 +307,17 @@ def _rendered(
 
 
 def best_classes(scores: Tensor, names: list[str], top: int) -> list[dict[str, Any]]:
+    """Return :func:`top_classes` as the entries of JSON."""
+    return [
+        {"class": name, "score": round(score, 6)} for name, score in top_classes(scores, names, top)
+    ]
+
+
+def top_classes(scores: Tensor, names: list[str], top: int) -> list[tuple[str, float]]:
     """Return the ``top`` highest of (classes,) scores, each with its class."""
     values, classes = scores.topk(min(top, len(scores)))
     return [
-        {"class": names[index], "score": round(value, 6)}
+        (names[index], value)
         for value, index in zip(values.tolist(), classes.tolist(), strict=True)
     ]
 

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from video_snl.analysis.explain.page import page_html
 from video_snl.analysis.model_input import analysis_input, explained
-from video_snl.commands.predict import score_views
-from video_snl.config.task_spec import TaskSpec
+from video_snl.commands.predict import score_views, top_classes
+from video_snl.config.task_spec import TOP, TaskSpec
 from video_snl.data.image.inference import read_input
 from video_snl.data.video.inference import read_views
 from video_snl.data.workers.forkserver import start_forkserver
@@ -22,7 +22,7 @@ from video_snl.errors import UserError
 from video_snl.runs.run import checkpoint_path
 from video_snl.runs.trained import Trained, TrainedNetwork, load_trained
 from video_snl.serve.server import check_installed, check_options, serve
-from video_snl.serve.service import Answer, Limits, Service, ShownPage, best_classes, check_video
+from video_snl.serve.service import Answer, Limits, Service, ShownPage, check_video
 from video_snl.tasks.action import ActionRecognition
 from video_snl.tasks.images import ImageTask, Segmentation
 from video_snl.tasks.operations import ClassOperations, Reading
@@ -142,7 +142,7 @@ def _answer_video(
     page, _ = explained_page(trained, str(path), path, task.device)
     note = f"Mean scores of {counts(clips, 'clip')} over the video, {counts(task.crops, 'crop')} of"
     return Answer(
-        best_classes(scores, trained.class_names),
+        top_classes(scores, trained.class_names, TOP),
         [f"{note} each, as of video-snl predict."],
         [page],
     )
@@ -165,4 +165,4 @@ def _shares(task: Segmentation, image: Tensor) -> list[tuple[str, float]]:
         raise not_finite_error("this image")
     labels = logits.argmax(0).flatten()
     shares = torch.bincount(labels, minlength=len(task.class_names)) / labels.numel()
-    return [pair for pair in best_classes(shares.cpu(), task.class_names) if pair[1] > 0]
+    return [pair for pair in top_classes(shares.cpu(), task.class_names, TOP) if pair[1] > 0]

@@ -8,9 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from video_snl.data.loading.quarantine import named
 from video_snl.data.video.streaming import frame_times
 from video_snl.data.workers.pool import map_with_timeout
@@ -23,13 +20,11 @@ __all__ = [
     "Limits",
     "Service",
     "ShownPage",
-    "best_classes",
     "check_no_playlist",
     "check_video",
 ]
 
 MEGABYTE = 1_000_000
-_TOP = 5
 _LOOKED_AT = 4096  # bytes
 
 # FFmpeg would open what a playlist names: other files of this machine, or addresses.
@@ -112,14 +107,6 @@ class Service:
     answer: Answering
     several: bool = False
     records: bool = False
-
-
-def best_classes(scores: Tensor, names: Sequence[str]) -> list[tuple[str, float]]:
-    """Return the five highest of (classes,) scores."""
-    values, labels = torch.as_tensor(scores).topk(min(_TOP, len(scores)))
-    return [
-        (names[label], value) for value, label in zip(values.tolist(), labels.tolist(), strict=True)
-    ]
 
 
 def check_video(path: Path, seconds: float, deadline: float, max_pixels: int = MAX_PIXELS) -> None:
