@@ -155,12 +155,22 @@ def _targets(node: ast.AST) -> list[str]:
 
 
 def entered(run: Callable[[], Any]) -> list[str]:
-    """Return the own files of which a function is entered in this process while ``run`` runs."""
+    """Return the own files of which a function is entered in this process while ``run`` runs.
+
+    What runs because a module is imported does not count: no reader has to follow it.
+    """
     files = set()
 
     def note(frame: FrameType, event: str, _: Any) -> None:
-        if event == "call" and frame.f_code.co_name != "<module>":
+        if event == "call" and not _imports(frame):
             files.add(frame.f_code.co_filename)
+
+    def _imports(frame: FrameType | None) -> bool:
+        while frame is not None and frame.f_code is not entered.__code__:
+            if frame.f_code.co_name == "<module>":
+                return True
+            frame = frame.f_back
+        return False
 
     sys.setprofile(note)
     try:
