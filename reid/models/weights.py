@@ -14,9 +14,10 @@ from reid.models.backbones import Backbone, FrameResNet50
 from reid.models.torchreid_models import MODELS, torchreid_network
 from video_snl.config.statistics import STATISTICS
 from video_snl.errors import UserError
+from video_snl.models.weights.fetching import fetch
 from video_snl.models.weights.formats import Layout, Translated, network_tensors, translate
 from video_snl.models.weights.loading import LoadReport, load_translated
-from video_snl.models.weights.sources import fetch, locate, read_checkpoint
+from video_snl.models.weights.sources import locate, read_checkpoint
 from video_snl.utils.counts import counts
 
 __all__ = ["load_backbone_weights"]

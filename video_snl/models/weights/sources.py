@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-import http.client
 import re
-import urllib.request
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from video_snl.config.backbones import IMAGE_BACKBONES, VIDEO_BACKBONES, Backbone
 from video_snl.errors import UserError
+from video_snl.models.weights.fetching import fetch
 from video_snl.utils.archives import check_archive
 
-__all__ = ["fetch", "locate", "read_checkpoint"]
+__all__ = ["locate", "read_checkpoint"]
 
 _PUBLISHED = {"kinetics": "pytorchvideo's", "imagenet": "a ResNet-50's"}
-_TIMEOUT_SECONDS = 30
-_CHUNK = 1 << 20
 
 
 def locate(source: str, backbone: str, *, progress: bool = True) -> Path:
@@ -78,56 +73,6 @@ def _name_of(url: str) -> str:
     """Return a file name for a URL: two servers may use one base name for different files."""
     base = re.sub(r"[^\w.-]", "_", Path(url.partition("?")[0]).name) or "weights"
     return f"{hashlib.sha256(url.encode()).hexdigest()[:8]}-{base}"
-
-
-def fetch(url: str, name: str | None = None, *, progress: bool = True) -> Path:
-    """Return the file at ``url``, from torch hub's cache or downloaded into it.
-
-    The download goes to a name of its own and is renamed when it is complete, so that the cache
-    never holds a part of a file, however many processes fetch it and whenever they are killed.
-
-    Raises:
-        UserError: when it cannot be fetched; names the URL and the place to put the file.
-    """
-    target = Path(torch.hub.get_dir()) / "checkpoints" / (name or Path(url).name)
-    if target.is_file():
-        return target
-    partial = target.with_name(f"{target.name}.{uuid.uuid4().hex}.partial")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _download(url, partial, progress)
-        partial.replace(target)
-    # HTTPException and ValueError: an answer or a URL that is malformed.
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        raise UserError(
-            f"cannot fetch {url} ({error}). Fetch it by hand, on a machine that can, and put it at "
-            f"{target}, or pass the file: --model.weights FILE."
-        ) from error
-    finally:
-        partial.unlink(missing_ok=True)
-    return target
-
-
-def _download(url: str, path: Path, progress: bool) -> None:
-    request = urllib.request.Request(url, headers={"User-Agent": "video-snl"})
-    with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as answer:
-        size = int(answer.headers.get("Content-Length") or 0)
-        bar = tqdm(
-            total=size or None,
-            desc=Path(url).name,
-            unit="B",
-            unit_scale=True,
-            unit_divisor=1024,
-            disable=not progress,
-        )
-        with path.open("xb") as file, bar:
-            while chunk := answer.read(_CHUNK):
-                file.write(chunk)
-                bar.update(len(chunk))
-            received = file.tell()
-    # read() returns what there was when a connection breaks off.
-    if size and received != size:
-        raise OSError(f"the connection broke off after {received} of {size} bytes")
 
 
 def read_checkpoint(path: Path) -> Mapping[str, Any]:
