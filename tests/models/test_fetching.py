@@ -39,7 +39,7 @@ class Server(http.server.ThreadingHTTPServer):
     """A server of ``files``, each (content, ETag or None); what is not there is a 404.
 
     Attributes:
-        break_at: Bytes of an answer after which the connection breaks off, for each request in turn.
+        break_at: Bytes of each answer after which the connection breaks off.
         ranges: The ``Range`` header of each request.
         sized: Answers name their length.
     """

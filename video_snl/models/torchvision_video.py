@@ -1,7 +1,7 @@
 """torchvision's networks of clips, with its names and so with its published weights.
 
-Tran et al., CVPR 2018 (arXiv:1711.11248): R3D, MC3 and R(2+1)D with 18 layers. Xie et al., ECCV 2018
-(arXiv:1712.04851): S3D. Fan et al., ICCV 2021 (arXiv:2104.11227) and Li et al., CVPR 2022
+Tran et al., CVPR 2018 (arXiv:1711.11248): R3D, MC3 and R(2+1)D with 18 layers. Xie et al., ECCV
+2018 (arXiv:1712.04851): S3D. Fan et al., ICCV 2021 (arXiv:2104.11227) and Li et al., CVPR 2022
 (arXiv:2112.01526): MViT v1 and v2. Liu et al., CVPR 2022 (arXiv:2106.13230): Video Swin.
 """
 

@@ -1,7 +1,7 @@
 """X3D (Feichtenhofer, CVPR 2020, arXiv:2004.04730), from pytorchvideo's parts.
 
-The names of the tensors are pytorchvideo's, and so are the published weights. The head pools over all
-positions, whatever their number, so that clips of any size can be given.
+The names of the tensors are pytorchvideo's, and so are the published weights. The head pools over
+all positions, whatever their number, so that clips of any size can be given.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Files that are fetched once over the network, and used only while they are what was fetched.
 
-A file lies in torch hub's cache. Beside it lies a record: its address, its size and its SHA-256, which
-are those of the first fetch. Whenever the file is used it is compared with the record, and with the
-digits that some publishers put into its name (``r3d_18-b3b3357e.pth``: torchvision's are the first
-eight of the SHA-256). What differs is set aside and never used.
+A file lies in torch hub's cache. Beside it lies a record: its address, its size and its SHA-256,
+which are those of the first fetch. Whenever the file is used it is compared with the record, and
+with the digits that some publishers put into its name (``r3d_18-b3b3357e.pth``: torchvision's are
+the first eight of the SHA-256). What differs is set aside and never used.
 """
 
 from __future__ import annotations
@@ -219,8 +219,8 @@ def _check_kept(path: Path, url: str) -> None:
         _record_path(path).unlink()
     raise UserError(
         f"{path} {fault}: its SHA-256 begins with {digest[:shown]}, expected was "
-        f"{wanted[:shown]}. It was kept as {aside} and is not used. Give the command again to fetch "
-        "it anew."
+        f"{wanted[:shown]}. It was kept as {aside} and is not used. Give the command again to "
+        "fetch it anew."
     )
 
 
