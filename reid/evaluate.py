@@ -76,7 +76,7 @@ def evaluate(
     as_json: bool,
     report: str | None,
 ) -> int:
-    """Evaluate checkpoints on the data set, print the figures, write the reports.
+    """Evaluate checkpoints on the dataset, print the figures, write the reports.
 
     Several checkpoints of one network are each evaluated on their own split.
 
@@ -221,11 +221,11 @@ def _found_or_trained(
         return found
     if dataset != "sample":
         raise UserError(
-            f"found no run of data set {dataset} with a checkpoint below {output}/; train one "
+            f"found no run of dataset {dataset} with a checkpoint below {output}/; train one "
             f"(reid train --dataset {dataset}), or name a --checkpoint."
         )
     tell(
-        f"found no run of the sample data set with a checkpoint below {output}/: training one first"
+        f"found no run of the sample dataset with a checkpoint below {output}/: training one first"
     )
     with redirect_stdout(sys.stderr):  # what is printed is the evaluation
         code = train(experiment, REID, config_name=config_name, asked=Asked())

@@ -62,7 +62,7 @@ class ReidOperations(Operations):
     def check_data(self, experiment: ReidExperiment, data: ReidData) -> None:
         config = experiment.data
         if not data.train:
-            raise UserError(f"data set {data.name} has no training tracklets: add a folder train/")
+            raise UserError(f"dataset {data.name} has no training tracklets: add a folder train/")
         IdentitySampler(  # refuses batches that the identities do not fill
             data.train,
             experiment.trainer.seed,
@@ -150,7 +150,7 @@ class ReidOperations(Operations):
         if known != asked:
             raise UserError(
                 f"{path} was trained on {len(known)} other identities than the {len(asked)} of the "
-                "data set; resume with the data set and split it was trained on."
+                "dataset; resume with the dataset and split it was trained on."
             )
 
     def training_task(
@@ -295,5 +295,5 @@ def check_matches(data: ReidData, cameras: Cameras) -> None:
     pairs = torch.tensor(own, dtype=torch.int64).view(-1, 2)
     if not with_a_match(ids[0], ids[1], views[0], views[1], cameras, pairs).any():
         raise UserError(
-            no_match(len(data.query), f"in the gallery of data set {data.name}", cameras)
+            no_match(len(data.query), f"in the gallery of dataset {data.name}", cameras)
         )

@@ -29,7 +29,7 @@ def train_all(experiment: ReidExperiment, which: str, *, resume: str | None) -> 
     ``trainer.output`` are passed over, and one that was interrupted is resumed.
 
     Raises:
-        UserError: Not a data set of several splits, or a run that is to be resumed.
+        UserError: Not a dataset of several splits, or a run that is to be resumed.
     """
     dataset = experiment.data.dataset
     if which != "all":

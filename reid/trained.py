@@ -52,7 +52,7 @@ def check_people(trained: TrainedReid, experiment: ReidExperiment, data: ReidDat
     """Check that the identities searched for are new to the network.
 
     Raises:
-        UserError: It was trained on some of them, in another split of the same data set.
+        UserError: It was trained on some of them, in another split of the same dataset.
     """
     stored, asked = trained.experiment.data, experiment.data
     # Identities of own data are numbered anew in every folder.

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Lay a part of Market-1501 out as tracklets, for the data set `folder` of reid.
+"""Lay a part of Market-1501 out as tracklets, for the dataset `folder` of reid.
 
     python scripts/market_subset.py market1501_subset.zip market1501_subset_tracklets.json OUT
 

@@ -61,5 +61,5 @@ def real_data() -> Path:
 
 @pytest.fixture(scope="session")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small data set in UCF-101's layout, to be read only."""
+    """A small dataset in UCF-101's layout, to be read only."""
     return write_ucf101(tmp_path_factory.mktemp("ucf101"))

@@ -57,7 +57,7 @@ _FILES: dict[str, dict[str, str]] = {
 _OUTPUTS = ("-o", "--out", "--output", "--render", "--page", "--short_side")
 _ROOTS = ("--root", "--data.root")
 
-# Which data set stands for DIR, by a part of the configuration's name or of the data set's.
+# Which dataset stands for DIR, by a part of the configuration's name or of the dataset's.
 _DATA = {
     "--data.dataset folder": "folders",
     "ucf101": "ucf101",

@@ -1,4 +1,4 @@
-"""Small data sets of pictures in their true formats."""
+"""Small datasets of pictures in their true formats."""
 
 from __future__ import annotations
 

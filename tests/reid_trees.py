@@ -1,4 +1,4 @@
-"""Small data sets in the true layouts of the re-identification data sets, to be read by tests."""
+"""Small datasets in the true layouts of the re-identification datasets, to be read by tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small real videos, and small data sets of them, written for tests."""
+"""Small real videos, and small datasets of them, written for tests."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def write_ucf101(
     frames: int = 6,
     line_end: str = "\r\n",
 ) -> Path:
-    """A data set in UCF-101's layout: one clip per class and group, groups 1-7 test in split 1.
+    """A dataset in UCF-101's layout: one clip per class and group, groups 1-7 test in split 1.
 
     In splits 2 and 3 groups 2-8 and 3-9 test. All classes have the same videos of a group (copies),
     so that it is quick to write.

@@ -99,7 +99,7 @@ class Version:
     Args:
         checkout: Root of the checkout.
         folder: Working folder, which is made.
-        videos: Data set for the loader and the training.
+        videos: Dataset for the loader and the training.
     """
 
     def __init__(self, checkout: Path, folder: Path, videos: Path) -> None:

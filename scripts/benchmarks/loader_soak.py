@@ -3,7 +3,7 @@
     python scripts/benchmarks/loader_soak.py VIDEOS --clips 20000 --output soak.json
 
 VIDEOS holds one folder of videos per class. Links to them and a share of bad files (cut, empty,
-garbage) make the data set; every epoch tries all files anew. Meanwhile workers are killed by
+garbage) make the dataset; every epoch tries all files anew. Meanwhile workers are killed by
 SIGKILL at random moments, except the oldest, whose memory is to show what a worker loses over the
 whole run. Exit code 1 where a count does not add up, memory grows or something is left behind.
 """

@@ -1,4 +1,4 @@
-"""A folder of numbered pictures as a video, and data sets of such folders."""
+"""A folder of numbered pictures as a video, and datasets of such folders."""
 
 from __future__ import annotations
 

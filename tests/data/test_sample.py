@@ -1,4 +1,4 @@
-"""The sample data set: layout, determinism, the label in the scene, and safe generation."""
+"""The sample dataset: layout, determinism, the label in the scene, and safe generation."""
 
 from __future__ import annotations
 

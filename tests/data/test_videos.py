@@ -1,4 +1,4 @@
-"""Which data set is meant."""
+"""Which dataset is meant."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ readers.read_clips = read_or_hang
 
 
 def corrupt(root: Path, name: str) -> Path:
-    """Make one file of a data set no video. (Its groups 1-7 test, 8-11 train.)"""
+    """Make one file of a dataset no video. (Its groups 1-7 test, 8-11 train.)"""
     [path] = root.glob(f"UCF-101/*/v_{name}_c01.avi")
     path.unlink()  # a link that all classes share
     path.write_bytes(b"no video")
@@ -53,7 +53,7 @@ def hanging(tmp_path: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str]:
-    """A data set with bad files, a run of two epochs on it, and what the run said."""
+    """A dataset with bad files, a run of two epochs on it, and what the run said."""
     folder = tmp_path_factory.mktemp("bad")
     root = write_ucf101(folder / "ucf101")
     for name in ("Clap_g10", "Dive_g02"):

@@ -344,5 +344,5 @@ def test_senseless_options_are_refused(sections: Any, message: str) -> None:
 
 def test_another_number_of_classes_is_refused(tmp_path: Path) -> None:
     done = run_here("train", *image_options(tmp_path, model__num_classes=7))
-    assert done.returncode == 2 and "the data set has 10 classes" in done.stderr
+    assert done.returncode == 2 and "the dataset has 10 classes" in done.stderr
     assert not list(tmp_path.iterdir())

@@ -1,4 +1,4 @@
-"""One little data set and one little run, to be read only."""
+"""One little dataset and one little run, to be read only."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.tiny import only_run
 
 @pytest.fixture(scope="session")
 def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data set in the layout of ``folder``."""
+    """A dataset in the layout of ``folder``."""
     return write_folder(tmp_path_factory.mktemp("people"))
 
 

@@ -1,4 +1,4 @@
-"""The sample data set: MARS's layout, determinism, what it holds, and safe generation."""
+"""The sample dataset: MARS's layout, determinism, what it holds, and safe generation."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def published(name: str) -> dict[str, Counts]:
     return sizes.parts
 
 
-# Of the random divisions of the people of the real data sets; docs/reid/datasets.md has them, too.
+# Of the random divisions of the people of the real datasets; docs/reid/datasets.md has them, too.
 DOCUMENTED = {
     "ilids-vid": "6251cda87c1c680abfe335fda18eb1cc860fd1216faaaf14237cf7208c7e867b",
     "prid2011": "19a91b6d5c54835994f7fda17ec8461273a560c98c47ac920dd0911c8295e5ac",

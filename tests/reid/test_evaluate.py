@@ -143,7 +143,7 @@ def test_a_folder_of_runs_means_the_newest_of_every_split(trained: Path) -> None
     assert done.returncode == 0, done.stderr
     assert f"of {trained / 'checkpoints'}" in done.stdout
     done = run("evaluate", "--checkpoint", str(trained.parent), "--dataset", "mars")
-    assert done.returncode == 2 and "no finished run of data set mars" in done.stderr
+    assert done.returncode == 2 and "no finished run of dataset mars" in done.stderr
 
 
 def test_the_newest_run_of_the_data_set_is_the_default(trained: Path) -> None:
@@ -152,7 +152,7 @@ def test_the_newest_run_of_the_data_set_is_the_default(trained: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert f"of {trained / 'checkpoints'}" in done.stdout
     done = run("evaluate", "--dataset", "prid2011", *words)
-    assert done.returncode == 2 and "found no run of data set prid2011" in done.stderr
+    assert done.returncode == 2 and "found no run of dataset prid2011" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,7 @@ def test_too_many_unreadable_tracklets_stop(trained: Path, people: Path, tmp_pat
 
 @pytest.fixture(scope="module")
 def one_camera(people: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data set of one camera, whose gallery holds copies of the queries."""
+    """A dataset of one camera, whose gallery holds copies of the queries."""
     root = tmp_path_factory.mktemp("one") / "people"
     for part in ("train", "query", "gallery"):
         for person in sorted((people / part).iterdir()):

@@ -1,4 +1,4 @@
-"""Query and gallery in files of their own give what the whole data set gives."""
+"""Query and gallery in files of their own give what the whole dataset gives."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CAMERAS = ["yard", "3", "door"]
 
 @dataclass(frozen=True)
 class Extracted:
-    """A data set, what ``reid evaluate`` says of it, and a feature file of each of its lists."""
+    """A dataset, what ``reid evaluate`` says of it, and a feature file of each of its lists."""
 
     root: Path
     evaluated: dict[str, Any]

@@ -21,8 +21,8 @@ class What:
 
     Args:
         number: Number of the table: 2, 3, 4, 5, 6 or 8 (7 is about videos).
-        root: Folder of the data set; digits needs none.
-        dataset: Another data set than the table's (default): digits (needs no --root), cifar10,
+        root: Folder of the dataset; digits needs none.
+        dataset: Another dataset than the table's (default): digits (needs no --root), cifar10,
             cifar100, imagenet, cub200, or folder (CIFAR-10 as images in class folders).
         backbones: Other networks than the table's, such as preresnet56 (the textbook's); default on
             digits and folder preresnet20.

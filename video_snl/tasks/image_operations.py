@@ -58,7 +58,7 @@ class ImageOperations(ClassOperations):
 
     task: type[ImageTask] = ImageClassification
     segments = False
-    """The data set has a label for every pixel."""
+    """The dataset has a label for every pixel."""
 
     def check_options(self, experiment: ImageExperiment) -> None:
         optimizer = experiment.optimizer
@@ -87,7 +87,7 @@ class ImageOperations(ClassOperations):
             labelling = [name for name, each in IMAGE_BACKBONES.items() if each.segments]
             needed = " or ".join(labelling) if self.segments else "another one: that labels pixels"
             raise OptionsError(
-                f"data.dataset={data.dataset} and model.backbone={model.backbone}: the data set "
+                f"data.dataset={data.dataset} and model.backbone={model.backbone}: the dataset "
                 f"has {'a label for every pixel' if self.segments else 'one label for an image'}, "
                 f"the backbone must be {needed}."
             )
@@ -160,8 +160,8 @@ class ImageOperations(ClassOperations):
 
         Args:
             path: The checkpoint.
-            experiment: Its backbone and data set say what the file is of.
-            data: The data set it is evaluated on.
+            experiment: Its backbone and dataset say what the file is of.
+            data: The dataset it is evaluated on.
             kind: Kind of its blocks, if the file does not tell it.
 
         Raises:
@@ -171,8 +171,8 @@ class ImageOperations(ClassOperations):
         classes = len(data.class_names)
         if config.num_classes != classes:
             raise UserError(
-                f"{path} knows {counts(int(config.num_classes or 0), 'class')}, the data set has "
-                f"{classes}: evaluate on the data set it was trained on."
+                f"{path} knows {counts(int(config.num_classes or 0), 'class')}, the dataset has "
+                f"{classes}: evaluate on the dataset it was trained on."
             )
         model, _ = build_image_model(config, classes)
         return Trained(
@@ -224,7 +224,7 @@ class ImageOperations(ClassOperations):
     ) -> ModelInput:
         """Read an image as a whole, also where it is labelled by windows."""
         try:
-            # A tensor is an image of a data set.
+            # A tensor is an image of a dataset.
             read = isinstance(item, Tensor)
             image = item if read else read_image_input(Path(item), trained.experiment.data)
         except UnreadableImage as error:

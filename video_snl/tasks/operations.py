@@ -89,7 +89,7 @@ class ModelInput:
 class Operations(ABC):
     """What is done with one kind of task.
 
-    ``data`` stands for the kind's data set, as :meth:`load_data` returns it; ``experiment`` for its
+    ``data`` stands for the kind's dataset, as :meth:`load_data` returns it; ``experiment`` for its
     configuration.
     """
 
@@ -108,13 +108,13 @@ class Operations(ABC):
 
     @abstractmethod
     def load_data(self, experiment: Any) -> tuple[Any, Any]:
-        """Load the lists of the data set.
+        """Load the lists of the dataset.
 
         Returns:
-            The configuration, in which a data set that had to be recognised is named; and the data.
+            The configuration, in which a dataset that had to be recognised is named; and the data.
 
         Raises:
-            UserError: The data set cannot be read, or has an empty list.
+            UserError: The dataset cannot be read, or has an empty list.
         """
 
     @abstractmethod
@@ -343,7 +343,7 @@ class ClassOperations(Operations):
 
     @abstractmethod
     def class_count(self, config: Any) -> int:
-        """Return the number of classes of the data set of a ``data`` section."""
+        """Return the number of classes of the dataset of a ``data`` section."""
 
     def labels(self, data: Any) -> list[Any]:
         return list(data.class_names)
@@ -364,7 +364,7 @@ class ClassOperations(Operations):
         check_class_count(classes, self.spec.inputs)
         if asked not in (None, classes):
             raise UserError(
-                f"model.num_classes={asked}, but the data set has {classes} classes; leave the "
+                f"model.num_classes={asked}, but the dataset has {classes} classes; leave the "
                 "option out."
             )
 
@@ -404,7 +404,7 @@ class ClassOperations(Operations):
 
     @abstractmethod
     def load_test_data(self, experiment: Any, known: list[str] | None) -> tuple[Any, Any]:
-        """Load the data set to evaluate on, which may have no training list.
+        """Load the dataset to evaluate on, which may have no training list.
 
         Args:
             known: Class names of the network.
@@ -420,15 +420,15 @@ class ClassOperations(Operations):
         if not same_labels(asked, known):
             raise UserError(
                 f"{trained.path} knows {counts(len(known), 'class')} ({', '.join(known[:3])}, "
-                f"...), the data set has {len(asked)} ({', '.join(asked[:3])}, ...); evaluate on "
-                "the data set it was trained on."
+                f"...), the dataset has {len(asked)} ({', '.join(asked[:3])}, ...); evaluate on "
+                "the dataset it was trained on."
             )
 
     def check_resumed(self, stored: Mapping[str, Any], data: Any, path: Path) -> None:
         if not same_labels(stored["class_names"], data.class_names):
             raise UserError(
                 f"{path} was trained on {len(stored['class_names'])} other classes than the "
-                f"{len(data.class_names)} of the data set; resume with the data it was trained on."
+                f"{len(data.class_names)} of the dataset; resume with the data it was trained on."
             )
 
     def restored(

@@ -56,7 +56,7 @@ class VideoOperations(ClassOperations):
         check_training(experiment, _OPTIMIZER)
 
     def load_data(self, experiment: Experiment) -> tuple[Experiment, VideoSet]:
-        # The data set that is recognised is that of the run, and of its files.
+        # The dataset that is recognised is that of the run, and of its files.
         experiment = replace(experiment, data=resolve_dataset(experiment.data))
         return experiment, load_videos(experiment.data)
 

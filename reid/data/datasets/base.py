@@ -13,7 +13,7 @@ __all__ = ["Counts", "Dataset", "Fault", "FaultKind", "Published", "Report", "re
 FaultKind = Literal["counts", "empty", "leaked", "missing", "mixed", "shared", "unreadable"]
 
 _REMEDIES: dict[FaultKind, str] = {
-    "missing": "unpack the data set again",
+    "missing": "unpack the dataset again",
     "empty": "a tracklet needs at least one frame, add some",
     "leaked": "no image may be both trained on and searched for, list it in one part only",
     "mixed": "a tracklet shows one person under one camera, restore the published files",

@@ -73,7 +73,7 @@ def load(root: Path, split: int, report: Report) -> ReidData:
                 )
     text = MediaFiles(ignored=ignored).ignored_text()
     if text is not None:
-        print(f"data set folder, {root}: {text}", file=sys.stderr, flush=True)
+        print(f"dataset folder, {root}: {text}", file=sys.stderr, flush=True)
     return ReidData(
         name="folder",
         train=found["train"],

@@ -62,7 +62,7 @@ def _splits(path: Path, people: list[str]) -> list[Split]:
     if rows.shape[1] != len(people):
         raise UserError(
             f"{path} divides {rows.shape[1]} identities, the folders cam1 and cam2 hold "
-            f"{len(people)}: unpack the data set again"
+            f"{len(people)}: unpack the dataset again"
         )
     for number, row in enumerate(np.sort(rows, axis=1)):
         if not np.array_equal(row, np.arange(1, len(people) + 1)):

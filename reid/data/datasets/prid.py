@@ -10,7 +10,7 @@ The persons numbered 1 to 200 appear under both cameras; from 201 on, the same n
 person under each. The literature takes the 178 of the 200 with more than 27 frames under both
 cameras and divides them ten times into 89 and 89. Hirzer, Beleznai, Roth and Bischof, Person
 Re-Identification by Descriptive and Discriminative Classification (SCIA 2011); the 178 persons are
-those of Wang et al. (ECCV 2014). The file is torchreid's, the data set has none of its own.
+those of Wang et al. (ECCV 2014). The file is torchreid's, the dataset has none of its own.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def _usual_people(cameras: tuple[Path, Path]) -> list[str]:
     if len(found) < 2:
         raise UserError(
             f"{cameras[0].parent} has {counts(len(found), 'identity')} with at least "
-            f"{_LEAST_FRAMES} frames in cam_a and in cam_b, two are needed: unpack the data set "
+            f"{_LEAST_FRAMES} frames in cam_a and in cam_b, two are needed: unpack the dataset "
             "again"
         )
     return found

@@ -127,7 +127,7 @@ def find_folder(root: Path, candidates: Sequence[str], hint: str) -> Path:
     other = f"; try --root {root / hint}" if (root / hint).is_dir() else ""
     raise UserError(
         f"--root {root} has no folder {candidates[0]}, it holds {folder_contents(root)}: give the "
-        f"folder that the data set was unpacked into{other}"
+        f"folder that the dataset was unpacked into{other}"
     )
 
 
@@ -140,7 +140,7 @@ def camera_people(folder: Path) -> list[str]:
     people = sorted(list_folders(folder)) if folder.is_dir() else []
     if not people:
         found = "holds no folders of identities" if folder.is_dir() else "does not exist"
-        raise UserError(f"{folder} {found}: unpack the data set again")
+        raise UserError(f"{folder} {found}: unpack the dataset again")
     return people
 
 
@@ -155,7 +155,7 @@ def people_of(names: Iterable[str]) -> dict[str, int]:
         digits = name[len(name.rstrip("0123456789")) :]
         if not digits or not int(digits):
             raise UserError(
-                f"the name of a person, {name!r}, must end in a number from 1: unpack the data set "
+                f"the name of a person, {name!r}, must end in a number from 1: unpack the dataset "
                 "again or restore its splits"
             )
         numbers[name] = int(digits)
