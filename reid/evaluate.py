@@ -26,7 +26,7 @@ from reid.report.report import write_report
 from reid.retrieval.encode import Encoded, encode, table_of
 from reid.runs import check_together, find_checkpoints, newest_trained, report_folders
 from reid.task_spec import REID
-from reid.trained import TrainedReid, check_people, load_trained
+from reid.trained import TrainedReid, check_identities, load_trained
 from video_snl.data.loading.quarantine import Quarantine
 from video_snl.data.workers.forkserver import start_forkserver
 from video_snl.engine.fitting import is_first_process, tell
@@ -123,7 +123,7 @@ def evaluate_trained(
     check_same_network(experiment.model, trained.experiment.model, trained.path)
     config = experiment.data
     data = load_dataset(config.dataset, config.root, config.split)
-    check_people(trained, experiment, data)
+    check_identities(trained, experiment, data)
     check_matches(data, config.cameras)
     if options.rerank:
         sizes = len(data.query), len(data.gallery)

@@ -66,7 +66,7 @@ class ReidOperations(Operations):
         IdentitySampler(  # refuses batches that the identities do not fill
             data.train,
             experiment.trainer.seed,
-            people=config.identities,
+            identities=config.identities,
             per_person=config.tracklets,
         )
         check_matches(data, config.cameras)
@@ -271,7 +271,7 @@ class ReidOperations(Operations):
 
     def facts(self, model: nn.Module, labels: int) -> dict[str, Any]:
         assert isinstance(model, TrackletNet)
-        return {"people": model.num_people, "feature_dim": model.feature_dim}
+        return {"people": model.num_identities, "feature_dim": model.feature_dim}
 
 
 def _layout(asked: Reading) -> Layout:

@@ -13,7 +13,7 @@ from video_snl.errors import UserError
 from video_snl.runs.trained import TrainedNetwork
 from video_snl.runs.trained import load_trained as load_any
 
-__all__ = ["TrainedReid", "check_people", "load_trained"]
+__all__ = ["TrainedReid", "check_identities", "load_trained"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,13 +42,13 @@ def load_trained(path: Path) -> TrainedReid:
     """Load the network of a checkpoint, on the CPU and in evaluation mode.
 
     Raises:
-        UserError: The file is no checkpoint of ``reid train``, is damaged, or does not fit.
+        UserError: The file is not a checkpoint of ``reid train``, is damaged, or does not fit.
     """
     trained: TrainedReid = load_any(path, REID)
     return trained
 
 
-def check_people(trained: TrainedReid, experiment: ReidExperiment, data: ReidData) -> None:
+def check_identities(trained: TrainedReid, experiment: ReidExperiment, data: ReidData) -> None:
     """Check that the identities searched for are new to the network.
 
     Raises:

@@ -47,7 +47,7 @@ class TrackletData(RunData):
         sampler = IdentitySampler(
             train,
             seed,
-            people=config.identities,
+            identities=config.identities,
             per_person=config.tracklets,
             rank=rank,
             world_size=world_size,

@@ -66,7 +66,7 @@ class FrameResNet50(ResNet):
         first.conv2.stride = first.downsample[0].stride = (1, 1)
 
     def featuremaps(self, x: Tensor) -> Tensor:
-        """(N, 3, H, W) -> (N, 2048, H / 16, W / 16)."""
+        """Compute the last feature map. (N, 3, H, W) -> (N, 2048, H / 16, W / 16)."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
         return self.layer4(self.layer3(self.layer2(self.layer1(x))))
 

@@ -284,10 +284,12 @@ def shared_numbers(tables: Sequence[FeatureTable]) -> list[tuple[np.ndarray, np.
                     f"{table.names[names.index(None)]}): there is nothing to compare; extract them "
                     "with a layout that names them (reid extract --layout folder)"
                 )
-    people: list[Names] = [table.person_names for table in tables]
+    identities: list[Names] = [table.person_names for table in tables]
     cameras: list[Names] = [table.camera_names for table in tables]
     return list(
-        zip(numbers_of_names(people, "person"), numbers_of_names(cameras, "camera"), strict=True)
+        zip(
+            numbers_of_names(identities, "person"), numbers_of_names(cameras, "camera"), strict=True
+        )
     )
 
 

@@ -176,10 +176,10 @@ def test_cameras_differ_in_colour_and_scale() -> None:
 
 
 def test_people_differ() -> None:
-    people = [random_person(np.random.default_rng([0, 1, number])) for number in range(1, 80)]
-    assert len({repr(person) for person in people}) == 79
+    identities = [random_person(np.random.default_rng([0, 1, number])) for number in range(1, 80)]
+    assert len({repr(person) for person in identities}) == 79
     for name in ("upper", "pattern", "lower", "bag"):
-        shared = [getattr(person, name) for person in people]
+        shared = [getattr(person, name) for person in identities]
         assert max(shared.count(value) for value in set(shared)) >= 10  # no part tells all apart
 
 

@@ -171,7 +171,7 @@ def test_another_tracklet_of_the_person_stands_for_an_unreadable_one(tmp_path: P
     ]
     dataset = TrackletDataset(tracklets, {1: 0, 2: 1}, CONFIG, 0)
     quarantine = Quarantine(None, 1.0, "tracklets")
-    sampler = IdentitySampler(tracklets, 0, people=2, per_person=2)
+    sampler = IdentitySampler(tracklets, 0, identities=2, per_person=2)
     [batch] = make_loader(dataset, sampler, 4, quarantine=quarantine)
     assert sorted(batch["index"].tolist()) == [1, 1, 2, 3]
     assert sorted(batch["label"].tolist()) == [0, 0, 1, 1]
@@ -190,7 +190,7 @@ def test_a_tracklet_that_hangs_is_given_up(tmp_path: Path) -> None:
     ]
     config = ReidDataConfig(frames=4, height=8, width=4, num_workers=1, pad=0, deadline=2)
     quarantine = Quarantine(None, 1.0, "tracklets")
-    sampler = IdentitySampler(tracklets, 0, people=2, per_person=2)
+    sampler = IdentitySampler(tracklets, 0, identities=2, per_person=2)
     loader = make_loader(
         Stuck(tracklets, {1: 0, 2: 1}, config, 0), sampler, 4, quarantine=quarantine
     )

@@ -107,9 +107,9 @@ def test_bad_input(
     (tmp_path / "mine" / "thesis.tex").touch()
     out = str(tmp_path / "out")
     cases = {
-        (str(tmp_path / "no.zip"), tracklets, out): "no.zip is no readable ZIP file",
-        (tracklets, tracklets, out): "is no readable ZIP file",
-        (pictures, pictures, out): "is no readable JSON file",
+        (str(tmp_path / "no.zip"), tracklets, out): "no.zip is not a readable ZIP file",
+        (tracklets, tracklets, out): "is not a readable ZIP file",
+        (pictures, pictures, out): "is not a readable JSON file",
         (pictures, str(tmp_path / "other.json"), out): 'expected "train"',
         (pictures, str(tmp_path / "lacking.json"), out): "lacks 1 of the 10 pictures",
         (pictures, tracklets, str(tmp_path / "mine")): "holds other files",

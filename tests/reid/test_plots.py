@@ -35,8 +35,8 @@ def evaluation(tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
 
 
 def test_people_apart_in_features_are_apart_in_the_plane(evaluation: Evaluation) -> None:
-    people = [t.person_id for t in [*evaluation.data.query, *evaluation.data.gallery]]
-    apart = 100 * np.eye(5)[people] + np.random.default_rng(0).normal(size=(len(people), 5))
+    identities = [t.person_id for t in [*evaluation.data.query, *evaluation.data.gallery]]
+    apart = 100 * np.eye(5)[identities] + np.random.default_rng(0).normal(size=(len(identities), 5))
     found = embed(_with_features(evaluation, apart))
     assert sorted(set(found.identities.tolist())) == [1, 2, 3, 4]  # no distractors
     assert found.is_query.sum() == 4
@@ -63,9 +63,9 @@ def test_the_choice_of_people_and_tracklets_is_bounded(tmp_path: Path) -> None:
     gallery += [(1, camera % 4 + 1) for camera in range(60)]
     made = make_evaluation(tmp_path, [(person, 0) for person in range(1, 31)], gallery, size=(1, 1))
     found = embed(made)
-    people, counts = np.unique(found.identities, return_counts=True)
+    identities, counts = np.unique(found.identities, return_counts=True)
     # Of 1 to 30, who have two tracklets or more; 31 to 40 have one.
-    assert len(people) == 20 and people[0] == 1 and people[-1] == 30
+    assert len(identities) == 20 and identities[0] == 1 and identities[-1] == 30
     assert counts[0] == 15 and (counts[1:] == 2).all()
 
 

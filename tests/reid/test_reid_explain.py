@@ -61,7 +61,7 @@ def test_a_network_to_compare_with_is_named_as_the_first(with_block: Path, tmp_p
         assert done.returncode == 2 and f"{option} {gone}: no such file or folder" in done.stderr
 
 
-def test_bad_input_is_one_line(with_block: Path, people: Path, tmp_path: Path) -> None:
+def test_bad_input_is_one_line(with_block: Path, dataset: Path, tmp_path: Path) -> None:
     def refused(*words: str | Path) -> str:
         done = run("explain", "--checkpoint", str(with_block), *map(str, words))
         assert done.returncode == 2 and "Traceback" not in done.stderr
@@ -69,7 +69,7 @@ def test_bad_input_is_one_line(with_block: Path, people: Path, tmp_path: Path) -
         return line
 
     out = tmp_path / "out"
-    assert "holds 3 tracklets: name one" in refused(people / "query", "-o", out)
+    assert "holds 3 tracklets: name one" in refused(dataset / "query", "-o", out)
     assert "does not exist" in refused(tmp_path / "gone", "-o", out)
     broken = tmp_path / "broken"
     broken.mkdir()
@@ -101,7 +101,7 @@ def test_a_real_tracklet(with_block: Path, real_data: Path, tmp_path: Path) -> N
         assert np.abs(np.linalg.eigvalsh(affinity.astype(np.float64))).max() < 1 + 1e-4
 
 
-def test_spectra_of_tracklets(with_block: Path, people: Path, tmp_path: Path) -> None:
+def test_spectra_of_tracklets(with_block: Path, dataset: Path, tmp_path: Path) -> None:
     """``reid spectrum`` of one that is named, one that is damaged, and of the run's queries."""
     write_tracklet(tmp_path / "t0", 5, 0, frames=6)
     (tmp_path / "t1").mkdir()
@@ -115,4 +115,4 @@ def test_spectra_of_tracklets(with_block: Path, people: Path, tmp_path: Path) ->
     assert len(found["inputs"]) == 1
     assert all(len(block["graphs"]) == 1 and block["units"] for block in found["blocks"])
     queries = json.loads(run(*words, "--inputs", "2").stdout)
-    assert len(queries["inputs"]) == 2 and all(str(people) in name for name in queries["inputs"])
+    assert len(queries["inputs"]) == 2 and all(str(dataset) in name for name in queries["inputs"])

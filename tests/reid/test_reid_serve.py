@@ -25,9 +25,9 @@ def distances(html: str) -> list[str]:
 
 
 def test_pictures_find_what_search_finds(
-    served: Served, with_block: Path, gallery: Path, people: Path
+    served: Served, with_block: Path, gallery: Path, dataset: Path
 ) -> None:
-    query = people / "query" / "102" / "c0" / "t0"
+    query = dataset / "query" / "102" / "c0" / "t0"
     words = ("--checkpoint", str(with_block), "--gallery", str(gallery), "--top", "3", "--json")
     [expected] = json.loads(run("search", str(query), *words).stdout)["queries"]
     status, lines = served.ask(*sorted(query.iterdir(), reverse=True))
@@ -41,8 +41,8 @@ def test_pictures_find_what_search_finds(
     assert served.uploads() == []
 
 
-def test_a_zip_file_and_a_video(served: Served, people: Path, tmp_path: Path) -> None:
-    query = people / "query" / "102" / "c0" / "t0"
+def test_a_zip_file_and_a_video(served: Served, dataset: Path, tmp_path: Path) -> None:
+    query = dataset / "query" / "102" / "c0" / "t0"
     with zipfile.ZipFile(tmp_path / "person.zip", "w") as archive:
         for path in query.iterdir():
             archive.write(path, f"../{path.name}")

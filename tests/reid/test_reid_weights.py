@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from reid.config import ReidModelConfig
 from reid.models.network import TrackletNet, build_network
-from tests.reid.networks import PEOPLE, SIZE, clips, network
+from tests.reid.networks import IDENTITIES, SIZE, clips, network
 from tests.test_checkpoints import save, snapshot
 from tests.test_published_weights import hub_cache, imagenet_state
 from video_snl.errors import UserError
@@ -25,16 +25,16 @@ SMALL = "osnet_x0_25"
 
 def loaded(source: str, **options: object) -> tuple[TrackletNet, LoadReport]:
     config = ReidModelConfig(**{"backbone": SMALL, "block": "none", "weights": source, **options})
-    net, report = build_network(config, PEOPLE, seed=7, size=SIZE, progress=False)
+    net, report = build_network(config, IDENTITIES, seed=7, size=SIZE, progress=False)
     return net.eval(), report
 
 
-def torchreid_model(name: str = SMALL, people: int = 9) -> nn.Module:
+def torchreid_model(name: str = SMALL, identities: int = 9) -> nn.Module:
     """torchreid's own network with random statistics, as of one that was trained."""
     from torchreid.reid.models import build_model
 
     torch.manual_seed(3)
-    model = build_model(name, people, pretrained=False, use_gpu=False)
+    model = build_model(name, identities, pretrained=False, use_gpu=False)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.running_mean.normal_(std=0.1)
@@ -159,7 +159,7 @@ def torch_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_imagenet_of_torchreid(torch_home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    model = torchreid_model(people=1000)
+    model = torchreid_model(identities=1000)
     state = {f"module.{name}": tensor for name, tensor in model.state_dict().items()}
     del state["module.conv5.conv.weight"]
     save(state, torch_home, f"{SMALL}_imagenet.pth")

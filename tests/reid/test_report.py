@@ -89,11 +89,11 @@ def test_rankings_are_the_nearest_by_plain_loops(folder: Path, evaluation: Evalu
         assert distances == pytest.approx([distance for distance, *_ in expected], rel=1e-4)
 
 
-_people = st.lists(st.tuples(st.integers(-1, 4), st.integers(0, 2)), min_size=1, max_size=12)
+_identities = st.lists(st.tuples(st.integers(-1, 4), st.integers(0, 2)), min_size=1, max_size=12)
 
 
 @settings(max_examples=25, deadline=None)
-@given(gallery=_people, seed=st.integers(0, 99))
+@given(gallery=_identities, seed=st.integers(0, 99))
 def test_camera_pairs_are_those_of_plain_loops(
     tmp_path_factory: pytest.TempPathFactory, gallery: list[tuple[int, int]], seed: int
 ) -> None:
@@ -266,9 +266,9 @@ def test_unreadable_queries_without_a_match_are_named_too(tmp_path: Path, protoc
 
 
 def test_a_large_evaluation_makes_no_large_page(tmp_path: Path) -> None:
-    people = range(1, 21)
-    query = [(person, 0) for person in people]
-    gallery = [(person, camera) for person in people for camera in (0, 1, 2, 3)]
+    identities = range(1, 21)
+    query = [(person, 0) for person in identities]
+    gallery = [(person, camera) for person in identities for camera in (0, 1, 2, 3)]
     made = make_evaluation(tmp_path / "p", query, gallery, size=(64, 128))
     noise = np.random.default_rng(0).integers(0, 255, (128, 64, 3), dtype=np.uint8)
     worst = tmp_path / "noise.jpg"

@@ -40,8 +40,8 @@ def test_images(tmp_path: Path) -> None:
 def test_tracklets() -> None:
     tracklets = [Tracklet((f"{i}.jpg",), 1 + i // 2, i % 2) for i in range(8)]
     with pytest.raises(UserError, match="data.identities=2"):
-        IdentitySampler(tracklets, 0, people=2, per_person=1, rank=0, world_size=2)
-    IdentitySampler(tracklets, 0, people=2, per_person=1)
+        IdentitySampler(tracklets, 0, identities=2, per_person=1, rank=0, world_size=2)
+    IdentitySampler(tracklets, 0, identities=2, per_person=1)
 
 
 @pytest.mark.parametrize(
