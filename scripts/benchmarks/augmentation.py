@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def works(batch: int) -> dict[str, Callable[[], object]]:
-    """What is timed, by name, on one batch of noise."""
+    """Return the functions to time, by name, on one batch of noise."""
     generator = torch.Generator().manual_seed(0)
     shape = (batch, 16, 128, 171, 3)
     video = torch.randint(256, shape, generator=generator, dtype=torch.uint8)
@@ -61,7 +61,7 @@ def works(batch: int) -> dict[str, Callable[[], object]]:
 
 
 def drawn(batch: int, name: str, **options: float | list[float]) -> Tensor:
-    """What a sample draws with these options of ``data``, for every clip of a batch."""
+    """Draw for every clip of a batch what a sample draws with these options of ``data``."""
     config = DataConfig(**options)  # type: ignore[arg-type]
     return torch.stack(
         [draw_augmentation(config, np.random.default_rng(i))[name] for i in range(batch)]

@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def exported_forms(network: nn.Module, given: Input, runs: int) -> list[Form]:
-    """The network in both formats, compared with what it was."""
+    """Export the network in both formats, compared with what it was."""
     graph, given = record_graph(network, given)
     [(what, x)] = random_inputs(given.trials()[:1])
     names: list[FormatName] = list(FORMATS)
