@@ -22,7 +22,7 @@ pytestmark = pytest.mark.timeout(120)
     [
         ("stuck.avi", "timeout", "took longer than data.deadline=2 s"),
         ("killer.avi", "died", "its process died: SIGSEGV"),
-        ("corrupt.avi", "error", "{path} is no readable video"),
+        ("corrupt.avi", "error", "{path} is not a readable video"),
         ("bug.avi", "error", "ZeroDivisionError: no exception of ours (misbehaving.py:"),
     ],
 )

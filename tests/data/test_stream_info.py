@@ -91,7 +91,7 @@ def write_noise(path: Path, codec: str, options: dict[str, str] | None = None) -
         ("a.avi", None, 0.6, "is cut off", CutOffError),
         ("a.avi", None, 0.02, "is cut off", CutOffError),
         ("a.mkv", None, 0.6, "is cut off", CutOffError),
-        ("a.mp4", None, 0.6, "is no readable video", UserError),  # its table of frames is gone
+        ("a.mp4", None, 0.6, "is not a readable video", UserError),  # its table of frames is gone
         ("a.mp4", {"movflags": "faststart"}, 0.6, "is cut off.* of the 60 frames", CutOffError),
     ],
 )
@@ -129,7 +129,7 @@ def test_declared_size() -> None:
 @pytest.mark.parametrize("reader", ["pyav", "decord", "auto"])
 @pytest.mark.parametrize(
     ("content", "said"),
-    [(b"", r"is empty \(0 bytes\)"), (b"no video\n" * 100, "is no readable video")],
+    [(b"", r"is empty \(0 bytes\)"), (b"no video\n" * 100, "is not a readable video")],
 )
 def test_no_video(
     tmp_path: Path, content: bytes, said: str, reader: str, capfd: pytest.CaptureFixture[str]

@@ -96,7 +96,7 @@ def test_bad_originals_are_reported_and_not_written(tmp_path: Path) -> None:
     (tmp_path / "in" / "cut.avi").write_bytes(whole[: len(whole) // 2])
     done = prepare(tmp_path / "in", tmp_path / "out")
     assert done.returncode == 1
-    assert "not prepared: " in done.stderr and "text.avi is no readable video" in done.stderr
+    assert "not prepared: " in done.stderr and "text.avi is not a readable video" in done.stderr
     assert "cut.avi is cut off" in done.stderr
     assert done.stdout.endswith("1 of 3 videos prepared\n")
     assert set(contents(tmp_path / "out")) == {"good.avi", "prepared.json"}

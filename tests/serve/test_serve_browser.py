@@ -80,7 +80,7 @@ def test_broken_files_and_then_a_good_one(
     (tmp_path / "large.mp4").write_bytes(bytes(2_000_001))
     page = opened(served, 400)
     upload(page, tmp_path / "text.mp4")
-    assert "text.mp4 is no readable video" in said(page)
+    assert "text.mp4 is not a readable video" in said(page)
     upload(page, tmp_path / "cut.avi")
     page.get_by_text("cut.avi is cut off").wait_for()
     assert "cut off" in said(page)
@@ -98,7 +98,7 @@ def test_names_are_shown_as_they_are(opened: Open, served: Served, tmp_path: Pat
     (tmp_path / name).write_text("This is no video.\n")
     page = opened(served)
     upload(page, tmp_path / name)
-    assert "is no readable video" in said(page)
+    assert "is not a readable video" in said(page)
     assert page.locator("img").count() == 0
 
 

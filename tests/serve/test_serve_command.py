@@ -70,7 +70,7 @@ def _picture(path: Path) -> Path:
 @pytest.mark.parametrize(
     ("name", "make", "says"),
     [
-        ("text.mp4", _text, "is no readable video"),
+        ("text.mp4", _text, "is not a readable video"),
         ("no name.avi", _empty, "is empty"),
         ("list.mp4", _playlist, "is a playlist"),
         ("cut.mp4", _cut, "cut.mp4"),

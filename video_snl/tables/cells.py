@@ -179,7 +179,7 @@ PRINTED: dict[int, dict[str, Printed]] = {
         "snl": Printed(None, "+5.37 G"),
     },
 }
-"""By table and block."""
+"""Printed costs by table and block."""
 
 
 @dataclass(frozen=True)

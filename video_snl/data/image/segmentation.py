@@ -1,6 +1,6 @@
 """Images with a label for every pixel: crops for training, whole images for testing.
 
-The training recipe is that of mmsegmentation's Cityscapes networks: a random scale, a crop, a flip,
+The training is that of mmsegmentation's Cityscapes networks: a random scale, a crop, a flip,
 changed colours.
 """
 

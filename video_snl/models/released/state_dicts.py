@@ -132,7 +132,7 @@ def block_kind(block: Tensors, kind: str | None = None) -> Kind:
         kind: Its kind, where it is known; needed for nl, ns and a2.
 
     Raises:
-        StateDictError: for an unknown kind, keys that are no block's, or those of nl, ns and a2,
+        StateDictError: for an unknown kind, keys that are not a block's, or those of nl, ns and a2,
             which are the same, without a kind.
     """
     if kind is not None:
