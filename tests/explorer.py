@@ -56,9 +56,9 @@ class Explorer:
         """Where on the screen the middle of a position is, in the first of its frames."""
         frames = self.panel(panel).locator(".frame")
         box = box_of(place, grid, (frames.count(), 1000, 1000))
-        picture = frames.nth(box.start).locator(".picture")
-        picture.scroll_into_view_if_needed()
-        rect = picture.bounding_box()
+        image = frames.nth(box.start).locator(".picture")
+        image.scroll_into_view_if_needed()
+        rect = image.bounding_box()
         x, y = (box.left + box.right) / 2000, (box.top + box.bottom) / 2000
         return rect["x"] + x * rect["width"], rect["y"] + y * rect["height"]
 
@@ -72,7 +72,7 @@ class Explorer:
         return float(pointer.get_attribute("data-value") or "nan")
 
     def values(self, grid: Grid, *, panel: int = 0, every: int = 1) -> np.ndarray:
-        """What the page says under the pointer at every so many positions, in their order."""
+        """Return the page's text under the pointer at every so many positions, in their order."""
         places = list(np.ndindex(*grid))[::every]
         return np.array([self.value_under_pointer(p, grid, panel=panel) for p in places])
 
@@ -91,7 +91,7 @@ class Explorer:
         return tuple(float(tick.get_attribute("data-value") or "nan") for tick in (low, high))
 
     def pixels(self, frame: int) -> np.ndarray:
-        """What is drawn over a frame: (height, width, 4), red, green, blue and alpha."""
+        """Return the pixels drawn over a frame: (height, width, 4), red, green, blue and alpha."""
         canvas = self.panel().locator(".picture canvas").nth(frame)
         script = """(canvas) => {
             const copy = new OffscreenCanvas(canvas.width, canvas.height).getContext("2d",

@@ -1,4 +1,4 @@
-"""No message tells people to destroy their data, or to move what they were asked for."""
+"""No message tells users to destroy their data, or to move what they were asked for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What words and configuration files mean, in both programs: who wins, and what is refused."""
+"""Words and configuration files of both programs: which of them win, and what is refused."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ Write = Callable[[str, str], str]
 
 
 def printed(main: Main, words: list[str], capsys: pytest.CaptureFixture[str]) -> dict:
-    """What a command takes its options to be."""
+    """Return the options as a command takes them."""
     with pytest.raises(SystemExit) as stopped:
         main([*words, "--print_config"])
     assert not stopped.value.code
@@ -546,7 +546,7 @@ def test_a_task_that_does_not_fit_is_one_line(
 
 
 def shown(main: Main, words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    """What a command prints before it ends in order."""
+    """Return the output of a command that ends in order."""
     with pytest.raises(SystemExit) as stopped:
         main(words)
     assert not stopped.value.code

@@ -1,4 +1,4 @@
-"""Trainings on pictures that take seconds: a few steps of preresnet20 on the digits."""
+"""Trainings on images that take seconds: a few steps of preresnet20 on the digits."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def image_options(output: Path, **overrides: Any) -> list[str]:
     return option_words(options, overrides)
 
 
-def scene_options(root: Path, output: Path, **overrides: Any) -> list[str]:
-    """The same of a segmentation of small scenes."""
+def segmentation_options(root: Path, output: Path, **overrides: Any) -> list[str]:
+    """The same of a segmentation of small images."""
     options: dict[str, Any] = {
         "data__dataset": "cityscapes",
         "data__root": root,

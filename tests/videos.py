@@ -23,8 +23,8 @@ def write_video(path: Path, frames: int = 20, size: tuple[int, int] = (48, 64)) 
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.bit_rate, stream.gop_size = 2_000_000, 600
         for i in range(frames):
-            picture = np.full((height, width, 3), (10 * i) % 250, dtype=np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
+            image = np.full((height, width, 3), (10 * i) % 250, dtype=np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, "rgb24")))
         container.mux(stream.encode())
     return path
 
@@ -37,9 +37,9 @@ def no_cuts(codec: str) -> str:
 def grey(index: int, size: tuple[int, int]) -> np.ndarray:
     """The i-th frame of the forged videos: a grey of 10 i (modulo 250), its left upper part red."""
     height, width = size
-    picture = np.full((height, width, 3), (10 * index) % 250, dtype=np.uint8)
-    picture[: height // 4, : width // 4] = (255, 0, 0)
-    return picture
+    image = np.full((height, width, 3), (10 * index) % 250, dtype=np.uint8)
+    image[: height // 4, : width // 4] = (255, 0, 0)
+    return image
 
 
 def greys(frames: Tensor) -> list[int]:
@@ -120,16 +120,16 @@ def _container(path: Path) -> str:
 
 
 def write_with_cover(path: Path, frames: int) -> Path:
-    """A video of 64 x 96 and a larger cover picture, which containers keep as a video too."""
+    """A video of 64 x 96 and a larger cover image, which containers keep as a video too."""
     with av.open(str(path), "w") as container:
         video = container.add_stream("libx264", rate=25)
         video.height, video.width, video.pix_fmt = 64, 96, "yuv420p"
         cover = container.add_stream("mjpeg", rate=1)
         cover.height, cover.width, cover.pix_fmt = 128, 192, "yuvj420p"
         cover.disposition = av.stream.Disposition.attached_pic
-        picture = av.VideoFrame.from_ndarray(grey(3, (128, 192)), "rgb24")
-        picture.pts, picture.time_base = 0, Fraction(1)
-        container.mux([*cover.encode(picture), *cover.encode()])
+        image = av.VideoFrame.from_ndarray(grey(3, (128, 192)), "rgb24")
+        image.pts, image.time_base = 0, Fraction(1)
+        container.mux([*cover.encode(image), *cover.encode()])
         for index in range(frames):
             frame = av.VideoFrame.from_ndarray(grey(index, (64, 96)), "rgb24")
             frame.pts, frame.time_base = index, Fraction(1, 25)

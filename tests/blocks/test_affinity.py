@@ -1,4 +1,4 @@
-"""What every affinity operator keeps. A new operator adds a line to ``OPERATORS``."""
+"""Properties of every affinity operator. A new operator adds a line to ``OPERATORS``."""
 
 from __future__ import annotations
 

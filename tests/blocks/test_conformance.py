@@ -1,4 +1,4 @@
-"""What every block of the zoo keeps; see ``cases.py`` for the blocks."""
+"""Properties of every block of the zoo; see ``cases.py`` for the blocks."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def _gradients_of_two_steps(block: nn.Module, dtype: torch.dtype) -> dict[str, l
 
 
 def _gradients(block: nn.Module) -> dict[str, Tensor]:
-    """Of every parameter; of each matrix of a fused weight on its own."""
+    """Return the gradients of every parameter; of each matrix of a fused weight on its own."""
     found = {}
     for name, parameter in block.named_parameters():
         gradient = parameter.grad

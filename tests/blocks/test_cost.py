@@ -1,4 +1,4 @@
-"""What the blocks cost, and how they are compiled, traced and exported."""
+"""Cost of the blocks; compiling, tracing and exporting them."""
 
 from __future__ import annotations
 
@@ -228,7 +228,7 @@ def test_tracing_takes_the_low_rank_order() -> None:
 
 
 def onnx_outputs(network: nn.Module, file: Path, example: Tensor, *others: Tensor) -> list[Tensor]:
-    """What onnxruntime computes with the network, exported for one of the sizes."""
+    """Run the network in onnxruntime, exported for one of the sizes."""
     import onnxruntime
 
     axes = {0: torch.export.Dim.DYNAMIC} | dict.fromkeys((2, 3, 4), torch.export.Dim.DYNAMIC)

@@ -150,8 +150,8 @@ import sys
 from tests.data.test_auto_reader import length
 from video_snl.data.workers.pool import map_with_timeout
 
-for outcome in map_with_timeout(length, [sys.argv[1]] * 3, num_workers=1, deadline=30):
-    print(outcome.value)
+for result in map_with_timeout(length, [sys.argv[1]] * 3, num_workers=1, deadline=30):
+    print(result.value)
 """
 
 

@@ -1,4 +1,4 @@
-"""Loaders of files that hang, kill, lie or are no videos."""
+"""Loaders of files that hang, kill, lie or are not videos."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a reader does where its decoder would be wrong, and when it is done with a file."""
+"""Readers where their decoder would be wrong, and when they are done with a file."""
 
 from __future__ import annotations
 
@@ -67,8 +67,8 @@ def write_with_empty_packets(path: Path, empty: set[int]) -> str:
         stream.codec_context.gop_size, stream.codec_context.max_b_frames = 10, 0
         number = 0
         for index in range(60):
-            picture = torch.full((64, 96, 3), index * 4, dtype=torch.uint8).numpy()
-            for packet in stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")):
+            image = torch.full((64, 96, 3), index * 4, dtype=torch.uint8).numpy()
+            for packet in stream.encode(av.VideoFrame.from_ndarray(image, "rgb24")):
                 if number in empty:
                     small = av.Packet(as_before(bytes(packet)))
                     small.pts, small.dts, small.time_base = packet.pts, packet.dts, packet.time_base
@@ -108,7 +108,7 @@ def test_files_are_forgotten_one_by_one(tmp_path: Path, monkeypatch: pytest.Monk
 def test_sizes_that_decord_does_not_take(
     tmp_path: Path, size: tuple[int, int], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Of all even widths from 16 to 200 it refuses 16, 24, 48 and 72; odd ones it gets wrong."""
+    """decord refuses 16, 24, 48 and 72 of the even widths to 200, and gets odd ones wrong."""
     codec = {"codec": "libvpx-vp9", "options": {"deadline": "realtime"}}
     path = write_streams(tmp_path / "narrow.mkv", [size], frames=4, **codec)
     with caplog.at_level(logging.WARNING, logger="video_snl.readers"):

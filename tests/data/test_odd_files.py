@@ -307,7 +307,7 @@ def test_a_trim_at_the_end(tmp_path: Path) -> None:
     ("codec", "suffix"), [("libx264", ".ts"), ("mpeg2video", ".ts"), ("libx264", ".mkv")]
 )
 def test_a_file_that_starts_in_the_middle(tmp_path: Path, codec: str, suffix: str) -> None:
-    """What FFmpeg decodes counts, also where no key frame of the stream is a clean entry."""
+    """The frames that FFmpeg decodes count, also where no key frame is a clean entry."""
     whole = tmp_path / f"whole{suffix}"
     write_streams(whole, [(64, 96)], codec=codec, b_frames=2, gop=12, frames=60)
     path = tmp_path / f"middle{suffix}"

@@ -1,4 +1,4 @@
-"""Folders and lists of people's own videos: every habit works or is one clear line."""
+"""Folders and lists of users' own videos: every habit works or is one clear line."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def test_bad(real_data: Path, name: str, reader: ReaderName) -> None:
 
 @pytest.mark.parametrize("reader", ["pyav", "decord"])
 def test_file_that_breaks_in_decoding(real_data: Path, reader: ReaderName) -> None:
-    """It holds 28 frames of 50."""
+    """The file holds 28 frames of 50."""
     path = odd(real_data, "decord_corrupted.mp4")
     clip = read_clips(path, lambda n: [list(range(8))], 90, reader)
     assert clip.shape == (1, 8, 90, 160, 3)

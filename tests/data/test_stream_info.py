@@ -1,4 +1,4 @@
-"""What a file says of itself, and the files that say nothing or something wrong."""
+"""Stream info of files, and of files that give none or wrong ones."""
 
 from __future__ import annotations
 
@@ -78,8 +78,8 @@ def write_noise(path: Path, codec: str, options: dict[str, str] | None = None) -
         stream = container.add_stream(codec, rate=25)
         stream.width, stream.height, stream.pix_fmt, stream.gop_size = 64, 48, "yuv420p", 12
         for _ in range(60):
-            picture = random.integers(0, 255, (48, 64, 3), dtype=np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
+            image = random.integers(0, 255, (48, 64, 3), dtype=np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, "rgb24")))
         container.mux(stream.encode())
     return path
 

@@ -148,7 +148,7 @@ def test_windows_of_many_lengths() -> None:
 
 
 def test_memory_is_that_of_a_window() -> None:
-    """Of a long video, no more frames are alive at a time than a window has clips' frames."""
+    """No more frames of a long video are alive at a time than those of a window's clips."""
     alive: list[int] = []
 
     class Tracked(Counting):

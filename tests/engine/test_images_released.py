@@ -44,7 +44,7 @@ def test_released_preresnet(
 
 
 def expected_scores(network: torch.nn.Module, root: Path) -> tuple[Tensor, Tensor]:
-    """Softmax of the test pictures, and their labels."""
+    """Softmax of the test images, and their labels."""
     with (root / "cifar-10-batches-py" / "test_batch").open("rb") as file:
         batch = pickle.load(file, encoding="latin1")
     images = torch.from_numpy(batch["data"]).view(-1, 3, 32, 32) / 255

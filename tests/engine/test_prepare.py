@@ -169,7 +169,7 @@ def test_two_at_once(tmp_path: Path) -> None:
 
 
 def test_linked_folders(tmp_path: Path) -> None:
-    """Those of classes may be links; one that leads back is not followed."""
+    """Folders of classes may be links; one that leads back is not followed."""
     write_video(tmp_path / "elsewhere" / "a.avi", 3)
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "Bow").symlink_to(tmp_path / "elsewhere")
@@ -201,8 +201,8 @@ def write_streams_of_noise(path: Path) -> Path:
         stream.width, stream.height, stream.pix_fmt = 128, 128, "yuv420p"
         stream.bit_rate = 2_000_000
         for _ in range(20):
-            picture = random.integers(0, 255, (128, 128, 3), dtype=np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
+            image = random.integers(0, 255, (128, 128, 3), dtype=np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, "rgb24")))
         container.mux(stream.encode())
     return path
 

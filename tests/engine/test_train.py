@@ -38,8 +38,8 @@ def test_run_folder_is_complete(run: Path) -> None:
         "checkpoints/best.ckpt",
         "checkpoints/last.ckpt",
     }
-    with Image.open(run / "learning_curves.png") as picture:
-        assert picture.width > 800
+    with Image.open(run / "learning_curves.png") as image:
+        assert image.width > 800
 
 
 def test_record_holds_last_and_best_epoch(run: Path) -> None:

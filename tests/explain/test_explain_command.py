@@ -35,14 +35,14 @@ def trained(root: Path, output: Path, **overrides: Any) -> Path:
 
 @pytest.fixture(scope="module")
 def run(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of a network with two units of NS, so that there are units to tell apart."""
+    """Train a network with two sub-blocks of NS, so that there are some to tell apart."""
     options = {"model__block": "ns", "model__num_units": 2, "data__clip_frames": 6}
     return trained(root, tmp_path_factory.mktemp("runs"), **options)
 
 
 @pytest.fixture(scope="module")
 def bare(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of a network without a block."""
+    """Train a network without a block."""
     return trained(root, tmp_path_factory.mktemp("bare"), model__block="none", data__clip_frames=6)
 
 
@@ -121,7 +121,7 @@ def test_pictures_are_of_the_position_asked_for(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Of 3 x 3 x 3 positions and 6 frames: two frames each, a third of the height and width."""
+    """Test 3 x 3 x 3 positions and 6 frames: two frames each, a third of the height and width."""
     drawn: list[Any] = []
     draw = figure3._draw
 

@@ -293,7 +293,7 @@ def test_a_graph_of_others_says_nothing_of_itself(video: str, tmp_path: Path) ->
 
 
 @pytest.fixture
-def picture(tmp_path: Path) -> str:
+def image(tmp_path: Path) -> str:
     random = np.random.default_rng(0)
     pixels = random.integers(0, 255, (40, 48, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
@@ -304,14 +304,14 @@ def picture(tmp_path: Path) -> str:
     "backbone", ["preresnet20", pytest.param("fcn_r50_d8", marks=pytest.mark.slow)]
 )
 @pytest.mark.parametrize("suffix", [pytest.param(".onnx", marks=pytest.mark.slow), ".pt2"])
-def test_pictures(backbone: str, suffix: str, picture: str, tmp_path: Path) -> None:
+def test_pictures(backbone: str, suffix: str, image: str, tmp_path: Path) -> None:
     checkpoint = str(image_checkpoint(tmp_path / "best.ckpt", backbone))
     path = str(tmp_path / f"model{suffix}")
-    words = ["--checkpoint", checkpoint, "-o", path, "--input", picture, *UNTIMED]
+    words = ["--checkpoint", checkpoint, "-o", path, "--input", image, *UNTIMED]
     done = run_here("export", *words)
     assert done.returncode == 0, done.stderr
     assert "input: images (batch, channels=3, height, width)" in done.stdout
-    expected = guesses("--checkpoint", checkpoint, picture)
-    assert_same_guesses(guesses("--model", path, picture), expected)
+    expected = guesses("--checkpoint", checkpoint, image)
+    assert_same_guesses(guesses("--model", path, image), expected)
     with pytest.raises(UserError, match="it has no entry 'video_snl'"):
         load_exported(Path(path), VIDEO, CPU)

@@ -35,7 +35,7 @@ reid = importlib.import_module("reid.cli.main")  # main is a function there
 
 @pytest.fixture(scope="module")
 def run_folder(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of a run whose network is evaluated."""
+    """Folder of a run whose network is evaluated."""
     folder = tmp_path_factory.mktemp("runs") / "tiny"
     checkpoint = video_checkpoint(folder / "checkpoints" / "best.ckpt", root=str(root))
     words = ["--clips", "2", "--crops", "1", "--trainer.accelerator", "cpu"]

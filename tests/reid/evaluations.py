@@ -1,4 +1,4 @@
-"""Evaluations with pictures that were drawn for a test, and their numbers by plain loops."""
+"""Evaluations with images that were drawn for a test, and their numbers by plain loops."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def write_folder(root: Path, identities: int = 4) -> Path:
 
 
 def tracklets(cameras_of: dict[int, list[int]]) -> list[Tracklet]:
-    """Tracklets without pictures: of every person, one under each camera of a list."""
+    """Tracklets without images: of every person, one under each camera of a list."""
     return [
         Tracklet((f"{person}-{place}.png",) * 3, person, camera)
         for person, cameras in cameras_of.items()

@@ -12,7 +12,7 @@ Rows = Sequence[Sequence[float]]
 
 
 class Scores(NamedTuple):
-    """Of one query; ``matches`` is 0 and the rest zeros where it has none."""
+    """Figures of one query; ``matches`` is 0 and the rest zeros where it has none."""
 
     matches: int
     first: int

@@ -221,7 +221,7 @@ def test_extract_writes_nothing_where_an_input_is_bad(
     if path.name == "broken":
         write_tracklet(path, 1, 0, frames=2)
         for frame in path.iterdir():
-            frame.write_bytes(b"no picture")
+            frame.write_bytes(b"no image")
     elif path.suffix:
         path.write_bytes(b"no video")
     sound = str(dataset / "query" / "101" / "c0" / "t0")

@@ -1,4 +1,4 @@
-"""Own data as folders: numbers of people and cameras, order, and what does not fit."""
+"""Own data as folders: numbers of identities and cameras, order, and what does not fit."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from video_snl.errors import UserError
 
 @pytest.fixture(scope="module")
 def real_root(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The real tables and lists; no pictures."""
+    """The real tables and lists; no images."""
     info = real_file(real_data, "mars", "info")
     root = tmp_path_factory.mktemp("mars")
     for name in ("bbox_train", "bbox_test", "info"):
@@ -62,7 +62,7 @@ def test_first_and_last_of_the_real_tables(real: ReidData, real_root: Path) -> N
 
 @pytest.mark.slow
 def test_agrees_with_torchreid(real: ReidData, real_root: Path, tmp_path: Path) -> None:
-    """But for its labels of the training people, which are in the order of a set."""
+    """But for its labels of the training identities, which are in the order of a set."""
     from torchreid.reid.data.datasets.video.mars import Mars
 
     (tmp_path / "mars").symlink_to(real_root)

@@ -72,8 +72,8 @@ def test_layout_is_that_of_mars(tiny: Path, tiny_data: ReidData) -> None:
     parts = parts_of(tiny_data)
     frames = [frame for part in parts.values() for track in part for frame in track.frames]
     assert sorted(frames) == sorted(str(path) for path in tiny.glob("bbox_*/*/*.jpg"))
-    with Image.open(frames[0]) as picture:
-        assert (picture.format, picture.mode, picture.size) == ("JPEG", "RGB", (32, 64))
+    with Image.open(frames[0]) as image:
+        assert (image.format, image.mode, image.size) == ("JPEG", "RGB", (32, 64))
     assert count(tiny_data.train).people == 2 and count(tiny_data.query).people == 3
     assert len(tiny_data.junk) == 2 and sum(t.person_id == 0 for t in tiny_data.gallery) == 2
 
@@ -85,7 +85,7 @@ def test_only_the_lonely_have_no_match(tiny_data: ReidData) -> None:
 
 
 def test_the_set_itself() -> None:
-    """Its plan; the pictures take seconds to draw."""
+    """Plan of the sample; the images take seconds to draw."""
     settings = SampleSettings()
     train, test, queries = plan(settings)
     assert len({shot.person for shot in train}) == 40
@@ -103,7 +103,7 @@ def test_the_set_itself() -> None:
 
 
 def test_drawing_never_changes() -> None:
-    """Of some tracklets the plan and the brightness of the pictures' parts, to a few levels."""
+    """The plan of some tracklets, and the brightness of the parts of their images."""
     train, test, queries = plan(SampleSettings())
     text = json.dumps([[repr(shot) for shot in train + test], queries])
     assert hashlib.sha256(text.encode()).hexdigest() == PLAN
@@ -137,7 +137,7 @@ def test_same_settings_give_the_same_bytes(tiny: Path, tmp_path: Path) -> None:
     assert both and all(other[name] != again[name] for name in both)
 
 
-# What the pictures show
+# What the images show
 
 
 def person_alone(person: sample.Person, turn: float) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What ``reid evaluate`` measures, prints and writes."""
+"""Results of ``reid evaluate``: measured, printed and written."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from video_snl.errors import UserError
 
 @pytest.fixture(scope="module")
 def both(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
-    """What was printed by both protocols, and the folder of the report."""
+    """Output by both protocols, and the folder of the report."""
     folder = tmp_path_factory.mktemp("report")
     words = ["--checkpoint", str(trained), "--protocol", "both", "--report", str(folder)]
     done = run("evaluate", *words)
@@ -75,10 +75,10 @@ def test_unreadable_frames_and_tracklets_are_said_and_counted(
 ) -> None:
     root = tmp_path / "people"
     shutil.copytree(dataset, root)
-    (root / "query/102/c0/t0/0001.png").write_bytes(b"no picture")
+    (root / "query/102/c0/t0/0001.png").write_bytes(b"no image")
     for place in ("query/101/c0/t0", "gallery/0000/c1/t0"):
         for frame in (root / place).iterdir():
-            frame.write_bytes(b"no picture")
+            frame.write_bytes(b"no image")
     done = run("evaluate", "--checkpoint", str(trained), "--root", str(root), "--json")
     assert done.returncode == 0, done.stderr
     shown = json.loads(done.stdout)
@@ -192,7 +192,7 @@ def test_too_many_unreadable_tracklets_stop(trained: Path, dataset: Path, tmp_pa
     root = tmp_path / "people"
     shutil.copytree(dataset, root)
     for frame in (root / "query").rglob("*.png"):
-        frame.write_bytes(b"no picture")
+        frame.write_bytes(b"no image")
     words = ["--root", str(root), "--data.max_failures", "0", "--report", str(tmp_path / "report")]
     done = run("evaluate", "--checkpoint", str(trained), *words)
     assert done.returncode == 2 and "3 of 3 test tracklets cannot be read" in done.stderr

@@ -39,7 +39,7 @@ class Extracted:
 
 @pytest.fixture(scope="module")
 def extracted(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Extracted:
-    """People seen by three cameras; each list has names that the other one has not."""
+    """Identities seen by three cameras; each list has names that the other one has not."""
     folder = tmp_path_factory.mktemp("names")
     root = folder / "set"
     for number, person in enumerate(IDENTITIES):
@@ -215,7 +215,7 @@ def test_format_1_is_read_but_not_beside_another_file(tmp_path: Path) -> None:
         ):
             with pytest.raises(UserError, match=r"format 1.*extract it again"):
                 refused(second)
-    # With itself it is compared, also when it was written once more: its numbers are no names.
+    # With itself it is compared, also when it was written once more: its numbers are not names.
     assert evaluate_features(old, old).num_valid_queries == 2
     write_features(tmp_path / "again.parquet", old)
     with pytest.raises(UserError, match="format 1"):

@@ -1,4 +1,4 @@
-"""Pictures of an evaluation: what they draw, whole files, small sets; pages in a browser."""
+"""Figures of an evaluation: what they draw, whole files, small sets; pages in a browser."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _with_features(evaluation: Evaluation, features: np.ndarray) -> Evaluation:
 
 @pytest.fixture(scope="module")
 def evaluation(tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
-    return make_evaluation(tmp_path_factory.mktemp("pictures"), size=(1, 1))
+    return make_evaluation(tmp_path_factory.mktemp("images"), size=(1, 1))
 
 
 def test_people_apart_in_features_are_apart_in_the_plane(evaluation: Evaluation) -> None:
@@ -129,7 +129,7 @@ frame.onload = () => {{
   const cut = [...page.querySelectorAll("body *")].filter(
     e => !e.closest(".scroll") && e.scrollWidth > e.clientWidth + 1 && e.clientWidth).length;
   document.body.textContent = `widths ${{root.scrollWidth}} of ${{root.clientWidth}}, `
-    + `${{page.images.length}} pictures, ${{broken}} broken, ${{cut}} cut off`;
+    + `${{page.images.length}} images, ${{broken}} broken, ${{cut}} cut off`;
 }};</script>"""
 
 
@@ -159,9 +159,9 @@ def test_a_browser_shows_the_page_without_errors_or_overflow(tmp_path: Path) -> 
         )
         assert "CONSOLE" not in done.stderr, done.stderr
         found = re.search(
-            r"widths (\d+) of (\d+), (\d+) pictures, (\d+) broken, (\d+) cut", done.stdout
+            r"widths (\d+) of (\d+), (\d+) images, (\d+) broken, (\d+) cut", done.stdout
         )
         assert found is not None, done.stdout[-500:] + done.stderr[-2000:]
-        wide, seen, pictures, *faults = map(int, found.groups())
+        wide, seen, images, *faults = map(int, found.groups())
         assert width - 20 < seen <= width  # there may be a scroll bar
-        assert wide <= seen and pictures > 40 and faults == [0, 0]
+        assert wide <= seen and images > 40 and faults == [0, 0]

@@ -263,7 +263,7 @@ def test_the_curve_stays_constant_beyond_the_gallery() -> None:
 
 
 def test_official_gallery_keeps_the_queries() -> None:
-    """Two queries of one person match each other; their own entries are no matches."""
+    """Two queries of one person match each other; their own entries are not matches."""
     official = official_gallery(
         torch.tensor([[0.5], [0.5]]),
         torch.tensor([[0.0, 0.9], [0.2, 0.0]]),

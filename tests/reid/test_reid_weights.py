@@ -48,7 +48,7 @@ def theirs() -> nn.Module:
 
 
 def torchreid_checkpoint(model: nn.Module, prefix: str) -> dict[str, object]:
-    """What torchreid's ``save_checkpoint`` writes."""
+    """Content of a file by torchreid's ``save_checkpoint``."""
     return {
         "state_dict": {f"{prefix}{name}": t for name, t in model.state_dict().items()},
         "epoch": 60,
@@ -242,7 +242,7 @@ def resnet50_state(prefix: str) -> dict[str, Tensor]:
 
 
 def fastreid_checkpoint(**more: Tensor) -> dict[str, object]:
-    """What fast-reid's ``Checkpointer.save`` writes of its bag of tricks."""
+    """Content of a file by fast-reid's ``Checkpointer.save``, of its bag of tricks."""
     norm = {"weight": 1.0, "bias": 0.0, "running_mean": 0.1, "running_var": 0.9}
     model = {
         "pixel_mean": torch.tensor([123.675, 116.28, 103.53]).view(1, 3, 1, 1),

@@ -49,7 +49,7 @@ class _Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def evaluation(tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
-    return make_evaluation(tmp_path_factory.mktemp("pictures"))
+    return make_evaluation(tmp_path_factory.mktemp("images"))
 
 
 @pytest.fixture(scope="module")
@@ -189,17 +189,17 @@ def test_the_same_evaluation_gives_the_same_files(
 
 
 def test_frames_that_do_not_open_are_crossed_boxes(tmp_path: Path) -> None:
-    made = make_evaluation(tmp_path / "pictures")
+    made = make_evaluation(tmp_path / "images")
     Path(made.query.names[0]).unlink()
-    Path(made.query.names[1]).write_bytes(b"no picture")
+    Path(made.query.names[1]).write_bytes(b"no image")
     Path(made.gallery.names[3]).write_bytes(Path(made.gallery.names[4]).read_bytes()[:200])
     write_report(tmp_path / "report", made)
     assert {path.name for path in (tmp_path / "report").iterdir()} == FILES
     strip = film_strip([tmp_path / "missing.jpg", made.gallery.names[0]], width=20, height=40)
-    picture = np.asarray(strip)[:, :20]
+    image = np.asarray(strip)[:, :20]
     assert read_frame(tmp_path / "missing.jpg") is None
-    assert len(np.unique(picture.reshape(-1, 3), axis=0)) == 2
-    assert (picture[0, 0] == picture[39, 19]).all() and (picture[10, 10] != picture[0, 0]).all()
+    assert len(np.unique(image.reshape(-1, 3), axis=0)) == 2
+    assert (image[0, 0] == image[39, 19]).all() and (image[10, 10] != image[0, 0]).all()
 
 
 def test_skipped_and_unreadable_are_said(tmp_path: Path, evaluation: Evaluation) -> None:

@@ -1,4 +1,4 @@
-"""What the files below a folder are taken for, and what is refused as ambiguous."""
+"""Files below a folder as tracklets, and what is refused as ambiguous."""
 
 from __future__ import annotations
 

@@ -145,9 +145,9 @@ def test_unreadable_pictures_are_counted(dataset: Path, tmp_path: Path) -> None:
     root = tmp_path / "people"
     shutil.copytree(dataset, root)
     for frame in (root / "train/0001/c0/t0").iterdir():
-        frame.write_bytes(b"no picture")
+        frame.write_bytes(b"no image")
     for camera in (0, 1):
-        next((root / f"train/0002/c{camera}/t0").iterdir()).write_bytes(b"no picture")
+        next((root / f"train/0002/c{camera}/t0").iterdir()).write_bytes(b"no image")
     for frame in (root / "query/101/c0/t0").iterdir():
         frame.unlink()
         frame.write_bytes(b"")

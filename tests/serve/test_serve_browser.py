@@ -56,12 +56,12 @@ def test_a_video(opened: Open, served: Served, sample: Path, width: int) -> None
     assert numbers == sorted(numbers, reverse=True) and abs(sum(numbers) - 100) < 0.05
 
     before = frame.locator(".readout").get_attribute("data-place")
-    picture = frame.locator(".picture").first
-    box = picture.bounding_box()
+    image = frame.locator(".picture").first
+    box = image.bounding_box()
     assert box["x"] >= 0 and box["x"] + box["width"] <= width
-    picture.click(position={"x": 1, "y": 1})
+    image.click(position={"x": 1, "y": 1})
     first = frame.locator(".readout").get_attribute("data-place")
-    picture.click(position={"x": box["width"] - 2, "y": box["height"] - 2})
+    image.click(position={"x": box["width"] - 2, "y": box["height"] - 2})
     last = frame.locator(".readout").get_attribute("data-place")
     assert first == "0 0 0" and last != first and before is not None
 

@@ -81,7 +81,7 @@ def _job(folder: Path, name: str = "job") -> Job:
 
 
 class _Submitted:
-    """A job of a cluster that ends at the second look, with an result or an error."""
+    """A job of a cluster that ends at the second look, with a result or an error."""
 
     def __init__(self, training: Training, log: list[str]) -> None:
         self.training, self.log, self.looks = training, log, 0

@@ -57,7 +57,7 @@ def test_milestones_of_the_paper_on_cifar() -> None:
 
 
 def test_poly_schedule_of_cityscapes() -> None:
-    """Of mmsegmentation: (lr - least) (1 - step / steps)^0.9 + least."""
+    """Compute mmsegmentation's rate: (lr - least) (1 - step / steps)^0.9 + least."""
     config = ImageOptimizerConfig(
         epochs=40, learning_rate=0.01, schedule="poly", least_learning_rate=1e-4
     )
