@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Milliseconds of processor time a clip for what is done to pixels behind the decoder, one core.
+"""Milliseconds of processor time a clip for what is done to pixels after the decoder, one core.
 
 Clips of 16 x 128 x 171 frames, crops of 112, in batches; medians over the turns.
 

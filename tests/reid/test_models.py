@@ -56,9 +56,9 @@ def test_the_small_network_is_torchreids_up_to_its_feature_map() -> None:
     from torchreid.reid.models import build_model
 
     theirs = build_model("osnet_x0_25", 7, pretrained=False, use_gpu=False)
-    behind = count(theirs.fc) + count(theirs.classifier)
+    after = count(theirs.fc) + count(theirs.classifier)
     net = network(backbone="osnet_x0_25")
-    assert count(net.trunk) == count(theirs) - behind == 134_792
+    assert count(net.trunk) == count(theirs) - after == 134_792
     net.trunk.load_state_dict(theirs.state_dict(), strict=False)
     theirs.eval()
     frames = clips()[:, :, 0]
