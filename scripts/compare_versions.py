@@ -215,7 +215,7 @@ class Comparison:
         equal: Those of them that are equal to the last bit.
         largest: Largest relative difference of two finite numbers within the bound or beyond it.
         differences: One line for each difference.
-        additions: What NEW has and OLD has not.
+        additions: Values that only NEW has.
     """
 
     bound: float

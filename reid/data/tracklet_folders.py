@@ -141,7 +141,7 @@ def tracklets_in(path: str, layout: Layout = "auto") -> FoundTracklets:
 
     Args:
         path: Folder or file.
-        layout: What a tracklet is.
+        layout: Meaning of the folders.
 
             - ``auto`` (``none`` is its older name): every folder with images in it, and every
               video. A single image beside tracklets, and one with the name of a video beside it,

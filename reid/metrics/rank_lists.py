@@ -61,7 +61,7 @@ def rank_lists(
     """Evaluate by every protocol, and by re-ranked distances if asked for.
 
     Args:
-        query, gallery: What was read; junk may be in the gallery, which no protocol counts.
+        query, gallery: Encoded lists; junk may be in the gallery, which no protocol counts.
         lost: Queries that could not be read; they count as wrong.
         max_rank: Length of the CMC curves, 20 where that is more: those ranks are printed.
         reranked: k-reciprocal re-ranking of queries and gallery without junk, by the common

@@ -39,7 +39,7 @@ class Backbone:
         name: Name in the configuration.
         network: The module itself.
         channels: C of its last feature map.
-        over_time: It takes clips (3D); otherwise frames.
+        over_time: True for a backbone of clips (3D), False for one of frames.
         smallest: Smallest clip (T, H, W) it takes.
         left_out: Names of the parts of the original network that it lacks: pooling and classifier.
     """

@@ -52,7 +52,7 @@ class FeatureTable:
         skipped_frames: Frames of each tracklet that could not be read, int64, shape (N,).
         features: float32, shape (N, D).
         model: Hash of the checkpoint.
-        checkpoint: Its path, for messages.
+        checkpoint: Path of the checkpoint, for messages.
         test_frames: Frames of each tracklet that were looked at, evenly spaced; None for all.
         persons: Names of the identities, by which tables are compared, N of them; None for each
             that is not known. None as a whole: the numbers are the names.

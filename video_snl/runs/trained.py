@@ -48,10 +48,10 @@ class TrainedNetwork:
 
     Attributes:
         model: The network, in evaluation mode.
-        experiment: Its configuration.
+        experiment: Configuration of the training.
         epoch: Index of its last finished epoch, from 0; None if its file does not say.
-        path: Its file.
-        spec: Its kind of task.
+        path: File of the checkpoint.
+        spec: Kind of task.
         stored: Description in its checkpoint (:func:`checkpoint_metadata`); empty for an exported
             file and for checkpoints of the paper's released code.
     """
@@ -101,7 +101,7 @@ def load_trained(path: Path, spec: TaskSpec = VIDEO) -> Any:
 
     Args:
         path: The checkpoint.
-        spec: Its kind of task; either of the image tasks stands for both.
+        spec: Kind of task; either of the image tasks stands for both.
 
     Returns:
         A :class:`TrainedNetwork` of the kind's own class.

@@ -32,7 +32,7 @@ class Fault:
             said to be of) or ``shared`` (identities in train and in query); ``reid check`` also
             finds ``unreadable`` images and other ``counts`` than the published ones.
         path: File or folder where it is.
-        detail: What was expected and what was found.
+        detail: Expected and found value.
     """
 
     kind: FaultKind
@@ -85,8 +85,8 @@ class Dataset:
 
     Attributes:
         module: Module with the function ``load(root, split, report)``, imported on first use.
-        root: What the root is, for messages. None where the module has a function ``ensure(root)``
-            that makes the dataset where there is none, and returns its folder.
+        root: Description of the root, for messages. None where the module has a function
+            ``ensure(root)`` that makes the dataset where there is none, and returns its folder.
         num_splits: Divisions into training and test identities.
         published: Published sizes, if any.
         has_lists: The dataset lists its files, and ``load`` reads these lists and no folder.

@@ -198,7 +198,7 @@ def check_max_pixels(name: str, value: int) -> None:
     """Refuse a limit below one pixel.
 
     Args:
-        name: What stands before the value in the message, such as "data.max_pixels=".
+        name: Start of the message, before the value, such as "data.max_pixels=".
 
     Raises:
         UserError: ``value`` is below 1.

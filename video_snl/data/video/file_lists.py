@@ -31,7 +31,7 @@ class Listing:
     """The files of a dataset, as paths: there, named and not there, there and not named.
 
     Attributes:
-        ignored: What was passed over in its folders, with counts; None for nothing.
+        ignored: Files passed over in its folders, with counts; None for nothing.
         repeats: Files that are met twice, in train and test or in one part.
     """
 

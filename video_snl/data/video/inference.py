@@ -47,7 +47,7 @@ def read_views(
     """Read clips evenly spaced over a video, uint8 (clips, T, H, W, 3).
 
     Args:
-        if_short: What to do about a video that is too short, by the options of the command; those
+        if_short: Advice for a video that is too short, by the options of the command; those
             of a training are others.
 
     Raises:

@@ -129,7 +129,7 @@ def block_kind(block: Tensors, kind: str | None = None) -> Kind:
     """Return the kind of a block.
 
     Args:
-        kind: Its kind, where it is known; needed for nl, ns and a2.
+        kind: Kind of the block, where it is known; needed for nl, ns and a2.
 
     Raises:
         StateDictError: for an unknown kind, keys that are not a block's, or those of nl, ns and a2,
