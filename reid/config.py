@@ -26,7 +26,7 @@ HeadName = Literal["mean", "attention", "rnn", "nonlocal3d"]
 
 @dataclass
 class ReidDataConfig:
-    """Which tracklets, and what is taken from them.
+    """Tracklets, and what is taken from them.
 
     Args:
         dataset: Name of the dataset; ``sample`` is generated once into the cache, ``folder`` is own

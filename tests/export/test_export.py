@@ -249,7 +249,10 @@ def test_compiled_or_why_not(
     [
         (["-o", "model.bin"], "model.bin: expected a file that ends in .onnx or .pt2"),
         (["-o", "m.onnx", "--format", "torch"], "give a name that ends in .pt2"),
-        (["--dynamic", "time"], "'time' is no axis of this network's input; name some of batch,"),
+        (
+            ["--dynamic", "time"],
+            "'time' is not an axis of this network's input; name some of batch,",
+        ),
         (["--runs", "-1"], "--runs -1: give 0 or more"),
         (["--input", "none.avi"], "--input none.avi: no such file"),
     ],

@@ -135,11 +135,11 @@ def _inspect_all(
 ) -> dict[str, Finding]:
     function = partial(inspect, span=span, max_pixels=max_pixels)
     findings = {}
-    outcomes = map_with_timeout(function, paths, num_workers=num_workers, deadline=deadline)
-    with closing(outcomes):  # type: ignore[type-var]
-        for outcome in counted(outcomes, len(paths), "checked"):
-            findings[outcome.item] = outcome.value or Finding(
-                outcome.item, "unreadable", _failure(outcome.kind, outcome.failure, deadline)
+    results = map_with_timeout(function, paths, num_workers=num_workers, deadline=deadline)
+    with closing(results):  # type: ignore[type-var]
+        for result in counted(results, len(paths), "checked"):
+            findings[result.item] = result.value or Finding(
+                result.item, "unreadable", _failure(result.kind, result.failure, deadline)
             )
     return dict(sorted(findings.items()))
 
@@ -153,7 +153,7 @@ def _failure(kind: str, failure: str | None, deadline: float) -> str:
 
 
 def _problems(listing: Listing, findings: dict[str, Finding]) -> list[Finding]:
-    """By verdict, then path; a file in no list is one problem, and what is wrong in it another."""
+    """List problems by verdict, then path; a file in no list may have another one in it."""
     found = [Finding(path, "missing") for path in listing.missing]
     found += [finding for finding in findings.values() if finding.verdict != "sound"]
     repeats = listing.repeats
@@ -213,7 +213,7 @@ def _report(
 
 
 def _heads(findings: dict[str, Finding]) -> dict[str, int]:
-    """File -> packets at its start that cannot be decoded."""
+    """Return the number of packets at the start of each file that cannot be decoded."""
     return {path: finding.undecodable for path, finding in findings.items() if finding.undecodable}
 
 

@@ -1,4 +1,4 @@
-"""What the configurations of all kinds of task share, as typed values without torch."""
+"""Base of the configurations of all kinds of task, as typed values without torch."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ __all__ = [
 
 @dataclass
 class ImageDataConfig:
-    """Which images, and how they are cropped and augmented.
+    """Images, and how they are cropped and augmented.
 
     Args:
         dataset: ``digits`` (comes with scikit-learn), ``cifar10``, ``cifar100``, ``imagenet``,

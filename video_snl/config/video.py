@@ -38,7 +38,7 @@ DecodeDevice = Literal["cpu", "cuda"]
 
 @dataclass
 class DataConfig:
-    """Which videos, and how clips are cut from them.
+    """Videos, and how clips are cut from them.
 
     Args:
         dataset: ``sample`` (generated once into the cache), ``ucf101``, ``folder`` (one folder of

@@ -41,12 +41,12 @@ class Format:
     """A kind of files.
 
     Attributes:
-        suffix: Of their names.
-        runtime: What runs them here.
+        suffix: Suffix of the files.
+        runtime: Name of the runtime that runs them.
         check: Raises a UserError where it cannot be written or read on this machine.
         write: A graph, what is to be said of it, a path.
         read: From a path and a device; returns the network and the text that is said of it.
-        describe: That text alone.
+        describe: Reads that text alone.
 
     ``read`` and ``describe`` raise a UserError for a file that is damaged or none of this kind.
     """
@@ -60,7 +60,7 @@ class Format:
 
 
 def format_of(path: Path) -> FormatName:
-    """By the suffix of a file.
+    """Return the format of a file by its suffix.
 
     Raises:
         UserError: It has another one.

@@ -1,4 +1,4 @@
-"""How long the forms of a network take, and how large they are."""
+"""Latency and size of the forms of a network."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ Run = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Form:
-    """One form of a network.
+    """Form of a network.
 
     Attributes:
         name: ``eager``, ``compiled`` or ``exported``, and by what.
         size: Bytes of its weights, or of its file.
         latency: Median seconds for one input; None where it does not run here.
-        note: What else there is to say.
+        note: Remark on it.
     """
 
     name: str
@@ -38,14 +38,14 @@ class Form:
 
 
 def eager_form(network: nn.Module, x: Tensor, runs: int) -> Form:
-    """The checkpoint's network as it is."""
+    """Time the checkpoint's network as it is."""
     weights = {*network.parameters(), *network.buffers()}
     size = sum(value.numel() * value.element_size() for value in weights)
     return Form("eager", size, _median(network, x, runs))
 
 
 def compiled_form(network: nn.Module, x: Tensor, runs: int) -> Form:
-    """The same, compiled by torch.compile; the note says how long that took, or why not."""
+    """Time it compiled by torch.compile; the note says how long that took, or why not."""
     torch._dynamo.reset()
     # A compiled call leaves traces on the module.
     compiled = torch.compile(copy.deepcopy(network))
@@ -60,7 +60,7 @@ def compiled_form(network: nn.Module, x: Tensor, runs: int) -> Form:
 
 
 def exported_form(run: Run, runtime: str, size: int, x: Tensor, runs: int) -> Form:
-    """The file, in what runs it."""
+    """Time the exported file in its runtime."""
     return Form(f"exported, {runtime}", size, _median(run, x, runs))
 
 
@@ -77,7 +77,7 @@ def _seconds(run: Run, x: Tensor) -> float:
 
 
 def _short(error: Exception) -> str:
-    """The cause at the bottom, in one line."""
+    """Return the cause at the bottom in one line."""
     cause: BaseException = error
     while (inner := getattr(cause, "inner_exception", None) or cause.__cause__) is not None:
         cause = inner
@@ -86,7 +86,7 @@ def _short(error: Exception) -> str:
 
 
 def table(forms: list[Form], shape: tuple[int, ...], runs: int) -> str:
-    """The forms as text."""
+    """Format the forms as text."""
     threads = torch.get_num_threads()
     sizes = " x ".join(map(str, shape))
     lines = [

@@ -31,7 +31,7 @@ class Exported(nn.Module):
     def __init__(self, run: Run, given: Input) -> None:
         super().__init__()
         self.given = given
-        self._run = (run,)  # in a tuple: it is no module of ours to be moved or set to training
+        self._run = (run,)  # in a tuple: it is not a module of ours to be moved or set to training
 
     def forward(self, x: Tensor) -> Tensor:
         self.given.check(x.shape)
@@ -66,7 +66,7 @@ def exported_spec(path: Path) -> TaskSpec:
     """Return the kind of task of an exported file.
 
     Raises:
-        UserError: It is no file that ``export`` wrote.
+        UserError: It is not a file that ``export`` wrote.
     """
     content = _facts(path, _checked(path).describe(path))
     return IMAGE if IMAGE.entry in content else VIDEO
@@ -81,7 +81,7 @@ def load_exported(path: Path, spec: TaskSpec, device: torch.device) -> Trained:
         device: The device it runs on.
 
     Raises:
-        UserError: It is no file that ``export`` wrote, is damaged, or is of another kind.
+        UserError: It is not a file that ``export`` wrote, is damaged, or is of another kind.
     """
     form = _checked(path)
     run, text = form.read(path, device)

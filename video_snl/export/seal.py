@@ -30,7 +30,7 @@ def seal(path: Path) -> None:
     """Write the hash of a file into it.
 
     Raises:
-        ValueError: Its metadata are not those of :func:`sealed`.
+        ValueError: The metadata are not those of :func:`sealed`.
     """
     with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as content:
         start = _start(content)
@@ -69,7 +69,7 @@ def _is_whole(path: Path) -> bool:
 
 
 def _start(content: mmap.mmap) -> int | None:
-    """Where the digits of the hash begin."""
+    """Find where the digits of the hash begin."""
     at = content.rfind(_MARK)
     end = at + len(_MARK) + len(_ZEROS)
     return None if at < 0 or end > len(content) else at + len(_MARK)

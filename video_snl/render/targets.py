@@ -1,4 +1,4 @@
-"""Where rendered files go."""
+"""Names of rendered files."""
 
 from __future__ import annotations
 

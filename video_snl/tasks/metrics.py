@@ -108,7 +108,7 @@ class TestMetrics(nn.Module):
 
 
 def further_metrics(scores: np.ndarray, label: np.ndarray) -> dict[str, float]:
-    """Return the metrics of :func:`class_metrics` that are no top-k accuracies.
+    """Return the metrics of :func:`class_metrics` that are not top-k accuracies.
 
     Args:
         scores: (N, classes); rows that are not finite are left out.
