@@ -22,7 +22,7 @@ there is none."""
 
 @option_group
 class TestFrames:
-    """How much of a tracklet is looked at.
+    """Frames of a tracklet that are used.
 
     Args:
         test_frames: all: whole tracklets, in chunks of data.frames frames, the mean of their
@@ -36,7 +36,7 @@ class TestFrames:
 
 @option_group
 class Metric:
-    """How features are compared.
+    """Comparison of features.
 
     Args:
         metric: Distance between features.

@@ -68,7 +68,7 @@ Exit code 0: all sound; 1: something was found; 2: bad input."""
 
 @option_group
 class _Tracklets:
-    """How files become tracklets.
+    """Meaning of files as tracklets.
 
     Args:
         layout: What a tracklet is. auto: every folder with images in it and every video; what may

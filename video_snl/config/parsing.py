@@ -67,7 +67,7 @@ _KINDS = {
     "tuple": "a list, as [a, b]",
     "NoneType": "null",
 }
-"""What a type of Python's is called where a value is not one."""
+"""Names of Python's types in messages about values of another type."""
 
 _Experiment = TypeVar("_Experiment", bound=ExperimentBase)
 

@@ -36,7 +36,7 @@ _CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Timing:
-    """How the network is timed.
+    """Timing of the network.
 
     Attributes:
         runs: Runs of every form of the network; 0 for no table.

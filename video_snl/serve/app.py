@@ -137,7 +137,7 @@ class _Asking:
 
 
 def _answer(service: Service, files: Sequence[Path], folder: Path) -> Answer:
-    """Answer; messages name files as they were uploaded."""
+    """Answer an upload; messages name its files as they were uploaded."""
     try:
         return service.answer(files)
     except UserError as error:
