@@ -187,7 +187,7 @@ def tracklets_in(path: str, layout: Layout = "auto") -> FoundTracklets:
     if not units:
         text = MediaFiles(ignored=ignored).ignored_text()
         raise UserError(
-            f"{path} holds no tracklet{_WANTED.get(layout, _WANTED_ANY)}"
+            f"{path} holds no tracklet{_EXPECTED.get(layout, _EXPECTED_ANY)}"
             + ("" if text is None else f" ({text})")
         )
     return found
@@ -227,8 +227,8 @@ _NOUNS = {
     "person": ("identity", "identities"),
     "camera": ("camera", "cameras"),
 }
-_WANTED_ANY = ": no image and no video of an accepted format is in it or below it"
-_WANTED = {
+_EXPECTED_ANY = ": no image and no video of an accepted format is in it or below it"
+_EXPECTED = {
     "videos": ": no video is in it or below it; --layout auto takes folders of images, too",
     "market": ": no image in it is named as in Market-1501 (0002_c1s1_000451_03.jpg)",
     "mars": ": no image in it is named as in MARS (0001C1T0001F001.jpg)",

@@ -30,7 +30,7 @@ Kind = Literal["snl", "nl", "ns", "dnl", "a2", "cayley", "cgnl", "cc"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 Shapes = dict[str, tuple[int, ...]]
 
-# Which part of a name tells which kind, the telling ones first.
+# Parts of names that distinguish the kinds, the most specific ones first.
 _MARKS: dict[str, Kind] = {
     "query_conv": "cc",
     "gn": "cgnl",
