@@ -45,7 +45,7 @@ def _interruptible() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
-    """As in the processes the tests start: the order of a sum depends on the number of threads."""
+    """Use one thread, as the processes of the tests do: the order of a sum depends on it."""
     torch.set_num_threads(1)
 
 

@@ -109,7 +109,7 @@ def _shortening(kind: str, words: list[str]) -> list[str]:
 
 
 def _training(kind: str, words: list[str]) -> list[str]:
-    """One epoch of few small steps, on this machine's CPU, of a network without weights."""
+    """Return options of one epoch of few small steps on a CPU, of a network without weights."""
     short: dict[str, Any] = {
         "optimizer.epochs": 1,
         "data.num_workers": 0,

@@ -26,7 +26,7 @@ def numbers(text: str | None) -> tuple[int, ...]:
 
 @dataclass
 class Explorer:
-    """One opened page; ``problems`` collects errors, console messages and requests."""
+    """Opened page; ``problems`` collects errors, console messages and requests."""
 
     page: Page
     problems: list[str] = field(default_factory=list)
@@ -49,11 +49,11 @@ class Explorer:
         return self.page.locator(".panel").nth(number)
 
     def choose(self, name: str, value: str) -> None:
-        """One of the buttons; the text is clicked, as the radio button itself is not drawn."""
+        """Click one of the buttons by its text, as the radio button itself is not drawn."""
         self.page.locator(f"label:has(input[name='{name}'][value='{value}']) span").click()
 
     def point_in(self, place: Grid, grid: Grid, *, panel: int = 0) -> tuple[float, float]:
-        """Where on the screen the middle of a position is, in the first of its frames."""
+        """Return the middle of a position on the screen, in the first of its frames."""
         frames = self.panel(panel).locator(".frame")
         box = box_of(place, grid, (frames.count(), 1000, 1000))
         image = frames.nth(box.start).locator(".picture")

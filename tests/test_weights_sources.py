@@ -142,7 +142,7 @@ def server(monkeypatch) -> Iterator[http.server.ThreadingHTTPServer]:
             self.wfile.write(body[: len(body) // 2] if "short" in self.path else body)
 
         def log_message(self, format: str, *args: object) -> None:
-            """Not into the output of the tests."""
+            """Keep the log out of the output of the tests."""
 
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)

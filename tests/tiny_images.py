@@ -32,7 +32,7 @@ def image_options(output: Path, **overrides: Any) -> list[str]:
 
 
 def segmentation_options(root: Path, output: Path, **overrides: Any) -> list[str]:
-    """The same of a segmentation of small images."""
+    """Return the same of a segmentation of small images."""
     options: dict[str, Any] = {
         "data__dataset": "cityscapes",
         "data__root": root,
@@ -49,7 +49,7 @@ def segmentation_options(root: Path, output: Path, **overrides: Any) -> list[str
 
 
 def experiment(**sections: dict[str, Any]) -> ImageExperiment:
-    """One with these options, the others at their defaults."""
+    """Make an experiment with these options, the others at their defaults."""
     return ImageExperiment(
         data=ImageDataConfig(**sections.get("data", {})),
         model=ImageModelConfig(**sections.get("model", {})),

@@ -43,7 +43,7 @@ def grey(index: int, size: tuple[int, int]) -> np.ndarray:
 
 
 def greys(frames: Tensor) -> list[int]:
-    """Which frames of :func:`grey` these are, modulo 25."""
+    """Return the numbers of frames of :func:`grey`, modulo 25."""
     area = frames[:, frames.shape[1] * 3 // 8 : frames.shape[1] * 5 // 8]
     return [round(value / 10) for value in area.float().mean((1, 2, 3)).tolist()]
 
@@ -91,7 +91,7 @@ def write_streams(
 
 
 def write_changing_size(path: Path, sizes: Sequence[tuple[int, int]], frames: int = 10) -> Path:
-    """One stream whose size changes: ``frames`` frames of each of these sizes, in turn."""
+    """Write one stream whose size changes: ``frames`` frames of each of these sizes, in turn."""
     with av.open(str(path), "w", format=_container(path)) as container:
         stream = container.add_stream("libx264", rate=25)
         stream.height, stream.width, stream.pix_fmt = *sizes[0], "yuv420p"

@@ -118,7 +118,7 @@ def test_channels_last_features_are_not_copied(grid: tuple[int, ...]) -> None:
 
 
 def test_the_cost_of_the_affinity_products() -> None:
-    """By hand, at C = 8, Cs = 4: N = 3 (matrices) and N = 125 (factors)."""
+    """Compare with costs by hand at C = 8, Cs = 4: N = 3 (matrices) and N = 125 (factors)."""
     small, large = torch.randn(3, 8, 1, 1, 3), torch.randn(3, 8, 5, 5, 5)
     expected = {
         "snl": (3**2 * (4 + 4), 4 * 125 * 4 * 4),

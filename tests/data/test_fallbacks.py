@@ -31,7 +31,7 @@ def open_files() -> int:
 
 @pytest.mark.parametrize("reader", ["pyav", "decord"])
 def test_files_do_not_stay_open(tmp_path: Path, reader: ReaderName) -> None:
-    """Without the help of the garbage collector, also where a video is too short for a clip."""
+    """Files are closed without the garbage collector, also of a video too short for a clip."""
     path = str(write_streams(tmp_path / "a.mp4", [(64, 96)], frames=12))
     read_clips(path, lambda n: [[3, 4]], 32, reader)
     gc.collect()
@@ -80,7 +80,7 @@ def write_with_empty_packets(path: Path, empty: set[int]) -> str:
 
 
 def test_scattered_packets_without_a_picture(tmp_path: Path) -> None:
-    """At most two in one call; three calls may meet three. Never three in a row."""
+    """One call may meet two such packets, three calls three, but never three in a row."""
     path = write_with_empty_packets(tmp_path / "a.avi", {5, 25, 45})
     reader = PyAVReader(path)
     assert len(reader) == 60

@@ -129,7 +129,7 @@ def test_files_that_another_reader_reads_are_counted_and_said_once(
 def test_torchcodec_shows_its_frames_by_their_times(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One that returns others is found out at the frames themselves, and PyAV goes on."""
+    """Other frames than those asked for are recognised by their times, and PyAV goes on."""
     usable("torchcodec")
     from video_snl.data.decoding.torchcodec import TorchCodecReader
 
@@ -213,7 +213,7 @@ def test_one_conversion_to_rgb(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("codec", ["mpeg4", "mpeg2video"])
 def test_one_conversion_to_rgb_of_odd_sizes(tmp_path: Path, codec: str) -> None:
-    """Their decoders say where the colours lie, which swscale heeds where rows are odd."""
+    """Decoders give the places of the colours, which swscale uses where rows are odd."""
     path = str(tmp_path / "odd.mkv")
     with av.open(path, "w") as container:
         stream = container.add_stream(codec, rate=25, options={"qmin": "2", "qmax": "2"})

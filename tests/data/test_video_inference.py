@@ -52,7 +52,7 @@ def test_killed_idle_worker_is_an_error_and_not_the_end(path: str) -> None:
 
 
 def test_a_process_that_did_not_read_the_windows_before_says_so(path: str) -> None:
-    """Where the kill above comes exactly between two windows."""
+    """The kill above may come exactly between two windows."""
     read = inference._Windows(CONFIG, 1, Length(30, "f"), Length(30, "f"))
     with pytest.raises(UserError, match=r"a\.avi: the process .* was killed after 1 window"):
         read((path, 1))

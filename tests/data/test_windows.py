@@ -136,7 +136,7 @@ def test_clips_of_windows(length: int, window: int, hop: int, count: int, data) 
 
 
 def test_windows_of_many_lengths() -> None:
-    """By time stamps, a window may have many frames and the next one few."""
+    """A window by time stamps may have many frames and the next one few."""
     times = FrameTimes([*(i / 100 for i in range(100)), *(1 + i for i in range(10))], 11.0)
     windows = frame_windows(times, Length(2, "s"), Length(0.5, "s"))
     rule = ClipRule(4, 1, "uniform", "repeat_last")

@@ -209,7 +209,7 @@ def write_streams_of_noise(path: Path) -> Path:
 
 @pytest.mark.slow
 def test_full_disk(tmp_path: Path) -> None:
-    """One line, nothing half-written; with room it goes on."""
+    """A full disk gives one line and nothing half-written; with room it goes on."""
     source = large_set(tmp_path / "in")
     disk = tmp_path / "disk"
     disk.mkdir()

@@ -201,7 +201,7 @@ def only_dejavu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def inked(text: str) -> np.ndarray:
-    """Where a text on black is white, without the box."""
+    """Return the mask of the white letters on black, without the box."""
     return np.asarray(draw_lines(Image.new("RGB", (600, 480)), [Line(text)])).min(2) > 128
 
 

@@ -218,7 +218,7 @@ def test_history_of_a_run_from_before_there_was_a_profile(tmp_path: Path) -> Non
 def test_batches_copied_ahead_change_nothing(
     run: Path, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As on a GPU, with copies that are none: Lightning takes the prefetcher for the loader."""
+    """Lightning takes the prefetcher of a GPU, here with copies that do nothing, for the loader."""
 
     class Copies:
         def start(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

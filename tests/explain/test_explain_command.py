@@ -147,7 +147,7 @@ def test_pictures_are_of_the_position_asked_for(
 
 
 def marked_cells(path: Path, *, columns: int, rows: int) -> set[tuple[int, int, int, int]]:
-    """Where boxes of the mark's colour are in a figure: row, column, and ninth of the frame."""
+    """Find the boxes of the mark's colour in a figure: row, column, and ninth of the frame."""
     pixels = np.asarray(Image.open(path).convert("RGB")).astype(int)
     found: set[tuple[int, int, int, int]] = set()
     # Labels are to the left, titles above, colour bars to the right; 150 pixels to the inch.

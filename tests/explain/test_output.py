@@ -65,7 +65,7 @@ def test_pictures_of_an_earlier_explanation_do_not_stay(tmp_path: Path) -> None:
 def test_colours_are_signed_where_those_of_the_page_are(
     lowest: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By the whole map, with the same rounding: the row that is drawn has none below zero."""
+    """The whole map decides, with the same rounding: the row that is drawn has none below zero."""
     drawn: list[figure3._Row] = []
     monkeypatch.setattr(figure3, "_draw", lambda _, rows, *rest: drawn.extend(rows))
     one = shown()

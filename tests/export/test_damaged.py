@@ -48,7 +48,7 @@ def flipped(source: Path, target: Path, offset: int) -> Path:
 
 
 def in_a_weight(path: Path) -> int:
-    """Where a byte of the first block's weights is."""
+    """Return the place of a byte of the first block's weights."""
     weights = load_trained(path).model.state_dict()
     name = next(name for name in weights if name.endswith("combine.weight"))
     return path.read_bytes().index(weights[name].numpy().tobytes()) + 2

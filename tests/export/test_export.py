@@ -112,7 +112,7 @@ def test_in_a_process_of_its_own(checkpoint: Path, video: str, tmp_path: Path) -
 
 
 def test_that_a_pt2_file_runs_code_is_said() -> None:
-    """Also one without a pickled entry: the reason why none are refused by their entries."""
+    """A file without a pickled entry runs code, too, so none is refused by its entries."""
     words = " ".join(run_here("predict", "--help").stdout.split())
     assert "Reading a .pt2 file can run code in it, which cannot be told beforehand" in words
     text = (REPOSITORY / "docs" / "export.md").read_text(encoding="utf-8")

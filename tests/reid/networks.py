@@ -16,7 +16,7 @@ OSNET_PLACES = ["after:conv2", "after:conv3"]
 
 
 def network(*, seed: int = 0, **options: Any) -> TrackletNet:
-    """In evaluation mode; ``osnet_x0_25`` without blocks unless told otherwise."""
+    """Build a network in evaluation mode; ``osnet_x0_25`` without blocks unless told otherwise."""
     config = ReidModelConfig(**{"block": "none", **options})
     return build_network(config, IDENTITIES, seed=seed, size=SIZE)[0].eval()
 

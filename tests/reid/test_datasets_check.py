@@ -33,7 +33,7 @@ SMALL = Published(
 
 @pytest.fixture
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without worker processes, which take seconds to start."""
+    """Check without worker processes, which take seconds to start."""
 
     def run(function: Any, items: Any, **options: Any) -> Any:
         return map_with_timeout(function, items, **options | {"num_workers": 0})

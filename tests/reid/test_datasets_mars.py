@@ -62,7 +62,7 @@ def test_first_and_last_of_the_real_tables(real: ReidData, real_root: Path) -> N
 
 @pytest.mark.slow
 def test_agrees_with_torchreid(real: ReidData, real_root: Path, tmp_path: Path) -> None:
-    """But for its labels of the training identities, which are in the order of a set."""
+    """The lists agree but for the training labels, which are in the order of a set."""
     from torchreid.reid.data.datasets.video.mars import Mars
 
     (tmp_path / "mars").symlink_to(real_root)

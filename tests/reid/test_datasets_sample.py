@@ -141,7 +141,7 @@ def test_same_settings_give_the_same_bytes(tiny: Path, tmp_path: Path) -> None:
 
 
 def person_alone(person: sample.Person, turn: float) -> np.ndarray:
-    """One frame, (64, 32, 3), of a person in front of black."""
+    """Draw one frame, (64, 32, 3), of a person in front of black."""
     canvas = np.zeros((1, *SIZE, 3), np.float32)
     walk = random_walk(person, 1, SIZE, 1.0, np.random.default_rng(0))
     draw_person(canvas, person, replace(walk, turn=np.full(1, turn, np.float32)))

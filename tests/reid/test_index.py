@@ -58,7 +58,7 @@ def test_approximate_search_counts_what_it_missed(index: IndexName, metric: Metr
 
 
 def test_an_approximate_index_may_find_fewer() -> None:
-    """One of 25 cells in eight holds no 1000 rows: the rest is marked, and missing in recall."""
+    """An eighth of the cells holds fewer than 1000 rows: the rest is marked, missing in recall."""
     query, gallery = random_table(3, 0), random_table(1000, 1)
     found = search(query, gallery, index="ivf", top=1000)
     none = found.indices == -1
@@ -89,7 +89,7 @@ def repeated(size: int, seed: int) -> FeatureTable:
 def test_equal_distances_stand_in_the_order_of_the_gallery(
     index: IndexName, metric: Metric, size: int, blocks: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As in an evaluation, whose matrix of distances is sorted stably."""
+    """The order is that of an evaluation, whose matrix of distances is sorted stably."""
     query, gallery = random_table(7, 0), repeated(size, 1)
     if blocks:
         monkeypatch.setattr("reid.retrieval.index.AT_ONCE", 7 * 20)

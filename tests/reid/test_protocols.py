@@ -96,7 +96,7 @@ def test_equals_plain_loops(protocol: Protocol, case: Case, max_rank: int) -> No
 def test_rules_of_cameras_equal_plain_loops(
     protocol: Protocol, rule: Cameras, case: Case, seed: int
 ) -> None:
-    """With cameras ignored, too, and with entries that are the query itself."""
+    """The loops also ignore cameras, and have entries that are the query itself."""
     own = case.own(seed)
     wanted = case.naive(protocol, 9, rule, own)
     if wanted is None:
@@ -109,7 +109,7 @@ def test_rules_of_cameras_equal_plain_loops(
 
 
 def test_queries_kept_is_plain_precision_in_the_gallery_with_the_queries() -> None:
-    """As public code for MARS has it: a loop over good and junk entries of the whole test list."""
+    """Compare with public code for MARS: a loop over good and junk entries of all the list."""
     rng = np.random.default_rng(4)
     features = rng.normal(size=(60, 5)).round(1)
     identities, cameras = rng.integers(0, 9, 60), rng.integers(0, 3, 60)
@@ -135,7 +135,7 @@ def test_queries_kept_is_plain_precision_in_the_gallery_with_the_queries() -> No
 
 
 def test_nobody_finds_themselves_where_cameras_are_ignored() -> None:
-    """One camera, and one list as query and gallery: the diagonal is not a match."""
+    """The diagonal is not a match where one list of one camera is query and gallery."""
     features = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.9, 0.1], [0.1, 0.9]])
     identities, camera = torch.tensor([1, 2, 2, 1]), torch.zeros(4, dtype=torch.int64)
     distances = pairwise_distances(features, features)
@@ -282,7 +282,7 @@ def test_official_gallery_keeps_the_queries() -> None:
 
 
 def test_mars_has_140_queries_without_a_match(real_data: Path) -> None:
-    """In the common protocol; in the official one, with junk or without, every query has one."""
+    """The common protocol has 140; in the official one every query has a match, junk or not."""
     info = real_data / "reid" / "mars" / "info"
     rows = loadmat(info / "tracks_test_info.mat")["track_test_info"].astype(np.int64)
     chosen = loadmat(info / "query_IDX.mat")["query_IDX"].astype(np.int64).ravel() - 1

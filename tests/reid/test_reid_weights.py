@@ -106,7 +106,7 @@ def test_a_repeated_frame_is_answered_by_the_inflated_stem_as_the_frame(hub_cach
 
 
 def own_checkpoint(net: TrackletNet) -> dict[str, object]:
-    """As Lightning writes it: the network is ``model`` of the module that trains."""
+    """Make the content of a checkpoint: the network is ``model`` of the module that trains."""
     state = {f"model.{name}": tensor for name, tensor in net.state_dict().items()}
     return {"state_dict": {**state, "loss.center.centers": torch.zeros(3, 2)}, "epoch": 2}
 
@@ -357,7 +357,7 @@ def with_squeeze(model: dict[str, Tensor]) -> dict[str, Tensor]:
 def test_small_parts_that_make_another_network_are_named(
     tmp_path: Path, change: Any, said: str
 ) -> None:
-    """By the share of their parameters, these networks would be the same."""
+    """The share of their parameters alone would not tell these networks apart."""
     content = fastreid_checkpoint()
     path = save({**content, "model": change(content["model"])}, tmp_path)
     with pytest.raises(UserError, match=said) as caught:

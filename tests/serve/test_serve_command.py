@@ -176,7 +176,7 @@ def test_uploads_are_for_the_user_of_the_server_alone(served: Served) -> None:
 def test_signals_end_it_in_order(
     video_run: Path, sample: Path, tmp_path: Path, number: int, code: int
 ) -> None:
-    """With an upload that is worked on, and another that is still being received."""
+    """Signals come with an upload that is worked on, and another that is still being received."""
     page = Served.start(tmp_path / "temporary", "--checkpoint", str(video_run))
     boundary, body = form(sample)
     half, whole = page.connect(), page.connect()
