@@ -139,7 +139,6 @@ REFERENCE: dict[str, tuple[str, tuple[str, ...]]] = {
             "video_snl.export.latency",
             "video_snl.export.networks",
             "video_snl.commands.publish",
-            "video_snl.commands.model_card",
             "video_snl.runs.published",
         ),
     ),
