@@ -136,7 +136,6 @@ REFERENCE: dict[str, tuple[str, tuple[str, ...]]] = {
             "video_snl.export.inputs",
             "video_snl.export.formats",
             "video_snl.export.checking",
-            "video_snl.export.latency",
             "video_snl.export.networks",
             "video_snl.commands.publish",
             "video_snl.runs.published",
@@ -147,7 +146,6 @@ REFERENCE: dict[str, tuple[str, tuple[str, ...]]] = {
         (
             "video_snl.render.fonts",
             "video_snl.render.image",
-            "video_snl.render.targets",
             "video_snl.render.video",
         ),
     ),

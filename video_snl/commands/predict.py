@@ -22,8 +22,7 @@ from video_snl.data.workers.forkserver import start_forkserver
 from video_snl.engine.trainer import device_of
 from video_snl.errors import UserError
 from video_snl.render.fonts import Line
-from video_snl.render.image import labelled, overlaid, save_image
-from video_snl.render.targets import targets
+from video_snl.render.image import labelled, overlaid, save_image, targets
 from video_snl.render.video import FORMATS, captions_of, render_video
 from video_snl.runs.run import checkpoint_path
 from video_snl.runs.trained import Trained, load_trained

@@ -1,4 +1,4 @@
-"""What parquet files claim, and what they can hold."""
+"""What files of features claim, and what they can hold."""
 
 from __future__ import annotations
 
