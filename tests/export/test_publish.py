@@ -44,6 +44,7 @@ def run_folder(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     words = ["--clips", "2", "--crops", "1", "--trainer.accelerator", "cpu"]
     done = run_here("evaluate", "--checkpoint", str(checkpoint), *words)
     assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("21 test videos of 3 classes, split 1, epoch 5 of ")
     return folder
 
 
