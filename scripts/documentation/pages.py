@@ -136,10 +136,8 @@ REFERENCE: dict[str, tuple[str, tuple[str, ...]]] = {
             "video_snl.export.inputs",
             "video_snl.export.formats",
             "video_snl.export.checking",
-            "video_snl.export.latency",
             "video_snl.export.networks",
             "video_snl.commands.publish",
-            "video_snl.commands.model_card",
             "video_snl.runs.published",
         ),
     ),
@@ -148,7 +146,6 @@ REFERENCE: dict[str, tuple[str, tuple[str, ...]]] = {
         (
             "video_snl.render.fonts",
             "video_snl.render.image",
-            "video_snl.render.targets",
             "video_snl.render.video",
         ),
     ),

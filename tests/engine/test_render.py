@@ -35,8 +35,7 @@ from video_snl.render.fonts import (
     spelled,
     text_size,
 )
-from video_snl.render.image import class_colours, labelled, overlaid
-from video_snl.render.targets import targets
+from video_snl.render.image import class_colours, labelled, overlaid, targets
 from video_snl.render.video import caption_at, captions_of, render_video
 
 NAMES = ("Bow", "Clap", "Dive")

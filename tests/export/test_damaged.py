@@ -14,7 +14,7 @@ from tests.export.checkpoints import image_checkpoint, video_checkpoint
 from tests.tiny import run_here
 from tests.videos import write_video
 from video_snl.errors import UserError
-from video_snl.export.seal import check_seal
+from video_snl.export.formats import check_seal
 from video_snl.runs.published import CONFIG, CONFIG_DIGEST, WEIGHTS, WEIGHTS_DIGEST
 from video_snl.runs.trained import load_trained
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
+from huggingface_hub import ModelCard
 
 from reid.retrieval.features import read_features
 from tests.reid.little import run
@@ -49,10 +49,12 @@ def test_evaluate_gives_the_same(trained: Path, published: Path, dataset: Path) 
 
 
 def test_the_card_and_what_it_leaves_out(trained: Path, published: Path, dataset: Path) -> None:
-    text = (published / "README.md").read_text()
-    header = yaml.safe_load(text.split("---\n")[1])
-    assert "person-re-identification" in header["tags"]
-    assert "mean_average_precision" in header["metrics"] and "mAP |" in text
+    card = ModelCard.load(published / "README.md")
+    assert "person-re-identification" in card.data.tags
+    assert "mean_average_precision" in card.data.metrics and "mAP |" in card.text
+    types = [result.metric_type for result in card.data.eval_results]
+    assert list(dict.fromkeys(types)) == card.data.metrics
+    assert "4 identities to train on of `folder`" in card.text
     for name in ("README.md", "config.json", "model.safetensors"):
         content = (published / name).read_bytes()
         assert str(dataset).encode() not in content and str(trained).encode() not in content

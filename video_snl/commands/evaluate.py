@@ -24,6 +24,7 @@ from video_snl.commands.reports import (
     top_k_accuracy,
     write_reports,
 )
+from video_snl.config.datasets import VIDEO_DATASETS
 from video_snl.config.image import ImageExperiment
 from video_snl.config.task_spec import TOP, VIDEO, TaskSpec, shown_tops
 from video_snl.config.video import Experiment
@@ -201,7 +202,9 @@ def _trainer(experiment: Experiment | ImageExperiment, total: int, inputs: str) 
 def _head(evaluation: _Evaluation, samples: int) -> str:
     """First line of the text: what was evaluated, and which network."""
     trained, spec = evaluation.trained, evaluation.trained.spec
-    split = f", split {trained.experiment.data.split}" if spec.name == "video" else ""
+    asked = trained.experiment.data
+    has_splits = spec.name == "video" and VIDEO_DATASETS[asked.dataset].splits
+    split = f", split {asked.split}" if has_splits else ""
     epoch = "" if trained.epoch is None else f"epoch {trained.epoch + 1} of "
     classes = counts(len(evaluation.data.class_names), "class")
     return f"{counts(samples, f'test {spec.input}')} of {classes}{split}, {epoch}{trained.path}"

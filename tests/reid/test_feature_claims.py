@@ -1,4 +1,4 @@
-"""Parquet files: what they claim, and what they can hold."""
+"""What files of features claim, and what they can hold."""
 
 from __future__ import annotations
 
