@@ -14,12 +14,13 @@ from tests.videos import write_video
 from video_snl.config.video import DataConfig
 from video_snl.data.loading.samplers import sample_generator
 from video_snl.data.transforms.augment import (
+    OPERATIONS,
     augment_clips,
     check_augmentation,
     draw_augmentation,
+    jitter_colours,
     scale_pairs,
 )
-from video_snl.data.transforms.randaugment import OPERATIONS, jitter_colours
 from video_snl.data.video.dataset import ClipDataset, EpochSampler, make_loader
 from video_snl.data.video.records import Video
 from video_snl.errors import UserError
