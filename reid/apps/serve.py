@@ -267,8 +267,7 @@ def _check_images(path: Path, images: Sequence[zipfile.ZipInfo], limits: Limits)
         raise UserError(f"{path} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
     if len(images) > MOST_FILES:
         raise UserError(
-            f"{path} holds {len(images):,} images, and {MOST_FILES:,} are allowed: leave some "
-            "out"
+            f"{path} holds {len(images):,} images, and {MOST_FILES:,} are allowed: leave some out"
         )
     size = sum(entry.file_size for entry in images)
     if size > limits.bytes:
