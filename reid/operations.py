@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from reid.config import ReidDataConfig, ReidExperiment
-from reid.data.datamodule import TrackletData
 from reid.data.datasets.catalog import DATASETS, load_dataset
 from reid.data.loading import SampledDataset, in_order, make_loader
 from reid.data.samplers import IdentitySampler
@@ -23,7 +22,7 @@ from reid.models.heads import NonlocalHead
 from reid.models.network import TrackletNet, build_network
 from reid.options import check_data, check_options
 from reid.runs import find_checkpoint
-from reid.task import TrackletTask
+from reid.task import TrackletData, TrackletTask
 from reid.trained import TrainedReid
 from video_snl.config.statistics import Statistics
 from video_snl.config.task_spec import AnyExperiment

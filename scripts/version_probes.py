@@ -825,7 +825,7 @@ def answer(probes: Probes, part: str) -> Values:
 def _answer(probe: Callable[[], Any]) -> Any:
     try:
         return probe()
-    except Exception as error:
+    except Exception as error:  # of any kind: it is the value that is compared
         return Failed(_reason(error))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -63,3 +64,14 @@ def real_data() -> Path:
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small dataset in UCF-101's layout, to be read only."""
     return write_ucf101(tmp_path_factory.mktemp("ucf101"))
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[[str, str], str]:
+    """Write a text file of this name for the test; the path comes back."""
+
+    def written(name: str, text: str) -> str:
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        return str(tmp_path / name)
+
+    return written

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from playwright.sync_api import Browser, Locator, Page
 
-from video_snl.analysis.explain.page_data import palette
+from video_snl.analysis.explain.page import palette
 from video_snl.analysis.explain.structure import Grid, box_of
 
 LOCAL = ("file:", "data:")

@@ -306,12 +306,10 @@ def _without_stills(
 ) -> tuple[list[PurePath], _Passed]:
     """Leave out the images that stand for a video of the same name."""
     stems = {video.with_suffix("") for video in videos}
-    stills = [image for image in images if image.with_suffix("") in stems]
-    if not stills:
-        return list(images), []
+    stills = {image for image in images if stems and image.with_suffix("") in stems}
     return (
-        [image for image in images if image.with_suffix("") not in stems],
-        [(image, "image with the name of a video") for image in stills],
+        [image for image in images if image not in stills],
+        [(image, "image with the name of a video") for image in images if image in stills],
     )
 
 
@@ -331,12 +329,12 @@ def _sure(folders: _Folders, videos: Sequence[PurePath]) -> set[PurePath]:
                 "choose by --layout leaves (without those images), --layout tracklets (those "
                 "images are a tracklet, too), --layout images or --layout videos",
             )
-    return {folder for folder in folders if folder not in holders} | set(videos)
+    return _leaves(folders, videos)
 
 
 def _leaves(folders: _Folders, videos: Sequence[PurePath]) -> set[PurePath]:
-    holders = _holders(folders, videos)
-    return {folder for folder in folders if folder not in holders} | set(videos)
+    """Return the tracklets that no other is below."""
+    return {*folders, *videos} - _holders(folders, videos)
 
 
 def _in_layout(folders: _Folders, videos: Sequence[PurePath]) -> set[PurePath]:

@@ -19,9 +19,8 @@ from torch import Tensor
 
 from video_snl.config.statistics import STATISTICS
 from video_snl.config.video import DataConfig
-from video_snl.data.transforms.augment import augment_clips, draw_augmentation
+from video_snl.data.transforms.augment import OPERATIONS, augment_clips, draw_augmentation
 from video_snl.data.transforms.geometry import crop_clips, crop_scaled_clips, normalise
-from video_snl.data.transforms.randaugment import OPERATIONS
 
 CROP, MAGNITUDE = 112, 9
 

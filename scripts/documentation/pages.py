@@ -114,8 +114,6 @@ REFERENCE: dict[str, tuple[str, tuple[str, ...]]] = {
             "video_snl.analysis.model_input",
             "video_snl.analysis.explain.maps",
             "video_snl.analysis.explain.rows",
-            "video_snl.analysis.explain.sensitivity",
-            "video_snl.analysis.explain.page_data",
             "video_snl.analysis.explain.page",
             "video_snl.analysis.explain.figure3",
             "video_snl.analysis.explain.run",
@@ -192,7 +190,6 @@ REFERENCE: dict[str, tuple[str, tuple[str, ...]]] = {
             "reid.operations",
             "reid.task_spec",
             "reid.apps.serve",
-            "reid.apps.uploads",
         ),
     ),
 }

@@ -14,12 +14,13 @@ from tests.videos import write_video
 from video_snl.config.video import DataConfig
 from video_snl.data.loading.samplers import sample_generator
 from video_snl.data.transforms.augment import (
+    OPERATIONS,
     augment_clips,
     check_augmentation,
     draw_augmentation,
+    jitter_colours,
     scale_pairs,
 )
-from video_snl.data.transforms.randaugment import OPERATIONS, jitter_colours
 from video_snl.data.video.dataset import ClipDataset, EpochSampler, make_loader
 from video_snl.data.video.records import Video
 from video_snl.errors import UserError
@@ -177,6 +178,7 @@ def test_samples_do_not_depend_on_the_workers(videos: list[Video]) -> None:
         sampler.set_epoch(3)
         dataset = ClipDataset(videos, config, seed=1)
         epochs.append(list(make_loader(dataset, sampler, 2, num_workers, pin_memory=False)))
+    assert len(epochs[0]) == 3
     for alone, spread in zip(*epochs, strict=True):
         assert {"scale", "jitter", "operations"} < alone.keys() == spread.keys()
         for name in alone:
@@ -185,6 +187,7 @@ def test_samples_do_not_depend_on_the_workers(videos: list[Video]) -> None:
 
 def test_augmentation_leaves_clip_crop_and_flip_as_they_are(videos: list[Video]) -> None:
     plain, augmented = ClipDataset(videos, CONFIG, 0)[4, 3], ClipDataset(videos, ALL, 0)[4, 3]
+    assert {"video", "offset", "flip"} <= plain.keys()
     for name in plain:
         assert torch.equal(plain[name], augmented[name]), name
 

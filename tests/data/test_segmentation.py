@@ -17,7 +17,7 @@ from video_snl.config.image import ImageDataConfig
 from video_snl.data.image.catalog import image_class_count, load_images
 from video_snl.data.image.cityscapes import CLASSES, load_cityscapes, read_labels, train_ids
 from video_snl.data.image.segmentation import SegmentationDataset, draw_crop
-from video_snl.data.transforms.photometric import Distortion, distort, draw_distortion
+from video_snl.data.transforms.image import Distortion, distort, draw_distortion
 from video_snl.errors import UserError
 from video_snl.tasks.sliding_window import slide, window_places, window_stride
 

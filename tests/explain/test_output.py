@@ -11,7 +11,7 @@ import pytest
 
 from tests.explanations import block_maps, explanation, frames
 from video_snl.analysis.explain import figure3
-from video_snl.analysis.explain.page_data import encoded_map
+from video_snl.analysis.explain.page import encoded_map
 from video_snl.analysis.explain.run import write_explanations
 from video_snl.analysis.explain.structure import Explanation
 from video_snl.errors import UserError

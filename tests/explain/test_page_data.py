@@ -20,10 +20,16 @@ from numpy.testing import assert_allclose
 from tests.blocks.cases import features, made
 from tests.explanations import KINDS, block_maps, explanation, frames
 from video_snl.analysis.explain import maps
-from video_snl.analysis.explain.page import page_html, write_page
-from video_snl.analysis.explain.page_data import decoded_rows, encoded_map, encoded_rows, row_step
+from video_snl.analysis.explain.maps import sensitivity_rows
+from video_snl.analysis.explain.page import (
+    decoded_rows,
+    encoded_map,
+    encoded_rows,
+    page_html,
+    row_step,
+    write_page,
+)
 from video_snl.analysis.explain.positions import strongest
-from video_snl.analysis.explain.sensitivity import sensitivity_rows
 from video_snl.analysis.explain.structure import BlockMaps, Grid, box_of, cells, query_index
 from video_snl.blocks import NonlocalBlock
 from video_snl.errors import UserError

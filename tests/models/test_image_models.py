@@ -188,7 +188,9 @@ def test_a_block_changes_nothing_at_first_and_trains() -> None:
         optimizer.zero_grad()
         F.cross_entropy(model(x), torch.arange(4)).backward()
         optimizer.step()
-    for block in inserted_blocks(model).values():
+    blocks = inserted_blocks(model)
+    assert len(blocks) == 3
+    for block in blocks.values():
         assert all(p.grad is not None and p.grad.any() for p in block.parameters())
 
 

@@ -14,9 +14,17 @@ from PIL import Image
 from reid.data.check import count, parts_of, unmatched_queries
 from reid.data.datasets.catalog import load_dataset
 from reid.data.synthetic import sample
-from reid.data.synthetic.sample import SampleSettings, draw, ensure, generate, plan
+from reid.data.synthetic.sample import (
+    CAMERAS,
+    SIZE,
+    SampleSettings,
+    draw,
+    draw_background,
+    ensure,
+    generate,
+    plan,
+)
 from reid.data.synthetic.sample_people import BAGS, PRINTS, draw_person, random_person, random_walk
-from reid.data.synthetic.sample_scene import CAMERAS, SIZE, draw_background
 from reid.data.tracklet import ReidData
 from video_snl.errors import UserError
 

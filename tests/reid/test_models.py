@@ -190,6 +190,7 @@ def test_frozen_batchnorms_are_the_trunks_own() -> None:
     assert not any(".block." in name or not name.startswith("trunk.") for name in frozen)
     assert {"trunk.conv1.bn", "trunk.conv3.module.0.conv1.bn", "trunk.conv5.bn"} <= frozen
     still = {n for n, p in net.named_parameters() if not p.requires_grad} - {"neck.bias"}
+    assert "trunk.conv1.conv.weight" in still
     assert all(n.startswith("trunk.conv1.") or n.rpartition(".")[0] in frozen for n in still)
 
 

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from reid.metrics.rank_lists import rank_lists
+from reid.evaluate import rank_lists
 from reid.report.evaluation import Evaluation, camera_pairs, metrics
 from reid.report.film_strips import chosen_frames, film_strip, read_frame
 from reid.report.ranked_lists import choose_queries, ranked_list
@@ -244,7 +244,7 @@ def test_unreadable_queries_without_a_match_are_named_too(tmp_path: Path, protoc
             for name in ("person_ids", "camera_ids", "num_frames", "skipped_frames", "features")
         },
     )
-    ranked = rank_lists(
+    distances, rankings = rank_lists(
         read,
         made.gallery,
         made.data.query[2:],
@@ -253,9 +253,7 @@ def test_unreadable_queries_without_a_match_are_named_too(tmp_path: Path, protoc
         max_rank=1,
         reranked=False,
     )
-    changed = dataclasses.replace(
-        made, query=read, distances=ranked.distances, rankings=ranked.rankings
-    )
+    changed = dataclasses.replace(made, query=read, distances=distances, rankings=rankings)
     found = metrics(changed)
     # The second query finds none; of those that are lost, person 9 has none, person 8 only by the
     # official protocol (the second query), and person 1 has the first of the gallery.

@@ -73,7 +73,9 @@ def test_tracklets_of_every_camera_are_spread_over_the_groups() -> None:
     listed = tracklets({person: [0] * 4 + [1] * 2 + [2] * 2 for person in range(1, 5)})
     sampler = IdentitySampler(listed, 0, identities=2, per_person=4)
     for epoch in range(5):
-        for batch in batches(sampler, epoch):
+        found = batches(sampler, epoch)
+        assert [len(batch) for batch in found] == [8] * 4
+        for batch in found:
             for group in (batch[:4], batch[4:]):
                 cameras = Counter(listed[key[1]].camera_id for key in group)
                 assert cameras == {0: 2, 1: 1, 2: 1}
@@ -83,7 +85,9 @@ def test_a_group_is_filled_with_cameras_it_lacks() -> None:
     listed = tracklets({1: [0, 0, 0, 1], 2: [0, 0, 0, 1]})
     sampler = IdentitySampler(listed, 0, identities=2, per_person=3)
     for epoch in range(5):
-        for batch in batches(sampler, epoch):
+        found = batches(sampler, epoch)
+        assert found and all(len(batch) == 6 for batch in found)
+        for batch in found:
             for group in (batch[:3], batch[3:]):
                 assert {listed[key[1]].camera_id for key in group} == {0, 1}
 

@@ -25,8 +25,7 @@ from video_snl.errors import UserError
 from video_snl.models.weights.loading import LoadReport
 from video_snl.runs.run import checkpoint_path
 from video_snl.runs.trained import Trained, TrainedNetwork, checkpoint_metadata
-from video_snl.tasks.datamodule import RunData
-from video_snl.tasks.training_checks import check_class_count, check_last_batch
+from video_snl.tasks.datamodule import RunData, check_last_batch
 from video_snl.utils.counts import counts
 from video_snl.utils.media import named_media
 from video_snl.utils.text import same_labels
@@ -361,7 +360,11 @@ class ClassOperations(Operations):
             UserError: There is one class alone, or another number.
         """
         asked, classes = experiment.model.num_classes, len(data.class_names)
-        check_class_count(classes, self.spec.inputs)
+        if classes < 2:
+            raise UserError(
+                f"the dataset has 1 class: training tells {self.spec.inputs} of at least 2 classes "
+                "apart; add another class to --data.root"
+            )
         if asked not in (None, classes):
             raise UserError(
                 f"model.num_classes={asked}, but the dataset has {classes} classes; leave the "
@@ -376,7 +379,7 @@ class ClassOperations(Operations):
         """Refuse batches of one sample that BatchNorm cannot be trained with.
 
         Raises:
-            UserError: There is one, as :func:`~video_snl.tasks.training_checks.check_last_batch`.
+            UserError: There is one, as :func:`~video_snl.tasks.datamodule.check_last_batch`.
         """
 
         def build() -> nn.Module:

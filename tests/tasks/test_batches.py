@@ -13,7 +13,7 @@ from tests.tiny import run_here
 from tests.tiny_images import image_options
 from video_snl.config.video import Experiment, OptimizerConfig, TrainerConfig
 from video_snl.errors import UserError
-from video_snl.tasks.training_checks import check_last_batch
+from video_snl.tasks.datamodule import check_last_batch
 
 
 def test_images(tmp_path: Path) -> None:
