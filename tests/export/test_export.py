@@ -17,7 +17,7 @@ from PIL import Image
 from tests.export.checkpoints import CLASSES, image_checkpoint, video_checkpoint, video_network
 from tests.tiny import REPOSITORY, run_command, run_here
 from tests.videos import write_video
-from video_snl.config.task_spec import VIDEO
+from video_snl.config.task_spec import IMAGE, VIDEO
 from video_snl.errors import UserError
 from video_snl.export import command as recording
 from video_snl.export.networks import load_exported
@@ -169,6 +169,7 @@ def test_fixed_sizes(suffix: str, checkpoint: Path, video: str, tmp_path: Path) 
     assert_same_guesses(guesses("--model", str(path), video), expected)
 
 
+@pytest.mark.slow
 def test_some_free_axes(checkpoint: Path, tmp_path: Path) -> None:
     path, words = tmp_path / "model.pt2", ["--checkpoint", str(checkpoint), *UNTIMED]
     done = run_here("export", *words, "--dynamic", "width,frames", "-o", str(path))
@@ -202,9 +203,9 @@ def test_a_network_that_takes_no_smaller_pictures_than_in_training(
     monkeypatch.setattr(recording, "exported_graph", not_small)
     checkpoint = image_checkpoint(tmp_path / "best.ckpt")
     words = ["--checkpoint", str(checkpoint), "-o", str(path), "--input", picture, *UNTIMED]
-    done = run_here("export", *words, "--json")
+    done = run_here("export", *words, "--dynamic", "width,height", "--json")
     assert done.returncode == 0, done.stderr
-    assert "input: images (batch, channels=3, height, width)" in done.stdout
+    assert "input: images (batch=1, channels=3, height, width)" in done.stdout
     assert "recorded for the sizes of the training and larger ones alone" in done.stderr
     report = json.loads((tmp_path / "model.pt2.json").read_text())
     assert report["input"]["smallest"] == report["input"]["sizes"] == [32, 32]
@@ -213,6 +214,10 @@ def test_a_network_that_takes_no_smaller_pictures_than_in_training(
     assert_same_guesses(guesses("--model", str(path), picture), expected)
     with pytest.raises(UserError, match="it has no entry 'video_snl'"):
         load_exported(path, VIDEO, CPU)
+    network = load_exported(path, IMAGE, CPU).model
+    assert network(torch.zeros(2, 3, 32, 50)).shape == (2, len(CLASSES))
+    with pytest.raises(UserError, match="takes inputs of height=32 or more, not 31"):
+        network(torch.zeros(2, 3, 31, 50))
 
 
 @pytest.mark.slow
