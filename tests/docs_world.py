@@ -98,7 +98,7 @@ def runnable(page: str, words: list[str]) -> list[str]:
 
 def _shortening(kind: str, words: list[str]) -> list[str]:
     if words[1] == "export":
-        return ["--runs", "1", "--compiled", "false"]
+        return ["--runs", "1", "--compiled", "false", "--dynamic", "none"]
     if words[1] == "serve":
         return ["--port", "0"]
     if words[1] != "train":

@@ -54,7 +54,11 @@ COMMANDS: dict[str, tuple[Callable[..., int], Any, list[str]]] = {
     "video-snl serve": (cli.main, cli._COMMANDS, _NO_NETWORK),
     "video-snl check": (cli.main, cli._COMMANDS, ["--root=not-there"]),
     "video-snl prepare": (cli.main, cli._COMMANDS, ["--root=not-there", "--out=here"]),
-    "video-snl table": (cli.main, cli._COMMANDS, ["2", "--dry-run", "--root=not-there"]),
+    "video-snl table": (
+        cli.main,
+        cli._COMMANDS,
+        ["5", "--dry-run", "--root=not-there", "--blocks=snl"],
+    ),
     "reid extract": (reid_cli.main, reid_cli._COMMANDS, [*_NO_NETWORK, "--output=f", "not-there"]),
     "reid search": (reid_cli.main, reid_cli._COMMANDS, [*_NO_NETWORK, "--gallery=f", "not-there"]),
     "reid check": (reid_cli.main, reid_cli._COMMANDS, ["--dataset=folder", "--root=not-there"]),

@@ -42,12 +42,21 @@ def video_network(
 
 
 def video_checkpoint(
-    path: Path, block: str = "snl", root: str | None = None, names: Sequence[str] = CLASSES
+    path: Path,
+    block: str = "snl",
+    root: str | None = None,
+    names: Sequence[str] = CLASSES,
+    *,
+    frames: int = 4,
+    side: int = 32,
+    num_units: int = 1,
 ) -> Path:
-    """Write a checkpoint of clips of 4 frames of 32 x 32 pixels, the least of the small I3D."""
-    data = DataConfig(dataset="ucf101", root=root, crop=32, short_side=32, num_workers=0)
-    experiment = Experiment(data=data, model=ModelConfig(block=block, zero_init=False))  # type: ignore
-    network = video_network(block, classes=len(names))
+    """Write a checkpoint of clips of 4 frames of 32 x 32 pixels, the least of the small I3D, or more."""
+    size = {"clip_frames": frames, "crop": side, "short_side": side}
+    data = DataConfig(dataset="ucf101", root=root, num_workers=0, **size)  # type: ignore[arg-type]
+    model = ModelConfig(block=block, zero_init=False, num_units=num_units)  # type: ignore[arg-type]
+    experiment = Experiment(data=data, model=model)
+    network = video_network(block, classes=len(names), num_units=num_units)
     task = ActionRecognition(experiment, network, list(names), mean=HALF, std=HALF)
     return save(task, path)
 

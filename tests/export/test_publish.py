@@ -98,8 +98,8 @@ def test_every_command_takes_it(published: Path, root: Path, tmp_path: Path) -> 
     for named in (published, published / "model.safetensors"):
         done = run_here("predict", "--checkpoint", str(named), "--accelerator", "cpu", video)
         assert done.returncode == 0, done.stderr
-    words = ["--checkpoint", str(published), "-o", str(tmp_path / "m.pt2"), "--runs", "0"]
-    assert run_here("export", *words).returncode == 0
+    words = ["-o", str(tmp_path / "m.pt2"), "--runs", "0", "--dynamic", "none"]
+    assert run_here("export", "--checkpoint", str(published), *words).returncode == 0
     again = tmp_path / "again"
     assert run_here("publish", "--checkpoint", str(published), "-o", str(again)).returncode == 0
     assert record_of(again) == record_of(published)
@@ -208,7 +208,7 @@ def test_a_checkpoint_is_read_once(
         "predict": [video],
         "evaluate": ["--clips", "1", "--crops", "1", "--output", out],
         "publish": ["-o", out],
-        "export": ["-o", f"{out}.pt2", "--runs", "0"],
+        "export": ["-o", f"{out}.pt2", "--runs", "0", "--dynamic", "none"],
         "spectrum": [video],
     }
     done = run_here(command, "--checkpoint", str(path), *more[command])

@@ -14,7 +14,7 @@ from video_snl.config.image import ImageExperiment
 from video_snl.errors import UserError
 from video_snl.models.image import build_image_model
 from video_snl.tables.cells import BLOCKS, PRINTED, TABLES, cells_of, read_figures
-from video_snl.tables.settings import BASES, Choices, find_configs, plan, settings_of
+from video_snl.tables.settings import BASES, Choices, find_configs, plan, plans, settings_of
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
@@ -92,10 +92,10 @@ def test_equal_networks_of_two_tables_are_one_experiment() -> None:
     choices = Choices(CONFIGS)
     planned = {
         number: {
-            cell.row.split("/", 2)[2]: plan(cell, choices)
-            for cell in cells_of(number, dataset="digits")
+            planned.cell.row.split("/", 2)[2]: planned
+            for planned in plans(cells_of(number, dataset="digits", blocks=blocks), choices)
         }
-        for number in (2, 3, 5)
+        for number, blocks in ((2, None), (3, ["snl"]), (5, ["snl"]))
     }
     same = {
         planned[2]["snl/Cs=C/2"].settings,

@@ -18,7 +18,7 @@ from jsonargparse import Namespace
 from video_snl.errors import UserError
 from video_snl.tables.cells import BLOCKS, TABLES, cells_of, read_figures
 from video_snl.tables.jobs import Job, JobResult, job_of
-from video_snl.tables.settings import Choices, Planned, find_configs, plan
+from video_snl.tables.settings import Choices, Planned, find_configs, plans
 from video_snl.tables.store import Contents, Store
 from video_snl.utils.counts import counts
 from video_snl.utils.files import check_folder, write_json, write_text
@@ -108,7 +108,7 @@ def _asked(arguments: Namespace) -> _Table:
         figures = read_figures(Path(arguments.paper), [cell.row for cell in cells])
     output = Path(arguments.output).expanduser()
     store = Path(arguments.store).expanduser() if arguments.store else output / "results.jsonl"
-    planned = [plan(cell, choices) for cell in cells]
+    planned = plans(cells, choices)
     remarks = _remarks(number, planned, choices)
     return _Table(number, planned, range(arguments.seeds), figures, output, Store(store), remarks)
 
