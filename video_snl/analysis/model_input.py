@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,8 +23,8 @@ from video_snl.analysis.explain.rows import has_affinity
 from video_snl.analysis.explain.structure import BlockMaps, Explanation, Grid
 from video_snl.blocks.block import NonlocalBlock
 from video_snl.blocks.filters import ChannelGraph
-from video_snl.runs.trained import Trained
-from video_snl.tasks.operations import Operations
+from video_snl.config.task_spec import AnyExperiment
+from video_snl.runs.trained import Trained, TrainedNetwork
 
 __all__ = ["AnalysisInput", "analysis_input", "block_inputs", "explained"]
 
@@ -62,7 +61,9 @@ class AnalysisInput:
     notes: list[str] = field(default_factory=list)
 
 
-def analysis_input(trained: Any, name: str, item: Any, device: torch.device) -> AnalysisInput:
+def analysis_input(
+    trained: TrainedNetwork[AnyExperiment], name: str, item: object, device: torch.device
+) -> AnalysisInput:
     """Read one input for a trained network of any kind of task.
 
     Args:
@@ -74,11 +75,14 @@ def analysis_input(trained: Any, name: str, item: Any, device: torch.device) -> 
     Raises:
         UserError: It cannot be read.
     """
-    operations: Operations = trained.spec.make()
+    operations = trained.spec.make()
     read = operations.read_input(trained, name, item, device)
     model = trained.model.to(device)
     scored, notes = operations.scores_classes(trained), list(read.notes)
-    if isinstance(trained, Trained) and not scored:
+    class_names: list[str] = []
+    if isinstance(trained, Trained) and scored:
+        class_names = trained.class_names
+    elif isinstance(trained, Trained):
         notes.append("The network labels every pixel: there are no scores and no Grad-CAM.")
     return AnalysisInput(
         source=name,
@@ -89,7 +93,7 @@ def analysis_input(trained: Any, name: str, item: Any, device: torch.device) -> 
         block=operations.block_name(trained.experiment),
         frames=read.frames,
         clip=read.clip,
-        class_names=trained.class_names if scored else [],
+        class_names=class_names,
         notes=notes,
     )
 

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from video_snl.commands.model_card import card, recorded_version
+from video_snl.config.task_spec import AnyExperiment
 from video_snl.errors import UserError
 from video_snl.export.checking import finite_logits, random_inputs
 from video_snl.runs.published import (
@@ -26,13 +27,15 @@ from video_snl.runs.published import (
     digest_of,
     facts_of,
 )
-from video_snl.tasks.operations import Operations
+from video_snl.runs.trained import TrainedNetwork
 from video_snl.utils.files import check_folder, fresh_folder, writing
 
 __all__ = ["publish"]
 
 
-def publish(trained: Any, *, output: str, licence: str, name: str | None) -> int:
+def publish(
+    trained: TrainedNetwork[AnyExperiment], *, output: str, licence: str, name: str | None
+) -> int:
     """Write the folder ``output``: whole, or not at all.
 
     Args:
@@ -46,7 +49,7 @@ def publish(trained: Any, *, output: str, licence: str, name: str | None) -> int
             computes is not finite.
     """
     spec, path, content = trained.spec, trained.path, trained.stored
-    operations: Operations = spec.make()
+    operations = spec.make()
     shape = 1, *operations.input_shape(trained.experiment)
     folder = Path(output)
     _check_free(folder)

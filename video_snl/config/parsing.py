@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NoReturn, TextIO, TypeVar
+from typing import Any, Literal, NoReturn, TextIO
 
 from jsonargparse import ArgumentParser, Namespace
 
@@ -28,6 +28,7 @@ from video_snl.config.task import (
     task_of_values,
     tasks_of,
 )
+from video_snl.config.task_spec import ExperimentT
 from video_snl.config.validation import check_limits
 from video_snl.errors import UserError
 from video_snl.utils.files import FULL, storage_error
@@ -68,9 +69,6 @@ _KINDS = {
     "NoneType": "null",
 }
 """What a type of Python's is called where a value is not one."""
-
-_Experiment = TypeVar("_Experiment", bound=ExperimentBase)
-
 
 COMMON_TRAIN = (
     "config",
@@ -474,7 +472,7 @@ def sections_of(arguments: Namespace) -> dict[str, Any]:
     return {name: values[name] for name in ("data", "model", "optimizer", "trainer")}
 
 
-def experiment_of(kind: type[_Experiment], arguments: Namespace) -> _Experiment:
+def experiment_of(kind: type[ExperimentT], arguments: Namespace) -> ExperimentT:
     """Build the configuration that a command was given.
 
     Args:

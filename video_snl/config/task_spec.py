@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from dataclasses import Field, dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, TypeVar
 
 from video_snl.config.backbones import IMAGE_BACKBONES
 from video_snl.config.base import TrainerConfig
@@ -19,6 +19,9 @@ from video_snl.config.task import TaskName
 from video_snl.config.video import Experiment
 from video_snl.errors import UserError
 
+if TYPE_CHECKING:
+    from video_snl.tasks.operations import AnyOperations
+
 __all__ = [
     "IMAGE",
     "SEGMENTATION",
@@ -27,6 +30,7 @@ __all__ = [
     "VIDEO",
     "AnyExperiment",
     "Card",
+    "ExperimentT",
     "Schedule",
     "TaskSpec",
     "asked_spec",
@@ -50,7 +54,9 @@ class Schedule(Protocol):
 
 
 class AnyExperiment(Protocol):
-    """The configuration of a run, of any kind of task."""
+    """The configuration of a run, of any kind of task: a dataclass with these sections."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
     @property
     def data(self) -> Any: ...
@@ -61,6 +67,12 @@ class AnyExperiment(Protocol):
     @property
     def trainer(self) -> TrainerConfig: ...
     def to_dict(self) -> dict[str, Any]: ...
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self: ...
+
+
+ExperimentT = TypeVar("ExperimentT", bound=AnyExperiment)
+"""The class of the configurations of one kind of task."""
 
 
 Named = tuple[tuple[str, str], ...]
@@ -139,7 +151,7 @@ class TaskSpec:
     kind: str
     entry: str
     format_version: int
-    configuration: type[Any]
+    configuration: type[AnyExperiment]
     operations: str
     inputs: Literal["videos", "images", "tracklets"]
     monitor: str
@@ -158,7 +170,7 @@ class TaskSpec:
         """One of ``inputs``, in the singular."""
         return self.inputs.removesuffix("s")
 
-    def experiment(self, values: dict[str, Any]) -> Any:
+    def experiment(self, values: dict[str, Any]) -> AnyExperiment:
         """Build a configuration from plain values.
 
         Raises:
@@ -166,10 +178,11 @@ class TaskSpec:
         """
         return self.configuration.from_dict(values)
 
-    def make(self) -> Any:
+    def make(self) -> AnyOperations:
         """Import and make its :class:`~video_snl.tasks.operations.Operations`."""
         module, _, name = self.operations.partition(":")
-        return getattr(importlib.import_module(module), name)(self)
+        operations: AnyOperations = getattr(importlib.import_module(module), name)(self)
+        return operations
 
 
 VIDEO = TaskSpec(

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from video_snl.blocks.filters import Cayley
+from video_snl.config.task_spec import AnyExperiment
 from video_snl.errors import UserError
 from video_snl.export.checking import BOUND, Difference, check_equal, finite_logits, random_inputs
 from video_snl.export.formats import FORMATS, OUTPUT, FormatName, format_of
@@ -67,7 +68,7 @@ def export(
         raise UserError(f"--runs {timing.runs}: give 0 or more.")
     check_file("-o", str(path), f"model{path.suffix}")
     FORMATS[name].check()
-    trained: Trained = find_trained(checkpoint)
+    trained = find_trained(checkpoint)
     _check_blocks(trained, name)
     given = input_of(trained, dynamic)
     inputs = list(random_inputs(given.trials()))
@@ -116,7 +117,7 @@ def _target(asked: FormatName | None, output: str | None) -> tuple[FormatName, P
     return name, path
 
 
-def _check_blocks(trained: Trained, name: FormatName) -> None:
+def _check_blocks(trained: Trained[AnyExperiment], name: FormatName) -> None:
     """Refuse up front what has no ONNX form."""
     if name == "onnx" and any(isinstance(m, Cayley) for m in trained.model.modules()):
         raise UserError(
@@ -150,7 +151,7 @@ def record_graph(network: nn.Module, given: Input) -> tuple[ExportedProgram, Inp
 
 
 def _steps(
-    trained: Trained,
+    trained: Trained[AnyExperiment],
     target: tuple[FormatName, Path],
     content: tuple[ExportedProgram, Mapping[str, Any]],
     inputs: list[tuple[str, Tensor]],
@@ -172,7 +173,9 @@ def _steps(
             yield
 
 
-def _forms(trained: Trained, name: FormatName, path: Path, x: Tensor, timing: Timing) -> list[Form]:
+def _forms(
+    trained: Trained[AnyExperiment], name: FormatName, path: Path, x: Tensor, timing: Timing
+) -> list[Form]:
     if timing.runs == 0:
         return []
     _tell("timing")
@@ -201,7 +204,7 @@ class _Report:
 
     path: Path
     format: FormatName
-    trained: Trained
+    trained: Trained[AnyExperiment]
     given: Input
     differences: list[Difference]
     forms: list[Form]

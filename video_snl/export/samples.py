@@ -7,29 +7,30 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from video_snl.config.task_spec import AnyExperiment
 from video_snl.errors import UserError
 from video_snl.export.inputs import Input, free_axes
 from video_snl.runs.trained import Trained
-from video_snl.tasks.operations import Operations, Reading
+from video_snl.tasks.operations import Reading
 
 __all__ = ["input_of", "sample_of"]
 
 
-def input_of(trained: Trained, dynamic: str) -> Input:
+def input_of(trained: Trained[AnyExperiment], dynamic: str) -> Input:
     """Return the input of a checkpoint's network.
 
     Args:
         trained: The network.
         dynamic: Free axes, as for :func:`~video_snl.export.inputs.free_axes`.
     """
-    operations: Operations = trained.spec.make()
+    operations = trained.spec.make()
     sizes = operations.input_shape(trained.experiment)[1:]
     name = "clips" if len(sizes) == 3 else "images"
     smallest = operations.smallest_input(trained.experiment)
     return Input(name, sizes, smallest, free_axes(dynamic, 2 + len(sizes)))
 
 
-def sample_of(trained: Trained, path: Path) -> Tensor:
+def sample_of(trained: Trained[AnyExperiment], path: Path) -> Tensor:
     """Return the centre of the centre clip of a video, or an image as it is tested, normalised.
 
     Raises:
@@ -37,7 +38,7 @@ def sample_of(trained: Trained, path: Path) -> Tensor:
     """
     if not path.is_file():
         raise UserError(f"--input {path}: no such file.")
-    operations: Operations = trained.spec.make()
+    operations = trained.spec.make()
     read = operations.reading(trained, Reading())
     given = operations.read_input(read, str(path), path, torch.device("cpu"), option="--input")
     trained.model.eval()  # a task sets its network to training
