@@ -117,7 +117,8 @@ class ModelConfig:
         block: ``snl``, another block (docs/blocks.md) or ``none``.
         block_options: Options of the block itself, such as ``{order: 3}`` of ``gsnl``.
         positions: Where the blocks stand, such as ``before:res4.5``; a negative unit counts from
-            the end of the stage, any dotted module path may stand for the place.
+            the end of the stage, any dotted module path may stand for the place. Default: those of
+            the backbone, ``before:res4.-1`` in all of these.
         inter_channels: Transferred channels Cs of a block; default half of its channels.
         num_units: Sub-blocks of a block that share one affinity (as in ``ns``).
         zero_init: Blocks start as the identity (the weight of their last norm is zero).
@@ -134,7 +135,7 @@ class ModelConfig:
     backbone: VideoBackboneName = "i3d_small"
     block: BlockName = "snl"
     block_options: dict[str, OptionValue] = field(default_factory=dict)
-    positions: list[str] = field(default_factory=lambda: ["before:res4.-1"])
+    positions: list[str] | None = None
     inter_channels: int | None = None
     num_units: int = 1
     zero_init: bool = True
