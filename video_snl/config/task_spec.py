@@ -302,8 +302,12 @@ def asked_spec(spec: TaskSpec, experiment: AnyExperiment, task: str) -> TaskSpec
         return exact
     dataset, backbone = experiment.data.dataset, experiment.model.backbone
     if IMAGE_BACKBONES[backbone].segments == IMAGE_DATASETS[dataset].segments:
+        segments = task == SEGMENTATION.name
+        backbones = [name for name, each in IMAGE_BACKBONES.items() if each.segments == segments]
+        datasets = [name for name, each in IMAGE_DATASETS.items() if each.segments == segments]
         raise UserError(
             f"task: {task} does not go with model.backbone: {backbone} and data.dataset: "
-            f"{dataset}, whose task is {exact.name}."
+            f"{dataset}, whose task is {exact.name}; name others, such as --model.backbone "
+            f"{backbones[0]} --data.dataset {datasets[0]}."
         )
     return exact
