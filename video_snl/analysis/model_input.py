@@ -23,12 +23,11 @@ from video_snl.analysis.explain.rows import has_affinity
 from video_snl.analysis.explain.structure import BlockMaps, Explanation, Grid
 from video_snl.blocks.block import NonlocalBlock
 from video_snl.blocks.filters import ChannelGraph
-from video_snl.config.task_spec import AnyExperiment
+from video_snl.config.task_spec import TOP, AnyExperiment
 from video_snl.runs.trained import Trained, TrainedNetwork
+from video_snl.tasks.metrics import top_classes
 
 __all__ = ["AnalysisInput", "analysis_input", "block_inputs", "explained"]
-
-_TOP = 5
 
 
 @dataclass(frozen=True)
@@ -163,14 +162,12 @@ def _named(given: AnalysisInput) -> tuple[list[tuple[str, float]], np.ndarray | 
         return [], None, []
     with torch.no_grad():
         scores = given.scores(given.clip)[0].float().softmax(-1)
-    values, labels = scores.topk(min(_TOP, len(scores)))
-    named = [given.class_names[label] for label in labels.tolist()]
-    classes = list(zip(named, values.tolist(), strict=True))
+    classes = top_classes(scores, given.class_names, TOP)
     layer = last_unit(given.scores)
     if layer is None:
         return classes, None, ["No Grad-CAM: this network has no stages of residual units."]
-    cam = gradcam(given.scores, layer, given.clip, int(labels[0]))
-    note = "" if cam.any() else f"Grad-CAM is zero: no position speaks for {named[0]}."
+    cam = gradcam(given.scores, layer, given.clip, given.class_names.index(classes[0][0]))
+    note = "" if cam.any() else f"Grad-CAM is zero: no position speaks for {classes[0][0]}."
     return classes, cam, [note] if note else []
 
 

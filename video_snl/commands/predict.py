@@ -30,6 +30,7 @@ from video_snl.runs.trained import Trained, load_trained
 from video_snl.tasks.action import ActionRecognition
 from video_snl.tasks.base import Task
 from video_snl.tasks.images import ImageTask, Segmentation
+from video_snl.tasks.metrics import top_classes
 from video_snl.tasks.operations import ClassOperations, Reading
 from video_snl.utils.finite import not_finite_error
 from video_snl.utils.json_text import to_json
@@ -329,15 +330,6 @@ def best_classes(scores: Tensor, names: list[str], top: int) -> list[dict[str, A
     """Return :func:`top_classes` as the entries of JSON."""
     return [
         {"class": name, "score": round(score, 6)} for name, score in top_classes(scores, names, top)
-    ]
-
-
-def top_classes(scores: Tensor, names: list[str], top: int) -> list[tuple[str, float]]:
-    """Return the ``top`` highest of (classes,) scores, each with its class."""
-    values, classes = scores.topk(min(top, len(scores)))
-    return [
-        (names[index], value)
-        for value, index in zip(values.tolist(), classes.tolist(), strict=True)
     ]
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from video_snl.analysis.explain.page import page_html
 from video_snl.analysis.model_input import analysis_input, explained
-from video_snl.commands.predict import score_views, top_classes
+from video_snl.commands.predict import score_views
 from video_snl.config.task_spec import TOP, AnyExperiment, TaskSpec
 from video_snl.data.image.inference import read_input
 from video_snl.data.video.inference import read_views
@@ -25,6 +25,7 @@ from video_snl.serve.server import check_installed, check_options, serve
 from video_snl.serve.service import Answer, Limits, Service, ShownPage, check_video
 from video_snl.tasks.action import ActionRecognition
 from video_snl.tasks.images import ImageTask, Segmentation
+from video_snl.tasks.metrics import top_classes
 from video_snl.tasks.operations import ClassOperations, Reading
 from video_snl.utils.counts import counts
 from video_snl.utils.finite import not_finite_error
