@@ -16,7 +16,7 @@ from torchvision.models import ResNet50_Weights
 from video_snl.blocks.insertion import inserted_blocks
 from video_snl.config.backbones import IMAGE_BACKBONES, VIDEO_BACKBONES, VideoBackbone
 from video_snl.config.statistics import STATISTICS
-from video_snl.config.video import ModelConfig
+from video_snl.config.video import Experiment, ModelConfig
 from video_snl.errors import UserError
 from video_snl.models.video import build_model, head_parameters, stage_modules
 
@@ -92,6 +92,8 @@ def test_an_entry_says_where_blocks_stand_where_none_is_named(
     )
     assert positions() == positions(["after:res3.0", "before:res4.-1"]) and len(positions()) == 2
     assert positions(["after:res3.0"]) == positions()[:1]
+    # A configuration says them, as do the records of its runs.
+    assert Experiment().model.positions == ["after:res3.0", "before:res4.-1"]
     monkeypatch.setitem(VIDEO_BACKBONES, "i3d_small", replace(entry, positions=("after:layer3.0",)))
     with pytest.raises(UserError, match="layer3"):
         positions()

@@ -5,10 +5,10 @@ The defaults are the sample experiment, ``configs/ucf101/sample.yaml``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from video_snl.config.backbones import VideoBackboneName
+from video_snl.config.backbones import VIDEO_BACKBONES, VideoBackboneName
 from video_snl.config.base import (
     BlockName,
     ExperimentBase,
@@ -183,3 +183,9 @@ class Experiment(ExperimentBase):
     model: ModelConfig = field(default_factory=ModelConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
+
+    def __post_init__(self) -> None:
+        # Written out, so that a run with the default and one that names it are of one network.
+        backbone = VIDEO_BACKBONES.get(self.model.backbone)
+        if self.model.positions is None and backbone is not None:
+            self.model = replace(self.model, positions=list(backbone.positions))
