@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from dataclasses import Field, dataclass, field
+from dataclasses import Field, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, TypeVar
 
 from video_snl.config.backbones import IMAGE_BACKBONES
@@ -214,14 +214,11 @@ VIDEO = TaskSpec(
 )
 """Classification of videos."""
 
-# Runs and checkpoints of both kinds of image tasks carry one name; the dataset tells them apart.
-_IMAGE_KIND, _IMAGE_ENTRY = "video-snl on pictures", "video_snl_images"
-
 IMAGE = TaskSpec(
     name="image",
     command="video-snl",
-    kind=_IMAGE_KIND,
-    entry=_IMAGE_ENTRY,
+    kind="video-snl on pictures",
+    entry="video_snl_images",
     format_version=1,
     configuration=ImageExperiment,
     operations="video_snl.tasks.image_operations:ImageOperations",
@@ -243,15 +240,11 @@ IMAGE = TaskSpec(
 )
 """Classification of images."""
 
-SEGMENTATION = TaskSpec(
+# Runs and checkpoints of both kinds of image tasks carry one name; the dataset tells them apart.
+SEGMENTATION = replace(
+    IMAGE,
     name="segmentation",
-    command="video-snl",
-    kind=_IMAGE_KIND,
-    entry=_IMAGE_ENTRY,
-    format_version=1,
-    configuration=ImageExperiment,
     operations="video_snl.tasks.image_operations:SegmentationOperations",
-    inputs="images",
     monitor="val/mIoU",
     line=(("train/aAcc", "train aAcc"), ("val/mIoU", "val mIoU"), ("val/aAcc", "val aAcc")),
     summary=(("val/mIoU", "mIoU"), ("val/mAcc", "mAcc"), ("val/aAcc", "aAcc")),
@@ -263,14 +256,9 @@ SEGMENTATION = TaskSpec(
         ("val/aAcc", "test list, aAcc"),
     ),
     axes=("cross-entropy", "share (%)"),
-    card=Card(
-        pipeline="image-segmentation",
-        purpose="labels every pixel of an image",
-        tags=("image",),
-        use="predict",
-        example="IMAGE",
+    card=replace(
+        IMAGE.card, pipeline="image-segmentation", purpose="labels every pixel of an image"
     ),
-    samples="images",
 )
 """Semantic segmentation of images."""
 
@@ -280,7 +268,7 @@ TASKS: dict[str, TaskSpec] = {spec.name: spec for spec in (VIDEO, IMAGE, SEGMENT
 
 def exact_spec(spec: TaskSpec, experiment: AnyExperiment) -> TaskSpec:
     """Return the task of an experiment where ``spec`` may stand for both image tasks."""
-    if spec.entry != _IMAGE_ENTRY:
+    if spec.entry != IMAGE.entry:
         return spec
     return SEGMENTATION if IMAGE_DATASETS[experiment.data.dataset].segments else IMAGE
 
