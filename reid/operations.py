@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from reid.config import ReidDataConfig, ReidExperiment
+from reid.config import ReidExperiment
 from reid.data.datasets.catalog import DATASETS, load_dataset
 from reid.data.loading import SampledDataset, in_order, make_loader
 from reid.data.samplers import IdentitySampler
@@ -25,7 +25,6 @@ from reid.runs import find_checkpoint
 from reid.task import TrackletData, TrackletTask
 from reid.trained import TrainedReid
 from video_snl.config.statistics import Statistics
-from video_snl.config.task_spec import AnyExperiment
 from video_snl.data.workers.forkserver import start_forkserver
 from video_snl.engine.fitting import tell
 from video_snl.errors import UserError
@@ -41,8 +40,8 @@ __all__ = ["ReidOperations", "check_matches"]
 _STAND_IN = 100
 
 
-class ReidOperations(Operations):
-    """Operations of Re-ID; ``data`` is a :class:`~reid.data.tracklet.ReidData`."""
+class ReidOperations(Operations[ReidExperiment, ReidData, int, TrainedReid, Tracklet]):
+    """Operations of Re-ID; a label is the number of an identity."""
 
     # Data
 
@@ -88,10 +87,10 @@ class ReidOperations(Operations):
 
     # Network
 
-    def labels(self, data: ReidData) -> list[Any]:
+    def labels(self, data: ReidData) -> list[int]:
         return list(labels_of(data.train))
 
-    def stored_labels(self, stored: Mapping[str, Any]) -> list[Any]:
+    def stored_labels(self, stored: Mapping[str, Any]) -> list[int]:
         return list(stored["people"])
 
     def label_count(self, experiment: ReidExperiment) -> int:
@@ -156,7 +155,7 @@ class ReidOperations(Operations):
         self,
         experiment: ReidExperiment,
         model: nn.Module,
-        labels: list[Any],
+        labels: list[int],
         statistics: Statistics | None,
         data: ReidData,
     ) -> TrackletTask:
@@ -173,10 +172,10 @@ class ReidOperations(Operations):
 
     def find_inputs(
         self, paths: Sequence[str], command: str, asked: Reading
-    ) -> list[tuple[str, Any]]:
+    ) -> list[tuple[str, Tracklet]]:
         return list(find_tracklets(paths, _layout(asked), say=tell).items())
 
-    def find_input(self, source: str, asked: Reading) -> tuple[str, Any]:
+    def find_input(self, source: str, asked: Reading) -> tuple[str, Tracklet]:
         found = tracklets_in(source, _layout(asked))
         if len(found.tracklets) > 1:
             raise UserError(
@@ -187,7 +186,7 @@ class ReidOperations(Operations):
             tell(found.text())
         return next(iter(found.tracklets.items()))
 
-    def test_inputs(self, trained: TrainedReid, count: int) -> list[tuple[str, Any]]:
+    def test_inputs(self, trained: TrainedReid, count: int) -> list[tuple[str, Tracklet]]:
         data = trained.experiment.data
         try:
             query = load_dataset(data.dataset, data.root, data.split).query
@@ -206,7 +205,7 @@ class ReidOperations(Operations):
         option: str | None = None,
     ) -> ModelInput:
         """Read as many frames of a tracklet as the network was trained on, evenly spaced."""
-        data: ReidDataConfig = trained.experiment.data
+        data = trained.experiment.data
         check_data(data)
         loader = make_loader(SampledDataset([item], data), in_order(1), 1)
         try:
@@ -232,7 +231,7 @@ class ReidOperations(Operations):
         blocks = super().blocks(model.trunk)
         return blocks | ({"head": model.head.block} if isinstance(model.head, NonlocalHead) else {})
 
-    def block_name(self, experiment: AnyExperiment) -> str:
+    def block_name(self, experiment: ReidExperiment) -> str:
         """Return the name of the blocks; the head ``nonlocal3d`` has one without others, too."""
         name = super().block_name(experiment)
         return "snl" if name == "none" else name

@@ -17,7 +17,7 @@ __all__ = ["TrainedReid", "check_identities", "load_trained"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainedReid(TrainedNetwork):
+class TrainedReid(TrainedNetwork[ReidExperiment]):
     """A trained network with all that is needed to use it.
 
     Attributes:
@@ -27,7 +27,6 @@ class TrainedReid(TrainedNetwork):
     """
 
     model: TrackletNet
-    experiment: ReidExperiment
     epoch: int
     people: list[int]
     digest: str
@@ -44,7 +43,8 @@ def load_trained(path: Path) -> TrainedReid:
     Raises:
         UserError: The file is not a checkpoint of ``reid train``, is damaged, or does not fit.
     """
-    trained: TrainedReid = load_any(path, REID)
+    trained = load_any(path, REID)
+    assert isinstance(trained, TrainedReid)
     return trained
 
 

@@ -313,6 +313,52 @@ def test_the_task_of_a_file_decides(write: Write, capsys: pytest.CaptureFixture[
 
 
 @pytest.mark.parametrize(
+    ("task", "own"), [("image", "optimizer.epoch_steps"), ("video", "optimizer.mixup")]
+)
+def test_a_file_of_nothing_but_the_task_is_a_configuration(
+    task: str, own: str, write: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = write("task.yaml", f"task: {task}")
+    found = printed(cli.main, ["train", "--config", config], capsys)
+    section, key = own.split(".")
+    assert found["task"] == task and key in found[section]
+
+
+def test_a_task_without_defaults_says_what_to_name(
+    write: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = write("task.yaml", "task: segmentation")
+    for command in ("train", "describe"):
+        line = refused(cli.main, [command, "--config", config], capsys)
+        assert "--model.backbone fcn_r50_d8 --data.dataset " in line
+
+
+@pytest.mark.parametrize("words", [["--task", "image"], ["--task=image"]])
+def test_the_task_may_stand_before_the_command(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = printed(cli.main, [*words, "train"], capsys)
+    assert found["task"] == "image" and "epoch_steps" in found["optimizer"]
+    assert "--optimizer.epoch_steps" in shown(cli.main, [*words, "train", "--help", "all"], capsys)
+
+
+def test_reid_takes_its_task_before_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert printed(reid_cli.main, ["--task", "reid", "train"], capsys)["task"] == "reid"
+    assert "video-snl train" in refused(reid_cli.main, ["--task", "video", "train"], capsys)
+
+
+@BOTH
+@pytest.mark.parametrize("words", [["--task", "x"], ["--task"], ["explain", "--task", "x"]])
+def test_a_task_without_a_command_that_has_one_is_one_line(
+    main: Main, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(words)
+    [line] = capsys.readouterr().err.splitlines()
+    assert stopped.value.code == 2 and "train --task TASK" in line
+
+
+@pytest.mark.parametrize(
     ("main", "words", "expected"),
     [
         (cli.main, ["--task=image", "--model.backbone=i3d_small"], "model.backbone: i3d_small"),

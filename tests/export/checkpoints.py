@@ -51,7 +51,7 @@ def video_checkpoint(
     side: int = 32,
     num_units: int = 1,
 ) -> Path:
-    """Write a checkpoint of clips of 4 frames of 32 x 32 pixels, the least of the small I3D, or more."""
+    """Write a checkpoint of clips of 4 x 32 x 32, the least of the small I3D, or of more."""
     size = {"clip_frames": frames, "crop": side, "short_side": side}
     data = DataConfig(dataset="ucf101", root=root, num_workers=0, **size)  # type: ignore[arg-type]
     model = ModelConfig(block=block, zero_init=False, num_units=num_units)  # type: ignore[arg-type]

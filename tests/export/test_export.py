@@ -191,7 +191,7 @@ def test_cayley_is_no_onnx(tmp_path: Path) -> None:
 
 
 def test_a_network_that_takes_no_smaller_pictures_than_in_training(
-    picture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     record, path = recording.exported_graph, tmp_path / "model.pt2"
 
@@ -202,7 +202,7 @@ def test_a_network_that_takes_no_smaller_pictures_than_in_training(
 
     monkeypatch.setattr(recording, "exported_graph", not_small)
     checkpoint = image_checkpoint(tmp_path / "best.ckpt")
-    words = ["--checkpoint", str(checkpoint), "-o", str(path), "--input", picture, *UNTIMED]
+    words = ["--checkpoint", str(checkpoint), "-o", str(path), "--input", image, *UNTIMED]
     done = run_here("export", *words, "--dynamic", "width,height", "--json")
     assert done.returncode == 0, done.stderr
     assert "input: images (batch=1, channels=3, height, width)" in done.stdout
@@ -210,8 +210,8 @@ def test_a_network_that_takes_no_smaller_pictures_than_in_training(
     report = json.loads((tmp_path / "model.pt2.json").read_text())
     assert report["input"]["smallest"] == report["input"]["sizes"] == [32, 32]
     assert [found["input"] for found in report["differences"]] == ["random"] * 2 + ["given"]
-    expected = guesses("--checkpoint", str(checkpoint), picture)
-    assert_same_guesses(guesses("--model", str(path), picture), expected)
+    expected = guesses("--checkpoint", str(checkpoint), image)
+    assert_same_guesses(guesses("--model", str(path), image), expected)
     with pytest.raises(UserError, match="it has no entry 'video_snl'"):
         load_exported(path, VIDEO, CPU)
     network = load_exported(path, IMAGE, CPU).model

@@ -7,13 +7,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from video_snl.config.task_spec import TaskSpec
+from video_snl.config.task_spec import AnyExperiment, TaskSpec
 from video_snl.data.image.inference import read_input
 from video_snl.data.image.reading import read_image
 from video_snl.data.video.inference import read_views, read_windows
@@ -27,7 +27,9 @@ from video_snl.render.video import FORMATS, captions_of, render_video
 from video_snl.runs.run import checkpoint_path
 from video_snl.runs.trained import Trained, load_trained
 from video_snl.tasks.action import ActionRecognition
-from video_snl.tasks.images import Segmentation
+from video_snl.tasks.base import Task
+from video_snl.tasks.images import ImageTask, Segmentation
+from video_snl.tasks.metrics import top_classes
 from video_snl.tasks.operations import ClassOperations, Reading
 from video_snl.utils.finite import not_finite_error
 from video_snl.utils.json_text import to_json
@@ -133,7 +135,8 @@ def predict(
     if top < 1:
         raise UserError("--top must be at least 1.")
     views.lengths()
-    operations: ClassOperations = spec.make()
+    operations = spec.make()
+    assert isinstance(operations, ClassOperations)
     files = [Path(path) for path, _ in operations.find_inputs(paths, "predict", reading)]
     rendered: Mapping[Path, Path] = {}
     if render is not None:
@@ -145,12 +148,9 @@ def predict(
     trained, device = network_of(spec, checkpoint, model, accelerator)
     trained = operations.reading(trained, reading)
     # An image task stands for both until its network is known.
-    task = trained.spec.make().scoring_task(trained).to(device).eval()
-    predictor = (
-        _VideoPredictor(task, top, views)
-        if isinstance(task, ActionRecognition)
-        else _ImagePredictor(task, top)
-    )
+    exact = trained.spec.make()
+    assert isinstance(exact, ClassOperations)
+    predictor = _predictor(exact.scoring_task(trained).to(device).eval(), top, views)
     results, code = [], 0
     for path in files:
         found, error = _predicted(predictor, path, show=not as_json)
@@ -169,14 +169,16 @@ def predict(
 
 def network_of(
     spec: TaskSpec, checkpoint: str | None, model: str | None, accelerator: str
-) -> tuple[Trained, torch.device]:
+) -> tuple[Trained[AnyExperiment], torch.device]:
     """Load a checkpoint or an exported file, and find the device it runs on.
 
     Raises:
         UserError: There is none, it is damaged, or the device is not there.
     """
     if model is None:
-        return load_trained(checkpoint_path(checkpoint, spec), spec), device_of(accelerator)
+        trained = load_trained(checkpoint_path(checkpoint, spec), spec)
+        assert isinstance(trained, Trained)
+        return trained, device_of(accelerator)
     from video_snl.export.networks import find_exported
 
     return find_exported(model, spec, accelerator)
@@ -194,7 +196,10 @@ class _Found(NamedTuple):
     labels: np.ndarray | None = None
 
 
-class _Predictor(ABC):
+_TaskT = TypeVar("_TaskT", ActionRecognition, ImageTask)
+
+
+class _Predictor(ABC, Generic[_TaskT]):
     """Functions that predict, show and render one kind of input."""
 
     key: str
@@ -202,8 +207,9 @@ class _Predictor(ABC):
     unrendered: int
     """Exit code where one cannot be rendered."""
 
-    def __init__(self, task: Any, top: int) -> None:
-        self.task, self.top = task, top
+    def __init__(self, task: _TaskT, top: int) -> None:
+        self.task: _TaskT = task
+        self.top = top
 
     @property
     def max_pixels(self) -> int:
@@ -222,7 +228,7 @@ class _Predictor(ABC):
         """Write a file with what was found in it."""
 
 
-class _VideoPredictor(_Predictor):
+class _VideoPredictor(_Predictor[ActionRecognition]):
     key, unrendered = "video", 2
 
     def __init__(self, task: ActionRecognition, top: int, views: Views) -> None:
@@ -249,18 +255,20 @@ class _VideoPredictor(_Predictor):
         render_video(str(path), target, captions_of(found.entries), self.max_pixels)
 
 
-class _ImagePredictor(_Predictor):
+class _ImagePredictor(_Predictor[ImageTask]):
     key, unrendered = "picture", 1
 
     @torch.inference_mode()
     def parts(self, path: Path) -> Iterator[_Found]:
         task, names = self.task, self.task.class_names
         images = read_input(path, task.experiment.data)[None].to(task.device)
-        segments = isinstance(task, Segmentation)
-        logits = task.logits(images) if segments else task.model(task.evaluation_input(images))
+        if isinstance(task, Segmentation):
+            logits = task.logits(images)
+        else:
+            logits = task.model(task.evaluation_input(images))
         if not logits.isfinite().all():
             raise not_finite_error(str(path))
-        labels = logits[0].argmax(0) if segments else None
+        labels = logits[0].argmax(0) if isinstance(task, Segmentation) else None
         if labels is None:
             scores = logits[0].float().softmax(-1)
         else:
@@ -278,8 +286,15 @@ class _ImagePredictor(_Predictor):
         save_image(labelled(image, lines), target)
 
 
+def _predictor(task: Task, top: int, views: Views) -> _VideoPredictor | _ImagePredictor:
+    if isinstance(task, ActionRecognition):
+        return _VideoPredictor(task, top, views)
+    assert isinstance(task, ImageTask)
+    return _ImagePredictor(task, top)
+
+
 def _predicted(
-    predictor: _Predictor, path: Path, *, show: bool
+    predictor: _VideoPredictor | _ImagePredictor, path: Path, *, show: bool
 ) -> tuple[_Found | None, str | None]:
     """Return what is found in a file, and what went wrong: of a long video, some of both."""
     found: list[_Found] = []
@@ -301,7 +316,12 @@ def _predicted(
 
 
 def _rendered(
-    predictor: _Predictor, path: Path, target: Path, found: _Found, *, show: bool
+    predictor: _VideoPredictor | _ImagePredictor,
+    path: Path,
+    target: Path,
+    found: _Found,
+    *,
+    show: bool,
 ) -> str | None:
     """Render a file and note where; return what went wrong."""
     try:
@@ -319,15 +339,6 @@ def best_classes(scores: Tensor, names: list[str], top: int) -> list[dict[str, A
     """Return :func:`top_classes` as the entries of JSON."""
     return [
         {"class": name, "score": round(score, 6)} for name, score in top_classes(scores, names, top)
-    ]
-
-
-def top_classes(scores: Tensor, names: list[str], top: int) -> list[tuple[str, float]]:
-    """Return the ``top`` highest of (classes,) scores, each with its class."""
-    values, classes = scores.topk(min(top, len(scores)))
-    return [
-        (names[index], value)
-        for value, index in zip(values.tolist(), classes.tolist(), strict=True)
     ]
 
 

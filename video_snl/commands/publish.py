@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from video_snl.blocks.insertion import inserted_blocks
-from video_snl.config.task_spec import TaskSpec, shown_tops
+from video_snl.config.task_spec import AnyExperiment, TaskSpec, shown_tops
 from video_snl.errors import UserError
 from video_snl.export.checking import finite_logits, random_inputs
 from video_snl.runs.published import (
@@ -30,7 +30,7 @@ from video_snl.runs.published import (
     digest_of,
     facts_of,
 )
-from video_snl.tasks.operations import Operations
+from video_snl.runs.trained import TrainedNetwork
 from video_snl.utils.counts import counts
 from video_snl.utils.files import check_folder, fresh_folder, writing
 from video_snl.utils.json_text import parse_json
@@ -45,7 +45,9 @@ _REPORTS = ("evaluation/metrics.json", "report/metrics.json")
 Metrics = Sequence[tuple[str, float]]
 
 
-def publish(trained: Any, *, output: str, licence: str, name: str | None) -> int:
+def publish(
+    trained: TrainedNetwork[AnyExperiment], *, output: str, licence: str, name: str | None
+) -> int:
     """Write the folder ``output``: whole, or not at all.
 
     Args:
@@ -59,7 +61,7 @@ def publish(trained: Any, *, output: str, licence: str, name: str | None) -> int
             figures is damaged, or what the network computes is not finite.
     """
     spec, path, content = trained.spec, trained.path, trained.stored
-    operations: Operations = spec.make()
+    operations = spec.make()
     shape = 1, *operations.input_shape(trained.experiment)
     folder = Path(output)
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):

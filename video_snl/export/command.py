@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from video_snl.blocks.filters import Cayley
+from video_snl.config.task_spec import AnyExperiment
 from video_snl.errors import UserError
 from video_snl.export.checking import BOUND, Difference, check_equal, finite_logits, random_inputs
 from video_snl.export.formats import FORMATS, OUTPUT, FormatName, Run, format_of
@@ -29,7 +30,7 @@ from video_snl.export.inputs import Input, free_axes
 from video_snl.export.networks import load_exported
 from video_snl.runs.published import facts_of
 from video_snl.runs.trained import Trained, find_trained
-from video_snl.tasks.operations import Operations, Reading
+from video_snl.tasks.operations import Reading
 from video_snl.utils.counts import counts
 from video_snl.utils.files import check_file, replacing, write_json, writing
 from video_snl.utils.progress import counted
@@ -82,7 +83,7 @@ def export(
         raise UserError(f"--runs {timing.runs}: give 0 or more.")
     check_file("-o", str(path), f"model{path.suffix}")
     FORMATS[name].check()
-    trained: Trained = find_trained(checkpoint)
+    trained = find_trained(checkpoint)
     _check_blocks(trained, name)
     given = _input_of(trained, dynamic)
     inputs = list(random_inputs(given.trials()))
@@ -131,7 +132,7 @@ def _target(asked: FormatName | None, output: str | None) -> tuple[FormatName, P
     return name, path
 
 
-def _check_blocks(trained: Trained, name: FormatName) -> None:
+def _check_blocks(trained: Trained[AnyExperiment], name: FormatName) -> None:
     """Refuse up front what has no ONNX form."""
     if name == "onnx" and any(isinstance(m, Cayley) for m in trained.model.modules()):
         raise UserError(
@@ -140,21 +141,21 @@ def _check_blocks(trained: Trained, name: FormatName) -> None:
         )
 
 
-def _input_of(trained: Trained, dynamic: str) -> Input:
+def _input_of(trained: Trained[AnyExperiment], dynamic: str) -> Input:
     """Return the input of a checkpoint's network.
 
     Args:
         trained: The network.
         dynamic: Free axes, as for :func:`~video_snl.export.inputs.free_axes`.
     """
-    operations: Operations = trained.spec.make()
+    operations = trained.spec.make()
     sizes = operations.input_shape(trained.experiment)[1:]
     name = "clips" if len(sizes) == 3 else "images"
     smallest = operations.smallest_input(trained.experiment)
     return Input(name, sizes, smallest, free_axes(dynamic, 2 + len(sizes)))
 
 
-def _read_sample(trained: Trained, path: Path) -> Tensor:
+def _read_sample(trained: Trained[AnyExperiment], path: Path) -> Tensor:
     """Return the centre of the centre clip of a video, or an image as it is tested, normalised.
 
     Raises:
@@ -162,7 +163,7 @@ def _read_sample(trained: Trained, path: Path) -> Tensor:
     """
     if not path.is_file():
         raise UserError(f"--input {path}: no such file.")
-    operations: Operations = trained.spec.make()
+    operations = trained.spec.make()
     read = operations.reading(trained, Reading())
     given = operations.read_input(read, str(path), path, _CPU, option="--input")
     trained.model.eval()  # a task sets its network to training
@@ -194,7 +195,7 @@ def record_graph(network: nn.Module, given: Input) -> tuple[ExportedProgram, Inp
 
 
 def _steps(
-    trained: Trained,
+    trained: Trained[AnyExperiment],
     target: tuple[FormatName, Path],
     content: tuple[ExportedProgram, Mapping[str, Any]],
     inputs: list[tuple[str, Tensor]],
@@ -216,7 +217,9 @@ def _steps(
             yield
 
 
-def _forms(trained: Trained, name: FormatName, path: Path, x: Tensor, timing: Timing) -> list[Form]:
+def _forms(
+    trained: Trained[AnyExperiment], name: FormatName, path: Path, x: Tensor, timing: Timing
+) -> list[Form]:
     if timing.runs == 0:
         return []
     _tell("timing")
@@ -328,7 +331,7 @@ class _Report:
 
     path: Path
     format: FormatName
-    trained: Trained
+    trained: Trained[AnyExperiment]
     given: Input
     differences: list[Difference]
     forms: list[Form]

@@ -40,7 +40,9 @@ class Exported(nn.Module):
         return torch.cat([self._run[0](part) for part in x.split(1)])
 
 
-def find_exported(model: str, spec: TaskSpec, accelerator: str) -> tuple[Trained, torch.device]:
+def find_exported(
+    model: str, spec: TaskSpec, accelerator: str
+) -> tuple[Trained[AnyExperiment], torch.device]:
     """Load the file that ``--model`` names, and find the device it runs on.
 
     Args:
@@ -72,7 +74,7 @@ def exported_spec(path: Path) -> TaskSpec:
     return IMAGE if IMAGE.entry in content else VIDEO
 
 
-def load_exported(path: Path, spec: TaskSpec, device: torch.device) -> Trained:
+def load_exported(path: Path, spec: TaskSpec, device: torch.device) -> Trained[AnyExperiment]:
     """Load the network of an exported file.
 
     Args:
@@ -92,7 +94,7 @@ def load_exported(path: Path, spec: TaskSpec, device: torch.device) -> Trained:
     optimizer = type(experiment.optimizer)()
     return Trained(
         model=Exported(run, given).eval(),
-        experiment=replace(experiment, optimizer=optimizer),  # type: ignore[type-var]
+        experiment=replace(experiment, optimizer=optimizer),
         epoch=int(content["epoch"]),
         path=path,
         spec=exact_spec(spec, experiment),

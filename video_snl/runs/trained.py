@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from video_snl.config.task_spec import IMAGE, VIDEO, AnyExperiment, TaskSpec, exact_spec
 from video_snl.errors import UserError
@@ -28,6 +28,8 @@ from video_snl.runs.validation import built_from, checked_experiment
 if TYPE_CHECKING:
     from torch import nn
 
+    from video_snl.config.video import Experiment
+
 __all__ = [
     "Trained",
     "TrainedNetwork",
@@ -42,8 +44,11 @@ __all__ = [
 ]
 
 
+ExperimentT_co = TypeVar("ExperimentT_co", bound=AnyExperiment, covariant=True)
+
+
 @dataclass(frozen=True, kw_only=True)
-class TrainedNetwork:
+class TrainedNetwork(Generic[ExperimentT_co]):
     """A trained network with all that is needed to use it.
 
     Attributes:
@@ -57,7 +62,7 @@ class TrainedNetwork:
     """
 
     model: nn.Module
-    experiment: Any
+    experiment: ExperimentT_co
     epoch: int | None
     path: Path
     spec: TaskSpec = VIDEO
@@ -65,7 +70,7 @@ class TrainedNetwork:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trained(TrainedNetwork):
+class Trained(TrainedNetwork[ExperimentT_co]):
     """A trained network that tells classes apart, of videos, images or pixels.
 
     Attributes:
@@ -83,7 +88,7 @@ class Trained(TrainedNetwork):
         return self.mean, self.std
 
 
-def find_trained(named: str | None) -> Any:
+def find_trained(named: str | None) -> Trained[AnyExperiment]:
     """Load the network that a user means, of any kind of task of ``video-snl``.
 
     Args:
@@ -93,10 +98,20 @@ def find_trained(named: str | None) -> Any:
         UserError: There is none, or it is damaged.
     """
     spec = stored_spec(named, "runs", (VIDEO, IMAGE))  # runs of both image tasks carry one name
-    return load_trained(checkpoint_path(named, spec), spec)
+    trained = load_trained(checkpoint_path(named, spec), spec)
+    assert isinstance(trained, Trained)
+    return trained
 
 
-def load_trained(path: Path, spec: TaskSpec = VIDEO) -> Any:
+@overload
+def load_trained(path: Path) -> Trained[Experiment]: ...
+
+
+@overload
+def load_trained(path: Path, spec: TaskSpec) -> TrainedNetwork[AnyExperiment]: ...
+
+
+def load_trained(path: Path, spec: TaskSpec = VIDEO) -> TrainedNetwork[AnyExperiment]:
     """Load the network of a checkpoint, on the CPU and in evaluation mode.
 
     Args:
