@@ -66,6 +66,7 @@ def test_the_same_videos_stand_in_whatever_the_workers(good: list[Video], tmp_pa
         found.append(list(two_epochs(loader)))
         loader.close()
         assert set(quarantine.bad) == {video.path for video in bads}
+    assert sum(len(batch["index"]) for batch in found[0]) == 2 * 9
     for alone, few, many in zip(*found, strict=True):
         for name in alone:
             assert torch.equal(alone[name], few[name]), name

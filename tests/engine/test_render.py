@@ -16,6 +16,7 @@ import av
 import matplotlib
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 
 from tests.tiny import command, environment, only_run, run_command, run_here, tiny_options
@@ -255,6 +256,10 @@ def test_figures_without_fonts_warn_of_no_glyph(
 ) -> None:
     confusion_picture(np.eye(2), ["拍手", "Bow"], tmp_path / "c.png", title="t", unit="videos")
     assert not [w for w in recwarn if "missing from" in str(w.message)]
+    figure = Figure()
+    figure.text(0, 0, "拍手")
+    with pytest.warns(UserWarning, match="missing from"):  # the letters as they are
+        figure.savefig(tmp_path / "d.png")
 
 
 def test_where_files_go(tmp_path: Path) -> None:

@@ -73,6 +73,7 @@ def test_everything_is_in_the_folder(explained: tuple[Path, str]) -> None:
     assert 10_000 < (folder / "index.html").stat().st_size < SIZE_LIMIT
     [network] = json.loads((folder / "explanation.json").read_text())["networks"]
     lines = words.splitlines()
+    assert len(network["classes"]) == 3
     for line, row in zip(lines[1:], network["classes"], strict=False):
         assert line.split() == [row["class"], f"{row['score']:.2%}"]
     assert str(folder / "index.html") in lines[-1]

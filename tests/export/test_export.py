@@ -105,7 +105,9 @@ def test_in_a_process_of_its_own(checkpoint: Path, video: str, tmp_path: Path) -
     done = run_command("export", "--checkpoint", str(checkpoint), "-o", path, *UNTIMED)
     assert done.returncode == 0, done.stderr
     lines = done.stderr.splitlines()
-    assert all(line.startswith(("video-snl export: ", "export steps: ")) for line in lines)
+    assert lines and all(
+        line.startswith(("video-snl export: ", "export steps: ")) for line in lines
+    )
     done = run_command("predict", "--model", path, "--top", "1", video)
     assert done.returncode == 0 and done.stderr == ""
     name, guess = done.stdout.splitlines()

@@ -113,6 +113,7 @@ def test_spectra_of_tracklets(with_block: Path, dataset: Path, tmp_path: Path) -
     assert line.startswith("reid spectrum: error:") and "t1" in line
     found = json.loads(done.stdout)
     assert len(found["inputs"]) == 1
+    assert [block["position"] for block in found["blocks"]] == ["after:conv2", "after:conv3"]
     assert all(len(block["graphs"]) == 1 and block["units"] for block in found["blocks"])
     queries = json.loads(run(*words, "--inputs", "2").stdout)
     assert len(queries["inputs"]) == 2 and all(str(dataset) in name for name in queries["inputs"])
