@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import re
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import video_snl
 from reid.config import ReidExperiment
 from tests.command_lines import BOTH, Main, Write, cli, printed, refused, reid_cli, shown
 from video_snl.config import task as config_task
+from video_snl.config.backbones import VIDEO_BACKBONES
 from video_snl.config.files import Given, option_names
 from video_snl.config.image import ImageExperiment
 from video_snl.config.video import Experiment
@@ -420,3 +422,41 @@ def test_the_version_names_python_torch_and_the_decoders(
     assert lines[1].split() == ["Python", platform.python_version()]
     assert lines[2].split() == ["torch", metadata.version("torch")]
     assert f"av {metadata.version('av')}" in lines[3] and lines[3].startswith("decoders: ")
+
+
+@pytest.mark.parametrize(
+    ("words", "positions"),
+    [
+        ([], ["before:res4.-1"]),
+        (["--model.positions+", "after:res3.0"], ["before:res4.-1", "after:res3.0"]),
+        (["--model.positions+=after:res3.0"], ["before:res4.-1", "after:res3.0"]),
+        (["--model.positions", "after:res2.0"], ["after:res2.0"]),
+        (["--config", "named.yaml"], ["after:res2.0"]),
+        (
+            ["--config", "named.yaml", "--model.positions+", "after:res3.0"],
+            ["after:res2.0", "after:res3.0"],
+        ),
+        (["--config", "other.yaml"], ["after:res3.1"]),
+        (["--config", "other.yaml", "--model.backbone", "i3d_small"], ["before:res4.-1"]),
+        (
+            ["--model", "{backbone: slow_r50}", "--model.positions+", "after:res3.0"],
+            ["after:res3.1", "after:res3.0"],
+        ),
+    ],
+)
+def test_positions_are_added_to_those_of_the_backbone(
+    words: list[str],
+    positions: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(
+        VIDEO_BACKBONES,
+        "slow_r50",
+        replace(VIDEO_BACKBONES["slow_r50"], positions=("after:res3.1",)),
+    )
+    Path("named.yaml").write_text("model: {positions: ['after:res2.0']}")
+    Path("other.yaml").write_text("model: {backbone: slow_r50}")
+    assert printed(cli.main, ["train", *words], capsys)["model"]["positions"] == positions

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Self, get_type_hints
 
@@ -152,6 +152,15 @@ def _with_readers_of_today(values: Mapping[str, Any]) -> Mapping[str, Any]:
 
 class ExperimentBase:
     """Base of the configurations: sections, each a dataclass, to and from plain values."""
+
+    @classmethod
+    def dependent_defaults(cls, said: Callable[[str], Any]) -> dict[str, Any]:
+        """Return defaults of options that depend on other options, by their names.
+
+        Args:
+            said: Gives the value that is asked for an option such as ``data.dataset``, or None.
+        """
+        return {}
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, as stored in checkpoints and ``run.json``."""

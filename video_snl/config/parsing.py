@@ -190,8 +190,11 @@ class Parser(ArgumentParser):
         given.check_values()
         if self.experiment is None:
             return super().parse_args(given.words, *more, **kwargs)
-        # Help is given whether or not the files can be read.
-        files = [] if given.asks_for_help else self._file_words(given)
+        files = []
+        if not given.asks_for_help:  # help is given whether or not the files can be read
+            files = self._file_words(given)
+            defaults = self.experiment.dependent_defaults(given.said)
+            self.set_defaults({k: v for k, v in defaults.items() if self.get_default(k) is None})
         words = given.other_words(list_options(self.experiment), self._alone)
         self._given = given
         parsed = super().parse_args([*files, *words], *more, **kwargs)

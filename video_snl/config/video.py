@@ -5,8 +5,9 @@ The defaults are the sample experiment, ``configs/ucf101/sample.yaml``.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 from video_snl.config.backbones import VIDEO_BACKBONES, VideoBackboneName
 from video_snl.config.base import (
@@ -168,6 +169,15 @@ class Experiment(ExperimentBase):
 
     def __post_init__(self) -> None:
         # Written out, so that a run with the default and one that names it are of one network.
-        backbone = VIDEO_BACKBONES.get(self.model.backbone)
-        if self.model.positions is None and backbone is not None:
-            self.model = replace(self.model, positions=list(backbone.positions))
+        if self.model.positions is None:
+            self.model = replace(self.model, positions=_positions(self.model.backbone))
+
+    @classmethod
+    def dependent_defaults(cls, said: Callable[[str], Any]) -> dict[str, Any]:
+        """Return the places of the backbone's blocks, which ``--model.positions+`` adds to."""
+        return {"model.positions": _positions(said("model.backbone") or ModelConfig.backbone)}
+
+
+def _positions(backbone: object) -> list[str] | None:
+    known = VIDEO_BACKBONES.get(backbone) if isinstance(backbone, str) else None
+    return None if known is None else list(known.positions)
