@@ -6,6 +6,7 @@ import gc
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -61,7 +62,7 @@ def _interruptible() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
-    """As in the processes the tests start: the order of a sum depends on the number of threads."""
+    """Use one thread, as the processes of the tests do: the order of a sum depends on it."""
     torch.set_num_threads(1)
 
 
@@ -77,5 +78,16 @@ def real_data() -> Path:
 
 @pytest.fixture(scope="session")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small data set in UCF-101's layout, to be read only."""
+    """A small dataset in UCF-101's layout, to be read only."""
     return write_ucf101(tmp_path_factory.mktemp("ucf101"))
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[[str, str], str]:
+    """Write a text file of this name for the test; the path comes back."""
+
+    def written(name: str, text: str) -> str:
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        return str(tmp_path / name)
+
+    return written

@@ -52,7 +52,7 @@ def blocks(*languages: str) -> list[Block]:
 
 
 def links_of(page: Path) -> list[str]:
-    """The targets of a page's links and pictures, also of those that are written as HTML."""
+    """The targets of a page's links and images, also of those that are written as HTML."""
     tokens = _tokens(page)
     children = [child for token in tokens for child in token.children or []]
     found = [child.attrGet("href") or child.attrGet("src") for child in children]

@@ -1,6 +1,6 @@
 """The documentation's blocks: Python is run, command lines and configurations are parsed.
 
-Every block says its language: ``python``, ``bash``, ``yaml``, or ``text`` for what is no code.
+Every block says its language: ``python``, ``bash``, ``yaml``, or ``text`` for what is not code.
 A block that cannot be checked stands in ``UNCHECKED`` with the reason.
 """
 
@@ -86,9 +86,9 @@ def _features(folder: Path) -> dict[str, Any]:
 
 
 def _people(folder: Path) -> dict[str, Any]:
-    people = [(camera, person) for camera in (1, 2) for person in ("person001", "person002")]
+    identities = [(camera, person) for camera in (1, 2) for person in ("person001", "person002")]
     frames = {
-        f"cam{c}/{p}": [f"cam{c}_{p}_{number:05}.png" for number in (1, 2)] for c, p in people
+        f"cam{c}/{p}": [f"cam{c}_{p}_{number:05}.png" for number in (1, 2)] for c, p in identities
     }
     write_ilids(folder / "ilids-vid", frames)
     return {}
@@ -207,7 +207,7 @@ for _experiment in (Experiment(), ImageExperiment(), ReidExperiment()):
 
 
 def _unknown(text: str) -> list[str]:
-    """Keys that are no options: of ``section: {...}``, ``section.option``, or of one section."""
+    """Keys that are not options: of ``section: {...}``, ``section.option``, or of one section."""
     root = yaml.compose(text)
     assert isinstance(root, yaml.MappingNode), "no mapping"
     pairs: dict[str, set[str]] = {}

@@ -102,7 +102,7 @@ def _opened_once(self: Jobs) -> None:
 
 
 def _assert_written(words: list[str]) -> None:
-    """What a line says it writes is there, and not empty."""
+    """The files that a line says it writes are there, and not empty."""
     for option in ("-o", "--out", "--render", "--page"):
         if option in words:
             written = Path(words[words.index(option) + 1])

@@ -1,4 +1,4 @@
-"""Files and URLs of weights: what is no file of weights, what cannot be fetched."""
+"""Files and URLs of weights: what is not a file of weights, what cannot be fetched."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def hub_cache(tmp_path, monkeypatch) -> Path:
     return tmp_path / "hub" / "checkpoints"
 
 
-# ---- files that are no weights -----------------------------------------------------------------
+# ---- files that are not weights ----------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +142,7 @@ def server(monkeypatch) -> Iterator[http.server.ThreadingHTTPServer]:
             self.wfile.write(body[: len(body) // 2] if "short" in self.path else body)
 
         def log_message(self, format: str, *args: object) -> None:
-            """Not into the output of the tests."""
+            """Keep the log out of the output of the tests."""
 
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)

@@ -57,7 +57,7 @@ def line(options: argparse.Namespace, width: int, positions: int) -> str:
 
 
 def in_turn(options: argparse.Namespace, embedded: Tensor, z: Tensor) -> dict[str, list[float]]:
-    """Seconds of each turn: with the matrix, and factor by factor."""
+    """Return the seconds of each turn: with the matrix, and factor by factor."""
     times: dict[str, list[float]] = {"matrix": [], "factors": []}
     steps = {name: partial(step, embedded, z, name == "matrix") for name in times}
     for turn in range(options.turns + 3):

@@ -1,4 +1,4 @@
-"""Folders and lists of people's own videos: every habit works or is one clear line."""
+"""Folders and lists of users' own videos: every habit works or is one clear line."""
 
 from __future__ import annotations
 
@@ -292,7 +292,8 @@ def test_training_on_own_videos_with_strange_names(tmp_path: Path) -> None:
     words = ("--data.dataset", "csv", "--data.root", str(table), "--clips", "1", "--crops", "1")
     done = run_here("evaluate", "--checkpoint", str(run), *words)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("3 test videos of 2 classes")
+    assert done.stdout.startswith("3 test videos of 2 classes, epoch ")  # there are no splits
+    assert json.loads((run / "evaluation" / "metrics.json").read_text())["split"] == 1
     done = run_here("train", *tiny_options(table, tmp_path / "no", data__dataset="csv"))
     one_line(done, "evaluate")
     write_lines(tmp_path / "tests.csv", [lines[0], "own/jump/0.avi,fly,test"])

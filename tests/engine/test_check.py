@@ -76,7 +76,7 @@ def test_every_kind_of_problem(tmp_path: Path) -> None:
         "v_Bow_g05_c01.avi": ("short", "3 frames, a clip spans 5"),
         "extra.avi": ("unnamed", ""),
     }
-    assert found["v_Bow_g02_c01.avi"][1].startswith("is no readable video")
+    assert found["v_Bow_g02_c01.avi"][1].startswith("is not a readable video")
     assert found["v_Bow_g03_c01.avi"][1].startswith("is cut off")
     assert (report["files"], report["sound"], report["dataset"]) == (34, 29, "ucf101")
     assert report["counts"] == dict.fromkeys(

@@ -51,7 +51,7 @@ readers.read_clips = read_or_fail
 
 @pytest.mark.slow
 def test_an_error_in_the_first_process_ends_the_other(tmp_path: Path) -> None:
-    """It waits for gradients; gloo tells it of the first one's end, but NCCL would not."""
+    """The other one waits for gradients; gloo tells it of the first one's end, NCCL would not."""
     root = write_ucf101(tmp_path / "ucf101")
     (tmp_path / "sitecustomize.py").write_text(NO_VIDEO)
     path = f"{tmp_path}{os.pathsep}{environment()['PYTHONPATH']}"

@@ -52,7 +52,7 @@ def resume(run: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def refused(run: Path, *words: str) -> str:
-    """One line that says why, and nothing that was changed."""
+    """Return the one line of a refusal, after which nothing is changed."""
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     done = resume(run, *words)
     assert done.returncode == 2, done.stderr

@@ -35,13 +35,13 @@ def untrained(run: Path, block: str, units: int = 1) -> Path:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of a network with two units of NS, so that there are units to tell apart."""
+    """Write a network with two sub-blocks of NS, so that there are some to tell apart."""
     return untrained(tmp_path_factory.mktemp("runs") / "ns", "ns", units=2)
 
 
 @pytest.fixture(scope="module")
 def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of a network without a block."""
+    """Write a network without a block."""
     return untrained(tmp_path_factory.mktemp("bare") / "none", "none")
 
 
@@ -73,6 +73,7 @@ def test_everything_is_in_the_folder(explained: tuple[Path, str]) -> None:
     assert 10_000 < (folder / "index.html").stat().st_size < SIZE_LIMIT
     [network] = json.loads((folder / "explanation.json").read_text())["networks"]
     lines = words.splitlines()
+    assert len(network["classes"]) == 3
     for line, row in zip(lines[1:], network["classes"], strict=False):
         assert line.split() == [row["class"], f"{row['score']:.2%}"]
     assert str(folder / "index.html") in lines[-1]
@@ -115,7 +116,7 @@ def test_the_maps_are_those_of_the_network(explained: tuple[Path, str], run: Pat
 def test_pictures_are_of_the_position_asked_for(
     run: Path, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of 3 x 3 x 3 positions and 6 frames: two frames each, a third of the height and width."""
+    """Of 3 x 3 x 3 positions and 6 frames, each has two frames, and a third of height and width."""
     place = (2, 0, 1)  # another number on every axis
     drawn: list[Any] = []
     draw = figure3._draw
@@ -142,7 +143,7 @@ def test_pictures_are_of_the_position_asked_for(
 
 
 def marked_cells(path: Path, *, columns: int, rows: int) -> set[tuple[int, int, int, int]]:
-    """Where boxes of the mark's colour are in a figure: row, column, and ninth of the frame."""
+    """Find the boxes of the mark's colour in a figure: row, column, and ninth of the frame."""
     pixels = np.asarray(Image.open(path).convert("RGB")).astype(int)
     found: set[tuple[int, int, int, int]] = set()
     # Labels are to the left, titles above, colour bars to the right; 150 pixels to the inch.

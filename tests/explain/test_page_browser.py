@@ -14,8 +14,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from tests.explanations import KINDS, block_maps, explanation, frames
-from video_snl.analysis.explain.page import write_page
-from video_snl.analysis.explain.page_data import row_step
+from video_snl.analysis.explain.page import row_step, write_page
 from video_snl.analysis.explain.structure import BlockMaps, Explanation, Grid, flat_index
 
 playwright = pytest.importorskip(

@@ -105,7 +105,9 @@ def test_in_a_process_of_its_own(checkpoint: Path, video: str, tmp_path: Path) -
     done = run_command("export", "--checkpoint", str(checkpoint), "-o", path, *UNTIMED)
     assert done.returncode == 0, done.stderr
     lines = done.stderr.splitlines()
-    assert all(line.startswith(("video-snl export: ", "export steps: ")) for line in lines)
+    assert lines and all(
+        line.startswith(("video-snl export: ", "export steps: ")) for line in lines
+    )
     done = run_command("predict", "--model", path, "--top", "1", video)
     assert done.returncode == 0 and done.stderr == ""
     name, guess = done.stdout.splitlines()
@@ -113,7 +115,7 @@ def test_in_a_process_of_its_own(checkpoint: Path, video: str, tmp_path: Path) -
 
 
 def test_that_a_pt2_file_runs_code_is_said() -> None:
-    """Also one without a pickled entry: the reason why none are refused by their entries."""
+    """A file without a pickled entry runs code, too, so none is refused by its entries."""
     words = " ".join(run_here("predict", "--help").stdout.split())
     assert "Reading a .pt2 file can run code in it, which cannot be told beforehand" in words
     text = (REPOSITORY / "docs" / "export.md").read_text(encoding="utf-8")
@@ -191,7 +193,7 @@ def test_cayley_is_no_onnx(tmp_path: Path) -> None:
 
 
 def test_a_network_that_takes_no_smaller_pictures_than_in_training(
-    picture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     record, path = recording.exported_graph, tmp_path / "model.pt2"
 
@@ -202,7 +204,7 @@ def test_a_network_that_takes_no_smaller_pictures_than_in_training(
 
     monkeypatch.setattr(recording, "exported_graph", not_small)
     checkpoint = image_checkpoint(tmp_path / "best.ckpt")
-    words = ["--checkpoint", str(checkpoint), "-o", str(path), "--input", picture, *UNTIMED]
+    words = ["--checkpoint", str(checkpoint), "-o", str(path), "--input", image, *UNTIMED]
     done = run_here("export", *words, "--dynamic", "width,height", "--json")
     assert done.returncode == 0, done.stderr
     assert "input: images (batch=1, channels=3, height, width)" in done.stdout
@@ -210,8 +212,8 @@ def test_a_network_that_takes_no_smaller_pictures_than_in_training(
     report = json.loads((tmp_path / "model.pt2.json").read_text())
     assert report["input"]["smallest"] == report["input"]["sizes"] == [32, 32]
     assert [found["input"] for found in report["differences"]] == ["random"] * 2 + ["given"]
-    expected = guesses("--checkpoint", str(checkpoint), picture)
-    assert_same_guesses(guesses("--model", str(path), picture), expected)
+    expected = guesses("--checkpoint", str(checkpoint), image)
+    assert_same_guesses(guesses("--model", str(path), image), expected)
     with pytest.raises(UserError, match="it has no entry 'video_snl'"):
         load_exported(path, VIDEO, CPU)
     network = load_exported(path, IMAGE, CPU).model
@@ -261,7 +263,10 @@ def test_compiled_or_why_not(
     [
         (["-o", "model.bin"], "model.bin: expected a file that ends in .onnx or .pt2"),
         (["-o", "m.onnx", "--format", "torch"], "give a name that ends in .pt2"),
-        (["--dynamic", "time"], "'time' is no axis of this network's input; name some of batch,"),
+        (
+            ["--dynamic", "time"],
+            "'time' is not an axis of this network's input; name some of batch,",
+        ),
         (["--runs", "-1"], "--runs -1: give 0 or more"),
         (["--input", "none.avi"], "--input none.avi: no such file"),
     ],
@@ -305,7 +310,7 @@ def test_a_graph_of_others_says_nothing_of_itself(video: str, tmp_path: Path) ->
 
 
 @pytest.fixture
-def picture(tmp_path: Path) -> str:
+def image(tmp_path: Path) -> str:
     random = np.random.default_rng(0)
     pixels = random.integers(0, 255, (40, 48, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
@@ -315,14 +320,14 @@ def picture(tmp_path: Path) -> str:
 @pytest.mark.slow
 @pytest.mark.parametrize("backbone", ["preresnet20", "fcn_r50_d8"])
 @pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
-def test_pictures(backbone: str, suffix: str, picture: str, tmp_path: Path) -> None:
+def test_pictures(backbone: str, suffix: str, image: str, tmp_path: Path) -> None:
     checkpoint = str(image_checkpoint(tmp_path / "best.ckpt", backbone))
     path = str(tmp_path / f"model{suffix}")
-    words = ["--checkpoint", checkpoint, "-o", path, "--input", picture, *UNTIMED]
+    words = ["--checkpoint", checkpoint, "-o", path, "--input", image, *UNTIMED]
     done = run_here("export", *words)
     assert done.returncode == 0, done.stderr
     assert "input: images (batch, channels=3, height, width)" in done.stdout
-    expected = guesses("--checkpoint", checkpoint, picture)
-    assert_same_guesses(guesses("--model", path, picture), expected)
+    expected = guesses("--checkpoint", checkpoint, image)
+    assert_same_guesses(guesses("--model", path, image), expected)
     with pytest.raises(UserError, match="it has no entry 'video_snl'"):
         load_exported(Path(path), VIDEO, CPU)

@@ -63,8 +63,8 @@ def _check_eigenvalues(run: Path, values: dict, folder: Path) -> None:
     with (folder / "eigenvalues.csv").open(encoding="utf-8") as lines:
         rows = list(csv.DictReader(lines))
     for source, graph in zip(values["inputs"], found["graphs"], strict=True):
-        subject = analysis_input(network, source, Path(source), torch.device("cpu"))
-        [x] = block_inputs(subject).values()
+        given = analysis_input(network, source, Path(source), torch.device("cpu"))
+        [x] = block_inputs(given).values()
         with torch.no_grad():
             expected = eigenvalues(block.affinity(x))[0].tolist()
         written = [value for value, count in graph["eigenvalues"] for _ in range(count)]
@@ -99,9 +99,9 @@ def test_an_input_that_overflows_is_a_line_and_no_number(
     """The network makes infinities of one of two videos; the files have the other one alone."""
     good, bad = (str(write_video(tmp_path / f"{name}.avi", frames=20)) for name in ("a", "b"))
 
-    def inputs(subject: AnalysisInput) -> dict[str, torch.Tensor]:
-        found = block_inputs(subject)
-        if subject.source == bad:
+    def inputs(given: AnalysisInput) -> dict[str, torch.Tensor]:
+        found = block_inputs(given)
+        if given.source == bad:
             [x] = found.values()
             x[0, 0] = torch.inf
         return found

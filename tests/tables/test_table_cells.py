@@ -82,8 +82,7 @@ def test_what_does_not_exist(number: int, options: dict[str, object], message: s
 
 def test_every_data_set_has_its_configuration() -> None:
     for dataset, file in BASES.items():
-        if (CONFIGS / Path(file).parent).is_dir():
-            assert (CONFIGS / file).is_file(), f"{dataset}: no {file}"
+        assert (CONFIGS / file).is_file(), f"{dataset}: no {file}"
     assert find_configs(str(CONFIGS)) == CONFIGS
     with pytest.raises(UserError, match="name the folder 'configs' of the repository"):
         find_configs("nowhere")
@@ -169,6 +168,7 @@ def test_gates_have_no_transferred_channels() -> None:
     gates = [name for name, block in BLOCKS.items() if block.gate]
     assert gates == ["se", "ge", "simpnl", "cgd"]
     cells = cells_of(5, dataset="digits", blocks=gates)
+    assert {cell.block for cell in cells} == {"none", *gates}
     assert all(cell.model["reduction"] is None for cell in cells)
     with torch.device("meta"):
         for cell in cells:

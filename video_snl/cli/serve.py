@@ -50,7 +50,7 @@ class ServeAny(MaxPixels, Accelerator, Checkpoint):
 
 @option_group
 class VideoLength:
-    """How long videos may be.
+    """Limit of the length of videos.
 
     Args:
         max_seconds: Longest video, in seconds.

@@ -18,7 +18,7 @@ from video_snl.blocks.insertion import inserted_blocks
 from video_snl.config.image import ImageDataConfig, ImageExperiment, ImageModelConfig
 from video_snl.config.task_spec import IMAGE, AnyExperiment, TaskSpec
 from video_snl.errors import UserError
-from video_snl.tasks.operations import Operations, without_weights
+from video_snl.tasks.operations import AnyOperations, without_weights
 from video_snl.utils.json_text import to_json
 
 __all__ = [
@@ -77,7 +77,7 @@ def description_text(experiment: AnyExperiment, spec: TaskSpec) -> str:
 
 
 def network_facts(
-    operations: Operations, model: nn.Module, shape: tuple[int, ...], labels: int
+    operations: AnyOperations, model: nn.Module, shape: tuple[int, ...], labels: int
 ) -> dict[str, Any]:
     """Describe a network in evaluation mode, for an input of ``shape``.
 
@@ -124,7 +124,7 @@ def _image_experiment(
     return ImageExperiment(data=data, model=replace(config, num_classes=num_classes))
 
 
-def _network(operations: Operations, experiment: Any) -> tuple[nn.Module, int]:
+def _network(operations: AnyOperations, experiment: AnyExperiment) -> tuple[nn.Module, int]:
     labels = operations.label_count(experiment)
     # The sizes of a network do not depend on the weights it starts from.
     model, _ = operations.build_network(without_weights(experiment), labels)

@@ -1,4 +1,4 @@
-"""What the configurations of all kinds of task share, as typed values without torch."""
+"""Base of the configurations of all kinds of task, as typed values without torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ from typing import Any, Literal, Self, get_type_hints
 from video_snl.config.validation import check_fields
 from video_snl.utils.text import say_once
 
-__all__ = ["BlockName", "ExperimentBase", "OptimizerBase", "OptionValue", "TrainerConfig"]
+__all__ = [
+    "BlockName",
+    "ExperimentBase",
+    "ModelBase",
+    "OptimizerBase",
+    "OptionValue",
+    "TrainerConfig",
+]
 
 BlockName = Literal[
     "none",
@@ -30,6 +37,39 @@ BlockName = Literal[
     "cgd",
 ]
 OptionValue = bool | int | float | str | None
+
+
+@dataclass
+class ModelBase:
+    """Options of the network and its blocks that all kinds of task have.
+
+    Args:
+        backbone: Name of the network.
+        block: ``snl``, another block (docs/blocks.md) or ``none``.
+        block_options: Options of the block itself, such as ``{order: 3}`` of ``gsnl``.
+        positions: Where the blocks stand; default the places of the backbone.
+        inter_channels: Transferred channels Cs of a block; default half of its channels.
+        num_units: Sub-blocks of a block that share one affinity (as in ``ns``).
+        zero_init: Blocks start as the identity (the weight of their last norm is zero).
+        activation: ``relu`` puts a ReLU after a block's norm, as the paper's released code does;
+            it needs ``zero_init: false``.
+        dropout: Probability of dropout before the classifier.
+        weights: Weights that the network starts from; default none.
+        allow_partial_weights: Accept weights of which less than 95 % of the backbone's parameters
+            match.
+    """
+
+    backbone: str
+    block: str = "snl"
+    block_options: dict[str, OptionValue] = field(default_factory=dict)
+    positions: list[str] | None = None
+    inter_channels: int | None = None
+    num_units: int = 1
+    zero_init: bool = True
+    activation: Literal["relu"] | None = None
+    dropout: float = 0.0
+    weights: str | None = None
+    allow_partial_weights: bool = False
 
 
 @dataclass

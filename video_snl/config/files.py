@@ -58,7 +58,7 @@ class Source:
     Attributes:
         name: The file; None for text.
         said: Name in messages.
-        values: Its options.
+        values: Options of the source.
     """
 
     name: str | None
@@ -86,7 +86,7 @@ class Given:
     over ``--config``, wherever they stand; of several of a kind the later one wins.
 
     Args:
-        words: Those after the command's name.
+        words: Words after the command's name.
     """
 
     def __init__(self, words: Iterable[str]) -> None:
@@ -278,7 +278,7 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     """Return the name that someone may have meant, if one is near.
 
     Args:
-        name: What was given. ``--epochs`` is near ``--optimizer.epochs``.
+        name: Name that was given. ``--epochs`` is near ``--optimizer.epochs``.
     """
     names = list(known)
     section, dot, own = name.rpartition(".")
@@ -295,7 +295,7 @@ def entry(values: Mapping[str, Any], name: str, default: Any = None) -> Any:
 
     Args:
         values: Options as a file has them: sections, or names with dots.
-        default: What is returned where they do not hold the option.
+        default: Value where they do not hold the option.
     """
     section, _, key = name.partition(".")
     inner = values.get(section)
@@ -459,7 +459,7 @@ class _Open:
     """A collection of YAML text whose end is yet to come.
 
     Attributes:
-        anchor: Its own.
+        anchor: Anchor of the collection itself.
         size: Number of values it holds, itself included.
     """
 

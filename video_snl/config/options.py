@@ -83,11 +83,11 @@ def option(
     Args:
         default: Default value; None where the command finds one.
         short: Short form, such as ``-o``.
-        metavar: What stands for the value in the help.
+        metavar: Placeholder of the value in the help.
         required: Refuse the command without it.
         nargs: Number of values, as in argparse.
         const: Value of the option where it stands alone, of ``nargs="?"``.
-        action: What is done with a value, such as ``append``.
+        action: Action of argparse, such as ``append``.
         name: Long form, where it is not ``--`` and the field's name.
     """
     about = {
@@ -108,7 +108,7 @@ def positional(metavar: str, *, nargs: str | None = None) -> Any:
     """Declare an argument without a name.
 
     Args:
-        metavar: What stands for it in the help.
+        metavar: Placeholder in the help.
         nargs: Number of values, as in argparse.
     """
     return field(metadata={"positional": True, "metavar": metavar, "nargs": nargs})

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NoReturn, TextIO, TypeVar
+from typing import Any, Literal, NoReturn, TextIO
 
 from jsonargparse import ArgumentParser, Namespace
 
@@ -28,6 +28,7 @@ from video_snl.config.task import (
     task_of_values,
     tasks_of,
 )
+from video_snl.config.task_spec import ExperimentT
 from video_snl.config.validation import check_limits
 from video_snl.errors import UserError
 from video_snl.utils.files import FULL, storage_error
@@ -67,10 +68,7 @@ _KINDS = {
     "tuple": "a list, as [a, b]",
     "NoneType": "null",
 }
-"""What a type of Python's is called where a value is not one."""
-
-_Experiment = TypeVar("_Experiment", bound=ExperimentBase)
-
+"""Names of Python's types in messages about values of another type."""
 
 COMMON_TRAIN = (
     "config",
@@ -251,7 +249,15 @@ class Parser(ArgumentParser):
             "optimizer",
             "trainer",
         ):
-            advice = "configurations and their options are for train, evaluate and describe"
+            advice = (
+                "configurations and their options are for train, evaluate and describe, and stand "
+                "after the command"
+            )
+        elif self.experiment is None and section == "task":
+            advice = (
+                "it is for train, evaluate and describe, such as train --task TASK; the other "
+                "commands know the task by their checkpoint or their files"
+            )
         elif not word.startswith("--") and f"-{word}" not in self._long_options():
             advice = f"a value that starts with a dash is given as --option={word}"
         else:
@@ -322,7 +328,7 @@ def run_command(
         interrupted, 141 output no longer read.
     """
     _print_any_name()
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    words = _command_first(list(sys.argv[1:] if arguments is None else arguments), commands)
     command = words[0] if words and words[0] in commands else None
     if command is None:
         overview = _overview(name, description, commands)
@@ -370,6 +376,15 @@ def run_command(
         if found is None:
             raise
         return _storage_failed(f"{name} {command}", found)
+
+
+def _command_first(words: list[str], commands: Commands) -> list[str]:
+    """Put a command that stands after ``--task`` and its value before them."""
+    before = 1 if words and words[0].startswith("--task=") else 2
+    if words and words[0].partition("=")[0] == "--task" and words[before:]:
+        command, *rest = words[before:]
+        return [command, *words[:before], *rest] if command in commands else words
+    return words
 
 
 def _plain(line: str) -> str:
@@ -474,7 +489,7 @@ def sections_of(arguments: Namespace) -> dict[str, Any]:
     return {name: values[name] for name in ("data", "model", "optimizer", "trainer")}
 
 
-def experiment_of(kind: type[_Experiment], arguments: Namespace) -> _Experiment:
+def experiment_of(kind: type[ExperimentT], arguments: Namespace) -> ExperimentT:
     """Build the configuration that a command was given.
 
     Args:
