@@ -63,7 +63,7 @@ _SEVERAL: dict[str, tuple[Protocol, ...]] = {
 
 @dataclass(frozen=True)
 class Options:
-    """How a network is measured; see ``reid evaluate --help``."""
+    """Options of measuring a network; see ``reid evaluate --help``."""
 
     test_frames: int | None = None
     metric: Metric = "cosine"

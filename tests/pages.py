@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from markdown_it import MarkdownIt
@@ -74,5 +75,6 @@ def _anchor(heading: Token) -> str:
     return re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-")
 
 
+@cache
 def _tokens(page: Path) -> list[Token]:
     return _READER.parse(page.read_text(encoding="utf-8"))

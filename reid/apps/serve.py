@@ -55,7 +55,7 @@ _DAMAGED = (
 
 @dataclass(frozen=True)
 class Gallery:
-    """What is searched in: the features of a file, and how many of its tracklets are shown."""
+    """Gallery to search in: the features of a file, and the number of tracklets to show."""
 
     path: str
     table: FeatureTable

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Which order of products is faster: A as a matrix, or factor by factor?
+"""Speed of two orders of products: A as a matrix, and factor by factor.
 
 SNL's affinity and one product with it, forward and backward, in both orders in turn, for numbers of
 positions N around the one at which their multiply-adds are equal. ``prefers_dense`` decides by the

@@ -323,7 +323,7 @@ def latency_table(forms: list[Form], shape: tuple[int, ...], runs: int) -> str:
 
 @dataclass(frozen=True)
 class _Report:
-    """What is said of the file: its differences from the checkpoint's network, and latencies.
+    """Report on the file: its differences from the checkpoint's network, and latencies.
 
     Attributes:
         runs: Number of runs whose median is the latency.

@@ -58,14 +58,14 @@ class RunData(pl.LightningDataModule, ABC):
     """The data of a run, as the engine sees it.
 
     Args:
-        folder: Of the run, for its ``quarantine.jsonl``; the first process's one counts. None
-            keeps the quarantine in memory.
+        folder: Folder of the run, for its ``quarantine.jsonl``; that of the first process
+            counts. None keeps the quarantine in memory.
         max_failures: Share of a list that may be unreadable.
     """
 
     noun = "videos"
     consequence = ""
-    """What has become of those that cannot be read."""
+    """Words in messages for what became of samples that cannot be read."""
 
     def __init__(self, folder: Path | None, max_failures: float) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What every command does with a kind of task: load its data, build its network, read one input.
+"""Operations of a kind of task: load its data, build its network, read one input.
 
 A kind of task is a value of :class:`~video_snl.config.task_spec.TaskSpec` (its names and metrics,
 without torch) and a subclass of :class:`Operations` (the rest). Commands are written over the two.
@@ -50,7 +50,7 @@ Lists = Mapping[str, Iterable[tuple[str, object]]]
 
 @dataclass(frozen=True)
 class Reading:
-    """How files that a user names are read; None: as in training.
+    """Options of reading files that a user names; None: as in training.
 
     Attributes:
         short_videos: What becomes of a video shorter than a clip.
@@ -96,7 +96,7 @@ ItemT = TypeVar("ItemT")
 
 
 class Operations(ABC, Generic[ExperimentT, DataT, LabelT, TrainedT, ItemT]):
-    """What is done with one kind of task.
+    """Operations of one kind of task.
 
     A kind of task says, in this order, the types of its configuration, of its dataset, of one label
     of the classifier, of a trained network, and of the item that stands for one input.
@@ -365,7 +365,7 @@ ClassDataT = TypeVar("ClassDataT", bound=ClassData)
 class ClassOperations(
     Operations[ExperimentT, ClassDataT, str, Trained[ExperimentT], Path | Tensor]
 ):
-    """What the tasks with named classes have in common.
+    """Operations that tasks with named classes share.
 
     An item is the path of a file, or an image of a dataset as uint8 (H, W, 3).
     """

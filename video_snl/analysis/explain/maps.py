@@ -1,4 +1,4 @@
-"""What is shown of a network: the maps of its blocks, and Grad-CAM (arXiv:1610.02391).
+"""Maps of a network to show: those of its blocks, and Grad-CAM (arXiv:1610.02391).
 
 The maps of a block are its affinity, powers of it, and its sensitivity: how much what the block
 does at a position depends on its input at each position. With F what a sub-block of a block adds to

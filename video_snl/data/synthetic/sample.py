@@ -43,7 +43,7 @@ Floats = NDArray[np.float32]
 Frames = NDArray[np.uint8]
 
 CLASSES: tuple[str, ...] = ("AllMatch", "NoneMatch", "ThreeMatch", "TwoMatch")
-"""How many of the four shapes have the same colour."""
+"""Number of the four shapes that have the same colour, by class."""
 
 FORMAT = 1
 """Raise it when the same settings give other files."""
