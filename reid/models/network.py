@@ -93,6 +93,11 @@ class TrackletNet(nn.Module):
         nn.init.normal_(self.classifier.weight, std=_CLASSIFIER_STD)
         self.frames = Frames()
 
+    @property
+    def num_people(self) -> int:
+        """Number of training identities, by its name of versions before 0.2."""
+        return self.num_identities
+
     def forward(self, clips: Tensor) -> TrackletOutput:
         raw = self.head(self.feature_maps(clips))
         features = self.neck(raw)

@@ -52,6 +52,10 @@ def test_sizes_of_the_large_networks(backbone: str, block: str, parameters: int)
     assert count(on_meta(backbone=backbone, block=block)) == parameters
 
 
+def test_the_name_of_the_number_of_identities_before_0_2() -> None:
+    assert network().num_people == network().num_identities == IDENTITIES
+
+
 def test_the_small_network_is_torchreids_up_to_its_feature_map() -> None:
     from torchreid.reid.models import build_model
 
