@@ -172,8 +172,9 @@ def test_fixed_sizes(suffix: str, checkpoint: Path, video: str, tmp_path: Path) 
 
 
 @pytest.mark.slow
-def test_some_free_axes(checkpoint: Path, tmp_path: Path) -> None:
-    path, words = tmp_path / "model.pt2", ["--checkpoint", str(checkpoint), *UNTIMED]
+@pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
+def test_some_free_axes(suffix: str, checkpoint: Path, tmp_path: Path) -> None:
+    path, words = tmp_path / f"model{suffix}", ["--checkpoint", str(checkpoint), *UNTIMED]
     done = run_here("export", *words, "--dynamic", "width,frames", "-o", str(path))
     assert done.returncode == 0, done.stderr
     assert "(batch=1, channels=3, frames, height=32, width)" in done.stdout
