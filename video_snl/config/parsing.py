@@ -190,7 +190,7 @@ class Parser(ArgumentParser):
         given.check_values()
         if self.experiment is None:
             return super().parse_args(given.words, *more, **kwargs)
-        files = []
+        files: list[str] = []
         if not given.asks_for_help:  # help is given whether or not the files can be read
             files = self._file_words(given)
             defaults = self.experiment.dependent_defaults(given.said)
