@@ -77,9 +77,10 @@ class OptimizerBase:
     """Options that the optimizers of all kinds of task have.
 
     Args:
-        accumulate: Parts a device's share of a batch is computed in, to save memory. The gradient
-            is that of the mean over the step's samples, also in the last step of an epoch, which
-            may have fewer parts. (BatchNorm sees a part at a time.)
+        accumulate: Micro-batches into which a device divides its share of a batch, to save memory
+            (gradient accumulation). The gradient is that of the mean over the step's samples, also
+            in the last step of an epoch, which may have fewer micro-batches. BatchNorm sees one
+            micro-batch at a time.
         warmup_epochs: Epochs over which the learning rate rises linearly from a tenth.
         label_smoothing: Label smoothing of the cross-entropy of classification.
         gradient_clip: Largest norm of the gradient; default no clipping.

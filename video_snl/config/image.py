@@ -127,7 +127,7 @@ class ImageModelConfig(ModelBase):
         reduction: Cs = C / reduction for every block, such as 1, 2 or 4; default that of the
             block, which is mostly 2.
         inter_channels: Transferred channels Cs of every block, instead of ``reduction``.
-        num_classes: Size of the classifier; default as many as the dataset has classes.
+        num_classes: Number of outputs of the classifier; default the classes of the dataset.
         weights: Start from ``imagenet`` (torchvision's ResNet-50; not for networks of CIFAR), a
             file or a URL: of torchvision, mmsegmentation, the released code, or our own.
     """
@@ -148,7 +148,7 @@ class ImageOptimizerConfig(OptimizerBase):
             them the test list is scored and a checkpoint kept.
         epoch_steps: Steps of an epoch; default as many as a pass takes. The order goes on from one
             epoch to the next, pass after pass.
-        batch_size: Images of one step, over all devices and accumulated parts together.
+        batch_size: Images of one step, over all devices and micro-batches together.
         test_batch_size: Images tested at once on a device; default as many as it takes at once
             in training, and 1 for segmentation.
         learning_rate: Initial learning rate.

@@ -191,8 +191,8 @@ class Resume:
         resume: Continue the run in the folder RUN from its last finished epoch, with its own
             configuration; default none. Alone, it means the newest run of --trainer.output that
             began its first step.
-        force: Continue it also where the files of its lists have changed, or the batch size by a
-            --config. (An option that is given beside --resume is accepted without.)
+        force: Resume the run even if the files of its lists have changed, or a --config has another
+            batch size. (Options on the command line beside --resume need no --force.)
     """
 
     resume: str | None = option(nargs="?", const="newest", metavar="RUN")

@@ -220,6 +220,9 @@ class Parser(ArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> Any:
         line = _cut(_plain(self._placed(" ".join(str(message).split()))))
+        if line.startswith("unrecognized arguments: "):
+            roots = [name for name in ("--data.root", "--root") if self._has(name[2:])]
+            line += f": the folder of a dataset is {roots[0]} FOLDER" if roots else ""
         print(f"{self.prog}: error: {line}  (see {self.prog} --help)", file=sys.stderr)
         raise SystemExit(_EXIT_BAD_INPUT)
 

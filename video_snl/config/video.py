@@ -81,8 +81,8 @@ class DataConfig:
             frames.
         decode_device: ``cpu``, or ``cuda`` to decode on the first GPU (torchcodec, or decord built
             for it), for runs on one GPU.
-        max_pixels: Most pixels of a frame, height times width; a file with a larger one counts as
-            unreadable, before memory is taken for it.
+        max_pixels: Largest number of pixels of a frame, height times width. A file with a larger
+            one counts as unreadable, before memory is taken for it.
     """
 
     dataset: VideoDatasetName = "sample"
@@ -119,7 +119,7 @@ class ModelConfig(ModelBase):
         positions: Where the blocks stand, such as ``before:res4.5``; a negative unit counts from
             the end of the stage, any dotted module path may stand for the place. Default: those of
             the backbone, ``before:res4.-1`` in all of these.
-        num_classes: Size of the classifier; default as many as the dataset has classes.
+        num_classes: Number of outputs of the classifier; default the classes of the dataset.
         weights: Start from ``kinetics`` (pytorchvideo's hub), ``imagenet`` (torchvision's
             ResNet-50, inflated), or a file or URL of a 3D ResNet trained on Kinetics.
     """
@@ -135,7 +135,7 @@ class OptimizerConfig(OptimizerBase):
 
     Args:
         epochs: Passes over the training list, one clip of each video in a pass.
-        batch_size: Clips of one step, over all devices and accumulated parts together.
+        batch_size: Clips of one step, over all devices and micro-batches together.
         learning_rate: Initial learning rate.
         momentum: Momentum of SGD.
         weight_decay: L2 penalty.

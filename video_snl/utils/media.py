@@ -227,10 +227,9 @@ def named_media(
         try:
             mode = os.stat(path).st_mode
         except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise UserError(
-                f"{examples([str(path)])}: no such file or folder ({reason})"
-            ) from error
+            missing = isinstance(error, FileNotFoundError)
+            reason = "" if missing else f" ({getattr(error, 'strerror', None) or error})"
+            raise UserError(f"{examples([str(path)])}: no such file or folder{reason}") from error
         if stat.S_ISREG(mode):
             files.append(path)
             continue
