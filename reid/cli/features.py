@@ -63,7 +63,7 @@ SERVE = """Search for people, and see what the blocks look at, on a local web pa
 Upload frames of one person, or a video or ZIP file of such. The page needs no network, and is seen
 on this machine alone unless --host says otherwise. Needs the extra packages of video-snl[serve]."""
 CHECK = """Open every image of a dataset and list what is missing or wrong.
-Exit code 0: all sound; 1: something was found; 2: bad input."""
+Exit code 0: all intact; 1: something was found; 2: bad input."""
 
 
 @option_group

@@ -245,7 +245,7 @@ def _print_table(root: Path, data: ReidData, faults: list[Fault]) -> None:
     for kind, meaning in _MEANING.items():
         _print_faults(root, kind, meaning, [fault for fault in faults if fault.kind == kind])
     total = sum(len(part) for part in parts_of(data).values())
-    state = counts(len(faults), "problem") if faults else "all sound"
+    state = counts(len(faults), "problem") if faults else "all intact"
     print(f"\n{root}: {counts(total, 'tracklet')}, {state}")
 
 

@@ -99,10 +99,10 @@ def test_table(tmp_path: Path) -> None:
 
 def test_clean_set_in_every_layout(root: Path, tmp_path: Path) -> None:
     done = run_here("check", "--root", str(root), "--clip_frames", "6")
-    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, f"{root}: 33 files, all sound")
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, f"{root}: 33 files, all intact")
     folder = root / "UCF-101"
     done = run_here("check", "--root", str(folder), "--clip_frames", "3", "--frame_stride", "2")
-    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, f"{folder}: 33 files, all sound")
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, f"{folder}: 33 files, all intact")
     videos = sorted(str(path) for path in folder.glob("*/*.avi"))[:3]
     table = write_lines(tmp_path / "a.csv", ["path,label", *(f"{path},x" for path in videos)])
     assert run_here("check", "--root", str(table), "--clip_frames", "6").returncode == 0

@@ -14,7 +14,7 @@ from video_snl.errors import UserError
 __all__ = ["CHECK", "PREPARE", "Check", "Prepare", "check", "prepare"]
 
 CHECK = """Decode every file of a dataset and list what is missing or wrong.
-Exit code 0: all sound; 1: something was found; 2: bad input. --json lists every file."""
+Exit code 0: all intact; 1: something was found; 2: bad input. --json lists every file."""
 PREPARE = """Make a copy of a dataset that is quick to decode: small frames, many key frames.
 Same folders and names; lists are copied, originals never touched. Every file is decoded again
 before it is put in place. Given once more, the command goes on where it ended. Exit code 0: all

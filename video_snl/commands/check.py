@@ -239,5 +239,5 @@ def _print(root: Path, total: int, problems: list[Finding], reader: str) -> None
         if len(found) > SHOWN:
             print(f"  and {len(found) - SHOWN:,} more: --json lists all")
     wrong = len({finding.path for finding in problems})
-    state = f"{wrong:,} with problems" if wrong else "all sound"
+    state = f"{wrong:,} with problems" if wrong else "all intact"
     print(f"\n{root}: {counts(total, 'file')}, {state}")

@@ -217,14 +217,14 @@ IMAGE_BACKBONES: dict[str, ImageBackbone] = {
     "preresnet56_snl": _released("preresnet56_snl", 9),
     "preresnet110_snl": _released("preresnet110_snl", 18),
     "resnet50_cifar": ImageBackbone(
-        builder="video_snl.models.fcn:resnet50_cifar",
+        builder="video_snl.models.resnet:resnet50_cifar",
         weights=_IMAGENET,
         layout=_RESNET50_LAYOUT,
         positions=(_RESNET50[3],),
         stages=_RESNET50,
     ),
     "resnet50": ImageBackbone(
-        builder="video_snl.models.fcn:resnet50",
+        builder="video_snl.models.resnet:resnet50",
         weights=_IMAGENET,
         layout=_RESNET50_LAYOUT,
         positions=(_RESNET50[3],),
