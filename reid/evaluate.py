@@ -42,7 +42,7 @@ from reid.task_spec import REID
 from reid.trained import TrainedReid, check_identities, load_trained
 from video_snl.data.loading.quarantine import Quarantine
 from video_snl.data.workers.forkserver import start_forkserver
-from video_snl.engine.fitting import is_first_process, tell
+from video_snl.engine.fit import is_first_process, tell
 from video_snl.engine.resume import Asked
 from video_snl.engine.train import train
 from video_snl.engine.trainer import device_of

@@ -26,7 +26,7 @@ from reid.task import TrackletData, TrackletTask
 from reid.trained import TrainedReid
 from video_snl.config.statistics import Statistics
 from video_snl.data.workers.forkserver import start_forkserver
-from video_snl.engine.fitting import tell
+from video_snl.engine.fit import tell
 from video_snl.errors import UserError
 from video_snl.models.video import recompute_units
 from video_snl.models.weights.loading import LoadReport

@@ -17,7 +17,7 @@ from tests.engine.test_interruption import metrics
 from tests.tiny import command, environment, only_run, record, run_command, tiny_options
 from tests.videos import write_ucf101
 from video_snl.cli.main import main
-from video_snl.engine.fitting import _end_other_processes
+from video_snl.engine.fit import _end_other_processes
 
 
 @pytest.mark.slow

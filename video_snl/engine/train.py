@@ -7,7 +7,7 @@ from pathlib import Path
 import lightning.pytorch as pl
 
 from video_snl.config.task_spec import AnyExperiment, TaskSpec
-from video_snl.engine.fitting import fit, opened_run, tell
+from video_snl.engine.fit import fit, opened_run, tell
 from video_snl.engine.resume import Asked
 from video_snl.models.video import recompute_units
 from video_snl.runs.trained import read_checkpoint
