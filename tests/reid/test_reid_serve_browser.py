@@ -99,7 +99,7 @@ def test_pictures_of_a_person(opened: Open, served: Served, dataset: Path, width
 def test_broken_files_and_then_a_good_one(
     opened: Open, served: Served, dataset: Path, tmp_path: Path
 ) -> None:
-    (tmp_path / "text.jpg").write_text("This is no picture.\n")
+    (tmp_path / "text.jpg").write_text("This is not an image.\n")
     (tmp_path / "text.zip").write_text("This is no archive.\n")
     with zipfile.ZipFile(tmp_path / "good.zip", "w") as archive:
         for path in pictures(dataset, 101):
@@ -111,7 +111,7 @@ def test_broken_files_and_then_a_good_one(
     page.get_by_text("text.zip").first.wait_for()
     assert "text.zip" in said(page)
     upload(page, *pictures(dataset, 101), tmp_path / "good.zip")
-    page.get_by_text("upload pictures of one person").wait_for()
+    page.get_by_text("upload images of one person").wait_for()
     assert not overflowing(page)
     upload(page, tmp_path / "good.zip")
     explorer(page)
