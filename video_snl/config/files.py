@@ -95,8 +95,9 @@ class Given:
 
     @property
     def asks_for_help(self) -> bool:
-        """Tell whether ``-h`` or ``--help`` is among the words."""
-        return any(item.words[0] in ("-h", "--help") for item in self._items if _is_option(item))
+        """Tell whether ``-h`` or ``--help`` is among the words, also as ``--help=all``."""
+        options = (item.words[0].partition("=")[0] for item in self._items if _is_option(item))
+        return any(option in ("-h", "--help") for option in options)
 
     @cached_property
     def configs(self) -> list[Source]:
