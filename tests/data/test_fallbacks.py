@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from tests.videos import greys, write_streams, write_video
+from video_snl.cli import main
 from video_snl.config.video import Experiment, ReaderName
 from video_snl.data.decoding import pyav, stream_info
 from video_snl.data.decoding.pyav import PyAVReader
@@ -154,6 +155,18 @@ def test_torchcodec_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path:
     path = str(write_video(tmp_path / "a.avi", 3))
     with pytest.raises(OptionsError, match=r"torchcodec cannot be used.*pip install"):
         open_video(path, "torchcodec")
+
+
+def test_a_configuration_with_a_reader_of_earlier_versions_reads_with_auto(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "old.yaml"
+    file.write_text("data:\n  reader: pynvvideocodec\n", encoding="utf-8")
+    with pytest.raises(SystemExit) as stopped:
+        main(["train", "--config", str(file), "--print_config"])
+    said = capsys.readouterr()
+    assert not stopped.value.code and "reader: auto" in said.out
+    assert said.err.count("auto takes its place") == 1
 
 
 def test_a_reader_of_earlier_versions_is_auto(capsys: pytest.CaptureFixture[str]) -> None:

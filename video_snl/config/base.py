@@ -6,8 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Self, get_type_hints
 
-from video_snl.config.validation import check_fields
-from video_snl.utils.text import say_once
+from video_snl.config.validation import check_fields, with_readers_of_today
 
 __all__ = [
     "BlockName",
@@ -142,15 +141,6 @@ class TrainerConfig:
     progress: bool | None = None
 
 
-def _with_readers_of_today(values: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Put ``auto`` in the place of a reader that earlier versions had."""
-    data = values.get("data")
-    if not isinstance(data, Mapping) or data.get("reader") != "pynvvideocodec":
-        return values
-    say_once("data.reader=pynvvideocodec is not a reader of this version: auto takes its place")
-    return {**values, "data": {**data, "reader": "auto"}}
-
-
 class ExperimentBase:
     """Base of the configurations: sections, each a dataclass, to and from plain values."""
 
@@ -177,7 +167,7 @@ class ExperimentBase:
         """
         if not isinstance(values, Mapping):
             raise TypeError(f"expected an object of sections, found {values!r:.60}")
-        values = dict(_with_readers_of_today(values))
+        values = dict(with_readers_of_today(values))
         for name, kind in get_type_hints(cls).items():
             check_fields(kind, values[name], name)
         return cls(**{name: kind(**values[name]) for name, kind in get_type_hints(cls).items()})

@@ -15,6 +15,7 @@ from typing import Any, get_args, get_type_hints
 import yaml
 from jsonargparse import get_loader
 
+from video_snl.config.validation import with_readers_of_today
 from video_snl.errors import UserError
 from video_snl.utils.json_text import to_json
 
@@ -368,7 +369,7 @@ def _sectioned(source: Source) -> Source:
                 f"found {inner!r:.60}."
             )
         values[section] = {**values.get(section, {}), **inner}
-    return Source(source.name, source.said, values)
+    return Source(source.name, source.said, dict(with_readers_of_today(values)))
 
 
 def _flat(values: Mapping[str, Any]) -> Iterator[str]:
