@@ -20,7 +20,7 @@ from huggingface_hub import ModelCard, metadata_load
 from PIL import Image
 
 from tests.export.checkpoints import image_checkpoint, video_checkpoint
-from tests.tiny import environment, record, run_here
+from tests.tiny import environment, record, run_command, run_here
 from video_snl import __version__
 from video_snl.config.task_spec import VIDEO
 from video_snl.export import command as engine
@@ -159,6 +159,14 @@ def test_the_card_is_written_without_a_network(run_folder: Path, tmp_path: Path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "a" / "README.md").is_file()
     assert not (home / ".cache" / "huggingface").exists()
+
+
+def test_a_variable_that_stops_the_hub_is_named(run_folder: Path, tmp_path: Path) -> None:
+    words = ["publish", "--checkpoint", str(run_folder), "-o", str(tmp_path / "folder")]
+    done = run_command(*words, HF_HUB_DOWNLOAD_TIMEOUT="soon")
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "'soon'" in done.stderr and "HF_HUB_DOWNLOAD_TIMEOUT" in done.stderr
+    assert not (tmp_path / "folder").exists()
 
 
 @pytest.mark.parametrize(

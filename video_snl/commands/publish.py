@@ -6,14 +6,14 @@ read. Nothing is uploaded, and no hub is asked.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -34,6 +34,9 @@ from video_snl.runs.trained import TrainedNetwork
 from video_snl.utils.counts import counts
 from video_snl.utils.files import check_folder, fresh_folder, writing
 from video_snl.utils.json_text import parse_json
+
+if TYPE_CHECKING:
+    from huggingface_hub import ModelCard, ModelCardData
 
 __all__ = ["publish"]
 
@@ -58,8 +61,10 @@ def publish(
 
     Raises:
         UserError: The folder is there and not empty, or cannot be made, or a file of the run's
-            figures is damaged, or what the network computes is not finite.
+            figures is damaged, or what the network computes is not finite, or a variable of the
+            environment stops huggingface_hub.
     """
+    _check_hub()
     spec, path, content = trained.spec, trained.path, trained.stored
     operations = spec.make()
     shape = 1, *operations.input_shape(trained.experiment)
@@ -106,6 +111,22 @@ def _write(
 # The card
 
 
+def _check_hub() -> None:
+    """Import huggingface_hub, which reads its variables of the environment as it is imported.
+
+    Raises:
+        UserError: It cannot read one of them.
+    """
+    try:
+        import huggingface_hub.constants  # noqa: F401  (the package itself is imported on use)
+    except ValueError as error:
+        found = sorted(name for name in os.environ if name.startswith(("HF_", "HUGGINGFACE_")))
+        raise UserError(
+            f"huggingface_hub, which writes the card, cannot be imported ({error}): correct or "
+            f"unset its variables of the environment ({', '.join(found)})."
+        ) from error
+
+
 def _card(
     run: Path,
     facts: Mapping[str, Any],
@@ -121,6 +142,8 @@ def _card(
         run: Folder of its run; figures are taken from there, where they are of its epoch.
         facts: Result of :func:`~video_snl.runs.published.facts_of`.
     """
+    from huggingface_hub import ModelCard
+
     metrics, source = _found_metrics(run, int(facts["epoch"]) + 1)
     header = _header(facts, spec, metrics, source, name=name, licence=licence)
     parts = [
@@ -142,6 +165,8 @@ def _header(
     name: str,
     licence: str,
 ) -> ModelCardData:
+    from huggingface_hub import EvalResult, ModelCardData
+
     network, dataset = facts["experiment"]["model"], facts["experiment"]["data"]["dataset"]
     tags = [*spec.card.tags, "nonlocal", "pytorch", network["backbone"], network["block"]]
     results = [
