@@ -127,7 +127,7 @@ def evaluate_trained(
     """Features of both lists, distances, and the figures by every protocol asked for.
 
     Args:
-        folder: Of the report, for its ``quarantine.jsonl``.
+        folder: Folder of the report, for its ``quarantine.jsonl``.
 
     Raises:
         UserError: The options of another network, people it was trained on, no query with a match,

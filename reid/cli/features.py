@@ -68,7 +68,7 @@ Exit code 0: all intact; 1: something was found; 2: bad input."""
 
 @option_group
 class _Tracklets:
-    """Meaning of files as tracklets.
+    """Layout of the tracklets.
 
     Args:
         layout: What a tracklet is. auto: every folder with images in it and every video; what may

@@ -17,7 +17,7 @@ some failed; 2: bad input. docs/images-tables.md explains it."""
 
 @option_group
 class Cells:
-    """Trainings of the cells.
+    """Cells to train.
 
     Args:
         number: Number of the table: 2, 3, 4, 5, 6 or 8 (7 is about videos).
@@ -46,7 +46,7 @@ class Cells:
 
 @option_group
 class Places:
-    """Places of the results.
+    """Folders of the results.
 
     Args:
         output: Folder of runs, logs and reports.

@@ -324,7 +324,7 @@ def run_command(
     Args:
         name: Name of the program.
         description: Line in the overview of commands.
-        commands: Its commands; of several kinds of task, those of the default one.
+        commands: Commands of the program; of several kinds of task, those of the default one.
         arguments: The words of the command line; None for those of the process.
         prepare: Completes the words, and the defaults of the parser.
         choose: Chooses the commands of another kind of task; None where there is one kind.

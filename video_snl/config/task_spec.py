@@ -107,7 +107,7 @@ class Card:
         purpose: Predicate of the sentence "The network ...".
         tags: Further tags on model hubs.
         use: The command that uses the network.
-        example: Its arguments.
+        example: Arguments of that command.
     """
 
     pipeline: str

@@ -79,7 +79,7 @@ def load_exported(path: Path, spec: TaskSpec, device: torch.device) -> Trained[A
 
     Args:
         path: The file.
-        spec: Its kind of task; either of the image tasks stands for both.
+        spec: Kind of task of the file; either of the image tasks stands for both.
         device: The device it runs on.
 
     Raises:

@@ -286,8 +286,9 @@ def check_last_batch(
     Args:
         batch_size: Samples of a step, over all devices and accumulated parts.
         samples: Samples of an epoch.
-        sample_shape: Of one input, such as (3, T, H, W).
-        build: Makes the network in training mode, its frozen layers in evaluation mode.
+        sample_shape: Shape of one input, such as (3, T, H, W).
+        build: Function that makes the network in training mode, with frozen layers in evaluation
+            mode.
         smaller_last: The last batch of an epoch holds what is left over.
 
     Raises:

@@ -164,7 +164,7 @@ class ImageOperations(ClassOperations[ImageExperiment, ImageSet]):
 
         Args:
             path: The checkpoint.
-            experiment: Its backbone and dataset say what the file is of.
+            experiment: Configuration, whose backbone and dataset say what the file holds.
             data: The dataset it is evaluated on.
             kind: Kind of its blocks, if the file does not tell it.
 

@@ -179,7 +179,7 @@ class Operations(ABC, Generic[ExperimentT, DataT, LabelT, TrainedT, ItemT]):
 
         Args:
             experiment: The configuration in the checkpoint.
-            stored: Its entry of this kind of task.
+            stored: Entry of this kind of task in the checkpoint.
         """
         return self.build_network(without_weights(experiment), len(self.stored_labels(stored)))[0]
 
@@ -191,7 +191,7 @@ class Operations(ABC, Generic[ExperimentT, DataT, LabelT, TrainedT, ItemT]):
 
         Args:
             model: The network with its weights, in evaluation mode.
-            experiment: Its configuration.
+            experiment: Configuration in the checkpoint.
             content: Contents of the checkpoint.
             path: The checkpoint.
         """
@@ -207,7 +207,7 @@ class Operations(ABC, Generic[ExperimentT, DataT, LabelT, TrainedT, ItemT]):
         """Check that a checkpoint knows the labels of the data.
 
         Args:
-            stored: Its entry of this kind of task.
+            stored: Entry of this kind of task in the checkpoint.
             path: The checkpoint, for the message.
 
         Raises:
@@ -307,7 +307,7 @@ class Operations(ABC, Generic[ExperimentT, DataT, LabelT, TrainedT, ItemT]):
 
         Args:
             name: Name of the input.
-            item: What stands for it in :meth:`find_inputs` or :meth:`test_inputs`.
+            item: Value that stands for it in :meth:`find_inputs` or :meth:`test_inputs`.
             device: Device of the clip.
             option: The option that names the input, for messages.
 
