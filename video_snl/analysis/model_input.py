@@ -68,7 +68,7 @@ def analysis_input(
     Args:
         trained: The network; it is moved to the device.
         name: Name of the input.
-        item: Value that stands for it, as for :meth:`~video_snl.tasks.operations.Operations.read_input`.
+        item: Value for it, as for :meth:`~video_snl.tasks.operations.Operations.read_input`.
         device: Device of network and clip.
 
     Raises:
