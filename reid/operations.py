@@ -269,7 +269,7 @@ class ReidOperations(Operations[ReidExperiment, ReidData, int, TrainedReid, Trac
 
     def facts(self, model: nn.Module, labels: int) -> dict[str, Any]:
         assert isinstance(model, TrackletNet)
-        return {"people": model.num_identities, "feature_dim": model.feature_dim}
+        return {"people": model.num_people, "feature_dim": model.feature_dim}
 
 
 def _layout(asked: Reading) -> Layout:

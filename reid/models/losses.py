@@ -47,7 +47,7 @@ class CenterLoss(nn.Module):
     hold the same centres.
 
     Args:
-        num_identities: Number of identities.
+        num_people: Number of identities.
         feature_dim: Length of the vectors.
         rate: alpha of the paper.
 
@@ -56,10 +56,10 @@ class CenterLoss(nn.Module):
 
     centers: Tensor
 
-    def __init__(self, num_identities: int, feature_dim: int, rate: float = 0.5) -> None:
+    def __init__(self, num_people: int, feature_dim: int, rate: float = 0.5) -> None:
         super().__init__()
         self.rate = rate
-        self.register_buffer("centers", torch.zeros(num_identities, feature_dim))
+        self.register_buffer("centers", torch.zeros(num_people, feature_dim))
 
     def forward(self, vectors: Tensor, labels: Tensor) -> Tensor:
         with torch.autocast(vectors.device.type, enabled=False):
@@ -86,16 +86,16 @@ class TrackletLoss(nn.Module):
 
     Args:
         config: Weights, margin and label smoothing.
-        num_identities: Number of training identities.
+        num_people: Number of training identities.
         feature_dim: Length of the raw vectors.
 
     Returns: ``loss`` and, unweighted, ``cross_entropy``, ``triplet`` and ``center``, each ().
     """
 
-    def __init__(self, config: ReidOptimizerConfig, num_identities: int, feature_dim: int) -> None:
+    def __init__(self, config: ReidOptimizerConfig, num_people: int, feature_dim: int) -> None:
         super().__init__()
         self.config = config
-        self.center = CenterLoss(num_identities, feature_dim) if config.center_weight else None
+        self.center = CenterLoss(num_people, feature_dim) if config.center_weight else None
 
     def forward(self, output: TrackletOutput, labels: Tensor) -> dict[str, Tensor]:
         smoothing = self.config.label_smoothing

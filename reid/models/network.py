@@ -60,7 +60,7 @@ class TrackletNet(nn.Module):
     Args:
         backbone: Network without pooling and classifier, see :mod:`reid.models.backbones`.
         head: (B, C, T, h, w) -> (B, D), with ``feature_dim``.
-        num_identities: Number of training identities, size of the classifier.
+        num_people: Number of training identities, size of the classifier.
         neck: Insert a BN-neck.
         dropout: Probability of dropout before the classifier.
 
@@ -75,7 +75,7 @@ class TrackletNet(nn.Module):
         self,
         backbone: Backbone,
         head: nn.Module,
-        num_identities: int,
+        num_people: int,
         *,
         neck: bool,
         dropout: float,
@@ -83,20 +83,15 @@ class TrackletNet(nn.Module):
         super().__init__()
         self.trunk, self.head = backbone.network, head  # checkpoints have these names
         self.over_time, self.smallest = backbone.over_time, backbone.smallest
-        self.num_identities = num_identities
+        self.num_people = num_people
         self.feature_dim = int(head.feature_dim)  # type: ignore[arg-type]
         self.neck = nn.BatchNorm1d(self.feature_dim) if neck else nn.Identity()
         if isinstance(self.neck, nn.BatchNorm1d):
             self.neck.bias.requires_grad_(False)
         self.dropout = nn.Dropout(dropout)
-        self.classifier = nn.Linear(self.feature_dim, num_identities, bias=not neck)
+        self.classifier = nn.Linear(self.feature_dim, num_people, bias=not neck)
         nn.init.normal_(self.classifier.weight, std=_CLASSIFIER_STD)
         self.frames = Frames()
-
-    @property
-    def num_people(self) -> int:
-        """Number of training identities, by its name of versions before 0.2."""
-        return self.num_identities
 
     def forward(self, clips: Tensor) -> TrackletOutput:
         raw = self.head(self.feature_maps(clips))
@@ -147,7 +142,7 @@ class WithTrackletBlock(WithBlock):
 
 def build_network(
     config: ReidModelConfig,
-    num_identities: int,
+    num_people: int,
     *,
     seed: int = 0,
     frames: int = 4,
@@ -161,7 +156,7 @@ def build_network(
 
     Args:
         config: Section ``model`` of the configuration.
-        num_identities: Number of training identities.
+        num_people: Number of training identities.
         seed: Seed of the initial weights.
         frames: T of the clips it is for; it takes others, too.
         size: (H, W) of these clips, likewise.
@@ -180,14 +175,12 @@ def build_network(
             report = load_backbone_weights(
                 backbone,
                 config.weights,
-                num_identities=num_identities,
+                num_people=num_people,
                 allow_partial=config.allow_partial_weights,
                 progress=progress,
             )
         head = _head(config, backbone.channels)
-        model = TrackletNet(
-            backbone, head, num_identities, neck=config.neck, dropout=config.dropout
-        )
+        model = TrackletNet(backbone, head, num_people, neck=config.neck, dropout=config.dropout)
         if config.block != "none":
             _insert(model, config)
     return model, report

@@ -31,7 +31,7 @@ def load_backbone_weights(
     backbone: Backbone,
     source: str,
     *,
-    num_identities: int,
+    num_people: int,
     allow_partial: bool = False,
     progress: bool = True,
 ) -> LoadReport:
@@ -47,7 +47,7 @@ def load_backbone_weights(
         backbone: Backbone with new weights.
         source: ``imagenet`` (torchvision's ResNet-50; torchreid's own download for its models), a
             file, or an http(s) URL.
-        num_identities: Number of training identities, for the report.
+        num_people: Number of training identities, for the report.
         allow_partial: Load what matches even if it is little.
         progress: Show the progress of a download.
 
@@ -75,7 +75,7 @@ def load_backbone_weights(
         head=tuple(f"{part}." for part in backbone.left_out),
         allow_partial=allow_partial,
     )
-    return replace(report, head=f"{report.head} ({counts(num_identities, 'identity')})")
+    return replace(report, head=f"{report.head} ({counts(num_people, 'identity')})")
 
 
 def _file(source: str, name: str, progress: bool) -> Path:

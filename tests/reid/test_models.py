@@ -52,8 +52,14 @@ def test_sizes_of_the_large_networks(backbone: str, block: str, parameters: int)
     assert count(on_meta(backbone=backbone, block=block)) == parameters
 
 
-def test_the_name_of_the_number_of_identities_before_0_2() -> None:
-    assert network().num_people == network().num_identities == IDENTITIES
+def test_the_number_of_identities_keeps_its_public_name() -> None:
+    """The argument and the attribute of what ``reid.models`` exports are those of version 0.1."""
+    from reid import models
+
+    built, _ = models.build_network(
+        ReidModelConfig(block="none"), num_people=5, frames=2, size=(64, 32)
+    )
+    assert isinstance(built, models.TrackletNet) and built.num_people == 5
 
 
 def test_the_small_network_is_torchreids_up_to_its_feature_map() -> None:
