@@ -12,8 +12,8 @@ from reid.data.datasets.catalog import DatasetName
 from video_snl.config.base import (
     BlockName,
     ExperimentBase,
+    ModelBase,
     OptimizerBase,
-    OptionValue,
     TrainerConfig,
 )
 from video_snl.utils.media import MAX_PIXELS
@@ -26,7 +26,7 @@ HeadName = Literal["mean", "attention", "rnn", "nonlocal3d"]
 
 @dataclass
 class ReidDataConfig:
-    """Which tracklets, and what is taken from them.
+    """Tracklets, and what is taken from them.
 
     Args:
         dataset: Name of the dataset; ``sample`` is generated once into the cache, ``folder`` is own
@@ -72,7 +72,7 @@ class ReidDataConfig:
 
 
 @dataclass
-class ReidModelConfig:
+class ReidModelConfig(ModelBase):
     """The network and the blocks in it.
 
     Args:
@@ -83,35 +83,17 @@ class ReidModelConfig:
             all T x H x W positions of the last feature map, then the mean).
         neck: BN-neck: BatchNorm between the vector of the triplet loss and the classifier; the
             normalised one is what is compared.
-        block: ``snl``, another block (docs/blocks.md) or ``none``.
-        block_options: Options of the block itself, such as ``{order: 3}`` of ``gsnl``.
         positions: Where the blocks stand, such as ``after:layer2.2`` or any dotted module path.
             Default: the five places of NVAN in a ResNet-50, two in an OSNet, before:res4.-1 in I3D
             (docs/reid.md); other backbones need it.
-        inter_channels: Transferred channels Cs of a block; default half of its channels.
-        num_units: Sub-blocks of a block that share one affinity (as in ``ns``).
-        zero_init: Blocks start as the identity (the weight of their last norm is zero).
-        activation: ``relu`` puts a ReLU after a block's norm; it needs ``zero_init: false``.
-        dropout: Probability of dropout before the classifier.
         weights: Start from ``imagenet`` (torchvision's ResNet-50; torchreid's own download) or from
             a file.
-        allow_partial_weights: Accept weights of which less than 95 % of the backbone's parameters
-            match.
     """
 
     backbone: str = "osnet_x0_25"
     head: HeadName = "mean"
     neck: bool = True
     block: BlockName = "snl"
-    block_options: dict[str, OptionValue] = field(default_factory=dict)
-    positions: list[str] | None = None
-    inter_channels: int | None = None
-    num_units: int = 1
-    zero_init: bool = True
-    activation: Literal["relu"] | None = None
-    dropout: float = 0.0
-    weights: str | None = None
-    allow_partial_weights: bool = False
 
 
 @dataclass

@@ -3,33 +3,46 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from contextlib import redirect_stdout
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from reid.config import ReidExperiment
 from reid.data.datasets.catalog import DATASETS, load_dataset
-from reid.data.tracklet import ReidData, Tracklet, own_entries
-from reid.metrics.distances import Metric
-from reid.metrics.rank_lists import rank_lists
-from reid.metrics.ranking import Protocol
-from reid.metrics.rerank import MEMORY, check_memory
+from reid.data.tracklet import JUNK, ReidData, Tracklet, own_entries
+from reid.metrics.distances import Metric, pairwise_distances
+from reid.metrics.ranking import (
+    QUERIES_IN_GALLERY,
+    RANKS,
+    Cameras,
+    Protocol,
+    Ranking,
+    count_as_wrong,
+    evaluate_ranking,
+    official_gallery,
+    own_pairs,
+    with_a_match,
+)
+from reid.metrics.rerank import MEMORY, check_memory, rerank
 from reid.operations import check_matches
 from reid.options import check_data
 from reid.report.evaluation import Evaluation
 from reid.report.figures import Result, json_of, summary_text, text_of
 from reid.report.report import write_report
 from reid.retrieval.encode import Encoded, encode, table_of
+from reid.retrieval.features import FeatureTable
 from reid.runs import check_together, find_checkpoints, newest_trained, report_folders
 from reid.task_spec import REID
-from reid.trained import TrainedReid, check_people, load_trained
+from reid.trained import TrainedReid, check_identities, load_trained
 from video_snl.data.loading.quarantine import Quarantine
 from video_snl.data.workers.forkserver import start_forkserver
-from video_snl.engine.fitting import is_first_process, tell
+from video_snl.engine.fit import is_first_process, tell
 from video_snl.engine.resume import Asked
 from video_snl.engine.train import train
 from video_snl.engine.trainer import device_of
@@ -39,7 +52,7 @@ from video_snl.runs.trained import check_same_network
 from video_snl.utils.counts import counts
 from video_snl.utils.files import check_folder
 
-__all__ = ["Options", "evaluate", "evaluate_trained"]
+__all__ = ["Options", "evaluate", "evaluate_trained", "rank_lists"]
 
 ProtocolChoice = Literal["all", "both", "common", "official", "queries-kept"]
 _SEVERAL: dict[str, tuple[Protocol, ...]] = {
@@ -50,7 +63,7 @@ _SEVERAL: dict[str, tuple[Protocol, ...]] = {
 
 @dataclass(frozen=True)
 class Options:
-    """How a network is measured; see ``reid evaluate --help``."""
+    """Options of measuring a network; see ``reid evaluate --help``."""
 
     test_frames: int | None = None
     metric: Metric = "cosine"
@@ -76,7 +89,7 @@ def evaluate(
     as_json: bool,
     report: str | None,
 ) -> int:
-    """Evaluate checkpoints on the data set, print the figures, write the reports.
+    """Evaluate checkpoints on the dataset, print the figures, write the reports.
 
     Several checkpoints of one network are each evaluated on their own split.
 
@@ -114,7 +127,7 @@ def evaluate_trained(
     """Features of both lists, distances, and the figures by every protocol asked for.
 
     Args:
-        folder: Of the report, for its ``quarantine.jsonl``.
+        folder: Folder of the report, for its ``quarantine.jsonl``.
 
     Raises:
         UserError: The options of another network, people it was trained on, no query with a match,
@@ -123,7 +136,7 @@ def evaluate_trained(
     check_same_network(experiment.model, trained.experiment.model, trained.path)
     config = experiment.data
     data = load_dataset(config.dataset, config.root, config.split)
-    check_people(trained, experiment, data)
+    check_identities(trained, experiment, data)
     check_matches(data, config.cameras)
     if options.rerank:
         sizes = len(data.query), len(data.gallery)
@@ -149,6 +162,66 @@ def evaluate_trained(
     return _evaluation(trained, experiment, options, data, lists, encoded)
 
 
+def rank_lists(
+    query: FeatureTable,
+    gallery: FeatureTable,
+    lost: Sequence[Tracklet],
+    protocols: Sequence[Protocol],
+    *,
+    metric: Metric,
+    max_rank: int,
+    reranked: bool,
+    rerank_memory: int = MEMORY,
+    cameras: Cameras = "cross",
+    own: Sequence[tuple[int, int]] = (),
+) -> tuple[Tensor, dict[str, Ranking]]:
+    """Evaluate by every protocol, and by re-ranked distances if asked for.
+
+    Args:
+        query, gallery: Encoded lists; junk may be in the gallery, which no protocol counts.
+        lost: Queries that could not be read; they count as wrong.
+        max_rank: Length of the CMC curves, 20 where that is more: those ranks are printed.
+        reranked: k-reciprocal re-ranking of queries and gallery without junk, by the common
+            protocol.
+        rerank_memory: Bytes that re-ranking may take.
+        cameras: ``cross`` or ``ignore``.
+        own: Pairs (query, gallery row) that are the same tracklet.
+
+    Returns:
+        Distances of Q queries to G gallery tracklets, (Q, G), and the metrics by protocol.
+    """
+    features = [torch.from_numpy(table.features) for table in (query, gallery)]
+    max_rank = max(max_rank, *RANKS)
+    distances = pairwise_distances(features[0], features[1], metric)
+    asked, searched = _labels(query), _labels(gallery)
+    unread = _Labels(
+        torch.tensor([tracklet.person_id for tracklet in lost], dtype=torch.int64),
+        torch.tensor([tracklet.camera_id for tracklet in lost], dtype=torch.int64),
+    )
+    searched = replace(searched, own=torch.tensor(own, dtype=torch.int64).view(-1, 2))
+    rankings: dict[str, Ranking] = {}
+    for protocol in protocols:
+        matrix, where = distances, searched
+        if protocol in QUERIES_IN_GALLERY:
+            within = pairwise_distances(features[0], features[0], metric)
+            matrix, *others = official_gallery(
+                distances, within, asked.ids, searched.ids, asked.cameras, searched.cameras
+            )
+            pairs = own_pairs(len(asked.ids), len(searched.ids))
+            where = _Labels(others[0], others[1], torch.cat([searched.own, pairs]))
+        rankings[protocol] = _ranking(matrix, asked, where, unread, protocol, max_rank, cameras)
+    if reranked:
+        kept = searched.ids != JUNK
+        matrix = rerank(features[0], features[1][kept], metric=metric, memory=rerank_memory)
+        place = kept.cumsum(0) - 1
+        pairs = torch.stack([searched.own[:, 0], place[searched.own[:, 1]]], 1)
+        where = _Labels(searched.ids[kept], searched.cameras[kept], pairs)
+        rankings["common, re-ranked"] = _ranking(
+            matrix, asked, where, unread, "common", max_rank, cameras
+        )
+    return distances, rankings
+
+
 def _evaluation(
     trained: TrainedReid,
     experiment: ReidExperiment,
@@ -170,7 +243,7 @@ def _evaluation(
     }
     # Under the query's own camera nothing counts, unless cameras are ignored.
     own = own_entries(read["query"], read["gallery"]) if rule == "ignore" else []
-    ranked = rank_lists(
+    distances, rankings = rank_lists(
         tables["query"],
         tables["gallery"],
         lost,
@@ -186,12 +259,51 @@ def _evaluation(
         data=data,
         query=tables["query"],
         gallery=tables["gallery"],
-        distances=ranked.distances,
-        rankings=ranked.rankings,
+        distances=distances,
+        rankings=rankings,
         settings=_settings(trained, experiment, options),
         max_rank=options.max_rank,
         cameras=rule,
         own=own,
+    )
+
+
+@dataclass(frozen=True)
+class _Labels:
+    """Identities and cameras of a list, each (N,); of a gallery its pairs ``own`` (M, 2), too."""
+
+    ids: Tensor
+    cameras: Tensor
+    own: Tensor = field(default_factory=lambda: torch.zeros(0, 2, dtype=torch.int64))
+
+
+def _ranking(
+    distances: Tensor,
+    asked: _Labels,
+    searched: _Labels,
+    unread: _Labels,
+    protocol: Protocol,
+    max_rank: int,
+    cameras: Cameras,
+) -> Ranking:
+    ranking = evaluate_ranking(
+        distances,
+        asked.ids,
+        searched.ids,
+        asked.cameras,
+        searched.cameras,
+        protocol=protocol,
+        max_rank=max_rank,
+        cameras=cameras,
+        own=searched.own,
+    )
+    matched = with_a_match(unread.ids, searched.ids, unread.cameras, searched.cameras, cameras)
+    return count_as_wrong(ranking, int(matched.sum()), len(matched))
+
+
+def _labels(table: FeatureTable) -> _Labels:
+    return _Labels(
+        torch.as_tensor(table.person_ids).long(), torch.as_tensor(table.camera_ids).long()
     )
 
 
@@ -221,11 +333,11 @@ def _found_or_trained(
         return found
     if dataset != "sample":
         raise UserError(
-            f"found no run of data set {dataset} with a checkpoint below {output}/; train one "
+            f"found no run of dataset {dataset} with a checkpoint below {output}/; train one "
             f"(reid train --dataset {dataset}), or name a --checkpoint."
         )
     tell(
-        f"found no run of the sample data set with a checkpoint below {output}/: training one first"
+        f"found no run of the sample dataset with a checkpoint below {output}/: training one first"
     )
     with redirect_stdout(sys.stderr):  # what is printed is the evaluation
         code = train(experiment, REID, config_name=config_name, asked=Asked())

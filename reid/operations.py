@@ -9,8 +9,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from reid.config import ReidDataConfig, ReidExperiment
-from reid.data.datamodule import TrackletData
+from reid.config import ReidExperiment
 from reid.data.datasets.catalog import DATASETS, load_dataset
 from reid.data.loading import SampledDataset, in_order, make_loader
 from reid.data.samplers import IdentitySampler
@@ -23,12 +22,11 @@ from reid.models.heads import NonlocalHead
 from reid.models.network import TrackletNet, build_network
 from reid.options import check_data, check_options
 from reid.runs import find_checkpoint
-from reid.task import TrackletTask
+from reid.task import TrackletData, TrackletTask
 from reid.trained import TrainedReid
 from video_snl.config.statistics import Statistics
-from video_snl.config.task_spec import AnyExperiment
 from video_snl.data.workers.forkserver import start_forkserver
-from video_snl.engine.fitting import tell
+from video_snl.engine.fit import tell
 from video_snl.errors import UserError
 from video_snl.models.video import recompute_units
 from video_snl.models.weights.loading import LoadReport
@@ -42,8 +40,8 @@ __all__ = ["ReidOperations", "check_matches"]
 _STAND_IN = 100
 
 
-class ReidOperations(Operations):
-    """Operations of Re-ID; ``data`` is a :class:`~reid.data.tracklet.ReidData`."""
+class ReidOperations(Operations[ReidExperiment, ReidData, int, TrainedReid, Tracklet]):
+    """Operations of Re-ID; a label is the number of an identity."""
 
     # Data
 
@@ -62,11 +60,11 @@ class ReidOperations(Operations):
     def check_data(self, experiment: ReidExperiment, data: ReidData) -> None:
         config = experiment.data
         if not data.train:
-            raise UserError(f"data set {data.name} has no training tracklets: add a folder train/")
+            raise UserError(f"dataset {data.name} has no training tracklets: add a folder train/")
         IdentitySampler(  # refuses batches that the identities do not fill
             data.train,
             experiment.trainer.seed,
-            people=config.identities,
+            identities=config.identities,
             per_person=config.tracklets,
         )
         check_matches(data, config.cameras)
@@ -89,10 +87,10 @@ class ReidOperations(Operations):
 
     # Network
 
-    def labels(self, data: ReidData) -> list[Any]:
+    def labels(self, data: ReidData) -> list[int]:
         return list(labels_of(data.train))
 
-    def stored_labels(self, stored: Mapping[str, Any]) -> list[Any]:
+    def stored_labels(self, stored: Mapping[str, Any]) -> list[int]:
         return list(stored["people"])
 
     def label_count(self, experiment: ReidExperiment) -> int:
@@ -150,14 +148,14 @@ class ReidOperations(Operations):
         if known != asked:
             raise UserError(
                 f"{path} was trained on {len(known)} other identities than the {len(asked)} of the "
-                "data set; resume with the data set and split it was trained on."
+                "dataset; resume with the dataset and split it was trained on."
             )
 
     def training_task(
         self,
         experiment: ReidExperiment,
         model: nn.Module,
-        labels: list[Any],
+        labels: list[int],
         statistics: Statistics | None,
         data: ReidData,
     ) -> TrackletTask:
@@ -174,10 +172,10 @@ class ReidOperations(Operations):
 
     def find_inputs(
         self, paths: Sequence[str], command: str, asked: Reading
-    ) -> list[tuple[str, Any]]:
+    ) -> list[tuple[str, Tracklet]]:
         return list(find_tracklets(paths, _layout(asked), say=tell).items())
 
-    def find_input(self, source: str, asked: Reading) -> tuple[str, Any]:
+    def find_input(self, source: str, asked: Reading) -> tuple[str, Tracklet]:
         found = tracklets_in(source, _layout(asked))
         if len(found.tracklets) > 1:
             raise UserError(
@@ -188,7 +186,7 @@ class ReidOperations(Operations):
             tell(found.text())
         return next(iter(found.tracklets.items()))
 
-    def test_inputs(self, trained: TrainedReid, count: int) -> list[tuple[str, Any]]:
+    def test_inputs(self, trained: TrainedReid, count: int) -> list[tuple[str, Tracklet]]:
         data = trained.experiment.data
         try:
             query = load_dataset(data.dataset, data.root, data.split).query
@@ -207,7 +205,7 @@ class ReidOperations(Operations):
         option: str | None = None,
     ) -> ModelInput:
         """Read as many frames of a tracklet as the network was trained on, evenly spaced."""
-        data: ReidDataConfig = trained.experiment.data
+        data = trained.experiment.data
         check_data(data)
         loader = make_loader(SampledDataset([item], data), in_order(1), 1)
         try:
@@ -233,7 +231,7 @@ class ReidOperations(Operations):
         blocks = super().blocks(model.trunk)
         return blocks | ({"head": model.head.block} if isinstance(model.head, NonlocalHead) else {})
 
-    def block_name(self, experiment: AnyExperiment) -> str:
+    def block_name(self, experiment: ReidExperiment) -> str:
         """Return the name of the blocks; the head ``nonlocal3d`` has one without others, too."""
         name = super().block_name(experiment)
         return "snl" if name == "none" else name
@@ -295,5 +293,5 @@ def check_matches(data: ReidData, cameras: Cameras) -> None:
     pairs = torch.tensor(own, dtype=torch.int64).view(-1, 2)
     if not with_a_match(ids[0], ids[1], views[0], views[1], cameras, pairs).any():
         raise UserError(
-            no_match(len(data.query), f"in the gallery of data set {data.name}", cameras)
+            no_match(len(data.query), f"in the gallery of dataset {data.name}", cameras)
         )

@@ -38,7 +38,7 @@ def check_data(config: ReidDataConfig) -> None:
 
 
 def check_options(experiment: ReidExperiment) -> None:
-    """The same for all options of a training.
+    """Check all options of a training.
 
     Raises:
         UserError: It names the option, its value and what it should be.

@@ -116,7 +116,7 @@ def check_together(paths: Sequence[Path]) -> None:
         differing = _differing(stored[0], experiment)
         if differing:
             raise UserError(
-                f"{paths[0]} and {path} are not of one network and data set "
+                f"{paths[0]} and {path} are not of one network and dataset "
                 f"({'; '.join(differing)}): their mean says nothing, name those of one."
             )
 
@@ -148,11 +148,11 @@ def _one_of_each_split(folder: Path, dataset: str | None, option: str) -> list[P
     }
     if not runs:
         newest_run(folder, REID)  # raises where there is no run at all
-        of = "" if dataset is None else f" of data set {dataset}"
+        of = "" if dataset is None else f" of dataset {dataset}"
         raise UserError(f"{option} {folder} holds no finished run{of}; name another folder.")
     if len({run.experiment.data.dataset for run in runs.values()}) > 1:
         raise UserError(
-            f"{option} {folder} holds runs of several data sets; say which with --dataset."
+            f"{option} {folder} holds runs of several datasets; say which with --dataset."
         )
     return [checkpoint_path(str(runs[split].folder), REID) for split in sorted(runs)]
 

@@ -29,7 +29,7 @@ def train_all(experiment: ReidExperiment, which: str, *, resume: str | None) -> 
     ``trainer.output`` are passed over, and one that was interrupted is resumed.
 
     Raises:
-        UserError: Not a data set of several splits, or a run that is to be resumed.
+        UserError: Not a dataset of several splits, or a run that is to be resumed.
     """
     dataset = experiment.data.dataset
     if which != "all":
@@ -54,7 +54,7 @@ def train_all(experiment: ReidExperiment, which: str, *, resume: str | None) -> 
 
 
 def _present_run(experiment: ReidExperiment, split: int) -> Run | None:
-    """The newest run of this configuration and split that is finished or can be resumed."""
+    """Return the newest run of this configuration and split that is finished or can be resumed."""
     wanted = _configuration(experiment) | {"data": vars(replace(experiment.data, split=split))}
     for run in reversed(runs_in(Path(experiment.trainer.output), REID)):
         status = run.record["status"]
@@ -87,7 +87,7 @@ def _without_splits(words: list[str]) -> list[str]:
 
 
 def _run(words: list[str]) -> int:
-    """The command in a process that gets the signals this one gets."""
+    """Run the command in a process that gets the signals this one gets."""
     process = subprocess.Popen([sys.executable, "-m", "reid", *words])
 
     def pass_on(number: int, frame: FrameType | None) -> None:

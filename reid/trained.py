@@ -13,11 +13,11 @@ from video_snl.errors import UserError
 from video_snl.runs.trained import TrainedNetwork
 from video_snl.runs.trained import load_trained as load_any
 
-__all__ = ["TrainedReid", "check_people", "load_trained"]
+__all__ = ["TrainedReid", "check_identities", "load_trained"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainedReid(TrainedNetwork):
+class TrainedReid(TrainedNetwork[ReidExperiment]):
     """A trained network with all that is needed to use it.
 
     Attributes:
@@ -27,7 +27,6 @@ class TrainedReid(TrainedNetwork):
     """
 
     model: TrackletNet
-    experiment: ReidExperiment
     epoch: int
     people: list[int]
     digest: str
@@ -42,17 +41,18 @@ def load_trained(path: Path) -> TrainedReid:
     """Load the network of a checkpoint, on the CPU and in evaluation mode.
 
     Raises:
-        UserError: The file is no checkpoint of ``reid train``, is damaged, or does not fit.
+        UserError: The file is not a checkpoint of ``reid train``, is damaged, or does not fit.
     """
-    trained: TrainedReid = load_any(path, REID)
+    trained = load_any(path, REID)
+    assert isinstance(trained, TrainedReid)
     return trained
 
 
-def check_people(trained: TrainedReid, experiment: ReidExperiment, data: ReidData) -> None:
+def check_identities(trained: TrainedReid, experiment: ReidExperiment, data: ReidData) -> None:
     """Check that the identities searched for are new to the network.
 
     Raises:
-        UserError: It was trained on some of them, in another split of the same data set.
+        UserError: It was trained on some of them, in another split of the same dataset.
     """
     stored, asked = trained.experiment.data, experiment.data
     # Identities of own data are numbered anew in every folder.

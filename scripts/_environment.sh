@@ -60,7 +60,7 @@ _install_packages() {
 _make_environment() {
     local python clear=() stamp=$environment/video-snl-stamp
     if [[ -e $environment && ! -f $environment/pyvenv.cfg && -n $(ls -A -- "$environment") ]]; then
-        _fail "$environment is no virtual environment; set VIDEO_SNL_VENV to a new folder."
+        _fail "$environment is not a virtual environment; set VIDEO_SNL_VENV to a new folder."
     fi
     python=$(_find_python)
     echo "Installing the pinned packages into $environment" \

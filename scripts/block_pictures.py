@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Pictures of docs/blocks.md: spectra of real affinities, responses of real filters.
+"""Plots of docs/blocks.md: spectra of real affinities, responses of real filters.
 
 python scripts/block_pictures.py docs/pictures
 """
@@ -44,7 +44,7 @@ def block(name: str, **options: int) -> NonlocalBlock:
 
 
 def smooth_features() -> Tensor:
-    """Noise, blurred over neighbouring positions, as the features of a video are alike there."""
+    """Return noise blurred over neighbouring positions, where features of a video are alike."""
     noise = torch.randn(1, 64, 4, 14, 14, generator=torch.Generator().manual_seed(0))
     smooth = F.avg_pool3d(noise, 3, 1, 1)
     return smooth / smooth.std()

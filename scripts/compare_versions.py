@@ -198,7 +198,7 @@ def _values(folder: Path, parts: Sequence[str]) -> dict[str, Values]:
 
 
 def _key(checkout: Path) -> str:
-    """The name of what is kept of a version: its commit, the probes and the files they read."""
+    """Name the folder kept for a version: its commit, the probes and the files they read."""
     commit = _git(checkout, "rev-parse", "--short=12", "HEAD") or "no-commit"
     probes = Path(__file__).with_name("version_probes.py").read_bytes()
     content = probes + inspect.getsource(write_world).encode()
@@ -207,7 +207,7 @@ def _key(checkout: Path) -> str:
 
 @dataclass
 class Comparison:
-    """What was found in one part.
+    """Findings of one part.
 
     Attributes:
         probes: Number of probes.
@@ -215,7 +215,7 @@ class Comparison:
         equal: Those of them that are equal to the last bit.
         largest: Largest relative difference of two finite numbers within the bound or beyond it.
         differences: One line for each difference.
-        additions: What NEW has and OLD has not.
+        additions: Values that only NEW has.
     """
 
     bound: float
@@ -324,7 +324,7 @@ def _compare_help(found: Comparison, old: Values, new: Values) -> None:
 
 
 def _choices(said: str) -> list[str]:
-    """The values in braces in the first line of what is said of an option."""
+    """Return the values in braces in the first line of what is said of an option."""
     listed = re.search(r"\{([^}]+)\}", said.splitlines()[0])
     return [] if listed is None else listed[1].split(",")
 
@@ -371,12 +371,12 @@ def _git(checkout: Path, *words: str) -> str:
 
 
 def write_world(root: Path) -> None:
-    """Write the small files that both versions read: videos, images, scenes, tracklets."""
+    """Write the small files that both versions read: videos, images, label maps, tracklets."""
     import av
     from PIL import Image
 
     def noise(seed: Sequence[int], height: int, width: int) -> np.ndarray:
-        """Coarse noise, which survives compression."""
+        """Make coarse noise, which survives compression."""
         random = np.random.default_rng(seed)
         small = random.integers(0, 256, (height // 8, width // 8, 3), dtype=np.uint8)
         return small.repeat(8, 0).repeat(8, 1)

@@ -4,10 +4,10 @@
     python scripts/house.py             the import graph, read and not run
     python scripts/house.py --entered   the files that commands enter, too: run on little videos
 
-Nothing is asserted about the figures: they are for people. Floors are those of the contract in
+Nothing is asserted about the figures: they are for readers. Floors are those of the contract in
 pyproject.toml, which lint-imports checks. An import inside a function counts as one at the top of
-its file; imports for type checkers do not. scripts/ is no package, so lint-imports does not see it:
-this script names what is wrong with its imports, and the exit code is then 1.
+its file; imports for type checkers do not. lint-imports does not see scripts/, which is not a
+package: this script names what is wrong with its imports, and the exit code is then 1.
 """
 
 from __future__ import annotations

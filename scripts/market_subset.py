@@ -1,14 +1,14 @@
 #!/usr/bin/env python
-"""Lay a part of Market-1501 out as tracklets, for the data set `folder` of reid.
+"""Lay a part of Market-1501 out as tracklets, for the dataset `folder` of reid.
 
     python scripts/market_subset.py market1501_subset.zip market1501_subset_tracklets.json OUT
 
-The ZIP file holds Market's pictures in its own folders (bounding_box_train/, bounding_box_test/,
+The ZIP file holds Market's images in its own folders (bounding_box_train/, bounding_box_test/,
 query/), the JSON file {"train": [...], "gallery": [...]} with lists of {"pid", "cam", "frames"}:
-the pictures of one person under one camera, taken as a tracklet. Of each person of "gallery" the
+the images of one person under one camera, taken as a tracklet. Of each person of "gallery" the
 tracklet of the first camera becomes the query, the others the gallery; every distractor (0000) and
-every junk picture (-1 or 00-1) of bounding_box_test/ is a tracklet of its own in the gallery.
-Market's own query/ is not used: its pictures show what the tracklets show.
+every junk image (-1 or 00-1) of bounding_box_test/ is a tracklet of its own in the gallery.
+Market's own query/ is not used: its images show what the tracklets show.
 
 OUT is complete or absent. Given once more, the command does nothing if OUT holds the result.
 """
@@ -33,12 +33,12 @@ from video_snl.utils.counts import counts
 
 FORMAT = 1  # raise it when the same files give another layout
 # Two of the published names end in .jpg.jpg.
-_PICTURE = re.compile(r"bounding_box_test/([-0-9]+)_c(\d+)s\d+_\d+_\d+(\.jpg)+$")
+_IMAGE = re.compile(r"bounding_box_test/([-0-9]+)_c(\d+)s\d+_\d+_\d+(\.jpg)+$")
 
 
 @dataclass(frozen=True)
 class Placed:
-    """A tracklet: its folder below OUT and its pictures in the ZIP file."""
+    """A tracklet: its folder below OUT and its images in the ZIP file."""
 
     folder: str
     frames: list[str]
@@ -49,28 +49,28 @@ def main(words: Sequence[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     for name, said in (
-        ("pictures", "ZIP file of the pictures"),
+        ("images", "ZIP file of the images"),
         ("tracklets", "JSON file that groups them"),
         ("out", "folder to make"),
     ):
         parser.add_argument(name, type=Path, help=said)
     arguments = parser.parse_args(words)
     try:
-        placed = lay_out(arguments.pictures, arguments.tracklets, arguments.out)
+        placed = lay_out(arguments.images, arguments.tracklets, arguments.out)
     except UserError as error:
         print(f"market_subset: {error}", file=sys.stderr)
         return 2
     for part in ("train", "query", "gallery"):
         of_part = [tracklet for tracklet in placed if tracklet.folder.startswith(part)]
         named = {tracklet.folder.split("/")[1] for tracklet in of_part}
-        people = {name for name in named if special_person(name) is None}
-        print(f"{part}: {counts(len(of_part), 'tracklet')}, {counts(len(people), 'person')}")
+        identities = {name for name in named if special_person(name) is None}
+        print(f"{part}: {counts(len(of_part), 'tracklet')}, {counts(len(identities), 'identity')}")
     print(f"{arguments.out}: use it by --dataset folder --root {arguments.out}")
     return 0
 
 
-def lay_out(pictures: Path, tracklets: Path, out: Path) -> list[Placed]:
-    """Unpack the pictures into folders of tracklets below ``out``; says where each went.
+def lay_out(images: Path, tracklets: Path, out: Path) -> list[Placed]:
+    """Unpack the images into folders of tracklets below ``out``; says where each went.
 
     Raises:
         UserError: A file is missing, malformed, or does not fit the other; ``out`` holds other
@@ -78,17 +78,17 @@ def lay_out(pictures: Path, tracklets: Path, out: Path) -> list[Placed]:
     """
     groups = _groups(tracklets)
     try:
-        with zipfile.ZipFile(pictures) as archive:
+        with zipfile.ZipFile(images) as archive:
             names = archive.namelist()
     except (OSError, zipfile.BadZipFile) as error:
-        raise UserError(f"{pictures} is no readable ZIP file ({error}): give Market's") from error
+        raise UserError(f"{images} is not a readable ZIP file ({error}): give Market's") from error
     placed = [*_places(groups), *_strangers(names)]
-    _check_names(placed, set(names), pictures, tracklets)
-    digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in (pictures, tracklets)]
+    _check_names(placed, set(names), images, tracklets)
+    digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in (images, tracklets)]
     Generated(
         what="the Market subset",
         values={"format": FORMAT, "pictures": digests[0], "tracklets": digests[1]},
-        generate=lambda root: _unpack(pictures, placed, root),
+        generate=lambda root: _unpack(images, placed, root),
         marker="market_subset.json",
         place="the argument OUT",
     ).ensure(out)
@@ -100,14 +100,14 @@ def _groups(path: Path) -> dict[str, list[dict[str, Any]]]:
         groups = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(
-            f"{path} is no readable JSON file ({error}): give the tracklets'"
+            f"{path} is not a readable JSON file ({error}): give the tracklets'"
         ) from error
     for part in ("train", "gallery"):
         tracklets = groups.get(part) if isinstance(groups, dict) else None
         if not isinstance(tracklets, list) or not tracklets or not all(map(_is_group, tracklets)):
             raise UserError(
                 f'{path}: expected "{part}": [{{"pid": 2, "cam": 1, "frames": [names]}}, ...]: '
-                "give the JSON file that belongs to the pictures"
+                "give the JSON file that belongs to the images"
             )
     return groups
 
@@ -136,36 +136,36 @@ def _places(groups: dict[str, list[dict[str, Any]]]) -> Iterator[Placed]:
 
 
 def _strangers(names: Sequence[str]) -> Iterator[Placed]:
-    """Distractors and junk; each picture may show somebody else."""
+    """Yield distractors and junk; each image may show somebody else."""
     numbers: dict[str, int] = {}
     for name in sorted(names):
-        found = _PICTURE.match(name)
+        found = _IMAGE.match(name)
         if found and special_person(found[1]) is not None:
             folder = f"gallery/{found[1]}/{found[2]}"
             numbers[folder] = numbers.get(folder, 0) + 1
             yield Placed(f"{folder}/{numbers[folder]:04d}", [name])
 
 
-def _check_names(placed: list[Placed], names: set[str], pictures: Path, tracklets: Path) -> None:
+def _check_names(placed: list[Placed], names: set[str], images: Path, tracklets: Path) -> None:
     wanted = [frame for tracklet in placed for frame in tracklet.frames]
     missing = [frame for frame in wanted if frame not in names]
     if missing:
         raise UserError(
-            f"{pictures} lacks {len(missing):,} of the {len(wanted):,} pictures that {tracklets} "
+            f"{images} lacks {len(missing):,} of the {len(wanted):,} images that {tracklets} "
             f"names, the first is {missing[0]}: give files that belong together"
         )
 
 
-def _unpack(pictures: Path, placed: list[Placed], root: Path) -> None:
+def _unpack(images: Path, placed: list[Placed], root: Path) -> None:
     try:
-        with zipfile.ZipFile(pictures) as archive:
+        with zipfile.ZipFile(images) as archive:
             for tracklet in placed:
                 folder = root / tracklet.folder
                 folder.mkdir(parents=True)
                 for frame in tracklet.frames:
                     (folder / Path(frame).name).write_bytes(archive.read(frame))
     except zipfile.BadZipFile as error:
-        raise UserError(f"{pictures} is damaged ({error}): copy it again") from error
+        raise UserError(f"{images} is damaged ({error}): copy it again") from error
 
 
 if __name__ == "__main__":

@@ -26,9 +26,9 @@ from reid.data.datasets.catalog import load_dataset
 from reid.data.tracklet import Tracklet
 
 PERSON, CAMERA = 26, 3
-"""Of the query."""
+"""Identity and camera of the query."""
 PLACE = (0, 0.62, 0.56)
-"""Where the explorer is clicked: a frame, and shares of its width and height."""
+"""Place of the click on the explorer: a frame, and shares of its width and height."""
 
 
 def main(folder: Path, run: Path) -> None:
@@ -54,7 +54,7 @@ def _draw(folder: Path, network: tuple[str, str]) -> None:
 
 
 def _lay_out(tracklets: Iterable[Tracklet], folder: Path) -> list[Path]:
-    """Copies as ``person/camera/tracklet``, which is what commands take."""
+    """Copy tracklets as ``person/camera/tracklet``, which is what commands take."""
     found, places = Counter[Path](), []
     for tracklet in tracklets:
         camera = folder / f"{tracklet.person_id:04}" / f"c{tracklet.camera_id}"

@@ -25,9 +25,9 @@ from video_snl.data.synthetic.sample import ensure_sample
 
 VIDEO = "UCF-101/AllMatch/v_AllMatch_g01_c01.avi"
 PLACE = (0, 0.15, 0.12)
-"""Where the explorer is clicked: a frame, and shares of its width and height."""
+"""Place of the click on the explorer: a frame, and shares of its width and height."""
 WIDTH = 1280
-COLOURS = 256  # of the picture, which is a third as large for it
+COLOURS = 256  # of the image, which is a third as large for it
 
 
 def main(folder: Path, run: str) -> None:
@@ -48,7 +48,7 @@ def chromium() -> Iterator[Browser]:
 
 @contextmanager
 def served(module: str, *options: str) -> Iterator[str]:
-    """The address of the page of a program's ``serve``."""
+    """Run ``serve`` of a program and yield the address of its page."""
     command = [sys.executable, "-u", "-m", module, "serve", "--port", "0", *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -67,7 +67,7 @@ def screenshot(
     place: tuple[int, float, float],
     target: Path,
 ) -> None:
-    """The page of ``serve`` after an upload and a click on the explorer."""
+    """Save the page of ``serve`` after an upload and a click on the explorer."""
     page = browser.new_page(viewport={"width": WIDTH, "height": 900})
     page.goto(address)
     page.locator("#file").set_input_files(list(files))
@@ -91,8 +91,8 @@ def click(frames: Locator, place: tuple[int, float, float]) -> None:
     frames.nth(number).click(position={"x": across * box["width"], "y": down * box["height"]})
 
 
-def save(picture: Image.Image, target: Path) -> None:
-    picture.convert("RGB").quantize(COLOURS).save(target, optimize=True)
+def save(image: Image.Image, target: Path) -> None:
+    image.convert("RGB").quantize(COLOURS).save(target, optimize=True)
 
 
 if __name__ == "__main__":

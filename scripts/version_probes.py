@@ -172,7 +172,7 @@ class Failed:
 
 @dataclass
 class Said:
-    """What a command returned and printed."""
+    """Exit code and output of a command."""
 
     code: int
     out: str
@@ -185,7 +185,7 @@ class Said:
 
 
 class Probes:
-    """All parts for one checkout.
+    """Probes of all parts for one checkout.
 
     Args:
         checkout: Root of the checkout.
@@ -204,7 +204,7 @@ class Probes:
             self.programs[name] = found.main
 
     def run(self, program: str, *words: object) -> Said:
-        """A command of ``video_snl`` or ``reid``, in this process, which has loaded torch once."""
+        """Run a command of ``video_snl`` or ``reid`` in this process, which has loaded torch."""
         out, errors = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
             try:
@@ -214,7 +214,7 @@ class Probes:
         return Said(code, out.getvalue(), errors.getvalue())
 
     def done(self, program: str, *words: object) -> str:
-        """What a command printed, which must not fail."""
+        """Run a command that must not fail, and return its output."""
         said = self.run(program, *words)
         if said.code:
             raise RuntimeError(f"{program} {words}: exit code {said.code}: {said.errors[-600:]}")
@@ -223,7 +223,7 @@ class Probes:
     # --- networks ---
 
     def networks(self) -> Iterator[tuple[str, Callable[[], Any]]]:
-        """Parameters and multiply-adds of every configuration."""
+        """Yield parameters and multiply-adds of every configuration."""
         root = self.checkout / "configs"
         for path in sorted(root.glob("*/*.yaml")):
             yield str(path.relative_to(root)), partial(self._description, path)
@@ -239,7 +239,7 @@ class Probes:
     # --- losses ---
 
     def losses(self) -> Iterator[tuple[str, Callable[[], Any]]]:
-        """Metrics of every epoch, and the weights after the last one."""
+        """Yield the metrics of every epoch, and the weights after the last one."""
         for name in TRAININGS:
             yield name, partial(self._losses, name)
         yield "the sample of reid", lambda: _digests(_folder(self.here / "cache", "reid-sample-v1"))
@@ -248,7 +248,7 @@ class Probes:
         return _trained(self.run_of(name))
 
     def run_of(self, name: str) -> Path:
-        """The run of a tiny training, which is made where it is not there yet."""
+        """Return the run of a tiny training, which is made on first use."""
         run = self.here / "runs" / name.replace(", ", "-").replace(" ", "-")
         if not run.exists():
             self.train(name, run)
@@ -276,7 +276,7 @@ class Probes:
     # --- blocks ---
 
     def blocks(self) -> Iterator[tuple[str, Callable[[], Any]]]:
-        """Weights as drawn, outputs and gradients of every block, and of the inserted one."""
+        """Yield weights as drawn, outputs and gradients of every block, and of the inserted one."""
         cases: list[tuple[str, int, dict[str, Any]]]
         cases = [(name, ndim, {}) for name in BLOCKS for ndim in (1, 2, 3)]
         cases += [(name, 3, options) for name, options in VARIANTS]
@@ -288,7 +288,7 @@ class Probes:
     # --- ranking ---
 
     def ranking(self) -> Iterator[tuple[str, Callable[[], Any]]]:
-        """Figures of random features in all protocols, re-ranked ones, those of a trained run."""
+        """Yield figures of random features by every protocol, re-ranked ones, and a run's."""
         yield from _rankings()
         yield "reid evaluate", lambda: self._evaluated("reid", self.run_of("reid"), "--rerank")
 
@@ -307,7 +307,7 @@ class Probes:
     # --- help ---
 
     def help(self) -> Iterator[tuple[str, Callable[[], Any]]]:
-        """Every option of every command, and the values of options that are not given."""
+        """Yield every option of every command, and the values of options that are not given."""
         image = self.checkout / "configs" / "digits" / "preresnet20_snl.yaml"
         for program in self.programs:
             text = self.run(program, "--help").out
@@ -501,7 +501,7 @@ class Probes:
     # --- resume ---
 
     def resume(self) -> Iterator[tuple[str, Callable[[], Any]]]:
-        """Stopped runs of OLD trained on; its checkpoints evaluated, exported, published."""
+        """Yield stopped runs of OLD trained on; its checkpoints evaluated, exported, published."""
         stopped = self.world / "stopped"
         if self.stopper and not (stopped / "ready").exists():
             shutil.rmtree(stopped)
@@ -576,7 +576,7 @@ class Probes:
     # --- help of all ---
 
     def _plain(self, value: Any) -> Any:
-        """JSON without what no two runs share, and without the scratch folder in its paths."""
+        """Return JSON without what differs between runs, and without the scratch folder."""
         if isinstance(value, dict):
             kept = {k: v for k, v in value.items() if not _VOLATILE.search(str(k))}
             return {str(k).replace(f"{self.here}/", ""): self._plain(v) for k, v in kept.items()}
@@ -588,7 +588,7 @@ class Probes:
 
 
 def options_of(text: str) -> dict[str, str]:
-    """The options in a help text: all that is said of each, under its long name."""
+    """Parse the options in a help text: all that is said of each, under its long name."""
     found: dict[str, str] = {}
     entry: list[str] = []
     for line in text.splitlines():
@@ -607,7 +607,7 @@ def options_of(text: str) -> dict[str, str]:
 
 
 def block_values(name: str, ndim: int, **options: Any) -> Values:
-    """Weights as drawn, the output, and gradients of the input and of all weights, float64."""
+    """Return drawn weights, output, and gradients of input and weights, float64."""
     import torch
 
     from video_snl import make_block
@@ -710,7 +710,7 @@ def _rankings() -> Iterator[tuple[str, Callable[[], Any]]]:
 
 
 def _named(*names: str) -> Any:
-    """The first module of these documented paths that is there."""
+    """Import the first of these documented paths that exists."""
     for name in names:
         with contextlib.suppress(ModuleNotFoundError):
             return importlib.import_module(name)
@@ -718,7 +718,7 @@ def _named(*names: str) -> Any:
 
 
 def _fields(result: object) -> Values:
-    """The attributes of a result that are numbers, text or tensors."""
+    """Return the attributes of a result that are numbers, text or tensors."""
     found = {}
     for name in dir(result):
         value = getattr(result, name)
@@ -729,7 +729,7 @@ def _fields(result: object) -> Values:
 
 
 def _trained(run: Path) -> Values:
-    """Metrics of every epoch but the seconds of loading, and the last weights."""
+    """Return the metrics of every epoch but the seconds of loading, and the last weights."""
     import torch
 
     with (run / "metrics.csv").open(encoding="utf-8") as lines:
@@ -751,7 +751,7 @@ def _trained(run: Path) -> Values:
 
 
 def _tables(folder: Path) -> Values:
-    """The cells of all CSV files, numbers as such."""
+    """Return the cells of all CSV files, numbers as such."""
     found = {}
     for path in sorted(folder.glob("*.csv")):
         with path.open(encoding="utf-8", newline="") as lines:
@@ -781,7 +781,7 @@ def _digests(root: Path) -> dict[str, str]:
 
 @contextlib.contextmanager
 def _interruption(output: Path) -> Iterator[None]:
-    """Ctrl-C for this process as soon as the run below ``output`` has finished an epoch."""
+    """Send Ctrl-C to this process as soon as the run below ``output`` has finished an epoch."""
     over = threading.Event()
 
     def watch() -> None:
@@ -807,7 +807,7 @@ PARTS = ("networks", "losses", "blocks", "ranking", "help", "commands", "resume"
 
 
 def answer(probes: Probes, part: str) -> Values:
-    """The values of the probes of one part; how long it took goes to stderr."""
+    """Return the values of the probes of one part; how long it took goes to stderr."""
     values: Values = {}
     began = time.monotonic()
     match = re.compile(os.environ.get("PROBES_MATCH", ""))
@@ -825,7 +825,7 @@ def answer(probes: Probes, part: str) -> Values:
 def _answer(probe: Callable[[], Any]) -> Any:
     try:
         return probe()
-    except Exception as error:
+    except Exception as error:  # of any kind: it is the value that is compared
         return Failed(_reason(error))
 
 

@@ -66,7 +66,7 @@ def explorer(page: Page) -> FrameLocator:
 
 
 def said(page: Page) -> str:
-    """What is said of an upload that cannot be answered."""
+    """Return the message about an upload that cannot be answered."""
     page.locator("#state.failed").wait_for()
     assert page.locator("#answer > *").count() == 0
     assert page.locator("#send").is_enabled()
@@ -74,7 +74,7 @@ def said(page: Page) -> str:
 
 
 def overflowing(page: Page) -> bool:
-    """Whether the window can be moved sideways, or the pages in its frames."""
+    """Tell whether the window, or a page in its frames, can be scrolled sideways."""
     script = "document.documentElement.scrollWidth > innerWidth"
     return any(frame.evaluate(script) for frame in page.frames)
 

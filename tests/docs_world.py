@@ -1,4 +1,4 @@
-"""What the command lines of the documentation are run on: small runs, videos, images, datasets.
+"""Files to run the command lines of the documentation on: runs, videos, images, datasets.
 
 A line is run in the folder of its kind of network. There ``runs/RUN`` is a finished run, and the
 reader's files (VIDEO, /data/ucf101, ...) have stand-ins. Trainings are cut short by more options.
@@ -14,10 +14,9 @@ from typing import Any
 import pytest
 
 from tests.export.checkpoints import video_checkpoint
-from tests.image_trees import picture, write_cifar, write_cityscapes, write_cub, write_folders
+from tests.image_trees import noise_image, write_cifar, write_cityscapes, write_cub, write_folders
 from tests.reid import little
-from tests.reid_trees import picture as person_picture
-from tests.reid_trees import write_ilids, write_mars
+from tests.reid_trees import write_ilids, write_image, write_mars
 from tests.tiny import only_run, option_words, run_here, tiny_options
 from tests.tiny_images import image_options
 from tests.videos import write_ucf101, write_video
@@ -38,7 +37,7 @@ _FILES: dict[str, dict[str, str]] = {
         "UCF101_99": "ucf101",
         "runs/RUN/CHECKPOINT.ckpt": "runs/RUN/checkpoints/last.ckpt",
     },
-    "images": {"PICTURES": "picture.png", "PICTURE_OR_FOLDER": "pictures"},
+    "images": {"IMAGES": "image.png", "IMAGE_OR_FOLDER": "images"},
     "reid": {
         "TRACKLET": "gallery",
         "TRACKLETS": "gallery",
@@ -57,7 +56,7 @@ _FILES: dict[str, dict[str, str]] = {
 _OUTPUTS = ("-o", "--out", "--output", "--render", "--page", "--short_side")
 _ROOTS = ("--root", "--data.root")
 
-# Which data set stands for DIR, by a part of the configuration's name or of the data set's.
+# Which dataset stands for DIR, by a part of the configuration's name or of the dataset's.
 _DATA = {
     "--data.dataset folder": "folders",
     "ucf101": "ucf101",
@@ -73,13 +72,13 @@ _DATA = {
 
 
 def kind_of(page: str, words: list[str]) -> str:
-    """Which kind of network a line is about."""
+    """Return the kind of network that a line is about."""
     if words[0] == "reid":
         return "reid"
     line = " ".join(words)
-    pictures = "PICTURE" in line or "picture.png" in line or page.startswith("docs/images")
+    images = "IMAGE" in line or "image.png" in line or page.startswith("docs/images")
     photos = ("digits", "cifar", "imagenet", "cub200", "cityscapes")
-    return "images" if pictures or any(f"configs/{name}" in line for name in photos) else "video"
+    return "images" if images or any(f"configs/{name}" in line for name in photos) else "video"
 
 
 def runnable(page: str, words: list[str]) -> list[str]:
@@ -99,7 +98,7 @@ def runnable(page: str, words: list[str]) -> list[str]:
 
 def _shortening(kind: str, words: list[str]) -> list[str]:
     if words[1] == "export":
-        return ["--runs", "1", "--compiled", "false"]
+        return ["--runs", "1", "--compiled", "false", "--dynamic", "none"]
     if words[1] == "serve":
         return ["--port", "0"]
     if words[1] != "train":
@@ -110,7 +109,7 @@ def _shortening(kind: str, words: list[str]) -> list[str]:
 
 
 def _training(kind: str, words: list[str]) -> list[str]:
-    """One epoch of few small steps, on this machine's CPU, of a network without weights."""
+    """Return options of one epoch of few small steps on a CPU, of a network without weights."""
     short: dict[str, Any] = {
         "optimizer.epochs": 1,
         "data.num_workers": 0,
@@ -193,9 +192,9 @@ def _lay_out_videos(place: Path, runs: Runs) -> None:
 
 
 def _lay_out_pictures(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (place / "pictures").mkdir()
-    picture(1).save(place / "picture.png")
-    picture(2).save(place / "pictures" / "a.png")
+    (place / "images").mkdir()
+    noise_image(1).save(place / "image.png")
+    noise_image(2).save(place / "images" / "a.png")
     write_folders(place / "folders")
     write_folders(place / "imagenet", test="val")
     write_cifar(place / "cifar100", "cifar100", monkeypatch)
@@ -210,17 +209,17 @@ def _lay_out_people(place: Path, runs: Runs) -> None:
     shutil.copytree(query / "101" / "c0" / "t0", place / "query" / "0001" / "c1" / "t0")
     for name in ("A", "B"):
         shutil.copytree(runs.runs["reid"], place / "runs" / name)
-    write_mars(place / "mars", pictures=True)
+    write_mars(place / "mars", images=True)
     _lay_out_ilids(place / "ilids-vid")
 
 
 def _lay_out_ilids(place: Path) -> None:
-    """Four people, half of whom train, under two cameras."""
-    people = [f"cam{camera}/person{person:03}" for person in range(1, 5) for camera in (1, 2)]
-    names = {name: [f"{name.replace('/', '_')}_{i:05}.png" for i in (1, 2)] for name in people}
+    """Four identities, half of which train, under two cameras."""
+    identities = [f"cam{camera}/person{person:03}" for person in range(1, 5) for camera in (1, 2)]
+    names = {name: [f"{name.replace('/', '_')}_{i:05}.png" for i in (1, 2)] for name in identities}
     write_ilids(place, names)
     for path in place.rglob("*.png"):
-        person_picture(path)
+        write_image(path)
 
 
 __all__ = ["Runs", "kind_of", "lay_before", "lay_out", "make_runs", "runnable"]

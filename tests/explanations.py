@@ -56,7 +56,7 @@ def explanation(
     notes: tuple[str, ...] = (),
     gradcam: bool = True,
 ) -> Explanation:
-    """One network on one clip, Grad-CAM highest in frame 5, row 2, column 4 of 7 x 7."""
+    """Explain one clip, with Grad-CAM highest in frame 5, row 2, column 4 of 7 x 7."""
     shown = frames() if clip is None else clip
     cam = np.full((len(shown), 7, 7), 0.25, np.float32)
     cam[min(5, len(shown) - 1), 2, 4] = 1

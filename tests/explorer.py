@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from playwright.sync_api import Browser, Locator, Page
 
-from video_snl.analysis.explain.page_data import palette
+from video_snl.analysis.explain.page import palette
 from video_snl.analysis.explain.structure import Grid, box_of
 
 LOCAL = ("file:", "data:")
@@ -26,7 +26,7 @@ def numbers(text: str | None) -> tuple[int, ...]:
 
 @dataclass
 class Explorer:
-    """One opened page; ``problems`` collects errors, console messages and requests."""
+    """Opened page; ``problems`` collects errors, console messages and requests."""
 
     page: Page
     problems: list[str] = field(default_factory=list)
@@ -49,16 +49,16 @@ class Explorer:
         return self.page.locator(".panel").nth(number)
 
     def choose(self, name: str, value: str) -> None:
-        """One of the buttons; the text is clicked, as the radio button itself is not drawn."""
+        """Click one of the buttons by its text, as the radio button itself is not drawn."""
         self.page.locator(f"label:has(input[name='{name}'][value='{value}']) span").click()
 
     def point_in(self, place: Grid, grid: Grid, *, panel: int = 0) -> tuple[float, float]:
-        """Where on the screen the middle of a position is, in the first of its frames."""
+        """Return the middle of a position on the screen, in the first of its frames."""
         frames = self.panel(panel).locator(".frame")
         box = box_of(place, grid, (frames.count(), 1000, 1000))
-        picture = frames.nth(box.start).locator(".picture")
-        picture.scroll_into_view_if_needed()
-        rect = picture.bounding_box()
+        image = frames.nth(box.start).locator(".picture")
+        image.scroll_into_view_if_needed()
+        rect = image.bounding_box()
         x, y = (box.left + box.right) / 2000, (box.top + box.bottom) / 2000
         return rect["x"] + x * rect["width"], rect["y"] + y * rect["height"]
 
@@ -72,7 +72,7 @@ class Explorer:
         return float(pointer.get_attribute("data-value") or "nan")
 
     def values(self, grid: Grid, *, panel: int = 0, every: int = 1) -> np.ndarray:
-        """What the page says under the pointer at every so many positions, in their order."""
+        """Return the page's text under the pointer at every so many positions, in their order."""
         places = list(np.ndindex(*grid))[::every]
         return np.array([self.value_under_pointer(p, grid, panel=panel) for p in places])
 
@@ -91,7 +91,7 @@ class Explorer:
         return tuple(float(tick.get_attribute("data-value") or "nan") for tick in (low, high))
 
     def pixels(self, frame: int) -> np.ndarray:
-        """What is drawn over a frame: (height, width, 4), red, green, blue and alpha."""
+        """Return the pixels drawn over a frame: (height, width, 4), red, green, blue and alpha."""
         canvas = self.panel().locator(".picture canvas").nth(frame)
         script = """(canvas) => {
             const copy = new OffscreenCanvas(canvas.width, canvas.height).getContext("2d",

@@ -1,4 +1,4 @@
-"""Small data sets of pictures in their true formats."""
+"""Small datasets of images in their true formats."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image
 from video_snl.data.image.small import CIFAR
 
 
-def picture(seed: int, height: int = 40, width: int = 48) -> Image.Image:
+def noise_image(seed: int, height: int = 40, width: int = 48) -> Image.Image:
     """Coarse noise, which survives JPEG."""
     random = np.random.default_rng(seed)
     small = random.integers(0, 256, (height // 8, width // 8, 3), dtype=np.uint8)
@@ -28,15 +28,17 @@ def write_folders(root: Path, test: str = "test", train: int = 4, tests: int = 2
             folder = root / part / name
             folder.mkdir(parents=True)
             for i in range(count):
-                picture(100 * label + i + (50 if part == test else 0)).save(folder / f"{i:03}.jpg")
+                noise_image(100 * label + i + (50 if part == test else 0)).save(
+                    folder / f"{i:03}.jpg"
+                )
     return root
 
 
 def write_cifar(root: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
-    """The published layout with a few pictures, whose MD5 sums torchvision is told.
+    """The published layout with a few images, whose MD5 sums torchvision is told.
 
     Returns:
-        All training pictures, (n, 32, 32, 3), whose labels are 0, 1, 2, ... modulo the classes.
+        All training images, (n, 32, 32, 3), whose labels are 0, 1, 2, ... modulo the classes.
     """
     kind = CIFAR[name]
     folder = root / kind.base_folder
@@ -79,7 +81,7 @@ def _pickle(path: Path, content: dict[str, object]) -> str:
 
 
 def write_cub(root: Path) -> Path:
-    """Two classes, of three pictures each; the last of each class tests, one is greyscale."""
+    """Two classes, of three images each; the last of each class tests, one is greyscale."""
     folder = root / "CUB_200_2011"
     names = ["001.Black_footed_Albatross", "002.Laysan_Albatross"]
     lines: dict[str, list[str]] = {"images": [], "image_class_labels": [], "train_test_split": []}
@@ -87,7 +89,7 @@ def write_cub(root: Path) -> Path:
         (folder / "images" / name).mkdir(parents=True)
         for i in range(3):
             number = 3 * label + i + 1
-            image = picture(number) if number != 1 else picture(number).convert("L")
+            image = noise_image(number) if number != 1 else noise_image(number).convert("L")
             image.save(folder / "images" / name / f"bird_{number:04}.jpg")
             lines["images"].append(f"{number} {name}/bird_{number:04}.jpg")
             lines["image_class_labels"].append(f"{number} {label + 1}")
@@ -99,13 +101,13 @@ def write_cub(root: Path) -> Path:
 
 
 def write_cityscapes(root: Path, height: int = 32, width: int = 64) -> Path:
-    """Three training scenes of two cities and one to validate on."""
+    """Three training images of two cities and one to validate on."""
     places = [("train", "aachen", 0), ("train", "aachen", 1), ("train", "bochum", 2)]
     for part, city, number in [*places, ("val", "lindau", 3)]:
         name = f"{city}_{number:06}_000019"
         for kind in ("leftImg8bit", "gtFine"):
             (root / kind / part / city).mkdir(parents=True, exist_ok=True)
-        image = picture(number, height, width)
+        image = noise_image(number, height, width)
         image.save(root / "leftImg8bit" / part / city / f"{name}_leftImg8bit.png")
         labels = np.random.default_rng(number).integers(0, 34, (height, width), dtype=np.uint8)
         path = root / "gtFine" / part / city / f"{name}_gtFine_labelIds.png"

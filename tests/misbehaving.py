@@ -28,7 +28,7 @@ CONFIG = DataConfig(clip_frames=4, short_side=24, crop=20, deadline=2.0)
 
 
 def misbehave(path: str) -> None:
-    """What a reader may do to its process, by the name of the file."""
+    """Do to the process what a broken reader may do, by the name of the file."""
     name = Path(path).name
     if name.startswith("stuck"):
         ctypes.PyDLL(None).sleep(1000)  # in native code that keeps the GIL

@@ -1,4 +1,4 @@
-"""What every block adds to X before its norm, as loops written from the papers.
+"""Terms that every block adds to X before its norm, as loops written from the papers.
 
 ``EQUATIONS[name](w, x, grid, **options)`` with x (B, N, C) gives (B, N, C). ``w`` holds the
 weights: theta, phi, z (rows are output channels), w (a list, one (C, Cs) matrix a term), and what

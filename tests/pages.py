@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from markdown_it import MarkdownIt
@@ -51,7 +52,7 @@ def blocks(*languages: str) -> list[Block]:
 
 
 def links_of(page: Path) -> list[str]:
-    """The targets of a page's links and pictures, also of those that are written as HTML."""
+    """The targets of a page's links and images, also of those that are written as HTML."""
     tokens = _tokens(page)
     children = [child for token in tokens for child in token.children or []]
     found = [child.attrGet("href") or child.attrGet("src") for child in children]
@@ -74,5 +75,6 @@ def _anchor(heading: Token) -> str:
     return re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-")
 
 
+@cache
 def _tokens(page: Path) -> list[Token]:
     return _READER.parse(page.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""What processes there are, and what they hold."""
+"""Processes that are there, and what they hold."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def gone(pid: int, seconds: float = 10) -> bool:
-    """Whether a process ends, or is a zombie that its parent has yet to take note of."""
+    """Tell whether a process ends, or is a zombie that its parent has yet to take note of."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if _state(pid)[0] in ("", "Z"):

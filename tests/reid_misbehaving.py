@@ -1,4 +1,4 @@
-"""A look at pictures that goes wrong; a module of its own, which worker processes load quickly."""
+"""A look at images that goes wrong; a module of its own, which worker processes load quickly."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from reid.data.datasets.base import Fault
 
 
 def misbehave(paths: tuple[str, ...], max_pixels: int) -> list[Fault]:
-    """The picture 3.jpg of the gallery hangs, and 39.jpg ends the process."""
+    """The image 3.jpg of the gallery hangs, and 39.jpg ends the process."""
     if any(path.endswith("gallery/2/2/a/3.jpg") for path in paths):
         time.sleep(600)
     if any(path.endswith("gallery/2/2/a/39.jpg") for path in paths):

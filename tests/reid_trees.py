@@ -1,4 +1,4 @@
-"""Small data sets in the true layouts of the re-identification data sets, to be read by tests."""
+"""Small datasets in the true layouts of the re-identification datasets, to be read by tests."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from scipy.io import savemat
 __all__ = [
     "Shots",
     "mars_table",
-    "picture",
+    "write_image",
     "read_frames",
     "real_file",
     "write_folder",
     "write_ilids",
     "write_mars",
-    "write_pictures",
+    "write_images",
     "write_prid",
 ]
 
@@ -33,17 +33,17 @@ TEST: Shots = ((-1, 1, 2), (0, 2, 1), (2, 1, 3), (2, 1, 1), (2, 2, 2), (4, 1, 2)
 QUERIES = (3, 6)  # rows of TEST, from 1
 
 
-def picture(path: Path, seed: int = 0) -> Path:
-    """A sound picture of 4 x 8 pixels."""
+def write_image(path: Path, seed: int = 0) -> Path:
+    """A sound image of 4 x 8 pixels."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(seed).integers(0, 256, (8, 4, 3), np.uint8)
     Image.fromarray(pixels).save(path)
     return path
 
 
-def write_pictures(folder: Path, names: Sequence[str]) -> None:
+def write_images(folder: Path, names: Sequence[str]) -> None:
     for name in names:
-        picture(folder / name)
+        write_image(folder / name)
 
 
 def write_mars(
@@ -52,7 +52,7 @@ def write_mars(
     test: Shots = TEST,
     queries: Sequence[int] = QUERIES,
     *,
-    pictures: bool = False,
+    images: bool = False,
 ) -> Path:
     """MARS's layout; the .mat files as MATLAB writes them."""
     (root / "info").mkdir(parents=True)
@@ -61,8 +61,8 @@ def write_mars(
         (root / f"bbox_{part}").mkdir()
         (root / "info" / f"{part}_name.txt").write_text("".join(f"{name}\n" for name in names))
         savemat(root / "info" / f"tracks_{part}_info.mat", {f"track_{part}_info": rows})
-        for name in names if pictures else ():
-            picture(root / f"bbox_{part}" / name[:4] / name)
+        for name in names if images else ():
+            write_image(root / f"bbox_{part}" / name[:4] / name)
     savemat(root / "info" / "query_IDX.mat", {"query_IDX": np.array([queries], np.uint16)})
     return root
 
@@ -110,7 +110,7 @@ def write_folder(root: Path, tracklets: Mapping[str, int]) -> Path:
     """The layout of own data: ``train/ann/door/1`` -> number of frames, 1.jpg, 2.jpg, ..."""
     for name, count in tracklets.items():
         (root / name).mkdir(parents=True)
-        write_pictures(root / name, [f"{number}.jpg" for number in range(1, count + 1)])
+        write_images(root / name, [f"{number}.jpg" for number in range(1, count + 1)])
     return root
 
 

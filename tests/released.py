@@ -32,7 +32,7 @@ def block(
     sign: int = 1,
     training: bool = False,
 ) -> Tensor:
-    """What the released module answers."""
+    """Output of the released module."""
     if kind == "cgnl":
         return generalized(state, x)
     if kind == "cc":

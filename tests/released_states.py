@@ -36,7 +36,7 @@ class _Random:
 def block_state(
     kind: str, channels: int = 8, width: int = 4, units: int = 1, groups: int = 1, seed: int = 0
 ) -> State:
-    """A block's state dict, in float32. ``units`` CC blocks are behind ``0.``, ``1.``, ..."""
+    """A block's state dict, in float32. Those of ``units`` CC blocks begin with ``0.``, ..."""
     r = _Random(seed)
     if kind == "cc":
         return {

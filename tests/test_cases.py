@@ -1,4 +1,4 @@
-"""Small files of kinds that people meet, and the right answer for each.
+"""Small files of kinds that users meet, and the right answer for each.
 
 The files and the table of answers are in ``cases/`` beside the real data; each row of the table is
 one case here. Frames of the videos carry their number as ten black or white blocks along the top,

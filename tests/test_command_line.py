@@ -1,72 +1,29 @@
-"""What words and configuration files mean, in both programs: who wins, and what is refused."""
+"""Words and configuration files of both programs: which of them win, and what is refused."""
 
 from __future__ import annotations
 
-import importlib
-import io
 import json
 import os
 import platform
 import re
-import sys
-import time
-from collections.abc import Callable
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
 import pytest
-import yaml
 
 import video_snl
 from reid.config import ReidExperiment
-from video_snl.config import files as config_files
+from tests.command_lines import BOTH, Main, Write, cli, printed, refused, reid_cli, shown
 from video_snl.config import task as config_task
-from video_snl.config.files import Given, check_text, option_names
+from video_snl.config.backbones import VIDEO_BACKBONES
+from video_snl.config.files import Given, option_names
 from video_snl.config.image import ImageExperiment
-from video_snl.config.validation import LARGEST_INPUT, LIMITS, check_limits
 from video_snl.config.video import Experiment
 from video_snl.engine.trainer import check_precision
-from video_snl.errors import OptionsError, UserError
-
-cli = importlib.import_module("video_snl.cli.main")  # main is a function there
-
-reid_cli = importlib.import_module("reid.cli.main")  # main is a function there
+from video_snl.errors import UserError
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
-BOTH = pytest.mark.parametrize("main", [cli.main, reid_cli.main], ids=["video-snl", "reid"])
-Main = Callable[[list[str]], int]
-
-
-@pytest.fixture
-def write(tmp_path: Path) -> Callable[[str, str], str]:
-    def written(name: str, text: str) -> str:
-        (tmp_path / name).write_text(text, encoding="utf-8")
-        return str(tmp_path / name)
-
-    return written
-
-
-Write = Callable[[str, str], str]
-
-
-def printed(main: Main, words: list[str], capsys: pytest.CaptureFixture[str]) -> dict:
-    """What a command takes its options to be."""
-    with pytest.raises(SystemExit) as stopped:
-        main([*words, "--print_config"])
-    assert not stopped.value.code
-    return yaml.safe_load(capsys.readouterr().out)
-
-
-def refused(main: Main, words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    """The one line that a command ends with, of exit code 2."""
-    try:
-        code = main(words)
-    except SystemExit as stopped:
-        code = stopped.code
-    said = capsys.readouterr()
-    assert code == 2 and not said.out
-    [line] = said.err.splitlines()
-    return line
 
 
 @BOTH
@@ -150,25 +107,6 @@ def test_a_key_may_override_a_merged_one(write: Write, capsys: pytest.CaptureFix
     name = write("merged.yaml", "optimizer: {<<: {epochs: 3, batch_size: 2}, epochs: 4}")
     found = printed(cli.main, ["train", "--config", name], capsys)["optimizer"]
     assert (found["epochs"], found["batch_size"]) == (4, 2)
-
-
-@BOTH
-def test_numbers_that_cannot_be_written_down_are_one_line(
-    main: Main, write: Write, capsys: pytest.CaptureFixture[str]
-) -> None:
-    number = "0x" + "f" * 8000
-    name = write("huge.yaml", f"optimizer: {{epochs: {number}}}")
-    assert "digits" in refused(main, ["train", "--config", name], capsys)
-    assert "digits" in refused(main, ["train", f"--optimizer.epochs={number}"], capsys)
-
-
-def test_a_pipe_that_nobody_writes_to_is_given_up(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(config_files, "SILENCE", 0.1)
-    os.mkfifo(tmp_path / "pipe")
-    line = refused(cli.main, ["train", "--config", str(tmp_path / "pipe")], capsys)
-    assert "nothing came" in line
 
 
 @pytest.mark.parametrize(
@@ -330,140 +268,13 @@ def test_one_value_is_a_list_of_one(write: Write, capsys: pytest.CaptureFixture[
     assert len(printed(cli.main, words, capsys)["model"]["positions"]) == 2
 
 
-NINES = "x0: &x0 [1,2,3,4,5,6,7,8,9]\n" + "".join(
-    f"x{i}: &x{i} [{','.join([f'*x{i - 1}'] * 9)}]\n" for i in range(1, 10)
-)
-
-
-@BOTH
-@pytest.mark.parametrize(
-    "text",
-    [
-        "data: 3",
-        "data: [1]",
-        "[" * 20_000,
-        "{a: " * 20_000,
-        "- " * 20_000,
-        "data: " + "[" * 20_000 + "]" * 20_000,
-        NINES,
-        "a: &a [*a]",
-        "data: {root: &r [*r]}",
-        "config: c.yaml",
-        "optimizer: {epochs: " + "9" * 5000 + "}",
-        "data: {root: !!timestamp 2026-13-45}",
-        'data: {root: "\\0"}',
-        "?",
-        "",
-        "word",
-        "data: {",
-        "a: " + "b" * (1 << 20),
-        "data: {1: 2}",
-    ],
-    ids=lambda text: text[:12],
-)
-def test_hostile_configurations_are_one_line_soon(
-    main: Main, text: str, write: Write, capsys: pytest.CaptureFixture[str]
-) -> None:
-    started = time.monotonic()
-    line = refused(main, ["train", "--config", write("c.yaml", text)], capsys)
-    assert len(line) < 1000 and time.monotonic() - started < 10
-
-
-@BOTH
-@pytest.mark.parametrize("opening", ["[", '{"a":', "- "])
-@pytest.mark.parametrize("option", ["--model.inter_channels", "--model.block_options", "--data"])
-def test_hostile_values_are_one_line_soon(
-    main: Main, option: str, opening: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    started = time.monotonic()
-    for words in ([option, opening * 20_000], [f"{option}={opening * 20_000}"]):
-        assert "nested" in refused(main, ["describe", *words], capsys)
-    assert time.monotonic() - started < 10
-
-
-def test_a_file_that_has_no_end_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "larger" in refused(cli.main, ["train", "--config", "/dev/zero"], capsys)
-
-
-def test_limits_of_text_leave_ordinary_text_alone() -> None:
-    check_text("[" * 32 + "]" * 32, "here")
-    check_text("{a: &a [1, 2], b: *a, c: *a}", "here")
-    with pytest.raises(UserError, match="nested"):
-        check_text("[" * 33 + "]" * 33, "here")
-
-
-@BOTH
-@pytest.mark.parametrize(
-    ("option", "value"),
-    [
-        ("model.block_options", "{ndim: 2}"),
-        ("model.block_options", "{num_units: 2}"),
-        ("model.inter_channels", "100000000"),
-        ("model.inter_channels", "0"),
-        ("model.num_units", "1000000000"),
-        ("model.dropout", "7"),
-        ("data.num_workers", "1000000"),
-        ("data.deadline", "1e300"),
-        ("optimizer.epochs", "1" + "0" * 30),
-        ("trainer.devices", "1000000"),
-        ("trainer.accelerator", "tpu"),
-        ("trainer.accelerator", "hpu"),
-        ("trainer.output", "x" * 5000),
-    ],
-)
-def test_sizes_and_names_are_refused_before_anything_is_taken(
-    main: Main, option: str, value: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    line = refused(main, ["describe", f"--{option}={value}"], capsys)
-    assert option in line.replace("block_options.", "block_options ")
-
-
-@pytest.mark.parametrize("kind", [Experiment, ImageExperiment, ReidExperiment])
-def test_no_input_is_larger_than_the_limit(kind: type) -> None:
-    experiment = kind()
-    check_limits(experiment)
-    names = {"clip_frames", "frames", "crop", "height", "width"} & set(vars(experiment.data))
-    for name in names:
-        setattr(experiment.data, name, int(LIMITS[f"data.{name}"][1]))
-    with pytest.raises(OptionsError, match="larger"):
-        check_limits(experiment)
-
-
-@BOTH
-def test_bf16_true_is_refused_on_a_cpu(
-    main: Main,
-    write: Write,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_bf16_true_is_refused_on_a_cpu() -> None:
     experiment = Experiment()
     experiment.trainer.precision, experiment.trainer.accelerator = "bf16-true", "cpu"
     with pytest.raises(UserError, match="bf16-true"):
         check_precision(experiment.trainer)
     experiment.trainer.precision = "bf16-mixed"
     check_precision(experiment.trainer)
-
-
-def test_names_that_are_not_utf8_are_printed(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    errors = io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors="strict")
-    monkeypatch.setattr(sys, "stderr", errors)
-    assert cli.main(["describe", "--config", "\udce9.yaml"]) == 2
-    errors.seek(0)
-    assert "\\udce9" in errors.read()
-
-
-def test_names_that_are_too_long_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    long = "x" * 300
-    for main, words in (
-        (cli.main, ["check", "--root", long]),
-        (cli.main, ["train", "--data.dataset=csv", "--data.root", long]),
-        (cli.main, ["evaluate", "--checkpoint", long]),
-        (reid_cli.main, ["check", "--dataset=folder", "--root", long]),
-    ):
-        assert "too long" in refused(main, words, capsys)
 
 
 def test_the_name_of_a_run_is_that_of_the_last_configuration(write: Write) -> None:
@@ -474,27 +285,6 @@ def test_the_name_of_a_run_is_that_of_the_last_configuration(write: Write) -> No
     words = ["--config", one, "--config", two, "--config", json.dumps({"data": {}})]
     assert config_name(parser.parse_args(words)) == "two"
     assert config_name(parser.parse_args([])) is None  # then that of its dataset
-
-
-def test_the_documentation_has_the_limits() -> None:
-    page = (CONFIGS.parent / "docs" / "configuration.md").read_text(encoding="utf-8")
-    for name, (least, most) in LIMITS.items():
-        assert f"| `{name}` | {'' if least is None else f'{least:g}'} | {most:,.0f} |" in page
-    assert f"{LARGEST_INPUT:,}" in page and f"{config_files.MOST_VALUES:,}" in page
-    assert f"{config_files.DEEPEST} levels" in page
-
-
-@BOTH
-def test_records_that_are_nested_too_deeply_are_one_line(
-    main: Main, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "run.json").write_text("[" * 100_000)
-    for words in (
-        ["train", "--resume", str(tmp_path)],
-        ["evaluate", "--checkpoint", str(tmp_path)],
-    ):
-        refused(main, words, capsys)
-    assert "nested" in refused(main, ["train", "--resume", str(tmp_path)], capsys)
 
 
 @pytest.mark.parametrize(
@@ -525,6 +315,52 @@ def test_the_task_of_a_file_decides(write: Write, capsys: pytest.CaptureFixture[
 
 
 @pytest.mark.parametrize(
+    ("task", "own"), [("image", "optimizer.epoch_steps"), ("video", "optimizer.mixup")]
+)
+def test_a_file_of_nothing_but_the_task_is_a_configuration(
+    task: str, own: str, write: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = write("task.yaml", f"task: {task}")
+    found = printed(cli.main, ["train", "--config", config], capsys)
+    section, key = own.split(".")
+    assert found["task"] == task and key in found[section]
+
+
+def test_a_task_without_defaults_says_what_to_name(
+    write: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = write("task.yaml", "task: segmentation")
+    for command in ("train", "describe"):
+        line = refused(cli.main, [command, "--config", config], capsys)
+        assert "--model.backbone fcn_r50_d8 --data.dataset " in line
+
+
+@pytest.mark.parametrize("words", [["--task", "image"], ["--task=image"]])
+def test_the_task_may_stand_before_the_command(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = printed(cli.main, [*words, "train"], capsys)
+    assert found["task"] == "image" and "epoch_steps" in found["optimizer"]
+    assert "--optimizer.epoch_steps" in shown(cli.main, [*words, "train", "--help", "all"], capsys)
+
+
+def test_reid_takes_its_task_before_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert printed(reid_cli.main, ["--task", "reid", "train"], capsys)["task"] == "reid"
+    assert "video-snl train" in refused(reid_cli.main, ["--task", "video", "train"], capsys)
+
+
+@BOTH
+@pytest.mark.parametrize("words", [["--task", "x"], ["--task"], ["explain", "--task", "x"]])
+def test_a_task_without_a_command_that_has_one_is_one_line(
+    main: Main, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(words)
+    [line] = capsys.readouterr().err.splitlines()
+    assert stopped.value.code == 2 and "train --task TASK" in line
+
+
+@pytest.mark.parametrize(
     ("main", "words", "expected"),
     [
         (cli.main, ["--task=image", "--model.backbone=i3d_small"], "model.backbone: i3d_small"),
@@ -543,14 +379,6 @@ def test_a_task_that_does_not_fit_is_one_line(
 ) -> None:
     line = refused(main, ["train", *words], capsys)
     assert "task" in line and expected in line
-
-
-def shown(main: Main, words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    """What a command prints before it ends in order."""
-    with pytest.raises(SystemExit) as stopped:
-        main(words)
-    assert not stopped.value.code
-    return capsys.readouterr().out
 
 
 @BOTH
@@ -594,3 +422,41 @@ def test_the_version_names_python_torch_and_the_decoders(
     assert lines[1].split() == ["Python", platform.python_version()]
     assert lines[2].split() == ["torch", metadata.version("torch")]
     assert f"av {metadata.version('av')}" in lines[3] and lines[3].startswith("decoders: ")
+
+
+@pytest.mark.parametrize(
+    ("words", "positions"),
+    [
+        ([], ["before:res4.-1"]),
+        (["--model.positions+", "after:res3.0"], ["before:res4.-1", "after:res3.0"]),
+        (["--model.positions+=after:res3.0"], ["before:res4.-1", "after:res3.0"]),
+        (["--model.positions", "after:res2.0"], ["after:res2.0"]),
+        (["--config", "named.yaml"], ["after:res2.0"]),
+        (
+            ["--config", "named.yaml", "--model.positions+", "after:res3.0"],
+            ["after:res2.0", "after:res3.0"],
+        ),
+        (["--config", "other.yaml"], ["after:res3.1"]),
+        (["--config", "other.yaml", "--model.backbone", "i3d_small"], ["before:res4.-1"]),
+        (
+            ["--model", "{backbone: slow_r50}", "--model.positions+", "after:res3.0"],
+            ["after:res3.1", "after:res3.0"],
+        ),
+    ],
+)
+def test_positions_are_added_to_those_of_the_backbone(
+    words: list[str],
+    positions: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(
+        VIDEO_BACKBONES,
+        "slow_r50",
+        replace(VIDEO_BACKBONES["slow_r50"], positions=("after:res3.1",)),
+    )
+    Path("named.yaml").write_text("model: {positions: ['after:res2.0']}")
+    Path("other.yaml").write_text("model: {backbone: slow_r50}")
+    assert printed(cli.main, ["train", *words], capsys)["model"]["positions"] == positions

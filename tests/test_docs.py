@@ -1,6 +1,6 @@
 """The documentation's blocks: Python is run, command lines and configurations are parsed.
 
-Every block says its language: ``python``, ``bash``, ``yaml``, or ``text`` for what is no code.
+Every block says its language: ``python``, ``bash``, ``yaml``, or ``text`` for what is not code.
 A block that cannot be checked stands in ``UNCHECKED`` with the reason.
 """
 
@@ -86,9 +86,9 @@ def _features(folder: Path) -> dict[str, Any]:
 
 
 def _people(folder: Path) -> dict[str, Any]:
-    people = [(camera, person) for camera in (1, 2) for person in ("person001", "person002")]
+    identities = [(camera, person) for camera in (1, 2) for person in ("person001", "person002")]
     frames = {
-        f"cam{c}/{p}": [f"cam{c}_{p}_{number:05}.png" for number in (1, 2)] for c, p in people
+        f"cam{c}/{p}": [f"cam{c}_{p}_{number:05}.png" for number in (1, 2)] for c, p in identities
     }
     write_ilids(folder / "ilids-vid", frames)
     return {}
@@ -170,12 +170,20 @@ def test_command_lines_are_accepted(block: Block, monkeypatch: pytest.MonkeyPatc
                 pytest.fail(f"refused ({refused.code}): {shlex.join(words)}")
 
 
+# Dry runs of whole tables, which count twenty networks; tests/tables has one of a small table.
+_SLOW = "video-snl table "
+
+
 def _quick() -> list[str]:
     written = [words for block in _checked("bash", "sh") for words in command_lines(block)]
     return sorted({shlex.join(words) for words in written if can_be_run(words)})
 
 
-@pytest.mark.parametrize("line", _quick())
+def _marks(line: str) -> list[pytest.MarkDecorator]:
+    return [pytest.mark.slow] if line.startswith(_SLOW) else []
+
+
+@pytest.mark.parametrize("line", [pytest.param(line, marks=_marks(line)) for line in _quick()])
 def test_quick_commands_run(line: str, capsys: pytest.CaptureFixture[str]) -> None:
     program, *words = shlex.split(line)
     try:
@@ -187,7 +195,7 @@ def test_quick_commands_run(line: str, capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_some_commands_are_run() -> None:
-    assert len(_quick()) >= 3
+    assert len([line for line in _quick() if not _marks(line)]) >= 3
 
 
 # The sections of all configurations, and the names of their options.
@@ -199,7 +207,7 @@ for _experiment in (Experiment(), ImageExperiment(), ReidExperiment()):
 
 
 def _unknown(text: str) -> list[str]:
-    """Keys that are no options: of ``section: {...}``, ``section.option``, or of one section."""
+    """Keys that are not options: of ``section: {...}``, ``section.option``, or of one section."""
     root = yaml.compose(text)
     assert isinstance(root, yaml.MappingNode), "no mapping"
     pairs: dict[str, set[str]] = {}

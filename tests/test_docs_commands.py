@@ -1,8 +1,8 @@
 """The documentation's command lines are run, on stand-ins for the reader's files.
 
 The lines of a page are run from the first to the last, in one place. What is not run stands in
-``UNRUN`` with the reason. What trains or writes ONNX files is slow: a page with such lines is run
-once without them, and once with them as a slow test.
+``UNRUN`` with the reason. What trains or writes ONNX files is slow, and so is drawing many figures:
+a page with such lines is run once without them, and once with them as a slow test.
 """
 
 from __future__ import annotations
@@ -24,8 +24,14 @@ from video_snl.serve.jobs import Jobs
 
 _SHELL = blocks("bash", "sh")
 
-# Pages whose commands are explained, and run, on pages of their own.
-_ELSEWHERE = ("README.md", "docs/benchmarks.md")
+# Pages whose commands are explained, and run, on pages of their own or by the tests of a command.
+_ELSEWHERE = {
+    "README.md": "docs",
+    "docs/benchmarks.md": "docs",
+    "docs/explain.md": "tests/explain/test_explain_command.py",
+    "docs/spectrum.md": "tests/spectrum/test_spectrum_command.py",
+    "docs/reid/running.md": "tests/reid/test_cli.py",
+}
 
 _Lines = list[list[str]]
 
@@ -96,7 +102,7 @@ def _opened_once(self: Jobs) -> None:
 
 
 def _assert_written(words: list[str]) -> None:
-    """What a line says it writes is there, and not empty."""
+    """The files that a line says it writes are there, and not empty."""
     for option in ("-o", "--out", "--render", "--page"):
         if option in words:
             written = Path(words[words.index(option) + 1])
@@ -114,7 +120,7 @@ def test_each_line_is_run_or_has_a_reason() -> None:
     assert len(_PAGES) >= 10
 
 
-@pytest.mark.parametrize("reason", UNRUN.values())
+@pytest.mark.parametrize("reason", [*UNRUN.values(), *_ELSEWHERE.values()])
 def test_tests_that_a_reason_names_exist(reason: str) -> None:
     named = re.findall(r"\btests/\w[\w/]*(?:\.\w+)?", reason)
     assert [name for name in named if not (REPOSITORY / name).exists()] == []

@@ -22,7 +22,7 @@ sys.path.pop(0)
 
 
 def _fault(page: Path, link: str) -> str | None:
-    """What is wrong with a link, if anything."""
+    """Return what is wrong with a link, if anything."""
     parts = urlsplit(link)
     if parts.scheme or parts.netloc:
         well_formed = parts.scheme in ("http", "https") and "." in parts.netloc

@@ -1,4 +1,7 @@
-"""docs/extend.md as written: its changes are made in a copy of the packages and used."""
+"""docs/extend.md as written: its changes are made in a copy of the packages and used.
+
+One process uses all of them, as most of its time is for imports. Each test looks at one of them.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -54,6 +58,9 @@ def changed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     _insert(root / "video_snl/tasks/metrics.py", "from typing import Any\n", f1.rstrip("\n") + "\n")
     block, focal = left
     (root / "two_hop.py").write_text(block, encoding="utf-8")
+    epochs = "experiment.optimizer.epochs = 1\n"
+    assert epochs in focal
+    focal = focal.replace(epochs, f"{epochs}    experiment.optimizer.epoch_steps = 3\n")
     (root / "focal.py").write_text(focal, encoding="utf-8")
     return root
 
@@ -64,33 +71,40 @@ def _insert(path: Path, line: str, text: str) -> None:
     path.write_text(source.replace(line, line + text), encoding="utf-8")
 
 
-def run(changed: Path, *words: str) -> str:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(changed)}
-    done = subprocess.run(
-        [sys.executable, *words],
-        capture_output=True,
-        text=True,
-        env=environment | {"SRC_ROOT": str(changed)},
-        cwd=changed,
-        timeout=280,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+# Runs the command lines of a file one after another, and notes how each ended and what it said.
+USE = """
+import contextlib, io, json, runpy, sys, traceback
+from video_snl.cli.main import main
+
+ended = {}
+for name, words in json.loads(open("uses.json").read()).items():
+    out, errors = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
+        try:
+            if words[0].endswith(".py"):
+                code = runpy.run_path(words[0], run_name="__main__") and 0
+            else:
+                code = main(words)
+        except SystemExit as stopped:
+            code = stopped.code
+        except Exception:
+            code = traceback.format_exc()
+    ended[name] = [code, out.getvalue(), errors.getvalue()]
+open("ended.json", "w").write(json.dumps(ended))
+"""
+
+CHECK_BLOCK = """
+import torch
+from two_hop import TwoHop3d
+
+block = TwoHop3d(8, zero_init=False).eval()
+x = torch.randn(1, 8, 2, 3, 4)
+equation = block.as_graph_filter(x)
+print(tuple(block(x).shape), block.affinity(x).to_dense().shape[-1])
+"""
 
 
-def test_what_the_page_adds_is_used(changed: Path) -> None:
-    """The dataset and the metric: HMDB-51's layout, trained on and evaluated."""
-    root = changed / "hmdb51"
-    for name in ("cartwheel", "clap"):
-        lines = []
-        for number, part in enumerate((1, 1, 1, 2, 0)):
-            file = root / "hmdb51_org" / name / f"{number}.avi"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            write_video(file, frames=8 + number)
-            lines.append(f"{file.name} {part} ")
-        listing = root / "testTrainMulti_7030_splits" / f"{name}_test_split1.txt"
-        listing.parent.mkdir(parents=True, exist_ok=True)
-        listing.write_text("\n".join(lines) + "\n")
+def _uses() -> dict[str, list[str]]:
     options = {
         "data.dataset": "hmdb51",
         "data.root": "hmdb51",
@@ -104,21 +118,70 @@ def test_what_the_page_adds_is_used(changed: Path) -> None:
         "trainer.loggers": "[csv]",
     }
     words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
-    run(changed, "-m", "video_snl", "train", *words)
+    x3d = ["--model.backbone", "x3d_m", "--data.clip_frames", "16", "--data.crop", "224"]
+    return {
+        "train": ["train", *words],
+        "evaluate": ["evaluate", "--clips", "1", "--crops", "1"],
+        "describe": ["describe", *x3d, "--model.num_classes", "51", "--json"],
+        "block": ["check_block.py"],
+        "task": ["focal.py"],
+    }
+
+
+@pytest.fixture(scope="module")
+def used(changed: Path) -> Callable[[str], str]:
+    """What a use of the changes said, which must have ended well."""
+    _write_hmdb51(changed / "hmdb51")
+    (changed / "check_block.py").write_text(CHECK_BLOCK, encoding="utf-8")
+    (changed / "uses.json").write_text(json.dumps(_uses()), encoding="utf-8")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(changed)}
+    done = subprocess.run(
+        [sys.executable, "-c", USE],
+        capture_output=True,
+        text=True,
+        env=environment | {"SRC_ROOT": str(changed)},
+        cwd=changed,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stderr
+    ended = json.loads((changed / "ended.json").read_text(encoding="utf-8"))
+
+    def said(name: str) -> str:
+        code, out, errors = ended[name]
+        assert code == 0, f"{code}\n{errors}"
+        return str(out)
+
+    return said
+
+
+def _write_hmdb51(root: Path) -> None:
+    for name in ("cartwheel", "clap"):
+        lines = []
+        for number, part in enumerate((1, 1, 1, 2, 0)):
+            file = root / "hmdb51_org" / name / f"{number}.avi"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_video(file, frames=8 + number)
+            lines.append(f"{file.name} {part} ")
+        listing = root / "testTrainMulti_7030_splits" / f"{name}_test_split1.txt"
+        listing.parent.mkdir(parents=True, exist_ok=True)
+        listing.write_text("\n".join(lines) + "\n")
+
+
+def test_what_the_page_adds_is_used(changed: Path, used: Callable[[str], str]) -> None:
+    """The dataset and the metric: HMDB-51's layout, trained on and evaluated."""
+    used("train")
     [metrics] = (changed / "runs").glob("hmdb51-*/metrics.csv")
     with metrics.open() as lines:
         [row] = csv.DictReader(lines)
     assert 0 <= float(row["val/f1"]) <= 1
-    shown = run(changed, "-m", "video_snl", "evaluate", "--clips", "1", "--crops", "1")
+    shown = used("evaluate")
     written = json.loads((metrics.parent / "evaluation" / "metrics.json").read_text())
     assert written["videos"] == 2 and 0 <= written["video_f1"] <= 1
     assert re.search(r"f1: clip [\d.]+, video [\d.]+", shown)
 
 
-def test_the_backbone_of_the_page(changed: Path) -> None:
-    words = ["--model.backbone", "x3d_m", "--data.clip_frames", "16", "--data.crop", "224"]
-    words += ["--model.num_classes", "51", "--json"]
-    facts = json.loads(run(changed, "-m", "video_snl", "describe", *words))
+def test_the_backbone_of_the_page(used: Callable[[str], str]) -> None:
+    facts = json.loads(used("describe"))
     # X3D-M has 3.8 M parameters with 400 classes, 2048 for each class.
     assert facts["parameters"] - sum(block["parameters"] for block in facts["blocks"]) == (
         pytest.approx(3.79e6 - (400 - 51) * 2049, rel=0.01)
@@ -126,16 +189,11 @@ def test_the_backbone_of_the_page(changed: Path) -> None:
     assert [block["position"] for block in facts["blocks"]] == ["before:res4.10"]
 
 
-def test_the_block_of_the_page(changed: Path) -> None:
-    check = (
-        "import torch; from two_hop import TwoHop3d; block = TwoHop3d(8, zero_init=False).eval(); "
-        "x = torch.randn(1, 8, 2, 3, 4); a = block.affinity(x).to_dense(); "
-        "equation = block.as_graph_filter(x); print(tuple(block(x).shape), a.shape[-1])"
-    )
-    assert run(changed, "-c", check).strip() == "(1, 8, 2, 3, 4) 24"
+def test_the_block_of_the_page(used: Callable[[str], str]) -> None:
+    assert used("block").strip() == "(1, 8, 2, 3, 4) 24"
 
 
-def test_the_task_of_the_page(changed: Path) -> None:
-    run(changed, "focal.py")
+def test_the_task_of_the_page(changed: Path, used: Callable[[str], str]) -> None:
+    used("task")
     [record] = (changed / "runs").glob("focal-*/run.json")
     assert json.loads(record.read_text())["status"] == "finished"

@@ -1,4 +1,4 @@
-"""What others need to carry the project on is there, can be parsed, and agrees with itself."""
+"""Files that others need to carry the project on: there, parsed, and in agreement."""
 
 from __future__ import annotations
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib
 import io
 import os
 import re
+import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,11 +20,17 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from reid.config import ReidExperiment
+from tests.command_lines import BOTH, Main, Write, cli, refused, reid_cli
 from video_snl.cli.main import IMAGE_COMMANDS
+from video_snl.config import files as config_files
+from video_snl.config.files import check_text
+from video_snl.config.image import ImageExperiment
+from video_snl.config.validation import LARGEST_INPUT, LIMITS, check_limits
+from video_snl.config.video import Experiment
+from video_snl.errors import OptionsError, UserError
 
-cli = importlib.import_module("video_snl.cli.main")  # main is a function there
-
-reid_cli = importlib.import_module("reid.cli.main")  # main is a function there
+REPOSITORY = Path(__file__).resolve().parent.parent
 
 # Words that keep a command from doing anything long: data and networks that are not there.
 _NO_DATA = ["--data.dataset=folder", "--data.root=not-there"]
@@ -47,7 +54,11 @@ COMMANDS: dict[str, tuple[Callable[..., int], Any, list[str]]] = {
     "video-snl serve": (cli.main, cli._COMMANDS, _NO_NETWORK),
     "video-snl check": (cli.main, cli._COMMANDS, ["--root=not-there"]),
     "video-snl prepare": (cli.main, cli._COMMANDS, ["--root=not-there", "--out=here"]),
-    "video-snl table": (cli.main, cli._COMMANDS, ["2", "--dry-run", "--root=not-there"]),
+    "video-snl table": (
+        cli.main,
+        cli._COMMANDS,
+        ["5", "--dry-run", "--root=not-there", "--blocks=snl"],
+    ),
     "reid extract": (reid_cli.main, reid_cli._COMMANDS, [*_NO_NETWORK, "--output=f", "not-there"]),
     "reid search": (reid_cli.main, reid_cli._COMMANDS, [*_NO_NETWORK, "--gallery=f", "not-there"]),
     "reid check": (reid_cli.main, reid_cli._COMMANDS, ["--dataset=folder", "--root=not-there"]),
@@ -148,10 +159,170 @@ def test_any_options_end_in_success_or_one_line(
 
 @settings(max_examples=25, deadline=None)
 @given(text=st.one_of(st.text(max_size=60), st.text("[]{}:,-&*!?|>'\"# \nab1", max_size=40)))
-@pytest.mark.parametrize("main", [cli.main, reid_cli.main])
-def test_any_file_is_a_configuration_or_one_line(main: Callable[..., int], text: str) -> None:
+@BOTH
+def test_any_file_is_a_configuration_or_one_line(main: Main, text: str) -> None:
     with elsewhere() as folder:
         (folder / "config.yaml").write_text(text, encoding="utf-8", errors="surrogatepass")
         words = ["train", "--config", "config.yaml", *_NO_DATA]
         code, said = ended(main, words)
     assert code == 2 and len(said.splitlines()) == 1, said
+
+
+@BOTH
+def test_numbers_that_cannot_be_written_down_are_one_line(
+    main: Main, write: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    number = "0x" + "f" * 8000
+    name = write("huge.yaml", f"optimizer: {{epochs: {number}}}")
+    assert "digits" in refused(main, ["train", "--config", name], capsys)
+    assert "digits" in refused(main, ["train", f"--optimizer.epochs={number}"], capsys)
+
+
+def test_a_pipe_that_nobody_writes_to_is_given_up(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(config_files, "SILENCE", 0.1)
+    os.mkfifo(tmp_path / "pipe")
+    line = refused(cli.main, ["train", "--config", str(tmp_path / "pipe")], capsys)
+    assert "nothing came" in line
+
+
+NINES = "x0: &x0 [1,2,3,4,5,6,7,8,9]\n" + "".join(
+    f"x{i}: &x{i} [{','.join([f'*x{i - 1}'] * 9)}]\n" for i in range(1, 10)
+)
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "text",
+    [
+        "data: 3",
+        "data: [1]",
+        "[" * 20_000,
+        "{a: " * 20_000,
+        "- " * 20_000,
+        "data: " + "[" * 20_000 + "]" * 20_000,
+        NINES,
+        "a: &a [*a]",
+        "data: {root: &r [*r]}",
+        "config: c.yaml",
+        "optimizer: {epochs: " + "9" * 5000 + "}",
+        "data: {root: !!timestamp 2026-13-45}",
+        'data: {root: "\\0"}',
+        "?",
+        "",
+        "word",
+        "data: {",
+        "a: " + "b" * (1 << 20),
+        "data: {1: 2}",
+    ],
+    ids=lambda text: text[:12],
+)
+def test_hostile_configurations_are_one_line_soon(
+    main: Main, text: str, write: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    started = time.monotonic()
+    line = refused(main, ["train", "--config", write("c.yaml", text)], capsys)
+    assert len(line) < 1000 and time.monotonic() - started < 10
+
+
+@BOTH
+@pytest.mark.parametrize("opening", ["[", '{"a":', "- "])
+@pytest.mark.parametrize("option", ["--model.inter_channels", "--model.block_options", "--data"])
+def test_hostile_values_are_one_line_soon(
+    main: Main, option: str, opening: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    started = time.monotonic()
+    for words in ([option, opening * 20_000], [f"{option}={opening * 20_000}"]):
+        assert "nested" in refused(main, ["describe", *words], capsys)
+    assert time.monotonic() - started < 10
+
+
+def test_a_file_that_has_no_end_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "larger" in refused(cli.main, ["train", "--config", "/dev/zero"], capsys)
+
+
+def test_limits_of_text_leave_ordinary_text_alone() -> None:
+    check_text("[" * 32 + "]" * 32, "here")
+    check_text("{a: &a [1, 2], b: *a, c: *a}", "here")
+    with pytest.raises(UserError, match="nested"):
+        check_text("[" * 33 + "]" * 33, "here")
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("model.block_options", "{ndim: 2}"),
+        ("model.block_options", "{num_units: 2}"),
+        ("model.inter_channels", "100000000"),
+        ("model.inter_channels", "0"),
+        ("model.num_units", "1000000000"),
+        ("model.dropout", "7"),
+        ("data.num_workers", "1000000"),
+        ("data.deadline", "1e300"),
+        ("optimizer.epochs", "1" + "0" * 30),
+        ("trainer.devices", "1000000"),
+        ("trainer.accelerator", "tpu"),
+        ("trainer.accelerator", "hpu"),
+        ("trainer.output", "x" * 5000),
+    ],
+)
+def test_sizes_and_names_are_refused_before_anything_is_taken(
+    main: Main, option: str, value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = refused(main, ["describe", f"--{option}={value}"], capsys)
+    assert option in line.replace("block_options.", "block_options ")
+
+
+@pytest.mark.parametrize("kind", [Experiment, ImageExperiment, ReidExperiment])
+def test_no_input_is_larger_than_the_limit(kind: type) -> None:
+    experiment = kind()
+    check_limits(experiment)
+    names = {"clip_frames", "frames", "crop", "height", "width"} & set(vars(experiment.data))
+    for name in names:
+        setattr(experiment.data, name, int(LIMITS[f"data.{name}"][1]))
+    with pytest.raises(OptionsError, match="larger"):
+        check_limits(experiment)
+
+
+def test_names_that_are_not_utf8_are_printed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    errors = io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors="strict")
+    monkeypatch.setattr(sys, "stderr", errors)
+    assert cli.main(["describe", "--config", "\udce9.yaml"]) == 2
+    errors.seek(0)
+    assert "\\udce9" in errors.read()
+
+
+def test_names_that_are_too_long_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    long = "x" * 300
+    for main, words in (
+        (cli.main, ["check", "--root", long]),
+        (cli.main, ["train", "--data.dataset=csv", "--data.root", long]),
+        (cli.main, ["evaluate", "--checkpoint", long]),
+        (reid_cli.main, ["check", "--dataset=folder", "--root", long]),
+    ):
+        assert "too long" in refused(main, words, capsys)
+
+
+def test_the_documentation_has_the_limits() -> None:
+    page = (REPOSITORY / "docs" / "configuration.md").read_text(encoding="utf-8")
+    for name, (least, most) in LIMITS.items():
+        assert f"| `{name}` | {'' if least is None else f'{least:g}'} | {most:,.0f} |" in page
+    assert f"{LARGEST_INPUT:,}" in page and f"{config_files.MOST_VALUES:,}" in page
+    assert f"{config_files.DEEPEST} levels" in page
+
+
+@BOTH
+def test_records_that_are_nested_too_deeply_are_one_line(
+    main: Main, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run.json").write_text("[" * 100_000)
+    for words in (
+        ["train", "--resume", str(tmp_path)],
+        ["evaluate", "--checkpoint", str(tmp_path)],
+    ):
+        refused(main, words, capsys)
+    assert "nested" in refused(main, ["train", "--resume", str(tmp_path)], capsys)

@@ -1,4 +1,4 @@
-"""What importing the package loads, and the two forms of importing a block."""
+"""Modules that importing the package loads, and the two forms of importing a block."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MODULE = "import video_snl.SNL3d"
 
 
 def run(*lines: str) -> str:
-    """What a fresh interpreter prints."""
+    """Return the output of a fresh interpreter."""
     result = subprocess.run(
         [sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, timeout=120
     )
@@ -58,7 +58,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 
 def test_processes_that_decode_import_no_torchvision() -> None:
-    """It takes longer to import than torch, and the first batch would wait for it."""
+    """torchvision takes longer to import than torch, and the first batch would wait for it."""
     loaded = run(
         "import sys",
         "import reid.data.loading, video_snl.data.video.dataset",

@@ -168,7 +168,7 @@ def test_short_window_is_taken_when_told_how(
 
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_video(tmp_path: Path) -> None:
-    """Of the process that decodes: 800 frames of 640 x 480, 700 MB if all were kept."""
+    """Memory of the process that decodes: 800 frames of 640 x 480, 700 MB if all were kept."""
     short, long = (
         str(write_video(tmp_path / f"{frames}.avi", frames, (480, 640))) for frames in (60, 800)
     )

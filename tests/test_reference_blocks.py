@@ -111,7 +111,7 @@ def test_a_block_is_a_graph_filter(kind) -> None:
     x = features(2, 8, 3, 4)
     size = 12 * 4 if kind == "cgnl" else 12
     assert block.affinity(x).to_dense().shape == (2, size, size)
-    if kind in STAGE_KINDS:  # the ReLU behind the norm is not linear
+    if kind in STAGE_KINDS:  # the ReLU after the norm is not linear
         with pytest.raises(ValueError, match="activation is not linear"):
             block.as_graph_filter(x)
     else:

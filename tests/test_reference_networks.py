@@ -21,7 +21,7 @@ UNUSED = "left out: conv1.weight, fc.bias, fc.weight"
 
 
 def loaded(state: Any, arch: Any, **options: Any) -> nn.Module:
-    """Without the warning of the unused tensors."""
+    """Load without the warning of the unused tensors."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*left out.*")
         return load_reference_network(state, arch, **options)

@@ -114,7 +114,7 @@ class Sandbox:
         return process.returncode, out, err
 
     def calls(self) -> list[str]:
-        """What was installed and run since the last question."""
+        """Return what was installed and run since the last call."""
         lines = self.log.read_text().splitlines()
         self.log.write_text("")
         return lines

@@ -1,4 +1,4 @@
-"""Files and URLs of weights: what is no file of weights, what cannot be fetched."""
+"""Files and URLs of weights: what is not a file of weights, what cannot be fetched."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def hub_cache(tmp_path, monkeypatch) -> Path:
     return tmp_path / "hub" / "checkpoints"
 
 
-# ---- files that are no weights -----------------------------------------------------------------
+# ---- files that are not weights ----------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

@@ -49,7 +49,7 @@ def command(*words: str) -> list[str]:
 
 
 def environment(**extra: str) -> dict[str, str]:
-    """One thread a process: the tests share few cores."""
+    """Return the environment with one thread a process: the tests share few cores."""
     return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY), **extra}
 
 

@@ -1,4 +1,4 @@
-"""Trainings on pictures that take seconds: a few steps of preresnet20 on the digits."""
+"""Trainings on images that take seconds: a few steps of preresnet20 on the digits."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def image_options(output: Path, **overrides: Any) -> list[str]:
     return option_words(options, overrides)
 
 
-def scene_options(root: Path, output: Path, **overrides: Any) -> list[str]:
-    """The same of a segmentation of small scenes."""
+def segmentation_options(root: Path, output: Path, **overrides: Any) -> list[str]:
+    """Return the same of a segmentation of small images."""
     options: dict[str, Any] = {
         "data__dataset": "cityscapes",
         "data__root": root,
@@ -49,7 +49,7 @@ def scene_options(root: Path, output: Path, **overrides: Any) -> list[str]:
 
 
 def experiment(**sections: dict[str, Any]) -> ImageExperiment:
-    """One with these options, the others at their defaults."""
+    """Make an experiment with these options, the others at their defaults."""
     return ImageExperiment(
         data=ImageDataConfig(**sections.get("data", {})),
         model=ImageModelConfig(**sections.get("model", {})),

@@ -1,4 +1,4 @@
-"""Small real videos, and small data sets of them, written for tests."""
+"""Small real videos, and small datasets of them, written for tests."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def write_video(path: Path, frames: int = 20, size: tuple[int, int] = (48, 64)) 
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.bit_rate, stream.gop_size = 2_000_000, 600
         for i in range(frames):
-            picture = np.full((height, width, 3), (10 * i) % 250, dtype=np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
+            image = np.full((height, width, 3), (10 * i) % 250, dtype=np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, "rgb24")))
         container.mux(stream.encode())
     return path
 
@@ -37,13 +37,13 @@ def no_cuts(codec: str) -> str:
 def grey(index: int, size: tuple[int, int]) -> np.ndarray:
     """The i-th frame of the forged videos: a grey of 10 i (modulo 250), its left upper part red."""
     height, width = size
-    picture = np.full((height, width, 3), (10 * index) % 250, dtype=np.uint8)
-    picture[: height // 4, : width // 4] = (255, 0, 0)
-    return picture
+    image = np.full((height, width, 3), (10 * index) % 250, dtype=np.uint8)
+    image[: height // 4, : width // 4] = (255, 0, 0)
+    return image
 
 
 def greys(frames: Tensor) -> list[int]:
-    """Which frames of :func:`grey` these are, modulo 25."""
+    """Return the numbers of frames of :func:`grey`, modulo 25."""
     area = frames[:, frames.shape[1] * 3 // 8 : frames.shape[1] * 5 // 8]
     return [round(value / 10) for value in area.float().mean((1, 2, 3)).tolist()]
 
@@ -91,7 +91,7 @@ def write_streams(
 
 
 def write_changing_size(path: Path, sizes: Sequence[tuple[int, int]], frames: int = 10) -> Path:
-    """One stream whose size changes: ``frames`` frames of each of these sizes, in turn."""
+    """Write one stream whose size changes: ``frames`` frames of each of these sizes, in turn."""
     with av.open(str(path), "w", format=_container(path)) as container:
         stream = container.add_stream("libx264", rate=25)
         stream.height, stream.width, stream.pix_fmt = *sizes[0], "yuv420p"
@@ -120,16 +120,16 @@ def _container(path: Path) -> str:
 
 
 def write_with_cover(path: Path, frames: int) -> Path:
-    """A video of 64 x 96 and a larger cover picture, which containers keep as a video too."""
+    """A video of 64 x 96 and a larger cover image, which containers keep as a video too."""
     with av.open(str(path), "w") as container:
         video = container.add_stream("libx264", rate=25)
         video.height, video.width, video.pix_fmt = 64, 96, "yuv420p"
         cover = container.add_stream("mjpeg", rate=1)
         cover.height, cover.width, cover.pix_fmt = 128, 192, "yuvj420p"
         cover.disposition = av.stream.Disposition.attached_pic
-        picture = av.VideoFrame.from_ndarray(grey(3, (128, 192)), "rgb24")
-        picture.pts, picture.time_base = 0, Fraction(1)
-        container.mux([*cover.encode(picture), *cover.encode()])
+        image = av.VideoFrame.from_ndarray(grey(3, (128, 192)), "rgb24")
+        image.pts, image.time_base = 0, Fraction(1)
+        container.mux([*cover.encode(image), *cover.encode()])
         for index in range(frames):
             frame = av.VideoFrame.from_ndarray(grey(index, (64, 96)), "rgb24")
             frame.pts, frame.time_base = index, Fraction(1, 25)
@@ -155,7 +155,7 @@ def write_ucf101(
     frames: int = 6,
     line_end: str = "\r\n",
 ) -> Path:
-    """A data set in UCF-101's layout: one clip per class and group, groups 1-7 test in split 1.
+    """A dataset in UCF-101's layout: one clip per class and group, groups 1-7 test in split 1.
 
     In splits 2 and 3 groups 2-8 and 3-9 test. All classes have the same videos of a group (copies),
     so that it is quick to write.

@@ -81,7 +81,7 @@ def _cleaned(words: list[str]) -> list[str]:
 
 
 def _launched(words: list[str]) -> list[str]:
-    """What a launcher starts: ``-m MODULE ...`` as a program of ours, or the program itself."""
+    """Return what a launcher starts: ``-m MODULE ...`` as our command, or the program itself."""
     for place, word in enumerate(words):
         if word == "-m" and words[place + 1] in _MODULES:
             return [_MODULES[words[place + 1]], *words[place + 2 :]]
@@ -110,7 +110,7 @@ def parse(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def can_be_run(words: list[str]) -> bool:
-    """Whether a command is quick and needs nothing of the reader's."""
+    """Tell whether a command is quick and needs nothing of the reader's."""
     quick = "--help" in words or "--dry-run" in words or words[1:2] == ["describe"]
     return words[0] in PROGRAMS and quick and not any(map(is_placeholder, words))
 

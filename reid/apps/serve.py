@@ -1,7 +1,12 @@
-"""``reid serve``: who is on uploaded pictures, and what do the blocks look at in them?"""
+"""``reid serve``: who is on uploaded images, and what do the blocks look at in them?"""
 
 from __future__ import annotations
 
+import lzma
+import shutil
+import struct
+import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,8 +14,9 @@ from typing import NoReturn
 
 import torch
 
-from reid.apps.uploads import uploaded_tracklet
-from reid.data.tracklet import Tracklet
+from reid.data.datasets.frames import list_frames
+from reid.data.tracklet import UNKNOWN, Tracklet
+from reid.data.tracklet_folders import images_of_one_tracklet
 from reid.report.search_page import write_search_page
 from reid.retrieval.encode import encode, table_of
 from reid.retrieval.features import FeatureTable
@@ -24,19 +30,32 @@ from video_snl.engine.trainer import device_of
 from video_snl.errors import UserError
 from video_snl.serve.models import about_network, explained_page
 from video_snl.serve.server import check_installed, check_options, serve
-from video_snl.serve.service import Answer, Limits, Service, ShownPage
+from video_snl.serve.service import Answer, Limits, Service, ShownPage, check_video
+from video_snl.serve.uploads import MOST_FILES, safe_name
 from video_snl.tasks.operations import Reading
 from video_snl.utils.counts import counts
-from video_snl.utils.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from video_snl.utils.media import (
+    IMAGE_SUFFIXES,
+    MAX_PIXELS,
+    VIDEO_SUFFIXES,
+    is_image_name,
+    is_system_name,
+    natural_key,
+)
 
-__all__ = ["Gallery", "people_service", "serve_people"]
+__all__ = ["Gallery", "people_service", "serve_people", "uploaded_tracklet"]
 
 _MOST = 20  # tracklets that a page of a search shows
+_MOST_CONTENTS = 4096 * MOST_FILES  # bytes
+_DAMAGED = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError),
+    *(RuntimeError, OSError, ValueError, struct.error),
+)
 
 
 @dataclass(frozen=True)
 class Gallery:
-    """What is searched in: the features of a file, and how many of its tracklets are shown."""
+    """Gallery to search in: the features of a file, and the number of tracklets to show."""
 
     path: str
     table: FeatureTable
@@ -92,12 +111,50 @@ def people_service(
     return Service(
         title="What does the network look at?" if gallery is None else "Who is this?",
         about=about,
-        hint="Pictures of one person, or a ZIP file or video of such, of at most "
+        hint="Images of one person, or a ZIP file or video of such, of at most "
         f"{limits.megabytes:g} MB; videos of at most {limits.seconds:g} seconds.",
         accept=",".join([*sorted(IMAGE_SUFFIXES), ".zip", "video/*", *sorted(VIDEO_SUFFIXES)]),
         answer=_Answering(_reading(trained), gallery, limits, device),
         several=True,
     )
+
+
+def uploaded_tracklet(
+    files: Sequence[Path], folder: Path, limits: Limits, deadline: float
+) -> tuple[str, Tracklet]:
+    """The tracklet of one person, and its folder or video, which names it.
+
+    Images are in the order of the numbers in their names.
+
+    Args:
+        folder: Made here, for the images.
+        deadline: Seconds for finding the length of a video.
+
+    Raises:
+        UserError: The files are something else, too many, too long or too large when unpacked.
+    """
+    suffixes = {file.suffix.lower() for file in files}
+    if suffixes <= IMAGE_SUFFIXES:
+        try:
+            images_of_one_tracklet([file.name for file in files])
+        except UserError as error:
+            raise UserError(f"the upload {error}") from error
+        folder.mkdir()
+        for number, file in enumerate(sorted(files, key=lambda file: natural_key(file.name))):
+            file.rename(folder / _frame(number, file.name))
+    elif suffixes == {".zip"} and len(files) == 1:
+        folder.mkdir()
+        _unpack(files[0], folder, limits)
+    elif suffixes <= VIDEO_SUFFIXES and len(files) == 1:
+        most = MAX_PIXELS if limits.max_pixels is None else limits.max_pixels
+        check_video(files[0], limits.seconds, deadline, most)
+        return str(files[0]), Tracklet((str(files[0]),), UNKNOWN, UNKNOWN)
+    else:
+        raise UserError(
+            f"{_listed(files)}: upload images of one person ({', '.join(sorted(IMAGE_SUFFIXES))})"
+            f", one ZIP file of them, or one video ({', '.join(sorted(VIDEO_SUFFIXES))})"
+        )
+    return str(folder), Tracklet(list_frames(folder), UNKNOWN, UNKNOWN)
 
 
 @dataclass(frozen=True)
@@ -111,7 +168,7 @@ class _Answering:
         folder = files[0].parent / "frames"
         deadline = self.trained.experiment.data.deadline
         name, tracklet = uploaded_tracklet(files, folder, self.limits, deadline)
-        called = files[0].name if len(files) == 1 else f"{len(files)} pictures"
+        called = files[0].name if len(files) == 1 else f"{len(files)} images"
         pages = []
         if self.gallery is not None:
             asked = self._features(name, tracklet, self.gallery.table.test_frames)
@@ -154,3 +211,77 @@ def _reading(trained: TrainedReid) -> TrainedReid:
     """Uploads are read in a process that can be killed, also where training had none."""
     data = replace(trained.experiment.data, num_workers=1)
     return replace(trained, experiment=replace(trained.experiment, data=data))
+
+
+def _unpack(path: Path, folder: Path, limits: Limits) -> None:
+    _check_directory(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            images = [entry for entry in archive.infolist() if _is_image(entry)]
+            _check_images(path, images, limits)
+            images = _of_one_tracklet(path, images)
+            for number, entry in enumerate(images):
+                target = folder / _frame(number, entry.filename)
+                # Never more than the size that the archive declares.
+                with archive.open(entry) as source, target.open("wb") as file:
+                    shutil.copyfileobj(source, file)
+    except _DAMAGED as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{path} cannot be unpacked ({reason}): make it again") from error
+
+
+def _check_directory(path: Path) -> None:
+    """Refuse an archive whose table of contents is out of proportion, before it is read.
+
+    It is read as a whole, and takes some ten times its size in memory.
+    """
+    with path.open("rb") as file:
+        # What ZipFile itself goes by; it has no public name.
+        record = zipfile._EndRecData(file)  # type: ignore[attr-defined]
+    if record is not None and record[zipfile._ECD_SIZE] > _MOST_CONTENTS:  # type: ignore[attr-defined]
+        raise UserError(
+            f"{path} holds far more than the {MOST_FILES:,} files that are allowed: leave some out"
+        )
+
+
+def _is_image(entry: zipfile.ZipInfo) -> bool:
+    parts = Path(entry.filename).parts
+    return (
+        not entry.is_dir()
+        and is_image_name(entry.filename)
+        and not any(is_system_name(part) for part in parts if part not in (".", ".."))
+    )
+
+
+def _of_one_tracklet(path: Path, images: Sequence[zipfile.ZipInfo]) -> list[zipfile.ZipInfo]:
+    """The images of the only tracklet in an archive, in natural order."""
+    named = {entry.filename: entry for entry in images}
+    try:
+        return [named[name] for name in images_of_one_tracklet(list(named))]
+    except UserError as error:
+        raise UserError(f"{path} {error}") from error
+
+
+def _check_images(path: Path, images: Sequence[zipfile.ZipInfo], limits: Limits) -> None:
+    if not images:
+        raise UserError(f"{path} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
+    if len(images) > MOST_FILES:
+        raise UserError(
+            f"{path} holds {len(images):,} images, and {MOST_FILES:,} are allowed: leave some out"
+        )
+    size = sum(entry.file_size for entry in images)
+    if size > limits.bytes:
+        raise UserError(
+            f"{path} holds {size / 1e6:.1f} MB of images, and {limits.megabytes:g} MB are "
+            "allowed: leave some out (or start the page with a larger --max_size)"
+        )
+
+
+def _frame(number: int, name: str) -> str:
+    """A name that keeps the order."""
+    return f"{number:05}-{safe_name(name)}"
+
+
+def _listed(files: Sequence[Path]) -> str:
+    first = files[0].name
+    return first if len(files) == 1 else f"{first} and {len(files) - 1} more"

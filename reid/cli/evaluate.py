@@ -15,14 +15,14 @@ __all__ = ["EVALUATE", "Evaluate", "Metric", "TestFrames", "evaluate", "test_fra
 
 EVALUATE = """Measure a trained network: CMC at ranks 1, 5, 10, 20, mAP and mINP.
 Every query is searched for in the gallery. Data options not given are those of the checkpoint. Of
-several checkpoints, one for each split of a data set, each is measured on its own split, and mean
-and standard deviation are printed, too. For the sample data set a network is trained first where
+several checkpoints, one for each split of a dataset, each is measured on its own split, and mean
+and standard deviation are printed, too. For the sample dataset a network is trained first where
 there is none."""
 
 
 @option_group
 class TestFrames:
-    """How much of a tracklet is looked at.
+    """Frames of a tracklet that are used.
 
     Args:
         test_frames: all: whole tracklets, in chunks of data.frames frames, the mean of their
@@ -36,7 +36,7 @@ class TestFrames:
 
 @option_group
 class Metric:
-    """How features are compared.
+    """Comparison of features.
 
     Args:
         metric: Distance between features.
@@ -53,7 +53,7 @@ class Evaluate(Json, Metric, TestFrames):
         checkpoint: Checkpoint file, the folder of a run (its best epoch), a published folder, or a
             folder of runs (the newest finished one of every split). May be given several times.
             Default: the newest run with a checkpoint below --trainer.output, with --dataset of that
-            data set. Where there is none, the sample experiment is trained first; other data sets
+            dataset. Where there is none, the sample experiment is trained first; other datasets
             are refused.
         rerank: Rank by k-reciprocal re-ranking, too (common).
         rerank_memory: Memory that re-ranking may take, in GiB: distances are computed in blocks.

@@ -1,7 +1,7 @@
 """The commands that use a trained network or look at files. Without torch.
 
 ``extract`` and ``search`` work on features, ``explain``, ``spectrum`` and ``serve`` show what the
-blocks do, ``check`` opens the files of a data set, ``publish`` writes a folder for a model hub.
+blocks do, ``check`` opens the files of a dataset, ``publish`` writes a folder for a model hub.
 """
 
 from __future__ import annotations
@@ -62,13 +62,13 @@ of the paper's Figure 3, and all maps as numbers."""
 SERVE = """Search for people, and see what the blocks look at, on a local web page.
 Upload frames of one person, or a video or ZIP file of such. The page needs no network, and is seen
 on this machine alone unless --host says otherwise. Needs the extra packages of video-snl[serve]."""
-CHECK = """Open every image of a data set and list what is missing or wrong.
-Exit code 0: all sound; 1: something was found; 2: bad input."""
+CHECK = """Open every image of a dataset and list what is missing or wrong.
+Exit code 0: all intact; 1: something was found; 2: bad input."""
 
 
 @option_group
 class _Tracklets:
-    """How files become tracklets.
+    """Layout of the tracklets.
 
     Args:
         layout: What a tracklet is. auto: every folder with images in it and every video; what may
@@ -162,7 +162,7 @@ class Check(Json, Workers):
 
     Args:
         dataset: sample, mars, ilids-vid, prid2011 or folder.
-        root: Folder of the data set; default for the sample data set: the cache.
+        root: Folder of the dataset; default for the sample dataset: the cache.
         split: Number of the split, from 0.
         deadline: Seconds that a tracklet may take before it is given up.
     """

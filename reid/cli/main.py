@@ -34,7 +34,7 @@ __all__ = ["main"]
 
 _DESCRIPTION = """Video person re-identification with nonlocal blocks (arXiv:2108.02451).
 Without --config, the defaults are the sample experiment: a small OSNet with one spectral nonlocal
-block on a generated data set. evaluate, extract and search take the newest run with a
+block on a generated dataset. evaluate, extract and search take the newest run with a
 checkpoint; where there is none, evaluate trains the sample experiment first."""
 
 _SHORT = ("dataset", "root", "split", "cameras")

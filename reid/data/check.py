@@ -146,15 +146,15 @@ def _run(
     given_up = []
     deadline = config.deadline
     look = partial(inspect, max_pixels=config.max_pixels)
-    outcomes = map_with_timeout(look, batches, num_workers=workers, deadline=deadline, ahead=2)
-    with closing(outcomes):
-        for outcome in counted(outcomes, len(batches), what):
-            if outcome.value is not None:
-                found += outcome.value
-            elif outcome.kind == "timeout":
-                given_up.append((outcome.item, f"not read within {deadline:g} s"))
+    results = map_with_timeout(look, batches, num_workers=workers, deadline=deadline, ahead=2)
+    with closing(results):
+        for result in counted(results, len(batches), what):
+            if result.value is not None:
+                found += result.value
+            elif result.kind == "timeout":
+                given_up.append((result.item, f"not read within {deadline:g} s"))
             else:
-                given_up.append((outcome.item, str(outcome.failure)))
+                given_up.append((result.item, str(result.failure)))
     return found, given_up
 
 
@@ -245,7 +245,7 @@ def _print_table(root: Path, data: ReidData, faults: list[Fault]) -> None:
     for kind, meaning in _MEANING.items():
         _print_faults(root, kind, meaning, [fault for fault in faults if fault.kind == kind])
     total = sum(len(part) for part in parts_of(data).values())
-    state = counts(len(faults), "problem") if faults else "all sound"
+    state = counts(len(faults), "problem") if faults else "all intact"
     print(f"\n{root}: {counts(total, 'tracklet')}, {state}")
 
 

@@ -69,7 +69,7 @@ class TrackletDataset(Dataset[Sample]):
         return self.sample(key, key[1])
 
     def sample(self, key: Key, index_read: int) -> Sample:
-        """The sample of a key, with its random numbers, of the tracklet ``index_read``.
+        """Return the sample of a key, with its random numbers, of the tracklet ``index_read``.
 
         Raises:
             UserError: None of its frames can be read.
@@ -92,7 +92,7 @@ class TrackletDataset(Dataset[Sample]):
         }
 
     def fallback_index(self, key: Key, avoided: Quarantine) -> int:
-        """The tracklet to show instead of that of the key: another of the same identity.
+        """Choose the tracklet to show instead of that of the key: another of the same identity.
 
         It is the first that is not avoided in an order that depends on seed and key alone.
 
@@ -130,7 +130,7 @@ class SampledDataset(Dataset[Sample]):
         return len(self.items)
 
     def sample(self, key: Key, index_read: int) -> Sample:
-        """The sample of the tracklet ``index_read``.
+        """Return the sample of the tracklet ``index_read``.
 
         Raises:
             UserError: None of its frames can be read.
@@ -146,7 +146,7 @@ class SampledDataset(Dataset[Sample]):
         }
 
     def fallback_index(self, key: Key, avoided: Quarantine) -> None:
-        """No other tracklet can stand for one that is to be compared."""
+        """Return None: no other tracklet can stand for one that is to be compared."""
 
 
 @dataclass(frozen=True)
@@ -194,7 +194,7 @@ class PieceDataset(Dataset[Sample]):
         return len(self.items)
 
     def sample(self, key: Key, index_read: int) -> Sample:
-        """The sample of a piece."""
+        """Return the sample of a piece."""
         c, piece = self.config, self.items[index_read]
         wanted = range(piece.start, piece.stop)
         size = c.height, c.width
@@ -210,7 +210,7 @@ class PieceDataset(Dataset[Sample]):
         }
 
     def fallback_index(self, key: Key, avoided: Quarantine) -> None:
-        """No other tracklet can stand for one that is to be compared."""
+        """Return None: no other tracklet can stand for one that is to be compared."""
 
 
 def _pieces(index: int, path: str, length: int, frames: int) -> list[Piece]:

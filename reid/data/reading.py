@@ -94,12 +94,12 @@ def lengths_of(
     videos = [tracklet for tracklet in tracklets if is_video(tracklet)]
     found: dict[str, int] = {}
     count = partial(length_of, max_pixels=max_pixels)
-    outcomes = map_with_timeout(count, videos, num_workers=min(1, num_workers), deadline=deadline)
-    with closing(outcomes):
-        for outcome in outcomes:
-            if outcome.value is None:
-                raise UserError(named(outcome.item.path, str(outcome.failure)))
-            found[outcome.item.path] = outcome.value
+    results = map_with_timeout(count, videos, num_workers=min(1, num_workers), deadline=deadline)
+    with closing(results):
+        for result in results:
+            if result.value is None:
+                raise UserError(named(result.item.path, str(result.failure)))
+            found[result.item.path] = result.value
     return [found.get(tracklet.path, len(tracklet.frames)) for tracklet in tracklets]
 
 

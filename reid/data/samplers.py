@@ -40,7 +40,7 @@ class IdentitySampler:
     Args:
         tracklets: Training list.
         seed: Seed of the random order.
-        people: Identities P of a batch, of all processes together.
+        identities: Identities P of a batch, of all processes together.
         per_person: Tracklets K of each of them.
         rank: Number r of this process.
         world_size: Number of processes W.
@@ -54,12 +54,12 @@ class IdentitySampler:
         tracklets: Sequence[Tracklet],
         seed: int,
         *,
-        people: int,
+        identities: int,
         per_person: int,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        self.seed, self.people, self.per_person = seed, people, per_person
+        self.seed, self.identities, self.per_person = seed, identities, per_person
         self.rank, self.world_size, self.epoch = rank, world_size, 0
         self._cameras = [tracklet.camera_id for tracklet in tracklets]
         self._of_person: dict[int, list[int]] = defaultdict(list)
@@ -67,18 +67,18 @@ class IdentitySampler:
             self._of_person[tracklet.person_id].append(index)
         self._check()
         groups = [-(-len(members) // per_person) for members in self._of_person.values()]
-        self.batches = _most_batches(groups, people)
+        self.batches = _most_batches(groups, identities)
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch whose keys come next."""
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self.batches * self.people * self.per_person // self.world_size
+        return self.batches * self.identities * self.per_person // self.world_size
 
     def __iter__(self) -> Iterator[Key]:
         random, shown = order_generator(self.seed, self.epoch), Counter[int]()
-        share = self.people // self.world_size
+        share = self.identities // self.world_size
         mine = range(self.rank * share, (self.rank + 1) * share)
         for batch in self._epoch(random):
             for place, group in enumerate(batch):
@@ -88,35 +88,35 @@ class IdentitySampler:
                         yield (self.epoch, index, time) if time else (self.epoch, index)
 
     def _check(self) -> None:
-        if self.people < 2 or self.per_person < 1:
+        if self.identities < 2 or self.per_person < 1:
             raise UserError(
-                f"data.identities={self.people} must be at least 2, data.tracklets="
+                f"data.identities={self.identities} must be at least 2, data.tracklets="
                 f"{self.per_person} at least 1"
             )
-        if self.people % self.world_size:
+        if self.identities % self.world_size:
             raise UserError(
-                f"data.identities={self.people} cannot be divided over {self.world_size} devices: "
-                f"choose a multiple of {self.world_size}"
+                f"data.identities={self.identities} cannot be divided over {self.world_size} "
+                f"devices: choose a multiple of {self.world_size}"
             )
-        if self.people // self.world_size * self.per_person < 2:
+        if self.identities // self.world_size * self.per_person < 2:
             raise UserError(
-                f"data.identities={self.people}, data.tracklets={self.per_person} leave one "
+                f"data.identities={self.identities}, data.tracklets={self.per_person} leave one "
                 f"tracklet for each of {self.world_size} devices, of which BatchNorm can compute "
                 "no deviation: raise one of them"
             )
-        if len(self._of_person) < self.people:
+        if len(self._of_person) < self.identities:
             raise UserError(
-                f"data.identities={self.people} identities are wanted in a batch, the training "
+                f"data.identities={self.identities} identities are wanted in a batch, the training "
                 f"list has {len(self._of_person)}: lower data.identities"
             )
 
     def _epoch(self, random: np.random.Generator) -> Iterator[list[Group]]:
         groups = [self._groups(members, random) for members in self._of_person.values()]
         left = np.array([min(len(mine), self.batches) for mine in groups])
-        surplus = left.sum() - self.people * self.batches
+        surplus = left.sum() - self.identities * self.batches
         left[random.choice(np.flatnonzero(left), surplus, replace=False)] -= 1
         for batches in range(self.batches, 0, -1):
-            chosen = _choose(left, batches, self.people, random)
+            chosen = _choose(left, batches, self.identities, random)
             left[chosen] -= 1
             yield [groups[person].pop() for person in chosen]
 
@@ -137,17 +137,19 @@ class IdentitySampler:
         return [filled[i % len(filled)] for i in range(self.per_person)]
 
 
-def _most_batches(groups: Sequence[int], people: int) -> int:
-    """Find max b with sum_i min(groups_i, b) >= people * b; the left side is concave in b."""
-    least, most = 1, sum(groups) // people
+def _most_batches(groups: Sequence[int], identities: int) -> int:
+    """Find max b with sum_i min(groups_i, b) >= identities * b; the left side is concave in b."""
+    least, most = 1, sum(groups) // identities
     while least < most:
         middle = (least + most + 1) // 2
-        fits = sum(min(count, middle) for count in groups) >= people * middle
+        fits = sum(min(count, middle) for count in groups) >= identities * middle
         least, most = (middle, most) if fits else (least, middle - 1)
     return least
 
 
-def _choose(left: np.ndarray, batches: int, people: int, random: np.random.Generator) -> list[int]:
+def _choose(
+    left: np.ndarray, batches: int, identities: int, random: np.random.Generator
+) -> list[int]:
     """Draw different identities for the next of so many batches, in a random order.
 
     Those with a group for each of these batches must be in all of them; the others are drawn with
@@ -155,7 +157,7 @@ def _choose(left: np.ndarray, batches: int, people: int, random: np.random.Gener
     """
     needed = np.flatnonzero(left == batches)
     rest = np.flatnonzero((left > 0) & (left < batches))
-    wanted = people - len(needed)
+    wanted = identities - len(needed)
     if wanted:
         share = left[rest] / left[rest].sum()
         needed = np.concatenate([needed, random.choice(rest, wanted, replace=False, p=share)])

@@ -1,6 +1,6 @@
 """Tracklets, the lists of a re-identification dataset, and the names of identities and cameras.
 
-Names are text, and the numbers in them are for people who read them. Two names of identities that
+Names are text, and the numbers in them are for readers. Two names of identities that
 are equal as numbers, such as ``7`` and ``007``, are refused wherever names are compared or stored
 (:func:`identity_numbers`). Without torch.
 """
@@ -167,8 +167,8 @@ class ReidData:
 
 def labels_of(tracklets: Iterable[Tracklet]) -> dict[int, int]:
     """Label the identities 0, 1, ... in ascending order of their numbers: always alike."""
-    people = sorted({tracklet.person_id for tracklet in tracklets} - {JUNK, DISTRACTOR})
-    return {person: label for label, person in enumerate(people)}
+    identities = sorted({tracklet.person_id for tracklet in tracklets} - {JUNK, DISTRACTOR})
+    return {person: label for label, person in enumerate(identities)}
 
 
 def own_entries(query: Sequence[Tracklet], gallery: Sequence[Tracklet]) -> list[tuple[int, int]]:

@@ -141,7 +141,7 @@ def tracklets_in(path: str, layout: Layout = "auto") -> FoundTracklets:
 
     Args:
         path: Folder or file.
-        layout: What a tracklet is.
+        layout: Meaning of the folders.
 
             - ``auto`` (``none`` is its older name): every folder with images in it, and every
               video. A single image beside tracklets, and one with the name of a video beside it,
@@ -187,7 +187,7 @@ def tracklets_in(path: str, layout: Layout = "auto") -> FoundTracklets:
     if not units:
         text = MediaFiles(ignored=ignored).ignored_text()
         raise UserError(
-            f"{path} holds no tracklet{_WANTED.get(layout, _WANTED_ANY)}"
+            f"{path} holds no tracklet{_EXPECTED.get(layout, _EXPECTED_ANY)}"
             + ("" if text is None else f" ({text})")
         )
     return found
@@ -227,8 +227,8 @@ _NOUNS = {
     "person": ("identity", "identities"),
     "camera": ("camera", "cameras"),
 }
-_WANTED_ANY = ": no image and no video of an accepted format is in it or below it"
-_WANTED = {
+_EXPECTED_ANY = ": no image and no video of an accepted format is in it or below it"
+_EXPECTED = {
     "videos": ": no video is in it or below it; --layout auto takes folders of images, too",
     "market": ": no image in it is named as in Market-1501 (0002_c1s1_000451_03.jpg)",
     "mars": ": no image in it is named as in MARS (0001C1T0001F001.jpg)",
@@ -306,12 +306,10 @@ def _without_stills(
 ) -> tuple[list[PurePath], _Passed]:
     """Leave out the images that stand for a video of the same name."""
     stems = {video.with_suffix("") for video in videos}
-    stills = [image for image in images if image.with_suffix("") in stems]
-    if not stills:
-        return list(images), []
+    stills = {image for image in images if stems and image.with_suffix("") in stems}
     return (
-        [image for image in images if image.with_suffix("") not in stems],
-        [(image, "image with the name of a video") for image in stills],
+        [image for image in images if image not in stills],
+        [(image, "image with the name of a video") for image in images if image in stills],
     )
 
 
@@ -331,12 +329,12 @@ def _sure(folders: _Folders, videos: Sequence[PurePath]) -> set[PurePath]:
                 "choose by --layout leaves (without those images), --layout tracklets (those "
                 "images are a tracklet, too), --layout images or --layout videos",
             )
-    return {folder for folder in folders if folder not in holders} | set(videos)
+    return _leaves(folders, videos)
 
 
 def _leaves(folders: _Folders, videos: Sequence[PurePath]) -> set[PurePath]:
-    holders = _holders(folders, videos)
-    return {folder for folder in folders if folder not in holders} | set(videos)
+    """Return the tracklets that no other is below."""
+    return {*folders, *videos} - _holders(folders, videos)
 
 
 def _in_layout(folders: _Folders, videos: Sequence[PurePath]) -> set[PurePath]:

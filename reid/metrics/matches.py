@@ -28,8 +28,8 @@ class Matches:
 
     Attributes:
         columns: Numbers of the entries in the gallery, ascending, shape (Q, P); 0 where padded.
-        valid: Where there is an entry.
-        kept: Where the entry is a true match: of another camera than the query's, or of any camera
+        valid: Mask of the places that hold an entry.
+        kept: Mask of the true matches: of another camera than the query's, or of any camera
             where cameras are ignored, and not the query's own tracklet.
     """
 
@@ -143,7 +143,7 @@ class Hits:
     Attributes:
         rank: Place of each among the kept entries, from 1; shape (Q, P).
         number: 1 for the nearest match, 2 for the next, ...; shape (Q, P).
-        kept: Where the two above mean a true match; shape (Q, P).
+        kept: Mask of the true matches among them; shape (Q, P).
     """
 
     rank: Tensor
@@ -157,7 +157,7 @@ def hits_of(matches: Matches, near: Tensor, before: Tensor) -> Hits:
     Args:
         matches: Entries of the queries' identities.
         near: Their distances, shape (Q, P).
-        before: How many entries of the whole gallery without junk come before each, shape (Q, P).
+        before: Number of entries of the gallery without junk before each, shape (Q, P).
     """
     # Padding comes after all entries and stays there: the sort is stable, and so are ties.
     order = near.where(matches.valid, torch.inf).argsort(dim=1, stable=True)

@@ -228,7 +228,7 @@ def count_as_wrong(ranking: Ranking, matched: int, lost: int) -> Ranking:
 
     Args:
         ranking: Metrics of the queries that were read.
-        matched: How many of the others have a match in the gallery.
+        matched: Number of the others that have a match in the gallery.
         lost: Queries that could not be read.
     """
     valid, queries = ranking.num_valid_queries + matched, ranking.num_queries + lost

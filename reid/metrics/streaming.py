@@ -126,12 +126,12 @@ def _numbers(
     if any(labels is None for labels in given):
         raise UserError("arrays of features need query_ids, gallery_ids and the cameras of both")
     lists = cast("tuple[Labels, Labels, Labels, Labels]", given)
-    people, cameras = (lists[0], lists[1]), (lists[2], lists[3])
-    if any(map(are_names, people)):
-        people = cast("Any", numbers_of_names(cast("Any", people), "person"))
+    identities, cameras = (lists[0], lists[1]), (lists[2], lists[3])
+    if any(map(are_names, identities)):
+        identities = cast("Any", numbers_of_names(cast("Any", identities), "person"))
     if any(map(are_names, cameras)):
         cameras = cast("Any", numbers_of_names(cast("Any", cameras), "camera"))
-    return people[0], people[1], cameras[0], cameras[1]
+    return identities[0], identities[1], cameras[0], cameras[1]
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ class Backbone:
         name: Name in the configuration.
         network: The module itself.
         channels: C of its last feature map.
-        over_time: It takes clips (3D); otherwise frames.
+        over_time: True for a backbone of clips (3D), False for one of frames.
         smallest: Smallest clip (T, H, W) it takes.
         left_out: Names of the parts of the original network that it lacks: pooling and classifier.
     """
@@ -66,7 +66,7 @@ class FrameResNet50(ResNet):
         first.conv2.stride = first.downsample[0].stride = (1, 1)
 
     def featuremaps(self, x: Tensor) -> Tensor:
-        """(N, 3, H, W) -> (N, 2048, H / 16, W / 16)."""
+        """Compute the last feature map. (N, 3, H, W) -> (N, 2048, H / 16, W / 16)."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
         return self.layer4(self.layer3(self.layer2(self.layer1(x))))
 

@@ -72,7 +72,13 @@ class TrackletNet(nn.Module):
     """
 
     def __init__(
-        self, backbone: Backbone, head: nn.Module, num_people: int, *, neck: bool, dropout: float
+        self,
+        backbone: Backbone,
+        head: nn.Module,
+        num_people: int,
+        *,
+        neck: bool,
+        dropout: float,
     ) -> None:
         super().__init__()
         self.trunk, self.head = backbone.network, head  # checkpoints have these names

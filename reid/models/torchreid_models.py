@@ -55,6 +55,10 @@ MODELS: tuple[str, ...] = (
     "inceptionresnetv2",
 )
 
+# What is known of networks by their names and the sizes of frames: computing shapes takes longer
+# than building a network, of which training and evaluation may build several.
+_PROBED: dict[tuple[str, tuple[int, int]], tuple[int, set[str]]] = {}
+
 
 def torchreid_network(name: str, *, pretrained: bool = False) -> nn.Module:
     """Build torchreid's own network with a classifier of 1000 classes; it prints to stderr."""
@@ -77,13 +81,15 @@ def torchreid_backbone(name: str, size: tuple[int, int]) -> tuple[nn.Module, int
     """
     network = torchreid_network(name)
     try:
-        channels, used = _probe(network, size)
+        if (name, size) not in _PROBED:
+            _PROBED[name, size] = _probe(network, size)
     # From a convolution or a pooling whose input is smaller than its window.
     except RuntimeError as error:
         raise UserError(
             f"backbone {name} cannot take frames of {size[0]} x {size[1]} pixels "
             f"({str(error).splitlines()[0].rstrip('.')}); raise data.height and data.width."
         ) from error
+    channels, used = _PROBED[name, size]
     left_out = tuple(child for child, _ in network.named_children() if child not in used)
     for child in left_out:
         delattr(network, child)

@@ -158,7 +158,7 @@ def camera_pairs(evaluation: Evaluation) -> list[CameraPair]:
     A camera with itself is a pair only where cameras are ignored: otherwise the same identity under
     the same camera is junk, and there is nothing to count.
     """
-    people = np.asarray(evaluation.gallery.person_ids)
+    identities = np.asarray(evaluation.gallery.person_ids)
     where = np.asarray(evaluation.gallery.camera_ids)
     asked = sorted({int(camera) for camera in evaluation.query.camera_ids})
     searched = sorted({int(camera) for camera in where})
@@ -167,7 +167,7 @@ def camera_pairs(evaluation: Evaluation) -> list[CameraPair]:
         rows = np.flatnonzero(np.asarray(evaluation.query.camera_ids) == query_camera)
         for gallery_camera in searched:
             if query_camera != gallery_camera or evaluation.cameras == "ignore":
-                columns = np.flatnonzero((where == gallery_camera) & (people != JUNK))
+                columns = np.flatnonzero((where == gallery_camera) & (identities != JUNK))
                 pairs.append(_pair(evaluation, query_camera, gallery_camera, rows, columns))
     return pairs
 
@@ -180,10 +180,11 @@ def _pair(
     columns: np.ndarray,
 ) -> CameraPair:
     asked = np.asarray(evaluation.query.person_ids)
-    people = np.asarray(evaluation.gallery.person_ids)[columns]
+    identities = np.asarray(evaluation.gallery.person_ids)[columns]
     places = {int(column): place for place, column in enumerate(columns)}
     rows = np.array(
-        [row for row in rows if _others(evaluation, row, columns[people == asked[row]])], dtype=int
+        [row for row in rows if _others(evaluation, row, columns[identities == asked[row]])],
+        dtype=int,
     )
     if not len(rows):
         return CameraPair(query_camera, gallery_camera, 0, len(columns), None, None)
@@ -198,7 +199,7 @@ def _pair(
     ranking = evaluate_ranking(
         some,
         torch.as_tensor(asked[rows]),
-        torch.as_tensor(people),
+        torch.as_tensor(identities),
         torch.full((len(rows),), query_camera),
         torch.full((len(columns),), gallery_camera),
         protocol="common",

@@ -77,7 +77,7 @@ def entry_view(
         "heading": heading + said,
         "lines": lines,
         "name": _short(shown.name),
-        "picture": data_uri(strip),
+        "image": data_uri(strip),
         "width": strip.width,
         "height": strip.height,
         # Share of the box, so that frames are of one size, however many there are.

@@ -141,9 +141,9 @@ def draw_lists(
 def _entries(
     evaluation: Evaluation, query: int, distances: np.ndarray, top: int
 ) -> Iterator[Entry]:
-    people = np.asarray(evaluation.gallery.person_ids)
-    same = people == int(evaluation.query.person_ids[query])
-    ignored = people == JUNK
+    identities = np.asarray(evaluation.gallery.person_ids)
+    same = identities == int(evaluation.query.person_ids[query])
+    ignored = identities == JUNK
     if evaluation.cameras == "cross":
         camera = int(evaluation.query.camera_ids[query])
         ignored |= same & (np.asarray(evaluation.gallery.camera_ids) == camera)

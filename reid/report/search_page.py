@@ -109,12 +109,12 @@ def tracklet_frames(
         elif path.is_file():
             videos.append(name)
     if videos:  # decoders may never return: they run where they can be ended
-        outcomes = map_with_timeout(
+        results = map_with_timeout(
             _video_frames, videos, num_workers=num_workers, deadline=_DEADLINE
         )
-        for outcome in outcomes:
-            arrays = outcome.value or []
-            found[outcome.item] = [Image.fromarray(array) for array in arrays]
+        for result in results:
+            arrays = result.value or []
+            found[result.item] = [Image.fromarray(array) for array in arrays]
     return found
 
 

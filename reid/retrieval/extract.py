@@ -79,7 +79,7 @@ def extract_tracklets(
     Args:
         checkpoint: File of the network.
         paths: Folders or videos.
-        layout: What a tracklet is, and where its identity and camera are named, see
+        layout: Meaning of the folders, and of identity and camera in their names, see
             :func:`reid.data.tracklet_folders.tracklets_in`.
         test_frames: N evenly spaced frames; None for all.
         num_workers: Processes that read; default as in training.

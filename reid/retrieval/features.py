@@ -16,7 +16,6 @@ from reid.data.tracklet import NO_NUMBER, UNKNOWN, camera_number, person_number
 from reid.metrics.ranking import Names, numbers_of_names
 from video_snl.errors import UserError
 from video_snl.utils.files import replace_file
-from video_snl.utils.parquet import check_claims
 from video_snl.utils.text import escaped
 
 __all__ = [
@@ -36,6 +35,8 @@ _KEYS = ("format", "model", "checkpoint", "dimension", "test_frames")
 _SEAL = "sha256"  # of the other entries: pages have checksums, the schema's metadata has none
 _ALL = "all"
 _PREFIX = "reid."
+# Values in a byte of a file: more than any compression of different rows comes to.
+_DENSEST = 1_000
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class FeatureTable:
         skipped_frames: Frames of each tracklet that could not be read, int64, shape (N,).
         features: float32, shape (N, D).
         model: Hash of the checkpoint.
-        checkpoint: Its path, for messages.
+        checkpoint: Path of the checkpoint, for messages.
         test_frames: Frames of each tracklet that were looked at, evenly spaced; None for all.
         persons: Names of the identities, by which tables are compared, N of them; None for each
             that is not known. None as a whole: the numbers are the names.
@@ -171,7 +172,7 @@ def read_features(path: str | Path) -> FeatureTable:
     if not path.is_file():
         raise UserError(f"{path} is not a file; write one with reid extract ... -o {path}")
     try:
-        check_claims(path)
+        _check_claims(path)
         stored = pq.read_table(path, page_checksum_verification=True)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # of a column's name
         reason = str(error).splitlines()[0]
@@ -204,6 +205,33 @@ def read_features(path: str | Path) -> FeatureTable:
         cameras=cameras,
         numbering=str(path.resolve()) if numbered else None,
     )
+
+
+def _check_claims(path: Path) -> None:
+    """Compare the rows and values that a parquet file claims with its size, before reading it.
+
+    A damaged or forged footer of a few bytes may claim 2^31 rows, for which a reader takes memory.
+
+    Raises:
+        UserError: The claims contradict each other, or cannot be true of a file of that size.
+        ArrowException, OSError: The file is not a parquet file.
+    """
+    size = path.stat().st_size
+    metadata = pq.read_metadata(path)
+    groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
+    rows = metadata.num_rows
+    in_groups = sum(group.num_rows for group in groups)
+    if rows != in_groups or any(group.num_rows < 0 for group in groups):
+        raise UserError(
+            f"{path} is damaged: its footer claims {rows:,} rows, its parts {in_groups:,}; make it "
+            "anew with the command that wrote it"
+        )
+    values = [group.column(i).num_values for group in groups for i in range(group.num_columns)]
+    if rows > size or sum(values) > _DENSEST * size or any(count < 0 for count in values):
+        raise UserError(
+            f"{path} is damaged: it claims {rows:,} rows with {sum(values):,} values, and has "
+            f"{size:,} bytes; make it anew with the command that wrote it"
+        )
 
 
 def _ids(names: Sequence[str | None], number_of: Callable[[str], int | None]) -> np.ndarray:
@@ -284,10 +312,12 @@ def shared_numbers(tables: Sequence[FeatureTable]) -> list[tuple[np.ndarray, np.
                     f"{table.names[names.index(None)]}): there is nothing to compare; extract them "
                     "with a layout that names them (reid extract --layout folder)"
                 )
-    people: list[Names] = [table.person_names for table in tables]
+    identities: list[Names] = [table.person_names for table in tables]
     cameras: list[Names] = [table.camera_names for table in tables]
     return list(
-        zip(numbers_of_names(people, "person"), numbers_of_names(cameras, "camera"), strict=True)
+        zip(
+            numbers_of_names(identities, "person"), numbers_of_names(cameras, "camera"), strict=True
+        )
     )
 
 

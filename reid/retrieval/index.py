@@ -56,7 +56,7 @@ def search(
         index: ``exact`` compares with every row. ``ivf`` looks into the nearest cells of about
             sqrt(G), ``hnsw`` walks a graph of neighbours: approximate, and compared with the exact
             answer in ``recall``.
-        top: How many; at most as many as the gallery has.
+        top: Number of entries; at most as many as the gallery has.
         metric: ``cosine`` or ``euclidean``.
 
     Raises:

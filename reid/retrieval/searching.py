@@ -41,7 +41,7 @@ def run_search(
         gallery: Feature file of ``reid extract``.
         queries: Folders of frames, videos, folders of those, or feature files. As many frames of
             them are looked at as of the gallery's.
-        layout: What a tracklet is in folders, see
+        layout: Meaning of the folders, see
             :func:`reid.data.tracklet_folders.tracklets_in`.
         index: ``exact``, or ``ivf`` or ``hnsw`` (approximate; recall against exact is printed).
         metric: ``cosine`` or ``euclidean``.

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Milliseconds of processor time a clip for what is done to pixels behind the decoder, one core.
+"""Milliseconds of processor time a clip for what is done to pixels after the decoder, one core.
 
 Clips of 16 x 128 x 171 frames, crops of 112, in batches; medians over the turns.
 
@@ -19,9 +19,8 @@ from torch import Tensor
 
 from video_snl.config.statistics import STATISTICS
 from video_snl.config.video import DataConfig
-from video_snl.data.transforms.augment import augment_clips, draw_augmentation
+from video_snl.data.transforms.augment import OPERATIONS, augment_clips, draw_augmentation
 from video_snl.data.transforms.geometry import crop_clips, crop_scaled_clips, normalise
-from video_snl.data.transforms.randaugment import OPERATIONS
 
 CROP, MAGNITUDE = 112, 9
 
@@ -38,7 +37,7 @@ def main() -> None:
 
 
 def works(batch: int) -> dict[str, Callable[[], object]]:
-    """What is timed, by name, on one batch of noise."""
+    """Return the functions to time, by name, on one batch of noise."""
     generator = torch.Generator().manual_seed(0)
     shape = (batch, 16, 128, 171, 3)
     video = torch.randint(256, shape, generator=generator, dtype=torch.uint8)
@@ -61,7 +60,7 @@ def works(batch: int) -> dict[str, Callable[[], object]]:
 
 
 def drawn(batch: int, name: str, **options: float | list[float]) -> Tensor:
-    """What a sample draws with these options of ``data``, for every clip of a batch."""
+    """Draw for every clip of a batch what a sample draws with these options of ``data``."""
     config = DataConfig(**options)  # type: ignore[arg-type]
     return torch.stack(
         [draw_augmentation(config, np.random.default_rng(i))[name] for i in range(batch)]

@@ -1,4 +1,4 @@
-"""What the command lines of benchmarks have in common."""
+"""Parser and argument types that the command lines of benchmarks share."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ __all__ = ["new_parser", "positive"]
 
 
 def new_parser(description: str | None) -> argparse.ArgumentParser:
-    """A parser whose help shows the description of a script as it is written."""
+    """Make a parser whose help shows the description of a script as it is written."""
     return argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
 
 
 def positive(text: str) -> int:
-    """A number from 1, as the ``type`` of an option."""
+    """Parse a number from 1, as the ``type`` of an option."""
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{number} must be at least 1")

@@ -213,10 +213,10 @@ class LiveTensors(TorchDispatchMode):
 
 
 def measure_memory(options: argparse.Namespace, which: str) -> dict[str, float]:
-    """MiB of forward and backward beyond the parameters and the input."""
+    """Measure the MiB of forward and backward beyond the parameters and the input."""
     [name], [n], [width] = options.blocks, options.positions, options.widths
     module, small = networks(options, name, width)[which], features(options, 64, width)
-    step(options, module, small, True)  # libraries and gradients are no part of the growth
+    step(options, module, small, True)  # libraries and gradients are not part of the growth
     module.zero_grad()
     x = features(options, n, width)
     if options.device == "cuda":

@@ -84,7 +84,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def common_files(roots: dict[str, Path]) -> dict[str, list[Path]]:
-    """The files below UCF-101/ (or below the root itself) that all roots have."""
+    """List the files below UCF-101/ (or below the root itself) that all roots have."""
     places = {
         name: root / "UCF-101" if (root / "UCF-101").is_dir() else root
         for name, root in roots.items()
@@ -112,7 +112,7 @@ def one_round(
     rates: dict[str, tuple[float, ...]],
     number: int,
 ) -> list[Turn]:
-    """Every loader on every folder once; the one that leads changes with the round."""
+    """Run every loader on every folder once; the one that leads changes with the round."""
     import torch
     from loading_variants import LOADERS, Setting
 
@@ -177,7 +177,7 @@ def one_turn(loader: Any, setting: Setting, ahead: int, batches: int) -> tuple[T
 
 
 def processor_seconds() -> float:
-    """Processor time of this process, of all below it, and of those that these have outlived."""
+    """Return the processor time of this process, its descendants, and those that have ended."""
     parents, used = {}, {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -217,7 +217,7 @@ def setting_of(
 
 
 def summary(turns: list[Turn]) -> dict[str, Any]:
-    """Medians over the rounds, and the ratios that are to be reached."""
+    """Compute medians over the rounds, and the ratios that are to be reached."""
     by: dict[tuple[str, str], list[Turn]] = {}
     for turn in turns:
         by.setdefault((turn["files"], turn["loader"]), []).append(turn)
@@ -250,7 +250,7 @@ def summary(turns: list[Turn]) -> dict[str, Any]:
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
-    """Median and quartiles."""
+    """Return median and quartiles."""
     if len(values) < 2:
         return {"median": values[0], "lower": values[0], "upper": values[0]}
     lower, median, upper = statistics.quantiles(values, n=4, method="inclusive")

@@ -8,7 +8,7 @@ Every block gets the same seeds, data order and budget. The first block is the b
 runs are kept and interrupted ones resumed, so the command can be given again. Prints a Markdown
 table with the mean and standard deviation over the seeds, and for the difference to the baseline
 a paired bootstrap interval over the test videos (each video's correctness averaged over seeds),
-and writes it with a picture of the accuracies over the epochs (curves.png) into the output folder.
+and writes it with a plot of the accuracies over the epochs (curves.png) into the output folder.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def main() -> int:
 def paired_bootstrap(
     ours: np.ndarray, baseline: np.ndarray, *, draws: int = 10_000, seed: int = 0
 ) -> tuple[float, float]:
-    """95 % interval of the mean difference, over resampled test videos.
+    """Compute the 95 % interval of the mean difference, over resampled test videos.
 
     Shapes: ours, baseline (seeds, videos), 1 where the video was classified rightly. A video's
     difference is the mean over seeds; videos are drawn with replacement, the same for both.
@@ -78,7 +78,7 @@ def curves(accuracy: dict[str, list[np.ndarray]], arguments: argparse.Namespace)
 
 
 def table(cells: dict[str, list[dict[str, Any]]], baseline: str) -> str:
-    """Rows: blocks. Columns: accuracy at both levels and the difference to the baseline."""
+    """Format a row for each block: accuracy at both levels, and the difference to the baseline."""
     seeds = len(cells[baseline])
     lines = [
         f"| block | clip top-1 (%, {seeds} seeds) | difference (95 % interval) | video top-1 (%) "
@@ -137,7 +137,7 @@ def _cell(arguments: argparse.Namespace, block: str, seed: int) -> dict[str, Any
 def finished_run(
     spec: TaskSpec, arguments: argparse.Namespace, block: str, seed: int, folder: Path
 ) -> Path:
-    """The run of a block and a seed, trained or resumed where it is not finished."""
+    """Return the run of a block and a seed, trained or resumed where it is not finished."""
     records = sorted(folder.glob("*/run.json"))
     if records and json.loads(records[-1].read_text(encoding="utf-8"))["status"] == "finished":
         return records[-1].parent
@@ -156,7 +156,7 @@ def finished_run(
 
 
 def command(spec: TaskSpec, *words: str) -> None:
-    """One of the two commands, as a user gives it."""
+    """Run one of the two commands as a user gives it."""
     module = spec.command.replace("-", "_")
     print(f"$ {spec.command} " + " ".join(words), file=sys.stderr, flush=True)
     subprocess.run([sys.executable, "-m", module, *words], check=True)

@@ -9,7 +9,7 @@ whole tracklets, by the last epoch. Finished runs are kept and interrupted ones 
 command can be given again, also several times at once with other --seeds or --blocks. Prints a
 Markdown table with mean and standard deviation over the seeds, and for the mAP a paired bootstrap
 interval of the difference to the baseline over the queries (average precisions averaged over the
-seeds), and writes it with a picture of the training into the output folder.
+seeds), and writes it with a plot of the training into the output folder.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def main() -> int:
 
 
 def table(cells: dict[str, list[dict[str, Any]]], baseline: str) -> str:
-    """A row for each block and protocol; the baseline's is the first of a protocol."""
+    """Format a row for each block and protocol; the baseline's is the first of a protocol."""
     seeds = len(cells[baseline])
     names = " | ".join(f"{name} (%)" for name in FIGURES.values())
     lines = [
@@ -69,7 +69,7 @@ def table(cells: dict[str, list[dict[str, Any]]], baseline: str) -> str:
 
 
 def curves(cells: dict[str, list[dict[str, Any]]], options: argparse.Namespace) -> None:
-    """The validated mAP over the epochs: a thin line for each seed, a thick one for their mean."""
+    """Plot the validated mAP over the epochs: thin lines for seeds, a thick one for the mean."""
     figure = Figure(figsize=(6.4, 3.8), layout="constrained")
     axes = figure.subplots()
     for number, (block, runs) in enumerate(cells.items()):
@@ -138,7 +138,7 @@ def _rankings(checkpoint: Path) -> dict[str, dict[str, Any]]:
 
 
 def _plain(values: Tensor) -> list[float | None]:
-    """As JSON has them: no NaN."""
+    """Return the values as JSON has them, without NaN."""
     return [None if value != value else value for value in values.tolist()]
 
 

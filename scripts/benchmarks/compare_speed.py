@@ -8,7 +8,7 @@ What is timed:
 
     block          forward and backward of SNL3d, 6272 positions, 64 transferred channels
     loader         clips of small videos as normalised crops, by one process that decodes
-    ranking        evaluate_ranking: 400 queries, a gallery of 3000, 626 people, 6 cameras
+    ranking        evaluate_ranking: 400 queries, a gallery of 3000, 626 identities, 6 cameras
     help, reid help        video-snl --help and reid --help, each a new process
     first step     from the start of a new process to the first step of a tiny training
     training       from the start of the same process to its end
@@ -76,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def table(old: Seconds, new: Seconds) -> str:
-    """A row for each thing that is timed; the ratios are NEW by OLD."""
+    """Format a row for each thing that is timed; the ratios are NEW by OLD."""
     lines = [
         "| | OLD least, s | OLD median | NEW least | NEW median | ratio of least | median ratio |",
         "|---|---|---|---|---|---|---|",
@@ -99,7 +99,7 @@ class Version:
     Args:
         checkout: Root of the checkout.
         folder: Working folder, which is made.
-        videos: Data set for the loader and the training.
+        videos: Dataset for the loader and the training.
     """
 
     def __init__(self, checkout: Path, folder: Path, videos: Path) -> None:
@@ -123,7 +123,7 @@ class Version:
             self.worker.wait()
 
     def measure(self, name: str) -> dict[str, float]:
-        """Seconds by what was timed."""
+        """Measure one name: the seconds of each of its parts."""
         if name in HELP:
             began = time.perf_counter()
             self._start("-m", HELP[name], "--help").communicate()
@@ -273,7 +273,7 @@ def _ranking() -> Callable[[], object]:
 
 
 def _write_videos(root: Path) -> Path:
-    """Twelve small videos, two classes of them to train on and to test."""
+    """Write twelve small videos, two classes of them to train on and to test."""
     import av
     import numpy as np
 

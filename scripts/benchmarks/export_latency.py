@@ -15,10 +15,16 @@ from torch import nn
 from video_snl.config.backbones import VIDEO_BACKBONES
 from video_snl.config.video import ModelConfig
 from video_snl.export.checking import check_equal, random_inputs
-from video_snl.export.command import record_graph
+from video_snl.export.command import (
+    Form,
+    compiled_form,
+    eager_form,
+    exported_form,
+    latency_table,
+    record_graph,
+)
 from video_snl.export.formats import FORMATS, FormatName
 from video_snl.export.inputs import Input, free_axes
-from video_snl.export.latency import Form, compiled_form, eager_form, exported_form, table
 from video_snl.models.video import build_model
 
 CPU = torch.device("cpu")
@@ -44,11 +50,11 @@ def main() -> None:
         forms.append(compiled_form(network, x, asked.runs))
     forms += exported_forms(network, given, asked.runs)
     print(f"{asked.backbone}, block {asked.block}, free: {', '.join(given.free) or 'none'}")
-    print(table(forms, tuple(x.shape), asked.runs))
+    print(latency_table(forms, tuple(x.shape), asked.runs))
 
 
 def exported_forms(network: nn.Module, given: Input, runs: int) -> list[Form]:
-    """The network in both formats, compared with what it was."""
+    """Export the network in both formats, compared with what it was."""
     graph, given = record_graph(network, given)
     [(what, x)] = random_inputs(given.trials()[:1])
     names: list[FormatName] = list(FORMATS)

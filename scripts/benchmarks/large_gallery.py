@@ -78,18 +78,18 @@ def print_figures(found: dict[str, Any]) -> None:
 
 
 def labels(sizes: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """People and cameras: of query q the gallery's rows q and q + Q, spread over the gallery."""
+    """Return identities and cameras; matches q and q + Q of :func:`spread` are of query q."""
     queries, gallery = sizes["queries"], sizes["gallery"]
-    people = np.zeros(gallery, dtype=np.int64)
+    identities = np.zeros(gallery, dtype=np.int64)
     cameras = np.ones(gallery, dtype=np.int64)
     places = spread(queries, gallery)
-    people[places] = np.tile(np.arange(1, queries + 1), 2)
+    identities[places] = np.tile(np.arange(1, queries + 1), 2)
     cameras[places[:queries:5]] = 0
-    return np.arange(1, queries + 1), people, np.zeros(queries, dtype=np.int64), cameras
+    return np.arange(1, queries + 1), identities, np.zeros(queries, dtype=np.int64), cameras
 
 
 def spread(queries: int, gallery: int) -> np.ndarray:
-    """Rows of the matches: 2 Q different ones, from the first to the last block."""
+    """Return the rows of the matches: 2 Q different ones, from the first to the last block."""
     return np.random.default_rng(1).permutation(gallery)[: 2 * queries]
 
 
@@ -99,9 +99,9 @@ def query_features(sizes: dict[str, Any]) -> np.ndarray:
 
 
 def write_gallery(sizes: dict[str, Any]) -> None:
-    """Noise, and at the places of the matches their query's features under more of it."""
+    """Write noise, and at the places of the matches their query's features under more of it."""
     gallery, dimension = sizes["gallery"], sizes["dimension"]
-    _, people, _, _ = labels(sizes)
+    _, identities, _, _ = labels(sizes)
     features = query_features(sizes)
     rng = np.random.default_rng(3)
     with open(sizes["path"], "wb") as file:
@@ -110,14 +110,14 @@ def write_gallery(sizes: dict[str, Any]) -> None:
         for begin in range(0, gallery, ROWS):
             rows = min(ROWS, gallery - begin)
             block = rng.standard_normal((rows, dimension), dtype=np.float32)
-            own = people[begin : begin + rows].nonzero()[0]
-            block[own] = block[own] * NOISE + features[people[begin + own] - 1]
+            own = identities[begin : begin + rows].nonzero()[0]
+            block[own] = block[own] * NOISE + features[identities[begin + own] - 1]
             block.tofile(file)
 
 
 def evaluate(sizes: dict[str, Any]) -> dict[str, Any]:
-    """What the fresh process does: everything it holds counts."""
-    query_ids, people, query_cameras, cameras = labels(sizes)
+    """Evaluate in the fresh process; all of its memory counts."""
+    query_ids, identities, query_cameras, cameras = labels(sizes)
     gallery = np.load(sizes["path"], mmap_mode="r")
     start = peak_gib()
     began, cpu = time.perf_counter(), time.process_time()
@@ -125,7 +125,7 @@ def evaluate(sizes: dict[str, Any]) -> dict[str, Any]:
         query_features(sizes),
         gallery,
         query_ids,
-        people,
+        identities,
         query_cameras,
         cameras,
         memory=sizes["memory"] * 2**20,

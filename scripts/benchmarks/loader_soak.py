@@ -3,7 +3,7 @@
     python scripts/benchmarks/loader_soak.py VIDEOS --clips 20000 --output soak.json
 
 VIDEOS holds one folder of videos per class. Links to them and a share of bad files (cut, empty,
-garbage) make the data set; every epoch tries all files anew. Meanwhile workers are killed by
+garbage) make the dataset; every epoch tries all files anew. Meanwhile workers are killed by
 SIGKILL at random moments, except the oldest, whose memory is to show what a worker loses over the
 whole run. Exit code 1 where a count does not add up, memory grows or something is left behind.
 """
@@ -38,7 +38,7 @@ GROWTH, SLACK = 0.10, 16.0  # share; megabytes
 
 @dataclass
 class Watch:
-    """What is sampled while the clips come."""
+    """Numbers sampled while the clips come."""
 
     kills: int = 0
     process: list[float] = field(default_factory=list)  # megabytes resident
@@ -70,7 +70,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def make_data(source: Path, folder: Path, share: float, seed: int) -> tuple[list[Video], set[str]]:
-    """Links to all videos of a folder per class, bad files that make up the share, and their paths.
+    """Link all videos of a folder per class, and add a share of bad files; returns the paths, too.
 
     Bad files are cut to a third, empty, or random bytes, in turn.
     """
@@ -210,7 +210,7 @@ def _kill(
 
 
 def _resident(pid: int) -> float:
-    """Megabytes; those of a worker that has just ended are 0."""
+    """Return megabytes; those of a worker that has just ended are 0."""
     try:
         pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     except (FileNotFoundError, ProcessLookupError):
@@ -219,7 +219,7 @@ def _resident(pid: int) -> float:
 
 
 def quarters(samples: list[float]) -> dict[str, Any]:
-    """The second and the last quarter of a run, and whether they are about the same.
+    """Compare the second and the last quarter of a run; tell whether they are about the same.
 
     Means, and the lowest samples, by which flatness is judged: batches that happen to wait (16 MB
     each, some at a time) come and go, a leak raises the lowest, too. The first quarter warms up.

@@ -38,7 +38,7 @@ MEAN, STD = STATISTICS["kinetics"]
 
 @dataclass(frozen=True)
 class Setting:
-    """What all loaders have in common."""
+    """Settings that all loaders share."""
 
     files: tuple[Path, ...]
     rates: tuple[float, ...]  # frames per second of the files
@@ -67,7 +67,7 @@ Batches = Callable[[Setting], Any]  # a context manager of a Supply
 
 
 def rates_of(files: list[Path]) -> tuple[float, ...]:
-    """Frames per second of every file."""
+    """Read the frames per second of every file."""
     rates = []
     for file in files:
         with av.open(str(file)) as container:
@@ -80,7 +80,7 @@ def rates_of(files: list[Path]) -> tuple[float, ...]:
 
 @contextmanager
 def ours(setting: Setting) -> Iterator[Supply]:
-    """The loader of video-snl; crops, flips and normalises where the batch is used."""
+    """Supply batches of video-snl, cropped, flipped and normalised where they are used."""
     dataset = ClipDataset(_videos(setting), _config(setting), setting.seed)
     sampler = EpochSampler(len(dataset), setting.seed)
     loader = make_loader(dataset, sampler, setting.batch, setting.num_workers, pin_memory=False)
@@ -93,7 +93,7 @@ def ours(setting: Setting) -> Iterator[Supply]:
 
 @contextmanager
 def bare_decord(setting: Setting) -> Iterator[Supply]:
-    """decord's get_batch and a resize for the very clips that ours reads, and nothing else."""
+    """Supply the clips that ours reads by decord's get_batch and a resize, and nothing else."""
     dataset = _BareDecord(setting)
     loader = DataLoader(
         dataset,
@@ -106,7 +106,7 @@ def bare_decord(setting: Setting) -> Iterator[Supply]:
 
 
 def pytorchvideo(decoder: str) -> Batches:
-    """pytorchvideo's LabeledVideoDataset with one of its decoders."""
+    """Supply batches by pytorchvideo's LabeledVideoDataset with one of its decoders."""
 
     @contextmanager
     def supply(setting: Setting) -> Iterator[Supply]:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Which order of products is faster: A as a matrix, or factor by factor?
+"""Speed of two orders of products: A as a matrix, and factor by factor.
 
 SNL's affinity and one product with it, forward and backward, in both orders in turn, for numbers of
 positions N around the one at which their multiply-adds are equal. ``prefers_dense`` decides by the
@@ -57,7 +57,7 @@ def line(options: argparse.Namespace, width: int, positions: int) -> str:
 
 
 def in_turn(options: argparse.Namespace, embedded: Tensor, z: Tensor) -> dict[str, list[float]]:
-    """Seconds of each turn: with the matrix, and factor by factor."""
+    """Return the seconds of each turn: with the matrix, and factor by factor."""
     times: dict[str, list[float]] = {"matrix": [], "factors": []}
     steps = {name: partial(step, embedded, z, name == "matrix") for name in times}
     for turn in range(options.turns + 3):

@@ -27,7 +27,7 @@ class PlainBlock(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def matrix(self, theta: Tensor, phi: Tensor) -> Tensor:
-        """A (B, N, N) from theta (B, N, Cs) and phi (B, Cs, N)."""
+        """Compute A (B, N, N) from theta (B, N, Cs) and phi (B, Cs, N)."""
 
     def terms(self, a: Tensor, z: Tensor) -> list[Tensor]:
         return [a @ z]

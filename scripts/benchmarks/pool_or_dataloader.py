@@ -47,7 +47,7 @@ from video_snl.utils.json_text import to_json
 
 ROOT = Path(__file__).resolve().parents[2]
 CONTENDERS = ("pool", "dataloader", "rebuilt")
-# What each needs beyond the data set, the samplers and the collating of samples.
+# What each needs beyond the dataset, the samplers and the collating of samples.
 CODE = {
     "pool": (
         "video_snl/data/workers/channel.py",

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""What every block adds to X in half precision, against float64, as a relative error.
+"""Relative error, in half precision against float64, of what every block adds to X.
 
 ||F - F64|| / ||F64|| for F = block(x) - x of a block at its start (norm not zero), in training
 mode, on random features of size 1 and 1e4; "-" where it is not offered or not finite.
@@ -48,7 +48,7 @@ def error(block: NonlocalBlock, x: Tensor, dtype: torch.dtype, autocast: bool) -
 
 
 def added(block: NonlocalBlock, x: Tensor) -> Tensor:
-    """What the norm returns, before x is added and the sum is rounded."""
+    """Return the output of the norm, before x is added and the sum is rounded."""
     found: list[Tensor] = []
     hook = block.sub_blocks[0].norm.register_forward_hook(
         lambda m, args, out: found.append(out.detach())

@@ -2,7 +2,7 @@
 """Seconds of the ranking metrics at the size of MARS: torchreid's, ours, and sorting the rows.
 
 The three take turns in one process on the same random distances (float32; 1980 queries, a gallery
-of 9330, 626 people, 6 cameras). Torchreid's is its Python version: the wheel holds no compiled one.
+of 9330, 626 identities, 6 cameras). Torchreid's is its Python version: the wheel holds no other.
 Wall seconds depend on what else the machine does; CPU seconds are those of this process.
 
     OMP_NUM_THREADS=1 python scripts/benchmarks/ranking.py --json ranking.json
@@ -55,7 +55,7 @@ def parse() -> argparse.Namespace:
 
 
 def draw(options: argparse.Namespace) -> list[np.ndarray]:
-    """Distances, people of queries and gallery, cameras of both."""
+    """Draw distances, identities of queries and gallery, cameras of both."""
     rng = np.random.default_rng(0)
     sizes = options.queries, options.gallery
     labels = [
@@ -65,7 +65,7 @@ def draw(options: argparse.Namespace) -> list[np.ndarray]:
 
 
 def works(inputs: list[np.ndarray]) -> dict[str, Callable[[], float]]:
-    """What is timed, by name; each returns its mAP, the bare sort some number."""
+    """Return the functions to time, by name; each returns its mAP, the bare sort some number."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that the compiled version is not there
         from torchreid.reid.metrics.rank import evaluate_rank
@@ -79,7 +79,7 @@ def works(inputs: list[np.ndarray]) -> dict[str, Callable[[], float]]:
 
 
 def measure(timed: dict[str, Callable[[], float]], turns: int) -> list[dict[str, Any]]:
-    """Medians; the ratio is the median of the ratios of the same turn."""
+    """Return medians; the ratio is the median of the ratios of the same turn."""
     wall: dict[str, list[float]] = {name: [] for name in timed}
     cpu: dict[str, list[float]] = {name: [] for name in timed}
     values = {}

@@ -81,9 +81,9 @@ class _Batches(Dataset[_Read]):
                 if worker is not None:
                     self._current[2 * worker.id : 2 * worker.id + 2] = [index, time.monotonic()]
                 return self._source.sample(key, index)
-            except Exception as error:
+            except Exception as error:  # a decoder may raise anything
                 if self._quarantine is None:
-                    raise UserError(named(path, str(error))) from None
+                    raise UserError(named(path, str(error))) from error
                 if attempt == 2:
                     read.failures.append((path, str(error)))
                     # Without a file: the process that uses the batch writes it.

@@ -1,4 +1,4 @@
-"""Draw one video of every class of the sample data set, as a row of frames.
+"""Draw one video of every class of the sample dataset, as a row of frames.
 
 python scripts/benchmarks/sample_picture.py docs/pictures/sample_videos.png
 """

@@ -159,7 +159,7 @@ class Training:
 
 
 def measure_time(options: argparse.Namespace) -> dict[str, Any]:
-    """Seconds of every step, the networks taking turns, first one and then the other leading.
+    """Return the seconds of every step; the networks take turns, and in who leads as well.
 
     By the clock on the wall, and of processor time: on a busy machine only the latter, with one
     thread, says something about the networks.
@@ -187,7 +187,7 @@ def _compared(seconds: dict[str, list[float]]) -> dict[str, Any]:
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
-    """Median and quartiles."""
+    """Return median and quartiles."""
     if len(values) < 2:
         return {"median": values[0], "lower": values[0], "upper": values[0]}
     lower, median, upper = statistics.quantiles(values, n=4, method="inclusive")
@@ -210,7 +210,7 @@ def memory_in_own_process(options: argparse.Namespace, variant: str) -> dict[str
 
 
 def measure_memory(options: argparse.Namespace, variant: str) -> dict[str, float]:
-    """MiB of a step, once gradients and momentum exist.
+    """Measure the MiB of a step, once gradients and momentum exist.
 
     ``peak_mib``: on a GPU what its allocator has given out at most; on a CPU the growth of the
     process's largest resident size since before the network was built. ``tensors_mib``: the
@@ -218,7 +218,7 @@ def measure_memory(options: argparse.Namespace, variant: str) -> dict[str, float
     """
     import torch
 
-    import video_snl.blocks.insertion  # noqa: F401 - what it loads is no part of the growth
+    import video_snl.blocks.insertion  # noqa: F401 - what it loads is not part of the growth
 
     on_gpu = options.device == "cuda"
     before = 0.0 if on_gpu else _resident_peak_mib()
@@ -259,7 +259,7 @@ def _resident_peak_mib() -> float:
 
 
 def table(result: dict[str, Any]) -> str:
-    """The figures as a Markdown table: medians with quartiles, and ratios to the first network."""
+    """Format a Markdown table: medians with quartiles, and ratios to the first network."""
     facts = ", ".join(f"{name} {value}" for name, value in result["setting"].items())
     wall, processor = result["time"]["wall"], result["time"]["processor"]
     head = (

@@ -60,7 +60,7 @@ def main() -> None:
     rows: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
     with tempfile.TemporaryDirectory() as folder:
         for source in sources:
-            scaled = pictures(source, options.short_side)
+            scaled = scaled_frames(source, options.short_side)
             for way in WAYS:
                 target = Path(folder, "a.avi")
                 write(scaled, target, way)
@@ -73,8 +73,8 @@ def main() -> None:
         print(f"| {way} | {size:.2f} | {psnr:.1f} dB | {ms:.1f} |")
 
 
-def pictures(source: Path, short_side: int) -> Tensor:
-    """All frames (T, H, W, 3), scaled, with even sides."""
+def scaled_frames(source: Path, short_side: int) -> Tensor:
+    """Read all frames (T, H, W, 3), scaled, with even sides."""
     with closing(PyAVReader(str(source))) as reader:
         scaled = shrink(reader.frames(range(len(reader))), short_side)
     return scaled[:, : scaled.shape[1] // 2 * 2, : scaled.shape[2] // 2 * 2].contiguous()
@@ -90,8 +90,8 @@ def write(scaled: Tensor, target: Path, way: str) -> None:
         context.thread_count, context.gop_size, context.max_b_frames = 1, EVERY, 0
         if quantiser is not None:
             context.qmin = context.qmax = quantiser
-        for number, picture in enumerate(scaled.numpy()):
-            frame = av.VideoFrame.from_ndarray(picture, "rgb24")
+        for number, image in enumerate(scaled.numpy()):
+            frame = av.VideoFrame.from_ndarray(image, "rgb24")
             frame.pts, frame.time_base = number, Fraction(1, 25)
             frame.pict_type = PictureType.NONE
             writer.mux(stream.encode(frame))

@@ -22,7 +22,7 @@ _IMAGES = "{}, of networks of images"
 
 
 def command_pages() -> dict[str, str]:
-    """The Markdown of a page for each program, by the page's name."""
+    """Return the Markdown of a page for each program, by the page's name."""
     with _wide_terminal():
         images = {
             _IMAGES.format(f"video-snl {name}"): ("video-snl", name, commands)
@@ -41,7 +41,7 @@ def command_pages() -> dict[str, str]:
 
 @contextmanager
 def _wide_terminal() -> Iterator[None]:
-    """Help texts are broken at the width of the terminal: here nowhere."""
+    """Pretend a very wide terminal, so that help texts are not broken."""
     before = os.environ.get("COLUMNS")
     os.environ["COLUMNS"] = "1000000"
     try:
@@ -63,7 +63,7 @@ def _page(title: str, commands: dict[str, tuple[str, str, Commands]]) -> str:
 
 
 def _sections(text: str) -> Iterator[str]:
-    """A help text's description, and its groups of options as lists of definitions."""
+    """Split a help text into its description and its groups of options as lists of definitions."""
     _usage, *paragraphs = text.strip().split("\n\n")
     for paragraph in paragraphs:
         title, *lines = paragraph.split("\n")
@@ -75,7 +75,7 @@ def _sections(text: str) -> Iterator[str]:
 
 
 def _options(lines: list[str]) -> list[tuple[str, str]]:
-    """Names and explanations; an explanation stands behind its name, or below a long one."""
+    """List names and explanations; an explanation stands after its name, or below a long one."""
     found: list[tuple[str, str]] = []
     for line in lines:
         if line.startswith("   ") and found:
@@ -91,7 +91,7 @@ def _options(lines: list[str]) -> list[tuple[str, str]]:
 
 
 def _escaped(text: str) -> str:
-    """Plain text with ``code`` as Markdown."""
+    """Return plain text with ``code`` as Markdown."""
     pieces = re.split(r"(``.+?``)", text)
     return "".join(
         piece if piece.startswith("``") else re.sub(r"([\\`*_{}\[\]<>#|])", r"\\\1", piece)

@@ -43,14 +43,14 @@ _ROLES_AND_CODE = re.compile(r"(``.+?``|:\w+:`[^`]+`)", re.DOTALL)
 
 
 def _escaped(text: str) -> str:
-    """Stars and bars of formulas stand for themselves; docstrings use neither for markup."""
+    """Escape stars and bars of formulas; docstrings use neither for markup."""
     pieces = _ROLES_AND_CODE.split(text)
     pieces[::2] = [re.sub(r"(?<!\\)([*|]|_(?!\w))", r"\\\1", piece) for piece in pieces[::2]]
     return "".join(pieces)
 
 
 def _literal(lines: list[str]) -> list[bool]:
-    """Which lines are of an indented block below a paragraph, with an empty line between them."""
+    """Mark the lines of indented blocks below a paragraph and an empty line."""
     result: list[bool] = []
     last, before, literal = "", "", False
     for line in lines:
@@ -65,7 +65,7 @@ def _literal(lines: list[str]) -> list[bool]:
 def _as_markup(
     app: Sphinx, what: str, name: str, thing: Any, options: Any, lines: list[str]
 ) -> None:
-    """Docstrings as Sphinx reads them: an indented block, a formula, is shown as it is written."""
+    """Turn docstrings into markup for Sphinx: an indented block is shown as it is written."""
     result: list[str] = []
     for literal, group in groupby(
         zip(_literal(lines), lines, strict=True), key=lambda pair: pair[0]

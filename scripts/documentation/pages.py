@@ -1,4 +1,4 @@
-"""Lays the site's sources out: README and docs/ as they are, and what is made from the code.
+"""Lay the site's sources out: README and docs/ as they are, and what is made from the code.
 
 python scripts/documentation/pages.py FOLDER
 """
@@ -114,8 +114,6 @@ REFERENCE: dict[str, tuple[str, tuple[str, ...]]] = {
             "video_snl.analysis.model_input",
             "video_snl.analysis.explain.maps",
             "video_snl.analysis.explain.rows",
-            "video_snl.analysis.explain.sensitivity",
-            "video_snl.analysis.explain.page_data",
             "video_snl.analysis.explain.page",
             "video_snl.analysis.explain.figure3",
             "video_snl.analysis.explain.run",
@@ -136,10 +134,8 @@ REFERENCE: dict[str, tuple[str, tuple[str, ...]]] = {
             "video_snl.export.inputs",
             "video_snl.export.formats",
             "video_snl.export.checking",
-            "video_snl.export.latency",
             "video_snl.export.networks",
             "video_snl.commands.publish",
-            "video_snl.commands.model_card",
             "video_snl.runs.published",
         ),
     ),
@@ -148,7 +144,6 @@ REFERENCE: dict[str, tuple[str, tuple[str, ...]]] = {
         (
             "video_snl.render.fonts",
             "video_snl.render.image",
-            "video_snl.render.targets",
             "video_snl.render.video",
         ),
     ),
@@ -195,7 +190,6 @@ REFERENCE: dict[str, tuple[str, tuple[str, ...]]] = {
             "reid.operations",
             "reid.task_spec",
             "reid.apps.serve",
-            "reid.apps.uploads",
         ),
     ),
 }
@@ -227,7 +221,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def _reference(title: str, modules: tuple[str, ...]) -> str:
-    """A page that shows docstrings, with a section for each module where there are several."""
+    """Write a page of docstrings, with a section for each module where there are several."""
     parts = [_heading(title, "=")]
     for module in modules:
         if len(modules) > 1:
@@ -241,7 +235,7 @@ def _heading(text: str, underline: str) -> str:
 
 
 def _navigation(pages: list[str]) -> str:
-    """Hidden lists of pages, one for each group."""
+    """Return hidden lists of pages, one for each group."""
     parts = []
     for group, members in grouped(pages).items():
         entries = "\n".join("self" if page == "index" else page for page in members)
@@ -250,7 +244,7 @@ def _navigation(pages: list[str]) -> str:
 
 
 def grouped(pages: list[str]) -> dict[str, list[str]]:
-    """Every page in the first group that names it, in the group's order."""
+    """Put every page in the first group that names it, in the group's order."""
     left, groups = list(pages), {}
     for group, patterns in GROUPS.items():
         found = [page for pattern in patterns for page in left if fnmatch(page, pattern)]

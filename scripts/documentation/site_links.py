@@ -1,4 +1,4 @@
-"""Whether every link within a built site leads to a file, and to a place in it.
+"""Check that every link within a built site leads to a file, and to a place in it.
 
 python scripts/documentation/site_links.py site
 """
@@ -31,7 +31,7 @@ class _Page(HTMLParser):
 
 
 def broken_links(site: Path) -> list[str]:
-    """Of every link that leads nowhere: the page and the link. Other sites are not asked."""
+    """List the page and the target of every broken link within the site."""
     pages = {path.resolve(): _Page(path) for path in sorted(site.rglob("*.html"))}
     return [
         f"{path.relative_to(site.resolve())}: {link}"

@@ -66,7 +66,7 @@ def _softmax(x: Inputs) -> Tensor:
 
 
 def _line(x: Inputs) -> Tensor:
-    """On a grid of one axis a criss-cross is everything."""
+    """Make a criss-cross on a grid of one axis, where it is everything."""
     return naive.normalized(naive_blocks.exponentials(x.left, x.right), "rw")
 
 
@@ -142,7 +142,7 @@ both_orders = pytest.mark.parametrize("dense_order", [False, True], ids=["low ra
 
 
 def choose_order(monkeypatch: pytest.MonkeyPatch, dense: bool) -> None:
-    """With A as a matrix, or by its factors and in fused kernels."""
+    """Compute with A as a matrix, or by its factors and in fused kernels."""
     monkeypatch.setattr(operators, "prefers_dense", lambda *costs: dense)
     monkeypatch.setattr(operators, "_prefers_small_matrix", lambda *sizes: dense)
 

@@ -1,4 +1,4 @@
-"""What every affinity operator keeps. A new operator adds a line to ``OPERATORS``."""
+"""Properties of every affinity operator. A new operator adds a line to ``OPERATORS``."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def test_first_and_second_derivatives(
 def test_the_fused_softmax_has_a_right_first_derivative(
     threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With several threads its queries are divided among them."""
+    """The queries are divided among several threads."""
     choose_order(monkeypatch, dense=False)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     leaves = make_inputs(1, 6, 2, 2, seed=1).leaves()

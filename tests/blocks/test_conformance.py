@@ -1,4 +1,4 @@
-"""What every block of the zoo keeps; see ``cases.py`` for the blocks."""
+"""Properties of every block of the zoo; see ``cases.py`` for the blocks."""
 
 from __future__ import annotations
 
@@ -123,6 +123,7 @@ def test_every_parameter_trains_within_two_steps(case: str, start: dict[str, obj
     if case == "ge" or case == "ge 2" or (case in GATES and "activation" in start):
         pytest.skip("has no parameters, or no such activation")
     exact, rounded = (_gradients_of_two_steps(new(case, **start), d) for d in (F64, F32))
+    assert exact.keys() == rounded.keys() > set()
     for name, gradients in exact.items():
         # Of one of the two steps at least: what it is must not be what rounding made it.
         errors = [
@@ -151,7 +152,7 @@ def _gradients_of_two_steps(block: nn.Module, dtype: torch.dtype) -> dict[str, l
 
 
 def _gradients(block: nn.Module) -> dict[str, Tensor]:
-    """Of every parameter; of each matrix of a fused weight on its own."""
+    """Return the gradients of every parameter; of each matrix of a fused weight on its own."""
     found = {}
     for name, parameter in block.named_parameters():
         gradient = parameter.grad

@@ -1,4 +1,4 @@
-"""What several tests of the loaders need."""
+"""Fixtures that several tests of the loaders share."""
 
 from __future__ import annotations
 

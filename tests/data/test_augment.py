@@ -14,12 +14,13 @@ from tests.videos import write_video
 from video_snl.config.video import DataConfig
 from video_snl.data.loading.samplers import sample_generator
 from video_snl.data.transforms.augment import (
+    OPERATIONS,
     augment_clips,
     check_augmentation,
     draw_augmentation,
+    jitter_colours,
     scale_pairs,
 )
-from video_snl.data.transforms.randaugment import OPERATIONS, jitter_colours
 from video_snl.data.video.dataset import ClipDataset, EpochSampler, make_loader
 from video_snl.data.video.records import Video
 from video_snl.errors import UserError
@@ -33,7 +34,7 @@ ORIGINAL = {name: "".join(part.title() for part in name.split("_")) for name in 
 WHOLE_CLIP = ("contrast", "autocontrast", "equalize")
 
 
-def picture(frames: int, seed: int = 0) -> torch.Tensor:
+def noise_clip(frames: int, seed: int = 0) -> torch.Tensor:
     """A clip (T, h, w, 3) of different frames, none of which uses all values."""
     random = torch.Generator().manual_seed(seed)
     clip = torch.randint(30, 200, (frames, 12, 17, 3), generator=random)
@@ -55,18 +56,18 @@ def original(name: str, frames: torch.Tensor, magnitude: int, sign: float) -> to
 @pytest.mark.parametrize("magnitude", [1, 9, 30])
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_operation_is_that_of_the_paper(name: str, magnitude: int, sign: float) -> None:
-    clip = picture(1)
+    clip = noise_clip(1)
     expected = original(name, clip.permute(0, 3, 1, 2), magnitude, sign).permute(0, 2, 3, 1)
     result = OPERATIONS[name](clip, sign * magnitude / 30)
     assert result.dtype == torch.uint8
     # 0.3 * 9 / 30 and the 9th of linspace(0, 0.3, 31) may differ in their last bit.
     assert (result.int() - expected.int()).abs().max() <= 1
-    assert torch.equal(clip, picture(1))
+    assert torch.equal(clip, noise_clip(1))
 
 
 @pytest.mark.parametrize("name", [name for name in OPERATIONS if name not in WHOLE_CLIP])
 def test_operation_treats_frames_one_by_one(name: str) -> None:
-    clip = picture(5)
+    clip = noise_clip(5)
     together = OPERATIONS[name](clip, 0.7)
     for frame, result in zip(clip.split(1), together.split(1), strict=True):
         assert torch.equal(OPERATIONS[name](frame, 0.7), result)
@@ -74,14 +75,14 @@ def test_operation_treats_frames_one_by_one(name: str) -> None:
 
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_still_clip_stays_still(name: str) -> None:
-    result = OPERATIONS[name](picture(1).expand(4, -1, -1, -1), -0.7)
+    result = OPERATIONS[name](noise_clip(1).expand(4, -1, -1, -1), -0.7)
     assert torch.equal(result, result[:1].expand(4, -1, -1, -1))
 
 
 @pytest.mark.parametrize("name", WHOLE_CLIP)
 def test_operation_makes_one_change_of_values(name: str) -> None:
     """The same value becomes the same one in every frame: a clip does not flicker."""
-    clip = picture(3)
+    clip = noise_clip(3)
     result = OPERATIONS[name](clip, 0.7)
     assert not torch.equal(result, clip)
     for channel in range(3):
@@ -90,7 +91,7 @@ def test_operation_makes_one_change_of_values(name: str) -> None:
 
 
 def test_jitter_is_the_plain_one_per_frame() -> None:
-    clip, factors = picture(3), (1.3, 0.6, 1.2, -0.2)
+    clip, factors = noise_clip(3), (1.3, 0.6, 1.2, -0.2)
     result = jitter_colours(clip, (2, 0, 3, 1), factors)
     frames = clip.permute(0, 3, 1, 2)
     frames = functional.adjust_saturation(frames, 1.2)
@@ -103,7 +104,7 @@ def test_jitter_is_the_plain_one_per_frame() -> None:
 
 
 def test_every_clip_of_a_batch_has_its_own() -> None:
-    video = torch.stack([picture(2, seed) for seed in range(3)])
+    video = torch.stack([noise_clip(2, seed) for seed in range(3)])
     jitter = torch.tensor(
         [[0, 1, 2, 3, 1, 1, 1, 0], [3, 2, 1, 0, 0.5, 1, 1, 0.1], [0, 1, 2, 3, 1.4, 1, 1, 0]]
     )
@@ -177,6 +178,7 @@ def test_samples_do_not_depend_on_the_workers(videos: list[Video]) -> None:
         sampler.set_epoch(3)
         dataset = ClipDataset(videos, config, seed=1)
         epochs.append(list(make_loader(dataset, sampler, 2, num_workers, pin_memory=False)))
+    assert len(epochs[0]) == 3
     for alone, spread in zip(*epochs, strict=True):
         assert {"scale", "jitter", "operations"} < alone.keys() == spread.keys()
         for name in alone:
@@ -185,6 +187,7 @@ def test_samples_do_not_depend_on_the_workers(videos: list[Video]) -> None:
 
 def test_augmentation_leaves_clip_crop_and_flip_as_they_are(videos: list[Video]) -> None:
     plain, augmented = ClipDataset(videos, CONFIG, 0)[4, 3], ClipDataset(videos, ALL, 0)[4, 3]
+    assert {"video", "offset", "flip"} <= plain.keys()
     for name in plain:
         assert torch.equal(plain[name], augmented[name]), name
 

@@ -71,7 +71,7 @@ def choose_and_die(path: str, device: DecodeDevice, max_pixels: int) -> auto.Aut
 
 
 def test_it_really_measures(video: str, tmp_path: Path) -> None:
-    """In a process of its own, on the first file that can be read."""
+    """The readers are measured in a process of its own, on the first file that can be read."""
     (tmp_path / "text.mp4").write_text("no video")
     config, line = resolve_reader(AUTO, [str(tmp_path / "text.mp4"), video])
     assert config.reader in ("pyav", "decord")
@@ -150,8 +150,8 @@ import sys
 from tests.data.test_auto_reader import length
 from video_snl.data.workers.pool import map_with_timeout
 
-for outcome in map_with_timeout(length, [sys.argv[1]] * 3, num_workers=1, deadline=30):
-    print(outcome.value)
+for result in map_with_timeout(length, [sys.argv[1]] * 3, num_workers=1, deadline=30):
+    print(result.value)
 """
 
 

@@ -1,4 +1,4 @@
-"""Loaders of files that hang, kill, lie or are no videos."""
+"""Loaders of files that hang, kill, lie or are not videos."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.timeout(120)
     [
         ("stuck.avi", "timeout", "took longer than data.deadline=2 s"),
         ("killer.avi", "died", "its process died: SIGSEGV"),
-        ("corrupt.avi", "error", "{path} is no readable video"),
+        ("corrupt.avi", "error", "{path} is not a readable video"),
         ("bug.avi", "error", "ZeroDivisionError: no exception of ours (misbehaving.py:"),
     ],
 )
@@ -66,6 +66,7 @@ def test_the_same_videos_stand_in_whatever_the_workers(good: list[Video], tmp_pa
         found.append(list(two_epochs(loader)))
         loader.close()
         assert set(quarantine.bad) == {video.path for video in bads}
+    assert sum(len(batch["index"]) for batch in found[0]) == 2 * 9
     for alone, few, many in zip(*found, strict=True):
         for name in alone:
             assert torch.equal(alone[name], few[name]), name

@@ -251,7 +251,11 @@ def test_made_up_inodes_are_looked_up(tmp_path: Path, monkeypatch: pytest.Monkey
     root = touch(tmp_path, "a.avi", "b.avi")
     paths = [str(root / name) for name in ("a.avi", "b.avi")]
     monkeypatch.setattr(duplicates, "file_ids", lambda _: dict.fromkeys(paths, (1, 2)))
-    assert not find_repeats({"train": [(paths[0], 0)], "test": [(paths[1], 0)]}).shared
+    lists = {"train": [(paths[0], 0)], "test": [(paths[1], 0)]}
+    assert not find_repeats(lists).shared
+    (root / "b.avi").unlink()
+    (root / "b.avi").hardlink_to(root / "a.avi")
+    assert find_repeats(lists).shared
 
 
 def test_files_that_are_not_there(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a reader does where its decoder would be wrong, and when it is done with a file."""
+"""Readers where their decoder would be wrong, and when they are done with a file."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from tests.videos import greys, write_streams, write_video
+from video_snl.cli import main
 from video_snl.config.video import Experiment, ReaderName
 from video_snl.data.decoding import pyav, stream_info
 from video_snl.data.decoding.pyav import PyAVReader
@@ -31,7 +32,7 @@ def open_files() -> int:
 
 @pytest.mark.parametrize("reader", ["pyav", "decord"])
 def test_files_do_not_stay_open(tmp_path: Path, reader: ReaderName) -> None:
-    """Without the help of the garbage collector, also where a video is too short for a clip."""
+    """Files are closed without the garbage collector, also of a video too short for a clip."""
     path = str(write_streams(tmp_path / "a.mp4", [(64, 96)], frames=12))
     read_clips(path, lambda n: [[3, 4]], 32, reader)
     gc.collect()
@@ -67,8 +68,8 @@ def write_with_empty_packets(path: Path, empty: set[int]) -> str:
         stream.codec_context.gop_size, stream.codec_context.max_b_frames = 10, 0
         number = 0
         for index in range(60):
-            picture = torch.full((64, 96, 3), index * 4, dtype=torch.uint8).numpy()
-            for packet in stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")):
+            image = torch.full((64, 96, 3), index * 4, dtype=torch.uint8).numpy()
+            for packet in stream.encode(av.VideoFrame.from_ndarray(image, "rgb24")):
                 if number in empty:
                     small = av.Packet(as_before(bytes(packet)))
                     small.pts, small.dts, small.time_base = packet.pts, packet.dts, packet.time_base
@@ -80,7 +81,7 @@ def write_with_empty_packets(path: Path, empty: set[int]) -> str:
 
 
 def test_scattered_packets_without_a_picture(tmp_path: Path) -> None:
-    """At most two in one call; three calls may meet three. Never three in a row."""
+    """One call may meet two such packets, three calls three, but never three in a row."""
     path = write_with_empty_packets(tmp_path / "a.avi", {5, 25, 45})
     reader = PyAVReader(path)
     assert len(reader) == 60
@@ -108,7 +109,7 @@ def test_files_are_forgotten_one_by_one(tmp_path: Path, monkeypatch: pytest.Monk
 def test_sizes_that_decord_does_not_take(
     tmp_path: Path, size: tuple[int, int], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Of all even widths from 16 to 200 it refuses 16, 24, 48 and 72; odd ones it gets wrong."""
+    """decord refuses 16, 24, 48 and 72 of the even widths to 200, and gets odd ones wrong."""
     codec = {"codec": "libvpx-vp9", "options": {"deadline": "realtime"}}
     path = write_streams(tmp_path / "narrow.mkv", [size], frames=4, **codec)
     with caplog.at_level(logging.WARNING, logger="video_snl.readers"):
@@ -154,6 +155,18 @@ def test_torchcodec_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path:
     path = str(write_video(tmp_path / "a.avi", 3))
     with pytest.raises(OptionsError, match=r"torchcodec cannot be used.*pip install"):
         open_video(path, "torchcodec")
+
+
+def test_a_configuration_with_a_reader_of_earlier_versions_reads_with_auto(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "old.yaml"
+    file.write_text("data:\n  reader: pynvvideocodec\n", encoding="utf-8")
+    with pytest.raises(SystemExit) as stopped:
+        main(["train", "--config", str(file), "--print_config"])
+    said = capsys.readouterr()
+    assert not stopped.value.code and "reader: auto" in said.out
+    assert said.err.count("auto takes its place") == 1
 
 
 def test_a_reader_of_earlier_versions_is_auto(capsys: pytest.CaptureFixture[str]) -> None:

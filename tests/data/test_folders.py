@@ -12,7 +12,7 @@ from video_snl.errors import UserError
 
 
 def touch(root, *names):
-    """Files that exist: the lists of a data set are made without opening them."""
+    """Files that exist: the lists of a dataset are made without opening them."""
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).touch()

@@ -1,4 +1,4 @@
-"""A folder of numbered pictures as a video, and data sets of such folders."""
+"""A folder of numbered images as a video, and datasets of such folders."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_bad_folders(tmp_path: Path) -> None:
     shutil.copy(twice / "img_00002.png", twice / "2.png")
     assert "holds frame 2 twice (2.png, img_00002.png)" in said(twice)
     broken = write_frames(tmp_path / "broken")
-    (broken / "img_00002.png").write_text("no picture")
+    (broken / "img_00002.png").write_text("no image")
     assert "img_00002.png cannot be read" in said(broken)
     sizes = write_frames(tmp_path / "sizes")
     Image.fromarray(grey(3, (24, 64))).save(sizes / "img_00003.png")

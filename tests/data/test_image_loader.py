@@ -1,4 +1,4 @@
-"""Loading pictures: the same for any number of processes, and with files that cannot be read."""
+"""Loading images: the same for any number of processes, and with files that cannot be read."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.image_trees import picture, write_cityscapes, write_folders
+from tests.image_trees import noise_image, write_cityscapes, write_folders
 from video_snl.config.image import ImageDataConfig
-from video_snl.data.image import classification as pictures
+from video_snl.data.image import classification
 from video_snl.data.image.base import Paths
 from video_snl.data.image.catalog import ImageSet, load_images
 from video_snl.data.image.loader import make_image_loader
@@ -100,7 +100,7 @@ def test_another_picture_of_the_class_trains_for_an_unreadable_one(
 ) -> None:
     bad = damage(images(root), [1, 6])
     data = images(root, in_memory=in_memory)
-    notes = Quarantine(tmp_path / "quarantine.jsonl", 0.5, "pictures")
+    notes = Quarantine(tmp_path / "quarantine.jsonl", 0.5, "images")
     loader = make_image_loader(data.train, 4, num_workers=2, seed=3, quarantine=notes)
     batches = list(loader)
     shown = torch.cat([batch["index"] for batch in batches]).tolist()
@@ -111,7 +111,7 @@ def test_another_picture_of_the_class_trains_for_an_unreadable_one(
     assert sorted(notes.bad) == sorted(bad) and bad[0] in notes.bad[bad[0]].reason
     loader.close()
     # A resumed run has the quarantine, tries neither again, and shows the same.
-    resumed = Quarantine(notes.file, 0.5, "pictures")
+    resumed = Quarantine(notes.file, 0.5, "images")
     again = make_image_loader(images(root).train, 4, num_workers=0, seed=3, quarantine=resumed)
     assert torch.cat([batch["index"] for batch in again]).tolist() == shown
 
@@ -120,7 +120,7 @@ def test_another_picture_of_the_class_trains_for_an_unreadable_one(
 def test_an_unreadable_test_picture_is_left_out_and_said(root: Path, in_memory: bool) -> None:
     damage(images(root), [2, 3], "test")
     data = images(root, in_memory=in_memory)
-    notes = Quarantine(None, 0.5, "pictures")
+    notes = Quarantine(None, 0.5, "images")
     first, second = make_image_loader(data.test, 2, num_workers=0, quarantine=notes)
     assert first["index"].tolist() == [0, 1] and first["unreadable"].tolist() == []
     assert second["index"].tolist() == second["label"].tolist() == []
@@ -133,9 +133,9 @@ def test_too_many_unreadable_pictures_stop_with_their_names(root: Path, workers:
     damage(images(root), [0, 1, 2, 4, 5])
     data = images(root)
     loader = make_image_loader(
-        data.train, 8, num_workers=workers, quarantine=Quarantine(None, 0.05, "pictures")
+        data.train, 8, num_workers=workers, quarantine=Quarantine(None, 0.05, "images")
     )
-    with pytest.raises(UserError, match="5 of 8 training pictures cannot be read.*jpg"):
+    with pytest.raises(UserError, match="5 of 8 training images cannot be read.*jpg"):
         list(loader)
     damage(data, [3])
     loader = make_image_loader(data.train, 8, num_workers=workers, quarantine=Quarantine(None, 1))
@@ -144,7 +144,7 @@ def test_too_many_unreadable_pictures_stop_with_their_names(root: Path, workers:
 
 
 def test_a_fault_that_passes_costs_no_picture(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    read, tried = pictures.read_image, []
+    read, tried = classification.read_image, []
 
     def once_bad(path: str, *arguments: Any, **options: Any) -> Any:
         tried.append(path)
@@ -152,8 +152,8 @@ def test_a_fault_that_passes_costs_no_picture(root: Path, monkeypatch: pytest.Mo
             raise UnreadableImage(f"{path} cannot be read: a stale handle")
         return read(path, *arguments, **options)
 
-    monkeypatch.setattr(pictures, "read_image", once_bad)
-    notes = Quarantine(None, 0, "pictures")
+    monkeypatch.setattr(classification, "read_image", once_bad)
+    notes = Quarantine(None, 0, "images")
     [batch] = make_image_loader(images(root).test, 4, num_workers=0, quarantine=notes)
     assert batch["index"].tolist() == [0, 1, 2, 3] and not notes.bad
     assert tried[0] == tried[1] and len(tried) == 5
@@ -230,10 +230,10 @@ def test_pixels_of_an_unreadable_test_scene_are_known_to_be_missed(tmp_path: Pat
     expected = data.test[0, 0]["label"]
     damage(data, [0], "test")
     data = load_images(config)
-    notes = Quarantine(None, 0.5, "scenes")
+    notes = Quarantine(None, 0.5, "images")
     [batch] = make_image_loader(data.test, 1, num_workers=1, quarantine=notes)
     assert batch["unreadable"].tolist() == [0] and torch.equal(batch["missed"][0], expected)
-    picture(9, 16, 16).save(data.test.paths[0])
+    noise_image(9, 16, 16).save(data.test.paths[0])
     data = load_images(config)
     [(_, reason)] = data.test.gather([(0, 0)]).failures
     assert "is 16 x 16 " in reason and "is 32 x 64" in reason

@@ -1,4 +1,4 @@
-"""Crops of pictures, by the process that reads and on the device, against plain ones."""
+"""Crops of images, by the process that reads and on the device, against plain ones."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torchvision.transforms import functional
 
-from tests.image_trees import picture, write_folders
+from tests.image_trees import noise_image, write_folders
 from video_snl.config.image import ImageDataConfig
 from video_snl.data.image.catalog import load_images
 from video_snl.data.image.classification import draw_resized_crop, evaluation_image
@@ -97,7 +97,7 @@ def test_a_resized_crop_is_torchvision_s(tmp_path: Path) -> None:
 
 
 def test_the_crop_of_evaluation_is_the_centre_of_the_resized_picture() -> None:
-    image = picture(0, 96, 160)
+    image = noise_image(0, 96, 160)
     config = ImageDataConfig(dataset="folder", height=32, width=48, short_side=48)
     result = evaluation_image(image, "a.png", config)
     resized = image.resize((80, 48), Image.Resampling.BILINEAR)

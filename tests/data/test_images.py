@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from tests.image_trees import picture, write_cifar, write_cub, write_folders
+from tests.image_trees import noise_image, write_cifar, write_cub, write_folders
 from video_snl.config.datasets import IMAGE_STATISTICS
 from video_snl.config.image import ImageDataConfig
 from video_snl.data.image.base import image_statistics
@@ -45,7 +45,7 @@ def test_digits_are_the_library_s_enlarged() -> None:
         assert sample["image"].shape == (32, 32, 3) and sample["image"].dtype == torch.uint8
         assert sample["label"] == raw.target[kept[index]]
         small = raw.images[kept[index]]
-        # A pixel of the picture, three quarters of the way from one value to the next.
+        # A pixel of the image, three quarters of the way from one value to the next.
         weights = np.array([0.875, 0.125])
         expected = 255 / 16 * weights @ small[3:5, 3:5] @ weights
         assert abs(float(sample["image"][14, 14, 1]) - expected) <= 0.51
@@ -181,7 +181,7 @@ def test_faults_of_class_folders_are_named(tmp_path: Path) -> None:
         load_images(folder_config(root.parent))
     extra = root / "test" / "horse"
     extra.mkdir()
-    picture(1).save(extra / "a.png")
+    noise_image(1).save(extra / "a.png")
     with pytest.raises(UserError, match="has the class 'horse', which .* has not"):
         load_images(folder_config(root))
     (root / "train" / "horse").mkdir()
@@ -224,15 +224,15 @@ def test_a_picture_smaller_than_the_crop_stops_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "LA", "1"])
 def test_all_kinds_of_pictures_become_rgb(mode: str, tmp_path: Path) -> None:
     path = tmp_path / ("a.jpg" if mode == "CMYK" else "a.png")
-    picture(0).convert(mode).save(path)
+    noise_image(0).convert(mode).save(path)
     assert read_image(str(path)).mode == "RGB"
 
 
 def test_pictures_that_cannot_be_read_are_named(tmp_path: Path) -> None:
-    picture(0).save(tmp_path / "cut.jpg")
+    noise_image(0).save(tmp_path / "cut.jpg")
     content = (tmp_path / "cut.jpg").read_bytes()
     (tmp_path / "cut.jpg").write_bytes(content[: len(content) // 2])
-    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "text.png").write_text("no image")
     Image.fromarray(np.zeros((8, 8), np.float32)).save(tmp_path / "deep.tif")
     for name in ("cut.jpg", "text.png", "absent.jpg", "deep.tif"):
         with pytest.raises(UnreadableImage, match=name):
@@ -252,7 +252,7 @@ def test_pictures_in_memory_are_those_of_the_files(tmp_path: Path) -> None:
         for other in (memory[0, index], again[0, index]):
             assert all(torch.equal(other[name], expected[name]) for name in expected)
     # A file that changes is decoded again.
-    picture(77).save(files.paths[1])
+    noise_image(77).save(files.paths[1])
     changed = load_images(folder_config(tmp_path, in_memory=True, **options)).test
     assert not torch.equal(changed[0, 1]["image"], memory[0, 1]["image"])
     kept[0].write_bytes(b"damaged")

@@ -225,10 +225,10 @@ def test_bad_file_is_one_line(videos, tmp_path, num_workers):
     sampler = EpochSampler(3, 0, shuffle=False)
     batches = iter(make_loader(dataset, sampler, 2, num_workers, pin_memory=False))
     assert len(next(batches)["label"]) == 2
-    with pytest.raises(UserError, match=r"bad\.avi is no readable video") as caught:
+    with pytest.raises(UserError, match=r"bad\.avi is not a readable video") as caught:
         next(batches)
     assert "\n" not in str(caught.value)
-    with pytest.raises(UserError, match="is no readable video"):
+    with pytest.raises(UserError, match="is not a readable video"):
         dataset[0, 2]
 
 

@@ -21,7 +21,7 @@ from video_snl.commands.check import inspect
 from video_snl.commands.prepare import Settings, reencode
 from video_snl.config.video import DataConfig, ReaderName
 from video_snl.data.decoding.h264 import find_field, parse_sequence, split_units
-from video_snl.data.decoding.pyav import PyAVReader, RgbConverter, is_fallback
+from video_snl.data.decoding.pyav import PyAVReader, is_fallback
 from video_snl.data.decoding.readers import open_by, open_video, read_clips, refusal
 from video_snl.data.decoding.stream_info import find_stream_info
 from video_snl.data.video.dataset import ClipDataset, EvaluationDataset
@@ -129,7 +129,7 @@ def test_files_that_another_reader_reads_are_counted_and_said_once(
 def test_torchcodec_shows_its_frames_by_their_times(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One that returns others is found out at the frames themselves, and PyAV goes on."""
+    """Other frames than those asked for are recognised by their times, and PyAV goes on."""
     usable("torchcodec")
     from video_snl.data.decoding.torchcodec import TorchCodecReader
 
@@ -141,99 +141,6 @@ def test_torchcodec_shows_its_frames_by_their_times(
     )
     assert greys(reader.frames([0, 20])) == [0, 20]
     assert isinstance(open_video(path, "torchcodec"), PyAVReader)
-
-
-# --- colours ------------------------------------------------------------------------------------
-
-COLOURS: dict[str, dict] = {
-    "yuv420p": {},
-    "yuv422p": {"pix_fmt": "yuv422p"},
-    "yuv444p": {"pix_fmt": "yuv444p"},
-    "full range": {"pix_fmt": "yuvj420p"},
-    "10 bit 4:2:0": {"pix_fmt": "yuv420p10le"},
-    "10 bit 4:2:2": {"pix_fmt": "yuv422p10le"},
-    "10 bit 4:4:4": {"pix_fmt": "yuv444p10le"},
-    "BT.709": {"pix_fmt": "yuv420p10le", "options": {"colorspace": "bt709"}},
-    "interlaced": {"options": {"flags": "+ildct+ilme", "x264-params": "tff=1"}},
-    "interlaced 10 bit 4:2:0": {
-        "pix_fmt": "yuv420p10le",
-        "options": {"flags": "+ildct+ilme", "x264-params": "tff=1"},
-    },
-    "interlaced 10 bit 4:2:2": {
-        "pix_fmt": "yuv422p10le",
-        "options": {"flags": "+ildct+ilme", "x264-params": "tff=1"},
-    },
-}
-
-
-def decoded_by_ffmpeg(path: str, pixels: str, height: int, width: int) -> np.ndarray:
-    """Frames as FFmpeg's own program decodes and converts them, in [0, 1]."""
-    command = ["ffmpeg", "-v", "error", "-i", path, "-pix_fmt", pixels, "-f", "rawvideo", "-"]
-    try:
-        raw = subprocess.run(command, capture_output=True, check=True, timeout=50).stdout
-    except FileNotFoundError:
-        pytest.skip("no ffmpeg")
-    kind = np.dtype(np.uint16 if pixels == "rgb48le" else np.uint8)
-    return np.frombuffer(raw, kind).reshape(-1, height, width, 3) / np.iinfo(kind).max
-
-
-def decibels(frames: np.ndarray, reference: np.ndarray) -> float:
-    return float(-10 * np.log10(max(((frames - reference) ** 2).mean(), 1e-10)))
-
-
-def check_colours(path: str) -> None:
-    """Each reader: at most 1 dB behind FFmpeg's 8 bits, at most 2 levels from PyAV's."""
-    facts = find_stream_info(path)
-    size = facts.height, facts.width
-    reference = decoded_by_ffmpeg(path, "rgb48le", *size)
-    least = decibels(decoded_by_ffmpeg(path, "rgb24", *size), reference) - 1
-    ours = PyAVReader(path).frames(range(len(reference)))
-    assert decibels(ours.numpy() / 255, reference) >= least
-    theirs = open_video(path, "decord").frames(range(len(reference)))
-    assert (ours.int() - theirs.int()).abs().max() <= 2
-
-
-@pytest.mark.parametrize("name", COLOURS)
-def test_one_conversion_to_rgb(tmp_path: Path, name: str) -> None:
-    path = tmp_path / "coloured.mp4"
-    settings = dict(COLOURS[name])
-    options = settings.pop("options", {}) | {"crf": "10"}
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=25, options=options)
-        stream.height, stream.width = 64, 96
-        stream.pix_fmt = settings.get("pix_fmt", "yuv420p")
-        random = np.random.default_rng(0)
-        for index in range(4):
-            image = np.kron(random.integers(0, 256, (8, 12, 3)), np.ones((8, 8, 1)))
-            frame = av.VideoFrame.from_ndarray(np.roll(image, index, 1).astype(np.uint8), "rgb24")
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-    check_colours(str(path))
-
-
-@pytest.mark.parametrize("codec", ["mpeg4", "mpeg2video"])
-def test_one_conversion_to_rgb_of_odd_sizes(tmp_path: Path, codec: str) -> None:
-    """Their decoders say where the colours lie, which swscale heeds where rows are odd."""
-    path = str(tmp_path / "odd.mkv")
-    with av.open(path, "w") as container:
-        stream = container.add_stream(codec, rate=25, options={"qmin": "2", "qmax": "2"})
-        stream.height, stream.width, stream.pix_fmt = 63, 95, "yuv420p"
-        image = np.kron(np.random.default_rng(0).integers(0, 256, (8, 12, 3)), np.ones((8, 8, 1)))
-        for index in range(4):
-            moved = np.ascontiguousarray(np.roll(image, index, 1)[:63, :95].astype(np.uint8))
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(moved, "rgb24")))
-        container.mux(stream.encode())
-    check_colours(path)
-
-
-def test_a_matrix_that_is_not_known_is_read_as_ffmpeg_does() -> None:
-    frame = av.VideoFrame.from_ndarray(np.full((96, 64), 128, np.uint8)[: 64 * 3 // 2], "yuv420p")
-    frame.colorspace = 8  # YCgCo
-    assert RgbConverter().convert(frame, 64, 64).shape == (64, 64, 3)
-
-
-def test_colours_of_the_10_bit_case(real_data: Path) -> None:
-    check_colours(case(real_data, "video/x264_yuv420p10le.mp4"))
 
 
 # --- what packets do not tell -------------------------------------------------------------------
@@ -307,7 +214,7 @@ def test_a_trim_at_the_end(tmp_path: Path) -> None:
     ("codec", "suffix"), [("libx264", ".ts"), ("mpeg2video", ".ts"), ("libx264", ".mkv")]
 )
 def test_a_file_that_starts_in_the_middle(tmp_path: Path, codec: str, suffix: str) -> None:
-    """What FFmpeg decodes counts, also where no key frame of the stream is a clean entry."""
+    """The frames that FFmpeg decodes count, also where no key frame is a clean entry."""
     whole = tmp_path / f"whole{suffix}"
     write_streams(whole, [(64, 96)], codec=codec, b_frames=2, gop=12, frames=60)
     path = tmp_path / f"middle{suffix}"

@@ -1,4 +1,4 @@
-"""Folders and lists of people's own videos: every habit works or is one clear line."""
+"""Folders and lists of users' own videos: every habit works or is one clear line."""
 
 from __future__ import annotations
 
@@ -252,7 +252,9 @@ def test_what_was_named_stays_what_it_is(tmp_path: Path) -> None:
         load_videos(DataConfig("folder", root=str(write_ucf101(tmp_path / "ucf"))))
 
 
-def test_the_sample_goes_into_no_folder_of_other_files(tmp_path: Path) -> None:
+def test_the_sample_goes_into_no_folder_of_other_files(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     root = touch(tmp_path, "thesis.txt")
     with pytest.raises(UserError, match="--data.dataset") as caught:
         load_videos(DataConfig(root=str(root)))
@@ -262,6 +264,21 @@ def test_the_sample_goes_into_no_folder_of_other_files(tmp_path: Path) -> None:
     for place in ("made", "new"):
         config = DataConfig(root=str(tmp_path / place))
         assert resolve_dataset(config) == config
+        # A folder whose name was mistyped trains no generated videos in silence.
+        said = capsys.readouterr().err
+        assert said.count("sample dataset") == (place == "new"), said
+
+
+def test_a_video_or_the_folder_of_one_class_as_root_is_named(tmp_path: Path) -> None:
+    root = touch(tmp_path, "jump/a.avi", "jump/b.avi") / "jump"
+    for place in (root, root / "a.avi"):
+        with pytest.raises(UserError, match=r"video.*above the class folders"):
+            load_videos(DataConfig(root=str(place)))
+
+
+def test_a_folder_given_without_its_option_names_the_option() -> None:
+    one_line(run_here("check", "my_videos"), "--root FOLDER")
+    one_line(run_here("train", "my_videos"), "--data.root FOLDER")
 
 
 def test_training_on_own_videos_with_strange_names(tmp_path: Path) -> None:
@@ -292,7 +309,8 @@ def test_training_on_own_videos_with_strange_names(tmp_path: Path) -> None:
     words = ("--data.dataset", "csv", "--data.root", str(table), "--clips", "1", "--crops", "1")
     done = run_here("evaluate", "--checkpoint", str(run), *words)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("3 test videos of 2 classes")
+    assert done.stdout.startswith("3 test videos of 2 classes, epoch ")  # there are no splits
+    assert json.loads((run / "evaluation" / "metrics.json").read_text())["split"] == 1
     done = run_here("train", *tiny_options(table, tmp_path / "no", data__dataset="csv"))
     one_line(done, "evaluate")
     write_lines(tmp_path / "tests.csv", [lines[0], "own/jump/0.avi,fly,test"])

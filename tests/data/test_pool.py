@@ -25,7 +25,7 @@ pytestmark = pytest.mark.timeout(120)
 
 
 def behave(item: int | str) -> object:
-    """What the item says."""
+    """Do what the item says."""
     if item == "stuck":
         ctypes.PyDLL(None).sleep(1000)  # PyDLL keeps the GIL: no Python runs, no signal handler
     elif item == "segfault":
@@ -57,13 +57,13 @@ class Unloadable:
         return item
 
 
-def outcomes(items, num_workers=2, deadline=30.0):
+def results_of(items, num_workers=2, deadline=30.0):
     return list(map_with_timeout(behave, items, num_workers=num_workers, deadline=deadline))
 
 
 @pytest.mark.parametrize("num_workers", [0, 1, 3])
 def test_every_item_has_one_outcome(num_workers: int) -> None:
-    found = outcomes(range(50), num_workers)
+    found = results_of(range(50), num_workers)
     assert sorted(o.item for o in found) == list(range(50))
     assert all(
         o == DecodeResult(o.item, o.item, None, "ok", o.seconds) and o.seconds >= 0 for o in found
@@ -83,7 +83,7 @@ def test_items_are_read_as_they_are_needed() -> None:
 
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_errors_are_one_line(num_workers: int) -> None:
-    found = {o.item: o for o in outcomes(["bad", "bug", "fine"], num_workers)}
+    found = {o.item: o for o in results_of(["bad", "bug", "fine"], num_workers)}
     assert (found["bad"].kind, found["bad"].failure) == ("error", "bad.avi is bad")
     assert found["bug"].kind == "error" and found["bug"].value is None
     assert found["bug"].failure.startswith("KeyError: 'no such key' (test_pool.py:")
@@ -92,13 +92,13 @@ def test_errors_are_one_line(num_workers: int) -> None:
 
 def test_a_task_stuck_in_native_code_is_killed_at_its_deadline() -> None:
     began = time.monotonic()
-    found = outcomes(["stuck", *range(20), "stuck", *range(20, 40)], deadline=1.0)
+    found = results_of(["stuck", *range(20), "stuck", *range(20, 40)], deadline=1.0)
     kinds = Counter(o.kind for o in found)
     assert kinds == {"ok": 40, "timeout": 2}
-    for outcome in found:
-        if outcome.kind == "timeout":
-            assert outcome.item == "stuck" and 1 <= outcome.seconds < 5
-            assert outcome.failure == "took longer than 1 s"
+    for result in found:
+        if result.kind == "timeout":
+            assert result.item == "stuck" and 1 <= result.seconds < 5
+            assert result.failure == "took longer than 1 s"
     assert time.monotonic() - began < 30
 
 
@@ -107,7 +107,7 @@ def test_a_task_stuck_in_native_code_is_killed_at_its_deadline() -> None:
     [("segfault", "SIGSEGV"), ("killed", "SIGKILL"), ("leaves", "exit code 1")],
 )
 def test_a_worker_that_dies_is_replaced(item: str, ending: str) -> None:
-    found = outcomes([item, *range(20), item])
+    found = results_of([item, *range(20), item])
     assert Counter(o.kind for o in found) == {"ok": 20, "died": 2}
     failures = {o.failure for o in found if o.kind == "died"}
     assert failures == {f"its process died: {ending}"}
@@ -122,7 +122,7 @@ def test_workers_killed_from_outside_at_any_moment_lose_nothing() -> None:
         while submitted < 400 and pool.unfinished < 12:
             pool.submit(submitted)
             submitted += 1
-        kinds.update(outcome.kind for outcome in pool.finished())
+        kinds.update(result.kind for result in pool.finished())
         if random.random() < 0.02 and pool.pids:
             os.kill(random.choice(pool.pids), signal.SIGKILL)
             killed += 1
@@ -132,19 +132,19 @@ def test_workers_killed_from_outside_at_any_moment_lose_nothing() -> None:
 
 
 def test_large_values_come_back_whole() -> None:
-    found = {o.item: o.value for o in outcomes(["large", "text", 1])}
+    found = {o.item: o.value for o in results_of(["large", "text", 1])}
     assert np.array_equal(found["large"], np.arange(3_000_000)) and len(found["text"]) == 100_000
     found["large"][0] = 5  # a copy of the caller's own
 
 
 def test_large_items_arrive() -> None:
-    [outcome] = map_with_timeout(len, ["x" * 1_000_000], num_workers=1, deadline=30)
-    assert outcome.value == 1_000_000
+    [result] = map_with_timeout(len, ["x" * 1_000_000], num_workers=1, deadline=30)
+    assert result.value == 1_000_000
 
 
 def test_values_that_cannot_be_sent_are_errors() -> None:
-    [outcome] = outcomes(["lambda"])
-    assert outcome.kind == "error" and "pickle" in outcome.failure
+    [result] = results_of(["lambda"])
+    assert result.kind == "error" and "pickle" in result.failure
 
 
 def test_a_function_that_cannot_be_loaded_is_an_error_of_the_program() -> None:
@@ -154,11 +154,11 @@ def test_a_function_that_cannot_be_loaded_is_an_error_of_the_program() -> None:
 
 @pytest.mark.slow
 def test_the_forkserver_has_one_thread_and_may_be_killed() -> None:
-    [first] = outcomes(["pid"])
+    [first] = results_of(["pid"])
     assert len(os.listdir(f"/proc/{start_forkserver().pid}/task")) == 1
     os.kill(start_forkserver().pid, signal.SIGKILL)
     assert gone(start_forkserver().pid)
-    assert Counter(o.kind for o in outcomes(range(10))) == {"ok": 10}
+    assert Counter(o.kind for o in results_of(range(10))) == {"ok": 10}
     assert first.value != os.getpid()
 
 
@@ -168,7 +168,7 @@ def test_an_interruption_leaves_no_answer_for_the_next_question(
     def interrupted(self: Channel) -> None:
         raise KeyboardInterrupt
 
-    outcomes([1])
+    results_of([1])
     first = start_forkserver()
     ours, theirs = channel_pair()
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
@@ -179,7 +179,7 @@ def test_an_interruption_leaves_no_answer_for_the_next_question(
     ours.close()
     theirs.close()
     assert start_forkserver() is not first and gone(first.pid)
-    assert [o.value for o in outcomes([1])] == [1]
+    assert [o.value for o in results_of([1])] == [1]
 
 
 @pytest.mark.slow
@@ -191,7 +191,7 @@ def test_a_system_without_room_for_a_process_is_said(
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{environment()['PYTHONPATH']}")
     start_forkserver().forget()
     with pytest.raises(UserError, match=r"\(no room\); lower --data\.num_workers"):
-        outcomes([1])
+        results_of([1])
     assert start_forkserver().alive()
     start_forkserver().forget()
 
@@ -208,16 +208,16 @@ def test_signals_to_the_group_are_not_for_workers() -> None:
     before = pool.pids
     values = []
     while pool.unfinished:
-        values += [outcome.value for outcome in pool.finished()]
+        values += [result.value for result in pool.finished()]
     assert values == before == pool.pids and pool.replaced == 0
     pool.close()
 
 
 def test_nothing_is_left_behind() -> None:
-    outcomes([1])
+    results_of([1])
     before, shared = open_files(), shared_memory()
-    pids = [o.value for o in outcomes(["pid"] * 20)]
-    outcomes(["stuck", "killed", 1, 2], deadline=1.0)
+    pids = [o.value for o in results_of(["pid"] * 20)]
+    results_of(["stuck", "killed", 1, 2], deadline=1.0)
     half = map_with_timeout(behave, iter(["pid", "stuck", "stuck"]), num_workers=2, deadline=99)
     pids.append(next(half).value)
     half.close()
@@ -271,7 +271,7 @@ def test_a_caller_that_takes_long_over_an_outcome_costs_no_worker() -> None:
     results = map_with_timeout(time.sleep, [0.6, 0.7, 0.6, 0.7], num_workers=2, deadline=1.5)
     kinds = [next(results).kind]
     time.sleep(3)
-    assert kinds + [outcome.kind for outcome in results] == ["ok"] * 4
+    assert kinds + [result.kind for result in results] == ["ok"] * 4
 
 
 @pytest.mark.slow

@@ -88,7 +88,7 @@ def test_bad(real_data: Path, name: str, reader: ReaderName) -> None:
 
 @pytest.mark.parametrize("reader", ["pyav", "decord"])
 def test_file_that_breaks_in_decoding(real_data: Path, reader: ReaderName) -> None:
-    """It holds 28 frames of 50."""
+    """The file holds 28 frames of 50."""
     path = odd(real_data, "decord_corrupted.mp4")
     clip = read_clips(path, lambda n: [list(range(8))], 90, reader)
     assert clip.shape == (1, 8, 90, 160, 3)
@@ -99,7 +99,7 @@ def test_file_that_breaks_in_decoding(real_data: Path, reader: ReaderName) -> No
 
 
 def test_packet_without_a_picture(real_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Packet 349 of 372 says "as before": the frame before stands for it, behind it none moves."""
+    """Packet 349 of 372 says "as before": the frame before stands for it, after it none moves."""
     path = original(real_data, "Kayaking/v_Kayaking_g12_c03.avi")
     assert find_stream_info(path).pictureless
     frames = PyAVReader(path).frames([347, 348, 349, 350, 371])

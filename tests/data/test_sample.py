@@ -1,4 +1,4 @@
-"""The sample data set: layout, determinism, the label in the scene, and safe generation."""
+"""The sample dataset: layout, determinism, the label in the scene, and safe generation."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from video_snl.data.synthetic import sample
 from video_snl.data.synthetic.sample import (
     CLASSES,
     SampleSettings,
+    SceneSettings,
+    draw_scene,
     ensure_sample,
     generate,
     sample_folder,
 )
-from video_snl.data.synthetic.sample_scene import SceneSettings, draw_scene
 from video_snl.data.video.ucf101 import load_ucf101
 from video_snl.errors import UserError
 

@@ -38,7 +38,7 @@ def test_shrink_leaves_what_has_the_size() -> None:
 
 
 def test_what_a_gpu_computes_is_within_one_level() -> None:
-    """It resizes in float32, where the CPU resizes bytes."""
+    """A GPU resizes in float32, where the CPU resizes bytes."""
     frames = torch.randint(0, 256, (2, 60, 80, 3), dtype=torch.uint8)
     exact = readers._interpolate(frames.permute(0, 3, 1, 2).float(), 32, 43).round()
     difference = (resize(frames, 32, 43).permute(0, 3, 1, 2).float() - exact).abs()

@@ -21,7 +21,7 @@ from reid.data.check import inspect
 from reid.data.reading import read_nearest
 from reid.data.tracklet import Tracklet
 from reid.report.film_strips import read_frame as read_for_strip
-from tests.image_trees import picture, write_cityscapes, write_folders
+from tests.image_trees import noise_image, write_cityscapes, write_folders
 from video_snl.config.image import ImageDataConfig
 from video_snl.data.decoding.readers import open_video
 from video_snl.data.image.catalog import load_images
@@ -79,7 +79,7 @@ def turned(path: Path, orientation: int, image: Image.Image = UPRIGHT) -> Path:
 
 
 def shown(orientation: int) -> np.ndarray:
-    """What a viewer shows of pixels stored with this orientation, by the EXIF standard's table."""
+    """Show pixels of this orientation as a viewer does, by the EXIF standard's table."""
     stored = np.asarray(UPRIGHT)
     turns = {
         1: stored,
@@ -175,7 +175,7 @@ def test_grey_tiff_files_are_not_torn_when_they_are_turned(
 
 
 def test_a_draft_is_never_below_the_size_asked_for(tmp_path: Path) -> None:
-    wide = picture(1, 240, 640)
+    wide = noise_image(1, 240, 640)
     for orientation, size in ((1, (120, 320)), (6, (320, 120))):
         path = turned(tmp_path / f"{orientation}.jpg", orientation, wide)
         image = read_image(path, draft=size)
@@ -405,7 +405,7 @@ def test_what_a_class_folder_holds_besides_images_is_said(
     (cat / "loop").symlink_to(".")
     (root / "train" / "__MACOSX").mkdir()
     name = os.fsdecode(b"\xff.TIFF")
-    picture(1).save(cat / name, format="TIFF")
+    noise_image(1).save(cat / name, format="TIFF")
     listening = socket.socket(socket.AF_UNIX)
     listening.bind(str(cat / "s.png"))
     config = ImageDataConfig(dataset="folder", root=str(root), height=16, width=16)

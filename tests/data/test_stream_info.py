@@ -1,4 +1,4 @@
-"""What a file says of itself, and the files that say nothing or something wrong."""
+"""Stream info of files, and of files that give none or wrong ones."""
 
 from __future__ import annotations
 
@@ -78,8 +78,8 @@ def write_noise(path: Path, codec: str, options: dict[str, str] | None = None) -
         stream = container.add_stream(codec, rate=25)
         stream.width, stream.height, stream.pix_fmt, stream.gop_size = 64, 48, "yuv420p", 12
         for _ in range(60):
-            picture = random.integers(0, 255, (48, 64, 3), dtype=np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
+            image = random.integers(0, 255, (48, 64, 3), dtype=np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, "rgb24")))
         container.mux(stream.encode())
     return path
 
@@ -91,7 +91,7 @@ def write_noise(path: Path, codec: str, options: dict[str, str] | None = None) -
         ("a.avi", None, 0.6, "is cut off", CutOffError),
         ("a.avi", None, 0.02, "is cut off", CutOffError),
         ("a.mkv", None, 0.6, "is cut off", CutOffError),
-        ("a.mp4", None, 0.6, "is no readable video", UserError),  # its table of frames is gone
+        ("a.mp4", None, 0.6, "is not a readable video", UserError),  # its table of frames is gone
         ("a.mp4", {"movflags": "faststart"}, 0.6, "is cut off.* of the 60 frames", CutOffError),
     ],
 )
@@ -129,7 +129,7 @@ def test_declared_size() -> None:
 @pytest.mark.parametrize("reader", ["pyav", "decord", "auto"])
 @pytest.mark.parametrize(
     ("content", "said"),
-    [(b"", r"is empty \(0 bytes\)"), (b"no video\n" * 100, "is no readable video")],
+    [(b"", r"is empty \(0 bytes\)"), (b"no video\n" * 100, "is not a readable video")],
 )
 def test_no_video(
     tmp_path: Path, content: bytes, said: str, reader: str, capfd: pytest.CaptureFixture[str]

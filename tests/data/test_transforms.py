@@ -69,7 +69,7 @@ def test_every_place_is_reached():
 
 
 def test_offset_of_almost_one():
-    """Also where rounding takes offset * (size - crop + 1) to the whole number."""
+    """The crop stays inside where rounding takes offset * (size - crop + 1) to the whole number."""
     offset = torch.full((1, 2), float(np.nextafter(np.float32(1), np.float32(0))))
     sizes = torch.tensor([[HEIGHT, WIDTH]])
     cropped = crop_clips(positions(1, 1), sizes, offset, torch.tensor([False]), 5)

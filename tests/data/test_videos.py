@@ -1,4 +1,4 @@
-"""Which data set is meant."""
+"""Recognition of the dataset that a folder holds."""
 
 from __future__ import annotations
 

@@ -136,7 +136,7 @@ def test_clips_of_windows(length: int, window: int, hop: int, count: int, data) 
 
 
 def test_windows_of_many_lengths() -> None:
-    """By time stamps, a window may have many frames and the next one few."""
+    """A window by time stamps may have many frames and the next one few."""
     times = FrameTimes([*(i / 100 for i in range(100)), *(1 + i for i in range(10))], 11.0)
     windows = frame_windows(times, Length(2, "s"), Length(0.5, "s"))
     rule = ClipRule(4, 1, "uniform", "repeat_last")
@@ -148,7 +148,7 @@ def test_windows_of_many_lengths() -> None:
 
 
 def test_memory_is_that_of_a_window() -> None:
-    """Of a long video, no more frames are alive at a time than a window has clips' frames."""
+    """No more frames of a long video are alive at a time than those of a window's clips."""
     alive: list[int] = []
 
     class Tracked(Counting):

@@ -32,7 +32,7 @@ readers.read_clips = read_or_hang
 
 
 def corrupt(root: Path, name: str) -> Path:
-    """Make one file of a data set no video. (Its groups 1-7 test, 8-11 train.)"""
+    """Make one file of a dataset no video. (Its groups 1-7 test, 8-11 train.)"""
     [path] = root.glob(f"UCF-101/*/v_{name}_c01.avi")
     path.unlink()  # a link that all classes share
     path.write_bytes(b"no video")
@@ -53,7 +53,7 @@ def hanging(tmp_path: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str]:
-    """A data set with bad files, a run of two epochs on it, and what the run said."""
+    """A dataset with bad files, a run of two epochs on it, and what the run said."""
     folder = tmp_path_factory.mktemp("bad")
     root = write_ucf101(folder / "ucf101")
     for name in ("Clap_g10", "Dive_g02"):
@@ -91,7 +91,7 @@ def test_training_goes_on(finished: tuple[Path, Path, str]) -> None:
 def test_unreadable_test_videos_are_wrong_in_validation(
     finished: tuple[Path, Path, str], tmp_path: Path
 ) -> None:
-    """With as many classes as top-k looks at, only they are wrong."""
+    """Unreadable videos alone are wrong where there are only as many classes as top-k counts."""
     _, run, _ = finished
     with (run / "metrics.csv").open() as lines:
         rows = list(csv.DictReader(lines))
@@ -230,8 +230,8 @@ def test_two_processes_share_a_quarantine(tmp_path: Path) -> None:
 def test_a_stopped_command_leaves_no_process(
     tmp_path: Path, stop: signal.Signals, code: int
 ) -> None:
-    """Also where a worker is stuck in native code, far from its deadline, and only the command
-    itself is told to stop."""
+    """No process is left where a worker is stuck in native code, far from its deadline, and
+    only the command itself is told to stop."""
     root, shared = write_ucf101(tmp_path / "ucf101"), shared_memory()
     options = {"data__num_workers": 2, "data__deadline": 2.0, "optimizer__epochs": 500}
     process = subprocess.Popen(

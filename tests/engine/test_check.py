@@ -76,7 +76,7 @@ def test_every_kind_of_problem(tmp_path: Path) -> None:
         "v_Bow_g05_c01.avi": ("short", "3 frames, a clip spans 5"),
         "extra.avi": ("unnamed", ""),
     }
-    assert found["v_Bow_g02_c01.avi"][1].startswith("is no readable video")
+    assert found["v_Bow_g02_c01.avi"][1].startswith("is not a readable video")
     assert found["v_Bow_g03_c01.avi"][1].startswith("is cut off")
     assert (report["files"], report["sound"], report["dataset"]) == (34, 29, "ucf101")
     assert report["counts"] == dict.fromkeys(
@@ -99,10 +99,10 @@ def test_table(tmp_path: Path) -> None:
 
 def test_clean_set_in_every_layout(root: Path, tmp_path: Path) -> None:
     done = run_here("check", "--root", str(root), "--clip_frames", "6")
-    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, f"{root}: 33 files, all sound")
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, f"{root}: 33 files, all intact")
     folder = root / "UCF-101"
     done = run_here("check", "--root", str(folder), "--clip_frames", "3", "--frame_stride", "2")
-    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, f"{folder}: 33 files, all sound")
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, f"{folder}: 33 files, all intact")
     videos = sorted(str(path) for path in folder.glob("*/*.avi"))[:3]
     table = write_lines(tmp_path / "a.csv", ["path,label", *(f"{path},x" for path in videos)])
     assert run_here("check", "--root", str(table), "--clip_frames", "6").returncode == 0

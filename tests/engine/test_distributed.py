@@ -17,7 +17,7 @@ from tests.engine.test_interruption import metrics
 from tests.tiny import command, environment, only_run, record, run_command, tiny_options
 from tests.videos import write_ucf101
 from video_snl.cli.main import main
-from video_snl.engine.fitting import _end_other_processes
+from video_snl.engine.fit import _end_other_processes
 
 
 @pytest.mark.slow
@@ -51,7 +51,7 @@ readers.read_clips = read_or_fail
 
 @pytest.mark.slow
 def test_an_error_in_the_first_process_ends_the_other(tmp_path: Path) -> None:
-    """It waits for gradients; gloo tells it of the first one's end, but NCCL would not."""
+    """The other one waits for gradients; gloo tells it of the first one's end, NCCL would not."""
     root = write_ucf101(tmp_path / "ucf101")
     (tmp_path / "sitecustomize.py").write_text(NO_VIDEO)
     path = f"{tmp_path}{os.pathsep}{environment()['PYTHONPATH']}"
@@ -76,9 +76,11 @@ def test_an_error_in_another_process_says_its_line_and_ends_all(
     endings = {-signal.SIGKILL: "running", 2: "failed"}
     assert done.returncode in endings, done.stderr
     assert "cannot be read" in done.stderr and "is not for the first process" in done.stderr
-    if done.returncode == 2:  # or it counted the failures of both before that
+    if done.returncode == 2:
+        # Or it counted the other one's failure itself, from the quarantine that they share; the
+        # other one may be ended before it says so, too.
         ended = "another process of this training stopped (exit code 2)" in done.stderr
-        assert ended or done.stderr.count("raise --data.max_failures") == 2, done.stderr
+        assert ended or done.stderr.count("raise --data.max_failures") in (1, 2), done.stderr
     assert record(only_run(tmp_path / "runs"))["status"] == endings[done.returncode]
 
 

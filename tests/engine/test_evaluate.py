@@ -1,4 +1,4 @@
-"""What evaluation counts where there are no scores."""
+"""Evaluation where there are no scores."""
 
 from __future__ import annotations
 

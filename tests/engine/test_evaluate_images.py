@@ -1,4 +1,4 @@
-"""What evaluation on pictures counts: unreadable ones, scores that are not finite, and batches."""
+"""Evaluation on images: unreadable ones, scores that are not finite, and batches."""
 
 from __future__ import annotations
 
@@ -91,16 +91,16 @@ def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> ImageExperiment:
-    """With 8 pictures to test on."""
-    root = write_folders(tmp_path / "pictures", tests=4)
+    """Experiment with 8 images to test on."""
+    root = write_folders(tmp_path / "images", tests=4)
     data = {"dataset": "folder", "root": str(root), "short_side": 32, "num_workers": 0}
     return experiment(data=data)
 
 
 @pytest.fixture
-def scenes(tmp_path: Path) -> ImageExperiment:
-    """With two scenes to test on, the first of which is also one of training."""
-    root = write_cityscapes(tmp_path / "scenes")
+def cityscapes(tmp_path: Path) -> ImageExperiment:
+    """Experiment with two images to segment, the first of which is also one of training."""
+    root = write_cityscapes(tmp_path / "cityscapes")
     for kind in ("leftImg8bit", "gtFine"):
         for path in (root / kind / "train" / "bochum").iterdir():
             (root / kind / "val" / "lindau" / path.name).write_bytes(path.read_bytes())
@@ -109,7 +109,7 @@ def scenes(tmp_path: Path) -> ImageExperiment:
 
 
 def lights_of(options: ImageExperiment, axes: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """The light of every test picture, or of its pixels, and the labels."""
+    """The light of every test image, or of its pixels, and the labels."""
     test = load_images(options.data).test
     samples = [test[0, index] for index in range(len(test))]
     images = torch.stack([sample["image"] for sample in samples])
@@ -132,7 +132,7 @@ def test_pictures_that_cannot_be_read_are_wrong_or_left_out(
     light, labels = lights_of(folder, (1, 2, 3))
     paths = list(load_images(folder.data).test.paths)
     first = int(light.argmin())
-    Path(paths[first]).write_bytes(b"no picture")
+    Path(paths[first]).write_bytes(b"no image")
     found, cells = measured(folder, how=how)
     right = (light > 0) == (labels == 1)
     right[first] = False
@@ -145,12 +145,12 @@ def test_pictures_that_cannot_be_read_are_wrong_or_left_out(
 
 @pytest.mark.parametrize("how", ["wrong", "skip"])
 def test_pixels_of_an_unreadable_scene_are_wrong_or_left_out(
-    scenes: ImageExperiment, measured: Any, how: str, capsys: pytest.CaptureFixture[str]
+    cityscapes: ImageExperiment, measured: Any, how: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    light, labels = lights_of(scenes, (3,))
-    paths = list(load_images(scenes.data).test.paths)
-    Path(paths[0]).write_bytes(b"no picture")
-    found, cells = measured(scenes, how=how)
+    light, labels = lights_of(cityscapes, (3,))
+    paths = list(load_images(cityscapes.data).test.paths)
+    Path(paths[0]).write_bytes(b"no image")
+    found, cells = measured(cityscapes, how=how)
     kept = labels != 255
     right = (np.where(light > 0, 1, 0) == labels) & kept
     lost = int(kept[0].sum())
@@ -170,7 +170,7 @@ def test_scores_of_a_picture_that_are_not_finite_are_an_error(
 ) -> None:
     light, _ = lights_of(folder, (1, 2, 3))
     paths = load_images(folder.data).test.paths
-    limit = float(np.sort(light)[4]) - 1e-3  # four pictures are lighter
+    limit = float(np.sort(light)[4]) - 1e-3  # four images are lighter
     broken = paths[int((light > limit).argmax())]
     with pytest.raises(UserError, match=r"and 3 more.*not finite") as caught:
         measured(folder, limit=limit, how=how)
@@ -178,11 +178,11 @@ def test_scores_of_a_picture_that_are_not_finite_are_an_error(
 
 
 def test_scores_of_pixels_that_are_not_finite_are_an_error(
-    scenes: ImageExperiment, measured: Any
+    cityscapes: ImageExperiment, measured: Any
 ) -> None:
-    light, _ = lights_of(scenes, (3,))
+    light, _ = lights_of(cityscapes, (3,))
     with pytest.raises(UserError, match="not finite"):
-        measured(scenes, limit=float(np.unique(light[1].round(4))[-3]) + 1e-3)
+        measured(cityscapes, limit=float(np.unique(light[1].round(4))[-3]) + 1e-3)
 
 
 def test_figures_that_do_not_exist_are_null(tmp_path: Path) -> None:
@@ -193,12 +193,12 @@ def test_figures_that_do_not_exist_are_null(tmp_path: Path) -> None:
     assert found["mIoU"] is None and found["per_class"][0]["IoU"] is None
 
 
-def test_there_must_be_a_scene_to_evaluate(scenes: ImageExperiment, measured: Any) -> None:
-    for path in load_images(scenes.data).test.paths:
-        Path(path).write_bytes(b"no picture")
+def test_there_must_be_a_scene_to_evaluate(cityscapes: ImageExperiment, measured: Any) -> None:
+    for path in load_images(cityscapes.data).test.paths:
+        Path(path).write_bytes(b"no image")
     with pytest.raises(UserError, match="none of the 2 test images can be read"):
-        measured(scenes, how="skip")
-    assert measured(scenes)[0]["aAcc"] == 0
+        measured(cityscapes, how="skip")
+    assert measured(cityscapes)[0]["aAcc"] == 0
 
 
 @pytest.mark.parametrize(
@@ -242,7 +242,7 @@ def test_options_out_of_their_range_are_refused(
 
 
 def test_batches_of_scenes_of_two_sizes_say_which_option_helps(tmp_path: Path) -> None:
-    root = write_cityscapes(tmp_path / "scenes")
+    root = write_cityscapes(tmp_path / "cityscapes")
     other = write_cityscapes(tmp_path / "larger", height=40)
     for kind in ("leftImg8bit", "gtFine"):
         for path in (other / kind / "train" / "bochum").iterdir():
@@ -252,11 +252,11 @@ def test_batches_of_scenes_of_two_sizes_say_which_option_helps(tmp_path: Path) -
     assert "test with --optimizer.test_batch_size 1, or" in str(gathered.error)
 
 
-@pytest.mark.parametrize("kind", ["folder", "scenes"])
+@pytest.mark.parametrize("kind", ["folder", "cityscapes"])
 def test_a_smaller_part_of_a_step_counts_for_less(
     kind: str, request: pytest.FixtureRequest
 ) -> None:
-    """What ``training_step`` returns is weighted by the samples of its part."""
+    """The loss that ``training_step`` returns is weighted by the samples of its part."""
     options: ImageExperiment = request.getfixturevalue(kind)
     options.optimizer.frozen_batchnorm = True
     images = load_images(options.data)

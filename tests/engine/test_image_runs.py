@@ -1,4 +1,4 @@
-"""Classification of pictures on the shared engine: training, resuming, evaluation, prediction."""
+"""Classification of images on the shared engine: training, resuming, evaluation, prediction."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.image_trees import picture, write_folders
+from tests.image_trees import noise_image, write_folders
 from tests.tiny import metrics, only_run, record, run_command, run_here
 from tests.tiny_images import experiment, image_options
 from video_snl.cli.main import main
@@ -93,7 +93,7 @@ def test_resumed_run_ends_as_the_unbroken_one(run: Path, tmp_path: Path) -> None
     broken = tmp_path / "broken"
     assert main(["train", *image_options(broken, **options, optimizer__epochs=2)]) == 0
     words = ["--resume", "--trainer.output", str(broken), "--optimizer.epochs", "3"]
-    assert main(["train", *words]) == 0  # of pictures, which the run itself says
+    assert main(["train", *words]) == 0  # of images, which the run itself says
     whole, resumed = metrics(only_run(tmp_path / "whole")), metrics(only_run(broken))
     assert whole == resumed
     assert [row["learning_rate"] for row in whole] == pytest.approx([0.002, 0.002, 0.0002])
@@ -101,7 +101,7 @@ def test_resumed_run_ends_as_the_unbroken_one(run: Path, tmp_path: Path) -> None
 
 @pytest.mark.slow
 def test_two_processes_have_the_loss_curve_of_one(tmp_path: Path) -> None:
-    # BatchNorm would see half a batch in each process; frozen, the batch is a sum over pictures.
+    # BatchNorm would see half a batch in each process; frozen, the batch is a sum over images.
     shared: dict[str, Any] = {"optimizer__frozen_batchnorm": "true", "model__block": "none"}
     shared |= {"optimizer__epochs": 2, "trainer__sync_batchnorm": "false"}
     assert main(["train", *image_options(tmp_path / "one", **shared)]) == 0
@@ -115,7 +115,7 @@ def test_two_processes_have_the_loss_curve_of_one(tmp_path: Path) -> None:
 
 
 def test_all_training_options_together(tmp_path: Path) -> None:
-    root = write_folders(tmp_path / "pictures")
+    root = write_folders(tmp_path / "images")
     options = {
         "data__dataset": "folder",
         "data__root": root,
@@ -156,9 +156,9 @@ def test_all_training_options_together(tmp_path: Path) -> None:
 
 
 def test_pictures_that_cannot_be_read(tmp_path: Path) -> None:
-    root = write_folders(tmp_path / "pictures", train=6, tests=4)
+    root = write_folders(tmp_path / "images", train=6, tests=4)
     for part in ("train", "test"):
-        (root / part / "cat" / "001.jpg").write_bytes(b"no picture")
+        (root / part / "cat" / "001.jpg").write_bytes(b"no image")
     options = {
         "data__dataset": "folder",
         "data__root": root,
@@ -217,7 +217,7 @@ def test_a_run_of_another_task_is_not_evaluated(
 
 @pytest.mark.parametrize("short_side", [None, 36])
 def test_predict_sees_what_evaluate_sees(run: Path, tmp_path: Path, short_side: int | None) -> None:
-    root = write_folders(tmp_path / "pictures")
+    root = write_folders(tmp_path / "images")
     data = ImageDataConfig(dataset="folder", root=str(root), short_side=short_side)
     trained = load_trained(run / "checkpoints" / "last.ckpt", IMAGE)
     digit = trained.experiment.data
@@ -226,7 +226,7 @@ def test_predict_sees_what_evaluate_sees(run: Path, tmp_path: Path, short_side: 
     for index, path in enumerate(test.paths):
         assert torch.equal(read_input(Path(path), trained.experiment.data), test[0, index]["image"])
     small = tmp_path / "small.png"
-    picture(1, 24, 48).save(small)
+    noise_image(1, 24, 48).save(small)
     if short_side is None:
         with pytest.raises(UserError, match=r"small\.png has 24 x 48 pixels.*enlarge the image"):
             read_input(small, trained.experiment.data)
@@ -237,10 +237,10 @@ def test_predict_sees_what_evaluate_sees(run: Path, tmp_path: Path, short_side: 
 def test_predict_goes_on_behind_a_picture_that_cannot_be_rendered(
     run: Path, tmp_path: Path
 ) -> None:
-    sources, target = tmp_path / "pictures", tmp_path / "rendered"
+    sources, target = tmp_path / "images", tmp_path / "rendered"
     sources.mkdir()
     for i in range(3):
-        picture(i).save(sources / f"{i}.png")
+        noise_image(i).save(sources / f"{i}.png")
     (target / "1.png").mkdir(parents=True)  # in the way
     words = ["--checkpoint", str(run), "--render", str(target), "--json"]
     done = run_here("predict", str(sources), *words)
@@ -252,7 +252,7 @@ def test_predict_goes_on_behind_a_picture_that_cannot_be_rendered(
         str(target / "0.png"), None, str(target / "2.png")
     ]  # fmt: skip
     assert (target / "2.png").is_file()
-    (sources / "0.png").write_bytes(b"no picture")
+    (sources / "0.png").write_bytes(b"no image")
     assert run_here("predict", str(sources), *words).returncode == 2
 
 
@@ -260,8 +260,8 @@ def test_predict_names_what_is_on_pictures(run: Path, tmp_path: Path) -> None:
     images, labels, _ = digits(False)
     for i in range(3):
         Image.fromarray(images[i].numpy()).save(tmp_path / f"{i}.png")
-    picture(0).save(tmp_path / "larger.jpg")
-    (tmp_path / "bad.png").write_bytes(b"no picture")
+    noise_image(0).save(tmp_path / "larger.jpg")
+    (tmp_path / "bad.png").write_bytes(b"no image")
     words = ["--checkpoint", str(run), "--top", "2", "--json"]
     done = run_here("predict", str(tmp_path), *words)
     assert done.returncode == 2 and "bad.png" in done.stderr and "Traceback" not in done.stderr
@@ -280,8 +280,8 @@ def test_predict_names_what_is_on_pictures(run: Path, tmp_path: Path) -> None:
 
 
 def test_predict_says_what_a_folder_holds_besides_images(run: Path, tmp_path: Path) -> None:
-    picture(0).save(tmp_path / os.fsdecode(b"\xff.BMP"), format="BMP")
-    picture(0).save(tmp_path / "b.webp")
+    noise_image(0).save(tmp_path / os.fsdecode(b"\xff.BMP"), format="BMP")
+    noise_image(0).save(tmp_path / "b.webp")
     (tmp_path / "._b.webp").write_bytes(b"of a system")
     (tmp_path / "notes.txt").write_text("no image")
     os.mkfifo(tmp_path / "pipe.png")
@@ -344,5 +344,5 @@ def test_senseless_options_are_refused(sections: Any, message: str) -> None:
 
 def test_another_number_of_classes_is_refused(tmp_path: Path) -> None:
     done = run_here("train", *image_options(tmp_path, model__num_classes=7))
-    assert done.returncode == 2 and "the data set has 10 classes" in done.stderr
+    assert done.returncode == 2 and "the dataset has 10 classes" in done.stderr
     assert not list(tmp_path.iterdir())

@@ -44,7 +44,7 @@ def test_released_preresnet(
 
 
 def expected_scores(network: torch.nn.Module, root: Path) -> tuple[Tensor, Tensor]:
-    """Softmax of the test pictures, and their labels."""
+    """Softmax of the test images, and their labels."""
     with (root / "cifar-10-batches-py" / "test_batch").open("rb") as file:
         batch = pickle.load(file, encoding="latin1")
     images = torch.from_numpy(batch["data"]).view(-1, 3, 32, 32) / 255
@@ -63,7 +63,7 @@ def test_released_resnet_of_another_number_of_classes(
     words = ["--checkpoint", source, "--model.backbone", "resnet50_cifar", "--data.dataset"]
     done = run_here("evaluate", *words, "cifar10", "--data.root", str(root))
     assert done.returncode == 2, done.stdout
-    assert "knows 7 classes, the data set has 10" in done.stderr
+    assert "knows 7 classes, the dataset has 10" in done.stderr
 
 
 def test_released_file_of_another_backbone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

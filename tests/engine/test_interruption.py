@@ -126,7 +126,7 @@ def test_ten_kills_at_random_moments_change_nothing(root: Path, tmp_path: Path) 
         for line in lines_of(process):
             if line.startswith(("run folder:", "resuming")):
                 break
-        # From before the first step of the process to some epochs behind it.
+        # From before the first step of the process to some epochs after it.
         time.sleep(moments.uniform(0, 2.5))
         os.killpg(process.pid, signal.SIGKILL)
         process.wait(60)

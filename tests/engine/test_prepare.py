@@ -96,7 +96,7 @@ def test_bad_originals_are_reported_and_not_written(tmp_path: Path) -> None:
     (tmp_path / "in" / "cut.avi").write_bytes(whole[: len(whole) // 2])
     done = prepare(tmp_path / "in", tmp_path / "out")
     assert done.returncode == 1
-    assert "not prepared: " in done.stderr and "text.avi is no readable video" in done.stderr
+    assert "not prepared: " in done.stderr and "text.avi is not a readable video" in done.stderr
     assert "cut.avi is cut off" in done.stderr
     assert done.stdout.endswith("1 of 3 videos prepared\n")
     assert set(contents(tmp_path / "out")) == {"good.avi", "prepared.json"}
@@ -169,7 +169,7 @@ def test_two_at_once(tmp_path: Path) -> None:
 
 
 def test_linked_folders(tmp_path: Path) -> None:
-    """Those of classes may be links; one that leads back is not followed."""
+    """Folders of classes may be links; one that leads back is not followed."""
     write_video(tmp_path / "elsewhere" / "a.avi", 3)
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "Bow").symlink_to(tmp_path / "elsewhere")
@@ -201,15 +201,15 @@ def write_streams_of_noise(path: Path) -> Path:
         stream.width, stream.height, stream.pix_fmt = 128, 128, "yuv420p"
         stream.bit_rate = 2_000_000
         for _ in range(20):
-            picture = random.integers(0, 255, (128, 128, 3), dtype=np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
+            image = random.integers(0, 255, (128, 128, 3), dtype=np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, "rgb24")))
         container.mux(stream.encode())
     return path
 
 
 @pytest.mark.slow
 def test_full_disk(tmp_path: Path) -> None:
-    """One line, nothing half-written; with room it goes on."""
+    """A full disk gives one line and nothing half-written; with room it goes on."""
     source = large_set(tmp_path / "in")
     disk = tmp_path / "disk"
     disk.mkdir()

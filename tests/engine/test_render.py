@@ -1,4 +1,4 @@
-"""Videos and pictures with what was found drawn on them."""
+"""Videos and images with what was found drawn on them."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import av
 import matplotlib
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 
 from tests.tiny import command, environment, only_run, run_command, run_here, tiny_options
@@ -35,8 +36,7 @@ from video_snl.render.fonts import (
     spelled,
     text_size,
 )
-from video_snl.render.image import class_colours, labelled, overlaid
-from video_snl.render.targets import targets
+from video_snl.render.image import class_colours, labelled, overlaid, targets
 from video_snl.render.video import caption_at, captions_of, render_video
 
 NAMES = ("Bow", "Clap", "Dive")
@@ -175,8 +175,8 @@ def test_letters_fit_and_are_readable_on_any_background() -> None:
     long = Line("x" * 500, "50.0%")
     for size in ((320, 240), (64, 64), (1280, 720), (500, 24)):
         for background in (0, 128, 255):
-            picture = Image.new("RGB", size, (background,) * 3)
-            drawn = np.asarray(draw_lines(picture, [long, Line("größer Ω Ж", "1.0%")])).astype(int)
+            image = Image.new("RGB", size, (background,) * 3)
+            drawn = np.asarray(draw_lines(image, [long, Line("größer Ω Ж", "1.0%")])).astype(int)
             assert drawn.shape[:2] == size[::-1]
             assert (drawn[:, -text_size(size[1]) // 2 :] == background).all()  # nothing cut off
             box = drawn[text_size(size[1]) // 2 :, text_size(size[1]) // 2 :]
@@ -201,7 +201,7 @@ def only_dejavu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def inked(text: str) -> np.ndarray:
-    """Where a text on black is white, without the box."""
+    """Return the mask of the white letters on black, without the box."""
     return np.asarray(draw_lines(Image.new("RGB", (600, 480)), [Line(text)])).min(2) > 128
 
 
@@ -256,6 +256,10 @@ def test_figures_without_fonts_warn_of_no_glyph(
 ) -> None:
     confusion_picture(np.eye(2), ["拍手", "Bow"], tmp_path / "c.png", title="t", unit="videos")
     assert not [w for w in recwarn if "missing from" in str(w.message)]
+    figure = Figure()
+    figure.text(0, 0, "拍手")
+    with pytest.warns(UserWarning, match="missing from"):  # the letters as they are
+        figure.savefig(tmp_path / "d.png")
 
 
 def test_where_files_go(tmp_path: Path) -> None:
@@ -301,7 +305,7 @@ def test_the_command(words: list[str], tmp_path: Path) -> None:
 
 
 def test_a_video_that_breaks_leaves_no_file(tmp_path: Path) -> None:
-    """Its first clip can be read, its end cannot."""
+    """The first clip of the video can be read, its end cannot."""
     path = write_video(tmp_path / "a.avi", frames=200, size=(96, 128))
     content = bytearray(path.read_bytes())
     index = content.rfind(b"idx1")
@@ -344,10 +348,10 @@ def _hidden(folder: Path) -> list[Path]:
 def test_pictures_are_labelled(tmp_path: Path) -> None:
     output = tmp_path / "runs"
     assert main(["train", *image_options(output, optimizer__epochs=1)]) == 0
-    picture = tmp_path / "p.png"
-    Image.new("RGB", (40, 30), (200, 30, 30)).save(picture)
+    image = tmp_path / "p.png"
+    Image.new("RGB", (40, 30), (200, 30, 30)).save(image)
     run: list[Any] = ["predict", "--checkpoint", str(only_run(output)), "--accelerator", "cpu"]
-    done = run_here(*run, "--render", str(tmp_path / "out"), str(picture))
+    done = run_here(*run, "--render", str(tmp_path / "out"), str(image))
     assert done.returncode == 0, done.stderr
     assert f"rendered: {tmp_path / 'out' / 'p.png'}" in done.stdout
     with Image.open(tmp_path / "out" / "p.png") as shown:
@@ -359,8 +363,8 @@ def test_pictures_are_labelled(tmp_path: Path) -> None:
 def test_overlay_shows_the_label_of_every_pixel() -> None:
     labels = np.zeros((60, 100), int)
     labels[:, 75:] = 2
-    picture = Image.new("RGB", (200, 120), (100, 100, 100))
-    shown = np.asarray(overlaid(picture, labels, ["road", "sky", "car"])).astype(int)
+    image = Image.new("RGB", (200, 120), (100, 100, 100))
+    shown = np.asarray(overlaid(image, labels, ["road", "sky", "car"])).astype(int)
     assert shown.shape[0] == 120 and shown.shape[1] > 240
     colours = class_colours(3)
     for column, label in ((10, 0), (140, 0), (160, 2), (199, 2)):

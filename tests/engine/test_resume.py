@@ -52,7 +52,7 @@ def resume(run: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def refused(run: Path, *words: str) -> str:
-    """One line that says why, and nothing that was changed."""
+    """Return the one line of a refusal, after which nothing is changed."""
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     done = resume(run, *words)
     assert done.returncode == 2, done.stderr
@@ -181,10 +181,13 @@ import os, signal, sys, time
 from pathlib import Path
 from video_snl.utils.locks import locked
 with locked(Path({str(lock)!r})):
+    read, write = os.pipe()
     child = os.fork()
     if not child:
+        os.write(write, b"x")  # it has let go of the lock by now
         time.sleep(60)
         os._exit(0)
+    os.read(read, 1)
     print(child, flush=True)
     time.sleep(60)
 """

@@ -1,4 +1,4 @@
-"""What a training and its pictures show, and what they leave out."""
+"""Contents of the lines and figures of a training."""
 
 from __future__ import annotations
 

@@ -38,8 +38,8 @@ def test_run_folder_is_complete(run: Path) -> None:
         "checkpoints/best.ckpt",
         "checkpoints/last.ckpt",
     }
-    with Image.open(run / "learning_curves.png") as picture:
-        assert picture.width > 800
+    with Image.open(run / "learning_curves.png") as image:
+        assert image.width > 800
 
 
 def test_record_holds_last_and_best_epoch(run: Path) -> None:
@@ -218,7 +218,7 @@ def test_history_of_a_run_from_before_there_was_a_profile(tmp_path: Path) -> Non
 def test_batches_copied_ahead_change_nothing(
     run: Path, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As on a GPU, with copies that are none: Lightning takes the prefetcher for the loader."""
+    """Lightning takes the prefetcher of a GPU, here with copies that do nothing, for the loader."""
 
     class Copies:
         def start(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -1,4 +1,4 @@
-"""``video-snl explain`` of networks of pictures, and the pictures that it draws."""
+"""``video-snl explain`` of networks of images, and the figures that it draws."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("pictures") / "three.png"
+def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("images") / "three.png"
     values = (load_digits().images[3] * 15.9).astype(np.uint8)
     Image.fromarray(values).convert("RGB").resize((64, 48)).save(path)
     return path
 
 
-def test_a_picture(run: Path, picture: Path, tmp_path: Path) -> None:
+def test_a_picture(run: Path, image: Path, tmp_path: Path) -> None:
     done = run_here(
-        *("explain", "--checkpoint", str(run), str(picture), "-o", str(tmp_path / "out")),
+        *("explain", "--checkpoint", str(run), str(image), "-o", str(tmp_path / "out")),
         *("--accelerator", "cpu", "--at", "0,1,2"),
     )
     assert done.returncode == 0, done.stderr
@@ -56,11 +56,11 @@ def test_a_picture(run: Path, picture: Path, tmp_path: Path) -> None:
     trained = load_trained(checkpoint_path(str(run)), IMAGE)
     arrays = np.load(tmp_path / "out" / "maps.npz")
     np.testing.assert_array_equal(
-        arrays["0 frames"][0], read_input(picture, trained.experiment.data).numpy()
+        arrays["0 frames"][0], read_input(image, trained.experiment.data).numpy()
     )
-    subject = analysis_input(trained, str(picture), picture, torch.device("cpu"))
+    given = analysis_input(trained, str(image), image, torch.device("cpu"))
     with torch.no_grad():
-        scores = trained.model(subject.clip)[0].softmax(-1)
+        scores = trained.model(given.clip)[0].softmax(-1)
     assert [row["class"] for row in network["classes"]] == [
         trained.class_names[label] for label in scores.topk(5).indices.tolist()
     ]
@@ -70,7 +70,7 @@ def test_a_picture(run: Path, picture: Path, tmp_path: Path) -> None:
 def test_what_is_no_picture(run: Path, tmp_path: Path) -> None:
     words = ("explain", "--checkpoint", str(run), "--accelerator", "cpu", "-o", str(tmp_path / "o"))
     broken = tmp_path / "broken.png"
-    broken.write_bytes(b"no picture")
+    broken.write_bytes(b"no image")
     done = run_here(*words, str(broken))
     assert done.returncode == 2 and "broken.png" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1

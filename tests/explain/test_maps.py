@@ -12,10 +12,9 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from tests.blocks.cases import CASES, GATES, GRIDS, all_cases, features, made
-from video_snl.analysis.explain import rows, sensitivity
-from video_snl.analysis.explain.maps import block_maps, map_count
+from video_snl.analysis.explain import maps, rows
+from video_snl.analysis.explain.maps import block_maps, map_count, sensitivity_rows
 from video_snl.analysis.explain.rows import affinity_rows, has_affinity, key_shares
-from video_snl.analysis.explain.sensitivity import sensitivity_rows
 from video_snl.analysis.explain.structure import SENSITIVITY
 from video_snl.blocks import NonlocalBlock
 from video_snl.blocks import operators as affinity_module
@@ -193,7 +192,7 @@ def test_sensitivity_of_stages_pools_recurrence_and_activations(
 def test_chunks_of_positions_change_nothing(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     block, x, index = made(case), features(1, 8, 2, 3, 2), torch.tensor([11, 0, 4, 5])
     [whole] = sensitivity_rows(block, x, index)
-    monkeypatch.setattr(sensitivity, "_NUMBERS", 8 * 8 * 12 * 3)
+    monkeypatch.setattr(maps, "_CHUNK_NUMBERS", 8 * 8 * 12 * 3)
     parts = list(sensitivity_rows(block, x, index))
     assert [len(part) for part in parts] == [3, 1]
     assert_close(torch.cat(parts), whole)

@@ -11,7 +11,7 @@ import pytest
 
 from tests.explanations import block_maps, explanation, frames
 from video_snl.analysis.explain import figure3
-from video_snl.analysis.explain.page_data import encoded_map
+from video_snl.analysis.explain.page import encoded_map
 from video_snl.analysis.explain.run import write_explanations
 from video_snl.analysis.explain.structure import Explanation
 from video_snl.errors import UserError
@@ -65,7 +65,7 @@ def test_pictures_of_an_earlier_explanation_do_not_stay(tmp_path: Path) -> None:
 def test_colours_are_signed_where_those_of_the_page_are(
     lowest: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By the whole map, with the same rounding: the row that is drawn has none below zero."""
+    """The whole map decides, with the same rounding: the row that is drawn has none below zero."""
     drawn: list[figure3._Row] = []
     monkeypatch.setattr(figure3, "_draw", lambda _, rows, *rest: drawn.extend(rows))
     one = shown()

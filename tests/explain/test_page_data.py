@@ -20,10 +20,16 @@ from numpy.testing import assert_allclose
 from tests.blocks.cases import features, made
 from tests.explanations import KINDS, block_maps, explanation, frames
 from video_snl.analysis.explain import maps
-from video_snl.analysis.explain.page import page_html, write_page
-from video_snl.analysis.explain.page_data import decoded_rows, encoded_map, encoded_rows, row_step
+from video_snl.analysis.explain.maps import sensitivity_rows
+from video_snl.analysis.explain.page import (
+    decoded_rows,
+    encoded_map,
+    encoded_rows,
+    page_html,
+    row_step,
+    write_page,
+)
 from video_snl.analysis.explain.positions import strongest
-from video_snl.analysis.explain.sensitivity import sensitivity_rows
 from video_snl.analysis.explain.structure import BlockMaps, Grid, box_of, cells, query_index
 from video_snl.blocks import NonlocalBlock
 from video_snl.errors import UserError
@@ -97,7 +103,7 @@ def test_rounding_below_zero_does_not_make_a_map_signed() -> None:
 
 @pytest.mark.parametrize("full", [(3, 5, 7), (5, 3, 4)])
 def test_shares_of_a_thinned_map_are_those_of_the_whole_rows(full: Grid) -> None:
-    """Boxes of unequal sizes, along time, too: sums of their means are no shares."""
+    """Boxes of unequal sizes, along time, too: sums of their means are not shares."""
     block, x = made("nl dot").float(), features(1, 8, *full).float()
     assert isinstance(block, NonlocalBlock)
     [shown] = maps.block_maps("before:res4.0", "nl", block, x, 17)
@@ -123,7 +129,7 @@ def test_shares_of_a_thinned_map_are_those_of_the_whole_rows(full: Grid) -> None
 
 
 def test_the_strongest_position_is_that_of_the_whole_rows() -> None:
-    """Of two rows the one with the larger sum, though the means of its boxes sum to less."""
+    """The row with the larger sum wins, though the means of its boxes sum to less."""
     weights = np.array([[0.0, 4.0], [3.0, 0.0]], dtype=np.float32)
     sums = np.array([[4.0], [9.0]])
     norms = np.ones((1, 1, 2), dtype=np.float32)
@@ -176,8 +182,8 @@ def test_pages_of_a_usual_clip_are_small(tmp_path: Path) -> None:
 
 def test_pictures_that_are_large_are_made_smaller() -> None:
     page = stored(page_html([explanation(clip=frames(1, 480, 1200), gradcam=False)]))
-    (picture,) = page["pictures"]
-    assert len(picture) < 100_000 and picture.startswith("data:image/jpeg;base64,")
+    (image,) = page["pictures"]
+    assert len(image) < 100_000 and image.startswith("data:image/jpeg;base64,")
 
 
 def test_the_page_names_no_other_file() -> None:

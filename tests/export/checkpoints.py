@@ -42,20 +42,29 @@ def video_network(
 
 
 def video_checkpoint(
-    path: Path, block: str = "snl", root: str | None = None, names: Sequence[str] = CLASSES
+    path: Path,
+    block: str = "snl",
+    root: str | None = None,
+    names: Sequence[str] = CLASSES,
+    *,
+    frames: int = 4,
+    side: int = 32,
+    num_units: int = 1,
 ) -> Path:
-    """Of clips of 4 frames of 32 x 32 pixels, the least that the small I3D takes."""
-    data = DataConfig(dataset="ucf101", root=root, crop=32, short_side=32, num_workers=0)
-    experiment = Experiment(data=data, model=ModelConfig(block=block, zero_init=False))  # type: ignore
-    network = video_network(block, classes=len(names))
+    """Write a checkpoint of clips of 4 x 32 x 32, the least of the small I3D, or of more."""
+    size = {"clip_frames": frames, "crop": side, "short_side": side}
+    data = DataConfig(dataset="ucf101", root=root, num_workers=0, **size)  # type: ignore[arg-type]
+    model = ModelConfig(block=block, zero_init=False, num_units=num_units)  # type: ignore[arg-type]
+    experiment = Experiment(data=data, model=model)
+    network = video_network(block, classes=len(names), num_units=num_units)
     task = ActionRecognition(experiment, network, list(names), mean=HALF, std=HALF)
     return save(task, path)
 
 
 def image_checkpoint(path: Path, backbone: str = "preresnet20") -> Path:
-    """Of 32 x 32 pixels; ``fcn_r50_d8`` labels all of them."""
-    scenes = backbone.startswith("fcn")
-    data = ImageDataConfig(dataset="cityscapes" if scenes else "digits")
+    """Write a checkpoint of images of 32 x 32 pixels; ``fcn_r50_d8`` labels all of them."""
+    segments = backbone.startswith("fcn")
+    data = ImageDataConfig(dataset="cityscapes" if segments else "digits")
     model = ImageModelConfig(backbone=backbone, zero_init=False)  # type: ignore[arg-type]
     experiment = ImageExperiment(data=data, model=model)
     torch.manual_seed(0)

@@ -14,7 +14,7 @@ from tests.export.checkpoints import image_checkpoint, video_checkpoint
 from tests.tiny import run_here
 from tests.videos import write_video
 from video_snl.errors import UserError
-from video_snl.export.seal import check_seal
+from video_snl.export.formats import check_seal
 from video_snl.runs.published import CONFIG, CONFIG_DIGEST, WEIGHTS, WEIGHTS_DIGEST
 from video_snl.runs.trained import load_trained
 
@@ -48,7 +48,7 @@ def flipped(source: Path, target: Path, offset: int) -> Path:
 
 
 def in_a_weight(path: Path) -> int:
-    """Where a byte of the first block's weights is."""
+    """Return the place of a byte of the first block's weights."""
     weights = load_trained(path).model.state_dict()
     name = next(name for name in weights if name.endswith("combine.weight"))
     return path.read_bytes().index(weights[name].numpy().tobytes()) + 2

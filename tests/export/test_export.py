@@ -17,7 +17,7 @@ from PIL import Image
 from tests.export.checkpoints import CLASSES, image_checkpoint, video_checkpoint, video_network
 from tests.tiny import REPOSITORY, run_command, run_here
 from tests.videos import write_video
-from video_snl.config.task_spec import VIDEO
+from video_snl.config.task_spec import IMAGE, VIDEO
 from video_snl.errors import UserError
 from video_snl.export import command as recording
 from video_snl.export.networks import load_exported
@@ -71,7 +71,8 @@ def test_export_and_predict(suffix: str, checkpoint: Path, video: str, tmp_path:
     assert all(form["latency"] > 0 and form["size"] > 1e6 for form in report["forms"])
     assert report["bytes"] == path.stat().st_size and report["threads"] == 1
     assert sorted(file.name for file in tmp_path.iterdir()) == [path.name, f"{path.name}.json"]
-    for views in (["--clips", "3"], ["--window", "10f", "--hop", "7f"]):
+    windows = [["--window", "10f", "--hop", "7f"]] if suffix == ".onnx" else []
+    for views in (["--clips", "3"], *windows):
         expected = guesses("--checkpoint", str(checkpoint), *views, video)
         assert_same_guesses(guesses("--model", str(path), *views, video), expected)
     assert b"/home/somebody" not in path.read_bytes()
@@ -104,7 +105,9 @@ def test_in_a_process_of_its_own(checkpoint: Path, video: str, tmp_path: Path) -
     done = run_command("export", "--checkpoint", str(checkpoint), "-o", path, *UNTIMED)
     assert done.returncode == 0, done.stderr
     lines = done.stderr.splitlines()
-    assert all(line.startswith(("video-snl export: ", "export steps: ")) for line in lines)
+    assert lines and all(
+        line.startswith(("video-snl export: ", "export steps: ")) for line in lines
+    )
     done = run_command("predict", "--model", path, "--top", "1", video)
     assert done.returncode == 0 and done.stderr == ""
     name, guess = done.stdout.splitlines()
@@ -112,7 +115,7 @@ def test_in_a_process_of_its_own(checkpoint: Path, video: str, tmp_path: Path) -
 
 
 def test_that_a_pt2_file_runs_code_is_said() -> None:
-    """Also one without a pickled entry: the reason why none are refused by their entries."""
+    """A file without a pickled entry runs code, too, so none is refused by its entries."""
     words = " ".join(run_here("predict", "--help").stdout.split())
     assert "Reading a .pt2 file can run code in it, which cannot be told beforehand" in words
     text = (REPOSITORY / "docs" / "export.md").read_text(encoding="utf-8")
@@ -168,8 +171,10 @@ def test_fixed_sizes(suffix: str, checkpoint: Path, video: str, tmp_path: Path) 
     assert_same_guesses(guesses("--model", str(path), video), expected)
 
 
-def test_some_free_axes(checkpoint: Path, tmp_path: Path) -> None:
-    path, words = tmp_path / "model.onnx", ["--checkpoint", str(checkpoint), *UNTIMED]
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
+def test_some_free_axes(suffix: str, checkpoint: Path, tmp_path: Path) -> None:
+    path, words = tmp_path / f"model{suffix}", ["--checkpoint", str(checkpoint), *UNTIMED]
     done = run_here("export", *words, "--dynamic", "width,frames", "-o", str(path))
     assert done.returncode == 0, done.stderr
     assert "(batch=1, channels=3, frames, height=32, width)" in done.stdout
@@ -189,7 +194,7 @@ def test_cayley_is_no_onnx(tmp_path: Path) -> None:
 
 
 def test_a_network_that_takes_no_smaller_pictures_than_in_training(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     record, path = recording.exported_graph, tmp_path / "model.pt2"
 
@@ -200,12 +205,22 @@ def test_a_network_that_takes_no_smaller_pictures_than_in_training(
 
     monkeypatch.setattr(recording, "exported_graph", not_small)
     checkpoint = image_checkpoint(tmp_path / "best.ckpt")
-    done = run_here("export", "--checkpoint", str(checkpoint), "-o", str(path), *UNTIMED, "--json")
+    words = ["--checkpoint", str(checkpoint), "-o", str(path), "--input", image, *UNTIMED]
+    done = run_here("export", *words, "--dynamic", "width,height", "--json")
     assert done.returncode == 0, done.stderr
+    assert "input: images (batch=1, channels=3, height, width)" in done.stdout
     assert "recorded for the sizes of the training and larger ones alone" in done.stderr
     report = json.loads((tmp_path / "model.pt2.json").read_text())
     assert report["input"]["smallest"] == report["input"]["sizes"] == [32, 32]
-    assert len(report["differences"]) == 2
+    assert [found["input"] for found in report["differences"]] == ["random"] * 2 + ["given"]
+    expected = guesses("--checkpoint", str(checkpoint), image)
+    assert_same_guesses(guesses("--model", str(path), image), expected)
+    with pytest.raises(UserError, match="it has no entry 'video_snl'"):
+        load_exported(path, VIDEO, CPU)
+    network = load_exported(path, IMAGE, CPU).model
+    assert network(torch.zeros(2, 3, 32, 50)).shape == (2, len(CLASSES))
+    with pytest.raises(UserError, match="takes inputs of height=32 or more, not 31"):
+        network(torch.zeros(2, 3, 31, 50))
 
 
 @pytest.mark.slow
@@ -249,7 +264,10 @@ def test_compiled_or_why_not(
     [
         (["-o", "model.bin"], "model.bin: expected a file that ends in .onnx or .pt2"),
         (["-o", "m.onnx", "--format", "torch"], "give a name that ends in .pt2"),
-        (["--dynamic", "time"], "'time' is no axis of this network's input; name some of batch,"),
+        (
+            ["--dynamic", "time"],
+            "'time' is not an axis of this network's input; name some of batch,",
+        ),
         (["--runs", "-1"], "--runs -1: give 0 or more"),
         (["--input", "none.avi"], "--input none.avi: no such file"),
     ],
@@ -293,25 +311,24 @@ def test_a_graph_of_others_says_nothing_of_itself(video: str, tmp_path: Path) ->
 
 
 @pytest.fixture
-def picture(tmp_path: Path) -> str:
+def image(tmp_path: Path) -> str:
     random = np.random.default_rng(0)
     pixels = random.integers(0, 255, (40, 48, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
     return str(tmp_path / "a.png")
 
 
-@pytest.mark.parametrize(
-    "backbone", ["preresnet20", pytest.param("fcn_r50_d8", marks=pytest.mark.slow)]
-)
-@pytest.mark.parametrize("suffix", [pytest.param(".onnx", marks=pytest.mark.slow), ".pt2"])
-def test_pictures(backbone: str, suffix: str, picture: str, tmp_path: Path) -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize("backbone", ["preresnet20", "fcn_r50_d8"])
+@pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
+def test_pictures(backbone: str, suffix: str, image: str, tmp_path: Path) -> None:
     checkpoint = str(image_checkpoint(tmp_path / "best.ckpt", backbone))
     path = str(tmp_path / f"model{suffix}")
-    words = ["--checkpoint", checkpoint, "-o", path, "--input", picture, *UNTIMED]
+    words = ["--checkpoint", checkpoint, "-o", path, "--input", image, *UNTIMED]
     done = run_here("export", *words)
     assert done.returncode == 0, done.stderr
     assert "input: images (batch, channels=3, height, width)" in done.stdout
-    expected = guesses("--checkpoint", checkpoint, picture)
-    assert_same_guesses(guesses("--model", path, picture), expected)
+    expected = guesses("--checkpoint", checkpoint, image)
+    assert_same_guesses(guesses("--model", path, image), expected)
     with pytest.raises(UserError, match="it has no entry 'video_snl'"):
         load_exported(Path(path), VIDEO, CPU)

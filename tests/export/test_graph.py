@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from tests.export.checkpoints import lively, video_network
+from video_snl.blocks import make_block
 from video_snl.config.backbones import VIDEO_BACKBONES
 from video_snl.config.video import BlockName
 from video_snl.errors import UserError
@@ -27,7 +28,6 @@ from video_snl.models.preresnet import preresnet20
 ALL = ("batch", "frames", "height", "width")
 CPU = torch.device("cpu")
 BLOCKS = get_args(BlockName)
-_QUICK = ("snl", "cayley")  # a chain of affinities, and a linear system
 
 
 def check(network: nn.Module, given: Input, folder: Path, formats: list[FormatName]) -> None:
@@ -41,10 +41,18 @@ def check(network: nn.Module, given: Input, folder: Path, formats: list[FormatNa
         assert len(differences) == len(given.trials()) >= 2
 
 
-@pytest.mark.parametrize(
-    "block",
-    [b if b in _QUICK else pytest.param(b, marks=pytest.mark.slow) for b in BLOCKS],
-)
+@pytest.mark.parametrize("block", ["snl", "cayley"])  # a chain of affinities, a linear system
+def test_a_block_between_two_layers(block: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    layers = nn.Conv3d(3, 8, 3, padding=1), nn.BatchNorm3d(8), make_block(block, 8, zero_init=False)
+    network = lively(nn.Sequential(*layers, nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(8, 5)))
+    given = Input("clips", (6, 10, 7), (1, 1, 1), ALL)
+    formats: list[FormatName] = ["torch"] if block == "cayley" else ["torch", "onnx"]
+    check(network, given, tmp_path, formats)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("block", BLOCKS)
 def test_every_block_in_the_small_i3d(block: str, tmp_path: Path) -> None:
     given = Input("clips", (6, 48, 56), (4, 32, 32), ALL)
     formats: list[FormatName] = ["torch"] if block == "cayley" else ["torch", "onnx"]

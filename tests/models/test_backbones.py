@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from pkgutil import resolve_name
 
@@ -15,7 +16,8 @@ from torchvision.models import ResNet50_Weights
 from video_snl.blocks.insertion import inserted_blocks
 from video_snl.config.backbones import IMAGE_BACKBONES, VIDEO_BACKBONES, VideoBackbone
 from video_snl.config.statistics import STATISTICS
-from video_snl.config.video import ModelConfig
+from video_snl.config.video import Experiment, ModelConfig
+from video_snl.errors import UserError
 from video_snl.models.video import build_model, head_parameters, stage_modules
 
 ENTRIES = {**VIDEO_BACKBONES, **IMAGE_BACKBONES}
@@ -74,3 +76,24 @@ def test_a_new_backbone_is_a_function_and_an_entry(
     _, report = build_model(ModelConfig("x3d_m", weights=str(tmp_path / "own.ckpt")), 3)
     assert report is not None and report.format == "video-snl checkpoint"
     assert report.matched_fraction == 1 and report.head.startswith("taken over")
+
+
+def test_an_entry_says_where_blocks_stand_where_none_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def positions(named: list[str] | None = None) -> list[str]:
+        model, _ = build_model(ModelConfig("i3d_small", positions=named), 3)
+        return list(inserted_blocks(model))
+
+    entry = VIDEO_BACKBONES["i3d_small"]
+    assert positions() == positions(["before:res4.-1"])
+    monkeypatch.setitem(
+        VIDEO_BACKBONES, "i3d_small", replace(entry, positions=("after:res3.0", "before:res4.-1"))
+    )
+    assert positions() == positions(["after:res3.0", "before:res4.-1"]) and len(positions()) == 2
+    assert positions(["after:res3.0"]) == positions()[:1]
+    # A configuration says them, as do the records of its runs.
+    assert Experiment().model.positions == ["after:res3.0", "before:res4.-1"]
+    monkeypatch.setitem(VIDEO_BACKBONES, "i3d_small", replace(entry, positions=("after:layer3.0",)))
+    with pytest.raises(UserError, match="layer3"):
+        positions()

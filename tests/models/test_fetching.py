@@ -84,7 +84,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(content[begin:][:stop])
 
     def log_message(self, format: str, *args: object) -> None:
-        """Not into the output of the tests."""
+        """Keep the log out of the output of the tests."""
 
 
 @pytest.fixture

@@ -66,7 +66,7 @@ class Counts:
 
 @pytest.fixture(scope="module")
 def counts() -> Counts:
-    """One pass of I3D with SNL over a 16 x 112 x 112 clip, 400 classes; all weights zero."""
+    """Count one pass of I3D with SNL over a 16 x 112 x 112 clip, 400 classes; all weights zero."""
     model = on_meta("i3d_r50", 400)
     with torch.device("meta"):
         insert_blocks(model, "snl", ["before:res4.5"])

@@ -188,7 +188,9 @@ def test_a_block_changes_nothing_at_first_and_trains() -> None:
         optimizer.zero_grad()
         F.cross_entropy(model(x), torch.arange(4)).backward()
         optimizer.step()
-    for block in inserted_blocks(model).values():
+    blocks = inserted_blocks(model)
+    assert len(blocks) == 3
+    for block in blocks.values():
         assert all(p.grad is not None and p.grad.any() for p in block.parameters())
 
 
@@ -223,8 +225,8 @@ def test_parts_with_rates_of_their_own(backbone: Any) -> None:
     parts += [head_parameters(model), set(block.parameters())]
     assert all(parts) and sum(map(len, parts)) == len(set().union(*parts))
     rest = {n for n, p in model.named_parameters() if p not in set().union(*parts)}
-    behind = {"preresnet20": {"bn"}, "preresnet56": {"bn"}}.get(backbone, {"bn1", "fc1", "bn2"})
-    assert {name.split(".")[0] for name in rest} == (behind if "preresnet" in backbone else set())
+    after = {"preresnet20": {"bn"}, "preresnet56": {"bn"}}.get(backbone, {"bn1", "fc1", "bn2"})
+    assert {name.split(".")[0] for name in rest} == (after if "preresnet" in backbone else set())
     if backbone == "preresnet20":
         assert {p.shape for p in head_parameters(model)} == {(7, 64), (7,)}
         with pytest.raises(UserError, match="names 'res2'; this network has: stem, layer1, layer2"):

@@ -219,7 +219,7 @@ def test_checkpoints_of_mmsegmentation() -> None:
 
 
 def test_the_released_head_of_segmentation(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its block has a name of its own, and was trained with the other sign of A Z W2."""
+    """The block has another name in the file, and was trained with the other sign of A Z W2."""
     bare, _ = build_image_model(ImageModelConfig("fcn_r50_d8", "none"), 19, seed=4)
     block = block_state("snl", 512, 256)
     state = bare.state_dict() | {f"decode_head.SNL.{n}": t for n, t in block.items()}

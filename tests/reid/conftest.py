@@ -1,4 +1,4 @@
-"""One little data set and one little run, to be read only."""
+"""One little dataset and one little run, to be read only."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ from tests.tiny import only_run
 
 
 @pytest.fixture(scope="session")
-def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data set in the layout of ``folder``."""
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset in the layout of ``folder``."""
     return write_folder(tmp_path_factory.mktemp("people"))
 
 
 @pytest.fixture(scope="session")
-def trained(people: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run of two epochs on it."""
     output = tmp_path_factory.mktemp("runs")
-    done = run("train", *options(people, output))
+    done = run("train", *options(dataset, output))
     assert done.returncode == 0, done.stderr
     return only_run(output)
 
 
 @pytest.fixture(scope="session")
-def with_block(people: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def with_block(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run of one epoch of a network with blocks."""
     output = tmp_path_factory.mktemp("blocks")
-    done = run("train", *options(people, output, model__block="snl", optimizer__epochs=1))
+    done = run("train", *options(dataset, output, model__block="snl", optimizer__epochs=1))
     assert done.returncode == 0, done.stderr
     return only_run(output)
 
 
 @pytest.fixture(scope="session")
-def gallery(with_block: Path, people: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The features of ``people``'s gallery by that network."""
+def gallery(with_block: Path, dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The features of ``dataset``'s gallery by that network."""
     path = tmp_path_factory.mktemp("gallery") / "feats.parquet"
     words = ("--checkpoint", str(with_block), "-o", str(path), "--accelerator", "cpu")
-    assert run("extract", str(people / "gallery"), *words).returncode == 0
+    assert run("extract", str(dataset / "gallery"), *words).returncode == 0
     return path
 
 

@@ -1,4 +1,4 @@
-"""Evaluations with pictures that were drawn for a test, and their numbers by plain loops."""
+"""Evaluations with images that were drawn for a test, and their numbers by plain loops."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def naive_list(evaluation: Evaluation, query: int) -> list[tuple[float, int, str
 def naive_pair(
     evaluation: Evaluation, query_camera: int, gallery_camera: int
 ) -> tuple[int, Any, Any]:
-    """How many queries count, rank-1 and mAP of one camera's queries among another's tracklets."""
+    """Count one camera's queries among another's tracklets; compute their rank-1 and mAP."""
     first, precision = [], []
     for query in range(len(evaluation.query.names)):
         if int(evaluation.query.camera_ids[query]) != query_camera:

@@ -29,9 +29,9 @@ def write_tracklet(folder: Path, person: int, camera: int, frames: int = 3) -> l
     return names
 
 
-def write_folder(root: Path, people: int = 4) -> Path:
-    """The layout of ``folder``: ``people`` to train on, three to search for, two cameras."""
-    for person in range(1, people + 1):
+def write_folder(root: Path, identities: int = 4) -> Path:
+    """The layout of ``folder``: ``identities`` to train on, three to search for, two cameras."""
+    for person in range(1, identities + 1):
         for camera in (0, 1):
             for number in range(2):
                 place = root / "train" / f"{person:04}" / f"c{camera}" / f"t{number}"
@@ -45,7 +45,7 @@ def write_folder(root: Path, people: int = 4) -> Path:
 
 
 def tracklets(cameras_of: dict[int, list[int]]) -> list[Tracklet]:
-    """Tracklets without pictures: of every person, one under each camera of a list."""
+    """Tracklets without images: of every person, one under each camera of a list."""
     return [
         Tracklet((f"{person}-{place}.png",) * 3, person, camera)
         for person, cameras in cameras_of.items()

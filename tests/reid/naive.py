@@ -12,7 +12,7 @@ Rows = Sequence[Sequence[float]]
 
 
 class Scores(NamedTuple):
-    """Of one query; ``matches`` is 0 and the rest zeros where it has none."""
+    """Figures of one query; ``matches`` is 0 and the rest zeros where it has none."""
 
     matches: int
     first: int
@@ -29,7 +29,7 @@ def score(
     distances: Sequence[float],
     person: int,
     camera: int,
-    people: Sequence[int],
+    identities: Sequence[int],
     cameras: Sequence[int],
     protocol: str,
     rule: str = "cross",
@@ -38,10 +38,10 @@ def score(
     """Walk down the ranked list and keep account; ``own`` entries are the query itself."""
 
     def ignored(g: int) -> bool:
-        same_camera = people[g] == person and cameras[g] == camera
-        return people[g] == -1 or g in own or (rule == "cross" and same_camera)
+        same_camera = identities[g] == person and cameras[g] == camera
+        return identities[g] == -1 or g in own or (rule == "cross" and same_camera)
 
-    total = sum(people[g] == person and not ignored(g) for g in range(len(people)))
+    total = sum(identities[g] == person and not ignored(g) for g in range(len(identities)))
     if total == 0:
         return Scores(0, 0, 0.0, 0.0)
     seen = found = first = last = 0
@@ -51,7 +51,7 @@ def score(
         if ignored(g):
             continue
         seen += 1
-        if people[g] == person:
+        if identities[g] == person:
             found += 1
             first, last = first or seen, seen
             precisions.append(found / seen)

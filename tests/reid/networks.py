@@ -10,15 +10,15 @@ from torch import Tensor
 from reid.config import ReidModelConfig
 from reid.models.network import TrackletNet, build_network
 
-PEOPLE = 5
+IDENTITIES = 5
 SIZE = (64, 32)
 OSNET_PLACES = ["after:conv2", "after:conv3"]
 
 
 def network(*, seed: int = 0, **options: Any) -> TrackletNet:
-    """In evaluation mode; ``osnet_x0_25`` without blocks unless told otherwise."""
+    """Build a network in evaluation mode; ``osnet_x0_25`` without blocks unless told otherwise."""
     config = ReidModelConfig(**{"block": "none", **options})
-    return build_network(config, PEOPLE, seed=seed, size=SIZE)[0].eval()
+    return build_network(config, IDENTITIES, seed=seed, size=SIZE)[0].eval()
 
 
 def clips(batch: int = 2, frames: int = 4, seed: int = 1) -> Tensor:

@@ -168,11 +168,11 @@ def test_evaluate_looks_for_runs_where_it_is_told_not_where_the_run_was_written(
     assert (found[0].trainer.output, found[0].trainer.seed) == ("runs", 7)
 
 
-def test_extract_writes_what_it_was_given(trained: Path, people: Path, tmp_path: Path) -> None:
+def test_extract_writes_what_it_was_given(trained: Path, dataset: Path, tmp_path: Path) -> None:
     target, video = tmp_path / "feats.parquet", write_video(tmp_path / "walk.avi", frames=5)
-    single = str(people / "query" / "101" / "c0" / "t0")
+    single = str(dataset / "query" / "101" / "c0" / "t0")
     words = ["--checkpoint", str(trained), "-o", str(target), "--accelerator", "cpu"]
-    done = run("extract", *words, single, str(people / "gallery"), str(video))
+    done = run("extract", *words, single, str(dataset / "gallery"), str(video))
     assert done.returncode == 0, done.stderr
     table = read_features(target)
     network = load_trained(trained / "checkpoints" / "best.ckpt")
@@ -186,14 +186,16 @@ def test_extract_writes_what_it_was_given(trained: Path, people: Path, tmp_path:
     assert done.returncode == 2 and "max_pixels=10" in done.stderr
 
 
-def test_extract_takes_numbers_from_the_layout(trained: Path, people: Path, tmp_path: Path) -> None:
+def test_extract_takes_numbers_from_the_layout(
+    trained: Path, dataset: Path, tmp_path: Path
+) -> None:
     target = tmp_path / "feats.parquet"
     words = ["--checkpoint", str(trained), "-o", str(target), "--layout", "folder"]
-    done = run("extract", *words, "--test_frames", "2", str(people / "gallery"))
+    done = run("extract", *words, "--test_frames", "2", str(dataset / "gallery"))
     assert done.returncode == 0, done.stderr
     table = read_features(target)
     assert sorted(table.person_ids.tolist()) == [-1, 0, 101, 102, 103]
-    place = table.names.index(str(people / "gallery" / "-1" / "c0" / "t0"))
+    place = table.names.index(str(dataset / "gallery" / "-1" / "c0" / "t0"))
     assert (table.person_names[place], table.person_ids[place]) == ("-1", JUNK)
     assert (table.camera_names[place], table.camera_ids[place]) == ("c0", NO_NUMBER)
     assert table.test_frames == 2 and table.num_frames.tolist() == [2] * 5
@@ -211,7 +213,7 @@ def test_extract_takes_numbers_from_the_layout(trained: Path, people: Path, tmp_
     ids=["missing", "empty", "text", "unreadable", "video"],
 )
 def test_extract_writes_nothing_where_an_input_is_bad(
-    trained: Path, people: Path, tmp_path: Path, make: object, message: str
+    trained: Path, dataset: Path, tmp_path: Path, make: object, message: str
 ) -> None:
     folder, target = tmp_path / "in", tmp_path / "feats.parquet"
     folder.mkdir()
@@ -219,10 +221,10 @@ def test_extract_writes_nothing_where_an_input_is_bad(
     if path.name == "broken":
         write_tracklet(path, 1, 0, frames=2)
         for frame in path.iterdir():
-            frame.write_bytes(b"no picture")
+            frame.write_bytes(b"no image")
     elif path.suffix:
         path.write_bytes(b"no video")
-    sound = str(people / "query" / "101" / "c0" / "t0")
+    sound = str(dataset / "query" / "101" / "c0" / "t0")
     done = run("extract", "--checkpoint", str(trained), "-o", str(target), sound, str(path))
     assert done.returncode == 2
     [error] = [line for line in done.stderr.splitlines() if not line.startswith("tracklets: ")]
@@ -231,9 +233,9 @@ def test_extract_writes_nothing_where_an_input_is_bad(
 
 
 def test_extract_refuses_names_given_twice_and_files_it_cannot_write(
-    trained: Path, people: Path, tmp_path: Path
+    trained: Path, dataset: Path, tmp_path: Path
 ) -> None:
-    single = str(people / "query" / "101" / "c0" / "t0")
+    single = str(dataset / "query" / "101" / "c0" / "t0")
     words = ["--checkpoint", str(trained), single]
     done = run("extract", *words, single, "-o", str(tmp_path / "a.parquet"))
     assert done.returncode == 2 and "is named twice" in done.stderr
@@ -250,25 +252,25 @@ def test_extract_refuses_names_given_twice_and_files_it_cannot_write(
 
 
 def test_extract_says_why_a_checked_file_could_not_be_written(
-    trained: Path, people: Path, tmp_path: Path
+    trained: Path, dataset: Path, tmp_path: Path
 ) -> None:
     target = tmp_path / "gone" / "feats.parquet"
     target.parent.symlink_to(tmp_path / "nowhere" / "at all")
-    single = str(people / "query" / "101" / "c0" / "t0")
+    single = str(dataset / "query" / "101" / "c0" / "t0")
     done = run("extract", "--checkpoint", str(trained), "-o", str(target), single)
     assert done.returncode == 2
     assert f"error: --output {target} cannot be written (File exists)" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_extract_on_a_full_disk_is_one_line(trained: Path, people: Path, tmp_path: Path) -> None:
+def test_extract_on_a_full_disk_is_one_line(trained: Path, dataset: Path, tmp_path: Path) -> None:
     target = tmp_path / "feats.parquet"
     target.write_bytes(b"of before")
     words = ["--checkpoint", str(trained), "-o", str(target), "--accelerator", "cpu"]
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))  # stands for the end of the disk
     try:
-        done = run("extract", *words, str(people / "gallery"))
+        done = run("extract", *words, str(dataset / "gallery"))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert done.returncode == 2 and "Traceback" not in done.stderr
@@ -278,10 +280,10 @@ def test_extract_on_a_full_disk_is_one_line(trained: Path, people: Path, tmp_pat
 
 
 def test_numbers_of_a_layout_need_no_paths_of_one_kind(
-    trained: Path, people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(people)
-    given = ["gallery/101/c1/t0", str(people / "query" / "102" / "c0" / "t0")]
+    monkeypatch.chdir(dataset)
+    given = ["gallery/101/c1/t0", str(dataset / "query" / "102" / "c0" / "t0")]
     target = tmp_path / "feats.parquet"
     words = ["--checkpoint", str(trained), "-o", str(target), "--layout", "folder"]
     done = run("extract", *words, *given)
@@ -304,11 +306,11 @@ def test_a_layout_is_looked_at_before_anything_is_encoded(
         extract_tracklets(trained, [str(video)], layout="folder")
 
 
-def test_search_finds_a_tracklet_itself(trained: Path, people: Path, tmp_path: Path) -> None:
+def test_search_finds_a_tracklet_itself(trained: Path, dataset: Path, tmp_path: Path) -> None:
     target = tmp_path / "feats.parquet"
-    gallery = str(people / "gallery")
+    gallery = str(dataset / "gallery")
     assert run("extract", "--checkpoint", str(trained), "-o", str(target), gallery).returncode == 0
-    query = str(people / "gallery" / "102" / "c1" / "t0")
+    query = str(dataset / "gallery" / "102" / "c1" / "t0")
     words = ["--checkpoint", str(trained), "--gallery", str(target), "--top", "2", query]
     done = run("search", *words, "--json")
     assert done.returncode == 0, done.stderr

@@ -15,7 +15,7 @@ from reid.data.check import check, inspect
 from reid.data.datasets.base import Counts, Published
 from reid.data.datasets.catalog import DATASETS
 from tests.reid_misbehaving import misbehave
-from tests.reid_trees import picture, write_folder, write_mars
+from tests.reid_trees import write_folder, write_image, write_mars
 from video_snl.data.workers.pool import map_with_timeout
 from video_snl.errors import UserError
 
@@ -33,7 +33,7 @@ SMALL = Published(
 
 @pytest.fixture
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without worker processes, which take seconds to start."""
+    """Check without worker processes, which take seconds to start."""
 
     def run(function: Any, items: Any, **options: Any) -> Any:
         return map_with_timeout(function, items, **options | {"num_workers": 0})
@@ -44,7 +44,7 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def mars(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setitem(DATASETS, "mars", replace(DATASETS["mars"], published=SMALL))
-    return write_mars(tmp_path / "mars", pictures=True)
+    return write_mars(tmp_path / "mars", images=True)
 
 
 def report(capsys: pytest.CaptureFixture[str], dataset: Any, root: Path) -> tuple[int, Any]:
@@ -78,7 +78,7 @@ def test_every_kind_of_problem(mars: Path, capsys: pytest.CaptureFixture[str]) -
     test = mars / "bbox_test"
     (test / "0000" / "0000C2T0001F001.jpg").unlink()
     (test / "0004" / "0004C1T0001F001.jpg").unlink()
-    (test / "0002" / "0002C1T0001F001.jpg").write_bytes(b"no picture")
+    (test / "0002" / "0002C1T0001F001.jpg").write_bytes(b"no image")
     whole = (test / "0002" / "0002C1T0001F002.jpg").read_bytes()
     (test / "0002" / "0002C1T0001F002.jpg").write_bytes(whole[: len(whole) - 40])
     for path in (mars / "bbox_train" / "0003").iterdir():
@@ -175,8 +175,8 @@ def test_unusable_sets_are_refused(tmp_path: Path) -> None:
 
 
 def test_pictures_of_every_kind(tmp_path: Path) -> None:
-    sound = [str(picture(tmp_path / name)) for name in ("a.jpg", "b.png", "c.JPEG")]
-    broken = Path(picture(tmp_path / "d.png"))
+    sound = [str(write_image(tmp_path / name)) for name in ("a.jpg", "b.png", "c.JPEG")]
+    broken = Path(write_image(tmp_path / "d.png"))
     broken.write_bytes(broken.read_bytes()[:60])
     (tmp_path / "e.jpg").mkdir()
     found = inspect((*sound, str(broken), str(tmp_path / "e.jpg"), str(tmp_path / "f.jpg")))

@@ -1,4 +1,4 @@
-"""Own data as folders: numbers of people and cameras, order, and what does not fit."""
+"""Own data as folders: numbers of identities and cameras, order, and what does not fit."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def test_empty_folders(tmp_path: Path) -> None:
             {"query/1/1/a": 1, "gallery": 0},
             "gallery has no folders of identities, it holds no",
         ),
-        ({"query/1/1/a": 1, "gallery/-1/1/a": 1}, "the gallery of data set folder is empty"),
+        ({"query/1/1/a": 1, "gallery/-1/1/a": 1}, "the gallery of dataset folder is empty"),
         (NUMBERS | {"query/0000/1/a": 1}, "query/0000 holds distractors.*belong in gallery/"),
         (NUMBERS | {"train/-1/1/a": 1}, "train/-1 holds junk, which belong in gallery/"),
         (NUMBERS | {"train/0003/1/a": 1}, "train/0003/1/a/1.jpg: 1 identity both in train and in"),

@@ -20,7 +20,7 @@ from video_snl.errors import UserError
 
 @pytest.fixture(scope="module")
 def real_root(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The real tables and lists; no pictures."""
+    """The real tables and lists; no images."""
     info = real_file(real_data, "mars", "info")
     root = tmp_path_factory.mktemp("mars")
     for name in ("bbox_train", "bbox_test", "info"):
@@ -62,7 +62,7 @@ def test_first_and_last_of_the_real_tables(real: ReidData, real_root: Path) -> N
 
 @pytest.mark.slow
 def test_agrees_with_torchreid(real: ReidData, real_root: Path, tmp_path: Path) -> None:
-    """But for its labels of the training people, which are in the order of a set."""
+    """The lists agree but for the training labels, which are in the order of a set."""
     from torchreid.reid.data.datasets.video.mars import Mars
 
     (tmp_path / "mars").symlink_to(real_root)
@@ -233,7 +233,7 @@ def test_no_such_layout(tmp_path: Path) -> None:
     root = write_mars(tmp_path / "mars")
     with pytest.raises(UserError, match=f"has no folder bbox_train.*try --root {root}"):
         load_dataset("mars", tmp_path)
-    with pytest.raises(UserError, match="data set mars needs --root: the folder that holds"):
+    with pytest.raises(UserError, match="dataset mars needs --root: the folder that holds"):
         load_dataset("mars")
     with pytest.raises(UserError, match="does not exist: give the folder that holds bbox_train"):
         load_dataset("mars", tmp_path / "nothing")
@@ -241,11 +241,11 @@ def test_no_such_layout(tmp_path: Path) -> None:
         load_dataset("mars", root / "info" / "query_IDX.mat")
     with pytest.raises(UserError, match="split 1 of mars does not exist.*give 0"):
         load_dataset("mars", root, split=1)
-    with pytest.raises(UserError, match="no data set 'mrs': give one of sample, mars, ilids-vid"):
+    with pytest.raises(UserError, match="no dataset 'mrs': give one of sample, mars, ilids-vid"):
         load_dataset("mrs", root)
 
 
 def test_empty_gallery(tmp_path: Path) -> None:
     root = write_mars(tmp_path / "mars", test=((-1, 1, 1), (2, 1, 1)), queries=(2,))
-    with pytest.raises(UserError, match="the gallery of data set mars is empty"):
+    with pytest.raises(UserError, match="the gallery of dataset mars is empty"):
         load_dataset("mars", root)

@@ -1,4 +1,4 @@
-"""The sample data set: MARS's layout, determinism, what it holds, and safe generation."""
+"""The sample dataset: MARS's layout, determinism, what it holds, and safe generation."""
 
 from __future__ import annotations
 
@@ -14,9 +14,17 @@ from PIL import Image
 from reid.data.check import count, parts_of, unmatched_queries
 from reid.data.datasets.catalog import load_dataset
 from reid.data.synthetic import sample
-from reid.data.synthetic.sample import SampleSettings, draw, ensure, generate, plan
+from reid.data.synthetic.sample import (
+    CAMERAS,
+    SIZE,
+    SampleSettings,
+    draw,
+    draw_background,
+    ensure,
+    generate,
+    plan,
+)
 from reid.data.synthetic.sample_people import BAGS, PRINTS, draw_person, random_person, random_walk
-from reid.data.synthetic.sample_scene import CAMERAS, SIZE, draw_background
 from reid.data.tracklet import ReidData
 from video_snl.errors import UserError
 
@@ -72,8 +80,8 @@ def test_layout_is_that_of_mars(tiny: Path, tiny_data: ReidData) -> None:
     parts = parts_of(tiny_data)
     frames = [frame for part in parts.values() for track in part for frame in track.frames]
     assert sorted(frames) == sorted(str(path) for path in tiny.glob("bbox_*/*/*.jpg"))
-    with Image.open(frames[0]) as picture:
-        assert (picture.format, picture.mode, picture.size) == ("JPEG", "RGB", (32, 64))
+    with Image.open(frames[0]) as image:
+        assert (image.format, image.mode, image.size) == ("JPEG", "RGB", (32, 64))
     assert count(tiny_data.train).people == 2 and count(tiny_data.query).people == 3
     assert len(tiny_data.junk) == 2 and sum(t.person_id == 0 for t in tiny_data.gallery) == 2
 
@@ -85,7 +93,7 @@ def test_only_the_lonely_have_no_match(tiny_data: ReidData) -> None:
 
 
 def test_the_set_itself() -> None:
-    """Its plan; the pictures take seconds to draw."""
+    """Plan of the sample; the images take seconds to draw."""
     settings = SampleSettings()
     train, test, queries = plan(settings)
     assert len({shot.person for shot in train}) == 40
@@ -103,7 +111,7 @@ def test_the_set_itself() -> None:
 
 
 def test_drawing_never_changes() -> None:
-    """Of some tracklets the plan and the brightness of the pictures' parts, to a few levels."""
+    """The plan of some tracklets, and the brightness of the parts of their images."""
     train, test, queries = plan(SampleSettings())
     text = json.dumps([[repr(shot) for shot in train + test], queries])
     assert hashlib.sha256(text.encode()).hexdigest() == PLAN
@@ -137,11 +145,11 @@ def test_same_settings_give_the_same_bytes(tiny: Path, tmp_path: Path) -> None:
     assert both and all(other[name] != again[name] for name in both)
 
 
-# What the pictures show
+# What the images show
 
 
 def person_alone(person: sample.Person, turn: float) -> np.ndarray:
-    """One frame, (64, 32, 3), of a person in front of black."""
+    """Draw one frame, (64, 32, 3), of a person in front of black."""
     canvas = np.zeros((1, *SIZE, 3), np.float32)
     walk = random_walk(person, 1, SIZE, 1.0, np.random.default_rng(0))
     draw_person(canvas, person, replace(walk, turn=np.full(1, turn, np.float32)))
@@ -176,10 +184,10 @@ def test_cameras_differ_in_colour_and_scale() -> None:
 
 
 def test_people_differ() -> None:
-    people = [random_person(np.random.default_rng([0, 1, number])) for number in range(1, 80)]
-    assert len({repr(person) for person in people}) == 79
+    identities = [random_person(np.random.default_rng([0, 1, number])) for number in range(1, 80)]
+    assert len({repr(person) for person in identities}) == 79
     for name in ("upper", "pattern", "lower", "bag"):
-        shared = [getattr(person, name) for person in people]
+        shared = [getattr(person, name) for person in identities]
         assert max(shared.count(value) for value in set(shared)) >= 10  # no part tells all apart
 
 

@@ -22,7 +22,7 @@ from video_snl.errors import UserError
 from video_snl.utils.media import natural_key
 
 ROWS = np.array([[1, 3, 2, 4], [4, 2, 1, 3]], np.uint16)
-PEOPLE = ("person001", "person002", "person005", "person010")
+IDENTITIES = ("person001", "person002", "person005", "person010")
 
 
 def ilids_names(camera: int, person: str) -> list[str]:
@@ -30,14 +30,14 @@ def ilids_names(camera: int, person: str) -> list[str]:
 
 
 def ilids_frames() -> dict[str, list[str]]:
-    return {f"cam{c}/{person}": ilids_names(c, person) for person in PEOPLE for c in (1, 2)}
+    return {f"cam{c}/{person}": ilids_names(c, person) for person in IDENTITIES for c in (1, 2)}
 
 
-def prid_frames(people: dict[str, tuple[int, int]]) -> dict[str, list[str]]:
+def prid_frames(identities: dict[str, tuple[int, int]]) -> dict[str, list[str]]:
     """Person -> number of frames under either camera; 0: no folder."""
     return {
         f"cam_{camera}/{person}": [f"{number:04d}.png" for number in range(1, n + 1)]
-        for person, lengths in people.items()
+        for person, lengths in identities.items()
         for camera, n in zip("ab", lengths, strict=True)
         if n
     }
@@ -60,7 +60,7 @@ def published(name: str) -> dict[str, Counts]:
     return sizes.parts
 
 
-# Of the random divisions of the people of the real data sets; docs/reid/datasets.md has them, too.
+# Digests of the random divisions of the real datasets; docs/reid/datasets.md has them, too.
 DOCUMENTED = {
     "ilids-vid": "6251cda87c1c680abfe335fda18eb1cc860fd1216faaaf14237cf7208c7e867b",
     "prid2011": "19a91b6d5c54835994f7fda17ec8461273a560c98c47ac920dd0911c8295e5ac",
@@ -89,12 +89,12 @@ def test_official_divisions_of_ilids(real_ilids: Path, real_data: Path) -> None:
     for split in (0, 9):
         data = load_dataset("ilids-vid", real_ilids, split)
         assert frames_only(data) == published("ilids-vid")
-        people = {t.person_id for t in data.train} | {t.person_id for t in data.query}
-        assert len(people) == 300
+        identities = {t.person_id for t in data.train} | {t.person_id for t in data.query}
+        assert len(identities) == 300
         train = sorted(int(name.removeprefix("person")) for name in names[split]["train"])
         assert people_in(data.train)[::2] == train
-    people = sorted(path.name for path in (real_ilids / "i-LIDS-VID/sequences/cam1").iterdir())
-    assert digest(random_splits("ilids-vid", people)) == DOCUMENTED["ilids-vid"]
+    identities = sorted(path.name for path in (real_ilids / "i-LIDS-VID/sequences/cam1").iterdir())
+    assert digest(random_splits("ilids-vid", identities)) == DOCUMENTED["ilids-vid"]
     with pytest.raises(UserError, match="split 10 of ilids-vid does not exist: .* from 0 to 9"):
         load_dataset("ilids-vid", real_ilids, 10)
     with pytest.raises(UserError, match="split -1 of ilids-vid"):
@@ -116,8 +116,8 @@ def test_official_divisions_of_prid(real_data: Path, tmp_path: Path) -> None:
         assert frames_only(data) == published("prid2011")
         test = sorted(int(name.removeprefix("person_")) for name in splits[number]["test"])
         assert people_in(data.query) == people_in(data.gallery) == test
-    people = [*splits[0]["train"], *splits[0]["test"]]
-    assert digest(random_splits("prid2011", people)) == DOCUMENTED["prid2011"]
+    identities = [*splits[0]["train"], *splits[0]["test"]]
+    assert digest(random_splits("prid2011", identities)) == DOCUMENTED["prid2011"]
     with pytest.raises(UserError, match="split 10 of prid2011 does not exist: .* from 0 to 9"):
         load_dataset("prid2011", root, 10)
 
@@ -213,7 +213,7 @@ def test_wrong_divisions_of_prid(tmp_path: Path, splits: object, said: str) -> N
 def test_divisions_that_are_not_json(tmp_path: Path) -> None:
     write_prid(tmp_path, prid_frames({"person_0001": (1, 1)}))
     (tmp_path / "splits_prid2011.json").write_text("[")
-    with pytest.raises(UserError, match="splits_prid2011.json is no readable JSON file"):
+    with pytest.raises(UserError, match="splits_prid2011.json is not a readable JSON file"):
         load_dataset("prid2011", tmp_path)
 
 
@@ -235,19 +235,19 @@ PRID_DIGEST = "1ab0577c742fc1392f42a9d89464f1042a6abb9b1a82c40b0edc88ba9d4aeb76"
 
 
 @given(st.sets(st.text("abc123", min_size=1), min_size=2, max_size=12))
-def test_random_divisions_are_divisions(people: set[str]) -> None:
-    for split in random_splits("any", sorted(people, reverse=True)):
-        assert sorted([*split.train, *split.test]) == sorted(people)
-        assert len(split.test) == len(people) // 2
+def test_random_divisions_are_divisions(identities: set[str]) -> None:
+    for split in random_splits("any", sorted(identities, reverse=True)):
+        assert sorted([*split.train, *split.test]) == sorted(identities)
+        assert len(split.test) == len(identities) // 2
         assert list(split.train) == sorted(split.train)
 
 
 def test_random_divisions_are_uniform() -> None:
-    """Each of 40 people tests in about half of 400 divisions."""
-    people = [str(number) for number in range(40)]
-    tested = {person: 0 for person in people}
+    """Each of 40 identities tests in about half of 400 divisions."""
+    identities = [str(number) for number in range(40)]
+    tested = {person: 0 for person in identities}
     for number in range(40):
-        for split in random_splits(f"set {number}", people):
+        for split in random_splits(f"set {number}", identities):
             for person in split.test:
                 tested[person] += 1
     # Of a binomial of 400 at one half the standard deviation is 10.
@@ -258,7 +258,7 @@ def test_random_divisions_are_uniform() -> None:
 def test_ilids_without_its_divisions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = write_ilids(tmp_path, ilids_frames())
     halves = [people_in(load_dataset("ilids-vid", root, split).query) for split in range(10)]
-    expected = random_splits("ilids-vid", PEOPLE)
+    expected = random_splits("ilids-vid", IDENTITIES)
     assert halves == [[int(name[6:]) for name in split.test] for split in expected]
     [line] = set(capsys.readouterr().err.splitlines())
     assert f"there is no {root}/train-test people splits/train_test" in line
@@ -270,7 +270,7 @@ def test_ilids_without_its_divisions(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 
 def test_prid_without_its_divisions(tmp_path: Path) -> None:
-    """The people with more than 27 frames under both cameras, of the first 200."""
+    """The identities with more than 27 frames under both cameras, of the first 200."""
     lengths = {
         "person_0001": (28, 40),
         "person_0002": (27, 40),

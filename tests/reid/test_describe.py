@@ -68,12 +68,12 @@ def test_the_table_names_layers_and_blocks(
 
 
 @pytest.mark.parametrize(
-    ("dataset", "people"),
+    ("dataset", "identities"),
     [("mars", 625), ("ilids-vid", 150), ("prid2011", 89), ("sample", 40), ("folder", 100)],
 )
-def test_people_without_looking_at_data(dataset: str, people: int) -> None:
+def test_people_without_looking_at_data(dataset: str, identities: int) -> None:
     experiment = ReidExperiment(ReidDataConfig(dataset=dataset))
-    assert REID.make().label_count(experiment) == people
+    assert REID.make().label_count(experiment) == identities
 
 
 def test_people_of_a_folder(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What ``reid evaluate`` measures, prints and writes."""
+"""Results of ``reid evaluate``: measured, printed and written."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 from reid.data.tracklet import ReidData, Tracklet, own_entries
 from reid.evaluate import Options
 from reid.metrics.ranking import count_as_wrong, evaluate_ranking
-from reid.trained import check_people, load_trained
+from reid.trained import check_identities, load_trained
 from tests.reid.little import options, run, write_tracklet
 from tests.tiny import only_run
 from video_snl.errors import UserError
@@ -22,7 +22,7 @@ from video_snl.errors import UserError
 
 @pytest.fixture(scope="module")
 def both(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
-    """What was printed by both protocols, and the folder of the report."""
+    """Output by both protocols, and the folder of the report."""
     folder = tmp_path_factory.mktemp("report")
     words = ["--checkpoint", str(trained), "--protocol", "both", "--report", str(folder)]
     done = run("evaluate", *words)
@@ -71,14 +71,14 @@ def test_the_largest_rank_of_the_curve_changes_no_figure(
 
 
 def test_unreadable_frames_and_tracklets_are_said_and_counted(
-    trained: Path, people: Path, tmp_path: Path
+    trained: Path, dataset: Path, tmp_path: Path
 ) -> None:
     root = tmp_path / "people"
-    shutil.copytree(people, root)
-    (root / "query/102/c0/t0/0001.png").write_bytes(b"no picture")
+    shutil.copytree(dataset, root)
+    (root / "query/102/c0/t0/0001.png").write_bytes(b"no image")
     for place in ("query/101/c0/t0", "gallery/0000/c1/t0"):
         for frame in (root / place).iterdir():
-            frame.write_bytes(b"no picture")
+            frame.write_bytes(b"no image")
     done = run("evaluate", "--checkpoint", str(trained), "--root", str(root), "--json")
     assert done.returncode == 0, done.stderr
     shown = json.loads(done.stdout)
@@ -112,17 +112,17 @@ def test_people_that_were_trained_on_are_not_searched_for(trained: Path) -> None
     network = load_trained(trained / "checkpoints" / "last.ckpt")
     data = ReidData("folder", [], [Tracklet(("a.png",), 2, 0)], [Tracklet(("b.png",), 2, 1)])
     with pytest.raises(UserError, match=r"trained on 1 of the identities .* \(the first is 2\)"):
-        check_people(network, network.experiment, data)
+        check_identities(network, network.experiment, data)
     elsewhere = replace(
         network.experiment, data=replace(network.experiment.data, root="/own/people")
     )
-    check_people(network, elsewhere, data)
+    check_identities(network, elsewhere, data)
 
 
 def test_several_checkpoints_are_measured_each_on_its_split(
-    people: Path, trained: Path, tmp_path: Path
+    dataset: Path, trained: Path, tmp_path: Path
 ) -> None:
-    assert run("train", *options(people, tmp_path, trainer__seed=1)).returncode == 0
+    assert run("train", *options(dataset, tmp_path, trainer__seed=1)).returncode == 0
     runs = [trained, only_run(tmp_path)]
     words = [word for folder in runs for word in ("--checkpoint", str(folder))]
     report = tmp_path / "report"
@@ -143,7 +143,7 @@ def test_a_folder_of_runs_means_the_newest_of_every_split(trained: Path) -> None
     assert done.returncode == 0, done.stderr
     assert f"of {trained / 'checkpoints'}" in done.stdout
     done = run("evaluate", "--checkpoint", str(trained.parent), "--dataset", "mars")
-    assert done.returncode == 2 and "no finished run of data set mars" in done.stderr
+    assert done.returncode == 2 and "no finished run of dataset mars" in done.stderr
 
 
 def test_the_newest_run_of_the_data_set_is_the_default(trained: Path) -> None:
@@ -152,7 +152,7 @@ def test_the_newest_run_of_the_data_set_is_the_default(trained: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert f"of {trained / 'checkpoints'}" in done.stdout
     done = run("evaluate", "--dataset", "prid2011", *words)
-    assert done.returncode == 2 and "found no run of data set prid2011" in done.stderr
+    assert done.returncode == 2 and "found no run of dataset prid2011" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -188,11 +188,11 @@ def test_a_file_in_the_place_of_the_report_is_refused_before_the_work(
     assert len(done.stderr.strip().splitlines()) == 1
 
 
-def test_too_many_unreadable_tracklets_stop(trained: Path, people: Path, tmp_path: Path) -> None:
+def test_too_many_unreadable_tracklets_stop(trained: Path, dataset: Path, tmp_path: Path) -> None:
     root = tmp_path / "people"
-    shutil.copytree(people, root)
+    shutil.copytree(dataset, root)
     for frame in (root / "query").rglob("*.png"):
-        frame.write_bytes(b"no picture")
+        frame.write_bytes(b"no image")
     words = ["--root", str(root), "--data.max_failures", "0", "--report", str(tmp_path / "report")]
     done = run("evaluate", "--checkpoint", str(trained), *words)
     assert done.returncode == 2 and "3 of 3 test tracklets cannot be read" in done.stderr
@@ -200,14 +200,14 @@ def test_too_many_unreadable_tracklets_stop(trained: Path, people: Path, tmp_pat
 
 
 @pytest.fixture(scope="module")
-def one_camera(people: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data set of one camera, whose gallery holds copies of the queries."""
+def one_camera(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset of one camera, whose gallery holds copies of the queries."""
     root = tmp_path_factory.mktemp("one") / "people"
     for part in ("train", "query", "gallery"):
-        for person in sorted((people / part).iterdir()):
+        for person in sorted((dataset / part).iterdir()):
             for number, tracklet in enumerate(sorted(person.glob("*/*"))):
                 shutil.copytree(tracklet, root / part / person.name / "c0" / f"{number}")
-    for person in sorted((people / "query").iterdir()):
+    for person in sorted((dataset / "query").iterdir()):
         copy = root / "gallery" / person.name / "c0" / "copy"
         shutil.copytree(person / "c0" / "t0", copy)
     return root

@@ -19,7 +19,7 @@ from tests.reid.test_features import make_table
 from video_snl.errors import UserError
 
 
-def people(size: int, seed: int) -> FeatureTable:
+def random_table(size: int, seed: int) -> FeatureTable:
     """Features around twenty points."""
     rng = np.random.default_rng(seed)
     centres = np.random.default_rng(99).normal(size=(20, 16))
@@ -29,7 +29,7 @@ def people(size: int, seed: int) -> FeatureTable:
 
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
 def test_exact_is_the_sorted_matrix(metric: Metric) -> None:
-    query, gallery = people(7, 0), people(300, 1)
+    query, gallery = random_table(7, 0), random_table(300, 1)
     found = search(query, gallery, top=12, metric=metric)
     distances = pairwise_distances(
         torch.from_numpy(query.features), torch.from_numpy(gallery.features), metric
@@ -44,7 +44,7 @@ def test_exact_is_the_sorted_matrix(metric: Metric) -> None:
 @pytest.mark.parametrize("index", ["ivf", "hnsw"])
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
 def test_approximate_search_counts_what_it_missed(index: IndexName, metric: Metric) -> None:
-    query, gallery = people(20, 0), people(1000, 1)
+    query, gallery = random_table(20, 0), random_table(1000, 1)
     found = search(query, gallery, index=index, top=10, metric=metric)
     exact = search(query, gallery, top=10, metric=metric)
     hits = [len({*a} & {*b}) for a, b in zip(found.indices, exact.indices, strict=True)]
@@ -58,8 +58,8 @@ def test_approximate_search_counts_what_it_missed(index: IndexName, metric: Metr
 
 
 def test_an_approximate_index_may_find_fewer() -> None:
-    """One of 25 cells in eight holds no 1000 rows: the rest is marked, and missing in recall."""
-    query, gallery = people(3, 0), people(1000, 1)
+    """An eighth of the cells holds fewer than 1000 rows: the rest is marked, missing in recall."""
+    query, gallery = random_table(3, 0), random_table(1000, 1)
     found = search(query, gallery, index="ivf", top=1000)
     none = found.indices == -1
     assert none.any() and np.isinf(found.distances[none]).all()
@@ -68,7 +68,7 @@ def test_an_approximate_index_may_find_fewer() -> None:
 
 @pytest.mark.parametrize("index", ["exact", "ivf", "hnsw"])
 def test_small_galleries(index: IndexName) -> None:
-    query, gallery = people(2, 0), people(3, 1)
+    query, gallery = random_table(2, 0), random_table(3, 1)
     found = search(query, gallery, index=index, top=10)
     assert found.indices.shape == (2, 3)
     assert sorted(found.indices[0].tolist()) == [0, 1, 2]
@@ -76,7 +76,7 @@ def test_small_galleries(index: IndexName) -> None:
 
 def repeated(size: int, seed: int) -> FeatureTable:
     """A gallery in which most vectors stand several times, at random places."""
-    table = people(size, seed)
+    table = random_table(size, seed)
     rng = np.random.default_rng(seed)
     features = table.features[rng.integers(size // 5, size=size)]
     return replace(table, features=features)
@@ -89,8 +89,8 @@ def repeated(size: int, seed: int) -> FeatureTable:
 def test_equal_distances_stand_in_the_order_of_the_gallery(
     index: IndexName, metric: Metric, size: int, blocks: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As in an evaluation, whose matrix of distances is sorted stably."""
-    query, gallery = people(7, 0), repeated(size, 1)
+    """The order is that of an evaluation, whose matrix of distances is sorted stably."""
+    query, gallery = random_table(7, 0), repeated(size, 1)
     if blocks:
         monkeypatch.setattr("reid.retrieval.index.AT_ONCE", 7 * 20)
     found = search(query, gallery, index=index, top=8, metric=metric)
@@ -161,15 +161,15 @@ def test_first_equal_rows() -> None:
 )
 def test_bad_input(query: dict[str, Any], options: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        search(replace(people(2, 0), **query), people(5, 1), **options)
+        search(replace(random_table(2, 0), **query), random_table(5, 1), **options)
 
 
 def test_empty_tables() -> None:
     empty = make_table(0, 16)
     with pytest.raises(UserError, match="the query is empty"):
-        search(empty, people(5, 1))
+        search(empty, random_table(5, 1))
     with pytest.raises(UserError, match="the gallery is empty"):
-        search(people(5, 1), empty)
+        search(random_table(5, 1), empty)
 
 
 BOTH = """

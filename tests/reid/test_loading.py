@@ -1,4 +1,4 @@
-"""What is read of a tracklet: which frames, at what size, and what becomes of unreadable ones."""
+"""Loading of tracklets: the frames, their size, and unreadable ones."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ CONFIG = ReidDataConfig(frames=4, height=8, width=4, num_workers=0, pad=0)
 
 
 def grey(folder: Path, levels: list[int | None], person: int = 1, camera: int = 0) -> Tracklet:
-    """Frames of one level each; None is a file that is no picture."""
+    """Frames of one level each; None is a file that is not an image."""
     folder.mkdir(parents=True)
     for number, level in enumerate(levels):
         path = folder / f"{number:03}.png"
         if level is None:
-            path.write_bytes(b"no picture")
+            path.write_bytes(b"no image")
         else:
             Image.fromarray(np.full((8, 4, 3), level, dtype=np.uint8)).save(path)
     return Tracklet(tuple(str(p) for p in sorted(folder.iterdir())), person, camera)
@@ -92,7 +92,7 @@ def test_frames_are_resized_to_the_size_of_the_configuration(tmp_path: Path) -> 
     video = SampledDataset([Tracklet(frames, 1, 0)], CONFIG, 2).sample((0, 0), 0)["video"]
     assert video.shape == (2, 8, 4, 3) and video.dtype == torch.uint8
     assert (video[0].float() - torch.tensor([200.0, 10, 30])).abs().max() < 4
-    assert (video[1] == 90).all(), "grey pictures become RGB"
+    assert (video[1] == 90).all(), "grey images become RGB"
 
 
 def test_unreadable_frames_are_replaced_by_the_nearest_and_counted(tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_another_tracklet_of_the_person_stands_for_an_unreadable_one(tmp_path: P
     ]
     dataset = TrackletDataset(tracklets, {1: 0, 2: 1}, CONFIG, 0)
     quarantine = Quarantine(None, 1.0, "tracklets")
-    sampler = IdentitySampler(tracklets, 0, people=2, per_person=2)
+    sampler = IdentitySampler(tracklets, 0, identities=2, per_person=2)
     [batch] = make_loader(dataset, sampler, 4, quarantine=quarantine)
     assert sorted(batch["index"].tolist()) == [1, 1, 2, 3]
     assert sorted(batch["label"].tolist()) == [0, 0, 1, 1]
@@ -190,7 +190,7 @@ def test_a_tracklet_that_hangs_is_given_up(tmp_path: Path) -> None:
     ]
     config = ReidDataConfig(frames=4, height=8, width=4, num_workers=1, pad=0, deadline=2)
     quarantine = Quarantine(None, 1.0, "tracklets")
-    sampler = IdentitySampler(tracklets, 0, people=2, per_person=2)
+    sampler = IdentitySampler(tracklets, 0, identities=2, per_person=2)
     loader = make_loader(
         Stuck(tracklets, {1: 0, 2: 1}, config, 0), sampler, 4, quarantine=quarantine
     )

@@ -18,7 +18,7 @@ from reid.models.losses import CenterLoss, TrackletLoss, batch_hard_triplet_loss
 from reid.models.network import TrackletOutput
 
 margins = st.sampled_from([None, 0.0, 0.3, 2.0])
-people = st.lists(st.integers(0, 3), min_size=1, max_size=9)
+identities = st.lists(st.integers(0, 3), min_size=1, max_size=9)
 
 
 def naive_triplet(vectors: Tensor, labels: list[int], margin: float | None) -> float:
@@ -42,7 +42,7 @@ def some_vectors(count: int, seed: int = 0, width: int = 3) -> Tensor:
 
 
 @settings(max_examples=60, deadline=None)
-@given(people, margins, st.integers(0, 99))
+@given(identities, margins, st.integers(0, 99))
 def test_triplet_is_that_of_plain_loops(labels: list[int], margin: float | None, seed: int) -> None:
     vectors = some_vectors(len(labels), seed)
     found = batch_hard_triplet_loss(vectors, torch.tensor(labels), margin)

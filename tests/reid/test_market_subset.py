@@ -1,4 +1,4 @@
-"""The script that lays Market's pictures out as tracklets."""
+"""The script that lays Market's images out as tracklets."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ def market() -> Callable[[Sequence[str]], int]:
 
 @pytest.fixture
 def sources(tmp_path: Path) -> tuple[Path, Path]:
-    picture = io.BytesIO()
-    Image.new("RGB", (4, 8)).save(picture, "JPEG")
+    image = io.BytesIO()
+    Image.new("RGB", (4, 8)).save(image, "JPEG")
     with zipfile.ZipFile(tmp_path / "market.zip", "w") as archive:
         frames = [frame for part in GROUPS.values() for group in part for frame in group["frames"]]
         for name in [*frames, *STRANGERS, "query/0005_c2s1_000009_00.jpg"]:
-            archive.writestr(name, picture.getvalue())
+            archive.writestr(name, image.getvalue())
     (tmp_path / "tracklets.json").write_text(json.dumps(GROUPS))
     return tmp_path / "market.zip", tmp_path / "tracklets.json"
 
@@ -98,7 +98,7 @@ def test_is_done_once_or_anew(market: Main, sources: tuple[Path, Path], tmp_path
 def test_bad_input(
     market: Main, sources: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pictures, tracklets = map(str, sources)
+    images, tracklets = map(str, sources)
     lacking = json.loads(tracklets_text := sources[1].read_text())
     lacking["train"][0]["frames"].append(f"{TRAIN}/0002_c1s1_999999_01.jpg")
     (tmp_path / "lacking.json").write_text(json.dumps(lacking))
@@ -107,12 +107,12 @@ def test_bad_input(
     (tmp_path / "mine" / "thesis.tex").touch()
     out = str(tmp_path / "out")
     cases = {
-        (str(tmp_path / "no.zip"), tracklets, out): "no.zip is no readable ZIP file",
-        (tracklets, tracklets, out): "is no readable ZIP file",
-        (pictures, pictures, out): "is no readable JSON file",
-        (pictures, str(tmp_path / "other.json"), out): 'expected "train"',
-        (pictures, str(tmp_path / "lacking.json"), out): "lacks 1 of the 10 pictures",
-        (pictures, tracklets, str(tmp_path / "mine")): "holds other files",
+        (str(tmp_path / "no.zip"), tracklets, out): "no.zip is not a readable ZIP file",
+        (tracklets, tracklets, out): "is not a readable ZIP file",
+        (images, images, out): "is not a readable JSON file",
+        (images, str(tmp_path / "other.json"), out): 'expected "train"',
+        (images, str(tmp_path / "lacking.json"), out): "lacks 1 of the 10 images",
+        (images, tracklets, str(tmp_path / "mine")): "holds other files",
     }
     for words, said in cases.items():
         assert market(words) == 2
@@ -125,7 +125,7 @@ def test_a_damaged_picture_leaves_nothing_behind(
     market: Main, sources: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     content = bytearray(sources[0].read_bytes())
-    content[200] ^= 255  # in the data of the first picture
+    content[200] ^= 255  # in the data of the first image
     sources[0].write_bytes(content)
     assert market([*map(str, sources), str(tmp_path / "out")]) == 2
     assert "market.zip is damaged" in capsys.readouterr().err
@@ -133,9 +133,9 @@ def test_a_damaged_picture_leaves_nothing_behind(
 
 
 def test_real_subset(market: Main, real_data: Path, tmp_path: Path) -> None:
-    pictures = real_file(real_data, "market1501_subset.zip")
+    images = real_file(real_data, "market1501_subset.zip")
     tracklets = real_file(real_data, "market1501_subset_tracklets.json")
-    assert market([str(pictures), str(tracklets), str(tmp_path / "out")]) == 0
+    assert market([str(images), str(tracklets), str(tmp_path / "out")]) == 0
     data = load_dataset("folder", tmp_path / "out")
     parts = {name: count(part) for name, part in parts_of(data).items()}
     assert (parts["train"].people, parts["train"].tracklets) == (120, 604)

@@ -13,7 +13,7 @@ from reid.config import ReidModelConfig, ReidOptimizerConfig
 from reid.models.backbones import BACKBONES
 from reid.models.network import build_network, head_parameters, stage_layers
 from reid.models.torchreid_models import MODELS
-from tests.reid.networks import OSNET_PLACES, PEOPLE, SIZE, clips, network
+from tests.reid.networks import IDENTITIES, OSNET_PLACES, SIZE, clips, network
 from video_snl.blocks.insertion import inserted_blocks
 from video_snl.errors import UserError
 from video_snl.tasks.optimization import freeze, keep_frozen_layers_in_eval, parameter_groups
@@ -21,10 +21,10 @@ from video_snl.tasks.optimization import freeze, keep_frozen_layers_in_eval, par
 NVAN_PLACES = ["layer2.2", "layer2.3", "layer3.3", "layer3.4", "layer3.5"]
 
 
-def on_meta(people: int = 625, **options: Any) -> nn.Module:
+def on_meta(identities: int = 625, **options: Any) -> nn.Module:
     config = ReidModelConfig(**options)
     with torch.device("meta"):
-        return build_network(config, people, size=(256, 128))[0]
+        return build_network(config, identities, size=(256, 128))[0]
 
 
 def count(module: nn.Module) -> int:
@@ -52,13 +52,23 @@ def test_sizes_of_the_large_networks(backbone: str, block: str, parameters: int)
     assert count(on_meta(backbone=backbone, block=block)) == parameters
 
 
+def test_the_number_of_identities_keeps_its_public_name() -> None:
+    """The argument and the attribute of what ``reid.models`` exports are those of version 0.1."""
+    from reid import models
+
+    built, _ = models.build_network(
+        ReidModelConfig(block="none"), num_people=5, frames=2, size=(64, 32)
+    )
+    assert isinstance(built, models.TrackletNet) and built.num_people == 5
+
+
 def test_the_small_network_is_torchreids_up_to_its_feature_map() -> None:
     from torchreid.reid.models import build_model
 
     theirs = build_model("osnet_x0_25", 7, pretrained=False, use_gpu=False)
-    behind = count(theirs.fc) + count(theirs.classifier)
+    after = count(theirs.fc) + count(theirs.classifier)
     net = network(backbone="osnet_x0_25")
-    assert count(net.trunk) == count(theirs) - behind == 134_792
+    assert count(net.trunk) == count(theirs) - after == 134_792
     net.trunk.load_state_dict(theirs.state_dict(), strict=False)
     theirs.eval()
     frames = clips()[:, :, 0]
@@ -131,7 +141,7 @@ def test_the_neck_has_no_shift_and_what_is_compared_lies_behind_it() -> None:
     torch.testing.assert_close(features, normalised)
     torch.testing.assert_close(logits, features @ net.classifier.weight.mT)
     assert not net.neck.bias.requires_grad and net.classifier.bias is None
-    assert logits.shape == (4, PEOPLE) and net.feature_dim == 128
+    assert logits.shape == (4, IDENTITIES) and net.feature_dim == 128
 
 
 def test_without_the_neck_the_raw_vector_is_compared() -> None:
@@ -169,7 +179,7 @@ def test_parts_with_learning_rates_of_their_own(backbone: str) -> None:
     assert sizes == {
         "backbone": count(net.trunk) - blocks,
         "blocks": blocks,
-        "head": count(net.head) + net.feature_dim * (1 + PEOPLE),  # without the neck's bias
+        "head": count(net.head) + net.feature_dim * (1 + IDENTITIES),  # without the neck's bias
     }
 
 
@@ -190,6 +200,7 @@ def test_frozen_batchnorms_are_the_trunks_own() -> None:
     assert not any(".block." in name or not name.startswith("trunk.") for name in frozen)
     assert {"trunk.conv1.bn", "trunk.conv3.module.0.conv1.bn", "trunk.conv5.bn"} <= frozen
     still = {n for n, p in net.named_parameters() if not p.requires_grad} - {"neck.bias"}
+    assert "trunk.conv1.conv.weight" in still
     assert all(n.startswith("trunk.conv1.") or n.rpartition(".")[0] in frozen for n in still)
 
 
@@ -208,7 +219,7 @@ def test_frozen_batchnorms_are_the_trunks_own() -> None:
 def test_refuses(options: dict[str, Any], message: str) -> None:
     config = ReidModelConfig(**{"block": "none", **options})
     with pytest.raises(UserError, match=message), torch.device("meta"):
-        build_network(config, PEOPLE, size=SIZE)
+        build_network(config, IDENTITIES, size=SIZE)
 
 
 @pytest.mark.parametrize(

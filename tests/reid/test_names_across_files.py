@@ -1,4 +1,4 @@
-"""Query and gallery in files of their own give what the whole data set gives."""
+"""Query and gallery in files of their own give what the whole dataset gives."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from tests.reid.little import run, write_tracklet
 from tests.reid.test_features import make_table
 from video_snl.errors import UserError
 
-PEOPLE = ["0201", "202", "0203", "7000", "visitor_A", "Ænne <b>"]
+IDENTITIES = ["0201", "202", "0203", "7000", "visitor_A", "Ænne <b>"]
 CAMERAS = ["yard", "3", "door"]
 
 
 @dataclass(frozen=True)
 class Extracted:
-    """A data set, what ``reid evaluate`` says of it, and a feature file of each of its lists."""
+    """A dataset, what ``reid evaluate`` says of it, and a feature file of each of its lists."""
 
     root: Path
     evaluated: dict[str, Any]
@@ -39,10 +39,10 @@ class Extracted:
 
 @pytest.fixture(scope="module")
 def extracted(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Extracted:
-    """People seen by three cameras; each list has names that the other one has not."""
+    """Identities seen by three cameras; each list has names that the other one has not."""
     folder = tmp_path_factory.mktemp("names")
     root = folder / "set"
-    for number, person in enumerate(PEOPLE):
+    for number, person in enumerate(IDENTITIES):
         own = CAMERAS[number % 3]
         # So alike that the network takes many for others.
         look = 300 + number // 2
@@ -136,8 +136,8 @@ def test_search_on_two_files_ranks_as_evaluate_does(extracted: Extracted) -> Non
 
 def test_files_hold_names_and_the_numbers_that_are_names(extracted: Extracted) -> None:
     rows = pq.read_table(extracted.gallery).to_pylist()
-    people = {row["person"]: row["person_ids"] for row in rows}
-    assert people == {
+    identities = {row["person"]: row["person_ids"] for row in rows}
+    assert identities == {
         "0201": 201,
         "202": 202,
         "0203": 203,
@@ -194,18 +194,18 @@ def old_file(path: Path, table: FeatureTable) -> FeatureTable:
     return read_features(path)
 
 
-def people_of(seed: int, people: list[int], cameras: list[int]) -> FeatureTable:
+def identities_of(seed: int, identities: list[int], cameras: list[int]) -> FeatureTable:
     return make_table(
-        len(people), seed=seed, person_ids=np.array(people), camera_ids=np.array(cameras)
+        len(identities), seed=seed, person_ids=np.array(identities), camera_ids=np.array(cameras)
     )
 
 
 def test_format_1_is_read_but_not_beside_another_file(tmp_path: Path) -> None:
-    new = people_of(0, [1, 2, 1], [0, 0, 1])
+    new = identities_of(0, [1, 2, 1], [0, 0, 1])
     write_features(tmp_path / "new.parquet", new)
     new = read_features(tmp_path / "new.parquet")
-    old = old_file(tmp_path / "old.parquet", people_of(1, [1, 2, 1], [0, 0, 1]))
-    other = old_file(tmp_path / "other.parquet", people_of(2, [1, 2, 1], [1, 0, 1]))
+    old = old_file(tmp_path / "old.parquet", identities_of(1, [1, 2, 1], [0, 0, 1]))
+    other = old_file(tmp_path / "other.parquet", identities_of(2, [1, 2, 1], [1, 0, 1]))
     assert old.person_ids.tolist() == [1, 2, 1] and old.camera_ids.tolist() == [0, 0, 1]
     for second in (new, other):
         for refused in (
@@ -215,13 +215,13 @@ def test_format_1_is_read_but_not_beside_another_file(tmp_path: Path) -> None:
         ):
             with pytest.raises(UserError, match=r"format 1.*extract it again"):
                 refused(second)
-    # With itself it is compared, also when it was written once more: its numbers are no names.
+    # With itself it is compared, also when it was written once more: its numbers are not names.
     assert evaluate_features(old, old).num_valid_queries == 2
     write_features(tmp_path / "again.parquet", old)
     with pytest.raises(UserError, match="format 1"):
         concatenate([new, read_features(tmp_path / "again.parquet")])
     # A query of whom nothing is known is compared by its features alone.
-    unknown = people_of(3, [-1], [-1])
+    unknown = identities_of(3, [-1], [-1])
     assert search(unknown, old, top=3).indices.shape == (1, 3)
     assert concatenate([old, unknown]).person_names == ["1", "2", "1", None]
 
@@ -241,7 +241,7 @@ def test_names_are_compared_and_not_the_numbers_in_them() -> None:
 
 
 def test_people_that_nobody_named_are_not_evaluated(tmp_path: Path) -> None:
-    known, unknown = people_of(0, [1, 2], [0, 0]), people_of(1, [-1, -1], [-1, -1])
+    known, unknown = identities_of(0, [1, 2], [0, 0]), identities_of(1, [-1, -1], [-1, -1])
     with pytest.raises(UserError, match="--layout folder"):
         evaluate_features(known, unknown)
     with pytest.raises(UserError, match="both"):

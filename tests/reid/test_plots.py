@@ -1,4 +1,4 @@
-"""Pictures of an evaluation: what they draw, whole files, small sets; pages in a browser."""
+"""Figures of an evaluation: what they draw, whole files, small sets; pages in a browser."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def _with_features(evaluation: Evaluation, features: np.ndarray) -> Evaluation:
 
 @pytest.fixture(scope="module")
 def evaluation(tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
-    return make_evaluation(tmp_path_factory.mktemp("pictures"), size=(1, 1))
+    return make_evaluation(tmp_path_factory.mktemp("images"), size=(1, 1))
 
 
 def test_people_apart_in_features_are_apart_in_the_plane(evaluation: Evaluation) -> None:
-    people = [t.person_id for t in [*evaluation.data.query, *evaluation.data.gallery]]
-    apart = 100 * np.eye(5)[people] + np.random.default_rng(0).normal(size=(len(people), 5))
+    identities = [t.person_id for t in [*evaluation.data.query, *evaluation.data.gallery]]
+    apart = 100 * np.eye(5)[identities] + np.random.default_rng(0).normal(size=(len(identities), 5))
     found = embed(_with_features(evaluation, apart))
     assert sorted(set(found.identities.tolist())) == [1, 2, 3, 4]  # no distractors
     assert found.is_query.sum() == 4
@@ -63,9 +63,9 @@ def test_the_choice_of_people_and_tracklets_is_bounded(tmp_path: Path) -> None:
     gallery += [(1, camera % 4 + 1) for camera in range(60)]
     made = make_evaluation(tmp_path, [(person, 0) for person in range(1, 31)], gallery, size=(1, 1))
     found = embed(made)
-    people, counts = np.unique(found.identities, return_counts=True)
+    identities, counts = np.unique(found.identities, return_counts=True)
     # Of 1 to 30, who have two tracklets or more; 31 to 40 have one.
-    assert len(people) == 20 and people[0] == 1 and people[-1] == 30
+    assert len(identities) == 20 and identities[0] == 1 and identities[-1] == 30
     assert counts[0] == 15 and (counts[1:] == 2).all()
 
 
@@ -129,7 +129,7 @@ frame.onload = () => {{
   const cut = [...page.querySelectorAll("body *")].filter(
     e => !e.closest(".scroll") && e.scrollWidth > e.clientWidth + 1 && e.clientWidth).length;
   document.body.textContent = `widths ${{root.scrollWidth}} of ${{root.clientWidth}}, `
-    + `${{page.images.length}} pictures, ${{broken}} broken, ${{cut}} cut off`;
+    + `${{page.images.length}} images, ${{broken}} broken, ${{cut}} cut off`;
 }};</script>"""
 
 
@@ -159,9 +159,9 @@ def test_a_browser_shows_the_page_without_errors_or_overflow(tmp_path: Path) -> 
         )
         assert "CONSOLE" not in done.stderr, done.stderr
         found = re.search(
-            r"widths (\d+) of (\d+), (\d+) pictures, (\d+) broken, (\d+) cut", done.stdout
+            r"widths (\d+) of (\d+), (\d+) images, (\d+) broken, (\d+) cut", done.stdout
         )
         assert found is not None, done.stdout[-500:] + done.stderr[-2000:]
-        wide, seen, pictures, *faults = map(int, found.groups())
+        wide, seen, images, *faults = map(int, found.groups())
         assert width - 20 < seen <= width  # there may be a scroll bar
-        assert wide <= seen and pictures > 40 and faults == [0, 0]
+        assert wide <= seen and images > 40 and faults == [0, 0]

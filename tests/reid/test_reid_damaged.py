@@ -13,12 +13,12 @@ from tests.reid.little import run
 
 CPU = ["--accelerator", "cpu"]
 COMMANDS: dict[str, Callable[[Path, Path], list[str]]] = {
-    "evaluate": lambda people, out: ["--report", str(out)],
-    "extract": lambda people, out: [str(people / "query"), "-o", str(out / "a.parquet"), *CPU],
-    "publish": lambda people, out: ["-o", str(out / "net")],
-    "explain": lambda people, out: [str(people / "query/101/c0/t0"), "-o", str(out / "e"), *CPU],
-    "spectrum": lambda people, out: [str(people / "query/101/c0/t0"), *CPU],
-    "serve": lambda people, out: ["--port", "0", *CPU],
+    "evaluate": lambda dataset, out: ["--report", str(out)],
+    "extract": lambda dataset, out: [str(dataset / "query"), "-o", str(out / "a.parquet"), *CPU],
+    "publish": lambda dataset, out: ["-o", str(out / "net")],
+    "explain": lambda dataset, out: [str(dataset / "query/101/c0/t0"), "-o", str(out / "e"), *CPU],
+    "spectrum": lambda dataset, out: [str(dataset / "query/101/c0/t0"), *CPU],
+    "serve": lambda dataset, out: ["--port", "0", *CPU],
 }
 
 
@@ -35,7 +35,7 @@ def written(folder: Path) -> list[Path]:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_flipped_weight_is_refused_and_the_other_checkpoint_is_named(
-    command: str, with_block: Path, people: Path, tmp_path: Path, out: Path
+    command: str, with_block: Path, dataset: Path, tmp_path: Path, out: Path
 ) -> None:
     copy = tmp_path / "run"
     shutil.copytree(with_block, copy)
@@ -45,7 +45,7 @@ def test_a_flipped_weight_is_refused_and_the_other_checkpoint_is_named(
     content = bytearray(best.read_bytes())
     content[content.index(weight) + 1] ^= 4
     best.write_bytes(content)
-    done = run(command, "--checkpoint", str(copy), *COMMANDS[command](people, out))
+    done = run(command, "--checkpoint", str(copy), *COMMANDS[command](dataset, out))
     assert done.returncode == 2
     line = done.stderr.strip().splitlines()[-1]
     assert str(best) in line and f"--checkpoint {last}" in line
@@ -54,14 +54,14 @@ def test_a_flipped_weight_is_refused_and_the_other_checkpoint_is_named(
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_weights_that_are_not_finite_are_refused(
-    command: str, with_block: Path, people: Path, tmp_path: Path, out: Path
+    command: str, with_block: Path, dataset: Path, tmp_path: Path, out: Path
 ) -> None:
     content = torch.load(with_block / "checkpoints" / "best.ckpt", weights_only=True)
     name = next(n for n in content["state_dict"] if n.endswith("running_mean"))
     content["state_dict"][name][0] = torch.nan
     path = tmp_path / "bad.ckpt"
     torch.save(content, path)
-    done = run(command, "--checkpoint", str(path), *COMMANDS[command](people, out))
+    done = run(command, "--checkpoint", str(path), *COMMANDS[command](dataset, out))
     assert done.returncode == 2
     line = done.stderr.strip().splitlines()[-1]
     assert str(path) in line and name.removeprefix("model.") in line and not written(out)
@@ -69,7 +69,7 @@ def test_weights_that_are_not_finite_are_refused(
 
 @pytest.mark.parametrize("command", ["evaluate", "extract"])
 def test_features_that_are_not_finite_are_refused(
-    command: str, with_block: Path, people: Path, tmp_path: Path, out: Path
+    command: str, with_block: Path, dataset: Path, tmp_path: Path, out: Path
 ) -> None:
     """All weights are finite, and their products are not."""
     content = torch.load(with_block / "checkpoints" / "best.ckpt", weights_only=True)
@@ -78,7 +78,7 @@ def test_features_that_are_not_finite_are_refused(
             value.fill_(3e38)
     path = tmp_path / "huge.ckpt"
     torch.save(content, path)
-    done = run(command, "--checkpoint", str(path), *COMMANDS[command](people, out))
+    done = run(command, "--checkpoint", str(path), *COMMANDS[command](dataset, out))
     assert done.returncode == 2 and not written(out)
     line = done.stderr.strip().splitlines()[-1]
-    assert str(people / "query") in line and "not finite" in line
+    assert str(dataset / "query") in line and "not finite" in line

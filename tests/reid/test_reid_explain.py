@@ -34,15 +34,15 @@ def test_the_maps_are_over_all_frames(with_block: Path, tmp_path: Path) -> None:
     write_tracklet(tmp_path / "t0", 5, 0, frames=6)
     trained = load_trained(checkpoint_path(str(with_block)))
     [(name, tracklet)] = find_tracklets([str(tmp_path / "t0")]).items()
-    subject = analysis_input(trained, name, tracklet, torch.device("cpu"))
+    entry = analysis_input(trained, name, tracklet, torch.device("cpu"))
     given: list[torch.Tensor] = []
-    first = next(iter(subject.blocks.values()))
+    first = next(iter(entry.blocks.values()))
     handle = first.register_forward_hook(lambda _, x, y: given.append(x[0]))
     with torch.no_grad():
-        trained.model(subject.clip)
+        trained.model(entry.clip)
         handle.remove()
         dense = first.affinity(given[0]).to_dense()[0].numpy()
-    [explanation] = explained([subject])
+    [explanation] = explained([entry])
     assert explanation.frames.shape == (2, 32, 16, 3)
     np.testing.assert_allclose(explanation.blocks[0].maps["affinity"], dense, rtol=1e-5, atol=1e-5)
 
@@ -61,7 +61,7 @@ def test_a_network_to_compare_with_is_named_as_the_first(with_block: Path, tmp_p
         assert done.returncode == 2 and f"{option} {gone}: no such file or folder" in done.stderr
 
 
-def test_bad_input_is_one_line(with_block: Path, people: Path, tmp_path: Path) -> None:
+def test_bad_input_is_one_line(with_block: Path, dataset: Path, tmp_path: Path) -> None:
     def refused(*words: str | Path) -> str:
         done = run("explain", "--checkpoint", str(with_block), *map(str, words))
         assert done.returncode == 2 and "Traceback" not in done.stderr
@@ -69,18 +69,18 @@ def test_bad_input_is_one_line(with_block: Path, people: Path, tmp_path: Path) -
         return line
 
     out = tmp_path / "out"
-    assert "holds 3 tracklets: name one" in refused(people / "query", "-o", out)
+    assert "holds 3 tracklets: name one" in refused(dataset / "query", "-o", out)
     assert "does not exist" in refused(tmp_path / "gone", "-o", out)
     broken = tmp_path / "broken"
     broken.mkdir()
-    (broken / "0001.jpg").write_bytes(b"no picture")
+    (broken / "0001.jpg").write_bytes(b"no image")
     assert "can be read" in refused(broken, "-o", out)
     write_tracklet(tmp_path / "t0", 5, 0)
     assert "outside the feature map of 2x4x2" in refused(tmp_path / "t0", "-o", out, "--at=0,9,0")
 
 
 def test_a_real_tracklet(with_block: Path, real_data: Path, tmp_path: Path) -> None:
-    """The pictures of one pedestrian under one camera."""
+    """The images of one pedestrian under one camera."""
     groups = json.loads(real_file(real_data, "market1501_subset_tracklets.json").read_text())
     names = max((group["frames"] for group in groups["gallery"]), key=len)
     folder = tmp_path / "person"
@@ -101,11 +101,11 @@ def test_a_real_tracklet(with_block: Path, real_data: Path, tmp_path: Path) -> N
         assert np.abs(np.linalg.eigvalsh(affinity.astype(np.float64))).max() < 1 + 1e-4
 
 
-def test_spectra_of_tracklets(with_block: Path, people: Path, tmp_path: Path) -> None:
+def test_spectra_of_tracklets(with_block: Path, dataset: Path, tmp_path: Path) -> None:
     """``reid spectrum`` of one that is named, one that is damaged, and of the run's queries."""
     write_tracklet(tmp_path / "t0", 5, 0, frames=6)
     (tmp_path / "t1").mkdir()
-    (tmp_path / "t1" / "0.jpg").write_bytes(b"no picture")
+    (tmp_path / "t1" / "0.jpg").write_bytes(b"no image")
     words = ["spectrum", "--checkpoint", str(with_block), "--accelerator", "cpu", "--json"]
     done = run(*words, str(tmp_path / "t0"), str(tmp_path / "t1"))
     assert done.returncode == 2
@@ -113,6 +113,7 @@ def test_spectra_of_tracklets(with_block: Path, people: Path, tmp_path: Path) ->
     assert line.startswith("reid spectrum: error:") and "t1" in line
     found = json.loads(done.stdout)
     assert len(found["inputs"]) == 1
+    assert [block["position"] for block in found["blocks"]] == ["after:conv2", "after:conv3"]
     assert all(len(block["graphs"]) == 1 and block["units"] for block in found["blocks"])
     queries = json.loads(run(*words, "--inputs", "2").stdout)
-    assert len(queries["inputs"]) == 2 and all(str(people) in name for name in queries["inputs"])
+    assert len(queries["inputs"]) == 2 and all(str(dataset) in name for name in queries["inputs"])

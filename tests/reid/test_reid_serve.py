@@ -1,4 +1,4 @@
-"""``reid serve``: what is answered to uploaded pictures, ZIP files and videos."""
+"""``reid serve``: what is answered to uploaded images, ZIP files and videos."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from reid.apps.uploads import uploaded_tracklet
+from reid.apps.serve import uploaded_tracklet
 from reid.data.tracklet import Tracklet
 from tests.reid.little import run, write_tracklet
 from tests.served import Served
@@ -24,10 +24,10 @@ def distances(html: str) -> list[str]:
     return re.findall(r"<br>distance ([0-9.e-]+)", html)
 
 
-def test_pictures_find_what_search_finds(
-    served: Served, with_block: Path, gallery: Path, people: Path
+def test_images_find_what_search_finds(
+    served: Served, with_block: Path, gallery: Path, dataset: Path
 ) -> None:
-    query = people / "query" / "102" / "c0" / "t0"
+    query = dataset / "query" / "102" / "c0" / "t0"
     words = ("--checkpoint", str(with_block), "--gallery", str(gallery), "--top", "3", "--json")
     [expected] = json.loads(run("search", str(query), *words).stdout)["queries"]
     status, lines = served.ask(*sorted(query.iterdir(), reverse=True))
@@ -35,22 +35,22 @@ def test_pictures_find_what_search_finds(
     found, explorer = lines[-1]["pages"]
     assert distances(found["html"]) == [f"{row['distance']:.4g}" for row in expected["results"]]
     assert f"The nearest of 5 tracklets in {gallery}" in found["html"]
-    assert "<h2>3 pictures</h2>" in found["html"] and str(served.temporary) not in found["html"]
-    assert found["html"].count("none found") == 0  # the strips have pictures
-    assert "3 pictures" in explorer["html"]
+    assert "<h2>3 images</h2>" in found["html"] and str(served.temporary) not in found["html"]
+    assert found["html"].count("none found") == 0  # the strips have images
+    assert "3 images" in explorer["html"]
     assert served.uploads() == []
 
 
-def test_a_zip_file_and_a_video(served: Served, people: Path, tmp_path: Path) -> None:
-    query = people / "query" / "102" / "c0" / "t0"
+def test_a_zip_file_and_a_video(served: Served, dataset: Path, tmp_path: Path) -> None:
+    query = dataset / "query" / "102" / "c0" / "t0"
     with zipfile.ZipFile(tmp_path / "person.zip", "w") as archive:
         for path in query.iterdir():
             archive.write(path, f"../{path.name}")
-        archive.writestr("__MACOSX/._0000.png", b"no picture")
-        archive.writestr("read me.txt", b"no picture either")
-    _, pictures = served.ask(*query.iterdir())
+        archive.writestr("__MACOSX/._0000.png", b"no image")
+        archive.writestr("read me.txt", b"no image either")
+    _, images = served.ask(*query.iterdir())
     _, lines = served.ask(tmp_path / "person.zip")
-    assert distances(lines[-1]["pages"][0]["html"]) == distances(pictures[-1]["pages"][0]["html"])
+    assert distances(lines[-1]["pages"][0]["html"]) == distances(images[-1]["pages"][0]["html"])
     _, lines = served.ask(write_video(tmp_path / "person.avi", frames=5))
     assert len(distances(lines[-1]["pages"][0]["html"])) == 3
     assert "person.avi" in lines[-1]["pages"][1]["html"]
@@ -115,10 +115,10 @@ def test_zip_files_that_are_refused(tmp_path: Path) -> None:
             archive.writestr(entry, b"")
     empty = _zip(tmp_path / "empty.zip", ("read me.txt", b""))
     for file, says in [
-        (bomb, "holds 1.0 MB of pictures, and 1 MB are allowed"),
-        (many, "holds 1,001 pictures, and 1,000 are allowed"),
+        (bomb, "holds 1.0 MB of images, and 1 MB are allowed"),
+        (many, "holds 1,001 images, and 1,000 are allowed"),
         (contents, "holds far more than the 1,000 files that are allowed"),
-        (empty, "holds no pictures"),
+        (empty, "holds no images"),
     ]:
         with pytest.raises(UserError, match=says):
             uploaded_tracklet([file], tmp_path / f"{file.stem} frames", LIMITS, deadline=20)
@@ -135,8 +135,8 @@ def test_uploads_of_several_tracklets_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_mixture_is_refused(tmp_path: Path) -> None:
-    picture = Path(write_tracklet(tmp_path / "t", 1, 0, frames=1)[0])
+    image = Path(write_tracklet(tmp_path / "t", 1, 0, frames=1)[0])
     archive = _zip(tmp_path / "a.zip")
-    for files in ([picture, archive], [archive, archive], [tmp_path / "a.avi", tmp_path / "b.avi"]):
-        with pytest.raises(UserError, match="and 1 more: upload pictures of one person"):
+    for files in ([image, archive], [archive, archive], [tmp_path / "a.avi", tmp_path / "b.avi"]):
+        with pytest.raises(UserError, match="and 1 more: upload images of one person"):
             uploaded(*files)

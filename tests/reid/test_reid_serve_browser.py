@@ -63,15 +63,15 @@ def strips(page: Page) -> FrameLocator:
     return frame
 
 
-def pictures(people: Path, person: int) -> list[Path]:
-    return sorted((people / "query" / str(person) / "c0" / "t0").iterdir())
+def pictures(dataset: Path, person: int) -> list[Path]:
+    return sorted((dataset / "query" / str(person) / "c0" / "t0").iterdir())
 
 
 @pytest.mark.parametrize("width", [1280, 400])
-def test_pictures_of_a_person(opened: Open, served: Served, people: Path, width: int) -> None:
+def test_pictures_of_a_person(opened: Open, served: Served, dataset: Path, width: int) -> None:
     page = opened(served, width)
     assert page.locator("h1").inner_text() == "Who is this?" and not overflowing(page)
-    upload(page, *pictures(people, 102))
+    upload(page, *pictures(dataset, 102))
     explained = explorer(page)
     assert page.locator("#answer h2").all_inner_texts() == [
         "Nearest in the gallery",
@@ -85,7 +85,7 @@ def test_pictures_of_a_person(opened: Open, served: Served, people: Path, width:
     shown = found.locator(".entry:not(.query) p").all_inner_texts()
     distances = [float(text.split("distance ")[1].split()[0]) for text in shown if "dist" in text]
     assert len(distances) == 3 and distances == sorted(distances)
-    # The strips are of the people: their colours differ, and the query has that of its pictures.
+    # The strips show the identities: their colours differ, and the query has that of its pictures.
     colours = found.locator(".entry img").evaluate_all(SEEN)
     assert len({tuple(colour) for colour in colours}) == 4
     assert found.locator("body").evaluate(CUT) == [] and not overflowing(page)
@@ -97,12 +97,12 @@ def test_pictures_of_a_person(opened: Open, served: Served, people: Path, width:
 
 
 def test_broken_files_and_then_a_good_one(
-    opened: Open, served: Served, people: Path, tmp_path: Path
+    opened: Open, served: Served, dataset: Path, tmp_path: Path
 ) -> None:
-    (tmp_path / "text.jpg").write_text("This is no picture.\n")
+    (tmp_path / "text.jpg").write_text("This is not an image.\n")
     (tmp_path / "text.zip").write_text("This is no archive.\n")
     with zipfile.ZipFile(tmp_path / "good.zip", "w") as archive:
-        for path in pictures(people, 101):
+        for path in pictures(dataset, 101):
             archive.write(path, path.name)
     page = opened(served, 400)
     upload(page, tmp_path / "text.jpg")
@@ -110,8 +110,8 @@ def test_broken_files_and_then_a_good_one(
     upload(page, tmp_path / "text.zip")
     page.get_by_text("text.zip").first.wait_for()
     assert "text.zip" in said(page)
-    upload(page, *pictures(people, 101), tmp_path / "good.zip")
-    page.get_by_text("upload pictures of one person").wait_for()
+    upload(page, *pictures(dataset, 101), tmp_path / "good.zip")
+    page.get_by_text("upload images of one person").wait_for()
     assert not overflowing(page)
     upload(page, tmp_path / "good.zip")
     explorer(page)
@@ -120,10 +120,10 @@ def test_broken_files_and_then_a_good_one(
 
 
 def test_the_results_are_saved_as_a_page_of_their_own(
-    opened: Open, served: Served, people: Path, tmp_path: Path
+    opened: Open, served: Served, dataset: Path, tmp_path: Path
 ) -> None:
     page = opened(served)
-    upload(page, pictures(people, 103)[0])
+    upload(page, pictures(dataset, 103)[0])
     explorer(page)
     with page.expect_download() as downloading:
         page.get_by_text("Save this page").first.click()

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from reid.config import ReidModelConfig
 from reid.models.network import TrackletNet, build_network
-from tests.reid.networks import PEOPLE, SIZE, clips, network
+from tests.reid.networks import IDENTITIES, SIZE, clips, network
 from tests.test_checkpoints import save, snapshot
 from tests.test_published_weights import hub_cache, imagenet_state
 from video_snl.errors import UserError
@@ -25,16 +25,16 @@ SMALL = "osnet_x0_25"
 
 def loaded(source: str, **options: object) -> tuple[TrackletNet, LoadReport]:
     config = ReidModelConfig(**{"backbone": SMALL, "block": "none", "weights": source, **options})
-    net, report = build_network(config, PEOPLE, seed=7, size=SIZE, progress=False)
+    net, report = build_network(config, IDENTITIES, seed=7, size=SIZE, progress=False)
     return net.eval(), report
 
 
-def torchreid_model(name: str = SMALL, people: int = 9) -> nn.Module:
+def torchreid_model(name: str = SMALL, identities: int = 9) -> nn.Module:
     """torchreid's own network with random statistics, as of one that was trained."""
     from torchreid.reid.models import build_model
 
     torch.manual_seed(3)
-    model = build_model(name, people, pretrained=False, use_gpu=False)
+    model = build_model(name, identities, pretrained=False, use_gpu=False)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.running_mean.normal_(std=0.1)
@@ -48,7 +48,7 @@ def theirs() -> nn.Module:
 
 
 def torchreid_checkpoint(model: nn.Module, prefix: str) -> dict[str, object]:
-    """What torchreid's ``save_checkpoint`` writes."""
+    """Content of a file by torchreid's ``save_checkpoint``."""
     return {
         "state_dict": {f"{prefix}{name}": t for name, t in model.state_dict().items()},
         "epoch": 60,
@@ -106,7 +106,7 @@ def test_a_repeated_frame_is_answered_by_the_inflated_stem_as_the_frame(hub_cach
 
 
 def own_checkpoint(net: TrackletNet) -> dict[str, object]:
-    """As Lightning writes it: the network is ``model`` of the module that trains."""
+    """Make the content of a checkpoint: the network is ``model`` of the module that trains."""
     state = {f"model.{name}": tensor for name, tensor in net.state_dict().items()}
     return {"state_dict": {**state, "loss.center.centers": torch.zeros(3, 2)}, "epoch": 2}
 
@@ -159,7 +159,7 @@ def torch_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_imagenet_of_torchreid(torch_home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    model = torchreid_model(people=1000)
+    model = torchreid_model(identities=1000)
     state = {f"module.{name}": tensor for name, tensor in model.state_dict().items()}
     del state["module.conv5.conv.weight"]
     save(state, torch_home, f"{SMALL}_imagenet.pth")
@@ -242,7 +242,7 @@ def resnet50_state(prefix: str) -> dict[str, Tensor]:
 
 
 def fastreid_checkpoint(**more: Tensor) -> dict[str, object]:
-    """What fast-reid's ``Checkpointer.save`` writes of its bag of tricks."""
+    """Content of a file by fast-reid's ``Checkpointer.save``, of its bag of tricks."""
     norm = {"weight": 1.0, "bias": 0.0, "running_mean": 0.1, "running_var": 0.9}
     model = {
         "pixel_mean": torch.tensor([123.675, 116.28, 103.53]).view(1, 3, 1, 1),
@@ -357,7 +357,7 @@ def with_squeeze(model: dict[str, Tensor]) -> dict[str, Tensor]:
 def test_small_parts_that_make_another_network_are_named(
     tmp_path: Path, change: Any, said: str
 ) -> None:
-    """By the share of their parameters, these networks would be the same."""
+    """The share of their parameters alone would not tell these networks apart."""
     content = fastreid_checkpoint()
     path = save({**content, "model": change(content["model"])}, tmp_path)
     with pytest.raises(UserError, match=said) as caught:

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from reid.metrics.rank_lists import rank_lists
+from reid.evaluate import rank_lists
 from reid.report.evaluation import Evaluation, camera_pairs, metrics
 from reid.report.film_strips import chosen_frames, film_strip, read_frame
 from reid.report.ranked_lists import choose_queries, ranked_list
@@ -49,7 +49,7 @@ class _Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def evaluation(tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
-    return make_evaluation(tmp_path_factory.mktemp("pictures"))
+    return make_evaluation(tmp_path_factory.mktemp("images"))
 
 
 @pytest.fixture(scope="module")
@@ -89,11 +89,11 @@ def test_rankings_are_the_nearest_by_plain_loops(folder: Path, evaluation: Evalu
         assert distances == pytest.approx([distance for distance, *_ in expected], rel=1e-4)
 
 
-_people = st.lists(st.tuples(st.integers(-1, 4), st.integers(0, 2)), min_size=1, max_size=12)
+_identities = st.lists(st.tuples(st.integers(-1, 4), st.integers(0, 2)), min_size=1, max_size=12)
 
 
 @settings(max_examples=25, deadline=None)
-@given(gallery=_people, seed=st.integers(0, 99))
+@given(gallery=_identities, seed=st.integers(0, 99))
 def test_camera_pairs_are_those_of_plain_loops(
     tmp_path_factory: pytest.TempPathFactory, gallery: list[tuple[int, int]], seed: int
 ) -> None:
@@ -189,17 +189,17 @@ def test_the_same_evaluation_gives_the_same_files(
 
 
 def test_frames_that_do_not_open_are_crossed_boxes(tmp_path: Path) -> None:
-    made = make_evaluation(tmp_path / "pictures")
+    made = make_evaluation(tmp_path / "images")
     Path(made.query.names[0]).unlink()
-    Path(made.query.names[1]).write_bytes(b"no picture")
+    Path(made.query.names[1]).write_bytes(b"no image")
     Path(made.gallery.names[3]).write_bytes(Path(made.gallery.names[4]).read_bytes()[:200])
     write_report(tmp_path / "report", made)
     assert {path.name for path in (tmp_path / "report").iterdir()} == FILES
     strip = film_strip([tmp_path / "missing.jpg", made.gallery.names[0]], width=20, height=40)
-    picture = np.asarray(strip)[:, :20]
+    image = np.asarray(strip)[:, :20]
     assert read_frame(tmp_path / "missing.jpg") is None
-    assert len(np.unique(picture.reshape(-1, 3), axis=0)) == 2
-    assert (picture[0, 0] == picture[39, 19]).all() and (picture[10, 10] != picture[0, 0]).all()
+    assert len(np.unique(image.reshape(-1, 3), axis=0)) == 2
+    assert (image[0, 0] == image[39, 19]).all() and (image[10, 10] != image[0, 0]).all()
 
 
 def test_skipped_and_unreadable_are_said(tmp_path: Path, evaluation: Evaluation) -> None:
@@ -244,7 +244,7 @@ def test_unreadable_queries_without_a_match_are_named_too(tmp_path: Path, protoc
             for name in ("person_ids", "camera_ids", "num_frames", "skipped_frames", "features")
         },
     )
-    ranked = rank_lists(
+    distances, rankings = rank_lists(
         read,
         made.gallery,
         made.data.query[2:],
@@ -253,9 +253,7 @@ def test_unreadable_queries_without_a_match_are_named_too(tmp_path: Path, protoc
         max_rank=1,
         reranked=False,
     )
-    changed = dataclasses.replace(
-        made, query=read, distances=ranked.distances, rankings=ranked.rankings
-    )
+    changed = dataclasses.replace(made, query=read, distances=distances, rankings=rankings)
     found = metrics(changed)
     # The second query finds none; of those that are lost, person 9 has none, person 8 only by the
     # official protocol (the second query), and person 1 has the first of the gallery.
@@ -266,9 +264,9 @@ def test_unreadable_queries_without_a_match_are_named_too(tmp_path: Path, protoc
 
 
 def test_a_large_evaluation_makes_no_large_page(tmp_path: Path) -> None:
-    people = range(1, 21)
-    query = [(person, 0) for person in people]
-    gallery = [(person, camera) for person in people for camera in (0, 1, 2, 3)]
+    identities = range(1, 21)
+    query = [(person, 0) for person in identities]
+    gallery = [(person, camera) for person in identities for camera in (0, 1, 2, 3)]
     made = make_evaluation(tmp_path / "p", query, gallery, size=(64, 128))
     noise = np.random.default_rng(0).integers(0, 255, (128, 64, 3), dtype=np.uint8)
     worst = tmp_path / "noise.jpg"

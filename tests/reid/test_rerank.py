@@ -146,7 +146,7 @@ print(status("VmHWM") - before)
 
 
 def test_the_limit_of_memory_is_kept() -> None:
-    """Of 6,000 entries, whose distances alone are 137 MiB and were held with more on top."""
+    """The distances alone of 6,000 entries are 137 MiB, and were held with more on top."""
     limit = 112 * 2**20
     done = subprocess.run(
         [sys.executable, "-c", PEAK, str(limit)],

@@ -34,11 +34,11 @@ class Case:
         sizes = queries, gallery
         features = [rng.normal(size=(size, 5)).astype(np.float32) for size in sizes]
         self.query, self.gallery = [f.round() if rounded else f for f in features]
-        people = rng.integers(1, 5, queries), rng.integers(-1, 4, gallery)
-        people[0][0], people[1][:2] = 1, 1
+        identities = rng.integers(1, 5, queries), rng.integers(-1, 4, gallery)
+        identities[0][0], identities[1][:2] = 1, 1
         self.cameras = [rng.integers(2, size=size) for size in sizes]
         self.cameras[1][:2] = [0, 1]
-        self.labels = *people, *self.cameras
+        self.labels = *identities, *self.cameras
 
 
 def rows_of(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
@@ -48,10 +48,10 @@ def rows_of(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
 def blockwise(case: Case, metric: Metric, rows: int) -> torch.Tensor:
     """The matrix of the distances as they come in blocks, without their junk."""
     distances = Distances(torch.from_numpy(case.query), metric)
-    gallery, people = torch.from_numpy(case.gallery), torch.from_numpy(case.labels[1])
+    gallery, identities = torch.from_numpy(case.gallery), torch.from_numpy(case.labels[1])
     matrix = torch.zeros(len(case.query), len(gallery))
     for some in torch.arange(len(gallery)).split(rows):
-        some = some[people[some] != -1]
+        some = some[identities[some] != -1]
         matrix[:, some] = distances.to(gallery[some])
     return matrix
 
@@ -138,8 +138,8 @@ def test_pages_of_the_file_are_let_go(tmp_path: Path, monkeypatch: pytest.Monkey
     np.save(tmp_path / "gallery.npy", gallery)
     mapped = np.load(tmp_path / "gallery.npy", mmap_mode="r")
     rows_of(monkeypatch, 1024)
-    people = np.arange(rows) % 1000
-    labels = [5, 6], people, [0, 0], np.ones(rows, np.int64)
+    identities = np.arange(rows) % 1000
+    labels = [5, 6], identities, [0, 0], np.ones(rows, np.int64)
     before = resident_file_kib()
     evaluate_features(gallery[5:7], mapped, *labels)
     assert resident_file_kib() - before < 8 * 1024

@@ -18,7 +18,7 @@ from video_snl.errors import UserError
 
 
 def _checkpoint(path: Path, block: str = "snl", dataset: str = "ilids-vid", seed: int = 0) -> Path:
-    """What of a checkpoint says which network it is of."""
+    """Entries of a checkpoint that say which network it is of."""
     experiment = ReidExperiment()
     experiment.model.block = block  # type: ignore[assignment]
     experiment.data.dataset = dataset  # type: ignore[assignment]

@@ -1,4 +1,4 @@
-"""Batches of P people with K tracklets each."""
+"""Batches of P identities with K tracklets each."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.reid.little import tracklets
 from video_snl.data.loading.samplers import Key
 from video_snl.errors import UserError
 
-PEOPLE = st.dictionaries(
+IDENTITIES = st.dictionaries(
     st.integers(1, 50), st.lists(st.integers(0, 3), min_size=1, max_size=9), min_size=4, max_size=9
 )
 
@@ -22,22 +22,27 @@ def batches(sampler: IdentitySampler, epoch: int = 0) -> list[list[Key]]:
     sampler.set_epoch(epoch)
     keys = list(sampler)
     assert len(keys) == len(sampler)
-    size = sampler.people * sampler.per_person // sampler.world_size
+    size = sampler.identities * sampler.per_person // sampler.world_size
     return [keys[first : first + size] for first in range(0, len(keys), size)]
 
 
-@given(cameras=PEOPLE, people=st.integers(2, 4), per_person=st.integers(1, 5), epoch=st.integers(0))
+@given(
+    cameras=IDENTITIES,
+    identities=st.integers(2, 4),
+    per_person=st.integers(1, 5),
+    epoch=st.integers(0),
+)
 def test_every_batch_has_people_of_which_each_has_its_tracklets(
-    cameras: dict[int, list[int]], people: int, per_person: int, epoch: int
+    cameras: dict[int, list[int]], identities: int, per_person: int, epoch: int
 ) -> None:
     listed = tracklets(cameras)
-    sampler = IdentitySampler(listed, 3, people=people, per_person=per_person)
+    sampler = IdentitySampler(listed, 3, identities=identities, per_person=per_person)
     epoch %= 2**32
     for batch in batches(sampler, epoch):
         shown = [listed[key[1]] for key in batch]
         groups = [shown[i : i + per_person] for i in range(0, len(shown), per_person)]
         assert all(len({tracklet.person_id for tracklet in group}) == 1 for group in groups)
-        assert len({group[0].person_id for group in groups}) == people
+        assert len({group[0].person_id for group in groups}) == identities
         for group in groups:
             available = len(cameras[group[0].person_id])
             assert len(set(group)) == min(per_person, available)
@@ -46,19 +51,19 @@ def test_every_batch_has_people_of_which_each_has_its_tracklets(
     assert {key[0] for key in keys} == {epoch}
 
 
-@given(cameras=PEOPLE, people=st.integers(2, 4), per_person=st.integers(1, 5))
+@given(cameras=IDENTITIES, identities=st.integers(2, 4), per_person=st.integers(1, 5))
 def test_there_are_as_many_batches_as_the_groups_can_fill(
-    cameras: dict[int, list[int]], people: int, per_person: int
+    cameras: dict[int, list[int]], identities: int, per_person: int
 ) -> None:
     groups = [-(-len(mine) // per_person) for mine in cameras.values()]
-    most = max(b for b in range(1, 100) if sum(min(count, b) for count in groups) >= people * b)
-    sampler = IdentitySampler(tracklets(cameras), 0, people=people, per_person=per_person)
+    most = max(b for b in range(1, 100) if sum(min(count, b) for count in groups) >= identities * b)
+    sampler = IdentitySampler(tracklets(cameras), 0, identities=identities, per_person=per_person)
     assert len(batches(sampler)) == most
 
 
 def test_an_epoch_shows_every_tracklet_where_the_groups_fill_the_batches() -> None:
     listed = tracklets({person: [0, 0, 1, 1, 2, 2, 3, 3] for person in range(1, 9)})
-    sampler = IdentitySampler(listed, 0, people=4, per_person=4)
+    sampler = IdentitySampler(listed, 0, identities=4, per_person=4)
     assert len(sampler) == 64
     sampler.set_epoch(2)
     assert sorted(key[1] for key in sampler) == list(range(64))
@@ -66,9 +71,11 @@ def test_an_epoch_shows_every_tracklet_where_the_groups_fill_the_batches() -> No
 
 def test_tracklets_of_every_camera_are_spread_over_the_groups() -> None:
     listed = tracklets({person: [0] * 4 + [1] * 2 + [2] * 2 for person in range(1, 5)})
-    sampler = IdentitySampler(listed, 0, people=2, per_person=4)
+    sampler = IdentitySampler(listed, 0, identities=2, per_person=4)
     for epoch in range(5):
-        for batch in batches(sampler, epoch):
+        found = batches(sampler, epoch)
+        assert [len(batch) for batch in found] == [8] * 4
+        for batch in found:
             for group in (batch[:4], batch[4:]):
                 cameras = Counter(listed[key[1]].camera_id for key in group)
                 assert cameras == {0: 2, 1: 1, 2: 1}
@@ -76,21 +83,23 @@ def test_tracklets_of_every_camera_are_spread_over_the_groups() -> None:
 
 def test_a_group_is_filled_with_cameras_it_lacks() -> None:
     listed = tracklets({1: [0, 0, 0, 1], 2: [0, 0, 0, 1]})
-    sampler = IdentitySampler(listed, 0, people=2, per_person=3)
+    sampler = IdentitySampler(listed, 0, identities=2, per_person=3)
     for epoch in range(5):
-        for batch in batches(sampler, epoch):
+        found = batches(sampler, epoch)
+        assert found and all(len(batch) == 6 for batch in found)
+        for batch in found:
             for group in (batch[:3], batch[3:]):
                 assert {listed[key[1]].camera_id for key in group} == {0, 1}
 
 
 def test_epochs_differ_and_are_a_function_of_the_seed() -> None:
     listed = tracklets({person: [0, 1, 2] for person in range(1, 9)})
-    first, second = (IdentitySampler(listed, 7, people=4, per_person=2) for _ in range(2))
+    first, second = (IdentitySampler(listed, 7, identities=4, per_person=2) for _ in range(2))
     assert batches(first, 5) == batches(second, 5)
     order = [key[1] for key in first]
     first.set_epoch(6)
     assert [key[1] for key in first] != order
-    other = IdentitySampler(listed, 8, people=4, per_person=2)
+    other = IdentitySampler(listed, 8, identities=4, per_person=2)
     other.set_epoch(5)
     assert [key[1] for key in other] != order
 
@@ -98,10 +107,12 @@ def test_epochs_differ_and_are_a_function_of_the_seed() -> None:
 @pytest.mark.parametrize("world_size", [2, 4])
 def test_processes_share_the_people_of_a_batch(world_size: int) -> None:
     listed = tracklets({person: [0, 1, 1][: 1 + person % 3] for person in range(1, 20)})
-    whole = batches(IdentitySampler(listed, 1, people=4, per_person=2), 3)
+    whole = batches(IdentitySampler(listed, 1, identities=4, per_person=2), 3)
     shares = [
         batches(
-            IdentitySampler(listed, 1, people=4, per_person=2, rank=rank, world_size=world_size),
+            IdentitySampler(
+                listed, 1, identities=4, per_person=2, rank=rank, world_size=world_size
+            ),
             3,
         )
         for rank in range(world_size)
@@ -109,12 +120,12 @@ def test_processes_share_the_people_of_a_batch(world_size: int) -> None:
     for k, batch in enumerate(whole):
         parts = [share[k] for share in shares]
         assert [key for part in parts for key in part] == batch
-        people = [{listed[key[1]].person_id for key in part} for part in parts]
-        assert sum(map(len, people)) == len(set.union(*people)), "a person is on one device"
+        identities = [{listed[key[1]].person_id for key in part} for part in parts]
+        assert sum(map(len, identities)) == len(set.union(*identities)), "a person is on one device"
 
 
 @pytest.mark.parametrize(
-    ("people", "per_person", "world_size", "message"),
+    ("identities", "per_person", "world_size", "message"),
     [
         (6, 2, 1, "the training list has 5: lower data.identities"),
         (1, 2, 1, "data.identities=1 must be at least 2"),
@@ -123,8 +134,10 @@ def test_processes_share_the_people_of_a_batch(world_size: int) -> None:
     ],
 )
 def test_batches_that_cannot_be_are_refused(
-    people: int, per_person: int, world_size: int, message: str
+    identities: int, per_person: int, world_size: int, message: str
 ) -> None:
     listed = tracklets({person: [0, 1] for person in range(1, 6)})
     with pytest.raises(UserError, match=message):
-        IdentitySampler(listed, 0, people=people, per_person=per_person, world_size=world_size)
+        IdentitySampler(
+            listed, 0, identities=identities, per_person=per_person, world_size=world_size
+        )

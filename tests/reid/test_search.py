@@ -22,7 +22,7 @@ from video_snl.errors import UserError
 
 @pytest.fixture
 def tracklets(tmp_path: Path) -> list[Tracklet]:
-    """Ten folders of frames of ten people, cameras 0 and 1."""
+    """Ten folders of frames of ten identities, cameras 0 and 1."""
     names = [f"<b>{index}" for index in range(10)]
     return [
         draw_tracklet(tmp_path / "gallery" / name, 1 + index, index % 2, 2 + index % 3, (8, 16))
@@ -167,7 +167,7 @@ def test_frames_are_found_by_folder_first_frame_and_video(
     found = tracklet_frames(lengths, num_workers=0)
     assert tuple(found[str(folder)]) == tracklets[8].frames
     assert tuple(found[first]) == tracklets[8].frames[1:3]
-    assert [picture.size for picture in found[str(video)]] == [(64, 48)] * 4  # type: ignore[union-attr]
+    assert [image.size for image in found[str(video)]] == [(64, 48)] * 4  # type: ignore[union-attr]
     assert gone not in found and not found[f"{gone}/1.jpg"]
 
 

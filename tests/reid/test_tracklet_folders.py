@@ -1,4 +1,4 @@
-"""What the files below a folder are taken for, and what is refused as ambiguous."""
+"""Files below a folder as tracklets, and what is refused as ambiguous."""
 
 from __future__ import annotations
 
@@ -210,13 +210,13 @@ def test_names_of_junk_and_distractors(name: str, number: int | None) -> None:
     assert special_person(name) == number
 
 
-PEOPLE: Mapping[str, int] = {"query/7/1/a": 1, "gallery/7/2/a": 1, "gallery/8/2/a": 1}
+IDENTITIES: Mapping[str, int] = {"query/7/1/a": 1, "gallery/7/2/a": 1, "gallery/8/2/a": 1}
 
 
 def test_the_dataset_folder_names_what_it_ignores(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    root = write_folder(tmp_path, PEOPLE)
+    root = write_folder(tmp_path, IDENTITIES)
     touch(root, "gallery/preview.jpg", "gallery/7/2/a/notes.txt", "gallery/@eaDir/x", "query/._7")
     (root / "gallery/7/2/a/2.BMP").write_bytes((root / "gallery/7/2/a/1.jpg").read_bytes())
     for name, target in {"9": "7", "7/3": "../..", "7/2/a/loop": "."}.items():
@@ -259,7 +259,7 @@ def test_people_whose_names_look_alike_are_said(
 
 
 def test_one_tracklet_may_be_linked_into_both_parts(tmp_path: Path) -> None:
-    root = write_folder(tmp_path, PEOPLE)
+    root = write_folder(tmp_path, IDENTITIES)
     (root / "gallery/7/1").mkdir()
     (root / "gallery/7/1/a").symlink_to("../../../query/7/1/a")
     data = load_dataset("folder", root)
@@ -269,7 +269,7 @@ def test_one_tracklet_may_be_linked_into_both_parts(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_read_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    root = write_folder(tmp_path, {**PEOPLE, "gallery/closed/2/a": 1})
+    root = write_folder(tmp_path, {**IDENTITIES, "gallery/closed/2/a": 1})
     scandir = os.scandir
 
     def refuse(path: str | Path) -> object:

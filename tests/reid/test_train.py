@@ -57,7 +57,7 @@ def test_checkpoint_alone_rebuilds_the_network(trained: Path) -> None:
 
 
 def test_worker_processes_and_an_interruption_change_nothing(
-    trained: Path, people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     step = TrackletTask.training_step
 
@@ -70,7 +70,7 @@ def test_worker_processes_and_an_interruption_change_nothing(
     with monkeypatch.context() as patch:
         patch.setattr(TrackletTask, "training_step", stopped)
         try:
-            done = run("train", *options(people, tmp_path, data__num_workers=2))
+            done = run("train", *options(dataset, tmp_path, data__num_workers=2))
         finally:
             signal.signal(signal.SIGINT, before)  # which Lightning ignores from then on
     assert done.returncode == 130 and "interrupted after 1 finished epoch" in done.stderr
@@ -84,8 +84,8 @@ def test_worker_processes_and_an_interruption_change_nothing(
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGHUP, 129), (signal.SIGINT, 130), (signal.SIGTERM, 143)]
 )
-def test_signals_end_a_run_in_order(people: Path, tmp_path: Path, number: int, code: int) -> None:
-    words = options(people, tmp_path, optimizer__epochs=40)
+def test_signals_end_a_run_in_order(dataset: Path, tmp_path: Path, number: int, code: int) -> None:
+    words = options(dataset, tmp_path, optimizer__epochs=40)
     process = subprocess.Popen(
         [sys.executable, "-m", "reid", "train", *words],
         stderr=subprocess.PIPE,
@@ -108,9 +108,9 @@ def test_signals_end_a_run_in_order(people: Path, tmp_path: Path, number: int, c
     assert len(rows(folder)) == finished + 1
 
 
-def test_all_training_options_together(people: Path, tmp_path: Path) -> None:
+def test_all_training_options_together(dataset: Path, tmp_path: Path) -> None:
     words = options(
-        people,
+        dataset,
         tmp_path,
         model__block="snl",
         model__head="attention",
@@ -141,13 +141,13 @@ def test_all_training_options_together(people: Path, tmp_path: Path) -> None:
     assert re.search(r"last epoch \(2\): rank-1 \d", done.stderr)
 
 
-def test_unreadable_pictures_are_counted(people: Path, tmp_path: Path) -> None:
+def test_unreadable_pictures_are_counted(dataset: Path, tmp_path: Path) -> None:
     root = tmp_path / "people"
-    shutil.copytree(people, root)
+    shutil.copytree(dataset, root)
     for frame in (root / "train/0001/c0/t0").iterdir():
-        frame.write_bytes(b"no picture")
+        frame.write_bytes(b"no image")
     for camera in (0, 1):
-        next((root / f"train/0002/c{camera}/t0").iterdir()).write_bytes(b"no picture")
+        next((root / f"train/0002/c{camera}/t0").iterdir()).write_bytes(b"no image")
     for frame in (root / "query/101/c0/t0").iterdir():
         frame.unlink()
         frame.write_bytes(b"")
@@ -190,30 +190,30 @@ def test_unreadable_pictures_are_counted(people: Path, tmp_path: Path) -> None:
     ],
 )
 def test_options_out_of_range_are_refused_before_a_run_is_made(
-    people: Path, tmp_path: Path, changes: dict[str, object], message: str
+    dataset: Path, tmp_path: Path, changes: dict[str, object], message: str
 ) -> None:
-    done = run("train", *options(people, tmp_path / "runs", **changes))
+    done = run("train", *options(dataset, tmp_path / "runs", **changes))
     assert done.returncode == 2
     assert message in done.stderr and len(done.stderr.strip().splitlines()) == 1
     assert not (tmp_path / "runs").exists()
 
 
-def test_positions_that_do_not_exist_are_refused(people: Path, tmp_path: Path) -> None:
+def test_positions_that_do_not_exist_are_refused(dataset: Path, tmp_path: Path) -> None:
     changes = {"model__positions": "[after:nowhere]", "model__block": "snl"}
-    done = run("train", *options(people, tmp_path, **changes))
+    done = run("train", *options(dataset, tmp_path, **changes))
     assert done.returncode == 2
     assert "nowhere" in done.stderr and "Traceback" not in done.stderr
 
 
-def test_diverging_loss_names_the_tracklets(people: Path, tmp_path: Path) -> None:
-    done = run("train", *options(people, tmp_path, optimizer__learning_rate=1e30))
+def test_diverging_loss_names_the_tracklets(dataset: Path, tmp_path: Path) -> None:
+    done = run("train", *options(dataset, tmp_path, optimizer__learning_rate=1e30))
     assert done.returncode == 2
     assert "the loss became nan" in done.stderr and "train/000" in done.stderr
     assert record(only_run(tmp_path))["status"] == "failed"
 
 
 def test_resume_refuses_other_people_and_other_programs(trained: Path, tmp_path: Path) -> None:
-    other = write_folder(tmp_path / "other", people=5)
+    other = write_folder(tmp_path / "other", identities=5)
     done = run("train", "--resume", str(trained), "--root", str(other))
     assert done.returncode == 2 and "was trained on 4 other identities than the 5" in done.stderr
     from video_snl.cli.main import main
@@ -221,13 +221,13 @@ def test_resume_refuses_other_people_and_other_programs(trained: Path, tmp_path:
     assert main(["train", "--resume", str(trained)]) == 2
 
 
-def test_data_sets_that_cannot_be_trained_on_are_refused(people: Path, tmp_path: Path) -> None:
+def test_data_sets_that_cannot_be_trained_on_are_refused(dataset: Path, tmp_path: Path) -> None:
     root = tmp_path / "people"
-    shutil.copytree(people, root)
+    shutil.copytree(dataset, root)
     shutil.rmtree(root / "train")
     done = run("train", *options(root, tmp_path / "runs"))
     assert done.returncode == 2 and "no training tracklets" in done.stderr
-    shutil.copytree(people / "train", root / "train")
+    shutil.copytree(dataset / "train", root / "train")
     for person in (101, 102, 103):
         shutil.rmtree(root / "gallery" / str(person))
     done = run("train", *options(root, tmp_path / "runs"))
@@ -235,7 +235,7 @@ def test_data_sets_that_cannot_be_trained_on_are_refused(people: Path, tmp_path:
 
 
 def test_changed_tracklets_and_batches_are_refused(
-    trained: Path, people: Path, tmp_path: Path
+    trained: Path, dataset: Path, tmp_path: Path
 ) -> None:
     folder = Path(shutil.copytree(trained, tmp_path / "runs" / "copy"))
     config = record(folder)["config"]
@@ -244,7 +244,7 @@ def test_changed_tracklets_and_batches_are_refused(
     words = ["train", "--resume", str(folder)]
     done = run(*words, "--config", str(tmp_path / "other.yaml"))
     assert done.returncode == 2 and "--data.tracklets 1" in done.stderr
-    other = Path(shutil.copytree(people, tmp_path / "people"))
+    other = Path(shutil.copytree(dataset, tmp_path / "people"))
     config["data"] |= {"root": str(other), "tracklets": 2}
     (folder / "run.json").write_text(json.dumps({**record(folder), "config": config}))
     assert run(*words).returncode == 0

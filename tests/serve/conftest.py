@@ -7,20 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from tests.export.checkpoints import video_checkpoint
 from tests.served import Served
-from tests.tiny import only_run, tiny_options
-from video_snl.cli.main import main
 from video_snl.data.synthetic.sample import SampleSettings, generate
 
 
 @pytest.fixture(scope="session")
-def video_run(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run of one epoch."""
-    output = tmp_path_factory.mktemp("runs")
-    options = {"data__crop": 48, "data__short_side": 48, "data__clip_frames": 6}
-    words = tiny_options(root, output, optimizer__epochs=1, **options)
-    assert main(["train", *words]) == 0
-    return only_run(output)
+def video_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run whose network was not trained."""
+    run = tmp_path_factory.mktemp("runs") / "tiny"
+    video_checkpoint(run / "checkpoints" / "best.ckpt")
+    return run
 
 
 @pytest.fixture(scope="session")

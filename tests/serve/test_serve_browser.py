@@ -56,12 +56,12 @@ def test_a_video(opened: Open, served: Served, sample: Path, width: int) -> None
     assert numbers == sorted(numbers, reverse=True) and abs(sum(numbers) - 100) < 0.05
 
     before = frame.locator(".readout").get_attribute("data-place")
-    picture = frame.locator(".picture").first
-    box = picture.bounding_box()
+    image = frame.locator(".picture").first
+    box = image.bounding_box()
     assert box["x"] >= 0 and box["x"] + box["width"] <= width
-    picture.click(position={"x": 1, "y": 1})
+    image.click(position={"x": 1, "y": 1})
     first = frame.locator(".readout").get_attribute("data-place")
-    picture.click(position={"x": box["width"] - 2, "y": box["height"] - 2})
+    image.click(position={"x": box["width"] - 2, "y": box["height"] - 2})
     last = frame.locator(".readout").get_attribute("data-place")
     assert first == "0 0 0" and last != first and before is not None
 
@@ -80,7 +80,7 @@ def test_broken_files_and_then_a_good_one(
     (tmp_path / "large.mp4").write_bytes(bytes(2_000_001))
     page = opened(served, 400)
     upload(page, tmp_path / "text.mp4")
-    assert "text.mp4 is no readable video" in said(page)
+    assert "text.mp4 is not a readable video" in said(page)
     upload(page, tmp_path / "cut.avi")
     page.get_by_text("cut.avi is cut off").wait_for()
     assert "cut off" in said(page)
@@ -98,7 +98,7 @@ def test_names_are_shown_as_they_are(opened: Open, served: Served, tmp_path: Pat
     (tmp_path / name).write_text("This is no video.\n")
     page = opened(served)
     upload(page, tmp_path / name)
-    assert "is no readable video" in said(page)
+    assert "is not a readable video" in said(page)
     assert page.locator("img").count() == 0
 
 

@@ -21,7 +21,7 @@ from video_snl.cli.main import main
 
 
 def message(served: Served, *files: Path) -> str:
-    """What is said of an upload that cannot be answered; nothing of it may be left."""
+    """An upload that cannot be answered is explained; nothing of it may be left."""
     status, lines = served.ask(*files)
     assert (status, lines[-1]["state"]) == (200, "failed")
     assert "\n" not in lines[-1]["message"] and str(served.temporary) not in lines[-1]["message"]
@@ -62,7 +62,7 @@ def _cut(path: Path) -> Path:
     return path
 
 
-def _picture(path: Path) -> Path:
+def _image(path: Path) -> Path:
     Image.new("RGB", (8, 8)).save(path, format="PNG")
     return path
 
@@ -70,15 +70,15 @@ def _picture(path: Path) -> Path:
 @pytest.mark.parametrize(
     ("name", "make", "says"),
     [
-        ("text.mp4", _text, "is no readable video"),
+        ("text.mp4", _text, "is not a readable video"),
         ("no name.avi", _empty, "is empty"),
         ("list.mp4", _playlist, "is a playlist"),
         ("cut.mp4", _cut, "cut.mp4"),
-        ("picture.avi", _picture, "picture.avi"),
+        ("picture.avi", _image, "picture.avi"),
         ("short.avi", lambda path: write_video(path, frames=2), "short.avi"),
         ("long.avi", lambda path: write_video(path, frames=800, size=(16, 16)), "is 32.0 s long"),
     ],
-    ids=["text", "empty", "playlist", "cut", "picture", "short", "long"],
+    ids=["text", "empty", "playlist", "cut", "image", "short", "long"],
 )
 def test_broken_uploads_get_a_message(
     served: Served, tmp_path: Path, name: str, make: Callable[[Path], Path], says: str
@@ -176,7 +176,7 @@ def test_uploads_are_for_the_user_of_the_server_alone(served: Served) -> None:
 def test_signals_end_it_in_order(
     video_run: Path, sample: Path, tmp_path: Path, number: int, code: int
 ) -> None:
-    """With an upload that is worked on, and another that is still being received."""
+    """Signals come with an upload that is worked on, and another that is still being received."""
     page = Served.start(tmp_path / "temporary", "--checkpoint", str(video_run))
     boundary, body = form(sample)
     half, whole = page.connect(), page.connect()

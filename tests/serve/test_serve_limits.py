@@ -1,4 +1,4 @@
-"""What slow, broken and hostile clients can do to the page of ``serve``: real sockets, no network.
+"""Slow, broken and hostile clients of the page of ``serve``: real sockets, no network.
 
 The network is a function here; the server, the queue and the folder of uploads are the real ones.
 """
@@ -68,7 +68,7 @@ class Page:
         return opened
 
     def empty(self, seconds: float) -> bool:
-        """Whether nothing of any upload is left within a time."""
+        """Tell whether nothing of any upload is left within a time."""
         return within(seconds, lambda: not list(self.folder.iterdir()))
 
 
@@ -82,7 +82,7 @@ def within(seconds: float, holds: Callable[[], bool]) -> bool:
 
 
 def received(opened: socket.socket, until: bytes | None = None) -> bytes:
-    """What has come, up to these bytes or the end."""
+    """Receive what comes, up to these bytes or the end."""
     found = b""
     while until is None or until not in found:
         part = opened.recv(65536)
@@ -161,7 +161,7 @@ def test_slow_clients_hold_no_place(page: Page) -> None:
 
 
 def test_an_upload_that_takes_too_long_is_given_up(page: Page) -> None:
-    """It never stalls, and would go on for minutes."""
+    """The client never stalls, and would go on for minutes."""
     opened = page.half(LITTLE[:20], 10_000_000)
     began = time.monotonic()
     try:
@@ -277,7 +277,7 @@ def test_videos_of_too_many_pixels_are_refused_before_memory_is_taken(tmp_path: 
 
 
 def test_a_video_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its process is killed: what looks at it waits in native code and keeps Python's lock."""
+    """The reading process is killed: it waits in native code and keeps Python's lock."""
     monkeypatch.setattr("video_snl.serve.service._length", hang)
     path, began = write_video(tmp_path / "a.avi", 3), time.monotonic()
     with pytest.raises(UserError, match="took longer than 1 s"):

@@ -164,6 +164,7 @@ def test_a_matrix_is_decomposed_once_for_all_units(
 def test_parts_of_every_unit_are_those_of_its_signal() -> None:
     block, x = made("snl", num_units=2), features(1, 8, 2, 3, 2)
     found = measured(block, x)
+    assert [unit.unit for unit in found.sub_blocks] == [0, 1]
     for unit in found.sub_blocks:
         expected = smooth_and_oscillating(block.fuse(), x, unit.unit)
         for ours, other in zip(unit.parts, expected, strict=True):

@@ -10,7 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.tiny import only_run, run_command, run_here, tiny_options
+from tests.export.checkpoints import video_checkpoint
+from tests.tiny import only_run, run_command, run_here
 from tests.tiny_images import image_options
 from tests.videos import write_video
 from video_snl.analysis.model_input import AnalysisInput, analysis_input, block_inputs
@@ -25,16 +26,15 @@ from video_snl.tasks.operations import evenly_spaced
 PLOTS = {"decay-{}", "eigenvalues-{}", "groups-{}-unit0", "parts-{}-unit0", "response-{}-unit0"}
 
 
-def trained(root: Path, output: Path, block: str) -> Path:
-    """The folder of a run of one epoch."""
-    options = tiny_options(root, output, optimizer__epochs=1, model__block=block)
-    assert main(["train", *options]) == 0
-    return only_run(output)
+def untrained(run: Path, block: str, root: Path) -> Path:
+    """The folder of a run whose network was not trained."""
+    video_checkpoint(run / "checkpoints" / "best.ckpt", block, root=str(root))
+    return run
 
 
 @pytest.fixture(scope="module")
 def run(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return trained(root, tmp_path_factory.mktemp("runs"), "snl")
+    return untrained(tmp_path_factory.mktemp("runs") / "snl", "snl", root)
 
 
 @pytest.mark.slow
@@ -63,8 +63,8 @@ def _check_eigenvalues(run: Path, values: dict, folder: Path) -> None:
     with (folder / "eigenvalues.csv").open(encoding="utf-8") as lines:
         rows = list(csv.DictReader(lines))
     for source, graph in zip(values["inputs"], found["graphs"], strict=True):
-        subject = analysis_input(network, source, Path(source), torch.device("cpu"))
-        [x] = block_inputs(subject).values()
+        given = analysis_input(network, source, Path(source), torch.device("cpu"))
+        [x] = block_inputs(given).values()
         with torch.no_grad():
             expected = eigenvalues(block.affinity(x))[0].tolist()
         written = [value for value, count in graph["eigenvalues"] for _ in range(count)]
@@ -99,9 +99,9 @@ def test_an_input_that_overflows_is_a_line_and_no_number(
     """The network makes infinities of one of two videos; the files have the other one alone."""
     good, bad = (str(write_video(tmp_path / f"{name}.avi", frames=20)) for name in ("a", "b"))
 
-    def inputs(subject: AnalysisInput) -> dict[str, torch.Tensor]:
-        found = block_inputs(subject)
-        if subject.source == bad:
+    def inputs(given: AnalysisInput) -> dict[str, torch.Tensor]:
+        found = block_inputs(given)
+        if given.source == bad:
             [x] = found.values()
             x[0, 0] = torch.inf
         return found
@@ -122,10 +122,10 @@ def test_an_input_that_overflows_is_a_line_and_no_number(
 
 def test_networks_without_an_affinity(root: Path, tmp_path: Path) -> None:
     video = str(write_video(tmp_path / "a.avi", frames=20))
-    bare = trained(root, tmp_path / "bare", "none")
+    bare = untrained(tmp_path / "bare", "none", root)
     done = run_here("spectrum", "--checkpoint", str(bare), video)
     assert done.returncode == 2 and "a network without blocks" in done.stderr
-    gated = trained(root, tmp_path / "gated", "se")
+    gated = untrained(tmp_path / "gated", "se", root)
     done = run_here("spectrum", "--checkpoint", str(gated), "-o", str(tmp_path / "out"), video)
     assert done.returncode == 0, done.stderr
     assert "se before:res4.1: no affinity between positions: it has no spectrum" in done.stdout

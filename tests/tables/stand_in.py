@@ -22,7 +22,7 @@ ACCURACY = {"none": 0.5, "nl": 0.52, "snl": 0.55}
 
 
 def experiment(words: list[str]) -> dict[str, Any]:
-    """What ``video-snl train`` records of its words."""
+    """Return the record that ``video-snl train`` keeps of its words."""
     arguments = IMAGE_COMMANDS["train"].parser("video-snl train").parse_args(words)
     return ImageExperiment.from_dict(sections_of(arguments)).to_dict()
 

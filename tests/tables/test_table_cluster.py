@@ -16,7 +16,7 @@ import pytest
 
 from video_snl.cli.main import main
 from video_snl.errors import UserError
-from video_snl.tables.jobs import Job, Outcome
+from video_snl.tables.jobs import Job, JobResult
 from video_snl.tables.run import Cluster, Training, cluster_runner
 from video_snl.tables.store import Store
 
@@ -81,7 +81,7 @@ def _job(folder: Path, name: str = "job") -> Job:
 
 
 class _Submitted:
-    """A job of a cluster that ends at the second look, with an outcome or an error."""
+    """A job of a cluster that ends at the second look, with a result or an error."""
 
     def __init__(self, training: Training, log: list[str]) -> None:
         self.training, self.log, self.looks = training, log, 0
@@ -96,8 +96,8 @@ class _Submitted:
         failed = self.training.job.name == "bad"
         return RuntimeError("Traceback\nOut of memory\n") if failed else None
 
-    def result(self) -> Outcome:
-        return Outcome(self.training.job, "finished")
+    def result(self) -> JobResult:
+        return JobResult(self.training.job, "finished")
 
     def cancel(self, check: bool = True) -> None:
         self.log.append(f"cancel {self.training.job.name}")
@@ -119,8 +119,8 @@ class _Executor:
         return _Submitted(training, self.log)
 
 
-def _names(outcomes: Sequence[Outcome]) -> list[tuple[str, str]]:
-    return [(outcome.job.name, outcome.status) for outcome in outcomes]
+def _names(results: Sequence[JobResult]) -> list[tuple[str, str]]:
+    return [(result.job.name, result.status) for result in results]
 
 
 def test_jobs_of_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,9 +132,9 @@ def test_jobs_of_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (_Executor.asked["cpus_per_task"], _Executor.asked["timeout_min"]) == (8, 90)
     assert _Executor.asked["requeues"] >= 1000  # a training may take many such times
     jobs = [_job(tmp_path, name) for name in ("a", "bad", "c")]
-    outcomes = list(runner(jobs))
-    assert _names(outcomes) == [("a", "finished"), ("bad", "failed"), ("c", "finished")]
-    assert outcomes[1].message == "Out of memory (see the log)"
+    results = list(runner(jobs))
+    assert _names(results) == [("a", "finished"), ("bad", "failed"), ("c", "finished")]
+    assert results[1].message == "Out of memory (see the log)"
     assert _Executor.log == ["submit a", "submit bad", "submit c"]
 
 

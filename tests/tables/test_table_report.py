@@ -1,4 +1,4 @@
-"""What a table looks like."""
+"""Tables as text and as a figure."""
 
 from __future__ import annotations
 

@@ -146,9 +146,9 @@ def test_a_finished_run_without_a_row_is_not_trained_again(tmp_path: Path) -> No
     assert first is not None and found is not None
     assert (first.metrics, first.run) == (found.metrics, found.run)
     before = [path.stat().st_mtime_ns for path in (tmp_path / "runs").glob("*/run.json")]
-    outcome = run_job(job)
-    assert outcome.status == "finished" and outcome.result is not None
-    assert outcome.result.metrics["best"]["val/top1"] == pytest.approx(0.52)
+    result = run_job(job)
+    assert result.status == "finished" and result.result is not None
+    assert result.result.metrics["best"]["val/top1"] == pytest.approx(0.52)
     assert [p.stat().st_mtime_ns for p in (tmp_path / "runs").glob("*/run.json")] == before
 
 
@@ -237,8 +237,8 @@ def test_killed_it_leaves_trainings_that_no_other_command_disturbs(
     finally:
         os.kill(training, signal.SIGTERM)
     assert gone(training)
-    outcome = run_job(jobs_of(tmp_path)[0])
-    assert outcome.status == "finished" and len(runs(tmp_path)) == 1
+    result = run_job(jobs_of(tmp_path)[0])
+    assert result.status == "finished" and len(runs(tmp_path)) == 1
 
 
 def _children(pid: int) -> list[int]:

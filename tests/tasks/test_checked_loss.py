@@ -1,4 +1,4 @@
-"""What is said of a loss that is not finite."""
+"""Errors of a loss that is not finite."""
 
 from __future__ import annotations
 

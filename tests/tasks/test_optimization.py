@@ -57,7 +57,7 @@ def test_milestones_of_the_paper_on_cifar() -> None:
 
 
 def test_poly_schedule_of_cityscapes() -> None:
-    """Of mmsegmentation: (lr - least) (1 - step / steps)^0.9 + least."""
+    """Compute mmsegmentation's rate: (lr - least) (1 - step / steps)^0.9 + least."""
     config = ImageOptimizerConfig(
         epochs=40, learning_rate=0.01, schedule="poly", least_learning_rate=1e-4
     )
@@ -89,13 +89,14 @@ def test_frozen_stages_keep_weights_and_statistics_but_blocks_in_them_train(
     model.train()
     keep_frozen_layers_in_eval(model, config)
     for stage in config.frozen_stages:
-        for layer in stage_modules(model, stage):
+        layers = list(stage_modules(model, stage))
+        assert any(list(layer.parameters()) for layer in layers)
+        for layer in layers:
             inside = any(layer in set(b.modules()) for b in inserted_blocks(model).values())
             assert layer.training is inside
             assert all(p.requires_grad is inside for p in layer.parameters())
-    assert all(
-        p.requires_grad for layer in stage_modules(model, "res3") for p in layer.parameters()
-    )
+    trained = [p for layer in stage_modules(model, "res3") for p in layer.parameters()]
+    assert trained and all(p.requires_grad for p in trained)
 
 
 def test_frozen_batchnorm_leaves_convolutions_training(model: nn.Module) -> None:

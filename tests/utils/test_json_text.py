@@ -50,7 +50,7 @@ def test_a_value_that_contains_itself_is_refused() -> None:
 
 
 def test_no_other_module_writes_json() -> None:
-    """One writer: elsewhere a bare NaN would come back."""
+    """JSON has one writer: elsewhere a bare NaN would come back."""
     writers = set()
     for folder in ("video_snl", "reid", "scripts"):
         for path in (ROOT / folder).rglob("*.py"):

@@ -1,1 +1,1 @@
-"""What the blocks of a trained network do."""
+"""Analysis of the blocks of a trained network."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,12 +23,11 @@ from video_snl.analysis.explain.rows import has_affinity
 from video_snl.analysis.explain.structure import BlockMaps, Explanation, Grid
 from video_snl.blocks.block import NonlocalBlock
 from video_snl.blocks.filters import ChannelGraph
-from video_snl.runs.trained import Trained
-from video_snl.tasks.operations import Operations
+from video_snl.config.task_spec import TOP, AnyExperiment
+from video_snl.runs.trained import Trained, TrainedNetwork
+from video_snl.tasks.metrics import top_classes
 
 __all__ = ["AnalysisInput", "analysis_input", "block_inputs", "explained"]
-
-_TOP = 5
 
 
 @dataclass(frozen=True)
@@ -62,23 +60,28 @@ class AnalysisInput:
     notes: list[str] = field(default_factory=list)
 
 
-def analysis_input(trained: Any, name: str, item: Any, device: torch.device) -> AnalysisInput:
+def analysis_input(
+    trained: TrainedNetwork[AnyExperiment], name: str, item: object, device: torch.device
+) -> AnalysisInput:
     """Read one input for a trained network of any kind of task.
 
     Args:
         trained: The network; it is moved to the device.
         name: Name of the input.
-        item: What stands for it, as for :meth:`~video_snl.tasks.operations.Operations.read_input`.
+        item: Value for it, as for :meth:`~video_snl.tasks.operations.Operations.read_input`.
         device: Device of network and clip.
 
     Raises:
         UserError: It cannot be read.
     """
-    operations: Operations = trained.spec.make()
+    operations = trained.spec.make()
     read = operations.read_input(trained, name, item, device)
     model = trained.model.to(device)
     scored, notes = operations.scores_classes(trained), list(read.notes)
-    if isinstance(trained, Trained) and not scored:
+    class_names: list[str] = []
+    if isinstance(trained, Trained) and scored:
+        class_names = trained.class_names
+    elif isinstance(trained, Trained):
         notes.append("The network labels every pixel: there are no scores and no Grad-CAM.")
     return AnalysisInput(
         source=name,
@@ -89,7 +92,7 @@ def analysis_input(trained: Any, name: str, item: Any, device: torch.device) -> 
         block=operations.block_name(trained.experiment),
         frames=read.frames,
         clip=read.clip,
-        class_names=trained.class_names if scored else [],
+        class_names=class_names,
         notes=notes,
     )
 
@@ -159,14 +162,12 @@ def _named(given: AnalysisInput) -> tuple[list[tuple[str, float]], np.ndarray | 
         return [], None, []
     with torch.no_grad():
         scores = given.scores(given.clip)[0].float().softmax(-1)
-    values, labels = scores.topk(min(_TOP, len(scores)))
-    named = [given.class_names[label] for label in labels.tolist()]
-    classes = list(zip(named, values.tolist(), strict=True))
+    classes = top_classes(scores, given.class_names, TOP)
     layer = last_unit(given.scores)
     if layer is None:
         return classes, None, ["No Grad-CAM: this network has no stages of residual units."]
-    cam = gradcam(given.scores, layer, given.clip, int(labels[0]))
-    note = "" if cam.any() else f"Grad-CAM is zero: no position speaks for {named[0]}."
+    cam = gradcam(given.scores, layer, given.clip, given.class_names.index(classes[0][0]))
+    note = "" if cam.any() else f"Grad-CAM is zero: no position speaks for {classes[0][0]}."
     return classes, cam, [note] if note else []
 
 

@@ -50,7 +50,7 @@ _POOL = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 
 @dataclass(frozen=True)
 class BlockConfig:
-    """What distinguishes one nonlocal block from another: its row in Table 1 of arXiv:2108.02451.
+    """Settings of a nonlocal block: its row in Table 1 of arXiv:2108.02451.
 
     Args:
         kernel: map from embeddings to an affinity, see :mod:`video_snl.blocks.kernels`.
@@ -433,7 +433,7 @@ class SubBlock(nn.Module):
         nn.init.constant_(self.norm.weight, 0.0 if zero_init else 1.0)
 
     def forward(self, x: Tensor, terms: Tensor) -> Tensor:
-        """Shapes: x (B, C, *grid), terms (B, N, terms * Cs) -> (B, C, *grid)."""
+        """Apply the block. Shapes: x (B, C, *grid), terms (B, N, terms * Cs) -> (B, C, *grid)."""
         out = self.norm(self.combined(x, terms))
         return x + (F.relu(out) if self.activation == "relu" else out)
 

@@ -162,7 +162,7 @@ class CGD(nn.Module):
         return x * (1 + y2.reshape(*x.shape[:2], *[1] * (x.ndim - 2)))
 
     def _squeeze(self, direction: Tensor, values: Tensor, layer: int) -> Tensor:
-        """Shapes: (B, C), (B, C) -> (B, C)."""
+        """Compute tanh(direction <values, w> + b). Shapes: (B, C), (B, C) -> (B, C)."""
         amount = (values * self.weight[layer]).sum(-1, keepdim=True)
         return (direction * amount + self.bias[layer]).tanh()
 

@@ -197,7 +197,7 @@ class Taylor(Kernel):
         return normalize(LowRank(self._powers(theta), self._powers(phi)), spec.normalization)
 
     def _powers(self, x: Tensor) -> Tensor:
-        """Shapes: (B, V, 1) -> (B, V, order + 1)."""
+        """Compute the weighted powers of x. Shapes: (B, V, 1) -> (B, V, order + 1)."""
         gain = math.exp(-2 * self.gamma)
         weights = [gain * (2 * self.gamma) ** k / math.factorial(k) for k in range(self.order + 1)]
         return torch.cat([weight**0.5 * x**k for k, weight in enumerate(weights)], -1)

@@ -1,4 +1,4 @@
-"""The commands that look after a data set: ``check`` and ``prepare``. Without torch."""
+"""The commands that look after a dataset: ``check`` and ``prepare``. Without torch."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from video_snl.errors import UserError
 
 __all__ = ["CHECK", "PREPARE", "Check", "Prepare", "check", "prepare"]
 
-CHECK = """Decode every file of a data set and list what is missing or wrong.
-Exit code 0: all sound; 1: something was found; 2: bad input. --json lists every file."""
-PREPARE = """Make a copy of a data set that is quick to decode: small frames, many key frames.
+CHECK = """Decode every file of a dataset and list what is missing or wrong.
+Exit code 0: all intact; 1: something was found; 2: bad input. --json lists every file."""
+PREPARE = """Make a copy of a dataset that is quick to decode: small frames, many key frames.
 Same folders and names; lists are copied, originals never touched. Every file is decoded again
 before it is put in place. Given once more, the command goes on where it ended. Exit code 0: all
 prepared; 1: some originals could not be read; 2: bad input, or a full disk."""
@@ -26,7 +26,7 @@ class Check(Json, Workers):
     """Options of ``check``.
 
     Args:
-        root: Folder of the data set, or a CSV file with the columns path,label[,split].
+        root: Folder of the dataset, or a CSV file with the columns path,label[,split].
         dataset: ucf101 (what the lists in ucfTrainTestlist/ name), folder (all videos below it) or
             csv (the rows of the file). Default: by what --root is.
         clip_frames: Frames of a clip; fewer is too short.
@@ -44,7 +44,7 @@ class Prepare(Workers):
     """Options of ``prepare``.
 
     Args:
-        root: Folder of the data set.
+        root: Folder of the dataset.
         out: Folder of the copy: new, or of the same command.
         short_side: Pixels of the shorter side of its frames; smaller videos keep their size.
         key_frame_every: Frames from one key frame to the next.
@@ -66,7 +66,7 @@ def check(arguments: Namespace) -> int:
     options.check()
     root = Path(options.root).expanduser()
     if not root.exists():
-        raise UserError(f"--root {options.root} does not exist: give the folder of a data set")
+        raise UserError(f"--root {options.root} does not exist: give the folder of a dataset")
     from video_snl.commands.check import check
 
     return check(

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SERVE", "Serve", "ServeAny", "VideoLength", "limits_of", "serve"]
 
-SERVE = """Ask a trained network on a local web page.
+SERVE = """Try a trained network on a local web page.
 Upload or record a video (of a network of images, upload an image): the page names the classes
 and shows what the blocks look at. It needs no network, and is seen on this machine alone unless
 --host says otherwise. Needs the extra packages of video-snl[serve]."""
@@ -50,7 +50,7 @@ class ServeAny(MaxPixels, Accelerator, Checkpoint):
 
 @option_group
 class VideoLength:
-    """How long videos may be.
+    """Limit of the length of videos.
 
     Args:
         max_seconds: Longest video, in seconds.

@@ -16,13 +16,13 @@ some failed; 2: bad input. docs/images-tables.md explains it."""
 
 
 @option_group
-class What:
-    """What is trained.
+class Cells:
+    """Cells to train.
 
     Args:
         number: Number of the table: 2, 3, 4, 5, 6 or 8 (7 is about videos).
-        root: Folder of the data set; digits needs none.
-        dataset: Another data set than the table's (default): digits (needs no --root), cifar10,
+        root: Folder of the dataset; digits needs none.
+        dataset: Another dataset than the table's (default): digits (needs no --root), cifar10,
             cifar100, imagenet, cub200, or folder (CIFAR-10 as images in class folders).
         backbones: Other networks than the table's, such as preresnet56 (the textbook's); default on
             digits and folder preresnet20.
@@ -45,8 +45,8 @@ class What:
 
 
 @option_group
-class Where:
-    """Where results are kept.
+class Places:
+    """Folders of the results.
 
     Args:
         output: Folder of runs, logs and reports.
@@ -68,7 +68,7 @@ class Where:
 
 @option_group
 class Cluster:
-    """How a cluster is used.
+    """Use of a cluster.
 
     Args:
         cluster: Train as jobs of SLURM, or of Submitit on this machine (to try it); default in
@@ -87,7 +87,7 @@ class Cluster:
 
 
 @option_group
-class Table(Cluster, Where, What):
+class Table(Cluster, Places, Cells):
     """Options of ``table``."""
 
 

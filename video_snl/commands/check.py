@@ -16,7 +16,7 @@ from video_snl.data.decoding.opening import CutOffError
 from video_snl.data.decoding.pyav import PyAVReader
 from video_snl.data.decoding.stream_info import find_stream_info
 from video_snl.data.video.clip_sampling import clip_span
-from video_snl.data.video.file_lists import Layout, Listing, layout_of, list_files
+from video_snl.data.video.file_lists import FileLists, Layout, layout_of, list_files
 from video_snl.data.workers.pool import map_with_timeout
 from video_snl.errors import UserError
 from video_snl.utils.counts import counts
@@ -84,17 +84,17 @@ def check(
         UserError: There is no such dataset.
     """
     layout = dataset or layout_of(root)
-    listing = list_files(root, layout)
+    lists = list_files(root, layout)
     span = clip_span(clip_frames, frame_stride)
-    findings = _inspect_all(listing.present, span, num_workers, deadline, max_pixels)
-    problems = _problems(listing, findings)
+    findings = _inspect_all(lists.present, span, num_workers, deadline, max_pixels)
+    problems = _problems(lists, findings)
     reader = _reader(findings, deadline, max_pixels)
-    total = len(listing.present) + len(listing.missing)
-    if listing.ignored:
-        print(f"video-snl check: {root}: {listing.ignored}", file=sys.stderr)
+    total = len(lists.present) + len(lists.missing)
+    if lists.ignored:
+        print(f"video-snl check: {root}: {lists.ignored}", file=sys.stderr)
     if as_json:
         report = _report(root, layout, total, findings, problems, reader)
-        print(to_json(report | {"ignored": listing.ignored}, indent=2))
+        print(to_json(report | {"ignored": lists.ignored}, indent=2))
     else:
         _print(root, total, problems, reader)
         _print_heads(root, _heads(findings))
@@ -135,11 +135,11 @@ def _inspect_all(
 ) -> dict[str, Finding]:
     function = partial(inspect, span=span, max_pixels=max_pixels)
     findings = {}
-    outcomes = map_with_timeout(function, paths, num_workers=num_workers, deadline=deadline)
-    with closing(outcomes):  # type: ignore[type-var]
-        for outcome in counted(outcomes, len(paths), "checked"):
-            findings[outcome.item] = outcome.value or Finding(
-                outcome.item, "unreadable", _failure(outcome.kind, outcome.failure, deadline)
+    results = map_with_timeout(function, paths, num_workers=num_workers, deadline=deadline)
+    with closing(results):  # type: ignore[type-var]
+        for result in counted(results, len(paths), "checked"):
+            findings[result.item] = result.value or Finding(
+                result.item, "unreadable", _failure(result.kind, result.failure, deadline)
             )
     return dict(sorted(findings.items()))
 
@@ -152,11 +152,11 @@ def _failure(kind: str, failure: str | None, deadline: float) -> str:
     return str(failure)
 
 
-def _problems(listing: Listing, findings: dict[str, Finding]) -> list[Finding]:
-    """By verdict, then path; a file in no list is one problem, and what is wrong in it another."""
-    found = [Finding(path, "missing") for path in listing.missing]
+def _problems(lists: FileLists, findings: dict[str, Finding]) -> list[Finding]:
+    """List problems by verdict, then path; a file in no list may have another one in it."""
+    found = [Finding(path, "missing") for path in lists.missing]
     found += [finding for finding in findings.values() if finding.verdict != "sound"]
-    repeats = listing.repeats
+    repeats = lists.repeats
     found += [
         Finding(same.path, "shared", f"in {same.part}, and {same.first} in {same.first_part}")
         for same in repeats.shared
@@ -169,7 +169,7 @@ def _problems(listing: Listing, findings: dict[str, Finding]) -> list[Finding]:
         )
         for same in entries
     ]
-    found += [Finding(path, "unnamed") for path in listing.unnamed]
+    found += [Finding(path, "unnamed") for path in lists.unnamed]
     found = list(dict.fromkeys(found))  # the lists of several splits repeat themselves
     order = list(EXPLAINED)
     return sorted(found, key=lambda finding: (order.index(finding.verdict), finding.path))
@@ -213,7 +213,7 @@ def _report(
 
 
 def _heads(findings: dict[str, Finding]) -> dict[str, int]:
-    """File -> packets at its start that cannot be decoded."""
+    """Return the number of packets at the start of each file that cannot be decoded."""
     return {path: finding.undecodable for path, finding in findings.items() if finding.undecodable}
 
 
@@ -239,5 +239,5 @@ def _print(root: Path, total: int, problems: list[Finding], reader: str) -> None
         if len(found) > SHOWN:
             print(f"  and {len(found) - SHOWN:,} more: --json lists all")
     wrong = len({finding.path for finding in problems})
-    state = f"{wrong:,} with problems" if wrong else "all sound"
+    state = f"{wrong:,} with problems" if wrong else "all intact"
     print(f"\n{root}: {counts(total, 'file')}, {state}")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from math import prod
 from typing import Any
 
 import torch
@@ -16,7 +18,7 @@ from video_snl.blocks.insertion import inserted_blocks
 from video_snl.config.image import ImageDataConfig, ImageExperiment, ImageModelConfig
 from video_snl.config.task_spec import IMAGE, AnyExperiment, TaskSpec
 from video_snl.errors import UserError
-from video_snl.tasks.operations import Operations, without_weights
+from video_snl.tasks.operations import AnyOperations, without_weights
 from video_snl.utils.json_text import to_json
 
 __all__ = [
@@ -69,13 +71,13 @@ def description_text(experiment: AnyExperiment, spec: TaskSpec) -> str:
     operations = spec.make()
     model, labels = _network(operations, experiment)
     shape = operations.input_shape(experiment)
-    facts = network_facts(operations, model, shape, labels)
-    rows = layer_rows(model, operations.layers(model), shape)
+    with layer_rows(operations.layers(model)) as rows:
+        facts = network_facts(operations, model, shape, labels)
     return table(operations.heading(experiment, model, labels), rows, facts)
 
 
 def network_facts(
-    operations: Operations, model: nn.Module, shape: tuple[int, ...], labels: int
+    operations: AnyOperations, model: nn.Module, shape: tuple[int, ...], labels: int
 ) -> dict[str, Any]:
     """Describe a network in evaluation mode, for an input of ``shape``.
 
@@ -122,7 +124,7 @@ def _image_experiment(
     return ImageExperiment(data=data, model=replace(config, num_classes=num_classes))
 
 
-def _network(operations: Operations, experiment: Any) -> tuple[nn.Module, int]:
+def _network(operations: AnyOperations, experiment: AnyExperiment) -> tuple[nn.Module, int]:
     labels = operations.label_count(experiment)
     # The sizes of a network do not depend on the weights it starts from.
     model, _ = operations.build_network(without_weights(experiment), labels)
@@ -144,9 +146,10 @@ def description(
     positions = dict(inserted_blocks(model) if blocks is None else blocks)
     names = {module: name for name, module in model.named_modules()}
     example = torch.zeros(1, *clip)
-    affinity, separate = _affinity_multiply_adds(model, positions, example)
     counted = _count(model, example)
-    by_module = counted.by_module()
+    with _input_shapes(positions) as shapes:
+        by_module = counted.by_module()
+    affinity, separate = _affinity_multiply_adds(positions, shapes)
     described = [
         {
             "name": type(block).__name__,
@@ -190,28 +193,42 @@ def _gru(inputs: list[Any], outputs: list[Any]) -> int:
     return steps * 3 * hidden * (into + hidden)
 
 
-def _affinity_multiply_adds(
-    model: nn.Module, positions: dict[str, nn.Module], example: Tensor
-) -> tuple[dict[str, int], dict[str, int]]:
-    """Count the products with A, and weights not fused, by position, from one pass."""
-    found, separate = dict.fromkeys(positions, 0), dict.fromkeys(positions, 0)
+@contextmanager
+def _input_shapes(positions: Mapping[str, nn.Module]) -> Iterator[dict[str, tuple[int, ...]]]:
+    """Yield the shapes of what blocks take, by position, as the network is run."""
+    found: dict[str, tuple[int, ...]] = {}
 
-    def note(position: str, block: NonlocalBlock, x: Tensor) -> None:
-        found[position] = block.affinity_multiply_adds(x)
-        separate[position] = block.separate_multiply_adds(x[0, 0].numel())
+    def note(position: str, x: Tensor) -> None:
+        found[position] = _shape(x)
 
     hooks = [
-        block.register_forward_pre_hook(lambda b, args, at=position: note(at, b, args[0]))
+        block.register_forward_pre_hook(lambda _, args, at=position: note(at, args[0]))
         for position, block in positions.items()
-        if isinstance(block, NonlocalBlock)
     ]
     try:
-        with torch.inference_mode():
-            model(example)
+        yield found
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def _affinity_multiply_adds(
+    positions: Mapping[str, nn.Module], shapes: Mapping[str, tuple[int, ...]]
+) -> tuple[dict[str, int], dict[str, int]]:
+    """Count the products with A, and weights not fused, of blocks with inputs of these shapes."""
+    found, separate = dict.fromkeys(positions, 0), dict.fromkeys(positions, 0)
+    for position, shape in shapes.items():
+        block = positions[position]
+        if isinstance(block, NonlocalBlock):
+            with torch.inference_mode():
+                found[position] = block.affinity_multiply_adds(torch.zeros(shape))
+            separate[position] = block.separate_multiply_adds(prod(shape[2:]))
     return found, separate
+
+
+def _shape(x: Tensor) -> tuple[int, ...]:
+    """Return the shape in numbers, which it is not made of where a network is traced."""
+    return tuple(int(side) for side in x.shape)
 
 
 def table(heading: str, rows: Sequence[str], facts: Mapping[str, Any]) -> str:
@@ -250,22 +267,22 @@ def table(heading: str, rows: Sequence[str], facts: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def layer_rows(model: nn.Module, layers: Layers, clip: tuple[int, ...]) -> list[str]:
-    """Return a row for each of the named layers: residual units, output shape, parameters."""
+@contextmanager
+def layer_rows(layers: Layers) -> Iterator[list[str]]:
+    """Yield rows of a network's layers as it is run: residual units, output shape, parameters."""
     rows: list[str] = []
 
-    def row(module: nn.Module, _: Any, output: Tensor, name: str) -> None:
+    def row(module: nn.Module, output: Tensor, name: str) -> None:
         units = len(getattr(module, "res_blocks", []))
         title = f"{name} ({units} units)" if units else name
-        shape = str(tuple(output.shape[1:]))
-        rows.append(f"{title:28}{shape:24}{_parameters(module):>12,}")
+        rows.append(f"{title:28}{str(_shape(output)[1:]):24}{_parameters(module):>12,}")
 
     hooks = [
-        layer.register_forward_hook(lambda m, i, o, at=name: row(m, i, o, at))
+        layer.register_forward_hook(lambda module, _, output, at=name: row(module, output, at))
         for name, layer in layers
     ]
-    with torch.inference_mode():
-        model(torch.zeros(1, *clip))
-    for hook in hooks:
-        hook.remove()
-    return rows
+    try:
+        yield rows
+    finally:
+        for hook in hooks:
+            hook.remove()

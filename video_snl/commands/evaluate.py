@@ -6,10 +6,10 @@ Videos are scored at two levels, images by their scores, pixels by a confusion m
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Generic, Literal, TypeVar, cast
 
 import lightning.pytorch as pl
 import numpy as np
@@ -24,8 +24,16 @@ from video_snl.commands.reports import (
     top_k_accuracy,
     write_reports,
 )
+from video_snl.config.datasets import VIDEO_DATASETS
 from video_snl.config.image import ImageExperiment
-from video_snl.config.task_spec import TOP, VIDEO, TaskSpec, shown_tops
+from video_snl.config.task_spec import (
+    TOP,
+    VIDEO,
+    AnyExperiment,
+    ExperimentT,
+    TaskSpec,
+    shown_tops,
+)
 from video_snl.config.video import Experiment
 from video_snl.data.decoding.auto import resolve_reader
 from video_snl.data.image.catalog import ImageSet
@@ -43,7 +51,8 @@ from video_snl.tasks.datamodule import evaluation_loader, test_batch_size
 from video_snl.tasks.image_operations import ImageOperations
 from video_snl.tasks.images import ImageTask, Segmentation
 from video_snl.tasks.metrics import further_metrics
-from video_snl.tasks.operations import ClassOperations
+from video_snl.tasks.operations import AnyClassOperations, ClassOperations
+from video_snl.tasks.video_operations import VideoOperations
 from video_snl.utils.counts import counts
 from video_snl.utils.files import check_folder
 from video_snl.utils.finite import check_scores, not_finite_error
@@ -55,8 +64,12 @@ Unreadable = Literal["wrong", "skip"]
 """Test samples that cannot be read count as wrong, or are left out of all figures."""
 
 
+_DataT = TypeVar("_DataT", bound=VideoSet | ImageSet)
+_ResultT = TypeVar("_ResultT")
+
+
 @dataclass(frozen=True)
-class _Evaluation:
+class _Evaluation(Generic[ExperimentT, _DataT]):
     """One evaluation.
 
     Attributes:
@@ -68,8 +81,8 @@ class _Evaluation:
         skip: Leave out what cannot be read.
     """
 
-    trained: Trained
-    data: Any
+    trained: Trained[ExperimentT]
+    data: _DataT
     folder: Path
     quarantine: Quarantine
     clips: int
@@ -78,7 +91,7 @@ class _Evaluation:
 
 
 def evaluate(
-    experiment: Any,
+    experiment: AnyExperiment,
     spec: TaskSpec,
     *,
     checkpoint: str | None,
@@ -108,12 +121,13 @@ def evaluate(
     path = checkpoint_path(checkpoint, spec)
     if clips < 1:
         raise UserError(f"--clips {clips}: at least one clip of each video is needed.")
-    operations: ClassOperations = spec.make()
+    operations = spec.make()
+    assert isinstance(operations, ClassOperations)
     operations.check_evaluation(experiment)
     trained, data = _trained_and_data(experiment, operations, path, kind)
     folder = Path(output) if output is not None else _default_folder(path)
     check_folder("--output", str(folder))
-    evaluation = _Evaluation(
+    evaluation: _Evaluation[Any, Any] = _Evaluation(
         trained=trained,
         data=data,
         folder=folder,
@@ -138,17 +152,18 @@ def evaluate(
 
 
 def _trained_and_data(
-    experiment: Any, operations: ClassOperations, path: Path, kind: Kind | None
-) -> tuple[Trained, Any]:
+    experiment: AnyExperiment, operations: AnyClassOperations, path: Path, kind: Kind | None
+) -> tuple[Trained[AnyExperiment], VideoSet | ImageSet]:
     """Load a network, with the options of the evaluation, and the data it is evaluated on."""
-    data: Any
     spec = operations.spec
     if isinstance(operations, ImageOperations) and not holds(path, spec):
-        experiment, data = operations.load_test_data(experiment, None)
-        return operations.load_released(path, experiment, data, kind), data
+        assert isinstance(experiment, ImageExperiment)
+        options, images = operations.load_test_data(experiment, None)
+        return operations.load_released(path, options, images, kind), images
     if kind is not None:
         raise UserError(f"--kind is for checkpoints of the released code; {path} says it itself.")
-    trained: Trained = load_trained(path, spec)
+    trained = load_trained(path, spec)
+    assert isinstance(trained, Trained)
     check_same_network(experiment.model, trained.experiment.model, path)
     experiment, data = operations.load_test_data(experiment, trained.class_names)
     operations.check_trained(trained, experiment, data)
@@ -198,10 +213,12 @@ def _trainer(experiment: Experiment | ImageExperiment, total: int, inputs: str) 
     return make_trainer(replace(experiment, trainer=options), Path("."), [lines])
 
 
-def _head(evaluation: _Evaluation, samples: int) -> str:
+def _head(evaluation: _Evaluation[Any, Any], samples: int) -> str:
     """First line of the text: what was evaluated, and which network."""
     trained, spec = evaluation.trained, evaluation.trained.spec
-    split = f", split {trained.experiment.data.split}" if spec.name == "video" else ""
+    asked = trained.experiment.data
+    has_splits = spec.name == "video" and VIDEO_DATASETS[asked.dataset].splits
+    split = f", split {asked.split}" if has_splits else ""
     epoch = "" if trained.epoch is None else f"epoch {trained.epoch + 1} of "
     classes = counts(len(evaluation.data.class_names), "class")
     return f"{counts(samples, f'test {spec.input}')} of {classes}{split}, {epoch}{trained.path}"
@@ -210,7 +227,7 @@ def _head(evaluation: _Evaluation, samples: int) -> str:
 # Videos
 
 
-def _measure_videos(evaluation: _Evaluation) -> tuple[str, dict[str, Any]]:
+def _measure_videos(evaluation: _Evaluation[Experiment, VideoSet]) -> tuple[str, dict[str, Any]]:
     trained, videos = evaluation.trained, evaluation.data
     scores = score_videos(
         trained,
@@ -281,7 +298,7 @@ def video_metrics(scores: Scores, videos: VideoSet, *, skip: bool) -> dict[str, 
 
 
 def score_videos(
-    trained: Trained,
+    trained: Trained[Experiment],
     experiment: Experiment,
     videos: VideoSet,
     *,
@@ -325,10 +342,13 @@ def score_videos(
 
 
 def _video_parts(
-    dataset: EvaluationDataset, trained: Trained, crops: int, quarantine: Quarantine | None
+    dataset: EvaluationDataset,
+    trained: Trained[Experiment],
+    crops: int,
+    quarantine: Quarantine | None,
 ) -> list[dict[str, Tensor]]:
     """Run the network on every video, one a batch, on one device."""
-    task = trained.spec.make().scoring_task(trained)
+    task = VideoOperations(trained.spec).scoring_task(trained)
     task.crops = crops
     trainer = _trainer(trained.experiment, len(dataset), trained.spec.inputs)
     device = trainer.strategy.root_device
@@ -346,7 +366,9 @@ def _video_parts(
 # Images
 
 
-def _measure_images(evaluation: _Evaluation) -> tuple[str, dict[str, Any]]:
+def _measure_images(
+    evaluation: _Evaluation[ImageExperiment, ImageSet],
+) -> tuple[str, dict[str, Any]]:
     images, task = evaluation.data, _image_task(evaluation)
     scores = np.full((len(images.test), len(images.class_names)), np.nan, dtype=np.float32)
     read = np.zeros(len(scores), dtype=bool)
@@ -362,7 +384,9 @@ def _measure_images(evaluation: _Evaluation) -> tuple[str, dict[str, Any]]:
     return f"{_head(evaluation, about['pictures'])}\n{text}", about
 
 
-def _measure_pixels(evaluation: _Evaluation) -> tuple[str, dict[str, Any]]:
+def _measure_pixels(
+    evaluation: _Evaluation[ImageExperiment, ImageSet],
+) -> tuple[str, dict[str, Any]]:
     images, task = evaluation.data, _image_task(evaluation)
     assert isinstance(task, Segmentation)
     task.skip_unreadable = evaluation.skip
@@ -375,7 +399,7 @@ def _measure_pixels(evaluation: _Evaluation) -> tuple[str, dict[str, Any]]:
     return f"{_head(evaluation, about['pictures'])}\n{text}", about
 
 
-_MEASURES: Mapping[str, Callable[[_Evaluation], tuple[str, dict[str, Any]]]] = {
+_MEASURES: Mapping[str, Callable[[_Evaluation[Any, Any]], tuple[str, dict[str, Any]]]] = {
     "video": _measure_videos,
     "image": _measure_images,
     "segmentation": _measure_pixels,
@@ -383,12 +407,16 @@ _MEASURES: Mapping[str, Callable[[_Evaluation], tuple[str, dict[str, Any]]]] = {
 """By the kind of task: measure, write the reports, and return their text and ``metrics.json``."""
 
 
-def _image_task(evaluation: _Evaluation) -> ImageTask:
-    task: ImageTask = evaluation.trained.spec.make().scoring_task(evaluation.trained)
-    return task
+def _image_task(evaluation: _Evaluation[ImageExperiment, ImageSet]) -> ImageTask:
+    operations = evaluation.trained.spec.make()
+    assert isinstance(operations, ImageOperations)
+    return operations.scoring_task(evaluation.trained)
 
 
-def _over_images(evaluation: _Evaluation, run: Callable[[pl.Trainer, Any], Any]) -> Any:
+def _over_images(
+    evaluation: _Evaluation[ImageExperiment, ImageSet],
+    run: Callable[[pl.Trainer, Iterable[object]], _ResultT],
+) -> _ResultT:
     """Run a task over the test images."""
     experiment, images = evaluation.trained.experiment, evaluation.data
     trainer = _trainer(experiment, len(images.test), "images")
@@ -418,7 +446,9 @@ def _check_finite(images: ImageSet, broken: Sequence[int]) -> None:
         raise not_finite_error(f"{images.test.paths[broken[0]]}{others}")
 
 
-def _about_images(evaluation: _Evaluation, read: np.ndarray, counted: np.ndarray) -> dict[str, Any]:
+def _about_images(
+    evaluation: _Evaluation[ImageExperiment, ImageSet], read: np.ndarray, counted: np.ndarray
+) -> dict[str, Any]:
     trained = evaluation.trained
     return {
         "checkpoint": str(trained.path),

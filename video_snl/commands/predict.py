@@ -7,13 +7,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from video_snl.config.task_spec import TaskSpec
+from video_snl.config.task_spec import AnyExperiment, TaskSpec
 from video_snl.data.image.inference import read_input
 from video_snl.data.image.reading import read_image
 from video_snl.data.video.inference import read_views, read_windows
@@ -22,13 +22,14 @@ from video_snl.data.workers.forkserver import start_forkserver
 from video_snl.engine.trainer import device_of
 from video_snl.errors import UserError
 from video_snl.render.fonts import Line
-from video_snl.render.image import labelled, overlaid, save_image
-from video_snl.render.targets import targets
+from video_snl.render.image import labelled, overlaid, save_image, targets
 from video_snl.render.video import FORMATS, captions_of, render_video
 from video_snl.runs.run import checkpoint_path
 from video_snl.runs.trained import Trained, load_trained
 from video_snl.tasks.action import ActionRecognition
+from video_snl.tasks.base import Task
 from video_snl.tasks.images import ImageTask, Segmentation
+from video_snl.tasks.metrics import top_classes
 from video_snl.tasks.operations import ClassOperations, Reading
 from video_snl.utils.finite import not_finite_error
 from video_snl.utils.json_text import to_json
@@ -134,9 +135,9 @@ def predict(
     if top < 1:
         raise UserError("--top must be at least 1.")
     views.lengths()
-    operations: ClassOperations = spec.make()
-    found = operations.find_inputs(paths, "predict", reading)
-    files = [Path(path) for path, _ in found]
+    operations = spec.make()
+    assert isinstance(operations, ClassOperations)
+    files = [Path(path) for path, _ in operations.find_inputs(paths, "predict", reading)]
     rendered: Mapping[Path, Path] = {}
     if render is not None:
         of_videos = spec.inputs == "videos"
@@ -147,20 +148,17 @@ def predict(
     trained, device = network_of(spec, checkpoint, model, accelerator)
     trained = operations.reading(trained, reading)
     # An image task stands for both until its network is known.
-    task = trained.spec.make().scoring_task(trained).to(device).eval()
-    predictor = (
-        _VideoPredictor(task, top, views)
-        if isinstance(task, ActionRecognition)
-        else _ImagePredictor(task, top)
-    )
+    exact = trained.spec.make()
+    assert isinstance(exact, ClassOperations)
+    predictor = _predictor(exact.scoring_task(trained).to(device).eval(), top, views)
     results, code = [], 0
     for path in files:
-        result, error = _predicted(predictor, path, show=not as_json)
+        found, error = _predicted(predictor, path, show=not as_json)
         failed = 2 if error is not None else 0
-        if result and error is None and path in rendered:
-            error = _rendered(predictor, path, rendered[path], result, show=not as_json)
+        if found and error is None and path in rendered:
+            error = _rendered(predictor, path, rendered[path], found, show=not as_json)
             failed = predictor.unrendered if error is not None else 0
-        results += [result] if result else []
+        results += [found.entries] if found else []
         code = max(code, failed)
         if error is not None:
             print(f"video-snl predict: error: {error}", file=sys.stderr, flush=True)
@@ -171,20 +169,37 @@ def predict(
 
 def network_of(
     spec: TaskSpec, checkpoint: str | None, model: str | None, accelerator: str
-) -> tuple[Trained, torch.device]:
+) -> tuple[Trained[AnyExperiment], torch.device]:
     """Load a checkpoint or an exported file, and find the device it runs on.
 
     Raises:
         UserError: There is none, it is damaged, or the device is not there.
     """
     if model is None:
-        return load_trained(checkpoint_path(checkpoint, spec), spec), device_of(accelerator)
+        trained = load_trained(checkpoint_path(checkpoint, spec), spec)
+        assert isinstance(trained, Trained)
+        return trained, device_of(accelerator)
     from video_snl.export.networks import find_exported
 
     return find_exported(model, spec, accelerator)
 
 
-class _Predictor(ABC):
+class _Found(NamedTuple):
+    """Predictions for a file or a part of it.
+
+    Attributes:
+        entries: Entries of JSON.
+        labels: Class of every pixel of an image, int (h, w); None unless it was segmented.
+    """
+
+    entries: dict[str, Any]
+    labels: np.ndarray | None = None
+
+
+_TaskT = TypeVar("_TaskT", ActionRecognition, ImageTask)
+
+
+class _Predictor(ABC, Generic[_TaskT]):
     """Functions that predict, show and render one kind of input."""
 
     key: str
@@ -192,27 +207,28 @@ class _Predictor(ABC):
     unrendered: int
     """Exit code where one cannot be rendered."""
 
-    def __init__(self, task: Any, top: int) -> None:
-        self.task, self.top = task, top
+    def __init__(self, task: _TaskT, top: int) -> None:
+        self.task: _TaskT = task
+        self.top = top
 
     @property
     def max_pixels(self) -> int:
         return int(self.task.experiment.data.max_pixels)
 
     @abstractmethod
-    def parts(self, path: Path) -> Iterator[dict[str, Any]]:
+    def parts(self, path: Path) -> Iterator[_Found]:
         """Yield what is found in a file, a part at a time."""
 
-    def result(self, parts: list[dict[str, Any]]) -> dict[str, Any]:
-        """Return the JSON entries of all parts."""
+    def whole(self, parts: list[_Found]) -> _Found:
+        """Return what is found in all parts."""
         return parts[0]
 
     @abstractmethod
-    def render(self, path: Path, target: Path, result: dict[str, Any]) -> None:
+    def render(self, path: Path, target: Path, found: _Found) -> None:
         """Write a file with what was found in it."""
 
 
-class _VideoPredictor(_Predictor):
+class _VideoPredictor(_Predictor[ActionRecognition]):
     key, unrendered = "video", 2
 
     def __init__(self, task: ActionRecognition, top: int, views: Views) -> None:
@@ -220,86 +236,99 @@ class _VideoPredictor(_Predictor):
         task.crops = views.crops
         self.clips, self.lengths = views.count, views.lengths()
 
-    def parts(self, path: Path) -> Iterator[dict[str, Any]]:
+    def parts(self, path: Path) -> Iterator[_Found]:
         names = self.task.class_names
         if self.lengths is None:
             clips = read_views(str(path), self.task.experiment.data, self.clips)
             scores = score_views(self.task, clips[None], str(path))[0]
-            yield {"predictions": best_classes(scores, names, self.top)}
+            yield _Found({"predictions": best_classes(scores, names, self.top)})
             return
         windows = score_windows(self.task, str(path), *self.lengths, clips=self.clips)
         for start, end, scores in windows:
             times = {"start": round(start, 3), "end": round(end, 3)}
-            yield times | {"predictions": best_classes(scores, names, self.top)}
+            yield _Found(times | {"predictions": best_classes(scores, names, self.top)})
 
-    def result(self, parts: list[dict[str, Any]]) -> dict[str, Any]:
-        return {"windows": parts} if self.lengths else parts[0]
+    def whole(self, parts: list[_Found]) -> _Found:
+        return _Found({"windows": [part.entries for part in parts]}) if self.lengths else parts[0]
 
-    def render(self, path: Path, target: Path, result: dict[str, Any]) -> None:
-        render_video(str(path), target, captions_of(result), self.max_pixels)
+    def render(self, path: Path, target: Path, found: _Found) -> None:
+        render_video(str(path), target, captions_of(found.entries), self.max_pixels)
 
 
-class _ImagePredictor(_Predictor):
+class _ImagePredictor(_Predictor[ImageTask]):
     key, unrendered = "picture", 1
 
-    def __init__(self, task: ImageTask, top: int) -> None:
-        super().__init__(task, top)
-        self._labels: np.ndarray | None = None  # of the last image's pixels
-
     @torch.inference_mode()
-    def parts(self, path: Path) -> Iterator[dict[str, Any]]:
+    def parts(self, path: Path) -> Iterator[_Found]:
         task, names = self.task, self.task.class_names
         images = read_input(path, task.experiment.data)[None].to(task.device)
-        segments = isinstance(task, Segmentation)
-        logits = task.logits(images) if segments else task.model(task.evaluation_input(images))
+        if isinstance(task, Segmentation):
+            logits = task.logits(images)
+        else:
+            logits = task.model(task.evaluation_input(images))
         if not logits.isfinite().all():
             raise not_finite_error(str(path))
-        if segments:
-            labels = logits[0].argmax(0)
-            self._labels = labels.cpu().numpy()
-            scores = torch.bincount(labels.flatten(), minlength=len(names)) / labels.numel()
-        else:
+        labels = logits[0].argmax(0) if isinstance(task, Segmentation) else None
+        if labels is None:
             scores = logits[0].float().softmax(-1)
-        yield {"predictions": best_classes(scores, names, self.top)}
+        else:
+            scores = torch.bincount(labels.flatten(), minlength=len(names)) / labels.numel()
+        entries = {"predictions": best_classes(scores, names, self.top)}
+        yield _Found(entries, None if labels is None else labels.cpu().numpy())
 
-    def render(self, path: Path, target: Path, result: dict[str, Any]) -> None:
+    def render(self, path: Path, target: Path, found: _Found) -> None:
         image = read_image(str(path), max_pixels=self.max_pixels)
-        if self._labels is not None:
-            save_image(overlaid(image, self._labels, self.task.class_names), target)
+        if found.labels is not None:
+            save_image(overlaid(image, found.labels, self.task.class_names), target)
             return
-        best = result["predictions"]
+        best = found.entries["predictions"]
         lines = [Line(each["class"], f"{each['score']:.1%}") for each in best]
         save_image(labelled(image, lines), target)
 
 
+def _predictor(task: Task, top: int, views: Views) -> _VideoPredictor | _ImagePredictor:
+    if isinstance(task, ActionRecognition):
+        return _VideoPredictor(task, top, views)
+    assert isinstance(task, ImageTask)
+    return _ImagePredictor(task, top)
+
+
 def _predicted(
-    predictor: _Predictor, path: Path, *, show: bool
-) -> tuple[dict[str, Any] | None, str | None]:
+    predictor: _VideoPredictor | _ImagePredictor, path: Path, *, show: bool
+) -> tuple[_Found | None, str | None]:
     """Return what is found in a file, and what went wrong: of a long video, some of both."""
-    found: list[dict[str, Any]] = []
+    found: list[_Found] = []
     error = None
     try:
         for part in predictor.parts(path):
             if show:
-                print(*([] if found else [escaped(str(path))]), _lines(part), sep="\n", flush=True)
+                head = [] if found else [escaped(str(path))]
+                print(*head, _lines(part.entries), sep="\n", flush=True)
             found.append(part)
     except UserError as failure:
         error = str(failure)
     if not found:
         return None, error
-    result = {predictor.key: str(path), **predictor.result(found)}
-    return result | ({"error": error} if error else {}), error
+    whole = predictor.whole(found)
+    failed = {"error": error} if error else {}
+    entries = {predictor.key: str(path), **whole.entries, **failed}
+    return whole._replace(entries=entries), error
 
 
 def _rendered(
-    predictor: _Predictor, path: Path, target: Path, result: dict[str, Any], *, show: bool
+    predictor: _VideoPredictor | _ImagePredictor,
+    path: Path,
+    target: Path,
+    found: _Found,
+    *,
+    show: bool,
 ) -> str | None:
     """Render a file and note where; return what went wrong."""
     try:
-        predictor.render(path, target, result)
+        predictor.render(path, target, found)
     except UserError as failure:
         return str(failure)
-    result["rendered"] = str(target)
+    found.entries["rendered"] = str(target)
     if show:
         what = "rendered, without sound" if predictor.key == "video" else "rendered"
         print(f"  {what}: {escaped(str(target))}", flush=True)
@@ -310,15 +339,6 @@ def best_classes(scores: Tensor, names: list[str], top: int) -> list[dict[str, A
     """Return :func:`top_classes` as the entries of JSON."""
     return [
         {"class": name, "score": round(score, 6)} for name, score in top_classes(scores, names, top)
-    ]
-
-
-def top_classes(scores: Tensor, names: list[str], top: int) -> list[tuple[str, float]]:
-    """Return the ``top`` highest of (classes,) scores, each with its class."""
-    values, classes = scores.topk(min(top, len(scores)))
-    return [
-        (names[index], value)
-        for value, index in zip(values.tolist(), classes.tolist(), strict=True)
     ]
 
 

@@ -188,20 +188,20 @@ def _run(
     """Re-encode all; returns source -> why it failed."""
     failures = {}
     function = partial(prepare_one, settings=settings, max_pixels=max_pixels)
-    outcomes = map_with_timeout(function, tasks, num_workers=num_workers, deadline=deadline)
-    with closing(outcomes):  # type: ignore[type-var]
-        for number, outcome in enumerate(counted(outcomes, len(tasks), "looked at")):
-            source, target = outcome.item
-            if isinstance(outcome.value, DiskFull):
+    results = map_with_timeout(function, tasks, num_workers=num_workers, deadline=deadline)
+    with closing(results):  # type: ignore[type-var]
+        for number, result in enumerate(counted(results, len(tasks), "looked at")):
+            source, target = result.item
+            if isinstance(result.value, DiskFull):
                 raise UserError(
-                    f"{Path(target).parent}: {outcome.value.reason} after {number:,} of "
+                    f"{Path(target).parent}: {result.value.reason} after {number:,} of "
                     f"{len(tasks):,} videos: make room and give the command again, it goes on "
                     "from there"
                 )
-            if outcome.kind == "timeout":
+            if result.kind == "timeout":
                 failures[source] = f"{source} took more than {deadline:g} s (--deadline)"
-            elif outcome.kind != "ok":
-                failures[source] = outcome.failure or outcome.kind
+            elif result.kind != "ok":
+                failures[source] = result.failure or result.kind
     return dict(sorted(failures.items()))
 
 

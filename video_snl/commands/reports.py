@@ -75,7 +75,7 @@ def classification_report(
         counted: (N,), which of them the figures are of.
 
     Returns:
-        The accuracies, for people.
+        The accuracies as text.
     """
     label = image_labels(images.test)
     k = min(TOP, len(images.class_names))  # the keys stay, shown or not
@@ -106,7 +106,7 @@ def classification_report(
 def segmentation_report(
     folder: Path, confusion: PixelConfusion, names: list[str], about: dict[str, Any]
 ) -> str:
-    """Write the reports of a filled confusion matrix; returns its scores, for people."""
+    """Write the reports of a filled confusion matrix; returns its scores as text."""
     scores = confusion.scores()
     matrix = confusion.compute().cpu().numpy()[: len(names)]
     rows: list[dict[str, Any]] = [
@@ -218,7 +218,7 @@ def _predicted(scores: np.ndarray) -> np.ndarray:
 
 
 def _as_csv(rows: list[dict[str, Any]]) -> str:
-    """Rows of equal keys, which are the header."""
+    """Format rows of equal keys, which are the header, as CSV."""
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(rows[0]))
     writer.writeheader()

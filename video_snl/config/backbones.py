@@ -66,10 +66,12 @@ class VideoBackbone(Backbone):
         smallest_clip: Least frames, height and width of a clip.
         statistics: Input statistics of a training that starts from no weights, a key of
             :data:`video_snl.config.statistics.STATISTICS`.
+        positions: Places of blocks, where a configuration names none.
     """
 
     smallest_clip: tuple[int, int, int]
     statistics: str = "kinetics"
+    positions: tuple[str, ...] = ("before:res4.-1",)
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,21 @@
-"""What the configurations of all kinds of task share, as typed values without torch."""
+"""Base of the configurations of all kinds of task, as typed values without torch."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Self, get_type_hints
 
-from video_snl.config.validation import check_fields
-from video_snl.utils.text import say_once
+from video_snl.config.validation import check_fields, with_readers_of_today
 
-__all__ = ["BlockName", "ExperimentBase", "OptimizerBase", "OptionValue", "TrainerConfig"]
+__all__ = [
+    "BlockName",
+    "ExperimentBase",
+    "ModelBase",
+    "OptimizerBase",
+    "OptionValue",
+    "TrainerConfig",
+]
 
 BlockName = Literal[
     "none",
@@ -33,13 +39,47 @@ OptionValue = bool | int | float | str | None
 
 
 @dataclass
+class ModelBase:
+    """Options of the network and its blocks that all kinds of task have.
+
+    Args:
+        backbone: Name of the network.
+        block: ``snl``, another block (docs/blocks.md) or ``none``.
+        block_options: Options of the block itself, such as ``{order: 3}`` of ``gsnl``.
+        positions: Where the blocks stand; default the places of the backbone.
+        inter_channels: Transferred channels Cs of a block; default half of its channels.
+        num_units: Sub-blocks of a block that share one affinity (as in ``ns``).
+        zero_init: Blocks start as the identity (the weight of their last norm is zero).
+        activation: ``relu`` puts a ReLU after a block's norm, as the paper's released code does;
+            it needs ``zero_init: false``.
+        dropout: Probability of dropout before the classifier.
+        weights: Weights that the network starts from; default none.
+        allow_partial_weights: Accept weights of which less than 95 % of the backbone's parameters
+            match.
+    """
+
+    backbone: str
+    block: str = "snl"
+    block_options: dict[str, OptionValue] = field(default_factory=dict)
+    positions: list[str] | None = None
+    inter_channels: int | None = None
+    num_units: int = 1
+    zero_init: bool = True
+    activation: Literal["relu"] | None = None
+    dropout: float = 0.0
+    weights: str | None = None
+    allow_partial_weights: bool = False
+
+
+@dataclass
 class OptimizerBase:
     """Options that the optimizers of all kinds of task have.
 
     Args:
-        accumulate: Parts a device's share of a batch is computed in, to save memory. The gradient
-            is that of the mean over the step's samples, also in the last step of an epoch, which
-            may have fewer parts. (BatchNorm sees a part at a time.)
+        accumulate: Micro-batches into which a device divides its share of a batch, to save memory
+            (gradient accumulation). The gradient is that of the mean over the step's samples, also
+            in the last step of an epoch, which may have fewer micro-batches. BatchNorm sees one
+            micro-batch at a time.
         warmup_epochs: Epochs over which the learning rate rises linearly from a tenth.
         label_smoothing: Label smoothing of the cross-entropy of classification.
         gradient_clip: Largest norm of the gradient; default no clipping.
@@ -101,17 +141,17 @@ class TrainerConfig:
     progress: bool | None = None
 
 
-def _with_readers_of_today(values: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Put ``auto`` in the place of a reader that earlier versions had."""
-    data = values.get("data")
-    if not isinstance(data, Mapping) or data.get("reader") != "pynvvideocodec":
-        return values
-    say_once("data.reader=pynvvideocodec is not a reader of this version: auto takes its place")
-    return {**values, "data": {**data, "reader": "auto"}}
-
-
 class ExperimentBase:
     """Base of the configurations: sections, each a dataclass, to and from plain values."""
+
+    @classmethod
+    def dependent_defaults(cls, said: Callable[[str], Any]) -> dict[str, Any]:
+        """Return defaults of options that depend on other options, by their names.
+
+        Args:
+            said: Gives the value that is asked for an option such as ``data.dataset``, or None.
+        """
+        return {}
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, as stored in checkpoints and ``run.json``."""
@@ -127,7 +167,7 @@ class ExperimentBase:
         """
         if not isinstance(values, Mapping):
             raise TypeError(f"expected an object of sections, found {values!r:.60}")
-        values = dict(_with_readers_of_today(values))
+        values = dict(with_readers_of_today(values))
         for name, kind in get_type_hints(cls).items():
             check_fields(kind, values[name], name)
         return cls(**{name: kind(**values[name]) for name, kind in get_type_hints(cls).items()})

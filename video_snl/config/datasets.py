@@ -58,12 +58,18 @@ class DatasetEntry:
         return resolve_name(self.counter)(config)
 
 
+@dataclass(frozen=True, kw_only=True)
 class VideoDatasetEntry(DatasetEntry):
     """A dataset of videos; its loader takes a ``DataConfig`` and the classes of a trained network.
 
     The loader is ``(config, known) -> VideoSet``. ``known`` is None in training; for an evaluation
     it holds the names of the network's classes, for datasets that need not have all of them.
+
+    Attributes:
+        splits: It has several splits, of which ``data.split`` chooses one.
     """
+
+    splits: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,13 +92,16 @@ class ImageDatasetEntry(DatasetEntry):
 
 
 VIDEO_DATASETS: dict[str, VideoDatasetEntry] = {
-    "sample": VideoDatasetEntry(loader="video_snl.data.synthetic.sample:load", classes=4),
+    "sample": VideoDatasetEntry(
+        loader="video_snl.data.synthetic.sample:load", classes=4, splits=True
+    ),
     "ucf101": VideoDatasetEntry(
         loader="video_snl.data.video.ucf101:load",
         root="the folder that holds UCF-101/ and ucfTrainTestlist/ (scripts/train_ucf101.sh takes "
         "it from UCF101_ROOT)",
         classes=101,
         counter="video_snl.data.video.ucf101:count_classes",
+        splits=True,
     ),
     "folder": VideoDatasetEntry(
         loader="video_snl.data.video.folders:load_folder_config",

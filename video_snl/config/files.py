@@ -15,6 +15,7 @@ from typing import Any, get_args, get_type_hints
 import yaml
 from jsonargparse import get_loader
 
+from video_snl.config.validation import with_readers_of_today
 from video_snl.errors import UserError
 from video_snl.utils.json_text import to_json
 
@@ -58,7 +59,7 @@ class Source:
     Attributes:
         name: The file; None for text.
         said: Name in messages.
-        values: Its options.
+        values: Options of the source.
     """
 
     name: str | None
@@ -86,7 +87,7 @@ class Given:
     over ``--config``, wherever they stand; of several of a kind the later one wins.
 
     Args:
-        words: Those after the command's name.
+        words: Words after the command's name.
     """
 
     def __init__(self, words: Iterable[str]) -> None:
@@ -95,8 +96,9 @@ class Given:
 
     @property
     def asks_for_help(self) -> bool:
-        """Tell whether ``-h`` or ``--help`` is among the words."""
-        return any(item.words[0] in ("-h", "--help") for item in self._items if _is_option(item))
+        """Tell whether ``-h`` or ``--help`` is among the words, also as ``--help=all``."""
+        options = (item.words[0].partition("=")[0] for item in self._items if _is_option(item))
+        return any(option in ("-h", "--help") for option in options)
 
     @cached_property
     def configs(self) -> list[Source]:
@@ -278,7 +280,7 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     """Return the name that someone may have meant, if one is near.
 
     Args:
-        name: What was given. ``--epochs`` is near ``--optimizer.epochs``.
+        name: Name that was given. ``--epochs`` is near ``--optimizer.epochs``.
     """
     names = list(known)
     section, dot, own = name.rpartition(".")
@@ -295,7 +297,7 @@ def entry(values: Mapping[str, Any], name: str, default: Any = None) -> Any:
 
     Args:
         values: Options as a file has them: sections, or names with dots.
-        default: What is returned where they do not hold the option.
+        default: Value where they do not hold the option.
     """
     section, _, key = name.partition(".")
     inner = values.get(section)
@@ -367,7 +369,7 @@ def _sectioned(source: Source) -> Source:
                 f"found {inner!r:.60}."
             )
         values[section] = {**values.get(section, {}), **inner}
-    return Source(source.name, source.said, values)
+    return Source(source.name, source.said, dict(with_readers_of_today(values)))
 
 
 def _flat(values: Mapping[str, Any]) -> Iterator[str]:
@@ -459,7 +461,7 @@ class _Open:
     """A collection of YAML text whose end is yet to come.
 
     Attributes:
-        anchor: Its own.
+        anchor: Anchor of the collection itself.
         size: Number of values it holds, itself included.
     """
 

@@ -1,4 +1,4 @@
-"""What ``--help`` and ``--version`` print: types in words, and the options that most runs need.
+"""Text of ``--help`` and ``--version``: types in words, and the options that most runs need.
 
 ``--help`` shows a few options where a command has many, ``--help all`` shows all of them.
 """

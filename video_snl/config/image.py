@@ -13,8 +13,8 @@ from video_snl.config.backbones import ImageBackboneName
 from video_snl.config.base import (
     BlockName,
     ExperimentBase,
+    ModelBase,
     OptimizerBase,
-    OptionValue,
     TrainerConfig,
 )
 from video_snl.config.datasets import ImageDatasetName, ImageStatistics
@@ -33,7 +33,7 @@ __all__ = [
 
 @dataclass
 class ImageDataConfig:
-    """Which images, and how they are cropped and augmented.
+    """Images, and how they are cropped and augmented.
 
     Args:
         dataset: ``digits`` (comes with scikit-learn), ``cifar10``, ``cifar100``, ``imagenet``,
@@ -108,7 +108,7 @@ class ImageDataConfig:
 
 
 @dataclass
-class ImageModelConfig:
+class ImageModelConfig(ModelBase):
     """The network and the blocks in it.
 
     Args:
@@ -118,7 +118,6 @@ class ImageModelConfig:
             ``fcn_r50_d8`` (segmentation: ResNet50-V1c of output stride 8 and an FCN head).
         block: ``snl``, another block (docs/blocks.md), ``none``, or ``released``: a block in the
             form of the released code, whose ``kind`` is one of ``block_options``.
-        block_options: Options of the block itself, such as ``{order: 3}`` of ``gsnl``.
         stages: Stages that get one block each, such as ``[1, 2, 3]``, at the paper's place in
             each: after the second residual unit of a PreResNet, before the last one of a ResNet.
             Default: stage 1 of a PreResNet, stage 3 (res4) of a ResNet; in ``fcn_r50_d8`` the
@@ -128,32 +127,16 @@ class ImageModelConfig:
         reduction: Cs = C / reduction for every block, such as 1, 2 or 4; default that of the
             block, which is mostly 2.
         inter_channels: Transferred channels Cs of every block, instead of ``reduction``.
-        num_units: Sub-blocks of a block that share one affinity (as in ``ns``).
-        zero_init: Blocks start as the identity (the weight of their last norm is zero).
-        activation: ``relu`` puts a ReLU after a block's norm, as the paper's released code does;
-            it needs ``zero_init: false``.
-        dropout: Probability of dropout before the classifier.
-        num_classes: Size of the classifier; default as many as the dataset has classes.
+        num_classes: Number of outputs of the classifier; default the classes of the dataset.
         weights: Start from ``imagenet`` (torchvision's ResNet-50; not for networks of CIFAR), a
             file or a URL: of torchvision, mmsegmentation, the released code, or our own.
-        allow_partial_weights: Accept weights of which less than 95 % of the backbone's parameters
-            match.
     """
 
     backbone: ImageBackboneName = "preresnet20"
     block: BlockName | Literal["released"] = "snl"
-    block_options: dict[str, OptionValue] = field(default_factory=dict)
     stages: list[int] | None = None
-    positions: list[str] | None = None
     reduction: int | None = None
-    inter_channels: int | None = None
-    num_units: int = 1
-    zero_init: bool = True
-    activation: Literal["relu"] | None = None
-    dropout: float = 0.0
     num_classes: int | None = None
-    weights: str | None = None
-    allow_partial_weights: bool = False
 
 
 @dataclass
@@ -165,7 +148,7 @@ class ImageOptimizerConfig(OptimizerBase):
             them the test list is scored and a checkpoint kept.
         epoch_steps: Steps of an epoch; default as many as a pass takes. The order goes on from one
             epoch to the next, pass after pass.
-        batch_size: Images of one step, over all devices and accumulated parts together.
+        batch_size: Images of one step, over all devices and micro-batches together.
         test_batch_size: Images tested at once on a device; default as many as it takes at once
             in training, and 1 for segmentation.
         learning_rate: Initial learning rate.

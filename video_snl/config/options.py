@@ -83,11 +83,11 @@ def option(
     Args:
         default: Default value; None where the command finds one.
         short: Short form, such as ``-o``.
-        metavar: What stands for the value in the help.
+        metavar: Placeholder of the value in the help.
         required: Refuse the command without it.
         nargs: Number of values, as in argparse.
         const: Value of the option where it stands alone, of ``nargs="?"``.
-        action: What is done with a value, such as ``append``.
+        action: Action of argparse, such as ``append``.
         name: Long form, where it is not ``--`` and the field's name.
     """
     about = {
@@ -108,7 +108,7 @@ def positional(metavar: str, *, nargs: str | None = None) -> Any:
     """Declare an argument without a name.
 
     Args:
-        metavar: What stands for it in the help.
+        metavar: Placeholder in the help.
         nargs: Number of values, as in argparse.
     """
     return field(metadata={"positional": True, "metavar": metavar, "nargs": nargs})
@@ -191,8 +191,8 @@ class Resume:
         resume: Continue the run in the folder RUN from its last finished epoch, with its own
             configuration; default none. Alone, it means the newest run of --trainer.output that
             began its first step.
-        force: Continue it also where the files of its lists have changed, or the batch size by a
-            --config. (An option that is given beside --resume is accepted without.)
+        force: Resume the run even if the files of its lists have changed, or a --config has another
+            batch size. (Options on the command line beside --resume need no --force.)
     """
 
     resume: str | None = option(nargs="?", const="newest", metavar="RUN")

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NoReturn, TextIO, TypeVar
+from typing import Any, Literal, NoReturn, TextIO
 
 from jsonargparse import ArgumentParser, Namespace
 
@@ -28,6 +28,7 @@ from video_snl.config.task import (
     task_of_values,
     tasks_of,
 )
+from video_snl.config.task_spec import ExperimentT
 from video_snl.config.validation import check_limits
 from video_snl.errors import UserError
 from video_snl.utils.files import FULL, storage_error
@@ -67,10 +68,7 @@ _KINDS = {
     "tuple": "a list, as [a, b]",
     "NoneType": "null",
 }
-"""What a type of Python's is called where a value is not one."""
-
-_Experiment = TypeVar("_Experiment", bound=ExperimentBase)
-
+"""Names of Python's types in messages about values of another type."""
 
 COMMON_TRAIN = (
     "config",
@@ -192,8 +190,11 @@ class Parser(ArgumentParser):
         given.check_values()
         if self.experiment is None:
             return super().parse_args(given.words, *more, **kwargs)
-        # Help is given whether or not the files can be read.
-        files = [] if given.asks_for_help else self._file_words(given)
+        files: list[str] = []
+        if not given.asks_for_help:  # help is given whether or not the files can be read
+            files = self._file_words(given)
+            defaults = self.experiment.dependent_defaults(given.said)
+            self.set_defaults({k: v for k, v in defaults.items() if self.get_default(k) is None})
         words = given.other_words(list_options(self.experiment), self._alone)
         self._given = given
         parsed = super().parse_args([*files, *words], *more, **kwargs)
@@ -219,6 +220,9 @@ class Parser(ArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> Any:
         line = _cut(_plain(self._placed(" ".join(str(message).split()))))
+        if line.startswith("unrecognized arguments: "):
+            roots = [name for name in ("--data.root", "--root") if self._has(name[2:])]
+            line += f": the folder of a dataset is {roots[0]} FOLDER" if roots else ""
         print(f"{self.prog}: error: {line}  (see {self.prog} --help)", file=sys.stderr)
         raise SystemExit(_EXIT_BAD_INPUT)
 
@@ -251,7 +255,15 @@ class Parser(ArgumentParser):
             "optimizer",
             "trainer",
         ):
-            advice = "configurations and their options are for train, evaluate and describe"
+            advice = (
+                "configurations and their options are for train, evaluate and describe, and stand "
+                "after the command"
+            )
+        elif self.experiment is None and section == "task":
+            advice = (
+                "it is for train, evaluate and describe, such as train --task TASK; the other "
+                "commands know the task by their checkpoint or their files"
+            )
         elif not word.startswith("--") and f"-{word}" not in self._long_options():
             advice = f"a value that starts with a dash is given as --option={word}"
         else:
@@ -312,7 +324,7 @@ def run_command(
     Args:
         name: Name of the program.
         description: Line in the overview of commands.
-        commands: Its commands; of several kinds of task, those of the default one.
+        commands: Commands of the program; of several kinds of task, those of the default one.
         arguments: The words of the command line; None for those of the process.
         prepare: Completes the words, and the defaults of the parser.
         choose: Chooses the commands of another kind of task; None where there is one kind.
@@ -322,7 +334,7 @@ def run_command(
         interrupted, 141 output no longer read.
     """
     _print_any_name()
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    words = _command_first(list(sys.argv[1:] if arguments is None else arguments), commands)
     command = words[0] if words and words[0] in commands else None
     if command is None:
         overview = _overview(name, description, commands)
@@ -370,6 +382,15 @@ def run_command(
         if found is None:
             raise
         return _storage_failed(f"{name} {command}", found)
+
+
+def _command_first(words: list[str], commands: Commands) -> list[str]:
+    """Put a command that stands after ``--task`` and its value before them."""
+    before = 1 if words and words[0].startswith("--task=") else 2
+    if words and words[0].partition("=")[0] == "--task" and words[before:]:
+        command, *rest = words[before:]
+        return [command, *words[:before], *rest] if command in commands else words
+    return words
 
 
 def _plain(line: str) -> str:
@@ -474,7 +495,7 @@ def sections_of(arguments: Namespace) -> dict[str, Any]:
     return {name: values[name] for name in ("data", "model", "optimizer", "trainer")}
 
 
-def experiment_of(kind: type[_Experiment], arguments: Namespace) -> _Experiment:
+def experiment_of(kind: type[ExperimentT], arguments: Namespace) -> ExperimentT:
     """Build the configuration that a command was given.
 
     Args:

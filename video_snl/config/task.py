@@ -1,4 +1,4 @@
-"""Which kind of task a configuration is about: its ``task``, or else what it names.
+"""Recognise the kind of task of a configuration: its ``task``, or else what it names.
 
 Configurations and runs of versions before 0.2 do not say their task. It is recognised here, and
 nowhere else: the backbone decides, or else the dataset.

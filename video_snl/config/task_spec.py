@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from dataclasses import Field, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, TypeVar
 
 from video_snl.config.backbones import IMAGE_BACKBONES
 from video_snl.config.base import TrainerConfig
@@ -19,6 +19,9 @@ from video_snl.config.task import TaskName
 from video_snl.config.video import Experiment
 from video_snl.errors import UserError
 
+if TYPE_CHECKING:
+    from video_snl.tasks.operations import AnyOperations
+
 __all__ = [
     "IMAGE",
     "SEGMENTATION",
@@ -27,6 +30,7 @@ __all__ = [
     "VIDEO",
     "AnyExperiment",
     "Card",
+    "ExperimentT",
     "Schedule",
     "TaskSpec",
     "asked_spec",
@@ -50,7 +54,9 @@ class Schedule(Protocol):
 
 
 class AnyExperiment(Protocol):
-    """The configuration of a run, of any kind of task."""
+    """The configuration of a run, of any kind of task: a dataclass with these sections."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
     @property
     def data(self) -> Any: ...
@@ -61,6 +67,12 @@ class AnyExperiment(Protocol):
     @property
     def trainer(self) -> TrainerConfig: ...
     def to_dict(self) -> dict[str, Any]: ...
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self: ...
+
+
+ExperimentT = TypeVar("ExperimentT", bound=AnyExperiment)
+"""The class of the configurations of one kind of task."""
 
 
 Named = tuple[tuple[str, str], ...]
@@ -95,7 +107,7 @@ class Card:
         purpose: Predicate of the sentence "The network ...".
         tags: Further tags on model hubs.
         use: The command that uses the network.
-        example: Its arguments.
+        example: Arguments of that command.
     """
 
     pipeline: str
@@ -139,7 +151,7 @@ class TaskSpec:
     kind: str
     entry: str
     format_version: int
-    configuration: type[Any]
+    configuration: type[AnyExperiment]
     operations: str
     inputs: Literal["videos", "images", "tracklets"]
     monitor: str
@@ -158,7 +170,7 @@ class TaskSpec:
         """One of ``inputs``, in the singular."""
         return self.inputs.removesuffix("s")
 
-    def experiment(self, values: dict[str, Any]) -> Any:
+    def experiment(self, values: dict[str, Any]) -> AnyExperiment:
         """Build a configuration from plain values.
 
         Raises:
@@ -166,10 +178,11 @@ class TaskSpec:
         """
         return self.configuration.from_dict(values)
 
-    def make(self) -> Any:
+    def make(self) -> AnyOperations:
         """Import and make its :class:`~video_snl.tasks.operations.Operations`."""
         module, _, name = self.operations.partition(":")
-        return getattr(importlib.import_module(module), name)(self)
+        operations: AnyOperations = getattr(importlib.import_module(module), name)(self)
+        return operations
 
 
 VIDEO = TaskSpec(
@@ -201,14 +214,11 @@ VIDEO = TaskSpec(
 )
 """Classification of videos."""
 
-# Runs and checkpoints of both kinds of image tasks carry one name; the dataset tells them apart.
-_IMAGE_KIND, _IMAGE_ENTRY = "video-snl on pictures", "video_snl_images"
-
 IMAGE = TaskSpec(
     name="image",
     command="video-snl",
-    kind=_IMAGE_KIND,
-    entry=_IMAGE_ENTRY,
+    kind="video-snl on pictures",
+    entry="video_snl_images",
     format_version=1,
     configuration=ImageExperiment,
     operations="video_snl.tasks.image_operations:ImageOperations",
@@ -230,15 +240,11 @@ IMAGE = TaskSpec(
 )
 """Classification of images."""
 
-SEGMENTATION = TaskSpec(
+# Runs and checkpoints of both kinds of image tasks carry one name; the dataset tells them apart.
+SEGMENTATION = replace(
+    IMAGE,
     name="segmentation",
-    command="video-snl",
-    kind=_IMAGE_KIND,
-    entry=_IMAGE_ENTRY,
-    format_version=1,
-    configuration=ImageExperiment,
     operations="video_snl.tasks.image_operations:SegmentationOperations",
-    inputs="images",
     monitor="val/mIoU",
     line=(("train/aAcc", "train aAcc"), ("val/mIoU", "val mIoU"), ("val/aAcc", "val aAcc")),
     summary=(("val/mIoU", "mIoU"), ("val/mAcc", "mAcc"), ("val/aAcc", "aAcc")),
@@ -250,14 +256,9 @@ SEGMENTATION = TaskSpec(
         ("val/aAcc", "test list, aAcc"),
     ),
     axes=("cross-entropy", "share (%)"),
-    card=Card(
-        pipeline="image-segmentation",
-        purpose="labels every pixel of an image",
-        tags=("image",),
-        use="predict",
-        example="IMAGE",
+    card=replace(
+        IMAGE.card, pipeline="image-segmentation", purpose="labels every pixel of an image"
     ),
-    samples="images",
 )
 """Semantic segmentation of images."""
 
@@ -267,7 +268,7 @@ TASKS: dict[str, TaskSpec] = {spec.name: spec for spec in (VIDEO, IMAGE, SEGMENT
 
 def exact_spec(spec: TaskSpec, experiment: AnyExperiment) -> TaskSpec:
     """Return the task of an experiment where ``spec`` may stand for both image tasks."""
-    if spec.entry != _IMAGE_ENTRY:
+    if spec.entry != IMAGE.entry:
         return spec
     return SEGMENTATION if IMAGE_DATASETS[experiment.data.dataset].segments else IMAGE
 
@@ -289,8 +290,12 @@ def asked_spec(spec: TaskSpec, experiment: AnyExperiment, task: str) -> TaskSpec
         return exact
     dataset, backbone = experiment.data.dataset, experiment.model.backbone
     if IMAGE_BACKBONES[backbone].segments == IMAGE_DATASETS[dataset].segments:
+        segments = task == SEGMENTATION.name
+        backbones = [name for name, each in IMAGE_BACKBONES.items() if each.segments == segments]
+        datasets = [name for name, each in IMAGE_DATASETS.items() if each.segments == segments]
         raise UserError(
             f"task: {task} does not go with model.backbone: {backbone} and data.dataset: "
-            f"{dataset}, whose task is {exact.name}."
+            f"{dataset}, whose task is {exact.name}; name others, such as --model.backbone "
+            f"{backbones[0]} --data.dataset {datasets[0]}."
         )
     return exact

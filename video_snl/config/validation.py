@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 from video_snl.errors import OptionsError
+from video_snl.utils.text import say_once
 
 __all__ = [
     "LARGEST_INPUT",
@@ -26,6 +27,7 @@ __all__ = [
     "check_value",
     "described",
     "fits",
+    "with_readers_of_today",
 ]
 
 LARGEST_INPUT = 1 << 27
@@ -322,3 +324,12 @@ def _short(value: float) -> str:
 def _found(value: object) -> str:
     text = "null" if value is None else repr(value)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+
+
+def with_readers_of_today(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Put ``auto`` in the place of a reader that earlier versions had."""
+    data = values.get("data")
+    if not isinstance(data, Mapping) or data.get("reader") != "pynvvideocodec":
+        return values
+    say_once("data.reader=pynvvideocodec is not a reader of this version: auto takes its place")
+    return {**values, "data": {**data, "reader": "auto"}}

@@ -5,13 +5,15 @@ The defaults are the sample experiment, ``configs/ucf101/sample.yaml``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
-from video_snl.config.backbones import VideoBackboneName
+from video_snl.config.backbones import VIDEO_BACKBONES, VideoBackboneName
 from video_snl.config.base import (
     BlockName,
     ExperimentBase,
+    ModelBase,
     OptimizerBase,
     OptionValue,
     TrainerConfig,
@@ -38,7 +40,7 @@ DecodeDevice = Literal["cpu", "cuda"]
 
 @dataclass
 class DataConfig:
-    """Which videos, and how clips are cut from them.
+    """Videos, and how clips are cut from them.
 
     Args:
         dataset: ``sample`` (generated once into the cache), ``ucf101``, ``folder`` (one folder of
@@ -79,8 +81,8 @@ class DataConfig:
             frames.
         decode_device: ``cpu``, or ``cuda`` to decode on the first GPU (torchcodec, or decord built
             for it), for runs on one GPU.
-        max_pixels: Most pixels of a frame, height times width; a file with a larger one counts as
-            unreadable, before memory is taken for it.
+        max_pixels: Largest number of pixels of a frame, height times width. A file with a larger
+            one counts as unreadable, before memory is taken for it.
     """
 
     dataset: VideoDatasetName = "sample"
@@ -108,41 +110,23 @@ class DataConfig:
 
 
 @dataclass
-class ModelConfig:
+class ModelConfig(ModelBase):
     """The network and the blocks in it.
 
     Args:
         backbone: ``i3d_r50`` (the paper's), ``i3d_small`` (short clips on a CPU),
             ``pytorchvideo_i3d_r50`` or ``slow_r50``.
-        block: ``snl``, another block (docs/blocks.md) or ``none``.
-        block_options: Options of the block itself, such as ``{order: 3}`` of ``gsnl``.
         positions: Where the blocks stand, such as ``before:res4.5``; a negative unit counts from
-            the end of the stage, any dotted module path may stand for the place.
-        inter_channels: Transferred channels Cs of a block; default half of its channels.
-        num_units: Sub-blocks of a block that share one affinity (as in ``ns``).
-        zero_init: Blocks start as the identity (the weight of their last norm is zero).
-        activation: ``relu`` puts a ReLU after a block's norm, as the paper's released code does;
-            it needs ``zero_init: false``.
-        dropout: Probability of dropout before the classifier.
-        num_classes: Size of the classifier; default as many as the dataset has classes.
+            the end of the stage, any dotted module path may stand for the place. Default: those of
+            the backbone, ``before:res4.-1`` in all of these.
+        num_classes: Number of outputs of the classifier; default the classes of the dataset.
         weights: Start from ``kinetics`` (pytorchvideo's hub), ``imagenet`` (torchvision's
             ResNet-50, inflated), or a file or URL of a 3D ResNet trained on Kinetics.
-        allow_partial_weights: Accept weights of which less than 95 % of the backbone's parameters
-            match.
     """
 
     backbone: VideoBackboneName = "i3d_small"
     block: BlockName = "snl"
-    block_options: dict[str, OptionValue] = field(default_factory=dict)
-    positions: list[str] = field(default_factory=lambda: ["before:res4.-1"])
-    inter_channels: int | None = None
-    num_units: int = 1
-    zero_init: bool = True
-    activation: Literal["relu"] | None = None
-    dropout: float = 0.0
     num_classes: int | None = None
-    weights: str | None = None
-    allow_partial_weights: bool = False
 
 
 @dataclass
@@ -151,7 +135,7 @@ class OptimizerConfig(OptimizerBase):
 
     Args:
         epochs: Passes over the training list, one clip of each video in a pass.
-        batch_size: Clips of one step, over all devices and accumulated parts together.
+        batch_size: Clips of one step, over all devices and micro-batches together.
         learning_rate: Initial learning rate.
         momentum: Momentum of SGD.
         weight_decay: L2 penalty.
@@ -182,3 +166,18 @@ class Experiment(ExperimentBase):
     model: ModelConfig = field(default_factory=ModelConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
+
+    def __post_init__(self) -> None:
+        # Written out, so that a run with the default and one that names it are of one network.
+        if self.model.positions is None:
+            self.model = replace(self.model, positions=_positions(self.model.backbone))
+
+    @classmethod
+    def dependent_defaults(cls, said: Callable[[str], Any]) -> dict[str, Any]:
+        """Return the places of the backbone's blocks, which ``--model.positions+`` adds to."""
+        return {"model.positions": _positions(said("model.backbone") or ModelConfig.backbone)}
+
+
+def _positions(backbone: object) -> list[str] | None:
+    known = VIDEO_BACKBONES.get(backbone) if isinstance(backbone, str) else None
+    return None if known is None else list(known.positions)

@@ -17,6 +17,7 @@ __all__ = ["confusion_picture", "learning_curves"]
 
 # Up to this many classes the cells of a confusion matrix carry their counts.
 _NUMBERED_CLASSES = 12
+_DPI = 130
 
 
 def learning_curves(
@@ -110,4 +111,10 @@ def short_count(count: int) -> str:
 
 def _save(figure: Figure, path: Path) -> None:
     FigureCanvasAgg(figure)
-    replace_file(path, lambda temporary: figure.savefig(temporary, dpi=130))
+    figure.set_dpi(_DPI)
+    layout = figure.get_layout_engine()
+    assert layout is not None
+    # savefig would draw all of the figure once more to come to the same layout.
+    layout.execute(figure)
+    figure.set_layout_engine(None)
+    replace_file(path, lambda temporary: figure.savefig(temporary, dpi=_DPI))

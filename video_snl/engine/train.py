@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import lightning.pytorch as pl
 
-from video_snl.config.task_spec import TaskSpec
-from video_snl.engine.fitting import fit, opened_run, tell
+from video_snl.config.task_spec import AnyExperiment, TaskSpec
+from video_snl.engine.fit import fit, opened_run, tell
 from video_snl.engine.resume import Asked
 from video_snl.models.video import recompute_units
 from video_snl.runs.trained import read_checkpoint
-from video_snl.tasks.operations import Operations, without_weights
+from video_snl.tasks.operations import without_weights
 
 __all__ = ["make_task", "train"]
 
 
 def train(
-    experiment: Any,
+    experiment: AnyExperiment,
     spec: TaskSpec,
     *,
     config_name: str | None,
@@ -40,7 +39,7 @@ def train(
     Raises:
         UserError: The options, the data or the run to resume do not go together.
     """
-    operations: Operations = spec.make()
+    operations = spec.make()
     operations.check_options(experiment)
     experiment, data = operations.load_data(experiment)
     operations.check_data(experiment, data)
@@ -52,7 +51,7 @@ def train(
 
 
 def make_task(
-    experiment: Any, data: Any, spec: TaskSpec, *, resumed: Path | None = None
+    experiment: AnyExperiment, data: object, spec: TaskSpec, *, resumed: Path | None = None
 ) -> pl.LightningModule:
     """Build the network with its weights, ready to train.
 
@@ -66,7 +65,7 @@ def make_task(
     Raises:
         UserError: The weights do not fit, or the checkpoint knows other labels.
     """
-    operations: Operations = spec.make()
+    operations = spec.make()
     labels, stored = operations.labels(data), None
     if resumed is not None and resumed.is_file():
         stored = read_checkpoint(resumed, spec)[spec.entry]

@@ -207,7 +207,7 @@ def _loggers(config: TrainerConfig, folder: Path) -> list[Logger] | bool:
 
 
 def _quieten() -> None:
-    """Our own lines say what matters; Lightning's banners and tips do not."""
+    """Silence Lightning's banners and tips; our own lines say what matters."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")

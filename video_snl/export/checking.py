@@ -31,7 +31,7 @@ class Difference:
 
 
 def random_inputs(shapes: Iterable[tuple[int, ...]]) -> Iterator[tuple[str, Tensor]]:
-    """Standard normal values, as normalised pixels roughly are; the same ones every time."""
+    """Yield standard normal values, as normalised pixels roughly are; always the same ones."""
     generator = torch.Generator().manual_seed(0)
     for shape in shapes:
         yield "random", torch.randn(shape, generator=generator)
@@ -39,7 +39,7 @@ def random_inputs(shapes: Iterable[tuple[int, ...]]) -> Iterator[tuple[str, Tens
 
 @torch.inference_mode()
 def finite_logits(network: Callable[[Tensor], Tensor], what: str, x: Tensor) -> Tensor:
-    """The logits of an input, which is called ``what`` in the message.
+    """Compute the logits of an input, which is called ``what`` in the message.
 
     Raises:
         UserError: They are not finite.
@@ -54,7 +54,7 @@ def finite_logits(network: Callable[[Tensor], Tensor], what: str, x: Tensor) -> 
 def check_equal(
     network: nn.Module, run: Callable[[Tensor], Tensor], inputs: Iterable[tuple[str, Tensor]]
 ) -> list[Difference]:
-    """The differences between two forms of a network, max |y - y'| / max |y| of every input.
+    """Return the differences of two forms of a network, max |y - y'| / max |y| of every input.
 
     Raises:
         UserError: One is above :data:`BOUND`, or not a number, or the shapes differ, or the

@@ -1,11 +1,18 @@
-"""``video-snl export``: a checkpoint as a ``.pt2`` or ONNX file that needs nothing else."""
+"""``video-snl export``: a checkpoint as a ``.pt2`` or ONNX file that needs nothing else.
+
+The network is recorded as a graph, written, read back and compared with the checkpoint's. Then the
+network as it is, the same compiled, and the file are timed.
+"""
 
 from __future__ import annotations
 
+import copy
+import statistics
 import sys
+import time
 from collections.abc import Generator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +21,30 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from video_snl.blocks.filters import Cayley
+from video_snl.config.task_spec import AnyExperiment
 from video_snl.errors import UserError
 from video_snl.export.checking import BOUND, Difference, check_equal, finite_logits, random_inputs
-from video_snl.export.formats import FORMATS, OUTPUT, FormatName, format_of
+from video_snl.export.formats import FORMATS, OUTPUT, FormatName, Run, format_of
 from video_snl.export.graph import exported_graph
-from video_snl.export.inputs import Input
-from video_snl.export.latency import Form, compiled_form, eager_form, exported_form, table
+from video_snl.export.inputs import Input, free_axes
 from video_snl.export.networks import load_exported
-from video_snl.export.samples import input_of, sample_of
 from video_snl.runs.published import facts_of
 from video_snl.runs.trained import Trained, find_trained
+from video_snl.tasks.operations import Reading
 from video_snl.utils.counts import counts
 from video_snl.utils.files import check_file, replacing, write_json, writing
 from video_snl.utils.progress import counted
 
-__all__ = ["Timing", "export", "record_graph"]
+__all__ = [
+    "Form",
+    "Timing",
+    "compiled_form",
+    "eager_form",
+    "export",
+    "exported_form",
+    "latency_table",
+    "record_graph",
+]
 
 _NOT_FREE = "Constraints violated"
 _CPU = torch.device("cpu")
@@ -36,7 +52,7 @@ _CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Timing:
-    """How the network is timed.
+    """Timing of the network.
 
     Attributes:
         runs: Runs of every form of the network; 0 for no table.
@@ -67,12 +83,12 @@ def export(
         raise UserError(f"--runs {timing.runs}: give 0 or more.")
     check_file("-o", str(path), f"model{path.suffix}")
     FORMATS[name].check()
-    trained: Trained = find_trained(checkpoint)
+    trained = find_trained(checkpoint)
     _check_blocks(trained, name)
-    given = input_of(trained, dynamic)
+    given = _input_of(trained, dynamic)
     inputs = list(random_inputs(given.trials()))
     if sample is not None:
-        inputs.append(("given", sample_of(trained, Path(sample))))
+        inputs.append(("given", _read_sample(trained, Path(sample))))
         given.check(inputs[-1][1].shape)
     for what, x in inputs[:1] + inputs[-1:]:
         finite_logits(trained.model, what, x)  # recording takes much longer
@@ -116,13 +132,42 @@ def _target(asked: FormatName | None, output: str | None) -> tuple[FormatName, P
     return name, path
 
 
-def _check_blocks(trained: Trained, name: FormatName) -> None:
+def _check_blocks(trained: Trained[AnyExperiment], name: FormatName) -> None:
     """Refuse up front what has no ONNX form."""
     if name == "onnx" and any(isinstance(m, Cayley) for m in trained.model.modules()):
         raise UserError(
             f"{trained.path} has Cayley filters: each solves a complex linear system, for which "
             "ONNX has no operator; export it with --format torch."
         )
+
+
+def _input_of(trained: Trained[AnyExperiment], dynamic: str) -> Input:
+    """Return the input of a checkpoint's network.
+
+    Args:
+        trained: The network.
+        dynamic: Free axes, as for :func:`~video_snl.export.inputs.free_axes`.
+    """
+    operations = trained.spec.make()
+    sizes = operations.input_shape(trained.experiment)[1:]
+    name = "clips" if len(sizes) == 3 else "images"
+    smallest = operations.smallest_input(trained.experiment)
+    return Input(name, sizes, smallest, free_axes(dynamic, 2 + len(sizes)))
+
+
+def _read_sample(trained: Trained[AnyExperiment], path: Path) -> Tensor:
+    """Return the centre of the centre clip of a video, or an image as it is tested, normalised.
+
+    Raises:
+        UserError: It cannot be read.
+    """
+    if not path.is_file():
+        raise UserError(f"--input {path}: no such file.")
+    operations = trained.spec.make()
+    read = operations.reading(trained, Reading())
+    given = operations.read_input(read, str(path), path, _CPU, option="--input")
+    trained.model.eval()  # a task sets its network to training
+    return given.clip.contiguous()
 
 
 def record_graph(network: nn.Module, given: Input) -> tuple[ExportedProgram, Input]:
@@ -150,7 +195,7 @@ def record_graph(network: nn.Module, given: Input) -> tuple[ExportedProgram, Inp
 
 
 def _steps(
-    trained: Trained,
+    trained: Trained[AnyExperiment],
     target: tuple[FormatName, Path],
     content: tuple[ExportedProgram, Mapping[str, Any]],
     inputs: list[tuple[str, Tensor]],
@@ -172,7 +217,9 @@ def _steps(
             yield
 
 
-def _forms(trained: Trained, name: FormatName, path: Path, x: Tensor, timing: Timing) -> list[Form]:
+def _forms(
+    trained: Trained[AnyExperiment], name: FormatName, path: Path, x: Tensor, timing: Timing
+) -> list[Form]:
     if timing.runs == 0:
         return []
     _tell("timing")
@@ -192,8 +239,91 @@ def _tell(line: str) -> None:
 
 
 @dataclass(frozen=True)
+class Form:
+    """Form of a network.
+
+    Attributes:
+        name: ``eager``, ``compiled`` or ``exported``, and by what.
+        size: Bytes of its weights, or of its file.
+        latency: Median seconds for one input; None where it does not run here.
+        note: Remark on it.
+    """
+
+    name: str
+    size: int | None
+    latency: float | None
+    note: str = ""
+
+    def facts(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def eager_form(network: nn.Module, x: Tensor, runs: int) -> Form:
+    """Measure the checkpoint's network as it is."""
+    weights = {*network.parameters(), *network.buffers()}
+    size = sum(value.numel() * value.element_size() for value in weights)
+    return Form("eager", size, _median(network, x, runs))
+
+
+def compiled_form(network: nn.Module, x: Tensor, runs: int) -> Form:
+    """Measure the same, compiled by torch.compile; note how long that took, or why not."""
+    torch._dynamo.reset()
+    # A compiled call leaves traces on the module.
+    compiled = torch.compile(copy.deepcopy(network))
+    start = time.perf_counter()
+    try:
+        with torch.no_grad():
+            compiled(x)
+    except Exception as error:  # of any kind: compilers, their tools and their caches fail
+        return Form("compiled", None, None, f"not possible: {_short(error)}")
+    note = f"compiling took {time.perf_counter() - start:.1f} s"
+    return Form("compiled", None, _median(compiled, x, runs), note)
+
+
+def exported_form(run: Run, runtime: str, size: int, x: Tensor, runs: int) -> Form:
+    """Measure the file, in what runs it."""
+    return Form(f"exported, {runtime}", size, _median(run, x, runs))
+
+
+@torch.no_grad()
+def _median(run: Run, x: Tensor, runs: int) -> float:
+    run(x)
+    seconds = []
+    for _ in range(runs):
+        start = time.perf_counter()
+        run(x)
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)
+
+
+def _short(error: Exception) -> str:
+    """Return the innermost cause, in one line."""
+    cause: BaseException = error
+    while (inner := getattr(cause, "inner_exception", None) or cause.__cause__) is not None:
+        cause = inner
+    line = next((line for line in str(cause).splitlines() if line.strip()), "")
+    return f"{type(cause).__name__}: {line.strip()[:120]}" if line else type(cause).__name__
+
+
+def latency_table(forms: list[Form], shape: tuple[int, ...], runs: int) -> str:
+    """Return the forms as text."""
+    threads = torch.get_num_threads()
+    sizes = " x ".join(map(str, shape))
+    lines = [
+        f"one input of {sizes}: median of {runs} runs on the CPU, {threads} "
+        f"thread{'' if threads == 1 else 's'}",
+        f"{'network':24} {'size':>10} {'latency':>10}",
+    ]
+    for form in forms:
+        size = "-" if form.size is None else f"{form.size / 1e6:.1f} MB"
+        latency = "-" if form.latency is None else f"{1e3 * form.latency:.1f} ms"
+        lines.append(f"{form.name:24} {size:>10} {latency:>10}  {form.note}".rstrip())
+    return "\n".join(lines)
+
+
+@dataclass(frozen=True)
 class _Report:
-    """What is said of the file: its differences from the checkpoint's network, and latencies.
+    """Report on the file: its differences from the checkpoint's network, and latencies.
 
     Attributes:
         runs: Number of runs whose median is the latency.
@@ -201,7 +331,7 @@ class _Report:
 
     path: Path
     format: FormatName
-    trained: Trained
+    trained: Trained[AnyExperiment]
     given: Input
     differences: list[Difference]
     forms: list[Form]
@@ -228,7 +358,7 @@ class _Report:
             sizes_text = " x ".join(map(str, found.shape))
             lines.append(f"  {found.what:8}{sizes_text:24}{found.largest:.1e}")
         if self.forms:
-            lines.append(table(self.forms, self.shape, self.runs))
+            lines.append(latency_table(self.forms, self.shape, self.runs))
         return "\n".join(lines)
 
     def facts(self) -> dict[str, Any]:

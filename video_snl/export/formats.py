@@ -1,8 +1,14 @@
-"""The two kinds of files: written with all that is needed to use them, and read back."""
+"""The two kinds of files: written with all that is needed to use them, and read back.
+
+ONNX has no checksum, so that an ONNX file gets one in its own metadata: the entry
+``video_snl_sha256`` holds the SHA-256 of the file in which its 64 digits are zeros.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import io
+import mmap
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -17,12 +23,11 @@ from torch.export import ExportedProgram
 
 from video_snl.errors import UserError
 from video_snl.export.graph import axis_names
-from video_snl.export.seal import check_seal, seal, sealed
-from video_snl.utils.archives import check_archive
+from video_snl.utils.archives import check_archive, unreadable_error
 from video_snl.utils.finite import check_weights
 from video_snl.utils.json_text import to_json
 
-__all__ = ["FORMATS", "Format", "FormatName", "Run", "format_of"]
+__all__ = ["FORMATS", "OUTPUT", "Format", "FormatName", "Run", "check_seal", "format_of"]
 
 FormatName = Literal["torch", "onnx"]
 Run = Callable[[Tensor], Tensor]
@@ -34,6 +39,10 @@ _EXTRA = f"{_ENTRY}.json"
 _MISSING = "pip install 'video-snl[export]'"
 # Of one file of protocol buffers.
 _LARGEST_ONNX = 2**31 - 1
+_SEAL = f"{_ENTRY}_sha256"
+_ZEROS = b"0" * 64
+# An entry of the metadata as protocol buffers write it: field 1 the name, field 2 of 64 bytes.
+_MARK = b"\x0a" + bytes([len(_SEAL)]) + _SEAL.encode() + b"\x12" + bytes([len(_ZEROS)])
 
 
 @dataclass(frozen=True)
@@ -41,12 +50,12 @@ class Format:
     """A kind of files.
 
     Attributes:
-        suffix: Of their names.
-        runtime: What runs them here.
+        suffix: Suffix of the files.
+        runtime: Name of the runtime that runs them.
         check: Raises a UserError where it cannot be written or read on this machine.
         write: A graph, what is to be said of it, a path.
         read: From a path and a device; returns the network and the text that is said of it.
-        describe: That text alone.
+        describe: Reads that text alone.
 
     ``read`` and ``describe`` raise a UserError for a file that is damaged or none of this kind.
     """
@@ -60,7 +69,7 @@ class Format:
 
 
 def format_of(path: Path) -> FormatName:
-    """By the suffix of a file.
+    """Return the format of a file by its suffix.
 
     Raises:
         UserError: It has another one.
@@ -144,14 +153,69 @@ def _write_onnx(program: ExportedProgram, about: Mapping[str, Any], path: Path) 
         line = " ".join(str(error.__cause__ or error).split())
         raise UserError(f"ONNX has no form of this network ({line[:200]}): take .pt2.") from error
     assert made is not None
-    made.model.metadata_props.update(sealed({_ENTRY: to_json(about)}))
+    made.model.metadata_props.update({_ENTRY: to_json(about), _SEAL: _ZEROS.decode()})
     size = sum(value.numel() * value.element_size() for value in program.state_dict.values())
     if size > _LARGEST_ONNX:
         raise UserError(
             f"{size} bytes of weights are more than a single ONNX file holds: take .pt2"
         )
     made.save(str(path), external_data=False)
-    seal(path)
+    _seal(path)
+
+
+def _seal(path: Path) -> None:
+    """Write the hash of a file into it, in the place of the zeros."""
+    with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as content:
+        start = _start(content)
+        if start is None or content[start : start + len(_ZEROS)] != _ZEROS:
+            raise ValueError(f"{path} has no entry {_SEAL} to be filled.")
+        content[start : start + len(_ZEROS)] = _hash(content, start).encode()
+
+
+def check_seal(path: Path) -> None:
+    """Compare a file with the hash in it; files without one, as of earlier versions, pass.
+
+    Raises:
+        UserError: It is damaged, or cannot be read.
+    """
+    try:
+        whole = _is_whole(path)
+    except OSError as error:
+        raise unreadable_error(path, error) from error
+    if not whole:
+        raise UserError(
+            f"{path} cannot be read: it is damaged, its bytes differ from the SHA-256 in it; "
+            "export the checkpoint again, or take another copy of the file."
+        )
+
+
+def _is_whole(path: Path) -> bool:
+    with path.open("rb") as file:
+        if not file.read(1):
+            return True  # no network, as whoever reads it says; mmap takes no empty file
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            start = _start(content)
+            if start is None:
+                return True
+            found = content[start : start + len(_ZEROS)]
+            return found == _hash(content, start).encode()
+
+
+def _start(content: mmap.mmap) -> int | None:
+    """Return where the digits of the hash begin; None without an entry."""
+    at = content.rfind(_MARK)
+    end = at + len(_MARK) + len(_ZEROS)
+    return None if at < 0 or end > len(content) else at + len(_MARK)
+
+
+def _hash(content: mmap.mmap, start: int) -> str:
+    digest = hashlib.sha256()
+    with memoryview(content) as view:
+        for part in (view[:start], _ZEROS, view[start + len(_ZEROS) :]):
+            digest.update(part)
+            if isinstance(part, memoryview):
+                part.release()
+    return digest.hexdigest()
 
 
 def _session(path: Path, *, optimised: bool) -> Any:

@@ -1,4 +1,4 @@
-"""From a network to a graph that is exported: norms folded in, free of the sizes it was made with.
+"""Graph of a network to export: norms folded in, free of the sizes it was made with.
 
 Needs torch 2.9 or newer.
 """
@@ -31,7 +31,7 @@ _GLOBAL_POOLS = (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3
 def exported_graph(
     network: nn.Module, example: Tensor, least: Mapping[int, int]
 ) -> ExportedProgram:
-    """The graph of a network in evaluation mode, with BatchNorms folded and blocks fused.
+    """Record a network in evaluation mode, with BatchNorms folded and blocks fused.
 
     An affinity is applied by its factors in it, whatever the sizes (``prefers_dense``).
 
@@ -42,7 +42,7 @@ def exported_graph(
         least: The free axes of the input, and the smallest size of each.
 
     Raises:
-        Exception: Of many kinds, where torch cannot record the network with these axes free.
+        Exception: of many kinds, where torch cannot record the network with these axes free.
     """
     names = axis_names(example.ndim)
     axes = {axis: Dim(names[axis], min=size) for axis, size in least.items()}
@@ -60,7 +60,7 @@ def exported_graph(
 
 
 def prepared(network: nn.Module) -> nn.Module:
-    """A copy whose blocks are fused and whose global pooling is a mean, which is the same.
+    """Return a copy whose blocks are fused and whose global pooling is a mean, which is the same.
 
     torch records of an adaptive pooling how many clips a batch had: one, or more.
     """
@@ -110,7 +110,7 @@ def _fold(graph: fx.GraphModule, convolution: fx.Node, norm: fx.Node) -> None:
 
 
 def _value(graph: fx.GraphModule, node: Any) -> Any:
-    """The tensor that a node stands for."""
+    """Return the tensor that a node stands for."""
     return None if node is None else functools.reduce(getattr, str(node.target).split("."), graph)
 
 
@@ -128,7 +128,7 @@ def _drop_unused(graph: fx.GraphModule) -> None:
 
 
 def axis_names(ndim: int) -> tuple[str, ...]:
-    """Of clips (5 axes) or of images (4)."""
+    """Return the names of the axes of clips (5) or images (4)."""
     return ("batch", "channels", *("frames", "height", "width")[5 - ndim :])
 
 

@@ -1,4 +1,4 @@
-"""What an exported network takes: the axes of its input, and which of them are free."""
+"""Inputs of an exported network: their axes, and which of them are free."""
 
 from __future__ import annotations
 
@@ -48,27 +48,27 @@ class Input:
         return axis_names(2 + len(self.sizes))
 
     def least(self) -> dict[int, int]:
-        """The free axes, with the smallest size of each."""
+        """Return the free axes, with the smallest size of each."""
         sizes = (1, 3, *self.smallest)
         return {axis: sizes[axis] for axis, name in enumerate(self.axes) if name in self.free}
 
     def from_trained_sizes(self) -> Input:
-        """The same, with the sizes of the training as the least."""
+        """Return the same with the sizes of the training as the least."""
         return replace(self, smallest=self.sizes)
 
     def example(self) -> Tensor:
-        """For the recording: twice as long along free axes, so that no map is one position."""
+        """Make an input to record: twice as long along free axes, so no map is one position."""
         return torch.zeros(self._shape(lambda size, _: 2 * size, batch=2))
 
     def trials(self) -> list[tuple[int, ...]]:
-        """Shapes to try: as trained, then with other sizes along all free axes, then the least."""
+        """List shapes to try: as trained, with other sizes along all free axes, then the least."""
         trained = self._shape(lambda size, _: size, batch=1)
         larger = self._shape(lambda size, _: size + size // 3 + 1, batch=3)
         least = self._shape(lambda _, smallest: smallest, batch=1)
         return list(dict.fromkeys([trained, larger, least]))
 
     def facts(self) -> dict[str, Any]:
-        """Plain values, as they are stored in the file."""
+        """Return plain values, as they are stored in the file."""
         return {
             "name": self.name,
             "axes": list(self.axes),
@@ -79,7 +79,7 @@ class Input:
 
     @classmethod
     def from_facts(cls, facts: Mapping[str, Any]) -> Input:
-        """The inverse of :meth:`facts`.
+        """Invert :meth:`facts`.
 
         Raises:
             TypeError: An entry is missing, or of another type or size; it names it.
@@ -125,7 +125,7 @@ class Input:
 
 
 def free_axes(asked: str, ndim: int) -> tuple[str, ...]:
-    """The axes that ``--dynamic`` names, in their order.
+    """Return the axes that ``--dynamic`` names, in their order.
 
     Args:
         asked: ``all``, ``none`` or names with commas between them.
@@ -141,7 +141,7 @@ def free_axes(asked: str, ndim: int) -> tuple[str, ...]:
     wrong = [name for name in names if name not in known]
     if wrong:
         raise UserError(
-            f"--dynamic {asked}: {wrong[0]!r} is no axis of this network's input; name some of "
+            f"--dynamic {asked}: {wrong[0]!r} is not an axis of this network's input; name some of "
             f"{','.join(known)}, or give all or none."
         )
     return tuple(name for name in known if name in names)

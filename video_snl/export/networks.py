@@ -31,7 +31,7 @@ class Exported(nn.Module):
     def __init__(self, run: Run, given: Input) -> None:
         super().__init__()
         self.given = given
-        self._run = (run,)  # in a tuple: it is no module of ours to be moved or set to training
+        self._run = (run,)  # in a tuple: it is not a module of ours to be moved or set to training
 
     def forward(self, x: Tensor) -> Tensor:
         self.given.check(x.shape)
@@ -40,7 +40,9 @@ class Exported(nn.Module):
         return torch.cat([self._run[0](part) for part in x.split(1)])
 
 
-def find_exported(model: str, spec: TaskSpec, accelerator: str) -> tuple[Trained, torch.device]:
+def find_exported(
+    model: str, spec: TaskSpec, accelerator: str
+) -> tuple[Trained[AnyExperiment], torch.device]:
     """Load the file that ``--model`` names, and find the device it runs on.
 
     Args:
@@ -66,22 +68,22 @@ def exported_spec(path: Path) -> TaskSpec:
     """Return the kind of task of an exported file.
 
     Raises:
-        UserError: It is no file that ``export`` wrote.
+        UserError: It is not a file that ``export`` wrote.
     """
     content = _facts(path, _checked(path).describe(path))
     return IMAGE if IMAGE.entry in content else VIDEO
 
 
-def load_exported(path: Path, spec: TaskSpec, device: torch.device) -> Trained:
+def load_exported(path: Path, spec: TaskSpec, device: torch.device) -> Trained[AnyExperiment]:
     """Load the network of an exported file.
 
     Args:
         path: The file.
-        spec: Its kind of task; either of the image tasks stands for both.
+        spec: Kind of task of the file; either of the image tasks stands for both.
         device: The device it runs on.
 
     Raises:
-        UserError: It is no file that ``export`` wrote, is damaged, or is of another kind.
+        UserError: It is not a file that ``export`` wrote, is damaged, or is of another kind.
     """
     form = _checked(path)
     run, text = form.read(path, device)
@@ -92,7 +94,7 @@ def load_exported(path: Path, spec: TaskSpec, device: torch.device) -> Trained:
     optimizer = type(experiment.optimizer)()
     return Trained(
         model=Exported(run, given).eval(),
-        experiment=replace(experiment, optimizer=optimizer),  # type: ignore[type-var]
+        experiment=replace(experiment, optimizer=optimizer),
         epoch=int(content["epoch"]),
         path=path,
         spec=exact_spec(spec, experiment),

@@ -83,7 +83,7 @@ class PreActBasic(nn.Module):
 
 
 class PreActBottleneck(nn.Module):
-    """As :class:`PreActBasic` with a 1x1, a 3x3 and a 1x1 convolution to 4 ``width`` channels."""
+    """Bottleneck in the order of :class:`PreActBasic`: 1x1, 3x3, 1x1 to 4 ``width`` channels."""
 
     expansion = 4
 

@@ -45,8 +45,8 @@ class Stages(NamedTuple):
 class DilatedResNet(nn.Module):
     """ResNet50-V1c of output stride 8: three 3x3 convolutions as stem, dilated last two stages.
 
-    Stages 3 and 4 have stride 1 and dilations 2 and 4; the first unit of each keeps the dilation of
-    the stage before. Names are mmsegmentation's (``stem``, ``layer1`` ... ``layer4``); those of
+    Stages 3 and 4 have stride 1 and dilations 2 and 4; the first block of each keeps the dilation
+    of the stage before. Names are mmsegmentation's (``stem``, ``layer1`` ... ``layer4``); those of
     torchvision's ResNet-50 fit all but the stem.
 
     Shapes: (B, 3, H, W) -> :class:`Stages`.

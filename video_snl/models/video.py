@@ -72,11 +72,14 @@ def build_model(
 
 
 def _insert(model: nn.Module, config: ModelConfig) -> None:
+    positions = config.positions
+    if positions is None:
+        positions = list(VIDEO_BACKBONES[config.backbone].positions)
     try:
         insert_blocks(
             model,
             config.block,
-            config.positions,
+            positions,
             inter_channels=config.inter_channels,
             num_units=config.num_units,
             zero_init=config.zero_init,

@@ -52,7 +52,7 @@ class Letters:
 
     Args:
         paths: Font files, the preferred one first.
-        size: Of the letters, in pixels.
+        size: Size of the letters, in pixels.
     """
 
     def __init__(self, paths: tuple[str, ...], size: int) -> None:

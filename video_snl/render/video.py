@@ -32,7 +32,7 @@ from video_snl.utils.text import printable
 __all__ = ["FORMATS", "Caption", "caption_at", "captions_of", "render_video"]
 
 FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
-"""What can be written, by suffix."""
+"""Formats that can be written, by suffix."""
 
 _CLOCK = 90_000  # ticks a second: of every usual frame rate, a frame is a whole number of them
 _WINDOWS_AT_ONCE = 3  # whose predictions one frame shows
@@ -129,7 +129,7 @@ def _write(
 
 
 def _frames(source: str, max_pixels: int) -> Iterator[np.ndarray]:
-    """uint8 (H, W, 3) with even sides."""
+    """Yield the frames, uint8 (H, W, 3) with even sides."""
     with closing(PyAVReader(source, max_pixels)) as reader:
         for start in range(0, len(reader), _FRAMES_AT_ONCE):
             frames = reader.frames(range(start, min(start + _FRAMES_AT_ONCE, len(reader))))
@@ -178,7 +178,7 @@ def _distance(caption: Caption, seconds: float) -> float:
 
 
 def _clock(seconds: float) -> str:
-    """``1:02:03.45``, the hours only where there are any."""
+    """Format seconds as ``1:02:03.45``, the hours only where there are any."""
     hundredths = round(100 * seconds)
     minutes, rest = divmod(hundredths, 6000)
     hours, minutes = divmod(minutes, 60)

@@ -1,1 +1,1 @@
-"""What is on disk: run folders, checkpoints, published folders."""
+"""Files of a training: run folders, checkpoints, published folders."""

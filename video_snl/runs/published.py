@@ -68,7 +68,7 @@ def _config_digest(facts: Mapping[str, Any]) -> str:
 
 
 def digest_of(path: Path) -> str:
-    """SHA-256 of a file."""
+    """Compute the SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -99,7 +99,7 @@ def stored_facts(text: str, source: Path) -> Mapping[str, Any]:
     """Invert :func:`facts_of`: return the part of a checkpoint that is not tensors.
 
     Raises:
-        UserError: The text is no JSON object, or, where an entry is used, it is not there.
+        UserError: The text is not a JSON object, or, where an entry is used, it is not there.
     """
     try:
         values = parse_json(text)

@@ -84,7 +84,7 @@ class Run:
         """Return the run of an existing folder.
 
         Raises:
-            UserError: when the folder holds no readable ``run.json``, or another program's.
+            UserError: when the folder holds no readable ``run.json``, or another kind's.
         """
         record = read_record(folder, spec)
         wrote = kind_of(record)
@@ -209,7 +209,7 @@ class Run:
 
 
 def runs_in(output: Path, spec: TaskSpec = VIDEO) -> list[Run]:
-    """List a program's runs in ``output``, the one that was started first at first.
+    """List the runs of a kind of task in ``output``, in the order in which they were started.
 
     A folder whose ``run.json`` cannot be read is passed over, and said.
     """
@@ -224,7 +224,7 @@ def runs_in(output: Path, spec: TaskSpec = VIDEO) -> list[Run]:
 
 
 def newest_run(output: Path, spec: TaskSpec = VIDEO) -> Path:
-    """Return the folder of the program's run in ``output`` that was started last.
+    """Return the folder of the run of a kind of task in ``output`` that was started last.
 
     Raises:
         UserError: when there is none.

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from video_snl.config.task_spec import IMAGE, VIDEO, AnyExperiment, TaskSpec, exact_spec
 from video_snl.errors import UserError
@@ -28,6 +28,8 @@ from video_snl.runs.validation import built_from, checked_experiment
 if TYPE_CHECKING:
     from torch import nn
 
+    from video_snl.config.video import Experiment
+
 __all__ = [
     "Trained",
     "TrainedNetwork",
@@ -42,22 +44,25 @@ __all__ = [
 ]
 
 
+ExperimentT_co = TypeVar("ExperimentT_co", bound=AnyExperiment, covariant=True)
+
+
 @dataclass(frozen=True, kw_only=True)
-class TrainedNetwork:
+class TrainedNetwork(Generic[ExperimentT_co]):
     """A trained network with all that is needed to use it.
 
     Attributes:
         model: The network, in evaluation mode.
-        experiment: Its configuration.
+        experiment: Configuration of the training.
         epoch: Index of its last finished epoch, from 0; None if its file does not say.
-        path: Its file.
-        spec: Its kind of task.
+        path: File of the checkpoint.
+        spec: Kind of task.
         stored: Description in its checkpoint (:func:`checkpoint_metadata`); empty for an exported
             file and for checkpoints of the paper's released code.
     """
 
     model: nn.Module
-    experiment: Any
+    experiment: ExperimentT_co
     epoch: int | None
     path: Path
     spec: TaskSpec = VIDEO
@@ -65,7 +70,7 @@ class TrainedNetwork:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trained(TrainedNetwork):
+class Trained(TrainedNetwork[ExperimentT_co]):
     """A trained network that tells classes apart, of videos, images or pixels.
 
     Attributes:
@@ -83,7 +88,7 @@ class Trained(TrainedNetwork):
         return self.mean, self.std
 
 
-def find_trained(named: str | None) -> Any:
+def find_trained(named: str | None) -> Trained[AnyExperiment]:
     """Load the network that a user means, of any kind of task of ``video-snl``.
 
     Args:
@@ -93,15 +98,25 @@ def find_trained(named: str | None) -> Any:
         UserError: There is none, or it is damaged.
     """
     spec = stored_spec(named, "runs", (VIDEO, IMAGE))  # runs of both image tasks carry one name
-    return load_trained(checkpoint_path(named, spec), spec)
+    trained = load_trained(checkpoint_path(named, spec), spec)
+    assert isinstance(trained, Trained)
+    return trained
 
 
-def load_trained(path: Path, spec: TaskSpec = VIDEO) -> Any:
+@overload
+def load_trained(path: Path) -> Trained[Experiment]: ...
+
+
+@overload
+def load_trained(path: Path, spec: TaskSpec) -> TrainedNetwork[AnyExperiment]: ...
+
+
+def load_trained(path: Path, spec: TaskSpec = VIDEO) -> TrainedNetwork[AnyExperiment]:
     """Load the network of a checkpoint, on the CPU and in evaluation mode.
 
     Args:
         path: The checkpoint.
-        spec: Its kind of task; either of the image tasks stands for both.
+        spec: Kind of task; either of the image tasks stands for both.
 
     Returns:
         A :class:`TrainedNetwork` of the kind's own class.

@@ -1,4 +1,4 @@
-"""What a checkpoint, a published folder or an exported file says of its network, checked."""
+"""Validation of what a checkpoint, published folder or exported file says of its network."""
 
 from __future__ import annotations
 

@@ -137,7 +137,7 @@ class _Asking:
 
 
 def _answer(service: Service, files: Sequence[Path], folder: Path) -> Answer:
-    """Messages name files as they were uploaded."""
+    """Answer an upload; messages name its files as they were uploaded."""
     try:
         return service.answer(files)
     except UserError as error:
@@ -161,7 +161,7 @@ def _same_origin(request: Request) -> bool:
 
 
 async def _states(jobs: Jobs, job: Job) -> AsyncIterator[str]:
-    """Lines of JSON; whoever no longer listens gives up a place in the queue."""
+    """Yield lines of JSON; whoever no longer listens gives up a place in the queue."""
     said = None
     ended = asyncio.Event()
     tell = partial(asyncio.get_running_loop().call_soon_threadsafe, ended.set)
@@ -174,12 +174,12 @@ async def _states(jobs: Jobs, job: Job) -> AsyncIterator[str]:
                 yield to_json(state) + "\n"
             with suppress(TimeoutError):
                 await asyncio.wait_for(ended.wait(), _LOOK)
-        yield to_json(_outcome(job)) + "\n"
+        yield to_json(_end_of(job)) + "\n"
     finally:
         jobs.cancel(job)
 
 
-def _outcome(job: Job) -> dict[str, Any]:
+def _end_of(job: Job) -> dict[str, Any]:
     try:
         return {"state": "answered", **job.future.result().plain()}
     except UserError as error:
@@ -194,7 +194,7 @@ def _refused(code: int, message: str, **headers: str) -> Response:
 
 
 async def _drained(request: UploadRequest, response: Response) -> Response:
-    """The response, after the rest of the body has come, but not for ever."""
+    """Return the response once the rest of the body has come, but do not wait for ever."""
     with suppress(TimeoutError, TooSlow, ClientDisconnect):
         async with asyncio.timeout(_PATIENCE):
             await request.drain()

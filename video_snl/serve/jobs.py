@@ -1,4 +1,4 @@
-"""One upload at a time: the others wait in a queue, and there are not too many of them.
+"""Queue of uploads, which are answered one at a time; it has a limit.
 
 The jobs are done in the main thread, which signals interrupt, and the web server runs in another.
 """

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from video_snl.analysis.explain.page import page_html
 from video_snl.analysis.model_input import analysis_input, explained
-from video_snl.commands.predict import score_views, top_classes
-from video_snl.config.task_spec import TOP, TaskSpec
+from video_snl.commands.predict import score_views
+from video_snl.config.task_spec import TOP, AnyExperiment, TaskSpec
 from video_snl.data.image.inference import read_input
 from video_snl.data.video.inference import read_views
 from video_snl.data.workers.forkserver import start_forkserver
@@ -25,6 +25,7 @@ from video_snl.serve.server import check_installed, check_options, serve
 from video_snl.serve.service import Answer, Limits, Service, ShownPage, check_video
 from video_snl.tasks.action import ActionRecognition
 from video_snl.tasks.images import ImageTask, Segmentation
+from video_snl.tasks.metrics import top_classes
 from video_snl.tasks.operations import ClassOperations, Reading
 from video_snl.utils.counts import counts
 from video_snl.utils.finite import not_finite_error
@@ -70,13 +71,19 @@ def serve_classes(
         if spec.inputs == "videos":
             start_forkserver()  # loads its modules while the network is made
         trained = spec.make().reading(load_trained(path, spec), reading)
+        assert isinstance(trained, Trained)
         return class_service(trained, limits, device, clips=clips, crops=crops)
 
     serve(make, host=host, port=port, limits=limits)
 
 
 def class_service(
-    trained: Trained, limits: Limits, device: torch.device, *, clips: int = 10, crops: int = 3
+    trained: Trained[AnyExperiment],
+    limits: Limits,
+    device: torch.device,
+    *,
+    clips: int = 10,
+    crops: int = 3,
 ) -> Service:
     """Make the service of a network that is asked about one video or image at a time.
 
@@ -86,10 +93,11 @@ def class_service(
         device: The device it runs on.
         clips: Clips of a video whose mean scores name it, each seen in ``crops`` crops.
     """
-    operations: ClassOperations = trained.spec.make()
+    operations = trained.spec.make()
+    assert isinstance(operations, ClassOperations)
     task = operations.scoring_task(trained).to(device).eval()
     size = f"at most {limits.megabytes:g} MB"
-    if trained.spec.inputs == "videos":
+    if isinstance(task, ActionRecognition):
         task.crops = crops
         return Service(
             title="What happens in this video?",
@@ -99,6 +107,7 @@ def class_service(
             answer=partial(_answer_video, trained, task, clips, limits.seconds),
             records=True,
         )
+    assert isinstance(task, ImageTask)
     return Service(
         title="What is in this image?",
         about=about_network(trained),
@@ -108,7 +117,7 @@ def class_service(
     )
 
 
-def about_network(trained: TrainedNetwork) -> str:
+def about_network(trained: TrainedNetwork[AnyExperiment]) -> str:
     """Return a line on backbone, block, classes and file of a network."""
     model = trained.experiment.model
     block = "no block" if model.block == "none" else f"block {model.block}"
@@ -119,7 +128,7 @@ def about_network(trained: TrainedNetwork) -> str:
 
 
 def explained_page(
-    trained: TrainedNetwork, name: str, item: object, device: torch.device
+    trained: TrainedNetwork[AnyExperiment], name: str, item: object, device: torch.device
 ) -> tuple[ShownPage, list[tuple[str, float]]]:
     """Return the page on what the blocks look at in one input, and its classes with scores."""
     [explanation] = explained([analysis_input(trained, name, item, device)])
@@ -134,7 +143,11 @@ def _only(files: Sequence[Path], what: str) -> Path:
 
 
 def _answer_video(
-    trained: Trained, task: ActionRecognition, clips: int, seconds: float, files: Sequence[Path]
+    trained: Trained[AnyExperiment],
+    task: ActionRecognition,
+    clips: int,
+    seconds: float,
+    files: Sequence[Path],
 ) -> Answer:
     path, data = _only(files, "video"), trained.experiment.data
     check_video(path, seconds, data.deadline, data.max_pixels)
@@ -148,7 +161,9 @@ def _answer_video(
     )
 
 
-def _answer_image(trained: Trained, task: ImageTask, files: Sequence[Path]) -> Answer:
+def _answer_image(
+    trained: Trained[AnyExperiment], task: ImageTask, files: Sequence[Path]
+) -> Answer:
     path = _only(files, "image")
     page, classes = explained_page(trained, str(path), path, task.device)
     if isinstance(task, Segmentation):

@@ -169,7 +169,7 @@ def _is_local(host: str) -> bool:
 
 
 def _names(host: str) -> list[str]:
-    """Under which names the page is asked for."""
+    """Return the names under which the page may be asked for."""
     return [host, "localhost", "127.0.0.1", "[::1]", "::1"] if _is_local(host) else ["*"]
 
 

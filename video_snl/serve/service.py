@@ -1,4 +1,4 @@
-"""What the page is about, what may be uploaded and what is answered; the same for all networks."""
+"""Service of a page: its text, the uploads it takes and its answers, for all networks."""
 
 from __future__ import annotations
 
@@ -122,17 +122,17 @@ def check_video(path: Path, seconds: float, deadline: float, max_pixels: int = M
     """
     check_no_playlist(path)
     length = partial(_length, max_pixels=max_pixels)
-    [outcome] = map_with_timeout(length, [str(path)], num_workers=1, deadline=deadline)
-    if outcome.kind == "timeout":
+    [result] = map_with_timeout(length, [str(path)], num_workers=1, deadline=deadline)
+    if result.kind == "timeout":
         raise UserError(
             f"{path}: to find its length took longer than {deadline:g} s, and was given up: "
             "write the file again"
         )
-    if outcome.kind != "ok" or outcome.value is None:
-        raise UserError(named(str(path), str(outcome.failure)))
-    if outcome.value > seconds:
+    if result.kind != "ok" or result.value is None:
+        raise UserError(named(str(path), str(result.failure)))
+    if result.value > seconds:
         raise UserError(
-            f"{path} is {outcome.value:.1f} s long, and {seconds:g} s are allowed: cut it "
+            f"{path} is {result.value:.1f} s long, and {seconds:g} s are allowed: cut it "
             "(or start the page with a larger --max_seconds)"
         )
 

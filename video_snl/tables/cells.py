@@ -38,7 +38,7 @@ class Block:
     """A row's block: how tables call it, and the options of the network that make it.
 
     Attributes:
-        gate: It weighs channels and transfers none, so that Cs says nothing of it.
+        gate: True for a block that weighs channels and transfers none, to which Cs does not apply.
     """
 
     label: str
@@ -83,7 +83,7 @@ class PaperTable:
         datasets, backbones: Names; a table has every pair of them.
         blocks: Names of ``BLOCKS``; the first is what the others are compared with.
         settings: Options of the network with each block, by label.
-        segments: Its task is segmentation, and its measure is the mean intersection over union.
+        segments: True for segmentation, whose measure is the mean intersection over union.
     """
 
     title: str
@@ -179,7 +179,7 @@ PRINTED: dict[int, dict[str, Printed]] = {
         "snl": Printed(None, "+5.37 G"),
     },
 }
-"""By table and block."""
+"""Printed costs by table and block."""
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,7 @@ class Cell:
     """One experiment of a table.
 
     Attributes:
-        table: Its number.
+        table: Number of the table.
         dataset, backbone, block: Names; ``block`` is a name of ``BLOCKS``.
         setting: Label of the setting of the block; empty where there is only one.
         model: Options of the network, as of ``ImageModelConfig``.

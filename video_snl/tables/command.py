@@ -17,8 +17,8 @@ from jsonargparse import Namespace
 
 from video_snl.errors import UserError
 from video_snl.tables.cells import BLOCKS, TABLES, cells_of, read_figures
-from video_snl.tables.jobs import Job, Outcome, job_of
-from video_snl.tables.settings import Choices, Planned, find_configs, plan
+from video_snl.tables.jobs import Job, JobResult, job_of
+from video_snl.tables.settings import Choices, Planned, find_configs, plans
 from video_snl.tables.store import Contents, Store
 from video_snl.utils.counts import counts
 from video_snl.utils.files import check_folder, write_json, write_text
@@ -69,13 +69,13 @@ def run_table(arguments: Namespace) -> int:
     sizes = _sizes(asked)  # what it refuses is not found only after days of training
     missing = _missing(asked, asked.store.read())
     _announce(asked, missing)
-    missed: list[Outcome] = []
+    missed: list[JobResult] = []
     if missing:
         with _ending_in_order(asked):
             missed = _run(arguments, asked, missing)
     _report(asked, sizes)
-    for outcome in missed:
-        print(f"{outcome.job.label}: {outcome.status}: {outcome.message}", file=sys.stderr)
+    for ended in missed:
+        print(f"{ended.job.label}: {ended.status}: {ended.message}", file=sys.stderr)
     return 1 if missed else 0
 
 
@@ -108,7 +108,7 @@ def _asked(arguments: Namespace) -> _Table:
         figures = read_figures(Path(arguments.paper), [cell.row for cell in cells])
     output = Path(arguments.output).expanduser()
     store = Path(arguments.store).expanduser() if arguments.store else output / "results.jsonl"
-    planned = [plan(cell, choices) for cell in cells]
+    planned = plans(cells, choices)
     remarks = _remarks(number, planned, choices)
     return _Table(number, planned, range(arguments.seeds), figures, output, Store(store), remarks)
 
@@ -191,7 +191,7 @@ def _announce(asked: _Table, missing: Sequence[Job]) -> None:
     _log(f"table {asked.number}: {total - len(missing)} of {counts(total, 'training')} done")
 
 
-def _run(arguments: Namespace, asked: _Table, missing: Sequence[Job]) -> list[Outcome]:
+def _run(arguments: Namespace, asked: _Table, missing: Sequence[Job]) -> list[JobResult]:
     from video_snl.tables.run import run_jobs
 
     runner = _cluster(arguments, asked) if arguments.cluster else _local(arguments)

@@ -21,7 +21,7 @@ from video_snl.tables.settings import Planned, settings_of
 from video_snl.tables.store import Result
 from video_snl.utils.json_text import parse_json
 
-__all__ = ["Job", "Outcome", "found_result", "is_held", "job_of", "run_job", "stop_all"]
+__all__ = ["Job", "JobResult", "found_result", "is_held", "job_of", "run_job", "stop_all"]
 
 _PROGRAM = (sys.executable, "-m", "video_snl")
 _PATIENCE = 60.0  # seconds that a training has to end in order
@@ -55,7 +55,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class JobResult:
     """End of a job: ``elsewhere`` means that another command trains it just now."""
 
     job: Job
@@ -103,7 +103,7 @@ def found_result(job: Job) -> Result | None:
     return _result(job, done[-1], _seconds_of(done[-1])) if done else None
 
 
-def run_job(job: Job, environment: Mapping[str, str] | None = None) -> Outcome:
+def run_job(job: Job, environment: Mapping[str, str] | None = None) -> JobResult:
     """Train a job, going on with its half-done run where there is one.
 
     Args:
@@ -111,28 +111,30 @@ def run_job(job: Job, environment: Mapping[str, str] | None = None) -> Outcome:
     """
     with _locked(job) as lock:
         if lock is None:
-            return Outcome(job, "elsewhere", message="another command trains it just now")
+            return JobResult(job, "elsewhere", message="another command trains it just now")
         result = found_result(job)
         if result is not None:
-            return Outcome(job, "finished", result)
+            return JobResult(job, "finished", result)
         return _trained(job, lock, environment or {})
 
 
-def _trained(job: Job, lock: IO[bytes], environment: Mapping[str, str]) -> Outcome:
+def _trained(job: Job, lock: IO[bytes], environment: Mapping[str, str]) -> JobResult:
     resumable = [found for found in _runs_of(job) if found.resumable]
     words = ["train", "--resume", str(resumable[-1].folder)] if resumable else list(job.words)
     began = time.monotonic()
     code = _run(words, job.log, lock, {**os.environ, **environment})
     seconds = time.monotonic() - began
     if code in (129, 130, 143):
-        return Outcome(job, "interrupted", message="interrupted; the same command goes on with it")
+        return JobResult(
+            job, "interrupted", message="interrupted; the same command goes on with it"
+        )
     if code != 0:
-        return Outcome(job, "failed", message=f"exit code {code}: {_last_line(job.log)}")
+        return JobResult(job, "failed", message=f"exit code {code}: {_last_line(job.log)}")
     done = [found for found in _runs_of(job) if found.finished]
     if not done:
         reason = f"no finished run of these settings below {job.runs}; see {job.log}"
-        return Outcome(job, "failed", message=reason)
-    return Outcome(job, "finished", _result(job, done[-1], seconds))
+        return JobResult(job, "failed", message=reason)
+    return JobResult(job, "finished", _result(job, done[-1], seconds))
 
 
 def _run(words: list[str], log: Path, lock: IO[bytes], environment: Mapping[str, str]) -> int:

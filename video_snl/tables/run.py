@@ -17,13 +17,13 @@ from queue import SimpleQueue
 from typing import Any, Literal
 
 from video_snl.errors import UserError
-from video_snl.tables.jobs import Job, Outcome, is_held, run_job, stop_all
+from video_snl.tables.jobs import Job, JobResult, is_held, run_job, stop_all
 from video_snl.tables.store import Store
 
 __all__ = ["Cluster", "Runner", "Training", "cluster_runner", "local_runner", "run_jobs"]
 
-Runner = Callable[[Sequence[Job]], Generator[Outcome, None, None]]
-"""Runs jobs and gives their outcomes in the order they end in; closed early, it ends them."""
+Runner = Callable[[Sequence[Job]], Generator[JobResult, None, None]]
+"""Function that runs jobs and yields their results as they end; closed early, it ends them."""
 
 _REQUEUES = 1000  # of a job that is out of time; Submitit's own limit is 3
 _PATIENCE = 60.0  # seconds for jobs that were taken back
@@ -53,7 +53,7 @@ class Training:
     def __init__(self, job: Job) -> None:
         self.job = job
 
-    def __call__(self) -> Outcome:
+    def __call__(self) -> JobResult:
         return run_job(self.job)
 
     def checkpoint(self) -> Any:
@@ -63,20 +63,20 @@ class Training:
         return DelayedSubmission(Training(self.job))
 
 
-def run_jobs(jobs: Sequence[Job], runner: Runner, store: Store, metric: str) -> list[Outcome]:
+def run_jobs(jobs: Sequence[Job], runner: Runner, store: Store, metric: str) -> list[JobResult]:
     """Run jobs, append what they give to ``store``, and say so on stderr.
 
     Returns:
-        The outcomes of those that did not finish.
+        The results of those that did not finish.
     """
     missed = []
-    with closing(runner(jobs)) as outcomes:
-        for number, outcome in enumerate(outcomes, start=1):
-            if outcome.result is not None:
-                store.append(outcome.result)
+    with closing(runner(jobs)) as results:
+        for number, ended in enumerate(results, start=1):
+            if ended.result is not None:
+                store.append(ended.result)
             else:
-                missed.append(outcome)
-            line = f"{number} of {len(jobs)}: {_line(outcome, metric)}"
+                missed.append(ended)
+            line = f"{number} of {len(jobs)}: {_line(ended, metric)}"
             print(line, file=sys.stderr, flush=True)
     return missed
 
@@ -89,7 +89,7 @@ def local_runner(number: int, devices: Sequence[str]) -> Runner:
             to the trainings as it is.
     """
 
-    def run(jobs: Sequence[Job]) -> Generator[Outcome, None, None]:
+    def run(jobs: Sequence[Job]) -> Generator[JobResult, None, None]:
         free: SimpleQueue[str] = SimpleQueue()
         for place in range(number):
             free.put(devices[place % len(devices)] if len(devices) > 1 else "")
@@ -119,7 +119,7 @@ def cluster_runner(
     executor = _executor(cluster, folder)
     pause = every if every is not None else (1.0 if cluster.kind == "local" else 15.0)
 
-    def run(jobs: Sequence[Job]) -> Generator[Outcome, None, None]:
+    def run(jobs: Sequence[Job]) -> Generator[JobResult, None, None]:
         waiting, running = list(jobs), list[tuple[Job, Any]]()
         try:
             while waiting or running:
@@ -128,7 +128,7 @@ def cluster_runner(
                     running.append((job, executor.submit(Training(job))))
                 ended = [pair for pair in running if pair[1].done()]
                 running = [pair for pair in running if pair not in ended]
-                yield from (_outcome(*pair) for pair in ended)
+                yield from (_submitted_result(*pair) for pair in ended)
                 if running and not ended:
                     time.sleep(pause)
         except BaseException:
@@ -138,7 +138,7 @@ def cluster_runner(
     return run
 
 
-def _end(futures: Sequence[Future[Outcome]]) -> None:
+def _end(futures: Sequence[Future[JobResult]]) -> None:
     """Start no more trainings, and end those that run, also those that only just start."""
     for future in futures:
         future.cancel()
@@ -146,25 +146,25 @@ def _end(futures: Sequence[Future[Outcome]]) -> None:
         stop_all()
 
 
-def _on_a_device(job: Job, free: SimpleQueue[str], number: int) -> Outcome:
+def _on_a_device(job: Job, free: SimpleQueue[str], number: int) -> JobResult:
     device = free.get()
     try:
         return run_job(job, _environment(device, number))
     except Exception as error:  # of one job: the others go on
-        return Outcome(job, "failed", message=f"{type(error).__name__}: {error}")
+        return JobResult(job, "failed", message=f"{type(error).__name__}: {error}")
     finally:
         free.put(device)
 
 
 def _environment(device: str, number: int) -> dict[str, str]:
-    """Each training has its GPU, and its share of the cores unless that is set from outside."""
+    """Return a training's variables: its GPU, and its share of the cores unless that is set."""
     environment = {"CUDA_VISIBLE_DEVICES": device} if device else {}
     if "OMP_NUM_THREADS" not in os.environ:
         environment["OMP_NUM_THREADS"] = str(max(1, len(os.sched_getaffinity(0)) // number))
     return environment
 
 
-def _as_they_end(futures: Sequence[Future[Outcome]]) -> Generator[Outcome, None, None]:
+def _as_they_end(futures: Sequence[Future[JobResult]]) -> Generator[JobResult, None, None]:
     waiting = set(futures)
     while waiting:
         done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
@@ -172,12 +172,12 @@ def _as_they_end(futures: Sequence[Future[Outcome]]) -> Generator[Outcome, None,
             yield future.result()
 
 
-def _line(outcome: Outcome, metric: str) -> str:
-    result = outcome.result
+def _line(ended: JobResult, metric: str) -> str:
+    result = ended.result
     if result is None:
-        return f"{outcome.job.label}: {outcome.status}: {outcome.message}"
+        return f"{ended.job.label}: {ended.status}: {ended.message}"
     last, best = (result.metrics[which][metric] for which in ("last", "best"))
-    return f"{outcome.job.label}: {last:.2%} (best {best:.2%}), {result.seconds:.0f} s"
+    return f"{ended.job.label}: {last:.2%} (best {best:.2%}), {result.seconds:.0f} s"
 
 
 def _executor(cluster: Cluster, folder: Path) -> Any:
@@ -203,14 +203,14 @@ def _executor(cluster: Cluster, folder: Path) -> Any:
     return executor
 
 
-def _outcome(job: Job, submitted: Any) -> Outcome:
+def _submitted_result(job: Job, submitted: Any) -> JobResult:
     error = submitted.exception()
     if error is None:
-        outcome: Outcome = submitted.result()
-        return outcome
+        ended: JobResult = submitted.result()
+        return ended
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     reason = f"{lines[-1] if lines else type(error).__name__} (see {submitted.paths.stderr})"
-    return Outcome(job, "failed", message=reason)
+    return JobResult(job, "failed", message=reason)
 
 
 def _cancel(running: Sequence[tuple[Job, Any]]) -> None:

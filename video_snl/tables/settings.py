@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -17,7 +17,7 @@ from video_snl.errors import UserError
 from video_snl.tables.cells import Cell
 from video_snl.utils.json_text import to_json
 
-__all__ = ["BASES", "Choices", "Planned", "find_configs", "plan", "settings_of"]
+__all__ = ["BASES", "Choices", "Planned", "find_configs", "plan", "plans", "settings_of"]
 
 BASES = {
     "digits": "digits/preresnet20_snl.yaml",
@@ -113,26 +113,21 @@ def plan(cell: Cell, choices: Choices) -> Planned:
     """Return the experiment of a cell.
 
     Raises:
+        UserError: As for :func:`plans`.
+    """
+    return plans([cell], choices)[0]
+
+
+def plans(cells: Sequence[Cell], choices: Choices) -> list[Planned]:
+    """Return the experiments of cells; a configuration that they share is read once.
+
+    Raises:
         UserError: The configuration cannot be read, an option does not exist, its value is not one
             that it takes, or the table sets it itself.
     """
-    base = choices.configs / BASES[cell.dataset]
-    if not base.is_file():
-        raise UserError(f"found no {base}; --configs names another folder 'configs'.")
-    stored = _parsed(base, {})
-    if stored.optimizer.epochs < 1:
-        raise UserError(f"{base}: optimizer.epochs={stored.optimizer.epochs} must be at least 1.")
-    if choices.epochs is not None and choices.epochs < 1:
-        raise UserError(f"--epochs {choices.epochs}: at least one is needed.")
-    asked = _changes(cell, choices, stored.optimizer)
-    experiment = _parsed(base, asked)
-    values, before = experiment.to_dict(), stored.to_dict()
-    changes = {
-        option: word
-        for option, word in asked.items()
-        if option in _SAID or _differ(option, values, before)
-    }
-    return Planned(cell, base, changes, experiment, settings_of(values))
+    datasets = dict.fromkeys(cell.dataset for cell in cells)
+    stored = {dataset: _stored(dataset, choices) for dataset in datasets}
+    return [_plan(cell, choices, *stored[cell.dataset]) for cell in cells]
 
 
 def settings_of(values: Mapping[str, Mapping[str, Any]]) -> str:
@@ -155,6 +150,31 @@ def settings_of(values: Mapping[str, Mapping[str, Any]]) -> str:
         matters["separate statistics"] = devices
     text = to_json(matters, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _stored(dataset: str, choices: Choices) -> tuple[Path, ImageExperiment]:
+    """Return the configuration that the cells on a dataset start from, and its file."""
+    base = choices.configs / BASES[dataset]
+    if not base.is_file():
+        raise UserError(f"found no {base}; --configs names another folder 'configs'.")
+    stored = _parsed(base, {})
+    if stored.optimizer.epochs < 1:
+        raise UserError(f"{base}: optimizer.epochs={stored.optimizer.epochs} must be at least 1.")
+    if choices.epochs is not None and choices.epochs < 1:
+        raise UserError(f"--epochs {choices.epochs}: at least one is needed.")
+    return base, stored
+
+
+def _plan(cell: Cell, choices: Choices, base: Path, stored: ImageExperiment) -> Planned:
+    asked = _changes(cell, choices, stored.optimizer)
+    experiment = _parsed(base, asked)
+    values, before = experiment.to_dict(), stored.to_dict()
+    changes = {
+        option: word
+        for option, word in asked.items()
+        if option in _SAID or _differ(option, values, before)
+    }
+    return Planned(cell, base, changes, experiment, settings_of(values))
 
 
 def _changes(cell: Cell, choices: Choices, base: ImageOptimizerConfig) -> dict[str, str]:

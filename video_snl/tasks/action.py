@@ -65,14 +65,14 @@ class ActionRecognition(Task):
         self.listed = TestMetrics(len(class_names))
 
     def clips(self, video: Tensor, size: Tensor, offset: Tensor, flip: Tensor) -> Tensor:
-        """Cropped, flipped and normalised clips, on the device the frames are on.
+        """Crop, flip and normalise clips, on the device of the frames.
 
         Shapes: video uint8 (B, T, H, W, 3), size and offset (B, 2), flip (B,) -> (B, 3, T, h, w).
         """
         return self._normalised(crop_clips(video, size, offset, flip, self.experiment.data.crop))
 
     def training_clips(self, batch: dict[str, Tensor]) -> Tensor:
-        """As :meth:`clips`, with the augmentations that the samples of a batch carry."""
+        """Return :meth:`clips` with the augmentations that the samples of a batch carry."""
         data = self.experiment.data
         place = batch["video"], batch["size"], batch["offset"], batch["flip"]
         if "scale" in batch:
@@ -101,7 +101,7 @@ class ActionRecognition(Task):
         return self.weighted(loss)
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        """Loss over the videos that can be read; accuracies over all, the others being wrong."""
+        """Log the loss of the videos that can be read, and accuracies with the others as wrong."""
         label = batch["label"]
         if len(label):
             self.listed.update(self._centre_logits(batch), label)
@@ -109,7 +109,7 @@ class ActionRecognition(Task):
         self.log_epoch(self.listed.named(), len(label))
 
     def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
-        """Scores of the videos of a batch, at both levels.
+        """Compute the scores of the videos of a batch, at both levels.
 
         ``clip_scores`` (B, classes): softmax of the centre crop of the centre clip;
         ``video_scores`` (B, classes): mean softmax over all clips and crops. They are NaN where the

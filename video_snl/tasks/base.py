@@ -1,4 +1,4 @@
-"""What the tasks have in common: frozen parts, learning rates, seeds, what a checkpoint tells."""
+"""Base of the tasks: frozen parts, learning rates, seeds, and the entries of a checkpoint."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ class TaskExperiment(Protocol):
 
 
 class Parts:
-    """How the parts of a kind of network are found.
+    """Functions that find the parts of a kind of network.
 
     Args:
-        head_of: The parameters of its head.
-        layers_of: The layers of a stage by its name.
+        head_of: Returns the parameters of its head.
+        layers_of: Returns the layers of a stage by its name.
     """
 
     def __init__(self, head_of: HeadOf, layers_of: LayersOf) -> None:
@@ -61,18 +61,18 @@ class Parts:
 
 
 class Task(pl.LightningModule):
-    """Something that is trained by SGD.
+    """Base LightningModule of tasks that are trained with SGD.
 
     Args:
         experiment: The configuration.
         model: The network.
-        spec: Its checkpoints are of.
-        parts: Of the network.
+        spec: Kind of task, with the name and format of its checkpoints.
+        parts: Functions that find the parts of the network.
         files: Paths of the training samples, to name those of a batch that went wrong.
     """
 
     noun = "videos"
-    """What the samples are called in messages."""
+    """Name of the samples in messages."""
 
     def __init__(
         self,
@@ -100,11 +100,11 @@ class Task(pl.LightningModule):
 
     @abstractmethod
     def about(self) -> dict[str, Any]:
-        """What else is needed to use the network: class names, statistics of its input."""
+        """Return what else is needed to use the network: class names, statistics of its input."""
 
     @abstractmethod
     def rate_factor(self, epoch: float) -> float:
-        """What the initial learning rate is multiplied by, after so many (fractional) epochs."""
+        """Return the factor of the initial learning rate after so many (fractional) epochs."""
 
     def on_train_epoch_start(self) -> None:
         # Dropout draws from the global generator; so it, too, depends on seed and epoch alone.
@@ -117,7 +117,7 @@ class Task(pl.LightningModule):
         self._sizes.append(len(batch["index"]))
 
     def weighted(self, loss: Tensor) -> Tensor:
-        """The mean loss of a part of a step, times its samples over those of the first part.
+        """Return the mean loss of a part of a step, times its samples over those of the first part.
 
         Only the last part of an epoch may have fewer than the others.
         """
@@ -165,10 +165,10 @@ class Task(pl.LightningModule):
             self.log(name, metric, on_step=False, on_epoch=True, batch_size=max(1, samples))
 
     def checked(self, loss: Tensor, index: Tensor) -> Tensor:
-        """The loss.
+        """Return the loss, once it is checked to be finite.
 
         Args:
-            index: Of the samples of its batch.
+            index: Numbers of the samples of its batch.
 
         Raises:
             UserError: It is not finite; the message names the samples, and says whether the weights
@@ -186,7 +186,7 @@ class Task(pl.LightningModule):
 
 
 def _state_of(model: nn.Module) -> str:
-    """Where a loss that is not finite comes from: a step before, or this batch."""
+    """Say where a loss that is not finite comes from: a step before, or this batch."""
     values = dict(model.named_parameters()) | dict(model.named_buffers())
     broken = [name for name, value in values.items() if not value.isfinite().all()]
     if not broken:

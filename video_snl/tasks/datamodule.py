@@ -1,20 +1,24 @@
-"""Lightning data modules: what a run loads, in which place of several, and its quarantine."""
+"""Lightning data modules: what a run loads, in which place of several, and its quarantine.
+
+Batches that no training can use are refused before anything is written.
+"""
 
 from __future__ import annotations
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sized
+from collections.abc import Callable, Iterable, Sequence, Sized
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 import lightning.pytorch as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from video_snl.config.datasets import IMAGE_DATASETS
 from video_snl.config.image import ImageExperiment
+from video_snl.config.task_spec import AnyExperiment
 from video_snl.config.video import Experiment
 from video_snl.data.decoding.auto import resolve_reader
 from video_snl.data.image.catalog import ImageSet
@@ -36,6 +40,7 @@ __all__ = [
     "ClipDataModule",
     "ImageDataModule",
     "RunData",
+    "check_last_batch",
     "evaluation_loader",
     "share_of_batch",
     "test_batch_size",
@@ -53,14 +58,14 @@ class RunData(pl.LightningDataModule, ABC):
     """The data of a run, as the engine sees it.
 
     Args:
-        folder: Of the run, for its ``quarantine.jsonl``; the first process's one counts. None
-            keeps the quarantine in memory.
+        folder: Folder of the run, for its ``quarantine.jsonl``; that of the first process
+            counts. None keeps the quarantine in memory.
         max_failures: Share of a list that may be unreadable.
     """
 
     noun = "videos"
     consequence = ""
-    """What has become of those that cannot be read."""
+    """Words in messages for what became of samples that cannot be read."""
 
     def __init__(self, folder: Path | None, max_failures: float) -> None:
         super().__init__()
@@ -264,6 +269,54 @@ def share_of_batch(batch_size: int, accumulate: int, world_size: int) -> int:
     return part
 
 
+def check_last_batch(
+    experiment: AnyExperiment,
+    batch_size: int,
+    samples: int,
+    sample_shape: Sequence[int],
+    build: Callable[[], nn.Module],
+    *,
+    smaller_last: bool = True,
+) -> None:
+    """Refuse batches of one sample whose feature maps shrink to one position.
+
+    BatchNorm in training mode needs more than one value per channel; torch raises in the middle of
+    the first epoch. The network is run on shapes alone, and only where a batch of one comes up.
+
+    Args:
+        batch_size: Samples of a step, over all devices and accumulated parts.
+        samples: Samples of an epoch.
+        sample_shape: Shape of one input, such as (3, T, H, W).
+        build: Function that makes the network in training mode, with frozen layers in evaluation
+            mode.
+        smaller_last: The last batch of an epoch holds what is left over.
+
+    Raises:
+        UserError: There is such a batch, or it cannot be divided; names the options.
+    """
+    optimizer, trainer = experiment.optimizer, experiment.trainer
+    devices = 1 if trainer.devices == "auto" else trainer.devices
+    world = max(1, devices * trainer.nodes)
+    part = share_of_batch(batch_size, optimizer.accumulate, world)
+    share = -(-samples // world)
+    last = share % part if smaller_last else 0
+    if part != 1 and last != 1:
+        return
+    try:
+        _run_on_shapes(build(), sample_shape)
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        size = " x ".join(map(str, sample_shape[1:]))
+        what = "batches hold 1 sample" if part == 1 else f"the last of {samples} samples is alone"
+        raise UserError(
+            f"optimizer.batch_size={batch_size}: {what} in its batch on a device, and "
+            f"an input of {size} shrinks to one position, of which BatchNorm can take no "
+            "deviation: give another --optimizer.batch_size (or accumulate), or larger inputs "
+            "(--data.crop; of images --data.height and --data.width)"
+        ) from error
+
+
 def evaluation_loader(
     dataset: EvaluationDataset,
     batch_size: int,
@@ -285,3 +338,11 @@ def test_batch_size(experiment: ImageExperiment, part: int) -> int:
     if given is not None:
         return given
     return 1 if IMAGE_DATASETS[experiment.data.dataset].segments else part
+
+
+def _run_on_shapes(model: nn.Module, sample_shape: Sequence[int]) -> None:
+    try:
+        model.to("meta")(torch.zeros(1, *sample_shape, device="meta"))
+    except (NotImplementedError, RuntimeError):
+        # An operation without arithmetic on shapes: training itself will tell.
+        return

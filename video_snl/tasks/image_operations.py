@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from video_snl.config.backbones import IMAGE_BACKBONES
-from video_snl.config.image import ImageDataConfig, ImageExperiment
+from video_snl.config.image import ImageExperiment
 from video_snl.config.statistics import Statistics
 from video_snl.config.validation import Range, check_training
 from video_snl.data.image.base import ImageDataset
@@ -53,12 +53,12 @@ _OPTIMIZER = {
 }
 
 
-class ImageOperations(ClassOperations):
-    """Operations of image classification; ``data`` is an :class:`ImageSet`."""
+class ImageOperations(ClassOperations[ImageExperiment, ImageSet]):
+    """Operations of image classification."""
 
     task: type[ImageTask] = ImageClassification
     segments = False
-    """The data set has a label for every pixel."""
+    """The dataset has a label for every pixel."""
 
     def check_options(self, experiment: ImageExperiment) -> None:
         optimizer = experiment.optimizer
@@ -87,7 +87,7 @@ class ImageOperations(ClassOperations):
             labelling = [name for name, each in IMAGE_BACKBONES.items() if each.segments]
             needed = " or ".join(labelling) if self.segments else "another one: that labels pixels"
             raise OptionsError(
-                f"data.dataset={data.dataset} and model.backbone={model.backbone}: the data set "
+                f"data.dataset={data.dataset} and model.backbone={model.backbone}: the dataset "
                 f"has {'a label for every pixel' if self.segments else 'one label for an image'}, "
                 f"the backbone must be {needed}."
             )
@@ -107,7 +107,9 @@ class ImageOperations(ClassOperations):
     ) -> tuple[ImageExperiment, ImageSet]:
         return experiment, load_images(experiment.data)
 
-    def check_trained(self, trained: Trained, experiment: ImageExperiment, data: ImageSet) -> None:
+    def check_trained(
+        self, trained: Trained[ImageExperiment], experiment: ImageExperiment, data: ImageSet
+    ) -> None:
         super().check_trained(trained, experiment, data)
         chosen = experiment.data.statistics
         if chosen != "auto" and (data.mean, data.std) != trained.statistics:
@@ -119,7 +121,9 @@ class ImageOperations(ClassOperations):
 
     def check_data(self, experiment: ImageExperiment, data: ImageSet) -> None:
         super().check_data(experiment, data)
-        self.check_batches(experiment, data, smaller_last=experiment.optimizer.epoch_steps is None)
+        optimizer = experiment.optimizer
+        whole = optimizer.epoch_steps is None
+        self.check_batches(experiment, data, optimizer.batch_size, smaller_last=whole)
 
     def keep_frozen(self, model: nn.Module, experiment: ImageExperiment) -> None:
         keep_frozen_layers_in_eval(model, experiment.optimizer, stage_layers, head_parameters)
@@ -132,8 +136,8 @@ class ImageOperations(ClassOperations):
     ) -> ImageDataModule:
         return ImageDataModule(experiment, data, folder)
 
-    def class_count(self, config: ImageDataConfig) -> int:
-        return image_class_count(config)
+    def class_count(self, experiment: ImageExperiment) -> int:
+        return image_class_count(experiment.data)
 
     def input_shape(self, experiment: ImageExperiment) -> tuple[int, ...]:
         return 3, experiment.data.height, experiment.data.width
@@ -155,13 +159,13 @@ class ImageOperations(ClassOperations):
 
     def load_released(
         self, path: Path, experiment: ImageExperiment, data: ImageSet, kind: Kind | None
-    ) -> Trained:
+    ) -> Trained[ImageExperiment]:
         """Load a checkpoint of the paper's released code, in evaluation mode.
 
         Args:
             path: The checkpoint.
-            experiment: Its backbone and data set say what the file is of.
-            data: The data set it is evaluated on.
+            experiment: Configuration, whose backbone and dataset say what the file holds.
+            data: The dataset it is evaluated on.
             kind: Kind of its blocks, if the file does not tell it.
 
         Raises:
@@ -171,8 +175,8 @@ class ImageOperations(ClassOperations):
         classes = len(data.class_names)
         if config.num_classes != classes:
             raise UserError(
-                f"{path} knows {counts(int(config.num_classes or 0), 'class')}, the data set has "
-                f"{classes}: evaluate on the data set it was trained on."
+                f"{path} knows {counts(int(config.num_classes or 0), 'class')}, the dataset has "
+                f"{classes}: evaluate on the dataset it was trained on."
             )
         model, _ = build_image_model(config, classes)
         return Trained(
@@ -195,17 +199,19 @@ class ImageOperations(ClassOperations):
         self,
         experiment: ImageExperiment,
         model: nn.Module,
-        labels: list[Any],
+        labels: list[str],
         statistics: Statistics | None,
         data: ImageSet,
     ) -> ImageTask:
         assert statistics is not None
         return self.task(experiment, model, labels, statistics, data.train.paths)
 
-    def scoring_task(self, trained: Trained) -> ImageTask:
+    def scoring_task(self, trained: Trained[ImageExperiment]) -> ImageTask:
         return self.task(trained.experiment, trained.model, trained.class_names, trained.statistics)
 
-    def test_inputs(self, trained: Trained, count: int) -> list[tuple[str, Any]]:
+    def test_inputs(
+        self, trained: Trained[ImageExperiment], count: int
+    ) -> list[tuple[str, Path | Tensor]]:
         try:
             test = load_images(trained.experiment.data).test
             chosen = evenly_spaced(count, len(test))
@@ -215,18 +221,17 @@ class ImageOperations(ClassOperations):
 
     def read_input(
         self,
-        trained: Trained,
+        trained: Trained[ImageExperiment],
         name: str,
-        item: Any,
+        item: Path | Tensor,
         device: torch.device,
         *,
         option: str | None = None,
     ) -> ModelInput:
         """Read an image as a whole, also where it is labelled by windows."""
         try:
-            # A tensor is an image of a data set.
-            read = isinstance(item, Tensor)
-            image = item if read else read_image_input(Path(item), trained.experiment.data)
+            data = trained.experiment.data
+            image = item if isinstance(item, Tensor) else read_image_input(item, data)
         except UnreadableImage as error:
             raise UserError(str(error) if option is None else f"{option} {error}") from error
         task = self.scoring_task(trained).to(device).eval()
@@ -257,7 +262,7 @@ class SegmentationOperations(ImageOperations):
     task = Segmentation
     segments = True
 
-    def scores_classes(self, trained: Any) -> bool:
+    def scores_classes(self, trained: Trained[ImageExperiment]) -> bool:
         return False
 
 

@@ -94,7 +94,7 @@ class ImageTask(Task):
 
 
 class ImageClassification(ImageTask):
-    """One label for an image: cross-entropy, top-1 and top-5."""
+    """Image classification: cross-entropy, top-1 and top-5."""
 
     def _make_metrics(self) -> None:
         self.train_top1 = MulticlassAccuracy(len(self.class_names), average="micro")

@@ -7,6 +7,7 @@ the samples that were read.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,7 @@ __all__ = [
     "class_metrics",
     "further_metrics",
     "segmentation_scores",
+    "top_classes",
 ]
 
 _NO_CLASS = 2  # columns of pixels that have no prediction
@@ -43,6 +45,15 @@ def class_metrics(classes: int) -> MetricCollection:
         },
         compute_groups=False,
     )
+
+
+def top_classes(scores: Tensor, names: Sequence[str], top: int) -> list[tuple[str, float]]:
+    """Return the ``top`` highest of (classes,) scores, each with its class."""
+    values, classes = scores.topk(min(top, len(scores)))
+    return [
+        (names[index], value)
+        for value, index in zip(values.tolist(), classes.tolist(), strict=True)
+    ]
 
 
 class TopK(MeanMetric):
@@ -108,7 +119,7 @@ class TestMetrics(nn.Module):
 
 
 def further_metrics(scores: np.ndarray, label: np.ndarray) -> dict[str, float]:
-    """Return the metrics of :func:`class_metrics` that are no top-k accuracies.
+    """Return the metrics of :func:`class_metrics` that are not top-k accuracies.
 
     Args:
         scores: (N, classes); rows that are not finite are left out.

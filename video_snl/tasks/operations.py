@@ -1,4 +1,4 @@
-"""What every command does with a kind of task: load its data, build its network, read one input.
+"""Operations of a kind of task: load its data, build its network, read one input.
 
 A kind of task is a value of :class:`~video_snl.config.task_spec.TaskSpec` (its names and metrics,
 without torch) and a subclass of :class:`Operations` (the rest). Commands are written over the two.
@@ -7,10 +7,10 @@ without torch) and a subclass of :class:`Operations` (the rest). Commands are wr
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import lightning.pytorch as pl
 import numpy as np
@@ -19,19 +19,22 @@ from torch import Tensor, nn
 
 from video_snl.blocks.insertion import inserted_blocks
 from video_snl.config.statistics import Statistics
-from video_snl.config.task_spec import AnyExperiment, TaskSpec
+from video_snl.config.task_spec import ExperimentT, TaskSpec
 from video_snl.config.video import ShortVideos
 from video_snl.errors import UserError
 from video_snl.models.weights.loading import LoadReport
 from video_snl.runs.run import checkpoint_path
 from video_snl.runs.trained import Trained, TrainedNetwork, checkpoint_metadata
-from video_snl.tasks.datamodule import RunData
-from video_snl.tasks.training_checks import check_class_count, check_last_batch
+from video_snl.tasks.base import Task
+from video_snl.tasks.datamodule import RunData, check_last_batch
 from video_snl.utils.counts import counts
 from video_snl.utils.media import named_media
 from video_snl.utils.text import same_labels
 
 __all__ = [
+    "AnyClassOperations",
+    "AnyOperations",
+    "ClassData",
     "ClassOperations",
     "Lists",
     "ModelInput",
@@ -47,7 +50,7 @@ Lists = Mapping[str, Iterable[tuple[str, object]]]
 
 @dataclass(frozen=True)
 class Reading:
-    """How files that a user names are read; None: as in training.
+    """Options of reading files that a user names; None: as in training.
 
     Attributes:
         short_videos: What becomes of a video shorter than a clip.
@@ -86,11 +89,17 @@ class ModelInput:
     notes: list[str] = field(default_factory=list)
 
 
-class Operations(ABC):
-    """What is done with one kind of task.
+DataT = TypeVar("DataT")
+LabelT = TypeVar("LabelT")
+TrainedT = TypeVar("TrainedT", bound=TrainedNetwork[Any])
+ItemT = TypeVar("ItemT")
 
-    ``data`` stands for the kind's data set, as :meth:`load_data` returns it; ``experiment`` for its
-    configuration.
+
+class Operations(ABC, Generic[ExperimentT, DataT, LabelT, TrainedT, ItemT]):
+    """Operations of one kind of task.
+
+    A kind of task says, in this order, the types of its configuration, of its dataset, of one label
+    of the classifier, of a trained network, and of the item that stands for one input.
     """
 
     def __init__(self, spec: TaskSpec) -> None:
@@ -99,7 +108,7 @@ class Operations(ABC):
     # Data
 
     @abstractmethod
-    def check_options(self, experiment: Any) -> None:
+    def check_options(self, experiment: ExperimentT) -> None:
         """Validate all options before anything is read.
 
         Raises:
@@ -107,18 +116,18 @@ class Operations(ABC):
         """
 
     @abstractmethod
-    def load_data(self, experiment: Any) -> tuple[Any, Any]:
-        """Load the lists of the data set.
+    def load_data(self, experiment: ExperimentT) -> tuple[ExperimentT, DataT]:
+        """Load the lists of the dataset.
 
         Returns:
-            The configuration, in which a data set that had to be recognised is named; and the data.
+            The configuration, in which a dataset that had to be recognised is named; and the data.
 
         Raises:
-            UserError: The data set cannot be read, or has an empty list.
+            UserError: The dataset cannot be read, or has an empty list.
         """
 
     @abstractmethod
-    def check_data(self, experiment: Any, data: Any) -> None:
+    def check_data(self, experiment: ExperimentT, data: DataT) -> None:
         """Check that the data can be trained on with these options.
 
         Raises:
@@ -126,34 +135,34 @@ class Operations(ABC):
         """
 
     @abstractmethod
-    def lists(self, data: Any) -> Lists:
+    def lists(self, data: DataT) -> Lists:
         """Return every list with the label of each file, for the run's fingerprints."""
 
     @abstractmethod
-    def datamodule(self, experiment: Any, data: Any, folder: Path | None) -> RunData:
+    def datamodule(self, experiment: ExperimentT, data: DataT, folder: Path | None) -> RunData:
         """Make the Lightning data module; ``folder`` is that of the run."""
 
     # Network
 
     @abstractmethod
-    def labels(self, data: Any) -> list[Any]:
+    def labels(self, data: DataT) -> list[LabelT]:
         """Return what the classifier tells apart: class names, or numbers of identities."""
 
     @abstractmethod
-    def label_count(self, experiment: Any) -> int:
+    def label_count(self, experiment: ExperimentT) -> int:
         """Return the number of labels, reading no data where it is known without."""
 
     @abstractmethod
-    def input_shape(self, experiment: Any) -> tuple[int, ...]:
+    def input_shape(self, experiment: ExperimentT) -> tuple[int, ...]:
         """Return the shape of one input as it is trained on: (3, T, H, W) or (3, H, W)."""
 
     @abstractmethod
-    def smallest_input(self, experiment: Any) -> tuple[int, ...]:
+    def smallest_input(self, experiment: ExperimentT) -> tuple[int, ...]:
         """Return the least (T, H, W) or (H, W) that the network takes."""
 
     @abstractmethod
     def build_network(
-        self, experiment: Any, labels: int, *, seed: int = 0
+        self, experiment: ExperimentT, labels: int, *, seed: int = 0
     ) -> tuple[nn.Module, LoadReport | None]:
         """Build the network, with the report on the weights it starts from, if it has any.
 
@@ -162,27 +171,27 @@ class Operations(ABC):
         """
 
     @abstractmethod
-    def stored_labels(self, stored: Mapping[str, Any]) -> list[Any]:
+    def stored_labels(self, stored: Mapping[str, Any]) -> list[LabelT]:
         """Return the labels in a checkpoint's entry of this kind of task."""
 
-    def empty_network(self, experiment: Any, stored: Mapping[str, Any]) -> nn.Module:
+    def empty_network(self, experiment: ExperimentT, stored: Mapping[str, Any]) -> nn.Module:
         """Build the network of a checkpoint, to be filled with the checkpoint's weights.
 
         Args:
             experiment: The configuration in the checkpoint.
-            stored: Its entry of this kind of task.
+            stored: Entry of this kind of task in the checkpoint.
         """
         return self.build_network(without_weights(experiment), len(self.stored_labels(stored)))[0]
 
     @abstractmethod
     def restored(
-        self, model: nn.Module, experiment: Any, content: Mapping[str, Any], path: Path
-    ) -> TrainedNetwork:
+        self, model: nn.Module, experiment: ExperimentT, content: Mapping[str, Any], path: Path
+    ) -> TrainedT:
         """Return a network with the rest of what its checkpoint says.
 
         Args:
             model: The network with its weights, in evaluation mode.
-            experiment: Its configuration.
+            experiment: Configuration in the checkpoint.
             content: Contents of the checkpoint.
             path: The checkpoint.
         """
@@ -194,11 +203,11 @@ class Operations(ABC):
     # Training
 
     @abstractmethod
-    def check_resumed(self, stored: Mapping[str, Any], data: Any, path: Path) -> None:
+    def check_resumed(self, stored: Mapping[str, Any], data: DataT, path: Path) -> None:
         """Check that a checkpoint knows the labels of the data.
 
         Args:
-            stored: Its entry of this kind of task.
+            stored: Entry of this kind of task in the checkpoint.
             path: The checkpoint, for the message.
 
         Raises:
@@ -206,7 +215,7 @@ class Operations(ABC):
         """
 
     def statistics(
-        self, experiment: Any, data: Any, report: LoadReport | None
+        self, experiment: ExperimentT, data: DataT, report: LoadReport | None
     ) -> Statistics | None:
         """Return mean and standard deviation of the input; None where they are fixed."""
         return None
@@ -214,21 +223,21 @@ class Operations(ABC):
     @abstractmethod
     def training_task(
         self,
-        experiment: Any,
+        experiment: ExperimentT,
         model: nn.Module,
-        labels: list[Any],
+        labels: list[LabelT],
         statistics: Statistics | None,
-        data: Any,
+        data: DataT,
     ) -> pl.LightningModule:
         """Make the LightningModule that trains the network."""
 
-    def validate_every(self, experiment: Any) -> int:
+    def validate_every(self, experiment: ExperimentT) -> int:
         """Return the number of epochs between two validations."""
         return 1
 
     # One input
 
-    def reading(self, trained: Any, asked: Reading) -> Any:
+    def reading(self, trained: TrainedT, asked: Reading) -> TrainedT:
         """Return a trained network whose configuration reads files as a user asks.
 
         The reader and decode device of its training suited other files, perhaps another machine.
@@ -255,9 +264,10 @@ class Operations(ABC):
         """
         return checkpoint_path(named, self.spec, option=option)
 
+    @abstractmethod
     def find_inputs(
         self, paths: Sequence[str], command: str, asked: Reading
-    ) -> list[tuple[str, Any]]:
+    ) -> list[tuple[str, ItemT]]:
         """Return name and item of the inputs that paths name, themselves or below a folder.
 
         Args:
@@ -266,25 +276,17 @@ class Operations(ABC):
         Raises:
             UserError: A path is not there, or a folder holds none.
         """
-        assert self.spec.inputs != "tracklets"
-        found = named_media(paths, self.spec.inputs, f"{self.spec.command} {command}")
-        return [(str(path), path) for path in found]
 
-    def find_input(self, source: str, asked: Reading) -> tuple[str, Any]:
+    @abstractmethod
+    def find_input(self, source: str, asked: Reading) -> tuple[str, ItemT]:
         """Return name and item of the one input that a path names.
 
         Raises:
             UserError: It is not there, or there are several.
         """
-        path = Path(source)
-        if path.is_dir():
-            raise UserError(f"{source} is a folder: name one {self.spec.input}.")
-        if not path.is_file():
-            raise UserError(f"{source}: no such file.")
-        return source, path
 
     @abstractmethod
-    def test_inputs(self, trained: Any, count: int) -> list[tuple[str, Any]]:
+    def test_inputs(self, trained: TrainedT, count: int) -> list[tuple[str, ItemT]]:
         """Return at most ``count`` inputs, evenly spaced over the test list of the training.
 
         Raises:
@@ -293,13 +295,19 @@ class Operations(ABC):
 
     @abstractmethod
     def read_input(
-        self, trained: Any, name: str, item: Any, device: torch.device, *, option: str | None = None
+        self,
+        trained: TrainedT,
+        name: str,
+        item: ItemT,
+        device: torch.device,
+        *,
+        option: str | None = None,
     ) -> ModelInput:
         """Read one input as the network is tested on it.
 
         Args:
             name: Name of the input.
-            item: What stands for it in :meth:`find_inputs` or :meth:`test_inputs`.
+            item: Value that stands for it in :meth:`find_inputs` or :meth:`test_inputs`.
             device: Device of the clip.
             option: The option that names the input, for messages.
 
@@ -313,11 +321,11 @@ class Operations(ABC):
         """Return the blocks of a network by their positions."""
         return dict(inserted_blocks(model))
 
-    def block_name(self, experiment: AnyExperiment) -> str:
+    def block_name(self, experiment: ExperimentT) -> str:
         """Return the name of its blocks."""
         return str(experiment.model.block)
 
-    def scores_classes(self, trained: Any) -> bool:
+    def scores_classes(self, trained: TrainedT) -> bool:
         """Tell if the network gives one score for each class of an input."""
         return True
 
@@ -330,7 +338,7 @@ class Operations(ABC):
         """Return the rows of ``describe``: name and module, in the order of the computation."""
 
     @abstractmethod
-    def heading(self, experiment: Any, model: nn.Module, labels: int) -> str:
+    def heading(self, experiment: ExperimentT, model: nn.Module, labels: int) -> str:
         """Return the first lines of ``describe``."""
 
     def facts(self, model: nn.Module, labels: int) -> dict[str, Any]:
@@ -338,45 +346,77 @@ class Operations(ABC):
         return {}
 
 
-class ClassOperations(Operations):
-    """What the tasks with named classes have in common."""
+AnyOperations = Operations[Any, Any, Any, Any, Any]
+"""The operations of a kind of task that is known only when a command runs."""
+
+
+class ClassData(Protocol):
+    """A dataset with named classes."""
+
+    @property
+    def train(self) -> Sized: ...
+    @property
+    def class_names(self) -> list[str]: ...
+
+
+ClassDataT = TypeVar("ClassDataT", bound=ClassData)
+
+
+class ClassOperations(
+    Operations[ExperimentT, ClassDataT, str, Trained[ExperimentT], Path | Tensor]
+):
+    """Operations that tasks with named classes share.
+
+    An item is the path of a file, or an image of a dataset as uint8 (H, W, 3).
+    """
 
     @abstractmethod
-    def class_count(self, config: Any) -> int:
-        """Return the number of classes of the data set of a ``data`` section."""
+    def class_count(self, experiment: ExperimentT) -> int:
+        """Return the number of classes of the dataset that a configuration names."""
 
-    def labels(self, data: Any) -> list[Any]:
+    def labels(self, data: ClassDataT) -> list[str]:
         return list(data.class_names)
 
-    def stored_labels(self, stored: Mapping[str, Any]) -> list[Any]:
+    def stored_labels(self, stored: Mapping[str, Any]) -> list[str]:
         return list(stored["class_names"])
 
-    def label_count(self, experiment: Any) -> int:
-        return experiment.model.num_classes or self.class_count(experiment.data)
+    def label_count(self, experiment: ExperimentT) -> int:
+        return experiment.model.num_classes or self.class_count(experiment)
 
-    def check_data(self, experiment: Any, data: Any) -> None:
+    def check_data(self, experiment: ExperimentT, data: ClassDataT) -> None:
         """Check that there are classes to tell apart, as many as the configuration says.
 
         Raises:
             UserError: There is one class alone, or another number.
         """
         asked, classes = experiment.model.num_classes, len(data.class_names)
-        check_class_count(classes, self.spec.inputs)
+        if classes < 2:
+            raise UserError(
+                f"the dataset has 1 class: training tells {self.spec.inputs} of at least 2 classes "
+                "apart; add another class to --data.root"
+            )
         if asked not in (None, classes):
             raise UserError(
-                f"model.num_classes={asked}, but the data set has {classes} classes; leave the "
+                f"model.num_classes={asked}, but the dataset has {classes} classes; leave the "
                 "option out."
             )
 
     @abstractmethod
-    def keep_frozen(self, model: nn.Module, experiment: Any) -> None:
+    def keep_frozen(self, model: nn.Module, experiment: ExperimentT) -> None:
         """Put the frozen layers of a network in training mode into evaluation mode."""
 
-    def check_batches(self, experiment: Any, data: Any, *, smaller_last: bool = True) -> None:
+    def check_batches(
+        self,
+        experiment: ExperimentT,
+        data: ClassDataT,
+        batch_size: int,
+        *,
+        smaller_last: bool = True,
+    ) -> None:
         """Refuse batches of one sample that BatchNorm cannot be trained with.
 
         Raises:
-            UserError: There is one, as :func:`~video_snl.tasks.training_checks.check_last_batch`.
+            UserError: There is one, as :func:`~video_snl.tasks.datamodule.check_last_batch`.
         """
 
         def build() -> nn.Module:
@@ -388,14 +428,14 @@ class ClassOperations(Operations):
 
         check_last_batch(
             experiment,
-            experiment.optimizer.batch_size,
+            batch_size,
             len(data.train),
             self.input_shape(experiment),
             build,
             smaller_last=smaller_last,
         )
 
-    def check_evaluation(self, experiment: Any) -> None:
+    def check_evaluation(self, experiment: ExperimentT) -> None:
         """Validate the options that an evaluation uses.
 
         Raises:
@@ -403,14 +443,18 @@ class ClassOperations(Operations):
         """
 
     @abstractmethod
-    def load_test_data(self, experiment: Any, known: list[str] | None) -> tuple[Any, Any]:
-        """Load the data set to evaluate on, which may have no training list.
+    def load_test_data(
+        self, experiment: ExperimentT, known: list[str] | None
+    ) -> tuple[ExperimentT, ClassDataT]:
+        """Load the dataset to evaluate on, which may have no training list.
 
         Args:
             known: Class names of the network.
         """
 
-    def check_trained(self, trained: Any, experiment: Any, data: Any) -> None:
+    def check_trained(
+        self, trained: Trained[ExperimentT], experiment: ExperimentT, data: ClassDataT
+    ) -> None:
         """Check that a trained network can be evaluated on the data.
 
         Raises:
@@ -420,20 +464,20 @@ class ClassOperations(Operations):
         if not same_labels(asked, known):
             raise UserError(
                 f"{trained.path} knows {counts(len(known), 'class')} ({', '.join(known[:3])}, "
-                f"...), the data set has {len(asked)} ({', '.join(asked[:3])}, ...); evaluate on "
-                "the data set it was trained on."
+                f"...), the dataset has {len(asked)} ({', '.join(asked[:3])}, ...); evaluate on "
+                "the dataset it was trained on."
             )
 
-    def check_resumed(self, stored: Mapping[str, Any], data: Any, path: Path) -> None:
+    def check_resumed(self, stored: Mapping[str, Any], data: ClassDataT, path: Path) -> None:
         if not same_labels(stored["class_names"], data.class_names):
             raise UserError(
                 f"{path} was trained on {len(stored['class_names'])} other classes than the "
-                f"{len(data.class_names)} of the data set; resume with the data it was trained on."
+                f"{len(data.class_names)} of the dataset; resume with the data it was trained on."
             )
 
     def restored(
-        self, model: nn.Module, experiment: Any, content: Mapping[str, Any], path: Path
-    ) -> Trained:
+        self, model: nn.Module, experiment: ExperimentT, content: Mapping[str, Any], path: Path
+    ) -> Trained[ExperimentT]:
         about = content[self.spec.entry]
         mean, std = tuple(about["mean"]), tuple(about["std"])
         return Trained(
@@ -448,17 +492,36 @@ class ClassOperations(Operations):
             std=std,
         )
 
+    def find_inputs(
+        self, paths: Sequence[str], command: str, asked: Reading
+    ) -> list[tuple[str, Path | Tensor]]:
+        assert self.spec.inputs != "tracklets"
+        found = named_media(paths, self.spec.inputs, f"{self.spec.command} {command}")
+        return [(str(path), path) for path in found]
+
+    def find_input(self, source: str, asked: Reading) -> tuple[str, Path | Tensor]:
+        path = Path(source)
+        if path.is_dir():
+            raise UserError(f"{source} is a folder: name one {self.spec.input}.")
+        if not path.is_file():
+            raise UserError(f"{source}: no such file.")
+        return source, path
+
     @abstractmethod
-    def scoring_task(self, trained: Trained) -> Any:
+    def scoring_task(self, trained: Trained[ExperimentT]) -> Task:
         """Make the LightningModule that scores the inputs of a trained network."""
 
-    def heading(self, experiment: Any, model: nn.Module, labels: int) -> str:
+    def heading(self, experiment: ExperimentT, model: nn.Module, labels: int) -> str:
         kind = "clip (channels, T, H, W)" if self.spec.name == "video" else "image (channels, H, W)"
         shape = self.input_shape(experiment)
         return f"{experiment.model.backbone}, {counts(labels, 'class')}; {kind} = {shape}"
 
 
-def without_weights(experiment: Any) -> Any:
+AnyClassOperations = ClassOperations[Any, Any]
+"""The operations of a kind of task with classes that is known only when a command runs."""
+
+
+def without_weights(experiment: ExperimentT) -> ExperimentT:
     """Return a configuration whose network starts from no other weights."""
     return replace(experiment, model=replace(experiment.model, weights=None))
 

@@ -67,11 +67,11 @@ class RateOptions(Protocol):
 def scheduled(
     optimizer: Optimizer, epochs: int, steps: float, factor: Callable[[float], float]
 ) -> Any:
-    """What Lightning wants of ``configure_optimizers``.
+    """Return an optimizer and its schedule as ``configure_optimizers`` of Lightning does.
 
     Args:
-        steps: Of the whole run of so many ``epochs``.
-        factor: What the initial learning rate is multiplied by, after so many epochs.
+        steps: Number of steps of the whole run of so many ``epochs``.
+        factor: Returns the factor of the initial learning rate after so many epochs.
     """
     steps_of_epoch = max(1, int(steps) // epochs)
     schedule = LambdaLR(optimizer, lambda step: factor(step / steps_of_epoch))
@@ -79,7 +79,7 @@ def scheduled(
 
 
 def learning_rate_factor(config: RateOptions, epoch: float) -> float:
-    """What the initial learning rate is multiplied by, after ``epoch`` (fractional) epochs.
+    """Return the factor of the initial learning rate after ``epoch`` (fractional) epochs.
 
     ``step``: 0.1^floor(epoch / step_epochs); ``cosine``: (1 + cos(pi epoch / epochs)) / 2. During
     the warm-up it is also multiplied by a line from 0.1 to 1.
@@ -92,7 +92,7 @@ def learning_rate_factor(config: RateOptions, epoch: float) -> float:
 
 
 def image_rate_factor(config: ImageOptimizerConfig, epoch: float) -> float:
-    """As :func:`learning_rate_factor`, of runs on pictures; with t = epoch / epochs:
+    """Return the same factor for runs on images; with t = epoch / epochs:
 
     ``milestones``: drop^(number of milestones that are past); ``cosine``: (1 + cos(pi t)) / 2;
     ``poly``: f + (1 - f) (1 - t)^power, f = least_learning_rate / learning_rate.
@@ -123,7 +123,7 @@ def _warmth(epoch: float, warmup_epochs: float) -> float:
 def parameter_groups(
     model: nn.Module, config: PartOptions, head_of: HeadOf = head_parameters
 ) -> list[dict[str, Any]]:
-    """Backbone, inserted blocks and head, each with its own learning rate; frozen ones left out."""
+    """Group backbone, blocks and head, each with its learning rate; frozen ones are left out."""
     head = head_of(model)
     blocks = {p for block in inserted_blocks(model).values() for p in block.parameters()}
     groups: dict[str, list[nn.Parameter]] = {"backbone": [], "blocks": [], "head": []}
@@ -176,7 +176,7 @@ def keep_frozen_layers_in_eval(
 def _frozen_modules(
     model: nn.Module, config: PartOptions, layers_of: LayersOf, head_of: HeadOf
 ) -> list[nn.Module]:
-    """Frozen parts of the backbone; an inserted block trains wherever it stands."""
+    """Return the frozen parts of the backbone; an inserted block trains wherever it stands."""
     blocks = {m for block in inserted_blocks(model).values() for m in block.modules()}
     frozen = [
         module

@@ -25,10 +25,10 @@ def window_places(
 
 
 def window_stride(config: ImageDataConfig) -> tuple[int, int]:
-    """Rows and columns between windows: as given, or two thirds of a window, rounded.
+    """Return the rows and columns between windows: as given, or two thirds of a window, rounded.
 
     Raises:
-        OptionsError: They leave pixels out, or are no two numbers.
+        OptionsError: They leave pixels out, or are not two numbers.
     """
     window = config.height, config.width
     if config.window_stride is None:
@@ -49,7 +49,7 @@ def slide(
     window: Sequence[int],
     stride: Sequence[int],
 ) -> Tensor:
-    """The mean of the windows' scores at every pixel.
+    """Compute the mean of the windows' scores at every pixel.
 
     Args:
         predict: (B, 3, h, w) -> scores (B, classes, h, w).

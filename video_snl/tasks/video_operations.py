@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from video_snl.config.backbones import VIDEO_BACKBONES
 from video_snl.config.statistics import STATISTICS, Statistics
 from video_snl.config.validation import Range, check_training
-from video_snl.config.video import DataConfig, Experiment
+from video_snl.config.video import Experiment
 from video_snl.data.transforms.augment import check_augmentation
 from video_snl.data.transforms.geometry import crop_clips, normalise
 from video_snl.data.transforms.mixup import check_mixing
@@ -47,8 +47,8 @@ _OPTIMIZER = {
 }
 
 
-class VideoOperations(ClassOperations):
-    """Operations of video classification; ``data`` is a :class:`VideoSet`."""
+class VideoOperations(ClassOperations[Experiment, VideoSet]):
+    """Operations of video classification."""
 
     def check_options(self, experiment: Experiment) -> None:
         check_clips(experiment)
@@ -56,7 +56,7 @@ class VideoOperations(ClassOperations):
         check_training(experiment, _OPTIMIZER)
 
     def load_data(self, experiment: Experiment) -> tuple[Experiment, VideoSet]:
-        # The data set that is recognised is that of the run, and of its files.
+        # The dataset that is recognised is that of the run, and of its files.
         experiment = replace(experiment, data=resolve_dataset(experiment.data))
         return experiment, load_videos(experiment.data)
 
@@ -70,7 +70,7 @@ class VideoOperations(ClassOperations):
         super().check_data(experiment, data)
         optimizer = experiment.optimizer
         check_mixing(optimizer, share_of_batch(optimizer.batch_size, optimizer.accumulate, 1))
-        self.check_batches(experiment, data)
+        self.check_batches(experiment, data, optimizer.batch_size)
         if experiment.data.num_workers:
             start_forkserver()  # loads its modules while the network is made
 
@@ -88,8 +88,8 @@ class VideoOperations(ClassOperations):
     ) -> ClipDataModule:
         return ClipDataModule(experiment, data, folder)
 
-    def class_count(self, config: DataConfig) -> int:
-        return class_count(config)
+    def class_count(self, experiment: Experiment) -> int:
+        return class_count(experiment.data)
 
     def input_shape(self, experiment: Experiment) -> tuple[int, ...]:
         data = experiment.data
@@ -120,7 +120,7 @@ class VideoOperations(ClassOperations):
         self,
         experiment: Experiment,
         model: nn.Module,
-        labels: list[Any],
+        labels: list[str],
         statistics: Statistics | None,
         data: VideoSet,
     ) -> ActionRecognition:
@@ -129,7 +129,7 @@ class VideoOperations(ClassOperations):
         files = [video.path for video in data.train]
         return ActionRecognition(experiment, model, labels, mean=mean, std=std, files=files)
 
-    def scoring_task(self, trained: Trained) -> ActionRecognition:
+    def scoring_task(self, trained: Trained[Experiment]) -> ActionRecognition:
         return ActionRecognition(
             trained.experiment,
             trained.model,
@@ -138,7 +138,9 @@ class VideoOperations(ClassOperations):
             std=trained.std,
         )
 
-    def test_inputs(self, trained: Trained, count: int) -> list[tuple[str, Any]]:
+    def test_inputs(
+        self, trained: Trained[Experiment], count: int
+    ) -> list[tuple[str, Path | Tensor]]:
         try:
             test = load_videos(trained.experiment.data).test
         except UserError as error:
@@ -148,9 +150,9 @@ class VideoOperations(ClassOperations):
 
     def read_input(
         self,
-        trained: Trained,
+        trained: Trained[Experiment],
         name: str,
-        item: Any,
+        item: Path | Tensor,
         device: torch.device,
         *,
         option: str | None = None,

@@ -124,7 +124,7 @@ def _fault_of_end(tail: bytes, count: int) -> str | None:
 
 
 def _advice(path: Path) -> str:
-    """Another checkpoint of the run that is whole, or to take another copy."""
+    """Advise another checkpoint of the run that is whole, or another copy."""
     if path.suffix == ".ckpt":
         for name in ("best.ckpt", "last.ckpt"):
             other = path.with_name(name)

@@ -53,7 +53,7 @@ def replace_file(path: Path, write: Callable[[Path], None]) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary file to be filled; it takes the place of ``path`` unless an error is raised.
+    """Yield a temporary file to fill; it takes the place of ``path`` unless an error is raised.
 
     Its permissions are those of any new file: the umask of the user decides.
 
@@ -171,7 +171,7 @@ def check_folder(option: str, named: str) -> None:
 
 @contextmanager
 def writing(option: str, named: str) -> Iterator[None]:
-    """Turn what still fails while writing, such as a full disk, into an error for people.
+    """Turn what still fails while writing, such as a full disk, into an error for users.
 
     Raises:
         UserError: It names the option and the place.

@@ -112,7 +112,7 @@ def _sign(file: int) -> None:
 
 
 def _release_pages() -> None:
-    """A forked child would hold the lock for as long as it lives, also after its parent's end."""
+    """Close the locks in a forked child, which would hold them also after its parent's end."""
     for file in _files:
         with suppress(OSError):
             os.close(file)

@@ -1,4 +1,4 @@
-"""Which files of a folder are videos, which are images, and which are neither.
+"""Sort the files of a folder into videos, images, and others.
 
 The one place that knows the accepted formats and the names to pass over; every command of both
 programs lists folders through it, so that all of them see the same files. Without torch.
@@ -41,7 +41,7 @@ MAX_PIXELS = 1 << 26
 
 Kind = Literal["folder", "video", "image", "other"]
 
-# What FFmpeg's demuxers read and people have. `.gif` is a video here: it has frames and times.
+# What FFmpeg's demuxers read and users have. `.gif` is a video here: it has frames and times.
 VIDEO_SUFFIXES = frozenset(
     {".3g2", ".3gp", ".amv", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".gif", ".h264"}
     | {".h265", ".hevc", ".ivf", ".m1v", ".m2p", ".m2t", ".m2ts", ".m2v", ".m4v", ".mjpeg"}
@@ -57,7 +57,7 @@ IMAGE_SUFFIXES = frozenset(
 )
 """Suffixes of files that are taken for still images, in any letter case."""
 
-# Written by operating systems and file servers beside people's files.
+# Written by operating systems and file servers beside users' files.
 _SYSTEM_NAMES = frozenset(
     {"__macosx", "@eadir", "#recycle", "$recycle.bin", "thumbs.db", "ehthumbs.db", "desktop.ini"}
     | {"system volume information", "lost+found"}
@@ -227,10 +227,9 @@ def named_media(
         try:
             mode = os.stat(path).st_mode
         except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise UserError(
-                f"{examples([str(path)])}: no such file or folder ({reason})"
-            ) from error
+            missing = isinstance(error, FileNotFoundError)
+            reason = "" if missing else f" ({getattr(error, 'strerror', None) or error})"
+            raise UserError(f"{examples([str(path)])}: no such file or folder{reason}") from error
         if stat.S_ISREG(mode):
             files.append(path)
             continue

@@ -19,6 +19,7 @@ __all__ = ["MOVED", "install", "names_of"]
 MOVED = {
     "reid.features": "reid.retrieval.features",
     "reid.index": "reid.retrieval.index",
+    "reid.metrics.rank_lists": "reid.evaluate",
     "reid.protocols": "reid.metrics.ranking",
     "reid.rerank": "reid.metrics.rerank",
     "reid.tracklet": "reid.data.tracklet",

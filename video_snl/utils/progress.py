@@ -1,4 +1,4 @@
-"""How far a long command is: a bar on a terminal, now and then a line elsewhere; on stderr."""
+"""Progress of a long command: a bar on a terminal, now and then a line elsewhere; on stderr."""
 
 from __future__ import annotations
 

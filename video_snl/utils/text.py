@@ -1,4 +1,4 @@
-"""Text that people wrote: lists in files, labels, and names that go into messages."""
+"""Text that users wrote: lists in files, labels, and names that go into messages."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def stage(name: str) -> Iterator[None]:
 
 
 def collect_stages() -> dict[str, float]:
-    """Seconds of every stage since the last call, which then starts from zero."""
+    """Return the seconds of every stage since the last call, which then starts from zero."""
     taken = dict(_seconds)
     _seconds.update(dict.fromkeys(STAGES, 0.0))
     return taken

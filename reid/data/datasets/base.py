@@ -13,7 +13,7 @@ __all__ = ["Counts", "Dataset", "Fault", "FaultKind", "Published", "Report", "re
 FaultKind = Literal["counts", "empty", "leaked", "missing", "mixed", "shared", "unreadable"]
 
 _REMEDIES: dict[FaultKind, str] = {
-    "missing": "unpack the data set again",
+    "missing": "unpack the dataset again",
     "empty": "a tracklet needs at least one frame, add some",
     "leaked": "no image may be both trained on and searched for, list it in one part only",
     "mixed": "a tracklet shows one person under one camera, restore the published files",
@@ -32,7 +32,7 @@ class Fault:
             said to be of) or ``shared`` (identities in train and in query); ``reid check`` also
             finds ``unreadable`` images and other ``counts`` than the published ones.
         path: File or folder where it is.
-        detail: What was expected and what was found.
+        detail: Expected and found value.
     """
 
     kind: FaultKind
@@ -85,8 +85,8 @@ class Dataset:
 
     Attributes:
         module: Module with the function ``load(root, split, report)``, imported on first use.
-        root: What the root is, for messages. None where the module has a function ``ensure(root)``
-            that makes the dataset where there is none, and returns its folder.
+        root: Description of the root, for messages. None where the module has a function
+            ``ensure(root)`` that makes the dataset where there is none, and returns its folder.
         num_splits: Divisions into training and test identities.
         published: Published sizes, if any.
         has_lists: The dataset lists its files, and ``load`` reads these lists and no folder.

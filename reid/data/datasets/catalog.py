@@ -114,7 +114,7 @@ def read_dataset(name: str, root: str | Path | None, split: int, report: Report)
         UserError: What makes the dataset unusable as a whole.
     """
     if name not in DATASETS:
-        raise UserError(f"there is no data set {name!r}: give one of {', '.join(DATASETS)}")
+        raise UserError(f"there is no dataset {name!r}: give one of {', '.join(DATASETS)}")
     folder = root_of(name, root)
     if split != 0 and num_splits(name) == 1:
         raise UserError(
@@ -126,7 +126,7 @@ def read_dataset(name: str, root: str | Path | None, split: int, report: Report)
     for part, tracklets in (("query", data.query), ("gallery", data.gallery)):
         if not tracklets:
             raise UserError(
-                f"the {part} of data set {data.name} is empty (junk does not count): evaluation "
+                f"the {part} of dataset {data.name} is empty (junk does not count): evaluation "
                 "needs tracklets to search for and to search in, add some"
             )
     if not DATASETS[name].has_lists:
@@ -146,7 +146,7 @@ def root_of(name: str, root: str | Path | None) -> Path:
     if entry.root is None:
         return importlib.import_module(entry.module).ensure(given)
     if given is None:
-        raise UserError(f"data set {name} needs --root: {entry.root}")
+        raise UserError(f"dataset {name} needs --root: {entry.root}")
     if not given.is_dir():
         found = "is a file" if given.exists() else "does not exist"
         raise UserError(f"--root {root} {found}: give {entry.root}")

@@ -52,13 +52,13 @@ def load(root: Path, split: int, report: Report) -> ReidData:
     ignored: list[Ignored] = []
     parts = [part for part in _PARTS if (root / part).is_dir()]
     listings = {part: _Listing(root / part, ignored) for part in parts}
-    people = {part: _people(root / part, listings[part]) for part in parts}
+    identities = {part: _identities(root / part, listings[part]) for part in parts}
     cameras = {
         (part, person): listings[part].folders(root / part / person)
         for part in parts
-        for person in people[part]
+        for person in identities[part]
     }
-    persons = person_numbers({person for part in parts for person in people[part]}, root)
+    persons = person_numbers({person for part in parts for person in identities[part]}, root)
     numbers = camera_numbers({name for names in cameras.values() for name in names or []})
     found: dict[str, list[Tracklet]] = {part: [] for part in _PARTS}
     for (part, person), names in cameras.items():
@@ -73,7 +73,7 @@ def load(root: Path, split: int, report: Report) -> ReidData:
                 )
     text = MediaFiles(ignored=ignored).ignored_text()
     if text is not None:
-        print(f"data set folder, {root}: {text}", file=sys.stderr, flush=True)
+        print(f"dataset folder, {root}: {text}", file=sys.stderr, flush=True)
     return ReidData(
         name="folder",
         train=found["train"],
@@ -128,7 +128,7 @@ class _Listing:
 
 
 def _own_folders(folder: Path, levels: int) -> Iterator[tuple[int, int]]:
-    """Yield device and inode of the folders below that are no links."""
+    """Yield device and inode of the folders below that are not links."""
     try:
         with os.scandir(folder) as entries:
             below = [entry for entry in entries if entry.is_dir(follow_symlinks=False)]
@@ -185,14 +185,14 @@ def _check_layout(root: Path) -> None:
             )
 
 
-def _people(folder: Path, listing: _Listing) -> list[str]:
-    people = listing.folders(folder)
-    if not people:
+def _identities(folder: Path, listing: _Listing) -> list[str]:
+    identities = listing.folders(folder)
+    if not identities:
         raise UserError(
             f"{folder} has no folders of identities, it holds {folder_contents(folder)}: lay the "
             "tracklets out as <person>/<camera>/<tracklet>/<frame>.jpg in it"
         )
-    return people
+    return identities
 
 
 def _check_place(folder: Path, part: str, person: int) -> None:

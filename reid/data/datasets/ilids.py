@@ -20,7 +20,7 @@ import numpy as np
 
 from reid.data.datasets.base import Report
 from reid.data.datasets.matlab import read_matrix
-from reid.data.datasets.two_cameras import Split, camera_people, find_folder, load_two_cameras
+from reid.data.datasets.two_cameras import Split, camera_identities, find_folder, load_two_cameras
 from reid.data.tracklet import ReidData
 from video_snl.errors import UserError
 
@@ -39,39 +39,39 @@ def load(root: Path, split: int, report: Report) -> ReidData:
     """
     folder = find_folder(root, ("i-LIDS-VID/sequences", "sequences"), hint=_NAME)
     cameras = folder / "cam1", folder / "cam2"
-    people = sorted({*camera_people(cameras[0]), *camera_people(cameras[1])})
+    identities = sorted({*camera_identities(cameras[0]), *camera_identities(cameras[1])})
     return load_two_cameras(
         _NAME,
         cameras,
         root / SPLIT_FILE,
         split,
         report,
-        splits_of=lambda file: _splits(file, people),
-        identities=lambda: people,
+        splits_of=lambda file: _splits(file, identities),
+        identities=lambda: identities,
         misplaced=_misplaced,
     )
 
 
-def _splits(path: Path, people: list[str]) -> list[Split]:
+def _splits(path: Path, identities: list[str]) -> list[Split]:
     """Read the divisions of the identities whose sorted names are given.
 
     Raises:
         UserError: The file is malformed, or divides another number of identities.
     """
     rows = read_matrix(path, "ls_set", columns=None)
-    if rows.shape[1] != len(people):
+    if rows.shape[1] != len(identities):
         raise UserError(
             f"{path} divides {rows.shape[1]} identities, the folders cam1 and cam2 hold "
-            f"{len(people)}: unpack the data set again"
+            f"{len(identities)}: unpack the dataset again"
         )
     for number, row in enumerate(np.sort(rows, axis=1)):
-        if not np.array_equal(row, np.arange(1, len(people) + 1)):
+        if not np.array_equal(row, np.arange(1, len(identities) + 1)):
             raise UserError(
-                f"{path}: split {number} must hold each of 1 to {len(people)} once: restore the "
-                "published file"
+                f"{path}: split {number} must hold each of 1 to {len(identities)} once: "
+                "restore the published file"
             )
-    half = len(people) // 2
-    names = np.array(people)
+    half = len(identities) // 2
+    names = np.array(identities)
     return [
         Split(*(tuple(sorted(names[part - 1].tolist())) for part in (row[half:], row[:half])))
         for row in rows

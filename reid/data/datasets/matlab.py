@@ -26,13 +26,13 @@ def read_matrix(path: Path, variable: str, *, columns: int | None) -> NDArray[np
             value or shape under its name.
     """
     if not path.is_file():
-        raise UserError(f"{path} does not exist: restore it from the published data set")
+        raise UserError(f"{path} does not exist: restore it from the published dataset")
     try:
         values = loadmat(path)
     except Exception as error:  # a damaged file makes scipy raise anything
         raise UserError(
             f"{path} is not a readable MATLAB file ({type(error).__name__}: {error}): restore it "
-            "from the published data set"
+            "from the published dataset"
         ) from error
     if variable not in values:
         found = ", ".join(name for name in values if not name.startswith("__")) or "nothing"

@@ -10,7 +10,7 @@ The persons numbered 1 to 200 appear under both cameras; from 201 on, the same n
 person under each. The literature takes the 178 of the 200 with more than 27 frames under both
 cameras and divides them ten times into 89 and 89. Hirzer, Beleznai, Roth and Bischof, Person
 Re-Identification by Descriptive and Discriminative Classification (SCIA 2011); the 178 persons are
-those of Wang et al. (ECCV 2014). The file is torchreid's, the data set has none of its own.
+those of Wang et al. (ECCV 2014). The file is torchreid's, the dataset has none of its own.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from reid.data.datasets.base import Report
 from reid.data.datasets.frames import list_frames
 from reid.data.datasets.two_cameras import (
     Split,
-    camera_people,
+    camera_identities,
     find_folder,
     load_two_cameras,
-    people_of,
+    numbers_in_names,
 )
 from reid.data.tracklet import ReidData
 from video_snl.errors import UserError
@@ -37,7 +37,7 @@ __all__ = ["load"]
 _NAME = "prid2011"
 _SPLIT_FILE = "splits_prid2011.json"
 _LEAST_FRAMES = 28
-_SHARED_PEOPLE = 200
+_SHARED_IDENTITIES = 200
 
 
 def load(root: Path, split: int, report: Report) -> ReidData:
@@ -55,7 +55,7 @@ def load(root: Path, split: int, report: Report) -> ReidData:
         split,
         report,
         splits_of=_splits,
-        identities=lambda: _usual_people(cameras),
+        identities=lambda: _usual_identities(cameras),
     )
 
 
@@ -68,7 +68,7 @@ def _splits(path: Path) -> list[Split]:
     try:
         values = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} is no readable JSON file ({error}): restore it") from error
+        raise UserError(f"{path} is not a readable JSON file ({error}): restore it") from error
     if not isinstance(values, list) or not values:
         raise UserError(f"{path} must hold a list of splits: restore it")
     return [_split(path, number, value) for number, value in enumerate(values)]
@@ -87,24 +87,24 @@ def _split(path: Path, number: int, value: Any) -> Split:
     train, test = parts
     if len({*train, *test}) < len(train) + len(test):
         raise UserError(f"{path}: split {number} has a person twice: restore the file")
-    people_of([*train, *test])
+    numbers_in_names([*train, *test])
     return Split(tuple(sorted(train)), tuple(sorted(test)))
 
 
-def _usual_people(cameras: tuple[Path, Path]) -> list[str]:
+def _usual_identities(cameras: tuple[Path, Path]) -> list[str]:
     """Return those of the first 200 who have enough frames under both cameras."""
-    both = set(camera_people(cameras[0])) & set(camera_people(cameras[1]))
-    numbers = people_of(both)
+    both = set(camera_identities(cameras[0])) & set(camera_identities(cameras[1]))
+    numbers = numbers_in_names(both)
     found = [
         person
         for person in sorted(both)
-        if numbers[person] <= _SHARED_PEOPLE
+        if numbers[person] <= _SHARED_IDENTITIES
         and all(len(list_frames(camera / person)) >= _LEAST_FRAMES for camera in cameras)
     ]
     if len(found) < 2:
         raise UserError(
             f"{cameras[0].parent} has {counts(len(found), 'identity')} with at least "
-            f"{_LEAST_FRAMES} frames in cam_a and in cam_b, two are needed: unpack the data set "
+            f"{_LEAST_FRAMES} frames in cam_a and in cam_b, two are needed: unpack the dataset "
             "again"
         )
     return found

@@ -21,11 +21,11 @@ from video_snl.utils.json_text import to_json
 
 __all__ = [
     "Split",
-    "camera_people",
+    "camera_identities",
     "digest",
     "find_folder",
     "load_two_cameras",
-    "people_of",
+    "numbers_in_names",
     "random_splits",
 ]
 
@@ -99,7 +99,7 @@ def load_two_cameras(
             if whose := misplaced(Path(frame).name, camera, person):
                 report(Fault("mixed", frame, f"is an image of {whose}"))
                 return []
-        return [Tracklet(frames, people_of([person])[person], camera)]
+        return [Tracklet(frames, numbers_in_names([person])[person], camera)]
 
     return ReidData(
         name=name,
@@ -127,24 +127,24 @@ def find_folder(root: Path, candidates: Sequence[str], hint: str) -> Path:
     other = f"; try --root {root / hint}" if (root / hint).is_dir() else ""
     raise UserError(
         f"--root {root} has no folder {candidates[0]}, it holds {folder_contents(root)}: give the "
-        f"folder that the data set was unpacked into{other}"
+        f"folder that the dataset was unpacked into{other}"
     )
 
 
-def camera_people(folder: Path) -> list[str]:
+def camera_identities(folder: Path) -> list[str]:
     """Return the names of the identities whose folders a camera's folder holds, sorted.
 
     Raises:
         UserError: The folder does not exist, or holds none.
     """
-    people = sorted(list_folders(folder)) if folder.is_dir() else []
-    if not people:
+    identities = sorted(list_folders(folder)) if folder.is_dir() else []
+    if not identities:
         found = "holds no folders of identities" if folder.is_dir() else "does not exist"
-        raise UserError(f"{folder} {found}: unpack the data set again")
-    return people
+        raise UserError(f"{folder} {found}: unpack the dataset again")
+    return identities
 
 
-def people_of(names: Iterable[str]) -> dict[str, int]:
+def numbers_in_names(names: Iterable[str]) -> dict[str, int]:
     """Return the numbers at the end of names of identities: ``person_0012`` is 12.
 
     Raises:
@@ -155,14 +155,14 @@ def people_of(names: Iterable[str]) -> dict[str, int]:
         digits = name[len(name.rstrip("0123456789")) :]
         if not digits or not int(digits):
             raise UserError(
-                f"the name of a person, {name!r}, must end in a number from 1: unpack the data set "
+                f"the name of a person, {name!r}, must end in a number from 1: unpack the dataset "
                 "again or restore its splits"
             )
         numbers[name] = int(digits)
     return numbers
 
 
-def random_splits(dataset: str, people: Sequence[str]) -> list[Split]:
+def random_splits(dataset: str, identities: Sequence[str]) -> list[Split]:
     """Divide identities ten times into halves, as the literature does where no file is published.
 
     In split s they are put in the order of the SHA-256 of ``<dataset>/<s>/<name>``; the first half,
@@ -174,7 +174,7 @@ def random_splits(dataset: str, people: Sequence[str]) -> list[Split]:
 
     splits = []
     for number in range(_RANDOM_SPLITS):
-        order = sorted(people, key=lambda person, number=number: rank(number, person))  # type: ignore[misc]
+        order = sorted(identities, key=lambda person, number=number: rank(number, person))  # type: ignore[misc]
         half = len(order) // 2
         splits.append(Split(tuple(sorted(order[half:])), tuple(sorted(order[:half]))))
     return splits

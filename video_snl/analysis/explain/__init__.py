@@ -1,1 +1,1 @@
-"""What a network's blocks look at in one clip, image or tracklet."""
+"""Maps of what a network's blocks look at in one clip, image or tracklet."""

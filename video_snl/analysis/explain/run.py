@@ -23,7 +23,7 @@ from video_snl.data.workers.forkserver import start_forkserver
 from video_snl.engine.trainer import device_of
 from video_snl.errors import UserError
 from video_snl.runs.trained import load_trained
-from video_snl.tasks.operations import Operations, Reading
+from video_snl.tasks.operations import Reading
 from video_snl.utils.files import check_folder, replace_file, write_json
 from video_snl.utils.json_text import parse_json
 
@@ -57,7 +57,7 @@ def explain(
     Raises:
         UserError: Something named is not there, cannot be read or written, or no position.
     """
-    operations: Operations = spec.make()
+    operations = spec.make()
     position = None if at is None else parse_at(at)
     name, item = operations.find_input(source, reading)
     device = device_of(accelerator)

@@ -1,4 +1,4 @@
-"""What is shown of a network on one clip: plain values, all finite. Without torch."""
+"""Explanation of a network on one clip: plain values, all finite. Without torch."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class BlockMaps:
     Attributes:
         position: Position of the block, ``before:res4.5``.
         unit: Number of the sub-block within the block, from 0.
-        block: Its name, ``snl``.
+        block: Name of the block, ``snl``.
         grid: Sizes (t, h, w) of the maps; n = t h w. A position is numbered row by row, as in
             :func:`flat_index`.
         full_grid: Sizes of the feature map; other than ``grid`` where the maps are subsampled.
@@ -81,7 +81,7 @@ class BlockMaps:
 
 @dataclass(frozen=True)
 class Explanation:
-    """One network on one clip.
+    """Explanation of one network on one clip.
 
     Attributes:
         source: The video, image or tracklet.

@@ -1,4 +1,4 @@
-"""What a block's filter does to the graph frequencies of its affinity.
+"""Effect of a block's filter on the graph frequencies of its affinity.
 
 The response G(lambda) is the filter at a graph frequency lambda = 1 - mu, mu being an eigenvalue of
 A; its gains are the sizes of G. The parts of a signal are what lies in the eigenspaces of A with
@@ -66,7 +66,7 @@ def frequency_response(block: NonlocalBlock, frequencies: Tensor, unit: int = 0)
 
 
 class ResponseGain(NamedTuple):
-    """How much a filter amplifies a graph frequency, in any direction and on average.
+    """Gain of a filter at a graph frequency, in any direction and on average.
 
     Shapes: singular_values of G(lambda) (L, min(Cs, C)), descending; spectral (L,), the first of
     them: the largest gain of any amplitudes z; frobenius (L,), the root of the sum of their
@@ -120,7 +120,7 @@ def chebyshev_coefficients(block: NonlocalBlock, unit: int = 0) -> Tensor:
 
 
 class Part(NamedTuple):
-    """One part of a signal: its number of eigenvectors, and energies of Z, A Z and F(A, Z).
+    """Part of a signal: its number of eigenvectors, and energies of Z, A Z and F(A, Z).
 
     An energy is a sum of squares over positions and channels. Shapes: (B,).
     """

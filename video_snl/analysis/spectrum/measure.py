@@ -139,7 +139,7 @@ class NetworkSpectra:
 
 
 class InputSpectra(NamedTuple):
-    """What one input gives of one block: its graphs, and the parts of the sub-blocks' signals."""
+    """Spectra of one block on one input: its graphs, and parts of the sub-blocks' signals."""
 
     graphs: Sequence[GraphSpectrum] = ()
     parts: Sequence[Parts] = ()

@@ -1,4 +1,4 @@
-"""Measured spectra as a table for people, as JSON, and as a folder of numbers and plots."""
+"""Measured spectra as a table, as JSON, and as a folder of numbers and plots."""
 
 from __future__ import annotations
 

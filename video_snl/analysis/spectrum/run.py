@@ -17,7 +17,7 @@ from video_snl.data.workers.forkserver import start_forkserver
 from video_snl.engine.trainer import device_of
 from video_snl.errors import UserError
 from video_snl.runs.trained import load_trained
-from video_snl.tasks.operations import Operations, Reading
+from video_snl.tasks.operations import Reading
 from video_snl.utils.files import check_folder
 from video_snl.utils.json_text import to_json
 from video_snl.utils.progress import counted
@@ -83,7 +83,7 @@ def spectrum(
     Raises:
         UserError: The network has no blocks, or the folder cannot be written.
     """
-    operations: Operations = spec.make()
+    operations = spec.make()
     files = operations.find_inputs(paths, "spectrum", reading) if paths else []
     device = device_of(accelerator)
     if spec.inputs == "videos":

@@ -1,1 +1,1 @@
-"""From the bytes of a video file to frames: opening, packets of H.264, conversion to RGB."""
+"""Decoding of video files into frames: opening, packets of H.264, conversion to RGB."""

@@ -74,7 +74,7 @@ class FramesReader:
 
 def _numbered_files(path: str) -> list[str]:
     if not os.path.isdir(path):
-        found = "is no folder" if os.path.exists(path) else "does not exist"
+        found = "is not a folder" if os.path.exists(path) else "does not exist"
         raise UserError(
             f"{path} {found}: data.reader=frames reads folders of numbered images (1.jpg, 2.jpg, "
             "...), one folder for each video"

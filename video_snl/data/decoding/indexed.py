@@ -58,14 +58,13 @@ class LibraryReader(abc.ABC):
         """Return the frames of these indices, RGB, uint8 (T, H, W, 3)."""
         if self._fallback is not None:
             return self._fallback.frames(indices)
+        broken: tuple[type[Exception], ...] = (*self._broken, EOFError)
         try:
             with stage("decode"):
                 frames, times = self._batch(list(indices))
             if len(frames) != len(indices):  # a file that ends before its index says so
                 raise EOFError
-        except Exception as error:
-            if not isinstance(error, (*self._broken, EOFError)):
-                raise
+        except broken as error:
             if self.device != "cpu":
                 raise breaks(self.path, indices, len(self)) from error
             return self._by_pyav(indices, f"{self.name} fails to decode")

@@ -51,7 +51,7 @@ _VP8_SHOWN = 0x10  # in the first byte of a packet; others only serve as referen
 
 @dataclass
 class PacketIndex:
-    """What the packets of a video tell.
+    """Facts that the packets of a video give.
 
     Attributes:
         stamps: Time stamps of the packets that are presented.
@@ -221,7 +221,7 @@ def _add_key_frame(index: PacketIndex, packet: av.Packet, codec: str, extradata:
     if codec == "h264":
         units = split_units(bytes(packet), extradata)
         index.parameters |= {unit for unit in units if unit and unit[0] & 31 == PARAMETERS}
-        clean = _has_idr(units)  # a recovery point is no clean entry
+        clean = _has_idr(units)  # a recovery point is not a clean entry
     else:
         index.parameters |= _size_in_header(packet, codec, extradata)
     if clean:

@@ -47,8 +47,8 @@ STAND_INS = 2
 
 # Where the size stays, any choice but ACCURATE_RND gives the very pixels that decord gives.
 _SCALING = Interpolation.BICUBIC
-# Formats that swscale converts straight to RGB, heedless of where the colour samples lie, where the
-# size stays and the number of rows is even.
+# Formats that swscale converts straight to RGB, ignoring the places of the colour samples, where
+# the size stays and the number of rows is even.
 _DIRECT = frozenset({"yuv420p", "yuvj420p", "yuv422p", "yuvj422p"})
 # The matrices that swscale knows, by their numbers in ITU-T H.273; 2 names none. In the place
 # of others FFmpeg's program takes that of BT.601, where the library refuses the frame.
@@ -331,7 +331,7 @@ class RgbConverter:
 
 @cache
 def _converts_directly(name: str) -> bool:
-    """Tell whether swscale converts a format heedless of where its colour samples lie."""
+    """Tell whether swscale ignores the places of the colour samples of a format."""
     pixels = av.VideoFormat(name, 64, 64)
     whole = pixels.is_rgb or (pixels.chroma_width(), pixels.chroma_height()) == (64, 64)
     return whole or name in _DIRECT

@@ -1,4 +1,4 @@
-"""From a video file to uint8 clips at the short side wanted, by one of several decoders.
+"""Read uint8 clips of a short side from a video file, by one of several decoders.
 
 All readers return the same frames: files whose decoder would not are read by PyAV instead, which is
 logged. Nothing is opened, and no decoder is even imported, before the process that

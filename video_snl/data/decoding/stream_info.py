@@ -416,6 +416,6 @@ def _check_length(path: str, container: str, declared: int, held: int) -> None:
 
 def _unreadable(path: str, error: Exception) -> UserError:
     return UserError(
-        f"{path} is no readable video ({getattr(error, 'strerror', None) or error}): fetch or "
+        f"{path} is not a readable video ({getattr(error, 'strerror', None) or error}): fetch or "
         "copy the file again, or take it off the list"
     )

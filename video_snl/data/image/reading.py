@@ -50,7 +50,7 @@ _TRANSPOSED = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What shows an image upright, by the value of its EXIF orientation; 1 is upright."""
+"""Transposition that shows an image upright, by the value of its EXIF orientation; 1 is upright."""
 
 # Pillow keeps the high bytes of colours of 16 bits. Unpacked by the second raw mode, the same file
 # gives the low bytes; a grey and its alpha give high, low, high, low.
@@ -83,7 +83,7 @@ for _kind in (UserWarning, RuntimeWarning):
 
 
 class UnreadableImage(UserError):
-    """One file is at fault; others may do. The message names it."""
+    """Error of a single file, which the message names; others may be readable."""
 
 
 def read_image(
@@ -198,7 +198,7 @@ def check_max_pixels(name: str, value: int) -> None:
     """Refuse a limit below one pixel.
 
     Args:
-        name: What stands before the value in the message, such as "data.max_pixels=".
+        name: Start of the message, before the value, such as "data.max_pixels=".
 
     Raises:
         UserError: ``value`` is below 1.

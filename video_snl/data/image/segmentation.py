@@ -1,6 +1,6 @@
 """Images with a label for every pixel: crops for training, whole images for testing.
 
-The training recipe is that of mmsegmentation's Cityscapes networks: a random scale, a crop, a flip,
+The training is that of mmsegmentation's Cityscapes networks: a random scale, a crop, a flip,
 changed colours.
 """
 
@@ -17,7 +17,7 @@ from video_snl.config.image import ImageDataConfig
 from video_snl.data.image.base import FileDataset, ImageSet, image_set, image_statistics
 from video_snl.data.image.reading import UnreadableImage, read_image
 from video_snl.data.loading.collate import Sample
-from video_snl.data.transforms.photometric import distort, draw_distortion
+from video_snl.data.transforms.image import distort, draw_distortion
 from video_snl.errors import UserError
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""From the keys of an epoch to its batches, in order, whatever happens to single files."""
+"""Collate the keys of an epoch into its batches, in order, whatever happens to single files."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ class ReadSample:
 
 @dataclass
 class LoaderProfile:
-    """Where the time of one epoch of a loader went, so far.
+    """Times of one epoch of a loader, so far.
 
     Args:
         clips: Number of samples handed out.

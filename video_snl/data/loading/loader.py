@@ -81,7 +81,7 @@ class ClipLoader:
         self.quarantine, self.what = quarantine, what
         self.profile = LoaderProfile()
         self._processes = _Processes()
-        # An abandoned loader leaves no process behind. (At the end of this process, all die.)
+        # An abandoned loader leaves no process running. (At the end of this process, all die.)
         weakref.finalize(self, self._processes.close).atexit = False
 
     def __len__(self) -> int:

@@ -25,7 +25,7 @@ class Bad:
     """File that could not be read.
 
     Attributes:
-        path: Its path.
+        path: Path of the file.
         kind: ``error``, ``timeout`` or ``died``.
         reason: Reason in one line.
         seconds: Time that it was tried.

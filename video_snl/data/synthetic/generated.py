@@ -34,7 +34,7 @@ class Generated:
     """A dataset that is a function of a few values.
 
     Args:
-        what: Its name in messages, such as ``the sample dataset``.
+        what: Name in messages, such as ``the sample dataset``.
         values: Values that the files are a function of, as JSON holds them.
         generate: Writes the files into a new, empty folder.
         marker: The file, with the values, that is written last and says that the set is whole.

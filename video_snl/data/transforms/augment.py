@@ -2,10 +2,11 @@
 
 The process that decodes only draws numbers (well below a millisecond); the pixels change where the
 batch is cropped, after the crop: there they are fewer, on a GPU they cost next to nothing, and the
-processes that decode, which a training waits for first, are spared. Every frame of a clip is
-treated alike: one draw for a clip, and where an operation looks at the image (the mean of a
-contrast, the histogram of an equalisation), it looks at all frames together, so that a clip does
-not flicker.
+processes that decode, which a training waits for first, are spared.Every frame of a clip is
+treated alike: one draw for a clip, and where an operation looks at the image as a whole (the mean
+of a contrast, the extremes of an automatic one, the histogram of an equalisation), it looks at all
+frames together: torchvision gets them below each other, as one image, so that a clip does not
+flicker.
 
 A sample carries, where the option is set,
 
@@ -23,24 +24,33 @@ work queued on it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
+from types import ModuleType
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from video_snl.config.video import DataConfig
-from video_snl.data.transforms.randaugment import OPERATIONS, jitter_colours
 from video_snl.errors import OptionsError
 
 __all__ = [
+    "OPERATIONS",
     "augment_clips",
     "check_augmentation",
     "draw_augmentation",
+    "jitter_colours",
     "scale_pairs",
 ]
 
 LARGEST_MAGNITUDE = 30
+BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
+_JITTER = ("adjust_brightness", "adjust_contrast", "adjust_saturation", "adjust_hue")
+_UNCHANGED = (1.0, 1.0, 1.0, 0.0)
+
+Operation = Callable[[Tensor, float], Tensor]
+"""Changes a clip, uint8 (T, h, w, 3), with a strength in [-1, 1]."""
 
 
 def check_augmentation(config: DataConfig) -> None:
@@ -131,18 +141,149 @@ def augment_clips(
                 _operate(c, x, strength) for c, x in zip(clips, operations.tolist(), strict=True)
             ]
         if jitter is not None:
-            clips = [_jitter(c, x) for c, x in zip(clips, jitter.tolist(), strict=True)]
+            clips = [
+                jitter_colours(c, [int(change) for change in x[:4]], x[4:])
+                for c, x in zip(clips, jitter.tolist(), strict=True)
+            ]
     return torch.stack(clips)
 
 
-def _operate(clip: Tensor, chosen: list[list[float]], strength: float) -> Tensor:
-    for place, sign in chosen:
-        clip = _OPERATIONS[int(place)](clip, sign * strength)
+def jitter_colours(clip: Tensor, order: Sequence[int], factors: Sequence[float]) -> Tensor:
+    """Change brightness (0), contrast (1), saturation (2) and hue (3) of a clip.
+
+    Args:
+        clip: uint8 (T, h, w, 3).
+        order: The numbers of these four, in the order of the changes.
+        factors: Factors of brightness, contrast and saturation, where 1 changes nothing, and the
+            turn of the hue in parts of the circle, where 0 changes nothing.
+    """
+    for change in order:
+        value = factors[change]
+        if value != _UNCHANGED[change]:
+            clip = _adjust(clip, change, value)
     return clip
 
 
-def _jitter(clip: Tensor, drawn: list[float]) -> Tensor:
-    return jitter_colours(clip, [int(change) for change in drawn[:4]], drawn[4:])
+def _operate(clip: Tensor, chosen: list[list[float]], strength: float) -> Tensor:
+    operations = list(OPERATIONS.values())
+    for place, sign in chosen:
+        clip = operations[int(place)](clip, sign * strength)
+    return clip
 
 
-_OPERATIONS = tuple(OPERATIONS.values())
+def _adjust(clip: Tensor, change: int, value: float) -> Tensor:
+    adjust = getattr(_functional(), _JITTER[change])
+    return _as_one_image(clip, lambda image: adjust(image, value))
+
+
+def _functional() -> ModuleType:
+    """Import torchvision's operations, which takes longer than torch itself.
+
+    Processes that decode draw from :data:`OPERATIONS` and need none of them.
+    """
+    from torchvision.transforms.v2 import functional
+
+    return functional
+
+
+def _as_one_image(clip: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
+    image = clip.flatten(0, 1).permute(2, 0, 1)  # (3, T h, w)
+    return change(image).permute(1, 2, 0).reshape(clip.shape)
+
+
+def _frame_by_frame(clip: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
+    return change(clip.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+
+def _affine(
+    clip: Tensor, *, right: int = 0, down: int = 0, shear: Sequence[float] = (0.0, 0.0)
+) -> Tensor:
+    """Shift by whole pixels, or shear by slopes about the top left corner; black comes in."""
+    degrees = [math.degrees(math.atan(slope)) for slope in shear]
+    return _frame_by_frame(
+        clip,
+        lambda frames: _functional().affine(
+            frames,
+            angle=0.0,
+            translate=[right, down],
+            scale=1.0,
+            shear=degrees,
+            center=[0.0, 0.0] if any(shear) else None,
+        ),
+    )
+
+
+def _identity(clip: Tensor, strength: float) -> Tensor:
+    return clip
+
+
+def _shear_x(clip: Tensor, strength: float) -> Tensor:
+    return _affine(clip, shear=(0.3 * strength, 0.0))
+
+
+def _shear_y(clip: Tensor, strength: float) -> Tensor:
+    return _affine(clip, shear=(0.0, 0.3 * strength))
+
+
+def _translate_x(clip: Tensor, strength: float) -> Tensor:
+    return _affine(clip, right=int(150 / 331 * clip.shape[2] * strength))
+
+
+def _translate_y(clip: Tensor, strength: float) -> Tensor:
+    return _affine(clip, down=int(150 / 331 * clip.shape[1] * strength))
+
+
+def _rotate(clip: Tensor, strength: float) -> Tensor:
+    return _frame_by_frame(clip, lambda frames: _functional().rotate(frames, 30 * strength))
+
+
+def _brightness(clip: Tensor, strength: float) -> Tensor:
+    return _adjust(clip, BRIGHTNESS, 1 + 0.9 * strength)
+
+
+def _color(clip: Tensor, strength: float) -> Tensor:
+    return _adjust(clip, SATURATION, 1 + 0.9 * strength)
+
+
+def _contrast(clip: Tensor, strength: float) -> Tensor:
+    return _adjust(clip, CONTRAST, 1 + 0.9 * strength)
+
+
+def _sharpness(clip: Tensor, strength: float) -> Tensor:
+    return _frame_by_frame(clip, lambda x: _functional().adjust_sharpness(x, 1 + 0.9 * strength))
+
+
+def _posterize(clip: Tensor, strength: float) -> Tensor:
+    return _as_one_image(clip, lambda x: _functional().posterize(x, round(8 - 4 * abs(strength))))
+
+
+def _solarize(clip: Tensor, strength: float) -> Tensor:
+    return _as_one_image(clip, lambda x: _functional().solarize(x, 255 * (1 - abs(strength))))
+
+
+def _autocontrast(clip: Tensor, strength: float) -> Tensor:
+    return _as_one_image(clip, _functional().autocontrast)
+
+
+def _equalize(clip: Tensor, strength: float) -> Tensor:
+    return _as_one_image(clip, _functional().equalize)
+
+
+# Ranges as in arXiv:1909.13719 and torchvision. The order is
+# part of what a seed means.
+OPERATIONS: dict[str, Operation] = {
+    "identity": _identity,
+    "shear_x": _shear_x,
+    "shear_y": _shear_y,
+    "translate_x": _translate_x,
+    "translate_y": _translate_y,
+    "rotate": _rotate,
+    "brightness": _brightness,
+    "color": _color,
+    "contrast": _contrast,
+    "sharpness": _sharpness,
+    "posterize": _posterize,
+    "solarize": _solarize,
+    "autocontrast": _autocontrast,
+    "equalize": _equalize,
+}

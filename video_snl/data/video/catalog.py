@@ -13,12 +13,17 @@ from video_snl.config.datasets import VIDEO_DATASETS
 from video_snl.config.video import DataConfig
 from video_snl.data.video.records import VideoSet, folder_contents
 from video_snl.errors import UserError
+from video_snl.utils.media import is_video_name
 from video_snl.utils.text import say_once
 
 __all__ = ["class_count", "load_videos", "resolve_dataset"]
 
 # Written by video_snl.data.synthetic.generated, whose modules are loaded only where they are used.
 _SAMPLE_MARKER = "sample.json"
+_CLASS_FOLDERS = (
+    "give the folder above the class folders (--data.dataset folder), or a CSV file that lists "
+    "videos (--data.dataset csv); see docs/own-videos.md"
+)
 
 
 def load_videos(config: DataConfig, *, known: Sequence[str] | None = None) -> VideoSet:
@@ -54,20 +59,29 @@ def resolve_dataset(config: DataConfig) -> DataConfig:
     """Return the configuration with the dataset that its root holds, where none was named.
 
     ``sample`` is the default: with a root that holds something else, a folder of class folders, a
-    CSV file or UCF-101's layout is recognised, and said in a line on stderr. Any other dataset was
-    named, and stays.
+    CSV file or UCF-101's layout is recognised, and said in a line on stderr. So is a root that is
+    new or empty, where the sample dataset is made. Any other dataset was named, and stays.
 
     Raises:
-        UserError: The root holds files and is none of them: nothing is generated into it.
+        UserError: The root is a video, or holds files and is none of them: nothing is generated
+            into it.
     """
     if config.dataset != "sample" or config.root is None:
         return config
-    from video_snl.data.video.folders import has_class_folders
+    from video_snl.data.video.folders import has_class_folders, holds_files
 
     root = Path(config.root).expanduser()
+    if root.is_file() and is_video_name(root):
+        raise UserError(f"data.root={config.root} is a video: {_CLASS_FOLDERS}")
     if root.is_file():
         found, what = "csv", "a file that lists videos"
     elif not root.is_dir() or _is_for_sample(root):
+        if not (root / _SAMPLE_MARKER).is_file():
+            state = "is empty" if root.is_dir() else "does not exist"
+            say_once(
+                f"data.root={config.root} {state}: it is used for the sample dataset of generated "
+                "videos; for your own, name a folder that holds them, or give --data.dataset folder"
+            )
         return config
     elif (root / "ucfTrainTestlist").is_dir():
         found, what = "ucf101", "the layout of UCF-101"
@@ -82,6 +96,10 @@ def resolve_dataset(config: DataConfig) -> DataConfig:
                 "configuration of an image network, such as --config "
                 "configs/digits/preresnet20_snl.yaml --data.dataset folder (docs/images.md), or "
                 "with --data.reader frames if each folder in a class is a video"
+            )
+        if holds_files(root, "videos"):
+            raise UserError(
+                f"data.root={config.root} holds videos, but no class folders: {_CLASS_FOLDERS}"
             )
         raise UserError(
             f"data.root={config.root} holds {folder_contents(root)}: no dataset was named and none "

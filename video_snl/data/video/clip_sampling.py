@@ -1,4 +1,4 @@
-"""Which frames of a video make a clip: index arithmetic, knowing no decoder and no tensor.
+"""Choice of the frames of a clip: index arithmetic without decoder and tensors.
 
 A clip of ``frames`` frames taken every ``stride`` frames spans
 

@@ -200,8 +200,8 @@ def make_loader(
     With workers the processes stay for the next epoch, and a file that takes longer than
     ``data.deadline`` is given up; with 0 the calling process decodes, without a deadline. A file
     that cannot be read goes to the quarantine: in training another video of its class is read
-    (:meth:`ClipDataset.substitute`), in evaluation its index is listed under ``unreadable`` of its
-    batch. Without a quarantine iterating raises :class:`UserError`.
+    (:meth:`ClipDataset.fallback_index`), in evaluation its index is listed under ``unreadable`` of
+    its batch. Without a quarantine iterating raises :class:`UserError`.
 
     Raises:
         OptionsError: The number of workers, the deadline or the share of failures is out of its

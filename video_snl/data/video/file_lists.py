@@ -16,7 +16,7 @@ from video_snl.utils.media import VIDEO_SUFFIXES, MediaFiles, find_media, list_f
 
 __all__ = [
     "Layout",
-    "Listing",
+    "FileLists",
     "find_videos",
     "layout_of",
     "list_files",
@@ -27,11 +27,11 @@ SPLITS: tuple[Split, ...] = (1, 2, 3)
 
 
 @dataclass(frozen=True)
-class Listing:
+class FileLists:
     """The files of a dataset, as paths: there, named and not there, there and not named.
 
     Attributes:
-        ignored: What was passed over in its folders, with counts; None for nothing.
+        ignored: Files passed over in its folders, with counts; None for nothing.
         repeats: Files that are met twice, in train and test or in one part.
     """
 
@@ -49,7 +49,7 @@ def layout_of(root: Path) -> Layout:
     return "ucf101" if (root / "ucfTrainTestlist").is_dir() else "folder"
 
 
-def list_files(root: Path, layout: Layout) -> Listing:
+def list_files(root: Path, layout: Layout) -> FileLists:
     """Compare what a dataset names with what is there.
 
     ``ucf101``: the lists of all splits that are there name the files. ``csv``: its rows name them,
@@ -81,7 +81,7 @@ def find_videos(root: Path) -> MediaFiles:
     return media
 
 
-def _ucf101(root: Path) -> Listing:
+def _ucf101(root: Path) -> FileLists:
     lists, videos = lists_folder(root), videos_folder(root)
     named: set[str] = set()
     repeats = Repeats()
@@ -102,7 +102,7 @@ def _ucf101(root: Path) -> Listing:
     unnamed, absent = present - named, named - present
     # A link to a class folder that was read under its own name is there all the same.
     linked = {path for path in absent if os.path.isfile(path)}
-    return Listing(
+    return FileLists(
         sorted(present | linked),
         sorted(absent - linked),
         sorted(unnamed),
@@ -111,7 +111,7 @@ def _ucf101(root: Path) -> Listing:
     )
 
 
-def _csv(root: Path) -> Listing:
+def _csv(root: Path) -> FileLists:
     rows = csv_rows(root)
     named = dict.fromkeys(row.path for row in rows)
     there = [path for path in named if os.path.exists(path)]
@@ -119,13 +119,15 @@ def _csv(root: Path) -> Listing:
     parts: dict[str, list[tuple[str, str]]] = {}
     for row in rows:
         parts.setdefault(row.part or "the list", []).append((row.path, row.label))
-    return Listing(there, missing, [], None, find_repeats(parts))
+    return FileLists(there, missing, [], None, find_repeats(parts))
 
 
-def _folder(root: Path) -> Listing:
+def _folder(root: Path) -> FileLists:
     media = find_videos(root)
     present = [str(path) for path in media.videos]
-    return Listing(present, [], [], media.ignored_text("videos"), find_repeats(_class_parts(root)))
+    return FileLists(
+        present, [], [], media.ignored_text("videos"), find_repeats(_class_parts(root))
+    )
 
 
 def _class_parts(root: Path) -> dict[str, list[tuple[str, str]]]:

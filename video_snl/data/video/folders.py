@@ -29,6 +29,7 @@ __all__ = [
     "csv_rows",
     "divide",
     "has_class_folders",
+    "holds_files",
     "load_csv",
     "load_csv_config",
     "load_folder",
@@ -132,7 +133,7 @@ def has_class_folders(root: Path, kind: Literal["videos", "images"] = "videos") 
         inside = [folder for folder in folders if folder.name in PARTS] or folders
         if inside is not folders:
             folders = [below for folder in inside for below in list_folder(folder)[0]]
-        return any(_holds(folder, kind) for folder in folders)
+        return any(holds_files(folder, kind) for folder in folders)
     except UserError:
         return False
 
@@ -265,7 +266,8 @@ def _without_videos(folder: Path, frame_folders: bool) -> UserError:
     )
 
 
-def _holds(folder: Path, kind: Literal["videos", "images"]) -> bool:
+def holds_files(folder: Path, kind: Literal["videos", "images"]) -> bool:
+    """Tell whether a folder itself has files of a kind; one that cannot be listed has none."""
     try:
         return bool(getattr(list_folder(folder)[1], kind))
     except UserError:

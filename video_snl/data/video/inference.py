@@ -47,15 +47,15 @@ def read_views(
     """Read clips evenly spaced over a video, uint8 (clips, T, H, W, 3).
 
     Args:
-        if_short: What to do about a video that is too short, by the options of the command; those
+        if_short: Advice for a video that is too short, by the options of the command; those
             of a training are others.
 
     Raises:
         UserError: The file cannot be read, is too short, or takes longer than ``data.deadline``.
     """
     read = _Views(config, clips, if_short)
-    [outcome] = map_with_timeout(read, [path], num_workers=1, deadline=config.deadline)
-    return _value(outcome, path, config.deadline)
+    [result] = map_with_timeout(read, [path], num_workers=1, deadline=config.deadline)
+    return _value(result, path, config.deadline)
 
 
 def read_windows(
@@ -76,10 +76,10 @@ def read_windows(
     turns = ((path, number) for number in count())
     read = _Windows(config, clips, window, hop)
     # Two are under way, so that one is decoded while others are scored.
-    outcomes = map_with_timeout(read, turns, num_workers=1, deadline=deadline, ahead=2)
-    with closing(outcomes):  # which ends the process
-        for outcome in outcomes:
-            found = _value(outcome, path, deadline)
+    results = map_with_timeout(read, turns, num_workers=1, deadline=deadline, ahead=2)
+    with closing(results):  # which ends the process
+        for result in results:
+            found = _value(result, path, deadline)
             if found is None:
                 return
             yield found
@@ -154,12 +154,12 @@ class _Windows:
             ) from error
 
 
-def _value(outcome: DecodeResult[Any, T], path: str, deadline: float) -> T:
-    if outcome.kind == "timeout":
+def _value(result: DecodeResult[Any, T], path: str, deadline: float) -> T:
+    if result.kind == "timeout":
         raise UserError(
             f"{path}: decoding took longer than {deadline:g} s, and was given up: re-encode the "
             "file, or give it longer (--deadline)"
         )
-    if outcome.kind != "ok":
-        raise UserError(named(path, str(outcome.failure)))
-    return outcome.value  # type: ignore[return-value]
+    if result.kind != "ok":
+        raise UserError(named(path, str(result.failure)))
+    return result.value  # type: ignore[return-value]

@@ -128,19 +128,19 @@ def lists_folder(root: Path) -> Path:
     """
     if not root.is_dir():
         found = "is a file" if root.exists() else "does not exist"
-        raise UserError(f"data.root={root} {found}: give {_wanted()}")
+        raise UserError(f"data.root={root} {found}: give {_expected()}")
     lists = root / _LISTS
     if not lists.is_dir():
         above = root.parent / _LISTS
         hint = f"; try --data.root {root.parent}" if above.is_dir() else ""
         raise UserError(
             f"data.root={root} has no folder {_LISTS}, it holds {folder_contents(root)}: give "
-            f"{_wanted()}{hint}"
+            f"{_expected()}{hint}"
         )
     return lists
 
 
-def _wanted() -> str:
+def _expected() -> str:
     return f"the folder that holds {_VIDEOS}/<Class>/*.avi and {_LISTS}/"
 
 

@@ -35,7 +35,7 @@ def work(channel: Channel) -> None:
         if main is not None:
             spawn.prepare(main)
         function = pickle.loads(pickled)
-    except Exception:
+    except Exception:  # of any kind, as importing and unpickling run what others wrote
         channel.send(("broken", traceback.format_exc()))
         return
     channel.send(("ready",))
@@ -60,7 +60,7 @@ def _answer(
         short = len(body) <= _INLINE
         lengths = buffer.put(slot, parts if short else [body, *parts])
         return kind, body if short else None, lengths
-    except Exception as error:
+    except Exception as error:  # as of a value that cannot be pickled, or of a full /dev/shm
         return "error", _describe(error), []
 
 
@@ -68,7 +68,7 @@ def attempt(function: Callable[[Any], Any], item: Any) -> tuple[str, Any]:
     """Return ("ok", the value) or ("error", what went wrong in one line)."""
     try:
         return "ok", function(item)
-    except Exception as error:
+    except Exception as error:  # of any kind: a decoder may raise anything
         return "error", _describe(error)
 
 

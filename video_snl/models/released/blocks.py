@@ -373,7 +373,7 @@ class PlainDisentangled(Kernel):
 
 
 def _unary(scores: Tensor) -> LowRank:
-    """A_ij = softmax_j(m_j). Shape: scores (B, N, 1)."""
+    """Compute A_ij = softmax_j(m_j). Shape: scores (B, N, 1)."""
     salience = scores.softmax(1)
     return LowRank(torch.ones_like(salience), salience)
 

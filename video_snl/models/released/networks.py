@@ -133,7 +133,7 @@ def load_reference_network(
             ResNets (224 x 224), 4 for those on CIFAR.
 
     Warns:
-        UserWarning: naming tensors in PreResNet checkpoints that are no part of the network.
+        UserWarning: naming tensors in PreResNet checkpoints that are not part of the network.
 
     Raises:
         UserError: for a file that is not there or cannot be read.

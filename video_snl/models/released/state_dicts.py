@@ -30,7 +30,7 @@ Kind = Literal["snl", "nl", "ns", "dnl", "a2", "cayley", "cgnl", "cc"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 Shapes = dict[str, tuple[int, ...]]
 
-# Which part of a name tells which kind, the telling ones first.
+# Parts of names that distinguish the kinds, the most specific ones first.
 _MARKS: dict[str, Kind] = {
     "query_conv": "cc",
     "gn": "cgnl",
@@ -129,10 +129,10 @@ def block_kind(block: Tensors, kind: str | None = None) -> Kind:
     """Return the kind of a block.
 
     Args:
-        kind: Its kind, where it is known; needed for nl, ns and a2.
+        kind: Kind of the block, where it is known; needed for nl, ns and a2.
 
     Raises:
-        StateDictError: for an unknown kind, keys that are no block's, or those of nl, ns and a2,
+        StateDictError: for an unknown kind, keys that are not a block's, or those of nl, ns and a2,
             which are the same, without a kind.
     """
     if kind is not None:

@@ -51,7 +51,7 @@ _UNIT_NAME = re.compile(r"layer([1-4])\.(\d+)\.((?:conv|bn)\d|downsample\.[01])\
 
 @dataclass(frozen=True)
 class Layout:
-    """Where a pytorchvideo network keeps its parts: indices into ``model.blocks``.
+    """Places of the parts of a pytorchvideo network: indices into ``model.blocks``.
 
     The stages are not always 1-4: pytorchvideo's i3d_r50 has a pooling layer between them.
     """

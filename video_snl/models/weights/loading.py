@@ -48,7 +48,7 @@ class ShapeMismatch:
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What became of a file of weights. Names are the network's, in the order it has them.
+    """Report on loading a file of weights. Names are the network's, in the order it has them.
 
     Attributes:
         source: as it was asked for.
@@ -56,7 +56,7 @@ class LoadReport:
         matched: tensors taken over, the head's among them if it was.
         new: tensors of the network that the file does not have: they start untrained.
         dropped: tensors of the file that the network does not have.
-        head: what became of the classifier, in words.
+        head: how the classifier was treated, in words.
         head_dropped: tensors of the file's classifier that were left out.
         shape_mismatches: tensors of the backbone that both have, in two shapes.
         matched_fraction: share of the backbone's parameters (elements, without the classifier)
@@ -82,7 +82,7 @@ class LoadReport:
     note: str | None = None
 
     def summary(self) -> str:
-        """A few lines for people."""
+        """Return the report as a few lines."""
         lines = [
             f"Weights {self.source} ({self.format}): {self.matched_fraction:.1%} of the "
             f"backbone's parameters matched, {len(self.matched)} tensors.",
@@ -211,7 +211,7 @@ def _match(
 
 
 def _fit(tensor: Tensor, target: Tensor) -> Tensor | None:
-    """``tensor`` in the target's shape, or None: equal, or a 2D kernel that can be inflated."""
+    """Return ``tensor`` in the target's shape, a 2D kernel inflated; None where it does not fit."""
     if tensor.shape == target.shape:
         return tensor
     if tensor.ndim == 4 and target.ndim == 5:
@@ -229,7 +229,7 @@ def _share(sizes: dict[str, int], taken: dict[str, Tensor]) -> float:
 def _dropped(
     wanted: dict[str, Tensor], given: dict[str, Tensor], head: tuple[str, ...]
 ) -> list[str]:
-    """Tensors the model lacks. Those of the head have a line of their own if it lacks one."""
+    """List tensors that the model lacks; without those of a head where it has none at all."""
     headless = not any(name.startswith(head) for name in wanted)
     unknown = (name for name in given if name not in wanted)
     return [name for name in unknown if not (headless and name.startswith(head))]

@@ -1,4 +1,4 @@
-"""Where weights come from: files, URLs and the well-known names, read without running code."""
+"""Sources of weights: files, URLs and the well-known names, read without running code."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def read_checkpoint(path: Path) -> Mapping[str, Any]:
     Archives are compared with their checksums first, which torch does not look at.
 
     Raises:
-        UserError: for a file that is damaged, is no such file, needs code, or holds no mapping.
+        UserError: for a file that is damaged, is not such a file, needs code, or holds no mapping.
     """
     try:
         check_archive(path)

@@ -1,4 +1,4 @@
-"""Segmentation on the shared engine, on small scenes in the layout of Cityscapes."""
+"""Segmentation on the shared engine, on small images in the layout of Cityscapes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import Image
 
 from tests.image_trees import write_cityscapes
 from tests.tiny import metrics, only_run, run_here
-from tests.tiny_images import scene_options
+from tests.tiny_images import segmentation_options
 from video_snl.cli.main import main
 from video_snl.config.task_spec import IMAGE
 from video_snl.data.image.cityscapes import read_labels
@@ -23,14 +23,14 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 @pytest.fixture(scope="module")
-def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def cityscapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_cityscapes(tmp_path_factory.mktemp("cityscapes"))
 
 
 @pytest.fixture(scope="module")
-def run(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(cityscapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("runs")
-    assert main(["train", *scene_options(scenes, output)]) == 0
+    assert main(["train", *segmentation_options(cityscapes, output)]) == 0
     return only_run(output)
 
 
@@ -42,7 +42,7 @@ def predicted(trained: Trained, path: Path) -> np.ndarray:
 
 
 def naive_scores(found: np.ndarray, labels: np.ndarray) -> tuple[float, float, float]:
-    """mIoU, mAcc and aAcc of one scene, pixel by pixel."""
+    """mIoU, mAcc and aAcc of one image, pixel by pixel."""
     kept = labels != 255
     overlap, recall = [], []
     for name in range(19):
@@ -55,10 +55,10 @@ def naive_scores(found: np.ndarray, labels: np.ndarray) -> tuple[float, float, f
 
 
 def test_evaluation_is_validation_is_the_naive_count(
-    run: Path, scenes: Path, tmp_path: Path
+    run: Path, cityscapes: Path, tmp_path: Path
 ) -> None:
-    [image] = (scenes / "leftImg8bit" / "val").rglob("*.png")
-    [label] = (scenes / "gtFine" / "val").rglob("*.png")
+    [image] = (cityscapes / "leftImg8bit" / "val").rglob("*.png")
+    [label] = (cityscapes / "gtFine" / "val").rglob("*.png")
     trained = load_trained(run / "checkpoints" / "best.ckpt", IMAGE)
     expected = naive_scores(predicted(trained, image), read_labels(str(label)))
     done = run_here("evaluate", "--checkpoint", str(run), "--output", str(tmp_path))
@@ -98,7 +98,7 @@ def test_auxiliary_head_trains_and_is_not_described(run: Path) -> None:
 def test_scene_that_cannot_be_read_counts_as_wrong(run: Path, tmp_path: Path) -> None:
     root = write_cityscapes(tmp_path / "cityscapes")
     [image] = (root / "leftImg8bit" / "val").rglob("*.png")
-    image.write_bytes(b"no picture")
+    image.write_bytes(b"no image")
     words = ["--checkpoint", str(run), "--output", str(tmp_path / "report")]
     done = run_here("evaluate", *words, "--data.root", str(root))
     assert done.returncode == 0 and "could not be read: 1; they count as wrong" in done.stdout
@@ -106,8 +106,8 @@ def test_scene_that_cannot_be_read_counts_as_wrong(run: Path, tmp_path: Path) ->
     assert found["aAcc"] == found["mIoU"] == 0
 
 
-def test_predict_says_what_covers_a_scene(run: Path, scenes: Path) -> None:
-    [image] = (scenes / "leftImg8bit" / "val").rglob("*.png")
+def test_predict_says_what_covers_a_scene(run: Path, cityscapes: Path) -> None:
+    [image] = (cityscapes / "leftImg8bit" / "val").rglob("*.png")
     done = run_here("predict", str(image), "--checkpoint", str(run), "--json", "--top", "1")
     [row] = json.loads(done.stdout)
     found = predicted(load_trained(run / "checkpoints" / "best.ckpt", IMAGE), image)

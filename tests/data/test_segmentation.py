@@ -1,4 +1,4 @@
-"""Cityscapes: train ids, layout, the training recipe, and windows."""
+"""Cityscapes: train ids, layout, training samples, and windows."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from tests.image_trees import picture, write_cityscapes
+from tests.image_trees import noise_image, write_cityscapes
 from video_snl.config.image import ImageDataConfig
 from video_snl.data.image.catalog import image_class_count, load_images
 from video_snl.data.image.cityscapes import CLASSES, load_cityscapes, read_labels, train_ids
 from video_snl.data.image.segmentation import SegmentationDataset, draw_crop
-from video_snl.data.transforms.photometric import Distortion, distort, draw_distortion
+from video_snl.data.transforms.image import Distortion, distort, draw_distortion
 from video_snl.errors import UserError
 from video_snl.tasks.sliding_window import slide, window_places, window_stride
 
@@ -66,10 +66,10 @@ def test_a_training_crop_at_scale_one_is_a_piece_of_the_scene(tmp_path: Path) ->
     plain = config(tmp_path, scales=[1.0, 1.0], flip=True)
     data = load_images(plain)
     files = load_cityscapes(tmp_path)[0]
-    scenes = SegmentationDataset(files, plain, read_labels, training=False, seed=0)
+    plain_samples = SegmentationDataset(files, plain, read_labels, training=False, seed=0)
     flips = set()
     for epoch in range(8):
-        sample, whole = data.train[epoch, 1], scenes[0, 1]
+        sample, whole = data.train[epoch, 1], plain_samples[0, 1]
         found = [
             flipped
             for top in range(17)
@@ -115,7 +115,7 @@ def test_crops_of_nearly_one_class_are_drawn_again() -> None:
 
 def test_unreadable_labels_are_named(tmp_path: Path) -> None:
     for name, values in (("ids.png", np.full((4, 4), 77, np.uint8)), ("deep.png", None)):
-        image = picture(0, 8, 8) if values is None else Image.fromarray(values)
+        image = noise_image(0, 8, 8) if values is None else Image.fromarray(values)
         image.save(tmp_path / name)
     for name, reason in (("ids.png", "label id 77"), ("deep.png", "mode RGB"), ("no.png", "read")):
         with pytest.raises(UserError, match=f"{name}.*{reason}"):
@@ -123,7 +123,7 @@ def test_unreadable_labels_are_named(tmp_path: Path) -> None:
 
 
 def test_a_distortion_is_what_it_says() -> None:
-    image = np.asarray(picture(0, 16, 16))
+    image = np.asarray(noise_image(0, 16, 16))
     assert np.array_equal(distort(image, Distortion()), image)
     brighter = np.minimum(image.astype(float) + 20.5, 255).astype(np.uint8)
     assert np.array_equal(distort(image, Distortion(brightness=20.5)), brighter)
@@ -181,11 +181,11 @@ def test_windows_of_a_pointwise_network_change_nothing() -> None:
 
 
 def test_window_strides() -> None:
-    scenes = ImageDataConfig(dataset="cityscapes", height=512, width=1024)
-    assert window_stride(scenes) == (341, 683)
-    scenes.window_stride = [512, 1025]
+    config = ImageDataConfig(dataset="cityscapes", height=512, width=1024)
+    assert window_stride(config) == (341, 683)
+    config.window_stride = [512, 1025]
     with pytest.raises(UserError, match="data.window_stride=.512, 1025.: give two numbers"):
-        window_stride(scenes)
+        window_stride(config)
 
 
 def test_real_scenes(real_data: Path, tmp_path: Path) -> None:

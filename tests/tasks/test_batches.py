@@ -13,7 +13,7 @@ from tests.tiny import run_here
 from tests.tiny_images import image_options
 from video_snl.config.video import Experiment, OptimizerConfig, TrainerConfig
 from video_snl.errors import UserError
-from video_snl.tasks.training_checks import check_last_batch
+from video_snl.tasks.datamodule import check_last_batch
 
 
 def test_images(tmp_path: Path) -> None:
@@ -40,8 +40,8 @@ def test_images(tmp_path: Path) -> None:
 def test_tracklets() -> None:
     tracklets = [Tracklet((f"{i}.jpg",), 1 + i // 2, i % 2) for i in range(8)]
     with pytest.raises(UserError, match="data.identities=2"):
-        IdentitySampler(tracklets, 0, people=2, per_person=1, rank=0, world_size=2)
-    IdentitySampler(tracklets, 0, people=2, per_person=1)
+        IdentitySampler(tracklets, 0, identities=2, per_person=1, rank=0, world_size=2)
+    IdentitySampler(tracklets, 0, identities=2, per_person=1)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What parquet files claim, and what they can hold."""
+"""What files of features claim, and what they can hold."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _table() -> FeatureTable:
 
 
 def _varint(value: int) -> bytes:
-    """Of thrift's compact protocol, zigzag for a positive number."""
+    """Encode a positive number as thrift's compact protocol does: zigzag."""
     value *= 2
     found = bytearray()
     while value > 127:
