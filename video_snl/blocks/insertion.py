@@ -2,6 +2,9 @@
 
 A position is ``before:PLACE`` or ``after:PLACE``. A place is a residual unit of a stage
 (``res4.5``, ``layer2.1``) or a dotted module path of the bare network (``blocks.3.res_blocks.5``).
+
+Feature maps are (B, C, ...) in convolutional networks, (B, ..., C) in Swin and (B, 1 + T H W, C) in
+MViT, whose first token stands for the class: a block leaves it as it is.
 """
 
 from __future__ import annotations
@@ -11,13 +14,15 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple, Unpack
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from video_snl.blocks.block import BATCH_NORM, CONV
 from video_snl.blocks.zoo import BlockOptions, make_block
 
 __all__ = [
     "BlockFactory",
+    "Layout",
     "Where",
     "WithBlock",
     "Wrapper",
@@ -28,6 +33,7 @@ __all__ = [
 
 BlockFactory = Callable[..., nn.Module]
 Where = Literal["before", "after"]
+Layout = Literal["channels_first", "channels_last", "tokens"]
 Wrapper = Callable[[nn.Module, nn.Module, Where], "WithBlock"]
 
 
@@ -51,6 +57,35 @@ class WithBlock(nn.Module):
         return self.block(x)
 
 
+class _ChannelsLast(WithBlock):
+    """Wrapper of a module whose input and output are (B, ..., C)."""
+
+    def apply_block(self, x: Tensor) -> Tensor:
+        return self.block(x.movedim(-1, 1)).movedim(1, -1)
+
+
+class _Tokens(WithBlock):
+    """Wrapper of a module (x, grid) -> (x, grid) with x (B, 1 + T H W, C) and grid = (T, H, W)."""
+
+    def forward(self, x: Tensor, grid: Sequence[int]) -> tuple[Tensor, Sequence[int]]:
+        if self.where == "before":
+            x = self._applied(x, grid)
+        x, grid = self.module(x, grid)
+        return (self._applied(x, grid) if self.where == "after" else x), grid
+
+    def _applied(self, x: Tensor, grid: Sequence[int]) -> Tensor:
+        first, rest = x[:, :1], x[:, 1:].transpose(1, 2)
+        rest = self.apply_block(rest.unflatten(2, tuple(grid)))
+        return torch.cat([first, rest.flatten(2).transpose(1, 2)], 1)
+
+
+_WRAPPERS: dict[Layout, type[WithBlock]] = {
+    "channels_first": WithBlock,
+    "channels_last": _ChannelsLast,
+    "tokens": _Tokens,
+}
+
+
 def insert_blocks(
     model: nn.Module,
     block: str | BlockFactory = "snl",
@@ -60,7 +95,8 @@ def insert_blocks(
     num_units: int = 1,
     zero_init: bool = True,
     activation: Literal["relu"] | None = None,
-    wrapper: Wrapper = WithBlock,
+    layout: Layout = "channels_first",
+    wrapper: Wrapper | None = None,
     **options: Unpack[BlockOptions],
 ) -> list[nn.Module]:
     """Insert a block at each position of ``model``, in place, and return the blocks.
@@ -77,7 +113,9 @@ def insert_blocks(
             num_units, zero_init, activation, **options) -> nn.Module``.
         positions: positions as in the module's docstring, each at most once.
         inter_channels, num_units, zero_init, activation, options: arguments of the block.
-        wrapper: function that makes the :class:`WithBlock` of a module, its block and the side.
+        layout: order of the axes of the feature maps; see above.
+        wrapper: function that makes the :class:`WithBlock` of a module, its block and the side;
+            default that of the layout.
 
     Raises:
         ValueError: for no position, a malformed one, one that already has a block, or one that
@@ -86,10 +124,14 @@ def insert_blocks(
     if not positions:
         raise ValueError(f"positions is empty, no block would be inserted. {_places_line(model)}")
     build = functools.partial(make_block, block) if isinstance(block, str) else block
+    wrapper = wrapper or _WRAPPERS[layout]
     sites = _resolve(model, positions)
     blocks = []
     for site, where in sites:
-        channels, ndim = _feature_map(site, where)
+        if layout == "channels_first":
+            channels, ndim = _feature_map(site, where)
+        else:
+            channels, ndim = _width(site, where), _axes(model)
         new = build(
             channels,
             ndim=ndim,
@@ -120,8 +162,10 @@ def inserted_blocks(model: nn.Module) -> dict[str, nn.Module]:
 def block_places(model: nn.Module) -> dict[str, str]:
     """Return the module paths of the residual units of the network's stages, by name.
 
-    Stages are the lists of residual units: ``res2`` ... ``res5`` in pytorchvideo's ResNets,
-    ``layer1`` ... ``layer4`` in torchvision's and timm's.
+    Stages are the lists of residual units: ``res2`` ... ``res5`` in pytorchvideo's ResNets and X3D,
+    ``slow.res2`` ... ``fast.res5`` in its SlowFast, ``layer1`` ... ``layer4`` in torchvision's and
+    timm's ResNets, ``features.N`` in Swin and ``blocks`` in MViT; in S3D they are the layers of
+    ``features``.
     """
     return {place: site.path for place, site in _units(model).items()}
 
@@ -164,12 +208,37 @@ def _units(model: nn.Module) -> dict[str, _Site]:
         parent, _, name = site.bare.rpartition(".")
         if parent in stages:
             units[f"{stages[parent]}.{name}"] = site
-        elif re.fullmatch(r"blocks\.\d+\.res_blocks", site.bare):
-            # Counted, since some networks have a pooling layer between two stages.
-            stages[site.bare] = f"res{len(stages) + 2}"
-        elif re.fullmatch(r"layer\d+", site.bare) and isinstance(site.module, nn.Sequential):
-            stages[site.bare] = site.bare
+        else:
+            stage = _stage(site, list(stages.values()))
+            stages |= {} if stage is None else {site.bare: stage}
     return units
+
+
+def _stage(site: _Site, known: Sequence[str]) -> str | None:
+    """Return the name of the stage that a module is; None of one that is not a stage.
+
+    Args:
+        known: Names of the stages before it.
+    """
+    # Counted, since some networks have a pooling layer between two stages.
+    if re.fullmatch(r"blocks\.\d+\.res_blocks", site.bare):
+        return f"res{len(known) + 2}"
+    two = re.fullmatch(r"blocks\.\d+\.multipathway_blocks\.([01])\.res_blocks", site.bare)
+    if two:
+        path = ("slow", "fast")[int(two[1])]
+        return f"{path}.res{sum(name.startswith(path) for name in known) + 2}"
+    if not isinstance(site.module, nn.Sequential | nn.ModuleList):
+        return None
+    if re.fullmatch(r"layer\d+", site.bare) and isinstance(site.module, nn.Sequential):
+        return site.bare
+    units = [unit.module if isinstance(unit, WithBlock) else unit for unit in site.module]
+    attend = bool(units) and all(hasattr(unit, "attn") for unit in units)
+    if attend and re.fullmatch(r"blocks|features\.\d+", site.bare):
+        return site.bare
+    # S3D; torchvision's networks of images have other layers of this name.
+    if site.bare == "features" and any(hasattr(unit, "branch0") for unit in units):
+        return site.bare
+    return None
 
 
 def _resolve(model: nn.Module, positions: Sequence[str]) -> list[tuple[_Site, Where]]:
@@ -226,6 +295,31 @@ def _places_line(model: nn.Module) -> str:
     return f"This network has: {', '.join(ranges)}."
 
 
+def _width(site: _Site, where: Where) -> int:
+    """Return the width of the tokens before or after a transformer's unit, from its layers."""
+    own = [site.module, *(inner.module for inner in _sites(site.module))]
+    norms = [layer for layer in own if isinstance(layer, nn.LayerNorm)]
+    linear = [layer for layer in own if isinstance(layer, nn.Linear)]
+    if not norms or not linear:
+        raise ValueError(
+            f"positions=['{where}:{site.bare}']: {type(site.module).__name__} holds no LayerNorm "
+            "and Linear to read the number of channels from; choose a unit of a stage."
+        )
+    return norms[0].normalized_shape[0] if where == "before" else linear[-1].out_features
+
+
+def _axes(model: nn.Module) -> int:
+    """Return the number of axes of a network's feature maps: that of its convolutions."""
+    return max(
+        (
+            len(layer.kernel_size)
+            for layer in model.modules()
+            if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d)
+        ),
+        default=1,
+    )
+
+
 def _feature_map(site: _Site, where: Where) -> tuple[int, int]:
     """Return channels and axes of the feature map before or after a module, from its layers."""
     own = [site.module, *(inner.module for inner in _sites(site.module))]
@@ -236,8 +330,11 @@ def _feature_map(site: _Site, where: Where) -> tuple[int, int]:
             f"positions=['{where}:{site.bare}']: {type(site.module).__name__} holds no convolution "
             "to read the number of channels from; choose a module that does."
         )
-    layers = [m for m in own if isinstance(m, (CONV[ndim], BATCH_NORM[ndim]))]
-    layer = layers[0] if where == "before" else layers[-1]
-    if isinstance(layer, BATCH_NORM[ndim]):
-        return layer.num_features, ndim
-    return (layer.in_channels if where == "before" else layer.out_channels), ndim
+    if where == "before":
+        first = next(m for m in own if isinstance(m, (CONV[ndim], BATCH_NORM[ndim])))
+        return getattr(first, "num_features", None) or first.in_channels, ndim
+    # The branches of an Inception block stand beside each other in its output.
+    branches = [m for name, m in site.module.named_children() if name.startswith("branch")]
+    ends = [list(m.modules()) for m in branches] if hasattr(site.module, "branch0") else [own]
+    lasts = [[m for m in end if isinstance(m, (CONV[ndim], BATCH_NORM[ndim]))][-1] for end in ends]
+    return sum(getattr(m, "num_features", None) or m.out_channels for m in lasts), ndim

@@ -10,10 +10,10 @@ from video_snl.config.options import (
     Accelerator,
     Checkpoint,
     ClipReading,
-    Crops,
     Json,
     MaxPixels,
     Model,
+    Pretrained,
     Render,
     Reports,
     Unreadable,
@@ -26,6 +26,7 @@ from video_snl.config.options import (
 )
 from video_snl.config.parsing import experiment_of
 from video_snl.config.task_spec import TaskSpec, asked_spec
+from video_snl.runs.pretrained import find_pretrained
 
 __all__ = [
     "EVALUATE",
@@ -81,12 +82,15 @@ class PredictImages(Json, Accelerator, Render, MaxPixels, Model, Checkpoint):
 
 
 @option_group
-class Predict(ClipReading, Crops, PredictImages):
+class Predict(ClipReading, Pretrained, PredictImages):
     """Options of ``predict`` for videos.
 
     Args:
         paths: Videos, or folders of them.
-        clips: Clips of a video, evenly spaced over its length; default 10, or 1 of a --window.
+        clips: Clips of a video, evenly spaced over its length; default 10 (of a --pretrained
+            network, its own number), or 1 of a --window.
+        crops: Crops of a clip: 1 (centre) or 3 along its longer side; default 3 (of a --pretrained
+            network, its own number).
         window: Name the actions of windows over each video, with their times: 2.5s or 64f long;
             default none.
         hop: Seconds or frames from the start of a window to that of the next one; default its
@@ -99,6 +103,7 @@ class Predict(ClipReading, Crops, PredictImages):
     """
 
     clips: int | None = None
+    crops: Literal[1, 3] | None = None
     window: str | None = option(metavar="SECONDS|FRAMES")
     hop: str | None = option(metavar="SECONDS|FRAMES")
 
@@ -130,7 +135,10 @@ def predict(arguments: Namespace, spec: TaskSpec) -> int:
     """Run ``predict``."""
     videos = options_of(Predict, arguments) if spec.inputs == "videos" else None
     options: PredictImages = videos or options_of(PredictImages, arguments)
-    check_one_network(options.model, options.checkpoint)
+    pretrained, weights = (videos.pretrained, videos.weights) if videos else (None, None)
+    check_one_network(options.model, options.checkpoint, pretrained, weights)
+    if pretrained is not None:
+        find_pretrained(pretrained)
     from video_snl.commands.predict import Views, predict
     from video_snl.tasks.operations import Reading
 
@@ -143,6 +151,8 @@ def predict(arguments: Namespace, spec: TaskSpec) -> int:
         spec,
         checkpoint=options.checkpoint,
         model=options.model,
+        pretrained=pretrained,
+        weights=weights,
         top=options.top,
         views=views,
         reading=reading,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -24,6 +24,7 @@ from video_snl.errors import UserError
 from video_snl.render.fonts import Line
 from video_snl.render.image import labelled, overlaid, save_image, targets
 from video_snl.render.video import FORMATS, captions_of, render_video
+from video_snl.runs.pretrained import describe_input, find_pretrained, load_pretrained
 from video_snl.runs.run import checkpoint_path
 from video_snl.runs.trained import Trained, load_trained
 from video_snl.tasks.action import ActionRecognition
@@ -48,7 +49,7 @@ __all__ = [
 T = TypeVar("T")
 
 # Clips of a whole video; a window has a single one unless asked otherwise.
-_CLIPS = 10
+_CLIPS, _CROPS = 10, 3
 # Clips of several windows that go through the network together.
 _CLIPS_AT_ONCE = 32
 
@@ -58,8 +59,9 @@ class Views:
     """Parts of a video that are scored.
 
     Attributes:
-        clips: Clips of a video or a window, evenly spaced; None: 10, or 1 of a window.
-        crops: Crops of a clip, 1 or 3.
+        clips: Clips of a video or a window, evenly spaced; None: 10 (of a published network, its
+            own number), or 1 of a window.
+        crops: Crops of a clip, 1 or 3; None: 3, or a published network's own number.
         window, hop: Length of a window and from the start of one to the next, such as ``2.5s`` or
             ``64f``.
 
@@ -68,7 +70,7 @@ class Views:
     """
 
     clips: int | None = None
-    crops: int = 3
+    crops: int | None = None
     window: str | None = None
     hop: str | None = None
 
@@ -84,6 +86,18 @@ class Views:
         if self.clips is not None:
             return self.clips
         return _CLIPS if self.window is None else 1
+
+    @property
+    def crops_of_clip(self) -> int:
+        """Number of crops of a clip."""
+        return _CROPS if self.crops is None else self.crops
+
+    def published(self, name: str) -> Views:
+        """Return these views, where they are not given with the numbers of a published network."""
+        recipe = find_pretrained(name).recipe
+        assert recipe is not None
+        clips = recipe.clips if self.clips is None and self.window is None else self.clips
+        return replace(self, clips=clips, crops=self.crops or recipe.crops)
 
     def lengths(self) -> tuple[Length, Length] | None:
         """Return the lengths of window and hop.
@@ -103,6 +117,8 @@ def predict(
     *,
     checkpoint: str | None,
     model: str | None = None,
+    pretrained: str | None = None,
+    weights: str | None = None,
     top: int = 5,
     views: Views | None = None,
     reading: Reading | None = None,
@@ -117,6 +133,8 @@ def predict(
         spec: The kind of task.
         checkpoint: Checkpoint, as for :func:`~video_snl.runs.run.checkpoint_path`.
         model: An exported file in the place of a checkpoint.
+        pretrained: Name of a network with published weights in the place of a checkpoint.
+        weights: File of these weights.
         top: Number of classes.
         views: Parts of a video that are scored.
         reading: Options for reading the files.
@@ -145,7 +163,14 @@ def predict(
         rendered = targets(render, files, suffixes=suffixes, folder_only=not of_videos)
     if spec.inputs == "videos":
         start_forkserver()  # loads its modules while the network is made
-    trained, device = network_of(spec, checkpoint, model, accelerator)
+    if pretrained is None:
+        trained, device = network_of(spec, checkpoint, model, accelerator)
+    else:
+        views = views.published(pretrained)
+        trained, device = load_pretrained(pretrained, weights), device_of(accelerator)
+        if not as_json:
+            line = describe_input(pretrained, views.count, views.crops_of_clip)
+            print(line, file=sys.stderr, flush=True)
     trained = operations.reading(trained, reading)
     # An image task stands for both until its network is known.
     exact = trained.spec.make()
@@ -233,7 +258,7 @@ class _VideoPredictor(_Predictor[ActionRecognition]):
 
     def __init__(self, task: ActionRecognition, top: int, views: Views) -> None:
         super().__init__(task, top)
-        task.crops = views.crops
+        task.crops = views.crops_of_clip
         self.clips, self.lengths = views.count, views.lengths()
 
     def parts(self, path: Path) -> Iterator[_Found]:

@@ -46,6 +46,7 @@ __all__ = [
     "Json",
     "MaxPixels",
     "Model",
+    "Pretrained",
     "Profile",
     "Render",
     "Reports",
@@ -225,14 +226,41 @@ class Model:
     model: str | None = option(metavar="FILE")
 
 
-def check_one_network(model: str | None, checkpoint: str | None) -> None:
+@option_group
+class Pretrained:
+    """Options of commands that take a network with published weights.
+
+    Args:
+        pretrained: Network with published weights, by its name (such as x3d_xs; docs/pretrained.md
+            lists them), in the place of a --checkpoint. They are fetched once. Default none.
+        weights: File of these weights, where they are not to be fetched; default none.
+    """
+
+    pretrained: str | None = option(metavar="NAME")
+    weights: str | None = option(metavar="FILE")
+
+
+def check_one_network(
+    model: str | None,
+    checkpoint: str | None,
+    pretrained: str | None = None,
+    weights: str | None = None,
+) -> None:
     """Refuse two networks at once.
 
     Raises:
-        UserError: Both a file and a checkpoint are named.
+        UserError: More than one of an exported file, a checkpoint and a published network is named,
+            or weights without the name of their network.
     """
-    if model is not None and checkpoint is not None:
-        raise UserError(f"--model {model} and --checkpoint {checkpoint}: give one of the two.")
+    named = {"--model": model, "--checkpoint": checkpoint, "--pretrained": pretrained}
+    given = [f"{name} {value}" for name, value in named.items() if value is not None]
+    if len(given) > 1:
+        which = "one of the two" if len(given) == 2 else "one of the three"
+        raise UserError(f"{' and '.join(given)}: give {which}.")
+    if weights is not None and pretrained is None:
+        raise UserError(
+            f"--weights {weights} goes with the name of the network it is of: --pretrained NAME."
+        )
 
 
 @option_group

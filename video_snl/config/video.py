@@ -20,6 +20,7 @@ from video_snl.config.base import (
 )
 from video_snl.config.datasets import VideoDatasetName
 from video_snl.config.statistics import VideoStatistics
+from video_snl.errors import OptionsError
 from video_snl.utils.media import MAX_PIXELS
 
 __all__ = [
@@ -51,9 +52,14 @@ class DataConfig:
             groups 11-25 train, 8-10 test). ``folder`` and ``csv`` have split 1 only.
         clip_frames: Frames of a clip.
         frame_stride: Distance between the frames of a clip, in frames of the video.
+        stride_seconds: Distance between the frames of a clip in seconds, by the frame rate of each
+            file, to the nearest frame; in the place of ``frame_stride``, which then holds only for
+            folders of frames. Default none.
         sampling: ``dense`` (a clip is a stretch of the video, every ``frame_stride``-th frame) or
             ``uniform`` (it spans the whole video: one frame of each of ``clip_frames`` parts).
         short_side: Frames are shrunk so that their shorter side has this many pixels.
+        frame_size: Height and width that frames are resized to, whatever their shape, in the place
+            of ``short_side``, such as ``[128, 171]``. Default none.
         crop: Side of the square crop the network sees, in pixels.
         flip: Flip a training clip left to right with probability one half.
         crop_scales: Multi-scale training crops: the sides of a crop are drawn from these shares of
@@ -68,7 +74,8 @@ class DataConfig:
         short_videos: What to do with a video shorter than a clip: ``error``, ``repeat_last``
             (repeat its last frame) or ``wrap`` (start again from its first).
         statistics: Mean and standard deviation of the input: ``auto`` (those the weights were
-            trained with, else ``kinetics``), ``kinetics``, ``imagenet`` or ``hara``.
+            trained with, else those of the backbone), ``kinetics``, ``imagenet``, ``torchvision``
+            or ``hara``.
         num_workers: Processes that decode videos; 0 decodes in the main process, for debugging:
             no deadline holds there.
         deadline: Seconds for one file. A process that takes longer is killed and replaced, and the
@@ -90,8 +97,10 @@ class DataConfig:
     split: Literal[1, 2, 3, "paper"] = 1
     clip_frames: int = 4
     frame_stride: int = 1
+    stride_seconds: float | None = None
     sampling: Sampling = "dense"
     short_side: int = 80
+    frame_size: list[int] | None = None
     crop: int = 80
     flip: bool = True
     crop_scales: list[float] = field(default_factory=list)
@@ -108,20 +117,58 @@ class DataConfig:
     decode_device: DecodeDevice = "cpu"
     max_pixels: int = MAX_PIXELS
 
+    @property
+    def resize(self) -> int | tuple[int, int]:
+        """Size of the frames: pixels of the shorter side, or height and width."""
+        return (
+            self.short_side if self.frame_size is None else (self.frame_size[0], self.frame_size[1])
+        )
+
+    def check_frames(self) -> None:
+        """Refuse frames and clips that cannot be cut.
+
+        Raises:
+            OptionsError: A value is out of its range, or the crop does not fit the frame.
+        """
+        seconds, size = self.stride_seconds, self.frame_size
+        if seconds is not None and not 0 < seconds <= 3600:
+            raise OptionsError(f"data.stride_seconds={seconds:g}: give more than 0, at most 3600")
+        if size is not None and (len(size) != 2 or not all(1 <= side <= 8192 for side in size)):
+            raise OptionsError(
+                f"data.frame_size={size}: give height and width, 1 to 8192 pixels each, such as "
+                "[128, 171]"
+            )
+        if self.sampling == "uniform" and (self.frame_stride != 1 or seconds is not None):
+            named = (
+                f"frame_stride={self.frame_stride}"
+                if seconds is None
+                else (f"stride_seconds={seconds:g}")
+            )
+            raise OptionsError(
+                f"data.{named} means nothing with data.sampling=uniform, whose clips span the "
+                "whole video: leave it out"
+            )
+        short = self.short_side if size is None else min(size)
+        if self.crop > short:
+            named = f"data.short_side={short}" if size is None else f"data.frame_size={size}"
+            raise OptionsError(
+                f"data.crop={self.crop} does not fit {named}: crop at most the shorter side"
+            )
+
 
 @dataclass
 class ModelConfig(ModelBase):
     """The network and the blocks in it.
 
     Args:
-        backbone: ``i3d_r50`` (the paper's), ``i3d_small`` (short clips on a CPU),
-            ``pytorchvideo_i3d_r50`` or ``slow_r50``.
+        backbone: ``i3d_r50`` (the paper's), ``i3d_small`` (short clips on a CPU), or one of
+            pytorchvideo's or torchvision's networks; see docs/pretrained.md.
         positions: Where the blocks stand, such as ``before:res4.5``; a negative unit counts from
             the end of the stage, any dotted module path may stand for the place. Default: those of
-            the backbone, ``before:res4.-1`` in all of these.
+            the backbone, ``before:res4.-1`` in an I3D.
         num_classes: Number of outputs of the classifier; default the classes of the dataset.
-        weights: Start from ``kinetics`` (pytorchvideo's hub), ``imagenet`` (torchvision's
-            ResNet-50, inflated), or a file or URL of a 3D ResNet trained on Kinetics.
+        weights: Start from ``kinetics`` or the name of the backbone (its published weights),
+            ``imagenet`` (torchvision's ResNet-50, inflated), or a file or URL.
     """
 
     backbone: VideoBackboneName = "i3d_small"

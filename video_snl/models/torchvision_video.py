@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from torchvision.models import video
 
 __all__ = [
+    "kinetics400_classes",
     "mc3_18",
     "mvit_v1_b",
     "mvit_v2_s",
@@ -96,3 +97,8 @@ def swin3d_b(num_classes: int, dropout: float = 0.0) -> nn.Module:
 def _swin(network: nn.Module, dropout: float) -> nn.Module:
     network.head = _with_dropout(network.head, dropout)  # type: ignore[arg-type]
     return network
+
+
+def kinetics400_classes() -> list[str]:
+    """Return the names of the classes of Kinetics-400, in the order that all publishers share."""
+    return list(video.R3D_18_Weights.KINETICS400_V1.meta["categories"])

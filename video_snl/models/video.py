@@ -18,7 +18,7 @@ from video_snl.config.backbones import VIDEO_BACKBONES
 from video_snl.config.validation import Range, check_ranges
 from video_snl.config.video import Experiment, ModelConfig
 from video_snl.errors import UserError
-from video_snl.models.weights.loading import LoadReport, load_backbone_weights
+from video_snl.models.weights.loading import LoadReport, classifier, load_backbone_weights
 
 __all__ = [
     "build_model",
@@ -84,6 +84,7 @@ def _insert(model: nn.Module, config: ModelConfig) -> None:
             num_units=config.num_units,
             zero_init=config.zero_init,
             activation=config.activation,
+            layout=VIDEO_BACKBONES[config.backbone].layout,
             **config.block_options,  # type: ignore[arg-type]  # the block checks them
         )
     except ValueError as error:
@@ -96,25 +97,32 @@ def check_clips(experiment: Experiment) -> None:
     Raises:
         UserError: naming the option and what it should be.
     """
-    data, model = experiment.data, experiment.model
+    data, name = experiment.data, experiment.model.backbone
     check_ranges("data", data, _CLIP_RANGES)
-    least_time, least_side, _ = VIDEO_BACKBONES[model.backbone].smallest_clip
+    backbone = VIDEO_BACKBONES[name]
+    least_time, least_side, _ = backbone.smallest_clip
+    given = f"data.clip_frames={data.clip_frames}, data.crop={data.crop}"
+    if backbone.exact and (data.clip_frames, data.crop) != (least_time, least_side):
+        raise UserError(
+            f"{name} takes clips of just {least_time} frames and {least_side} pixels; {given}."
+        )
     if data.clip_frames < least_time or data.crop < least_side:
         raise UserError(
-            f"{model.backbone} needs clips of at least {least_time} frames and {least_side} "
-            f"pixels; data.clip_frames={data.clip_frames}, data.crop={data.crop}."
+            f"{name} needs clips of at least {least_time} frames and {least_side} pixels; {given}."
         )
-    if data.crop > data.short_side:
+    if data.clip_frames % backbone.frames_multiple:
         raise UserError(
-            f"data.crop={data.crop} is larger than data.short_side={data.short_side}; "
-            "crop at most the shorter side."
+            f"{name} takes clips of a multiple of {backbone.frames_multiple} frames; "
+            f"data.clip_frames={data.clip_frames}."
         )
+    data.check_frames()
 
 
 def stage_modules(model: nn.Module, stage: str) -> list[nn.Module]:
     """Return the layers of a stage that hold parameters.
 
-    The stages are ``stem`` and those of :func:`~video_snl.blocks.insertion.block_places`.
+    The stages are ``stem`` and those of :func:`~video_snl.blocks.insertion.block_places`, and of
+    SlowFast ``res2`` ... ``res5`` of both pathways.
 
     Raises:
         UserError: when the network has no such stage.
@@ -123,9 +131,14 @@ def stage_modules(model: nn.Module, stage: str) -> list[nn.Module]:
         place.rpartition(".")[0]: path.rpartition(".")[0]
         for place, path in block_places(model).items()
     }
-    stem = "blocks.0" if hasattr(model, "blocks") else "stem"
-    if hasattr(model, stem.partition(".")[0]):
-        paths["stem"] = stem
+    for name, path in list(paths.items()):
+        if name.startswith("slow."):  # both pathways, and what joins them
+            paths[name.removeprefix("slow.")] = path.partition(".multipathway_blocks")[0]
+    stems = ["blocks.0"] if "blocks" not in paths and hasattr(model, "blocks") else []
+    for stem in [*stems, "stem", "conv_proj", "patch_embed"]:
+        if hasattr(model, stem.partition(".")[0]):
+            paths["stem"] = stem
+            break
     if stage not in paths:
         raise UserError(
             f"optimizer.frozen_stages names {stage!r}; this network has: {', '.join(paths)}."
@@ -137,13 +150,12 @@ def stage_modules(model: nn.Module, stage: str) -> list[nn.Module]:
 def head_parameters(model: nn.Module) -> set[nn.Parameter]:
     """Return the parameters of the classifier, or of the heads of segmentation, without blocks.
 
-    The classifier is the last linear layer.
+    The classifier is the last linear layer (:func:`~video_snl.models.weights.loading.classifier`).
     """
     blocks = {m for block in inserted_blocks(model).values() for m in block.modules()}
     heads = [m for name, m in model.named_children() if name in ("decode_head", "auxiliary_head")]
     if not heads:
-        linear = [m for m in model.modules() if isinstance(m, nn.Linear) and m not in blocks]
-        heads = [linear[-1]]
+        heads = [model.get_submodule(classifier(model))]
     layers = (layer for head in heads for layer in head.modules() if layer not in blocks)
     return {p for layer in layers for p in layer.parameters(recurse=False)}
 

@@ -165,7 +165,7 @@ def _unnameable(reader: ReaderName, path: str) -> str | None:
 def read_clips(
     path: str,
     choose: Callable[[int], list[list[int]]],
-    short_side: int,
+    size: int | tuple[int, int],
     reader: ReaderName = "auto",
     device: DecodeDevice = "cpu",
     max_pixels: int = MAX_PIXELS,
@@ -176,11 +176,11 @@ def read_clips(
         path: Video file, or folder of frames.
         choose: Function from the number of frames of the video to the frame indices of K clips, of
             the same length T each.
-        short_side: Shorter side of the frames returned, in pixels.
+        size: Shorter side of the frames returned, in pixels, or their height and width.
         reader, device, max_pixels: As in :class:`~video_snl.config.video.DataConfig`.
 
     Returns:
-        uint8 (K, T, H, W, 3) on the CPU, with min(H, W) = ``short_side``.
+        uint8 (K, T, H, W, 3) on the CPU.
 
     Raises:
         UserError: The file cannot be read.
@@ -196,7 +196,7 @@ def read_clips(
         for start in range(0, len(wanted), CHUNK):
             frames = opened.frames(wanted[start : start + CHUNK])
             with stage("resize"):
-                parts.append(shrink(frames, short_side).cpu())
+                parts.append(shrink(frames, size).cpu())
     decoded = parts[0] if len(parts) == 1 else torch.cat(parts)
     if clips == [wanted]:
         return decoded[None]
@@ -210,25 +210,28 @@ def _too_short(path: str, error: ShortVideoError) -> UserError:
     return OptionsError(
         f"{path} has {counts(error.length, 'frame')}, a clip spans {error.span}: set "
         "--data.short_videos repeat_last or wrap, or shorten the clip (--data.clip_frames, "
-        "--data.frame_stride)"
+        "--data.frame_stride or --data.stride_seconds)"
     )
 
 
-def shrink(frames: Tensor, short_side: int) -> Tensor:
-    """Resize frames so that the shorter side has ``short_side`` pixels, also where it had fewer.
+def shrink(frames: Tensor, size: int | tuple[int, int]) -> Tensor:
+    """Resize frames so that the shorter side has ``size`` pixels, also where it had fewer.
 
-    The longer side is long * short_side / short, rounded to the nearest pixel. Bilinear with
+    The longer side is long * size / short, rounded to the nearest pixel. Bilinear with
     antialiasing, computed in uint8 on the CPU and in float32 on a GPU.
 
     Args:
         frames: uint8 (T, H, W, 3).
+        size: Pixels of the shorter side, or height and width, whatever the shape was.
 
     Returns:
         uint8 (T, H', W', 3); the same tensor where the size stays.
     """
+    if isinstance(size, tuple):
+        return resize(frames, *size)
     height, width = frames.shape[1:3]
     short = min(height, width)
-    height, width = ((2 * side * short_side + short) // (2 * short) for side in (height, width))
+    height, width = ((2 * side * size + short) // (2 * short) for side in (height, width))
     return resize(frames, height, width)
 
 

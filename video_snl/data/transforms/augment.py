@@ -59,13 +59,9 @@ def check_augmentation(config: DataConfig) -> None:
     Raises:
         OptionsError: It names the option and its range.
     """
-    if config.sampling == "uniform" and config.frame_stride != 1:
-        raise OptionsError(
-            f"data.frame_stride={config.frame_stride} means nothing with data.sampling=uniform, "
-            "whose clips span the whole video: leave it at 1"
-        )
+    short = config.short_side if config.frame_size is None else min(config.frame_size)
     for scale in config.crop_scales:
-        if not 0 < scale <= 1 or round(scale * config.short_side) < 1:
+        if not 0 < scale <= 1 or round(scale * short) < 1:
             raise OptionsError(
                 f"data.crop_scales={config.crop_scales} holds {scale}: shares of the shorter side "
                 "lie above 0 and are at most 1"

@@ -7,6 +7,7 @@ other workers, sees the same data.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch.utils.data import Dataset
 
 from video_snl.config.video import DataConfig
 from video_snl.data.decoding.readers import check_reader, read_clips
+from video_snl.data.decoding.stream_info import find_stream_info
 from video_snl.data.loading.collate import Sample, collate
 from video_snl.data.loading.loader import ClipLoader
 from video_snl.data.loading.quarantine import Quarantine
@@ -75,13 +77,14 @@ class ClipDataset(Dataset[Sample]):
         offset = random.random(2, dtype=np.float32)
         flip = self.config.flip and random.random() < 0.5
         augmentation = draw_augmentation(self.config, random)
-        rule = clip_rule(self.config)
+        path = self.items[index_read].path
+        rule = clip_rule(self.config, path)
         # The first number is drawn before all others, the rest of a uniform clip's after them.
         numbers = [u, *random.random(rule.draws - 1)]
         [video] = read_clips(
-            self.items[index_read].path,
+            path,
             lambda length: [rule.random(length, numbers)],
-            self.config.short_side,
+            self.config.resize,
             self.config.reader,
             self.config.decode_device,
             self.config.max_pixels,
@@ -144,10 +147,12 @@ class EvaluationDataset(Dataset[Sample]):
     def sample(self, key: Key, index_read: int) -> Sample:
         """Return the sample of the video ``index_read``."""
         c = self.config
+        path = self.items[index_read].path
+        rule = clip_rule(c, path)
         video = read_clips(
-            self.items[index_read].path,
-            self._choose,
-            c.short_side,
+            path,
+            lambda length: [rule.centre(length), *rule.several(length, self.clips)],
+            c.resize,
             c.reader,
             c.decode_device,
             c.max_pixels,
@@ -163,23 +168,24 @@ class EvaluationDataset(Dataset[Sample]):
     def fallback_index(self, key: Key, avoided: Quarantine) -> None:
         """Return None: no other video can stand for one that is to be scored."""
 
-    def _choose(self, length: int) -> list[list[int]]:
-        rule = clip_rule(self.config)
-        return [rule.centre(length), *rule.several(length, self.clips)]
 
+def clip_rule(config: DataConfig, path: str) -> ClipRule:
+    """Return how clips are cut from a video, by the options of a dataset.
 
-def clip_rule(config: DataConfig) -> ClipRule:
-    """Return how clips are cut from videos, by the options of a dataset."""
-    return ClipRule(config.clip_frames, config.frame_stride, config.sampling, config.short_videos)
+    Raises:
+        UserError: The stride is in seconds, and the file cannot be read.
+    """
+    stride = config.frame_stride
+    frames_alone = config.reader == "frames" or (config.reader == "auto" and os.path.isdir(path))
+    if config.stride_seconds is not None and not frames_alone:
+        rate = find_stream_info(path, config.max_pixels).rate
+        stride = max(1, round(config.stride_seconds * rate))
+    return ClipRule(config.clip_frames, stride, config.sampling, config.short_videos)
 
 
 def _check_options(config: DataConfig) -> None:
     check_augmentation(config)
-    if config.crop > config.short_side:
-        raise OptionsError(
-            f"data.crop={config.crop} does not fit data.short_side={config.short_side}: lower the "
-            "crop or raise the short side"
-        )
+    config.check_frames()
     if config.max_pixels < 1:
         raise OptionsError(
             f"data.max_pixels={config.max_pixels}: give a number of pixels, 1 or more"

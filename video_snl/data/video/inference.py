@@ -138,13 +138,15 @@ class _Windows:
     def _all(self, path: str) -> Iterator[Window]:
         times = frame_times(path, self.config.max_pixels)
         windows = frame_windows(times, self.window, self.hop)
-        rule = clip_rule(self.config)
+        rule = clip_rule(self.config, path)
         # Of all readers, which return the same frames, the one that goes on where it stopped.
-        short_side = self.config.short_side
         try:
             with closing(PyAVReader(path, self.config.max_pixels)) as reader:
                 for frames, views in window_clips(
-                    reader, windows, lambda length: rule.several(length, self.clips), short_side
+                    reader,
+                    windows,
+                    lambda length: rule.several(length, self.clips),
+                    self.config.resize,
                 ):
                     yield Window(*times.of(frames), views.numpy())
         except ShortVideoError as error:

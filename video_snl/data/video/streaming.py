@@ -60,7 +60,7 @@ def window_clips(
     reader: Reader,
     windows: Iterable[range],
     choose: Callable[[int], list[list[int]]],
-    short_side: int,
+    size: int | tuple[int, int],
 ) -> Iterator[tuple[range, Tensor]]:
     """Return every window with its clips, uint8 (K, T, H, W, 3).
 
@@ -72,7 +72,7 @@ def window_clips(
         windows: Their frames, half-open, with ascending starts.
         choose: From a window's number of frames to the frames of its K clips, counted from its
             start.
-        short_side: Pixels of the shorter side of the frames returned.
+        size: Pixels of the shorter side of the frames returned, or their height and width.
 
     Raises:
         UserError: The file breaks while it is decoded.
@@ -89,7 +89,7 @@ def window_clips(
         last = max(map(max, clips))
         _extend(overlapping, plans, last)
         new = sorted(i for i in _frames_of(overlapping) if decoded < i <= last)
-        kept |= _decoded(reader, new, short_side)
+        kept |= _decoded(reader, new, size)
         decoded = max(decoded, last)
         yield window, torch.stack([torch.stack([kept[i] for i in clip]) for clip in clips])
         overlapping.popleft()
@@ -124,9 +124,9 @@ def _frames_of(plans: Iterable[_Plan]) -> set[int]:
     return {index for plan in plans for clip in plan.clips for index in clip}
 
 
-def _decoded(reader: Reader, indices: list[int], short_side: int) -> dict[int, Tensor]:
+def _decoded(reader: Reader, indices: list[int], size: int | tuple[int, int]) -> dict[int, Tensor]:
     frames: dict[int, Tensor] = {}
     for begin in range(0, len(indices), CHUNK):
         part = indices[begin : begin + CHUNK]
-        frames |= zip(part, shrink(reader.frames(part), short_side), strict=True)
+        frames |= zip(part, shrink(reader.frames(part), size), strict=True)
     return frames

@@ -21,7 +21,7 @@ __all__ = [
     "translate",
 ]
 
-Statistics = Literal["kinetics", "imagenet", "hara", "unknown"]
+Statistics = Literal["kinetics", "imagenet", "torchvision", "hara", "unknown"]
 
 # Wrappers leave their attribute's name in the names of what they wrap: DataParallel and an
 # inserted block's WithBlock ("module"), torch.compile, activation checkpointing.

@@ -25,6 +25,7 @@ from video_snl.utils.finite import check_weights
 __all__ = [
     "LoadReport",
     "ShapeMismatch",
+    "classifier",
     "load_backbone_weights",
     "load_reference_block",
     "load_translated",
@@ -132,20 +133,30 @@ def load_backbone_weights(
     if inserted_blocks(model):
         raise ValueError("load weights before inserting blocks: insertion changes the names.")
     checkpoint = read_checkpoint(locate(source, backbone, progress=progress))
-    if hasattr(model, "blocks"):
-        layout = Layout.of(model)
-        translated, head = translate(checkpoint, layout, source), f"blocks.{layout.head}."
-    else:  # not pytorchvideo's: its files have its own names
-        statistics = VIDEO_BACKBONES[backbone].statistics
-        translated, head = own_names(checkpoint, statistics), _classifier(model)
+    entry = VIDEO_BACKBONES[backbone]
+    if entry.resnet:
+        translated = translate(checkpoint, Layout.of(model), source)
+    else:
+        translated = own_names(checkpoint, entry.statistics)
     return load_translated(
-        model, translated, source, backbone=backbone, head=(head,), allow_partial=allow_partial
+        model,
+        translated,
+        source,
+        backbone=backbone,
+        head=(f"{classifier(model)}.",),
+        allow_partial=allow_partial,
     )
 
 
-def _classifier(model: nn.Module) -> str:
-    """Return how the names of the last linear layer begin."""
-    return [f"{name}." for name, part in model.named_modules() if isinstance(part, nn.Linear)][-1]
+def classifier(model: nn.Module) -> str:
+    """Return the name of a network's classifier: its last linear layer outside inserted blocks.
+
+    Of a network without linear layers, such as S3D, it is the last convolution.
+    """
+    blocks = {m for block in inserted_blocks(model).values() for m in block.modules()}
+    layers = [(name, m) for name, m in model.named_modules() if m not in blocks]
+    linear = [name for name, m in layers if isinstance(m, nn.Linear)]
+    return (linear or [name for name, m in layers if isinstance(m, nn.Conv3d)])[-1]
 
 
 def load_translated(
@@ -241,8 +252,8 @@ def _head_line(
     taken: dict[str, Tensor],
     head: tuple[str, ...],
 ) -> str:
-    weight = next((n for n in (f"{head[0]}proj.weight", f"{head[0]}weight") if n in wanted), None)
-    if weight is None:
+    weight = f"{head[0]}weight"
+    if weight not in wanted:
         return "new; the file's is dropped" if any(n.startswith(head) for n in given) else "new"
     classes = wanted[weight].shape[0]
     if weight in taken:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import re
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from video_snl.config.backbones import IMAGE_BACKBONES, VIDEO_BACKBONES, Backbone
+from video_snl.config.backbones import IMAGE_BACKBONES, PRETRAINED, VIDEO_BACKBONES, Backbone
 from video_snl.errors import UserError
 from video_snl.models.weights.fetching import fetch
 from video_snl.utils.archives import check_archive
@@ -25,13 +26,20 @@ def locate(source: str, backbone: str, *, progress: bool = True) -> Path:
     """Return the file that ``source`` stands for, downloaded if need be.
 
     ``kinetics`` and ``imagenet`` are looked up in the entry of the backbone
-    (:mod:`video_snl.config.backbones`), ``http://`` and ``https://`` URLs are fetched into torch
-    hub's cache, anything else is a local file.
+    (:mod:`video_snl.config.backbones`), whose own name stands for ``kinetics``; ``http://`` and
+    ``https://`` URLs are fetched into torch hub's cache, anything else is a local file.
 
     Raises:
         UserError: for a source that does not fit the backbone, a file that is not there, or a URL
             that cannot be reached.
     """
+    if source in PRETRAINED and not Path(source).exists():
+        if source != backbone:
+            raise UserError(
+                f"weights {source!r} are those of the backbone {source}, which do not fit "
+                f"{backbone!r}: choose --model.backbone {source}."
+            )
+        source = "kinetics"
     if source in _PUBLISHED:
         return fetch(_url(source, backbone), progress=progress)
     if source.startswith(("http://", "https://")):
@@ -41,8 +49,10 @@ def locate(source: str, backbone: str, *, progress: bool = True) -> Path:
         raise UserError(f"weights {source!r} is a folder; name the file of weights in it.")
     if not path.is_file():
         advice = "".join(f"; for {name!r}, {how}" for name, how in _entry(backbone).by_hand.items())
+        near = difflib.get_close_matches(source, [*_PUBLISHED, *PRETRAINED], 1, 0.75)
+        meant = f" Did you mean {near[0]!r}?" if near else ""
         raise UserError(
-            f"weights {source!r}: no such file. Give 'kinetics', 'imagenet', a file or an "
+            f"weights {source!r}: no such file.{meant} Give 'kinetics', 'imagenet', a file or an "
             f"http(s) URL{advice}."
         )
     return path
