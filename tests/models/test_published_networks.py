@@ -274,3 +274,22 @@ def test_a_file_of_another_network(tmp_path: Path) -> None:
     torch.save({name: torch.zeros(t.shape) for name, t in names.items()}, file)
     with pytest.raises(UserError, match=r"do not fit backbone mc3_18.*layer2\.0\.conv1"):
         load_backbone_weights(VIDEO_BACKBONES["mc3_18"].build(5), str(file), backbone="mc3_18")
+
+
+def test_the_page_lists_every_network() -> None:
+    """docs/pretrained.md, whose table is that of the entries."""
+    page = (Path(__file__).resolve().parents[2] / "docs" / "pretrained.md").read_text()
+    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in page.splitlines()]
+    table = {row[0].strip("`"): row[1:] for row in rows if row and row[0].strip("`") in PRETRAINED}
+    assert list(table) == list(PRETRAINED)
+    for name, (clip, frame, views, accuracy, block, licence) in table.items():
+        entry = PRETRAINED[name]
+        recipe, facts = entry.recipe, entry.published
+        assert recipe is not None and facts is not None and facts.accuracy is not None
+        resize = recipe.resize
+        size = " x ".join(map(str, resize)) if isinstance(resize, tuple) else str(resize)
+        assert clip == f"{recipe.frames} x {recipe.seconds:.3g} s"
+        assert frame == f"{size}, {recipe.crop}" and views == f"{recipe.clips} x {recipe.crops}"
+        top1, top5 = facts.accuracy
+        assert accuracy == f"{top1:.2f} / {top5:.2f} ({facts.views})"
+        assert block == f"`{entry.positions[0]}`" and licence == facts.licence

@@ -27,6 +27,7 @@ __all__ = [
     "WithBlock",
     "Wrapper",
     "block_places",
+    "in_stages",
     "insert_blocks",
     "inserted_blocks",
 ]
@@ -281,19 +282,25 @@ def _from_start(place: str, places: Iterable[str]) -> str:
     return place
 
 
-def _places_line(model: nn.Module) -> str:
+def in_stages(places: Iterable[str]) -> str:
+    """Return places as a short list, ``res2.0-2, res3.0-3``."""
     stages: dict[str, list[str]] = {}
-    for place in block_places(model):
+    for place in places:
         stage, _, unit = place.rpartition(".")
         stages.setdefault(stage, []).append(unit)
-    if not stages:
-        children = ", ".join(name for name, _ in model.named_children())
-        return f"This network has no stages that we know; its modules are: {children}."
     ranges = [
         f"{stage}.{units[0]}-{units[-1]}" if len(units) > 1 else f"{stage}.{units[0]}"
         for stage, units in stages.items()
     ]
-    return f"This network has: {', '.join(ranges)}."
+    return ", ".join(ranges)
+
+
+def _places_line(model: nn.Module) -> str:
+    places = block_places(model)
+    if not places:
+        children = ", ".join(name for name, _ in model.named_children())
+        return f"This network has no stages that we know; its modules are: {children}."
+    return f"This network has: {in_stages(places)}."
 
 
 def _width(site: _Site, where: Where) -> int:
