@@ -192,6 +192,10 @@ class OptimizerConfig(OptimizerBase):
         cutmix: Put a rectangle of one clip into another, of an area drawn from Beta(x, x), and mix
             their labels; 0 for none. With ``mixup``, every step draws which of the two it does.
         frozen_stages: Stages that do not train, such as ``[stem, res2]``.
+        cached_versions: Compute once what the frozen first stages make of each training clip, in so
+            many augmented versions, and train the rest from these: epochs take turns over them.
+            They are kept in the cache and shared by runs that differ in their seed, block or
+            learning rates. 0: every epoch draws its clips anew.
     """
 
     epochs: int = 8
@@ -203,6 +207,7 @@ class OptimizerConfig(OptimizerBase):
     step_epochs: int = 40
     mixup: float = 0.0
     cutmix: float = 0.0
+    cached_versions: int = 0
 
 
 @dataclass

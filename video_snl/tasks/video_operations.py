@@ -55,6 +55,12 @@ class VideoOperations(ClassOperations[Experiment, VideoSet]):
         check_clips(experiment)
         check_augmentation(experiment.data)
         check_training(experiment, _OPTIMIZER)
+        optimizer = experiment.optimizer
+        if optimizer.cached_versions and (optimizer.mixup or optimizer.cutmix):
+            raise UserError(
+                "optimizer.cached_versions keeps what frozen stages make of single clips, which "
+                "mixup and CutMix would mix before: leave one of them out."
+            )
 
     def load_data(self, experiment: Experiment) -> tuple[Experiment, VideoSet]:
         # The dataset that is recognised is that of the run, and of its files.
