@@ -13,8 +13,16 @@ from typing import Any
 
 import pytest
 
-from tests.processes import descendants, gone, shared_memory
-from tests.tiny import command, environment, only_run, record, run_command, tiny_options
+from tests.processes import descendants, fresh_workers, gone, shared_memory
+from tests.tiny import (
+    command,
+    environment,
+    only_run,
+    record,
+    run_command,
+    run_here,
+    tiny_options,
+)
 from tests.videos import write_ucf101, write_video
 from video_snl.cli.main import main
 
@@ -59,13 +67,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str]
     for name in ("Clap_g10", "Dive_g02"):
         corrupt(root, name)
     options = {"data__num_workers": 2, "data__deadline": 3.0, "optimizer__epochs": 2}
-    done = subprocess.run(
-        command("train", *tiny_options(root, folder / "runs", **options)),
-        capture_output=True,
-        text=True,
-        env=hanging(folder),
-        timeout=280,
-    )
+    with fresh_workers(hanging(folder)["PYTHONPATH"]):
+        done = run_here("train", *tiny_options(root, folder / "runs", **options))
     assert done.returncode == 0, done.stderr
     return root, only_run(folder / "runs"), done.stderr
 

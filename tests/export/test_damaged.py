@@ -81,7 +81,9 @@ def test_every_command_refuses_a_flipped_weight_and_names_the_other_checkpoint(
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize(
+    "value", [float("nan"), pytest.param(float("inf"), marks=pytest.mark.slow)]
+)
 def test_every_command_refuses_weights_that_are_not_finite(
     command: str, value: float, checkpoint: Path, video: str, tmp_path: Path
 ) -> None:
