@@ -45,6 +45,8 @@ def fresh_workers(python_path: str) -> Iterator[None]:
             yield
         finally:
             _forget_forkserver()
+    # At once: one that a later test begins would keep that test's limits for all that come after.
+    forkserver.start_forkserver()
 
 
 def _forget_forkserver() -> None:
