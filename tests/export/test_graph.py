@@ -41,7 +41,8 @@ def check(network: nn.Module, given: Input, folder: Path, formats: list[FormatNa
         assert len(differences) == len(given.trials()) >= 2
 
 
-@pytest.mark.parametrize("block", ["snl", "cayley"])  # a chain of affinities, a linear system
+# A chain of affinities, as tests/export/test_export.py has in a whole network, and a linear system.
+@pytest.mark.parametrize("block", [pytest.param("snl", marks=pytest.mark.slow), "cayley"])
 def test_a_block_between_two_layers(block: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     layers = nn.Conv3d(3, 8, 3, padding=1), nn.BatchNorm3d(8), make_block(block, 8, zero_init=False)

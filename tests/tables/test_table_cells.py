@@ -107,7 +107,13 @@ def test_equal_networks_of_two_tables_are_one_experiment() -> None:
     assert len({plan.settings for plan in planned[2].values()}) == len(planned[2])
 
 
-@pytest.mark.parametrize("dataset", BASES)
+_QUICK = ("digits", "cityscapes")  # of the two kinds of task
+
+
+@pytest.mark.parametrize(
+    "dataset",
+    [pytest.param(name, marks=[] if name in _QUICK else pytest.mark.slow) for name in BASES],
+)
 def test_what_is_planned_is_what_a_training_records(dataset: str, tmp_path: Path) -> None:
     number = 8 if dataset == "cityscapes" else 2
     cell = cells_of(number, dataset=dataset, blocks=["snl"])[-1]
