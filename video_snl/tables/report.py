@@ -184,7 +184,7 @@ def as_csv(rows: Sequence[Row]) -> str:
         hashes = dict(zip(row.splits or ("",), row.settings, strict=True))
         for run in row.last or [""]:
             split, _, seed = str(run).rpartition("/")
-            ours = [f"{of[run]:.4f}" if run in of else "" for of in (row.last, row.best)]  # type: ignore[index]
+            ours = [f"{of[run]:.4f}" if run in of else "" for of in (row.last, row.best)]
             settings = hashes[split] if run != "" else " ".join(row.settings)
             writer.writerow(
                 [row.cell.row, split, seed, *ours, *(p.strip("-") for p in paper), settings]
