@@ -88,9 +88,10 @@ def check_cell(experiment: ImageExperiment | Experiment) -> None:
 def _check_videos(experiment: Experiment) -> None:
     model, optimizer = experiment.model, experiment.optimizer
     entry = VIDEO_BACKBONES[model.backbone]
-    if model.weights in entry.by_hand:
+    if model.weights is not None and model.weights in entry.by_hand:
         raise UserError(f"--weights {model.weights}: {entry.by_hand[model.weights]}.")
-    _check_weights(model.weights, tuple(entry.weights))
+    own = (model.backbone,) if getattr(entry, "recipe", None) is not None else ()
+    _check_weights(model.weights, (*entry.weights, *own))
     if optimizer.frozen_stages:
         with torch.device("meta"):  # takes neither time nor memory
             network = build_model(replace(model, weights=None), 2)[0]

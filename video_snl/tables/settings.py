@@ -286,16 +286,16 @@ def _parsed(base: Path, changes: Mapping[str, str], kind: type[_AnyExperiment]) 
     Integers for which an option takes real numbers become such, and so on.
     """
     try:
-        arguments = _parser(kind).parse_args(_words(base, changes))
+        arguments = _parser(kind is Experiment).parse_args(_words(base, changes))
         return kind.from_dict(sections_of(arguments))
     except (UserError, OSError, TypeError, ValueError) as error:
         raise UserError(f"{base} with the options of the table: {error}") from error
 
 
 @cache
-def _parser(kind: type[_AnyExperiment]) -> ArgumentParser:
+def _parser(of_videos: bool) -> ArgumentParser:
     parser = _Asking(prog="video-snl table")
-    add_experiment(parser, kind)
+    add_experiment(parser, Experiment if of_videos else ImageExperiment)
     return parser
 
 
