@@ -34,7 +34,7 @@ UNRUN: dict[str, str] = {
     "in two processes",
     r"video-snl table 2 .*--cluster slurm": "needs SLURM; tests/tables/test_table_cluster.py runs "
     "the jobs on this machine",
-    r"video-snl table [2-6] (?!--dry-run)": "trains every cell of a table, for minutes to days; "
+    r"video-snl table [2-7] (?!--dry-run)": "trains every cell of a table, for minutes to days; "
     "tests/tables runs tables of stand-ins",
     r"reid train .*--splits all": "trains ten times; tests/reid/test_cli.py has a stand-in for the "
     "training of a split",

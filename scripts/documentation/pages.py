@@ -173,6 +173,7 @@ REFERENCE: dict[str, tuple[str, tuple[str, ...]]] = {
         "Tables of the paper",
         (
             "video_snl.tables.cells",
+            "video_snl.tables.paper",
             "video_snl.tables.settings",
             "video_snl.tables.run",
             "video_snl.tables.store",

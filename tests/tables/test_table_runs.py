@@ -63,11 +63,15 @@ def test_a_table_is_run_once_and_reported(
     assert (
         "| SNL | 2 | 55.50 ± 0.71 | 57.50 ± 0.71 | +5.00 (the same for every seed) |" in shown.out
     )
-    assert "| not at hand |" in shown.out
+    assert "| SNL | 78.11 | +0.51 G | +2.62 M |" in shown.out  # as the paper prints it
+    assert shown.out.count("Ours: images of 32 x 32, ") == 1
     assert (tmp_path / "table6.md").read_text() in shown.out
     before = runs(tmp_path)
     assert len(before) == 6 and (tmp_path / "table6.png").stat().st_size > 0
     assert len(json.loads((tmp_path / "table6.json").read_text())) == 3
+    lines = (tmp_path / "table6.csv").read_text().splitlines()
+    assert lines[5].startswith("digits/preresnet20/snl,,0,55.0000,57.0000,")
+    assert len(lines) == 1 + 6
     assert "loading/wait" not in (tmp_path / "results.jsonl").read_text()
 
     assert table(tmp_path) == 0
