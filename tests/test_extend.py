@@ -177,7 +177,7 @@ def _write_hmdb51(root: Path) -> None:
 
 
 def test_the_entries_of_the_page_are_accepted(changed: Path) -> None:
-    names = ["--model.backbone", "x3d_m", "--data.dataset", "hmdb51", "--data.split", "none"]
+    names = ["--model.backbone", "c2d_r50", "--data.dataset", "hmdb51", "--data.split", "none"]
     code = f"import sys; from video_snl.cli.main import main; sys.exit(main({['train', *names]}))"
     environment = {**os.environ, "PYTHONPATH": str(changed), "SRC_ROOT": str(changed)}
     done = subprocess.run(
@@ -209,13 +209,13 @@ def test_the_metric_of_the_page_is_logged(changed: Path) -> None:
 
 
 def test_the_backbone_of_the_page_is_built(changed: Path) -> None:
-    network = runpy.run_path(str(changed / NEW_FILES['"""X3D']))["x3d_m"](51)
-    # X3D-M has 3.8 M parameters with 400 classes, 2048 for each class.
+    network = runpy.run_path(str(changed / NEW_FILES['"""C2D']))["c2d_r50"](51)
+    # C2D has 24.33 M parameters with 400 classes, 2048 for each class.
     parameters = sum(parameter.numel() for parameter in network.parameters())
-    assert parameters == pytest.approx(3.79e6 - (400 - 51) * 2049, rel=0.01)
+    assert parameters == pytest.approx(24.33e6 - (400 - 51) * 2049, rel=0.001)
 
 
-def test_the_block_of_the_page_is_its_equation(changed: Path) -> None:
+def test_the_block_of_the_page_is_built(changed: Path) -> None:
     block = runpy.run_path(str(changed / "two_hop.py"))["TwoHop3d"](8, zero_init=False).eval()
     x = torch.randn(1, 8, 2, 3, 4)
     assert block(x).shape == x.shape

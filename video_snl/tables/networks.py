@@ -90,7 +90,7 @@ def _check_videos(experiment: Experiment) -> None:
     entry = VIDEO_BACKBONES[model.backbone]
     if model.weights is not None and model.weights in entry.by_hand:
         raise UserError(f"--weights {model.weights}: {entry.by_hand[model.weights]}.")
-    own = (model.backbone,) if getattr(entry, "recipe", None) is not None else ()
+    own = (model.backbone,) if entry.recipe is not None else ()
     _check_weights(model.weights, (*entry.weights, *own))
     if optimizer.frozen_stages:
         with torch.device("meta"):  # takes neither time nor memory

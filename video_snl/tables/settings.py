@@ -243,7 +243,7 @@ def _changes(cell: Cell, choices: Choices, base: _AnyExperiment) -> dict[str, st
 def _of_videos(cell: Cell, base: _AnyExperiment) -> dict[str, Any]:
     """Return the lists of a cell, and the input and weights that its network is published with."""
     changes = {"data.dataset": VIDEO_LISTS[cell.dataset].dataset, "data.split": cell.split}
-    recipe = getattr(VIDEO_BACKBONES[cell.backbone], "recipe", None)
+    recipe = VIDEO_BACKBONES[cell.backbone].recipe
     if recipe is not None and cell.backbone != base.model.backbone:
         changes |= {f"data.{key}": value for key, value in recipe.data_options().items()}
         changes["model.weights"] = "kinetics"
