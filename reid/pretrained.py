@@ -2,7 +2,8 @@
 
 To add one, write an entry of :data:`PRETRAINED`: its key is a choice of ``--pretrained``, of
 ``model.backbone`` (the network with its layer from the pooled map to the vector) and of
-``model.weights``. What its publisher says of it is kept as it was published.
+``model.weights``. Weights that a training may start from, of a network that is not exactly ours,
+are entries of :data:`STARTING_WEIGHTS`. What a publisher says is kept as it was published.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from video_snl.errors import UserError
 
 __all__ = [
     "PRETRAINED",
+    "STARTING_WEIGHTS",
     "PretrainedReid",
+    "StartingWeights",
     "check_pretrained",
     "describe_input",
     "recipe_experiment",
@@ -134,6 +137,53 @@ https://github.com/KaiyangZhou/deep-person-reid/blob/master/docs/MODEL_ZOO.md
 """
 
 
+@dataclass(frozen=True, kw_only=True)
+class StartingWeights:
+    """Published weights that a training may start from.
+
+    Attributes:
+        backbone: Name of the backbone they fit.
+        trained_on: Dataset of the weights, in words.
+        accuracy: Published rank-1 and mAP on it, in per cent.
+        url: Address of the file.
+        by_hand: No program can fetch it.
+        licence: Licence of the code they come with.
+    """
+
+    backbone: str = "resnet50"
+    trained_on: str
+    accuracy: tuple[float, float]
+    url: str
+    by_hand: bool = False
+    licence: str
+
+
+_FAST_REID = "https://github.com/JDAI-CV/fast-reid/releases/download/v0.1.1/"
+
+STARTING_WEIGHTS: dict[str, StartingWeights] = {
+    "fastreid_bot_r50_market1501": StartingWeights(
+        trained_on="Market-1501",
+        accuracy=(94.4, 86.1),
+        url=f"{_FAST_REID}market_bot_R50.pth",
+        licence="Apache-2.0",
+    ),
+    "fastreid_bot_r50_msmt17": StartingWeights(
+        trained_on="MSMT17",
+        accuracy=(74.1, 50.2),
+        url=f"{_FAST_REID}msmt_bot_R50.pth",
+        licence="Apache-2.0",
+    ),
+    "strong_baseline_r50_market1501": StartingWeights(
+        trained_on="Market-1501",
+        accuracy=(94.5, 85.9),
+        url="https://drive.google.com/open?id=1hn0sXLZ5yJcxtmuY-ItQfYD7hBtHwt7A",
+        by_hand=True,
+        licence="MIT",
+    ),
+}
+"""Weights by name, of fast-reid's model zoo and of reid-strong-baseline."""
+
+
 def check_pretrained(name: str) -> PretrainedReid:
     """Return the entry of a network.
 
@@ -142,6 +192,12 @@ def check_pretrained(name: str) -> PretrainedReid:
     """
     if name in PRETRAINED:
         return PRETRAINED[name]
+    if name in STARTING_WEIGHTS:
+        raise UserError(
+            f"--pretrained {name}: a training may start from these weights, reid train "
+            f"--model.backbone {STARTING_WEIGHTS[name].backbone} --model.weights {name}; they are "
+            "not used without one"
+        )
     near = difflib.get_close_matches(name, PRETRAINED, 3, 0.4)
     advice = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(PRETRAINED)}"
     raise UserError(

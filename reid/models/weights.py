@@ -13,7 +13,7 @@ from torch import Tensor
 
 from reid.models.backbones import Backbone, FrameResNet50
 from reid.models.torchreid_models import EMBEDDING, MODELS, torchreid_network
-from reid.pretrained import PRETRAINED
+from reid.pretrained import PRETRAINED, STARTING_WEIGHTS
 from video_snl.config.statistics import STATISTICS
 from video_snl.errors import UserError
 from video_snl.models.weights.fetching import cached_path, fetch
@@ -26,6 +26,7 @@ from video_snl.utils.finite import check_weights
 __all__ = ["load_backbone_weights", "load_published", "pretrained_file"]
 
 _IMAGENET = "imagenet"
+_STRONG_BASELINE = "reid-strong-baseline"
 _RESNETS = ("resnet50", "resnet50_3d", "i3d_r50")
 _GEM = "heads.pool_layer.p"  # fast-reid's exponent of generalised-mean pooling
 _VIDEO_SNL = "model."  # how names begin in a checkpoint of ``video-snl train``
@@ -52,7 +53,8 @@ def load_backbone_weights(
     Args:
         backbone: Backbone with new weights.
         source: ``imagenet`` (torchvision's ResNet-50; torchreid's own download for its models), a
-            name of :data:`reid.pretrained.PRETRAINED`, a file, or an http(s) URL.
+            name of :data:`reid.pretrained.PRETRAINED` or
+            :data:`~reid.pretrained.STARTING_WEIGHTS`, a file, or an http(s) URL.
         num_people: Number of training identities, for the report.
         allow_partial: Load what matches even if it is little.
         progress: Show the progress of a download.
@@ -120,13 +122,14 @@ def pretrained_file(name: str, weights: str | None = None) -> Path:
     """Return the file of a published network's weights.
 
     Args:
-        name: Key of :data:`reid.pretrained.PRETRAINED`.
+        name: Key of :data:`reid.pretrained.PRETRAINED`, or of those of
+            :data:`~reid.pretrained.STARTING_WEIGHTS` that no program can fetch.
         weights: File that was named; None for that in torch hub's cache.
 
     Raises:
         UserError: There is none; the message says what to fetch and where to put it.
     """
-    entry = PRETRAINED[name]
+    url = PRETRAINED[name].url if name in PRETRAINED else STARTING_WEIGHTS[name].url
     path = cached_path(f"{name}.pth") if weights is None else Path(weights).expanduser()
     if path.is_file():
         return path
@@ -134,17 +137,21 @@ def pretrained_file(name: str, weights: str | None = None) -> Path:
     advice = f"put it at {path}, or give" if weights is None else "give"
     raise UserError(
         f"{path} {fault}: the weights of {name} are published where no program can fetch them. "
-        f"Fetch them from {entry.url} and {advice} the file: --weights FILE of evaluate, extract "
-        "and search, --model.weights FILE of train."
+        f"Fetch them from {url} and {advice} the file: --weights FILE of evaluate, extract and "
+        "search, --model.weights FILE of train."
     )
 
 
 def _file(source: str, name: str, progress: bool) -> Path:
-    if source in PRETRAINED and not Path(source).exists():
-        return pretrained_file(source)
+    known = [*PRETRAINED, *STARTING_WEIGHTS]
+    if source in known and not Path(source).exists():
+        start = STARTING_WEIGHTS.get(source)
+        if start is None or start.by_hand:
+            return pretrained_file(source)
+        return fetch(start.url, progress=progress)
     if source != _IMAGENET:
-        near = difflib.get_close_matches(source, PRETRAINED, 1, 0.75)
-        if near and not Path(source).exists():
+        near = difflib.get_close_matches(source, known, 1, 0.75)
+        if near and not (source.startswith(("http://", "https://")) or Path(source).exists()):
             raise UserError(f"weights {source!r}: no such file. Did you mean {near[0]!r}?")
         return locate(source, name, progress=progress)
     # torchvision's models take a second to import and are needed for this address only.
@@ -187,7 +194,7 @@ def _project_of(tensors: Mapping[str, Tensor], beginning: str) -> str | None:
     if beginning == "backbone." and any(name.startswith("heads.") for name in tensors):
         return "fast-reid"
     if beginning == "base." and not {"bottleneck.weight", "classifier.weight"}.isdisjoint(tensors):
-        return "reid-strong-baseline"
+        return _STRONG_BASELINE
     return None
 
 
@@ -204,6 +211,8 @@ def _note(project: str, tensors: Mapping[str, Tensor], backbone: Backbone) -> st
             notes.append(f"Its {name} is {values}; frames are normalised with ImageNet's here.")
     if isinstance(backbone.network, FrameResNet50):
         notes.append(f"{project}'s files do not tell the last stride; it is 1 here.")
+    if project == _STRONG_BASELINE:
+        notes.append("Its stem had no ReLU; here it has one, as torchvision's.")
     return " ".join(notes)
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from reid.config import ReidModelConfig
 from reid.models.network import TrackletNet, build_network
+from reid.pretrained import STARTING_WEIGHTS
 from tests.reid.networks import IDENTITIES, SIZE, clips, network
 from tests.test_checkpoints import save, snapshot
 from tests.test_published_weights import hub_cache, imagenet_state
@@ -290,6 +291,21 @@ def test_fast_reids_checkpoint_gives_its_backbone(tmp_path: Path) -> None:
     assert "pixel_mean" not in report.note and "last stride" in report.note
 
 
+@pytest.mark.parametrize("name", STARTING_WEIGHTS)
+def test_weights_of_other_projects_by_name(hub_cache: Path, name: str) -> None:
+    start = STARTING_WEIGHTS[name]
+    if start.by_hand:
+        with pytest.raises(UserError, match=r"drive\.google\.com.*--model\.weights FILE"):
+            loaded(name, backbone=start.backbone)
+        state = {**resnet50_state("base."), "bottleneck.weight": torch.ones(4)}
+        save(state, hub_cache, f"{name}.pth")
+    else:
+        save(fastreid_checkpoint(), hub_cache, Path(start.url).name)
+    net, report = loaded(name, backbone=start.backbone)
+    assert_has_backbone(net, "backbone.")
+    assert (report.source, report.matched_fraction, report.used_fraction) == (name, 1, 1)
+
+
 def test_fast_reids_checkpoint_with_other_statistics_says_so(tmp_path: Path) -> None:
     other = {"pixel_std": torch.ones(1, 3, 1, 1)}
     _, report = loaded(save(fastreid_checkpoint(**other), tmp_path), backbone="resnet50")
@@ -314,6 +330,7 @@ def test_reid_strong_baselines_checkpoint_gives_its_backbone(
     net, report = loaded(str(path), backbone="resnet50")
     assert_has_backbone(net, "base.")
     assert report.format == "reid-strong-baseline"
+    assert report.note is not None and "no ReLU" in report.note
     assert (report.matched_fraction, report.used_fraction) == (1, 1)
 
 
