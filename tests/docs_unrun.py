@@ -19,8 +19,11 @@ UNRUN: dict[str, str] = {
     r"python scripts/(serve_picture|reid_pictures|explain_pictures)\.py": "needs a training of "
     "minutes and a browser; tests/explain/test_page_browser.py, tests/serve/test_serve_browser.py "
     "and tests/reid/test_reid_serve_browser.py look at pages of the same kinds",
-    r"video-snl train .*--model\.weights (kinetics|imagenet)\b": "downloads published weights; "
-    "tests/test_published_weights.py takes made-up files of their names and format from the cache",
+    r"video-snl predict .*--pretrained": "downloads published weights; tests/test_pretrained.py "
+    "reads a file of them",
+    r"video-snl train .*--model\.weights (kinetics|imagenet|x3d_xs)\b": "downloads published "
+    "weights; tests/test_published_weights.py takes made-up files of their names and format from "
+    "the cache",
     r"video-snl train .*--model\.weights r3d50_K_200ep\.pth": "needs the published weights; "
     "tests/test_checkpoints.py loads made-up files of the same format",
     r"video-snl train .*--model\.weights SLOW_8x8_R50\.pyth": "needs the published weights; "

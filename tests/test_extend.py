@@ -22,13 +22,16 @@ from tests.videos import write_video
 
 PAGE = REPOSITORY / "docs" / "extend.md"
 NEW_FILES = {
-    '"""X3D': "video_snl/models/x3d.py",
+    '"""C2D': "video_snl/models/c2d.py",
     '"""HMDB-51': "video_snl/data/video/hmdb51.py",
 }
 # The line after which an entry is put, and its file.
 ENTRIES = {
     '"f1"': ("video_snl/tasks/metrics.py", '            "top5": TopK(5),\n'),
-    '"x3d_m"': ("video_snl/config/backbones.py", "VIDEO_BACKBONES: dict[str, VideoBackbone] = {\n"),
+    '"c2d_r50"': (
+        "video_snl/config/backbones.py",
+        "VIDEO_BACKBONES: dict[str, VideoBackbone] = {\n",
+    ),
     '"hmdb51"': (
         "video_snl/config/datasets.py",
         "VIDEO_DATASETS: dict[str, VideoDatasetEntry] = {\n",
@@ -118,11 +121,11 @@ def _uses() -> dict[str, list[str]]:
         "trainer.loggers": "[csv]",
     }
     words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
-    x3d = ["--model.backbone", "x3d_m", "--data.clip_frames", "16", "--data.crop", "224"]
+    c2d = ["--model.backbone", "c2d_r50", "--data.clip_frames", "8", "--data.crop", "80"]
     return {
         "train": ["train", *words],
         "evaluate": ["evaluate", "--clips", "1", "--crops", "1"],
-        "describe": ["describe", *x3d, "--model.num_classes", "51", "--json"],
+        "describe": ["describe", *c2d, "--model.num_classes", "51", "--json"],
         "block": ["check_block.py"],
         "task": ["focal.py"],
     }
@@ -182,11 +185,11 @@ def test_what_the_page_adds_is_used(changed: Path, used: Callable[[str], str]) -
 
 def test_the_backbone_of_the_page(used: Callable[[str], str]) -> None:
     facts = json.loads(used("describe"))
-    # X3D-M has 3.8 M parameters with 400 classes, 2048 for each class.
+    # C2D has 24.33 M parameters with 400 classes, 2048 for each class.
     assert facts["parameters"] - sum(block["parameters"] for block in facts["blocks"]) == (
-        pytest.approx(3.79e6 - (400 - 51) * 2049, rel=0.01)
+        pytest.approx(24.33e6 - (400 - 51) * 2049, rel=0.001)
     )
-    assert [block["position"] for block in facts["blocks"]] == ["before:res4.10"]
+    assert [block["position"] for block in facts["blocks"]] == ["before:res4.5"]
 
 
 def test_the_block_of_the_page(used: Callable[[str], str]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from video_snl.blocks.insertion import block_places
 from video_snl.config.backbones import VIDEO_BACKBONES
 from video_snl.config.statistics import STATISTICS, Statistics
 from video_snl.config.validation import Range, check_training
@@ -171,14 +172,23 @@ class VideoOperations(ClassOperations[Experiment, VideoSet]):
     def layers(self, model: nn.Module) -> list[tuple[str, nn.Module]]:
         """Name the stem, ``res2`` ... ``res5`` (and the pooling that some networks have), head.
 
-        A network without pytorchvideo's ``blocks`` is shown by the modules it consists of.
+        Another network than pytorchvideo's convolutional ones is shown by its modules.
         """
-        if not hasattr(model, "blocks"):
-            return list(model.named_children())
+        if not any(place.rpartition(".")[0].endswith("res2") for place in block_places(model)):
+            return [
+                named
+                for name, module in model.named_children()
+                for named in (
+                    [(f"{name}.{number}", unit) for number, unit in enumerate(module)]
+                    if isinstance(module, nn.ModuleList)  # which is not called itself
+                    else [(name, module)]
+                )
+            ]
         first, *between, last = model.get_submodule("blocks").children()
         named, stage = [("stem", first)], 2
         for layer in between:
-            if hasattr(layer, "res_blocks"):
+            pathways = getattr(layer, "multipathway_blocks", [layer])
+            if hasattr(pathways[0], "res_blocks"):
                 named.append((f"res{stage}", layer))
                 stage += 1
             else:
