@@ -36,6 +36,11 @@ UNRUN: dict[str, str] = {
     "the jobs on this machine",
     r"video-snl table [2-7] (?!--dry-run)": "trains every cell of a table, for minutes to days; "
     "tests/tables runs tables of stand-ins",
+    r"reid .*--pretrained osnet_x0_25_msmt17\b": "needs the published weights; "
+    "tests/reid/test_pretrained.py takes files of the same format, and the published ones where "
+    "they are",
+    r"reid train .*--model\.weights osnet_x0_25_msmt17\b": "needs the published weights; "
+    "tests/reid/test_pretrained.py trains from a file of the same format",
     r"reid train .*--splits all": "trains ten times; tests/reid/test_cli.py has a stand-in for the "
     "training of a split",
     r"reid evaluate .*--checkpoint RUNS": "needs ten trainings; tests/reid/test_evaluate.py "
