@@ -79,6 +79,8 @@ def test_the_wheel_holds_every_module_of_the_package_and_nothing_else(wheel: Pat
     for templates in (
         "reid/report/templates",
         "video_snl/analysis/explain/templates",
+        "video_snl/commands/templates",
+        "video_snl/render/templates",
         "video_snl/serve/templates",
     ):
         sources += (REPOSITORY / templates).iterdir()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,6 +12,7 @@ import torch
 
 from reid.data.tracklet import DISTRACTOR, JUNK
 from reid.metrics.ranking import QUERIES_IN_GALLERY, RANKS, evaluate_ranking
+from video_snl.render.page import flat_settings
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -120,16 +121,6 @@ def ranking_metrics(ranking: Ranking) -> dict[str, Any]:
         "queries_counted": int(counted),
         "queries_without_match": int(ranking.num_queries - ranking.num_valid_queries),
     }
-
-
-def flat_settings(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield nested settings as ``section.name`` with plain values, in their order."""
-    for name, value in settings.items():
-        if isinstance(value, Mapping) and value:
-            yield from flat_settings(value, f"{prefix}{name}.")
-        else:
-            plain = value is None or isinstance(value, (bool, int, float, str))
-            yield f"{prefix}{name}", value if plain else str(value)
 
 
 class CameraPair(NamedTuple):

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from reid.data.tracklet import DISTRACTOR, JUNK, special_person
 from reid.report.evaluation import CameraPair
-from reid.report.film_strips import chosen_frames, data_uri, film_strip, strip_width
-from video_snl.data.image.reading import open_image
+from video_snl.render.film_strips import chosen_frames, data_uri, film_strip, strip_width
+from video_snl.render.page import per_cent, shortened_name, write_page
 from video_snl.utils.counts import counts, noun
-from video_snl.utils.files import write_text
-from video_snl.utils.pages import page_templates
 
-__all__ = ["Shown", "camera_table", "embedded_png", "entry_view", "per_cent", "write_page"]
+__all__ = ["Shown", "camera_table", "entry_view", "write_reid_page"]
 
 _SYMBOLS = {"query": "▶", "right": "✓", "wrong": "✗", "junk": "–", "found": "●"}
-_NAME_PARTS = 3
 _FRAME = (64, 128)
 _FULL_STRIP = strip_width(4, _FRAME[0])
 
@@ -44,9 +41,9 @@ class Shown:
     count: int
 
 
-def write_page(path: Path, template: str, values: Mapping[str, Any]) -> None:
+def write_reid_page(path: Path, template: str, values: Mapping[str, Any]) -> None:
     """Fill a template of this package, escape everything in ``values``, and write it atomically."""
-    write_text(path, page_templates("reid.report").get_template(template).render(values))
+    write_page(path, "reid.report", template, values)
 
 
 def entry_view(
@@ -76,7 +73,7 @@ def entry_view(
         "symbol": _SYMBOLS[kind],
         "heading": heading + said,
         "lines": lines,
-        "name": _short(shown.name),
+        "name": shortened_name(shown.name),
         "image": data_uri(strip),
         "width": strip.width,
         "height": strip.height,
@@ -84,13 +81,6 @@ def entry_view(
         "share": round(100 * strip.width / _FULL_STRIP, 2),
         "alt": f"{heading}{said}: " + ", ".join(lines),
     }
-
-
-def embedded_png(path: Path) -> dict[str, Any]:
-    """Return a PNG file for a page: its data URI, and half its size in pixels."""
-    with open_image(path) as image:
-        width, height = image.size
-    return {"uri": data_uri(path.read_bytes()), "width": width // 2, "height": height // 2}
 
 
 def camera_table(
@@ -135,11 +125,6 @@ def _blend(share: float) -> str:
     return "#" + "".join(f"{value:02x}" for value in mixed)
 
 
-def per_cent(share: float) -> str:
-    """Format a share with one decimal, as papers do: ``87.5 %``, with a no-break space."""
-    return f"{100 * share:.1f}\N{NO-BREAK SPACE}%"
-
-
 def _person(person: str | None) -> str:
     if person is None:
         return ""
@@ -150,8 +135,3 @@ def _person(person: str | None) -> str:
 
 def _camera(camera: str | None) -> str:
     return "" if camera is None else f"camera {camera}"
-
-
-def _short(name: str) -> str:
-    parts = PurePath(name).parts
-    return name if len(parts) <= _NAME_PARTS else str(PurePath("…", *parts[-_NAME_PARTS:]))

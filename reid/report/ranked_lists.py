@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from reid.data.tracklet import JUNK
-from reid.report.film_strips import film_strip, strip_width
 from reid.report.page import Shown
+from video_snl.render.film_strips import film_strip, strip_width
 from video_snl.render.fonts import letters_for, shortened, spelled
 from video_snl.utils.files import replace_file
 

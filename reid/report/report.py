@@ -14,14 +14,7 @@ from reid.data.tracklet import Tracklet
 from reid.metrics.ranking import RANKS
 from reid.report.evaluation import CameraPair, camera_pairs, metrics
 from reid.report.figures import CAMERAS_IGNORED
-from reid.report.page import (
-    Shown,
-    camera_table,
-    embedded_png,
-    entry_view,
-    per_cent,
-    write_page,
-)
+from reid.report.page import Shown, camera_table, entry_view, write_reid_page
 from reid.report.plots import Embedding, embed, plot_cmc, plot_embedding
 from reid.report.ranked_lists import (
     Choice,
@@ -30,6 +23,7 @@ from reid.report.ranked_lists import (
     draw_lists,
     ranked_list,
 )
+from video_snl.render.page import embedded_png, per_cent
 from video_snl.utils.counts import counts, noun
 from video_snl.utils.files import write_json, write_text
 
@@ -85,7 +79,7 @@ def write_report(folder: Path, evaluation: Evaluation) -> Path:
         **dict(zip(("columns", "pairs"), camera_table(pairs, cameras), strict=True)),
         "settings": list(numbers["settings"].items()),
     }
-    write_page(folder / "report.html", "report.html", values)
+    write_reid_page(folder / "report.html", "report.html", values)
     return folder / "report.html"
 
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from PIL import Image
 
 from reid.data.datasets.frames import list_frames
-from reid.report.film_strips import chosen_frames
-from reid.report.page import Shown, entry_view, write_page
+from reid.report.page import Shown, entry_view, write_reid_page
 from video_snl.data.workers.pool import map_with_timeout
+from video_snl.render.film_strips import DEADLINE, video_frames
 from video_snl.utils.counts import counts
 from video_snl.utils.media import is_image_name
 
@@ -27,7 +25,6 @@ __all__ = ["tracklet_frames", "write_search_page"]
 # A page with more would be hard to read, and a large file.
 _QUERIES = 20
 _RESULTS = 20
-_DEADLINE = 20.0  # seconds to decode four frames of a video
 
 
 def write_search_page(
@@ -83,7 +80,7 @@ def write_search_page(
     if more:
         facts += f" Not on this page: {counts(more, 'more query', 'more queries')}."
     values = {"title": "Search for identities", "facts": facts, "lists": lists}
-    write_page(path, "search.html", values)
+    write_reid_page(path, "search.html", values)
 
 
 def tracklet_frames(
@@ -109,9 +106,7 @@ def tracklet_frames(
         elif path.is_file():
             videos.append(name)
     if videos:  # decoders may never return: they run where they can be ended
-        results = map_with_timeout(
-            _video_frames, videos, num_workers=num_workers, deadline=_DEADLINE
-        )
+        results = map_with_timeout(video_frames, videos, num_workers=num_workers, deadline=DEADLINE)
         for result in results:
             arrays = result.value or []
             found[result.item] = [Image.fromarray(array) for array in arrays]
@@ -131,14 +126,6 @@ def _lengths(table: FeatureTable, rows: Iterable[int]) -> dict[str, int]:
         table.names[row]: int(table.num_frames[row]) + int(table.skipped_frames[row])
         for row in rows
     }
-
-
-def _video_frames(path: str) -> list[np.ndarray]:
-    from video_snl.data.decoding.pyav import PyAVReader
-
-    with closing(PyAVReader(path)) as reader:
-        indices = chosen_frames(len(reader))
-        return list(reader.frames(indices).numpy())
 
 
 def _shown(

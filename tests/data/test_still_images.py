@@ -20,7 +20,6 @@ from PIL import Image
 from reid.data.check import inspect
 from reid.data.reading import read_nearest
 from reid.data.tracklet import Tracklet
-from reid.report.film_strips import read_frame as read_for_strip
 from tests.image_trees import noise_image, write_cityscapes, write_folders
 from video_snl.config.image import ImageDataConfig
 from video_snl.data.decoding.readers import open_video
@@ -33,6 +32,7 @@ from video_snl.data.image.reading import (
     read_label_map,
 )
 from video_snl.errors import UserError
+from video_snl.render.film_strips import read_frame as read_for_strip
 from video_snl.utils.media import IMAGE_SUFFIXES
 
 RANDOM = np.random.default_rng(0)

@@ -19,10 +19,10 @@ from PIL import Image
 
 from reid.evaluate import rank_lists
 from reid.report.evaluation import Evaluation, camera_pairs, metrics
-from reid.report.film_strips import chosen_frames, film_strip, read_frame
 from reid.report.ranked_lists import choose_queries, ranked_list
 from reid.report.report import write_report
 from tests.reid.evaluations import make_evaluation, naive_list, naive_pair
+from video_snl.render.film_strips import chosen_frames, film_strip, read_frame
 
 FILES = {
     *("metrics.json", "rankings.csv", "camera_pairs.csv", "report.html"),

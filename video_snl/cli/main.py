@@ -8,6 +8,7 @@ from pathlib import Path
 
 from jsonargparse import Namespace
 
+from video_snl.cli.compare import COMPARE, Compare, compare
 from video_snl.cli.data import CHECK, PREPARE, Check, Prepare, check, prepare
 from video_snl.cli.explain import EXPLAIN, Explain, ExplainImage, explain
 from video_snl.cli.export import EXPORT, Export, export, is_of_images
@@ -195,6 +196,7 @@ _COMMANDS: Commands = {
         Experiment,
         (*COMMON_EVALUATE, "clips", "crops"),
     ),
+    "compare": Command(COMPARE, Compare, compare),
     "predict": Command(PREDICT, Predict, _of(predict, VIDEO)),
     "describe": Command(
         _SHOW,

@@ -100,12 +100,17 @@ class Predict(ClipReading, Pretrained, PredictImages):
         render: Write the video with its classes drawn on it, in H.264 and without sound: a .mp4,
             .mov or .mkv file, or for several a folder; default none. With a --window each frame
             shows those that cover it.
+        plot: Of a --window, draw the scores over time and the actions found, and list these: a .png
+            file, or for several videos a folder; default none.
+        threshold: Least score of the best class for an action of a --plot.
     """
 
     clips: int | None = None
     crops: Literal[1, 3] | None = None
     window: str | None = option(metavar="SECONDS|FRAMES")
     hop: str | None = option(metavar="SECONDS|FRAMES")
+    plot: str | None = option(metavar="FILE|DIR")
+    threshold: float = 0.5
 
 
 def evaluate(arguments: Namespace, spec: TaskSpec) -> int:
@@ -127,6 +132,8 @@ def evaluate(arguments: Namespace, spec: TaskSpec) -> int:
         checkpoint=options.checkpoint,
         output=options.output,
         unreadable=options.unreadable,
+        strips=options.strips,
+        command=["evaluate", *arguments.words],
         **more,
     )
 
@@ -139,11 +146,12 @@ def predict(arguments: Namespace, spec: TaskSpec) -> int:
     check_one_network(options.model, options.checkpoint, pretrained, weights)
     if pretrained is not None:
         find_pretrained(pretrained)
-    from video_snl.commands.predict import Views, predict
+    from video_snl.commands.predict import Plot, Views, predict
     from video_snl.tasks.operations import Reading
 
-    views, reading = None, Reading(max_pixels=options.max_pixels)
+    views, reading, plot = None, Reading(max_pixels=options.max_pixels), None
     if videos is not None:
+        plot = Plot(videos.plot, videos.threshold)
         views = Views(videos.clips, videos.crops, videos.window, videos.hop)
         reading = Reading(videos.short_videos, videos.deadline, videos.max_pixels)
     return predict(
@@ -159,4 +167,5 @@ def predict(arguments: Namespace, spec: TaskSpec) -> int:
         accelerator=options.accelerator,
         as_json=options.json,
         render=options.render,
+        plot=plot,
     )

@@ -5,6 +5,7 @@ Videos are scored at two levels, images by their scores, pixels by a confusion m
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,8 +15,10 @@ from typing import Any, Generic, Literal, TypeVar, cast
 import lightning.pytorch as pl
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
+from video_snl.commands.evaluation_page import About, Samples, write_evaluation_page
 from video_snl.commands.reports import (
     LEVELS,
     Scores,
@@ -36,15 +39,17 @@ from video_snl.config.task_spec import (
 )
 from video_snl.config.video import Experiment
 from video_snl.data.decoding.auto import resolve_reader
-from video_snl.data.image.catalog import ImageSet
+from video_snl.data.image.catalog import ImageSet, image_labels
 from video_snl.data.image.loader import make_image_loader
 from video_snl.data.loading.prefetch import prefetched
 from video_snl.data.loading.quarantine import Quarantine
 from video_snl.data.video.dataset import EvaluationDataset
+from video_snl.data.video.recordings import recordings_of
 from video_snl.data.video.records import VideoSet
 from video_snl.engine.trainer import ProgressLines, make_trainer, stopping_in_order
 from video_snl.errors import UserError
 from video_snl.models.released.state_dicts import Kind
+from video_snl.render.film_strips import Strip, film_strip, video_strips
 from video_snl.runs.run import checkpoint_path
 from video_snl.runs.trained import Trained, check_same_network, holds, load_trained
 from video_snl.tasks.datamodule import evaluation_loader, test_batch_size
@@ -59,6 +64,12 @@ from video_snl.utils.finite import check_scores, not_finite_error
 from video_snl.utils.text import escaped
 
 __all__ = ["Unreadable", "counted_samples", "evaluate", "score_videos", "video_metrics"]
+
+PAGE = "report.html"
+"""Name of the page among the reports."""
+STRIPS = 120
+"""Most film strips on the page, unless asked otherwise."""
+_THUMBNAIL = 112  # pixels of a side
 
 Unreadable = Literal["wrong", "skip"]
 """Test samples that cannot be read count as wrong, or are left out of all figures."""
@@ -79,6 +90,8 @@ class _Evaluation(Generic[ExperimentT, _DataT]):
         quarantine: List of the samples that cannot be read.
         clips, crops: Views of a video.
         skip: Leave out what cannot be read.
+        strips: Most film strips on the page.
+        command: Command line that repeats the evaluation.
     """
 
     trained: Trained[ExperimentT]
@@ -88,6 +101,8 @@ class _Evaluation(Generic[ExperimentT, _DataT]):
     clips: int
     crops: int
     skip: bool
+    strips: int
+    command: Sequence[str]
 
 
 def evaluate(
@@ -100,6 +115,8 @@ def evaluate(
     clips: int = 10,
     crops: int = 3,
     kind: Kind | None = None,
+    strips: int = STRIPS,
+    command: Sequence[str] = (),
 ) -> int:
     """Evaluate a checkpoint on the test list, print the figures, write the reports.
 
@@ -113,6 +130,8 @@ def evaluate(
         crops: Crops of a clip, 1 or 3.
         kind: Kind of the blocks in a checkpoint of the paper's released code, if the file does not
             tell it.
+        strips: Most film strips on the page of the evaluation.
+        command: Words of the command line, which the page shows; the checkpoint is added.
 
     Raises:
         UserError: An option, the checkpoint or the data do not fit, or the scores of a sample that
@@ -121,6 +140,8 @@ def evaluate(
     path = checkpoint_path(checkpoint, spec)
     if clips < 1:
         raise UserError(f"--clips {clips}: at least one clip of each video is needed.")
+    if strips < 0:
+        raise UserError(f"--strips {strips}: give the number of film strips, 0 for none.")
     operations = spec.make()
     assert isinstance(operations, ClassOperations)
     operations.check_evaluation(experiment)
@@ -137,6 +158,8 @@ def evaluate(
         clips=clips,
         crops=crops,
         skip=unreadable == "skip",
+        strips=strips,
+        command=_repeating(command, checkpoint, path),
     )
     text, metrics = _MEASURES[spec.name](evaluation)
     print(text)
@@ -147,8 +170,16 @@ def evaluate(
             f"{how[metrics['unreadable_are']]}:"
         )
         print(*(f"  {escaped(file)}" for file in metrics["unreadable"]), sep="\n")
+    if (folder / PAGE).is_file():
+        print(f"page: {folder / PAGE}")
     print(f"reports: {folder}")
     return 0
+
+
+def _repeating(command: Sequence[str], checkpoint: str | None, path: Path) -> list[str]:
+    """Return a command line that names its checkpoint: the newest run will be another one."""
+    named = [] if checkpoint is not None else ["--checkpoint", str(path)]
+    return ["video-snl", *(command or ("evaluate",)), *named]
 
 
 def _trained_and_data(
@@ -201,9 +232,12 @@ def _unreadable(paths: Sequence[str], read: np.ndarray, *, skip: bool) -> dict[s
     }
 
 
+def _run_folder(path: Path) -> Path:
+    return path.parent.parent if path.parent.name == "checkpoints" else path.parent
+
+
 def _default_folder(path: Path) -> Path:
-    run = path.parent.parent if path.parent.name == "checkpoints" else path.parent
-    return run / "evaluation"
+    return _run_folder(path) / "evaluation"
 
 
 def _trainer(experiment: Experiment | ImageExperiment, total: int, inputs: str) -> pl.Trainer:
@@ -222,6 +256,23 @@ def _head(evaluation: _Evaluation[Any, Any], samples: int) -> str:
     epoch = "" if trained.epoch is None else f"epoch {trained.epoch + 1} of "
     classes = counts(len(evaluation.data.class_names), "class")
     return f"{counts(samples, f'test {spec.input}')} of {classes}{split}, {epoch}{trained.path}"
+
+
+def _about(evaluation: _Evaluation[Any, Any], head: str, measured: Mapping[str, Any]) -> About:
+    """Return what the page says beside the figures."""
+    trained = evaluation.trained
+    evaluated = {
+        key: measured[key]
+        for key in ("checkpoint", "epoch", "views", "unreadable_are")
+        if key in measured
+    }
+    name = _run_folder(trained.path.absolute()).name
+    return About(
+        title=f"Evaluation of {name}",
+        facts=f"{head}.",
+        settings={"evaluation": evaluated, **trained.experiment.to_dict()},
+        command=shlex.join(evaluation.command),
+    )
 
 
 # Videos
@@ -248,6 +299,7 @@ def _measure_videos(evaluation: _Evaluation[Experiment, VideoSet]) -> tuple[str,
         "dataset": trained.experiment.data.dataset,
     }
     write_reports(evaluation.folder, scores, videos, metrics, views)
+    _write_video_page(evaluation, scores, metrics)
     tops = shown_tops(metrics["classes"])
     lines = [
         _head(evaluation, metrics["videos"]),
@@ -263,6 +315,35 @@ def _measure_videos(evaluation: _Evaluation[Experiment, VideoSet]) -> tuple[str,
         values = ", ".join(f"{level} {metrics[f'{level}_{name}']:.4g}" for level in LEVELS)
         lines.append(f"{name}: {values}")
     return "\n".join(lines), metrics
+
+
+def _write_video_page(
+    evaluation: _Evaluation[Experiment, VideoSet], scores: Scores, metrics: Mapping[str, Any]
+) -> None:
+    trained, test = evaluation.trained, evaluation.data.test
+    paths, data = [video.path for video in test], trained.experiment.data
+    samples = Samples(
+        unit="video",
+        names=paths,
+        class_names=evaluation.data.class_names,
+        label=scores["label"],
+        read=scores["read"],
+        counted=counted_samples(scores["read"], VIDEO, skip=evaluation.skip),
+        levels={level: scores[level] for level in LEVELS},
+        recordings=recordings_of(paths, _run_folder(trained.path)),
+    )
+
+    def draw(indices: list[int]) -> dict[int, Strip]:
+        drawn = video_strips(
+            [paths[index] for index in indices],
+            num_workers=data.num_workers,
+            deadline=data.deadline,
+            max_pixels=data.max_pixels,
+        )
+        return {index: drawn[paths[index]] for index in indices}
+
+    about = _about(evaluation, _head(evaluation, metrics["videos"]), metrics)
+    write_evaluation_page(evaluation.folder, samples, about, draw, evaluation.strips)
 
 
 def video_metrics(scores: Scores, videos: VideoSet, *, skip: bool) -> dict[str, Any]:
@@ -381,7 +462,33 @@ def _measure_images(
     counted = counted_samples(read, evaluation.trained.spec, skip=evaluation.skip)
     about = _about_images(evaluation, read, counted)
     text = classification_report(evaluation.folder, scores, read, counted, images, about)
-    return f"{_head(evaluation, about['pictures'])}\n{text}", about
+    head = _head(evaluation, about["pictures"])
+    samples = Samples(
+        unit="image",
+        names=images.test.paths,
+        class_names=images.class_names,
+        label=image_labels(images.test),
+        read=read,
+        counted=counted,
+        levels={"image": scores},
+    )
+
+    def draw(indices: list[int]) -> dict[int, Strip]:
+        return {index: _thumbnail(images, index) for index in indices}
+
+    page = _about(evaluation, head, about)
+    write_evaluation_page(evaluation.folder, samples, page, draw, evaluation.strips)
+    return f"{head}\n{text}", about
+
+
+def _thumbnail(images: ImageSet, index: int) -> Strip:
+    """Return an image as the network is given it, small; it was read a moment ago."""
+    try:
+        pixels = images.test[0, index]["image"]
+    except UserError as error:
+        return Strip(note=str(error))
+    image = Image.fromarray(np.ascontiguousarray(pixels.numpy()))
+    return Strip.of(film_strip([image], width=_THUMBNAIL, height=_THUMBNAIL))
 
 
 def _measure_pixels(

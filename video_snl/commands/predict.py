@@ -37,6 +37,7 @@ from video_snl.utils.json_text import to_json
 from video_snl.utils.text import escaped, printable
 
 __all__ = [
+    "Plot",
     "Views",
     "best_classes",
     "network_of",
@@ -111,6 +112,26 @@ class Views:
         return length, length if self.hop is None else parse_length("--hop", self.hop)
 
 
+@dataclass(frozen=True)
+class Plot:
+    """Figure of the scores of windows over time, with the actions found.
+
+    Attributes:
+        target: File, or folder for several videos; None for no figure.
+        threshold: Least score of an action.
+
+    Raises:
+        UserError: The threshold is not a score.
+    """
+
+    target: str | None = None
+    threshold: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 < self.threshold <= 1:
+            raise UserError(f"--threshold {self.threshold}: give a score, above 0 and at most 1.")
+
+
 def predict(
     paths: list[str],
     spec: TaskSpec,
@@ -125,6 +146,7 @@ def predict(
     accelerator: str = "auto",
     as_json: bool = False,
     render: str | None = None,
+    plot: Plot | None = None,
 ) -> int:
     """Print the ``top`` classes of every file: by score, or by their share of its pixels.
 
@@ -141,6 +163,7 @@ def predict(
         accelerator: ``auto``, ``cpu`` or ``gpu``.
         as_json: Print JSON in the place of a table.
         render: File or folder for the files with their classes drawn on them.
+        plot: Figure of the scores of windows over time.
 
     Returns:
         0; 2 when a file could not be read or scored (or a video not be rendered), else 1 when an
@@ -149,10 +172,14 @@ def predict(
     Raises:
         UserError: An option does not fit, or the network cannot be loaded.
     """
-    views, reading = views or Views(), reading or Reading()
+    views, reading, plot = views or Views(), reading or Reading(), plot or Plot()
     if top < 1:
         raise UserError("--top must be at least 1.")
     views.lengths()
+    if plot.target is not None and views.window is None:
+        raise UserError(
+            f"--plot {plot.target} shows windows over time: give their length, --window 2s"
+        )
     operations = spec.make()
     assert isinstance(operations, ClassOperations)
     files = [Path(path) for path, _ in operations.find_inputs(paths, "predict", reading)]
@@ -161,6 +188,9 @@ def predict(
         of_videos = spec.inputs == "videos"
         suffixes = list(FORMATS) if of_videos else [".png"]
         rendered = targets(render, files, suffixes=suffixes, folder_only=not of_videos)
+    plotted: Mapping[Path, Path] = {}
+    if plot.target is not None:
+        plotted = targets(plot.target, files, suffixes=[".png"], option="--plot")
     if spec.inputs == "videos":
         start_forkserver()  # loads its modules while the network is made
     if pretrained is None:
@@ -183,6 +213,9 @@ def predict(
         if found and error is None and path in rendered:
             error = _rendered(predictor, path, rendered[path], found, show=not as_json)
             failed = predictor.unrendered if error is not None else 0
+        if found and path in plotted:
+            unplotted = _plotted(predictor, path, plotted[path], found, plot, show=not as_json)
+            failed, error = (2, unplotted) if unplotted is not None else (failed, error)
         results += [found.entries] if found else []
         code = max(code, failed)
         if error is not None:
@@ -215,10 +248,12 @@ class _Found(NamedTuple):
     Attributes:
         entries: Entries of JSON.
         labels: Class of every pixel of an image, int (h, w); None unless it was segmented.
+        scores: Scores of the windows, (windows, classes); None without windows.
     """
 
     entries: dict[str, Any]
     labels: np.ndarray | None = None
+    scores: np.ndarray | None = None
 
 
 _TaskT = TypeVar("_TaskT", ActionRecognition, ImageTask)
@@ -271,10 +306,14 @@ class _VideoPredictor(_Predictor[ActionRecognition]):
         windows = score_windows(self.task, str(path), *self.lengths, clips=self.clips)
         for start, end, scores in windows:
             times = {"start": round(start, 3), "end": round(end, 3)}
-            yield _Found(times | {"predictions": best_classes(scores, names, self.top)})
+            entries = times | {"predictions": best_classes(scores, names, self.top)}
+            yield _Found(entries, scores=scores.numpy()[None])
 
     def whole(self, parts: list[_Found]) -> _Found:
-        return _Found({"windows": [part.entries for part in parts]}) if self.lengths else parts[0]
+        if not self.lengths:
+            return parts[0]
+        scores = np.concatenate([part.scores for part in parts if part.scores is not None])
+        return _Found({"windows": [part.entries for part in parts]}, scores=scores)
 
     def render(self, path: Path, target: Path, found: _Found) -> None:
         render_video(str(path), target, captions_of(found.entries), self.max_pixels)
@@ -357,6 +396,47 @@ def _rendered(
     if show:
         what = "rendered, without sound" if predictor.key == "video" else "rendered"
         print(f"  {what}: {escaped(str(target))}", flush=True)
+    return None
+
+
+def _plotted(
+    predictor: _VideoPredictor | _ImagePredictor,
+    path: Path,
+    target: Path,
+    found: _Found,
+    plot: Plot,
+    *,
+    show: bool,
+) -> str | None:
+    """Draw the scores over time, note the actions and where; return what went wrong."""
+    from video_snl.render.timeline import Timeline, draw_timeline, find_actions  # and matplotlib
+
+    assert found.scores is not None
+    names, windows = predictor.task.class_names, found.entries["windows"]
+    starts, ends = (np.array([each[name] for each in windows]) for name in ("start", "end"))
+    timeline = Timeline(starts, ends, found.scores)
+    actions = find_actions(timeline, plot.threshold)
+    found.entries["actions"] = [
+        {
+            "start": round(action.start, 3),
+            "end": round(action.end, 3),
+            "class": names[action.label],
+            "score": round(action.score, 6),
+        }
+        for action in actions
+    ]
+    if show:
+        print(f"  actions of a score of {plot.threshold:.0%} or more: {len(actions) or 'none'}")
+        for action in actions:
+            said = f"{printable(names[action.label])} {action.score:.2%}"
+            print(f"{action.start:9.2f} s - {action.end:9.2f} s  {said}")
+    try:
+        draw_timeline(timeline, actions, names, target, title=path.name, threshold=plot.threshold)
+    except UserError as failure:
+        return str(failure)
+    found.entries["plot"] = str(target)
+    if show:
+        print(f"  plot: {escaped(str(target))}", flush=True)
     return None
 
 

@@ -22,6 +22,8 @@ __all__ = [
     "LEVELS",
     "Scores",
     "classification_report",
+    "has_label",
+    "predicted_classes",
     "segmentation_report",
     "top_k_accuracy",
     "write_reports",
@@ -40,8 +42,18 @@ def top_k_accuracy(scores: np.ndarray, label: np.ndarray, k: int) -> float:
 
     A row without finite scores is wrong, whatever its label.
     """
+    return float(has_label(scores, label, k).mean())
+
+
+def has_label(scores: np.ndarray, label: np.ndarray, k: int) -> np.ndarray:
+    """Return which rows have their label among the k highest scores, as :func:`top_k_accuracy`."""
     best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-    return float(((best == label[:, None]).any(1) & _scored(scores)).mean())
+    return (best == label[:, None]).any(1) & _scored(scores)
+
+
+def predicted_classes(scores: np.ndarray) -> np.ndarray:
+    """Return the classes with the highest scores; no class for a video without any."""
+    return np.where(_scored(scores), np.nan_to_num(scores, nan=-1.0).argmax(1), _NO_CLASS)
 
 
 def write_reports(
@@ -160,7 +172,7 @@ def _class_reports(
     Returns:
         (N,), the predicted classes; -1 where there is none.
     """
-    predicted, classes = _predicted(scores), range(len(names))
+    predicted, classes = predicted_classes(scores), range(len(names))
     of, taken = label[counted], predicted[counted]
     report = by_class(
         of, taken, labels=classes, target_names=names, output_dict=True, zero_division=0
@@ -199,7 +211,7 @@ def _predictions(scores: Scores, videos: VideoSet) -> list[dict[str, Any]]:
     for index, video in enumerate(videos.test):
         row: dict[str, Any] = {"video": video.path, "true class": names[video.label]}
         for level in LEVELS:
-            best = int(_predicted(scores[level][index : index + 1])[0])
+            best = int(predicted_classes(scores[level][index : index + 1])[0])
             found = best != _NO_CLASS
             row[f"{level} prediction"] = names[best] if found else ""
             row[f"{level} score"] = round(float(scores[level][index][best]), 6) if found else ""
@@ -210,11 +222,6 @@ def _predictions(scores: Scores, videos: VideoSet) -> list[dict[str, Any]]:
 def _scored(scores: np.ndarray) -> np.ndarray:
     """Tell which rows hold scores: argmax and argsort would find class 0 in the others."""
     return np.isfinite(scores).all(1)
-
-
-def _predicted(scores: np.ndarray) -> np.ndarray:
-    """Return the classes with the highest scores; no class for a video without any."""
-    return np.where(_scored(scores), np.nan_to_num(scores, nan=-1.0).argmax(1), _NO_CLASS)
 
 
 def _as_csv(rows: list[dict[str, Any]]) -> str:

@@ -338,9 +338,12 @@ class Reports:
 
     Args:
         output: Folder for the reports; default 'evaluation' beside the checkpoint.
+        strips: Most film strips (of images: pictures) on the page report.html; 0 for none, which
+            saves decoding them.
     """
 
     output: str | None = None
+    strips: int = option(120, metavar="N")
 
 
 @option_group

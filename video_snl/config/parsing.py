@@ -92,6 +92,7 @@ COMMON_EVALUATE = (
     "checkpoint",
     "output",
     "unreadable",
+    "strips",
 )
 """Options of ``evaluate``."""
 COMMON_DESCRIBE = (
@@ -355,8 +356,10 @@ def run_command(
         parser.check_options(given)
         if task is not None:
             parser.set_defaults(task=task)
+        asked = given.words
         given = prepare(parser, command, given)
         parsed = parser.parse_args(given)
+        parsed.words = list(asked)
         parsed.given = frozenset(option for option in given.options() if "." in option)
         code = chosen.run(parsed)
         sys.stdout.flush()  # what cannot be written is found out here, not at exit

@@ -101,7 +101,12 @@ def _legend(height: int, rows: Sequence[tuple[str, float, tuple[int, ...]]]) -> 
 
 
 def targets(
-    named: str, sources: Sequence[Path], *, suffixes: Sequence[str], folder_only: bool = False
+    named: str,
+    sources: Sequence[Path],
+    *,
+    suffixes: Sequence[str],
+    folder_only: bool = False,
+    option: str = "--render",
 ) -> dict[Path, Path]:
     """Choose the file to write for every source.
 
@@ -112,6 +117,7 @@ def targets(
     Args:
         suffixes: Suffixes that can be written.
         folder_only: No single file can be named.
+        option: Option that names it, for messages.
 
     Raises:
         UserError: A file cannot be what is asked for, would replace a source, or the folder cannot
@@ -123,18 +129,18 @@ def targets(
         found = {sources[0]: path}
     elif is_file:
         many = "images" if folder_only else f"{len(sources)} files"
-        raise UserError(f"--render {named}: name a folder for {many}, not a file")
+        raise UserError(f"{option} {named}: name a folder for {many}, not a file")
     elif path.suffix and not path.is_dir() and len(sources) == 1 and not folder_only:
         raise UserError(
-            f"--render {named}: give a file that ends in {', '.join(suffixes)}, or a folder that "
+            f"{option} {named}: give a file that ends in {', '.join(suffixes)}, or a folder that "
             "exists or has no suffix"
         )
     else:
         found = _in_folder(path, sources, suffixes[0])
-    _check_writable(named, path.parent if is_file else path)
+    _check_writable(option, named, path.parent if is_file else path)
     for target in found.values():
         if any(_same(target, source) for source in sources):
-            raise UserError(f"--render {named} would replace {target}: name another place")
+            raise UserError(f"{option} {named} would replace {target}: name another place")
     return found
 
 
@@ -151,13 +157,13 @@ def _in_folder(folder: Path, sources: Sequence[Path], suffix: str) -> dict[Path,
     return found
 
 
-def _check_writable(named: str, folder: Path) -> None:
+def _check_writable(option: str, named: str, folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         reason = error.strerror or error
-        raise UserError(f"--render {named} cannot be written ({reason})") from error
-    check_folder("--render", str(folder))
+        raise UserError(f"{option} {named} cannot be written ({reason})") from error
+    check_folder(option, str(folder))
 
 
 def _same(target: Path, source: Path) -> bool:

@@ -7,14 +7,12 @@ positions lie. Numbers are levels of 8 bits in base64, images are JPEG.
 from __future__ import annotations
 
 import base64
-import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
@@ -26,8 +24,9 @@ from video_snl.analysis.explain.structure import (
     check_explanations,
     is_signed,
 )
+from video_snl.render.film_strips import data_uri
 from video_snl.utils.files import write_text
-from video_snl.utils.pages import page_templates
+from video_snl.utils.pages import page_script, page_templates
 
 __all__ = [
     "decoded_rows",
@@ -55,6 +54,7 @@ _SCALES = (
     ("map", "common maximum", "the largest weight of all positions of the block"),
     ("all", "maximum of all networks", "the same colours mean the same weights in every network"),
 )
+_SCRIPTS = ("fields.js", "drawing.js", "explorer.js")
 _SIZES = (("small", "small", ""), ("medium", "medium", ""), ("large", "large", ""))
 _SENSITIVITY_HELP = "how strongly the output at the chosen position follows each input position"
 _NAME_PARTS, _MOST_PARTS = 3, 5
@@ -111,7 +111,7 @@ def page_html(explanations: Sequence[Explanation]) -> str:
         thinned=any(
             block.grid != block.full_grid for each in explanations for block in each.blocks
         ),
-        script=_script(environment),
+        script=page_script("video_snl.analysis.explain", *_SCRIPTS),
     )
 
 
@@ -198,13 +198,6 @@ def _modes(explanations: Sequence[Explanation]) -> list[tuple[str, str, str]]:
     blocks = any(each.blocks for each in explanations)
     gradcam = any(each.gradcam is not None for each in explanations)
     return [mode for mode in _MODES if (gradcam if mode[0] == "gradcam" else blocks)]
-
-
-def _script(environment: Environment) -> str:
-    """Return the scripts as they are; a template would read some of their braces as its own."""
-    names = ("fields.js", "drawing.js", "explorer.js")
-    assert environment.loader is not None
-    return "\n".join(environment.loader.get_source(environment, name)[0] for name in names)
 
 
 def _panel(explanation: Explanation, name: str, frames: Sequence[int]) -> dict[str, Any]:
@@ -335,9 +328,7 @@ def _image_uri(frame: NDArray[np.uint8]) -> str:
     """Return a frame (H, W, 3) as the data URI of a JPEG, its longer side at most 400 pixels."""
     image = Image.fromarray(np.ascontiguousarray(frame))
     image.thumbnail((_LONGER_SIDE, _LONGER_SIDE), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    image.save(buffer, format="JPEG", quality=_QUALITY)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    return data_uri(image, _QUALITY)
 
 
 def _base64_of(array: NDArray[Any]) -> str:
