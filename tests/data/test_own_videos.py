@@ -289,10 +289,12 @@ def test_training_on_own_videos_with_strange_names(tmp_path: Path) -> None:
     (folder / "3.avi").rename(folder / os.fsdecode(STRANGE))
     options = tiny_options(root, tmp_path / "runs", optimizer__epochs=1)
     assert options[0] == "--data.dataset"
-    options = options[2:]
+    options = [*options[2:], "--data.split_by", "fifth"]
     done = run_here("train", *options)
     assert done.returncode == 0, done.stderr
     run = only_run(tmp_path / "runs")
+    assert run.name.startswith("own-")
+    assert b"l\xe4uft/" + STRANGE + b",l\\udce4uft,test,\n" in (run / "split.csv").read_bytes()
     assert "taken for a folder of class folders" in done.stderr
     assert record(run)["status"] == "finished"
     assert "dataset: folder" in (run / "config.yaml").read_text()

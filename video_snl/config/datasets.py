@@ -109,7 +109,7 @@ VIDEO_DATASETS: dict[str, VideoDatasetEntry] = {
     ),
     "csv": VideoDatasetEntry(
         loader="video_snl.data.video.folders:load_csv_config",
-        root="the file with the columns path,label[,split]",
+        root="the file with the columns path,label[,split][,group]",
     ),
 }
 """Datasets of videos by name."""
