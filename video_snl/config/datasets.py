@@ -108,7 +108,7 @@ VIDEO_DATASETS: dict[str, VideoDatasetEntry] = {
         root="the folder that holds one folder of videos per class",
     ),
     "csv": VideoDatasetEntry(
-        loader="video_snl.data.video.folders:load_csv_config",
+        loader="video_snl.data.video.csv_lists:load_csv_config",
         root="the file with the columns path,label[,split][,group]",
     ),
 }

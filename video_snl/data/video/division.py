@@ -145,17 +145,15 @@ class StoredSplit:
         """Labels of the videos to train on, those that are gone too."""
         return {label for label, part, _ in self.rows.values() if part == "train"}
 
-    def divide(
-        self, videos: Sequence[Listed], folder: Path
-    ) -> tuple[list[Listed], list[Listed], list[str]]:
-        """Divide videos as in the run, and say which files are new and which are gone.
+    def divide(self, videos: Sequence[Listed], folder: Path) -> tuple[list[Listed], list[Listed]]:
+        """Divide videos as in the run, and say on stderr which files are new and which are gone.
 
         Args:
             videos: All videos of today.
             folder: Folder that the paths of the rows start at.
 
         Returns:
-            The train videos, the test videos, and the paths of the rows that name none of them.
+            The train and the test videos.
 
         Raises:
             UserError: There is none of the run's videos.
@@ -182,7 +180,7 @@ class StoredSplit:
         for names, what in ((new, "not in it and left out"), (gone, "in it and gone")):
             if names:
                 say_once(f"{counts(len(names), 'video')} {what}: {examples(names)}")
-        return train, test, gone
+        return train, test
 
 
 def write_split(videos: VideoSet, file: Path) -> None:
@@ -295,7 +293,9 @@ def _columns(
     rows = [(names[label], train[label], test[label], groups.get(label)) for label in labels]
     rows.append(("all", sum(train.values()), sum(test.values()), groups.get(None)))
     width = max(len(title), *(len(printable(row[0], 40)) for row in rows))
-    lines = [f"  {title:{width}}  {'train':>6}  {'test':>6}{'  groups, train + test' if groups else ''}"]
+    lines = [
+        f"  {title:{width}}  {'train':>6}  {'test':>6}{'  groups, train + test' if groups else ''}"
+    ]
     for name, trained, tested, grouped in rows:
         of_groups = "" if grouped is None else f"  {grouped[0]} + {grouped[1]}"
         lines.append(f"  {printable(name, 40):{width}}  {trained:>6}  {tested:>6}{of_groups}")
