@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter, defaultdict
 from pathlib import Path
 
@@ -171,9 +172,14 @@ def test_classes_of_one_recording_are_said(tmp_path: Path) -> None:
     assert {video.label for video in videos.test} == {1}
     text = str(split_table(videos))
     assert "1 class without test videos" in text and text.endswith("measures: a")
-    touch(tmp_path / "two", "a/r/1.avi", "b/s/1.avi", "b/s/2.avi")
-    with pytest.raises(UserError, match="no class has more than 1 recording"):
-        load_folder(tmp_path / "two", split_by="group")
+    # Of one recording each, they are divided by file.
+    root = touch(tmp_path / "two", *(f"{name}/r{name}/{i}.avi" for name in "ab" for i in range(4)))
+    videos = load_folder(root, split_by="group")
+    assert Counter(video.label for video in videos.test) == {0: 1, 1: 1}
+    text = str(split_table(videos))
+    assert "split: by file, no class has a second recording" in text and "Beware" in text
+    with pytest.raises(UserError, match="no class has more than 1 video"):
+        load_folder(touch(tmp_path / "one", "a/1.avi", "b/2.avi"), split_by="group")
 
 
 def test_the_column_group(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -190,10 +196,9 @@ def test_the_column_group(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     given = load_csv(write_lines(root / "s.csv", ["path,label,group,split", *rows]))
     assert chosen(root, given) == ["18.avi", "19.avi"]
     assert "1 group with both train and test videos" in capsys.readouterr().err
-    for wrong in ("0.avi,a,", "0.avi,a"):
-        write_lines(root / "w.csv", ["path,label,group", wrong])
-        with pytest.raises(UserError, match="line 2: the group is empty"):
-            load_csv(root / "w.csv")
+    write_lines(root / "w.csv", ["path,label,group", "0.avi,a,", "1.avi,a"])
+    with pytest.raises(UserError, match="line 3: the group is missing"):
+        load_csv(root / "w.csv")
 
 
 def test_files_that_a_table_may_miss(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -232,8 +237,8 @@ def test_what_a_run_keeps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert stored is not None and read_split(tmp_path / "no.csv") is None
     assert load_folder(root, split_by="group", stored=stored) == videos
     # The file is a table of the dataset where it is copied there.
-    (root / "split.csv").write_bytes((tmp_path / "split.csv").read_bytes().replace(b",\n", b",x\n"))
-    assert load_csv(root / "split.csv").test == videos.test
+    shutil.copyfile(tmp_path / "split.csv", root / "split.csv")
+    assert load_csv(root / "split.csv") == videos
     capsys.readouterr()
     touch(root, "run/r9/0.avi", "aim/0.avi", "aim/1.avi")
     [gone] = [video.path for video in videos.train if video.path.endswith("alone.avi")] or [

@@ -24,7 +24,7 @@ from tests.tiny import (
     run_here,
     tiny_options,
 )
-from tests.videos import write_video
+from tests.videos import write_lines, write_video
 from video_snl.config.backbones import VIDEO_BACKBONES
 from video_snl.config.video import Experiment
 
@@ -153,6 +153,27 @@ def test_runs_of_before_keep_every_fifth_file(own: tuple[Path, Path], tmp_path: 
 
 def old_data(data: dict[str, Any], root: Path) -> dict[str, Any]:
     return {key: value for key, value in data.items() if key != "split_by"} | {"root": str(root)}
+
+
+def test_a_table_may_miss_a_file(made: Path, tmp_path: Path) -> None:
+    lines = [f"{name}/r{i}/0.avi,{name},{name}{i}" for name in ("jump", "run") for i in range(4)]
+    table = write_lines(tmp_path / "list.csv", ["path,label,group", "gone.avi,run,r9", *lines])
+    for name in ("jump", "run"):
+        (tmp_path / name).symlink_to(made / "my own!" / name)
+    more = {"data__dataset": "csv", "optimizer__epochs": 1}
+    done = run_here("train", *tiny_options(table, tmp_path / "runs", **more))
+    assert done.returncode == 0, done.stderr
+    assert "1 file of 9 does not exist" in done.stderr and "line 2: " in done.stderr
+    run = only_run(tmp_path / "runs")
+    assert run.name.startswith("list-2")
+    assert ["gone.avi", "run", "train", "r9"] in rows(run)
+    assert "gone.avi" in (run / "quarantine.jsonl").read_text()
+    for name in ("jump", "run"):
+        (tmp_path / name).unlink()
+    one_line(
+        run_here("train", *tiny_options(table, tmp_path / "no", **more)), "column path: 9 of 9"
+    )
+    assert not (tmp_path / "no").exists()
 
 
 @pytest.mark.parametrize("block", ["none", "nl", "snl"])

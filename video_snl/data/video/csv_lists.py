@@ -47,7 +47,8 @@ def load_csv_config(
 class Row(NamedTuple):
     """A line of the CSV file.
 
-    ``part`` is ``train`` or ``test``, ``group`` a recording; None where there is no such column.
+    ``part`` is ``train`` or ``test``, None without the column; ``group`` is the recording, None
+    where it is not known.
     """
 
     line: int
@@ -138,7 +139,7 @@ def _check_header(path: Path, names: list[str]) -> None:
     if optional != ["label", "path"] or len(set(names)) != len(names):
         found = printable(",".join(names)) or "an empty file"
         raise UserError(
-            f"{path}, line 1: expected the header path,label, with split and group or without, "
+            f"{path}, line 1: expected the header path,label and perhaps split and group, "
             f"found {found}"
         )
 
@@ -154,18 +155,17 @@ def _row(path: Path, line: int, values: dict[str, str]) -> Row:
     part = values.get("split")
     if "split" in values and part not in PARTS:
         raise UserError(f"{path}, line {line}: split must be train or test, found {_quoted(part)}")
-    group = values.get("group")
-    if "group" in values and not (group or "").strip():
+    if values.get("group", "") is None:
         raise UserError(
-            f"{path}, line {line}: the group is empty: name the recording of every file, or leave "
-            "the column out"
+            f"{path}, line {line}: the group is missing: name the file's recording, or leave it "
+            "empty after a comma where it is not known"
         )
     try:
         clean_label(values["label"])
     except UserError as error:
         raise UserError(f"{path}, line {line}: {error}") from error
     file = str(path.parent / values["path"])
-    return Row(line, file, values["label"], part, None if group is None else group.strip())
+    return Row(line, file, values["label"], part, values.get("group", "").strip() or None)
 
 
 def _quoted(text: str | None) -> str:

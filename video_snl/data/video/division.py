@@ -341,7 +341,7 @@ def _how(videos: VideoSet) -> str:
         "own in the class folder, or give a column group in a CSV file"
     )
     if single == len(entries):
-        return f"by file, no recordings are known; {kept}. Beware: {advice}"
+        return f"by file, {division.given}; {kept}. Beware: {advice}"
     return (
         f"by recording ({division.given}), but of {single} {noun(single, 'file')} no recording is "
         f"known; {kept}. Beware: {advice}"

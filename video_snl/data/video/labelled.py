@@ -108,7 +108,6 @@ def _by_group(
     Raises:
         UserError: No class can be divided.
     """
-    named = not source.groups
     listed = [
         Listed(path, label, source.groups.get(path) or group_of_name(path))
         for path, label in entries
@@ -116,17 +115,23 @@ def _by_group(
     rule: Literal["stored", "group"] = "group" if source.stored is None else "stored"
     if source.stored is None:
         train, test = divide_by_group(listed)
+        alone = not test
+        if alone:
+            train, test = divide_by_group([video._replace(group=None) for video in listed])
+        if not test:
+            raise UserError(
+                f"{source.name}: no class has more than 1 video, so that none can be tested: add "
+                "some, or say which videos test by folders train/ and test/, or by a column split"
+            )
     else:
         train, test = source.stored.divide(listed, source.folder)
+        alone = False
     groups = {video.path: video.group for video in (*train, *test) if video.group is not None}
-    if not test:
-        few = "1 recording" if groups else "1 video"
-        raise UserError(
-            f"{source.name}: no class has more than {few}, so that none can be tested: add some, "
-            "or say which videos test by folders train/ and test/, or by a column split"
-            + ("; --data.split_by fifth divides by file" if groups else "")
-        )
-    given = "names with _gNN_cNN" if named else source.given
+    if groups:
+        given = source.given if source.groups else "names with _gNN_cNN"
+    else:
+        known = alone and any(video.group for video in listed)
+        given = "no class has a second recording" if known else "no recordings are known"
     by_label = [_by_label([(v.path, v.label) for v in part]) for part in (train, test)]
     return by_label[0], by_label[1], replace(division, rule=rule, given=given, groups=groups)
 
