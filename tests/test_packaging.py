@@ -80,6 +80,7 @@ def test_the_wheel_holds_every_module_of_the_package_and_nothing_else(wheel: Pat
         "reid/report/templates",
         "video_snl/analysis/explain/templates",
         "video_snl/commands/templates",
+        "video_snl/engine/templates",
         "video_snl/render/templates",
         "video_snl/serve/templates",
     ):
