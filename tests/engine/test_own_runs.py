@@ -160,7 +160,7 @@ def test_a_table_may_miss_a_file(made: Path, tmp_path: Path) -> None:
     table = write_lines(tmp_path / "list.csv", ["path,label,group", "gone.avi,run,r9", *lines])
     for name in ("jump", "run"):
         (tmp_path / name).symlink_to(made / "my own!" / name)
-    more = {"data__dataset": "csv", "optimizer__epochs": 1}
+    more = {"data__dataset": "csv", "optimizer__epochs": 1, "optimizer__batch_size": 4}
     done = run_here("train", *tiny_options(table, tmp_path / "runs", **more))
     assert done.returncode == 0, done.stderr
     assert "1 file of 9 does not exist" in done.stderr and "line 2: " in done.stderr
