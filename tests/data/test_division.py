@@ -217,6 +217,9 @@ def test_files_that_a_table_may_miss(tmp_path: Path, capsys: pytest.CaptureFixtu
         assert word in str(caught.value)
     with pytest.raises(UserError, match="lets none pass"):
         load_videos(DataConfig("csv", root=config.root, max_failures=0.0))
+    write_lines(root / "l.csv", ["path,label", "x.avi,a", "y.avi,b"])
+    with pytest.raises(UserError, match="column path: 2 of 2 .*all of them"):
+        load_videos(config)
     lines = ["path,label", "0.avi,a", "1.avi,a", "x.avi,b", "y.avi,b"]
     write_lines(root / "l.csv", lines)
     with pytest.raises(UserError, match="line 4: .*all train videos of class 'b'"):

@@ -94,6 +94,8 @@ def load_csv(
     missing = sorted(missing_files(lines), key=lines.__getitem__)
     if missing and max_failures <= 0:
         raise _missing_error(path, missing, lines, len(rows), "data.max_failures=0 lets none pass")
+    if len(missing) == len(lines):
+        raise _missing_error(path, missing, lines, len(lines), "all of them")
     found: dict[str, Labelled] = defaultdict(list)
     for row in rows:
         found[row.part or "all"].append((row.path, row.label))

@@ -235,8 +235,8 @@ def read_split(file: Path) -> StoredSplit | None:
             raise ValueError("it lists no video")
     except (ValueError, csv.Error) as error:
         raise UserError(
-            f"{file} is not the list of a run's split ({error}): restore it, or remove it to have "
-            "the files divided anew"
+            f"{file} is not the list of a run's split ({error}): restore it from a copy of the "
+            "run; for a copy of a checkpoint alone the split is made again from the names"
         ) from error
     return StoredSplit(file, rows)
 

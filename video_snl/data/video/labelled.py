@@ -115,8 +115,7 @@ def _by_group(
     rule: Literal["stored", "group"] = "group" if source.stored is None else "stored"
     if source.stored is None:
         train, test = divide_by_group(listed)
-        alone = not test
-        if alone:
+        if not test:
             train, test = divide_by_group([video._replace(group=None) for video in listed])
         if not test:
             raise UserError(
@@ -125,12 +124,11 @@ def _by_group(
             )
     else:
         train, test = source.stored.divide(listed, source.folder)
-        alone = False
     groups = {video.path: video.group for video in (*train, *test) if video.group is not None}
     if groups:
         given = source.given if source.groups else "names with _gNN_cNN"
     else:
-        known = alone and any(video.group for video in listed)
+        known = any(video.group for video in listed)
         given = "no class has a second recording" if known else "no recordings are known"
     by_label = [_by_label([(v.path, v.label) for v in part]) for part in (train, test)]
     return by_label[0], by_label[1], replace(division, rule=rule, given=given, groups=groups)
