@@ -204,7 +204,7 @@ def _write_page(path: Path, found: Comparison, strips: int) -> None:
                     _changes_view(found, row, part, pictures, heading, kind)
                     for part, heading, kind in zip(
                         changes[id(row)],
-                        ("From right to wrong", "From wrong to right"),
+                        _headings(found, row),
                         ("wrong", "right"),
                         strict=True,
                     )
@@ -215,6 +215,12 @@ def _write_page(path: Path, found: Comparison, strips: int) -> None:
         "script": page_script(_PACKAGE, "tables.js"),
     }
     write_page(path, _PACKAGE, "compare.html", values)
+
+
+def _headings(found: Comparison, row: Row) -> tuple[str, str]:
+    if max(len(row.runs), len(found.rows[0].runs)) > 1:
+        return "Right less often", "Right more often"
+    return "From right to wrong", "From wrong to right"
 
 
 def _chosen(changes: Sequence[tuple[list[int], list[int]]], most: int) -> list[int]:
