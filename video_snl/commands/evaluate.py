@@ -67,8 +67,6 @@ __all__ = ["Unreadable", "counted_samples", "evaluate", "score_videos", "video_m
 
 PAGE = "report.html"
 """Name of the page among the reports."""
-STRIPS = 120
-"""Most film strips on the page, unless asked otherwise."""
 _THUMBNAIL = 112  # pixels of a side
 
 Unreadable = Literal["wrong", "skip"]
@@ -115,7 +113,7 @@ def evaluate(
     clips: int = 10,
     crops: int = 3,
     kind: Kind | None = None,
-    strips: int = STRIPS,
+    strips: int = 120,
     command: Sequence[str] = (),
 ) -> int:
     """Evaluate a checkpoint on the test list, print the figures, write the reports.
