@@ -18,10 +18,18 @@ from video_snl.config.base import (
 )
 from video_snl.utils.media import MAX_PIXELS
 
-__all__ = ["ReidDataConfig", "ReidExperiment", "ReidModelConfig", "ReidOptimizerConfig"]
+__all__ = [
+    "HeadName",
+    "ReidDataConfig",
+    "ReidExperiment",
+    "ReidModelConfig",
+    "ReidOptimizerConfig",
+    "ResizeName",
+]
 
 CameraRule = Literal["cross", "ignore"]
-HeadName = Literal["mean", "attention", "rnn", "nonlocal3d"]
+HeadName = Literal["mean", "attention", "rnn", "nonlocal3d", "normalised_mean"]
+ResizeName = Literal["torch", "pillow"]
 
 
 @dataclass
@@ -51,6 +59,9 @@ class ReidDataConfig:
             command stops; three always may, unless this is 0.
         max_pixels: Most pixels of an image, height times width; a larger one counts as unreadable
             before memory is taken for it.
+        resize: ``torch`` resizes frames by torch, bilinear with antialiasing, large JPEG images
+            after a reduction by the decoder; ``pillow`` by Pillow's bilinear resize, always from
+            the full size, as torchreid does.
     """
 
     dataset: DatasetName = "sample"
@@ -69,6 +80,7 @@ class ReidDataConfig:
     max_failures: float = 0.05
     cameras: CameraRule = "cross"
     max_pixels: int = MAX_PIXELS
+    resize: ResizeName = "torch"
 
 
 @dataclass
@@ -77,17 +89,20 @@ class ReidModelConfig(ModelBase):
 
     Args:
         backbone: ``resnet50`` (stride 1 in its last stage), ``resnet50_3d`` (the same, inflated),
-            ``i3d_r50``, ``i3d_small``, or a model of torchreid such as ``osnet_x0_25``.
+            ``i3d_r50``, ``i3d_small``, a model of torchreid such as ``osnet_x0_25``, or
+            ``osnet_x0_25_msmt17`` (the same with its layer of 512 outputs; docs/reid/models.md
+            lists all that have published weights).
         head: How the frames become one vector: ``mean``, ``attention`` (a learned weight for every
-            frame), ``rnn`` (a GRU, averaged over its steps) or ``nonlocal3d`` (one more block over
-            all T x H x W positions of the last feature map, then the mean).
+            frame), ``rnn`` (a GRU, averaged over its steps), ``nonlocal3d`` (one more block over
+            all T x H x W positions of the last feature map, then the mean) or ``normalised_mean``
+            (of the vectors of the frames, each divided by its norm).
         neck: BN-neck: BatchNorm between the vector of the triplet loss and the classifier; the
             normalised one is what is compared.
         positions: Where the blocks stand, such as ``after:layer2.2`` or any dotted module path.
             Default: the five places of NVAN in a ResNet-50, two in an OSNet, before:res4.-1 in I3D
             (docs/reid.md); other backbones need it.
-        weights: Start from ``imagenet`` (torchvision's ResNet-50; torchreid's own download) or from
-            a file.
+        weights: Start from ``imagenet`` (torchvision's ResNet-50; torchreid's own download), from
+            weights published under a name such as ``osnet_x0_25_msmt17``, or from a file.
     """
 
     backbone: str = "osnet_x0_25"

@@ -32,6 +32,7 @@ from reid.metrics.ranking import (
 from reid.metrics.rerank import MEMORY, check_memory, rerank
 from reid.operations import check_matches
 from reid.options import check_data
+from reid.pretrained import PRETRAINED, describe_input
 from reid.report.evaluation import Evaluation
 from reid.report.figures import Result, json_of, summary_text, text_of
 from reid.report.report import write_report
@@ -39,7 +40,7 @@ from reid.retrieval.encode import Encoded, encode, table_of
 from reid.retrieval.features import FeatureTable
 from reid.runs import check_together, find_checkpoints, newest_trained, report_folders
 from reid.task_spec import REID
-from reid.trained import TrainedReid, check_identities, load_trained
+from reid.trained import TrainedReid, check_identities, load_trained, pretrained
 from video_snl.data.loading.quarantine import Quarantine
 from video_snl.data.workers.forkserver import start_forkserver
 from video_snl.engine.fit import is_first_process, tell
@@ -88,10 +89,16 @@ def evaluate(
     config_name: str | None,
     as_json: bool,
     report: str | None,
+    published: str | None = None,
+    weights: str | None = None,
 ) -> int:
     """Evaluate checkpoints on the dataset, print the figures, write the reports.
 
     Several checkpoints of one network are each evaluated on their own split.
+
+    Args:
+        published: Name of a published network in the place of checkpoints.
+        weights: File of its weights.
 
     Raises:
         UserError: As :func:`evaluate_trained` and :func:`reid.runs.check_together`.
@@ -99,16 +106,23 @@ def evaluate(
     check_data(experiment.data)
     if report is not None:
         check_folder("--report", report)
-    paths = _found_or_trained(experiment, checkpoints, config_name)
+    network = None
+    if published is not None:
+        network = pretrained(published, weights)
+        tell(describe_input(published))
+        paths = [network.path]
+        folders = [Path(report or Path(experiment.trainer.output) / str(published) / "report")]
+    else:
+        paths = _found_or_trained(experiment, checkpoints, config_name)
+        folders = report_folders(paths, report)
     several = len(paths) > 1
     if several:
         check_together(paths)
     results: list[Result] = []
-    folders = report_folders(paths, report)
     for folder in folders:
         check_folder("--report", str(folder))
     for path, folder in zip(paths, folders, strict=True):
-        trained = load_trained(path)
+        trained = network or load_trained(path)
         own = _of_its_split(experiment, trained) if several else experiment
         evaluation = evaluate_trained(trained, own, options, folder)
         results.append(Result(evaluation, own.data.split, write_report(folder, evaluation)))
@@ -309,14 +323,24 @@ def _labels(table: FeatureTable) -> _Labels:
 
 def _settings(trained: TrainedReid, experiment: ReidExperiment, options: Options) -> dict[str, Any]:
     data, frames = experiment.data, options.test_frames
-    whole = f"all frames, in chunks of {data.frames}"
+    whole = "all frames" if data.frames == 1 else f"all frames, in chunks of {data.frames}"
+    source: dict[str, Any] = {}
+    if trained.pretrained is not None:
+        source = {
+            "pretrained": trained.pretrained,
+            "trained_on": PRETRAINED[trained.pretrained].trained_on,
+            "weights": str(trained.path),
+            "weights_sha256": trained.digest,
+        }
     return {
+        **source,
         "checkpoint": str(trained.path),
         "checkpoint_sha256": trained.digest,
         "epoch": trained.finished_epochs,
         "split": data.split,
         "frames": whole if frames is None else counts(frames, "evenly spaced frame"),
         "frame_size": f"{data.height} x {data.width}",
+        **({"resize": data.resize} if data.resize != "torch" else {}),
         "metric": options.metric,
         "cameras": data.cameras,
         "seed": trained.experiment.trainer.seed,

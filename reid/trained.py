@@ -1,19 +1,23 @@
-"""A trained Re-ID network, and what it may be evaluated on."""
+"""A trained Re-ID network, of ours or published, and what it may be evaluated on."""
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 from reid.config import ReidExperiment
 from reid.data.tracklet import ReidData
-from reid.models.network import TrackletNet
+from reid.models.network import TrackletNet, build_network
+from reid.models.weights import pretrained_file
+from reid.pretrained import recipe_experiment
 from reid.task_spec import REID
 from video_snl.errors import UserError
+from video_snl.runs.published import digest_of
 from video_snl.runs.trained import TrainedNetwork
 from video_snl.runs.trained import load_trained as load_any
 
-__all__ = ["TrainedReid", "check_identities", "load_trained"]
+__all__ = ["TrainedReid", "check_identities", "load_trained", "pretrained"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,17 +28,23 @@ class TrainedReid(TrainedNetwork[ReidExperiment]):
         people: Numbers of the identities it was trained on.
         digest: SHA-256 of the checkpoint: features are comparable where it is the same. For a
             published folder, that of the checkpoint it was made from.
+        pretrained: Name of a published network, whose weights are in ``path``; None for our own.
     """
 
     model: TrackletNet
-    epoch: int
     people: list[int]
     digest: str
+    pretrained: str | None = None
 
     @property
     def finished_epochs(self) -> int:
-        """Number of finished epochs."""
-        return self.epoch + 1
+        """Number of finished epochs; 0 of a published network."""
+        return 0 if self.epoch is None else self.epoch + 1
+
+    @property
+    def said(self) -> str:
+        """Name for messages: path of the checkpoint, or name and file of a published network."""
+        return str(self.path) if self.pretrained is None else f"{self.pretrained} ({self.path})"
 
 
 def load_trained(path: Path) -> TrainedReid:
@@ -46,6 +56,39 @@ def load_trained(path: Path) -> TrainedReid:
     trained = load_any(path, REID)
     assert isinstance(trained, TrainedReid)
     return trained
+
+
+def pretrained(name: str, weights: str | Path | None = None) -> TrainedReid:
+    """Load a network with its published weights, on the CPU and in evaluation mode.
+
+    Its configuration is that of its entry: the size of the images, their resizing by Pillow, chunks
+    of one frame, and the mean of the frames' vectors, each divided by its norm.
+
+    Args:
+        name: Key of :data:`reid.pretrained.PRETRAINED`.
+        weights: File of the weights, whose names and shapes are compared with the network's; None
+            for that in torch hub's cache.
+
+    Raises:
+        UserError: The name is unknown, or the weights cannot be had or are of another network.
+    """
+    experiment = recipe_experiment(name)
+    path = pretrained_file(name, None if weights is None else str(weights))
+    data = experiment.data
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Initializing zero-element tensors")
+        size = data.height, data.width
+        model, _ = build_network(experiment.model, 0, frames=1, size=size, published=path)
+    return TrainedReid(
+        model=model.eval(),
+        experiment=experiment,
+        epoch=None,
+        path=path,
+        spec=REID,
+        people=[],
+        digest=digest_of(path),
+        pretrained=name,
+    )
 
 
 def check_identities(trained: TrainedReid, experiment: ReidExperiment, data: ReidData) -> None:

@@ -28,6 +28,8 @@ def _keep_bytecode() -> None:
 
 
 _keep_bytecode()
+# Of what is imported and collected nothing becomes garbage; pytest_collection_finish goes on.
+gc.disable()
 
 import hypothesis  # noqa: E402
 import torch  # noqa: E402
@@ -47,6 +49,7 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 20, 20)
+    gc.enable()
 
 
 def pytest_unconfigure() -> None:

@@ -19,8 +19,13 @@ UNRUN: dict[str, str] = {
     r"python scripts/(serve_picture|reid_pictures|explain_pictures)\.py": "needs a training of "
     "minutes and a browser; tests/explain/test_page_browser.py, tests/serve/test_serve_browser.py "
     "and tests/reid/test_reid_serve_browser.py look at pages of the same kinds",
-    r"video-snl train .*--model\.weights (kinetics|imagenet)\b": "downloads published weights; "
-    "tests/test_published_weights.py takes made-up files of their names and format from the cache",
+    r"video-snl predict .*--pretrained": "downloads published weights; tests/test_pretrained.py "
+    "reads a file of them",
+    r"video-snl train .*--model\.weights (kinetics|imagenet|x3d_xs)\b": "downloads published "
+    "weights; tests/test_published_weights.py takes made-up files of their names and format from "
+    "the cache",
+    r"video-snl train --config configs/finetune/x3d_xs_snl\.yaml": "downloads published weights; "
+    "tests/engine/test_own_runs.py trains with a file of them",
     r"video-snl train .*--model\.weights r3d50_K_200ep\.pth": "needs the published weights; "
     "tests/test_checkpoints.py loads made-up files of the same format",
     r"video-snl train .*--model\.weights SLOW_8x8_R50\.pyth": "needs the published weights; "
@@ -33,8 +38,13 @@ UNRUN: dict[str, str] = {
     "in two processes",
     r"video-snl table 2 .*--cluster slurm": "needs SLURM; tests/tables/test_table_cluster.py runs "
     "the jobs on this machine",
-    r"video-snl table [2-6] (?!--dry-run)": "trains every cell of a table, for minutes to days; "
+    r"video-snl table [2-7] (?!--dry-run)": "trains every cell of a table, for minutes to days; "
     "tests/tables runs tables of stand-ins",
+    r"reid .*--pretrained osnet_x0_25_msmt17\b": "needs the published weights; "
+    "tests/reid/test_pretrained.py takes files of the same format, and the published ones where "
+    "they are",
+    r"reid train .*--model\.weights osnet_x0_25_msmt17\b": "needs the published weights; "
+    "tests/reid/test_pretrained.py trains from a file of the same format",
     r"reid train .*--splits all": "trains ten times; tests/reid/test_cli.py has a stand-in for the "
     "training of a split",
     r"reid evaluate .*--checkpoint RUNS": "needs ten trainings; tests/reid/test_evaluate.py "

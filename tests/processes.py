@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import pytest
+
+from video_snl.data.workers import forkserver
 
 
 def gone(pid: int, seconds: float = 10) -> bool:
@@ -24,6 +30,28 @@ def descendants(pid: int) -> set[int]:
     while more := {child for child, parent in parents.items() if parent in found} - found:
         found |= more
     return found - {pid}
+
+
+@contextmanager
+def fresh_workers(python_path: str) -> Iterator[None]:
+    """Workers that begin with this PYTHONPATH, and its sitecustomize; then those of before again.
+
+    The process itself has begun without it, which a test saves the time of.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", python_path)
+        _forget_forkserver()
+        try:
+            yield
+        finally:
+            _forget_forkserver()
+    # At once: one that a later test begins would keep that test's limits for all that come after.
+    forkserver.start_forkserver()
+
+
+def _forget_forkserver() -> None:
+    if forkserver._current is not None:
+        forkserver._current.forget()
 
 
 def open_files() -> int:

@@ -287,7 +287,14 @@ CASES: dict[str, Case] = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
+# Files of few bytes and many frames, tests/data/test_odd_files.py measures the memory of, too.
+_SLOW = ("hostile/gif_11000.mp4",)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow if name in _SLOW else []) for name in CASES],
+)
 def test_right_answer(name: str, cases: Path, real_data: Path, tmp_path: Path) -> None:
     CASES[name](cases, real_data, tmp_path)
 

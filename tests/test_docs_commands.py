@@ -2,7 +2,8 @@
 
 The lines of a page are run from the first to the last, in one place. What is not run stands in
 ``UNRUN`` with the reason. What trains or writes ONNX files is slow, and so is drawing many figures:
-a page with such lines is run once without them, and once with them as a slow test.
+a page with such lines is run once without them, and once with them as a slow test. The long pages
+of ``_LONG`` are slow tests alone. That every line is accepted, tests/test_docs.py says.
 """
 
 from __future__ import annotations
@@ -33,6 +34,9 @@ _ELSEWHERE = {
     "docs/reid/running.md": "tests/reid/test_cli.py",
 }
 
+# Whole walks of a user, whose commands tests/export, tests/engine and tests/data run one by one.
+_LONG = ("docs/export.md", "docs/own-videos.md", "docs/ucf101.md")
+
 _Lines = list[list[str]]
 
 
@@ -50,7 +54,8 @@ def _parts() -> Iterator[tuple[str, _Lines, bool]]:
     """Each page's quick lines and, where it has slow ones, all of its lines."""
     for page in dict.fromkeys(block.page for block in _SHELL):
         lines = _lines(page)
-        quick = [words for words in lines if not _is_slow(words) and page not in _ELSEWHERE]
+        slow = page in _ELSEWHERE or page in _LONG
+        quick = [words for words in lines if not _is_slow(words) and not slow]
         if quick:
             yield page, quick, False
         if len(quick) < len(lines):

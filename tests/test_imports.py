@@ -22,7 +22,10 @@ def run(*lines: str) -> str:
     return result.stdout.strip()
 
 
-@pytest.mark.parametrize("order", [(FROM, MODULE), (MODULE, MODULE, FROM)])
+@pytest.mark.parametrize(
+    "order",
+    [(MODULE, MODULE, FROM), pytest.param((FROM, MODULE), marks=pytest.mark.slow)],
+)
 def test_both_forms_give_the_class_in_either_order(order: tuple[str, ...]) -> None:
     printed = run(
         order[0],

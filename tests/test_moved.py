@@ -41,7 +41,11 @@ def test_a_module_that_became_a_package_keeps_its_names(package: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["from reid.protocols import official_gallery", "import video_snl.blocks.spectral"]
+    "line",
+    [
+        "from reid.protocols import official_gallery",
+        pytest.param("import video_snl.blocks.spectral", marks=pytest.mark.slow),
+    ],
 )
 def test_old_imports_work_as_first_lines_of_a_program(line: str) -> None:
     code = f"import warnings; warnings.simplefilter('error', ImportWarning); {line}"

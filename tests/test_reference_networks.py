@@ -91,7 +91,9 @@ def test_the_released_preresnets_have_the_released_sizes() -> None:
     assert PreResNet(PreActBasic, 3).layer2[0].downsample is not None
 
 
-@pytest.mark.parametrize("kind", ["snl", "a2", "cgnl", "cc"])
+@pytest.mark.parametrize(
+    "kind", ["snl", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("a2", "cgnl", "cc"))]
+)
 def test_resnet50(kind) -> None:
     state = resnet_state((3, 4, 6, 3), block_state(kind, 1024, 512))
     x = features(1, 3, 64, 64)

@@ -7,17 +7,34 @@ from typing import Literal
 from jsonargparse import Namespace
 
 from reid.config import ReidExperiment
-from video_snl.config.options import Json, option, option_group, options_of
+from reid.pretrained import check_pretrained
+from video_snl.config.options import (
+    Json,
+    Pretrained,
+    check_one_network,
+    option,
+    option_group,
+    options_of,
+)
 from video_snl.config.parsing import config_name
 from video_snl.errors import UserError
 
-__all__ = ["EVALUATE", "Evaluate", "Metric", "TestFrames", "evaluate", "test_frames"]
+__all__ = [
+    "EVALUATE",
+    "Evaluate",
+    "Metric",
+    "PretrainedReid",
+    "TestFrames",
+    "check_network",
+    "evaluate",
+    "test_frames",
+]
 
 EVALUATE = """Measure a trained network: CMC at ranks 1, 5, 10, 20, mAP and mINP.
-Every query is searched for in the gallery. Data options not given are those of the checkpoint. Of
-several checkpoints, one for each split of a dataset, each is measured on its own split, and mean
-and standard deviation are printed, too. For the sample dataset a network is trained first where
-there is none."""
+Every query is searched for in the gallery. Data options not given are those of the checkpoint, or
+of a published network (--pretrained), which needs no training. Of several checkpoints, one for each
+split of a dataset, each is measured on its own split, and mean and standard deviation are printed,
+too. For the sample dataset a network is trained first where there is none."""
 
 
 @option_group
@@ -46,7 +63,20 @@ class Metric:
 
 
 @option_group
-class Evaluate(Json, Metric, TestFrames):
+class PretrainedReid(Pretrained):
+    """Network with published weights.
+
+    Args:
+        pretrained: Network with published weights by its name, such as osnet_x0_25_msmt17
+            (docs/reid/models.md lists them), in the place of a --checkpoint: no training is needed.
+            Default none.
+        weights: File of these weights; default that in torch hub's cache. Names and shapes of its
+            tensors must be the network's.
+    """
+
+
+@option_group
+class Evaluate(Json, Metric, TestFrames, PretrainedReid):
     """Options of ``evaluate``.
 
     Args:
@@ -61,7 +91,8 @@ class Evaluate(Json, Metric, TestFrames):
             (plain average precision with the queries in the gallery, as much code for MARS has it),
             both (the first two) or all; default all for mars and sample, common for the others.
         max_rank: Last rank that the report's plot of the CMC curve shows.
-        report: Folder for the report; default 'report' beside the checkpoint.
+        report: Folder for the report; default 'report' beside the checkpoint, of a published
+            network in a folder of its name in --trainer.output.
     """
 
     checkpoint: list[str] | None = option(action="append", metavar="FILE|DIR")
@@ -75,6 +106,7 @@ class Evaluate(Json, Metric, TestFrames):
 def evaluate(experiment: ReidExperiment, arguments: Namespace) -> int:
     """Run the command."""
     options = options_of(Evaluate, arguments)
+    check_network(options.checkpoint, options.pretrained, options.weights)
     frames = test_frames(options.test_frames)
     if options.max_rank < 1:
         raise UserError(f"--max_rank {options.max_rank}: give 1 or more.")
@@ -96,7 +128,23 @@ def evaluate(experiment: ReidExperiment, arguments: Namespace) -> int:
         config_name=config_name(arguments),
         as_json=options.json,
         report=options.report,
+        published=options.pretrained,
+        weights=options.weights,
     )
+
+
+def check_network(
+    checkpoint: list[str] | str | None, pretrained: str | None, weights: str | None
+) -> None:
+    """Check that one network is named, before torch is loaded.
+
+    Raises:
+        UserError: Two are named, weights without a published network, or one that is not known.
+    """
+    named = " ".join(checkpoint) if isinstance(checkpoint, list) else checkpoint
+    check_one_network(None, named or None, pretrained, weights)
+    if pretrained is not None:
+        check_pretrained(pretrained)
 
 
 def test_frames(text: str) -> int | None:

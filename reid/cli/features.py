@@ -10,7 +10,7 @@ from typing import Literal
 
 from jsonargparse import Namespace
 
-from reid.cli.evaluate import Metric, TestFrames, test_frames
+from reid.cli.evaluate import Metric, PretrainedReid, TestFrames, check_network, test_frames
 from reid.config import ReidDataConfig
 from reid.data.datasets.catalog import DatasetName
 from reid.data.tracklet_folders import Layout
@@ -84,7 +84,7 @@ class _Tracklets:
 
 
 @option_group
-class Extract(Accelerator, MaxPixels, TestFrames, _Tracklets, Checkpoint):
+class Extract(Accelerator, MaxPixels, TestFrames, _Tracklets, PretrainedReid, Checkpoint):
     """Options of ``extract``.
 
     Args:
@@ -99,7 +99,7 @@ class Extract(Accelerator, MaxPixels, TestFrames, _Tracklets, Checkpoint):
 
 
 @option_group
-class Search(Json, MaxPixels, Metric, Checkpoint, _Tracklets):
+class Search(Json, MaxPixels, Metric, PretrainedReid, Checkpoint, _Tracklets):
     """Options of ``search``.
 
     Args:
@@ -174,11 +174,14 @@ class Check(Json, Workers):
 
 def extract(arguments: Namespace) -> int:
     options = options_of(Extract, arguments)
+    check_network(options.checkpoint, options.pretrained, options.weights)
     from reid.retrieval.extract import extract
 
     return extract(
         options.paths,
         checkpoint=options.checkpoint,
+        published=options.pretrained,
+        weights=options.weights,
         output=options.output,
         layout=options.layout,
         test_frames=test_frames(options.test_frames),
@@ -190,11 +193,13 @@ def extract(arguments: Namespace) -> int:
 
 def search(arguments: Namespace) -> int:
     options = options_of(Search, arguments)
+    check_network(options.checkpoint, options.pretrained, options.weights)
     from reid.retrieval.searching import is_feature_file, run_search
 
     checkpoint = None
     # Features need no network: then no run need be there.
-    if options.checkpoint is not None or not all(map(is_feature_file, options.queries)):
+    needed = not all(map(is_feature_file, options.queries))
+    if options.checkpoint is not None or (needed and options.pretrained is None):
         from reid.runs import find_checkpoint
 
         checkpoint = str(find_checkpoint(options.checkpoint))
@@ -209,6 +214,8 @@ def search(arguments: Namespace) -> int:
         page=options.page,
         as_json=options.json,
         max_pixels=options.max_pixels,
+        published=options.pretrained,
+        weights=options.weights,
     )
 
 

@@ -9,8 +9,9 @@ from typing import Any
 from jsonargparse import Namespace
 
 from reid.cli import features
-from reid.cli.evaluate import EVALUATE, Evaluate, evaluate
+from reid.cli.evaluate import EVALUATE, Evaluate, check_network, evaluate
 from reid.config import ReidExperiment
+from reid.pretrained import recipe_experiment
 from reid.task_spec import REID
 from video_snl.cli.publish import PUBLISH, Publish
 from video_snl.cli.spectrum import SPECTRUM
@@ -35,7 +36,8 @@ __all__ = ["main"]
 _DESCRIPTION = """Video person re-identification with nonlocal blocks (arXiv:2108.02451).
 Without --config, the defaults are the sample experiment: a small OSNet with one spectral nonlocal
 block on a generated dataset. evaluate, extract and search take the newest run with a
-checkpoint; where there is none, evaluate trains the sample experiment first."""
+checkpoint; where there is none, evaluate trains the sample experiment first. They take published
+weights, too (--pretrained osnet_x0_25_msmt17), and then need no run."""
 
 _SHORT = ("dataset", "root", "split", "cameras")
 
@@ -167,6 +169,12 @@ def _stored(command: str, given: Given) -> dict[str, Any] | None:
     from video_snl.runs.trained import stored_experiment
 
     output = str(given.said("trainer.output") or "runs")
+    if command == "evaluate":
+        named = [name for name in given.all_of("checkpoint") if name is not None]
+        published = given.said("pretrained")
+        check_network(named, published, given.said("weights"))
+        if published is not None:
+            return recipe_experiment(published).to_dict()
     if command == "train":
         resumed = given.said("resume", alone="newest")
         if resumed is None:
@@ -194,7 +202,17 @@ _COMMANDS: Commands = {
         _Evaluate,
         _evaluate,
         ReidExperiment,
-        (*COMMON_EVALUATE, "test_frames", "metric", "rerank", "protocol", "json", "report"),
+        (
+            *COMMON_EVALUATE,
+            "pretrained",
+            "weights",
+            "test_frames",
+            "metric",
+            "rerank",
+            "protocol",
+            "json",
+            "report",
+        ),
     ),
     "extract": Command(features.EXTRACT, features.Extract, features.extract),
     "search": Command(features.SEARCH, features.Search, features.search),

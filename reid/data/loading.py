@@ -80,7 +80,7 @@ class TrackletDataset(Dataset[Sample]):
         offset = torch.from_numpy(random.random(2, dtype=np.float32))
         flip = bool(random.random() < 0.5) and c.flip
         wanted = random_segment_clip(len(tracklet.frames), c.frames, places, "wrap")
-        nearest = read_nearest(tracklet, wanted, (c.height, c.width), c.max_pixels)
+        nearest = read_nearest(tracklet, wanted, (c.height, c.width), c.max_pixels, c.resize)
         return {
             "video": nearest.video,
             "offset": offset,
@@ -137,7 +137,7 @@ class SampledDataset(Dataset[Sample]):
         """
         c, tracklet = self.config, self.items[index_read]
         [wanted] = segment_clips(length_of(tracklet, c.max_pixels), self.frames, 1, "wrap")
-        nearest = read_nearest(tracklet, wanted, (c.height, c.width), c.max_pixels)
+        nearest = read_nearest(tracklet, wanted, (c.height, c.width), c.max_pixels, c.resize)
         return {
             "video": nearest.video,
             "index": torch.tensor(index_read),
@@ -198,7 +198,7 @@ class PieceDataset(Dataset[Sample]):
         c, piece = self.config, self.items[index_read]
         wanted = range(piece.start, piece.stop)
         size = c.height, c.width
-        found = read_readable(self.tracklets[piece.index], wanted, size, c.max_pixels)
+        found = read_readable(self.tracklets[piece.index], wanted, size, c.max_pixels, c.resize)
         fresh = sum(index >= piece.fresh for index in found)
         frames = list(found.values())
         empty = torch.empty(0, c.height, c.width, 3, dtype=torch.uint8)

@@ -10,8 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
+from reid.config import ResizeName
 from reid.data.tracklet import Tracklet
 from video_snl.data.decoding.readers import open_video, resize
 from video_snl.data.image.reading import UnreadableImage, read_image
@@ -104,7 +106,11 @@ def lengths_of(
 
 
 def read_readable(
-    tracklet: Tracklet, indices: Sequence[int], size: Size, max_pixels: int = MAX_PIXELS
+    tracklet: Tracklet,
+    indices: Sequence[int],
+    size: Size,
+    max_pixels: int = MAX_PIXELS,
+    resize: ResizeName = "torch",
 ) -> dict[int, Tensor]:
     """Read those of the frames that can be read, each uint8 (H, W, 3).
 
@@ -113,18 +119,23 @@ def read_readable(
         indices: Numbers of the frames, ascending.
         size: Height and width of the result, in pixels.
         max_pixels: Most pixels of an image or frame; a larger one cannot be read.
+        resize: What resizes the frames, see ``data.resize``.
 
     Raises:
         UserError: The tracklet is a video that cannot be decoded.
     """
     if is_video(tracklet):
-        return _video_frames(tracklet.path, indices, size, max_pixels)
-    frames = {index: _image(tracklet.frames[index], size, max_pixels) for index in indices}
+        return _video_frames(tracklet.path, indices, size, max_pixels, resize)
+    frames = {i: _image(tracklet.frames[i], size, max_pixels, resize) for i in indices}
     return {index: frame for index, frame in frames.items() if frame is not None}
 
 
 def read_nearest(
-    tracklet: Tracklet, wanted: Sequence[int], size: Size, max_pixels: int = MAX_PIXELS
+    tracklet: Tracklet,
+    wanted: Sequence[int],
+    size: Size,
+    max_pixels: int = MAX_PIXELS,
+    resize: ResizeName = "torch",
 ) -> Nearest:
     """Read frames; for one that cannot be read, the nearest one that can, the earlier first.
 
@@ -133,12 +144,13 @@ def read_nearest(
         wanted: Numbers of the frames; one may be there several times.
         size: Height and width of the result, in pixels.
         max_pixels: Most pixels of an image or frame; a larger one cannot be read.
+        resize: What resizes the frames, see ``data.resize``.
 
     Raises:
         UserError: No frame can be read.
     """
     if is_video(tracklet):
-        frames = _video_frames(tracklet.path, sorted(set(wanted)), size, max_pixels)
+        frames = _video_frames(tracklet.path, sorted(set(wanted)), size, max_pixels, resize)
         return Nearest(torch.stack([frames[index] for index in wanted]), len(frames), 0)
     found: dict[int, Tensor | None] = {}
     chosen: list[int] = []
@@ -146,7 +158,7 @@ def read_nearest(
     for index in wanted:
         for near in _outwards(index, len(tracklet.frames)):
             if near not in found:
-                found[near] = _image(tracklet.frames[near], size, max_pixels)
+                found[near] = _image(tracklet.frames[near], size, max_pixels, resize)
             frame = found[near]
             if frame is not None:
                 chosen.append(near)
@@ -179,22 +191,35 @@ def _outwards(index: int, length: int) -> Iterator[int]:
         yield from (i for i in (index - distance, index + distance) if 0 <= i < length)
 
 
-def _image(path: str, size: Size, max_pixels: int) -> Tensor | None:
+def _image(path: str, size: Size, max_pixels: int, how: ResizeName) -> Tensor | None:
     height, width = size
     try:
         with stage("decode"):
             # A JPEG may be decoded at a fraction of its size; twice ours leaves the antialiasing
             # to the resize below.
-            image = read_image(path, max_pixels=max_pixels, draft=(2 * height, 2 * width))
+            draft = (2 * height, 2 * width) if how == "torch" else None
+            image = read_image(path, max_pixels=max_pixels, draft=draft)
             pixels = torch.from_numpy(np.array(image))
     except UnreadableImage:
         return None
     with stage("resize"):
-        return resize(pixels[None], height, width)[0]
+        return _resized(pixels[None], size, how)[0]
+
+
+def _resized(frames: Tensor, size: Size, how: ResizeName) -> Tensor:
+    """Resize uint8 frames (T, H, W, 3)."""
+    height, width = size
+    if how == "torch":
+        return resize(frames, height, width)
+    images = (Image.fromarray(frame.numpy()) for frame in frames)
+    resized = [
+        np.array(image.resize((width, height), Image.Resampling.BILINEAR)) for image in images
+    ]
+    return torch.from_numpy(np.stack(resized))
 
 
 def _video_frames(
-    path: str, indices: Sequence[int], size: Size, max_pixels: int
+    path: str, indices: Sequence[int], size: Size, max_pixels: int, how: ResizeName
 ) -> dict[int, Tensor]:
     frames: dict[int, Tensor] = {}
     with closing(open_video(path, max_pixels=max_pixels)) as reader:
@@ -202,5 +227,5 @@ def _video_frames(
             part = indices[first : first + _AT_ONCE]
             decoded = reader.frames(part)
             with stage("resize"):
-                frames |= dict(zip(part, resize(decoded, *size), strict=True))
+                frames |= dict(zip(part, _resized(decoded, size, how), strict=True))
     return frames

@@ -16,7 +16,8 @@ from pytorchvideo.models.resnet import create_resnet
 from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck, ResNet
 
-from reid.models.torchreid_models import MODELS, torchreid_backbone
+from reid.models.torchreid_models import EMBEDDING, MODELS, torchreid_backbone
+from reid.pretrained import PRETRAINED
 from video_snl.blocks.insertion import block_places
 from video_snl.config.backbones import VIDEO_BACKBONES
 from video_snl.errors import UserError
@@ -38,10 +39,11 @@ class Backbone:
     Attributes:
         name: Name in the configuration.
         network: The module itself.
-        channels: C of its last feature map.
+        channels: C of its last feature map, or length of its embedding.
         over_time: True for a backbone of clips (3D), False for one of frames.
         smallest: Smallest clip (T, H, W) it takes.
         left_out: Names of the parts of the original network that it lacks: pooling and classifier.
+        embeds: It has the layer from the pooled map of a frame to the vector of the frame.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Backbone:
     over_time: bool
     smallest: _Size
     left_out: tuple[str, ...]
+    embeds: bool = False
 
 
 class FrameResNet50(ResNet):
@@ -113,12 +116,20 @@ def _torchreid(name: str, size: tuple[int, int]) -> Backbone:
     return Backbone(name, network, channels, False, _SMALLEST_FRAME, left_out)
 
 
+def _pretrained(name: str, size: tuple[int, int]) -> Backbone:
+    architecture = PRETRAINED[name].architecture
+    network, channels, left_out = torchreid_backbone(architecture, size, embeds=True)
+    embeds = EMBEDDING in dict(network.named_children())
+    return Backbone(name, network, channels, False, _SMALLEST_FRAME, left_out, embeds=embeds)
+
+
 BACKBONES: dict[str, Callable[[str, tuple[int, int]], Backbone]] = {
     "resnet50": _resnet50,
     "resnet50_3d": _resnet50_3d,
     "i3d_r50": _i3d,
     "i3d_small": _i3d,
     **dict.fromkeys(MODELS, _torchreid),
+    **dict.fromkeys(PRETRAINED, _pretrained),
 }
 
 

@@ -2,12 +2,13 @@
 
 All means are in float32 or wider. With x_t the spatial mean of frame t:
 
-============  ===================================================================================
-mean          (1 / T) sum_t x_t
-attention     sum_t a_t x_t, a = softmax over t of v * relu(U x_t), v a convolution over 3 frames
-rnn           (1 / T) sum_t h_t, h a GRU's hidden states over x_1, ..., x_T
-nonlocal3d    the mean of block(X), one more block over all T h w positions
-============  ===================================================================================
+===============  ================================================================================
+mean             (1 / T) sum_t x_t
+attention        sum_t a_t x_t, a = softmax over t of v * relu(U x_t), v a convolution over 3 frames
+rnn              (1 / T) sum_t h_t, h a GRU's hidden states over x_1, ..., x_T
+nonlocal3d       the mean of block(X), one more block over all T h w positions
+normalised_mean  (1 / T) sum_t x_t / norm(x_t)
+===============  ================================================================================
 
 ``attention`` and ``rnn`` follow Gao and Nevatia, arXiv:1805.02104.
 """
@@ -18,7 +19,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["AttentionHead", "MeanHead", "NonlocalHead", "RecurrentHead"]
+__all__ = [
+    "AttentionHead",
+    "MeanHead",
+    "NonlocalHead",
+    "NormalisedMeanHead",
+    "RecurrentHead",
+]
 
 _ATTENTION_WIDTH = 256
 _HIDDEN = 512
@@ -42,6 +49,17 @@ class MeanHead(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         return maps.mean((2, 3, 4), dtype=_wide(maps))
+
+
+class NormalisedMeanHead(nn.Module):
+    """Mean of the vectors of the frames, each divided by its norm."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.feature_dim = channels
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return F.normalize(frame_vectors(maps), dim=2).mean(1)
 
 
 class AttentionHead(nn.Module):

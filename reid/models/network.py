@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple, cast
 
 import torch
@@ -16,8 +17,15 @@ from torch import Tensor, nn
 
 from reid.config import ReidModelConfig
 from reid.models.backbones import Backbone, build_backbone, default_positions
-from reid.models.heads import AttentionHead, MeanHead, NonlocalHead, RecurrentHead
-from reid.models.weights import load_backbone_weights
+from reid.models.heads import (
+    AttentionHead,
+    MeanHead,
+    NonlocalHead,
+    NormalisedMeanHead,
+    RecurrentHead,
+)
+from reid.models.torchreid_models import EMBEDDING
+from reid.models.weights import load_backbone_weights, load_published
 from video_snl.blocks.insertion import Where, WithBlock, Wrapper, block_places, insert_blocks
 from video_snl.blocks.zoo import make_block
 from video_snl.errors import UserError
@@ -83,6 +91,7 @@ class TrackletNet(nn.Module):
         super().__init__()
         self.trunk, self.head = backbone.network, head  # checkpoints have these names
         self.over_time, self.smallest = backbone.over_time, backbone.smallest
+        self.embeds = backbone.embeds
         self.num_people = num_people
         self.feature_dim = int(head.feature_dim)  # type: ignore[arg-type]
         self.neck = nn.BatchNorm1d(self.feature_dim) if neck else nn.Identity()
@@ -99,12 +108,17 @@ class TrackletNet(nn.Module):
         return TrackletOutput(raw, features, self.classifier(self.dropout(features)))
 
     def feature_maps(self, clips: Tensor) -> Tensor:
-        """Compute the last feature map of the backbone. (B, 3, T, H, W) -> (B, C, t, h, w)."""
+        """Compute the last feature map of the backbone. (B, 3, T, H, W) -> (B, C, t, h, w).
+
+        That of a backbone with an embedding layer is the layer's output: (B, C, T, 1, 1).
+        """
         _check_clip(tuple(clips.shape), self.smallest)
         if self.over_time:
             return self.trunk(clips)
         self.frames.count = clips.shape[2]
         maps = self.trunk.featuremaps(self.frames.split(clips))  # type: ignore[operator]
+        if self.embeds:
+            maps = self.trunk.get_submodule(EMBEDDING)(maps.mean((2, 3)))[..., None, None]
         return self.frames.join(maps)
 
 
@@ -148,6 +162,7 @@ def build_network(
     frames: int = 4,
     size: tuple[int, int] = (64, 32),
     progress: bool = True,
+    published: Path | None = None,
 ) -> tuple[TrackletNet, LoadReport | None]:
     """Build the network of a configuration, and report what was loaded into it, if anything.
 
@@ -161,6 +176,7 @@ def build_network(
         frames: T of the clips it is for; it takes others, too.
         size: (H, W) of these clips, likewise.
         progress: Show the progress of a download.
+        published: File of exactly this backbone, see :func:`reid.models.weights.load_published`.
 
     Raises:
         UserError: A backbone that is not known, clips that are too small for it, positions that do
@@ -171,6 +187,8 @@ def build_network(
         backbone = build_backbone(config.backbone, size)
         _check_clip((1, 3, frames, *size), backbone.smallest)
         report = None
+        if published is not None:
+            load_published(backbone, published)
         if config.weights is not None:
             report = load_backbone_weights(
                 backbone,
@@ -236,7 +254,12 @@ def _head(config: ReidModelConfig, channels: int) -> nn.Module:
     if config.head == "nonlocal3d":
         name = "snl" if config.block == "none" else config.block
         return NonlocalHead(channels, _block(config, name, channels))
-    heads = {"mean": MeanHead, "attention": AttentionHead, "rnn": RecurrentHead}
+    heads = {
+        "mean": MeanHead,
+        "attention": AttentionHead,
+        "rnn": RecurrentHead,
+        "normalised_mean": NormalisedMeanHead,
+    }
     return heads[config.head](channels)
 
 

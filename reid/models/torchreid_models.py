@@ -13,7 +13,10 @@ from torch import nn
 
 from video_snl.errors import UserError
 
-__all__ = ["MODELS", "torchreid_backbone", "torchreid_network"]
+__all__ = ["EMBEDDING", "MODELS", "torchreid_backbone", "torchreid_network"]
+
+EMBEDDING = "fc"
+"""Layer of many of its networks from the pooled map of an image to the vector that is compared."""
 
 # Those of torchreid 0.2.5's models whose ``featuremaps`` returns one tensor. Not among them are
 # densenet*, inceptionv4, nasnsetmobile, shufflenet, squeezenet*, hacnn and mlfn (no such method)
@@ -70,11 +73,17 @@ def torchreid_network(name: str, *, pretrained: bool = False) -> nn.Module:
         return build_model(name, 1000, loss="softmax", pretrained=pretrained, use_gpu=False)
 
 
-def torchreid_backbone(name: str, size: tuple[int, int]) -> tuple[nn.Module, int, tuple[str, ...]]:
+def torchreid_backbone(
+    name: str, size: tuple[int, int], *, embeds: bool = False
+) -> tuple[nn.Module, int, tuple[str, ...]]:
     """Build a network of torchreid without what comes after its feature map.
 
+    Args:
+        embeds: Keep the embedding layer :data:`EMBEDDING`, if it has one.
+
     Returns:
-        The network, the channels of its feature map, and the names of the parts left out.
+        The network, the channels of its feature map (or of its embedding layer, if that is kept),
+        and the names of the parts left out.
 
     Raises:
         UserError: It cannot take frames of ``size`` (H, W).
@@ -90,9 +99,12 @@ def torchreid_backbone(name: str, size: tuple[int, int]) -> tuple[nn.Module, int
             f"({str(error).splitlines()[0].rstrip('.')}); raise data.height and data.width."
         ) from error
     channels, used = _PROBED[name, size]
-    left_out = tuple(child for child, _ in network.named_children() if child not in used)
+    kept = used | {EMBEDDING} if embeds else used
+    left_out = tuple(child for child, _ in network.named_children() if child not in kept)
     for child in left_out:
         delattr(network, child)
+    if embeds:
+        channels = int(network.feature_dim)  # type: ignore[arg-type]
     return network, channels, left_out
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,21 +12,26 @@ import torch
 from torch import Tensor
 
 from reid.models.backbones import Backbone, FrameResNet50
-from reid.models.torchreid_models import MODELS, torchreid_network
+from reid.models.torchreid_models import EMBEDDING, MODELS, torchreid_network
+from reid.pretrained import PRETRAINED, STARTING_WEIGHTS
 from video_snl.config.statistics import STATISTICS
 from video_snl.errors import UserError
-from video_snl.models.weights.fetching import fetch
+from video_snl.models.weights.fetching import cached_path, fetch
 from video_snl.models.weights.formats import Layout, Translated, network_tensors, translate
 from video_snl.models.weights.loading import LoadReport, load_translated
 from video_snl.models.weights.sources import locate, read_checkpoint
 from video_snl.utils.counts import counts
+from video_snl.utils.finite import check_weights
 
-__all__ = ["load_backbone_weights"]
+__all__ = ["load_backbone_weights", "load_published", "pretrained_file"]
 
 _IMAGENET = "imagenet"
+_STRONG_BASELINE = "reid-strong-baseline"
 _RESNETS = ("resnet50", "resnet50_3d", "i3d_r50")
 _GEM = "heads.pool_layer.p"  # fast-reid's exponent of generalised-mean pooling
 _VIDEO_SNL = "model."  # how names begin in a checkpoint of ``video-snl train``
+_COUNTER = "num_batches_tracked"  # files of old PyTorch versions have none, and nothing reads them
+_NAMED = 3  # differences that a message names
 
 
 def load_backbone_weights(
@@ -47,7 +53,8 @@ def load_backbone_weights(
     Args:
         backbone: Backbone with new weights.
         source: ``imagenet`` (torchvision's ResNet-50; torchreid's own download for its models), a
-            file, or an http(s) URL.
+            name of :data:`reid.pretrained.PRETRAINED` or
+            :data:`~reid.pretrained.STARTING_WEIGHTS`, a file, or an http(s) URL.
         num_people: Number of training identities, for the report.
         allow_partial: Load what matches even if it is little.
         progress: Show the progress of a download.
@@ -58,8 +65,9 @@ def load_backbone_weights(
             or of the file's, match. The backbone is then as it was.
     """
     name = backbone.name
-    if source == _IMAGENET and name in MODELS:
-        translated = _torchreid_imagenet(name)
+    architecture = PRETRAINED[name].architecture if name in PRETRAINED else name
+    if source == _IMAGENET and architecture in MODELS:
+        translated = _torchreid_imagenet(architecture)
     else:
         if source == _IMAGENET and name not in _RESNETS:
             raise UserError(
@@ -79,8 +87,72 @@ def load_backbone_weights(
     return replace(report, head=f"{report.head} ({counts(num_people, 'identity')})")
 
 
+def load_published(backbone: Backbone, path: Path) -> None:
+    """Load a file of exactly the backbone's network, apart from the classifier, in place.
+
+    Raises:
+        UserError: The file cannot be read, is of another network (the message says which layers
+            differ), or holds values that are not finite.
+    """
+    translated = _translated(read_checkpoint(path), backbone, str(path))
+    classifier = tuple(f"{part}." for part in backbone.left_out)
+    given, wanted = translated.tensors, backbone.network.state_dict()
+    differing = [
+        f"{name} is {tuple(given[name].shape)} in the file, {tuple(tensor.shape)} in the network"
+        for name, tensor in wanted.items()
+        if name in given and given[name].shape != tensor.shape
+    ]
+    absent = [name for name in wanted if name not in given and not name.endswith(_COUNTER)]
+    differing += [f"{name} is not in the file" for name in absent]
+    more = [name for name in given if name not in wanted and not name.startswith(classifier)]
+    differing += [f"{name} is not in the network" for name in (*more, *translated.left_out)]
+    if differing:
+        rest = f" and {len(differing) - _NAMED} more" if len(differing) > _NAMED else ""
+        raise UserError(
+            f"weights {str(path)!r} are not those of {backbone.name}: "
+            f"{'; '.join(differing[:_NAMED])}{rest}. A network that was trained with reid train is "
+            "used by --checkpoint."
+        )
+    taken = {name: given[name] for name in wanted if name in given}
+    check_weights(taken, f"weights {str(path)!r}")
+    backbone.network.load_state_dict(taken, strict=False)
+
+
+def pretrained_file(name: str, weights: str | None = None) -> Path:
+    """Return the file of a published network's weights.
+
+    Args:
+        name: Key of :data:`reid.pretrained.PRETRAINED`, or of those of
+            :data:`~reid.pretrained.STARTING_WEIGHTS` that no program can fetch.
+        weights: File that was named; None for that in torch hub's cache.
+
+    Raises:
+        UserError: There is none; the message says what to fetch and where to put it.
+    """
+    url = PRETRAINED[name].url if name in PRETRAINED else STARTING_WEIGHTS[name].url
+    path = cached_path(f"{name}.pth") if weights is None else Path(weights).expanduser()
+    if path.is_file():
+        return path
+    fault = "is a folder" if path.is_dir() else "is not there"
+    advice = f"put it at {path}, or give" if weights is None else "give"
+    raise UserError(
+        f"{path} {fault}: the weights of {name} are published where no program can fetch them. "
+        f"Fetch them from {url} and {advice} the file: --weights FILE of evaluate, extract and "
+        "search, --model.weights FILE of train."
+    )
+
+
 def _file(source: str, name: str, progress: bool) -> Path:
+    known = [*PRETRAINED, *STARTING_WEIGHTS]
+    if source in known and not Path(source).exists():
+        start = STARTING_WEIGHTS.get(source)
+        if start is None or start.by_hand:
+            return pretrained_file(source)
+        return fetch(start.url, progress=progress)
     if source != _IMAGENET:
+        near = difflib.get_close_matches(source, known, 1, 0.75)
+        if near and not (source.startswith(("http://", "https://")) or Path(source).exists()):
+            raise UserError(f"weights {source!r}: no such file. Did you mean {near[0]!r}?")
         return locate(source, name, progress=progress)
     # torchvision's models take a second to import and are needed for this address only.
     from torchvision.models import ResNet50_Weights
@@ -109,6 +181,9 @@ def _translated(checkpoint: Mapping[str, Any], backbone: Backbone, source: str) 
     left_out = (*(name for name in tensors if not name.startswith(beginning)), *blocks)
     known = _project_of(tensors, beginning)
     note = None if known is None else _note(known, tensors, backbone)
+    embedding = inside.get(f"{EMBEDDING}.0.weight")
+    if embedding is not None and EMBEDDING in backbone.left_out:
+        note = _embedding_note(backbone.name, len(embedding))
     if backbone.over_time:
         return replace(translate(inside, _layout(backbone), source), left_out=left_out, note=note)
     return Translated(known or "network of frames", "imagenet", inside, left_out, note)
@@ -119,7 +194,7 @@ def _project_of(tensors: Mapping[str, Tensor], beginning: str) -> str | None:
     if beginning == "backbone." and any(name.startswith("heads.") for name in tensors):
         return "fast-reid"
     if beginning == "base." and not {"bottleneck.weight", "classifier.weight"}.isdisjoint(tensors):
-        return "reid-strong-baseline"
+        return _STRONG_BASELINE
     return None
 
 
@@ -136,7 +211,17 @@ def _note(project: str, tensors: Mapping[str, Tensor], backbone: Backbone) -> st
             notes.append(f"Its {name} is {values}; frames are normalised with ImageNet's here.")
     if isinstance(backbone.network, FrameResNet50):
         notes.append(f"{project}'s files do not tell the last stride; it is 1 here.")
+    if project == _STRONG_BASELINE:
+        notes.append("Its stem had no ReLU; here it has one, as torchvision's.")
     return " ".join(notes)
+
+
+def _embedding_note(name: str, size: int) -> str | None:
+    """Say that an embedding layer is left out, where another backbone keeps it."""
+    keeping = [other for other, entry in PRETRAINED.items() if entry.architecture == name]
+    if not keeping:
+        return None
+    return f"Its layer of {size} outputs is left out; backbone {' or '.join(keeping)} keeps it."
 
 
 def _alike(given: Tensor, wanted: Sequence[float]) -> bool:

@@ -42,9 +42,13 @@ def text_of(result: Result) -> str:
     numbers = metrics(evaluation)
     data = numbers["data"]
     queries = next(iter(numbers["rankings"].values()))["queries"]
+    network = f"epoch {settings['epoch']} of {settings['checkpoint']}"
+    if "pretrained" in settings:
+        network = (
+            f"{settings['pretrained']}, trained on {settings['trained_on']}: {settings['weights']}"
+        )
     lines = [
-        f"{data['name']}, split {result.split}, epoch {settings['epoch']} of "
-        f"{settings['checkpoint']}",
+        f"{data['name']}, split {result.split}, {network}",
         f"{counts(queries, 'query')}, {counts(data['gallery'], 'gallery tracklet')} "
         f"({counts(data['distractors'], 'distractor')}), {counts(data['cameras'], 'camera')}; "
         f"{settings['frames']}, {settings['metric']} distance",

@@ -112,7 +112,7 @@ def table_of(encoded: Encoded, tracklets: Sequence[Tracklet], trained: TrainedRe
         skipped_frames=encoded.skipped_frames[rows],
         features=encoded.features[torch.from_numpy(rows)].numpy(),
         model=trained.digest,
-        checkpoint=str(trained.path),
+        checkpoint=trained.said,
         persons=[tracklet.person_name for tracklet in kept],
         cameras=[tracklet.camera_name for tracklet in kept],
     )

@@ -8,10 +8,12 @@ from pathlib import Path
 
 from reid.data.tracklet_folders import Layout, find_tracklets
 from reid.options import check_data
+from reid.pretrained import describe_input
 from reid.retrieval.encode import encode, table_of
 from reid.retrieval.features import FeatureTable, write_features
 from reid.runs import find_checkpoint
-from reid.trained import load_trained
+from reid.trained import TrainedReid, load_trained, pretrained
+from video_snl.engine.fit import tell
 from video_snl.engine.trainer import device_of
 from video_snl.utils.counts import counts
 from video_snl.utils.files import check_file, writing
@@ -23,6 +25,8 @@ def extract(
     paths: Sequence[str],
     *,
     checkpoint: str | None,
+    published: str | None = None,
+    weights: str | None = None,
     output: str,
     layout: Layout,
     test_frames: int | None,
@@ -34,13 +38,23 @@ def extract(
 
     What was found in each folder is printed before work starts.
 
+    Args:
+        checkpoint: Checkpoint, as for :func:`reid.runs.find_checkpoint`.
+        published: Name of a published network in its place, with the file of its ``weights``.
+
     Raises:
         UserError: A path that does not exist or holds no tracklet, a tracklet that cannot be read,
             a file that cannot be written.
     """
     check_file("--output", output, "feats.parquet")
+    network: Path | TrainedReid
+    if published is None:
+        network = find_checkpoint(checkpoint)
+    else:
+        network = pretrained(published, weights)
+        tell(describe_input(published))
     table = extract_tracklets(
-        find_checkpoint(checkpoint),
+        network,
         paths,
         layout=layout,
         test_frames=test_frames,
@@ -64,7 +78,7 @@ def extract(
 
 
 def extract_tracklets(
-    checkpoint: Path,
+    checkpoint: Path | TrainedReid,
     paths: Sequence[str],
     *,
     layout: Layout = "auto",
@@ -77,7 +91,7 @@ def extract_tracklets(
     """Compute the features of tracklets, named by their folders, videos or first images.
 
     Args:
-        checkpoint: File of the network.
+        checkpoint: File of the network, or the network itself.
         paths: Folders or videos.
         layout: Meaning of the folders, and of identity and camera in their names, see
             :func:`reid.data.tracklet_folders.tracklets_in`.
@@ -92,7 +106,7 @@ def extract_tracklets(
     """
     found = find_tracklets(paths, layout, say=say)
     tracklets = list(found.values())
-    trained = load_trained(checkpoint)
+    trained = checkpoint if isinstance(checkpoint, TrainedReid) else load_trained(checkpoint)
     data = trained.experiment.data
     if num_workers is not None:
         data = replace(data, num_workers=num_workers)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from reid.data.tracklet_folders import Layout
 from video_snl.errors import UserError
@@ -16,6 +16,7 @@ from video_snl.utils.json_text import to_json
 if TYPE_CHECKING:
     from reid.retrieval.features import FeatureTable
     from reid.retrieval.index import IndexName, Metric, SearchResult
+    from reid.trained import TrainedReid
 
 __all__ = ["filled_table", "is_feature_file", "run_search"]
 
@@ -32,6 +33,8 @@ def run_search(
     page: str | None = None,
     as_json: bool = False,
     max_pixels: int | None = None,
+    published: str | None = None,
+    weights: str | None = None,
 ) -> int:
     """Search a feature file for some tracklets, and print the nearest ones.
 
@@ -49,6 +52,8 @@ def run_search(
         page: Write an HTML page with film strips to this file, too.
         as_json: Print JSON instead of a table.
         max_pixels: Most pixels of an image of the queries; default as in training.
+        published: Name of a published network in the place of the checkpoint.
+        weights: File of its weights.
 
     Raises:
         UserError: Nothing to search for or in, a bad file, or features of another network.
@@ -58,7 +63,8 @@ def run_search(
 
     _check_arguments(gallery, queries, top, page)
     table = filled_table(gallery)
-    asked = _asked(checkpoint, queries, layout, table.test_frames, max_pixels)
+    network = _Network(checkpoint, published, weights)
+    asked = _asked(network, queries, layout, table.test_frames, max_pixels)
     same_model(asked, table)
     comparable([asked, table])
     found = search(asked, table, index=index, top=min(top, len(table.names)), metric=metric)
@@ -74,8 +80,30 @@ def is_feature_file(path: str) -> bool:
     return path.lower().endswith(".parquet") and Path(path).is_file()
 
 
+class _Network(NamedTuple):
+    """Checkpoint, or name of a published network and file of its weights."""
+
+    checkpoint: str | None
+    published: str | None
+    weights: str | None
+
+    def find(self, query: str) -> Path | TrainedReid:
+        """Return the checkpoint, or the published network, for the features of a query.
+
+        Raises:
+            UserError: None is named, or a published one cannot be loaded.
+        """
+        from reid.trained import pretrained
+
+        if self.published is not None:
+            return pretrained(self.published, self.weights)
+        if self.checkpoint is None:
+            raise UserError(f"query {query} needs a network: give --checkpoint or --pretrained")
+        return Path(self.checkpoint)
+
+
 def _asked(
-    checkpoint: str | None,
+    network: _Network,
     queries: Sequence[str],
     layout: Layout,
     test_frames: int | None,
@@ -89,11 +117,9 @@ def _asked(
     if paths:
         from reid.retrieval.extract import extract_tracklets
 
-        if checkpoint is None:
-            raise UserError(f"query {paths[0]} needs a network: give --checkpoint")
         tables.append(
             extract_tracklets(
-                Path(checkpoint),
+                network.find(paths[0]),
                 paths,
                 layout=layout,
                 test_frames=test_frames,

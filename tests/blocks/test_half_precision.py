@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 import torch
 
-from tests.blocks.cases import all_cases, features, made
+from tests.blocks.cases import CASES, GATES, features, made
 
 # In float16 they leave its range, as they may: nothing divides them by a degree.
 UNNORMALISED = ("nl dot", "ns dot", "gsnl dot", "cgnl", "cgnl grouped")
@@ -13,9 +16,16 @@ UNNORMALISED = ("nl dot", "ns dot", "gsnl dot", "cgnl", "cgnl grouped")
 CUBIC = ("cgnl grouped",)
 
 
-@all_cases
+def _sizes() -> Iterator[Any]:
+    """Each case, and sizes of its features: what is finite of large ones is so of small ones."""
+    for case in (*CASES, *GATES):
+        slow = [] if case in CUBIC else [pytest.mark.slow]
+        yield pytest.param(case, 1.0, marks=slow)
+        yield pytest.param(case, 1e4)
+
+
 @pytest.mark.parametrize("grid", [(2, 2, 3), (4, 16, 16)], ids=["dense", "factored"])
-@pytest.mark.parametrize("size", [1.0, 1e4])
+@pytest.mark.parametrize(("case", "size"), _sizes())
 @pytest.mark.parametrize(
     ("mode", "dtype"),
     [("autocast", torch.bfloat16), ("pure", torch.bfloat16), ("autocast", torch.float16)],

@@ -21,8 +21,9 @@ from video_snl.data import duplicates
 from video_snl.data.duplicates import file_ids, find_repeats
 from video_snl.data.image.catalog import load_images
 from video_snl.data.video.catalog import load_videos
+from video_snl.data.video.csv_lists import load_csv
 from video_snl.data.video.file_lists import list_files
-from video_snl.data.video.folders import load_csv, load_folder
+from video_snl.data.video.folders import load_folder
 from video_snl.data.video.ucf101 import load_ucf101
 from video_snl.errors import UserError
 

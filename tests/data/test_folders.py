@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.videos import write_lines
-from video_snl.data.video.folders import divide, load_csv, load_folder
+from video_snl.data.video.csv_lists import load_csv
+from video_snl.data.video.folders import load_folder
+from video_snl.data.video.labelled import divide
 from video_snl.errors import UserError
 
 

@@ -21,8 +21,9 @@ from video_snl.config.video import DataConfig
 from video_snl.data.image.catalog import load_images
 from video_snl.data.image.folders import load_class_folders
 from video_snl.data.video.catalog import load_videos, resolve_dataset
+from video_snl.data.video.csv_lists import load_csv
 from video_snl.data.video.file_lists import list_files
-from video_snl.data.video.folders import load_csv, load_folder
+from video_snl.data.video.folders import load_folder
 from video_snl.data.video.ucf101 import load_ucf101
 from video_snl.errors import UserError
 from video_snl.utils.media import named_media
@@ -289,10 +290,12 @@ def test_training_on_own_videos_with_strange_names(tmp_path: Path) -> None:
     (folder / "3.avi").rename(folder / os.fsdecode(STRANGE))
     options = tiny_options(root, tmp_path / "runs", optimizer__epochs=1)
     assert options[0] == "--data.dataset"
-    options = options[2:]
+    options = [*options[2:], "--data.split_by", "fifth"]
     done = run_here("train", *options)
     assert done.returncode == 0, done.stderr
     run = only_run(tmp_path / "runs")
+    assert run.name.startswith("own-")
+    assert b"l\xe4uft/" + STRANGE + b",l\\udce4uft,test,\n" in (run / "split.csv").read_bytes()
     assert "taken for a folder of class folders" in done.stderr
     assert record(run)["status"] == "finished"
     assert "dataset: folder" in (run / "config.yaml").read_text()

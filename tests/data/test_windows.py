@@ -125,7 +125,7 @@ def test_clips_of_windows(length: int, window: int, hop: int, count: int, data) 
     windows = frame_windows(even(length), Length(window, "f"), Length(hop, "f"))
     reader, seen = Counting(length), []
     choose = lambda n: rule.several(n, count)  # noqa: E731
-    for part, clips in window_clips(reader, windows, choose, short_side=4):
+    for part, clips in window_clips(reader, windows, choose, size=4):
         seen.append(part)
         expected = [[part.start + i for i in clip] for clip in choose(len(part))]
         assert clips.shape == (count, rule.frames, 4, 6, 3)

@@ -34,6 +34,15 @@ def run(cityscapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return only_run(output)
 
 
+@pytest.fixture(scope="module")
+def evaluated(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the report of whole images, as is the default."""
+    folder = tmp_path_factory.mktemp("evaluated")
+    done = run_here("evaluate", "--checkpoint", str(run), "--output", str(folder))
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
 def predicted(trained: Trained, path: Path) -> np.ndarray:
     image = torch.from_numpy(np.array(Image.open(path))).permute(2, 0, 1) / 255
     mean, std = (torch.tensor(x)[:, None, None] for x in (trained.mean, trained.std))
@@ -55,31 +64,27 @@ def naive_scores(found: np.ndarray, labels: np.ndarray) -> tuple[float, float, f
 
 
 def test_evaluation_is_validation_is_the_naive_count(
-    run: Path, cityscapes: Path, tmp_path: Path
+    run: Path, evaluated: Path, cityscapes: Path
 ) -> None:
     [image] = (cityscapes / "leftImg8bit" / "val").rglob("*.png")
     [label] = (cityscapes / "gtFine" / "val").rglob("*.png")
     trained = load_trained(run / "checkpoints" / "best.ckpt", IMAGE)
     expected = naive_scores(predicted(trained, image), read_labels(str(label)))
-    done = run_here("evaluate", "--checkpoint", str(run), "--output", str(tmp_path))
-    assert done.returncode == 0, done.stderr
-    found = json.loads((tmp_path / "metrics.json").read_text())
+    found = json.loads((evaluated / "metrics.json").read_text())
     assert [found[name] for name in ("mIoU", "mAcc", "aAcc")] == pytest.approx(expected)
     [row] = metrics(run)
     assert [row[f"val/{name}"] for name in ("mIoU", "mAcc", "aAcc")] == pytest.approx(expected)
     assert len(found["per_class"]) == 19
-    with (tmp_path / "confusion.csv").open(encoding="utf-8") as lines:
+    with (evaluated / "confusion.csv").open(encoding="utf-8") as lines:
         counts = sum(int(v) for row in csv.DictReader(lines) for v in list(row.values())[1:])
     assert counts == (read_labels(str(label)) != 255).sum()
 
 
-def test_windows_are_an_option_of_evaluation(run: Path, tmp_path: Path) -> None:
-    words = ["--checkpoint", str(run), "--output"]
-    for name, more in (("whole", "false"), ("windows", "true")):
-        options = ["--data.sliding_windows", more]
-        assert main(["evaluate", *words, str(tmp_path / name), *options]) == 0
+def test_windows_are_an_option_of_evaluation(run: Path, evaluated: Path, tmp_path: Path) -> None:
+    words = ["--checkpoint", str(run), "--output", str(tmp_path)]
+    assert main(["evaluate", *words, "--data.sliding_windows", "true"]) == 0
     whole, windows = (
-        json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("whole", "windows")
+        json.loads((folder / "metrics.json").read_text()) for folder in (evaluated, tmp_path)
     )
     assert whole["aAcc"] != windows["aAcc"]  # the borders of windows are padded
 

@@ -96,6 +96,7 @@ def test_accumulation_gives_the_same_gradient_as_the_whole_batch(
 ) -> None:
     # With BatchNorm frozen a batch is the sum of its parts.
     frozen = {"optimizer__frozen_batchnorm": "true", "model__block": "none"}
+    frozen["optimizer__epochs"] = "1"
     for name, parts in (("whole", 1), ("parts", 3)):
         options = tiny_options(root, tmp_path / name, optimizer__accumulate=parts, **frozen)
         assert main(["train", *options]) == 0
@@ -111,6 +112,7 @@ def test_all_training_options_together(root: Path, tmp_path: Path) -> None:
     options = tiny_options(
         root,
         tmp_path,
+        optimizer__epochs=2,
         optimizer__ema_decay=0.9,
         optimizer__gradient_clip=1.0,
         optimizer__warmup_epochs=1,
@@ -144,7 +146,7 @@ def test_all_augmentations_together_whatever_the_workers(root: Path, tmp_path: P
         "data__rand_augment": 2,
         "optimizer__mixup": 0.2,
         "optimizer__cutmix": 1.0,
-        "optimizer__epochs": 2,
+        "optimizer__epochs": 1,
     }
     for workers in (0, 2):
         words = tiny_options(root, tmp_path / str(workers), data__num_workers=workers, **options)

@@ -40,6 +40,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def single(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write a network with one block, of which less is drawn."""
+    return untrained(tmp_path_factory.mktemp("single") / "snl", "snl")
+
+
+@pytest.fixture(scope="module")
 def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write a network without a block."""
     return untrained(tmp_path_factory.mktemp("bare") / "none", "none")
@@ -189,14 +195,14 @@ def test_a_network_without_blocks(bare: Path, video: Path, tmp_path: Path) -> No
     assert done.returncode == 2 and "the network has no blocks" in done.stderr
 
 
-def test_two_networks_on_one_page(run: Path, bare: Path, video: Path, tmp_path: Path) -> None:
-    done = explain(bare, video, tmp_path / "out", "--compare", str(run))
+def test_two_networks_on_one_page(single: Path, bare: Path, video: Path, tmp_path: Path) -> None:
+    done = explain(bare, video, tmp_path / "out", "--compare", str(single))
     assert done.returncode == 0, done.stderr
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert {"features-0.png", "features-1.png", "looks-1.png"} <= names
     assert "looks-0.png" not in names
     values = json.loads((tmp_path / "out" / "explanation.json").read_text())
-    assert [len(network["blocks"]) for network in values["networks"]] == [0, 2]
+    assert [len(network["blocks"]) for network in values["networks"]] == [0, 1]
     assert values["networks"][1]["pictures"] == ["looks-1.png", "features-1.png"]
 
 
@@ -226,13 +232,13 @@ def test_bad_input_is_one_line(
     assert not (out / "index.html").exists()
 
 
-def test_a_short_video(run: Path, tmp_path: Path) -> None:
+def test_a_short_video(single: Path, tmp_path: Path) -> None:
     short = write_video(tmp_path / "short.avi", frames=3)
-    done = explain(run, short, tmp_path / "out")
+    done = explain(single, short, tmp_path / "out")
     assert done.returncode == 2
     said = "short.avi has 3 frames, a clip spans 6: set --short_videos repeat_last or wrap"
     assert done.stderr.strip().endswith(said)
-    done = explain(run, short, tmp_path / "out", "--short_videos", "repeat_last")
+    done = explain(single, short, tmp_path / "out", "--short_videos", "repeat_last")
     assert done.returncode == 0, done.stderr
 
 

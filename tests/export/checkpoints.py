@@ -80,3 +80,12 @@ def save(task: Task, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.save(content, path)
     return path
+
+
+def flipped(source: Path, target: Path, offset: int) -> Path:
+    """A copy of a file with one bit of this byte flipped."""
+    content = bytearray(source.read_bytes())
+    content[offset] ^= 1 << 3
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(content)
+    return target

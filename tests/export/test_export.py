@@ -14,7 +14,13 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.export.checkpoints import CLASSES, image_checkpoint, video_checkpoint, video_network
+from tests.export.checkpoints import (
+    CLASSES,
+    flipped,
+    image_checkpoint,
+    video_checkpoint,
+    video_network,
+)
 from tests.tiny import REPOSITORY, run_command, run_here
 from tests.videos import write_video
 from video_snl.config.task_spec import IMAGE, VIDEO
@@ -56,7 +62,8 @@ def assert_same_guesses(ours: Any, expected: Any) -> None:
         assert ours == (pytest.approx(expected, abs=2e-5) if type(expected) is float else expected)
 
 
-@pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
+# That a .pt2 file of free sizes answers as its checkpoint, the test of images below says, too.
+@pytest.mark.parametrize("suffix", [".onnx", pytest.param(".pt2", marks=pytest.mark.slow)])
 def test_export_and_predict(suffix: str, checkpoint: Path, video: str, tmp_path: Path) -> None:
     path = tmp_path / f"model{suffix}"
     words = ["--checkpoint", str(checkpoint), "-o", str(path), "--input", video]
@@ -76,6 +83,10 @@ def test_export_and_predict(suffix: str, checkpoint: Path, video: str, tmp_path:
         expected = guesses("--checkpoint", str(checkpoint), *views, video)
         assert_same_guesses(guesses("--model", str(path), *views, video), expected)
     assert b"/home/somebody" not in path.read_bytes()
+    if suffix == ".onnx":  # all of whose bytes are under its seal
+        damaged = flipped(path, tmp_path / "damaged" / path.name, path.stat().st_size // 2)
+        refused = run_here("predict", "--model", str(damaged), video)
+        assert refused.returncode == 2 and str(damaged) in refused.stderr
     # Recorded, written, compared on three inputs; no terminal, so that there are plain lines.
     assert "\nexport steps: 4 of 4\n" in done.stderr and "\x1b" not in done.stderr
 

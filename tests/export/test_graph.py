@@ -41,7 +41,8 @@ def check(network: nn.Module, given: Input, folder: Path, formats: list[FormatNa
         assert len(differences) == len(given.trials()) >= 2
 
 
-@pytest.mark.parametrize("block", ["snl", "cayley"])  # a chain of affinities, a linear system
+# A chain of affinities, as tests/export/test_export.py has in a whole network, and a linear system.
+@pytest.mark.parametrize("block", [pytest.param("snl", marks=pytest.mark.slow), "cayley"])
 def test_a_block_between_two_layers(block: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     layers = nn.Conv3d(3, 8, 3, padding=1), nn.BatchNorm3d(8), make_block(block, 8, zero_init=False)
@@ -60,7 +61,9 @@ def test_every_block_in_the_small_i3d(block: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backbone", [name for name in VIDEO_BACKBONES if name != "i3d_small"])
+@pytest.mark.parametrize(
+    "backbone", [n for n, e in VIDEO_BACKBONES.items() if e.resnet and n != "i3d_small"]
+)
 def test_every_backbone(backbone: str, tmp_path: Path) -> None:
     given = Input("clips", (16, 64, 64), VIDEO_BACKBONES[backbone].smallest_clip, ALL)
     check(video_network("snl", backbone), given, tmp_path, ["torch", "onnx"])

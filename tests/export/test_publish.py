@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import shutil
+import socket
 import subprocess
 import sys
 import textwrap
@@ -140,6 +141,24 @@ def test_the_card(run_folder: Path, published: Path) -> None:
     assert f"| video_top1 (2 clips x 1 crop) | {figures['video_top1']:.2%} |" in text
 
 
+def test_the_card_asks_nothing_of_a_network(
+    run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+
+    def refuse(*what: object, **_: object) -> None:
+        asked.append(what)
+        raise OSError("no network")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    words = ["--checkpoint", str(run_folder), "-o", str(tmp_path / "a")]
+    done = run_here("publish", *words)
+    assert done.returncode == 0 and asked == [], done.stderr
+    assert (tmp_path / "a" / "README.md").is_file()
+
+
+@pytest.mark.slow
 def test_the_card_is_written_without_a_network(run_folder: Path, tmp_path: Path) -> None:
     code = """
         import os, socket, sys
@@ -161,6 +180,22 @@ def test_the_card_is_written_without_a_network(run_folder: Path, tmp_path: Path)
     assert not (home / ".cache" / "huggingface").exists()
 
 
+def test_a_hub_that_cannot_be_imported_names_its_variables(
+    run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The package reads them as it is imported, and so does its module here, once more."""
+    monkeypatch.setenv("HF_HUB_DOWNLOAD_TIMEOUT", "soon")
+    monkeypatch.delattr("huggingface_hub.constants")
+    monkeypatch.delitem(sys.modules, "huggingface_hub.constants")
+    words = ["--checkpoint", str(run_folder), "-o", str(tmp_path / "folder")]
+    done = run_here("publish", *words)
+    assert done.returncode == 2
+    [line] = done.stderr.splitlines()
+    assert "'soon'" in line and "HF_HUB_DOWNLOAD_TIMEOUT" in line
+    assert not (tmp_path / "folder").exists()
+
+
+@pytest.mark.slow
 def test_a_variable_that_stops_the_hub_is_named(run_folder: Path, tmp_path: Path) -> None:
     words = ["publish", "--checkpoint", str(run_folder), "-o", str(tmp_path / "folder")]
     done = run_command(*words, HF_HUB_DOWNLOAD_TIMEOUT="soon")

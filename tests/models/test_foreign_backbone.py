@@ -61,7 +61,9 @@ def test_its_stem_can_be_frozen() -> None:
         stage_modules(model, "stem")
 
 
-@pytest.mark.parametrize("prefix", ["", "module.", "model."])
+@pytest.mark.parametrize(
+    "prefix", ["module.", *(pytest.param(name, marks=pytest.mark.slow) for name in ("", "model."))]
+)
 def test_files_with_its_own_names_are_loaded(tmp_path: Path, prefix: str) -> None:
     given = build(7, 0).state_dict()
     path = tmp_path / "weights.pth"

@@ -47,7 +47,9 @@ OTHERS: dict[str, tuple[Any, str, list[tuple[int, ...]]]] = {
 
 
 @pytest.mark.parametrize("name", list(OTHERS))
-@pytest.mark.parametrize("block", ["snl", "nl", "cc", "gc"])
+@pytest.mark.parametrize(
+    "block", ["snl", "gc", *(pytest.param(name, marks=pytest.mark.slow) for name in ("nl", "cc"))]
+)
 def test_one_line_inserts_into_networks_of_others(name: str, block: str) -> None:
     build, position, shapes = OTHERS[name]
     torch.manual_seed(0)

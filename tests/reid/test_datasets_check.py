@@ -158,11 +158,11 @@ def test_pictures_that_hang_or_kill_are_named(
 ) -> None:
     monkeypatch.setattr(check_module, "inspect", misbehave)
     root = write_folder(tmp_path, OWN)
-    config = ReidDataConfig(dataset="folder", root=str(root), deadline=4)
+    config = ReidDataConfig(dataset="folder", root=str(root), deadline=2)
     assert check(config, as_json=True, num_workers=2) == 1
     found = problems(json.loads(capsys.readouterr().out))
     assert [path for _, path, _ in found] == ["gallery/2/2/a/3.jpg", "gallery/2/2/a/39.jpg"]
-    assert found[0][2] == "not read within 4 s"
+    assert found[0][2] == "not read within 2 s"
     assert "SIGKILL" in found[1][2]
 
 

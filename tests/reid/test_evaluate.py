@@ -122,7 +122,8 @@ def test_people_that_were_trained_on_are_not_searched_for(trained: Path) -> None
 def test_several_checkpoints_are_measured_each_on_its_split(
     dataset: Path, trained: Path, tmp_path: Path
 ) -> None:
-    assert run("train", *options(dataset, tmp_path, trainer__seed=1)).returncode == 0
+    words = options(dataset, tmp_path, trainer__seed=1, optimizer__epochs=1)
+    assert run("train", *words).returncode == 0
     runs = [trained, only_run(tmp_path)]
     words = [word for folder in runs for word in ("--checkpoint", str(folder))]
     report = tmp_path / "report"

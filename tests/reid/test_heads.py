@@ -9,7 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from reid.models.heads import AttentionHead, MeanHead, NonlocalHead, RecurrentHead
+from reid.models.heads import (
+    AttentionHead,
+    MeanHead,
+    NonlocalHead,
+    NormalisedMeanHead,
+    RecurrentHead,
+)
 from video_snl.blocks import make_block
 
 sizes = st.tuples(*(st.integers(1, 4) for _ in range(5)))
@@ -45,6 +51,17 @@ def test_mean(shape: tuple[int, ...]) -> None:
     maps = feature_maps(shape)
     expected = vectors(maps).sum(1) / shape[2]
     torch.testing.assert_close(MeanHead(shape[1])(maps), expected)
+
+
+@settings(max_examples=15, deadline=None)
+@given(sizes)
+def test_mean_of_vectors_of_norm_one(shape: tuple[int, ...]) -> None:
+    maps, frames = feature_maps(shape).float(), shape[2]
+    found = NormalisedMeanHead(shape[1])(maps)
+    for b, x in enumerate(vectors(maps.double())):
+        norms = [math.sqrt(sum(value.item() ** 2 for value in x[t])) for t in range(frames)]
+        expected = sum(x[t] / norms[t] for t in range(frames)) / frames
+        torch.testing.assert_close(found[b].double(), expected, rtol=1e-5, atol=1e-6)
 
 
 @settings(max_examples=15, deadline=None)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from reid.config import ReidModelConfig, ReidOptimizerConfig
+from reid.config import HeadName, ReidModelConfig, ReidOptimizerConfig
 from reid.models.backbones import BACKBONES
 from reid.models.network import build_network, head_parameters, stage_layers
 from reid.models.torchreid_models import MODELS
+from reid.pretrained import PRETRAINED
 from tests.reid.networks import IDENTITIES, OSNET_PLACES, SIZE, clips, network
 from video_snl.blocks.insertion import inserted_blocks
 from video_snl.errors import UserError
@@ -124,7 +125,7 @@ def test_the_models_of_torchreid_are_those_with_feature_maps() -> None:
 # ---- the whole network ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("head", ["mean", "attention", "rnn", "nonlocal3d"])
+@pytest.mark.parametrize("head", get_args(HeadName))
 @pytest.mark.parametrize("backbone", ["osnet_x0_25", "i3d_small"])
 def test_a_gradient_reaches_everything(head: str, backbone: str) -> None:
     net = network(backbone=backbone, head=head, block="snl", zero_init=False).train()
@@ -238,4 +239,4 @@ def test_refuses_clips(shape: tuple[int, ...], message: str) -> None:
 
 def test_known_backbones_are_named_once() -> None:
     assert not {"resnet50", "resnet50mid", "hacnn", "densenet121"} & set(MODELS)
-    assert len(BACKBONES) == len(MODELS) + 4
+    assert len(BACKBONES) == len(MODELS) + len(PRETRAINED) + 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ from torch import Tensor, nn
 
 from reid.config import ReidModelConfig
 from reid.models.network import TrackletNet, build_network
+from reid.pretrained import STARTING_WEIGHTS
 from tests.reid.networks import IDENTITIES, SIZE, clips, network
 from tests.test_checkpoints import save, snapshot
 from tests.test_published_weights import hub_cache, imagenet_state
 from video_snl.errors import UserError
+from video_snl.models.weights import fetching
 from video_snl.models.weights.loading import LoadReport
 
 __all__ = ["hub_cache"]
@@ -77,7 +80,14 @@ def test_torchreids_checkpoint_gives_torchreids_feature_maps(
     assert "100.0% of the backbone's parameters" in report.summary()
 
 
+@pytest.fixture
+def any_digits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets a file of the tests stand for the one that its publisher names."""
+    monkeypatch.setattr(fetching, "_DIGITS", re.compile("(?!)"))
+
+
 @pytest.mark.parametrize("source", ["imagenet", "file"])
+@pytest.mark.usefixtures("any_digits")
 def test_torchvisions_resnet50(hub_cache: Path, source: str) -> None:
     state = imagenet_state()
     path = save(state, hub_cache, "resnet50-0676ba61.pth")
@@ -89,6 +99,7 @@ def test_torchvisions_resnet50(hub_cache: Path, source: str) -> None:
     assert torch.equal(net.trunk.layer4[2].bn3.running_var, state["layer4.2.bn3.running_var"])
 
 
+@pytest.mark.usefixtures("any_digits")
 def test_a_repeated_frame_is_answered_by_the_inflated_stem_as_the_frame(hub_cache: Path) -> None:
     state = imagenet_state()
     save(state, hub_cache, "resnet50-0676ba61.pth")
@@ -280,6 +291,21 @@ def test_fast_reids_checkpoint_gives_its_backbone(tmp_path: Path) -> None:
     assert "pixel_mean" not in report.note and "last stride" in report.note
 
 
+@pytest.mark.parametrize("name", STARTING_WEIGHTS)
+def test_weights_of_other_projects_by_name(hub_cache: Path, name: str) -> None:
+    start = STARTING_WEIGHTS[name]
+    if start.by_hand:
+        with pytest.raises(UserError, match=r"drive\.google\.com.*--model\.weights FILE"):
+            loaded(name, backbone=start.backbone)
+        state = {**resnet50_state("base."), "bottleneck.weight": torch.ones(4)}
+        save(state, hub_cache, f"{name}.pth")
+    else:
+        save(fastreid_checkpoint(), hub_cache, Path(start.url).name)
+    net, report = loaded(name, backbone=start.backbone)
+    assert_has_backbone(net, "backbone.")
+    assert (report.source, report.matched_fraction, report.used_fraction) == (name, 1, 1)
+
+
 def test_fast_reids_checkpoint_with_other_statistics_says_so(tmp_path: Path) -> None:
     other = {"pixel_std": torch.ones(1, 3, 1, 1)}
     _, report = loaded(save(fastreid_checkpoint(**other), tmp_path), backbone="resnet50")
@@ -304,6 +330,7 @@ def test_reid_strong_baselines_checkpoint_gives_its_backbone(
     net, report = loaded(str(path), backbone="resnet50")
     assert_has_backbone(net, "base.")
     assert report.format == "reid-strong-baseline"
+    assert report.note is not None and "no ReLU" in report.note
     assert (report.matched_fraction, report.used_fraction) == (1, 1)
 
 

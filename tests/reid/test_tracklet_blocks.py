@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+from typing import get_args
 
 import pytest
 import torch
 
+from reid.config import HeadName
 from reid.models.network import TrackletOutput
 from tests.reid.networks import OSNET_PLACES, clips, network
 from video_snl.blocks.insertion import inserted_blocks
@@ -87,7 +89,7 @@ def test_frames_that_lie_one_after_another_are_not_copied() -> None:
     assert torch.equal(net.frames.join(frames), lying)
 
 
-@pytest.mark.parametrize("head", ["mean", "attention", "rnn", "nonlocal3d"])
+@pytest.mark.parametrize("head", get_args(HeadName))
 def test_any_number_of_frames_and_tracklets(head: str) -> None:
     net = network(head=head, block="snl", zero_init=False)
     with torch.no_grad():

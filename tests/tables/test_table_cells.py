@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from tests.tables.stand_in import experiment
+from video_snl.config.backbones import VIDEO_BACKBONES
 from video_snl.config.image import ImageExperiment
+from video_snl.config.video import Experiment
 from video_snl.errors import UserError
 from video_snl.models.image import build_image_model
 from video_snl.tables.cells import BLOCKS, PRINTED, TABLES, cells_of, read_figures
+from video_snl.tables.paper import FIGURES
 from video_snl.tables.settings import BASES, Choices, find_configs, plan, plans, settings_of
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -27,6 +31,7 @@ CONFIGS = Path(__file__).resolve().parents[2] / "configs"
         (4, 2 * 3 * (1 + 6), "cifar100/resnet50_cifar/snl"),
         (5, 1 + 6 * 2, "cifar100/preresnet56_snl/snl/x3"),
         (6, 1 + 9, "imagenet/resnet50/snl"),
+        (7, 1 + 5, "ucf101/i3d_r50/snl/splitpaper"),
         (8, 1 + 10, "cityscapes/fcn_r50_d8/gsnl"),
     ],
 )
@@ -66,7 +71,12 @@ def test_other_data_networks_and_blocks() -> None:
 @pytest.mark.parametrize(
     ("number", "options", "message"),
     [
-        (7, {}, "no table 7 of image experiments; choose one of 2, 3, 4, 5, 6, 8"),
+        (9, {}, "no table 9 of such experiments; choose one of 2, 3, 4, 5, 6, 7, 8"),
+        (7, {"dataset": "digits"}, "table 7 is about videos; choose one of ucf101, ucf5, sample"),
+        (7, {"backbones": ["resnet50"]}, "no such network; choose of i3d_r50"),
+        (7, {"splits": ["1", "4"]}, "--splits 4: choose of 1, 2, 3, paper"),
+        (5, {"splits": ["1"]}, "--splits 1: the data of table 5 has one"),
+        (5, {"dataset": "ucf5"}, "table 7 is about videos"),
         (5, {"blocks": ["snl", "sln"]}, "--blocks sln: no such block; choose of none, nl"),
         (5, {"dataset": "cifar"}, "--dataset cifar: choose one of digits"),
         (5, {"dataset": "cityscapes"}, "table 5 is about images with a class each"),
@@ -107,19 +117,28 @@ def test_equal_networks_of_two_tables_are_one_experiment() -> None:
     assert len({plan.settings for plan in planned[2].values()}) == len(planned[2])
 
 
-@pytest.mark.parametrize("dataset", BASES)
+_QUICK = ("digits", "cityscapes")  # of the two kinds of task
+
+
+@pytest.mark.parametrize(
+    "dataset",
+    [pytest.param(name, marks=[] if name in _QUICK else pytest.mark.slow) for name in BASES],
+)
 def test_what_is_planned_is_what_a_training_records(dataset: str, tmp_path: Path) -> None:
-    number = 8 if dataset == "cityscapes" else 2
+    number = {"cityscapes": 8, "ucf101": 7, "ucf5": 7, "sample": 7}.get(dataset, 2)
     cell = cells_of(number, dataset=dataset, blocks=["snl"])[-1]
     options = {"optimizer.warmup_epochs": "10", "optimizer.weight_decay": "1e-2"}
+    drops = {"optimizer.step_epochs": "7"} if number == 7 else {"optimizer.milestones": "[15, 25]"}
     for choices in (
         Choices(CONFIGS, root=str(tmp_path)),
         Choices(CONFIGS, epochs=30),
-        Choices(CONFIGS, options=options | {"optimizer.milestones": "[15, 25]"}),
+        Choices(CONFIGS, options=options | drops),
+        Choices(CONFIGS, weights="kinetics", options={"optimizer.frozen_stages": "[stem]"}),
     ):
         planned = plan(cell, choices)
         recorded = experiment(planned.words(3, tmp_path)[1:])
-        assert settings_of(json.loads(json.dumps(recorded))) == planned.settings
+        values = json.loads(json.dumps(recorded))
+        assert settings_of(values, planned.source) == planned.settings
         assert recorded["trainer"]["seed"] == 3
         assert recorded["model"]["backbone"] == cell.backbone
 
@@ -214,8 +233,83 @@ def test_fewer_epochs_keep_the_shape_of_the_schedule(tmp_path: Path) -> None:
 
 
 def test_the_papers_figures_are_of_rows_that_there_are() -> None:
-    for number, figures in PRINTED.items():
-        assert set(figures) <= set(TABLES[number].blocks) <= set(BLOCKS)
+    for number, figures in FIGURES.items():
+        cells = {((c.dataset, c.backbone), c.entry) for c in cells_of(number)}
+        printed = {(group, row) for group, rows in figures.groups.items() for row in rows}
+        assert printed <= cells
+        assert TABLES[number].metric in figures.measures
+    for number, rows in PRINTED.items():
+        assert set(rows) <= set(TABLES[number].blocks) <= set(BLOCKS)
+
+
+def test_splits_are_experiments_of_their_own_and_one_row() -> None:
+    cells = cells_of(7, dataset="ucf5", splits=["1", "2", "1"], blocks=["snl"])
+    assert [cell.row.removeprefix("ucf5/i3d_small/") for cell in cells] == [
+        "none/split1",
+        "snl/split1",
+        "none/split2",
+        "snl/split2",
+    ]
+    assert cells[3].compared_with == cells[2].row
+    assert cells[1].over_splits == cells[3].over_splits
+    assert cells[3].over_splits.compared_with == cells[2].over_splits.row
+    planned = plans(cells, Choices(CONFIGS))
+    assert [plan.experiment.data.split for plan in planned] == [1, 1, 2, 2]
+    assert len({plan.settings for plan in planned}) == 4
+
+
+def test_ucf5_is_not_ucf101() -> None:
+    """Both are read as ucf101, from folders that do not count for a result."""
+    same = ("i3d_small",)
+    (five,) = cells_of(7, dataset="ucf5", backbones=same, blocks=[])
+    (all_of,) = cells_of(7, backbones=same, splits=["1"], blocks=[])
+    values = plan(five, Choices(CONFIGS)).experiment.to_dict()
+    assert values["data"]["dataset"] == "ucf101"
+    assert settings_of(values, "ucf5") != settings_of(values)
+    assert plan(five, Choices(CONFIGS)).source == "ucf5"
+    assert plan(all_of, Choices(CONFIGS)).source == ""
+
+
+def test_weights_and_frozen_stages_are_settings_of_their_own(tmp_path: Path) -> None:
+    cell = cells_of(7, dataset="ucf5", blocks=[])[0]
+    file = tmp_path / "weights.pth"
+    file.touch()
+    frozen = {"optimizer.frozen_stages": "[stem]"}
+    planned = [
+        plan(cell, Choices(CONFIGS)),
+        plan(cell, Choices(CONFIGS, weights="kinetics")),
+        plan(cell, Choices(CONFIGS, weights=str(file))),
+        plan(cell, Choices(CONFIGS, weights=str(file), options=frozen)),
+    ]
+    assert len({p.settings for p in planned}) == 4
+    assert planned[2].experiment.model.weights == str(file)
+    assert plan(cell, Choices(CONFIGS, weights="null")).settings == planned[0].settings
+    with pytest.raises(UserError, match="--set gives model.weights, too"):
+        plan(cell, Choices(CONFIGS, weights="kinetics", options={"model.weights": "null"}))
+
+
+def test_decoding_of_videos_does_not_matter_for_a_result() -> None:
+    base = Experiment().to_dict()
+
+    def changed(**values: object) -> str:
+        return settings_of({**base, "data": {**base["data"], **values}})
+
+    mute = {"reader": "pyav", "deadline": 9.0, "num_workers": 0, "decode_device": "cuda"}
+    assert changed(**mute) == settings_of(base)
+    assert changed(split=2) != settings_of(base) != changed(clip_frames=8)
+
+
+def test_a_network_published_with_its_input_gets_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    input_options = {"clip_frames": 6, "frame_stride": 5, "short_side": 90, "crop": 80}
+    recipe = SimpleNamespace(data_options=lambda: input_options)
+    entry = SimpleNamespace(**vars(VIDEO_BACKBONES["slow_r50"]) | {"recipe": recipe})
+    monkeypatch.setitem(VIDEO_BACKBONES, "slow_r50", entry)  # type: ignore[arg-type]
+    (cell,) = cells_of(7, dataset="ucf5", backbones=["slow_r50"], blocks=[])
+    experiment = plan(cell, Choices(CONFIGS)).experiment
+    data = experiment.data
+    assert (data.clip_frames, data.frame_stride, data.short_side, data.crop) == (6, 5, 90, 80)
+    assert experiment.model.weights == "kinetics"
+    assert plan(cell, Choices(CONFIGS, weights="null")).experiment.model.weights is None
 
 
 def test_figures_of_a_reader(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ __all__ = [
     "WithBlock",
     "Wrapper",
     "block_places",
+    "in_stages",
     "insert_blocks",
     "inserted_blocks",
 ]
@@ -47,10 +48,10 @@ class WithBlock(nn.Module):
         super().__init__()
         self.module, self.block, self.where = module, block, where
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Any, *others: Any) -> Any:
         if self.where == "before":
-            return self.module(self.apply_block(x))
-        return self.apply_block(self.module(x))
+            return self.module(self.apply_block(x), *others)
+        return self.apply_block(self.module(x, *others))
 
     def apply_block(self, x: Any) -> Any:
         """Return the block's output for the feature map at its position."""
@@ -67,7 +68,8 @@ class _ChannelsLast(WithBlock):
 class _Tokens(WithBlock):
     """Wrapper of a module (x, grid) -> (x, grid) with x (B, 1 + T H W, C) and grid = (T, H, W)."""
 
-    def forward(self, x: Tensor, grid: Sequence[int]) -> tuple[Tensor, Sequence[int]]:
+    def forward(self, x: Tensor, *others: Sequence[int]) -> tuple[Tensor, Sequence[int]]:
+        [grid] = others
         if self.where == "before":
             x = self._applied(x, grid)
         x, grid = self.module(x, grid)
@@ -280,19 +282,25 @@ def _from_start(place: str, places: Iterable[str]) -> str:
     return place
 
 
-def _places_line(model: nn.Module) -> str:
+def in_stages(places: Iterable[str]) -> str:
+    """Return places as a short list, ``res2.0-2, res3.0-3``."""
     stages: dict[str, list[str]] = {}
-    for place in block_places(model):
+    for place in places:
         stage, _, unit = place.rpartition(".")
         stages.setdefault(stage, []).append(unit)
-    if not stages:
-        children = ", ".join(name for name, _ in model.named_children())
-        return f"This network has no stages that we know; its modules are: {children}."
     ranges = [
         f"{stage}.{units[0]}-{units[-1]}" if len(units) > 1 else f"{stage}.{units[0]}"
         for stage, units in stages.items()
     ]
-    return f"This network has: {', '.join(ranges)}."
+    return ", ".join(ranges)
+
+
+def _places_line(model: nn.Module) -> str:
+    places = block_places(model)
+    if not places:
+        children = ", ".join(name for name, _ in model.named_children())
+        return f"This network has no stages that we know; its modules are: {children}."
+    return f"This network has: {in_stages(places)}."
 
 
 def _width(site: _Site, where: Where) -> int:
@@ -330,11 +338,18 @@ def _feature_map(site: _Site, where: Where) -> tuple[int, int]:
             f"positions=['{where}:{site.bare}']: {type(site.module).__name__} holds no convolution "
             "to read the number of channels from; choose a module that does."
         )
+    layers = [m for m in own if isinstance(m, (CONV[ndim], BATCH_NORM[ndim]))]
     if where == "before":
-        first = next(m for m in own if isinstance(m, (CONV[ndim], BATCH_NORM[ndim])))
-        return getattr(first, "num_features", None) or first.in_channels, ndim
+        norm = isinstance(layers[0], BATCH_NORM[ndim])
+        return int(layers[0].num_features if norm else layers[0].in_channels), ndim  # type: ignore[arg-type]
     # The branches of an Inception block stand beside each other in its output.
-    branches = [m for name, m in site.module.named_children() if name.startswith("branch")]
-    ends = [list(m.modules()) for m in branches] if hasattr(site.module, "branch0") else [own]
-    lasts = [[m for m in end if isinstance(m, (CONV[ndim], BATCH_NORM[ndim]))][-1] for end in ends]
-    return sum(getattr(m, "num_features", None) or m.out_channels for m in lasts), ndim
+    names = [name for name, _ in site.module.named_children() if name.startswith("branch")]
+    if not hasattr(site.module, "branch0"):
+        return _outputs(layers[-1], ndim), ndim
+    branches = [list(site.module.get_submodule(name).modules()) for name in names]
+    return sum(_outputs([m for m in b if m in layers][-1], ndim) for b in branches), ndim
+
+
+def _outputs(layer: nn.Module, ndim: int) -> int:
+    norm = isinstance(layer, BATCH_NORM[ndim])
+    return int(layer.num_features if norm else layer.out_channels)  # type: ignore[arg-type]

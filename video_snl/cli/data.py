@@ -26,7 +26,7 @@ class Check(Json, Workers):
     """Options of ``check``.
 
     Args:
-        root: Folder of the dataset, or a CSV file with the columns path,label[,split].
+        root: Folder of the dataset, or a CSV file with the columns path,label[,split][,group].
         dataset: ucf101 (what the lists in ucfTrainTestlist/ name), folder (all videos below it) or
             csv (the rows of the file). Default: by what --root is.
         clip_frames: Frames of a clip; fewer is too short.

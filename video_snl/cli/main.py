@@ -29,7 +29,7 @@ from video_snl.cli.trained import (
 )
 from video_snl.config.files import Given
 from video_snl.config.image import ImageExperiment
-from video_snl.config.options import Json, Profile, Resume, option_group, options_of
+from video_snl.config.options import Json, Profile, Resume, option, option_group, options_of
 from video_snl.config.parsing import (
     COMMON_DESCRIBE,
     COMMON_EVALUATE,
@@ -66,14 +66,34 @@ class _Train(Profile, Resume):
     """Options of ``train``."""
 
 
+@option_group
+class _TrainVideos(_Train):
+    """Options of ``train`` for videos.
+
+    Args:
+        preview: Write a page (.html) with the first clips as the network would see them, with
+            their labels, times and augmentation, and stop there; default none.
+    """
+
+    preview: str | None = option(metavar="PAGE")
+
+
 def _train(arguments: Namespace, spec: TaskSpec) -> int:
     experiment = experiment_of(spec.configuration, arguments)  # refused before torch is loaded
     spec = asked_spec(spec, experiment, arguments.task)
-    options = options_of(_Train, arguments)
+    kind = _TrainVideos if spec.inputs == "videos" else _Train
+    options: _Train = options_of(kind, arguments)
     if spec.inputs == "videos" and experiment.data.num_workers:
         from video_snl.data.workers.forkserver import start_forkserver
 
         start_forkserver()  # imports its modules while this process imports its own
+    if isinstance(options, _TrainVideos) and options.preview is not None:
+        assert isinstance(experiment, Experiment)
+        if options.resume is not None:
+            raise UserError("--preview is of a training that begins: leave out --resume.")
+        from video_snl.engine.preview import write_preview
+
+        return write_preview(experiment, spec, Path(options.preview))
     from video_snl.engine.resume import Asked
     from video_snl.engine.train import train
 
@@ -167,7 +187,7 @@ def _of(run: Callable[..., int], spec: TaskSpec) -> Callable[[Namespace], int]:
 _SHOW = "Show a network: its layers, where the blocks stand, parameters and multiply-adds."
 _COMMANDS: Commands = {
     "train": Command(
-        "Train a network on videos.", _Train, _of(_train, VIDEO), Experiment, COMMON_TRAIN
+        "Train a network on videos.", _TrainVideos, _of(_train, VIDEO), Experiment, COMMON_TRAIN
     ),
     "evaluate": Command(
         EVALUATE,

@@ -20,27 +20,34 @@ class Cells:
     """Cells to train.
 
     Args:
-        number: Number of the table: 2, 3, 4, 5, 6 or 8 (7 is about videos).
-        root: Folder of the dataset; digits needs none.
+        number: Number of the table: 2 to 8; 7 is about videos.
+        root: Folder of the dataset; digits and sample need none.
         dataset: Another dataset than the table's (default): digits (needs no --root), cifar10,
-            cifar100, imagenet, cub200, or folder (CIFAR-10 as images in class folders).
+            cifar100, imagenet, cub200, or folder (CIFAR-10 as images in class folders); for table 7
+            ucf101, ucf5 (five classes in its layout) or sample (needs no --root).
+        splits: Splits of the videos of table 7, each a training: 1, 2, 3 or paper (default on
+            ucf101); else default 1.
         backbones: Other networks than the table's, such as preresnet56 (the textbook's); default on
-            digits and folder preresnet20.
+            digits and folder preresnet20, on ucf5 and sample i3d_small.
         blocks: Other blocks than the table's (default); the network without a block always is
             there.
         seeds: Seeds of every cell: 0, 1, ...
         epochs: Epochs instead of the configuration's (default); milestones and warm-up keep their
             share.
+        weights: What every network starts from: a file, a URL, a name that --model.weights has, or
+            null for new weights; default the configuration's.
         set: Options of every training, such as trainer.precision=bf16-mixed.
     """
 
     number: int = positional("number")
     root: str | None = None
     dataset: str | None = None
+    splits: list[str] | None = option(nargs="+")
     backbones: list[str] | None = option(nargs="+")
     blocks: list[str] | None = option(nargs="+")
     seeds: int = 3
     epochs: int | None = None
+    weights: str | None = None
     set: list[str] = option([], nargs="+", metavar="SECTION.KEY=VALUE")
 
 
@@ -51,7 +58,7 @@ class Places:
     Args:
         output: Folder of runs, logs and reports.
         store: File of results, which tables may share; default results.jsonl in the output.
-        paper: YAML file with the paper's accuracies in per cent, by cell, of who has the paper;
+        paper: YAML file with accuracies in per cent, by cell, to stand in the place of the paper's;
             default none.
         configs: The folder configs of the repository, if elsewhere than the default.
         jobs: Trainings side by side; default as many as there are GPUs, or one; on a cluster 16.

@@ -14,7 +14,7 @@ from fvcore.nn import FlopCountAnalysis
 from torch import Tensor, nn
 
 from video_snl.blocks import NonlocalBlock
-from video_snl.blocks.insertion import inserted_blocks
+from video_snl.blocks.insertion import block_places, in_stages, inserted_blocks
 from video_snl.config.image import ImageDataConfig, ImageExperiment, ImageModelConfig
 from video_snl.config.task_spec import IMAGE, AnyExperiment, TaskSpec
 from video_snl.errors import UserError
@@ -168,6 +168,7 @@ def description(
         "multiply_adds_with_affinity": total + sum(affinity.values()),
         "clip": list(clip),
         "blocks": described,
+        "places": list(block_places(model)),
     }
 
 
@@ -231,6 +232,12 @@ def _shape(x: Tensor) -> tuple[int, ...]:
     return tuple(int(side) for side in x.shape)
 
 
+def _shapes(output: Any) -> str:
+    """Return the shape of an output without the batch; of each pathway where there are several."""
+    tensors = [output] if isinstance(output, Tensor) else output
+    return " ".join(str(_shape(x)[1:]) for x in tensors if isinstance(x, Tensor))
+
+
 def table(heading: str, rows: Sequence[str], facts: Mapping[str, Any]) -> str:
     """Return a description for people: its layers (:func:`layer_rows`), blocks and sums."""
     axes = "C, T, H, W" if len(facts["clip"]) == 4 else "C, H, W"
@@ -254,6 +261,8 @@ def table(heading: str, rows: Sequence[str], facts: Mapping[str, Any]) -> str:
             )
     if not facts["blocks"]:
         lines.append("no blocks inserted")
+    if facts["places"]:
+        lines.append(f"a block can stand before or after each of {in_stages(facts['places'])}")
     lines += [
         "",
         f"parameters                            {facts['parameters']:,}"
@@ -272,10 +281,10 @@ def layer_rows(layers: Layers) -> Iterator[list[str]]:
     """Yield rows of a network's layers as it is run: residual units, output shape, parameters."""
     rows: list[str] = []
 
-    def row(module: nn.Module, output: Tensor, name: str) -> None:
+    def row(module: nn.Module, output: Any, name: str) -> None:
         units = len(getattr(module, "res_blocks", []))
         title = f"{name} ({units} units)" if units else name
-        rows.append(f"{title:28}{str(_shape(output)[1:]):24}{_parameters(module):>12,}")
+        rows.append(f"{title:28}{_shapes(output):24}{_parameters(module):>12,}")
 
     hooks = [
         layer.register_forward_hook(lambda module, _, output, at=name: row(module, output, at))

@@ -194,7 +194,7 @@ def _trained_and_data(
     trained = load_trained(path, spec)
     assert isinstance(trained, Trained)
     check_same_network(experiment.model, trained.experiment.model, path)
-    experiment, data = operations.load_test_data(experiment, trained.class_names)
+    experiment, data = operations.load_trained_test_data(experiment, trained)
     operations.check_trained(trained, experiment, data)
     experiment = replace(experiment, model=trained.experiment.model)
     return replace(trained, experiment=experiment), data

@@ -423,7 +423,9 @@ VIDEO_BACKBONES: dict[str, VideoBackbone] = {
 """Networks of clips by name."""
 
 PRETRAINED: dict[str, VideoBackbone] = {
-    name: entry for name, entry in VIDEO_BACKBONES.items() if entry.recipe is not None
+    name: entry
+    for name, entry in VIDEO_BACKBONES.items()
+    if entry.recipe is not None and entry.published is not None
 }
 """Networks of clips with published weights that a command can use by name."""
 

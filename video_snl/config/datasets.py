@@ -108,8 +108,8 @@ VIDEO_DATASETS: dict[str, VideoDatasetEntry] = {
         root="the folder that holds one folder of videos per class",
     ),
     "csv": VideoDatasetEntry(
-        loader="video_snl.data.video.folders:load_csv_config",
-        root="the file with the columns path,label[,split]",
+        loader="video_snl.data.video.csv_lists:load_csv_config",
+        root="the file with the columns path,label[,split][,group]",
     ),
 }
 """Datasets of videos by name."""

@@ -61,6 +61,7 @@ LIMITS: dict[str, tuple[float | None, float]] = {
     "optimizer.step_epochs": (None, 1_000_000),
     "optimizer.validate_every": (None, 1_000_000),
     "optimizer.batch_size": (None, 65_536),
+    "optimizer.cached_versions": (0, 1024),
     "optimizer.test_batch_size": (None, 65_536),
     "optimizer.accumulate": (None, 65_536),
     "trainer.devices": (-1, 128),

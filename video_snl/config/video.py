@@ -5,9 +5,9 @@ The defaults are the sample experiment, ``configs/ucf101/sample.yaml``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from video_snl.config.backbones import VIDEO_BACKBONES, VideoBackboneName
 from video_snl.config.base import (
@@ -33,6 +33,7 @@ __all__ = [
     "TrainerConfig",
 ]
 
+SplitBy = Literal["group", "fifth"]
 ShortVideos = Literal["error", "repeat_last", "wrap"]
 Sampling = Literal["dense", "uniform"]
 ReaderName = Literal["auto", "decord", "pyav", "torchcodec", "frames"]
@@ -45,11 +46,15 @@ class DataConfig:
 
     Args:
         dataset: ``sample`` (generated once into the cache), ``ucf101``, ``folder`` (one folder of
-            videos per class) or ``csv`` (columns path, label and optionally split). Where it is
-            left at its default, what ``root`` holds is recognised.
+            videos per class) or ``csv`` (columns path, label and optionally split and group).
+            Where it is left at its default, what ``root`` holds is recognised.
         root: Folder of the dataset (for ``csv`` the file). Default for ``sample``: the cache.
         split: UCF-101's official split 1, 2 or 3, or ``paper`` (train list 1 divided again:
             groups 11-25 train, 8-10 test). ``folder`` and ``csv`` have split 1 only.
+        split_by: How ``folder`` and ``csv`` are divided where they do not say which videos test:
+            ``group`` (whole recordings test: the column group, folders in the class folders, or
+            names like UCF-101's; else by file) or ``fifth`` (every fifth file). Default ``group``;
+            ``fifth`` for runs and configurations with data options that do not name it.
         clip_frames: Frames of a clip.
         frame_stride: Distance between the frames of a clip, in frames of the video.
         stride_seconds: Distance between the frames of a clip in seconds, by the frame rate of each
@@ -95,6 +100,7 @@ class DataConfig:
     dataset: VideoDatasetName = "sample"
     root: str | None = None
     split: Literal[1, 2, 3, "paper"] = 1
+    split_by: SplitBy | None = None
     clip_frames: int = 4
     frame_stride: int = 1
     stride_seconds: float | None = None
@@ -192,6 +198,10 @@ class OptimizerConfig(OptimizerBase):
         cutmix: Put a rectangle of one clip into another, of an area drawn from Beta(x, x), and mix
             their labels; 0 for none. With ``mixup``, every step draws which of the two it does.
         frozen_stages: Stages that do not train, such as ``[stem, res2]``.
+        cached_versions: Compute once what the frozen first stages make of each training clip, in so
+            many augmented versions, and train the rest from these: epochs take turns over them.
+            They are kept in the cache and shared by runs that differ in their seed, block or
+            learning rates. 0: every epoch draws its clips anew.
     """
 
     epochs: int = 8
@@ -203,6 +213,7 @@ class OptimizerConfig(OptimizerBase):
     step_epochs: int = 40
     mixup: float = 0.0
     cutmix: float = 0.0
+    cached_versions: int = 0
 
 
 @dataclass
@@ -218,11 +229,30 @@ class Experiment(ExperimentBase):
         # Written out, so that a run with the default and one that names it are of one network.
         if self.model.positions is None:
             self.model = replace(self.model, positions=_positions(self.model.backbone))
+        if self.data.split_by is None:
+            self.data = replace(self.data, split_by="group")
 
     @classmethod
     def dependent_defaults(cls, said: Callable[[str], Any]) -> dict[str, Any]:
-        """Return the places of the backbone's blocks, which ``--model.positions+`` adds to."""
-        return {"model.positions": _positions(said("model.backbone") or ModelConfig.backbone)}
+        """Return defaults that depend on what else is said.
+
+        They are the places of the backbone's blocks, which ``--model.positions+`` adds to, and how
+        own videos are divided: files with data options that do not name it keep the division of
+        versions that had one.
+        """
+        of_before = said("data.split_by") is None and said("data") is not None
+        return {
+            "model.positions": _positions(said("model.backbone") or ModelConfig.backbone),
+            "data.split_by": "fifth" if of_before else "group",
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Build a configuration from stored values, those of versions before ``split_by``, too."""
+        data = values.get("data") if isinstance(values, Mapping) else None
+        if isinstance(data, Mapping) and "split_by" not in data:
+            values = {**values, "data": {**data, "split_by": "fifth"}}
+        return super().from_dict(values)
 
 
 def _positions(backbone: object) -> list[str] | None:

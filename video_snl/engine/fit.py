@@ -30,7 +30,7 @@ from video_snl.utils.counts import counts
 from video_snl.utils.locks import Held, locked
 from video_snl.utils.processes import leading_others
 
-__all__ = ["fit", "is_first_process", "opened_run", "tell"]
+__all__ = ["fit", "is_first_process", "opened_run", "resumed_folder", "tell"]
 
 _EXIT_INTERRUPTED = 130
 _ENDING = 5.0  # seconds: what a process takes to end whose connections are closed
@@ -40,7 +40,7 @@ _ENDING = 5.0  # seconds: what a process takes to end whose connections are clos
 def opened_run(
     experiment: AnyExperiment,
     spec: TaskSpec,
-    config_name: str | None,
+    name: str,
     asked: Asked,
     lists: Lists,
 ) -> Iterator[Run]:
@@ -51,8 +51,7 @@ def opened_run(
     Args:
         experiment: The configuration.
         spec: Kind of task of the run.
-        config_name: Name for a new run, unless ``trainer.name`` is given; None: its
-            dataset.
+        name: Name for a new run, unless ``trainer.name`` is given.
         asked: Request to train on, and the run it names.
         lists: The files of every list.
 
@@ -63,13 +62,11 @@ def opened_run(
     """
     check_precision(experiment.trainer)
     output = Path(experiment.trainer.output)
-    if asked.resume is not None:
-        newest = asked.resume == "newest"
-        folder = newest_begun(output, spec).folder if newest else Path(asked.resume)
+    folder = resumed_folder(experiment, spec, asked)
+    if folder is not None:
         run = Run.open(folder, spec)
     elif is_first_process():
-        name = experiment.trainer.name or config_name or experiment.data.dataset
-        run = Run.create(output, name, experiment, spec)
+        run = Run.create(output, experiment.trainer.name or name, experiment, spec)
         tell(f"run folder: {run.folder}")
     else:
         # Only the first process writes; the others never touch the folder.
@@ -225,6 +222,17 @@ def _close(run: Run, history: History, code: int, data: RunData) -> None:
         shares = ", ".join(f"{label} {row[metric]:.2%}" for metric, label in shown)
         tell(f"{name} epoch ({row['epoch']:.0f}): {shares}")
     print(f"run: {run.folder}", flush=True)
+
+
+def resumed_folder(experiment: AnyExperiment, spec: TaskSpec, asked: Asked) -> Path | None:
+    """Return the folder of the run that is asked to be trained on; None for a new run.
+
+    Raises:
+        UserError: There is no run to train on.
+    """
+    if asked.resume == "newest":
+        return newest_begun(Path(experiment.trainer.output), spec).folder
+    return None if asked.resume is None else Path(asked.resume)
 
 
 def is_first_process() -> bool:

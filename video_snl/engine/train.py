@@ -7,7 +7,7 @@ from pathlib import Path
 import lightning.pytorch as pl
 
 from video_snl.config.task_spec import AnyExperiment, TaskSpec
-from video_snl.engine.fit import fit, opened_run, tell
+from video_snl.engine.fit import fit, is_first_process, opened_run, resumed_folder, tell
 from video_snl.engine.resume import Asked
 from video_snl.models.video import recompute_units
 from video_snl.runs.trained import read_checkpoint
@@ -41,9 +41,19 @@ def train(
     """
     operations = spec.make()
     operations.check_options(experiment)
-    experiment, data = operations.load_data(experiment)
+    resumed = resumed_folder(experiment, spec, asked)
+    if resumed is None:
+        experiment, data = operations.load_data(experiment)
+    else:
+        experiment, data = operations.load_resumed(experiment, resumed)
+    summary = operations.data_summary(data)
+    if summary is not None:
+        tell(summary)
     operations.check_data(experiment, data)
-    with opened_run(experiment, spec, config_name, asked, operations.lists(data)) as run:
+    name = operations.run_name(experiment, config_name)
+    with opened_run(experiment, spec, name, asked, operations.lists(data)) as run:
+        if is_first_process():
+            operations.write_lists(data, run.folder)
         task = make_task(experiment, data, spec, resumed=run.last_checkpoint)
         samples = operations.datamodule(experiment, data, run.folder)
         every = operations.validate_every(experiment)
@@ -76,6 +86,8 @@ def make_task(
     model, report = operations.build_network(start, len(labels), seed=experiment.trainer.seed)
     if report is not None:
         tell(report.summary())
+        for position in operations.blocks(model):
+            tell(f"  block at {position}: new ({operations.block_name(experiment)})")
     if experiment.trainer.activation_checkpointing:
         recompute_units(operations.recomputed(model))
     statistics = operations.statistics(experiment, data, report)

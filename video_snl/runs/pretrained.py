@@ -28,10 +28,9 @@ def find_pretrained(name: str) -> VideoBackbone:
     if name in PRETRAINED:
         return PRETRAINED[name]
     near = difflib.get_close_matches(name, PRETRAINED, 3, 0.4)
-    known = f"did you mean {' or '.join(near)}?" if near else "known are "
+    known = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(PRETRAINED)}."
     raise UserError(
-        f"--pretrained {name!r}: no network of this name has published weights; {known} "
-        + ("" if near else f"{', '.join(PRETRAINED)}.")
+        f"--pretrained {name!r}: no network of this name has published weights; {known}"
     )
 
 

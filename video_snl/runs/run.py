@@ -26,16 +26,25 @@ from video_snl.utils.text import say_once
 __all__ = [
     "Run",
     "checkpoint_path",
+    "has_record",
     "kind_of",
     "newest_begun",
     "newest_of",
     "newest_run",
     "newest_trained",
     "read_record",
+    "run_of",
     "runs_in",
 ]
 
-_FILES = ("run.json", "config.yaml", "metrics.csv", "learning_curves.png", "quarantine.jsonl")
+_FILES = (
+    "run.json",
+    "config.yaml",
+    "split.csv",
+    "metrics.csv",
+    "learning_curves.png",
+    "quarantine.jsonl",
+)
 _CHECKPOINTS = ("best.ckpt", "last.ckpt")
 _PACKAGES = ("torch", "torchvision", "pytorchvideo", "decord", "lightning", "numpy", "scikit-learn")
 
@@ -186,7 +195,7 @@ class Run:
                 "time": now,
                 "command": sys.argv,
                 "after_epochs": self.finished_epochs,
-                "changed": _changes(self.record.get("config", {}), config),
+                "changed": _changes(self.experiment.to_dict(), config),
                 "versions": _versions(),
                 "git": _git_state(),
             }
@@ -328,6 +337,16 @@ def checkpoint_path(
     if not path.is_file():
         raise UserError(f"{option} {path}: no such file or folder.")
     return path
+
+
+def run_of(checkpoint: Path) -> Path | None:
+    """Return the folder of the run that a checkpoint lies in; None where it lies elsewhere."""
+    return checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else None
+
+
+def has_record(folder: Path) -> bool:
+    """Tell whether a folder has the record of a run."""
+    return (folder / "run.json").is_file()
 
 
 def read_record(folder: Path, spec: TaskSpec) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""The paper's tables of image experiments: their cells, running them, and what came out."""
+"""The paper's tables: their cells, running them, and what came out."""

@@ -1,36 +1,64 @@
-"""Cells of the paper's tables of image experiments and what the paper prints. Without torch.
+"""Cells of the paper's tables: networks with and without a block, and their data. Without torch.
 
-A cell is a network with or without a block on a dataset; every seed of it is a run of its own. The
-printed sizes are those that docs/paper-tables.md discusses. The printed accuracies of these tables
-were in no source at hand: none is given here. Who has the paper can give them (``read_figures``).
+A cell is a network with or without a block on a dataset, or on one of its splits; every seed of it
+is a run of its own. What the paper prints of it stands in :mod:`video_snl.tables.paper`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from video_snl.config.backbones import IMAGE_BACKBONES
+from video_snl.config.backbones import IMAGE_BACKBONES, VIDEO_BACKBONES
 from video_snl.config.datasets import IMAGE_DATASETS
 from video_snl.config.files import load_text
 from video_snl.errors import UserError
+from video_snl.tables.paper import PRINTED, Printed
 
 __all__ = [
     "BLOCKS",
     "PRINTED",
     "TABLES",
+    "VIDEO_LISTS",
     "Block",
     "Cell",
     "PaperTable",
     "Printed",
+    "VideoLists",
     "cells_of",
     "read_figures",
 ]
 
 DATASETS: tuple[str, ...] = tuple(IMAGE_DATASETS)
 BACKBONES: tuple[str, ...] = tuple(IMAGE_BACKBONES)
+
+
+@dataclass(frozen=True)
+class VideoLists:
+    """Lists of videos that a table can be about.
+
+    Attributes:
+        dataset: The ``data.dataset`` that reads them.
+        classes: Number of classes.
+        split: Split where none is chosen; for the paper's dataset it is the paper's.
+        backbone: Backbone where none is chosen.
+    """
+
+    dataset: str
+    classes: int
+    split: str
+    backbone: str
+
+
+VIDEO_LISTS: dict[str, VideoLists] = {
+    "ucf101": VideoLists("ucf101", 101, "paper", "i3d_r50"),
+    "ucf5": VideoLists("ucf101", 5, "1", "i3d_small"),
+    "sample": VideoLists("sample", 4, "1", "i3d_small"),
+}
+"""Datasets of a table of videos; ``ucf5`` is five classes of UCF-101 in its layout."""
+SPLITS = ("1", "2", "3", "paper")
 
 
 @dataclass(frozen=True)
@@ -84,6 +112,7 @@ class PaperTable:
         blocks: Names of ``BLOCKS``; the first is what the others are compared with.
         settings: Options of the network with each block, by label.
         segments: True for segmentation, whose measure is the mean intersection over union.
+        videos: True for videos; accuracies are those of clips.
     """
 
     title: str
@@ -92,6 +121,7 @@ class PaperTable:
     blocks: tuple[str, ...]
     settings: Settings
     segments: bool = False
+    videos: bool = False
 
     @property
     def varies_channels(self) -> bool:
@@ -106,13 +136,17 @@ class PaperTable:
     @property
     def further(self) -> tuple[str, ...]:
         """Measures that are shown besides, of the last epoch."""
-        return ("val/mAcc", "val/aAcc") if self.segments else ()
+        if self.segments:
+            return ("val/mAcc", "val/aAcc")
+        # Table 6 has no top-5.
+        return () if self.datasets == ("imagenet",) else ("val/top5",)
 
 
 # Those that the released code trains on CIFAR.
 _CIFAR_BLOCKS = ("none", "nl", "ns", "a2", "cgnl", "dnl", "snl")
 _RIVALS = ("none", "nl", "ns", "a2", "cgnl", "se", "ge", "cgd", "simpnl", "snl")
 _SEGMENTATION = ("none", "nl", "ns", "a2", "cgnl", "cc2", "dnl", "snl_a1", "snl_a2", "snl", "gsnl")
+_OF_VIDEOS = ("none", "nl", "ns", "a2", "cgnl", "snl")
 _PAPERS_PLACE: Settings = {"": {"stages": None, "reduction": None}}
 
 TABLES: dict[int, PaperTable] = {
@@ -152,34 +186,11 @@ TABLES: dict[int, PaperTable] = {
         },
     ),
     6: PaperTable("ImageNet", ("imagenet",), ("resnet50",), _RIVALS, _PAPERS_PLACE),
+    7: PaperTable("UCF-101", ("ucf101",), ("i3d_r50",), _OF_VIDEOS, {"": {}}, videos=True),
     8: PaperTable(
         "Cityscapes", ("cityscapes",), ("fcn_r50_d8",), _SEGMENTATION, _PAPERS_PLACE, True
     ),
 }
-
-
-@dataclass(frozen=True)
-class Printed:
-    """Cost of a block as the paper prints it; None where that is not at hand."""
-
-    parameters: str | None = None
-    multiply_adds: str | None = None
-
-
-PRINTED: dict[int, dict[str, Printed]] = {
-    6: {
-        "nl": Printed("+2.09 M", "+0.41 G"),
-        "a2": Printed("+2.62 M"),
-        "se": Printed("+2.62 M"),
-        "ge": Printed("+5.64 M"),
-        "snl": Printed("+2.62 M", "+0.51 G"),
-    },
-    8: {
-        "nl": Printed(None, "+4.31 G"),
-        "snl": Printed(None, "+5.37 G"),
-    },
-}
-"""Printed costs by table and block."""
 
 
 @dataclass(frozen=True)
@@ -190,8 +201,9 @@ class Cell:
         table: Number of the table.
         dataset, backbone, block: Names; ``block`` is a name of ``BLOCKS``.
         setting: Label of the setting of the block; empty where there is only one.
-        model: Options of the network, as of ``ImageModelConfig``.
+        model: Options of the network, as of ``ImageModelConfig`` or ``ModelConfig``.
         compared_with: ``row`` of the cell without a block; None for that cell.
+        split: Split of a dataset of videos; None for images.
     """
 
     table: int
@@ -201,12 +213,30 @@ class Cell:
     setting: str
     model: Mapping[str, Any]
     compared_with: str | None
+    split: str | None = None
 
     @property
     def row(self) -> str:
-        """Name in the store: ``cifar100/preresnet56_snl/snl/x3``."""
-        parts = (self.dataset, self.backbone, self.block, self.setting.replace(" ", ""))
-        return "/".join(part for part in parts if part)
+        """Name in the store: ``cifar100/preresnet56_snl/snl/x3``, ``ucf5/i3d_small/snl/split1``."""
+        split = "" if self.split is None else f"split{self.split}"
+        return "/".join(part for part in (self.dataset, self.backbone, self.entry, split) if part)
+
+    @property
+    def entry(self) -> str:
+        """Name in its group: block and setting, such as ``snl/x3``."""
+        return "/".join(part for part in (self.block, self.setting.replace(" ", "")) if part)
+
+    @property
+    def of_videos(self) -> bool:
+        return TABLES[self.table].videos
+
+    @property
+    def over_splits(self) -> Cell:
+        """The cell over all splits, a row of the report."""
+        if self.split is None:
+            return self
+        base = self.compared_with and self.compared_with.rpartition("/")[0]
+        return replace(self, split=None, compared_with=base)
 
     @property
     def slug(self) -> str:
@@ -220,6 +250,7 @@ def cells_of(
     dataset: str | None = None,
     backbones: Sequence[str] | None = None,
     blocks: Sequence[str] | None = None,
+    splits: Sequence[str] | None = None,
 ) -> list[Cell]:
     """Return the cells of a table, or those of them that are chosen.
 
@@ -229,6 +260,7 @@ def cells_of(
             smallest.
         blocks: Names of ``BLOCKS``, instead of the table's own; the network without a block is
             always there, too.
+        splits: Splits of a dataset of videos, each trained and tested by itself; default one.
 
     Raises:
         UserError: for a table, a block or a combination that does not exist.
@@ -238,7 +270,8 @@ def cells_of(
     cells: list[Cell] = []
     for data in _datasets(number, table, dataset):
         for backbone in _backbones(number, table, data, backbones):
-            cells += _group(number, table, data, backbone, chosen)
+            for split in _splits(number, table, data, splits):
+                cells += _group(number, table, data, backbone, chosen, split)
     return cells
 
 
@@ -266,15 +299,32 @@ def read_figures(path: Path, rows: list[str]) -> dict[str, float]:
 
 
 def _group(
-    number: int, table: PaperTable, dataset: str, backbone: str, blocks: Sequence[str]
+    number: int,
+    table: PaperTable,
+    dataset: str,
+    backbone: str,
+    blocks: Sequence[str],
+    split: str | None,
 ) -> Iterator[Cell]:
     """Yield the cell without a block, then every block in every setting."""
-    bare = Cell(number, dataset, backbone, "none", "", _model(backbone, NONE, {}), None)
+    make = _video_model if table.videos else _model
+    bare = Cell(number, dataset, backbone, "none", "", make(backbone, NONE, {}), None, split)
     yield bare
     for name in blocks:
         for label, setting in table.settings.items():
-            model = _model(backbone, BLOCKS[name], setting)
-            yield Cell(number, dataset, backbone, name, label, model, bare.row)
+            model = make(backbone, BLOCKS[name], setting)
+            yield Cell(number, dataset, backbone, name, label, model, bare.row, split)
+
+
+def _video_model(backbone: str, block: Block, setting: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all options of the network of a cell of videos; blocks stand where the paper's do."""
+    return {
+        "backbone": backbone,
+        "block": block.block,
+        "block_options": dict(block.options),
+        "positions": None,
+        "inter_channels": None,
+    }
 
 
 def _model(backbone: str, block: Block, setting: Mapping[str, Any]) -> dict[str, Any]:
@@ -301,7 +351,7 @@ def _table(number: int) -> PaperTable:
     if number not in TABLES:
         numbers = ", ".join(map(str, TABLES))
         raise UserError(
-            f"the paper has no table {number} of image experiments; choose one of {numbers}."
+            f"the paper has no table {number} of such experiments; choose one of {numbers}."
         )
     return TABLES[number]
 
@@ -324,8 +374,16 @@ def _blocks(table: PaperTable, blocks: Sequence[str] | None) -> list[str]:
 def _datasets(number: int, table: PaperTable, dataset: str | None) -> tuple[str, ...]:
     if dataset is None:
         return table.datasets
+    if table.videos:
+        if dataset not in VIDEO_LISTS:
+            raise UserError(
+                f"--dataset {dataset}: table {number} is about videos; choose one of "
+                f"{', '.join(VIDEO_LISTS)}."
+            )
+        return (dataset,)
     if dataset not in DATASETS:
-        raise UserError(f"--dataset {dataset}: choose one of {', '.join(DATASETS)}.")
+        of_videos = " (table 7 is about videos)" if dataset in VIDEO_LISTS else ""
+        raise UserError(f"--dataset {dataset}: choose one of {', '.join(DATASETS)}{of_videos}.")
     if IMAGE_DATASETS[dataset].segments != table.segments:
         needs = "cityscapes" if table.segments else "images with a class each"
         raise UserError(f"--dataset {dataset}: table {number} is about {needs}.")
@@ -336,11 +394,30 @@ def _backbones(
     number: int, table: PaperTable, dataset: str, backbones: Sequence[str] | None
 ) -> tuple[str, ...]:
     if backbones is None:
+        if table.videos:
+            return (VIDEO_LISTS[dataset].backbone,)
         return ("preresnet20",) if dataset in _SMALL else table.backbones
-    if unknown := [name for name in backbones if name not in BACKBONES]:
+    known = tuple(VIDEO_BACKBONES) if table.videos else BACKBONES
+    if unknown := [name for name in backbones if name not in known]:
         raise UserError(
-            f"--backbones {' '.join(unknown)}: no such network; choose of {', '.join(BACKBONES)}."
+            f"--backbones {' '.join(unknown)}: no such network; choose of {', '.join(known)}."
         )
-    if wrong := [n for n in backbones if IMAGE_BACKBONES[n].segments != table.segments]:
+    if not table.videos and (
+        wrong := [n for n in backbones if IMAGE_BACKBONES[n].segments != table.segments]
+    ):
         raise UserError(f"--backbones {' '.join(wrong)}: not for table {number} ({table.title}).")
     return tuple(dict.fromkeys(backbones))
+
+
+def _splits(
+    number: int, table: PaperTable, dataset: str, splits: Sequence[str] | None
+) -> tuple[str | None, ...]:
+    if not table.videos:
+        if splits is not None:
+            raise UserError(f"--splits {' '.join(splits)}: the data of table {number} has one.")
+        return (None,)
+    if splits is None:
+        return (VIDEO_LISTS[dataset].split,)
+    if unknown := [split for split in splits if split not in SPLITS]:
+        raise UserError(f"--splits {' '.join(unknown)}: choose of {', '.join(SPLITS)}.")
+    return tuple(dict.fromkeys(splits))

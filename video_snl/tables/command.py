@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from jsonargparse import Namespace
 
 from video_snl.errors import UserError
-from video_snl.tables.cells import BLOCKS, TABLES, cells_of, read_figures
+from video_snl.tables.cells import BLOCKS, TABLES, VIDEO_LISTS, cells_of, read_figures
 from video_snl.tables.jobs import Job, JobResult, job_of
 from video_snl.tables.settings import Choices, Planned, find_configs, plans
 from video_snl.tables.store import Contents, Store
@@ -96,16 +96,19 @@ def _asked(arguments: Namespace) -> _Table:
         dataset=arguments.dataset,
         backbones=arguments.backbones,
         blocks=arguments.blocks,
+        splits=arguments.splits,
     )
     choices = Choices(
         configs=find_configs(arguments.configs),
         root=arguments.root,
         epochs=arguments.epochs,
+        weights=arguments.weights,
         options=_options(arguments.set),
     )
     figures = {}
     if arguments.paper is not None:
-        figures = read_figures(Path(arguments.paper), [cell.row for cell in cells])
+        rows = list(dict.fromkeys(cell.over_splits.row for cell in cells))
+        figures = read_figures(Path(arguments.paper), rows)
     output = Path(arguments.output).expanduser()
     store = Path(arguments.store).expanduser() if arguments.store else output / "results.jsonl"
     planned = plans(cells, choices)
@@ -133,6 +136,16 @@ def _remarks(number: int, planned: Sequence[Planned], choices: Choices) -> list[
     other += sorted({p.cell.backbone for p in planned} - set(table.backbones))
     blocks = dict.fromkeys(p.cell.block for p in planned)
     other += [BLOCKS[block].label for block in blocks if block not in table.blocks]
+    if table.videos:
+        other += [
+            f"split {split}"
+            for split in dict.fromkeys(p.cell.split for p in planned)
+            if split != VIDEO_LISTS[table.datasets[0]].split
+        ]
+        if choices.weights is None and "i3d_r50" in {p.cell.backbone for p in planned}:
+            other.append("new weights")
+    if choices.weights is not None and not table.videos:
+        other.append(f"weights {choices.weights}")
     if choices.epochs is not None:
         other.append(f"{choices.epochs} epoch" + "s" * (choices.epochs != 1))
     other += [f"{option} = {value}" for option, value in choices.options.items()]
@@ -164,7 +177,7 @@ def _check_experiments(planned: Sequence[Planned]) -> None:
 
 def _check_root(arguments: Namespace, planned: Sequence[Planned]) -> None:
     """Check the folder of the data before the first training."""
-    needing = sorted({p.cell.dataset for p in planned if p.cell.dataset != "digits"})
+    needing = sorted({p.cell.dataset for p in planned} - {"digits", "sample"})
     root = {p.experiment.data.root for p in planned}
     if needing and None in root:
         raise UserError(f"--root is needed: the folder of {' and '.join(needing)}.")
@@ -251,7 +264,14 @@ def _sizes(asked: _Table) -> list[Size]:
 
 
 def _report(asked: _Table, sizes: Sequence[Size]) -> None:
-    from video_snl.tables.report import as_json, draw_table, markdown, precisions, rows_of
+    from video_snl.tables.report import (
+        as_csv,
+        as_json,
+        draw_table,
+        markdown,
+        precisions,
+        rows_of,
+    )
 
     contents = asked.store.read()
     rows = rows_of(asked.planned, sizes, contents, asked.seeds, asked.figures)
@@ -260,24 +280,27 @@ def _report(asked: _Table, sizes: Sequence[Size]) -> None:
     place = asked.output / f"table{asked.number}"
     write_text(place.with_suffix(".md"), text)
     write_json(place.with_suffix(".json"), as_json(rows))
+    write_text(place.with_suffix(".csv"), as_csv(rows))
     draw_table(asked.number, rows, place.with_suffix(".png"))
     print(text, flush=True)
-    print(f"report: {place}.md, .json, .png; results: {asked.store.path}", flush=True)
+    print(f"report: {place}.md, .json, .csv, .png; results: {asked.store.path}", flush=True)
 
 
 def _print_plan(asked: _Table) -> None:
-    from video_snl.tables.report import rows_of, size_table
+    from video_snl.tables.report import paper_section, rows_of, size_table
 
     rows = rows_of(asked.planned, _sizes(asked), Contents([], []), asked.seeds, asked.figures)
     missing = _missing(asked, asked.store.read())
     total, title = len(asked.jobs), TABLES[asked.number].title
+    splits = f"{counts(len(rows[0].splits), 'split')}, " if rows[0].splits else ""
     print(
-        f"Table {asked.number}: {title}; {counts(len(rows), 'cell')}, "
+        f"Table {asked.number}: {title}; {counts(len(rows), 'cell')}, {splits}"
         f"{counts(len(asked.seeds), 'seed')}\n"
     )
     for remark in asked.remarks:
         print(f"{remark}\n")
     print(size_table(asked.number, rows))
+    print(f"\n{paper_section(asked.number)}")
     print(f"\n{len(missing)} of {counts(total, 'training')} to do:")
     for job in missing:
         print(f"video-snl {shlex.join(job.words)}")

@@ -37,6 +37,7 @@ class Job:
         runs: The folder its run's folder stands in, ``name``-DATE-TIME.
         log: File for the output of the training.
         lock: Held while it trains, by the training itself.
+        source: Name of the data where its configuration does not tell it.
     """
 
     table: int
@@ -48,6 +49,7 @@ class Job:
     runs: Path
     log: Path
     lock: Path
+    source: str = ""
 
     @property
     def label(self) -> str:
@@ -94,6 +96,7 @@ def job_of(planned: Planned, seed: int, folder: Path) -> Job:
         runs=folder / "runs",
         log=folder / "logs" / f"{name}.log",
         lock=folder / "locks" / f"{name}.lock",
+        source=planned.source,
     )
 
 
@@ -223,7 +226,7 @@ def _runs_of(job: Job) -> list[_Found]:
             continue
         try:
             record = parse_json(path.read_text(encoding="utf-8"))
-            fits = settings_of(record["config"]) == job.settings
+            fits = settings_of(record["config"], job.source) == job.settings
         except (OSError, ValueError, KeyError, TypeError):
             continue  # a run that never came to write its record cannot be gone on with
         if fits and record["config"]["trainer"]["seed"] == job.seed:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
@@ -14,20 +17,25 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from scipy import stats
 
-from video_snl.tables.cells import BLOCKS, PRINTED, TABLES, Cell, PaperTable, Printed
+from video_snl.config.video import Experiment
+from video_snl.tables.cells import BLOCKS, TABLES, Cell, PaperTable
 from video_snl.tables.networks import Size
+from video_snl.tables.paper import FIGURES, ILLEGIBLE, PaperFigures, Printed, printed_of
 from video_snl.tables.settings import Planned
 from video_snl.tables.store import Contents, Result
+from video_snl.utils.counts import counts
 from video_snl.utils.files import replace_file
 
 __all__ = [
     "Comparison",
     "Row",
     "Spread",
+    "as_csv",
     "as_json",
     "compare",
     "group_of",
     "markdown",
+    "paper_section",
     "precisions",
     "rows_of",
     "size_table",
@@ -35,31 +43,41 @@ __all__ = [
     "draw_table",
 ]
 
-_NOT_AT_HAND = "not at hand"
 _SIZES = ("parameters", "added", "paper's", "multiply-adds", "added", "paper's")
+_SETTINGS = {"step_epochs": "epochs between drops", "milestones": "drops at epochs"}
 _SHIFT = 0.18  # of the best epoch's marks below the last one's
+
+
+Run = int | str
+"""What tells the runs of a row apart: the seed, or ``SPLIT/SEED`` where it has splits."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """A cell with its results, in per cent.
+    """A cell, over all of its splits, with its results in per cent.
 
     Attributes:
-        last, best: The table's measure by seed, of the last and the best epoch.
+        last, best: The table's measure by run, of the last and the best epoch.
         further: Other measures of the last epoch.
         difference: Last epoch against the network without a block; None for that one.
-        printed: Size as the paper prints it; empty where the cell is not one of the paper's.
-        paper: The paper's accuracy, where it is at hand.
+        printed: What the paper prints; empty where the cell is not one of the paper's.
+        paper: The paper's accuracy, or that of who gives one; None where it has none.
+        settings: Hashes of the settings of its runs, one for each split.
+        conditions: What ours are trained with, in words.
+        splits: Splits it is over; none of images.
     """
 
     cell: Cell
     size: Size
-    last: Mapping[int, float]
-    best: Mapping[int, float]
+    last: Mapping[Run, float]
+    best: Mapping[Run, float]
     further: Mapping[str, Spread | None]
     difference: Comparison | None
     printed: Printed
     paper: float | None
+    settings: tuple[str, ...] = ()
+    conditions: str = ""
+    splits: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:
@@ -110,10 +128,14 @@ def rows_of(
         contents: Contents of the store; results of other settings or seeds are left out.
         figures: The paper's accuracies in per cent, by row.
     """
-    results = {p.cell.row: _chosen(p, contents, seeds) for p in planned}
-    return [
-        _row(plan.cell, size, results, figures) for plan, size in zip(planned, sizes, strict=True)
-    ]
+    of_rows: dict[str, list[Planned]] = {}
+    of_size: dict[str, Size] = {}
+    for plan, size in zip(planned, sizes, strict=True):
+        name = plan.cell.over_splits.row
+        of_rows.setdefault(name, []).append(plan)
+        of_size.setdefault(name, size)
+    results = {name: _runs(plans, contents, seeds) for name, plans in of_rows.items()}
+    return [_row(plans, of_size[name], results, figures) for name, plans in of_rows.items()]
 
 
 def precisions(planned: Sequence[Planned], contents: Contents, seeds: Sequence[int]) -> list[str]:
@@ -138,6 +160,8 @@ def as_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
         {
             "row": row.cell.row,
             **asdict(row),
+            "paper_settings": FIGURES[row.cell.table].protocol,
+            "paper_notes": list(FIGURES[row.cell.table].notes),
             "last_spread": _plain(spread(row.last)),
             "best_spread": _plain(spread(row.best)),
             "from_paper": row.from_paper,
@@ -146,8 +170,30 @@ def as_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
     ]
 
 
-def spread(values: Mapping[int, float]) -> Spread | None:
-    """Return mean and deviation of values by seed; None without any."""
+def as_csv(rows: Sequence[Row]) -> str:
+    """Return a line for every run; a row without runs has one, too, for the paper's figures."""
+    table = FIGURES[rows[0].cell.table]
+    measures = [name.removeprefix("val/") for name in table.measures]
+    head = ["row", "split", "seed", "last", "best", *(f"paper_{name}" for name in measures)]
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow([*head, "paper_multiply_adds", "paper_parameters", "settings"])
+    for row in rows:
+        paper = [*map(_figure, _papers(row, table.measures))]
+        paper += [row.printed.multiply_adds or "", row.printed.parameters or ""]
+        hashes = dict(zip(row.splits or ("",), row.settings, strict=True))
+        for run in row.last or [""]:
+            split, _, seed = str(run).rpartition("/")
+            ours = [f"{of[run]:.4f}" if run in of else "" for of in (row.last, row.best)]
+            settings = hashes[split] if run != "" else " ".join(row.settings)
+            writer.writerow(
+                [row.cell.row, split, seed, *ours, *(p.strip("-") for p in paper), settings]
+            )
+    return file.getvalue()
+
+
+def spread(values: Mapping[Any, float]) -> Spread | None:
+    """Return mean and deviation of values by run; None without any."""
     if not values:
         return None
     array = np.array(list(values.values()))
@@ -155,7 +201,7 @@ def spread(values: Mapping[int, float]) -> Spread | None:
     return Spread(float(array.mean()), deviation, len(array))
 
 
-def compare(ours: Mapping[int, float], base: Mapping[int, float]) -> Comparison | None:
+def compare(ours: Mapping[Any, float], base: Mapping[Any, float]) -> Comparison | None:
     """Compare ``ours`` - ``base`` over the seeds that both have; None where they share none.
 
     t = m / (s / sqrt(n)) with n - 1 degrees of freedom, of the n differences with mean m and
@@ -184,16 +230,76 @@ def markdown(number: int, rows: Sequence[Row], remarks: Sequence[str]) -> str:
         remarks: Lines that say what is particular about these runs.
     """
     table = TABLES[number]
+    figures = FIGURES[number]
     parts = [f"# Table {number}: {table.title}", *remarks]
-    for (dataset, backbone), group in groupby(rows, group_of):
-        parts += [f"## {dataset}, {backbone}", _grid(table, list(group))]
-    return "\n\n".join([*parts, _legend(table)]) + "\n"
+    for (dataset, backbone), of_group in groupby(rows, group_of):
+        group = list(of_group)
+        parts += [f"## {dataset}, {backbone}", _grid(table, figures, group)]
+        parts += [line for line in (_conditions(group),) if line]
+    return "\n\n".join([*parts, _legend(table), paper_section(number)]) + "\n"
+
+
+def paper_section(number: int) -> str:
+    """Return the paper's table as it is printed, with its settings and footnotes."""
+    figures = FIGURES[number]
+    parts = [f"## Table {number} as the paper prints it", f"{figures.about}."]
+    costs = ("multiply-adds", "parameters") if figures.costs else ()
+    shown = tuple(_measure(name) for name in figures.measures)
+    for group, rows in figures.groups.items():
+        if len(figures.groups) > 1:
+            parts.append(f"{group[0]}, {group[1]}:")
+        lines = []
+        for row in rows:
+            block, _, setting = row.partition("/")
+            printed = printed_of(number, group, row)
+            values = [_figure(printed.measures[name]) for name in figures.measures]
+            values += [printed.multiply_adds or "-", printed.parameters or "-"] if costs else []
+            label = BLOCKS[block].label.removesuffix(", twice")
+            lines.append((f"{label} {_spaced(setting)}".strip(), *values))
+        parts.append(_lines(("block", *shown, *costs), lines))
+    if costs:
+        parts.append(
+            "Multiply-adds (GFLOPs of the paper) and parameters (millions) of the rows other than "
+            "no block\nare additions to it."
+        )
+    parts.append(f"The paper's settings: {figures.protocol}.")
+    notes = "\n".join(f"- {note}" for note in figures.notes)
+    return "\n\n".join([*parts, *([notes] if notes else [])])
 
 
 def size_table(number: int, rows: Sequence[Row]) -> str:
     """Return the sizes alone, by the name that a cell has in the store."""
     head = ("cell", *_SIZES)
     return _lines(head, [(row.cell.row, *_sizes(row)) for row in rows])
+
+
+def _measure(name: str) -> str:
+    return {"val/top1": "top-1", "val/top5": "top-5"}.get(name, name.removeprefix("val/"))
+
+
+def _figure(value: float | None) -> str:
+    """Return a figure of the paper; one that it does not have is not a number."""
+    if value is None:
+        return ILLEGIBLE
+    return "-" if math.isnan(value) else f"{value:.2f}"
+
+
+def _spaced(setting: str) -> str:
+    """Return a setting as the table heads it: ``Cs = C/2`` and ``stage 1``."""
+    if setting.startswith("stage"):
+        return f"stage {setting.removeprefix('stage')}"
+    return setting.replace("=", " = ")
+
+
+def _conditions(rows: Sequence[Row]) -> str:
+    """Return what ours of a group were trained with, rows of other settings apart."""
+    by_words: dict[str, list[str]] = {}
+    for row in rows:
+        if row.conditions:
+            by_words.setdefault(row.conditions, []).append(row.label)
+    if len(by_words) < 2:
+        return "".join(f"Ours: {words}." for words in by_words)
+    return "\n".join(f"- Ours ({', '.join(of)}): {words}." for words, of in by_words.items())
 
 
 def group_of(row: Row) -> tuple[str, str]:
@@ -224,18 +330,30 @@ def _chosen(planned: Planned, contents: Contents, seeds: Sequence[int]) -> dict[
     return {seed: results[seed] for seed in seeds if seed in results}
 
 
+def _runs(
+    planned: Sequence[Planned], contents: Contents, seeds: Sequence[int]
+) -> dict[Run, Result]:
+    """Return the results of a row by seed, or by split and seed."""
+    runs: dict[Run, Result] = {}
+    for plan in planned:
+        split = plan.cell.split
+        for seed, result in _chosen(plan, contents, seeds).items():
+            runs[seed if split is None else f"{split}/{seed}"] = result
+    return runs
+
+
 def _row(
-    cell: Cell,
+    planned: Sequence[Planned],
     size: Size,
-    results: Mapping[str, Mapping[int, Result]],
+    results: Mapping[str, Mapping[Run, Result]],
     figures: Mapping[str, float],
 ) -> Row:
+    cell = planned[0].cell.over_splits
     table = TABLES[cell.table]
     own = results[cell.row]
     last = _values(own, "last", table.metric)
     base = None if cell.compared_with is None else results[cell.compared_with]
-    papers = cell.dataset in table.datasets and cell.backbone in table.backbones
-    printed = PRINTED.get(cell.table, {}).get(cell.block) if papers else None
+    printed = printed_of(cell.table, (cell.dataset, cell.backbone), cell.entry)
     return Row(
         cell=cell,
         size=size,
@@ -243,23 +361,60 @@ def _row(
         best=_values(own, "best", table.metric),
         further={name: spread(_values(own, "last", name)) for name in table.further},
         difference=None if base is None else compare(last, _values(base, "last", table.metric)),
-        printed=printed or Printed(),
-        paper=figures.get(cell.row),
+        printed=printed,
+        paper=figures.get(cell.row, printed.measures.get(table.metric)),
+        settings=tuple(plan.settings for plan in planned),
+        conditions=_conditions_of(planned[0].experiment),
+        splits=tuple(plan.cell.split for plan in planned if plan.cell.split is not None),
     )
 
 
-def _values(results: Mapping[int, Result], which: str, metric: str) -> dict[int, float]:
-    """Return the values of a metric in per cent, by seed."""
-    return {seed: 100 * result.metrics[which][metric] for seed, result in results.items()}
+def _conditions_of(experiment: Any) -> str:
+    """Return the settings of a cell in words, those apart in which the cells of a table differ."""
+    data, optimizer = experiment.data, experiment.optimizer
+    if isinstance(experiment, Experiment):
+        side = f"{data.clip_frames} x {data.crop} x {data.crop}"
+        shown = [f"clips of {side}, every {data.frame_stride}. frame"]
+        shown[0] = shown[0].replace(", every 1. frame", "")
+    else:
+        shown = [f"images of {data.height} x {data.width}"]
+    shown += [f"{optimizer.epochs} epochs", f"batches of {optimizer.batch_size}"]
+    shown.append(f"learning rate {optimizer.learning_rate:g} ({optimizer.schedule})")
+    for name, words in _SETTINGS.items():
+        if optimizer.schedule in ("step", "milestones") and getattr(optimizer, name, None):
+            at = getattr(optimizer, name)
+            places = " and ".join(f"{epoch:g}" for epoch in (at if isinstance(at, list) else [at]))
+            shown.append(f"{words} {places}")
+    shown += [f"weight decay {optimizer.weight_decay:g}", f"momentum {optimizer.momentum:g}"]
+    weights = experiment.model.weights
+    shown.append("new weights" if weights is None else f"weights {weights.rpartition('/')[2]}")
+    if optimizer.frozen_stages:
+        shown.append(f"frozen {', '.join(optimizer.frozen_stages)}")
+    return ", ".join(shown)
+
+
+def _values(results: Mapping[Run, Result], which: str, metric: str) -> dict[Run, float]:
+    """Return the values of a metric in per cent, by run, of those that have it."""
+    return {
+        run: 100 * result.metrics[which][metric]
+        for run, result in results.items()
+        if metric in result.metrics[which]
+    }
+
+
+def _papers(row: Row, measures: Sequence[str]) -> list[float | None]:
+    """Return the paper's figures of a row; a figure that is none is not a number."""
+    return [row.printed.measures.get(name, float("nan")) for name in measures]
 
 
 def _plain(value: Spread | None) -> dict[str, Any] | None:
     return None if value is None else asdict(value)
 
 
-def _grid(table: PaperTable, rows: Sequence[Row]) -> str:
-    measure = "mIoU" if table.segments else "top-1"
-    further = tuple(name.removeprefix("val/") for name in table.further)
+def _grid(table: PaperTable, figures: PaperFigures, rows: Sequence[Row]) -> str:
+    measure = _measure(table.metric)
+    further = tuple(map(_measure, table.further))
+    papers = tuple(name for name in figures.measures if name != table.metric)
     head = (
         "block",
         "seeds",
@@ -270,16 +425,17 @@ def _grid(table: PaperTable, rows: Sequence[Row]) -> str:
         "p",
         "paper's",
         "ours - paper's",
+        *(f"paper's {_measure(name)}" for name in papers),
         *_SIZES,
     )
-    return _lines(head, [_cells(row) for row in rows])
+    return _lines(head, [_cells(row, table.metric, papers) for row in rows])
 
 
-def _cells(row: Row) -> tuple[str, ...]:
-    paper = _NOT_AT_HAND if row.paper is None else f"{row.paper:.2f}"
+def _cells(row: Row, metric: str, papers: Sequence[str]) -> tuple[str, ...]:
+    paper = _figure(row.paper) if row.paper is not None else _figure(*_papers(row, [metric]))
     return (
         row.label,
-        str(len(row.last)),
+        str(len(row.last)) + (f" ({counts(len(row.splits), 'split')})" if row.splits else ""),
         _spread(spread(row.last)),
         _spread(spread(row.best)),
         *(_spread(value) for value in row.further.values()),
@@ -287,6 +443,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         "-" if row.difference is None or row.difference.p is None else f"{row.difference.p:.3f}",
         paper,
         "-" if row.from_paper is None else f"{row.from_paper:+.2f}",
+        *map(_figure, _papers(row, papers)),
         *_sizes(row),
     )
 
@@ -294,7 +451,8 @@ def _cells(row: Row) -> tuple[str, ...]:
 def _sizes(row: Row) -> tuple[str, ...]:
     size, printed = row.size, row.printed
     if row.cell.compared_with is None:
-        return f"{size.parameters:,}", "-", "-", _giga(size), "-", "-"
+        papers = printed.parameters or "-", printed.multiply_adds or "-"
+        return f"{size.parameters:,}", "-", papers[0], _giga(size), "-", papers[1]
     return (
         f"{size.parameters:,}",
         f"+{size.added_parameters:,}",
@@ -332,14 +490,17 @@ def _lines(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _legend(table: PaperTable) -> str:
     measure = "Mean intersection over union" if table.segments else "Top-1 accuracy"
+    measure = "Clip-level top-1 accuracy" if table.videos else measure
+    runs = "splits and seeds" if table.videos else "seeds"
     return "\n".join(
         (
-            f"{measure} of the test list in per cent: mean ± sample standard deviation over seeds.",
-            "The best epoch is chosen on the test list, as the paper's released code does; it is",
-            "therefore too high, and only it is compared with the paper's figure. Against no",
-            "block: mean difference of the last epochs over common seeds with its 95 % interval,",
-            "and p of the paired t-test, of each row alone. Multiply-adds without the products",
-            "with the affinity, as the paper prints them.",
+            f"{measure} of the test list in per cent: mean ± sample standard deviation over",
+            f"{runs}. The best epoch is chosen on the test list, as the paper's released code",
+            "does; it is therefore too high, and only it is compared with the paper's figure.",
+            f"Against no block: mean difference of the last epochs over common {runs} with",
+            "its 95 % interval, and p of the paired t-test, of each row alone. Multiply-adds",
+            "without the products with the affinity, as the paper prints them; a figure of the",
+            "paper with + is an addition to no block.",
         )
     )
 
@@ -361,7 +522,7 @@ def _panel(axes: Axes, rows: Sequence[Row]) -> None:
 
 def _marks(
     axes: Axes,
-    values: Sequence[Mapping[int, float]],
+    values: Sequence[Mapping[Run, float]],
     shift: float,
     colour: str,
     mark: str,

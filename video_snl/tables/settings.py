@@ -11,10 +11,12 @@ from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser
 
-from video_snl.config.image import ImageExperiment, ImageOptimizerConfig
+from video_snl.config.backbones import VIDEO_BACKBONES
+from video_snl.config.image import ImageExperiment
 from video_snl.config.parsing import Parser, add_experiment, sections_of
+from video_snl.config.video import Experiment
 from video_snl.errors import UserError
-from video_snl.tables.cells import Cell
+from video_snl.tables.cells import VIDEO_LISTS, Cell
 from video_snl.utils.json_text import to_json
 
 __all__ = ["BASES", "Choices", "Planned", "find_configs", "plan", "plans", "settings_of"]
@@ -27,6 +29,9 @@ BASES = {
     "cub200": "cub200/resnet50_snl.yaml",
     "cityscapes": "cityscapes/fcn_r50d8_snl.yaml",
     "folder": "cifar10/jpg_preresnet20_snl.yaml",
+    "ucf101": "ucf101/i3d_r50_snl.yaml",
+    "ucf5": "ucf5/i3d_small_snl.yaml",
+    "sample": "ucf101/sample.yaml",
 }
 """The configuration that cells on a dataset start from, below ``configs/``."""
 
@@ -35,6 +40,7 @@ _SAID = ("data.dataset", "model.backbone")
 _OF_THE_TABLE = {
     "data.dataset": "use --dataset.",
     "data.root": "use --root.",
+    "data.split": "use --splits.",
     "optimizer.epochs": "use --epochs.",
     "trainer.seed": "use --seeds.",
     "trainer.output": "use -o.",
@@ -42,6 +48,9 @@ _OF_THE_TABLE = {
 }
 # Where data lie and how they are read does not change what a run gives.
 _MUTE_DATA = ("root", "download", "num_workers", "max_failures")
+_MUTE_VIDEOS = (*_MUTE_DATA, "deadline", "reader", "decode_device", "max_pixels")
+
+_AnyExperiment = ImageExperiment | Experiment
 
 
 @dataclass(frozen=True)
@@ -52,6 +61,8 @@ class Choices:
         configs: The folder ``configs``.
         root: Folder of the dataset.
         epochs: Epochs instead of the configuration's; milestones and warm-up keep their share.
+        weights: What all networks start from, as ``model.weights``; None for the configuration's
+            and, of networks of videos whose published weights come with their input, these.
         options: Further options as words of a command line, such as
             ``{"trainer.precision": "bf16-mixed"}``.
     """
@@ -59,6 +70,7 @@ class Choices:
     configs: Path
     root: str | None = None
     epochs: int | None = None
+    weights: str | None = None
     options: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -76,8 +88,13 @@ class Planned:
     cell: Cell
     base: Path
     changes: Mapping[str, str]
-    experiment: ImageExperiment
+    experiment: _AnyExperiment
     settings: str
+
+    @property
+    def source(self) -> str:
+        """Name of the data where ``data.dataset`` does not tell it."""
+        return _source(self.cell)
 
     def words(self, seed: int, output: Path) -> list[str]:
         """Return the arguments of ``video-snl`` that train a seed below ``output``."""
@@ -125,26 +142,34 @@ def plans(cells: Sequence[Cell], choices: Choices) -> list[Planned]:
         UserError: The configuration cannot be read, an option does not exist, its value is not one
             that it takes, or the table sets it itself.
     """
-    datasets = dict.fromkeys(cell.dataset for cell in cells)
-    stored = {dataset: _stored(dataset, choices) for dataset in datasets}
+    kinds = {cell.dataset: _kind(cell) for cell in cells}
+    stored = {dataset: _stored(dataset, kind, choices) for dataset, kind in kinds.items()}
     return [_plan(cell, choices, *stored[cell.dataset]) for cell in cells]
 
 
-def settings_of(values: Mapping[str, Mapping[str, Any]]) -> str:
+def settings_of(values: Mapping[str, Mapping[str, Any]], source: str = "") -> str:
     """Return a short hash of what matters of an experiment, whose plain values are given.
 
     All of the model and the optimizer, the data but for where they lie (of ``folder`` that is what
     they are), the precision as it is asked for, and the number of devices where they are asked to
-    have BatchNorm statistics of their own. Not the seed, nor how many images are tested at once.
+    have BatchNorm statistics of their own. Not the seed, nor how many images are tested at once,
+    nor how videos are decoded, all ways of which give the same frames.
+
+    Args:
+        source: Name of the data where ``data.dataset`` does not tell it: of ``ucf5``, which is read
+            as ``ucf101``.
     """
     data, trainer = dict(values["data"]), values["trainer"]
-    mute = [key for key in _MUTE_DATA if key != "root" or data["dataset"] != "folder"]
+    muted = _MUTE_VIDEOS if "clip_frames" in data else _MUTE_DATA
+    mute = [key for key in muted if key != "root" or data["dataset"] != "folder"]
     matters = {
         "data": {key: value for key, value in data.items() if key not in mute},
         "model": dict(values["model"]),
         "optimizer": {k: v for k, v in values["optimizer"].items() if k != "test_batch_size"},
         "precision": trainer["precision"],
     }
+    if source:
+        matters["source"] = source
     devices = (trainer["devices"], trainer["nodes"])
     if not trainer["sync_batchnorm"] and devices != (1, 1):
         matters["separate statistics"] = devices
@@ -152,12 +177,20 @@ def settings_of(values: Mapping[str, Mapping[str, Any]]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _stored(dataset: str, choices: Choices) -> tuple[Path, ImageExperiment]:
+def _source(cell: Cell) -> str:
+    if cell.of_videos and VIDEO_LISTS[cell.dataset].dataset != cell.dataset:
+        return cell.dataset
+    return ""
+
+
+def _stored(
+    dataset: str, kind: type[_AnyExperiment], choices: Choices
+) -> tuple[Path, _AnyExperiment]:
     """Return the configuration that the cells on a dataset start from, and its file."""
     base = choices.configs / BASES[dataset]
     if not base.is_file():
         raise UserError(f"found no {base}; --configs names another folder 'configs'.")
-    stored = _parsed(base, {})
+    stored = _parsed(base, {}, kind)
     if stored.optimizer.epochs < 1:
         raise UserError(f"{base}: optimizer.epochs={stored.optimizer.epochs} must be at least 1.")
     if choices.epochs is not None and choices.epochs < 1:
@@ -165,27 +198,37 @@ def _stored(dataset: str, choices: Choices) -> tuple[Path, ImageExperiment]:
     return base, stored
 
 
-def _plan(cell: Cell, choices: Choices, base: Path, stored: ImageExperiment) -> Planned:
-    asked = _changes(cell, choices, stored.optimizer)
-    experiment = _parsed(base, asked)
+def _kind(cell: Cell) -> type[_AnyExperiment]:
+    return Experiment if cell.of_videos else ImageExperiment
+
+
+def _plan(cell: Cell, choices: Choices, base: Path, stored: _AnyExperiment) -> Planned:
+    asked = _changes(cell, choices, stored)
+    experiment = _parsed(base, asked, _kind(cell))
     values, before = experiment.to_dict(), stored.to_dict()
     changes = {
         option: word
         for option, word in asked.items()
         if option in _SAID or _differ(option, values, before)
     }
-    return Planned(cell, base, changes, experiment, settings_of(values))
+    return Planned(cell, base, changes, experiment, settings_of(values, _source(cell)))
 
 
-def _changes(cell: Cell, choices: Choices, base: ImageOptimizerConfig) -> dict[str, str]:
+def _changes(cell: Cell, choices: Choices, base: _AnyExperiment) -> dict[str, str]:
     changes: dict[str, Any] = {"data.dataset": cell.dataset}
+    if cell.of_videos:
+        changes |= _of_videos(cell, base)
     if choices.root is not None:
         changes["data.root"] = str(Path(choices.root).expanduser().resolve())
     changes |= {f"model.{key}": value for key, value in cell.model.items()}
+    if choices.weights is not None:
+        if "model.weights" in choices.options:
+            raise UserError(f"--weights {choices.weights}: --set gives model.weights, too.")
+        changes["model.weights"] = _weights(choices.weights)
     if choices.epochs is not None:
-        changes |= _shortened(base, choices.epochs)
+        changes |= _shortened(base.optimizer, choices.epochs)
     words = {option: _word(value) for option, value in changes.items()}
-    values = ImageExperiment().to_dict()
+    values = base.to_dict()
     for option, word in choices.options.items():
         section, key = option.split(".")
         known = list(values[section])
@@ -197,11 +240,33 @@ def _changes(cell: Cell, choices: Choices, base: ImageOptimizerConfig) -> dict[s
     return words | dict(choices.options)
 
 
-def _shortened(optimizer: ImageOptimizerConfig, epochs: int) -> dict[str, Any]:
-    """Return the options for so many epochs, with drops and warm-up at the same shares of them."""
+def _of_videos(cell: Cell, base: _AnyExperiment) -> dict[str, Any]:
+    """Return the lists of a cell, and the input and weights that its network is published with."""
+    changes = {"data.dataset": VIDEO_LISTS[cell.dataset].dataset, "data.split": cell.split}
+    recipe = VIDEO_BACKBONES[cell.backbone].recipe
+    if recipe is not None and cell.backbone != base.model.backbone:
+        changes |= {f"data.{key}": value for key, value in recipe.data_options().items()}
+        changes["model.weights"] = "kinetics"
+    return changes
+
+
+def _weights(named: str) -> str:
+    """Return weights as ``model.weights``; files by their whole path, as trainings may move."""
+    path = Path(named).expanduser()
+    return str(path.resolve()) if path.is_file() else named
+
+
+def _shortened(optimizer: Any, epochs: int) -> dict[str, Any]:
+    """Return the options for so many epochs, with drops and warm-up at the same shares of them.
+
+    Args:
+        optimizer: The optimizer of the configuration, of images or of videos.
+    """
     changes: dict[str, Any] = {"optimizer.epochs": epochs}
     share = epochs / optimizer.epochs
-    if optimizer.milestones:
+    if hasattr(optimizer, "step_epochs"):
+        changes["optimizer.step_epochs"] = max(1, round(share * optimizer.step_epochs))
+    elif optimizer.milestones:
         changes["optimizer.milestones"] = [round(share * at, 3) for at in optimizer.milestones]
     if optimizer.warmup_epochs:
         changes["optimizer.warmup_epochs"] = round(share * optimizer.warmup_epochs, 3)
@@ -215,22 +280,22 @@ class _Asking(Parser):
         raise UserError(" ".join(str(message).split())) from ex
 
 
-def _parsed(base: Path, changes: Mapping[str, str]) -> ImageExperiment:
+def _parsed(base: Path, changes: Mapping[str, str], kind: type[_AnyExperiment]) -> _AnyExperiment:
     """Parse words as ``video-snl train`` does: the values that it records are of these types.
 
     Integers for which an option takes real numbers become such, and so on.
     """
     try:
-        arguments = _parser().parse_args(_words(base, changes))
-        return ImageExperiment.from_dict(sections_of(arguments))
+        arguments = _parser(kind is Experiment).parse_args(_words(base, changes))
+        return kind.from_dict(sections_of(arguments))
     except (UserError, OSError, TypeError, ValueError) as error:
         raise UserError(f"{base} with the options of the table: {error}") from error
 
 
 @cache
-def _parser() -> ArgumentParser:
+def _parser(of_videos: bool) -> ArgumentParser:
     parser = _Asking(prog="video-snl table")
-    add_experiment(parser, ImageExperiment)
+    add_experiment(parser, Experiment if of_videos else ImageExperiment)
     return parser
 
 

@@ -13,11 +13,15 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from video_snl.config.task_spec import VIDEO
 from video_snl.config.video import Experiment
+from video_snl.data.loading.prefetch import to_device
 from video_snl.data.transforms.augment import augment_clips
 from video_snl.data.transforms.geometry import crop_clips, crop_scaled_clips, normalise, three_crops
 from video_snl.data.transforms.mixup import Mix, draw_mix, mix_clips, mix_labels
+from video_snl.models.split import split_frozen
 from video_snl.models.video import head_parameters, stage_modules
+from video_snl.tasks.activations import Activations
 from video_snl.tasks.base import Parts, Task
+from video_snl.tasks.datamodule import ClipDataModule
 from video_snl.tasks.metrics import TestMetrics
 from video_snl.tasks.optimization import learning_rate_factor
 from video_snl.utils.finite import class_scores
@@ -63,6 +67,9 @@ class ActionRecognition(Task):
         self.train_loss = MeanMetric()
         self.train_top1 = MulticlassAccuracy(len(class_names), average="micro")
         self.listed = TestMetrics(len(class_names))
+        # The part that trains, where activations of the rest are kept; not as a module, since its
+        # modules are those of the network.
+        self._rest: list[nn.Sequential] = []
 
     def clips(self, video: Tensor, size: Tensor, offset: Tensor, flip: Tensor) -> Tensor:
         """Crop, flip and normalise clips, on the device of the frames.
@@ -84,14 +91,36 @@ class ActionRecognition(Task):
             augment_clips(cropped, jitter, operations, data.rand_augment_magnitude)
         )
 
+    def on_fit_start(self) -> None:
+        """Compute the activations of the frozen part, or find those of an earlier run."""
+        versions = self.experiment.optimizer.cached_versions
+        if versions:
+            first, rest = split_frozen(self.model)
+            self._rest.append(rest)
+            data: ClipDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
+            options = data.experiment.data
+            kept = Activations(first, (self.mean, self.std), options, data.videos)
+
+            @torch.no_grad()
+            def apply(batch: dict[str, Tensor]) -> Tensor:
+                batch = to_device(batch, self.device)
+                clips = self.training_clips(batch) if "video" in batch else self._centre(batch)
+                return first(clips)
+
+            data.keep(kept, apply, versions)
+
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         label, mix = batch["label"], self._mix(batch_idx)
-        with stage("transform"):
-            clips, target = self.training_clips(batch), label
-        if mix is not None:
-            clips, target = mix_clips(clips, mix), mix_labels(label, len(self.class_names), mix)
-            label = target.argmax(1)  # of the larger share: what the training accuracy is of
-        logits = self.model(clips)
+        target = label
+        if "activation" in batch:
+            logits = self._of_activations(batch["activation"])
+        else:
+            with stage("transform"):
+                clips = self.training_clips(batch)
+            if mix is not None:
+                clips, target = mix_clips(clips, mix), mix_labels(label, len(self.class_names), mix)
+                label = target.argmax(1)  # of the larger share: what the training accuracy is of
+            logits = self.model(clips)
         smoothing = self.experiment.optimizer.label_smoothing
         loss = F.cross_entropy(logits.float(), target, label_smoothing=smoothing)
         self.checked(loss, batch["index"])
@@ -168,10 +197,21 @@ class ActionRecognition(Task):
         )
 
     def _centre_logits(self, batch: dict[str, Tensor]) -> Tensor:
+        if "activation" in batch:
+            return self._of_activations(batch["activation"])
+        return self.model(self._centre(batch))
+
+    def _of_activations(self, activations: Tensor) -> Tensor:
+        if self.experiment.trainer.channels_last:
+            activations = activations.contiguous(memory_format=torch.channels_last_3d)
+        [rest] = self._rest
+        return rest(activations)
+
+    def _centre(self, batch: dict[str, Tensor]) -> Tensor:
         video, size = batch["centre"], batch["size"]
         middle = torch.full_like(size, 0.5, dtype=torch.float32)
         upright = torch.zeros(len(video), dtype=torch.bool, device=video.device)
-        return self.model(self.clips(video, size, middle, upright))
+        return self.clips(video, size, middle, upright)
 
     def _scores(self, views: Tensor, size: Tensor, offset: Tensor) -> Tensor:
         upright = torch.zeros(len(views), dtype=torch.bool, device=views.device)

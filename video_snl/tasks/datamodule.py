@@ -9,6 +9,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence, Sized
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -35,6 +36,8 @@ from video_snl.data.video.dataset import (
 )
 from video_snl.data.video.records import VideoSet
 from video_snl.errors import UserError
+from video_snl.tasks.activations import Activations, Apply, CachedClips
+from video_snl.utils.counts import counts
 
 __all__ = [
     "ClipDataModule",
@@ -52,6 +55,8 @@ class _Loader(Sized, Protocol):
 
 
 _L = TypeVar("_L", bound=_Loader)
+# Versions of clips whose activations are kept are the same for all seeds of the training.
+_SEED_OF_VERSIONS = 0
 
 
 class RunData(pl.LightningDataModule, ABC):
@@ -141,6 +146,48 @@ class ClipDataModule(RunData):
     ) -> None:
         super().__init__(folder, experiment.data.max_failures)
         self.experiment, self.videos = experiment, videos
+        self._cached: tuple[CachedClips, CachedClips] | None = None
+
+    def keep(self, kept: Activations, apply: Apply, versions: int) -> None:
+        """Train and validate on kept activations, which are computed if they are not there.
+
+        Args:
+            kept: Their folder.
+            apply: Computes those of a batch of clips.
+            versions: Number of augmented versions of each training clip.
+        """
+        data, workers = self.experiment.data, self.experiment.data.num_workers
+        clips = ClipDataset(self.videos.train, data, _SEED_OF_VERSIONS)
+        tests = EvaluationDataset(self.videos.test, data, clips=0)
+
+        def loader(dataset: ClipDataset | EvaluationDataset, version: int) -> ClipLoader:
+            sampler = EpochSampler(len(dataset), _SEED_OF_VERSIONS, shuffle=False)
+            sampler.set_epoch(version)
+            size = self.experiment.optimizer.batch_size
+            return make_loader(dataset, sampler, size, workers, self._pin(), self.quarantine)
+
+        files = [
+            kept.fill(
+                f"train-{version}",
+                partial(loader, clips, version),
+                apply,
+                f"activations, version {version + 1} of {versions}",
+            )
+            for version in range(versions)
+        ]
+        test = kept.fill("test", partial(loader, tests, 0), apply, "activations, test list")
+        self._cached = (
+            CachedClips(self.videos.train, files, "training"),
+            CachedClips(self.videos.test, [test], "test"),
+        )
+        if self._place()[0] == 0:
+            size = sum(file.stat().st_size for file in (*files, test)) / 1e6
+            print(
+                f"training from kept activations: {versions} versions of "
+                f"{counts(len(clips), 'clip')}, {size:,.0f} MB in {kept.folder}",
+                file=sys.stderr,
+                flush=True,
+            )
 
     def setup(self, stage: str) -> None:
         self._resolve_reader()
@@ -170,11 +217,31 @@ class ClipDataModule(RunData):
         rank, world_size = self._place()
         part = self.part_size(world_size)
         sampler = EpochSampler(len(dataset), seed, rank=rank, world_size=world_size)
+        if self._cached is not None:
+            return self._used(self._kept_loader(self._cached[0], sampler, part))
         loader = make_loader(dataset, sampler, part, data.num_workers, self._pin(), self.quarantine)
         return self._used(loader)
 
+    def _kept_loader(self, source: CachedClips, sampler: EpochSampler, size: int) -> ClipLoader:
+        return ClipLoader(
+            source,
+            sampler,
+            size,
+            num_workers=0,  # a sample is a copy from a file that is mapped into memory
+            pin_memory=self._pin(),
+            deadline=self.experiment.data.deadline,
+            quarantine=self.quarantine,
+            what=source.what,
+        )
+
     def val_dataloader(self) -> ClipLoader | DevicePrefetcher:
         rank, world_size = self._place()
+        if self._cached is not None:
+            sampler = EpochSampler(
+                len(self.videos.test), 0, rank=rank, world_size=world_size, shuffle=False
+            )
+            size = self.part_size(world_size)
+            return self._used(self._kept_loader(self._cached[1], sampler, size))
         loader = evaluation_loader(
             EvaluationDataset(self.videos.test, self.experiment.data, clips=0),
             self.part_size(world_size),

@@ -126,6 +126,34 @@ class Operations(ABC, Generic[ExperimentT, DataT, LabelT, TrainedT, ItemT]):
             UserError: The dataset cannot be read, or has an empty list.
         """
 
+    def load_resumed(self, experiment: ExperimentT, run: Path) -> tuple[ExperimentT, DataT]:
+        """Load the lists of the dataset as a run has them that is trained on.
+
+        Args:
+            experiment: The configuration.
+            run: Folder of the run.
+
+        Raises:
+            UserError: As for :meth:`load_data`.
+        """
+        return self.load_data(experiment)
+
+    def data_summary(self, data: DataT) -> str | None:
+        """Return the lines about the data that a training prints first; None for none."""
+        return None
+
+    def write_lists(self, data: DataT, run: Path) -> None:
+        """Write into a run's folder which samples train and test, where we chose them just now."""
+
+    def run_name(self, experiment: ExperimentT, config_name: str | None) -> str:
+        """Return the beginning of the name of a new run's folder.
+
+        Args:
+            experiment: The configuration.
+            config_name: Name of its file, if it has one.
+        """
+        return config_name or str(experiment.data.dataset)
+
     @abstractmethod
     def check_data(self, experiment: ExperimentT, data: DataT) -> None:
         """Check that the data can be trained on with these options.
@@ -451,6 +479,12 @@ class ClassOperations(
         Args:
             known: Class names of the network.
         """
+
+    def load_trained_test_data(
+        self, experiment: ExperimentT, trained: Trained[ExperimentT]
+    ) -> tuple[ExperimentT, ClassDataT]:
+        """Load the dataset to evaluate a trained network on, as its run has it divided."""
+        return self.load_test_data(experiment, trained.class_names)
 
     def check_trained(
         self, trained: Trained[ExperimentT], experiment: ExperimentT, data: ClassDataT

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,20 +11,29 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from video_snl.blocks.insertion import block_places
 from video_snl.config.backbones import VIDEO_BACKBONES
 from video_snl.config.statistics import STATISTICS, Statistics
 from video_snl.config.validation import Range, check_training
-from video_snl.config.video import Experiment
+from video_snl.config.video import DataConfig, Experiment
 from video_snl.data.transforms.augment import check_augmentation
 from video_snl.data.transforms.geometry import crop_clips, normalise
 from video_snl.data.transforms.mixup import check_mixing
 from video_snl.data.video.catalog import class_count, load_videos, resolve_dataset
+from video_snl.data.video.division import (
+    SPLIT_FILE,
+    StoredSplit,
+    read_split,
+    split_table,
+    write_split,
+)
 from video_snl.data.video.inference import read_views
 from video_snl.data.video.records import VideoSet
 from video_snl.data.workers.forkserver import start_forkserver
 from video_snl.errors import UserError
 from video_snl.models.video import build_model, check_clips
 from video_snl.models.weights.loading import LoadReport
+from video_snl.runs.run import Run, has_record, run_of
 from video_snl.runs.trained import Trained
 from video_snl.tasks.action import ActionRecognition
 from video_snl.tasks.datamodule import ClipDataModule, share_of_batch
@@ -34,9 +44,13 @@ from video_snl.tasks.operations import (
     evenly_spaced,
 )
 from video_snl.tasks.optimization import keep_frozen_layers_in_eval
+from video_snl.utils.counts import counts
+from video_snl.utils.text import escaped, say_once
 
 __all__ = ["VideoOperations"]
 
+_OWN = ("folder", "csv")  # datasets of users' files, which may not say what tests
+_LONGEST_NAME = 40
 _SCORES = "The scores are those of the frames shown: the middle of the video, its centre crop."
 _OPTIMIZER = {
     "batch_size": Range(1),
@@ -54,6 +68,12 @@ class VideoOperations(ClassOperations[Experiment, VideoSet]):
         check_clips(experiment)
         check_augmentation(experiment.data)
         check_training(experiment, _OPTIMIZER)
+        optimizer = experiment.optimizer
+        if optimizer.cached_versions and (optimizer.mixup or optimizer.cutmix):
+            raise UserError(
+                "optimizer.cached_versions keeps what frozen stages make of single clips, which "
+                "mixup and CutMix would mix before: leave one of them out."
+            )
 
     def load_data(self, experiment: Experiment) -> tuple[Experiment, VideoSet]:
         # The dataset that is recognised is that of the run, and of its files.
@@ -65,6 +85,37 @@ class VideoOperations(ClassOperations[Experiment, VideoSet]):
     ) -> tuple[Experiment, VideoSet]:
         experiment = replace(experiment, data=resolve_dataset(experiment.data))
         return experiment, load_videos(experiment.data, known=known)
+
+    def load_resumed(self, experiment: Experiment, run: Path) -> tuple[Experiment, VideoSet]:
+        experiment = replace(experiment, data=resolve_dataset(experiment.data))
+        stored = Run.open(run, self.spec).experiment.data if has_record(run) else experiment.data
+        split = _split_of(run, stored, experiment.data)
+        return experiment, load_videos(experiment.data, stored=split)
+
+    def load_trained_test_data(
+        self, experiment: Experiment, trained: Trained[Experiment]
+    ) -> tuple[Experiment, VideoSet]:
+        experiment = replace(experiment, data=resolve_dataset(experiment.data))
+        split = _split_of(run_of(trained.path), trained.experiment.data, experiment.data)
+        videos = load_videos(experiment.data, known=trained.class_names, stored=split)
+        _say_made_again(videos, trained, experiment.data)
+        return experiment, videos
+
+    def data_summary(self, data: VideoSet) -> str | None:
+        return split_table(data)
+
+    def write_lists(self, data: VideoSet, run: Path) -> None:
+        if data.division is not None and data.division.rule in ("group", "fifth"):
+            write_split(data, run / SPLIT_FILE)
+
+    def run_name(self, experiment: Experiment, config_name: str | None) -> str:
+        """Return the name of the user's folder or table, and that of the configuration."""
+        data = experiment.data
+        name = super().run_name(experiment, config_name)
+        if data.dataset not in _OWN or data.root is None:
+            return name
+        own = _folder_name(Path(data.root).expanduser())
+        return "-".join(part for part in (own, config_name) if part) or name
 
     def check_data(self, experiment: Experiment, data: VideoSet) -> None:
         super().check_data(experiment, data)
@@ -141,8 +192,10 @@ class VideoOperations(ClassOperations[Experiment, VideoSet]):
     def test_inputs(
         self, trained: Trained[Experiment], count: int
     ) -> list[tuple[str, Path | Tensor]]:
+        data = trained.experiment.data
         try:
-            test = load_videos(trained.experiment.data).test
+            split = _split_of(run_of(trained.path), data, data)
+            test = load_videos(data, stored=split).test
         except UserError as error:
             raise UserError(f"the test list of the run: {error}; or name videos") from error
         paths = [test[index].path for index in evenly_spaced(count, len(test))]
@@ -171,19 +224,79 @@ class VideoOperations(ClassOperations[Experiment, VideoSet]):
     def layers(self, model: nn.Module) -> list[tuple[str, nn.Module]]:
         """Name the stem, ``res2`` ... ``res5`` (and the pooling that some networks have), head.
 
-        A network without pytorchvideo's ``blocks`` is shown by the modules it consists of.
+        Another network than pytorchvideo's convolutional ones is shown by its modules.
         """
-        if not hasattr(model, "blocks"):
-            return list(model.named_children())
+        if not any(place.rpartition(".")[0].endswith("res2") for place in block_places(model)):
+            return [
+                named
+                for name, module in model.named_children()
+                for named in (
+                    [(f"{name}.{number}", unit) for number, unit in enumerate(module)]
+                    if isinstance(module, nn.ModuleList)  # which is not called itself
+                    else [(name, module)]
+                )
+            ]
         first, *between, last = model.get_submodule("blocks").children()
         named, stage = [("stem", first)], 2
         for layer in between:
-            if hasattr(layer, "res_blocks"):
+            pathways = getattr(layer, "multipathway_blocks", [layer])
+            if hasattr(pathways[0], "res_blocks"):
                 named.append((f"res{stage}", layer))
                 stage += 1
             else:
                 named.append((type(layer).__name__, layer))
         return [*named, ("head", last)]
+
+
+def _split_of(run: Path | None, stored: DataConfig, asked: DataConfig) -> StoredSplit | None:
+    """Return the division that a run keeps, where the data of its training is asked for.
+
+    Args:
+        run: Folder of the run, if there is one.
+        stored: Options of its data.
+        asked: Options of the data to load.
+    """
+    if run is None or asked.dataset not in _OWN:
+        return None
+    if (asked.dataset, asked.split_by) != (stored.dataset, stored.split_by):
+        return None
+    split = read_split(run / SPLIT_FILE)
+    if split is None or asked.root is None or stored.root is None:
+        return None
+    before, now = Path(stored.root).expanduser(), Path(asked.root).expanduser()
+    if stored.root == asked.root or before.resolve() == now.resolve():
+        return split
+    # Moved: all of its files are there.
+    folder = now if asked.dataset == "folder" else now.parent
+    moved = not before.exists() and all(os.path.exists(folder / name) for name in split.rows)
+    return split if moved else None
+
+
+def _say_made_again(videos: VideoSet, trained: Trained[Experiment], asked: DataConfig) -> None:
+    """Say that the test videos of an evaluation were chosen by names, not as its run has them."""
+    division = videos.division
+    if division is None or division.rule != "group":
+        return
+    chosen = f"{len(videos.test)} of {counts(len(videos.train) + len(videos.test), 'video')} test"
+    if trained.experiment.data.root == asked.root:
+        say_once(
+            f"{trained.path} has no {SPLIT_FILE} of its run: the split is made again from the "
+            f"names in {asked.root} ({chosen}), and is that of the training unless files were "
+            "added or removed since"
+        )
+    else:
+        say_once(
+            f"{asked.root} does not say which videos test: whole recordings of each class do "
+            f"({chosen}); to test all of them, put the class folders into a folder test/, or give "
+            "a CSV file whose column split says test"
+        )
+
+
+def _folder_name(root: Path) -> str:
+    """Return the name of a user's folder or table as the name of a folder of ours may begin."""
+    name = root.resolve().name if root.is_dir() else root.stem
+    kept = "".join(c if c.isalnum() or c in "._-" else "_" for c in escaped(name))
+    return kept.strip("._-")[:_LONGEST_NAME]
 
 
 def _centre_crop(video: Tensor, crop: int) -> Tensor:

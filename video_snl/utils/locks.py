@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,7 +13,9 @@ from pathlib import Path
 from video_snl.errors import UserError
 from video_snl.utils.files import UNLOCKABLE
 
-__all__ = ["Held", "is_held", "locked"]
+__all__ = ["Held", "is_held", "locked", "waiting_lock"]
+
+_WAIT_SECONDS = 0.2
 
 
 class Held(Exception):
@@ -52,6 +55,16 @@ def locked(path: Path) -> Iterator[bool]:
         if holds:
             fcntl.flock(file, fcntl.LOCK_UN)  # also of copies that a child got to keep
         os.close(file)
+
+
+@contextmanager
+def waiting_lock(path: Path) -> Iterator[None]:
+    """Hold a lock as :func:`locked` does, and wait for whoever has it."""
+    while True:
+        with suppress(Held), locked(path):
+            yield
+            return
+        time.sleep(_WAIT_SECONDS)
 
 
 def is_held(path: Path) -> bool:

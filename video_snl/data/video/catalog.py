@@ -11,9 +11,10 @@ from pathlib import Path
 
 from video_snl.config.datasets import VIDEO_DATASETS
 from video_snl.config.video import DataConfig
+from video_snl.data.video.division import StoredSplit
 from video_snl.data.video.records import VideoSet, folder_contents
 from video_snl.errors import UserError
-from video_snl.utils.media import is_video_name
+from video_snl.utils.media import is_video_name, list_folder
 from video_snl.utils.text import say_once
 
 __all__ = ["class_count", "load_videos", "resolve_dataset"]
@@ -26,12 +27,19 @@ _CLASS_FOLDERS = (
 )
 
 
-def load_videos(config: DataConfig, *, known: Sequence[str] | None = None) -> VideoSet:
+def load_videos(
+    config: DataConfig,
+    *,
+    known: Sequence[str] | None = None,
+    stored: StoredSplit | None = None,
+) -> VideoSet:
     """Load the lists of ``config.dataset``, of ``config.split``.
 
     Args:
+        config: The ``data`` section of a configuration.
         known: The classes of a trained network, for its evaluation: ``folder`` and ``csv`` may then
             have test videos alone, of some of these classes.
+        stored: The division that a run has of its ``folder`` or ``csv``.
 
     Raises:
         UserError: No root given where one is needed, or one that does not hold such a dataset;
@@ -39,7 +47,8 @@ def load_videos(config: DataConfig, *, known: Sequence[str] | None = None) -> Vi
             in train and in test.
     """
     config = resolve_dataset(config)
-    return VIDEO_DATASETS[config.dataset].load()(config, known)
+    load = VIDEO_DATASETS[config.dataset].load()
+    return load(config, known) if stored is None else load(config, known, stored=stored)
 
 
 def class_count(config: DataConfig) -> int:
@@ -96,6 +105,12 @@ def resolve_dataset(config: DataConfig) -> DataConfig:
                 "configuration of an image network, such as --config "
                 "configs/digits/preresnet20_snl.yaml --data.dataset folder (docs/images.md), or "
                 "with --data.reader frames if each folder in a class is a video"
+            )
+        if any(has_class_folders(folder) for folder in list_folder(root)[0]):
+            raise UserError(
+                f"data.root={config.root} holds folders of folders of videos: if they are class "
+                "folders with a folder for each recording, give --data.dataset folder; else give "
+                "the folder above the class folders (docs/own-videos.md)"
             )
         if holds_files(root, "videos"):
             raise UserError(

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import closing
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from video_snl.config.video import DataConfig
-from video_snl.data.decoding.readers import check_reader, read_clips
+from video_snl.data.decoding.readers import check_reader, open_video, read_clips
 from video_snl.data.decoding.stream_info import find_stream_info
 from video_snl.data.loading.collate import Sample, collate
 from video_snl.data.loading.loader import ClipLoader
@@ -42,6 +45,16 @@ __all__ = [
     "collate",
     "make_loader",
 ]
+
+
+class _Drawn(NamedTuple):
+    """What is random about a training sample."""
+
+    rule: ClipRule
+    numbers: list[float]
+    offset: np.ndarray
+    flip: bool
+    augmentation: dict[str, Tensor]
 
 
 class ClipDataset(Dataset[Sample]):
@@ -71,19 +84,11 @@ class ClipDataset(Dataset[Sample]):
 
     def sample(self, key: Key, index_read: int) -> Sample:
         """Return the sample of a key, with its random numbers, cut from video ``index_read``."""
-        epoch, index = key[:2]
-        random = sample_generator(self.seed, epoch, index)
-        u = random.random()
-        offset = random.random(2, dtype=np.float32)
-        flip = self.config.flip and random.random() < 0.5
-        augmentation = draw_augmentation(self.config, random)
         path = self.items[index_read].path
-        rule = clip_rule(self.config, path)
-        # The first number is drawn before all others, the rest of a uniform clip's after them.
-        numbers = [u, *random.random(rule.draws - 1)]
+        drawn = self._drawn(key, path)
         [video] = read_clips(
             path,
-            lambda length: [rule.random(length, numbers)],
+            lambda length: [drawn.rule.random(length, drawn.numbers)],
             self.config.resize,
             self.config.reader,
             self.config.decode_device,
@@ -92,12 +97,40 @@ class ClipDataset(Dataset[Sample]):
         return {
             "video": video,
             "size": torch.tensor(video.shape[1:3]),
-            "offset": torch.from_numpy(offset),
-            "flip": torch.tensor(flip),
+            "offset": torch.from_numpy(drawn.offset),
+            "flip": torch.tensor(drawn.flip),
             "label": torch.tensor(self.items[index_read].label),
             "index": torch.tensor(index_read),
-            **augmentation,
+            **drawn.augmentation,
         }
+
+    def frames_of(self, key: Key, index_read: int) -> tuple[list[int], float | None]:
+        """Return the frames of a key's clip, and the frames per second of its video.
+
+        A folder of frames has no rate: None.
+
+        Raises:
+            UserError: The video cannot be read, or is too short.
+        """
+        path, data = self.items[index_read].path, self.config
+        drawn = self._drawn(key, path)
+        with closing(open_video(path, data.reader, data.decode_device, data.max_pixels)) as video:
+            frames = drawn.rule.random(len(video), drawn.numbers)
+        if _is_frames(path, data):
+            return frames, None
+        return frames, float(find_stream_info(path, data.max_pixels).rate)
+
+    def _drawn(self, key: Key, path: str) -> _Drawn:
+        epoch, index = key[:2]
+        random = sample_generator(self.seed, epoch, index)
+        u = random.random()
+        offset = random.random(2, dtype=np.float32)
+        flip = self.config.flip and random.random() < 0.5
+        augmentation = draw_augmentation(self.config, random)
+        rule = clip_rule(self.config, path)
+        # The first number is drawn before all others, the rest of a uniform clip's after them.
+        numbers = [u, *random.random(rule.draws - 1)]
+        return _Drawn(rule, numbers, offset, flip, augmentation)
 
     def fallback_index(self, key: Key, avoided: Quarantine) -> int:
         """Return the index of a video of the class to read instead of that of the key.
@@ -176,11 +209,14 @@ def clip_rule(config: DataConfig, path: str) -> ClipRule:
         UserError: The stride is in seconds, and the file cannot be read.
     """
     stride = config.frame_stride
-    frames_alone = config.reader == "frames" or (config.reader == "auto" and os.path.isdir(path))
-    if config.stride_seconds is not None and not frames_alone:
+    if config.stride_seconds is not None and not _is_frames(path, config):
         rate = find_stream_info(path, config.max_pixels).rate
         stride = max(1, round(config.stride_seconds * rate))
     return ClipRule(config.clip_frames, stride, config.sampling, config.short_videos)
+
+
+def _is_frames(path: str, config: DataConfig) -> bool:
+    return config.reader == "frames" or (config.reader == "auto" and os.path.isdir(path))
 
 
 def _check_options(config: DataConfig) -> None:

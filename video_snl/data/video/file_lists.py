@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from video_snl.data.duplicates import Repeats, find_repeats
-from video_snl.data.video.folders import PARTS, csv_rows
+from video_snl.data.video.csv_lists import csv_rows
+from video_snl.data.video.division import PARTS
 from video_snl.data.video.records import folder_contents
 from video_snl.data.video.ucf101 import Split, lists_folder, parse_split, videos_folder
 from video_snl.errors import UserError

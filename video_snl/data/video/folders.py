@@ -1,102 +1,70 @@
-"""Your own videos: one folder per class, or a CSV file."""
+"""Your own videos in folders: one folder for each class."""
 
 from __future__ import annotations
 
-import csv
-import io
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
-from video_snl.config.video import DataConfig
-from video_snl.data.duplicates import Repeats, distinct, find_repeats
-from video_snl.data.video.records import (
-    Video,
-    VideoSet,
-    dataset_root,
-    folder_contents,
-    missing_files,
-)
+from video_snl.config.video import DataConfig, SplitBy
+from video_snl.data.video.division import PARTS, StoredSplit
+from video_snl.data.video.labelled import Labelled, Source, check_split, labelled_set
+from video_snl.data.video.records import VideoSet, dataset_root, folder_contents
 from video_snl.errors import UserError
 from video_snl.utils.media import VIDEO_SUFFIXES, Ignored, MediaFiles, list_folder
-from video_snl.utils.text import clean_label, examples, printable, read_text, say_merged, say_once
+from video_snl.utils.text import examples, say_once
 
 __all__ = [
     "VIDEO_SUFFIXES",
-    "Row",
-    "csv_paths",
-    "csv_rows",
-    "divide",
     "has_class_folders",
     "holds_files",
-    "load_csv",
-    "load_csv_config",
     "load_folder",
     "load_folder_config",
 ]
 
-EVERY = 5  # of a class that is not divided yet, each fifth video tests
-PARTS = ("train", "test")
 
-Labelled = list[tuple[str, str]]
-"""Paths, each with the label of its class."""
+def load_folder_config(
+    config: DataConfig, known: Sequence[str] | None = None, *, stored: StoredSplit | None = None
+) -> VideoSet:
+    """Load the lists of ``data.dataset=folder``: its entry's loader.
 
-
-def load_folder_config(config: DataConfig, known: Sequence[str] | None = None) -> VideoSet:
-    """Load the lists of ``data.dataset=folder``: its entry's loader."""
-    _only_split_1(config)
-    return load_folder(dataset_root(config), frame_folders=config.reader == "frames", known=known)
-
-
-def load_csv_config(config: DataConfig, known: Sequence[str] | None = None) -> VideoSet:
-    """Load the lists of ``data.dataset=csv``: its entry's loader."""
-    _only_split_1(config)
-    root = dataset_root(config)
-    if root.is_dir():
-        raise UserError(
-            f"data.root={config.root} is a folder, and not a CSV file as data.dataset=csv needs: "
-            "give the file, or --data.dataset folder for a folder of class folders"
-        )
-    return load_csv(root, known)
-
-
-def _only_split_1(config: DataConfig) -> None:
-    if config.split != 1:
-        raise UserError(
-            f"data.split={config.split} is UCF-101's: data.dataset={config.dataset} has split 1 "
-            "only; choose the test videos by folders train/ and test/, or by the column split"
-        )
-
-
-def divide(paths: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Divide one class into train and test: of its sorted paths each fifth (5th, 10th, ...) tests.
-
-    With fewer than five the last one tests, so that both parts have a video.
-
-    Raises:
-        ValueError: Fewer than two paths.
+    Args:
+        config: The ``data`` section of a configuration.
+        known: As for :func:`load_folder`.
+        stored: As for :func:`load_folder`.
     """
-    if len(paths) < 2:
-        raise ValueError(f"{len(paths)} video cannot be divided into train and test")
-    ordered = sorted(paths)
-    test = set(ordered[EVERY - 1 :: EVERY] or ordered[-1:])
-    return [path for path in ordered if path not in test], sorted(test)
+    check_split(config)
+    return load_folder(
+        dataset_root(config),
+        frame_folders=config.reader == "frames",
+        known=known,
+        split_by=config.split_by or "fifth",
+        stored=stored,
+    )
 
 
 def load_folder(
-    root: Path, *, frame_folders: bool = False, known: Sequence[str] | None = None
+    root: Path,
+    *,
+    frame_folders: bool = False,
+    known: Sequence[str] | None = None,
+    split_by: SplitBy = "fifth",
+    stored: StoredSplit | None = None,
 ) -> VideoSet:
     """List ``root/train/<class>/*`` and ``root/test/<class>/*``, or ``root/<class>/*``, divided.
 
     Labels are the names of the class folders as :func:`clean_label` has them, sorted. What is not a
     video by its suffix (:data:`VIDEO_SUFFIXES`, in any case) is left out and counted in a line on
-    stderr; system files are left out. Without ``train`` and ``test``, :func:`divide` chooses the
-    test videos. A file that is there twice counts once.
+    stderr; system files are left out. A file that is there twice counts once.
 
     Args:
         frame_folders: The videos are the folders, of images, that a class folder holds.
         known: The classes of a trained network: ``root/test`` alone is then enough.
+        split_by: How the test videos are chosen without ``train`` and ``test``: ``fifth``
+            (:func:`~video_snl.data.video.labelled.divide`) or ``group``
+            (:func:`~video_snl.data.video.division.divide_by_group`), with which folders in a class
+            folder are recordings; else they are passed over.
+        stored: The division that a run has, in the place of that rule.
 
     Raises:
         UserError: Not that layout, a class without videos, a class that is only tested, a file in
@@ -113,8 +81,17 @@ def load_folder(
             f"data.root={root} has the lists of UCF-101 (ucfTrainTestlist/): give "
             "--data.dataset ucf101, or the folder that holds a folder per class"
         )
+    recordings = split_by == "group" and not frame_folders
+    groups: dict[str, str] = {}
+
+    def listed(folder: Path) -> Labelled:
+        files = _class_files(folder, frame_folders, groups if recordings else None)
+        if recordings and not parts:
+            _check_one_class(folder, files, groups)
+        return files
+
     if parts == ["test"] and known is not None:
-        found = {"test": _class_files(root / "test", frame_folders)}
+        found = {"test": listed(root / "test")}
     elif len(parts) == 1:
         raise UserError(
             f"data.root={root} has {parts[0]}/ only, of train/ and test/: add the other, or put "
@@ -122,8 +99,10 @@ def load_folder(
         )
     else:
         places = {part: root / part for part in parts} or {"all": root}
-        found = {part: _class_files(place, frame_folders) for part, place in places.items()}
-    return _labelled_set(found, str(root), known)
+        found = {part: listed(place) for part, place in places.items()}
+    given = "the folders train/ and test/" if parts else "their folders"
+    source = Source(str(root), root, split_by, stored, given, groups)
+    return labelled_set(found, source, known)
 
 
 def has_class_folders(root: Path, kind: Literal["videos", "images"] = "videos") -> bool:
@@ -138,78 +117,13 @@ def has_class_folders(root: Path, kind: Literal["videos", "images"] = "videos") 
         return False
 
 
-class Row(NamedTuple):
-    """A line of the CSV file; ``part`` is ``train``, ``test`` or, without the column, ``None``."""
-
-    line: int
-    path: str
-    label: str
-    part: str | None
-
-
-def load_csv(path: Path, known: Sequence[str] | None = None) -> VideoSet:
-    """List the videos of a CSV file with the columns path, label and optionally split.
-
-    Relative paths start at the file's folder. Labels are names, as :func:`clean_label` has them,
-    or numbers; they are sorted, by value if all are numbers, and become class indices 0, 1, ...
-    ``split`` is ``train`` or ``test``; without the column :func:`divide` chooses the test videos.
-    A file that is listed twice, under whatever name, counts once.
+def _class_files(folder: Path, frame_folders: bool, groups: dict[str, str] | None) -> Labelled:
+    """List the videos of a folder's class folders, each with the folder's name.
 
     Args:
-        known: The classes of a trained network: rows of ``test`` alone are then enough.
-
-    Raises:
-        UserError: Names the line that is malformed, names a file that does not exist, or names one
-            that is in the other part or has another label.
+        groups: Gets the name of the folder in the class folder that a video is in; None passes
+            such folders over.
     """
-    rows = csv_rows(path)
-    if not rows:
-        raise UserError(f"{path} lists no video: add lines of path,label[,split]")
-    _check_files(path, rows)
-    found: dict[str, Labelled] = defaultdict(list)
-    for row in rows:
-        found[row.part or "all"].append((row.path, row.label))
-    repeats = find_repeats(found)
-    _check_labels(path, rows, repeats)
-    return _labelled_set(found, str(path), known, repeats)
-
-
-def csv_rows(path: Path) -> list[Row]:
-    """Read the rows of a CSV file, also of files that do not exist; labels are cleaned.
-
-    Raises:
-        UserError: As for :func:`load_csv`, what is about the files apart.
-    """
-    try:
-        text = read_text(path)
-    except UserError as error:
-        raise UserError(f"data.root is not a CSV file: {error}") from error
-    try:
-        reader = csv.DictReader(
-            io.StringIO(text, newline=""), restkey="further values", skipinitialspace=True
-        )
-        _check_header(path, list(reader.fieldnames or []))
-        rows = [_row(path, reader.line_num, values) for values in reader]
-    except csv.Error as error:
-        raise UserError(
-            f"{path}, line {reader.line_num + 1}: it is not a row of a CSV file ({error}); is a "
-            "quote missing?"
-        ) from error
-    say_merged((row.label for row in rows), str(path))
-    return [row._replace(label=clean_label(row.label)) for row in rows]
-
-
-def csv_paths(path: Path) -> list[str]:
-    """List the files that a CSV file names, in its order, also those that do not exist.
-
-    Raises:
-        UserError: As for :func:`load_csv`, files that do not exist apart.
-    """
-    return list(dict.fromkeys(row.path for row in csv_rows(path)))
-
-
-def _class_files(folder: Path, frame_folders: bool) -> Labelled:
-    """List the videos of a folder's class folders, each with the folder's name."""
     classes, beside = list_folder(folder)
     if not classes:
         raise UserError(
@@ -232,7 +146,13 @@ def _class_files(folder: Path, frame_folders: bool) -> Labelled:
         else:
             passed.ignored.extend(files.ignored)
             passed.images.extend(files.images)
-            passed.ignored.extend(Ignored(below, "folder in a class folder") for below in folders)
+            for below in folders:
+                inside = [] if groups is None else _recording_files(below, passed)
+                if groups is None or not inside:
+                    passed.ignored.append(Ignored(below, _PASSED[groups is None]))
+                else:
+                    groups.update({str(path): below.name for path in inside})
+                    taken = [*taken, *inside]
         if not taken:
             raise _without_videos(entry, frame_folders)
         found += [(str(path), entry.name) for path in taken]
@@ -242,6 +162,41 @@ def _class_files(folder: Path, frame_folders: bool) -> Labelled:
     if said:
         say_once(f"{folder}: {said}")
     return found
+
+
+_PASSED = {
+    True: "folder in a class folder",
+    False: "folder in a class folder, without videos of its own",
+}
+
+
+def _recording_files(folder: Path, passed: MediaFiles) -> list[Path]:
+    """List the videos of a folder in a class folder; what else it holds is passed over."""
+    try:
+        folders, files = list_folder(folder)
+    except UserError:
+        return []
+    if files.videos:
+        passed.ignored.extend(files.ignored)
+        passed.ignored.extend(Ignored(below, "folder in a recording's folder") for below in folders)
+        passed.images.extend(files.images)
+    return files.videos
+
+
+def _check_one_class(folder: Path, files: Labelled, groups: Mapping[str, str]) -> None:
+    """Refuse the folder above the one that was meant: its one class folder holds class folders.
+
+    Raises:
+        UserError: That may be so.
+    """
+    [label, *others] = dict.fromkeys(label for _, label in files)
+    if not others and groups:
+        inside = list(dict.fromkeys(groups.values()))
+        raise UserError(
+            f"{folder} has 1 class folder, {label!r}, whose folders ({examples(inside)}) would be "
+            f"recordings: training needs at least 2 classes; if those are the classes, give "
+            f"--data.root {folder / label}"
+        )
 
 
 def _as_ignored(files: MediaFiles, where: str) -> list[Ignored]:
@@ -272,163 +227,3 @@ def holds_files(folder: Path, kind: Literal["videos", "images"]) -> bool:
         return bool(getattr(list_folder(folder)[1], kind))
     except UserError:
         return False
-
-
-def _labelled_set(
-    found: Mapping[str, Labelled],
-    source: str,
-    known: Sequence[str] | None,
-    repeats: Repeats | None = None,
-) -> VideoSet:
-    """Assemble labelled paths by part into a dataset; those of the part ``all`` are divided.
-
-    Args:
-        repeats: Repeats of ``found``, where they are known.
-    """
-    say_merged((label for entries in found.values() for _, label in entries), source)
-    clean = {label: clean_label(label) for entries in found.values() for _, label in entries}
-    parts = {
-        part: [(path, clean[label]) for path, label in entries] for part, entries in found.items()
-    }
-    parts = distinct(parts, source, repeats, checked=True)
-    if "all" in parts:
-        train, test = _divided(_by_label(parts["all"]))
-        divided = {
-            part: [(path, label) for label, paths in classes.items() for path in paths]
-            for part, classes in zip(PARTS, (train, test), strict=True)
-        }
-        # A file of two classes may have come into both parts.
-        distinct(divided, source, checked=True)
-    else:
-        train, test = (_by_label(parts.get(part, [])) for part in PARTS)
-    return _assemble(train, test, source, known)
-
-
-def _by_label(entries: Labelled) -> dict[str, list[str]]:
-    classes: dict[str, list[str]] = defaultdict(list)
-    for path, label in entries:
-        classes[label].append(path)
-    return dict(classes)
-
-
-def _divided(
-    classes: dict[str, list[str]],
-) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
-    train, test = {}, {}
-    for name, paths in classes.items():
-        if len(paths) < 2:
-            raise UserError(
-                f"class {name!r} has 1 video ({paths[0]}): at least 2 are needed to divide it "
-                "into train and test; add one, or say yourself which videos test"
-            )
-        train[name], test[name] = divide(paths)
-    return train, test
-
-
-def _assemble(
-    train: dict[str, list[str]],
-    test: dict[str, list[str]],
-    source: str,
-    known: Sequence[str] | None,
-) -> VideoSet:
-    if not train and known is None:
-        raise UserError(
-            f"{source}: class {sorted(test)[0]!r} has test videos and no train videos, nor has any "
-            "other: training needs videos to train on; video-snl evaluate takes such a list"
-        )
-    if not train and known is not None:
-        return _tested_only(test, source, known)
-    untrained = sorted(set(test) - set(train))
-    if untrained:
-        raise UserError(
-            f"{source}: class {untrained[0]!r} has test videos and no train videos: add some, or "
-            "leave its test videos out"
-        )
-    names = _sorted_labels(train)
-    labels = {name: label for label, name in enumerate(names)}
-    return VideoSet(_videos(train, labels), _videos(test, labels), names)
-
-
-def _tested_only(test: dict[str, list[str]], source: str, known: Sequence[str]) -> VideoSet:
-    """Assemble test videos of classes that a network was trained on, which may know more."""
-    labels = {clean_label(name): label for label, name in enumerate(known)}
-    unknown = sorted(set(test) - set(labels))
-    if unknown:
-        raise UserError(
-            f"{source}: class {unknown[0]!r} is none of the {len(known)} that the network was "
-            f"trained on ({examples(known)}): correct the label, or evaluate another checkpoint"
-        )
-    return VideoSet([], _videos(test, labels), list(known), tested_only=True)
-
-
-def _videos(classes: dict[str, list[str]], labels: dict[str, int]) -> list[Video]:
-    """Return the videos by class, then path."""
-    return [
-        Video(path, label)
-        for name, label in labels.items()
-        for path in sorted(classes.get(name, []))
-    ]
-
-
-def _sorted_labels(names: dict[str, list[str]]) -> list[str]:
-    try:
-        return sorted(names, key=int)
-    except ValueError:
-        return sorted(names)
-
-
-def _check_header(path: Path, names: list[str]) -> None:
-    if sorted(names) not in (["label", "path"], ["label", "path", "split"]):
-        found = printable(",".join(names)) or "an empty file"
-        raise UserError(
-            f"{path}, line 1: expected the header path,label or path,label,split, found {found}"
-        )
-
-
-def _row(path: Path, line: int, values: dict[str, str]) -> Row:
-    if "further values" in values or not values["path"] or not values["label"]:
-        raise UserError(
-            f"{path}, line {line}: expected path,label[,split] without gaps, quote a "
-            f"path that holds a comma; found {printable(','.join(map(str, values.values())))}"
-        )
-    if "\0" in values["path"]:
-        raise UserError(f"{path}, line {line}: the path holds a zero byte: no file has such a name")
-    part = values.get("split")
-    if "split" in values and part not in PARTS:
-        raise UserError(f"{path}, line {line}: split must be train or test, found {_quoted(part)}")
-    try:
-        clean_label(values["label"])
-    except UserError as error:
-        raise UserError(f"{path}, line {line}: {error}") from error
-    return Row(line, str(path.parent / values["path"]), values["label"], part)
-
-
-def _quoted(text: str | None) -> str:
-    return repr(None if text is None else printable(text))
-
-
-def _check_files(path: Path, rows: list[Row]) -> None:
-    """Check that every file exists."""
-    lines: dict[str, int] = {}
-    for row in rows:
-        lines.setdefault(row.path, row.line)
-    missing = missing_files(lines)
-    if missing:
-        first = min(missing, key=lambda file: lines[file])
-        raise UserError(
-            f"{path}, line {lines[first]}: {printable(first)} does not exist ({len(missing)} of "
-            f"{len(rows)} files are missing): correct the paths, relative ones start at the CSV "
-            "file's folder"
-        )
-
-
-def _check_labels(path: Path, rows: list[Row], repeats: Repeats) -> None:
-    """Check that every file has one label."""
-    for same in repeats.contradicting:
-        last = [row for row in rows if row.path == same.path][-1]
-        earlier = next(row for row in rows if row.path == same.first)
-        raise UserError(
-            f"{path}, line {last.line}: {printable(same.path)} is listed before, in line "
-            f"{earlier.line}, with another label ({_quoted(earlier.label)}, here "
-            f"{_quoted(last.label)}): give a file one label"
-        )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from video_snl.config.datasets import VIDEO_DATASETS
 from video_snl.config.video import DataConfig
@@ -13,7 +14,7 @@ from video_snl.errors import UserError
 from video_snl.utils.media import by_folder
 from video_snl.utils.text import examples
 
-__all__ = ["Video", "VideoSet", "dataset_root", "folder_contents", "missing_files"]
+__all__ = ["Division", "Video", "VideoSet", "dataset_root", "folder_contents", "missing_files"]
 
 
 @dataclass(frozen=True)
@@ -25,11 +26,32 @@ class Video:
 
 
 @dataclass(frozen=True)
+class Division:
+    """How the train and test videos of a dataset were told apart.
+
+    Attributes:
+        source: Name of the dataset in messages.
+        folder: Folder that its names of files start at.
+        rule: ``given`` by the dataset, made by us by ``group`` or of every ``fifth`` file, or as
+            ``stored`` in a run.
+        given: What gives the parts or, of ``group``, the recordings, in words.
+        groups: Recording of each file of which it is known, by path.
+    """
+
+    source: str
+    folder: str
+    rule: Literal["given", "group", "fifth", "stored"]
+    given: str = ""
+    groups: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class VideoSet:
     """The two lists of a dataset; ``class_names[label]`` is the name of a class.
 
     Args:
         tested_only: There is nothing to train on: the classes are those of a trained network.
+        division: How the lists were told apart; None for datasets that are published with them.
 
     Raises:
         UserError: A list is empty, or a class has no video to train on.
@@ -39,6 +61,7 @@ class VideoSet:
     test: list[Video]
     class_names: list[str]
     tested_only: bool = False
+    division: Division | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.tested_only and self.test:

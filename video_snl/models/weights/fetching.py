@@ -12,11 +12,10 @@ import hashlib
 import http.client
 import json
 import re
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +24,12 @@ from tqdm import tqdm
 
 from video_snl.errors import UserError
 from video_snl.utils.files import write_json
-from video_snl.utils.locks import Held, locked
+from video_snl.utils.locks import waiting_lock
 
 __all__ = ["cached_path", "fetch"]
 
 _TIMEOUT_SECONDS = 30
 _CHUNK = 1 << 20
-_WAIT_SECONDS = 0.2
 _DIGITS = re.compile(r"-([0-9a-f]{8,64})\.\w+")
 _RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
 
@@ -64,7 +62,7 @@ def fetch(url: str, name: str | None = None, *, progress: bool = True) -> Path:
             _check_kept(target, url)
             return target
         target.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(target.with_name(f".{target.name}.lock")):
+        with waiting_lock(target.with_name(f".{target.name}.lock")):
             if not target.is_file():  # another process has fetched it meanwhile
                 _fetch(url, target, progress)
     # HTTPException and ValueError: an answer or a URL that is malformed.
@@ -75,16 +73,6 @@ def fetch(url: str, name: str | None = None, *, progress: bool = True) -> Path:
             "commands."
         ) from error
     return target
-
-
-@contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    """Hold the lock, and wait for whoever has it."""
-    while True:
-        with suppress(Held), locked(lock):
-            yield
-            return
-        time.sleep(_WAIT_SECONDS)
 
 
 def _fetch(url: str, target: Path, progress: bool) -> None:

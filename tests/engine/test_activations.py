@@ -1,0 +1,206 @@
+"""Training on kept activations: it is the training it stands for, with its frozen part left out."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tests.tiny import metrics, only_run, run_here, tiny_options
+from tests.videos import write_ucf101
+from video_snl.blocks.insertion import insert_blocks
+from video_snl.config.backbones import VIDEO_BACKBONES
+from video_snl.config.video import OptimizerConfig
+from video_snl.errors import UserError
+from video_snl.models.split import split_frozen
+from video_snl.tasks.optimization import freeze, keep_frozen_layers_in_eval
+
+FROZEN = "[stem, res2, res3]"
+
+
+def network(
+    name: str, positions: Sequence[str], frozen: Sequence[str], dropout: float = 0.0
+) -> nn.Module:
+    """A network in training mode, with a block that does something and frozen stages."""
+    torch.manual_seed(0)
+    model = VIDEO_BACKBONES[name].build(3, dropout)
+    if positions:
+        insert_blocks(model, "snl", positions, zero_init=False)
+    options = OptimizerConfig(frozen_stages=list(frozen))
+    freeze(model, options)
+    model.train()
+    keep_frozen_layers_in_eval(model, options)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("name", "positions", "frozen", "parameters"),
+    [
+        ("i3d_small", [], ["stem", "res2"], 2),
+        ("i3d_small", ["before:res4.-1"], ["stem", "res2", "res3", "res4"], 4),
+        ("i3d_small", ["after:res4.0"], ["stem", "res2", "res3", "res4"], 4),
+        ("i3d_small", ["before:res2.0"], ["stem", "res2"], 1),
+        ("x3d_xs", ["before:res4.-1"], ["stem", "res2", "res3", "res4"], 19),
+        ("x3d_xs", ["after:res4.9", "before:res3.2"], ["stem", "res2", "res3", "res4"], 6),
+    ],
+)
+def test_the_parts_are_the_network(
+    name: str, positions: list[str], frozen: list[str], parameters: int
+) -> None:
+    model = network(name, positions, frozen)
+    first, rest = split_frozen(model)
+    assert len(first) == parameters
+    assert not any(p.requires_grad for p in first.parameters())
+    together = [*first.parameters(), *rest.parameters()]
+    assert len(together) == len({id(p) for p in together})
+    assert {id(p) for p in together} == {id(p) for p in model.parameters()}
+    clip = torch.rand(2, 3, 4, 64, 64)
+    state = {n: t.clone() for n, t in model.state_dict().items()}
+    whole = model(clip)
+    model.load_state_dict(state)  # the running statistics of what trains, too
+    assert torch.equal(rest(first(clip)), whole)
+
+
+def test_what_cannot_be_split() -> None:
+    with pytest.raises(UserError, match="first layers train: freeze them"):
+        split_frozen(network("i3d_small", [], ["res2"]))
+    with pytest.raises(UserError, match="stages follow each other"):
+        split_frozen(network("r3d_18", [], ["stem"]))
+    model = network("i3d_small", [], ["stem", "res2"])
+    model.blocks[1].train()  # its norms would follow the batches
+    assert len(split_frozen(model)[0]) == 1
+
+
+# ---- runs --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Videos of just one clip."""
+    return write_ucf101(tmp_path_factory.mktemp("data") / "ucf", frames=4, groups=range(1, 10))
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("VIDEO_SNL_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "video-snl" / "activations"
+
+
+def trained(videos: Path, output: Path, **options: object) -> Path:
+    """A run of two epochs in which nothing of the clips is random."""
+    chosen = {
+        "data__flip": "false",
+        "optimizer__epochs": 2,
+        "optimizer__frozen_stages": FROZEN,
+        "optimizer__cached_versions": 1,
+    } | options
+    done = run_here("train", *tiny_options(videos, output, **chosen))
+    assert done.returncode == 0, done.stderr
+    return only_run(output)
+
+
+def kept(cache: Path) -> list[Path]:
+    """The folders of activations."""
+    return sorted(cache.iterdir())
+
+
+def test_the_training_is_the_one_it_stands_for(videos: Path, tmp_path: Path, cache: Path) -> None:
+    plain = trained(videos, tmp_path / "plain", optimizer__cached_versions=0)
+    assert not cache.exists()
+    run = trained(videos, tmp_path / "kept")
+    assert len(metrics(run)) == len(metrics(plain)) == 2
+    for found, expected in zip(metrics(run), metrics(plain), strict=True):
+        for name in ("train/loss", "val/loss"):  # half precision in between
+            assert found[name] == pytest.approx(expected[name], rel=2e-3)
+    [folder] = kept(cache)
+    array = np.load(folder / "train-0.npy")
+    assert array.dtype == np.float16 and array.shape == (6, 128, 4, 4, 4)
+    assert np.load(folder / "test.npy").shape == (21, 128, 4, 4, 4)
+    assert sorted(os.listdir(folder)) == ["test.json", "test.npy", "train-0.json", "train-0.npy"]
+    # The checkpoint is that of any other run.
+    done = run_here("evaluate", "--checkpoint", str(run), "--clips", "1", "--crops", "1")
+    assert done.returncode == 0, done.stderr
+
+
+def test_runs_share_what_does_not_differ(videos: Path, tmp_path: Path, cache: Path) -> None:
+    trained(videos, tmp_path / "a", optimizer__epochs=1)
+    [folder] = kept(cache)
+    before = (folder / "train-0.npy").stat()
+    trained(
+        videos, tmp_path / "b", optimizer__epochs=1, optimizer__cached_versions=2,
+        model__block="nl", optimizer__learning_rate=0.1, data__deadline=30,
+    )  # fmt: skip
+    assert kept(cache) == [folder] and (folder / "train-0.npy").stat() == before
+    assert (folder / "train-1.npy").is_file()
+    trained(videos, tmp_path / "c", optimizer__epochs=1, trainer__seed=7)  # other frozen weights
+    assert len(kept(cache)) == 2
+    trained(videos, tmp_path / "d", optimizer__epochs=1, data__statistics="imagenet")
+    assert len(kept(cache)) == 3
+    video = next(videos.rglob("v_Bow_g08_c01.avi"))
+    os.utime(video, ns=(1, 1))
+    trained(videos, tmp_path / "e", optimizer__epochs=1)
+    assert len(kept(cache)) == 4
+
+
+def test_versions_differ_and_do_not_depend_on_the_seed(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    longer = write_ucf101(tmp_path / "ucf", frames=12, groups=range(1, 10))
+    trained(longer, tmp_path / "a", optimizer__cached_versions=2, data__flip="true")
+    [folder] = kept(cache)
+    first, second = (np.load(folder / f"train-{v}.npy") for v in (0, 1))
+    assert not np.array_equal(first, second)
+
+
+def test_unreadable_videos(tmp_path: Path, cache: Path) -> None:
+    videos = write_ucf101(tmp_path / "ucf", frames=4, groups=range(1, 10))
+    for name in ("v_Bow_g01_c01", "v_Clap_g08_c01"):  # a test and a training video
+        next(videos.rglob(f"{name}.avi")).write_bytes(b"no video")
+    run = trained(videos, tmp_path / "a", optimizer__epochs=1)
+    lines = (run / "quarantine.jsonl").read_text().splitlines()
+    assert {Path(json.loads(line)["path"]).stem for line in lines} == {
+        "v_Bow_g01_c01",
+        "v_Clap_g08_c01",
+    }
+    [folder] = kept(cache)
+    assert len(json.loads((folder / "test.json").read_text())["unreadable"]) == 1
+    [row] = metrics(run)
+    assert row["val/top1"] <= 20 / 21
+    again = trained(videos, tmp_path / "b", optimizer__epochs=1)
+    assert metrics(again) == metrics(run)
+
+
+def test_it_goes_on_where_it_was_stopped(
+    videos: Path, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = trained(videos, tmp_path / "whole")
+    output = tmp_path / "resumed"
+    first = trained(videos, output, optimizer__epochs=1)
+    done = run_here("train", "--resume", str(first), "--optimizer.epochs", "2")
+    assert done.returncode == 0, done.stderr
+    assert len(metrics(first)) == 2
+    assert metrics(first)[0].keys() == metrics(whole)[0].keys()
+    assert "kept activations" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"optimizer__mixup": 0.2}, "mixup and CutMix would mix before"),
+        ({"optimizer__frozen_stages": "[]"}, "its first layers train: freeze them"),
+        ({"optimizer__cached_versions": -1}, "optimizer.cached_versions"),
+    ],
+)
+def test_what_does_not_go_together(
+    videos: Path, tmp_path: Path, cache: Path, options: dict[str, object], message: str
+) -> None:
+    chosen = {"optimizer__frozen_stages": FROZEN, "optimizer__cached_versions": 1} | options
+    done = run_here("train", *tiny_options(videos, tmp_path / "runs", **chosen))
+    assert done.returncode == 2 and message in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr and not cache.exists()

@@ -1,0 +1,192 @@
+"""Activations of a network's frozen first part, computed once for every clip and kept on disk.
+
+Of each training clip there are several augmented versions, and epochs take turns over them; of each
+test video there is the centre clip. The files lie in the cache (below VIDEO_SNL_CACHE, else
+XDG_CACHE_HOME, else ~/.cache) under a hash of all that they depend on: the videos by path, size and
+time, the options of the clips, the frozen weights. So runs that differ in what follows, such as in
+their seed, share them. Values are kept in half precision.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from video_snl.config.statistics import Statistics
+from video_snl.config.video import DataConfig
+from video_snl.data.loading.collate import Batch, Sample
+from video_snl.data.loading.loader import ClipLoader
+from video_snl.data.loading.quarantine import Quarantine
+from video_snl.data.loading.samplers import Key
+from video_snl.data.synthetic.generated import cache_folder
+from video_snl.data.video.records import Video, VideoSet
+from video_snl.errors import UserError
+from video_snl.utils.files import replacing, write_json
+from video_snl.utils.locks import waiting_lock
+from video_snl.utils.progress import counted
+
+__all__ = ["Activations", "Apply", "CachedClips"]
+
+_FORMAT = 1
+# Options that do not change what is read.
+_BESIDE = ("num_workers", "deadline", "max_failures", "reader", "decode_device", "max_pixels")
+Apply = Callable[[Batch], Tensor]
+"""From a batch of clips to the activations (B, C, T, H, W)."""
+
+
+class Activations:
+    """The folder of the activations of one frozen part for the lists of one dataset.
+
+    Args:
+        frozen: The frozen part, with its weights.
+        statistics: Mean and standard deviation of the input.
+        data: Options of the clips.
+        videos: The lists.
+    """
+
+    def __init__(
+        self, frozen: nn.Module, statistics: Statistics, data: DataConfig, videos: VideoSet
+    ) -> None:
+        self.folder = cache_folder("activations") / _key(frozen, statistics, data, videos)
+
+    def fill(
+        self, name: str, make_loader: Callable[[], ClipLoader], apply: Apply, what: str
+    ) -> Path:
+        """Return the file of this name, computed if it is not there yet.
+
+        The rows are the items of the loader's dataset. A row that another item stood for holds that
+        item's activations; one that cannot be read is listed in ``NAME.json``, and such a file is
+        computed again by the next run, as the fault may be gone.
+
+        Args:
+            name: Name of the file.
+            make_loader: Makes a loader of all items in order.
+            apply: Computes the activations of a batch.
+            what: Name of the work, for its progress.
+
+        Raises:
+            UserError: They do not fit half precision; or from the loader.
+        """
+        path, facts = self.folder / f"{name}.npy", self.folder / f"{name}.json"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with waiting_lock(self.folder / f".{name}.lock"):
+            if path.is_file() and facts.is_file() and not _missing(facts):
+                return path
+            loader = make_loader()
+            try:
+                count = len(loader.dataset.items)
+                with replacing(path) as temporary:
+                    rows = _Rows(temporary, count)
+                    for batch in counted(loader, len(loader), what):
+                        missed = batch.get("unreadable", torch.empty(0, dtype=torch.int64))
+                        rows.add(apply(batch) if len(batch["index"]) else None, batch, missed)
+                    rows.close()
+                write_json(facts, {"format": _FORMAT, "unreadable": rows.missed})
+            finally:
+                loader.close()
+        return path
+
+
+class _Rows:
+    """A file of activations that is filled in order."""
+
+    def __init__(self, path: Path, count: int) -> None:
+        self.path, self.count, self.at = path, count, 0
+        self.values: np.memmap | None = None
+        self.missed: list[int] = []
+
+    def add(self, values: Tensor | None, batch: Batch, missed: Tensor) -> None:
+        absent = set(missed.tolist())
+        size = len(absent) + len(batch["index"])
+        places = [at for at in range(self.at, self.at + size) if at not in absent]
+        self.at += size
+        self.missed += sorted(absent)
+        if values is None:
+            return
+        half = values.detach().half().cpu()
+        if not half.isfinite().all():
+            raise UserError(
+                "the activations of the frozen part do not fit half precision, in which they are "
+                "kept: leave out --optimizer.cached_versions"
+            )
+        if self.values is None:
+            shape = (self.count, *half.shape[1:])
+            self.values = np.lib.format.open_memmap(  # type: ignore[no-untyped-call]
+                self.path, mode="w+", dtype=np.float16, shape=shape
+            )
+        self.values[places] = half.numpy()
+
+    def close(self) -> None:
+        if self.values is None:
+            raise UserError("no video of the list can be read")
+        self.values.flush()
+
+
+class CachedClips:
+    """Dataset of kept activations: ``activation`` (C, T, H, W), ``label`` and ``index``.
+
+    Args:
+        items: The videos.
+        files: Files of the versions; those of epoch e are in the file e modulo their number.
+        what: Name of the list.
+    """
+
+    def __init__(self, items: Sequence[Video], files: Sequence[Path], what: str) -> None:
+        self.items, self.what = items, what
+        self._files = [np.load(file, mmap_mode="r") for file in files]
+        self._missing = [_missing(file.with_suffix(".json")) for file in files]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def sample(self, key: Key, index_read: int) -> Sample:
+        """Return the sample of a key.
+
+        Raises:
+            UserError: Its video could not be read.
+        """
+        version = key[0] % len(self._files)
+        if index_read in self._missing[version]:
+            raise UserError("it could not be read when its activations were computed")
+        return {
+            "activation": torch.from_numpy(self._files[version][index_read].astype(np.float32)),
+            "label": torch.tensor(self.items[index_read].label),
+            "index": torch.tensor(index_read),
+        }
+
+    def fallback_index(self, key: Key, avoided: Quarantine) -> int | None:
+        """Return the index itself: in training a stand-in is kept in its place already."""
+        return key[1] if self.what == "training" else None
+
+
+def _missing(facts: Path) -> set[int]:
+    return set(json.loads(facts.read_text(encoding="utf-8"))["unreadable"])
+
+
+def _key(frozen: nn.Module, statistics: Statistics, data: DataConfig, videos: VideoSet) -> str:
+    digest = hashlib.sha256()
+    options = {name: value for name, value in asdict(data).items() if name not in _BESIDE}
+    digest.update(json.dumps([_FORMAT, options, statistics, str(frozen)]).encode())
+    for name, tensor in frozen.state_dict().items():
+        if not name.endswith("num_batches_tracked"):
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    for video in (*videos.train, None, *videos.test):
+        line = "" if video is None else f"{os.path.abspath(video.path)} {_state(video.path)}"
+        digest.update(f"\n{line}".encode(errors="surrogateescape"))
+    return digest.hexdigest()[:24]
+
+
+def _state(path: str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None  # what cannot be read is named by whoever reads it
+    return found.st_size, found.st_mtime_ns
