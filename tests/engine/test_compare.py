@@ -81,6 +81,9 @@ def test_differences_are_those_of_plain_loops(
     assert row["lost"] == [PATHS[10]]
     assert row["gained"] == [PATHS[i] for i in (0, 1, 3, 9)]
     assert found["settings"] == {"model.block": ["none", "snl"]}
+    noted = {"recordings": [f"day {i % 2}" for i in range(COUNT)]}
+    (first / "evaluation" / "intervals.json").write_text(json.dumps(noted))
+    assert compared(first, second, capsys=capsys)["units"] == 2
 
 
 def test_runs_that_differ_by_the_seed_are_one_row(

@@ -150,7 +150,9 @@ def test_recordings_are_known_by_name_or_by_the_list_of_the_run(tmp_path: Path) 
     assert recordings_of(["/d/a.avi", "/d/b.avi"]) is None
     text = "path,label,split,group\nBow/a.avi,Bow,test,monday\nb.avi,Bow,test,\n"
     (tmp_path / "split.csv").write_text(text)
-    assert recordings_of(["/e/Bow/a.avi", "/e/b.avi"], tmp_path) == ["monday", "file /e/b.avi"]
+    others = ["/e/Bow/a.avi", "/e/b.avi"]
+    assert recordings_of(others, tmp_path) == ["monday", "file /e/b.avi"]
+    assert recordings_of(others, tmp_path, {others[1]: "friday"}) == ["monday", "friday"]
 
 
 def test_shown_are_the_surest_mistakes_and_some_of_every_cell() -> None:

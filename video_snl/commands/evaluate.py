@@ -320,6 +320,8 @@ def _write_video_page(
 ) -> None:
     trained, test = evaluation.trained, evaluation.data.test
     paths, data = [video.path for video in test], trained.experiment.data
+    division = evaluation.data.division
+    known = None if division is None else division.groups
     samples = Samples(
         unit="video",
         names=paths,
@@ -328,7 +330,7 @@ def _write_video_page(
         read=scores["read"],
         counted=counted_samples(scores["read"], VIDEO, skip=evaluation.skip),
         levels={level: scores[level] for level in LEVELS},
-        recordings=recordings_of(paths, _run_folder(trained.path)),
+        recordings=recordings_of(paths, _run_folder(trained.path), known),
     )
 
     def draw(indices: list[int]) -> dict[int, Strip]:

@@ -236,6 +236,8 @@ def _plain(samples: Samples, figures: Iterable[_Figures]) -> dict[str, Any]:
             }
             for each in figures
         },
+        # By the rows of predictions.csv, for compare.
+        "recordings": None if samples.recordings is None else list(samples.recordings),
     }
 
 
