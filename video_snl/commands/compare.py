@@ -12,7 +12,7 @@ from video_snl.commands.intervals import LEVEL, Interval
 from video_snl.errors import UserError
 from video_snl.render.film_strips import Strip, video_strips
 from video_snl.render.page import shortened_name, write_page
-from video_snl.utils.counts import counts
+from video_snl.utils.counts import counts, noun
 from video_snl.utils.files import check_file
 from video_snl.utils.json_text import to_json
 from video_snl.utils.pages import page_script
@@ -91,9 +91,8 @@ def _facts(found: Comparison) -> str:
 
 
 def _titled(row: Row) -> str:
-    if len(row.runs) == 1:
-        return row.label
-    return f"{row.label} (seeds {', '.join(map(str, row.seeds))})"
+    seeds = [str(seed) for seed in row.seeds if seed is not None]
+    return f"{row.label} ({noun(len(seeds), 'seed')} {', '.join(seeds)})" if seeds else row.label
 
 
 def _accuracy(figures: Figures) -> str:
