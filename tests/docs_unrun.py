@@ -30,6 +30,8 @@ UNRUN: dict[str, str] = {
     "tests/test_checkpoints.py loads made-up files of the same format",
     r"video-snl train .*--model\.weights SLOW_8x8_R50\.pyth": "needs the published weights; "
     "tests/test_published_weights.py takes a made-up file of that name and format from the cache",
+    r"video-snl compare ": "needs several evaluated runs; tests/engine/test_compare.py has made-up "
+    "ones",
     r"video-snl evaluate .*model_best\.pth\.tar": "needs a checkpoint of the released code; "
     "tests/engine/test_images_released.py evaluates files of the same format",
     r".* --trainer\.devices [48]": "needs several GPUs; tests/engine/test_distributed.py trains "

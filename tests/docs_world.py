@@ -53,7 +53,7 @@ _FILES: dict[str, dict[str, str]] = {
         "B": "runs/B",
     },
 }
-_OUTPUTS = ("-o", "--out", "--output", "--render", "--page", "--short_side")
+_OUTPUTS = ("-o", "--out", "--output", "--render", "--plot", "--page", "--short_side")
 _ROOTS = ("--root", "--data.root")
 
 # Which dataset stands for DIR, by a part of the configuration's name or of the dataset's.

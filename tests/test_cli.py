@@ -20,6 +20,7 @@ from video_snl.runs.trained import read_checkpoint
 COMMANDS = (
     "train",
     "evaluate",
+    "compare",
     "predict",
     "serve",
     "describe",
@@ -85,6 +86,13 @@ def test_evaluate_writes_both_levels(run: Path, capsys: pytest.CaptureFixture[st
             assert (folder / name).stat().st_size > 0
     rows = (folder / "predictions.csv").read_text().splitlines()
     assert len(rows) == 22
+    page = (folder / "report.html").read_text()
+    command = f"video-snl evaluate --checkpoint {run} --clips 2 --crops 3"
+    assert command in page and "data:image/jpeg" in page
+    assert f"page: {folder / 'report.html'}" in shown
+    intervals = json.loads((folder / "intervals.json").read_text())
+    assert intervals["video"]["top1"]["value"] == pytest.approx(metrics["video_top1"])
+    assert (intervals["resampled"], intervals["units"]) == ("recordings", 21)
 
 
 def test_predict_lists_the_classes_of_every_video(

@@ -20,6 +20,7 @@ from tests.videos import write_video
 from video_snl.cli.main import main
 from video_snl.commands import predict as windows
 from video_snl.data.workers.forkserver import start_forkserver
+from video_snl.render.timeline import Timeline, find_actions
 from video_snl.tasks.action import ActionRecognition
 
 
@@ -190,3 +191,48 @@ def test_memory_does_not_grow_with_the_video(tmp_path: Path) -> None:
     (few, before), (many, after) = (map(int, line.split()) for line in done.stdout.splitlines())
     assert (few, many) == (3, 49)
     assert after - before < 100
+
+
+def test_actions_are_spans_of_the_best_class() -> None:
+    starts = np.array([0.0, 1, 2, 3, 4, 10])
+    best = [(0, 0.6), (0, 0.8), (1, 0.9), (1, 0.4), (1, 0.5), (1, 0.7)]
+    scores = np.full((6, 3), 0.05)
+    for row, (label, score) in enumerate(best):
+        scores[row, label] = score
+    # Windows of two seconds, one after another: each stands for the second about its middle.
+    found = find_actions(Timeline(starts, starts + 2, scores), 0.5)
+    assert [action[:3] for action in found] == [
+        (0, 2.5, 0),
+        (2.5, 3.5, 1),
+        (4.5, 6, 1),
+        (10, 12, 1),
+    ]
+    assert [action.score for action in found] == pytest.approx([0.7, 0.9, 0.5, 0.7])
+    assert find_actions(Timeline(starts, starts + 2, scores), 0.95) == []
+
+
+def test_plot_draws_and_lists_the_actions(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = str(write_video(tmp_path / "a.avi", frames=60))
+    assert main([*words, "--window", "20f", "--json", path]) == 0
+    [without] = json.loads(capsys.readouterr().out)
+    plot = ["--plot", str(tmp_path / "a.png"), "--threshold", "0.01"]
+    assert main([*words, "--window", "20f", "--json", *plot, path]) == 0
+    [result] = json.loads(capsys.readouterr().out)
+    actions = result.pop("actions")
+    assert result.pop("plot") == str(tmp_path / "a.png") and result == without
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+    assert actions[0]["start"] == 0 and actions[-1]["end"] == 2.4
+    assert actions[0]["class"] == without["windows"][0]["predictions"][0]["class"]
+    other = str(write_video(tmp_path / "b.avi", frames=60))
+    assert main([*words, "--window", "20f", "--plot", str(tmp_path / "plots"), path, other]) == 0
+    assert "  actions of a score of 50% or more: " in capsys.readouterr().out
+    assert {file.name for file in (tmp_path / "plots").iterdir()} == {"a.png", "b.png"}
+    for wrong, said in (
+        (["--plot", "p.png"], "--plot p.png shows windows over time: give their length"),
+        (["--window", "20f", "--plot", "p.gif"], "--plot p.gif: give a file that ends in .png"),
+        (["--window", "20f", "--threshold", "0"], "--threshold 0.0: give a score"),
+    ):
+        assert main([*words, *wrong, path]) == 2
+        assert said in capsys.readouterr().err

@@ -12,7 +12,7 @@ from video_snl.commands.intervals import LEVEL, Interval
 from video_snl.errors import UserError
 from video_snl.render.film_strips import Strip, video_strips
 from video_snl.render.page import shortened_name, write_page
-from video_snl.utils.counts import counts
+from video_snl.utils.counts import counts, noun
 from video_snl.utils.files import check_file
 from video_snl.utils.json_text import to_json
 from video_snl.utils.pages import page_script
@@ -91,9 +91,8 @@ def _facts(found: Comparison) -> str:
 
 
 def _titled(row: Row) -> str:
-    if len(row.runs) == 1:
-        return row.label
-    return f"{row.label} (seeds {', '.join(map(str, row.seeds))})"
+    seeds = [str(seed) for seed in row.seeds if seed is not None]
+    return f"{row.label} ({noun(len(seeds), 'seed')} {', '.join(seeds)})" if seeds else row.label
 
 
 def _accuracy(figures: Figures) -> str:
@@ -204,7 +203,7 @@ def _write_page(path: Path, found: Comparison, strips: int) -> None:
                     _changes_view(found, row, part, pictures, heading, kind)
                     for part, heading, kind in zip(
                         changes[id(row)],
-                        ("From right to wrong", "From wrong to right"),
+                        _headings(found, row),
                         ("wrong", "right"),
                         strict=True,
                     )
@@ -215,6 +214,12 @@ def _write_page(path: Path, found: Comparison, strips: int) -> None:
         "script": page_script(_PACKAGE, "tables.js"),
     }
     write_page(path, _PACKAGE, "compare.html", values)
+
+
+def _headings(found: Comparison, row: Row) -> tuple[str, str]:
+    if max(len(row.runs), len(found.rows[0].runs)) > 1:
+        return "Right less often", "Right more often"
+    return "From right to wrong", "From wrong to right"
 
 
 def _chosen(changes: Sequence[tuple[list[int], list[int]]], most: int) -> list[int]:

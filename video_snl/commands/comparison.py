@@ -59,6 +59,7 @@ class EvaluatedRun:
         settings: Settings of the run and the evaluation by their names, without the seed.
         seed: Seed of the run; None if unknown.
         run: Folder of the run itself; None if unknown.
+        recordings: (N,) recordings of the samples; None where they are not known.
     """
 
     folder: Path
@@ -70,6 +71,7 @@ class EvaluatedRun:
     settings: dict[str, Any]
     seed: int | None
     run: Path | None
+    recordings: list[str] | None
 
     @property
     def name(self) -> str:
@@ -232,6 +234,7 @@ def read_run(named: str) -> EvaluatedRun:
         settings=settings,
         seed=config.get("trainer", {}).get("seed"),
         run=run,
+        recordings=_recordings(found / "intervals.json", names, run) if unit == "video" else None,
     )
 
 
@@ -255,10 +258,8 @@ def compare_runs(runs: Sequence[EvaluatedRun]) -> Comparison:
     counted = np.flatnonzero(~unread).tolist()
     if not counted:
         raise UserError("there is no sample that all runs could read: nothing can be compared")
-    recordings = None
-    if first.unit == "video":
-        groups = recordings_of(first.names, first.run)
-        recordings = None if groups is None else [groups[index] for index in counted]
+    groups = first.recordings
+    recordings = None if groups is None else [groups[index] for index in counted]
 
     true = [first.true[index] for index in counted]
 
@@ -401,6 +402,14 @@ def _not_evaluated(folder: Path, places: Sequence[Path]) -> UserError:
         f"{folder} is not evaluated yet: video-snl evaluate --checkpoint {folder} writes what is "
         "compared"
     )
+
+
+def _recordings(path: Path, names: Sequence[str], run: Path | None) -> list[str] | None:
+    """Return the recordings that ``evaluate`` noted; of earlier versions, by names and the run."""
+    noted = _json(path).get("recordings") if path.is_file() else None
+    if isinstance(noted, list) and len(noted) == len(names):
+        return [str(group) for group in noted]
+    return recordings_of(names, run)
 
 
 def _json(path: Path) -> dict[str, Any]:

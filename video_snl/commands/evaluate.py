@@ -67,8 +67,6 @@ __all__ = ["Unreadable", "counted_samples", "evaluate", "score_videos", "video_m
 
 PAGE = "report.html"
 """Name of the page among the reports."""
-STRIPS = 120
-"""Most film strips on the page, unless asked otherwise."""
 _THUMBNAIL = 112  # pixels of a side
 
 Unreadable = Literal["wrong", "skip"]
@@ -115,7 +113,7 @@ def evaluate(
     clips: int = 10,
     crops: int = 3,
     kind: Kind | None = None,
-    strips: int = STRIPS,
+    strips: int = 120,
     command: Sequence[str] = (),
 ) -> int:
     """Evaluate a checkpoint on the test list, print the figures, write the reports.
@@ -322,6 +320,8 @@ def _write_video_page(
 ) -> None:
     trained, test = evaluation.trained, evaluation.data.test
     paths, data = [video.path for video in test], trained.experiment.data
+    division = evaluation.data.division
+    known = None if division is None else division.groups
     samples = Samples(
         unit="video",
         names=paths,
@@ -330,7 +330,7 @@ def _write_video_page(
         read=scores["read"],
         counted=counted_samples(scores["read"], VIDEO, skip=evaluation.skip),
         levels={level: scores[level] for level in LEVELS},
-        recordings=recordings_of(paths, _run_folder(trained.path)),
+        recordings=recordings_of(paths, _run_folder(trained.path), known),
     )
 
     def draw(indices: list[int]) -> dict[int, Strip]:

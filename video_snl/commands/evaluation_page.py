@@ -43,7 +43,7 @@ _NUMBERED_CLASSES = 40
 _CONFUSIONS = 20
 _LISTED = 100  # samples of a cell that are named, and of long lists fewer
 _MANY, _LISTED_OF_MANY = 10_000, 10
-_FAINTEST, _FULLEST = 0.18, 0.6  # letters can be read on these
+_FAINTEST, _FULLEST = 0.25, 0.6  # letters can be read on these
 
 
 @dataclass(frozen=True)
@@ -236,6 +236,8 @@ def _plain(samples: Samples, figures: Iterable[_Figures]) -> dict[str, Any]:
             }
             for each in figures
         },
+        # By the rows of predictions.csv, for compare.
+        "recordings": None if samples.recordings is None else list(samples.recordings),
     }
 
 

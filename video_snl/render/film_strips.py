@@ -19,6 +19,7 @@ from PIL import Image, ImageDraw, ImageOps
 
 from video_snl.data.image.reading import UnreadableImage, read_image
 from video_snl.data.workers.pool import map_with_timeout
+from video_snl.errors import UserError
 from video_snl.utils.media import MAX_PIXELS
 from video_snl.utils.progress import counted
 
@@ -166,12 +167,16 @@ def video_strips(
     results = map_with_timeout(
         _DrawStrip(max_pixels), paths, num_workers=max(1, num_workers), deadline=deadline
     )
-    for result in counted(results, len(paths), "film strips"):
-        if result.value is None:
-            found[result.item] = Strip(note=str(result.failure).removeprefix(f"{result.item}: "))
-        else:
-            content, width, height = result.value
-            found[result.item] = Strip(_uri("jpeg", content), width, height)
+    try:
+        for result in counted(results, len(paths), "film strips"):
+            if result.value is None:
+                note = str(result.failure).removeprefix(f"{result.item}: ")
+                found[result.item] = Strip(note=note)
+            else:
+                content, width, height = result.value
+                found[result.item] = Strip(_uri("jpeg", content), width, height)
+    except UserError as error:  # no process can be started: the page is worth having without
+        found = {**{path: Strip(note=str(error)) for path in paths}, **found}
     return found
 
 

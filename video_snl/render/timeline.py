@@ -12,7 +12,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, MultipleLocator
 
 from video_snl.errors import UserError
 from video_snl.render.fonts import figure_fonts, spelled
@@ -22,6 +22,7 @@ __all__ = ["Action", "Timeline", "draw_timeline", "find_actions"]
 
 _CURVES = 6
 _LONG = 120.0  # seconds from which on times are minutes and seconds
+_TICKS, _STEPS = 8, (30, 60, 120, 300, 600, 1200, 1800, 3600)
 _LETTERS = 32  # of a class name
 _DPI = 130
 
@@ -170,6 +171,8 @@ def _figure(
     long = end > _LONG
     below.set_xlabel("time (min:s)" if long else "time (s)")
     if long:
+        step = next((step for step in _STEPS if end / step <= _TICKS), end / _TICKS)
+        below.xaxis.set_major_locator(MultipleLocator(step))
         below.xaxis.set_major_formatter(FuncFormatter(_clock))
     return figure
 
