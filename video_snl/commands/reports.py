@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from video_snl.utils.files import write_json, write_text
 __all__ = [
     "LEVELS",
     "Scores",
+    "accuracy_interval",
     "classification_report",
     "segmentation_report",
     "top_k_accuracy",
@@ -44,17 +46,33 @@ def top_k_accuracy(scores: np.ndarray, label: np.ndarray, k: int) -> float:
     return float(((best == label[:, None]).any(1) & _scored(scores)).mean())
 
 
+def accuracy_interval(share: float, count: int) -> tuple[float, float]:
+    """Return Wilson's 95 % interval of the share of ``count`` samples that are right.
+
+    It takes them for independent, which videos of one recording are not quite.
+    """
+    z = 1.959964
+    middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
+    half = z / (1 + z**2 / count) * (share * (1 - share) / count + (z / (2 * count)) ** 2) ** 0.5
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
 def write_reports(
-    folder: Path, scores: Scores, videos: VideoSet, metrics: dict[str, Any], views: str
+    folder: Path,
+    scores: Scores,
+    videos: VideoSet,
+    metrics: dict[str, Any],
+    views: str,
+    levels: Sequence[str] = LEVELS,
 ) -> None:
     """Write all of them into a folder, each atomically; ``views`` says what the video level is."""
     names, read = videos.class_names, scores["read"]
     counted = read if metrics["unreadable_are"] == "skipped" else np.ones_like(read)
-    for level in LEVELS:
+    for level in levels:
         what = "centre clip" if level == "clip" else views
         title = f"{level} level ({what}): top-1 {metrics[f'{level}_top1']:.1%}"
         _class_reports(folder, level, scores[level], scores["label"], names, read, counted, title)
-    write_text(folder / "predictions.csv", _as_csv(_predictions(scores, videos)))
+    write_text(folder / "predictions.csv", _as_csv(_predictions(scores, videos, levels)))
     write_json(folder / "metrics.json", metrics)
 
 
@@ -193,12 +211,12 @@ def _confusion_rows(
     return rows
 
 
-def _predictions(scores: Scores, videos: VideoSet) -> list[dict[str, Any]]:
+def _predictions(scores: Scores, videos: VideoSet, levels: Sequence[str]) -> list[dict[str, Any]]:
     names = videos.class_names
     rows = []
     for index, video in enumerate(videos.test):
         row: dict[str, Any] = {"video": video.path, "true class": names[video.label]}
-        for level in LEVELS:
+        for level in levels:
             best = int(_predicted(scores[level][index : index + 1])[0])
             found = best != _NO_CLASS
             row[f"{level} prediction"] = names[best] if found else ""

@@ -30,10 +30,12 @@ __all__ = [
     "divide",
     "has_class_folders",
     "holds_files",
+    "labelled_set",
     "load_csv",
     "load_csv_config",
     "load_folder",
     "load_folder_config",
+    "only_split_1",
 ]
 
 EVERY = 5  # of a class that is not divided yet, each fifth video tests
@@ -45,13 +47,13 @@ Labelled = list[tuple[str, str]]
 
 def load_folder_config(config: DataConfig, known: Sequence[str] | None = None) -> VideoSet:
     """Load the lists of ``data.dataset=folder``: its entry's loader."""
-    _only_split_1(config)
+    only_split_1(config)
     return load_folder(dataset_root(config), frame_folders=config.reader == "frames", known=known)
 
 
 def load_csv_config(config: DataConfig, known: Sequence[str] | None = None) -> VideoSet:
     """Load the lists of ``data.dataset=csv``: its entry's loader."""
-    _only_split_1(config)
+    only_split_1(config)
     root = dataset_root(config)
     if root.is_dir():
         raise UserError(
@@ -61,7 +63,12 @@ def load_csv_config(config: DataConfig, known: Sequence[str] | None = None) -> V
     return load_csv(root, known)
 
 
-def _only_split_1(config: DataConfig) -> None:
+def only_split_1(config: DataConfig) -> None:
+    """Refuse a split of UCF-101 for a dataset that has one split.
+
+    Raises:
+        UserError: Another split is asked for.
+    """
     if config.split != 1:
         raise UserError(
             f"data.split={config.split} is UCF-101's: data.dataset={config.dataset} has split 1 "
@@ -123,7 +130,7 @@ def load_folder(
     else:
         places = {part: root / part for part in parts} or {"all": root}
         found = {part: _class_files(place, frame_folders) for part, place in places.items()}
-    return _labelled_set(found, str(root), known)
+    return labelled_set(found, str(root), known)
 
 
 def has_class_folders(root: Path, kind: Literal["videos", "images"] = "videos") -> bool:
@@ -171,7 +178,7 @@ def load_csv(path: Path, known: Sequence[str] | None = None) -> VideoSet:
         found[row.part or "all"].append((row.path, row.label))
     repeats = find_repeats(found)
     _check_labels(path, rows, repeats)
-    return _labelled_set(found, str(path), known, repeats)
+    return labelled_set(found, str(path), known, repeats)
 
 
 def csv_rows(path: Path) -> list[Row]:
@@ -274,7 +281,7 @@ def holds_files(folder: Path, kind: Literal["videos", "images"]) -> bool:
         return False
 
 
-def _labelled_set(
+def labelled_set(
     found: Mapping[str, Labelled],
     source: str,
     known: Sequence[str] | None,
@@ -284,6 +291,9 @@ def _labelled_set(
 
     Args:
         repeats: Repeats of ``found``, where they are known.
+
+    Raises:
+        UserError: A class that is only tested or cannot be divided, a file in both parts.
     """
     say_merged((label for entries in found.values() for _, label in entries), source)
     clean = {label: clean_label(label) for entries in found.values() for _, label in entries}
