@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import av
@@ -30,7 +29,7 @@ from video_snl.config.backbones import VIDEO_BACKBONES
 from video_snl.config.statistics import STATISTICS
 from video_snl.models.video import classifier_input
 from video_snl.models.weights.loading import classifier
-from video_snl.runs.features import read_features
+from video_snl.runs.features import FeatureTable, Parts, read_features, write_features
 from video_snl.runs.run import checkpoint_path
 from video_snl.runs.trained import load_trained
 
@@ -266,11 +265,28 @@ def test_interrupted_command_goes_on(words: list[str], tmp_path: Path) -> None:
     assert target.read_bytes() == (tmp_path / "whole.parquet").read_bytes()
 
 
+@pytest.mark.parametrize("suffix", [".parquet", ".npz"])
+def test_file_of_equal_rows_can_be_read(tmp_path: Path, suffix: str) -> None:
+    rows = 2000
+    table = FeatureTable(
+        paths=["a.avi"] * rows,
+        clips=np.arange(rows, dtype=np.int32),
+        times=np.full((rows, 2), np.nan),
+        labels=[None] * rows,
+        parts=["train"] * rows,
+        features=np.zeros((rows, 512), np.float32),
+        about={"per": "clip"},
+    )
+    write_features(tmp_path / f"f{suffix}", table)
+    found = read_features(tmp_path / f"f{suffix}")
+    assert np.array_equal(found.features, table.features) and found.about == table.about
+    assert np.array_equal(found.clips, table.clips) and np.isnan(found.times).all()
+    assert (found.labels, found.parts) == (table.labels, table.parts)
+
+
 def test_two_commands_do_not_write_one_file(
     words: list[str], tree: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from video_snl.runs.features import Parts
-
     target = tree.parent / "f.parquet"
     with Parts(target).alone():
         line = refused(main, [*words, str(tree), "-o", str(target)], capsys)
@@ -329,9 +345,6 @@ def test_probe_divides_what_is_not_divided(words: list[str], tree: Path) -> None
     assert "divided as train does it" in done.stderr
     assert "2 test videos of 2 classes" in done.stdout  # the last of four of each class
     assert pq.read_table(target)["split"].null_count == 16
-
-
-Make = Callable[[Path], list[str]]
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ class Features(Accelerator, Unreadable, Workers, Pretrained, Checkpoint):
 
     Args:
         paths: Videos, or folders of them: the folders in a folder are the labels (below train/ and
-            test/, where it has these). None beside --data.root.
+            test/, where it has these). Left out beside --data.root.
         output: File to write: .parquet, or .npz of NumPy.
         per: A vector for each clip, or for each video: the mean over its clips.
         clips: Clips of a video, evenly spaced over its length; default 10 (of a --pretrained

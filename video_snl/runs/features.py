@@ -213,7 +213,8 @@ def _read_npz(path: Path) -> FeatureTable:
 
 def _write_parquet(file: Path, table: FeatureTable, about: str) -> None:
     import pyarrow as pa
-    import pyarrow.parquet as pq
+
+    from video_snl.utils.parquet import write_parquet
 
     flat = pa.array(np.ascontiguousarray(table.features, dtype=np.float32).reshape(-1))
     whole = table.clips == _WHOLE
@@ -227,16 +228,16 @@ def _write_parquet(file: Path, table: FeatureTable, about: str) -> None:
         "feature": pa.FixedSizeListArray.from_arrays(flat, table.features.shape[1]),
     }
     stored = pa.table(columns).replace_schema_metadata({_KEY: about})
-    # Features do not compress. The checksums find damage by disks and copies.
-    pq.write_table(stored, file, compression="none", write_page_checksum=True)
+    write_parquet(stored, file)
 
 
 def _read_parquet(path: Path) -> FeatureTable:
     import pyarrow as pa
-    import pyarrow.parquet as pq
+
+    from video_snl.utils.parquet import read_parquet
 
     try:
-        stored = pq.read_table(path, page_checksum_verification=True)
+        stored = read_parquet(path)
         about = _about(path, (stored.schema.metadata or {}).get(_KEY.encode(), b"").decode())
         column = stored["feature"].combine_chunks()
         clips = stored["clip"].fill_null(_WHOLE).to_numpy().astype(np.int32)
