@@ -22,6 +22,7 @@ COMMANDS = (
     "evaluate",
     "compare",
     "predict",
+    "features",
     "serve",
     "describe",
     "check",

@@ -30,6 +30,7 @@ from tests.written_commands import PROGRAMS, can_be_run, command_lines, parse
 from video_snl.blocks import NonlocalBlock
 from video_snl.config.image import ImageExperiment
 from video_snl.config.video import Experiment
+from video_snl.runs import features as video_features
 
 # Of each block that cannot be checked, "page: its first line", why.
 UNCHECKED: dict[str, str] = {}
@@ -99,8 +100,24 @@ def _network(folder: Path) -> dict[str, Any]:
     return {"network": nn.Sequential(OrderedDict(stages)), "x": torch.randn(1, 64, 2, 3, 4)}
 
 
+def _video_features(folder: Path) -> dict[str, Any]:
+    table = video_features.FeatureTable(
+        paths=["a.avi", "b.avi"],
+        clips=np.zeros(2, dtype=np.int32),
+        times=np.array([[0, 1.6], [0, 1.6]]),
+        labels=["jump", None],
+        parts=["train", None],
+        features=np.eye(2, 8, dtype=np.float32),
+        about={"network": "x3d_xs"},
+    )
+    for name in ("features.parquet", "videos.npz"):
+        video_features.write_features(folder / name, table)
+    return {}
+
+
 _STAND_INS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "docs/blocks.md": _network,
+    "docs/features.md": _video_features,
     "docs/reid/datasets.md": _people,
     "docs/reid/retrieval.md": _features,
 }

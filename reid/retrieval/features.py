@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from reid.data.tracklet import NO_NUMBER, UNKNOWN, camera_number, person_number
 from reid.metrics.ranking import Names, numbers_of_names
 from video_snl.errors import UserError
 from video_snl.utils.files import replace_file
+from video_snl.utils.parquet import read_parquet, write_parquet
 from video_snl.utils.text import escaped
 
 __all__ = [
@@ -35,8 +35,6 @@ _KEYS = ("format", "model", "checkpoint", "dimension", "test_frames")
 _SEAL = "sha256"  # of the other entries: pages have checksums, the schema's metadata has none
 _ALL = "all"
 _PREFIX = "reid."
-# Values in a byte of a file: more than any compression of different rows comes to.
-_DENSEST = 1_000
 
 
 @dataclass(frozen=True)
@@ -144,7 +142,7 @@ def write_features(path: str | Path, table: FeatureTable) -> None:
     entries[_SEAL] = _seal(entries)
     metadata = {_PREFIX + key: value for key, value in entries.items()}
     stored = pa.table(columns).replace_schema_metadata(metadata)
-    replace_file(Path(path), lambda file: _write(stored, file))
+    replace_file(Path(path), lambda file: write_parquet(stored, file))
 
 
 def _seal(entries: Mapping[str, str]) -> str:
@@ -172,8 +170,7 @@ def read_features(path: str | Path) -> FeatureTable:
     if not path.is_file():
         raise UserError(f"{path} is not a file; write one with reid extract ... -o {path}")
     try:
-        _check_claims(path)
-        stored = pq.read_table(path, page_checksum_verification=True)
+        stored = read_parquet(path)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # of a column's name
         reason = str(error).splitlines()[0]
         raise UserError(
@@ -205,33 +202,6 @@ def read_features(path: str | Path) -> FeatureTable:
         cameras=cameras,
         numbering=str(path.resolve()) if numbered else None,
     )
-
-
-def _check_claims(path: Path) -> None:
-    """Compare the rows and values that a parquet file claims with its size, before reading it.
-
-    A damaged or forged footer of a few bytes may claim 2^31 rows, for which a reader takes memory.
-
-    Raises:
-        UserError: The claims contradict each other, or cannot be true of a file of that size.
-        ArrowException, OSError: The file is not a parquet file.
-    """
-    size = path.stat().st_size
-    metadata = pq.read_metadata(path)
-    groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
-    rows = metadata.num_rows
-    in_groups = sum(group.num_rows for group in groups)
-    if rows != in_groups or any(group.num_rows < 0 for group in groups):
-        raise UserError(
-            f"{path} is damaged: its footer claims {rows:,} rows, its parts {in_groups:,}; make it "
-            "anew with the command that wrote it"
-        )
-    values = [group.column(i).num_values for group in groups for i in range(group.num_columns)]
-    if rows > size or sum(values) > _DENSEST * size or any(count < 0 for count in values):
-        raise UserError(
-            f"{path} is damaged: it claims {rows:,} rows with {sum(values):,} values, and has "
-            f"{size:,} bytes; make it anew with the command that wrote it"
-        )
 
 
 def _ids(names: Sequence[str | None], number_of: Callable[[str], int | None]) -> np.ndarray:
@@ -352,11 +322,6 @@ def concatenate(tables: Sequence[FeatureTable]) -> FeatureTable:
         test_frames=tables[0].test_frames,
         numbering=numbering,
     )
-
-
-def _write(stored: pa.Table, file: Path) -> None:
-    # Features do not compress. The checksums find damage by disks and copies.
-    pq.write_table(stored, file, compression="none", write_page_checksum=True)
 
 
 def _metadata(path: Path, schema: pa.Schema) -> dict[str, str]:

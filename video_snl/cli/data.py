@@ -11,7 +11,7 @@ from jsonargparse import Namespace
 from video_snl.config.options import Json, Workers, option, option_group, options_of
 from video_snl.errors import UserError
 
-__all__ = ["CHECK", "PREPARE", "Check", "Prepare", "check", "prepare"]
+__all__ = ["CHECK", "PREPARE", "Check", "Prepare", "check", "number_of_workers", "prepare"]
 
 CHECK = """Decode every file of a dataset and list what is missing or wrong.
 Exit code 0: all intact; 1: something was found; 2: bad input. --json lists every file."""
@@ -72,7 +72,7 @@ def check(arguments: Namespace) -> int:
     return check(
         root,
         dataset=options.dataset,
-        num_workers=_workers(options),
+        num_workers=number_of_workers(options),
         deadline=options.deadline,
         max_pixels=options.max_pixels,
         clip_frames=options.clip_frames,
@@ -91,11 +91,12 @@ def prepare(arguments: Namespace) -> int:
         Path(options.out).expanduser(),
         short_side=options.short_side,
         key_frame_every=options.key_frame_every,
-        num_workers=_workers(options),
+        num_workers=number_of_workers(options),
         deadline=options.deadline,
         max_pixels=options.max_pixels,
     )
 
 
-def _workers(options: Workers) -> int:
+def number_of_workers(options: Workers) -> int:
+    """Return the number of processes: as many as there are cores, where none is given."""
     return options.num_workers or len(os.sched_getaffinity(0))

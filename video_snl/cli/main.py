@@ -12,6 +12,7 @@ from video_snl.cli.compare import COMPARE, Compare, compare
 from video_snl.cli.data import CHECK, PREPARE, Check, Prepare, check, prepare
 from video_snl.cli.explain import EXPLAIN, Explain, ExplainImage, explain
 from video_snl.cli.export import EXPORT, Export, export, is_of_images
+from video_snl.cli.features import FEATURES, Features, features
 from video_snl.cli.publish import PUBLISH, Publish, publish
 from video_snl.cli.serve import SERVE, Serve, ServeAny, serve
 from video_snl.cli.spectrum import SPECTRUM, Spectrum, SpectrumOfImages, spectrum
@@ -205,6 +206,7 @@ _COMMANDS: Commands = {
         Experiment,
         (*COMMON_DESCRIBE, "data.clip_frames", "data.crop"),
     ),
+    "features": Command(FEATURES, Features, features),
     "explain": Command(EXPLAIN, Explain, _of(explain, VIDEO)),
     "spectrum": Command(SPECTRUM, Spectrum, _of(spectrum, VIDEO)),
     "check": Command(CHECK, Check, check),

@@ -346,13 +346,16 @@ def _write_video_page(
     write_evaluation_page(evaluation.folder, samples, about, draw, evaluation.strips)
 
 
-def video_metrics(scores: Scores, videos: VideoSet, *, skip: bool) -> dict[str, Any]:
+def video_metrics(
+    scores: Scores, videos: VideoSet, *, skip: bool, levels: Sequence[str] = LEVELS
+) -> dict[str, Any]:
     """Return the accuracies at both levels, and what could not be read.
 
     Args:
         scores: Scores of all test videos, as of :func:`score_videos`.
         videos: The dataset.
         skip: Leave out videos that could not be read; else they count as wrong.
+        levels: Levels that there are scores of.
 
     Raises:
         UserError: No video is left.
@@ -366,12 +369,12 @@ def video_metrics(scores: Scores, videos: VideoSet, *, skip: bool) -> dict[str, 
         "classes": classes,
         **{
             f"{level}_top{n}": top_k_accuracy(scores[level][counted], label, n)
-            for level in LEVELS
+            for level in levels
             for n in (1, k)
         },
         **{
             f"{level}_{name}": value
-            for level in LEVELS
+            for level in levels
             for name, value in further_metrics(scores[level][counted], label).items()
         },
         **_unreadable([video.path for video in videos.test], read, skip=skip),

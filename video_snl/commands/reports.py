@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,16 +58,21 @@ def predicted_classes(scores: np.ndarray) -> np.ndarray:
 
 
 def write_reports(
-    folder: Path, scores: Scores, videos: VideoSet, metrics: dict[str, Any], views: str
+    folder: Path,
+    scores: Scores,
+    videos: VideoSet,
+    metrics: dict[str, Any],
+    views: str,
+    levels: Sequence[str] = LEVELS,
 ) -> None:
     """Write all of them into a folder, each atomically; ``views`` says what the video level is."""
     names, read = videos.class_names, scores["read"]
     counted = read if metrics["unreadable_are"] == "skipped" else np.ones_like(read)
-    for level in LEVELS:
+    for level in levels:
         what = "centre clip" if level == "clip" else views
         title = f"{level} level ({what}): top-1 {metrics[f'{level}_top1']:.1%}"
         _class_reports(folder, level, scores[level], scores["label"], names, read, counted, title)
-    write_text(folder / "predictions.csv", _as_csv(_predictions(scores, videos)))
+    write_text(folder / "predictions.csv", _as_csv(_predictions(scores, videos, levels)))
     write_json(folder / "metrics.json", metrics)
 
 
@@ -205,12 +211,12 @@ def _confusion_rows(
     return rows
 
 
-def _predictions(scores: Scores, videos: VideoSet) -> list[dict[str, Any]]:
+def _predictions(scores: Scores, videos: VideoSet, levels: Sequence[str]) -> list[dict[str, Any]]:
     names = videos.class_names
     rows = []
     for index, video in enumerate(videos.test):
         row: dict[str, Any] = {"video": video.path, "true class": names[video.label]}
-        for level in LEVELS:
+        for level in levels:
             best = int(predicted_classes(scores[level][index : index + 1])[0])
             found = best != _NO_CLASS
             row[f"{level} prediction"] = names[best] if found else ""

@@ -142,7 +142,13 @@ def add_options(parser: ArgumentParser, kind: type) -> None:
 
 def options_of(kind: type[_Options], arguments: Namespace) -> _Options:
     """Build a dataclass of options from what its parser returned."""
-    return kind(**{each.name: arguments[each.name] for each in fields(kind)})  # type: ignore[arg-type]
+    return kind(**{each.name: arguments[_destination(each)] for each in fields(kind)})  # type: ignore[arg-type]
+
+
+def _destination(option: Field[Any]) -> str:
+    """Return the name under which a parser returns an option: a section's entry keeps its dot."""
+    long = option.metadata.get("name") or option.name
+    return long.removeprefix("--").replace("-", "_")
 
 
 def _names(option: Field[Any], about: dict[str, Any]) -> list[str]:

@@ -249,12 +249,18 @@ class Parser(ArgumentParser):
     def _refuse(self, word: str) -> NoReturn:
         name = word.partition("=")[0]
         section = name.lstrip("-").partition(".")[0]
-        if self.experiment is None and section in (
-            "config",
-            "data",
-            "model",
-            "optimizer",
-            "trainer",
+        own = any(option.startswith(f"--{section}.") for option in self._long_options())
+        if (
+            self.experiment is None
+            and not own
+            and section
+            in (
+                "config",
+                "data",
+                "model",
+                "optimizer",
+                "trainer",
+            )
         ):
             advice = (
                 "configurations and their options are for train, evaluate and describe, and stand "

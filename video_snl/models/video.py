@@ -7,10 +7,10 @@ recomputed residual units.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from video_snl.blocks.insertion import WithBlock, block_places, insert_blocks, inserted_blocks
@@ -23,6 +23,7 @@ from video_snl.models.weights.loading import LoadReport, classifier, load_backbo
 __all__ = [
     "build_model",
     "check_clips",
+    "classifier_input",
     "head_parameters",
     "recompute_units",
     "stage_modules",
@@ -158,6 +159,34 @@ def head_parameters(model: nn.Module) -> set[nn.Parameter]:
         heads = [model.get_submodule(classifier(model))]
     layers = (layer for head in heads for layer in head.modules() if layer not in blocks)
     return {p for layer in layers for p in layer.parameters(recurse=False)}
+
+
+def classifier_input(model: nn.Module) -> Callable[[Tensor], Tensor]:
+    """Return what computes the features of clips: the input of the network's classifier.
+
+    Of a classifier that is applied at each position, as X3D's, it is the mean over the positions.
+
+    Args:
+        model: Network in evaluation mode, where dropout before the classifier changes nothing.
+
+    Returns:
+        A function, normalised clips (B, 3, T, H, W) -> (B, D).
+    """
+    layer = model.get_submodule(classifier(model))
+
+    def compute(clips: Tensor) -> Tensor:
+        inputs: list[Tensor] = []
+        handle = layer.register_forward_pre_hook(lambda _, given: inputs.append(given[0]))
+        try:
+            model(clips)
+        finally:
+            handle.remove()
+        [features] = inputs
+        if isinstance(layer, nn.Linear):  # channels last, else first
+            features = features.movedim(-1, 1)
+        return features.flatten(2).mean(2) if features.ndim > 2 else features
+
+    return compute
 
 
 def recompute_units(model: nn.Module) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,14 +21,13 @@ from video_snl.tables.settings import Choices, Planned, find_configs, plans
 from video_snl.tables.store import Contents, Store
 from video_snl.utils.counts import counts
 from video_snl.utils.files import check_folder, write_json, write_text
-from video_snl.utils.processes import handling, leave_lost_terminal
+from video_snl.utils.processes import ending_in_order
 
 if TYPE_CHECKING:
     from video_snl.tables.networks import Size
 
 __all__ = ["run_table"]
 
-_HUNG_UP, _TERMINATED = 129, 143
 _CLUSTER_JOBS = 16
 _OPTION = re.compile(r"(data|model|optimizer|trainer)\.\w+")
 
@@ -244,12 +242,7 @@ def _devices() -> list[str]:
 @contextmanager
 def _ending_in_order(asked: _Table) -> Iterator[None]:
     """End the trainings on SIGTERM and SIGHUP as on Ctrl-C, and say what is kept."""
-
-    def terminate(signum: int, frame: Any) -> None:
-        leave_lost_terminal()
-        raise SystemExit(_HUNG_UP if signum == signal.SIGHUP else _TERMINATED)
-
-    with handling(signal.SIGTERM, terminate), handling(signal.SIGHUP, terminate):
+    with ending_in_order():
         try:
             yield
         except (KeyboardInterrupt, SystemExit):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -161,6 +161,13 @@ class ActionRecognition(Task):
 
         Shapes: ``views`` uint8 (B, clips, T, H, W, 3), ``size`` (B, 2) -> (B, classes).
         """
+        return self.over_crops(batch, lambda clips: class_scores(self.model(clips))).mean(1)
+
+    def over_crops(self, batch: dict[str, Tensor], compute: Callable[[Tensor], Tensor]) -> Tensor:
+        """Mean over the crops of what is computed of normalised clips, (N, 3, T, h, w) -> (N, D).
+
+        Shapes: ``views`` uint8 (B, clips, T, H, W, 3), ``size`` (B, 2) -> (B, clips, D).
+        """
         videos, clips = batch["views"].shape[:2]
         views = batch["views"].flatten(0, 1)
         size = batch["size"].repeat_interleave(clips, 0)
@@ -169,8 +176,8 @@ class ActionRecognition(Task):
         three = self.crops == 3 and bool((size > crop).any())
         middle = torch.full_like(size, 0.5, dtype=torch.float32)
         offsets = three_crops(size, crop) if three else [middle]
-        scores = [self._scores(views, size, offset) for offset in offsets]
-        return torch.stack(scores).mean(0).view(videos, clips, -1).mean(1)
+        found = [self._over_views(views, size, offset, compute) for offset in offsets]
+        return torch.stack(found).mean(0).view(videos, clips, -1)
 
     def rate_factor(self, epoch: float) -> float:
         return learning_rate_factor(self.experiment.optimizer, epoch)
@@ -213,10 +220,12 @@ class ActionRecognition(Task):
         upright = torch.zeros(len(video), dtype=torch.bool, device=video.device)
         return self.clips(video, size, middle, upright)
 
-    def _scores(self, views: Tensor, size: Tensor, offset: Tensor) -> Tensor:
+    def _over_views(
+        self, views: Tensor, size: Tensor, offset: Tensor, compute: Callable[[Tensor], Tensor]
+    ) -> Tensor:
         upright = torch.zeros(len(views), dtype=torch.bool, device=views.device)
         parts = zip(*(x.split(_VIEWS_AT_ONCE) for x in (views, size, offset, upright)), strict=True)
-        return torch.cat([class_scores(self.model(self.clips(*part))) for part in parts])
+        return torch.cat([compute(self.clips(*part)) for part in parts])
 
     # Crops per clip of the test protocol: 1 (centre) or 3.
     crops: int = 3

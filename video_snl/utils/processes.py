@@ -13,8 +13,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-__all__ = ["end_with_first_process", "handling", "leading_others", "leave_lost_terminal"]
+__all__ = [
+    "end_with_first_process",
+    "ending_in_order",
+    "handling",
+    "leading_others",
+    "leave_lost_terminal",
+]
 
+_ENDINGS = {signal.SIGTERM: 143, signal.SIGHUP: 129}
 _FIRST = "VIDEO_SNL_FIRST_PROCESS"
 _PR_SET_PDEATHSIG = 1
 _LOOK_EVERY = 1.0  # seconds, where the kernel does not tell
@@ -34,6 +41,18 @@ def handling(
         yield
     finally:
         signal.signal(number, before)
+
+
+@contextmanager
+def ending_in_order() -> Iterator[None]:
+    """End the body by SystemExit at SIGTERM (143) and SIGHUP (129), so that it can tidy up."""
+
+    def terminate(number: int, frame: FrameType | None) -> None:
+        leave_lost_terminal()
+        raise SystemExit(_ENDINGS[signal.Signals(number)])
+
+    with handling(signal.SIGTERM, terminate), handling(signal.SIGHUP, terminate):
+        yield
 
 
 def leave_lost_terminal() -> None:

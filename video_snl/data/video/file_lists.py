@@ -3,24 +3,38 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
+from video_snl.config.video import DataConfig
 from video_snl.data.duplicates import Repeats, find_repeats
+from video_snl.data.video.catalog import load_videos
 from video_snl.data.video.csv_lists import csv_rows
 from video_snl.data.video.division import PARTS
-from video_snl.data.video.records import folder_contents
+from video_snl.data.video.labelled import check_split
+from video_snl.data.video.records import dataset_root, folder_contents
 from video_snl.data.video.ucf101 import Split, lists_folder, parse_split, videos_folder
 from video_snl.errors import UserError
-from video_snl.utils.media import VIDEO_SUFFIXES, MediaFiles, find_media, list_folder
+from video_snl.utils.media import (
+    VIDEO_SUFFIXES,
+    MediaFiles,
+    find_media,
+    list_folder,
+    named_media,
+)
+from video_snl.utils.text import clean_label, printable, say_merged
 
 __all__ = [
     "Layout",
     "FileLists",
+    "Listed",
     "find_videos",
     "layout_of",
+    "list_dataset",
     "list_files",
+    "list_labelled",
 ]
 
 Layout = Literal["ucf101", "folder", "csv"]
@@ -62,6 +76,85 @@ def list_files(root: Path, layout: Layout) -> FileLists:
     if layout == "ucf101":
         return _ucf101(root)
     return _csv(root) if layout == "csv" else _folder(root)
+
+
+class Listed(NamedTuple):
+    """A video with its class, ``train`` or ``test``, and its recording, where they are known."""
+
+    path: str
+    label: str | None = None
+    part: str | None = None
+    group: str | None = None
+
+
+def list_labelled(paths: Iterable[str], program: str) -> list[Listed]:
+    """List the videos that paths name, themselves or below a folder, each once.
+
+    The label of a video is the folder in the named one that it is below, and of one with ``train``
+    or ``test`` in it, the folder in that. A video that is named itself, or lies beside the class
+    folders, has none.
+
+    Args:
+        program: The command, which begins the line on what was passed over.
+
+    Raises:
+        UserError: A path is not there, a folder holds no video, or its name cannot be a label.
+    """
+    found: dict[str, Listed] = {}
+    for named in map(Path, paths):
+        divided = any((named / part).is_dir() for part in PARTS)
+        for video in named_media([named], "videos", program):
+            folders = list(video.relative_to(named).parts[:-1])
+            part = folders.pop(0) if divided and folders and folders[0] in PARTS else None
+            label = folders[0] if folders and (part or not divided) else None
+            group = folders[1] if label is not None and len(folders) > 1 else None
+            found.setdefault(str(video), Listed(str(video), label, part, group))
+    return _cleaned(found.values(), program)
+
+
+def list_dataset(config: DataConfig, program: str) -> list[Listed]:
+    """List the videos of a configuration's dataset, also rows of a CSV file that are not there.
+
+    Of ``folder`` all videos below the class folders are listed, and a dataset of one class, or
+    without one of its parts, is no error: nothing need be trained on it.
+
+    Raises:
+        UserError: There is no such dataset, or a list is malformed.
+    """
+    if config.dataset not in ("folder", "csv"):
+        videos = load_videos(config)
+        lists = zip(PARTS, (videos.train, videos.test), strict=True)
+        found: dict[str, Listed] = {}  # a video that is kept under two labels has the first
+        for part, entries in lists:
+            for video in entries:
+                label = videos.class_names[video.label]
+                found.setdefault(video.path, Listed(video.path, label, part))
+        return list(found.values())
+    check_split(config)
+    root = dataset_root(config)
+    if config.dataset == "folder":
+        return list_labelled([str(root)], program)
+    rows: dict[str, Listed] = {}
+    for row in csv_rows(root):
+        listed = Listed(row.path, row.label, row.part, row.group)
+        if rows.setdefault(row.path, listed) != listed:
+            raise UserError(
+                f"{root}, line {row.line}: {printable(row.path)} is listed before, with another "
+                "label or split: list it once"
+            )
+    if not rows:
+        raise UserError(f"{root} lists no video: add lines of path,label[,split]")
+    return list(rows.values())
+
+
+def _cleaned(videos: Iterable[Listed], source: str) -> list[Listed]:
+    """Return videos with the labels that the names of their folders stand for."""
+    listed = list(videos)
+    say_merged((video.label for video in listed if video.label is not None), source)
+    return [
+        video if video.label is None else video._replace(label=clean_label(video.label))
+        for video in listed
+    ]
 
 
 def find_videos(root: Path) -> MediaFiles:

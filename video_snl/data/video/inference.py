@@ -5,8 +5,9 @@ A file on which a decoder never returns costs its deadline; then the next file c
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing
+import os
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import count
 from typing import Any, NamedTuple, TypeVar
@@ -15,6 +16,7 @@ import numpy as np
 
 from video_snl.config.video import DataConfig
 from video_snl.data.decoding.pyav import PyAVReader
+from video_snl.data.decoding.readers import read_clips
 from video_snl.data.loading.quarantine import named
 from video_snl.data.video.clip_sampling import ShortVideoError
 from video_snl.data.video.dataset import EvaluationDataset, clip_rule
@@ -25,7 +27,7 @@ from video_snl.data.workers.pool import DecodeResult, map_with_timeout
 from video_snl.errors import OptionsError, UserError
 from video_snl.utils.counts import counts
 
-__all__ = ["Window", "read_views", "read_windows"]
+__all__ = ["TimedViews", "Window", "read_timed_views", "read_views", "read_windows", "value_of"]
 
 _SHORT_VIDEOS = "set --short_videos repeat_last or wrap"
 _NOMINAL_RATE = 25.0  # frames a second, to turn frames into seconds of patience
@@ -39,6 +41,29 @@ class Window(NamedTuple):
     start: float
     end: float
     views: np.ndarray
+
+
+class TimedViews(NamedTuple):
+    """Clips uint8 (K, T, H, W, 3), and start and end of each in seconds, (K, 2); NaN: unknown."""
+
+    views: np.ndarray
+    times: np.ndarray
+
+
+def read_timed_views(
+    paths: Sequence[str], config: DataConfig, clips: int, num_workers: int
+) -> Generator[DecodeResult[str, TimedViews], None, None]:
+    """Read clips evenly spaced over each of many videos, and yield them as they are ready.
+
+    Close the iterator, or run it to its end, to end the processes. What went wrong with a video is
+    in its result (:func:`value_of`), and stops no other.
+
+    Args:
+        num_workers: Processes that read; each has ``data.deadline`` seconds for a video.
+    """
+    read = _TimedViews(config, clips)
+    # Each has two, so that it reads one while the network is at another.
+    return map_with_timeout(read, paths, num_workers=num_workers, deadline=config.deadline, ahead=2)
 
 
 def read_views(
@@ -55,7 +80,7 @@ def read_views(
     """
     read = _Views(config, clips, if_short)
     [result] = map_with_timeout(read, [path], num_workers=1, deadline=config.deadline)
-    return _value(result, path, config.deadline)
+    return value_of(result, path, config.deadline)
 
 
 def read_windows(
@@ -79,10 +104,29 @@ def read_windows(
     results = map_with_timeout(read, turns, num_workers=1, deadline=deadline, ahead=2)
     with closing(results):  # which ends the process
         for result in results:
-            found = _value(result, path, deadline)
+            found = value_of(result, path, deadline)
             if found is None:
                 return
             yield found
+
+
+def value_of(result: DecodeResult[Any, T], path: str, deadline: float) -> T:
+    """Return what a process has read.
+
+    Args:
+        deadline: Seconds that it had, for the message.
+
+    Raises:
+        UserError: It could not be read, or not in time.
+    """
+    if result.kind == "timeout":
+        raise UserError(
+            f"{path}: decoding took longer than {deadline:g} s, and was given up: re-encode the "
+            "file, or give it longer (--deadline)"
+        )
+    if result.kind != "ok":
+        raise UserError(named(path, str(result.failure)))
+    return result.value  # type: ignore[return-value]
 
 
 @dataclass(frozen=True)
@@ -93,16 +137,58 @@ class _Views:
 
     def __call__(self, path: str) -> np.ndarray:
         dataset = EvaluationDataset([Video(path, 0)], self.config, self.clips)
-        try:
+        with _advising(path, self.if_short):
             return dataset[0, 0]["views"].numpy()
-        except OptionsError as error:
-            short = error.__cause__
-            if not isinstance(short, ShortVideoError):
-                raise
-            raise UserError(
-                f"{path} has {counts(short.length, 'frame')}, a clip spans {short.span}: "
-                f"{self.if_short}"
-            ) from error
+
+
+@dataclass(frozen=True)
+class _TimedViews:
+    config: DataConfig
+    clips: int
+
+    def __call__(self, path: str) -> TimedViews:
+        config, chosen = self.config, list[list[int]]()
+
+        def choose(length: int) -> list[list[int]]:
+            chosen.extend(clip_rule(config, path).several(length, self.clips))
+            return chosen
+
+        with _advising(path, _SHORT_VIDEOS):
+            views = read_clips(
+                path,
+                choose,
+                config.resize,
+                config.reader,
+                config.decode_device,
+                config.max_pixels,
+            )
+        return TimedViews(views.numpy(), _times_of(path, chosen, config.max_pixels))
+
+
+@contextmanager
+def _advising(path: str, if_short: str) -> Iterator[None]:
+    """Turn the error of a video that is too short into one with the advice of the command."""
+    try:
+        yield
+    except OptionsError as error:
+        short = error.__cause__
+        if not isinstance(short, ShortVideoError):
+            raise
+        raise UserError(
+            f"{path} has {counts(short.length, 'frame')}, a clip spans {short.span}: {if_short}"
+        ) from error
+
+
+def _times_of(path: str, clips: list[list[int]], max_pixels: int) -> np.ndarray:
+    """Return start and end of clips; NaN for a file, or a folder of frames, that has no times."""
+    unknown = np.full((len(clips), 2), np.nan)
+    if os.path.isdir(path):
+        return unknown
+    try:
+        times = frame_times(path, max_pixels)
+    except UserError:  # it was read: only its rate is missing
+        return unknown
+    return np.array([times.of(range(min(clip), max(clip) + 1)) for clip in clips])
 
 
 _windows: Iterator[Window] = iter(())  # of the file that this process is reading
@@ -154,14 +240,3 @@ class _Windows:
                 f"{path}: a window of {counts(error.length, 'frame')} is shorter than a clip, "
                 f"which spans {error.span}: lengthen --window, or {_SHORT_VIDEOS}"
             ) from error
-
-
-def _value(result: DecodeResult[Any, T], path: str, deadline: float) -> T:
-    if result.kind == "timeout":
-        raise UserError(
-            f"{path}: decoding took longer than {deadline:g} s, and was given up: re-encode the "
-            "file, or give it longer (--deadline)"
-        )
-    if result.kind != "ok":
-        raise UserError(named(path, str(result.failure)))
-    return result.value  # type: ignore[return-value]

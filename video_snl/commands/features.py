@@ -1,0 +1,475 @@
+"""``video-snl features``: vectors of clips or videos, for probes, search and clustering.
+
+The vector of a clip is what the network's classifier gets. Files that take long are made in parts
+(:class:`~video_snl.runs.features.Parts`): a command that was interrupted goes on, and one that is
+given again after videos were added, or have changed, computes theirs alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from video_snl import __version__
+from video_snl.commands.predict import Views, network_of
+from video_snl.commands.probe import Probe, divided, fit_probe
+from video_snl.config.datasets import VIDEO_DATASETS
+from video_snl.config.task_spec import IMAGE, VIDEO
+from video_snl.config.video import DataConfig, Experiment
+from video_snl.data.video.file_lists import Listed, layout_of, list_dataset, list_labelled
+from video_snl.data.video.inference import TimedViews, read_timed_views, value_of
+from video_snl.data.workers.forkserver import start_forkserver
+from video_snl.engine.trainer import device_of
+from video_snl.errors import UserError
+from video_snl.models.video import classifier_input
+from video_snl.runs.features import (
+    FeatureTable,
+    Parts,
+    check_suffix,
+    differences,
+    read_features,
+    write_features,
+)
+from video_snl.runs.pretrained import describe_input, load_pretrained
+from video_snl.runs.trained import Trained, stored_spec
+from video_snl.tasks.action import ActionRecognition
+from video_snl.tasks.operations import Reading
+from video_snl.tasks.video_operations import VideoOperations
+from video_snl.utils.counts import counts
+from video_snl.utils.files import check_file, check_folder, writing
+from video_snl.utils.finite import not_finite_error
+from video_snl.utils.media import is_video_name
+from video_snl.utils.processes import ending_in_order
+from video_snl.utils.progress import counted
+from video_snl.utils.text import escaped, say_once
+
+__all__ = ["Dataset", "Per", "VideoFeatures", "compute_features", "features", "find_videos"]
+
+Per = Literal["clip", "video"]
+"""A vector for each clip, or their mean for each video."""
+
+Compute = Callable[[Sequence[str]], Generator[tuple[str, "VideoFeatures | UserError"], None, None]]
+"""From paths to pairs of one of them and its features, or what was wrong with it."""
+
+_COMMAND = "video-snl features"
+# A part is written after so many videos or seconds.
+_PART_VIDEOS, _PART_SECONDS = 64, 30.0
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset whose lists name the videos.
+
+    Attributes:
+        name: Name of the dataset; None: by what the root holds.
+        root: Folder, or CSV file.
+        split: Number of the split, of those that have several.
+    """
+
+    name: str | None = None
+    root: str | None = None
+    split: Literal[1, 2, 3, "paper"] = 1
+
+    def config(self) -> DataConfig:
+        """Return the options by which it is listed.
+
+        Raises:
+            UserError: The root is a video.
+        """
+        if self.root is not None and is_video_name(self.root):
+            raise UserError(f"--data.root {self.root} is a video: give it without the option.")
+        name = layout_of(Path(str(self.root)).expanduser()) if self.name is None else self.name
+        return DataConfig(dataset=name, root=self.root, split=self.split)
+
+    @property
+    def described(self) -> str:
+        """Name and split in words."""
+        config = self.config()
+        entry = VIDEO_DATASETS[config.dataset]
+        return f"{config.dataset}, split {self.split}" if entry.splits else config.dataset
+
+
+class VideoFeatures(NamedTuple):
+    """Features of a video: numbers of the clips (R,), their times (R, 2), vectors (R, D)."""
+
+    clips: np.ndarray
+    times: np.ndarray
+    vectors: np.ndarray
+
+
+def features(
+    paths: Sequence[str],
+    *,
+    output: str,
+    pretrained: str | None = None,
+    weights: str | None = None,
+    checkpoint: str | None = None,
+    dataset: Dataset | None = None,
+    per: Per = "clip",
+    views: Views | None = None,
+    reading: Reading | None = None,
+    num_workers: int = 1,
+    accelerator: str = "auto",
+    force: bool = False,
+    probe: Probe | None = None,
+) -> int:
+    """Write the features of videos to a file, and fit a probe on them where that is asked for.
+
+    Args:
+        paths: Videos or folders of them; none where there is a dataset.
+        output: The file, .parquet or .npz.
+        pretrained: Name of a network with published weights.
+        weights: File of these weights.
+        checkpoint: Checkpoint in their place, as for :func:`~video_snl.runs.run.checkpoint_path`.
+        dataset: Dataset in the place of paths.
+        per: A vector for each clip, or for each video.
+        views: Clips and crops of a video.
+        reading: Options of reading the videos.
+        num_workers: Processes that read.
+        accelerator: ``auto``, ``cpu`` or ``gpu``.
+        force: Replace a file of other settings or of other videos.
+        probe: Options of a probe.
+
+    Returns:
+        0; 2 where a video could not be read.
+
+    Raises:
+        UserError: An option does not fit, the network cannot be loaded, or the file is another's.
+    """
+    views, reading = views or Views(), reading or Reading()
+    check_suffix("--output", output)
+    check_file("--output", output, "features.parquet")
+    if probe is not None:
+        check_folder("--probe_output", str(probe.folder))
+    dataset = dataset or _recognised(paths)
+    videos = find_videos(paths, dataset)
+    listed = None if probe is None else divided(videos)  # refused before anything is computed
+    start_forkserver()  # loads its modules while the network is made
+    trained, views = _network(pretrained, weights, checkpoint, views)
+    operations = VideoOperations(trained.spec)
+    trained = operations.reading(trained, reading)
+    task = operations.scoring_task(trained).to(device_of(accelerator)).eval()
+    task.crops = views.crops_of_clip
+    about = _about(trained, views, per)
+    making = _Making(Path(output), videos, about, force=force)
+    with ending_in_order():
+        table = making.run(lambda todo: compute_features(task, todo, views.count, per, num_workers))
+    if table is None:
+        raise UserError(f"none of the {len(videos)} videos could be read: {output} is not written")
+    read = len(set(table.paths))
+    vectors = counts(len(table), "vector")
+    print(
+        f"{vectors} of {counts(table.features.shape[1], 'number')}, one for each {per}: "
+        f"{counts(read, 'video')}, {_labels(table)}"
+    )
+    missing = len(table.about["unreadable"])
+    if missing:
+        print(f"videos that could not be read and are not in it: {missing}")
+    print(f"features: {output}")
+    if probe is not None and listed is not None:
+        about_data = None if dataset is None else dataset.described
+        print(fit_probe(table, listed, probe, file=output, dataset=about_data))
+        print(f"reports: {probe.folder}")
+    return 2 if missing else 0
+
+
+def find_videos(paths: Sequence[str], dataset: Dataset | None = None) -> list[Listed]:
+    """List the videos of paths, or of a dataset in their place, with the labels that they have.
+
+    One path that is a CSV file, or a folder in UCF-101's layout, is taken for a dataset.
+
+    Raises:
+        UserError: There are none, or a list is malformed.
+    """
+    dataset = dataset or _recognised(paths)
+    if dataset is None:
+        return list_labelled(paths, _COMMAND)
+    return list_dataset(dataset.config(), _COMMAND)
+
+
+def _recognised(paths: Sequence[str]) -> Dataset | None:
+    """Return the dataset that a single path is; None for videos and folders of them."""
+    if len(paths) != 1:
+        return None
+    path = Path(paths[0])
+    is_table = path.suffix.lower() == ".csv" and path.is_file()
+    if not is_table and not (path / "ucfTrainTestlist").is_dir():
+        return None
+    say_once(f"{path} is taken for a dataset: --data.root {path}")
+    return Dataset(root=str(path))
+
+
+def compute_features(
+    task: ActionRecognition, paths: Sequence[str], clips: int, per: Per, num_workers: int
+) -> Generator[tuple[str, VideoFeatures | UserError], None, None]:
+    """Compute the features of videos, each independent of the others, as they are read.
+
+    Args:
+        task: Network and its input, in evaluation mode on its device.
+        paths: The videos.
+        clips: Clips of each, evenly spaced over its length.
+        per: A vector for each clip, or for each video.
+        num_workers: Processes that read.
+
+    Yields:
+        A video with its features, or with what was wrong with it; in the order in which they are
+        ready.
+    """
+    data, compute = task.experiment.data, classifier_input(task.model)
+    with closing(read_timed_views(paths, data, clips, num_workers)) as results:
+        for result in results:
+            found: VideoFeatures | UserError
+            try:
+                read = value_of(result, result.item, data.deadline)
+                found = _of_video(task, compute, read, per)
+                if not np.isfinite(found.vectors).all():
+                    raise not_finite_error(result.item)
+            except UserError as error:
+                found = error
+            yield result.item, found
+
+
+@torch.inference_mode()
+def _of_video(
+    task: ActionRecognition, compute: Callable[[Tensor], Tensor], read: TimedViews, per: Per
+) -> VideoFeatures:
+    views = torch.from_numpy(read.views)[None].to(task.device)
+    size = torch.tensor(views.shape[3:5], device=task.device)[None]
+    vectors = task.over_crops({"views": views, "size": size}, compute)[0].float().cpu().numpy()
+    if per == "clip":
+        return VideoFeatures(np.arange(len(vectors), dtype=np.int32), read.times, vectors)
+    span = np.array([[read.times[:, 0].min(), read.times[:, 1].max()]])
+    return VideoFeatures(np.array([-1], np.int32), span, vectors.mean(0, keepdims=True))
+
+
+def _network(
+    pretrained: str | None, weights: str | None, checkpoint: str | None, views: Views
+) -> tuple[Trained[Experiment], Views]:
+    """Load the network on the CPU, and complete the views by what it was published with."""
+    if pretrained is not None:
+        views = views.published(pretrained)
+        trained = load_pretrained(pretrained, weights, classes=False)
+        line = describe_input(pretrained, views.count, views.crops_of_clip)
+        print(line, file=sys.stderr, flush=True)
+        return trained, views
+    if stored_spec(checkpoint, "runs", (VIDEO, IMAGE)) is IMAGE:
+        raise UserError(
+            f"{checkpoint or 'the newest run'} holds a network of images: {_COMMAND} takes "
+            "networks of videos."
+        )
+    found, _ = network_of(VIDEO, checkpoint, None, "cpu")
+    return cast("Trained[Experiment]", found), views
+
+
+def _about(trained: Trained[Experiment], views: Views, per: Per) -> dict[str, Any]:
+    """Return the settings that are written into the file."""
+    data, model = trained.experiment.data, trained.experiment.model
+    with trained.path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {
+        "network": model.backbone if model.block == "none" else f"{model.backbone}, {model.block}",
+        "weights": escaped(str(trained.path)),
+        "sha256": digest,
+        "input": {
+            "clip_frames": data.clip_frames,
+            "frame_stride": data.frame_stride,
+            "stride_seconds": data.stride_seconds,
+            "sampling": data.sampling,
+            "resize": list(data.resize) if isinstance(data.resize, tuple) else data.resize,
+            "crop": data.crop,
+            "short_videos": data.short_videos,
+            "mean": list(trained.mean),
+            "std": list(trained.std),
+        },
+        "clips": views.count,
+        "crops": views.crops_of_clip,
+        "per": per,
+        "version": __version__,
+    }
+
+
+@dataclass
+class _Making:
+    """A file of features that is made, or brought up to date.
+
+    Attributes:
+        target: The file.
+        videos: Videos that it is to hold, in order.
+        about: Settings.
+        force: Replace a file of other settings or of other videos.
+    """
+
+    target: Path
+    videos: list[Listed]
+    about: Mapping[str, Any]
+    force: bool
+
+    def run(self, compute: Compute) -> FeatureTable | None:
+        """Compute what is missing, write the file, and return what it holds; None for nothing.
+
+        Raises:
+            UserError: The file, or the parts of one, are of other settings or of other videos.
+        """
+        parts = Parts(self.target)
+        with parts.alone():
+            before = self._stored(self.target)
+            found = {} if before is None else self._usable(self.target, before)
+            for path in parts.files():
+                part = self._stored(path)
+                if part is None:
+                    path.unlink()
+                else:
+                    found |= self._usable(path, part)
+            todo = [video.path for video in self.videos if escaped(video.path) not in found]
+            if found:
+                there = f"{len(found):,} of {counts(len(self.videos), 'video')}"
+                print(f"{there} are computed already", file=sys.stderr, flush=True)
+            failed = self._compute(compute, todo, found, parts)
+            if not found:
+                return None
+            table = self._table(self.videos, found, failed)
+            if before is None or len(failed) < len(todo) or not _same_rows(before, table):
+                with writing("--output", str(self.target)):
+                    write_features(self.target, table)
+            parts.remove()
+        return table
+
+    def _stored(self, path: Path) -> FeatureTable | None:
+        """Read a file or a part; None where there is none, or where it is to be replaced.
+
+        Raises:
+            UserError: It is damaged, or of other settings or videos, and not to be replaced.
+        """
+        if not path.exists():
+            return None
+        try:
+            table = read_features(path)
+            found = differences(table.about, self.about)
+            if found:
+                raise UserError(
+                    f"{path} holds features of other settings ({'; '.join(found)}): give another "
+                    "--output, or --force to replace them"
+                )
+        except UserError:
+            if self.force:
+                return None
+            raise
+        wanted = {escaped(video.path) for video in self.videos}
+        others = sorted(set(table.paths) - wanted)
+        if others and not self.force:
+            raise UserError(
+                f"{path} holds features of {counts(len(others), 'video')} that "
+                f"{'is' if len(others) == 1 else 'are'} not asked for now, such as {others[0]}: "
+                "give another --output, or --force to leave them out"
+            )
+        return table
+
+    def _usable(self, path: Path, table: FeatureTable) -> dict[str, VideoFeatures]:
+        """Return the features in a file of the videos that are older than it."""
+        rows: dict[str, list[int]] = {}
+        for row, name in enumerate(table.paths):
+            rows.setdefault(name, []).append(row)
+        usable = {}
+        written = path.stat().st_mtime
+        for video in self.videos:
+            own = rows.get(escaped(video.path))
+            if own is not None and _modified(video.path) <= written:
+                usable[escaped(video.path)] = VideoFeatures(
+                    table.clips[own], table.times[own], table.features[own]
+                )
+        return usable
+
+    def _compute(
+        self, compute: Compute, todo: list[str], found: dict[str, VideoFeatures], parts: Parts
+    ) -> list[str]:
+        """Add the features of videos to ``found``, in parts; return those that cannot be read."""
+        if not todo:
+            return []
+        failed: list[str] = []
+        waiting: list[Listed] = []
+        by_path = {video.path: video for video in self.videos}
+
+        def write() -> None:
+            if waiting:
+                with writing("--output", str(self.target)):
+                    parts.add(self._table(waiting, found, []))
+                waiting.clear()
+
+        written = time.monotonic()
+        try:
+            with closing(compute(todo)) as results:
+                for path, features in counted(results, len(todo), "computed"):
+                    if isinstance(features, UserError):
+                        print(f"{_COMMAND}: error: {features}", file=sys.stderr, flush=True)
+                        failed.append(escaped(path))
+                        continue
+                    found[escaped(path)] = features
+                    waiting.append(by_path[path])
+                    if len(waiting) == _PART_VIDEOS or time.monotonic() - written > _PART_SECONDS:
+                        write()
+                        written = time.monotonic()
+        except (KeyboardInterrupt, SystemExit):
+            write()
+            print(
+                f"what is done is in {parts.folder}; the same command goes on",
+                file=sys.stderr,
+                flush=True,
+            )
+            raise
+        return sorted(failed)
+
+    def _table(
+        self, videos: Sequence[Listed], found: Mapping[str, VideoFeatures], failed: list[str]
+    ) -> FeatureTable:
+        rows = [(video, found[name]) for video in videos if (name := escaped(video.path)) in found]
+        repeated = [video for video, own in rows for _ in own.clips]
+        return FeatureTable(
+            paths=[escaped(video.path) for video in repeated],
+            clips=np.concatenate([own.clips for _, own in rows]),
+            times=np.concatenate([own.times for _, own in rows]),
+            labels=[video.label for video in repeated],
+            parts=[video.part for video in repeated],
+            features=np.concatenate([own.vectors for _, own in rows]),
+            about={**self.about, "unreadable": failed},
+        )
+
+
+def _same_rows(before: FeatureTable, now: FeatureTable) -> bool:
+    """Tell whether two tables are of the same videos, with the same labels and parts."""
+    return (
+        list(before.paths) == list(now.paths)
+        and list(before.labels) == list(now.labels)
+        and list(before.parts) == list(now.parts)
+        and before.about["unreadable"] == now.about["unreadable"]
+    )
+
+
+def _modified(video: str) -> float:
+    """Return the time when a video was changed last; infinity for one that is gone."""
+    try:
+        return os.stat(video).st_mtime
+    except OSError:
+        return math.inf
+
+
+def _labels(table: FeatureTable) -> str:
+    classes = len(set(table.labels) - {None})
+    unlabelled = len(
+        {path for path, label in zip(table.paths, table.labels, strict=True) if not label}
+    )
+    if not classes:
+        return "without labels"
+    rest = f", {unlabelled} without a label" if unlabelled else ""
+    return f"{counts(classes, 'class')}{rest}"

@@ -1,0 +1,285 @@
+"""Files of features, one vector in a row, and the parts of a file that is being made.
+
+A file is parquet (a table of columns, with the settings as JSON under the key ``video_snl`` of its
+schema) or NumPy's ``.npz`` (an array for each column, the settings as JSON in ``about``). The parts
+of FILE are such files in the folder ``FILE.parts``: a command that was interrupted finds there what
+it had computed.
+"""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from video_snl.errors import UserError
+from video_snl.utils.files import remove_left_overs, replace_file
+from video_snl.utils.json_text import parse_json, to_json
+from video_snl.utils.locks import Held, locked
+
+__all__ = [
+    "SUFFIXES",
+    "FeatureTable",
+    "Parts",
+    "check_suffix",
+    "differences",
+    "read_features",
+    "write_features",
+]
+
+FORMAT = 1
+SUFFIXES = (".parquet", ".npz")
+_KEY = "video_snl"
+_WHOLE = -1  # in place of a clip's number, where a row is of a whole video
+# Settings that the vectors depend on, with their names for people.
+_COMPARED = {
+    "network": "network",
+    "sha256": "weights",
+    "input": "input",
+    "clips": "--clips",
+    "crops": "--crops",
+    "per": "--per",
+}
+
+
+@dataclass(frozen=True)
+class FeatureTable:
+    """Features of clips, or of videos, and how they were computed.
+
+    Attributes:
+        paths: Paths of the videos of N rows; bytes that are not UTF-8 are escaped.
+        clips: Numbers of the clips of their videos from 0, int32 (N,); -1 where a row is a video.
+        times: Start and end in seconds from the first frame, float64 (N, 2); NaN where unknown.
+        labels: Names of the classes, None where a video has none.
+        parts: ``train`` or ``test``, None where a video is in no part.
+        features: float32 (N, D).
+        about: Settings, as plain values: network, weights, sha256, input, clips, crops, per,
+            version and the videos that were not read (unreadable).
+    """
+
+    paths: Sequence[str]
+    clips: np.ndarray
+    times: np.ndarray
+    labels: Sequence[str | None]
+    parts: Sequence[str | None]
+    features: np.ndarray
+    about: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        count = len(self.paths)
+        lengths = {len(self.clips), len(self.times), len(self.labels), len(self.parts)}
+        if lengths != {count} or self.features.ndim != 2 or len(self.features) != count:
+            raise ValueError(f"{count} paths, columns of {lengths}, {self.features.shape}")
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+
+def check_suffix(option: str, named: str) -> None:
+    """Refuse a file of a kind that is not written.
+
+    Raises:
+        UserError: It has another suffix.
+    """
+    if Path(named).suffix.lower() not in SUFFIXES:
+        raise UserError(
+            f"{option} {named}: give a file that ends in {' or '.join(SUFFIXES)}, such as "
+            "features.parquet"
+        )
+
+
+def write_features(path: Path, table: FeatureTable) -> None:
+    """Write a table, whole or not at all, as the suffix of the file says."""
+    write = _write_npz if path.suffix.lower() == ".npz" else _write_parquet
+    about = to_json({"format": FORMAT, **table.about})
+    replace_file(path, lambda file: write(file, table, about))
+
+
+def read_features(path: Path) -> FeatureTable:
+    """Read a file of :func:`write_features`.
+
+    Raises:
+        UserError: It is missing, damaged, not of features, or of a newer version.
+    """
+    if not path.is_file():
+        raise UserError(f"{path} is not a file: make one with video-snl features ... -o {path}")
+    read = _read_npz if path.suffix.lower() == ".npz" else _read_parquet
+    return read(path)
+
+
+def differences(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """Say in which settings features that are there differ from those that are asked for."""
+    found = []
+    for key, name in _COMPARED.items():
+        there, here = stored.get(key), wanted.get(key)
+        if there == here:
+            continue
+        if isinstance(there, Mapping) and isinstance(here, Mapping):
+            entries = [entry for entry in here if there.get(entry) != here[entry]]
+            found += [f"{entry} {there.get(entry)}, not {here[entry]}" for entry in entries]
+        elif key == "sha256":
+            found.append(f"{name} {stored.get('weights')}, not {wanted.get('weights')}")
+        else:
+            found.append(f"{name} {there}, not {here}")
+    return found
+
+
+class Parts:
+    """The parts of a file that is being made, in a folder beside it.
+
+    Args:
+        target: The file.
+    """
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+        self.folder = target.with_name(f"{target.name}.parts")
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep other commands from making the same file.
+
+        Raises:
+            UserError: One does so now.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with locked(self.folder / "lock"):
+                remove_left_overs(self.folder, [path.name for path in self.files()])
+                remove_left_overs(self.target.parent, [self.target.name])
+                yield
+        except Held as error:
+            raise UserError(
+                f"another command writes {self.target} now ({error}): wait for it, or give "
+                "another --output"
+            ) from error
+        finally:
+            with suppress(OSError):  # with parts in it, it stays
+                self.folder.rmdir()
+
+    def files(self) -> list[Path]:
+        """Return the parts that are there, in order."""
+        return sorted(self.folder.glob(f"part-*{self.target.suffix}"))
+
+    def add(self, table: FeatureTable) -> None:
+        """Write one more part."""
+        numbers = [int(path.stem.removeprefix("part-")) for path in self.files()]
+        name = f"part-{max(numbers, default=0) + 1:05}{self.target.suffix}"
+        write_features(self.folder / name, table)
+
+    def remove(self) -> None:
+        """Remove all parts."""
+        for path in self.files():
+            path.unlink(missing_ok=True)
+
+
+def _write_npz(file: Path, table: FeatureTable, about: str) -> None:
+    with file.open("wb") as opened:
+        np.savez(
+            opened,
+            path=np.array(list(table.paths), dtype=np.str_),
+            clip=table.clips.astype(np.int32),
+            start=table.times[:, 0],
+            end=table.times[:, 1],
+            label=np.array([label or "" for label in table.labels], dtype=np.str_),
+            split=np.array([part or "" for part in table.parts], dtype=np.str_),
+            feature=table.features.astype(np.float32),
+            about=np.array(about),
+        )
+
+
+def _read_npz(path: Path) -> FeatureTable:
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            about = _about(path, str(stored["about"]))
+            return FeatureTable(
+                paths=stored["path"].tolist(),
+                clips=stored["clip"],
+                times=np.stack([stored["start"], stored["end"]], axis=1),
+                labels=[label or None for label in stored["label"].tolist()],
+                parts=[part or None for part in stored["split"].tolist()],
+                features=stored["feature"],
+                about=about,
+            )
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise _unreadable(path, error) from error
+
+
+def _write_parquet(file: Path, table: FeatureTable, about: str) -> None:
+    import pyarrow as pa
+
+    from video_snl.utils.parquet import write_parquet
+
+    flat = pa.array(np.ascontiguousarray(table.features, dtype=np.float32).reshape(-1))
+    whole = table.clips == _WHOLE
+    columns = {
+        "path": pa.array(list(table.paths), pa.string()),
+        "clip": pa.array(table.clips.astype(np.int32), mask=whole),
+        "start": pa.array(table.times[:, 0], mask=np.isnan(table.times[:, 0])),
+        "end": pa.array(table.times[:, 1], mask=np.isnan(table.times[:, 1])),
+        "label": pa.array(list(table.labels), pa.string()),
+        "split": pa.array(list(table.parts), pa.string()),
+        "feature": pa.FixedSizeListArray.from_arrays(flat, table.features.shape[1]),
+    }
+    stored = pa.table(columns).replace_schema_metadata({_KEY: about})
+    write_parquet(stored, file)
+
+
+def _read_parquet(path: Path) -> FeatureTable:
+    import pyarrow as pa
+
+    from video_snl.utils.parquet import read_parquet
+
+    try:
+        stored = read_parquet(path)
+        about = _about(path, (stored.schema.metadata or {}).get(_KEY.encode(), b"").decode())
+        column = stored["feature"].combine_chunks()
+        clips = stored["clip"].fill_null(_WHOLE).to_numpy().astype(np.int32)
+        times = [stored[name].cast(pa.float64()).fill_null(np.nan) for name in ("start", "end")]
+        return FeatureTable(
+            paths=stored["path"].to_pylist(),
+            clips=clips,
+            times=np.stack([time.to_numpy() for time in times], axis=1),
+            labels=stored["label"].to_pylist(),
+            parts=stored["split"].to_pylist(),
+            features=column.flatten().to_numpy().reshape(len(column), -1),
+            about=about,
+        )
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _about(path: Path, text: str) -> Mapping[str, Any]:
+    """Return the settings in a file.
+
+    Raises:
+        UserError: The file has none, or is of a newer version.
+    """
+    try:
+        about = parse_json(text)
+    except ValueError:
+        about = None
+    if not isinstance(about, dict) or "format" not in about:
+        raise UserError(
+            f"{path} does not hold features of video-snl: give another --output, or --force to "
+            "replace it"
+        )
+    if about["format"] != FORMAT:
+        raise UserError(
+            f"{path} has version {about['format']} of the format, this program reads {FORMAT}: "
+            "make it anew with --force"
+        )
+    return {key: value for key, value in about.items() if key != "format"}
+
+
+def _unreadable(path: Path, error: Exception) -> UserError:
+    reason = (str(error) or type(error).__name__).splitlines()[0]
+    return UserError(
+        f"{path} cannot be read ({reason}): give another --output, or --force to replace it"
+    )

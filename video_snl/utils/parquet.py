@@ -1,0 +1,59 @@
+"""Parquet files with checksums, whose claims are compared with their size before they are read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from video_snl.errors import UserError
+
+__all__ = ["read_parquet", "write_parquet"]
+
+# Values in a byte of a file: more than any compression of different rows comes to.
+_DENSEST = 1_000
+
+
+def write_parquet(table: pa.Table, file: Path) -> None:
+    """Write a table of features, with checksums that find later damage.
+
+    Features do not compress. Their column has no dictionary either, by which equal rows, as of a
+    network that is broken, would take so little space that their number could not be believed.
+    """
+    texts = [field.name for field in table.schema if pa.types.is_string(field.type)]
+    pq.write_table(table, file, compression="none", use_dictionary=texts, write_page_checksum=True)
+
+
+def read_parquet(path: Path) -> pa.Table:
+    """Read a table, and compare its pages with their checksums.
+
+    Raises:
+        UserError: The file claims what cannot be true of a file of its size.
+        ArrowException, OSError: It is damaged, or not a parquet file.
+    """
+    _check_claims(path)
+    return pq.read_table(path, page_checksum_verification=True)
+
+
+def _check_claims(path: Path) -> None:
+    """Compare the rows and values that a parquet file claims with its size, before reading it.
+
+    A damaged or forged footer of a few bytes may claim 2^31 rows, for which a reader takes memory.
+    """
+    size = path.stat().st_size
+    metadata = pq.read_metadata(path)
+    groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
+    rows = metadata.num_rows
+    in_groups = sum(group.num_rows for group in groups)
+    if rows != in_groups or any(group.num_rows < 0 for group in groups):
+        raise UserError(
+            f"{path} is damaged: its footer claims {rows:,} rows, its parts {in_groups:,}; make it "
+            "anew with the command that wrote it"
+        )
+    values = [group.column(i).num_values for group in groups for i in range(group.num_columns)]
+    if rows > size or sum(values) > _DENSEST * size or any(count < 0 for count in values):
+        raise UserError(
+            f"{path} is damaged: it claims {rows:,} rows with {sum(values):,} values, and has "
+            f"{size:,} bytes; make it anew with the command that wrote it"
+        )
