@@ -50,8 +50,10 @@ def fresh_workers(python_path: str) -> Iterator[None]:
 
 
 def _forget_forkserver() -> None:
-    if forkserver._current is not None:
-        forkserver._current.forget()
+    current = forkserver._current
+    if current is not None:
+        current.forget()
+        current._process.wait(30)  # it ends with its channel; until then it is a process more
 
 
 def open_files() -> int:

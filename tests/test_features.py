@@ -26,6 +26,7 @@ from video_snl.cli.main import main
 from video_snl.commands.features import find_videos
 from video_snl.config.backbones import VIDEO_BACKBONES
 from video_snl.config.statistics import STATISTICS
+from video_snl.data.video.file_lists import Listed
 from video_snl.models.video import classifier_input
 from video_snl.models.weights.loading import classifier
 from video_snl.runs.features import FeatureTable, Parts, read_features, write_features
@@ -162,7 +163,9 @@ def test_labels_are_the_folders_that_videos_are_below(tmp_path: Path) -> None:
         ("test/jump/b.avi", "jump", "test"),
         ("train/jump/a.avi", "jump", "train"),
     ]
-    assert find_videos([str(clip), str(clip)]) == [(str(clip), None, None)]
+    assert find_videos([str(clip), str(clip)]) == [Listed(str(clip))]
+    [deep] = [v for v in find_videos([str(tmp_path / "tree1")]) if "deep" in v.path]
+    assert deep.group == "deep"  # a folder in that of a class is a recording
 
 
 def test_lists_of_datasets(root: Path, tmp_path: Path) -> None:
@@ -173,8 +176,8 @@ def test_lists_of_datasets(root: Path, tmp_path: Path) -> None:
     table = tmp_path / "a.csv"
     table.write_text("path,label,split\na.avi,jump,train\ngone/b.avi,run,test\n")
     assert find_videos([str(table)]) == [
-        (str(tmp_path / "a.avi"), "jump", "train"),
-        (str(tmp_path / "gone" / "b.avi"), "run", "test"),
+        Listed(str(tmp_path / "a.avi"), "jump", "train"),
+        Listed(str(tmp_path / "gone" / "b.avi"), "run", "test"),
     ]
 
 

@@ -205,7 +205,6 @@ def test_uniform_sampling_spans_the_video(videos: list[Video]) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"sampling": "uniform", "frame_stride": 2}, "data.frame_stride=2 means nothing with"),
         ({"crop_scales": [1, 0]}, r"data.crop_scales=\[1, 0\] holds 0: shares"),
         ({"crop_scales": [1.2]}, "holds 1.2"),
         ({"crop_scales": [float("nan")]}, "holds nan"),

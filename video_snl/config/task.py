@@ -37,6 +37,7 @@ _OF_REID = frozenset(
         "data.cameras",
         "data.frames",
         "data.identities",
+        "data.resize",
         "data.tracklets",
         "data.erasing",
         "model.head",

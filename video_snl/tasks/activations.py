@@ -30,6 +30,7 @@ from video_snl.data.synthetic.generated import cache_folder
 from video_snl.data.video.records import Video, VideoSet
 from video_snl.errors import UserError
 from video_snl.utils.files import replacing, write_json
+from video_snl.utils.json_text import to_json
 from video_snl.utils.locks import waiting_lock
 from video_snl.utils.progress import counted
 
@@ -174,7 +175,7 @@ def _missing(facts: Path) -> set[int]:
 def _key(frozen: nn.Module, statistics: Statistics, data: DataConfig, videos: VideoSet) -> str:
     digest = hashlib.sha256()
     options = {name: value for name, value in asdict(data).items() if name not in _BESIDE}
-    digest.update(json.dumps([_FORMAT, options, statistics, str(frozen)]).encode())
+    digest.update(to_json([_FORMAT, options, statistics, str(frozen)]).encode())
     for name, tensor in frozen.state_dict().items():
         if not name.endswith("num_batches_tracked"):
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
