@@ -234,6 +234,7 @@ def test_file_of_other_settings_or_videos_is_refused(
     assert target.read_bytes() == before
 
 
+@pytest.mark.slow  # that a command goes on after it stopped half-way, unreadable videos show, too
 @pytest.mark.timeout(200)
 def test_interrupted_command_goes_on(words: list[str], tmp_path: Path) -> None:
     clip = write_video(tmp_path / "clip.avi", frames=12)

@@ -327,7 +327,10 @@ def test_a_name_that_is_nearly_that_of_published_weights() -> None:
         build_network(config, 5, progress=False)
 
 
-@pytest.mark.parametrize("block", ["none", "nl", "snl"])
+@pytest.mark.parametrize(
+    "block",
+    ["snl", *(pytest.param(name, marks=pytest.mark.slow) for name in ("none", "nl"))],
+)
 def test_a_training_from_them(
     theirs: nn.Module, weights: str, dataset: Path, tmp_path: Path, block: str
 ) -> None:
