@@ -33,6 +33,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "Reference": (
         "commands/*",
         "reference/*",
+        "docs/results",
         "docs/benchmarks",
         "docs/architecture",
         "docs/internals",
