@@ -37,8 +37,11 @@ from video_snl.utils.progress import counted
 __all__ = ["Activations", "Apply", "CachedClips"]
 
 _FORMAT = 1
-# Options that do not change what is read.
-_BESIDE = ("num_workers", "deadline", "max_failures", "reader", "decode_device", "max_pixels")
+# Options that do not change what is read of the videos in the lists, or whose effect is in the key.
+_BESIDE = (
+    *("num_workers", "deadline", "max_failures", "reader", "decode_device", "max_pixels"),
+    *("dataset", "root", "split", "split_by", "statistics"),
+)
 Apply = Callable[[Batch], Tensor]
 """From a batch of clips to the activations (B, C, T, H, W)."""
 
