@@ -29,7 +29,7 @@ from video_snl.config.statistics import STATISTICS
 from video_snl.data.video.file_lists import Listed
 from video_snl.models.video import classifier_input
 from video_snl.models.weights.loading import classifier
-from video_snl.runs.features import FeatureTable, Parts, read_features, write_features
+from video_snl.runs.features import FeatureParts, FeatureTable, read_features, write_features
 from video_snl.runs.run import checkpoint_path
 from video_snl.runs.trained import load_trained
 
@@ -291,10 +291,10 @@ def test_two_commands_do_not_write_one_file(
     words: list[str], tree: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     target = tree.parent / "f.parquet"
-    with Parts(target).alone():
+    with FeatureParts(target).alone():
         line = refused(main, [*words, str(tree), "-o", str(target)], capsys)
     assert "another command writes" in line and str(os.getpid()) in line
-    assert not target.exists() and not Parts(target).folder.exists()
+    assert not target.exists() and not FeatureParts(target).folder.exists()
 
 
 def test_probe(words: list[str], tree: Path) -> None:

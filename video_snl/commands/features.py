@@ -1,8 +1,8 @@
 """``video-snl features``: vectors of clips or videos, for probes, search and clustering.
 
 The vector of a clip is what the network's classifier gets. Files that take long are made in parts
-(:class:`~video_snl.runs.features.Parts`): a command that was interrupted goes on, and one that is
-given again after videos were added, or have changed, computes theirs alone.
+(:class:`~video_snl.runs.features.FeatureParts`): a command that was interrupted goes on, and one
+that is given again after videos were added, or have changed, computes theirs alone.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from video_snl.engine.trainer import device_of
 from video_snl.errors import UserError
 from video_snl.models.video import classifier_input
 from video_snl.runs.features import (
+    FeatureParts,
     FeatureTable,
-    Parts,
     check_suffix,
     differences,
     read_features,
@@ -322,7 +322,7 @@ class _Making:
         Raises:
             UserError: The file, or the parts of one, are of other settings or of other videos.
         """
-        parts = Parts(self.target)
+        parts = FeatureParts(self.target)
         with parts.alone():
             before = self._stored(self.target)
             found = {} if before is None else self._usable(self.target, before)
@@ -392,7 +392,11 @@ class _Making:
         return usable
 
     def _compute(
-        self, compute: Compute, todo: list[str], found: dict[str, VideoFeatures], parts: Parts
+        self,
+        compute: Compute,
+        todo: list[str],
+        found: dict[str, VideoFeatures],
+        parts: FeatureParts,
     ) -> list[str]:
         """Add the features of videos to ``found``, in parts; return those that cannot be read."""
         if not todo:

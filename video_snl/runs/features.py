@@ -26,7 +26,7 @@ from video_snl.utils.locks import Held, locked
 __all__ = [
     "SUFFIXES",
     "FeatureTable",
-    "Parts",
+    "FeatureParts",
     "check_suffix",
     "differences",
     "read_features",
@@ -130,7 +130,7 @@ def differences(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[st
     return found
 
 
-class Parts:
+class FeatureParts:
     """The parts of a file that is being made, in a folder beside it.
 
     Args:
