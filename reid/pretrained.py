@@ -8,11 +8,11 @@ are entries of :data:`STARTING_WEIGHTS`. What a publisher says is kept as it was
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 
 from reid.config import HeadName, ReidDataConfig, ReidExperiment, ReidModelConfig, ResizeName
 from video_snl.errors import UserError
+from video_snl.utils.text import meant
 
 __all__ = [
     "PRETRAINED",
@@ -198,10 +198,9 @@ def check_pretrained(name: str) -> PretrainedReid:
             f"--model.backbone {STARTING_WEIGHTS[name].backbone} --model.weights {name}; they are "
             "not used without one"
         )
-    near = difflib.get_close_matches(name, PRETRAINED, 3, 0.4)
-    advice = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(PRETRAINED)}"
     raise UserError(
-        f"--pretrained {name!r}: no Re-ID network of this name has published weights; {advice}"
+        f"--pretrained {name!r}: no Re-ID network of this name has published weights; "
+        f"{meant(name, PRETRAINED)}"
     )
 
 

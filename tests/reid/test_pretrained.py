@@ -229,7 +229,7 @@ def test_weights_that_were_put_into_the_cache(
     [
         (("--pretrained", "osnet_x0_25_msmt"), f"did you mean {NAME} or "),
         (("--pretrained", "fastreid_bot_r50_msmt17"), "--model.weights fastreid_bot_r50_msmt17"),
-        (("--pretrained", "zzz"), "known: osnet_x0_25_market1501, "),
+        (("--pretrained", "zzz"), "known are osnet_x0_25_market1501, "),
         (("--weights", "w.pth"), "--pretrained NAME"),
         (("--pretrained", NAME, "--checkpoint", "c.ckpt"), "give one of the two"),
         (("--pretrained", NAME), "drive.google.com"),

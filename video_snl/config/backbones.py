@@ -228,7 +228,16 @@ class ImageBackbone(Backbone):
 
 _IMAGENET = {"imagenet": "https://download.pytorch.org/models/resnet50-0676ba61.pth"}
 _HARA_FILE = "r3d50_K_200ep.pth"
-_KINETICS_400 = "video_snl.models.torchvision_video:kinetics400_classes"
+
+
+def _kinetics_400(accuracy: tuple[float, float], views: str, licence: str) -> Published:
+    return Published(
+        trained_on="Kinetics-400",
+        accuracy=accuracy,
+        views=views,
+        licence=licence,
+        classes="video_snl.models.torchvision_video:kinetics400_classes",
+    )
 
 
 def _pytorchvideo(
@@ -257,13 +266,7 @@ def _pytorchvideo(
         layout=layout,
         resnet=resnet,
         recipe=recipe,
-        published=Published(
-            trained_on="Kinetics-400",
-            accuracy=accuracy,
-            views=views,
-            licence="Apache-2.0",
-            classes=_KINETICS_400,
-        ),
+        published=_kinetics_400(accuracy, views, "Apache-2.0"),
     )
 
 
@@ -294,13 +297,7 @@ def _torchvision(
         positions=positions,
         layout=layout,
         recipe=recipe,
-        published=Published(
-            trained_on="Kinetics-400",
-            accuracy=accuracy,
-            views=f"{recipe.clips} x 1",
-            licence="BSD-3-Clause",
-            classes=_KINETICS_400,
-        ),
+        published=_kinetics_400(accuracy, f"{recipe.clips} x 1", "BSD-3-Clause"),
     )
 
 

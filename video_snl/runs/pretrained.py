@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from video_snl.config.statistics import STATISTICS
 from video_snl.config.video import DataConfig, Experiment, ModelConfig
 from video_snl.errors import UserError
 from video_snl.runs.trained import Trained
+from video_snl.utils.text import meant
 
 if TYPE_CHECKING:
     from video_snl.models.weights.loading import LoadReport
@@ -27,10 +27,9 @@ def find_pretrained(name: str) -> VideoBackbone:
     """
     if name in PRETRAINED:
         return PRETRAINED[name]
-    near = difflib.get_close_matches(name, PRETRAINED, 3, 0.4)
-    known = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(PRETRAINED)}."
     raise UserError(
-        f"--pretrained {name!r}: no network of this name has published weights; {known}"
+        f"--pretrained {name!r}: no network of this name has published weights; "
+        f"{meant(name, PRETRAINED)}"
     )
 
 

@@ -67,8 +67,8 @@ class Activations:
         """Return the file of this name, computed if it is not there yet.
 
         The rows are the items of the loader's dataset. A row that another item stood for holds that
-        item's activations; one that cannot be read is listed in ``NAME.json``, and such a file is
-        computed again by the next run, as the fault may be gone.
+        item's activations. ``NAME.json`` lists these rows and those that cannot be read; a file
+        with such rows is computed again by the next run, as the fault may be gone.
 
         Args:
             name: Name of the file.
@@ -82,7 +82,7 @@ class Activations:
         path, facts = self.folder / f"{name}.npy", self.folder / f"{name}.json"
         self.folder.mkdir(parents=True, exist_ok=True)
         with waiting_lock(self.folder / f".{name}.lock"):
-            if path.is_file() and facts.is_file() and not _missing(facts):
+            if path.is_file() and facts.is_file() and not any(_rows_of(facts).values()):
                 return path
             loader = make_loader()
             try:
@@ -93,7 +93,7 @@ class Activations:
                         missed = batch.get("unreadable", torch.empty(0, dtype=torch.int64))
                         rows.add(apply(batch) if len(batch["index"]) else None, batch, missed)
                     rows.close()
-                write_json(facts, {"format": _FORMAT, "unreadable": rows.missed})
+                write_json(facts, {"unreadable": rows.missed, "stood_for": rows.stood_for})
             finally:
                 loader.close()
         return path
@@ -106,6 +106,7 @@ class _Rows:
         self.path, self.count, self.at = path, count, 0
         self.values: np.memmap | None = None
         self.missed: list[int] = []
+        self.stood_for: list[int] = []
 
     def add(self, values: Tensor | None, batch: Batch, missed: Tensor) -> None:
         absent = set(missed.tolist())
@@ -113,6 +114,8 @@ class _Rows:
         places = [at for at in range(self.at, self.at + size) if at not in absent]
         self.at += size
         self.missed += sorted(absent)
+        read = zip(places, batch["index"].tolist(), strict=True)
+        self.stood_for += [at for at, index in read if index != at]
         if values is None:
             return
         half = values.detach().half().cpu()
@@ -146,7 +149,7 @@ class CachedClips:
     def __init__(self, items: Sequence[Video], files: Sequence[Path], what: str) -> None:
         self.items, self.what = items, what
         self._files = [np.load(file, mmap_mode="r") for file in files]
-        self._missing = [_missing(file.with_suffix(".json")) for file in files]
+        self._missing = [set(_rows_of(file.with_suffix(".json"))["unreadable"]) for file in files]
 
     def __len__(self) -> int:
         return len(self.items)
@@ -171,8 +174,10 @@ class CachedClips:
         return key[1] if self.what == "training" else None
 
 
-def _missing(facts: Path) -> set[int]:
-    return set(json.loads(facts.read_text(encoding="utf-8"))["unreadable"])
+def _rows_of(facts: Path) -> dict[str, list[int]]:
+    """Return the rows that are not of their own item: those unreadable, and those stood for."""
+    found: dict[str, list[int]] = json.loads(facts.read_text(encoding="utf-8"))
+    return found
 
 
 def _key(frozen: nn.Module, statistics: Statistics, data: DataConfig, videos: VideoSet) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import difflib
 import functools
 import os
 import sys
@@ -18,6 +19,7 @@ __all__ = [
     "decode_text",
     "escaped",
     "examples",
+    "meant",
     "printable",
     "read_text",
     "same_labels",
@@ -163,3 +165,10 @@ def examples(names: Iterable[str], shown: int = 3) -> str:
     """Return the first names for a message: ``a, b, c, ...``."""
     listed = list(names)
     return ", ".join(map(printable, listed[:shown])) + (", ..." if len(listed) > shown else "")
+
+
+def meant(name: str, names: Iterable[str]) -> str:
+    """Return the known names nearest to one that is unknown, or all of them, for its message."""
+    known = list(names)
+    near = difflib.get_close_matches(name, known, 3, 0.4)
+    return f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(known)}."
