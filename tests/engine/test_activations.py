@@ -128,6 +128,19 @@ def test_the_training_is_the_one_it_stands_for(videos: Path, tmp_path: Path, cac
     assert done.returncode == 0, done.stderr
 
 
+def test_training_and_validation_start_from_what_is_kept(
+    videos: Path, tmp_path: Path, cache: Path
+) -> None:
+    before = trained(videos, tmp_path / "before", optimizer__epochs=1)
+    [folder] = kept(cache)
+    for name in ("train-0", "test"):
+        array = np.load(folder / f"{name}.npy")
+        np.save(folder / f"{name}.npy", 1000 * array)
+    after = trained(videos, tmp_path / "after", optimizer__epochs=1)
+    for name in ("train/loss", "val/loss"):
+        assert metrics(after)[0][name] != pytest.approx(metrics(before)[0][name], rel=1e-3)
+
+
 def test_runs_share_what_does_not_differ(videos: Path, tmp_path: Path, cache: Path) -> None:
     trained(videos, tmp_path / "a", optimizer__epochs=1)
     [folder] = kept(cache)

@@ -91,23 +91,27 @@ class ActionRecognition(Task):
             augment_clips(cropped, jitter, operations, data.rand_augment_magnitude)
         )
 
-    def on_fit_start(self) -> None:
+    def configure_optimizers(self) -> Any:
+        # First the activations: the schedule asks for the number of steps, for which Lightning makes
+        # the loaders.
+        if self.experiment.optimizer.cached_versions:
+            self._keep_activations(self.experiment.optimizer.cached_versions)
+        return super().configure_optimizers()
+
+    def _keep_activations(self, versions: int) -> None:
         """Compute the activations of the frozen part, or find those of an earlier run."""
-        versions = self.experiment.optimizer.cached_versions
-        if versions:
-            first, rest = split_frozen(self.model)
-            self._rest.append(rest)
-            data: ClipDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
-            options = data.experiment.data
-            kept = Activations(first, (self.mean, self.std), options, data.videos)
+        first, rest = split_frozen(self.model)
+        self._rest.append(rest)
+        data: ClipDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
+        kept = Activations(first, (self.mean, self.std), data.experiment.data, data.videos)
 
-            @torch.no_grad()
-            def apply(batch: dict[str, Tensor]) -> Tensor:
-                batch = to_device(batch, self.device)
-                clips = self.training_clips(batch) if "video" in batch else self._centre(batch)
-                return first(clips)
+        @torch.no_grad()
+        def apply(batch: dict[str, Tensor]) -> Tensor:
+            batch = to_device(batch, self.device)
+            clips = self.training_clips(batch) if "video" in batch else self._centre(batch)
+            return first(clips)
 
-            data.keep(kept, apply, versions)
+        data.keep(kept, apply, versions)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         label, mix = batch["label"], self._mix(batch_idx)
