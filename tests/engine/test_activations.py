@@ -98,6 +98,7 @@ def trained(videos: Path, output: Path, **options: object) -> Path:
         "data__flip": "false",
         "optimizer__epochs": 2,
         "optimizer__batch_size": 2,  # uneven in its classes, so that the loss tells steps apart
+        "optimizer__learning_rate": 0.3,
         "optimizer__frozen_stages": FROZEN,
         "optimizer__cached_versions": 1,
     } | options
@@ -118,7 +119,7 @@ def test_the_training_is_the_one_it_stands_for(videos: Path, tmp_path: Path, cac
     assert len(metrics(run)) == len(metrics(plain)) == 2
     for found, expected in zip(metrics(run), metrics(plain), strict=True):
         for name in ("train/loss", "val/loss"):  # half precision in between
-            assert found[name] == pytest.approx(expected[name], rel=1e-5)
+            assert found[name] == pytest.approx(expected[name], rel=1e-4)
     [folder] = kept(cache)
     array = np.load(folder / "train-0.npy")
     assert array.dtype == np.float16 and array.shape == (6, 128, 4, 4, 4)
@@ -135,11 +136,13 @@ def test_training_and_validation_start_from_what_is_kept(
     before = trained(videos, tmp_path / "before")
     [folder] = kept(cache)
     for name in ("train-0", "test"):
-        array = np.load(folder / f"{name}.npy")
-        np.save(folder / f"{name}.npy", 1000 * array[::-1])
+        shape = np.load(folder / f"{name}.npy").shape
+        noise = np.random.default_rng(0).normal(0, 10, shape).astype(np.float16)
+        noise *= np.arange(shape[0], dtype=np.float16)[:, None, None, None, None]
+        np.save(folder / f"{name}.npy", noise)
     after = trained(videos, tmp_path / "after")
     for name in ("train/loss", "val/loss"):
-        assert metrics(after)[-1][name] != pytest.approx(metrics(before)[-1][name], rel=1e-6)
+        assert metrics(after)[-1][name] != pytest.approx(metrics(before)[-1][name], rel=1e-3)
 
 
 def test_runs_share_what_does_not_differ(videos: Path, tmp_path: Path, cache: Path) -> None:
