@@ -49,7 +49,7 @@ _install_packages() {
     [[ -t 2 ]] || quiet=(--quiet)
     # Packages that come as source are built with the locked setuptools, too.
     if "$python" -m pip install --quiet "$_uv" &&
-        "$python" -m uv pip install "${quiet[@]}" --python "$python" \
+        "$python" -m uv pip install "${quiet[@]}" --compile-bytecode --python "$python" \
             --requirement "$lock" --build-constraints "$lock"; then
         return
     fi

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from video_snl.commands.evaluate import video_metrics
 from video_snl.commands.reports import Scores, write_reports
+from video_snl.commands.video_scores import video_metrics
 from video_snl.data.video.records import Video, VideoSet
 from video_snl.errors import UserError
 from video_snl.tasks.metrics import TopK

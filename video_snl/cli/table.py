@@ -36,6 +36,9 @@ class Cells:
             share.
         weights: What every network starts from: a file, a URL, a name that --model.weights has, or
             null for new weights; default the configuration's.
+        clips: Clips of a test video whose scores are averaged by a test after each training of
+            table 7, for accuracies of whole videos; default those of the recipe of the network's
+            published weights, without such a recipe 0: no such test.
         set: Options of every training, such as trainer.precision=bf16-mixed.
     """
 
@@ -48,6 +51,7 @@ class Cells:
     seeds: int = 3
     epochs: int | None = None
     weights: str | None = None
+    clips: int | None = None
     set: list[str] = option([], nargs="+", metavar="SECTION.KEY=VALUE")
 
 

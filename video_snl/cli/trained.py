@@ -51,7 +51,14 @@ PREDICT = "Name the actions in videos: the classes with the highest scores."
 
 @option_group
 class Evaluate(Unreadable, Reports, Views, Checkpoint):
-    """Options of ``evaluate`` beside those of the configuration."""
+    """Options of ``evaluate`` beside those of the configuration.
+
+    Args:
+        cached: Start from what the frozen stages make of the clips, which the training has kept
+            (optimizer.cached_versions), and which is computed where it is not there; for --crops 1.
+    """
+
+    cached: bool = False
 
 
 @option_group
@@ -120,7 +127,11 @@ def evaluate(arguments: Namespace, spec: TaskSpec) -> int:
     options: Evaluate | EvaluateImages
     if spec.inputs == "videos":
         options = videos = options_of(Evaluate, arguments)
-        more: dict[str, Any] = {"clips": videos.clips, "crops": videos.crops}
+        more: dict[str, Any] = {
+            "clips": videos.clips,
+            "crops": videos.crops,
+            "cached": videos.cached,
+        }
     else:
         options = images = options_of(EvaluateImages, arguments)
         more = {"kind": images.kind}

@@ -6,7 +6,6 @@ Videos are scored at two levels, images by their scores, pixels by a confusion m
 from __future__ import annotations
 
 import shlex
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +13,6 @@ from typing import Any, Generic, Literal, TypeVar, cast
 
 import lightning.pytorch as pl
 import numpy as np
-import torch
 from PIL import Image
 from torch import Tensor
 
@@ -24,8 +22,14 @@ from video_snl.commands.reports import (
     Scores,
     classification_report,
     segmentation_report,
-    top_k_accuracy,
     write_reports,
+)
+from video_snl.commands.video_scores import (
+    counted_samples,
+    evaluation_trainer,
+    score_videos,
+    unreadable_samples,
+    video_metrics,
 )
 from video_snl.config.datasets import VIDEO_DATASETS
 from video_snl.config.image import ImageExperiment
@@ -38,32 +42,28 @@ from video_snl.config.task_spec import (
     shown_tops,
 )
 from video_snl.config.video import Experiment
-from video_snl.data.decoding.auto import resolve_reader
 from video_snl.data.image.catalog import ImageSet, image_labels
 from video_snl.data.image.loader import make_image_loader
 from video_snl.data.loading.prefetch import prefetched
 from video_snl.data.loading.quarantine import Quarantine
-from video_snl.data.video.dataset import EvaluationDataset
 from video_snl.data.video.recordings import recordings_of
 from video_snl.data.video.records import VideoSet
-from video_snl.engine.trainer import ProgressLines, make_trainer, stopping_in_order
+from video_snl.engine.trainer import stopping_in_order
 from video_snl.errors import UserError
 from video_snl.models.released.state_dicts import Kind
 from video_snl.render.film_strips import Strip, film_strip, video_strips
 from video_snl.runs.run import checkpoint_path
 from video_snl.runs.trained import Trained, check_same_network, holds, load_trained
-from video_snl.tasks.datamodule import evaluation_loader, test_batch_size
+from video_snl.tasks.datamodule import test_batch_size
 from video_snl.tasks.image_operations import ImageOperations
 from video_snl.tasks.images import ImageTask, Segmentation
-from video_snl.tasks.metrics import further_metrics
 from video_snl.tasks.operations import AnyClassOperations, ClassOperations
-from video_snl.tasks.video_operations import VideoOperations
 from video_snl.utils.counts import counts
 from video_snl.utils.files import check_folder
-from video_snl.utils.finite import check_scores, not_finite_error
+from video_snl.utils.finite import not_finite_error
 from video_snl.utils.text import escaped
 
-__all__ = ["Unreadable", "counted_samples", "evaluate", "score_videos", "video_metrics"]
+__all__ = ["Unreadable", "evaluate"]
 
 PAGE = "report.html"
 """Name of the page among the reports."""
@@ -87,6 +87,7 @@ class _Evaluation(Generic[ExperimentT, _DataT]):
         folder: Folder of the reports.
         quarantine: List of the samples that cannot be read.
         clips, crops: Views of a video.
+        cached: Start from kept activations of the frozen stages.
         skip: Leave out what cannot be read.
         strips: Most film strips on the page.
         command: Command line that repeats the evaluation.
@@ -98,6 +99,7 @@ class _Evaluation(Generic[ExperimentT, _DataT]):
     quarantine: Quarantine
     clips: int
     crops: int
+    cached: bool
     skip: bool
     strips: int
     command: Sequence[str]
@@ -112,6 +114,7 @@ def evaluate(
     unreadable: Unreadable = "wrong",
     clips: int = 10,
     crops: int = 3,
+    cached: bool = False,
     kind: Kind | None = None,
     strips: int = 120,
     command: Sequence[str] = (),
@@ -126,6 +129,7 @@ def evaluate(
         unreadable: Options for samples that cannot be read.
         clips: Clips of a video, evenly spaced over its length.
         crops: Crops of a clip, 1 or 3.
+        cached: Start from kept activations of the frozen stages (``optimizer.cached_versions``).
         kind: Kind of the blocks in a checkpoint of the paper's released code, if the file does not
             tell it.
         strips: Most film strips on the page of the evaluation.
@@ -144,6 +148,8 @@ def evaluate(
     assert isinstance(operations, ClassOperations)
     operations.check_evaluation(experiment)
     trained, data = _trained_and_data(experiment, operations, path, kind)
+    if cached:
+        _check_cached(trained.experiment, crops)
     folder = Path(output) if output is not None else _default_folder(path)
     check_folder("--output", str(folder))
     evaluation: _Evaluation[Any, Any] = _Evaluation(
@@ -155,6 +161,7 @@ def evaluate(
         ),
         clips=clips,
         crops=crops,
+        cached=cached,
         skip=unreadable == "skip",
         strips=strips,
         command=_repeating(command, checkpoint, path),
@@ -172,6 +179,16 @@ def evaluate(
         print(f"page: {folder / PAGE}")
     print(f"reports: {folder}")
     return 0
+
+
+def _check_cached(experiment: AnyExperiment, crops: int) -> None:
+    if not getattr(experiment.optimizer, "cached_versions", 0):
+        raise UserError(
+            "--cached: the run did not train on kept activations (optimizer.cached_versions is 0): "
+            "leave it out"
+        )
+    if crops != 1:
+        raise UserError(f"--cached keeps one crop of each clip: give --crops 1, not {crops}")
 
 
 def _repeating(command: Sequence[str], checkpoint: str | None, path: Path) -> list[str]:
@@ -200,49 +217,12 @@ def _trained_and_data(
     return replace(trained, experiment=experiment), data
 
 
-def counted_samples(read: np.ndarray, spec: TaskSpec, *, skip: bool) -> np.ndarray:
-    """Return which test samples the figures are of: all, or those that could be read.
-
-    Args:
-        read: (N,), which samples could be read.
-        spec: The kind of task.
-        skip: Leave out the others.
-
-    Raises:
-        UserError: None is left.
-    """
-    counted = read if skip else np.ones_like(read)
-    if not counted.any():
-        check = ", and at video-snl check" if spec.name == "video" else ""
-        raise UserError(
-            f"none of the {len(read)} test {spec.inputs} can be read, and --unreadable skip leaves "
-            f"them out: there is nothing to evaluate; look at --data.root{check}"
-        )
-    return counted
-
-
-def _unreadable(paths: Sequence[str], read: np.ndarray, *, skip: bool) -> dict[str, Any]:
-    """Return the entries of ``metrics.json`` on what could not be read."""
-    return {
-        "unreadable_count": int((~read).sum()),
-        "unreadable_are": "skipped" if skip else "wrong",
-        "unreadable": [paths[index] for index in np.flatnonzero(~read).tolist()],
-    }
-
-
 def _run_folder(path: Path) -> Path:
     return path.parent.parent if path.parent.name == "checkpoints" else path.parent
 
 
 def _default_folder(path: Path) -> Path:
     return _run_folder(path) / "evaluation"
-
-
-def _trainer(experiment: Experiment | ImageExperiment, total: int, inputs: str) -> pl.Trainer:
-    """Return a Trainer for one device, with lines of progress and no log."""
-    options = replace(experiment.trainer, devices=1, nodes=1, loggers=[])
-    lines = ProgressLines(total, f"evaluated {inputs}")
-    return make_trainer(replace(experiment, trainer=options), Path("."), [lines])
 
 
 def _head(evaluation: _Evaluation[Any, Any], samples: int) -> str:
@@ -285,6 +265,7 @@ def _measure_videos(evaluation: _Evaluation[Experiment, VideoSet]) -> tuple[str,
         clips=evaluation.clips,
         crops=evaluation.crops,
         quarantine=evaluation.quarantine,
+        cached=evaluation.cached,
     )
     views = f"{counts(evaluation.clips, 'clip')} x {counts(evaluation.crops, 'crop')}"
     assert trained.epoch is not None
@@ -344,107 +325,6 @@ def _write_video_page(
 
     about = _about(evaluation, _head(evaluation, metrics["videos"]), metrics)
     write_evaluation_page(evaluation.folder, samples, about, draw, evaluation.strips)
-
-
-def video_metrics(
-    scores: Scores, videos: VideoSet, *, skip: bool, levels: Sequence[str] = LEVELS
-) -> dict[str, Any]:
-    """Return the accuracies at both levels, and what could not be read.
-
-    Args:
-        scores: Scores of all test videos, as of :func:`score_videos`.
-        videos: The dataset.
-        skip: Leave out videos that could not be read; else they count as wrong.
-        levels: Levels that there are scores of.
-
-    Raises:
-        UserError: No video is left.
-    """
-    read = scores["read"]
-    counted = counted_samples(read, VIDEO, skip=skip)
-    label, classes = scores["label"][counted], len(videos.class_names)
-    k = min(TOP, classes)  # the keys stay, shown or not
-    return {
-        "videos": int(counted.sum()),
-        "classes": classes,
-        **{
-            f"{level}_top{n}": top_k_accuracy(scores[level][counted], label, n)
-            for level in levels
-            for n in (1, k)
-        },
-        **{
-            f"{level}_{name}": value
-            for level in levels
-            for name, value in further_metrics(scores[level][counted], label).items()
-        },
-        **_unreadable([video.path for video in videos.test], read, skip=skip),
-    }
-
-
-def score_videos(
-    trained: Trained[Experiment],
-    experiment: Experiment,
-    videos: VideoSet,
-    *,
-    clips: int,
-    crops: int,
-    quarantine: Quarantine | None = None,
-) -> Scores:
-    """Score every test video.
-
-    Args:
-        trained: The network.
-        experiment: The options of the evaluation.
-        videos: The dataset.
-        clips, crops: Views of a video.
-        quarantine: List that takes the videos that cannot be read.
-
-    Returns:
-        ``label`` and ``read`` (V,), ``clip`` and ``video`` (V, classes): the scores of the centre
-        crop of the centre clip, and their mean over all views. NaN for a video that was not read.
-
-    Raises:
-        UserError: A video cannot be read and there is no quarantine, or too many cannot; or the
-            scores of a video that was read are not finite.
-    """
-    data, line = resolve_reader(experiment.data, [video.path for video in videos.test])
-    if line:
-        print(line, file=sys.stderr, flush=True)
-    dataset = EvaluationDataset(videos.test, data, clips=clips)
-    parts = _video_parts(dataset, replace(trained, experiment=experiment), crops, quarantine)
-    shape = len(dataset), len(trained.class_names)
-    scores: Scores = {level: np.full(shape, np.nan, dtype=np.float32) for level in LEVELS}
-    read = np.zeros(len(dataset), dtype=bool)
-    for part in parts:
-        index = part["index"].numpy()
-        read[index] = True
-        for level in LEVELS:
-            scores[level][index] = part[f"{level}_scores"].numpy()
-    both = torch.from_numpy(np.concatenate([scores[level][read] for level in LEVELS], axis=1))
-    check_scores(both, [videos.test[i].path for i in np.flatnonzero(read)], "test videos")
-    return {"label": np.array([video.label for video in videos.test]), "read": read, **scores}
-
-
-def _video_parts(
-    dataset: EvaluationDataset,
-    trained: Trained[Experiment],
-    crops: int,
-    quarantine: Quarantine | None,
-) -> list[dict[str, Tensor]]:
-    """Run the network on every video, one a batch, on one device."""
-    task = VideoOperations(trained.spec).scoring_task(trained)
-    task.crops = crops
-    trainer = _trainer(trained.experiment, len(dataset), trained.spec.inputs)
-    device = trainer.strategy.root_device
-    pin, workers = device.type == "cuda", trained.experiment.data.num_workers
-    loader = evaluation_loader(dataset, 1, workers, pin_memory=pin, quarantine=quarantine)
-    try:
-        with stopping_in_order():
-            parts = trainer.predict(task, dataloaders=prefetched(loader, device))
-    finally:
-        loader.close()
-    assert parts is not None and len(parts) == len(dataset)
-    return cast("list[dict[str, Tensor]]", parts)
 
 
 # Images
@@ -529,7 +409,7 @@ def _over_images(
 ) -> _ResultT:
     """Run a task over the test images."""
     experiment, images = evaluation.trained.experiment, evaluation.data
-    trainer = _trainer(experiment, len(images.test), "images")
+    trainer = evaluation_trainer(experiment, len(images.test), "images")
     device = trainer.strategy.root_device
     # As many as a device took in training, which is what fits into its memory; the figures do not
     # depend on it, so that the batch need not be divided without a rest.
@@ -565,7 +445,7 @@ def _about_images(
         "epoch": None if trained.epoch is None else trained.epoch + 1,
         "dataset": trained.experiment.data.dataset,
         "pictures": int(counted.sum()),
-        **_unreadable(evaluation.data.test.paths, read, skip=evaluation.skip),
+        **unreadable_samples(evaluation.data.test.paths, read, skip=evaluation.skip),
         # There is none, or the evaluation is an error. Readers of older files look for them.
         "not_finite": [],
         "not_finite_count": 0,

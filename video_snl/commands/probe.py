@@ -14,9 +14,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from video_snl.commands.evaluate import Unreadable, video_metrics
+from video_snl.commands.evaluate import Unreadable
 from video_snl.commands.intervals import wilson
 from video_snl.commands.reports import Scores, write_reports
+from video_snl.commands.video_scores import video_metrics
 from video_snl.config.task_spec import shown_tops
 from video_snl.data.video.file_lists import Listed
 from video_snl.data.video.labelled import Source, labelled_set

@@ -16,9 +16,9 @@ from jsonargparse import Namespace
 
 from video_snl.errors import UserError
 from video_snl.tables.cells import BLOCKS, TABLES, VIDEO_LISTS, cells_of, read_figures
-from video_snl.tables.jobs import Job, JobResult, job_of
+from video_snl.tables.jobs import Job, JobResult, job_of, views_named
 from video_snl.tables.settings import Choices, Planned, find_configs, plans
-from video_snl.tables.store import Contents, Store
+from video_snl.tables.store import Contents, Result, Store
 from video_snl.utils.counts import counts
 from video_snl.utils.files import check_folder, write_json, write_text
 from video_snl.utils.processes import ending_in_order
@@ -101,6 +101,7 @@ def _asked(arguments: Namespace) -> _Table:
         root=arguments.root,
         epochs=arguments.epochs,
         weights=arguments.weights,
+        clips=arguments.clips,
         options=_options(arguments.set),
     )
     figures = {}
@@ -185,7 +186,11 @@ def _check_root(arguments: Namespace, planned: Sequence[Planned]) -> None:
 
 def _missing(asked: _Table, contents: Contents) -> list[Job]:
     done = {p.settings: contents.of(p.settings, asked.metric) for p in asked.planned}
-    return [job for job in asked.jobs if job.seed not in done[job.settings]]
+    return [job for job in asked.jobs if not _is_done(job, done[job.settings].get(job.seed))]
+
+
+def _is_done(job: Job, result: Result | None) -> bool:
+    return result is not None and (job.views is None or result.views == views_named(job.views))
 
 
 def _announce(asked: _Table, missing: Sequence[Job]) -> None:

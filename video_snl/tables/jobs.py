@@ -1,4 +1,7 @@
-"""Train one seed of a cell as a process of its own, and read what came out. Without torch."""
+"""Train and test one seed of a cell, each as a process of its own, and read what came out.
+
+Without torch.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +22,19 @@ from typing import IO, Any, Literal
 from video_snl.errors import UserError
 from video_snl.tables.settings import Planned, settings_of
 from video_snl.tables.store import Result
+from video_snl.utils.counts import counts
 from video_snl.utils.json_text import parse_json
 
-__all__ = ["Job", "JobResult", "found_result", "is_held", "job_of", "run_job", "stop_all"]
+__all__ = [
+    "Job",
+    "JobResult",
+    "found_result",
+    "is_held",
+    "job_of",
+    "run_job",
+    "stop_all",
+    "views_named",
+]
 
 _PROGRAM = (sys.executable, "-m", "video_snl")
 _PATIENCE = 60.0  # seconds that a training has to end in order
@@ -38,6 +51,8 @@ class Job:
         log: File for the output of the training.
         lock: Held while it trains, by the training itself.
         source: Name of the data where its configuration does not tell it.
+        views: Clips of a test video, and crops of a clip, whose scores are averaged after the
+            training; None where its own test is all.
     """
 
     table: int
@@ -50,6 +65,7 @@ class Job:
     log: Path
     lock: Path
     source: str = ""
+    views: tuple[int, int] | None = None
 
     @property
     def label(self) -> str:
@@ -97,13 +113,19 @@ def job_of(planned: Planned, seed: int, folder: Path) -> Job:
         log=folder / "logs" / f"{name}.log",
         lock=folder / "locks" / f"{name}.lock",
         source=planned.source,
+        views=planned.views,
     )
 
 
 def found_result(job: Job) -> Result | None:
-    """Return the result of a finished run of the job, where there is one in its folder."""
+    """Return the result of a finished run of the job, tested where it is to be.
+
+    None where there is none in its folder.
+    """
     done = [found for found in _runs_of(job) if found.finished]
-    return _result(job, done[-1], _seconds_of(done[-1])) if done else None
+    if not done or (job.views is not None and _tested(job, done[-1]) is None):
+        return None
+    return _result(job, done[-1], _seconds_of(done[-1]))
 
 
 def run_job(job: Job, environment: Mapping[str, str] | None = None) -> JobResult:
@@ -122,22 +144,62 @@ def run_job(job: Job, environment: Mapping[str, str] | None = None) -> JobResult
 
 
 def _trained(job: Job, lock: IO[bytes], environment: Mapping[str, str]) -> JobResult:
-    resumable = [found for found in _runs_of(job) if found.resumable]
-    words = ["train", "--resume", str(resumable[-1].folder)] if resumable else list(job.words)
-    began = time.monotonic()
-    code = _run(words, job.log, lock, {**os.environ, **environment})
-    seconds = time.monotonic() - began
-    if code in (129, 130, 143):
-        return JobResult(
-            job, "interrupted", message="interrupted; the same command goes on with it"
-        )
-    if code != 0:
-        return JobResult(job, "failed", message=f"exit code {code}: {_last_line(job.log)}")
+    environment = {**os.environ, **environment}
+    seconds = None
+    if not any(found.finished for found in _runs_of(job)):
+        resumable = [found for found in _runs_of(job) if found.resumable]
+        words = ["train", "--resume", str(resumable[-1].folder)] if resumable else list(job.words)
+        began = time.monotonic()
+        code = _run(words, job.log, lock, environment)
+        seconds = time.monotonic() - began
+        if code != 0:
+            return _ended(job, code)
     done = [found for found in _runs_of(job) if found.finished]
     if not done:
         reason = f"no finished run of these settings below {job.runs}; see {job.log}"
         return JobResult(job, "failed", message=reason)
+    if job.views is not None and _tested(job, done[-1]) is None:
+        code = _run(_test_words(job.views, done[-1]), job.log, lock, environment)
+        if code != 0:
+            return _ended(job, code)
+    seconds = _seconds_of(done[-1]) if seconds is None else seconds
     return JobResult(job, "finished", _result(job, done[-1], seconds))
+
+
+def _ended(job: Job, code: int) -> JobResult:
+    """Return the result of a job whose process ended with a code that is not 0."""
+    if code in (129, 130, 143):
+        return JobResult(
+            job, "interrupted", message="interrupted; the same command goes on with it"
+        )
+    return JobResult(job, "failed", message=f"exit code {code}: {_last_line(job.log)}")
+
+
+def _test_words(views: tuple[int, int], found: _Found) -> list[str]:
+    """Return the arguments of ``video-snl`` that test the last epoch of a run."""
+    checkpoint = found.folder / "checkpoints" / "last.ckpt"
+    words = ["evaluate", "--checkpoint", str(checkpoint), "--strips", "0"]
+    for name, value in zip(("clips", "crops"), views, strict=True):
+        words += [f"--{name}", str(value)]
+    cached = found.record["config"]["optimizer"].get("cached_versions", 0)
+    return [*words, "--cached"] if cached and views[1] == 1 else words
+
+
+def _tested(job: Job, found: _Found) -> dict[str, Any] | None:
+    """Return the figures of a test of a run's last epoch with the job's views, if there is one."""
+    path = found.folder / "evaluation" / "metrics.json"
+    try:
+        figures: dict[str, Any] = parse_json(path.read_text(encoding="utf-8"))
+        of_last = Path(figures["checkpoint"]).name == "last.ckpt"
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    assert job.views is not None
+    return figures if of_last and figures.get("views") == views_named(job.views) else None
+
+
+def views_named(views: tuple[int, int]) -> str:
+    """Return the views of a test as ``evaluate`` names them."""
+    return f"{counts(views[0], 'clip')} x {counts(views[1], 'crop')}"
 
 
 def _run(words: list[str], log: Path, lock: IO[bytes], environment: Mapping[str, str]) -> int:
@@ -236,6 +298,7 @@ def _runs_of(job: Job) -> list[_Found]:
 
 def _result(job: Job, found: _Found, seconds: float) -> Result:
     metrics = found.record["metrics"]
+    tested = None if job.views is None else _tested(job, found)
     return Result(
         table=job.table,
         row=job.row,
@@ -247,6 +310,8 @@ def _result(job: Job, found: _Found, seconds: float) -> Result:
         versions=dict(found.record.get("versions", {})),
         config=dict(found.record["config"]),
         precision=str(found.record.get("precision", "")),
+        videos=None if tested is None else float(tested["video_top1"]),
+        views=None if tested is None else str(tested["views"]),
     )
 
 

@@ -6,7 +6,7 @@ import csv
 import io
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,15 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from scipy import stats
 
+from video_snl.commands.intervals import Interval
 from video_snl.config.video import Experiment
 from video_snl.tables.cells import BLOCKS, TABLES, Cell, PaperTable
+from video_snl.tables.jobs import views_named
 from video_snl.tables.networks import Size
 from video_snl.tables.paper import FIGURES, ILLEGIBLE, PaperFigures, Printed, printed_of
 from video_snl.tables.settings import Planned
 from video_snl.tables.store import Contents, Result
+from video_snl.tables.videos import VideoRow, video_rows
 from video_snl.utils.counts import counts
 from video_snl.utils.files import replace_file
 
@@ -65,6 +68,8 @@ class Row:
         settings: Hashes of the settings of its runs, one for each split.
         conditions: What ours are trained with, in words.
         splits: Splits it is over; none of images.
+        videos: Accuracies of whole videos, where its runs were tested so.
+        views: Clips and crops of these tests.
     """
 
     cell: Cell
@@ -78,6 +83,8 @@ class Row:
     settings: tuple[str, ...] = ()
     conditions: str = ""
     splits: tuple[str, ...] = ()
+    videos: VideoRow | None = None
+    views: str = ""
 
     @property
     def label(self) -> str:
@@ -135,7 +142,43 @@ def rows_of(
         of_rows.setdefault(name, []).append(plan)
         of_size.setdefault(name, size)
     results = {name: _runs(plans, contents, seeds) for name, plans in of_rows.items()}
-    return [_row(plans, of_size[name], results, figures) for name, plans in of_rows.items()]
+    rows = [_row(plans, of_size[name], results, figures) for name, plans in of_rows.items()]
+    tested = _tested(of_rows, results)
+    return [replace(row, **tested.get(row.cell.row, {})) for row in rows]
+
+
+def _tested(
+    of_rows: Mapping[str, Sequence[Planned]], results: Mapping[str, Mapping[Run, Result]]
+) -> dict[str, dict[str, Any]]:
+    """Return the accuracies of whole videos, with their views, of the rows that have them."""
+    found: dict[str, dict[str, Any]] = {}
+    for base, plans in of_rows.items():
+        if plans[0].views is None or plans[0].cell.compared_with is not None:
+            continue
+        group = [name for name, of in of_rows.items() if _base_of(of[0].cell) == base]
+        views = views_named(plans[0].views)
+        by_split = {name: _by_split(of_rows[name], results[name], views) for name in group}
+        for name, row in video_rows(by_split, base).items():
+            found[name] = {"videos": row, "views": views}
+    return found
+
+
+def _base_of(cell: Cell) -> str:
+    """Return the row of the network without a block, over all splits."""
+    over = cell.over_splits
+    return over.compared_with or over.row
+
+
+def _by_split(
+    plans: Sequence[Planned], results: Mapping[Run, Result], views: str
+) -> dict[str, dict[int, Result]]:
+    """Return the results that were tested with these views, by split and seed."""
+    found: dict[str, dict[int, Result]] = {str(plan.cell.split): {} for plan in plans}
+    for run, result in results.items():
+        split, _, seed = str(run).rpartition("/")
+        if result.views == views:
+            found[split][int(seed)] = result
+    return found
 
 
 def precisions(planned: Sequence[Planned], contents: Contents, seeds: Sequence[int]) -> list[str]:
@@ -174,7 +217,15 @@ def as_csv(rows: Sequence[Row]) -> str:
     """Return a line for every run; a row without runs has one, too, for the paper's figures."""
     table = FIGURES[rows[0].cell.table]
     measures = [name.removeprefix("val/") for name in table.measures]
-    head = ["row", "split", "seed", "last", "best", *(f"paper_{name}" for name in measures)]
+    head = [
+        "row",
+        "split",
+        "seed",
+        "last",
+        "best",
+        "video",
+        *(f"paper_{name}" for name in measures),
+    ]
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow([*head, "paper_multiply_adds", "paper_parameters", "settings"])
@@ -185,11 +236,19 @@ def as_csv(rows: Sequence[Row]) -> str:
         for run in row.last or [""]:
             split, _, seed = str(run).rpartition("/")
             ours = [f"{of[run]:.4f}" if run in of else "" for of in (row.last, row.best)]
+            ours.append(_video_of(row, split, seed))
             settings = hashes[split] if run != "" else " ".join(row.settings)
             writer.writerow(
                 [row.cell.row, split, seed, *ours, *(p.strip("-") for p in paper), settings]
             )
     return file.getvalue()
+
+
+def _video_of(row: Row, split: str, seed: str) -> str:
+    """Return the accuracy of a run at video level in per cent; empty where it has none."""
+    if row.videos is None or not seed or int(seed) not in row.videos.values.get(split, {}):
+        return ""
+    return f"{100 * row.videos.values[split][int(seed)]:.4f}"
 
 
 def spread(values: Mapping[Any, float]) -> Spread | None:
@@ -235,7 +294,7 @@ def markdown(number: int, rows: Sequence[Row], remarks: Sequence[str]) -> str:
     for (dataset, backbone), of_group in groupby(rows, group_of):
         group = list(of_group)
         parts += [f"## {dataset}, {backbone}", _grid(table, figures, group)]
-        parts += [line for line in (_conditions(group),) if line]
+        parts += [part for part in (_conditions(group), _whole_videos(group)) if part]
     return "\n\n".join([*parts, _legend(table), paper_section(number)]) + "\n"
 
 
@@ -300,6 +359,50 @@ def _conditions(rows: Sequence[Row]) -> str:
     if len(by_words) < 2:
         return "".join(f"Ours: {words}." for words in by_words)
     return "\n".join(f"- Ours ({', '.join(of)}): {words}." for words, of in by_words.items())
+
+
+def _whole_videos(rows: Sequence[Row]) -> str:
+    """Return the accuracies of whole videos by split and over all, where there are any."""
+    tested = [row for row in rows if row.videos is not None and any(row.videos.values.values())]
+    if not tested:
+        return ""
+    splits = list(rows[0].splits)
+    head = (
+        "block",
+        "seeds",
+        *(f"split {split}" for split in splits),
+        "all videos",
+        "against no block",
+    )
+    lines = [(row.label, *_video_cells(row.videos, splits)) for row in tested if row.videos]
+    missed = next((row.videos.missed for row in tested if row.videos and row.videos.missed), "")
+    words = (
+        f"Whole videos ({rows[0].views}, last epoch): mean ± sample standard deviation over seeds. "
+        "Over all splits, and\nagainst no block, with 95 % intervals of resampled recordings and "
+        "seeds, the same for both sides."
+    )
+    return "\n\n".join(part for part in (words, _lines(head, lines), missed) if part)
+
+
+def _video_cells(row: VideoRow, splits: Sequence[str]) -> tuple[str, ...]:
+    shares = [{seed: 100 * v for seed, v in row.values.get(s, {}).items()} for s in splits]
+    return (
+        str(len(row.seeds)) if row.seeds else "-",
+        *(_spread(spread(share)) for share in shares),
+        _share(row.mean, row.interval),
+        _share(row.difference, row.against, "+"),
+    )
+
+
+def _share(value: float | None, interval: Interval | None, sign: str = "") -> str:
+    if value is None:
+        return "-"
+    ends = (
+        ""
+        if interval is None
+        else f" [{100 * interval.low:{sign}.2f}, {100 * interval.high:{sign}.2f}]"
+    )
+    return f"{100 * value:{sign}.2f}{ends}"
 
 
 def group_of(row: Row) -> tuple[str, str]:

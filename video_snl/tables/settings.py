@@ -33,7 +33,11 @@ BASES = {
     "ucf5": "ucf5/i3d_small_snl.yaml",
     "sample": "ucf101/sample.yaml",
 }
-"""The configuration that cells on a dataset start from, below ``configs/``."""
+"""The configuration that cells on a dataset start from, below ``configs/``.
+
+Those of videos whose backbone has one of its own, ``DATASET/BACKBONE_snl.yaml`` or
+``finetune/BACKBONE_snl.yaml``, start from that.
+"""
 
 # These say that the words of a training are about images.
 _SAID = ("data.dataset", "model.backbone")
@@ -63,6 +67,8 @@ class Choices:
         epochs: Epochs instead of the configuration's; milestones and warm-up keep their share.
         weights: What all networks start from, as ``model.weights``; None for the configuration's
             and, of networks of videos whose published weights come with their input, these.
+        clips: Clips of a test video whose scores are averaged after the training, 0 for no such
+            test; None for those of the recipe of the network's published weights.
         options: Further options as words of a command line, such as
             ``{"trainer.precision": "bf16-mixed"}``.
     """
@@ -71,6 +77,7 @@ class Choices:
     root: str | None = None
     epochs: int | None = None
     weights: str | None = None
+    clips: int | None = None
     options: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -83,6 +90,8 @@ class Planned:
         changes: Changed options: words of a command line, by option.
         experiment: Experiment that ``video-snl train`` makes of the two.
         settings: Identifies all that matters for the result but the seed.
+        views: Clips of a test video, and crops of a clip, whose scores are averaged after the
+            training; None where the training's own test is all.
     """
 
     cell: Cell
@@ -90,6 +99,7 @@ class Planned:
     changes: Mapping[str, str]
     experiment: _AnyExperiment
     settings: str
+    views: tuple[int, int] | None = None
 
     @property
     def source(self) -> str:
@@ -142,9 +152,10 @@ def plans(cells: Sequence[Cell], choices: Choices) -> list[Planned]:
         UserError: The configuration cannot be read, an option does not exist, its value is not one
             that it takes, or the table sets it itself.
     """
-    kinds = {cell.dataset: _kind(cell) for cell in cells}
-    stored = {dataset: _stored(dataset, kind, choices) for dataset, kind in kinds.items()}
-    return [_plan(cell, choices, *stored[cell.dataset]) for cell in cells]
+    based = [(cell, _base(cell, choices.configs)) for cell in cells]
+    kinds = {base: _kind(cell) for cell, base in based}
+    stored = {base: _stored(base, kind, choices) for base, kind in kinds.items()}
+    return [_plan(cell, choices, base, stored[base]) for cell, base in based]
 
 
 def settings_of(values: Mapping[str, Mapping[str, Any]], source: str = "") -> str:
@@ -183,11 +194,18 @@ def _source(cell: Cell) -> str:
     return ""
 
 
-def _stored(
-    dataset: str, kind: type[_AnyExperiment], choices: Choices
-) -> tuple[Path, _AnyExperiment]:
-    """Return the configuration that the cells on a dataset start from, and its file."""
-    base = choices.configs / BASES[dataset]
+def _base(cell: Cell, configs: Path) -> Path:
+    """Return the file of the configuration that a cell starts from."""
+    if cell.of_videos:
+        for folder in (cell.dataset, "finetune"):
+            own = configs / folder / f"{cell.backbone}_snl.yaml"
+            if own.is_file():
+                return own
+    return configs / BASES[cell.dataset]
+
+
+def _stored(base: Path, kind: type[_AnyExperiment], choices: Choices) -> _AnyExperiment:
+    """Return the configuration in a file that cells start from."""
     if not base.is_file():
         raise UserError(f"found no {base}; --configs names another folder 'configs'.")
     stored = _parsed(base, {}, kind)
@@ -195,7 +213,7 @@ def _stored(
         raise UserError(f"{base}: optimizer.epochs={stored.optimizer.epochs} must be at least 1.")
     if choices.epochs is not None and choices.epochs < 1:
         raise UserError(f"--epochs {choices.epochs}: at least one is needed.")
-    return base, stored
+    return stored
 
 
 def _kind(cell: Cell) -> type[_AnyExperiment]:
@@ -211,7 +229,21 @@ def _plan(cell: Cell, choices: Choices, base: Path, stored: _AnyExperiment) -> P
         for option, word in asked.items()
         if option in _SAID or _differ(option, values, before)
     }
-    return Planned(cell, base, changes, experiment, settings_of(values, _source(cell)))
+    settings = settings_of(values, _source(cell))
+    return Planned(cell, base, changes, experiment, settings, _views(cell, choices))
+
+
+def _views(cell: Cell, choices: Choices) -> tuple[int, int] | None:
+    """Return the views of a test video: as asked for, or those of the recipe."""
+    if not cell.of_videos:
+        if choices.clips:
+            raise UserError(f"--clips {choices.clips}: table {cell.table} is about images.")
+        return None
+    recipe = VIDEO_BACKBONES[cell.backbone].recipe
+    clips = choices.clips if choices.clips is not None else 0 if recipe is None else recipe.clips
+    if clips < 0:
+        raise UserError(f"--clips {clips}: give a number of clips, 0 for no test of whole videos.")
+    return (clips, 1 if recipe is None else recipe.crops) if clips else None
 
 
 def _changes(cell: Cell, choices: Choices, base: _AnyExperiment) -> dict[str, str]:

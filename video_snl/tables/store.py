@@ -35,6 +35,8 @@ class Result:
         versions: Versions of the packages it was trained with.
         config: Plain values of the experiment.
         precision: Precision of the trainer, such as ``bf16-mixed``; empty where it is not known.
+        videos: Accuracy of the last epoch at video level, in [0, 1], where it was tested so.
+        views: The clips and crops of that test, such as ``3 clips x 1 crop``.
     """
 
     table: int
@@ -47,6 +49,8 @@ class Result:
     versions: dict[str, str] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
     precision: str = ""
+    videos: float | None = None
+    views: str | None = None
 
 
 @dataclass(frozen=True)

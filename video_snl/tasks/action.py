@@ -92,8 +92,8 @@ class ActionRecognition(Task):
         )
 
     def configure_optimizers(self) -> Any:
-        # First the activations: the schedule asks for the number of steps, for which Lightning makes
-        # the loaders.
+        # The activations come first: the schedule asks for the number of steps, for which Lightning
+        # makes the loaders.
         if self.experiment.optimizer.cached_versions:
             self._keep_activations(self.experiment.optimizer.cached_versions)
         return super().configure_optimizers()
@@ -117,7 +117,7 @@ class ActionRecognition(Task):
         label, mix = batch["label"], self._mix(batch_idx)
         target = label
         if "activation" in batch:
-            logits = self._of_activations(batch["activation"])
+            logits = self.of_activations(batch["activation"], *self._rest)
         else:
             with stage("transform"):
                 clips = self.training_clips(batch)
@@ -183,6 +183,24 @@ class ActionRecognition(Task):
         found = [self._over_views(views, size, offset, compute) for offset in offsets]
         return torch.stack(found).mean(0).view(videos, clips, -1)
 
+    def over_centres(self, batch: dict[str, Tensor], compute: Callable[[Tensor], Tensor]) -> Tensor:
+        """Compute something of the centre crops of the centre clip and of all other clips.
+
+        Shapes: ``centre`` uint8 (B, T, H, W, 3), ``views`` uint8 (B, clips, T, H, W, 3), ``size``
+        (B, 2) -> (B, 1 + clips, ...), where ``compute`` takes (N, 3, T, h, w) to (N, ...).
+        """
+        views = torch.cat([batch["centre"][:, None], batch["views"]], dim=1)
+        size = batch["size"].repeat_interleave(views.shape[1], 0)
+        middle = torch.full_like(size, 0.5, dtype=torch.float32)
+        found = self._over_views(views.flatten(0, 1), size, middle, compute)
+        return found.unflatten(0, views.shape[:2])
+
+    def of_activations(self, activations: Tensor, rest: nn.Module) -> Tensor:
+        """Return the logits (N, classes) that the rest of the network makes of (N, C, T, H, W)."""
+        if self.experiment.trainer.channels_last:
+            activations = activations.contiguous(memory_format=torch.channels_last_3d)
+        return rest(activations)
+
     def rate_factor(self, epoch: float) -> float:
         return learning_rate_factor(self.experiment.optimizer, epoch)
 
@@ -209,14 +227,8 @@ class ActionRecognition(Task):
 
     def _centre_logits(self, batch: dict[str, Tensor]) -> Tensor:
         if "activation" in batch:
-            return self._of_activations(batch["activation"])
+            return self.of_activations(batch["activation"], *self._rest)
         return self.model(self._centre(batch))
-
-    def _of_activations(self, activations: Tensor) -> Tensor:
-        if self.experiment.trainer.channels_last:
-            activations = activations.contiguous(memory_format=torch.channels_last_3d)
-        [rest] = self._rest
-        return rest(activations)
 
     def _centre(self, batch: dict[str, Tensor]) -> Tensor:
         video, size = batch["centre"], batch["size"]

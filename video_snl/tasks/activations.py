@@ -34,7 +34,7 @@ from video_snl.utils.json_text import to_json
 from video_snl.utils.locks import waiting_lock
 from video_snl.utils.progress import counted
 
-__all__ = ["Activations", "Apply", "CachedClips"]
+__all__ = ["Activations", "Apply", "CachedClips", "read_activations"]
 
 _FORMAT = 1
 # Options that do not change what is read of the videos in the lists, or whose effect is in the key.
@@ -148,8 +148,7 @@ class CachedClips:
 
     def __init__(self, items: Sequence[Video], files: Sequence[Path], what: str) -> None:
         self.items, self.what = items, what
-        self._files = [np.load(file, mmap_mode="r") for file in files]
-        self._missing = [set(_rows_of(file.with_suffix(".json"))["unreadable"]) for file in files]
+        self._files, self._missing = zip(*map(read_activations, files), strict=True)
 
     def __len__(self) -> int:
         return len(self.items)
@@ -172,6 +171,11 @@ class CachedClips:
     def fallback_index(self, key: Key, avoided: Quarantine) -> int | None:
         """Return the index itself: in training a stand-in is kept in its place already."""
         return key[1] if self.what == "training" else None
+
+
+def read_activations(file: Path) -> tuple[np.ndarray, set[int]]:
+    """Return the activations in a file, mapped into memory, and the rows that are not there."""
+    return np.load(file, mmap_mode="r"), set(_rows_of(file.with_suffix(".json"))["unreadable"])
 
 
 def _rows_of(facts: Path) -> dict[str, list[int]]:
