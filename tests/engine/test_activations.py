@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 from collections.abc import Sequence
@@ -143,6 +144,35 @@ def test_training_and_validation_start_from_what_is_kept(
     after = trained(videos, tmp_path / "after")
     for name in ("train/loss", "val/loss"):
         assert metrics(after)[-1][name] != pytest.approx(metrics(before)[-1][name], rel=1e-3)
+
+
+def test_evaluation_starts_from_what_is_kept(
+    videos: Path, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = trained(videos, tmp_path / "run")
+    words = ["evaluate", "--checkpoint", str(run), "--clips", "2", "--crops", "1", "--strips", "0"]
+
+    def scores(name: str, *more: str) -> np.ndarray:
+        done = run_here(*words, "--output", str(tmp_path / name), *more)
+        assert done.returncode == 0, done.stderr
+        rows = csv.DictReader((tmp_path / name / "predictions.csv").open(encoding="utf-8"))
+        return np.array([[float(row["clip score"]), float(row["video score"])] for row in rows])
+
+    plain, kept_once = scores("plain"), scores("first", "--cached")
+    np.testing.assert_allclose(kept_once, plain, atol=2e-3)  # half precision in between
+    [folder] = kept(cache)
+    array = np.load(folder / "test-2.npy")
+    assert array.shape == (21, 3, 128, 4, 4, 4)  # the centre clip, then both others
+    np.testing.assert_array_equal(scores("second", "--cached"), kept_once)
+    np.save(folder / "test-2.npy", 100 * array[::-1])
+    assert np.abs(scores("third", "--cached") - plain).max() > 0.01  # it is what is read
+
+    done = run_here(*words[:-4], "--cached", "--output", str(tmp_path / "three"))
+    assert done.returncode == 2 and "give --crops 1, not 3" in done.stderr
+    other = trained(videos, tmp_path / "whole", optimizer__cached_versions=0)
+    words[2] = str(other)
+    done = run_here(*words, "--cached")
+    assert done.returncode == 2 and "did not train on kept activations" in done.stderr
 
 
 def test_runs_share_what_does_not_differ(videos: Path, tmp_path: Path, cache: Path) -> None:

@@ -1,4 +1,4 @@
-"""Stands in for ``python -m video_snl train``: writes a run's folder at once, without training.
+"""Stands in for ``train`` and ``evaluate``: writes a run's folder, or its test, at once.
 
 STAND_IN says what goes wrong: ``fail BLOCK`` ends trainings of that block with an error, ``wait``
 lets every one wait for SIGTERM in the middle, leaving a half-done run.
@@ -48,8 +48,38 @@ def write(folder: Path, config: dict[str, Any], status: str) -> None:
     (folder / "run.json").write_text(json.dumps(record))
 
 
+VIDEOS = [f"v_Bow_g{group:02}_c{clip:02}.avi" for group in range(1, 6) for clip in range(1, 5)]
+
+
+def evaluate(words: list[str]) -> None:
+    """Write the test of a run: of 20 videos the first are wrong, fewer of SNL."""
+    options = dict(zip(words[::2], words[1::2], strict=False))
+    run = Path(options["--checkpoint"]).parent.parent
+    config = json.loads((run / "run.json").read_text())["config"]
+    wrong = {"none": 6, "nl": 6, "snl": 3}[config["model"]["block"]] - config["trainer"]["seed"]
+    rows = [
+        f"split{config['data']['split']}/{name},Bow,Bow,{'Run' if place < wrong else 'Bow'}"
+        for place, name in enumerate(VIDEOS)
+    ]
+    folder = run / "evaluation"
+    folder.mkdir()
+    (folder / "predictions.csv").write_text(
+        "\n".join(["video,true class,clip prediction,video prediction", *rows, ""])
+    )
+    crops = int(options["--crops"])
+    metrics = {
+        "checkpoint": options["--checkpoint"],
+        "views": f"{options['--clips']} clips x {crops} crop{'s' * (crops > 1)}",
+        "video_top1": 1 - wrong / len(VIDEOS),
+    }
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+
+
 def main() -> int:
     words = sys.argv[2:]
+    if sys.argv[1] == "evaluate":
+        evaluate(words)
+        return 0
     if words[0] == "--resume":
         folder = Path(words[1])
         config = json.loads((folder / "run.json").read_text())["config"]

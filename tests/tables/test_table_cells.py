@@ -18,7 +18,15 @@ from video_snl.errors import UserError
 from video_snl.models.image import build_image_model
 from video_snl.tables.cells import BLOCKS, PRINTED, TABLES, cells_of, read_figures
 from video_snl.tables.paper import FIGURES
-from video_snl.tables.settings import BASES, Choices, find_configs, plan, plans, settings_of
+from video_snl.tables.settings import (
+    BASES,
+    Choices,
+    Planned,
+    find_configs,
+    plan,
+    plans,
+    settings_of,
+)
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
@@ -310,6 +318,28 @@ def test_a_network_published_with_its_input_gets_it(monkeypatch: pytest.MonkeyPa
     assert (data.clip_frames, data.frame_stride, data.short_side, data.crop) == (6, 5, 90, 80)
     assert experiment.model.weights == "kinetics"
     assert plan(cell, Choices(CONFIGS, weights="null")).experiment.model.weights is None
+
+
+def test_a_backbone_with_a_configuration_of_its_own_starts_from_it() -> None:
+    def planned(dataset: str, backbone: str, clips: int | None = None) -> Planned:
+        [cell] = cells_of(7, dataset=dataset, backbones=[backbone], blocks=[], splits=["1"])
+        return plan(cell, Choices(CONFIGS, clips=clips))
+
+    on_ucf5, on_ucf101 = planned("ucf5", "x3d_xs"), planned("ucf101", "x3d_xs")
+    assert on_ucf5.base == CONFIGS / "ucf5" / "x3d_xs_snl.yaml"
+    assert on_ucf101.base == CONFIGS / "finetune" / "x3d_xs_snl.yaml"
+    for found in (on_ucf5, on_ucf101):
+        assert isinstance(found.experiment, Experiment)
+        data = found.experiment.data
+        assert (data.dataset, data.stride_seconds, data.crop) == ("ucf101", 0.4, 160)
+        assert found.experiment.model.weights == "x3d_xs"
+        assert found.views == (3, 1)  # the recipe's
+    assert planned("ucf5", "i3d_small").base == CONFIGS / "ucf5" / "i3d_small_snl.yaml"
+    assert planned("ucf5", "i3d_small").views is None
+    assert planned("ucf5", "i3d_small", clips=4).views == (4, 1)
+    assert planned("ucf5", "x3d_xs", clips=0).views is None
+    with pytest.raises(UserError, match="--clips -1"):
+        planned("ucf5", "x3d_xs", clips=-1)
 
 
 def test_figures_of_a_reader(tmp_path: Path) -> None:
