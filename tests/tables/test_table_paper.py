@@ -18,7 +18,8 @@ from video_snl.tables import networks
 from video_snl.tables.cells import cells_of
 from video_snl.tables.networks import Size
 from video_snl.tables.paper import FIGURES, Printed, printed_of
-from video_snl.tables.report import as_csv, as_json, markdown, paper_section, rows_of
+from video_snl.tables.report import as_csv, as_json, markdown, paper_section
+from video_snl.tables.rows import rows_of
 from video_snl.tables.settings import Choices, plans
 from video_snl.tables.store import Contents, Result
 

@@ -10,7 +10,9 @@ from PIL import Image
 
 from video_snl.tables.cells import cells_of
 from video_snl.tables.networks import Size, sizes_of
-from video_snl.tables.report import Row, as_json, draw_table, markdown, rows_of, size_table
+from video_snl.tables.plot import draw_table
+from video_snl.tables.report import as_json, markdown, size_table
+from video_snl.tables.rows import Row, rows_of
 from video_snl.tables.settings import Choices, plan
 from video_snl.tables.store import Contents, Result
 

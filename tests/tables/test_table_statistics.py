@@ -7,7 +7,7 @@ import math
 import pytest
 from scipy import stats
 
-from video_snl.tables.report import Comparison, compare, spread
+from video_snl.tables.rows import Comparison, compare, spread
 
 
 def test_spread_is_of_a_sample() -> None:

@@ -262,14 +262,13 @@ def _sizes(asked: _Table) -> list[Size]:
 
 
 def _report(asked: _Table, sizes: Sequence[Size]) -> None:
+    from video_snl.tables.plot import draw_table
     from video_snl.tables.report import (
         as_csv,
         as_json,
-        draw_table,
         markdown,
-        precisions,
-        rows_of,
     )
+    from video_snl.tables.rows import precisions, rows_of
 
     contents = asked.store.read()
     rows = rows_of(asked.planned, sizes, contents, asked.seeds, asked.figures)
@@ -285,7 +284,8 @@ def _report(asked: _Table, sizes: Sequence[Size]) -> None:
 
 
 def _print_plan(asked: _Table) -> None:
-    from video_snl.tables.report import paper_section, rows_of, size_table
+    from video_snl.tables.report import paper_section, size_table
+    from video_snl.tables.rows import rows_of
 
     rows = rows_of(asked.planned, _sizes(asked), Contents([], []), asked.seeds, asked.figures)
     missing = _missing(asked, asked.store.read())
