@@ -14,16 +14,17 @@ import time
 from pathlib import Path
 from typing import Any
 
-from video_snl.cli.main import _COMMANDS, IMAGE_COMMANDS
-from video_snl.config.image import ImageExperiment
-from video_snl.config.parsing import sections_of
-from video_snl.config.video import Experiment
-
 ACCURACY = {"none": 0.5, "nl": 0.52, "snl": 0.55}
 
 
 def experiment(words: list[str]) -> dict[str, Any]:
     """Return the record that ``video-snl train`` keeps of its words."""
+    # Here, since they take a second, which tests and resumed trainings need not wait.
+    from video_snl.cli.main import _COMMANDS, IMAGE_COMMANDS
+    from video_snl.config.image import ImageExperiment
+    from video_snl.config.parsing import sections_of
+    from video_snl.config.video import Experiment
+
     of_videos = any("ucf" in word or "sample" in word for word in words)
     commands, kind = (_COMMANDS, Experiment) if of_videos else (IMAGE_COMMANDS, ImageExperiment)
     arguments = commands["train"].parser("video-snl train").parse_args(words)
@@ -61,7 +62,7 @@ def evaluate(words: list[str]) -> None:
         f"split{config['data']['split']}/{name},Bow,Bow,{'Run' if place < wrong else 'Bow'}"
         for place, name in enumerate(VIDEOS)
     ]
-    folder = run / "evaluation"
+    folder = Path(options["--output"])
     folder.mkdir()
     (folder / "predictions.csv").write_text(
         "\n".join(["video,true class,clip prediction,video prediction", *rows, ""])

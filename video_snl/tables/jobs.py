@@ -33,6 +33,7 @@ __all__ = [
     "job_of",
     "run_job",
     "stop_all",
+    "test_folder",
     "views_named",
 ]
 
@@ -178,7 +179,8 @@ def _ended(job: Job, code: int) -> JobResult:
 def _test_words(views: tuple[int, int], found: _Found) -> list[str]:
     """Return the arguments of ``video-snl`` that test the last epoch of a run."""
     checkpoint = found.folder / "checkpoints" / "last.ckpt"
-    words = ["evaluate", "--checkpoint", str(checkpoint), "--strips", "0"]
+    output = found.folder / test_folder(views)
+    words = ["evaluate", "--checkpoint", str(checkpoint), "--output", str(output), "--strips", "0"]
     for name, value in zip(("clips", "crops"), views, strict=True):
         words += [f"--{name}", str(value)]
     cached = found.record["config"]["optimizer"].get("cached_versions", 0)
@@ -187,14 +189,22 @@ def _test_words(views: tuple[int, int], found: _Found) -> list[str]:
 
 def _tested(job: Job, found: _Found) -> dict[str, Any] | None:
     """Return the figures of a test of a run's last epoch with the job's views, if there is one."""
-    path = found.folder / "evaluation" / "metrics.json"
+    assert job.views is not None
+    path = found.folder / test_folder(job.views) / "metrics.json"
     try:
         figures: dict[str, Any] = parse_json(path.read_text(encoding="utf-8"))
         of_last = Path(figures["checkpoint"]).name == "last.ckpt"
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    assert job.views is not None
     return figures if of_last and figures.get("views") == views_named(job.views) else None
+
+
+def test_folder(views: tuple[int, int]) -> str:
+    """Return the name of the folder, in that of a run, of its test with these views.
+
+    It is not that of the user's own ``evaluate``.
+    """
+    return f"evaluation-{views[0]}x{views[1]}"
 
 
 def views_named(views: tuple[int, int]) -> str:

@@ -170,11 +170,12 @@ def _whole_videos(rows: Sequence[Row]) -> str:
         "against no block",
     )
     lines = [(row.label, *_video_cells(row.videos, splits)) for row in tested if row.videos]
+    resampled = next((row.videos.resampled for row in tested if row.videos), "")
     missed = next((row.videos.missed for row in tested if row.videos and row.videos.missed), "")
     words = (
         f"Whole videos ({rows[0].views}, last epoch): mean ± sample standard deviation over seeds. "
-        "Over all splits, and\nagainst no block, with 95 % intervals of resampled recordings and "
-        "seeds, the same for both sides."
+        "Over all splits, and\nagainst no block, with 95 % intervals of resampled "
+        f"{resampled} and seeds, the same for both sides."
     )
     return "\n\n".join(part for part in (words, _lines(head, lines), missed) if part)
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from video_snl.config.video import Experiment
+from video_snl.config.video import DataConfig, Experiment
 from video_snl.tables.cells import BLOCKS, TABLES, Cell
-from video_snl.tables.jobs import views_named
+from video_snl.tables.jobs import test_folder, views_named
 from video_snl.tables.networks import Size
 from video_snl.tables.paper import Printed, printed_of
 from video_snl.tables.settings import Planned
@@ -34,6 +34,20 @@ Run = int | str
 """What tells the runs of a row apart: the seed, or ``SPLIT/SEED`` where it has splits."""
 
 
+_FURTHER = {
+    "backbone_lr_factor": "learning rate of the backbone times",
+    "block_lr_factor": "learning rate of blocks times",
+    "head_lr_factor": "learning rate of the classifier times",
+    "frozen_batchnorm": "frozen BatchNorm",
+    "label_smoothing": "label smoothing",
+    "cached_versions": "kept versions of a clip",
+    "mixup": "mixup",
+    "cutmix": "CutMix",
+    "ema_decay": "EMA",
+    "gradient_clip": "gradients clipped to",
+    "accumulate": "accumulated parts of a step",
+}
+"""Options of an optimizer that are said where they are not the defaults."""
 _SETTINGS = {"step_epochs": "epochs between drops", "milestones": "drops at epochs"}
 
 
@@ -140,7 +154,7 @@ def _tested(
         group = [name for name, of in of_rows.items() if _base_of(of[0].cell) == base]
         views = views_named(plans[0].views)
         by_split = {name: _by_split(of_rows[name], results[name], views) for name in group}
-        for name, row in video_rows(by_split, base).items():
+        for name, row in video_rows(by_split, base, test_folder(plans[0].views)).items():
             found[name] = {"videos": row, "views": views}
     return found
 
@@ -262,9 +276,7 @@ def _conditions_of(experiment: Any) -> str:
     """Return the settings of a cell in words, those apart in which the cells of a table differ."""
     data, optimizer = experiment.data, experiment.optimizer
     if isinstance(experiment, Experiment):
-        side = f"{data.clip_frames} x {data.crop} x {data.crop}"
-        shown = [f"clips of {side}, every {data.frame_stride}. frame"]
-        shown[0] = shown[0].replace(", every 1. frame", "")
+        shown = [f"clips of {data.clip_frames} x {data.crop} x {data.crop}{_stride(data)}"]
     else:
         shown = [f"images of {data.height} x {data.width}"]
     shown += [f"{optimizer.epochs} epochs", f"batches of {optimizer.batch_size}"]
@@ -279,7 +291,18 @@ def _conditions_of(experiment: Any) -> str:
     shown.append("new weights" if weights is None else f"weights {weights.rpartition('/')[2]}")
     if optimizer.frozen_stages:
         shown.append(f"frozen {', '.join(optimizer.frozen_stages)}")
+    plain = type(optimizer)()
+    for name, words in _FURTHER.items():
+        value = getattr(optimizer, name, None)
+        if value != getattr(plain, name, None):
+            shown.append(words if value is True else f"{words} {value:g}")
     return ", ".join(shown)
+
+
+def _stride(data: DataConfig) -> str:
+    if data.stride_seconds is not None:
+        return f", frames {data.stride_seconds:g} s apart"
+    return "" if data.frame_stride == 1 else f", every {data.frame_stride}. frame"
 
 
 def _values(results: Mapping[Run, Result], which: str, metric: str) -> dict[Run, float]:

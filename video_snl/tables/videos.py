@@ -36,6 +36,8 @@ class VideoRow:
             seeds that both have; None for that network.
         against: Interval of that difference.
         seeds: Seeds that ``mean`` is over.
+        resampled: What intervals resample beside seeds: ``recordings``, or ``videos`` where it is
+            not known which of them are of one recording.
         missed: Line that says why there are no intervals.
     """
 
@@ -45,19 +47,25 @@ class VideoRow:
     difference: float | None = None
     against: Interval | None = None
     seeds: Sequence[int] = ()
+    resampled: str = "recordings"
     missed: str = ""
 
 
 @dataclass(frozen=True)
 class _Right:
-    """Which videos of a split the runs of a row have right, (N,) by seed, and their recordings."""
+    """Which videos of a split the runs of a row have right, (N,) by seed, and their recordings.
+
+    Attributes:
+        known: The recordings are known; else each video is one of its own.
+    """
 
     recordings: Sequence[str]
+    known: bool
     by_seed: dict[int, np.ndarray] = field(default_factory=dict)
 
 
 def video_rows(
-    rows: Mapping[str, Mapping[str, Mapping[int, Result]]], base: str
+    rows: Mapping[str, Mapping[str, Mapping[int, Result]]], base: str, folder: str
 ) -> dict[str, VideoRow]:
     """Return the accuracies of rows at video level.
 
@@ -66,6 +74,7 @@ def video_rows(
     Args:
         rows: Tested results by row, split and seed.
         base: The row that the others are compared with.
+        folder: Name of the folder of a test in that of its run.
     """
     values = {
         name: {
@@ -75,7 +84,7 @@ def video_rows(
         for name, splits in rows.items()
     }
     try:
-        right = _right(rows)
+        right = _right(rows, folder)
     except UserError as error:
         missed = f"There are no intervals of whole videos: {error}."
         return {name: VideoRow(found, missed=missed) for name, found in values.items()}
@@ -88,18 +97,19 @@ def _row(
     base: Mapping[str, _Right],
 ) -> VideoRow:
     seeds = _common(ours)
+    resampled = "recordings" if all(of.known for of in ours.values()) else "videos"
     if not seeds:
-        return VideoRow(values)
+        return VideoRow(values, resampled=resampled)
     groups = [f"{split}/{group}" for split, of in ours.items() for group in of.recordings]
     right = _stacked(ours, seeds)
     mean, interval = float(right.mean()), bootstrap(right, groups=groups)
     both = [seed for seed in seeds if seed in _common(base)]
     if ours is base or not both:
-        return VideoRow(values, mean, interval, seeds=seeds)
+        return VideoRow(values, mean, interval, seeds=seeds, resampled=resampled)
     first, second = _stacked(ours, both), _stacked(base, both)
     difference = float(first.mean() - second.mean())
     against = bootstrap(first, second, groups=groups, same_seeds=True)
-    return VideoRow(values, mean, interval, difference, against, seeds)
+    return VideoRow(values, mean, interval, difference, against, seeds, resampled)
 
 
 def _common(right: Mapping[str, _Right]) -> list[int]:
@@ -114,12 +124,13 @@ def _stacked(right: Mapping[str, _Right], seeds: Sequence[int]) -> np.ndarray:
 
 
 def _right(
-    rows: Mapping[str, Mapping[str, Mapping[int, Result]]],
+    rows: Mapping[str, Mapping[str, Mapping[int, Result]]], folder: str
 ) -> dict[str, dict[str, _Right]]:
     """Read which videos the runs have right, by row and split.
 
     Raises:
-        UserError: An evaluation is missing, or those of a split are of different videos.
+        UserError: A test is missing or is not the one that its result is of, or those of a split
+            are of different videos.
     """
     found: dict[str, dict[str, _Right]] = {name: {} for name in rows}
     for split in dict.fromkeys(split for of_row in rows.values() for split in of_row):
@@ -127,16 +138,35 @@ def _right(
         evaluated: list[EvaluatedRun] = []
         for name, of_row in rows.items():
             for seed, result in of_row.get(split, {}).items():
-                evaluated.append(read_run(str(Path(result.run))))
+                evaluated.append(_read(Path(result.run) / folder, result))
                 runs[str(evaluated[-1].folder)] = name, seed
-        if not evaluated:
+        if not evaluated:  # nothing is over all splits
+            for name in rows:
+                found[name][split] = _Right([], known=True)
             continue
         compared = compare_runs(evaluated)
         recordings = compared.recordings or [compared.first.names[at] for at in compared.counted]
         for name in rows:
-            found[name][split] = _Right(recordings)
+            found[name][split] = _Right(recordings, compared.recordings is not None)
         for row in compared.rows:
             for run, hits in zip(row.runs, row.right[_LEVEL], strict=True):
                 name, seed = runs[str(run.folder)]
                 found[name][split].by_seed[seed] = hits
     return found
+
+
+def _read(folder: Path, result: Result) -> EvaluatedRun:
+    """Read the test of a result.
+
+    Raises:
+        UserError: It is not there, or has another accuracy.
+    """
+    run = read_run(str(folder))
+    hits = [a == b for a, b in zip(run.true, run.predictions[_LEVEL], strict=True)]
+    share = sum(hits) / len(hits)
+    if result.videos is None or abs(share - result.videos) > 1e-6:
+        raise UserError(
+            f"{folder} has {share:.2%} of its videos right, and the result of this run "
+            f"{result.videos or 0:.2%}"
+        )
+    return run
