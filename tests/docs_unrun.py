@@ -26,7 +26,7 @@ UNRUN: dict[str, str] = {
     "the cache",
     r"video-snl train --config configs/finetune/x3d_xs_snl\.yaml": "downloads published weights; "
     "tests/engine/test_own_runs.py trains with a file of them",
-    r"video-snl train .*--model\.weights r3d50_K_200ep\.pth": "needs the published weights; "
+    r"video-snl train .*--model\.weights r3d(18|50)_K_200ep\.pth": "needs the published weights; "
     "tests/test_checkpoints.py loads made-up files of the same format",
     r"video-snl train .*--model\.weights SLOW_8x8_R50\.pyth": "needs the published weights; "
     "tests/test_published_weights.py takes a made-up file of that name and format from the cache",

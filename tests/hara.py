@@ -1,4 +1,4 @@
-"""Plain 3D ResNet with bottlenecks, from the description of Hara et al. (arXiv:1711.09577).
+"""Plain 3D ResNets, from the description of Hara et al. (arXiv:1711.09577).
 
 Only the names of its parameters are those of the released weights; it stands for them in tests.
 """
@@ -36,26 +36,64 @@ class Unit(nn.Module):
         return F.relu(y + (self.downsample(x) if hasattr(self, "downsample") else x))
 
 
+class BasicUnit(nn.Module):
+    """y = relu(F(x) + S(x)): F is 3x3x3 with the stride, 3x3x3; S a projection or x."""
+
+    def __init__(self, channels_in: int, width: int, stride: int, project: bool) -> None:
+        super().__init__()
+        self.conv1, self.bn1 = conv(channels_in, width, 3, stride), nn.BatchNorm3d(width)
+        self.conv2, self.bn2 = conv(width, width, 3), nn.BatchNorm3d(width)
+        if project:
+            self.downsample = nn.Sequential(
+                conv(channels_in, width, 1, stride), nn.BatchNorm3d(width)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
+        return F.relu(y + (self.downsample(x) if hasattr(self, "downsample") else x))
+
+
+UNITS = {
+    18: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+    200: (3, 24, 36, 3),
+}
+
+
 class HaraResNet3d(nn.Module):
     """7x7x7 stem of stride (1, 2, 2), 3x3x3 max-pool, four layers, mean, linear.
 
-    The first unit of every layer projects its shortcut; layers 2-4 halve T, H and W in it.
+    Layers 2-4 halve T, H and W in their first unit. It projects its shortcut, as does that of layer
+    1 of bottlenecks, which return four times the channels of the stem.
     """
 
     def __init__(
-        self, num_classes: int, depths: tuple[int, ...] = (3, 4, 6, 3), width: int = 64
+        self,
+        num_classes: int,
+        depths: tuple[int, ...] = UNITS[50],
+        width: int = 64,
+        basic: bool = False,
     ) -> None:
         super().__init__()
         self.conv1, self.bn1 = conv(3, width, 7, (1, 2, 2)), nn.BatchNorm3d(width)
         self.depths = depths
+        unit, expansion = (BasicUnit, 1) if basic else (Unit, 4)
         channels = width
         for layer, depth in enumerate(depths):
             inner, stride = width * 2**layer, 1 if layer == 0 else 2
-            units = [Unit(channels, inner, stride, project=True)]
-            units += [Unit(4 * inner, inner, 1, project=False) for _ in range(depth - 1)]
+            units = [unit(channels, inner, stride, project=layer > 0 or not basic)]
+            units += [unit(expansion * inner, inner, 1, project=False) for _ in range(depth - 1)]
             setattr(self, f"layer{layer + 1}", nn.Sequential(*units))
-            channels = 4 * inner
+            channels = expansion * inner
         self.fc = nn.Linear(channels, num_classes)
+
+    @classmethod
+    def of_depth(cls, depth: int, num_classes: int, width: int = 64) -> HaraResNet3d:
+        """The network of so many layers."""
+        return cls(num_classes, UNITS[depth], width, basic=depth < 50)
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.max_pool3d(F.relu(self.bn1(self.conv1(x))), 3, stride=2, padding=1)

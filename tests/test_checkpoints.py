@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 import os
 from collections import Counter, OrderedDict
 from pathlib import Path
 from typing import get_args
-from unittest import mock
 
 import pytest
 import torch
-from pytorchvideo.models.resnet import create_resnet
 from torch import Tensor, nn
 
 from tests.hara import HaraResNet3d, randomize
@@ -19,7 +16,7 @@ from video_snl.blocks.insertion import insert_blocks
 from video_snl.config.backbones import VIDEO_BACKBONES
 from video_snl.config.statistics import STATISTICS
 from video_snl.errors import UserError
-from video_snl.models.i3d import i3d_r50, i3d_small
+from video_snl.models.i3d import hara_resnet, i3d_small
 from video_snl.models.weights.formats import Statistics
 from video_snl.models.weights.loading import load_backbone_weights
 
@@ -28,9 +25,7 @@ WIDTH = 8
 
 def narrow_i3d(num_classes: int = 5) -> nn.Module:
     """The real i3d_r50, an eighth as wide: the same code, units and strides."""
-    narrow = functools.partial(create_resnet, stem_dim_out=WIDTH)
-    with mock.patch("video_snl.models.i3d.create_resnet", narrow):
-        return i3d_r50(num_classes).eval()
+    return hara_resnet(50, num_classes, width=WIDTH).eval()
 
 
 def narrow_hara(num_classes: int = 7, seed: int = 0, **options) -> nn.Module:

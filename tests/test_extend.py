@@ -35,7 +35,7 @@ NEW_FILES = {
 ENTRIES = {
     '"f1"': ("video_snl/tasks/metrics.py", '            "top5": TopK(5),\n'),
     '"c2d_r50"': (
-        "video_snl/config/backbones.py",
+        "video_snl/config/video_backbones.py",
         "VIDEO_BACKBONES: dict[str, VideoBackbone] = {\n",
     ),
     '"hmdb51"': (

@@ -42,6 +42,11 @@ def parameters(model: nn.Module) -> int:
         ("i3d_r50", 101, 46_405_925),
         ("pytorchvideo_i3d_r50", 400, 28_043_472),
         ("slow_r50", 400, 32_454_096),
+        ("hara_r3d18", 700, 33_563_004),
+        ("hara_r3d34", 700, 63_872_636),
+        ("hara_r3d101", 700, 86_679_420),
+        ("hara_r3d152", 700, 118_838_140),
+        ("hara_r3d200", 700, 128_037_756),
     ],
 )
 def test_parameters(backbone: str, classes: int, expected: int) -> None:

@@ -30,6 +30,7 @@ _WRAPPERS = frozenset({_WRAPPED, "_orig_mod", "_checkpoint_wrapped_module"})
 _OWN_PREFIX = "model."
 
 _STEM = {"conv1": "conv", "bn1": "norm"}
+# A bottleneck has three convolutions, a basic unit the first two.
 _UNIT = {
     "conv1": "branch2.conv_a",
     "bn1": "branch2.norm_a",
@@ -74,6 +75,7 @@ class Translated:
     """Tensors under the names of the network they are for.
 
     ``left_out`` names what the file holds besides its network: inserted blocks, average models.
+    ``lacking`` names parts of few parameters that its network has not, and ours have.
     """
 
     format: str
@@ -81,6 +83,7 @@ class Translated:
     tensors: dict[str, Tensor]
     left_out: tuple[str, ...] = ()
     note: str | None = None
+    lacking: tuple[str, ...] = ()
 
 
 def translate(checkpoint: Mapping[str, Any], layout: Layout, source: str) -> Translated:
@@ -224,9 +227,25 @@ def _own_statistics(checkpoint: Mapping[str, Any]) -> Statistics | None:
 def _from_resnet(bare: dict[str, Tensor], layout: Layout, *, inflate: bool) -> Translated:
     rename = _resnet_names(layout)
     tensors = {rename(name): tensor for name, tensor in bare.items()}
+    lacking = _without_projections(bare)
     if inflate:
-        return Translated("torchvision ResNet (2D, inflated)", "imagenet", tensors)
-    return Translated("3D-ResNets-PyTorch", "hara", tensors, note=_first_release(bare))
+        name = "torchvision ResNet (2D, inflated)"
+        return Translated(name, "imagenet", tensors, lacking=lacking)
+    note = _first_release(bare)
+    return Translated("3D-ResNets-PyTorch", "hara", tensors, note=note, lacking=lacking)
+
+
+def _without_projections(bare: dict[str, Tensor]) -> tuple[str, ...]:
+    """Recognise shortcuts that only pad with zeros (type A), as the first release's of 18 and 34.
+
+    All the rest of such a network fits one with projections, which would start untrained.
+    """
+    if "layer2.0.conv1.weight" not in bare or "layer2.0.downsample.0.weight" in bare:
+        return ()
+    return (
+        "projection shortcuts (layer2.0.downsample; the first release of 3D-ResNets-PyTorch has "
+        "none at depths 18 and 34, r3d18_K_200ep.pth and r3d34_K_200ep.pth do)",
+    )
 
 
 def _first_release(bare: dict[str, Tensor]) -> str | None:

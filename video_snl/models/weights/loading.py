@@ -179,7 +179,7 @@ def load_translated(
         UserError: when too little matches, or what does is not finite; the model is then as it was.
     """
     taken, report = _match(model, translated, head, source)
-    _check(report, backbone, allow_partial)
+    _check(report, backbone, allow_partial, lacking=translated.lacking)
     check_weights(taken, f"weights {source!r}")
     model.load_state_dict(taken, strict=False)
     return report
@@ -264,9 +264,11 @@ def _head_line(
     return f"new, {counts(classes, 'class')}; the file has none"
 
 
-def _check(report: LoadReport, backbone: str, allow_partial: bool) -> None:
+def _check(
+    report: LoadReport, backbone: str, allow_partial: bool, *, lacking: tuple[str, ...]
+) -> None:
     parts = [f"the file has {part}" for part in other_parts(report.dropped)]
-    parts += [f"the backbone has {part}" for part in other_parts(report.new)]
+    parts += [f"the backbone has {part}" for part in (*other_parts(report.new), *lacking)]
     if parts and not allow_partial:
         raise UserError(
             f"weights {report.source!r} ({report.format}) are of another network than backbone "
