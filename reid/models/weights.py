@@ -144,7 +144,7 @@ def pretrained_file(name: str, weights: str | None = None) -> Path:
 
 def _file(source: str, name: str, progress: bool) -> Path:
     known = [*PRETRAINED, *STARTING_WEIGHTS]
-    if source in known and not Path(source).exists():
+    if source in known and not Path(source).is_file():
         start = STARTING_WEIGHTS.get(source)
         if start is None or start.by_hand:
             return pretrained_file(source)

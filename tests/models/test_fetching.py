@@ -20,6 +20,7 @@ from tests.hara import randomize
 from video_snl.config.backbones import VIDEO_BACKBONES
 from video_snl.errors import UserError
 from video_snl.models.i3d import i3d_small
+from video_snl.models.weights import fetching
 from video_snl.models.weights.fetching import fetch
 from video_snl.models.weights.loading import load_backbone_weights
 from video_snl.models.weights.sources import locate
@@ -187,6 +188,20 @@ def test_a_file_that_changed_in_the_cache_is_set_aside(cache, server) -> None:
     assert fetch(url, progress=False).read_bytes() == CONTENT and len(server.ranges) == 2
 
 
+def test_digits_in_other_names_say_nothing(cache, server) -> None:
+    server.files["/net-20240115.pth"] = (CONTENT, None)
+    for _ in range(2):
+        found = fetch(server.address("/net-20240115.pth"), progress=False)
+        assert found == cache / "net-20240115.pth" and found.read_bytes() == CONTENT
+
+
+@pytest.fixture
+def publisher(server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server is a publisher whose names hold digits."""
+    monkeypatch.setattr(fetching, "_DIGITS_OF", (server.address("/"),))
+
+
+@pytest.mark.usefixtures("publisher")
 def test_what_a_publisher_does_not_name_is_set_aside(cache, server) -> None:
     right = hashlib.sha256(CONTENT).hexdigest()[:8]
     server.files |= {f"/net-{right}.pth": (CONTENT, None), "/net-00000000.pth": (CONTENT, None)}
@@ -198,6 +213,7 @@ def test_what_a_publisher_does_not_name_is_set_aside(cache, server) -> None:
     assert not (cache / "net-00000000.pth").exists()
 
 
+@pytest.mark.usefixtures("publisher")
 def test_a_file_put_there_by_hand_is_checked_as_well(cache, server) -> None:
     (cache / "net-00000000.pth").write_bytes(CONTENT)
     with pytest.raises(UserError, match="is not what the publisher of .* names"):

@@ -168,6 +168,8 @@ def evaluate(
     )
     text, metrics = _MEASURES[spec.name](evaluation)
     print(text)
+    if note := _note(path):
+        print(note)
     if metrics["unreadable"]:
         how = {"wrong": "they count as wrong", "skipped": "they are left out of all figures"}
         print(
@@ -225,6 +227,16 @@ def _default_folder(path: Path) -> Path:
     return _run_folder(path) / "evaluation"
 
 
+def _note(path: Path) -> str:
+    """Say where a checkpoint was chosen on a test list, whose accuracy is then too high."""
+    if path.name != "best.ckpt":
+        return ""
+    return (
+        "This is the epoch that was best on the test list of its run, so that accuracies on that "
+        f"list are too high; those of {path.with_name('last.ckpt')} are not chosen."
+    )
+
+
 def _head(evaluation: _Evaluation[Any, Any], samples: int) -> str:
     """First line of the text: what was evaluated, and which network."""
     trained, spec = evaluation.trained, evaluation.trained.spec
@@ -247,7 +259,7 @@ def _about(evaluation: _Evaluation[Any, Any], head: str, measured: Mapping[str, 
     name = _run_folder(trained.path.absolute()).name
     return About(
         title=f"Evaluation of {name}",
-        facts=f"{head}.",
+        facts=" ".join(part for part in (f"{head}.", _note(trained.path)) if part),
         settings={"evaluation": evaluated, **trained.experiment.to_dict()},
         command=shlex.join(evaluation.command),
     )
@@ -311,7 +323,7 @@ def _write_video_page(
         read=scores["read"],
         counted=counted_samples(scores["read"], VIDEO, skip=evaluation.skip),
         levels={level: scores[level] for level in LEVELS},
-        recordings=recordings_of(paths, _run_folder(trained.path), known),
+        recordings=recordings_of(paths, known=known),
     )
 
     def draw(indices: list[int]) -> dict[int, Strip]:

@@ -306,17 +306,17 @@ VIDEO_BACKBONES: dict[str, VideoBackbone] = {
     "x3d_s": _x3d(
         "s",
         (73.33, 91.27),
-        Recipe(frames=13, seconds=6 / 30, resize=182, crop=160, clips=10, crops=3),
+        Recipe(frames=13, seconds=6 / 30, resize=182, crop=182, clips=10, crops=3),
     ),
     "x3d_m": _x3d(
         "m",
         (75.94, 92.72),
-        Recipe(frames=16, seconds=5 / 30, resize=256, crop=224, clips=10, crops=3),
+        Recipe(frames=16, seconds=5 / 30, resize=256, crop=256, clips=10, crops=3),
     ),
     "x3d_l": _x3d(
         "l",
         (77.44, 93.31),
-        Recipe(frames=16, seconds=5 / 30, resize=356, crop=312, clips=10, crops=3),
+        Recipe(frames=16, seconds=5 / 30, resize=356, crop=356, clips=10, crops=3),
     ),
     "mvit_base_16x4": _pytorchvideo(
         "mvit:mvit_base_16x4",

@@ -11,7 +11,7 @@ from video_snl.config.statistics import STATISTICS
 from video_snl.config.video import DataConfig, Experiment, ModelConfig
 from video_snl.errors import UserError
 from video_snl.runs.trained import Trained
-from video_snl.utils.text import meant
+from video_snl.utils.text import meant, say_once
 
 if TYPE_CHECKING:
     from video_snl.models.weights.loading import LoadReport
@@ -76,9 +76,17 @@ def load_pretrained(
     path = locate(weights or "kinetics", name, progress=progress)
     model, report = build_model(replace(experiment.model, weights=str(path)), len(names))
     assert report is not None
+    if report.format == "video-snl checkpoint":
+        raise UserError(
+            f"weights {str(path)!r} are of a network trained with video-snl, which is used by "
+            "--checkpoint"
+        )
+    if weights is not None:
+        say_once(report.summary())
     if classes:
         _check_classes(report, path, name, entry.published.trained_on, len(names))
-    mean, std = STATISTICS[entry.statistics]
+    known = report.statistics if report.statistics != "unknown" else entry.statistics
+    mean, std = STATISTICS[known]
     return Trained(
         model=model.eval(),
         experiment=experiment,

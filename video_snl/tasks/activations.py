@@ -29,10 +29,12 @@ from video_snl.data.loading.samplers import Key
 from video_snl.data.synthetic.generated import cache_folder
 from video_snl.data.video.records import Video, VideoSet
 from video_snl.errors import UserError
+from video_snl.utils.counts import counts
 from video_snl.utils.files import replacing, write_json
 from video_snl.utils.json_text import to_json
 from video_snl.utils.locks import waiting_lock
 from video_snl.utils.progress import counted
+from video_snl.utils.text import say_once
 
 __all__ = ["Activations", "Apply", "CachedClips", "read_activations"]
 
@@ -67,8 +69,9 @@ class Activations:
         """Return the file of this name, computed if it is not there yet.
 
         The rows are the items of the loader's dataset. A row that another item stood for holds that
-        item's activations. ``NAME.json`` lists these rows and those that cannot be read; a file
-        with such rows is computed again by the next run, as the fault may be gone.
+        item's activations. ``NAME.json`` lists these rows and those that cannot be read. They are
+        not tried again: a video that is mended has another size or time, and so its list has
+        another folder.
 
         Args:
             name: Name of the file.
@@ -81,8 +84,9 @@ class Activations:
         """
         path, facts = self.folder / f"{name}.npy", self.folder / f"{name}.json"
         self.folder.mkdir(parents=True, exist_ok=True)
-        with waiting_lock(self.folder / f".{name}.lock"):
-            if path.is_file() and facts.is_file() and not any(_rows_of(facts).values()):
+        with waiting_lock(self.folder / f".{name}.lock", f"computes {what}"):
+            if path.is_file() and facts.is_file():
+                _say_missing(path, sum(map(len, _rows_of(facts).values())))
                 return path
             loader = make_loader()
             try:
@@ -171,6 +175,14 @@ class CachedClips:
     def fallback_index(self, key: Key, avoided: Quarantine) -> int | None:
         """Return the index itself: in training a stand-in is kept in its place already."""
         return key[1] if self.what == "training" else None
+
+
+def _say_missing(path: Path, count: int) -> None:
+    if count:
+        say_once(
+            f"{path.name}: {counts(count, 'video')} could not be read when its activations were "
+            "computed; set VIDEO_SNL_CACHE to another folder to try again"
+        )
 
 
 def read_activations(file: Path) -> tuple[np.ndarray, set[int]]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from video_snl.errors import UserError
 from video_snl.utils.files import UNLOCKABLE
+from video_snl.utils.text import say_once
 
 __all__ = ["Held", "is_held", "locked", "waiting_lock"]
 
@@ -58,12 +59,17 @@ def locked(path: Path) -> Iterator[bool]:
 
 
 @contextmanager
-def waiting_lock(path: Path) -> Iterator[None]:
-    """Hold a lock as :func:`locked` does, and wait for whoever has it."""
+def waiting_lock(path: Path, what: str) -> Iterator[None]:
+    """Hold a lock as :func:`locked` does, and wait for whoever has it.
+
+    Args:
+        what: What the other one does, for a line on stderr that says what is waited for.
+    """
     while True:
         with suppress(Held), locked(path):
             yield
             return
+        say_once(f"waiting for another process, which {what} ({path})")
         time.sleep(_WAIT_SECONDS)
 
 

@@ -31,6 +31,8 @@ __all__ = ["cached_path", "fetch"]
 _TIMEOUT_SECONDS = 30
 _CHUNK = 1 << 20
 _DIGITS = re.compile(r"-([0-9a-f]{8,64})\.\w+")
+_DIGITS_OF = ("https://download.pytorch.org/",)
+"""Publishers whose file names hold the first digits of the file's SHA-256; others may name a date."""
 _RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
 
 
@@ -62,7 +64,7 @@ def fetch(url: str, name: str | None = None, *, progress: bool = True) -> Path:
             _check_kept(target, url)
             return target
         target.parent.mkdir(parents=True, exist_ok=True)
-        with waiting_lock(target.with_name(f".{target.name}.lock")):
+        with waiting_lock(target.with_name(f".{target.name}.lock"), f"fetches {target.name}"):
             if not target.is_file():  # another process has fetched it meanwhile
                 _fetch(url, target, progress)
     # HTTPException and ValueError: an answer or a URL that is malformed.
@@ -86,16 +88,24 @@ def _fetch(url: str, target: Path, progress: bool) -> None:
         raise OSError(f"the connection broke off after {received} of {size} bytes")
     digest = _sha256(partial)
     about.unlink(missing_ok=True)
-    named = _DIGITS.search(Path(url.partition("?")[0]).name)
-    if named and not digest.startswith(named[1]):
+    named = _named_digits(url)
+    if named and not digest.startswith(named):
         aside = _set_aside(partial, target)
         raise UserError(
             f"what was fetched from {url} is not what its publisher names: its SHA-256 begins with "
-            f"{digest[: len(named[1])]}, its name says {named[1]}. It was kept as {aside} and is "
+            f"{digest[: len(named)]}, its name says {named}. It was kept as {aside} and is "
             "not used. Give the command again to fetch it anew."
         )
     partial.replace(target)
     write_json(_record_path(target), {"url": url, "bytes": received, "sha256": digest})
+
+
+def _named_digits(url: str) -> str | None:
+    """Return the first digits of a file's SHA-256, where its publisher puts them in the name."""
+    if not url.startswith(_DIGITS_OF):
+        return None
+    found = _DIGITS.search(Path(url.partition("?")[0]).name)
+    return found and found[1]
 
 
 def _download(
@@ -188,13 +198,13 @@ def _check_kept(path: Path, url: str) -> None:
         UserError: It is not the file that was fetched, or that its publisher names.
     """
     known, digest = _json(_record_path(path)), _sha256(path)
-    named = _DIGITS.search(Path(url.partition("?")[0]).name)
+    named = _named_digits(url)
     before = known.get("sha256")
     if before is not None and before != digest:
         fault = f"is not the file that was fetched before from {known.get('url')}"
         wanted = str(before)
-    elif named and not digest.startswith(named[1]):
-        fault, wanted = f"is not what the publisher of {url} names", named[1]
+    elif named and not digest.startswith(named):
+        fault, wanted = f"is not what the publisher of {url} names", named
     else:
         if before is None:  # put there by hand, or by another program
             with suppress(OSError):  # a cache that can only be read is used as it is

@@ -33,7 +33,7 @@ def locate(source: str, backbone: str, *, progress: bool = True) -> Path:
         UserError: for a source that does not fit the backbone, a file that is not there, or a URL
             that cannot be reached.
     """
-    if source in PRETRAINED and not Path(source).exists():
+    if source in PRETRAINED and not Path(source).is_file():
         if source != backbone:
             raise UserError(
                 f"weights {source!r} are those of the backbone {source}, which do not fit "
