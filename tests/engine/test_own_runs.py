@@ -64,6 +64,10 @@ def rows(run: Path) -> list[list[str]]:
         return list(csv.reader(lines))
 
 
+def division(reports: Path) -> dict[str, Any]:
+    return dict(json.loads((reports / "metrics.json").read_text())["division"])
+
+
 def evaluate(run: Path, *words: str) -> subprocess.CompletedProcess[str]:
     done = run_here("evaluate", "--checkpoint", str(run), "--clips", "1", "--crops", "1", *words)
     assert done.returncode == 0, done.stderr
@@ -110,8 +114,11 @@ def test_files_that_were_added_change_no_run(own: tuple[Path, Path], tmp_path: P
     shutil.rmtree(run / "evaluation")
     evaluate(run)
     expected = (run / "evaluation" / "predictions.csv").read_text()
+    by = {"rule": "recording", "by": "their folders"}
+    assert division(run / "evaluation") == by | {"file": str(run / "split.csv")}
     evaluate(copied, "--output", str(tmp_path / "out"))
     assert (tmp_path / "out" / "predictions.csv").read_text() == expected
+    assert division(tmp_path / "out") == by | {"file": None}
     shutil.copytree(root, tmp_path / "moved" / "videos")
     done = evaluate(run, "--data.root", str(tmp_path / "moved" / "videos"))
     assert "does not say which videos test" in done.stderr
@@ -144,11 +151,15 @@ def test_runs_of_before_keep_every_fifth_file(own: tuple[Path, Path], tmp_path: 
     predicted = (run / "evaluation" / "predictions.csv").read_text()
     assert f"{root}/jump/4.avi" in predicted and f"{root}/run/4.avi" in predicted
     assert predicted.count(".avi") == 2
+    assert division(run / "evaluation")["rule"] == "file"
     done = run_here("train", "--resume", str(run), "--optimizer.epochs", "2")
     assert done.returncode == 0, done.stderr
     [resumed] = record(run)["resumed"]
     assert resumed["changed"] == {"optimizer.epochs": [1, 2]}
     assert [row[0] for row in rows(run) if row[2] == "test"] == ["jump/4.avi", "run/4.avi"]
+    evaluate(run)
+    expected = {"rule": "file", "by": "every fifth file of a class"}
+    assert division(run / "evaluation") == expected | {"file": str(run / "split.csv")}
 
 
 def old_data(data: dict[str, Any], root: Path) -> dict[str, Any]:

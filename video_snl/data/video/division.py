@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from video_snl.config.video import SplitBy
 from video_snl.data.video.records import Video, VideoSet
 from video_snl.errors import UserError
 from video_snl.utils.counts import counts, noun
@@ -33,6 +34,7 @@ __all__ = [
     "Listed",
     "StoredSplit",
     "divide_by_group",
+    "division_facts",
     "group_of_name",
     "read_split",
     "split_table",
@@ -42,6 +44,7 @@ __all__ = [
 SPLIT_FILE = "split.csv"
 """Name of the file in a run's folder that keeps the division of its videos."""
 PARTS = ("train", "test")
+OWN_LISTS = "the dataset's own lists"
 _LEAST, _MOST = 0.2, 0.25  # wanted share of a class's videos that test
 _SHOWN = 40  # classes in a table
 _HEADER = ("path", "label", "split", "group")
@@ -245,6 +248,29 @@ def _below(path: str, folder: Path) -> str:
     """Return a path from a folder on; as it is where it is not in that folder."""
     beginning = f"{folder}{os.sep}"
     return path.removeprefix(beginning) if path.startswith(beginning) else path
+
+
+def division_facts(videos: VideoSet, split_by: SplitBy | None = None) -> dict[str, str | None]:
+    """Return how a dataset was divided, as an entry of ``metrics.json``.
+
+    Args:
+        videos: The dataset.
+        split_by: Rule of the run whose ``split.csv`` was followed, as ``run.json`` has it.
+
+    Returns:
+        ``rule``: ``given`` by the dataset, by ``recording``, or by ``file`` where no recording is
+        known; ``by``: what gives the parts or the recordings, in words; ``file``: the
+        ``split.csv`` that was followed, None where the division was made or given anew.
+    """
+    division = videos.division
+    if division is None:
+        return {"rule": "given", "by": OWN_LISTS, "file": None}
+    if division.rule == "given":
+        return {"rule": "given", "by": division.given, "file": None}
+    if division.rule == "fifth" or (division.rule == "stored" and split_by != "group"):
+        return {"rule": "file", "by": "every fifth file of a class", "file": division.file}
+    rule = "recording" if division.groups else "file"
+    return {"rule": rule, "by": division.given, "file": division.file}
 
 
 def split_table(videos: VideoSet) -> str | None:
