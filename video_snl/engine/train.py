@@ -51,7 +51,7 @@ def train(
         tell(summary)
     operations.check_data(experiment, data)
     name = operations.run_name(experiment, config_name)
-    # Weights that do not fit leave no folder behind; those of a resumed run are read under its lock.
+    # Weights that do not fit leave no folder behind; a resumed run's are read under its lock.
     task = make_task(experiment, data, spec) if resumed is None else None
     with opened_run(experiment, spec, name, asked, operations.lists(data)) as run:
         if is_first_process():
