@@ -148,6 +148,12 @@ class StoredSplit:
         """Labels of the videos to train on, those that are gone too."""
         return {label for label, part, _ in self.rows.values() if part == "train"}
 
+    @property
+    def without_places(self) -> tuple[bytes, int]:
+        """The file without rows of absolute paths, to be given to others, and how many it has."""
+        rows = {name: row for name, row in self.rows.items() if not os.path.isabs(name)}
+        return _content((name, *row) for name, row in rows.items()), len(rows)
+
     def divide(self, videos: Sequence[Listed], folder: Path) -> tuple[list[Listed], list[Listed]]:
         """Divide videos as in the run, and say on stderr which files are new and which are gone.
 
@@ -194,17 +200,27 @@ def write_split(videos: VideoSet, file: Path) -> None:
     """
     division = videos.division
     assert division is not None
-    text = io.StringIO(newline="")
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(_HEADER)
-    for part, entries in (("train", videos.train), ("test", videos.test)):
-        for video in entries:
-            group = division.groups.get(video.path) or ""
-            name = _below(video.path, Path(division.folder))
-            rows.writerow([name, videos.class_names[video.label], part, group])
-    # Bytes of names that are not UTF-8 are kept as they are.
-    content = text.getvalue().encode("utf-8", "surrogateescape")
+    folder, groups = Path(division.folder), division.groups
+    content = _content(
+        (
+            _below(video.path, folder),
+            videos.class_names[video.label],
+            part,
+            groups.get(video.path) or "",
+        )
+        for part, entries in zip(PARTS, (videos.train, videos.test), strict=True)
+        for video in entries
+    )
     replace_file(file, lambda temporary: _write(temporary, content))
+
+
+def _content(rows: Iterable[tuple[str, str, str, str]]) -> bytes:
+    text = io.StringIO(newline="")
+    lines = csv.writer(text, lineterminator="\n")
+    lines.writerow(_HEADER)
+    lines.writerows(rows)
+    # Bytes of names that are not UTF-8 are kept as they are.
+    return text.getvalue().encode("utf-8", "surrogateescape")
 
 
 def _write(path: Path, content: bytes) -> None:
