@@ -32,6 +32,8 @@ UNRUN: dict[str, str] = {
     "tests/test_published_weights.py takes a made-up file of that name and format from the cache",
     r"video-snl compare ": "needs several evaluated runs; tests/engine/test_compare.py has made-up "
     "ones",
+    r"video-snl features ucf5\.parquet --probe ": "needs the file that the line before it writes; "
+    "tests/test_features.py makes one",
     r"video-snl features --pretrained x3d_xs ": "downloads published weights; "
     "tests/test_features.py takes them from the file of real data",
     r"video-snl evaluate .*model_best\.pth\.tar": "needs a checkpoint of the released code; "

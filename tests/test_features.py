@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -341,6 +342,85 @@ def test_probe(words: list[str], tree: Path) -> None:
     assert metrics["videos"] == 4 and metrics["probe"]["C"] == 1
 
 
+@pytest.mark.parametrize("suffix", [".parquet", ".npz"])
+def test_probe_of_a_file_needs_no_network(
+    words: list[str], tree: Path, suffix: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tree / "test" / "light" / "empty.avi").touch()
+    target, reports = tree.parent / f"f{suffix}", tree.parent / "f-probe"
+    made = run_here(*words, str(tree), "-o", str(target), "--probe")
+    first = json.loads((reports / "metrics.json").read_text())
+    rows = (reports / "predictions.csv").read_text()
+    shutil.rmtree(reports)
+    shutil.rmtree(tree)  # neither the videos nor a network are looked at
+    before = target.read_bytes()
+    done = run_here("features", str(target), "--probe")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "".join(made.stdout.splitlines(keepends=True)[-4:])
+    again = json.loads((reports / "metrics.json").read_text())
+    assert first.pop("division") == {
+        "rule": "given",
+        "by": "the folders train/ and test/",
+        "file": None,
+    }
+    assert again.pop("division")["by"] == f"the column split of {target}"
+    assert again == first and again["unreadable_count"] == 1
+    assert (reports / "predictions.csv").read_text() == rows
+    assert target.read_bytes() == before
+    elsewhere = tree.parent / "reports"
+    more = ["--unreadable", "skip", "--probe_c", "1", "--probe_output", str(elsewhere)]
+    assert run_here("features", str(target), "--probe", *more).returncode == 0
+    metrics = json.loads((elsewhere / "metrics.json").read_text())
+    assert metrics["videos"] == 4 and metrics["probe"]["C"] == 1
+    # What is for making features is refused, and so is a file without --probe.
+    for option in (["--pretrained", "x3d_xs"], ["-o", str(target)], ["--clips", "2"], ["--force"]):
+        line = refused(main, ["features", str(target), "--probe", *option], capsys)
+        assert f"{option[0]} is for making them" in line
+    assert "add --probe" in refused(main, ["features", str(target)], capsys)
+
+
+def stored_table(labels: list[str | None], parts: list[str | None]) -> FeatureTable:
+    count = len(labels)
+    about = {"network": "n", "weights": "w", "sha256": "0", "clips": 1, "crops": 1, "per": "video"}
+    return FeatureTable(
+        paths=[f"{number}.avi" for number in range(count)],
+        clips=np.full(count, -1, dtype=np.int32),
+        times=np.full((count, 2), np.nan),
+        labels=labels,
+        parts=parts,
+        features=np.eye(count, 8, dtype=np.float32),
+        about={**about, "unreadable": ["gone.avi"]},
+    )
+
+
+def test_probe_of_a_file_says_what_it_lacks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "f.npz"
+    words = ["features", str(path), "--probe"]
+    assert "is not a file" in refused(main, words, capsys)
+    labels: list[str | None] = ["a", "b", "a", "b"]
+    parts: list[str | None] = ["train", "train", "test", "test"]
+    write_features(path, stored_table([None] * 4, parts))
+    line = refused(main, words, capsys)
+    assert f"{path} holds no labels" in line and "--data.root" in line
+    write_features(path, stored_table(labels, [None] * 4))
+    line = refused(main, words, capsys)
+    assert f"{path} holds no split" in line and "--data.root" in line
+    write_features(path, stored_table(labels, ["train"] * 4))
+    assert "all are for train" in refused(main, words, capsys)
+    path.write_bytes(path.read_bytes()[:-50])
+    line = refused(main, words, capsys)
+    assert "cannot be read" in line and "--force" not in line
+    write_features(path, replace(stored_table(labels, parts), about={"per": "clip"}))
+    assert "does not say its network" in refused(main, words, capsys)
+    assert [each.name for each in tmp_path.iterdir()] == ["f.npz"]
+    # One of before the labels of unreadable videos were kept.
+    write_features(path, stored_table(labels, parts))
+    assert main(words) == 0
+    assert "leaves out 1 video that could not be read" in capsys.readouterr().err
+
+
 def test_probe_divides_what_is_not_divided(words: list[str], tree: Path) -> None:
     target = tree.parent / "f.parquet"
     done = run_here(*words, str(tree / "train"), "-o", str(target), "--probe")
@@ -348,6 +428,8 @@ def test_probe_divides_what_is_not_divided(words: list[str], tree: Path) -> None
     assert "divided as train does it" in done.stderr
     assert "2 test videos of 2 classes" in done.stdout  # the last of four of each class
     assert pq.read_table(target)["split"].null_count == 16
+    metrics = json.loads((tree.parent / "f-probe" / "metrics.json").read_text())
+    assert metrics["division"] == {"rule": "file", "by": "no recordings are known", "file": None}
 
 
 @pytest.mark.parametrize(

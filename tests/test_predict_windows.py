@@ -18,7 +18,7 @@ from tests.processes import descendants
 from tests.tiny import environment, only_run, run_command, tiny_options
 from tests.videos import write_video
 from video_snl.cli.main import main
-from video_snl.commands import predict as windows
+from video_snl.commands import view_scores as windows
 from video_snl.data.workers.forkserver import start_forkserver
 from video_snl.render.timeline import Timeline, find_actions
 from video_snl.tasks.action import ActionRecognition
@@ -229,6 +229,16 @@ def test_plot_draws_and_lists_the_actions(
     assert main([*words, "--window", "20f", "--plot", str(tmp_path / "plots"), path, other]) == 0
     assert "  actions of a score of 50% or more: " in capsys.readouterr().out
     assert {file.name for file in (tmp_path / "plots").iterdir()} == {"a.png", "b.png"}
+    # A file that is named twice is done once, and one of the same name elsewhere is another.
+    same = str(write_video(tmp_path / "deep" / "a.avi", frames=60))
+    again = str(tmp_path / "deep" / ".." / "a.avi")
+    more = ["--json", "--plot", str(tmp_path / "twice"), path, again, same, path]
+    assert main([*words, "--window", "20f", *more]) == 0
+    out, err = capsys.readouterr()
+    drawn = {entry["video"]: Path(entry["plot"]).name for entry in json.loads(out)}
+    assert drawn == {path: "a.png", same: "a-2.png"}
+    assert err.count("named more than once") == 1 and f"{path} is named" in err
+    assert {file.name for file in (tmp_path / "twice").iterdir()} == set(drawn.values())
     for wrong, said in (
         (["--plot", "p.png"], "--plot p.png shows windows over time: give their length"),
         (["--window", "20f", "--plot", "p.gif"], "--plot p.gif: give a file that ends in .png"),

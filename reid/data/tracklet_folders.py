@@ -8,12 +8,10 @@ the layouts (``--layout``) that decide. Without torch.
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
-from typing import Literal, NamedTuple, get_args
 
 from reid.data.tracklet import (
     NO_NUMBER,
@@ -24,6 +22,19 @@ from reid.data.tracklet import (
     person_number,
     special_person,
 )
+from reid.data.tracklet_layouts import (
+    DEPTH,
+    LAYOUTS,
+    MARKET,
+    MARS,
+    NOUNS,
+    Ambiguous,
+    Layout,
+    Unit,
+    count_of,
+    divide,
+    order_of,
+)
 from video_snl.errors import UserError
 from video_snl.utils.media import (
     IMAGE_SUFFIXES,
@@ -31,7 +42,6 @@ from video_snl.utils.media import (
     Ignored,
     MediaFiles,
     find_media,
-    natural_key,
 )
 from video_snl.utils.text import escaped
 
@@ -43,22 +53,6 @@ __all__ = [
     "images_of_one_tracklet",
     "tracklets_in",
 ]
-
-Layout = Literal[
-    "auto", "none", "folder", "tracklets", "leaves", "images", "videos", "market", "mars"
-]
-LAYOUTS: tuple[Layout, ...] = get_args(Layout)
-
-# Names that say who is in the image. They are strict, since they may lead to a refusal: Market-1501
-# (0002_c1s1_000451_03.jpg), DukeMTMC-reID (0001_c2_f0046182.jpg) and VeRi; frames of whole streets
-# (c1s1_001051.jpg); MARS (0001C1T0001F001.jpg).
-_MARKET = re.compile(
-    r"(?P<person>-1|\d{4,5})_c(?P<camera>\d+)(s\d+_\d+_\d+|_f\d+|_\d{6,8}_\d+)(?!\d)"
-)
-_STREET = re.compile(r"(?P<person>)c(?P<camera>\d+)s\d+_\d+(?!\d)")
-_MARS = re.compile(r"(?P<person>00-1|\d{4})C(?P<camera>\d)(?P<track>T\d+)F\d+(?!\d)")
-
-_DEPTH = 3  # of <person>/<camera>/<tracklet> below the folder of a gallery
 
 
 @dataclass(frozen=True)
@@ -83,21 +77,21 @@ class FoundTracklets:
         ignored 1 entry: 1 x .txt file (notes.txt)``.
         """
         kinds = Counter(_kind(name, tracklet) for name, tracklet in self.tracklets.items())
-        parts = [_count(kinds[kind], kind) for kind in _NOUNS if kinds[kind]]
+        parts = [count_of(kinds[kind], kind) for kind in NOUNS if kinds[kind]]
         images = sum(
             len(tracklet.frames)
             for name, tracklet in self.tracklets.items()
             if _kind(name, tracklet) != "video"
         )
-        said = f"{self.path}: {_count(len(self.tracklets), 'tracklet')} ({', '.join(parts)})"
+        said = f"{self.path}: {count_of(len(self.tracklets), 'tracklet')} ({', '.join(parts)})"
         if images:
-            said += f", {_count(images, 'image')}"
+            said += f", {count_of(images, 'image')}"
         for names, noun in (
             (_identities(self.tracklets.values()), "person"),
             ({tracklet.camera for tracklet in self.tracklets.values()} - {None}, "camera"),
         ):
             if names:
-                said += f", {_count(len(names), noun)}"
+                said += f", {count_of(len(names), noun)}"
         ignored = MediaFiles(ignored=self.ignored).ignored_text()
         said = said if ignored is None else f"{said}; {ignored}"
         return escaped(said)
@@ -177,12 +171,12 @@ def tracklets_in(path: str, layout: Layout = "auto") -> FoundTracklets:
     images = [file.relative_to(root) for file in media.images]
     videos, twice = _unlinked(root, [file.relative_to(root) for file in media.videos])
     try:
-        units, passed = _units(images, videos, layout)
-    except _Ambiguous as error:
+        units, passed = divide(images, videos, layout)
+    except Ambiguous as error:
         place = os.path.join(path, error.folder) if error.folder.parts else path
         raise UserError(f"{place} {error.found}: {error.advice}") from None
     ignored = [*media.ignored, *twice, *(Ignored(root / p, why) for p, why in passed)]
-    ignored.sort(key=lambda entry: _order(entry.path))
+    ignored.sort(key=lambda entry: order_of(entry.path))
     found = FoundTracklets(path, _tracklets(path, units, layout), ignored)
     if not units:
         text = MediaFiles(ignored=ignored).ignored_text()
@@ -204,10 +198,10 @@ def images_of_one_tracklet(names: Sequence[str]) -> list[str]:
             does not name what holds them.
     """
     known = {PurePath(name): name for name in names}
-    paths = sorted(known, key=_order)
+    paths = sorted(known, key=order_of)
     try:
-        units, _ = _units(paths, [], "auto")
-    except _Ambiguous as error:
+        units, _ = divide(paths, [], "auto")
+    except Ambiguous as error:
         raise UserError(f"{error.found}: give the images of one tracklet") from None
     if len(units) != 1:
         places = ", ".join(str(unit.path) for unit in units[:2])
@@ -217,16 +211,6 @@ def images_of_one_tracklet(names: Sequence[str]) -> list[str]:
     return [known[image] for image in units[0].images]
 
 
-_NOUNS = {
-    "folder": ("folder of images", "folders of images"),
-    "group": ("group of images by name", "groups of images by name"),
-    "single": ("single image", "single images"),
-    "video": ("video", "videos"),
-    "tracklet": ("tracklet", "tracklets"),
-    "image": ("image", "images"),
-    "person": ("identity", "identities"),
-    "camera": ("camera", "cameras"),
-}
 _EXPECTED_ANY = ": no image and no video of an accepted format is in it or below it"
 _EXPECTED = {
     "videos": ": no video is in it or below it; --layout auto takes folders of images, too",
@@ -235,210 +219,7 @@ _EXPECTED = {
 }
 
 
-class _Unit(NamedTuple):
-    """Files of one tracklet: the path that names it, and its images; a video has none."""
-
-    path: PurePath
-    images: tuple[PurePath, ...]
-
-
-class _Ambiguous(Exception):
-    """Folder that may mean two things: where it is, what was found there, and what decides."""
-
-    def __init__(self, folder: PurePath, found: str, advice: str) -> None:
-        super().__init__(found)
-        self.folder, self.found, self.advice = folder, found, advice
-
-
-_Passed = list[tuple[PurePath, str]]
-_Folders = dict[PurePath, tuple[PurePath, ...]]
-
-
-def _units(
-    images: Sequence[PurePath], videos: Sequence[PurePath], layout: Layout
-) -> tuple[list[_Unit], _Passed]:
-    """Divide files, named below the given folder and in natural order, into tracklets.
-
-    Returns:
-        The tracklets in natural order, and the files that were passed over with the reason.
-    """
-    folders: _Folders = {}
-    passed: _Passed = []
-    if layout == "videos":
-        passed = [(image, "image") for image in images]
-    elif layout in ("market", "mars"):
-        return _by_name(images, videos, _MARKET if layout == "market" else _MARS)
-    elif layout == "images":
-        folders = {image: (image,) for image in images}
-    elif layout == "tracklets":
-        folders = _by_folder(images)
-    else:
-        shown, passed = _without_stills(images, videos)
-        folders = _by_folder(shown)
-        kept = _CHOSEN[layout](folders, videos)
-        if layout != "leaves":
-            for folder, some in folders.items():
-                if folder in kept:
-                    _check_names(folder, some)
-        passed += [
-            (image, "image beside tracklets")
-            for folder, some in folders.items()
-            if folder not in kept
-            for image in some
-        ]
-        passed += [(video, "video beside tracklets") for video in videos if video not in kept]
-        folders = {folder: some for folder, some in folders.items() if folder in kept}
-        videos = [video for video in videos if video in kept]
-    units = [_Unit(video, ()) for video in videos]
-    units += [_Unit(folder, some) for folder, some in folders.items()]
-    return sorted(units, key=lambda unit: _order(unit.path)), passed
-
-
-def _by_folder(images: Iterable[PurePath]) -> _Folders:
-    folders: dict[PurePath, list[PurePath]] = {}
-    for image in images:
-        folders.setdefault(image.parent, []).append(image)
-    return {folder: tuple(some) for folder, some in folders.items()}
-
-
-def _without_stills(
-    images: Sequence[PurePath], videos: Sequence[PurePath]
-) -> tuple[list[PurePath], _Passed]:
-    """Leave out the images that stand for a video of the same name."""
-    stems = {video.with_suffix("") for video in videos}
-    stills = {image for image in images if stems and image.with_suffix("") in stems}
-    return (
-        [image for image in images if image not in stills],
-        [(image, "image with the name of a video") for image in images if image in stills],
-    )
-
-
-def _sure(folders: _Folders, videos: Sequence[PurePath]) -> set[PurePath]:
-    """Return the tracklets, where it is clear which these are.
-
-    Raises:
-        _Ambiguous: A folder holds images and, beside them, tracklets.
-    """
-    holders = _holders(folders, videos)
-    for folder, some in folders.items():
-        if folder in holders and len(some) > 1:
-            raise _Ambiguous(
-                folder,
-                f"holds {_count(len(some), 'image')} (such as {some[0].name}) and, beside them, "
-                f"{_below(folder, folders, videos)}",
-                "choose by --layout leaves (without those images), --layout tracklets (those "
-                "images are a tracklet, too), --layout images or --layout videos",
-            )
-    return _leaves(folders, videos)
-
-
-def _leaves(folders: _Folders, videos: Sequence[PurePath]) -> set[PurePath]:
-    """Return the tracklets that no other is below."""
-    return {*folders, *videos} - _holders(folders, videos)
-
-
-def _in_layout(folders: _Folders, videos: Sequence[PurePath]) -> set[PurePath]:
-    """Return the tracklets of ``<person>/<camera>/<tracklet>``.
-
-    Raises:
-        _Ambiguous: Others are elsewhere, and may be meant, too.
-    """
-    everything = [*folders, *videos]
-    holders = _holders(folders, videos)
-    plausible = [path for path in everything if path not in holders or len(folders[path]) > 1]
-    kept = {path for path in plausible if len(path.parts) == _DEPTH}
-    if not kept:
-        kept = set(plausible)
-        depths = {len(path.parts): path for path in sorted(kept, key=_order, reverse=True)}
-        if len(depths) > 1:
-            first, other = (depths[depth] for depth in sorted(depths)[:2])
-            raise _Ambiguous(
-                PurePath(),
-                f"holds images or videos in {_named(first)} and, deeper, in {_named(other)}",
-                "--layout folder takes identities and cameras from the folders "
-                "<person>/<camera>/<tracklet>, of one depth; name the folders of the identities, "
-                "or choose --layout leaves, where identities and cameras stay unknown",
-            )
-        return kept
-    for path in everything:
-        depth = len(path.parts)
-        stray = depth == 0 or path in folders and depth < _DEPTH and len(folders[path]) == 1
-        outside = path in videos and depth == 1
-        inside = depth > _DEPTH and PurePath(*path.parts[:_DEPTH]) in kept
-        if path not in kept and not (stray or outside or inside):
-            raise _Ambiguous(
-                path,
-                "is not in <person>/<camera>/<tracklet>, as others are",
-                "lay it out like those, or choose --layout leaves, where identities and cameras "
-                "stay unknown",
-            )
-    return kept
-
-
-_CHOSEN: dict[str, Callable[[_Folders, Sequence[PurePath]], set[PurePath]]] = {
-    "auto": _sure,
-    "none": _sure,
-    "leaves": _leaves,
-    "folder": _in_layout,
-}
-
-
-def _holders(folders: _Folders, videos: Sequence[PurePath]) -> set[PurePath]:
-    """Return all folders that a tracklet is below."""
-    holders: set[PurePath] = set()
-    for path in (*folders, *videos):
-        for parent in path.parents:
-            if parent in holders:
-                break
-            holders.add(parent)
-    return holders
-
-
-def _below(folder: PurePath, folders: _Folders, videos: Sequence[PurePath]) -> str:
-    counts = {
-        "folder": sum(folder in other.parents for other in folders),
-        "video": sum(folder in video.parents for video in videos),
-    }
-    return " and ".join(_count(count, kind) for kind, count in counts.items() if count)
-
-
-def _check_names(folder: PurePath, images: Sequence[PurePath]) -> None:
-    """Refuse a folder whose images are of several identities or cameras by their names."""
-    for pattern, layout in ((_MARKET, "market"), (_MARS, "mars"), (_STREET, None)):
-        groups: dict[tuple[str | None, ...], str] = {}
-        for image in images:
-            if match := pattern.match(image.name):
-                groups.setdefault(tuple(match.groupdict().values()), image.name)
-        if len(groups) > 1:
-            first, second = list(groups.values())[:2]
-            named = f"--layout {layout} (by the names), " if layout else ""
-            raise _Ambiguous(
-                folder,
-                f"holds {_count(len(images), 'image')} whose names are of {len(groups)} "
-                f"identities, cameras or tracklets ({first}, {second})",
-                f"choose by {named}--layout images (each image is a tracklet) or --layout "
-                "tracklets (all of them are one tracklet)",
-            )
-
-
-def _by_name(
-    images: Sequence[PurePath], videos: Sequence[PurePath], pattern: re.Pattern[str]
-) -> tuple[list[_Unit], _Passed]:
-    """Group images into tracklets by their names: several images each for MARS, else one."""
-    groups: dict[tuple[object, ...], list[PurePath]] = {}
-    passed: _Passed = [(video, "video") for video in videos]
-    for image in images:
-        match = pattern.match(image.name)
-        if match is None:
-            passed.append((image, "image with another name"))
-        elif pattern is _MARS:
-            groups.setdefault((image.parent, *match.groups()), []).append(image)
-        else:
-            groups[image,] = [image]
-    return [_Unit(some[0], tuple(some)) for some in groups.values()], passed
-
-
-def _tracklets(path: str, units: Sequence[_Unit], layout: Layout) -> dict[str, Tracklet]:
+def _tracklets(path: str, units: Sequence[Unit], layout: Layout) -> dict[str, Tracklet]:
     """Make the tracklets with their identities and cameras, by their paths."""
     found = {}
     for unit in units:
@@ -459,11 +240,11 @@ def _labels(name: str, first: str, layout: Layout) -> tuple[str | None, str | No
     """Return the names of the identity and the camera of a tracklet, where they are known."""
     if layout == "folder":
         parts = PurePath(os.path.normpath(Path(name).absolute())).parts
-        if len(parts) < _DEPTH + 1:  # with the root
+        if len(parts) < DEPTH + 1:  # with the root
             raise UserError(f"{name}: --layout folder needs <person>/<camera>/<tracklet>")
         return escaped(parts[-3]), escaped(parts[-2])
     if layout in ("market", "mars"):
-        match = (_MARKET if layout == "market" else _MARS).match(os.path.basename(first))
+        match = (MARKET if layout == "market" else MARS).match(os.path.basename(first))
         if match is not None:
             return match["person"], match["camera"].lstrip("0") or "0"
     return None, None
@@ -473,15 +254,15 @@ def _number(number: int | None) -> int:
     return NO_NUMBER if number is None else number
 
 
-def _of_file(path: str, layout: Layout) -> _Unit:
+def _of_file(path: str, layout: Layout) -> Unit:
     suffix = PurePath(path).suffix.lower()
     if not os.path.isfile(path):
         raise UserError(f"{path} is not a regular file; name folders of frames, or videos")
     if suffix in VIDEO_SUFFIXES and layout not in ("market", "mars"):
-        return _Unit(PurePath(), ())
+        return Unit(PurePath(), ())
     if suffix in IMAGE_SUFFIXES:
         if layout in ("images", "market", "mars"):
-            return _Unit(PurePath(), (PurePath(),))
+            return Unit(PurePath(), (PurePath(),))
         raise UserError(
             f"{path} is a single image; name a folder of frames or a video, or choose --layout "
             "images (each image is a tracklet)"
@@ -520,19 +301,7 @@ def _identities(tracklets: Iterable[Tracklet]) -> set[str]:
     return {name for name in names if name is not None and special_person(name) is None}
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {_NOUNS[noun][number != 1]}"
-
-
-def _named(path: PurePath) -> str:
-    return str(path) if path.parts else "the folder itself"
-
-
 def _joined(path: str, inside: PurePath) -> str:
     """Join a path, which stays as it was given, and a file below it."""
     base = path.rstrip("/") or "/"
     return os.path.join(base, inside) if inside.parts else base
-
-
-def _order(path: PurePath) -> list[tuple[list[tuple[int, str]], str]]:
-    return [natural_key(part) for part in path.parts]

@@ -112,6 +112,7 @@ REFERENCE: dict[str, tuple[str, tuple[str, ...]]] = {
             "video_snl.engine.train",
             "video_snl.commands.evaluate",
             "video_snl.commands.predict",
+            "video_snl.commands.view_scores",
             "video_snl.commands.features",
             "video_snl.commands.probe",
             "video_snl.commands.describe",

@@ -120,6 +120,8 @@ def test_evaluation_names_them(
     assert f"\n  {bad}\n" in shown
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert (metrics["unreadable"], metrics["unreadable_count"]) == ([bad], 1)
+    lists = {"rule": "given", "by": "the dataset's own lists", "file": None}
+    assert metrics["division"] == lists
     with (tmp_path / "predictions.csv").open() as lines:
         predictions = list(csv.DictReader(lines))
     with (tmp_path / "confusion_video.csv").open() as lines:

@@ -64,6 +64,10 @@ def rows(run: Path) -> list[list[str]]:
         return list(csv.reader(lines))
 
 
+def division(reports: Path) -> dict[str, Any]:
+    return dict(json.loads((reports / "metrics.json").read_text())["division"])
+
+
 def evaluate(run: Path, *words: str) -> subprocess.CompletedProcess[str]:
     done = run_here("evaluate", "--checkpoint", str(run), "--clips", "1", "--crops", "1", *words)
     assert done.returncode == 0, done.stderr
@@ -110,11 +114,65 @@ def test_files_that_were_added_change_no_run(own: tuple[Path, Path], tmp_path: P
     shutil.rmtree(run / "evaluation")
     evaluate(run)
     expected = (run / "evaluation" / "predictions.csv").read_text()
+    by = {"rule": "recording", "by": "their folders"}
+    assert division(run / "evaluation") == by | {"file": str(run / "split.csv")}
     evaluate(copied, "--output", str(tmp_path / "out"))
     assert (tmp_path / "out" / "predictions.csv").read_text() == expected
+    assert division(tmp_path / "out") == by | {"file": None}
     shutil.copytree(root, tmp_path / "moved" / "videos")
     done = evaluate(run, "--data.root", str(tmp_path / "moved" / "videos"))
     assert "does not say which videos test" in done.stderr
+
+
+def publish(run: Path, folder: Path) -> subprocess.CompletedProcess[str]:
+    done = run_here("publish", "--checkpoint", str(run), "-o", str(folder))
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def test_a_published_folder_keeps_the_division(own: tuple[Path, Path], tmp_path: Path) -> None:
+    root, run = own
+    moved = Path(shutil.copytree(root, tmp_path / "elsewhere"))
+    split = run / "split.csv"
+    # Another test video than the names would choose.
+    header, *lines = rows(run)
+    tested = {(label, group) for _, label, part, group in lines if part == "test"}
+    changed = [
+        [name, label, "train" if (label, group) in tested else "test", group]
+        for name, label, _, group in lines
+    ]
+    outside = [str(tmp_path / "gone.avi"), "run", "train", ""]
+    with split.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows([header, *changed, outside])
+    folder = tmp_path / "published"
+    done = publish(run, folder)
+    assert "split.csv and README.md" in done.stdout
+    assert "1 video with an absolute path" in done.stderr and "names 8 videos" in done.stderr
+    assert rows(folder) == [header, *changed]
+    assert "`split.csv`" in (folder / "README.md").read_text()
+    shutil.copyfile(moved / "run" / "r0" / "0.avi", moved / "run" / "new.avi")
+    done = evaluate(folder, "--data.root", str(moved))
+    assert done.stdout.startswith("6 test videos of 2 classes") and "run/new.avi" in done.stderr
+    expected = {"rule": "recording", "by": "their folders", "file": str(folder / "split.csv")}
+    assert division(folder / "evaluation") == expected
+    publish(folder, tmp_path / "again")
+    assert rows(tmp_path / "again") == [header, *changed]
+    # Of data that lacks some of its files it is not the list.
+    shutil.rmtree(moved / "run" / "r0")
+    done = evaluate(folder, "--data.root", str(moved))
+    assert "is not followed: 1 video of 8 in it is not in" in done.stderr
+    assert division(folder / "evaluation")["file"] is None
+    # Damaged, it is refused; gone, the rest is of use.
+    (folder / "split.csv").write_text(split.read_text().replace("train", "test"))
+    words = ["evaluate", "--checkpoint", str(folder), "--data.root", str(root)]
+    one_line(run_here(*words), "split_sha256")
+    (folder / "split.csv").unlink()
+    assert division(_evaluated(folder, root))["file"] is None
+
+
+def _evaluated(folder: Path, root: Path) -> Path:
+    evaluate(folder, "--data.root", str(root))
+    return folder / "evaluation"
 
 
 def test_runs_of_before_keep_every_fifth_file(own: tuple[Path, Path], tmp_path: Path) -> None:
@@ -144,11 +202,15 @@ def test_runs_of_before_keep_every_fifth_file(own: tuple[Path, Path], tmp_path: 
     predicted = (run / "evaluation" / "predictions.csv").read_text()
     assert f"{root}/jump/4.avi" in predicted and f"{root}/run/4.avi" in predicted
     assert predicted.count(".avi") == 2
+    assert division(run / "evaluation")["rule"] == "file"
     done = run_here("train", "--resume", str(run), "--optimizer.epochs", "2")
     assert done.returncode == 0, done.stderr
     [resumed] = record(run)["resumed"]
     assert resumed["changed"] == {"optimizer.epochs": [1, 2]}
     assert [row[0] for row in rows(run) if row[2] == "test"] == ["jump/4.avi", "run/4.avi"]
+    evaluate(run)
+    expected = {"rule": "file", "by": "every fifth file of a class"}
+    assert division(run / "evaluation") == expected | {"file": str(run / "split.csv")}
 
 
 def old_data(data: dict[str, Any], root: Path) -> dict[str, Any]:

@@ -271,6 +271,11 @@ def test_where_files_go(tmp_path: Path) -> None:
     assert targets(str(out / "x.mkv"), [a], suffixes=suffixes) == {a: out / "x.mkv"}
     both = targets(str(out), [a, b], suffixes=suffixes)
     assert both == {a: out / "a.mp4", b: out / "a-2.mp4"}
+    assert targets(str(out), [a, b, a], suffixes=suffixes) == both
+    # A file that is called so itself keeps its name, wherever it stands.
+    c, d = tmp_path / "three" / "a-2.avi", tmp_path / "four" / "A.avi"
+    four = targets(str(out), [a, b, c, d], suffixes=suffixes)
+    assert [four[path].name for path in (a, b, c, d)] == ["a.mp4", "a-3.mp4", "a-2.mp4", "A-4.mp4"]
     for named, sources, said in (
         (str(out / "x.mp4"), [a, b], "name a folder for 2 files"),
         (str(out / "x.wmv"), [a], "ends in .mp4, .mkv"),

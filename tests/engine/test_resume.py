@@ -18,6 +18,7 @@ import yaml
 
 from tests.tiny import environment, metrics, only_run, record, run_here, tiny_options
 from tests.tiny_images import image_options
+from tests.videos import write_ucf101
 from video_snl.cli.main import main
 from video_snl.config.video import Experiment
 from video_snl.errors import UserError
@@ -305,14 +306,15 @@ def test_a_run_without_its_record_is_still_one_of_its_kind(tmp_path: Path) -> No
 
 
 def test_a_run_begins_with_its_first_step(
-    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "no.ckpt").write_bytes(b"no weights")
-    options = tiny_options(root, tmp_path, model__weights=tmp_path / "no.ckpt")
-    assert main(["train", *options]) == 2
-    failed = Run.open(only_run(tmp_path))
+    root = write_ucf101(tmp_path / "ucf101")
+    for video in root.rglob("*.avi"):
+        video.write_bytes(b"no video")
+    assert main(["train", *tiny_options(root, tmp_path / "runs", data__num_workers=0)]) == 2
+    failed = Run.open(only_run(tmp_path / "runs"))
     assert (failed.begun, failed.record["status"]) == (False, "failed")
-    assert main(["train", "--resume", "--trainer.output", str(tmp_path)]) == 2
+    assert main(["train", "--resume", "--trainer.output", str(tmp_path / "runs")]) == 2
     assert "found no run to train on" in capsys.readouterr().err
 
 

@@ -247,6 +247,26 @@ def test_diverging_loss_names_the_videos(
     assert record(only_run(tmp_path))["status"] == "failed"
 
 
+def test_weights_that_cannot_be_used_leave_no_run(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "w.pth"
+    options = tiny_options(root, tmp_path / "runs", model__weights=path)
+
+    def error() -> str:
+        assert main(["train", *options]) == 2
+        said = capsys.readouterr().err.splitlines()
+        assert not (tmp_path / "runs").exists() and not any("run folder" in line for line in said)
+        return said[-1]
+
+    assert "no such file" in error()
+    path.write_bytes(b"no weights")
+    assert "w.pth" in error()
+    torch.save({"conv1.weight": torch.zeros(4, 3, 3, 3)}, path)  # of another network
+    line = error()
+    assert "w.pth" in line and "conv1.weight" in line
+
+
 def test_data_csv_and_folder(root: Path, tmp_path: Path) -> None:
     table = tmp_path / "videos.csv"
     videos = sorted((root / "UCF-101").rglob("*.avi"))

@@ -200,9 +200,22 @@ def test_options_out_of_range_are_refused_before_a_run_is_made(
 
 def test_positions_that_do_not_exist_are_refused(dataset: Path, tmp_path: Path) -> None:
     changes = {"model__positions": "[after:nowhere]", "model__block": "snl"}
-    done = run("train", *options(dataset, tmp_path, **changes))
+    done = run("train", *options(dataset, tmp_path / "runs", **changes))
     assert done.returncode == 2
     assert "nowhere" in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_weights_that_cannot_be_used_leave_no_run(dataset: Path, tmp_path: Path) -> None:
+    path = tmp_path / "w.pth"
+    for content in (None, b"no weights", {"fc.weight": torch.zeros(4, 3)}):
+        if isinstance(content, bytes):
+            path.write_bytes(content)
+        elif content is not None:
+            torch.save(content, path)  # of another network
+        done = run("train", *options(dataset, tmp_path / "runs", model__weights=path))
+        assert done.returncode == 2 and "w.pth" in done.stderr.splitlines()[-1], done.stderr
+        assert "run folder" not in done.stderr and not (tmp_path / "runs").exists()
 
 
 def test_diverging_loss_names_the_tracklets(dataset: Path, tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ FEATURES = """Write the features of videos to a file: a vector for each clip, or
 For linear probes (--probe), search and clustering. The vector is what the network's classifier
 gets: video-snl features --pretrained x3d_xs my_videos -o features.parquet
 Given again after an interruption, or after videos were added, the command computes what is missing.
+A probe on a file that is there needs no network: video-snl features features.parquet --probe
 Exit code 0: all is there; 2: bad input, or videos that could not be read, which are named."""
 
 
@@ -39,8 +40,10 @@ class Features(Accelerator, Unreadable, Workers, Pretrained, Checkpoint):
 
     Args:
         paths: Videos, or folders of them: the folders in a folder are the labels (below train/ and
-            test/, where it has these). Left out beside --data.root.
-        output: File to write: .parquet, or .npz of NumPy.
+            test/, where it has these). Left out beside --data.root. With --probe, also the file of
+            features alone that this command wrote.
+        output: File to write: .parquet, or .npz of NumPy. Needed except for a probe on a file that
+            is there.
         per: A vector for each clip, or for each video: the mean over its clips.
         clips: Clips of a video, evenly spaced over its length; default 10 (of a --pretrained
             network, its own number).
@@ -62,7 +65,7 @@ class Features(Accelerator, Unreadable, Workers, Pretrained, Checkpoint):
     """
 
     paths: list[str] = positional("FILE|DIR", nargs="*")
-    output: str = option(short="-o", required=True, metavar="FILE")
+    output: str | None = option(short="-o", metavar="FILE")
     per: Literal["clip", "video"] = "clip"
     clips: int | None = None
     crops: Literal[1, 3] | None = None
@@ -80,6 +83,10 @@ def features(arguments: Namespace) -> int:
     """Run ``features``."""
     options = options_of(Features, arguments)
     options.check()
+    if _is_features(options.paths):
+        return _probe_of_file(options)
+    if options.output is None:
+        raise UserError("-o FILE is missing: name the file to write, such as -o features.parquet")
     check_one_network(None, options.checkpoint, options.pretrained, options.weights)
     if options.pretrained is not None:
         find_pretrained(options.pretrained)
@@ -98,7 +105,7 @@ def features(arguments: Namespace) -> int:
     if by_list:
         dataset = Dataset(options.data_dataset, options.data_root, options.data_split)
     output = Path(options.output)
-    reports = options.probe_output or str(output.with_name(f"{output.stem}-probe"))
+    reports = options.probe_output or str(_reports_beside(output))
     probe = Probe(Path(reports), options.probe_c, options.unreadable) if options.probe else None
     return features(
         options.paths,
@@ -115,3 +122,54 @@ def features(arguments: Namespace) -> int:
         force=options.force,
         probe=probe,
     )
+
+
+def _is_features(paths: list[str]) -> bool:
+    """Tell whether the one path is a file of features, not a video or a folder."""
+    if len(paths) != 1 or Path(paths[0]).is_dir():
+        return False
+    from video_snl.runs.features import SUFFIXES
+
+    return Path(paths[0]).suffix.lower() in SUFFIXES
+
+
+def _probe_of_file(options: Features) -> int:
+    """Fit a probe on a file of features, without a network.
+
+    Raises:
+        UserError: The probe is not asked for, or an option is, of which the file's features are
+            already.
+    """
+    [path] = options.paths
+    if not options.probe:
+        raise UserError(
+            f"{path} holds features: add --probe to fit a probe on them, or name videos"
+        )
+    # Options of making features, with whether they were given.
+    given = {
+        "--pretrained": options.pretrained,
+        "--weights": options.weights,
+        "--checkpoint": options.checkpoint,
+        "-o": options.output,
+        "--per": options.per if options.per != "clip" else None,
+        "--clips": options.clips,
+        "--crops": options.crops,
+        "--short_videos": options.short_videos,
+        "--data.dataset": options.data_dataset,
+        "--data.root": options.data_root,
+        "--force": options.force or None,
+    }
+    for name, value in given.items():
+        if value is not None:
+            raise UserError(
+                f"{path} holds features, and {name} is for making them: leave it out, or name "
+                "videos in the place of the file"
+            )
+    from video_snl.commands.probe import Probe, probe_file
+
+    reports = options.probe_output or str(_reports_beside(Path(path)))
+    return probe_file(Path(path), Probe(Path(reports), options.probe_c, options.unreadable))
+
+
+def _reports_beside(file: Path) -> Path:
+    return file.with_name(f"{file.stem}-probe")

@@ -46,6 +46,7 @@ from video_snl.data.image.catalog import ImageSet, image_labels
 from video_snl.data.image.loader import make_image_loader
 from video_snl.data.loading.prefetch import prefetched
 from video_snl.data.loading.quarantine import Quarantine
+from video_snl.data.video.division import division_facts
 from video_snl.data.video.recordings import recordings_of
 from video_snl.data.video.records import VideoSet
 from video_snl.engine.trainer import stopping_in_order
@@ -288,6 +289,7 @@ def _measure_videos(evaluation: _Evaluation[Experiment, VideoSet]) -> tuple[str,
         "views": views,
         "split": trained.experiment.data.split,
         "dataset": trained.experiment.data.dataset,
+        "division": division_facts(videos, trained.experiment.data.split_by),
     }
     write_reports(evaluation.folder, scores, videos, metrics, views)
     _write_video_page(evaluation, scores, metrics)

@@ -28,6 +28,7 @@ from video_snl.commands.probe import Probe, divided, fit_probe
 from video_snl.config.datasets import VIDEO_DATASETS
 from video_snl.config.task_spec import IMAGE, VIDEO
 from video_snl.config.video import DataConfig, Experiment
+from video_snl.data.video.division import OWN_LISTS
 from video_snl.data.video.file_lists import Listed, layout_of, list_dataset, list_labelled
 from video_snl.data.video.inference import TimedViews, read_timed_views, value_of
 from video_snl.data.workers.forkserver import start_forkserver
@@ -155,7 +156,8 @@ def features(
         check_folder("--probe_output", str(probe.folder))
     dataset = dataset or _recognised(paths)
     videos = find_videos(paths, dataset)
-    listed = None if probe is None else divided(videos)  # refused before anything is computed
+    # Refused before anything is computed.
+    listed = None if probe is None else divided(videos, _given_by(dataset, videos))
     start_forkserver()  # loads its modules while the network is made
     trained, views = _network(pretrained, weights, checkpoint, views)
     operations = VideoOperations(trained.spec)
@@ -183,6 +185,17 @@ def features(
         print(fit_probe(table, listed, probe, file=output, dataset=about_data))
         print(f"reports: {probe.folder}")
     return 2 if missing else 0
+
+
+def _given_by(dataset: Dataset | None, videos: Sequence[Listed]) -> str:
+    """Say what gives the parts of videos, or their recordings."""
+    name = "folder" if dataset is None else dataset.config().dataset
+    divided = any(video.part for video in videos)
+    if name == "csv":
+        return "the column split" if divided else "the column group"
+    if name == "folder":
+        return "the folders train/ and test/" if divided else "their folders"
+    return OWN_LISTS
 
 
 def find_videos(paths: Sequence[str], dataset: Dataset | None = None) -> list[Listed]:
@@ -439,6 +452,7 @@ class _Making:
     ) -> FeatureTable:
         rows = [(video, found[name]) for video in videos if (name := escaped(video.path)) in found]
         repeated = [video for video, own in rows for _ in own.clips]
+        missing = {escaped(video.path): [video.label, video.part] for video in self.videos}
         return FeatureTable(
             paths=[escaped(video.path) for video in repeated],
             clips=np.concatenate([own.clips for _, own in rows]),
@@ -446,7 +460,11 @@ class _Making:
             labels=[video.label for video in repeated],
             parts=[video.part for video in repeated],
             features=np.concatenate([own.vectors for _, own in rows]),
-            about={**self.about, "unreadable": failed},
+            about={
+                **self.about,
+                "unreadable": failed,
+                "unreadable_labels": [missing[name] for name in failed],
+            },
         )
 
 
@@ -456,7 +474,10 @@ def _same_rows(before: FeatureTable, now: FeatureTable) -> bool:
         list(before.paths) == list(now.paths)
         and list(before.labels) == list(now.labels)
         and list(before.parts) == list(now.parts)
-        and before.about["unreadable"] == now.about["unreadable"]
+        and all(
+            before.about.get(name, []) == now.about[name]
+            for name in ("unreadable", "unreadable_labels")
+        )
     )
 
 

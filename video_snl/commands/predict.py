@@ -11,12 +11,12 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
 
+from video_snl.commands.view_scores import best_classes, score_views, score_windows
 from video_snl.config.task_spec import AnyExperiment, TaskSpec
 from video_snl.data.image.inference import read_input
 from video_snl.data.image.reading import read_image
-from video_snl.data.video.inference import read_views, read_windows
+from video_snl.data.video.inference import read_views
 from video_snl.data.video.windows import Length, parse_length
 from video_snl.data.workers.forkserver import start_forkserver
 from video_snl.engine.trainer import device_of
@@ -34,6 +34,7 @@ from video_snl.tasks.metrics import top_classes
 from video_snl.tasks.operations import ClassOperations, Reading
 from video_snl.utils.finite import not_finite_error
 from video_snl.utils.json_text import to_json
+from video_snl.utils.media import named_once
 from video_snl.utils.text import escaped, printable
 
 __all__ = [
@@ -47,12 +48,8 @@ __all__ = [
     "top_classes",
 ]
 
-T = TypeVar("T")
-
 # Clips of a whole video; a window has a single one unless asked otherwise.
 _CLIPS, _CROPS = 10, 3
-# Clips of several windows that go through the network together.
-_CLIPS_AT_ONCE = 32
 
 
 @dataclass(frozen=True)
@@ -182,7 +179,8 @@ def predict(
         )
     operations = spec.make()
     assert isinstance(operations, ClassOperations)
-    files = [Path(path) for path, _ in operations.find_inputs(paths, "predict", reading)]
+    named = [Path(path) for path, _ in operations.find_inputs(paths, "predict", reading)]
+    files = named_once(named, "video-snl predict")
     rendered: Mapping[Path, Path] = {}
     if render is not None:
         of_videos = spec.inputs == "videos"
@@ -440,13 +438,6 @@ def _plotted(
     return None
 
 
-def best_classes(scores: Tensor, names: list[str], top: int) -> list[dict[str, Any]]:
-    """Return :func:`top_classes` as the entries of JSON."""
-    return [
-        {"class": name, "score": round(score, 6)} for name, score in top_classes(scores, names, top)
-    ]
-
-
 def _lines(part: dict[str, Any]) -> str:
     guesses = [guess | {"class": printable(guess["class"])} for guess in part["predictions"]]
     if "start" in part:  # a window is one line
@@ -454,62 +445,3 @@ def _lines(part: dict[str, Any]) -> str:
         return "  ".join([f"{part['start']:9.2f} s - {part['end']:9.2f} s", *words])
     width = max(len(guess["class"]) for guess in guesses)
     return "\n".join(f"  {guess['class']:{width}}  {guess['score']:7.2%}" for guess in guesses)
-
-
-def score_windows(
-    task: ActionRecognition, path: str, window: Length, hop: Length, *, clips: int
-) -> Iterator[tuple[float, float, Tensor]]:
-    """Yield start and end, in seconds from the first frame, and class scores of every window.
-
-    The file is read once, from its start to its end; memory depends on the length of a window, not
-    on that of the video.
-
-    Args:
-        clips: Clips of a window, evenly spaced over it.
-
-    Raises:
-        UserError: The file cannot be read, a window is shorter than a clip, or its scores are not
-            finite.
-    """
-    windows = read_windows(path, task.experiment.data, window, hop, clips)
-    for group in _grouped(windows, max(1, _CLIPS_AT_ONCE // clips)):
-        scores = score_views(task, np.stack([found.views for found in group]), path)
-        for found, row in zip(group, scores, strict=True):
-            yield found.start, found.end, row
-
-
-@torch.inference_mode()
-def score_views(task: ActionRecognition, views: np.ndarray, path: str) -> Tensor:
-    """Return mean scores over the clips and crops of videos of one size, on the CPU.
-
-    Shapes: uint8 (B, clips, T, H, W, 3) -> (B, classes).
-
-    Args:
-        path: File that the views are taken from, for the message.
-
-    Raises:
-        UserError: Scores are not finite.
-    """
-    size = torch.tensor(views.shape[3:5]).expand(len(views), 2)
-    batch = {"views": torch.from_numpy(views).to(task.device), "size": size.to(task.device)}
-    scores = task.view_scores(batch).cpu()
-    if not scores.isfinite().all():
-        raise not_finite_error(path)
-    return scores
-
-
-def _grouped(found: Iterator[T], size: int) -> Iterator[list[T]]:
-    """Yield groups of ``size``; before an error, what came ahead of it."""
-    group: list[T] = []
-    try:
-        for item in found:
-            group.append(item)
-            if len(group) == size:
-                yield group
-                group = []
-    except UserError:
-        if group:
-            yield group
-        raise
-    if group:
-        yield group

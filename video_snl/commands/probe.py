@@ -19,17 +19,29 @@ from video_snl.commands.intervals import wilson
 from video_snl.commands.reports import Scores, write_reports
 from video_snl.commands.video_scores import video_metrics
 from video_snl.config.task_spec import shown_tops
+from video_snl.data.video.division import division_facts
 from video_snl.data.video.file_lists import Listed
 from video_snl.data.video.labelled import Source, labelled_set
 from video_snl.data.video.records import VideoSet
 from video_snl.errors import UserError
-from video_snl.runs.features import FeatureTable
+from video_snl.runs.features import FeatureTable, read_features
 from video_snl.utils.counts import counts
+from video_snl.utils.files import check_folder
 from video_snl.utils.text import escaped, say_once
 
-__all__ = ["Probe", "divided", "fit_probe"]
+__all__ = ["Probe", "divided", "fit_probe", "probe_file"]
 
 _STEPS = 5000  # of the solver, at most
+# Settings of a file of features that the reports of its probe name.
+_ABOUT = ("network", "weights", "sha256", "clips", "crops", "per", "unreadable")
+_FAILED = "unreadable_labels"
+_HOW = {
+    "labels": "write it again from a folder of class folders, or from a CSV file with the columns "
+    "path,label,split by --data.root",
+    "split": "write it again from a folder with train/ and test/, or from a CSV file with the "
+    "column split by --data.root (its features are kept); or give --probe as the file is written, "
+    "which divides the videos",
+}
 
 
 @dataclass(frozen=True)
@@ -54,11 +66,15 @@ class Probe:
             raise UserError(f"--probe_c {self.strength}: give a number above 0, such as 0.01")
 
 
-def divided(videos: Sequence[Listed]) -> VideoSet:
+def divided(videos: Sequence[Listed], given: str) -> VideoSet:
     """Return labelled videos as training and test list.
 
     Videos that are in no part are divided by their recordings, as a training divides them, where
     none is in one.
+
+    Args:
+        videos: The videos, with the parts that they are in.
+        given: What gives the parts, or else the recordings, in words.
 
     Raises:
         UserError: There are no labels, one class alone, or no test videos.
@@ -92,7 +108,59 @@ def divided(videos: Sequence[Listed]) -> VideoSet:
             "or rows of this split"
         )
     groups = {video.path: video.group for video in labelled if video.group is not None}
-    return labelled_set(found, Source("--probe", Path.cwd(), "group", groups=groups), None)
+    source = Source("--probe", Path.cwd(), "group", given=given, groups=groups)
+    return labelled_set(found, source, None)
+
+
+def probe_file(path: Path, probe: Probe) -> int:
+    """Fit a probe on a file of features alone, by the labels and the split in it.
+
+    Args:
+        path: The file.
+        probe: Options.
+
+    Returns:
+        0.
+
+    Raises:
+        UserError: The file is damaged, or lacks what a probe needs, or as for :func:`fit_probe`.
+    """
+    check_folder("--probe_output", str(probe.folder))
+    table = read_features(path, "make it again with video-snl features")
+    missing = [name for name in _ABOUT if name not in table.about]
+    if missing:
+        raise UserError(
+            f"{path} does not say its {missing[0]}: give a file that video-snl features wrote"
+        )
+    if not np.isfinite(table.features).all():
+        raise UserError(f"{path} holds features that are not finite numbers: make it again")
+    videos = divided(_listed(table, path), f"the column split of {path}")
+    failed = table.about["unreadable"]
+    if failed and _FAILED not in table.about:
+        say_once(
+            f"--probe leaves out {counts(len(failed), 'video')} that could not be read: {path} "
+            "does not hold their labels"
+        )
+    print(fit_probe(table, videos, probe, file=str(path)))
+    print(f"reports: {probe.folder}")
+    return 0
+
+
+def _listed(table: FeatureTable, path: Path) -> list[Listed]:
+    """Return the videos of a file of features, also those that could not be read.
+
+    Raises:
+        UserError: None has a label, or none is in a part.
+    """
+    rows = zip(table.paths, table.labels, table.parts, strict=True)
+    found = {name: Listed(name, label, part) for name, label, part in rows}
+    for what, given in (("labels", table.labels), ("split", table.parts)):
+        if not any(given):
+            raise UserError(f"{path} holds no {what}, which --probe needs of a file: {_HOW[what]}")
+    failed = zip(table.about["unreadable"], table.about.get(_FAILED, []), strict=False)
+    for name, (label, part) in failed:
+        found[name] = Listed(name, label, part)
+    return list(found.values())
 
 
 def fit_probe(
@@ -147,6 +215,7 @@ def fit_probe(
         "views": views,
         "per": about["per"],
         "dataset": dataset,
+        "division": division_facts(videos),
         "probe": {
             "classifier": "StandardScaler, LogisticRegression",
             "C": probe.strength,

@@ -19,11 +19,13 @@ from torch import Tensor, nn
 
 from video_snl.blocks.insertion import inserted_blocks
 from video_snl.config.task_spec import AnyExperiment, TaskSpec, shown_tops
+from video_snl.data.video.division import SPLIT_FILE, read_split
 from video_snl.errors import UserError
 from video_snl.export.checking import finite_logits, random_inputs
 from video_snl.runs.published import (
     CONFIG,
     DIGEST,
+    SPLIT_DIGEST,
     WEIGHTS,
     WEIGHTS_DIGEST,
     config_text,
@@ -34,6 +36,7 @@ from video_snl.runs.trained import TrainedNetwork
 from video_snl.utils.counts import counts
 from video_snl.utils.files import check_folder, fresh_folder, writing
 from video_snl.utils.json_text import parse_json
+from video_snl.utils.text import say_once
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelCard, ModelCardData
@@ -79,17 +82,44 @@ def publish(
     if "trained_with" not in facts:  # of checkpoints that do not say, the run knows
         facts["trained_with"] = _recorded_version(run)
     name = name or folder.absolute().name
-    card = _card(run, facts, trained.model, spec, name=name, licence=licence)
+    split = _split(run)
+    card = _card(run, facts, trained.model, spec, name=name, licence=licence, split=bool(split))
     with writing("-o", output):
-        _write(folder, trained.model.state_dict(), facts, card)
+        _write(folder, trained.model.state_dict(), facts, card, split)
     size = sum(file.stat().st_size for file in folder.iterdir())
-    print(f"{folder}: {WEIGHTS}, {CONFIG} and README.md, {size / 1e6:.1f} MB in all")
+    names = [WEIGHTS, CONFIG, *([SPLIT_FILE] if split else [])]
+    print(f"{folder}: {', '.join(names)} and README.md, {size / 1e6:.1f} MB in all")
     print(f"use it: {spec.command} {spec.card.use} --checkpoint {folder}")
     return 0
 
 
+def _split(run: Path) -> bytes | None:
+    """Return the ``split.csv`` of a run without paths of this machine; None where there is none.
+
+    Raises:
+        UserError: It is damaged.
+    """
+    stored = read_split(run / SPLIT_FILE)
+    if stored is None:
+        return None
+    content, count = stored.without_places
+    left_out = len(stored.rows) - count
+    if left_out:
+        say_once(
+            f"{stored.file}: {counts(left_out, 'video')} with an absolute path, which no other "
+            f"machine has, {'is' if left_out == 1 else 'are'} left out"
+        )
+    if count:
+        say_once(f"{SPLIT_FILE} names {counts(count, 'video')} of the training and its test")
+    return content if count else None
+
+
 def _write(
-    folder: Path, weights: Mapping[str, Tensor], facts: Mapping[str, Any], card: ModelCard
+    folder: Path,
+    weights: Mapping[str, Tensor],
+    facts: Mapping[str, Any],
+    card: ModelCard,
+    split: bytes | None,
 ) -> None:
     folder = folder.absolute()
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -99,6 +129,9 @@ def _write(
         whole = {name: value.detach().clone().contiguous() for name, value in weights.items()}
         save_file(whole, made / WEIGHTS, metadata={"format": "pt"})
         facts = {**facts, WEIGHTS_DIGEST: digest_of(made / WEIGHTS)}
+        if split is not None:
+            (made / SPLIT_FILE).write_bytes(split)
+            facts[SPLIT_DIGEST] = digest_of(made / SPLIT_FILE)
         (made / CONFIG).write_text(config_text(facts), encoding="utf-8")
         # safetensors gives nobody else a permission, whatever the umask.
         (made / WEIGHTS).chmod(stat.S_IMODE((made / CONFIG).stat().st_mode))
@@ -135,12 +168,14 @@ def _card(
     *,
     name: str,
     licence: str,
+    split: bool,
 ) -> ModelCard:
     """Return the card of a network.
 
     Args:
         run: Folder of its run; figures are taken from there, where they are of its epoch.
         facts: Result of :func:`~video_snl.runs.published.facts_of`.
+        split: Its list of videos lies beside it.
     """
     from huggingface_hub import ModelCard
 
@@ -150,7 +185,7 @@ def _card(
         f"---\n{header.to_yaml()}\n---\n\n# {name}\n",
         f"`{name}` is a network that {spec.card.purpose}: {_network(facts, model)}\n",
         _figures(metrics, source),
-        _use(spec),
+        _use(spec) + (_SPLIT if split else ""),
         _made_with(facts, licence),
     ]
     return ModelCard("\n".join(part for part in parts if part))
@@ -218,6 +253,12 @@ def _figures(metrics: Metrics, source: str) -> str:
     rows = [f"| {key} | {value:.2%} |" for key, value in metrics]
     lines = ["| figure | value |", "|---|---|", *rows]
     return "\n".join(["## Figures\n", f"By {source}.\n", *lines, ""])
+
+
+_SPLIT = f"""
+`{SPLIT_FILE}` lists the videos that it was trained on and those that were held out
+(`path,label,split,group`); `evaluate` on the same files follows it.
+"""
 
 
 def _use(spec: TaskSpec) -> str:

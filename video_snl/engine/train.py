@@ -51,10 +51,13 @@ def train(
         tell(summary)
     operations.check_data(experiment, data)
     name = operations.run_name(experiment, config_name)
+    # Weights that do not fit leave no folder behind; a resumed run's are read under its lock.
+    task = make_task(experiment, data, spec) if resumed is None else None
     with opened_run(experiment, spec, name, asked, operations.lists(data)) as run:
         if is_first_process():
             operations.write_lists(data, run.folder)
-        task = make_task(experiment, data, spec, resumed=run.last_checkpoint)
+        if task is None:
+            task = make_task(experiment, data, spec, resumed=run.last_checkpoint)
         samples = operations.datamodule(experiment, data, run.folder)
         every = operations.validate_every(experiment)
         return fit(experiment, task, samples, run, profile=profile, validate_every=every)

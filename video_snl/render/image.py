@@ -112,7 +112,7 @@ def targets(
 
     One source may name its file; else ``named`` is a folder, made here, in which a file has its
     source's name with the first of the suffixes. Of sources of one name, the later ones get a
-    number.
+    number: ``a``, ``a-2``, ``a-3``.
 
     Args:
         suffixes: Suffixes that can be written.
@@ -145,11 +145,17 @@ def targets(
 
 
 def _in_folder(folder: Path, sources: Sequence[Path], suffix: str) -> dict[Path, Path]:
+    """Name a file for each source: the first of a name keeps it, and the later ones get a number.
+
+    Names are compared as file systems do that ignore case. A number never makes a name that a
+    source has itself.
+    """
     found: dict[Path, Path] = {}
+    own = {source.stem.lower() for source in sources}
     taken: set[str] = set()
-    for source in sources:
+    for source in dict.fromkeys(sources):
         name, number = source.stem, 1
-        while name.lower() in taken:
+        while name.lower() in taken or (number > 1 and name.lower() in own):
             number += 1
             name = f"{source.stem}-{number}"
         taken.add(name.lower())

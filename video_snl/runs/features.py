@@ -36,6 +36,7 @@ __all__ = [
 FORMAT = 1
 SUFFIXES = (".parquet", ".npz")
 _KEY = "video_snl"
+_REPLACE = "give another --output, or --force to replace it"
 _WHOLE = -1  # in place of a clip's number, where a row is of a whole video
 # Settings that the vectors depend on, with their names for people.
 _COMPARED = {
@@ -60,7 +61,8 @@ class FeatureTable:
         parts: ``train`` or ``test``, None where a video is in no part.
         features: float32 (N, D).
         about: Settings, as plain values: network, weights, sha256, input, clips, crops, per,
-            version and the videos that were not read (unreadable).
+            version, the videos that were not read (unreadable), and the label and part of each
+            of them (unreadable_labels), which the first files lack.
     """
 
     paths: Sequence[str]
@@ -101,8 +103,12 @@ def write_features(path: Path, table: FeatureTable) -> None:
     replace_file(path, lambda file: write(file, table, about))
 
 
-def read_features(path: Path) -> FeatureTable:
+def read_features(path: Path, advice: str = _REPLACE) -> FeatureTable:
     """Read a file of :func:`write_features`.
+
+    Args:
+        path: The file.
+        advice: What to do where it cannot be read, for the message.
 
     Raises:
         UserError: It is missing, damaged, not of features, or of a newer version.
@@ -110,7 +116,7 @@ def read_features(path: Path) -> FeatureTable:
     if not path.is_file():
         raise UserError(f"{path} is not a file: make one with video-snl features ... -o {path}")
     read = _read_npz if path.suffix.lower() == ".npz" else _read_parquet
-    return read(path)
+    return read(path, advice)
 
 
 def differences(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
@@ -194,10 +200,10 @@ def _write_npz(file: Path, table: FeatureTable, about: str) -> None:
         )
 
 
-def _read_npz(path: Path) -> FeatureTable:
+def _read_npz(path: Path, advice: str) -> FeatureTable:
     try:
         with np.load(path, allow_pickle=False) as stored:
-            about = _about(path, str(stored["about"]))
+            about = _about(path, str(stored["about"]), advice)
             return FeatureTable(
                 paths=stored["path"].tolist(),
                 clips=stored["clip"],
@@ -208,7 +214,7 @@ def _read_npz(path: Path) -> FeatureTable:
                 about=about,
             )
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise _unreadable(path, error) from error
+        raise _unreadable(path, error, advice) from error
 
 
 def _write_parquet(file: Path, table: FeatureTable, about: str) -> None:
@@ -231,14 +237,15 @@ def _write_parquet(file: Path, table: FeatureTable, about: str) -> None:
     write_parquet(stored, file)
 
 
-def _read_parquet(path: Path) -> FeatureTable:
+def _read_parquet(path: Path, advice: str) -> FeatureTable:
     import pyarrow as pa
 
     from video_snl.utils.parquet import read_parquet
 
     try:
         stored = read_parquet(path)
-        about = _about(path, (stored.schema.metadata or {}).get(_KEY.encode(), b"").decode())
+        text = (stored.schema.metadata or {}).get(_KEY.encode(), b"").decode()
+        about = _about(path, text, advice)
         column = stored["feature"].combine_chunks()
         clips = stored["clip"].fill_null(_WHOLE).to_numpy().astype(np.int32)
         times = [stored[name].cast(pa.float64()).fill_null(np.nan) for name in ("start", "end")]
@@ -252,10 +259,10 @@ def _read_parquet(path: Path) -> FeatureTable:
             about=about,
         )
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-        raise _unreadable(path, error) from error
+        raise _unreadable(path, error, advice) from error
 
 
-def _about(path: Path, text: str) -> Mapping[str, Any]:
+def _about(path: Path, text: str, advice: str) -> Mapping[str, Any]:
     """Return the settings in a file.
 
     Raises:
@@ -266,20 +273,15 @@ def _about(path: Path, text: str) -> Mapping[str, Any]:
     except ValueError:
         about = None
     if not isinstance(about, dict) or "format" not in about:
-        raise UserError(
-            f"{path} does not hold features of video-snl: give another --output, or --force to "
-            "replace it"
-        )
+        raise UserError(f"{path} does not hold features of video-snl: {advice}")
     if about["format"] != FORMAT:
         raise UserError(
             f"{path} has version {about['format']} of the format, this program reads {FORMAT}: "
-            "make it anew with --force"
+            f"{advice}"
         )
     return {key: value for key, value in about.items() if key != "format"}
 
 
-def _unreadable(path: Path, error: Exception) -> UserError:
+def _unreadable(path: Path, error: Exception, advice: str) -> UserError:
     reason = (str(error) or type(error).__name__).splitlines()[0]
-    return UserError(
-        f"{path} cannot be read ({reason}): give another --output, or --force to replace it"
-    )
+    return UserError(f"{path} cannot be read ({reason}): {advice}")

@@ -1,7 +1,8 @@
 """Checkpoints that are given to others: what is said of them, and folders of them. Without torch.
 
 Such a folder holds ``model.safetensors`` (the weights, read without running code), ``config.json``
-(all that rebuilds the network) and ``README.md`` (a card). It stands for a checkpoint everywhere.
+(all that rebuilds the network), ``README.md`` (a card) and, of a run that divided its videos
+itself, ``split.csv`` (which trained, which test). It stands for a checkpoint everywhere.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 
 from video_snl import __version__
 from video_snl.config.task_spec import TaskSpec
+from video_snl.data.video.division import SPLIT_FILE
 from video_snl.errors import UserError
 from video_snl.utils.json_text import parse_json, to_json
 
@@ -20,6 +22,7 @@ __all__ = [
     "CONFIG",
     "CONFIG_DIGEST",
     "DIGEST",
+    "SPLIT_DIGEST",
     "WEIGHTS",
     "WEIGHTS_DIGEST",
     "config_text",
@@ -36,10 +39,21 @@ WEIGHTS, CONFIG = "model.safetensors", "config.json"
 DIGEST = "checkpoint_sha256"
 # Of the file of weights beside config.json: safetensors have no checksum of their own.
 WEIGHTS_DIGEST = "weights_sha256"
+# Of the split.csv beside config.json.
+SPLIT_DIGEST = "split_sha256"
 # Of all other entries of config.json, as canonical JSON.
 CONFIG_DIGEST = "config_sha256"
 # Of the entries of config.json, those that are about the file, not about the network.
-_BESIDE = ("program", "version", "epoch", DIGEST, WEIGHTS_DIGEST, CONFIG_DIGEST, "input")
+_BESIDE = (
+    "program",
+    "version",
+    "epoch",
+    DIGEST,
+    WEIGHTS_DIGEST,
+    SPLIT_DIGEST,
+    CONFIG_DIGEST,
+    "input",
+)
 _KNOWN_WEIGHTS = ("kinetics", "imagenet")
 
 
@@ -139,8 +153,9 @@ def shared_weights(folder: Path) -> Path:
 def read_shared(path: Path) -> Mapping[str, Any]:
     """Return the contents of a folder as those of a checkpoint; ``path`` is that of its weights.
 
-    The weights and the entries of ``config.json`` are compared with the SHA-256 of each that is
-    among these. Folders that were published before there were any have none.
+    The weights, the list of the videos and the entries of ``config.json`` are compared with the
+    SHA-256 of each that is among these. Folders that were published before there were any have
+    none.
 
     Raises:
         UserError: A file is missing or damaged, or the two are not of one folder.
@@ -159,6 +174,7 @@ def read_shared(path: Path) -> Mapping[str, Any]:
         ) from error
     try:
         _check_weights_digest(path, content.get(WEIGHTS_DIGEST))
+        _check_split_digest(path.with_name(SPLIT_FILE), content.get(SPLIT_DIGEST))
         weights = load_file(path)
     except (OSError, SafetensorError) as error:
         raise UserError(
@@ -186,6 +202,15 @@ def _check_weights_digest(path: Path, expected: Any) -> None:
             f"{path} cannot be used: it differs from what was published ({WEIGHTS_DIGEST} in "
             f"{CONFIG}): it is damaged or cut short, belongs to another {CONFIG}, or stands for a "
             "file that git lfs has not fetched (git lfs pull); fetch the whole folder again."
+        )
+
+
+def _check_split_digest(path: Path, expected: Any) -> None:
+    """Compare the list of the videos; only an evaluation needs one, and it says where it lacks."""
+    if expected is not None and path.is_file() and digest_of(path) != expected:
+        raise UserError(
+            f"{path} cannot be used: it differs from what was published ({SPLIT_DIGEST} in "
+            f"{CONFIG}): it is damaged, or was changed by hand; fetch the whole folder again."
         )
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from video_snl.analysis.explain.page import page_html
 from video_snl.analysis.model_input import analysis_input, explained
-from video_snl.commands.predict import score_views
+from video_snl.commands.view_scores import score_views
 from video_snl.config.task_spec import TOP, AnyExperiment, TaskSpec
 from video_snl.data.image.inference import read_input
 from video_snl.data.video.inference import read_views

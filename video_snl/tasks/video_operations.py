@@ -33,6 +33,7 @@ from video_snl.data.workers.forkserver import start_forkserver
 from video_snl.errors import UserError
 from video_snl.models.video import build_model, check_clips
 from video_snl.models.weights.loading import LoadReport
+from video_snl.runs.published import WEIGHTS, is_shared
 from video_snl.runs.run import Run, has_record, run_of
 from video_snl.runs.trained import Trained
 from video_snl.tasks.action import ActionRecognition
@@ -44,8 +45,8 @@ from video_snl.tasks.operations import (
     evenly_spaced,
 )
 from video_snl.tasks.optimization import keep_frozen_layers_in_eval
-from video_snl.utils.counts import counts
-from video_snl.utils.text import escaped, say_once
+from video_snl.utils.counts import counts, noun
+from video_snl.utils.text import escaped, examples, say_once
 
 __all__ = ["VideoOperations"]
 
@@ -96,7 +97,7 @@ class VideoOperations(ClassOperations[Experiment, VideoSet]):
         self, experiment: Experiment, trained: Trained[Experiment]
     ) -> tuple[Experiment, VideoSet]:
         experiment = replace(experiment, data=resolve_dataset(experiment.data))
-        split = _split_of(run_of(trained.path), trained.experiment.data, experiment.data)
+        split = _split_of(_folder_of(trained.path), trained.experiment.data, experiment.data)
         videos = load_videos(experiment.data, known=trained.class_names, stored=split)
         _say_made_again(videos, trained, experiment.data)
         return experiment, videos
@@ -248,11 +249,18 @@ class VideoOperations(ClassOperations[Experiment, VideoSet]):
         return [*named, ("head", last)]
 
 
+def _folder_of(checkpoint: Path) -> Path | None:
+    """Return the folder of the run of a checkpoint, or the published folder that it is of."""
+    return checkpoint.parent if checkpoint.name == WEIGHTS else run_of(checkpoint)
+
+
 def _split_of(run: Path | None, stored: DataConfig, asked: DataConfig) -> StoredSplit | None:
     """Return the division that a run keeps, where the data of its training is asked for.
 
+    A published folder does not say where its data was: it is that where all of its files are.
+
     Args:
-        run: Folder of the run, if there is one.
+        run: Folder of the run, or the published folder, if there is one.
         stored: Options of its data.
         asked: Options of the data to load.
     """
@@ -261,15 +269,26 @@ def _split_of(run: Path | None, stored: DataConfig, asked: DataConfig) -> Stored
     if (asked.dataset, asked.split_by) != (stored.dataset, stored.split_by):
         return None
     split = read_split(run / SPLIT_FILE)
-    if split is None or asked.root is None or stored.root is None:
+    if split is None or asked.root is None:
         return None
-    before, now = Path(stored.root).expanduser(), Path(asked.root).expanduser()
-    if stored.root == asked.root or before.resolve() == now.resolve():
-        return split
-    # Moved: all of its files are there.
+    now = Path(asked.root).expanduser()
+    if stored.root is not None:
+        before = Path(stored.root).expanduser()
+        if stored.root == asked.root or before.resolve() == now.resolve():
+            return split
+        if before.exists():
+            return None
+    elif not is_shared(run):
+        return None
+    # Moved, or published: all of its files are there.
     folder = now if asked.dataset == "folder" else now.parent
-    moved = not before.exists() and all(os.path.exists(folder / name) for name in split.rows)
-    return split if moved else None
+    gone = [name for name in split.rows if not os.path.exists(folder / name)]
+    if gone and stored.root is None and len(gone) < len(split.rows):
+        say_once(
+            f"{split.file} is not followed: {counts(len(gone), 'video')} of {len(split.rows)} in "
+            f"it {noun(len(gone), 'is', 'are')} not in {folder} ({examples(gone)})"
+        )
+    return None if gone else split
 
 
 def _say_made_again(videos: VideoSet, trained: Trained[Experiment], asked: DataConfig) -> None:

@@ -10,12 +10,13 @@ import functools
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Literal
 
 from video_snl.errors import UserError
+from video_snl.utils.counts import noun
 from video_snl.utils.text import examples, say_once
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "is_video_name",
     "list_folder",
     "named_media",
+    "named_once",
     "natural_key",
 ]
 
@@ -206,6 +208,27 @@ def list_folder(folder: Path) -> tuple[list[Path], MediaFiles]:
     folders.sort(key=lambda path: natural_key(path.name))
     files = _sorted((kind, path, reason) for kind, reason, path in found if kind != "folder")
     return folders, files
+
+
+def named_once(files: Sequence[Path], program: str) -> list[Path]:
+    """Return files in their order, each once; a line on stderr says which were named again.
+
+    A file is the same where its folder and its name are: links of other names stay.
+
+    Args:
+        program: The command, which begins that line.
+    """
+    found: dict[str, Path] = {}
+    again: list[str] = []
+    for path in files:
+        key = os.path.join(os.path.realpath(path.parent), path.name)
+        if found.setdefault(key, path) is not path:
+            again.append(key)
+    if again:
+        names = list(dict.fromkeys(str(found[key]) for key in again))
+        what = f"{examples(names)} {noun(len(names), 'is', 'are')} named more than once"
+        say_once(f"{program}: {what}, and done once")
+    return list(found.values())
 
 
 def named_media(

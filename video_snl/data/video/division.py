@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from video_snl.config.video import SplitBy
 from video_snl.data.video.records import Video, VideoSet
 from video_snl.errors import UserError
 from video_snl.utils.counts import counts, noun
@@ -33,6 +34,7 @@ __all__ = [
     "Listed",
     "StoredSplit",
     "divide_by_group",
+    "division_facts",
     "group_of_name",
     "read_split",
     "split_table",
@@ -42,6 +44,7 @@ __all__ = [
 SPLIT_FILE = "split.csv"
 """Name of the file in a run's folder that keeps the division of its videos."""
 PARTS = ("train", "test")
+OWN_LISTS = "the dataset's own lists"
 _LEAST, _MOST = 0.2, 0.25  # wanted share of a class's videos that test
 _SHOWN = 40  # classes in a table
 _HEADER = ("path", "label", "split", "group")
@@ -145,6 +148,12 @@ class StoredSplit:
         """Labels of the videos to train on, those that are gone too."""
         return {label for label, part, _ in self.rows.values() if part == "train"}
 
+    @property
+    def without_places(self) -> tuple[bytes, int]:
+        """The file without rows of absolute paths, to be given to others, and how many it has."""
+        rows = {name: row for name, row in self.rows.items() if not os.path.isabs(name)}
+        return _content((name, *row) for name, row in rows.items()), len(rows)
+
     def divide(self, videos: Sequence[Listed], folder: Path) -> tuple[list[Listed], list[Listed]]:
         """Divide videos as in the run, and say on stderr which files are new and which are gone.
 
@@ -191,17 +200,27 @@ def write_split(videos: VideoSet, file: Path) -> None:
     """
     division = videos.division
     assert division is not None
-    text = io.StringIO(newline="")
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(_HEADER)
-    for part, entries in (("train", videos.train), ("test", videos.test)):
-        for video in entries:
-            group = division.groups.get(video.path) or ""
-            name = _below(video.path, Path(division.folder))
-            rows.writerow([name, videos.class_names[video.label], part, group])
-    # Bytes of names that are not UTF-8 are kept as they are.
-    content = text.getvalue().encode("utf-8", "surrogateescape")
+    folder, groups = Path(division.folder), division.groups
+    content = _content(
+        (
+            _below(video.path, folder),
+            videos.class_names[video.label],
+            part,
+            groups.get(video.path) or "",
+        )
+        for part, entries in zip(PARTS, (videos.train, videos.test), strict=True)
+        for video in entries
+    )
     replace_file(file, lambda temporary: _write(temporary, content))
+
+
+def _content(rows: Iterable[tuple[str, str, str, str]]) -> bytes:
+    text = io.StringIO(newline="")
+    lines = csv.writer(text, lineterminator="\n")
+    lines.writerow(_HEADER)
+    lines.writerows(rows)
+    # Bytes of names that are not UTF-8 are kept as they are.
+    return text.getvalue().encode("utf-8", "surrogateescape")
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -245,6 +264,29 @@ def _below(path: str, folder: Path) -> str:
     """Return a path from a folder on; as it is where it is not in that folder."""
     beginning = f"{folder}{os.sep}"
     return path.removeprefix(beginning) if path.startswith(beginning) else path
+
+
+def division_facts(videos: VideoSet, split_by: SplitBy | None = None) -> dict[str, str | None]:
+    """Return how a dataset was divided, as an entry of ``metrics.json``.
+
+    Args:
+        videos: The dataset.
+        split_by: Rule of the run whose ``split.csv`` was followed, as ``run.json`` has it.
+
+    Returns:
+        ``rule``: ``given`` by the dataset, by ``recording``, or by ``file`` where no recording is
+        known; ``by``: what gives the parts or the recordings, in words; ``file``: the
+        ``split.csv`` that was followed, None where the division was made or given anew.
+    """
+    division = videos.division
+    if division is None:
+        return {"rule": "given", "by": OWN_LISTS, "file": None}
+    if division.rule == "given":
+        return {"rule": "given", "by": division.given, "file": None}
+    if division.rule == "fifth" or (division.rule == "stored" and split_by != "group"):
+        return {"rule": "file", "by": "every fifth file of a class", "file": division.file}
+    rule = "recording" if division.groups else "file"
+    return {"rule": rule, "by": division.given, "file": division.file}
 
 
 def split_table(videos: VideoSet) -> str | None:

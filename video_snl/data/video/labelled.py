@@ -131,7 +131,9 @@ def _by_group(
         known = any(video.group for video in listed)
         given = "no class has a second recording" if known else "no recordings are known"
     by_label = [_by_label([(v.path, v.label) for v in part]) for part in (train, test)]
-    return by_label[0], by_label[1], replace(division, rule=rule, given=given, groups=groups)
+    file = None if source.stored is None else str(source.stored.file)
+    division = replace(division, rule=rule, given=given, groups=groups, file=file)
+    return by_label[0], by_label[1], division
 
 
 def _by_label(entries: Labelled) -> _Classes:

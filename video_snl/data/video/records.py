@@ -36,6 +36,7 @@ class Division:
             ``stored`` in a run.
         given: What gives the parts or, of ``group``, the recordings, in words.
         groups: Recording of each file of which it is known, by path.
+        file: The list of a run that was followed, of ``stored``.
     """
 
     source: str
@@ -43,6 +44,7 @@ class Division:
     rule: Literal["given", "group", "fifth", "stored"]
     given: str = ""
     groups: Mapping[str, str] = field(default_factory=dict)
+    file: str | None = None
 
 
 @dataclass(frozen=True)

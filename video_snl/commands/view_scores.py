@@ -1,0 +1,90 @@
+"""Class scores of the views of a video, and of windows over it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from video_snl.data.video.inference import read_windows
+from video_snl.data.video.windows import Length
+from video_snl.errors import UserError
+from video_snl.tasks.action import ActionRecognition
+from video_snl.tasks.metrics import top_classes
+from video_snl.utils.finite import not_finite_error
+
+__all__ = ["best_classes", "score_views", "score_windows"]
+
+T = TypeVar("T")
+
+# Clips of several windows that go through the network together.
+_CLIPS_AT_ONCE = 32
+
+
+def best_classes(scores: Tensor, names: list[str], top: int) -> list[dict[str, Any]]:
+    """Return :func:`top_classes` as the entries of JSON."""
+    return [
+        {"class": name, "score": round(score, 6)} for name, score in top_classes(scores, names, top)
+    ]
+
+
+def score_windows(
+    task: ActionRecognition, path: str, window: Length, hop: Length, *, clips: int
+) -> Iterator[tuple[float, float, Tensor]]:
+    """Yield start and end, in seconds from the first frame, and class scores of every window.
+
+    The file is read once, from its start to its end; memory depends on the length of a window, not
+    on that of the video.
+
+    Args:
+        clips: Clips of a window, evenly spaced over it.
+
+    Raises:
+        UserError: The file cannot be read, a window is shorter than a clip, or its scores are not
+            finite.
+    """
+    windows = read_windows(path, task.experiment.data, window, hop, clips)
+    for group in _grouped(windows, max(1, _CLIPS_AT_ONCE // clips)):
+        scores = score_views(task, np.stack([found.views for found in group]), path)
+        for found, row in zip(group, scores, strict=True):
+            yield found.start, found.end, row
+
+
+@torch.inference_mode()
+def score_views(task: ActionRecognition, views: np.ndarray, path: str) -> Tensor:
+    """Return mean scores over the clips and crops of videos of one size, on the CPU.
+
+    Shapes: uint8 (B, clips, T, H, W, 3) -> (B, classes).
+
+    Args:
+        path: File that the views are taken from, for the message.
+
+    Raises:
+        UserError: Scores are not finite.
+    """
+    size = torch.tensor(views.shape[3:5]).expand(len(views), 2)
+    batch = {"views": torch.from_numpy(views).to(task.device), "size": size.to(task.device)}
+    scores = task.view_scores(batch).cpu()
+    if not scores.isfinite().all():
+        raise not_finite_error(path)
+    return scores
+
+
+def _grouped(found: Iterator[T], size: int) -> Iterator[list[T]]:
+    """Yield groups of ``size``; before an error, what came ahead of it."""
+    group: list[T] = []
+    try:
+        for item in found:
+            group.append(item)
+            if len(group) == size:
+                yield group
+                group = []
+    except UserError:
+        if group:
+            yield group
+        raise
+    if group:
+        yield group
