@@ -114,6 +114,7 @@ def features(arguments: Namespace) -> int:
         weights=options.weights,
         checkpoint=options.checkpoint,
         dataset=dataset,
+        split=options.data_split,
         per=options.per,
         views=Views(options.clips, options.crops),
         reading=Reading(options.short_videos, options.deadline, options.max_pixels),

@@ -8,13 +8,11 @@ that is given again after videos were added, or have changed, computes theirs al
 from __future__ import annotations
 
 import hashlib
-import math
-import os
 import sys
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
 
@@ -49,7 +47,7 @@ from video_snl.tasks.action import ActionRecognition
 from video_snl.tasks.operations import Reading
 from video_snl.tasks.video_operations import VideoOperations
 from video_snl.utils.counts import counts
-from video_snl.utils.files import check_file, check_folder, writing
+from video_snl.utils.files import check_file, check_folder, state_of, writing
 from video_snl.utils.finite import not_finite_error
 from video_snl.utils.media import is_video_name
 from video_snl.utils.processes import ending_in_order
@@ -60,6 +58,8 @@ __all__ = ["Dataset", "Per", "VideoFeatures", "compute_features", "features", "f
 
 Per = Literal["clip", "video"]
 """A vector for each clip, or their mean for each video."""
+Split = Literal[1, 2, 3, "paper"]
+"""Split of a dataset that has several."""
 
 Compute = Callable[[Sequence[str]], Generator[tuple[str, "VideoFeatures | UserError"], None, None]]
 """From paths to pairs of one of them and its features, or what was wrong with it."""
@@ -81,7 +81,7 @@ class Dataset:
 
     name: str | None = None
     root: str | None = None
-    split: Literal[1, 2, 3, "paper"] = 1
+    split: Split = 1
 
     def config(self) -> DataConfig:
         """Return the options by which it is listed.
@@ -118,6 +118,7 @@ def features(
     weights: str | None = None,
     checkpoint: str | None = None,
     dataset: Dataset | None = None,
+    split: Split = 1,
     per: Per = "clip",
     views: Views | None = None,
     reading: Reading | None = None,
@@ -135,6 +136,7 @@ def features(
         weights: File of these weights.
         checkpoint: Checkpoint in their place, as for :func:`~video_snl.runs.run.checkpoint_path`.
         dataset: Dataset in the place of paths.
+        split: Split of a dataset that the one path is.
         per: A vector for each clip, or for each video.
         views: Clips and crops of a video.
         reading: Options of reading the videos.
@@ -154,7 +156,7 @@ def features(
     check_file("--output", output, "features.parquet")
     if probe is not None:
         check_folder("--probe_output", str(probe.folder))
-    dataset = dataset or _recognised(paths)
+    dataset = dataset or _recognised(paths, split)
     videos = find_videos(paths, dataset)
     # Refused before anything is computed.
     listed = None if probe is None else divided(videos, _given_by(dataset, videos))
@@ -212,7 +214,7 @@ def find_videos(paths: Sequence[str], dataset: Dataset | None = None) -> list[Li
     return list_dataset(dataset.config(), _COMMAND)
 
 
-def _recognised(paths: Sequence[str]) -> Dataset | None:
+def _recognised(paths: Sequence[str], split: Split = 1) -> Dataset | None:
     """Return the dataset that a single path is; None for videos and folders of them."""
     if len(paths) != 1:
         return None
@@ -221,7 +223,7 @@ def _recognised(paths: Sequence[str]) -> Dataset | None:
     if not is_table and not (path / "ucfTrainTestlist").is_dir():
         return None
     say_once(f"{path} is taken for a dataset: --data.root {path}")
-    return Dataset(root=str(path))
+    return Dataset(root=str(path), split=split)
 
 
 def compute_features(
@@ -328,6 +330,7 @@ class _Making:
     videos: list[Listed]
     about: Mapping[str, Any]
     force: bool
+    _states: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def run(self, compute: Compute) -> FeatureTable | None:
         """Compute what is missing, write the file, and return what it holds; None for nothing.
@@ -336,6 +339,8 @@ class _Making:
             UserError: The file, or the parts of one, are of other settings or of other videos.
         """
         parts = FeatureParts(self.target)
+        # Taken before anything is read: a video that changes meanwhile is read again next time.
+        self._states = {escaped(v.path): state_of(v.path) or (-1, -1) for v in self.videos}
         with parts.alone():
             before = self._stored(self.target)
             found = {} if before is None else self._usable(self.target, before)
@@ -353,7 +358,8 @@ class _Making:
             if not found:
                 return None
             table = self._table(self.videos, found, failed)
-            if before is None or len(failed) < len(todo) or not _same_rows(before, table):
+            computed = len(failed) < len(todo) or parts.files()
+            if before is None or computed or not _same_rows(before, table):
                 with writing("--output", str(self.target)):
                     write_features(self.target, table)
             parts.remove()
@@ -390,7 +396,7 @@ class _Making:
         return table
 
     def _usable(self, path: Path, table: FeatureTable) -> dict[str, VideoFeatures]:
-        """Return the features in a file of the videos that are older than it."""
+        """Return the features in a file of the videos that have not changed since."""
         rows: dict[str, list[int]] = {}
         for row, name in enumerate(table.paths):
             rows.setdefault(name, []).append(row)
@@ -398,11 +404,18 @@ class _Making:
         written = path.stat().st_mtime
         for video in self.videos:
             own = rows.get(escaped(video.path))
-            if own is not None and _modified(video.path) <= written:
+            if own is not None and self._is_as_read(video.path, table, own[0], written):
                 usable[escaped(video.path)] = VideoFeatures(
                     table.clips[own], table.times[own], table.features[own]
                 )
         return usable
+
+    def _is_as_read(self, path: str, table: FeatureTable, row: int, written: float) -> bool:
+        """Tell whether a video is as it was read; of the first files, whether it is older."""
+        state = self._states[escaped(path)]
+        if table.states is None:
+            return 0 <= state[1] / 1e9 <= written
+        return tuple(table.states[row].tolist()) == state and state[1] >= 0
 
     def _compute(
         self,
@@ -465,6 +478,7 @@ class _Making:
                 "unreadable": failed,
                 "unreadable_labels": [missing[name] for name in failed],
             },
+            states=np.array([self._states[escaped(video.path)] for video in repeated], np.int64),
         )
 
 
@@ -474,19 +488,12 @@ def _same_rows(before: FeatureTable, now: FeatureTable) -> bool:
         list(before.paths) == list(now.paths)
         and list(before.labels) == list(now.labels)
         and list(before.parts) == list(now.parts)
+        and before.states is not None
         and all(
             before.about.get(name, []) == now.about[name]
             for name in ("unreadable", "unreadable_labels")
         )
     )
-
-
-def _modified(video: str) -> float:
-    """Return the time when a video was changed last; infinity for one that is gone."""
-    try:
-        return os.stat(video).st_mtime
-    except OSError:
-        return math.inf
 
 
 def _labels(table: FeatureTable) -> str:

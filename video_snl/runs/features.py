@@ -37,6 +37,7 @@ FORMAT = 1
 SUFFIXES = (".parquet", ".npz")
 _KEY = "video_snl"
 _REPLACE = "give another --output, or --force to replace it"
+_STATES = ("bytes", "changed")
 _WHOLE = -1  # in place of a clip's number, where a row is of a whole video
 # Settings that the vectors depend on, with their names for people.
 _COMPARED = {
@@ -63,6 +64,8 @@ class FeatureTable:
         about: Settings, as plain values: network, weights, sha256, input, clips, crops, per,
             version, the videos that were not read (unreadable), and the label and part of each
             of them (unreadable_labels), which the first files lack.
+        states: Bytes and time of change in nanoseconds of the videos when they were read, int64
+            (N, 2); -1 where unknown, None in the first files.
     """
 
     paths: Sequence[str]
@@ -72,6 +75,7 @@ class FeatureTable:
     parts: Sequence[str | None]
     features: np.ndarray
     about: Mapping[str, Any]
+    states: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         count = len(self.paths)
@@ -197,6 +201,7 @@ def _write_npz(file: Path, table: FeatureTable, about: str) -> None:
             split=np.array([part or "" for part in table.parts], dtype=np.str_),
             feature=table.features.astype(np.float32),
             about=np.array(about),
+            **dict(_states(table)),  # type: ignore[arg-type]  # savez's own option is no array
         )
 
 
@@ -212,6 +217,9 @@ def _read_npz(path: Path, advice: str) -> FeatureTable:
                 parts=[part or None for part in stored["split"].tolist()],
                 features=stored["feature"],
                 about=about,
+                states=np.stack([stored[name] for name in _STATES], axis=1)
+                if _STATES[0] in stored
+                else None,
             )
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise _unreadable(path, error, advice) from error
@@ -233,6 +241,7 @@ def _write_parquet(file: Path, table: FeatureTable, about: str) -> None:
         "split": pa.array(list(table.parts), pa.string()),
         "feature": pa.FixedSizeListArray.from_arrays(flat, table.features.shape[1]),
     }
+    columns |= {name: pa.array(column, mask=column < 0) for name, column in _states(table)}
     stored = pa.table(columns).replace_schema_metadata({_KEY: about})
     write_parquet(stored, file)
 
@@ -257,9 +266,19 @@ def _read_parquet(path: Path, advice: str) -> FeatureTable:
             parts=stored["split"].to_pylist(),
             features=column.flatten().to_numpy().reshape(len(column), -1),
             about=about,
+            states=np.stack([stored[name].fill_null(-1).to_numpy() for name in _STATES], axis=1)
+            if _STATES[0] in stored.column_names
+            else None,
         )
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         raise _unreadable(path, error, advice) from error
+
+
+def _states(table: FeatureTable) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield the columns of the states of the videos, where they are known."""
+    if table.states is not None:
+        for name, column in zip(_STATES, table.states.astype(np.int64).T, strict=True):
+            yield name, np.ascontiguousarray(column)
 
 
 def _about(path: Path, text: str, advice: str) -> Mapping[str, Any]:

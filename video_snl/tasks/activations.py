@@ -30,7 +30,7 @@ from video_snl.data.synthetic.generated import cache_folder
 from video_snl.data.video.records import Video, VideoSet
 from video_snl.errors import UserError
 from video_snl.utils.counts import counts
-from video_snl.utils.files import replacing, write_json
+from video_snl.utils.files import replacing, state_of, write_json
 from video_snl.utils.json_text import to_json
 from video_snl.utils.locks import waiting_lock
 from video_snl.utils.progress import counted
@@ -204,14 +204,6 @@ def _key(frozen: nn.Module, statistics: Statistics, data: DataConfig, videos: Vi
         if not name.endswith("num_batches_tracked"):
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     for video in (*videos.train, None, *videos.test):
-        line = "" if video is None else f"{os.path.abspath(video.path)} {_state(video.path)}"
+        line = "" if video is None else f"{os.path.abspath(video.path)} {state_of(video.path)}"
         digest.update(f"\n{line}".encode(errors="surrogateescape"))
     return digest.hexdigest()[:24]
-
-
-def _state(path: str) -> tuple[int, int] | None:
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None  # what cannot be read is named by whoever reads it
-    return found.st_size, found.st_mtime_ns

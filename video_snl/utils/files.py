@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import secrets
+import stat
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -49,6 +50,23 @@ def replace_file(path: Path, write: Callable[[Path], None]) -> None:
     """Let ``write`` fill a temporary file in the folder of ``path``, then put it in place."""
     with replacing(path) as temporary:
         write(temporary)
+
+
+def state_of(path: str) -> tuple[int, int] | None:
+    """Return a file's bytes and time of change in nanoseconds; None for one that is gone.
+
+    Of a folder: the bytes of the files in it, and the latest of their and its own times.
+    """
+    try:
+        own = os.stat(path)
+        if not stat.S_ISDIR(own.st_mode):
+            return own.st_size, own.st_mtime_ns
+        with os.scandir(path) as entries:
+            found = [entry.stat() for entry in entries]
+    except OSError:
+        return None
+    times = [own.st_mtime_ns, *(each.st_mtime_ns for each in found)]
+    return sum(each.st_size for each in found), max(times)
 
 
 @contextmanager

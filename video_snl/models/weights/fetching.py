@@ -32,7 +32,7 @@ _TIMEOUT_SECONDS = 30
 _CHUNK = 1 << 20
 _DIGITS = re.compile(r"-([0-9a-f]{8,64})\.\w+")
 _DIGITS_OF = ("https://download.pytorch.org/",)
-"""Publishers whose file names hold the first digits of the file's SHA-256; others may name a date."""
+"""Publishers whose file names hold digits of the SHA-256; in those of others they may be a date."""
 _RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
 
 
