@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from tests.command_lines import refused
 from tests.tiny import environment, only_run, run_here, tiny_options
 from tests.videos import write_video
 from video_snl.cli.main import main
-from video_snl.commands.features import find_videos
+from video_snl.commands.features import VideoFeatures, _Making, find_videos
 from video_snl.config.backbones import VIDEO_BACKBONES
 from video_snl.config.statistics import STATISTICS
 from video_snl.data.video.file_lists import Listed
@@ -33,6 +34,7 @@ from video_snl.models.weights.loading import classifier
 from video_snl.runs.features import FeatureParts, FeatureTable, read_features, write_features
 from video_snl.runs.run import checkpoint_path
 from video_snl.runs.trained import load_trained
+from video_snl.utils.files import state_of
 
 WEIGHTS = "x3d_xs_kinetics400_dequantised.pyth"
 
@@ -85,7 +87,8 @@ def test_rows_are_what_the_classifier_gets(words: list[str], tree: Path, run: Pa
     layer = trained.model.get_submodule(classifier(trained.model))
     size = layer.in_features
     assert table.schema.field("feature").type == pa.list_(pa.float32(), size)
-    assert table.column_names == ["path", "clip", "start", "end", "label", "split", "feature"]
+    columns = ["path", "clip", "start", "end", "label", "split", "feature", "bytes", "changed"]
+    assert table.column_names == columns
     rows = table.to_pylist()
     videos = sorted(tree.rglob("*.avi"))
     assert [row["path"] for row in rows] == [str(path) for path in videos for _ in range(2)]
@@ -286,6 +289,54 @@ def test_file_of_equal_rows_can_be_read(tmp_path: Path, suffix: str) -> None:
     assert np.array_equal(found.features, table.features) and found.about == table.about
     assert np.array_equal(found.clips, table.clips) and np.isnan(found.times).all()
     assert (found.labels, found.parts) == (table.labels, table.parts)
+
+
+def _vector(value: float) -> VideoFeatures:
+    return VideoFeatures(
+        np.array([-1], np.int32), np.zeros((1, 2)), np.full((1, 2), value, np.float32)
+    )
+
+
+def test_a_video_is_known_by_its_size_and_time(tmp_path: Path) -> None:
+    """Also one in whose place an older file came, and one that changed while others were read."""
+    videos = [tmp_path / "a.avi", tmp_path / "b.avi"]
+    for video in videos:
+        video.write_bytes(b"first")
+    target = tmp_path / "f.parquet"
+    listed = [Listed(str(video), None, None) for video in videos]
+    asked: list[list[str]] = []
+
+    def run(value: float, change: Callable[[], object] = lambda: None) -> np.ndarray:
+        def compute(todo: Sequence[str]) -> Generator[tuple[str, VideoFeatures]]:
+            asked.append([Path(path).name for path in todo])
+            for path in todo:
+                yield path, _vector(value)
+                change()
+
+        _Making(target, listed, {"per": "video"}, force=False).run(compute)
+        return read_features(target).features[:, 0]
+
+    assert run(1, lambda: videos[1].write_bytes(b"second, longer")).tolist() == [1, 1]
+    assert run(2).tolist() == [1, 2] and asked[-1] == ["b.avi"]
+    assert run(3).tolist() == [1, 2] and len(asked) == 2
+    videos[0].write_bytes(b"older, and of another size")
+    os.utime(videos[0], ns=(1, 1))
+    assert run(4).tolist() == [4, 2] and asked[-1] == ["a.avi"]
+
+    # What an interrupted update had computed reaches the file, though nothing is left to compute.
+    videos[1].write_bytes(b"third")
+    states = np.array([state_of(str(videos[1]))])
+    with FeatureParts(target).alone():
+        FeatureParts(target).add(
+            replace(
+                read_features(target),
+                paths=[str(videos[1])], clips=np.array([-1], np.int32), times=np.zeros((1, 2)),
+                labels=[None], parts=[None], features=np.full((1, 2), 5, np.float32),
+                states=states,
+            )
+        )  # fmt: skip
+    assert run(6).tolist() == [4, 5] and len(asked) == 3
+    assert not FeatureParts(target).files()
 
 
 def test_two_commands_do_not_write_one_file(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -17,13 +19,15 @@ from tests.videos import write_video
 from video_snl.cli.main import main
 from video_snl.commands.predict import Views
 from video_snl.config.backbones import PRETRAINED
-from video_snl.config.video import DataConfig
+from video_snl.config.video import DataConfig, ModelConfig
 from video_snl.data.video.dataset import EvaluationDataset, clip_rule
 from video_snl.data.video.inference import read_views
 from video_snl.data.video.records import Video
 from video_snl.errors import OptionsError, UserError
+from video_snl.models.video import build_model
 from video_snl.models.weights.sources import locate
 from video_snl.runs.pretrained import describe_input, load_pretrained, recipe_experiment
+from video_snl.tasks.action import ActionRecognition
 
 XS = "x3d_xs_kinetics400_dequantised.pyth"
 
@@ -176,13 +180,18 @@ def test_names_of_weights_in_training(cache: Path) -> None:
     assert locate("x3d_xs", "x3d_xs") == locate("kinetics", "x3d_xs") == cache / "X3D_XS.pyth"
 
 
-def test_files_that_are_not_the_weights(tmp_path: Path, real_data: Path) -> None:
+def test_files_that_are_not_the_weights(
+    tmp_path: Path, real_data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     odd = tmp_path / "classes.pth"
     state = torch.load(real_data / "weights" / XS, weights_only=True)["model_state"]
     torch.save(state | {n: state[n][:7] for n in state if "proj" in n}, odd)
     with pytest.raises(UserError, match=r"do not name the 400 classes.*7 classes, is dropped"):
         load_pretrained("x3d_xs", str(odd))
-    assert load_pretrained("x3d_xs", str(odd), classes=False).experiment.model.block == "none"
+    found = load_pretrained("x3d_xs", str(odd), classes=False).model.state_dict()
+    kept = {name: tensor for name, tensor in state.items() if "proj" not in name}
+    assert kept and all(torch.equal(found[name], tensor) for name, tensor in kept.items())
+    assert "head: new, 400 classes; the file's, 7 classes, is dropped" in capsys.readouterr().err
     with pytest.raises(UserError, match=r"do not fit backbone x3d_xs.*conv_t"):
         load_pretrained("x3d_xs", str(real_data / "weights" / "osnet_x0_25_msmt17.pth"))
     with pytest.raises(UserError, match="no such file"):
@@ -191,6 +200,21 @@ def test_files_that_are_not_the_weights(tmp_path: Path, real_data: Path) -> None
     cut.write_bytes((real_data / "weights" / XS).read_bytes()[:100_000])
     with pytest.raises(UserError, match="cut short"):
         load_pretrained("x3d_xs", str(cut))
+
+
+def test_a_trained_network_is_no_published_one(tmp_path: Path) -> None:
+    experiment = replace(
+        recipe_experiment("x3d_xs"), model=ModelConfig(backbone="x3d_xs", block="snl")
+    )
+    model = build_model(experiment.model, 400)[0]
+    task = ActionRecognition(
+        experiment, model, [str(c) for c in range(400)], mean=(0.5,) * 3, std=(0.5,) * 3
+    )
+    checkpoint: dict[str, Any] = {"state_dict": task.state_dict()}
+    task.on_save_checkpoint(checkpoint)
+    torch.save(checkpoint, tmp_path / "last.ckpt")
+    with pytest.raises(UserError, match="trained with video-snl, which is used by --checkpoint"):
+        load_pretrained("x3d_xs", str(tmp_path / "last.ckpt"))
 
 
 # ---- the real network --------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -203,6 +204,16 @@ def test_versions_differ_and_do_not_depend_on_the_seed(
     [folder] = kept(cache)
     first, second = (np.load(folder / f"train-{v}.npy") for v in (0, 1))
     assert not np.array_equal(first, second)
+    # Another seed from the same weights computes nothing.
+    before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    weights = tmp_path / "a" / os.listdir(tmp_path / "a")[0] / "checkpoints" / "last.ckpt"
+    for seed in (1, 2):
+        trained(
+            longer, tmp_path / f"seed{seed}", optimizer__cached_versions=2, data__flip="true",
+            trainer__seed=seed, model__weights=weights,
+        )  # fmt: skip
+    assert kept(cache) == [folder]
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
 
 
 def test_unreadable_videos(tmp_path: Path, cache: Path) -> None:
@@ -223,24 +234,33 @@ def test_unreadable_videos(tmp_path: Path, cache: Path) -> None:
     assert facts["train-0"]["unreadable"] == [] and len(facts["train-0"]["stood_for"]) == 1
     [row] = metrics(run)
     assert row["val/top1"] <= 20 / 21
-    # The fault may be gone for the next run: what is not of its own video is computed again.
+    # They are as they were: nothing is computed again, and the test video is still wrong.
     before = {name: (folder / f"{name}.npy").stat().st_mtime_ns for name in facts}
     again = trained(videos, tmp_path / "b", optimizer__epochs=1)
     assert metrics(again) == metrics(run)
-    assert all((folder / f"{name}.npy").stat().st_mtime_ns > at for name, at in before.items())
-    assert len((again / "quarantine.jsonl").read_text().splitlines()) == 2
+    assert all((folder / f"{name}.npy").stat().st_mtime_ns == at for name, at in before.items())
+    [line] = (again / "quarantine.jsonl").read_text().splitlines()
+    assert "v_Bow_g01_c01" in line
+    # A mended one is another state of the list.
+    shutil.copy(next(videos.rglob("v_Bow_g02_c01.avi")), next(videos.rglob("v_Bow_g01_c01.avi")))
+    mended = trained(videos, tmp_path / "c", optimizer__epochs=1)
+    assert len(kept(cache)) == 2 and metrics(mended)[0]["val/top1"] >= row["val/top1"]
 
 
 def test_it_goes_on_where_it_was_stopped(
     videos: Path, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = trained(videos, tmp_path / "whole")
+    constant = {"optimizer__schedule": "step", "optimizer__warmup_epochs": 0}
+    whole = trained(videos, tmp_path / "whole", **constant)
     output = tmp_path / "resumed"
-    first = trained(videos, output, optimizer__epochs=1)
+    first = trained(videos, output, optimizer__epochs=1, **constant)
     done = run_here("train", "--resume", str(first), "--optimizer.epochs", "2")
     assert done.returncode == 0, done.stderr
     assert len(metrics(first)) == 2
-    assert metrics(first)[0].keys() == metrics(whole)[0].keys()
+    for found, expected in zip(metrics(first), metrics(whole), strict=True):
+        # The same frozen weights, batches and activations; the schedule of the first epoch was
+        # that of one epoch, which a constant rate hides.
+        assert found["train/loss"] == pytest.approx(expected["train/loss"], rel=1e-6)
     assert "kept activations" in done.stderr
 
 
@@ -250,6 +270,10 @@ def test_it_goes_on_where_it_was_stopped(
         ({"optimizer__mixup": 0.2}, "mixup and CutMix would mix before"),
         ({"optimizer__frozen_stages": "[]"}, "its first layers train: freeze them"),
         ({"optimizer__cached_versions": -1}, "optimizer.cached_versions"),
+        (
+            {"model__backbone": "r3d_18", "optimizer__frozen_stages": "[stem]"},
+            "needs a network whose stages follow each other",
+        ),
     ],
 )
 def test_what_does_not_go_together(
@@ -259,3 +283,4 @@ def test_what_does_not_go_together(
     done = run_here("train", *tiny_options(videos, tmp_path / "runs", **chosen))
     assert done.returncode == 2 and message in done.stderr, done.stderr
     assert "Traceback" not in done.stderr and not cache.exists()
+    assert not (tmp_path / "runs").exists()

@@ -31,6 +31,7 @@ from video_snl.data.video.inference import read_views
 from video_snl.data.video.records import VideoSet
 from video_snl.data.workers.forkserver import start_forkserver
 from video_snl.errors import UserError
+from video_snl.models.split import split_frozen
 from video_snl.models.video import build_model, check_clips
 from video_snl.models.weights.loading import LoadReport
 from video_snl.runs.published import WEIGHTS, is_shared
@@ -44,7 +45,7 @@ from video_snl.tasks.operations import (
     ModelInput,
     evenly_spaced,
 )
-from video_snl.tasks.optimization import keep_frozen_layers_in_eval
+from video_snl.tasks.optimization import freeze, keep_frozen_layers_in_eval
 from video_snl.utils.counts import counts, noun
 from video_snl.utils.text import escaped, examples, say_once
 
@@ -75,6 +76,8 @@ class VideoOperations(ClassOperations[Experiment, VideoSet]):
                 "optimizer.cached_versions keeps what frozen stages make of single clips, which "
                 "mixup and CutMix would mix before: leave one of them out."
             )
+        if optimizer.cached_versions:
+            _check_split(experiment)
 
     def load_data(self, experiment: Experiment) -> tuple[Experiment, VideoSet]:
         # The dataset that is recognised is that of the run, and of its files.
@@ -252,6 +255,20 @@ class VideoOperations(ClassOperations[Experiment, VideoSet]):
 def _folder_of(checkpoint: Path) -> Path | None:
     """Return the folder of the run of a checkpoint, or the published folder that it is of."""
     return checkpoint.parent if checkpoint.name == WEIGHTS else run_of(checkpoint)
+
+
+def _check_split(experiment: Experiment) -> None:
+    """Refuse a network without a frozen beginning, whose activations could be kept.
+
+    Raises:
+        UserError: It has none, or its stages do not follow each other.
+    """
+    with torch.device("meta"):  # takes neither time nor memory
+        network, _ = build_model(replace(experiment.model, weights=None), 2)
+    freeze(network, experiment.optimizer)
+    network.train()
+    keep_frozen_layers_in_eval(network, experiment.optimizer)
+    split_frozen(network)
 
 
 def _split_of(run: Path | None, stored: DataConfig, asked: DataConfig) -> StoredSplit | None:
