@@ -25,10 +25,10 @@ from tests.command_lines import refused
 from tests.tiny import environment, only_run, run_here, tiny_options
 from tests.videos import write_video
 from video_snl.cli.main import main
-from video_snl.commands.features import VideoFeatures, _Making, find_videos
+from video_snl.commands.features import VideoFeatures, _Making, videos_named
 from video_snl.config.backbones import VIDEO_BACKBONES
 from video_snl.config.statistics import STATISTICS
-from video_snl.data.video.file_lists import Listed
+from video_snl.data.video.file_lists import LabelledVideo
 from video_snl.models.video import classifier_input
 from video_snl.models.weights.loading import classifier
 from video_snl.runs.features import FeatureParts, FeatureTable, read_features, write_features
@@ -153,7 +153,7 @@ def test_labels_are_the_folders_that_videos_are_below(tmp_path: Path) -> None:
         for name in names:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(clip, folder / name)
-        videos = find_videos([str(folder)])
+        videos = videos_named([str(folder)])
         return [(str(Path(v.path).relative_to(folder)), v.label, v.part) for v in videos]
 
     assert listed("jump/a.avi", "jump/deep/b.avi", "c.avi") == [
@@ -167,21 +167,21 @@ def test_labels_are_the_folders_that_videos_are_below(tmp_path: Path) -> None:
         ("test/jump/b.avi", "jump", "test"),
         ("train/jump/a.avi", "jump", "train"),
     ]
-    assert find_videos([str(clip), str(clip)]) == [Listed(str(clip))]
-    [deep] = [v for v in find_videos([str(tmp_path / "tree1")]) if "deep" in v.path]
+    assert videos_named([str(clip), str(clip)]) == [LabelledVideo(str(clip))]
+    [deep] = [v for v in videos_named([str(tmp_path / "tree1")]) if "deep" in v.path]
     assert deep.group == "deep"  # a folder in that of a class is a recording
 
 
 def test_lists_of_datasets(root: Path, tmp_path: Path) -> None:
-    videos = find_videos([str(root)])  # UCF-101's layout, without an option
+    videos = videos_named([str(root)])  # UCF-101's layout, without an option
     assert len(videos) == 33 and {video.part for video in videos} == {"train", "test"}
     assert sum(video.part == "test" for video in videos) == 21
     assert {video.label for video in videos} == {"Bow", "Clap", "Dive"}
     table = tmp_path / "a.csv"
     table.write_text("path,label,split\na.avi,jump,train\ngone/b.avi,run,test\n")
-    assert find_videos([str(table)]) == [
-        Listed(str(tmp_path / "a.avi"), "jump", "train"),
-        Listed(str(tmp_path / "gone" / "b.avi"), "run", "test"),
+    assert videos_named([str(table)]) == [
+        LabelledVideo(str(tmp_path / "a.avi"), "jump", "train"),
+        LabelledVideo(str(tmp_path / "gone" / "b.avi"), "run", "test"),
     ]
 
 
@@ -303,7 +303,7 @@ def test_a_video_is_known_by_its_size_and_time(tmp_path: Path) -> None:
     for video in videos:
         video.write_bytes(b"first")
     target = tmp_path / "f.parquet"
-    listed = [Listed(str(video), None, None) for video in videos]
+    listed = [LabelledVideo(str(video), None, None) for video in videos]
     asked: list[list[str]] = []
 
     def run(value: float, change: Callable[[], object] = lambda: None) -> np.ndarray:

@@ -17,7 +17,7 @@ from video_snl.config.video import DataConfig, Experiment
 from video_snl.data.video.catalog import class_count, load_videos
 from video_snl.data.video.csv_lists import load_csv
 from video_snl.data.video.division import (
-    Listed,
+    Recorded,
     divide_by_group,
     group_of_name,
     read_split,
@@ -36,9 +36,9 @@ RECORDINGS = st.dictionaries(
 )
 
 
-def listed(classes: dict[str, dict[str, int]]) -> list[Listed]:
+def listed(classes: dict[str, dict[str, int]]) -> list[Recorded]:
     return [
-        Listed(f"{label}/{group}/{i}.avi", label, f"{label}/{group}")
+        Recorded(f"{label}/{group}/{i}.avi", label, f"{label}/{group}")
         for label, groups in classes.items()
         for group, size in groups.items()
         for i in range(size)
@@ -70,7 +70,7 @@ def test_recordings_are_whole_and_every_class_is_tested(classes, random) -> None
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("12345678")), max_size=60))
 def test_recordings_of_several_classes_are_in_one_part(pairs: list[tuple[str, str]]) -> None:
-    videos = [Listed(f"{i}.avi", label, group) for i, (label, group) in enumerate(pairs)]
+    videos = [Recorded(f"{i}.avi", label, group) for i, (label, group) in enumerate(pairs)]
     train, test = divide_by_group(videos)
     assert not {video.group for video in train} & {video.group for video in test}
     assert {video.label for video in train} == {video.label for video in videos}
@@ -79,7 +79,7 @@ def test_recordings_of_several_classes_are_in_one_part(pairs: list[tuple[str, st
 def test_a_quarter_at_most_tests_where_the_recordings_are_small() -> None:
     sizes: dict[int, int] = {}
     for count in range(2, 60):
-        train, test = divide_by_group([Listed(f"{i}.avi", "a", None) for i in range(count)])
+        train, test = divide_by_group([Recorded(f"{i}.avi", "a", None) for i in range(count)])
         assert len(train) + len(test) == count
         sizes[count] = len(test)
     assert sizes[2] == sizes[3] == sizes[4] == sizes[5] == 1
@@ -96,10 +96,10 @@ def test_one_large_recording_does_not_test() -> None:
 def test_the_division_of_these_names_stays() -> None:
     """Another one would test networks on videos that they were trained on."""
     names = [f"v_Lunges_g{group:02d}_c{clip:02d}.avi" for group in range(1, 26) for clip in (1, 2)]
-    videos = [Listed(f"/data/Lunges/{n}", "Lunges", group_of_name(n)) for n in names]
+    videos = [Recorded(f"/data/Lunges/{n}", "Lunges", group_of_name(n)) for n in names]
     test = {video.group for video in divide_by_group(videos)[1]}
     assert test == {f"v_Lunges_g{number:02d}" for number in (4, 13, 17, 18, 20)}
-    files = [Listed(f"/any/where/{i}.mp4", "jump", None) for i in range(12)]
+    files = [Recorded(f"/any/where/{i}.mp4", "jump", None) for i in range(12)]
     assert [v.path for v in divide_by_group(files)[1]] == [f"/any/where/{i}.mp4" for i in (1, 4, 8)]
 
 

@@ -309,7 +309,7 @@ def test_decoding_of_videos_does_not_matter_for_a_result() -> None:
 
 def test_a_network_published_with_its_input_gets_it(monkeypatch: pytest.MonkeyPatch) -> None:
     input_options = {"clip_frames": 6, "frame_stride": 5, "short_side": 90, "crop": 80}
-    recipe = SimpleNamespace(data_options=lambda: input_options)
+    recipe = SimpleNamespace(data_options=lambda: input_options, clips=2, crops=1)
     entry = SimpleNamespace(**vars(VIDEO_BACKBONES["slow_r50"]) | {"recipe": recipe})
     monkeypatch.setitem(VIDEO_BACKBONES, "slow_r50", entry)  # type: ignore[arg-type]
     (cell,) = cells_of(7, dataset="ucf5", backbones=["slow_r50"], blocks=[])

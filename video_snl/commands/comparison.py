@@ -25,7 +25,7 @@ from video_snl.errors import UserError
 from video_snl.render.page import flat_settings
 from video_snl.utils.counts import counts
 from video_snl.utils.json_text import parse_json, to_json
-from video_snl.utils.text import examples, printable, read_text
+from video_snl.utils.text import common_folder, examples, printable, read_text
 
 __all__ = ["Comparison", "Difference", "EvaluatedRun", "Figures", "Row", "compare_runs", "read_run"]
 
@@ -376,8 +376,8 @@ def _order(first: EvaluatedRun, run: EvaluatedRun) -> list[int]:
 
 
 def _below_common(names: Sequence[str]) -> list[str]:
-    start = os.path.commonprefix(list(names))
-    return [name[start.rfind("/") + 1 :] for name in names]
+    start = len(common_folder(names))
+    return [name[start:] for name in names]
 
 
 def _is_run(folder: Path) -> bool:

@@ -6,7 +6,6 @@ then a few of every cell of the confusion matrix, up to a number in all.
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,6 +31,7 @@ from video_snl.render.page import flat_settings, per_cent, shortened_name, write
 from video_snl.utils.counts import counts
 from video_snl.utils.files import write_json
 from video_snl.utils.pages import page_script
+from video_snl.utils.text import common_folder
 
 __all__ = ["About", "Samples", "choose_shown", "write_evaluation_page"]
 
@@ -388,7 +388,7 @@ def _page_data(samples: Samples, drawn: Mapping[int, Strip]) -> dict[str, Any]:
     and ``notes`` have its picture or why there is none; those of the mistakes are in the markup.
     """
     named = _LISTED if len(samples.names) <= _MANY else _LISTED_OF_MANY
-    start = _common_start(samples.names)
+    start = common_folder(samples.names)
     here = set(samples.mistakes[:_MISTAKES])
     return {
         "unit": samples.unit,
@@ -415,9 +415,3 @@ def _page_data(samples: Samples, drawn: Mapping[int, Strip]) -> dict[str, Any]:
         },
         "notes": {index: strip.note for index, strip in drawn.items() if strip.note},
     }
-
-
-def _common_start(names: Sequence[str]) -> str:
-    """Return the folder that all names lie in, with its slash; empty without one."""
-    start = os.path.commonprefix(list(names))
-    return start[: start.rfind("/") + 1]

@@ -27,7 +27,7 @@ from video_snl.config.datasets import VIDEO_DATASETS
 from video_snl.config.task_spec import IMAGE, VIDEO
 from video_snl.config.video import DataConfig, Experiment
 from video_snl.data.video.division import OWN_LISTS
-from video_snl.data.video.file_lists import Listed, layout_of, list_dataset, list_labelled
+from video_snl.data.video.file_lists import LabelledVideo, layout_of, list_dataset, list_labelled
 from video_snl.data.video.inference import TimedViews, read_timed_views, value_of
 from video_snl.data.workers.forkserver import start_forkserver
 from video_snl.engine.trainer import device_of
@@ -54,7 +54,7 @@ from video_snl.utils.processes import ending_in_order
 from video_snl.utils.progress import counted
 from video_snl.utils.text import escaped, say_once
 
-__all__ = ["Dataset", "Per", "VideoFeatures", "compute_features", "features", "find_videos"]
+__all__ = ["Dataset", "Per", "VideoFeatures", "compute_features", "features", "videos_named"]
 
 Per = Literal["clip", "video"]
 """A vector for each clip, or their mean for each video."""
@@ -157,7 +157,7 @@ def features(
     if probe is not None:
         check_folder("--probe_output", str(probe.folder))
     dataset = dataset or _recognised(paths, split)
-    videos = find_videos(paths, dataset)
+    videos = videos_named(paths, dataset)
     # Refused before anything is computed.
     listed = None if probe is None else divided(videos, _given_by(dataset, videos))
     start_forkserver()  # loads its modules while the network is made
@@ -189,7 +189,7 @@ def features(
     return 2 if missing else 0
 
 
-def _given_by(dataset: Dataset | None, videos: Sequence[Listed]) -> str:
+def _given_by(dataset: Dataset | None, videos: Sequence[LabelledVideo]) -> str:
     """Say what gives the parts of videos, or their recordings."""
     name = "folder" if dataset is None else dataset.config().dataset
     divided = any(video.part for video in videos)
@@ -200,7 +200,7 @@ def _given_by(dataset: Dataset | None, videos: Sequence[Listed]) -> str:
     return OWN_LISTS
 
 
-def find_videos(paths: Sequence[str], dataset: Dataset | None = None) -> list[Listed]:
+def videos_named(paths: Sequence[str], dataset: Dataset | None = None) -> list[LabelledVideo]:
     """List the videos of paths, or of a dataset in their place, with the labels that they have.
 
     One path that is a CSV file, or a folder in UCF-101's layout, is taken for a dataset.
@@ -327,7 +327,7 @@ class _Making:
     """
 
     target: Path
-    videos: list[Listed]
+    videos: list[LabelledVideo]
     about: Mapping[str, Any]
     force: bool
     _states: dict[str, tuple[int, int]] = field(default_factory=dict)
@@ -428,7 +428,7 @@ class _Making:
         if not todo:
             return []
         failed: list[str] = []
-        waiting: list[Listed] = []
+        waiting: list[LabelledVideo] = []
         by_path = {video.path: video for video in self.videos}
 
         def write() -> None:
@@ -461,7 +461,7 @@ class _Making:
         return sorted(failed)
 
     def _table(
-        self, videos: Sequence[Listed], found: Mapping[str, VideoFeatures], failed: list[str]
+        self, videos: Sequence[LabelledVideo], found: Mapping[str, VideoFeatures], failed: list[str]
     ) -> FeatureTable:
         rows = [(video, found[name]) for video in videos if (name := escaped(video.path)) in found]
         repeated = [video for video, own in rows for _ in own.clips]

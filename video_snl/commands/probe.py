@@ -20,7 +20,7 @@ from video_snl.commands.reports import Scores, write_reports
 from video_snl.commands.video_scores import video_metrics
 from video_snl.config.task_spec import shown_tops
 from video_snl.data.video.division import division_facts
-from video_snl.data.video.file_lists import Listed
+from video_snl.data.video.file_lists import LabelledVideo
 from video_snl.data.video.labelled import Source, labelled_set
 from video_snl.data.video.records import VideoSet
 from video_snl.errors import UserError
@@ -66,7 +66,7 @@ class Probe:
             raise UserError(f"--probe_c {self.strength}: give a number above 0, such as 0.01")
 
 
-def divided(videos: Sequence[Listed], given: str) -> VideoSet:
+def divided(videos: Sequence[LabelledVideo], given: str) -> VideoSet:
     """Return labelled videos as training and test list.
 
     Videos that are in no part are divided by their recordings, as a training divides them, where
@@ -146,20 +146,20 @@ def probe_file(path: Path, probe: Probe) -> int:
     return 0
 
 
-def _listed(table: FeatureTable, path: Path) -> list[Listed]:
+def _listed(table: FeatureTable, path: Path) -> list[LabelledVideo]:
     """Return the videos of a file of features, also those that could not be read.
 
     Raises:
         UserError: None has a label, or none is in a part.
     """
     rows = zip(table.paths, table.labels, table.parts, strict=True)
-    found = {name: Listed(name, label, part) for name, label, part in rows}
+    found = {name: LabelledVideo(name, label, part) for name, label, part in rows}
     for what, given in (("labels", table.labels), ("split", table.parts)):
         if not any(given):
             raise UserError(f"{path} holds no {what}, which --probe needs of a file: {_HOW[what]}")
     failed = zip(table.about["unreadable"], table.about.get(_FAILED, []), strict=False)
     for name, (label, part) in failed:
-        found[name] = Listed(name, label, part)
+        found[name] = LabelledVideo(name, label, part)
     return list(found.values())
 
 

@@ -112,7 +112,7 @@ def _with(setting: str, rows: Rows) -> Rows:
 
 FIGURES: dict[int, PaperFigures] = {
     2: PaperFigures(
-        "CIFAR-100, PreResNet56, one block behind the second residual block of stage 1",
+        "CIFAR-100, PreResNet56, one block after the second residual block of stage 1",
         _CIFAR,
         _TOP1_TOP5,
         {

@@ -1,4 +1,4 @@
-"""The picture of a table: every row's runs, their mean and the paper's figure."""
+"""The figure of a table: every row's runs, their mean and the paper's figure."""
 
 from __future__ import annotations
 

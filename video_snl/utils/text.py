@@ -16,6 +16,7 @@ from video_snl.errors import UserError
 
 __all__ = [
     "clean_label",
+    "common_folder",
     "decode_text",
     "escaped",
     "examples",
@@ -159,6 +160,12 @@ def say_once(line: str) -> None:
         return
     _said.append((sys.stderr, line))
     print(line, file=sys.stderr, flush=True)
+
+
+def common_folder(names: Sequence[str]) -> str:
+    """Return the folder that all names lie in, with its slash; empty without one."""
+    start = os.path.commonprefix(list(names))
+    return start[: start.rfind("/") + 1]
 
 
 def examples(names: Iterable[str], shown: int = 3) -> str:

@@ -31,7 +31,7 @@ from video_snl.utils.text import examples, printable, say_once
 
 __all__ = [
     "SPLIT_FILE",
-    "Listed",
+    "Recorded",
     "StoredSplit",
     "divide_by_group",
     "division_facts",
@@ -52,7 +52,7 @@ _HEADER = ("path", "label", "split", "group")
 _RECORDING = re.compile(r"(?:.*_)?g\d+(?=_c\d+)")
 
 
-class Listed(NamedTuple):
+class Recorded(NamedTuple):
     """A video that is to be divided; ``group`` is its recording, None where it is not known."""
 
     path: str
@@ -66,7 +66,7 @@ def group_of_name(path: str) -> str | None:
     return None if found is None else found[0]
 
 
-def divide_by_group(videos: Iterable[Listed]) -> tuple[list[Listed], list[Listed]]:
+def divide_by_group(videos: Iterable[Recorded]) -> tuple[list[Recorded], list[Recorded]]:
     """Divide videos into train and test: no group is in both, and of every class some test.
 
     The groups of a class come in a fixed order that looks random. They test as long as no more than
@@ -118,11 +118,11 @@ _Key = tuple[str, str]
 """A group by its name, or a video without one by its path."""
 
 
-def _key(video: Listed) -> _Key:
+def _key(video: Recorded) -> _Key:
     return ("file", video.path) if video.group is None else ("group", video.group)
 
 
-def _rank(video: Listed) -> str:
+def _rank(video: Recorded) -> str:
     """Return the place of a video's group among the groups, the same wherever the files lie."""
     name = video.group
     if name is None:
@@ -154,7 +154,9 @@ class StoredSplit:
         rows = {name: row for name, row in self.rows.items() if not os.path.isabs(name)}
         return _content((name, *row) for name, row in rows.items()), len(rows)
 
-    def divide(self, videos: Sequence[Listed], folder: Path) -> tuple[list[Listed], list[Listed]]:
+    def divide(
+        self, videos: Sequence[Recorded], folder: Path
+    ) -> tuple[list[Recorded], list[Recorded]]:
         """Divide videos as in the run, and say on stderr which files are new and which are gone.
 
         Args:
@@ -167,7 +169,7 @@ class StoredSplit:
         Raises:
             UserError: There is none of the run's videos.
         """
-        found: dict[str, list[Listed]] = {part: [] for part in PARTS}
+        found: dict[str, list[Recorded]] = {part: [] for part in PARTS}
         new, met = [], set()
         for video in videos:
             name = _below(video.path, folder)

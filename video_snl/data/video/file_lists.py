@@ -29,7 +29,7 @@ from video_snl.utils.text import clean_label, printable, say_merged
 __all__ = [
     "Layout",
     "FileLists",
-    "Listed",
+    "LabelledVideo",
     "find_videos",
     "layout_of",
     "list_dataset",
@@ -78,7 +78,7 @@ def list_files(root: Path, layout: Layout) -> FileLists:
     return _csv(root) if layout == "csv" else _folder(root)
 
 
-class Listed(NamedTuple):
+class LabelledVideo(NamedTuple):
     """A video with its class, ``train`` or ``test``, and its recording, where they are known."""
 
     path: str
@@ -87,7 +87,7 @@ class Listed(NamedTuple):
     group: str | None = None
 
 
-def list_labelled(paths: Iterable[str], program: str) -> list[Listed]:
+def list_labelled(paths: Iterable[str], program: str) -> list[LabelledVideo]:
     """List the videos that paths name, themselves or below a folder, each once.
 
     The label of a video is the folder in the named one that it is below, and of one with ``train``
@@ -100,7 +100,7 @@ def list_labelled(paths: Iterable[str], program: str) -> list[Listed]:
     Raises:
         UserError: A path is not there, a folder holds no video, or its name cannot be a label.
     """
-    found: dict[str, Listed] = {}
+    found: dict[str, LabelledVideo] = {}
     for named in map(Path, paths):
         divided = any((named / part).is_dir() for part in PARTS)
         for video in named_media([named], "videos", program):
@@ -108,11 +108,11 @@ def list_labelled(paths: Iterable[str], program: str) -> list[Listed]:
             part = folders.pop(0) if divided and folders and folders[0] in PARTS else None
             label = folders[0] if folders and (part or not divided) else None
             group = folders[1] if label is not None and len(folders) > 1 else None
-            found.setdefault(str(video), Listed(str(video), label, part, group))
+            found.setdefault(str(video), LabelledVideo(str(video), label, part, group))
     return _cleaned(found.values(), program)
 
 
-def list_dataset(config: DataConfig, program: str) -> list[Listed]:
+def list_dataset(config: DataConfig, program: str) -> list[LabelledVideo]:
     """List the videos of a configuration's dataset, also rows of a CSV file that are not there.
 
     Of ``folder`` all videos below the class folders are listed, and a dataset of one class, or
@@ -124,19 +124,19 @@ def list_dataset(config: DataConfig, program: str) -> list[Listed]:
     if config.dataset not in ("folder", "csv"):
         videos = load_videos(config)
         lists = zip(PARTS, (videos.train, videos.test), strict=True)
-        found: dict[str, Listed] = {}  # a video that is kept under two labels has the first
+        found: dict[str, LabelledVideo] = {}  # a video that is kept under two labels has the first
         for part, entries in lists:
             for video in entries:
                 label = videos.class_names[video.label]
-                found.setdefault(video.path, Listed(video.path, label, part))
+                found.setdefault(video.path, LabelledVideo(video.path, label, part))
         return list(found.values())
     check_split(config)
     root = dataset_root(config)
     if config.dataset == "folder":
         return list_labelled([str(root)], program)
-    rows: dict[str, Listed] = {}
+    rows: dict[str, LabelledVideo] = {}
     for row in csv_rows(root):
-        listed = Listed(row.path, row.label, row.part, row.group)
+        listed = LabelledVideo(row.path, row.label, row.part, row.group)
         if rows.setdefault(row.path, listed) != listed:
             raise UserError(
                 f"{root}, line {row.line}: {printable(row.path)} is listed before, with another "
@@ -147,7 +147,7 @@ def list_dataset(config: DataConfig, program: str) -> list[Listed]:
     return list(rows.values())
 
 
-def _cleaned(videos: Iterable[Listed], source: str) -> list[Listed]:
+def _cleaned(videos: Iterable[LabelledVideo], source: str) -> list[LabelledVideo]:
     """Return videos with the labels that the names of their folders stand for."""
     listed = list(videos)
     say_merged((video.label for video in listed if video.label is not None), source)

@@ -13,7 +13,7 @@ from video_snl.config.video import DataConfig, SplitBy
 from video_snl.data.duplicates import Repeats, distinct
 from video_snl.data.video.division import (
     PARTS,
-    Listed,
+    Recorded,
     StoredSplit,
     divide_by_group,
     group_of_name,
@@ -109,7 +109,7 @@ def _by_group(
         UserError: No class can be divided.
     """
     listed = [
-        Listed(path, label, source.groups.get(path) or group_of_name(path))
+        Recorded(path, label, source.groups.get(path) or group_of_name(path))
         for path, label in entries
     ]
     rule: Literal["stored", "group"] = "group" if source.stored is None else "stored"
