@@ -111,7 +111,7 @@ def evaluate(
         network = pretrained(published, weights)
         tell(describe_input(published))
         paths = [network.path]
-        folders = [Path(report or Path(experiment.trainer.output) / str(published) / "report")]
+        folders = [Path(report or _published_folder(experiment, published) / "report")]
     else:
         paths = _found_or_trained(experiment, checkpoints, config_name)
         folders = report_folders(paths, report)
@@ -371,6 +371,15 @@ def _found_or_trained(
     run = newest_trained(Path(output), dataset)
     assert run is not None
     return [checkpoint_path(str(run.folder), run.spec)]
+
+
+def _published_folder(experiment: ReidExperiment, published: str) -> Path:
+    """Return the folder of a published network's report: a name for each dataset and split."""
+    data = experiment.data
+    named = Path(data.root).expanduser().resolve().name if data.root is not None else ""
+    own = named if data.dataset == "folder" and named else data.dataset
+    split = f"-split{data.split}" if data.split else ""
+    return Path(experiment.trainer.output) / f"{published}-{own}{split}"
 
 
 def _of_its_split(experiment: ReidExperiment, trained: TrainedReid) -> ReidExperiment:

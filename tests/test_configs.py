@@ -85,6 +85,6 @@ def test_paper_protocol() -> None:
     experiment = load(CONFIGS / "ucf101" / "i3d_r50_snl.yaml")
     data, model, optimizer = experiment.data, experiment.model, experiment.optimizer
     assert (data.clip_frames, data.crop, data.short_side) == (16, 112, 128)
-    assert model.positions == ["before:res4.5"]
+    assert model.positions == ["before:res4.-1"]
     assert (optimizer.epochs, optimizer.step_epochs, optimizer.learning_rate) == (100, 40, 0.01)
     assert (optimizer.momentum, optimizer.weight_decay) == (0.9, 1e-4)

@@ -478,9 +478,15 @@ def test_probe_divides_what_is_not_divided(words: list[str], tree: Path) -> None
     assert done.returncode == 0, done.stderr
     assert "divided as train does it" in done.stderr
     assert "2 test videos of 2 classes" in done.stdout  # the last of four of each class
-    assert pq.read_table(target)["split"].null_count == 16
-    metrics = json.loads((tree.parent / "f-probe" / "metrics.json").read_text())
+    assert pq.read_table(target)["split"].to_pylist().count("test") == 4  # two clips of each
+    reports = tree.parent / "f-probe"
+    metrics = json.loads((reports / "metrics.json").read_text())
     assert metrics["division"] == {"rule": "file", "by": "no recordings are known", "file": None}
+    rows = (reports / "predictions.csv").read_text()
+    # The file alone is divided in the same way.
+    again = run_here("features", str(target), "--probe")
+    assert again.returncode == 0, again.stderr
+    assert (reports / "predictions.csv").read_text() == rows
 
 
 @pytest.mark.parametrize(

@@ -174,7 +174,7 @@ def test_evaluate_needs_no_run_and_names_the_weights(
     done = run("evaluate", *words, "--root", str(dataset), "--data.num_workers", "0")
     assert done.returncode == 0, done.stderr
     assert f"{NAME}, trained on MSMT17: {weights}" in done.stdout
-    report = tmp_path / "runs" / NAME / "report"
+    report = tmp_path / "runs" / f"{NAME}-{dataset.name}" / "report"
     settings = json.loads((report / "metrics.json").read_text())["settings"]
     digest = hashlib.sha256(Path(weights).read_bytes()).hexdigest()
     assert settings["pretrained"] == settings["model.backbone"] == NAME

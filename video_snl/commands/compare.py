@@ -20,6 +20,7 @@ from video_snl.utils.pages import page_script
 __all__ = ["compare"]
 
 _PACKAGE = "video_snl.commands"
+_FEW = 20  # recordings, or samples: fewer show too little of what others would give
 _LISTED = 200  # names of changed samples on the page, of each row and direction
 
 
@@ -87,7 +88,8 @@ def _facts(found: Comparison) -> str:
     first, (number, word) = found.first, found.resampled
     said = f"{counts(len(found.counted), f'test {first.unit}')}"
     seeds = " and seeds" if any(len(row.runs) > 1 for row in found.rows) else ""
-    return f"{said}; 95 % intervals by resampling {counts(number, word)}{seeds}"
+    few = ", too few for these intervals to be relied on" if number < _FEW else ""
+    return f"{said}; 95 % intervals by resampling {counts(number, word)}{seeds}{few}"
 
 
 def _titled(row: Row) -> str:

@@ -23,6 +23,7 @@ from video_snl.commands.intervals import Interval, McNemar, bootstrap, mcnemar, 
 from video_snl.data.video.recordings import recordings_of
 from video_snl.errors import UserError
 from video_snl.render.page import flat_settings
+from video_snl.runs.run import runs_called
 from video_snl.utils.counts import counts
 from video_snl.utils.json_text import parse_json, to_json
 from video_snl.utils.text import common_folder, examples, printable, read_text
@@ -203,7 +204,7 @@ def read_run(named: str) -> EvaluatedRun:
     """
     folder = Path(named)
     if not folder.is_dir():
-        what = "is a file" if folder.exists() else "does not exist"
+        what = "is a file" if folder.exists() else f"does not exist{runs_called(folder)}"
         raise UserError(f"{named} {what}: give the folders of runs, or of their evaluations")
     run = next((place for place in (folder, folder.parent) if _is_run(place)), None)
     places = [folder / "evaluation", folder]

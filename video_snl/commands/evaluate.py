@@ -258,10 +258,14 @@ def _about(evaluation: _Evaluation[Any, Any], head: str, measured: Mapping[str, 
         if key in measured
     }
     name = _run_folder(trained.path.absolute()).name
+    settings = trained.experiment.to_dict()
+    # The network was built without them, and trained from them.
+    stored = trained.stored.get(trained.spec.entry, {}).get("experiment", {}).get("model", {})
+    settings["model"]["weights"] = stored.get("weights")
     return About(
         title=f"Evaluation of {name}",
         facts=" ".join(part for part in (f"{head}.", _note(trained.path)) if part),
-        settings={"evaluation": evaluated, **trained.experiment.to_dict()},
+        settings={"evaluation": evaluated, **settings},
         command=shlex.join(evaluation.command),
     )
 

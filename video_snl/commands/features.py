@@ -160,6 +160,11 @@ def features(
     videos = videos_named(paths, dataset)
     # Refused before anything is computed.
     listed = None if probe is None else divided(videos, _given_by(dataset, videos))
+    if listed is not None and not any(video.part for video in videos):
+        # The file keeps the division, so that a probe of it alone has the same.
+        part = {video.path: "train" for video in listed.train}
+        part |= {video.path: "test" for video in listed.test}
+        videos = [video._replace(part=part.get(video.path)) for video in videos]
     start_forkserver()  # loads its modules while the network is made
     trained, views = _network(pretrained, weights, checkpoint, views)
     operations = VideoOperations(trained.spec)

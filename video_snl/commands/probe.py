@@ -38,9 +38,9 @@ _FAILED = "unreadable_labels"
 _HOW = {
     "labels": "write it again from a folder of class folders, or from a CSV file with the columns "
     "path,label,split by --data.root",
-    "split": "write it again from a folder with train/ and test/, or from a CSV file with the "
-    "column split by --data.root (its features are kept); or give --probe as the file is written, "
-    "which divides the videos",
+    "split": "write it again beside the videos with --probe, which divides them, or from a folder "
+    "with train/ and test/ or a CSV file with the column split by --data.root (the features in it "
+    "are kept)",
 }
 
 

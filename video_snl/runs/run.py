@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -28,6 +29,7 @@ __all__ = [
     "checkpoint_path",
     "has_record",
     "kind_of",
+    "runs_called",
     "newest_begun",
     "newest_of",
     "newest_run",
@@ -307,6 +309,12 @@ def _but(newest: Sequence[Run]) -> str:
     return "".join(f" (the newest is {run.folder}, {run.state})" for run in newest)
 
 
+def runs_called(path: Path) -> str:
+    """Say, for an error, which folder begins with a run's name, to which its time is added."""
+    found = sorted(path.parent.glob(f"{glob.escape(path.name)}-*/run.json"))
+    return f"; did you mean {found[-1].parent}?" if found and path.name else ""
+
+
 def checkpoint_path(
     named: str | None, spec: TaskSpec = VIDEO, *, option: str = "--checkpoint"
 ) -> Path:
@@ -335,7 +343,7 @@ def checkpoint_path(
             return last
         return best
     if not path.is_file():
-        raise UserError(f"{option} {path}: no such file or folder.")
+        raise UserError(f"{option} {path}: no such file or folder{runs_called(path)}.")
     return path
 
 

@@ -144,7 +144,26 @@ class VideoOperations(ClassOperations[Experiment, VideoSet]):
         return ClipDataModule(experiment, data, folder)
 
     def class_count(self, experiment: Experiment) -> int:
-        return class_count(experiment.data)
+        data = experiment.data
+        if data.dataset in _OWN and data.root is None:
+            raise UserError(
+                f"data.dataset={data.dataset}: the number of classes is that of your videos; give "
+                "--data.root, or --model.num_classes alone"
+            )
+        return class_count(data)
+
+    def heading(self, experiment: Experiment, model: nn.Module, labels: int) -> str:
+        first = super().heading(experiment, model, labels)
+        name, data = experiment.model.backbone, experiment.data
+        recipe, published = (getattr(VIDEO_BACKBONES[name], of) for of in ("recipe", "published"))
+        if recipe is None or published is None:
+            return first
+        if (data.clip_frames, data.crop) == (recipe.frames, recipe.crop):
+            return first
+        return (
+            f"{first}\n{name} is published for clips of {recipe.frames} x {recipe.crop} x "
+            f"{recipe.crop}: --data.clip_frames {recipe.frames} --data.crop {recipe.crop}"
+        )
 
     def input_shape(self, experiment: Experiment) -> tuple[int, ...]:
         data = experiment.data
