@@ -91,6 +91,12 @@ def make_task(
         tell(report.summary())
         for position in operations.blocks(model):
             tell(f"  block at {position}: new ({operations.block_name(experiment)})")
+    frozen = getattr(experiment.optimizer, "frozen_stages", [])
+    if report is None and stored is None and frozen:
+        tell(
+            f"the frozen stages {', '.join(frozen)} keep their new, random weights: give "
+            "--model.weights"
+        )
     if experiment.trainer.activation_checkpointing:
         recompute_units(operations.recomputed(model))
     statistics = operations.statistics(experiment, data, report)

@@ -284,7 +284,7 @@ def _report(asked: _Table, sizes: Sequence[Size]) -> None:
 
 
 def _print_plan(asked: _Table) -> None:
-    from video_snl.tables.report import paper_section, size_table
+    from video_snl.tables.report import conditions, paper_section, size_table
     from video_snl.tables.rows import rows_of
 
     rows = rows_of(asked.planned, _sizes(asked), Contents([], []), asked.seeds, asked.figures)
@@ -298,6 +298,11 @@ def _print_plan(asked: _Table) -> None:
     for remark in asked.remarks:
         print(f"{remark}\n")
     print(size_table(asked.number, rows))
+    for line in conditions(rows):
+        print(f"\n{line}")
+    if any(cell.views for cell in asked.planned):
+        views = dict.fromkeys(views_named(cell.views) for cell in asked.planned if cell.views)
+        print(f"\nWhole videos are tested after each training: {', '.join(views)}.")
     print(f"\n{paper_section(asked.number)}")
     print(f"\n{len(missing)} of {counts(total, 'training')} to do:")
     for job in missing:

@@ -237,6 +237,11 @@ FIGURES: dict[int, PaperFigures] = {
                 "snl": (84.39, 97.66, 0.26, 2.62),
             }
         },
+        (
+            "The parameters of no block are those with the 400 classes of Kinetics.",
+            "The multiply-adds of NS are those of W applied to Z and to A Z; ours applies it once "
+            "(docs/paper-tables.md).",
+        ),
     ),
     8: PaperFigures(
         "Cityscapes, ResNet50-D8 with an FCN head",

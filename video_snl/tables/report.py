@@ -18,7 +18,7 @@ from video_snl.tables.rows import Comparison, Row, Spread, group_of, spread
 from video_snl.tables.videos import VideoRow
 from video_snl.utils.counts import counts
 
-__all__ = ["as_csv", "as_json", "markdown", "paper_section", "size_table"]
+__all__ = ["as_csv", "as_json", "conditions", "markdown", "paper_section", "size_table"]
 
 _SIZES = ("parameters", "added", "paper's", "multiply-adds", "added", "paper's")
 
@@ -143,6 +143,11 @@ def _spaced(setting: str) -> str:
     if setting.startswith("stage"):
         return f"stage {setting.removeprefix('stage')}"
     return setting.replace("=", " = ")
+
+
+def conditions(rows: Sequence[Row]) -> list[str]:
+    """Return what ours are trained with, a text for each network and dataset."""
+    return [text for _, group in groupby(rows, group_of) if (text := _conditions(list(group)))]
 
 
 def _conditions(rows: Sequence[Row]) -> str:
