@@ -20,7 +20,12 @@ PANELS = {
     ("UCF-5", "video top-1"): "UCF-5: videos named right (%)",
     ("Market subset", "mAP"): "People of Market-1501: mAP (%)",
 }
-COLOURS = {"from scratch": "0.65", "published weights, no training": "C1", "fine-tuned": "C0"}
+COLOURS = {
+    "from scratch": "0.65",
+    "published weights, no training": "C1",
+    "published weights, linear probe": "C1",
+    "fine-tuned": "C0",
+}
 BLOCKS = {"": "", "none": ", no block", "nl": ", NL", "snl": ", SNL"}
 
 
