@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import csv
 import io
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -25,7 +24,8 @@ from benchmark_arguments import new_parser, positive
 from video_snl.config.video import DataConfig
 from video_snl.data.video.catalog import load_videos
 from video_snl.data.video.division import group_of_name
-from video_snl.utils.files import write_text
+from video_snl.utils.files import write_json, write_text
+from video_snl.utils.json_text import parse_json
 
 
 def main() -> int:
@@ -94,9 +94,9 @@ def _trained(
         metrics = None
         if not diverged:
             [record] = folder.glob("*/run.json")
-            metrics = json.loads(record.read_text(encoding="utf-8"))["metrics"]["last"]
-        write_text(result, json.dumps(metrics))
-    last = json.loads(result.read_text(encoding="utf-8"))
+            metrics = parse_json(record.read_text(encoding="utf-8"))["metrics"]["last"]
+        write_json(result, metrics)
+    last = parse_json(result.read_text(encoding="utf-8"))
     return None if last is None else (last["val/top1"], last["val/loss"], fold[1])
 
 
