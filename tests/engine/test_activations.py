@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import shutil
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -114,6 +115,37 @@ def kept(cache: Path) -> list[Path]:
     return sorted(cache.iterdir())
 
 
+def put(folder: Path, name: str, values: np.ndarray) -> None:
+    """Put other values in the place of kept ones, as if they were those that were computed."""
+    np.save(folder / f"{name}.npy", values)
+    facts = json.loads((folder / f"{name}.json").read_text())
+    facts["crc32"] = zlib.crc32((folder / f"{name}.npy").read_bytes())
+    (folder / f"{name}.json").write_text(json.dumps(facts))
+
+
+def test_damaged_files_are_computed_anew(videos: Path, tmp_path: Path, cache: Path) -> None:
+    first = trained(videos, tmp_path / "first", optimizer__epochs=1)
+    [folder] = kept(cache)
+    whole = {path: path.read_bytes() for path in folder.iterdir()}
+    array = folder / "train-0.npy"
+    left = folder / ".train-0.0123abcd.partial.npy"
+    for number, damage in enumerate(
+        (
+            lambda: array.write_bytes(whole[array][:1000]),
+            lambda: array.write_bytes(b""),
+            lambda: array.write_bytes(whole[array][:-1] + b"!"),
+            lambda: (folder / "test.json").write_text("[1]"),
+            lambda: (folder / "train-0.json").write_text("{"),
+            lambda: array.write_bytes((folder / "test.npy").read_bytes()),
+            lambda: left.touch() or array.unlink(),
+        )
+    ):
+        damage()
+        again = trained(videos, tmp_path / str(number), optimizer__epochs=1)
+        assert metrics(again)[0]["train/loss"] == metrics(first)[0]["train/loss"]
+        assert {path: path.read_bytes() for path in folder.iterdir()} == whole
+
+
 def test_the_training_is_the_one_it_stands_for(videos: Path, tmp_path: Path, cache: Path) -> None:
     plain = trained(videos, tmp_path / "plain", optimizer__cached_versions=0)
     assert not cache.exists()
@@ -141,7 +173,7 @@ def test_training_and_validation_start_from_what_is_kept(
         shape = np.load(folder / f"{name}.npy").shape
         noise = np.random.default_rng(0).normal(0, 10, shape).astype(np.float16)
         noise *= np.arange(shape[0], dtype=np.float16)[:, None, None, None, None]
-        np.save(folder / f"{name}.npy", noise)
+        put(folder, name, noise)
     after = trained(videos, tmp_path / "after")
     for name in ("train/loss", "val/loss"):
         assert metrics(after)[-1][name] != pytest.approx(metrics(before)[-1][name], rel=1e-3)
@@ -165,7 +197,7 @@ def test_evaluation_starts_from_what_is_kept(
     array = np.load(folder / "test-2.npy")
     assert array.shape == (21, 3, 128, 4, 4, 4)  # the centre clip, then both others
     np.testing.assert_array_equal(scores("second", "--cached"), kept_once)
-    np.save(folder / "test-2.npy", 100 * array[::-1])
+    put(folder, "test-2", 100 * array[::-1])
     assert np.abs(scores("third", "--cached") - plain).max() > 0.01  # it is what is read
 
     done = run_here(*words[:-4], "--cached", "--output", str(tmp_path / "three"))

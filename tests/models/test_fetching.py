@@ -23,7 +23,7 @@ from video_snl.models.i3d import i3d_small
 from video_snl.models.weights import fetching
 from video_snl.models.weights.fetching import fetch
 from video_snl.models.weights.loading import load_backbone_weights
-from video_snl.models.weights.sources import locate
+from video_snl.models.weights.sources import locate, read_checkpoint
 
 CONTENT = bytes(range(256)) * 40
 
@@ -63,7 +63,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         asked = self.headers.get("Range")
         self.server.ranges.append(asked)
         if self.path not in self.server.files:
-            self.send_error(404)
+            self.send_error(416 if self.path == "/never.pth" else 404)
             return
         content, tag = self.server.files[self.path]
         begin = 0
@@ -188,6 +188,50 @@ def test_a_file_that_changed_in_the_cache_is_set_aside(cache, server) -> None:
     assert fetch(url, progress=False).read_bytes() == CONTENT and len(server.ranges) == 2
 
 
+def saved(path: Path) -> bytes:
+    torch.save({"weight": torch.ones(3)}, path)
+    return path.read_bytes()
+
+
+def test_what_is_no_file_of_weights_is_set_aside_and_fetched_anew(
+    cache: Path, server: Server, tmp_path: Path
+) -> None:
+    good = saved(tmp_path / "good.pth")
+    url = server.address("/net.pth")
+    for content in (b"<html>try later</html>", b"", good[:-40]):
+        server.files["/net.pth"] = (content, None)
+        found = fetch(url, progress=False)
+        with pytest.raises(UserError, match="is not used; give the command again to fetch it anew"):
+            read_checkpoint(found)
+        assert not found.exists()
+    assert len(list(cache.glob("net.pth.set-aside-*[0-9]"))) == 3
+    server.files["/net.pth"] = (good, None)
+    assert read_checkpoint(fetch(url, progress=False))["weight"].tolist() == [1, 1, 1]
+    # A file elsewhere is the user's: it stays where it is.
+    (tmp_path / "own.pth").write_bytes(b"<html>")
+    with pytest.raises(UserError, match="own.pth"):
+        read_checkpoint(tmp_path / "own.pth")
+    assert (tmp_path / "own.pth").exists()
+
+
+def test_a_wrong_file_put_there_by_hand_can_be_replaced(
+    cache: Path, server: Server, tmp_path: Path
+) -> None:
+    url = server.address("/net.pth")
+    (cache / "net.pth").write_bytes(b"<html>")
+    with pytest.raises(UserError, match="is not used"):
+        read_checkpoint(fetch(url, progress=False))
+    (cache / "net.pth").write_bytes(saved(tmp_path / "good.pth"))
+    assert read_checkpoint(fetch(url, progress=False))["weight"].tolist() == [1, 1, 1]
+    assert server.ranges == []
+
+
+def test_a_server_that_refuses_every_range(cache: Path, server: Server) -> None:
+    with pytest.raises(UserError, match="416"):
+        fetch(server.address("/never.pth"), progress=False)
+    assert len(server.ranges) == 1
+
+
 def test_digits_in_other_names_say_nothing(cache, server) -> None:
     server.files["/net-20240115.pth"] = (CONTENT, None)
     for _ in range(2):
@@ -221,7 +265,7 @@ def test_a_file_put_there_by_hand_is_checked_as_well(cache, server) -> None:
     (cache / "net.pth").write_bytes(CONTENT)
     assert fetch(server.address("/net.pth"), progress=False).read_bytes() == CONTENT
     (cache / "net.pth").write_bytes(b"other")
-    with pytest.raises(UserError, match="is not the file that was fetched before"):
+    with pytest.raises(UserError, match="is not the file that was put there before"):
         fetch(server.address("/net.pth"), progress=False)
     assert server.ranges == []
 

@@ -266,13 +266,14 @@ def test_whole_videos_are_tested_after_each_training(
     assert "evaluation-3x1 has 100.00% of its videos right, and the result of this run 85.00%" in (
         shown.out
     )
-    assert "| SNL | - | 87.50 ± 3.54 | 87.50 ± 3.54 | - | - |" in shown.out
+    assert "| SNL | 2 | 87.50 ± 3.54 | 87.50 ± 3.54 | - | - |" in shown.out
 
     shutil.rmtree(tmp_path / "out" / "runs")
     assert main([*words, "--clips", "3"]) == 0
     shown = capsys.readouterr()
     assert "table 7: 8 of 8 trainings done" in shown.err
-    assert "| SNL | - | 87.50 ± 3.54 | 87.50 ± 3.54 | - | - |" in shown.out
+    assert "| SNL | 2 | 87.50 ± 3.54 | 87.50 ± 3.54 | - | - |" in shown.out
     assert "There are no intervals of whole videos: " in shown.out
+    assert ", the run of a result, is gone or was moved." in shown.out
     assert main(["table", "2", "--clips", "3", "--dry-run"]) == 2
     assert "--clips 3: table 2 is about images." in capsys.readouterr().err

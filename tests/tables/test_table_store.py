@@ -73,6 +73,8 @@ def test_a_line_that_was_cut_off_is_reported_and_harms_no_other(tmp_path: Path) 
         {"metrics": {"last": {"val/top1": 0.5}}},
         {"metrics": {"last": {"val/top1": math.nan}, "best": {"val/top1": 0.5}}},
         {"metrics": {"last": {"val/top1": 10**400}, "best": {"val/top1": 0.5}}},
+        {"metrics": {"last": {"val/top1": 7.5}, "best": {"val/top1": 0.5}}},
+        {"videos": 7.5},
         {"precision": [1]},
         {"row": None},
         {"seed": 0.0},

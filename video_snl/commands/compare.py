@@ -47,6 +47,8 @@ def compare(
     """
     if len(named) < 2:
         raise UserError(f"{named[0]} alone: give two runs or more, the first is compared with")
+    if len({Path(name).resolve() for name in named}) < len(named):
+        raise UserError("a run is named twice: give each once")
     if strips < 0:
         raise UserError(f"--strips {strips}: give the number of film strips, 0 for none.")
     check_file("--page", page, "comparison.html")

@@ -188,7 +188,7 @@ def _whole_videos(rows: Sequence[Row]) -> str:
 def _video_cells(row: VideoRow, splits: Sequence[str]) -> tuple[str, ...]:
     shares = [{seed: 100 * v for seed, v in row.values.get(s, {}).items()} for s in splits]
     return (
-        str(len(row.seeds)) if row.seeds else "-",
+        str(max(len(row.seeds), *(len(of) for of in row.values.values()))),
         *(_spread(spread(share)) for share in shares),
         _share(row.mean, row.interval),
         _share(row.difference, row.against, "+"),

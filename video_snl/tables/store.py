@@ -21,6 +21,8 @@ from video_snl.utils.json_text import to_json
 
 __all__ = ["Contents", "Result", "Store"]
 
+_SHARES = ("val/top", "val/mIoU", "val/mAcc", "val/aAcc", "train/top")
+
 
 @dataclass(frozen=True)
 class Result:
@@ -130,6 +132,9 @@ def _result(values: dict[str, Any]) -> Result:
     measures = result.metrics["last"], result.metrics["best"]
     if not all(math.isfinite(float(value)) for of in measures for value in of.values()):
         raise ValueError("a measure is not finite")
+    shares = [of[name] for of in measures for name in of if name.startswith(_SHARES)]
+    if not all(0 <= share <= 1 for share in (*shares, result.videos or 0.0)):
+        raise ValueError("a share is not between 0 and 1")
     return result
 
 

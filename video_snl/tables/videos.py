@@ -161,6 +161,8 @@ def _read(folder: Path, result: Result) -> EvaluatedRun:
     Raises:
         UserError: It is not there, or has another accuracy.
     """
+    if not folder.is_dir():
+        raise UserError(f"{folder.parent}, the run of a result, is gone or was moved")
     run = read_run(str(folder))
     hits = [a == b for a, b in zip(run.true, run.predictions[_LEVEL], strict=True)]
     share = sum(hits) / len(hits)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -30,7 +31,7 @@ from video_snl.data.synthetic.generated import cache_folder
 from video_snl.data.video.records import Video, VideoSet
 from video_snl.errors import UserError
 from video_snl.utils.counts import counts
-from video_snl.utils.files import replacing, state_of, write_json
+from video_snl.utils.files import remove_left_overs, replacing, state_of, write_json
 from video_snl.utils.json_text import to_json
 from video_snl.utils.locks import waiting_lock
 from video_snl.utils.progress import counted
@@ -86,8 +87,11 @@ class Activations:
         self.folder.mkdir(parents=True, exist_ok=True)
         with waiting_lock(self.folder / f".{name}.lock", f"computes {what}"):
             if path.is_file() and facts.is_file():
-                _say_missing(path, sum(map(len, _rows_of(facts).values())))
-                return path
+                if _is_whole(path, facts):
+                    _say_missing(path, facts)
+                    return path
+                say_once(f"{path} is damaged and is computed anew")
+            remove_left_overs(self.folder, {path.name, facts.name})
             loader = make_loader()
             try:
                 count = len(loader.dataset.items)
@@ -97,7 +101,8 @@ class Activations:
                         missed = batch.get("unreadable", torch.empty(0, dtype=torch.int64))
                         rows.add(apply(batch) if len(batch["index"]) else None, batch, missed)
                     rows.close()
-                write_json(facts, {"unreadable": rows.missed, "stood_for": rows.stood_for})
+                found = {"unreadable": rows.missed, "stood_for": rows.stood_for}
+                write_json(facts, {**found, "crc32": _crc32(path)})
             finally:
                 loader.close()
         return path
@@ -177,8 +182,26 @@ class CachedClips:
         return key[1] if self.what == "training" else None
 
 
-def _say_missing(path: Path, count: int) -> None:
-    if count:
+def _is_whole(path: Path, facts: Path) -> bool:
+    """Tell whether a file and its facts are as they were written."""
+    try:
+        known = json.loads(facts.read_text(encoding="utf-8"))
+        return bool(known["crc32"] == _crc32(path))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _crc32(path: Path) -> int:
+    found = 0
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 22):
+            found = zlib.crc32(chunk, found)
+    return found
+
+
+def _say_missing(path: Path, facts: Path) -> None:
+    rows = _rows_of(facts)
+    if count := len(rows["unreadable"]) + len(rows["stood_for"]):
         say_once(
             f"{path.name}: {counts(count, 'video')} could not be read when its activations were "
             "computed; set VIDEO_SNL_CACHE to another folder to try again"

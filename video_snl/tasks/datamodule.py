@@ -183,7 +183,7 @@ class ClipDataModule(RunData):
         if self._place()[0] == 0:
             size = sum(file.stat().st_size for file in (*files, test)) / 1e6
             print(
-                f"training from kept activations: {versions} versions of "
+                f"training from kept activations: {counts(versions, 'version')} of "
                 f"{counts(len(clips), 'clip')}, {size:,.0f} MB in {kept.folder}",
                 file=sys.stderr,
                 flush=True,

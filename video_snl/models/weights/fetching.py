@@ -26,7 +26,7 @@ from video_snl.errors import UserError
 from video_snl.utils.files import write_json
 from video_snl.utils.locks import waiting_lock
 
-__all__ = ["cached_path", "fetch"]
+__all__ = ["cached_path", "discard", "fetch", "is_kept"]
 
 _TIMEOUT_SECONDS = 30
 _CHUNK = 1 << 20
@@ -126,7 +126,7 @@ def _download(
             urllib.request.Request(url, headers=headers), timeout=_TIMEOUT_SECONDS
         )
     except urllib.error.HTTPError as error:
-        if error.code != http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
+        if error.code != http.client.REQUESTED_RANGE_NOT_SATISFIABLE or tag is None:
             raise
         # The part is as long as the file, or longer than it.
         partial.unlink(missing_ok=True)
@@ -141,7 +141,7 @@ def _download(
         else:
             begun = 0
             length = answer.headers.get("Content-Length")
-            size = None if length is None else int(length)
+            size = int(length) if length is not None and length.isdecimal() else None
         found = answer.headers.get("ETag")
         # A weak tag ("W/...") is no promise that the bytes are the same.
         tag = found if found and not found.startswith("W/") and size is not None else None
@@ -201,7 +201,9 @@ def _check_kept(path: Path, url: str) -> None:
     named = _named_digits(url)
     before = known.get("sha256")
     if before is not None and before != digest:
-        fault = f"is not the file that was fetched before from {known.get('url')}"
+        by_hand = known.get("by_hand")
+        source = "put there before" if by_hand else f"fetched before from {known.get('url')}"
+        fault = f"is not the file that was {source}"
         wanted = str(before)
     elif named and not digest.startswith(named):
         fault, wanted = f"is not what the publisher of {url} names", named
@@ -209,17 +211,42 @@ def _check_kept(path: Path, url: str) -> None:
         if before is None:  # put there by hand, or by another program
             with suppress(OSError):  # a cache that can only be read is used as it is
                 size = path.stat().st_size
-                write_json(_record_path(path), {"url": url, "bytes": size, "sha256": digest})
+                record = {"url": url, "bytes": size, "sha256": digest, "by_hand": True}
+                write_json(_record_path(path), record)
         return
     shown = min(len(wanted), 16)
-    aside = _set_aside(path, path)
-    with suppress(OSError):
-        _record_path(path).unlink()
+    try:
+        aside = discard(path)
+    except OSError as error:
+        raise UserError(
+            f"{path} {fault} and cannot be set aside ({error.strerror}): move it away, or give "
+            "the right file: --model.weights FILE of train, --weights FILE of other commands."
+        ) from error
     raise UserError(
         f"{path} {fault}: its SHA-256 begins with {digest[:shown]}, expected was "
         f"{wanted[:shown]}. It was kept as {aside} and is not used. Give the command again to "
         "fetch it anew."
     )
+
+
+def discard(path: Path) -> Path:
+    """Set a file of the cache aside that is not to be used, with its record.
+
+    Returns:
+        Its new place.
+
+    Raises:
+        OSError: It cannot be renamed.
+    """
+    aside = _set_aside(path, path)
+    with suppress(OSError):
+        _record_path(path).unlink()
+    return aside
+
+
+def is_kept(path: Path) -> bool:
+    """Tell whether a file lies in the cache of fetched files."""
+    return path.parent == cached_path("any").parent
 
 
 def _set_aside(path: Path, target: Path) -> Path:

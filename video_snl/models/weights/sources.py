@@ -6,6 +6,7 @@ import difflib
 import hashlib
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ import torch
 
 from video_snl.config.backbones import IMAGE_BACKBONES, PRETRAINED, VIDEO_BACKBONES, Backbone
 from video_snl.errors import UserError
-from video_snl.models.weights.fetching import fetch
-from video_snl.utils.archives import check_archive
+from video_snl.models.weights.fetching import discard, fetch, is_kept
+from video_snl.utils.archives import DamagedArchive, check_archive
 
 __all__ = ["locate", "read_checkpoint"]
 
@@ -99,16 +100,30 @@ def read_checkpoint(path: Path) -> Mapping[str, Any]:
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     # Damaged bytes make the unpickler raise nearly anything (IndexError, UnicodeDecodeError,
     # struct.error, AssertionError, ...); the original stays attached as the cause.
+    except DamagedArchive as error:
+        raise UserError(f"{error}{_discarded(path, error)}") from error
     except UserError:
         raise
     except Exception as error:
-        raise UserError(_unreadable(path, error)) from error
+        raise UserError(_unreadable(path, error) + _discarded(path, error)) from error
     if not isinstance(checkpoint, Mapping):
         raise UserError(
             f"weights {str(path)!r} hold a {type(checkpoint).__name__}; a dictionary of tensors, "
             "or a checkpoint with 'state_dict', 'model_state' or 'model', was expected."
         )
     return checkpoint
+
+
+def _discarded(path: Path, error: Exception) -> str:
+    """Set a damaged file of the cache aside, so that it is fetched anew; say so."""
+    if not is_kept(path) or "GLOBAL" in str(error) or isinstance(error, PermissionError):
+        return ""
+    with suppress(OSError):
+        return (
+            f" It was kept as {discard(path)} and is not used; give the command again to fetch it "
+            "anew."
+        )
+    return ""
 
 
 def _numpy_numbers() -> list[Any]:
