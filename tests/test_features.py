@@ -465,6 +465,19 @@ def test_probe_of_a_file_says_what_it_lacks(
     assert "cannot be read" in line and "--force" not in line
     write_features(path, replace(stored_table(labels, parts), about={"per": "clip"}))
     assert "does not say its network" in refused(main, words, capsys)
+    for odd in ({"unreadable": 5}, {"unreadable_labels": ["B"]}, {"clips": "x"}):
+        table = stored_table(labels, parts)
+        write_features(path, replace(table, about={**table.about, **odd}))
+        assert "settings of other types" in refused(main, words, capsys)
+    write_features(path, stored_table(labels, parts))
+    arrays = dict(np.load(path))
+    for features in (
+        np.array([["a"] * 8] * 4),
+        np.zeros((4, 0), np.float32),
+        np.ones((4, 8), "c8"),
+    ):
+        np.savez(path, **(arrays | {"feature": features}))
+        assert "cannot be read (4 paths" in refused(main, words, capsys)
     assert [each.name for each in tmp_path.iterdir()] == ["f.npz"]
     # One of before the labels of unreadable videos were kept.
     write_features(path, stored_table(labels, parts))

@@ -80,8 +80,11 @@ class FeatureTable:
     def __post_init__(self) -> None:
         count = len(self.paths)
         lengths = {len(self.clips), len(self.times), len(self.labels), len(self.parts)}
-        if lengths != {count} or self.features.ndim != 2 or len(self.features) != count:
-            raise ValueError(f"{count} paths, columns of {lengths}, {self.features.shape}")
+        shape, kind = self.features.shape, self.features.dtype.kind
+        if lengths != {count} or len(shape) != 2 or shape[0] != count or 0 in shape or kind != "f":
+            raise ValueError(
+                f"{count} paths, columns of {lengths}, features of {self.features.dtype}, {shape}"
+            )
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -298,7 +301,21 @@ def _about(path: Path, text: str, advice: str) -> Mapping[str, Any]:
             f"{path} has version {about['format']} of the format, this program reads {FORMAT}: "
             f"{advice}"
         )
+    if not _is_sound(about):
+        raise UserError(f"{path} has settings of other types than video-snl writes: {advice}")
     return {key: value for key, value in about.items() if key != "format"}
+
+
+def _is_sound(about: Mapping[str, Any]) -> bool:
+    """Tell whether the settings of a file have the types that are written."""
+    failed, labels = about.get("unreadable", []), about.get("unreadable_labels", [])
+    return (
+        isinstance(failed, list)
+        and all(isinstance(name, str) for name in failed)
+        and isinstance(labels, list)
+        and all(isinstance(each, list) and len(each) == 2 for each in labels)
+        and all(isinstance(about.get(name, 1), int) for name in ("clips", "crops"))
+    )
 
 
 def _unreadable(path: Path, error: Exception, advice: str) -> UserError:

@@ -219,7 +219,7 @@ def _check_kept(path: Path, url: str) -> None:
         aside = discard(path)
     except OSError as error:
         raise UserError(
-            f"{path} {fault} and cannot be set aside ({error.strerror}): move it away, or give "
+            f"{path} {fault} and cannot be set aside ({error.strerror}); it is not used. Give "
             "the right file: --model.weights FILE of train, --weights FILE of other commands."
         ) from error
     raise UserError(
