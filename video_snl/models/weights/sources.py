@@ -101,7 +101,9 @@ def read_checkpoint(path: Path) -> Mapping[str, Any]:
     # Damaged bytes make the unpickler raise nearly anything (IndexError, UnicodeDecodeError,
     # struct.error, AssertionError, ...); the original stays attached as the cause.
     except DamagedArchive as error:
-        raise UserError(f"{error}{_discarded(path, error)}") from error
+        if note := _discarded(path, error):
+            raise UserError(f"{error}{note}") from error
+        raise
     except UserError:
         raise
     except Exception as error:
