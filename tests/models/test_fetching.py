@@ -212,6 +212,11 @@ def test_what_is_no_file_of_weights_is_set_aside_and_fetched_anew(
     with pytest.raises(UserError, match="own.pth"):
         read_checkpoint(tmp_path / "own.pth")
     assert (tmp_path / "own.pth").exists()
+    # So does one of another program in the same cache.
+    (cache / "other.pth").write_bytes(b"<html>")
+    with pytest.raises(UserError, match="other.pth"):
+        read_checkpoint(cache / "other.pth")
+    assert (cache / "other.pth").exists()
 
 
 def test_a_wrong_file_put_there_by_hand_can_be_replaced(

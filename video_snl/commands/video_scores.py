@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,6 +20,7 @@ from video_snl.config.task_spec import TOP, VIDEO, TaskSpec
 from video_snl.config.video import Experiment
 from video_snl.data.decoding.auto import resolve_reader
 from video_snl.data.loading.collate import Batch
+from video_snl.data.loading.loader import ClipLoader
 from video_snl.data.loading.prefetch import prefetched, to_device
 from video_snl.data.loading.quarantine import Quarantine
 from video_snl.data.video.dataset import EvaluationDataset
@@ -27,6 +29,7 @@ from video_snl.engine.trainer import ProgressLines, make_trainer, stopping_in_or
 from video_snl.errors import UserError
 from video_snl.models.split import split_frozen
 from video_snl.runs.trained import Trained
+from video_snl.tasks.action import ActionRecognition
 from video_snl.tasks.activations import Activations, read_activations
 from video_snl.tasks.datamodule import evaluation_loader
 from video_snl.tasks.metrics import further_metrics
@@ -138,19 +141,35 @@ def _video_parts(
     quarantine: Quarantine | None,
 ) -> list[dict[str, Tensor]]:
     """Run the network on every video, one a batch, on one device."""
-    task = VideoOperations(trained.spec).scoring_task(trained)
+    task, trainer, make_loader = _made(dataset, trained, quarantine)
     task.crops = crops
-    trainer = evaluation_trainer(trained.experiment, len(dataset), trained.spec.inputs)
-    device = trainer.strategy.root_device
-    pin, workers = device.type == "cuda", trained.experiment.data.num_workers
-    loader = evaluation_loader(dataset, 1, workers, pin_memory=pin, quarantine=quarantine)
+    loader = make_loader()
     try:
         with stopping_in_order():
-            parts = trainer.predict(task, dataloaders=prefetched(loader, device))
+            parts = trainer.predict(
+                task, dataloaders=prefetched(loader, trainer.strategy.root_device)
+            )
     finally:
         loader.close()
     assert parts is not None and len(parts) == len(dataset)
     return cast("list[dict[str, Tensor]]", parts)
+
+
+def _made(
+    dataset: EvaluationDataset, trained: Trained[Experiment], quarantine: Quarantine | None
+) -> tuple[ActionRecognition, pl.Trainer, Callable[[], ClipLoader]]:
+    """Make the task, the Trainer of one device, and what makes the loader of one video a batch."""
+    task = VideoOperations(trained.spec).scoring_task(trained)
+    trainer = evaluation_trainer(trained.experiment, len(dataset), trained.spec.inputs)
+    make_loader = partial(
+        evaluation_loader,
+        dataset,
+        1,
+        trained.experiment.data.num_workers,
+        pin_memory=trainer.strategy.root_device.type == "cuda",
+        quarantine=quarantine,
+    )
+    return task, trainer, make_loader
 
 
 def _kept_parts(
@@ -160,13 +179,11 @@ def _kept_parts(
     quarantine: Quarantine | None,
 ) -> list[dict[str, Tensor]]:
     """Run the part that trained on what the frozen part makes of every video, kept in the cache."""
-    task = VideoOperations(trained.spec).scoring_task(trained)
+    task, trainer, make_loader = _made(dataset, trained, quarantine)
     first, rest = split_frozen(task.model)  # before evaluation mode, in which nothing trains
-    trainer = evaluation_trainer(trained.experiment, len(dataset), trained.spec.inputs)
-    device, data = trainer.strategy.root_device, trained.experiment.data
+    device = trainer.strategy.root_device
     task.to(device).eval()
-    kept = Activations(first, (trained.mean, trained.std), data, videos)
-    pin = device.type == "cuda"
+    kept = Activations(first, (trained.mean, trained.std), trained.experiment.data, videos)
 
     @torch.inference_mode()
     def apply(batch: Batch) -> Tensor:
@@ -174,9 +191,7 @@ def _kept_parts(
 
     path = kept.fill(
         f"test-{dataset.clips}",
-        lambda: evaluation_loader(
-            dataset, 1, data.num_workers, pin_memory=pin, quarantine=quarantine
-        ),
+        make_loader,
         apply,
         f"activations, {counts(dataset.clips, 'clip')} of test videos",
     )

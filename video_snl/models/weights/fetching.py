@@ -245,8 +245,11 @@ def discard(path: Path) -> Path:
 
 
 def is_kept(path: Path) -> bool:
-    """Tell whether a file lies in the cache of fetched files."""
-    return path.parent == cached_path("any").parent
+    """Tell whether a file is one of the cache that :func:`fetch` has returned.
+
+    Files that other programs keep beside it are not ours to move.
+    """
+    return path.parent == cached_path(path.name).parent and _record_path(path).is_file()
 
 
 def _set_aside(path: Path, target: Path) -> Path:
