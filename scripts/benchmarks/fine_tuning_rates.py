@@ -93,7 +93,7 @@ def _trained(
             raise SystemExit(done.stderr)
         metrics = None
         if not diverged:
-            [record] = folder.glob("*/run.json")
+            record = sorted(folder.glob("*/run.json"))[-1]  # of the run that ended just now
             metrics = parse_json(record.read_text(encoding="utf-8"))["metrics"]["last"]
         write_json(result, metrics)
     last = parse_json(result.read_text(encoding="utf-8"))
