@@ -337,6 +337,7 @@ def _settings(trained: TrainedReid, experiment: ReidExperiment, options: Options
         "checkpoint": str(trained.path),
         "checkpoint_sha256": trained.digest,
         "epoch": trained.finished_epochs,
+        "root": data.root,
         "split": data.split,
         "frames": whole if frames is None else counts(frames, "evenly spaced frame"),
         "frame_size": f"{data.height} x {data.width}",

@@ -32,6 +32,7 @@ class PretrainedReid:
     Attributes:
         architecture: Name of the network in torchreid.
         trained_on: Dataset of the weights, in words.
+        identities: Rows of the classifier that it was trained with.
         accuracy: Published rank-1 and mAP of single images, in per cent.
         measured_on: Dataset that these were measured on, in words.
         url: Address of the file, from which no program can fetch it.
@@ -43,6 +44,7 @@ class PretrainedReid:
 
     architecture: str
     trained_on: str
+    identities: int
     accuracy: tuple[float, float]
     measured_on: str
     url: str
@@ -62,13 +64,14 @@ def _same_domain(architecture: str, market: _Zoo, msmt: _Zoo) -> dict[str, Pretr
         f"{architecture}_{suffix}": PretrainedReid(
             architecture=architecture,
             trained_on=dataset,
+            identities=identities,
             accuracy=accuracy,
             measured_on=dataset,
             url=_drive(key),
         )
-        for suffix, dataset, (key, accuracy) in (
-            ("market1501", "Market-1501", market),
-            ("msmt17", "MSMT17", msmt),
+        for suffix, dataset, identities, (key, accuracy) in (
+            ("market1501", "Market-1501", 751, market),
+            ("msmt17", "MSMT17", 1041, msmt),
         )
     }
 
@@ -78,6 +81,7 @@ def _cross_domain(architecture: str, key: str, accuracy: tuple[float, float]) ->
     return PretrainedReid(
         architecture=architecture,
         trained_on="all images of MSMT17",
+        identities=4101,
         accuracy=accuracy,
         measured_on="Market-1501",
         url=_drive(key),

@@ -35,7 +35,7 @@ UNRUN: dict[str, str] = {
     r"video-snl features ucf5\.parquet --probe ": "needs the file that the line before it writes; "
     "tests/test_features.py makes one",
     r"video-snl features --pretrained x3d_xs ": "downloads published weights; "
-    "tests/test_features.py takes them from the file of real data",
+    "tests/test_published_features.py takes them from the file of real data",
     r"video-snl evaluate .*model_best\.pth\.tar": "needs a checkpoint of the released code; "
     "tests/engine/test_images_released.py evaluates files of the same format",
     r".* --trainer\.devices [48]": "needs several GPUs; tests/engine/test_distributed.py trains "

@@ -167,6 +167,8 @@ def test_a_configuration_may_be_a_pipe(capsys: pytest.CaptureFixture[str]) -> No
         (cli.main, ["train", "--optimzer.epochs", "3", "--help"], "--optimizer.epochs"),
         (cli.main, ["describe", "--help", "--model.backbon=x"], "--model.backbone"),
         (cli.main, ["train", "--optimizer.lr", "1"], "--optimizer.learning_rate"),
+        (cli.main, ["train", "--pretrained", "x3d_xs"], "--model.weights NAME"),
+        (cli.main, ["describe", "--checkpoint", "runs/run"], "--model.backbone NAME"),
         (cli.main, ["predct", "--help"], "predict"),
         (cli.main, ["--versio"], "--version"),
         (reid_cli.main, ["gallry", "--help"], "search"),

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,24 +18,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from torch.nn import functional as F
 
 from tests.command_lines import refused
 from tests.tiny import environment, only_run, run_here, tiny_options
 from tests.videos import write_video
 from video_snl.cli.main import main
-from video_snl.commands.features import VideoFeatures, _Making, videos_named
+from video_snl.commands.features import videos_named
 from video_snl.config.backbones import VIDEO_BACKBONES
-from video_snl.config.statistics import STATISTICS
 from video_snl.data.video.file_lists import LabelledVideo
 from video_snl.models.video import classifier_input
 from video_snl.models.weights.loading import classifier
-from video_snl.runs.features import FeatureParts, FeatureTable, read_features, write_features
+from video_snl.runs.feature_file import FeatureParts
+from video_snl.runs.features import FeatureTable, read_features, write_features
 from video_snl.runs.run import checkpoint_path
 from video_snl.runs.trained import load_trained
-from video_snl.utils.files import state_of
-
-WEIGHTS = "x3d_xs_kinetics400_dequantised.pyth"
 
 
 @pytest.fixture(scope="module")
@@ -249,9 +244,9 @@ def test_interrupted_command_goes_on(words: list[str], tmp_path: Path) -> None:
     target = tmp_path / "f.parquet"
     command = [*words, "--clips", "4", str(tmp_path / "videos"), "-o", str(target)]
     code = (
-        "import video_snl.commands.features as features\n"
+        "import video_snl.runs.feature_file as files\n"
         "from video_snl.cli.main import main\n"
-        f"features._PART_VIDEOS = 4\nraise SystemExit(main({command!r}))\n"
+        f"files._PART_VIDEOS = 4\nraise SystemExit(main({command!r}))\n"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, env=environment()
@@ -270,73 +265,6 @@ def test_interrupted_command_goes_on(words: list[str], tmp_path: Path) -> None:
     assert not parts.exists()
     assert run_here(*command[:-1], str(tmp_path / "whole.parquet")).returncode == 0
     assert target.read_bytes() == (tmp_path / "whole.parquet").read_bytes()
-
-
-@pytest.mark.parametrize("suffix", [".parquet", ".npz"])
-def test_file_of_equal_rows_can_be_read(tmp_path: Path, suffix: str) -> None:
-    rows = 2000
-    table = FeatureTable(
-        paths=["a.avi"] * rows,
-        clips=np.arange(rows, dtype=np.int32),
-        times=np.full((rows, 2), np.nan),
-        labels=[None] * rows,
-        parts=["train"] * rows,
-        features=np.zeros((rows, 512), np.float32),
-        about={"per": "clip"},
-    )
-    write_features(tmp_path / f"f{suffix}", table)
-    found = read_features(tmp_path / f"f{suffix}")
-    assert np.array_equal(found.features, table.features) and found.about == table.about
-    assert np.array_equal(found.clips, table.clips) and np.isnan(found.times).all()
-    assert (found.labels, found.parts) == (table.labels, table.parts)
-
-
-def _vector(value: float) -> VideoFeatures:
-    return VideoFeatures(
-        np.array([-1], np.int32), np.zeros((1, 2)), np.full((1, 2), value, np.float32)
-    )
-
-
-def test_a_video_is_known_by_its_size_and_time(tmp_path: Path) -> None:
-    """Also one in whose place an older file came, and one that changed while others were read."""
-    videos = [tmp_path / "a.avi", tmp_path / "b.avi"]
-    for video in videos:
-        video.write_bytes(b"first")
-    target = tmp_path / "f.parquet"
-    listed = [LabelledVideo(str(video), None, None) for video in videos]
-    asked: list[list[str]] = []
-
-    def run(value: float, change: Callable[[], object] = lambda: None) -> np.ndarray:
-        def compute(todo: Sequence[str]) -> Generator[tuple[str, VideoFeatures]]:
-            asked.append([Path(path).name for path in todo])
-            for path in todo:
-                yield path, _vector(value)
-                change()
-
-        _Making(target, listed, {"per": "video"}, force=False).run(compute)
-        return read_features(target).features[:, 0]
-
-    assert run(1, lambda: videos[1].write_bytes(b"second, longer")).tolist() == [1, 1]
-    assert run(2).tolist() == [1, 2] and asked[-1] == ["b.avi"]
-    assert run(3).tolist() == [1, 2] and len(asked) == 2
-    videos[0].write_bytes(b"older, and of another size")
-    os.utime(videos[0], ns=(1, 1))
-    assert run(4).tolist() == [4, 2] and asked[-1] == ["a.avi"]
-
-    # What an interrupted update had computed reaches the file, though nothing is left to compute.
-    videos[1].write_bytes(b"third")
-    states = np.array([state_of(str(videos[1]))])
-    with FeatureParts(target).alone():
-        FeatureParts(target).add(
-            replace(
-                read_features(target),
-                paths=[str(videos[1])], clips=np.array([-1], np.int32), times=np.zeros((1, 2)),
-                labels=[None], parts=[None], features=np.full((1, 2), 5, np.float32),
-                states=states,
-            )
-        )  # fmt: skip
-    assert run(6).tolist() == [4, 5] and len(asked) == 3
-    assert not FeatureParts(target).files()
 
 
 def test_two_commands_do_not_write_one_file(
@@ -545,76 +473,3 @@ def test_run_of_images_is_refused(
     run = str(only_run(tmp_path / "runs"))
     words = ["features", "--checkpoint", run, str(tree), "-o", str(tmp_path / "f.npz")]
     assert "holds a network of images" in refused(main, words, capsys)
-
-
-# ---- published weights and real videos -----------------------------------------------------------
-
-
-def _real(data: Path) -> tuple[Path, list[str]]:
-    weights, ucf5 = data / "weights" / WEIGHTS, data / "ucf5"
-    for path in (weights, ucf5):
-        if not path.exists():
-            pytest.skip(f"no {path}")
-    return ucf5, ["features", "--pretrained", "x3d_xs", "--weights", str(weights)]
-
-
-def test_published_weights_give_what_plain_torch_gives(real_data: Path, tmp_path: Path) -> None:
-    """Four clips of a real video, read, resized and computed by hand."""
-    from pytorchvideo.models.x3d import create_x3d
-
-    ucf5, words = _real(real_data)
-    path = next((ucf5 / "UCF-101" / "Archery").glob("*_c01.avi"), None) or next(ucf5.rglob("*.avi"))
-    target = tmp_path / "f.npz"
-    done = run_here(*words, "--clips", "4", "--num_workers", "1", str(path), "-o", str(target))
-    assert done.returncode == 0, done.stderr
-    stored = np.load(target)
-    assert stored["feature"].shape == (4, 2048)
-
-    model = create_x3d(
-        input_clip_length=4,
-        input_crop_size=160,
-        model_num_class=400,
-        dropout_rate=0.5,
-        width_factor=2.0,
-        depth_factor=2.2,
-        stem_conv_kernel_size=(5, 3, 3),
-        head_dim_out=2048,
-    ).eval()
-    file = real_data / "weights" / WEIGHTS
-    model.load_state_dict(torch.load(file, weights_only=True)["model_state"])
-    with av.open(str(path)) as container:
-        rate = float(container.streams.video[0].average_rate)
-        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-    stride = max(1, round(0.4 * rate))  # 12 frames at 30 a second
-    free = len(frames) - (3 * stride + 1)
-    mean, std = STATISTICS["kinetics"]
-    for number in range(4):
-        start = int(number * free / 3 + 0.5)
-        clip = torch.from_numpy(np.stack(frames[start : start + 3 * stride + 1 : stride]))
-        height, width = clip.shape[1:3]
-        size = [round(side * 182 / min(height, width)) for side in (height, width)]
-        small = F.interpolate(clip.permute(0, 3, 1, 2), size, mode="bilinear", antialias=True)
-        top, left = ((side - 160) // 2 for side in size)
-        video = small[:, :, top : top + 160, left : left + 160].float() / 255
-        video = ((video - mean[0]) / std[0]).permute(1, 0, 2, 3)[None]
-        with torch.inference_mode():
-            head = model.blocks[-1]
-            for block in model.blocks[:-1]:
-                video = block(video)
-            expected = head.pool(video).flatten()
-        np.testing.assert_allclose(stored["feature"][number], expected, atol=1e-4)
-        times = stored["start"][number], stored["end"][number]
-        assert times == pytest.approx((start / rate, (start + 3 * stride + 1) / rate), abs=1e-3)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
-def test_probe_on_real_videos(real_data: Path, tmp_path: Path) -> None:
-    """UCF-5, split 1: measured with plain code, 97.9 % of three clips."""
-    ucf5, words = _real(real_data)
-    target = str(tmp_path / "f.parquet")
-    done = run_here(*words, "--data.root", str(ucf5), "-o", target, "--probe")
-    assert done.returncode == 0, done.stderr
-    metrics = json.loads((tmp_path / "f-probe" / "metrics.json").read_text())
-    assert metrics["videos"] == 193 and metrics["classes"] == 5
-    assert metrics["video_top1"] == pytest.approx(0.979, abs=0.01)

@@ -53,10 +53,10 @@ def test_long_real_video(words: list[str], real_data: Path) -> None:
 
 
 def test_table(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = write_video(tmp_path / "a.avi", frames=60)  # at 25 frames a second
+    path = write_video(tmp_path / "a\nb.avi", frames=60)  # at 25 frames a second
     assert main([*words, "--window", "20f", "--hop", "15f", "--top", "1", str(path)]) == 0
     head, *lines = capsys.readouterr().out.splitlines()
-    assert head == str(path)
+    assert head == str(tmp_path / r"a\nb.avi")  # a name is one line, whatever is in it
     times = [line.split("  ")[:-1] for line in lines]
     spans = [(0, 0.8), (0.6, 1.4), (1.2, 2.0), (1.6, 2.4)]
     assert [" ".join(parts).split() for parts in times] == [

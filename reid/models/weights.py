@@ -92,7 +92,7 @@ def load_published(backbone: Backbone, path: Path) -> None:
 
     Raises:
         UserError: The file cannot be read, is of another network (the message says which layers
-            differ), or holds values that are not finite.
+            differ) or of another published dataset, or holds values that are not finite.
     """
     translated = _translated(read_checkpoint(path), backbone, str(path))
     classifier = tuple(f"{part}." for part in backbone.left_out)
@@ -113,9 +113,23 @@ def load_published(backbone: Backbone, path: Path) -> None:
             f"{'; '.join(differing[:_NAMED])}{rest}. A network that was trained with reid train is "
             "used by --checkpoint."
         )
+    _check_identities(backbone.name, given, path)
     taken = {name: given[name] for name in wanted if name in given}
     check_weights(taken, f"weights {str(path)!r}")
     backbone.network.load_state_dict(taken, strict=False)
+
+
+def _check_identities(name: str, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Refuse a file whose classifier, where it has one, is that of another published dataset."""
+    classifier, entry = tensors.get("classifier.weight"), PRETRAINED.get(name)
+    if classifier is None or entry is None or len(classifier) == entry.identities:
+        return
+    for key, other in PRETRAINED.items():
+        if (other.architecture, other.identities) == (entry.architecture, len(classifier)):
+            raise UserError(
+                f"weights {str(path)!r} have a classifier of {len(classifier)} identities, that of "
+                f"{other.trained_on}, not of {entry.identities} as {name}: give --pretrained {key}."
+            )
 
 
 def pretrained_file(name: str, weights: str | None = None) -> Path:

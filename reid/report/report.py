@@ -151,8 +151,9 @@ def _headline(numbers: dict[str, Any]) -> dict[str, Any]:
     without = numbers["queries_without_match"]
     junk = f"; {data['junk']} more junk" if data["junk"] else ""
     return {
-        "title": f"Re-identification on {data['name']}",
-        "facts": f"{counts(data['queries'], 'query')} of {counts(data['people'], 'identity')}, "
+        "title": f"Re-identification on {_dataset_of(numbers)}",
+        "facts": f"{_network_of(numbers)}{counts(data['queries'], 'query')} of "
+        f"{counts(data['people'], 'identity')}, "
         f"{counts(data['gallery'], 'gallery tracklet')} ({data['distractors']} of them "
         f"{noun(data['distractors'], 'distractor')}{junk}), {counts(data['cameras'], 'camera')}.",
         "protocols": list(rankings),
@@ -164,6 +165,21 @@ def _headline(numbers: dict[str, Any]) -> dict[str, Any]:
         "unmatched": without[:_LISTED],
         "unmatched_count": len(without),
     }
+
+
+def _dataset_of(numbers: dict[str, Any]) -> str:
+    """Name the dataset; one that is a folder of one's own, by the folder."""
+    name, root = str(numbers["data"]["name"]), numbers["settings"].get("root")
+    own = Path(str(root)).expanduser().resolve().name if root and name == "folder" else ""
+    return own or name
+
+
+def _network_of(numbers: dict[str, Any]) -> str:
+    settings = numbers["settings"]
+    network, block = settings.get("model.backbone"), settings.get("model.block")
+    if network is None:  # features that were made elsewhere
+        return ""
+    return f"{network}, {'no block' if block == 'none' else f'block {block}'}: "
 
 
 def _rows(rankings: dict[str, Any], rows: dict[str, str], text: Any) -> list[dict[str, Any]]:

@@ -120,6 +120,7 @@ REFERENCE: dict[str, tuple[str, tuple[str, ...]]] = {
             "video_snl.commands.prepare",
             "video_snl.runs.run",
             "video_snl.runs.features",
+            "video_snl.runs.feature_file",
             "video_snl.tasks.action",
             "video_snl.tasks.images",
             "video_snl.errors",

@@ -130,7 +130,7 @@ def test_page_and_table(tmp_path: Path) -> None:
     assert "  model.block: none | <i>snl" in lines
     assert sum(line.startswith("b ") and "-25.00" in line for line in lines) == 2
     text = page.read_text(encoding="utf-8")
-    assert text.count("data:image/jpeg") == 2 and "no picture: " in text
+    assert text.count("data:image/jpeg") == 2 and "no image: " in text
     assert "<b>Dive" not in text and "<i>snl" not in text and "http" not in text
 
 

@@ -173,7 +173,7 @@ def test_page_needs_nothing_else_and_escapes_names(page: Path) -> None:
     assert len(re.findall(r"<script", text)) == 2
     for tag in re.findall(r"<img[^>]*>", text):
         assert 'src="data:image/jpeg;base64,' in tag and re.search(r'alt="[^"]+"', tag), tag[:200]
-    assert "no picture: " in text  # of the broken file
+    assert "no image: " in text  # of the broken file
     data = json.loads(re.findall(r'id="samples">(.*?)</script>', text, re.DOTALL)[0])
     listed = [each for cell in data["cells"].values() for each in cell["samples"]]
     assert len(listed) == sum(cell["count"] for cell in data["cells"].values()) == 41

@@ -277,6 +277,7 @@ def broken(state: dict[str, Tensor]) -> dict[str, Tensor]:
         ("more", r"conv6\.weight is not in the network"),
         ("another", r"conv1\.conv\.weight; they start with conv1\.weight"),
         ("not finite", r"fc\.0\.weight"),
+        ("other dataset", "751 identities, that of Market-1501, .* osnet_x0_25_market1501"),
     ],
 )
 def test_a_file_of_another_network(theirs: nn.Module, tmp_path: Path, kind: str, said: str) -> None:
@@ -287,6 +288,7 @@ def test_a_file_of_another_network(theirs: nn.Module, tmp_path: Path, kind: str,
         "more": lambda: {**state, "conv6.weight": torch.zeros(3)},
         "another": lambda: torchreid_model("resnet18").state_dict(),
         "not finite": lambda: broken(state),
+        "other dataset": lambda: {**state, "classifier.weight": torch.zeros(751, 512)},
     }
     with pytest.raises(UserError, match=said) as caught:
         pretrained(NAME, save(files[kind](), tmp_path))

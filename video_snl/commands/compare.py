@@ -181,7 +181,7 @@ def _write_page(path: Path, found: Comparison, strips: int) -> None:
     shown = _chosen(list(changes.values()), strips) if found.first.unit == "video" else []
     names = {index: found.first.names[found.counted[index]] for index in shown}
     drawn = video_strips(list(names.values()))
-    pictures = {index: drawn[name] for index, name in names.items()}
+    images = {index: drawn[name] for index, name in names.items()}
     values = {
         "title": f"Comparison of {counts(sum(len(row.runs) for row in found.rows), 'run')}",
         "facts": f"{_facts(found)}.",
@@ -204,7 +204,7 @@ def _write_page(path: Path, found: Comparison, strips: int) -> None:
             {
                 "label": _titled(row),
                 "parts": [
-                    _changes_view(found, row, part, pictures, heading, kind)
+                    _changes_view(found, row, part, images, heading, kind)
                     for part, heading, kind in zip(
                         changes[id(row)],
                         _headings(found, row),
@@ -275,14 +275,14 @@ def _changes_view(
     found: Comparison,
     row: Row,
     places: Sequence[int],
-    pictures: Mapping[int, Strip],
+    images: Mapping[int, Strip],
     heading: str,
     kind: str,
 ) -> dict[str, Any]:
     entries = [
-        _change_view(found, row, place, pictures[place]) for place in places if place in pictures
+        _change_view(found, row, place, images[place]) for place in places if place in images
     ]
-    rest = [found.first.names[found.counted[place]] for place in places if place not in pictures]
+    rest = [found.first.names[found.counted[place]] for place in places if place not in images]
     return {
         "heading": f"{heading}: {len(places)}",
         "kind": kind,
@@ -303,7 +303,7 @@ def _change_view(found: Comparison, row: Row, place: int, strip: Strip) -> dict[
         "before": before,
         "after": after,
         "name": name,
-        "picture": strip.view(alt),
+        "image": strip.view(alt),
     }
 
 

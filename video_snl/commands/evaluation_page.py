@@ -357,7 +357,7 @@ def _sample_view(samples: Samples, index: int, drawn: Mapping[int, Strip]) -> di
         "predicted": predicted,
         "score": score,
         "name": name,
-        "picture": drawn.get(index, Strip()).view(alt),
+        "image": drawn.get(index, Strip()).view(alt),
     }
 
 
@@ -385,7 +385,7 @@ def _page_data(samples: Samples, drawn: Mapping[int, Strip]) -> dict[str, Any]:
     """Return what the script shows of the cells of the matrix.
 
     A sample is its name, its score in tenths of a per cent, and its number, by which ``strips``
-    and ``notes`` have its picture or why there is none; those of the mistakes are in the markup.
+    and ``notes`` have its image or why there is none; those of the mistakes are in the markup.
     """
     named = _LISTED if len(samples.names) <= _MANY else _LISTED_OF_MANY
     start = common_folder(samples.names)

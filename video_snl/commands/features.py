@@ -1,20 +1,18 @@
 """``video-snl features``: vectors of clips or videos, for probes, search and clustering.
 
 The vector of a clip is what the network's classifier gets. Files that take long are made in parts
-(:class:`~video_snl.runs.features.FeatureParts`): a command that was interrupted goes on, and one
-that is given again after videos were added, or have changed, computes theirs alone.
+(:class:`~video_snl.runs.feature_file.FeatureFile`): a command that was interrupted goes on.
 """
 
 from __future__ import annotations
 
 import hashlib
 import sys
-import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -33,25 +31,18 @@ from video_snl.data.workers.forkserver import start_forkserver
 from video_snl.engine.trainer import device_of
 from video_snl.errors import UserError
 from video_snl.models.video import classifier_input
-from video_snl.runs.features import (
-    FeatureParts,
-    FeatureTable,
-    check_suffix,
-    differences,
-    read_features,
-    write_features,
-)
+from video_snl.runs.feature_file import FeatureFile, VideoFeatures
+from video_snl.runs.features import FeatureTable, check_suffix
 from video_snl.runs.pretrained import describe_input, load_pretrained
 from video_snl.runs.trained import Trained, stored_spec
 from video_snl.tasks.action import ActionRecognition
 from video_snl.tasks.operations import Reading
 from video_snl.tasks.video_operations import VideoOperations
 from video_snl.utils.counts import counts
-from video_snl.utils.files import check_file, check_folder, state_of, writing
+from video_snl.utils.files import check_file, check_folder
 from video_snl.utils.finite import not_finite_error
 from video_snl.utils.media import is_video_name
 from video_snl.utils.processes import ending_in_order
-from video_snl.utils.progress import counted
 from video_snl.utils.text import escaped, say_once
 
 __all__ = ["Dataset", "Per", "VideoFeatures", "compute_features", "features", "videos_named"]
@@ -61,12 +52,7 @@ Per = Literal["clip", "video"]
 Split = Literal[1, 2, 3, "paper"]
 """Split of a dataset that has several."""
 
-Compute = Callable[[Sequence[str]], Generator[tuple[str, "VideoFeatures | UserError"], None, None]]
-"""From paths to pairs of one of them and its features, or what was wrong with it."""
-
 _COMMAND = "video-snl features"
-# A part is written after so many videos or seconds.
-_PART_VIDEOS, _PART_SECONDS = 64, 30.0
 
 
 @dataclass(frozen=True)
@@ -100,14 +86,6 @@ class Dataset:
         config = self.config()
         entry = VIDEO_DATASETS[config.dataset]
         return f"{config.dataset}, split {self.split}" if entry.splits else config.dataset
-
-
-class VideoFeatures(NamedTuple):
-    """Features of a video: numbers of the clips (R,), their times (R, 2), vectors (R, D)."""
-
-    clips: np.ndarray
-    times: np.ndarray
-    vectors: np.ndarray
 
 
 def features(
@@ -172,9 +150,11 @@ def features(
     task = operations.scoring_task(trained).to(device_of(accelerator)).eval()
     task.crops = views.crops_of_clip
     about = _about(trained, views, per)
-    making = _Making(Path(output), videos, about, force=force)
+    file = FeatureFile(Path(output), videos, about, force=force)
     with ending_in_order():
-        table = making.run(lambda todo: compute_features(task, todo, views.count, per, num_workers))
+        table = file.update(
+            lambda todo: compute_features(task, todo, views.count, per, num_workers)
+        )
     if table is None:
         raise UserError(f"none of the {len(videos)} videos could be read: {output} is not written")
     read = len(set(table.paths))
@@ -318,187 +298,6 @@ def _about(trained: Trained[Experiment], views: Views, per: Per) -> dict[str, An
         "per": per,
         "version": __version__,
     }
-
-
-@dataclass
-class _Making:
-    """A file of features that is made, or brought up to date.
-
-    Attributes:
-        target: The file.
-        videos: Videos that it is to hold, in order.
-        about: Settings.
-        force: Replace a file of other settings or of other videos.
-    """
-
-    target: Path
-    videos: list[LabelledVideo]
-    about: Mapping[str, Any]
-    force: bool
-    _states: dict[str, tuple[int, int]] = field(default_factory=dict)
-
-    def run(self, compute: Compute) -> FeatureTable | None:
-        """Compute what is missing, write the file, and return what it holds; None for nothing.
-
-        Raises:
-            UserError: The file, or the parts of one, are of other settings or of other videos.
-        """
-        parts = FeatureParts(self.target)
-        # Taken before anything is read: a video that changes meanwhile is read again next time.
-        self._states = {escaped(v.path): state_of(v.path) or (-1, -1) for v in self.videos}
-        with parts.alone():
-            before = self._stored(self.target)
-            found = {} if before is None else self._usable(self.target, before)
-            for path in parts.files():
-                part = self._stored(path)
-                if part is None:
-                    path.unlink()
-                else:
-                    found |= self._usable(path, part)
-            todo = [video.path for video in self.videos if escaped(video.path) not in found]
-            if found:
-                there = f"{len(found):,} of {counts(len(self.videos), 'video')}"
-                print(f"{there} are computed already", file=sys.stderr, flush=True)
-            failed = self._compute(compute, todo, found, parts)
-            if not found:
-                return None
-            table = self._table(self.videos, found, failed)
-            computed = len(failed) < len(todo) or parts.files()
-            if before is None or computed or not _same_rows(before, table):
-                with writing("--output", str(self.target)):
-                    write_features(self.target, table)
-            parts.remove()
-        return table
-
-    def _stored(self, path: Path) -> FeatureTable | None:
-        """Read a file or a part; None where there is none, or where it is to be replaced.
-
-        Raises:
-            UserError: It is damaged, or of other settings or videos, and not to be replaced.
-        """
-        if not path.exists():
-            return None
-        try:
-            table = read_features(path)
-            found = differences(table.about, self.about)
-            if found:
-                raise UserError(
-                    f"{path} holds features of other settings ({'; '.join(found)}): give another "
-                    "--output, or --force to replace them"
-                )
-        except UserError:
-            if self.force:
-                return None
-            raise
-        wanted = {escaped(video.path) for video in self.videos}
-        others = sorted(set(table.paths) - wanted)
-        if others and not self.force:
-            raise UserError(
-                f"{path} holds features of {counts(len(others), 'video')} that "
-                f"{'is' if len(others) == 1 else 'are'} not asked for now, such as {others[0]}: "
-                "give another --output, or --force to leave them out"
-            )
-        return table
-
-    def _usable(self, path: Path, table: FeatureTable) -> dict[str, VideoFeatures]:
-        """Return the features in a file of the videos that have not changed since."""
-        rows: dict[str, list[int]] = {}
-        for row, name in enumerate(table.paths):
-            rows.setdefault(name, []).append(row)
-        usable = {}
-        written = path.stat().st_mtime
-        for video in self.videos:
-            own = rows.get(escaped(video.path))
-            if own is not None and self._is_as_read(video.path, table, own[0], written):
-                usable[escaped(video.path)] = VideoFeatures(
-                    table.clips[own], table.times[own], table.features[own]
-                )
-        return usable
-
-    def _is_as_read(self, path: str, table: FeatureTable, row: int, written: float) -> bool:
-        """Tell whether a video is as it was read; of the first files, whether it is older."""
-        state = self._states[escaped(path)]
-        if table.states is None:
-            return 0 <= state[1] / 1e9 <= written
-        return tuple(table.states[row].tolist()) == state and state[1] >= 0
-
-    def _compute(
-        self,
-        compute: Compute,
-        todo: list[str],
-        found: dict[str, VideoFeatures],
-        parts: FeatureParts,
-    ) -> list[str]:
-        """Add the features of videos to ``found``, in parts; return those that cannot be read."""
-        if not todo:
-            return []
-        failed: list[str] = []
-        waiting: list[LabelledVideo] = []
-        by_path = {video.path: video for video in self.videos}
-
-        def write() -> None:
-            if waiting:
-                with writing("--output", str(self.target)):
-                    parts.add(self._table(waiting, found, []))
-                waiting.clear()
-
-        written = time.monotonic()
-        try:
-            with closing(compute(todo)) as results:
-                for path, features in counted(results, len(todo), "computed"):
-                    if isinstance(features, UserError):
-                        print(f"{_COMMAND}: error: {features}", file=sys.stderr, flush=True)
-                        failed.append(escaped(path))
-                        continue
-                    found[escaped(path)] = features
-                    waiting.append(by_path[path])
-                    if len(waiting) == _PART_VIDEOS or time.monotonic() - written > _PART_SECONDS:
-                        write()
-                        written = time.monotonic()
-        except (KeyboardInterrupt, SystemExit):
-            write()
-            print(
-                f"what is done is in {parts.folder}; the same command goes on",
-                file=sys.stderr,
-                flush=True,
-            )
-            raise
-        return sorted(failed)
-
-    def _table(
-        self, videos: Sequence[LabelledVideo], found: Mapping[str, VideoFeatures], failed: list[str]
-    ) -> FeatureTable:
-        rows = [(video, found[name]) for video in videos if (name := escaped(video.path)) in found]
-        repeated = [video for video, own in rows for _ in own.clips]
-        missing = {escaped(video.path): [video.label, video.part] for video in self.videos}
-        return FeatureTable(
-            paths=[escaped(video.path) for video in repeated],
-            clips=np.concatenate([own.clips for _, own in rows]),
-            times=np.concatenate([own.times for _, own in rows]),
-            labels=[video.label for video in repeated],
-            parts=[video.part for video in repeated],
-            features=np.concatenate([own.vectors for _, own in rows]),
-            about={
-                **self.about,
-                "unreadable": failed,
-                "unreadable_labels": [missing[name] for name in failed],
-            },
-            states=np.array([self._states[escaped(video.path)] for video in repeated], np.int64),
-        )
-
-
-def _same_rows(before: FeatureTable, now: FeatureTable) -> bool:
-    """Tell whether two tables are of the same videos, with the same labels and parts."""
-    return (
-        list(before.paths) == list(now.paths)
-        and list(before.labels) == list(now.labels)
-        and list(before.parts) == list(now.parts)
-        and before.states is not None
-        and all(
-            before.about.get(name, []) == now.about[name]
-            for name in ("unreadable", "unreadable_labels")
-        )
-    )
 
 
 def _labels(table: FeatureTable) -> str:

@@ -35,7 +35,7 @@ from video_snl.tasks.operations import ClassOperations, Reading
 from video_snl.utils.finite import not_finite_error
 from video_snl.utils.json_text import to_json
 from video_snl.utils.media import named_once
-from video_snl.utils.text import escaped, printable
+from video_snl.utils.text import printable, shown_path
 
 __all__ = [
     "Plot",
@@ -364,7 +364,7 @@ def _predicted(
     try:
         for part in predictor.parts(path):
             if show:
-                head = [] if found else [escaped(str(path))]
+                head = [] if found else [shown_path(path)]
                 print(*head, _lines(part.entries), sep="\n", flush=True)
             found.append(part)
     except UserError as failure:
@@ -393,7 +393,7 @@ def _rendered(
     found.entries["rendered"] = str(target)
     if show:
         what = "rendered, without sound" if predictor.key == "video" else "rendered"
-        print(f"  {what}: {escaped(str(target))}", flush=True)
+        print(f"  {what}: {shown_path(target)}", flush=True)
     return None
 
 
@@ -434,7 +434,7 @@ def _plotted(
         return str(failure)
     found.entries["plot"] = str(target)
     if show:
-        print(f"  plot: {escaped(str(target))}", flush=True)
+        print(f"  plot: {shown_path(target)}", flush=True)
     return None
 
 

@@ -271,6 +271,11 @@ class Parser(ArgumentParser):
                 "it is for train, evaluate and describe, such as train --task TASK; the other "
                 "commands know the task by their checkpoint or their files"
             )
+        elif section in ("pretrained", "weights", "checkpoint") and self._has("model.weights"):
+            advice = (
+                "a published network is --model.backbone NAME, the weights that it starts from are "
+                "--model.weights NAME or FILE"
+            )
         elif not word.startswith("--") and f"-{word}" not in self._long_options():
             advice = f"a value that starts with a dash is given as --option={word}"
         else:

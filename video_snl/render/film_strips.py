@@ -104,12 +104,12 @@ def data_uri(image: Image.Image | bytes, quality: int = 82) -> str:
 
 @dataclass(frozen=True)
 class Strip:
-    """What a page shows of a file: a picture, or a note on why there is none.
+    """What a page shows of a file: an image, or a note on why there is none.
 
     Attributes:
-        uri: Data URI of the picture; empty without one.
-        width, height: Size of the picture, in pixels.
-        note: Reason why there is no picture; empty with one.
+        uri: Data URI of the image; empty without one.
+        width, height: Size of the image, in pixels.
+        note: Reason why there is no image; empty with one.
     """
 
     uri: str = ""
@@ -123,8 +123,8 @@ class Strip:
         return cls(data_uri(image, _QUALITY), image.width, image.height)
 
     def view(self, alt: str) -> dict[str, Any]:
-        """Return the values of the templates' macro ``picture``."""
-        note = f"no picture: {self.note}" if self.note else ""
+        """Return the values of the templates' macro ``image``."""
+        note = f"no image: {self.note}" if self.note else ""
         sized = {"uri": self.uri, "width": self.width, "height": self.height}
         return {**sized, "alt": alt, "note": note}
 

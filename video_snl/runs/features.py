@@ -1,9 +1,7 @@
-"""Files of features, one vector in a row, and the parts of a file that is being made.
+"""Files of features, one vector in a row.
 
 A file is parquet (a table of columns, with the settings as JSON under the key ``video_snl`` of its
-schema) or NumPy's ``.npz`` (an array for each column, the settings as JSON in ``about``). The parts
-of FILE are such files in the folder ``FILE.parts``: a command that was interrupted finds there what
-it had computed.
+schema) or NumPy's ``.npz`` (an array for each column, the settings as JSON in ``about``).
 """
 
 from __future__ import annotations
@@ -11,7 +9,6 @@ from __future__ import annotations
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,16 +16,13 @@ from typing import Any
 import numpy as np
 
 from video_snl.errors import UserError
-from video_snl.utils.files import remove_left_overs, replace_file
+from video_snl.utils.files import replace_file
 from video_snl.utils.json_text import parse_json, to_json
-from video_snl.utils.locks import Held, locked
 
 __all__ = [
     "SUFFIXES",
     "FeatureTable",
-    "FeatureParts",
     "check_suffix",
-    "differences",
     "read_features",
     "write_features",
 ]
@@ -39,15 +33,6 @@ _KEY = "video_snl"
 _REPLACE = "give another --output, or --force to replace it"
 _STATES = ("bytes", "changed")
 _WHOLE = -1  # in place of a clip's number, where a row is of a whole video
-# Settings that the vectors depend on, with their names for people.
-_COMPARED = {
-    "network": "network",
-    "sha256": "weights",
-    "input": "input",
-    "clips": "--clips",
-    "crops": "--crops",
-    "per": "--per",
-}
 
 
 @dataclass(frozen=True)
@@ -124,72 +109,6 @@ def read_features(path: Path, advice: str = _REPLACE) -> FeatureTable:
         raise UserError(f"{path} is not a file: make one with video-snl features ... -o {path}")
     read = _read_npz if path.suffix.lower() == ".npz" else _read_parquet
     return read(path, advice)
-
-
-def differences(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    """Say in which settings features that are there differ from those that are asked for."""
-    found = []
-    for key, name in _COMPARED.items():
-        there, here = stored.get(key), wanted.get(key)
-        if there == here:
-            continue
-        if isinstance(there, Mapping) and isinstance(here, Mapping):
-            entries = [entry for entry in here if there.get(entry) != here[entry]]
-            found += [f"{entry} {there.get(entry)}, not {here[entry]}" for entry in entries]
-        elif key == "sha256":
-            found.append(f"{name} {stored.get('weights')}, not {wanted.get('weights')}")
-        else:
-            found.append(f"{name} {there}, not {here}")
-    return found
-
-
-class FeatureParts:
-    """The parts of a file that is being made, in a folder beside it.
-
-    Args:
-        target: The file.
-    """
-
-    def __init__(self, target: Path) -> None:
-        self.target = target
-        self.folder = target.with_name(f"{target.name}.parts")
-
-    @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Keep other commands from making the same file.
-
-        Raises:
-            UserError: One does so now.
-        """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        try:
-            with locked(self.folder / "lock"):
-                remove_left_overs(self.folder, [path.name for path in self.files()])
-                remove_left_overs(self.target.parent, [self.target.name])
-                yield
-        except Held as error:
-            raise UserError(
-                f"another command writes {self.target} now ({error}): wait for it, or give "
-                "another --output"
-            ) from error
-        finally:
-            with suppress(OSError):  # with parts in it, it stays
-                self.folder.rmdir()
-
-    def files(self) -> list[Path]:
-        """Return the parts that are there, in order."""
-        return sorted(self.folder.glob(f"part-*{self.target.suffix}"))
-
-    def add(self, table: FeatureTable) -> None:
-        """Write one more part."""
-        numbers = [int(path.stem.removeprefix("part-")) for path in self.files()]
-        name = f"part-{max(numbers, default=0) + 1:05}{self.target.suffix}"
-        write_features(self.folder / name, table)
-
-    def remove(self) -> None:
-        """Remove all parts."""
-        for path in self.files():
-            path.unlink(missing_ok=True)
 
 
 def _write_npz(file: Path, table: FeatureTable, about: str) -> None:

@@ -26,10 +26,12 @@ __all__ = [
     "same_labels",
     "say_merged",
     "say_once",
+    "shown_path",
     "spellings",
 ]
 
 _SHOWN = 200
+_LONGEST_PATH = 16384  # four times the bytes of Linux' longest path: an escape has four letters
 # The marks of UTF-32 begin with those of UTF-16: they come first.
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -149,6 +151,11 @@ def printable(text: str, limit: int = _SHOWN) -> str:
         return shown
     half = limit // 2
     return f"{shown[:half]}...{shown[-half:]}"
+
+
+def shown_path(path: str | Path) -> str:
+    """Return a path for people, whole and on one line: line breaks and stray bytes are escaped."""
+    return printable(escaped(str(path)), _LONGEST_PATH)
 
 
 _said: list[tuple[Any, str]] = []

@@ -20,10 +20,10 @@ function title(row, column) {
   return `${data.classes[row]}, ${said}: ${plural(data.cells[`${row},${column}`].count)}`;
 }
 
-function picture(index, alt) {
+function strip(index, alt) {
   const there = document.getElementById(`strip-${index}`);
   const kept = there ? ["src", "width", "height"].map((name) => there.getAttribute(name)) : data.strips[index];
-  if (!kept) return data.notes[index] ? element("p", `no picture: ${data.notes[index]}`, "faint") : null;
+  if (!kept) return data.notes[index] ? element("p", `no image: ${data.notes[index]}`, "faint") : null;
   const image = element("img");
   [image.src, image.width, image.height] = kept;
   image.alt = alt;
@@ -32,7 +32,7 @@ function picture(index, alt) {
 
 function entry([name, score, index], right, predicted) {
   const said = `${right ? "✓" : "✗"} ${predicted}, ${(score / 10).toFixed(1)} %`;
-  const shown = picture(index, `${name}: ${said}`);
+  const shown = strip(index, `${name}: ${said}`);
   const item = element("li", "", `entry ${right ? "right" : "wrong"}`);
   const line = element("p");
   line.append(element("span", said, "verdict"));
@@ -55,7 +55,7 @@ function show(button) {
   if (list.childElementCount) panel.append(list);
   if (named.length) {
     const more = count > samples.length ? `, and ${count - samples.length} more in predictions.csv` : "";
-    const lead = list.childElementCount ? "Without a picture here: " : "";
+    const lead = list.childElementCount ? "Without an image here: " : "";
     panel.append(element("p", `${lead}${named.join(", ")}${more}`, "faint"));
   }
   panel.hidden = false;

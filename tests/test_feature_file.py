@@ -1,0 +1,106 @@
+"""Files of features: what they keep, and how they are brought up to date in parts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Generator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from video_snl.data.video.file_lists import LabelledVideo
+from video_snl.runs.feature_file import FeatureFile, FeatureParts, VideoFeatures
+from video_snl.runs.features import FeatureTable, read_features, write_features
+from video_snl.utils.files import state_of
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".npz"])
+def test_file_of_equal_rows_can_be_read(tmp_path: Path, suffix: str) -> None:
+    rows = 2000
+    table = FeatureTable(
+        paths=["a.avi"] * rows,
+        clips=np.arange(rows, dtype=np.int32),
+        times=np.full((rows, 2), np.nan),
+        labels=[None] * rows,
+        parts=["train"] * rows,
+        features=np.zeros((rows, 512), np.float32),
+        about={"per": "clip"},
+    )
+    write_features(tmp_path / f"f{suffix}", table)
+    found = read_features(tmp_path / f"f{suffix}")
+    assert np.array_equal(found.features, table.features) and found.about == table.about
+    assert np.array_equal(found.clips, table.clips) and np.isnan(found.times).all()
+    assert (found.labels, found.parts) == (table.labels, table.parts)
+
+
+def _vector(value: float) -> VideoFeatures:
+    return VideoFeatures(
+        np.array([-1], np.int32), np.zeros((1, 2)), np.full((1, 2), value, np.float32)
+    )
+
+
+def test_a_video_is_known_by_its_size_and_time(tmp_path: Path) -> None:
+    """Also one in whose place an older file came, and one that changed while others were read."""
+    videos = [tmp_path / "a.avi", tmp_path / "b.avi"]
+    for video in videos:
+        video.write_bytes(b"first")
+    target = tmp_path / "f.parquet"
+    listed = [LabelledVideo(str(video), None, None) for video in videos]
+    asked: list[list[str]] = []
+
+    def run(value: float, change: Callable[[], object] = lambda: None) -> np.ndarray:
+        def compute(todo: Sequence[str]) -> Generator[tuple[str, VideoFeatures]]:
+            asked.append([Path(path).name for path in todo])
+            for path in todo:
+                yield path, _vector(value)
+                change()
+
+        FeatureFile(target, listed, {"per": "video"}, force=False).update(compute)
+        return read_features(target).features[:, 0]
+
+    assert run(1, lambda: videos[1].write_bytes(b"second, longer")).tolist() == [1, 1]
+    assert run(2).tolist() == [1, 2] and asked[-1] == ["b.avi"]
+    assert run(3).tolist() == [1, 2] and len(asked) == 2
+    videos[0].write_bytes(b"older, and of another size")
+    os.utime(videos[0], ns=(1, 1))
+    assert run(4).tolist() == [4, 2] and asked[-1] == ["a.avi"]
+
+    # What an interrupted update had computed reaches the file, though nothing is left to compute.
+    videos[1].write_bytes(b"third")
+    with FeatureParts(target).alone():
+        FeatureParts(target).add(table_of_one(str(videos[1])))
+    assert run(6).tolist() == [4, 5] and len(asked) == 3
+    assert not FeatureParts(target).files()
+
+
+def test_a_part_that_is_damaged_is_set_aside(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    video = tmp_path / "a.avi"
+    video.write_bytes(b"video")
+    file = FeatureFile(tmp_path / "f.npz", [LabelledVideo(str(video))], {"per": "video"}, False)
+    parts = FeatureParts(file.target)
+    with parts.alone():
+        parts.add(table_of_one(str(video)))
+        (part,) = parts.files()
+        part.write_bytes(part.read_bytes()[:-40])
+        content = part.read_bytes()
+    found = file.update(lambda todo: ((path, _vector(7)) for path in todo))
+    assert found is not None and found.features[:, 0].tolist() == [7]
+    said = capsys.readouterr().err
+    assert f"{part} cannot be read" in said and "computed anew" in said
+    assert part.with_name(f"{part.name}.damaged").read_bytes() == content
+
+
+def table_of_one(path: str) -> FeatureTable:
+    return FeatureTable(
+        paths=[path],
+        clips=np.array([-1], np.int32),
+        times=np.zeros((1, 2)),
+        labels=[None],
+        parts=[None],
+        features=np.full((1, 2), 5, np.float32),
+        about={"per": "video"},
+        states=np.array([state_of(path)]),
+    )
