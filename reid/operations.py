@@ -30,10 +30,11 @@ from video_snl.engine.fit import tell
 from video_snl.errors import UserError
 from video_snl.models.video import recompute_units
 from video_snl.models.weights.loading import LoadReport
-from video_snl.runs.published import DIGEST, digest_of
+from video_snl.runs.published import DIGEST
 from video_snl.runs.trained import checkpoint_metadata
 from video_snl.tasks.operations import Lists, ModelInput, Operations, Reading, evenly_spaced
 from video_snl.utils.counts import counts
+from video_snl.utils.files import digest_of
 
 __all__ = ["ReidOperations", "check_matches"]
 

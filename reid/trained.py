@@ -13,9 +13,9 @@ from reid.models.weights import pretrained_file
 from reid.pretrained import recipe_experiment
 from reid.task_spec import REID
 from video_snl.errors import UserError
-from video_snl.runs.published import digest_of
 from video_snl.runs.trained import TrainedNetwork
 from video_snl.runs.trained import load_trained as load_any
+from video_snl.utils.files import digest_of
 
 __all__ = ["TrainedReid", "check_identities", "load_trained", "pretrained"]
 

@@ -292,6 +292,12 @@ def test_weights_and_frozen_stages_are_settings_of_their_own(tmp_path: Path) -> 
     assert len({p.settings for p in planned}) == 4
     assert planned[2].experiment.model.weights == str(file)
     assert plan(cell, Choices(CONFIGS, weights="null")).settings == planned[0].settings
+    # A file is told by what is in it, wherever it lies.
+    copy = tmp_path / "copy.pth"
+    copy.touch()
+    assert plan(cell, Choices(CONFIGS, weights=str(copy))).settings == planned[2].settings
+    copy.write_bytes(b"others")
+    assert plan(cell, Choices(CONFIGS, weights=str(copy))).settings != planned[2].settings
     with pytest.raises(UserError, match="--set gives model.weights, too"):
         plan(cell, Choices(CONFIGS, weights="kinetics", options={"model.weights": "null"}))
 

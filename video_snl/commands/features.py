@@ -6,7 +6,6 @@ The vector of a clip is what the network's classifier gets. Files that take long
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
@@ -39,7 +38,7 @@ from video_snl.tasks.action import ActionRecognition
 from video_snl.tasks.operations import Reading
 from video_snl.tasks.video_operations import VideoOperations
 from video_snl.utils.counts import counts
-from video_snl.utils.files import check_file, check_folder
+from video_snl.utils.files import check_file, check_folder, digest_of
 from video_snl.utils.finite import not_finite_error
 from video_snl.utils.media import is_video_name
 from video_snl.utils.processes import ending_in_order
@@ -276,12 +275,10 @@ def _network(
 def _about(trained: Trained[Experiment], views: Views, per: Per) -> dict[str, Any]:
     """Return the settings that are written into the file."""
     data, model = trained.experiment.data, trained.experiment.model
-    with trained.path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     return {
         "network": model.backbone if model.block == "none" else f"{model.backbone}, {model.block}",
         "weights": escaped(str(trained.path)),
-        "sha256": digest,
+        "sha256": digest_of(trained.path),
         "input": {
             "clip_frames": data.clip_frames,
             "frame_stride": data.frame_stride,

@@ -29,12 +29,11 @@ from video_snl.runs.published import (
     WEIGHTS,
     WEIGHTS_DIGEST,
     config_text,
-    digest_of,
     facts_of,
 )
 from video_snl.runs.trained import TrainedNetwork
 from video_snl.utils.counts import counts
-from video_snl.utils.files import check_folder, fresh_folder, writing
+from video_snl.utils.files import check_folder, digest_of, fresh_folder, writing
 from video_snl.utils.json_text import parse_json
 from video_snl.utils.text import say_once
 

@@ -16,6 +16,7 @@ from video_snl import __version__
 from video_snl.config.task_spec import TaskSpec
 from video_snl.data.video.division import SPLIT_FILE
 from video_snl.errors import UserError
+from video_snl.utils.files import digest_of
 from video_snl.utils.json_text import parse_json, to_json
 
 __all__ = [
@@ -26,7 +27,6 @@ __all__ = [
     "WEIGHTS",
     "WEIGHTS_DIGEST",
     "config_text",
-    "digest_of",
     "facts_of",
     "is_shared",
     "read_shared",
@@ -79,12 +79,6 @@ def config_text(facts: Mapping[str, Any]) -> str:
 def _config_digest(facts: Mapping[str, Any]) -> str:
     entries = {name: value for name, value in facts.items() if name != CONFIG_DIGEST}
     return hashlib.sha256(to_json(entries, sort_keys=True).encode()).hexdigest()
-
-
-def digest_of(path: Path) -> str:
-    """Compute the SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def facts_of(content: Mapping[str, Any], spec: TaskSpec) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from video_snl.config.parsing import Parser, add_experiment, sections_of
 from video_snl.config.video import Experiment
 from video_snl.errors import UserError
 from video_snl.tables.cells import VIDEO_LISTS, Cell
+from video_snl.utils.files import digest_of
 from video_snl.utils.json_text import to_json
 
 __all__ = ["BASES", "Choices", "Planned", "find_configs", "plan", "plans", "settings_of"]
@@ -161,10 +162,11 @@ def plans(cells: Sequence[Cell], choices: Choices) -> list[Planned]:
 def settings_of(values: Mapping[str, Mapping[str, Any]], source: str = "") -> str:
     """Return a short hash of what matters of an experiment, whose plain values are given.
 
-    All of the model and the optimizer, the data but for where they lie (of ``folder`` that is what
-    they are), the precision as it is asked for, and the number of devices where they are asked to
-    have BatchNorm statistics of their own. Not the seed, nor how many images are tested at once,
-    nor how videos are decoded, all ways of which give the same frames.
+    All of the model (weights of a file by what is in it) and the optimizer, the data but for where
+    they lie (of ``folder`` that is what they are), the precision as it is asked for, and the number
+    of devices where they are asked to have BatchNorm statistics of their own. Not the seed, nor how
+    many images are tested at once, nor how videos are decoded, all ways of which give the same
+    frames.
 
     Args:
         source: Name of the data where ``data.dataset`` does not tell it: of ``ucf5``, which is read
@@ -173,9 +175,11 @@ def settings_of(values: Mapping[str, Mapping[str, Any]], source: str = "") -> st
     data, trainer = dict(values["data"]), values["trainer"]
     muted = _MUTE_VIDEOS if "clip_frames" in data else _MUTE_DATA
     mute = [key for key in muted if key != "root" or data["dataset"] != "folder"]
+    model = dict(values["model"])
+    model["weights"] = _content(model["weights"])
     matters = {
         "data": {key: value for key, value in data.items() if key not in mute},
-        "model": dict(values["model"]),
+        "model": model,
         "optimizer": {k: v for k, v in values["optimizer"].items() if k != "test_batch_size"},
         "precision": trainer["precision"],
     }
@@ -186,6 +190,12 @@ def settings_of(values: Mapping[str, Mapping[str, Any]], source: str = "") -> st
         matters["separate statistics"] = devices
     text = to_json(matters, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _content(weights: str | None) -> str | None:
+    """Return what tells weights apart: the hash of a file, else the name or address."""
+    path = Path(weights or "").expanduser()
+    return digest_of(path) if weights and path.is_file() else weights
 
 
 def _source(cell: Cell) -> str:

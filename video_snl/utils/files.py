@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import re
 import secrets
@@ -20,6 +21,7 @@ __all__ = [
     "UNLOCKABLE",
     "check_file",
     "check_folder",
+    "digest_of",
     "fresh_folder",
     "is_left_over",
     "remove_left_overs",
@@ -50,6 +52,12 @@ def replace_file(path: Path, write: Callable[[Path], None]) -> None:
     """Let ``write`` fill a temporary file in the folder of ``path``, then put it in place."""
     with replacing(path) as temporary:
         write(temporary)
+
+
+def digest_of(path: Path) -> str:
+    """Compute the SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def state_of(path: str) -> tuple[int, int] | None:

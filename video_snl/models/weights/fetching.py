@@ -8,7 +8,6 @@ the first eight of the SHA-256). What differs is set aside and never used.
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import json
 import re
@@ -23,7 +22,7 @@ import torch
 from tqdm import tqdm
 
 from video_snl.errors import UserError
-from video_snl.utils.files import write_json
+from video_snl.utils.files import digest_of, write_json
 from video_snl.utils.locks import waiting_lock
 
 __all__ = ["cached_path", "discard", "fetch", "is_kept"]
@@ -86,7 +85,7 @@ def _fetch(url: str, target: Path, progress: bool) -> None:
         if tag is None:  # nothing could tell whether the rest is of the same file
             partial.unlink()
         raise OSError(f"the connection broke off after {received} of {size} bytes")
-    digest = _sha256(partial)
+    digest = digest_of(partial)
     about.unlink(missing_ok=True)
     named = _named_digits(url)
     if named and not digest.startswith(named):
@@ -197,7 +196,7 @@ def _check_kept(path: Path, url: str) -> None:
     Raises:
         UserError: It is not the file that was fetched, or that its publisher names.
     """
-    known, digest = _json(_record_path(path)), _sha256(path)
+    known, digest = _json(_record_path(path)), digest_of(path)
     named = _named_digits(url)
     before = known.get("sha256")
     if before is not None and before != digest:
@@ -271,8 +270,3 @@ def _json(path: Path) -> Mapping[str, Any]:
         if isinstance(found, dict):
             return found
     return {}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
