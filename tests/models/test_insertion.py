@@ -236,7 +236,8 @@ def test_the_message_for_the_paper_s_network_and_for_an_unknown_one(plain: nn.Mo
         insert_blocks(on_meta(i3d_r50, 400), positions=["before:res6.0"])
     assert str(caught.value) == (
         "positions=['before:res6.0'] names no module. "
-        "This network has: res2.0-2, res3.0-3, res4.0-5, res5.0-2."
+        "This network has: res2.0-2, res3.0-3, res4.0-5, res5.0-2. "
+        "Nearest are: res5.0, res4.0, res3.0."
     )
     with pytest.raises(ValueError, match="no stages that we know; its modules are: 0, 1, 2"):
         insert_blocks(plain)

@@ -225,8 +225,10 @@ def applied(layout: str, x: Tensor, where: str, *grid: object) -> tuple[nn.Modul
         model,
         "snl",
         [f"{where}:blocks.0"],
-        layout=layout,
-        zero_init=False,  # type: ignore[arg-type]
+        layout=layout,  # type: ignore[arg-type]
+        zero_init=False,
+        prefix_tokens=1 if layout == "tokens" else 0,
+        grid=(lambda _, sizes: sizes) if layout == "tokens" else None,
     )
     out = model.eval().blocks[0](x, *grid)
     return block.eval(), out[0] if grid else out

@@ -7,7 +7,7 @@ recomputed residual units.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -72,7 +72,14 @@ def build_model(
     return model, report
 
 
+def _grid_of_tokens(_: Tensor, grid: Sequence[int]) -> Sequence[int]:
+    """Return the (T, H, W) that a unit of MViT gets, and returns, beside its tokens."""
+    return grid
+
+
 def _insert(model: nn.Module, config: ModelConfig) -> None:
+    layout = VIDEO_BACKBONES[config.backbone].layout
+    tokens = {"prefix_tokens": 1, "grid": _grid_of_tokens} if layout == "tokens" else {}
     positions = config.positions
     if positions is None:
         positions = list(VIDEO_BACKBONES[config.backbone].positions)
@@ -85,7 +92,8 @@ def _insert(model: nn.Module, config: ModelConfig) -> None:
             num_units=config.num_units,
             zero_init=config.zero_init,
             activation=config.activation,
-            layout=VIDEO_BACKBONES[config.backbone].layout,
+            layout=layout,
+            **tokens,  # type: ignore[arg-type]
             **config.block_options,  # type: ignore[arg-type]  # the block checks them
         )
     except ValueError as error:
