@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reid.config import ReidExperiment
+from reid.config import ReidDataConfig, ReidExperiment
 from reid.data.datasets.catalog import DATASETS, load_dataset
 from reid.data.tracklet import JUNK, ReidData, Tracklet, own_entries
 from reid.metrics.distances import Metric, pairwise_distances
@@ -52,6 +52,7 @@ from video_snl.runs.run import checkpoint_path
 from video_snl.runs.trained import check_same_network
 from video_snl.utils.counts import counts
 from video_snl.utils.files import check_folder
+from video_snl.utils.json_text import parse_json
 
 __all__ = ["Options", "evaluate", "evaluate_trained", "rank_lists"]
 
@@ -111,7 +112,7 @@ def evaluate(
         network = pretrained(published, weights)
         tell(describe_input(published))
         paths = [network.path]
-        folders = [Path(report or _published_folder(experiment, published) / "report")]
+        folders = [Path(report or _published_folder(experiment, network) / "report")]
     else:
         paths = _found_or_trained(experiment, checkpoints, config_name)
         folders = report_folders(paths, report)
@@ -337,7 +338,7 @@ def _settings(trained: TrainedReid, experiment: ReidExperiment, options: Options
         "checkpoint": str(trained.path),
         "checkpoint_sha256": trained.digest,
         "epoch": trained.finished_epochs,
-        "root": data.root,
+        "root": _root(data),
         "split": data.split,
         "frames": whole if frames is None else counts(frames, "evenly spaced frame"),
         "frame_size": f"{data.height} x {data.width}",
@@ -374,13 +375,36 @@ def _found_or_trained(
     return [checkpoint_path(str(run.folder), run.spec)]
 
 
-def _published_folder(experiment: ReidExperiment, published: str) -> Path:
-    """Return the folder of a published network's report: a name for each dataset and split."""
-    data = experiment.data
-    named = Path(data.root).expanduser().resolve().name if data.root is not None else ""
-    own = named if data.dataset == "folder" and named else data.dataset
+def _published_folder(experiment: ReidExperiment, network: TrainedReid) -> Path:
+    """Return the folder of a published network's report: a name for each dataset and split.
+
+    Where the report of another root or of other weights has that name, a number is added.
+    """
+    data, root = experiment.data, _root(experiment.data)
+    own = Path(root).name if data.dataset == "folder" and root else data.dataset
     split = f"-split{data.split}" if data.split else ""
-    return Path(experiment.trainer.output) / f"{published}-{own}{split}"
+    name, number = f"{network.pretrained}-{own}{split}", 1
+    while True:
+        end = "" if number == 1 else f"-{number}"
+        folder = Path(experiment.trainer.output) / f"{name}{end}"
+        if _reported(folder / "report") in (None, (root, network.digest)):
+            return folder
+        number += 1
+
+
+def _root(data: ReidDataConfig) -> str | None:
+    return None if data.root is None else str(Path(data.root).expanduser().resolve())
+
+
+def _reported(folder: Path) -> tuple[object, object] | None:
+    """Return the root and the hash of the weights of a report; None where there is none."""
+    if not folder.exists():
+        return None
+    try:
+        settings = parse_json((folder / "metrics.json").read_text(encoding="utf-8"))["settings"]
+        return settings.get("root"), settings.get("weights_sha256")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return "", ""  # something else is there
 
 
 def _of_its_split(experiment: ReidExperiment, trained: TrainedReid) -> ReidExperiment:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from video_snl.data.video.file_lists import LabelledVideo
+from video_snl.errors import UserError
 from video_snl.runs.feature_file import FeatureFile, FeatureParts, VideoFeatures
 from video_snl.runs.features import FeatureTable, read_features, write_features
 from video_snl.utils.files import state_of
@@ -32,6 +37,25 @@ def test_file_of_equal_rows_can_be_read(tmp_path: Path, suffix: str) -> None:
     assert np.array_equal(found.features, table.features) and found.about == table.about
     assert np.array_equal(found.clips, table.clips) and np.isnan(found.times).all()
     assert (found.labels, found.parts) == (table.labels, table.parts)
+
+
+@pytest.mark.parametrize("what", ["feature", "label", "path", "failed"])
+def test_contents_of_other_types_are_refused(tmp_path: Path, what: str) -> None:
+    path = tmp_path / "f.parquet"
+    write_features(path, table_of_one(os.devnull))
+    table = pq.read_table(path)
+    column: Any = {"feature": [0.5], "label": [3], "path": [None], "failed": ["a"]}[what]
+    if what == "failed":
+        odd = replace(
+            table_of_one(os.devnull),
+            about={"per": "video", "unreadable": ["a"], "unreadable_labels": [[["q"], "test"]]},
+        )
+        write_features(path, odd)
+    else:
+        at = table.column_names.index(what)
+        pq.write_table(table.set_column(at, what, pa.array(column)), path)
+    with pytest.raises(UserError, match="cannot be read|of other types"):
+        read_features(path)
 
 
 def _vector(value: float) -> VideoFeatures:

@@ -352,7 +352,13 @@ def test_probe_of_a_file_needs_no_network(
     metrics = json.loads((elsewhere / "metrics.json").read_text())
     assert metrics["videos"] == 4 and metrics["probe"]["C"] == 1
     # What is for making features is refused, and so is a file without --probe.
-    for option in (["--pretrained", "x3d_xs"], ["-o", str(target)], ["--clips", "2"], ["--force"]):
+    for option in (
+        ["--pretrained", "x3d_xs"],
+        ["-o", str(target)],
+        ["--clips", "2"],
+        ["--force"],
+        ["--data.split", "1"],
+    ):
         line = refused(main, ["features", str(target), "--probe", *option], capsys)
         assert f"{option[0]} is for making them" in line
     assert "add --probe" in refused(main, ["features", str(target)], capsys)

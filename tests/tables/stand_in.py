@@ -31,6 +31,12 @@ def experiment(words: list[str]) -> dict[str, Any]:
     return kind.from_dict(sections_of(arguments)).to_dict()
 
 
+def digest(weights: str | None) -> str | None:
+    from video_snl.runs.run import weights_digest
+
+    return weights_digest(weights)
+
+
 def write(folder: Path, config: dict[str, Any], status: str) -> None:
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
     (folder / "checkpoints" / "last.ckpt").touch()
@@ -42,6 +48,7 @@ def write(folder: Path, config: dict[str, Any], status: str) -> None:
         "status": status,
         "started": "2026-01-02T03:04:05+00:00",
         "config": config,
+        "weights_sha256": digest(config["model"].get("weights")),
         "metrics": {"last": metrics, "best": metrics | {measure: share + 0.02}},
         "precision": os.environ.get("STAND_IN_PRECISION", "32-true"),
         "versions": {name: os.environ.get(name, "") for name in ("CUDA_VISIBLE_DEVICES",)},

@@ -162,6 +162,27 @@ def test_a_finished_run_without_a_row_is_not_trained_again(tmp_path: Path) -> No
     assert [p.stat().st_mtime_ns for p in (tmp_path / "runs").glob("*/run.json")] == before
 
 
+def test_weights_in_the_place_of_others_are_trained_from(tmp_path: Path) -> None:
+    """A run keeps what it started from: the file of that name may be another one by now."""
+    file = tmp_path / "weights.pth"
+    cell = cells_of(7, dataset="ucf5", blocks=["snl"])[0]
+
+    def job() -> Job:
+        choices = Choices(ROOT / "configs", weights=str(file))
+        return job_of(plan(cell, choices), 0, tmp_path)
+
+    file.write_bytes(b"first")
+    first = job()
+    assert run_job(first).status == "finished" and found_result(first) is not None
+    file.write_bytes(b"second")
+    assert found_result(job()) is None
+    file.write_bytes(b"first")
+    assert found_result(job()) is not None
+    moved = job()
+    file.unlink()
+    assert found_result(moved) is not None
+
+
 def test_two_commands_do_not_train_the_same(tmp_path: Path) -> None:
     job = jobs_of(tmp_path)[0]
     holder = "import fcntl, sys; f = open(sys.argv[1], 'ab'); fcntl.flock(f, fcntl.LOCK_EX)\n"

@@ -54,7 +54,7 @@ class Features(Accelerator, Unreadable, Workers, Pretrained, Checkpoint):
             is.
         data_root: Folder of a dataset, or a CSV file with the columns path,label[,split], in the
             place of paths; default none.
-        data_split: Split of a dataset that has several.
+        data_split: Split of a dataset that has several; default 1.
         force: Replace the file, or the parts of one, where they are of other settings or videos.
         probe: Fit scikit-learn's logistic regression on the features of the training videos, and
             report its accuracy on the test videos as evaluate does.
@@ -72,7 +72,7 @@ class Features(Accelerator, Unreadable, Workers, Pretrained, Checkpoint):
     short_videos: Literal["error", "repeat_last", "wrap"] | None = None
     data_dataset: VideoDatasetName | None = option(name="--data.dataset")
     data_root: str | None = option(name="--data.root", metavar="FILE|DIR")
-    data_split: Literal[1, 2, 3, "paper"] = option(1, name="--data.split")
+    data_split: Literal[1, 2, 3, "paper"] | None = option(name="--data.split")
     force: bool = False
     probe: bool = False
     probe_c: float = 0.01
@@ -103,7 +103,7 @@ def features(arguments: Namespace) -> int:
 
     dataset = None
     if by_list:
-        dataset = Dataset(options.data_dataset, options.data_root, options.data_split)
+        dataset = Dataset(options.data_dataset, options.data_root, options.data_split or 1)
     output = Path(options.output)
     reports = options.probe_output or str(_reports_beside(output))
     probe = Probe(Path(reports), options.probe_c, options.unreadable) if options.probe else None
@@ -114,7 +114,7 @@ def features(arguments: Namespace) -> int:
         weights=options.weights,
         checkpoint=options.checkpoint,
         dataset=dataset,
-        split=options.data_split,
+        split=options.data_split or 1,
         per=options.per,
         views=Views(options.clips, options.crops),
         reading=Reading(options.short_videos, options.deadline, options.max_pixels),
@@ -158,6 +158,7 @@ def _probe_of_file(options: Features) -> int:
         "--short_videos": options.short_videos,
         "--data.dataset": options.data_dataset,
         "--data.root": options.data_root,
+        "--data.split": options.data_split,
         "--force": options.force or None,
     }
     for name, value in given.items():

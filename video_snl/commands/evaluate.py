@@ -59,7 +59,7 @@ from video_snl.tasks.datamodule import test_batch_size
 from video_snl.tasks.image_operations import ImageOperations
 from video_snl.tasks.images import ImageTask, Segmentation
 from video_snl.tasks.operations import AnyClassOperations, ClassOperations
-from video_snl.utils.counts import counts
+from video_snl.utils.counts import counts, views_named
 from video_snl.utils.files import check_folder
 from video_snl.utils.finite import not_finite_error
 from video_snl.utils.text import escaped
@@ -284,7 +284,7 @@ def _measure_videos(evaluation: _Evaluation[Experiment, VideoSet]) -> tuple[str,
         quarantine=evaluation.quarantine,
         cached=evaluation.cached,
     )
-    views = f"{counts(evaluation.clips, 'clip')} x {counts(evaluation.crops, 'crop')}"
+    views = views_named(evaluation.clips, evaluation.crops)
     assert trained.epoch is not None
     metrics = {
         **video_metrics(scores, videos, skip=evaluation.skip),

@@ -25,7 +25,7 @@ from video_snl.data.video.labelled import Source, labelled_set
 from video_snl.data.video.records import VideoSet
 from video_snl.errors import UserError
 from video_snl.runs.features import FeatureTable, read_features
-from video_snl.utils.counts import counts
+from video_snl.utils.counts import counts, views_named
 from video_snl.utils.files import check_folder
 from video_snl.utils.text import escaped, say_once
 
@@ -201,7 +201,7 @@ def fit_probe(
     scores = _scores(model, table, rows, videos)
     read = int(sum(bool(numbers) for numbers, _ in own))
     about = table.about
-    views = f"{counts(about['clips'], 'clip')} x {counts(about['crops'], 'crop')}"
+    views = views_named(about["clips"], about["crops"])
     skip = probe.unreadable == "skip"
     metrics = video_metrics(scores, videos, skip=skip, levels=("video",))
     count = metrics["videos"]

@@ -10,6 +10,7 @@ from video_snl.config.task_spec import AnyExperiment, TaskSpec
 from video_snl.engine.fit import fit, is_first_process, opened_run, resumed_folder, tell
 from video_snl.engine.resume import Asked
 from video_snl.models.video import recompute_units
+from video_snl.runs.run import weights_digest
 from video_snl.runs.trained import read_checkpoint
 from video_snl.tasks.operations import without_weights
 
@@ -53,9 +54,12 @@ def train(
     name = operations.run_name(experiment, config_name)
     # Weights that do not fit leave no folder behind; a resumed run's are read under its lock.
     task = make_task(experiment, data, spec) if resumed is None else None
+    weights = weights_digest(experiment.model.weights) if resumed is None else None
     with opened_run(experiment, spec, name, asked, operations.lists(data)) as run:
         if is_first_process():
             operations.write_lists(data, run.folder)
+            if weights is not None:  # the file may be another one later
+                run.update(weights_sha256=weights)
         if task is None:
             task = make_task(experiment, data, spec, resumed=run.last_checkpoint)
         samples = operations.datamodule(experiment, data, run.folder)

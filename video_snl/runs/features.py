@@ -32,6 +32,9 @@ SUFFIXES = (".parquet", ".npz")
 _KEY = "video_snl"
 _REPLACE = "give another --output, or --force to replace it"
 _STATES = ("bytes", "changed")
+# What reading a file raises that has other contents than those that are written.
+_MALFORMED = (OSError, ValueError, KeyError, AttributeError, TypeError)
+_DAMAGED_NPZ = (*_MALFORMED, EOFError, zipfile.BadZipFile, zlib.error)
 _WHOLE = -1  # in place of a clip's number, where a row is of a whole video
 
 
@@ -70,9 +73,16 @@ class FeatureTable:
             raise ValueError(
                 f"{count} paths, columns of {lengths}, features of {self.features.dtype}, {shape}"
             )
+        texts = all(isinstance(path, str) for path in self.paths)
+        if not texts or any(x is not None and not isinstance(x, str) for x in self._words()):
+            raise ValueError("paths, labels or parts that are not text")
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    def _words(self) -> Iterator[object]:
+        yield from self.labels
+        yield from self.parts
 
 
 def check_suffix(option: str, named: str) -> None:
@@ -143,7 +153,7 @@ def _read_npz(path: Path, advice: str) -> FeatureTable:
                 if _STATES[0] in stored
                 else None,
             )
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except _DAMAGED_NPZ as error:
         raise _unreadable(path, error, advice) from error
 
 
@@ -192,7 +202,7 @@ def _read_parquet(path: Path, advice: str) -> FeatureTable:
             if _STATES[0] in stored.column_names
             else None,
         )
-    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+    except (pa.ArrowException, *_MALFORMED) as error:
         raise _unreadable(path, error, advice) from error
 
 
@@ -232,7 +242,12 @@ def _is_sound(about: Mapping[str, Any]) -> bool:
         isinstance(failed, list)
         and all(isinstance(name, str) for name in failed)
         and isinstance(labels, list)
-        and all(isinstance(each, list) and len(each) == 2 for each in labels)
+        and all(
+            isinstance(each, list)
+            and len(each) == 2
+            and all(word is None or isinstance(word, str) for word in each)
+            for each in labels
+        )
         and all(isinstance(about.get(name, 1), int) for name in ("clips", "crops"))
     )
 

@@ -19,7 +19,7 @@ from video_snl.config.task_spec import VIDEO, AnyExperiment, TaskSpec
 from video_snl.errors import UserError
 from video_snl.runs.published import is_shared, shared_weights
 from video_snl.utils.counts import counts
-from video_snl.utils.files import remove_left_overs, write_json, write_text
+from video_snl.utils.files import digest_of, remove_left_overs, write_json, write_text
 from video_snl.utils.json_text import parse_json
 from video_snl.utils.locks import is_held
 from video_snl.utils.text import say_once
@@ -30,6 +30,7 @@ __all__ = [
     "has_record",
     "kind_of",
     "runs_called",
+    "weights_digest",
     "newest_begun",
     "newest_of",
     "newest_run",
@@ -350,6 +351,15 @@ def checkpoint_path(
 def run_of(checkpoint: Path) -> Path | None:
     """Return the folder of the run that a checkpoint lies in; None where it lies elsewhere."""
     return checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else None
+
+
+def weights_digest(weights: str | None) -> str | None:
+    """Return the SHA-256 of a file of weights that a run starts from; None for a name or address.
+
+    A run keeps it in its record as ``weights_sha256``.
+    """
+    path = Path(weights or "").expanduser()
+    return digest_of(path) if weights and path.is_file() else None
 
 
 def has_record(folder: Path) -> bool:

@@ -16,10 +16,10 @@ from jsonargparse import Namespace
 
 from video_snl.errors import UserError
 from video_snl.tables.cells import BLOCKS, TABLES, VIDEO_LISTS, cells_of, read_figures
-from video_snl.tables.jobs import Job, JobResult, job_of, views_named
+from video_snl.tables.jobs import Job, JobResult, job_of
 from video_snl.tables.settings import Choices, Planned, find_configs, plans
 from video_snl.tables.store import Contents, Result, Store
-from video_snl.utils.counts import counts
+from video_snl.utils.counts import counts, views_named
 from video_snl.utils.files import check_folder, write_json, write_text
 from video_snl.utils.processes import ending_in_order
 
@@ -190,7 +190,7 @@ def _missing(asked: _Table, contents: Contents) -> list[Job]:
 
 
 def _is_done(job: Job, result: Result | None) -> bool:
-    return result is not None and (job.views is None or result.views == views_named(job.views))
+    return result is not None and (job.views is None or result.views == views_named(*job.views))
 
 
 def _announce(asked: _Table, missing: Sequence[Job]) -> None:
@@ -301,7 +301,7 @@ def _print_plan(asked: _Table) -> None:
     for line in conditions(rows):
         print(f"\n{line}")
     if any(cell.views for cell in asked.planned):
-        views = dict.fromkeys(views_named(cell.views) for cell in asked.planned if cell.views)
+        views = dict.fromkeys(views_named(*cell.views) for cell in asked.planned if cell.views)
         print(f"\nWhole videos are tested after each training: {', '.join(views)}.")
     print(f"\n{paper_section(asked.number)}")
     print(f"\n{len(missing)} of {counts(total, 'training')} to do:")

@@ -22,7 +22,7 @@ from typing import IO, Any, Literal
 from video_snl.errors import UserError
 from video_snl.tables.settings import Planned, settings_of
 from video_snl.tables.store import Result
-from video_snl.utils.counts import counts
+from video_snl.utils.counts import views_named
 from video_snl.utils.json_text import parse_json
 
 __all__ = [
@@ -34,7 +34,6 @@ __all__ = [
     "run_job",
     "stop_all",
     "test_folder",
-    "views_named",
 ]
 
 _PROGRAM = (sys.executable, "-m", "video_snl")
@@ -196,7 +195,7 @@ def _tested(job: Job, found: _Found) -> dict[str, Any] | None:
         of_last = Path(figures["checkpoint"]).name == "last.ckpt"
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return figures if of_last and figures.get("views") == views_named(job.views) else None
+    return figures if of_last and figures.get("views") == views_named(*job.views) else None
 
 
 def test_folder(views: tuple[int, int]) -> str:
@@ -205,11 +204,6 @@ def test_folder(views: tuple[int, int]) -> str:
     It is not that of the user's own ``evaluate``.
     """
     return f"evaluation-{views[0]}x{views[1]}"
-
-
-def views_named(views: tuple[int, int]) -> str:
-    """Return the views of a test as ``evaluate`` names them."""
-    return f"{counts(views[0], 'clip')} x {counts(views[1], 'crop')}"
 
 
 def _run(words: list[str], log: Path, lock: IO[bytes], environment: Mapping[str, str]) -> int:
@@ -298,7 +292,8 @@ def _runs_of(job: Job) -> list[_Found]:
             continue
         try:
             record = parse_json(path.read_text(encoding="utf-8"))
-            fits = settings_of(record["config"], job.source) == job.settings
+            weights = record.get("weights_sha256")
+            fits = settings_of(record["config"], job.source, weights) == job.settings
         except (OSError, ValueError, KeyError, TypeError):
             continue  # a run that never came to write its record cannot be gone on with
         if fits and record["config"]["trainer"]["seed"] == job.seed:

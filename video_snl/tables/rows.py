@@ -11,12 +11,13 @@ from scipy import stats
 
 from video_snl.config.video import DataConfig, Experiment
 from video_snl.tables.cells import BLOCKS, TABLES, Cell
-from video_snl.tables.jobs import test_folder, views_named
+from video_snl.tables.jobs import test_folder
 from video_snl.tables.networks import Size
 from video_snl.tables.paper import Printed, printed_of
 from video_snl.tables.settings import Planned
 from video_snl.tables.store import Contents, Result
 from video_snl.tables.videos import VideoRow, video_rows
+from video_snl.utils.counts import views_named
 
 __all__ = [
     "Comparison",
@@ -152,7 +153,7 @@ def _tested(
         if plans[0].views is None or plans[0].cell.compared_with is not None:
             continue
         group = [name for name, of in of_rows.items() if _base_of(of[0].cell) == base]
-        views = views_named(plans[0].views)
+        views = views_named(*plans[0].views)
         by_split = {name: _by_split(of_rows[name], results[name], views) for name in group}
         for name, row in video_rows(by_split, base, test_folder(plans[0].views)).items():
             found[name] = {"videos": row, "views": views}

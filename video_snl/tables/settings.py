@@ -16,8 +16,8 @@ from video_snl.config.image import ImageExperiment
 from video_snl.config.parsing import Parser, add_experiment, sections_of
 from video_snl.config.video import Experiment
 from video_snl.errors import UserError
+from video_snl.runs.run import weights_digest
 from video_snl.tables.cells import VIDEO_LISTS, Cell
-from video_snl.utils.files import digest_of
 from video_snl.utils.json_text import to_json
 
 __all__ = ["BASES", "Choices", "Planned", "find_configs", "plan", "plans", "settings_of"]
@@ -159,7 +159,9 @@ def plans(cells: Sequence[Cell], choices: Choices) -> list[Planned]:
     return [_plan(cell, choices, base, stored[base]) for cell, base in based]
 
 
-def settings_of(values: Mapping[str, Mapping[str, Any]], source: str = "") -> str:
+def settings_of(
+    values: Mapping[str, Mapping[str, Any]], source: str = "", weights: str | None = None
+) -> str:
     """Return a short hash of what matters of an experiment, whose plain values are given.
 
     All of the model (weights of a file by what is in it) and the optimizer, the data but for where
@@ -171,12 +173,14 @@ def settings_of(values: Mapping[str, Mapping[str, Any]], source: str = "") -> st
     Args:
         source: Name of the data where ``data.dataset`` does not tell it: of ``ucf5``, which is read
             as ``ucf101``.
+        weights: SHA-256 of the file that ``model.weights`` is; None for a name or an address.
     """
     data, trainer = dict(values["data"]), values["trainer"]
     muted = _MUTE_VIDEOS if "clip_frames" in data else _MUTE_DATA
     mute = [key for key in muted if key != "root" or data["dataset"] != "folder"]
     model = dict(values["model"])
-    model["weights"] = _content(model["weights"])
+    if weights is not None:
+        model["weights"] = weights
     matters = {
         "data": {key: value for key, value in data.items() if key not in mute},
         "model": model,
@@ -190,12 +194,6 @@ def settings_of(values: Mapping[str, Mapping[str, Any]], source: str = "") -> st
         matters["separate statistics"] = devices
     text = to_json(matters, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _content(weights: str | None) -> str | None:
-    """Return what tells weights apart: the hash of a file, else the name or address."""
-    path = Path(weights or "").expanduser()
-    return digest_of(path) if weights and path.is_file() else weights
 
 
 def _source(cell: Cell) -> str:
@@ -239,7 +237,8 @@ def _plan(cell: Cell, choices: Choices, base: Path, stored: _AnyExperiment) -> P
         for option, word in asked.items()
         if option in _SAID or _differ(option, values, before)
     }
-    settings = settings_of(values, _source(cell))
+    weights = weights_digest(values["model"].get("weights"))
+    settings = settings_of(values, _source(cell), weights)
     return Planned(cell, base, changes, experiment, settings, _views(cell, choices))
 
 

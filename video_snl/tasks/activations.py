@@ -16,6 +16,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ from video_snl.config.statistics import Statistics
 from video_snl.config.video import DataConfig
 from video_snl.data.loading.collate import Batch, Sample
 from video_snl.data.loading.loader import ClipLoader
-from video_snl.data.loading.quarantine import Quarantine
+from video_snl.data.loading.quarantine import Quarantine, tolerated
 from video_snl.data.loading.samplers import Key
 from video_snl.data.synthetic.generated import cache_folder
 from video_snl.data.video.records import Video, VideoSet
@@ -40,6 +41,7 @@ from video_snl.utils.text import say_once
 __all__ = ["Activations", "Apply", "CachedClips", "read_activations"]
 
 _FORMAT = 1
+_LIMITS = ("deadline", "max_pixels")
 # Options that do not change what is read of the videos in the lists, or whose effect is in the key.
 _BESIDE = (
     *("num_workers", "deadline", "max_failures", "reader", "decode_device", "max_pixels"),
@@ -63,15 +65,23 @@ class Activations:
         self, frozen: nn.Module, statistics: Statistics, data: DataConfig, videos: VideoSet
     ) -> None:
         self.folder = cache_folder("activations") / _key(frozen, statistics, data, videos)
+        # They decide what can be read, and are no part of the key.
+        self.limits = {name: getattr(data, name) for name in _LIMITS}
 
     def fill(
-        self, name: str, make_loader: Callable[[], ClipLoader], apply: Apply, what: str
+        self,
+        name: str,
+        make_loader: Callable[[], ClipLoader],
+        apply: Apply,
+        what: str,
+        max_failures: float | None = None,
     ) -> Path:
         """Return the file of this name, computed if it is not there yet.
 
         The rows are the items of the loader's dataset. A row that another item stood for holds that
         item's activations. ``NAME.json`` lists these rows and those that cannot be read. They are
-        not tried again: a video that is mended has another size or time, and so its list has
+        tried again where the limits of reading (``deadline``, ``max_pixels``) have become wider,
+        and not otherwise: a video that is mended has another size or time, and so its list has
         another folder.
 
         Args:
@@ -79,18 +89,23 @@ class Activations:
             make_loader: Makes a loader of all items in order.
             apply: Computes the activations of a batch.
             what: Name of the work, for its progress.
+            max_failures: Share of the rows that may be unreadable or stood for; None for any.
 
         Raises:
-            UserError: They do not fit half precision; or from the loader.
+            UserError: They do not fit half precision, or more are missing than may be; or from the
+                loader.
         """
         path, facts = self.folder / f"{name}.npy", self.folder / f"{name}.json"
         self.folder.mkdir(parents=True, exist_ok=True)
         with waiting_lock(self.folder / f".{name}.lock", f"computes {what}"):
             if path.is_file() and facts.is_file():
-                if _is_whole(path, facts):
-                    _say_missing(path, facts)
+                if not _is_whole(path, facts):
+                    say_once(f"{path} is damaged and is computed anew")
+                elif self._wider_than(facts):
+                    say_once(f"{path.name} is computed anew, with the present limits of reading")
+                else:
+                    _check_missing(path, facts, max_failures)
                     return path
-                say_once(f"{path} is damaged and is computed anew")
             remove_left_overs(self.folder, {path.name, facts.name})
             loader = make_loader()
             try:
@@ -102,10 +117,16 @@ class Activations:
                         rows.add(apply(batch) if len(batch["index"]) else None, batch, missed)
                     rows.close()
                 found = {"unreadable": rows.missed, "stood_for": rows.stood_for}
-                write_json(facts, {**found, "crc32": _crc32(path)})
+                write_json(facts, {**found, **self.limits, "crc32": _crc32(path)})
             finally:
                 loader.close()
         return path
+
+    def _wider_than(self, facts: Path) -> bool:
+        """Tell whether what could not be read may be read with the present limits."""
+        known = _facts_of(facts)
+        missing = known["unreadable"] or known["stood_for"]
+        return bool(missing) and any(self.limits[n] > known.get(n, 0) for n in _LIMITS)
 
 
 class _Rows:
@@ -138,6 +159,9 @@ class _Rows:
             self.values = np.lib.format.open_memmap(  # type: ignore[no-untyped-call]
                 self.path, mode="w+", dtype=np.float16, shape=shape
             )
+            # On a full disk a page without a block behind it would end the process by a signal.
+            with self.path.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, file.seek(0, os.SEEK_END))
         self.values[places] = half.numpy()
 
     def close(self) -> None:
@@ -199,23 +223,32 @@ def _crc32(path: Path) -> int:
     return found
 
 
-def _say_missing(path: Path, facts: Path) -> None:
-    rows = _rows_of(facts)
-    if count := len(rows["unreadable"]) + len(rows["stood_for"]):
-        say_once(
-            f"{path.name}: {counts(count, 'video')} could not be read when its activations were "
-            "computed; set VIDEO_SNL_CACHE to another folder to try again"
+def _check_missing(path: Path, facts: Path, max_failures: float | None) -> None:
+    """Say how many videos could not be read, and refuse more than may be."""
+    known, total = _facts_of(facts), len(np.load(path, mmap_mode="r"))
+    count = len(known["unreadable"]) + len(known["stood_for"])
+    if not count:
+        return
+    said = f"{counts(count, 'video')} of {total} could not be read when activations were computed"
+    if max_failures is not None and count > tolerated(total, max_failures):
+        raise UserError(
+            f"{said}, more than --data.max_failures {max_failures} allows; a longer "
+            f"--data.deadline, or another folder VIDEO_SNL_CACHE, tries them again ({path.name})"
         )
+    say_once(f"{path.name}: {said}; a longer --data.deadline tries them again")
 
 
 def read_activations(file: Path) -> tuple[np.ndarray, set[int]]:
     """Return the activations in a file, mapped into memory, and the rows that are not there."""
-    return np.load(file, mmap_mode="r"), set(_rows_of(file.with_suffix(".json"))["unreadable"])
+    return np.load(file, mmap_mode="r"), set(_facts_of(file.with_suffix(".json"))["unreadable"])
 
 
-def _rows_of(facts: Path) -> dict[str, list[int]]:
-    """Return the rows that are not of their own item: those unreadable, and those stood for."""
-    found: dict[str, list[int]] = json.loads(facts.read_text(encoding="utf-8"))
+def _facts_of(facts: Path) -> dict[str, Any]:
+    """Return the rows that are not of their own item (``unreadable``, ``stood_for``), and limits.
+
+    The first files have no limits.
+    """
+    found: dict[str, Any] = json.loads(facts.read_text(encoding="utf-8"))
     return found
 
 

@@ -172,10 +172,13 @@ class ClipDataModule(RunData):
                 partial(loader, clips, version),
                 apply,
                 f"activations, version {version + 1} of {versions}",
+                data.max_failures,
             )
             for version in range(versions)
         ]
-        test = kept.fill("test", partial(loader, tests, 0), apply, "activations, test list")
+        test = kept.fill(
+            "test", partial(loader, tests, 0), apply, "activations, test list", data.max_failures
+        )
         self._cached = (
             CachedClips(self.videos.train, files, "training"),
             CachedClips(self.videos.test, [test], "test"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["counts", "noun"]
+__all__ = ["counts", "noun", "views_named"]
 
 _PLURALS = {"person": "people", "identity": "identities", "query": "queries", "class": "classes"}
 
@@ -27,3 +27,11 @@ def noun(number: int, word: str, plural: str | None = None) -> str:
         return plural
     before, space, last = word.rpartition(" ")
     return f"{before}{space}{_PLURALS.get(last, f'{last}s')}"
+
+
+def views_named(clips: int, crops: int) -> str:
+    """Return the views of a test of videos as reports name them: ``3 clips x 1 crop``.
+
+    Tables of results find a test by this name.
+    """
+    return f"{counts(clips, 'clip')} x {counts(crops, 'crop')}"
