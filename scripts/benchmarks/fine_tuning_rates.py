@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import hashlib
 import io
 import subprocess
 import sys
@@ -24,8 +25,8 @@ from benchmark_arguments import new_parser, positive
 from video_snl.config.video import DataConfig
 from video_snl.data.video.catalog import load_videos
 from video_snl.data.video.division import group_of_name
-from video_snl.utils.files import write_json, write_text
-from video_snl.utils.json_text import parse_json
+from video_snl.utils.files import digest_of, write_json, write_text
+from video_snl.utils.json_text import parse_json, to_json
 
 
 def main() -> int:
@@ -44,7 +45,7 @@ def main() -> int:
         lines.append(f"| `{setting}` | {100 * top1:.1f} | {loss:.3f} |")
     text = "\n".join(lines)
     print(text)
-    write_text(options.output / "table.md", text + "\n")
+    write_text(options.output / f"table-split{options.split}.md", text + "\n")
     return 0
 
 
@@ -62,7 +63,7 @@ def _folds(options: argparse.Namespace) -> list[tuple[Path, int]]:
         for video, out in zip(videos.train, held, strict=True):
             name = videos.class_names[video.label]
             writer.writerow([Path(video.path).absolute(), name, "test" if out else "train"])
-        path = options.output / f"fold{fold}.csv"
+        path = options.output / f"split{options.split}-fold{fold}of{options.folds}.csv"
         write_text(path, text.getvalue())
         found.append((path, sum(held)))
     return found
@@ -75,16 +76,21 @@ def _trained(
 
     None where the loss became NaN.
     """
-    folder = options.output / f"{setting.replace(' ', ',')}-fold{number}"
+    words = ["--config", options.config, "--data.dataset", "csv", "--data.root", str(fold[0])]
+    words += ["--model.weights", options.weights]
+    words += ["--optimizer.frozen_stages", "[stem, res2, res3, res4]"]
+    words += ["--optimizer.cached_versions", "4", "--optimizer.epochs", str(options.epochs)]
+    for option in setting.split():
+        name, _, value = option.partition("=")
+        words += [f"--optimizer.{name}", value]
+    # What a result is of: the words, and what is in the files that they name.
+    files = [Path(options.config), fold[0], Path(options.weights)]
+    digests = [digest_of(file) for file in files if file.is_file()]
+    key = hashlib.sha256(to_json([words, digests]).encode()).hexdigest()[:12]
+    folder = options.output / f"{setting.replace(' ', ',')}-fold{number}-{key}"
     result = folder / "result.json"
     if not result.is_file():
-        words = ["--config", options.config, "--data.dataset", "csv", "--data.root", str(fold[0])]
-        words += ["--model.weights", options.weights, "--trainer.output", str(folder)]
-        words += ["--optimizer.frozen_stages", "[stem, res2, res3, res4]"]
-        words += ["--optimizer.cached_versions", "4", "--optimizer.epochs", str(options.epochs)]
-        for option in setting.split():
-            name, _, value = option.partition("=")
-            words += [f"--optimizer.{name}", value]
+        words += ["--trainer.output", str(folder)]
         command = [sys.executable, "-m", "video_snl", "train", *words]
         print(f"$ video-snl train {' '.join(words)}", file=sys.stderr, flush=True)
         done = subprocess.run(command, stderr=subprocess.PIPE, text=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 import shutil
@@ -18,6 +19,7 @@ from torch import nn
 from tests.tiny import metrics, only_run, run_here, tiny_options
 from tests.videos import write_ucf101
 from video_snl.blocks.insertion import insert_blocks
+from video_snl.cli.main import main
 from video_snl.config.backbones import VIDEO_BACKBONES
 from video_snl.config.video import OptimizerConfig
 from video_snl.errors import UserError
@@ -273,6 +275,22 @@ def test_unreadable_videos(tmp_path: Path, cache: Path) -> None:
     assert all((folder / f"{name}.npy").stat().st_mtime_ns == at for name, at in before.items())
     [line] = (again / "quarantine.jsonl").read_text().splitlines()
     assert "v_Bow_g01_c01" in line
+    # They are tried again with a wider limit, once, and are no more than a run allows.
+    words = tiny_options(
+        videos,
+        tmp_path / "few",
+        data__max_failures=0,
+        optimizer__frozen_stages=FROZEN,
+        optimizer__cached_versions=1,
+        data__flip="false",
+    )
+    done = run_here("train", *words)
+    assert done.returncode == 2 and "more than --data.max_failures 0.0 allows" in done.stderr
+    trained(videos, tmp_path / "longer", optimizer__epochs=1, data__deadline=30.5)
+    wider = {name: (folder / f"{name}.npy").stat().st_mtime_ns for name in facts}
+    assert all(wider[name] > at for name, at in before.items())
+    trained(videos, tmp_path / "shorter", optimizer__epochs=1, data__deadline=30)
+    assert all((folder / f"{name}.npy").stat().st_mtime_ns == at for name, at in wider.items())
     # A mended one is another state of the list.
     shutil.copy(next(videos.rglob("v_Bow_g02_c01.avi")), next(videos.rglob("v_Bow_g01_c01.avi")))
     mended = trained(videos, tmp_path / "c", optimizer__epochs=1)
@@ -294,6 +312,25 @@ def test_it_goes_on_where_it_was_stopped(
         # that of one epoch, which a constant rate hides.
         assert found["train/loss"] == pytest.approx(expected["train/loss"], rel=1e-6)
     assert "kept activations" in done.stderr
+
+
+def test_a_full_disk_is_one_line(
+    videos: Path,
+    tmp_path: Path,
+    cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    chosen = {"optimizer__frozen_stages": FROZEN, "optimizer__cached_versions": 1}
+    assert main(["train", *tiny_options(videos, tmp_path / "runs", **chosen)]) != 0
+    said = capsys.readouterr().err
+    assert "No space left" in said and "Traceback" not in said
+    [folder] = kept(cache)
+    assert not list(folder.glob("*.npy*"))
 
 
 @pytest.mark.parametrize(
