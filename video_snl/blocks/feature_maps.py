@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -103,9 +104,15 @@ def measured(
 
 
 def _arguments(example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return positional and keyword arguments; of lists copies, which some networks change."""
     if isinstance(example, dict):
-        return (), example
-    return (example if isinstance(example, tuple) else (example,)), {}
+        return (), {name: _copied(value) for name, value in example.items()}
+    given = example if isinstance(example, tuple) else (example,)
+    return tuple(map(_copied, given)), {}
+
+
+def _copied(value: Any) -> Any:
+    return copy.copy(value) if isinstance(value, (list, dict)) else value
 
 
 @contextmanager

@@ -19,13 +19,13 @@ from torch import nn
 from video_snl.blocks.feature_maps import Told, measured, read_layers, say_shared
 from video_snl.blocks.layouts import GridOf, Layout, Pathway, Where, WithBlock
 from video_snl.blocks.places import (
+    bare_children,
     block_places,
     in_stages,
     inserted_blocks,
     parents_of,
     places_line,
     resolve,
-    sites_of,
 )
 from video_snl.blocks.zoo import BlockOptions, make_block
 
@@ -163,8 +163,8 @@ def remove_blocks(model: nn.Module) -> dict[str, nn.Module]:
     The network is then as it was before the insertion, and so are the names of its parameters.
     """
     blocks = inserted_blocks(model)
-    for site in list(sites_of(model)):
-        setattr(site.parent, site.name, site.module)
+    for parent, name, module in list(bare_children(model)):
+        setattr(parent, name, module)
     return blocks
 
 

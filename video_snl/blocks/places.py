@@ -17,6 +17,7 @@ from video_snl.blocks.layouts import Where, WithBlock
 
 __all__ = [
     "Site",
+    "bare_children",
     "block_places",
     "in_stages",
     "inserted_blocks",
@@ -186,10 +187,21 @@ def places_line(model: nn.Module) -> str:
 def parents_of(model: nn.Module) -> dict[int, list[tuple[nn.Module, str]]]:
     """Return the parents of every module of the bare network, with its names there, by its id."""
     found: dict[int, list[tuple[nn.Module, str]]] = {}
-    for parent in {id(m): m for m in model.modules() if not isinstance(m, WithBlock)}.values():
+    for parent, name, module in bare_children(model):
+        found.setdefault(id(module), []).append((parent, name))
+    return found
+
+
+def bare_children(model: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Module]]:
+    """Yield every parent, the name of a child, and that child without wrappers.
+
+    A module that stands in several places comes with each.
+    """
+    for parent in model.modules():
+        if isinstance(parent, WithBlock):
+            continue
         for name, module in parent._modules.items():
             while isinstance(module, WithBlock):
                 module = module.module
             if module is not None:
-                found.setdefault(id(module), []).append((parent, name))
-    return found
+                yield parent, name, module
