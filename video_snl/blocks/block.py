@@ -26,6 +26,7 @@ from video_snl.blocks.kernels import (
     from_vertices,
     to_vertices,
 )
+from video_snl.blocks.masks import kept_or, mask_of, masked_max_pool, masked_norm, zeroed
 from video_snl.blocks.operators import Affinity, LowRank
 
 __all__ = [
@@ -139,6 +140,8 @@ class NonlocalBlock(nn.Module):
 
     Shapes:
         x: (B, C, L), (B, C, H, W) or (B, C, T, H, W) for ndim 1, 2, 3; the output has x's shape.
+        mask: boolean (B, *grid), or (B, T) for ndim 3; True where a position exists. The others
+            are returned as they are, and what is there, NaN included, changes nothing else.
 
     Raises:
         ValueError: for sizes below 1, an ndim beyond 1-3, or ``zero_init`` together with an
@@ -187,12 +190,14 @@ class NonlocalBlock(nn.Module):
             for number in range(num_units)
         )
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        self._check(x)
+        there = mask_of(mask, x)
         for _ in range(self.config.recurrence):
-            affinity, z = self._graph_and_signal(x, to_apply=True)
+            affinity, z = self._graph_and_signal(x, there, to_apply=True)
             for number, sub_block in enumerate(self.sub_blocks):
-                z = z if number == 0 else self._signal(sub_block, x)
-                x = sub_block(x, self._terms(affinity, z))
+                z = z if number == 0 else self._signal(sub_block, x, there)
+                x = sub_block(x, self._terms(affinity, z), there)
         return x
 
     @property
@@ -212,12 +217,14 @@ class NonlocalBlock(nn.Module):
         _warn_renamed("stage", "sub_blocks")
         return self.sub_blocks
 
-    def affinity(self, x: Tensor) -> Affinity:
+    def affinity(self, x: Tensor, mask: Tensor | None = None) -> Affinity:
         """Return A for the feature map ``x``, an operator over its N = prod(x.shape[2:]) positions.
 
         CGNL's is over the channels of all positions, (B groups) operators of size N Cs / groups.
+        With a mask, A_ij = 0 where position j does not exist.
         """
-        return self._graph_and_signal(x)[0]
+        self._check(x)
+        return self._graph_and_signal(x, mask_of(mask, x))[0]
 
     def graph_and_signals(self, x: Tensor, count: int) -> tuple[Affinity, list[Tensor]]:
         """Return A for ``x`` and the signals Z (B, N, Cs) of the first ``count`` sub-blocks.
@@ -230,6 +237,7 @@ class NonlocalBlock(nn.Module):
                 f"unit={count - 1} in training mode: the norms before it depend on the batch; call "
                 "eval()."
             )
+        self._check(x)
         affinity, z = self._graph_and_signal(x)
         signals = [z]
         sub_blocks = self.sub_blocks
@@ -240,6 +248,7 @@ class NonlocalBlock(nn.Module):
 
     def affinity_multiply_adds(self, x: Tensor) -> int:
         """Count the multiply-adds of the products with A on ``x``, per batch element."""
+        self._check(x)
         affinity, z = self._graph_and_signal(x[:1])
         once = self.filter.multiply_adds(affinity, z.shape[-1])
         return self.config.recurrence * len(self.units) * once
@@ -312,25 +321,39 @@ class NonlocalBlock(nn.Module):
             f"filter={self.filter}"
         )
 
-    def _graph_and_signal(self, x: Tensor, *, to_apply: bool = False) -> tuple[Affinity, Tensor]:
-        """Return A and Z of the first sub-block; ``to_apply`` asks for A's cheapest form."""
+    def _check(self, x: Tensor) -> None:
         if x.ndim != self.ndim + 2 or x.shape[1] != self.in_channels:
             axes = ", ".join(["B", str(self.in_channels), *_AXES[self.ndim]])
             raise ValueError(f"this block expects a ({axes}) feature map, got {tuple(x.shape)}.")
-        features, grid, width = x.flatten(2).mT, tuple(x.shape[2:]), sum(self.widths)
+
+    def _graph_and_signal(
+        self, x: Tensor, mask: Tensor | None = None, *, to_apply: bool = False
+    ) -> tuple[Affinity, Tensor]:
+        """Return A and Z of the first sub-block; ``to_apply`` asks for A's cheapest form."""
+        features = zeroed(x, mask).flatten(2).mT
+        grid, width = tuple(x.shape[2:]), sum(self.widths)
+        there = None if mask is None else mask.flatten(1)
         projected = self.project(features)
         embedded, signal = projected.split(self.parts, -1)
         embedded = embedded if width else features
         signal = signal if self.config.transfer else features
-        keys = None
+        keys = key_mask = None
         if self.config.pool > 1:
             first = self.widths[0] if width else 0
-            keys, signal = self._pooled(embedded[..., first:], grid), self._pooled(signal, grid)
-        return self._graph(embedded, keys, grid, signal.shape[-1] if to_apply else 0), signal
+            keys, key_mask = self._pooled(embedded[..., first:], grid, there)
+            signal, _ = self._pooled(signal, grid, there)
+        channels = signal.shape[-1] if to_apply else 0
+        return self._graph(embedded, keys, grid, channels, there, key_mask), signal
 
     @_in_full_range
     def _graph(
-        self, embedded: Tensor, keys: Tensor | None, grid: tuple[int, ...], channels: int
+        self,
+        embedded: Tensor,
+        keys: Tensor | None,
+        grid: tuple[int, ...],
+        channels: int,
+        mask: Tensor | None,
+        key_mask: Tensor | None,
     ) -> Affinity:
         if not self.filter.products:
             nothing = embedded[..., :0]
@@ -342,6 +365,8 @@ class NonlocalBlock(nn.Module):
             keys,
             channels,
             0 if self.filter.keeps_factors else self.filter.products,
+            mask,
+            key_mask,
         )
         return self.config.kernel.affinity(embedded, spec)
 
@@ -349,20 +374,26 @@ class NonlocalBlock(nn.Module):
     def _terms(self, affinity: Affinity, z: Tensor) -> Tensor:
         return self.filter.terms(affinity, z)
 
-    def _signal(self, sub_block: SubBlock, x: Tensor) -> Tensor:
+    def _signal(self, sub_block: SubBlock, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return Z of a later sub-block from its input."""
-        features = x.flatten(2).mT
+        features = zeroed(x, mask).flatten(2).mT
         z = features if sub_block.transfer is None else sub_block.transfer(features)
-        return self._pooled(z, tuple(x.shape[2:])) if self.config.pool > 1 else z
+        if self.config.pool == 1:
+            return z
+        return self._pooled(z, tuple(x.shape[2:]), None if mask is None else mask.flatten(1))[0]
 
-    def _pooled(self, x: Tensor, grid: tuple[int, ...]) -> Tensor:
+    def _pooled(
+        self, x: Tensor, grid: tuple[int, ...], mask: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
         """Max-pool along the spatial axes, as in arXiv:1711.07971; an odd rest is kept.
 
-        Shapes: (B, N, C) -> (B, M, C).
+        Shapes: (B, N, C) and a mask (B, N) -> (B, M, C) and a mask (B, M).
         """
         window = [1] * (self.ndim == 3) + [self.config.pool] * min(self.ndim, 2)
+        if mask is not None:
+            return masked_max_pool(x, mask, grid, window)
         pooled = _POOL[self.ndim](x.mT.unflatten(2, grid), window, ceil_mode=True)
-        return pooled.flatten(2).mT
+        return pooled.flatten(2).mT, None
 
 
 class GraphFilter(NamedTuple):
@@ -432,10 +463,10 @@ class SubBlock(nn.Module):
         )
         nn.init.constant_(self.norm.weight, 0.0 if zero_init else 1.0)
 
-    def forward(self, x: Tensor, terms: Tensor) -> Tensor:
+    def forward(self, x: Tensor, terms: Tensor, mask: Tensor | None = None) -> Tensor:
         """Apply the block. Shapes: x (B, C, *grid), terms (B, N, terms * Cs) -> (B, C, *grid)."""
-        out = self.norm(self.combined(x, terms))
-        return x + (F.relu(out) if self.activation == "relu" else out)
+        out = masked_norm(self.norm, self.combined(x, terms), mask)
+        return kept_or(x + (F.relu(out) if self.activation == "relu" else out), x, mask)
 
     def combined(self, x: Tensor, terms: Tensor) -> Tensor:
         """Return the terms times W, on the grid of x."""

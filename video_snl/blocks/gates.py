@@ -1,7 +1,8 @@
 """Channel attention: the blocks that arXiv:2108.02451 compares nonlocal ones with in Table 6.
 
 They weigh or shift channels by a summary of all positions (GE: of a neighbourhood), on a grid of
-1, 2 or 3 axes. Shapes of all blocks: (B, C, *grid) -> (B, C, *grid).
+1, 2 or 3 axes. Shapes of all blocks: (B, C, *grid) -> (B, C, *grid). ``mask``, boolean (B, *grid)
+or (B, T), is True where a position exists: the others count nowhere and are returned as they are.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from video_snl.blocks.block import BATCH_NORM, CONV
+from video_snl.blocks.masks import kept_or, mask_of, masked_mean, zeroed
 
 __all__ = ["CGD", "GATES", "GC", "GE", "SE"]
 
@@ -34,8 +36,10 @@ class SE(nn.Module):
         self.ndim = ndim
         self.excite = _bottleneck(in_channels, ndim, reduction, zero_init)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.excite(_mean(x)).sigmoid()
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        there = mask_of(mask, x)
+        gate = self.excite(masked_mean(x, there)).sigmoid()
+        return kept_or(zeroed(x, there) * gate, x, there)
 
 
 class GC(nn.Module):
@@ -63,10 +67,15 @@ class GC(nn.Module):
         else:
             self.transform = _bottleneck(in_channels, ndim, reduction, zero_init, normalised=True)
 
-    def forward(self, x: Tensor) -> Tensor:
-        weights = self.mask(x).flatten(2).softmax(-1)
-        context = x.flatten(2) @ weights.mT
-        return x + self.transform(context.reshape(*x.shape[:2], *[1] * (x.ndim - 2)))
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        there = mask_of(mask, x)
+        features = zeroed(x, there)
+        scores = self.mask(features).flatten(2)
+        if there is not None:
+            scores = scores.masked_fill(~there.flatten(1)[:, None], -torch.inf)
+        context = features.flatten(2) @ scores.softmax(-1).mT
+        added = self.transform(context.reshape(*x.shape[:2], *[1] * (x.ndim - 2)))
+        return kept_or(x + added, x, there)
 
 
 class GE(nn.Module):
@@ -108,16 +117,22 @@ class GE(nn.Module):
             else nn.Identity()
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        gathered = self._means(x) if self.averages else self.gather(x)
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        there = mask_of(mask, x)
+        if there is not None and self.extent:
+            raise ValueError(
+                f"GE with extent={self.extent} takes no mask: its gates are of boxes of the whole "
+                "grid; use extent=0, the mean over all positions that exist."
+            )
+        gathered = self._means(x, there) if self.averages else self.gather(x)
         gate = self.excite(gathered).sigmoid()
         if self.extent:
             gate = F.interpolate(gate, size=x.shape[2:])
-        return x * gate
+        return kept_or(zeroed(x, there) * gate, x, there)
 
-    def _means(self, x: Tensor) -> Tensor:
+    def _means(self, x: Tensor, mask: Tensor | None) -> Tensor:
         if self.extent == 0:
-            return _mean(x)
+            return masked_mean(x, mask)
         for axis in range(2, x.ndim):  # the mean over a box is a mean along every axis in turn
             lines = x.movedim(axis, -1)
             means = F.avg_pool1d(
@@ -152,14 +167,19 @@ class CGD(nn.Module):
         if zero_init:
             nn.init.zeros_(self.weight[2])
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        there = mask_of(mask, x)
         flat = x.flatten(2)
-        mean, largest = flat.mean(-1), flat.amax(-1)
+        mean = masked_mean(x, there).flatten(1)
+        if there is not None:
+            flat = flat.masked_fill(~there.flatten(1)[:, None], -torch.inf)
+        largest = flat.amax(-1)
         share = mean.softmax(-1)
         y0 = self._squeeze(share, mean, 0)
         y1 = self._squeeze(share, largest, 1)
         y2 = self._squeeze(y0, y1, 2)
-        return x * (1 + y2.reshape(*x.shape[:2], *[1] * (x.ndim - 2)))
+        gate = 1 + y2.reshape(*x.shape[:2], *[1] * (x.ndim - 2))
+        return kept_or(zeroed(x, there) * gate, x, there)
 
     def _squeeze(self, direction: Tensor, values: Tensor, layer: int) -> Tensor:
         """Compute tanh(direction <values, w> + b). Shapes: (B, C), (B, C) -> (B, C)."""
@@ -203,11 +223,6 @@ def _depthwise(channels: int, ndim: int, extent: int) -> nn.Sequential:
         layers.append(CONV[ndim](channels, channels, 3, 2, 1, groups=channels, bias=False))
         layers.append(BATCH_NORM[ndim](channels))
     return nn.Sequential(*layers)
-
-
-def _mean(x: Tensor) -> Tensor:
-    """Average over the positions. Shape: (B, C, *grid) -> (B, C, 1, ...)."""
-    return x.mean(list(range(2, x.ndim)), keepdim=True)
 
 
 def _check_extent(theta: str, extent: int) -> None:

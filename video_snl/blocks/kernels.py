@@ -52,6 +52,9 @@ class AffinitySpec:
         symmetric: symmetrisation of M to (M + M^T) / 2 before the normalisation.
         normalization: normalisation of M, as :func:`normalize` takes it.
         keys: phi of sub-sampled positions (B, M, width), in place of phi of all positions.
+        mask: (B, N), True where a position exists; None where all do. Embeddings of the others are
+            zero, and no position listens to them.
+        key_mask: the same of the ``keys``.
         channels, times: number of channels that A will be applied to, and number of times. A
             product of embeddings is formed as a matrix where that costs least; 0 keeps its factors.
     """
@@ -62,6 +65,13 @@ class AffinitySpec:
     keys: Tensor | None = None
     channels: int = 0
     times: int = 0
+    mask: Tensor | None = None
+    key_mask: Tensor | None = None
+
+    @property
+    def heard(self) -> Tensor | None:
+        """Mask (B, M) of what positions listen to: the keys, or all positions."""
+        return self.mask if self.keys is None else self.key_mask
 
 
 class Kernel(abc.ABC):
@@ -109,7 +119,9 @@ class Dot(PairKernel):
     def affinity(self, embedded: Tensor, spec: AffinitySpec) -> Affinity:
         theta, phi = embedded.chunk(2, -1)
         phi = phi if spec.keys is None else spec.keys
-        dot = LowRank(theta / phi.shape[1], phi)
+        heard = spec.heard
+        count = phi.shape[1] if heard is None else heard.sum(1)[:, None, None]
+        dot = LowRank(theta / count, phi)
         return dot.symmetrize() if spec.symmetric else dot
 
     def check(self, symmetric: bool, normalization: str | None) -> None:
@@ -136,8 +148,11 @@ class EmbeddedGaussian(PairKernel):
         phi = phi if spec.keys is None else spec.keys
         scale = theta.shape[-1] ** -0.5 if self.scaled else 1.0
         if spec.normalization == "rw" and not spec.symmetric:
-            return Softmax(theta, phi, scale)
+            return Softmax(theta, phi, scale, spec.heard)
         exponents = (scale * theta @ phi.mT).to(wide(theta))
+        if spec.mask is not None and spec.heard is not None:
+            pairs = spec.mask[:, :, None] & spec.heard[:, None]
+            exponents = exponents.masked_fill(~pairs, -torch.inf)
         matrix = Dense((exponents - exponents.detach().amax((1, 2), keepdim=True)).exp())
         whole = normalize(matrix.symmetrize() if spec.symmetric else matrix, spec.normalization)
         return Dense(whole.to_dense().to(theta.dtype))
@@ -176,7 +191,7 @@ class GatherDistribute(Kernel):
 
     def affinity(self, embedded: Tensor, spec: AffinitySpec) -> Affinity:
         theta, phi = embedded.chunk(2, -1)
-        return LowRank(theta.softmax(-1), phi.softmax(1))
+        return LowRank(theta.softmax(-1), _softmax_of_positions(phi, spec.mask))
 
 
 @dataclass(frozen=True)
@@ -193,8 +208,12 @@ class Taylor(Kernel):
     groups: int = 1
 
     def affinity(self, embedded: Tensor, spec: AffinitySpec) -> Affinity:
-        theta, phi = (to_vertices(x, self.groups) for x in embedded.chunk(2, -1))
-        return normalize(LowRank(self._powers(theta), self._powers(phi)), spec.normalization)
+        theta, phi = (self._powers(to_vertices(x, self.groups)) for x in embedded.chunk(2, -1))
+        if spec.mask is not None:
+            there = spec.mask[..., None].expand(-1, -1, embedded.shape[-1] // 2)
+            there = to_vertices(there, self.groups)
+            theta, phi = theta * there, phi * there  # the power 0 of a zero is not zero
+        return normalize(LowRank(theta, phi), spec.normalization)
 
     def _powers(self, x: Tensor) -> Tensor:
         """Compute the weighted powers of x. Shapes: (B, V, 1) -> (B, V, order + 1)."""
@@ -209,7 +228,7 @@ class CrissCrossGaussian(Kernel):
 
     def affinity(self, embedded: Tensor, spec: AffinitySpec) -> Affinity:
         theta, phi = embedded.chunk(2, -1)
-        return CrissCross.softmax(theta, phi, spec.grid)
+        return CrissCross.softmax(theta, phi, spec.grid, mask=spec.mask)
 
 
 @dataclass(frozen=True)
@@ -227,10 +246,22 @@ class Disentangled(Kernel):
     def affinity(self, embedded: Tensor, spec: AffinitySpec) -> Affinity:
         width = embedded.shape[-1] // 2
         theta, phi, unary = embedded.split([width, width, 1], -1)
-        theta, phi = (x - x.mean(1, keepdim=True) for x in (theta, phi))
-        pairwise = Softmax(theta, phi, width**-0.5 if self.scaled else 1.0)
-        salience = unary.softmax(1)
+        theta, phi = (x - _mean_of_positions(x, spec.mask) for x in (theta, phi))
+        pairwise = Softmax(theta, phi, width**-0.5 if self.scaled else 1.0, spec.mask)
+        salience = _softmax_of_positions(unary, spec.mask)
         return Sum([pairwise, LowRank(torch.ones_like(salience), salience)])
+
+
+def _mean_of_positions(x: Tensor, mask: Tensor | None) -> Tensor:
+    """Average over the positions; x is zero at those that do not exist. (B, N, C) -> (B, 1, C)."""
+    if mask is None:
+        return x.mean(1, keepdim=True)
+    return x.sum(1, keepdim=True) / mask.sum(1)[:, None, None]
+
+
+def _softmax_of_positions(x: Tensor, mask: Tensor | None) -> Tensor:
+    """Divide exp(x) by its sum over the positions that exist. Shapes: (B, N, C), (B, N)."""
+    return (x if mask is None else x.masked_fill(~mask[..., None], -torch.inf)).softmax(1)
 
 
 _PAIR_KERNELS: dict[str, type[PairKernel]] = {

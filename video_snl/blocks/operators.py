@@ -249,16 +249,19 @@ class Softmax(Affinity):
     Shapes: query (B, N, E), key (B, M, E), mostly M = N. ``matmul`` is
     scaled_dot_product_attention, whose fused kernels keep one tile of A at a time: N M (E + C)
     multiply-adds, memory linear in N. Their backward pass computes A again; on a CPU a small A
-    (N <= max(4 C, 256)) is formed once and kept, which is faster.
+    (N <= max(4 C, 256)) is formed once and kept, which is faster. ``mask`` (B, M) is True at the
+    keys that count, at least one in each element of the batch.
     """
 
-    def __init__(self, query: Tensor, key: Tensor, scale: float = 1.0) -> None:
+    def __init__(
+        self, query: Tensor, key: Tensor, scale: float = 1.0, mask: Tensor | None = None
+    ) -> None:
         if query.ndim != 3 or key.ndim != 3 or query.shape[::2] != key.shape[::2]:
             raise ValueError(
                 f"Softmax needs a query (B, N, E) and a key (B, M, E), got {tuple(query.shape)} "
                 f"and {tuple(key.shape)}."
             )
-        self.query, self.key, self.scale_factor = query, key, scale
+        self.query, self.key, self.scale_factor, self.mask = query, key, scale, mask
 
     def matmul(self, z: Tensor) -> Tensor:
         positions, keys, channels = self.query.shape[1], self.key.shape[1], z.shape[-1]
@@ -272,6 +275,7 @@ class Softmax(Affinity):
             query.unflatten(1, (heads, -1)),
             key[:, None].expand(-1, heads, -1, -1),
             value[:, None].expand(-1, heads, -1, -1),
+            attn_mask=None if self.mask is None else self.mask[:, None, None],
             scale=self.scale_factor,
         )
         return result.flatten(1, 2)[..., :channels]
@@ -295,7 +299,10 @@ class Softmax(Affinity):
 
     def _softmax(self, query: Tensor) -> Tensor:
         query = query if self.scale_factor == 1 else self.scale_factor * query
-        return (query @ self.key.mT).softmax(-1)
+        scores = query @ self.key.mT
+        if self.mask is not None:
+            scores = scores.masked_fill(~self.mask[:, None], -torch.inf)
+        return scores.softmax(-1)
 
 
 class CrissCross(Affinity):
@@ -311,13 +318,22 @@ class CrissCross(Affinity):
 
     @classmethod
     def softmax(
-        cls, query: Tensor, key: Tensor, grid: Sequence[int], scale: float = 1.0
+        cls,
+        query: Tensor,
+        key: Tensor,
+        grid: Sequence[int],
+        scale: float = 1.0,
+        mask: Tensor | None = None,
     ) -> CrissCross:
         """Build the softmax of scale <q_i, k_j> over the positions j of all lines through i.
 
-        Shapes: query, key (B, N, E), N = prod(grid).
+        ``mask`` is True at the positions that exist: those i listen to such j alone; what the
+        others listen to does not matter.
+
+        Shapes: query, key (B, N, E), mask (B, N), N = prod(grid).
         """
         axes = range(len(grid))
+        there = None if mask is None else mask[..., None].unflatten(1, tuple(grid))
         q, k = (x.unflatten(1, tuple(grid)) for x in (query, key))
         scores = []
         for axis in axes:
@@ -325,6 +341,9 @@ class CrissCross(Affinity):
             if axis > 0:  # a position meets itself once
                 itself = torch.eye(line.shape[-1], dtype=torch.bool, device=line.device)
                 line = line.masked_fill(itself, -torch.inf)
+            if there is not None:
+                of_line = _along(there, axis)
+                line = line.masked_fill(of_line & ~of_line.mT, -torch.inf)
             scores.append(_back(line, axis))
         weights = torch.cat(scores, -1).softmax(-1).split(list(grid), -1)
         return cls([_along(w, axis) for axis, w in zip(axes, weights, strict=True)], grid)
