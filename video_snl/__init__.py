@@ -43,7 +43,7 @@ if TYPE_CHECKING:
         SNL3d,
         make_block,
     )
-    from video_snl.blocks.insertion import insert_blocks
+    from video_snl.blocks.insertion import insert_blocks, mask_blocks, remove_blocks
 
 install()
 
@@ -77,11 +77,13 @@ __all__ = [
     "SNL3d",
     "insert_blocks",
     "make_block",
+    "mask_blocks",
+    "remove_blocks",
 ]
 
-_HOME = dict.fromkeys(__all__, "video_snl.blocks") | {
-    "insert_blocks": "video_snl.blocks.insertion",
-}
+_HOME = dict.fromkeys(__all__, "video_snl.blocks") | dict.fromkeys(
+    ("insert_blocks", "mask_blocks", "remove_blocks"), "video_snl.blocks.insertion"
+)
 
 
 def __getattr__(name: str) -> Any:

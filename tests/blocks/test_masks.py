@@ -14,6 +14,8 @@ from torch.testing import assert_close
 
 from tests.blocks.cases import CASES, GATES, all_cases, features, made, nonlocal_cases
 from video_snl.blocks import NonlocalBlock, filters, make_block, operators
+from video_snl.blocks.insertion import insert_blocks, mask_blocks
+from video_snl.blocks.masks import masked_norm
 from video_snl.blocks.operators import Softmax
 
 GRID = (3, 4, 3)
@@ -255,11 +257,63 @@ def test_a_group_norm_of_kept_positions() -> None:
     assert isinstance(block, NonlocalBlock)
     x, mask = features(2, 8, *GRID), holes(2, 2)
     norm = block.sub_blocks[0].norm
-    from video_snl.blocks.masks import masked_norm
-
     found = masked_norm(norm, x, mask)
     for number, kept in enumerate(mask):
         expected = F.group_norm(
             x[number : number + 1, :, kept], 2, norm.weight, norm.bias, norm.eps
         )
         assert_close(found[number : number + 1, :, kept], expected, rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("case", ["nl", "snl", "cgnl", "cc", "dnl", "cayley", "se"])
+def test_masks_in_compiled_graphs(case: str) -> None:
+    """Without a break of the graph, in training, too; with the backend that compiles nothing."""
+    torch.compiler.reset()
+    block, x, mask = made(case), features(2, 8, *GRID), holes(2, 1)
+    expected = copy.deepcopy(block)
+    for mode in (False, True):
+        compiled = torch.compile(block.train(mode), fullgraph=True, backend="aot_eager")
+        assert_close(compiled(x, mask), expected.train(mode)(x, mask), rtol=1e-9, atol=1e-10)
+
+
+class Strided(nn.Module):
+    """A network that halves time and space before its last layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv3d(3, 8, 1, stride=2)
+        self.second = nn.Conv3d(8, 8, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(self.first(x))
+
+
+def test_a_mask_reaches_the_inserted_blocks() -> None:
+    torch.manual_seed(0)
+    model = Strided().double().eval()
+    [block] = insert_blocks(model, positions=["before:second"], zero_init=False)
+    x = features(2, 3, 5, 4, 4)
+    frames = torch.tensor([[True, True, True, False, False], [True] * 5])
+    with mask_blocks(model, frames):
+        y = model(x)
+    # Frames 0-1, 1-3, 3-4 lie at the three of the smaller map: the last does not exist.
+    there = torch.tensor([[True, True, False], [True, True, True]])
+    assert_close(y, model.second.module(block(model.first(x), there)))
+    assert not torch.equal(y, model(x))
+    positions = frames[:, :, None, None].expand(-1, -1, 4, 4)
+    with mask_blocks(model, positions):
+        assert_close(model(x), y)
+    of_images = torch.ones(2, 3, 4, dtype=torch.bool)
+    message = "does not fit feature maps of a grid .3, 2, 2.: give"
+    with pytest.raises(ValueError, match=message), mask_blocks(model, of_images):
+        model(x)
+
+
+def test_masks_of_networks_that_take_none() -> None:
+    model, frames = Strided(), torch.ones(1, 5, dtype=torch.bool)
+    with pytest.raises(ValueError, match="no block is inserted"), mask_blocks(model, frames):
+        pass
+    insert_blocks(model, lambda channels, **_: nn.Identity(), ["before:second"])
+    message = "Identity.forward takes no mask="
+    with pytest.raises(ValueError, match=message), mask_blocks(model, frames):
+        pass

@@ -10,11 +10,13 @@ these leave one answer. :mod:`video_snl.blocks.layouts` has the wrappers.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal, Unpack
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from video_snl.blocks.feature_maps import Told, measured, read_layers, say_shared
 from video_snl.blocks.layouts import GridOf, Layout, Pathway, Where, WithBlock
@@ -39,6 +41,7 @@ __all__ = [
     "in_stages",
     "insert_blocks",
     "inserted_blocks",
+    "mask_blocks",
     "remove_blocks",
 ]
 
@@ -166,6 +169,40 @@ def remove_blocks(model: nn.Module) -> dict[str, nn.Module]:
     for parent, name, module in list(bare_children(model)):
         setattr(parent, name, module)
     return blocks
+
+
+@contextmanager
+def mask_blocks(model: nn.Module, mask: Tensor) -> Iterator[None]:
+    """Tell the inserted blocks of a network which positions exist, for the forward passes within.
+
+    The layers of the network do not know of the mask: where they look at several positions, what
+    is fed in where none exists reaches those beside it, so that zeros belong there.
+
+    Args:
+        model: network with inserted blocks.
+        mask: boolean, True where a position exists: (B, T) frames of clips, or (B, *grid) of the
+            input or of any map after it. Where a block stands on a smaller grid, a position of it
+            exists if any of those does that it was made of.
+
+    Raises:
+        ValueError: no block is inserted, or one takes no mask.
+    """
+    wrappers = [module for module in model.modules() if isinstance(module, WithBlock)]
+    if not wrappers:
+        raise ValueError("mask_blocks: no block is inserted in this network: insert_blocks first.")
+    for wrapper in wrappers:
+        if "mask" not in inspect.signature(wrapper.block.forward).parameters:
+            raise ValueError(
+                f"mask_blocks: {type(wrapper.block).__name__}.forward takes no mask=, so that it "
+                "would look at positions that do not exist."
+            )
+    try:
+        for wrapper in wrappers:
+            wrapper.mask = mask
+        yield
+    finally:
+        for wrapper in wrappers:
+            wrapper.mask = None
 
 
 def _check_bare(model: nn.Module) -> None:

@@ -13,8 +13,19 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-__all__ = ["Grid", "GridOf", "Layout", "Pathway", "Where", "WithBlock", "element_of", "grid_sizes"]
+__all__ = [
+    "Grid",
+    "GridOf",
+    "Layout",
+    "Pathway",
+    "Where",
+    "WithBlock",
+    "element_of",
+    "grid_sizes",
+    "resized_mask",
+]
 
 Where = Literal["before", "after"]
 Layout = Literal["channels_first", "channels_last", "tokens"]
@@ -42,7 +53,17 @@ class WithBlock(nn.Module):
         prefix_tokens: P, tokens at the beginning that pass by the block untouched.
         grid: sizes of the grid of the other tokens; None for a sequence. A function gets the
             arguments of the module (of a block after it: what the module returns).
+
+    Attributes:
+        mask: positions that exist, see :func:`~video_snl.blocks.insertion.mask_blocks`.
     """
+
+    # Modules that earlier versions pickled have none of their own.
+    layout: Layout = "channels_first"
+    pathway: Pathway | None = None
+    prefix_tokens: int = 0
+    grid: GridOf | None = None
+    mask: Tensor | None = None
 
     def __init__(
         self,
@@ -72,7 +93,9 @@ class WithBlock(nn.Module):
 
     def apply_block(self, x: Tensor) -> Tensor:
         """Return the block's output for a feature map (B, C, *grid)."""
-        return self.block(x)
+        if self.mask is None:
+            return self.block(x)
+        return self.block(x, mask=resized_mask(self.mask, x.shape[2:]))
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -147,6 +170,28 @@ def element_of(value: Any, pathway: Pathway | None, name: str) -> Pathway:
     raise ValueError(
         f"{name} takes or returns a {type(value).__name__} with the feature maps {shapes}: {given}."
     )
+
+
+def resized_mask(mask: Tensor, grid: Sequence[int]) -> Tensor:
+    """Return a mask of the grid of a feature map that was made of a larger one.
+
+    A position exists where any of those does that lie there. Shapes: (B, *larger grid), or (B, T)
+    of the frames alone -> (B, *grid), or (B, T).
+
+    Raises:
+        ValueError: the mask has other axes than the feature map.
+    """
+    of_frames = mask.ndim == 2 and len(grid) == 3
+    sizes = tuple(grid[:1]) if of_frames else tuple(grid)
+    if mask.ndim != 1 + len(sizes):
+        raise ValueError(
+            f"a mask {tuple(mask.shape)} does not fit feature maps of a grid {tuple(grid)}: give "
+            f"(B, {', '.join('THW'[-len(grid) :])}), or (B, T) for clips."
+        )
+    if tuple(mask.shape[1:]) == sizes:
+        return mask
+    pool = (F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d)[len(sizes) - 1]
+    return pool(mask[:, None].float(), sizes)[:, 0] > 0  # type: ignore[operator]
 
 
 def grid_sizes(x: Tensor, prefix: int, grid: Grid | None) -> tuple[tuple[int, ...], list[int]]:
