@@ -16,11 +16,14 @@ Where the keys are sub-sampled A is N x M and maps (B, M, C) to (B, N, C).
 from __future__ import annotations
 
 import abc
+import functools
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 __all__ = [
     "Affinity",
@@ -35,6 +38,10 @@ __all__ = [
     "prefers_dense",
     "wide",
 ]
+
+
+# In the names of the backward passes of fused attention, which have no derivative of their own.
+_FUSED = ("FlashAttention", "EfficientAttention", "CudnnAttention")
 
 
 class Affinity(abc.ABC):
@@ -251,6 +258,10 @@ class Softmax(Affinity):
     multiply-adds, memory linear in N. Their backward pass computes A again; on a CPU a small A
     (N <= max(4 C, 256)) is formed once and kept, which is faster. ``mask`` (B, M) is True at the
     keys that count, at least one in each element of the batch.
+
+    The fused kernels have no forward-mode derivative, so that it is taken through torch's plain
+    one, which holds N M entries; nor a second one: for those choose the plain kernel for the
+    forward pass, ``with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH)``.
     """
 
     def __init__(
@@ -271,14 +282,20 @@ class Softmax(Affinity):
         width = max(channels, self.query.shape[-1])
         query, key, value = (_as_wide(x, width) for x in (self.query, self.key, z))
         heads = _heads(query)
-        result = F.scaled_dot_product_attention(
+        attend = functools.partial(
+            F.scaled_dot_product_attention,
             query.unflatten(1, (heads, -1)),
             key[:, None].expand(-1, heads, -1, -1),
             value[:, None].expand(-1, heads, -1, -1),
             attn_mask=None if self.mask is None else self.mask[:, None, None],
             scale=self.scale_factor,
         )
-        return result.flatten(1, 2)[..., :channels]
+        try:
+            result = attend()
+        except NotImplementedError:  # forward-mode differentiation
+            with sdpa_kernel(SDPBackend.MATH):
+                result = attend()
+        return _with_advice(result).flatten(1, 2)[..., :channels]
 
     def degree(self) -> Tensor:
         return torch.ones(self.query.shape[:2], dtype=wide(self.query), device=self.query.device)
@@ -504,6 +521,38 @@ _recording = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling
 def _is_exporting() -> bool:
     """Tell if a graph is being recorded that has to hold for other sizes than its present ones."""
     return _recording() or torch.jit.is_tracing()
+
+
+class _NoSecondDerivative(torch.autograd.Function):
+    """The identity, whose own derivative is an error that says what to do."""
+
+    @staticmethod
+    def forward(ctx: Any, gradient: Tensor) -> Tensor:
+        return gradient.view_as(gradient)
+
+    @staticmethod
+    def backward(ctx: Any, *_: Tensor) -> Tensor:
+        raise RuntimeError(
+            "fused attention has no second derivative: run the forward pass within "
+            "torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH), which keeps "
+            "N x N entries."
+        )
+
+
+def _with_advice(result: Tensor) -> Tensor:
+    """Let second derivatives through a fused kernel name the kernel that has them."""
+    node = result.grad_fn
+    fused = node is not None and any(word in node.name() for word in _FUSED)
+    if not fused or torch.compiler.is_compiling():
+        return result
+
+    def marked(gradients: tuple[Tensor | None, ...], _: object) -> tuple[Tensor | None, ...] | None:
+        if not torch.is_grad_enabled():  # as in every first derivative
+            return None
+        return tuple(None if g is None else _NoSecondDerivative.apply(g) for g in gradients)
+
+    node.register_hook(marked)  # type: ignore[union-attr]
+    return result
 
 
 def _total(tensors: Iterable[Tensor]) -> Tensor:
