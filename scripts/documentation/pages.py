@@ -18,7 +18,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 # and those that no pattern names stand under "More", so that a new page needs no line here.
 GROUPS: dict[str, tuple[str, ...]] = {
     "Start": ("index",),
-    "Blocks": ("docs/blocks", "docs/add-a-block", "docs/extend"),
+    "Blocks": ("docs/blocks", "docs/insert", "docs/add-a-block", "docs/extend"),
     "Videos": (
         "docs/own-videos",
         "docs/ucf101",
@@ -61,6 +61,7 @@ REFERENCE: dict[str, tuple[str, tuple[str, ...]]] = {
         "Networks and weights",
         (
             "video_snl.blocks.insertion",
+            "video_snl.blocks.layouts",
             "video_snl.models.i3d",
             "video_snl.models.x3d",
             "video_snl.models.slowfast",
