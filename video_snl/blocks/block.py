@@ -10,24 +10,29 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.modules.batchnorm import _BatchNorm
 
-from video_snl.blocks.filters import ChannelGraph, Filter, Polynomial
+from video_snl.blocks.filters import ChannelGraph, Polynomial
 from video_snl.blocks.kernels import (
     AffinitySpec,
-    Kernel,
-    PairKernel,
     from_vertices,
     to_vertices,
 )
-from video_snl.blocks.masks import kept_or, mask_of, masked_max_pool, masked_norm, zeroed
+from video_snl.blocks.masks import mask_of, masked_max_pool, zeroed
 from video_snl.blocks.operators import Affinity, LowRank
+from video_snl.blocks.sub_block import (
+    BATCH_NORM,
+    CONV,
+    BlockConfig,
+    Normalization,
+    Pointwise,
+    Recipe,
+    SubBlock,
+)
 
 __all__ = [
     "BATCH_NORM",
@@ -41,63 +46,8 @@ __all__ = [
     "SubBlock",
 ]
 
-Normalization = Literal["sym", "rw"]
-
-CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
-BATCH_NORM = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 _AXES = {1: "L", 2: "HW", 3: "THW"}
 _POOL = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
-
-
-@dataclass(frozen=True)
-class BlockConfig:
-    """Settings of a nonlocal block: its row in Table 1 of arXiv:2108.02451.
-
-    Args:
-        kernel: map from embeddings to an affinity, see :mod:`video_snl.blocks.kernels`.
-        filter: function that makes the filter, see :mod:`video_snl.blocks.filters`.
-        symmetric: symmetrisation of M to (M + M^T) / 2 before the normalisation.
-        normalization: ``"sym"``, ``"rw"`` or None, see :func:`normalize`.
-        reduction: C / Cs where ``inter_channels`` is not given.
-        transfer: Z = X W_Z with Cs channels; if False, Z = X.
-        groups: number of groups of channels of the weights W_k, and of a GroupNorm.
-        norm: ``"batch"``, or ``"group"`` for GroupNorm.
-        pool: factor by which keys and Z are max-pooled along every spatial axis, at least 1.
-        recurrence: number of times that the whole block is applied, at least 1.
-
-    Raises:
-        ValueError: for values that exclude each other; the message names them.
-    """
-
-    kernel: Kernel
-    filter: Callable[[], Filter]
-    symmetric: bool = False
-    normalization: Normalization | None = None
-    reduction: int = 2
-    transfer: bool = True
-    groups: int = 1
-    norm: Literal["batch", "group"] = "batch"
-    pool: int = 1
-    recurrence: int = 1
-
-    def __post_init__(self) -> None:
-        self.kernel.check(self.symmetric, self.normalization)
-        for name in ("groups", "pool", "recurrence"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least 1.")
-        if self.pool == 1:
-            return
-        if self.symmetric or self.normalization == "sym":
-            raise ValueError(
-                f"pool={self.pool} with normalization={self.normalization!r}: with sub-sampled "
-                "keys the affinity is not square and has no symmetric form; leave one of them out."
-            )
-        if not isinstance(self.kernel, PairKernel):
-            raise ValueError(f"pool={self.pool}: {self.kernel} has no keys to sub-sample.")
-
-
-Recipe = BlockConfig
-"""Former name of :class:`BlockConfig`."""
 
 
 def _in_full_range(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -173,7 +123,13 @@ class NonlocalBlock(nn.Module):
         self.config, self.filter = config, config.filter()
         self.widths = config.kernel.widths(width) if self.filter.products else ()
         self.parts = (sum(self.widths), width if config.transfer else 0)  # of the projection
-        self.project = Pointwise(in_channels, sum(self.parts))
+        biased = [name in config.bias for name in ("theta", "phi")][: len(self.widths)]
+        biased += [False] * (len(self.widths) - len(biased)) + ["g" in config.bias]
+        self.project = Pointwise(
+            in_channels,
+            sum(self.parts),
+            biased=[each for each in zip((*self.widths, self.parts[1]), biased, strict=True)],
+        )
         # Checkpoints have the sub-blocks under the name of units.
         self.units = nn.ModuleList(
             SubBlock(
@@ -182,8 +138,7 @@ class NonlocalBlock(nn.Module):
                 ndim=ndim,
                 terms=self.filter.count,
                 transfer=config.transfer and number > 0,
-                groups=config.groups,
-                norm=config.norm,
+                config=config,
                 zero_init=zero_init,
                 activation=activation,
             )
@@ -330,20 +285,32 @@ class NonlocalBlock(nn.Module):
         self, x: Tensor, mask: Tensor | None = None, *, to_apply: bool = False
     ) -> tuple[Affinity, Tensor]:
         """Return A and Z of the first sub-block; ``to_apply`` asks for A's cheapest form."""
-        features = zeroed(x, mask).flatten(2).mT
-        grid, width = tuple(x.shape[2:]), sum(self.widths)
+        features, grid = zeroed(x, mask).flatten(2).mT, tuple(x.shape[2:])
         there = None if mask is None else mask.flatten(1)
-        projected = self.project(features)
-        embedded, signal = projected.split(self.parts, -1)
-        embedded = embedded if width else features
-        signal = signal if self.config.transfer else features
+        embedded, signal = self._projected(features, there)
         keys = key_mask = None
         if self.config.pool > 1:
-            first = self.widths[0] if width else 0
-            keys, key_mask = self._pooled(embedded[..., first:], grid, there)
-            signal, _ = self._pooled(signal, grid, there)
+            first = self.widths[0] if self.widths else 0
+            if self.config.pool_first:
+                pooled, key_mask = self._pooled(features, grid, there)
+                keys, signal = self._projected(pooled, key_mask)
+                keys = keys[..., first:]
+            else:
+                keys, key_mask = self._pooled(embedded[..., first:], grid, there)
+                signal, _ = self._pooled(signal, grid, there)
         channels = signal.shape[-1] if to_apply else 0
         return self._graph(embedded, keys, grid, channels, there, key_mask), signal
+
+    def _projected(self, features: Tensor, there: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return the embeddings and Z of features, zero where no position exists."""
+        projected = self.project(features)
+        if there is not None and self.project.bias is not None:
+            projected = torch.where(there[..., None], projected, 0)
+        embedded, signal = projected.split(self.parts, -1)
+        return (
+            embedded if self.widths else features,
+            signal if self.config.transfer else features,
+        )
 
     @_in_full_range
     def _graph(
@@ -376,23 +343,29 @@ class NonlocalBlock(nn.Module):
 
     def _signal(self, sub_block: SubBlock, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return Z of a later sub-block from its input."""
-        features = zeroed(x, mask).flatten(2).mT
+        features, grid = zeroed(x, mask).flatten(2).mT, tuple(x.shape[2:])
+        there = None if mask is None else mask.flatten(1)
+        pooled = self.config.pool > 1
+        if pooled and self.config.pool_first:
+            features, there = self._pooled(features, grid, there)
         z = features if sub_block.transfer is None else sub_block.transfer(features)
-        if self.config.pool == 1:
+        if there is not None and sub_block.transfer is not None:
+            z = torch.where(there[..., None], z, 0)
+        if not pooled or self.config.pool_first:
             return z
-        return self._pooled(z, tuple(x.shape[2:]), None if mask is None else mask.flatten(1))[0]
+        return self._pooled(z, grid, there)[0]
 
     def _pooled(
         self, x: Tensor, grid: tuple[int, ...], mask: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
-        """Max-pool along the spatial axes, as in arXiv:1711.07971; an odd rest is kept.
+        """Max-pool along the spatial axes, as in arXiv:1711.07971.
 
         Shapes: (B, N, C) and a mask (B, N) -> (B, M, C) and a mask (B, M).
         """
         window = [1] * (self.ndim == 3) + [self.config.pool] * min(self.ndim, 2)
         if mask is not None:
-            return masked_max_pool(x, mask, grid, window)
-        pooled = _POOL[self.ndim](x.mT.unflatten(2, grid), window, ceil_mode=True)
+            return masked_max_pool(x, mask, grid, window, self.config.ceil_mode)
+        pooled = _POOL[self.ndim](x.mT.unflatten(2, grid), window, ceil_mode=self.config.ceil_mode)
         return pooled.flatten(2).mT, None
 
 
@@ -424,111 +397,6 @@ class GraphFilter(NamedTuple):
         if self.groups is None:
             return z
         return from_vertices(z.unflatten(1, (self.groups, -1)).flatten(0, 1), self.groups, channels)
-
-
-class SubBlock(nn.Module):
-    """Y = X + norm([f_1(A) Z, f_2(A) Z, ...] W); the terms come from the block's filter.
-
-    Args:
-        in_channels: C.
-        channels: Cs, channels of Z.
-        ndim: number of axes of the grid.
-        terms: number of terms.
-        transfer: own projection of X to Z (the block projects for the first sub-block).
-        groups: number of groups of the weights W and of a GroupNorm.
-        norm: ``"batch"`` or ``"group"``.
-        zero_init: zero as the initial weight of the norm.
-        activation: ``"relu"`` after the norm, or None.
-    """
-
-    def __init__(
-        self,
-        in_channels: int,
-        channels: int,
-        *,
-        ndim: int,
-        terms: int,
-        transfer: bool,
-        groups: int,
-        norm: Literal["batch", "group"],
-        zero_init: bool,
-        activation: Literal["relu"] | None,
-    ) -> None:
-        super().__init__()
-        self.activation = activation
-        self.transfer = Pointwise(in_channels, channels) if transfer else None
-        self.combine = Pointwise(terms * channels, in_channels, groups)
-        self.norm: nn.GroupNorm | _BatchNorm | nn.Identity = (
-            nn.GroupNorm(groups, in_channels) if norm == "group" else BATCH_NORM[ndim](in_channels)
-        )
-        nn.init.constant_(self.norm.weight, 0.0 if zero_init else 1.0)
-
-    def forward(self, x: Tensor, terms: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Apply the block. Shapes: x (B, C, *grid), terms (B, N, terms * Cs) -> (B, C, *grid)."""
-        out = masked_norm(self.norm, self.combined(x, terms), mask)
-        return kept_or(x + (F.relu(out) if self.activation == "relu" else out), x, mask)
-
-    def combined(self, x: Tensor, terms: Tensor) -> Tensor:
-        """Return the terms times W, on the grid of x."""
-        out = self.combine(terms.to(x.dtype))
-        if out.stride(-1) != 1:
-            return out.mT.unflatten(2, x.shape[2:])
-        # Viewed anew: a batch of one may have any stride along the batch, and torch's BatchNorm
-        # returns wrong gradients for one that does not fit the other strides.
-        rows = out.reshape(-1, out.shape[-1])
-        return rows.view(x.shape[0], *x.shape[2:], out.shape[-1]).movedim(-1, 1)
-
-    def fuse(self) -> None:
-        """Fold BatchNorm into W and a bias, for inference; a GroupNorm depends on its input."""
-        if isinstance(self.norm, _BatchNorm):
-            scale, bias = _batch_norm(self.norm)
-            self.combine.weight = nn.Parameter((self.combine.weight * scale[:, None]).detach())
-            self.combine.bias = nn.Parameter(bias.detach())
-            self.norm = nn.Identity()
-
-    def folded(self, x: Tensor, terms: Tensor) -> tuple[Tensor, Tensor]:
-        """Return W and the bias with the norm folded in, as in evaluation mode on these terms.
-
-        Returns:
-            W (terms * Cs, C) and bias (C,); with GroupNorm (B, terms * Cs, C) and (B, C).
-        """
-        weight = self.combine.matrix().mT
-        if isinstance(self.norm, nn.GroupNorm):
-            scale, bias = _group_norm(self.norm, self.combined(x, terms))
-            return weight * scale[:, None], bias
-        if isinstance(self.norm, _BatchNorm):
-            scale, bias = _batch_norm(self.norm)
-            return weight * scale, bias
-        assert self.combine.bias is not None
-        return weight, self.combine.bias
-
-
-class Pointwise(nn.Module):
-    """A 1x1 convolution on positions as rows, (B, N, in) -> (B, N, out); one matrix product.
-
-    A linear layer: with few positions the backward pass of a convolution takes half as long again
-    on a CPU. The weight has no axes of a grid, so that blocks of 1, 2 and 3 dimensions share it.
-    """
-
-    def __init__(self, in_channels: int, out_channels: int, groups: int = 1) -> None:
-        super().__init__()
-        self.groups = groups
-        self.weight = nn.Parameter(torch.empty(out_channels, in_channels // groups))
-        self.bias: nn.Parameter | None = None
-        nn.init.kaiming_uniform_(self.weight, a=5**0.5)  # as a convolution starts
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.groups == 1:
-            return F.linear(x, self.weight, self.bias)
-        return F.conv1d(x.mT, self.weight[..., None], self.bias, groups=self.groups).mT
-
-    def matrix(self) -> Tensor:
-        """Return the whole matrix, block-diagonal where there are groups. Shape: (out, in)."""
-        return torch.block_diag(*self.weight.chunk(self.groups))
-
-    def extra_repr(self) -> str:
-        out_channels, in_channels = self.weight.shape
-        return f"{in_channels * self.groups}, {out_channels}, groups={self.groups}"
 
 
 def _check_sizes(
@@ -564,6 +432,8 @@ def _check_linear(block: NonlocalBlock) -> None:
         reason = f"{block.filter} is not a polynomial of A; see response(frequencies)"
     elif block.training:
         reason = "in training mode its norm depends on the batch; call eval() first"
+    elif block.config.norm == "layer":
+        reason = "its LayerNorm depends on each position"
     elif any(sub_block.activation for sub_block in block.sub_blocks):
         reason = "its activation is not linear"
     elif block.config.pool > 1 or block.config.recurrence > 1:
@@ -592,20 +462,3 @@ def _block_diagonal(affinity: LowRank, groups: int) -> LowRank:
         return apart.flatten(3).flatten(1, 2)
 
     return LowRank(join(affinity.left), join(affinity.right))
-
-
-def _batch_norm(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
-    """Return scale and shift (C,) of a norm in evaluation mode."""
-    mean, variance = norm.running_mean, norm.running_var
-    assert mean is not None and variance is not None
-    scale = norm.weight * (variance + norm.eps).rsqrt()
-    return scale, norm.bias - mean * scale
-
-
-def _group_norm(norm: nn.GroupNorm, out: Tensor) -> tuple[Tensor, Tensor]:
-    """Return scale and shift (B, C) of a norm for its input (B, C, *grid)."""
-    per_group = out.unflatten(1, (norm.num_groups, -1)).flatten(2)
-    variance, mean = torch.var_mean(per_group, -1, correction=0)
-    width = out.shape[1] // norm.num_groups
-    scale = norm.weight * (variance + norm.eps).rsqrt().repeat_interleave(width, 1)
-    return scale, norm.bias - mean.repeat_interleave(width, 1) * scale

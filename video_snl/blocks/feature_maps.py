@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
-from video_snl.blocks.block import BATCH_NORM, CONV
 from video_snl.blocks.layouts import (
     GridOf,
     Layout,
@@ -24,6 +23,7 @@ from video_snl.blocks.layouts import (
     grid_sizes,
 )
 from video_snl.blocks.places import Site, sites_of
+from video_snl.blocks.sub_block import BATCH_NORM, CONV
 
 __all__ = ["FeatureMap", "Told", "measured", "read_layers", "say_shared"]
 

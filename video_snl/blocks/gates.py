@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from video_snl.blocks.block import BATCH_NORM, CONV
 from video_snl.blocks.masks import kept_or, mask_of, masked_mean, zeroed
+from video_snl.blocks.sub_block import BATCH_NORM, CONV, LayerNorm
 
 __all__ = ["CGD", "GATES", "GC", "GE", "SE"]
 
@@ -190,13 +190,6 @@ class CGD(nn.Module):
 GATES: dict[str, type[nn.Module]] = {"se": SE, "ge": GE, "gc": GC, "cgd": CGD}
 
 
-class _LayerNorm(nn.LayerNorm):
-    """LayerNorm over the channels of a (B, C, *grid) map."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
-
-
 def _bottleneck(
     channels: int, ndim: int, reduction: int, zero_init: bool, *, normalised: bool = False
 ) -> nn.Sequential:
@@ -205,7 +198,7 @@ def _bottleneck(
     hidden = max(1, channels // reduction)
     last = CONV[ndim](hidden, channels, 1)
     _zero(last, zero_init)
-    norm = [_LayerNorm(hidden)] if normalised else []
+    norm = [LayerNorm(hidden)] if normalised else []
     return nn.Sequential(CONV[ndim](channels, hidden, 1), *norm, nn.ReLU(), last)
 
 

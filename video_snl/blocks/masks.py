@@ -72,17 +72,17 @@ def masked_mean(x: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def masked_max_pool(
-    x: Tensor, mask: Tensor, grid: Sequence[int], window: list[int]
+    x: Tensor, mask: Tensor, grid: Sequence[int], window: list[int], ceil_mode: bool = True
 ) -> tuple[Tensor, Tensor]:
-    """Take the maximum over those members of each window that exist; an odd rest is kept.
+    """Take the maximum over those members of each window that exist.
 
     Shapes: x (B, N, C), mask (B, N) -> (B, M, C), (B, M). A window without members is zero.
     """
     pool = _POOL[len(grid)]
-    there = pool(mask[:, None].to(x.dtype).unflatten(2, tuple(grid)), window, ceil_mode=True)
+    there = pool(mask[:, None].to(x.dtype).unflatten(2, tuple(grid)), window, ceil_mode=ceil_mode)
     there = there.flatten(2).squeeze(1) > 0
     lowest = x.masked_fill(~mask[..., None], -torch.inf)
-    pooled = pool(lowest.mT.unflatten(2, tuple(grid)), window, ceil_mode=True).flatten(2).mT
+    pooled = pool(lowest.mT.unflatten(2, tuple(grid)), window, ceil_mode=ceil_mode).flatten(2).mT
     return torch.where(there[..., None], pooled, 0), there
 
 

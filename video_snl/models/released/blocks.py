@@ -410,8 +410,7 @@ class DisentangledStage(nn.Module):
                 ndim=ndim,
                 terms=1,
                 transfer=False,
-                groups=1,
-                norm="batch",
+                config=config,
                 zero_init=False,
                 activation="relu",
             )

@@ -1,0 +1,283 @@
+"""A sub-block of a nonlocal block: the weights of the filter's terms, the norm, the sum with X.
+
+A :class:`BlockConfig` is a row of Table 1 of arXiv:2108.02451: a kernel, a normalisation, a filter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from video_snl.blocks.filters import Filter
+from video_snl.blocks.kernels import Kernel, PairKernel
+from video_snl.blocks.masks import kept_or, masked_norm
+
+__all__ = [
+    "BATCH_NORM",
+    "CONV",
+    "BlockConfig",
+    "LayerNorm",
+    "NormName",
+    "Normalization",
+    "Pointwise",
+    "Recipe",
+    "SubBlock",
+]
+
+Normalization = Literal["sym", "rw"]
+NormName = Literal["batch", "group", "layer", "none"]
+
+CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+BATCH_NORM = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+_BIASES = ("theta", "phi", "g", "out")
+
+
+@dataclass(frozen=True)
+class BlockConfig:
+    """Settings of a nonlocal block: its row in Table 1 of arXiv:2108.02451.
+
+    Args:
+        kernel: map from embeddings to an affinity, see :mod:`video_snl.blocks.kernels`.
+        filter: function that makes the filter, see :mod:`video_snl.blocks.filters`.
+        symmetric: symmetrisation of M to (M + M^T) / 2 before the normalisation.
+        normalization: ``"sym"``, ``"rw"`` or None, see :func:`normalize`.
+        reduction: C / Cs where ``inter_channels`` is not given.
+        transfer: Z = X W_Z with Cs channels; if False, Z = X.
+        groups: number of groups of channels of the weights W_k, and of a GroupNorm.
+        norm: norm after the weights: ``"batch"``, ``"group"``, ``"layer"`` (over the channels of
+            each position) or ``"none"``.
+        norm_groups: number of groups of a GroupNorm, where it is not ``groups``.
+        bias: which of ``"theta"``, ``"phi"``, ``"g"`` (Z) and ``"out"`` (the W_k) have a bias.
+        pool: factor by which keys and Z are max-pooled along every spatial axis, at least 1.
+        pool_first: pooling of the features before their projection instead of phi and Z after it.
+        ceil_mode: pooling keeps an odd rest at the end of an axis.
+        recurrence: number of times that the whole block is applied, at least 1.
+
+    Raises:
+        ValueError: for values that exclude each other; the message names them.
+    """
+
+    kernel: Kernel
+    filter: Callable[[], Filter]
+    symmetric: bool = False
+    normalization: Normalization | None = None
+    reduction: int = 2
+    transfer: bool = True
+    groups: int = 1
+    norm: NormName = "batch"
+    pool: int = 1
+    recurrence: int = 1
+    norm_groups: int | None = None
+    bias: tuple[str, ...] = ()
+    pool_first: bool = False
+    ceil_mode: bool = True
+
+    def __post_init__(self) -> None:
+        self.kernel.check(self.symmetric, self.normalization)
+        for name in ("groups", "pool", "recurrence", "norm_groups"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name}={value} must be at least 1.")
+        if self.norm not in get_args(NormName):
+            raise ValueError(
+                f"norm={self.norm!r} is unknown; choose from: {', '.join(get_args(NormName))}."
+            )
+        if self.norm_groups is not None and self.norm != "group":
+            raise ValueError(f"norm_groups={self.norm_groups} is of norm='group'.")
+        unknown = sorted(set(self.bias) - set(_BIASES))
+        if unknown:
+            raise ValueError(
+                f"bias of {', '.join(unknown)} is unknown; choose from: {', '.join(_BIASES)}."
+            )
+        if self.pool == 1:
+            if self.pool_first or not self.ceil_mode:
+                raise ValueError("pool_first and ceil_mode are of pool=2 or more.")
+            return
+        if self.symmetric or self.normalization == "sym":
+            raise ValueError(
+                f"pool={self.pool} with normalization={self.normalization!r}: with sub-sampled "
+                "keys the affinity is not square and has no symmetric form; leave one of them out."
+            )
+        if not isinstance(self.kernel, PairKernel):
+            raise ValueError(f"pool={self.pool}: {self.kernel} has no keys to sub-sample.")
+
+
+Recipe = BlockConfig
+"""Former name of :class:`BlockConfig`."""
+
+
+class SubBlock(nn.Module):
+    """Y = X + norm([f_1(A) Z, f_2(A) Z, ...] W); the terms come from the block's filter.
+
+    Args:
+        in_channels: C.
+        channels: Cs, channels of Z.
+        ndim: number of axes of the grid.
+        terms: number of terms.
+        transfer: own projection of X to Z (the block projects for the first sub-block).
+        config: the block's row; of it groups, norm and biases.
+        zero_init: zero as the initial weight of the norm; without one, of W.
+        activation: ``"relu"`` after the norm, or None.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        *,
+        ndim: int,
+        terms: int,
+        transfer: bool,
+        config: BlockConfig,
+        zero_init: bool,
+        activation: Literal["relu"] | None,
+    ) -> None:
+        super().__init__()
+        self.activation = activation
+        biased = [(channels, "g" in config.bias)]
+        self.transfer = Pointwise(in_channels, channels, biased=biased) if transfer else None
+        biased = [(in_channels, "out" in config.bias)]
+        self.combine = Pointwise(terms * channels, in_channels, config.groups, biased=biased)
+        self.norm = _norm(config, in_channels, ndim)
+        if isinstance(self.norm, nn.Identity):
+            if zero_init:
+                for parameter in self.combine.parameters():
+                    nn.init.zeros_(parameter)
+        else:
+            assert isinstance(self.norm.weight, Tensor)
+            nn.init.constant_(self.norm.weight, 0.0 if zero_init else 1.0)
+
+    def forward(self, x: Tensor, terms: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Apply the block. Shapes: x (B, C, *grid), terms (B, N, terms * Cs) -> (B, C, *grid)."""
+        out = masked_norm(self.norm, self.combined(x, terms), mask)
+        return kept_or(x + (F.relu(out) if self.activation == "relu" else out), x, mask)
+
+    def combined(self, x: Tensor, terms: Tensor) -> Tensor:
+        """Return the terms times W, on the grid of x."""
+        out = self.combine(terms.to(x.dtype))
+        if out.stride(-1) != 1:
+            return out.mT.unflatten(2, x.shape[2:])
+        # Viewed anew: a batch of one may have any stride along the batch, and torch's BatchNorm
+        # returns wrong gradients for one that does not fit the other strides.
+        rows = out.reshape(-1, out.shape[-1])
+        return rows.view(x.shape[0], *x.shape[2:], out.shape[-1]).movedim(-1, 1)
+
+    def fuse(self) -> None:
+        """Fold BatchNorm into W and a bias, for inference; a GroupNorm depends on its input."""
+        if isinstance(self.norm, _BatchNorm):
+            scale, bias = _batch_norm(self.norm)
+            bias = bias if self.combine.bias is None else bias + scale * self.combine.bias
+            self.combine.weight = nn.Parameter((self.combine.weight * scale[:, None]).detach())
+            self.combine.bias = nn.Parameter(bias.detach())
+            self.norm = nn.Identity()
+
+    def folded(self, x: Tensor, terms: Tensor) -> tuple[Tensor, Tensor]:
+        """Return W and the bias with the norm folded in, as in evaluation mode on these terms.
+
+        Returns:
+            W (terms * Cs, C) and bias (C,); with GroupNorm (B, terms * Cs, C) and (B, C).
+        """
+        weight, own = self.combine.matrix().mT, self.combine.bias
+        if isinstance(self.norm, nn.GroupNorm):
+            scale, bias = _group_norm(self.norm, self.combined(x, terms))
+            return weight * scale[:, None], bias if own is None else bias + scale * own
+        if isinstance(self.norm, _BatchNorm):
+            scale, bias = _batch_norm(self.norm)
+            return weight * scale, bias if own is None else bias + scale * own
+        return weight, torch.zeros_like(weight[0]) if own is None else own
+
+
+class Pointwise(nn.Module):
+    """A 1x1 convolution on positions as rows, (B, N, in) -> (B, N, out); one matrix product.
+
+    A linear layer: with few positions the backward pass of a convolution takes half as long again
+    on a CPU. The weight has no axes of a grid, so that blocks of 1, 2 and 3 dimensions share it.
+
+    Args:
+        in_channels, out_channels, groups: as of a convolution.
+        biased: parts of the outputs side by side, and whether each has a bias; none by default.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        groups: int = 1,
+        *,
+        biased: Sequence[tuple[int, bool]] = (),
+    ) -> None:
+        super().__init__()
+        self.groups = groups
+        self.weight = nn.Parameter(torch.empty(out_channels, in_channels // groups))
+        self.biased = [part for part in biased if part[0]]
+        size = sum(width for width, has in self.biased if has)
+        self.bias = nn.Parameter(torch.empty(size)) if size else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the weights as a convolution starts."""
+        nn.init.kaiming_uniform_(self.weight, a=5**0.5)
+        if self.bias is not None:
+            bound = self.weight.shape[1] ** -0.5
+            nn.init.uniform_(self.bias, -bound, bound)
+
+    def forward(self, x: Tensor) -> Tensor:
+        bias = self.whole_bias()
+        if self.groups == 1:
+            return F.linear(x, self.weight, bias)
+        return F.conv1d(x.mT, self.weight[..., None], bias, groups=self.groups).mT
+
+    def whole_bias(self) -> Tensor | None:
+        """Return the bias of all outputs, zero in the parts without one; None for none at all."""
+        if self.bias is None or len(self.bias) == len(self.weight):
+            return self.bias
+        own = iter(self.bias.split([width for width, has in self.biased if has]))
+        return torch.cat(
+            [next(own) if has else self.bias.new_zeros(width) for width, has in self.biased]
+        )
+
+    def matrix(self) -> Tensor:
+        """Return the whole matrix, block-diagonal where there are groups. Shape: (out, in)."""
+        return torch.block_diag(*self.weight.chunk(self.groups))
+
+    def extra_repr(self) -> str:
+        out_channels, in_channels = self.weight.shape
+        return f"{in_channels * self.groups}, {out_channels}, groups={self.groups}"
+
+
+class LayerNorm(nn.LayerNorm):
+    """LayerNorm over the channels of each position of a (B, C, *grid) map."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
+
+
+def _norm(config: BlockConfig, channels: int, ndim: int) -> nn.Module:
+    if config.norm == "group":
+        return nn.GroupNorm(config.norm_groups or config.groups, channels)
+    if config.norm == "layer":
+        return LayerNorm(channels)
+    return nn.Identity() if config.norm == "none" else BATCH_NORM[ndim](channels)
+
+
+def _batch_norm(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
+    """Return scale and shift (C,) of a norm in evaluation mode."""
+    mean, variance = norm.running_mean, norm.running_var
+    assert mean is not None and variance is not None
+    scale = norm.weight * (variance + norm.eps).rsqrt()
+    return scale, norm.bias - mean * scale
+
+
+def _group_norm(norm: nn.GroupNorm, out: Tensor) -> tuple[Tensor, Tensor]:
+    """Return scale and shift (B, C) of a norm for its input (B, C, *grid)."""
+    per_group = out.unflatten(1, (norm.num_groups, -1)).flatten(2)
+    variance, mean = torch.var_mean(per_group, -1, correction=0)
+    width = out.shape[1] // norm.num_groups
+    scale = norm.weight * (variance + norm.eps).rsqrt().repeat_interleave(width, 1)
+    return scale, norm.bias - mean.repeat_interleave(width, 1) * scale
