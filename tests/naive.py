@@ -65,7 +65,9 @@ def product(matrix: Tensor, z: Tensor) -> Tensor:
     return rows(batch, positions, lambda b, i: (matrix[b, i, :, None] * z[b]).sum(0), channels)
 
 
-def linear(weight: Tensor, x: Tensor) -> Tensor:
-    """weight x_i at every position. Shapes: weight (O, C), x (B, N, C) -> (B, N, O)."""
+def linear(weight: Tensor | tuple[Tensor, Tensor], x: Tensor) -> Tensor:
+    """weight x_i (+ bias) at every position. Shapes: (O, C) and (O,), x (B, N, C) -> (B, N, O)."""
+    if isinstance(weight, tuple):
+        return linear(weight[0], x) + weight[1]
     batch, positions, _ = x.shape
     return rows(batch, positions, lambda b, i: (weight * x[b, i]).sum(-1), weight.shape[0])

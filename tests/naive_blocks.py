@@ -38,6 +38,9 @@ def kernel_matrix(name: str, w: Weights, x: Tensor, scaled: bool) -> Tensor:
         return pairwise(theta.clamp(min=0), phi.clamp(min=0))
     if name == "dot":
         return pairwise(theta, phi) / x.shape[1]
+    if name == "concatenation":
+        joined = theta[:, :, None, 0] + phi[:, None, :, 0]
+        return joined.clamp(min=0) / x.shape[1]
     return exponentials(theta, phi, theta.shape[-1] ** -0.5 if scaled else 1.0)
 
 
@@ -51,7 +54,7 @@ def _sum(w: Weights, terms: list[Tensor]) -> Tensor:
 
 
 def _pair_affinity(w: Weights, x: Tensor, kernel: str, how: str | None, scaled: bool) -> Tensor:
-    usual = "rw" if kernel != "dot" else None
+    usual = "rw" if kernel not in ("dot", "concatenation") else None
     return _normalized(kernel_matrix(kernel, w, x, scaled), usual if how == "default" else how)
 
 
@@ -80,7 +83,7 @@ def ns(
     return linear(w["w"][0], z) - linear(w["w"][0], product(a, z))
 
 
-def a2(w: Weights, x: Tensor, grid: Grid) -> Tensor:
+def a2(w: Weights, x: Tensor, grid: Grid, descriptors: int | None = None) -> Tensor:
     """Gathering: one descriptor for each map r; distribution: a mixture of them (1810.11579)."""
     distribute, gather, z = (linear(w[key], x) for key in ("theta", "phi", "z"))
     descriptors = []
@@ -103,14 +106,18 @@ def cgnl(
     order: int = 2,
     gamma: float = 1e-4,
     normalization: str | None = None,
+    series: bool = True,
+    scaled: bool = False,
 ) -> Tensor:
     """sum over j, d of k(t_ic, p_jd) z_jd, within a group of channels (1810.13125, eq. 8 on)."""
     t, p, z = (linear(w[key], x) for key in ("theta", "phi", "z"))
     width = z.shape[-1] // groups
 
     def kernel(s: Tensor) -> Tensor:
-        series = sum((2 * gamma * s) ** k / math.factorial(k) for k in range(order + 1))
-        return math.exp(-2 * gamma) * series
+        if not series:
+            return s / (math.sqrt(x.shape[1] * width) if scaled else 1)
+        powers = sum((2 * gamma * s) ** k / math.factorial(k) for k in range(order + 1))
+        return math.exp(-2 * gamma) * powers
 
     def response(b: int, i: int, c: int) -> Tensor:
         group = slice(c // width * width, (c // width + 1) * width)

@@ -22,17 +22,26 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "nl gaussian": ("nl", {"kernel": "gaussian"}),
     "nl scaled": ("nl", {"scaled": True}),
     "nl sym": ("nl", {"normalization": "sym"}),
+    "nl concatenation": ("nl", {"kernel": "concatenation"}),
+    "nl bias": ("nl", {"bias": "theta"}),
+    "nl no norm": ("nl", {"norm": "none", "bias": "theta,g,out"}),
     "ns": ("ns", {}),
     "ns dot": ("ns", {"kernel": "dot"}),
     "ns relu": ("ns", {"kernel": "relu_dot"}),
     "a2": ("a2", {}),
+    "a2 wide": ("a2", {"descriptors": 3, "bias": "theta"}),
     "cgnl": ("cgnl", {}),
     "cgnl grouped": ("cgnl", {"groups": 2, "order": 3, "gamma": 0.1}),
     "cgnl rw": ("cgnl", {"gamma": 0.1, "normalization": "rw"}),
+    "cgnl dot": ("cgnl", {"series": False, "scaled": True, "groups": 2}),
+    "cgnl bias": ("cgnl", {"bias": "all", "gamma": 0.1}),
     "cc": ("cc", {}),
+    "cc bias": ("cc", {"bias": "theta"}),
     "dnl": ("dnl", {}),
+    "dnl bias": ("dnl", {"norm": "none", "bias": "g,out"}),
     "dnl scaled": ("dnl", {"scaled": True}),
     "snl": ("snl", {}),
+    "snl bias": ("snl", {"bias": "all", "norm": "group", "norm_groups": 2}),
     "snl exponential": ("snl", {"kernel": "embedded_gaussian", "scaled": True}),
     "snl gaussian": ("snl", {"kernel": "gaussian", "scaled": True}),
     "snl_a1": ("snl_a1", {}),
@@ -95,14 +104,19 @@ def by_the_equation(case: str, block: nn.Module, x: Tensor) -> Tensor:
     """X + norm(F(A, Z)) by plain loops over the positions, with the block's weights."""
     name, options = CASES[case]
     assert isinstance(block, NonlocalBlock) and len(block.units) == 1
+    options = {n: value for n, value in options.items() if n not in ("bias", "norm", "norm_groups")}
     terms = naive_blocks.EQUATIONS[name](_weights(block), x.flatten(2).mT, x.shape[2:], **options)
+    bias = block.units[0].combine.bias
+    terms = terms if bias is None else terms + bias
     return x + _normed(block.units[0].norm, terms).mT.reshape(x.shape)
 
 
 def _weights(block: NonlocalBlock) -> dict[str, Any]:
-    parts = block.project.weight.split(
-        [*block.widths, block.project.weight.shape[0] - sum(block.widths)]
-    )
+    sizes = [*block.widths, block.project.weight.shape[0] - sum(block.widths)]
+    parts: list[Any] = list(block.project.weight.split(sizes))
+    bias = block.project.whole_bias()
+    if bias is not None:
+        parts = list(zip(parts, bias.split(sizes), strict=True))
     names = {0: [], 2: ["theta", "phi"], 3: ["theta", "phi", "unary"]}[len(block.widths)]
     weights: dict[str, Any] = dict(zip([*names, "z"], parts, strict=True))
     weights["w"] = block.units[0].combine.matrix().chunk(block.filter.count, 1)
@@ -113,6 +127,8 @@ def _weights(block: NonlocalBlock) -> dict[str, Any]:
 
 def _normed(norm: nn.Module, terms: Tensor) -> Tensor:
     """Shape: (B, N, C)."""
+    if isinstance(norm, nn.Identity):
+        return terms
     if isinstance(norm, nn.GroupNorm):
         grouped = terms.unflatten(2, (norm.num_groups, -1))
         mean = grouped.mean((1, 3), keepdim=True)

@@ -49,7 +49,10 @@ def test_the_classes_of_the_package(name: str, ndim: int) -> None:
         ({"name": "snl", "activation": "relu"}, "zero_init=True with activation='relu'"),
         ({"name": "snl", "num_units": 0}, "num_units=0 must be at least 1"),
         ({"name": "snl", "order": 3}, "order=3 with block='snl': its options are: kernel, scaled"),
-        ({"name": "a2", "kernel": "dot"}, "kernel='dot' with block='a2': it has none of its own"),
+        (
+            {"name": "a2", "kernel": "dot"},
+            "kernel='dot' with block='a2': its options are: descriptors, bias, norm, norm_groups",
+        ),
         ({"name": "nl", "kernel": "dot", "normalization": "rw"}, "kernel='dot' with normal.*'rw'"),
         ({"name": "gsnl", "kernel": "dot"}, "kernel='dot' with normalization='sym'"),
         ({"name": "nl", "normalization": None}, "kernel='embedded_gaussian' with normalization="),

@@ -53,19 +53,38 @@ class GC(nn.Module):
         ndim: number of axes of the grid.
         reduction: divisor of C that gives the rows of W1 (at least one row), or None for no
             bottleneck.
+        fusion: ``"add"`` as above; ``"mul"``: Y = X sigmoid(W2 relu(norm(W1 c))), a gate, which
+            cannot start as the identity; ``"both"``: the gate, then the sum, each with weights of
+            its own.
         zero_init: zero as the initial last weight: the block starts as the identity.
+
+    Raises:
+        ValueError: for an unknown fusion, or a reduction below 1.
     """
 
     def __init__(
-        self, in_channels: int, *, ndim: int, reduction: int | None = 16, zero_init: bool = True
+        self,
+        in_channels: int,
+        *,
+        ndim: int,
+        reduction: int | None = 16,
+        fusion: Literal["add", "mul", "both"] = "add",
+        zero_init: bool = True,
     ) -> None:
         super().__init__()
+        if fusion not in ("add", "mul", "both"):
+            raise ValueError(f"fusion={fusion!r} is unknown; choose 'add', 'mul' or 'both'.")
         self.mask = CONV[ndim](in_channels, 1, 1, bias=False)
-        if reduction is None:
-            self.transform: nn.Module = CONV[ndim](in_channels, in_channels, 1, bias=False)
-            _zero(self.transform, zero_init)
-        else:
-            self.transform = _bottleneck(in_channels, ndim, reduction, zero_init, normalised=True)
+
+        def transform() -> nn.Module:
+            if reduction is not None:
+                return _bottleneck(in_channels, ndim, reduction, zero_init, normalised=True)
+            layer = CONV[ndim](in_channels, in_channels, 1, bias=False)
+            _zero(layer, zero_init)
+            return layer
+
+        self.transform = transform() if fusion != "mul" else None
+        self.gate = transform() if fusion != "add" else None
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         there = mask_of(mask, x)
@@ -74,8 +93,10 @@ class GC(nn.Module):
         if there is not None:
             scores = scores.masked_fill(~there.flatten(1)[:, None], -torch.inf)
         context = features.flatten(2) @ scores.softmax(-1).mT
-        added = self.transform(context.reshape(*x.shape[:2], *[1] * (x.ndim - 2)))
-        return kept_or(x + added, x, there)
+        context = context.reshape(*x.shape[:2], *[1] * (x.ndim - 2))
+        y = features if self.gate is None else features * self.gate(context).sigmoid()
+        y = y if self.transform is None else y + self.transform(context)
+        return kept_or(y, x, there)
 
 
 class GE(nn.Module):

@@ -21,6 +21,8 @@ from video_snl.blocks.operators import (
     CrissCross,
     Dense,
     LowRank,
+    RectifiedSum,
+    Scaled,
     Softmax,
     Sum,
     SymmetricLowRank,
@@ -30,6 +32,7 @@ from video_snl.blocks.operators import (
 
 __all__ = [
     "AffinitySpec",
+    "ChannelDot",
     "CrissCrossGaussian",
     "Disentangled",
     "GatherDistribute",
@@ -133,6 +136,35 @@ class Dot(PairKernel):
 
 
 @dataclass(frozen=True)
+class Concatenation(PairKernel):
+    """M_ij = relu(a_i + b_j) / N, the concatenation of arXiv:1711.07971 (N keys).
+
+    Their relu(w^T [theta_i, phi_j]) with w^T theta_i = a_i and w^T phi_j = b_j, two linear layers
+    in a row as one: embeddings of one channel.
+    """
+
+    def widths(self, inter_channels: int) -> tuple[int, ...]:
+        return 1, 1
+
+    def affinity(self, embedded: Tensor, spec: AffinitySpec) -> Affinity:
+        a, b = embedded.chunk(2, -1)
+        b = b if spec.keys is None else spec.keys
+        heard = spec.heard
+        count = b.shape[1] if heard is None else heard.sum(1)[:, None]
+        pairs: Affinity = RectifiedSum(a.squeeze(-1), b.squeeze(-1), heard)
+        rows = torch.ones_like(a.squeeze(-1)) / count
+        pairs = Scaled(rows, pairs, torch.ones_like(b.squeeze(-1)))
+        return pairs.symmetrize() if spec.symmetric else pairs
+
+    def check(self, symmetric: bool, normalization: str | None) -> None:
+        if normalization is not None:
+            raise ValueError(
+                f"kernel='concatenation' with normalization={normalization!r}: it is divided by N "
+                "as in its paper, and a position may have no neighbour; use normalization=None."
+            )
+
+
+@dataclass(frozen=True)
 class EmbeddedGaussian(PairKernel):
     """M_ij = exp(<theta_i, phi_j>), or exp(<theta_i, phi_j> / sqrt(Cs)) where ``scaled``.
 
@@ -186,8 +218,15 @@ class Gaussian(EmbeddedGaussian):
 class GatherDistribute(Kernel):
     """A_ij = sum_r softmax_r(theta_i)_r softmax_j(phi)_jr, of rank Cs, with rows that sum to 1.
 
-    Cs descriptors are gathered over all positions and distributed to each (arXiv:1810.11579).
+    ``descriptors`` (default Cs) are gathered over all positions and distributed to each
+    (arXiv:1810.11579).
     """
+
+    descriptors: int | None = None
+
+    def widths(self, inter_channels: int) -> tuple[int, ...]:
+        width = inter_channels if self.descriptors is None else self.descriptors
+        return width, width
 
     def affinity(self, embedded: Tensor, spec: AffinitySpec) -> Affinity:
         theta, phi = embedded.chunk(2, -1)
@@ -223,6 +262,28 @@ class Taylor(Kernel):
 
 
 @dataclass(frozen=True)
+class ChannelDot(Kernel):
+    """M_tp = t p of single channels, on the graph of :class:`Taylor` (the code of 1810.13125).
+
+    ``scaled``: divided by the square root of the number of vertices.
+    """
+
+    groups: int = 1
+    scaled: bool = False
+
+    def affinity(self, embedded: Tensor, spec: AffinitySpec) -> Affinity:
+        theta, phi = (to_vertices(x, self.groups) for x in embedded.chunk(2, -1))
+        if self.scaled:
+            each = embedded.shape[-1] // 2 // self.groups  # vertices of a position and group
+            if spec.mask is None:
+                theta = theta / (embedded.shape[1] * each) ** 0.5
+            else:
+                count = spec.mask.sum(1).repeat_interleave(self.groups)[:, None, None] * each
+                theta = theta / count.to(theta.dtype).sqrt()
+        return normalize(LowRank(theta, phi), spec.normalization)
+
+
+@dataclass(frozen=True)
 class CrissCrossGaussian(Kernel):
     """A softmax over the positions that share all coordinates but one (arXiv:1811.11721)."""
 
@@ -246,10 +307,13 @@ class Disentangled(Kernel):
     def affinity(self, embedded: Tensor, spec: AffinitySpec) -> Affinity:
         width = embedded.shape[-1] // 2
         theta, phi, unary = embedded.split([width, width, 1], -1)
-        theta, phi = (x - _mean_of_positions(x, spec.mask) for x in (theta, phi))
-        pairwise = Softmax(theta, phi, width**-0.5 if self.scaled else 1.0, spec.mask)
-        salience = _softmax_of_positions(unary, spec.mask)
-        return Sum([pairwise, LowRank(torch.ones_like(salience), salience)])
+        if spec.keys is not None:
+            phi, unary = spec.keys.split([width, 1], -1)
+        theta = theta - _mean_of_positions(theta, spec.mask)
+        phi = phi - _mean_of_positions(phi, spec.heard)
+        pairwise = Softmax(theta, phi, width**-0.5 if self.scaled else 1.0, spec.heard)
+        salience = _softmax_of_positions(unary, spec.heard)
+        return Sum([pairwise, LowRank(torch.ones_like(theta[..., :1]), salience)])
 
 
 def _mean_of_positions(x: Tensor, mask: Tensor | None) -> Tensor:
@@ -269,6 +333,7 @@ _PAIR_KERNELS: dict[str, type[PairKernel]] = {
     "dot": Dot,
     "embedded_gaussian": EmbeddedGaussian,
     "gaussian": Gaussian,
+    "concatenation": Concatenation,
 }
 
 

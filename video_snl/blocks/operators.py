@@ -7,6 +7,7 @@ affinity A is N x N, but the filters only apply it, and most structures do so wi
     LowRank             left right^T
     SymmetricLowRank    (left right^T + right left^T) / 2
     Softmax             exp(<q_i, k_j>), divided by the row sums
+    RectifiedSum        relu(a_i + b_j)
     CrissCross          one small matrix for each line of the grid
     Scaled, Sum         made of other affinities
 
@@ -30,6 +31,7 @@ __all__ = [
     "CrissCross",
     "Dense",
     "LowRank",
+    "RectifiedSum",
     "Scaled",
     "Softmax",
     "Sum",
@@ -320,6 +322,55 @@ class Softmax(Affinity):
         if self.mask is not None:
             scores = scores.masked_fill(~self.mask[:, None], -torch.inf)
         return scores.softmax(-1)
+
+
+class RectifiedSum(Affinity):
+    """A_ij = relu(a_i + b_j), applied without being stored, at N log N + N C.
+
+    With the keys in the order of their b, those that i listens to are the last ones, and
+
+        (A z)_i = a_i sum_j z_j + sum_j b_j z_j    over the j with b_j > -a_i
+
+    are differences of two running sums. Shapes: a (B, N), b (B, M); ``mask`` (B, M) is True at the
+    keys that count.
+    """
+
+    def __init__(self, a: Tensor, b: Tensor, mask: Tensor | None = None) -> None:
+        self.a, self.b, self.mask = a, b, mask
+
+    def matmul(self, z: Tensor) -> Tensor:
+        if self.mask is not None:
+            z = torch.where(self.mask[..., None], z, 0)
+        dtype = wide(z)
+        b, order = self.b.sort(1)
+        z = z.to(dtype).gather(1, order[..., None].expand(-1, -1, z.shape[-1]))
+        both = torch.cat([z, b.to(dtype)[..., None] * z], -1)
+        # Sums of the keys from each place on, and of none at the end.
+        after = F.pad(both.flip(1).cumsum(1).flip(1), (0, 0, 0, 1))
+        first = torch.searchsorted(b.detach().contiguous(), -self.a.detach(), right=True)
+        own = after.gather(1, first[..., None].expand(-1, -1, after.shape[-1]))
+        plain, weighted = own.chunk(2, -1)
+        return (self.a.to(dtype)[..., None] * plain + weighted).to(self.a.dtype)
+
+    def degree(self) -> Tensor:
+        return self.matmul(torch.ones_like(self.b, dtype=wide(self.b))[..., None]).squeeze(-1)
+
+    def transpose(self) -> Affinity:
+        return Dense(self.to_dense().mT)
+
+    def to_dense(self) -> Tensor:
+        return self._pairs(self.a)
+
+    def rows(self, index: Tensor) -> Tensor:
+        return self._pairs(self.a[:, index])
+
+    def multiply_adds(self, channels: int) -> int:
+        positions, keys = self.a.shape[1], self.b.shape[1]
+        return keys * channels + positions * channels
+
+    def _pairs(self, a: Tensor) -> Tensor:
+        pairs = F.relu(a[..., None] + self.b[:, None])
+        return pairs if self.mask is None else torch.where(self.mask[:, None], pairs, 0)
 
 
 class CrissCross(Affinity):

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from video_snl.blocks.filters import Filter
-from video_snl.blocks.kernels import Kernel, PairKernel
+from video_snl.blocks.kernels import Disentangled, Kernel, PairKernel
 from video_snl.blocks.masks import kept_or, masked_norm
 
 __all__ = [
@@ -104,7 +104,7 @@ class BlockConfig:
                 f"pool={self.pool} with normalization={self.normalization!r}: with sub-sampled "
                 "keys the affinity is not square and has no symmetric form; leave one of them out."
             )
-        if not isinstance(self.kernel, PairKernel):
+        if not isinstance(self.kernel, PairKernel | Disentangled):
             raise ValueError(f"pool={self.pool}: {self.kernel} has no keys to sub-sample.")
 
 

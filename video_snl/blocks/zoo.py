@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from types import UnionType
 from typing import (
@@ -29,6 +30,7 @@ from video_snl.blocks.block import BlockConfig, NonlocalBlock, Normalization
 from video_snl.blocks.filters import Cayley, ChannelGraph, Polynomial
 from video_snl.blocks.gates import GATES
 from video_snl.blocks.kernels import (
+    ChannelDot,
     CrissCrossGaussian,
     Disentangled,
     GatherDistribute,
@@ -36,10 +38,11 @@ from video_snl.blocks.kernels import (
     Taylor,
     pair_kernel,
 )
+from video_snl.blocks.sub_block import NormName
 
 __all__ = ["BLOCKS", "NAMES", "BlockOptions", "Dimensions", "ZooBlock", "dimensions", "make_block"]
 
-KernelName = Literal["relu_dot", "dot", "embedded_gaussian", "gaussian"]
+KernelName = Literal["relu_dot", "dot", "embedded_gaussian", "gaussian", "concatenation"]
 Default = Literal["default"]
 
 
@@ -49,18 +52,34 @@ class BlockOptions(TypedDict, total=False):
     kernel: kernel of pairs of positions.
     normalization: ``sym``, ``rw`` or None.
     scaled: division of the exponent by sqrt(Cs).
+    bias: which projections have a bias, joined by commas: ``theta``, ``phi``, ``g``, ``out``; or
+        ``all``.
+    norm, norm_groups: ``batch``, ``group`` (with so many groups), ``layer`` or ``none``.
     pool: factor by which the keys are sub-sampled along every spatial axis.
+    pool_first: pooling of the features before their projection, instead of phi and Z after it.
+    ceil_mode: pooling keeps an odd rest at the end of an axis.
+    descriptors: number of descriptors that A2 gathers; default Cs.
     order: order of gSNL's or Cayley's filter, or of CGNL's Taylor series.
     groups, gamma: groups of channels and width of the radial basis function of CGNL.
+    series: CGNL's Taylor series; without it the dot product of single channels.
     recurrence: number of times that CC is applied.
     reduction: reduction of the channels in the gates ``se``, ``ge`` and ``gc``.
+    fusion: how ``gc`` joins its context: ``add``, ``mul`` or ``both``.
     theta, extent: form and size of the gather of the gate ``ge``.
     """
 
+    bias: str
+    norm: NormName
+    norm_groups: int | None
     kernel: KernelName
     normalization: Normalization | None
     scaled: bool
     pool: int
+    pool_first: bool
+    ceil_mode: bool
+    descriptors: int | None
+    series: bool
+    fusion: Literal["add", "mul", "both"]
     order: int
     groups: int
     gamma: float
@@ -90,11 +109,13 @@ class ZooBlock(NonlocalBlock):
         **options: Unpack[BlockOptions],
     ) -> None:
         row = type(self).row
+        checked = _checked_options(row.__name__, row, options, common=_every_row)
+        of_all = {name: checked.pop(name) for name in tuple(checked) if name in _OF_EVERY_ROW}
         super().__init__(
             in_channels,
             inter_channels,
             ndim=self.axes,
-            config=row(**_checked_options(row.__name__, row, options)),
+            config=replace(row(**checked), **_every_row(**of_all)),
             num_units=num_units,
             zero_init=zero_init,
             activation=activation,
@@ -128,19 +149,44 @@ def dimensions(name: str, row: Callable[..., BlockConfig]) -> Dimensions:
     return make(1), make(2), make(3)
 
 
+def _every_row(
+    *, bias: str = "", norm: NormName | None = None, norm_groups: int | None = None
+) -> dict[str, Any]:
+    """Return the fields of a config that every row takes as options; None keeps the row's."""
+    names = [name.strip() for name in bias.split(",") if name.strip()]
+    found: dict[str, Any] = {}
+    if names:
+        found["bias"] = ("theta", "phi", "g", "out") if names == ["all"] else tuple(names)
+    if norm is not None:
+        found["norm"] = norm
+    if norm_groups is not None:
+        found["norm_groups"] = norm_groups
+    return found
+
+
+_OF_EVERY_ROW = ("bias", "norm", "norm_groups")
+
+
 def nl(
     *,
     kernel: KernelName = "embedded_gaussian",
     normalization: Normalization | Default | None = "default",
     scaled: bool = False,
     pool: int = 1,
+    pool_first: bool = False,
+    ceil_mode: bool = True,
 ) -> BlockConfig:
-    """Nonlocal block: Y = X + norm(A Z W), A = D^-1 M (Wang et al., arXiv:1711.07971)."""
+    """Nonlocal block: Y = X + norm(A Z W), A = D^-1 M (Wang et al., arXiv:1711.07971).
+
+    Keys and Z may be sub-sampled: ``pool``, before the projection where ``pool_first``.
+    """
     return BlockConfig(
         kernel=pair_kernel(kernel, scaled=scaled),
         normalization=_normalization(kernel, normalization),
         filter=partial(Polynomial.powers, 1),
         pool=pool,
+        pool_first=pool_first,
+        ceil_mode=ceil_mode,
     )
 
 
@@ -161,12 +207,15 @@ def ns(
     )
 
 
-def a2() -> BlockConfig:
+def a2(*, descriptors: int | None = None) -> BlockConfig:
     """Double attention: Y = X + norm(A Z W), A = softmax(theta) softmax(phi)^T (arXiv:1810.11579).
 
-    Features are gathered into Cs descriptors and distributed to all positions (Chen et al.).
+    Features are gathered into ``descriptors`` (by default Cs) of Cs channels and distributed to all
+    positions (Chen et al., whose c_n and c_m these are).
     """
-    return BlockConfig(kernel=GatherDistribute(), filter=partial(Polynomial.powers, 1))
+    if descriptors is not None and descriptors < 1:
+        raise ValueError(f"descriptors={descriptors} must be at least 1.")
+    return BlockConfig(kernel=GatherDistribute(descriptors), filter=partial(Polynomial.powers, 1))
 
 
 def cgnl(
@@ -175,15 +224,21 @@ def cgnl(
     order: int = 2,
     gamma: float = 1e-4,
     normalization: Normalization | None = None,
+    series: bool = True,
+    scaled: bool = False,
 ) -> BlockConfig:
     """Compact generalized nonlocal block: Y = X + norm(A Z W) (Yue et al., arXiv:1810.13125).
 
     The graph's vertices are the channels of all positions; its kernel is the Taylor series of a
-    radial basis function. W and the GroupNorm are in ``groups``, as is the graph. The authors' code
-    leaves out the division by the degree, and so does the default here.
+    radial basis function or, with ``series=False``, the dot product t p; ``scaled`` divides that
+    by the square root of the number of vertices. W and the GroupNorm are in ``groups``, as is the
+    graph. The authors' code leaves out the division by the degree, and so does the default here.
     """
+    if series and scaled:
+        raise ValueError("scaled=True is of CGNL's dot product: give series=False, too.")
+    kernel = Taylor(order=order, gamma=gamma, groups=groups)
     return BlockConfig(
-        kernel=Taylor(order=order, gamma=gamma, groups=groups),
+        kernel=kernel if series else ChannelDot(groups=groups, scaled=scaled),
         normalization=normalization,
         filter=partial(ChannelGraph, groups),
         groups=groups,
@@ -206,12 +261,21 @@ def cc(*, recurrence: int = 1) -> BlockConfig:
     )
 
 
-def dnl(*, scaled: bool = False) -> BlockConfig:
+def dnl(
+    *, scaled: bool = False, pool: int = 1, pool_first: bool = False, ceil_mode: bool = True
+) -> BlockConfig:
     """Disentangled nonlocal block: Y = X + norm(A Z W) (Yin et al., arXiv:2006.06668).
 
-    A is the softmax of whitened embeddings plus a softmax over the positions alone.
+    A is the softmax of whitened embeddings plus a softmax over the positions alone. Keys and Z may
+    be sub-sampled as in NL; the authors' ``downsample`` is ``pool=2, pool_first=True``.
     """
-    return BlockConfig(kernel=Disentangled(scaled), filter=partial(Polynomial.powers, 1))
+    return BlockConfig(
+        kernel=Disentangled(scaled),
+        filter=partial(Polynomial.powers, 1),
+        pool=pool,
+        pool_first=pool_first,
+        ceil_mode=ceil_mode,
+    )
 
 
 def snl(*, kernel: KernelName = "relu_dot", scaled: bool = False) -> BlockConfig:
@@ -354,24 +418,34 @@ def _normalization(kernel: str, how: Normalization | Default | None) -> Normaliz
     """Resolve ``"default"``: the random walk, which a dot product of either sign does not have."""
     if how != "default":
         return how
-    return None if kernel == "dot" else "rw"
+    return None if kernel in ("dot", "concatenation") else "rw"
 
 
 def _checked_options(
-    block: str, function: Callable[..., Any], options: Mapping[str, Any]
+    block: str,
+    function: Callable[..., Any],
+    options: Mapping[str, Any],
+    common: Callable[..., Any] | None = None,
 ) -> dict[str, Any]:
-    """Check that every option is a parameter of ``function`` and has its type.
+    """Check that every option is a parameter of ``function``, or of ``common``, and has its type.
 
     Raises:
         ValueError: naming the option, the block and the options it has.
     """
-    common = ("self", "in_channels", "ndim", "zero_init")
-    known = [name for name in inspect.signature(function).parameters if name not in common]
+    left_out = ("self", "in_channels", "ndim", "zero_init")
+    functions = [function] if common is None else [function, common]
+    owners = {
+        name: each
+        for each in functions
+        for name in inspect.signature(each).parameters
+        if name not in left_out
+    }
+    known = list(owners)
     for name, value in options.items():
-        if name in known and not _fits(value, get_type_hints(function)[name]):
+        if name in known and not _fits(value, get_type_hints(owners[name])[name]):
             raise ValueError(
                 f"{name}={value!r} with block={block!r} is a {type(value).__name__}; expected: "
-                f"{inspect.signature(function).parameters[name].annotation}."
+                f"{inspect.signature(owners[name]).parameters[name].annotation}."
             )
         if name not in known:
             has = f"its options are: {', '.join(known)}" if known else "it has none of its own"

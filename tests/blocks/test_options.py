@@ -1,0 +1,175 @@
+"""Options of the papers and of other code: biases, norms, pooling, fusion."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.testing import assert_close
+
+from tests.blocks.cases import features
+from video_snl.blocks import NonlocalBlock, make_block
+from video_snl.blocks.operators import RectifiedSum
+
+
+def made(name: str, channels: int = 8, ndim: int = 2, **options: Any) -> NonlocalBlock:
+    torch.manual_seed(0)
+    block = make_block(name, channels, ndim=ndim, zero_init=False, **options).double().eval()
+    assert isinstance(block, NonlocalBlock)
+    return block
+
+
+@pytest.mark.parametrize(
+    ("name", "of", "changes"),
+    [
+        ("nl", "theta", True),  # <b, phi_j> differs from key to key
+        ("nl", "phi", False),  # <theta_i, b> is the same for all keys, and the softmax drops it
+        ("a2", "theta", True),
+        ("a2", "phi", False),
+        ("dnl", "theta", False),  # whitening subtracts it
+        ("dnl", "phi", False),
+        ("snl", "theta", True),
+        ("snl", "phi", True),
+        ("cc", "theta", True),
+        ("cc", "phi", False),
+        ("cgnl", "theta", True),
+        ("cgnl", "phi", True),
+    ],
+)
+def test_which_biases_change_an_affinity(name: str, of: str, changes: bool) -> None:
+    options = {"gamma": 0.1} if name == "cgnl" else {}
+    block, x = made(name, inter_channels=4, bias=of, **options), features(2, 8, 3, 4)
+    assert block.project.bias is not None
+    nn.init.zeros_(block.project.bias)
+    without = block.affinity(x).to_dense()
+    nn.init.normal_(block.project.bias)
+    change = (block.affinity(x).to_dense() - without).norm() / without.norm()
+    assert change > 0.05 if changes else change < 1e-12
+
+
+def test_biases_that_are_named() -> None:
+    for bias, count in (("", 0), ("theta", 4), ("theta, g", 8), ("all", 12), ("out,phi", 4)):
+        block = made("nl", bias=bias)
+        assert (0 if block.project.bias is None else len(block.project.bias)) == count
+        assert (block.sub_blocks[0].combine.bias is not None) == (bias in ("all", "out,phi"))
+    with pytest.raises(ValueError, match="bias of gamma is unknown; choose from: theta, phi, g"):
+        made("nl", bias="gamma")
+    two = made("snl", bias="g", num_units=2)
+    transfer = two.sub_blocks[1].transfer
+    assert transfer is not None and transfer.bias is not None
+
+
+@pytest.mark.parametrize("norm", ["batch", "group", "layer", "none"])
+@pytest.mark.parametrize("name", ["nl", "snl", "cgnl", "cayley"])
+def test_norms_start_as_the_identity_and_train(name: str, norm: str) -> None:
+    torch.manual_seed(0)
+    groups = {"norm_groups": 2} if norm == "group" else {}
+    block = make_block(name, 8, ndim=2, norm=norm, bias="out", **groups).double()
+    x = features(3, 8, 3, 4)
+    assert torch.equal(block(x), x)
+    block(x).square().sum().backward()
+    trained = [n for n, p in block.named_parameters() if p.grad is not None and p.grad.any()]
+    assert trained  # the norm's weight, or without one that of the terms
+    y = made(name, norm=norm, **groups).train()(x)
+    assert y.isfinite().all() and not torch.equal(y, x)
+
+
+def test_a_layer_norm_is_of_each_position() -> None:
+    block, x = made("nl", norm="layer"), features(2, 8, 3, 4)
+    affinity = block.affinity(x).to_dense()
+    rows = x.flatten(2).mT
+    z = rows @ block.project.weight[8:].mT
+    [sub_block] = block.sub_blocks
+    added = F.layer_norm(affinity @ z @ sub_block.combine.weight.mT, (8,))
+    assert_close(block(x), x + added.mT.reshape(x.shape))
+    with pytest.raises(ValueError, match="its LayerNorm depends on each position"):
+        block.as_graph_filter(x)
+
+
+@pytest.mark.parametrize("name", ["nl", "dnl"])
+@pytest.mark.parametrize("first", [False, True])
+@pytest.mark.parametrize("ceil", [False, True])
+def test_keys_are_pooled_before_or_after_the_projection(name: str, first: bool, ceil: bool) -> None:
+    block = made(name, pool=2, pool_first=first, ceil_mode=ceil, bias="theta")
+    x = features(1, 8, 4, 5)
+
+    def pooled(rows: Tensor) -> Tensor:
+        maps = rows.mT.unflatten(2, (4, 5))
+        return F.max_pool2d(maps, 2, ceil_mode=ceil).flatten(2).mT
+
+    rows = x.flatten(2).mT
+    bias = block.project.whole_bias()
+    theta = F.linear(rows, block.project.weight, bias)[..., :4]
+    if first:
+        heard = F.linear(pooled(rows), block.project.weight, bias)[..., 4:]
+    else:
+        heard = pooled(F.linear(rows, block.project.weight, bias)[..., 4:])
+    assert heard.shape[1] == (6 if ceil else 4)
+    phi, z = heard[..., :4], heard[..., -4:]
+    if name == "nl":
+        affinity = (theta @ phi.mT).softmax(-1)
+    else:
+        whitened = (theta - theta.mean(1)) @ (phi - phi.mean(1)).mT
+        affinity = whitened.softmax(-1) + heard[..., 4:5].softmax(1).mT
+    [sub_block] = block.sub_blocks
+    added = (affinity @ z @ sub_block.combine.weight.mT).mT.reshape(x.shape)
+    assert_close(block(x), x + sub_block.norm(added))
+
+
+def test_a_rectified_sum_of_many_keys_needs_no_matrix() -> None:
+    generator = torch.Generator().manual_seed(0)
+    a, b = (torch.randn(2, 300, generator=generator).double() for _ in range(2))
+    a[0, :5] = -b[0, :5]  # exactly at the kink
+    z = torch.randn(2, 300, 7, generator=generator).double()
+    leaves = [x.requires_grad_() for x in (a, b, z)]
+    fast, plain = RectifiedSum(a, b).matmul(z), F.relu(a[..., None] + b[:, None]) @ z
+    assert_close(fast, plain, rtol=1e-9, atol=1e-9)
+    weight = torch.randn(fast.shape, generator=generator).double()
+    for first, second in zip(
+        torch.autograd.grad(fast, leaves, weight),
+        torch.autograd.grad(plain, leaves, weight),
+        strict=True,
+    ):
+        assert_close(first, second, rtol=1e-8, atol=1e-8)
+    large = RectifiedSum(torch.randn(1, 300_000), torch.randn(1, 300_000))
+    assert large.matmul(torch.randn(1, 300_000, 2)).isfinite().all()  # 360 GB as a matrix
+
+
+@pytest.mark.parametrize("fusion", ["add", "mul", "both"])
+@pytest.mark.parametrize("reduction", [None, 2])
+def test_global_context_is_added_or_multiplied(fusion: Any, reduction: int | None) -> None:
+    torch.manual_seed(0)
+    block = make_block("gc", 8, ndim=2, fusion=fusion, reduction=reduction, zero_init=False)
+    block, x = block.double().eval(), features(2, 8, 3, 4)
+    weights = block.mask(x).flatten(2).softmax(-1)
+    context = (x.flatten(2) * weights).sum(-1)[..., None, None]
+    expected = x * block.gate(context).sigmoid() if fusion != "add" else x
+    expected = expected + block.transform(context) if fusion != "mul" else expected
+    assert_close(block(x), expected)
+    with pytest.raises(ValueError, match="fusion='sum' is unknown"):
+        make_block("gc", 8, fusion="sum")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"norm": "instance"}, "norm='instance' is unknown; choose from: batch, group, layer"),
+        ({"norm_groups": 2}, "norm_groups=2 is of norm='group'"),
+        ({"norm": "group", "norm_groups": 0}, "norm_groups=0 must be at least 1"),
+        ({"pool_first": True}, "pool_first and ceil_mode are of pool=2"),
+        ({"kernel": "concatenation", "normalization": "rw"}, "it is divided by N as in its paper"),
+    ],
+)
+def test_options_that_do_not_fit(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_block("nl", 8, **options)
+
+
+def test_options_of_other_blocks_that_do_not_fit() -> None:
+    with pytest.raises(ValueError, match="scaled=True is of CGNL's dot product"):
+        make_block("cgnl", 8, scaled=True)
+    with pytest.raises(ValueError, match="descriptors=0 must be at least 1"):
+        make_block("a2", 8, descriptors=0)
