@@ -38,6 +38,7 @@ __all__ = [
     "Pointwise",
     "Recipe",
     "SubBlock",
+    "in_full_range",
 ]
 
 Normalization = Literal["sym", "rw"]
@@ -99,14 +100,14 @@ Recipe = BlockConfig
 """Former name of :class:`BlockConfig`."""
 
 
-def _in_full_range(function: Callable[..., Any]) -> Callable[..., Any]:
+def in_full_range(function: Callable[..., Any]) -> Callable[..., Any]:
     """Run a method in float32 where it would run in float16, whose range its sums exceed."""
 
     def is_half(argument: Any) -> bool:
         return isinstance(argument, Tensor) and argument.dtype == torch.float16
 
     @functools.wraps(function)
-    def wide(self: NonlocalBlock, *args: Any) -> Any:
+    def wide(self: nn.Module, *args: Any) -> Any:
         tensors = [a for a in args if isinstance(a, Tensor)]
         device = tensors[0].device.type
         # The meta device has no autocast, and to ask for it is an error.
@@ -328,7 +329,7 @@ class NonlocalBlock(nn.Module):
             keys, signal = self._pooled(embedded[..., first:], grid), self._pooled(signal, grid)
         return self._graph(embedded, keys, grid, signal.shape[-1] if to_apply else 0), signal
 
-    @_in_full_range
+    @in_full_range
     def _graph(
         self, embedded: Tensor, keys: Tensor | None, grid: tuple[int, ...], channels: int
     ) -> Affinity:
@@ -345,7 +346,7 @@ class NonlocalBlock(nn.Module):
         )
         return self.config.kernel.affinity(embedded, spec)
 
-    @_in_full_range
+    @in_full_range
     def _terms(self, affinity: Affinity, z: Tensor) -> Tensor:
         return self.filter.terms(affinity, z)
 
