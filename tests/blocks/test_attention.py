@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import copy
+import json
 import pickle
+import subprocess
+import sys
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +24,7 @@ from tests import naive
 from tests.blocks.cases import EXACT, assert_same_with_gradients, features
 from tests.blocks.operators import both_orders, choose_order
 from tests.blocks.test_cost import Recorder
+from tests.pages import REPOSITORY
 from video_snl.blocks import SpectralAttention
 
 DIM, HEADS = 6, 2
@@ -468,3 +473,27 @@ def test_compile(training: bool) -> None:
     for mask in (None, IGNORED):
         expected = layer(x, src_key_padding_mask=mask)
         assert_close(compiled(x, src_key_padding_mask=mask), expected, **EXACT)
+
+
+@pytest.mark.slow
+def test_the_benchmark(tmp_path: Path) -> None:
+    words = "--positions 16 32 --dim 8 --heads 2 --orders 1 --epochs 1 --depth 1 --seeds 0 1"
+    done = subprocess.run(
+        [
+            *(sys.executable, REPOSITORY / "scripts" / "benchmarks" / "attention.py"),
+            *words.split(),
+            *("--json", tmp_path / "report.json"),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=REPOSITORY,
+    )
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert [row["positions"] for row in report["speed"]] == [16, 32]
+    assert [row["attention"] for row in report["accuracy"]] == ["softmax", "spectral 1"]
+    assert all(len(row["accuracies"]) == 2 for row in report["accuracy"])
+    tables = [
+        len({line.count("|") for line in part.splitlines()}) for part in done.stdout.split("\n\n")
+    ]
+    assert tables == [1, 1]
