@@ -29,6 +29,8 @@ if TYPE_CHECKING:
         DNL1d,
         DNL2d,
         DNL3d,
+        GraphAffinity,
+        GraphFilterLayer,
         GSNL1d,
         GSNL2d,
         GSNL3d,
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
         SNL1d,
         SNL2d,
         SNL3d,
+        SpectralAttention,
         make_block,
     )
     from video_snl.blocks.insertion import insert_blocks, mask_blocks, remove_blocks
@@ -66,6 +69,8 @@ __all__ = [
     "GSNL1d",
     "GSNL2d",
     "GSNL3d",
+    "GraphAffinity",
+    "GraphFilterLayer",
     "NL1d",
     "NL2d",
     "NL3d",
@@ -75,6 +80,7 @@ __all__ = [
     "SNL1d",
     "SNL2d",
     "SNL3d",
+    "SpectralAttention",
     "insert_blocks",
     "make_block",
     "mask_blocks",

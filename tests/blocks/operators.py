@@ -20,6 +20,7 @@ from video_snl.blocks import (
     Affinity,
     CrissCross,
     Dense,
+    GraphAffinity,
     LowRank,
     Scaled,
     Softmax,
@@ -70,6 +71,16 @@ def _line(x: Inputs) -> Tensor:
     return naive.normalized(naive_blocks.exponentials(x.left, x.right), "rw")
 
 
+def _graph(x: Inputs) -> GraphAffinity:
+    """Make a graph of all pairs, each twice, with weights of its own for each sample."""
+    positions = torch.arange(x.left.shape[1])
+    edges = torch.cartesian_prod(positions, positions).T
+    halves = (x.left @ x.right.mT).flatten(1) / 2
+    return GraphAffinity(
+        torch.cat([edges, edges], 1), len(positions), torch.cat([halves, halves], 1)
+    )
+
+
 OPERATORS: dict[str, tuple[Build, Equation]] = {
     "dense": (lambda x: Dense(x.left @ x.right.mT), _product),
     "low rank": (lambda x: LowRank(x.left, x.right), _product),
@@ -96,6 +107,7 @@ OPERATORS: dict[str, tuple[Build, Equation]] = {
         lambda x: Scaled(x.row, Softmax(x.left, x.right, 0.5), x.col),
         lambda x: naive.scaled(_softmax(x), x.row, x.col),
     ),
+    "given graph": (_graph, _product),
     "sum": (
         lambda x: Sum([Softmax(x.left, x.right, 0.5), LowRank(x.left, x.right)]),
         lambda x: _softmax(x) + _product(x),

@@ -1,7 +1,9 @@
 """Nonlocal blocks as graph filters: kernel -> affinity -> filter."""
 
+from video_snl.blocks.attention import SpectralAttention
 from video_snl.blocks.block import BlockConfig, GraphFilter, NonlocalBlock, Recipe
 from video_snl.blocks.filters import Cayley, ChannelGraph, Filter, Polynomial
+from video_snl.blocks.graphs import GraphAffinity, GraphFilterLayer
 from video_snl.blocks.kernels import Kernel
 from video_snl.blocks.operators import (
     Affinity,
@@ -84,7 +86,9 @@ __all__ = [
     "CrissCross",
     "Dense",
     "Filter",
+    "GraphAffinity",
     "GraphFilter",
+    "GraphFilterLayer",
     "Kernel",
     "LowRank",
     "NonlocalBlock",
@@ -92,6 +96,7 @@ __all__ = [
     "Recipe",
     "Scaled",
     "Softmax",
+    "SpectralAttention",
     "Sum",
     "SymmetricLowRank",
     "make_block",

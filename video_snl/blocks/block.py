@@ -44,20 +44,21 @@ __all__ = [
     "Pointwise",
     "Recipe",
     "SubBlock",
+    "in_full_range",
 ]
 
 _AXES = {1: "L", 2: "HW", 3: "THW"}
 _POOL = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 
 
-def _in_full_range(function: Callable[..., Any]) -> Callable[..., Any]:
+def in_full_range(function: Callable[..., Any]) -> Callable[..., Any]:
     """Run a method in float32 where it would run in float16, whose range its sums exceed."""
 
     def is_half(argument: Any) -> bool:
         return isinstance(argument, Tensor) and argument.dtype == torch.float16
 
     @functools.wraps(function)
-    def wide(self: NonlocalBlock, *args: Any) -> Any:
+    def wide(self: nn.Module, *args: Any) -> Any:
         tensors = [a for a in args if isinstance(a, Tensor)]
         device = tensors[0].device.type
         # The meta device has no autocast, and to ask for it is an error.
@@ -312,7 +313,7 @@ class NonlocalBlock(nn.Module):
             signal if self.config.transfer else features,
         )
 
-    @_in_full_range
+    @in_full_range
     def _graph(
         self,
         embedded: Tensor,
@@ -337,7 +338,7 @@ class NonlocalBlock(nn.Module):
         )
         return self.config.kernel.affinity(embedded, spec)
 
-    @_in_full_range
+    @in_full_range
     def _terms(self, affinity: Affinity, z: Tensor) -> Tensor:
         return self.filter.terms(affinity, z)
 

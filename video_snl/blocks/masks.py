@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import SyncBatchNorm, _BatchNorm
 
+from video_snl.blocks.operators import can_be_read
+
 __all__ = ["kept_or", "mask_of", "masked_max_pool", "masked_mean", "masked_norm", "zeroed"]
 
 _POOL = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
@@ -45,7 +47,7 @@ def mask_of(mask: Tensor | None, x: Tensor) -> Tensor | None:
         )
     if of_frames:
         mask = mask[:, :, None, None].expand(-1, *grid)
-    if not _is_recorded(mask):
+    if can_be_read(mask):
         empty = (~mask.flatten(1).any(1)).nonzero().flatten().tolist()
         if empty:
             raise ValueError(f"mask is False at all positions of element {empty[0]} of the batch.")
@@ -138,9 +140,3 @@ def _affine(norm: _BatchNorm | nn.GroupNorm, normalised: Tensor, x: Tensor) -> T
         shape = (-1, *[1] * (x.ndim - 2))
         normalised = normalised * norm.weight.view(shape) + norm.bias.view(shape)
     return normalised.to(x.dtype)
-
-
-def _is_recorded(mask: Tensor) -> bool:
-    """Tell whether the values of a mask cannot be looked at: in a recorded graph, or in vmap."""
-    recording = torch.compiler.is_compiling() or torch.jit.is_tracing()
-    return recording or mask.is_meta or torch._C._functorch.is_batchedtensor(mask)

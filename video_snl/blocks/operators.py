@@ -11,6 +11,7 @@ affinity A is N x N, but the filters only apply it, and most structures do so wi
     CrissCross          one small matrix for each line of the grid
     Scaled, Sum         made of other affinities
 
+:class:`~video_snl.blocks.graphs.GraphAffinity` is a graph that is given by its edges.
 Where the keys are sub-sampled A is N x M and maps (B, M, C) to (B, N, C).
 """
 
@@ -36,6 +37,7 @@ __all__ = [
     "Softmax",
     "Sum",
     "SymmetricLowRank",
+    "can_be_read",
     "normalize",
     "prefers_dense",
     "wide",
@@ -555,6 +557,13 @@ def prefers_dense(dense: int, factored: int) -> bool:
 def wide(x: Tensor) -> torch.dtype:
     """Return float32 or wider: half-precision sums over thousands of positions overflow."""
     return torch.promote_types(x.dtype, torch.float32)
+
+
+def can_be_read(x: Tensor) -> bool:
+    """Tell if a check may read the values of x: not in recorded graphs, nor within torch.func."""
+    if torch.compiler.is_compiling() or _is_exporting() or x.device.type == "meta":
+        return False
+    return not torch._C._functorch.is_functorch_wrapped_tensor(x)
 
 
 def _prefers_small_matrix(positions: int, keys: int, channels: int) -> bool:
