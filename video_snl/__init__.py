@@ -47,6 +47,7 @@ if TYPE_CHECKING:
         make_block,
     )
     from video_snl.blocks.insertion import insert_blocks, mask_blocks, remove_blocks
+    from video_snl.models.released.other_code import load_block
 
 install()
 
@@ -82,6 +83,7 @@ __all__ = [
     "SNL3d",
     "SpectralAttention",
     "insert_blocks",
+    "load_block",
     "make_block",
     "mask_blocks",
     "remove_blocks",
@@ -90,6 +92,7 @@ __all__ = [
 _HOME = dict.fromkeys(__all__, "video_snl.blocks") | dict.fromkeys(
     ("insert_blocks", "mask_blocks", "remove_blocks"), "video_snl.blocks.insertion"
 )
+_HOME["load_block"] = "video_snl.models.released.other_code"
 
 
 def __getattr__(name: str) -> Any:

@@ -28,6 +28,7 @@ from video_snl.blocks.sub_block import (
     BATCH_NORM,
     CONV,
     BlockConfig,
+    Described,
     Normalization,
     Pointwise,
     Recipe,
@@ -72,7 +73,7 @@ def in_full_range(function: Callable[..., Any]) -> Callable[..., Any]:
     return wide
 
 
-class NonlocalBlock(nn.Module):
+class NonlocalBlock(Described):
     """Y = X + norm(F(A, Z)), F(A, Z) = sum_k A^k Z W_k, Z = X W_Z (eq. 12 of arXiv:2108.02451).
 
     The kernel of the config makes A from embeddings X W_theta, X W_phi. The projections of X are

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from video_snl.blocks.masks import kept_or, mask_of, masked_mean, zeroed
-from video_snl.blocks.sub_block import BATCH_NORM, CONV, LayerNorm
+from video_snl.blocks.sub_block import BATCH_NORM, CONV, Described, LayerNorm
 
 __all__ = ["CGD", "GATES", "GC", "GE", "SE"]
 
 
-class SE(nn.Module):
+class SE(Described):
     """Squeeze-and-excitation: Y = X sigmoid(W2 relu(W1 mean(X))) (Hu et al., arXiv:1709.01507).
 
     Args:
@@ -42,7 +42,7 @@ class SE(nn.Module):
         return kept_or(zeroed(x, there) * gate, x, there)
 
 
-class GC(nn.Module):
+class GC(Described):
     """Global context: Y = X + W2 relu(norm(W1 c)), c = sum_j softmax_j(<w, x_j>) x_j.
 
     Cao et al., arXiv:1904.11492. Without a bottleneck, Y = X + W c: their simplified nonlocal
@@ -99,7 +99,7 @@ class GC(nn.Module):
         return kept_or(y, x, there)
 
 
-class GE(nn.Module):
+class GE(Described):
     """Gather-excite: Y = X sigmoid(excite(gather(X))) (Hu et al., arXiv:1810.12348).
 
     Args:
@@ -167,7 +167,7 @@ class GE(nn.Module):
         return x
 
 
-class CGD(nn.Module):
+class CGD(Described):
     """Compact global descriptor: Y = X (1 + y2) (He et al., arXiv:1907.09665).
 
     With a and m the mean and the maximum over the positions and s = softmax(a) over the channels:
@@ -208,7 +208,7 @@ class CGD(nn.Module):
         return (direction * amount + self.bias[layer]).tanh()
 
 
-GATES: dict[str, type[nn.Module]] = {"se": SE, "ge": GE, "gc": GC, "cgd": CGD}
+GATES: dict[str, type[Described]] = {"se": SE, "ge": GE, "gc": GC, "cgd": CGD}
 
 
 def _bottleneck(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ __all__ = [
     "BATCH_NORM",
     "CONV",
     "BlockConfig",
+    "Described",
     "LayerNorm",
     "NormName",
     "Normalization",
@@ -110,6 +111,23 @@ class BlockConfig:
 
 Recipe = BlockConfig
 """Former name of :class:`BlockConfig`."""
+
+
+class Described(nn.Module):
+    """A module whose state dict says how it was made.
+
+    Attributes:
+        description: arguments of :func:`~video_snl.blocks.zoo.make_block`, as plain values; None
+            where it was made otherwise. It stands in the state dict's ``_metadata``, which
+            ``torch.save`` keeps; the names of the tensors do not know of it.
+    """
+
+    description: dict[str, Any] | None = None
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        if self.description is not None and hasattr(destination, "_metadata"):
+            destination._metadata.setdefault(prefix[:-1], {})["block"] = dict(self.description)
 
 
 class SubBlock(nn.Module):

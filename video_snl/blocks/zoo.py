@@ -120,6 +120,15 @@ class ZooBlock(NonlocalBlock):
             zero_init=zero_init,
             activation=activation,
         )
+        self.description = {
+            "name": row.__name__,
+            "in_channels": in_channels,
+            "ndim": self.axes,
+            "inter_channels": self.inter_channels,
+            "num_units": num_units,
+            "activation": activation,
+            **options,
+        }
 
     @classmethod
     def factory(cls) -> Callable[..., NonlocalBlock]:
@@ -403,7 +412,9 @@ def make_block(
         given = {"inter_channels": inter_channels, "num_units": num_units, "activation": activation}
         foreign = {key: value for key, value in given.items() if value != without[key]}
         checked = _checked_options(name, GATES[name].__init__, {**foreign, **options})
-        return GATES[name](in_channels, ndim=ndim, zero_init=zero_init, **checked)
+        gate = GATES[name](in_channels, ndim=ndim, zero_init=zero_init, **checked)
+        gate.description = {"name": name, "in_channels": in_channels, "ndim": ndim, **checked}
+        return gate
     return BLOCKS[name][ndim - 1](
         in_channels,
         inter_channels,

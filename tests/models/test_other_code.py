@@ -1,0 +1,262 @@
+"""Blocks of other code: the same outputs from their state dicts.
+
+pytorchvideo's block is the real one. The others are written here from their projects' descriptions:
+names of layers, and what is done with them.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.testing import assert_close
+
+from video_snl import load_block
+from video_snl.blocks import make_block
+from video_snl.blocks.zoo import NAMES
+
+CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+NORM = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+POOL = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
+
+
+def features(*shape: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(1)).double()
+
+
+def shaken(module: nn.Module) -> nn.Module:
+    """Give every tensor of a module values of its own, in float64 and evaluation mode."""
+    torch.manual_seed(0)
+    for tensor in (*module.parameters(), *module.buffers()):
+        if tensor.is_floating_point():
+            nn.init.uniform_(tensor.data, 0.2, 1.0)
+            tensor.data.mul_(torch.where(torch.rand_like(tensor) < 0.5, -1.0, 1.0))
+    for layer in module.modules():
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+            nn.init.uniform_(layer.running_var, 0.5, 2)
+    return module.double().eval()
+
+
+class Layer(nn.Module):
+    """A convolution called conv, and a norm called bn, as OpenMMLab's ConvModule."""
+
+    def __init__(self, into: int, out: int, ndim: int, norm: bool = False, bias: bool = True):
+        super().__init__()
+        self.conv = CONV[ndim](into, out, 1, bias=bias and not norm)
+        if norm:
+            self.bn = NORM[ndim](out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        return self.bn(x) if hasattr(self, "bn") else x
+
+
+class OpenMMLab(nn.Module):
+    """Nonlocal block of mmcv: pooled after the projection, scaled where use_scale says so."""
+
+    def __init__(self, ndim: int, mode: str, norm: bool, sub_sample: bool, use_scale: bool):
+        super().__init__()
+        self.ndim, self.mode, self.use_scale = ndim, mode, use_scale
+        self.pools = sub_sample
+        g = Layer(8, 4, ndim)
+        self.conv_out = Layer(4, 8, ndim, norm)
+        if mode != "gaussian":
+            self.theta, phi = Layer(8, 4, ndim), Layer(8, 4, ndim)
+        if mode == "concatenation":
+            self.concat_project = Layer(8, 1, 2, bias=False)
+        self.g = nn.Sequential(g, nn.Identity()) if sub_sample else g
+        if mode != "gaussian":
+            self.phi = nn.Sequential(phi, nn.Identity()) if sub_sample else phi
+
+    def pooled(self, x: Tensor) -> Tensor:
+        window = {1: [2], 2: [2, 2], 3: [1, 2, 2]}[self.ndim]
+        return POOL[self.ndim](x, window) if self.pools else x
+
+    def forward(self, x: Tensor) -> Tensor:
+        g = self.pooled(self.g(x)).flatten(2).mT
+        theta = x if self.mode == "gaussian" else self.theta(x)
+        phi = self.pooled(x if self.mode == "gaussian" else self.phi(x))
+        theta, phi = theta.flatten(2).mT, phi.flatten(2)
+        if self.mode == "concatenation":
+            n, m = theta.shape[1], phi.shape[2]
+            both = torch.cat(
+                [theta.mT[..., None].expand(-1, -1, n, m), phi[:, :, None].expand(-1, -1, n, m)], 1
+            )
+            pairs = F.relu(self.concat_project(both))[:, 0] / m
+        else:
+            pairs = theta @ phi
+            if self.mode == "dot_product":
+                pairs = pairs / pairs.shape[-1]
+            else:
+                scale = self.use_scale and self.mode == "embedded_gaussian"
+                pairs = (pairs / theta.shape[-1] ** 0.5 if scale else pairs).softmax(-1)
+        y = (pairs @ g).mT.reshape(x.shape[0], 4, *x.shape[2:])
+        return x + self.conv_out(y)
+
+
+KERNELS = {
+    "embedded_gaussian": "embedded_gaussian",
+    "gaussian": "gaussian",
+    "dot_product": "dot",
+    "concatenation": "concatenation",
+}
+
+
+@pytest.mark.parametrize("ndim", [1, 2, 3])
+@pytest.mark.parametrize("mode", list(KERNELS))
+@pytest.mark.parametrize(("norm", "sub_sample"), [(True, False), (False, True)])
+def test_openmmlab(ndim: int, mode: str, norm: bool, sub_sample: bool) -> None:
+    for use_scale in (True, False) if mode == "embedded_gaussian" else (True,):
+        theirs = shaken(OpenMMLab(ndim, mode, norm, sub_sample, use_scale))
+        options: dict[str, Any] = {} if use_scale else {"scaled": False}
+        if mode == "concatenation" and sub_sample:
+            with pytest.raises(ValueError, match="takes the maxima of phi before it is joined"):
+                load_block(theirs.state_dict(), "mmaction2", kernel="concatenation")
+            return
+        ours = load_block(theirs.state_dict(), "mmaction2", kernel=KERNELS[mode], **options)
+        x = features(2, 8, *{1: (7,), 2: (5, 4), 3: (2, 5, 4)}[ndim])
+        assert not ours.training
+        assert_close(ours(x), theirs(x), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("pool", [1, 2])
+@pytest.mark.parametrize("instantiation", ["softmax", "dot_product"])
+@pytest.mark.parametrize("norm", [True, False])
+def test_pytorchvideo(pool: int, instantiation: str, norm: bool) -> None:
+    from pytorchvideo.layers.nonlocal_net import create_nonlocal
+
+    theirs = shaken(
+        create_nonlocal(
+            dim_in=8,
+            dim_inner=4,
+            pool_size=(1, pool, pool),
+            instantiation=instantiation,
+            norm=nn.BatchNorm3d if norm else None,
+        )
+    )
+    kernel = "dot" if instantiation == "dot_product" else None
+    x = features(2, 8, 2, 4, 4)
+    ours = load_block(theirs.state_dict(), "pytorchvideo", kernel=kernel, pool=pool)
+    assert_close(ours(x), theirs(x), rtol=1e-9, atol=1e-9)
+    renamed = {n.replace("norm.", "bn."): t for n, t in theirs.state_dict().items()}
+    again = load_block(renamed, "slowfast", kernel=kernel, pool=pool)
+    assert torch.equal(again(x), ours(x))
+    wrapped = {f"module.{name}": tensor for name, tensor in renamed.items()}
+    assert torch.equal(load_block(wrapped, "slowfast", kernel=kernel, pool=pool)(x), ours(x))
+
+
+class Context(nn.Module):
+    """ContextBlock of GCNet with attention pooling."""
+
+    def __init__(self, fusions: tuple[str, ...]) -> None:
+        super().__init__()
+        self.conv_mask = nn.Conv2d(8, 1, 1)
+        for fusion in fusions:
+            layers = nn.Conv2d(8, 2, 1), nn.LayerNorm([2, 1, 1]), nn.ReLU(), nn.Conv2d(2, 8, 1)
+            setattr(self, f"channel_{fusion}_conv", nn.Sequential(*layers))
+
+    def forward(self, x: Tensor) -> Tensor:
+        weights = self.conv_mask(x).flatten(2).softmax(2)
+        context = (x.flatten(2) * weights).sum(-1)[..., None, None]
+        if hasattr(self, "channel_mul_conv"):
+            x = x * self.channel_mul_conv(context).sigmoid()
+        return x + self.channel_add_conv(context) if hasattr(self, "channel_add_conv") else x
+
+
+@pytest.mark.parametrize("fusions", [("add",), ("mul",), ("add", "mul")])
+def test_gcnet(fusions: tuple[str, ...]) -> None:
+    theirs, x = shaken(Context(fusions)), features(2, 8, 3, 4)
+    assert_close(load_block(theirs.state_dict(), "gcnet")(x), theirs(x), rtol=1e-9, atol=1e-9)
+
+
+class Generalized(nn.Module):
+    """SpatialCGNL: the dot product over the channels of all positions, in groups."""
+
+    def __init__(self, use_scale: bool, groups: int) -> None:
+        super().__init__()
+        self.t, self.p, self.g = (nn.Conv2d(8, 4, 1, bias=False) for _ in range(3))
+        self.z = nn.Conv2d(4, 8, 1, bias=False, groups=groups)
+        self.gn = nn.GroupNorm(groups, 8)
+        self.use_scale, self.groups = use_scale, groups
+
+    def forward(self, x: Tensor) -> Tensor:
+        found = []
+        parts = (f(x).chunk(self.groups, 1) for f in (self.t, self.p, self.g))
+        for t, p, g in zip(*parts, strict=True):
+            amount = (p * g).sum((1, 2, 3), keepdim=True)
+            amount = amount / p[0].numel() ** 0.5 if self.use_scale else amount
+            found.append(amount * t)
+        return x + self.gn(self.z(torch.cat(found, 1)))
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("use_scale", [False, True])
+def test_cgnl(groups: int, use_scale: bool) -> None:
+    theirs, x = shaken(Generalized(use_scale, groups)), features(2, 8, 3, 4)
+    ours = load_block(theirs.state_dict(), "cgnl", scaled=use_scale)
+    assert_close(ours(x), theirs(x), rtol=1e-9, atol=1e-9)
+    series = load_block(theirs.state_dict(), "cgnl", kernel="taylor", order=3, gamma=1e-2)
+    assert series.config.kernel.order == 3
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_ours_say_what_they_are(name: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    block = shaken(make_block(name, 8, ndim=2, zero_init=False)).float()
+    torch.save(block.state_dict(), tmp_path / "block.pth")
+    again, x = load_block(tmp_path / "block.pth"), features(2, 8, 3, 4).float()
+    assert type(again) is type(block) and torch.equal(again(x), block(x))
+    into = make_block(name, 8, ndim=2)
+    assert load_block(tmp_path / "block.pth", into=into) is into
+    assert torch.equal(into.eval()(x), block(x))
+    plain = torch.load(tmp_path / "block.pth", weights_only=True)
+    make_block(name, 8, ndim=2).load_state_dict(plain)  # as ever
+    assert list(plain) == list(block.state_dict())
+
+
+def test_another_block_is_refused_with_both_descriptions() -> None:
+    state = make_block("snl", 8, ndim=2).state_dict()
+    with pytest.raises(ValueError) as caught:
+        load_block(state, into=make_block("nl", 8, ndim=2, pool=2))
+    said = str(caught.value)
+    assert "are of snl(in_channels=8" in said and "is nl(in_channels=8" in said and "pool=2" in said
+    bare = OrderedDict((name, tensor) for name, tensor in state.items())
+    with pytest.raises(ValueError, match="no description of a block"):
+        load_block(bare)
+    network = nn.Sequential(make_block("snl", 8, ndim=2))
+    assert copy.deepcopy(network)[0].description == network[0].description
+
+
+@pytest.mark.parametrize(
+    ("source", "change", "options", "message"),
+    [
+        ("mmaction", None, {}, "did you mean 'mmaction2'"),
+        ("mmaction2", None, {"kernel": "cosine"}, "has embedded_gaussian, dot, gaussian, conc"),
+        ("mmaction2", None, {"pool": 2}, "pool: a block of 'mmaction2' has no such option"),
+        ("mmaction2", None, {"kernel": "dot", "scaled": True}, "scaled: a block of"),
+        ("mmaction2", "drop", {}, "theta.conv.weight is missing in a block of mmaction2; there"),
+        ("mmaction2", "more", {}, "extra.weight are not of a block of mmaction2"),
+        ("mmaction2", "shape", {}, "in the state dict, .* in a block of these widths|no 1x1"),
+        ("slowfast", None, {}, "conv_g.weight is missing in a block of slowfast"),
+        ("cgnl", None, {"kernel": "gaussian"}, "a block of cgnl has dot and taylor"),
+        ("gcnet", None, {"order": 2}, "order: a block of 'gcnet' has no such option"),
+    ],
+)
+def test_what_does_not_fit(
+    source: Any, change: str | None, options: dict[str, Any], message: str
+) -> None:
+    state = OpenMMLab(2, "embedded_gaussian", True, False, True).state_dict()
+    if change == "drop":
+        del state["theta.conv.weight"]
+    if change == "more":
+        state["extra.weight"] = torch.zeros(1)
+    if change == "shape":
+        state["theta.conv.weight"] = torch.zeros(4, 8, 3, 3)
+    with pytest.raises(ValueError, match=message):
+        load_block(state, source, **options)

@@ -1,0 +1,344 @@
+"""Blocks from the state dicts of other code, and from our own with their descriptions.
+
+The arithmetic of each is that of its project in evaluation mode; projections that follow each other
+without anything between them are multiplied out.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from video_snl.blocks.zoo import KernelName, make_block
+from video_snl.models.released.blocks import load_reference_block
+
+__all__ = ["Source", "load_block"]
+
+Source = Literal[
+    "video_snl", "mmaction2", "pytorchvideo", "slowfast", "gcnet", "cgnl", "snl-released"
+]
+_PREFIXES = ("module.",)  # of DataParallel
+# The names of a nonlocal block's layers: theta, phi, g, out, norm.
+_LAYERS = {
+    "mmaction2": ("theta.conv", "phi.conv", "g.conv", "conv_out.conv", "conv_out.bn"),
+    "pytorchvideo": ("conv_theta", "conv_phi", "conv_g", "conv_out", "norm"),
+    "slowfast": ("conv_theta", "conv_phi", "conv_g", "conv_out", "bn"),
+}
+_COUNTER = "num_batches_tracked"
+
+
+def load_block(
+    state: Mapping[str, Any] | str | Path,
+    source: Source = "video_snl",
+    *,
+    into: nn.Module | None = None,
+    kernel: KernelName | Literal["taylor"] | None = None,
+    scaled: bool | None = None,
+    pool: int | None = None,
+    **options: Any,
+) -> nn.Module:
+    """Return the block of a state dict, in evaluation mode.
+
+    =============  ==============================================================================
+    source         what it is
+    =============  ==============================================================================
+    video_snl      ours: its description, which ``state_dict()`` keeps in ``_metadata``, says all
+    mmaction2      ``NonLocal1d|2d|3d`` of mmcv and mmaction2; ``kernel`` is their ``mode`` (default
+                   ``embedded_gaussian``), ``scaled`` their ``use_scale`` (default True)
+    pytorchvideo   ``NonLocal``; ``kernel`` ``embedded_gaussian`` (their softmax, the default) or
+                   ``dot``; ``pool``: their spatial pooling, which a state dict does not tell
+    slowfast       ``Nonlocal`` of PySlowFast, likewise
+    gcnet          ``ContextBlock``
+    cgnl           ``SpatialCGNL`` (``kernel="dot"``, the default; ``scaled``: ``use_scale``) or
+                   ``SpatialCGNLx`` (``kernel="taylor"``, with ``order`` and ``gamma``)
+    snl-released   the code of arXiv:2108.02451; ``options`` are those of
+                   :func:`~video_snl.models.released.blocks.load_reference_block`
+    =============  ==============================================================================
+
+    Args:
+        state: tensors by name, with or without ``module.``, or a file of ``torch.save``.
+        source: the code that it is from.
+        into: block of ours that the tensors are to be loaded into, and that is returned.
+
+    Raises:
+        ValueError: names that are missing or not known, tensors of other shapes, options that the
+            source does not have, or a description that is not that of ``into``: the message has
+            both.
+    """
+    if source not in get_args(Source):
+        near = difflib.get_close_matches(source, get_args(Source), 1)
+        meant = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(get_args(Source))}"
+        raise ValueError(f"source={source!r} is unknown; {meant}")
+    given = _read(state)
+    if source == "video_snl":
+        _refuse(source, {"kernel": kernel, "scaled": scaled, "pool": pool, **options})
+        return _own(given, into)
+    if source == "snl-released":
+        _refuse(source, {"kernel": kernel, "scaled": scaled, "pool": pool})
+        block = load_reference_block(given, **options)
+    else:
+        tensors = _Named(_bare(given), source)
+        if source == "gcnet":
+            _refuse(source, {"kernel": kernel, "scaled": scaled, "pool": pool, **options})
+            block = _context(tensors)
+        elif source == "cgnl":
+            _refuse(source, {"pool": pool})
+            block = _generalized(tensors, kernel or "dot", bool(scaled), options)
+        else:
+            _refuse(source, options)
+            block = _nonlocal(tensors, source, kernel, scaled, pool)
+        tensors.check_all_used()
+    if into is None:
+        return block.eval()
+    _check_same(getattr(block, "description", None), into, source)
+    into.load_state_dict(block.state_dict())
+    return into
+
+
+class _Named:
+    """Tensors of a state dict, of which each has to be asked for."""
+
+    def __init__(self, tensors: Mapping[str, Tensor], source: str) -> None:
+        self.tensors, self.source = dict(tensors), source
+        self.left = {name for name in tensors if not name.endswith(_COUNTER)}
+
+    def has(self, name: str) -> bool:
+        return name in self.tensors
+
+    def take(self, name: str) -> Tensor:
+        if name not in self.tensors:
+            raise ValueError(
+                f"{name} is missing in a block of {self.source}; there are "
+                f"{', '.join(sorted(self.tensors)) or 'no tensors'}."
+            )
+        self.left.discard(name)
+        return self.tensors[name].detach()
+
+    def matrix(self, name: str) -> Tensor:
+        """Return the weight of a 1x1 convolution as (out, in)."""
+        weight = self.take(f"{name}.weight")
+        if weight.ndim < 2 or any(size != 1 for size in weight.shape[2:]):
+            raise ValueError(f"{name}.weight is {tuple(weight.shape)}, no 1x1 convolution.")
+        return weight.flatten(1)
+
+    def bias(self, name: str) -> Tensor | None:
+        return self.take(f"{name}.bias") if self.has(f"{name}.bias") else None
+
+    def check_all_used(self) -> None:
+        if self.left:
+            raise ValueError(
+                f"{', '.join(sorted(self.left))} are not of a block of {self.source} as it is read "
+                "here: give the state dict of the block alone, and its source."
+            )
+
+
+def _read(state: Mapping[str, Any] | str | Path) -> Mapping[str, Any]:
+    if isinstance(state, Mapping):
+        return state
+    content = torch.load(state, map_location="cpu", weights_only=True)
+    if not isinstance(content, Mapping):
+        raise ValueError(f"{state} holds a {type(content).__name__}, not tensors by name.")
+    return content
+
+
+def _bare(state: Mapping[str, Any]) -> dict[str, Tensor]:
+    names = list(state)
+    for prefix in _PREFIXES:
+        if names and all(name.startswith(prefix) for name in names):
+            names = [name.removeprefix(prefix) for name in names]
+    tensors = dict(zip(names, state.values(), strict=True))
+    others = [name for name, value in tensors.items() if not isinstance(value, Tensor)]
+    if others:
+        raise ValueError(f"{', '.join(others[:3])} are no tensors: give a block's state dict.")
+    return tensors
+
+
+def _refuse(source: str, options: Mapping[str, Any]) -> None:
+    given = [name for name, value in options.items() if value is not None]
+    if given:
+        raise ValueError(f"{', '.join(given)}: a block of {source!r} has no such option.")
+
+
+def _own(state: Mapping[str, Any], into: nn.Module | None) -> nn.Module:
+    """Build, or fill, a block by its description."""
+    metadata = getattr(state, "_metadata", {})
+    described = metadata.get("", metadata.get("module", {})).get("block")
+    if described is None:
+        raise ValueError(
+            "these tensors have no description of a block, as state_dict() of ours keeps it: name "
+            f"their source, one of {', '.join(get_args(Source)[1:])}, or use load_state_dict."
+        )
+    if into is None:
+        block = make_block(**described)
+        block.load_state_dict(_bare(state))
+        return block.eval()
+    _check_same(described, into, "video_snl")
+    into.load_state_dict(_bare(state))
+    return into
+
+
+def _check_same(described: Mapping[str, Any] | None, into: nn.Module, source: str) -> None:
+    own = getattr(into, "description", None)
+    if described is not None and own is not None and dict(described) != dict(own):
+        raise ValueError(
+            f"the tensors of {source} are of {_said(described)}, and the block is {_said(own)}."
+        )
+
+
+def _said(description: Mapping[str, Any]) -> str:
+    words = [f"{name}={value!r}" for name, value in description.items() if name != "name"]
+    return f"{description['name']}({', '.join(words)})"
+
+
+def _nonlocal(
+    tensors: _Named,
+    source: str,
+    kernel: KernelName | Literal["taylor"] | None,
+    scaled: bool | None,
+    pool: int | None,
+) -> nn.Module:
+    theta, phi, g, out, norm = _LAYERS[source]
+    after = source == "mmaction2"  # which pools after the projection, and says so in its names
+    if after:
+        pooled = tensors.has("g.0.conv.weight")
+        _refuse(source, {"pool": pool})
+        pool = 2 if pooled else 1
+        g = "g.0.conv" if pooled else g
+        phi = "phi.0.conv" if pooled else phi
+    kernel = kernel or "embedded_gaussian"
+    known = ("embedded_gaussian", "dot", *(("gaussian", "concatenation") if after else ()))
+    if kernel not in known:
+        raise ValueError(f"kernel={kernel!r}: a block of {source} has {', '.join(known)}.")
+    exponential = kernel == "embedded_gaussian"
+    if not exponential or not after:
+        _refuse(source, {"scaled": scaled})
+    signal, weight = tensors.matrix(g), tensors.matrix(out)
+    names = [] if kernel == "gaussian" else [theta, phi]
+    parts = [(tensors.matrix(name), tensors.bias(name)) for name in names]
+    if kernel == "concatenation":
+        if pool != 1:
+            raise ValueError(
+                "kernel='concatenation' with sub-sampled keys: mmaction2 takes the maxima of phi "
+                "before it is joined with theta, which no block here does."
+            )
+        join = tensors.matrix("concat_project.conv").chunk(2, 1)
+        parts = [
+            (w @ matrix, None if bias is None else w @ bias)
+            for w, (matrix, bias) in zip(join, parts, strict=True)
+        ]
+    parts.append((signal, tensors.bias(g)))
+    out_bias = tensors.bias(out)
+    has_norm = tensors.has(f"{norm}.weight")
+    where = ([] if kernel == "gaussian" else ["theta", "phi"]) + ["g"]
+    biased = [name for name, (_, bias) in zip(where, parts, strict=True) if bias is not None]
+    biased += ["out"] if out_bias is not None else []
+    block = make_block(
+        "nl",
+        weight.shape[0],
+        ndim=tensors.take(f"{out}.weight").ndim - 2,
+        inter_channels=signal.shape[0],
+        zero_init=False,
+        kernel=kernel,  # type: ignore[arg-type]
+        scaled=exponential and scaled is not False,
+        norm="batch" if has_norm else "none",
+        bias=",".join(biased),
+        **({} if (pool or 1) == 1 else _pooling(pool or 1, first=not after)),
+    )
+    state = {
+        "project.weight": torch.cat([matrix for matrix, _ in parts]),
+        "units.0.combine.weight": weight,
+    }
+    biases = [bias for _, bias in parts if bias is not None]
+    if biases:
+        state["project.bias"] = torch.cat(biases)
+    if out_bias is not None:
+        state["units.0.combine.bias"] = out_bias
+    if has_norm:
+        for name in ("weight", "bias", "running_mean", "running_var"):
+            state[f"units.0.norm.{name}"] = tensors.take(f"{norm}.{name}")
+    return _filled(block, state)
+
+
+def _pooling(pool: int, *, first: bool) -> dict[str, Any]:
+    return {"pool": pool, "pool_first": first, "ceil_mode": False}
+
+
+def _context(tensors: _Named) -> nn.Module:
+    """Build GC of a ContextBlock; the bias of its mask cancels in the softmax."""
+    weight = tensors.take("conv_mask.weight")
+    tensors.bias("conv_mask")
+    branches = {"add": "channel_add_conv", "mul": "channel_mul_conv"}
+    there = [kind for kind, name in branches.items() if tensors.has(f"{name}.0.weight")]
+    if not there:
+        raise ValueError("neither channel_add_conv nor channel_mul_conv is in a block of gcnet.")
+    channels = weight.shape[1]
+    hidden = tensors.take(f"{branches[there[0]]}.0.weight").shape[0]
+    reduction = channels // hidden
+    if channels // reduction != hidden:
+        raise ValueError(f"{hidden} of {channels} channels are no whole reduction.")
+    block = make_block(
+        "gc",
+        channels,
+        ndim=weight.ndim - 2,
+        reduction=reduction,
+        fusion="both" if len(there) == 2 else there[0],  # type: ignore[arg-type]
+        zero_init=False,
+    )
+    state = {"mask.weight": weight}
+    for kind in there:
+        own = {"add": "transform", "mul": "gate"}[kind]
+        for layer in (0, 1, 3):
+            for name in ("weight", "bias"):
+                state[f"{own}.{layer}.{name}"] = tensors.take(f"{branches[kind]}.{layer}.{name}")
+    return _filled(block, state)
+
+
+def _generalized(
+    tensors: _Named, kernel: str, scaled: bool, options: Mapping[str, Any]
+) -> nn.Module:
+    if kernel not in ("dot", "taylor"):
+        raise ValueError(f"kernel={kernel!r}: a block of cgnl has dot and taylor.")
+    if kernel == "dot":
+        _refuse("cgnl", options)
+    t, p, g, z = (tensors.matrix(name) for name in "tpgz")
+    groups = g.shape[0] // z.shape[1]
+    series = {"series": False, "scaled": scaled} if kernel == "dot" else dict(options)
+    block = make_block(
+        "cgnl",
+        t.shape[1],
+        ndim=tensors.take("z.weight").ndim - 2,
+        inter_channels=t.shape[0],
+        zero_init=False,
+        groups=groups,
+        **series,  # type: ignore[arg-type]
+    )
+    return _filled(
+        block,
+        {
+            "project.weight": torch.cat([t, p, g]),
+            "units.0.combine.weight": z,
+            "units.0.norm.weight": tensors.take("gn.weight"),
+            "units.0.norm.bias": tensors.take("gn.bias"),
+        },
+    )
+
+
+def _filled(block: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
+    """Load tensors, of which each takes the axes that the block's has."""
+    block = block.to(next(iter(state.values())).dtype)
+    own = block.state_dict()
+    for name, value in state.items():
+        if value.numel() != own[name].numel():
+            raise ValueError(
+                f"{name}: {tuple(value.shape)} in the state dict, {tuple(own[name].shape)} in a "
+                "block of these widths."
+            )
+    shaped = {name: value.reshape(own[name].shape) for name, value in state.items()}
+    counters = {name: value for name, value in own.items() if name.endswith(_COUNTER)}
+    block.load_state_dict({**counters, **shaped})
+    return block
