@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from tests.blocks.cases import features
+from tests.blocks.cases import CASES, GATES, all_cases, features
 from video_snl.blocks import NonlocalBlock, make_block
 from video_snl.blocks.operators import RectifiedSum
 
@@ -151,6 +151,44 @@ def test_global_context_is_added_or_multiplied(fusion: Any, reduction: int | Non
     assert_close(block(x), expected)
     with pytest.raises(ValueError, match="fusion='sum' is unknown"):
         make_block("gc", 8, fusion="sum")  # type: ignore[arg-type]
+
+
+@all_cases
+@pytest.mark.parametrize("zero_init", [True, False])
+def test_weights_drawn_anew_are_those_of_a_new_block(case: str, zero_init: bool) -> None:
+    name, options = {**CASES, **GATES}[case]
+
+    def build() -> nn.Module:
+        torch.manual_seed(3)
+        return make_block(name, 8, ndim=2, zero_init=zero_init, **options)
+
+    block, expected = build(), build().state_dict()
+    for tensor in (*block.parameters(), *block.buffers()):
+        tensor.data.fill_(7)
+    torch.manual_seed(3)
+    block.reset_parameters()  # type: ignore[operator]
+    for key, tensor in block.state_dict().items():
+        assert torch.equal(tensor, expected[key]) or tensor.std() > 0, key
+        assert not (tensor == 7).any(), key
+
+
+@all_cases
+def test_device_and_type_of_the_parameters(case: str) -> None:
+    name, options = {**CASES, **GATES}[case]
+    block = make_block(name, 8, ndim=2, device="meta", dtype=torch.float64, **options)
+    for parameter in block.parameters():
+        assert parameter.is_meta and parameter.dtype == torch.float64
+    assert block(torch.empty(2, 8, 3, 4, device="meta", dtype=torch.float64)).shape[1] == 8
+
+
+def test_parametrised_weights_are_folded() -> None:
+    block, x = made("snl", bias="out"), features(2, 8, 3, 4)
+    [sub_block] = block.sub_blocks
+    nn.utils.parametrizations.weight_norm(sub_block.combine)
+    nn.init.uniform_(sub_block.norm.running_mean, -1, 1)  # type: ignore[arg-type, union-attr]
+    expected = block(x)
+    assert_close(block.fuse()(x), expected)
+    assert isinstance(sub_block.combine.weight, nn.Parameter)
 
 
 @pytest.mark.parametrize(

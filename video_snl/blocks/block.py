@@ -89,6 +89,7 @@ class NonlocalBlock(Described):
         zero_init: zero as the initial weight of the norms: the block starts as the identity.
         activation: None, or ``"relu"`` after the norm (the form of the paper's released code).
         recipe: former name of ``config``, with a DeprecationWarning.
+        device, dtype: of the parameters.
 
     Shapes:
         x: (B, C, L), (B, C, H, W) or (B, C, T, H, W) for ndim 1, 2, 3; the output has x's shape.
@@ -111,6 +112,8 @@ class NonlocalBlock(Described):
         zero_init: bool = True,
         activation: Literal["relu"] | None = None,
         recipe: BlockConfig | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         if recipe is not None:
@@ -146,6 +149,15 @@ class NonlocalBlock(Described):
             )
             for number in range(num_units)
         )
+        self.to(device=device, dtype=dtype)
+
+    def reset_parameters(self) -> None:
+        """Draw all weights anew, as a new block has them."""
+        self.project.reset_parameters()
+        if isinstance(self.filter, nn.Module):
+            self.filter.reset_parameters()  # type: ignore[operator]
+        for sub_block in self.sub_blocks:
+            sub_block.reset_parameters()
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         self._check(x)

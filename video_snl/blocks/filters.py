@@ -8,7 +8,9 @@ rational functions of the graph Laplacian L = I - A.
 from __future__ import annotations
 
 import abc
+import math
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -148,7 +150,12 @@ class Cayley(nn.Module, Filter):
         if order < 1:
             raise ValueError(f"order={order} of a Cayley filter must be at least 1.")
         self.order, self.count, self.products = order, 1 + 2 * order, order
-        self.zoom = nn.Parameter(torch.tensor(1.0).expm1().log())  # h = softplus(zoom) = 1
+        self.zoom = nn.Parameter(torch.empty(()))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Set the zoom to 1."""
+        nn.init.constant_(self.zoom, math.log(math.expm1(1.0)))  # h = softplus(zoom)
 
     @property
     def h(self) -> Tensor:
@@ -157,7 +164,9 @@ class Cayley(nn.Module, Filter):
 
     def terms(self, affinity: Affinity, z: Tensor) -> Tensor:
         dtype = wide(z)
-        with torch.autocast(z.device.type, enabled=False):
+        # The meta device has no autocast, and to ask for it is an error.
+        meta = z.device.type == "meta"
+        with nullcontext() if meta else torch.autocast(z.device.type, enabled=False):
             solve = self._solver(affinity, dtype, z.shape[-1])
             real, terms = z.to(dtype), [z.to(dtype)]
             y = torch.complex(real, torch.zeros_like(real))

@@ -19,7 +19,26 @@ from video_snl.blocks.sub_block import BATCH_NORM, CONV, Described, LayerNorm
 __all__ = ["CGD", "GATES", "GC", "GE", "SE"]
 
 
-class SE(Described):
+class _Gate(Described):
+    """A gate made of layers; with ``zero_init`` the last of each of its branches starts at zero."""
+
+    zero_init = True
+    branches: tuple[str, ...] = ()
+
+    def reset_parameters(self) -> None:
+        """Draw the weights of all layers anew."""
+        for layer in self.modules():
+            if layer is not self and hasattr(layer, "reset_parameters"):
+                layer.reset_parameters()  # type: ignore[operator]
+        for name in self.branches if self.zero_init else ():
+            branch = getattr(self, name)
+            if isinstance(branch, nn.Sequential):
+                _zero(branch[-1], True)
+            elif branch is not None:
+                _zero(branch, not isinstance(branch, nn.Identity))
+
+
+class SE(_Gate):
     """Squeeze-and-excitation: Y = X sigmoid(W2 relu(W1 mean(X))) (Hu et al., arXiv:1709.01507).
 
     Args:
@@ -29,11 +48,13 @@ class SE(Described):
         zero_init: zero as the initial W2. A sigmoid cannot be 1: the block then halves its input.
     """
 
+    branches = ("excite",)
+
     def __init__(
         self, in_channels: int, *, ndim: int, reduction: int = 16, zero_init: bool = True
     ) -> None:
         super().__init__()
-        self.ndim = ndim
+        self.ndim, self.zero_init = ndim, zero_init
         self.excite = _bottleneck(in_channels, ndim, reduction, zero_init)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -42,7 +63,7 @@ class SE(Described):
         return kept_or(zeroed(x, there) * gate, x, there)
 
 
-class GC(Described):
+class GC(_Gate):
     """Global context: Y = X + W2 relu(norm(W1 c)), c = sum_j softmax_j(<w, x_j>) x_j.
 
     Cao et al., arXiv:1904.11492. Without a bottleneck, Y = X + W c: their simplified nonlocal
@@ -62,6 +83,8 @@ class GC(Described):
         ValueError: for an unknown fusion, or a reduction below 1.
     """
 
+    branches = ("transform", "gate")
+
     def __init__(
         self,
         in_channels: int,
@@ -74,6 +97,7 @@ class GC(Described):
         super().__init__()
         if fusion not in ("add", "mul", "both"):
             raise ValueError(f"fusion={fusion!r} is unknown; choose 'add', 'mul' or 'both'.")
+        self.zero_init = zero_init
         self.mask = CONV[ndim](in_channels, 1, 1, bias=False)
 
         def transform() -> nn.Module:
@@ -99,7 +123,7 @@ class GC(Described):
         return kept_or(y, x, there)
 
 
-class GE(Described):
+class GE(_Gate):
     """Gather-excite: Y = X sigmoid(excite(gather(X))) (Hu et al., arXiv:1810.12348).
 
     Args:
@@ -117,6 +141,8 @@ class GE(Described):
         ValueError: for an extent that is not a power of two, or 0 with a parametrised gather.
     """
 
+    branches = ("excite",)
+
     def __init__(
         self,
         in_channels: int,
@@ -129,7 +155,7 @@ class GE(Described):
     ) -> None:
         super().__init__()
         _check_extent(theta, extent)
-        self.ndim, self.extent = ndim, extent
+        self.ndim, self.extent, self.zero_init = ndim, extent, zero_init
         self.averages = theta == "minus"
         self.gather = nn.Identity() if self.averages else _depthwise(in_channels, ndim, extent)
         self.excite: nn.Module = (
@@ -181,12 +207,19 @@ class CGD(Described):
 
     def __init__(self, in_channels: int, *, ndim: int, zero_init: bool = True) -> None:
         super().__init__()
+        self.zero_init = zero_init
         self.weight = nn.Parameter(torch.empty(3, in_channels))
-        self.bias = nn.Parameter(torch.zeros(3, in_channels))
-        bound = (6 / (in_channels + 1)) ** 0.5  # of Xavier's range for a (C, 1) weight
+        self.bias = nn.Parameter(torch.empty(3, in_channels))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the weights anew."""
+        bound = (6 / (self.weight.shape[1] + 1)) ** 0.5  # of Xavier's range for a (C, 1) weight
         nn.init.uniform_(self.weight, -bound, bound)
-        if zero_init:
-            nn.init.zeros_(self.weight[2])
+        nn.init.zeros_(self.bias)
+        if self.zero_init:
+            with torch.no_grad():
+                self.weight[2].zero_()
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         there = mask_of(mask, x)

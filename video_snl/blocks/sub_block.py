@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils import parametrize
 
 from video_snl.blocks.filters import Filter
 from video_snl.blocks.kernels import Disentangled, Kernel, PairKernel
@@ -157,19 +158,29 @@ class SubBlock(nn.Module):
         activation: Literal["relu"] | None,
     ) -> None:
         super().__init__()
-        self.activation = activation
+        self.activation, self.zero_init = activation, zero_init
         biased = [(channels, "g" in config.bias)]
         self.transfer = Pointwise(in_channels, channels, biased=biased) if transfer else None
         biased = [(in_channels, "out" in config.bias)]
         self.combine = Pointwise(terms * channels, in_channels, config.groups, biased=biased)
         self.norm = _norm(config, in_channels, ndim)
-        if isinstance(self.norm, nn.Identity):
-            if zero_init:
-                for parameter in self.combine.parameters():
-                    nn.init.zeros_(parameter)
-        else:
+        self._set_start()
+
+    def reset_parameters(self) -> None:
+        """Draw the weights anew, and forget the statistics of the norm."""
+        for layer in (self.transfer, self.combine, self.norm):
+            if layer is not None and not isinstance(layer, nn.Identity):
+                layer.reset_parameters()  # type: ignore[operator]
+        self._set_start()
+
+    def _set_start(self) -> None:
+        """Let the sub-block start as the identity, or with a norm of weight one."""
+        if not isinstance(self.norm, nn.Identity):
             assert isinstance(self.norm.weight, Tensor)
-            nn.init.constant_(self.norm.weight, 0.0 if zero_init else 1.0)
+            nn.init.constant_(self.norm.weight, 0.0 if self.zero_init else 1.0)
+        elif self.zero_init:
+            for parameter in self.combine.parameters():
+                nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor, terms: Tensor, mask: Tensor | None = None) -> Tensor:
         """Apply the block. Shapes: x (B, C, *grid), terms (B, N, terms * Cs) -> (B, C, *grid)."""
@@ -191,6 +202,9 @@ class SubBlock(nn.Module):
         if isinstance(self.norm, _BatchNorm):
             scale, bias = _batch_norm(self.norm)
             bias = bias if self.combine.bias is None else bias + scale * self.combine.bias
+            for name in ("weight", "bias"):  # such as weight_norm's
+                if parametrize.is_parametrized(self.combine, name):
+                    parametrize.remove_parametrizations(self.combine, name)
             self.combine.weight = nn.Parameter((self.combine.weight * scale[:, None]).detach())
             self.combine.bias = nn.Parameter(bias.detach())
             self.norm = nn.Identity()

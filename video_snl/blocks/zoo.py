@@ -24,6 +24,7 @@ from typing import (
     get_type_hints,
 )
 
+import torch
 from torch import nn
 
 from video_snl.blocks.block import BlockConfig, NonlocalBlock, Normalization
@@ -106,6 +107,8 @@ class ZooBlock(NonlocalBlock):
         num_units: int = 1,
         zero_init: bool = True,
         activation: Literal["relu"] | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
         **options: Unpack[BlockOptions],
     ) -> None:
         row = type(self).row
@@ -119,6 +122,8 @@ class ZooBlock(NonlocalBlock):
             num_units=num_units,
             zero_init=zero_init,
             activation=activation,
+            device=device,
+            dtype=dtype,
         )
         self.description = {
             "name": row.__name__,
@@ -389,6 +394,8 @@ def make_block(
     num_units: int = 1,
     zero_init: bool = True,
     activation: Literal["relu"] | None = None,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
     **options: Unpack[BlockOptions],
 ) -> nn.Module:
     """Make the block called ``name`` for feature maps of ``in_channels`` channels.
@@ -397,6 +404,7 @@ def make_block(
         name: one of ``NAMES``.
         in_channels, ndim, inter_channels, num_units, zero_init, activation: as for
             :class:`NonlocalBlock`.
+        device, dtype: of the parameters.
         options: the block's own options, such as ``order`` of ``gsnl``; see :class:`BlockOptions`.
 
     Raises:
@@ -414,13 +422,15 @@ def make_block(
         checked = _checked_options(name, GATES[name].__init__, {**foreign, **options})
         gate = GATES[name](in_channels, ndim=ndim, zero_init=zero_init, **checked)
         gate.description = {"name": name, "in_channels": in_channels, "ndim": ndim, **checked}
-        return gate
+        return gate.to(device=device, dtype=dtype)
     return BLOCKS[name][ndim - 1](
         in_channels,
         inter_channels,
         num_units=num_units,
         zero_init=zero_init,
         activation=activation,
+        device=device,
+        dtype=dtype,
         **options,
     )
 
