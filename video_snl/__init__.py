@@ -44,6 +44,11 @@ if TYPE_CHECKING:
         make_block,
     )
     from video_snl.blocks.insertion import insert_blocks
+    from video_snl.cli.python import train
+    from video_snl.commands.predictor import Prediction, Predictor, load
+    from video_snl.commands.run_results import Run
+    from video_snl.data.video.map_dataset import VideoDataset
+    from video_snl.errors import UserError
 
 install()
 
@@ -72,15 +77,29 @@ __all__ = [
     "NS1d",
     "NS2d",
     "NS3d",
+    "Prediction",
+    "Predictor",
+    "Run",
     "SNL1d",
     "SNL2d",
     "SNL3d",
+    "UserError",
+    "VideoDataset",
     "insert_blocks",
+    "load",
     "make_block",
+    "train",
 ]
 
 _HOME = dict.fromkeys(__all__, "video_snl.blocks") | {
+    "Prediction": "video_snl.commands.predictor",
+    "Predictor": "video_snl.commands.predictor",
+    "Run": "video_snl.commands.run_results",
+    "UserError": "video_snl.errors",
+    "VideoDataset": "video_snl.data.video.map_dataset",
     "insert_blocks": "video_snl.blocks.insertion",
+    "load": "video_snl.commands.predictor",
+    "train": "video_snl.cli.python",
 }
 
 

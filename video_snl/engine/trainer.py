@@ -137,8 +137,12 @@ def check_precision(config: TrainerConfig) -> None:
         )
 
 
-def device_of(accelerator: str) -> torch.device:
+def device_of(accelerator: str, *, option: str = "--accelerator") -> torch.device:
     """Return the device that ``--accelerator`` names, for commands that train nothing.
+
+    Args:
+        accelerator: ``auto``, ``cpu``, ``gpu`` or ``cuda``.
+        option: The option that names it, for messages.
 
     Raises:
         UserError: No such device is known, or there is none.
@@ -147,9 +151,9 @@ def device_of(accelerator: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     names = {"cpu": "cpu", "gpu": "cuda", "cuda": "cuda"}
     if accelerator not in names:
-        raise UserError(f"--accelerator {accelerator}: choose auto, cpu or gpu.")
+        raise UserError(f"{option} {accelerator}: choose auto, cpu or gpu.")
     if names[accelerator] == "cuda" and not torch.cuda.is_available():
-        raise UserError(f"--accelerator {accelerator}: this machine has no CUDA GPU; use cpu.")
+        raise UserError(f"{option} {accelerator}: this machine has no CUDA GPU; use cpu.")
     return torch.device(names[accelerator])
 
 
