@@ -27,7 +27,7 @@ from video_snl.config.task_spec import VIDEO, AnyExperiment
 from video_snl.config.video import DataConfig, ShortVideos
 from video_snl.data.image.inference import image_input, read_input
 from video_snl.data.video.inference import SHORT_IN_PYTHON, TimedViews, array_views
-from video_snl.engine.trainer import device_of
+from video_snl.engine.trainer import device_named
 from video_snl.errors import UserError
 from video_snl.export.formats import FORMATS, format_of
 from video_snl.export.networks import Exported, exported_spec, load_exported
@@ -42,7 +42,7 @@ from video_snl.tasks.operations import AnyClassOperations, ClassOperations, Read
 from video_snl.utils.finite import not_finite_error
 from video_snl.utils.text import meant
 
-__all__ = ["Input", "Inputs", "Prediction", "Predictor", "load", "python_device"]
+__all__ = ["Input", "Inputs", "Prediction", "Predictor", "load"]
 
 Input: TypeAlias = "str | Path | np.ndarray | Tensor"
 """A path, or uint8 frames: (T, H, W, 3) of a video, (H, W, 3) of an image."""
@@ -381,7 +381,7 @@ def load(
     reading = Reading(short_videos, deadline, max_pixels)
     named, path = str(source), Path(source).expanduser()
     if named in PRETRAINED and not path.exists():
-        chosen = python_device(device)
+        chosen = device_named(device)
         trained = load_pretrained(named, None if weights is None else str(weights))
         return Predictor(trained, chosen, published=named, reading=reading)
     if weights is not None:
@@ -399,28 +399,11 @@ def load(
     if path.suffix in [form.suffix for form in FORMATS.values()]:
         # onnxruntime is used on the CPU alone.
         is_onnx = format_of(path) == "onnx"
-        chosen = python_device("cpu" if is_onnx and device == "auto" else device)
+        chosen = device_named("cpu" if is_onnx and device == "auto" else device)
         if is_onnx and chosen.type != "cpu":
             raise UserError(f"{path}: ONNX files run on the CPU here; give device='cpu'")
         return Predictor(load_exported(path, exported_spec(path), chosen), chosen, reading=reading)
     if has_record(path) and kind_of(read_record(path, VIDEO)) == "reid":
         raise UserError(f"{path} is a run of reid: use reid.load")
-    chosen = python_device(device)
+    chosen = device_named(device)
     return Predictor(find_trained(str(path)), chosen, reading=reading)
-
-
-def python_device(device: str | torch.device) -> torch.device:
-    """Return the device that a caller means.
-
-    Raises:
-        UserError: There is no such device.
-    """
-    if isinstance(device, str) and ":" not in device:
-        return device_of(device, option="device")
-    try:
-        found = torch.device(device)
-        torch.empty(0, device=found)
-    except (RuntimeError, AssertionError) as error:  # what torch raises differs by its build
-        reason = str(error).splitlines()[0]
-        raise UserError(f"device={str(device)!r} cannot be used ({reason}): give cpu") from error
-    return found

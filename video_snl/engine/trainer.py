@@ -32,6 +32,7 @@ __all__ = [
     "EXIT_TERMINATED",
     "ProgressLines",
     "check_precision",
+    "device_named",
     "device_of",
     "make_trainer",
     "stopping_in_order",
@@ -155,6 +156,26 @@ def device_of(accelerator: str, *, option: str = "--accelerator") -> torch.devic
     if names[accelerator] == "cuda" and not torch.cuda.is_available():
         raise UserError(f"{option} {accelerator}: this machine has no CUDA GPU; use cpu.")
     return torch.device(names[accelerator])
+
+
+def device_named(device: str | torch.device) -> torch.device:
+    """Return the device that a caller in Python means.
+
+    Args:
+        device: ``auto``, ``cpu``, ``gpu`` or ``cuda``, or a device of torch such as ``cuda:1``.
+
+    Raises:
+        UserError: There is no such device.
+    """
+    if isinstance(device, str) and ":" not in device:
+        return device_of(device, option="device")
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # differs by torch's build
+        reason = str(error).splitlines()[0]
+        raise UserError(f"device {device} cannot be used ({reason}); use cpu.") from error
+    return found
 
 
 @contextmanager
