@@ -15,14 +15,30 @@ if TYPE_CHECKING:
     from reid.data.tracklet import ReidData, Tracklet
     from reid.metrics.ranking import evaluate_ranking
     from reid.metrics.streaming import evaluate_features
+    from reid.retrieval.extractor import Extractor, load
+    from reid.retrieval.gallery import Gallery, Match
 
-__all__ = ["ReidData", "Tracklet", "evaluate_features", "evaluate_ranking", "load_dataset"]
+__all__ = [
+    "Extractor",
+    "Gallery",
+    "Match",
+    "ReidData",
+    "Tracklet",
+    "evaluate_features",
+    "evaluate_ranking",
+    "load",
+    "load_dataset",
+]
 
 _HOME = {
+    "Extractor": "reid.retrieval.extractor",
+    "Gallery": "reid.retrieval.gallery",
+    "Match": "reid.retrieval.gallery",
     "ReidData": "reid.data.tracklet",
     "Tracklet": "reid.data.tracklet",
     "evaluate_features": "reid.metrics.streaming",
     "evaluate_ranking": "reid.metrics.ranking",
+    "load": "reid.retrieval.extractor",
     "load_dataset": "reid.data.datasets.catalog",
 }
 

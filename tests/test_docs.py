@@ -25,11 +25,15 @@ from reid.config import ReidExperiment
 from reid.retrieval.features import FeatureTable, write_features
 from tests import naive
 from tests.pages import PAGES, REPOSITORY, Block, blocks, blocks_of, name_of
+from tests.reid import little
+from tests.reid.test_reid_weights import torchreid_model
 from tests.reid_trees import write_ilids
+from tests.videos import write_video
 from tests.written_commands import PROGRAMS, can_be_run, command_lines, parse
 from video_snl.blocks import NonlocalBlock
 from video_snl.config.image import ImageExperiment
-from video_snl.config.video import Experiment
+from video_snl.config.video import Experiment, ModelConfig
+from video_snl.models.video import build_model
 from video_snl.runs import features as video_features
 
 # Of each block that cannot be checked, "page: its first line", why.
@@ -115,9 +119,27 @@ def _video_features(folder: Path) -> dict[str, Any]:
     return {}
 
 
+def _python(folder: Path) -> dict[str, Any]:
+    """Videos, people, and weights of two published networks in the cache of ``_run``."""
+    for name in ("jump", "run"):
+        for letter in "abcdef":
+            write_video(folder / "my_videos" / name / f"{letter}.mp4", frames=30)
+    write_video(folder / "archery.mp4", frames=60)
+    (folder / "damaged.mp4").write_bytes(b"no video")
+    little.write_folder(folder / "people")
+    hub = folder / "hub" / "checkpoints"
+    hub.mkdir(parents=True)
+    model, _ = build_model(ModelConfig(backbone="x3d_xs", block="none"), 400)
+    torch.save({"model_state": model.state_dict()}, hub / "X3D_XS.pyth")
+    osnet = torchreid_model()
+    torch.save({"state_dict": osnet.state_dict()}, hub / "osnet_x0_25_msmt17.pth")
+    return {}
+
+
 _STAND_INS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "docs/blocks.md": _network,
     "docs/features.md": _video_features,
+    "docs/python.md": _python,
     "docs/reid/datasets.md": _people,
     "docs/reid/retrieval.md": _features,
 }
@@ -141,6 +163,7 @@ def test_python_is_run_elsewhere(page: str) -> None:
 def _run(page: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Run the Python of a page in order, as one program; returns its names."""
     monkeypatch.chdir(folder)
+    monkeypatch.setattr(torch.hub, "_hub_dir", str(folder / "hub"))
     names: dict[str, Any] = {"__name__": __name__}
     names |= _STAND_INS.get(page, lambda folder: {})(folder)
     for block in _checked("python"):

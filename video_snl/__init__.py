@@ -47,6 +47,11 @@ if TYPE_CHECKING:
         make_block,
     )
     from video_snl.blocks.insertion import insert_blocks, mask_blocks, remove_blocks
+    from video_snl.cli.python import train
+    from video_snl.commands.predictor import Prediction, Predictor, load
+    from video_snl.commands.run_results import Run
+    from video_snl.data.video.map_dataset import VideoDataset
+    from video_snl.errors import UserError
     from video_snl.models.released.other_code import load_block
 
 install()
@@ -78,21 +83,37 @@ __all__ = [
     "NS1d",
     "NS2d",
     "NS3d",
+    "Prediction",
+    "Predictor",
+    "Run",
     "SNL1d",
     "SNL2d",
     "SNL3d",
     "SpectralAttention",
+    "UserError",
+    "VideoDataset",
     "insert_blocks",
+    "load",
     "load_block",
     "make_block",
     "mask_blocks",
     "remove_blocks",
+    "train",
 ]
 
-_HOME = dict.fromkeys(__all__, "video_snl.blocks") | dict.fromkeys(
-    ("insert_blocks", "mask_blocks", "remove_blocks"), "video_snl.blocks.insertion"
-)
-_HOME["load_block"] = "video_snl.models.released.other_code"
+_HOME = dict.fromkeys(__all__, "video_snl.blocks") | {
+    "Prediction": "video_snl.commands.predictor",
+    "Predictor": "video_snl.commands.predictor",
+    "Run": "video_snl.commands.run_results",
+    "UserError": "video_snl.errors",
+    "VideoDataset": "video_snl.data.video.map_dataset",
+    "insert_blocks": "video_snl.blocks.insertion",
+    "load": "video_snl.commands.predictor",
+    "load_block": "video_snl.models.released.other_code",
+    "mask_blocks": "video_snl.blocks.insertion",
+    "remove_blocks": "video_snl.blocks.insertion",
+    "train": "video_snl.cli.python",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -30,6 +30,7 @@ __all__ = [
     "lengths_of",
     "read_nearest",
     "read_readable",
+    "resized",
 ]
 
 # Frames of a video that are decoded at once: bounds the memory that full frames take.
@@ -203,19 +204,19 @@ def _image(path: str, size: Size, max_pixels: int, how: ResizeName) -> Tensor | 
     except UnreadableImage:
         return None
     with stage("resize"):
-        return _resized(pixels[None], size, how)[0]
+        return resized(pixels[None], size, how)[0]
 
 
-def _resized(frames: Tensor, size: Size, how: ResizeName) -> Tensor:
-    """Resize uint8 frames (T, H, W, 3)."""
+def resized(frames: Tensor, size: Size, how: ResizeName) -> Tensor:
+    """Resize uint8 frames (T, H, W, 3) to a height and width."""
     height, width = size
     if how == "torch":
         return resize(frames, height, width)
     images = (Image.fromarray(frame.numpy()) for frame in frames)
-    resized = [
+    smaller = [
         np.array(image.resize((width, height), Image.Resampling.BILINEAR)) for image in images
     ]
-    return torch.from_numpy(np.stack(resized))
+    return torch.from_numpy(np.stack(smaller))
 
 
 def _video_frames(
@@ -227,5 +228,5 @@ def _video_frames(
             part = indices[first : first + _AT_ONCE]
             decoded = reader.frames(part)
             with stage("resize"):
-                frames |= dict(zip(part, _resized(decoded, size, how), strict=True))
+                frames |= dict(zip(part, resized(decoded, size, how), strict=True))
     return frames

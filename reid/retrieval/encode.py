@@ -12,7 +12,7 @@ from torch import Tensor
 
 from reid.config import ReidDataConfig
 from reid.data.loading import PieceDataset, SampledDataset, in_order, make_loader
-from reid.data.reading import first_fault
+from reid.data.reading import first_fault, resized
 from reid.data.tracklet import Tracklet
 from reid.data.transforms import evaluation_clips
 from reid.models.network import TrackletNet
@@ -20,11 +20,12 @@ from reid.retrieval.features import FeatureTable
 from reid.trained import TrainedReid
 from video_snl.data.loading.collate import Batch
 from video_snl.data.loading.quarantine import Quarantine
+from video_snl.data.video.clip_sampling import segment_clips
 from video_snl.errors import UserError
 from video_snl.utils.finite import not_finite_error
 from video_snl.utils.progress import counted
 
-__all__ = ["Encoded", "encode", "table_of"]
+__all__ = ["Encoded", "encode", "encode_arrays", "table_of"]
 
 # Chunks that go through the network at once.
 _AT_ONCE = 32
@@ -78,26 +79,79 @@ def encode(
             feature is not finite.
     """
     counts = _Counts(len(tracklets))
-    sums = torch.zeros(len(tracklets), model.feature_dim, dtype=torch.float64)
-    chunks = torch.zeros(len(tracklets), dtype=torch.float64)
     device = torch.device(device)
-    model = model.to(device).eval()
     samples = _samples(tracklets, config, test_frames, device, quarantine, what)
+    chunks = _chunks(samples, config, test_frames, counts)
+    names = [tracklet.path for tracklet in tracklets]
+    features = _mean_features(model, chunks, names, device, channels_last=channels_last)
+    _refuse_unread(tracklets, counts, quarantine, config.max_pixels)
+    read = (counts.frames > 0) & ~counts.given_up
+    features[torch.from_numpy(~read)] = 0
+    return Encoded(features, np.where(read, counts.frames, 0), counts.skipped, read)
+
+
+def encode_arrays(
+    model: TrackletNet,
+    tracklets: Sequence[Tensor],
+    config: ReidDataConfig,
+    *,
+    test_frames: int | None = None,
+    device: torch.device | str = "cpu",
+    channels_last: bool = True,
+) -> Tensor:
+    """Compute the features of tracklets in memory, float32 (N, D), as :func:`encode` does.
+
+    Args:
+        model: Network, which is moved to the device.
+        tracklets: Frames of each, uint8 (T, H, W, 3) of any T, H, W above 0.
+        config: Section ``data`` of the configuration.
+        test_frames, device, channels_last: As for :func:`encode`.
+
+    Raises:
+        UserError: A feature is not finite.
+    """
+
+    def chunks() -> Iterator[tuple[int, Tensor]]:
+        for index, frames in enumerate(tracklets):
+            video = resized(frames, (config.height, config.width), config.resize)
+            if test_frames is not None:
+                [wanted] = segment_clips(len(video), test_frames, 1, "wrap")
+                yield index, video[torch.tensor(wanted)]
+            else:
+                yield from ((index, chunk) for chunk in _cut(video, config.frames))
+
+    names = [f"array {index}" for index in range(len(tracklets))]
+    return _mean_features(model, chunks(), names, torch.device(device), channels_last=channels_last)
+
+
+def _mean_features(
+    model: TrackletNet,
+    chunks: Iterator[tuple[int, Tensor]],
+    names: Sequence[str],
+    device: torch.device,
+    *,
+    channels_last: bool,
+) -> Tensor:
+    """Return the mean of the features of the chunks of each tracklet, (N, D); zeros without any.
+
+    Args:
+        chunks: Number of a tracklet, and T frames of it, uint8 (T, H, W, 3).
+        names: Names of the tracklets, for messages.
+    """
+    model = model.to(device).eval()
+    sums = torch.zeros(len(names), model.feature_dim, dtype=torch.float64)
+    number = torch.zeros(len(names), dtype=torch.float64)
     with torch.inference_mode():
-        for index, clips in _batches(_chunks(samples, config, test_frames, counts)):
+        for index, clips in _batches(chunks):
             normalised = evaluation_clips(clips.to(device, non_blocking=True))
             laid_out = normalised if channels_last else normalised.contiguous()
             found = model(laid_out).features.double().cpu()
             broken = (~found.isfinite().all(1)).nonzero()[:, 0]
             if len(broken):
-                raise not_finite_error(tracklets[int(index[broken[0]])].path)
+                raise not_finite_error(names[int(index[broken[0]])])
             sums.index_add_(0, index, found)
-            chunks.index_add_(0, index, torch.ones(len(index), dtype=torch.float64))
-    _refuse_unread(tracklets, counts, quarantine, config.max_pixels)
-    read = (counts.frames > 0) & ~counts.given_up
-    features = (sums / chunks.clamp(min=1)[:, None]).float()
-    features[torch.from_numpy(~read)] = 0
-    return Encoded(features, np.where(read, counts.frames, 0), counts.skipped, read)
+            number.index_add_(0, index, torch.ones(len(index), dtype=torch.float64))
+    return (sums / number.clamp(min=1)[:, None]).float()
 
 
 def table_of(encoded: Encoded, tracklets: Sequence[Tracklet], trained: TrainedReid) -> FeatureTable:
@@ -168,9 +222,13 @@ def _chunks(
         if test_frames is not None:
             yield index, video
         elif len(video):
-            for start in _starts(len(video), config.frames):
-                places = torch.arange(start, start + config.frames) % len(video)
-                yield index, video[places]
+            yield from ((index, chunk) for chunk in _cut(video, config.frames))
+
+
+def _cut(video: Tensor, frames: int) -> Iterator[Tensor]:
+    """Cut chunks of T frames out of frames (n, H, W, 3), of which there are some."""
+    for start in _starts(len(video), frames):
+        yield video[torch.arange(start, start + frames) % len(video)]
 
 
 def _starts(length: int, frames: int) -> list[int]:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from reid.data.tracklet_folders import Layout, find_tracklets
 from reid.options import check_data
 from reid.pretrained import describe_input
@@ -84,7 +86,7 @@ def extract_tracklets(
     layout: Layout = "auto",
     test_frames: int | None = None,
     num_workers: int | None = None,
-    accelerator: str = "auto",
+    accelerator: str | torch.device = "auto",
     say: Callable[[str], None] | None = None,
     max_pixels: int | None = None,
 ) -> FeatureTable:
@@ -97,6 +99,7 @@ def extract_tracklets(
             :func:`reid.data.tracklet_folders.tracklets_in`.
         test_frames: N evenly spaced frames; None for all.
         num_workers: Processes that read; default as in training.
+        accelerator: ``auto``, ``cpu`` or ``gpu``, or the device itself.
         say: Takes a line for each folder: what was found in it.
         max_pixels: Most pixels of an image; default as in training.
 
@@ -118,7 +121,7 @@ def extract_tracklets(
         tracklets,
         data,
         test_frames=test_frames,
-        device=device_of(accelerator),
+        device=device_of(accelerator) if isinstance(accelerator, str) else accelerator,
         channels_last=trained.experiment.trainer.channels_last,
     )
     table = table_of(encoded, tracklets, trained)

@@ -22,6 +22,7 @@ __all__ = [
     "FeatureTable",
     "comparable",
     "concatenate",
+    "numbers_of",
     "read_features",
     "same_model",
     "shared_numbers",
@@ -190,7 +191,8 @@ def read_features(path: str | Path) -> FeatureTable:
         ("person_ids", persons, person_number),
         ("camera_ids", cameras, camera_number),
     ):
-        numbers[key] = stored[key].to_numpy().copy() if names is None else _ids(names, number_of)
+        known = None if names is None else numbers_of(names, number_of)
+        numbers[key] = stored[key].to_numpy().copy() if known is None else known
     return FeatureTable(
         names=stored["name"].to_pylist(),
         **numbers,
@@ -204,7 +206,7 @@ def read_features(path: str | Path) -> FeatureTable:
     )
 
 
-def _ids(names: Sequence[str | None], number_of: Callable[[str], int | None]) -> np.ndarray:
+def numbers_of(names: Sequence[str | None], number_of: Callable[[str], int | None]) -> np.ndarray:
     """Return the numbers of names, NO_NUMBER for other names and UNKNOWN for None."""
     known = {name: number_of(name) for name in set(names) if name is not None}
     numbers = [UNKNOWN if name is None else known[name] for name in names]
@@ -311,8 +313,8 @@ def concatenate(tables: Sequence[FeatureTable]) -> FeatureTable:
         values["persons"] = [name for table in tables for name in table.person_names]
         values["cameras"] = [name for table in tables for name in table.camera_names]
         if numbering is None:
-            values["person_ids"] = _ids(values["persons"], person_number)
-            values["camera_ids"] = _ids(values["cameras"], camera_number)
+            values["person_ids"] = numbers_of(values["persons"], person_number)
+            values["camera_ids"] = numbers_of(values["cameras"], camera_number)
     return FeatureTable(
         names=[name for table in tables for name in table.names],
         **values,

@@ -17,7 +17,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 # The groups of the navigation: pages, or patterns of pages. Pages that are not there are left out,
 # and those that no pattern names stand under "More", so that a new page needs no line here.
 GROUPS: dict[str, tuple[str, ...]] = {
-    "Start": ("index",),
+    "Start": ("index", "docs/python"),
     "Blocks": ("docs/blocks", "docs/insert", "docs/add-a-block", "docs/extend"),
     "Videos": (
         "docs/own-videos",
@@ -44,6 +44,17 @@ GROUPS: dict[str, tuple[str, ...]] = {
 # Of each page of the reference: its title, and the modules whose docstrings it shows.
 REFERENCE: dict[str, tuple[str, tuple[str, ...]]] = {
     "video_snl": ("The package video_snl", ("video_snl",)),
+    "python": (
+        "Networks, trainings and datasets from Python",
+        (
+            "video_snl.commands.predictor",
+            "video_snl.cli.python",
+            "video_snl.commands.run_results",
+            "video_snl.data.video.map_dataset",
+            "reid.retrieval.extractor",
+            "reid.retrieval.gallery",
+        ),
+    ),
     "blocks": (
         "Blocks and affinities",
         (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jsonargparse import Namespace
 
@@ -28,7 +29,7 @@ from video_snl.cli.trained import (
     evaluate,
     predict,
 )
-from video_snl.config.files import Given
+from video_snl.config.files import Given, GivenValues
 from video_snl.config.image import ImageExperiment
 from video_snl.config.options import Json, Profile, Resume, option, option_group, options_of
 from video_snl.config.parsing import (
@@ -41,14 +42,23 @@ from video_snl.config.parsing import (
     adopt,
     config_name,
     experiment_of,
+    parse_command,
     run_command,
 )
 from video_snl.config.task import TaskName
-from video_snl.config.task_spec import IMAGE, VIDEO, TaskSpec, asked_spec
+from video_snl.config.task_spec import IMAGE, VIDEO, AnyExperiment, TaskSpec, asked_spec
 from video_snl.config.video import Experiment
 from video_snl.errors import UserError
 
-__all__ = ["IMAGE_COMMANDS", "main"]
+if TYPE_CHECKING:
+    from video_snl.runs.run import Run
+
+__all__ = [
+    "IMAGE_COMMANDS",
+    "main",
+    "parse_training",
+    "run_training",
+]
 
 _DESCRIPTION = """Action recognition with nonlocal blocks (arXiv:2108.02451).
 Without --config, the defaults of every command are the sample experiment: a small I3D with one
@@ -80,25 +90,61 @@ class _TrainVideos(_Train):
 
 
 def _train(arguments: Namespace, spec: TaskSpec) -> int:
+    if spec.inputs == "videos":
+        options = options_of(_TrainVideos, arguments)
+        if options.preview is not None:
+            return _preview(arguments, spec, options)
+    _, code = run_training(arguments, spec)
+    return code
+
+
+def _preview(arguments: Namespace, spec: TaskSpec, options: _TrainVideos) -> int:
+    experiment = _experiment(arguments, spec)
+    assert isinstance(experiment, Experiment) and options.preview is not None
+    if options.resume is not None:
+        raise UserError("--preview is of a training that begins: leave out --resume.")
+    from video_snl.engine.preview import write_preview
+
+    return write_preview(experiment, spec, Path(options.preview))
+
+
+def _experiment(arguments: Namespace, spec: TaskSpec) -> AnyExperiment:
     experiment = experiment_of(spec.configuration, arguments)  # refused before torch is loaded
-    spec = asked_spec(spec, experiment, arguments.task)
-    kind = _TrainVideos if spec.inputs == "videos" else _Train
-    options: _Train = options_of(kind, arguments)
+    asked_spec(spec, experiment, arguments.task)
     if spec.inputs == "videos" and experiment.data.num_workers:
         from video_snl.data.workers.forkserver import start_forkserver
 
         start_forkserver()  # imports its modules while this process imports its own
-    if isinstance(options, _TrainVideos) and options.preview is not None:
-        assert isinstance(experiment, Experiment)
-        if options.resume is not None:
-            raise UserError("--preview is of a training that begins: leave out --resume.")
-        from video_snl.engine.preview import write_preview
+    return experiment
 
-        return write_preview(experiment, spec, Path(options.preview))
+
+def parse_training(given: GivenValues) -> tuple[Namespace, TaskSpec]:
+    """Parse options of ``train`` that are values; return the arguments and the kind of task.
+
+    The kind may stand for both image tasks.
+
+    Raises:
+        UserError: One is unknown, of another type, or a configuration cannot be read.
+    """
+    command, arguments = parse_command(
+        "video-snl", "train", given, _COMMANDS, _prepare, _choose, raises=True
+    )
+    return arguments, IMAGE if command.experiment is ImageExperiment else VIDEO
+
+
+def run_training(arguments: Namespace, spec: TaskSpec) -> tuple[Run, int]:
+    """Train as the arguments of ``train`` say; return the run and the exit code.
+
+    Raises:
+        UserError: The options, the data or the run to resume do not go together.
+    """
+    experiment = _experiment(arguments, spec)
+    spec = asked_spec(spec, experiment, arguments.task)
+    options: _Train = options_of(_TrainVideos if spec.inputs == "videos" else _Train, arguments)
     from video_snl.engine.resume import Asked
-    from video_snl.engine.train import train
+    from video_snl.engine.train import train_run
 
-    return train(
+    return train_run(
         experiment,
         spec,
         config_name=config_name(arguments),
@@ -175,7 +221,7 @@ def _prepare(parser: Parser, command: str, given: Given) -> Given:
     if command == "train" and chosen == "newest":
         # Named here: the stored configuration may name another folder of runs, of before a move.
         chosen = str(newest_begun(Path(output), spec).folder)
-        given = Given([*given.words, f"--resume={chosen}"])
+        given = given.adding(f"--resume={chosen}")
     stored = stored_experiment(chosen, output, checkpoint=command == "evaluate", spec=spec)
     adopt(parser, stored.to_dict())
     return given

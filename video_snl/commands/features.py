@@ -7,7 +7,7 @@ The vector of a clip is what the network's classifier gets. Files that take long
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,6 @@ from typing import Any, Literal, cast
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from video_snl import __version__
 from video_snl.commands.predict import Views, network_of
@@ -25,7 +24,12 @@ from video_snl.config.task_spec import IMAGE, VIDEO
 from video_snl.config.video import DataConfig, Experiment
 from video_snl.data.video.division import OWN_LISTS
 from video_snl.data.video.file_lists import LabelledVideo, layout_of, list_dataset, list_labelled
-from video_snl.data.video.inference import TimedViews, read_timed_views, value_of
+from video_snl.data.video.inference import (
+    SHORT_VIDEOS,
+    TimedViews,
+    read_timed_views,
+    value_of,
+)
 from video_snl.data.workers.forkserver import start_forkserver
 from video_snl.engine.trainer import device_of
 from video_snl.errors import UserError
@@ -44,7 +48,15 @@ from video_snl.utils.media import is_video_name
 from video_snl.utils.processes import ending_in_order
 from video_snl.utils.text import escaped, say_once
 
-__all__ = ["Dataset", "Per", "VideoFeatures", "compute_features", "features", "videos_named"]
+__all__ = [
+    "Dataset",
+    "Per",
+    "VideoFeatures",
+    "compute_features",
+    "features",
+    "features_of_views",
+    "videos_named",
+]
 
 Per = Literal["clip", "video"]
 """A vector for each clip, or their mean for each video."""
@@ -211,7 +223,13 @@ def _recognised(paths: Sequence[str], split: Split = 1) -> Dataset | None:
 
 
 def compute_features(
-    task: ActionRecognition, paths: Sequence[str], clips: int, per: Per, num_workers: int
+    task: ActionRecognition,
+    paths: Sequence[str],
+    clips: int,
+    per: Per,
+    num_workers: int,
+    *,
+    if_short: str = SHORT_VIDEOS,
 ) -> Generator[tuple[str, VideoFeatures | UserError], None, None]:
     """Compute the features of videos, each independent of the others, as they are read.
 
@@ -221,32 +239,46 @@ def compute_features(
         clips: Clips of each, evenly spaced over its length.
         per: A vector for each clip, or for each video.
         num_workers: Processes that read.
+        if_short: Advice for a video that is too short.
 
     Yields:
         A video with its features, or with what was wrong with it; in the order in which they are
         ready.
     """
-    data, compute = task.experiment.data, classifier_input(task.model)
-    with closing(read_timed_views(paths, data, clips, num_workers)) as results:
+    data = task.experiment.data
+    reading = read_timed_views(paths, data, clips, num_workers, if_short=if_short)
+    with closing(reading) as results:
         for result in results:
             found: VideoFeatures | UserError
             try:
                 read = value_of(result, result.item, data.deadline)
-                found = _of_video(task, compute, read, per)
-                if not np.isfinite(found.vectors).all():
-                    raise not_finite_error(result.item)
+                found = features_of_views(task, read, per, result.item)
             except UserError as error:
                 found = error
             yield result.item, found
 
 
 @torch.inference_mode()
-def _of_video(
-    task: ActionRecognition, compute: Callable[[Tensor], Tensor], read: TimedViews, per: Per
+def features_of_views(
+    task: ActionRecognition, read: TimedViews, per: Per, name: str
 ) -> VideoFeatures:
+    """Compute the features of the clips of a video, or their mean.
+
+    Args:
+        task: As for :func:`compute_features`.
+        read: The clips.
+        per: A vector for each clip, or for the video.
+        name: Name of the video, for the message.
+
+    Raises:
+        UserError: They are not finite.
+    """
+    compute = classifier_input(task.model)
     views = torch.from_numpy(read.views)[None].to(task.device)
     size = torch.tensor(views.shape[3:5], device=task.device)[None]
     vectors = task.over_crops({"views": views, "size": size}, compute)[0].float().cpu().numpy()
+    if not np.isfinite(vectors).all():
+        raise not_finite_error(name)
     if per == "clip":
         return VideoFeatures(np.arange(len(vectors), dtype=np.int32), read.times, vectors)
     span = np.array([[read.times[:, 0].min(), read.times[:, 1].max()]])

@@ -12,11 +12,16 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import numpy as np
 import torch
 
-from video_snl.commands.view_scores import best_classes, score_views, score_windows
+from video_snl.commands.view_scores import (
+    best_classes,
+    score_image,
+    score_video,
+    score_views,
+    score_windows,
+)
 from video_snl.config.task_spec import AnyExperiment, TaskSpec
 from video_snl.data.image.inference import read_input
 from video_snl.data.image.reading import read_image
-from video_snl.data.video.inference import read_views
 from video_snl.data.video.windows import Length, parse_length
 from video_snl.data.workers.forkserver import start_forkserver
 from video_snl.engine.trainer import device_of
@@ -29,10 +34,9 @@ from video_snl.runs.run import checkpoint_path
 from video_snl.runs.trained import Trained, load_trained
 from video_snl.tasks.action import ActionRecognition
 from video_snl.tasks.base import Task
-from video_snl.tasks.images import ImageTask, Segmentation
+from video_snl.tasks.images import ImageTask
 from video_snl.tasks.metrics import top_classes
 from video_snl.tasks.operations import ClassOperations, Reading
-from video_snl.utils.finite import not_finite_error
 from video_snl.utils.json_text import to_json
 from video_snl.utils.media import named_once
 from video_snl.utils.text import printable, shown_path
@@ -297,8 +301,7 @@ class _VideoPredictor(_Predictor[ActionRecognition]):
     def parts(self, path: Path) -> Iterator[_Found]:
         names = self.task.class_names
         if self.lengths is None:
-            clips = read_views(str(path), self.task.experiment.data, self.clips)
-            scores = score_views(self.task, clips[None], str(path))[0]
+            scores = score_video(self.task, str(path), self.clips)
             yield _Found({"predictions": best_classes(scores, names, self.top)})
             return
         windows = score_windows(self.task, str(path), *self.lengths, clips=self.clips)
@@ -320,23 +323,11 @@ class _VideoPredictor(_Predictor[ActionRecognition]):
 class _ImagePredictor(_Predictor[ImageTask]):
     key, unrendered = "picture", 1
 
-    @torch.inference_mode()
     def parts(self, path: Path) -> Iterator[_Found]:
-        task, names = self.task, self.task.class_names
-        images = read_input(path, task.experiment.data)[None].to(task.device)
-        if isinstance(task, Segmentation):
-            logits = task.logits(images)
-        else:
-            logits = task.model(task.evaluation_input(images))
-        if not logits.isfinite().all():
-            raise not_finite_error(str(path))
-        labels = logits[0].argmax(0) if isinstance(task, Segmentation) else None
-        if labels is None:
-            scores = logits[0].float().softmax(-1)
-        else:
-            scores = torch.bincount(labels.flatten(), minlength=len(names)) / labels.numel()
-        entries = {"predictions": best_classes(scores, names, self.top)}
-        yield _Found(entries, None if labels is None else labels.cpu().numpy())
+        image = read_input(path, self.task.experiment.data)
+        scores, labels = score_image(self.task, image, str(path))
+        names = self.task.class_names
+        yield _Found({"predictions": best_classes(scores, names, self.top)}, labels)
 
     def render(self, path: Path, target: Path, found: _Found) -> None:
         image = read_image(str(path), max_pixels=self.max_pixels)

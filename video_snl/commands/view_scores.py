@@ -1,4 +1,4 @@
-"""Class scores of the views of a video, and of windows over it."""
+"""Class scores: of the views of a video, of windows over it, and of an image."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from video_snl.data.video.inference import read_windows
+from video_snl.data.video.inference import read_views, read_windows
 from video_snl.data.video.windows import Length
 from video_snl.errors import UserError
 from video_snl.tasks.action import ActionRecognition
+from video_snl.tasks.images import ImageTask, Segmentation
 from video_snl.tasks.metrics import top_classes
 from video_snl.utils.finite import not_finite_error
 
-__all__ = ["best_classes", "score_views", "score_windows"]
+__all__ = ["best_classes", "score_image", "score_video", "score_views", "score_windows"]
 
 T = TypeVar("T")
 
@@ -29,6 +30,49 @@ def best_classes(scores: Tensor, names: list[str], top: int) -> list[dict[str, A
     return [
         {"class": name, "score": round(score, 6)} for name, score in top_classes(scores, names, top)
     ]
+
+
+def score_video(
+    task: ActionRecognition, path: str, clips: int, *, if_short: str | None = None
+) -> Tensor:
+    """Read clips evenly spaced over a video, and return its class scores (classes,).
+
+    Args:
+        if_short: Advice for a video that is too short; None: that of the commands.
+
+    Raises:
+        UserError: The file cannot be read, is too short, or its scores are not finite.
+    """
+    advice = {} if if_short is None else {"if_short": if_short}
+    views = read_views(path, task.experiment.data, clips, **advice)
+    return score_views(task, views[None], path)[0]
+
+
+@torch.inference_mode()
+def score_image(task: ImageTask, image: Tensor, name: str) -> tuple[Tensor, np.ndarray | None]:
+    """Return the class scores (classes,) of an image uint8 (H, W, 3), and the label of each pixel.
+
+    The scores of a segmentation are the shares of the pixels, and its labels are int (H, W); other
+    networks have no labels of pixels: None.
+
+    Args:
+        name: Name of the image, for the message.
+
+    Raises:
+        UserError: Scores are not finite.
+    """
+    images = image[None].to(task.device)
+    if isinstance(task, Segmentation):
+        logits = task.logits(images)
+    else:
+        logits = task.model(task.evaluation_input(images))
+    if not logits.isfinite().all():
+        raise not_finite_error(name)
+    if not isinstance(task, Segmentation):
+        return logits[0].float().softmax(-1).cpu(), None
+    labels = logits[0].argmax(0)
+    counted = torch.bincount(labels.flatten(), minlength=len(task.class_names))
+    return (counted / labels.numel()).cpu(), labels.cpu().numpy()
 
 
 def score_windows(

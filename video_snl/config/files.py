@@ -24,6 +24,7 @@ __all__ = [
     "LARGEST_FILE",
     "MOST_VALUES",
     "Given",
+    "GivenValues",
     "Source",
     "check_text",
     "dumped",
@@ -33,6 +34,7 @@ __all__ = [
     "nearest",
     "option_names",
     "read_source",
+    "sectioned",
     "with_lists",
 ]
 
@@ -108,7 +110,7 @@ class Given:
             UserError: One cannot be read, or breaks a limit.
         """
         return [
-            _sectioned(read_source(item.value, "--config"))
+            sectioned(read_source(item.value, "--config"))
             for item in self._items
             if item.name == "config" and item.value is not None
         ]
@@ -128,6 +130,10 @@ class Given:
                 source = read_source(item.value, f"--{item.name}")
                 found.append((item.name, replace(source, values={item.name: source.values})))
         return found
+
+    def adding(self, *words: str) -> Given:
+        """Return these with further words after them."""
+        return Given([*self.words, *words])
 
     def options(self) -> list[str]:
         """Return the names of the options among the words, without their dashes."""
@@ -208,6 +214,22 @@ class Given:
             else:
                 words += item.words
         return words
+
+
+class GivenValues(Given):
+    """Options that are given as values, by a caller in Python.
+
+    Args:
+        sources: Configurations; of several values of an option the later counts.
+        words: Words of options that no configuration has, such as ``--resume=RUN``.
+    """
+
+    def __init__(self, sources: Sequence[Source], words: Iterable[str] = ()) -> None:
+        super().__init__(words)
+        self.configs = list(sources)
+
+    def adding(self, *words: str) -> GivenValues:
+        return GivenValues(self.configs, [*self.words, *words])
 
 
 def read_source(value: str, option: str) -> Source:
@@ -340,7 +362,7 @@ def with_lists(
     return changed
 
 
-def _sectioned(source: Source) -> Source:
+def sectioned(source: Source) -> Source:
     """Check that sections hold options, and read those that name a file of their own.
 
     Raises:

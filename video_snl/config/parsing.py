@@ -47,6 +47,7 @@ __all__ = [
     "adopt",
     "config_name",
     "experiment_of",
+    "parse_command",
     "quieten_libraries",
     "run_command",
     "sections_of",
@@ -152,10 +153,12 @@ class Parser(ArgumentParser):
     Attributes:
         experiment: The class whose sections are options, None where there are none.
         common: Names of the options that ``--help`` shows, empty for all; ``--help all`` shows all.
+        raises: Raise a UserError for bad arguments, for a caller in Python.
     """
 
     experiment: type[ExperimentBase] | None = None
     common: tuple[str, ...] = ()
+    raises = False
     _given: Given | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -224,6 +227,8 @@ class Parser(ArgumentParser):
         if line.startswith("unrecognized arguments: "):
             roots = [name for name in ("--data.root", "--root") if self._has(name[2:])]
             line += f": the folder of a dataset is {roots[0]} FOLDER" if roots else ""
+        if self.raises:
+            raise UserError(line)
         print(f"{self.prog}: error: {line}  (see {self.prog} --help)", file=sys.stderr)
         raise SystemExit(_EXIT_BAD_INPUT)
 
@@ -359,19 +364,7 @@ def run_command(
     quieten_libraries()
     try:
         end_with_first_process()
-        given = Given(words[1:])
-        has_task = commands[command].experiment is not None
-        task = recognise_task(given.said, f"{name} {command}") if has_task else None
-        chosen = (commands if choose is None else choose(command, given, task))[command]
-        parser = chosen.parser(f"{name} {command}")
-        parser.check_options(given)
-        if task is not None:
-            parser.set_defaults(task=task)
-        asked = given.words
-        given = prepare(parser, command, given)
-        parsed = parser.parse_args(given)
-        parsed.words = list(asked)
-        parsed.given = frozenset(option for option in given.options() if "." in option)
+        chosen, parsed = parse_command(name, command, Given(words[1:]), commands, prepare, choose)
         code = chosen.run(parsed)
         sys.stdout.flush()  # what cannot be written is found out here, not at exit
         return code
@@ -396,6 +389,48 @@ def run_command(
         if found is None:
             raise
         return _storage_failed(f"{name} {command}", found)
+
+
+def parse_command(
+    name: str,
+    command: str,
+    given: Given,
+    commands: Commands,
+    prepare: Prepare,
+    choose: Choose | None = None,
+    *,
+    raises: bool = False,
+) -> tuple[Command, Namespace]:
+    """Parse what a command was given.
+
+    Args:
+        name: Name of the program.
+        command: Name of the command.
+        given: Its words, or values.
+        commands, prepare, choose: As for :func:`run_command`.
+        raises: Raise a UserError where the process would else end.
+
+    Returns:
+        The command, of the kind of task that is meant, and its arguments.
+
+    Raises:
+        UserError: A configuration cannot be read, is of the other program, or breaks a limit.
+        SystemExit: The words are not arguments of this command.
+    """
+    has_task = commands[command].experiment is not None
+    task = recognise_task(given.said, f"{name} {command}") if has_task else None
+    chosen = (commands if choose is None else choose(command, given, task))[command]
+    parser = chosen.parser(f"{name} {command}")
+    parser.raises = raises
+    parser.check_options(given)
+    if task is not None:
+        parser.set_defaults(task=task)
+    asked = given.words
+    given = prepare(parser, command, given)
+    parsed = parser.parse_args(given)
+    parsed.words = list(asked)
+    parsed.given = frozenset(option for option in given.options() if "." in option)
+    return chosen, parsed
 
 
 def _command_first(words: list[str], commands: Commands) -> list[str]:

@@ -10,11 +10,11 @@ from video_snl.config.task_spec import AnyExperiment, TaskSpec
 from video_snl.engine.fit import fit, is_first_process, opened_run, resumed_folder, tell
 from video_snl.engine.resume import Asked
 from video_snl.models.video import recompute_units
-from video_snl.runs.run import weights_digest
+from video_snl.runs.run import Run, weights_digest
 from video_snl.runs.trained import read_checkpoint
 from video_snl.tasks.operations import without_weights
 
-__all__ = ["make_task", "train"]
+__all__ = ["make_task", "train", "train_run"]
 
 
 def train(
@@ -40,6 +40,23 @@ def train(
     Raises:
         UserError: The options, the data or the run to resume do not go together.
     """
+    _, code = train_run(experiment, spec, config_name=config_name, asked=asked, profile=profile)
+    return code
+
+
+def train_run(
+    experiment: AnyExperiment,
+    spec: TaskSpec,
+    *,
+    config_name: str | None,
+    asked: Asked,
+    profile: bool = False,
+) -> tuple[Run, int]:
+    """Train as :func:`train` does; return the run and the exit code.
+
+    Raises:
+        UserError: As for :func:`train`.
+    """
     operations = spec.make()
     operations.check_options(experiment)
     resumed = resumed_folder(experiment, spec, asked)
@@ -64,7 +81,8 @@ def train(
             task = make_task(experiment, data, spec, resumed=run.last_checkpoint)
         samples = operations.datamodule(experiment, data, run.folder)
         every = operations.validate_every(experiment)
-        return fit(experiment, task, samples, run, profile=profile, validate_every=every)
+        code = fit(experiment, task, samples, run, profile=profile, validate_every=every)
+        return run, code
 
 
 def make_task(

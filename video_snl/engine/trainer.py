@@ -32,6 +32,7 @@ __all__ = [
     "EXIT_TERMINATED",
     "ProgressLines",
     "check_precision",
+    "device_named",
     "device_of",
     "make_trainer",
     "stopping_in_order",
@@ -137,8 +138,12 @@ def check_precision(config: TrainerConfig) -> None:
         )
 
 
-def device_of(accelerator: str) -> torch.device:
+def device_of(accelerator: str, *, option: str = "--accelerator") -> torch.device:
     """Return the device that ``--accelerator`` names, for commands that train nothing.
+
+    Args:
+        accelerator: ``auto``, ``cpu``, ``gpu`` or ``cuda``.
+        option: The option that names it, for messages.
 
     Raises:
         UserError: No such device is known, or there is none.
@@ -147,10 +152,30 @@ def device_of(accelerator: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     names = {"cpu": "cpu", "gpu": "cuda", "cuda": "cuda"}
     if accelerator not in names:
-        raise UserError(f"--accelerator {accelerator}: choose auto, cpu or gpu.")
+        raise UserError(f"{option} {accelerator}: choose auto, cpu or gpu.")
     if names[accelerator] == "cuda" and not torch.cuda.is_available():
-        raise UserError(f"--accelerator {accelerator}: this machine has no CUDA GPU; use cpu.")
+        raise UserError(f"{option} {accelerator}: this machine has no CUDA GPU; use cpu.")
     return torch.device(names[accelerator])
+
+
+def device_named(device: str | torch.device) -> torch.device:
+    """Return the device that a caller in Python means.
+
+    Args:
+        device: ``auto``, ``cpu``, ``gpu`` or ``cuda``, or a device of torch such as ``cuda:1``.
+
+    Raises:
+        UserError: There is no such device.
+    """
+    if isinstance(device, str) and ":" not in device:
+        return device_of(device, option="device")
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # differs by torch's build
+        reason = str(error).splitlines()[0]
+        raise UserError(f"device {device} cannot be used ({reason}); use cpu.") from error
+    return found
 
 
 @contextmanager

@@ -14,8 +14,8 @@ from torchmetrics.classification import MulticlassAccuracy
 from video_snl.config.task_spec import VIDEO
 from video_snl.config.video import Experiment
 from video_snl.data.loading.prefetch import to_device
-from video_snl.data.transforms.augment import augment_clips
-from video_snl.data.transforms.geometry import crop_clips, crop_scaled_clips, normalise, three_crops
+from video_snl.data.transforms.augment import augmented_crops
+from video_snl.data.transforms.geometry import crop_clips, normalise, three_crops
 from video_snl.data.transforms.mixup import Mix, draw_mix, mix_clips, mix_labels
 from video_snl.models.split import split_frozen
 from video_snl.models.video import head_parameters, stage_modules
@@ -80,16 +80,7 @@ class ActionRecognition(Task):
 
     def training_clips(self, batch: dict[str, Tensor]) -> Tensor:
         """Return :meth:`clips` with the augmentations that the samples of a batch carry."""
-        data = self.experiment.data
-        place = batch["video"], batch["size"], batch["offset"], batch["flip"]
-        if "scale" in batch:
-            cropped = crop_scaled_clips(*place, batch["scale"], data.crop)
-        else:
-            cropped = crop_clips(*place, data.crop)
-        jitter, operations = batch.get("jitter"), batch.get("operations")
-        return self._normalised(
-            augment_clips(cropped, jitter, operations, data.rand_augment_magnitude)
-        )
+        return self._normalised(augmented_crops(batch, self.experiment.data))
 
     def configure_optimizers(self) -> Any:
         # The activations come first: the schedule asks for the number of steps, for which Lightning

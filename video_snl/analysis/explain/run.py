@@ -6,28 +6,29 @@ The answer is a folder with a page, maps, numbers and figures.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from video_snl.analysis.explain.figure3 import draw_features, draw_looks
 from video_snl.analysis.explain.page import write_page
 from video_snl.analysis.explain.positions import parse_at, strongest
 from video_snl.analysis.explain.structure import BlockMaps, Explanation, Grid, check_explanations
 from video_snl.analysis.model_input import analysis_input, explained
-from video_snl.config.task_spec import TaskSpec
+from video_snl.config.task_spec import AnyExperiment, TaskSpec
 from video_snl.data.workers.forkserver import start_forkserver
 from video_snl.engine.trainer import device_of
 from video_snl.errors import UserError
-from video_snl.runs.trained import load_trained
+from video_snl.runs.trained import TrainedNetwork, load_trained
 from video_snl.tasks.operations import Reading
 from video_snl.utils.files import check_folder, replace_file, write_json
 from video_snl.utils.json_text import parse_json
 
-__all__ = ["explain", "output_folder", "report", "write_explanations"]
+__all__ = ["explain", "explain_input", "output_folder", "report", "write_explanations"]
 
 _FIGURE = re.compile(r"(looks|features)(-\d+)?\.png")
 
@@ -68,11 +69,39 @@ def explain(
     if spec.inputs == "videos":
         start_forkserver()  # loads its modules while the networks are made
     networks = [operations.reading(load_trained(path, spec), reading) for path in paths]
-    found = [analysis_input(trained, name, item, device) for trained in networks]
-    explanations = explained(found, position)
-    page = write_explanations(folder, explanations, position)
+    explanations, page = explain_input(networks, name, item, folder, at=position, device=device)
     report(explanations, page)
     return 0
+
+
+def explain_input(
+    networks: Sequence[TrainedNetwork[AnyExperiment]],
+    name: str,
+    item: object,
+    folder: Path,
+    *,
+    at: Grid | None,
+    device: torch.device,
+) -> tuple[list[Explanation], Path]:
+    """Explain one input by several networks, and write the folder.
+
+    Args:
+        networks: Networks of one kind of task; they are moved to the device.
+        name, item: The input, as the task's operations return it from ``find_input``.
+        folder: The folder, which exists.
+        at: Position that the figures are about.
+        device: Device of the networks.
+
+    Returns:
+        The explanations, and the page.
+
+    Raises:
+        UserError: The input cannot be read, there is no such position, or the folder cannot be
+            written.
+    """
+    found = [analysis_input(trained, name, item, device) for trained in networks]
+    explanations = explained(found, at)
+    return explanations, write_explanations(folder, explanations, at)
 
 
 def output_folder(named: str | None, source: str) -> Path:

@@ -28,8 +28,10 @@ from video_snl.utils.media import MAX_PIXELS
 from video_snl.utils.timing import stage
 
 __all__ = [
+    "ArrayReader",
     "Reader",
     "check_reader",
+    "cut_clips",
     "open_by",
     "open_video",
     "read_clips",
@@ -56,6 +58,27 @@ class Reader(Protocol):
     def close(self) -> None:
         """Close the file."""
         ...
+
+
+class ArrayReader:
+    """A video that is in memory already.
+
+    Args:
+        frames: uint8 (T, H, W, 3), RGB.
+    """
+
+    def __init__(self, frames: Tensor) -> None:
+        self._frames = frames
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def frames(self, indices: Sequence[int]) -> Tensor:
+        """Return the frames of these indices."""
+        return self._frames[torch.tensor(indices)]
+
+    def close(self) -> None:
+        """Do nothing: there is no file."""
 
 
 def check_reader(reader: ReaderName, device: DecodeDevice) -> None:
@@ -187,16 +210,33 @@ def read_clips(
         OptionsError: It is too short for a clip.
     """
     with closing(open_video(path, reader, device, max_pixels)) as opened:
-        try:
-            clips = choose(len(opened))
-        except ShortVideoError as error:
-            raise _too_short(path, error) from error
-        wanted = sorted({index for clip in clips for index in clip})
-        parts = []
-        for start in range(0, len(wanted), CHUNK):
-            frames = opened.frames(wanted[start : start + CHUNK])
-            with stage("resize"):
-                parts.append(shrink(frames, size).cpu())
+        return cut_clips(opened, choose, size, path)
+
+
+def cut_clips(
+    opened: Reader,
+    choose: Callable[[int], list[list[int]]],
+    size: int | tuple[int, int],
+    name: str,
+) -> Tensor:
+    """Cut clips out of a video that is open, as :func:`read_clips` does.
+
+    Args:
+        name: Name of the video in messages.
+
+    Raises:
+        OptionsError: It is too short for a clip.
+    """
+    try:
+        clips = choose(len(opened))
+    except ShortVideoError as error:
+        raise _too_short(name, error) from error
+    wanted = sorted({index for clip in clips for index in clip})
+    parts = []
+    for start in range(0, len(wanted), CHUNK):
+        frames = opened.frames(wanted[start : start + CHUNK])
+        with stage("resize"):
+            parts.append(shrink(frames, size).cpu())
     decoded = parts[0] if len(parts) == 1 else torch.cat(parts)
     if clips == [wanted]:
         return decoded[None]

@@ -25,7 +25,7 @@ work queued on it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 
 import numpy as np
@@ -33,11 +33,13 @@ import torch
 from torch import Tensor
 
 from video_snl.config.video import DataConfig
+from video_snl.data.transforms.geometry import crop_clips, crop_scaled_clips
 from video_snl.errors import OptionsError
 
 __all__ = [
     "OPERATIONS",
     "augment_clips",
+    "augmented_crops",
     "check_augmentation",
     "draw_augmentation",
     "jitter_colours",
@@ -110,6 +112,27 @@ def scale_pairs(scales: Sequence[float]) -> list[tuple[float, float]]:
         for j, width in enumerate(scales)
         if abs(i - j) <= 1
     ]
+
+
+def augmented_crops(batch: Mapping[str, Tensor], data: DataConfig) -> Tensor:
+    """Crop, flip and augment training clips by the numbers that their samples carry.
+
+    Args:
+        batch: Samples of :class:`~video_snl.data.video.dataset.ClipDataset`, collated: ``video``
+            uint8 (B, T, H, W, 3), ``size`` and ``offset`` (B, 2), ``flip`` (B,), and what was drawn
+            beside them.
+        data: Options of the data.
+
+    Returns:
+        uint8 (B, T, crop, crop, 3).
+    """
+    place = batch["video"], batch["size"], batch["offset"], batch["flip"]
+    if "scale" in batch:
+        cropped = crop_scaled_clips(*place, batch["scale"], data.crop)
+    else:
+        cropped = crop_clips(*place, data.crop)
+    jitter, operations = batch.get("jitter"), batch.get("operations")
+    return augment_clips(cropped, jitter, operations, data.rand_augment_magnitude)
 
 
 def augment_clips(

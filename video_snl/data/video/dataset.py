@@ -42,6 +42,7 @@ __all__ = [
     "Key",
     "Sample",
     "clip_rule",
+    "clip_rule_at",
     "collate",
     "make_loader",
 ]
@@ -208,9 +209,16 @@ def clip_rule(config: DataConfig, path: str) -> ClipRule:
     Raises:
         UserError: The stride is in seconds, and the file cannot be read.
     """
-    stride = config.frame_stride
+    rate = None
     if config.stride_seconds is not None and not _is_frames(path, config):
-        rate = find_stream_info(path, config.max_pixels).rate
+        rate = float(find_stream_info(path, config.max_pixels).rate)
+    return clip_rule_at(config, rate)
+
+
+def clip_rule_at(config: DataConfig, rate: float | None) -> ClipRule:
+    """Return how clips are cut from a video of this many frames a second; None: unknown."""
+    stride = config.frame_stride
+    if config.stride_seconds is not None and rate is not None:
         stride = max(1, round(config.stride_seconds * rate))
     return ClipRule(config.clip_frames, stride, config.sampling, config.short_videos)
 

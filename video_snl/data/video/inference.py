@@ -5,6 +5,7 @@ A file on which a decoder never returns costs its deadline; then the next file c
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -13,13 +14,14 @@ from itertools import count
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
+import torch
 
 from video_snl.config.video import DataConfig
 from video_snl.data.decoding.pyav import PyAVReader
-from video_snl.data.decoding.readers import read_clips
+from video_snl.data.decoding.readers import ArrayReader, cut_clips, read_clips
 from video_snl.data.loading.quarantine import named
 from video_snl.data.video.clip_sampling import ShortVideoError
-from video_snl.data.video.dataset import EvaluationDataset, clip_rule
+from video_snl.data.video.dataset import EvaluationDataset, clip_rule, clip_rule_at
 from video_snl.data.video.records import Video
 from video_snl.data.video.streaming import frame_times, window_clips
 from video_snl.data.video.windows import Length, frame_windows
@@ -27,9 +29,22 @@ from video_snl.data.workers.pool import DecodeResult, map_with_timeout
 from video_snl.errors import OptionsError, UserError
 from video_snl.utils.counts import counts
 
-__all__ = ["TimedViews", "Window", "read_timed_views", "read_views", "read_windows", "value_of"]
+__all__ = [
+    "SHORT_IN_PYTHON",
+    "SHORT_VIDEOS",
+    "TimedViews",
+    "Window",
+    "array_views",
+    "read_timed_views",
+    "read_views",
+    "read_windows",
+    "value_of",
+]
 
-_SHORT_VIDEOS = "set --short_videos repeat_last or wrap"
+SHORT_VIDEOS = "set --short_videos repeat_last or wrap"
+"""Advice for a video that is too short, in commands."""
+SHORT_IN_PYTHON = 'load the network with short_videos="repeat_last" or "wrap"'
+"""Advice for a video that is too short, in Python."""
 _NOMINAL_RATE = 25.0  # frames a second, to turn frames into seconds of patience
 
 T = TypeVar("T")
@@ -50,8 +65,48 @@ class TimedViews(NamedTuple):
     times: np.ndarray
 
 
+def array_views(
+    frames: np.ndarray, config: DataConfig, clips: int, *, rate: float | None, name: str
+) -> np.ndarray:
+    """Cut clips evenly spaced over frames in memory, as :func:`read_views` does of a file.
+
+    Shapes: uint8 (T, H, W, 3) -> uint8 (clips, config.clip_frames, H', W', 3).
+
+    Args:
+        rate: Frames per second; needed where ``data.stride_seconds`` is set.
+        name: Name of the array in messages.
+
+    Raises:
+        UserError: It is no such array, is too short for a clip, or its rate is missing.
+    """
+    shape, kind = tuple(np.shape(frames)), getattr(frames, "dtype", type(frames).__name__)
+    if kind != np.uint8 or len(shape) != 4 or shape[3] != 3:
+        raise UserError(
+            f"{name}: expected frames as uint8 of shape (T, H, W, 3), found {kind} of shape {shape}"
+        )
+    if 0 in shape:
+        raise UserError(f"{name} holds no pixel: its shape is {shape}")
+    if config.stride_seconds is not None and not (rate is not None and 0 < rate < math.inf):
+        said = "" if rate is None else f", found {rate}"
+        raise UserError(
+            f"{name}: the network takes a frame every {config.stride_seconds:.3g} s: give the "
+            f"frames per second of the array, fps=25{said}"
+        )
+    rule = clip_rule_at(config, rate)
+    reader = ArrayReader(torch.from_numpy(np.ascontiguousarray(frames)))
+    with _advising(name, SHORT_IN_PYTHON):
+        return cut_clips(
+            reader, lambda length: rule.several(length, clips), config.resize, name
+        ).numpy()
+
+
 def read_timed_views(
-    paths: Sequence[str], config: DataConfig, clips: int, num_workers: int
+    paths: Sequence[str],
+    config: DataConfig,
+    clips: int,
+    num_workers: int,
+    *,
+    if_short: str = SHORT_VIDEOS,
 ) -> Generator[DecodeResult[str, TimedViews], None, None]:
     """Read clips evenly spaced over each of many videos, and yield them as they are ready.
 
@@ -60,14 +115,15 @@ def read_timed_views(
 
     Args:
         num_workers: Processes that read; each has ``data.deadline`` seconds for a video.
+        if_short: Advice for a video that is too short.
     """
-    read = _TimedViews(config, clips)
+    read = _TimedViews(config, clips, if_short)
     # Each has two, so that it reads one while the network is at another.
     return map_with_timeout(read, paths, num_workers=num_workers, deadline=config.deadline, ahead=2)
 
 
 def read_views(
-    path: str, config: DataConfig, clips: int, *, if_short: str = _SHORT_VIDEOS
+    path: str, config: DataConfig, clips: int, *, if_short: str = SHORT_VIDEOS
 ) -> np.ndarray:
     """Read clips evenly spaced over a video, uint8 (clips, T, H, W, 3).
 
@@ -145,6 +201,7 @@ class _Views:
 class _TimedViews:
     config: DataConfig
     clips: int
+    if_short: str
 
     def __call__(self, path: str) -> TimedViews:
         config, chosen = self.config, list[list[int]]()
@@ -153,7 +210,7 @@ class _TimedViews:
             chosen.extend(clip_rule(config, path).several(length, self.clips))
             return chosen
 
-        with _advising(path, _SHORT_VIDEOS):
+        with _advising(path, self.if_short):
             views = read_clips(
                 path,
                 choose,
@@ -238,5 +295,5 @@ class _Windows:
         except ShortVideoError as error:
             raise UserError(
                 f"{path}: a window of {counts(error.length, 'frame')} is shorter than a clip, "
-                f"which spans {error.span}: lengthen --window, or {_SHORT_VIDEOS}"
+                f"which spans {error.span}: lengthen --window, or {SHORT_VIDEOS}"
             ) from error

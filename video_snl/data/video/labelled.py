@@ -22,7 +22,7 @@ from video_snl.data.video.records import Division, Video, VideoSet
 from video_snl.errors import UserError
 from video_snl.utils.text import clean_label, examples, say_merged
 
-__all__ = ["Labelled", "Source", "check_split", "divide", "labelled_set"]
+__all__ = ["Labelled", "Source", "check_split", "divide", "labelled_set", "sorted_labels"]
 
 EVERY = 5  # of data.split_by=fifth: of a class that is not divided yet, each fifth video tests
 
@@ -87,7 +87,7 @@ def labelled_set(
     distinct(divided, source.name, checked=True)
     if source.stored is not None:
         # Also of classes of which no file is left to train on.
-        labels = _sorted_labels(source.stored.labels)
+        labels = sorted_labels(source.stored.labels)
         numbers = {name: number for number, name in enumerate(labels)}
         videos = VideoSet(
             _videos(train, numbers),
@@ -176,7 +176,7 @@ def _assemble(
             "leave its test videos out"
             + (f"; class {near[0]!r} has train videos alone: is it the same?" if near else "")
         )
-    names = _sorted_labels(train)
+    names = sorted_labels(train)
     labels = {name: label for label, name in enumerate(names)}
     return VideoSet(_videos(train, labels), _videos(test, labels), names)
 
@@ -202,7 +202,8 @@ def _videos(classes: _Classes, labels: dict[str, int]) -> list[Video]:
     ]
 
 
-def _sorted_labels(names: Collection[str]) -> list[str]:
+def sorted_labels(names: Collection[str]) -> list[str]:
+    """Return labels in their order: by value if all are numbers."""
     try:
         return sorted(names, key=int)
     except ValueError:

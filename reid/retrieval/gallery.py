@@ -1,0 +1,226 @@
+"""A gallery of features in memory, to add to and to search in, from Python."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from reid.data.tracklet import camera_number, person_number
+from reid.retrieval.features import (
+    FeatureTable,
+    concatenate,
+    numbers_of,
+    read_features,
+    same_model,
+    write_features,
+)
+from reid.retrieval.index import IndexName, Metric, search
+from video_snl.errors import UserError
+from video_snl.utils.counts import counts
+from video_snl.utils.files import writing
+
+__all__ = ["Gallery", "Match"]
+
+Features = FeatureTable | np.ndarray
+"""A table of ``Extractor.table``, or vectors (N, D), or one vector (D,), of floats."""
+
+_UNSAID = "vectors whose network is not said"
+
+
+@dataclass(frozen=True)
+class Match:
+    """A tracklet of a gallery that was found.
+
+    Attributes:
+        name: Its name.
+        distance: Its distance to the query.
+        row: Its place in the gallery, from 0.
+        person, camera: Names of identity and camera, None where they are not known.
+    """
+
+    name: str
+    distance: float
+    row: int
+    person: str | None
+    camera: str | None
+
+
+class Gallery:
+    """Features of tracklets by name, in which the nearest to others are found.
+
+    It keeps what ``reid extract`` writes and is searched as by ``reid search``: a file of either
+    serves the other (:meth:`read`, :meth:`write`). Tables of features know their network, and are
+    refused where it differs; bare vectors are taken to be of the same network.
+
+    Args:
+        table: Features that it begins with; None: it is empty.
+    """
+
+    def __init__(self, table: FeatureTable | None = None) -> None:
+        self._table = table
+
+    @classmethod
+    def read(cls, path: str | Path) -> Gallery:
+        """Read a file of :meth:`write`, or of ``reid extract``.
+
+        Raises:
+            UserError: It is missing, damaged, or of another program.
+        """
+        return cls(read_features(path))
+
+    def write(self, path: str | Path) -> None:
+        """Write a parquet file, whole or not at all.
+
+        Raises:
+            UserError: There is nothing to write, or the file cannot be written.
+        """
+        if self._table is None:
+            raise UserError("the gallery is empty: there is nothing to write")
+        with writing("Gallery.write", str(path)):
+            write_features(path, self._table)
+
+    def __len__(self) -> int:
+        return 0 if self._table is None else len(self._table)
+
+    def __repr__(self) -> str:
+        return f"Gallery of {counts(len(self), 'tracklet')}"
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the tracklets, in their order."""
+        return [] if self._table is None else list(self._table.names)
+
+    @property
+    def features(self) -> np.ndarray:
+        """Features, float32 (N, D); (0, 0) of an empty gallery."""
+        return np.zeros((0, 0), np.float32) if self._table is None else self._table.features
+
+    def add(
+        self,
+        features: Features,
+        names: Sequence[str] | None = None,
+        *,
+        persons: Sequence[str | None] | None = None,
+        cameras: Sequence[str | None] | None = None,
+    ) -> None:
+        """Add tracklets behind those that are there.
+
+        Args:
+            features: Their features.
+            names: Their names; None: those of the table, or the numbers of their rows.
+            persons, cameras: Names of identities and cameras; None: those of the table, or unknown.
+
+        Raises:
+            UserError: Features of another network or length, that are not finite, or another number
+                of names.
+        """
+        table = _table(features, first=len(self))
+        for what, given in (("names", names), ("persons", persons), ("cameras", cameras)):
+            if given is not None and len(given) != len(table):
+                raise UserError(f"{what} has {len(given)} entries for {len(table)} features")
+        if names is not None:
+            table = replace(table, names=[str(name) for name in names])
+        if persons is not None:
+            ids = numbers_of(list(persons), person_number)
+            table = replace(table, persons=list(persons), person_ids=ids)
+        if cameras is not None:
+            ids = numbers_of(list(cameras), camera_number)
+            table = replace(table, cameras=list(cameras), camera_ids=ids)
+        if self._table is None:
+            self._table = table
+        else:
+            self._table = concatenate(_of_one_network(self._table, table))
+
+    def search(
+        self,
+        features: Features,
+        *,
+        top: int = 10,
+        metric: Metric = "cosine",
+        index: IndexName = "exact",
+    ) -> list[list[Match]]:
+        """Find the nearest tracklets of each query, the nearest first.
+
+        Args:
+            features: Features of the queries.
+            top: Number of tracklets for a query; at most as many as there are.
+            metric: ``cosine``: 1 - cos, or ``euclidean``.
+            index: ``exact``, or ``ivf`` or ``hnsw``, which are approximate and may find fewer.
+
+        Raises:
+            UserError: The gallery is empty, or the features are of another network or length, or
+                not finite.
+        """
+        if self._table is None:
+            raise UserError("the gallery is empty: there is nothing to search; add features")
+        table, query = _of_one_network(self._table, _table(features, first=0))
+        found = search(query, table, index=index, top=top, metric=metric)
+        persons, cameras = table.person_names, table.camera_names
+        return [
+            [
+                Match(table.names[row], float(distance), int(row), persons[row], cameras[row])
+                for row, distance in zip(rows, distances, strict=True)
+                if row >= 0
+            ]
+            for rows, distances in zip(found.indices, found.distances, strict=True)
+        ]
+
+
+def _table(features: Features, *, first: int) -> FeatureTable:
+    """Return features as a table; the names of vectors are numbers from ``first`` on.
+
+    Raises:
+        UserError: They are of another shape or type, or not finite.
+    """
+    if isinstance(features, FeatureTable):
+        return features
+    vectors = np.atleast_2d(np.asarray(features))
+    if vectors.dtype.kind != "f" or vectors.ndim != 2 or 0 in vectors.shape:
+        raise UserError(
+            f"expected features as floats of shape (N, D), found {vectors.dtype} of shape "
+            f"{np.shape(features)}"
+        )
+    wrong = np.flatnonzero(~np.isfinite(vectors).all(1))
+    if len(wrong):
+        raise UserError(f"features of row {wrong[0]} are not finite")
+    count = len(vectors)
+    unknown: list[str | None] = [None] * count
+    return FeatureTable(
+        names=[str(first + row) for row in range(count)],
+        person_ids=numbers_of(unknown, person_number),
+        camera_ids=numbers_of(unknown, camera_number),
+        num_frames=np.zeros(count, np.int64),
+        skipped_frames=np.zeros(count, np.int64),
+        features=vectors.astype(np.float32),
+        model="",
+        checkpoint=_UNSAID,
+        persons=unknown,
+        cameras=unknown,
+    )
+
+
+def _of_one_network(
+    gallery: FeatureTable, other: FeatureTable
+) -> tuple[FeatureTable, FeatureTable]:
+    """Return two tables, of which one that does not know its network is of the other's.
+
+    Raises:
+        UserError: Both know it, and it differs; or the lengths of the features do.
+    """
+    if not other.model:
+        other = _as_of(gallery, other)
+    elif not gallery.model:
+        gallery = _as_of(other, gallery)
+    same_model(other, gallery)
+    return gallery, other
+
+
+def _as_of(known: FeatureTable, table: FeatureTable) -> FeatureTable:
+    if table.dimension != known.dimension:
+        return table  # which is refused
+    return replace(
+        table, model=known.model, checkpoint=known.checkpoint, test_frames=known.test_frames
+    )
