@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-
-from jsonargparse import Namespace
+from typing import TYPE_CHECKING
 
 from video_snl.cli.compare import COMPARE, Compare, compare
 from video_snl.cli.data import CHECK, PREPARE, Check, Prepare, check, prepare
@@ -37,7 +36,6 @@ from video_snl.config.parsing import (
     COMMON_TRAIN,
     Command,
     Commands,
-    Parser,
     adopt,
     config_name,
     experiment_of,
@@ -47,6 +45,11 @@ from video_snl.config.task import TaskName
 from video_snl.config.task_spec import IMAGE, VIDEO, TaskSpec, asked_spec
 from video_snl.config.video import Experiment
 from video_snl.errors import UserError
+
+if TYPE_CHECKING:
+    from jsonargparse import Namespace
+
+    from video_snl.config.parser import Parser
 
 __all__ = ["IMAGE_COMMANDS", "main"]
 
@@ -207,14 +210,14 @@ _COMMANDS: Commands = {
         (*COMMON_DESCRIBE, "data.clip_frames", "data.crop"),
     ),
     "features": Command(FEATURES, Features, features),
-    "explain": Command(EXPLAIN, Explain, _of(explain, VIDEO)),
-    "spectrum": Command(SPECTRUM, Spectrum, _of(spectrum, VIDEO)),
+    "explain": Command(EXPLAIN, Explain, _of(explain, VIDEO), extras=("explain",)),
+    "spectrum": Command(SPECTRUM, Spectrum, _of(spectrum, VIDEO), extras=("explain",)),
     "check": Command(CHECK, Check, check),
     "prepare": Command(PREPARE, Prepare, prepare),
     "table": Command(TABLE, Table, table),
-    "export": Command(EXPORT, Export, export),
+    "export": Command(EXPORT, Export, export, extras=("export",)),
     "publish": Command(PUBLISH, Publish, publish),
-    "serve": Command(SERVE, Serve, _of(serve, VIDEO)),
+    "serve": Command(SERVE, Serve, _of(serve, VIDEO), extras=("serve",)),
 }
 IMAGE_COMMANDS: Commands = {
     "train": Command(
@@ -237,8 +240,8 @@ IMAGE_COMMANDS: Commands = {
         ImageExperiment,
         (*COMMON_DESCRIBE, "data.height", "data.width"),
     ),
-    "explain": Command(EXPLAIN, ExplainImage, _of(explain, IMAGE)),
-    "spectrum": Command(SPECTRUM, SpectrumOfImages, _of(spectrum, IMAGE)),
-    "serve": Command(SERVE, ServeAny, _of(serve, IMAGE)),
+    "explain": Command(EXPLAIN, ExplainImage, _of(explain, IMAGE), extras=("explain",)),
+    "spectrum": Command(SPECTRUM, SpectrumOfImages, _of(spectrum, IMAGE), extras=("explain",)),
+    "serve": Command(SERVE, ServeAny, _of(serve, IMAGE), extras=("serve",)),
 }
 """In the place of those of the same names, where images are meant."""
