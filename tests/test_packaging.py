@@ -62,6 +62,18 @@ def _requirements(*sections: tuple[str, str]) -> set[str]:
     return {_normal(name) for name in names if name and not name.startswith("#")}
 
 
+def _extras(*without: str) -> list[tuple[str, str]]:
+    setup = configparser.ConfigParser()
+    setup.read(REPOSITORY / "setup.cfg")
+    names = setup["options.extras_require"].keys() - set(without)
+    return [("options.extras_require", name) for name in names]
+
+
+def _configs() -> set[str]:
+    files = (REPOSITORY / "configs").rglob("*.yaml")
+    return {file.relative_to(REPOSITORY).as_posix() for file in files}
+
+
 def _normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
@@ -86,7 +98,8 @@ def test_the_wheel_holds_every_module_of_the_package_and_nothing_else(wheel: Pat
     ):
         sources += (REPOSITORY / templates).iterdir()
     sources += [package / "py.typed" for package in packages]
-    assert modules == {path.relative_to(REPOSITORY).as_posix() for path in sources}
+    configs = {f"video_snl/{name}" for name in _configs()}
+    assert modules == {path.relative_to(REPOSITORY).as_posix() for path in sources} | configs
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 
@@ -102,6 +115,36 @@ def test_the_wheel_has_the_version_and_the_command(wheel: Path) -> None:
 def test_the_version_is_read_without_torch() -> None:
     code = "import sys, video_snl; assert video_snl.__version__ and 'torch' not in sys.modules"
     _run(sys.executable, "-c", code, cwd=REPOSITORY)
+
+
+def test_sources_and_what_is_built_of_them_have_the_configurations(
+    wheel: Path, tmp_path: Path
+) -> None:
+    sources = tmp_path / "repository"
+    shutil.copytree(REPOSITORY, sources, ignore=_no_sources, symlinks=True)
+    _run(sys.executable, "-m", "build", "--sdist", "--no-isolation", "--outdir", "out", cwd=sources)
+    (archive,) = (sources / "out").glob("*.tar.gz")
+    shutil.unpack_archive(archive, tmp_path / "unpacked", filter="data")
+    (unpacked,) = (tmp_path / "unpacked").iterdir()
+    assert {*_configs()} <= {
+        file.relative_to(unpacked).as_posix() for file in unpacked.rglob("configs/*/*.yaml")
+    }
+    build = (sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", "out")
+    _run(*build, cwd=unpacked)
+    (built,) = (unpacked / "out").glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert sorted(zipfile.ZipFile(built).namelist()) == sorted(names)
+
+
+def test_a_configuration_is_found_by_name_elsewhere(installed: Path, tmp_path: Path) -> None:
+    for program, name in (("video_snl", "finetune/x3d_xs_snl"), ("reid", "reid/sample.yaml")):
+        words = (sys.executable, "-m", program, "train", "--config", name, "--print_config")
+        done = _run(*words, cwd=tmp_path, PYTHONPATH=str(installed))
+        assert done.stdout.startswith("task: ")
+    words = (sys.executable, "-m", "video_snl", "table", "2", "--dataset", "digits", "--dry-run")
+    done = _run(*words, cwd=tmp_path, PYTHONPATH=str(installed))
+    assert f"--config {installed}/video_snl/configs/digits/preresnet20_snl.yaml" in done.stdout
+    assert "Its configurations are those of" not in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -135,10 +178,9 @@ def test_the_lock_is_versions_only() -> None:
 
 
 def test_every_requirement_is_locked() -> None:
-    extras = [("options.extras_require", name) for name in ("dev", "docs")]
-    required = _requirements(("options", "install_requires"), *extras)
+    required = _requirements(("options", "install_requires"), *_extras("torchcodec", "wandb"))
     assert {"torch", "lightning", "pytest", "setuptools"} <= required
-    assert required - _locked().keys() == set()
+    assert required - _locked().keys() == {"video-snl"}
 
 
 def test_what_runs_here_is_what_is_locked() -> None:
@@ -164,11 +206,7 @@ def test_third_party_imports_are_required() -> None:
         for match in re.findall(r"^\s*(?:from|import) (\w+)", path.read_text(), re.MULTILINE)
     }
     third_party = imported - set(sys.stdlib_module_names) - {"video_snl", "reid"}
-    extras = [
-        ("options.extras_require", name)
-        for name in ("cluster", "export", "serve", "torchcodec", "wandb")
-    ]
-    required = _requirements(("options", "install_requires"), *extras)
+    required = _requirements(("options", "install_requires"), *_extras("dev", "docs"))
     missing = {
         name
         for name in third_party

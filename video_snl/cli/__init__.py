@@ -1,4 +1,4 @@
-"""The command line of ``video-snl``, whose entry point is :func:`main`, and the start of ``reid``."""
+"""The command line of ``video-snl``; its entry point is :func:`main`, and of ``reid`` the other."""
 
 import importlib
 

@@ -17,7 +17,7 @@ _PACKAGES = ("site-packages", "dist-packages")
 
 
 def say_other_owner() -> bool:
-    """Say once what to do where another distribution has files of ``reid``; tell whether one has."""
+    """Say once what to do where another distribution has files of ``reid``; tell if one has."""
     owner = other_owner()
     if owner is None:
         return False
