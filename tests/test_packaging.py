@@ -194,6 +194,100 @@ def test_what_runs_here_is_what_is_locked() -> None:
     assert differing == {}
 
 
+@pytest.fixture(scope="module")
+def uv() -> tuple[str, ...]:
+    """The fast installer, which shares the files of its cache: torch alone is several GB."""
+    module = (sys.executable, "-m", "uv")
+    if subprocess.run([*module, "--version"], capture_output=True).returncode == 0:
+        return module
+    found = shutil.which("uv")
+    if found is None:
+        pytest.skip("uv is not installed here")
+    return (found,)
+
+
+def _from_the_index(*words: str | Path, cwd: Path) -> str:
+    """Run the installer; without an index there is nothing to be tested."""
+    done = subprocess.run([str(word) for word in words], cwd=cwd, capture_output=True, text=True)
+    if re.search("dns error|error sending request|Could not connect", done.stderr):
+        pytest.skip("the package index cannot be reached")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def _environment(uv: tuple[str, ...], wheel: Path, extra: str, folder: Path) -> Path:
+    """Install the wheel into an empty environment, in the pinned versions."""
+    lock = REPOSITORY / "requirements.lock"
+    _run(*uv, "venv", "--python", sys.executable, folder, cwd=folder.parent)
+    install = (*uv, "pip", "install", "--python", folder / "bin" / "python", f"{wheel}{extra}")
+    pins = ("--constraints", lock, "--build-constraints", lock)
+    _from_the_index(*install, *pins, cwd=folder.parent)
+    return folder / "bin"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_core_installation_keeps_its_promises(
+    uv: tuple[str, ...], wheel: Path, tmp_path: Path
+) -> None:
+    programs = _environment(uv, wheel, "", tmp_path / "core")
+    code = "from importlib import metadata as m; print(*(d.name for d in m.distributions()))"
+    names = {
+        _normal(name) for name in _run(programs / "python", "-c", code, cwd=tmp_path).stdout.split()
+    }
+    assert {"video-snl", "torch", "numpy"} <= names
+    assert not names & {"pyyaml", "jsonargparse", "torchvision", "lightning", "av", "pillow"}
+    shutil.copy(REPOSITORY / "tests" / "core_only.py", tmp_path)
+    words = ("-P", "core_only.py", REPOSITORY / "README.md")
+    said = _run(programs / "python", *words, cwd=tmp_path, PYTHONPATH="").stdout
+    assert said == "core: all that is promised\n"
+    for name in ("video-snl", "reid"):
+        assert (
+            f"usage: {name} " in _run(programs / name, "--help", cwd=tmp_path, PYTHONPATH="").stdout
+        )
+        assert (
+            f"{name} {video_snl.__version__}"
+            in _run(programs / name, "--version", cwd=tmp_path, PYTHONPATH="").stdout
+        )
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_an_installation_with_all_extras_keeps_its_promises(
+    uv: tuple[str, ...], wheel: Path, tmp_path: Path
+) -> None:
+    programs = _environment(uv, wheel, "[all]", tmp_path / "all")
+    here = {"cwd": tmp_path, "PYTHONPATH": ""}
+    for name, config in (("video-snl", "ucf101/sample"), ("reid", "reid/sample")):
+        for command in ("train", "serve"):
+            assert "usage: " in _run(programs / name, command, "--help", **here).stdout
+        _run(programs / name, "describe", "--config", config, **here)
+    video_snl = programs / "video-snl"
+    small = ("--optimizer.epochs", "1", "--trainer.accelerator", "cpu")
+    _run(video_snl, "train", "--config", "digits/preresnet20_snl", *small, **here)
+    _run(video_snl, "evaluate", **here)
+    _run(video_snl, "export", "-o", "model.onnx", **here)
+    assert (tmp_path / "model.onnx").is_file()
+    code = "import faiss, submitit, starlette, torchreid, captum, decord"
+    _run(programs / "python", "-c", code, **here)
+
+
+_SOURCES_ONLY = ("fvcore", "iopath", "pytorchvideo", "torchreid")
+"""Pure Python that the index has as sources alone, for every version of Python."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("python", ["3.12", "3.13"])
+def test_the_lock_resolves_to_files_that_are_built(
+    uv: tuple[str, ...], python: str, tmp_path: Path
+) -> None:
+    lock = REPOSITORY / "requirements.lock"
+    words = [*uv, "pip", "compile", "--quiet", "--no-header", "--no-annotate", lock]
+    words += ["--python-version", python, "--only-binary", ":all:"]
+    words += [word for name in _SOURCES_ONLY for word in ("--no-binary", name)]
+    assert _from_the_index(*words, cwd=tmp_path).splitlines() == lock.read_text().splitlines()
+
+
 def test_third_party_imports_are_required() -> None:
     """Whatever the package imports is named in setup.cfg, not only brought along by others."""
     from importlib.metadata import packages_distributions
