@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import zipfile
 from pathlib import Path
 
@@ -136,14 +137,36 @@ def test_sources_and_what_is_built_of_them_have_the_configurations(
     assert sorted(zipfile.ZipFile(built).namelist()) == sorted(names)
 
 
+def test_an_editable_installation_has_the_configurations(tmp_path: Path) -> None:
+    sources, target = tmp_path / "repository", tmp_path / "installed"
+    shutil.copytree(REPOSITORY, sources, ignore=_no_sources, symlinks=True)
+    build = "import setuptools.build_meta as build; build.build_editable('out')"
+    (sources / "out").mkdir()
+    _run(sys.executable, "-c", build, cwd=sources)
+    (built,) = (sources / "out").glob("*.whl")
+    pip = (sys.executable, "-m", "pip", "install", "--no-deps", "--no-index", "--target")
+    _run(*pip, target, built, cwd=tmp_path)
+    # Without site, so that no other editable installation of this package is in the way.
+    code = (
+        f"import site, sys; site.addsitedir({str(target)!r})\n"
+        f"sys.path.append({sysconfig.get_path('purelib')!r})\n"
+        "from video_snl.config.files import named_configs, read_source\n"
+        "print(read_source('digits/preresnet20_snl', '--config').name, len(named_configs()))"
+    )
+    done = _run(sys.executable, "-S", "-c", code, cwd=tmp_path, PYTHONPATH="")
+    file = sources / "video_snl" / "configs" / "digits" / "preresnet20_snl.yaml"
+    assert done.stdout.split() == [str(file), str(len(_configs()))]
+
+
 def test_a_configuration_is_found_by_name_elsewhere(installed: Path, tmp_path: Path) -> None:
     for program, name in (("video_snl", "finetune/x3d_xs_snl"), ("reid", "reid/sample.yaml")):
         words = (sys.executable, "-m", program, "train", "--config", name, "--print_config")
         done = _run(*words, cwd=tmp_path, PYTHONPATH=str(installed))
         assert done.stdout.startswith("task: ")
-    words = (sys.executable, "-m", "video_snl", "table", "2", "--dataset", "digits", "--dry-run")
+    table = ("table", "7", "--dataset", "sample", "--blocks", "snl", "--dry-run")
+    words = (sys.executable, "-m", "video_snl", *table)
     done = _run(*words, cwd=tmp_path, PYTHONPATH=str(installed))
-    assert f"--config {installed}/video_snl/configs/digits/preresnet20_snl.yaml" in done.stdout
+    assert f"--config {installed}/video_snl/configs/ucf101/sample.yaml" in done.stdout
     assert "Its configurations are those of" not in done.stdout
 
 
