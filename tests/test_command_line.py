@@ -17,7 +17,7 @@ from reid.config import ReidExperiment
 from tests.command_lines import BOTH, Main, Write, cli, printed, refused, reid_cli, shown
 from video_snl.config import task as config_task
 from video_snl.config.backbones import VIDEO_BACKBONES
-from video_snl.config.files import Given, option_names
+from video_snl.config.files import Given, named_configs, option_names
 from video_snl.config.image import ImageExperiment
 from video_snl.config.video import Experiment
 from video_snl.engine.trainer import check_precision
@@ -250,6 +250,56 @@ def test_a_configuration_of_the_other_program_says_so(
         own, other, right = other, own, "video-snl train"
     assert right in refused(other, ["train", "--config", str(path)], capsys)
     assert printed(own, ["train", "--config", str(path)], capsys)
+
+
+def test_configurations_of_the_package_are_found_by_name(
+    write: Write,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = [path.relative_to(CONFIGS).with_suffix("").as_posix() for path in CONFIGS.rglob("*/*")]
+    assert sorted(named_configs()) == sorted(names) and len(names) > 30
+    file = str(CONFIGS / "finetune" / "x3d_xs_snl.yaml")
+    expected = printed(cli.main, ["train", "--config", file], capsys)
+    for name in ("finetune/x3d_xs_snl", "finetune/x3d_xs_snl.yaml"):
+        assert printed(cli.main, ["train", "--config", name], capsys) == expected
+    found = printed(reid_cli.main, ["train", "--config=reid/sample"], capsys)
+    assert found["task"] == "reid"
+    (tmp_path / "finetune").mkdir()
+    write("finetune/x3d_xs_snl.yaml", "optimizer: {epochs: 77}")
+    found = printed(cli.main, ["train", "--config", "finetune/x3d_xs_snl.yaml"], capsys)
+    assert found["optimizer"]["epochs"] == 77  # a file that exists wins
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("finetune/x3d_xs_sln", "the nearest is finetune/x3d_xs_snl"),
+        ("configs/digits/preresnet20.yaml", "the nearest is digits/preresnet20."),
+        ("preresnet20", "the nearest is digits/preresnet20."),
+        ("qqq", "no configuration of this name"),
+        ("../configs/digits/preresnet20", "the nearest is digits/preresnet20."),
+    ],
+)
+def test_the_name_of_no_configuration_is_answered_by_the_nearest(
+    name: str,
+    expected: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    line = refused(cli.main, ["train", "--config", name], capsys)
+    assert f"--config {name}: there is no such file" in line and expected in line
+
+
+def test_a_run_is_called_after_the_named_configuration() -> None:
+    from video_snl.config.parsing import config_name
+
+    parser = cli._COMMANDS["train"].parser("video-snl train")
+    assert config_name(parser.parse_args(["--config", "finetune/x3d_xs_snl"])) == "x3d_xs_snl"
 
 
 def test_the_names_that_tell_the_programs_apart() -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from video_snl._version import __version__ as __version__
 from video_snl.utils.moved import install
+from video_snl.utils.owners import say_other_owner
 
 if TYPE_CHECKING:
     from video_snl.blocks import (
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from video_snl.models.released.other_code import load_block
 
 install()
+say_other_owner()
 
 __all__ = [
     "A21d",

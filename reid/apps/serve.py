@@ -29,11 +29,12 @@ from video_snl.data.workers.forkserver import start_forkserver
 from video_snl.engine.trainer import device_of
 from video_snl.errors import UserError
 from video_snl.serve.models import about_network, explained_page
-from video_snl.serve.server import check_installed, check_options, serve
+from video_snl.serve.server import check_options, serve
 from video_snl.serve.service import Answer, Limits, Service, ShownPage, check_video
 from video_snl.serve.uploads import MOST_FILES, safe_name
 from video_snl.tasks.operations import Reading
 from video_snl.utils.counts import counts
+from video_snl.utils.extras import require
 from video_snl.utils.media import (
     IMAGE_SUFFIXES,
     MAX_PIXELS,
@@ -78,7 +79,7 @@ def serve_people(
         UserError: A package, the checkpoint or the gallery is missing, an option does not fit, or
             the gallery is of another network.
     """
-    check_installed()
+    require("serve")
     check_options(port, limits, None)
     if not 1 <= top <= _MOST:
         raise UserError(f"--top {top}: give a number of tracklets from 1 to {_MOST}.")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-from jsonargparse import Namespace
+from typing import TYPE_CHECKING, Literal
 
 from reid.config import ReidExperiment
 from reid.pretrained import check_pretrained
@@ -18,6 +16,9 @@ from video_snl.config.options import (
 )
 from video_snl.config.parsing import config_name
 from video_snl.errors import UserError
+
+if TYPE_CHECKING:
+    from jsonargparse import Namespace
 
 __all__ = [
     "EVALUATE",

@@ -6,9 +6,7 @@ blocks do, ``check`` opens the files of a dataset, ``publish`` writes a folder f
 
 from __future__ import annotations
 
-from typing import Literal
-
-from jsonargparse import Namespace
+from typing import TYPE_CHECKING, Literal
 
 from reid.cli.evaluate import Metric, PretrainedReid, TestFrames, check_network, test_frames
 from reid.config import ReidDataConfig
@@ -30,6 +28,9 @@ from video_snl.config.options import (
     options_of,
     positional,
 )
+
+if TYPE_CHECKING:
+    from jsonargparse import Namespace
 
 __all__ = [
     "CHECK",

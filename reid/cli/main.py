@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
-
-from jsonargparse import Namespace
+from typing import TYPE_CHECKING, Any
 
 from reid.cli import features
 from reid.cli.evaluate import EVALUATE, Evaluate, check_network, evaluate
@@ -23,13 +22,17 @@ from video_snl.config.parsing import (
     COMMON_TRAIN,
     Command,
     Commands,
-    Parser,
     adopt,
     config_name,
     experiment_of,
     run_command,
 )
 from video_snl.errors import UserError
+
+if TYPE_CHECKING:
+    from jsonargparse import Namespace
+
+    from video_snl.config.parser import Parser
 
 __all__ = ["main"]
 
@@ -189,15 +192,16 @@ def _stored(command: str, given: Given) -> dict[str, Any] | None:
     return stored_experiment(str(Path(found[0])), output, checkpoint=True, spec=REID).to_dict()
 
 
+_command = partial(Command, extras=("reid",))
 _COMMANDS: Commands = {
-    "train": Command(
+    "train": _command(
         "Train a network on tracklets.",
         _Train,
         _train,
         ReidExperiment,
         tuple(name.replace("optimizer.batch_size", "data.identities") for name in COMMON_TRAIN),
     ),
-    "evaluate": Command(
+    "evaluate": _command(
         EVALUATE,
         _Evaluate,
         _evaluate,
@@ -214,18 +218,22 @@ _COMMANDS: Commands = {
             "report",
         ),
     ),
-    "extract": Command(features.EXTRACT, features.Extract, features.extract),
-    "search": Command(features.SEARCH, features.Search, features.search),
-    "describe": Command(
+    "extract": _command(features.EXTRACT, features.Extract, features.extract),
+    "search": _command(features.SEARCH, features.Search, features.search),
+    "describe": _command(
         "Show a network: its layers, where the blocks stand, parameters and multiply-adds.",
         _Describe,
         _describe,
         ReidExperiment,
         (*COMMON_DESCRIBE, "model.head", "data.frames", "data.height", "data.width"),
     ),
-    "explain": Command(features.EXPLAIN, features.Explain, features.explain),
-    "spectrum": Command(SPECTRUM, features.Spectrum, features.spectrum),
-    "check": Command(features.CHECK, features.Check, features.check),
-    "serve": Command(features.SERVE, features.Serve, features.serve),
-    "publish": Command(PUBLISH, Publish, features.publish),
+    "explain": _command(
+        features.EXPLAIN, features.Explain, features.explain, extras=("reid", "explain")
+    ),
+    "spectrum": _command(
+        SPECTRUM, features.Spectrum, features.spectrum, extras=("reid", "explain")
+    ),
+    "check": _command(features.CHECK, features.Check, features.check),
+    "serve": _command(features.SERVE, features.Serve, features.serve, extras=("reid", "serve")),
+    "publish": _command(PUBLISH, Publish, features.publish),
 }

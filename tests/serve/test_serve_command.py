@@ -214,13 +214,13 @@ def test_options_out_of_their_range(video_run: Path, option: str, value: str) ->
 
 def test_packages_that_are_missing(video_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "video_snl.serve.server.find_spec",
+        "video_snl.utils.extras.find_spec",
         lambda name: None if name == "uvicorn" else find_spec(name),
     )
     done = run_here("serve", "--checkpoint", str(video_run))
     assert done.returncode == 2
     assert done.stderr == (
-        "video-snl serve: error: serve needs uvicorn, not installed here: "
+        "video-snl serve: error: needs packages that are not installed (uvicorn): "
         "pip install 'video-snl[serve]'\n"
     )
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from jsonargparse import Namespace
+from typing import TYPE_CHECKING
 
 from video_snl.config.options import Json, option, option_group, options_of, positional
+
+if TYPE_CHECKING:
+    from jsonargparse import Namespace
 
 __all__ = ["COMPARE", "Compare", "compare"]
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal
-
-from jsonargparse import Namespace
+from typing import TYPE_CHECKING, Literal
 
 from video_snl.config.options import Json, Workers, option, option_group, options_of
 from video_snl.errors import UserError
+
+if TYPE_CHECKING:
+    from jsonargparse import Namespace
 
 __all__ = ["CHECK", "PREPARE", "Check", "Prepare", "check", "number_of_workers", "prepare"]
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from jsonargparse import Namespace
-
 from video_snl.config.options import (
     Accelerator,
     Checkpoint,
@@ -18,6 +16,8 @@ from video_snl.config.options import (
 from video_snl.config.task_spec import TaskSpec
 
 if TYPE_CHECKING:
+    from jsonargparse import Namespace
+
     from video_snl.tasks.operations import Reading
 
 __all__ = ["EXPLAIN", "Explain", "ExplainAny", "ExplainImage", "explain", "run_explain"]

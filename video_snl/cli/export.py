@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-from jsonargparse import Namespace
+from typing import TYPE_CHECKING, Literal
 
 from video_snl.config.options import Checkpoint, option, option_group, options_of
 from video_snl.errors import UserError
+
+if TYPE_CHECKING:
+    from jsonargparse import Namespace
 
 __all__ = ["EXPORT", "Export", "export", "is_of_images"]
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
-
-from jsonargparse import Namespace
+from typing import TYPE_CHECKING, Literal
 
 from video_snl.cli.data import number_of_workers
 from video_snl.config.datasets import VideoDatasetName
@@ -23,6 +21,9 @@ from video_snl.config.options import (
 )
 from video_snl.errors import UserError
 from video_snl.runs.pretrained import find_pretrained
+
+if TYPE_CHECKING:
+    from jsonargparse import Namespace
 
 __all__ = ["FEATURES", "Features", "features"]
 

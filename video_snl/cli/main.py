@@ -7,8 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jsonargparse import Namespace
-
 from video_snl.cli.compare import COMPARE, Compare, compare
 from video_snl.cli.data import CHECK, PREPARE, Check, Prepare, check, prepare
 from video_snl.cli.explain import EXPLAIN, Explain, ExplainImage, explain
@@ -38,7 +36,6 @@ from video_snl.config.parsing import (
     COMMON_TRAIN,
     Command,
     Commands,
-    Parser,
     adopt,
     config_name,
     experiment_of,
@@ -51,6 +48,9 @@ from video_snl.config.video import Experiment
 from video_snl.errors import UserError
 
 if TYPE_CHECKING:
+    from jsonargparse import Namespace
+
+    from video_snl.config.parser import Parser
     from video_snl.runs.run import Run
 
 __all__ = [
@@ -253,14 +253,14 @@ _COMMANDS: Commands = {
         (*COMMON_DESCRIBE, "data.clip_frames", "data.crop"),
     ),
     "features": Command(FEATURES, Features, features),
-    "explain": Command(EXPLAIN, Explain, _of(explain, VIDEO)),
-    "spectrum": Command(SPECTRUM, Spectrum, _of(spectrum, VIDEO)),
+    "explain": Command(EXPLAIN, Explain, _of(explain, VIDEO), extras=("explain",)),
+    "spectrum": Command(SPECTRUM, Spectrum, _of(spectrum, VIDEO), extras=("explain",)),
     "check": Command(CHECK, Check, check),
     "prepare": Command(PREPARE, Prepare, prepare),
     "table": Command(TABLE, Table, table),
-    "export": Command(EXPORT, Export, export),
+    "export": Command(EXPORT, Export, export, extras=("export",)),
     "publish": Command(PUBLISH, Publish, publish),
-    "serve": Command(SERVE, Serve, _of(serve, VIDEO)),
+    "serve": Command(SERVE, Serve, _of(serve, VIDEO), extras=("serve",)),
 }
 IMAGE_COMMANDS: Commands = {
     "train": Command(
@@ -283,8 +283,8 @@ IMAGE_COMMANDS: Commands = {
         ImageExperiment,
         (*COMMON_DESCRIBE, "data.height", "data.width"),
     ),
-    "explain": Command(EXPLAIN, ExplainImage, _of(explain, IMAGE)),
-    "spectrum": Command(SPECTRUM, SpectrumOfImages, _of(spectrum, IMAGE)),
-    "serve": Command(SERVE, ServeAny, _of(serve, IMAGE)),
+    "explain": Command(EXPLAIN, ExplainImage, _of(explain, IMAGE), extras=("explain",)),
+    "spectrum": Command(SPECTRUM, SpectrumOfImages, _of(spectrum, IMAGE), extras=("explain",)),
+    "serve": Command(SERVE, ServeAny, _of(serve, IMAGE), extras=("serve",)),
 }
 """In the place of those of the same names, where images are meant."""

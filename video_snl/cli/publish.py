@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-
-from jsonargparse import Namespace
+from typing import TYPE_CHECKING
 
 from video_snl.config.options import Checkpoint, option, option_group, options_of
 from video_snl.errors import UserError
+
+if TYPE_CHECKING:
+    from jsonargparse import Namespace
 
 __all__ = ["PUBLISH", "Publish", "publish", "publish_options"]
 

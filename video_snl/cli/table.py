@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-from jsonargparse import Namespace
+from typing import TYPE_CHECKING, Literal
 
 from video_snl.config.options import option, option_group, positional
+
+if TYPE_CHECKING:
+    from jsonargparse import Namespace
 
 __all__ = ["TABLE", "Table", "table"]
 

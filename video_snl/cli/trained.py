@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
-
-from jsonargparse import Namespace
+from typing import TYPE_CHECKING, Any, Literal
 
 from video_snl.config.options import (
     Accelerator,
@@ -27,6 +25,9 @@ from video_snl.config.options import (
 from video_snl.config.parsing import experiment_of
 from video_snl.config.task_spec import TaskSpec, asked_spec
 from video_snl.runs.pretrained import find_pretrained
+
+if TYPE_CHECKING:
+    from jsonargparse import Namespace
 
 __all__ = [
     "EVALUATE",

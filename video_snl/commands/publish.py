@@ -263,7 +263,7 @@ _SPLIT = f"""
 def _use(spec: TaskSpec) -> str:
     return f"""## Use
 
-    pip install video-snl
+    pip install 'video-snl[all]'
     {spec.command} {spec.card.use} --checkpoint FOLDER {spec.card.example}
 
 `FOLDER` is this folder; it stands for a checkpoint in every command. `{WEIGHTS}` holds the weights

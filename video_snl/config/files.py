@@ -1,4 +1,7 @@
-"""Configurations and options as a user gives them: read once, within limits. Without torch."""
+"""Configurations and options as a user gives them: read once, within limits. Without torch.
+
+The reader of YAML is loaded where text is read, so that this is there without it, too.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +13,15 @@ import stat
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, get_args, get_type_hints
-
-import yaml
-from jsonargparse import get_loader
 
 from video_snl.config.validation import with_readers_of_today
 from video_snl.errors import UserError
 from video_snl.utils.json_text import to_json
 
 __all__ = [
+    "CONFIGS",
     "DEEPEST",
     "LARGEST_FILE",
     "MOST_VALUES",
@@ -31,6 +33,7 @@ __all__ = [
     "entry",
     "list_options",
     "load_text",
+    "named_configs",
     "nearest",
     "option_names",
     "read_source",
@@ -38,6 +41,9 @@ __all__ = [
     "with_lists",
 ]
 
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+"""The configurations that come with the package: a link to configs/ in the repository, and a folder
+of the wheel."""
 LARGEST_FILE = 1 << 20
 """Bytes of a configuration file."""
 DEEPEST = 32
@@ -51,7 +57,6 @@ MOST_VALUES = 20_000
 
 _SECTIONS = ("data", "model", "optimizer", "trainer")
 _MISSING: Any = object()
-_EVENTS = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True)
@@ -235,26 +240,54 @@ class GivenValues(Given):
 def read_source(value: str, option: str) -> Source:
     """Read the options in a file, or in YAML text where there is no such file.
 
+    ``--config`` also takes the name of a configuration of the package, such as
+    ``finetune/x3d_xs_snl``, with ``.yaml`` or without. A file that exists wins.
+
     Args:
-        value: Value of the option: a file's name or text.
+        value: Value of the option: a file's name, the name of a configuration, or text.
         option: Name of the option, for messages.
 
     Raises:
         UserError: It cannot be read, holds no options, or breaks a limit.
     """
-    path = os.path.expanduser(value)
+    name, path = value, os.path.expanduser(value)
     if os.path.isdir(path):
         raise UserError(f"{option} {value} is a folder: give a YAML file.")
     if not os.path.exists(path):
         loaded = load_text(value, option)
         if isinstance(loaded, Mapping):
             return Source(None, option, dict(loaded))
-        raise UserError(f"{option} {value:.200}: there is no such file.")
+        if option != "--config":
+            raise UserError(f"{option} {value:.200}: there is no such file.")
+        name = path = str(_named_config(value))
     loaded = load_text(_text_of(path, f"{option} {value}"), value)
     if not isinstance(loaded, Mapping):
         found = "nothing" if loaded is None else f"{loaded!r:.60}"
         raise UserError(f"{value}: expected options in YAML, such as 'key: value', found {found}.")
-    return Source(value, value, dict(loaded))
+    return Source(name, value, dict(loaded))
+
+
+def named_configs() -> dict[str, Path]:
+    """Return the files of the configurations of the package by their names."""
+    files = sorted(CONFIGS.rglob("*.yaml"))
+    return {file.relative_to(CONFIGS).with_suffix("").as_posix(): file for file in files}
+
+
+def _named_config(name: str) -> Path:
+    """Return the file of a configuration of the package.
+
+    Raises:
+        UserError: There is none of this name; it says which name is the nearest.
+    """
+    known = named_configs()
+    own = name.removesuffix(".yaml")
+    if own in known:
+        return known[own]
+    near = nearest(own.removeprefix("configs/"), known)
+    raise UserError(
+        f"--config {name:.200}: there is no such file, and no configuration of this name"
+        + (f": the nearest is {near}." if near else ", as finetune/x3d_xs_snl is one.")
+    )
 
 
 def load_text(text: str, where: str) -> Any:
@@ -263,6 +296,9 @@ def load_text(text: str, where: str) -> Any:
     Raises:
         UserError: It is not YAML, or breaks a limit.
     """
+    import yaml
+    from jsonargparse import get_loader
+
     try:
         _check_events(text, where)
         return get_loader("yaml")(text)
@@ -287,6 +323,8 @@ def check_text(text: str, where: str) -> None:
         UserError: It breaks a limit.
     """
     if len(text) > DEEPEST:  # shorter text breaks none
+        import yaml
+
         try:
             _check_events(text, where)
         except yaml.YAMLError:
@@ -295,6 +333,8 @@ def check_text(text: str, where: str) -> None:
 
 def dumped(values: Mapping[str, Any]) -> str:
     """Write values as YAML that loads as the same values, whichever numbers a loader knows."""
+    import yaml
+
     return yaml.safe_dump(values, default_style='"', sort_keys=False, allow_unicode=True)
 
 
@@ -439,9 +479,12 @@ def _bytes_of(path: str, said: str) -> bytes:
 
 def _check_events(text: str, where: str) -> None:
     """Walk through YAML text without building what it describes."""
+    import yaml
+
+    events = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     sizes: dict[str, int] = {}
     opened = [_Open(None, mapping=False)]
-    for event in yaml.parse(text, Loader=_EVENTS):
+    for event in yaml.parse(text, Loader=events):
         mark = event.start_mark
         anchor = getattr(event, "anchor", None)
         if isinstance(event, yaml.CollectionStartEvent):

@@ -1,4 +1,4 @@
-"""Text of ``--help`` and ``--version``: types in words, and the options that most runs need.
+"""Text of ``--help``: types in words, and the options that most runs need.
 
 ``--help`` shows a few options where a command has many, ``--help all`` shows all of them.
 """
@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import types
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -14,9 +13,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
-from video_snl import __version__
-
-__all__ = ["Formatter", "HelpAction", "VersionAction", "short_help", "type_in_words"]
+__all__ = ["Formatter", "HelpAction", "short_help", "type_in_words"]
 
 _WORDS = {
     bool: "true or false",
@@ -24,7 +21,6 @@ _WORDS = {
     float: "number",
     str: "text",
 }
-_DECODERS = ("av", "decord", "torchcodec")
 _SECTION_FILE = "YAML file with the options of this section."
 
 
@@ -58,7 +54,7 @@ class Formatter(DefaultHelpFormatter):
         text = action.help or ""
         if text == "Path to a configuration file.":
             return _SECTION_FILE
-        if isinstance(action, HelpAction | VersionAction):
+        if isinstance(action, HelpAction):
             return text
         notes = ["required"] if action.required and action.option_strings else []
         words = type_in_words(getattr(action, "_typehint", None) or action.type)
@@ -123,20 +119,6 @@ class HelpAction(argparse._HelpAction):
         parser.exit()
 
 
-class VersionAction(argparse._VersionAction):
-    """Action of ``--version``: the program, Python, torch and the decoders."""
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: Any,
-        option_string: str | None = None,
-    ) -> None:
-        print(versions(parser.prog))
-        parser.exit()
-
-
 def short_help(parser: ArgumentParser, common: Collection[str]) -> str:
     """Return the help of a command with the options that most runs need.
 
@@ -168,22 +150,3 @@ def _hidden(parser: ArgumentParser, common: Collection[str]) -> Iterator[None]:
     finally:
         for action, text in zip(hidden, texts, strict=True):
             action.help = text
-
-
-def versions(program: str) -> str:
-    """Return the versions of a program, Python, torch and the decoders, from their metadata."""
-    decoders = [f"{name} {_version(name)}" for name in _DECODERS if _version(name)]
-    return (
-        f"{program} {__version__}\nPython {sys.version.split()[0]}\n"
-        f"torch {_version('torch') or 'is not installed'}\n"
-        f"decoders: {', '.join(decoders) or 'none'}"
-    )
-
-
-def _version(name: str) -> str | None:
-    from importlib import metadata  # which no other option needs
-
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None

@@ -24,6 +24,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import (
+    TYPE_CHECKING,
     Any,
     Literal,
     TypeVar,
@@ -33,10 +34,11 @@ from typing import (
     get_type_hints,
 )
 
-from jsonargparse import ArgumentParser, Namespace
-
 from video_snl.errors import UserError
 from video_snl.utils.media import MAX_PIXELS
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser, Namespace
 
 __all__ = [
     "Accelerator",

@@ -1,4 +1,7 @@
-"""The command lines of both programs: commands, their parsers, and how they end. Without torch."""
+"""The command lines of both programs: their commands, and how they end. Without torch.
+
+The overview of a program needs no package at all; a command loads its parser when it is given.
+"""
 
 from __future__ import annotations
 
@@ -6,33 +9,31 @@ import argparse
 import errno
 import io
 import os
-import re
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NoReturn, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
-from jsonargparse import ArgumentParser, Namespace
-
+from video_snl import __version__
 from video_snl.config.base import ExperimentBase
-from video_snl.config.files import Given, Source, dumped, list_options, nearest, with_lists
-from video_snl.config.help import Formatter, HelpAction, VersionAction
+from video_snl.config.files import Given, nearest
 from video_snl.config.options import add_options
-from video_snl.config.task import (
-    TaskName,
-    check_program,
-    recognise_task,
-    task_of_values,
-    tasks_of,
-)
+from video_snl.config.task import TaskName, recognise_task, task_of_values
 from video_snl.config.task_spec import ExperimentT
 from video_snl.config.validation import check_limits
 from video_snl.errors import UserError
+from video_snl.utils.extras import explain_missing
 from video_snl.utils.files import FULL, storage_error
 from video_snl.utils.processes import end_with_first_process
+from video_snl.utils.text import cut_line
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser, Namespace
+
+    from video_snl.config.parser import Parser
 
 __all__ = [
     "COMMON_DESCRIBE",
@@ -41,9 +42,7 @@ __all__ = [
     "Choose",
     "Command",
     "Commands",
-    "Parser",
     "Prepare",
-    "add_experiment",
     "adopt",
     "config_name",
     "experiment_of",
@@ -57,19 +56,7 @@ _EXIT_BAD_INPUT = 2
 _EXIT_INTERRUPTED = 130
 _EXIT_UNREAD = 141  # as of a command that SIGPIPE ends
 
-_LONGEST = 600  # characters of a parser's message; values that it quotes may be of any length
-
-_KINDS = {
-    "int": "a whole number",
-    "float": "a number",
-    "str": "text",
-    "bool": "true or false",
-    "dict": "options as {name: value}",
-    "list": "a list, as [a, b]",
-    "tuple": "a list, as [a, b]",
-    "NoneType": "null",
-}
-"""Names of Python's types in messages about values of another type."""
+_DECODERS = ("av", "decord", "torchcodec")
 
 COMMON_TRAIN = (
     "config",
@@ -117,6 +104,7 @@ class Command:
         run: Runs it; returns the exit code.
         experiment: Configuration whose sections are options, too; None where there is none.
         common: Names of the options that most runs need, which ``--help`` shows; empty for all.
+        extras: Extras of the installation that it needs.
     """
 
     description: str
@@ -124,9 +112,12 @@ class Command:
     run: Callable[[Namespace], int]
     experiment: type[ExperimentBase] | None = None
     common: tuple[str, ...] = ()
+    extras: tuple[str, ...] = ("train",)
 
     def parser(self, prog: str) -> Parser:
         """Build the parser, for the program and command named ``prog``."""
+        from video_snl.config.parser import Parser, add_experiment
+
         parser = Parser(prog=prog, description=self.description)
         if self.experiment is not None:
             add_experiment(parser, self.experiment)
@@ -142,190 +133,6 @@ Prepare = Callable[["Parser", str, Given], Given]
 """Gets the parser, the command and its words; returns the words to be parsed."""
 Choose = Callable[[str, Given, TaskName | None], Commands]
 """Gets the command, its words and the task that they say; returns the commands of that task."""
-
-
-class Parser(ArgumentParser):
-    """A parser whose bad arguments end in one line and exit code 2, without the usage text.
-
-    Options are never abbreviated. Those of an experiment win over the file of their section, that
-    over ``--config``, wherever they stand (:class:`~video_snl.config.files.Given`).
-
-    Attributes:
-        experiment: The class whose sections are options, None where there are none.
-        common: Names of the options that ``--help`` shows, empty for all; ``--help all`` shows all.
-        raises: Raise a UserError for bad arguments, for a caller in Python.
-    """
-
-    experiment: type[ExperimentBase] | None = None
-    common: tuple[str, ...] = ()
-    raises = False
-    _given: Given | None = None
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        options = {"allow_abbrev": False, "add_help": False, "formatter_class": Formatter, **kwargs}
-        super().__init__(*args, **options)
-        self.add_argument(
-            "-h",
-            "--help",
-            action=HelpAction,
-            default=argparse.SUPPRESS,
-            help="Show this help message and exit.",
-        )
-
-    def show_common(self, names: tuple[str, ...]) -> None:
-        """Let ``--help`` show these options, and ``--help all`` all of them."""
-        self.common = names
-        [action] = [action for action in self._actions if isinstance(action, HelpAction)]
-        action.take_all()
-
-    def parse_args(
-        self, args: Iterable[str] | Given | None = None, *more: Any, **kwargs: Any
-    ) -> Any:
-        """Parse the words of a command.
-
-        Args:
-            args: The words, or these taken apart; default those of the process.
-
-        Raises:
-            UserError: A configuration cannot be read, is of the other program, or breaks a limit.
-            SystemExit: The words are not arguments of this command.
-        """
-        given = args if isinstance(args, Given) else Given(sys.argv[1:] if args is None else args)
-        given.check_values()
-        if self.experiment is None:
-            return super().parse_args(given.words, *more, **kwargs)
-        files: list[str] = []
-        if not given.asks_for_help:  # help is given whether or not the files can be read
-            files = self._file_words(given)
-            defaults = self.experiment.dependent_defaults(given.said)
-            self.set_defaults({k: v for k, v in defaults.items() if self.get_default(k) is None})
-        words = given.other_words(list_options(self.experiment), self._alone)
-        self._given = given
-        parsed = super().parse_args([*files, *words], *more, **kwargs)
-        parsed.config = [source.name for source in given.configs] or None
-        return parsed
-
-    def check_options(self, given: Given) -> None:
-        """Refuse options that there are not, before any file is looked at.
-
-        Raises:
-            SystemExit: It names the option, and the nearest one that there is.
-        """
-        for name in given.options():
-            if name and not self._has(name):
-                self._refuse(f"--{name}")
-
-    def _has(self, name: str) -> bool:
-        """Tell whether there is an option, or an entry of one, such as block_options.order."""
-        option = name.removesuffix("+")  # which adds to a list
-        known = self._option_string_actions
-        above = (option[:at] for at, letter in enumerate(option) if letter == ".")
-        return f"--{option}" in known or any("." in each and f"--{each}" in known for each in above)
-
-    def error(self, message: str, ex: Exception | None = None) -> Any:
-        line = _cut(_plain(self._placed(" ".join(str(message).split()))))
-        if line.startswith("unrecognized arguments: "):
-            roots = [name for name in ("--data.root", "--root") if self._has(name[2:])]
-            line += f": the folder of a dataset is {roots[0]} FOLDER" if roots else ""
-        if self.raises:
-            raise UserError(line)
-        print(f"{self.prog}: error: {line}  (see {self.prog} --help)", file=sys.stderr)
-        raise SystemExit(_EXIT_BAD_INPUT)
-
-    def _placed(self, line: str) -> str:
-        """Return a message of jsonargparse, with the file that a value is from."""
-        _, sign, rest = line.rpartition('Parser key "')
-        name, quote, reason = rest.partition('": ')
-        if not sign or not quote:
-            return line
-        source = None if self._given is None else self._given.source_of(name)
-        where = f"{source.said}: " if source is not None else "" if "." in name else "--"
-        return f"{where}{name}: {reason}"
-
-    def _parse_optional(self, arg_string: str) -> Any:
-        # argparse asks this of every word before it does anything, so that an option that does not
-        # exist is an error beside --help, too.
-        found = super()._parse_optional(arg_string)
-        option = found[0] if isinstance(found, list) else found
-        if option is not None and (option[0] is None or f"-{arg_string}" in self._long_options()):
-            self._refuse(arg_string)
-        return found
-
-    def _refuse(self, word: str) -> NoReturn:
-        name = word.partition("=")[0]
-        section = name.lstrip("-").partition(".")[0]
-        own = any(option.startswith(f"--{section}.") for option in self._long_options())
-        if (
-            self.experiment is None
-            and not own
-            and section
-            in (
-                "config",
-                "data",
-                "model",
-                "optimizer",
-                "trainer",
-            )
-        ):
-            advice = (
-                "configurations and their options are for train, evaluate and describe, and stand "
-                "after the command"
-            )
-        elif self.experiment is None and section == "task":
-            advice = (
-                "it is for train, evaluate and describe, such as train --task TASK; the other "
-                "commands know the task by their checkpoint or their files"
-            )
-        elif section in ("pretrained", "weights", "checkpoint") and self._has("model.weights"):
-            advice = (
-                "a published network is --model.backbone NAME, the weights that it starts from are "
-                "--model.weights NAME or FILE"
-            )
-        elif not word.startswith("--") and f"-{word}" not in self._long_options():
-            advice = f"a value that starts with a dash is given as --option={word}"
-        else:
-            near = nearest(f"--{name.lstrip('-')}", self._long_options())
-            advice = f"the nearest is {near}" if near else "there is none like it"
-        self.error(f"unknown option {name}: {advice}")
-        raise AssertionError("error returned")  # of the class argparse.ArgumentParser, it does not
-
-    def _long_options(self) -> list[str]:
-        return [option for option in self._option_string_actions if option.startswith("--")]
-
-    def _alone(self, name: str) -> str | None:
-        action = self._option_string_actions.get(f"--{name}")
-        return str(action.const) if action is not None and action.nargs == "?" else None
-
-    def _file_words(self, given: Given) -> list[str]:
-        """Return the options of files as words, those that win at last."""
-        assert self.experiment is not None
-        lists, words = list_options(self.experiment), []
-        for source in given.configs:
-            self._check_names(source)
-            # Which task it is has been decided: an option may override that of a file.
-            values = {key: value for key, value in source.values.items() if key != "task"}
-            words.append(f"--config={dumped(with_lists(values, lists))}")
-        for section, source in given.sections:
-            self._check_names(source)
-            words.append(f"--{section}={dumped(with_lists(source.values, lists)[section])}")
-        return words
-
-    def _check_names(self, source: Source) -> None:
-        """Refuse options that there are not.
-
-        Raises:
-            UserError: It names the option, and the nearest one that there is.
-        """
-        assert self.experiment is not None
-        check_program(source, self.experiment, self.prog)
-        for name in source.names():
-            if self._has(name) or name.rpartition(".")[2] == "$schema":  # for editors
-                continue
-            near = nearest(name, [option[2:] for option in self._long_options()])
-            raise UserError(
-                f"{source.said}: there is no option {name}"
-                + (f", the nearest is {near}." if near else ".")
-            )
 
 
 def run_command(
@@ -353,16 +160,12 @@ def run_command(
     _print_any_name()
     words = _command_first(list(sys.argv[1:] if arguments is None else arguments), commands)
     command = words[0] if words and words[0] in commands else None
-    if command is None:
-        overview = _overview(name, description, commands)
-        if words and not words[0].startswith("-"):
-            near = nearest(words[0], commands)
-            advice = f"the nearest is {near}; " if near else ""
-            overview.error(f"unknown command {words[0]}: {advice}there are {', '.join(commands)}")
-        overview.parse_args(words or ["--help"])
-        raise SystemExit(_EXIT_BAD_INPUT)
+    called = f"{name} {command}" if command else name
+    extras = commands[command].extras if command else ("train",)
     quieten_libraries()
     try:
+        if command is None:
+            _without_command(name, description, commands, words)
         end_with_first_process()
         chosen, parsed = parse_command(name, command, Given(words[1:]), commands, prepare, choose)
         code = chosen.run(parsed)
@@ -370,25 +173,31 @@ def run_command(
         return code
     except UserError as error:
         line = " ".join(part.strip() for part in str(error).splitlines())
-        print(f"{name} {command}: error: {line}", file=sys.stderr)
+        print(f"{called}: error: {line}", file=sys.stderr)
+        return _EXIT_BAD_INPUT
+    except ModuleNotFoundError as error:
+        missing = explain_missing(error, extras)
+        if missing is None:
+            raise
+        print(f"{called}: error: {missing}", file=sys.stderr)
         return _EXIT_BAD_INPUT
     except BrokenPipeError:
         # Whoever read the output has gone (as of "| head"); flushing at exit would say so again.
         _write_to_nowhere(sys.stdout)
         return _EXIT_UNREAD
     except KeyboardInterrupt:
-        print(f"\n{name} {command}: interrupted", file=sys.stderr)
+        print(f"\n{called}: interrupted", file=sys.stderr)
         return _EXIT_INTERRUPTED
     except Exception as error:
         if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
             # Every command asks for files by the names it was given, each in a place of its own.
-            line = f"{_cut(str(error.filename))}: too long"
-            print(f"{name} {command}: error: {line}", file=sys.stderr)
+            line = f"{cut_line(str(error.filename))}: too long"
+            print(f"{called}: error: {line}", file=sys.stderr)
             return _EXIT_BAD_INPUT
         found = storage_error(error)
         if found is None:
             raise
-        return _storage_failed(f"{name} {command}", found)
+        return _storage_failed(called, found)
 
 
 def parse_command(
@@ -442,28 +251,6 @@ def _command_first(words: list[str], commands: Commands) -> list[str]:
     return words
 
 
-def _plain(line: str) -> str:
-    """Say in words what jsonargparse says of a value in Python's types."""
-    message, got, value = line.rpartition("Got value: ")
-    if "Does not validate against any of the Union subtypes" in line:
-        message, got, value = line.rpartition("Given value: ")
-    where, _, _ = message.partition(": Expected a ")
-    where, _, _ = where.partition(": Does not validate")
-    kinds = re.findall(r"Expected a (?:<class '(\w+)'>|(?:typing\.)?Literal\[([^]]*)\])", message)
-    if not got or not kinds or any(kind and kind not in _KINDS for kind, _ in kinds):
-        return line
-    words = [_KINDS.get(kind) or f"one of {names}".replace("'", "") for kind, names in kinds]
-    if found := re.fullmatch(r"Namespace\((.*)\)", value):
-        value = f"{{{found[1].replace('=', ': ')}}}"
-    return f"{where}: expected {', or '.join(dict.fromkeys(words))}; found {value}"
-
-
-def _cut(line: str) -> str:
-    """Shorten a line in its middle, where it is long."""
-    half = _LONGEST // 2
-    return line if len(line) <= _LONGEST else f"{line[:half]} ... {line[-half:]}"
-
-
 def _print_any_name() -> None:
     """Let names of files that are not UTF-8 be printed, with what is not escaped."""
     for stream in (sys.stdout, sys.stderr):
@@ -499,43 +286,79 @@ def quieten_libraries() -> None:
     warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")
 
 
-def _overview(name: str, description: str, commands: Commands) -> Parser:
+def _without_command(
+    name: str, description: str, commands: Commands, words: Sequence[str]
+) -> NoReturn:
+    """Show what commands there are, or refuse what stands in the place of one.
+
+    Raises:
+        SystemExit: In either case.
+    """
+    if words and not words[0].startswith("-"):
+        near = nearest(words[0], commands)
+        advice = f"the nearest is {near}; " if near else ""
+        line = cut_line(f"unknown command {words[0]}: {advice}there are {', '.join(commands)}")
+        print(f"{name}: error: {line}  (see {name} --help)", file=sys.stderr)
+        raise SystemExit(_EXIT_BAD_INPUT)
+    if set(words) <= {"-h", "--help", "--version", "all"}:
+        _overview(name, description, commands).parse_args(words or ["--help"])
+    from video_snl.config.parser import refuse_options
+
+    refuse_options(name, words)
+
+
+def _overview(name: str, description: str, commands: Commands) -> argparse.ArgumentParser:
     summaries = "\n".join(
         f"  {name:10}{command.description.splitlines()[0]}" for name, command in commands.items()
     )
-    parser = Parser(
+    parser = argparse.ArgumentParser(
         prog=name,
         description=f"{description}\n\ncommands:\n{summaries}\n\n"
         f"{name} COMMAND --help explains the options of a command.",
-        formatter_class=type("_Raw", (argparse.RawDescriptionHelpFormatter, Formatter), {}),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         usage=f"{name} {{{','.join(commands)}}} ...",
+        add_help=False,
     )
+    parser.add_argument("-h", "--help", action="help", help="Show this help message and exit.")
     parser.add_argument(
         "--version",
-        action=VersionAction,
+        action=_VersionAction,
         help="Print the versions of this program, Python, torch and the decoders, and exit.",
     )
     return parser
 
 
-def add_experiment(parser: Parser, experiment: type[ExperimentBase]) -> None:
-    """Add the options of a configuration: its file, its task and its four sections."""
-    parser.experiment = experiment
-    parser.add_argument(
-        "--config",
-        action="config",
-        help="YAML file with the task and the sections data, model, optimizer and trainer. Options "
-        "override its values wherever they stand; of several files the later override the earlier.",
+class _VersionAction(argparse._VersionAction):
+    """Action of ``--version``: the program, Python, torch and the decoders."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        print(_versions(parser.prog))
+        parser.exit()
+
+
+def _versions(program: str) -> str:
+    """Return the versions of a program, Python, torch and the decoders, from their metadata."""
+    decoders = [f"{name} {_version(name)}" for name in _DECODERS if _version(name)]
+    return (
+        f"{program} {__version__}\nPython {sys.version.split()[0]}\n"
+        f"torch {_version('torch') or 'is not installed'}\n"
+        f"decoders: {', '.join(decoders) or 'none'}"
     )
-    tasks = tasks_of(experiment)
-    kinds: Any = Literal[tasks]
-    parser.add_argument(
-        "--task",
-        type=kinds,
-        default=tasks[0],
-        help="Kind of task. Left out, it is that of the backbone, or else of the dataset.",
-    )
-    parser.add_class_arguments(experiment, None)
+
+
+def _version(name: str) -> str | None:
+    from importlib import metadata  # which no other option needs
+
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def sections_of(arguments: Namespace) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from torch.export import ExportedProgram
 from video_snl.errors import UserError
 from video_snl.export.graph import axis_names
 from video_snl.utils.archives import check_archive, unreadable_error
+from video_snl.utils.extras import require
 from video_snl.utils.finite import check_weights
 from video_snl.utils.json_text import to_json
 
@@ -36,7 +37,6 @@ Run = Callable[[Tensor], Tensor]
 OUTPUT = "logits"
 _ENTRY = "video_snl"  # of what the file says of itself
 _EXTRA = f"{_ENTRY}.json"
-_MISSING = "pip install 'video-snl[export]'"
 # Of one file of protocol buffers.
 _LARGEST_ONNX = 2**31 - 1
 _SEAL = f"{_ENTRY}_sha256"
@@ -87,14 +87,7 @@ def _check_torch() -> None:
 
 def _check_onnx() -> None:
     _check_torch()
-    try:
-        import onnx  # noqa: F401
-        import onnxruntime  # noqa: F401
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise UserError(
-            f"ONNX needs the package {error.name}, which is missing: {_MISSING}"
-        ) from error
+    require("export")
 
 
 def _write_torch(program: ExportedProgram, about: Mapping[str, Any], path: Path) -> None:

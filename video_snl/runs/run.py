@@ -11,8 +11,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from video_snl import __version__
 from video_snl.config.task import task_of_values
 from video_snl.config.task_spec import VIDEO, AnyExperiment, TaskSpec
@@ -175,6 +173,8 @@ class Run:
 
     def write_config(self) -> None:
         """Write ``config.yaml``, from the record."""
+        import yaml  # not needed where runs are only read
+
         config = self.record["config"]
         task = task_of_values(config, self.spec.command)
         text = yaml.safe_dump({"task": task, **config}, sort_keys=False)

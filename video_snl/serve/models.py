@@ -21,13 +21,14 @@ from video_snl.engine.trainer import device_of
 from video_snl.errors import UserError
 from video_snl.runs.run import checkpoint_path
 from video_snl.runs.trained import Trained, TrainedNetwork, load_trained
-from video_snl.serve.server import check_installed, check_options, serve
+from video_snl.serve.server import check_options, serve
 from video_snl.serve.service import Answer, Limits, Service, ShownPage, check_video
 from video_snl.tasks.action import ActionRecognition
 from video_snl.tasks.images import ImageTask, Segmentation
 from video_snl.tasks.metrics import top_classes
 from video_snl.tasks.operations import ClassOperations, Reading
 from video_snl.utils.counts import counts
+from video_snl.utils.extras import require
 from video_snl.utils.finite import not_finite_error
 from video_snl.utils.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
@@ -60,7 +61,7 @@ def serve_classes(
     Raises:
         UserError: A package or the checkpoint is missing, or an option does not fit.
     """
-    check_installed()
+    require("serve")
     check_options(port, limits, reading.deadline)
     if clips < 1:
         raise UserError("--clips must be at least 1.")

@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -25,25 +24,11 @@ from video_snl.serve.service import Limits, Service
 if TYPE_CHECKING:
     import uvicorn
 
-__all__ = ["check_installed", "check_options", "serve"]
+__all__ = ["check_options", "serve"]
 
 _PLACES = 8  # uploads at once, all but one of them waiting
-_PACKAGES = {"starlette": "starlette", "uvicorn": "uvicorn", "python_multipart": "python-multipart"}
 _GRACE = 1  # seconds to the clients, at the end
 _ENDINGS = {signal.SIGTERM: 143, signal.SIGHUP: 129}
-
-
-def check_installed() -> None:
-    """Check that the packages of the extra are there.
-
-    Raises:
-        UserError: It names those that are not, and how to install them.
-    """
-    missing = [package for module, package in _PACKAGES.items() if find_spec(module) is None]
-    if missing:
-        raise UserError(
-            f"serve needs {', '.join(missing)}, not installed here: pip install 'video-snl[serve]'"
-        )
 
 
 def check_options(port: int, limits: Limits, deadline: float | None) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from jsonargparse import Namespace
 
+from video_snl.config.files import CONFIGS
 from video_snl.errors import UserError
 from video_snl.tables.cells import BLOCKS, TABLES, VIDEO_LISTS, cells_of, read_figures
 from video_snl.tables.jobs import Job, JobResult, job_of
@@ -156,7 +157,7 @@ def _remarks(number: int, planned: Sequence[Planned], choices: Choices) -> list[
 
 def _is_own(configs: Path) -> bool:
     """Tell whether it is the folder that comes with this package."""
-    return configs.resolve() == Path(__file__).resolve().parents[2] / "configs"
+    return configs.resolve() == CONFIGS.resolve()
 
 
 def _check_experiments(planned: Sequence[Planned]) -> None:

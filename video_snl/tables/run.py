@@ -19,6 +19,7 @@ from typing import Any, Literal
 from video_snl.errors import UserError
 from video_snl.tables.jobs import Job, JobResult, is_held, run_job, stop_all
 from video_snl.tables.store import Store
+from video_snl.utils.extras import require
 
 __all__ = ["Cluster", "Runner", "Training", "cluster_runner", "local_runner", "run_jobs"]
 
@@ -181,12 +182,9 @@ def _line(ended: JobResult, metric: str) -> str:
 
 
 def _executor(cluster: Cluster, folder: Path) -> Any:
-    try:
-        import submitit
-    except ModuleNotFoundError as error:
-        raise UserError(
-            "--cluster needs Submitit: pip install 'video-snl[cluster]' (or leave --cluster out)."
-        ) from error
+    require("cluster")
+    import submitit
+
     try:
         executor = submitit.AutoExecutor(
             folder / "%j", cluster=cluster.kind, slurm_max_num_timeout=_REQUEUES

@@ -12,8 +12,10 @@ from typing import Any, NoReturn
 from jsonargparse import ArgumentParser
 
 from video_snl.config.backbones import VIDEO_BACKBONES
+from video_snl.config.files import CONFIGS
 from video_snl.config.image import ImageExperiment
-from video_snl.config.parsing import Parser, add_experiment, sections_of
+from video_snl.config.parser import Parser, add_experiment
+from video_snl.config.parsing import sections_of
 from video_snl.config.video import Experiment
 from video_snl.errors import UserError
 from video_snl.runs.run import weights_digest
@@ -119,15 +121,12 @@ class Planned:
 
 
 def find_configs(named: str | None) -> Path:
-    """Find the folder ``configs``: as named, in the working directory, or beside the package.
+    """Find the folder ``configs``: as named, in the working directory, or in the package.
 
     Raises:
         UserError: where there is none.
     """
-    if named is not None:
-        places = [Path(named)]
-    else:
-        places = [Path("configs"), Path(__file__).resolve().parents[2] / "configs"]
+    places = [Path("configs"), CONFIGS] if named is None else [Path(named)]
     for place in places:
         if (place / BASES["digits"]).is_file():
             return place

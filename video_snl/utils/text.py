@@ -17,6 +17,7 @@ from video_snl.errors import UserError
 __all__ = [
     "clean_label",
     "common_folder",
+    "cut_line",
     "decode_text",
     "escaped",
     "examples",
@@ -31,6 +32,7 @@ __all__ = [
 ]
 
 _SHOWN = 200
+_LONGEST = 600  # characters of a message
 _LONGEST_PATH = 16384  # four times the bytes of Linux' longest path: an escape has four letters
 # The marks of UTF-32 begin with those of UTF-16: they come first.
 _MARKS = (
@@ -186,3 +188,9 @@ def meant(name: str, names: Iterable[str]) -> str:
     known = list(names)
     near = difflib.get_close_matches(name, known, 3, 0.4)
     return f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(known)}."
+
+
+def cut_line(line: str) -> str:
+    """Shorten a line in its middle, where it is long: what it quotes may be of any length."""
+    half = _LONGEST // 2
+    return line if len(line) <= _LONGEST else f"{line[:half]} ... {line[-half:]}"

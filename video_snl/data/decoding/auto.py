@@ -23,6 +23,7 @@ from video_snl.data.decoding.readers import open_by, refusal
 from video_snl.data.decoding.stream_info import StreamInfo, find_stream_info
 from video_snl.data.workers.pool import map_with_timeout
 from video_snl.errors import UserError
+from video_snl.utils.extras import is_installed
 from video_snl.utils.media import MAX_PIXELS
 from video_snl.utils.timing import collect_stages
 
@@ -88,13 +89,14 @@ def choose_reader(
     names = {name: refusal(name, info) or _differs(info, device) for name in _candidates(device)}
     allowed = [name for name, reason in names.items() if reason is None]
     if not allowed:
-        return AutoReader("pyav", next(iter(names.values())) or "")
+        return AutoReader("pyav", next(iter(names.values()), None) or "no other is installed")
     return _measured(path, allowed, device, max_pixels)
 
 
 def _candidates(device: DecodeDevice) -> list[ReaderName]:
     """Return the decoders to compare with PyAV; torchcodec is one where a GPU is to decode."""
-    return ["torchcodec", "decord"] if device == "cuda" else ["decord"]
+    names: list[ReaderName] = ["decord"] if is_installed("decord") else []
+    return ["torchcodec", *names] if device == "cuda" else names
 
 
 def _differs(info: StreamInfo, device: DecodeDevice) -> str | None:

@@ -24,6 +24,7 @@ from video_snl.data.decoding.stream_info import StreamInfo, find_stream_info
 from video_snl.data.video.clip_sampling import ShortVideoError
 from video_snl.errors import OptionsError, UserError
 from video_snl.utils.counts import counts
+from video_snl.utils.extras import is_installed
 from video_snl.utils.media import MAX_PIXELS
 from video_snl.utils.timing import stage
 
@@ -102,6 +103,11 @@ def check_reader(reader: ReaderName, device: DecodeDevice) -> None:
         from video_snl.data.decoding.torchcodec import import_decoder
 
         import_decoder()
+    if reader == "decord" and not is_installed("decord"):
+        raise OptionsError(
+            "data.reader=decord cannot be used, since decord is not installed (it has files for "
+            "Linux on x86-64 alone): choose --data.reader auto or pyav"
+        )
 
 
 def open_video(
