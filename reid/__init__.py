@@ -5,10 +5,10 @@ The public names are loaded on first use, so that the help of the command does n
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
 import video_snl  # noqa: F401  (it lets old import paths be found, those of reid too)
+from video_snl.utils.extras import import_public
 
 if TYPE_CHECKING:
     from reid.data.datasets.catalog import load_dataset
@@ -46,7 +46,7 @@ _HOME = {
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOME[name]), name)
+    value = import_public(__name__, name, _HOME[name], "reid")
     globals()[name] = value
     return value
 

@@ -6,10 +6,10 @@ commands, does not load torch.
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
 from video_snl._version import __version__ as __version__
+from video_snl.utils.extras import import_public
 from video_snl.utils.moved import install
 from video_snl.utils.owners import say_other_owner
 
@@ -121,7 +121,7 @@ _HOME = dict.fromkeys(__all__, "video_snl.blocks") | {
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOME[name]), name)
+    value = import_public(__name__, name, _HOME[name], "train")
     globals()[name] = value
     return value
 

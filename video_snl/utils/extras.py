@@ -8,11 +8,13 @@ late is asked for early by :func:`require`.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from importlib import import_module
 from importlib.util import find_spec
+from typing import Any
 
 from video_snl.errors import UserError
 
-__all__ = ["INCLUDED", "PACKAGES", "explain_missing", "is_installed", "require"]
+__all__ = ["INCLUDED", "PACKAGES", "explain_missing", "import_public", "is_installed", "require"]
 
 PACKAGES: dict[str, dict[str, str]] = {
     "video": {
@@ -110,6 +112,21 @@ def explain_missing(error: ModuleNotFoundError, extras: Iterable[str] = ()) -> s
     if not of or line is None:
         return f"needs the module {error.name}, which cannot be imported ({error})"
     return line
+
+
+def import_public(package: str, name: str, home: str, extra: str) -> Any:
+    """Return a public name of a package from the module that it lives in.
+
+    Raises:
+        ImportError: It needs packages that are not installed; the message has the extra.
+    """
+    try:
+        return getattr(import_module(home), name)
+    except ModuleNotFoundError as error:
+        line = explain_missing(error, (extra,))
+        if line is None:
+            raise
+        raise ImportError(f"{package}.{name} {line}") from error
 
 
 def _missing(extras: Iterable[str], first: str = "") -> str | None:
