@@ -300,7 +300,7 @@ _SOURCES_ONLY = ("fvcore", "iopath", "pytorchvideo", "torchreid")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("python", ["3.12", "3.13"])
+@pytest.mark.parametrize("python", ["3.11.0", "3.12", "3.13"])
 def test_the_lock_resolves_to_files_that_are_built(
     uv: tuple[str, ...], python: str, tmp_path: Path
 ) -> None:
