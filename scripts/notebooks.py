@@ -21,6 +21,8 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from video_snl.utils.json_text import to_json
+
 
 def main(files: list[str]) -> int:
     if not files:
@@ -48,7 +50,7 @@ def _in_this_process(file: Path) -> int:
             return 1
         cell["execution_count"] = number
     new = file.with_suffix(".partial")
-    new.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    new.write_text(f"{to_json(notebook, indent=1)}\n", encoding="utf-8")
     os.replace(new, file)
     return 0
 

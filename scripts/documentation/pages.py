@@ -17,7 +17,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 # The groups of the navigation: pages, or patterns of pages. Pages that are not there are left out,
 # and those that no pattern names stand under "More", so that a new page needs no line here.
 GROUPS: dict[str, tuple[str, ...]] = {
-    "Start": ("index", "docs/python"),
+    "Start": ("index", "docs/install", "docs/python"),
     "Blocks": ("docs/blocks", "docs/insert", "docs/add-a-block", "docs/extend"),
     "Videos": (
         "docs/own-videos",

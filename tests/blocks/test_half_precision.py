@@ -11,9 +11,12 @@ import torch
 from tests.blocks.cases import CASES, GATES, features, made
 
 # In float16 they leave its range, as they may: nothing divides them by a degree.
-UNNORMALISED = ("nl dot", "ns dot", "gsnl dot", "cgnl", "cgnl grouped")
+UNNORMALISED = (
+    *("nl dot", "nl concatenation", "ns dot", "gsnl dot"),
+    *("cgnl", "cgnl grouped", "cgnl dot", "cgnl bias"),
+)
 # A cubic kernel with a thousand times the usual gamma leaves even bfloat16's range at 1e4.
-CUBIC = ("cgnl grouped",)
+CUBIC = ("cgnl grouped", "cgnl bias")
 
 
 def _sizes() -> Iterator[Any]:

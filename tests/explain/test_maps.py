@@ -107,7 +107,7 @@ def test_positions_share_a_pooled_key(grid: tuple[int, ...], pool: int) -> None:
         assert_close(spread[:, j], dense[:, key] / int((keys == key).sum()))
     # A key is the largest of the values at the positions that share it.
     values = torch.arange(math.prod(grid), dtype=x.dtype)[None, None]
-    pooled = block._pooled(values.mT, grid)[0, :, 0]
+    pooled = block._pooled(values.mT, grid, None)[0][0, :, 0]
     expected = [float(values[0, 0, keys == key].max()) for key in range(len(pooled))]
     assert pooled.tolist() == expected
 

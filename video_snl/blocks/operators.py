@@ -601,9 +601,10 @@ class _NoSecondDerivative(torch.autograd.Function):
 
 def _with_advice(result: Tensor) -> Tensor:
     """Let second derivatives through a fused kernel name the kernel that has them."""
+    if torch.compiler.is_compiling():
+        return result
     node = result.grad_fn
-    fused = node is not None and any(word in node.name() for word in _FUSED)
-    if not fused or torch.compiler.is_compiling():
+    if node is None or not any(word in node.name() for word in _FUSED):
         return result
 
     def marked(gradients: tuple[Tensor | None, ...], _: object) -> tuple[Tensor | None, ...] | None:
