@@ -24,7 +24,7 @@ UNRUN: dict[str, str] = {
     r"video-snl train .*--model\.weights (kinetics|imagenet|x3d_xs)\b": "downloads published "
     "weights; tests/test_published_weights.py takes made-up files of their names and format from "
     "the cache",
-    r"video-snl train --config configs/finetune/x3d_xs_snl\.yaml": "downloads published weights; "
+    r"video-snl train --config finetune/x3d_xs_snl": "downloads published weights; "
     "tests/engine/test_own_runs.py trains with a file of them",
     r"video-snl train .*--model\.weights r3d(18|50)_K_200ep\.pth": "needs the published weights; "
     "tests/test_checkpoints.py loads made-up files of the same format",

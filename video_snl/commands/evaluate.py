@@ -234,7 +234,7 @@ def _note(path: Path) -> str:
         return ""
     return (
         "This is the epoch that was best on the test list of its run, so that accuracies on that "
-        f"list are too high; those of {path.with_name('last.ckpt')} are not chosen."
+        f"list are too high; the last epoch was not chosen by it: {path.with_name('last.ckpt')}"
     )
 
 
