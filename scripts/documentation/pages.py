@@ -41,6 +41,12 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "More": ("docs/*", "CHANGELOG", "CONTRIBUTING", "SECURITY"),
 }
 
+# Classes that a package exports, and that another page of the reference shows where they live: a
+# name of two targets cannot be linked.
+ELSEWHERE: dict[str, tuple[str, ...]] = {
+    "video_snl": ("Prediction", "Predictor", "Run", "UserError", "VideoDataset"),
+}
+
 # Of each page of the reference: its title, and the modules whose docstrings it shows.
 REFERENCE: dict[str, tuple[str, tuple[str, ...]]] = {
     "video_snl": ("The package video_snl", ("video_snl",)),
@@ -258,7 +264,9 @@ def _reference(title: str, modules: tuple[str, ...]) -> str:
     for module in modules:
         if len(modules) > 1:
             parts.append(_heading(module, "-"))
-        parts.append(f".. automodule:: {module}\n   :members:\n")
+        twice = ", ".join(ELSEWHERE.get(module, ()))
+        left_out = f"   :exclude-members: {twice}\n" if twice else ""
+        parts.append(f".. automodule:: {module}\n   :members:\n{left_out}")
     return "\n".join(parts)
 
 

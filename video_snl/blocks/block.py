@@ -80,6 +80,9 @@ class NonlocalBlock(Described):
     one 1x1 convolution, the W_k another. Several sub-blocks are a stage of arXiv:1806.00681: all of
     them use the affinity made from the input of the first one.
 
+    A mask is True where a position exists. The others are returned as they are, and what is there,
+    NaN included, changes nothing else.
+
     Args:
         in_channels: C, channels of the feature map.
         inter_channels: Cs, transferred channels; default C // ``config.reduction``.
@@ -93,8 +96,7 @@ class NonlocalBlock(Described):
 
     Shapes:
         x: (B, C, L), (B, C, H, W) or (B, C, T, H, W) for ndim 1, 2, 3; the output has x's shape.
-        mask: boolean (B, *grid), or (B, T) for ndim 3; True where a position exists. The others
-            are returned as they are, and what is there, NaN included, changes nothing else.
+        mask: boolean, of x without its channels, or (B, T) for ndim 3.
 
     Raises:
         ValueError: for sizes below 1, an ndim beyond 1-3, or ``zero_init`` together with an

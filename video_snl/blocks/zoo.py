@@ -53,8 +53,7 @@ class BlockOptions(TypedDict, total=False):
     kernel: kernel of pairs of positions.
     normalization: ``sym``, ``rw`` or None.
     scaled: division of the exponent by sqrt(Cs).
-    bias: which projections have a bias, joined by commas: ``theta``, ``phi``, ``g``, ``out``; or
-        ``all``.
+    bias: projections with a bias: ``all``, or ``theta``, ``phi``, ``g``, ``out``, with commas.
     norm, norm_groups: ``batch``, ``group`` (with so many groups), ``layer`` or ``none``.
     pool: factor by which the keys are sub-sampled along every spatial axis.
     pool_first: pooling of the features before their projection, instead of phi and Z after it.
