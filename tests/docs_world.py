@@ -78,7 +78,11 @@ def kind_of(page: str, words: list[str]) -> str:
     line = " ".join(words)
     images = "IMAGE" in line or "image.png" in line or page.startswith("docs/images")
     photos = ("digits", "cifar", "imagenet", "cub200", "cityscapes")
-    return "images" if images or any(f"configs/{name}" in line for name in photos) else "video"
+    return (
+        "images"
+        if images or any(f"configs/{name}" in line or f" {name}/" in line for name in photos)
+        else "video"
+    )
 
 
 def runnable(page: str, words: list[str]) -> list[str]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -136,7 +137,13 @@ def _pytorchvideo_mvit() -> nn.Module:
     )
 
 
+def _needs_transformers() -> None:
+    # Not in the lock: where it is installed, torchmetrics imports it, and every command is slower.
+    pytest.importorskip("transformers", reason="pip install transformers to try its networks")
+
+
 def _videomae() -> nn.Module:
+    _needs_transformers()
     from transformers import VideoMAEConfig, VideoMAEForVideoClassification
 
     sizes = {"hidden_size": 32, "intermediate_size": 64, "image_size": 32, "patch_size": 8}
@@ -145,6 +152,7 @@ def _videomae() -> nn.Module:
 
 
 def _timesformer() -> nn.Module:
+    _needs_transformers()
     from transformers import TimesformerConfig, TimesformerForVideoClassification
 
     sizes = {"hidden_size": 32, "intermediate_size": 64, "image_size": 32, "patch_size": 8}

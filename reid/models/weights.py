@@ -21,7 +21,7 @@ from video_snl.models.weights.formats import Layout, Translated, network_tensors
 from video_snl.models.weights.loading import LoadReport, load_translated
 from video_snl.models.weights.sources import locate, read_checkpoint
 from video_snl.utils.counts import counts
-from video_snl.utils.finite import check_weights
+from video_snl.utils.finite import check_kinds, check_weights
 
 __all__ = ["load_backbone_weights", "load_published", "pretrained_file"]
 
@@ -97,6 +97,7 @@ def load_published(backbone: Backbone, path: Path) -> None:
     translated = _translated(read_checkpoint(path), backbone, str(path))
     classifier = tuple(f"{part}." for part in backbone.left_out)
     given, wanted = translated.tensors, backbone.network.state_dict()
+    check_kinds(given, wanted, f"weights {str(path)!r}")
     differing = [
         f"{name} is {tuple(given[name].shape)} in the file, {tuple(tensor.shape)} in the network"
         for name, tensor in wanted.items()

@@ -341,6 +341,8 @@ class RectifiedSum(Affinity):
         self.a, self.b, self.mask = a, b, mask
 
     def matmul(self, z: Tensor) -> Tensor:
+        if _is_exporting():  # ONNX cannot search
+            return self.to_dense() @ z
         if self.mask is not None:
             z = torch.where(self.mask[..., None], z, 0)
         dtype = wide(z)

@@ -70,7 +70,13 @@ class FeatureParts:
         Raises:
             UserError: One does so now.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"{self.folder} for the parts of {self.target} cannot be made ({error.strerror}): "
+                "give another --output"
+            ) from error
         try:
             with locked(self.folder / "lock"):
                 remove_left_overs(self.folder, [path.name for path in self.files()])
@@ -94,6 +100,8 @@ class FeatureParts:
         for path in self.files():
             try:
                 table = read_features(path)
+                if not np.isfinite(table.features).all():
+                    raise UserError(f"{path} has values that are no numbers: its videos")
             except UserError as error:
                 aside = path.with_name(f"{path.name}.damaged")
                 path.replace(aside)

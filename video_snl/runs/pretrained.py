@@ -47,6 +47,9 @@ def recipe_experiment(name: str) -> Experiment:
     )
 
 
+_NAMED = 3  # differences that a message names
+
+
 def load_pretrained(
     name: str, weights: str | None = None, *, classes: bool = True, progress: bool = True
 ) -> Trained[Experiment]:
@@ -81,6 +84,7 @@ def load_pretrained(
             f"weights {str(path)!r} are of a network trained with video-snl, which is used by "
             "--checkpoint"
         )
+    _check_exact(report, path, name)
     if weights is not None:
         say_once(report.summary())
     if classes:
@@ -96,6 +100,19 @@ def load_pretrained(
         mean=mean,
         std=std,
     )
+
+
+def _check_exact(report: LoadReport, path: Path, name: str) -> None:
+    """Refuse a file that lacks a tensor of the network, which would be random, or has another's."""
+    wrong = [f"{tensor} is not in the file" for tensor in report.new]
+    wrong += [f"{each.name} has another shape" for each in report.shape_mismatches]
+    wrong += [f"{tensor} is not in the network" for tensor in report.dropped]
+    if wrong:
+        more = f" and {len(wrong) - _NAMED} more" if len(wrong) > _NAMED else ""
+        raise UserError(
+            f"weights {str(path)!r} are not those of {name}: {'; '.join(wrong[:_NAMED])}{more}. "
+            "Without a training every tensor has to be there: fetch the file again."
+        )
 
 
 def _check_classes(report: LoadReport, path: Path, name: str, dataset: str, count: int) -> None:

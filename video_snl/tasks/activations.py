@@ -96,7 +96,13 @@ class Activations:
                 loader.
         """
         path, facts = self.folder / f"{name}.npy", self.folder / f"{name}.json"
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"{self.folder} for kept activations cannot be made ({error.strerror}): set "
+                "VIDEO_SNL_CACHE to a folder that can be written"
+            ) from error
         with waiting_lock(self.folder / f".{name}.lock", f"computes {what}"):
             if path.is_file() and facts.is_file():
                 if not _is_whole(path, facts):

@@ -9,7 +9,35 @@ from torch import Tensor
 
 from video_snl.errors import UserError
 
-__all__ = ["check_scores", "check_weights", "class_scores", "not_finite_error"]
+__all__ = ["check_kinds", "check_scores", "check_weights", "class_scores", "not_finite_error"]
+
+
+def check_kinds(weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor], source: str) -> None:
+    """Check that tensors of a file can take the place of a network's.
+
+    Args:
+        weights: Tensors of the file, by name.
+        wanted: Those of the network.
+        source: Origin of the file, for the message.
+
+    Raises:
+        UserError: One is sparse, quantised, complex, without values or in 8 bits, or has whole
+            numbers in the place of fractions; it names the first.
+    """
+    for name, value in weights.items():
+        kind = str(value.dtype).removeprefix("torch.")
+        odd = value.layout is not torch.strided or value.is_quantized or value.is_meta
+        odd = odd or value.is_complex() or kind.startswith("float8")
+        target = wanted.get(name)
+        whole = target is not None and target.is_floating_point()
+        if odd or (whole and not value.is_floating_point()):
+            how = (
+                "on the meta device" if value.is_meta else str(value.layout).removeprefix("torch.")
+            )
+            raise UserError(
+                f"{source}: {name} is {kind} ({how}); a network takes dense tensors of 16, 32 or "
+                "64 bits: take a file that was not quantised or converted"
+            )
 
 
 def check_weights(weights: Mapping[str, Tensor], source: str) -> None:

@@ -20,7 +20,7 @@ from video_snl.models.weights.formats import (
 )
 from video_snl.models.weights.sources import locate, read_checkpoint
 from video_snl.utils.counts import counts
-from video_snl.utils.finite import check_weights
+from video_snl.utils.finite import check_kinds, check_weights
 
 __all__ = [
     "LoadReport",
@@ -178,6 +178,7 @@ def load_translated(
     Raises:
         UserError: when too little matches, or what does is not finite; the model is then as it was.
     """
+    check_kinds(translated.tensors, model.state_dict(), f"weights {source!r}")
     taken, report = _match(model, translated, head, source)
     _check(report, backbone, allow_partial, lacking=translated.lacking)
     check_weights(taken, f"weights {source!r}")
