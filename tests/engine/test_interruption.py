@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.tiny import command, environment, metrics, only_run, record, tiny_options
 from video_snl.cli.main import main
@@ -135,3 +136,24 @@ def test_ten_kills_at_random_moments_change_nothing(root: Path, tmp_path: Path) 
         words = ["train", "--resume", str(run)]  # by its name: it may not have begun a step
     assert main(words) == 0
     assert_same(metrics(run), metrics(only_run(tmp_path / "unbroken")))
+
+
+def test_an_interruption_within_the_write_of_a_checkpoint_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from video_snl.engine.callbacks import AtomicCheckpointIO
+
+    def save(*_: object) -> None:
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise RuntimeError("unexpected pos 440512 vs 440408")
+
+    path = tmp_path / "last.ckpt"
+    path.write_bytes(b"the old one")
+    monkeypatch.setattr(torch, "save", save)
+    with pytest.raises(KeyboardInterrupt):
+        AtomicCheckpointIO().save_checkpoint({}, path)
+    assert path.read_bytes() == b"the old one" and [each.name for each in tmp_path.iterdir()] == [
+        "last.ckpt"
+    ]

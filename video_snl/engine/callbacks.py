@@ -44,7 +44,13 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         # To a file of Python's: of one that torch opens by its path, a full disk's error has
         # neither number nor name.
         with replacing(Path(path)) as temporary, temporary.open("wb") as file:
-            torch.save(checkpoint, file)
+            try:
+                torch.save(checkpoint, file)
+            except RuntimeError as error:
+                # Interrupted in the middle, torch fails once more where it closes the archive.
+                if isinstance(error.__context__, (KeyboardInterrupt, SystemExit)):
+                    raise error.__context__ from None
+                raise
 
 
 class FirstStep(Callback):
