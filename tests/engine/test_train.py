@@ -122,6 +122,8 @@ def test_all_training_options_together(root: Path, tmp_path: Path) -> None:
         model__dropout=0.5,
         trainer__activation_checkpointing="true",
         trainer__channels_last="false",
+        data__clip_frames=8,  # of 4, some CPUs have wrong gradients in bfloat16
+        data__short_videos="wrap",
         trainer__precision="bf16-mixed",
         trainer__loggers="[csv, tensorboard]",
     )

@@ -23,6 +23,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException, SI
 from video_snl.config.task_spec import AnyExperiment
 from video_snl.config.video import TrainerConfig
 from video_snl.engine.callbacks import AtomicCheckpointIO
+from video_snl.engine.gradients import ProvenConvolutions
 from video_snl.errors import UserError
 from video_snl.utils.processes import handling, leave_lost_terminal
 from video_snl.utils.progress import EVERY
@@ -61,7 +62,9 @@ def make_trainer(
     config, optimizer = experiment.trainer, experiment.optimizer
     _quieten()
     bar = config.progress if config.progress is not None else sys.stderr.isatty()
-    shown: list[Callback] = [Bar(console_kwargs={"stderr": True})] if bar else []
+    more: list[Callback] = [Bar(console_kwargs={"stderr": True})] if bar else []
+    if _precision(config) == "bf16-mixed" and not _on_gpus(config):
+        more.append(ProvenConvolutions())
     try:
         return pl.Trainer(
             accelerator=config.accelerator,
@@ -73,7 +76,7 @@ def make_trainer(
             accumulate_grad_batches=optimizer.accumulate,
             gradient_clip_val=optimizer.gradient_clip,
             sync_batchnorm=config.sync_batchnorm and _on_gpus(config),
-            callbacks=[*callbacks, *shown],
+            callbacks=[*callbacks, *more],
             logger=_loggers(config, folder),
             plugins=[AtomicCheckpointIO()],
             default_root_dir=folder,
