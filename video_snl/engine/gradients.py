@@ -1,7 +1,7 @@
 """A proof, at the first step of a training, that bfloat16 convolutions on a CPU can be trained.
 
-oneDNN (3.13.3, of PyTorch 2.15, on CPUs with AVX-512 for bfloat16) returns wrong weight gradients of
-bfloat16 convolutions whose kernel reaches far beyond a short axis, such as a 3 x 3 x 3 kernel on
+oneDNN (3.13.3, of PyTorch 2.15, on CPUs with AVX-512 for bfloat16) returns wrong weight gradients
+of bfloat16 convolutions whose kernel reaches far beyond a short axis, such as a 3 x 3 x 3 kernel on
 two frames: parts of the sum are left out, or hold what lay in memory, NaN included. The shapes that
 it befalls follow no short rule, so each shape that a training meets is tried. float32 and float16
 are right.
@@ -69,8 +69,8 @@ class ProvenConvolutions(Callback):
                 raise UserError(
                     f"trainer.precision=bf16-mixed: this CPU's library computes a wrong weight "
                     f"gradient for the convolution {name} ({_sizes(convolution.kernel_size)} on an "
-                    f"input of {_sizes(shape[2:])}), so the training would go wrong in silence. Use "
-                    "trainer.precision=32-true, a GPU, or more frames or pixels."
+                    f"input of {_sizes(shape[2:])}), so the training would go wrong in silence. "
+                    "Use trainer.precision=32-true, a GPU, or more frames or pixels."
                 )
 
         return hook
