@@ -58,6 +58,37 @@ def test_contents_of_other_types_are_refused(tmp_path: Path, what: str) -> None:
         read_features(path)
 
 
+@pytest.mark.parametrize("suffix", [".parquet", ".npz"])
+@pytest.mark.parametrize(
+    ("changed", "fault"),
+    [
+        ({"parts": ["train", "test"]}, "differ in label or split"),
+        ({"labels": ["run", "jump"]}, "differ in label or split"),
+        ({"clips": np.zeros(2, np.int32)}, "clip 0 of a.avi is there twice"),
+        ({"parts": ["val", "val"]}, "not in train or test"),
+    ],
+)
+def test_rows_that_contradict_each_other_are_refused(
+    tmp_path: Path, suffix: str, changed: dict[str, Any], fault: str, monkeypatch: Any
+) -> None:
+    sound = FeatureTable(
+        paths=["a.avi"] * 2,
+        clips=np.arange(2, dtype=np.int32),
+        times=np.zeros((2, 2)),
+        labels=["run"] * 2,
+        parts=["train"] * 2,
+        features=np.zeros((2, 3), np.float32),
+        about={"per": "clip"},
+    )
+    with pytest.raises(ValueError, match=fault):
+        replace(sound, **changed)
+    with monkeypatch.context() as unchecked:
+        unchecked.setattr(FeatureTable, "_check_rows", lambda self: None)
+        write_features(tmp_path / f"f{suffix}", replace(sound, **changed))
+    with pytest.raises(UserError, match=f"cannot be read .*{fault}"):
+        read_features(tmp_path / f"f{suffix}")
+
+
 def _vector(value: float) -> VideoFeatures:
     return VideoFeatures(
         np.array([-1], np.int32), np.zeros((1, 2)), np.full((1, 2), value, np.float32)
@@ -115,6 +146,22 @@ def test_a_part_that_is_damaged_is_set_aside(
     said = capsys.readouterr().err
     assert f"{part} cannot be read" in said and "computed anew" in said
     assert part.with_name(f"{part.name}.damaged").read_bytes() == content
+
+
+def test_vectors_of_another_width_are_refused(tmp_path: Path) -> None:
+    videos = [tmp_path / "a.avi", tmp_path / "b.avi"]
+    for video in videos:
+        video.write_bytes(b"video")
+    listed = [LabelledVideo(str(video)) for video in videos]
+    file = FeatureFile(tmp_path / "f.npz", listed, {"per": "video"}, False)
+    parts = FeatureParts(file.target)
+    with parts.alone():
+        parts.add(replace(table_of_one(str(videos[0])), features=np.ones((1, 3), np.float32)))
+    with pytest.raises(
+        UserError, match=r"b.avi has vectors of 2 numbers and .*part-00001.npz of 3"
+    ):
+        file.update(lambda todo: ((path, _vector(7)) for path in todo))
+    assert not file.target.exists()
 
 
 def table_of_one(path: str) -> FeatureTable:

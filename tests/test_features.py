@@ -403,6 +403,10 @@ def test_probe_of_a_file_says_what_it_lacks(
         table = stored_table(labels, parts)
         write_features(path, replace(table, about={**table.about, **odd}))
         assert "settings of other types" in refused(main, words, capsys)
+    table = stored_table(labels, parts)
+    contradiction = {"unreadable": [table.paths[0]], "unreadable_labels": [["a", "train"]]}
+    write_features(path, replace(table, about={**table.about, **contradiction}))
+    assert "and holds features of it" in refused(main, words, capsys)
     write_features(path, stored_table(labels, parts))
     arrays = dict(np.load(path))
     for features in (

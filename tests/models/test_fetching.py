@@ -275,6 +275,18 @@ def test_a_file_put_there_by_hand_is_checked_as_well(cache, server) -> None:
     assert server.ranges == []
 
 
+def test_a_damaged_record_is_said_and_made_anew(cache, server, capsys) -> None:
+    server.files["/net.pth"] = (CONTENT, None)
+    url = server.address("/net.pth")
+    record = fetch(url, progress=False).with_name("net.pth.fetched.json")
+    record.write_bytes(record.read_bytes()[:9])
+    fetch(url, progress=False)
+    assert f"{record} is damaged" in capsys.readouterr().err
+    (cache / "net.pth").write_bytes(b"other")
+    with pytest.raises(UserError, match="is not the file"):
+        fetch(url, progress=False)
+
+
 def test_of_several_that_want_it_one_fetches(cache, server) -> None:
     server.files["/net.pth"] = (CONTENT * 300, '"v1"')
     url = server.address("/net.pth")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from video_snl.commands.comparison import Comparison, Figures, Row, compare_runs, read_run
-from video_snl.commands.intervals import LEVEL, Interval
+from video_snl.commands.intervals import LEVEL, Interval, if_few
 from video_snl.errors import UserError
 from video_snl.render.film_strips import Strip, video_strips
 from video_snl.render.page import shortened_name, write_page
@@ -20,7 +20,6 @@ from video_snl.utils.pages import page_script
 __all__ = ["compare"]
 
 _PACKAGE = "video_snl.commands"
-_FEW = 20  # recordings, or samples: fewer show too little of what others would give
 _LISTED = 200  # names of changed samples on the page, of each row and direction
 
 
@@ -90,8 +89,7 @@ def _facts(found: Comparison) -> str:
     first, (number, word) = found.first, found.resampled
     said = f"{counts(len(found.counted), f'test {first.unit}')}"
     seeds = " and seeds" if any(len(row.runs) > 1 for row in found.rows) else ""
-    few = ", too few for these intervals to be relied on" if number < _FEW else ""
-    return f"{said}; 95 % intervals by resampling {counts(number, word)}{seeds}{few}"
+    return f"{said}; 95 % intervals by resampling {counts(number, word)}{seeds}{if_few(number)}"
 
 
 def _titled(row: Row) -> str:

@@ -22,6 +22,7 @@ from video_snl.commands.intervals import (
     bootstrap,
     calibration_bins,
     calibration_error,
+    if_few,
     wilson,
 )
 from video_snl.commands.reports import has_label, predicted_classes
@@ -249,7 +250,8 @@ def _resampled_count(samples: Samples) -> int:
 
 def _resampled(samples: Samples) -> str:
     word = samples.unit if samples.recordings is None else "recording"
-    return counts(_resampled_count(samples), word)
+    number = _resampled_count(samples)
+    return f"{counts(number, word)} with replacement{if_few(number)}"
 
 
 def _level_view(figures: _Figures) -> dict[str, Any]:

@@ -22,6 +22,7 @@ __all__ = [
     "bootstrap",
     "calibration_bins",
     "calibration_error",
+    "if_few",
     "mcnemar",
     "wilson",
 ]
@@ -32,6 +33,7 @@ LEVEL = 0.95
 _RESAMPLES = 10_000
 _AT_ONCE = 4_000_000  # numbers of a group's draws in memory
 _BINS = 15
+_FEW = 20  # recordings, or samples: fewer show too little of what others would give
 
 
 class Interval(NamedTuple):
@@ -128,6 +130,11 @@ def bootstrap(
     tail = (1 - LEVEL) / 2
     low, high = np.quantile(np.concatenate(values), [tail, 1 - tail])
     return Interval(float(low), float(high))
+
+
+def if_few(number: int) -> str:
+    """Return a warning, to follow what was resampled; empty where that was enough."""
+    return ", too few for these intervals to be relied on" if number < _FEW else ""
 
 
 def mcnemar(first: ArrayLike, second: ArrayLike) -> McNemar:

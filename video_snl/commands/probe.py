@@ -150,7 +150,7 @@ def _listed(table: FeatureTable, path: Path) -> list[LabelledVideo]:
     """Return the videos of a file of features, also those that could not be read.
 
     Raises:
-        UserError: None has a label, or none is in a part.
+        UserError: None has a label, none is in a part, or the file contradicts itself.
     """
     rows = zip(table.paths, table.labels, table.parts, strict=True)
     found = {name: LabelledVideo(name, label, part) for name, label, part in rows}
@@ -159,6 +159,11 @@ def _listed(table: FeatureTable, path: Path) -> list[LabelledVideo]:
             raise UserError(f"{path} holds no {what}, which --probe needs of a file: {_HOW[what]}")
     failed = zip(table.about["unreadable"], table.about.get(_FAILED, []), strict=False)
     for name, (label, part) in failed:
+        if name in found:
+            raise UserError(
+                f"{path} says that {name} could not be read, and holds features of it: make it "
+                "again with video-snl features"
+            )
         found[name] = LabelledVideo(name, label, part)
     return list(found.values())
 

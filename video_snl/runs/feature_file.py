@@ -139,6 +139,7 @@ class FeatureFile:
     about: Mapping[str, Any]
     force: bool
     _states: dict[str, tuple[int, int]] = field(default_factory=dict)
+    _width: tuple[int, str] | None = None  # numbers of a vector, and where it is from
 
     def update(self, compute: Compute) -> FeatureTable | None:
         """Compute what is missing, write the file, and return what it holds; None for nothing.
@@ -201,6 +202,8 @@ class FeatureFile:
                 "--output, or --force to replace them"
             )
         wanted = {escaped(video.path) for video in self.videos}
+        if not found:
+            self._check_width(table.features, str(path))
         others = sorted(set(table.paths) - wanted)
         if others and not self.force:
             raise UserError(
@@ -209,6 +212,20 @@ class FeatureFile:
                 "give another --output, or --force to leave them out"
             )
         return not found
+
+    def _check_width(self, vectors: np.ndarray, source: str) -> None:
+        """Refuse vectors that are of another width than those before.
+
+        Raises:
+            UserError: They are.
+        """
+        width = vectors.shape[1]
+        self._width = self._width or (width, source)
+        if width != self._width[0]:
+            raise UserError(
+                f"{source} has vectors of {width:,} numbers and {self._width[1]} of "
+                f"{self._width[0]:,}, though their settings are the same: give another --output"
+            )
 
     def _usable(self, path: Path, table: FeatureTable) -> dict[str, VideoFeatures]:
         """Return the features in a file of the videos that have not changed since."""
@@ -260,6 +277,7 @@ class FeatureFile:
                         print(f"video-snl features: error: {features}", file=sys.stderr, flush=True)
                         failed.append(escaped(path))
                         continue
+                    self._check_width(features.vectors, escaped(path))
                     found[escaped(path)] = features
                     waiting.append(by_path[path])
                     if len(waiting) == _PART_VIDEOS or time.monotonic() - written > _PART_SECONDS:
@@ -322,7 +340,11 @@ def _differences(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[s
             entries = [entry for entry in here if there.get(entry) != here[entry]]
             found += [f"{entry} {there.get(entry)}, not {here[entry]}" for entry in entries]
         elif key == "sha256":
-            found.append(f"{name} {stored.get('weights')}, not {wanted.get('weights')}")
+            there, here = (
+                f"{about.get('weights')} (SHA-256 {str(about.get(key))[:8]}...)"
+                for about in (stored, wanted)
+            )
+            found.append(f"{name} {there}, not {here}")
         else:
             found.append(f"{name} {there}, not {here}")
     return found

@@ -76,6 +76,21 @@ class FeatureTable:
         texts = all(isinstance(path, str) for path in self.paths)
         if not texts or any(x is not None and not isinstance(x, str) for x in self._words()):
             raise ValueError("paths, labels or parts that are not text")
+        self._check_rows()
+
+    def _check_rows(self) -> None:
+        """Refuse rows that contradict each other, of which a reader would take the last."""
+        videos: dict[str, tuple[str | None, str | None]] = {}
+        clips: set[tuple[str, int]] = set()
+        rows = zip(self.paths, self.clips.tolist(), self.labels, self.parts, strict=True)
+        for path, clip, label, part in rows:
+            if part not in (None, "train", "test"):
+                raise ValueError(f"{path} is in a split {part!r}, not in train or test")
+            if videos.setdefault(path, (label, part)) != (label, part):
+                raise ValueError(f"rows of {path} differ in label or split")
+            if (path, clip) in clips:
+                raise ValueError(f"clip {clip} of {path} is there twice")
+            clips.add((path, clip))
 
     def __len__(self) -> int:
         return len(self.paths)

@@ -24,6 +24,7 @@ from tqdm import tqdm
 from video_snl.errors import UserError
 from video_snl.utils.files import digest_of, write_json
 from video_snl.utils.locks import waiting_lock
+from video_snl.utils.text import say_once
 
 __all__ = ["cached_path", "discard", "fetch", "is_kept"]
 
@@ -208,6 +209,11 @@ def _check_kept(path: Path, url: str) -> None:
         fault, wanted = f"is not what the publisher of {url} names", named
     else:
         if before is None:  # put there by hand, or by another program
+            if _record_path(path).exists():
+                say_once(
+                    f"{_record_path(path)} is damaged: {path} cannot be compared with what was "
+                    "fetched first; from now on it is compared with what it is today"
+                )
             with suppress(OSError):  # a cache that can only be read is used as it is
                 size = path.stat().st_size
                 record = {"url": url, "bytes": size, "sha256": digest, "by_hand": True}
