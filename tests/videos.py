@@ -11,6 +11,8 @@ import av
 import numpy as np
 from torch import Tensor
 
+from video_snl.data.decoding.readers import open_video
+
 CLASSES = ("Bow", "Clap", "Dive")
 
 
@@ -32,6 +34,12 @@ def write_video(path: Path, frames: int = 20, size: tuple[int, int] = (48, 64)) 
 def no_cuts(codec: str) -> str:
     """FFmpeg's option that keeps a change of the scene from making a key frame."""
     return "0" if codec == "libx264" else "1000000000"
+
+
+def frames_of(path: Path) -> np.ndarray:
+    """All frames of a video, uint8 (T, H, W, 3)."""
+    reader = open_video(str(path))
+    return reader.frames(range(len(reader))).numpy()
 
 
 def grey(index: int, size: tuple[int, int]) -> np.ndarray:
