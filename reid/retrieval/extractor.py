@@ -20,8 +20,7 @@ from reid.runs import find_checkpoint
 from reid.trained import TrainedReid, load_trained, pretrained
 from video_snl.engine.trainer import device_named
 from video_snl.errors import UserError
-from video_snl.runs.run import runs_called
-from video_snl.utils.text import meant
+from video_snl.runs.run import check_loaded
 
 __all__ = ["Extractor", "load"]
 
@@ -153,18 +152,7 @@ def load(
     named, path = str(source), Path(source).expanduser()
     if named in PRETRAINED and not path.exists():
         return Extractor(pretrained(named, weights), chosen)
-    if weights is not None:
-        raise UserError(
-            f"weights={str(weights)!r} goes with the name of a published network, such as "
-            f"load('osnet_x0_25_msmt17', weights=FILE); {named!r} is none"
-        )
-    if not path.exists() and (path.suffix or len(path.parts) > 1):
-        raise UserError(f"{named}: no such file or folder{runs_called(path)}")
-    if not path.exists():
-        raise UserError(
-            f"{named!r} is no file or folder, and no network of this name has published weights; "
-            f"{meant(named, PRETRAINED)}"
-        )
+    check_loaded(named, weights, PRETRAINED, "load('osnet_x0_25_msmt17', weights=FILE)")
     return Extractor(load_trained(find_checkpoint(str(path), option="reid.load")), chosen)
 
 

@@ -33,14 +33,13 @@ from video_snl.export.formats import FORMATS, format_of
 from video_snl.export.networks import Exported, exported_spec, load_exported
 from video_snl.models.video import classifier_input
 from video_snl.runs.pretrained import load_pretrained
-from video_snl.runs.run import has_record, kind_of, read_record, runs_called
+from video_snl.runs.run import check_loaded, has_record, kind_of, read_record
 from video_snl.runs.trained import Trained, find_trained
 from video_snl.tasks.action import ActionRecognition
 from video_snl.tasks.images import ImageTask
 from video_snl.tasks.metrics import top_classes
 from video_snl.tasks.operations import AnyClassOperations, ClassOperations, Reading
 from video_snl.utils.finite import not_finite_error
-from video_snl.utils.text import meant
 
 __all__ = ["Input", "Inputs", "Prediction", "Predictor", "load"]
 
@@ -384,18 +383,7 @@ def load(
         chosen = device_named(device)
         trained = load_pretrained(named, None if weights is None else str(weights))
         return Predictor(trained, chosen, published=named, reading=reading)
-    if weights is not None:
-        raise UserError(
-            f"weights={str(weights)!r} goes with the name of a published network, such as "
-            f"load('x3d_xs', weights=FILE); {named!r} is none"
-        )
-    if not path.exists() and (path.suffix or len(path.parts) > 1):
-        raise UserError(f"{named}: no such file or folder{runs_called(path)}")
-    if not path.exists():
-        raise UserError(
-            f"{named!r} is no file or folder, and no network of this name has published weights; "
-            f"{meant(named, PRETRAINED)}"
-        )
+    check_loaded(named, weights, PRETRAINED, "load('x3d_xs', weights=FILE)")
     if path.suffix in [form.suffix for form in FORMATS.values()]:
         # onnxruntime is used on the CPU alone.
         is_onnx = format_of(path) == "onnx"

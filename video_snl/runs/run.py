@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -20,10 +20,11 @@ from video_snl.utils.counts import counts
 from video_snl.utils.files import digest_of, remove_left_overs, write_json, write_text
 from video_snl.utils.json_text import parse_json
 from video_snl.utils.locks import is_held
-from video_snl.utils.text import say_once
+from video_snl.utils.text import meant, say_once
 
 __all__ = [
     "Run",
+    "check_loaded",
     "checkpoint_path",
     "has_record",
     "kind_of",
@@ -314,6 +315,35 @@ def runs_called(path: Path) -> str:
     """Say, for an error, which folder begins with a run's name, to which its time is added."""
     found = sorted(path.parent.glob(f"{glob.escape(path.name)}-*/run.json"))
     return f"; did you mean {found[-1].parent}?" if found and path.name else ""
+
+
+def check_loaded(
+    named: str, weights: str | Path | None, published: Iterable[str], example: str
+) -> None:
+    """Check what ``load`` is given where it is not the name of a published network.
+
+    Args:
+        named: File or folder.
+        weights: File of weights that is given beside it, which only a published network takes.
+        published: Names of the networks with published weights.
+        example: One of them, with a file of weights, in a call.
+
+    Raises:
+        UserError: It is not there, or there are weights.
+    """
+    path = Path(named).expanduser()
+    if weights is not None:
+        raise UserError(
+            f"weights={str(weights)!r} goes with the name of a published network, such as "
+            f"{example}; {named!r} is none"
+        )
+    if not path.exists() and (path.suffix or len(path.parts) > 1):
+        raise UserError(f"{named}: no such file or folder{runs_called(path)}")
+    if not path.exists():
+        raise UserError(
+            f"{named!r} is no file or folder, and no network of this name has published weights; "
+            f"{meant(named, published)}"
+        )
 
 
 def checkpoint_path(
