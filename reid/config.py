@@ -5,8 +5,9 @@ The defaults are the sample experiment, ``configs/reid/sample.yaml``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Self
 
 from reid.data.datasets.catalog import DatasetName
 from video_snl.config.base import (
@@ -19,17 +20,24 @@ from video_snl.config.base import (
 from video_snl.utils.media import MAX_PIXELS
 
 __all__ = [
+    "CLIP_BACKBONES",
     "HeadName",
     "ReidDataConfig",
     "ReidExperiment",
     "ReidModelConfig",
     "ReidOptimizerConfig",
     "ResizeName",
+    "ShortTracklets",
+    "why_no_masks",
 ]
 
 CameraRule = Literal["cross", "ignore"]
 HeadName = Literal["mean", "attention", "rnn", "nonlocal3d", "normalised_mean"]
 ResizeName = Literal["torch", "pillow"]
+ShortTracklets = Literal["repeat", "mask"]
+
+CLIP_BACKBONES = ("resnet50_3d", "i3d_r50", "i3d_small")
+"""Backbones of clips (3D); the others see single frames."""
 
 
 @dataclass
@@ -62,6 +70,10 @@ class ReidDataConfig:
         resize: ``torch`` resizes frames by torch, bilinear with antialiasing, large JPEG images
             after a reduction by the decoder; ``pillow`` by Pillow's bilinear resize, always from
             the full size, as torchreid does.
+        short_tracklets: What becomes of a tracklet shorter than a clip: ``repeat`` starts again
+            from its first frame, as all versions before did; ``mask`` leaves the frames that do not
+            exist out of blocks and temporal head. Default: ``mask`` where the network can
+            (docs/reid/running.md); files with data options that do not name it keep ``repeat``.
     """
 
     dataset: DatasetName = "sample"
@@ -81,6 +93,7 @@ class ReidDataConfig:
     cameras: CameraRule = "cross"
     max_pixels: int = MAX_PIXELS
     resize: ResizeName = "torch"
+    short_tracklets: ShortTracklets | None = None
 
 
 @dataclass
@@ -152,3 +165,32 @@ class ReidExperiment(ExperimentBase):
     model: ReidModelConfig = field(default_factory=ReidModelConfig)
     optimizer: ReidOptimizerConfig = field(default_factory=ReidOptimizerConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
+
+    def __post_init__(self) -> None:
+        # Written out, so that a checkpoint says by what rule its network was trained.
+        if self.data.short_tracklets is None:
+            rule: ShortTracklets = "mask" if why_no_masks(self.model) is None else "repeat"
+            self.data = replace(self.data, short_tracklets=rule)
+
+    @classmethod
+    def dependent_defaults(cls, said: Callable[[str], Any]) -> dict[str, Any]:
+        """Keep the rule of versions that had one, in files with data options that name none."""
+        of_before = said("data.short_tracklets") is None and said("data") is not None
+        return {"data.short_tracklets": "repeat"} if of_before else {}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Build a configuration from stored values, of versions before ``short_tracklets``, too."""
+        data = values.get("data") if isinstance(values, Mapping) else None
+        if isinstance(data, Mapping) and "short_tracklets" not in data:
+            values = {**values, "data": {**data, "short_tracklets": "repeat"}}
+        return super().from_dict(values)
+
+
+def why_no_masks(model: ReidModelConfig) -> str | None:
+    """Say why a network cannot leave out frames that do not exist; None where it can."""
+    if model.backbone in CLIP_BACKBONES:
+        return f"the convolutions of {model.backbone} over time look at all frames of a clip"
+    if model.block == "ge" and model.block_options.get("extent"):
+        return "the gates of block ge with an extent are of boxes of all positions of a clip"
+    return None

@@ -31,7 +31,7 @@ from reid.metrics.ranking import (
 )
 from reid.metrics.rerank import MEMORY, check_memory, rerank
 from reid.operations import check_matches
-from reid.options import check_data
+from reid.options import check_data, check_short_tracklets
 from reid.pretrained import PRETRAINED, describe_input
 from reid.report.evaluation import Evaluation
 from reid.report.figures import Result, json_of, summary_text, text_of
@@ -149,7 +149,13 @@ def evaluate_trained(
             too many tracklets that cannot be read.
     """
     check_same_network(experiment.model, trained.experiment.model, trained.path)
-    config = experiment.data
+    check_short_tracklets(experiment)
+    config, rule = experiment.data, trained.experiment.data.short_tracklets
+    if config.short_tracklets != rule:
+        tell(
+            f"{trained.said} was trained with data.short_tracklets={rule}, and is measured with "
+            f"{config.short_tracklets}, as asked"
+        )
     data = load_dataset(config.dataset, config.root, config.split)
     check_identities(trained, experiment, data)
     check_matches(data, config.cameras)
@@ -341,6 +347,7 @@ def _settings(trained: TrainedReid, experiment: ReidExperiment, options: Options
         "root": _root(data),
         "split": data.split,
         "frames": whole if frames is None else counts(frames, "evenly spaced frame"),
+        "short_tracklets": data.short_tracklets,
         "frame_size": f"{data.height} x {data.width}",
         **({"resize": data.resize} if data.resize != "torch" else {}),
         "metric": options.metric,

@@ -205,7 +205,11 @@ class ReidOperations(Operations[ReidExperiment, ReidData, int, TrainedReid, Trac
         *,
         option: str | None = None,
     ) -> ModelInput:
-        """Read as many frames of a tracklet as the network was trained on, evenly spaced."""
+        """Read as many frames of a tracklet as the network was trained on, evenly spaced.
+
+        Of a shorter tracklet the frames that count (``data.short_tracklets``), which are a clip of
+        that length.
+        """
         data = trained.experiment.data
         check_data(data)
         loader = make_loader(SampledDataset([item], data), in_order(1), 1)
@@ -213,9 +217,13 @@ class ReidOperations(Operations[ReidExperiment, ReidData, int, TrainedReid, Trac
             [sample] = loader
         finally:
             loader.close()
-        video, used, skipped = sample["video"], int(sample["frames"]), int(sample["skipped"])
-        notes = [f"{counts(data.frames, 'frame')}, evenly spaced over the tracklet."]
-        if used < data.frames:
+        kept = int(sample["mask"].sum())
+        video = sample["video"][:, :kept]
+        used, skipped = int(sample["frames"]), int(sample["skipped"])
+        notes = [f"{counts(kept, 'frame')}, evenly spaced over the tracklet."]
+        if kept < data.frames:
+            notes.append(f"It has no more; a clip of the training has {data.frames}.")
+        if used < kept:
             notes.append(
                 f"Only {used} of them differ, the others stand in for frames there are not."
             )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from reid.config import ReidDataConfig, ReidExperiment
+from reid.config import ReidDataConfig, ReidExperiment, why_no_masks
 from video_snl.config.validation import Range, check_ranges, check_training
-from video_snl.errors import UserError
+from video_snl.errors import OptionsError, UserError
 
-__all__ = ["check_data", "check_options"]
+__all__ = ["check_data", "check_options", "check_short_tracklets"]
 
 _DATA = {
     "frames": Range(1),
@@ -37,6 +37,20 @@ def check_data(config: ReidDataConfig) -> None:
     check_ranges("data", config, _DATA)
 
 
+def check_short_tracklets(experiment: ReidExperiment) -> None:
+    """Refuse masks for a network that cannot leave frames out.
+
+    Raises:
+        OptionsError: It says why, and what to set.
+    """
+    reason = why_no_masks(experiment.model)
+    if experiment.data.short_tracklets == "mask" and reason is not None:
+        raise OptionsError(
+            f"data.short_tracklets=mask is not possible: {reason}, and so at those that do not "
+            "exist; set --data.short_tracklets repeat, or choose another network."
+        )
+
+
 def check_options(experiment: ReidExperiment) -> None:
     """Check all options of a training.
 
@@ -45,6 +59,7 @@ def check_options(experiment: ReidExperiment) -> None:
     """
     check_data(experiment.data)
     check_training(experiment, _OPTIMIZER)
+    check_short_tracklets(experiment)
     optimizer = experiment.optimizer
     if optimizer.epochs % optimizer.validate_every:
         raise UserError(

@@ -47,7 +47,7 @@ class TrackletTask(pl.LightningModule):
 
     Args:
         experiment: The configuration.
-        model: (B, 3, T, H, W) -> :class:`~reid.models.network.TrackletOutput`.
+        model: (B, 3, T, H, W), and a mask (B, T) -> :class:`~reid.models.network.TrackletOutput`.
         people: Number of the person of every label.
         data: The lists; query and gallery are what the data module validates on, in this order.
     """
@@ -78,7 +78,7 @@ class TrackletTask(pl.LightningModule):
         label = batch["label"]
         with stage("transform"):
             clips = self._laid_out(training_clips(batch, self.experiment.data.pad))
-        output = self.model(clips)
+        output = self.model(clips, batch["mask"])
         losses = self.loss(output, label)
         if not torch.isfinite(losses["loss"]):
             self._stop_on_bad_loss(losses["loss"], batch["index"])
@@ -106,7 +106,7 @@ class TrackletTask(pl.LightningModule):
         index = batch["index"]
         if len(index):
             clips = self._laid_out(evaluation_clips(batch["video"]))
-            self._features[index] = self.model(clips).features.float()
+            self._features[index] = self.model(clips, batch["mask"]).features.float()
             self._read[index] = 1
 
     def on_validation_epoch_end(self) -> None:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import Dataset
 
-from reid.config import ReidDataConfig
+from reid.config import ReidDataConfig, ShortTracklets
 from reid.data.reading import length_of, lengths_of, read_nearest, read_readable
 from reid.data.tracklet import Tracklet
 from reid.data.transforms import draw_erasing
@@ -26,10 +27,26 @@ from video_snl.data.loading.samplers import (
 from video_snl.data.video.clip_sampling import random_segment_clip, segment_clips
 from video_snl.errors import OptionsError, UserError
 
-__all__ = ["PieceDataset", "SampledDataset", "TrackletDataset", "in_order", "make_loader"]
+__all__ = [
+    "PieceDataset",
+    "SampledDataset",
+    "TrackletDataset",
+    "frames_that_count",
+    "in_order",
+    "make_loader",
+]
 
 # Chunks of a piece: bounds the memory that one sample of a long tracklet takes.
 _CHUNKS = 16
+
+
+def frames_that_count(length: int, frames: int, rule: ShortTracklets | None) -> Tensor:
+    """Tell which of the T frames of a clip the network takes for existing, bool (T,).
+
+    A tracklet of L < T frames is repeated in the clip whatever the rule, frame i being frame
+    i mod L. ``mask``: the first L count. ``repeat``, or None for no rule: all do.
+    """
+    return torch.arange(frames) < (length if rule == "mask" else frames)
 
 
 class TrackletDataset(Dataset[Sample]):
@@ -40,9 +57,10 @@ class TrackletDataset(Dataset[Sample]):
     time. A tracklet of L < T frames is repeated: frame i of the sample is frame i mod L. A frame
     that cannot be read is replaced by the nearest one that can.
 
-    ``dataset[epoch, index]`` holds ``video`` uint8 (T, H, W, 3), ``offset`` float32 (2,) in [0, 1),
-    ``flip`` bool, ``erase`` int64 (4,) (see :mod:`reid.data.transforms`), ``label``, ``index`` and
-    ``skipped``, the number of unreadable frames met.
+    ``dataset[epoch, index]`` holds ``video`` uint8 (T, H, W, 3), ``mask`` bool (T,)
+    (:func:`frames_that_count`), ``offset`` float32 (2,) in [0, 1), ``flip`` bool, ``erase`` int64
+    (4,) (see :mod:`reid.data.transforms`), ``label``, ``index`` and ``skipped``, the number of
+    unreadable frames met.
 
     Args:
         tracklets: Training list.
@@ -79,10 +97,12 @@ class TrackletDataset(Dataset[Sample]):
         places = random.random(c.frames).tolist()
         offset = torch.from_numpy(random.random(2, dtype=np.float32))
         flip = bool(random.random() < 0.5) and c.flip
-        wanted = random_segment_clip(len(tracklet.frames), c.frames, places, "wrap")
+        length = len(tracklet.frames)
+        wanted = random_segment_clip(length, c.frames, places, "wrap")
         nearest = read_nearest(tracklet, wanted, (c.height, c.width), c.max_pixels, c.resize)
         return {
             "video": nearest.video,
+            "mask": frames_that_count(length, c.frames, c.short_tracklets),
             "offset": offset,
             "flip": torch.tensor(flip),
             "erase": torch.tensor(draw_erasing(random, c.erasing, c.height, c.width)),
@@ -114,7 +134,8 @@ class SampledDataset(Dataset[Sample]):
     """Test dataset of N evenly spaced frames: the middle ones of N equal parts of a tracklet.
 
     ``dataset[epoch, index]``, of which the epoch does not matter, holds ``video`` uint8
-    (N, H, W, 3), ``index``, ``skipped`` and ``frames``, the number of different frames among the N.
+    (N, H, W, 3), ``mask``, ``index``, ``skipped`` and ``frames``, the number of different frames
+    among the N.
     Short tracklets and unreadable frames as in training.
     """
 
@@ -136,10 +157,12 @@ class SampledDataset(Dataset[Sample]):
             UserError: None of its frames can be read.
         """
         c, tracklet = self.config, self.items[index_read]
-        [wanted] = segment_clips(length_of(tracklet, c.max_pixels), self.frames, 1, "wrap")
+        length = length_of(tracklet, c.max_pixels)
+        [wanted] = segment_clips(length, self.frames, 1, "wrap")
         nearest = read_nearest(tracklet, wanted, (c.height, c.width), c.max_pixels, c.resize)
         return {
             "video": nearest.video,
+            "mask": frames_that_count(length, self.frames, c.short_tracklets),
             "index": torch.tensor(index_read),
             "skipped": torch.tensor(nearest.skipped),
             "frames": torch.tensor(nearest.used),
@@ -164,7 +187,7 @@ class PieceDataset(Dataset[Sample]):
     """Test dataset of whole tracklets: all frames, in chunks of T.
 
     A tracklet is cut into chunks of T frames, the last of which are its last T frames; one of
-    L < T frames is repeated as in training. Long tracklets come in pieces of 16 chunks.
+    L < T frames is a chunk by itself, as in training. Long tracklets come in pieces of 16 chunks.
 
     ``dataset[epoch, index]`` holds ``video`` uint8 (n, H, W, 3), the frames of a piece that can be
     read (n may be 0), ``index`` (of the tracklet), ``skipped`` and ``frames``, how many of the

@@ -16,6 +16,7 @@ from pytorchvideo.models.resnet import create_resnet
 from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck, ResNet
 
+from reid.config import CLIP_BACKBONES
 from reid.models.torchreid_models import EMBEDDING, MODELS, torchreid_backbone
 from reid.pretrained import PRETRAINED
 from video_snl.blocks.insertion import block_places
@@ -40,7 +41,6 @@ class Backbone:
         name: Name in the configuration.
         network: The module itself.
         channels: C of its last feature map, or length of its embedding.
-        over_time: True for a backbone of clips (3D), False for one of frames.
         smallest: Smallest clip (T, H, W) it takes.
         left_out: Names of the parts of the original network that it lacks: pooling and classifier.
         embeds: It has the layer from the pooled map of a frame to the vector of the frame.
@@ -49,10 +49,14 @@ class Backbone:
     name: str
     network: nn.Module
     channels: int
-    over_time: bool
     smallest: _Size
     left_out: tuple[str, ...]
     embeds: bool = False
+
+    @property
+    def over_time(self) -> bool:
+        """Tell a backbone of clips (3D) from one of frames."""
+        return self.name in CLIP_BACKBONES
 
 
 class FrameResNet50(ResNet):
@@ -76,7 +80,7 @@ class FrameResNet50(ResNet):
 
 def _resnet50(name: str, size: tuple[int, int]) -> Backbone:
     left_out = ("avgpool", "fc", "classifier")
-    return Backbone(name, FrameResNet50(), 2048, False, _SMALLEST_FRAME, left_out)
+    return Backbone(name, FrameResNet50(), 2048, _SMALLEST_FRAME, left_out)
 
 
 def _resnet50_3d(name: str, size: tuple[int, int]) -> Backbone:
@@ -108,19 +112,19 @@ def _i3d(name: str, size: tuple[int, int]) -> Backbone:
 def _without_head(name: str, network: nn.Module, channels: int, smallest: _Size) -> Backbone:
     *parts, _ = network.get_submodule("blocks").children()
     rest = Net(blocks=nn.ModuleList(parts))
-    return Backbone(name, rest, channels, True, smallest, (f"blocks.{len(parts)}",))
+    return Backbone(name, rest, channels, smallest, (f"blocks.{len(parts)}",))
 
 
 def _torchreid(name: str, size: tuple[int, int]) -> Backbone:
     network, channels, left_out = torchreid_backbone(name, size)
-    return Backbone(name, network, channels, False, _SMALLEST_FRAME, left_out)
+    return Backbone(name, network, channels, _SMALLEST_FRAME, left_out)
 
 
 def _pretrained(name: str, size: tuple[int, int]) -> Backbone:
     architecture = PRETRAINED[name].architecture
     network, channels, left_out = torchreid_backbone(architecture, size, embeds=True)
     embeds = EMBEDDING in dict(network.named_children())
-    return Backbone(name, network, channels, False, _SMALLEST_FRAME, left_out, embeds=embeds)
+    return Backbone(name, network, channels, _SMALLEST_FRAME, left_out, embeds=embeds)
 
 
 BACKBONES: dict[str, Callable[[str, tuple[int, int]], Backbone]] = {

@@ -74,9 +74,15 @@ class TrackletNet(nn.Module):
 
     Shapes:
         clips: float (B, 3, T, H, W), normalised. Any T, H, W from ``smallest`` on.
+        mask: bool (B, T), True for the frames that exist, which come first in every tracklet; None
+            where all do. The features of a tracklet are then those of its existing frames alone
+            (in evaluation mode), whatever stands in the place of the others. The backbone sees
+            the existing frames again there, also in its BatchNorm statistics in training.
 
     Raises:
-        UserError: From forward, for a clip of other axes or smaller than ``smallest``.
+        UserError: From forward, for a clip of other axes or smaller than ``smallest``; a mask of
+            another type or shape, without a first frame or with a gap; and a backbone of clips,
+            whose convolutions over time would see frames that do not exist.
     """
 
     def __init__(
@@ -102,34 +108,76 @@ class TrackletNet(nn.Module):
         nn.init.normal_(self.classifier.weight, std=_CLASSIFIER_STD)
         self.frames = Frames()
 
-    def forward(self, clips: Tensor) -> TrackletOutput:
-        raw = self.head(self.feature_maps(clips))
+    def forward(self, clips: Tensor, mask: Tensor | None = None) -> TrackletOutput:
+        mask = self._to_leave_out(clips, mask)
+        raw = self.head(self.feature_maps(clips, mask), mask)
         features = self.neck(raw)
         return TrackletOutput(raw, features, self.classifier(self.dropout(features)))
 
-    def feature_maps(self, clips: Tensor) -> Tensor:
+    def feature_maps(self, clips: Tensor, mask: Tensor | None = None) -> Tensor:
         """Compute the last feature map of the backbone. (B, 3, T, H, W) -> (B, C, t, h, w).
 
-        That of a backbone with an embedding layer is the layer's output: (B, C, T, 1, 1).
+        That of a backbone with an embedding layer is the layer's output: (B, C, T, 1, 1). With a
+        mask, what it has where a frame does not exist is of no meaning.
         """
         _check_clip(tuple(clips.shape), self.smallest)
         if self.over_time:
             return self.trunk(clips)
-        self.frames.count = clips.shape[2]
+        if mask is not None:
+            clips = _repeated(clips, mask)
+        self.frames.count, self.frames.mask = clips.shape[2], mask
         maps = self.trunk.featuremaps(self.frames.split(clips))  # type: ignore[operator]
         if self.embeds:
             maps = self.trunk.get_submodule(EMBEDDING)(maps.mean((2, 3)))[..., None, None]
         return self.frames.join(maps)
 
+    def _to_leave_out(self, clips: Tensor, mask: Tensor | None) -> Tensor | None:
+        """Return a valid mask on the device of the clips; None where all frames exist.
+
+        A mask on the host is read without waiting for the work queued on a GPU.
+        """
+        if mask is None:
+            return None
+        _check_clip(tuple(clips.shape), self.smallest)
+        expected = clips.shape[0], clips.shape[2]
+        if mask.dtype != torch.bool or tuple(mask.shape) != expected:
+            raise UserError(
+                f"a mask of frames is boolean, of the shape (B, T) = {expected}; found "
+                f"{mask.dtype} {tuple(mask.shape)}."
+            )
+        if mask.all():
+            return None
+        if not mask[:, 0].all() or (mask[:, 1:] & ~mask[:, :-1]).any():
+            raise UserError("the frames of a tracklet that exist come first, and one always does.")
+        if self.over_time:
+            raise UserError(
+                "a backbone of clips looks at all frames, and so at those that do not exist: use "
+                "data.short_tracklets=repeat, or clips of the frames that exist."
+            )
+        return mask.to(clips.device, non_blocking=True)
+
+
+def _repeated(clips: Tensor, mask: Tensor) -> Tensor:
+    """Put frame t mod n, of the n that exist, in the place of frame t. Same memory layout."""
+    place = torch.arange(clips.shape[2], device=clips.device) % mask.sum(1, keepdim=True)
+    row = torch.arange(len(clips), device=clips.device)[:, None]
+    return torch.empty_like(clips).copy_(clips.transpose(1, 2)[row, place].transpose(1, 2))
+
 
 @dataclass
 class Frames:
-    """Number of frames T of the tracklets that are now in a backbone of frames.
+    """The tracklets that are now in a backbone of frames.
 
-    The network sets it before its backbone runs, and all blocks in the backbone look it up.
+    The network sets it before its backbone runs, and all blocks in the backbone look it up, also
+    where a part is computed again in the backward pass.
+
+    Attributes:
+        count: Number of frames T.
+        mask: bool (B, T), True for those that exist; None where all do.
     """
 
     count: int = 1
+    mask: Tensor | None = None
 
     def split(self, clips: Tensor) -> Tensor:
         """Lay frames out one after another, copying as little as possible.
@@ -151,7 +199,8 @@ class WithTrackletBlock(WithBlock):
         self.frames = frames
 
     def apply_block(self, x: Tensor) -> Tensor:
-        return self.frames.split(self.block(self.frames.join(x)))
+        maps, mask = self.frames.join(x), self.frames.mask
+        return self.frames.split(self.block(maps) if mask is None else self.block(maps, mask=mask))
 
 
 def build_network(

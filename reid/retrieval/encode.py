@@ -5,13 +5,20 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from reid.config import ReidDataConfig
-from reid.data.loading import PieceDataset, SampledDataset, in_order, make_loader
+from reid.data.loading import (
+    PieceDataset,
+    SampledDataset,
+    frames_that_count,
+    in_order,
+    make_loader,
+)
 from reid.data.reading import first_fault, resized
 from reid.data.tracklet import Tracklet
 from reid.data.transforms import evaluation_clips
@@ -62,7 +69,8 @@ def encode(
     """Compute the feature of every tracklet: the mean of the network's features of its chunks.
 
     A chunk has T = ``data.frames`` frames. Of n readable frames, chunk i begins at frame i T, and
-    the last one is the last T frames; where n < T, frame i of the only chunk is frame i mod n.
+    the last one is the last T frames; where n < T, frame i of the only chunk is frame i mod n, and
+    by ``data.short_tracklets`` the first n alone count, or all T.
 
     Args:
         model: Network, which is moved to the device.
@@ -111,22 +119,31 @@ def encode_arrays(
         UserError: A feature is not finite.
     """
 
-    def chunks() -> Iterator[tuple[int, Tensor]]:
+    def chunks() -> Iterator[_Chunk]:
         for index, frames in enumerate(tracklets):
             video = resized(frames, (config.height, config.width), config.resize)
             if test_frames is not None:
                 [wanted] = segment_clips(len(video), test_frames, 1, "wrap")
-                yield index, video[torch.tensor(wanted)]
+                mask = frames_that_count(len(video), test_frames, config.short_tracklets)
+                yield _Chunk(index, video[torch.tensor(wanted)], mask)
             else:
-                yield from ((index, chunk) for chunk in _cut(video, config.frames))
+                yield from _cut(index, video, config)
 
     names = [f"array {index}" for index in range(len(tracklets))]
     return _mean_features(model, chunks(), names, torch.device(device), channels_last=channels_last)
 
 
+class _Chunk(NamedTuple):
+    """Number of a tracklet, T of its frames, uint8 (T, H, W, 3), and which count, bool (T,)."""
+
+    tracklet: int
+    video: Tensor
+    mask: Tensor
+
+
 def _mean_features(
     model: TrackletNet,
-    chunks: Iterator[tuple[int, Tensor]],
+    chunks: Iterator[_Chunk],
     names: Sequence[str],
     device: torch.device,
     *,
@@ -135,17 +152,17 @@ def _mean_features(
     """Return the mean of the features of the chunks of each tracklet, (N, D); zeros without any.
 
     Args:
-        chunks: Number of a tracklet, and T frames of it, uint8 (T, H, W, 3).
+        chunks: Chunks, of one length.
         names: Names of the tracklets, for messages.
     """
     model = model.to(device).eval()
     sums = torch.zeros(len(names), model.feature_dim, dtype=torch.float64)
     number = torch.zeros(len(names), dtype=torch.float64)
     with torch.inference_mode():
-        for index, clips in _batches(chunks):
+        for index, clips, mask in _batches(chunks):
             normalised = evaluation_clips(clips.to(device, non_blocking=True))
             laid_out = normalised if channels_last else normalised.contiguous()
-            found = model(laid_out).features.double().cpu()
+            found = model(laid_out, mask).features.double().cpu()
             broken = (~found.isfinite().all(1)).nonzero()[:, 0]
             if len(broken):
                 raise not_finite_error(names[int(index[broken[0]])])
@@ -210,8 +227,8 @@ def _samples(
 
 def _chunks(
     samples: Iterator[Batch], config: ReidDataConfig, test_frames: int | None, counts: _Counts
-) -> Iterator[tuple[int, Tensor]]:
-    """Yield the chunks (T, H, W, 3) of all samples, with the tracklet of each."""
+) -> Iterator[_Chunk]:
+    """Yield the chunks of all samples."""
     for sample in samples:
         counts.given_up[sample["unreadable"].numpy()] = True
         if len(sample["index"]) == 0:
@@ -220,15 +237,17 @@ def _chunks(
         counts.frames[index] += int(sample["frames"])
         counts.skipped[index] += int(sample["skipped"])
         if test_frames is not None:
-            yield index, video
+            yield _Chunk(index, video, sample["mask"][0])
         elif len(video):
-            yield from ((index, chunk) for chunk in _cut(video, config.frames))
+            yield from _cut(index, video, config)
 
 
-def _cut(video: Tensor, frames: int) -> Iterator[Tensor]:
-    """Cut chunks of T frames out of frames (n, H, W, 3), of which there are some."""
+def _cut(index: int, video: Tensor, config: ReidDataConfig) -> Iterator[_Chunk]:
+    """Cut chunks of T frames out of frames (n, H, W, 3) of a tracklet, of which there are some."""
+    frames = config.frames
+    mask = frames_that_count(len(video), frames, config.short_tracklets)
     for start in _starts(len(video), frames):
-        yield video[torch.arange(start, start + frames) % len(video)]
+        yield _Chunk(index, video[torch.arange(start, start + frames) % len(video)], mask)
 
 
 def _starts(length: int, frames: int) -> list[int]:
@@ -237,11 +256,11 @@ def _starts(length: int, frames: int) -> list[int]:
     return [*starts, max(0, length - frames)]
 
 
-def _batches(chunks: Iterator[tuple[int, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield batches of tracklets (B,) and chunks (B, T, H, W, 3)."""
+def _batches(chunks: Iterator[_Chunk]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Yield batches of tracklets (B,), chunks (B, T, H, W, 3) and frames that count (B, T)."""
     while part := list(itertools.islice(chunks, _AT_ONCE)):
-        indices, clips = zip(*part, strict=True)
-        yield torch.tensor(indices), torch.stack(clips)
+        indices, clips, masks = zip(*part, strict=True)
+        yield torch.tensor(indices), torch.stack(clips), torch.stack(masks)
 
 
 def _refuse_unread(

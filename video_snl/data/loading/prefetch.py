@@ -20,7 +20,7 @@ Batch = dict[str, Tensor]
 Handle = TypeVar("Handle")
 AHEAD = 1
 """Batches copied ahead. One hides the copy; more would only hold more of the GPU's memory."""
-HOST_FIELDS = ("jitter", "operations")
+HOST_FIELDS = ("jitter", "mask", "operations")
 """Fields that stay on the host: they decide what is launched, and to look at them on a GPU would
 wait for all work queued on it."""
 
