@@ -27,6 +27,7 @@ from reid.models.heads import (
 from reid.models.torchreid_models import EMBEDDING
 from reid.models.weights import load_backbone_weights, load_published
 from video_snl.blocks.insertion import Where, WithBlock, Wrapper, block_places, insert_blocks
+from video_snl.blocks.layouts import resized_mask
 from video_snl.blocks.zoo import make_block
 from video_snl.errors import UserError
 from video_snl.models.weights.loading import LoadReport
@@ -121,6 +122,11 @@ class TrackletNet(nn.Module):
         mask, what it has where a frame does not exist is of no meaning.
         """
         _check_clip(tuple(clips.shape), self.smallest)
+        if self.over_time and mask is not None:
+            raise UserError(
+                "a backbone of clips looks at all frames, and so at those that do not exist: use "
+                "data.short_tracklets=repeat, or clips of the frames that exist."
+            )
         if self.over_time:
             return self.trunk(clips)
         if mask is not None:
@@ -149,11 +155,6 @@ class TrackletNet(nn.Module):
             return None
         if not mask[:, 0].all() or (mask[:, 1:] & ~mask[:, :-1]).any():
             raise UserError("the frames of a tracklet that exist come first, and one always does.")
-        if self.over_time:
-            raise UserError(
-                "a backbone of clips looks at all frames, and so at those that do not exist: use "
-                "data.short_tracklets=repeat, or clips of the frames that exist."
-            )
         return mask.to(clips.device, non_blocking=True)
 
 
@@ -199,7 +200,9 @@ class WithTrackletBlock(WithBlock):
         self.frames = frames
 
     def apply_block(self, x: Tensor) -> Tensor:
-        maps, mask = self.frames.join(x), self.frames.mask
+        maps = self.frames.join(x)
+        # By mask_blocks, which ends before a part is computed again; else the network's own.
+        mask = self.frames.mask if self.mask is None else resized_mask(self.mask, maps.shape[2:])
         return self.frames.split(self.block(maps) if mask is None else self.block(maps, mask=mask))
 
 

@@ -14,7 +14,7 @@ from reid.config import HeadName
 from reid.models.heads import AttentionHead
 from reid.models.network import TrackletNet, TrackletOutput
 from tests.reid.networks import clips, network
-from video_snl.blocks.insertion import inserted_blocks
+from video_snl.blocks.insertion import inserted_blocks, mask_blocks
 from video_snl.errors import UserError
 from video_snl.models.video import recompute_units
 
@@ -111,6 +111,17 @@ def test_where_all_frames_exist_the_bits_are_those_without_a_mask() -> None:
         for found in (net(clips(), torch.ones(2, 4, dtype=torch.bool)), net(clips(), None)):
             assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
     assert net.frames.mask is None
+
+
+def test_mask_blocks_reaches_the_blocks_among_single_frames() -> None:
+    """Of the network's own head nothing is said: its maps are compared."""
+    net, mask, batch = made("mean", "snl").double(), frames_of((3, 4), 4), clips().double()
+    with torch.no_grad():
+        with mask_blocks(net, mask):
+            found = net.feature_maps(padded(batch, mask, 0.0))
+        expected = net.feature_maps(batch, mask)
+        torch.testing.assert_close(found[0, :, :3], expected[0, :, :3])
+        torch.testing.assert_close(found[1], expected[1])
 
 
 def step(net: TrackletNet, batch: Tensor, mask: Tensor | None) -> dict[str, Tensor]:
