@@ -130,6 +130,9 @@ def test_a_run_is_trained_on(run: video_snl.Run, tmp_path: Path) -> None:
         ({"data": "my_videos"}, r"data must be options, such as .* found 'my_videos'"),
         ({"config": 3}, r"config must be a file or options, found 3"),
         ({"config": "no.yaml"}, r"config no\.yaml: there is no such file"),
+        ({"config": "finetune/x3d_xs_slm"}, r"the nearest is finetune/x3d_xs_snl"),
+        ({"dat": {"root": "x"}}, r"unknown keyword dat; the nearest is data$"),
+        ({"data": {"root": "my_vids"}}, r"data.root=my_vids does not exist: .*dataset sample"),
         ({"config": {"optimiser": {"epochs": 1}}}, r"no option optimiser.*nearest is optimizer"),
         ({"task": "videos"}, r"task: expected one of video, image, segmentation; found 'videos'"),
         ({"task": "reid"}, r"task: reid is a task of reid: use reid train"),
@@ -146,6 +149,11 @@ def test_what_train_refuses(
         video_snl.train(**options)
     assert "\n" not in str(refused.value).strip()
     assert not list(tmp_path.iterdir())
+
+
+def test_configurations_of_the_package_are_found_by_name(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no class folders"):
+        video_snl.train("finetune/x3d_xs_snl", data={"root": tmp_path})
 
 
 @pytest.mark.parametrize(("code", "raised"), [(130, KeyboardInterrupt), (143, SystemExit)])
@@ -181,11 +189,11 @@ def test_configurations_mean_what_they_mean_to_the_command(name: str) -> None:
     assert _parsed(GivenValues([_source(experiment)])) == _parsed(Given([f"--config={path}"]))
 
 
-def test_own_videos_are_divided_as_by_the_command() -> None:
+def test_own_videos_are_divided_as_by_the_command(tmp_path: Path) -> None:
     """By recording, except for files of before there was a choice."""
-    sections = {"data": {"root": "x"}}
+    sections = {"data": {"root": str(tmp_path)}}
     plain = _parsed(GivenValues([_keywords(sections, None)]))[1]
-    assert plain == _parsed(Given(["--data.root=x"]))[1]
+    assert plain == _parsed(Given([f"--data.root={tmp_path}"]))[1]
     assert plain.data.split_by == "group"
     old = {"data": {"clip_frames": 8}}
     assert _parsed(GivenValues([_source(old), _keywords(sections, None)]))[1].data.split_by == (

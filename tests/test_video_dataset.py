@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 import random
 from dataclasses import replace
@@ -107,6 +108,18 @@ def test_workers_draw_what_this_process_does(tree: Path, context: str) -> None:
     assert len({tuple(row.tolist()) for row in torch.cat(seen[:2])}) == 12
 
 
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda each: pickle.loads(pickle.dumps(each))])
+def test_copies_tell_the_epoch_to_persistent_workers(tree: Path, copied: Any) -> None:
+    dataset = copied(VideoDataset.from_folder(tree, clip=CLIP))
+    loader = DataLoader(dataset, num_workers=1, persistent_workers=True)
+    clips = []
+    for epoch in (0, 1):
+        dataset.set_epoch(epoch)
+        clips.append(next(iter(loader))["video"][0])
+        assert torch.equal(clips[-1], dataset[0]["video"])
+    assert not torch.equal(*clips)
+
+
 def test_batches_of_the_default_collate_function(tree: Path) -> None:
     dataset = VideoDataset.from_folder(tree, split="all", clip={"short_side": 32, "crop": 32})
     batch = next(iter(DataLoader(dataset, batch_size=6, num_workers=0)))
@@ -192,6 +205,9 @@ def test_other_bad_input_of_datasets(tree: Path, tmp_path: Path) -> None:
     assert repr(dataset) == (
         "VideoDataset of 6 videos of 2 classes, the clips in the middle of 4 frames"
     )
+    for index in (1.5, slice(2), "0"):
+        with pytest.raises(TypeError, match="integer"):
+            dataset[index]  # type: ignore[index]
     for index in (6, -7):
         with pytest.raises(IndexError, match="of 6 videos"):
             dataset[index]

@@ -121,7 +121,8 @@ _HOME = dict.fromkeys(__all__, "video_snl.blocks") | {
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = import_public(__name__, name, _HOME[name], "train")
+    extra = "video" if name == "VideoDataset" else "train"
+    value = import_public(__name__, name, _HOME[name], extra)
     globals()[name] = value
     return value
 

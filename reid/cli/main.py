@@ -23,6 +23,7 @@ from video_snl.config.parsing import (
     Command,
     Commands,
     adopt,
+    check_root,
     config_name,
     experiment_of,
     run_command,
@@ -92,6 +93,8 @@ class _Describe(Json, _Short):
 def _train(arguments: Namespace) -> int:
     experiment = experiment_of(ReidExperiment, arguments)  # refused before torch is loaded
     options = options_of(_Train, arguments)
+    if options.resume is None:
+        check_root(arguments)
     if options.splits is not None:
         from reid.splits import train_all
 

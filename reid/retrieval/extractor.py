@@ -21,6 +21,7 @@ from reid.trained import TrainedReid, load_trained, pretrained
 from video_snl.engine.trainer import device_named
 from video_snl.errors import UserError
 from video_snl.runs.run import check_loaded
+from video_snl.utils.arrays import as_array
 
 __all__ = ["Extractor", "load"]
 
@@ -162,7 +163,7 @@ def _frames(frames: Frames, number: int) -> Tensor:
     Raises:
         UserError: They are of another type or shape.
     """
-    array = np.asarray(frames)
+    array = as_array(frames, f"array {number}")
     if array.dtype != np.uint8 or array.ndim != 4 or array.shape[3] != 3 or not array.size:
         raise UserError(
             f"array {number}: expected frames as uint8 of shape (T, H, W, 3), found {array.dtype} "

@@ -19,6 +19,7 @@ from reid.retrieval.features import (
 )
 from reid.retrieval.index import IndexName, Metric, search
 from video_snl.errors import UserError
+from video_snl.utils.arrays import as_array
 from video_snl.utils.counts import counts
 from video_snl.utils.files import writing
 
@@ -177,7 +178,7 @@ def _table(features: Features, *, first: int) -> FeatureTable:
     """
     if isinstance(features, FeatureTable):
         return features
-    vectors = np.atleast_2d(np.asarray(features))
+    vectors = np.atleast_2d(as_array(features, "features"))
     if vectors.dtype.kind != "f" or vectors.ndim != 2 or 0 in vectors.shape:
         raise UserError(
             f"expected features as floats of shape (N, D), found {vectors.dtype} of shape "

@@ -37,6 +37,7 @@ from video_snl.config.parsing import (
     Command,
     Commands,
     adopt,
+    check_root,
     config_name,
     experiment_of,
     parse_command,
@@ -139,6 +140,8 @@ def run_training(arguments: Namespace, spec: TaskSpec) -> tuple[Run, int]:
         UserError: The options, the data or the run to resume do not go together.
     """
     experiment = _experiment(arguments, spec)
+    if arguments.resume is None:
+        check_root(arguments)
     spec = asked_spec(spec, experiment, arguments.task)
     options: _Train = options_of(_TrainVideos if spec.inputs == "videos" else _Train, arguments)
     from video_snl.engine.resume import Asked

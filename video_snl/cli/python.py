@@ -5,6 +5,7 @@ They go through the parser of the command, and so have its names, defaults, chec
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from dataclasses import is_dataclass
 from pathlib import Path
@@ -31,6 +32,17 @@ __all__ = ["train"]
 
 _INTERRUPTED = 130
 _NAME = "video_snl.train"
+_KEYWORDS = (
+    "config",
+    "data",
+    "model",
+    "optimizer",
+    "trainer",
+    "task",
+    "resume",
+    "force",
+    "profile",
+)
 
 Config = str | Path | Mapping[str, Any] | Experiment | ImageExperiment
 """A configuration: its file, its sections as values, or the experiment itself."""
@@ -104,13 +116,12 @@ def _refuse(unknown: Mapping[str, object]) -> None:
         UserError: There is one.
     """
     for name in unknown:
+        if keywords := difflib.get_close_matches(name, _KEYWORDS, 1, 0.75):
+            raise UserError(f"{_NAME}: unknown keyword {name}; the nearest is {keywords[0]}")
         known = option_names(Experiment) | option_names(ImageExperiment)
         near = nearest(name.replace("__", "."), known)
         if near is None:
-            raise UserError(
-                f"{_NAME}: unknown keyword {name}; there are config, data, model, optimizer, "
-                "trainer, task, resume, force and profile"
-            )
+            raise UserError(f"{_NAME}: unknown keyword {name}; there are {', '.join(_KEYWORDS)}")
         section, _, option = near.partition(".")
         raise UserError(
             f"{_NAME}: unknown keyword {name}; the nearest option is {near}: "

@@ -6,7 +6,7 @@ do, by the same functions.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -39,6 +39,7 @@ from video_snl.tasks.action import ActionRecognition
 from video_snl.tasks.images import ImageTask
 from video_snl.tasks.metrics import top_classes
 from video_snl.tasks.operations import AnyClassOperations, ClassOperations, Reading
+from video_snl.utils.arrays import as_array
 from video_snl.utils.finite import not_finite_error
 
 __all__ = ["Input", "Inputs", "Prediction", "Predictor", "load"]
@@ -275,12 +276,14 @@ class Predictor:
     def _items(self, inputs: Inputs) -> Iterator[tuple[str, Path | np.ndarray]]:
         """Yield every input with its name; folders are taken apart."""
         listed = [inputs] if isinstance(inputs, str | Path | np.ndarray | Tensor) else inputs
+        if not isinstance(listed, Iterable):
+            raise UserError(f"expected a path, an array or a list of these, found {listed!r:.60}")
         for number, each in enumerate(listed):
             if isinstance(each, str | Path):
                 found = self._operations.find_inputs([str(each)], "predict", self._reading)
                 yield from ((name, Path(name)) for name, _ in found)
             else:
-                yield f"array {number}", np.asarray(each)
+                yield f"array {number}", as_array(each, f"array {number}")
 
     def _scores(
         self, name: str, item: Path | np.ndarray, views: Views, fps: float | None

@@ -257,9 +257,9 @@ def read_source(value: str, option: str) -> Source:
         loaded = load_text(value, option)
         if isinstance(loaded, Mapping):
             return Source(None, option, dict(loaded))
-        if option != "--config":
+        if option not in ("--config", "config"):
             raise UserError(f"{option} {value:.200}: there is no such file.")
-        name = path = str(_named_config(value))
+        name = path = str(_named_config(value, option))
     loaded = load_text(_text_of(path, f"{option} {value}"), value)
     if not isinstance(loaded, Mapping):
         found = "nothing" if loaded is None else f"{loaded!r:.60}"
@@ -273,7 +273,7 @@ def named_configs() -> dict[str, Path]:
     return {file.relative_to(CONFIGS).with_suffix("").as_posix(): file for file in files}
 
 
-def _named_config(name: str) -> Path:
+def _named_config(name: str, option: str) -> Path:
     """Return the file of a configuration of the package.
 
     Raises:
@@ -285,7 +285,7 @@ def _named_config(name: str) -> Path:
         return known[own]
     near = nearest(own.removeprefix("configs/"), known)
     raise UserError(
-        f"--config {name:.200}: there is no such file, and no configuration of this name"
+        f"{option} {name:.200}: there is no such file, and no configuration of this name"
         + (f": the nearest is {near}." if near else ", as finetune/x3d_xs_snl is one.")
     )
 

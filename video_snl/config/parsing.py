@@ -46,6 +46,7 @@ __all__ = [
     "adopt",
     "config_name",
     "experiment_of",
+    "check_root",
     "parse_command",
     "quieten_libraries",
     "run_command",
@@ -238,8 +239,30 @@ def parse_command(
     given = prepare(parser, command, given)
     parsed = parser.parse_args(given)
     parsed.words = list(asked)
+    if command == "train":  # of others --model, say, is no file of a section
+        parsed.dataset_is_named = given.said("data.dataset") is not None
     parsed.given = frozenset(option for option in given.options() if "." in option)
     return chosen, parsed
+
+
+def check_root(arguments: Namespace) -> None:
+    """Refuse the folder of a dataset that nobody named where there is none.
+
+    The sample dataset would be generated there, and a mistyped folder trained on it.
+
+    Args:
+        arguments: Arguments of ``train``, as :func:`parse_command` returns them.
+
+    Raises:
+        UserError: It does not exist.
+    """
+    root = arguments.data.root
+    if arguments.dataset_is_named or root is None or os.path.exists(os.path.expanduser(root)):
+        return
+    raise UserError(
+        f"data.root={root} does not exist: give the folder of a dataset, or for the sample dataset "
+        "of generated videos, which is made there, --data.dataset sample"
+    )
 
 
 def _command_first(words: list[str], commands: Commands) -> list[str]:

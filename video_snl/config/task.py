@@ -38,6 +38,7 @@ _OF_REID = frozenset(
         "data.frames",
         "data.identities",
         "data.resize",
+        "data.short_tracklets",
         "data.tracklets",
         "data.erasing",
         "model.head",

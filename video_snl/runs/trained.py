@@ -148,8 +148,9 @@ def read_checkpoint(
     content = _values(path, cache=cache)
     if spec.entry not in content:
         raise UserError(
-            f"{path} was not written by {spec.command} train. Weights from elsewhere start a "
-            f"training: {spec.command} train --model.weights {path}"
+            f"{path} was not written by {spec.command} train. Published weights go with the name "
+            f"of their network: --pretrained NAME --weights {path}, or load(NAME, weights=...) in "
+            f"Python; others start a training: {spec.command} train --model.weights {path}"
         )
     checked_experiment(content, path, spec)
     weights = content.get("state_dict")

@@ -7,6 +7,7 @@ process asks for it.
 
 from __future__ import annotations
 
+import operator
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -87,6 +88,7 @@ class VideoDataset(Dataset[dict[str, Any]]):
         UserError: An option is unknown, of another type or out of its range. From
             ``dataset[index]``: the video cannot be read, or is too short.
         IndexError: From ``dataset[index]``: there is no such video.
+        TypeError: From ``dataset[index]``: the index is no whole number.
     """
 
     def __init__(
@@ -214,14 +216,20 @@ class VideoDataset(Dataset[dict[str, Any]]):
             raise UserError(f"epoch {epoch}: give 0 or more")
         self._epoch.fill_(epoch)
 
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        """Keep the epoch of a copy in memory that its workers share."""
+        self.__dict__.update(state)
+        self._epoch.share_memory_()
+
     def __len__(self) -> int:
         return len(self.videos)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         count = len(self.videos)
+        index = operator.index(index)
         if not -count <= index < count:
             raise IndexError(f"index {index} of {counts(count, 'video')}")
-        index = int(index) % count
+        index %= count
         epoch = self.epoch
         sample = self._training[epoch, index] if self.random_clips else self._test[epoch, index]
         clip = self._prepared(sample) if self.transform is None else self._changed(sample, index)

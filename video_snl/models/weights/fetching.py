@@ -225,7 +225,8 @@ def _check_kept(path: Path, url: str) -> None:
     except OSError as error:
         raise UserError(
             f"{path} {fault} and cannot be set aside ({error.strerror}); it is not used. Give "
-            "the right file: --model.weights FILE of train, --weights FILE of other commands."
+            "the right file: --model.weights FILE of train, --weights FILE of other commands, "
+            "weights=FILE in Python."
         ) from error
     raise UserError(
         f"{path} {fault}: its SHA-256 begins with {digest[:shown]}, expected was "
