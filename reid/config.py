@@ -11,7 +11,7 @@ from typing import Any, Literal, Self
 
 from reid.data.datasets.catalog import DatasetName
 from video_snl.config.base import (
-    BlockName,
+    AnyBlock,
     ExperimentBase,
     ModelBase,
     OptimizerBase,
@@ -121,7 +121,7 @@ class ReidModelConfig(ModelBase):
     backbone: str = "osnet_x0_25"
     head: HeadName = "mean"
     neck: bool = True
-    block: BlockName = "snl"
+    block: AnyBlock = "snl"
 
 
 @dataclass

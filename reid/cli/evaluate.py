@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from reid.config import ReidExperiment
 from reid.pretrained import check_pretrained
 from video_snl.config.options import (
+    AllowCode,
     Json,
     Pretrained,
     check_one_network,
@@ -77,7 +78,7 @@ class PretrainedReid(Pretrained):
 
 
 @option_group
-class Evaluate(Json, Metric, TestFrames, PretrainedReid):
+class Evaluate(Json, Metric, TestFrames, PretrainedReid, AllowCode):
     """Options of ``evaluate``.
 
     Args:

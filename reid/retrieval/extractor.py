@@ -18,6 +18,7 @@ from reid.retrieval.extract import extract_tracklets
 from reid.retrieval.features import FeatureTable
 from reid.runs import find_checkpoint
 from reid.trained import TrainedReid, load_trained, pretrained
+from video_snl.config.user_code import allowing_code
 from video_snl.engine.trainer import device_named
 from video_snl.errors import UserError
 from video_snl.runs.run import check_loaded
@@ -136,6 +137,8 @@ def load(
     source: str | Path,
     weights: str | Path | None = None,
     device: str | torch.device = "auto",
+    *,
+    allow_code: bool = False,
 ) -> Extractor:
     """Load a trained network of tracklets.
 
@@ -144,6 +147,8 @@ def load(
             a run, a checkpoint, or a published folder.
         weights: File of the weights of a published network; None: that in torch hub's cache.
         device: ``auto`` (a GPU where there is one), ``cpu``, ``gpu``, or a device of torch.
+        allow_code: Import the modules that the network's configuration names for a block of
+            somebody's own, which runs their code; without it such a network is refused.
 
     Raises:
         UserError: There is no such network, it is damaged or of another program, or the device is
@@ -154,7 +159,8 @@ def load(
     if named in PRETRAINED and not path.exists():
         return Extractor(pretrained(named, weights), chosen)
     check_loaded(named, weights, PRETRAINED, "load('osnet_x0_25_msmt17', weights=FILE)")
-    return Extractor(load_trained(find_checkpoint(str(path), option="reid.load")), chosen)
+    with allowing_code(allow_code):
+        return Extractor(load_trained(find_checkpoint(str(path), option="reid.load")), chosen)
 
 
 def _frames(frames: Frames, number: int) -> Tensor:

@@ -11,6 +11,7 @@ import abc
 import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -18,8 +19,9 @@ from torch.nn import functional as F
 
 from video_snl.blocks.kernels import from_vertices, to_vertices
 from video_snl.blocks.operators import Affinity, SymmetricLowRank, prefers_dense, wide
+from video_snl.blocks.user_blocks import import_named
 
-__all__ = ["Cayley", "ChannelGraph", "Filter", "Polynomial"]
+__all__ = ["Cayley", "ChannelGraph", "Filter", "Polynomial", "own_filter"]
 
 
 class Filter(abc.ABC):
@@ -221,6 +223,36 @@ class Cayley(nn.Module, Filter):
 
     def __repr__(self) -> str:
         return f"Cayley(order={self.order})"
+
+
+def own_filter(path: str, order: int) -> Callable[[], Filter]:
+    """Return what makes a filter of a user's own.
+
+    Args:
+        path: dotted path of a subclass of :class:`Filter`, which is called as ``MyFilter(order)``.
+        order: order of the filter.
+
+    Raises:
+        ValueError: the path names no such class, or it cannot be made.
+    """
+
+    def fits(found: object) -> bool:
+        return isinstance(found, type) and issubclass(found, Filter)
+
+    kind = import_named(path, "filter", "a subclass of video_snl.blocks.Filter", fits)
+    try:
+        made: Filter = kind(order)
+        numbers = made.count, made.products
+    except Exception as error:  # whatever a constructor of others raises
+        raise ValueError(
+            f"filter={path!r} cannot be made of order={order}: {type(error).__name__}: {error}"
+        ) from error
+    if not all(isinstance(number, int) for number in numbers) or not numbers >= (1, 0):
+        raise ValueError(
+            f"filter={path!r}: expected whole numbers count, at least 1, and products; found "
+            f"{numbers}."
+        )
+    return partial(kind, order)
 
 
 def _combined(row: Sequence[float], values: Sequence[Tensor]) -> Tensor:

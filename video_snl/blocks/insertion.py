@@ -61,7 +61,7 @@ _WRAPPED_BY = {
 
 def insert_blocks(
     model: nn.Module,
-    block: str | BlockFactory = "snl",
+    block: str | type[nn.Module] | BlockFactory = "snl",
     positions: Sequence[str] = ("before:res4.-1",),
     *,
     example: Any = None,
@@ -89,8 +89,10 @@ def insert_blocks(
 
     Args:
         model: network to change.
-        block: name of a block of the zoo, or a callable ``(in_channels, *, ndim, inter_channels,
-            num_units, zero_init, activation, **options) -> nn.Module``.
+        block: name of a block of the zoo; a block of your own, as
+            :class:`~video_snl.blocks.user_blocks.BlockProtocol` says, by its class or the dotted
+            path of that; or a callable ``(in_channels, *, ndim, inter_channels, num_units,
+            zero_init, activation, **options) -> nn.Module``.
         positions: positions as in the module's docstring, each at most once.
         example: input of the network, on which it is run once: a tensor or another single argument,
             a tuple of arguments or a dict of keyword arguments. In evaluation mode and without
@@ -117,7 +119,11 @@ def insert_blocks(
     if not positions:
         raise ValueError(f"positions is empty, no block would be inserted. {places_line(model)}")
     _check_bare(model)
-    build = functools.partial(make_block, block) if isinstance(block, str) else block
+    build: BlockFactory
+    if isinstance(block, (str, type)):
+        build = functools.partial(make_block, block)
+    else:
+        build = block
     sites = resolve(model, positions)
     told = Told(layout, in_channels, pathway, prefix_tokens, grid)
     if example is None:

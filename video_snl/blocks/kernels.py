@@ -8,9 +8,11 @@ is M after :func:`~video_snl.blocks.operators.normalize`.
 from __future__ import annotations
 
 import abc
+import inspect
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -29,12 +31,14 @@ from video_snl.blocks.operators import (
     normalize,
     wide,
 )
+from video_snl.blocks.user_blocks import import_named, named
 
 __all__ = [
     "AffinitySpec",
     "ChannelDot",
     "CrissCrossGaussian",
     "Disentangled",
+    "FunctionKernel",
     "GatherDistribute",
     "Kernel",
     "PairKernel",
@@ -215,6 +219,58 @@ class Gaussian(EmbeddedGaussian):
 
 
 @dataclass(frozen=True)
+class FunctionKernel(PairKernel):
+    """M_ij = k(theta_i, phi_j) of a user's own function, formed as a matrix.
+
+    Args:
+        function: k of all pairs: theta (B, N, Cs), phi (B, M, Cs) -> M (B, N, M), finite and
+            differentiable. A normalisation divides by sums of M, which must then have no negative
+            entry.
+    """
+
+    function: Callable[[Tensor, Tensor], Tensor]
+
+    def affinity(self, embedded: Tensor, spec: AffinitySpec) -> Affinity:
+        theta, phi = embedded.chunk(2, -1)
+        phi = phi if spec.keys is None else spec.keys
+        values = self.function(theta, phi)
+        if spec.mask is not None and spec.heard is not None:
+            values = values.masked_fill(~(spec.mask[:, :, None] & spec.heard[:, None]), 0)
+        matrix = Dense(values)
+        return normalize(matrix.symmetrize() if spec.symmetric else matrix, spec.normalization)
+
+    def check(self, symmetric: bool, normalization: str | None) -> None:
+        """Try the function on a few embeddings.
+
+        Raises:
+            ValueError: It fails, returns another shape or values that are not finite, or negative
+                ones where there is a normalisation.
+        """
+        said = f"kernel {named(self.function)}"
+        draw = torch.Generator().manual_seed(0)
+        theta, phi = (torch.randn(2, n, 4, generator=draw, device="cpu") for n in (5, 3))
+        try:
+            values = self.function(theta, phi)
+        except Exception as error:  # whatever a function of others raises
+            raise ValueError(
+                f"{said} fails on theta (2, 5, 4) and phi (2, 3, 4): "
+                f"{type(error).__name__}: {error}"
+            ) from error
+        if not isinstance(values, Tensor) or values.shape != (2, 5, 3):
+            found = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
+            raise ValueError(
+                f"{said}: expected M (2, 5, 3) of theta (2, 5, 4) and phi (2, 3, 4), found {found}."
+            )
+        if not bool(values.isfinite().all()):
+            raise ValueError(f"{said}: its values are not finite.")
+        if normalization is not None and bool((values < 0).any()):
+            raise ValueError(
+                f"{said} with normalization={normalization!r}: it has negative values, whose sums "
+                "no degree can be; use normalization=None, where the block has that option."
+            )
+
+
+@dataclass(frozen=True)
 class GatherDistribute(Kernel):
     """A_ij = sum_r softmax_r(theta_i)_r softmax_j(phi)_jr, of rank Cs, with rows that sum to 1.
 
@@ -340,11 +396,23 @@ _PAIR_KERNELS: dict[str, type[PairKernel]] = {
 def pair_kernel(name: str, *, scaled: bool = False) -> PairKernel:
     """Return the kernel of pairs called ``name``; ``scaled`` divides the exponent by sqrt(Cs).
 
+    Args:
+        name: Name of a kernel, or dotted path of a user's own: a subclass of :class:`PairKernel`,
+            made without arguments (or with ``scaled=True``), or a function for
+            :class:`FunctionKernel`.
+        scaled: As above.
+
     Raises:
-        ValueError: for an unknown name, or ``scaled`` with a kernel without an exponent.
+        ValueError: for an unknown name, ``scaled`` with a kernel without an exponent, or a path
+            that names nothing of the kind.
     """
+    if "." in name:
+        return _own_kernel(name, scaled)
     if name not in _PAIR_KERNELS:
-        raise ValueError(f"kernel={name!r} is unknown; choose from: {', '.join(_PAIR_KERNELS)}.")
+        raise ValueError(
+            f"kernel={name!r} is unknown; choose from: {', '.join(_PAIR_KERNELS)}, or a dotted "
+            "path such as my_package.my_kernel."
+        )
     kernel = _PAIR_KERNELS[name]
     if not scaled:
         return kernel()
@@ -354,6 +422,24 @@ def pair_kernel(name: str, *, scaled: bool = False) -> PairKernel:
             "of them out."
         )
     return kernel(scaled=True)
+
+
+def _own_kernel(path: str, scaled: bool) -> PairKernel:
+    def fits(found: Any) -> bool:
+        return inspect.isfunction(found) or (
+            isinstance(found, type) and issubclass(found, PairKernel)
+        )
+
+    found = import_named(path, "kernel", "a function of theta and phi, or a PairKernel", fits)
+    if inspect.isfunction(found):
+        if scaled:
+            raise ValueError(f"scaled=True with kernel={path!r}: a function has no scale.")
+        return FunctionKernel(found)
+    try:
+        kernel: PairKernel = found(scaled=True) if scaled else found()
+    except Exception as error:  # whatever a constructor of others raises
+        raise ValueError(f"kernel={path!r} cannot be made: {error}") from error
+    return kernel
 
 
 def to_vertices(x: Tensor, groups: int) -> Tensor:

@@ -28,7 +28,7 @@ import torch
 from torch import nn
 
 from video_snl.blocks.block import BlockConfig, NonlocalBlock, Normalization
-from video_snl.blocks.filters import Cayley, ChannelGraph, Polynomial
+from video_snl.blocks.filters import Cayley, ChannelGraph, Polynomial, own_filter
 from video_snl.blocks.gates import GATES
 from video_snl.blocks.kernels import (
     ChannelDot,
@@ -39,7 +39,8 @@ from video_snl.blocks.kernels import (
     Taylor,
     pair_kernel,
 )
-from video_snl.blocks.sub_block import NormName
+from video_snl.blocks.sub_block import Described, NormName
+from video_snl.blocks.user_blocks import check_block, import_named, is_block, named, own_block
 
 __all__ = ["BLOCKS", "NAMES", "BlockOptions", "Dimensions", "ZooBlock", "dimensions", "make_block"]
 
@@ -50,7 +51,8 @@ Default = Literal["default"]
 class BlockOptions(TypedDict, total=False):
     """The options of all blocks together; a block takes those that its row in the zoo names.
 
-    kernel: kernel of pairs of positions.
+    kernel: kernel of pairs of positions, or the dotted path of a user's own.
+    filter: dotted path of a user's own filter, of ``order``.
     normalization: ``sym``, ``rw`` or None.
     scaled: division of the exponent by sqrt(Cs).
     bias: projections with a bias: ``all``, or ``theta``, ``phi``, ``g``, ``out``, with commas.
@@ -71,7 +73,8 @@ class BlockOptions(TypedDict, total=False):
     bias: str
     norm: NormName
     norm_groups: int | None
-    kernel: KernelName
+    kernel: KernelName | str
+    filter: str | None
     normalization: Normalization | None
     scaled: bool
     pool: int
@@ -182,7 +185,7 @@ _OF_EVERY_ROW = ("bias", "norm", "norm_groups")
 
 def nl(
     *,
-    kernel: KernelName = "embedded_gaussian",
+    kernel: KernelName | str = "embedded_gaussian",
     normalization: Normalization | Default | None = "default",
     scaled: bool = False,
     pool: int = 1,
@@ -205,7 +208,7 @@ def nl(
 
 def ns(
     *,
-    kernel: KernelName = "embedded_gaussian",
+    kernel: KernelName | str = "embedded_gaussian",
     normalization: Normalization | Default | None = "default",
     scaled: bool = False,
 ) -> BlockConfig:
@@ -291,7 +294,7 @@ def dnl(
     )
 
 
-def snl(*, kernel: KernelName = "relu_dot", scaled: bool = False) -> BlockConfig:
+def snl(*, kernel: KernelName | str = "relu_dot", scaled: bool = False) -> BlockConfig:
     """Spectral nonlocal block: Y = X + norm(Z W1 + A Z W2), A = D^-1/2 (M + M^T)/2 D^-1/2.
 
     M_ij = <relu(theta_i), relu(phi_j)>; eq. 13 of arXiv:2108.02451. A is symmetric with spectrum
@@ -325,13 +328,15 @@ def snl_a2() -> BlockConfig:
 def gsnl(
     *,
     order: int = 2,
-    kernel: KernelName = "relu_dot",
+    kernel: KernelName | str = "relu_dot",
     normalization: Normalization | None = "sym",
     scaled: bool = False,
+    filter: str | None = None,
 ) -> BlockConfig:
     """General spectral block: Y = X + norm(sum_k A^k Z W_k), k = 0 ... ``order``.
 
-    Eq. 12 of arXiv:2108.02451 with SNL's A; order 1 is SNL.
+    Eq. 12 of arXiv:2108.02451 with SNL's A; order 1 is SNL. ``filter``, the dotted path of a
+    subclass of :class:`Filter` that is made with ``order``, has other functions of A than powers.
     """
     if order < 0:
         raise ValueError(f"order={order} must be at least 0.")
@@ -339,7 +344,11 @@ def gsnl(
         kernel=pair_kernel(kernel, scaled=scaled),
         symmetric=True,
         normalization=normalization,
-        filter=partial(Polynomial.powers, *range(order + 1)),
+        filter=(
+            partial(Polynomial.powers, *range(order + 1))
+            if filter is None
+            else own_filter(filter, order)
+        ),
     )
 
 
@@ -385,7 +394,7 @@ NAMES = (*BLOCKS, *GATES)
 
 
 def make_block(
-    name: str,
+    name: str | type[nn.Module],
     in_channels: int,
     *,
     ndim: int = 3,
@@ -400,7 +409,8 @@ def make_block(
     """Make the block called ``name`` for feature maps of ``in_channels`` channels.
 
     Args:
-        name: one of ``NAMES``.
+        name: one of ``NAMES``; or a block of a user's own, which is
+            :class:`~video_snl.blocks.user_blocks.BlockProtocol`: the class, or its dotted path.
         in_channels, ndim, inter_channels, num_units, zero_init, activation: as for
             :class:`NonlocalBlock`.
         device, dtype: of the parameters.
@@ -408,30 +418,70 @@ def make_block(
 
     Raises:
         ValueError: for an unknown name, an ndim beyond 1-3, an option that the block does not have,
-            or options that exclude each other.
+            options that exclude each other, or code of a user's own that cannot be imported or does
+            not do what is expected of it.
     """
-    if name not in NAMES:
-        raise ValueError(f"block={name!r} is unknown; choose from: {', '.join(NAMES)}.")
     if ndim not in (1, 2, 3):
         raise ValueError(f"ndim={ndim} must be 1, 2 or 3.")
-    if name in GATES:
-        without = {"inter_channels": None, "num_units": 1, "activation": None}
-        given = {"inter_channels": inter_channels, "num_units": num_units, "activation": activation}
-        foreign = {key: value for key, value in given.items() if value != without[key]}
-        checked = _checked_options(name, GATES[name].__init__, {**foreign, **options})
-        gate = GATES[name](in_channels, ndim=ndim, zero_init=zero_init, **checked)
-        gate.description = {"name": name, "in_channels": in_channels, "ndim": ndim, **checked}
-        return gate.to(device=device, dtype=dtype)
-    return BLOCKS[name][ndim - 1](
-        in_channels,
-        inter_channels,
-        num_units=num_units,
-        zero_init=zero_init,
-        activation=activation,
-        device=device,
-        dtype=dtype,
-        **options,
-    )
+    common: dict[str, Any] = {
+        "inter_channels": inter_channels,
+        "num_units": num_units,
+        "zero_init": zero_init,
+        "activation": activation,
+    }
+    given: dict[str, Any] = dict(options)
+    if isinstance(name, str) and name in BLOCKS:
+        block: nn.Module = BLOCKS[name][ndim - 1](in_channels, **common, **given)
+    elif isinstance(name, str) and name in GATES:
+        block = _gate(name, in_channels, ndim, common, given)
+    elif isinstance(name, str) and "." not in name:
+        raise ValueError(
+            f"block={name!r} is unknown; choose from: {', '.join(NAMES)}, or a dotted path such as "
+            "my_package.MyBlock."
+        )
+    else:
+        block = _own(name, in_channels, ndim, common, given)
+    if not isinstance(name, str) or "." in name or any("." in str(given.get(o)) for o in _OWN):
+        said = f"block {name if isinstance(name, str) else named(name)}"
+        check_block(block, said, in_channels, ndim)
+    return block.to(device=device, dtype=dtype)
+
+
+_OWN = ("kernel", "filter")  # options that may be dotted paths
+
+
+def _gate(
+    name: str, in_channels: int, ndim: int, common: dict[str, Any], options: dict[str, Any]
+) -> nn.Module:
+    without = {"inter_channels": None, "num_units": 1, "activation": None}
+    foreign = {key: common[key] for key, value in without.items() if common[key] != value}
+    checked = _checked_options(name, GATES[name].__init__, {**foreign, **options})
+    gate = GATES[name](in_channels, ndim=ndim, zero_init=common["zero_init"], **checked)
+    gate.description = {"name": name, "in_channels": in_channels, "ndim": ndim, **checked}
+    return gate
+
+
+def _own(
+    name: str | type[nn.Module],
+    in_channels: int,
+    ndim: int,
+    common: dict[str, Any],
+    options: dict[str, Any],
+) -> nn.Module:
+    """Make a block of a user's own."""
+    kind: type[nn.Module]
+    if isinstance(name, str):
+        kind = import_named(name, "block", "a class of torch.nn.Module", is_block)
+    elif is_block(name):
+        kind = name
+    else:
+        raise ValueError(f"block={name!r}: expected a class of torch.nn.Module, or a name.")
+    if not issubclass(kind, ZooBlock):
+        return own_block(kind, in_channels, ndim=ndim, common=common, options=options)
+    block = kind.factory()(in_channels, ndim=ndim, **common, **options)
+    assert isinstance(block, Described) and block.description is not None
+    block.description["name"] = name if isinstance(name, str) else named(name)
+    return block
 
 
 def _normalization(kernel: str, how: Normalization | Default | None) -> Normalization | None:

@@ -25,6 +25,7 @@ from video_snl.config.files import (
 )
 from video_snl.config.image import ImageExperiment
 from video_snl.config.parsing import quieten_libraries
+from video_snl.config.user_code import allowing_code
 from video_snl.config.video import Experiment
 from video_snl.errors import UserError
 
@@ -33,15 +34,8 @@ __all__ = ["train"]
 _INTERRUPTED = 130
 _NAME = "video_snl.train"
 _KEYWORDS = (
-    "config",
-    "data",
-    "model",
-    "optimizer",
-    "trainer",
-    "task",
-    "resume",
-    "force",
-    "profile",
+    *("config", "data", "model", "optimizer", "trainer"),
+    *("task", "resume", "force", "profile", "allow_code"),
 )
 
 Config = str | Path | Mapping[str, Any] | Experiment | ImageExperiment
@@ -59,6 +53,7 @@ def train(
     resume: str | Path | Run | None = None,
     force: bool = False,
     profile: bool = False,
+    allow_code: bool = False,
     **unknown: object,
 ) -> Run:
     """Train a network in this process, as the command ``train`` does.
@@ -76,6 +71,8 @@ def train(
             accepted in the place of its own.
         force: Resume the run also with other files or another size of the batch.
         profile: Print where loading took time.
+        allow_code: Import the modules that the run to be trained on names for a block of somebody's
+            own, which runs their code.
         unknown: No other keyword is taken: the message names the nearest option.
 
     Returns:
@@ -94,7 +91,13 @@ def train(
     words = [] if resume is None else [f"--resume={_folder(resume)}"]
     words += [f"--{name}=true" for name, on in (("force", force), ("profile", profile)) if on]
     quieten_libraries()
-    arguments, spec = parse_training(GivenValues([*sources, named], words))
+    with allowing_code(allow_code):
+        return _trained(GivenValues([*sources, named], words), named)
+
+
+def _trained(given: GivenValues, named: Source) -> Run:
+    """Train with options, of which some are named for this training alone."""
+    arguments, spec = parse_training(given)
     arguments.given |= {name for name in named.names() if "." in name}
     if arguments.trainer.devices not in (1, "1") or arguments.trainer.nodes != 1:
         raise UserError(

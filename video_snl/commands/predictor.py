@@ -24,6 +24,7 @@ from video_snl.commands.view_scores import score_image, score_video, score_views
 from video_snl.config.backbones import PRETRAINED
 from video_snl.config.statistics import STATISTICS
 from video_snl.config.task_spec import VIDEO, AnyExperiment
+from video_snl.config.user_code import allowing_code
 from video_snl.config.video import DataConfig, ShortVideos
 from video_snl.data.image.inference import image_input, read_input
 from video_snl.data.video.inference import SHORT_IN_PYTHON, TimedViews, array_views
@@ -361,6 +362,7 @@ def load(
     short_videos: ShortVideos | None = None,
     deadline: float | None = None,
     max_pixels: int | None = None,
+    allow_code: bool = False,
 ) -> Predictor:
     """Load a trained network, to be used on videos or images.
 
@@ -373,6 +375,8 @@ def load(
             ``wrap``; None: as in training.
         deadline: Seconds of decoding after which a file is given up; None: as in training.
         max_pixels: Most pixels of an image or a frame; None: as in training.
+        allow_code: Import the modules that the network's configuration names for a block of
+            somebody's own, which runs their code; without it such a network is refused.
 
     Raises:
         UserError: There is no such network, it is damaged or of another program, or the device is
@@ -397,4 +401,5 @@ def load(
     if has_record(path) and kind_of(read_record(path, VIDEO)) == "reid":
         raise UserError(f"{path} is a run of reid: use reid.load")
     chosen = device_named(device)
-    return Predictor(find_trained(str(path)), chosen, reading=reading)
+    with allowing_code(allow_code):
+        return Predictor(find_trained(str(path)), chosen, reading=reading)

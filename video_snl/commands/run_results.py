@@ -80,12 +80,15 @@ class Run:
         """
         return checkpoint_path(str(self.path), self._spec)
 
-    def load(self, device: str | torch.device = "auto") -> Predictor:
+    def load(self, device: str | torch.device = "auto", *, allow_code: bool = False) -> Predictor:
         """Load the network of the best epoch, as :func:`video_snl.load` does.
+
+        Args:
+            device, allow_code: As of :func:`video_snl.load`.
 
         Raises:
             UserError: No epoch was finished, or the device is not there.
         """
         from video_snl.commands.predictor import load
 
-        return load(self.path, device=device)
+        return load(self.path, device=device, allow_code=allow_code)

@@ -6,9 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Self, get_type_hints
 
+from video_snl.config.user_code import DottedPath
 from video_snl.config.validation import check_fields, with_readers_of_today
 
 __all__ = [
+    "AnyBlock",
     "BlockName",
     "ExperimentBase",
     "ModelBase",
@@ -35,6 +37,7 @@ BlockName = Literal[
     "gc",
     "cgd",
 ]
+AnyBlock = BlockName | DottedPath
 OptionValue = bool | int | float | str | None
 
 
@@ -44,7 +47,8 @@ class ModelBase:
 
     Args:
         backbone: Name of the network.
-        block: ``snl``, another block (docs/blocks.md) or ``none``.
+        block: ``snl``, another block (docs/blocks.md), ``none``, or the dotted path of a block of
+            your own (docs/extend.md), such as ``my_package.MyBlock``, which is imported.
         block_options: Options of the block itself, such as ``{order: 3}`` of ``gsnl``.
         positions: Where the blocks stand; default the places of the backbone.
         inter_channels: Transferred channels Cs of a block; default half of its channels.

@@ -13,6 +13,8 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
+from video_snl.config.user_code import DottedPath
+
 __all__ = ["Formatter", "HelpAction", "short_help", "type_in_words"]
 
 _WORDS = {
@@ -20,6 +22,7 @@ _WORDS = {
     int: "whole number",
     float: "number",
     str: "text",
+    DottedPath: "dotted path such as my_package.MyBlock",
 }
 _SECTION_FILE = "YAML file with the options of this section."
 

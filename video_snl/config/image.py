@@ -11,7 +11,7 @@ from typing import Literal
 
 from video_snl.config.backbones import ImageBackboneName
 from video_snl.config.base import (
-    BlockName,
+    AnyBlock,
     ExperimentBase,
     ModelBase,
     OptimizerBase,
@@ -133,7 +133,7 @@ class ImageModelConfig(ModelBase):
     """
 
     backbone: ImageBackboneName = "preresnet20"
-    block: BlockName | Literal["released"] = "snl"
+    block: AnyBlock | Literal["released"] = "snl"
     stages: list[int] | None = None
     reduction: int | None = None
     num_classes: int | None = None

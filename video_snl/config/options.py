@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Accelerator",
+    "AllowCode",
     "Checkpoint",
     "ClipReading",
     "Crops",
@@ -181,7 +182,19 @@ def _descriptions(kind: type) -> Iterator[tuple[str, str]]:
 
 
 @option_group
-class Checkpoint:
+class AllowCode:
+    """Option of commands that read what a training has written.
+
+    Args:
+        allow_code: Import the modules that the checkpoint, run or published folder names for a
+            block of somebody's own, which runs their code; without it such a network is refused.
+    """
+
+    allow_code: bool = False
+
+
+@option_group
+class Checkpoint(AllowCode):
     """Option of commands that use a trained network.
 
     Args:
@@ -193,7 +206,7 @@ class Checkpoint:
 
 
 @option_group
-class Resume:
+class Resume(AllowCode):
     """Options of ``train`` beside those of the configuration.
 
     Args:

@@ -9,11 +9,14 @@ from collections.abc import Collection, Iterable
 from typing import Any, Literal, NoReturn
 
 from jsonargparse import ArgumentParser
+from jsonargparse.typing import register_type
 
 from video_snl.config.base import ExperimentBase
 from video_snl.config.files import Given, Source, dumped, list_options, nearest, with_lists
 from video_snl.config.help import Formatter, HelpAction
 from video_snl.config.task import check_program, tasks_of
+from video_snl.config.user_code import DottedPath
+from video_snl.config.validation import described, fits
 from video_snl.errors import UserError
 from video_snl.utils.text import cut_line
 
@@ -32,6 +35,15 @@ _KINDS = {
     "NoneType": "null",
 }
 """Names of Python's types in messages about values of another type."""
+
+
+def _dotted(value: object) -> str:
+    if not fits(value, DottedPath):
+        raise ValueError(f"expected {described(DottedPath)}, found {value!r}")
+    return str(value)
+
+
+register_type(DottedPath, deserializer=_dotted, type_check=lambda value, _: fits(value, DottedPath))
 
 
 class Parser(ArgumentParser):
@@ -262,6 +274,7 @@ def _plain(line: str) -> str:
     if not got or not kinds or any(kind and kind not in _KINDS for kind, _ in kinds):
         return line
     words = [_KINDS.get(kind) or f"one of {names}".replace("'", "") for kind, names in kinds]
+    words += [described(DottedPath)] if DottedPath.__name__ in line else []
     if found := re.fullmatch(r"Namespace\((.*)\)", value):
         value = f"{{{found[1].replace('=', ': ')}}}"
     return f"{where}: expected {', or '.join(dict.fromkeys(words))}; found {value}"

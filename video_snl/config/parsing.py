@@ -23,6 +23,7 @@ from video_snl.config.files import Given, nearest
 from video_snl.config.options import add_options
 from video_snl.config.task import TaskName, recognise_task, task_of_values
 from video_snl.config.task_spec import ExperimentT
+from video_snl.config.user_code import allowing_code
 from video_snl.config.validation import check_limits
 from video_snl.errors import UserError
 from video_snl.utils.extras import explain_missing
@@ -168,8 +169,10 @@ def run_command(
         if command is None:
             _without_command(name, description, commands, words)
         end_with_first_process()
-        chosen, parsed = parse_command(name, command, Given(words[1:]), commands, prepare, choose)
-        code = chosen.run(parsed)
+        given = Given(words[1:])
+        with allowing_code("allow_code" in given.options()):
+            chosen, parsed = parse_command(name, command, given, commands, prepare, choose)
+            code = chosen.run(parsed)
         sys.stdout.flush()  # what cannot be written is found out here, not at exit
         return code
     except UserError as error:

@@ -13,6 +13,7 @@ import types
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
+from video_snl.config.user_code import DottedPath, is_dotted
 from video_snl.errors import OptionsError
 from video_snl.utils.text import say_once
 
@@ -79,6 +80,7 @@ _NAMES = {
     float: "a number",
     str: "a text",
     type(None): "null",
+    DottedPath: "a dotted path such as my_package.MyBlock",
 }
 _LONGEST = 60  # of a value that is shown
 _LARGEST = sys.float_info.max
@@ -185,11 +187,13 @@ def fits(value: object, hint: Any) -> bool:
 
     Args:
         value: Value as JSON and YAML have them.
-        hint: Any, None, bool, int, float, str, or literals, unions, lists and dictionaries of
-            those.
+        hint: Any, None, bool, int, float, str, DottedPath, or literals, unions, lists and
+            dictionaries of those.
     """
     if hint is Any:
         return True
+    if hint is DottedPath:
+        return isinstance(value, str) and is_dotted(value)
     origin, parts = get_origin(hint), get_args(hint)
     if origin is Literal:
         return any(value == part and type(value) is type(part) for part in parts)

@@ -11,6 +11,7 @@ from typing import Any, Literal, Self
 
 from video_snl.config.backbones import VIDEO_BACKBONES, VideoBackboneName
 from video_snl.config.base import (
+    AnyBlock,
     BlockName,
     ExperimentBase,
     ModelBase,
@@ -178,7 +179,7 @@ class ModelConfig(ModelBase):
     """
 
     backbone: VideoBackboneName = "i3d_small"
-    block: BlockName = "snl"
+    block: AnyBlock = "snl"
     num_classes: int | None = None
 
 

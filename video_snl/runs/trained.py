@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from video_snl.config.task_spec import IMAGE, VIDEO, AnyExperiment, TaskSpec, exact_spec
+from video_snl.config.user_code import refuse_code
 from video_snl.errors import UserError
 from video_snl.runs.published import CONFIG, DIGEST, WEIGHTS, read_shared
 from video_snl.runs.run import (
@@ -143,7 +144,8 @@ def read_checkpoint(
         cache: The file is read again soon: keep its contents until then.
 
     Raises:
-        UserError: The file is not a checkpoint, is damaged, or has a newer format.
+        UserError: The file is not a checkpoint, is damaged, has a newer format, or its network is
+            made by code of other packages, which nobody allowed.
     """
     content = _values(path, cache=cache)
     if spec.entry not in content:
@@ -152,7 +154,7 @@ def read_checkpoint(
             f"of their network: --pretrained NAME --weights {path}, or load(NAME, weights=...) in "
             f"Python; others start a training: {spec.command} train --model.weights {path}"
         )
-    checked_experiment(content, path, spec)
+    refuse_code(vars(checked_experiment(content, path, spec).model), path)
     weights = content.get("state_dict")
     if not isinstance(weights, Mapping) or not all(isinstance(name, str) for name in weights):
         raise UserError(f"{path} holds no weights (state_dict): it is damaged; take another copy.")
@@ -240,7 +242,9 @@ def stored_experiment(
     if not checkpoint:
         newest = named in (None, "newest")
         folder = newest_begun(Path(output), spec).folder if newest else Path(str(named))
-        return Run.open(folder, spec).experiment
+        experiment = Run.open(folder, spec).experiment
+        refuse_code(vars(experiment.model), folder)
+        return experiment
     path = checkpoint_path(named, spec)
     # The command that asks for the configuration reads the network next.
     content = read_checkpoint(path, spec, cache=True)

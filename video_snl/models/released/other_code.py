@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from video_snl.blocks.zoo import KernelName, make_block
+from video_snl.config.user_code import allowing_code, refuse_code
 from video_snl.models.released.blocks import load_reference_block
 
 __all__ = ["Source", "load_block"]
@@ -40,6 +41,7 @@ def load_block(
     kernel: KernelName | Literal["taylor"] | None = None,
     scaled: bool | None = None,
     pool: int | None = None,
+    allow_code: bool = False,
     **options: Any,
 ) -> nn.Module:
     """Return the block of a state dict, in evaluation mode.
@@ -64,11 +66,14 @@ def load_block(
         state: tensors by name, with or without ``module.``, or a file of ``torch.save``.
         source: the code that it is from.
         into: block of ours that the tensors are to be loaded into, and that is returned.
+        allow_code: import the module that a description names for a block of somebody's own, which
+            runs its code.
 
     Raises:
         ValueError: names that are missing or not known, tensors of other shapes, options that the
             source does not have, or a description that is not that of ``into``: the message has
             both.
+        UserError: a description that names a module, without ``allow_code``.
     """
     if source not in get_args(Source):
         near = difflib.get_close_matches(source, get_args(Source), 1)
@@ -77,7 +82,7 @@ def load_block(
     given = _read(state)
     if source == "video_snl":
         _refuse(source, {"kernel": kernel, "scaled": scaled, "pool": pool, **options})
-        return _own(given, into)
+        return _own(given, into, allow_code)
     if source == "snl-released":
         _refuse(source, {"kernel": kernel, "scaled": scaled, "pool": pool})
         block = load_reference_block(given, **options)
@@ -164,7 +169,7 @@ def _refuse(source: str, options: Mapping[str, Any]) -> None:
         raise ValueError(f"{', '.join(given)}: a block of {source!r} has no such option.")
 
 
-def _own(state: Mapping[str, Any], into: nn.Module | None) -> nn.Module:
+def _own(state: Mapping[str, Any], into: nn.Module | None, allow_code: bool) -> nn.Module:
     """Build, or fill, a block by its description."""
     metadata = getattr(state, "_metadata", {})
     described = metadata.get("", metadata.get("module", {})).get("block")
@@ -174,6 +179,9 @@ def _own(state: Mapping[str, Any], into: nn.Module | None) -> nn.Module:
             f"their source, one of {', '.join(get_args(Source)[1:])}, or use load_state_dict."
         )
     if into is None:
+        options = {key: value for key, value in described.items() if key != "name"}
+        with allowing_code(allow_code):
+            refuse_code({"block": described["name"], "block_options": options}, "load_block")
         block = make_block(**described)
         block.load_state_dict(_bare(state))
         return block.eval()

@@ -1,0 +1,180 @@
+"""Blocks of a user's own: what is expected of them, how they are found, and what is wrong with one.
+
+A block is a class, given itself or by its dotted path (``my_package.MyBlock``), which is imported.
+It is tried on a small feature map when it is made, so that what does not fit is said then.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import inspect
+import types
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["BlockProtocol", "check_block", "import_named", "is_block", "named", "own_block"]
+
+_TRIED_ON = (4, 6, 8)  # sizes of the axes, of which none can be taken for another
+# Arguments that all blocks have, with the values that ask for nothing.
+_COMMON = {"inter_channels": None, "num_units": 1, "zero_init": True, "activation": None}
+
+
+class BlockProtocol(Protocol):
+    """What a block of a user's own is: a subclass of ``nn.Module``, Y = block(X), with Y as X.
+
+    It is called as ``MyBlock(in_channels, ndim=ndim, **options)``, where ``options`` are those that
+    the caller or ``model.block_options`` gives. ``inter_channels``, ``num_units``, ``zero_init``
+    and ``activation`` (as for :class:`~video_snl.blocks.block.NonlocalBlock`) are passed if its
+    constructor has them; values other than their defaults are refused if it has not.
+
+    ``forward`` maps X to Y of the same shape, finite where X is, for grids of any sizes and any
+    batch size, and lets a gradient reach X. ``copy.deepcopy`` copies a block (as the moving average
+    of the weights does). With ``forward(x, mask=None)`` it takes part in
+    :func:`~video_snl.blocks.insertion.mask_blocks`: ``mask``, boolean (B, *grid), is True where a
+    position exists.
+
+    Shapes:
+        x, Y: (B, C, L), (B, C, H, W) or (B, C, T, H, W) for ndim 1, 2, 3.
+    """
+
+    def __init__(self, in_channels: int, *, ndim: int) -> None: ...
+
+    def forward(self, x: Tensor, /) -> Tensor: ...
+
+
+def named(thing: Any) -> str:
+    """Return the dotted path of a class or function, for messages."""
+    return f"{thing.__module__}.{thing.__qualname__}"
+
+
+def is_block(thing: Any) -> bool:
+    """Tell whether a thing is a class of modules."""
+    return isinstance(thing, type) and issubclass(thing, nn.Module)
+
+
+def import_named(path: str, option: str, expected: str, fits: Callable[[Any], bool]) -> Any:
+    """Import what a dotted path names.
+
+    Args:
+        path: Module and name, such as ``my_package.MyBlock``.
+        option: Name of the option whose value the path is, for messages.
+        expected: Description of what it should be.
+        fits: Tells whether it is that.
+
+    Raises:
+        ValueError: There is no such module or name, its import fails, or it is something else.
+    """
+    said = f"{option}={path!r}"
+    module_name, _, name = path.rpartition(".")
+    if not module_name or not all(part.isidentifier() for part in path.split(".")):
+        raise ValueError(f"{said}: expected a dotted path such as my_package.MyBlock.")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and f"{module_name}.".startswith(f"{error.name}."):
+            raise ValueError(
+                f"{said}: there is no module {error.name}: install its package, or put the folder "
+                "that holds it on PYTHONPATH."
+            ) from error
+        raise ValueError(f"{said}: the module {module_name} needs {error.name}.") from error
+    except Exception as error:  # whatever a module does when it is imported
+        raise ValueError(f"{said}: importing {module_name} fails: {_reason(error)}.") from error
+    if not hasattr(module, name):
+        near = get_close_matches(name, vars(module), 1)
+        advice = f"; the nearest is {near[0]}" if near else ""
+        raise ValueError(f"{said}: the module {module_name} has no {name}{advice}.")
+    found = getattr(module, name)
+    if not fits(found):
+        kind = "module" if isinstance(found, types.ModuleType) else type(found).__name__
+        kind = f"class {named(found)}" if isinstance(found, type) else kind
+        raise ValueError(f"{said}: expected {expected}, found a {kind}.")
+    return found
+
+
+def own_block(
+    kind: type[nn.Module],
+    in_channels: int,
+    *,
+    ndim: int,
+    common: Mapping[str, Any],
+    options: Mapping[str, Any],
+) -> nn.Module:
+    """Make a block of a user's class, as :class:`BlockProtocol` says.
+
+    Args:
+        kind: The class.
+        in_channels, ndim: As of the protocol.
+        common: The arguments that all blocks have.
+        options: Options of the block itself.
+
+    Raises:
+        ValueError: The class does not take these arguments, or its constructor fails.
+    """
+    said = f"block {named(kind)}"
+    parameters = inspect.signature(kind).parameters
+    takes_any = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
+    if "ndim" not in parameters and not takes_any:
+        raise ValueError(
+            f"{said}{inspect.signature(kind)} takes no ndim: it is called with the number of "
+            "channels and ndim=, the number of axes."
+        )
+    passed = {name: value for name, value in common.items() if name in parameters}
+    asked = {name: value for name, value in common.items() if value != _COMMON[name]}
+    arguments = {**passed, **asked, **options}
+    unknown = [name for name in arguments if name not in parameters]
+    if unknown and not takes_any:
+        own = [each for each in list(parameters)[1:] if each not in ("ndim", *_COMMON)]
+        has = f"its options are: {', '.join(own)}" if own else "it has none of its own"
+        raise ValueError(f"{unknown[0]}={arguments[unknown[0]]!r} with {said}: {has}.")
+    try:
+        return kind(in_channels, ndim=ndim, **arguments)
+    except Exception as error:  # whatever a constructor of others raises
+        raise ValueError(f"{said} cannot be made: {_reason(error)}.") from error
+
+
+def check_block(block: nn.Module, said: str, in_channels: int, ndim: int) -> None:
+    """Try a block in evaluation mode on a small feature map; the block stays as it was.
+
+    On the meta device only the shape is looked at.
+
+    Raises:
+        ValueError: It cannot be copied, fails, returns another shape or values that are not finite,
+            or no finite gradient reaches its input.
+    """
+    tensors = [each for each in (*block.parameters(), *block.buffers()) if each.is_floating_point()]
+    like = tensors[0] if tensors else torch.empty(0)
+    try:
+        trial = copy.deepcopy(block).eval()
+    except Exception as error:  # of whatever it holds
+        raise ValueError(f"{said} cannot be copied (copy.deepcopy): {_reason(error)}.") from error
+    shape = (2, in_channels, *_TRIED_ON[:ndim])
+    devices = [like.device] if like.device.type == "cuda" else []
+    with torch.random.fork_rng(devices), torch.inference_mode(False), torch.enable_grad():
+        torch.manual_seed(0)
+        # Not every operation has a CPU kernel for half precision.
+        x = torch.randn(shape, device=like.device).to(torch.promote_types(like.dtype, torch.float))
+        x.requires_grad_()
+        try:
+            y = trial.to(x.dtype)(x)
+            grown = isinstance(y, Tensor) and y.shape == x.shape and y.requires_grad
+            gradient = torch.autograd.grad(y.sum(), x, allow_unused=True)[0] if grown else None
+        except Exception as error:  # whatever a forward pass of others raises
+            raise ValueError(f"{said} fails on an input of {shape}: {_reason(error)}.") from error
+    if not isinstance(y, Tensor) or y.shape != x.shape:
+        found = tuple(y.shape) if isinstance(y, Tensor) else f"a {type(y).__name__}"
+        raise ValueError(f"{said}: expected an output of the input's shape {shape}, found {found}.")
+    if gradient is None:
+        raise ValueError(f"{said}: no gradient reaches its input.")
+    for what, values in (("output", y), ("gradient", gradient)):
+        if not values.is_meta and not bool(values.isfinite().all()):
+            raise ValueError(f"{said}: its {what} is not finite on a finite input of {shape}.")
+
+
+def _reason(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0].rstrip('.')}" if lines else type(error).__name__
