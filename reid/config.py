@@ -11,12 +11,13 @@ from typing import Any, Literal, Self
 
 from reid.data.datasets.catalog import DatasetName
 from video_snl.config.base import (
-    AnyBlock,
+    BlockName,
     ExperimentBase,
     ModelBase,
     OptimizerBase,
     TrainerConfig,
 )
+from video_snl.config.user_code import DottedPath
 from video_snl.utils.media import MAX_PIXELS
 
 __all__ = [
@@ -121,7 +122,7 @@ class ReidModelConfig(ModelBase):
     backbone: str = "osnet_x0_25"
     head: HeadName = "mean"
     neck: bool = True
-    block: AnyBlock = "snl"
+    block: BlockName | DottedPath = "snl"
 
 
 @dataclass

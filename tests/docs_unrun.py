@@ -19,6 +19,8 @@ UNRUN: dict[str, str] = {
     r"python scripts/(serve_picture|reid_pictures|explain_pictures)\.py": "needs a training of "
     "minutes and a browser; tests/explain/test_page_browser.py, tests/serve/test_serve_browser.py "
     "and tests/reid/test_reid_serve_browser.py look at pages of the same kinds",
+    r"video-snl train .*\bmy_package\.": "needs the file that the page writes; "
+    "tests/test_extend.py builds its networks, tests/engine/test_user_code.py trains others",
     r"video-snl predict .*--pretrained": "downloads published weights; tests/test_pretrained.py "
     "reads a file of them",
     r"video-snl train .*--model\.weights (kinetics|imagenet|x3d_xs)\b": "downloads published "

@@ -21,7 +21,7 @@ import pytest
 import torch
 
 from tests.pages import REPOSITORY, blocks_of
-from tests.tiny import only_run, record
+from tests.tiny import only_run, record, run_here
 from tests.videos import write_video
 from video_snl.config.video import DataConfig
 from video_snl.tasks import metrics
@@ -65,8 +65,9 @@ def changed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [f1] = [text for text in left if "MulticlassF1Score" in text]
     left.remove(f1)
     _insert(root / "video_snl/tasks/metrics.py", "from typing import Any\n", f1.rstrip("\n") + "\n")
-    block, focal = left
+    block, own, focal = left
     (root / "two_hop.py").write_text(block, encoding="utf-8")
+    (root / "my_package.py").write_text(own, encoding="utf-8")
     epochs = "experiment.optimizer.epochs = 1\n"
     assert epochs in focal
     focal = focal.replace(epochs, f"{epochs}    experiment.optimizer.epoch_steps = 3\n")
@@ -220,6 +221,28 @@ def test_the_block_of_the_page_is_built(changed: Path) -> None:
     x = torch.randn(1, 8, 2, 3, 4)
     assert block(x).shape == x.shape
     assert block.affinity(x).to_dense().shape[-1] == 24
+
+
+@pytest.mark.parametrize(
+    ("block", "options", "name"),
+    [
+        ("two_hop.TwoHop3d", "{}", "TwoHop3d"),
+        ("my_package.MyBlock", "{gain: 2.0}", "MyBlock"),
+        ("nl", "{kernel: my_package.my_kernel}", "NL3d"),
+    ],
+)
+def test_the_blocks_of_the_page_are_named_by_their_path(
+    block: str, options: str, name: str, changed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(changed)
+    try:
+        words = ["--model.block", block, "--model.block_options", options, "--json"]
+        done = run_here("describe", *words)
+        assert done.returncode == 0, done.stderr
+        assert [each["name"] for each in json.loads(done.stdout)["blocks"]] == [name]
+    finally:
+        for module in ("two_hop", "my_package"):
+            sys.modules.pop(module, None)
 
 
 def test_the_task_of_the_page_is_trained(

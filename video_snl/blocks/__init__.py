@@ -16,6 +16,7 @@ from video_snl.blocks.operators import (
     SymmetricLowRank,
     normalize,
 )
+from video_snl.blocks.user_blocks import BlockProtocol
 from video_snl.blocks.zoo import (
     BLOCKS,
     NAMES,
@@ -81,6 +82,7 @@ __all__ = [
     "SNL3d",
     "Affinity",
     "BlockConfig",
+    "BlockProtocol",
     "Cayley",
     "ChannelGraph",
     "CrissCross",

@@ -119,11 +119,8 @@ def insert_blocks(
     if not positions:
         raise ValueError(f"positions is empty, no block would be inserted. {places_line(model)}")
     _check_bare(model)
-    build: BlockFactory
-    if isinstance(block, (str, type)):
-        build = functools.partial(make_block, block)
-    else:
-        build = block
+    made_here = isinstance(block, (str, type))
+    build: Any = functools.partial(make_block, block) if made_here else block  # type: ignore[arg-type]
     sites = resolve(model, positions)
     told = Told(layout, in_channels, pathway, prefix_tokens, grid)
     if example is None:

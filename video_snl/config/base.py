@@ -6,11 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Self, get_type_hints
 
-from video_snl.config.user_code import DottedPath
 from video_snl.config.validation import check_fields, with_readers_of_today
 
 __all__ = [
-    "AnyBlock",
     "BlockName",
     "ExperimentBase",
     "ModelBase",
@@ -37,7 +35,6 @@ BlockName = Literal[
     "gc",
     "cgd",
 ]
-AnyBlock = BlockName | DottedPath
 OptionValue = bool | int | float | str | None
 
 

@@ -82,10 +82,14 @@ def _choices(action: argparse.Action) -> str | None:
     hint = getattr(action, "_typehint", None)
     if hint is bool:
         return "{true,false}"
-    parts = [part for part in get_args(hint) if part is not type(None)]
-    if get_origin(hint) in (Union, types.UnionType) and len(parts) == 1:
-        [hint] = parts
-    return f"{{{','.join(map(str, get_args(hint)))}}}" if get_origin(hint) is Literal else None
+    is_union = get_origin(hint) in (Union, types.UnionType)
+    parts = [part for part in (get_args(hint) if is_union else [hint]) if part is not type(None)]
+    names: list[str] = []
+    for part in parts:
+        if get_origin(part) is not Literal and part is not DottedPath:
+            return None
+        names += ["MODULE.CLASS"] if part is DottedPath else map(str, get_args(part))
+    return f"{{{','.join(names)}}}" if names else None
 
 
 def _value(value: Any) -> str:

@@ -11,13 +11,14 @@ from typing import Literal
 
 from video_snl.config.backbones import ImageBackboneName
 from video_snl.config.base import (
-    AnyBlock,
+    BlockName,
     ExperimentBase,
     ModelBase,
     OptimizerBase,
     TrainerConfig,
 )
 from video_snl.config.datasets import ImageDatasetName, ImageStatistics
+from video_snl.config.user_code import DottedPath
 from video_snl.utils.media import MAX_PIXELS
 
 __all__ = [
@@ -116,8 +117,9 @@ class ImageModelConfig(ModelBase):
             ``preresnet56_snl``, ``preresnet110_snl`` (those of the paper's released code),
             ``resnet50_cifar`` (3x3 stem, no max-pool), ``resnet50`` (torchvision's) or
             ``fcn_r50_d8`` (segmentation: ResNet50-V1c of output stride 8 and an FCN head).
-        block: ``snl``, another block (docs/blocks.md), ``none``, or ``released``: a block in the
-            form of the released code, whose ``kind`` is one of ``block_options``.
+        block: ``snl``, another block (docs/blocks.md), ``none``, ``released`` (a block in the form
+            of the released code, whose ``kind`` is one of ``block_options``), or the dotted path of
+            a block of your own (docs/extend.md), such as ``my_package.MyBlock``, which is imported.
         stages: Stages that get one block each, such as ``[1, 2, 3]``, at the paper's place in
             each: after the second residual unit of a PreResNet, before the last one of a ResNet.
             Default: stage 1 of a PreResNet, stage 3 (res4) of a ResNet; in ``fcn_r50_d8`` the
@@ -133,7 +135,7 @@ class ImageModelConfig(ModelBase):
     """
 
     backbone: ImageBackboneName = "preresnet20"
-    block: AnyBlock | Literal["released"] = "snl"
+    block: BlockName | Literal["released"] | DottedPath = "snl"
     stages: list[int] | None = None
     reduction: int | None = None
     num_classes: int | None = None

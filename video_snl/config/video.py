@@ -11,7 +11,6 @@ from typing import Any, Literal, Self
 
 from video_snl.config.backbones import VIDEO_BACKBONES, VideoBackboneName
 from video_snl.config.base import (
-    AnyBlock,
     BlockName,
     ExperimentBase,
     ModelBase,
@@ -21,6 +20,7 @@ from video_snl.config.base import (
 )
 from video_snl.config.datasets import VideoDatasetName
 from video_snl.config.statistics import VideoStatistics
+from video_snl.config.user_code import DottedPath
 from video_snl.errors import OptionsError
 from video_snl.utils.media import MAX_PIXELS
 
@@ -179,7 +179,7 @@ class ModelConfig(ModelBase):
     """
 
     backbone: VideoBackboneName = "i3d_small"
-    block: AnyBlock = "snl"
+    block: BlockName | DottedPath = "snl"
     num_classes: int | None = None
 
 
