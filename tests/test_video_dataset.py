@@ -197,6 +197,8 @@ def test_clips_that_cannot_be_cut(tree: Path, clip: Any, said: str) -> None:
 def test_other_bad_input_of_datasets(tree: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="split='val': choose train, test or all"):
         VideoDataset.from_folder(tree, split="val")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="unexpected keyword argument 'splitt'"):
+        VideoDataset.from_folder(tree, splitt="test")  # type: ignore[call-arg]
     with pytest.raises(UserError, match="VideoDataset.from_csv"):
         VideoDataset.from_folder(next(tree.rglob("*.avi")))
     with pytest.raises(UserError, match="does not exist"):

@@ -326,6 +326,9 @@ def _without_command(
         line = cut_line(f"unknown command {words[0]}: {advice}there are {', '.join(commands)}")
         print(f"{name}: error: {line}  (see {name} --help)", file=sys.stderr)
         raise SystemExit(_EXIT_BAD_INPUT)
+    if words and words[0] == "--version":
+        print(_versions(name))
+        raise SystemExit(0)
     if set(words) <= {"-h", "--help", "--version", "all"}:
         _overview(name, description, commands).parse_args(words or ["--help"])
     from video_snl.config.parser import refuse_options
@@ -348,24 +351,10 @@ def _overview(name: str, description: str, commands: Commands) -> argparse.Argum
     parser.add_argument("-h", "--help", action="help", help="Show this help message and exit.")
     parser.add_argument(
         "--version",
-        action=_VersionAction,
+        action="store_true",
         help="Print the versions of this program, Python, torch and the decoders, and exit.",
     )
     return parser
-
-
-class _VersionAction(argparse._VersionAction):
-    """Action of ``--version``: the program, Python, torch and the decoders."""
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: Any,
-        option_string: str | None = None,
-    ) -> None:
-        print(_versions(parser.prog))
-        parser.exit()
 
 
 def _versions(program: str) -> str:

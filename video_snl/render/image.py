@@ -18,7 +18,7 @@ from video_snl.render.fonts import (
     spelled,
     text_size,
 )
-from video_snl.utils.files import check_folder, replace_file
+from video_snl.utils.files import make_output_folder, replace_file
 
 __all__ = ["class_colours", "labelled", "overlaid", "save_image", "targets"]
 
@@ -137,7 +137,7 @@ def targets(
         )
     else:
         found = _in_folder(path, sources, suffixes[0])
-    _check_writable(option, named, path.parent if is_file else path)
+    make_output_folder(option, named, path.parent if is_file else path)
     for target in found.values():
         if any(_same(target, source) for source in sources):
             raise UserError(f"{option} {named} would replace {target}: name another place")
@@ -161,15 +161,6 @@ def _in_folder(folder: Path, sources: Sequence[Path], suffix: str) -> dict[Path,
         taken.add(name.lower())
         found[source] = folder / f"{name}{suffix}"
     return found
-
-
-def _check_writable(option: str, named: str, folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        reason = error.strerror or error
-        raise UserError(f"{option} {named} cannot be written ({reason})") from error
-    check_folder(option, str(folder))
 
 
 def _same(target: Path, source: Path) -> bool:

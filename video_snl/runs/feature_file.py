@@ -21,7 +21,7 @@ from video_snl.data.video.file_lists import LabelledVideo
 from video_snl.errors import UserError
 from video_snl.runs.features import FeatureTable, read_features, write_features
 from video_snl.utils.counts import counts
-from video_snl.utils.files import remove_left_overs, state_of, writing
+from video_snl.utils.files import make_folder, remove_left_overs, state_of, writing
 from video_snl.utils.locks import Held, locked
 from video_snl.utils.progress import counted
 from video_snl.utils.text import escaped
@@ -70,13 +70,7 @@ class FeatureParts:
         Raises:
             UserError: One does so now.
         """
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(
-                f"{self.folder} for the parts of {self.target} cannot be made ({error.strerror}): "
-                "give another --output"
-            ) from error
+        make_folder(self.folder, f"the parts of {self.target}", "give another --output")
         try:
             with locked(self.folder / "lock"):
                 remove_left_overs(self.folder, [path.name for path in self.files()])

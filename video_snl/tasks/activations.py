@@ -32,7 +32,13 @@ from video_snl.data.synthetic.generated import cache_folder
 from video_snl.data.video.records import Video, VideoSet
 from video_snl.errors import UserError
 from video_snl.utils.counts import counts
-from video_snl.utils.files import remove_left_overs, replacing, state_of, write_json
+from video_snl.utils.files import (
+    make_folder,
+    remove_left_overs,
+    replacing,
+    state_of,
+    write_json,
+)
 from video_snl.utils.json_text import to_json
 from video_snl.utils.locks import waiting_lock
 from video_snl.utils.progress import counted
@@ -96,13 +102,11 @@ class Activations:
                 loader.
         """
         path, facts = self.folder / f"{name}.npy", self.folder / f"{name}.json"
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(
-                f"{self.folder} for kept activations cannot be made ({error.strerror}): set "
-                "VIDEO_SNL_CACHE to a folder that can be written"
-            ) from error
+        make_folder(
+            self.folder,
+            "kept activations",
+            "set VIDEO_SNL_CACHE to a folder that can be written",
+        )
         with waiting_lock(self.folder / f".{name}.lock", f"computes {what}"):
             if path.is_file() and facts.is_file():
                 if not _is_whole(path, facts):

@@ -24,6 +24,8 @@ __all__ = [
     "digest_of",
     "fresh_folder",
     "is_left_over",
+    "make_folder",
+    "make_output_folder",
     "remove_left_overs",
     "replace_file",
     "replacing",
@@ -193,6 +195,43 @@ def check_folder(option: str, named: str) -> None:
         UserError: It is a file, or something on the way is not a folder to write to.
     """
     _check_place(option, named, Path(named).absolute())
+
+
+def make_folder(folder: Path, purpose: str, advice: str) -> None:
+    """Make a folder that files are kept in, where it is not there.
+
+    Args:
+        folder: The folder.
+        purpose: What it is for, for the message.
+        advice: What to do where it cannot be made.
+
+    Raises:
+        UserError: It cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{folder} for {purpose} cannot be made ({error.strerror}): {advice}"
+        ) from error
+
+
+def make_output_folder(option: str, named: str, folder: Path | None = None) -> Path:
+    """Make the folder that an option names before the work, so that a bad one is known at once.
+
+    Args:
+        option: Name of the option, such as ``--output``.
+        named: Its value.
+        folder: The folder, where the option names a file in it.
+
+    Raises:
+        UserError: It cannot be made, or written to.
+    """
+    folder = Path(named) if folder is None else folder
+    with writing(option, named):
+        folder.mkdir(parents=True, exist_ok=True)
+    check_folder(option, str(folder))
+    return folder
 
 
 @contextmanager

@@ -6,8 +6,7 @@ The answer is a folder with a page, maps, numbers and figures.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +21,9 @@ from video_snl.analysis.model_input import analysis_input, explained
 from video_snl.config.task_spec import AnyExperiment, TaskSpec
 from video_snl.data.workers.forkserver import start_forkserver
 from video_snl.engine.trainer import device_of
-from video_snl.errors import UserError
 from video_snl.runs.trained import TrainedNetwork, load_trained
 from video_snl.tasks.operations import Reading
-from video_snl.utils.files import check_folder, replace_file, write_json
+from video_snl.utils.files import make_output_folder, replace_file, write_json, writing
 from video_snl.utils.json_text import parse_json
 
 __all__ = ["explain", "explain_input", "output_folder", "report", "write_explanations"]
@@ -111,10 +109,7 @@ def output_folder(named: str | None, source: str) -> Path:
         UserError: It cannot be made, or written to.
     """
     folder = Path(named if named is not None else f"explain-{Path(source).stem or 'clip'}")
-    with _writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    check_folder("--output", str(folder))
-    return folder
+    return make_output_folder("--output", str(folder))
 
 
 def write_explanations(folder: Path, explanations: list[Explanation], at: Grid | None) -> Path:
@@ -134,7 +129,7 @@ def write_explanations(folder: Path, explanations: list[Explanation], at: Grid |
     """
     check_explanations(explanations)
     place = strongest(explanations) if at is None else at
-    with _writing(folder):
+    with writing("--output", str(folder)):
         earlier = _earlier_figures(folder)
         replace_file(folder / "maps.npz", lambda path: _save_maps(path, explanations))
         figures = [
@@ -233,13 +228,3 @@ def _numbers(explanation: Explanation) -> dict[str, Any]:
         ],
         "notes": explanation.notes,
     }
-
-
-@contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise UserError(
-            f"--output {folder} cannot be written ({error.strerror or error}): give another folder."
-        ) from error

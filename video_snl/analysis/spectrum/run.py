@@ -18,7 +18,7 @@ from video_snl.engine.trainer import device_of
 from video_snl.errors import UserError
 from video_snl.runs.trained import load_trained
 from video_snl.tasks.operations import Reading
-from video_snl.utils.files import check_folder
+from video_snl.utils.files import make_output_folder, writing
 from video_snl.utils.json_text import to_json
 from video_snl.utils.progress import counted
 
@@ -97,7 +97,7 @@ def spectrum(
             f"{path} holds a network without blocks: there are no spectra to measure; name "
             "one that was trained with a block (--model.block snl)"
         )
-    folder = None if options.output is None else _make_folder(options.output)
+    folder = None if options.output is None else make_output_folder("--output", options.output)
     name = operations.block_name(trained.experiment)
     measurements = {
         position: BlockMeasurement(
@@ -126,31 +126,13 @@ def spectrum(
     return 0 if len(measured) == len(inputs) else 2
 
 
-def _make_folder(name: str) -> Path:
-    """Make the folder before the work, so that a bad name is known at once."""
-    folder = Path(name)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _unwritable(name, error) from error
-    check_folder("--output", str(folder))
-    return folder
-
-
 def _report(spectra: NetworkSpectra, folder: Path | None, print_json: bool) -> None:
     if folder is not None:
-        try:
+        with writing("--output", str(folder)):
             write_spectra(folder, spectra)
-        except OSError as error:
-            raise _unwritable(str(folder), error) from error
     if print_json:
         print(to_json(as_json(spectra), indent=2, finite=True))
         return
     print(table(spectra))
     if folder is not None:
         print(f"numbers and plots: {folder}")
-
-
-def _unwritable(folder: str, error: OSError) -> UserError:
-    reason = error.strerror or error
-    return UserError(f"--output {folder} cannot be written ({reason}): give another folder.")

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, Unpack
 
 import numpy as np
 import torch
@@ -36,7 +36,7 @@ from video_snl.errors import OptionsError, UserError
 from video_snl.utils.counts import counts
 from video_snl.utils.text import examples, meant, say_once
 
-__all__ = ["Part", "VideoDataset"]
+__all__ = ["ListOptions", "Part", "VideoDataset"]
 
 Part = Literal["train", "test", "all"]
 """Videos of a dataset: those to train on, those to test on, or all of them."""
@@ -46,6 +46,24 @@ _NOT_OF_A_CLIP = ("dataset", "root", "num_workers", "deadline", "max_failures")
 _AUTO = "kinetics"
 # Of the streams that a sample's generator spawns, the first three are those of the augmentations.
 _TRANSFORM = 3
+
+
+class ListOptions(TypedDict, total=False):
+    """Options of a dataset whose videos are listed by a folder or a file.
+
+    split: ``train`` (the default), ``test``, or ``all`` videos.
+    clip, transform, seed: as for :class:`VideoDataset`.
+    random_clips: as for :class:`VideoDataset`; None: for ``train`` alone.
+    classes: names in the order of the labels, such as those of a trained network; None: those that
+        are found, sorted.
+    """
+
+    split: Part
+    clip: DataConfig | Mapping[str, Any] | None
+    transform: Callable[[Tensor], Any] | None
+    random_clips: bool | None
+    classes: Sequence[str] | None
+    seed: int
 
 
 class VideoDataset(Dataset[dict[str, Any]]):
@@ -114,13 +132,7 @@ class VideoDataset(Dataset[dict[str, Any]]):
     def from_folder(
         cls,
         root: str | Path,
-        *,
-        split: Part = "train",
-        clip: DataConfig | Mapping[str, Any] | None = None,
-        transform: Callable[[Tensor], Any] | None = None,
-        random_clips: bool | None = None,
-        classes: Sequence[str] | None = None,
-        seed: int = 0,
+        **options: Unpack[ListOptions],
     ) -> VideoDataset:
         """Make the dataset of a folder with a folder for each class, or of UCF-101's layout.
 
@@ -129,11 +141,8 @@ class VideoDataset(Dataset[dict[str, Any]]):
 
         Args:
             root: The folder.
-            split: ``train``, ``test``, or ``all`` videos.
-            clip, transform, seed: As for the class.
-            random_clips: As for the class; None: for ``train`` alone.
-            classes: Names in the order of the labels, such as those of a trained network; None:
-                those of the folder, sorted.
+            options: Those of :class:`ListOptions`: ``split``, ``clip``, ``transform``,
+                ``random_clips``, ``classes``, ``seed``.
 
         Raises:
             UserError: There is no such dataset, it has a class that is not among ``classes``, or as
@@ -142,12 +151,30 @@ class VideoDataset(Dataset[dict[str, Any]]):
         layout = layout_of(Path(root).expanduser())
         if layout == "csv":
             raise UserError(f"{root} is a file: give a folder, or VideoDataset.from_csv a CSV file")
-        return cls._listed(root, layout, split, clip, transform, random_clips, classes, seed)
+        return cls._listed(root, layout, **options)
 
     @classmethod
     def from_csv(
         cls,
         path: str | Path,
+        **options: Unpack[ListOptions],
+    ) -> VideoDataset:
+        """Make the dataset of a CSV file with the columns path,label[,split][,group].
+
+        Args:
+            path: The file; relative paths in it start at its folder.
+            options: As for :meth:`from_folder`.
+
+        Raises:
+            UserError: As for :meth:`from_folder`, or a line of the file is malformed.
+        """
+        return cls._listed(path, "csv", **options)
+
+    @classmethod
+    def _listed(
+        cls,
+        root: str | Path,
+        layout: str,
         *,
         split: Part = "train",
         clip: DataConfig | Mapping[str, Any] | None = None,
@@ -155,29 +182,6 @@ class VideoDataset(Dataset[dict[str, Any]]):
         random_clips: bool | None = None,
         classes: Sequence[str] | None = None,
         seed: int = 0,
-    ) -> VideoDataset:
-        """Make the dataset of a CSV file with the columns path,label[,split][,group].
-
-        Args:
-            path: The file; relative paths in it start at its folder.
-            split, clip, transform, random_clips, classes, seed: As for :meth:`from_folder`.
-
-        Raises:
-            UserError: As for :meth:`from_folder`, or a line of the file is malformed.
-        """
-        return cls._listed(path, "csv", split, clip, transform, random_clips, classes, seed)
-
-    @classmethod
-    def _listed(
-        cls,
-        root: str | Path,
-        layout: str,
-        split: Part,
-        clip: DataConfig | Mapping[str, Any] | None,
-        transform: Callable[[Tensor], Any] | None,
-        random_clips: bool | None,
-        classes: Sequence[str] | None,
-        seed: int,
     ) -> VideoDataset:
         if split not in ("train", "test", "all"):
             raise UserError(f"split={split!r}: choose train, test or all")
