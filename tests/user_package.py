@@ -28,6 +28,14 @@ class MeanBlock(nn.Module):
         return x + self.gain * self.weight.reshape(-1, *[1] * self.ndim) * means
 
 
+class InPlace(nn.Module):
+    def __init__(self, in_channels, *, ndim):
+        super().__init__()
+
+    def forward(self, x):
+        return x.mul_(2)
+
+
 class MaskedBlock(MeanBlock):
     def forward(self, x, mask=None):
         there = torch.ones_like(x[:, 0], dtype=bool) if mask is None else mask
@@ -66,6 +74,11 @@ def of_theta(theta, phi):
 
 def infinite(theta, phi):
     return (theta @ phi.mT) / 0
+
+
+def near(theta, phi):
+    """M_ij = exp(<theta_i, phi_j> / 2), by a tensor that is made here."""
+    return ((theta * torch.full((theta.shape[-1],), 0.5)) @ phi.mT).exp()
 
 
 def failing(theta, phi):
@@ -198,6 +211,7 @@ def write_package(root: Path) -> Path:
         (package / f"{name}.py").write_text(text, encoding="utf-8")
     (package / "__init__.py").write_text("", encoding="utf-8")
     (package / "broken.py").write_text("1 / 0\n", encoding="utf-8")
+    (package / "leaving.py").write_text("raise SystemExit(3)\n", encoding="utf-8")
     (package / "needy.py").write_text("import not_installed_anywhere\n", encoding="utf-8")
     return root
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from tests.naive import normalized, symmetrized
 from tests.user_package import forget_package, importable, is_imported, write_package
 from video_snl import insert_blocks, make_block, mask_blocks, remove_blocks
-from video_snl.blocks import NonlocalBlock
+from video_snl.blocks import NonlocalBlock, SNL2d
 from video_snl.errors import UserError
 from video_snl.models.released.other_code import load_block
 
@@ -82,6 +82,7 @@ def test_the_trial_changes_neither_the_block_nor_the_random_state() -> None:
         ("own_partz.blocks.MeanBlock", "there is no module own_partz: .* on PYTHONPATH"),
         ("own_parts.blockz.MeanBlock", "there is no module own_parts.blockz"),
         ("own_parts.needy.Block", "the module own_parts.needy needs not_installed_anywhere"),
+        ("own_parts.leaving.Block", "importing own_parts.leaving fails: SystemExit: 3"),
         ("own_parts.broken.Block", "importing own_parts.broken fails: ZeroDivisionError"),
         ("own_parts.blocks.MeenBlock", "has no MeenBlock; the nearest is MeanBlock"),
         ("own_parts.wrong.NUMBER", "expected a class of torch.nn.Module, found a int"),
@@ -246,6 +247,16 @@ def test_what_is_no_kernel_is_said(options: dict[str, Any], said: str) -> None:
         make_block("nl", 8, **options)
 
 
+def test_kernels_are_tried_where_memory_is_not_taken() -> None:
+    with torch.device("meta"):
+        block = make_block("nl", 8, kernel="own_parts.parts.near")
+    assert next(block.parameters()).is_meta
+
+
+def test_a_block_may_change_its_input_in_place() -> None:
+    assert make_block("own_parts.blocks.InPlace", 8)(torch.ones(1, 8, 2, 2, 2)).sum() == 128
+
+
 def test_signed_kernels_go_without_a_normalisation() -> None:
     block = make_block("nl", 8, ndim=1, kernel="own_parts.parts.signed", normalization=None)
     assert block(torch.randn(1, 8, 5)).shape == (1, 8, 5)
@@ -303,6 +314,15 @@ def test_block_of_an_own_row_is_one_of_the_zoo() -> None:
         make_block(path, 8, ndim=2)
     with pytest.raises(ValueError, match="order=2 with block='two_hop': its options are: kernel"):
         make_block(path, 8, order=2)
+
+
+@pytest.mark.parametrize("block", [SNL2d, "video_snl.blocks.SNL2d"])
+def test_classes_of_the_zoo_do_too(network: nn.Module, block: Any) -> None:
+    [inserted] = insert_blocks(network, block, ["after:layer2.0"], kernel="gaussian", num_units=2)
+    assert type(inserted) is SNL2d
+    assert inserted.description is not None
+    assert inserted.description["name"] == "snl"
+    assert type(load_block(inserted.state_dict())) is SNL2d
 
 
 @pytest.mark.parametrize(

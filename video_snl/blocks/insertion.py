@@ -119,8 +119,7 @@ def insert_blocks(
     if not positions:
         raise ValueError(f"positions is empty, no block would be inserted. {places_line(model)}")
     _check_bare(model)
-    made_here = isinstance(block, (str, type))
-    build: Any = functools.partial(make_block, block) if made_here else block  # type: ignore[arg-type]
+    build = functools.partial(make_block, block) if isinstance(block, (str, type)) else block
     sites = resolve(model, positions)
     told = Told(layout, in_channels, pathway, prefix_tokens, grid)
     if example is None:

@@ -82,7 +82,7 @@ def import_named(path: str, option: str, expected: str, fits: Callable[[Any], bo
                 "that holds it on PYTHONPATH."
             ) from error
         raise ValueError(f"{said}: the module {module_name} needs {error.name}.") from error
-    except Exception as error:  # whatever a module does when it is imported
+    except (Exception, SystemExit) as error:  # whatever a module does when it is imported
         raise ValueError(f"{said}: importing {module_name} fails: {_reason(error)}.") from error
     if not hasattr(module, name):
         near = get_close_matches(name, vars(module), 1)
@@ -154,13 +154,13 @@ def check_block(block: nn.Module, said: str, in_channels: int, ndim: int) -> Non
         raise ValueError(f"{said} cannot be copied (copy.deepcopy): {_reason(error)}.") from error
     shape = (2, in_channels, *_TRIED_ON[:ndim])
     devices = [like.device] if like.device.type == "cuda" else []
+    # Not every operation has a CPU kernel for half precision.
+    dtype = torch.promote_types(like.dtype, torch.float)
+    drawn = torch.randn(shape, generator=torch.Generator().manual_seed(0), device="cpu")
     with torch.random.fork_rng(devices), torch.inference_mode(False), torch.enable_grad():
-        torch.manual_seed(0)
-        # Not every operation has a CPU kernel for half precision.
-        x = torch.randn(shape, device=like.device).to(torch.promote_types(like.dtype, torch.float))
-        x.requires_grad_()
+        x = drawn.to(like.device, dtype, copy=True).requires_grad_()
         try:
-            y = trial.to(x.dtype)(x)
+            y = trial.to(dtype)(x.clone())  # which it may change in place
             grown = isinstance(y, Tensor) and y.shape == x.shape and y.requires_grad
             gradient = torch.autograd.grad(y.sum(), x, allow_unused=True)[0] if grown else None
         except Exception as error:  # whatever a forward pass of others raises
@@ -175,6 +175,6 @@ def check_block(block: nn.Module, said: str, in_channels: int, ndim: int) -> Non
             raise ValueError(f"{said}: its {what} is not finite on a finite input of {shape}.")
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0].rstrip('.')}" if lines else type(error).__name__

@@ -479,8 +479,9 @@ def _own(
     if not issubclass(kind, ZooBlock):
         return own_block(kind, in_channels, ndim=ndim, common=common, options=options)
     block = kind.factory()(in_channels, ndim=ndim, **common, **options)
-    assert isinstance(block, Described) and block.description is not None
-    block.description["name"] = name if isinstance(name, str) else named(name)
+    if kind not in BLOCKS.get(kind.row.__name__, ()):
+        assert isinstance(block, Described) and block.description is not None
+        block.description["name"] = name if isinstance(name, str) else named(name)
     return block
 
 
