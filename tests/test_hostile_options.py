@@ -23,11 +23,11 @@ from hypothesis import strategies as st
 from reid.config import ReidExperiment
 from tests.command_lines import BOTH, Main, Write, cli, refused, reid_cli
 from video_snl.cli.main import IMAGE_COMMANDS
-from video_snl.config import files as config_files
-from video_snl.config.files import check_text
+from video_snl.config import yaml_text
 from video_snl.config.image import ImageExperiment
 from video_snl.config.validation import LARGEST_INPUT, LIMITS, check_limits
 from video_snl.config.video import Experiment
+from video_snl.config.yaml_text import check_text
 from video_snl.errors import OptionsError, UserError
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -181,7 +181,7 @@ def test_numbers_that_cannot_be_written_down_are_one_line(
 def test_a_pipe_that_nobody_writes_to_is_given_up(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(config_files, "SILENCE", 0.1)
+    monkeypatch.setattr(yaml_text, "SILENCE", 0.1)
     os.mkfifo(tmp_path / "pipe")
     line = refused(cli.main, ["train", "--config", str(tmp_path / "pipe")], capsys)
     assert "nothing came" in line
@@ -311,8 +311,8 @@ def test_the_documentation_has_the_limits() -> None:
     page = (REPOSITORY / "docs" / "configuration.md").read_text(encoding="utf-8")
     for name, (least, most) in LIMITS.items():
         assert f"| `{name}` | {'' if least is None else f'{least:g}'} | {most:,.0f} |" in page
-    assert f"{LARGEST_INPUT:,}" in page and f"{config_files.MOST_VALUES:,}" in page
-    assert f"{config_files.DEEPEST} levels" in page
+    assert f"{LARGEST_INPUT:,}" in page and f"{yaml_text.MOST_VALUES:,}" in page
+    assert f"{yaml_text.DEEPEST} levels" in page
 
 
 @BOTH

@@ -1,6 +1,6 @@
-"""Configurations and options as a user gives them: read once, within limits. Without torch.
+"""Configurations and options as a user gives them: the words of a command, taken apart once.
 
-The reader of YAML is loaded where text is read, so that this is there without it, too.
+Without torch; :mod:`~video_snl.config.yaml_text` reads the text of files and values.
 """
 
 from __future__ import annotations
@@ -8,8 +8,6 @@ from __future__ import annotations
 import difflib
 import os
 import re
-import select
-import stat
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,22 +15,17 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from video_snl.config.validation import with_readers_of_today
+from video_snl.config.yaml_text import check_text, load_text, read_text
 from video_snl.errors import UserError
 from video_snl.utils.json_text import to_json
 
 __all__ = [
     "CONFIGS",
-    "DEEPEST",
-    "LARGEST_FILE",
-    "MOST_VALUES",
     "Given",
     "GivenValues",
     "Source",
-    "check_text",
-    "dumped",
     "entry",
     "list_options",
-    "load_text",
     "named_configs",
     "nearest",
     "option_names",
@@ -44,17 +37,6 @@ __all__ = [
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 """The configurations that come with the package: a link to configs/ in the repository, and a folder
 of the wheel."""
-LARGEST_FILE = 1 << 20
-"""Bytes of a configuration file."""
-DEEPEST = 32
-"""Levels of nesting of a configuration or a value."""
-LONGEST_NUMBER = 1000
-"""Digits of a whole number."""
-SILENCE = 60
-"""Seconds that nothing may come from a pipe that a configuration is read from."""
-MOST_VALUES = 20_000
-"""Values of a configuration, those of its aliases counted wherever they stand."""
-
 _SECTIONS = ("data", "model", "optimizer", "trainer")
 _MISSING: Any = object()
 
@@ -260,7 +242,7 @@ def read_source(value: str, option: str) -> Source:
         if option not in ("--config", "config"):
             raise UserError(f"{option} {value:.200}: there is no such file.")
         name = path = str(_named_config(value, option))
-    loaded = load_text(_text_of(path, f"{option} {value}"), value)
+    loaded = load_text(read_text(path, f"{option} {value}"), value)
     if not isinstance(loaded, Mapping):
         found = "nothing" if loaded is None else f"{loaded!r:.60}"
         raise UserError(f"{value}: expected options in YAML, such as 'key: value', found {found}.")
@@ -288,54 +270,6 @@ def _named_config(name: str, option: str) -> Path:
         f"{option} {name:.200}: there is no such file, and no configuration of this name"
         + (f": the nearest is {near}." if near else ", as finetune/x3d_xs_snl is one.")
     )
-
-
-def load_text(text: str, where: str) -> Any:
-    """Load YAML text as the parser of the command line does.
-
-    Raises:
-        UserError: It is not YAML, or breaks a limit.
-    """
-    import yaml
-    from jsonargparse import get_loader
-
-    try:
-        _check_events(text, where)
-        return get_loader("yaml")(text)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        place = f", line {mark.line + 1}, column {mark.column + 1}" if mark is not None else ""
-        raise UserError(
-            f"{where}: is not YAML ({error.problem or error.context}{place})."
-        ) from error
-    except (yaml.YAMLError, ValueError, OverflowError, TypeError) as error:
-        # ValueError: of dates that do not exist, and numbers of more than 4300 digits. TypeError:
-        # jsonargparse takes the only key of a mapping for text.
-        raise UserError(f"{where}: cannot be read ({' '.join(str(error).split())}).") from error
-
-
-def check_text(text: str, where: str) -> None:
-    """Refuse YAML text that is nested too deeply, or that aliases make too large.
-
-    Text that is not YAML passes: whoever loads it says so.
-
-    Raises:
-        UserError: It breaks a limit.
-    """
-    if len(text) > DEEPEST:  # shorter text breaks none
-        import yaml
-
-        try:
-            _check_events(text, where)
-        except yaml.YAMLError:
-            return
-
-
-def dumped(values: Mapping[str, Any]) -> str:
-    """Write values as YAML that loads as the same values, whichever numbers a loader knows."""
-    import yaml
-
-    return yaml.safe_dump(values, default_style='"', sort_keys=False, allow_unicode=True)
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
@@ -441,116 +375,6 @@ def _flat(values: Mapping[str, Any]) -> Iterator[str]:
             yield from (f"{key}.{inner}" for inner in value)
         else:
             yield str(key)
-
-
-def _text_of(path: str, said: str) -> str:
-    try:
-        content = _bytes_of(path, said)
-    except OSError as error:
-        raise UserError(f"{said} cannot be read: {error.strerror}.") from error
-    if len(content) > LARGEST_FILE:
-        raise UserError(f"{said} is larger than a configuration may be, {LARGEST_FILE:,} bytes.")
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{said} is not text in UTF-8: a configuration is a YAML file.") from error
-
-
-def _bytes_of(path: str, said: str) -> bytes:
-    """Read a file that may be a pipe, whose size is not known and which may stay silent.
-
-    Raises:
-        UserError: Nothing comes from it.
-    """
-    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb", 0) as file:
-        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            return file.read(LARGEST_FILE + 1)
-        os.set_blocking(file.fileno(), True)
-        content = b""
-        while len(content) <= LARGEST_FILE:
-            if not select.select([file], [], [], SILENCE)[0]:
-                raise UserError(f"{said} cannot be read: nothing came from it in {SILENCE} s.")
-            part = os.read(file.fileno(), LARGEST_FILE + 1 - len(content))
-            if not part:
-                break
-            content += part
-        return content
-
-
-def _check_events(text: str, where: str) -> None:
-    """Walk through YAML text without building what it describes."""
-    import yaml
-
-    events = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    sizes: dict[str, int] = {}
-    opened = [_Open(None, mapping=False)]
-    for event in yaml.parse(text, Loader=events):
-        mark = event.start_mark
-        anchor = getattr(event, "anchor", None)
-        if isinstance(event, yaml.CollectionStartEvent):
-            opened.append(_Open(anchor, isinstance(event, yaml.MappingStartEvent)))
-            if len(opened) > DEEPEST + 1:
-                raise UserError(f"{where}: nested deeper than {DEEPEST} levels.")
-            continue
-        key = None
-        if isinstance(event, yaml.CollectionEndEvent):
-            ended = opened.pop()
-            anchor, size = ended.anchor, ended.size
-        elif isinstance(event, yaml.AliasEvent):
-            if any(anchor == each.anchor for each in opened):
-                raise UserError(f"{where}: the alias *{anchor} stands in what it is an alias of.")
-            size = sizes.get(str(anchor), 1)
-            anchor = None
-        elif isinstance(event, yaml.ScalarEvent):
-            size, key = 1, event.value
-            if len(key) > LONGEST_NUMBER and re.fullmatch(r"[-+]?\d\w*", key):
-                raise UserError(f"{where}: a number of more than {LONGEST_NUMBER:,} digits.")
-        else:
-            continue
-        if anchor is not None:
-            sizes[anchor] = size
-        if opened[-1].add(size, key):
-            again = f" (again in line {mark.line + 1})" if mark is not None else ""
-            raise UserError(
-                f"{where}: {key:.60} stands twice{again}, of which only the later would count: "
-                "leave one of them."
-            )
-        if opened[-1].size > MOST_VALUES:
-            raise UserError(
-                f"{where}: holds more than {MOST_VALUES:,} values, those of aliases counted "
-                "wherever they stand."
-            )
-
-
-class _Open:
-    """A collection of YAML text whose end is yet to come.
-
-    Attributes:
-        anchor: Anchor of the collection itself.
-        size: Number of values it holds, itself included.
-    """
-
-    def __init__(self, anchor: str | None, mapping: bool) -> None:
-        self.anchor, self.size = anchor, 1
-        self._keys: set[str] | None = set() if mapping else None
-        self._is_key = True
-
-    def add(self, size: int, text: str | None) -> bool:
-        """Add a member; tell whether it is a key that the mapping has already.
-
-        Args:
-            size: Number of values it holds.
-            text: Text of a single value.
-        """
-        self.size += size
-        if self._keys is None:
-            return False
-        is_key, self._is_key = self._is_key, not self._is_key
-        if not is_key or text is None:
-            return False
-        known = text in self._keys
-        self._keys.add(text)
-        return known
 
 
 def _items(words: Sequence[str]) -> Iterator[_Item]:

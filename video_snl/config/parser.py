@@ -12,11 +12,12 @@ from jsonargparse import ArgumentParser
 from jsonargparse.typing import register_type
 
 from video_snl.config.base import ExperimentBase
-from video_snl.config.files import Given, Source, dumped, list_options, nearest, with_lists
+from video_snl.config.files import Given, Source, list_options, nearest, with_lists
 from video_snl.config.help import Formatter, HelpAction
 from video_snl.config.task import check_program, tasks_of
 from video_snl.config.user_code import DottedPath
 from video_snl.config.validation import described, fits
+from video_snl.config.yaml_text import dumped
 from video_snl.errors import UserError
 from video_snl.utils.text import cut_line
 

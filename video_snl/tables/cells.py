@@ -13,7 +13,7 @@ from typing import Any
 
 from video_snl.config.backbones import IMAGE_BACKBONES, VIDEO_BACKBONES
 from video_snl.config.datasets import IMAGE_DATASETS
-from video_snl.config.files import load_text
+from video_snl.config.yaml_text import load_text
 from video_snl.errors import UserError
 from video_snl.tables.paper import PRINTED, Printed
 
