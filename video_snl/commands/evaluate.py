@@ -55,10 +55,10 @@ from video_snl.models.released.state_dicts import Kind
 from video_snl.render.film_strips import Strip, film_strip, video_strips
 from video_snl.runs.run import checkpoint_path
 from video_snl.runs.trained import Trained, check_same_network, holds, load_trained
+from video_snl.tasks.class_operations import AnyClassOperations, ClassOperations
 from video_snl.tasks.datamodule import test_batch_size
 from video_snl.tasks.image_operations import ImageOperations
 from video_snl.tasks.images import ImageTask, Segmentation
-from video_snl.tasks.operations import AnyClassOperations, ClassOperations
 from video_snl.utils.counts import counts, views_named
 from video_snl.utils.files import check_folder
 from video_snl.utils.finite import not_finite_error

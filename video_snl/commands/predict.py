@@ -34,9 +34,10 @@ from video_snl.runs.run import checkpoint_path
 from video_snl.runs.trained import Trained, load_trained
 from video_snl.tasks.action import ActionRecognition
 from video_snl.tasks.base import Task
+from video_snl.tasks.class_operations import ClassOperations
 from video_snl.tasks.images import ImageTask
 from video_snl.tasks.metrics import top_classes
-from video_snl.tasks.operations import ClassOperations, Reading
+from video_snl.tasks.operations import Reading
 from video_snl.utils.json_text import to_json
 from video_snl.utils.media import named_once
 from video_snl.utils.text import printable, shown_path

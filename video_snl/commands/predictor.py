@@ -37,9 +37,10 @@ from video_snl.runs.pretrained import load_pretrained
 from video_snl.runs.run import check_loaded, has_record, kind_of, read_record
 from video_snl.runs.trained import Trained, find_trained
 from video_snl.tasks.action import ActionRecognition
+from video_snl.tasks.class_operations import AnyClassOperations, ClassOperations
 from video_snl.tasks.images import ImageTask
 from video_snl.tasks.metrics import top_classes
-from video_snl.tasks.operations import AnyClassOperations, ClassOperations, Reading
+from video_snl.tasks.operations import Reading
 from video_snl.utils.arrays import as_array
 from video_snl.utils.finite import not_finite_error
 

@@ -24,9 +24,10 @@ from video_snl.runs.trained import Trained, TrainedNetwork, load_trained
 from video_snl.serve.server import check_options, serve
 from video_snl.serve.service import Answer, Limits, Service, ShownPage, check_video
 from video_snl.tasks.action import ActionRecognition
+from video_snl.tasks.class_operations import ClassOperations
 from video_snl.tasks.images import ImageTask, Segmentation
 from video_snl.tasks.metrics import top_classes
-from video_snl.tasks.operations import ClassOperations, Reading
+from video_snl.tasks.operations import Reading
 from video_snl.utils.counts import counts
 from video_snl.utils.extras import require
 from video_snl.utils.finite import not_finite_error

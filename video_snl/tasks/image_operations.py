@@ -27,10 +27,10 @@ from video_snl.models.released.state_dicts import Kind
 from video_snl.models.video import head_parameters, recompute_units
 from video_snl.models.weights.loading import LoadReport
 from video_snl.runs.trained import Trained
+from video_snl.tasks.class_operations import ClassOperations
 from video_snl.tasks.datamodule import ImageDataModule
 from video_snl.tasks.images import ImageClassification, ImageTask, Segmentation
 from video_snl.tasks.operations import (
-    ClassOperations,
     Lists,
     ModelInput,
     evenly_spaced,

@@ -38,9 +38,9 @@ from video_snl.runs.published import WEIGHTS, is_shared
 from video_snl.runs.run import Run, has_record, run_of
 from video_snl.runs.trained import Trained
 from video_snl.tasks.action import ActionRecognition
+from video_snl.tasks.class_operations import ClassOperations
 from video_snl.tasks.datamodule import ClipDataModule, share_of_batch
 from video_snl.tasks.operations import (
-    ClassOperations,
     Lists,
     ModelInput,
     evenly_spaced,
