@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from video_snl.blocks.zoo import BlockOptions
+from video_snl.blocks.options import BlockOptions
 
 
 class PlainBlock(nn.Module, abc.ABC):

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from video_snl.blocks.feature_maps import Told, measured, read_layers, say_shared
 from video_snl.blocks.layouts import GridOf, Layout, Pathway, Where, WithBlock
+from video_snl.blocks.options import BlockOptions
 from video_snl.blocks.places import (
     bare_children,
     block_places,
@@ -29,7 +30,7 @@ from video_snl.blocks.places import (
     places_line,
     resolve,
 )
-from video_snl.blocks.zoo import BlockOptions, make_block
+from video_snl.blocks.zoo import make_block
 
 __all__ = [
     "BlockFactory",

@@ -7,22 +7,10 @@ blocks. To add a block, write its row, a line with its classes and a line in ``B
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from types import UnionType
-from typing import (
-    Any,
-    ClassVar,
-    Literal,
-    TypedDict,
-    Union,
-    Unpack,
-    get_args,
-    get_origin,
-    get_type_hints,
-)
+from typing import Any, ClassVar, Literal, Unpack
 
 import torch
 from torch import nn
@@ -39,57 +27,13 @@ from video_snl.blocks.kernels import (
     Taylor,
     pair_kernel,
 )
+from video_snl.blocks.options import BlockOptions, KernelName, checked_options
 from video_snl.blocks.sub_block import Described, NormName
 from video_snl.blocks.user_blocks import check_block, import_named, is_block, named, own_block
 
-__all__ = ["BLOCKS", "NAMES", "BlockOptions", "Dimensions", "ZooBlock", "dimensions", "make_block"]
+__all__ = ["BLOCKS", "NAMES", "Dimensions", "ZooBlock", "dimensions", "make_block"]
 
-KernelName = Literal["relu_dot", "dot", "embedded_gaussian", "gaussian", "concatenation"]
 Default = Literal["default"]
-
-
-class BlockOptions(TypedDict, total=False):
-    """The options of all blocks together; a block takes those that its row in the zoo names.
-
-    kernel: kernel of pairs of positions, or the dotted path of a user's own.
-    filter: dotted path of a user's own filter, of ``order``.
-    normalization: ``sym``, ``rw`` or None.
-    scaled: division of the exponent by sqrt(Cs).
-    bias: projections with a bias: ``all``, or ``theta``, ``phi``, ``g``, ``out``, with commas.
-    norm, norm_groups: ``batch``, ``group`` (with so many groups), ``layer`` or ``none``.
-    pool: factor by which the keys are sub-sampled along every spatial axis.
-    pool_first: pooling of the features before their projection, instead of phi and Z after it.
-    ceil_mode: pooling keeps an odd rest at the end of an axis.
-    descriptors: number of descriptors that A2 gathers; default Cs.
-    order: order of gSNL's or Cayley's filter, or of CGNL's Taylor series.
-    groups, gamma: groups of channels and width of the radial basis function of CGNL.
-    series: CGNL's Taylor series; without it the dot product of single channels.
-    recurrence: number of times that CC is applied.
-    reduction: reduction of the channels in the gates ``se``, ``ge`` and ``gc``.
-    fusion: how ``gc`` joins its context: ``add``, ``mul`` or ``both``.
-    theta, extent: form and size of the gather of the gate ``ge``.
-    """
-
-    bias: str
-    norm: NormName
-    norm_groups: int | None
-    kernel: KernelName | str
-    filter: str | None
-    normalization: Normalization | None
-    scaled: bool
-    pool: int
-    pool_first: bool
-    ceil_mode: bool
-    descriptors: int | None
-    series: bool
-    fusion: Literal["add", "mul", "both"]
-    order: int
-    groups: int
-    gamma: float
-    recurrence: int
-    reduction: int | None
-    theta: Literal["minus", "theta", "plus"]
-    extent: int
 
 
 class ZooBlock(NonlocalBlock):
@@ -114,7 +58,7 @@ class ZooBlock(NonlocalBlock):
         **options: Unpack[BlockOptions],
     ) -> None:
         row = type(self).row
-        checked = _checked_options(row.__name__, row, options, common=_every_row)
+        checked = checked_options(row.__name__, row, options, common=_every_row)
         of_all = {name: checked.pop(name) for name in tuple(checked) if name in _OF_EVERY_ROW}
         super().__init__(
             in_channels,
@@ -430,24 +374,25 @@ def make_block(
         "activation": activation,
     }
     given: dict[str, Any] = dict(options)
-    if isinstance(name, str) and name in BLOCKS:
-        block: nn.Module = BLOCKS[name][ndim - 1](in_channels, **common, **given)
-    elif isinstance(name, str) and name in GATES:
+    tried = any("." in str(given.get(option)) for option in _PATHS)
+    if not isinstance(name, str) or "." in name:
+        block, tried = _own(name, in_channels, ndim, common, given), True
+    elif name in BLOCKS:
+        block = BLOCKS[name][ndim - 1](in_channels, **common, **given)
+    elif name in GATES:
         block = _gate(name, in_channels, ndim, common, given)
-    elif isinstance(name, str) and "." not in name:
+    else:
         raise ValueError(
             f"block={name!r} is unknown; choose from: {', '.join(NAMES)}, or a dotted path such as "
             "my_package.MyBlock."
         )
-    else:
-        block = _own(name, in_channels, ndim, common, given)
-    if not isinstance(name, str) or "." in name or any("." in str(given.get(o)) for o in _OWN):
+    if tried:
         said = f"block {name if isinstance(name, str) else named(name)}"
         check_block(block, said, in_channels, ndim)
     return block.to(device=device, dtype=dtype)
 
 
-_OWN = ("kernel", "filter")  # options that may be dotted paths
+_PATHS = ("kernel", "filter")  # options that may be dotted paths
 
 
 def _gate(
@@ -455,7 +400,7 @@ def _gate(
 ) -> nn.Module:
     without = {"inter_channels": None, "num_units": 1, "activation": None}
     foreign = {key: common[key] for key, value in without.items() if common[key] != value}
-    checked = _checked_options(name, GATES[name].__init__, {**foreign, **options})
+    checked = checked_options(name, GATES[name].__init__, {**foreign, **options})
     gate = GATES[name](in_channels, ndim=ndim, zero_init=common["zero_init"], **checked)
     gate.description = {"name": name, "in_channels": in_channels, "ndim": ndim, **checked}
     return gate
@@ -490,49 +435,3 @@ def _normalization(kernel: str, how: Normalization | Default | None) -> Normaliz
     if how != "default":
         return how
     return None if kernel in ("dot", "concatenation") else "rw"
-
-
-def _checked_options(
-    block: str,
-    function: Callable[..., Any],
-    options: Mapping[str, Any],
-    common: Callable[..., Any] | None = None,
-) -> dict[str, Any]:
-    """Check that every option is a parameter of ``function``, or of ``common``, and has its type.
-
-    Raises:
-        ValueError: naming the option, the block and the options it has.
-    """
-    left_out = ("self", "in_channels", "ndim", "zero_init")
-    functions = [function] if common is None else [function, common]
-    owners = {
-        name: each
-        for each in functions
-        for name in inspect.signature(each).parameters
-        if name not in left_out
-    }
-    known = list(owners)
-    for name, value in options.items():
-        if name in known and not _fits(value, get_type_hints(owners[name])[name]):
-            raise ValueError(
-                f"{name}={value!r} with block={block!r} is a {type(value).__name__}; expected: "
-                f"{inspect.signature(owners[name]).parameters[name].annotation}."
-            )
-        if name not in known:
-            has = f"its options are: {', '.join(known)}" if known else "it has none of its own"
-            raise ValueError(f"{name}={value!r} with block={block!r}: {has}.")
-    return dict(options)
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    """Check a value from a configuration against the declared type of an option.
-
-    Any string fits a choice of strings: the option's own check names the choices.
-    """
-    if get_origin(hint) in (Union, UnionType):
-        return any(_fits(value, part) for part in get_args(hint))
-    if get_origin(hint) is Literal:
-        return isinstance(value, str)
-    if hint is int or hint is float:
-        return isinstance(value, int | hint) and not isinstance(value, bool)
-    return isinstance(value, hint)

@@ -14,7 +14,8 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from video_snl.blocks.zoo import KernelName, make_block
+from video_snl.blocks.options import KernelName
+from video_snl.blocks.zoo import make_block
 from video_snl.config.user_code import allowing_code, refuse_code
 from video_snl.models.released.blocks import load_reference_block
 
