@@ -123,6 +123,9 @@ def test_resumed_exported_and_published_where_it_is_allowed(trained: Path, tmp_p
     folder = tmp_path / "published"
     done = run_here("publish", *checkpoint, "-o", str(folder))
     assert done.returncode == 0, done.stderr
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert f"made by `{MEAN}`" in card and "--checkpoint FOLDER --allow_code IMAGE" in card
+    assert "No code is run" not in card
     forget_package()
     with pytest.raises(UserError, match="of the module own_parts.blocks"):
         video_snl.load(folder)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from video_snl.blocks.insertion import inserted_blocks
 from video_snl.config.task_spec import AnyExperiment, TaskSpec, shown_tops
+from video_snl.config.user_code import named_code
 from video_snl.data.video.division import SPLIT_FILE, read_split
 from video_snl.errors import UserError
 from video_snl.export.checking import finite_logits, random_inputs
@@ -184,7 +185,7 @@ def _card(
         f"---\n{header.to_yaml()}\n---\n\n# {name}\n",
         f"`{name}` is a network that {spec.card.purpose}: {_network(facts, model)}\n",
         _figures(metrics, source),
-        _use(spec) + (_SPLIT if split else ""),
+        _use(spec, facts["experiment"]["model"]) + (_SPLIT if split else ""),
         _made_with(facts, licence),
     ]
     return ModelCard("\n".join(part for part in parts if part))
@@ -260,15 +261,23 @@ _SPLIT = f"""
 """
 
 
-def _use(spec: TaskSpec) -> str:
+def _use(spec: TaskSpec, network: Mapping[str, Any]) -> str:
+    code, allowed = "No code is run to read them.", ""
+    if paths := sorted(set(named_code(network).values())):
+        named = " and ".join(f"`{path}`" for path in paths)
+        code = (
+            f"The network is made by {named}, which are not part of video-snl: their\n"
+            "modules have to be installed, and are imported, and so run, only with `--allow_code`."
+        )
+        allowed = " --allow_code"
     return f"""## Use
 
     pip install 'video-snl[all]'
-    {spec.command} {spec.card.use} --checkpoint FOLDER {spec.card.example}
+    {spec.command} {spec.card.use} --checkpoint FOLDER{allowed} {spec.card.example}
 
 `FOLDER` is this folder; it stands for a checkpoint in every command. `{WEIGHTS}` holds the weights
 by the names of the network's parameters, `{CONFIG}` the configuration and all else that rebuilds
-the network. No code is run to read them.
+the network. {code}
 """
 
 

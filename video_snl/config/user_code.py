@@ -14,7 +14,7 @@ from typing import Any
 
 from video_snl.errors import UserError
 
-__all__ = ["DottedPath", "allowing_code", "is_dotted", "refuse_code"]
+__all__ = ["DottedPath", "allowing_code", "is_dotted", "named_code", "refuse_code"]
 
 _allowed = ContextVar("allow_code", default=False)
 
@@ -46,6 +46,18 @@ def allowing_code(allowed: bool) -> Iterator[None]:
         _allowed.reset(token)
 
 
+def named_code(model: Mapping[str, Any]) -> dict[str, str]:
+    """Return the options of a network that name code of other packages, with their paths.
+
+    Args:
+        model: Options of the network.
+    """
+    options = model.get("block_options") or {}
+    texts = {"block": model.get("block")} | {f"block_options.{k}": v for k, v in options.items()}
+    # No name of ours has a dot.
+    return {f"model.{k}": v for k, v in texts.items() if isinstance(v, str) and "." in v}
+
+
 def refuse_code(model: Mapping[str, Any], source: object) -> None:
     """Refuse a stored network that is made by code of other packages, unless that is allowed.
 
@@ -58,13 +70,9 @@ def refuse_code(model: Mapping[str, Any], source: object) -> None:
     """
     if _allowed.get():
         return
-    options = model.get("block_options") or {}
-    named = {"block": model.get("block")} | {f"block_options.{k}": v for k, v in options.items()}
-    for option, value in named.items():
-        if isinstance(value, str) and "." in value:  # no name of ours has a dot
-            module = value.rpartition(".")[0]
-            raise UserError(
-                f"{source}: its model.{option} is {value}, of the module {module}, which is "
-                "imported and thereby run only if you say that you trust it: give --allow_code (in "
-                "Python: allow_code=True)."
-            )
+    for option, path in named_code(model).items():
+        raise UserError(
+            f"{source}: its {option} is {path}, of the module {path.rpartition('.')[0]}, which is "
+            "imported and thereby run only if you say that you trust it: give --allow_code (in "
+            "Python: allow_code=True)."
+        )
