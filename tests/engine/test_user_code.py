@@ -96,6 +96,7 @@ def test_a_run_imports_nothing_unless_it_is_allowed(
     assert not is_imported()
 
 
+@pytest.mark.slow
 def test_allowed_in_a_process_of_its_own(trained: Path, package: Path, tmp_path: Path) -> None:
     image = tmp_path / "image.png"
     Image.new("L", (8, 8), 128).save(image)
