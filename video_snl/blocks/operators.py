@@ -624,8 +624,12 @@ def _total(tensors: Iterable[Tensor]) -> Tensor:
 
 
 def _times(x: Tensor, weight: Tensor) -> Tensor:
-    """Multiply row i of x by weight i, in x's dtype. Shapes: (B, N, C), (B, N) -> (B, N, C)."""
-    return (x * weight[..., None]).to(x.dtype)
+    """Multiply row i of x by weight i. Shapes: (B, N, C), (B, N) -> (B, N, C).
+
+    The dtype is x's, but for integers, whose products would be cut off.
+    """
+    product = x * weight[..., None]
+    return product.to(x.dtype) if x.is_floating_point() or x.is_complex() else product
 
 
 def _exchanged(rows: Tensor) -> Tensor:
