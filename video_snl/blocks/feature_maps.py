@@ -63,12 +63,12 @@ def measured(
 
     def note(at: int, value: Any, args: Sequence[Any], options: Mapping[str, Any]) -> None:
         site, _ = sites[at]
-        if not isinstance(value, Tensor):
-            value = value[element_of(value, told.pathway, type(site.module).__name__)]
+        key = element_of(value, told.pathway, type(site.module).__name__)
+        value = value if key is None else value[key]
         axes = None
         if told.layout == "tokens" or (told.layout == "auto" and told.grid is not None):
             grid = told.grid(*args, **options) if callable(told.grid) else told.grid
-            axes = len(grid_sizes(value, told.prefix_tokens, grid)[0])
+            axes = len(grid_sizes(value.shape, told.prefix_tokens, grid)[0])
         calls[at].append((value.shape, axes))
 
     def before(at: int) -> Callable[..., None]:
@@ -176,6 +176,8 @@ def _seen(
             f"in_channels={told.in_channels}, but the example has {channels} at {position}."
         )
     if layout == "tokens":
+        if axes is None:
+            grid_sizes(shape, told.prefix_tokens, None)
         return FeatureMap(layout, channels, axes or 1)
     return FeatureMap(layout, channels, len(shape) - 2)
 
