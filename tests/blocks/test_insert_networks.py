@@ -222,7 +222,7 @@ def test_what_layers_do_not_tell_is_asked_for() -> None:
         ({"prefix_tokens": 1, "grid": (5, 4)}, "has 20 positions, and there are 16 tokens"),
         (
             {"prefix_tokens": 1, "grid": {"X": 16}},
-            "give 1 to 3 sizes .* or a mapping of T, H and W",
+            "give 1 to 3 sizes .* a mapping of T, H",
         ),
         ({"layout": "channels_first", "in_channels": 32}, "in_channels=32, but the example has 17"),
     ],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import math
 from typing import Any
 
 import pytest
@@ -11,7 +13,8 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from tests.blocks.cases import CASES, GATES, all_cases, features
-from video_snl.blocks import NonlocalBlock, make_block
+from video_snl.blocks import BLOCKS, NAMES, NonlocalBlock, make_block
+from video_snl.blocks.gates import GATES as GATE_CLASSES
 from video_snl.blocks.operators import RectifiedSum
 
 
@@ -199,6 +202,11 @@ def test_parametrised_weights_are_folded() -> None:
         ({"norm": "group", "norm_groups": 0}, "norm_groups=0 must be at least 1"),
         ({"pool_first": True}, "pool_first and ceil_mode are of pool=2"),
         ({"kernel": "concatenation", "normalization": "rw"}, "it is divided by N as in its paper"),
+        ({"normalization": "x"}, "normalization='x' is unknown; choose 'sym', 'rw' or None"),
+        ({"norm": "group", "norm_groups": 3}, "norm_groups=3 must divide in_channels=8"),
+        ({"inter_channels": 0}, "inter_channels=0 with in_channels=8 must be at least 1"),
+        ({"inter_channels": 4.0}, "inter_channels=4.0 must be a whole number"),
+        ({"num_units": "2"}, "num_units='2' must be a whole number"),
     ],
 )
 def test_options_that_do_not_fit(options: dict[str, Any], message: str) -> None:
@@ -211,3 +219,41 @@ def test_options_of_other_blocks_that_do_not_fit() -> None:
         make_block("cgnl", 8, scaled=True)
     with pytest.raises(ValueError, match="descriptors=0 must be at least 1"):
         make_block("a2", 8, descriptors=0)
+    for gamma in (0.0, -1.0, 41, math.inf, math.nan):
+        with pytest.raises(ValueError, match=f"gamma={gamma} must be above 0 and at most 40"):
+            make_block("cgnl", 8, gamma=gamma)
+    for order in (-1, 101):
+        with pytest.raises(ValueError, match=f"order={order} must be 0 to 100"):
+            make_block("cgnl", 8, order=order)
+
+
+ODD = (math.nan, math.inf, -math.inf, -0.5, -1, 0, 1, 2, 3, 7, 64, 1e6, "x", "", True, None, [1])
+
+
+def options_of(name: str) -> list[str]:
+    """All arguments of a block in a configuration, without its number of axes."""
+    own = inspect.signature(BLOCKS[name][0].row if name in BLOCKS else GATE_CLASSES[name].__init__)
+    common = ["bias", "norm", "norm_groups", "inter_channels", "num_units", "activation"]
+    names = [*own.parameters, *(common if name in BLOCKS else [])]
+    return [option for option in names if option not in ("self", "ndim", "zero_init")]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_can_be_made_can_be_applied(name: str) -> None:
+    """Whatever an option may not be is said where the block is made, in one line."""
+    x = features(2, 8, 4, 4).float()
+    made_ones = 0
+    for option in {"in_channels", *options_of(name)}:
+        for value in ODD:
+            options: dict[str, Any] = {"in_channels": 8, option: value}
+            if option == "norm_groups":
+                options["norm"] = "group"
+            try:
+                block = make_block(name, ndim=2, zero_init=False, **options)
+            except ValueError as error:
+                assert option in str(error) and "\n" not in str(error), (option, value)
+                continue
+            made_ones += 1
+            if option != "in_channels":
+                assert block(x).isfinite().all(), (option, value)
+    assert made_ones > 4

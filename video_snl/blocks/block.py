@@ -33,6 +33,7 @@ from video_snl.blocks.sub_block import (
     Pointwise,
     Recipe,
     SubBlock,
+    check_counts,
 )
 
 __all__ = [
@@ -123,8 +124,9 @@ class NonlocalBlock(Described):
             config = recipe
         if config is None:
             raise TypeError("NonlocalBlock needs a config, the block's row in Table 1.")
+        check_counts(in_channels=in_channels, num_units=num_units)
         width = in_channels // config.reduction if inter_channels is None else inter_channels
-        _check_sizes(in_channels, width, ndim, num_units, config.groups)
+        _check_sizes(in_channels, width, ndim, config.groups)
         _check_start(zero_init, activation)
         self.in_channels, self.inter_channels, self.ndim = in_channels, width, ndim
         self.config, self.filter = config, config.filter()
@@ -415,16 +417,15 @@ class GraphFilter(NamedTuple):
         return from_vertices(z.unflatten(1, (self.groups, -1)).flatten(0, 1), self.groups, channels)
 
 
-def _check_sizes(
-    in_channels: int, inter_channels: int, ndim: int, num_units: int, groups: int
-) -> None:
+def _check_sizes(in_channels: int, inter_channels: int, ndim: int, groups: int) -> None:
     if ndim not in (1, 2, 3):
         raise ValueError(f"ndim={ndim} must be 1, 2 or 3.")
-    if in_channels < 1 or inter_channels < 1 or num_units < 1:
+    if inter_channels == 0:
         raise ValueError(
-            f"in_channels={in_channels}, inter_channels={inter_channels} and num_units={num_units} "
-            "must be at least 1 (inter_channels defaults to a part of in_channels)."
+            f"inter_channels=0 with in_channels={in_channels} must be at least 1; by default it is "
+            "a part of in_channels."
         )
+    check_counts(inter_channels=inter_channels)
     if in_channels % groups or inter_channels % groups:
         raise ValueError(
             f"groups={groups} must divide in_channels={in_channels} and "

@@ -112,8 +112,9 @@ def insert_blocks(
     Raises:
         ValueError: for no position, a malformed one, one that already has a block, or one that
             names no module of this network (the message names the nearest); channels, layout or
-            pathway that cannot be told, or words that have no meaning for the layout; a model that is wrapped or compiled already; a module that
-            the example does not call, or calls with maps of different shapes.
+            pathway that cannot be told, or words that have no meaning for the layout; a model that
+            is wrapped or compiled already; a module that the example does not call, or calls with
+            maps of different shapes.
     """
     if isinstance(positions, str):
         raise ValueError(f"positions={positions!r} is one text: give a list, [{positions!r}].")

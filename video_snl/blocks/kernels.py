@@ -233,6 +233,10 @@ class GatherDistribute(Kernel):
         return LowRank(theta.softmax(-1), _softmax_of_positions(phi, spec.mask))
 
 
+# Beyond them factorials and exp(-gamma) leave the range of floating point.
+_LARGEST_ORDER, _LARGEST_GAMMA = 100, 40
+
+
 @dataclass(frozen=True)
 class Taylor(Kernel):
     """exp(-gamma (t - p)^2) of single channels, as a Taylor series of ``order`` (arXiv:1810.13125).
@@ -240,11 +244,23 @@ class Taylor(Kernel):
     The graph's vertices are the channels of all positions, N Cs in all, in ``groups`` separate
     graphs: the affinity's batch is (B groups), its size N Cs / groups, its rank order + 1.
     With 2 for t^2 + p^2, as in the authors' code, M = exp(-2 gamma) sum_k (2 gamma t p)^k / k!
+
+    Raises:
+        ValueError: for an order beyond 0 to 100, or a gamma that is not above 0 and at most 40.
     """
 
     order: int = 2
     gamma: float = 1e-4
     groups: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.order <= _LARGEST_ORDER:
+            raise ValueError(f"order={self.order} must be 0 to {_LARGEST_ORDER}.")
+        if not 0 < self.gamma <= _LARGEST_GAMMA:
+            raise ValueError(
+                f"gamma={self.gamma} must be above 0 and at most {_LARGEST_GAMMA}: the series has "
+                "its powers and exp(-2 gamma)."
+            )
 
     def affinity(self, embedded: Tensor, spec: AffinitySpec) -> Affinity:
         theta, phi = (self._powers(to_vertices(x, self.groups)) for x in embedded.chunk(2, -1))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, Literal, get_args
 
 import torch
@@ -30,6 +31,7 @@ __all__ = [
     "Pointwise",
     "Recipe",
     "SubBlock",
+    "check_counts",
 ]
 
 Normalization = Literal["sym", "rw"]
@@ -81,6 +83,10 @@ class BlockConfig:
     ceil_mode: bool = True
 
     def __post_init__(self) -> None:
+        if self.normalization not in (None, *get_args(Normalization)):
+            raise ValueError(
+                f"normalization={self.normalization!r} is unknown; choose 'sym', 'rw' or None."
+            )
         self.kernel.check(self.symmetric, self.normalization)
         for name in ("groups", "pool", "recurrence", "norm_groups"):
             value = getattr(self, name)
@@ -129,6 +135,19 @@ class Described(nn.Module):
         super()._save_to_state_dict(destination, prefix, keep_vars)
         if self.description is not None and hasattr(destination, "_metadata"):
             destination._metadata.setdefault(prefix[:-1], {})["block"] = dict(self.description)
+
+
+def check_counts(**counts: int) -> None:
+    """Check that counts, such as numbers of channels, are whole numbers of at least 1.
+
+    Raises:
+        ValueError: one is not.
+    """
+    for name, value in counts.items():
+        whole = isinstance(value, Integral) and not isinstance(value, bool)
+        if not whole or value < 1:
+            at_least = " of at least 1" if whole else ""
+            raise ValueError(f"{name}={value!r} must be a whole number{at_least}.")
 
 
 class SubBlock(nn.Module):
@@ -292,7 +311,10 @@ class LayerNorm(nn.LayerNorm):
 
 def _norm(config: BlockConfig, channels: int, ndim: int) -> nn.Module:
     if config.norm == "group":
-        return nn.GroupNorm(config.norm_groups or config.groups, channels)
+        groups = config.norm_groups or config.groups
+        if channels % groups:
+            raise ValueError(f"norm_groups={groups} must divide in_channels={channels}.")
+        return nn.GroupNorm(groups, channels)
     if config.norm == "layer":
         return LayerNorm(channels)
     return nn.Identity() if config.norm == "none" else BATCH_NORM[ndim](channels)
