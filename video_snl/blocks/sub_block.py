@@ -146,8 +146,8 @@ def check_counts(**counts: int) -> None:
     for name, value in counts.items():
         whole = isinstance(value, Integral) and not isinstance(value, bool)
         if not whole or value < 1:
-            at_least = " of at least 1" if whole else ""
-            raise ValueError(f"{name}={value!r} must be a whole number{at_least}.")
+            wanted = "at least 1" if whole else "a whole number"
+            raise ValueError(f"{name}={value!r} must be {wanted}.")
 
 
 class SubBlock(nn.Module):
