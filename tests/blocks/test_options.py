@@ -122,6 +122,29 @@ def test_keys_are_pooled_before_or_after_the_projection(name: str, first: bool, 
     assert_close(block(x), x + sub_block.norm(added))
 
 
+def test_gamma_of_disentangled_attention_starts_where_it_is_told() -> None:
+    """From 0, as in its authors' code, a new block listens to the unary softmax alone."""
+    block, x = made("dnl", gamma=0.0), features(2, 8, 3, 4)
+    unary = F.linear(x.flatten(2).mT, block.project.weight[8:9]).softmax(1)
+    assert_close(block.affinity(x).to_dense(), unary.mT.expand(-1, 12, -1))
+    nn.init.constant_(block.gamma, 2.0)
+    rows = block.affinity(x).to_dense().sum(-1)
+    assert_close(rows, torch.full_like(rows, 3.0))
+    block.reset_parameters()
+    assert block.gamma.item() == 0 and block.gamma.requires_grad
+    assert "gamma" in dict(block.named_parameters()) and "gamma" not in made("dnl").state_dict()
+    cool, warm = made("dnl", temperature=0.05), made("dnl")
+    with torch.no_grad():
+        warm.project.weight[:4] /= 0.05
+    assert_close(cool(x), warm(x))
+    for options, message in (
+        ({"temperature": 0.0}, "temperature=0.0 must be above 0 and finite"),
+        ({"gamma": float("inf")}, "gamma=inf, where the learned weight starts, is not finite"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            make_block("dnl", 8, **options)  # type: ignore[arg-type]
+
+
 def test_a_rectified_sum_of_many_keys_needs_no_matrix() -> None:
     generator = torch.Generator().manual_seed(0)
     a, b = (torch.randn(2, 300, generator=generator).double() for _ in range(2))

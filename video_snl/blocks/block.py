@@ -139,6 +139,9 @@ class NonlocalBlock(Described):
             sum(self.parts),
             biased=[each for each in zip((*self.widths, self.parts[1]), biased, strict=True)],
         )
+        start = config.kernel.start() if self.filter.products else None
+        gamma = None if start is None else nn.Parameter(torch.full((1,), float(start)))
+        self.register_parameter("gamma", gamma)
         # Checkpoints have the sub-blocks under the name of units.
         self.units = nn.ModuleList(
             SubBlock(
@@ -158,6 +161,8 @@ class NonlocalBlock(Described):
     def reset_parameters(self) -> None:
         """Draw all weights anew, as a new block has them."""
         self.project.reset_parameters()
+        if self.gamma is not None:
+            nn.init.constant_(self.gamma, self.config.kernel.start() or 0.0)
         if isinstance(self.filter, nn.Module):
             self.filter.reset_parameters()  # type: ignore[operator]
         for sub_block in self.sub_blocks:
@@ -352,6 +357,7 @@ class NonlocalBlock(Described):
             0 if self.filter.keeps_factors else self.filter.products,
             mask,
             key_mask,
+            self.gamma,
         )
         return self.config.kernel.affinity(embedded, spec)
 

@@ -276,7 +276,10 @@ class Softmax(Affinity):
                 f"Softmax needs a query (B, N, E) and a key (B, M, E), got {tuple(query.shape)} "
                 f"and {tuple(key.shape)}."
             )
-        self.query, self.key, self.scale_factor, self.mask = query, key, scale, mask
+        # Scaled here: fused kernels round scale <q_i, k_j> otherwise on the way back than forwards,
+        # and the exponential of the difference of large ones is infinite.
+        self.query = query if scale == 1 else scale * query
+        self.key, self.mask = key, mask
 
     def matmul(self, z: Tensor) -> Tensor:
         positions, keys, channels = self.query.shape[1], self.key.shape[1], z.shape[-1]
@@ -292,7 +295,7 @@ class Softmax(Affinity):
             key[:, None].expand(-1, heads, -1, -1),
             value[:, None].expand(-1, heads, -1, -1),
             attn_mask=None if self.mask is None else self.mask[:, None, None],
-            scale=self.scale_factor,
+            scale=1.0,
         )
         try:
             result = attend()
@@ -319,7 +322,6 @@ class Softmax(Affinity):
         return positions * keys * (embedded + channels)
 
     def _softmax(self, query: Tensor) -> Tensor:
-        query = query if self.scale_factor == 1 else self.scale_factor * query
         scores = query @ self.key.mT
         if self.mask is not None:
             scores = scores.masked_fill(~self.mask[:, None], -torch.inf)

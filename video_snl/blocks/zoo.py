@@ -60,7 +60,10 @@ class BlockOptions(TypedDict, total=False):
     ceil_mode: pooling keeps an odd rest at the end of an axis.
     descriptors: number of descriptors that A2 gathers; default Cs.
     order: order of gSNL's or Cayley's filter, or of CGNL's Taylor series.
-    groups, gamma: groups of channels and width of the radial basis function of CGNL.
+    groups: groups of channels of CGNL.
+    gamma: width of CGNL's radial basis function; initial value of DNL's learned gamma, None for
+        none.
+    temperature: divisor of DNL's exponents.
     series: CGNL's Taylor series; without it the dot product of single channels.
     recurrence: number of times that CC is applied.
     reduction: reduction of the channels in the gates ``se``, ``ge`` and ``gc``.
@@ -82,7 +85,8 @@ class BlockOptions(TypedDict, total=False):
     fusion: Literal["add", "mul", "both"]
     order: int
     groups: int
-    gamma: float
+    gamma: float | None
+    temperature: float
     recurrence: int
     reduction: int | None
     theta: Literal["minus", "theta", "plus"]
@@ -275,15 +279,24 @@ def cc(*, recurrence: int = 1) -> BlockConfig:
 
 
 def dnl(
-    *, scaled: bool = False, pool: int = 1, pool_first: bool = False, ceil_mode: bool = True
+    *,
+    scaled: bool = False,
+    temperature: float = 1.0,
+    gamma: float | None = None,
+    pool: int = 1,
+    pool_first: bool = False,
+    ceil_mode: bool = True,
 ) -> BlockConfig:
     """Disentangled nonlocal block: Y = X + norm(A Z W) (Yin et al., arXiv:2006.06668).
 
-    A is the softmax of whitened embeddings plus a softmax over the positions alone. Keys and Z may
-    be sub-sampled as in NL; the authors' ``downsample`` is ``pool=2, pool_first=True``.
+    A is the softmax of whitened embeddings plus a softmax over the positions alone. The authors'
+    code weighs the former by a learned ``gamma``, which starts at 0; mmsegmentation divides the
+    exponents by sqrt(Cs) (``scaled``) and a ``temperature`` of 0.05. The paper has neither, as the
+    default here. Keys and Z may be sub-sampled as in NL; the authors' ``downsample`` is
+    ``pool=2, pool_first=True``.
     """
     return BlockConfig(
-        kernel=Disentangled(scaled),
+        kernel=Disentangled(scaled, temperature, gamma),
         filter=partial(Polynomial.powers, 1),
         pool=pool,
         pool_first=pool_first,
