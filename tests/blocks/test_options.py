@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from tests.blocks.cases import CASES, GATES, all_cases, features
+from tests.blocks.cases import CASES, GATES, all_cases, features, nonlocal_cases
 from video_snl.blocks import BLOCKS, NAMES, NonlocalBlock, make_block
 from video_snl.blocks.gates import GATES as GATE_CLASSES
 from video_snl.blocks.operators import RectifiedSum
@@ -63,6 +63,41 @@ def test_biases_that_are_named() -> None:
     two = made("snl", bias="g", num_units=2)
     transfer = two.sub_blocks[1].transfer
     assert transfer is not None and transfer.bias is not None
+
+
+@nonlocal_cases
+def test_projections_are_layers_with_names(case: str) -> None:
+    name, options = CASES[case]
+    block, x = made(name, **options), features(2, 8, 3, 4)
+    rows = x.flatten(2).mT
+    parts = block.projections()
+    assert all(isinstance(layer, nn.Linear) for layer in (*parts.values(), block.project))
+    if not parts:
+        return
+    assert_close(torch.cat([layer(rows) for layer in parts.values()], -1), block.project(rows))
+    for own in ("theta", "phi", "g"):
+        assert hasattr(block, own) == (own in parts)
+    torch.autograd.grad(sum(layer.weight.sum() for layer in parts.values()), block.project.weight)
+    keys, y = list(block.state_dict()), block(x)
+    with torch.no_grad():
+        for layer in parts.values():
+            layer.weight.mul_(0.5)
+    assert list(block.state_dict()) == keys == list(made(name, **options).state_dict())
+    assert not torch.equal(block(x), y)
+    assert block.sub_blocks[0].combine.weight.shape[0] == 8
+
+
+def test_projections_have_the_values_of_their_layers() -> None:
+    block = made("dnl", bias="phi,g", inter_channels=3)
+    theta, phi, unary, g = block.projections().values()
+    weight, bias = block.project.weight, block.project.bias
+    assert torch.equal(torch.cat([theta.weight, phi.weight, unary.weight, g.weight]), weight)
+    assert torch.equal(torch.cat([phi.bias, g.bias]), bias) and theta.bias is unary.bias is None
+    assert torch.equal(block.g.weight, weight[7:]) and block.phi.out_features == 3
+    with pytest.raises(AttributeError, match="no attribute 'g'|no projection g, but theta, phi"):
+        made("cc").g  # noqa: B018
+    state = torch.random.get_rng_state()
+    assert block.theta.in_features == 8 and torch.equal(state, torch.random.get_rng_state())
 
 
 @pytest.mark.parametrize("norm", ["batch", "group", "layer", "none"])

@@ -10,18 +10,14 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from video_snl.blocks.filters import ChannelGraph, Polynomial
-from video_snl.blocks.kernels import (
-    AffinitySpec,
-    from_vertices,
-    to_vertices,
-)
+from video_snl.blocks.filters import ChannelGraph, GraphFilter, Polynomial, block_diagonal
+from video_snl.blocks.kernels import AffinitySpec, to_vertices
 from video_snl.blocks.masks import mask_of, masked_max_pool, zeroed
 from video_snl.blocks.operators import Affinity, LowRank
 from video_snl.blocks.sub_block import (
@@ -72,6 +68,16 @@ def in_full_range(function: Callable[..., Any]) -> Callable[..., Any]:
             return function(self, *(a.float() if is_half(a) else a for a in args))
 
     return wide
+
+
+def _projection(name: str) -> property:
+    def view(self: NonlocalBlock) -> nn.Linear:
+        found = self.projections()
+        if name not in found:
+            raise AttributeError(f"this block has no projection {name}, but {', '.join(found)}.")
+        return found[name]
+
+    return property(view, doc=f"The projection {name}, see :meth:`projections`.")
 
 
 class NonlocalBlock(Described):
@@ -183,6 +189,22 @@ class NonlocalBlock(Described):
         """Return the sub-blocks, in the order in which they are applied."""
         return list(self.units)  # type: ignore[arg-type]
 
+    def projections(self) -> dict[str, nn.Linear]:
+        """Return the 1x1 convolutions of X by their names, which ``project`` has side by side.
+
+        They are ``theta``, ``phi`` and ``g`` (Z), in DNL also ``unary``; a block has those that its
+        equation has. Their weights are views of ``project``'s, through which gradients and changes
+        in place reach it. The weights of the terms are ``sub_blocks[i].combine``.
+        """
+        names = ["theta", "phi", "unary"][: len(self.widths)]
+        names += [f"embedding_{number}" for number in range(len(names), len(self.widths))]
+        names += ["g"] if self.config.transfer else []
+        return dict(zip(names, self.project.parts(), strict=True))
+
+    theta = _projection("theta")
+    phi = _projection("phi")
+    g = _projection("g")
+
     @property
     def recipe(self) -> BlockConfig:
         """Return ``config``, of which this is the former name."""
@@ -264,7 +286,7 @@ class NonlocalBlock(Described):
             groups = self.filter.groups
             vertices = to_vertices(z, groups).unflatten(0, (-1, groups)).flatten(1, 2)
             weights = [torch.zeros_like(weight), weight]
-            whole = _block_diagonal(affinity, groups)
+            whole = block_diagonal(affinity, groups)
             return GraphFilter(whole, vertices, weights, bias, groups)
         assert isinstance(self.filter, Polynomial)
         return GraphFilter(affinity, z, self.filter.weights_of_powers(per_term), bias)
@@ -393,36 +415,6 @@ class NonlocalBlock(Described):
         return pooled.flatten(2).mT, None
 
 
-class GraphFilter(NamedTuple):
-    """F(A, Z) = sum_k A^k Z W_k + bias (eq. 12 of arXiv:2108.02451) for given A and Z.
-
-    Shapes: signal Z (B, N, Cs); weights W_k (Cs, C), or (B, Cs, C) where the norm depends on its
-    input; bias (C,) or (B, C). With ``groups`` (CGNL) the vertices of the graph are the channels
-    of all positions: A is N Cs x N Cs, Z is (B, N Cs, 1), and A^k Z meets W_k as (B, N, Cs).
-    """
-
-    affinity: Affinity
-    signal: Tensor
-    weights: list[Tensor]
-    bias: Tensor
-    groups: int | None = None
-
-    def output(self) -> Tensor:
-        """Return what the block adds to X. Shape: (B, N, C)."""
-        z, result = self.signal, None
-        for power, weight in enumerate(self.weights):
-            z = self.affinity.matmul(z) if power > 0 else z
-            term = self._features(z, weight.shape[-2]) @ weight
-            result = term if result is None else result + term
-        assert result is not None
-        return result + (self.bias if self.bias.ndim == 1 else self.bias[:, None])
-
-    def _features(self, z: Tensor, channels: int) -> Tensor:
-        if self.groups is None:
-            return z
-        return from_vertices(z.unflatten(1, (self.groups, -1)).flatten(0, 1), self.groups, channels)
-
-
 def _check_sizes(in_channels: int, inter_channels: int, ndim: int, groups: int) -> None:
     if ndim not in (1, 2, 3):
         raise ValueError(f"ndim={ndim} must be 1, 2 or 3.")
@@ -471,17 +463,3 @@ def _warn_renamed(old: str, new: str) -> None:
         DeprecationWarning,
         stacklevel=3,
     )
-
-
-def _block_diagonal(affinity: LowRank, groups: int) -> LowRank:
-    """Join separate graphs into one. Batch (B groups) of V vertices -> batch B of groups * V."""
-
-    def join(factor: Tensor) -> Tensor:
-        parts = factor.unflatten(0, (-1, groups))
-        batch, _, vertices, rank = parts.shape
-        apart = parts.new_zeros(batch, groups, vertices, groups, rank)
-        index = torch.arange(groups, device=parts.device)
-        apart[:, index, :, index] = parts.movedim(1, 0)
-        return apart.flatten(3).flatten(1, 2)
-
-    return LowRank(join(affinity.left), join(affinity.right))

@@ -60,7 +60,7 @@ class AffinitySpec:
         key_mask: the same of the ``keys``.
         channels, times: number of channels that A will be applied to, and number of times. A
             product of embeddings is formed as a matrix where that costs least; 0 keeps its factors.
-        gamma: the scalar that the block learns for its kernel, see :meth:`Kernel.start`. Shape: (1,).
+        gamma: scalar (1,) that the block learns for its kernel, see :meth:`Kernel.start`.
     """
 
     grid: tuple[int, ...]

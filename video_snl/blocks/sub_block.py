@@ -244,11 +244,13 @@ class SubBlock(nn.Module):
         return weight, torch.zeros_like(weight[0]) if own is None else own
 
 
-class Pointwise(nn.Module):
+class Pointwise(nn.Linear):
     """A 1x1 convolution on positions as rows, (B, N, in) -> (B, N, out); one matrix product.
 
     A linear layer: with few positions the backward pass of a convolution takes half as long again
     on a CPU. The weight has no axes of a grid, so that blocks of 1, 2 and 3 dimensions share it.
+    Unlike its base it may have groups, whose weight is (out, in / groups), and biases of some parts
+    of the outputs alone.
 
     Args:
         in_channels, out_channels, groups: as of a convolution.
@@ -263,8 +265,8 @@ class Pointwise(nn.Module):
         *,
         biased: Sequence[tuple[int, bool]] = (),
     ) -> None:
-        super().__init__()
-        self.groups = groups
+        nn.Module.__init__(self)
+        self.in_features, self.out_features, self.groups = in_channels, out_channels, groups
         self.weight = nn.Parameter(torch.empty(out_channels, in_channels // groups))
         self.biased = [part for part in biased if part[0]]
         size = sum(width for width, has in self.biased if has)
@@ -292,6 +294,25 @@ class Pointwise(nn.Module):
         return torch.cat(
             [next(own) if has else self.bias.new_zeros(width) for width, has in self.biased]
         )
+
+    def parts(self) -> list[nn.Linear]:
+        """Return the layers that stand side by side in this one, without groups.
+
+        Their weights and biases are views of this layer's: gradients reach it, and changes in place
+        are changes of it.
+        """
+        found, first, first_bias = [], 0, 0
+        for width, has in self.biased:
+            layer = nn.Linear(self.in_features, width, bias=has, device="meta")
+            del layer.weight  # a parameter, which would cut the view off
+            layer.weight = self.weight[first : first + width]  # type: ignore[assignment]
+            first += width
+            if has and self.bias is not None:
+                del layer.bias
+                layer.bias = self.bias[first_bias : first_bias + width]  # type: ignore[assignment]
+                first_bias += width
+            found.append(layer)
+        return found
 
     def matrix(self) -> Tensor:
         """Return the whole matrix, block-diagonal where there are groups. Shape: (out, in)."""
