@@ -110,6 +110,8 @@ class NonlocalBlock(Described):
             activation: a ReLU after a zero weight passes no gradient, so the block never trains.
     """
 
+    gamma: nn.Parameter | None
+
     def __init__(
         self,
         in_channels: int,

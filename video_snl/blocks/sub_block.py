@@ -270,7 +270,7 @@ class Pointwise(nn.Linear):
         self.weight = nn.Parameter(torch.empty(out_channels, in_channels // groups))
         self.biased = [part for part in biased if part[0]]
         size = sum(width for width, has in self.biased if has)
-        self.bias = nn.Parameter(torch.empty(size)) if size else None
+        self.register_parameter("bias", nn.Parameter(torch.empty(size)) if size else None)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
