@@ -10,7 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from video_snl.blocks.filters import Polynomial
-from video_snl.blocks.operators import Affinity, can_be_read, normalize, wide
+from video_snl.blocks.operators import (
+    Affinity,
+    can_be_read,
+    normalize,
+    rows_by_products,
+    wide,
+)
 
 __all__ = ["GraphAffinity", "GraphFilterLayer"]
 
@@ -228,10 +234,7 @@ class GraphAffinity(Affinity):
         return flat.index_add(1, place, self.weights).unflatten(1, (size, size))
 
     def rows(self, index: Tensor) -> Tensor:
-        # Column q of A^T e is row index[q] of A, where e has a one at index[q] in column q.
-        chosen = self.weights.new_zeros(self.vertices, len(index))
-        chosen[index, torch.arange(len(index), device=index.device)] = 1
-        return self.transpose().matmul(chosen[None]).mT
+        return rows_by_products(self, index, self.weights.new_zeros(self.vertices))
 
     def multiply_adds(self, channels: int) -> int:
         return len(self.listening) * channels

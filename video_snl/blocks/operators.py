@@ -40,6 +40,7 @@ __all__ = [
     "can_be_read",
     "normalize",
     "prefers_dense",
+    "rows_by_products",
     "wide",
 ]
 
@@ -445,16 +446,10 @@ class CrissCross(Affinity):
         )
 
     def to_dense(self) -> Tensor:
-        line = self.lines[0]
-        eye = torch.eye(self._positions, dtype=line.dtype, device=line.device)
-        return self.matmul(eye.expand(line.shape[0], -1, -1))
+        return self.rows(torch.arange(self._positions, device=self.lines[0].device))
 
     def rows(self, index: Tensor) -> Tensor:
-        line = self.lines[0]
-        shape = (self._positions, len(index))
-        chosen = torch.zeros(shape, dtype=line.dtype, device=line.device)
-        chosen[index, torch.arange(len(index), device=line.device)] = 1
-        return self.transpose().matmul(chosen.expand(line.shape[0], -1, -1)).mT
+        return rows_by_products(self, index, self.lines[0].new_zeros(self._positions))
 
     def multiply_adds(self, channels: int) -> int:
         return self._positions * sum(self.grid) * channels
@@ -547,6 +542,16 @@ def normalize(affinity: Affinity, how: str | None) -> Affinity:
         weight = torch.where(connected, safe.reciprocal(), 0)
         return affinity.scale(weight, None)
     raise ValueError(f"normalization={how!r} is unknown; choose 'sym', 'rw' or None.")
+
+
+def rows_by_products(affinity: Affinity, index: Tensor, zeros: Tensor) -> Tensor:
+    """Return rows of A by products with A^T. Shapes: (Q,) and zeros (N,) -> (B, Q, N).
+
+    Column q of A^T e is row index[q] of A, where e has a one at index[q] in column q.
+    """
+    chosen = zeros[:, None].repeat(1, len(index))
+    chosen[index, torch.arange(len(index), device=index.device)] = 1
+    return affinity.transpose().matmul(chosen[None]).mT
 
 
 def prefers_dense(dense: int, factored: int) -> bool:
