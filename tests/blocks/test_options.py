@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import math
+import pickle
 from typing import Any
 
 import pytest
@@ -155,6 +157,17 @@ def test_keys_are_pooled_before_or_after_the_projection(name: str, first: bool, 
     [sub_block] = block.sub_blocks
     added = (affinity @ z @ sub_block.combine.weight.mT).mT.reshape(x.shape)
     assert_close(block(x), x + sub_block.norm(added))
+
+
+def test_blocks_that_earlier_versions_pickled() -> None:
+    block, x = made("dnl", bias="g"), features(2, 8, 3, 4)
+    earlier = copy.deepcopy(block)
+    del earlier._parameters["gamma"]
+    for name in ("in_features", "out_features"):
+        del earlier.project.__dict__[name]
+    again = pickle.loads(pickle.dumps(earlier))
+    assert torch.equal(again(x), block(x)) and again.g.bias is not None
+    assert list(again.state_dict()) == list(block.state_dict())
 
 
 def test_gamma_of_disentangled_attention_starts_where_it_is_told() -> None:

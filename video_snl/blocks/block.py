@@ -166,6 +166,10 @@ class NonlocalBlock(Described):
         )
         self.to(device=device, dtype=dtype)
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._parameters.setdefault("gamma", None)  # blocks that earlier versions pickled
+
     def reset_parameters(self) -> None:
         """Draw all weights anew, as a new block has them."""
         self.project.reset_parameters()

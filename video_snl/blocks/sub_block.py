@@ -303,7 +303,7 @@ class Pointwise(nn.Linear):
         """
         found, first, first_bias = [], 0, 0
         for width, has in self.biased:
-            layer = nn.Linear(self.in_features, width, bias=has, device="meta")
+            layer = nn.Linear(self.weight.shape[1], width, bias=has, device="meta")
             del layer.weight  # a parameter, which would cut the view off
             layer.weight = self.weight[first : first + width]  # type: ignore[assignment]
             first += width
