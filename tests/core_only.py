@@ -13,6 +13,7 @@ import importlib
 import io
 import re
 import sys
+import tempfile
 from importlib import metadata
 from importlib.machinery import BuiltinImporter, FrozenImporter, PathFinder
 from pathlib import Path
@@ -78,6 +79,10 @@ def run_blocks() -> None:
         x = torch.randn(2, 8, 4, 4, requires_grad=True)
         block(x).sum().backward()
         assert x.grad is not None and x.grad.shape == x.shape, name
+        with tempfile.NamedTemporaryFile(suffix=".pth") as file:
+            torch.save(block.state_dict(), file)
+            file.flush()
+            assert type(video_snl.load_block(file.name)) is type(block), name
     network = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU())
     x = torch.randn(2, 3, 8, 8)
     expected = network(x)

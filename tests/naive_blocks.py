@@ -144,12 +144,20 @@ def cc(w: Weights, x: Tensor, grid: Grid) -> Tensor:
     return linear(w["w"][0], product(a, x))
 
 
-def dnl(w: Weights, x: Tensor, grid: Grid, scaled: bool = False) -> Tensor:
+def dnl(
+    w: Weights,
+    x: Tensor,
+    grid: Grid,
+    scaled: bool = False,
+    temperature: float = 1.0,
+    gamma: float | None = None,
+) -> Tensor:
     """Whitened pairwise softmax plus unary softmax (2006.06668, eq. 9)."""
     theta, phi, unary = (linear(w[key], x) for key in ("theta", "phi", "unary"))
     theta, phi = theta - theta.mean(1, keepdim=True), phi - phi.mean(1, keepdim=True)
-    scale = theta.shape[-1] ** -0.5 if scaled else 1.0
+    scale = (theta.shape[-1] ** -0.5 if scaled else 1.0) / temperature
     whitened = normalized(exponentials(theta, phi, scale), "rw")
+    whitened = whitened if gamma is None else w["gamma"] * whitened
     salience = unary[..., 0].exp() / unary[..., 0].exp().sum(1, keepdim=True)
     a = rows(*x.shape[:2], lambda b, i: whitened[b, i] + salience[b], x.shape[1])
     return linear(w["w"][0], product(a, linear(w["z"], x)))

@@ -40,6 +40,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "dnl": ("dnl", {}),
     "dnl bias": ("dnl", {"norm": "none", "bias": "g,out"}),
     "dnl scaled": ("dnl", {"scaled": True}),
+    "dnl gamma": ("dnl", {"gamma": 0.5, "temperature": 0.6}),
     "snl": ("snl", {}),
     "snl bias": ("snl", {"bias": "all", "norm": "group", "norm_groups": 2}),
     "snl exponential": ("snl", {"kernel": "embedded_gaussian", "scaled": True}),
@@ -120,6 +121,7 @@ def _weights(block: NonlocalBlock) -> dict[str, Any]:
     names = {0: [], 2: ["theta", "phi"], 3: ["theta", "phi", "unary"]}[len(block.widths)]
     weights: dict[str, Any] = dict(zip([*names, "z"], parts, strict=True))
     weights["w"] = block.units[0].combine.matrix().chunk(block.filter.count, 1)
+    weights["gamma"] = block.gamma
     if hasattr(block.filter, "zoom"):
         weights["h"] = (1 + block.filter.zoom.exp()).log()
     return weights

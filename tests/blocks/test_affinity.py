@@ -243,3 +243,14 @@ def test_degrees_of_half_precision_factors_are_float32(
         degree = build(both).degree()
     assert degree.dtype == torch.float32
     assert_close(degree.double(), build(both.double()).degree(), rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("width", [6, 8, 24])
+def test_scaled_softmaxes_of_large_exponents_have_finite_gradients(width: int) -> None:
+    """Fused attention would round scaled exponents otherwise on its way back, to infinity."""
+    generator = torch.Generator().manual_seed(0)
+    leaves = [1e4 * torch.randn(2, 1024, width, generator=generator) for _ in range(3)]
+    query, key, z = (leaf.requires_grad_() for leaf in leaves)
+    y = Softmax(query, key, width**-0.5).matmul(z)
+    for gradient in torch.autograd.grad((y / 1e4).square().mean(), leaves):
+        assert gradient.isfinite().all()

@@ -163,6 +163,8 @@ def _refusals() -> Iterator[Any]:
         ("mask of N", {"key_padding_mask": IGNORED[0]}, r"shape \(5,\), .* need \(2, 5\)"),
         ("swapped mask", {"key_padding_mask": IGNORED.T}, r"shape \(5, 2\), .* need \(2, 5\)"),
         ("integers", {"key_padding_mask": IGNORED.long()}, "type torch.int64; give torch.bool"),
+        ("a list", {"key_padding_mask": IGNORED.tolist()}, "is a builtins.list; give a tensor"),
+        ("an array", {"key_padding_mask": IGNORED.numpy()}, "is a numpy.ndarray; give a tensor"),
         ("biases", {"key_padding_mask": -1.0 * IGNORED}, "values other than -inf"),
         ("NaN", {"key_padding_mask": torch.full((2, 5), torch.nan)}, "values other than -inf"),
         ("nothing", {"key_padding_mask": all_of_one}, "all positions of sample 1"),

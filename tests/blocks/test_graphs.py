@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -22,9 +23,11 @@ from video_snl.blocks import (
     GraphAffinity,
     GraphFilterLayer,
     Polynomial,
+    Scaled,
     SymmetricLowRank,
     normalize,
 )
+from video_snl.blocks.operators import RectifiedSum
 
 NORMALIZATIONS = pytest.mark.parametrize("how", ["sym", "rw", None])
 
@@ -121,6 +124,17 @@ def test_a_graph_without_weights_or_without_edges() -> None:
     assert repr(graph) == "GraphAffinity(vertices=3, edges=3)"
     empty = GraphAffinity([[], []], 3, normalization="sym")
     assert (empty.matmul(torch.randn(2, 3, 4)) == 0).all() and empty.degree().tolist() == [[0] * 3]
+
+
+def test_numbers_of_other_types() -> None:
+    """Counts of NumPy are counts, and one signal may meet weights of a batch."""
+    graph = GraphAffinity(EXAMPLE.index, np.int64(5), torch.ones(2, 7))
+    assert graph.vertices == 5 and graph.matmul(torch.ones(1, 5, 1)).shape == (2, 5, 1)
+    z = torch.ones(1, 5, 2, dtype=torch.complex128)
+    assert torch.equal(graph.matmul(z).real.float(), graph.matmul(torch.ones(1, 5, 2)))
+    one = torch.ones(1, 2, 1)
+    scaled = Scaled(torch.full((1, 2), 0.5), RectifiedSum(one[..., 0], one[..., 0]), one[..., 0])
+    assert torch.equal(scaled.matmul(one.long()), scaled.matmul(one))
 
 
 def test_a_symmetric_graph_has_frequencies_from_0_to_2() -> None:
@@ -295,6 +309,47 @@ def _refusals() -> Iterator[Any]:
             "signal",
             lambda: GraphAffinity([[0], [0]], 3).matmul(torch.ones(1, 4, 2)),
             r"signal \(B, 3, C\), got \(1, 4, 2\)",
+        ),
+        ("half", lambda: GraphAffinity([[0], [1]], 2.5), "vertices=2.5 .* a whole number"),
+        ("text", lambda: GraphAffinity([[0], [1]], "2"), "vertices='2' .* a whole number"),
+        ("truth", lambda: GraphAffinity([[0], [0]], True), "vertices=True .* a count"),
+        ("sparse", lambda: GraphAffinity(csr, 3), r"dense .* torch.sparse_csr; .*from_csr\("),
+        ("coo", lambda: GraphAffinity(torch.ones(2, 2).to_sparse(), 3), "torch.sparse_coo"),
+        (
+            "sparse weights",
+            lambda: GraphAffinity([[0], [1]], 2, torch.ones(1).to_sparse()),
+            "the weights of a graph are a dense tensor",
+        ),
+        ("ragged", lambda: GraphAffinity([[0, 1], [1]], 2), "in nested lists of one length"),
+        ("no edges", lambda: GraphAffinity(None, 2), "got a NoneType"),
+        ("words", lambda: GraphAffinity([[0], [1]], 2, ["a"]), "the weights of a graph are"),
+        (
+            "range of degrees",
+            lambda: GraphAffinity([[1, 1], [0, 2]], 3, [3e38, 3e38], normalization="rw"),
+            "degree of vertex 1, .* beyond the range of torch.float32: divide all weights",
+        ),
+        ("cut off", lambda: GraphAffinity([[0], [0]], 1).to(dtype=torch.int32), "torch.int32"),
+        (
+            "matrix",
+            lambda: GraphAffinity.from_csr(torch.eye(3).to_sparse_csr().values().numpy()),
+            r"got a ndarray; torch.sparse_csr_tensor\(m.indptr",
+        ),
+        (
+            "integers",
+            lambda: GraphAffinity([[0], [0]], 1).matmul(torch.ones(1, 1, 2, dtype=torch.int64)),
+            r"floating point, got torch.int64, .*give signal.float\(\)",
+        ),
+        (
+            "integers of a layer",
+            lambda: GraphFilterLayer(2, 2, 0)(
+                torch.ones(1, 1, 2, dtype=torch.bool), GraphAffinity([[0], [0]], 1)
+            ),
+            "floating point, got torch.bool",
+        ),
+        (
+            "signals",
+            lambda: GraphAffinity([[0], [0]], 1, torch.ones(2, 1)).matmul(torch.ones(3, 1, 2)),
+            r"weights for a batch of 2, got a signal \(3, 1, 2\): give 2 signals",
         ),
         ("sizes", lambda: GraphFilterLayer(0, 1), "in_channels=0"),
         ("order", lambda: GraphFilterLayer(1, 1, -1), "order=-1"),

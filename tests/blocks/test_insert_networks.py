@@ -220,7 +220,10 @@ def test_what_layers_do_not_tell_is_asked_for() -> None:
     [
         ({"prefix_tokens": 17, "grid": (4, 4)}, "prefix_tokens=17 of 17 tokens leave none"),
         ({"prefix_tokens": 1, "grid": (5, 4)}, "has 20 positions, and there are 16 tokens"),
-        ({"prefix_tokens": 1, "grid": {"X": 16}}, "give .T, H, W., .H, W., or a mapping"),
+        (
+            {"prefix_tokens": 1, "grid": {"X": 16}},
+            "give 1 to 3 sizes .* a mapping of T, H",
+        ),
         ({"layout": "channels_first", "in_channels": 32}, "in_channels=32, but the example has 17"),
     ],
 )
@@ -233,6 +236,62 @@ def test_tokens_that_do_not_fit(words: dict[str, Any], message: str) -> None:
             example=vit.example(),
             **words,
         )
+
+
+@pytest.mark.parametrize("with_example", [True, False])
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ({"layout": "channel_first"}, "layout='channel_first' is unknown; choose from: channels_f"),
+        ({"layout": None}, "layout=None is unknown"),
+        ({"prefix_tokens": -1}, "prefix_tokens=-1 is no number of tokens"),
+        ({"prefix_tokens": 1.0}, "prefix_tokens=1.0 is no number of tokens"),
+        ({"prefix_tokens": True}, "prefix_tokens=True is no number of tokens"),
+        ({"grid": (-4, -4)}, r"grid=\(-4, -4\): give 1 to 3 sizes of at least 1"),
+        ({"grid": (0,)}, r"grid=\(0,\): give 1 to 3"),
+        ({"grid": "4x4"}, "grid='4x4': give 1 to 3"),
+        ({"grid": "44"}, "grid='44': give 1 to 3"),
+        ({"grid": (4.5, 4)}, "grid=.4.5, 4.: give 1 to 3"),
+        ({"grid": 16}, "grid=16: give 1 to 3"),
+        ({"grid": (2, 2, 2, 2)}, "give 1 to 3"),
+        ({"grid": {"TH": 4, "W": 4}}, "a mapping of T, H and W"),
+        ({"layout": "channels_first", "prefix_tokens": 1}, "prefix_tokens=1 with layout='channels"),
+        ({"layout": "channels_last", "grid": (4, 4)}, r"grid=\(4, 4\) with layout='channels_last'"),
+    ],
+)
+def test_words_without_a_meaning(words: dict[str, Any], message: str, with_example: bool) -> None:
+    vit = NETWORKS["torchvision vit"]
+    model = vit.build()
+    before = [name for name, _ in model.named_modules()]
+    with pytest.raises(ValueError, match=message) as caught:
+        insert_blocks(
+            model,
+            positions=["before:encoder.layers.encoder_layer_1"],
+            **({"example": vit.example()} if with_example else {"in_channels": 32}),
+            **words,
+        )
+    assert "\n" not in str(caught.value)
+    assert [name for name, _ in model.named_modules()] == before
+
+
+def test_words_that_the_example_gives_no_meaning() -> None:
+    vit, place = NETWORKS["torchvision vit"], "before:encoder.layers.encoder_layer_1"
+    tokens = vit.example()
+    for words, message in (
+        ({"prefix_tokens": 1000}, "prefix_tokens=1000 of .* tokens leave none"),
+        ({"pathway": 0}, "pathway=0: EncoderBlock takes or returns one feature map"),
+        ({"grid": lambda *_: (-4, -4)}, "give 1 to 3 sizes"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            insert_blocks(vit.build(), positions=[place], example=tokens, **words)
+    convolution, image = nn.Sequential(nn.Conv2d(3, 4, 1)), torch.randn(1, 3, 2, 2)
+    with pytest.raises(ValueError, match="prefix_tokens=1 with layout='channels_first'"):
+        insert_blocks(convolution, positions=["after:0"], example=image, prefix_tokens=1)
+    insert_blocks(convolution, positions=["after:0"], pathway=0)
+    with pytest.raises(ValueError, match="pathway=0: Conv2d takes or returns one"):
+        convolution(image)
+    with pytest.raises(ValueError, match=r"is one text: give a list, \['after:0'\]"):
+        insert_blocks(convolution, positions="after:0")
 
 
 def test_the_order_of_the_axes_that_fits_twice_is_asked_for() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -63,6 +64,18 @@ def as_sequence(block: nn.Module, case: str, **more: int) -> nn.Module:
 def assert_equal_enough(found: Tensor, expected: Tensor) -> None:
     scale = float(expected.detach().abs().max())
     assert_close(found, expected, rtol=0, atol=1e-12 * max(scale, 1e-30))
+
+
+FRAMES = torch.ones(2, 3, dtype=torch.bool)
+NO_MASKS: list[tuple[Any, str]] = [
+    (FRAMES.float(), "torch.float32"),
+    (FRAMES.long(), "torch.int64"),
+    (FRAMES.byte(), "torch.uint8"),
+    (FRAMES.numpy(), "a numpy.ndarray"),
+    (FRAMES.tolist(), "a builtins.list"),
+    (True, "a builtins.bool"),
+    ("frames", "a builtins.str"),
+]
 
 
 @masked_cases
@@ -221,9 +234,13 @@ def test_masks_that_do_not_fit(case: str) -> None:
         with pytest.raises(ValueError, match="takes no mask: its gates are of boxes"):
             block(x, good)
         return
-    for wrong in (good[:1], good[..., :2], good.float(), good[:, :, 0], good[:, 0]):
+    for wrong in (good[:1], good[..., :2], good[:, :, 0], good[:, 0]):
         with pytest.raises(ValueError, match=r"a boolean mask \(2, 3, 4, 3\) or \(2, 3\) was exp"):
             block(x, wrong)
+    for other, kind in NO_MASKS:
+        with pytest.raises(ValueError, match=f"mask is {kind}.*a boolean") as caught:
+            block(x, other)
+        assert "\n" not in str(caught.value)
     good[1] = False
     with pytest.raises(ValueError, match="False at all positions of element 1 of the batch"):
         block(x, good)
@@ -303,10 +320,30 @@ def test_a_mask_reaches_the_inserted_blocks() -> None:
     positions = frames[:, :, None, None].expand(-1, -1, 4, 4)
     with mask_blocks(model, positions):
         assert_close(model(x), y)
+    for few in (frames[:, :2], positions[..., :1]):
+        message = r"has fewer positions than the feature maps of a grid \(3, 2, 2\) at a block"
+        with pytest.raises(ValueError, match=message), mask_blocks(model, few):
+            model(x)
+    with pytest.raises(ValueError, match="mask has the shape"), mask_blocks(model, frames[:1]):
+        model(x)
+    assert model.second.mask is None
     of_images = torch.ones(2, 3, 4, dtype=torch.bool)
     message = "does not fit feature maps of a grid .3, 2, 2.: give"
     with pytest.raises(ValueError, match=message), mask_blocks(model, of_images):
         model(x)
+
+
+def test_what_mask_blocks_takes_is_what_a_block_takes() -> None:
+    model = Strided()
+    insert_blocks(model, positions=["before:second"])
+    for other, kind in NO_MASKS:
+        with pytest.raises(ValueError, match=f"mask is {kind}.*a boolean"):  # noqa: SIM117
+            with mask_blocks(model, other):
+                raise AssertionError("entered")
+    for shape in ((3,), (1, 2, 3, 4, 5)):
+        with pytest.raises(ValueError, match=r"\(B, T\) of frames or \(B, \*grid\)"):  # noqa: SIM117
+            with mask_blocks(model, torch.ones(shape, dtype=torch.bool)):
+                raise AssertionError("entered")
 
 
 def test_masks_of_networks_that_take_none() -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import inspect
+import math
+import pickle
 from typing import Any
 
 import pytest
@@ -10,8 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from tests.blocks.cases import CASES, GATES, all_cases, features
-from video_snl.blocks import NonlocalBlock, make_block
+from tests.blocks.cases import CASES, GATES, all_cases, features, nonlocal_cases
+from video_snl.blocks import BLOCKS, NAMES, NonlocalBlock, make_block
+from video_snl.blocks.gates import GATES as GATE_CLASSES
 from video_snl.blocks.operators import RectifiedSum
 
 
@@ -60,6 +65,41 @@ def test_biases_that_are_named() -> None:
     two = made("snl", bias="g", num_units=2)
     transfer = two.sub_blocks[1].transfer
     assert transfer is not None and transfer.bias is not None
+
+
+@nonlocal_cases
+def test_projections_are_layers_with_names(case: str) -> None:
+    name, options = CASES[case]
+    block, x = made(name, **options), features(2, 8, 3, 4)
+    rows = x.flatten(2).mT
+    parts = block.projections()
+    assert all(isinstance(layer, nn.Linear) for layer in (*parts.values(), block.project))
+    if not parts:
+        return
+    assert_close(torch.cat([layer(rows) for layer in parts.values()], -1), block.project(rows))
+    for own in ("theta", "phi", "g"):
+        assert hasattr(block, own) == (own in parts)
+    torch.autograd.grad(sum(layer.weight.sum() for layer in parts.values()), block.project.weight)
+    keys, y = list(block.state_dict()), block(x)
+    with torch.no_grad():
+        for layer in parts.values():
+            layer.weight.mul_(0.5)
+    assert list(block.state_dict()) == keys == list(made(name, **options).state_dict())
+    assert not torch.equal(block(x), y)
+    assert block.sub_blocks[0].combine.weight.shape[0] == 8
+
+
+def test_projections_have_the_values_of_their_layers() -> None:
+    block = made("dnl", bias="phi,g", inter_channels=3)
+    theta, phi, unary, g = block.projections().values()
+    weight, bias = block.project.weight, block.project.bias
+    assert torch.equal(torch.cat([theta.weight, phi.weight, unary.weight, g.weight]), weight)
+    assert torch.equal(torch.cat([phi.bias, g.bias]), bias) and theta.bias is unary.bias is None
+    assert torch.equal(block.g.weight, weight[7:]) and block.phi.out_features == 3
+    with pytest.raises(AttributeError, match="no attribute 'g'|no projection g, but theta, phi"):
+        made("cc").g  # noqa: B018
+    state = torch.random.get_rng_state()
+    assert block.theta.in_features == 8 and torch.equal(state, torch.random.get_rng_state())
 
 
 @pytest.mark.parametrize("norm", ["batch", "group", "layer", "none"])
@@ -117,6 +157,40 @@ def test_keys_are_pooled_before_or_after_the_projection(name: str, first: bool, 
     [sub_block] = block.sub_blocks
     added = (affinity @ z @ sub_block.combine.weight.mT).mT.reshape(x.shape)
     assert_close(block(x), x + sub_block.norm(added))
+
+
+def test_blocks_that_earlier_versions_pickled() -> None:
+    block, x = made("dnl", bias="g"), features(2, 8, 3, 4)
+    earlier = copy.deepcopy(block)
+    del earlier._parameters["gamma"]
+    for name in ("in_features", "out_features"):
+        del earlier.project.__dict__[name]
+    again = pickle.loads(pickle.dumps(earlier))
+    assert torch.equal(again(x), block(x)) and again.g.bias is not None
+    assert list(again.state_dict()) == list(block.state_dict())
+
+
+def test_gamma_of_disentangled_attention_starts_where_it_is_told() -> None:
+    """From 0, as in its authors' code, a new block listens to the unary softmax alone."""
+    block, x = made("dnl", gamma=0.0), features(2, 8, 3, 4)
+    unary = F.linear(x.flatten(2).mT, block.project.weight[8:9]).softmax(1)
+    assert_close(block.affinity(x).to_dense(), unary.mT.expand(-1, 12, -1))
+    nn.init.constant_(block.gamma, 2.0)
+    rows = block.affinity(x).to_dense().sum(-1)
+    assert_close(rows, torch.full_like(rows, 3.0))
+    block.reset_parameters()
+    assert block.gamma.item() == 0 and block.gamma.requires_grad
+    assert "gamma" in dict(block.named_parameters()) and "gamma" not in made("dnl").state_dict()
+    cool, warm = made("dnl", temperature=0.05), made("dnl")
+    with torch.no_grad():
+        warm.project.weight[:4] /= 0.05
+    assert_close(cool(x), warm(x))
+    for options, message in (
+        ({"temperature": 0.0}, "temperature=0.0 must be above 0 and finite"),
+        ({"gamma": float("inf")}, "gamma=inf, where the learned weight starts, is not finite"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            make_block("dnl", 8, **options)  # type: ignore[arg-type]
 
 
 def test_a_rectified_sum_of_many_keys_needs_no_matrix() -> None:
@@ -199,6 +273,11 @@ def test_parametrised_weights_are_folded() -> None:
         ({"norm": "group", "norm_groups": 0}, "norm_groups=0 must be at least 1"),
         ({"pool_first": True}, "pool_first and ceil_mode are of pool=2"),
         ({"kernel": "concatenation", "normalization": "rw"}, "it is divided by N as in its paper"),
+        ({"normalization": "x"}, "normalization='x' is unknown; choose 'sym', 'rw' or None"),
+        ({"norm": "group", "norm_groups": 3}, "norm_groups=3 must divide in_channels=8"),
+        ({"inter_channels": 0}, "inter_channels=0 with in_channels=8 must be at least 1"),
+        ({"inter_channels": 4.0}, "inter_channels=4.0 must be a whole number"),
+        ({"num_units": "2"}, "num_units='2' must be a whole number"),
     ],
 )
 def test_options_that_do_not_fit(options: dict[str, Any], message: str) -> None:
@@ -211,3 +290,41 @@ def test_options_of_other_blocks_that_do_not_fit() -> None:
         make_block("cgnl", 8, scaled=True)
     with pytest.raises(ValueError, match="descriptors=0 must be at least 1"):
         make_block("a2", 8, descriptors=0)
+    for gamma in (0.0, -1.0, 41, math.inf, math.nan):
+        with pytest.raises(ValueError, match=f"gamma={gamma} must be above 0 and at most 40"):
+            make_block("cgnl", 8, gamma=gamma)
+    for order in (-1, 101):
+        with pytest.raises(ValueError, match=f"order={order} must be 0 to 100"):
+            make_block("cgnl", 8, order=order)
+
+
+ODD = (math.nan, math.inf, -math.inf, -0.5, -1, 0, 1, 2, 3, 7, 64, 1e6, "x", "", True, None, [1])
+
+
+def options_of(name: str) -> list[str]:
+    """All arguments of a block in a configuration, without its number of axes."""
+    own = inspect.signature(BLOCKS[name][0].row if name in BLOCKS else GATE_CLASSES[name].__init__)
+    common = ["bias", "norm", "norm_groups", "inter_channels", "num_units", "activation"]
+    names = [*own.parameters, *(common if name in BLOCKS else [])]
+    return [option for option in names if option not in ("self", "ndim", "zero_init")]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_can_be_made_can_be_applied(name: str) -> None:
+    """Whatever an option may not be is said where the block is made, in one line."""
+    x = features(2, 8, 4, 4).float()
+    made_ones = 0
+    for option in {"in_channels", *options_of(name)}:
+        for value in ODD:
+            options: dict[str, Any] = {"in_channels": 8, option: value}
+            if option == "norm_groups":
+                options["norm"] = "group"
+            try:
+                block = make_block(name, ndim=2, zero_init=False, **options)
+            except ValueError as error:
+                assert option in str(error) and "\n" not in str(error), (option, value)
+                continue
+            made_ones += 1
+            if option != "in_channels":
+                assert block(x).isfinite().all(), (option, value)
+    assert made_ones > 4

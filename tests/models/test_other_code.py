@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from collections import OrderedDict
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -17,9 +17,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.testing import assert_close
 
+from tests.released_states import block_state
 from video_snl import load_block
 from video_snl.blocks import make_block
 from video_snl.blocks.zoo import NAMES
+from video_snl.models.released.other_code import Source
 
 CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 NORM = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
@@ -260,3 +262,148 @@ def test_what_does_not_fit(
         state["theta.conv.weight"] = torch.zeros(4, 8, 3, 3)
     with pytest.raises(ValueError, match=message):
         load_block(state, source, **options)
+
+
+def _state_of(source: Source) -> dict[str, Tensor]:
+    """A state dict of the code, with every kind of layer that it has."""
+    torch.manual_seed(0)
+    if source == "snl-released":
+        return block_state("snl")
+    if source == "video_snl":
+        return make_block("snl", 8, ndim=2, bias="all").state_dict()
+    if source == "gcnet":
+        return Context(("add",)).state_dict()
+    if source == "cgnl":
+        return Generalized(False, 2).state_dict()
+    theirs = OpenMMLab(2, "embedded_gaussian", True, False, True).state_dict()
+    if source == "mmaction2":
+        return theirs
+    names = {"conv_out.conv": "conv_out", "conv_out.bn": "bn" if source == "slowfast" else "norm"}
+    names |= {f"{name}.conv": f"conv_{name}" for name in ("theta", "phi", "g")}
+    parts = [(name.rpartition("."), tensor) for name, tensor in theirs.items()]
+    return {f"{names[layer]}.{kind}": tensor for (layer, _, kind), tensor in parts}
+
+
+def quantised(tensor: Tensor) -> Tensor:
+    return torch.quantize_per_tensor(tensor.float(), 0.1, 0, torch.qint8)
+
+
+SPOILT: dict[str, Any] = {
+    "sparse": lambda tensor: tensor.to_sparse(),
+    "quantised": quantised,
+    "complex": lambda tensor: tensor + 0j,
+    "whole numbers": lambda tensor: tensor.long(),
+    "truths": lambda tensor: tensor > 0,
+    "eight bits": lambda tensor: tensor.to(torch.float8_e4m3fn),
+    "NaN": lambda tensor: torch.full_like(tensor, torch.nan),
+    "infinite": lambda tensor: torch.full_like(tensor, torch.inf),
+    "without values": lambda tensor: tensor.to("meta"),
+    "a list": lambda tensor: tensor.tolist(),
+    "nothing": lambda tensor: None,
+}
+
+
+@pytest.mark.parametrize("source", get_args(Source))
+def test_every_tensor_has_to_be_a_weight(source: Source, tmp_path: Path) -> None:
+    whole = _state_of(source)
+    load_block(whole, source)
+    for name, tensor in whole.items():
+        if not tensor.is_floating_point():
+            continue
+        for what, spoil in SPOILT.items():
+            state = copy.copy(whole)  # with its _metadata
+            state[name] = spoil(tensor)
+            with pytest.raises(ValueError) as caught:
+                load_block(state, source)
+            assert name in str(caught.value) and "\n" not in str(caught.value), (name, what)
+
+
+@pytest.mark.parametrize("source", get_args(Source))
+def test_tensors_of_other_shapes(source: Source) -> None:
+    """Each gives one line, whatever torch would say about it."""
+    whole = _state_of(source)
+    for name, tensor in whole.items():
+        if not tensor.is_floating_point():
+            continue
+        for shape in ((), (0,), (3,), (5, 3), (0, 8, 1, 1), (4, 8, 3, 3), (5, 7, 1, 1)):
+            if shape == tensor.shape or torch.Size(shape).numel() == tensor.numel():
+                continue
+            state = copy.copy(whole)
+            state[name] = torch.ones(shape)
+            with pytest.raises(ValueError) as caught:
+                load_block(state, source)
+            assert "\n" not in str(caught.value), (name, shape)
+
+
+def test_files_that_hold_no_block(tmp_path: Path) -> None:
+    files = {
+        "page.pth": b"<!DOCTYPE html><html><body>Not found</body></html>",
+        "empty.pth": b"",
+        "cut.pth": b"PK\x03\x04 and no more",
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match=rf"{name}.*(damaged, cut short|cut short)") as caught:
+            load_block(tmp_path / name)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(ValueError, match=r"missing.pth cannot be read: No such file"):
+        load_block(str(tmp_path / "missing.pth"))
+    with pytest.raises(ValueError, match="cannot be read: Is a directory"):
+        load_block(tmp_path)
+    torch.save([1, 2], tmp_path / "list.pth")
+    with pytest.raises(ValueError, match="hold a list; a dictionary of tensors"):
+        load_block(tmp_path / "list.pth")
+    torch.save(nn.Linear(2, 2), tmp_path / "code.pth")
+    with pytest.raises(ValueError, match="would have to run code to be read"):
+        load_block(tmp_path / "code.pth")
+
+
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        ("text", "description of a block in _metadata is damaged"),
+        ({"": "text"}, "damaged"),
+        ({"": {"block": 3}}, "damaged"),
+        ({"": {"block": {"in_channels": 8}}}, "damaged"),
+        ({"": {"block": {1: 2, "name": "snl", "in_channels": 8}}}, "damaged"),
+        ({"": {"block": {"name": "snl", "in_channels": "8"}}}, "no block can be made"),
+        ({"": {"block": {"name": "snl", "in_channels": 8, "colour": 1}}}, "no block can be made"),
+        ({"": {"block": {"name": "xnl", "in_channels": 8}}}, "block='xnl' is unknown"),
+        ({"": {"block": {"name": "snl", "in_channels": 6}}}, "does not fit a SNL3d: .* not "),
+        ({"": {"block": {"name": "gc", "in_channels": 8}}}, "does not fit a GC: .* is missing"),
+        (None, "no description of a block"),
+        ({}, "no description of a block"),
+    ],
+)
+def test_descriptions_that_are_damaged(metadata: Any, message: str) -> None:
+    state = make_block("snl", 8).state_dict()
+    state._metadata = metadata  # type: ignore[attr-defined]
+    with pytest.raises(ValueError, match=message) as caught:
+        load_block(state)
+    assert "\n" not in str(caught.value)
+
+
+def test_arguments_that_are_no_blocks() -> None:
+    state = make_block("snl", 8).state_dict()
+    with pytest.raises(ValueError, match="source=None is unknown; known are video_snl"):
+        load_block(state, None)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"got a SNL3d; give its state_dict\(\)"):
+        load_block(make_block("snl", 8))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="into='snl' is a str; a block of ours"):
+        load_block(state, into="snl")  # type: ignore[arg-type]
+    into = nn.Conv2d(3, 3, 1)
+    with pytest.raises(ValueError, match="does not fit a Conv2d: weight is missing"):
+        load_block(state, into=into)
+    other = make_block("snl", 8)
+    state["units.0.norm.weight"] = torch.ones(3)
+    before = copy.deepcopy(other.state_dict())
+    with pytest.raises(ValueError, match=r"units.0.norm.weight is \(3,\), not \(8,\)"):
+        load_block(state, into=other)
+    assert all(torch.equal(before[name], value) for name, value in other.state_dict().items())
+    options: dict[str, Any] = {"kernel": "taylor", "groups": 2}
+    with pytest.raises(ValueError, match="groups: a block of 'cgnl' has no such option"):
+        load_block(_state_of("cgnl"), "cgnl", **options)
+    with pytest.raises(ValueError, match="colour: a block of 'snl-released' has no such option"):
+        load_block(_state_of("snl-released"), "snl-released", colour=1)
+    with pytest.raises(ValueError, match="pool=0 must be at least 1"):
+        load_block(_state_of("slowfast"), "slowfast", pool=0)

@@ -273,6 +273,11 @@ def _ignored(mask: Tensor | None, rows: tuple[int, ...], single: bool = False) -
     """
     if mask is None:
         return None
+    if not isinstance(mask, Tensor):
+        raise ValueError(
+            f"key_padding_mask is a {type(mask).__module__}.{type(mask).__name__}; give a tensor, "
+            "which torch.as_tensor makes of lists and arrays."
+        )
     wanted = rows[1:] if single else rows
     if tuple(mask.shape) != wanted:
         raise ValueError(

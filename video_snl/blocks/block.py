@@ -10,18 +10,14 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from video_snl.blocks.filters import ChannelGraph, Polynomial
-from video_snl.blocks.kernels import (
-    AffinitySpec,
-    from_vertices,
-    to_vertices,
-)
+from video_snl.blocks.filters import ChannelGraph, GraphFilter, Polynomial, block_diagonal
+from video_snl.blocks.kernels import AffinitySpec, to_vertices
 from video_snl.blocks.masks import mask_of, masked_max_pool, zeroed
 from video_snl.blocks.operators import Affinity, LowRank
 from video_snl.blocks.sub_block import (
@@ -33,6 +29,7 @@ from video_snl.blocks.sub_block import (
     Pointwise,
     Recipe,
     SubBlock,
+    check_counts,
 )
 
 __all__ = [
@@ -73,6 +70,16 @@ def in_full_range(function: Callable[..., Any]) -> Callable[..., Any]:
     return wide
 
 
+def _projection(name: str) -> property:
+    def view(self: NonlocalBlock) -> nn.Linear:
+        found = self.projections()
+        if name not in found:
+            raise AttributeError(f"this block has no projection {name}, but {', '.join(found)}.")
+        return found[name]
+
+    return property(view, doc=f"The projection {name}, see :meth:`projections`.")
+
+
 class NonlocalBlock(Described):
     """Y = X + norm(F(A, Z)), F(A, Z) = sum_k A^k Z W_k, Z = X W_Z (eq. 12 of arXiv:2108.02451).
 
@@ -103,6 +110,8 @@ class NonlocalBlock(Described):
             activation: a ReLU after a zero weight passes no gradient, so the block never trains.
     """
 
+    gamma: nn.Parameter | None
+
     def __init__(
         self,
         in_channels: int,
@@ -123,8 +132,9 @@ class NonlocalBlock(Described):
             config = recipe
         if config is None:
             raise TypeError("NonlocalBlock needs a config, the block's row in Table 1.")
+        check_counts(in_channels=in_channels, num_units=num_units)
         width = in_channels // config.reduction if inter_channels is None else inter_channels
-        _check_sizes(in_channels, width, ndim, num_units, config.groups)
+        _check_sizes(in_channels, width, ndim, config.groups)
         _check_start(zero_init, activation)
         self.in_channels, self.inter_channels, self.ndim = in_channels, width, ndim
         self.config, self.filter = config, config.filter()
@@ -137,6 +147,9 @@ class NonlocalBlock(Described):
             sum(self.parts),
             biased=[each for each in zip((*self.widths, self.parts[1]), biased, strict=True)],
         )
+        start = config.kernel.start() if self.filter.products else None
+        gamma = None if start is None else nn.Parameter(torch.full((1,), float(start)))
+        self.register_parameter("gamma", gamma)
         # Checkpoints have the sub-blocks under the name of units.
         self.units = nn.ModuleList(
             SubBlock(
@@ -153,9 +166,15 @@ class NonlocalBlock(Described):
         )
         self.to(device=device, dtype=dtype)
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._parameters.setdefault("gamma", None)  # blocks that earlier versions pickled
+
     def reset_parameters(self) -> None:
         """Draw all weights anew, as a new block has them."""
         self.project.reset_parameters()
+        if self.gamma is not None:
+            nn.init.constant_(self.gamma, self.config.kernel.start() or 0.0)
         if isinstance(self.filter, nn.Module):
             self.filter.reset_parameters()  # type: ignore[operator]
         for sub_block in self.sub_blocks:
@@ -175,6 +194,22 @@ class NonlocalBlock(Described):
     def sub_blocks(self) -> list[SubBlock]:
         """Return the sub-blocks, in the order in which they are applied."""
         return list(self.units)  # type: ignore[arg-type]
+
+    def projections(self) -> dict[str, nn.Linear]:
+        """Return the 1x1 convolutions of X by their names, which ``project`` has side by side.
+
+        They are ``theta``, ``phi`` and ``g`` (Z), in DNL also ``unary``; a block has those that its
+        equation has. Their weights are views of ``project``'s, through which gradients and changes
+        in place reach it. The weights of the terms are ``sub_blocks[i].combine``.
+        """
+        names = ["theta", "phi", "unary"][: len(self.widths)]
+        names += [f"embedding_{number}" for number in range(len(names), len(self.widths))]
+        names += ["g"] if self.config.transfer else []
+        return dict(zip(names, self.project.parts(), strict=True))
+
+    theta = _projection("theta")
+    phi = _projection("phi")
+    g = _projection("g")
 
     @property
     def recipe(self) -> BlockConfig:
@@ -257,7 +292,7 @@ class NonlocalBlock(Described):
             groups = self.filter.groups
             vertices = to_vertices(z, groups).unflatten(0, (-1, groups)).flatten(1, 2)
             weights = [torch.zeros_like(weight), weight]
-            whole = _block_diagonal(affinity, groups)
+            whole = block_diagonal(affinity, groups)
             return GraphFilter(whole, vertices, weights, bias, groups)
         assert isinstance(self.filter, Polynomial)
         return GraphFilter(affinity, z, self.filter.weights_of_powers(per_term), bias)
@@ -350,6 +385,7 @@ class NonlocalBlock(Described):
             0 if self.filter.keeps_factors else self.filter.products,
             mask,
             key_mask,
+            self.gamma,
         )
         return self.config.kernel.affinity(embedded, spec)
 
@@ -385,46 +421,15 @@ class NonlocalBlock(Described):
         return pooled.flatten(2).mT, None
 
 
-class GraphFilter(NamedTuple):
-    """F(A, Z) = sum_k A^k Z W_k + bias (eq. 12 of arXiv:2108.02451) for given A and Z.
-
-    Shapes: signal Z (B, N, Cs); weights W_k (Cs, C), or (B, Cs, C) where the norm depends on its
-    input; bias (C,) or (B, C). With ``groups`` (CGNL) the vertices of the graph are the channels
-    of all positions: A is N Cs x N Cs, Z is (B, N Cs, 1), and A^k Z meets W_k as (B, N, Cs).
-    """
-
-    affinity: Affinity
-    signal: Tensor
-    weights: list[Tensor]
-    bias: Tensor
-    groups: int | None = None
-
-    def output(self) -> Tensor:
-        """Return what the block adds to X. Shape: (B, N, C)."""
-        z, result = self.signal, None
-        for power, weight in enumerate(self.weights):
-            z = self.affinity.matmul(z) if power > 0 else z
-            term = self._features(z, weight.shape[-2]) @ weight
-            result = term if result is None else result + term
-        assert result is not None
-        return result + (self.bias if self.bias.ndim == 1 else self.bias[:, None])
-
-    def _features(self, z: Tensor, channels: int) -> Tensor:
-        if self.groups is None:
-            return z
-        return from_vertices(z.unflatten(1, (self.groups, -1)).flatten(0, 1), self.groups, channels)
-
-
-def _check_sizes(
-    in_channels: int, inter_channels: int, ndim: int, num_units: int, groups: int
-) -> None:
+def _check_sizes(in_channels: int, inter_channels: int, ndim: int, groups: int) -> None:
     if ndim not in (1, 2, 3):
         raise ValueError(f"ndim={ndim} must be 1, 2 or 3.")
-    if in_channels < 1 or inter_channels < 1 or num_units < 1:
+    if inter_channels == 0:
         raise ValueError(
-            f"in_channels={in_channels}, inter_channels={inter_channels} and num_units={num_units} "
-            "must be at least 1 (inter_channels defaults to a part of in_channels)."
+            f"inter_channels=0 with in_channels={in_channels} must be at least 1; by default it is "
+            "a part of in_channels."
         )
+    check_counts(inter_channels=inter_channels)
     if in_channels % groups or inter_channels % groups:
         raise ValueError(
             f"groups={groups} must divide in_channels={in_channels} and "
@@ -464,17 +469,3 @@ def _warn_renamed(old: str, new: str) -> None:
         DeprecationWarning,
         stacklevel=3,
     )
-
-
-def _block_diagonal(affinity: LowRank, groups: int) -> LowRank:
-    """Join separate graphs into one. Batch (B groups) of V vertices -> batch B of groups * V."""
-
-    def join(factor: Tensor) -> Tensor:
-        parts = factor.unflatten(0, (-1, groups))
-        batch, _, vertices, rank = parts.shape
-        apart = parts.new_zeros(batch, groups, vertices, groups, rank)
-        index = torch.arange(groups, device=parts.device)
-        apart[:, index, :, index] = parts.movedim(1, 0)
-        return apart.flatten(3).flatten(1, 2)
-
-    return LowRank(join(affinity.left), join(affinity.right))

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
@@ -22,7 +22,7 @@ from video_snl.blocks.layouts import (
     element_of,
     grid_sizes,
 )
-from video_snl.blocks.places import Site, sites_of
+from video_snl.blocks.places import Site
 from video_snl.blocks.sub_block import BATCH_NORM, CONV
 
 __all__ = ["FeatureMap", "Told", "measured", "read_layers", "say_shared"]
@@ -63,12 +63,12 @@ def measured(
 
     def note(at: int, value: Any, args: Sequence[Any], options: Mapping[str, Any]) -> None:
         site, _ = sites[at]
-        if not isinstance(value, Tensor):
-            value = value[element_of(value, told.pathway, type(site.module).__name__)]
+        key = element_of(value, told.pathway, type(site.module).__name__)
+        value = value if key is None else value[key]
         axes = None
         if told.layout == "tokens" or (told.layout == "auto" and told.grid is not None):
             grid = told.grid(*args, **options) if callable(told.grid) else told.grid
-            axes = len(grid_sizes(value, told.prefix_tokens, grid)[0])
+            axes = len(grid_sizes(value.shape, told.prefix_tokens, grid)[0])
         calls[at].append((value.shape, axes))
 
     def before(at: int) -> Callable[..., None]:
@@ -176,6 +176,8 @@ def _seen(
             f"in_channels={told.in_channels}, but the example has {channels} at {position}."
         )
     if layout == "tokens":
+        if axes is None:
+            grid_sizes(shape, told.prefix_tokens, None)
         return FeatureMap(layout, channels, axes or 1)
     return FeatureMap(layout, channels, len(shape) - 2)
 
@@ -205,7 +207,7 @@ def _layout_of(model: nn.Module, site: Site, shape: Sequence[int], told: Told) -
 def _first_widths(module: nn.Module) -> set[int]:
     """Return the channels of the layers of a module that have them in the second axis."""
     found: set[int] = set()
-    for layer in module.modules():
+    for layer in _own_layers(module):
         if isinstance(layer, _ConvNd):
             found |= {layer.in_channels, layer.out_channels}
         elif isinstance(layer, _BatchNorm):
@@ -218,12 +220,21 @@ def _first_widths(module: nn.Module) -> set[int]:
 def _last_widths(module: nn.Module) -> set[int]:
     """Return the channels of the layers of a module that have them in the last axis."""
     found: set[int] = set()
-    for layer in module.modules():
+    for layer in _own_layers(module):
         if isinstance(layer, nn.LayerNorm):
             found.add(layer.normalized_shape[-1])
         elif isinstance(layer, nn.Linear):
             found |= {layer.in_features, layer.out_features}
     return found
+
+
+def _own_layers(module: nn.Module) -> Iterator[nn.Module]:
+    """Yield a module and those in it, without inserted blocks and their wrappers."""
+    while isinstance(module, WithBlock):
+        module = module.module
+    yield module
+    for child in module.children():
+        yield from _own_layers(child)
 
 
 # ---- channels and axes, read from the layers -----------------------------------------------------
@@ -255,7 +266,7 @@ def read_layers(model: nn.Module, site: Site, where: Where, told: Told) -> Featu
 
 def _starts_with_norm_of_last(site: Site) -> bool:
     """Tell whether a module starts with a layer of channels in the last axis."""
-    for layer in site.module.modules():
+    for layer in _own_layers(site.module):
         if isinstance(layer, _ConvNd | _BatchNorm):
             return False
         if isinstance(layer, nn.LayerNorm | nn.Linear | nn.MultiheadAttention):
@@ -265,7 +276,7 @@ def _starts_with_norm_of_last(site: Site) -> bool:
 
 def _width(site: Site, where: Where) -> int:
     """Return the width of the tokens before or after a transformer's unit, from its layers."""
-    own = [site.module, *(inner.module for inner in sites_of(site.module))]
+    own = list(_own_layers(site.module))
     norms = [layer for layer in own if isinstance(layer, nn.LayerNorm)]
     linear = [layer for layer in own if isinstance(layer, nn.Linear)]
     if not norms or not linear:
@@ -280,14 +291,14 @@ def _width(site: Site, where: Where) -> int:
 def _axes(model: nn.Module) -> int:
     """Return the number of axes of a network's feature maps: that of its convolutions."""
     return max(
-        (len(layer.kernel_size) for layer in model.modules() if isinstance(layer, _ConvNd)),
+        (len(layer.kernel_size) for layer in _own_layers(model) if isinstance(layer, _ConvNd)),
         default=1,
     )
 
 
 def _feature_map(site: Site, where: Where, given: int | None) -> tuple[int, int]:
     """Return channels and axes of the feature map before or after a convolutional module."""
-    own = [site.module, *(inner.module for inner in sites_of(site.module))]
+    own = list(_own_layers(site.module))
     ndim = max((len(m.kernel_size) for m in own if isinstance(m, _ConvNd)), default=0)
     if ndim == 0:
         raise ValueError(

@@ -12,16 +12,25 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from video_snl.blocks.kernels import from_vertices, to_vertices
-from video_snl.blocks.operators import Affinity, SymmetricLowRank, prefers_dense, wide
+from video_snl.blocks.operators import Affinity, LowRank, SymmetricLowRank, prefers_dense, wide
 from video_snl.blocks.user_blocks import import_named
 
-__all__ = ["Cayley", "ChannelGraph", "Filter", "Polynomial", "own_filter"]
+__all__ = [
+    "Cayley",
+    "ChannelGraph",
+    "Filter",
+    "GraphFilter",
+    "Polynomial",
+    "block_diagonal",
+    "own_filter",
+]
 
 
 class Filter(abc.ABC):
@@ -225,6 +234,36 @@ class Cayley(nn.Module, Filter):
         return f"Cayley(order={self.order})"
 
 
+class GraphFilter(NamedTuple):
+    """F(A, Z) = sum_k A^k Z W_k + bias (eq. 12 of arXiv:2108.02451) for given A and Z.
+
+    Shapes: signal Z (B, N, Cs); weights W_k (Cs, C), or (B, Cs, C) where the norm depends on its
+    input; bias (C,) or (B, C). With ``groups`` (CGNL) the vertices of the graph are the channels
+    of all positions: A is N Cs x N Cs, Z is (B, N Cs, 1), and A^k Z meets W_k as (B, N, Cs).
+    """
+
+    affinity: Affinity
+    signal: Tensor
+    weights: list[Tensor]
+    bias: Tensor
+    groups: int | None = None
+
+    def output(self) -> Tensor:
+        """Return what the block adds to X. Shape: (B, N, C)."""
+        z, result = self.signal, None
+        for power, weight in enumerate(self.weights):
+            z = self.affinity.matmul(z) if power > 0 else z
+            term = self._features(z, weight.shape[-2]) @ weight
+            result = term if result is None else result + term
+        assert result is not None
+        return result + (self.bias if self.bias.ndim == 1 else self.bias[:, None])
+
+    def _features(self, z: Tensor, channels: int) -> Tensor:
+        if self.groups is None:
+            return z
+        return from_vertices(z.unflatten(1, (self.groups, -1)).flatten(0, 1), self.groups, channels)
+
+
 def own_filter(path: str, order: int) -> Callable[[], Filter]:
     """Return what makes a filter of a user's own.
 
@@ -263,3 +302,17 @@ def _combined(row: Sequence[float], values: Sequence[Tensor]) -> Tensor:
 def _real_times(matrix: Tensor, y: Tensor) -> Tensor:
     """Multiply a real matrix by a complex one."""
     return torch.complex(matrix @ y.real, matrix @ y.imag)
+
+
+def block_diagonal(affinity: LowRank, groups: int) -> LowRank:
+    """Join separate graphs into one. Batch (B groups) of V vertices -> batch B of groups * V."""
+
+    def join(factor: Tensor) -> Tensor:
+        parts = factor.unflatten(0, (-1, groups))
+        batch, _, vertices, rank = parts.shape
+        apart = parts.new_zeros(batch, groups, vertices, groups, rank)
+        index = torch.arange(groups, device=parts.device)
+        apart[:, index, :, index] = parts.movedim(1, 0)
+        return apart.flatten(3).flatten(1, 2)
+
+    return LowRank(join(affinity.left), join(affinity.right))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from video_snl.blocks.masks import kept_or, mask_of, masked_mean, zeroed
-from video_snl.blocks.sub_block import BATCH_NORM, CONV, Described, LayerNorm
+from video_snl.blocks.sub_block import BATCH_NORM, CONV, Described, LayerNorm, check_counts
 
 __all__ = ["CGD", "GATES", "GC", "GE", "SE"]
 
@@ -54,6 +54,7 @@ class SE(_Gate):
         self, in_channels: int, *, ndim: int, reduction: int = 16, zero_init: bool = True
     ) -> None:
         super().__init__()
+        check_counts(in_channels=in_channels)
         self.ndim, self.zero_init = ndim, zero_init
         self.excite = _bottleneck(in_channels, ndim, reduction, zero_init)
 
@@ -95,6 +96,7 @@ class GC(_Gate):
         zero_init: bool = True,
     ) -> None:
         super().__init__()
+        check_counts(in_channels=in_channels)
         if fusion not in ("add", "mul", "both"):
             raise ValueError(f"fusion={fusion!r} is unknown; choose 'add', 'mul' or 'both'.")
         self.zero_init = zero_init
@@ -154,6 +156,7 @@ class GE(_Gate):
         zero_init: bool = True,
     ) -> None:
         super().__init__()
+        check_counts(in_channels=in_channels)
         _check_extent(theta, extent)
         self.ndim, self.extent, self.zero_init = ndim, extent, zero_init
         self.averages = theta == "minus"
@@ -207,6 +210,7 @@ class CGD(Described):
 
     def __init__(self, in_channels: int, *, ndim: int, zero_init: bool = True) -> None:
         super().__init__()
+        check_counts(in_channels=in_channels)
         self.zero_init = zero_init
         self.weight = nn.Parameter(torch.empty(3, in_channels))
         self.bias = nn.Parameter(torch.empty(3, in_channels))
@@ -247,8 +251,7 @@ GATES: dict[str, type[Described]] = {"se": SE, "ge": GE, "gc": GC, "cgd": CGD}
 def _bottleneck(
     channels: int, ndim: int, reduction: int, zero_init: bool, *, normalised: bool = False
 ) -> nn.Sequential:
-    if reduction < 1:
-        raise ValueError(f"reduction={reduction} must be at least 1.")
+    check_counts(reduction=reduction)
     hidden = max(1, channels // reduction)
     last = CONV[ndim](hidden, channels, 1)
     _zero(last, zero_init)

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from video_snl.blocks.filters import Polynomial
-from video_snl.blocks.operators import Affinity, can_be_read, normalize, wide
+from video_snl.blocks.operators import (
+    Affinity,
+    can_be_read,
+    normalize,
+    rows_by_products,
+    wide,
+)
 
 __all__ = ["GraphAffinity", "GraphFilterLayer"]
 
@@ -47,8 +54,10 @@ class GraphAffinity(Affinity):
 
     Raises:
         ValueError: for edges that are not integers (2, E) or out of range, weights of another
-            shape, negative or not finite, or an unknown normalisation. Values are checked where
-            they can be read: not in compiled or exported graphs, nor within torch.func.
+            shape, negative or not finite, sparse tensors, a number of vertices that is not whole,
+            an unknown normalisation, or degrees beyond the range of their dtype, by which nothing
+            can be divided. Values are checked where they can be read: not in compiled or exported
+            graphs, nor within torch.func.
     """
 
     listening: Tensor
@@ -64,9 +73,12 @@ class GraphAffinity(Affinity):
         *,
         normalization: Literal["sym", "rw"] | None = None,
     ) -> None:
-        index = _checked_edges(edges, vertices)
+        count = _checked_count(vertices)
+        index = _checked_edges(edges, count)
         strength = _checked_weights(weights, index)
-        self._set(index[0], index[1], strength, (vertices,))
+        self._set(index[0], index[1], strength, (count,))
+        if normalization is not None:
+            _check_degrees(self.degree())
         normalized = normalize(self, normalization)
         assert isinstance(normalized, GraphAffinity)
         self.weights = normalized.weights
@@ -82,6 +94,12 @@ class GraphAffinity(Affinity):
         Raises:
             ValueError: for another layout or shape, and as the constructor.
         """
+        if not isinstance(matrix, Tensor):
+            raise ValueError(
+                f"from_csr expects a tensor in the layout torch.sparse_csr, got a "
+                f"{type(matrix).__name__}; torch.sparse_csr_tensor(m.indptr, m.indices, m.data, "
+                "m.shape) makes one of a SciPy matrix m."
+            )
         square = matrix.ndim == 2 and matrix.shape[0] == matrix.shape[1]
         if matrix.layout != torch.sparse_csr or not square:
             raise ValueError(
@@ -160,7 +178,13 @@ class GraphAffinity(Affinity):
     def to(
         self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> GraphAffinity:
-        """Return the graph on a device, with weights of a dtype."""
+        """Return the graph on a device, with weights of a dtype.
+
+        Raises:
+            ValueError: for a dtype that holds no fractions.
+        """
+        if dtype is not None and not dtype.is_floating_point:
+            raise ValueError(f"the weights of a graph are in floating point, not in {dtype}.")
         return self._of(
             self.listening.to(device),
             self.heard.to(device),
@@ -173,6 +197,13 @@ class GraphAffinity(Affinity):
             raise ValueError(
                 f"this graph of {self.vertices} vertices expects a signal (B, {self.vertices}, C), "
                 f"got {tuple(z.shape)}."
+            )
+        _check_kind(z)
+        batch = len(self.weights)
+        if batch != 1 and z.shape[0] not in (1, batch):
+            raise ValueError(
+                f"this graph has weights for a batch of {batch}, got a signal {tuple(z.shape)}: "
+                f"give {batch} signals, or weights (E,), which serve a batch of any size."
             )
         messages = self.weights[..., None] * z.index_select(1, self.heard)
         return self._gathered(messages).to(z.dtype)
@@ -203,10 +234,7 @@ class GraphAffinity(Affinity):
         return flat.index_add(1, place, self.weights).unflatten(1, (size, size))
 
     def rows(self, index: Tensor) -> Tensor:
-        # Column q of A^T e is row index[q] of A, where e has a one at index[q] in column q.
-        chosen = self.weights.new_zeros(self.vertices, len(index))
-        chosen[index, torch.arange(len(index), device=index.device)] = 1
-        return self.transpose().matmul(chosen[None]).mT
+        return rows_by_products(self, index, self.weights.new_zeros(self.vertices))
 
     def multiply_adds(self, channels: int) -> int:
         return len(self.listening) * channels
@@ -248,7 +276,8 @@ class GraphFilterLayer(nn.Module):
         x: (B, N, in_channels) -> (B, N, out_channels).
 
     Raises:
-        ValueError: for sizes below 1, an order below 0, or a signal of another shape.
+        ValueError: for sizes below 1, an order below 0, or a signal of another shape or of
+            integers.
     """
 
     def __init__(
@@ -285,17 +314,56 @@ class GraphFilterLayer(nn.Module):
             raise ValueError(
                 f"this filter expects a signal (B, N, {self.in_channels}), got {tuple(x.shape)}."
             )
+        _check_kind(x)
         return self.combine(self.filter.terms(affinity, x))
 
     def extra_repr(self) -> str:
         return f"order={self.filter.products}"
 
 
+def _check_kind(z: Tensor) -> None:
+    if not (z.is_floating_point() or z.is_complex()):
+        raise ValueError(
+            f"a signal on a graph is in floating point, got {z.dtype}, in which its sums would be "
+            "cut off; give signal.float()."
+        )
+
+
+def _checked_count(vertices: int) -> int:
+    count = vertices
+    if not isinstance(vertices, int | torch.SymInt):  # which stays open in an exported graph
+        try:
+            count = operator.index(vertices)
+        except TypeError as error:
+            raise ValueError(
+                f"vertices={vertices!r} of a graph must be a whole number, their count."
+            ) from error
+    if isinstance(vertices, bool) or count < 0:
+        raise ValueError(f"vertices={vertices} of a graph must be a count of at least 0.")
+    return count
+
+
+def _dense(values: Any, what: str, device: torch.device | None = None) -> Tensor:
+    """Return values as a plain tensor."""
+    try:
+        found = torch.as_tensor(values, device=device)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"the {what} of a graph are a tensor or numbers in nested lists of one length, got a "
+            f"{type(values).__name__} ({error})."
+        ) from error
+    if found.layout is not torch.strided or found.is_quantized:
+        kind = found.dtype if found.is_quantized else found.layout
+        raise ValueError(
+            f"the {what} of a graph are a dense tensor, got {kind}; "
+            "GraphAffinity.from_csr(matrix.to_sparse_csr()) takes a sparse matrix of weights."
+        )
+    return found
+
+
 def _checked_edges(edges: Tensor | Sequence[Sequence[int]], vertices: int) -> Tensor:
     """Return the edges as int64. Shape: (2, E)."""
-    if vertices < 0:
-        raise ValueError(f"vertices={vertices} of a graph must be at least 0.")
-    index = torch.as_tensor(edges)
+    index = _dense(edges, "edges")
     if index.ndim != 2 or index.shape[0] != 2:
         raise ValueError(f"the edges of a graph have the shape (2, E), got {tuple(index.shape)}.")
     # An empty list becomes a tensor of floating point.
@@ -320,7 +388,7 @@ def _checked_weights(weights: Tensor | Sequence[float] | None, index: Tensor) ->
     count = index.shape[1]
     if weights is None:
         return torch.ones(1, count, device=index.device)
-    given = torch.as_tensor(weights, device=index.device)
+    given = _dense(weights, "weights", index.device)
     if given.is_complex():
         raise ValueError(f"the weights of a graph are real numbers, got {given.dtype}.")
     given = given if given.is_floating_point() else given.to(torch.get_default_dtype())
@@ -335,3 +403,14 @@ def _checked_weights(weights: Tensor | Sequence[float] | None, index: Tensor) ->
             f"{float(given[~(given.isfinite() & (given >= 0))][0]):g}."
         )
     return given if given.ndim == 2 else given[None]
+
+
+def _check_degrees(degree: Tensor) -> None:
+    """Refuse degrees out of range: their reciprocal, zero, would take the edges away in silence."""
+    if can_be_read(degree) and not degree.isfinite().all():
+        vertex = int((~degree.isfinite()).any(0).nonzero()[0])
+        raise ValueError(
+            f"the degree of vertex {vertex}, the sum of the weights of its edges, is beyond the "
+            f"range of {degree.dtype}: divide all weights by one number, which changes nothing in "
+            "a normalised graph."
+        )

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from video_snl.blocks.feature_maps import Told, measured, read_layers, say_shared
-from video_snl.blocks.layouts import GridOf, Layout, Pathway, Where, WithBlock
+from video_snl.blocks.layouts import GridOf, Layout, Pathway, Where, WithBlock, check_words
+from video_snl.blocks.masks import check_mask
 from video_snl.blocks.options import BlockOptions
 from video_snl.blocks.places import (
     bare_children,
@@ -114,12 +115,16 @@ def insert_blocks(
     Raises:
         ValueError: for no position, a malformed one, one that already has a block, or one that
             names no module of this network (the message names the nearest); channels, layout or
-            pathway that cannot be told; a model that is wrapped or compiled already; a module that
-            the example does not call, or calls with maps of different shapes.
+            pathway that cannot be told, or words that have no meaning for the layout; a model that
+            is wrapped or compiled already; a module that the example does not call, or calls with
+            maps of different shapes.
     """
+    if isinstance(positions, str):
+        raise ValueError(f"positions={positions!r} is one text: give a list, [{positions!r}].")
     if not positions:
         raise ValueError(f"positions is empty, no block would be inserted. {places_line(model)}")
     _check_bare(model)
+    check_words(layout, prefix_tokens, grid, ("auto",))
     build = functools.partial(make_block, block) if isinstance(block, (str, type)) else block
     sites = resolve(model, positions)
     told = Told(layout, in_channels, pathway, prefix_tokens, grid)
@@ -129,6 +134,7 @@ def insert_blocks(
         found = measured(model, sites, example, told)
     blocks = []
     for (site, _), at in zip(sites, found, strict=True):
+        check_words(at.layout, prefix_tokens, grid)
         new = build(
             at.channels,
             ndim=at.ndim,
@@ -188,8 +194,15 @@ def mask_blocks(model: nn.Module, mask: Tensor) -> Iterator[None]:
             exists if any of those does that it was made of.
 
     Raises:
-        ValueError: no block is inserted, or one takes no mask.
+        ValueError: no block is inserted, or one takes no mask; a mask that is not boolean or has
+            no axes of positions. In a forward pass: a mask that does not fit the grid of a block.
     """
+    check_mask(mask)
+    if not 2 <= mask.ndim <= 4:
+        raise ValueError(
+            f"mask has the shape {tuple(mask.shape)}; (B, T) of frames or (B, *grid) with 1 to 3 "
+            "axes was expected."
+        )
     wrappers = [module for module in model.modules() if isinstance(module, WithBlock)]
     if not wrappers:
         raise ValueError("mask_blocks: no block is inserted in this network: insert_blocks first.")

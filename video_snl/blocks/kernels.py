@@ -64,6 +64,7 @@ class AffinitySpec:
         key_mask: the same of the ``keys``.
         channels, times: number of channels that A will be applied to, and number of times. A
             product of embeddings is formed as a matrix where that costs least; 0 keeps its factors.
+        gamma: scalar (1,) that the block learns for its kernel, see :meth:`Kernel.start`.
     """
 
     grid: tuple[int, ...]
@@ -74,6 +75,7 @@ class AffinitySpec:
     times: int = 0
     mask: Tensor | None = None
     key_mask: Tensor | None = None
+    gamma: Tensor | None = None
 
     @property
     def heard(self) -> Tensor | None:
@@ -87,6 +89,10 @@ class Kernel(abc.ABC):
     def widths(self, inter_channels: int) -> tuple[int, ...]:
         """Return the channels of the embeddings, by default of theta and of phi."""
         return inter_channels, inter_channels
+
+    def start(self) -> float | None:
+        """Return the initial value of the scalar that the block learns for it; None without one."""
+        return None
 
     @abc.abstractmethod
     def affinity(self, embedded: Tensor, spec: AffinitySpec) -> Affinity:
@@ -290,6 +296,10 @@ class GatherDistribute(Kernel):
         return LowRank(theta.softmax(-1), _softmax_of_positions(phi, spec.mask))
 
 
+# Beyond them factorials and exp(-gamma) leave the range of floating point.
+_LARGEST_ORDER, _LARGEST_GAMMA = 100, 40
+
+
 @dataclass(frozen=True)
 class Taylor(Kernel):
     """exp(-gamma (t - p)^2) of single channels, as a Taylor series of ``order`` (arXiv:1810.13125).
@@ -297,11 +307,23 @@ class Taylor(Kernel):
     The graph's vertices are the channels of all positions, N Cs in all, in ``groups`` separate
     graphs: the affinity's batch is (B groups), its size N Cs / groups, its rank order + 1.
     With 2 for t^2 + p^2, as in the authors' code, M = exp(-2 gamma) sum_k (2 gamma t p)^k / k!
+
+    Raises:
+        ValueError: for an order beyond 0 to 100, or a gamma that is not above 0 and at most 40.
     """
 
     order: int = 2
     gamma: float = 1e-4
     groups: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.order <= _LARGEST_ORDER:
+            raise ValueError(f"order={self.order} must be 0 to {_LARGEST_ORDER}.")
+        if not 0 < self.gamma <= _LARGEST_GAMMA:
+            raise ValueError(
+                f"gamma={self.gamma} must be above 0 and at most {_LARGEST_GAMMA}: the series has "
+                "its powers and exp(-2 gamma)."
+            )
 
     def affinity(self, embedded: Tensor, spec: AffinitySpec) -> Affinity:
         theta, phi = (self._powers(to_vertices(x, self.groups)) for x in embedded.chunk(2, -1))
@@ -353,10 +375,26 @@ class CrissCrossGaussian(Kernel):
 class Disentangled(Kernel):
     """A pairwise softmax of whitened embeddings plus a unary softmax (arXiv:2006.06668).
 
-    A_ij = softmax_j(<theta_i - mean theta, phi_j - mean phi>) + softmax_j(m_j): rows sum to 2.
+    A_ij = gamma softmax_j(<theta_i - mean theta, phi_j - mean phi> / tau) + softmax_j(m_j), where
+    tau is ``temperature``, times sqrt(Cs) where ``scaled``. Rows sum to 1 + gamma. Without an
+    initial ``gamma`` it is 1 and not learned, as in the paper's equation.
+
+    Raises:
+        ValueError: for a temperature that is not above 0 and finite, or a gamma that is not finite.
     """
 
     scaled: bool = False
+    temperature: float = 1.0
+    gamma: float | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.temperature < math.inf:
+            raise ValueError(f"temperature={self.temperature} must be above 0 and finite.")
+        if self.gamma is not None and not math.isfinite(self.gamma):
+            raise ValueError(f"gamma={self.gamma}, where the learned weight starts, is not finite.")
+
+    def start(self) -> float | None:
+        return self.gamma
 
     def widths(self, inter_channels: int) -> tuple[int, ...]:
         return inter_channels, inter_channels, 1
@@ -368,7 +406,11 @@ class Disentangled(Kernel):
             phi, unary = spec.keys.split([width, 1], -1)
         theta = theta - _mean_of_positions(theta, spec.mask)
         phi = phi - _mean_of_positions(phi, spec.heard)
-        pairwise = Softmax(theta, phi, width**-0.5 if self.scaled else 1.0, spec.heard)
+        scale = (width**-0.5 if self.scaled else 1.0) / self.temperature
+        pairwise: Affinity = Softmax(theta, phi, scale, spec.heard)
+        if spec.gamma is not None:
+            rows = spec.gamma.expand(theta.shape[:2])
+            pairwise = Scaled(rows, pairwise, torch.ones_like(phi[..., 0]))
         salience = _softmax_of_positions(unary, spec.heard)
         return Sum([pairwise, LowRank(torch.ones_like(theta[..., :1]), salience)])
 

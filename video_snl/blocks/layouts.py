@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ __all__ = [
     "Pathway",
     "Where",
     "WithBlock",
+    "check_words",
     "element_of",
     "grid_sizes",
     "resized_mask",
@@ -56,6 +57,10 @@ class WithBlock(nn.Module):
 
     Attributes:
         mask: positions that exist, see :func:`~video_snl.blocks.insertion.mask_blocks`.
+
+    Raises:
+        ValueError: for an unknown layout or side, a negative number of tokens, a grid that is
+            none, or tokens and grid with another layout than ``"tokens"``.
     """
 
     # Modules that earlier versions pickled have none of their own.
@@ -77,6 +82,9 @@ class WithBlock(nn.Module):
         grid: GridOf | None = None,
     ) -> None:
         super().__init__()
+        if where not in get_args(Where):
+            raise ValueError(f"where={where!r} is unknown; choose 'before' or 'after'.")
+        check_words(layout, prefix_tokens, grid)
         self.module, self.block, self.where = module, block, where
         self.layout, self.pathway = layout, pathway
         self.prefix_tokens, self.grid = prefix_tokens, grid
@@ -116,9 +124,9 @@ class WithBlock(nn.Module):
 
     def _applied(self, value: Any, args: Sequence[Any], options: Mapping[str, Any]) -> Any:
         """Return a value with the block applied to the feature map in it."""
-        if isinstance(value, Tensor):
-            return self._in_layout(value, args, options)
         key = element_of(value, self.pathway, type(self.module).__name__)
+        if key is None:
+            return self._in_layout(value, args, options)
         return _replaced(value, key, self._in_layout(value[key], args, options))
 
     def _in_layout(self, x: Tensor, args: Sequence[Any], options: Mapping[str, Any]) -> Tensor:
@@ -130,7 +138,7 @@ class WithBlock(nn.Module):
         return self._on_tokens(x, grid)
 
     def _on_tokens(self, x: Tensor, grid: Grid | None) -> Tensor:
-        sizes, order = grid_sizes(x, self.prefix_tokens, grid)
+        sizes, order = grid_sizes(x.shape, self.prefix_tokens, grid)
         prefix, tokens = x[:, : self.prefix_tokens], x[:, self.prefix_tokens :]
         there = [0, 1, *(2 + axis for axis in order)]
         back = sorted(range(len(there)), key=there.__getitem__)
@@ -139,17 +147,80 @@ class WithBlock(nn.Module):
         return torch.cat([prefix, out], 1) if self.prefix_tokens else out
 
 
-def element_of(value: Any, pathway: Pathway | None, name: str) -> Pathway:
+def check_words(
+    layout: str, prefix_tokens: int, grid: GridOf | None, extra: Sequence[str] = ()
+) -> None:
+    """Check what was said about a feature map, before any is seen.
+
+    Raises:
+        ValueError: for an unknown layout (``extra`` are known, too), a number of tokens below 0, a
+            grid that is none, or tokens and grid with another layout than ``"tokens"``.
+    """
+    known = (*get_args(Layout), *extra)
+    if layout not in known:
+        raise ValueError(f"layout={layout!r} is unknown; choose from: {', '.join(known)}.")
+    if not isinstance(prefix_tokens, int) or isinstance(prefix_tokens, bool) or prefix_tokens < 0:
+        raise ValueError(
+            f"prefix_tokens={prefix_tokens!r} is no number of tokens: give a whole number of at "
+            "least 0."
+        )
+    if grid is not None and not callable(grid):
+        _sizes_of(grid)
+    if layout in ("channels_first", "channels_last"):
+        given = [f"prefix_tokens={prefix_tokens}"] if prefix_tokens else []
+        given += [f"grid={grid!r}"] if grid is not None else []
+        if given:
+            raise ValueError(
+                f"{' and '.join(given)} with layout={layout!r}, whose feature maps have a grid of "
+                "their own and no tokens: leave out, or give layout='tokens'."
+            )
+
+
+def _sizes_of(grid: Grid) -> tuple[int, ...]:
+    """Return the sizes of a grid, in its order.
+
+    Raises:
+        ValueError: it has other than 1 to 3 axes, other names, or sizes that are none.
+    """
+    fault = ValueError(
+        f"grid={grid!r}: give 1 to 3 sizes of at least 1 as (T, H, W), (H, W) or (N,), or a "
+        "mapping of T, H and W."
+    )
+    if isinstance(grid, str):
+        raise fault
+    names = list(grid) if isinstance(grid, Mapping) else []
+    try:
+        given = tuple(grid.values() if isinstance(grid, Mapping) else grid)
+        sizes = tuple(int(size) for size in given)
+    except (TypeError, ValueError) as error:
+        raise fault from error
+    if not 1 <= len(sizes) <= 3 or any(name not in tuple(_AXES) for name in names):
+        raise fault
+    if any(size < 1 or size != own for size, own in zip(sizes, given, strict=True)):
+        raise fault
+    return sizes
+
+
+def element_of(value: Any, pathway: Pathway | None, name: str) -> Pathway | None:
     """Return the index or key of the feature map among the values that a module takes or returns.
 
+    It is None for a tensor alone, which is the feature map.
+
     Args:
-        value: a tuple, list or mapping.
+        value: a tensor, tuple, list or mapping.
         pathway: the one that was asked for; None for the only one that can be a feature map.
         name: name of the module, for the message.
 
     Raises:
-        ValueError: there is none, or several and no ``pathway``.
+        ValueError: there is none, or several and no ``pathway``, or a ``pathway`` of one alone.
     """
+    if isinstance(value, Tensor):
+        if pathway is not None:
+            raise ValueError(
+                f"pathway={pathway!r}: {name} takes or returns one feature map "
+                f"{tuple(value.shape)} here, not several; leave pathway out."
+            )
+        return None
     if isinstance(value, Mapping):
         items: dict[Any, Any] = dict(value)
     elif isinstance(value, (tuple, list)):
@@ -179,7 +250,7 @@ def resized_mask(mask: Tensor, grid: Sequence[int]) -> Tensor:
     of the frames alone -> (B, *grid), or (B, T).
 
     Raises:
-        ValueError: the mask has other axes than the feature map.
+        ValueError: the mask has other axes than the feature map, or fewer positions along one.
     """
     of_frames = mask.ndim == 2 and len(grid) == 3
     sizes = tuple(grid[:1]) if of_frames else tuple(grid)
@@ -190,27 +261,32 @@ def resized_mask(mask: Tensor, grid: Sequence[int]) -> Tensor:
         )
     if tuple(mask.shape[1:]) == sizes:
         return mask
+    if any(has < size for has, size in zip(mask.shape[1:], sizes, strict=True)):
+        raise ValueError(
+            f"a mask {tuple(mask.shape)} has fewer positions than the feature maps of a grid "
+            f"{tuple(grid)} at a block: give the mask of the network's input, or of a map that is "
+            "made before."
+        )
     pool = (F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d)[len(sizes) - 1]
     return pool(mask[:, None].float(), sizes)[:, 0] > 0  # type: ignore[operator]
 
 
-def grid_sizes(x: Tensor, prefix: int, grid: Grid | None) -> tuple[tuple[int, ...], list[int]]:
+def grid_sizes(
+    shape: Sequence[int], prefix: int, grid: Grid | None
+) -> tuple[tuple[int, ...], list[int]]:
     """Return the sizes of the tokens' grid in their order, and the axes in the order T, H, W.
 
     Raises:
-        ValueError: ``x`` is not (B, P + N, C), or has other tokens than the grid.
+        ValueError: the shape is not (B, P + N, C), or has other tokens than the grid.
     """
-    if x.ndim != 3:
-        raise ValueError(f"tokens are (batch, tokens, channels), got {tuple(x.shape)}.")
-    if x.shape[1] <= prefix:
-        raise ValueError(f"prefix_tokens={prefix} of {x.shape[1]} tokens leave none for the block.")
-    count = x.shape[1] - prefix
+    if len(shape) != 3:
+        raise ValueError(f"tokens are (batch, tokens, channels), got {tuple(shape)}.")
+    if shape[1] <= prefix:
+        raise ValueError(f"prefix_tokens={prefix} of {shape[1]} tokens leave none for the block.")
+    count = shape[1] - prefix
     if grid is None:
         return (count,), [0]
-    names = list(grid) if isinstance(grid, Mapping) else []
-    sizes = tuple(int(size) for size in (grid.values() if isinstance(grid, Mapping) else grid))
-    if not 1 <= len(sizes) <= 3 or any(name not in _AXES for name in names):
-        raise ValueError(f"grid={grid!r}: give (T, H, W), (H, W), or a mapping of T, H and W.")
+    names, sizes = list(grid) if isinstance(grid, Mapping) else [], _sizes_of(grid)
     if math.prod(sizes) != count:
         raise ValueError(
             f"grid={grid!r} has {math.prod(sizes)} positions, and there are {count} tokens after "

@@ -16,9 +16,35 @@ from torch.nn.modules.batchnorm import SyncBatchNorm, _BatchNorm
 
 from video_snl.blocks.operators import can_be_read
 
-__all__ = ["kept_or", "mask_of", "masked_max_pool", "masked_mean", "masked_norm", "zeroed"]
+__all__ = [
+    "check_mask",
+    "kept_or",
+    "mask_of",
+    "masked_max_pool",
+    "masked_mean",
+    "masked_norm",
+    "zeroed",
+]
 
 _POOL = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
+
+
+def check_mask(mask: Tensor, name: str = "mask") -> None:
+    """Refuse what is not a boolean tensor: 0 and 1, or 0 and -inf, have no meaning of their own.
+
+    Raises:
+        ValueError: the mask is none.
+    """
+    if not isinstance(mask, Tensor):
+        raise ValueError(
+            f"{name} is a {type(mask).__module__}.{type(mask).__name__}; a boolean tensor was "
+            "expected, which torch.as_tensor makes of lists and arrays."
+        )
+    if mask.dtype != torch.bool:
+        raise ValueError(
+            f"{name} is {mask.dtype} of the shape {tuple(mask.shape)}; a boolean mask was "
+            "expected, True where a position exists: mask != 0 makes one of numbers."
+        )
 
 
 def mask_of(mask: Tensor | None, x: Tensor) -> Tensor | None:
@@ -37,13 +63,14 @@ def mask_of(mask: Tensor | None, x: Tensor) -> Tensor | None:
     """
     if mask is None:
         return None
+    check_mask(mask)
     grid = tuple(x.shape[2:])
     of_frames = len(grid) == 3 and tuple(mask.shape) == (x.shape[0], grid[0])
-    if mask.dtype != torch.bool or not (of_frames or tuple(mask.shape) == (x.shape[0], *grid)):
+    if not (of_frames or tuple(mask.shape) == (x.shape[0], *grid)):
         frames = f" or {(x.shape[0], grid[0])}" if len(grid) == 3 else ""
         raise ValueError(
-            f"mask is {mask.dtype} of the shape {tuple(mask.shape)}; a boolean mask "
-            f"{(x.shape[0], *grid)}{frames} was expected, True where a position exists."
+            f"mask has the shape {tuple(mask.shape)}; a boolean mask {(x.shape[0], *grid)}{frames} "
+            "was expected, True where a position exists."
         )
     if of_frames:
         mask = mask[:, :, None, None].expand(-1, *grid)

@@ -40,6 +40,7 @@ __all__ = [
     "can_be_read",
     "normalize",
     "prefers_dense",
+    "rows_by_products",
     "wide",
 ]
 
@@ -276,7 +277,10 @@ class Softmax(Affinity):
                 f"Softmax needs a query (B, N, E) and a key (B, M, E), got {tuple(query.shape)} "
                 f"and {tuple(key.shape)}."
             )
-        self.query, self.key, self.scale_factor, self.mask = query, key, scale, mask
+        # Scaled here: fused kernels round scale <q_i, k_j> otherwise on the way back than forwards,
+        # and the exponential of the difference of large ones is infinite.
+        self.query = query if scale == 1 else scale * query
+        self.key, self.mask = key, mask
 
     def matmul(self, z: Tensor) -> Tensor:
         positions, keys, channels = self.query.shape[1], self.key.shape[1], z.shape[-1]
@@ -292,7 +296,7 @@ class Softmax(Affinity):
             key[:, None].expand(-1, heads, -1, -1),
             value[:, None].expand(-1, heads, -1, -1),
             attn_mask=None if self.mask is None else self.mask[:, None, None],
-            scale=self.scale_factor,
+            scale=1.0,
         )
         try:
             result = attend()
@@ -319,7 +323,6 @@ class Softmax(Affinity):
         return positions * keys * (embedded + channels)
 
     def _softmax(self, query: Tensor) -> Tensor:
-        query = query if self.scale_factor == 1 else self.scale_factor * query
         scores = query @ self.key.mT
         if self.mask is not None:
             scores = scores.masked_fill(~self.mask[:, None], -torch.inf)
@@ -443,16 +446,10 @@ class CrissCross(Affinity):
         )
 
     def to_dense(self) -> Tensor:
-        line = self.lines[0]
-        eye = torch.eye(self._positions, dtype=line.dtype, device=line.device)
-        return self.matmul(eye.expand(line.shape[0], -1, -1))
+        return self.rows(torch.arange(self._positions, device=self.lines[0].device))
 
     def rows(self, index: Tensor) -> Tensor:
-        line = self.lines[0]
-        shape = (self._positions, len(index))
-        chosen = torch.zeros(shape, dtype=line.dtype, device=line.device)
-        chosen[index, torch.arange(len(index), device=line.device)] = 1
-        return self.transpose().matmul(chosen.expand(line.shape[0], -1, -1)).mT
+        return rows_by_products(self, index, self.lines[0].new_zeros(self._positions))
 
     def multiply_adds(self, channels: int) -> int:
         return self._positions * sum(self.grid) * channels
@@ -547,6 +544,16 @@ def normalize(affinity: Affinity, how: str | None) -> Affinity:
     raise ValueError(f"normalization={how!r} is unknown; choose 'sym', 'rw' or None.")
 
 
+def rows_by_products(affinity: Affinity, index: Tensor, zeros: Tensor) -> Tensor:
+    """Return rows of A by products with A^T. Shapes: (Q,) and zeros (N,) -> (B, Q, N).
+
+    Column q of A^T e is row index[q] of A, where e has a one at index[q] in column q.
+    """
+    chosen = zeros[:, None].repeat(1, len(index))
+    chosen[index, torch.arange(len(index), device=index.device)] = 1
+    return affinity.transpose().matmul(chosen[None]).mT
+
+
 def prefers_dense(dense: int, factored: int) -> bool:
     """Choose between two exact orders by their multiply-adds: True forms A as a matrix.
 
@@ -624,8 +631,12 @@ def _total(tensors: Iterable[Tensor]) -> Tensor:
 
 
 def _times(x: Tensor, weight: Tensor) -> Tensor:
-    """Multiply row i of x by weight i, in x's dtype. Shapes: (B, N, C), (B, N) -> (B, N, C)."""
-    return (x * weight[..., None]).to(x.dtype)
+    """Multiply row i of x by weight i. Shapes: (B, N, C), (B, N) -> (B, N, C).
+
+    The dtype is x's, but for integers, whose products would be cut off.
+    """
+    product = x * weight[..., None]
+    return product.to(x.dtype) if x.is_floating_point() or x.is_complex() else product
 
 
 def _exchanged(rows: Tensor) -> Tensor:

@@ -28,7 +28,10 @@ class BlockOptions(TypedDict, total=False):
     ceil_mode: pooling keeps an odd rest at the end of an axis.
     descriptors: number of descriptors that A2 gathers; default Cs.
     order: order of gSNL's or Cayley's filter, or of CGNL's Taylor series.
-    groups, gamma: groups of channels and width of the radial basis function of CGNL.
+    groups: groups of channels of CGNL.
+    gamma: width of CGNL's radial basis function; initial value of DNL's learned gamma, None for
+        none.
+    temperature: divisor of DNL's exponents.
     series: CGNL's Taylor series; without it the dot product of single channels.
     recurrence: number of times that CC is applied.
     reduction: reduction of the channels in the gates ``se``, ``ge`` and ``gc``.
@@ -51,7 +54,8 @@ class BlockOptions(TypedDict, total=False):
     fusion: Literal["add", "mul", "both"]
     order: int
     groups: int
-    gamma: float
+    gamma: float | None
+    temperature: float
     recurrence: int
     reduction: int | None
     theta: Literal["minus", "theta", "plus"]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, Literal, get_args
 
 import torch
@@ -30,6 +31,7 @@ __all__ = [
     "Pointwise",
     "Recipe",
     "SubBlock",
+    "check_counts",
 ]
 
 Normalization = Literal["sym", "rw"]
@@ -81,6 +83,10 @@ class BlockConfig:
     ceil_mode: bool = True
 
     def __post_init__(self) -> None:
+        if self.normalization not in (None, *get_args(Normalization)):
+            raise ValueError(
+                f"normalization={self.normalization!r} is unknown; choose 'sym', 'rw' or None."
+            )
         self.kernel.check(self.symmetric, self.normalization)
         for name in ("groups", "pool", "recurrence", "norm_groups"):
             value = getattr(self, name)
@@ -129,6 +135,19 @@ class Described(nn.Module):
         super()._save_to_state_dict(destination, prefix, keep_vars)
         if self.description is not None and hasattr(destination, "_metadata"):
             destination._metadata.setdefault(prefix[:-1], {})["block"] = dict(self.description)
+
+
+def check_counts(**counts: int) -> None:
+    """Check that counts, such as numbers of channels, are whole numbers of at least 1.
+
+    Raises:
+        ValueError: one is not.
+    """
+    for name, value in counts.items():
+        whole = isinstance(value, Integral) and not isinstance(value, bool)
+        if not whole or value < 1:
+            wanted = "at least 1" if whole else "a whole number"
+            raise ValueError(f"{name}={value!r} must be {wanted}.")
 
 
 class SubBlock(nn.Module):
@@ -225,11 +244,13 @@ class SubBlock(nn.Module):
         return weight, torch.zeros_like(weight[0]) if own is None else own
 
 
-class Pointwise(nn.Module):
+class Pointwise(nn.Linear):
     """A 1x1 convolution on positions as rows, (B, N, in) -> (B, N, out); one matrix product.
 
     A linear layer: with few positions the backward pass of a convolution takes half as long again
     on a CPU. The weight has no axes of a grid, so that blocks of 1, 2 and 3 dimensions share it.
+    Unlike its base it may have groups, whose weight is (out, in / groups), and biases of some parts
+    of the outputs alone.
 
     Args:
         in_channels, out_channels, groups: as of a convolution.
@@ -244,12 +265,12 @@ class Pointwise(nn.Module):
         *,
         biased: Sequence[tuple[int, bool]] = (),
     ) -> None:
-        super().__init__()
-        self.groups = groups
+        nn.Module.__init__(self)
+        self.in_features, self.out_features, self.groups = in_channels, out_channels, groups
         self.weight = nn.Parameter(torch.empty(out_channels, in_channels // groups))
         self.biased = [part for part in biased if part[0]]
         size = sum(width for width, has in self.biased if has)
-        self.bias = nn.Parameter(torch.empty(size)) if size else None
+        self.register_parameter("bias", nn.Parameter(torch.empty(size)) if size else None)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -274,6 +295,25 @@ class Pointwise(nn.Module):
             [next(own) if has else self.bias.new_zeros(width) for width, has in self.biased]
         )
 
+    def parts(self) -> list[nn.Linear]:
+        """Return the layers that stand side by side in this one, without groups.
+
+        Their weights and biases are views of this layer's: gradients reach it, and changes in place
+        are changes of it.
+        """
+        found, first, first_bias = [], 0, 0
+        for width, has in self.biased:
+            layer = nn.Linear(self.weight.shape[1], width, bias=has, device="meta")
+            del layer.weight  # a parameter, which would cut the view off
+            layer.weight = self.weight[first : first + width]  # type: ignore[assignment]
+            first += width
+            if has and self.bias is not None:
+                del layer.bias
+                layer.bias = self.bias[first_bias : first_bias + width]  # type: ignore[assignment]
+                first_bias += width
+            found.append(layer)
+        return found
+
     def matrix(self) -> Tensor:
         """Return the whole matrix, block-diagonal where there are groups. Shape: (out, in)."""
         return torch.block_diag(*self.weight.chunk(self.groups))
@@ -292,7 +332,10 @@ class LayerNorm(nn.LayerNorm):
 
 def _norm(config: BlockConfig, channels: int, ndim: int) -> nn.Module:
     if config.norm == "group":
-        return nn.GroupNorm(config.norm_groups or config.groups, channels)
+        groups = config.norm_groups or config.groups
+        if channels % groups:
+            raise ValueError(f"norm_groups={groups} must divide in_channels={channels}.")
+        return nn.GroupNorm(groups, channels)
     if config.norm == "layer":
         return LayerNorm(channels)
     return nn.Identity() if config.norm == "none" else BATCH_NORM[ndim](channels)

@@ -222,15 +222,24 @@ def cc(*, recurrence: int = 1) -> BlockConfig:
 
 
 def dnl(
-    *, scaled: bool = False, pool: int = 1, pool_first: bool = False, ceil_mode: bool = True
+    *,
+    scaled: bool = False,
+    temperature: float = 1.0,
+    gamma: float | None = None,
+    pool: int = 1,
+    pool_first: bool = False,
+    ceil_mode: bool = True,
 ) -> BlockConfig:
     """Disentangled nonlocal block: Y = X + norm(A Z W) (Yin et al., arXiv:2006.06668).
 
-    A is the softmax of whitened embeddings plus a softmax over the positions alone. Keys and Z may
-    be sub-sampled as in NL; the authors' ``downsample`` is ``pool=2, pool_first=True``.
+    A is the softmax of whitened embeddings plus a softmax over the positions alone. The authors'
+    code weighs the former by a learned ``gamma``, which starts at 0; mmsegmentation divides the
+    exponents by sqrt(Cs) (``scaled``) and a ``temperature`` of 0.05. The paper has neither, as the
+    default here. Keys and Z may be sub-sampled as in NL; the authors' ``downsample`` is
+    ``pool=2, pool_first=True``.
     """
     return BlockConfig(
-        kernel=Disentangled(scaled),
+        kernel=Disentangled(scaled, temperature, gamma),
         filter=partial(Polynomial.powers, 1),
         pool=pool,
         pool_first=pool_first,

@@ -12,12 +12,18 @@ from video_snl.errors import UserError
 __all__ = ["check_kinds", "check_scores", "check_weights", "class_scores", "not_finite_error"]
 
 
-def check_kinds(weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor], source: str) -> None:
+_COUNTER = "num_batches_tracked"
+
+
+def check_kinds(
+    weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor] | None, source: str
+) -> None:
     """Check that tensors of a file can take the place of a network's.
 
     Args:
         weights: Tensors of the file, by name.
-        wanted: Those of the network.
+        wanted: Those of the network; None where its names are others, and all but BatchNorm's
+            counters are fractions.
         source: Origin of the file, for the message.
 
     Raises:
@@ -28,9 +34,11 @@ def check_kinds(weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor], sou
         kind = str(value.dtype).removeprefix("torch.")
         odd = value.layout is not torch.strided or value.is_quantized or value.is_meta
         odd = odd or value.is_complex() or kind.startswith("float8")
-        target = wanted.get(name)
-        whole = target is not None and target.is_floating_point()
-        if odd or (whole and not value.is_floating_point()):
+        if wanted is None:
+            fraction = not name.endswith(_COUNTER)
+        else:
+            fraction = name in wanted and wanted[name].is_floating_point()
+        if odd or (fraction and not value.is_floating_point()):
             how = (
                 "on the meta device" if value.is_meta else str(value.layout).removeprefix("torch.")
             )

@@ -7,6 +7,8 @@ without anything between them are multiplied out.
 from __future__ import annotations
 
 import difflib
+import inspect
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -17,7 +19,11 @@ from torch import Tensor, nn
 from video_snl.blocks.options import KernelName
 from video_snl.blocks.zoo import make_block
 from video_snl.config.user_code import allowing_code, refuse_code
+from video_snl.errors import UserError
 from video_snl.models.released.blocks import load_reference_block
+from video_snl.models.released.state_dicts import StateDictError
+from video_snl.models.weights.sources import read_checkpoint
+from video_snl.utils.finite import check_kinds, check_weights
 
 __all__ = ["Source", "load_block"]
 
@@ -35,7 +41,7 @@ _COUNTER = "num_batches_tracked"
 
 
 def load_block(
-    state: Mapping[str, Any] | str | Path,
+    state: Mapping[str, Any] | str | os.PathLike[str],
     source: Source = "video_snl",
     *,
     into: nn.Module | None = None,
@@ -71,24 +77,33 @@ def load_block(
             runs its code.
 
     Raises:
-        ValueError: names that are missing or not known, tensors of other shapes, options that the
-            source does not have, or a description that is not that of ``into``: the message has
-            both.
+        ValueError: a file that is not there, damaged or of no tensors, names that are missing or
+            not known, tensors of other shapes, sparse, complex, quantised or of whole numbers,
+            weights that are not finite, options that the source does not have, or a description
+            that is damaged or not that of ``into``: the message has both. ``into`` is then as it
+            was.
         UserError: a description that names a module, without ``allow_code``.
     """
     if source not in get_args(Source):
-        near = difflib.get_close_matches(source, get_args(Source), 1)
+        near = difflib.get_close_matches(str(source), get_args(Source), 1)
         meant = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(get_args(Source))}"
         raise ValueError(f"source={source!r} is unknown; {meant}")
-    given = _read(state)
+    if into is not None and not isinstance(into, nn.Module):
+        raise ValueError(f"into={into!r} is a {type(into).__name__}; a block of ours was expected.")
+    given, origin = _read(state)
     if source == "video_snl":
         _refuse(source, {"kernel": kernel, "scaled": scaled, "pool": pool, **options})
-        return _own(given, into, allow_code)
+        return _own(given, into, origin, allow_code)
     if source == "snl-released":
-        _refuse(source, {"kernel": kernel, "scaled": scaled, "pool": pool})
+        known = list(inspect.signature(load_reference_block).parameters)[1:]
+        foreign = {name: value for name, value in options.items() if name not in known}
+        _refuse(source, {"kernel": kernel, "scaled": scaled, "pool": pool, **foreign})
+        inside = given.get("state_dict", given)
+        found = inside.items() if isinstance(inside, Mapping) else ()
+        _checked({str(n): t for n, t in found if isinstance(t, Tensor)}, None, origin)
         block = load_reference_block(given, **options)
     else:
-        tensors = _Named(_bare(given), source)
+        tensors = _Named(_checked(_bare(given), None, origin), source)
         if source == "gcnet":
             _refuse(source, {"kernel": kernel, "scaled": scaled, "pool": pool, **options})
             block = _context(tensors)
@@ -102,8 +117,7 @@ def load_block(
     if into is None:
         return block.eval()
     _check_same(getattr(block, "description", None), into, source)
-    into.load_state_dict(block.state_dict())
-    return into
+    return _loaded(into, block.state_dict(), origin)
 
 
 class _Named:
@@ -128,12 +142,24 @@ class _Named:
     def matrix(self, name: str) -> Tensor:
         """Return the weight of a 1x1 convolution as (out, in)."""
         weight = self.take(f"{name}.weight")
-        if weight.ndim < 2 or any(size != 1 for size in weight.shape[2:]):
+        if weight.ndim < 2 or 0 in weight.shape or any(size != 1 for size in weight.shape[2:]):
             raise ValueError(f"{name}.weight is {tuple(weight.shape)}, no 1x1 convolution.")
         return weight.flatten(1)
 
+    def axes(self, name: str) -> int:
+        """Return the number of axes of the grid that a 1x1 convolution is for."""
+        shape = tuple(self.take(f"{name}.weight").shape)
+        if not 3 <= len(shape) <= 5:
+            raise ValueError(f"{name}.weight is {shape}, no convolution over 1 to 3 axes.")
+        return len(shape) - 2
+
     def bias(self, name: str) -> Tensor | None:
-        return self.take(f"{name}.bias") if self.has(f"{name}.bias") else None
+        if not self.has(f"{name}.bias"):
+            return None
+        bias, count = self.take(f"{name}.bias"), len(self.matrix(name))
+        if bias.shape != (count,):
+            raise ValueError(f"{name}.bias is {tuple(bias.shape)}, not ({count},).")
+        return bias
 
     def check_all_used(self) -> None:
         if self.left:
@@ -143,17 +169,57 @@ class _Named:
             )
 
 
-def _read(state: Mapping[str, Any] | str | Path) -> Mapping[str, Any]:
+def _read(state: Mapping[str, Any] | str | os.PathLike[str]) -> tuple[Mapping[str, Any], str]:
+    """Return what a file holds, or what was given, and what messages call it."""
     if isinstance(state, Mapping):
-        return state
-    content = torch.load(state, map_location="cpu", weights_only=True)
-    if not isinstance(content, Mapping):
-        raise ValueError(f"{state} holds a {type(content).__name__}, not tensors by name.")
-    return content
+        return state, "the state dict"
+    if not isinstance(state, str | os.PathLike):
+        of_module = "; give its state_dict()" if isinstance(state, nn.Module) else ""
+        raise ValueError(
+            f"a block is made of tensors by name, or of a file of torch.save that holds them; got "
+            f"a {type(state).__name__}{of_module}."
+        )
+    path = Path(state)
+    try:
+        return read_checkpoint(path), f"weights {str(path)!r}"
+    except UserError as error:
+        raise StateDictError(str(error)) from error
+
+
+def _checked(
+    tensors: dict[str, Tensor], wanted: Mapping[str, Tensor] | None, origin: str
+) -> dict[str, Tensor]:
+    """Return tensors of which each can be a weight; ``wanted`` are those of a block, by name."""
+    try:
+        check_kinds(tensors, wanted, origin)
+        check_weights(tensors, origin)
+    except UserError as error:
+        raise StateDictError(str(error)) from error
+    return tensors
+
+
+def _loaded(block: nn.Module, state: Mapping[str, Tensor], origin: str) -> nn.Module:
+    """Load the tensors that a block has, none more and none less."""
+    own = block.state_dict()
+    wanted = [name for name in own if not name.endswith(_COUNTER)]  # which old files lack
+    faults = [f"{name} is missing" for name in wanted if name not in state]
+    faults += [f"{name} is not known" for name in state if name not in own]
+    faults += [
+        f"{name} is {tuple(state[name].shape)}, not {tuple(own[name].shape)}"
+        for name in own
+        if name in state and state[name].shape != own[name].shape
+    ]
+    if faults:
+        more = f" and {len(faults) - 5} more" if len(faults) > 5 else ""
+        raise ValueError(
+            f"{origin} does not fit a {type(block).__name__}: {'; '.join(faults[:5])}{more}."
+        )
+    block.load_state_dict(_checked(dict(state), own, origin))
+    return block
 
 
 def _bare(state: Mapping[str, Any]) -> dict[str, Tensor]:
-    names = list(state)
+    names = list(map(str, state))
     for prefix in _PREFIXES:
         if names and all(name.startswith(prefix) for name in names):
             names = [name.removeprefix(prefix) for name in names]
@@ -170,10 +236,11 @@ def _refuse(source: str, options: Mapping[str, Any]) -> None:
         raise ValueError(f"{', '.join(given)}: a block of {source!r} has no such option.")
 
 
-def _own(state: Mapping[str, Any], into: nn.Module | None, allow_code: bool) -> nn.Module:
+def _own(
+    state: Mapping[str, Any], into: nn.Module | None, origin: str, allow_code: bool
+) -> nn.Module:
     """Build, or fill, a block by its description."""
-    metadata = getattr(state, "_metadata", {})
-    described = metadata.get("", metadata.get("module", {})).get("block")
+    described = _description(state, origin)
     if described is None:
         raise ValueError(
             "these tensors have no description of a block, as state_dict() of ours keeps it: name "
@@ -183,12 +250,35 @@ def _own(state: Mapping[str, Any], into: nn.Module | None, allow_code: bool) -> 
         options = {key: value for key, value in described.items() if key != "name"}
         with allowing_code(allow_code):
             refuse_code({"block": described["name"], "block_options": options}, "load_block")
-        block = make_block(**described)
-        block.load_state_dict(_bare(state))
-        return block.eval()
+        try:
+            block = make_block(**described)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"{origin}: no block can be made by its description, {_said(described)}: {error}"
+            ) from error
+        return _loaded(block, _bare(state), origin).eval()
     _check_same(described, into, "video_snl")
-    into.load_state_dict(_bare(state))
-    return into
+    return _loaded(into, _bare(state), origin)
+
+
+def _description(state: Mapping[str, Any], origin: str) -> Mapping[str, Any] | None:
+    """Return how a block was made, as its state dict says it; None where it says nothing."""
+    found: Any = getattr(state, "_metadata", None)
+    if found is None:
+        return None
+    if isinstance(found, Mapping):
+        found = found.get("", found.get("module", {}))
+    if isinstance(found, Mapping):
+        found = found.get("block")
+        if found is None:
+            return None
+    named = isinstance(found, Mapping) and all(isinstance(name, str) for name in found)
+    if not named or not {"name", "in_channels"} <= found.keys():
+        raise ValueError(
+            f"{origin}: its description of a block in _metadata is damaged ({str(found)[:80]}); "
+            "take another copy, or make_block and load_state_dict."
+        )
+    return found
 
 
 def _check_same(described: Mapping[str, Any] | None, into: nn.Module, source: str) -> None:
@@ -229,16 +319,24 @@ def _nonlocal(
     signal, weight = tensors.matrix(g), tensors.matrix(out)
     names = [] if kernel == "gaussian" else [theta, phi]
     parts = [(tensors.matrix(name), tensors.bias(name)) for name in names]
+    if any(len(matrix) != len(signal) for matrix, _ in parts):
+        shapes = ", ".join(str(tuple(matrix.shape)) for matrix, _ in parts)
+        raise ValueError(f"theta and phi are {shapes}, and g {tuple(signal.shape)}: other widths.")
     if kernel == "concatenation":
         if pool != 1:
             raise ValueError(
                 "kernel='concatenation' with sub-sampled keys: mmaction2 takes the maxima of phi "
                 "before it is joined with theta, which no block here does."
             )
-        join = tensors.matrix("concat_project.conv").chunk(2, 1)
+        join = tensors.matrix("concat_project.conv")
+        if join.shape != (1, 2 * len(signal)):
+            raise ValueError(
+                f"concat_project.conv.weight is {tuple(join.shape)} for theta and phi of "
+                f"{len(signal)} channels each."
+            )
         parts = [
             (w @ matrix, None if bias is None else w @ bias)
-            for w, (matrix, bias) in zip(join, parts, strict=True)
+            for w, (matrix, bias) in zip(join.chunk(2, 1), parts, strict=True)
         ]
     parts.append((signal, tensors.bias(g)))
     out_bias = tensors.bias(out)
@@ -249,17 +347,17 @@ def _nonlocal(
     block = make_block(
         "nl",
         weight.shape[0],
-        ndim=tensors.take(f"{out}.weight").ndim - 2,
+        ndim=tensors.axes(out),
         inter_channels=signal.shape[0],
         zero_init=False,
         kernel=kernel,  # type: ignore[arg-type]
         scaled=exponential and scaled is not False,
         norm="batch" if has_norm else "none",
         bias=",".join(biased),
-        **({} if (pool or 1) == 1 else _pooling(pool or 1, first=not after)),
+        **({} if pool in (None, 1) else _pooling(pool, first=not after)),  # type: ignore[arg-type]
     )
     state = {
-        "project.weight": torch.cat([matrix for matrix, _ in parts]),
+        "project.weight": _stacked([matrix for matrix, _ in parts]),
         "units.0.combine.weight": weight,
     }
     biases = [bias for _, bias in parts if bias is not None]
@@ -273,32 +371,39 @@ def _nonlocal(
     return _filled(block, state)
 
 
+def _stacked(matrices: list[Tensor]) -> Tensor:
+    """Return the matrices of projections one below the other."""
+    if len({matrix.shape[1] for matrix in matrices}) > 1:
+        shapes = ", ".join(str(tuple(matrix.shape)) for matrix in matrices)
+        raise ValueError(f"the projections {shapes} are not of one number of input channels.")
+    return torch.cat(matrices)
+
+
 def _pooling(pool: int, *, first: bool) -> dict[str, Any]:
     return {"pool": pool, "pool_first": first, "ceil_mode": False}
 
 
 def _context(tensors: _Named) -> nn.Module:
     """Build GC of a ContextBlock; the bias of its mask cancels in the softmax."""
-    weight = tensors.take("conv_mask.weight")
+    ndim, channels = tensors.axes("conv_mask"), tensors.matrix("conv_mask").shape[1]
     tensors.bias("conv_mask")
     branches = {"add": "channel_add_conv", "mul": "channel_mul_conv"}
     there = [kind for kind, name in branches.items() if tensors.has(f"{name}.0.weight")]
     if not there:
         raise ValueError("neither channel_add_conv nor channel_mul_conv is in a block of gcnet.")
-    channels = weight.shape[1]
-    hidden = tensors.take(f"{branches[there[0]]}.0.weight").shape[0]
+    hidden = len(tensors.matrix(f"{branches[there[0]]}.0"))
     reduction = channels // hidden
     if channels // reduction != hidden:
         raise ValueError(f"{hidden} of {channels} channels are no whole reduction.")
     block = make_block(
         "gc",
         channels,
-        ndim=weight.ndim - 2,
+        ndim=ndim,
         reduction=reduction,
         fusion="both" if len(there) == 2 else there[0],  # type: ignore[arg-type]
         zero_init=False,
     )
-    state = {"mask.weight": weight}
+    state = {"mask.weight": tensors.take("conv_mask.weight")}
     for kind in there:
         own = {"add": "transform", "mul": "gate"}[kind]
         for layer in (0, 1, 3):
@@ -312,15 +417,15 @@ def _generalized(
 ) -> nn.Module:
     if kernel not in ("dot", "taylor"):
         raise ValueError(f"kernel={kernel!r}: a block of cgnl has dot and taylor.")
-    if kernel == "dot":
-        _refuse("cgnl", options)
+    own = ("order", "gamma") if kernel == "taylor" else ()
+    _refuse("cgnl", {name: value for name, value in options.items() if name not in own})
     t, p, g, z = (tensors.matrix(name) for name in "tpgz")
     groups = g.shape[0] // z.shape[1]
     series = {"series": False, "scaled": scaled} if kernel == "dot" else dict(options)
     block = make_block(
         "cgnl",
         t.shape[1],
-        ndim=tensors.take("z.weight").ndim - 2,
+        ndim=tensors.axes("z"),
         inter_channels=t.shape[0],
         zero_init=False,
         groups=groups,
@@ -329,7 +434,7 @@ def _generalized(
     return _filled(
         block,
         {
-            "project.weight": torch.cat([t, p, g]),
+            "project.weight": _stacked([t, p, g]),
             "units.0.combine.weight": z,
             "units.0.norm.weight": tensors.take("gn.weight"),
             "units.0.norm.bias": tensors.take("gn.bias"),

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from video_snl.errors import UserError
 from video_snl.utils.files import digest_of, write_json
@@ -176,6 +175,8 @@ def _write(
     name: str,
     progress: bool,
 ) -> None:
+    from tqdm import tqdm  # of an extra, which files that are there already do not need
+
     bar = tqdm(
         total=size,
         initial=begun,
