@@ -170,6 +170,16 @@ def _widths(block: NonlocalBlock) -> list[int]:
     return [*block.widths, block.project.weight.shape[0] - sum(block.widths)]
 
 
+@nonlocal_cases
+@pytest.mark.parametrize("size", [1.0, 5.0])
+def test_float32_is_float64_at_a_usual_width(case: str, size: float) -> None:
+    """Exponents of wide features lie further apart than float32 reaches, from row to row."""
+    block, x = made(case, 2, channels=256, width=128), size * features(2, 256, 5, 6)
+    expected = (block(x) - x).detach()
+    found = block.float()(x.float()).double().detach() - x
+    assert float((found - expected).norm() / expected.norm()) < 1e-4
+
+
 @all_cases
 def test_a_new_block_is_the_identity(case: str) -> None:
     block, x = new(case).double(), features(2, 8, 2, 3, 2)

@@ -162,7 +162,9 @@ class Concatenation(PairKernel):
         heard = spec.heard
         count = b.shape[1] if heard is None else heard.sum(1)[:, None]
         pairs: Affinity = RectifiedSum(a.squeeze(-1), b.squeeze(-1), heard)
-        rows = torch.ones_like(a.squeeze(-1)) / count
+        # Symmetrised, a position would else listen to one that does not exist, which listens to it.
+        rows = torch.ones_like(a.squeeze(-1)) if spec.mask is None else spec.mask.to(a.dtype)
+        rows = rows / count
         pairs = Scaled(rows, pairs, torch.ones_like(b.squeeze(-1)))
         return pairs.symmetrize() if spec.symmetric else pairs
 
@@ -179,7 +181,8 @@ class EmbeddedGaussian(PairKernel):
     """M_ij = exp(<theta_i, phi_j>), or exp(<theta_i, phi_j> / sqrt(Cs)) where ``scaled``.
 
     Divided by its degree M is a softmax. A symmetrised M, or one divided on both sides, is formed
-    as a matrix, with its largest exponent shifted to zero.
+    as a matrix from the logarithms of its entries and degrees: exponentials of one row may all be
+    out of range beside those of another, and their quotients are not.
     """
 
     name: ClassVar[str] = "embedded_gaussian"
@@ -191,13 +194,24 @@ class EmbeddedGaussian(PairKernel):
         scale = theta.shape[-1] ** -0.5 if self.scaled else 1.0
         if spec.normalization == "rw" and not spec.symmetric:
             return Softmax(theta, phi, scale, spec.heard)
-        exponents = (scale * theta @ phi.mT).to(wide(theta))
-        if spec.mask is not None and spec.heard is not None:
-            pairs = spec.mask[:, :, None] & spec.heard[:, None]
-            exponents = exponents.masked_fill(~pairs, -torch.inf)
-        matrix = Dense((exponents - exponents.detach().amax((1, 2), keepdim=True)).exp())
-        whole = normalize(matrix.symmetrize() if spec.symmetric else matrix, spec.normalization)
-        return Dense(whole.to_dense().to(theta.dtype))
+        logs = (scale * theta @ phi.mT).to(wide(theta))
+        if spec.symmetric:
+            logs = torch.logaddexp(logs, logs.mT) - math.log(2)
+        pairs = None
+        if spec.mask is not None:
+            pairs = spec.mask[:, :, None] & spec.mask[:, None]
+            # The other rows are zero only at the end: none may be all -inf.
+            logs = torch.where(spec.mask[:, None] | ~spec.mask[:, :, None], logs, -torch.inf)
+        if spec.normalization == "rw":
+            matrix = logs.softmax(-1)
+        elif spec.symmetric or phi is theta:  # sqrt(P_ij P_ji) of the random walk P
+            logs = logs.log_softmax(-1)
+            matrix = ((logs + logs.mT) / 2).exp()
+        else:
+            degree = logs.logsumexp(-1, keepdim=True)
+            matrix = (logs - (degree + degree.mT) / 2).exp()
+        matrix = matrix if pairs is None else torch.where(pairs, matrix, 0)
+        return Dense(matrix.to(theta.dtype))
 
     def check(self, symmetric: bool, normalization: str | None) -> None:
         if normalization is None:
