@@ -62,7 +62,10 @@ def quadratic_shapes(block: nn.Module, positions: int, batch: int = 2) -> list[t
 
 # Symmetrised exponentials need their matrix (DESIGN of the affinity: M itself), and so does a
 # softmax divided on both sides.
-NEED_THE_MATRIX = ("nl sym", "snl exponential", "snl gaussian")
+NEED_THE_MATRIX = (
+    *("nl sym", "nl gaussian sym", "snl exponential", "snl gaussian"),
+    *("gsnl gaussian rw", "gsnl concatenation"),
+)
 
 
 @nonlocal_cases
