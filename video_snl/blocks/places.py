@@ -121,9 +121,16 @@ def _stage(site: Site, known: Sequence[str]) -> str | None:
 
 
 def resolve(model: nn.Module, positions: Sequence[str]) -> list[tuple[Site, Where]]:
+    """Return the sites of positions.
+
+    Raises:
+        ValueError: a position is malformed, names no module, or a module that has, or would have,
+            a block there already.
+    """
     units = _units(model)
     sites = units | {site.bare: site for site in sites_of(model)}
-    found: dict[tuple[str, str], tuple[Site, Where]] = {}
+    # By the module, which may have several paths: its block is in all of its places.
+    found: dict[tuple[int, str], tuple[Site, Where]] = {}
     for position in positions:
         where, place = _parse(position)
         site = sites.get(_from_start(place, units))
@@ -133,12 +140,15 @@ def resolve(model: nn.Module, positions: Sequence[str]) -> list[tuple[Site, Wher
             raise ValueError(
                 f"positions=[{position!r}] names no module. {places_line(model)}{advice}"
             )
-        if (site.bare, where) in found or where in site.blocks:
+        key = (id(site.module), where)
+        if key in found or where in site.blocks:
+            first = found[key][0].bare if key in found else site.bare
+            same = f", which is {first}" if first != site.bare else ""
             raise ValueError(
-                f"positions={list(positions)}: there would be two blocks {position}; "
+                f"positions={list(positions)}: there would be two blocks {position}{same}; "
                 "name each position once."
             )
-        found[site.bare, where] = (site, where)
+        found[key] = (site, where)
     return list(found.values())
 
 
