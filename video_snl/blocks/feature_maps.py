@@ -1,4 +1,7 @@
-"""Feature maps before and after modules: measured on an example, or read from the layers."""
+"""Feature maps before and after modules, measured on an example of the network's input.
+
+:mod:`video_snl.blocks.layer_widths` reads them from the layers, without an example.
+"""
 
 from __future__ import annotations
 
@@ -23,23 +26,20 @@ from video_snl.blocks.layouts import (
     grid_sizes,
     replaced,
 )
-from video_snl.blocks.places import Site, bare_children, sites_of
+from video_snl.blocks.places import Site
 
 __all__ = [
     "FeatureMap",
     "Told",
     "arguments_of",
     "left_as_it_is",
+    "may_have_samples_second",
     "measured",
-    "read_layers",
     "say_shared",
+    "unsure_of_samples",
 ]
 
 _Arguments = tuple[Sequence[Any], Mapping[str, Any]]
-
-_SIDES = (64, 96)
-"""Positions along each axis of the maps on which modules are tried: two numbers, as channels stay
-where positions change, and large enough for modules that shrink them."""
 
 
 class Told(NamedTuple):
@@ -73,15 +73,12 @@ def say_shared(path: str, how: str) -> None:
     warnings.warn(f"{path} {how}: its block is applied in each.", stacklevel=3)
 
 
-# ---- channels and axes, measured on an example ---------------------------------------------------
-
-
 def measured(
     model: nn.Module, sites: Sequence[tuple[Site, Where]], example: Any, told: Told
 ) -> list[FeatureMap]:
     """Run the network on an example, and return the feature maps at the positions."""
     calls: list[list[_Call]] = [[] for _ in sites]
-    unsure = told.layout == "auto" and _may_have_samples_second(model)
+    unsure = told.layout == "auto" and may_have_samples_second(model)
     trying = False  # a module is run once more, in which other sites may be
 
     def note(at: int, given: _Arguments, value: Any, of: _Arguments) -> None:
@@ -137,7 +134,8 @@ def _first(args: Sequence[Any], options: Mapping[str, Any]) -> Any:
     return args[0] if args else next(iter(options.values()))
 
 
-def _may_have_samples_second(model: nn.Module) -> bool:
+def may_have_samples_second(model: nn.Module) -> bool:
+    """Tell whether a network has layers whose maps are (tokens, batch, channels)."""
     return any(getattr(module, "batch_first", None) is False for module in model.modules())
 
 
@@ -161,8 +159,10 @@ def _axis_of_samples(
 
     def run(x: Tensor) -> Tensor:
         new = x if key is None else replaced(value, key, x)
-        others = {next(iter(options)): new} if not args else {}
-        out = module.forward(*((new, *args[1:]) if args else ()), **{**options, **others})
+        # Attention on itself is given one tensor as queries, keys and values.
+        changed = [new if arg is value else arg for arg in args]
+        named = {name: new if arg is value else arg for name, arg in options.items()}
+        out = module.forward(*changed, **named)
         chosen = element_of(out, pathway if where == "after" else None, name)
         return out if chosen is None else out[chosen]
 
@@ -284,15 +284,16 @@ def _layout_of(model: nn.Module, site: Site, calls: Sequence[_Call], told: Told)
     said = last == "tokens" and (told.grid is not None or told.prefix_tokens > 0)
     if not said and _channels_are_first(model, site, shape, last):
         return "channels_first"
-    if last != "tokens" or not _may_have_samples_second(model):
+    if last != "tokens" or not may_have_samples_second(model):
         return last
     samples = {call.samples for call in calls}
     if len(samples) > 1 or None in samples:
-        raise _unsure_of_samples(f"{tuple(shape)} at {site.bare}")
+        raise unsure_of_samples(f"{tuple(shape)} at {site.bare}")
     return "tokens" if samples == {0} else "tokens_first"
 
 
-def _unsure_of_samples(where: str) -> ValueError:
+def unsure_of_samples(where: str) -> ValueError:
+    """Return the error that asks which of the first two axes are the samples."""
     return ValueError(
         f"{where} may be (batch, tokens, channels) or (tokens, batch, channels), as this network "
         'has layers with batch_first=False: give layout="tokens" for the first, "tokens_first" '
@@ -335,167 +336,7 @@ def _last_widths(module: nn.Module) -> set[int]:
             found.add(layer.normalized_shape[-1])
         elif isinstance(layer, nn.Linear):
             found |= {layer.in_features, layer.out_features}
-    return found
-
-
-# ---- channels and axes, read from the layers -----------------------------------------------------
-
-
-def read_layers(model: nn.Module, site: Site, where: Where, told: Told) -> FeatureMap:
-    """Return the feature map before or after a module, from its layers.
-
-    The layers name widths; that the module takes just one of them, and what it makes of it, is
-    seen in runs of a copy of it on made-up maps, which have no values and take no memory.
-
-    Raises:
-        ValueError: They leave no answer, or several.
-    """
-    layout, position = told.layout, f"positions=['{where}:{site.bare}']"
-    kind = type(site.module).__name__
-    if layout == "auto":
-        layout = "channels_first"
-        if told.grid is not None or told.prefix_tokens:
-            layout = "tokens"
-            if _may_have_samples_second(model):
-                raise _unsure_of_samples(f"{position}: what {kind} takes")
-        elif _starts_with_norm_of_last(site):
-            raise ValueError(
-                f"{position}: the layers of {kind} do not tell the order of the axes: give "
-                'example=INPUT, an input of the network, or layout="tokens", "tokens_first" or '
-                '"channels_last".'
-            )
-    own = list(site.module.modules())
-    ndim = max((len(layer.kernel_size) for layer in own if isinstance(layer, _ConvNd)), default=0)
-    if layout == "channels_first" and ndim == 0:
-        raise ValueError(
-            f"{position}: {kind} holds no convolution to read the number of channels from: give "
-            "example=INPUT, an input of the network, or choose a module that does."
-        )
-    if layout == "channels_last":
-        ndim = _axes(model)
-    elif layout != "channels_first":
-        ndim = len(told.grid) if told.grid is not None and not callable(told.grid) else 1
-        ndim = _axes(model) if callable(told.grid) else ndim
-    channels = told.in_channels
-    if channels is None:
-        channels = _tried(site.module, where, layout, ndim, told.pathway)
-    if channels is None and layout != "channels_first":
-        channels = _width(site, where)
-    if channels is None:
-        raise ValueError(
-            f"{position}: the layers of {kind} do not tell how many channels "
-            f"{'enter' if where == 'before' else 'leave'} it: give example=INPUT, an input of the "
-            "network, or in_channels=."
-        )
-    return FeatureMap(layout, channels, ndim)
-
-
-def _starts_with_norm_of_last(site: Site) -> bool:
-    """Tell whether a module starts with a layer of channels in the last axis."""
-    for layer in site.module.modules():
-        if isinstance(layer, _ConvNd | _BatchNorm):
-            return False
-        if isinstance(layer, nn.LayerNorm | nn.Linear | nn.MultiheadAttention):
-            return True
-    return False
-
-
-def _width(site: Site, where: Where) -> int | None:
-    """Return the width of the tokens of a transformer's unit, which needs more than a map to run.
-
-    It begins with the norm of its input and ends with a linear layer.
-    """
-    own = [site.module, *(inner.module for inner in sites_of(site.module))]
-    norms = [layer for layer in own if isinstance(layer, nn.LayerNorm)]
-    linear = [layer for layer in own if isinstance(layer, nn.Linear)]
-    if not hasattr(site.module, "attn") or not norms or not linear:
-        return None
-    return norms[0].normalized_shape[0] if where == "before" else linear[-1].out_features
-
-
-def _axes(model: nn.Module) -> int:
-    """Return the number of axes of a network's feature maps: that of its convolutions."""
-    return max(
-        (len(layer.kernel_size) for layer in model.modules() if isinstance(layer, _ConvNd)),
-        default=1,
-    )
-
-
-def _tried(
-    module: nn.Module, where: Where, layout: Layout, ndim: int, pathway: Pathway | None
-) -> int | None:
-    """Return the only width that a module takes, or what leaves it then; None if not known."""
-    if isinstance(module, _ConvNd):
-        return module.in_channels if where == "before" else module.out_channels
-    if isinstance(module, nn.Linear):
-        return module.in_features if where == "before" else module.out_features
-    first = layout == "channels_first"
-    without_values = _without_values(module)
-
-    def run(width: int, side: int = _SIDES[0]) -> tuple[Any] | None:
-        shape = {
-            "channels_first": (2, width, *[side] * ndim),
-            "channels_last": (2, *[side] * ndim, width),
-            "tokens": (2, side, width),
-            "tokens_first": (side, 2, width),
-        }[layout]
-        dtype = next((p.dtype for p in module.parameters()), None)
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            try:
-                return (without_values(torch.empty(shape, dtype=dtype, device="meta")),)
-            except Exception:  # of any kind: the module takes no such map
-                return None
-
-    taken = [width for width in sorted(_widths_in(module, first)) if run(width) is not None]
-    # A module that takes other numbers, too, may get any: it slices channels, or averages them.
-    if len(taken) != 1 or run(taken[0] + 1) is not None or run(2 * taken[0]) is not None:
-        return None
-    if where == "before":
-        return taken[0]
-    left: set[int] = set()
-    for side in _SIDES:
-        ran = run(taken[0], side)
-        if ran is None:
-            return None
-        key = element_of(ran[0], pathway, type(module).__name__)
-        out = ran[0] if key is None else ran[0][key]
-        if out.ndim != (3 if layout in ("tokens", "tokens_first") else ndim + 2):
-            return None
-        left.add(int(out.shape[1 if first else -1]))
-    return left.pop() if len(left) == 1 else None
-
-
-def _without_values(module: nn.Module) -> nn.Module:
-    """Return a copy of a module in evaluation mode, without values, hooks and blocks."""
-    memo: dict[int, Any] = {}
-    for parameter in module.parameters():
-        empty = torch.empty_like(parameter, device="meta", requires_grad=False)
-        memo[id(parameter)] = nn.Parameter(empty, requires_grad=False)
-    for buffer in module.buffers():
-        memo[id(buffer)] = torch.empty_like(buffer, device="meta")
-    copied = copy.deepcopy(module, memo)
-    for parent, name, child in list(bare_children(copied)):
-        parent._modules[name] = child
-    for each in copied.modules():
-        each._forward_hooks.clear()
-        each._forward_pre_hooks.clear()
-        for name, value in vars(each).items():
-            if isinstance(value, Tensor):
-                vars(each)[name] = value.to("meta")
-    return copied.eval()
-
-
-def _widths_in(module: nn.Module, first: bool) -> set[int]:
-    """Return the widths that the layers of a module take, in the second axis or in the last."""
-    found: set[int] = set()
-    for layer in module.modules():
-        if first and isinstance(layer, _ConvNd):
-            found.add(layer.in_channels)
-        elif first and isinstance(layer, _BatchNorm):
-            found.add(layer.num_features)
-        elif not first and isinstance(layer, nn.LayerNorm):
-            found.add(layer.normalized_shape[-1])
-        elif not first and isinstance(layer, nn.Linear):
-            found.add(layer.in_features)
+        elif isinstance(layer, nn.RNNBase):
+            out = layer.proj_size or layer.hidden_size
+            found |= {layer.input_size, out * (2 if layer.bidirectional else 1)}
     return found

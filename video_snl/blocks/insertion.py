@@ -24,9 +24,9 @@ from video_snl.blocks.feature_maps import (
     arguments_of,
     left_as_it_is,
     measured,
-    read_layers,
     say_shared,
 )
+from video_snl.blocks.layer_widths import read_layers
 from video_snl.blocks.layouts import GridOf, Layout, Pathway, Where, WithBlock, check_words
 from video_snl.blocks.masks import check_mask
 from video_snl.blocks.places import (
@@ -309,6 +309,8 @@ def mask_blocks(model: nn.Module, mask: Tensor | Sequence[Tensor]) -> Iterator[N
             no axes of positions. In a forward pass: a mask that does not fit the grid of a block.
     """
     masks: Sequence[Any] = mask if isinstance(mask, (list, tuple)) else [mask]
+    if not masks:
+        raise ValueError("mask_blocks: the list of masks is empty; give one for each size of grid.")
     for each in masks:
         check_mask(each)
         if not 2 <= each.ndim <= 4:
