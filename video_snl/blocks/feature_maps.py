@@ -302,6 +302,11 @@ def unsure_of_samples(where: str) -> ValueError:
 
 
 def _channels_are_first(model: nn.Module, site: Site, shape: Sequence[int], last: Layout) -> bool:
+    """Tell whether layers of channels in the second axis fit, of the module or else the network.
+
+    Raises:
+        ValueError: Those of the last axis fit as well, or neither do.
+    """
     for module in (site.module, model):
         first_fits = shape[1] in _first_widths(module)
         last_fits = shape[-1] in _last_widths(module)
