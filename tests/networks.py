@@ -166,6 +166,11 @@ def _osnet() -> nn.Module:
     return torchreid_network("osnet_x0_25")
 
 
+def _encoder(batch_first: bool) -> nn.Module:
+    layer = nn.TransformerEncoderLayer(16, 2, 32, dropout=0.0, batch_first=batch_first)
+    return nn.TransformerEncoder(layer, 2, enable_nested_tensor=batch_first)
+
+
 class UNet(nn.Module):
     """A plain U-Net of two levels, whose decoder joins maps of the encoder."""
 
@@ -314,6 +319,10 @@ NETWORKS: dict[str, Network] = {
         32,
         3,
         {"prefix_tokens": 1, "grid": {"H": 4, "W": 4, "T": 2}},
+    ),
+    "torch encoder": Network(partial(_encoder, True), noise(3, 7, 16), "after:layers.0", 16, 1),
+    "torch encoder, tokens first": Network(
+        partial(_encoder, False), noise(7, 3, 16), "before:layers.0", 16, 1
     ),
     "plain U-Net": Network(UNet, IMAGE, "before:decoder", 16, 2),
     "torchreid osnet": Network(_osnet, noise(2, 3, 64, 32), "after:conv3", 96, 2),

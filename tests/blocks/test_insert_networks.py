@@ -161,8 +161,11 @@ def test_arguments_by_name_and_elements_of_what_a_module_returns() -> None:
     with pytest.raises(ValueError, match="pathway='scale' is none of them"):
         insert_blocks(model, positions=["after:pair"], example=x, pathway="scale")
     assert list(inserted_blocks(model)) == ["before:pair"]
-    with pytest.raises(AttributeError):
-        _ = model.pair.large  # a part of it, which would pass the block by
+    assert isinstance(model.pair.large, nn.Conv2d)  # the example showed that no block is passed by
+    remove_blocks(model)
+    insert_blocks(model, positions=["before:pair"])
+    with pytest.raises(AttributeError, match="would pass the block by if it used large"):
+        _ = model.pair.large
 
 
 def test_a_module_in_two_places_has_its_block_in_both() -> None:
@@ -203,9 +206,10 @@ def test_what_layers_do_not_tell_is_asked_for() -> None:
 
     with torch.device("meta"):
         dense, vit = torchvision.models.densenet121(), torchvision.models.vit_b_16()
+        shuffle = torchvision.models.shufflenet_v2_x1_0()
     place = ["after:features.denseblock4"]
     with pytest.raises(ValueError, match="do not tell how many channels leave it: give example="):
-        insert_blocks(dense, positions=place)
+        insert_blocks(shuffle, positions=["after:stage2.1"])
     with pytest.raises(ValueError, match="do not tell the order of the axes: give example=INPUT"):
         insert_blocks(vit, positions=["after:encoder.layers.encoder_layer_0"])
     with pytest.raises(ValueError, match="in_channels=7, but the example has 1024"):

@@ -1,4 +1,7 @@
-"""Feature maps before and after modules: measured on an example, or read from the layers."""
+"""Feature maps before and after modules, measured on an example of the network's input.
+
+:mod:`video_snl.blocks.layer_widths` reads them from the layers, without an example.
+"""
 
 from __future__ import annotations
 
@@ -9,25 +12,34 @@ from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 from video_snl.blocks.layouts import (
+    Grid,
     GridOf,
     Layout,
     Pathway,
     Where,
-    WithBlock,
     element_of,
     grid_sizes,
+    replaced,
 )
-from video_snl.blocks.places import Site
-from video_snl.blocks.sub_block import BATCH_NORM, CONV
+from video_snl.blocks.places import Site, own_layers
 
-__all__ = ["FeatureMap", "Told", "measured", "read_layers", "say_shared"]
+__all__ = [
+    "FeatureMap",
+    "Told",
+    "arguments_of",
+    "left_as_it_is",
+    "may_have_samples_second",
+    "measured",
+    "say_shared",
+    "unsure_of_samples",
+]
 
-_TRANSPOSED = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+_Arguments = tuple[Sequence[Any], Mapping[str, Any]]
 
 
 class Told(NamedTuple):
@@ -41,40 +53,55 @@ class Told(NamedTuple):
 
 
 class FeatureMap(NamedTuple):
-    """A feature map: order of its axes, number of channels, axes of its grid."""
+    """A feature map: order of its axes, channels, axes of its grid, and its shapes in all calls."""
 
     layout: Layout
     channels: int
     ndim: int
+    calls: tuple[torch.Size, ...] = ()
+
+
+class _Call(NamedTuple):
+    """A call of a module: its feature map, what the grid of tokens was, the axis of the samples."""
+
+    shape: torch.Size
+    grid: Grid | None
+    samples: int | None
 
 
 def say_shared(path: str, how: str) -> None:
     warnings.warn(f"{path} {how}: its block is applied in each.", stacklevel=3)
 
 
-# ---- channels and axes, measured on an example ---------------------------------------------------
-
-
 def measured(
     model: nn.Module, sites: Sequence[tuple[Site, Where]], example: Any, told: Told
 ) -> list[FeatureMap]:
     """Run the network on an example, and return the feature maps at the positions."""
-    calls: list[list[tuple[torch.Size, int | None]]] = [[] for _ in sites]
+    calls: list[list[_Call]] = [[] for _ in sites]
+    unsure = told.layout == "auto" and may_have_samples_second(model)
+    trying = False  # a module is run once more, in which other sites may be
 
-    def note(at: int, value: Any, args: Sequence[Any], options: Mapping[str, Any]) -> None:
-        site, _ = sites[at]
+    def note(at: int, given: _Arguments, value: Any, of: _Arguments) -> None:
+        nonlocal trying
+        if trying:
+            return
+        site, where = sites[at]
         key = element_of(value, told.pathway, type(site.module).__name__)
         value = value if key is None else value[key]
-        axes = None
-        if told.layout == "tokens" or (told.layout == "auto" and told.grid is not None):
-            grid = told.grid(*args, **options) if callable(told.grid) else told.grid
-            axes = len(grid_sizes(value.shape, told.prefix_tokens, grid)[0])
-        calls[at].append((value.shape, axes))
+        args, options = of
+        grid = told.grid(*args, **options) if callable(told.grid) else told.grid
+        samples = None
+        if unsure and value.ndim == 3:
+            trying = True
+            try:
+                samples = _axis_of_samples(site.module, where, given, told.pathway)
+            finally:
+                trying = False
+        calls[at].append(_Call(value.shape, grid, samples))
 
     def before(at: int) -> Callable[..., None]:
         def hook(_: nn.Module, args: tuple[Any, ...], options: dict[str, Any]) -> None:
-            given = args[0] if args else next(iter(options.values()))
-            note(at, given, args, options)
+            note(at, (args, options), _first(args, options), (args, options))
 
         return hook
 
@@ -82,11 +109,11 @@ def measured(
         def hook(_: nn.Module, args: tuple[Any, ...], options: dict[str, Any], out: Any) -> None:
             keyed = isinstance(out, Mapping)
             several = out if isinstance(out, (tuple, list)) else (out,)
-            note(at, out, () if keyed else several, out if keyed else {})
+            note(at, (args, options), out, ((), out) if keyed else (several, {}))
 
         return hook
 
-    arguments, options = _arguments(example)
+    arguments, options = arguments_of(example)
     handles = []
     try:
         for at, (site, where) in enumerate(sites):
@@ -95,7 +122,7 @@ def measured(
             else:
                 handle = site.module.register_forward_hook(after(at), with_kwargs=True)
             handles.append(handle)
-        with _left_as_it_is(model):
+        with left_as_it_is(model):
             model(*arguments, **options)
     finally:
         for handle in handles:
@@ -103,7 +130,71 @@ def measured(
     return [_seen(model, *site, found, told) for site, found in zip(sites, calls, strict=True)]
 
 
-def _arguments(example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def _first(args: Sequence[Any], options: Mapping[str, Any]) -> Any:
+    return args[0] if args else next(iter(options.values()))
+
+
+def may_have_samples_second(model: nn.Module) -> bool:
+    """Tell whether a network has layers whose maps are (tokens, batch, channels)."""
+    return any(getattr(module, "batch_first", None) is False for module in model.modules())
+
+
+def _axis_of_samples(
+    module: nn.Module, where: Where, given: _Arguments, pathway: Pathway | None
+) -> int | None:
+    """Return which of the first two axes of a map (., ., C) are the samples; None if not known.
+
+    A module that attends or recurs mixes tokens, and no samples. It is run again with other values
+    in the first entry along each axis: where the first token is another, others change, too.
+    """
+    name, (args, options) = type(module).__name__, given
+    value = _first(args, options)
+    try:
+        key = element_of(value, pathway if where == "before" else None, name)
+    except ValueError:
+        return None
+    x = value if key is None else value[key]
+    if x.ndim != 3 or x.is_meta or not x.is_floating_point():
+        return None
+
+    def run(x: Tensor) -> Tensor:
+        new = x if key is None else replaced(value, key, x)
+        # Attention on itself is given one tensor as queries, keys and values.
+        changed = [new if arg is value else arg for arg in args]
+        named = {name: new if arg is value else arg for name, arg in options.items()}
+        out = module.forward(*changed, **named)
+        chosen = element_of(out, pathway if where == "after" else None, name)
+        return out if chosen is None else out[chosen]
+
+    try:
+        bare = run(x.clone())
+    except ValueError:
+        return None
+    if bare.ndim != 3:
+        return None
+    stays: dict[int, list[int]] = {}  # axes of the output along which the change stays at the first
+    for axis in (0, 1):
+        if x.shape[axis] > 1:
+            other = x.clone()
+            other.select(axis, 0).normal_()
+            changed = (run(other) != bare).any(2)
+            stays[axis] = [
+                to
+                for to, size in enumerate(changed.shape)
+                if size > 1 and not changed.narrow(to, 1, size - 1).any()
+            ]
+    tokens = [axis for axis, kept in stays.items() if not kept]
+    if len(tokens) != 1:
+        return None
+    samples = 1 - tokens[0]
+    if where == "before":
+        return samples
+    single = [axis for axis in (0, 1) if bare.shape[axis] == 1]
+    to = stays.get(samples, single)
+    return to[0] if len(to) == 1 else None
+
+
+def arguments_of(example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Return positional and keyword arguments; of lists copies, which some networks change."""
     if isinstance(example, dict):
         return (), {name: _copied(value) for name, value in example.items()}
@@ -116,7 +207,7 @@ def _copied(value: Any) -> Any:
 
 
 @contextmanager
-def _left_as_it_is(model: nn.Module) -> Iterator[None]:
+def left_as_it_is(model: nn.Module) -> Iterator[None]:
     """Run a network in evaluation mode, and leave modes, buffers and random state as they were."""
     training = {module: module.training for module in model.modules()}
     buffers = {module: dict(module._buffers) for module in training}
@@ -141,11 +232,7 @@ def _left_as_it_is(model: nn.Module) -> Iterator[None]:
 
 
 def _seen(
-    model: nn.Module,
-    site: Site,
-    where: Where,
-    calls: Sequence[tuple[torch.Size, int | None]],
-    told: Told,
+    model: nn.Module, site: Site, where: Where, calls: Sequence[_Call], told: Told
 ) -> FeatureMap:
     """Return the feature map at a position from its shapes in all calls of the module."""
     position = f"positions=['{where}:{site.bare}']"
@@ -154,48 +241,77 @@ def _seen(
             f"{position}: the example does not call this {type(site.module).__name__} (perhaps its "
             "parts, one by one): choose a module that is called."
         )
-    shapes = list(dict.fromkeys(tuple(shape[1:]) for shape, _ in calls))
+    shape, grid, _ = calls[0]
+    layout = told.layout
+    if layout == "auto" and 3 <= len(shape) <= 5:
+        layout = _layout_of(model, site, calls, told)
+    samples = 1 if layout == "tokens_first" else 0
+    shapes = list(dict.fromkeys((*s[:samples], *s[samples + 1 :]) for s, _, _ in calls))
     if len(shapes) > 1:
         named = ", ".join(map(str, shapes))
         raise ValueError(
             f"{position}: one forward calls this module with maps of different shapes, {named} "
-            "after the batch: choose a module that has one."
+            "beside the batch: choose a module that has one."
         )
     if len(calls) > 1:
         say_shared(site.bare, f"is called {len(calls)} times in one forward")
-    shape, axes = calls[0]
     if not 3 <= len(shape) <= 5:
         raise ValueError(
             f"{position} has {tuple(shape)} there, no feature map of (batch, channels) and 1 to 3 "
             "axes; choose a module that has one."
         )
-    layout = told.layout if told.layout != "auto" else _layout_of(model, site, shape, told)
     channels = int(shape[1] if layout == "channels_first" else shape[-1])
     if told.in_channels not in (None, channels):
         raise ValueError(
             f"in_channels={told.in_channels}, but the example has {channels} at {position}."
         )
-    if layout == "tokens":
-        if axes is None:
-            grid_sizes(shape, told.prefix_tokens, None)
-        return FeatureMap(layout, channels, axes or 1)
-    return FeatureMap(layout, channels, len(shape) - 2)
+    ndim = len(shape) - 2
+    if layout in ("tokens", "tokens_first"):
+        ordered = (shape[samples], *shapes[0]) if len(shape) == 3 else shape
+        ndim = len(grid_sizes(ordered, told.prefix_tokens, grid)[0])
+    return FeatureMap(layout, channels, ndim, tuple(call.shape for call in calls))  # type: ignore[arg-type]
 
 
-def _layout_of(model: nn.Module, site: Site, shape: Sequence[int], told: Told) -> Layout:
+def _layout_of(model: nn.Module, site: Site, calls: Sequence[_Call], told: Told) -> Layout:
     """Tell the order of the axes by the layers whose numbers of channels fit them.
 
     Raises:
-        ValueError: Both orders fit, or none.
+        ValueError: Both orders fit, or none; or the samples may be the second axis, and the module
+            does not tell.
     """
+    shape = calls[0].shape
     last: Layout = "tokens" if len(shape) == 3 else "channels_last"
-    if last == "tokens" and (told.grid is not None or told.prefix_tokens):
+    said = last == "tokens" and (told.grid is not None or told.prefix_tokens > 0)
+    if not said and _channels_are_first(model, site, shape, last):
+        return "channels_first"
+    if last != "tokens" or not may_have_samples_second(model):
         return last
+    samples = {call.samples for call in calls}
+    if len(samples) > 1 or None in samples:
+        raise unsure_of_samples(f"{tuple(shape)} at {site.bare}")
+    return "tokens" if samples == {0} else "tokens_first"
+
+
+def unsure_of_samples(where: str) -> ValueError:
+    """Return the error that asks which of the first two axes are the samples."""
+    return ValueError(
+        f"{where} may be (batch, tokens, channels) or (tokens, batch, channels), as this network "
+        'has layers with batch_first=False: give layout="tokens" for the first, "tokens_first" '
+        "for the second."
+    )
+
+
+def _channels_are_first(model: nn.Module, site: Site, shape: Sequence[int], last: Layout) -> bool:
+    """Tell whether layers of channels in the second axis fit, of the module or else the network.
+
+    Raises:
+        ValueError: Those of the last axis fit as well, or neither do.
+    """
     for module in (site.module, model):
         first_fits = shape[1] in _first_widths(module)
         last_fits = shape[-1] in _last_widths(module)
         if first_fits != last_fits:
-            return "channels_first" if first_fits else last
+            return first_fits
         if first_fits:
             break
     raise ValueError(
@@ -207,7 +323,7 @@ def _layout_of(model: nn.Module, site: Site, shape: Sequence[int], told: Told) -
 def _first_widths(module: nn.Module) -> set[int]:
     """Return the channels of the layers of a module that have them in the second axis."""
     found: set[int] = set()
-    for layer in _own_layers(module):
+    for layer in own_layers(module):
         if isinstance(layer, _ConvNd):
             found |= {layer.in_channels, layer.out_channels}
         elif isinstance(layer, _BatchNorm):
@@ -220,138 +336,12 @@ def _first_widths(module: nn.Module) -> set[int]:
 def _last_widths(module: nn.Module) -> set[int]:
     """Return the channels of the layers of a module that have them in the last axis."""
     found: set[int] = set()
-    for layer in _own_layers(module):
+    for layer in own_layers(module):
         if isinstance(layer, nn.LayerNorm):
             found.add(layer.normalized_shape[-1])
         elif isinstance(layer, nn.Linear):
             found |= {layer.in_features, layer.out_features}
+        elif isinstance(layer, nn.RNNBase):
+            out = layer.proj_size or layer.hidden_size
+            found |= {layer.input_size, out * (2 if layer.bidirectional else 1)}
     return found
-
-
-def _own_layers(module: nn.Module) -> Iterator[nn.Module]:
-    """Yield a module and those in it, without inserted blocks and their wrappers."""
-    while isinstance(module, WithBlock):
-        module = module.module
-    yield module
-    for child in module.children():
-        yield from _own_layers(child)
-
-
-# ---- channels and axes, read from the layers -----------------------------------------------------
-
-
-def read_layers(model: nn.Module, site: Site, where: Where, told: Told) -> FeatureMap:
-    """Return the feature map before or after a module, from its layers.
-
-    Raises:
-        ValueError: They leave no answer, or several.
-    """
-    layout = told.layout
-    if layout in ("auto", "channels_first"):
-        if layout == "auto" and (told.grid is not None or told.prefix_tokens):
-            layout = "tokens"
-        elif layout == "auto" and _starts_with_norm_of_last(site):
-            raise ValueError(
-                f"positions=['{where}:{site.bare}']: the layers of {type(site.module).__name__} do "
-                "not tell the order of the axes: give example=INPUT, an input of the network, or "
-                'layout="tokens" or "channels_last".'
-            )
-        else:
-            return FeatureMap("channels_first", *_feature_map(site, where, told.in_channels))
-    channels = _width(site, where) if told.in_channels is None else told.in_channels
-    if layout == "channels_last" or callable(told.grid):
-        return FeatureMap(layout, channels, _axes(model))  # type: ignore[arg-type]
-    return FeatureMap("tokens", channels, 1 if told.grid is None else len(told.grid))
-
-
-def _starts_with_norm_of_last(site: Site) -> bool:
-    """Tell whether a module starts with a layer of channels in the last axis."""
-    for layer in _own_layers(site.module):
-        if isinstance(layer, _ConvNd | _BatchNorm):
-            return False
-        if isinstance(layer, nn.LayerNorm | nn.Linear | nn.MultiheadAttention):
-            return True
-    return False
-
-
-def _width(site: Site, where: Where) -> int:
-    """Return the width of the tokens before or after a transformer's unit, from its layers."""
-    own = list(_own_layers(site.module))
-    norms = [layer for layer in own if isinstance(layer, nn.LayerNorm)]
-    linear = [layer for layer in own if isinstance(layer, nn.Linear)]
-    if not norms or not linear:
-        raise ValueError(
-            f"positions=['{where}:{site.bare}']: {type(site.module).__name__} holds no LayerNorm "
-            "and Linear to read the number of channels from: give example=INPUT, an input of the "
-            "network, or in_channels=."
-        )
-    return norms[0].normalized_shape[0] if where == "before" else linear[-1].out_features
-
-
-def _axes(model: nn.Module) -> int:
-    """Return the number of axes of a network's feature maps: that of its convolutions."""
-    return max(
-        (len(layer.kernel_size) for layer in _own_layers(model) if isinstance(layer, _ConvNd)),
-        default=1,
-    )
-
-
-def _feature_map(site: Site, where: Where, given: int | None) -> tuple[int, int]:
-    """Return channels and axes of the feature map before or after a convolutional module."""
-    own = list(_own_layers(site.module))
-    ndim = max((len(m.kernel_size) for m in own if isinstance(m, _ConvNd)), default=0)
-    if ndim == 0:
-        raise ValueError(
-            f"positions=['{where}:{site.bare}']: {type(site.module).__name__} holds no convolution "
-            "to read the number of channels from: give example=INPUT, an input of the network, or "
-            "choose a module that does."
-        )
-    if given is not None:
-        return given, ndim
-    passes = list(_passes(site.module, ndim))
-    if where == "before":
-        return passes[0][0], ndim
-    outputs = _outputs(passes)
-    if len(outputs) != 1:
-        raise ValueError(
-            f"positions=['{where}:{site.bare}']: the layers of {type(site.module).__name__} do not "
-            "tell how many channels leave it: give example=INPUT, an input of the network, or "
-            "in_channels=."
-        )
-    return outputs.pop(), ndim
-
-
-def _passes(module: nn.Module, ndim: int) -> Iterator[tuple[int, int]]:
-    """Yield the input and output widths of the layers of a module, in their order."""
-    if isinstance(module, WithBlock):
-        yield from _passes(module.module, ndim)
-    elif isinstance(module, (CONV[ndim], _TRANSPOSED[ndim])):
-        yield module.in_channels, module.out_channels
-    elif isinstance(module, BATCH_NORM[ndim]):
-        yield module.num_features, module.num_features
-    elif hasattr(module, "branch0"):  # Inception's branches stand beside each other in its output
-        branches = [
-            list(_passes(branch, ndim))
-            for name, branch in module.named_children()
-            if name.startswith("branch")
-        ]
-        yield branches[0][0][0], sum(branch[-1][1] for branch in branches)
-    else:
-        for child in module.children():
-            yield from _passes(child, ndim)
-
-
-def _outputs(passes: Sequence[tuple[int, int]]) -> set[int]:
-    """Return the widths that leave layers that follow each other, or start from the same input.
-
-    None where a layer takes what no layer before it gives: maps are joined there.
-    """
-    first, width = passes[0]
-    ends = set()
-    for into, out in passes[1:]:
-        if into != width:
-            if into != first:
-                return set()
-            ends.add(width)  # another path begins at the input, such as a shortcut
-        width = out
-    return ends | {width}

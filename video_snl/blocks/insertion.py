@@ -18,11 +18,20 @@ from typing import Any, Literal, Unpack
 import torch
 from torch import Tensor, nn
 
-from video_snl.blocks.feature_maps import Told, measured, read_layers, say_shared
+from video_snl.blocks.feature_maps import (
+    FeatureMap,
+    Told,
+    arguments_of,
+    left_as_it_is,
+    measured,
+    say_shared,
+)
+from video_snl.blocks.layer_widths import read_layers
 from video_snl.blocks.layouts import GridOf, Layout, Pathway, Where, WithBlock, check_words
 from video_snl.blocks.masks import check_mask
 from video_snl.blocks.options import BlockOptions
 from video_snl.blocks.places import (
+    Site,
     bare_children,
     block_places,
     in_stages,
@@ -53,6 +62,7 @@ Wrapper = Callable[[nn.Module, nn.Module, Where], WithBlock]
 # They hold references to the parameters, or code, of the network as it was.
 _WRAPPED_BY = {
     "DataParallel",
+    "DDP",  # torch.distributed._composable.replicate
     "DistributedDataParallel",
     "FullyShardedDataParallel",
     "FSDPModule",
@@ -82,9 +92,10 @@ def insert_blocks(
     """Insert a block at each position of ``model``, in place, and return the blocks.
 
     The numbers of channels and of axes are measured on ``example``, else read from the module's own
-    layers; device, dtype and training mode are those of the module there. A negative number counts
-    the units of a stage from its end: the default is ``before:res4.5`` in a ResNet-50. Load weights
-    of the bare network before the insertion; afterwards the parameters of a wrapped module have
+    layers, of which a copy is tried on maps without values. Device, dtype and training mode are
+    those of the module there. A negative number counts the units of a stage from its end: the
+    default is ``before:res4.5`` in a ResNet-50. Load weights of the bare network before the
+    insertion; afterwards the parameters of a wrapped module have
     ``.module`` in their names. A module that stands, or is called, in several places has its block
     in all of them. Insert before DistributedDataParallel, FSDP or torch.compile. When an error is
     raised, ``model`` is unchanged.
@@ -98,10 +109,12 @@ def insert_blocks(
         positions: positions as in the module's docstring, each at most once.
         example: input of the network, on which it is run once: a tensor or another single argument,
             a tuple of arguments or a dict of keyword arguments. In evaluation mode and without
-            gradients; buffers and random state are as before afterwards.
+            gradients; buffers and random state are as before afterwards. It is run again with the
+            blocks in place, to see that each gets its feature maps.
         in_channels: number of channels at all positions, where there is no example.
         layout: order of the axes of the feature maps: ``"channels_first"`` (B, C, *grid),
-            ``"channels_last"`` (B, *grid, C), ``"tokens"`` (B, P + N, C), or ``"auto"``.
+            ``"channels_last"`` (B, *grid, C), ``"tokens"`` (B, P + N, C), ``"tokens_first"``
+            (P + N, B, C), or ``"auto"``.
         pathway: index or key of the feature map, where the module takes (for a block before it) or
             returns (after it) several.
         prefix_tokens: P, tokens that stand for no position: class tokens, registers.
@@ -117,7 +130,7 @@ def insert_blocks(
             names no module of this network (the message names the nearest); channels, layout or
             pathway that cannot be told, or words that have no meaning for the layout; a model that
             is wrapped or compiled already; a module that the example does not call, or calls with
-            maps of different shapes.
+            maps of different shapes, or past the block.
     """
     if isinstance(positions, str):
         raise ValueError(f"positions={positions!r} is one text: give a list, [{positions!r}].")
@@ -146,9 +159,14 @@ def insert_blocks(
         )
         like = next(site.module.parameters(), next(model.parameters(), torch.empty(0)))
         blocks.append(new.to(like.device, like.dtype).train(site.module.training))
+    # All that may fail comes first: wrappers, and warnings, which may be errors.
     places = parents_of(model)
+    outer: dict[int, nn.Module] = {
+        id(site.module): getattr(site.parent, site.name) for site, _ in sites
+    }
+    wrappers = []
     for (site, where), at, new in zip(sites, found, blocks, strict=True):
-        present = getattr(site.parent, site.name)
+        present = outer[id(site.module)]
         if wrapper is not None:
             wrapped = wrapper(present, new, where)
         else:
@@ -161,11 +179,26 @@ def insert_blocks(
                 prefix_tokens=prefix_tokens,
                 grid=grid,
             )
-        own = places[id(site.module)]
-        if len(own) > 1:
-            say_shared(site.bare, f"stands in {len(own)} places")
-        for parent, name in own:
-            setattr(parent, name, wrapped)
+        if not isinstance(wrapped, WithBlock):
+            raise TypeError(f"wrapper= made a {type(wrapped).__name__}, no WithBlock.")
+        wrapped.checked = example is not None
+        outer[id(site.module)] = wrapped
+        wrappers.append(wrapped)
+        if len(places[id(site.module)]) > 1:
+            say_shared(site.bare, f"stands in {len(places[id(site.module)])} places")
+    children = [(*place, outer[module]) for module in outer for place in places[module]]
+    bare = [parent._modules[name] for parent, name, _ in children]
+    for parent, name, outermost in children:
+        parent._modules[name] = outermost
+    _keep_dense(model)
+    try:
+        if example is not None:
+            _check_called(model, sites, found, wrappers, example)
+    except BaseException:
+        for (parent, name, _), child in zip(children, bare, strict=True):
+            parent._modules[name] = child
+        _keep_dense(model)
+        raise
     return blocks
 
 
@@ -176,12 +209,90 @@ def remove_blocks(model: nn.Module) -> dict[str, nn.Module]:
     """
     blocks = inserted_blocks(model)
     for parent, name, module in list(bare_children(model)):
-        setattr(parent, name, module)
+        parent._modules[name] = module
+    _keep_dense(model)
     return blocks
 
 
+def _check_called(
+    model: nn.Module,
+    sites: Sequence[tuple[Site, Where]],
+    found: Sequence[FeatureMap],
+    wrappers: Sequence[WithBlock],
+    example: Any,
+) -> None:
+    """Run the network with its wrappers, and see that their blocks get the maps of the bare one.
+
+    The blocks are not applied in it, so that all values are those of the bare network.
+
+    Raises:
+        ValueError: the network passes a block by, or does not run any more.
+    """
+    arguments, options = arguments_of(example)
+    places = ", ".join(f"'{where}:{site.bare}'" for site, where in sites)
+    with _noted(wrappers) as calls:
+        try:
+            with left_as_it_is(model):
+                model(*arguments, **options)
+        except Exception as error:
+            raise ValueError(
+                f"positions=[{places}]: the network does not run with a module wrapped there "
+                f"({type(error).__name__}: {error}): choose other modules."
+            ) from error
+        for (site, where), at, wrapper, seen in zip(sites, found, wrappers, calls, strict=True):
+            if tuple(seen) != at.calls:
+                raise ValueError(
+                    f"positions=['{where}:{site.bare}']: the block would be passed by. The example "
+                    f"calls this {type(site.module).__name__} {len(at.calls)} times, and "
+                    f"{len(seen)} of these reach the block: {_passed_by(model, site, wrapper)} "
+                    "Choose another module."
+                )
+
+
+def _passed_by(model: nn.Module, site: Site, wrapper: WithBlock) -> str:
+    """Say how a network calls a module past its wrapper."""
+    for path, module in model.named_modules():
+        for name, value in vars(module).items():
+            items = value.values() if isinstance(value, dict) else value
+            plain = isinstance(value, (list, tuple, dict)) and name != "_modules"
+            if plain and any(item is site.module for item in items):
+                held = f"{path}.{name}".lstrip(".")
+                return f"{held} is a plain {type(value).__name__} that holds the module itself."
+    if wrapper.parts:
+        return f"the network uses its {', '.join(wrapper.parts)} directly."
+    return "the network keeps the module in another place than its children."
+
+
 @contextmanager
-def mask_blocks(model: nn.Module, mask: Tensor) -> Iterator[None]:
+def _noted(wrappers: Sequence[WithBlock]) -> Iterator[list[list[torch.Size]]]:
+    """Let wrappers note the maps of their blocks, without applying these."""
+    calls: list[list[torch.Size]] = [[] for _ in wrappers]
+    try:
+        for wrapper, own in zip(wrappers, calls, strict=True):
+            wrapper.calls, wrapper.parts = own, ()
+        yield calls
+    finally:
+        for wrapper in wrappers:
+            wrapper.calls, wrapper.parts = None, ()
+
+
+def _keep_dense(model: nn.Module) -> None:
+    """Let encoders of torch pass nested tensors to their layers only where none has a block.
+
+    They make these in evaluation mode of what a mask of padding leaves, and a block takes none.
+    """
+    for encoder in model.modules():
+        if isinstance(encoder, nn.TransformerEncoder):
+            blocks = any(isinstance(module, WithBlock) for module in encoder.modules())
+            own = encoder.__dict__
+            if blocks and own.get("use_nested_tensor"):
+                own["use_nested_tensor"], own["nested_without_blocks"] = False, True
+            elif not blocks and own.pop("nested_without_blocks", False):
+                own["use_nested_tensor"] = True
+
+
+@contextmanager
+def mask_blocks(model: nn.Module, mask: Tensor | Sequence[Tensor]) -> Iterator[None]:
     """Tell the inserted blocks of a network which positions exist, for the forward passes within.
 
     The layers of the network do not know of the mask: where they look at several positions, what
@@ -191,18 +302,25 @@ def mask_blocks(model: nn.Module, mask: Tensor) -> Iterator[None]:
         model: network with inserted blocks.
         mask: boolean, True where a position exists: (B, T) frames of clips, or (B, *grid) of the
             input or of any map after it. Where a block stands on a smaller grid, a position of it
-            exists if any of those does that it was made of.
+            exists where any position exists in its share of the grid. That is not always what the
+            network made it of, where kernels are wider than their stride or padded, or the stride
+            does not divide the grid: then give a list of masks, one for each size of the grids at
+            the blocks.
 
     Raises:
         ValueError: no block is inserted, or one takes no mask; a mask that is not boolean or has
             no axes of positions. In a forward pass: a mask that does not fit the grid of a block.
     """
-    check_mask(mask)
-    if not 2 <= mask.ndim <= 4:
-        raise ValueError(
-            f"mask has the shape {tuple(mask.shape)}; (B, T) of frames or (B, *grid) with 1 to 3 "
-            "axes was expected."
-        )
+    masks: Sequence[Any] = mask if isinstance(mask, (list, tuple)) else [mask]
+    if not masks:
+        raise ValueError("mask_blocks: the list of masks is empty; give one for each size of grid.")
+    for each in masks:
+        check_mask(each)
+        if not 2 <= each.ndim <= 4:
+            raise ValueError(
+                f"mask has the shape {tuple(each.shape)}; (B, T) of frames or (B, *grid) with 1 to "
+                "3 axes was expected."
+            )
     wrappers = [module for module in model.modules() if isinstance(module, WithBlock)]
     if not wrappers:
         raise ValueError("mask_blocks: no block is inserted in this network: insert_blocks first.")

@@ -1,7 +1,8 @@
 """A module with a block before or after it, whatever the order of the axes of its feature map.
 
 A feature map is (B, C, *grid) in convolutional networks, (B, *grid, C) in Swin, and tokens
-(B, P + N, C) in vision transformers, whose first P stand for no position (class tokens).
+(B, P + N, C) in vision transformers, whose first P stand for no position (class tokens). Layers of
+torch that attend or recur take tokens (P + N, B, C), where ``batch_first`` is False.
 """
 
 from __future__ import annotations
@@ -25,11 +26,12 @@ __all__ = [
     "check_words",
     "element_of",
     "grid_sizes",
+    "replaced",
     "resized_mask",
 ]
 
 Where = Literal["before", "after"]
-Layout = Literal["channels_first", "channels_last", "tokens"]
+Layout = Literal["channels_first", "channels_last", "tokens", "tokens_first"]
 Pathway = int | str
 Grid = Mapping[str, int] | Sequence[int]
 """Sizes of a grid: (T, H, W), (H, W) or (N,); a mapping names axes in the order of the tokens."""
@@ -43,7 +45,8 @@ class WithBlock(nn.Module):
 
     All arguments pass through. The block gets the first argument of the module, or what the module
     returns; where that is a tuple, a list or a mapping, its element ``pathway``. Attributes that
-    are plain values, such as the type of a layer that its network looks at, are the module's.
+    are plain values, such as the type of a layer that its network looks at, are the module's; its
+    layers, methods and weights are so where ``checked``.
 
     Args:
         module: the wrapped module.
@@ -57,10 +60,16 @@ class WithBlock(nn.Module):
 
     Attributes:
         mask: positions that exist, see :func:`~video_snl.blocks.insertion.mask_blocks`.
+        checked: whether a run of the network on an example showed that the block is called. Without
+            that, parts of the module are not handed out, as the network would pass the block by if
+            it called them itself.
+        calls: while it is a list, it takes the shapes of the feature maps, and no block is applied.
+        parts: names of the layers, methods and weights that were handed out meanwhile.
 
     Raises:
         ValueError: for an unknown layout or side, a negative number of tokens, a grid that is
-            none, or tokens and grid with another layout than ``"tokens"``.
+            none, or tokens and grid with a layout that has no tokens.
+        AttributeError: for a part of the module, where ``checked`` is False.
     """
 
     # Modules that earlier versions pickled have none of their own.
@@ -68,7 +77,10 @@ class WithBlock(nn.Module):
     pathway: Pathway | None = None
     prefix_tokens: int = 0
     grid: GridOf | None = None
-    mask: Tensor | None = None
+    mask: Tensor | Sequence[Tensor] | None = None
+    checked: bool = False
+    calls: list[torch.Size] | None = None
+    parts: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -88,6 +100,9 @@ class WithBlock(nn.Module):
         self.module, self.block, self.where = module, block, where
         self.layout, self.pathway = layout, pathway
         self.prefix_tokens, self.grid = prefix_tokens, grid
+        # Layers of torch such as nn.TransformerEncoderLayer do not call their parts in evaluation
+        # mode: a fused kernel reads the weights, unless a layer below has a hook.
+        self.register_forward_pre_hook(_changes_nothing)
 
     def forward(self, *args: Any, **options: Any) -> Any:
         if self.where == "after":
@@ -110,10 +125,20 @@ class WithBlock(nn.Module):
             return super().__getattr__(name)
         except AttributeError:
             wrapped = self.__dict__.get("_modules", {}).get("module")
-            value = getattr(wrapped, name, self)
-            # Parts of the module, called by themselves, would pass the block by in silence.
-            if callable(value) or isinstance(value, Tensor):
+            # copy and pickle ask for methods of theirs, which must not be those of the module.
+            if wrapped is None or name.startswith("__"):
                 raise
+            value = getattr(wrapped, name)
+            if callable(value) or isinstance(value, Tensor):
+                if not self.checked:
+                    kind = type(wrapped).__name__
+                    raise AttributeError(
+                        f"the network reads {name} of a {kind} that has a block {self.where} it, "
+                        f"and would pass the block by if it used {name} in place of the {kind}: "
+                        "give insert_blocks example=INPUT, on which it checks that."
+                    ) from None
+                if self.calls is not None and name not in self.parts:
+                    self.parts = (*self.parts, name)
             return value
 
     def extra_repr(self) -> str:
@@ -127,14 +152,19 @@ class WithBlock(nn.Module):
         key = element_of(value, self.pathway, type(self.module).__name__)
         if key is None:
             return self._in_layout(value, args, options)
-        return _replaced(value, key, self._in_layout(value[key], args, options))
+        return replaced(value, key, self._in_layout(value[key], args, options))
 
     def _in_layout(self, x: Tensor, args: Sequence[Any], options: Mapping[str, Any]) -> Tensor:
+        if self.calls is not None:
+            self.calls.append(x.shape)
+            return x
         if self.layout == "channels_first":
             return self.apply_block(x)
         if self.layout == "channels_last":
             return self.apply_block(x.movedim(-1, 1)).movedim(1, -1)
         grid = self.grid(*args, **options) if callable(self.grid) else self.grid
+        if self.layout == "tokens_first":
+            return self._on_tokens(x.transpose(0, 1), grid).transpose(0, 1)
         return self._on_tokens(x, grid)
 
     def _on_tokens(self, x: Tensor, grid: Grid | None) -> Tensor:
@@ -154,7 +184,7 @@ def check_words(
 
     Raises:
         ValueError: for an unknown layout (``extra`` are known, too), a number of tokens below 0, a
-            grid that is none, or tokens and grid with another layout than ``"tokens"``.
+            grid that is none, or tokens and grid with a layout that has no tokens.
     """
     known = (*get_args(Layout), *extra)
     if layout not in known:
@@ -172,7 +202,7 @@ def check_words(
         if given:
             raise ValueError(
                 f"{' and '.join(given)} with layout={layout!r}, whose feature maps have a grid of "
-                "their own and no tokens: leave out, or give layout='tokens'."
+                "their own and no tokens: leave out, or give layout='tokens' or 'tokens_first'."
             )
 
 
@@ -243,15 +273,32 @@ def element_of(value: Any, pathway: Pathway | None, name: str) -> Pathway | None
     )
 
 
-def resized_mask(mask: Tensor, grid: Sequence[int]) -> Tensor:
+def resized_mask(mask: Tensor | Sequence[Tensor], grid: Sequence[int]) -> Tensor:
     """Return a mask of the grid of a feature map that was made of a larger one.
 
-    A position exists where any of those does that lie there. Shapes: (B, *larger grid), or (B, T)
-    of the frames alone -> (B, *grid), or (B, T).
+    A position exists where any position exists in its share of the larger grid: along an axis from
+    n to m positions, position i has the share floor(i n / m) to ceil((i + 1) n / m) - 1. These are
+    not always those that the network made it of: kernels wider than their stride look beyond the
+    share, and strides that do not divide n take other positions. Shapes: (B, *larger grid), or
+    (B, T) of the frames alone -> (B, *grid), or (B, T).
+
+    Args:
+        mask: a mask; or several, of which the one of just this grid is returned.
+        grid: sizes of the grid of the feature map.
 
     Raises:
-        ValueError: the mask has other axes than the feature map, or fewer positions along one.
+        ValueError: the mask has other axes than the feature map, or fewer positions along one; none
+            of several has its sizes.
     """
+    if not isinstance(mask, Tensor):
+        for each in mask:
+            if tuple(each.shape[1:]) in (tuple(grid), tuple(grid[:1]) if len(grid) == 3 else None):
+                return each
+        given = ", ".join(str(tuple(each.shape)) for each in mask)
+        raise ValueError(
+            f"none of the masks {given} has the grid {tuple(grid)} of a block: give one mask for "
+            "each size, or a single one of a larger grid."
+        )
     of_frames = mask.ndim == 2 and len(grid) == 3
     sizes = tuple(grid[:1]) if of_frames else tuple(grid)
     if mask.ndim != 1 + len(sizes):
@@ -296,6 +343,10 @@ def grid_sizes(
     return sizes, order or list(range(len(sizes)))
 
 
+def _changes_nothing(_: nn.Module, __: tuple[Any, ...]) -> None:
+    """Stand as a hook of a wrapper; copies and pickles hold it by its name."""
+
+
 def _returned(value: Any) -> tuple[Sequence[Any], Mapping[str, Any]]:
     """Return what a module returned as arguments of a function of the grid."""
     if isinstance(value, Mapping):
@@ -303,7 +354,7 @@ def _returned(value: Any) -> tuple[Sequence[Any], Mapping[str, Any]]:
     return (value if isinstance(value, (tuple, list)) else (value,)), {}
 
 
-def _replaced(value: Any, key: Any, new: Tensor) -> Any:
+def replaced(value: Any, key: Any, new: Tensor) -> Any:
     """Return a tuple, list or mapping of the same type, with one value in the place of another."""
     if isinstance(value, MutableMapping):
         changed = copy.copy(value)

@@ -23,6 +23,7 @@ __all__ = [
     "inserted_blocks",
     "parents_of",
     "places_line",
+    "own_layers",
     "resolve",
     "sites_of",
 ]
@@ -80,6 +81,14 @@ def sites_of(parent: nn.Module, bare: str = "", path: str = "") -> Iterator[Site
         yield from sites_of(module, here, inside)
 
 
+def own_layers(module: nn.Module) -> Iterator[nn.Module]:
+    """Yield a module and those in it, without inserted blocks and their wrappers."""
+    while isinstance(module, WithBlock):
+        module = module.module
+    yield module
+    yield from (site.module for site in sites_of(module))
+
+
 def _units(model: nn.Module) -> dict[str, Site]:
     stages: dict[str, str] = {}
     units: dict[str, Site] = {}
@@ -121,9 +130,16 @@ def _stage(site: Site, known: Sequence[str]) -> str | None:
 
 
 def resolve(model: nn.Module, positions: Sequence[str]) -> list[tuple[Site, Where]]:
+    """Return the sites of positions.
+
+    Raises:
+        ValueError: a position is malformed, names no module, or a module that has, or would have,
+            a block there already.
+    """
     units = _units(model)
     sites = units | {site.bare: site for site in sites_of(model)}
-    found: dict[tuple[str, str], tuple[Site, Where]] = {}
+    # By the module, which may have several paths: its block is in all of its places.
+    found: dict[tuple[int, str], tuple[Site, Where]] = {}
     for position in positions:
         where, place = _parse(position)
         site = sites.get(_from_start(place, units))
@@ -133,12 +149,15 @@ def resolve(model: nn.Module, positions: Sequence[str]) -> list[tuple[Site, Wher
             raise ValueError(
                 f"positions=[{position!r}] names no module. {places_line(model)}{advice}"
             )
-        if (site.bare, where) in found or where in site.blocks:
+        key = (id(site.module), where)
+        if key in found or where in site.blocks:
+            first = found[key][0].bare if key in found else site.bare
+            same = f", which is {first}" if first != site.bare else ""
             raise ValueError(
-                f"positions={list(positions)}: there would be two blocks {position}; "
+                f"positions={list(positions)}: there would be two blocks {position}{same}; "
                 "name each position once."
             )
-        found[site.bare, where] = (site, where)
+        found[key] = (site, where)
     return list(found.values())
 
 
