@@ -71,7 +71,9 @@ def run_blocks() -> None:
             getattr(video_snl, name)
         except ImportError as error:
             said = f"video_snl.{name} needs packages that are not installed ("
-            assert str(error).startswith(said) and "pip install 'video-snl[train]'" in str(error)
+            extra = "video" if name == "VideoDataset" else "train"
+            assert str(error).startswith(said), error
+            assert f"pip install 'video-snl[{extra}]'" in str(error), error
         else:
             raise AssertionError(f"{name} needs no more than torch and numpy")
     for name in NAMES:
