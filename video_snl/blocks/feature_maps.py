@@ -245,6 +245,10 @@ def _seen(
     layout = told.layout
     if layout == "auto" and 3 <= len(shape) <= 5:
         layout = _layout_of(model, site, calls, told)
+        if layout in ("tokens", "tokens_first"):
+            _warn_of_class_token(model, position, told)
+    elif 3 <= len(shape) <= 5:
+        _check_layout(site.module, position, shape, layout)
     samples = 1 if layout == "tokens_first" else 0
     shapes = list(dict.fromkeys((*s[:samples], *s[samples + 1 :]) for s, _, _ in calls))
     if len(shapes) > 1:
@@ -290,6 +294,36 @@ def _layout_of(model: nn.Module, site: Site, calls: Sequence[_Call], told: Told)
     if len(samples) > 1 or None in samples:
         raise unsure_of_samples(f"{tuple(shape)} at {site.bare}")
     return "tokens" if samples == {0} else "tokens_first"
+
+
+def _check_layout(module: nn.Module, position: str, shape: Sequence[int], layout: str) -> None:
+    """Refuse a layout that the layers of a module contradict.
+
+    Raises:
+        ValueError: Their numbers of channels fit the other order of the axes alone.
+    """
+    fits = {1: shape[1] in _first_widths(module), -1: shape[-1] in _last_widths(module)}
+    chosen = 1 if layout == "channels_first" else -1
+    if fits[-chosen] and not fits[chosen]:
+        raise ValueError(
+            f"{position}: layout={layout!r} makes {shape[chosen]} of {tuple(shape)} the channels, "
+            f"and the layers of this {type(module).__name__} have {shape[-chosen]}: leave layout= "
+            "out, or choose the other order."
+        )
+
+
+def _warn_of_class_token(model: nn.Module, position: str, told: Told) -> None:
+    """Say that a class token is a position like others where nobody said what the tokens are."""
+    named = any(
+        name.rpartition(".")[2] in ("class_token", "cls_token")
+        for name, _ in model.named_parameters()
+    )
+    if named and told.grid is None and not told.prefix_tokens:
+        warnings.warn(
+            f"{position}: this network has a class token, which the block takes for a position in "
+            "a row of tokens; prefix_tokens=1 and grid=(H, W) let it pass by.",
+            stacklevel=5,
+        )
 
 
 def unsure_of_samples(where: str) -> ValueError:

@@ -67,11 +67,15 @@ def read_layers(model: nn.Module, site: Site, where: Where, told: Told) -> Featu
     elif layout != "channels_first":
         ndim = len(told.grid) if told.grid is not None and not callable(told.grid) else 1
         ndim = _axes(model) if callable(told.grid) else ndim
-    channels = told.in_channels
-    if channels is None:
-        channels = _tried(site.module, where, layout, ndim, told.pathway)
+    channels = _tried(site.module, where, layout, ndim, told.pathway)
     if channels is None and layout != "channels_first":
         channels = _width(site, where)
+    if told.in_channels is not None:
+        if channels not in (None, told.in_channels):
+            raise ValueError(
+                f"in_channels={told.in_channels}, but the layers have {channels} at {position}."
+            )
+        channels = told.in_channels
     if channels is None:
         raise ValueError(
             f"{position}: the layers of {kind} do not tell how many channels "

@@ -138,11 +138,14 @@ def resolve(model: nn.Module, positions: Sequence[str]) -> list[tuple[Site, Wher
     """
     units = _units(model)
     sites = units | {site.bare: site for site in sites_of(model)}
+    stages = {name.rpartition(".")[0] for name in sites}
     # By the module, which may have several paths: its block is in all of its places.
     found: dict[tuple[int, str], tuple[Site, Where]] = {}
     for position in positions:
         where, place = _parse(position)
-        site = sites.get(_from_start(place, units))
+        if "res4" not in stages:  # torchvision calls it layer3
+            place = re.sub(r"^res([2-5])(?=\.|$)", lambda m: f"layer{int(m[1]) - 1}", place)
+        site = sites.get(_from_start(place, sites))
         if site is None:
             near = difflib.get_close_matches(place, sites, 3, 0.5)
             advice = f" Nearest are: {', '.join(near)}." if near else ""
@@ -174,7 +177,7 @@ def _parse(position: str) -> tuple[Where, str]:
 
 
 def _from_start(place: str, places: Iterable[str]) -> str:
-    """Turn ``res4.-1`` into ``res4.5``."""
+    """Turn ``res4.-1`` into ``res4.5``, and the like below any module."""
     stage, _, unit = place.rpartition(".")
     units = [name for name in places if name.rpartition(".")[0] == stage]
     if re.fullmatch(r"-[1-9]\d*", unit) and int(unit[1:]) <= len(units):
