@@ -315,3 +315,26 @@ def test_what_can_be_made_can_be_applied(name: str) -> None:
             if option != "in_channels":
                 assert block(x).isfinite().all(), (option, value)
     assert made_ones > 4
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "bias", "has"),
+    [
+        ("nl", {"kernel": "gaussian"}, "theta,phi", "g, out"),
+        ("cc", {}, "g", "theta, phi, out"),
+        ("gsnl", {"order": 0}, "theta", "g, out"),
+        ("a2", {}, "", ""),
+        ("dnl", {}, "", ""),
+    ],
+)
+def test_biases_that_a_block_does_not_have(
+    name: str, options: dict[str, Any], bias: str, has: str
+) -> None:
+    if bias:
+        with pytest.raises(ValueError, match=f"bias of {bias[:5]}.* no such projection.*has {has}"):
+            make_block(name, 8, bias=bias, **options)
+    block = made(name, bias="all", **options)
+    assert block.description is not None
+    assert block.description["bias"] == (has or "theta, phi, g, out").replace(" ", "")
+    parts = {n: layer.bias is not None for n, layer in block.projections().items()}
+    assert all(has for n, has in parts.items() if n != "unary")

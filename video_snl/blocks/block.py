@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -313,6 +314,11 @@ class NonlocalBlock(Described):
             raise ValueError("fuse() folds the statistics of evaluation mode: call eval() first.")
         for sub_block in self.sub_blocks:
             sub_block.fuse()
+        if self.config.norm == "batch":
+            bias = tuple(name for name in self.config.biases if name in (*self.config.bias, "out"))
+            self.config = replace(self.config, norm="none", bias=bias)
+            if self.description is not None:
+                self.description = {**self.description, "norm": "none", "bias": ",".join(bias)}
         return self
 
     def extra_repr(self) -> str:

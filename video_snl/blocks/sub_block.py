@@ -103,6 +103,12 @@ class BlockConfig:
             raise ValueError(
                 f"bias of {', '.join(unknown)} is unknown; choose from: {', '.join(_BIASES)}."
             )
+        lacking = [name for name in self.bias if name not in self.biases]
+        if lacking:
+            raise ValueError(
+                f"bias of {', '.join(lacking)} in a block that has no such projection: it has "
+                f"{', '.join(self.biases)}."
+            )
         if self.pool == 1:
             if self.pool_first or not self.ceil_mode:
                 raise ValueError("pool_first and ceil_mode are of pool=2 or more.")
@@ -114,6 +120,12 @@ class BlockConfig:
             )
         if not isinstance(self.kernel, PairKernel | Disentangled):
             raise ValueError(f"pool={self.pool}: {self.kernel} has no keys to sub-sample.")
+
+    @property
+    def biases(self) -> tuple[str, ...]:
+        """Return those of theta, phi, g and out that the block's equation has."""
+        embeddings = len(self.kernel.widths(1)) if self.filter().products else 0
+        return (*("theta", "phi")[:embeddings], *(["g"] if self.transfer else []), "out")
 
 
 Recipe = BlockConfig

@@ -116,12 +116,11 @@ class ZooBlock(NonlocalBlock):
     ) -> None:
         row = type(self).row
         checked = _checked_options(row.__name__, row, options, common=_every_row)
-        of_all = {name: checked.pop(name) for name in tuple(checked) if name in _OF_EVERY_ROW}
         super().__init__(
             in_channels,
             inter_channels,
             ndim=self.axes,
-            config=replace(row(**checked), **_every_row(**of_all)),
+            config=_config(row, checked),
             num_units=num_units,
             zero_init=zero_init,
             activation=activation,
@@ -135,8 +134,21 @@ class ZooBlock(NonlocalBlock):
             "inter_channels": self.inter_channels,
             "num_units": num_units,
             "activation": activation,
-            **options,
+            **self._options(checked),
         }
+
+    def _options(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return all options of the row, in the one form that they have in equal blocks."""
+        config, options = self.config, {**_defaults(type(self).row), **given}
+        if "normalization" in options:  # "default" is one of the others
+            options["normalization"] = config.normalization
+        if "descriptors" in options:
+            options["descriptors"] = self.widths[0]
+        options["bias"] = ",".join(name for name in config.biases if name in config.bias)
+        options["norm"], options["norm_groups"] = config.norm, None
+        if config.norm == "group":
+            options["norm_groups"] = config.norm_groups or config.groups
+        return options
 
     @classmethod
     def factory(cls) -> Callable[..., NonlocalBlock]:
@@ -170,10 +182,9 @@ def _every_row(
     *, bias: str = "", norm: NormName | None = None, norm_groups: int | None = None
 ) -> dict[str, Any]:
     """Return the fields of a config that every row takes as options; None keeps the row's."""
-    names = [name.strip() for name in bias.split(",") if name.strip()]
     found: dict[str, Any] = {}
-    if names:
-        found["bias"] = ("theta", "phi", "g", "out") if names == ["all"] else tuple(names)
+    if bias:
+        found["bias"] = tuple(name.strip() for name in bias.split(",") if name.strip())
     if norm is not None:
         found["norm"] = norm
     if norm_groups is not None:
@@ -181,7 +192,19 @@ def _every_row(
     return found
 
 
-_OF_EVERY_ROW = ("bias", "norm", "norm_groups")
+def _config(row: Callable[..., BlockConfig], options: Mapping[str, Any]) -> BlockConfig:
+    """Return the row with its own options and those of every row."""
+    common = {name: value for name, value in options.items() if name in _defaults(_every_row)}
+    config = row(**{name: value for name, value in options.items() if name not in common})
+    fields = _every_row(**common)
+    if fields.get("bias") == ("all",):
+        fields["bias"] = config.biases
+    return replace(config, **fields)
+
+
+def _defaults(function: Callable[..., Any]) -> dict[str, Any]:
+    """Return the options of a function, with the values that they have where none are given."""
+    return {name: each.default for name, each in inspect.signature(function).parameters.items()}
 
 
 def nl(
@@ -395,6 +418,7 @@ BLOCKS: dict[str, Dimensions] = {
 }
 
 NAMES = (*BLOCKS, *GATES)
+_NO_OPTIONS = ("self", "in_channels", "ndim", "zero_init", "device", "dtype")
 
 
 def make_block(
@@ -433,7 +457,11 @@ def make_block(
         foreign = {key: value for key, value in given.items() if value != without[key]}
         checked = _checked_options(name, GATES[name].__init__, {**foreign, **options})
         gate = GATES[name](in_channels, ndim=ndim, zero_init=zero_init, **checked)
-        gate.description = {"name": name, "in_channels": in_channels, "ndim": ndim, **checked}
+        own = {
+            key: value for key, value in _defaults(GATES[name]).items() if key not in _NO_OPTIONS
+        }
+        described = {"name": name, "in_channels": in_channels, "ndim": ndim}
+        gate.description = {**described, **own, **checked}
         return gate.to(device=device, dtype=dtype)
     return BLOCKS[name][ndim - 1](
         in_channels,
@@ -465,13 +493,12 @@ def _checked_options(
     Raises:
         ValueError: naming the option, the block and the options it has.
     """
-    left_out = ("self", "in_channels", "ndim", "zero_init")
     functions = [function] if common is None else [function, common]
     owners = {
         name: each
         for each in functions
         for name in inspect.signature(each).parameters
-        if name not in left_out
+        if name not in _NO_OPTIONS
     }
     known = list(owners)
     for name, value in options.items():
