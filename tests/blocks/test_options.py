@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -220,17 +221,45 @@ def test_weights_drawn_anew_are_those_of_a_new_block(case: str, zero_init: bool)
     name, options = {**CASES, **GATES}[case]
 
     def build() -> nn.Module:
-        torch.manual_seed(3)
         return make_block(name, 8, ndim=2, zero_init=zero_init, **options)
 
-    block, expected = build(), build().state_dict()
+    block = build()
     for tensor in (*block.parameters(), *block.buffers()):
         tensor.data.fill_(7)
-    torch.manual_seed(3)
     block.reset_parameters()  # type: ignore[operator]
+    _assert_as_new(block, build)
+
+
+@all_cases
+@pytest.mark.parametrize("zero_init", [True, False])
+def test_modules_drawn_anew_one_by_one_are_a_new_block(case: str, zero_init: bool) -> None:
+    """As FSDP does it with modules on the meta device."""
+    name, options = {**CASES, **GATES}[case]
+
+    def build(device: str = "cpu") -> nn.Module:
+        return make_block(name, 8, ndim=2, zero_init=zero_init, device=device, **options)
+
+    block, expected = build("meta"), build()
+    for module in block.modules():
+        module.to_empty(device="cpu", recurse=False)
+        for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
+            tensor.data.fill_(7)
+        if hasattr(module, "reset_parameters"):
+            module.reset_parameters()
+    _assert_as_new(block, build)
+    x = features(2, 8, 3, 4).float()
+    assert torch.equal(block(x), x) == torch.equal(expected(x), x)
+
+
+def _assert_as_new(block: nn.Module, build: Callable[[], nn.Module]) -> None:
+    """Check that what is the same in all new blocks is so here, and that the rest was drawn."""
+    torch.manual_seed(11)
+    new, other = build().state_dict(), build().state_dict()
     for key, tensor in block.state_dict().items():
-        assert torch.equal(tensor, expected[key]) or tensor.std() > 0, key
-        assert not (tensor == 7).any(), key
+        same = new[key] == other[key]
+        assert torch.equal(tensor[same], new[key][same]), key
+        drawn = tensor[~same]
+        assert not (drawn == 7).any() and len(drawn.unique()) == len(drawn), key
 
 
 @all_cases
@@ -293,7 +322,8 @@ def options_of(name: str) -> list[str]:
     own = inspect.signature(BLOCKS[name][0].row if name in BLOCKS else GATE_CLASSES[name].__init__)
     common = ["bias", "norm", "norm_groups", "inter_channels", "num_units", "activation"]
     names = [*own.parameters, *(common if name in BLOCKS else [])]
-    return [option for option in names if option not in ("self", "ndim", "zero_init")]
+    others = ("self", "ndim", "zero_init", "device", "dtype")
+    return [option for option in names if option not in others]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import abc
 import math
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
@@ -18,7 +17,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from video_snl.blocks.kernels import from_vertices, to_vertices
-from video_snl.blocks.operators import Affinity, LowRank, SymmetricLowRank, prefers_dense, wide
+from video_snl.blocks.operators import (
+    Affinity,
+    LowRank,
+    SymmetricLowRank,
+    prefers_dense,
+    wide,
+    without_autocast,
+)
 
 __all__ = ["Cayley", "ChannelGraph", "Filter", "GraphFilter", "Polynomial", "block_diagonal"]
 
@@ -165,9 +171,7 @@ class Cayley(nn.Module, Filter):
 
     def terms(self, affinity: Affinity, z: Tensor) -> Tensor:
         dtype = wide(z)
-        # The meta device has no autocast, and to ask for it is an error.
-        meta = z.device.type == "meta"
-        with nullcontext() if meta else torch.autocast(z.device.type, enabled=False):
+        with without_autocast(z.device.type):
             solve = self._solver(affinity, dtype, z.shape[-1])
             real, terms = z.to(dtype), [z.to(dtype)]
             y = torch.complex(real, torch.zeros_like(real))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from video_snl.blocks.filters import Polynomial
+from video_snl.blocks.layers import ZeroBiasLinear
 from video_snl.blocks.operators import Affinity, can_be_read, normalize, wide
 
 __all__ = ["GraphAffinity", "GraphFilterLayer"]
@@ -296,17 +297,20 @@ class GraphFilterLayer(nn.Module):
         self.in_channels = in_channels
         self.filter = Polynomial.powers(*range(order + 1))
         # The weights [W_0, W_1, ...] side by side.
-        self.combine = nn.Linear((order + 1) * in_channels, out_channels, bias, device, dtype)
-        self.reset_parameters()
+        self.combine = ZeroBiasLinear((order + 1) * in_channels, out_channels, bias, device, dtype)
 
     def reset_parameters(self) -> None:
         """Draw the weights as ``nn.Linear`` does, and set the bias to zero."""
         self.combine.reset_parameters()
-        if self.combine.bias is not None:
-            nn.init.zeros_(self.combine.bias)
 
     def forward(self, x: Tensor, affinity: Affinity) -> Tensor:
         """Return F(A, X) for an affinity of any kind over the N vertices."""
+        if not isinstance(x, Tensor) or not isinstance(affinity, Affinity):
+            raise ValueError(
+                "this filter expects a signal, then a graph or another affinity: "
+                f"layer(signal, graph); got a {type(x).__name__}, then a "
+                f"{type(affinity).__name__}."
+            )
         if x.ndim != 3 or x.shape[-1] != self.in_channels:
             raise ValueError(
                 f"this filter expects a signal (B, N, {self.in_channels}), got {tuple(x.shape)}."

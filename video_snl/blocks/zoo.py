@@ -456,13 +456,15 @@ def make_block(
         given = {"inter_channels": inter_channels, "num_units": num_units, "activation": activation}
         foreign = {key: value for key, value in given.items() if value != without[key]}
         checked = _checked_options(name, GATES[name].__init__, {**foreign, **options})
-        gate = GATES[name](in_channels, ndim=ndim, zero_init=zero_init, **checked)
+        gate = GATES[name](
+            in_channels, ndim=ndim, zero_init=zero_init, device=device, dtype=dtype, **checked
+        )
         own = {
             key: value for key, value in _defaults(GATES[name]).items() if key not in _NO_OPTIONS
         }
         described = {"name": name, "in_channels": in_channels, "ndim": ndim}
         gate.description = {**described, **own, **checked}
-        return gate.to(device=device, dtype=dtype)
+        return gate
     return BLOCKS[name][ndim - 1](
         in_channels,
         inter_channels,
