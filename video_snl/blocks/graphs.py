@@ -80,20 +80,25 @@ class GraphAffinity(Affinity):
 
     @classmethod
     def from_csr(
-        cls, matrix: Tensor, *, normalization: Literal["sym", "rw"] | None = None
+        cls,
+        matrix: Tensor,
+        *parts: Any,
+        normalization: Literal["sym", "rw"] | None = None,
     ) -> GraphAffinity:
         """Build the graph of a square matrix in torch's CSR layout; row i holds what i listens to.
 
         A SciPy matrix m becomes one by ``torch.sparse_csr_tensor(m.indptr, m.indices, m.data)``.
 
         Raises:
-            ValueError: for another layout or shape, and as the constructor.
+            ValueError: for another layout or shape, ``parts`` of a matrix in place of one tensor,
+                and as the constructor.
         """
-        if not isinstance(matrix, Tensor):
+        if parts or not isinstance(matrix, Tensor):
+            got = f"{1 + len(parts)} values" if parts else f"a {type(matrix).__name__}"
             raise ValueError(
-                f"from_csr expects a tensor in the layout torch.sparse_csr, got a "
-                f"{type(matrix).__name__}; torch.sparse_csr_tensor(m.indptr, m.indices, m.data, "
-                "m.shape) makes one of a SciPy matrix m."
+                f"from_csr expects one tensor in the layout torch.sparse_csr, got {got}; "
+                "torch.sparse_csr_tensor(m.indptr, m.indices, m.data, m.shape) makes one of a SciPy "
+                "matrix m."
             )
         square = matrix.ndim == 2 and matrix.shape[0] == matrix.shape[1]
         if matrix.layout != torch.sparse_csr or not square:
