@@ -162,6 +162,15 @@ class NonlocalBlock(Described):
         )
         self.to(device=device, dtype=dtype)
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take up a module that version 0.2 pickled, which has no gamma and no parts by name."""
+        super().__setstate__(state)
+        self._parameters.setdefault("gamma", None)
+        widths = (*self.widths, self.parts[1])
+        if len(self.project.biased) != len([width for width in widths if width]):
+            has = self.project.bias is not None
+            self.project.biased = [(width, has) for width in widths if width]
+
     def reset_parameters(self) -> None:
         """Draw all weights anew, as a new block has them."""
         self.project.reset_parameters()

@@ -8,7 +8,7 @@ or (B, T), is True where a position exists: the others count nowhere and are ret
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,10 @@ __all__ = ["CGD", "GATES", "GC", "GE", "SE"]
 class _Gate(Described):
     """Base of the gates, of C channels on a grid of so many axes."""
 
+    # Modules that version 0.2 pickled do not know them, and take what their layers do.
+    in_channels: int | None = None
+    ndim: int | None = None
+
     def __init__(self, in_channels: int, ndim: int) -> None:
         super().__init__()
         check_counts(in_channels=in_channels)
@@ -45,7 +49,8 @@ class _Gate(Described):
                 layer.reset_parameters()  # type: ignore[operator]
 
     def _check(self, x: Tensor, first: nn.Module | None) -> None:
-        check_feature_map(x, self.in_channels, self.ndim, first)
+        if self.in_channels is not None and self.ndim is not None:
+            check_feature_map(x, self.in_channels, self.ndim, first)
 
 
 class SE(_Gate):
@@ -125,6 +130,12 @@ class GC(_Gate):
         self.transform = transform() if fusion != "mul" else None
         self.gate = transform() if fusion != "add" else None
         self.to(device=device, dtype=dtype)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take up a module that version 0.2 pickled, which only adds."""
+        super().__setstate__(state)
+        if "gate" not in self._modules:
+            self.__dict__.setdefault("gate", None)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         self._check(x, self.mask)
@@ -226,6 +237,8 @@ class CGD(_Gate):
         device, dtype: of the parameters.
     """
 
+    zero_init = True  # in modules that version 0.2 pickled
+
     def __init__(
         self,
         in_channels: int,
@@ -271,6 +284,8 @@ class CGD(_Gate):
         amount = (values * self.weight[layer]).sum(-1, keepdim=True)
         return (direction * amount + self.bias[layer]).tanh()
 
+
+_LayerNorm = LayerNorm  # its name in modules that version 0.2 pickled
 
 GATES: dict[str, type[Described]] = {"se": SE, "ge": GE, "gc": GC, "cgd": CGD}
 

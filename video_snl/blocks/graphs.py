@@ -97,8 +97,8 @@ class GraphAffinity(Affinity):
             got = f"{1 + len(parts)} values" if parts else f"a {type(matrix).__name__}"
             raise ValueError(
                 f"from_csr expects one tensor in the layout torch.sparse_csr, got {got}; "
-                "torch.sparse_csr_tensor(m.indptr, m.indices, m.data, m.shape) makes one of a SciPy "
-                "matrix m."
+                "torch.sparse_csr_tensor(m.indptr, m.indices, m.data, m.shape) makes one of a "
+                "SciPy matrix m."
             )
         square = matrix.ndim == 2 and matrix.shape[0] == matrix.shape[1]
         if matrix.layout != torch.sparse_csr or not square:

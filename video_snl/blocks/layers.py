@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from numbers import Integral
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -109,6 +110,14 @@ class Pointwise(nn.Linear):
         size = sum(width for width, has in self.biased if has)
         self.register_parameter("bias", nn.Parameter(torch.empty(size)) if size else None)
         self.reset_parameters()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take up a module that version 0.2 pickled, which knew its sizes by its weight alone."""
+        super().__setstate__(state)
+        if "in_features" not in self.__dict__:
+            self.out_features, per_group = self.weight.shape
+            self.in_features = per_group * self.groups
+            self.biased = [(self.out_features, self.bias is not None)]
 
     def reset_parameters(self) -> None:
         """Draw the weights as a convolution starts."""
