@@ -97,6 +97,8 @@ class ZooBlock(NonlocalBlock):
     """Base of the zoo's classes, one for each row and number of axes.
 
     Arguments, shapes and errors are those of :class:`NonlocalBlock`; ``options`` are the row's.
+    ``ndim`` may be left out, and is an error where it is not the class's own: so that
+    ``insert_blocks`` takes a class as it is.
     """
 
     row: ClassVar[Callable[..., BlockConfig]]
@@ -107,6 +109,7 @@ class ZooBlock(NonlocalBlock):
         in_channels: int,
         inter_channels: int | None = None,
         *,
+        ndim: int | None = None,
         num_units: int = 1,
         zero_init: bool = True,
         activation: Literal["relu"] | None = None,
@@ -114,6 +117,8 @@ class ZooBlock(NonlocalBlock):
         dtype: torch.dtype | None = None,
         **options: Unpack[BlockOptions],
     ) -> None:
+        if ndim not in (None, self.axes):
+            raise ValueError(f"{type(self).__name__} in a network of {ndim} axes, not {self.axes}.")
         row = type(self).row
         checked = _checked_options(row.__name__, row, options, common=_every_row)
         super().__init__(
@@ -149,20 +154,6 @@ class ZooBlock(NonlocalBlock):
         if config.norm == "group":
             options["norm_groups"] = config.norm_groups or config.groups
         return options
-
-    @classmethod
-    def factory(cls) -> Callable[..., NonlocalBlock]:
-        """Return the class as a function that ``insert_blocks`` accepts as a block.
-
-        The function raises ValueError for a network with another number of axes.
-        """
-
-        def build(in_channels: int, *, ndim: int, **arguments: Any) -> NonlocalBlock:
-            if ndim != cls.axes:
-                raise ValueError(f"{cls.__name__} in a network of {ndim} axes, not {cls.axes}.")
-            return cls(in_channels, **arguments)
-
-        return build
 
 
 Dimensions = tuple[type[ZooBlock], type[ZooBlock], type[ZooBlock]]
