@@ -195,7 +195,7 @@ def test_adding_a_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     clip = torch.randn(1, 3, 4, 32, 32)
     assert names["network"].eval()(clip).shape == (1, 400)
     with pytest.raises(ValueError, match="TwoHop3d in a network of 2 axes, not 3"):
-        names["TwoHop3d"].factory()(8, ndim=2)
+        names["TwoHop3d"](8, ndim=2)
 
 
 @pytest.mark.parametrize("block", _checked("bash", "sh"), ids=str)

@@ -121,7 +121,10 @@ def test_a_block_is_a_graph_filter(kind) -> None:
 
 def test_what_several_units_are() -> None:
     assert len(load_reference_block(block_state("snl", units=3)).units) == 3
-    assert isinstance(load_reference_block(block_state("dnl", units=3)), DisentangledStage)
+    stage = load_reference_block(block_state("dnl", units=3))
+    assert isinstance(stage, DisentangledStage)
+    with pytest.raises(ValueError, match=r"this block expects a \(B, 8, H, W\) feature map, got"):
+        stage(torch.ones(2, 9, 3, 4))
     stage = load_reference_block(block_state("cc", units=3))
     assert isinstance(stage, nn.Sequential) and len(stage) == 3
 

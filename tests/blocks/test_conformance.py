@@ -29,7 +29,9 @@ from tests.blocks.cases import (
     new,
     nonlocal_cases,
 )
-from video_snl.blocks import NonlocalBlock, filters, operators
+from video_snl.blocks import NonlocalBlock, filters, gates, operators
+from video_snl.blocks.gates import CGD, GC, GE, SE
+from video_snl.blocks.layers import LayerNorm, Pointwise
 
 few = settings(max_examples=4, deadline=None)
 
@@ -269,6 +271,45 @@ def test_copies_and_pickles_are_the_block(case: str) -> None:
     for other in copies:
         assert all(p is not q for p, q in zip(other.parameters(), block.parameters(), strict=True))
         assert torch.equal(other(x), block(x))
+
+
+_OF_VERSION_0_2 = {
+    "in_features": Pointwise,
+    "out_features": Pointwise,
+    "biased": Pointwise,
+    "gamma": NonlocalBlock,
+    "in_channels": (SE, GC, GE, CGD),
+    "ndim": (GC, CGD),
+    "gate": GC,
+    "zero_init": CGD,
+    "description": (NonlocalBlock, SE, GC, GE, CGD),
+}
+
+
+@all_cases
+def test_modules_that_version_0_2_pickled_are_read(case: str) -> None:
+    """They lack what has come since, and their gates name the norm otherwise."""
+    _, options = {**CASES, **GATES}[case]
+    since = {"bias", "norm", "descriptors", "series", "temperature"}
+    if since & options.keys() or options.get("kernel") == "concatenation":
+        pytest.skip("an option that version 0.2 did not have")
+    block, x = made(case), features(2, 8, 2, 3, 2)
+    expected = block(x)
+    for module in block.modules():
+        for name, owners in _OF_VERSION_0_2.items():
+            if isinstance(module, owners):
+                module.__dict__.pop(name, None)
+                module._parameters.pop(name, None)
+    again = pickle.loads(pickle.dumps(block))
+    assert torch.equal(again(x), expected)
+    assert list(again.state_dict()) == list(block.state_dict())
+    if isinstance(again, NonlocalBlock):
+        assert again.projections().keys() == made(case).projections().keys()
+        again.fuse()
+        assert_close(again(x), expected, **EXACT)
+    again.reset_parameters()
+    assert again(x).isfinite().all()
+    assert gates._LayerNorm is LayerNorm
 
 
 @all_cases

@@ -146,6 +146,14 @@ def test_a_symmetric_graph_has_frequencies_from_0_to_2() -> None:
     assert torch.linalg.eigvalsh(matrix).abs().max() <= 1 + 1e-12
     z, cayley = features(2, 5, 3), Cayley(2)
     assert_close(cayley.terms(graph, z), cayley.terms(Dense(matrix), z), **EXACT)
+    bones = torch.tensor([[0, 1], [1, 2]])  # docs/blocks.md: give both directions
+    one, two = (
+        GraphAffinity(edges, 3, normalization="sym").to_dense()[0]
+        for edges in (bones, torch.cat([bones, bones.flip(0)], 1))
+    )
+    assert one.nonzero().tolist() == [[0, 1]] and torch.equal(two, two.mT)
+    # Two complex solves, of four real multiply-adds each.
+    assert cayley.multiply_adds(graph, 3) == 2 * (4 * 5**3 // 3 + 4 * 5**2 * 3)
     assert not isinstance(graph, SymmetricLowRank)
 
 
@@ -333,6 +341,16 @@ def _refusals() -> Iterator[Any]:
             "matrix",
             lambda: GraphAffinity.from_csr(torch.eye(3).to_sparse_csr().values().numpy()),
             r"got a ndarray; torch.sparse_csr_tensor\(m.indptr",
+        ),
+        (
+            "parts of a matrix",
+            lambda: GraphAffinity.from_csr(csr.crow_indices(), csr.col_indices(), csr.values()),
+            r"expects one tensor .* got 3 values; torch.sparse_csr_tensor\(m.indptr",
+        ),
+        (
+            "swapped",
+            lambda: GraphFilterLayer(2, 2)(GraphAffinity([[0], [0]], 1), torch.ones(1, 1, 2)),
+            r"layer\(signal, graph\); got a GraphAffinity, then a Tensor",
         ),
         (
             "integers",

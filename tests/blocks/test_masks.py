@@ -189,6 +189,37 @@ def test_a_mask_of_frames_and_one_of_all_positions(case: str) -> None:
     assert_close(block(x, everything), block(x), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("recurrence", [1, 2])
+@pytest.mark.parametrize("bias", ["", "all"])
+def test_criss_cross_in_training_takes_the_same_statistics(recurrence: int, bias: str) -> None:
+    """By plain loops over the lines, for a batch whose elements have other holes."""
+    torch.manual_seed(0)
+    block = make_block("cc", 8, ndim=2, zero_init=False, bias=bias, recurrence=recurrence).double()
+    assert isinstance(block, NonlocalBlock)
+    x, mask = features(3, 8, 3, 4), holes(3, 5, (3, 4))
+    [sub_block] = block.sub_blocks
+    reference = copy.deepcopy(sub_block.norm).train()
+    y = block.train()(spoiled(x, mask), mask)
+    places = [(n, i, j) for n in range(3) for i in range(3) for j in range(4) if mask[n, i, j]]
+    now = {(n, i, j): x[n, :, i, j] for n, i, j in places}
+    width = block.inter_channels
+    for _ in range(recurrence):
+        embedded = {at: block.project(value) for at, value in now.items()}
+        rows = []
+        for n, i, j in places:
+            others = [(m, a, b) for m, a, b in places if m == n and (a == i or b == j)]
+            scores = [embedded[n, i, j][:width] @ embedded[at][width:] for at in others]
+            weights = torch.stack(scores).softmax(0)
+            heard = sum(w * now[at] for w, at in zip(weights, others, strict=True))
+            rows.append(sub_block.combine(heard))
+        added = reference(torch.stack(rows)[..., None, None])[..., 0, 0]
+        now = {at: now[at] + row for at, row in zip(places, added, strict=True)}
+    for (n, i, j), value in now.items():
+        assert_close(y[n, :, i, j], value, rtol=1e-9, atol=1e-10)
+    for name, value in reference.state_dict().items():
+        assert_close(sub_block.norm.state_dict()[name], value, rtol=1e-10, atol=1e-12)
+
+
 @nonlocal_cases
 @pytest.mark.parametrize("momentum", [0.1, None])
 def test_training_takes_statistics_over_all_kept_positions_of_the_batch(

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 import math
-import pickle
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -159,17 +158,6 @@ def test_keys_are_pooled_before_or_after_the_projection(name: str, first: bool, 
     assert_close(block(x), x + sub_block.norm(added))
 
 
-def test_blocks_that_earlier_versions_pickled() -> None:
-    block, x = made("dnl", bias="g"), features(2, 8, 3, 4)
-    earlier = copy.deepcopy(block)
-    del earlier._parameters["gamma"]
-    for name in ("in_features", "out_features"):
-        del earlier.project.__dict__[name]
-    again = pickle.loads(pickle.dumps(earlier))
-    assert torch.equal(again(x), block(x)) and again.g.bias is not None
-    assert list(again.state_dict()) == list(block.state_dict())
-
-
 def test_gamma_of_disentangled_attention_starts_where_it_is_told() -> None:
     """From 0, as in its authors' code, a new block listens to the unary softmax alone."""
     block, x = made("dnl", gamma=0.0), features(2, 8, 3, 4)
@@ -233,17 +221,45 @@ def test_weights_drawn_anew_are_those_of_a_new_block(case: str, zero_init: bool)
     name, options = {**CASES, **GATES}[case]
 
     def build() -> nn.Module:
-        torch.manual_seed(3)
         return make_block(name, 8, ndim=2, zero_init=zero_init, **options)
 
-    block, expected = build(), build().state_dict()
+    block = build()
     for tensor in (*block.parameters(), *block.buffers()):
         tensor.data.fill_(7)
-    torch.manual_seed(3)
     block.reset_parameters()  # type: ignore[operator]
+    _assert_as_new(block, build)
+
+
+@all_cases
+@pytest.mark.parametrize("zero_init", [True, False])
+def test_modules_drawn_anew_one_by_one_are_a_new_block(case: str, zero_init: bool) -> None:
+    """As FSDP does it with modules on the meta device."""
+    name, options = {**CASES, **GATES}[case]
+
+    def build(device: str = "cpu") -> nn.Module:
+        return make_block(name, 8, ndim=2, zero_init=zero_init, device=device, **options)
+
+    block, expected = build("meta"), build()
+    for module in block.modules():
+        module.to_empty(device="cpu", recurse=False)
+        for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
+            tensor.data.fill_(7)
+        if hasattr(module, "reset_parameters"):
+            module.reset_parameters()
+    _assert_as_new(block, build)
+    x = features(2, 8, 3, 4).float()
+    assert torch.equal(block(x), x) == torch.equal(expected(x), x)
+
+
+def _assert_as_new(block: nn.Module, build: Callable[[], nn.Module]) -> None:
+    """Check that what is the same in all new blocks is so here, and that the rest was drawn."""
+    torch.manual_seed(11)
+    new, other = build().state_dict(), build().state_dict()
     for key, tensor in block.state_dict().items():
-        assert torch.equal(tensor, expected[key]) or tensor.std() > 0, key
-        assert not (tensor == 7).any(), key
+        same = new[key] == other[key]
+        assert torch.equal(tensor[same], new[key][same]), key
+        drawn = tensor[~same]
+        assert not (drawn == 7).any() and len(drawn.unique()) == len(drawn), key
 
 
 @all_cases
@@ -306,7 +322,8 @@ def options_of(name: str) -> list[str]:
     own = inspect.signature(BLOCKS[name][0].row if name in BLOCKS else GATE_CLASSES[name].__init__)
     common = ["bias", "norm", "norm_groups", "inter_channels", "num_units", "activation"]
     names = [*own.parameters, *(common if name in BLOCKS else [])]
-    return [option for option in names if option not in ("self", "ndim", "zero_init")]
+    others = ("self", "ndim", "zero_init", "device", "dtype")
+    return [option for option in names if option not in others]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -328,3 +345,26 @@ def test_what_can_be_made_can_be_applied(name: str) -> None:
             if option != "in_channels":
                 assert block(x).isfinite().all(), (option, value)
     assert made_ones > 4
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "bias", "has"),
+    [
+        ("nl", {"kernel": "gaussian"}, "theta,phi", "g, out"),
+        ("cc", {}, "g", "theta, phi, out"),
+        ("gsnl", {"order": 0}, "theta", "g, out"),
+        ("a2", {}, "", ""),
+        ("dnl", {}, "", ""),
+    ],
+)
+def test_biases_that_a_block_does_not_have(
+    name: str, options: dict[str, Any], bias: str, has: str
+) -> None:
+    if bias:
+        with pytest.raises(ValueError, match=f"bias of {bias[:5]}.* no such projection.*has {has}"):
+            make_block(name, 8, bias=bias, **options)
+    block = made(name, bias="all", **options)
+    assert block.description is not None
+    assert block.description["bias"] == (has or "theta, phi, g, out").replace(" ", "")
+    parts = {n: layer.bias is not None for n, layer in block.projections().items()}
+    assert all(has for n, has in parts.items() if n != "unary")

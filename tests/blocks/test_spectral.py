@@ -1,12 +1,13 @@
-"""Eigenvalues of affinities, and how symmetric they are."""
+"""Eigenvalues of affinities, how symmetric they are, and what that means for the Cayley filter."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.testing import assert_close
 
 from tests.blocks.cases import EXACT, features, made, new
@@ -17,7 +18,15 @@ from video_snl.analysis.spectrum.filters import (
     eigenvalues,
     symmetry_error,
 )
-from video_snl.blocks import Affinity, Dense, LowRank, SymmetricLowRank, normalize
+from video_snl.blocks import (
+    Affinity,
+    Cayley,
+    Dense,
+    LowRank,
+    SymmetricLowRank,
+    filters,
+    normalize,
+)
 
 THIN = pytest.mark.parametrize("shape", [(9, 2), (9, 4), (9, 5), (4, 4), (1, 3)], ids=str)
 
@@ -190,3 +199,43 @@ def test_the_random_walk_of_a_symmetric_m_has_the_real_spectrum_of_snl(
     values = eigenvalues(walk)
     assert (complex_share(values, 1e-12) == 0).all()
     assert_close(values.real, eigenvalues(snl), **EXACT)
+
+
+ZOOMS = [-1e30, -200.0, -90.0, -30.0, 0.0, 30.0, 1e3, 1e4, 1e8, 1e20, 1e38]
+
+
+@pytest.mark.parametrize("zoom", ZOOMS)
+@pytest.mark.parametrize("dense", [False, True], ids=["factored", "dense"])
+@pytest.mark.parametrize("order", [1, 3])
+def test_the_error_of_a_cayley_filter_is_that_of_its_condition(
+    zoom: float, dense: bool, order: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At most 2 order eps sqrt(1 + 4 h^2), and finite for every zoom, with all gradients."""
+    monkeypatch.setattr(filters, "prefers_dense", lambda *costs: dense)
+    block = new("cayley", 2, channels=16, width=8, zero_init=False).eval()
+    cayley, z = Cayley(order), features(1, 42, 5).float()
+    nn.init.constant_(cayley.zoom, zoom)
+    x = features(1, 16, 6, 7).float().requires_grad_()
+    affinity = block.affinity(x)
+    assert isinstance(affinity, SymmetricLowRank)
+    found = cayley.terms(affinity, z)
+    wide = SymmetricLowRank(affinity.factors.detach().double())
+    expected = copy.deepcopy(cayley).double().terms(wide, z.double()).detach()
+    condition = (1 + 4 * cayley.h.detach().double() ** 2).sqrt()
+    error = (found.double() - expected).norm() / expected.norm()
+    assert error <= 2 * order * torch.finfo(torch.float32).eps * condition
+    found.sum().backward()
+    for gradient in (x.grad, cayley.zoom.grad, *(p.grad for p in block.project.parameters())):
+        assert gradient is not None and gradient.isfinite().all()
+    # |C| = 1: no term is larger than Z.
+    assert (found.detach().norm(dim=1) <= (1 + 1e-4) * z.norm()).all()
+    assert cayley.response(torch.linspace(0, 2, 5)).abs().max() <= 1 + 1e-6
+
+
+def test_the_condition_of_a_cayley_filter() -> None:
+    block = made("cayley", 2)
+    matrix = block.affinity(features(1, 8, 3, 4)).to_dense()[0].detach()
+    eye = torch.eye(12, dtype=torch.float64)
+    for h in (1e-3, 1.0, 30.0, 1e4):
+        condition = torch.linalg.cond(h * (eye - matrix) + 1j * eye)
+        assert condition <= (1 + 4 * h**2) ** 0.5 * (1 + 1e-9)

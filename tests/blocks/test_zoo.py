@@ -12,7 +12,17 @@ from torch import Tensor
 from torch.testing import assert_close
 
 import video_snl
-from tests.blocks.cases import CASES, EXACT, GATES, GRIDS, by_the_equation, features, made, new
+from tests.blocks.cases import (
+    CASES,
+    EXACT,
+    GATES,
+    GRIDS,
+    all_cases,
+    by_the_equation,
+    features,
+    made,
+    new,
+)
 from video_snl.blocks import BLOCKS, NAMES, BlockConfig, NonlocalBlock, Recipe, make_block
 from video_snl.blocks.gates import GATES as GATE_CLASSES
 from video_snl.blocks.table import blocks_table, with_table
@@ -93,6 +103,40 @@ def test_a_wrong_feature_map(ndim: int, shape: tuple[int, ...], expected: str) -
     with pytest.raises(ValueError) as caught:
         made("snl", ndim)(features(*shape))
     assert f"expects a {expected} feature map, got {shape}" in str(caught.value)
+
+
+@all_cases
+@pytest.mark.parametrize(
+    "shape",
+    [(2, 9, 2, 3, 4), (2, 8, 3, 4), (2, 8, 1, 2, 3, 4), (8,), (2, 8, 0, 3, 4), (2, 8, 2, 3, 0)],
+)
+def test_every_block_says_what_it_expects(case: str, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError) as caught:
+        made(case)(features(*shape))
+    assert "this block expects a (B, 8, T, H, W) feature map" in str(caught.value)
+    assert str(shape) in str(caught.value) and "\n" not in str(caught.value)
+
+
+@all_cases
+def test_features_of_another_type_than_the_weights(case: str) -> None:
+    block, x = new(case).eval(), features(2, 8, 2, 3, 4)
+    whole = torch.ones(2, 8, 2, 3, 4, dtype=torch.int64)
+    with pytest.raises(ValueError, match="expects features in .*, got torch.int64"):
+        block(whole)
+    if list(block.parameters()):
+        for other in (x, x.half()):
+            with pytest.raises(ValueError, match=f"features in torch.float32.*{other.dtype}: give"):
+                block(other)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert block(x.bfloat16()).shape == x.shape
+
+
+@pytest.mark.parametrize("gate", GATE_CLASSES.values())
+def test_gates_take_a_device_and_a_type(gate: Any) -> None:
+    for parameter in gate(8, ndim=2, device="meta", dtype=torch.float64).parameters():
+        assert parameter.is_meta and parameter.dtype == torch.float64
+    with pytest.raises(ValueError, match="ndim=4 must be 1, 2 or 3"):
+        gate(8, ndim=4)
 
 
 @pytest.mark.parametrize("name", ["ns", "snl", "cgnl", "cc"])

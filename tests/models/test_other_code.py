@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections import OrderedDict
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -19,8 +20,9 @@ from torch.testing import assert_close
 
 from tests.released_states import block_state
 from video_snl import load_block
-from video_snl.blocks import make_block
-from video_snl.blocks.zoo import NAMES
+from video_snl.blocks import BlockConfig, Polynomial, make_block
+from video_snl.blocks.kernels import pair_kernel
+from video_snl.blocks.zoo import NAMES, dimensions
 from video_snl.models.released.other_code import Source
 
 CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
@@ -407,3 +409,129 @@ def test_arguments_that_are_no_blocks() -> None:
         load_block(_state_of("snl-released"), "snl-released", colour=1)
     with pytest.raises(ValueError, match="pool=0 must be at least 1"):
         load_block(_state_of("slowfast"), "slowfast", pool=0)
+
+
+EQUAL: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+    ("nl", {}, {"kernel": "embedded_gaussian", "pool": 1, "normalization": "rw", "norm": "batch"}),
+    ("nl", {"bias": "theta,phi"}, {"bias": "phi, theta"}),
+    ("nl", {"bias": "all"}, {"bias": "theta,phi,g,out"}),
+    ("cc", {"bias": "all"}, {"bias": "out,theta,phi"}),
+    ("snl", {}, {"inter_channels": 4, "num_units": 1, "bias": ""}),
+    ("a2", {}, {"descriptors": 4}),
+    ("cgnl", {"groups": 2}, {"groups": 2, "norm": "group", "norm_groups": 2, "gamma": 1e-4}),
+    ("gc", {}, {"reduction": 16, "fusion": "add"}),
+    ("ge", {}, {"theta": "minus", "extent": 0}),
+]
+
+
+@pytest.mark.parametrize(("name", "short", "long"), EQUAL)
+def test_equal_blocks_have_equal_descriptions(
+    name: str, short: dict[str, Any], long: dict[str, Any]
+) -> None:
+    one, other = (make_block(name, 8, ndim=2, **options) for options in (short, long))
+    assert one.description == other.description
+    assert load_block(one.state_dict(), into=other) is other
+    earlier = one.state_dict()  # with the options alone that were given
+    told = {"name": name, "in_channels": 8, "ndim": 2, **short}
+    earlier._metadata[""]["block"] = told  # type: ignore[attr-defined]
+    assert load_block(earlier, into=other) is other
+    other.description = told
+    assert load_block(one.state_dict(), into=other) is other
+
+
+def test_blocks_of_a_row_that_is_not_in_the_zoo() -> None:
+    def two_hop(*, pool: int = 1) -> BlockConfig:
+        return BlockConfig(pair_kernel("dot"), partial(Polynomial.powers, 2), pool=pool)
+
+    own, _, _ = dimensions("TwoHop", two_hop)
+    into = own(8, pool=1)
+    assert load_block(own(8).state_dict(), into=into) is into
+    with pytest.raises(ValueError, match=r"of snl\(in.* is two_hop\(in.*differ in name"):
+        load_block(make_block("snl", 8, ndim=1).state_dict(), into=into)
+
+
+def test_a_bias_that_did_nothing_is_no_difference() -> None:
+    state = make_block("nl", 8, ndim=2, kernel="gaussian", bias="g").state_dict()
+    told = {"name": "nl", "in_channels": 8, "ndim": 2, "kernel": "gaussian", "bias": "theta,phi,g"}
+    state._metadata[""]["block"] = told  # type: ignore[attr-defined]
+    assert load_block(state).description["bias"] == "g"
+    assert load_block(state, into=make_block("nl", 8, ndim=2, kernel="gaussian", bias="g"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_fused_blocks_say_what_they_are_now(name: str) -> None:
+    block, x = shaken(make_block(name, 8, ndim=2, zero_init=False)), features(2, 8, 3, 4)
+    if not hasattr(block, "fuse"):
+        return
+    expected = block(x)
+    norm = block.fuse().description["norm"]
+    options = {"norm": "none", "bias": "out"} if norm == "none" else {}  # a GroupNorm stays
+    again = make_block(name, 8, ndim=2, **options).double()
+    assert load_block(block.state_dict(), into=again.eval()) is again
+    assert_close(again(x), expected)
+    assert load_block(block.state_dict()).description == block.description
+    assert list(again.state_dict()) == list(block.state_dict())
+
+
+def test_a_block_in_distributed_training() -> None:
+    block = make_block("snl", 8, ndim=2)
+    state = nn.DataParallel(block).state_dict()  # named as DistributedDataParallel names it
+    assert "module.project.weight" in state
+    assert load_block(state).description == block.description
+    network = nn.DataParallel(nn.Sequential(nn.Conv2d(3, 8, 1), block)).state_dict()
+    for prefix in ("1", "module.1"):
+        assert load_block(network, prefix=prefix).description == block.description
+
+
+def _checkpoint() -> dict[str, Any]:
+    torch.manual_seed(0)
+    blocks = {
+        f"backbone.layer2.{at}.non_local_block.": OpenMMLab(
+            3, "embedded_gaussian", False, sub, True
+        )
+        for at, sub in ((1, False), (3, False), (5, True))
+    }
+    tensors = {f"{at}{n}": t for at, b in blocks.items() for n, t in b.state_dict().items()}
+    return {
+        "meta": {"epoch": 1},
+        "state_dict": {"backbone.conv1.conv.weight": torch.ones(3), **tensors},
+    }
+
+
+@pytest.mark.parametrize("key", ["state_dict", "model_state", "model"])
+def test_one_block_of_a_checkpoint(key: str, tmp_path: Path) -> None:
+    whole, at = _checkpoint(), "backbone.layer2.1.non_local_block"
+    torch.save({key: whole["state_dict"], "epoch": 3}, tmp_path / "network.pth")
+    alone = {
+        name.removeprefix(f"{at}."): tensor
+        for name, tensor in whole["state_dict"].items()
+        if name.startswith(f"{at}.")
+    }
+    found = load_block(tmp_path / "network.pth", "mmaction2", prefix=at)
+    x = features(1, 8, 2, 3, 4).float()
+    assert torch.equal(found(x), load_block(alone, "mmaction2")(x))
+    into = make_block("nl", 8, scaled=True, norm="none", bias="all", inter_channels=4)
+    assert load_block(whole, "mmaction2", prefix=f"{at}.", into=into) is into
+    assert torch.equal(into(x), found(x))
+
+
+def test_prefixes_that_fit_are_named() -> None:
+    whole, name = _checkpoint(), "backbone.layer2.{}.non_local_block"
+    with pytest.raises(ValueError, match="not of one block alone: give prefix= one of") as caught:
+        load_block(whole, "mmaction2")
+    assert all(repr(name.format(at)) in str(caught.value) for at in (1, 3, 5))
+    with pytest.raises(ValueError, match=r"no names below prefix='backbone.layer2.2.*layer2\.1"):
+        load_block(whole, "mmaction2", prefix=name.format(2))
+    network = nn.Sequential(nn.Conv2d(3, 8, 1), *(make_block("snl", 8, ndim=2) for _ in range(5)))
+    with pytest.raises(ValueError, match=r"prefix= one of '1', '2', '3' \(and 2 more\)"):
+        load_block(network.state_dict())
+    with pytest.raises(ValueError, match="prefix='head', and no block of that source"):
+        load_block(nn.Conv2d(3, 8, 1).state_dict(), prefix="head")
+    nested = {f"head.{name}": tensor for name, tensor in block_state("snl").items()}
+    with pytest.raises(ValueError, match="give prefix= one of 'head'"):
+        load_block(nested, "snl-released")
+    x = features(1, nested["head.t.weight"].shape[1], 2, 3).float()
+    alone = load_block(block_state("snl"), "snl-released")
+    assert torch.equal(load_block(nested, "snl-released", prefix="head")(x), alone(x))
+    with pytest.raises(ValueError, match=r"there are .* and 4 more\."):
+        load_block({f"x{n}": torch.ones(1) for n in range(16)}, "slowfast")

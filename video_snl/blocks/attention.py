@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from video_snl.blocks.block import in_full_range
 from video_snl.blocks.filters import Polynomial
 from video_snl.blocks.kernels import AffinitySpec, ReluDot
+from video_snl.blocks.layers import ZeroBiasLinear
 from video_snl.blocks.operators import Affinity, can_be_read
 
 __all__ = ["SpectralAttention"]
@@ -89,16 +90,13 @@ class SpectralAttention(nn.Module):
             raise ValueError(f"heads={heads} must divide dim={dim}.")
         self.embed_dim, self.num_heads, self.batch_first = dim, heads, batch_first
         self.filter = Polynomial.powers(*range(order + 1))
-        self.in_proj = nn.Linear(dim, 3 * dim, bias, device, dtype)
-        self.out_proj = nn.Linear((order + 1) * dim, dim, bias, device, dtype)
-        self.reset_parameters()
+        self.in_proj = ZeroBiasLinear(dim, 3 * dim, bias, device, dtype)
+        self.out_proj = ZeroBiasLinear((order + 1) * dim, dim, bias, device, dtype)
 
     def reset_parameters(self) -> None:
         """Draw the weights as ``nn.Linear`` does, and set the biases to zero."""
-        for linear in (self.in_proj, self.out_proj):
-            linear.reset_parameters()
-            if linear.bias is not None:
-                nn.init.zeros_(linear.bias)
+        self.in_proj.reset_parameters()
+        self.out_proj.reset_parameters()
 
     def forward(
         self,

@@ -10,16 +10,17 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from video_snl.blocks.filters import ChannelGraph, GraphFilter, Polynomial, block_diagonal
 from video_snl.blocks.kernels import AffinitySpec, to_vertices
+from video_snl.blocks.layers import check_feature_map
 from video_snl.blocks.masks import mask_of, masked_max_pool, zeroed
-from video_snl.blocks.operators import Affinity, LowRank
+from video_snl.blocks.operators import Affinity, LowRank, autocast_dtype, without_autocast
 from video_snl.blocks.sub_block import (
     BATCH_NORM,
     CONV,
@@ -45,9 +46,6 @@ __all__ = [
     "in_full_range",
 ]
 
-_AXES = {1: "L", 2: "HW", 3: "THW"}
-_POOL = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
-
 
 def in_full_range(function: Callable[..., Any]) -> Callable[..., Any]:
     """Run a method in float32 where it would run in float16, whose range its sums exceed."""
@@ -59,12 +57,10 @@ def in_full_range(function: Callable[..., Any]) -> Callable[..., Any]:
     def wide(self: nn.Module, *args: Any) -> Any:
         tensors = [a for a in args if isinstance(a, Tensor)]
         device = tensors[0].device.type
-        # The meta device has no autocast, and to ask for it is an error.
-        autocast = device != "meta" and torch.is_autocast_enabled(device)
-        casts = autocast and torch.get_autocast_dtype(device) == torch.float16
+        casts = autocast_dtype(device) == torch.float16
         if not casts and not any(is_half(a) for a in args):
             return function(self, *args)
-        with torch.autocast(device, enabled=False):
+        with without_autocast(device):
             return function(self, *(a.float() if is_half(a) else a for a in args))
 
     return wide
@@ -167,8 +163,13 @@ class NonlocalBlock(Described):
         self.to(device=device, dtype=dtype)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take up a module that version 0.2 pickled, which has no gamma and no parts by name."""
         super().__setstate__(state)
-        self._parameters.setdefault("gamma", None)  # blocks that earlier versions pickled
+        self._parameters.setdefault("gamma", None)
+        widths = (*self.widths, self.parts[1])
+        if len(self.project.biased) != len([width for width in widths if width]):
+            has = self.project.bias is not None
+            self.project.biased = [(width, has) for width in widths if width]
 
     def reset_parameters(self) -> None:
         """Draw all weights anew, as a new block has them."""
@@ -317,6 +318,11 @@ class NonlocalBlock(Described):
             raise ValueError("fuse() folds the statistics of evaluation mode: call eval() first.")
         for sub_block in self.sub_blocks:
             sub_block.fuse()
+        if self.config.norm == "batch":
+            bias = tuple(name for name in self.config.biases if name in (*self.config.bias, "out"))
+            self.config = replace(self.config, norm="none", bias=bias)
+            if self.description is not None:
+                self.description = {**self.description, "norm": "none", "bias": ",".join(bias)}
         return self
 
     def extra_repr(self) -> str:
@@ -328,9 +334,7 @@ class NonlocalBlock(Described):
         )
 
     def _check(self, x: Tensor) -> None:
-        if x.ndim != self.ndim + 2 or x.shape[1] != self.in_channels:
-            axes = ", ".join(["B", str(self.in_channels), *_AXES[self.ndim]])
-            raise ValueError(f"this block expects a ({axes}) feature map, got {tuple(x.shape)}.")
+        check_feature_map(x, self.in_channels, self.ndim, self.project)
 
     def _graph_and_signal(
         self, x: Tensor, mask: Tensor | None = None, *, to_apply: bool = False
@@ -415,10 +419,7 @@ class NonlocalBlock(Described):
         Shapes: (B, N, C) and a mask (B, N) -> (B, M, C) and a mask (B, M).
         """
         window = [1] * (self.ndim == 3) + [self.config.pool] * min(self.ndim, 2)
-        if mask is not None:
-            return masked_max_pool(x, mask, grid, window, self.config.ceil_mode)
-        pooled = _POOL[self.ndim](x.mT.unflatten(2, grid), window, ceil_mode=self.config.ceil_mode)
-        return pooled.flatten(2).mT, None
+        return masked_max_pool(x, mask, grid, window, self.config.ceil_mode)
 
 
 def _check_sizes(in_channels: int, inter_channels: int, ndim: int, groups: int) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import abc
 import math
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from functools import partial
 from typing import NamedTuple
 
@@ -19,7 +18,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from video_snl.blocks.kernels import from_vertices, to_vertices
-from video_snl.blocks.operators import Affinity, LowRank, SymmetricLowRank, prefers_dense, wide
+from video_snl.blocks.operators import (
+    Affinity,
+    LowRank,
+    SymmetricLowRank,
+    prefers_dense,
+    wide,
+    without_autocast,
+)
 from video_snl.blocks.user_blocks import import_named
 
 __all__ = [
@@ -141,14 +147,19 @@ class Cayley(nn.Module, Filter):
     """F = Z W_0 + 2 Re sum_j C^j Z W_j, C = (h L - i)(h L + i)^-1, L = I - A (arXiv:1705.07664).
 
     The zoom h > 0 is learned. The terms are [Z, Re C Z, Im C Z, Re C^2 Z, ...]; the factors 2 and
-    -2 of the complex W_j are part of the block's real weights. A must be symmetric: then |C| = 1 on
-    its spectrum and no system is near-singular.
+    -2 of the complex W_j are part of the block's real weights. A must be symmetric, with
+    eigenvalues in [-1, 1]: then |C| = 1 on its spectrum, and the condition number of h L + i is at
+    most sqrt(1 + 4 h^2). So h = 1e3 loses three digits, which no order of the arithmetic saves:
+    about lambda = 1 / h, C turns from -1 to 1, and A itself is known to rounding only.
 
-    With A = factors P factors^T / 2 and a = h + i, the inverse is a solve of size 2 R (Woodbury):
+    With A = factors P factors^T / 2, s = h / (1 + h) and c = s + i / (1 + h), which are finite for
+    every h, the inverse is a solve of size 2 R (Woodbury):
 
-        (h L + i)^-1 = (a I - h A)^-1 = [I + factors (2 a / h P - factors^T factors)^-1 factors^T]/a
+        (h L + i)^-1 = (c I - s A)^-1 / (1 + h)
+                     = [I + s factors (2 c P - s factors^T factors)^-1 factors^T] / (c (1 + h))
 
-    Where it costs less, the N x N system is solved instead. All arithmetic is in float32 or wider.
+    Where it costs less, and for affinities of other structures, the N x N system is solved instead.
+    All arithmetic is in float32 or wider.
 
     Args:
         order: number of complex terms, at least 1.
@@ -175,9 +186,7 @@ class Cayley(nn.Module, Filter):
 
     def terms(self, affinity: Affinity, z: Tensor) -> Tensor:
         dtype = wide(z)
-        # The meta device has no autocast, and to ask for it is an error.
-        meta = z.device.type == "meta"
-        with nullcontext() if meta else torch.autocast(z.device.type, enabled=False):
+        with without_autocast(z.device.type):
             solve = self._solver(affinity, dtype, z.shape[-1])
             real, terms = z.to(dtype), [z.to(dtype)]
             y = torch.complex(real, torch.zeros_like(real))
@@ -188,13 +197,14 @@ class Cayley(nn.Module, Filter):
 
     def multiply_adds(self, affinity: Affinity, channels: int) -> int:
         # Real ones: a complex multiply-add counts as four.
-        assert isinstance(affinity, SymmetricLowRank)
-        return min(self._costs(affinity, channels))
+        if isinstance(affinity, SymmetricLowRank):
+            return min(self._costs(affinity, channels))
+        return self._dense_cost(affinity.degree().shape[-1], channels)
 
     def response(self, frequencies: Tensor) -> Tensor:
         h = self.h.detach().to(frequencies)
         c = torch.complex(h * frequencies, -torch.ones_like(frequencies))
-        c = c / c.conj()
+        c = (c / c.abs()) ** 2  # c / c*, whose squares would leave the range for a large h
         powers = [c**j for j in range(1, self.order + 1)]
         parts = [part for power in powers for part in (power.real, power.imag)]
         return torch.stack([torch.ones_like(frequencies), *parts], -1)
@@ -204,31 +214,35 @@ class Cayley(nn.Module, Filter):
     ) -> Callable[[Tensor], Tensor]:
         """Return the function y -> (h L + i)^-1 y."""
         h = self.h.to(dtype)
-        a = torch.complex(h, torch.ones_like(h))
+        share = h / (1 + h)
+        c = torch.complex(share, 1 / (1 + h))
         if not isinstance(affinity, SymmetricLowRank) or prefers_dense(
             *self._costs(affinity, channels)
         ):
             matrix = affinity.to_dense().to(dtype)
             eye = torch.eye(matrix.shape[-1], dtype=dtype, device=matrix.device)
-            system = a * eye - h * matrix
-            return lambda y: torch.linalg.solve(system, y)
+            system = c * eye - share * matrix
+            return lambda y: torch.linalg.solve(system, y) / (1 + h)
         factors = affinity.factors.to(dtype)
         size = factors.shape[-1]
         exchange = torch.eye(size, dtype=dtype, device=factors.device).roll(size // 2, 0)
-        system = (2 * a / h) * exchange - factors.mT @ factors
+        system = 2 * c * exchange - share * (factors.mT @ factors)
 
         def solve(y: Tensor) -> Tensor:
             inner = torch.linalg.solve(system, _real_times(factors.mT, y))
-            return (y + _real_times(factors, inner)) / a
+            return (y + share * _real_times(factors, inner)) / (c * (1 + h))
 
         return solve
 
     def _costs(self, affinity: SymmetricLowRank, channels: int) -> tuple[int, int]:
         """Count the multiply-adds of forming and solving the N x N system, and the 2 R one."""
         _, n, both = affinity.factors.shape
-        dense = n * n * both // 2 + self.order * (4 * n**3 // 3 + 4 * n * n * channels)
+        dense = n * n * both // 2 + self._dense_cost(n, channels)
         solved = 4 * both**3 // 3 + 4 * both * both * channels
         return dense, n * both * both + self.order * (solved + 4 * n * both * channels)
+
+    def _dense_cost(self, n: int, channels: int) -> int:
+        return self.order * (4 * n**3 // 3 + 4 * n * n * channels)
 
     def __repr__(self) -> str:
         return f"Cayley(order={self.order})"

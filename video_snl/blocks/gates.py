@@ -7,35 +7,50 @@ or (B, T), is True where a position exists: the others count nowhere and are ret
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from video_snl.blocks.layers import (
+    BATCH_NORM,
+    CONV,
+    ZERO_CONV,
+    LayerNorm,
+    check_counts,
+    check_feature_map,
+)
 from video_snl.blocks.masks import kept_or, mask_of, masked_mean, zeroed
-from video_snl.blocks.sub_block import BATCH_NORM, CONV, Described, LayerNorm, check_counts
+from video_snl.blocks.sub_block import Described
 
 __all__ = ["CGD", "GATES", "GC", "GE", "SE"]
 
 
 class _Gate(Described):
-    """A gate made of layers; with ``zero_init`` the last of each of its branches starts at zero."""
+    """Base of the gates, of C channels on a grid of so many axes."""
 
-    zero_init = True
-    branches: tuple[str, ...] = ()
+    # Modules that version 0.2 pickled do not know them, and take what their layers do.
+    in_channels: int | None = None
+    ndim: int | None = None
+
+    def __init__(self, in_channels: int, ndim: int) -> None:
+        super().__init__()
+        check_counts(in_channels=in_channels)
+        if ndim not in (1, 2, 3):
+            raise ValueError(f"ndim={ndim} must be 1, 2 or 3.")
+        self.in_channels, self.ndim = in_channels, ndim
 
     def reset_parameters(self) -> None:
         """Draw the weights of all layers anew."""
         for layer in self.modules():
             if layer is not self and hasattr(layer, "reset_parameters"):
                 layer.reset_parameters()  # type: ignore[operator]
-        for name in self.branches if self.zero_init else ():
-            branch = getattr(self, name)
-            if isinstance(branch, nn.Sequential):
-                _zero(branch[-1], True)
-            elif branch is not None:
-                _zero(branch, not isinstance(branch, nn.Identity))
+
+    def _check(self, x: Tensor, first: nn.Module | None) -> None:
+        if self.in_channels is not None and self.ndim is not None:
+            check_feature_map(x, self.in_channels, self.ndim, first)
 
 
 class SE(_Gate):
@@ -46,19 +61,25 @@ class SE(_Gate):
         ndim: number of axes of the grid.
         reduction: divisor of C that gives the rows of W1 (at least one row).
         zero_init: zero as the initial W2. A sigmoid cannot be 1: the block then halves its input.
+        device, dtype: of the parameters.
     """
 
-    branches = ("excite",)
-
     def __init__(
-        self, in_channels: int, *, ndim: int, reduction: int = 16, zero_init: bool = True
+        self,
+        in_channels: int,
+        *,
+        ndim: int,
+        reduction: int = 16,
+        zero_init: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__()
-        check_counts(in_channels=in_channels)
-        self.ndim, self.zero_init = ndim, zero_init
+        super().__init__(in_channels, ndim)
         self.excite = _bottleneck(in_channels, ndim, reduction, zero_init)
+        self.to(device=device, dtype=dtype)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        self._check(x, self.excite[0])
         there = mask_of(mask, x)
         gate = self.excite(masked_mean(x, there)).sigmoid()
         return kept_or(zeroed(x, there) * gate, x, there)
@@ -79,12 +100,11 @@ class GC(_Gate):
             cannot start as the identity; ``"both"``: the gate, then the sum, each with weights of
             its own.
         zero_init: zero as the initial last weight: the block starts as the identity.
+        device, dtype: of the parameters.
 
     Raises:
         ValueError: for an unknown fusion, or a reduction below 1.
     """
-
-    branches = ("transform", "gate")
 
     def __init__(
         self,
@@ -94,25 +114,31 @@ class GC(_Gate):
         reduction: int | None = 16,
         fusion: Literal["add", "mul", "both"] = "add",
         zero_init: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__()
-        check_counts(in_channels=in_channels)
+        super().__init__(in_channels, ndim)
         if fusion not in ("add", "mul", "both"):
             raise ValueError(f"fusion={fusion!r} is unknown; choose 'add', 'mul' or 'both'.")
-        self.zero_init = zero_init
         self.mask = CONV[ndim](in_channels, 1, 1, bias=False)
 
         def transform() -> nn.Module:
             if reduction is not None:
                 return _bottleneck(in_channels, ndim, reduction, zero_init, normalised=True)
-            layer = CONV[ndim](in_channels, in_channels, 1, bias=False)
-            _zero(layer, zero_init)
-            return layer
+            return _last(zero_init)[ndim](in_channels, in_channels, 1, bias=False)
 
         self.transform = transform() if fusion != "mul" else None
         self.gate = transform() if fusion != "add" else None
+        self.to(device=device, dtype=dtype)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take up a module that version 0.2 pickled, which only adds."""
+        super().__setstate__(state)
+        if "gate" not in self._modules:
+            self.__dict__.setdefault("gate", None)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        self._check(x, self.mask)
         there = mask_of(mask, x)
         features = zeroed(x, there)
         scores = self.mask(features).flatten(2)
@@ -138,12 +164,11 @@ class GE(_Gate):
         reduction: reduction of the channels in the pointwise layers of ``"plus"``.
         zero_init: zero as the initial weight of the last pointwise layer. A sigmoid cannot be 1:
             the block then halves its input.
+        device, dtype: of the parameters.
 
     Raises:
         ValueError: for an extent that is not a power of two, or 0 with a parametrised gather.
     """
-
-    branches = ("excite",)
 
     def __init__(
         self,
@@ -154,11 +179,12 @@ class GE(_Gate):
         extent: int = 0,
         reduction: int = 16,
         zero_init: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__()
-        check_counts(in_channels=in_channels)
+        super().__init__(in_channels, ndim)
         _check_extent(theta, extent)
-        self.ndim, self.extent, self.zero_init = ndim, extent, zero_init
+        self.extent = extent
         self.averages = theta == "minus"
         self.gather = nn.Identity() if self.averages else _depthwise(in_channels, ndim, extent)
         self.excite: nn.Module = (
@@ -166,8 +192,10 @@ class GE(_Gate):
             if theta == "plus"
             else nn.Identity()
         )
+        self.to(device=device, dtype=dtype)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        self._check(x, None if self.averages else self.gather[0])  # type: ignore[index]
         there = mask_of(mask, x)
         if there is not None and self.extent:
             raise ValueError(
@@ -196,7 +224,7 @@ class GE(_Gate):
         return x
 
 
-class CGD(Described):
+class CGD(_Gate):
     """Compact global descriptor: Y = X (1 + y2) (He et al., arXiv:1907.09665).
 
     With a and m the mean and the maximum over the positions and s = softmax(a) over the channels:
@@ -206,15 +234,26 @@ class CGD(Described):
         in_channels: C.
         ndim: number of axes of the grid.
         zero_init: zero as the initial w2: the block starts as the identity.
+        device, dtype: of the parameters.
     """
 
-    def __init__(self, in_channels: int, *, ndim: int, zero_init: bool = True) -> None:
-        super().__init__()
-        check_counts(in_channels=in_channels)
+    zero_init = True  # in modules that version 0.2 pickled
+
+    def __init__(
+        self,
+        in_channels: int,
+        *,
+        ndim: int,
+        zero_init: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(in_channels, ndim)
         self.zero_init = zero_init
         self.weight = nn.Parameter(torch.empty(3, in_channels))
         self.bias = nn.Parameter(torch.empty(3, in_channels))
         self.reset_parameters()
+        self.to(device=device, dtype=dtype)
 
     def reset_parameters(self) -> None:
         """Draw the weights anew."""
@@ -226,6 +265,7 @@ class CGD(Described):
                 self.weight[2].zero_()
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        self._check(x, self)
         there = mask_of(mask, x)
         flat = x.flatten(2)
         mean = masked_mean(x, there).flatten(1)
@@ -245,6 +285,8 @@ class CGD(Described):
         return (direction * amount + self.bias[layer]).tanh()
 
 
+_LayerNorm = LayerNorm  # its name in modules that version 0.2 pickled
+
 GATES: dict[str, type[Described]] = {"se": SE, "ge": GE, "gc": GC, "cgd": CGD}
 
 
@@ -253,16 +295,14 @@ def _bottleneck(
 ) -> nn.Sequential:
     check_counts(reduction=reduction)
     hidden = max(1, channels // reduction)
-    last = CONV[ndim](hidden, channels, 1)
-    _zero(last, zero_init)
+    last = _last(zero_init)[ndim](hidden, channels, 1)
     norm = [LayerNorm(hidden)] if normalised else []
     return nn.Sequential(CONV[ndim](channels, hidden, 1), *norm, nn.ReLU(), last)
 
 
-def _zero(layer: nn.Module, zero_init: bool) -> None:
-    if zero_init:
-        for parameter in layer.parameters():
-            nn.init.zeros_(parameter)
+def _last(zero_init: bool) -> Mapping[int, Callable[..., nn.Module]]:
+    """Return the convolutions for the last layer of a branch."""
+    return ZERO_CONV if zero_init else CONV
 
 
 def _depthwise(channels: int, ndim: int, extent: int) -> nn.Sequential:

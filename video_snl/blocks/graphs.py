@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from video_snl.blocks.filters import Polynomial
+from video_snl.blocks.layers import ZeroBiasLinear
 from video_snl.blocks.operators import (
     Affinity,
     can_be_read,
@@ -85,20 +86,25 @@ class GraphAffinity(Affinity):
 
     @classmethod
     def from_csr(
-        cls, matrix: Tensor, *, normalization: Literal["sym", "rw"] | None = None
+        cls,
+        matrix: Tensor,
+        *parts: Any,
+        normalization: Literal["sym", "rw"] | None = None,
     ) -> GraphAffinity:
         """Build the graph of a square matrix in torch's CSR layout; row i holds what i listens to.
 
         A SciPy matrix m becomes one by ``torch.sparse_csr_tensor(m.indptr, m.indices, m.data)``.
 
         Raises:
-            ValueError: for another layout or shape, and as the constructor.
+            ValueError: for another layout or shape, ``parts`` of a matrix in place of one tensor,
+                and as the constructor.
         """
-        if not isinstance(matrix, Tensor):
+        if parts or not isinstance(matrix, Tensor):
+            got = f"{1 + len(parts)} values" if parts else f"a {type(matrix).__name__}"
             raise ValueError(
-                f"from_csr expects a tensor in the layout torch.sparse_csr, got a "
-                f"{type(matrix).__name__}; torch.sparse_csr_tensor(m.indptr, m.indices, m.data, "
-                "m.shape) makes one of a SciPy matrix m."
+                f"from_csr expects one tensor in the layout torch.sparse_csr, got {got}; "
+                "torch.sparse_csr_tensor(m.indptr, m.indices, m.data, m.shape) makes one of a "
+                "SciPy matrix m."
             )
         square = matrix.ndim == 2 and matrix.shape[0] == matrix.shape[1]
         if matrix.layout != torch.sparse_csr or not square:
@@ -299,17 +305,20 @@ class GraphFilterLayer(nn.Module):
         self.in_channels = in_channels
         self.filter = Polynomial.powers(*range(order + 1))
         # The weights [W_0, W_1, ...] side by side.
-        self.combine = nn.Linear((order + 1) * in_channels, out_channels, bias, device, dtype)
-        self.reset_parameters()
+        self.combine = ZeroBiasLinear((order + 1) * in_channels, out_channels, bias, device, dtype)
 
     def reset_parameters(self) -> None:
         """Draw the weights as ``nn.Linear`` does, and set the bias to zero."""
         self.combine.reset_parameters()
-        if self.combine.bias is not None:
-            nn.init.zeros_(self.combine.bias)
 
     def forward(self, x: Tensor, affinity: Affinity) -> Tensor:
         """Return F(A, X) for an affinity of any kind over the N vertices."""
+        if not isinstance(x, Tensor) or not isinstance(affinity, Affinity):
+            raise ValueError(
+                "this filter expects a signal, then a graph or another affinity: "
+                f"layer(signal, graph); got a {type(x).__name__}, then a "
+                f"{type(affinity).__name__}."
+            )
         if x.ndim != 3 or x.shape[-1] != self.in_channels:
             raise ValueError(
                 f"this filter expects a signal (B, N, {self.in_channels}), got {tuple(x.shape)}."

@@ -101,18 +101,22 @@ def masked_mean(x: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def masked_max_pool(
-    x: Tensor, mask: Tensor, grid: Sequence[int], window: list[int], ceil_mode: bool = True
-) -> tuple[Tensor, Tensor]:
+    x: Tensor, mask: Tensor | None, grid: Sequence[int], window: list[int], ceil_mode: bool = True
+) -> tuple[Tensor, Tensor | None]:
     """Take the maximum over those members of each window that exist.
 
     Shapes: x (B, N, C), mask (B, N) -> (B, M, C), (B, M). A window without members is zero.
     """
-    pool = _POOL[len(grid)]
-    there = pool(mask[:, None].to(x.dtype).unflatten(2, tuple(grid)), window, ceil_mode=ceil_mode)
-    there = there.flatten(2).squeeze(1) > 0
-    lowest = x.masked_fill(~mask[..., None], -torch.inf)
-    pooled = pool(lowest.mT.unflatten(2, tuple(grid)), window, ceil_mode=ceil_mode).flatten(2).mT
-    return torch.where(there[..., None], pooled, 0), there
+
+    def pooled(rows: Tensor) -> Tensor:
+        maps = rows.mT.unflatten(2, tuple(grid))
+        return _POOL[len(grid)](maps, window, ceil_mode=ceil_mode).flatten(2).mT
+
+    if mask is None:
+        return pooled(x), None
+    there = pooled(mask[..., None].to(x.dtype)).squeeze(2) > 0
+    largest = pooled(x.masked_fill(~mask[..., None], -torch.inf))
+    return torch.where(there[..., None], largest, 0), there
 
 
 def masked_norm(norm: nn.Module, x: Tensor, mask: Tensor | None) -> Tensor:

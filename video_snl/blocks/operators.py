@@ -20,6 +20,7 @@ from __future__ import annotations
 import abc
 import functools
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -37,11 +38,13 @@ __all__ = [
     "Softmax",
     "Sum",
     "SymmetricLowRank",
+    "autocast_dtype",
     "can_be_read",
     "normalize",
     "prefers_dense",
     "rows_by_products",
     "wide",
+    "without_autocast",
 ]
 
 
@@ -561,6 +564,19 @@ def prefers_dense(dense: int, factored: int) -> bool:
     it was exported with.
     """
     return not _is_exporting() and dense < factored
+
+
+def autocast_dtype(device: str) -> torch.dtype | None:
+    """Return the type that autocast takes products in on a kind of device; None where it is off."""
+    # The meta device has no autocast, and to ask for it is an error.
+    if device == "meta" or not torch.is_autocast_enabled(device):
+        return None
+    return torch.get_autocast_dtype(device)
+
+
+def without_autocast(device: str) -> AbstractContextManager[Any]:
+    """Return a context without autocast on a kind of device."""
+    return nullcontext() if device == "meta" else torch.autocast(device, enabled=False)
 
 
 def wide(x: Tensor) -> torch.dtype:

@@ -9,7 +9,10 @@ from typing import Any, Literal, TypedDict, Union, get_args, get_origin, get_typ
 
 from video_snl.blocks.sub_block import Normalization, NormName
 
-__all__ = ["BlockOptions", "KernelName", "checked_options"]
+__all__ = ["NO_OPTIONS", "BlockOptions", "KernelName", "checked_options"]
+
+NO_OPTIONS = ("self", "in_channels", "ndim", "zero_init", "device", "dtype")
+"""Arguments of a block that are not its own options."""
 
 KernelName = Literal["relu_dot", "dot", "embedded_gaussian", "gaussian", "concatenation"]
 
@@ -73,13 +76,12 @@ def checked_options(
     Raises:
         ValueError: naming the option, the block and the options it has.
     """
-    left_out = ("self", "in_channels", "ndim", "zero_init")
     functions = [function] if common is None else [function, common]
     owners = {
         name: each
         for each in functions
         for name in inspect.signature(each).parameters
-        if name not in left_out
+        if name not in NO_OPTIONS
     }
     known = list(owners)
     for name, value in options.items():

@@ -5,19 +5,29 @@ A :class:`BlockConfig` is a row of Table 1 of arXiv:2108.02451: a kernel, a norm
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from numbers import Integral
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.utils import parametrize
 
 from video_snl.blocks.filters import Filter
 from video_snl.blocks.kernels import Disentangled, Kernel, PairKernel
+from video_snl.blocks.layers import (
+    BATCH_NORM,
+    CONV,
+    ZERO_BATCH_NORM,
+    LayerNorm,
+    Pointwise,
+    ZeroGroupNorm,
+    ZeroLayerNorm,
+    ZeroPointwise,
+    ZeroStart,
+    check_counts,
+)
 from video_snl.blocks.masks import kept_or, masked_norm
 
 __all__ = [
@@ -37,8 +47,6 @@ __all__ = [
 Normalization = Literal["sym", "rw"]
 NormName = Literal["batch", "group", "layer", "none"]
 
-CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
-BATCH_NORM = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 _BIASES = ("theta", "phi", "g", "out")
 
 
@@ -103,6 +111,12 @@ class BlockConfig:
             raise ValueError(
                 f"bias of {', '.join(unknown)} is unknown; choose from: {', '.join(_BIASES)}."
             )
+        lacking = [name for name in self.bias if name not in self.biases]
+        if lacking:
+            raise ValueError(
+                f"bias of {', '.join(lacking)} in a block that has no such projection: it has "
+                f"{', '.join(self.biases)}."
+            )
         if self.pool == 1:
             if self.pool_first or not self.ceil_mode:
                 raise ValueError("pool_first and ceil_mode are of pool=2 or more.")
@@ -114,6 +128,12 @@ class BlockConfig:
             )
         if not isinstance(self.kernel, PairKernel | Disentangled):
             raise ValueError(f"pool={self.pool}: {self.kernel} has no keys to sub-sample.")
+
+    @property
+    def biases(self) -> tuple[str, ...]:
+        """Return those of theta, phi, g and out that the block's equation has."""
+        embeddings = len(self.kernel.widths(1)) if self.filter().products else 0
+        return (*("theta", "phi")[:embeddings], *(["g"] if self.transfer else []), "out")
 
 
 Recipe = BlockConfig
@@ -135,19 +155,6 @@ class Described(nn.Module):
         super()._save_to_state_dict(destination, prefix, keep_vars)
         if self.description is not None and hasattr(destination, "_metadata"):
             destination._metadata.setdefault(prefix[:-1], {})["block"] = dict(self.description)
-
-
-def check_counts(**counts: int) -> None:
-    """Check that counts, such as numbers of channels, are whole numbers of at least 1.
-
-    Raises:
-        ValueError: one is not.
-    """
-    for name, value in counts.items():
-        whole = isinstance(value, Integral) and not isinstance(value, bool)
-        if not whole or value < 1:
-            wanted = "at least 1" if whole else "a whole number"
-            raise ValueError(f"{name}={value!r} must be {wanted}.")
 
 
 class SubBlock(nn.Module):
@@ -177,29 +184,19 @@ class SubBlock(nn.Module):
         activation: Literal["relu"] | None,
     ) -> None:
         super().__init__()
-        self.activation, self.zero_init = activation, zero_init
+        self.activation = activation
         biased = [(channels, "g" in config.bias)]
         self.transfer = Pointwise(in_channels, channels, biased=biased) if transfer else None
         biased = [(in_channels, "out" in config.bias)]
-        self.combine = Pointwise(terms * channels, in_channels, config.groups, biased=biased)
-        self.norm = _norm(config, in_channels, ndim)
-        self._set_start()
+        last = ZeroPointwise if zero_init and config.norm == "none" else Pointwise
+        self.combine = last(terms * channels, in_channels, config.groups, biased=biased)
+        self.norm = _norm(config, in_channels, ndim, zero_init)
 
     def reset_parameters(self) -> None:
         """Draw the weights anew, and forget the statistics of the norm."""
         for layer in (self.transfer, self.combine, self.norm):
             if layer is not None and not isinstance(layer, nn.Identity):
                 layer.reset_parameters()  # type: ignore[operator]
-        self._set_start()
-
-    def _set_start(self) -> None:
-        """Let the sub-block start as the identity, or with a norm of weight one."""
-        if not isinstance(self.norm, nn.Identity):
-            assert isinstance(self.norm.weight, Tensor)
-            nn.init.constant_(self.norm.weight, 0.0 if self.zero_init else 1.0)
-        elif self.zero_init:
-            for parameter in self.combine.parameters():
-                nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor, terms: Tensor, mask: Tensor | None = None) -> Tensor:
         """Apply the block. Shapes: x (B, C, *grid), terms (B, N, terms * Cs) -> (B, C, *grid)."""
@@ -220,13 +217,16 @@ class SubBlock(nn.Module):
         """Fold BatchNorm into W and a bias, for inference; a GroupNorm depends on its input."""
         if isinstance(self.norm, _BatchNorm):
             scale, bias = _batch_norm(self.norm)
-            bias = bias if self.combine.bias is None else bias + scale * self.combine.bias
-            for name in ("weight", "bias"):  # such as weight_norm's
-                if parametrize.is_parametrized(self.combine, name):
-                    parametrize.remove_parametrizations(self.combine, name)
-            self.combine.weight = nn.Parameter((self.combine.weight * scale[:, None]).detach())
-            self.combine.bias = nn.Parameter(bias.detach())
-            self.norm = nn.Identity()
+            weight, own, groups = self.combine.weight, self.combine.bias, self.combine.groups
+            out_channels, per_group = weight.shape
+            kind = ZeroPointwise if isinstance(self.norm, ZeroStart) else Pointwise
+            with torch.device("meta"):
+                fused = kind(
+                    groups * per_group, out_channels, groups, biased=[(out_channels, True)]
+                )
+            fused.weight = nn.Parameter((weight * scale[:, None]).detach())
+            fused.bias = nn.Parameter((bias if own is None else bias + scale * own).detach())
+            self.combine, self.norm = fused.train(self.training), nn.Identity()
 
     def folded(self, x: Tensor, terms: Tensor) -> tuple[Tensor, Tensor]:
         """Return W and the bias with the norm folded in, as in evaluation mode on these terms.
@@ -244,101 +244,17 @@ class SubBlock(nn.Module):
         return weight, torch.zeros_like(weight[0]) if own is None else own
 
 
-class Pointwise(nn.Linear):
-    """A 1x1 convolution on positions as rows, (B, N, in) -> (B, N, out); one matrix product.
-
-    A linear layer: with few positions the backward pass of a convolution takes half as long again
-    on a CPU. The weight has no axes of a grid, so that blocks of 1, 2 and 3 dimensions share it.
-    Unlike its base it may have groups, whose weight is (out, in / groups), and biases of some parts
-    of the outputs alone.
-
-    Args:
-        in_channels, out_channels, groups: as of a convolution.
-        biased: parts of the outputs side by side, and whether each has a bias; none by default.
-    """
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        groups: int = 1,
-        *,
-        biased: Sequence[tuple[int, bool]] = (),
-    ) -> None:
-        nn.Module.__init__(self)
-        self.in_features, self.out_features, self.groups = in_channels, out_channels, groups
-        self.weight = nn.Parameter(torch.empty(out_channels, in_channels // groups))
-        self.biased = [part for part in biased if part[0]]
-        size = sum(width for width, has in self.biased if has)
-        self.register_parameter("bias", nn.Parameter(torch.empty(size)) if size else None)
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Draw the weights as a convolution starts."""
-        nn.init.kaiming_uniform_(self.weight, a=5**0.5)
-        if self.bias is not None:
-            bound = self.weight.shape[1] ** -0.5
-            nn.init.uniform_(self.bias, -bound, bound)
-
-    def forward(self, x: Tensor) -> Tensor:
-        bias = self.whole_bias()
-        if self.groups == 1:
-            return F.linear(x, self.weight, bias)
-        return F.conv1d(x.mT, self.weight[..., None], bias, groups=self.groups).mT
-
-    def whole_bias(self) -> Tensor | None:
-        """Return the bias of all outputs, zero in the parts without one; None for none at all."""
-        if self.bias is None or len(self.bias) == len(self.weight):
-            return self.bias
-        own = iter(self.bias.split([width for width, has in self.biased if has]))
-        return torch.cat(
-            [next(own) if has else self.bias.new_zeros(width) for width, has in self.biased]
-        )
-
-    def parts(self) -> list[nn.Linear]:
-        """Return the layers that stand side by side in this one, without groups.
-
-        Their weights and biases are views of this layer's: gradients reach it, and changes in place
-        are changes of it.
-        """
-        found, first, first_bias = [], 0, 0
-        for width, has in self.biased:
-            layer = nn.Linear(self.weight.shape[1], width, bias=has, device="meta")
-            del layer.weight  # a parameter, which would cut the view off
-            layer.weight = self.weight[first : first + width]  # type: ignore[assignment]
-            first += width
-            if has and self.bias is not None:
-                del layer.bias
-                layer.bias = self.bias[first_bias : first_bias + width]  # type: ignore[assignment]
-                first_bias += width
-            found.append(layer)
-        return found
-
-    def matrix(self) -> Tensor:
-        """Return the whole matrix, block-diagonal where there are groups. Shape: (out, in)."""
-        return torch.block_diag(*self.weight.chunk(self.groups))
-
-    def extra_repr(self) -> str:
-        out_channels, in_channels = self.weight.shape
-        return f"{in_channels * self.groups}, {out_channels}, groups={self.groups}"
-
-
-class LayerNorm(nn.LayerNorm):
-    """LayerNorm over the channels of each position of a (B, C, *grid) map."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
-
-
-def _norm(config: BlockConfig, channels: int, ndim: int) -> nn.Module:
+def _norm(config: BlockConfig, channels: int, ndim: int, zero_init: bool) -> nn.Module:
     if config.norm == "group":
         groups = config.norm_groups or config.groups
         if channels % groups:
             raise ValueError(f"norm_groups={groups} must divide in_channels={channels}.")
-        return nn.GroupNorm(groups, channels)
+        return (ZeroGroupNorm if zero_init else nn.GroupNorm)(groups, channels)
     if config.norm == "layer":
-        return LayerNorm(channels)
-    return nn.Identity() if config.norm == "none" else BATCH_NORM[ndim](channels)
+        return (ZeroLayerNorm if zero_init else LayerNorm)(channels)
+    if config.norm == "none":
+        return nn.Identity()
+    return (ZERO_BATCH_NORM if zero_init else BATCH_NORM)[ndim](channels)
 
 
 def _batch_norm(norm: _BatchNorm) -> tuple[Tensor, Tensor]:

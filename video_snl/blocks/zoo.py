@@ -7,7 +7,8 @@ blocks. To add a block, write its row, a line with its classes and a line in ``B
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar, Literal, Unpack
@@ -27,7 +28,7 @@ from video_snl.blocks.kernels import (
     Taylor,
     pair_kernel,
 )
-from video_snl.blocks.options import BlockOptions, KernelName, checked_options
+from video_snl.blocks.options import NO_OPTIONS, BlockOptions, KernelName, checked_options
 from video_snl.blocks.sub_block import Described, NormName
 from video_snl.blocks.user_blocks import check_block, import_named, is_block, named, own_block
 
@@ -40,6 +41,8 @@ class ZooBlock(NonlocalBlock):
     """Base of the zoo's classes, one for each row and number of axes.
 
     Arguments, shapes and errors are those of :class:`NonlocalBlock`; ``options`` are the row's.
+    ``ndim`` may be left out, and is an error where it is not the class's own: so that
+    ``insert_blocks`` takes a class as it is.
     """
 
     row: ClassVar[Callable[..., BlockConfig]]
@@ -50,6 +53,7 @@ class ZooBlock(NonlocalBlock):
         in_channels: int,
         inter_channels: int | None = None,
         *,
+        ndim: int | None = None,
         num_units: int = 1,
         zero_init: bool = True,
         activation: Literal["relu"] | None = None,
@@ -57,14 +61,15 @@ class ZooBlock(NonlocalBlock):
         dtype: torch.dtype | None = None,
         **options: Unpack[BlockOptions],
     ) -> None:
+        if ndim not in (None, self.axes):
+            raise ValueError(f"{type(self).__name__} in a network of {ndim} axes, not {self.axes}.")
         row = type(self).row
         checked = checked_options(row.__name__, row, options, common=_every_row)
-        of_all = {name: checked.pop(name) for name in tuple(checked) if name in _OF_EVERY_ROW}
         super().__init__(
             in_channels,
             inter_channels,
             ndim=self.axes,
-            config=replace(row(**checked), **_every_row(**of_all)),
+            config=_config(row, checked),
             num_units=num_units,
             zero_init=zero_init,
             activation=activation,
@@ -78,22 +83,21 @@ class ZooBlock(NonlocalBlock):
             "inter_channels": self.inter_channels,
             "num_units": num_units,
             "activation": activation,
-            **options,
+            **self._options(checked),
         }
 
-    @classmethod
-    def factory(cls) -> Callable[..., NonlocalBlock]:
-        """Return the class as a function that ``insert_blocks`` accepts as a block.
-
-        The function raises ValueError for a network with another number of axes.
-        """
-
-        def build(in_channels: int, *, ndim: int, **arguments: Any) -> NonlocalBlock:
-            if ndim != cls.axes:
-                raise ValueError(f"{cls.__name__} in a network of {ndim} axes, not {cls.axes}.")
-            return cls(in_channels, **arguments)
-
-        return build
+    def _options(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return all options of the row, in the one form that they have in equal blocks."""
+        config, options = self.config, {**_defaults(type(self).row), **given}
+        if "normalization" in options:  # "default" is one of the others
+            options["normalization"] = config.normalization
+        if "descriptors" in options:
+            options["descriptors"] = self.widths[0]
+        options["bias"] = ",".join(name for name in config.biases if name in config.bias)
+        options["norm"], options["norm_groups"] = config.norm, None
+        if config.norm == "group":
+            options["norm_groups"] = config.norm_groups or config.groups
+        return options
 
 
 Dimensions = tuple[type[ZooBlock], type[ZooBlock], type[ZooBlock]]
@@ -113,10 +117,9 @@ def _every_row(
     *, bias: str = "", norm: NormName | None = None, norm_groups: int | None = None
 ) -> dict[str, Any]:
     """Return the fields of a config that every row takes as options; None keeps the row's."""
-    names = [name.strip() for name in bias.split(",") if name.strip()]
     found: dict[str, Any] = {}
-    if names:
-        found["bias"] = ("theta", "phi", "g", "out") if names == ["all"] else tuple(names)
+    if bias:
+        found["bias"] = tuple(name.strip() for name in bias.split(",") if name.strip())
     if norm is not None:
         found["norm"] = norm
     if norm_groups is not None:
@@ -124,7 +127,19 @@ def _every_row(
     return found
 
 
-_OF_EVERY_ROW = ("bias", "norm", "norm_groups")
+def _config(row: Callable[..., BlockConfig], options: Mapping[str, Any]) -> BlockConfig:
+    """Return the row with its own options and those of every row."""
+    common = {name: value for name, value in options.items() if name in _defaults(_every_row)}
+    config = row(**{name: value for name, value in options.items() if name not in common})
+    fields = _every_row(**common)
+    if fields.get("bias") == ("all",):
+        fields["bias"] = config.biases
+    return replace(config, **fields)
+
+
+def _defaults(function: Callable[..., Any]) -> dict[str, Any]:
+    """Return the options of a function, with the values that they have where none are given."""
+    return {name: each.default for name, each in inspect.signature(function).parameters.items()}
 
 
 def nl(
@@ -411,7 +426,9 @@ def _gate(
     foreign = {key: common[key] for key, value in without.items() if common[key] != value}
     checked = checked_options(name, GATES[name].__init__, {**foreign, **options})
     gate = GATES[name](in_channels, ndim=ndim, zero_init=common["zero_init"], **checked)
-    gate.description = {"name": name, "in_channels": in_channels, "ndim": ndim, **checked}
+    own = {key: value for key, value in _defaults(GATES[name]).items() if key not in NO_OPTIONS}
+    described = {"name": name, "in_channels": in_channels, "ndim": ndim}
+    gate.description = {**described, **own, **checked}
     return gate
 
 
@@ -432,7 +449,7 @@ def _own(
         raise ValueError(f"block={name!r}: expected a class of torch.nn.Module, or a name.")
     if not issubclass(kind, ZooBlock):
         return own_block(kind, in_channels, ndim=ndim, common=common, options=options)
-    block = kind.factory()(in_channels, ndim=ndim, **common, **options)
+    block = kind(in_channels, ndim=ndim, **common, **options)
     if kind not in BLOCKS.get(kind.row.__name__, ()):
         assert isinstance(block, Described) and block.description is not None
         block.description["name"] = name if isinstance(name, str) else named(name)

@@ -20,6 +20,7 @@ from video_snl.blocks import zoo
 from video_snl.blocks.block import BlockConfig, NonlocalBlock, Pointwise, SubBlock
 from video_snl.blocks.filters import Polynomial
 from video_snl.blocks.kernels import AffinitySpec, Kernel, pair_kernel
+from video_snl.blocks.layers import check_feature_map
 from video_snl.blocks.operators import Affinity, LowRank, Sum
 from video_snl.config.backbones import AffinityName, Sign
 from video_snl.models.released.state_dicts import (
@@ -387,6 +388,8 @@ class DisentangledStage(nn.Module):
         x: (B, C, *grid) with ``ndim`` axes; the output has x's shape.
     """
 
+    ndim: int | None = None  # in modules that version 0.2 pickled
+
     def __init__(
         self,
         in_channels: int,
@@ -397,7 +400,7 @@ class DisentangledStage(nn.Module):
         num_units: int,
     ) -> None:
         super().__init__()
-        self.config = config
+        self.ndim, self.config = ndim, config
         self.project = Pointwise(in_channels, 2 * inter_channels)
         # Z and the scores of the unary softmax, side by side.
         self.signals = nn.ModuleList(
@@ -418,6 +421,8 @@ class DisentangledStage(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.ndim is not None:
+            check_feature_map(x, self.project.in_features, self.ndim, self.project)
         spec = AffinitySpec(tuple(x.shape[2:]), self.config.symmetric, self.config.normalization)
         pair = self.config.kernel.affinity(self.project(x.flatten(2).mT), spec)
         for unit, signal in zip(self.units, self.signals, strict=True):

@@ -16,12 +16,14 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from video_snl.blocks.descriptions import check_same_block, completed
 from video_snl.blocks.options import KernelName
 from video_snl.blocks.zoo import make_block
 from video_snl.config.user_code import allowing_code, refuse_code
 from video_snl.errors import UserError
 from video_snl.models.released.blocks import load_reference_block
 from video_snl.models.released.state_dicts import StateDictError
+from video_snl.models.weights.formats import unwrapped
 from video_snl.models.weights.sources import read_checkpoint
 from video_snl.utils.finite import check_kinds, check_weights
 
@@ -30,7 +32,16 @@ __all__ = ["Source", "load_block"]
 Source = Literal[
     "video_snl", "mmaction2", "pytorchvideo", "slowfast", "gcnet", "cgnl", "snl-released"
 ]
-_PREFIXES = ("module.",)  # of DataParallel
+_MODULE = "module"  # of DataParallel and DistributedDataParallel
+# The end of a name that each block has.
+_TELLING = {
+    "mmaction2": ("g.conv.weight", "g.0.conv.weight"),
+    "pytorchvideo": ("conv_g.weight",),
+    "slowfast": ("conv_g.weight",),
+    "gcnet": ("conv_mask.weight",),
+    "cgnl": ("gn.weight",),
+    "snl-released": ("t.weight", "query_conv.weight"),
+}
 # The names of a nonlocal block's layers: theta, phi, g, out, norm.
 _LAYERS = {
     "mmaction2": ("theta.conv", "phi.conv", "g.conv", "conv_out.conv", "conv_out.bn"),
@@ -44,6 +55,7 @@ def load_block(
     state: Mapping[str, Any] | str | os.PathLike[str],
     source: Source = "video_snl",
     *,
+    prefix: str = "",
     into: nn.Module | None = None,
     kernel: KernelName | Literal["taylor"] | None = None,
     scaled: bool | None = None,
@@ -70,16 +82,20 @@ def load_block(
     =============  ==============================================================================
 
     Args:
-        state: tensors by name, with or without ``module.``, or a file of ``torch.save``.
+        state: tensors by name, with or without ``module.``, or a file of ``torch.save``; they may
+            stand in ``state_dict``, ``model_state`` or ``model`` of a checkpoint.
         source: the code that it is from.
-        into: block of ours that the tensors are to be loaded into, and that is returned.
+        prefix: dotted path of the block in the state dict of a whole network.
+        into: block of ours that the tensors are to be loaded into, and that is returned, in the
+            mode that it is in.
         allow_code: import the module that a description names for a block of somebody's own, which
             runs its code.
 
     Raises:
         ValueError: a file that is not there, damaged or of no tensors, names that are missing or
             not known, tensors of other shapes, sparse, complex, quantised or of whole numbers,
-            weights that are not finite, options that the source does not have, or a description
+            weights that are not finite, options that the source does not have, a prefix below
+            which there is none (the message has those below which there are), or a description
             that is damaged or not that of ``into``: the message has both. ``into`` is then as it
             was.
         UserError: a description that names a module, without ``allow_code``.
@@ -90,20 +106,19 @@ def load_block(
         raise ValueError(f"source={source!r} is unknown; {meant}")
     if into is not None and not isinstance(into, nn.Module):
         raise ValueError(f"into={into!r} is a {type(into).__name__}; a block of ours was expected.")
-    given, origin = _read(state)
+    whole, origin = _read(state)
+    given, described = _below(unwrapped(whole), prefix, source, origin)
     if source == "video_snl":
         _refuse(source, {"kernel": kernel, "scaled": scaled, "pool": pool, **options})
-        return _own(given, into, origin, allow_code)
+        return _own(given, described, into, origin, allow_code)
     if source == "snl-released":
         known = list(inspect.signature(load_reference_block).parameters)[1:]
         foreign = {name: value for name, value in options.items() if name not in known}
         _refuse(source, {"kernel": kernel, "scaled": scaled, "pool": pool, **foreign})
-        inside = given.get("state_dict", given)
-        found = inside.items() if isinstance(inside, Mapping) else ()
-        _checked({str(n): t for n, t in found if isinstance(t, Tensor)}, None, origin)
+        _checked({n: t for n, t in given.items() if isinstance(t, Tensor)}, None, origin)
         block = load_reference_block(given, **options)
     else:
-        tensors = _Named(_checked(_bare(given), None, origin), source)
+        tensors = _Named(_checked(_tensors(given), None, origin), source)
         if source == "gcnet":
             _refuse(source, {"kernel": kernel, "scaled": scaled, "pool": pool, **options})
             block = _context(tensors)
@@ -116,7 +131,7 @@ def load_block(
         tensors.check_all_used()
     if into is None:
         return block.eval()
-    _check_same(getattr(block, "description", None), into, source)
+    check_same_block(getattr(block, "description", None), into, source)
     return _loaded(into, block.state_dict(), origin)
 
 
@@ -132,9 +147,11 @@ class _Named:
 
     def take(self, name: str) -> Tensor:
         if name not in self.tensors:
+            there = sorted(self.tensors)
+            more = f" and {len(there) - 12} more" if len(there) > 12 else ""
             raise ValueError(
                 f"{name} is missing in a block of {self.source}; there are "
-                f"{', '.join(sorted(self.tensors)) or 'no tensors'}."
+                f"{', '.join(there[:12]) or 'no tensors'}{more}."
             )
         self.left.discard(name)
         return self.tensors[name].detach()
@@ -218,16 +235,61 @@ def _loaded(block: nn.Module, state: Mapping[str, Tensor], origin: str) -> nn.Mo
     return block
 
 
-def _bare(state: Mapping[str, Any]) -> dict[str, Tensor]:
+def _below(
+    state: Mapping[str, Any], prefix: str, source: str, origin: str
+) -> tuple[dict[str, Any], Mapping[str, Any] | None]:
+    """Return the values below a prefix, by their names there, and what their description says."""
     names = list(map(str, state))
-    for prefix in _PREFIXES:
-        if names and all(name.startswith(prefix) for name in names):
-            names = [name.removeprefix(prefix) for name in names]
-    tensors = dict(zip(names, state.values(), strict=True))
-    others = [name for name, value in tensors.items() if not isinstance(value, Tensor)]
+    metadata: Any = getattr(state, "_metadata", None)
+    wrapped = bool(names) and all(name.startswith(f"{_MODULE}.") for name in names)
+    if wrapped:
+        names = [name.removeprefix(f"{_MODULE}.") for name in names]
+    found = dict(zip(names, state.values(), strict=True))
+    path = str(prefix).strip(".").removeprefix(f"{_MODULE}." if wrapped else "")
+    places = _places(names, metadata, source)
+    start = f"{path}." if path else ""
+    below = {n.removeprefix(start): value for n, value in found.items() if n.startswith(start)}
+    if path and not below and path not in places:  # GE may have no tensors
+        raise ValueError(f"{origin} has no names below prefix={prefix!r}{_advice(places, path)}")
+    if not path and places and "" not in places:
+        raise ValueError(f"{origin} is not of one block alone{_advice(places, path)}")
+    return below, _description(metadata, path, origin)
+
+
+def _places(names: list[str], metadata: Any, source: str) -> list[str]:
+    """Return the dotted paths at which there are blocks of a source; "" is the top."""
+    if source == "video_snl":
+        described = metadata.items() if isinstance(metadata, Mapping) else ()
+        found = [
+            "" if path == _MODULE else str(path).removeprefix(f"{_MODULE}.")
+            for path, about in described
+            if isinstance(about, Mapping) and "block" in about
+        ]
+        return list(dict.fromkeys(found))
+    paths = []
+    for name in names:
+        for end in _TELLING[source]:
+            path = name.removesuffix(end)
+            # Several CC blocks are numbered from the top on.
+            if path != name and (not path or path.endswith(".")):
+                paths.append("" if path[:-1].isdigit() else path[:-1])
+    return list(dict.fromkeys(paths))
+
+
+def _advice(places: list[str], path: str) -> str:
+    fitting = [place for place in places if place]
+    if not fitting:
+        return ", and no block of that source."
+    near = difflib.get_close_matches(path, fitting, 3, 0.5) or fitting[:3]
+    more = f" (and {len(fitting) - len(near)} more)" if len(fitting) > len(near) else ""
+    return f": give prefix= one of {', '.join(map(repr, near))}{more}, below which there is one."
+
+
+def _tensors(state: Mapping[str, Any]) -> dict[str, Tensor]:
+    others = [name for name, value in state.items() if not isinstance(value, Tensor)]
     if others:
         raise ValueError(f"{', '.join(others[:3])} are no tensors: give a block's state dict.")
-    return tensors
+    return dict(state)
 
 
 def _refuse(source: str, options: Mapping[str, Any]) -> None:
@@ -237,10 +299,13 @@ def _refuse(source: str, options: Mapping[str, Any]) -> None:
 
 
 def _own(
-    state: Mapping[str, Any], into: nn.Module | None, origin: str, allow_code: bool
+    state: Mapping[str, Any],
+    described: Mapping[str, Any] | None,
+    into: nn.Module | None,
+    origin: str,
+    allow_code: bool,
 ) -> nn.Module:
     """Build, or fill, a block by its description."""
-    described = _description(state, origin)
     if described is None:
         raise ValueError(
             "these tensors have no description of a block, as state_dict() of ours keeps it: name "
@@ -250,28 +315,24 @@ def _own(
         options = {key: value for key, value in described.items() if key != "name"}
         with allowing_code(allow_code):
             refuse_code({"block": described["name"], "block_options": options}, "load_block")
-        try:
-            block = make_block(**described)
-        except (TypeError, ValueError) as error:
-            raise ValueError(
-                f"{origin}: no block can be made by its description, {_said(described)}: {error}"
-            ) from error
-        return _loaded(block, _bare(state), origin).eval()
-    _check_same(described, into, "video_snl")
-    return _loaded(into, _bare(state), origin)
+        return _loaded(make_block(**completed(described, origin)), _tensors(state), origin).eval()
+    check_same_block(described, into, origin)
+    return _loaded(into, _tensors(state), origin)
 
 
-def _description(state: Mapping[str, Any], origin: str) -> Mapping[str, Any] | None:
-    """Return how a block was made, as its state dict says it; None where it says nothing."""
-    found: Any = getattr(state, "_metadata", None)
+def _description(metadata: Any, path: str, origin: str) -> Mapping[str, Any] | None:
+    """Return how the block at a path was made; None where the metadata say nothing of it."""
+    found = metadata
     if found is None:
         return None
     if isinstance(found, Mapping):
-        found = found.get("", found.get("module", {}))
-    if isinstance(found, Mapping):
-        found = found.get("block")
-        if found is None:
+        wrapped = f"{_MODULE}.{path}" if path else _MODULE
+        about = [found[at] for at in (path, wrapped) if at in found]
+        odd = [each for each in about if not isinstance(each, Mapping)]
+        said = [each["block"] for each in about if isinstance(each, Mapping) and "block" in each]
+        if not odd and not said:
             return None
+        found = (odd or said)[0]
     named = isinstance(found, Mapping) and all(isinstance(name, str) for name in found)
     if not named or not {"name", "in_channels"} <= found.keys():
         raise ValueError(
@@ -279,19 +340,6 @@ def _description(state: Mapping[str, Any], origin: str) -> Mapping[str, Any] | N
             "take another copy, or make_block and load_state_dict."
         )
     return found
-
-
-def _check_same(described: Mapping[str, Any] | None, into: nn.Module, source: str) -> None:
-    own = getattr(into, "description", None)
-    if described is not None and own is not None and dict(described) != dict(own):
-        raise ValueError(
-            f"the tensors of {source} are of {_said(described)}, and the block is {_said(own)}."
-        )
-
-
-def _said(description: Mapping[str, Any]) -> str:
-    words = [f"{name}={value!r}" for name, value in description.items() if name != "name"]
-    return f"{description['name']}({', '.join(words)})"
 
 
 def _nonlocal(

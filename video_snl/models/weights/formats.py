@@ -19,6 +19,7 @@ __all__ = [
     "network_tensors",
     "other_parts",
     "translate",
+    "unwrapped",
 ]
 
 Statistics = Literal["kinetics", "imagenet", "torchvision", "hara", "unknown"]
@@ -166,11 +167,17 @@ def other_parts(names: Iterable[str]) -> list[str]:
     return [f"{part} ({name})" for part, name in found.items()]
 
 
-def _tensors(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
+def unwrapped(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what stands in ``state_dict``, ``model_state`` or ``model``, or what was given."""
     for key in ("state_dict", "model_state", "model"):
         if isinstance(checkpoint.get(key), Mapping):
             checkpoint = checkpoint[key]
-    return {str(name): value for name, value in checkpoint.items() if isinstance(value, Tensor)}
+    return checkpoint
+
+
+def _tensors(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
+    found = unwrapped(checkpoint).items()
+    return {str(name): value for name, value in found if isinstance(value, Tensor)}
 
 
 def _inserted(names: Iterable[str]) -> tuple[str, ...]:
