@@ -72,7 +72,7 @@ class ReidDataConfig:
             after a reduction by the decoder; ``pillow`` by Pillow's bilinear resize, always from
             the full size, as torchreid does.
         short_tracklets: What becomes of a tracklet shorter than a clip: ``repeat`` starts again
-            from its first frame, as all versions before did; ``mask`` leaves the frames that do not
+            at its first frame, as all versions before did; ``mask`` leaves the frames that do not
             exist out of blocks and temporal head. Default: ``mask`` where the network can
             (docs/reid/running.md); files with data options that do not name it keep ``repeat``.
     """

@@ -9,6 +9,7 @@ import torch
 import torchvision
 from torch import nn
 
+from video_snl.blocks import make_block
 from video_snl.blocks.insertion import insert_blocks, inserted_blocks
 
 
@@ -40,6 +41,12 @@ def test_the_default_position_is_there_in_a_resnet() -> None:
     network = torchvision.models.resnet50()
     insert_blocks(network)
     assert list(inserted_blocks(network)) == ["before:layer3.5"]
+
+
+def test_a_block_that_is_made_already_is_refused() -> None:
+    block = make_block("snl", 256, ndim=2)
+    with pytest.raises(ValueError, match="block is a SNL2d that is made already.*into="):
+        insert_blocks(torchvision.models.resnet18(), block, ["after:layer3"])
 
 
 def test_channels_that_the_layers_contradict_are_refused() -> None:

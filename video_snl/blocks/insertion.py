@@ -138,6 +138,11 @@ def insert_blocks(
         raise ValueError(f"positions is empty, no block would be inserted. {places_line(model)}")
     _check_bare(model)
     check_words(layout, prefix_tokens, grid, ("auto",))
+    if isinstance(block, nn.Module):
+        raise ValueError(
+            f"block is a {type(block).__name__} that is made already: give its name or its class; "
+            "weights go into the blocks that are returned, by load_block(..., into=)."
+        )
     build = functools.partial(make_block, block) if isinstance(block, (str, type)) else block
     sites = resolve(model, positions)
     told = Told(layout, in_channels, pathway, prefix_tokens, grid)
