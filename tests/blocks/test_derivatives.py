@@ -55,6 +55,13 @@ def test_forward_mode_is_the_derivative(case: str, grid: tuple[int, ...]) -> Non
     assert_close((weight * found).sum(), (back * tangent).sum(), rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("case", ["snl exponential", "snl gaussian", "gsnl gaussian rw"])
+@pytest.mark.parametrize("size", [1.0, 20.0, 400.0])
+def test_derivatives_of_large_exponents_are_finite(case: str, size: float) -> None:
+    x = (size * features(1, 8, 2, 3, 2)).requires_grad_()
+    assert second(case, x).isfinite().all()
+
+
 @pytest.mark.parametrize("case", list(CASES))
 def test_second_derivatives_of_few_positions(case: str) -> None:
     block = made(case, 1)

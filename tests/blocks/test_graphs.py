@@ -336,6 +336,11 @@ def _refusals() -> Iterator[Any]:
             lambda: GraphAffinity([[1, 1], [0, 2]], 3, [3e38, 3e38], normalization="rw"),
             "degree of vertex 1, .* beyond the range of torch.float32: divide all weights",
         ),
+        (
+            "small degrees",
+            lambda: GraphAffinity([[0, 1], [1, 0]], 2, [1e-20, 1e-20], normalization="rw"),
+            "degree of vertex 0, .* beyond the range of torch.float32",
+        ),
         ("cut off", lambda: GraphAffinity([[0], [0]], 1).to(dtype=torch.int32), "torch.int32"),
         (
             "matrix",

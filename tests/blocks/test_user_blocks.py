@@ -337,8 +337,9 @@ def test_a_state_dict_imports_nothing_unless_it_is_allowed(
     expected = block(x)
     torch.save(block.state_dict(), tmp_path / "block.pt")
     forget_package()
-    with pytest.raises(UserError, match="of the module own_parts.parts, .* allow_code=True"):
-        load_block(tmp_path / "block.pt")
-    assert not is_imported()
+    for into in (None, make_block("snl", 8)):
+        with pytest.raises(UserError, match="of the module own_parts.parts, .* allow_code=True"):
+            load_block(tmp_path / "block.pt", into=into)
+        assert not is_imported()
     loaded = load_block(tmp_path / "block.pt", allow_code=True)
     torch.testing.assert_close(loaded(x), expected)

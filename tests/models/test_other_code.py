@@ -224,6 +224,33 @@ def test_ours_say_what_they_are(name: str, tmp_path: Path) -> None:
     assert list(plain) == list(block.state_dict())
 
 
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"in_channels": 10**9}, "does not fit a GSNL2d"),
+        ({"order": 20_000}, "order=20000 must be 0 to 100"),
+        ({"device": "cuda"}, "device is no part of the description"),
+    ],
+)
+def test_a_description_of_another_size_takes_no_memory(
+    changed: dict[str, Any], message: str
+) -> None:
+    state = make_block("gsnl", 8, ndim=2).state_dict()
+    state._metadata[""]["block"] |= changed
+    with pytest.raises(ValueError, match=message):
+        load_block(state)
+
+
+def test_a_context_block_wider_than_its_input_is_refused() -> None:
+    state = {
+        "conv_mask.weight": torch.randn(1, 8, 1, 1),
+        "conv_mask.bias": torch.randn(1),
+        "channel_add_conv.0.weight": torch.randn(32, 8, 1, 1),
+    }
+    with pytest.raises(ValueError, match="32 of 8 channels are no whole reduction"):
+        load_block(state, "gcnet")
+
+
 def test_another_block_is_refused_with_both_descriptions() -> None:
     state = make_block("snl", 8, ndim=2).state_dict()
     with pytest.raises(ValueError) as caught:

@@ -31,6 +31,10 @@ def completed(description: Mapping[str, Any], origin: str) -> dict[str, Any]:
     if description["name"] not in NAMES:
         return dict(description)
 
+    foreign = {"device", "dtype"} & description.keys()
+    if foreign:
+        raise ValueError(f"{origin}: {foreign.pop()} is no part of the description of a block.")
+
     def made(**changed: Any) -> dict[str, Any]:
         with torch.device("meta"):  # without weights, and no random number is drawn
             block = make_block(**{**description, **changed})

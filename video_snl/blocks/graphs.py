@@ -416,8 +416,12 @@ def _checked_weights(weights: Tensor | Sequence[float] | None, index: Tensor) ->
 
 def _check_degrees(degree: Tensor) -> None:
     """Refuse degrees out of range: their reciprocal, zero, would take the edges away in silence."""
-    if can_be_read(degree) and not degree.isfinite().all():
-        vertex = int((~degree.isfinite()).any(0).nonzero()[0])
+    if not can_be_read(degree):
+        return
+    smallest = torch.finfo(degree.dtype).tiny ** 0.5  # below, normalize() takes it for zero
+    outside = ~degree.isfinite() | (degree > 0) & (degree <= smallest)
+    if outside.any():
+        vertex = int(outside.any(0).nonzero()[0])
         raise ValueError(
             f"the degree of vertex {vertex}, the sum of the weights of its edges, is beyond the "
             f"range of {degree.dtype}: divide all weights by one number, which changes nothing in "

@@ -196,7 +196,8 @@ class EmbeddedGaussian(PairKernel):
             return Softmax(theta, phi, scale, spec.heard)
         logs = (scale * theta @ phi.mT).to(wide(theta))
         if spec.symmetric:
-            logs = torch.logaddexp(logs, logs.mT) - math.log(2)
+            # Not logaddexp, whose second derivative is NaN where the two lie far apart.
+            logs = torch.stack([logs, logs.mT]).logsumexp(0) - math.log(2)
         pairs = None
         if spec.mask is not None:
             pairs = spec.mask[:, :, None] & spec.mask[:, None]

@@ -35,6 +35,7 @@ from video_snl.blocks.user_blocks import check_block, import_named, is_block, na
 __all__ = ["BLOCKS", "NAMES", "Dimensions", "ZooBlock", "dimensions", "make_block"]
 
 Default = Literal["default"]
+_HIGHEST_ORDER = 100  # of a polynomial filter: beyond it is a mistake, and takes forever
 
 
 class ZooBlock(NonlocalBlock):
@@ -306,8 +307,8 @@ def gsnl(
     Eq. 12 of arXiv:2108.02451 with SNL's A; order 1 is SNL. ``filter``, the dotted path of a
     subclass of :class:`Filter` that is made with ``order``, has other functions of A than powers.
     """
-    if order < 0:
-        raise ValueError(f"order={order} must be at least 0.")
+    if not 0 <= order <= _HIGHEST_ORDER:
+        raise ValueError(f"order={order} must be 0 to {_HIGHEST_ORDER}.")
     return BlockConfig(
         kernel=pair_kernel(kernel, scaled=scaled),
         symmetric=True,

@@ -217,6 +217,13 @@ def _checked(
 
 def _loaded(block: nn.Module, state: Mapping[str, Tensor], origin: str) -> nn.Module:
     """Load the tensors that a block has, none more and none less."""
+    _check_fit(block, state, origin)
+    block.load_state_dict(_checked(dict(state), block.state_dict(), origin))
+    return block
+
+
+def _check_fit(block: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
+    """Check that the names and shapes of tensors are those of a block."""
     own = block.state_dict()
     wanted = [name for name in own if not name.endswith(_COUNTER)]  # which old files lack
     faults = [f"{name} is missing" for name in wanted if name not in state]
@@ -231,8 +238,6 @@ def _loaded(block: nn.Module, state: Mapping[str, Tensor], origin: str) -> nn.Mo
         raise ValueError(
             f"{origin} does not fit a {type(block).__name__}: {'; '.join(faults[:5])}{more}."
         )
-    block.load_state_dict(_checked(dict(state), own, origin))
-    return block
 
 
 def _below(
@@ -311,13 +316,17 @@ def _own(
             "these tensors have no description of a block, as state_dict() of ours keeps it: name "
             f"their source, one of {', '.join(get_args(Source)[1:])}, or use load_state_dict."
         )
-    if into is None:
-        options = {key: value for key, value in described.items() if key != "name"}
-        with allowing_code(allow_code):
-            refuse_code({"block": described["name"], "block_options": options}, "load_block")
-        return _loaded(make_block(**completed(described, origin)), _tensors(state), origin).eval()
-    check_same_block(described, into, origin)
-    return _loaded(into, _tensors(state), origin)
+    options = {key: value for key, value in described.items() if key != "name"}
+    with allowing_code(allow_code):  # before anything is made by the description
+        refuse_code({"block": described["name"], "block_options": options}, "load_block")
+    tensors = _tensors(state)
+    if into is not None:
+        check_same_block(described, into, origin)
+        return _loaded(into, tensors, origin)
+    options = completed(described, origin)
+    with torch.device("meta"):  # sizes that are not those of the tensors take no memory
+        _check_fit(make_block(**options), tensors, origin)
+    return _loaded(make_block(**options), tensors, origin).eval()
 
 
 def _description(metadata: Any, path: str, origin: str) -> Mapping[str, Any] | None:
@@ -441,7 +450,7 @@ def _context(tensors: _Named) -> nn.Module:
         raise ValueError("neither channel_add_conv nor channel_mul_conv is in a block of gcnet.")
     hidden = len(tensors.matrix(f"{branches[there[0]]}.0"))
     reduction = channels // hidden
-    if channels // reduction != hidden:
+    if reduction == 0 or channels // reduction != hidden:
         raise ValueError(f"{hidden} of {channels} channels are no whole reduction.")
     block = make_block(
         "gc",
