@@ -17,7 +17,7 @@ from video_snl.config.base import (
     OptimizerBase,
     TrainerConfig,
 )
-from video_snl.config.user_code import DottedPath
+from video_snl.config.user_code import DottedPath, is_dotted
 from video_snl.utils.media import MAX_PIXELS
 
 __all__ = [
@@ -168,8 +168,9 @@ class ReidExperiment(ExperimentBase):
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
 
     def __post_init__(self) -> None:
-        # Written out, so that a checkpoint says by what rule its network was trained.
-        if self.data.short_tracklets is None:
+        # Written out, so that a checkpoint says by what rule its network was trained. Whether a
+        # block of a user's own takes a mask is known when it is imported (reid.options.with_rule).
+        if self.data.short_tracklets is None and not is_dotted(self.model.block):
             rule: ShortTracklets = "mask" if why_no_masks(self.model) is None else "repeat"
             self.data = replace(self.data, short_tracklets=rule)
 
@@ -189,7 +190,10 @@ class ReidExperiment(ExperimentBase):
 
 
 def why_no_masks(model: ReidModelConfig) -> str | None:
-    """Say why a network cannot leave out frames that do not exist; None where it can."""
+    """Say why a network cannot leave out frames that do not exist; None where it can.
+
+    A block of a user's own is not looked at: :func:`reid.options.check_short_tracklets` does that.
+    """
     if model.backbone in CLIP_BACKBONES:
         return f"the convolutions of {model.backbone} over time look at all frames of a clip"
     if model.block == "ge" and model.block_options.get("extent"):

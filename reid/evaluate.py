@@ -149,8 +149,11 @@ def evaluate_trained(
             too many tracklets that cannot be read.
     """
     check_same_network(experiment.model, trained.experiment.model, trained.path)
+    rule = trained.experiment.data.short_tracklets
+    if experiment.data.short_tracklets is None:  # a block of a user's own, trained just now
+        experiment = replace(experiment, data=replace(experiment.data, short_tracklets=rule))
     check_short_tracklets(experiment)
-    config, rule = experiment.data, trained.experiment.data.short_tracklets
+    config = experiment.data
     if config.short_tracklets != rule:
         tell(
             f"{trained.said} was trained with data.short_tracklets={rule}, and is measured with "

@@ -20,7 +20,7 @@ from reid.metrics.ranking import Cameras, no_match, with_a_match
 from reid.models.backbones import build_backbone
 from reid.models.heads import NonlocalHead
 from reid.models.network import TrackletNet, build_network
-from reid.options import check_data, check_options
+from reid.options import check_data, check_options, with_rule
 from reid.runs import find_checkpoint
 from reid.task import TrackletData, TrackletTask
 from reid.trained import TrainedReid
@@ -56,7 +56,8 @@ class ReidOperations(Operations[ReidExperiment, ReidData, int, TrainedReid, Trac
 
     def load_data(self, experiment: ReidExperiment) -> tuple[ReidExperiment, ReidData]:
         config = experiment.data
-        return experiment, load_dataset(config.dataset, config.root, config.split)
+        data = load_dataset(config.dataset, config.root, config.split)
+        return with_rule(experiment), data
 
     def check_data(self, experiment: ReidExperiment, data: ReidData) -> None:
         config = experiment.data

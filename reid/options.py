@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from reid.config import ReidDataConfig, ReidExperiment, why_no_masks
+from dataclasses import replace
+
+from reid.config import (
+    ReidDataConfig,
+    ReidExperiment,
+    ReidModelConfig,
+    ShortTracklets,
+    why_no_masks,
+)
+from video_snl.config.user_code import is_dotted
 from video_snl.config.validation import Range, check_ranges, check_training
 from video_snl.errors import OptionsError, UserError
 
-__all__ = ["check_data", "check_options", "check_short_tracklets"]
+__all__ = ["check_data", "check_options", "check_short_tracklets", "with_rule"]
 
 _DATA = {
     "frames": Range(1),
@@ -40,15 +49,43 @@ def check_data(config: ReidDataConfig) -> None:
 def check_short_tracklets(experiment: ReidExperiment) -> None:
     """Refuse masks for a network that cannot leave frames out.
 
+    A block of a user's own is imported: whoever reads a stored configuration asks first
+    (:func:`video_snl.config.user_code.refuse_code`).
+
     Raises:
         OptionsError: It says why, and what to set.
+        UserError: There is no such block.
     """
-    reason = why_no_masks(experiment.model)
-    if experiment.data.short_tracklets == "mask" and reason is not None:
+    if experiment.data.short_tracklets != "mask":
+        return
+    reason = _why_no_masks(experiment.model)
+    if reason is not None:
         raise OptionsError(
             f"data.short_tracklets=mask is not possible: {reason}, and so at those that do not "
             "exist; set --data.short_tracklets repeat, or choose another network."
         )
+
+
+def with_rule(experiment: ReidExperiment) -> ReidExperiment:
+    """Write out the default of ``data.short_tracklets``: ``mask`` where the network can.
+
+    Raises:
+        UserError: As for :func:`check_short_tracklets`.
+    """
+    if experiment.data.short_tracklets is not None:
+        return experiment
+    rule: ShortTracklets = "mask" if _why_no_masks(experiment.model) is None else "repeat"
+    return replace(experiment, data=replace(experiment.data, short_tracklets=rule))
+
+
+def _why_no_masks(model: ReidModelConfig) -> str | None:
+    """Say why a network cannot leave out frames, its block of a user's own included."""
+    reason = why_no_masks(model)
+    if reason is None and is_dotted(model.block):
+        from reid.models.own_blocks import why_no_mask  # which imports torch, and the block
+
+        return why_no_mask(model)
+    return reason
 
 
 def check_options(experiment: ReidExperiment) -> None:

@@ -24,6 +24,7 @@ from reid.models.heads import (
     NormalisedMeanHead,
     RecurrentHead,
 )
+from reid.models.own_blocks import takes_mask
 from reid.models.torchreid_models import EMBEDDING
 from reid.models.weights import load_backbone_weights, load_published
 from video_snl.blocks.insertion import Where, WithBlock, Wrapper, block_places, insert_blocks
@@ -83,7 +84,8 @@ class TrackletNet(nn.Module):
     Raises:
         UserError: From forward, for a clip of other axes or smaller than ``smallest``; a mask of
             another type or shape, without a first frame or with a gap; and a backbone of clips,
-            whose convolutions over time would see frames that do not exist.
+            whose convolutions over time would see frames that do not exist, or a block that takes
+            no mask.
     """
 
     def __init__(
@@ -155,7 +157,22 @@ class TrackletNet(nn.Module):
             return None
         if not mask[:, 0].all() or (mask[:, 1:] & ~mask[:, :-1]).any():
             raise UserError("the frames of a tracklet that exist come first, and one always does.")
+        self._check_blocks()
         return mask.to(clips.device, non_blocking=True)
+
+    def _check_blocks(self) -> None:
+        """Refuse a mask where a block takes none.
+
+        Raises:
+            UserError: It names the block.
+        """
+        for module in self.modules():
+            if isinstance(module, WithBlock | NonlocalHead) and not takes_mask(module.block):
+                raise UserError(
+                    f"{type(module.block).__name__}.forward takes no mask=, so that it would look "
+                    "at frames that do not exist: use data.short_tracklets=repeat, or clips of the "
+                    "frames that exist."
+                )
 
 
 def _repeated(clips: Tensor, mask: Tensor) -> Tensor:
