@@ -22,6 +22,8 @@ from hypothesis import strategies as st
 
 from reid.config import ReidExperiment
 from tests.command_lines import BOTH, Main, Write, cli, refused, reid_cli
+from tests.export.checkpoints import video_checkpoint
+from tests.tiny import run_here
 from video_snl.cli.main import IMAGE_COMMANDS
 from video_snl.config import yaml_text
 from video_snl.config.image import ImageExperiment
@@ -326,3 +328,18 @@ def test_records_that_are_nested_too_deeply_are_one_line(
     ):
         refused(main, words, capsys)
     assert "nested" in refused(main, ["train", "--resume", str(tmp_path)], capsys)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("predict", ""), ("features", "", "-o", "f.npz"), ("explain", ""), ("spectrum", "")],
+)
+def test_an_empty_path_is_not_the_working_directory(
+    words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.mp4").write_bytes(b"")
+    done = run_here(*words, "--checkpoint", str(video_checkpoint(tmp_path / "a.ckpt")))
+    assert done.returncode == 2 and "error: a path is empty: name a file" in done.stderr
+    done = run_here("train", "--data.dataset", "folder", "--data.root", "")
+    assert done.returncode == 2 and "error: data.root is empty: give a folder" in done.stderr

@@ -338,6 +338,9 @@ def test_options_of_predict_are_checked(network: video_snl.Predictor, video: Pat
         network.features([])
     with pytest.raises(UserError, match="nowhere.mp4"):
         network.predict("nowhere.mp4")
+    for empty in "", [""]:
+        with pytest.raises(UserError, match="a path is empty: name a file or a folder"):
+            network.predict(empty)
 
 
 def test_short_videos_are_repeated_where_that_is_asked_for(run: video_snl.Run) -> None:

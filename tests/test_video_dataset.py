@@ -185,6 +185,13 @@ def test_a_single_video_of_a_class_is_enough_for_all(tmp_path: Path) -> None:
         ({"root": "x"}, "root is not an option of clips"),
         ({"clip_frames": "8"}, "clip.clip_frames: expected .*found '8'"),
         ({"crop": 200}, "data.crop=200 does not fit"),
+        ({"crop": 0}, r"data\.crop=0 must be at least 1"),
+        ({"clip_frames": 0}, r"data\.clip_frames=0 must be at least 1"),
+        ({"short_side": 0}, r"data\.short_side=0 must be at least 1"),
+        ({"frame_stride": 0}, r"data\.frame_stride=0 must be at least 1"),
+        ({"clip_frames": 5000}, r"data\.clip_frames=5000 must be at most 1,024"),
+        (DataConfig(crop=0), r"data\.crop=0 must be at least 1"),
+        (DataConfig(crop="8"), r"clip\.crop: expected a whole number, found '8'"),  # type: ignore[arg-type]
         ({"color_jitter": 2.0}, "data.color_jitter=2.0: give 0 to 1"),
         (8, "clip=8: give options"),
     ],
@@ -192,6 +199,42 @@ def test_a_single_video_of_a_class_is_enough_for_all(tmp_path: Path) -> None:
 def test_clips_that_cannot_be_cut(tree: Path, clip: Any, said: str) -> None:
     with pytest.raises(UserError, match=said):
         VideoDataset.from_folder(tree, clip=clip)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"transform": 3}, "transform=3: give a function"),
+        ({"classes": ["jump", "jump", "run"]}, "classes: 'jump' is there 2 times"),
+        ({"classes": "ab"}, "classes='ab': give a list of names"),
+        ({"classes": 3}, "classes=3: give a list of names"),
+        ({"classes": ["jump", None]}, "classes: expected names as text, found None"),
+        ({"seed": 2**70}, "seed 1180591620717411303424: give a whole number from 0 to"),
+        ({"seed": -1}, "seed -1: give a whole number from 0 to"),
+        ({"seed": 1.5}, "seed 1.5: give a whole number"),
+        ({"seed": None}, "seed None: give a whole number"),
+    ],
+)
+def test_options_are_checked_where_a_dataset_is_made(
+    tree: Path, options: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(UserError, match=said):
+        VideoDataset.from_folder(tree, split="all", **options)
+    videos = VideoDataset.from_folder(tree, split="all").videos
+    with pytest.raises(UserError, match=said):
+        VideoDataset(videos, **{"classes": ["jump", "run"], **options})
+    with pytest.raises(UserError, match="has the label 1, which is none of 1 class"):
+        VideoDataset(videos, ["jump"])
+
+
+def test_an_empty_path_is_not_the_working_directory(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tree)
+    assert len(VideoDataset.from_folder(".", split="all")) == 6
+    for make in VideoDataset.from_folder, VideoDataset.from_csv:
+        with pytest.raises(UserError, match="a path is empty"):
+            make("", split="all")
 
 
 def test_other_bad_input_of_datasets(tree: Path, tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ from video_snl.utils.media import (
     VIDEO_SUFFIXES,
     Ignored,
     MediaFiles,
+    check_named,
     find_media,
 )
 from video_snl.utils.text import escaped
@@ -162,6 +163,7 @@ def tracklets_in(path: str, layout: Layout = "auto") -> FoundTracklets:
     """
     if layout not in LAYOUTS:
         raise UserError(f"--layout {layout}: choose one of {', '.join(LAYOUTS)}")
+    check_named(path)
     if not os.path.exists(path):
         raise UserError(f"{path} does not exist; name folders of frames, or videos")
     if not os.path.isdir(path):

@@ -20,6 +20,7 @@ from video_snl.utils.text import say_once
 __all__ = [
     "LARGEST_INPUT",
     "LIMITS",
+    "SEEDS",
     "Range",
     "check_fields",
     "check_limits",
@@ -144,8 +145,9 @@ _OPTIMIZER = {
     "block_lr_factor": Range(),
     "head_lr_factor": Range(),
 }
-# Generators take seeds of 64 bits, some of them signed.
-_TRAINER = {"seed": Range(0, 2**63 - 1)}
+SEEDS = Range(0, 2**63 - 1)
+"""Seeds that all generators take: they have 64 bits, some of them signed."""
+_TRAINER = {"seed": SEEDS}
 
 
 def check_fields(kind: type, values: object, where: str) -> None:
@@ -263,6 +265,8 @@ def check_limits(experiment: Any) -> None:
             raise OptionsError(f"{name}={_short(value)} must be at most {most:,g}.")
     check_ranges("model", experiment.model, {"dropout": Range(0, 1)})
     _check_input(experiment.data)
+    if experiment.data.root == "":  # which is no option that is left out, but the folder one is in
+        raise OptionsError("data.root is empty: give a folder; the one you are in is .")
     for name, value in options.items():
         for text in value if isinstance(value, list) else [value]:
             if isinstance(text, str) and ("\0" in text or len(text) > _LONGEST_TEXT):

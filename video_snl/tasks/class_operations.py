@@ -16,7 +16,7 @@ from video_snl.tasks.base import Task
 from video_snl.tasks.datamodule import check_last_batch
 from video_snl.tasks.operations import Operations, Reading, without_weights
 from video_snl.utils.counts import counts
-from video_snl.utils.media import named_media
+from video_snl.utils.media import check_named, named_media
 from video_snl.utils.text import same_labels
 
 __all__ = ["AnyClassOperations", "ClassData", "ClassOperations"]
@@ -178,6 +178,7 @@ class ClassOperations(
         return [(str(path), path) for path in found]
 
     def find_input(self, source: str, asked: Reading) -> tuple[str, Path | Tensor]:
+        check_named(source)
         path = Path(source)
         if path.is_dir():
             raise UserError(f"{source} is a folder: name one {self.spec.input}.")

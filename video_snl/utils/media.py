@@ -27,6 +27,7 @@ __all__ = [
     "Kind",
     "MediaFiles",
     "by_folder",
+    "check_named",
     "entry_kind",
     "find_media",
     "is_image_name",
@@ -231,6 +232,16 @@ def named_once(files: Sequence[Path], program: str) -> list[Path]:
     return list(found.values())
 
 
+def check_named(path: str | Path) -> None:
+    """Refuse an empty path, which :class:`~pathlib.Path` takes for the working directory.
+
+    Raises:
+        UserError: It is empty.
+    """
+    if not str(path):
+        raise UserError("a path is empty: name a file or a folder; the folder you are in is .")
+
+
 def named_media(
     paths: Iterable[str | Path], wanted: Literal["videos", "images"], program: str
 ) -> list[Path]:
@@ -243,10 +254,13 @@ def named_media(
         program: The command, which begins that line.
 
     Raises:
-        UserError: A path is not there or is not a file, or a folder holds none of that kind.
+        UserError: A path is empty, is not there or is not a file, or a folder holds none of that
+            kind.
     """
     files: list[Path] = []
-    for path in map(Path, paths):
+    for named in paths:
+        check_named(named)
+        path = Path(named)
         try:
             mode = os.stat(path).st_mode
         except (OSError, ValueError) as error:

@@ -20,6 +20,7 @@ from video_snl.errors import UserError
 from video_snl.utils.media import (
     VIDEO_SUFFIXES,
     MediaFiles,
+    check_named,
     find_media,
     list_folder,
     named_media,
@@ -101,7 +102,9 @@ def list_labelled(paths: Iterable[str], program: str) -> list[LabelledVideo]:
         UserError: A path is not there, a folder holds no video, or its name cannot be a label.
     """
     found: dict[str, LabelledVideo] = {}
-    for named in map(Path, paths):
+    for path in paths:
+        check_named(path)
+        named = Path(path)
         divided = any((named / part).is_dir() for part in PARTS)
         for video in named_media([named], "videos", program):
             folders = list(video.relative_to(named).parts[:-1])

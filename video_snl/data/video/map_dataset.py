@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import operator
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
@@ -21,8 +22,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from video_snl.config.statistics import STATISTICS
-from video_snl.config.validation import check_fields
-from video_snl.config.video import DataConfig
+from video_snl.config.validation import SEEDS, check_fields, check_limits
+from video_snl.config.video import DataConfig, Experiment
 from video_snl.data.loading.collate import Sample
 from video_snl.data.loading.samplers import sample_generator
 from video_snl.data.transforms.augment import augmented_crops
@@ -34,6 +35,7 @@ from video_snl.data.video.labelled import sorted_labels
 from video_snl.data.video.records import Video
 from video_snl.errors import OptionsError, UserError
 from video_snl.utils.counts import counts
+from video_snl.utils.media import check_named
 from video_snl.utils.text import examples, meant, say_once
 
 __all__ = ["ListOptions", "Part", "VideoDataset"]
@@ -103,8 +105,9 @@ class VideoDataset(Dataset[dict[str, Any]]):
         seed: Seed of all that is random.
 
     Raises:
-        UserError: An option is unknown, of another type or out of its range. From
-            ``dataset[index]``: the video cannot be read, or is too short.
+        UserError: An option is unknown, of another type or out of its range, or a video has a
+            label that no class has. From ``dataset[index]``: the video cannot be read, or is too
+            short.
         IndexError: From ``dataset[index]``: there is no such video.
         TypeError: From ``dataset[index]``: the index is no whole number.
     """
@@ -119,12 +122,21 @@ class VideoDataset(Dataset[dict[str, Any]]):
         random_clips: bool = True,
         seed: int = 0,
     ) -> None:
-        self.videos, self.classes = list(videos), list(classes)
+        self.videos, self.classes = list(videos), _class_names(classes)
+        for video in self.videos:
+            if not 0 <= video.label < len(self.classes):
+                raise UserError(
+                    f"{video.path} has the label {video.label}, which is none of "
+                    f"{counts(len(self.classes), 'class')} from 0 on"
+                )
+        if transform is not None and not callable(transform):
+            raise UserError(
+                f"transform={transform!r:.60}: give a function of a clip, uint8 (T, 3, H, W)"
+            )
         self.config, self.transform = _config(clip), transform
-        self.random_clips, self.seed = random_clips, seed
+        self.random_clips, self.seed = random_clips, _number("seed", seed)
         self._training = ClipDataset(self.videos, self.config, seed)
         self._test = EvaluationDataset(self.videos, self.config, 0)
-        sample_generator(seed, 0, 0)  # refuses a negative seed
         # In memory that workers share: those that persist would else stay in the epoch they began.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 
@@ -148,6 +160,7 @@ class VideoDataset(Dataset[dict[str, Any]]):
             UserError: There is no such dataset, it has a class that is not among ``classes``, or as
                 for the class.
         """
+        check_named(root)
         layout = layout_of(Path(root).expanduser())
         if layout == "csv":
             raise UserError(f"{root} is a file: give a folder, or VideoDataset.from_csv a CSV file")
@@ -168,6 +181,7 @@ class VideoDataset(Dataset[dict[str, Any]]):
         Raises:
             UserError: As for :meth:`from_folder`, or a line of the file is malformed.
         """
+        check_named(path)
         return cls._listed(path, "csv", **options)
 
     @classmethod
@@ -190,6 +204,7 @@ class VideoDataset(Dataset[dict[str, Any]]):
             config = replace(config, split_by="group")
         videos, names = _listed_videos(config, split)
         if classes is not None:
+            classes = _class_names(classes)
             videos, names = _relabelled(videos, names, classes, str(root)), list(classes)
         return cls(
             videos,
@@ -216,9 +231,7 @@ class VideoDataset(Dataset[dict[str, Any]]):
         Args:
             epoch: Number of the epoch, from 0.
         """
-        if epoch < 0:
-            raise UserError(f"epoch {epoch}: give 0 or more")
-        self._epoch.fill_(epoch)
+        self._epoch.fill_(_number("epoch", epoch))
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         """Keep the epoch of a copy in memory that its workers share."""
@@ -284,15 +297,28 @@ def _seeded(seed: int) -> Iterator[None]:
 
 
 def _config(clip: DataConfig | Mapping[str, Any] | None) -> DataConfig:
-    """Return the options of clips.
+    """Return the options of clips, checked as those of a training are.
 
     Raises:
-        UserError: One is unknown, of another type, or not about clips.
+        UserError: One is unknown, of another type, out of its range, or not about clips.
+    """
+    config = clip if isinstance(clip, DataConfig) else _of_options(clip)
+    try:
+        check_fields(DataConfig, vars(config), "clip")
+    except TypeError as error:
+        raise OptionsError(f"{error}") from error
+    check_limits(Experiment(data=config))
+    return config
+
+
+def _of_options(clip: Mapping[str, Any] | None) -> DataConfig:
+    """Return a configuration with some options of clips.
+
+    Raises:
+        UserError: One is unknown, or not about clips.
     """
     if clip is None:
         return DataConfig()
-    if isinstance(clip, DataConfig):
-        return clip
     if not isinstance(clip, Mapping):
         raise UserError(
             f"clip={clip!r:.60}: give options such as {{'clip_frames': 16}}, or a DataConfig"
@@ -305,11 +331,40 @@ def _config(clip: DataConfig | Mapping[str, Any] | None) -> DataConfig:
             near = meant(str(name), sorted(known.difference(_NOT_OF_A_CLIP)))
             raise UserError(f"clip: there is no option {name}; {near}")
     values = {name: list(x) if isinstance(x, tuple) else x for name, x in clip.items()}
+    return replace(DataConfig(), **values)
+
+
+def _number(what: str, value: Any) -> int:
+    """Return a seed or an epoch.
+
+    Raises:
+        UserError: It is no whole number, or out of the range that generators take.
+    """
     try:
-        check_fields(DataConfig, values, "clip")
+        number = operator.index(value)
     except TypeError as error:
-        raise OptionsError(f"{error}") from error
-    return replace(DataConfig(), **values)  # type: ignore[arg-type]  # checked above
+        raise UserError(f"{what} {value!r:.60}: give a whole number") from error
+    if not SEEDS.holds(number):
+        raise UserError(f"{what} {value!r:.60}: give a whole number from 0 to 2**63 - 1")
+    return number
+
+
+def _class_names(classes: Any) -> list[str]:
+    """Return the names of the classes.
+
+    Raises:
+        UserError: They are no list of text, or one is there twice.
+    """
+    if isinstance(classes, str) or not isinstance(classes, Iterable):
+        raise UserError(f"classes={classes!r:.60}: give a list of names, such as ['jump', 'run']")
+    names = list(classes)
+    for name, count in Counter(map(repr, names)).items():
+        if count > 1:
+            raise UserError(f"classes: {name:.60} is there {count} times; name every class once")
+    for name in names:
+        if not isinstance(name, str):
+            raise UserError(f"classes: expected names as text, found {name!r:.60}")
+    return names
 
 
 def _listed_videos(config: DataConfig, split: Part) -> tuple[list[Video], list[str]]:
