@@ -66,6 +66,16 @@ def test_contents_of_other_types_are_refused(tmp_path: Path, what: str) -> None:
         ({"labels": ["run", "jump"]}, "differ in label or split"),
         ({"clips": np.zeros(2, np.int32)}, "clip 0 of a.avi is there twice"),
         ({"parts": ["val", "val"]}, "not in train or test"),
+        (
+            {"clips": np.array([7, 1], np.int32)},
+            "clips of a.avi are not numbered from 0 on: 1, 7",
+        ),
+        ({"clips": np.array([-1, 0], np.int32)}, "not numbered from 0 on: -1, 0"),
+        ({"clips": np.array([-2, -1], np.int32)}, "not numbered from 0 on"),
+        ({"times": np.array([[0.0, 1], [3, 2]])}, "clip 1 of a.avi is from 3 s to 2 s"),
+        ({"times": np.array([[0.0, 1], [-1, 2]])}, "clip 1 of a.avi is from -1 s to 2 s"),
+        ({"times": np.array([[0.0, np.nan], [1, 2]])}, "clip 0 of a.avi is from 0 s to nan s"),
+        ({"times": np.array([[0.0, np.inf], [1, 2]])}, "clip 0 of a.avi is from 0 s to inf s"),
     ],
 )
 def test_rows_that_contradict_each_other_are_refused(
@@ -87,6 +97,39 @@ def test_rows_that_contradict_each_other_are_refused(
         write_features(tmp_path / f"f{suffix}", replace(sound, **changed))
     with pytest.raises(UserError, match=f"cannot be read .*{fault}"):
         read_features(tmp_path / f"f{suffix}")
+
+
+@pytest.mark.parametrize(
+    ("vectors", "fault"),
+    [
+        ([], "it holds no row"),
+        ([None], "1 of 1 rows have no vector"),
+        ([[0.5, None]], "numbers are missing in the vectors"),
+        ([[0.5, 1.5], [0.5]], "vectors of different lengths: 2 and 1"),
+        ([0.5], "the column feature holds double, not vectors"),
+    ],
+)
+def test_vectors_that_are_not_there_are_said_in_words(
+    tmp_path: Path, vectors: list[Any], fault: str
+) -> None:
+    path = tmp_path / "f.parquet"
+    write_features(path, table_of_one(os.devnull))
+    table = pq.read_table(path).take(pa.array([0] * len(vectors), pa.int64()))
+    kind = None if vectors else pa.list_(pa.float32(), 2)
+    at = table.column_names.index("feature")
+    pq.write_table(table.set_column(at, "feature", pa.array(vectors, kind)), path)
+    with pytest.raises(UserError, match=f"f.parquet cannot be read \\({fault}\\)"):
+        read_features(path)
+
+
+def test_a_file_of_arrays_without_rows_is_said_in_words(tmp_path: Path) -> None:
+    path = tmp_path / "f.npz"
+    write_features(path, table_of_one(os.devnull))
+    with np.load(path) as stored:
+        empty = {name: each[:0] if each.ndim else each for name, each in stored.items()}
+    np.savez(path, **empty)
+    with pytest.raises(UserError, match=r"cannot be read \(it holds no row\)"):
+        read_features(path)
 
 
 def _vector(value: float) -> VideoFeatures:

@@ -20,6 +20,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import video_snl
 from reid.config import ReidExperiment
 from tests.command_lines import BOTH, Main, Write, cli, refused, reid_cli
 from tests.export.checkpoints import video_checkpoint
@@ -343,3 +344,28 @@ def test_an_empty_path_is_not_the_working_directory(
     assert done.returncode == 2 and "error: a path is empty: name a file" in done.stderr
     done = run_here("train", "--data.dataset", "folder", "--data.root", "")
     assert done.returncode == 2 and "error: data.root is empty: give a folder" in done.stderr
+
+
+def test_an_empty_value_is_answered_like_any_other() -> None:
+    for option, said in (
+        ("data.short_tracklets", "expected one of repeat, mask, or null; found an empty text"),
+        ("data.resize", "expected one of torch, pillow; found an empty text"),
+        ("model.inter_channels", "expected a whole number, or null; found an empty text"),
+        ("trainer.progress", "expected true or false, or null; found an empty text"),
+    ):
+        done = run_here("train", f"--{option}", "", main=reid_cli.main)
+        assert done.returncode == 2 and f"error: {option}: {said}" in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"data": {"root": "\udcff"}}, r"data.root: '\udcff' is not text in UTF-8"),
+        ({"data": {"root": Path("\udcff")}}, r"data.root: '\udcff' is not text in UTF-8"),
+        ({"config": {"data": {"root": "\ud800"}}}, r"config.data.root: '\ud800' is not text"),
+        ({"model": {"block_options": {"\udcff": 1}}}, r"model.block_options: '\udcff' is not text"),
+    ],
+)
+def test_text_that_is_not_utf8_is_no_option(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError, match=f"^{re.escape(said)}"):
+        video_snl.train(**options)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -81,7 +81,7 @@ class Extractor:
         """
         if test_frames is not None and test_frames < 1:
             raise UserError(f"test_frames={test_frames}: give 1 or more")
-        listed = [tracklets] if isinstance(tracklets, str | Path | Frames) else list(tracklets)
+        listed = _inputs(tracklets, (str, Path, np.ndarray, Tensor), "paths or arrays of frames")
         if not listed:
             return np.zeros((0, self.dimension), np.float32)
         arrays = [_frames(each, n) for n, each in enumerate(listed) if isinstance(each, Frames)]
@@ -122,7 +122,7 @@ class Extractor:
         Raises:
             UserError: As for :meth:`extract`.
         """
-        listed = [paths] if isinstance(paths, str | Path) else paths
+        listed = _inputs(paths, (str, Path), "paths")
         return extract_tracklets(
             self._trained,
             [str(path) for path in listed],
@@ -161,6 +161,21 @@ def load(
     check_loaded(named, weights, PRETRAINED, "load('osnet_x0_25_msmt17', weights=FILE)")
     with allowing_code(allow_code):
         return Extractor(load_trained(find_checkpoint(str(path), option="reid.load")), chosen)
+
+
+def _inputs(given: Any, kinds: tuple[type, ...], expected: str) -> list[Any]:
+    """Return one or several inputs as a list.
+
+    Raises:
+        UserError: One is of another type.
+    """
+    if isinstance(given, kinds):
+        return [given]
+    listed = list(given) if isinstance(given, Iterable) else [given]
+    for each in listed:
+        if not isinstance(each, kinds):
+            raise UserError(f"expected {expected}, one or a list, found {each!r:.60}")
+    return listed
 
 
 def _frames(frames: Frames, number: int) -> Tensor:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from video_snl.errors import UserError
 from video_snl.utils.arrays import as_array
 from video_snl.utils.counts import counts
 from video_snl.utils.files import writing
+from video_snl.utils.text import escaped
 
 __all__ = ["Gallery", "Match"]
 
@@ -58,10 +60,18 @@ class Gallery:
 
     Args:
         table: Features that it begins with; None: it is empty.
+
+    Raises:
+        UserError: The table is something else, such as bare vectors.
     """
 
     def __init__(self, table: FeatureTable | None = None) -> None:
-        self._table = table
+        if table is not None and not isinstance(table, FeatureTable):
+            raise UserError(
+                f"Gallery: expected a table of Extractor.table, found {type(table).__name__}; "
+                "vectors are added by Gallery().add(vectors, names)"
+            )
+        self._table = None if table is None else _in_utf8(table)
 
     @classmethod
     def read(cls, path: str | Path) -> Gallery:
@@ -111,25 +121,25 @@ class Gallery:
 
         Args:
             features: Their features.
-            names: Their names; None: those of the table, or the numbers of their rows.
-            persons, cameras: Names of identities and cameras; None: those of the table, or unknown.
+            names: Their names, text of UTF-8; None: those of the table, whose bytes that are not
+                UTF-8 are escaped as in a file, or the numbers of their rows.
+            persons, cameras: Names of identities and cameras, likewise, None for each that is not
+                known; None as a whole: those of the table, or unknown.
 
         Raises:
-            UserError: Features of another network or length, that are not finite, or another number
-                of names.
+            UserError: Features of another network or length, that are not finite, another number
+                of names, or names that are no text.
         """
         table = _table(features, first=len(self))
-        for what, given in (("names", names), ("persons", persons), ("cameras", cameras)):
-            if given is not None and len(given) != len(table):
-                raise UserError(f"{what} has {len(given)} entries for {len(table)} features")
+        count = len(table)
         if names is not None:
-            table = replace(table, names=[str(name) for name in names])
+            table = replace(table, names=_texts("names", names, count))
         if persons is not None:
-            ids = numbers_of(list(persons), person_number)
-            table = replace(table, persons=list(persons), person_ids=ids)
+            known = _texts("persons", persons, count, unknown=True)
+            table = replace(table, persons=known, person_ids=numbers_of(known, person_number))
         if cameras is not None:
-            ids = numbers_of(list(cameras), camera_number)
-            table = replace(table, cameras=list(cameras), camera_ids=ids)
+            known = _texts("cameras", cameras, count, unknown=True)
+            table = replace(table, cameras=known, camera_ids=numbers_of(known, camera_number))
         if self._table is None:
             self._table = table
         else:
@@ -177,7 +187,7 @@ def _table(features: Features, *, first: int) -> FeatureTable:
         UserError: They are of another shape or type, or not finite.
     """
     if isinstance(features, FeatureTable):
-        return features
+        return _in_utf8(features)
     vectors = np.atleast_2d(as_array(features, "features"))
     if vectors.dtype.kind != "f" or vectors.ndim != 2 or 0 in vectors.shape:
         raise UserError(
@@ -201,6 +211,41 @@ def _table(features: Features, *, first: int) -> FeatureTable:
         persons=unknown,
         cameras=unknown,
     )
+
+
+def _in_utf8(table: FeatureTable) -> FeatureTable:
+    """Return a table with the names that a file would hold, so that reading changes none."""
+    return replace(table, names=[escaped(name) for name in table.names])
+
+
+def _texts(what: str, given: Any, count: int, *, unknown: bool = False) -> list[Any]:
+    """Return names that were given.
+
+    Args:
+        what: Name of the argument.
+        count: Number of names that there should be.
+        unknown: Whether a name may be None.
+
+    Raises:
+        UserError: They are no list of text in UTF-8, or another number.
+    """
+    if isinstance(given, str | bytes) or not isinstance(given, Iterable):
+        raise UserError(f"{what}={given!r:.60}: give a list of names, such as ['a', 'b']")
+    names = list(given)
+    if len(names) != count:
+        raise UserError(f"{what} has {len(names)} entries for {count} features")
+    for name in names:
+        if name is None and unknown:
+            continue
+        if not isinstance(name, str):
+            raise UserError(f"{what}: expected names as text, found {name!r:.60}")
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            raise UserError(
+                f"{what}: {ascii(name):.60} is not text in UTF-8, which a file of features holds"
+            ) from error
+    return [None if name is None else str(name) for name in names]
 
 
 def _of_one_network(

@@ -17,6 +17,7 @@ import reid
 from reid.data.tracklet import NO_NUMBER, UNKNOWN
 from reid.retrieval.features import read_features
 from tests.reid.little import HEIGHT, WIDTH, run
+from tests.reid.test_features import make_table
 from video_snl.errors import UserError
 
 
@@ -77,6 +78,11 @@ def test_frames_of_any_size_are_resized(network: reid.Extractor) -> None:
         (np.zeros((0, 8, 8, 3), np.uint8), r"array 0: .*\(0, 8, 8, 3\)"),
         (["nowhere", np.zeros((3, 8, 8, 3), np.uint8)], "paths and arrays in one list"),
         ("nowhere", "nowhere"),
+        (None, "expected paths or arrays of frames, one or a list, found None"),
+        ([None], "expected paths or arrays of frames, one or a list, found None"),
+        (3, "expected paths or arrays of frames, one or a list, found 3"),
+        (b"a", "expected paths or arrays of frames, one or a list, found 97"),
+        ("", "a path is empty"),
     ],
 )
 def test_what_cannot_be_extracted(network: reid.Extractor, given: Any, said: str) -> None:
@@ -227,6 +233,40 @@ def test_what_a_gallery_refuses(
     with pytest.raises(UserError, match="top=0 must be at least 1"):
         empty.search(np.ones((1, 3), np.float32), top=0)
     assert len(empty) == 1 and len(other) == size
+
+
+@pytest.mark.parametrize("option", ["names", "persons", "cameras"])
+def test_names_of_a_gallery_are_text(option: str) -> None:
+    gallery = reid.Gallery()
+    for wrong, said in (
+        ("abc", "='abc': give a list of names"),
+        (b"abc", "=b'abc': give a list of names"),
+        (3, "=3: give a list of names"),
+        ([b"a", "b", "c"], ": expected names as text, found b'a'"),
+        (["a", 2, "c"], ": expected names as text, found 2"),
+        (["a", "b", "\udcff"], r": '\\udcff' is not text in UTF-8"),
+    ):
+        with pytest.raises(UserError, match=f"^{option}{said}"):
+            gallery.add(np.eye(3), **{option: wrong})
+    if option == "names":
+        with pytest.raises(UserError, match="^names: expected names as text, found None"):
+            gallery.add(np.eye(3), [None] * 3)  # type: ignore[list-item]
+    assert len(gallery) == 0
+
+
+def test_a_gallery_begins_with_a_table() -> None:
+    with pytest.raises(UserError, match=r"found ndarray; vectors are added by Gallery\(\)\.add"):
+        reid.Gallery(np.eye(3))  # type: ignore[arg-type]
+
+
+def test_names_of_files_that_are_not_utf8_stay_as_they_are_written(tmp_path: Path) -> None:
+    table = make_table(2, names=["a\udcff", "b"])
+    added, begun = reid.Gallery(), reid.Gallery(table)
+    added.add(table)
+    for gallery in added, begun:
+        gallery.write(tmp_path / "g.parquet")
+        read = reid.Gallery.read(tmp_path / "g.parquet")
+        assert gallery.names == read.names == ["a\\xff", "b"]
 
 
 def test_vectors_are_of_the_network_of_the_tables(

@@ -167,6 +167,21 @@ def _folder(resume: str | Path | Run) -> str:
     return str(resume.path if isinstance(resume, Run) else resume)
 
 
+def _check_utf8(text: str, where: str) -> None:
+    """Refuse text that no configuration can hold, such as names of files that are not UTF-8.
+
+    Raises:
+        UserError: It is not UTF-8.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"{where}: {ascii(text):.60} is not text in UTF-8, which a configuration is; rename "
+            "the file or folder"
+        ) from error
+
+
 def _plain(value: Any, where: str) -> Any:
     """Return a value as YAML has it.
 
@@ -174,13 +189,17 @@ def _plain(value: Any, where: str) -> Any:
         UserError: It has none.
     """
     if isinstance(value, Mapping):
+        for name in value:
+            _check_utf8(str(name), where)
         return {str(name): _plain(each, f"{where}.{name}") for name, each in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(each, where) for each in value]
     if isinstance(value, Path):
-        return str(value)
+        value = str(value)
     if hasattr(value, "item") and getattr(value, "shape", None) == ():
         value = value.item()  # a number of NumPy or torch
+    if isinstance(value, str):
+        _check_utf8(value, where)
     try:
         yaml.safe_dump(value)
     except yaml.YAMLError as error:

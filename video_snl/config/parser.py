@@ -266,9 +266,9 @@ def refuse_options(program: str, words: Collection[str]) -> NoReturn:
 
 def _plain(line: str) -> str:
     """Say in words what jsonargparse says of a value in Python's types."""
-    message, got, value = line.rpartition("Got value: ")
+    message, got, value = line.rpartition("Got value:")
     if "Does not validate against any of the Union subtypes" in line:
-        message, got, value = line.rpartition("Given value: ")
+        message, got, value = line.rpartition("Given value:")
     where, _, _ = message.partition(": Expected a ")
     where, _, _ = where.partition(": Does not validate")
     kinds = re.findall(r"Expected a (?:<class '(\w+)'>|(?:typing\.)?Literal\[([^]]*)\])", message)
@@ -276,6 +276,7 @@ def _plain(line: str) -> str:
         return line
     words = [_KINDS.get(kind) or f"one of {names}".replace("'", "") for kind, names in kinds]
     words += [described(DottedPath)] if DottedPath.__name__ in line else []
+    value = value.strip() or "an empty text"
     if found := re.fullmatch(r"Namespace\((.*)\)", value):
         value = f"{{{found[1].replace('=', ': ')}}}"
     return f"{where}: expected {', or '.join(dict.fromkeys(words))}; found {value}"

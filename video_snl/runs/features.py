@@ -11,13 +11,16 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from video_snl.errors import UserError
 from video_snl.utils.files import replace_file
 from video_snl.utils.json_text import parse_json, to_json
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 __all__ = [
     "SUFFIXES",
@@ -67,6 +70,8 @@ class FeatureTable:
 
     def __post_init__(self) -> None:
         count = len(self.paths)
+        if not count:
+            raise ValueError("it holds no row")
         lengths = {len(self.clips), len(self.times), len(self.labels), len(self.parts)}
         shape, kind = self.features.shape, self.features.dtype.kind
         if lengths != {count} or len(shape) != 2 or shape[0] != count or 0 in shape or kind != "f":
@@ -91,6 +96,28 @@ class FeatureTable:
             if (path, clip) in clips:
                 raise ValueError(f"clip {clip} of {path} is there twice")
             clips.add((path, clip))
+        numbers: dict[str, list[int]] = {}
+        for path, clip in sorted(clips):
+            numbers.setdefault(path, []).append(clip)
+        for path, found in numbers.items():
+            if found not in ([_WHOLE], list(range(len(found)))):
+                shown = ", ".join(map(str, found[:5])) + (", ..." if len(found) > 5 else "")
+                raise ValueError(f"the clips of {path} are not numbered from 0 on: {shown}")
+        self._check_times()
+
+    def _check_times(self) -> None:
+        """Refuse clips that end before they start."""
+        if self.times.shape != (len(self), 2) or self.times.dtype.kind != "f":
+            raise ValueError(f"times of {self.times.dtype}, {self.times.shape}")
+        start, end = self.times.T
+        sound = (start >= 0) & (start <= end) & np.isfinite(end)
+        wrong = np.flatnonzero(~sound & ~(np.isnan(start) & np.isnan(end)))
+        if len(wrong):
+            row = wrong[0]
+            raise ValueError(
+                f"clip {self.clips[row]} of {self.paths[row]} is from {start[row]:g} s to "
+                f"{end[row]:g} s"
+            )
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -203,6 +230,7 @@ def _read_parquet(path: Path, advice: str) -> FeatureTable:
         text = (stored.schema.metadata or {}).get(_KEY.encode(), b"").decode()
         about = _about(path, text, advice)
         column = stored["feature"].combine_chunks()
+        _check_vectors(column)
         clips = stored["clip"].fill_null(_WHOLE).to_numpy().astype(np.int32)
         times = [stored[name].cast(pa.float64()).fill_null(np.nan) for name in ("start", "end")]
         return FeatureTable(
@@ -219,6 +247,28 @@ def _read_parquet(path: Path, advice: str) -> FeatureTable:
         )
     except (pa.ArrowException, *_MALFORMED) as error:
         raise _unreadable(path, error, advice) from error
+
+
+def _check_vectors(column: pa.Array) -> None:
+    """Refuse a column that is no vector of one length in every row.
+
+    Raises:
+        ValueError: It says what is missing.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not len(column):
+        raise ValueError("it holds no row")
+    if column.null_count:
+        raise ValueError(f"{column.null_count} of {len(column)} rows have no vector")
+    if not (pa.types.is_list(column.type) or pa.types.is_fixed_size_list(column.type)):
+        raise ValueError(f"the column feature holds {column.type}, not vectors")
+    lengths = pc.list_value_length(column).unique().to_pylist()
+    if len(lengths) > 1:
+        raise ValueError(f"vectors of different lengths: {lengths[0]} and {lengths[1]}")
+    if column.flatten().null_count:
+        raise ValueError("numbers are missing in the vectors")
 
 
 def _states(table: FeatureTable) -> Iterator[tuple[str, np.ndarray]]:

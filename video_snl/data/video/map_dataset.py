@@ -331,7 +331,7 @@ def _of_options(clip: Mapping[str, Any] | None) -> DataConfig:
             near = meant(str(name), sorted(known.difference(_NOT_OF_A_CLIP)))
             raise UserError(f"clip: there is no option {name}; {near}")
     values = {name: list(x) if isinstance(x, tuple) else x for name, x in clip.items()}
-    return replace(DataConfig(), **values)
+    return replace(DataConfig(), **values)  # type: ignore[arg-type]  # checked by the caller
 
 
 def _number(what: str, value: Any) -> int:
