@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -187,6 +188,51 @@ def test_refusals(arguments: dict[str, Any], message: str) -> None:
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (None, r"expects tokens \(B, N, 6\) or \(N, 6\), got a NoneType"),
+        (np.zeros((2, 5, DIM)), "got a numpy.ndarray; torch.as_tensor makes"),
+        ([[0.0] * DIM], "got a list"),
+        (torch.eye(DIM).to_sparse(), "got a tensor in the layout torch.sparse_coo"),
+        (
+            torch.ones(2, 5, DIM),
+            r"in torch.float64, .* got torch.float32: give x.to\(torch.float64",
+        ),
+        (torch.ones(2, 5, DIM).half(), "got torch.float16"),
+        (torch.ones(2, 5, DIM).long(), "got torch.int64"),
+        (torch.ones(2, 5, DIM).cfloat(), "got torch.complex64"),
+    ],
+)
+def test_what_is_no_tokens(x: Any, message: str) -> None:
+    for call in (lambda: made()(x, x, x), lambda: made().affinity(x)):
+        with pytest.raises(ValueError, match=message.replace(r" or \(N, 6\)", ".*")):
+            call()
+    with torch.autocast("cpu", torch.bfloat16), pytest.raises(ValueError, match="SpectralAttent"):
+        made()(x, x, x)
+
+
+def test_autocast_takes_the_types_that_it_converts() -> None:
+    attention = made().float()
+    x = features(2, 5, DIM).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert attend(attention, x).shape == x.shape
+        with pytest.raises(ValueError, match="in torch.float32, .* got torch.float64"):
+            attend(attention, x.double())
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+def test_the_affinity_takes_a_batch_that_comes_first(batch_first: bool) -> None:
+    attention = made(batch_first=batch_first)
+    x = features(2, 5, DIM)
+    assert attention.affinity(x).to_dense().shape == (2 * HEADS, 5, 5)
+    assert attention.affinity(x[:0]).to_dense().shape == (0, 5, 5)
+    with pytest.raises(ValueError, match=r"tokens \(B, N, 6\), got \(5, 6\)"):
+        attention.affinity(x[0])
+    with pytest.raises(ValueError, match="at least one token"):
+        attention.affinity(x[:, :0])
+
+
 def test_a_detached_key_is_another_tensor() -> None:
     x = features(2, 5, DIM).requires_grad_()
     with pytest.raises(ValueError, match="must be one tensor"):
@@ -196,13 +242,19 @@ def test_a_detached_key_is_another_tensor() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((0, 1), "dim=0, heads=1 and order=1 must be at least 1"),
-        ((6, 0), "heads=0"),
-        ((6, 2, 0), "order=0"),
+        ((0, 1), "dim=0 must be at least 1"),
+        ((6, 0), "heads=0 must be at least 1"),
+        ((6, 2, 0), "order=0 must be at least 1"),
         ((6, 4), "heads=4 must divide dim=6"),
+        ((6, 2.0), "heads=2.0 must be a whole number"),
+        ((6, True), "heads=True must be a whole number"),
+        (("6", 2), "dim='6' must be a whole number"),
+        ((6, 2, 0.1), "order=0.1 must be a whole number"),  # torch's third one is dropout
+        ((6, 2, 1, "x"), "batch_first='x' must be True or False"),
+        ((6, 2, 1, 0), "batch_first=0 must be True or False"),
     ],
 )
-def test_sizes_that_are_refused(arguments: tuple[int, ...], message: str) -> None:
+def test_sizes_that_are_refused(arguments: tuple[Any, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         SpectralAttention(*arguments)
 
@@ -329,6 +381,17 @@ def test_nested_tensors() -> None:
             attend(attention, nested, key_padding_mask=IGNORED)
         with pytest.raises(ValueError, match=r"\(N, 6\) in the layout torch.strided"):
             attend(attention, torch.nested.nested_tensor(samples, layout=torch.jagged))
+        for wrong, said in (
+            (features(4, DIM - 2), r"\(N, 6\) in a nested tensor, got \(4, 4\)"),
+            (features(4, DIM)[:0], "at least one token"),
+            (features(4, DIM).float(), "torch.float32"),
+        ):
+            kept = [sample.to(wrong.dtype) for sample in samples]
+            odd = torch.nested.nested_tensor([*kept, wrong], layout=torch.strided)
+            with pytest.raises(ValueError, match=said):
+                attend(attention, odd)
+        with pytest.raises(ValueError, match="got a nested tensor"):
+            attention.affinity(nested)
 
 
 def vision_transformer() -> VisionTransformer:

@@ -375,7 +375,21 @@ def _refusals() -> Iterator[Any]:
             r"weights for a batch of 2, got a signal \(3, 1, 2\): give 2 signals",
         ),
         ("sizes", lambda: GraphFilterLayer(0, 1), "in_channels=0"),
-        ("order", lambda: GraphFilterLayer(1, 1, -1), "order=-1"),
+        ("order", lambda: GraphFilterLayer(1, 1, -1), "order=-1 must be at least 0"),
+        ("part of an order", lambda: GraphFilterLayer(2, 3, 1.5), "order=1.5 must be a whole"),
+        ("size in text", lambda: GraphFilterLayer("2", 3), "in_channels='2' must be a whole"),
+        (
+            "type",
+            lambda: GraphFilterLayer(2, 2)(
+                torch.ones(1, 1, 2, dtype=torch.float64), GraphAffinity([[0], [0]], 1)
+            ),
+            "this filter expects features in torch.float32, .* got torch.float64",
+        ),
+        (
+            "complex signal",
+            lambda: GraphFilterLayer(2, 2)(torch.ones(1, 1, 2) * 1j, GraphAffinity([[0], [0]], 1)),
+            "got torch.complex64",
+        ),
         (
             "channels",
             lambda: GraphFilterLayer(2, 2)(torch.ones(1, 3, 1), GraphAffinity([[0], [0]], 3)),

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -115,6 +116,22 @@ def test_every_block_says_what_it_expects(case: str, shape: tuple[int, ...]) -> 
         made(case)(features(*shape))
     assert "this block expects a (B, 8, T, H, W) feature map" in str(caught.value)
     assert str(shape) in str(caught.value) and "\n" not in str(caught.value)
+
+
+@all_cases
+def test_what_is_no_dense_tensor(case: str) -> None:
+    shape, block = (2, 8, 2, 3, 4), made(case)
+    for x, said in (
+        (None, "got a NoneType."),
+        (np.zeros(shape), "got a numpy.ndarray; torch.as_tensor makes"),
+        (features(*shape).to_sparse(), "got a tensor in the layout torch.sparse_coo"),
+        (torch.nested.nested_tensor(list(features(*shape))), "got a nested tensor"),
+    ):
+        with pytest.raises(
+            ValueError, match=r"expects a \(B, 8, T, H, W\) feature map, "
+        ) as caught:
+            block(x)
+        assert said in str(caught.value)
 
 
 @all_cases

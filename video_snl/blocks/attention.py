@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from video_snl.blocks.block import in_full_range
 from video_snl.blocks.filters import Polynomial
 from video_snl.blocks.kernels import AffinitySpec, ReluDot
-from video_snl.blocks.layers import ZeroBiasLinear
+from video_snl.blocks.layers import ZeroBiasLinear, check_counts, check_dense, check_dtype
 from video_snl.blocks.operators import Affinity, can_be_read
 
 __all__ = ["SpectralAttention"]
@@ -64,7 +64,8 @@ class SpectralAttention(nn.Module):
         out_proj: linear layer with the weights [W_0, W_1, ...] side by side.
 
     Raises:
-        ValueError: for sizes below 1, or heads that do not divide ``dim``.
+        ValueError: for sizes that are not whole numbers of at least 1, heads that do not divide
+            ``dim``, or ``batch_first`` or ``bias`` that is not a truth value.
     """
 
     # Read by torch's transformer layers. Each of these three keeps them off their fast path.
@@ -84,8 +85,10 @@ class SpectralAttention(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        if dim < 1 or heads < 1 or order < 1:
-            raise ValueError(f"dim={dim}, heads={heads} and order={order} must be at least 1.")
+        check_counts(dim=dim, heads=heads, order=order)
+        for name, value in (("batch_first", batch_first), ("bias", bias)):
+            if not isinstance(value, bool):
+                raise ValueError(f"{name}={value!r} must be True or False.")
         if dim % heads:
             raise ValueError(f"heads={heads} must divide dim={dim}.")
         self.embed_dim, self.num_heads, self.batch_first = dim, heads, batch_first
@@ -124,14 +127,15 @@ class SpectralAttention(nn.Module):
             average_attn_weights: without effect, as in torch where no weights are asked for.
 
         Raises:
-            ValueError: for what is refused, other shapes, no position at all, or, where values can
+            ValueError: for what is refused, other shapes, no position at all, another type than
+                that of the weights, which autocast does not convert, or, where values can
                 be read (not in compiled or exported graphs, nor within torch.func), a mask with
                 other values or one that ignores all positions of a sample.
         """
         self._check_refused(query, key, value, need_weights, attn_mask, is_causal)
-        if query.is_nested:
+        if isinstance(query, Tensor) and query.is_nested:
             return self._of_nested(query, key_padding_mask), None
-        self._check_shape(query)
+        self._check_tokens(query, self._axes(), 1 if self.batch_first else 0)
         single, swapped = query.ndim == 2, query.ndim == 3 and not self.batch_first
         x = query[None] if single else query.transpose(0, 1) if swapped else query
         out = self._attended(x, _ignored(key_padding_mask, tuple(x.shape[:2]), single))
@@ -140,9 +144,10 @@ class SpectralAttention(nn.Module):
     def affinity(self, x: Tensor, key_padding_mask: Tensor | None = None) -> Affinity:
         """Return A for the tokens x (B, N, dim), an operator with the batch (B heads).
 
-        The operator of head h of sample b is at b heads + h. The mask is that of :meth:`forward`.
+        The operator of head h of sample b is at b heads + h. The mask is that of :meth:`forward`,
+        and so are the errors; the batch comes first here, whatever ``batch_first`` is.
         """
-        self._check_shape(x)
+        self._check_tokens(x, {3: f"(B, N, {self.embed_dim})"}, 1)
         embedded, _ = self._projected(x, _ignored(key_padding_mask, tuple(x.shape[:2])))
         return self._graph(embedded)
 
@@ -204,28 +209,36 @@ class SpectralAttention(nn.Module):
             raise ValueError(
                 "key_padding_mask with a nested tensor, which has no padding; leave one out."
             )
-        lengths = [len(sample) for sample in x.unbind()]
+        samples = x.unbind()
+        if not samples:
+            raise ValueError("SpectralAttention expects at least one sample in a nested tensor.")
+        for sample in samples:  # padding would fill up a narrow one with zeros
+            self._check_tokens(sample, {2: f"(N, {self.embed_dim}) in a nested tensor"}, 0)
+        lengths = [len(sample) for sample in samples]
         padded = x.to_padded_tensor(0.0)
-        self._check_shape(padded)
         places = torch.arange(padded.shape[1], device=x.device)
         mask = places >= torch.tensor(lengths, device=x.device)[:, None]
         out = self._attended(padded, _ignored(mask, tuple(padded.shape[:2])))
         kept = [sample[:length] for sample, length in zip(out, lengths, strict=True)]
         return torch.nested.as_nested_tensor(kept)
 
-    def _check_shape(self, x: Tensor) -> None:
-        if x.ndim not in (2, 3) or x.shape[-1] != self.embed_dim:
-            order = "B, N" if self.batch_first else "N, B"
-            raise ValueError(
-                f"SpectralAttention expects tokens ({order}, {self.embed_dim}) or "
-                f"(N, {self.embed_dim}), got {tuple(x.shape)}."
-            )
-        positions = x.shape[1 if x.ndim == 3 and self.batch_first else 0]
-        if positions == 0:
+    def _axes(self) -> dict[int, str]:
+        """Return the axes of inputs by their number, for messages."""
+        order = "B, N" if self.batch_first else "N, B"
+        return {3: f"({order}, {self.embed_dim})", 2: f"(N, {self.embed_dim})"}
+
+    def _check_tokens(self, x: Tensor, axes: dict[int, str], positions: int) -> None:
+        """Check tokens whose axes are among ``axes``; ``positions`` is N's place among three."""
+        expected = f"SpectralAttention expects tokens {' or '.join(axes.values())}"
+        check_dense(x, expected)
+        if x.ndim not in axes or x.shape[-1] != self.embed_dim:
+            raise ValueError(f"{expected}, got {tuple(x.shape)}.")
+        if x.shape[positions if x.ndim == 3 else 0] == 0:
             raise ValueError(
                 f"SpectralAttention needs at least one token, got a tensor of shape "
                 f"{tuple(x.shape)}."
             )
+        check_dtype(x, self.in_proj, "SpectralAttention")
 
     @staticmethod
     def _check_refused(
@@ -259,6 +272,8 @@ def _is_same(x: Tensor, other: Tensor) -> bool:
     """Tell if two tensors are one, or views of the same memory that pass on the same gradient."""
     if x is other:
         return True
+    if not isinstance(x, Tensor) or not isinstance(other, Tensor):
+        return False
     if x.is_nested or other.is_nested or x.dtype != other.dtype:
         return False
     return x.requires_grad == other.requires_grad and x.is_set_to(other)

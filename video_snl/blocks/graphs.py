@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from video_snl.blocks.filters import Polynomial
-from video_snl.blocks.layers import ZeroBiasLinear
+from video_snl.blocks.layers import ZeroBiasLinear, check_counts, check_dtype
 from video_snl.blocks.operators import (
     Affinity,
     can_be_read,
@@ -282,8 +282,8 @@ class GraphFilterLayer(nn.Module):
         x: (B, N, in_channels) -> (B, N, out_channels).
 
     Raises:
-        ValueError: for sizes below 1, an order below 0, or a signal of another shape or of
-            integers.
+        ValueError: for sizes below 1, an order below 0 or numbers that are not whole, or a signal
+            of another shape, of integers or, outside autocast, of another type than the weights.
     """
 
     def __init__(
@@ -297,11 +297,8 @@ class GraphFilterLayer(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        if in_channels < 1 or out_channels < 1 or order < 0:
-            raise ValueError(
-                f"in_channels={in_channels} and out_channels={out_channels} must be at least 1, "
-                f"and order={order} at least 0."
-            )
+        check_counts(in_channels=in_channels, out_channels=out_channels)
+        check_counts(0, order=order)
         self.in_channels = in_channels
         self.filter = Polynomial.powers(*range(order + 1))
         # The weights [W_0, W_1, ...] side by side.
@@ -324,6 +321,7 @@ class GraphFilterLayer(nn.Module):
                 f"this filter expects a signal (B, N, {self.in_channels}), got {tuple(x.shape)}."
             )
         _check_kind(x)
+        check_dtype(x, self.combine, "this filter")
         return self.combine(self.filter.terms(affinity, x))
 
     def extra_repr(self) -> str:

@@ -30,23 +30,70 @@ __all__ = [
     "ZeroPointwise",
     "ZeroStart",
     "check_counts",
+    "check_dense",
+    "check_dtype",
     "check_feature_map",
 ]
 
 _AXES = {1: "L", 2: "HW", 3: "THW"}
 
 
-def check_counts(**counts: int) -> None:
-    """Check that counts, such as numbers of channels, are whole numbers of at least 1.
+def check_counts(least: int = 1, /, **counts: int) -> None:
+    """Check that counts, such as numbers of channels, are whole numbers of at least ``least``.
 
     Raises:
         ValueError: one is not.
     """
     for name, value in counts.items():
         whole = isinstance(value, Integral) and not isinstance(value, bool)
-        if not whole or value < 1:
-            wanted = "at least 1" if whole else "a whole number"
+        if not whole or value < least:
+            wanted = f"at least {least}" if whole else "a whole number"
             raise ValueError(f"{name}={value!r} must be {wanted}.")
+
+
+def check_dense(x: Any, expected: str) -> None:
+    """Check that an input is a dense tensor; ``expected`` says which, for the message.
+
+    Raises:
+        ValueError: it is something else, such as an array, or a sparse or nested tensor.
+    """
+    if not isinstance(x, Tensor):
+        kind = f"{type(x).__module__}.{type(x).__name__}".removeprefix("builtins.")
+        advice = "" if x is None else "; torch.as_tensor makes tensors of lists and arrays"
+        raise ValueError(f"{expected}, got a {kind}{advice}.")
+    if x.is_nested or x.layout is not torch.strided:
+        form = "nested tensor" if x.is_nested else f"tensor in the layout {x.layout}"
+        raise ValueError(f"{expected}, got a {form}; a dense tensor is needed.")
+
+
+def check_dtype(x: Tensor, layer: nn.Module | None, whose: str = "this block") -> None:
+    """Check that the type of an input is one that a layer takes.
+
+    Args:
+        x: the input.
+        layer: its ``weight`` has the type that it takes; None for any in floating point.
+        whose: what takes the input, for the message.
+
+    Raises:
+        ValueError: another type than that of the weight, where autocast does not convert both.
+    """
+    # Weights that are parametrised, or sharded, are made where they are used: not here.
+    weight = None if layer is None else layer._parameters.get("weight")
+    known = weight is not None and (weight.is_floating_point() or weight.is_complex())
+    dtype = weight.dtype if weight is not None and known else x.dtype
+    if not (dtype.is_floating_point or dtype.is_complex and known):
+        raise ValueError(f"{whose} expects features in floating point, got {dtype}.")
+    if x.dtype == dtype:
+        return
+    # Autocast converts neither integers nor complex numbers, nor what is wider than float32.
+    narrow = (torch.float16, torch.bfloat16, torch.float32)
+    converted = x.dtype in narrow and dtype in narrow
+    if not converted or autocast_dtype(x.device.type) is None:
+        raise ValueError(
+            f"{whose} expects features in {dtype}, as its weights are, got {x.dtype}: give "
+            f"x.to({dtype}), convert the weights by .to(dtype), or, for types of at most 32 bits, "
+            "run it in torch.autocast."
+        )
 
 
 def check_feature_map(x: Tensor, channels: int, ndim: int, layer: nn.Module | None) -> None:
@@ -59,27 +106,17 @@ def check_feature_map(x: Tensor, channels: int, ndim: int, layer: nn.Module | No
             none, which takes any in floating point.
 
     Raises:
-        ValueError: another shape than (B, channels, *grid), a grid without positions, or, outside
-            autocast, another type than that of the weight.
+        ValueError: no dense tensor, another shape than (B, channels, *grid), a grid without
+            positions, or another type than that of the weight, which autocast does not convert.
     """
     axes = ", ".join(["B", str(channels), *_AXES[ndim]])
+    expected = f"this block expects a ({axes}) feature map"
+    check_dense(x, expected)
     if x.ndim != ndim + 2 or x.shape[1] != channels:
-        raise ValueError(f"this block expects a ({axes}) feature map, got {tuple(x.shape)}.")
+        raise ValueError(f"{expected}, got {tuple(x.shape)}.")
     if 0 in x.shape[2:]:
-        raise ValueError(
-            f"this block expects a ({axes}) feature map of at least one position, got "
-            f"{tuple(x.shape)}."
-        )
-    # Weights that are parametrised, or sharded, are made where they are used: not here.
-    weight = None if layer is None else layer._parameters.get("weight")
-    dtype = x.dtype if weight is None or not weight.is_floating_point() else weight.dtype
-    if not x.is_floating_point() or (x.dtype != dtype and autocast_dtype(x.device.type) is None):
-        if not dtype.is_floating_point:
-            raise ValueError(f"this block expects features in floating point, got {dtype}.")
-        raise ValueError(
-            f"this block expects features in {dtype}, as its weights are, got {x.dtype}: give "
-            f"x.to({dtype}), convert the block by block.to(dtype), or run it in torch.autocast."
-        )
+        raise ValueError(f"{expected} of at least one position, got {tuple(x.shape)}.")
+    check_dtype(x, layer)
 
 
 class Pointwise(nn.Linear):
