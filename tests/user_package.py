@@ -28,6 +28,15 @@ class MeanBlock(nn.Module):
         return x + self.gain * self.weight.reshape(-1, *[1] * self.ndim) * means
 
 
+class Convolution(nn.Module):
+    def __init__(self, in_channels, *, ndim):
+        super().__init__()
+        self.conv = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}[ndim](in_channels, in_channels, 1)
+
+    def forward(self, x):
+        return self.conv(x)
+
+
 class InPlace(nn.Module):
     def __init__(self, in_channels, *, ndim):
         super().__init__()
@@ -161,6 +170,48 @@ class Base(nn.Module):
 class Fails(Base):
     def __init__(self, in_channels, *, ndim):
         raise RuntimeError("no block today")
+
+
+class Exits(Base):
+    def __init__(self, in_channels, *, ndim):
+        raise SystemExit(3)
+
+
+class ExitsLater(Base):
+    def forward(self, x):
+        raise SystemExit(3)
+
+
+class ExitsInCopies(Base):
+    def __deepcopy__(self, memo):
+        raise SystemExit(3)
+
+
+class NotSetUp(nn.Module):
+    def __init__(self, in_channels, *, ndim):
+        self.ndim = ndim
+
+
+class Widens(Base):
+    def forward(self, x):
+        return self.weight * x.double()
+
+
+class Meta(Base):
+    def forward(self, x):
+        return (self.weight * x).to("meta")
+
+
+class Unsettles(Base):
+    def __init__(self, in_channels, *, ndim):
+        super().__init__(in_channels, ndim=ndim)
+        torch.set_default_dtype(torch.float64)
+        torch.set_grad_enabled(False)
+
+    def forward(self, x):
+        torch.set_default_dtype(torch.float16)
+        torch.set_grad_enabled(True)
+        return self.weight * x
 
 
 class Halves(Base):

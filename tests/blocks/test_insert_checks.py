@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import pickle
 import warnings
 from collections.abc import Callable, Iterator
@@ -14,7 +15,13 @@ import torch.distributed
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 
-from video_snl.blocks.insertion import WithBlock, insert_blocks, inserted_blocks, remove_blocks
+from video_snl.blocks.insertion import (
+    WithBlock,
+    insert_blocks,
+    inserted_blocks,
+    mask_blocks,
+    remove_blocks,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore:enable_nested_tensor is True", "ignore:FSDP is sw")
 
@@ -314,6 +321,97 @@ def test_a_wrapper_that_fails_leaves_the_network_unchanged() -> None:
     with pytest.raises(TypeError, match="wrapper= made a Identity, no WithBlock"):
         insert_blocks(model, positions=["after:heads.1"], wrapper=lambda *_: nn.Identity())  # type: ignore[arg-type,return-value]
     assert structure(model) == before
+
+
+# ---- arguments of other kinds --------------------------------------------------------------------
+
+
+def _fails(channels: int, **_: Any) -> nn.Module:
+    raise SystemExit(f"no block of {channels}")
+
+
+@pytest.mark.parametrize("with_example", [False, True])
+@pytest.mark.parametrize(
+    ("block", "said"),
+    [
+        (lambda c, **_: nn.Conv2d(c, 1, 1), r"lambda>\(in_channels=8.*output of the input's shape"),
+        (lambda c, **_: None, "expected a torch.nn.Module, found a NoneType"),
+        (lambda c, **_: nn.Identity, "found a class torch.nn.modules.linear.Identity"),
+        (lambda c: nn.Identity(), "cannot be made: TypeError: .*unexpected keyword"),
+        (_fails, "the block of _fails.* cannot be made: SystemExit: no block of 8"),
+        (functools.partial(lambda c, **_: nn.Conv2d(9, 9, 1)), "the block of partial.*fails on an"),
+        (None, "block=None: expected the name of a block, a class"),
+        (3, "block=3: expected the name"),
+        (dict, "expected a class of torch.nn.Module, or a name"),
+    ],
+)
+def test_what_makes_no_block_is_said(block: Any, said: str, with_example: bool) -> None:
+    model = Shared()
+    before, example = structure(model), torch.randn(1, 8, 6, 6) if with_example else None
+    with pytest.raises(ValueError, match=said):
+        insert_blocks(model, block, ["after:heads.1"], example=example)
+    assert structure(model) == before
+
+
+def test_a_function_makes_blocks() -> None:
+    model, made = Shared(), []
+
+    def factory(channels: int, *, ndim: int, **options: Any) -> nn.Module:
+        made.append((channels, ndim, options.pop("gain"), sorted(options)))
+        return nn.Conv2d(channels, channels, 1)
+
+    common = ["activation", "inter_channels", "num_units", "zero_init"]
+    [block] = insert_blocks(model, factory, ["after:heads.1"], gain=2)  # type: ignore[call-arg]
+    assert made == [(8, 2, 2, common)] and inserted_blocks(model) == {"after:heads.1": block}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"positions": ["after:heads.1", 3]}, r"expected a list of texts, .* got 3 in it"),
+        ({"positions": [None]}, "got None in it"),
+        ({"positions": 3}, "positions=3: expected a list of texts, .* got a int"),
+        ({"positions": None}, "got a NoneType"),
+        ({"positions": b"after:a"}, "got 97 in it"),
+        ({"in_channels": "8"}, "in_channels='8' must be a whole number"),
+        ({"in_channels": 8.0}, "in_channels=8.0 must be a whole number"),
+        ({"in_channels": 0}, "in_channels=0 must be at least 1"),
+        ({"wrapper": 3}, "wrapper=3: expected a function that makes a WithBlock"),
+        ({"example": torch.ones(1, 5, 6, 6)}, "example= is no input .*: RuntimeError: .*channels"),
+        ({"example": 3}, "example= is no input of this network, .* any new block: TypeError: conv"),
+        ({"example": {"y": 3}}, "example= is no input .*: TypeError: .*unexpected keyword.*'y'"),
+        ({"example": ()}, "example= is no input .*: TypeError: .*missing 1 required"),
+    ],
+)
+def test_arguments_of_another_kind(arguments: dict[str, Any], said: str) -> None:
+    model = Shared()
+    before = structure(model)
+    with pytest.raises(ValueError, match=said):
+        insert_blocks(model, **{"positions": ["after:heads.1"], **arguments})
+    assert structure(model) == before
+
+
+def test_an_example_is_not_blamed_for_other_errors() -> None:
+    with pytest.raises(ValueError, match="in_channels=4, but the example has 8"):
+        insert_blocks(
+            Shared(), positions=["after:heads.1"], in_channels=4, example=torch.ones(1, 8, 6, 6)
+        )
+
+
+@pytest.mark.parametrize(
+    ("model", "found"), [(None, "NoneType"), ("snl", "str"), (Shared, "class Shared")]
+)
+def test_what_is_no_network(model: Any, found: str) -> None:
+    said = f"expected a network, a torch.nn.Module, got a {found}"
+    with pytest.raises(ValueError, match=f"insert_blocks: {said}"):
+        insert_blocks(model)
+    with pytest.raises(ValueError, match=f"remove_blocks: {said}"):
+        remove_blocks(model)
+    with (
+        pytest.raises(ValueError, match=f"mask_blocks: {said}"),
+        mask_blocks(model, torch.ones(1, 4, dtype=torch.bool)),
+    ):
+        pass
 
 
 # ---- networks that are wrapped already -----------------------------------------------------------

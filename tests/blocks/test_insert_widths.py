@@ -242,7 +242,7 @@ def test_reading_leaves_a_module_alone() -> None:
 
 def test_a_module_with_blocks_inside_is_read_as_without() -> None:
     model = nn.Sequential(nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 6, 1)))
-    insert_blocks(model, lambda *_, **__: nn.LazyLinear(1), ["after:0.0"])
+    insert_blocks(model, lambda *_, **__: nn.LazyConv2d(4, 1), ["after:0.0"])
     [block] = insert_blocks(model, positions=["after:0"])
     assert block.in_channels == 6
 

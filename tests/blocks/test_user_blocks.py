@@ -76,6 +76,19 @@ def test_the_trial_changes_neither_the_block_nor_the_random_state() -> None:
         make_block(MEAN, 8)
 
 
+def test_the_trial_leaves_the_settings_of_torch() -> None:
+    make_block("own_parts.wrong.Unsettles", 8)
+    assert torch.get_default_dtype() == torch.float32 and torch.is_grad_enabled()
+    with torch.no_grad():
+        make_block("own_parts.wrong.Unsettles", 8)
+        assert not torch.is_grad_enabled()
+
+
+def test_the_trial_takes_no_part_in_autocast() -> None:
+    with torch.autocast("cpu", torch.bfloat16):
+        assert make_block("own_parts.blocks.Convolution", 8, ndim=2).conv.weight.dim() == 4
+
+
 @pytest.mark.parametrize(
     ("path", "said"),
     [
@@ -93,6 +106,12 @@ def test_the_trial_changes_neither_the_block_nor_the_random_state() -> None:
         (".", "expected a dotted path such as"),
         ("own_parts.wrong.WithoutAxes", "takes no ndim"),
         ("own_parts.wrong.Fails", "cannot be made: RuntimeError: no block today"),
+        ("own_parts.wrong.Exits", "cannot be made: SystemExit: 3"),
+        ("own_parts.wrong.ExitsLater", "fails on an input of .*: SystemExit: 3"),
+        ("own_parts.wrong.ExitsInCopies", r"cannot be copied \(copy.deepcopy\): SystemExit: 3"),
+        ("own_parts.wrong.NotSetUp", r"wrong.NotSetUp does not call super\(\).__init__\(\)"),
+        ("own_parts.wrong.Widens", "in the input's torch.float32 on cpu, found torch.float64 on"),
+        ("own_parts.wrong.Meta", "found torch.float32 on meta"),
         ("own_parts.wrong.Halves", r"expected .* shape \(2, 8, 4, 6, 8\), found \(2, 8, 4, 6, 4\)"),
         ("own_parts.wrong.Pair", "found a tuple"),
         ("own_parts.wrong.Infinite", "its output is not finite"),

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, Unpack
 
@@ -27,6 +27,7 @@ from video_snl.blocks.feature_maps import (
     say_shared,
 )
 from video_snl.blocks.layer_widths import read_layers
+from video_snl.blocks.layers import check_counts
 from video_snl.blocks.layouts import GridOf, Layout, Pathway, Where, WithBlock, check_words
 from video_snl.blocks.masks import check_mask
 from video_snl.blocks.options import BlockOptions
@@ -40,6 +41,7 @@ from video_snl.blocks.places import (
     places_line,
     resolve,
 )
+from video_snl.blocks.user_blocks import check_block, made_by
 from video_snl.blocks.zoo import make_block
 
 __all__ = [
@@ -105,7 +107,7 @@ def insert_blocks(
         block: name of a block of the zoo; a block of your own, as
             :class:`~video_snl.blocks.user_blocks.BlockProtocol` says, by its class or the dotted
             path of that; or a callable ``(in_channels, *, ndim, inter_channels, num_units,
-            zero_init, activation, **options) -> nn.Module``.
+            zero_init, activation, **options) -> nn.Module``, whose blocks are tried as such are.
         positions: positions as in the module's docstring, each at most once.
         example: input of the network, on which it is run once: a tensor or another single argument,
             a tuple of arguments or a dict of keyword arguments. In evaluation mode and without
@@ -129,13 +131,18 @@ def insert_blocks(
         ValueError: for no position, a malformed one, one that already has a block, or one that
             names no module of this network (the message names the nearest); channels, layout or
             pathway that cannot be told, or words that have no meaning for the layout; a model that
-            is wrapped or compiled already; a module that the example does not call, or calls with
-            maps of different shapes, or past the block.
+            is no module, or is wrapped or compiled already; an example that the network does not
+            take; a module that the example does not call, or calls with maps of different shapes,
+            or past the block; a callable that fails, or makes no block.
     """
-    if isinstance(positions, str):
-        raise ValueError(f"positions={positions!r} is one text: give a list, [{positions!r}].")
+    _check_network(model, "insert_blocks")
+    positions = _checked_positions(positions)
     if not positions:
         raise ValueError(f"positions is empty, no block would be inserted. {places_line(model)}")
+    if in_channels is not None:
+        check_counts(in_channels=in_channels)
+    if wrapper is not None and not callable(wrapper):
+        raise ValueError(f"wrapper={wrapper!r}: expected a function that makes a WithBlock.")
     _check_bare(model)
     check_words(layout, prefix_tokens, grid, ("auto",))
     if isinstance(block, nn.Module):
@@ -143,13 +150,25 @@ def insert_blocks(
             f"block is a {type(block).__name__} that is made already: give its name or its class; "
             "weights go into the blocks that are returned, by load_block(..., into=)."
         )
-    build = functools.partial(make_block, block) if isinstance(block, (str, type)) else block
+    if isinstance(block, (str, type)):
+        build = functools.partial(make_block, block)
+    elif callable(block):
+        build = functools.partial(_made_by, block)
+    else:
+        raise ValueError(
+            f"block={block!r}: expected the name of a block, a class of torch.nn.Module, or a "
+            "function that makes a block."
+        )
     sites = resolve(model, positions)
     told = Told(layout, in_channels, pathway, prefix_tokens, grid)
     if example is None:
         found = [read_layers(model, site, where, told) for site, where in sites]
     else:
-        found = measured(model, sites, example, told)
+        try:
+            found = measured(model, sites, example, told)
+        except Exception:
+            _check_example(model, example)  # which may be the reason
+            raise
     blocks = []
     for (site, _), at in zip(sites, found, strict=True):
         check_words(at.layout, prefix_tokens, grid)
@@ -211,12 +230,63 @@ def remove_blocks(model: nn.Module) -> dict[str, nn.Module]:
     """Take all inserted blocks out of ``model``, in place, and return them by position.
 
     The network is then as it was before the insertion, and so are the names of its parameters.
+
+    Raises:
+        ValueError: ``model`` is no module.
     """
+    _check_network(model, "remove_blocks")
     blocks = inserted_blocks(model)
     for parent, name, module in list(bare_children(model)):
         parent._modules[name] = module
     _keep_dense(model)
     return blocks
+
+
+def _check_network(model: Any, function: str) -> None:
+    if not isinstance(model, nn.Module):
+        kind = f"class {model.__qualname__}" if isinstance(model, type) else type(model).__name__
+        raise ValueError(f"{function}: expected a network, a torch.nn.Module, got a {kind}.")
+
+
+def _checked_positions(positions: Any) -> list[str]:
+    """Return positions as a list."""
+    if isinstance(positions, str):
+        raise ValueError(f"positions={positions!r} is one text: give a list, [{positions!r}].")
+    found = list(positions) if isinstance(positions, Iterable) else None
+    wrong = [each for each in found or () if not isinstance(each, str)]
+    if found is None or wrong:
+        which = f"{wrong[0]!r} in it" if wrong else f"a {type(positions).__name__}"
+        raise ValueError(
+            f"positions={positions!r}: expected a list of texts, such as before:res4.5, got "
+            f"{which}."
+        )
+    return found
+
+
+def _made_by(factory: BlockFactory, in_channels: int, *, ndim: int, **options: Any) -> nn.Module:
+    """Make a block by a user's own function, and try it."""
+    name = getattr(factory, "__qualname__", type(factory).__qualname__)
+    said = f"the block of {name}(in_channels={in_channels}, ndim={ndim}, ...)"
+    block = made_by(factory, said, in_channels, ndim=ndim, **options)
+    check_block(block, said, in_channels, ndim)
+    return block
+
+
+def _check_example(model: nn.Module, example: Any) -> None:
+    """Run a network without blocks on an example.
+
+    Raises:
+        ValueError: It does not take the example.
+    """
+    arguments, options = arguments_of(example)
+    try:
+        with left_as_it_is(model):
+            model(*arguments, **options)
+    except Exception as error:
+        raise ValueError(
+            "example= is no input of this network, which fails on it without any new block: "
+            f"{type(error).__name__}: {error}"
+        ) from error
 
 
 def _check_called(
@@ -313,9 +383,11 @@ def mask_blocks(model: nn.Module, mask: Tensor | Sequence[Tensor]) -> Iterator[N
             the blocks.
 
     Raises:
-        ValueError: no block is inserted, or one takes no mask; a mask that is not boolean or has
-            no axes of positions. In a forward pass: a mask that does not fit the grid of a block.
+        ValueError: ``model`` is no module, no block is inserted, or one takes no mask; a mask that
+            is not boolean or has no axes of positions. In a forward pass: a mask that does not fit
+            the grid of a block.
     """
+    _check_network(model, "mask_blocks")
     masks: Sequence[Any] = mask if isinstance(mask, (list, tuple)) else [mask]
     if not masks:
         raise ValueError("mask_blocks: the list of masks is empty; give one for each size of grid.")

@@ -10,14 +10,25 @@ import copy
 import importlib
 import inspect
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["BlockProtocol", "check_block", "import_named", "is_block", "named", "own_block"]
+from video_snl.blocks.operators import without_autocast
+
+__all__ = [
+    "BlockProtocol",
+    "check_block",
+    "import_named",
+    "is_block",
+    "made_by",
+    "named",
+    "own_block",
+]
 
 _TRIED_ON = (4, 6, 8)  # sizes of the axes, of which none can be taken for another
 # Arguments that all blocks have, with the values that ask for nothing.
@@ -32,9 +43,9 @@ class BlockProtocol(Protocol):
     and ``activation`` (as for :class:`~video_snl.blocks.block.NonlocalBlock`) are passed if its
     constructor has them; values other than their defaults are refused if it has not.
 
-    ``forward`` maps X to Y of the same shape, finite where X is, for grids of any sizes and any
-    batch size, and lets a gradient reach X. ``copy.deepcopy`` copies a block (as the moving average
-    of the weights does). With ``forward(x, mask=None)`` it takes part in
+    ``forward`` maps X to Y of the same shape and type, finite where X is, for grids of any sizes
+    and any batch size, and lets a gradient reach X. ``copy.deepcopy`` copies a block (as the moving
+    average of the weights does). With ``forward(x, mask=None)`` it takes part in
     :func:`~video_snl.blocks.insertion.mask_blocks`: ``mask``, boolean (B, *grid), is True where a
     position exists.
 
@@ -131,26 +142,58 @@ def own_block(
         own = [each for each in list(parameters)[1:] if each not in ("ndim", *_COMMON)]
         has = f"its options are: {', '.join(own)}" if own else "it has none of its own"
         raise ValueError(f"{unknown[0]}={arguments[unknown[0]]!r} with {said}: {has}.")
+    return made_by(kind, said, in_channels, ndim=ndim, **arguments)
+
+
+def made_by(make: Callable[..., nn.Module], said: str, *args: Any, **options: Any) -> nn.Module:
+    """Call a class or function of a user's own that makes a block.
+
+    Raises:
+        ValueError: It fails, or returns something else than a module that is set up.
+    """
     try:
-        return kind(in_channels, ndim=ndim, **arguments)
-    except Exception as error:  # whatever a constructor of others raises
+        with _as_it_was():
+            block = make(*args, **options)
+    except (Exception, SystemExit) as error:  # whatever code of others raises
         raise ValueError(f"{said} cannot be made: {_reason(error)}.") from error
+    if not isinstance(block, nn.Module):
+        kind = f"class {named(block)}" if isinstance(block, type) else type(block).__name__
+        raise ValueError(f"{said}: expected a torch.nn.Module, found a {kind}.")
+    if not hasattr(block, "_parameters"):
+        raise ValueError(
+            f"{said}: the constructor of {named(type(block))} does not call super().__init__()."
+        )
+    return block
+
+
+@contextmanager
+def _as_it_was() -> Iterator[None]:
+    """Run code of others, and leave the default type and the recording of gradients as they were.
+
+    The random state is not among them: a constructor draws weights.
+    """
+    dtype, records = torch.get_default_dtype(), torch.is_grad_enabled()
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(dtype)
+        torch.set_grad_enabled(records)
 
 
 def check_block(block: nn.Module, said: str, in_channels: int, ndim: int) -> None:
     """Try a block in evaluation mode on a small feature map; the block stays as it was.
 
-    On the meta device only the shape is looked at.
+    On the meta device no values are looked at.
 
     Raises:
-        ValueError: It cannot be copied, fails, returns another shape or values that are not finite,
-            or no finite gradient reaches its input.
+        ValueError: It cannot be copied, fails, returns another shape, type or device than its
+            input's or values that are not finite, or no finite gradient reaches its input.
     """
     tensors = [each for each in (*block.parameters(), *block.buffers()) if each.is_floating_point()]
     like = tensors[0] if tensors else torch.empty(0)
     try:
         trial = copy.deepcopy(block).eval()
-    except Exception as error:  # of whatever it holds
+    except (Exception, SystemExit) as error:  # of whatever it holds
         raise ValueError(f"{said} cannot be copied (copy.deepcopy): {_reason(error)}.") from error
     shape = (2, in_channels, *_TRIED_ON[:ndim])
     devices = [like.device] if like.device.type == "cuda" else []
@@ -160,14 +203,21 @@ def check_block(block: nn.Module, said: str, in_channels: int, ndim: int) -> Non
     with torch.random.fork_rng(devices), torch.inference_mode(False), torch.enable_grad():
         x = drawn.to(like.device, dtype, copy=True).requires_grad_()
         try:
-            y = trial.to(dtype)(x.clone())  # which it may change in place
-            grown = isinstance(y, Tensor) and y.shape == x.shape and y.requires_grad
+            with _as_it_was(), without_autocast(like.device.type):
+                y = trial.to(dtype)(x.clone())  # which it may change in place
+            same = isinstance(y, Tensor) and (y.shape, y.device) == (x.shape, x.device)
+            grown = same and y.requires_grad
             gradient = torch.autograd.grad(y.sum(), x, allow_unused=True)[0] if grown else None
-        except Exception as error:  # whatever a forward pass of others raises
+        except (Exception, SystemExit) as error:  # whatever a forward pass of others raises
             raise ValueError(f"{said} fails on an input of {shape}: {_reason(error)}.") from error
     if not isinstance(y, Tensor) or y.shape != x.shape:
         found = tuple(y.shape) if isinstance(y, Tensor) else f"a {type(y).__name__}"
         raise ValueError(f"{said}: expected an output of the input's shape {shape}, found {found}.")
+    if (y.dtype, y.device) != (x.dtype, x.device):
+        raise ValueError(
+            f"{said}: expected an output in the input's {x.dtype} on {x.device}, found {y.dtype} "
+            f"on {y.device}."
+        )
     if gradient is None:
         raise ValueError(f"{said}: no gradient reaches its input.")
     for what, values in (("output", y), ("gradient", gradient)):
