@@ -20,6 +20,7 @@ from tests.naive import normalized, symmetrized
 from tests.user_package import forget_package, importable, is_imported, write_package
 from video_snl import insert_blocks, make_block, mask_blocks, remove_blocks
 from video_snl.blocks import NonlocalBlock, SNL2d
+from video_snl.blocks.user_blocks import check_pairs, pairs_of
 from video_snl.errors import UserError
 from video_snl.models.released.other_code import load_block
 
@@ -264,6 +265,76 @@ def test_mask_with_an_own_function(name: str) -> None:
 def test_what_is_no_kernel_is_said(options: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         make_block("nl", 8, **options)
+
+
+PAIRS = torch.arange(30.0).reshape(2, 5, 3)
+
+
+@pytest.mark.parametrize(
+    ("function", "normalization", "said"),
+    [
+        (lambda theta, phi: PAIRS[:1], None, r"expected M \(2, 5, 3\) of .*, found \(1, 5, 3\)"),
+        (lambda theta, phi: None, None, "found NoneType"),
+        (lambda theta, phi: PAIRS.long(), None, "M in floating point on cpu, found torch.int64"),
+        (lambda theta, phi: PAIRS > 2, None, "found torch.bool"),
+        (lambda theta, phi: PAIRS.to("meta"), None, "found torch.float32 on meta"),
+        (lambda theta, phi: PAIRS / PAIRS, None, "values are not finite, of embeddings of at most"),
+        (lambda theta, phi: PAIRS.log(), "rw", "values are not finite"),
+        (lambda theta, phi: 3 - PAIRS, "sym", "'sym': it has negative values, such as -26"),
+    ],
+)
+def test_wrong_values_of_a_kernel_are_said_in_every_call(
+    function: Any, normalization: str | None, said: str
+) -> None:
+    with pytest.raises(ValueError, match=f"kernel .*<lambda>.*{said}"):
+        pairs_of(function, torch.randn(2, 5, 4), torch.randn(2, 3, 4), normalization)
+
+
+def test_what_a_kernel_may_return() -> None:
+    theta, phi = torch.randn(2, 5, 4), torch.randn(2, 3, 4)
+    assert torch.equal(pairs_of(lambda *_: 3 - PAIRS, theta, phi, None), 3 - PAIRS)
+    assert pairs_of(lambda *_: PAIRS.double(), theta, phi, "rw").dtype == torch.float32
+    # Of pairs that are not there nothing is asked.
+    there = PAIRS > 0
+    inverse = pairs_of(lambda *_: 1 / PAIRS, theta, phi, "rw", there)
+    assert torch.equal(inverse, torch.where(there, 1 / PAIRS, 0))
+    # Features that are not finite already are not the kernel's.
+    assert pairs_of(lambda t, p: t @ p.mT, theta / 0, phi, None).isnan().any()
+    assert pairs_of(lambda t, p: t @ p.mT, theta[:0], phi[:0], "rw").shape == (0, 5, 3)
+    meta = (each.to("meta") for each in (theta, phi))
+    assert pairs_of(lambda t, p: -(t @ p.mT).square(), *meta, "rw").is_meta
+
+
+def test_values_of_a_kernel_are_not_read_within_torch_func() -> None:
+    theta, phi = torch.randn(3, 2, 5, 4), torch.randn(3, 2, 3, 4)
+    negative = torch.func.vmap(lambda t, p: pairs_of(lambda t, p: t @ p.mT - 99, t, p, "rw"))
+    torch.testing.assert_close(negative(theta, phi), theta @ phi.mT - 99)
+
+
+def _leaves(theta: Tensor, phi: Tensor) -> Tensor:
+    raise SystemExit(3)
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        (lambda t, p: (t @ p.mT).detach(), "no gradient reaches theta, which would never train"),
+        (lambda t, p: (t @ p.mT > 0).float(), "no gradient reaches theta"),
+        (lambda t, p: t @ p.detach().mT, "no gradient reaches phi"),
+        (lambda t, p: (t @ p.mT).long(), "in floating point"),
+        (lambda t, p: (t @ p.mT * 0).abs().sqrt(), "with respect to theta is not finite"),
+        (_leaves, r"fails on theta \(2, 5, 4\) and phi \(2, 3, 4\): SystemExit: 3"),
+    ],
+)
+def test_what_never_trains_is_no_kernel(function: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        check_pairs(function, None)
+    with torch.no_grad(), pytest.raises(ValueError, match=said):
+        check_pairs(function, None)
+
+
+def test_a_softmax_is_a_kernel() -> None:
+    check_pairs(lambda theta, phi: (theta @ phi.mT).softmax(-1), "rw")
 
 
 def test_kernels_are_tried_where_memory_is_not_taken() -> None:

@@ -1,14 +1,18 @@
 """Blocks of a user's own: what is expected of them, how they are found, and what is wrong with one.
 
 A block is a class, given itself or by its dotted path (``my_package.MyBlock``), which is imported.
-It is tried on a small feature map when it is made, so that what does not fit is said then.
+It is tried on a small feature map when it is made, so that what does not fit is said then. So is a
+function of pairs, a kernel, whose values are looked at in every call, too: what they are there
+depends on the features.
 """
 
 from __future__ import annotations
 
 import copy
+import functools
 import importlib
 import inspect
+import math
 import types
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,16 +22,18 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from video_snl.blocks.operators import without_autocast
+from video_snl.blocks.operators import autocast_dtype, can_be_read, without_autocast
 
 __all__ = [
     "BlockProtocol",
     "check_block",
+    "check_pairs",
     "import_named",
     "is_block",
     "made_by",
     "named",
     "own_block",
+    "pairs_of",
 ]
 
 _TRIED_ON = (4, 6, 8)  # sizes of the axes, of which none can be taken for another
@@ -223,6 +229,106 @@ def check_block(block: nn.Module, said: str, in_channels: int, ndim: int) -> Non
     for what, values in (("output", y), ("gradient", gradient)):
         if not values.is_meta and not bool(values.isfinite().all()):
             raise ValueError(f"{said}: its {what} is not finite on a finite input of {shape}.")
+
+
+def pairs_of(
+    function: Callable[[Tensor, Tensor], Tensor],
+    theta: Tensor,
+    phi: Tensor,
+    normalization: str | None,
+    there: Tensor | None = None,
+) -> Tensor:
+    """Return M_ij = k(theta_i, phi_j) of a user's own function, zero where a pair is not there.
+
+    Values are looked at where they can be read: not in compiled or exported graphs, nor within
+    torch.func. Where embeddings are not finite themselves, M need not be.
+
+    Args:
+        function: k of all pairs.
+        normalization: of M; None for none, where M may have negative entries.
+        there: boolean mask of pairs. Shape: (B, N, M).
+
+    Shapes:
+        theta (B, N, Cs), phi (B, M, Cs) -> (B, N, M), in the type of theta outside autocast.
+
+    Raises:
+        ValueError: It returns another shape, no floating point, another device, values that are not
+            finite, or negative ones where there is a normalisation.
+    """
+    said = f"kernel {named(function)}"
+    values = function(theta, phi)
+    shape = (*theta.shape[:2], phi.shape[1])
+    if not isinstance(values, Tensor) or values.shape != shape:
+        found = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
+        raise ValueError(
+            f"{said}: expected M {shape} of theta {tuple(theta.shape)} and phi "
+            f"{tuple(phi.shape)}, found {found}."
+        )
+    if not values.is_floating_point() or values.device != theta.device:
+        raise ValueError(
+            f"{said}: expected M in floating point on {theta.device}, found {values.dtype} on "
+            f"{values.device}."
+        )
+    if autocast_dtype(theta.device.type) is None:
+        values = values.to(theta.dtype)
+    if there is not None:
+        values = values.masked_fill(~there, 0)
+    if not values.numel() or not can_be_read(values):
+        return values
+    if values.is_cuda and torch.cuda.is_current_stream_capturing():  # nothing can be read then
+        return values
+    least, largest = torch.stack(values.detach().aminmax()).tolist()
+    if not (math.isfinite(least) and math.isfinite(largest)):
+        if bool(theta.isfinite().all()) and bool(phi.isfinite().all()):
+            raise ValueError(
+                f"{said}: its values are not finite, of embeddings of at most "
+                f"{float(max(theta.detach().abs().max(), phi.detach().abs().max())):g}."
+            )
+    elif normalization is not None and least < 0:
+        raise ValueError(
+            f"{said} with normalization={normalization!r}: it has negative values, such as "
+            f"{least:g}, whose sums no degree can be; use normalization=None, where the block has "
+            "that option."
+        )
+    return values
+
+
+def check_pairs(function: Callable[[Tensor, Tensor], Tensor], normalization: str | None) -> None:
+    """Try a user's own function of pairs on a few embeddings, on the CPU.
+
+    Raises:
+        ValueError: It fails, what it returns is not as :func:`pairs_of` says, or no finite gradient
+            reaches theta or phi, so that their projections would never train.
+    """
+    said = f"kernel {named(function)}"
+    draw = torch.Generator().manual_seed(0)
+
+    def tried(theta: Tensor, phi: Tensor) -> Tensor:
+        try:
+            with _as_it_was(), torch.device("cpu"):  # where a network is made on meta, too
+                return function(theta, phi)
+        except (Exception, SystemExit) as error:  # whatever a function of others raises
+            raise ValueError(
+                f"{said} fails on theta {tuple(theta.shape)} and phi {tuple(phi.shape)}: "
+                f"{_reason(error)}."
+            ) from error
+
+    functools.update_wrapper(tried, function)
+    with torch.inference_mode(False), torch.enable_grad(), without_autocast("cpu"):
+        theta, phi, weights = (
+            torch.randn(shape, generator=draw, device="cpu", dtype=torch.float)
+            for shape in ((2, 5, 4), (2, 3, 4), (2, 5, 3))
+        )
+        inputs = {"theta": theta.requires_grad_(), "phi": phi.requires_grad_()}
+        # Weighted, as the plain sum of some, such as a softmax, is the same for all embeddings.
+        total = (weights * pairs_of(tried, theta, phi, normalization)).sum()
+        grown = total.requires_grad
+        gradients = torch.autograd.grad(total, (theta, phi), allow_unused=True) if grown else ()
+    for name, gradient in zip(inputs, gradients or (None, None), strict=True):
+        if gradient is None:
+            raise ValueError(f"{said}: no gradient reaches {name}, which would never train.")
+        if not bool(gradient.isfinite().all()):
+            raise ValueError(f"{said}: its gradient with respect to {name} is not finite.")
 
 
 def _reason(error: BaseException) -> str:
