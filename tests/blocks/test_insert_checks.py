@@ -15,6 +15,8 @@ import torch.distributed
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 
+from video_snl import make_block
+from video_snl.blocks import NL2d, SNL2d, SNL3d
 from video_snl.blocks.insertion import (
     WithBlock,
     insert_blocks,
@@ -340,6 +342,8 @@ def _fails(channels: int, **_: Any) -> nn.Module:
         (lambda c: nn.Identity(), "cannot be made: TypeError: .*unexpected keyword"),
         (_fails, "the block of _fails.* cannot be made: SystemExit: no block of 8"),
         (functools.partial(lambda c, **_: nn.Conv2d(9, 9, 1)), "the block of partial.*fails on an"),
+        (lambda c, **_: SNL2d(4), "is a SNL2d of in_channels=4 and ndim=2"),
+        (lambda c, **_: SNL3d(c), "is a SNL3d of in_channels=8 and ndim=3"),
         (None, "block=None: expected the name of a block, a class"),
         (3, "block=3: expected the name"),
         (dict, "expected a class of torch.nn.Module, or a name"),
@@ -363,6 +367,38 @@ def test_a_function_makes_blocks() -> None:
     common = ["activation", "inter_channels", "num_units", "zero_init"]
     [block] = insert_blocks(model, factory, ["after:heads.1"], gain=2)  # type: ignore[call-arg]
     assert made == [(8, 2, 2, common)] and inserted_blocks(model) == {"after:heads.1": block}
+
+
+def test_a_function_makes_blocks_that_pool_wide_windows() -> None:
+    model = Shared()
+    factory = functools.partial(make_block, "nl", pool=8, ceil_mode=False)
+    [block] = insert_blocks(model, factory, ["after:heads.1"])
+    assert isinstance(block, NL2d)
+
+
+def test_with_a_wrapper_of_its_own_a_block_may_have_other_axes() -> None:
+    class OfClips(WithBlock):
+        def apply_block(self, x: Tensor) -> Tensor:
+            return self.block(x[None].movedim(1, 2))[0].movedim(0, 1)
+
+    for block in (SNL3d(8, zero_init=False), nn.Conv3d(8, 8, 1)):
+        model = nn.Sequential(nn.Conv2d(3, 8, 1))
+        insert_blocks(model, lambda *_, block=block, **__: block, ["after:0"], wrapper=OfClips)
+        assert model(torch.randn(4, 3, 5, 6)).shape == (4, 8, 5, 6)
+
+
+def test_errors_of_a_function_itself_pass() -> None:
+    class Own(Exception):
+        pass
+
+    def fails(*_: Any, **__: Any) -> nn.Module:
+        raise Own("mine")
+
+    model = Shared()
+    before = structure(model)
+    with pytest.raises(Own, match=r"\Amine\Z"):
+        insert_blocks(model, fails, ["after:heads.1"])
+    assert structure(model) == before
 
 
 @pytest.mark.parametrize(

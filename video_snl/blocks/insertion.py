@@ -41,6 +41,7 @@ from video_snl.blocks.places import (
     places_line,
     resolve,
 )
+from video_snl.blocks.sub_block import Described
 from video_snl.blocks.user_blocks import check_block, made_by
 from video_snl.blocks.zoo import make_block
 
@@ -107,7 +108,8 @@ def insert_blocks(
         block: name of a block of the zoo; a block of your own, as
             :class:`~video_snl.blocks.user_blocks.BlockProtocol` says, by its class or the dotted
             path of that; or a callable ``(in_channels, *, ndim, inter_channels, num_units,
-            zero_init, activation, **options) -> nn.Module``, whose blocks are tried as such are.
+            zero_init, activation, **options) -> nn.Module``, whose blocks are tried as those of
+            a class are, unless there is a ``wrapper``.
         positions: positions as in the module's docstring, each at most once.
         example: input of the network, on which it is run once: a tensor or another single argument,
             a tuple of arguments or a dict of keyword arguments. In evaluation mode and without
@@ -133,7 +135,8 @@ def insert_blocks(
             pathway that cannot be told, or words that have no meaning for the layout; a model that
             is no module, or is wrapped or compiled already; an example that the network does not
             take; a module that the example does not call, or calls with maps of different shapes,
-            or past the block; a callable that fails, or makes no block.
+            or past the block; a callable that takes other arguments or makes no block, or one that
+            does not fit.
     """
     _check_network(model, "insert_blocks")
     positions = _checked_positions(positions)
@@ -153,7 +156,8 @@ def insert_blocks(
     if isinstance(block, (str, type)):
         build = functools.partial(make_block, block)
     elif callable(block):
-        build = functools.partial(_made_by, block)
+        # A wrapper of the caller's own decides which maps the blocks get.
+        build = functools.partial(_made_by, block, wrapper is None)
     else:
         raise ValueError(
             f"block={block!r}: expected the name of a block, a class of torch.nn.Module, or a "
@@ -263,12 +267,27 @@ def _checked_positions(positions: Any) -> list[str]:
     return found
 
 
-def _made_by(factory: BlockFactory, in_channels: int, *, ndim: int, **options: Any) -> nn.Module:
-    """Make a block by a user's own function, and try it."""
+def _made_by(
+    factory: BlockFactory, tried: bool, in_channels: int, *, ndim: int, **options: Any
+) -> nn.Module:
+    """Make a block by a user's own function; where ``tried``, see that it fits the maps.
+
+    The function's own errors pass, as its author knows them best.
+    """
     name = getattr(factory, "__qualname__", type(factory).__qualname__)
     said = f"the block of {name}(in_channels={in_channels}, ndim={ndim}, ...)"
-    block = made_by(factory, said, in_channels, ndim=ndim, **options)
-    check_block(block, said, in_channels, ndim)
+    make = functools.partial(factory, in_channels, ndim=ndim, **options)
+    block = made_by(make, said, (TypeError, SystemExit))
+    if not tried:
+        return block
+    if not isinstance(block, Described):
+        check_block(block, said, in_channels, ndim)
+    # The trial's map may be too small for one of ours, which has large windows to pool.
+    elif (block.in_channels, block.ndim) != (in_channels, ndim):
+        raise ValueError(
+            f"{said} is a {type(block).__name__} of in_channels={block.in_channels} and "
+            f"ndim={block.ndim}."
+        )
     return block
 
 

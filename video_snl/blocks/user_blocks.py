@@ -148,19 +148,24 @@ def own_block(
         own = [each for each in list(parameters)[1:] if each not in ("ndim", *_COMMON)]
         has = f"its options are: {', '.join(own)}" if own else "it has none of its own"
         raise ValueError(f"{unknown[0]}={arguments[unknown[0]]!r} with {said}: {has}.")
-    return made_by(kind, said, in_channels, ndim=ndim, **arguments)
+    return made_by(functools.partial(kind, in_channels, ndim=ndim, **arguments), said)
 
 
-def made_by(make: Callable[..., nn.Module], said: str, *args: Any, **options: Any) -> nn.Module:
+def made_by(
+    make: Callable[[], nn.Module],
+    said: str,
+    reported: tuple[type[BaseException], ...] = (Exception, SystemExit),
+) -> nn.Module:
     """Call a class or function of a user's own that makes a block.
 
     Raises:
-        ValueError: It fails, or returns something else than a module that is set up.
+        ValueError: It fails by one of the ``reported`` errors, or returns something else than a
+            module that is set up. Other errors pass.
     """
     try:
         with _as_it_was():
-            block = make(*args, **options)
-    except (Exception, SystemExit) as error:  # whatever code of others raises
+            block = make()
+    except reported as error:
         raise ValueError(f"{said} cannot be made: {_reason(error)}.") from error
     if not isinstance(block, nn.Module):
         kind = f"class {named(block)}" if isinstance(block, type) else type(block).__name__
