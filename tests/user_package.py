@@ -90,6 +90,25 @@ def near(theta, phi):
     return ((theta * torch.full((theta.shape[-1],), 0.5)) @ phi.mT).exp()
 
 
+def narrow(theta, phi):
+    """As signed, and of another shape for many positions."""
+    return theta[:, :7] @ phi.mT
+
+
+def shifted(theta, phi):
+    """Positive for few positions alone."""
+    return (theta @ phi.mT).square() + 10 - theta.shape[1]
+
+
+def capped(theta, phi):
+    """Infinite for many positions."""
+    return (theta @ phi.mT).square() / (theta.shape[1] < 9)
+
+
+def counted(theta, phi):
+    return (theta @ phi.mT > 0).float()
+
+
 def failing(theta, phi):
     raise RuntimeError("no pairs today")
 

@@ -252,6 +252,7 @@ def test_mask_with_an_own_function(name: str) -> None:
         ({"kernel": "own_parts.parts.signed"}, "it has negative values"),
         ({"kernel": "own_parts.parts.of_theta"}, r"expected M \(2, 5, 3\) .*, found \(2, 5, 5\)"),
         ({"kernel": "own_parts.parts.infinite"}, "its values are not finite"),
+        ({"kernel": "own_parts.parts.counted"}, "no gradient reaches theta"),
         ({"kernel": "own_parts.parts.failing"}, "RuntimeError: no pairs today"),
         (
             {"kernel": "own_parts.parts.Chebyshev"},
@@ -265,6 +266,23 @@ def test_mask_with_an_own_function(name: str) -> None:
 def test_what_is_no_kernel_is_said(options: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         make_block("nl", 8, **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("narrow", r"narrow: expected M \(1, 20, 20\) .*, found \(1, 7, 20\)"),
+        ("shifted", "shifted with normalization='rw': it has negative values"),
+        ("capped", "capped: its values are not finite"),
+    ],
+)
+def test_a_kernel_that_goes_wrong_after_the_trial(name: str, said: str) -> None:
+    how = None if name == "narrow" else "rw"
+    options = {"kernel": f"own_parts.parts.{name}", "normalization": how}
+    block = make_block("nl", 4, ndim=1, inter_channels=2, **options)
+    assert block(torch.randn(1, 4, 5)).shape == (1, 4, 5)
+    with pytest.raises(ValueError, match=said):
+        block(torch.randn(1, 4, 20))
 
 
 PAIRS = torch.arange(30.0).reshape(2, 5, 3)

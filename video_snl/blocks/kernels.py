@@ -31,7 +31,7 @@ from video_snl.blocks.operators import (
     normalize,
     wide,
 )
-from video_snl.blocks.user_blocks import import_named, named
+from video_snl.blocks.user_blocks import check_pairs, import_named, pairs_of
 
 __all__ = [
     "AffinitySpec",
@@ -246,7 +246,7 @@ class FunctionKernel(PairKernel):
     Args:
         function: k of all pairs: theta (B, N, Cs), phi (B, M, Cs) -> M (B, N, M), finite and
             differentiable. A normalisation divides by sums of M, which must then have no negative
-            entry.
+            entry. :func:`~video_snl.blocks.user_blocks.pairs_of` checks it in every call.
     """
 
     function: Callable[[Tensor, Tensor], Tensor]
@@ -254,42 +254,16 @@ class FunctionKernel(PairKernel):
     def affinity(self, embedded: Tensor, spec: AffinitySpec) -> Affinity:
         theta, phi = embedded.chunk(2, -1)
         phi = phi if spec.keys is None else spec.keys
-        values = self.function(theta, phi)
+        there = None
         if spec.mask is not None and spec.heard is not None:
-            values = values.masked_fill(~(spec.mask[:, :, None] & spec.heard[:, None]), 0)
+            there = spec.mask[:, :, None] & spec.heard[:, None]
+        values = pairs_of(self.function, theta, phi, spec.normalization, there)
         matrix = Dense(values)
         return normalize(matrix.symmetrize() if spec.symmetric else matrix, spec.normalization)
 
     def check(self, symmetric: bool, normalization: str | None) -> None:
-        """Try the function on a few embeddings.
-
-        Raises:
-            ValueError: It fails, returns another shape or values that are not finite, or negative
-                ones where there is a normalisation.
-        """
-        said = f"kernel {named(self.function)}"
-        draw = torch.Generator().manual_seed(0)
-        theta, phi = (torch.randn(2, n, 4, generator=draw, device="cpu") for n in (5, 3))
-        try:
-            with torch.device("cpu"):  # where a network is made without memory, too
-                values = self.function(theta, phi)
-        except Exception as error:  # whatever a function of others raises
-            raise ValueError(
-                f"{said} fails on theta (2, 5, 4) and phi (2, 3, 4): "
-                f"{type(error).__name__}: {error}"
-            ) from error
-        if not isinstance(values, Tensor) or values.shape != (2, 5, 3):
-            found = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
-            raise ValueError(
-                f"{said}: expected M (2, 5, 3) of theta (2, 5, 4) and phi (2, 3, 4), found {found}."
-            )
-        if not bool(values.isfinite().all()):
-            raise ValueError(f"{said}: its values are not finite.")
-        if normalization is not None and bool((values < 0).any()):
-            raise ValueError(
-                f"{said} with normalization={normalization!r}: it has negative values, whose sums "
-                "no degree can be; use normalization=None, where the block has that option."
-            )
+        """Try the function on a few embeddings, as :func:`check_pairs` does."""
+        check_pairs(self.function, normalization)
 
 
 @dataclass(frozen=True)
