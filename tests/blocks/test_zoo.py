@@ -81,7 +81,7 @@ def test_the_classes_of_the_package(name: str, ndim: int) -> None:
         ({"name": "gsnl", "order": "3"}, "order='3' with block='gsnl' is a str; expected: int"),
         ({"name": "gsnl", "order": 1.5}, "order=1.5 with block='gsnl' is a float; expected: int"),
         ({"name": "nl", "scaled": 1}, "scaled=1 with block='nl' is a int; expected: bool"),
-        ({"name": "gsnl", "order": -1}, "order=-1 must be at least 0"),
+        ({"name": "gsnl", "order": -1}, "order=-1 must be 0 to 100"),
         ({"name": "cayley", "order": 0}, "order=0 of a Cayley filter must be at least 1"),
     ],
 )
