@@ -108,6 +108,20 @@ def test_a_batch_is_its_clips(case: str) -> None:
 
 
 @all_cases
+@pytest.mark.parametrize("training", [False, True])
+def test_vmap_is_a_loop(case: str, training: bool) -> None:
+    block = made(case).train(training)
+    if training and any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in block.modules()):
+        # One without running statistics of a batch, in its place.
+        if case in GATES or "norm" in CASES[case][1] or case.startswith("cgnl grouped"):
+            pytest.skip("has no other norm, or has one already")
+        block = made(case, norm="layer").train()
+    x = features(3, 2, 8, 2, 3, 2)
+    expected = torch.stack([block(each) for each in x])
+    assert_close(torch.vmap(block)(x), expected, **EXACT)
+
+
+@all_cases
 def test_shapes_may_change_from_call_to_call(case: str) -> None:
     block = made(case)
     for grid in [(2, 3, 2), (1, 2, 2), (3, 2, 2), (2, 3, 2)]:
