@@ -54,6 +54,7 @@ REFUSED = {
     ("nl", "normalization", None),
     ("ns", "normalization", None),
     ("cayley", "order", 0),
+    ("cc", "bias", "g"),
     ("se", "reduction", None),
     ("ge", "reduction", None),
     ("cgnl", "gamma", None),

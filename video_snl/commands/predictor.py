@@ -16,8 +16,6 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from video_snl.analysis.explain.positions import parse_at
-from video_snl.analysis.explain.run import explain_input, output_folder
 from video_snl.commands.features import Per, compute_features, features_of_views
 from video_snl.commands.predict import Views
 from video_snl.commands.view_scores import score_image, score_video, score_views
@@ -42,6 +40,7 @@ from video_snl.tasks.images import ImageTask
 from video_snl.tasks.metrics import top_classes
 from video_snl.tasks.operations import Reading
 from video_snl.utils.arrays import as_array
+from video_snl.utils.extras import explain_missing
 from video_snl.utils.finite import not_finite_error
 
 __all__ = ["Input", "Inputs", "Prediction", "Predictor", "load"]
@@ -242,13 +241,21 @@ class Predictor:
 
         Raises:
             UserError: The file cannot be read, there is no such position, the folder cannot be
-                written, or the network is an exported graph.
+                written, the network is an exported graph, or the extra ``explain`` is missing.
         """
         if isinstance(self.network, Exported):
             raise UserError(
                 f"{self.path} is an exported graph, whose blocks cannot be looked into: load the "
                 "run that it was exported from"
             )
+        try:
+            from video_snl.analysis.explain.positions import parse_at
+            from video_snl.analysis.explain.run import explain_input, output_folder
+        except ModuleNotFoundError as error:
+            line = explain_missing(error, ("explain",))
+            if line is None:
+                raise
+            raise UserError(f"Predictor.explain {line}") from error
         position = None if at is None else parse_at(at)
         name, item = self._operations.find_input(str(path), self._reading)
         folder = output_folder(None if output is None else str(output), name)
