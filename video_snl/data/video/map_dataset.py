@@ -53,11 +53,14 @@ _TRANSFORM = 3
 class ListOptions(TypedDict, total=False):
     """Options of a dataset whose videos are listed by a folder or a file.
 
-    split: ``train`` (the default), ``test``, or ``all`` videos.
-    clip, transform, seed: as for :class:`VideoDataset`.
-    random_clips: as for :class:`VideoDataset`; None: for ``train`` alone.
-    classes: names in the order of the labels, such as those of a trained network; None: those that
-        are found, sorted.
+    Attributes:
+        split: ``train`` (the default), ``test``, or ``all`` videos.
+        clip: As for :class:`VideoDataset`.
+        transform: As for :class:`VideoDataset`.
+        random_clips: As for :class:`VideoDataset`; None: for ``train`` alone.
+        classes: Names in the order of the labels, such as those of a trained network; None: those
+            that are found, sorted.
+        seed: As for :class:`VideoDataset`.
     """
 
     split: Part
