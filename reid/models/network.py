@@ -75,10 +75,10 @@ class TrackletNet(nn.Module):
         dropout: Probability of dropout before the classifier.
 
     Shapes: clips are float (B, 3, T, H, W), normalised, of any T, H, W from ``smallest`` on. The
-    mask is bool (B, T), True for the frames that exist, which come first in every tracklet; None where
-    all do. The features of a tracklet are then those of its existing frames alone (in evaluation
-    mode), whatever stands in the place of the others. The backbone sees the existing frames again
-    there, also in its BatchNorm statistics in training.
+    mask is bool (B, T), True for the frames that exist, which come first in every tracklet; None
+    where all do. The features of a tracklet are then those of its existing frames alone (in
+    evaluation mode), whatever stands in the place of the others. The backbone sees the existing
+    frames again there, also in its BatchNorm statistics in training.
 
     Raises:
         UserError: From forward, for a clip of other axes or smaller than ``smallest``; a mask of
