@@ -24,11 +24,11 @@ from reid.models.heads import (
     NormalisedMeanHead,
     RecurrentHead,
 )
-from reid.models.own_blocks import takes_mask
 from reid.models.torchreid_models import EMBEDDING
 from reid.models.weights import load_backbone_weights, load_published
 from video_snl.blocks.insertion import Where, WithBlock, Wrapper, block_places, insert_blocks
 from video_snl.blocks.layouts import resized_mask
+from video_snl.blocks.masks import takes_mask
 from video_snl.blocks.zoo import make_block
 from video_snl.errors import UserError
 from video_snl.models.weights.loading import LoadReport

@@ -1,32 +1,14 @@
-"""Blocks that take a mask of the frames that exist, and those of a user's own that take none."""
+"""Blocks of a user's own that take no mask of the frames that exist."""
 
 from __future__ import annotations
 
-import functools
-
-import torch
-from torch import nn
-
 from reid.config import ReidModelConfig
 from video_snl.blocks.gates import GATES
-from video_snl.blocks.insertion import WithBlock, mask_blocks
+from video_snl.blocks.masks import takes_mask
 from video_snl.blocks.user_blocks import import_named, is_block
 from video_snl.errors import UserError
 
-__all__ = ["takes_mask", "why_no_mask"]
-
-
-def takes_mask(block: nn.Module) -> bool:
-    """Tell whether a block takes a mask, as :func:`~video_snl.blocks.insertion.mask_blocks` does.
-
-    The block stays as it was.
-    """
-    alone = WithBlock(nn.Identity(), block, "after")
-    try:
-        with mask_blocks(alone, torch.ones(1, 1, dtype=torch.bool)):
-            return True
-    except ValueError:
-        return False
+__all__ = ["why_no_mask"]
 
 
 def why_no_mask(model: ReidModelConfig) -> str | None:
@@ -44,8 +26,6 @@ def why_no_mask(model: ReidModelConfig) -> str | None:
         raise UserError(f"model: {error}") from error
     if issubclass(kind, GATES["ge"]) and model.block_options.get("extent"):
         return f"the gates of block {path} with an extent are of boxes of all positions of a clip"
-    stand_in = nn.Identity()
-    stand_in.forward = functools.partial(kind.forward, stand_in)  # type: ignore[method-assign]
-    if takes_mask(stand_in):
+    if takes_mask(kind):
         return None
     return f"{path}.forward takes no mask=, so that it looks at all frames of a clip"

@@ -11,12 +11,12 @@ import torch
 from torch import nn
 
 from reid.config import ReidDataConfig, ReidExperiment, ReidModelConfig
-from reid.models.own_blocks import takes_mask
 from reid.options import check_short_tracklets, with_rule
 from tests.reid.little import options, run
 from tests.reid.networks import SIZE, network
 from tests.tiny import only_run
 from tests.user_package import importable, is_imported, write_package
+from video_snl.blocks.masks import takes_mask
 from video_snl.blocks.zoo import NAMES, make_block
 from video_snl.errors import UserError
 

@@ -10,7 +10,6 @@ these leave one answer. :mod:`video_snl.blocks.layouts` has the wrappers.
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, Unpack
@@ -29,7 +28,7 @@ from video_snl.blocks.feature_maps import (
 from video_snl.blocks.layer_widths import read_layers
 from video_snl.blocks.layers import check_counts
 from video_snl.blocks.layouts import GridOf, Layout, Pathway, Where, WithBlock, check_words
-from video_snl.blocks.masks import check_mask
+from video_snl.blocks.masks import check_mask, takes_mask
 from video_snl.blocks.options import BlockOptions
 from video_snl.blocks.places import (
     Site,
@@ -421,7 +420,7 @@ def mask_blocks(model: nn.Module, mask: Tensor | Sequence[Tensor]) -> Iterator[N
     if not wrappers:
         raise ValueError("mask_blocks: no block is inserted in this network: insert_blocks first.")
     for wrapper in wrappers:
-        if "mask" not in inspect.signature(wrapper.block.forward).parameters:
+        if not takes_mask(wrapper.block):
             raise ValueError(
                 f"mask_blocks: {type(wrapper.block).__name__}.forward takes no mask=, so that it "
                 "would look at positions that do not exist."

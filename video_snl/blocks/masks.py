@@ -7,6 +7,7 @@ as it is.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 
 import torch
@@ -23,10 +24,16 @@ __all__ = [
     "masked_max_pool",
     "masked_mean",
     "masked_norm",
+    "takes_mask",
     "zeroed",
 ]
 
 _POOL = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
+
+
+def takes_mask(block: nn.Module | type[nn.Module]) -> bool:
+    """Tell whether a block, or the blocks of a class, take ``mask=`` in their forward pass."""
+    return "mask" in inspect.signature(block.forward).parameters
 
 
 def check_mask(mask: Tensor, name: str = "mask") -> None:
