@@ -79,13 +79,30 @@ def with_rule(experiment: ReidExperiment) -> ReidExperiment:
 
 
 def _why_no_masks(model: ReidModelConfig) -> str | None:
-    """Say why a network cannot leave out frames, its block of a user's own included."""
-    reason = why_no_masks(model)
-    if reason is None and is_dotted(model.block):
-        from reid.models.own_blocks import why_no_mask  # which imports torch, and the block
+    """Say why a network cannot leave out frames, its block of a user's own included.
 
-        return why_no_mask(model)
-    return reason
+    That one's class is imported, but not made: its number of channels is that of a place in the
+    network.
+
+    Raises:
+        UserError: There is no such class.
+    """
+    reason, path = why_no_masks(model), model.block
+    if reason is not None or not is_dotted(path):
+        return reason
+    from video_snl.blocks.gates import GATES  # these import torch
+    from video_snl.blocks.masks import takes_mask
+    from video_snl.blocks.user_blocks import import_named, is_block
+
+    try:
+        kind = import_named(path, "block", "a class of torch.nn.Module", is_block)
+    except ValueError as error:
+        raise UserError(f"model: {error}") from error
+    if issubclass(kind, GATES["ge"]) and model.block_options.get("extent"):
+        return f"the gates of block {path} with an extent are of boxes of all positions of a clip"
+    if takes_mask(kind):
+        return None
+    return f"{path}.forward takes no mask=, so that it looks at all frames of a clip"
 
 
 def check_options(experiment: ReidExperiment) -> None:
