@@ -6,7 +6,7 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -34,6 +34,7 @@ gc.disable()
 import hypothesis  # noqa: E402
 import torch  # noqa: E402
 
+from tests.user_package import importable, write_package  # noqa: E402
 from tests.videos import write_ucf101  # noqa: E402
 
 # What a test does not say itself. A time for each example would fail on a machine that is busy.
@@ -94,3 +95,16 @@ def write(tmp_path: Path) -> Callable[[str, str], str]:
         return str(tmp_path / name)
 
     return written
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of the package of a user's own, which is not on the path yet."""
+    return write_package(tmp_path_factory.mktemp("package"))
+
+
+@pytest.fixture
+def own_parts(package: Path) -> Iterator[None]:
+    """That package can be imported, and is forgotten afterwards."""
+    with importable(package):
+        yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -30,11 +31,13 @@ def test_right_gradients_pass_and_random_numbers_stay(
     state = torch.random.get_rng_state()
     assert gradients.weight_gradient_error(layer, x) < 0.01
     assert torch.equal(torch.random.get_rng_state(), state)
-    # Autograd's own gradient in bfloat16 has the error that is measured for it.
-    half = nn.Sequential(layer).bfloat16()
-    half(x.bfloat16()).sum().backward()
-    assert layer.weight.grad.isfinite().all()
-    layer.float()
+    # The same of a training step: autograd's gradient in bfloat16 beside that in float32.
+    rounded, exact = copy.deepcopy(layer).bfloat16(), copy.deepcopy(layer).bfloat16().float()
+    target = torch.randn(layer(x).shape).bfloat16()
+    (rounded(x.bfloat16()) * target).sum().backward()
+    (exact(x.bfloat16().float()) * target.float()).sum().backward()
+    error = (rounded.weight.grad.float() - exact.weight.grad).abs().max()
+    assert error < 0.01 * exact.weight.grad.abs().max()
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from tests.reid.little import options as reid_options
 from tests.reid.little import write_folder
 from tests.tiny import REPOSITORY, only_run, run_command, run_here
 from tests.tiny_images import image_options
-from tests.user_package import forget_package, importable, is_imported, write_package
+from tests.user_package import forget_package, importable, is_imported
 from video_snl.cli.main import _COMMANDS, IMAGE_COMMANDS
 from video_snl.config.task_spec import IMAGE
 from video_snl.config.user_code import refuse_code
@@ -36,15 +35,7 @@ REFUSED = (
 )
 
 
-@pytest.fixture(scope="module")
-def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_package(tmp_path_factory.mktemp("package"))
-
-
-@pytest.fixture(autouse=True)
-def own_parts(package: Path) -> Iterator[None]:
-    with importable(package):
-        yield
+pytestmark = pytest.mark.usefixtures("own_parts")
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ from reid.options import check_short_tracklets, with_rule
 from tests.reid.little import options, run
 from tests.reid.networks import SIZE, network
 from tests.tiny import only_run
-from tests.user_package import importable, is_imported, write_package
+from tests.user_package import is_imported
 from video_snl.blocks.masks import takes_mask
 from video_snl.blocks.zoo import NAMES, make_block
 from video_snl.errors import UserError
@@ -23,15 +22,7 @@ from video_snl.errors import UserError
 MEAN, MASKED = "own_parts.blocks.MeanBlock", "own_parts.blocks.MaskedBlock"
 
 
-@pytest.fixture(scope="module")
-def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_package(tmp_path_factory.mktemp("package"))
-
-
-@pytest.fixture(autouse=True)
-def own_parts(package: Path) -> Iterator[None]:
-    with importable(package):
-        yield
+pytestmark = pytest.mark.usefixtures("own_parts")
 
 
 @pytest.mark.parametrize(
