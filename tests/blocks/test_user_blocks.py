@@ -451,3 +451,12 @@ def test_a_state_dict_imports_nothing_unless_it_is_allowed(
         assert not is_imported()
     loaded = load_block(tmp_path / "block.pt", allow_code=True)
     torch.testing.assert_close(loaded(x), expected)
+
+
+def test_a_subclass_of_a_block_of_the_zoo_that_exits_is_refused() -> None:
+    class Leaves(SNL2d):
+        def __init__(self, in_channels: int, **options: Any) -> None:
+            raise SystemExit(3)
+
+    with pytest.raises(ValueError, match="Leaves cannot be made: SystemExit: 3"):
+        make_block(Leaves, 8, ndim=2)

@@ -30,7 +30,14 @@ from video_snl.blocks.kernels import (
 )
 from video_snl.blocks.options import NO_OPTIONS, BlockOptions, KernelName, checked_options
 from video_snl.blocks.sub_block import Described, NormName
-from video_snl.blocks.user_blocks import check_block, import_named, is_block, named, own_block
+from video_snl.blocks.user_blocks import (
+    check_block,
+    import_named,
+    is_block,
+    made_by,
+    named,
+    own_block,
+)
 
 __all__ = ["BLOCKS", "NAMES", "Dimensions", "ZooBlock", "dimensions", "make_block"]
 
@@ -450,7 +457,8 @@ def _own(
         raise ValueError(f"block={name!r}: expected a class of torch.nn.Module, or a name.")
     if not issubclass(kind, ZooBlock):
         return own_block(kind, in_channels, ndim=ndim, common=common, options=options)
-    block = kind(in_channels, ndim=ndim, **common, **options)
+    make = partial(kind, in_channels, ndim=ndim, **common, **options)
+    block = made_by(make, f"block {named(kind)}", (SystemExit,))  # the zoo's own errors pass
     if kind not in BLOCKS.get(kind.row.__name__, ()):
         assert isinstance(block, Described) and block.description is not None
         block.description["name"] = name if isinstance(name, str) else named(name)
