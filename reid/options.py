@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from reid.config import (
+    CLIP_BACKBONES,
     ReidDataConfig,
     ReidExperiment,
     ReidModelConfig,
     ShortTracklets,
     why_no_masks,
 )
+from reid.data.datasets.catalog import DATASETS
 from video_snl.config.user_code import is_dotted
 from video_snl.config.validation import Range, check_ranges, check_training
 from video_snl.errors import OptionsError, UserError
@@ -114,9 +116,27 @@ def check_options(experiment: ReidExperiment) -> None:
     check_data(experiment.data)
     check_training(experiment, _OPTIMIZER)
     check_short_tracklets(experiment)
+    _check_single_images(experiment)
     optimizer = experiment.optimizer
     if optimizer.epochs % optimizer.validate_every:
         raise UserError(
             f"optimizer.validate_every={optimizer.validate_every} must divide optimizer.epochs="
             f"{optimizer.epochs}, so that the last epoch is validated."
+        )
+
+
+def _check_single_images(experiment: ReidExperiment) -> None:
+    data, backbone = experiment.data, experiment.model.backbone
+    if not DATASETS[data.dataset].single_images:
+        return
+    if backbone in CLIP_BACKBONES:
+        raise OptionsError(
+            f"model.backbone={backbone} looks at clips of several frames, and dataset "
+            f"{data.dataset} has single images: choose a backbone of images, such as resnet50 or "
+            "osnet_x0_25."
+        )
+    if data.frames != 1:
+        raise OptionsError(
+            f"data.frames={data.frames}: dataset {data.dataset} has single images, which would be "
+            f"repeated {data.frames} times; set --data.frames 1."
         )

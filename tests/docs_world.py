@@ -17,6 +17,7 @@ from tests.export.checkpoints import video_checkpoint
 from tests.image_trees import noise_image, write_cifar, write_cityscapes, write_cub, write_folders
 from tests.reid import little
 from tests.reid_trees import write_ilids, write_image, write_mars
+from tests.reid_trees_field import write_market1501
 from tests.tiny import only_run, option_words, run_here, tiny_options
 from tests.tiny_images import image_options
 from tests.videos import write_ucf101, write_video
@@ -65,6 +66,7 @@ _DATA = {
     "imagenet": "imagenet",
     "cub200": "cub200",
     "cityscapes": "cityscapes",
+    "market1501": "market1501",
     "market": "people",
     "mars": "mars",
     "ilids": "ilids-vid",
@@ -214,6 +216,7 @@ def _lay_out_people(place: Path, runs: Runs) -> None:
     for name in ("A", "B"):
         shutil.copytree(runs.runs["reid"], place / "runs" / name)
     write_mars(place / "mars", images=True)
+    write_market1501(place / "market1501")
     _lay_out_ilids(place / "ilids-vid")
 
 

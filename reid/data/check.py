@@ -200,7 +200,7 @@ def _wrong_counts(data: ReidData, root: str) -> list[Fault]:
                 word = "identities" if what == "people" else what
                 detail = f"{name} has {is_there:,} {word}, published are {right:,}"
                 found.append(Fault("counts", root, detail))
-    if unmatched != published.unmatched:
+    if published.unmatched not in (None, unmatched):
         detail = f"queries without a match: {unmatched}, published are {published.unmatched}"
         found.append(Fault("counts", root, detail))
     return found

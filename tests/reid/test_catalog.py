@@ -30,8 +30,10 @@ def test_names_of_the_option_are_the_entries() -> None:
 @pytest.mark.parametrize("name", DATASETS)
 def test_every_entry_has_what_its_module_needs(name: str) -> None:
     entry = DATASETS[name]
-    module = importlib.import_module(entry.module)
-    assert callable(module.load) and (entry.root is not None or callable(module.ensure))
+    module_name, _, function = entry.module.partition(":")
+    module = importlib.import_module(module_name)
+    assert callable(getattr(module, function or "load"))
+    assert entry.root is not None or callable(module.ensure)
     assert num_splits(name) == entry.num_splits >= 1
     if entry.published is not None:
         assert {"train", "query", "gallery"} <= set(entry.published.parts)

@@ -57,11 +57,13 @@ class Counts:
         people: Identities, without junk and distractors.
         cameras: Cameras.
         tracklets: Tracklets.
-        frames: Frames; None in what is published of splits, where it depends on the split.
+        frames: Frames; None where it depends on the split.
+
+    In what is published, None where it is not.
     """
 
-    people: int
-    cameras: int
+    people: int | None
+    cameras: int | None
     tracklets: int
     frames: int | None
 
@@ -72,11 +74,12 @@ class Published:
 
     Attributes:
         parts: Sizes of each list.
-        unmatched: Queries without a match under the common protocol.
+        unmatched: Queries without a match under the common protocol; None where this is not
+            published.
     """
 
     parts: dict[str, Counts]
-    unmatched: int
+    unmatched: int | None
 
 
 @dataclass(frozen=True)
@@ -84,13 +87,17 @@ class Dataset:
     """Entry of the catalog.
 
     Attributes:
-        module: Module with the function ``load(root, split, report)``, imported on first use.
+        module: Module with the function ``load(root, split, report)``, imported on first use; or
+            ``module:function`` where it reads several datasets.
         root: Description of the root, for messages. None where the module has a function
             ``ensure(root)`` that makes the dataset where there is none, and returns its folder.
         num_splits: Divisions into training and test identities.
         published: Published sizes, if any.
-        has_lists: The dataset lists its files, and ``load`` reads these lists and no folder.
+        has_lists: The dataset lists its files or tracklets, each once, and ``load`` follows these
+            lists: no file is looked up to see whether it is there twice.
         all_protocols: Papers give figures by all protocols of MARS, so ``reid evaluate`` does.
+        single_images: Tracklets are single images, on which networks are trained with clips of one
+            frame.
     """
 
     module: str
@@ -99,3 +106,4 @@ class Dataset:
     published: Published | None = None
     has_lists: bool = False
     all_protocols: bool = False
+    single_images: bool = False

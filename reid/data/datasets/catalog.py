@@ -69,6 +69,73 @@ DATASETS: dict[str, Dataset] = {
             unmatched=0,
         ),
     ),
+    "market1501": Dataset(
+        "reid.data.datasets.market:load_market1501",
+        root="the folder that holds bounding_box_train/, query/ and bounding_box_test/",
+        published=Published(
+            {
+                "train": Counts(751, 6, 12_936, 12_936),
+                "query": Counts(750, 6, 3368, 3368),
+                "gallery": Counts(750, 6, 15_913, 15_913),
+                "junk": Counts(0, None, 3819, 3819),
+            },
+            unmatched=0,
+        ),
+        single_images=True,
+    ),
+    "dukemtmc-reid": Dataset(
+        "reid.data.datasets.market:load_dukemtmc",
+        root="the folder that holds bounding_box_train/, query/ and bounding_box_test/",
+        published=Published(
+            {
+                "train": Counts(702, 8, 16_522, 16_522),
+                "query": Counts(702, 8, 2228, 2228),
+                "gallery": Counts(1110, 8, 17_661, 17_661),
+            },
+            unmatched=None,
+        ),
+        single_images=True,
+    ),
+    "msmt17": Dataset(
+        "reid.data.datasets.listed:load_msmt17",
+        root="the folder of MSMT17_V1 or MSMT17_V2, that holds list_train.txt",
+        published=Published(
+            {
+                "train": Counts(1041, 15, 30_248, 30_248),
+                "query": Counts(3060, 15, 11_659, 11_659),
+                "gallery": Counts(3060, 15, 82_161, 82_161),
+            },
+            unmatched=None,
+        ),
+        has_lists=True,
+        single_images=True,
+    ),
+    "dukemtmc-videoreid": Dataset(
+        "reid.data.datasets.duke_video",
+        root="the folder that holds train/, query/ and gallery/",
+        published=Published(
+            {
+                "train": Counts(702, 8, 2196, 369_656),
+                "query": Counts(702, 8, 702, 111_848),
+                "gallery": Counts(1110, 8, 2636, 445_764),
+            },
+            unmatched=None,
+        ),
+    ),
+    "ls-vid": Dataset(
+        "reid.data.datasets.listed:load_lsvid",
+        root="the folder that holds list_sequence/, tracklet_train/ and tracklet_test/",
+        published=Published(
+            {
+                "train": Counts(842, 15, 2831, None),
+                "query": Counts(None, None, 3504, None),
+                "gallery": Counts(None, None, 7829, None),
+            },
+            unmatched=None,
+        ),
+        has_lists=True,
+        all_protocols=True,
+    ),
     "folder": Dataset(
         "reid.data.datasets.folder",
         root="the folder that holds train/, query/ and gallery/",
@@ -87,11 +154,12 @@ def load_dataset(name: str, root: str | Path | None = None, split: int = 0) -> R
     """Load the tracklets of a dataset, of one division of its identities.
 
     The same folder gives the same lists, always: frames in the order of time, tracklets in the
-    order of identity, camera and time. MARS is read from its lists alone; of the other datasets the
-    folders are listed. ``reid check`` opens the images.
+    order of identity, camera and time. MARS and MSMT17 are read from their lists alone; of the
+    other datasets the folders are listed. ``reid check`` opens the images.
 
     Args:
-        name: ``sample`` (generated on first use), ``mars``, ``ilids-vid``, ``prid2011`` or
+        name: ``sample`` (generated on first use), ``mars``, ``ilids-vid``, ``prid2011``,
+            ``market1501``, ``dukemtmc-reid``, ``msmt17``, ``dukemtmc-videoreid``, ``ls-vid`` or
             ``folder``.
         root: Folder of the dataset (docs/reid.md has the layouts); only ``sample`` has a default, a
             folder in the cache.
@@ -120,7 +188,8 @@ def read_dataset(name: str, root: str | Path | None, split: int, report: Report)
         raise UserError(
             f"split {split} of {name} does not exist: its identities are divided in one way, give 0"
         )
-    data = importlib.import_module(DATASETS[name].module).load(folder, split, report)
+    module, _, function = DATASETS[name].module.partition(":")
+    data = getattr(importlib.import_module(module), function or "load")(folder, split, report)
     if not DATASETS[name].has_lists:
         data = _distinct(data)
     for part, tracklets in (("query", data.query), ("gallery", data.gallery)):

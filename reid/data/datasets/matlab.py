@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import h5py
 import numpy as np
 from numpy.typing import NDArray
 from scipy.io import loadmat
@@ -28,7 +29,7 @@ def read_matrix(path: Path, variable: str, *, columns: int | None) -> NDArray[np
     if not path.is_file():
         raise UserError(f"{path} does not exist: restore it from the published dataset")
     try:
-        values = loadmat(path)
+        values = _values(path)
     except Exception as error:  # a damaged file makes scipy raise anything
         raise UserError(
             f"{path} is not a readable MATLAB file ({type(error).__name__}: {error}): restore it "
@@ -38,6 +39,16 @@ def read_matrix(path: Path, variable: str, *, columns: int | None) -> NDArray[np
         found = ", ".join(name for name in values if not name.startswith("__")) or "nothing"
         raise UserError(f"{path} has no {variable}, it holds {found}: restore the published file")
     return _whole_numbers(path, variable, values[variable], columns)
+
+
+def _values(path: Path) -> dict[str, object]:
+    try:
+        return loadmat(path)
+    except NotImplementedError:  # MATLAB 7.3 writes HDF5, with the axes in its own order
+        with h5py.File(path) as file:
+            found = {name: file[name] for name in file}
+            kept = {name: value for name, value in found.items() if isinstance(value, h5py.Dataset)}
+            return {name: value[()].T for name, value in kept.items()}
 
 
 def _whole_numbers(path: Path, variable: str, found: object, columns: int | None) -> NDArray:
