@@ -51,7 +51,7 @@ class ReidDataConfig:
         root: Folder of the dataset. Default for ``sample``: the cache.
         split: Number of the division into training and test identities, from 0: iLIDS-VID and
             PRID-2011 have ten, the others one.
-        frames: Frames T of a tracklet that the network sees at once.
+        frames: Frames T of a tracklet that the network sees at once; 1 to train on single images.
         height: Frames are resized to this height, in pixels.
         width: Frames are resized to this width, in pixels.
         identities: Identities P of a training batch, over all devices.

@@ -99,8 +99,8 @@ class ReidOperations(Operations[ReidExperiment, ReidData, int, TrainedReid, Trac
         """Return the number of identities to train on; 100 where the root is not known."""
         config = experiment.data
         published = DATASETS[config.dataset].published
-        if published is not None:
-            return published.parts["train"].people
+        if published is not None and (known := published.parts["train"].people) is not None:
+            return known
         if config.root is not None:
             return len(labels_of(load_dataset(config.dataset, config.root, config.split).train))
         if DATASETS[config.dataset].root is not None:

@@ -51,6 +51,8 @@ UNRUN: dict[str, str] = {
     "they are",
     r"reid train --config configs/reid/market_subset_msmt17\.yaml": "needs the published weights; "
     "tests/reid/test_pretrained.py trains from a file of the same format",
+    r"reid (calibrate|search .*--calibrate) ": "needs features of hundreds of people; "
+    "tests/reid/test_calibrate.py makes some",
     r"reid train .*--splits all": "trains ten times; tests/reid/test_cli.py has a stand-in for the "
     "training of a split",
     r"reid evaluate .*--checkpoint RUNS": "needs ten trainings; tests/reid/test_evaluate.py "

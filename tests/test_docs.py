@@ -141,6 +141,7 @@ _STAND_INS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "docs/features.md": _video_features,
     "docs/python.md": _python,
     "docs/reid/datasets.md": _people,
+    "docs/reid/open-set.md": _features,
     "docs/reid/retrieval.md": _features,
 }
 

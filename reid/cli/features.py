@@ -33,17 +33,20 @@ if TYPE_CHECKING:
     from jsonargparse import Namespace
 
 __all__ = [
+    "CALIBRATE",
     "CHECK",
     "EXPLAIN",
     "EXTRACT",
     "SEARCH",
     "SERVE",
+    "Calibrate",
     "Check",
     "Explain",
     "Extract",
     "Search",
     "Serve",
     "Spectrum",
+    "calibrate",
     "check",
     "explain",
     "extract",
@@ -57,6 +60,10 @@ EXTRACT = """Write the features of tracklets to a file.
 A tracklet is a folder of cropped images of one person, or a video of such. Of a folder, all folders
 of images and all videos below it are taken; --layout decides where that may mean two things."""
 SEARCH = "Find the gallery tracklets that are nearest to some queries."
+CALIBRATE = """Measure how well distances tell who is not in a gallery, and choose a threshold.
+On features with names of persons and cameras (reid extract --layout folder), of people who are
+neither trained on nor tested on. Prints the area under the ROC curve, TAR at FAR, and DIR at
+false-alarm rates; rates for which there are too few searches are not measurable."""
 EXPLAIN = """Show what the blocks of a trained network look at in a tracklet.
 Writes a folder with a page (index.html) on which any position can be picked, images in the layout
 of the paper's Figure 3, and all maps as numbers."""
@@ -111,12 +118,43 @@ class Search(Json, MaxPixels, Metric, PretrainedReid, Checkpoint, _Tracklets):
         index: exact, or an approximate index whose recall is then printed.
         top: How many tracklets to list.
         page: Write an HTML page with film strips, too; default none.
+        threshold: Distance up to which a tracklet is taken for the query's person; where the
+            nearest is further, the person is not in the gallery. Default none.
+        calibrate: Take the threshold of this file of reid calibrate, of the same network; default
+            none.
     """
 
     queries: list[str] = positional("FOLDER|VIDEO|FILE", nargs="+")
     gallery: str = option(required=True, metavar="FILE")
     index: Literal["exact", "ivf", "hnsw"] = "exact"
     top: int = 10
+    page: str | None = option(metavar="FILE")
+    threshold: float | None = None
+    calibrate: str | None = option(metavar="FILE")
+
+
+@option_group
+class Calibrate(Json, Metric):
+    """Options of ``calibrate``.
+
+    Args:
+        queries: Feature files (.parquet) of reid extract, with names of persons and cameras.
+        gallery: Feature file to search in, of the same network.
+        output: Calibration to write, for reid search --calibrate; default none: only measure.
+        false_alarms: Share of the searches for people who are not in the gallery that may find
+            somebody; the threshold is the largest with at most this share.
+        cameras: cross: the query's own person under the query's own camera does not count; ignore:
+            only the query itself does not.
+        check: Measure the threshold of this calibration, and choose none; default none.
+        page: Write an HTML page with the distributions and curves; default none.
+    """
+
+    queries: list[str] = positional("FILE", nargs="+")
+    gallery: str = option(required=True, metavar="FILE")
+    output: str | None = option(short="-o", metavar="FILE")
+    false_alarms: float = 0.01
+    cameras: Literal["cross", "ignore"] = "cross"
+    check: str | None = option(metavar="FILE")
     page: str | None = option(metavar="FILE")
 
 
@@ -162,7 +200,7 @@ class Check(Json, Workers):
     """Options of ``check``.
 
     Args:
-        dataset: sample, mars, ilids-vid, prid2011 or folder.
+        dataset: Name of the dataset (docs/reid/datasets.md).
         root: Folder of the dataset; default for the sample dataset: the cache.
         split: Number of the split, from 0.
         deadline: Seconds that a tracklet may take before it is given up.
@@ -217,6 +255,25 @@ def search(arguments: Namespace) -> int:
         max_pixels=options.max_pixels,
         published=options.pretrained,
         weights=options.weights,
+        threshold=options.threshold,
+        calibration=options.calibrate,
+    )
+
+
+def calibrate(arguments: Namespace) -> int:
+    options = options_of(Calibrate, arguments)
+    from reid.retrieval.calibrating import run_calibrate
+
+    return run_calibrate(
+        options.queries,
+        options.gallery,
+        output=options.output,
+        false_alarms=options.false_alarms,
+        metric=options.metric,
+        cameras=options.cameras,
+        check=options.check,
+        page=options.page,
+        as_json=options.json,
     )
 
 

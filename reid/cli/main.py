@@ -223,6 +223,7 @@ _COMMANDS: Commands = {
     ),
     "extract": _command(features.EXTRACT, features.Extract, features.extract),
     "search": _command(features.SEARCH, features.Search, features.search),
+    "calibrate": _command(features.CALIBRATE, features.Calibrate, features.calibrate),
     "describe": _command(
         "Show a network: its layers, where the blocks stand, parameters and multiply-adds.",
         _Describe,

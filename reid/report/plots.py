@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from reid.metrics.ranking import Ranking
     from reid.report.evaluation import Evaluation
 
-__all__ = ["Embedding", "embed", "plot_cmc", "plot_embedding"]
+__all__ = ["Embedding", "embed", "plot_cmc", "plot_embedding", "save_figure"]
 
 _WIDTH = 5.4
 _IDENTITIES = 20
@@ -83,7 +83,7 @@ def plot_cmc(rankings: Mapping[str, Ranking], path: Path, max_rank: int = 20) ->
     axes.set_xlim(0.5, max(longest, 2) + 0.5)
     axes.grid(alpha=0.3)
     figure.legend(loc="outside lower center", frameon=False, fontsize=9)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def embed(evaluation: Evaluation) -> Embedding:
@@ -130,7 +130,7 @@ def plot_embedding(embedding: Embedding, path: Path) -> None:
         for camera in np.unique(embedding.cameras)
     }
     with figure_fonts([*names.values(), *cameras.values()]):
-        _save(_tsne_figure(embedding, names, cameras), path)
+        save_figure(_tsne_figure(embedding, names, cameras), path)
 
 
 def _tsne_figure(
@@ -244,7 +244,8 @@ def _features(evaluation: Evaluation, rows: np.ndarray) -> np.ndarray:
     return features / np.maximum(norm, np.finfo(float).tiny)
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, whole or not at all."""
     FigureCanvasAgg(figure)
     # Without the version of the library in it, equal figures are equal files.
     metadata = {"Software": None}

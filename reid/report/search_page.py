@@ -35,6 +35,8 @@ def write_search_page(
     *,
     gallery: str,
     called: str | None = None,
+    verdicts: Sequence[str] | None = None,
+    note: str | None = None,
 ) -> None:
     """Write what was found, at most 20 results of the first 20 queries.
 
@@ -48,6 +50,8 @@ def write_search_page(
         found: Result of the search.
         gallery: Name of the gallery, for the page.
         called: Name of the queries on the page; None for their own names.
+        verdicts: For each query, whether its person is in the gallery; None: nothing is said.
+        note: What the distances mean.
     """
     rows = range(min(_QUERIES, len(asked.names)))
     columns = {
@@ -73,13 +77,18 @@ def write_search_page(
         query = _shown(asked, asked_names, row, frames)
         query = query if called is None else replace(query, name=called)
         lists.append(
-            {"heading": query.name, "query": entry_view(query, "query"), "entries": entries}
+            {
+                "heading": query.name,
+                "verdict": "" if verdicts is None else verdicts[row],
+                "query": entry_view(query, "query"),
+                "entries": entries,
+            }
         )
     more = len(asked.names) - len(lists)
     facts = f"The nearest of {counts(len(table.names), 'tracklet')} in {gallery}."
     if more:
         facts += f" Not on this page: {counts(more, 'more query', 'more queries')}."
-    values = {"title": "Search for identities", "facts": facts, "lists": lists}
+    values = {"title": "Search for identities", "facts": facts, "note": note, "lists": lists}
     write_reid_page(path, "search.html", values)
 
 

@@ -14,6 +14,7 @@ from video_snl.utils.files import check_file, writing
 from video_snl.utils.json_text import to_json
 
 if TYPE_CHECKING:
+    from reid.retrieval.calibration import Calibration
     from reid.retrieval.features import FeatureTable
     from reid.retrieval.index import IndexName, Metric, SearchResult
     from reid.trained import TrainedReid
@@ -35,6 +36,8 @@ def run_search(
     max_pixels: int | None = None,
     published: str | None = None,
     weights: str | None = None,
+    threshold: float | None = None,
+    calibration: str | None = None,
 ) -> int:
     """Search a feature file for some tracklets, and print the nearest ones.
 
@@ -54,6 +57,9 @@ def run_search(
         max_pixels: Most pixels of an image of the queries; default as in training.
         published: Name of a published network in the place of the checkpoint.
         weights: File of its weights.
+        threshold: Distance up to which a tracklet is taken for the query's person; where the
+            nearest is further, the person is said not to be in the gallery.
+        calibration: File of ``reid calibrate`` with the threshold, in its place.
 
     Raises:
         UserError: Nothing to search for or in, a bad file, or features of another network.
@@ -62,16 +68,19 @@ def run_search(
     from reid.retrieval.index import search
 
     _check_arguments(gallery, queries, top, page)
+    limit = _limit(threshold, calibration)
     table = filled_table(gallery)
+    if limit is not None and limit.calibration is not None:
+        limit.calibration.check(table, metric, str(calibration))
     network = _Network(checkpoint, published, weights)
     asked = _asked(network, queries, layout, table.test_frames, max_pixels)
     same_model(asked, table)
     comparable([asked, table])
     found = search(asked, table, index=index, top=min(top, len(table.names)), metric=metric)
-    answer = _answer(asked, table, found, gallery=gallery, index=index, metric=metric)
+    answer = _answer(asked, table, found, gallery=gallery, index=index, metric=metric, limit=limit)
     print(to_json(answer, indent=2) if as_json else _text(answer), flush=True)
     if page is not None:
-        _write_page(page, asked, table, found, gallery, quiet=as_json)
+        _write_page(page, asked, table, found, answer, quiet=as_json)
     return 0
 
 
@@ -130,6 +139,28 @@ def _asked(
     return concatenate(tables)
 
 
+class _Limit(NamedTuple):
+    """Largest distance of a tracklet of the query's person, and the calibration it is from."""
+
+    threshold: float
+    calibration: Calibration | None
+
+
+def _limit(threshold: float | None, calibration: str | None) -> _Limit | None:
+    if calibration is not None:
+        from reid.retrieval.calibration import read_calibration
+
+        if threshold is not None:
+            raise UserError("--threshold and --calibrate both name a threshold: give one of them")
+        found = read_calibration(calibration)
+        return _Limit(found.threshold, found)
+    if threshold is None:
+        return None
+    if not 0 <= threshold < float("inf"):
+        raise UserError(f"--threshold {threshold:g}: give a distance, from 0")
+    return _Limit(threshold, None)
+
+
 def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
@@ -139,14 +170,23 @@ def _write_page(
     asked: FeatureTable,
     table: FeatureTable,
     found: SearchResult,
-    gallery: str,
+    answer: dict[str, Any],
     *,
     quiet: bool,
 ) -> None:
     from reid.report.search_page import write_search_page
 
+    verdicts = [_verdict(query, answer) for query in answer["queries"]]
     with writing("--page", page):
-        write_search_page(Path(page), asked, table, found, gallery=gallery)
+        write_search_page(
+            Path(page),
+            asked,
+            table,
+            found,
+            gallery=answer["gallery"],
+            verdicts=verdicts,
+            note=answer["scores"],
+        )
     if not quiet:
         print(f"page: {page}")
 
@@ -195,6 +235,7 @@ def _answer(
     gallery: str,
     index: str,
     metric: str,
+    limit: _Limit | None,
 ) -> dict[str, Any]:
     asked_names = asked.person_names, asked.camera_names
     names = table.person_names, table.camera_names
@@ -204,17 +245,65 @@ def _answer(
         "index": index,
         "metric": metric,
         "recall": found.recall,
+        "threshold": None if limit is None else limit.threshold,
+        "scores": _scores(limit, len(table.names)),
         "queries": [
             {
                 "name": name,
                 "frames": int(asked.num_frames[row]),
                 "skipped_frames": int(asked.skipped_frames[row]),
                 **_who(asked, asked_names, row),
+                **_decision(limit, float(found.distances[row, 0])),
                 "results": _results(table, names, found, row),
             }
             for row, name in enumerate(asked.names)
         ],
     }
+
+
+def _scores(limit: _Limit | None, entries: int) -> str:
+    """Say what the distances mean."""
+    from reid.retrieval.calibration import NO_PROBABILITIES
+
+    if limit is None or limit.calibration is None:
+        return f"{NO_PROBABILITIES}; reid calibrate finds how near is near enough"
+    by = limit.calibration
+    text = (
+        f"threshold {by.threshold:.4f} of a false-alarm rate of {by.wanted:.2%}, chosen on "
+        f"{counts(by.searches, 'search', 'searches')} in {counts(by.entries, 'tracklet')}"
+    )
+    if entries > by.entries:
+        more = f"this gallery has {entries:,}: expect more false alarms than that"
+        return f"{text}; {more}, since they grow with the gallery"
+    return text
+
+
+def _decision(limit: _Limit | None, nearest: float) -> dict[str, Any]:
+    """Return whether the person is in the gallery, and how often others come so near."""
+    if limit is None:
+        return {"in_gallery": None, "false_alarm_rate": None}
+    by = limit.calibration
+    return {
+        "in_gallery": nearest <= limit.threshold,
+        "false_alarm_rate": None if by is None else by.false_alarm_rate(nearest),
+    }
+
+
+def _verdict(query: dict[str, Any], answer: dict[str, Any]) -> str:
+    """Say whether a query's person is in the gallery; "" without a threshold."""
+    results, threshold = query["results"], answer["threshold"]
+    if threshold is None:
+        return ""
+    place = "in the gallery" if query["in_gallery"] else "not in the gallery"
+    if not results:
+        return f"{place}: nobody was found"
+    side = "within" if query["in_gallery"] else "beyond"
+    text = f"{place}: the nearest, at {results[0]['distance']:.4f}, is {side} {threshold:.4f}"
+    if query["false_alarm_rate"] is not None:
+        text += (
+            f"; of people who are not there {query['false_alarm_rate']:.2%} come as near by chance"
+        )
+    return text
 
 
 _Known = tuple[list[str | None], list[str | None]]
@@ -257,10 +346,15 @@ def _text(answer: dict[str, Any]) -> str:
         names = (("person", query["person_name"]), ("camera", query["camera_name"]))
         known = "".join(f", {what} {name}" for what, name in names if name is not None)
         lines += ["", f"query {query['name']} ({counts(query['frames'], 'frame')}{unread}{known})"]
+        lines += [verdict] if (verdict := _verdict(query, answer)) else []
         who = [(_dash(r["person_name"]), _dash(r["camera_name"])) for r in query["results"]]
         wide = [max(6, *(len(names[place]) for names in who)) if who else 6 for place in (0, 1)]
         lines.append(f"rank  distance  {'person':>{wide[0]}}  {'camera':>{wide[1]}}  tracklet")
+        accepted = True
         for result, (person, camera) in zip(query["results"], who, strict=True):
+            if accepted and not _is_within(result, answer["threshold"]):
+                accepted = False
+                lines.append(f"----  beyond the threshold {answer['threshold']:.4f}")
             lines.append(
                 f"{result['rank']:4}  {result['distance']:8.4f}  {person:>{wide[0]}}  "
                 f"{camera:>{wide[1]}}  {result['name']}"
@@ -270,7 +364,12 @@ def _text(answer: dict[str, Any]) -> str:
             "",
             f"recall of the {answer['index']} index against exact search: {answer['recall']:.1%}",
         ]
+    lines += ["", answer["scores"]]
     return "\n".join(lines)
+
+
+def _is_within(result: dict[str, Any], threshold: float | None) -> bool:
+    return threshold is None or result["distance"] <= threshold
 
 
 def _dash(name: str | None) -> str:

@@ -223,6 +223,8 @@ REFERENCE: dict[str, tuple[str, tuple[str, ...]]] = {
             "reid.data.tracklet_folders",
             "reid.retrieval.features",
             "reid.retrieval.index",
+            "reid.retrieval.calibration",
+            "reid.metrics.open_set",
             "reid.metrics.rerank",
             "reid.models.losses",
             "reid.operations",

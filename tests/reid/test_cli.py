@@ -29,7 +29,17 @@ from video_snl.errors import UserError
 from video_snl.runs.run import Run
 from video_snl.utils.locks import locked
 
-COMMANDS = ("train", "evaluate", "extract", "search", "describe", "check", "publish", "serve")
+COMMANDS = (
+    "train",
+    "evaluate",
+    "extract",
+    "search",
+    "calibrate",
+    "describe",
+    "check",
+    "publish",
+    "serve",
+)
 
 
 def test_help_explains_every_option_without_loading_torch() -> None:

@@ -112,7 +112,7 @@ def test_the_table_says_what_is_unknown(
     assert lines[0] == f"10 tracklets in {path}"
     assert lines[2] == f"query {table.names[0]} (2 frames)"
     assert lines[3].split() == ["rank", "distance", "person", "camera", "tracklet"]
-    assert len(lines[4:]) == 10
+    assert len(lines[4:]) == 12 and lines[-2] == "" and "not probabilities" in lines[-1]
     assert lines[4].split() == ["1", "0.0000", "-", "-", table.names[0]]
 
 
