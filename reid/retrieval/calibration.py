@@ -103,14 +103,14 @@ class Calibration:
         frames = {"all" if of is None else of for of in (self.test_frames, table.test_frames)}
         if (self.model, self.dimension) != (table.model, table.dimension):
             raise UserError(
-                f"--calibrate {path} is of {self.checkpoint} (hash {self.model[:12]}, dimension "
+                f"{path} is of {self.checkpoint} (hash {self.model[:12]}, dimension "
                 f"{self.dimension}), the gallery's features are of {table.checkpoint} (hash "
                 f"{table.model[:12]}, dimension {table.dimension}): calibrate features of that "
                 "network (reid calibrate)"
             )
         if len(frames) > 1 or metric != self.metric:
             raise UserError(
-                f"--calibrate {path} is of --test_frames {self.test_frames or 'all'} and --metric "
+                f"{path} is of --test_frames {self.test_frames or 'all'} and --metric "
                 f"{self.metric}, this search of --test_frames {table.test_frames or 'all'} and "
                 f"--metric {metric}: calibrate with what is searched with"
             )

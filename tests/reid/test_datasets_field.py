@@ -112,7 +112,7 @@ def test_the_folder_of_the_archive_is_found(name: str, folder: str, tmp_path: Pa
 @pytest.mark.parametrize("name", WRITERS)
 def test_no_such_layout(name: str, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
-    with pytest.raises(UserError, match="has no folder .*, it holds .notes.txt.: give"):
+    with pytest.raises(UserError, match="has no folder .*, it holds .notes.txt.: give .*into$"):
         load_dataset(name, tmp_path)
 
 

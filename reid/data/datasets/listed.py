@@ -94,7 +94,9 @@ def load_lsvid(root: Path, split: int, report: Report) -> ReidData:
     Raises:
         UserError: Not that layout, or a file that is missing or malformed.
     """
-    lists = find_folder(root, ("list_sequence", "info/list_sequence", "LS-VID/list_sequence"), "")
+    lists = find_folder(
+        root, ("list_sequence", "info/list_sequence", "LS-VID/list_sequence"), "ls-vid"
+    )
     info = lists.parent
     root = info.parent if info.name == "info" else info
     train, test = (_read(lists / f"list_seq_{part}.txt") for part in ("train", "test"))
