@@ -291,7 +291,7 @@ def _measure(
             "that counts; check identities and cameras of both lists, and where all tracklets are "
             "of one camera use --cameras ignore (in Python cameras='ignore')"
         )
-    edges = np.linspace(low, high if high > low else low + 1, _BINS + 1)
+    edges = np.linspace(low, high if high > low else low + 1, _BINS + 1, dtype=np.float32)
     accepted, nearer, counted = _count(blocks(), genuine, edges)
     impostors = int(counted.sum())
     if impostors == 0:
@@ -306,7 +306,7 @@ def _measure(
         right=_joined(columns[3]),
         mated=_joined(columns[4]),
         persons=query_ids[asked].numpy(),
-        histogram=Histogram(edges, np.histogram(genuine, edges)[0], counted),
+        histogram=Histogram(edges, _by_bins(genuine, edges), counted),
         left_out=int((~asked).sum()),
     )
 
@@ -315,16 +315,22 @@ def _count(
     blocks: Iterator[_Block], genuine: np.ndarray, edges: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Count impostors at most as far as, and nearer than, each genuine trial, and by bins."""
-    thresholds = torch.from_numpy(genuine)
-    at_most, below = (torch.zeros(len(genuine) + 1, dtype=torch.int64) for _ in range(2))
+    accepted, nearer = (np.zeros(len(genuine), dtype=np.int64) for _ in range(2))
     counted = np.zeros(len(edges) - 1, dtype=np.int64)
     for block in blocks:
-        values = block.distances[block.impostor]
-        for total, right in ((at_most, False), (below, True)):
-            places = torch.searchsorted(thresholds, values, right=right)
-            total += torch.bincount(places, minlength=len(total))
-        counted += np.histogram(values.numpy(), edges)[0]
-    return at_most.cumsum(0)[:-1].numpy(), below.cumsum(0)[:-1].numpy(), counted
+        # Bare values sort fast: several times as fast as each is looked up among the genuine.
+        values = np.sort(block.distances[block.impostor].numpy())
+        accepted += np.searchsorted(values, genuine, side="right")
+        nearer += np.searchsorted(values, genuine, side="left")
+        counted += _by_bins(values, edges)
+    return accepted, nearer, counted
+
+
+def _by_bins(ordered: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Count ascending values in bins [a, b), of which the last one holds its upper edge, too."""
+    before = np.searchsorted(ordered, edges, side="left")
+    before[-1] = len(ordered)
+    return np.diff(before)
 
 
 def _joined(parts: list[Tensor]) -> np.ndarray:
