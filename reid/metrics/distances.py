@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+import mmap
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -10,7 +11,14 @@ from torch import Tensor
 
 from video_snl.errors import UserError
 
-__all__ = ["Distances", "Metric", "first_equal", "nearest_columns", "pairwise_distances"]
+__all__ = [
+    "Distances",
+    "Metric",
+    "first_equal",
+    "nearest_columns",
+    "pairwise_distances",
+    "read_rows",
+]
 
 Metric = Literal["cosine", "euclidean"]
 
@@ -54,12 +62,13 @@ class Distances:
         self._query = self._prepared(query)
         self._norms = self._query.square().sum(1)
 
-    def to(self, block: Tensor, numbers: Tensor | None = None) -> Tensor:
+    def to(self, block: Tensor, numbers: Tensor | None = None, *, distinct: bool = False) -> Tensor:
         """Compute the distances (Q, B) to a block (B, D) of the gallery.
 
         Args:
             block: Features of the block.
             numbers: Numbers of its rows in the gallery, shape (B,), for messages.
+            distinct: No two rows of the block are equal, so that none is looked for.
 
         Raises:
             UserError: Features of another dimension, or not finite.
@@ -67,8 +76,10 @@ class Distances:
         block = _floating(block).to(self._query)
         check_features("gallery", block, self._query.shape[1])
         check_finite("gallery", block, numbers)
-        first = first_equal(block)
         distances = self._computed(self._prepared(block))
+        if distinct:
+            return distances
+        first = first_equal(block)
         # A matrix product rounds columns differently at the edge of its tiles: equal vectors are
         # given the distance of the first of them, so that they tie.
         repeated = (first != torch.arange(len(first), device=first.device)).nonzero()[:, 0]
@@ -120,25 +131,52 @@ def centre_of(features: Tensor) -> Tensor:
     return features.mean(0) if len(features) else features.new_zeros(features.shape[1])
 
 
-def first_equal(features: Tensor) -> Tensor:
+def read_rows(features: Tensor | np.ndarray, rows: slice | Tensor) -> Tensor:
+    """Return some rows of features (N, D), those of a mapped file as a copy.
+
+    The pages of the file are then taken out of this process: they count as resident memory.
+    """
+    if isinstance(features, Tensor):
+        return features[rows]
+    base: Any = features
+    mode = None
+    while base is not None and not isinstance(base, mmap.mmap):
+        mode = getattr(base, "mode", mode)
+        base = getattr(base, "base", None)
+    block = features[rows.numpy() if isinstance(rows, Tensor) else rows]
+    if isinstance(rows, slice) and (base is not None or not block.flags.writeable):
+        block = block.copy()
+    # Pages of a copy-on-write map may hold changes that are nowhere else.
+    if base is not None and mode in ("r", "r+"):
+        base.madvise(mmap.MADV_DONTNEED)
+    return torch.from_numpy(np.asarray(block))
+
+
+def first_equal(features: Tensor | np.ndarray) -> Tensor:
     """Return, for every row (N, D), the number of the first row that equals it, shape (N,)."""
-    number = torch.arange(len(features), device=features.device)
-    if features.shape[1] == 0:
+    size, dimension = features.shape
+    device = features.device if isinstance(features, Tensor) else torch.device("cpu")
+    number = torch.arange(size, device=device)
+    if dimension == 0 or size == 0:
         return torch.zeros_like(number)
+    step = max(1, PAIRS // dimension)
     # Most rows differ in a few columns already; only the others are looked at as a whole.
-    columns = torch.linspace(0, features.shape[1] - 1, min(KEY_COLUMNS, features.shape[1]))
-    some = features[:, columns.round().long().to(features.device)]
-    _, group, count = _keys(some).unique(return_inverse=True, return_counts=True)
+    columns = torch.linspace(0, dimension - 1, min(KEY_COLUMNS, dimension)).round().long()
+    columns = columns.to(device)
+    some = [
+        _keys(read_rows(features, slice(begin, begin + step))[:, columns])
+        for begin in range(0, size, step)
+    ]
+    _, group, count = torch.cat(some).unique(return_inverse=True, return_counts=True)
     rows = (count[group] > 1).nonzero()[:, 0]
     if not len(rows):
         return number
-    step = max(1, PAIRS // features.shape[1])
-    whole = torch.cat([_keys(features[part]) for part in rows.split(step)])
+    whole = torch.cat([_keys(read_rows(features, part)) for part in rows.split(step)])
     found, group = whole.unique(return_inverse=True)
-    first = rows.new_full((len(found),), len(features)).scatter_reduce(0, group, rows, "amin")
+    first = rows.new_full((len(found),), size).scatter_reduce(0, group, rows, "amin")
     candidate = first[group]
     same = [
-        (features[a] == features[b]).all(1)
+        (read_rows(features, a) == read_rows(features, b)).all(1)
         for a, b in zip(rows.split(step), candidate.split(step), strict=True)
     ]
     number[rows] = candidate.where(torch.cat(same), rows)
@@ -160,15 +198,17 @@ def nearest_columns(distances: Tensor, count: int) -> Tensor:
 
     Of equal distances the smaller column comes first, as in the rankings.
     """
-    count = min(count, distances.shape[1])
+    size = distances.shape[1]
+    count = min(count, size)
     found = []
-    for rows in distances.split(max(1, PAIRS // max(1, distances.shape[1]))):
-        values, columns = rows.topk(count, largest=False)
-        columns = columns.sort(1).values
+    for rows in distances.split(max(1, PAIRS // max(1, size))):
+        values, columns = rows.topk(min(count + 1, size), largest=False)
+        columns = columns[:, :count].sort(1).values
         columns = columns.gather(1, rows.gather(1, columns).argsort(dim=1, stable=True))
-        # Where the last of them is as far as others, topk takes any of these.
-        tied = ((rows <= values.amax(1, keepdim=True)).sum(1) > count).nonzero()[:, 0]
-        columns[tied] = rows[tied].argsort(dim=1, stable=True)[:, :count]
+        # Where one more is as far as the last of them, topk takes any of those.
+        if count < size:
+            tied = (values[:, count] == values[:, count - 1]).nonzero()[:, 0]
+            columns[tied] = rows[tied].argsort(dim=1, stable=True)[:, :count]
         found.append(columns)
     return torch.cat(found)
 

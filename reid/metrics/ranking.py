@@ -469,5 +469,5 @@ def _score_rows(matrix: Tensor, gallery: Gallery, matches: Matches, protocol: Pr
     near = matrix.gather(1, matches.columns)
     everything = len(gallery.positions) == matrix.shape[1]
     block = matrix if everything else matrix[:, gallery.positions]
-    before = count_before(block, gallery.positions, near, matches.columns)
+    before = count_before(block, gallery.positions, near, matches.columns, matches.kept)
     return score_hits(hits_of(matches, near, before), protocol)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, cast
@@ -11,7 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reid.metrics.distances import Distances, Metric, check_features, pairwise_distances
+from reid.metrics.distances import (
+    Distances,
+    Metric,
+    check_features,
+    pairwise_distances,
+    read_rows,
+)
 from reid.metrics.matches import Gallery, Matches, count_before, hits_of
 from reid.metrics.ranking import (
     Cameras,
@@ -161,7 +166,7 @@ class _Stream:
             if low == high:
                 continue
             positions = self.positions[low:high]
-            block = _read(self.gallery, begin, end)
+            block = read_rows(self.gallery, slice(begin, end))
             if high - low < end - begin:
                 block = block[(positions - begin).to(block.device)]
             yield _Block(self.distances.to(block, positions), positions)
@@ -180,26 +185,6 @@ def _rows(shape: tuple[int, int], query: Tensor, memory: int) -> int:
             f"dimension {query.shape[1]} need {each}"
         )
     return rows
-
-
-def _read(gallery: Tensor | np.ndarray, begin: int, end: int) -> Tensor:
-    if isinstance(gallery, Tensor):
-        return gallery[begin:end]
-    block = torch.from_numpy(np.array(gallery[begin:end]))
-    _release_pages(gallery)
-    return block
-
-
-def _release_pages(gallery: np.ndarray) -> None:
-    """Take the pages of a memory-mapped file out of this process: they count as resident."""
-    base: Any = gallery
-    mode = None
-    while base is not None and not isinstance(base, mmap.mmap):
-        mode = getattr(base, "mode", mode)
-        base = getattr(base, "base", None)
-    # Pages of a copy-on-write map may hold changes that are nowhere else.
-    if base is not None and mode in ("r", "r+"):
-        base.madvise(mmap.MADV_DONTNEED)
 
 
 def _near(stream: _Stream, matches: Matches) -> Tensor:
@@ -227,7 +212,7 @@ def _before(stream: _Stream, matches: Matches, near: Tensor) -> Tensor:
                 "the same block of the gallery gave different distances in the second pass; "
                 "use deterministic algorithms on this device"
             )
-        count += count_before(block.distances, block.positions, near, matches.columns)
+        count += count_before(block.distances, block.positions, near, matches.columns, matches.kept)
     return count
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import torch
 
-from reid.metrics.distances import Distances, Metric, first_equal, nearest_columns
+from reid.metrics.distances import Distances, Metric, first_equal, nearest_columns, read_rows
 from reid.retrieval.features import FeatureTable, comparable, same_model
 from video_snl.errors import UserError
 
@@ -17,8 +17,8 @@ __all__ = ["IndexName", "Metric", "SearchResult", "search"]
 
 IndexName = Literal["exact", "ivf", "hnsw"]
 
-AT_ONCE = 2**27
-"""Distances that exact search computes at once; more are computed in blocks of the gallery."""
+AT_ONCE = 2**22
+"""Distances, and numbers of features, that exact search has in memory at once."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,8 @@ def search(
 
     Distances are those of :func:`reid.metrics.distances.pairwise_distances`, which evaluations rank
     by, and tracklets at the same distance stand in the order of the gallery, as they do there.
+    Exact search reads the gallery's features in blocks, one at a time: they may be a memory-mapped
+    file.
 
     Args:
         query: Features to search for.
@@ -67,18 +69,15 @@ def search(
     comparable([query, gallery])
     _check(query, gallery, index, top, metric)
     top = min(top, len(gallery))
-    asked, searched = torch.from_numpy(query.features), torch.from_numpy(gallery.features)
-    few = len(query) * len(gallery) <= AT_ONCE
-    matrix = Distances(asked, metric).to(searched) if few else None
-    if matrix is None:
-        exact = _exact_in_blocks(query.features, gallery.features, top, metric)
-    else:
-        columns = nearest_columns(matrix, top)
-        exact = columns.numpy(), matrix.gather(1, columns).float().numpy()
+    rows, members = _distinct(gallery.features)
+    exact = _exact(query.features, gallery.features, rows, top, metric)
+    exact = _with_equals(*exact, members, top)
     if index == "exact":
         return SearchResult(*exact, None)
-    found = _candidates(index, query.features, gallery.features, top, metric)
-    indices, distances = _ordered(found, query.features, gallery.features, matrix, top, metric)
+    found = _candidates(index, query.features, gallery.features, rows, top, metric)
+    near = _distances_to(found, query.features, gallery.features, metric)
+    indices, distances = _with_equals(found, near, members, top)
+    indices = np.where(np.isinf(distances), -1, indices)
     same = [len(np.intersect1d(a, b)) for a, b in zip(indices, exact[0], strict=True)]
     return SearchResult(indices, distances, sum(same) / exact[0].size)
 
@@ -87,11 +86,14 @@ def _check(query: FeatureTable, gallery: FeatureTable, index: str, top: int, met
     for what, table in (("query", query), ("gallery", gallery)):
         if not len(table):
             raise UserError(f"the {what} is empty: there is nothing to search; extract tracklets")
-        wrong = (~np.isfinite(table.features)).any(1).nonzero()[0]
-        if len(wrong):
-            raise UserError(
-                f"features of {table.names[wrong[0]]} ({what}) are not finite; extract them anew"
-            )
+        for block in _blocks(len(table), table.dimension):
+            some = read_rows(table.features, block)
+            if some.sum().isfinite():  # a sum passes NaN and infinity on
+                continue
+            wrong = (~some.isfinite()).any(1).nonzero()[:, 0]
+            if len(wrong):
+                name = table.names[block.start + int(wrong[0])]
+                raise UserError(f"features of {name} ({what}) are not finite; extract them anew")
     if index not in get_args(IndexName):
         raise UserError(f"index={index!r} does not exist; choose {', '.join(get_args(IndexName))}")
     if metric not in ("cosine", "euclidean"):
@@ -108,61 +110,61 @@ def _vectors(features: np.ndarray, metric: str) -> np.ndarray:
     return vectors
 
 
-def _exact_in_blocks(
-    query: np.ndarray, gallery: np.ndarray, top: int, metric: Metric
+def _blocks(size: int, numbers: int) -> list[slice]:
+    """Divide rows, each of so many numbers, into blocks of at most ``AT_ONCE`` numbers."""
+    step = max(1, AT_ONCE // max(1, numbers))
+    return [slice(begin, min(begin + step, size)) for begin in range(0, size, step)]
+
+
+def _exact(
+    query: np.ndarray, gallery: np.ndarray, rows: np.ndarray, top: int, metric: Metric
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Compare with every row where the matrix of all distances is too large."""
+    """Compare with these rows, of which no two are equal; the ``top`` nearest and distances."""
     distances = Distances(torch.from_numpy(query), metric)
-    rows, members = _distinct(gallery)
+    numbers = torch.from_numpy(rows)
     near = torch.zeros(len(query), 0)
     found = torch.zeros(len(query), 0, dtype=torch.int64)
-    for block in torch.from_numpy(rows).split(max(1, AT_ONCE // len(query))):
-        matrix = distances.to(torch.from_numpy(gallery[block.numpy()]), block)
+    for some in _blocks(len(rows), max(query.shape)):
+        block = numbers[some]
+        # Where all rows are compared with, as usual, a block of them need not be gathered.
+        features = read_rows(gallery, some if len(rows) == len(gallery) else block)
+        matrix = distances.to(features, block, distinct=True)
+        columns = nearest_columns(matrix, top)
         # Earlier rows stand first and so win ties.
-        near = torch.cat([near.to(matrix), matrix], 1)
-        found = torch.cat([found, block.expand(len(query), -1)], 1)
+        near = torch.cat([near.to(matrix), matrix.gather(1, columns)], 1)
+        found = torch.cat([found, block[columns]], 1)
         columns = nearest_columns(near, top)
         near, found = near.gather(1, columns), found.gather(1, columns)
-    return _with_equals(found.numpy(), near.float().numpy(), members, top)
+    return found.numpy(), near.float().numpy()
 
 
 def _candidates(
-    index: str, query: np.ndarray, gallery: np.ndarray, top: int, metric: Metric
-) -> tuple[np.ndarray, dict[int, np.ndarray]]:
-    """Ask a FAISS index of the different vectors for more rows than are wanted; -1 for none."""
-    rows, members = _distinct(gallery)
+    index: str, query: np.ndarray, gallery: np.ndarray, rows: np.ndarray, top: int, metric: Metric
+) -> np.ndarray:
+    """Ask a FAISS index of these rows for more of them than are wanted; -1 for none."""
     built = INDICES[index](_vectors(gallery[rows], metric), metric)
     wanted = min(len(rows), top + max(top // 2, 16))
     places = built.search(_vectors(query, metric), wanted)[1]
-    return np.where(places < 0, -1, rows[places]), members
+    return np.where(places < 0, -1, rows[places])
 
 
-def _ordered(
-    candidates: tuple[np.ndarray, dict[int, np.ndarray]],
-    query: np.ndarray,
-    gallery: np.ndarray,
-    matrix: torch.Tensor | None,
-    top: int,
-    metric: Metric,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Order candidates as exact search does: by its distances (``matrix``), then by row."""
-    found, members = candidates
+def _distances_to(
+    found: np.ndarray, query: np.ndarray, gallery: np.ndarray, metric: Metric
+) -> np.ndarray:
+    """Compute the distances of candidates as exact search does; infinite where there is none."""
     near = np.full(found.shape, np.inf, dtype=np.float32)
     for row, columns in enumerate(found):
         there = columns >= 0
-        chosen = torch.from_numpy(columns[there])
-        if matrix is not None:
-            near[row, there] = matrix[row, chosen].numpy()
-        elif len(chosen):
+        if there.any():
             distances = Distances(torch.from_numpy(query[row : row + 1]), metric)
-            near[row, there] = distances.to(torch.from_numpy(gallery[chosen.numpy()]))[0].numpy()
-    indices, nearest = _with_equals(found, near, members, top)
-    return np.where(np.isinf(nearest), -1, indices), nearest
+            chosen = read_rows(gallery, torch.from_numpy(columns[there]))
+            near[row, there] = distances.to(chosen)[0].numpy()
+    return near
 
 
 def _distinct(gallery: np.ndarray) -> tuple[np.ndarray, dict[int, np.ndarray]]:
     """Return the first row of every different vector, and all rows of those that are repeated."""
-    first = first_equal(torch.from_numpy(gallery)).numpy()
+    first = first_equal(gallery).numpy()
     rows = np.flatnonzero(first == np.arange(len(first)))
     repeated = np.flatnonzero(first != np.arange(len(first)))
     members: dict[int, list[int]] = {}

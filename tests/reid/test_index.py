@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -108,6 +109,21 @@ def test_equal_distances_stand_in_the_order_of_the_gallery(
             same = np.flatnonzero((gallery.features == gallery.features[entry]).all(1))
             before = [other for other in same if other < entry]
             assert {*before} <= {*found.indices[row]}
+
+
+@pytest.mark.parametrize("index", ["exact", "ivf"])
+def test_a_gallery_in_a_mapped_file(
+    index: IndexName, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reid.retrieval.index.AT_ONCE", 7 * 20)
+    query, gallery = random_table(7, 0), repeated(400, 1)
+    np.save(tmp_path / "gallery.npy", gallery.features)
+    mapped = np.load(tmp_path / "gallery.npy", mmap_mode="r")
+    wanted = search(query, gallery, index=index)
+    found = search(query, replace(gallery, features=mapped), index=index)
+    assert np.array_equal(found.indices, wanted.indices)
+    assert np.array_equal(found.distances, wanted.distances)
+    assert found.recall == wanted.recall
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 from scipy.io import loadmat
 
 from reid import evaluate_ranking
+from reid.metrics import matches as matching
 from reid.metrics import ranking as protocols
 from reid.metrics.distances import pairwise_distances
 from reid.metrics.matches import Gallery, count_before
@@ -220,11 +222,12 @@ def test_values_at_the_ends() -> None:
     assert_equals_naive(evaluate_ranking(case.distances, *case.labels(), max_rank=9), wanted)
 
 
+@pytest.mark.parametrize("identities", [9, 60])  # many entries of an identity, and few
 @pytest.mark.parametrize("levels", [0, 7])
 def test_neither_chunks_nor_threads_change_a_number(
-    monkeypatch: pytest.MonkeyPatch, levels: int
+    monkeypatch: pytest.MonkeyPatch, levels: int, identities: int
 ) -> None:
-    case = Case(1, queries=50, gallery=300, identities=9, levels=levels)
+    case = Case(1, queries=50, gallery=300, identities=identities, levels=levels)
     whole = evaluate_ranking(case.distances, *case.labels())
     monkeypatch.setattr(protocols, "CHUNK", 2000)
     torch.set_num_threads(2)
@@ -240,16 +243,19 @@ def test_neither_chunks_nor_threads_change_a_number(
 
 
 @settings(max_examples=60, deadline=None)
-@given(case=cases(st.sampled_from([0, 1, 4])), block=st.integers(1, 15))
-def test_counts_of_blocks_add_up(case: Case, block: int) -> None:
-    """However the gallery is divided, the parts' counts sum up to those of all of it."""
+@given(case=cases(st.sampled_from([0, 1, 4])), block=st.integers(1, 15), compared=st.integers(0, 4))
+def test_counts_of_blocks_add_up(case: Case, block: int, compared: int) -> None:
+    """However the gallery is divided, and whether entries are compared with a row or looked up."""
     distances = torch.from_numpy(case.distances)
     ids, identities, views, cameras = (torch.from_numpy(values) for values in case.labels())
     matches = (found := Gallery(identities, cameras)).matches(ids, views)
     near = distances.gather(1, matches.columns)
     total = torch.zeros_like(matches.columns)
     for positions in found.positions.split(block):
-        total += count_before(distances[:, positions], positions, near, matches.columns)
+        with mock.patch.object(matching, "COMPARED", compared):
+            total += count_before(
+                distances[:, positions], positions, near, matches.columns, matches.valid
+            )
     for q, j in matches.valid.nonzero().tolist():
         column = int(matches.columns[q, j])
         order = naive.ranked(case.distances[q].tolist())
