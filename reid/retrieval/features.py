@@ -22,9 +22,11 @@ __all__ = [
     "FeatureTable",
     "comparable",
     "concatenate",
+    "is_known",
     "numbers_of",
     "read_features",
     "same_model",
+    "same_numbering",
     "shared_numbers",
     "write_features",
 ]
@@ -242,10 +244,14 @@ def comparable(tables: Sequence[FeatureTable]) -> None:
     that in another file the same number may be somebody else. They are comparable only with
     themselves, and beside tables of which neither identities nor cameras are known.
     """
-    known = [table for table in tables if _is_known(table)]
-    for table in known:
-        if table.numbering != known[0].numbering:
-            old = table.numbering or known[0].numbering
+    same_numbering([table.numbering for table in tables if is_known(table)])
+
+
+def same_numbering(numberings: Sequence[str | None]) -> None:
+    """Raise UserError unless tables of which something is known have one ``numbering``."""
+    for numbering in numberings:
+        if numbering != numberings[0]:
+            old = numbering or numberings[0]
             raise UserError(
                 f"{old} is of format 1, which numbers identities and cameras anew in every file: "
                 "its numbers cannot be compared with those of another file; extract it again (reid "
@@ -253,7 +259,7 @@ def comparable(tables: Sequence[FeatureTable]) -> None:
             )
 
 
-def _is_known(table: FeatureTable) -> bool:
+def is_known(table: FeatureTable) -> bool:
     """Tell whether any identity or camera of a table is known."""
     for names, numbers in ((table.persons, table.person_ids), (table.cameras, table.camera_ids)):
         known = (numbers != UNKNOWN).any() if names is None else any(n is not None for n in names)
@@ -308,7 +314,7 @@ def concatenate(tables: Sequence[FeatureTable]) -> FeatureTable:
     values: dict[str, Any] = {
         key: np.concatenate([getattr(table, key) for table in tables]) for key in _NUMBERS
     }
-    numbering = next((table.numbering for table in tables if _is_known(table)), None)
+    numbering = next((table.numbering for table in tables if is_known(table)), None)
     if any(table.persons is not None or table.cameras is not None for table in tables):
         values["persons"] = [name for table in tables for name in table.person_names]
         values["cameras"] = [name for table in tables for name in table.camera_names]

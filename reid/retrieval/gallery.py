@@ -13,9 +13,11 @@ from reid.data.tracklet import camera_number, person_number
 from reid.retrieval.features import (
     FeatureTable,
     concatenate,
+    is_known,
     numbers_of,
     read_features,
     same_model,
+    same_numbering,
     write_features,
 )
 from reid.retrieval.index import IndexName, Metric, search
@@ -71,7 +73,10 @@ class Gallery:
                 f"Gallery: expected a table of Extractor.table, found {type(table).__name__}; "
                 "vectors are added by Gallery().add(vectors, names)"
             )
-        self._table = None if table is None else _in_utf8(table)
+        self._parts: list[FeatureTable] = []
+        self._numberings: list[str | None] = []  # that of what is known, none or one
+        if table is not None:
+            self._append(_in_utf8(table))
 
     @classmethod
     def read(cls, path: str | Path) -> Gallery:
@@ -93,8 +98,28 @@ class Gallery:
         with writing("Gallery.write", str(path)):
             write_features(path, self._table)
 
+    @property
+    def _table(self) -> FeatureTable | None:
+        """All parts as one."""
+        if len(self._parts) > 1:
+            self._parts = [concatenate(self._parts)]
+        return self._parts[0] if self._parts else None
+
+    def _append(self, table: FeatureTable) -> None:
+        numberings = self._numberings + ([table.numbering] if is_known(table) else [])
+        parts = [*self._parts]
+        if parts:
+            first, table = _of_one_network(parts[0], table)
+            parts = [first, *(_as_of(first, part) for part in parts[1:])]
+        same_numbering(numberings)
+        parts.append(table)
+        # Each part is longer than the next: a row is joined log2 N times, not with every addition.
+        while len(parts) > 1 and len(parts[-2]) <= len(parts[-1]):
+            parts[-2:] = [concatenate(parts[-2:])]
+        self._parts, self._numberings = parts, numberings[:1]
+
     def __len__(self) -> int:
-        return 0 if self._table is None else len(self._table)
+        return sum(map(len, self._parts))
 
     def __repr__(self) -> str:
         return f"Gallery of {counts(len(self), 'tracklet')}"
@@ -140,10 +165,7 @@ class Gallery:
         if cameras is not None:
             known = _texts("cameras", cameras, count, unknown=True)
             table = replace(table, cameras=known, camera_ids=numbers_of(known, camera_number))
-        if self._table is None:
-            self._table = table
-        else:
-            self._table = concatenate(_of_one_network(self._table, table))
+        self._append(table)
 
     def search(
         self,

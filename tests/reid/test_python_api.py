@@ -201,6 +201,20 @@ def test_names_of_people_and_cameras(tmp_path: Path) -> None:
     assert match.distance == pytest.approx(0, abs=1e-6)
 
 
+def test_a_gallery_grows_by_single_vectors() -> None:
+    """20,000 additions; each alone must not cost what the whole gallery does."""
+    vectors = np.random.default_rng(0).standard_normal((20_000, 4)).astype(np.float32)
+    gallery = reid.Gallery()
+    for number, vector in enumerate(vectors):
+        gallery.add(vector, [f"n{number}"], persons=[f"p{number % 3}"])
+        assert len(gallery) == number + 1
+    assert np.array_equal(gallery.features, vectors)
+    assert gallery.names == [f"n{number}" for number in range(20_000)]
+    for row in (0, 7777, 19_999):
+        [[match]] = gallery.search(vectors[row], top=1)
+        assert (match.row, match.name, match.person) == (row, f"n{row}", f"p{row % 3}")
+
+
 def test_what_a_gallery_refuses(
     network: reid.Extractor, gallery: Path, dataset: Path, tmp_path: Path
 ) -> None:
