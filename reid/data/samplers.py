@@ -115,21 +115,23 @@ class IdentitySampler:
         left = np.array([min(len(mine), self.batches) for mine in groups])
         surplus = left.sum() - self.identities * self.batches
         left[random.choice(np.flatnonzero(left), surplus, replace=False)] -= 1
-        for batches in range(self.batches, 0, -1):
-            chosen = _choose(left, batches, self.identities, random)
-            left[chosen] -= 1
+        for chosen in _choices(left, self.batches, self.identities, random):
             yield [groups[person].pop() for person in chosen]
 
     def _groups(self, members: list[int], random: np.random.Generator) -> list[Group]:
         """Deal all tracklets of an identity into groups of K, in a random order."""
         shuffled = [int(index) for index in random.permutation(members)]
-        order = dict.fromkeys(self._cameras[index] for index in shuffled)
-        by_camera = [i for camera in order for i in shuffled if self._cameras[i] == camera]
+        order: dict[int, int] = {}
+        for index in shuffled:
+            order.setdefault(self._cameras[index], len(order))
+        by_camera = sorted(shuffled, key=lambda index: order[self._cameras[index]])
         count = -(-len(members) // self.per_person)
         groups = [self._filled(by_camera[j::count], shuffled) for j in range(count)]
         return [groups[j] for j in random.permutation(count)]
 
     def _filled(self, group: Group, members: list[int]) -> Group:
+        if len(group) == self.per_person:  # all but a few groups of an identity
+            return group
         seen = {self._cameras[index] for index in group}
         others = [index for index in members if index not in group]
         others.sort(key=lambda index: self._cameras[index] in seen)  # stable: new cameras first
@@ -147,18 +149,69 @@ def _most_batches(groups: Sequence[int], identities: int) -> int:
     return least
 
 
-def _choose(
+def _choices(
     left: np.ndarray, batches: int, identities: int, random: np.random.Generator
-) -> list[int]:
-    """Draw different identities for the next of so many batches, in a random order.
+) -> Iterator[list[int]]:
+    """Draw different identities for each of so many batches, in a random order.
 
-    Those with a group for each of these batches must be in all of them; the others are drawn with
-    probabilities in proportion to the groups left.
+    Those with a group left for each of the batches to come must be in all of them; the others are
+    drawn with probabilities in proportion to the groups left.
+
+    Args:
+        left: Groups of each identity, at most ``batches``, ``identities * batches`` in all.
     """
-    needed = np.flatnonzero(left == batches)
-    rest = np.flatnonzero((left > 0) & (left < batches))
-    wanted = identities - len(needed)
-    if wanted:
-        share = left[rest] / left[rest].sum()
-        needed = np.concatenate([needed, random.choice(rest, wanted, replace=False, p=share)])
-    return [int(person) for person in random.permutation(needed)]
+    weights = _Weights(left)
+    with_left: dict[int, set[int]] = defaultdict(set)
+    for person, count in enumerate(left.tolist()):
+        with_left[count].add(person)
+    for batch in range(batches, 0, -1):
+        needed = sorted(with_left[batch])
+        weights.add(needed, -batch)
+        drawn = weights.draw(identities - len(needed), random)
+        weights.add(needed, batch)
+        chosen = [int(person) for person in random.permutation([*needed, *drawn])]
+        for person in chosen:
+            count = weights.of(person)
+            with_left[count].remove(person)
+            with_left[count - 1].add(person)
+        weights.add(chosen, -1)
+        yield chosen
+
+
+class _Weights:
+    """Whole numbers in rows of about sqrt(N), of which some are drawn without looking at all N."""
+
+    def __init__(self, weights: np.ndarray) -> None:
+        self._width = max(1, int(len(weights) ** 0.5))
+        padded = np.zeros(-(-len(weights) // self._width) * self._width, np.int64)
+        padded[: len(weights)] = weights
+        self._rows = padded.reshape(-1, self._width)
+        self._sums = self._rows.sum(1)
+
+    def of(self, index: int) -> int:
+        return int(self._rows[divmod(index, self._width)])
+
+    def add(self, indices: Sequence[int], amount: int | np.ndarray) -> None:
+        """Add to the weights of different indices."""
+        row, column = np.divmod(np.asarray(indices, np.int64), self._width)
+        self._rows[row, column] += amount
+        np.add.at(self._sums, row, amount)
+
+    def draw(self, count: int, random: np.random.Generator) -> list[int]:
+        """Draw different indices, as ``random.choice`` without replacement does by its shares."""
+        drawn: list[int] = []
+        removed: list[int] = []
+        while len(drawn) < count:
+            ends = self._sums.cumsum()
+            value = random.random(count - len(drawn)) * ends[-1]
+            row = ends.searchsorted(value, side="right")
+            rest = value - (ends - self._sums)[row]
+            column = (self._rows[row].cumsum(1) <= rest[:, None]).sum(1)
+            new = [*dict.fromkeys((row * self._width + column).tolist())]
+            drawn += new
+            if len(drawn) < count:
+                weights = [self.of(index) for index in new]
+                self.add(new, -np.array(weights))
+                removed += weights
+        self.add(drawn[: len(removed)], np.array(removed, np.int64))
+        return drawn

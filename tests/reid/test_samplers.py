@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reid.data.samplers import IdentitySampler
+from reid.data.samplers import IdentitySampler, _choices
 from tests.reid.little import tracklets
 from video_snl.data.loading.samplers import Key
 from video_snl.errors import UserError
@@ -141,3 +143,37 @@ def test_batches_that_cannot_be_are_refused(
         IdentitySampler(
             listed, 0, identities=identities, per_person=per_person, world_size=world_size
         )
+
+
+def test_many_tracklets_of_few_identities() -> None:
+    """50,000 tracklets of four identities: each is shown about once."""
+    listed = tracklets({person: [0, 1] * 6250 for person in range(1, 5)})
+    sampler = IdentitySampler(listed, 0, identities=4, per_person=4)
+    [*shown] = sampler
+    assert len(shown) == len({key[1] for key in shown}) == 50_000
+
+
+def _naive_choices(
+    left: np.ndarray, batches: int, identities: int, random: np.random.Generator
+) -> Iterator[list[int]]:
+    for batch in range(batches, 0, -1):
+        needed = np.flatnonzero(left == batch)
+        rest = np.flatnonzero((left > 0) & (left < batch))
+        if wanted := identities - len(needed):
+            share = left[rest] / left[rest].sum()
+            drawn = random.choice(rest, wanted, replace=False, p=share)
+            needed = np.concatenate([needed, drawn])
+        chosen = random.permutation(needed)
+        left[chosen] -= 1
+        yield chosen.tolist()
+
+
+@given(seed=st.integers(0, 2**32), batches=st.integers(1, 30), identities=st.integers(1, 6))
+def test_choices_are_those_of_a_draw_among_all(seed: int, batches: int, identities: int) -> None:
+    random = np.random.default_rng(seed)
+    left = np.zeros(identities + int(random.integers(20)), np.int64)
+    for _ in range(identities * batches):
+        left[random.choice(np.flatnonzero(left < batches))] += 1
+    wanted = _naive_choices(left.copy(), batches, identities, np.random.default_rng(seed))
+    found = _choices(left, batches, identities, np.random.default_rng(seed))
+    assert [*found] == [*wanted]
