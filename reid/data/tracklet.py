@@ -11,11 +11,12 @@ import filecmp
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 from video_snl.errors import UserError
+from video_snl.utils.files import digest_of
 
 __all__ = [
     "DISTRACTOR",
@@ -183,15 +184,54 @@ def own_entries(query: Sequence[Tracklet], gallery: Sequence[Tracklet]) -> list[
     Returns:
         Pairs (query, gallery entry), ascending.
     """
-    listed = defaultdict(list)
-    for row, tracklet in enumerate(gallery):
-        listed[tracklet.person_id, len(tracklet.frames)].append(row)
-    return [
-        (row, entry)
-        for row, asked in enumerate(query)
-        for entry in listed[asked.person_id, len(asked.frames)]
-        if all(map(_same_file, asked.frames, gallery[entry].frames))
-    ]
+    # Only tracklets whose first frames are alike are compared, not all of an identity with all.
+    alike: defaultdict[Hashable, tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
+    files: dict[str, os.stat_result] = {}
+    for which, tracklets in enumerate((query, gallery)):
+        for row, tracklet in enumerate(tracklets):
+            file = files.get(tracklet.path) or _status(tracklet.path)
+            if file is not None:  # a frame that is missing is reported where it is read
+                files[tracklet.path] = file
+                key = tracklet.person_id, len(tracklet.frames), file.st_size
+                alike[key][which].append(row)
+    pairs = []
+    for asked, searched in alike.values():
+        if not asked or not searched:
+            continue
+        paths = [query[row].path for row in asked] + [gallery[row].path for row in searched]
+        contents = _contents({path: files[path] for path in paths})
+        entries = defaultdict(list)
+        for entry in searched:
+            entries[contents[gallery[entry].path]].append(entry)
+        pairs += [
+            (row, entry)
+            for row in asked
+            for entry in entries[contents[query[row].path]]
+            if all(map(_same_file, query[row].frames, gallery[entry].frames))
+        ]
+    return sorted(pairs)
+
+
+def _status(path: str) -> os.stat_result | None:
+    try:
+        return os.stat(path)
+    except (OSError, ValueError):
+        return None
+
+
+def _contents(files: dict[str, os.stat_result]) -> dict[str, Hashable]:
+    """Return something that is equal for files of equal content, by path."""
+    inodes = {path: (file.st_dev, file.st_ino) for path, file in files.items()}
+    if len(set(inodes.values())) == 1:
+        return dict.fromkeys(files)
+    read: dict[tuple[int, int], Hashable] = {}
+    for path, inode in inodes.items():
+        if inode not in read:
+            try:
+                read[inode] = digest_of(Path(path))
+            except OSError:
+                read[inode] = inode
+    return {path: read[inode] for path, inode in inodes.items()}
 
 
 def _same_file(first: str, second: str) -> bool:
