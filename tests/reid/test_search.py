@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from reid import evaluate_features
 from reid.data.tracklet import Tracklet
 from reid.report.search_page import tracklet_frames
-from reid.retrieval.features import FeatureTable, write_features
+from reid.retrieval.features import FeatureTable, read_features, write_features
 from reid.retrieval.searching import run_search
 from tests.reid.evaluations import draw_tracklet, make_table
+from tests.reid.test_features import make_table as features_table
 from tests.videos import write_video
 from video_snl.errors import UserError
 
@@ -248,3 +250,40 @@ def test_bad_input_is_said_in_one_line(table: FeatureTable, gallery: str, tmp_pa
         with pytest.raises(UserError, match=message) as caught:
             run_search("c.ckpt", file, queries, top=top)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("size", [100_000, pytest.param(1_000_000, marks=pytest.mark.slow)])
+def test_a_large_gallery(size: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """From files: search finds what was planted, and evaluation ranks it first."""
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(size, 16)).astype(np.float32)
+    planted = rng.permutation(size)[:20]
+    zeros = np.zeros(size, dtype=np.int64)
+    gallery = features_table(
+        size,
+        names=[f"tracklet {row}" for row in range(size)],
+        features=features,
+        person_ids=np.arange(1, size + 1),
+        camera_ids=zeros,
+        num_frames=zeros,
+        skipped_frames=zeros,
+    )
+    query = dataclasses.replace(
+        gallery,
+        names=[f"query {row}" for row in planted],
+        features=features[planted] * 2 + 0.01,
+        person_ids=gallery.person_ids[planted],
+        camera_ids=zeros[:20] + 1,
+        num_frames=zeros[:20],
+        skipped_frames=zeros[:20],
+    )
+    paths = tmp_path / "query.parquet", tmp_path / "gallery.parquet"
+    for path, table in zip(paths, (query, gallery), strict=True):
+        write_features(path, table)
+    assert run_search(None, str(paths[1]), [str(paths[0])], as_json=True) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["tracklets"] == size
+    nearest = [found["results"][0]["name"] for found in answer["queries"]]
+    assert nearest == [f"tracklet {row}" for row in planted]
+    ranking = evaluate_features(read_features(paths[0]), read_features(paths[1]))
+    assert ranking.mean_ap == 1 and ranking.num_valid_queries == 20
