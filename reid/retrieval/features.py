@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from reid.data.tracklet import NO_NUMBER, UNKNOWN, camera_number, person_number
 from reid.metrics.ranking import Names, numbers_of_names
 from video_snl.errors import UserError
 from video_snl.utils.files import replace_file
-from video_snl.utils.parquet import read_parquet, write_parquet
+from video_snl.utils.parquet import read_schema, read_vectors, write_parquet
 from video_snl.utils.text import escaped
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
 
 FORMAT = 2
 _NUMBERS_ALONE = 1  # the format without names
+_FEATURE = "feature"
 _NUMBERS = ("person_ids", "camera_ids", "num_frames", "skipped_frames")
 _KEYS = ("format", "model", "checkpoint", "dimension", "test_frames")
 _SEAL = "sha256"  # of the other entries: pages have checksums, the schema's metadata has none
@@ -137,7 +139,7 @@ def write_features(path: str | Path, table: FeatureTable) -> None:
     if not numbered:
         columns["person_ids"] = _numbers(table.person_names, person_number)
         columns["camera_ids"] = _numbers(table.camera_names, camera_number)
-    columns["feature"] = pa.FixedSizeListArray.from_arrays(flat, table.dimension)
+    columns[_FEATURE] = pa.FixedSizeListArray.from_arrays(flat, table.dimension)
     frames = _ALL if table.test_frames is None else str(table.test_frames)
     format_ = str(_NUMBERS_ALONE if numbered else FORMAT)
     values = (format_, table.model, table.checkpoint, str(table.dimension), frames)
@@ -172,20 +174,15 @@ def read_features(path: str | Path) -> FeatureTable:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path} is not a file; write one with reid extract ... -o {path}")
-    try:
-        stored = read_parquet(path)
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # of a column's name
-        reason = str(error).splitlines()[0]
-        raise UserError(
-            f"{path} cannot be read as parquet ({reason}); make it anew with reid extract"
-        ) from error
-    values = _metadata(path, stored.schema)
+    with _reading(path):
+        schema = read_schema(path)
+    values = _metadata(path, schema)
     numbered = values["format"] == str(_NUMBERS_ALONE)
     dimension = int(values["dimension"])
-    _check_columns(path, stored, dimension, named=not numbered)
-    column = stored["feature"].combine_chunks()
-    flat = column.values if column.offset == 0 else column.flatten()
-    features = flat.to_numpy(zero_copy_only=False)
+    _check_types(path, schema, dimension, named=not numbered)
+    with _reading(path):
+        stored, features = read_vectors(path, _FEATURE, dimension)
+    _check_cells(path, stored)
     persons = None if numbered else stored["person"].to_pylist()
     cameras = None if numbered else stored["camera"].to_pylist()
     numbers = {key: stored[key].to_numpy().copy() for key in ("num_frames", "skipped_frames")}
@@ -198,7 +195,7 @@ def read_features(path: str | Path) -> FeatureTable:
     return FeatureTable(
         names=stored["name"].to_pylist(),
         **numbers,
-        features=features.reshape(-1, dimension).copy(),
+        features=features,
         model=values["model"],
         checkpoint=values["checkpoint"],
         test_frames=None if values["test_frames"] == _ALL else int(values["test_frames"]),
@@ -206,6 +203,18 @@ def read_features(path: str | Path) -> FeatureTable:
         cameras=cameras,
         numbering=str(path.resolve()) if numbered else None,
     )
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Say of a file that is not parquet, or broken, what is wrong with it."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # of a column's name
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"{path} cannot be read as parquet ({reason}); make it anew with reid extract"
+        ) from error
 
 
 def numbers_of(names: Sequence[str | None], number_of: Callable[[str], int | None]) -> np.ndarray:
@@ -365,23 +374,28 @@ def _metadata(path: Path, schema: pa.Schema) -> dict[str, str]:
     return values
 
 
-def _check_columns(path: Path, stored: pa.Table, dimension: int, *, named: bool) -> None:
+def _check_types(path: Path, schema: pa.Schema, dimension: int, *, named: bool) -> None:
     names = {"person": pa.string(), "camera": pa.string()} if named else {}
     types = {
         "name": pa.string(),
         **names,
         **{key: pa.int64() for key in _NUMBERS},
-        "feature": pa.list_(pa.float32(), dimension),
+        _FEATURE: pa.list_(pa.float32(), dimension),
     }
     for name, type_ in types.items():
-        index = stored.schema.get_field_index(name)
+        index = schema.get_field_index(name)
         if index < 0:
             raise UserError(f"{path} has no column {name!r}; make it anew with reid extract")
-        if not stored.schema.field(index).type.equals(type_):
+        if not schema.field(index).type.equals(type_):
             raise UserError(
-                f"column {name!r} of {path} is {stored.schema.field(index).type}, not {type_}; "
+                f"column {name!r} of {path} is {schema.field(index).type}, not {type_}; "
                 "make it anew with reid extract"
             )
-        may_be_empty = named and name in (*names, "person_ids", "camera_ids")
-        if stored[name].null_count and not may_be_empty:
+
+
+def _check_cells(path: Path, stored: pa.Table) -> None:
+    named = "person" in stored.column_names
+    may_be_empty = ("person", "camera", "person_ids", "camera_ids") if named else ()
+    for name in ("name", *_NUMBERS):
+        if stored[name].null_count and name not in may_be_empty:
             raise UserError(f"column {name!r} of {path} has empty cells; make it anew")

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from video_snl.errors import UserError
 
-__all__ = ["read_parquet", "write_parquet"]
+__all__ = ["read_parquet", "read_schema", "read_vectors", "write_parquet"]
 
 # Values in a byte of a file: more than any compression of different rows comes to.
 _DENSEST = 1_000
+
+# Numbers of vectors that are read at once, and bytes of a column of them.
+_AT_ONCE, _BUFFER = 2**20, 2**20
 
 
 def write_parquet(table: pa.Table, file: Path) -> None:
@@ -34,6 +38,61 @@ def read_parquet(path: Path) -> pa.Table:
     """
     _check_claims(path)
     return pq.read_table(path, page_checksum_verification=True)
+
+
+def read_vectors(path: Path, column: str, dimension: int) -> tuple[pa.Table, np.ndarray]:
+    """Read a table as :func:`read_parquet` does, its vectors part by part into one array.
+
+    As a table alone they would be in memory several times.
+
+    Args:
+        path: The file.
+        column: Name of its column of lists of ``dimension`` float32, see :func:`read_schema`.
+        dimension: Numbers of a vector.
+
+    Returns:
+        The table without that column, and the vectors, float32, shape (N, ``dimension``).
+
+    Raises:
+        UserError: As :func:`read_parquet`; cells of the column are empty.
+        ArrowException, OSError: The file is damaged, or not a parquet file.
+    """
+    _check_claims(path)
+    with pq.ParquetFile(path, page_checksum_verification=True, buffer_size=_BUFFER) as file:
+        rows = file.metadata.num_rows
+        empty = UserError(f"column {column!r} of {path} has empty cells; make it anew")
+        if _values_of(file.metadata, column) != rows * dimension:
+            raise empty
+        table = file.read([name for name in file.schema_arrow.names if name != column])
+        vectors = np.empty((rows, dimension), np.float32)
+        done = 0
+        for batch in file.iter_batches(max(1, _AT_ONCE // dimension), columns=[column]):
+            some = batch.column(0)
+            if some.null_count:
+                raise empty
+            end = done + len(some)
+            flat = some.flatten().to_numpy(zero_copy_only=False)
+            vectors[done:end] = flat.reshape(-1, dimension)
+            done = end
+    return table, vectors
+
+
+def read_schema(path: Path) -> pa.Schema:
+    """Read the schema of a table.
+
+    Raises:
+        UserError, ArrowException, OSError: As :func:`read_parquet`.
+    """
+    _check_claims(path)
+    return pq.read_schema(path)
+
+
+def _values_of(metadata: pq.FileMetaData, column: str) -> int:
+    groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
+    columns = [group.column(i) for group in groups for i in range(group.num_columns)]
+    return sum(
+        each.num_values for each in columns if each.path_in_schema.partition(".")[0] == column
+    )
 
 
 def _check_claims(path: Path) -> None:
