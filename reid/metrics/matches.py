@@ -138,9 +138,11 @@ def _count_compared(
     values, counts = distances.numpy(), count.numpy()
 
     def compare(some: slice) -> None:
+        before = np.empty(values.shape[1], bool)
         for row, entry, here, distance in entries[some]:
-            before = np.count_nonzero(values[row, :here] <= distance) if here else 0
-            counts[row, entry] = before + np.count_nonzero(values[row, here:] < distance)
+            np.less_equal(values[row, :here], distance, out=before[:here])
+            np.less(values[row, here:], distance, out=before[here:])
+            counts[row, entry] = np.count_nonzero(before)
 
     step = max(1, -(-len(entries) // torch.get_num_threads()))
     parts = [slice(begin, begin + step) for begin in range(0, len(entries), step)]
