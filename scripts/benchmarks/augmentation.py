@@ -9,13 +9,13 @@ Clips of 16 x 128 x 171 frames, crops of 112, in batches; medians over the turns
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable
 
 import numpy as np
 import torch
 from benchmark_arguments import new_parser, positive
 from torch import Tensor
+from turns import in_turns
 
 from video_snl.config.statistics import STATISTICS
 from video_snl.config.video import DataConfig
@@ -32,8 +32,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     print("| | ms a clip |\n|---|---|")
-    for name, work in works(options.batch).items():
-        print(f"| {name} | {milliseconds(work, options.turns) / options.batch:.2f} |", flush=True)
+    for name, mine in in_turns(works(options.batch), options.turns, warm=1).items():
+        print(f"| {name} | {1e3 * statistics.median(mine.cpu) / options.batch:.2f} |")
 
 
 def works(batch: int) -> dict[str, Callable[[], object]]:
@@ -70,16 +70,6 @@ def drawn(batch: int, name: str, **options: float | list[float]) -> Tensor:
 def operation(cropped: Tensor, number: int) -> Callable[[], object]:
     chosen = torch.tensor([[[float(number), 1.0]]]).expand(len(cropped), -1, -1)
     return lambda: augment_clips(cropped, None, chosen, MAGNITUDE)
-
-
-def milliseconds(work: Callable[[], object], turns: int) -> float:
-    work()
-    times = []
-    for _ in range(turns):
-        began = time.process_time()
-        work()
-        times.append(1e3 * (time.process_time() - began))
-    return statistics.median(times)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from benchmark_arguments import new_parser
 from compare_blocks import finished_run, paired_bootstrap
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -143,9 +144,7 @@ def _plain(values: Tensor) -> list[float | None]:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = new_parser(__doc__)
     parser.add_argument("--config", required=True, help="configuration to train")
     parser.add_argument("--root", help="data root; default as in the configuration")
     parser.add_argument("--blocks", nargs="+", default=["none", "nl", "snl"], help="first: base")

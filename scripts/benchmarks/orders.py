@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
 from functools import partial
 
 import torch
+from benchmark_arguments import new_parser
 from torch import Tensor
 from torch.nn import functional as F
+from turns import in_turns, ratio
 
 from video_snl.blocks import SymmetricLowRank, normalize
 from video_snl.blocks import operators as orders
@@ -26,9 +27,7 @@ RELATIVE = (0.25, 0.5, 0.7, 0.85, 1.0, 1.2, 1.5, 2.0, 4.0)  # N over that of equ
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = new_parser(__doc__)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--widths", nargs="+", type=int, default=[32, 64, 128, 256, 512])
     parser.add_argument("--batch", type=int, default=1)
@@ -48,38 +47,26 @@ def line(options: argparse.Namespace, width: int, positions: int) -> str:
     z = torch.randn(*shape[:2], width, device=options.device, requires_grad=True)
     costs = SymmetricLowRank(embedded)._costs(width, 1)
     chosen = "matrix" if orders.prefers_dense(*costs) else "factors"
-    times = in_turn(options, embedded, z)
+    steps = {name: partial(step, embedded, z, name == "matrix") for name in ("matrix", "factors")}
+    times = {name: mine.seconds for name, mine in in_turns(steps, options.turns, warm=3).items()}
     medians = {name: 1e3 * statistics.median(values) for name, values in times.items()}
-    ratio = statistics.median(a / b for a, b in zip(*times.values(), strict=True))
-    loss = max(1.0, ratio if chosen == "matrix" else 1 / ratio)
+    share = ratio(times["matrix"], times["factors"])
+    loss = max(1.0, share if chosen == "matrix" else 1 / share)
     cells = [f"{width}", f"{positions}", *(f"{value:.3f}" for value in medians.values())]
-    return "| " + " | ".join([*cells, f"{ratio:.2f}", chosen, f"{loss:.2f}"]) + " |"
-
-
-def in_turn(options: argparse.Namespace, embedded: Tensor, z: Tensor) -> dict[str, list[float]]:
-    """Return the seconds of each turn: with the matrix, and factor by factor."""
-    times: dict[str, list[float]] = {"matrix": [], "factors": []}
-    steps = {name: partial(step, embedded, z, name == "matrix") for name in times}
-    for turn in range(options.turns + 3):
-        for name in list(steps) if turn % 2 else list(steps)[::-1]:
-            embedded.grad = z.grad = None
-            began = time.perf_counter()
-            steps[name]()
-            if options.device == "cuda":
-                torch.cuda.synchronize()
-            if turn >= 3:
-                times[name].append(time.perf_counter() - began)
-    return times
+    return "| " + " | ".join([*cells, f"{share:.2f}", chosen, f"{loss:.2f}"]) + " |"
 
 
 def step(embedded: Tensor, z: Tensor, dense: bool) -> None:
+    embedded.grad = z.grad = None
     product = SymmetricLowRank(F.relu(embedded))
     affinity = normalize(orders.Dense(product.to_dense()) if dense else product, "sym")
-    if not dense:
+    if dense:
+        affinity.matmul(z).sum().backward()
+    else:
         assert isinstance(affinity, SymmetricLowRank)
         affinity._by_factors(z).sum().backward()
-        return
-    affinity.matmul(z).sum().backward()
+    if z.device.type == "cuda":
+        torch.cuda.synchronize()
 
 
 if __name__ == "__main__":

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import statistics
-import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +20,8 @@ from typing import Any
 import numpy as np
 import torch
 from benchmark_arguments import new_parser, positive
+from scaling import spread, table
+from turns import in_turns, ratio
 
 from reid import evaluate_ranking
 from video_snl.utils.files import write_json
@@ -34,7 +34,7 @@ def main() -> None:
     values = {row["what"]: row["value"] for row in rows}
     difference = abs(values["ours"] - values["torchreid"])
     threads = {"torch": torch.get_num_threads(), "OMP_NUM_THREADS": os.getenv("OMP_NUM_THREADS")}
-    print(table(rows))
+    print(table_of(rows))
     print(f"threads: {threads}; mAP differs by {difference:.1e}")
     if options.json:
         sizes = {name: getattr(options, name) for name in ("queries", "gallery", "people")}
@@ -79,41 +79,41 @@ def works(inputs: list[np.ndarray]) -> dict[str, Callable[[], float]]:
 
 
 def measure(timed: dict[str, Callable[[], float]], turns: int) -> list[dict[str, Any]]:
-    """Return medians; the ratio is the median of the ratios of the same turn."""
-    wall: dict[str, list[float]] = {name: [] for name in timed}
-    cpu: dict[str, list[float]] = {name: [] for name in timed}
-    values = {}
-    for _ in range(turns):
-        for name, work in timed.items():
-            began, cpu_began = time.perf_counter(), time.process_time()
-            values[name] = work()
-            wall[name].append(time.perf_counter() - began)
-            cpu[name].append(time.process_time() - cpu_began)
+    """Return seconds of each turn; the ratio is the median of the ratios of the same turn."""
+    times = in_turns(timed, turns)
+    slow = times["torchreid"]
     return [
         {
             "what": name,
-            "value": values[name],
-            "seconds": statistics.median(wall[name]),
-            "cpu_seconds": statistics.median(cpu[name]),
-            "torchreid_by_this": ratio(wall["torchreid"], wall[name]),
-            "torchreid_by_this_cpu": ratio(cpu["torchreid"], cpu[name]),
+            "value": mine.value,
+            "seconds": mine.seconds,
+            "cpu_seconds": mine.cpu,
+            "torchreid_by_this": ratio(slow.seconds, mine.seconds),
+            "torchreid_by_this_cpu": ratio(slow.cpu, mine.cpu),
         }
-        for name in timed
+        for name, mine in times.items()
     ]
 
 
-def ratio(slow: list[float], fast: list[float]) -> float:
-    return statistics.median(a / b for a, b in zip(slow, fast, strict=True))
-
-
-def table(rows: list[dict[str, Any]]) -> str:
-    lines = ["| | s | CPU s | torchreid / this | the same in CPU s |", "|---|---|---|---|---|"]
-    for row in rows:
-        lines.append(
-            f"| {row['what']} | {row['seconds']:.3f} | {row['cpu_seconds']:.3f} | "
-            f"{row['torchreid_by_this']:.1f} | {row['torchreid_by_this_cpu']:.1f} |"
-        )
-    return "\n".join(lines)
+def table_of(rows: list[dict[str, Any]]) -> str:
+    titles = [
+        "",
+        "s, min / median / max",
+        "CPU s, min / median / max",
+        "torchreid / this",
+        "the same in CPU s",
+    ]
+    lines = [
+        [
+            row["what"],
+            spread(row["seconds"]),
+            spread(row["cpu_seconds"]),
+            f"{row['torchreid_by_this']:.1f}",
+            f"{row['torchreid_by_this_cpu']:.1f}",
+        ]
+        for row in rows
+    ]
+    return table(titles, lines)
 
 
 if __name__ == "__main__":
