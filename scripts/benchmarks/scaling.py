@@ -72,10 +72,7 @@ class Cost:
 def measure(prepare: Callable[..., Callable[[], Any]], *arguments: Any, turns: int = 3) -> Cost:
     """Measure the work that ``prepare(*arguments)`` returns, in a fresh process (Linux).
 
-    Args:
-        prepare: Function at the top of a module; what it does is not measured.
-        arguments: Its arguments, which are pickled.
-        turns: Repetitions of the work.
+    ``prepare`` is a function at the top of a module; what it does itself is not measured.
     """
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=spawn) as pool:
@@ -136,8 +133,9 @@ def plot_growth(path: Path, panels: Sequence[Panel], size: str = "N") -> None:
     """Draw medians over sizes with their ranges, both axes logarithmic, exponents in the legend."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(4.6 * len(panels), 4.0), layout="constrained")
-    for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+    figure = Figure(figsize=(10, 5 * ((len(panels) + 1) // 2)), layout="constrained")
+    axes_of = figure.subplots((len(panels) + 1) // 2, 2).flat
+    for axes, panel in zip(axes_of, panels, strict=False):
         for number, (name, (sizes, values)) in enumerate(panel.curves.items()):
             middle = [statistics.median(some) for some in values]
             fitted = f": {size}^{fit_growth(sizes, middle).exponent:.2f}" if len(sizes) > 1 else ""
@@ -146,5 +144,5 @@ def plot_growth(path: Path, panels: Sequence[Panel], size: str = "N") -> None:
             axes.fill_between(sizes, low, high, color=f"C{number}", alpha=0.2, linewidth=0)
         axes.set(title=panel.title, xlabel=size, ylabel=panel.unit)
         axes.grid(alpha=0.3, which="major")
-        axes.legend(frameon=False, fontsize=9)
+        axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2)
     figure.savefig(path, dpi=130)
