@@ -202,7 +202,7 @@ CASES = {
     "evaluate-matrix": Case(evaluate_matrix, powers(4, 6), "gallery entries"),
     "evaluate-files": Case(evaluate_files, powers(4, 6), "gallery entries"),
     "search": Case(find, powers(4, 7), "gallery entries"),
-    "search-ivf": Case(find_ivf, powers(4, 6), "gallery entries"),
+    "search-ivf": Case(find_ivf, powers(4, 5), "gallery entries"),
     "search-hnsw": Case(find_hnsw, [3000, 10_000, 30_000], "gallery entries"),
     "search-command": Case(command, powers(4, 6), "gallery entries"),
     "grow": Case(add_one_by_one, [1000, 3000, 10_000, 30_000, 100_000], "gallery entries"),
