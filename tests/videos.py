@@ -16,14 +16,16 @@ from video_snl.data.decoding.readers import open_video
 CLASSES = ("Bow", "Clap", "Dive")
 
 
-def write_video(path: Path, frames: int = 20, size: tuple[int, int] = (48, 64)) -> Path:
-    """An mpeg4 video, one key frame, whose i-th frame is a grey of about 10 i (modulo 250)."""
+def write_video(
+    path: Path, frames: int = 20, size: tuple[int, int] = (48, 64), gop: int = 600
+) -> Path:
+    """An mpeg4 video, a key frame every ``gop``; frame i is a grey of about 10 i (modulo 250)."""
     height, width = size
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=25)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        stream.bit_rate, stream.gop_size = 2_000_000, 600
+        stream.bit_rate, stream.gop_size = 2_000_000, gop
         for i in range(frames):
             image = np.full((height, width, 3), (10 * i) % 250, dtype=np.uint8)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(image, "rgb24")))

@@ -1,26 +1,47 @@
-"""``reid extract``: features of tracklets in folders or videos."""
+"""``reid extract``: features of tracklets in folders or videos.
+
+Many tracklets are encoded in blocks. The blocks that are done lie in the folder ``FILE.parts``,
+where a command that was interrupted finds them. The name of a part is the hash of all that its
+vectors depend on, so that a part of other images, or of another network, is never taken for it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+import hashlib
+import sys
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
+from reid.config import ReidDataConfig
+from reid.data.reading import is_video
+from reid.data.tracklet import Tracklet
 from reid.data.tracklet_folders import Layout, find_tracklets
 from reid.options import check_data
 from reid.pretrained import describe_input
-from reid.retrieval.encode import encode, table_of
+from reid.retrieval.encode import Encoded, encode, table_of
 from reid.retrieval.features import FeatureTable, write_features
 from reid.runs import find_checkpoint
 from reid.trained import TrainedReid, load_trained, pretrained
 from video_snl.engine.fit import tell
 from video_snl.engine.trainer import device_of
+from video_snl.errors import UserError
+from video_snl.runs.feature_file import Parts
 from video_snl.utils.counts import counts
-from video_snl.utils.files import check_file, writing
+from video_snl.utils.files import check_file, replace_file, state_of, writing
+from video_snl.utils.memory import keep_freed_memory
+from video_snl.utils.processes import ending_in_order
 
 __all__ = ["Layout", "extract", "extract_tracklets", "find_tracklets"]
+
+# Frames of a block; of a video, whose frames are not counted yet, so many are taken for granted.
+_BLOCK_FRAMES, _VIDEO_FRAMES = 4096, 64
+_ARRAYS = ("features", "num_frames", "skipped_frames", "read")
 
 
 def extract(
@@ -36,9 +57,10 @@ def extract(
     accelerator: str,
     max_pixels: int | None = None,
 ) -> int:
-    """Write the features of all tracklets to a file, or nothing at all.
+    """Write the features of all tracklets to a file, or no such file at all.
 
-    What was found in each folder is printed before work starts.
+    What was found in each folder is printed before work starts. Where there are several blocks, the
+    same command goes on after an interruption.
 
     Args:
         checkpoint: Checkpoint, as for :func:`reid.runs.find_checkpoint`.
@@ -55,18 +77,23 @@ def extract(
     else:
         network = pretrained(published, weights)
         tell(describe_input(published))
-    table = extract_tracklets(
-        network,
-        paths,
-        layout=layout,
-        test_frames=test_frames,
-        num_workers=num_workers,
-        accelerator=accelerator,
-        say=lambda line: print(line, flush=True),
-        max_pixels=max_pixels,
-    )
+    keep_freed_memory()
+    parts = Parts(Path(output), ".npz")
+    with ending_in_order():
+        table = extract_tracklets(
+            network,
+            paths,
+            layout=layout,
+            test_frames=test_frames,
+            num_workers=num_workers,
+            accelerator=accelerator,
+            say=lambda line: print(line, flush=True),
+            max_pixels=max_pixels,
+            parts=parts,
+        )
     with writing("--output", output):
         write_features(Path(output), table)
+    _remove(parts)
     skipped = int(table.skipped_frames.sum())
     frames = int(table.num_frames.sum())
     print(
@@ -89,6 +116,7 @@ def extract_tracklets(
     accelerator: str | torch.device = "auto",
     say: Callable[[str], None] | None = None,
     max_pixels: int | None = None,
+    parts: Parts | None = None,
 ) -> FeatureTable:
     """Compute the features of tracklets, named by their folders, videos or first images.
 
@@ -102,10 +130,11 @@ def extract_tracklets(
         accelerator: ``auto``, ``cpu`` or ``gpu``, or the device itself.
         say: Takes a line for each folder: what was found in it.
         max_pixels: Most pixels of an image; default as in training.
+        parts: Takes the blocks that are done, where there are several, and gives those of before.
 
     Raises:
         UserError: A path that does not exist, holds no tracklet or may mean two things; a tracklet
-            that cannot be read.
+            that cannot be read; another command that fills the same parts.
     """
     found = find_tracklets(paths, layout, say=say)
     tracklets = list(found.values())
@@ -116,13 +145,143 @@ def extract_tracklets(
     if max_pixels is not None:
         data = replace(data, max_pixels=max_pixels)
     check_data(data)
-    encoded = encode(
-        trained.model,
-        tracklets,
-        data,
-        test_frames=test_frames,
-        device=device_of(accelerator) if isinstance(accelerator, str) else accelerator,
-        channels_last=trained.experiment.trainer.channels_last,
-    )
-    table = table_of(encoded, tracklets, trained)
+    device = device_of(accelerator) if isinstance(accelerator, str) else accelerator
+
+    def encode_block(block: Sequence[Tracklet], what: str) -> Encoded:
+        return encode(
+            trained.model,
+            block,
+            data,
+            test_frames=test_frames,
+            device=device,
+            channels_last=trained.experiment.trainer.channels_last,
+            what=what,
+        )
+
+    blocks = list(_blocks(tracklets))
+    about = (trained.digest, test_frames, _compared(data))
+    if parts is None or len(blocks) < 2:
+        encoded = [encode_block(block, what) for block, what in blocks]
+    else:
+        encoded = _resumed(blocks, encode_block, parts, about)
+    table = table_of(_joined(encoded), tracklets, trained)
     return replace(table, names=list(found), test_frames=test_frames)
+
+
+_Block = tuple[list[Tracklet], str]  # and what is said beside its progress
+
+
+def _blocks(tracklets: Sequence[Tracklet]) -> Iterator[_Block]:
+    """Yield consecutive tracklets of some thousand frames; all of them, and never none."""
+    starts, frames = [0], 0
+    for number, tracklet in enumerate(tracklets):
+        own = _VIDEO_FRAMES if is_video(tracklet) else len(tracklet.frames)
+        if frames and frames + own > _BLOCK_FRAMES:
+            starts.append(number)
+            frames = 0
+        frames += own
+    total = len(tracklets)
+    for start, stop in zip(starts, [*starts[1:], total], strict=True):
+        several = f"tracklets {start + 1:,} to {stop:,} of {total:,}"
+        yield list(tracklets[start:stop]), "tracklets" if len(starts) == 1 else several
+
+
+def _compared(data: ReidDataConfig) -> Mapping[str, object]:
+    """Return the options of the data that vectors depend on."""
+    names = ("frames", "height", "width", "resize", "short_tracklets", "max_pixels")
+    return {name: value for name, value in asdict(data).items() if name in names}
+
+
+def _resumed(
+    blocks: Sequence[_Block],
+    encode_block: Callable[[Sequence[Tracklet], str], Encoded],
+    parts: Parts,
+    about: object,
+) -> list[Encoded]:
+    """Encode the blocks that have no part yet, and return what is in all parts.
+
+    Until all are done, none is held in memory.
+    """
+    with parts.alone():
+        paths = [parts.folder / f"part-{_hash(about, block)}{parts.suffix}" for block, _ in blocks]
+        there = [
+            _read_part(path, len(block)) is not None
+            for path, (block, _) in zip(paths, blocks, strict=True)
+        ]
+        if any(there):
+            done = sum(
+                len(block) for (block, _), is_there in zip(blocks, there, strict=True) if is_there
+            )
+            total = sum(len(block) for block, _ in blocks)
+            line = f"{done:,} of {counts(total, 'tracklet')} are computed already"
+            print(line, file=sys.stderr, flush=True)
+        try:
+            for path, (block, what), is_there in zip(paths, blocks, there, strict=True):
+                if not is_there:
+                    _write_part(path, encode_block(block, what), parts.target)
+        except (KeyboardInterrupt, SystemExit):
+            if parts.files():
+                parts.say_kept()
+            raise
+        found = [
+            _read_part(path, len(block)) for path, (block, _) in zip(paths, blocks, strict=True)
+        ]
+    encoded = [each for each in found if each is not None]
+    if len(encoded) < len(blocks):
+        raise UserError(f"{parts.folder} has changed meanwhile: give the command again")
+    return encoded
+
+
+def _hash(about: object, block: Sequence[Tracklet]) -> str:
+    """Compute a hash of what the vectors of a block depend on, the state of its files among it."""
+    digest = hashlib.sha256(repr(about).encode())
+    for tracklet in block:
+        states = [(frame, state_of(frame)) for frame in tracklet.frames]
+        digest.update(repr(states).encode(errors="surrogateescape"))
+    return digest.hexdigest()[:32]
+
+
+def _write_part(path: Path, encoded: Encoded, target: Path) -> None:
+    def write(place: Path) -> None:
+        with place.open("wb") as file:  # np.savez would add a suffix to a name
+            np.savez(
+                file,
+                features=encoded.features.numpy(),
+                num_frames=encoded.num_frames,
+                skipped_frames=encoded.skipped_frames,
+                read=encoded.read,
+            )
+
+    with writing("--output", str(target)):
+        replace_file(path, write)
+
+
+def _read_part(path: Path, size: int) -> Encoded | None:
+    """Read the part of a block of ``size`` tracklets; None where it is missing or damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as file:  # whose entries have checksums
+            features, frames, skipped, read = (file[name] for name in _ARRAYS)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        line = f"{path} is damaged: its tracklets are computed anew"
+        print(line, file=sys.stderr, flush=True)
+        return None
+    assert len(features) == size, (path, len(features), size)
+    return Encoded(torch.from_numpy(features), frames, skipped, read)
+
+
+def _joined(encoded: Sequence[Encoded]) -> Encoded:
+    if len(encoded) == 1:
+        return encoded[0]
+    return Encoded(
+        torch.cat([each.features for each in encoded]),
+        *(np.concatenate([getattr(each, name) for each in encoded]) for name in _ARRAYS[1:]),
+    )
+
+
+def _remove(parts: Parts) -> None:
+    """Remove the parts of a file that is written, and of others that it was to be before."""
+    if parts.folder.is_dir():
+        with parts.alone():
+            parts.remove()

@@ -6,10 +6,12 @@ import ctypes
 import os
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import av
+import numpy as np
 import pytest
 from torch import Tensor
 
@@ -18,7 +20,7 @@ from tests.videos import write_video
 from video_snl.config.video import DataConfig
 from video_snl.data.decoding.pyav import PyAVReader
 from video_snl.data.video import inference
-from video_snl.data.video.inference import read_windows
+from video_snl.data.video.inference import read_many_views, read_views, read_windows, value_of
 from video_snl.data.video.windows import Length
 from video_snl.data.workers.forkserver import start_forkserver
 from video_snl.errors import UserError
@@ -96,4 +98,60 @@ def test_window_stuck_in_native_code_is_given_up(
             found.append(window)
     assert [window.start for window in found] == [0.0, 0.4, 0.8]
     assert 4 < time.monotonic() - began < 60
+    assert descendants(os.getpid()) <= others
+
+
+class CountingReader(PyAVReader):
+    """Counts the frames that its decoder gives out, and the files that are opened."""
+
+    decoded = opened = 0
+
+    def __init__(self, path: str, max_pixels: int) -> None:
+        CountingReader.opened += 1
+        super().__init__(path, max_pixels)
+
+    def _frames(self, packets: Iterable[av.Packet]) -> Iterator[av.VideoFrame]:
+        for frame in super()._frames(packets):
+            CountingReader.decoded += 1
+            yield frame
+
+
+@pytest.mark.parametrize("gop", [1, 12, 60])
+def test_each_frame_of_overlapping_windows_is_decoded_once(
+    tmp_path: Path, gop: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = str(write_video(tmp_path / "a.avi", frames=60, gop=gop))
+    monkeypatch.setattr(inference, "PyAVReader", CountingReader)
+    monkeypatch.setattr(CountingReader, "decoded", 0)
+    monkeypatch.setattr(CountingReader, "opened", 0)
+    read = inference._Windows(CONFIG, 2, Length(20, "f"), Length(5, "f"))  # in this process
+    windows = 0
+    while read((path, windows)) is not None:
+        windows += 1
+    assert windows == 9 and CountingReader.opened == 1
+    assert 40 + CONFIG.clip_frames <= CountingReader.decoded <= 60  # of 9 windows of 20 frames
+
+
+def test_many_videos_come_in_order_from_one_process_whatever_becomes_of_one(
+    tmp_path: Path, others: set[int]
+) -> None:
+    sound = [str(write_video(tmp_path / f"{n}.avi", frames=8 + n)) for n in range(6)]
+    broken = tmp_path / "broken.avi"
+    broken.write_bytes(b"no video")
+    short = str(write_video(tmp_path / "short.avi", frames=2))
+    config = replace(CONFIG, short_videos="error")
+    paths = [*sound[:3], str(broken), short, *sound[3:]]
+    processes = set[int]()
+    found = []
+    for result in read_many_views(paths, config, 2):
+        processes |= descendants(os.getpid()) - others
+        found.append(result)
+    assert [result.item for result in found] == paths and len(processes) == 1
+    for result in found:
+        if result.item in sound:
+            alone = read_views(result.item, config, 2)
+            assert np.array_equal(value_of(result, result.item, config.deadline), alone)
+        else:
+            with pytest.raises(UserError, match=Path(result.item).name):
+                value_of(result, result.item, config.deadline)
     assert descendants(os.getpid()) <= others

@@ -45,6 +45,7 @@ from video_snl.utils.counts import counts
 from video_snl.utils.files import check_file, check_folder, digest_of
 from video_snl.utils.finite import not_finite_error
 from video_snl.utils.media import is_video_name
+from video_snl.utils.memory import keep_freed_memory
 from video_snl.utils.processes import ending_in_order
 from video_snl.utils.text import escaped, say_once
 
@@ -160,6 +161,7 @@ def features(
     trained = operations.reading(trained, reading)
     task = operations.scoring_task(trained).to(device_of(accelerator)).eval()
     task.crops = views.crops_of_clip
+    keep_freed_memory()
     about = _about(trained, views, per)
     file = FeatureFile(Path(output), videos, about, force=force)
     with ending_in_order():

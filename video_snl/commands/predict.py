@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from video_snl.commands.view_scores import (
     best_classes,
     score_image,
-    score_video,
+    score_videos,
     score_views,
     score_windows,
 )
@@ -40,6 +42,7 @@ from video_snl.tasks.metrics import top_classes
 from video_snl.tasks.operations import Reading
 from video_snl.utils.json_text import to_json
 from video_snl.utils.media import named_once
+from video_snl.utils.memory import keep_freed_memory
 from video_snl.utils.text import printable, shown_path
 
 __all__ = [
@@ -205,13 +208,14 @@ def predict(
             line = describe_input(pretrained, views.count, views.crops_of_clip)
             print(line, file=sys.stderr, flush=True)
     trained = operations.reading(trained, reading)
+    keep_freed_memory()
     # An image task stands for both until its network is known.
     exact = trained.spec.make()
     assert isinstance(exact, ClassOperations)
     predictor = _predictor(exact.scoring_task(trained).to(device).eval(), top, views)
     results, code = [], 0
-    for path in files:
-        found, error = _predicted(predictor, path, show=not as_json)
+    for path, parts in predictor.found_in(files):
+        found, error = _predicted(predictor, path, parts, show=not as_json)
         failed = 2 if error is not None else 0
         if found and error is None and path in rendered:
             error = _rendered(predictor, path, rendered[path], found, show=not as_json)
@@ -278,9 +282,17 @@ class _Predictor(ABC, Generic[_TaskT]):
     def max_pixels(self) -> int:
         return int(self.task.experiment.data.max_pixels)
 
+    def found_in(self, files: Iterable[Path]) -> Iterator[tuple[Path, Iterator[_Found]]]:
+        """Yield every file with the :meth:`parts` that are found in it."""
+        return ((path, self.parts(path)) for path in files)
+
     @abstractmethod
     def parts(self, path: Path) -> Iterator[_Found]:
-        """Yield what is found in a file, a part at a time."""
+        """Yield what is found in a file, a part at a time.
+
+        Raises:
+            UserError: It cannot be read or scored any further.
+        """
 
     def whole(self, parts: list[_Found]) -> _Found:
         """Return what is found in all parts."""
@@ -299,12 +311,22 @@ class _VideoPredictor(_Predictor[ActionRecognition]):
         task.crops = views.crops_of_clip
         self.clips, self.lengths = views.count, views.lengths()
 
+    def found_in(self, files: Iterable[Path]) -> Iterator[tuple[Path, Iterator[_Found]]]:
+        if self.lengths is not None:
+            yield from super().found_in(files)
+            return
+        with closing(score_videos(self.task, map(str, files), self.clips)) as scored:
+            for path, scores in scored:
+                yield Path(path), self._whole(scores)
+
+    def _whole(self, scores: Tensor | UserError) -> Iterator[_Found]:
+        if isinstance(scores, UserError):
+            raise scores
+        yield _Found({"predictions": best_classes(scores, self.task.class_names, self.top)})
+
     def parts(self, path: Path) -> Iterator[_Found]:
         names = self.task.class_names
-        if self.lengths is None:
-            scores = score_video(self.task, str(path), self.clips)
-            yield _Found({"predictions": best_classes(scores, names, self.top)})
-            return
+        assert self.lengths is not None
         windows = score_windows(self.task, str(path), *self.lengths, clips=self.clips)
         for start, end, scores in windows:
             times = {"start": round(start, 3), "end": round(end, 3)}
@@ -348,13 +370,17 @@ def _predictor(task: Task, top: int, views: Views) -> _VideoPredictor | _ImagePr
 
 
 def _predicted(
-    predictor: _VideoPredictor | _ImagePredictor, path: Path, *, show: bool
+    predictor: _VideoPredictor | _ImagePredictor,
+    path: Path,
+    parts: Iterator[_Found],
+    *,
+    show: bool,
 ) -> tuple[_Found | None, str | None]:
     """Return what is found in a file, and what went wrong: of a long video, some of both."""
     found: list[_Found] = []
     error = None
     try:
-        for part in predictor.parts(path):
+        for part in parts:
             if show:
                 head = [] if found else [shown_path(path)]
                 print(*head, _lines(part.entries), sep="\n", flush=True)

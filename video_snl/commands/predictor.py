@@ -7,6 +7,7 @@ do, by the same functions.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 from video_snl.commands.features import Per, compute_features, features_of_views
 from video_snl.commands.predict import Views
-from video_snl.commands.view_scores import score_image, score_video, score_views
+from video_snl.commands.view_scores import score_image, score_videos, score_views
 from video_snl.config.backbones import PRETRAINED
 from video_snl.config.statistics import STATISTICS
 from video_snl.config.task_spec import VIDEO, AnyExperiment
@@ -174,8 +175,7 @@ class Predictor:
         views = self._views(clips, crops)
         self._module.eval()
         found = []
-        for name, item in self._items(inputs):
-            scores, labels = self._scores(name, item, views, fps)
+        for name, scores, labels in self._scored(list(self._items(inputs)), views, fps):
             best = top_classes(scores, self.classes, top or len(self.classes))
             names, values = zip(*best, strict=True)
             found.append(Prediction(name, names, values, labels))
@@ -294,19 +294,29 @@ class Predictor:
             else:
                 yield f"array {number}", as_array(each, f"array {number}")
 
-    def _scores(
-        self, name: str, item: Path | np.ndarray, views: Views, fps: float | None
-    ) -> tuple[Tensor, np.ndarray | None]:
+    def _scored(
+        self, items: Sequence[tuple[str, Path | np.ndarray]], views: Views, fps: float | None
+    ) -> Iterator[tuple[str, Tensor, np.ndarray | None]]:
+        """Yield the name of every input, its scores (classes,), and the labels of its pixels."""
         task = self._module
         if isinstance(task, ImageTask):
-            return score_image(task, self._image(name, item), name)
+            for name, item in items:
+                yield (name, *score_image(task, self._image(name, item), name))
+            return
         assert isinstance(task, ActionRecognition)
         task.crops = views.crops_of_clip
-        if isinstance(item, Path):
-            return score_video(task, name, views.count, if_short=SHORT_IN_PYTHON), None
-        data = task.experiment.data
-        clips = array_views(item, data, views.count, rate=fps, name=name)
-        return score_views(task, clips[None], name)[0], None
+        data, count = task.experiment.data, views.count
+        paths = [name for name, item in items if isinstance(item, Path)]
+        with closing(score_videos(task, paths, count, if_short=SHORT_IN_PYTHON)) as read:
+            for name, item in items:
+                if isinstance(item, Path):
+                    _, scores = next(read)
+                    if isinstance(scores, UserError):
+                        raise scores
+                else:
+                    clips = array_views(item, data, count, rate=fps, name=name)
+                    scores = score_views(task, clips[None], name)[0]
+                yield name, scores, None
 
     def _image(self, name: str, item: Path | np.ndarray) -> Tensor:
         """Return an image as the network is given it, uint8 (H, W, 3)."""

@@ -165,6 +165,9 @@ def run_command(
     called = f"{name} {command}" if command else name
     extras = commands[command].extras if command else ("train",)
     quieten_libraries()
+    # Threads of torch that wait for each other sleep. (Read when torch is loaded, which it is not
+    # yet.) By default they spin, and keep the processes that decode from the cores.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         if command is None:
             _without_command(name, description, commands, words)

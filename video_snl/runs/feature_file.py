@@ -26,7 +26,7 @@ from video_snl.utils.locks import Held, locked
 from video_snl.utils.progress import counted
 from video_snl.utils.text import escaped
 
-__all__ = ["FeatureFile", "FeatureParts", "VideoFeatures"]
+__all__ = ["FeatureFile", "FeatureParts", "Parts", "VideoFeatures"]
 
 Compute = Callable[[Sequence[str]], Generator[tuple[str, "VideoFeatures | UserError"], None, None]]
 """From paths to pairs of one of them and its features, or what was wrong with it."""
@@ -52,15 +52,16 @@ class VideoFeatures(NamedTuple):
     vectors: np.ndarray
 
 
-class FeatureParts:
+class Parts:
     """The parts of a file that is being made, in a folder beside it.
 
     Args:
         target: The file.
+        suffix: Suffix of the parts; None: that of the file.
     """
 
-    def __init__(self, target: Path) -> None:
-        self.target = target
+    def __init__(self, target: Path, suffix: str | None = None) -> None:
+        self.target, self.suffix = target, suffix or target.suffix
         self.folder = target.with_name(f"{target.name}.parts")
 
     @contextmanager
@@ -87,7 +88,21 @@ class FeatureParts:
 
     def files(self) -> list[Path]:
         """Return the parts that are there, in order."""
-        return sorted(self.folder.glob(f"part-*{self.target.suffix}"))
+        return sorted(self.folder.glob(f"part-*{self.suffix}"))
+
+    def remove(self) -> None:
+        """Remove all parts."""
+        for path in self.files():
+            path.unlink(missing_ok=True)
+
+    def say_kept(self) -> None:
+        """Say on stderr how a command that is interrupted goes on."""
+        line = f"what is done is in {self.folder}; the same command goes on"
+        print(line, file=sys.stderr, flush=True)
+
+
+class FeatureParts(Parts):
+    """The parts of a file of features of videos, each of which is such a file."""
 
     def readable(self) -> Iterator[tuple[Path, FeatureTable]]:
         """Yield the parts that can be read; those that cannot are set aside, and named."""
@@ -108,13 +123,8 @@ class FeatureParts:
     def add(self, table: FeatureTable) -> None:
         """Write one more part."""
         numbers = [int(path.stem.removeprefix("part-")) for path in self.files()]
-        name = f"part-{max(numbers, default=0) + 1:05}{self.target.suffix}"
+        name = f"part-{max(numbers, default=0) + 1:05}{self.suffix}"
         write_features(self.folder / name, table)
-
-    def remove(self) -> None:
-        """Remove all parts."""
-        for path in self.files():
-            path.unlink(missing_ok=True)
 
 
 @dataclass
@@ -279,11 +289,7 @@ class FeatureFile:
                         written = time.monotonic()
         except (KeyboardInterrupt, SystemExit):
             write()
-            print(
-                f"what is done is in {parts.folder}; the same command goes on",
-                file=sys.stderr,
-                flush=True,
-            )
+            parts.say_kept()
             raise
         return sorted(failed)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import count
@@ -35,6 +35,7 @@ __all__ = [
     "TimedViews",
     "Window",
     "array_views",
+    "read_many_views",
     "read_timed_views",
     "read_views",
     "read_windows",
@@ -122,6 +123,18 @@ def read_timed_views(
     return map_with_timeout(read, paths, num_workers=num_workers, deadline=config.deadline, ahead=2)
 
 
+def read_many_views(
+    paths: Iterable[str], config: DataConfig, clips: int, *, if_short: str = SHORT_VIDEOS
+) -> Generator[DecodeResult[str, np.ndarray], None, None]:
+    """Read videos as :func:`read_views` does, in their order, ahead of what is done with them.
+
+    One process reads them all. Close the iterator, or run it to its end, to end the process. What
+    went wrong with a video is in its result (:func:`value_of`), and stops no other.
+    """
+    read = _Views(config, clips, if_short)
+    return map_with_timeout(read, paths, num_workers=1, deadline=config.deadline, ahead=2)
+
+
 def read_views(
     path: str, config: DataConfig, clips: int, *, if_short: str = SHORT_VIDEOS
 ) -> np.ndarray:
@@ -134,8 +147,7 @@ def read_views(
     Raises:
         UserError: The file cannot be read, is too short, or takes longer than ``data.deadline``.
     """
-    read = _Views(config, clips, if_short)
-    [result] = map_with_timeout(read, [path], num_workers=1, deadline=config.deadline)
+    [result] = read_many_views([path], config, clips, if_short=if_short)
     return value_of(result, path, config.deadline)
 
 
