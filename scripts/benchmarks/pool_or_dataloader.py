@@ -43,6 +43,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from benchmark_processes import process_tree, processor_seconds, proportional_megabytes
+
 from video_snl.utils.json_text import to_json
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -232,36 +234,6 @@ def rebuilt(dataset: Any, sampler: Any, options: argparse.Namespace) -> Iterator
 
 
 LOADERS = {"pool": pool, "dataloader": dataloader, "rebuilt": rebuilt}
-
-
-def process_tree(root: int) -> list[int]:
-    """Return the numbers of a process and of all below it."""
-    parents = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                stat = (entry / "stat").read_text()
-            except OSError:  # it has ended
-                continue
-            parents[int(entry.name)] = int(stat.rpartition(")")[2].split()[1])
-    found = [root]
-    for pid in found:
-        found += [child for child, parent in parents.items() if parent == pid]
-    return found
-
-
-def processor_seconds(pid: int) -> float:
-    """Return the processor time of a process."""
-    words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def proportional_megabytes(pid: int) -> float:
-    """Return the memory of a process, what it shares with others divided among them."""
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1]) / 1024
-    raise SystemExit(f"the kernel tells no PSS of process {pid}")
 
 
 def lines_of_code(path: Path) -> int:

@@ -29,6 +29,7 @@ from video_snl.errors import UserError
 from video_snl.utils.extras import explain_missing
 from video_snl.utils.files import FULL, storage_error
 from video_snl.utils.processes import end_with_first_process
+from video_snl.utils.quick_imports import import_quickly
 from video_snl.utils.text import cut_line
 
 if TYPE_CHECKING:
@@ -168,6 +169,7 @@ def run_command(
     # Threads of torch that wait for each other sleep. (Read when torch is loaded, which it is not
     # yet.) By default they spin, and keep the processes that decode from the cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    import_quickly()
     try:
         if command is None:
             _without_command(name, description, commands, words)

@@ -22,7 +22,7 @@ from video_snl.config.image import ImageExperiment
 from video_snl.config.task_spec import AnyExperiment
 from video_snl.config.video import Experiment
 from video_snl.data.decoding.auto import resolve_reader
-from video_snl.data.image.catalog import ImageSet
+from video_snl.data.image.base import ImageSet
 from video_snl.data.image.loader import ImageLoader, make_image_loader
 from video_snl.data.loading.prefetch import DevicePrefetcher, prefetched, to_device
 from video_snl.data.loading.quarantine import Quarantine

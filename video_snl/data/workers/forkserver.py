@@ -165,6 +165,7 @@ atexit.register(_kill_at_exit)
 def main(file: int) -> None:
     """Run the forkserver: answer the requests on a channel until it is closed."""
     channel = Channel(socket.socket(fileno=file))
+    gc.disable()  # until the modules are frozen: collections would look at them again and again
     for name in _HEAVY:
         try:
             importlib.import_module(name)
@@ -173,8 +174,8 @@ def main(file: int) -> None:
     import torch
 
     torch.set_num_threads(1)
-    gc.collect()
     gc.freeze()  # what is shared with the workers stays shared
+    gc.enable()
     running: set[int] = set()
     lost: set[int] = set()
     while True:
