@@ -104,6 +104,29 @@ def test_too_many_are_summarised_in_one_line(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.4, 1.0])
+@pytest.mark.parametrize("files", [1, 10, 200])
+def test_a_check_tells_how_many_more_it_lets_pass(files: int, share: float) -> None:
+    """Whoever waits until so many more are noted stops at the same one as by asking each time."""
+    listed = [f"{number}.avi" for number in range(files)]
+    found = [path for number, path in enumerate(listed) for path in (path, f"other {number}")]
+    stops = []
+    for every_time in (True, False):
+        quarantine, fine, looks = Quarantine(None, share), -1, 0
+        try:
+            for path in found:
+                quarantine.add(path, "error", "is empty", 0.1)
+                if every_time or len(quarantine.bad) > fine:
+                    fine = len(quarantine.bad) + quarantine.check(iter(listed), "training")
+                    looks += 1
+        except UserError as error:
+            stops.append((len(quarantine.bad), str(error)))
+        else:
+            stops.append((len(quarantine.bad), ""))
+    assert stops[0] == stops[1]
+    assert looks <= 10  # and not one for each of the faults, which would be quadratic
+
+
 def test_files_that_cannot_be_used(tmp_path: Path) -> None:
     (tmp_path / "quarantine.jsonl").mkdir()
     with pytest.raises(UserError, match=r"quarantine\.jsonl cannot be read"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 from pkgutil import resolve_name
 
 import pytest
@@ -12,7 +13,13 @@ from video_snl.config.datasets import IMAGE_DATASETS, VIDEO_DATASETS, VideoDatas
 from video_snl.config.video import DataConfig
 from video_snl.data.synthetic import sample
 from video_snl.data.video.catalog import class_count, load_videos
-from video_snl.data.video.records import Video, VideoSet, folder_contents, missing_files
+from video_snl.data.video.records import (
+    PackedVideos,
+    Video,
+    VideoSet,
+    folder_contents,
+    missing_files,
+)
 from video_snl.errors import UserError
 
 
@@ -21,6 +28,16 @@ def test_every_dataset_has_a_loader(entry):
     assert callable(entry.load())
     assert entry.counter is None or callable(resolve_name(entry.counter))
     assert entry.counter or entry.classes or isinstance(entry, VideoDatasetEntry)
+
+
+def test_a_worker_gets_the_same_videos():
+    videos = [Video("/a/b.avi", 3), Video("ä\udcff.avi", 0), Video("", 101), Video("c" * 300, 1)]
+    packed = pickle.loads(pickle.dumps(PackedVideos(videos)))
+    assert list(packed) == videos and len(packed) == 4
+    assert (packed[-1], packed[1:3]) == (videos[-1], videos[1:3])
+    with pytest.raises(IndexError):
+        packed[4]
+    assert list(PackedVideos([])) == []
 
 
 def test_ucf101(tmp_path):

@@ -128,6 +128,10 @@ def evaluate(arguments: Namespace, spec: TaskSpec) -> int:
     options: Evaluate | EvaluateImages
     if spec.inputs == "videos":
         options = videos = options_of(Evaluate, arguments)
+        if experiment.data.num_workers:
+            from video_snl.data.workers.forkserver import start_forkserver
+
+            start_forkserver()  # imports its modules while this process imports its own
         more: dict[str, Any] = {
             "clips": videos.clips,
             "crops": videos.crops,

@@ -60,6 +60,7 @@ class ImageLoader:
         self.num_workers = 0 if dataset.in_memory else num_workers
         self.pin_memory, self.quarantine = pin_memory, quarantine
         self.profile = LoaderProfile()
+        self._checked = -1  # so many bad files are not too many
         self._loader: DataLoader[BatchResult] | None = None
 
     def __len__(self) -> int:
@@ -120,8 +121,10 @@ class ImageLoader:
             if self.quarantine is None:
                 raise UserError(named(path, reason))
             self.quarantine.add(path, "error", reason, 0.0)
-        if self.quarantine is not None and result.failures:
-            self.quarantine.check(self.dataset.paths, self.dataset.what)
+        quarantine = self.quarantine
+        if quarantine is not None and len(quarantine.bad) > self._checked:
+            more = quarantine.check(self.dataset.paths, self.dataset.what)
+            self._checked = len(quarantine.bad) + more
         if result.error is not None:
             raise UserError(result.error)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -129,6 +130,9 @@ class Collator:
     names instead, or to none: then ``unreadable`` of the batch holds its index. Without a
     quarantine it is an error.
 
+    Args:
+        keys: Keys of the epoch, ``count`` of them.
+
     Raises:
         UserError: From :meth:`step`, when the batch with such an error is due; at once when there
             are too many of them.
@@ -137,7 +141,8 @@ class Collator:
     def __init__(
         self,
         source: ClipSource,
-        keys: Sequence[Key],
+        keys: Iterable[Key],
+        count: int,
         batch_size: int,
         pool: Pool[Request, Arrays | Refusal] | InProcess[Request, Arrays | Refusal],
         *,
@@ -147,7 +152,8 @@ class Collator:
         what: str = "listed",
         profile: LoaderProfile | None = None,
     ) -> None:
-        self._source, self._keys, self._size = source, keys, batch_size
+        # Read as they are needed: the keys of ten million samples would take a gigabyte.
+        self._source, self._keys, self._size = source, iter(keys), batch_size
         self._pool, self._pin, self._quarantine = pool, pin, quarantine
         self._deadline, self._what = deadline, what
         self._profile = profile or LoaderProfile()
@@ -155,7 +161,8 @@ class Collator:
         self._pending: deque[_Rows] = deque()  # the oldest batch first
         self._handed_out = 0  # batches before it
         self._requested = 0  # batches
-        self.length = -(-len(keys) // batch_size)
+        self._checked = -1  # so many bad files are not too many
+        self.length = -(-count // batch_size)
         self._check()
 
     @property
@@ -169,7 +176,7 @@ class Collator:
         """
         while self._requested < min(limit, self.length):
             first = self._requested * self._size
-            keys = self._keys[first : first + self._size]
+            keys = list(islice(self._keys, self._size))
             self._pending.append(_Rows(len(keys), pin=self._pin))
             self._requested += 1
             for row, key in enumerate(keys):
@@ -221,8 +228,10 @@ class Collator:
         self._request(request)
 
     def _check(self) -> None:
-        if self._quarantine is not None:
-            self._quarantine.check((item.path for item in self._source.items), self._what)
+        quarantine = self._quarantine
+        if quarantine is not None and len(quarantine.bad) > self._checked:
+            more = quarantine.check((item.path for item in self._source.items), self._what)
+            self._checked = len(quarantine.bad) + more
 
     def _error(self, request: Request, message: str) -> None:
         rows, row = self._place(request)

@@ -23,6 +23,7 @@ from video_snl.data.loading.collate import (
 )
 from video_snl.data.loading.quarantine import Quarantine
 from video_snl.data.loading.samplers import KeySampler
+from video_snl.data.workers.forkserver import start_forkserver
 from video_snl.data.workers.pool import InProcess, Pool
 
 __all__ = ["ClipLoader"]
@@ -80,6 +81,8 @@ class ClipLoader:
         self.num_workers, self.pin_memory, self.deadline = num_workers, pin_memory, deadline
         self.quarantine, self.what = quarantine, what
         self.profile = LoaderProfile()
+        if num_workers:
+            start_forkserver()  # loads its modules until the first batch is asked for
         self._processes = _Processes()
         # An abandoned loader leaves no process running. (At the end of this process, all die.)
         weakref.finalize(self, self._processes.close).atexit = False
@@ -114,7 +117,8 @@ class ClipLoader:
     def _collator(self, pool: _Pool | _InProcess) -> Collator:
         return Collator(
             self.dataset,
-            list(self.sampler),
+            self.sampler,
+            len(self.sampler),
             self.batch_size,
             pool,
             pin=self.pin_memory,

@@ -117,17 +117,24 @@ class Quarantine:
             if bad is not None:
                 self.bad.setdefault(bad.path, bad)
 
-    def check(self, paths: Iterable[str], what: str) -> None:
+    def check(self, paths: Iterable[str], what: str) -> int:
         """Check that not too many files of a list are bad.
+
+        Returns:
+            How many more files may be noted before this has to be asked again. Looking at a list
+            takes as long as it is, so that asking after each fault would be quadratic.
 
         Raises:
             UserError: Too many are; the summary names the first ones.
         """
+        always = tolerated(0, self.max_failures)
+        if len(self.bad) <= always:
+            return always - len(self.bad)
         listed = set(paths)
         bad = [self.bad[path] for path in self.bad if path in listed]
         allowed = tolerated(len(listed), self.max_failures)
         if len(bad) <= allowed:
-            return
+            return allowed - len(bad)
         first = "; ".join(named(b.path, b.reason) for b in bad[:_SHOWN])
         rest = f" and {len(bad) - _SHOWN} more" if len(bad) > _SHOWN else ""
         raise UserError(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import closing
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -31,7 +31,7 @@ from video_snl.data.loading.samplers import (
 )
 from video_snl.data.transforms.augment import check_augmentation, draw_augmentation
 from video_snl.data.video.clip_sampling import ClipRule
-from video_snl.data.video.records import Video
+from video_snl.data.video.records import PackedVideos, Video
 from video_snl.errors import OptionsError, UserError
 
 __all__ = [
@@ -76,9 +76,14 @@ class ClipDataset(Dataset[Sample]):
     def __init__(self, videos: Sequence[Video], config: DataConfig, seed: int) -> None:
         _check_options(config)
         self.items, self.config, self.seed = videos, config, seed
+        self._members: dict[int, list[int]] = {}  # indices by label, once they are needed
 
     def __len__(self) -> int:
         return len(self.items)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # For the processes that decode.
+        return {**self.__dict__, "items": PackedVideos(self.items), "_members": {}}
 
     def __getitem__(self, key: Key) -> Sample:
         return self.sample(key, key[1])
@@ -144,7 +149,10 @@ class ClipDataset(Dataset[Sample]):
         """
         epoch, index = key[:2]
         label = self.items[index].label
-        members = [i for i, video in enumerate(self.items) if video.label == label]
+        if not self._members:  # found once: looking at all items for each fault is quadratic
+            for i, video in enumerate(self.items):
+                self._members.setdefault(video.label, []).append(i)
+        members = self._members[label]
         for i in fallback_generator(self.seed, epoch, index).permutation(members).tolist():
             if self.items[i].path not in avoided:
                 return i
@@ -174,6 +182,9 @@ class EvaluationDataset(Dataset[Sample]):
 
     def __len__(self) -> int:
         return len(self.items)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "items": PackedVideos(self.items)}
 
     def __getitem__(self, key: Key) -> Sample:
         return self.sample(key, key[1])
