@@ -23,7 +23,8 @@ ratios medians of the ratios within a round, since the machine's own speed drift
 
 Then, ``--commands`` times in turn, a fresh process does what a training does until its first batch:
 it starts the forkserver (the pool), imports torch and the engine, builds a network and makes the
-loader. Printed are seconds and processor time of all processes from its start.
+loader. Printed are seconds and processor time of all processes from its start, and the seconds from
+making the loader. ``late`` is the pool in a process that starts its forkserver with the loader.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ from video_snl.utils.json_text import to_json
 
 ROOT = Path(__file__).resolve().parents[2]
 CONTENDERS = ("pool", "dataloader", "rebuilt")
+COMMANDS = ("pool", "dataloader", "late")
 # What each needs beyond the dataset, the samplers and the collating of samples.
 CODE = {
     "pool": (
@@ -82,7 +84,7 @@ def main(words: Sequence[str] | None = None) -> int:
         raise SystemExit("the loaders do not give the same batches")
     commands: list[Turn] = []
     for number in range(options.commands):
-        for name in ("pool", "dataloader") if number % 2 else ("dataloader", "pool"):
+        for name in COMMANDS if number % 2 else COMMANDS[::-1]:
             commands.append({"round": number, "loader": name, **run_command(options, name)})
             print(to_json(commands[-1]), file=sys.stderr, flush=True)
     print(table(turns, commands, options))
@@ -103,7 +105,7 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
     add("--rounds", type=positive, default=5, help="turns of every loader (default: 5)")
     add("--json", type=Path, metavar="FILE", help="write all turns to this file, too")
     add("--commands", type=int, default=3, help="fresh processes of both kinds (default: 3)")
-    add("--command", choices=CONTENDERS, help=argparse.SUPPRESS)
+    add("--command", choices=COMMANDS, help=argparse.SUPPRESS)
     add("--began", type=float, help=argparse.SUPPRESS)
     return parser.parse_args(words)
 
@@ -125,14 +127,19 @@ def one_command(options: argparse.Namespace) -> Turn:
         from video_snl.data.workers.forkserver import start_forkserver
 
         start_forkserver()
+    from video_snl.utils.quick_imports import import_quickly
+
+    import_quickly()
     import video_snl.engine.train  # noqa: F401
     from video_snl.models.i3d import i3d_r50
 
     i3d_r50(101)
     dataset, sampler = samples(options)
+    made = time.perf_counter()
     with LOADERS[options.command](dataset, sampler, options) as loaded:
         next(loaded)
         return {
+            "first_s": time.perf_counter() - made,
             "seconds": time.time() - options.began,
             "cpu_seconds": sum(map(processor_seconds, process_tree(os.getpid()))),
         }
@@ -233,7 +240,7 @@ def rebuilt(dataset: Any, sampler: Any, options: argparse.Namespace) -> Iterator
         yield iter(loader)
 
 
-LOADERS = {"pool": pool, "dataloader": dataloader, "rebuilt": rebuilt}
+LOADERS = {"pool": pool, "late": pool, "dataloader": dataloader, "rebuilt": rebuilt}
 
 
 def lines_of_code(path: Path) -> int:
@@ -278,9 +285,11 @@ def table(turns: Sequence[Turn], commands: Sequence[Turn], options: argparse.Nam
         code = sum(lines_of_code(ROOT / file) for file in CODE[name])
         lines.append(f"| {name} | " + " | ".join(cells) + f" | {code} |")
     if commands:
-        lines += ["", "| a command, to its first batch | seconds | CPU seconds |", "|---|---|---|"]
-        for name in ("pool", "dataloader"):
-            cells = [cell(commands, name, key, ".1f") for key in ("seconds", "cpu_seconds")]
+        lines += ["", "| a command, to its first batch | seconds | CPU seconds | of the loader |"]
+        lines += ["|---|---|---|---|"]
+        for name in COMMANDS:
+            keys = ("seconds", "cpu_seconds", "first_s")
+            cells = [cell(commands, name, key, ".2f") for key in keys]
             lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join([*lines, "", "In brackets: against `dataloader` in the same round."])
 

@@ -3,6 +3,7 @@
 
     python scripts/benchmarks/scale_data.py workers VIDEOS --plot docs/pictures/scale_workers.png
     python scripts/benchmarks/scale_data.py lists --plot docs/pictures/scale_lists.png
+    python scripts/benchmarks/scale_data.py tables
     python scripts/benchmarks/scale_data.py faults
 
 ``workers``: clips a second and memory of our loader with 1 to 8 workers, from the files as they are
@@ -11,8 +12,9 @@ wait before a clip is read: 20 ms for opening its file and 20 ms for each MiB th
 request after the other), and the bytes at 100 MB/s, during which no other worker gets bytes. Every
 clip counts as a whole file that is not in any cache.
 
-``lists``: seconds and memory from generated lists to the first key of an epoch, each size in a new
-process. The files do not exist: looking at them depends on the disk.
+``lists``, ``tables``: processor seconds and memory from generated lists in UCF-101's layout to the
+first key of an epoch and to a worker that has them, and of a CSV file to its division by recording;
+each size in a new process. The files do not exist: looking at them depends on the disk.
 
 ``faults``: a quarantine that takes so many faults one by one, as a loader notes them.
 
@@ -24,7 +26,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fcntl
-import gc
 import json
 import os
 import pickle
@@ -52,9 +53,9 @@ Turn = dict[str, float]
 def main(words: Sequence[str] | None = None) -> int:
     options = parse(words)
     if options.one is not None:
-        print(json.dumps({"lists": one_list, "faults": one_quarantine}[options.what](options.one)))
+        print(json.dumps(ONE[options.what](options.one)))
         return 0
-    turns = {"workers": workers, "lists": sizes, "faults": sizes}[options.what](options)
+    turns = workers(options) if options.what == "workers" else sizes(options)
     if options.plot:
         draw = draw_workers if options.what == "workers" else draw_sizes
         draw(turns, options.plot)
@@ -64,7 +65,7 @@ def main(words: Sequence[str] | None = None) -> int:
 def parse(words: Sequence[str] | None) -> argparse.Namespace:
     parser = new_parser(__doc__)
     add = parser.add_argument
-    add("what", choices=("workers", "lists", "faults"))
+    add("what", choices=("workers", *ONE))
     add("videos", type=Path, nargs="?", help="of workers: folder with one folder per class")
     add("--most", type=positive, default=8, help="of workers: most of them (default: 8)")
     add("--clips", type=positive, default=96, help="of workers: clips timed (default: 96)")
@@ -143,9 +144,7 @@ def workers(options: argparse.Namespace) -> list[Turn]:
                 )
                 print(json.dumps(turns[-1]), file=sys.stderr, flush=True)
     keys = ("local_clips", "remote_clips", "local_pss", "local_rss", "local_all_pss")
-    print(
-        "| workers | clips/s | remote disk, clips/s | PSS of one, MB | RSS of one, MB | PSS, MB |"
-    )
+    print("| workers | clips/s | clips/s, remote | MB of one (PSS) | (RSS) | MB of all (PSS) |")
     print("|---|---|---|---|---|---|")
     for number in range(1, options.most + 1):
         some = [turn for turn in turns if turn["workers"] == number]
@@ -219,9 +218,7 @@ def one_list(size: int) -> Turn:
     from video_snl.config.video import DataConfig
     from video_snl.data.loading.collate import ReadSample
     from video_snl.data.loading.samplers import EpochSampler
-    from video_snl.data.video.csv_lists import csv_rows
     from video_snl.data.video.dataset import ClipDataset
-    from video_snl.data.video.labelled import Source, labelled_set
     from video_snl.data.video.records import Video
     from video_snl.data.video.ucf101 import parse_split
     from video_snl.engine.resume import fingerprints
@@ -231,33 +228,44 @@ def one_list(size: int) -> Turn:
         folder = Path(scratch)
         write_lists(folder, size)
         before = resident_megabytes()
-        with timed(turn, "ucf101: read the lists, s"):
+        with timed(turn, "read the lists, s"):
             train, test, _ = parse_split(folder, 1)
             videos = [Video(f"{folder}/{path}", label) for path, label in train]
         del train, test
-        turn["ucf101: videos, bytes a row"] = (resident_megabytes() - before) * 2**20 / size
-        with timed(turn, "key: first of an epoch, s"):
+        turn["videos, bytes a row"] = (resident_megabytes() - before) * 2**20 / size
+        with timed(turn, "first key of an epoch, s"):
             next(iter(EpochSampler(len(videos), 0)))
-        with timed(turn, "key: from the middle on, s"):
+        with timed(turn, "keys from the middle on, s"):
             next(islice(iter(EpochSampler(len(videos), 0)), len(videos) // 2, None))
-        with timed(turn, "fingerprint of the list, s"):
+        with timed(turn, "fingerprint, s"):
             fingerprints({"training": [(v.path, v.label) for v in videos]}, scratch)
         config = DataConfig(clip_frames=16, short_side=128, crop=112)
-        with timed(turn, "worker: list sent and read, s"):
+        with timed(turn, "list sent to a worker, s"):
             pickled = pickle.dumps(ReadSample(ClipDataset(videos, config, 0)), protocol=5)
             before = resident_megabytes()
             received = pickle.loads(pickled)
-        turn["worker: bytes a row"] = (resident_megabytes() - before) * 2**20 / size
-        del videos, pickled, received
-        gc.collect()
+        assert len(received.source) == size
+        turn["videos of a worker, bytes a row"] = (resident_megabytes() - before) * 2**20 / size
+    return turn
+
+
+def one_table(size: int) -> Turn:
+    """Measure a CSV file of so many rows."""
+    from video_snl.data.video.csv_lists import csv_rows
+    from video_snl.data.video.labelled import Source, labelled_set
+
+    turn: Turn = {}
+    with tempfile.TemporaryDirectory(prefix="scale-lists-") as scratch:
+        folder = Path(scratch)
+        write_lists(folder, size)
         before = resident_megabytes()
-        with timed(turn, "csv: read the rows, s"):
+        with timed(turn, "read the table, s"):
             rows = csv_rows(folder / "list.csv")
-        turn["csv: rows, bytes a row"] = (resident_megabytes() - before) * 2**20 / size
+        turn["rows, bytes a row"] = (resident_megabytes() - before) * 2**20 / size
         groups = {row.path: row.group for row in rows if row.group is not None}
         found = {"all": [(row.path, row.label) for row in rows]}
         source = Source("list.csv", folder, "group", None, "the column group", groups)
-        with timed(turn, "csv: divide by group, s"):
+        with timed(turn, "divide by group, s"):
             labelled_set(found, source, None)
     return turn
 
@@ -312,6 +320,9 @@ def one_quarantine(size: int) -> Turn:
     return turn
 
 
+ONE = {"lists": one_list, "tables": one_table, "faults": one_quarantine}
+
+
 @contextlib.contextmanager
 def timed(turn: Turn, key: str) -> Any:
     began = time.process_time()
@@ -354,16 +365,18 @@ def draw_workers(turns: Sequence[Turn], file: Path) -> None:
 
 
 def draw_sizes(turns: Sequence[Turn], file: Path) -> None:
-    of = [turn["size"] for turn in turns]
-
     def panels(axes: Any) -> None:
         seconds, memory = axes
         for key in [key for key in turns[0] if key != "size"]:
-            place = seconds if key.endswith(", s") else memory
-            label = f"{key.removesuffix(', s')} (n^{exponent(turns, key):.2f})"
-            place.loglog(of, [turn[key] for turn in turns], "o-", label=label)
+            if key.endswith(", s"):
+                label = f"{key.removesuffix(', s')} (n^{exponent(turns, key):.2f})"
+                of = [(turn["size"], turn[key]) for turn in turns]
+                seconds.loglog(*zip(*of, strict=True), "o-", label=label)
+            else:  # of fewer rows it is lost among the pages of the process
+                of = [(turn["size"], turn[key]) for turn in turns if turn["size"] >= 100_000]
+                memory.semilogx(*zip(*of, strict=True), "o-", label=key.partition(", ")[0])
         seconds.set(xlabel="rows", ylabel="seconds")
-        memory.set(xlabel="rows", ylabel="bytes a row")
+        memory.set(xlabel="rows", ylabel="bytes a row", ylim=(0, None))
         seconds.legend(fontsize="small")
         memory.legend(fontsize="small")
 

@@ -35,6 +35,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "reference/*",
         "docs/results",
         "docs/benchmarks",
+        "docs/scale",
         "docs/architecture",
         "docs/internals",
     ),
