@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -126,14 +127,23 @@ def csv_rows(path: Path) -> list[Row]:
             io.StringIO(text, newline=""), restkey="further values", skipinitialspace=True
         )
         _check_header(path, list(reader.fieldnames or []))
-        rows = [_row(path, reader.line_num, values) for values in reader]
+        labels = _CleanLabels()
+        rows = [_row(path, reader.line_num, values, labels) for values in reader]
     except csv.Error as error:
         raise UserError(
             f"{path}, line {reader.line_num + 1}: it is not a row of a CSV file ({error}); is a "
             "quote missing?"
         ) from error
-    say_merged((row.label for row in rows), str(path))
-    return [row._replace(label=clean_label(row.label)) for row in rows]
+    say_merged(labels, str(path))
+    return rows
+
+
+class _CleanLabels(dict[str, str]):
+    """The label that each spelling stands for, one object for all of its rows."""
+
+    def __missing__(self, name: str) -> str:
+        self[name] = label = clean_label(name)
+        return label
 
 
 def _check_header(path: Path, names: list[str]) -> None:
@@ -146,7 +156,7 @@ def _check_header(path: Path, names: list[str]) -> None:
         )
 
 
-def _row(path: Path, line: int, values: dict[str, str]) -> Row:
+def _row(path: Path, line: int, values: dict[str, str], labels: _CleanLabels) -> Row:
     if "further values" in values or not values["path"] or not values["label"]:
         raise UserError(
             f"{path}, line {line}: expected path,label[,split][,group] without gaps, quote a "
@@ -163,11 +173,12 @@ def _row(path: Path, line: int, values: dict[str, str]) -> Row:
             "empty after a comma where it is not known"
         )
     try:
-        clean_label(values["label"])
+        label = labels[values["label"]]
     except UserError as error:
         raise UserError(f"{path}, line {line}: {error}") from error
     file = str(path.parent / values["path"])
-    return Row(line, file, values["label"], part, values.get("group", "").strip() or None)
+    group = sys.intern(values.get("group", "").strip()) or None  # which several rows share
+    return Row(line, file, label, part and sys.intern(part), group)
 
 
 def _quoted(text: str | None) -> str:
