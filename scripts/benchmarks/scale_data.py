@@ -354,12 +354,10 @@ def draw_workers(turns: Sequence[Turn], file: Path) -> None:
         ideal = [remote[0] * number for number in numbers]
         speed.plot(numbers, ideal, ":", color="grey", label="remote disk, in proportion")
         speed.set(xlabel="workers", ylabel="clips a second", ylim=(0, None))
-        speed.legend()
         memory.plot(numbers, medians("local_all_pss"), "o-", label="all workers, forkserver (PSS)")
         memory.plot(numbers, medians("local_rss"), "s-", label="one worker (RSS)")
         memory.plot(numbers, medians("local_pss"), "^-", label="one worker (PSS)")
         memory.set(xlabel="workers", ylabel="MB", ylim=(0, None))
-        memory.legend()
 
     draw(file, panels)
 
@@ -377,8 +375,6 @@ def draw_sizes(turns: Sequence[Turn], file: Path) -> None:
                 memory.semilogx(*zip(*of, strict=True), "o-", label=key.partition(", ")[0])
         seconds.set(xlabel="rows", ylabel="seconds")
         memory.set(xlabel="rows", ylabel="bytes a row", ylim=(0, None))
-        seconds.legend(fontsize="small")
-        memory.legend(fontsize="small")
 
     draw(file, panels)
 
@@ -387,9 +383,12 @@ def draw(file: Path, panels: Callable[[Any], None]) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 4), layout="constrained")
+    figure = Figure(figsize=(10, 5), layout="constrained")
     FigureCanvasAgg(figure)
-    panels(figure.subplots(1, 2))
+    axes = figure.subplots(1, 2)
+    panels(axes)
+    for panel in axes:
+        panel.legend(loc="lower center", bbox_to_anchor=(0.5, 1), frameon=False, fontsize="small")
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file, dpi=110)
 
