@@ -1,13 +1,14 @@
 #!/usr/bin/env python
-"""Time and memory of our blocks against the same blocks with the N x N matrix.
+"""Time and memory of our blocks against the same blocks written plainly.
 
-For every number of positions N and width Cs (C = 2 Cs, one feature map) our block, the plain one
-and for ``nl`` pytorchvideo's NonLocal take turns in one process; the ratio is the median of the
-ratios of neighbouring turns. Peak memory is measured in a process of its own for each: live tensor
-bytes, and the growth of the resident set.
+For every number of positions N and width Cs (C = 2 Cs) our block, the plain one and for ``nl``
+pytorchvideo's NonLocal take turns in one process; of the ratios of neighbouring turns stand the
+median and, in brackets, the least and the largest. Peak memory is measured in a process of its own
+for each: live tensor bytes, and the growth of the resident set.
 
     python scripts/benchmarks/blocks.py
     python scripts/benchmarks/blocks.py --blocks snl --positions 6272 --widths 64 --json b.json
+    python scripts/benchmarks/blocks.py --blocks cgnl "a2 factored" --no-memory --threads 1
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from benchmark_arguments import new_parser, positive
 from plain_blocks import PEERS
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -34,7 +36,7 @@ from video_snl.utils.files import write_json
 from video_snl.utils.json_text import to_json
 
 POSITIONS, WIDTHS = [98, 196, 784, 1568, 6272, 25088], [32, 64, 128, 256, 512]
-SECONDS = 2.5  # a turn is repeated for about this long, at least ``--repeats`` times
+SECONDS = 2.5  # turns are repeated for about this long, at least ``--repeats`` times
 
 
 # By default glibc gives large blocks of memory back to the system and faults them in anew at every
@@ -51,7 +53,7 @@ def main() -> int:
         return 0
     rows = []
     for name in options.blocks:
-        print(heading(name))
+        print(heading(name, options.no_memory))
         for positions in options.positions:
             for width in options.widths:
                 row = measure(options, name, positions, width)
@@ -66,23 +68,27 @@ def main() -> int:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = new_parser(__doc__)
     add = parser.add_argument
     add("--blocks", nargs="+", choices=list(PEERS), default=["snl", "nl"])
     add("--positions", nargs="+", type=int, default=POSITIONS, metavar="N")
     add("--widths", nargs="+", type=int, default=WIDTHS, metavar="Cs")
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    add("--batch", type=positive, default=1, help="feature maps (default: 1)")
+    add("--threads", type=positive, help="threads on a CPU (default: torch's choice)")
     add("--bfloat16", action="store_true", help="autocast")
     add("--compile", action="store_true", help="torch.compile both")
     add("--repeats", type=int, default=3, help="turns at least (default: 3)")
+    add("--seconds", type=float, default=SECONDS, help=f"of the turns (default: {SECONDS})")
     add("--keep-memory", action="store_true", help="glibc keeps freed memory for the next step")
     add("--no-memory", action="store_true", help="time only")
     add("--json", type=Path, help="write the figures to this file")
     add("--plot", type=Path, help="draw the ratios into this PNG file")
     add("--memory-of", choices=["ours", "plain"], help=argparse.SUPPRESS)
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    return options
 
 
 def networks(options: argparse.Namespace, name: str, width: int) -> dict[str, nn.Module]:
@@ -118,14 +124,15 @@ class pytorchvideo_nonlocal(nn.Module):  # noqa: N801 - a peer, named after its 
 
 def features(options: argparse.Namespace, positions: int, width: int) -> Tensor:
     generator = torch.Generator().manual_seed(1)
-    x = torch.randn(1, 2 * width, positions, generator=generator)
+    x = torch.randn(options.batch, 2 * width, positions, generator=generator)
     return x.to(options.device).requires_grad_()
 
 
 def step(options: argparse.Namespace, module: nn.Module, x: Tensor, backward: bool) -> None:
     with torch.autocast(options.device, torch.bfloat16, enabled=options.bfloat16):
         if backward:
-            module(x).sum().backward()
+            y = module(x)
+            y.backward(torch.ones_like(y))
         else:
             with torch.no_grad():
                 module(x)
@@ -142,7 +149,8 @@ def measure(options: argparse.Namespace, name: str, n: int, width: int) -> dict[
         for peer in list(times)[1:]:
             pairs = zip(times["ours"], times[peer], strict=True)
             ratios = [theirs / ours for ours, theirs in pairs]
-            row[label][f"{peer} / ours"] = statistics.median(ratios)
+            spread = [min(ratios), statistics.median(ratios), max(ratios)]
+            row[label][f"{peer} / ours"] = spread
     if not options.no_memory:
         row["memory"] = {which: memory(options, name, n, width, which) for which in TURNS}
     return row
@@ -157,7 +165,7 @@ def interleaved(
     times: dict[str, list[float]] = {key: [] for key in modules}
     began = 0.0
     turn = -1  # the first one warms up
-    while turn < options.repeats or (turn < 200 and time.perf_counter() - began < SECONDS):
+    while turn < options.repeats or (turn < 200 and time.perf_counter() - began < options.seconds):
         if turn == 0:
             began = time.perf_counter()
         for key in list(modules) if turn % 2 else list(modules)[::-1]:
@@ -241,18 +249,20 @@ def resident(field: str) -> float:
     raise SystemExit(f"error: /proc/self/status has no {field}; measure memory on Linux.")
 
 
-def heading(name: str) -> str:
+def heading(name: str, no_memory: bool) -> str:
+    memory = "" if no_memory else " | live tensors | resident set | MiB, plain -> ours"
     peer = " | pytorchvideo / ours, f+b" if name == "nl" else ""
     return (
         f"{name}: the plain block over ours (more than 1: ours is better)\n\n"
-        "| N | Cs | ours, f+b, ms | time, forward | time, f+b | live tensors | resident set "
-        f"| MiB, plain -> ours{peer} |\n|" + "---|" * (8 + (name == "nl"))
+        f"| N | Cs | ours, f+b, ms | time, forward | time, f+b{memory}{peer} |\n|"
+        + "---|"
+        * (5 + 3 * bool(memory) + bool(peer))
     )
 
 
 def line(row: dict[str, Any]) -> str:
     cells = [f"{row['positions']}", f"{row['width']}", f"{1e3 * row['both']['ours']:.2f}"]
-    cells += [f"{row[label]['plain / ours']:.2f}" for label in ("forward", "both")]
+    cells += [spread_of(row[label]["plain / ours"]) for label in ("forward", "both")]
     if "memory" in row:
         plain, ours = row["memory"]["plain"], row["memory"]["ours"]
         for kind in ours:
@@ -260,8 +270,14 @@ def line(row: dict[str, Any]) -> str:
         last = list(ours)[0]
         cells.append(f"{plain[last]:.0f} -> {ours[last]:.0f}")
     if "pytorchvideo / ours" in row["both"]:
-        cells.append(f"{row['both']['pytorchvideo / ours']:.2f}")
+        cells.append(spread_of(row["both"]["pytorchvideo / ours"]))
     return "| " + " | ".join(cells) + " |"
+
+
+def spread_of(ratios: list[float]) -> str:
+    """Format the median of ratios, with the least and the largest in brackets."""
+    least, median, largest = ratios
+    return f"{median:.2f} ({least:.2f}-{largest:.2f})"
 
 
 def plot(rows: list[dict[str, Any]], path: Path) -> None:
@@ -275,7 +291,7 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
             chosen = [r for r in rows if (r["block"], r["width"]) == (name, width)]
             axes.loglog(
                 [r["positions"] for r in chosen],
-                [r["both"]["plain / ours"] for r in chosen],
+                [r["both"]["plain / ours"][1] for r in chosen],
                 marker="o",
                 color=f"C{number}",
                 label=f"Cs = {width}",

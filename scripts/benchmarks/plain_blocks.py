@@ -1,15 +1,19 @@
-"""Nonlocal blocks written plainly from their equations, with the N x N matrix: the peers.
+"""Nonlocal blocks written plainly from their equations: the peers of ours.
 
-Each takes a (B, C, N) feature map; separate 1x1 convolutions, the affinity as a matrix, BatchNorm.
+Each takes a (B, C, N) feature map; separate 1x1 convolutions, the affinity as an N x N matrix,
+BatchNorm. CGNL and factored A2 never form the matrix: they follow the order of operations that
+their authors (and for A2, whose own code is not for PyTorch, its common ports) have published.
 """
 
 from __future__ import annotations
 
 import abc
+import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from video_snl.blocks.options import BlockOptions
 
@@ -80,6 +84,49 @@ class PlainA2(PlainNL):
         return torch.softmax(theta, -1) @ torch.softmax(phi, -1)
 
 
+class AuthorsCGNL(nn.Module):
+    """CGNL as in github.com/KaiyuYue/cgnl-network.pytorch: powers, two products for each group."""
+
+    def __init__(self, channels: int, width: int, groups: int = 1, order: int = 2) -> None:
+        super().__init__()
+        self.theta, self.phi, self.g = (nn.Conv1d(channels, width, 1, bias=False) for _ in range(3))
+        self.z = nn.Conv1d(width, channels, 1, groups=groups, bias=False)
+        self.norm = nn.GroupNorm(groups, channels)
+        self.groups, self.order = groups, order
+
+    def kernel(self, theta: Tensor, phi: Tensor, g: Tensor) -> Tensor:
+        shape, gamma = theta.shape, torch.full((1,), 1e-4)
+        theta, phi = theta.reshape(len(theta), 1, -1), phi.reshape(len(phi), 1, -1)
+        thetas, phis = [], []
+        for k in range(self.order + 1):
+            alpha = torch.sqrt((2 * gamma) ** k / math.factorial(k) * torch.exp(-2 * gamma))
+            thetas.append(theta.pow(k).mul(alpha))
+            phis.append(phi.pow(k).mul(alpha))
+        moments = torch.bmm(torch.cat(phis, 1), g.reshape(len(g), -1, 1))
+        return torch.bmm(moments.mT, torch.cat(thetas, 1)).view(shape)
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts = [layer(x).chunk(self.groups, 1) for layer in (self.theta, self.phi, self.g)]
+        return (
+            self.norm(self.z(torch.cat([self.kernel(*p) for p in zip(*parts, strict=True)], 1))) + x
+        )
+
+
+class AuthorsA2(nn.Module):
+    """Double attention, gathered and distributed as in its paper (arXiv:1810.11579)."""
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.a, self.b, self.v = (nn.Conv1d(channels, width, 1, bias=False) for _ in range(3))
+        self.z = nn.Conv1d(width, channels, 1, bias=False)
+        self.norm = nn.BatchNorm1d(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gathering, distribution = F.softmax(self.b(x), 2), F.softmax(self.v(x), 1)
+        descriptors = torch.bmm(self.a(x), gathering.mT)
+        return x + self.norm(self.z(torch.bmm(descriptors, distribution)))
+
+
 # The name of the block, its options, and its peer.
 PEERS: dict[str, tuple[str, BlockOptions, Callable[[int, int], nn.Module]]] = {
     "snl": ("snl", {}, PlainSNL),
@@ -88,4 +135,7 @@ PEERS: dict[str, tuple[str, BlockOptions, Callable[[int, int], nn.Module]]] = {
     "nl dot": ("nl", {"kernel": "dot"}, PlainDotNL),
     "ns": ("ns", {}, PlainNS),
     "a2": ("a2", {}, PlainA2),
+    "a2 factored": ("a2", {}, AuthorsA2),
+    "cgnl": ("cgnl", {}, AuthorsCGNL),
+    "cgnl 8 groups": ("cgnl", {"groups": 8}, lambda c, width: AuthorsCGNL(c, width, 8)),
 }

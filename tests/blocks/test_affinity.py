@@ -15,6 +15,7 @@ from torch.testing import assert_close
 
 from tests import naive
 from tests.blocks.operators import (
+    EXACT,
     OPERATORS,
     Build,
     Equation,
@@ -36,6 +37,7 @@ from video_snl.blocks import (
     SymmetricLowRank,
     normalize,
 )
+from video_snl.blocks.operators import PowerSeries, to_vertices
 
 
 @every_operator
@@ -254,3 +256,27 @@ def test_scaled_softmaxes_of_large_exponents_have_finite_gradients(width: int) -
     y = Softmax(query, key, width**-0.5).matmul(z)
     for gradient in torch.autograd.grad((y / 1e4).square().mean(), leaves):
         assert gradient.isfinite().all()
+
+
+@few
+@given(
+    batch=st.integers(1, 3),
+    positions=st.integers(1, 9),
+    groups=st.integers(1, 3),
+    each=st.integers(1, 4),
+    channels_first=st.booleans(),
+)
+def test_a_power_series_of_channels_is_the_product_with_its_matrix(
+    batch: int, positions: int, groups: int, each: int, channels_first: bool
+) -> None:
+    generator = torch.Generator().manual_seed(positions)
+    shape = (3, batch, positions, groups * each)
+    theta, phi, z = torch.rand(shape, generator=generator, dtype=torch.float64)
+    if channels_first:
+        theta, phi, z = (x.mT.contiguous().mT for x in (theta, phi, z))
+    series = PowerSeries(theta, phi, (0.5, 0, 2.0), groups)
+    expected = series.to_dense() @ to_vertices(z, groups)
+    assert_close(to_vertices(series.of_channels(z), groups), expected, **EXACT)
+    assert_close(series.matmul(to_vertices(z, groups)), expected, **EXACT)
+    t, p = (to_vertices(x, groups) for x in (theta, phi))
+    assert_close(series.to_dense(), 0.5 + 2 * t**2 @ (p**2).mT, **EXACT)

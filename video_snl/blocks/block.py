@@ -17,10 +17,17 @@ import torch
 from torch import Tensor, nn
 
 from video_snl.blocks.filters import ChannelGraph, GraphFilter, Polynomial, block_diagonal
-from video_snl.blocks.kernels import AffinitySpec, to_vertices
+from video_snl.blocks.kernels import AffinitySpec
 from video_snl.blocks.layers import check_feature_map
 from video_snl.blocks.masks import mask_of, masked_max_pool, zeroed
-from video_snl.blocks.operators import Affinity, LowRank, autocast_dtype, without_autocast
+from video_snl.blocks.operators import (
+    Affinity,
+    LowRank,
+    autocast_dtype,
+    split_channels,
+    to_vertices,
+    without_autocast,
+)
 from video_snl.blocks.sub_block import (
     BATCH_NORM,
     CONV,
@@ -361,7 +368,7 @@ class NonlocalBlock(Described):
         projected = self.project(features)
         if there is not None and self.project.bias is not None:
             projected = torch.where(there[..., None], projected, 0)
-        embedded, signal = projected.split(self.parts, -1)
+        embedded, signal = split_channels(projected, self.parts)
         return (
             embedded if self.widths else features,
             signal if self.config.transfer else features,

@@ -17,12 +17,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from video_snl.blocks.kernels import from_vertices, to_vertices
 from video_snl.blocks.operators import (
     Affinity,
     LowRank,
+    PowerSeries,
     SymmetricLowRank,
+    from_vertices,
     prefers_dense,
+    side_by_side,
+    to_vertices,
     wide,
     without_autocast,
 )
@@ -95,7 +98,7 @@ class Polynomial(Filter):
         for _ in range(self.products):
             powers.append(affinity.matmul(powers[-1]))
         terms = [_combined(row, powers) for row in self.coefficients]
-        return terms[0] if len(terms) == 1 else torch.cat(terms, -1)
+        return terms[0] if len(terms) == 1 else side_by_side(terms)
 
     def multiply_adds(self, affinity: Affinity, channels: int) -> int:
         # The matrix, where it is formed at all, is formed once.
@@ -130,6 +133,8 @@ class ChannelGraph(Filter):
         self.groups = groups
 
     def terms(self, affinity: Affinity, z: Tensor) -> Tensor:
+        if isinstance(affinity, PowerSeries):
+            return affinity.of_channels(z)
         product = affinity.matmul(to_vertices(z, self.groups))
         return from_vertices(product, self.groups, z.shape[-1])
 

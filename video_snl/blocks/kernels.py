@@ -23,12 +23,17 @@ from video_snl.blocks.operators import (
     CrissCross,
     Dense,
     LowRank,
+    PowerSeries,
     RectifiedSum,
     Scaled,
     Softmax,
     Sum,
     SymmetricLowRank,
+    halves,
     normalize,
+    softmax,
+    split_channels,
+    to_vertices,
     wide,
 )
 from video_snl.blocks.user_blocks import check_pairs, import_named, pairs_of
@@ -44,9 +49,7 @@ __all__ = [
     "PairKernel",
     "ReluDot",
     "Taylor",
-    "from_vertices",
     "pair_kernel",
-    "to_vertices",
 ]
 
 
@@ -119,7 +122,7 @@ class ReluDot(PairKernel):
         factors = F.relu(embedded)
         product: Affinity = SymmetricLowRank(factors)
         if not spec.symmetric:
-            theta, phi = factors.chunk(2, -1)
+            theta, phi = halves(factors)
             product = LowRank(theta, phi if spec.keys is None else F.relu(spec.keys))
         # Before the normalisation: with few positions a matrix is scaled faster than its factors.
         return normalize(product.for_products(spec.channels, spec.times), spec.normalization)
@@ -130,7 +133,7 @@ class Dot(PairKernel):
     """M_ij = <theta_i, phi_j> / N, the dot product of arXiv:1711.07971 (N keys)."""
 
     def affinity(self, embedded: Tensor, spec: AffinitySpec) -> Affinity:
-        theta, phi = embedded.chunk(2, -1)
+        theta, phi = halves(embedded)
         phi = phi if spec.keys is None else spec.keys
         heard = spec.heard
         count = phi.shape[1] if heard is None else heard.sum(1)[:, None, None]
@@ -157,7 +160,7 @@ class Concatenation(PairKernel):
         return 1, 1
 
     def affinity(self, embedded: Tensor, spec: AffinitySpec) -> Affinity:
-        a, b = embedded.chunk(2, -1)
+        a, b = halves(embedded)
         b = b if spec.keys is None else spec.keys
         heard = spec.heard
         count = b.shape[1] if heard is None else heard.sum(1)[:, None]
@@ -222,7 +225,7 @@ class EmbeddedGaussian(PairKernel):
             )
 
     def _pair(self, embedded: Tensor) -> tuple[Tensor, Tensor]:
-        theta, phi = embedded.chunk(2, -1)
+        theta, phi = halves(embedded)
         return theta, phi
 
 
@@ -252,7 +255,7 @@ class FunctionKernel(PairKernel):
     function: Callable[[Tensor, Tensor], Tensor]
 
     def affinity(self, embedded: Tensor, spec: AffinitySpec) -> Affinity:
-        theta, phi = embedded.chunk(2, -1)
+        theta, phi = halves(embedded)
         phi = phi if spec.keys is None else spec.keys
         there = None
         if spec.mask is not None and spec.heard is not None:
@@ -281,8 +284,8 @@ class GatherDistribute(Kernel):
         return width, width
 
     def affinity(self, embedded: Tensor, spec: AffinitySpec) -> Affinity:
-        theta, phi = embedded.chunk(2, -1)
-        return LowRank(theta.softmax(-1), _softmax_of_positions(phi, spec.mask))
+        theta, phi = halves(embedded)
+        return LowRank(softmax(theta, 2), _softmax_of_positions(phi, spec.mask))
 
 
 # Beyond them factorials and exp(-gamma) leave the range of floating point.
@@ -315,18 +318,9 @@ class Taylor(Kernel):
             )
 
     def affinity(self, embedded: Tensor, spec: AffinitySpec) -> Affinity:
-        theta, phi = (self._powers(to_vertices(x, self.groups)) for x in embedded.chunk(2, -1))
-        if spec.mask is not None:
-            there = spec.mask[..., None].expand(-1, -1, embedded.shape[-1] // 2)
-            there = to_vertices(there, self.groups)
-            theta, phi = theta * there, phi * there  # the power 0 of a zero is not zero
-        return normalize(LowRank(theta, phi), spec.normalization)
-
-    def _powers(self, x: Tensor) -> Tensor:
-        """Compute the weighted powers of x. Shapes: (B, V, 1) -> (B, V, order + 1)."""
         gain = math.exp(-2 * self.gamma)
         weights = [gain * (2 * self.gamma) ** k / math.factorial(k) for k in range(self.order + 1)]
-        return torch.cat([weight**0.5 * x**k for k, weight in enumerate(weights)], -1)
+        return _series(PowerSeries(*halves(embedded), weights, self.groups), spec)
 
 
 @dataclass(frozen=True)
@@ -340,15 +334,14 @@ class ChannelDot(Kernel):
     scaled: bool = False
 
     def affinity(self, embedded: Tensor, spec: AffinitySpec) -> Affinity:
-        theta, phi = (to_vertices(x, self.groups) for x in embedded.chunk(2, -1))
+        theta, phi = halves(embedded)
         if self.scaled:
-            each = embedded.shape[-1] // 2 // self.groups  # vertices of a position and group
+            each = theta.shape[-1] // self.groups  # vertices of a position and group
             if spec.mask is None:
-                theta = theta / (embedded.shape[1] * each) ** 0.5
+                theta = theta / (theta.shape[1] * each) ** 0.5
             else:
-                count = spec.mask.sum(1).repeat_interleave(self.groups)[:, None, None] * each
-                theta = theta / count.to(theta.dtype).sqrt()
-        return normalize(LowRank(theta, phi), spec.normalization)
+                theta = theta / (spec.mask.sum(1)[:, None, None] * each).to(theta.dtype).sqrt()
+        return _series(PowerSeries(theta, phi, (0, 1), self.groups), spec)
 
 
 @dataclass(frozen=True)
@@ -356,7 +349,7 @@ class CrissCrossGaussian(Kernel):
     """A softmax over the positions that share all coordinates but one (arXiv:1811.11721)."""
 
     def affinity(self, embedded: Tensor, spec: AffinitySpec) -> Affinity:
-        theta, phi = embedded.chunk(2, -1)
+        theta, phi = halves(embedded)
         return CrissCross.softmax(theta, phi, spec.grid, mask=spec.mask)
 
 
@@ -390,9 +383,9 @@ class Disentangled(Kernel):
 
     def affinity(self, embedded: Tensor, spec: AffinitySpec) -> Affinity:
         width = embedded.shape[-1] // 2
-        theta, phi, unary = embedded.split([width, width, 1], -1)
+        theta, phi, unary = split_channels(embedded, [width, width, 1])
         if spec.keys is not None:
-            phi, unary = spec.keys.split([width, 1], -1)
+            phi, unary = split_channels(spec.keys, [width, 1])
         theta = theta - _mean_of_positions(theta, spec.mask)
         phi = phi - _mean_of_positions(phi, spec.heard)
         scale = (width**-0.5 if self.scaled else 1.0) / self.temperature
@@ -404,6 +397,18 @@ class Disentangled(Kernel):
         return Sum([pairwise, LowRank(torch.ones_like(theta[..., :1]), salience)])
 
 
+def _series(series: PowerSeries, spec: AffinitySpec) -> Affinity:
+    """Return a series with the mask and the normalisation that ``spec`` asks for."""
+    if spec.mask is None and spec.normalization is None:
+        return series
+    affinity = LowRank(series.left, series.right)
+    if spec.mask is not None:  # the power 0 of a zero is not zero
+        there = spec.mask[..., None].expand_as(series.theta).to(series.theta.dtype)
+        vertices = to_vertices(there, series.groups).squeeze(-1)
+        affinity = affinity.scale(vertices, vertices)
+    return normalize(affinity, spec.normalization)
+
+
 def _mean_of_positions(x: Tensor, mask: Tensor | None) -> Tensor:
     """Average over the positions; x is zero at those that do not exist. (B, N, C) -> (B, 1, C)."""
     if mask is None:
@@ -413,7 +418,7 @@ def _mean_of_positions(x: Tensor, mask: Tensor | None) -> Tensor:
 
 def _softmax_of_positions(x: Tensor, mask: Tensor | None) -> Tensor:
     """Divide exp(x) by its sum over the positions that exist. Shapes: (B, N, C), (B, N)."""
-    return (x if mask is None else x.masked_fill(~mask[..., None], -torch.inf)).softmax(1)
+    return softmax(x if mask is None else x.masked_fill(~mask[..., None], -torch.inf), 1)
 
 
 _PAIR_KERNELS: dict[str, type[PairKernel]] = {
@@ -472,17 +477,3 @@ def _own_kernel(path: str, scaled: bool) -> PairKernel:
     except Exception as error:  # whatever a constructor of others raises
         raise ValueError(f"kernel={path!r} cannot be made: {error}") from error
     return kernel
-
-
-def to_vertices(x: Tensor, groups: int) -> Tensor:
-    """View the channels of all positions as vertices: (B, N, Cs) -> (B groups, N Cs / groups, 1).
-
-    The vertices of a group are its channels of the first position, then of the second, and so on.
-    """
-    return x.unflatten(-1, (groups, -1)).movedim(2, 1).flatten(2).flatten(0, 1)[..., None]
-
-
-def from_vertices(vertices: Tensor, groups: int, inter_channels: int) -> Tensor:
-    """Invert :func:`to_vertices`."""
-    per_group = vertices.squeeze(-1).unflatten(0, (-1, groups))
-    return per_group.unflatten(2, (-1, inter_channels // groups)).movedim(1, 2).flatten(2)

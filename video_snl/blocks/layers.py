@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from video_snl.blocks.operators import autocast_dtype
+from video_snl.blocks.operators import autocast_dtype, is_exporting
 
 __all__ = [
     "BATCH_NORM",
@@ -165,9 +165,24 @@ class Pointwise(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         bias = self.whole_bias()
-        if self.groups == 1:
-            return F.linear(x, self.weight, bias)
-        return F.conv1d(x.mT, self.weight[..., None], bias, groups=self.groups).mT
+        if self.groups > 1:
+            return F.conv1d(x.mT, self.weight[..., None], bias, groups=self.groups).mT
+        if self._keeps_channels_first(x):
+            weight = self.weight.expand(x.shape[0], -1, -1)
+            if bias is None:
+                return (weight @ x.mT).mT
+            return torch.baddbmm(bias[:, None], weight, x.mT).mT
+        return F.linear(x, self.weight, bias)
+
+    def _keeps_channels_first(self, x: Tensor) -> bool:
+        """Tell if rows whose channels lie apart in memory are left so: where they are many.
+
+        A linear layer copies the rows, and so does the sum with X what comes of them. The product
+        of each sample by itself has a gradient of the weights for each instead.
+        """
+        if x.ndim != 3 or x.stride(-1) == 1 or x.device.type != "cpu" or is_exporting():
+            return False
+        return 2 * x.shape[1] > self.in_features
 
     def whole_bias(self) -> Tensor | None:
         """Return the bias of all outputs, zero in the parts without one; None for none at all."""

@@ -5,6 +5,7 @@ affinity A is N x N, but the filters only apply it, and most structures do so wi
 
     Dense               the matrix itself
     LowRank             left right^T
+    PowerSeries         sum_k c_k t_i^k p_j^k, of single channels
     SymmetricLowRank    (left right^T + right left^T) / 2
     Softmax             exp(<q_i, k_j>), divided by the row sums
     RectifiedSum        relu(a_i + b_j)
@@ -33,6 +34,7 @@ __all__ = [
     "CrissCross",
     "Dense",
     "LowRank",
+    "PowerSeries",
     "RectifiedSum",
     "Scaled",
     "Softmax",
@@ -40,9 +42,17 @@ __all__ = [
     "SymmetricLowRank",
     "autocast_dtype",
     "can_be_read",
+    "from_vertices",
+    "halves",
+    "is_exporting",
     "normalize",
     "prefers_dense",
+    "product",
     "rows_by_products",
+    "side_by_side",
+    "softmax",
+    "split_channels",
+    "to_vertices",
     "wide",
     "without_autocast",
 ]
@@ -170,7 +180,7 @@ class LowRank(_Factored):
         self.left, self.right = left, right
 
     def _by_factors(self, z: Tensor) -> Tensor:
-        return self.left @ (self.right.mT @ z)
+        return product(self.left, self.right.mT @ z)
 
     def degree(self) -> Tensor:
         return _row_sums(self.left, self.right)
@@ -197,6 +207,49 @@ class LowRank(_Factored):
         return n * m * (rank + times * channels), times * (n + m) * rank * channels
 
 
+class PowerSeries(LowRank):
+    """A_ij = sum_k c_k t_i^k p_j^k of single channels, the graph of CGNL (arXiv:1810.13125).
+
+    Its vertices are the channels of all positions, in ``groups`` separate graphs, as
+    :func:`to_vertices` has them. :meth:`of_channels` multiplies by Horner's rule, without the
+    powers, which are the factors ``left`` and ``right`` and formed on use.
+
+    Shapes: theta, phi (B, N, Cs). The operator: (B groups) of size N Cs / groups.
+    """
+
+    def __init__(
+        self, theta: Tensor, phi: Tensor, coefficients: Sequence[float], groups: int = 1
+    ) -> None:
+        self.theta, self.phi, self.groups = theta, phi, groups
+        self.coefficients = tuple(coefficients)
+
+    @property
+    def left(self) -> Tensor:  # type: ignore[override]
+        """Shape: (B groups, N Cs / groups, terms)."""
+        return self._powers(self.theta)
+
+    @property
+    def right(self) -> Tensor:  # type: ignore[override]
+        """Shape: (B groups, N Cs / groups, terms)."""
+        return self._powers(self.phi)
+
+    def of_channels(self, z: Tensor) -> Tensor:
+        """Return A z for z as channels of positions. Shapes: (B, N, Cs) -> (B, N, Cs)."""
+        theta, phi, moment = (x.unflatten(-1, (self.groups, -1)) for x in (self.theta, self.phi, z))
+        gains = []
+        for k, coefficient in enumerate(self.coefficients):
+            moment = moment * phi if k > 0 else moment
+            gains.append(coefficient * moment.sum((1, 3), keepdim=True, dtype=wide(moment)))
+        result = gains.pop().to(theta.dtype)
+        for gain in reversed(gains):
+            result = torch.addcmul(gain.to(theta.dtype), theta, result)
+        return result.expand_as(theta).flatten(2)
+
+    def _powers(self, x: Tensor) -> Tensor:
+        x = to_vertices(x, self.groups)
+        return torch.cat([c**0.5 * x**k for k, c in enumerate(self.coefficients) if c], -1)
+
+
 class SymmetricLowRank(_Factored):
     """A = (left right^T + right left^T) / 2, from both factors side by side.
 
@@ -217,18 +270,18 @@ class SymmetricLowRank(_Factored):
     @property
     def left(self) -> Tensor:
         """Shape: (B, N, R)."""
-        return self.factors.chunk(2, -1)[0]
+        return halves(self.factors)[0]
 
     @property
     def right(self) -> Tensor:
         """Shape: (B, N, R)."""
-        return self.factors.chunk(2, -1)[1]
+        return halves(self.factors)[1]
 
     def _by_factors(self, z: Tensor) -> Tensor:
-        return self.factors @ (_exchanged(self.factors.mT @ z) / 2)
+        return product(self.factors, _exchanged(self.factors.mT @ z) / 2)
 
     def degree(self) -> Tensor:
-        left, right = self.factors.chunk(2, -1)
+        left, right = halves(self.factors)
         return (_row_sums(left, right) + _row_sums(right, left)) / 2
 
     def transpose(self) -> SymmetricLowRank:
@@ -245,7 +298,7 @@ class SymmetricLowRank(_Factored):
         return LowRank(_times(self.factors, row) / 2, right)
 
     def to_dense(self) -> Tensor:
-        left, right = self.factors.chunk(2, -1)
+        left, right = halves(self.factors)
         matrix = left @ right.mT
         return (matrix + matrix.mT) / 2
 
@@ -347,7 +400,7 @@ class RectifiedSum(Affinity):
         self.a, self.b, self.mask = a, b, mask
 
     def matmul(self, z: Tensor) -> Tensor:
-        if _is_exporting():  # ONNX cannot search
+        if is_exporting():  # ONNX cannot search
             return self.to_dense() @ z
         if self.mask is not None:
             z = torch.where(self.mask[..., None], z, 0)
@@ -534,17 +587,62 @@ def normalize(affinity: Affinity, how: str | None) -> Affinity:
     if how is None:
         return affinity
     degree = affinity.degree()
-    connected = degree > torch.finfo(degree.dtype).tiny ** 0.5
-    # The inner where keeps the power away from zero, where its gradient is infinite and would
-    # turn into NaN even though the outer where discards the value.
-    safe = torch.where(connected, degree, 1)
+    # 1 / infinity is zero, as is its derivative, where a power of zero would be infinite.
+    safe = torch.where(degree > torch.finfo(degree.dtype).tiny ** 0.5, degree, torch.inf)
     if how == "sym":
-        weight = torch.where(connected, safe.rsqrt(), 0)
+        weight = safe.rsqrt()
         return affinity.scale(weight, weight)
     if how == "rw":
-        weight = torch.where(connected, safe.reciprocal(), 0)
-        return affinity.scale(weight, None)
+        return affinity.scale(safe.reciprocal(), None)
     raise ValueError(f"normalization={how!r} is unknown; choose 'sym', 'rw' or None.")
+
+
+def to_vertices(x: Tensor, groups: int) -> Tensor:
+    """View the channels of all positions as vertices: (B, N, Cs) -> (B groups, N Cs / groups, 1).
+
+    The vertices of a group are its channels of the first position, then of the second, and so on.
+    """
+    return x.unflatten(-1, (groups, -1)).movedim(2, 1).flatten(2).flatten(0, 1)[..., None]
+
+
+def from_vertices(vertices: Tensor, groups: int, inter_channels: int) -> Tensor:
+    """Invert :func:`to_vertices`."""
+    per_group = vertices.squeeze(-1).unflatten(0, (-1, groups))
+    return per_group.unflatten(2, (-1, inter_channels // groups)).movedim(1, 2).flatten(2)
+
+
+def product(left: Tensor, right: Tensor) -> Tensor:
+    """Return left @ right, laid out in memory as ``left``. Shapes: (B, N, R), (B, R, C)."""
+    return left @ right if left.stride(-1) == 1 else (right.mT @ left.mT).mT
+
+
+def split_channels(x: Tensor, widths: Sequence[int]) -> list[Tensor]:
+    """Divide the channels into parts, of which gradients are joined as ``x`` is laid out.
+
+    Shapes: (B, N, sum of widths) -> each (B, N, width).
+    """
+    if x.stride(-1) == 1:
+        return list(x.split_with_sizes(list(widths), -1))
+    return [part.mT for part in x.mT.split_with_sizes(list(widths), 1)]
+
+
+def halves(x: Tensor) -> list[Tensor]:
+    """Divide the channels in two. Shape: (B, N, 2 C) -> twice (B, N, C)."""
+    if x.stride(-1) == 1:
+        return list(x.chunk(2, -1))
+    return [part.mT for part in x.mT.chunk(2, 1)]
+
+
+def side_by_side(parts: Sequence[Tensor]) -> Tensor:
+    """Concatenate channels, laid out in memory as the first part. Shapes: each (B, N, C)."""
+    if parts[0].stride(-1) == 1:
+        return torch.cat(list(parts), -1)
+    return torch.cat([part.mT for part in parts], 1).mT
+
+
+def softmax(x: Tensor, dim: int) -> Tensor:
+    """Return the softmax over axis 1 or 2, laid out in memory as ``x``. Shape: (B, N, C)."""
+    return x.softmax(dim) if x.stride(-1) == 1 else x.mT.softmax(3 - dim).mT
 
 
 def rows_by_products(affinity: Affinity, index: Tensor, zeros: Tensor) -> Tensor:
@@ -563,7 +661,7 @@ def prefers_dense(dense: int, factored: int) -> bool:
     An exported graph always takes the factored order, since the comparison would freeze the sizes
     it was exported with.
     """
-    return not _is_exporting() and dense < factored
+    return not is_exporting() and dense < factored
 
 
 def autocast_dtype(device: str) -> torch.dtype | None:
@@ -586,7 +684,7 @@ def wide(x: Tensor) -> torch.dtype:
 
 def can_be_read(x: Tensor) -> bool:
     """Tell if a check may read the values of x: not in recorded graphs, nor within torch.func."""
-    if torch.compiler.is_compiling() or _is_exporting() or x.device.type == "meta":
+    if torch.compiler.is_compiling() or is_exporting() or x.device.type == "meta":
         return False
     return not torch._C._functorch.is_functorch_wrapped_tensor(x)
 
@@ -596,14 +694,14 @@ def _prefers_small_matrix(positions: int, keys: int, channels: int) -> bool:
 
     The bound N <= max(4 C, 256) is the one below which a product of factors may be formed, too.
     """
-    return not _is_exporting() and max(positions, keys) <= max(4 * channels, 256)
+    return not is_exporting() and max(positions, keys) <= max(4 * channels, 256)
 
 
 # torch.compiler.is_exporting appeared in torch 2.7; before it, compiled graphs count as exported.
 _recording = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
 
 
-def _is_exporting() -> bool:
+def is_exporting() -> bool:
     """Tell if a graph is being recorded that has to hold for other sizes than its present ones."""
     return _recording() or torch.jit.is_tracing()
 
@@ -680,7 +778,7 @@ def _heads(query: Tensor) -> int:
     torch's backward pass on a CPU gives one thread to each head of each batch element.
     """
     batch, positions = query.shape[:2]
-    if query.device.type != "cpu" or not query.requires_grad or _is_exporting():
+    if query.device.type != "cpu" or not query.requires_grad or is_exporting():
         return 1
     if torch.compiler.is_compiling():  # which cannot ask for the number of threads
         return 1
