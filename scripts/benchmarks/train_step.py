@@ -42,7 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     result = {
         "setting": setting(options),
         "time": measure_time(options),
-        "memory": {variant: memory_in_own_process(options, variant) for variant in options.blocks},
+        "memory": {
+            variant: {} if options.no_memory else memory_in_own_process(options, variant)
+            for variant in options.blocks
+        },
     }
     print(table(result))
     if options.json:
@@ -58,7 +61,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--frames", type=positive, default=16, help="frames of a clip (default: 16)")
     add("--size", type=positive, default=112, help="height and width in pixels (default: 112)")
     add("--classes", type=positive, default=101, help="size of the classifier (default: 101)")
-    add("--backbone", choices=["i3d_r50", "i3d_small"], default="i3d_r50", help="default: i3d_r50")
+    add("--backbone", default="i3d_r50", help="a video backbone (default: i3d_r50)")
     add("--blocks", nargs="+", default=["none", "snl"], help="first: baseline (default: none snl)")
     add("--position", default="before:res4.-1", help="of the block (default: before:res4.-1)")
     add(
@@ -68,9 +71,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="bfloat16 is autocast (default: bfloat16 on a GPU, float32 on a CPU)",
     )
     add("--channels-last", action="store_true", help="keep the channels last in memory")
+    add("--compile", action="store_true", help="torch.compile the networks (default: not)")
     add("--warmup", type=int, help="steps before the clock starts (default: 1 CPU, 10 GPU)")
     add("--steps", type=positive, help="timed steps of each network (default: 6 CPU, 50 GPU)")
     add("--threads", type=positive, help="threads on a CPU (default: torch's choice)")
+    add("--no-memory", action="store_true", help="time only")
     add("--json", type=Path, help="write the figures to this file, too")
     add("--memory-of", help=argparse.SUPPRESS)
     return _with_defaults(parser.parse_args(arguments))
@@ -102,7 +107,7 @@ def setting(options: argparse.Namespace) -> dict[str, Any]:
 
     names = (
         *("backbone", "batch", "frames", "size", "position", "precision"),
-        *("channels_last", "warmup", "steps"),
+        *("channels_last", "compile", "warmup", "steps"),
     )
     on_gpu = options.device == "cuda"
     return {
@@ -136,6 +141,8 @@ class Training:
             # Not the identity at the start, so that no product is one with zeros.
             insert_blocks(self.model, variant, [options.position], zero_init=False)
         self.model.to(self.device).to(memory_format=layout).train()
+        if options.compile:
+            self.model.compile()
         self.optimizer = torch.optim.SGD(
             self.model.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4
         )
@@ -204,6 +211,7 @@ def memory_in_own_process(options: argparse.Namespace, variant: str) -> dict[str
         *(f"--backbone={options.backbone}",),
         *(f"--precision={options.precision}", f"--threads={options.threads}"),
         *(["--channels-last"] if options.channels_last else []),
+        *(["--compile"] if options.compile else []),
     ]
     done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
@@ -271,7 +279,7 @@ def table(result: dict[str, Any]) -> str:
         step = _with_quartiles(spread(wall["seconds"][variant]), 4)
         ratios = [_with_quartiles(times["ratio"][variant], 3) for times in (wall, processor)]
         sizes = [
-            f"{memory[name]:.0f} ({memory[name] / bare[name]:.3f})"
+            f"{memory[name]:.0f} ({memory[name] / bare[name]:.3f})" if memory else "-"
             for name in ("peak_mib", "tensors_mib")
         ]
         rows.append(f"| {' | '.join([variant, step, *ratios, *sizes])} |")

@@ -320,7 +320,8 @@ class Taylor(Kernel):
     def affinity(self, embedded: Tensor, spec: AffinitySpec) -> Affinity:
         gain = math.exp(-2 * self.gamma)
         weights = [gain * (2 * self.gamma) ** k / math.factorial(k) for k in range(self.order + 1)]
-        return _series(PowerSeries(*halves(embedded), weights, self.groups), spec)
+        theta, phi = halves(embedded)
+        return _series(PowerSeries(theta, phi, weights, self.groups), spec)
 
 
 @dataclass(frozen=True)
