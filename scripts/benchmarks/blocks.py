@@ -163,6 +163,8 @@ def interleaved(
     options: argparse.Namespace, modules: dict[str, nn.Module], x: Tensor, backward: bool
 ) -> dict[str, list[float]]:
     times: dict[str, list[float]] = {key: [] for key in modules}
+    # With one thread the time of the processor: what else runs changes it little.
+    clock = time.process_time if options.threads == 1 else time.perf_counter
     began = 0.0
     turn = -1  # the first one warms up
     while turn < options.repeats or (turn < 200 and time.perf_counter() - began < options.seconds):
@@ -171,10 +173,10 @@ def interleaved(
         for key in list(modules) if turn % 2 else list(modules)[::-1]:
             modules[key].zero_grad()  # as before every step of a training
             x.grad = None
-            start = time.perf_counter()
+            start = clock()
             step(options, modules[key], x, backward)
             if turn >= 0:
-                times[key].append(time.perf_counter() - start)
+                times[key].append(clock() - start)
         turn += 1
     return times
 

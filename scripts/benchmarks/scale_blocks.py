@@ -24,7 +24,7 @@ from torch import nn
 
 from video_snl.blocks import make_block
 
-BLOCKS = ("snl", "gsnl", "cgnl", "a2", "cc", "nl", "ns", "dnl", "cayley")
+BLOCKS = ("snl", "gsnl", "cgnl", "a2", "cayley", "cc", "nl", "ns", "dnl")
 CHANNELS = 16
 SIDES = (5, 7, 10, 15, 22, 32, 46, 68, 100)  # N = side^3, about two steps a factor of ten
 
@@ -37,6 +37,7 @@ def main() -> None:
     found: dict[str, list[Row]] = {}
     for name in options.blocks:
         found[name] = series(options, name)
+        print(name, found[name], flush=True)
     print(table(found))
     if options.plot:
         plot(found, options.plot)
