@@ -102,13 +102,18 @@ def run_programs() -> None:
         assert f"usage: {name} " in _said(cli.main, ["--help"], 0)
         assert f"{name} 0." in _said(cli.main, ["--version"], 0)
         assert "unknown command trian: the nearest is train" in _said(cli.main, ["trian"], 2)
-        for command, declared in cli._COMMANDS.items():
+        # The commands of galleries are a word further; what there are, needs no package to be said.
+        commands = {(c,): declared for c, declared in cli._COMMANDS.items() if c != "gallery"}
+        if program == "reid":
+            own = importlib.import_module("reid.cli.gallery").GALLERY_COMMANDS
+            commands |= {("gallery", c): declared for c, declared in own.items()}
+        for command, declared in commands.items():
             extras = ",".join(declared.extras)
             expected = re.compile(
-                rf"{name} {command}: error: needs packages that are not installed "
+                rf"{name} {' '.join(command)}: error: needs packages that are not installed "
                 rf"\(jsonargparse, .* and \d+ more\): pip install 'video-snl\[{extras}\]'\n"
             )
-            for words in ([command], [command, "--help"]):
+            for words in ([*command], [*command, "--help"]):
                 said = _said(cli.main, words, 2)
                 assert expected.fullmatch(said), said
 

@@ -53,6 +53,8 @@ UNRUN: dict[str, str] = {
     "tests/reid/test_pretrained.py trains from a file of the same format",
     r"reid (calibrate|search .*--calibrate) ": "needs features of hundreds of people; "
     "tests/reid/test_calibrate.py makes some",
+    r"createdb |reid (gallery|serve) .*postgresql://": "needs a server of the reader's; "
+    "tests/reid/test_galleries.py and tests/reid/test_reid_serve.py run the commands on one",
     r"reid train .*--splits all": "trains ten times; tests/reid/test_cli.py has a stand-in for the "
     "training of a split",
     r"reid evaluate .*--checkpoint RUNS": "needs ten trainings; tests/reid/test_evaluate.py "

@@ -22,11 +22,13 @@ cli = importlib.import_module("video_snl.cli.main")  # main is a function there
 
 reid_cli = importlib.import_module("reid.cli.main")  # main is a function there
 
+gallery_cli = importlib.import_module("reid.cli.gallery")  # whose commands have their own words
+
 PROGRAMS = {"video-snl": cli.main, "reid": reid_cli.main}
 _MODULES = {"video_snl": "video-snl", "reid": "reid"}
 
 # Programs of the system, which are not looked into.
-_SYSTEM = ("cd", "mkdir", "pip", "sbatch", "source", "unrar", "unzip", "wait")
+_SYSTEM = ("cd", "createdb", "mkdir", "pip", "sbatch", "source", "unrar", "unzip", "wait")
 _LAUNCHERS = ("torchrun", "srun")
 
 # Scripts that take a path, or nothing, and parse no options; with the number of words they take.
@@ -125,6 +127,8 @@ def _parse_program(program: str, words: list[str], monkeypatch: pytest.MonkeyPat
     # The runs that are named need not exist.
     monkeypatch.setattr(cli, "_prepare", lambda parser, command, given: given)
     monkeypatch.setattr(reid_cli, "_COMMANDS", _only_parsing(reid_cli._COMMANDS))
+    galleries = _only_parsing(gallery_cli.GALLERY_COMMANDS)
+    monkeypatch.setattr(gallery_cli, "GALLERY_COMMANDS", galleries)
     monkeypatch.setattr(reid_cli, "_stored", lambda command, known: None)
     monkeypatch.chdir(REPOSITORY)
     if words == ["COMMAND", "--help"]:

@@ -17,10 +17,13 @@ import torch
 from reid.data.datasets.frames import list_frames
 from reid.data.tracklet import UNKNOWN, Tracklet
 from reid.data.tracklet_folders import images_of_one_tracklet
+from reid.galleries.entries import Entries
+from reid.galleries.places import is_database, open_gallery
+from reid.galleries.store import StoredGallery
 from reid.report.search_page import write_search_page
 from reid.retrieval.encode import encode, table_of
 from reid.retrieval.features import FeatureTable
-from reid.retrieval.index import search
+from reid.retrieval.index import SearchResult, search
 from reid.retrieval.searching import filled_table
 from reid.runs import find_checkpoint
 from reid.task_spec import REID
@@ -56,11 +59,47 @@ _DAMAGED = (
 
 @dataclass(frozen=True)
 class Gallery:
-    """Gallery to search in: the features of a file, and the number of tracklets to show."""
+    """Gallery to search in, and the number of tracklets to show.
+
+    Attributes:
+        path: Its file, folder, or address in a database.
+        table: Features of the file; of a gallery that is kept, no rows, but the network.
+        top: Number of tracklets to show.
+        kept: The gallery that is kept, in a folder or a database; None for a file.
+    """
 
     path: str
     table: FeatureTable
     top: int
+    kept: StoredGallery | None = None
+
+    @property
+    def size(self) -> int:
+        """Number of tracklets that it has now."""
+        return len(self.table) if self.kept is None else self.kept.count()
+
+    @classmethod
+    def open(cls, path: str, top: int) -> Gallery:
+        """Open a feature file, or a gallery of ``reid gallery``.
+
+        Raises:
+            UserError: It does not exist, is damaged, cannot be reached, or holds no tracklet.
+        """
+        if is_database(path):
+            require("postgres")
+        elif not Path(path).is_dir():
+            return cls(path, filled_table(path), top)
+        kept = open_gallery(path)
+        if not kept.count():
+            raise UserError(f"{path} holds no tracklets: add some with reid gallery add")
+        return cls(path, Entries.none(kept.about).table, top, kept)
+
+    def search(self, asked: FeatureTable) -> tuple[FeatureTable, SearchResult]:
+        """Return tracklets, and which of them are the nearest to the queries."""
+        if self.kept is None:
+            return self.table, search(asked, self.table, top=self.top)
+        answer = self.kept.search(asked.features, top=self.top)
+        return answer.entries.table, SearchResult(answer.rows, answer.distances, None)
 
 
 def serve_people(
@@ -85,12 +124,11 @@ def serve_people(
         raise UserError(f"--top {top}: give a number of tracklets from 1 to {_MOST}.")
     device = device_of(accelerator)
     path = find_checkpoint(checkpoint)
-    table = None if gallery is None else filled_table(gallery)
+    searched = None if gallery is None else Gallery.open(gallery, top)
 
     def make() -> Service:
         start_forkserver()  # loads its modules while the network is made
         trained = REID.make().reading(load_trained(path), Reading(max_pixels=limits.max_pixels))
-        searched = None if table is None else Gallery(str(gallery), table, top)
         return people_service(trained, searched, limits, device)
 
     serve(make, host=host, port=port, limits=limits)
@@ -108,7 +146,7 @@ def people_service(
         _check_network(trained, gallery)
     about = about_network(trained)
     if gallery is not None:
-        about += f"; gallery {gallery.path} with {counts(len(gallery.table), 'tracklet')}"
+        about += f"; gallery {gallery.path} with {counts(gallery.size, 'tracklet')}"
     return Service(
         title="What does the network look at?" if gallery is None else "Who is this?",
         about=about,
@@ -193,8 +231,10 @@ class _Answering:
 
 
 def _found(asked: FeatureTable, gallery: Gallery, path: Path, called: str) -> str:
-    found = search(asked, gallery.table, top=gallery.top)
-    write_search_page(path, asked, gallery.table, found, gallery=gallery.path, called=called)
+    table, found = gallery.search(asked)
+    write_search_page(
+        path, asked, table, found, gallery=gallery.path, called=called, size=gallery.size
+    )
     return path.read_text(encoding="utf-8")
 
 

@@ -186,12 +186,12 @@ class Serve(VideoLength, ServeAny):
     """Options of ``serve``.
 
     Args:
-        gallery: Feature file of reid extract to search in; default none: the page only shows what
-            the blocks look at.
+        gallery: Feature file of reid extract to search in, or gallery of reid gallery, in a folder
+            or a database; default none: the page only shows what the blocks look at.
         top: How many tracklets are shown, 1-20.
     """
 
-    gallery: str | None = option(metavar="FILE")
+    gallery: str | None = option(metavar="FILE|GALLERY")
     top: int = 10
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reid.cli import features
+from reid.cli import features, gallery
 from reid.cli.evaluate import EVALUATE, Evaluate, check_network, evaluate
 from reid.config import ReidExperiment
 from reid.pretrained import recipe_experiment
@@ -48,7 +49,10 @@ _SHORT = ("dataset", "root", "split", "cameras")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code (0 done, 2 bad input, 130 and 143 interrupted)."""
-    return run_command(REID.command, _DESCRIPTION, _COMMANDS, arguments, _prepare)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == ["gallery"]:
+        return gallery.run_gallery_command(words[1:])
+    return run_command(REID.command, _DESCRIPTION, _COMMANDS, words, _prepare)
 
 
 @option_group
@@ -224,6 +228,7 @@ _COMMANDS: Commands = {
     "extract": _command(features.EXTRACT, features.Extract, features.extract),
     "search": _command(features.SEARCH, features.Search, features.search),
     "calibrate": _command(features.CALIBRATE, features.Calibrate, features.calibrate),
+    "gallery": _command(gallery.GALLERY, gallery.Group, gallery.gallery),
     "describe": _command(
         "Show a network: its layers, where the blocks stand, parameters and multiply-adds.",
         _Describe,

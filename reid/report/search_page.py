@@ -37,6 +37,7 @@ def write_search_page(
     called: str | None = None,
     verdicts: Sequence[str] | None = None,
     note: str | None = None,
+    size: int | None = None,
 ) -> None:
     """Write what was found, at most 20 results of the first 20 queries.
 
@@ -52,6 +53,7 @@ def write_search_page(
         called: Name of the queries on the page; None for their own names.
         verdicts: For each query, whether its person is in the gallery; None: nothing is said.
         note: What the distances mean.
+        size: Tracklets of the gallery, where the table has only those that were found.
     """
     rows = range(min(_QUERIES, len(asked.names)))
     columns = {
@@ -85,7 +87,8 @@ def write_search_page(
             }
         )
     more = len(asked.names) - len(lists)
-    facts = f"The nearest of {counts(len(table.names), 'tracklet')} in {gallery}."
+    size = len(table.names) if size is None else size
+    facts = f"The nearest of {counts(size, 'tracklet')} in {gallery}."
     if more:
         facts += f" Not on this page: {counts(more, 'more query', 'more queries')}."
     values = {"title": "Search for identities", "facts": facts, "note": note, "lists": lists}

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from reid.cli.gallery import GALLERY_COMMANDS
 from video_snl.cli.main import IMAGE_COMMANDS
 from video_snl.config.parsing import Commands
 
@@ -33,9 +34,13 @@ def command_pages() -> dict[str, str]:
         identities = {
             f"reid {name}": ("reid", name, reid_cli._COMMANDS) for name in reid_cli._COMMANDS
         }
+        galleries = {
+            f"reid gallery {name}": ("reid gallery", name, GALLERY_COMMANDS)
+            for name in GALLERY_COMMANDS
+        }
         return {
             "video-snl": _page("Options of video-snl", {**videos, **images}),
-            "reid": _page("Options of reid", identities),
+            "reid": _page("Options of reid", {**identities, **galleries}),
         }
 
 

@@ -28,7 +28,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "docs/fine-tuning",
     ),
     "Images": ("docs/images", "docs/images-*", "docs/paper-tables"),
-    "Re-identification": ("docs/reid", "docs/reid/*"),
+    "Re-identification": ("docs/reid", "docs/reid/*", "docs/galleries"),
     "Looking inside": ("docs/explain", "docs/spectrum", "docs/serve", "docs/export"),
     "Reference": (
         "commands/*",
@@ -60,6 +60,10 @@ REFERENCE: dict[str, tuple[str, tuple[str, ...]]] = {
             "video_snl.data.video.map_dataset",
             "reid.retrieval.extractor",
             "reid.retrieval.gallery",
+            "reid.galleries.places",
+            "reid.galleries.store",
+            "reid.galleries.entries",
+            "reid.galleries.searching",
         ),
     ),
     "blocks": (

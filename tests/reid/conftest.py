@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.reid.little import options, run, write_folder
+from tests.reid.servers import Server, new_server
 from tests.served import Served
 from tests.tiny import only_run
 
@@ -56,3 +57,11 @@ def served(
     yield page
     assert (page.stop(), page.errors.count("Traceback")) == (143, 0)
     assert not list(temporary.iterdir())
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """A PostgreSQL server with pgvector."""
+    server = new_server()
+    yield server
+    server.stop()

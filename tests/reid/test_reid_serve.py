@@ -57,6 +57,34 @@ def test_a_zip_file_and_a_video(served: Served, dataset: Path, tmp_path: Path) -
     assert served.uploads() == []
 
 
+@pytest.mark.parametrize("kind", ["folder", "postgres"])
+def test_galleries_that_are_kept_give_the_same_page(
+    kind: str,
+    with_block: Path,
+    gallery: Path,
+    dataset: Path,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+) -> None:
+    place = str(tmp_path / "people")
+    if kind == "postgres":
+        place = f"{request.getfixturevalue('postgres').url}#served"
+    assert run("gallery", "create", place, str(gallery)).returncode == 0
+    query = dataset / "query" / "102" / "c0" / "t0"
+    words = ("--checkpoint", str(with_block), "--gallery", str(gallery), "--top", "3", "--json")
+    [expected] = json.loads(run("search", str(query), *words).stdout)["queries"]
+    page = Served.start(
+        tmp_path / "temporary",
+        *("--checkpoint", str(with_block), "--gallery", place, "--top", "3"),
+        module="reid",
+    )
+    _, lines = page.ask(*query.iterdir())
+    assert page.stop() == 143
+    found = lines[-1]["pages"][0]["html"]
+    assert distances(found) == [f"{row['distance']:.4g}" for row in expected["results"]]
+    assert "The nearest of 5 tracklets in" in found
+
+
 def test_broken_uploads_get_a_message(served: Served, tmp_path: Path) -> None:
     for name in ("text.jpg", "text.zip", "text.avi", "text.gif"):
         (tmp_path / name).write_text("Nothing of the kind.\n")

@@ -53,6 +53,7 @@ PACKAGES: dict[str, dict[str, str]] = {
         "threadpoolctl": "threadpoolctl",
         "torchreid": "torchreid",
     },
+    "postgres": {"pgvector": "pgvector", "psycopg": "psycopg"},
     "serve": {
         "python_multipart": "python-multipart",
         "starlette": "starlette",
@@ -70,6 +71,7 @@ INCLUDED = {
     "explain": "train",
     "export": "train",
     "reid": "train",
+    "postgres": "reid",
     "serve": "explain",
 }
 """The extra that an extra brings along, so that it alone is enough for its commands."""

@@ -1,0 +1,1 @@
+"""Galleries that are kept: features of tracklets by name, in a folder or a PostgreSQL database."""

@@ -1,0 +1,388 @@
+"""Entries of a gallery and the network that they are of: what both kinds of galleries store."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+
+from reid.data.tracklet import camera_number, person_number
+from reid.metrics.distances import Metric
+from reid.retrieval.features import FeatureTable, concatenate, numbers_of, same_model
+from video_snl.errors import UserError
+from video_snl.utils.counts import counts
+from video_snl.utils.text import escaped
+
+__all__ = [
+    "About",
+    "Entries",
+    "IndexChoice",
+    "LONGEST_NAME",
+    "contents_hash",
+    "check_vectors",
+    "conflict",
+    "entries_of",
+    "joined",
+    "parse_time",
+    "read_times",
+    "write_times",
+]
+
+IndexChoice = Literal["auto", "flat", "ivf", "hnsw"]
+
+LONGEST_NAME = 1000
+"""Most bytes of a name: it is a key, which an index of PostgreSQL holds whole."""
+
+_LENGTHS = 1e-12, 1e15
+"""Lengths of vectors whose squares are float32: outside, distances of an index are not numbers."""
+
+_WHOLE = 1 << 256
+
+
+@dataclass(frozen=True)
+class About:
+    """The description of a gallery, which is stored with it.
+
+    Attributes:
+        model: Hash of the checkpoint of the network.
+        checkpoint: Path of the checkpoint, for messages.
+        dimension: Length D of the vectors.
+        test_frames: Frames of each tracklet that were looked at; None for all.
+        metric: ``cosine`` or ``euclidean``.
+        index: ``flat`` (none), ``ivf``, ``hnsw``; ``auto``: by the number of entries.
+    """
+
+    model: str
+    checkpoint: str
+    dimension: int
+    test_frames: int | None
+    metric: Metric = "cosine"
+    index: IndexChoice = "auto"
+
+    def __post_init__(self) -> None:
+        for name, value, kinds in (
+            ("metric", self.metric, get_args(Metric)),
+            ("index", self.index, get_args(IndexChoice)),
+        ):
+            if value not in kinds:
+                raise UserError(f"{name}={value!r} does not exist; choose {', '.join(kinds)}")
+
+    @classmethod
+    def of(cls, table: FeatureTable, metric: Metric, index: IndexChoice) -> About:
+        """Describe a gallery for the network of a table."""
+        return cls(table.model, table.checkpoint, table.dimension, table.test_frames, metric, index)
+
+    def check(self, table: FeatureTable) -> None:
+        """Raise UserError unless a table is of this network, dimension and number of frames."""
+        same_model(table, Entries.none(self).table)
+
+    def table(
+        self,
+        names: Sequence[str],
+        persons: Sequence[str | None],
+        cameras: Sequence[str | None],
+        frames: np.ndarray,
+        vectors: np.ndarray,
+    ) -> FeatureTable:
+        """Return a table of this network.
+
+        Args:
+            names, persons, cameras: Names of N tracklets, identities and cameras.
+            frames: Frames that were read, and that could not be, shape (N, 2).
+            vectors: Features, shape (N, D).
+        """
+        frames = np.asarray(frames, np.int64).reshape(-1, 2)
+        return FeatureTable(
+            names=list(names),
+            person_ids=numbers_of(persons, person_number),
+            camera_ids=numbers_of(cameras, camera_number),
+            num_frames=frames[:, 0].copy(),
+            skipped_frames=frames[:, 1].copy(),
+            features=np.asarray(vectors, np.float32),
+            model=self.model,
+            checkpoint=self.checkpoint,
+            test_frames=self.test_frames,
+            persons=list(persons),
+            cameras=list(cameras),
+        )
+
+
+@dataclass(frozen=True)
+class Entries:
+    """Entries of a gallery: features of tracklets, whose names are the keys, and their times.
+
+    Attributes:
+        table: Features and names; every name is there once.
+        times: Seconds since 1970 (UTC), float64, shape (N,); NaN where the time is not known.
+    """
+
+    table: FeatureTable
+    times: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @property
+    def keys(self) -> list[str]:
+        """Names of the tracklets."""
+        return self.table.names
+
+    @classmethod
+    def none(cls, about: About) -> Entries:
+        """Return no entries, of the network of a gallery."""
+        table = about.table([], [], [], np.zeros((0, 2)), np.zeros((0, about.dimension)))
+        return cls(table, np.zeros(0))
+
+    def rows(self, chosen: np.ndarray) -> Entries:
+        """Return some entries, by their row numbers."""
+        table, places = self.table, chosen.tolist()
+        persons, cameras = table.person_names, table.camera_names
+        return Entries(
+            replace(
+                table,
+                names=[table.names[row] for row in places],
+                persons=[persons[row] for row in places],
+                cameras=[cameras[row] for row in places],
+                **{
+                    key: getattr(table, key)[chosen]
+                    for key in ("person_ids", "camera_ids", "num_frames", "skipped_frames")
+                },
+                features=table.features[chosen],
+            ),
+            self.times[chosen],
+        )
+
+    def digests(self) -> list[bytes]:
+        """Compute the SHA-256 of every entry: of its names, time, frames and vector."""
+        table = self.table
+        vectors = np.ascontiguousarray(table.features, dtype="<f4")
+        said = zip(
+            table.names,
+            table.person_names,
+            table.camera_names,
+            (None if math.isnan(time) else time for time in self.times.tolist()),
+            table.num_frames.tolist(),
+            table.skipped_frames.tolist(),
+            strict=True,
+        )
+        return [
+            hashlib.sha256(json.dumps(values).encode() + b"\0" + vector.tobytes()).digest()
+            for values, vector in zip(said, vectors, strict=True)
+        ]
+
+
+def contents_hash(digests: Iterable[bytes], before: str = "", *, removed: bool = False) -> str:
+    """Return the hash of a set of entries: the sum of their digests modulo 2^256, in hex.
+
+    It does not depend on their order, so both kinds of galleries have the same one for the same
+    entries. It finds damage; against forgery it is no protection.
+
+    Args:
+        digests: Digests of entries that come to it.
+        before: The hash without them.
+        removed: The entries are taken away instead.
+    """
+    change = sum(int.from_bytes(digest) for digest in digests)
+    total = int(before or "0", 16) + (-change if removed else change)
+    return f"{total % _WHOLE:064x}"
+
+
+def entries_of(table: FeatureTable, times: Mapping[str, float] | None = None) -> Entries:
+    """Check features and return them as entries; those that stand twice, once.
+
+    Args:
+        table: Features of tracklets.
+        times: Seconds since 1970 by the tracklets' names; others have no known time.
+
+    Raises:
+        UserError: A vector is zero, not finite or out of range; a name is empty, too long, or has
+            other values the second time; times of tracklets that are not in the table; or numbers
+            of a file of format 1, which are no names.
+    """
+    if table.numbering is not None:
+        raise UserError(
+            f"{table.numbering} is of format 1, whose numbers mean nothing in a gallery: extract "
+            "it again (reid extract --layout folder), which stores names"
+        )
+    names = [escaped(name) for name in table.names]
+    persons, cameras = (
+        [None if name is None else escaped(name) for name in of]
+        for of in (table.person_names, table.camera_names)
+    )
+    for what, given in (("name", names), ("person", persons), ("camera", cameras)):
+        _check_texts(what, given, names)
+    check_vectors(table.features, names)
+    known = times or {}
+    unknown = known.keys() - set(names)
+    if unknown:
+        raise UserError(
+            f"times of {counts(len(unknown), 'tracklet')} that the features do not have (the first "
+            f"is {min(unknown)!r}): name the tracklets as in the feature files"
+        )
+    found = Entries(
+        replace(
+            table,
+            names=names,
+            persons=persons,
+            cameras=cameras,
+            person_ids=numbers_of(persons, person_number),
+            camera_ids=numbers_of(cameras, camera_number),
+            # -0 becomes 0, so that equal vectors have equal bytes.
+            features=np.ascontiguousarray(table.features, np.float32) + np.float32(0),
+        ),
+        np.array([known.get(name, math.nan) for name in names], np.float64),
+    )
+    return _without_repeated(found)
+
+
+def joined(parts: Sequence[Entries]) -> Entries:
+    """Join entries of one network, in their order."""
+    return Entries(
+        concatenate([part.table for part in parts]), np.concatenate([part.times for part in parts])
+    )
+
+
+def _check_texts(what: str, given: Sequence[str | None], names: Sequence[str]) -> None:
+    for text, name in zip(given, names, strict=True):
+        if text is None:
+            continue
+        size = len(text.encode())
+        if not text or "\0" in text or size > LONGEST_NAME:
+            reason = "is empty" if not text else "has a zero byte" if "\0" in text else ""
+            raise UserError(
+                f"the {what} of tracklet {name[:60]!r} {reason or f'has {size:,} bytes'}: a "
+                f"gallery takes names of 1 to {LONGEST_NAME:,} bytes without zero bytes"
+            )
+
+
+def check_vectors(features: np.ndarray, names: Sequence[str]) -> None:
+    """Raise UserError where a vector has no distances: zero, not finite, or out of range."""
+    with np.errstate(over="ignore"):
+        lengths = np.sqrt(np.einsum("nd,nd->n", features, features, dtype=np.float64))
+    least, most = _LENGTHS
+    wrong = np.flatnonzero(~((lengths >= least) & (lengths <= most)))
+    if len(wrong):
+        length = lengths[wrong[0]]
+        reason = (
+            "is zero"
+            if length == 0
+            else f"has length {length:.3g}, out of {least:g} to {most:g}"
+            if math.isfinite(length)
+            else "is not finite"
+        )
+        raise UserError(
+            f"the vector of tracklet {names[wrong[0]]!r} {reason}, so it has no distances; "
+            f"{counts(len(wrong), 'such vector')} of {len(names)}: extract them anew, or leave "
+            "them out"
+        )
+
+
+def _without_repeated(entries: Entries) -> Entries:
+    first: dict[str, int] = {}
+    again = []
+    for row, name in enumerate(entries.keys):
+        if first.setdefault(name, row) != row:
+            again.append(row)
+    if not again:
+        return entries
+    digests = entries.digests()
+    for row in again:
+        name = entries.keys[row]
+        if digests[row] != digests[first[name]]:
+            raise UserError(
+                f"tracklet {name!r} stands twice in what is to be added, with different values; a "
+                "name is the key of one entry: give the tracklets different names"
+            )
+    return entries.rows(np.array(list(first.values()), np.int64))
+
+
+def conflict(where: str, there: Entries, new: Entries) -> str:
+    """Say what differs between an entry and another one of its key."""
+    one, two = there.table, new.table
+    known = (
+        ("person", one.person_names[0], two.person_names[0]),
+        ("camera", one.camera_names[0], two.camera_names[0]),
+        ("time", *(None if math.isnan(t.times[0]) else float(t.times[0]) for t in (there, new))),
+        ("frames", int(one.num_frames[0]), int(two.num_frames[0])),
+        ("skipped frames", int(one.skipped_frames[0]), int(two.skipped_frames[0])),
+    )
+    differ = [f"{what} {a!r}, now {b!r}" for what, a, b in known if a != b]
+    if (one.features[0] != two.features[0]).any():
+        differ.insert(0, "another vector")
+    return (
+        f"{where} has tracklet {one.names[0]!r} with other values ({'; '.join(differ)}): nothing "
+        "was added; give the new one another name, or take the old one out (reid gallery remove)"
+    )
+
+
+def parse_time(text: str) -> float:
+    """Return a time as seconds since 1970: a number, or ISO 8601 (UTC where no zone is named).
+
+    Raises:
+        UserError: It is neither.
+    """
+    try:
+        seconds = float(text)
+    except ValueError:
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError as error:
+            raise UserError(
+                f"{text!r} is no time: give seconds since 1970, or a time such as "
+                "2026-11-30T07:10:00+01:00"
+            ) from error
+        seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    if not math.isfinite(seconds):
+        raise UserError(f"{text!r} is no time: give a finite number of seconds since 1970")
+    return seconds
+
+
+def read_times(path: str) -> dict[str, float]:
+    """Read a CSV file with the columns ``name`` and ``time``.
+
+    Raises:
+        UserError: It cannot be read, has other columns, or a line has no time; it names the line.
+    """
+    found: dict[str, float] = {}
+    try:
+        with Path(path).open(encoding="utf-8", newline="") as file:
+            lines = csv.DictReader(file, strict=True)
+            if not {"name", "time"} <= set(lines.fieldnames or ()):
+                raise UserError(
+                    f"{path} has the columns {', '.join(lines.fieldnames or ()) or 'of no header'}:"
+                    " expected name and time in the first line"
+                )
+            for line in lines:
+                name, text = line["name"], line["time"]
+                if not name or not text:
+                    raise UserError(f"{path}, line {lines.line_num}: expected a name and a time")
+                try:
+                    time = parse_time(text)
+                except UserError as error:
+                    raise UserError(f"{path}, line {lines.line_num}: {error}") from error
+                if found.setdefault(name, time) != time:
+                    raise UserError(
+                        f"{path}, line {lines.line_num}: another time of {name!r} than above"
+                    )
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UserError(f"--times {path} cannot be read ({reason})") from error
+    return found
+
+
+def write_times(path: Path, entries: Iterable[Entries]) -> None:
+    """Write the known times as a CSV file that :func:`read_times` reads."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        lines = csv.writer(file)
+        lines.writerow(("name", "time"))
+        for some in entries:
+            known = zip(some.keys, some.times.tolist(), strict=True)
+            lines.writerows((name, repr(time)) for name, time in known if not math.isnan(time))
