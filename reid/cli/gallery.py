@@ -21,7 +21,7 @@ called gallery), which needs the extra packages of video-snl[postgres]. Password
 (or PGPASSFILE), in a service (PGSERVICE) or in PGPASSWORD, never in the address. Each command is
 done as a whole or not at all: create, add, remove, search, stats, verify, export.
 Exit code 0: done; 1: verify found something; 2: bad input, no server, or a full disk, and nothing
-has changed."""
+has changed (where a connection was lost: all or nothing, so give the command again)."""
 
 
 @option_group
