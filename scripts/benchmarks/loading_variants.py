@@ -105,6 +105,12 @@ def bare_decord(setting: Setting) -> Iterator[Supply]:
     yield Supply(_finished(batch, setting.crop) for batch in loader)
 
 
+@contextmanager
+def plain_torchcodec(setting: Setting) -> Iterator[Supply]:
+    """Supply the clips that ours reads by a plain loop of torchcodec in this very process."""
+    yield Supply(_torchcodec_batches(setting))
+
+
 def pytorchvideo(decoder: str) -> Batches:
     """Supply batches by pytorchvideo's LabeledVideoDataset with one of its decoders."""
 
@@ -134,6 +140,7 @@ def pytorchvideo(decoder: str) -> Batches:
 
 LOADERS: dict[str, Batches] = {
     "video-snl": ours,
+    "torchcodec": plain_torchcodec,
     "decord": bare_decord,
     "pytorchvideo/decord": pytorchvideo("decord"),
     "pytorchvideo/pyav": pytorchvideo("pyav"),
@@ -160,6 +167,33 @@ def _finished(batch: dict[str, Tensor], crop: int) -> Tensor:
     return normalise(cropped, MEAN, STD)
 
 
+def _torchcodec_batches(setting: Setting) -> Iterator[Tensor]:
+    from torchcodec.decoders import VideoDecoder
+
+    paths = [video.path for video in _videos(setting)]
+    samples: list[dict[str, Tensor]] = []
+    for epoch, index in EpochSampler(len(paths), setting.seed):
+        drawn = sample_generator(setting.seed, epoch, index)
+        u, offset, flip = drawn.random(), drawn.random(2, dtype=np.float32), drawn.random() < 0.5
+        decoder = VideoDecoder(paths[index], num_ffmpeg_threads=1)
+        wanted = random_clip(len(decoder), setting.frames, 1, u, "repeat_last")
+        frames = _resized(decoder.get_frames_at(wanted).data, setting.short_side)
+        samples.append(_sample(frames, offset, flip))
+        if len(samples) == setting.batch:
+            yield _finished(collate(samples), setting.crop)
+            samples = []
+
+
+def _sample(frames: Tensor, offset: np.ndarray, flip: bool) -> dict[str, Tensor]:
+    """Return what our loader gives of a clip, from its frames (T, 3, H, W)."""
+    return {
+        "video": frames.permute(0, 2, 3, 1),
+        "size": torch.tensor(frames.shape[2:]),
+        "offset": torch.from_numpy(offset),
+        "flip": torch.tensor(flip),
+    }
+
+
 class _BareDecord(Dataset[dict[str, Tensor]]):
     def __init__(self, setting: Setting) -> None:
         self.setting, self.paths = setting, [video.path for video in _videos(setting)]
@@ -178,13 +212,8 @@ class _BareDecord(Dataset[dict[str, Tensor]]):
         # pytorchvideo has decord hand out tensors, in every process that has imported it.
         batch = reader.get_batch(wanted)
         frames = batch if isinstance(batch, Tensor) else torch.from_numpy(batch.asnumpy())
-        video = _resized(frames.permute(0, 3, 1, 2), self.setting.short_side).permute(0, 2, 3, 1)
-        return {
-            "video": video,
-            "size": torch.tensor(video.shape[1:3]),
-            "offset": torch.from_numpy(offset),
-            "flip": torch.tensor(flip),
-        }
+        resized = _resized(frames.permute(0, 3, 1, 2), self.setting.short_side)
+        return _sample(resized, offset, flip)
 
 
 class _RandomFrames(ClipSampler):

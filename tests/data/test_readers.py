@@ -147,6 +147,7 @@ def test_clips_share_what_is_decoded(
     class Counting:
         def __init__(self, *arguments: object) -> None:
             self.reader = open_by(decoder, path, "cpu")
+            self.frame_bytes = self.reader.frame_bytes
 
         def __len__(self) -> int:
             return len(self.reader)

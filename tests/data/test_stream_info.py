@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import torch
 from tests.videos import promise_frames, write_streams, write_video
 from video_snl.data.decoding import stream_info as module
 from video_snl.data.decoding.opening import CutOffError, declared_size
+from video_snl.data.decoding.pyav import PyAVReader
 from video_snl.data.decoding.readers import open_video
 from video_snl.data.decoding.stream_info import find_stream_info
 from video_snl.errors import UserError
@@ -158,3 +160,41 @@ def test_no_file(tmp_path: Path) -> None:
         open_video(str(tmp_path / "nothing.avi"))
     with pytest.raises(UserError, match="is a folder"):
         open_video(str(tmp_path), "pyav")
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "entries"),
+    [
+        ("open.mp4", "keyint=10:min-keyint=10:open-gop=1:bframes=4:b-adapt=0", 4),
+        ("open.mkv", "keyint=10:min-keyint=10:open-gop=1:bframes=4:b-adapt=0", 4),
+        ("closed.mp4", "keyint=10:min-keyint=10:open-gop=0:bframes=3", 4),
+        ("leading.mp4", "keyint=10:min-keyint=10:open-gop=0:radl=2:bframes=3", 4),
+        ("layers.mp4", "keyint=20:min-keyint=20:open-gop=1:temporal-layers=3:b-pyramid=1", 2),
+        ("refreshed.mp4", "keyint=10:intra-refresh=1", 1),
+        ("open.ts", "keyint=10:min-keyint=10:open-gop=1:bframes=4:b-adapt=0", 1),
+    ],
+)
+def test_hevc_is_decoded_from_any_access_point(
+    tmp_path: Path, name: str, parameters: str, entries: int
+) -> None:
+    """The same frames from wherever decoding starts, also after frames that lack a reference."""
+    path = str(tmp_path / name)
+    image = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
+    options = {"preset": "veryfast", "x265-params": f"log-level=error:pools=none:{parameters}"}
+    with av.open(path, "w") as container:
+        stream = container.add_stream("libx265", rate=25, options=options)
+        assert isinstance(stream, av.VideoStream)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        for index in range(40):
+            shifted = np.roll(image, (index, 2 * index), (0, 1))
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(shifted, "rgb24")))
+        container.mux(stream.encode())
+    with av.open(path) as container:
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    assert len(frames) == 40
+    assert len(find_stream_info(path).entries) == entries
+    for start in range(40):
+        wanted = list(range(start, min(start + 3, 40)))
+        with closing(PyAVReader(path)) as reader:
+            found = reader.frames(wanted)
+        assert torch.equal(found, torch.from_numpy(np.stack([frames[i] for i in wanted])))

@@ -189,3 +189,15 @@ def test_normalise_to_bfloat16():
 def test_statistics_lie_in_the_unit_interval():
     for mean, std in STATISTICS.values():
         assert all(0 < value < 1 for value in (*mean, *std))
+
+
+def test_normalise_is_one_multiply_add_laid_out_channels_last() -> None:
+    """Equal to the bit to the formula over the whole batch, in memory aligned as torch's own."""
+    video = torch.randint(0, 256, (3, 8, 96, 80, 3), dtype=torch.uint8)  # more than 4 MiB
+    mean, std = STATISTICS["kinetics"]
+    scale = torch.tensor([1 / (255 * s) for s in std])
+    shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)])
+    found = normalise(video, mean, std)
+    assert torch.equal(found, torch.addcmul(shift, video.float(), scale).permute(0, 4, 1, 2, 3))
+    assert found.is_contiguous(memory_format=torch.channels_last_3d)
+    assert found.data_ptr() % 64 == 0

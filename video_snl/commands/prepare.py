@@ -27,7 +27,7 @@ from av.video.frame import PictureType
 from torch import Tensor
 
 from video_snl.data.decoding.pyav import PyAVReader
-from video_snl.data.decoding.readers import CHUNK, resize
+from video_snl.data.decoding.readers import decode_in_chunks, resize
 from video_snl.data.decoding.stream_info import find_stream_info
 from video_snl.data.video.file_lists import find_videos
 from video_snl.data.workers.pool import map_with_timeout
@@ -403,8 +403,7 @@ def _write(
 def _resized(source: str, short_side: int, max_pixels: int) -> Iterator[Tensor]:
     """Yield the frames (H, W, 3) of a video, at most ``short_side``, with even sides."""
     with closing(PyAVReader(source, max_pixels)) as reader:
-        for start in range(0, len(reader), CHUNK):
-            frames = reader.frames(range(start, min(start + CHUNK, len(reader))))
+        for frames in decode_in_chunks(reader, range(len(reader))):
             height, width = _even_size(frames.shape[1], frames.shape[2], short_side)
             yield from resize(frames, height, width).contiguous()
 

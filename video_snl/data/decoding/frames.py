@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Sequence
@@ -42,6 +43,11 @@ class FramesReader:
         with stage("open"):
             self._files = _numbered_files(path)
         self._size: tuple[int, ...] | None = None
+
+    @property
+    def frame_bytes(self) -> int:
+        """Bytes of a frame; few before the first one is read."""
+        return 3 * math.prod(self._size or (1,))
 
     def __len__(self) -> int:
         return len(self._files)

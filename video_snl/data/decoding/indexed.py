@@ -51,6 +51,11 @@ class LibraryReader(abc.ABC):
         self.info = find_stream_info(path, max_pixels)
         self._fallback: PyAVReader | None = None
 
+    @property
+    def frame_bytes(self) -> int:
+        """Bytes of a frame."""
+        return max(1, 3 * self.info.height * self.info.width)
+
     def __len__(self) -> int:
         return self.info.length
 

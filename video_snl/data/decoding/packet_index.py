@@ -38,7 +38,7 @@ __all__ = [
 
 Matrix = tuple[int, int, int, int]
 UPRIGHT: Matrix = (1, 0, 0, 1)
-# Codecs whose key frames are clean entries. HEVC's need not be, and decoders disagree about them.
+# Codecs whose key frames are clean entries. Those of H.264 and HEVC need not be.
 CLEAN = frozenset({"mpeg4", "mjpeg", "vp8", "vp9", "av1", "libdav1d", "libaom-av1"})
 # An MPEG-4 packet of fewer bytes says "not coded": it holds no image of its own.
 IMAGE_BYTES = 10
@@ -46,6 +46,9 @@ IMAGE_BYTES = 10
 # at most 8191 x 8191.
 SIZED = frozenset({"h264", "hevc", "mpeg4", "mpeg1video", "mpeg2video", "vp8", "vp9"})
 _HEVC_SEQUENCE = 33  # nal_unit_type of a sequence parameter set
+# Those of intra random access points. What follows one refers to nothing before it, except for
+# frames that are presented ahead of it, which FFmpeg leaves out after a seek.
+_HEVC_ACCESS = range(16, 22)
 _VP8_SHOWN = 0x10  # in the first byte of a packet; others only serve as references
 
 
@@ -222,8 +225,12 @@ def _add_key_frame(index: PacketIndex, packet: av.Packet, codec: str, extradata:
         units = split_units(bytes(packet), extradata)
         index.parameters |= {unit for unit in units if unit and unit[0] & 31 == PARAMETERS}
         clean = _has_idr(units)  # a recovery point is not a clean entry
+    elif codec == "hevc":
+        units = _hevc_units(packet, extradata)
+        index.parameters |= {unit for unit in units if unit[0] >> 1 & 63 == _HEVC_SEQUENCE}
+        clean = any(unit[0] >> 1 & 63 in _HEVC_ACCESS for unit in units)
     else:
-        index.parameters |= _size_in_header(packet, codec, extradata)
+        index.parameters |= _size_in_header(packet, codec)
     if clean:
         index.entries.append(packet.pts)
 
@@ -238,7 +245,13 @@ def presentation(stamps: Sequence[int | None]) -> Sequence[int] | None:
     return even if len(even) == len(known) and list(even) == known else tuple(known)
 
 
-def _size_in_header(packet: av.Packet, codec: str, extradata: bytes) -> set[bytes]:
+def _hevc_units(packet: av.Packet, extradata: bytes) -> list[bytes]:
+    # hvcC keeps the length of lengths elsewhere than avcC does.
+    framing = b"\x01\0\0\0" + extradata[21:22] if extradata[:1] == b"\x01" else b""
+    return [unit for unit in split_units(bytes(packet), framing) if unit]
+
+
+def _size_in_header(packet: av.Packet, codec: str) -> set[bytes]:
     """Return the bytes of a key frame that say its size, and little else; none of other codecs."""
     if codec == "vp8":
         return {bytes(packet)[6:10]}
@@ -247,11 +260,6 @@ def _size_in_header(packet: av.Packet, codec: str, extradata: bytes) -> set[byte
     if codec in ("mpeg1video", "mpeg2video"):
         start = bytes(packet).find(b"\x00\x00\x01\xb3")
         return set() if start < 0 else {bytes(packet)[start + 4 : start + 7]}
-    if codec == "hevc":
-        # hvcC keeps the length of lengths elsewhere than avcC does.
-        framing = b"\x01\0\0\0" + extradata[21:22] if extradata[:1] == b"\x01" else b""
-        units = split_units(bytes(packet), framing)
-        return {unit for unit in units if unit and unit[0] >> 1 & 63 == _HEVC_SEQUENCE}
     return set()
 
 

@@ -107,6 +107,11 @@ class PyAVReader:
         self._numbered: Iterator[Numbered]
         self._begin(0)
 
+    @property
+    def frame_bytes(self) -> int:
+        """Bytes of a frame."""
+        return max(1, 3 * self.info.height * self.info.width)
+
     def __len__(self) -> int:
         return self.info.length
 
@@ -175,13 +180,20 @@ class PyAVReader:
 
     def _decode(self, wanted: list[int]) -> Tensor:
         height, width = self.info.height, self.info.width
-        images = np.empty((len(wanted), height, width, 3), np.uint8)
-        for row, index in enumerate(wanted):
-            self._wanted = index
-            frame = self._find(index)
-            check_pixels(self.path, frame.width, frame.height, self.max_pixels)
-            images[row] = self._rgb.convert(frame, width, height)
+        if len(wanted) == 1:  # large frames are asked for one by one: each copy would cost
+            images = self._image(wanted[0])[None]
+        else:
+            images = np.empty((len(wanted), height, width, 3), np.uint8)
+            for row, index in enumerate(wanted):
+                images[row] = self._image(index)
         return turn(torch.from_numpy(images), self.info.matrix)
+
+    def _image(self, index: int) -> np.ndarray:
+        """Return a frame in RGB (H, W, 3)."""
+        self._wanted = index
+        frame = self._find(index)
+        check_pixels(self.path, frame.width, frame.height, self.max_pixels)
+        return self._rgb.convert(frame, self.info.width, self.info.height)
 
     def _restart(self) -> None:
         self._container.close()  # rather than trust a seek to the start

@@ -8,7 +8,7 @@ decodes asks for a video: a reader neither survives a fork nor crosses a process
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from typing import Protocol
 
@@ -33,6 +33,7 @@ __all__ = [
     "Reader",
     "check_reader",
     "cut_clips",
+    "decode_in_chunks",
     "open_by",
     "open_video",
     "read_clips",
@@ -41,12 +42,18 @@ __all__ = [
     "shrink",
 ]
 
-# Frames decoded before they are shrunk: bounds the memory of full-size frames.
-CHUNK = 32
+# Frames, and bytes of them, that are decoded before they are shrunk: bounds the memory of full-size
+# frames. Frames of more bytes than that come one by one.
+CHUNK, CHUNK_BYTES = 32, 8 << 20
 
 
 class Reader(Protocol):
     """A video as a sequence of frames."""
+
+    @property
+    def frame_bytes(self) -> int:
+        """Bytes of a frame, at least 1, as far as is known before one is read."""
+        ...
 
     def __len__(self) -> int:
         """Number of frames."""
@@ -70,6 +77,11 @@ class ArrayReader:
 
     def __init__(self, frames: Tensor) -> None:
         self._frames = frames
+
+    @property
+    def frame_bytes(self) -> int:
+        """Bytes of a frame."""
+        return max(1, self._frames[:1].numel())
 
     def __len__(self) -> int:
         return len(self._frames)
@@ -239,8 +251,7 @@ def cut_clips(
         raise _too_short(name, error) from error
     wanted = sorted({index for clip in clips for index in clip})
     parts = []
-    for start in range(0, len(wanted), CHUNK):
-        frames = opened.frames(wanted[start : start + CHUNK])
+    for frames in decode_in_chunks(opened, wanted):
         with stage("resize"):
             parts.append(shrink(frames, size).cpu())
     decoded = parts[0] if len(parts) == 1 else torch.cat(parts)
@@ -248,6 +259,13 @@ def cut_clips(
         return decoded[None]
     rows = {index: row for row, index in enumerate(wanted)}
     return decoded[torch.tensor([[rows[index] for index in clip] for clip in clips])]
+
+
+def decode_in_chunks(opened: Reader, wanted: Sequence[int]) -> Iterator[Tensor]:
+    """Yield frames (T, H, W, 3) in pieces that take little memory, in the order of ``wanted``."""
+    count = max(1, min(CHUNK, CHUNK_BYTES // opened.frame_bytes))
+    for start in range(0, len(wanted), count):
+        yield opened.frames(wanted[start : start + count])
 
 
 def _too_short(path: str, error: ShortVideoError) -> UserError:

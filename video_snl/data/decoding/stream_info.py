@@ -55,6 +55,8 @@ __all__ = ["StreamInfo", "distrust", "find_stream_info", "open_with_stream_info"
 CACHED = 16384  # files whose stream info a process keeps; about 1 KB each
 # Containers that store the time of presentation of every packet.
 STAMPED = frozenset({"mov", "matroska", "webm", "mpegts", "flv", "asf", "ogg", "nut"})
+# Those with an index by which a seek leads to the very key frame.
+INDEXED = frozenset({"mov", "matroska", "webm"})
 RATE = Fraction(25)  # of a file that does not say
 # Key frames up to which the head of a file is decoded that starts in the middle: after the second
 # one at the latest, nothing refers to what the file lacks.
@@ -75,7 +77,8 @@ class StreamInfo:
         stamps: Time stamps of the frames in ascending order, in units of the stream; None where
             they do not tell the frames apart.
         entries: Numbers of the frames at which decoding may start; the first is 0.
-        clean: Every key frame of the file is one of the entries.
+        clean: Every key frame of the file is one of the entries, for every decoder: of HEVC, they
+            disagree.
         pictureless: Some packets hold no image; the frame before stands for theirs. (DivX packs
             two frames of a reordered video into one packet and follows it with an empty one.)
         reordered: Packets are not in the order of presentation (B-frames).
@@ -332,6 +335,9 @@ def _from_packets(
         order = None
     places = {stamp: place for place, stamp in enumerate(order or ())}
     entries = {places[stamp] for stamp in index.entries if stamp in places}
+    hevc = stream.codec_context.name == "hevc"
+    if hevc and name not in INDEXED:
+        entries = set()  # a seek leads to frames that cannot be decoded as often as not
     return StreamInfo(
         codec=stream.codec_context.name,
         container=name,
@@ -342,7 +348,7 @@ def _from_packets(
         declared=declared,
         stamps=order,
         entries=tuple(sorted({0, *entries})),
-        clean=len(index.keys) <= 1 or len(entries) == len(index.keys),
+        clean=len(index.keys) <= 1 or (len(entries) == len(index.keys) and not hevc),
         pictureless=index.tiny and not reordered,
         reordered=reordered,
         changes=len(index.parameters) > 1,

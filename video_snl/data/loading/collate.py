@@ -17,6 +17,7 @@ from video_snl.data.loading.quarantine import Quarantine, named
 from video_snl.data.loading.samplers import Key
 from video_snl.data.workers.pool import DecodeResult, InProcess, Pool
 from video_snl.errors import OptionsError, UserError
+from video_snl.utils.large_pages import empty_in_large_pages
 from video_snl.utils.timing import STAGES, collect_stages
 
 __all__ = [
@@ -341,8 +342,11 @@ class _Rows:
         present = self._tensors.get(name)
         shape = list(value.shape)
         if present is None:
-            self._tensors[name] = torch.empty(
-                self._rows, *shape, dtype=value.dtype, pin_memory=self._pin
+            shape = [self._rows, *shape]
+            self._tensors[name] = (
+                torch.empty(shape, dtype=value.dtype, pin_memory=True)
+                if self._pin
+                else empty_in_large_pages(shape, value.dtype)
             )
         elif value.ndim >= 4:
             for axis in (-3, -2):

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from video_snl.config.statistics import STATISTICS
+from video_snl.utils.large_pages import empty_in_large_pages
 
 __all__ = [
     "STATISTICS",
@@ -161,9 +162,22 @@ def normalise(
             [-m / s for m, s in zip(mean, std, strict=True)],
         )
     )
-    lines = video.flatten(3).to(torch.float32)
-    torch.addcmul(shift, lines, scale, out=lines)
+    lines = video.flatten(3)
+    if video.device.type == "cpu":
+        lines = _scaled(lines, scale, shift)
+    else:
+        lines = lines.to(torch.float32)
+        torch.addcmul(shift, lines, scale, out=lines)
     return lines.unflatten(3, (width, 3)).permute(0, 4, 1, 2, 3).to(dtype)
+
+
+def _scaled(lines: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """Compute lines * scale + shift of uint8 (B, T, h, w) clip by clip, each within the caches."""
+    scaled = empty_in_large_pages(lines.shape, torch.float32)
+    for clip, target in zip(lines, scaled, strict=True):
+        target.copy_(clip)
+        torch.addcmul(shift, target, scale, out=target)
+    return scaled
 
 
 def three_crops(sizes: Tensor, crop: int) -> list[Tensor]:
