@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Clips per second and processor time per clip, from files to batches of normalised crops.
 
-Compared are the loader of video-snl, a plain loop of torchcodec in this very process and bare decord
+Compared are the loader of video-snl, a plain loop of torchcodec in this process and bare decord
 (both: a resize of the very same frames; crop, flip and normalisation are those of ours), and
 pytorchvideo's LabeledVideoDataset with both of its decoders: the same files, random clips of 16
 consecutive frames, shorter side 128, random crops of 112, flipped and normalised, the same number

@@ -172,7 +172,7 @@ def _torchcodec_batches(setting: Setting) -> Iterator[Tensor]:
 
     paths = [video.path for video in _videos(setting)]
     samples: list[dict[str, Tensor]] = []
-    for epoch, index in EpochSampler(len(paths), setting.seed):
+    for epoch, index, *_ in EpochSampler(len(paths), setting.seed):
         drawn = sample_generator(setting.seed, epoch, index)
         u, offset, flip = drawn.random(), drawn.random(2, dtype=np.float32), drawn.random() < 0.5
         decoder = VideoDecoder(paths[index], num_ffmpeg_threads=1)

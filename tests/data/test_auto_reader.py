@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from tests.conftest import REPOSITORY
+from tests.data.test_readers import usable
 from tests.tiny import environment
 from tests.videos import write_streams
 from video_snl.config.video import DataConfig, DecodeDevice, ReaderName
@@ -33,6 +34,7 @@ def video(tmp_path: Path) -> str:
 
 def pretend(monkeypatch: pytest.MonkeyPatch, seconds: dict[str, float]) -> list[str]:
     """Let the decoders take these times; returns the list of what is measured."""
+    monkeypatch.setattr(auto, "_unusable", lambda name: None)
     measured: list[str] = []
 
     def take(path: str, name: ReaderName, device: DecodeDevice, max_pixels: int) -> float:
@@ -44,22 +46,34 @@ def pretend(monkeypatch: pytest.MonkeyPatch, seconds: dict[str, float]) -> list[
 
 
 @pytest.mark.parametrize(
-    ("pyav", "decord", "chosen"),
+    ("pyav", "other", "chosen"),
     [
         (0.002, 0.004, "pyav"),
-        (0.004, 0.002, "decord"),
+        (0.004, 0.002, "torchcodec"),
         (0.004, 0.0035, "pyav"),  # chance decides nothing
     ],
 )
 def test_the_faster_one_is_taken_and_said(
-    video: str, monkeypatch: pytest.MonkeyPatch, pyav: float, decord: float, chosen: str
+    video: str, monkeypatch: pytest.MonkeyPatch, pyav: float, other: float, chosen: str
 ) -> None:
-    measured = pretend(monkeypatch, {"pyav": pyav, "decord": decord})
+    measured = pretend(monkeypatch, {"pyav": pyav, "torchcodec": other})
     assert str(choose_reader(video)) == (
-        f"reader auto: {chosen} (16 frames of a.mp4: pyav {1000 * pyav:.1f} ms, decord "
-        f"{1000 * decord:.1f} ms)"
+        f"reader auto: {chosen} (16 frames of a.mp4: pyav {1000 * pyav:.1f} ms, torchcodec "
+        f"{1000 * other:.1f} ms)"
     )
-    assert measured == ["a.mp4 pyav", "a.mp4 decord"]
+    assert measured == ["a.mp4 pyav", "a.mp4 torchcodec"]
+
+
+def test_without_ffmpeg_it_is_pyav_and_says_what_would_help(
+    video: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = pytest.importorskip("torchcodec")
+    monkeypatch.setattr(library, "ffmpeg_major_version", None)
+    assert str(choose_reader(video)) == (
+        "reader auto: pyav (torchcodec needs FFmpeg's shared libraries: apt-get install ffmpeg)"
+    )
+    with pytest.raises(UserError, match=r"FFmpeg's shared libraries.*apt-get install ffmpeg"):
+        open_video(video, "torchcodec")
 
 
 def choose_decord(path: str, device: DecodeDevice, max_pixels: int) -> auto.AutoReader:
@@ -74,7 +88,8 @@ def test_it_really_measures(video: str, tmp_path: Path) -> None:
     """The readers are measured in a process of its own, on the first file that can be read."""
     (tmp_path / "text.mp4").write_text("no video")
     config, line = resolve_reader(AUTO, [str(tmp_path / "text.mp4"), video])
-    assert config.reader in ("pyav", "decord")
+    assert config.reader in ("pyav", "torchcodec")
+    usable("torchcodec")
     assert line.startswith(f"reader auto: {config.reader} (16 frames of a.mp4: pyav ")
     assert "failed" not in line
     frames = open_video(video, config.reader).frames([3, 20])
@@ -106,13 +121,14 @@ def test_whatever_goes_wrong_means_pyav(
 
 def test_a_decoder_that_fails_is_not_taken(video: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def take(path: str, name: ReaderName, device: DecodeDevice, max_pixels: int) -> float:
-        if name == "decord":
+        if name == "torchcodec":
             raise UserError(f"{path} breaks")
         return 1.0
 
+    monkeypatch.setattr(auto, "_unusable", lambda name: None)
     monkeypatch.setattr(auto, "_seconds", take)
     assert str(choose_reader(video)).startswith("reader auto: pyav (16 frames of a.mp4: pyav 1000")
-    assert "decord failed" in str(choose_reader(video))
+    assert "torchcodec failed" in str(choose_reader(video))
 
 
 def test_nothing_to_choose(video: str, tmp_path: Path) -> None:
@@ -128,9 +144,9 @@ def test_unresolved_it_is_pyav(video: str) -> None:
 
 def test_a_file_that_one_decoder_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     measured = pretend(monkeypatch, {})
-    path = str(write_streams(tmp_path / "a.avi", [(64, 96)]))
+    path = str(write_streams(tmp_path / "a.mp4", [(64, 96)], codec="mpeg2video"))
     assert str(choose_reader(path)) == (
-        "reader auto: pyav (decord's seek goes astray where packets have no time stamps)"
+        "reader auto: pyav (torchcodec seeks to key frames that are not clean starts)"
     )
     assert not measured
 
@@ -138,10 +154,10 @@ def test_a_file_that_one_decoder_refuses(tmp_path: Path, monkeypatch: pytest.Mon
 def test_what_a_run_sees_does_not_hang_on_what_was_faster(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    measured = pretend(monkeypatch, {"pyav": 1.0, "decord": 0.001})
+    measured = pretend(monkeypatch, {"pyav": 1.0, "torchcodec": 0.001})
     path = str(write_streams(tmp_path / "a.avi", [(64, 96)], codec="mpeg4"))
     chosen = choose_reader(path)
-    assert chosen.reader == "pyav" and "decord's pixels of MPEG-4" in chosen.reason
+    assert chosen.reader == "pyav" and "torchcodec's pixels of MPEG-4" in chosen.reason
     assert not measured
 
 

@@ -18,7 +18,6 @@ from tests.videos import greys, write_streams, write_video
 from video_snl.cli import main
 from video_snl.config.video import Experiment, ReaderName
 from video_snl.data.decoding import pyav, stream_info
-from video_snl.data.decoding.auto import choose_reader
 from video_snl.data.decoding.pyav import PyAVReader
 from video_snl.data.decoding.readers import check_reader, open_video, read_clips
 from video_snl.data.decoding.stream_info import find_stream_info
@@ -163,8 +162,6 @@ def test_decord_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     path = str(write_video(tmp_path / "a.mp4", 20))
     with pytest.raises(OptionsError, match=r"decord is not installed.*choose --data.reader auto"):
         open_video(path, "decord")
-    choice = choose_reader(path)
-    assert (choice.reader, choice.reason) == ("pyav", "no other is installed")
 
 
 def test_a_configuration_with_a_reader_of_earlier_versions_reads_with_auto(

@@ -22,6 +22,7 @@ PACKAGES: dict[str, dict[str, str]] = {
         "decord": "decord",
         "PIL": "pillow",
         "pytorchvideo": "pytorchvideo",
+        "torchcodec": "torchcodec",
         "torchvision": "torchvision",
         "tqdm": "tqdm",
     },
@@ -77,7 +78,10 @@ INCLUDED = {
 """The extra that an extra brings along, so that it alone is enough for its commands."""
 
 _NAMED = 4
-_OPTIONAL = {"decord"}  # without wheels for some platforms, where PyAV takes its place
+_OPTIONAL = {
+    "decord",
+    "torchcodec",
+}  # without wheels for some platforms, where PyAV takes its place
 
 
 def is_installed(module: str) -> bool:

@@ -21,6 +21,7 @@ import torch
 from video_snl.config.video import DataConfig, DecodeDevice, ReaderName
 from video_snl.data.decoding.readers import open_by, refusal
 from video_snl.data.decoding.stream_info import StreamInfo, find_stream_info
+from video_snl.data.decoding.torchcodec import INSTALL
 from video_snl.data.workers.pool import map_with_timeout
 from video_snl.errors import UserError
 from video_snl.utils.extras import is_installed
@@ -86,23 +87,38 @@ def choose_reader(
         UserError: The file cannot be read, or breaks at its start.
     """
     info = find_stream_info(path, max_pixels)
-    names = {name: refusal(name, info) or _differs(info, device) for name in _candidates(device)}
+    names = {
+        name: _unusable(name) or refusal(name, info) or _differs(name, info, device)
+        for name in _candidates(device)
+    }
     allowed = [name for name, reason in names.items() if reason is None]
     if not allowed:
-        return AutoReader("pyav", next(iter(names.values()), None) or "no other is installed")
+        return AutoReader("pyav", "; ".join(filter(None, names.values())))
     return _measured(path, allowed, device, max_pixels)
 
 
 def _candidates(device: DecodeDevice) -> list[ReaderName]:
-    """Return the decoders to compare with PyAV; torchcodec is one where a GPU is to decode."""
-    names: list[ReaderName] = ["decord"] if is_installed("decord") else []
-    return ["torchcodec", *names] if device == "cuda" else names
+    """Return the decoders to compare with PyAV. On a CPU, decord is slower than torchcodec."""
+    names: list[ReaderName] = ["torchcodec"]
+    return [*names, "decord"] if device == "cuda" and is_installed("decord") else names
 
 
-def _differs(info: StreamInfo, device: DecodeDevice) -> str | None:
+def _unusable(name: ReaderName) -> str | None:
+    """Return why a decoder does not run here, in a line with what would help; None if it does."""
+    if not is_installed(name):
+        return f"{name} is not installed"
+    if name == "torchcodec":
+        import torchcodec
+
+        if torchcodec.ffmpeg_major_version is None:
+            return f"torchcodec needs FFmpeg's shared libraries: {INSTALL}"
+    return None
+
+
+def _differs(name: ReaderName, info: StreamInfo, device: DecodeDevice) -> str | None:
     """Return why a decoder's pixels are not PyAV's, though its frames are; None if they are."""
     if device == "cpu" and info.codec == "mpeg4":
-        return "decord's pixels of MPEG-4 are up to 2 levels off"
+        return f"{name}'s pixels of MPEG-4 are up to 2 levels off"
     return None
 
 

@@ -1,4 +1,4 @@
-"""Videos read by torchcodec, an optional extra: on the CPU, or by a GPU's own decoder."""
+"""Videos read by torchcodec, where FFmpeg's shared libraries are: on the CPU, or by a GPU."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from video_snl.errors import OptionsError, UserError
 from video_snl.utils.media import MAX_PIXELS
 from video_snl.utils.timing import stage
 
-__all__ = ["TorchCodecReader", "torchcodec_refuses"]
+__all__ = ["INSTALL", "TorchCodecReader", "import_decoder", "torchcodec_refuses"]
+
+INSTALL = "apt-get install ffmpeg"
+"""Command that brings FFmpeg's shared libraries to Debian and Ubuntu."""
 
 
 def torchcodec_refuses(info: StreamInfo) -> str | None:
@@ -54,6 +57,7 @@ class TorchCodecReader(LibraryReader):
                     dimension_order="NHWC",
                     num_ffmpeg_threads=1,
                     device=device,
+                    seek_mode="approximate" if _is_regular(self.info) else "exact",
                 )
                 found = len(self._video)
         except (RuntimeError, ValueError) as error:
@@ -68,6 +72,19 @@ class TorchCodecReader(LibraryReader):
         return found.data, found.pts_seconds.tolist()
 
 
+def _is_regular(info: StreamInfo) -> bool:
+    """Tell whether the header alone says where all frames are, so that no packet is read for it.
+
+    The times of the frames that are returned are compared all the same.
+    """
+    return (
+        isinstance(info.stamps, range)
+        and info.unit is not None
+        and info.declared == info.length
+        and info.stamps.step * info.unit * info.rate == 1
+    )
+
+
 def import_decoder() -> Any:
     """Import torchcodec's VideoDecoder.
 
@@ -75,12 +92,18 @@ def import_decoder() -> Any:
         OptionsError: torchcodec is not installed, or finds no FFmpeg.
     """
     try:
+        import torchcodec
         from torchcodec.decoders import VideoDecoder
     except (ImportError, OSError, RuntimeError) as error:
         raise OptionsError(
             f"data.reader=torchcodec cannot be used ({_first_line(error)}): install the extra "
-            "(pip install 'video-snl[torchcodec]') and FFmpeg's shared libraries, or choose auto"
+            f"(pip install 'video-snl[torchcodec]') and FFmpeg ({INSTALL}), or choose auto"
         ) from error
+    if torchcodec.ffmpeg_major_version is None:
+        raise OptionsError(
+            f"data.reader=torchcodec cannot be used: FFmpeg's shared libraries were not found: "
+            f"install FFmpeg ({INSTALL}), or choose auto"
+        )
     return VideoDecoder
 
 
