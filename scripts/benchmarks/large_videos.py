@@ -15,7 +15,9 @@ import statistics
 import subprocess
 import sys
 import time
+from contextlib import closing
 from fractions import Fraction
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -25,7 +27,8 @@ import torch
 from av.video.frame import PictureType
 from benchmark_arguments import new_parser, positive
 
-from video_snl.data.decoding.readers import read_clips, shrink
+from video_snl.data.decoding.pyav import PyAVReader
+from video_snl.data.decoding.readers import cut_clips, shrink
 
 FRAMES, SHORT_SIDE = 64, 128
 X265 = "log-level=error:pools=none:keyint=48"
@@ -98,7 +101,8 @@ def measured(path: str, reader: str, clips: int) -> tuple[float, float, float, f
         clip = list(range(start, start + 16))
         began = time.process_time()
         if reader == "pyav":
-            read_clips(path, lambda length, clip=clip: [clip], SHORT_SIDE, "pyav")
+            with closing(PyAVReader(path)) as opened:
+                cut_clips(opened, partial(_only, clip), SHORT_SIDE, path)
         else:
             from torchcodec.decoders import VideoDecoder
 
@@ -107,6 +111,10 @@ def measured(path: str, reader: str, clips: int) -> tuple[float, float, float, f
         times.append(1e3 * (time.process_time() - began))
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return min(times[1:]), statistics.median(times[1:]), max(times[1:]), memory
+
+
+def _only(clip: list[int], length: int) -> list[list[int]]:
+    return [clip]
 
 
 if __name__ == "__main__":
