@@ -19,7 +19,7 @@ from itertools import islice
 import torch
 
 from video_snl.config.video import DataConfig, DecodeDevice, ReaderName
-from video_snl.data.decoding.readers import open_by, refusal
+from video_snl.data.decoding.readers import decode_in_chunks, open_by, refusal
 from video_snl.data.decoding.stream_info import StreamInfo, find_stream_info
 from video_snl.data.decoding.torchcodec import INSTALL
 from video_snl.data.workers.pool import map_with_timeout
@@ -145,8 +145,9 @@ def _seconds(path: str, name: ReaderName, device: DecodeDevice, max_pixels: int)
     for _ in range(ROUNDS):
         began = time.perf_counter()
         with closing(open_by(name, path, device, max_pixels)) as opened:
-            frames = opened.frames(range(min(CLIP, len(opened))))
-        if frames.is_cuda:
+            for _ in decode_in_chunks(opened, range(min(CLIP, len(opened)))):
+                pass  # as clips are read: large frames one by one
+        if device == "cuda":
             torch.cuda.synchronize()
         times.append(time.perf_counter() - began)
     collect_stages()  # these times are not part of any sample's
