@@ -21,6 +21,7 @@ from reid.models.backbones import build_backbone
 from reid.models.heads import NonlocalHead
 from reid.models.network import TrackletNet, build_network
 from reid.options import check_data, check_options, with_rule
+from reid.retrieval.deployed import preprocessed
 from reid.runs import find_checkpoint
 from reid.task import TrackletData, TrackletTask
 from reid.trained import TrainedReid
@@ -33,6 +34,7 @@ from video_snl.models.weights.loading import LoadReport
 from video_snl.runs.published import DIGEST
 from video_snl.runs.trained import checkpoint_metadata
 from video_snl.tasks.operations import Lists, ModelInput, Operations, Reading, evenly_spaced
+from video_snl.tasks.preprocessing import Preprocessed
 from video_snl.utils.counts import counts
 from video_snl.utils.files import digest_of
 
@@ -256,6 +258,9 @@ class ReidOperations(Operations[ReidExperiment, ReidData, int, TrainedReid, Trac
 
     def scores_classes(self, trained: TrainedReid) -> bool:
         return False  # the identities it was trained on are not those it is asked about
+
+    def preprocessed(self, trained: TrainedReid) -> Preprocessed:
+        return preprocessed(trained)
 
     def layers(self, model: nn.Module) -> list[tuple[str, nn.Module]]:
         assert isinstance(model, TrackletNet)

@@ -104,7 +104,8 @@ def runnable(page: str, words: list[str]) -> list[str]:
 
 def _shortening(kind: str, words: list[str]) -> list[str]:
     if words[1] == "export":
-        return ["--runs", "1", "--compiled", "false", "--dynamic", "none"]
+        short = ["--runs", "1", "--compiled", "false"]
+        return short if kind == "reid" else [*short, "--dynamic", "none"]
     if words[1] == "serve":
         return ["--port", "0"]
     if words[1] != "train":

@@ -155,6 +155,10 @@ _STAND_INS: dict[str, Callable[[Path], dict[str, Any]]] = {
 
 # Pages whose Python another test runs, together with what it needs.
 _ELSEWHERE = {
+    "docs/deployment.md": (
+        "tests/export/test_preprocessing.py",
+        "test_the_page_needs_no_code_of_the_project",
+    ),
     "docs/export.md": ("tests/export/test_export.py", "test_examples_of_the_docs"),
     "docs/extend.md": ("tests/test_extend.py", "test_what_the_page_adds_is_used"),
 }

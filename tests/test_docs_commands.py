@@ -47,7 +47,7 @@ def _lines(page: str) -> _Lines:
 
 
 def _is_slow(words: list[str]) -> bool:
-    return "train" in words or "model.onnx" in words
+    return "train" in words or any(word.endswith(".onnx") for word in words)
 
 
 def _parts() -> Iterator[tuple[str, _Lines, bool]]:

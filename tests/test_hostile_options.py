@@ -65,6 +65,7 @@ COMMANDS: dict[str, tuple[Callable[..., int], Any, list[str]]] = {
     "reid extract": (reid_cli.main, reid_cli._COMMANDS, [*_NO_NETWORK, "--output=f", "not-there"]),
     "reid search": (reid_cli.main, reid_cli._COMMANDS, [*_NO_NETWORK, "--gallery=f", "not-there"]),
     "reid calibrate": (reid_cli.main, reid_cli._COMMANDS, ["--gallery=f", "not-there"]),
+    "reid export": (reid_cli.main, reid_cli._COMMANDS, _NO_NETWORK),
     "reid check": (reid_cli.main, reid_cli._COMMANDS, ["--dataset=folder", "--root=not-there"]),
 }
 

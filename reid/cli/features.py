@@ -14,6 +14,7 @@ from reid.data.datasets.catalog import DatasetName
 from reid.data.tracklet_folders import Layout
 from reid.task_spec import REID
 from video_snl.cli.explain import ExplainAny, run_explain
+from video_snl.cli.export import ExportAny, run_export
 from video_snl.cli.publish import publish_options
 from video_snl.cli.serve import ServeAny, VideoLength, limits_of
 from video_snl.cli.spectrum import SpectrumAny, run_spectrum
@@ -32,16 +33,20 @@ from video_snl.config.options import (
 if TYPE_CHECKING:
     from jsonargparse import Namespace
 
+    from reid.trained import TrainedReid
+
 __all__ = [
     "CALIBRATE",
     "CHECK",
     "EXPLAIN",
+    "EXPORT",
     "EXTRACT",
     "SEARCH",
     "SERVE",
     "Calibrate",
     "Check",
     "Explain",
+    "Export",
     "Extract",
     "Search",
     "Serve",
@@ -49,6 +54,7 @@ __all__ = [
     "calibrate",
     "check",
     "explain",
+    "export",
     "extract",
     "publish",
     "search",
@@ -70,6 +76,9 @@ of the paper's Figure 3, and all maps as numbers."""
 SERVE = """Search for people, and see what the blocks look at, on a local web page.
 Upload frames of one person, or a video or ZIP file of such. The page needs no network, and is seen
 on this machine alone unless --host says otherwise. Needs the extra packages of video-snl[serve]."""
+EXPORT = """Write a trained network as a .pt2 (torch.export) or ONNX file that needs nothing else.
+The file takes the frames of tracklets, uint8, and how many there are of each, and returns features
+of norm 1, those of reid extract. It is compared with the network before it is there."""
 CHECK = """Open every image of a dataset and list what is missing or wrong.
 Exit code 0: all intact; 1: something was found; 2: bad input."""
 
@@ -196,6 +205,17 @@ class Serve(VideoLength, ServeAny):
 
 
 @option_group
+class Export(ExportAny):
+    """Options of ``export``.
+
+    Args:
+        input: Compare the results for this tracklet, too; default none.
+    """
+
+    input: str | None = option(metavar="FOLDER|VIDEO")
+
+
+@option_group
 class Check(Json, Workers):
     """Options of ``check``.
 
@@ -319,6 +339,18 @@ def check(arguments: Namespace) -> int:
         max_pixels=options.max_pixels,
     )
     return check(config, as_json=options.json, num_workers=options.num_workers)
+
+
+def export(arguments: Namespace) -> int:
+    options = options_of(Export, arguments)
+
+    def find() -> TrainedReid:
+        from reid.runs import find_checkpoint
+        from reid.trained import load_trained
+
+        return load_trained(find_checkpoint(options.checkpoint))
+
+    return run_export(options, find, dynamic="batch,frames", preprocessing=True)
 
 
 def publish(arguments: Namespace) -> int:

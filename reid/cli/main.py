@@ -244,5 +244,8 @@ _COMMANDS: Commands = {
     ),
     "check": _command(features.CHECK, features.Check, features.check),
     "serve": _command(features.SERVE, features.Serve, features.serve, extras=("reid", "serve")),
+    "export": _command(
+        features.EXPORT, features.Export, features.export, extras=("reid", "export")
+    ),
     "publish": _command(PUBLISH, Publish, features.publish),
 }

@@ -138,6 +138,11 @@ class TrackletNet(nn.Module):
             maps = self.trunk.get_submodule(EMBEDDING)(maps.mean((2, 3)))[..., None, None]
         return self.frames.join(maps)
 
+    @property
+    def takes_masks(self) -> bool:
+        """Tell whether frames can be left out: it is one of frames, and its blocks take masks."""
+        return not self.over_time and self._block_without_mask() is None
+
     def _to_leave_out(self, clips: Tensor, mask: Tensor | None) -> Tensor | None:
         """Return a valid mask on the device of the clips; None where all frames exist.
 
@@ -165,19 +170,23 @@ class TrackletNet(nn.Module):
         Raises:
             UserError: It names the block.
         """
-        for module in self.modules():
-            if isinstance(module, WithBlock | NonlocalHead) and not takes_mask(module.block):
-                raise UserError(
-                    f"{type(module.block).__name__}.forward takes no mask=, so that it would look "
-                    "at frames that do not exist: use data.short_tracklets=repeat, or clips of the "
-                    "frames that exist."
-                )
+        block = self._block_without_mask()
+        if block is not None:
+            raise UserError(
+                f"{type(block).__name__}.forward takes no mask=, so that it would look at frames "
+                "that do not exist: use data.short_tracklets=repeat, or clips of the frames that "
+                "exist."
+            )
+
+    def _block_without_mask(self) -> nn.Module | None:
+        blocks = (m.block for m in self.modules() if isinstance(m, WithBlock | NonlocalHead))
+        return next((block for block in blocks if not takes_mask(block)), None)
 
 
 def _repeated(clips: Tensor, mask: Tensor) -> Tensor:
     """Put frame t mod n, of the n that exist, in the place of frame t. Same memory layout."""
     place = torch.arange(clips.shape[2], device=clips.device) % mask.sum(1, keepdim=True)
-    row = torch.arange(len(clips), device=clips.device)[:, None]
+    row = torch.arange(clips.shape[0], device=clips.device)[:, None]
     return torch.empty_like(clips).copy_(clips.transpose(1, 2)[row, place].transpose(1, 2))
 
 
@@ -205,7 +214,9 @@ class Frames:
 
     def join(self, frames: Tensor) -> Tensor:
         """Invert :meth:`split`, as a view. (B T, C, h, w) -> (B, C, T, h, w)."""
-        return frames.unflatten(0, (-1, self.count)).transpose(1, 2)
+        clips = frames.unflatten(0, (-1, self.count)).transpose(1, 2)
+        # The ONNX exporter views masked maps by strides that they do not have there.
+        return clips.contiguous() if torch.compiler.is_exporting() else clips
 
 
 class WithTrackletBlock(WithBlock):

@@ -29,7 +29,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
     ),
     "Images": ("docs/images", "docs/images-*", "docs/paper-tables"),
     "Re-identification": ("docs/reid", "docs/reid/*", "docs/galleries"),
-    "Looking inside": ("docs/explain", "docs/spectrum", "docs/serve", "docs/export"),
+    "Looking inside": ("docs/explain", "docs/spectrum", "docs/serve"),
+    "Deployment": ("docs/export", "docs/deployment"),
     "Reference": (
         "commands/*",
         "reference/*",

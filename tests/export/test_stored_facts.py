@@ -68,7 +68,8 @@ OF_ITS_SIZES: list[tuple[str, Any, str]] = [
 OF_THE_INPUT: list[tuple[str, Any, str]] = [
     ("input", GONE, "it has no entry 'input'"),
     ("input", "clips", "found 'clips'"),
-    ("input.name", "sounds", "input.name: expected 'clips' or 'images', found 'sounds'"),
+    ("input.name", "sounds", "input.name: expected 'clips' or 'images' or 'tracklets', found"),
+    ("input.dtype", "int8", "input.dtype: expected 'uint8' or 'float32', found 'int8'"),
     ("input.sizes", [4, 32], "input.sizes: expected 3 sizes of 1 or more, found [4, 32]"),
     ("input.smallest", {"frames": 4}, "input.smallest: expected a list, each entry a whole number"),
     (

@@ -8,24 +8,27 @@ from video_snl.config.options import Checkpoint, option, option_group, options_o
 from video_snl.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from jsonargparse import Namespace
 
-__all__ = ["EXPORT", "Export", "export", "is_of_images"]
+    from video_snl.config.task_spec import AnyExperiment
+    from video_snl.runs.trained import TrainedNetwork
+
+__all__ = ["EXPORT", "Export", "ExportAny", "export", "is_of_images", "run_export"]
 
 EXPORT = """Write a trained network as a .pt2 (torch.export) or ONNX file that needs nothing else.
 The file is compared with the network before it is there, and is what predict --model takes."""
 
 
 @option_group
-class Export(Checkpoint):
-    """Options of ``export``.
+class ExportAny(Checkpoint):
+    """Options of ``export`` for every kind of network.
 
     Args:
         format: torch (.pt2) or onnx (.onnx); default by the name of the file, else onnx.
         output: File to write; default model.onnx or model.pt2.
         input: Compare the results for this file, too; default none.
-        dynamic: Axes of the input that may have any size: all, none, or some of
-            batch,frames,height,width. The others have that of the training, the batch 1.
         runs: Runs that latencies are the median of; 0: no table.
         compiled: Compile the network by torch.compile, too, for the table.
         json: Write the report beside the file, as FILE.json.
@@ -34,10 +37,24 @@ class Export(Checkpoint):
     format: Literal["torch", "onnx"] | None = None
     output: str | None = option(short="-o", metavar="FILE")
     input: str | None = option(metavar="VIDEO|IMAGE")
-    dynamic: str = option("all", metavar="AXES")
     runs: int = 10
     compiled: bool = True
     json: bool = False
+
+
+@option_group
+class Export(ExportAny):
+    """Options of ``export``.
+
+    Args:
+        dynamic: Axes of the input that may have any size: all, none, or some of
+            batch,frames,height,width. The others have that of the training, the batch 1.
+        with_preprocessing: The file takes decoded frames, uint8 with the channels last, and crops
+            the centre and normalises them itself.
+    """
+
+    dynamic: str = option("all", metavar="AXES")
+    with_preprocessing: bool = False
 
 
 def is_of_images(model: str) -> bool:
@@ -55,15 +72,34 @@ def is_of_images(model: str) -> bool:
 
 def export(arguments: Namespace) -> int:
     options = options_of(Export, arguments)
+    from video_snl.runs.trained import find_trained
+
+    return run_export(
+        options,
+        lambda: find_trained(options.checkpoint),
+        dynamic=options.dynamic,
+        preprocessing=options.with_preprocessing,
+    )
+
+
+def run_export(
+    options: ExportAny,
+    find: Callable[[], TrainedNetwork[AnyExperiment]],
+    *,
+    dynamic: str,
+    preprocessing: bool,
+) -> int:
+    """Export the network that ``find`` loads, of any kind of task."""
     from video_snl.export.command import Timing
     from video_snl.export.command import export as export_network
 
     return export_network(
-        checkpoint=options.checkpoint,
+        find,
+        preprocessing=preprocessing,
         format=options.format,
         output=options.output,
         sample=options.input,
-        dynamic=options.dynamic,
+        dynamic=dynamic,
         timing=Timing(options.runs, options.compiled),
         as_json=options.json,
     )

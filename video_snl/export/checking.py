@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from video_snl.errors import UserError
 from video_snl.utils.finite import not_finite_error
@@ -38,13 +38,13 @@ def random_inputs(shapes: Iterable[tuple[int, ...]]) -> Iterator[tuple[str, Tens
 
 
 @torch.inference_mode()
-def finite_logits(network: Callable[[Tensor], Tensor], what: str, x: Tensor) -> Tensor:
+def finite_logits(network: Callable[..., Tensor], what: str, x: Tensor, *lengths: Tensor) -> Tensor:
     """Compute the logits of an input, which is called ``what`` in the message.
 
     Raises:
         UserError: They are not finite.
     """
-    logits = network(x)
+    logits = network(x, *lengths)
     if not logits.isfinite().all():
         raise not_finite_error(f"a {what} input of {tuple(x.shape)}")
     return logits
@@ -52,7 +52,9 @@ def finite_logits(network: Callable[[Tensor], Tensor], what: str, x: Tensor) -> 
 
 @torch.inference_mode()
 def check_equal(
-    network: nn.Module, run: Callable[[Tensor], Tensor], inputs: Iterable[tuple[str, Tensor]]
+    network: Callable[..., Tensor],
+    run: Callable[..., Tensor],
+    inputs: Iterable[tuple[str, Tensor | tuple[Tensor, ...]]],
 ) -> list[Difference]:
     """Return the differences of two forms of a network, max |y - y'| / max |y| of every input.
 
@@ -61,8 +63,9 @@ def check_equal(
             checkpoint's logits are not finite.
     """
     found = []
-    for what, x in inputs:
-        expected, got = finite_logits(network, what, x), run(x)
+    for what, given in inputs:
+        x, *lengths = given if isinstance(given, tuple) else (given,)
+        expected, got = finite_logits(network, what, x, *lengths), run(x, *lengths)
         if expected.shape != got.shape:
             raise UserError(
                 f"the exported network returns {tuple(got.shape)} for a {what} input of "

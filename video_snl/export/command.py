@@ -10,7 +10,7 @@ import copy
 import statistics
 import sys
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,16 +21,17 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from video_snl.blocks.filters import Cayley
-from video_snl.config.task_spec import AnyExperiment
+from video_snl.config.task_spec import AnyExperiment, TaskSpec
 from video_snl.errors import UserError
-from video_snl.export.checking import BOUND, Difference, check_equal, finite_logits, random_inputs
-from video_snl.export.formats import FORMATS, OUTPUT, FormatName, Run, format_of
+from video_snl.export.checking import BOUND, Difference, check_equal, finite_logits
+from video_snl.export.formats import FORMATS, FormatName, Run, format_of
 from video_snl.export.graph import exported_graph
 from video_snl.export.inputs import Input, free_axes
-from video_snl.export.networks import load_exported
+from video_snl.export.networks import read_exported
 from video_snl.runs.published import facts_of
-from video_snl.runs.trained import Trained, find_trained
+from video_snl.runs.trained import TrainedNetwork
 from video_snl.tasks.operations import Reading
+from video_snl.tasks.preprocessing import Preprocessed
 from video_snl.utils.counts import counts
 from video_snl.utils.files import check_file, replacing, write_json, writing
 from video_snl.utils.progress import counted
@@ -48,6 +49,7 @@ __all__ = [
 
 _NOT_FREE = "Constraints violated"
 _CPU = torch.device("cpu")
+_Inputs = Tensor | tuple[Tensor, ...]
 
 
 @dataclass(frozen=True)
@@ -64,8 +66,9 @@ class Timing:
 
 
 def export(
+    find: Callable[[], TrainedNetwork[AnyExperiment]],
     *,
-    checkpoint: str | None,
+    preprocessing: bool,
     format: FormatName | None,
     output: str | None,
     sample: str | None,
@@ -75,6 +78,10 @@ def export(
 ) -> int:
     """Write the file, having compared it with the checkpoint's network, and report on both.
 
+    Args:
+        find: Loads the network, of any kind of task.
+        preprocessing: The file takes decoded frames.
+
     Raises:
         UserError: The network has no such form, differs from the checkpoint's, or a path is bad.
     """
@@ -83,30 +90,34 @@ def export(
         raise UserError(f"--runs {timing.runs}: give 0 or more.")
     check_file("-o", str(path), f"model{path.suffix}")
     FORMATS[name].check()
-    trained = find_trained(checkpoint)
+    trained = find()
     _check_blocks(trained, name)
-    given = _input_of(trained, dynamic)
-    inputs = list(random_inputs(given.trials()))
+    inside = trained.spec.make().preprocessed(trained) if preprocessing else None
+    given = _input_of(trained, dynamic, inside)
+    network, reference = (
+        (trained.model, trained.model) if inside is None else (inside.network, inside.reference)
+    )
+    inputs = given.random()
     if sample is not None:
-        inputs.append(("given", _read_sample(trained, Path(sample))))
-        given.check(inputs[-1][1].shape)
+        inputs.append(("given", _read_sample(trained, Path(sample), given)))
+        given.check(inputs[-1][1][0].shape)
     for what, x in inputs[:1] + inputs[-1:]:
-        finite_logits(trained.model, what, x)  # recording takes much longer
+        finite_logits(reference, what, *x)  # recording takes much longer
     _tell("recording the network")
-    graph, taken = record_graph(trained.model, given)
+    graph, taken = record_graph(network, given)
     if taken != given:
         _tell("it can be recorded for the sizes of the training and larger ones alone")
-        given, inputs = taken, [*random_inputs(taken.trials()), *inputs[len(given.trials()) :]]
+        given, inputs = taken, [*taken.random(), *inputs[len(given.trials()) :]]
         for _, x in inputs:
-            given.check(x.shape)
+            given.check(x[0].shape)
     about = facts_of(trained.stored, trained.spec) | {"input": given.facts()}
     differences: list[Difference] = []
-    steps = _steps(trained, (name, path), (graph, about), inputs, differences)
+    steps = _steps(trained.spec, reference, (name, path), (graph, about), inputs, differences)
     del graph
     with closing(steps):
         for _ in counted(steps, 1 + len(inputs), "export steps"):
             pass
-    forms = _forms(trained, name, path, inputs[0][1], timing)
+    forms = _forms(network.eval(), trained.spec, name, path, inputs[0][1], timing)
     report = _Report(path, name, trained, given, differences, forms, timing.runs)
     print(report.text())
     if as_json:
@@ -132,7 +143,7 @@ def _target(asked: FormatName | None, output: str | None) -> tuple[FormatName, P
     return name, path
 
 
-def _check_blocks(trained: Trained[AnyExperiment], name: FormatName) -> None:
+def _check_blocks(trained: TrainedNetwork[AnyExperiment], name: FormatName) -> None:
     """Refuse up front what has no ONNX form."""
     if name == "onnx" and any(isinstance(m, Cayley) for m in trained.model.modules()):
         raise UserError(
@@ -141,33 +152,49 @@ def _check_blocks(trained: Trained[AnyExperiment], name: FormatName) -> None:
         )
 
 
-def _input_of(trained: Trained[AnyExperiment], dynamic: str) -> Input:
+def _input_of(
+    trained: TrainedNetwork[AnyExperiment], dynamic: str, inside: Preprocessed | None
+) -> Input:
     """Return the input of a checkpoint's network.
 
     Args:
         trained: The network.
         dynamic: Free axes, as for :func:`~video_snl.export.inputs.free_axes`.
+        inside: The network with its preprocessing, if that is exported.
     """
     operations = trained.spec.make()
     sizes = operations.input_shape(trained.experiment)[1:]
-    name = "clips" if len(sizes) == 3 else "images"
-    smallest = operations.smallest_input(trained.experiment)
-    return Input(name, sizes, smallest, free_axes(dynamic, 2 + len(sizes)))
+    free = free_axes(dynamic, 2 + len(sizes))
+    if trained.spec.inputs == "tracklets":
+        name = "tracklets"
+    else:
+        name = "clips" if len(sizes) == 3 else "images"
+    if inside is None:
+        return Input(name, sizes, operations.smallest_input(trained.experiment), free)
+    return Input(name, sizes, inside.smallest, free, pixels=True)
 
 
-def _read_sample(trained: Trained[AnyExperiment], path: Path) -> Tensor:
-    """Return the centre of the centre clip of a video, or an image as it is tested, normalised.
+def _read_sample(
+    trained: TrainedNetwork[AnyExperiment], path: Path, given: Input
+) -> tuple[Tensor, ...]:
+    """Return the centre of the centre clip of a video, or an image as it is tested.
+
+    Of a tracklet as many frames as in training. Pixels, or normalised, as ``given`` is.
 
     Raises:
         UserError: It cannot be read.
     """
-    if not path.is_file():
+    if not (path.exists() if trained.spec.inputs == "tracklets" else path.is_file()):
         raise UserError(f"--input {path}: no such file.")
     operations = trained.spec.make()
     read = operations.reading(trained, Reading())
-    given = operations.read_input(read, str(path), path, _CPU, option="--input")
+    name, item = operations.find_input(str(path), Reading())
+    sample = operations.read_input(read, name, item, _CPU, option="--input")
     trained.model.eval()  # a task sets its network to training
-    return given.clip.contiguous()
+    if not given.pixels:
+        return (sample.clip.contiguous(),)
+    frames = torch.from_numpy(sample.frames)
+    return given.with_lengths(frames if given.name == "images" else frames[None])
 
 
 def record_graph(network: nn.Module, given: Input) -> tuple[ExportedProgram, Input]:
@@ -181,7 +208,8 @@ def record_graph(network: nn.Module, given: Input) -> tuple[ExportedProgram, Inp
         UserError: torch cannot record the network with these axes free.
     """
     try:
-        return exported_graph(network, given.example(), given.least()), given
+        example, *lengths = given.example()
+        return exported_graph(network, example, given.least(), *lengths), given
     except Exception as error:  # of many kinds; it stays attached as the cause
         larger = given.from_trained_sizes()
         if larger != given and _NOT_FREE in str(error):
@@ -195,10 +223,11 @@ def record_graph(network: nn.Module, given: Input) -> tuple[ExportedProgram, Inp
 
 
 def _steps(
-    trained: Trained[AnyExperiment],
+    spec: TaskSpec,
+    reference: Callable[..., Tensor],
     target: tuple[FormatName, Path],
     content: tuple[ExportedProgram, Mapping[str, Any]],
-    inputs: list[tuple[str, Tensor]],
+    inputs: list[tuple[str, tuple[Tensor, ...]]],
     differences: list[Difference],
 ) -> Generator[None, None, None]:
     """Write, and compare for every input; all ``differences`` are put into that list.
@@ -211,27 +240,32 @@ def _steps(
         FORMATS[name].write(*content, temporary)
         yield
         _tell(f"comparing it with the checkpoint on {counts(len(inputs), 'input')}")
-        read = load_exported(temporary, trained.spec, _CPU)
+        read, _, _ = read_exported(temporary, spec, _CPU)
         for each in inputs:
-            differences.extend(check_equal(trained.model, read.model, [each]))
+            differences.extend(check_equal(reference, read, [each]))
             yield
 
 
 def _forms(
-    trained: Trained[AnyExperiment], name: FormatName, path: Path, x: Tensor, timing: Timing
+    network: nn.Module,
+    spec: TaskSpec,
+    name: FormatName,
+    path: Path,
+    x: tuple[Tensor, ...],
+    timing: Timing,
 ) -> list[Form]:
     if timing.runs == 0:
         return []
     _tell("timing")
-    forms = [eager_form(trained.model, x, timing.runs)]
+    forms = [eager_form(network, x, timing.runs)]
     if timing.compiled:
         _tell(
             "compiling by torch.compile, which may take a minute (--compiled false: leave it out)"
         )
-        forms.append(compiled_form(trained.model, x, timing.runs))
-    read = load_exported(path, trained.spec, _CPU)
+        forms.append(compiled_form(network, x, timing.runs))
+    read, _, _ = read_exported(path, spec, _CPU)
     size = path.stat().st_size
-    return [*forms, exported_form(read.model, FORMATS[name].runtime, size, x, timing.runs)]
+    return [*forms, exported_form(read, FORMATS[name].runtime, size, x, timing.runs)]
 
 
 def _tell(line: str) -> None:
@@ -258,14 +292,14 @@ class Form:
         return asdict(self)
 
 
-def eager_form(network: nn.Module, x: Tensor, runs: int) -> Form:
+def eager_form(network: nn.Module, x: _Inputs, runs: int) -> Form:
     """Measure the checkpoint's network as it is."""
     weights = {*network.parameters(), *network.buffers()}
     size = sum(value.numel() * value.element_size() for value in weights)
     return Form("eager", size, _median(network, x, runs))
 
 
-def compiled_form(network: nn.Module, x: Tensor, runs: int) -> Form:
+def compiled_form(network: nn.Module, x: _Inputs, runs: int) -> Form:
     """Measure the same, compiled by torch.compile; note how long that took, or why not."""
     torch._dynamo.reset()
     # A compiled call leaves traces on the module.
@@ -273,27 +307,32 @@ def compiled_form(network: nn.Module, x: Tensor, runs: int) -> Form:
     start = time.perf_counter()
     try:
         with torch.no_grad():
-            compiled(x)
+            compiled(*_tuple(x))
     except Exception as error:  # of any kind: compilers, their tools and their caches fail
         return Form("compiled", None, None, f"not possible: {_short(error)}")
     note = f"compiling took {time.perf_counter() - start:.1f} s"
     return Form("compiled", None, _median(compiled, x, runs), note)
 
 
-def exported_form(run: Run, runtime: str, size: int, x: Tensor, runs: int) -> Form:
+def exported_form(run: Run, runtime: str, size: int, x: _Inputs, runs: int) -> Form:
     """Measure the file, in what runs it."""
     return Form(f"exported, {runtime}", size, _median(run, x, runs))
 
 
 @torch.no_grad()
-def _median(run: Run, x: Tensor, runs: int) -> float:
-    run(x)
+def _median(run: Run, given: _Inputs, runs: int) -> float:
+    x = _tuple(given)
+    run(*x)
     seconds = []
     for _ in range(runs):
         start = time.perf_counter()
-        run(x)
+        run(*x)
         seconds.append(time.perf_counter() - start)
     return statistics.median(seconds)
+
+
+def _tuple(x: _Inputs) -> tuple[Tensor, ...]:
+    return x if isinstance(x, tuple) else (x,)
 
 
 def _short(error: Exception) -> str:
@@ -331,7 +370,7 @@ class _Report:
 
     path: Path
     format: FormatName
-    trained: Trained[AnyExperiment]
+    trained: TrainedNetwork[AnyExperiment]
     given: Input
     differences: list[Difference]
     forms: list[Form]
@@ -344,15 +383,17 @@ class _Report:
 
     def text(self) -> str:
         free = set(self.given.free)
-        sizes = ["1", "3", *map(str, self.given.sizes)]
-        axes = [
-            name if name in free else f"{name}={size}"
-            for name, size in zip(self.given.axes, sizes, strict=True)
-        ]
+        grid = [name for name in self.given.axes if name not in ("batch", "channels")]
+        sizes = {"batch": 1, "channels": 3} | dict(zip(grid, self.given.sizes, strict=True))
+        axes = [name if name in free else f"{name}={sizes[name]}" for name in self.given.axes]
+        kind = "uint8, decoded" if self.given.pixels else "float32, normalised"
+        more = "".join(f"; {name} (batch), int64" for name in self.given.names[1:])
         lines = [
             f"{self.path}: {FORMATS[self.format].runtime}, {self.path.stat().st_size / 1e6:.1f} MB",
-            f"input: {self.given.name} ({', '.join(axes)}), float32, normalised; output: {OUTPUT}",
-            f"largest difference from the checkpoint, of the largest logit (bound {BOUND:g}):",
+            f"input: {self.given.name} ({', '.join(axes)}), {kind}{more}; output: "
+            f"{self.given.output}",
+            f"largest difference from the checkpoint, of the largest "
+            f"{self.given.output.removesuffix('s')} (bound {BOUND:g}):",
         ]
         for found in self.differences:
             sizes_text = " x ".join(map(str, found.shape))

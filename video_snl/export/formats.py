@@ -22,19 +22,18 @@ from torch import Tensor
 from torch.export import ExportedProgram
 
 from video_snl.errors import UserError
-from video_snl.export.graph import axis_names
+from video_snl.export.inputs import Input
 from video_snl.utils.archives import check_archive, unreadable_error
 from video_snl.utils.extras import require
 from video_snl.utils.finite import check_weights
 from video_snl.utils.json_text import to_json
 
-__all__ = ["FORMATS", "OUTPUT", "Format", "FormatName", "Run", "check_seal", "format_of"]
+__all__ = ["FORMATS", "Format", "FormatName", "Run", "check_seal", "format_of"]
 
 FormatName = Literal["torch", "onnx"]
-Run = Callable[[Tensor], Tensor]
-"""A network that was read: (B, 3, ...) -> logits."""
+Run = Callable[..., Tensor]
+"""A network that was read: its inputs -> logits or features."""
 
-OUTPUT = "logits"
 _ENTRY = "video_snl"  # of what the file says of itself
 _EXTRA = f"{_ENTRY}.json"
 # Of one file of protocol buffers.
@@ -129,18 +128,18 @@ def _describe_torch(path: Path) -> str:
 
 
 def _write_onnx(program: ExportedProgram, about: Mapping[str, Any], path: Path) -> None:
-    given = about["input"]
-    names = axis_names(len(given["axes"]))
-    free = {axis: name for axis, name in enumerate(names) if name in given["free"]}
+    given = Input.from_facts(about["input"])
+    free = {axis: name for axis, name in enumerate(given.axes) if name in given.free}
+    batch = {axis: name for axis, name in free.items() if axis == 0}
     try:
         made = torch.onnx.export(
             program,
             dynamo=True,
             verbose=False,
             external_data=False,
-            input_names=[given["name"]],
-            output_names=[OUTPUT],
-            dynamic_shapes=(free,) if free else None,
+            input_names=list(given.names),
+            output_names=[given.output],
+            dynamic_shapes=(free, *[batch for _ in given.names[1:]]) if free else None,
         )
     except torch.onnx.OnnxExporterError as error:
         line = " ".join(str(error.__cause__ or error).split())
@@ -228,11 +227,12 @@ def _session(path: Path, *, optimised: bool) -> Any:
 def _read_onnx(path: Path, device: torch.device) -> tuple[Run, str]:
     check_seal(path)
     session = _session(path, optimised=True)
-    name = session.get_inputs()[0].name
+    names = [given.name for given in session.get_inputs()]
 
-    def run(x: Tensor) -> Tensor:
-        (logits,) = session.run(None, {name: np.ascontiguousarray(x.detach().numpy())})
-        return torch.from_numpy(np.asarray(logits))
+    def run(*inputs: Tensor) -> Tensor:
+        arrays = (np.ascontiguousarray(x.detach().numpy()) for x in inputs)
+        (output,) = session.run(None, dict(zip(names, arrays, strict=True)))
+        return torch.from_numpy(np.asarray(output))
 
     return run, _said_by(session)
 

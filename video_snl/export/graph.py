@@ -29,7 +29,7 @@ _GLOBAL_POOLS = (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3
 
 
 def exported_graph(
-    network: nn.Module, example: Tensor, least: Mapping[int, int]
+    network: nn.Module, example: Tensor, least: Mapping[int, int], *lengths: Tensor
 ) -> ExportedProgram:
     """Record a network in evaluation mode, with BatchNorms folded and blocks fused.
 
@@ -40,14 +40,18 @@ def exported_graph(
         example: An input; its values do not matter, and its sizes only where they are not free. A
             free axis should not shrink to a single position within the network.
         least: The free axes of the input, and the smallest size of each.
+        lengths: Further arguments of the network, whose only axis is the batch.
 
     Raises:
         Exception: of many kinds, where torch cannot record the network with these axes free.
     """
-    names = axis_names(example.ndim)
+    names = axis_names(example.ndim, pixels=example.dtype == torch.uint8)
     axes = {axis: Dim(names[axis], min=size) for axis, size in least.items()}
+    batch = {axis: size for axis, size in axes.items() if axis == 0}
     export = functools.partial(
-        torch.export.export, args=(example,), dynamic_shapes=(axes,) if axes else None
+        torch.export.export,
+        args=(example, *lengths),
+        dynamic_shapes=(axes, *[batch for _ in lengths]) if axes else None,
     )
     # Oblivious: a size of 1 is one like any other, and needs no graph of its own.
     oblivious: Any = symbolic_shapes
@@ -127,9 +131,10 @@ def _drop_unused(graph: fx.GraphModule) -> None:
             delattr(graph.get_submodule(owner), attribute)
 
 
-def axis_names(ndim: int) -> tuple[str, ...]:
-    """Return the names of the axes of clips (5) or images (4)."""
-    return ("batch", "channels", *("frames", "height", "width")[5 - ndim :])
+def axis_names(ndim: int, *, pixels: bool = False) -> tuple[str, ...]:
+    """Return the names of the axes of clips (5) or images (4); of pixels, channels come last."""
+    grid = ("frames", "height", "width")[5 - ndim :]
+    return ("batch", *grid, "channels") if pixels else ("batch", "channels", *grid)
 
 
 def _is_global(size: Any) -> bool:

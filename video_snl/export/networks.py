@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from video_snl.config.statistics import Statistics
 from video_snl.config.task_spec import IMAGE, VIDEO, AnyExperiment, TaskSpec, exact_spec
 from video_snl.engine.trainer import device_of
 from video_snl.errors import UserError
@@ -18,8 +19,16 @@ from video_snl.export.inputs import Input
 from video_snl.runs.published import stored_facts
 from video_snl.runs.trained import Trained
 from video_snl.runs.validation import checked_experiment
+from video_snl.tasks.preprocessing import to_pixels
 
-__all__ = ["Exported", "checked_facts", "exported_spec", "find_exported", "load_exported"]
+__all__ = [
+    "Exported",
+    "checked_facts",
+    "exported_spec",
+    "find_exported",
+    "load_exported",
+    "read_exported",
+]
 
 
 class Exported(nn.Module):
@@ -33,11 +42,23 @@ class Exported(nn.Module):
         self.given = given
         self._run = (run,)  # in a tuple: it is not a module of ours to be moved or set to training
 
-    def forward(self, x: Tensor) -> Tensor:
-        self.given.check(x.shape)
-        if "batch" in self.given.free or len(x) == 1:
-            return self._run[0](x)
-        return torch.cat([self._run[0](part) for part in x.split(1)])
+    def forward(self, *inputs: Tensor) -> Tensor:
+        self.given.check(inputs[0].shape)
+        if "batch" in self.given.free or len(inputs[0]) == 1:
+            return self._run[0](*inputs)
+        parts = zip(*(x.split(1) for x in inputs), strict=True)
+        return torch.cat([self._run[0](*part) for part in parts])
+
+
+class _Pixels(Exported):
+    """A network whose file has the preprocessing inside, for inputs that are normalised."""
+
+    def __init__(self, network: Exported, statistics: Statistics) -> None:
+        super().__init__(network, network.given)
+        self.statistics = statistics
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return super().forward(to_pixels(inputs[0], self.statistics))
 
 
 def find_exported(
@@ -85,23 +106,44 @@ def load_exported(path: Path, spec: TaskSpec, device: torch.device) -> Trained[A
     Raises:
         UserError: It is not a file that ``export`` wrote, is damaged, or is of another kind.
     """
-    form = _checked(path)
-    run, text = form.read(path, device)
-    content = _facts(path, text)
-    experiment, given = checked_facts(content, path, spec)
+    network, content, experiment = read_exported(path, spec, device)
     about = content[spec.entry]
+    mean, std = tuple(about["mean"]), tuple(about["std"])
     # Which parts were frozen cannot be asked of a graph, and does not matter any more.
     optimizer = type(experiment.optimizer)()
     return Trained(
-        model=Exported(run, given).eval(),
+        model=(_Pixels(network, (mean, std)) if network.given.pixels else network).eval(),  # type: ignore[arg-type]
         experiment=replace(experiment, optimizer=optimizer),
         epoch=int(content["epoch"]),
         path=path,
         spec=exact_spec(spec, experiment),
         class_names=list(about["class_names"]),
-        mean=tuple(about["mean"]),  # type: ignore[arg-type]
-        std=tuple(about["std"]),  # type: ignore[arg-type]
+        mean=mean,  # type: ignore[arg-type]
+        std=std,  # type: ignore[arg-type]
     )
+
+
+def read_exported(
+    path: Path, spec: TaskSpec, device: torch.device
+) -> tuple[Exported, Mapping[str, Any], AnyExperiment]:
+    """Read the network of an exported file as it is, what the file says, and its configuration.
+
+    Args:
+        path, spec, device: As for :func:`load_exported`.
+
+    Raises:
+        UserError: As for :func:`load_exported`.
+    """
+    run, text = _checked(path).read(path, device)
+    content = _facts(path, text)
+    ours = (IMAGE.entry, VIDEO.entry)
+    if spec.entry in ours and content["program"] not in ours:
+        raise UserError(
+            f"{path} holds a network of {content['program']}, which video-snl does not run: use it "
+            "in onnxruntime or torch (docs/deployment.md)."
+        )
+    experiment, given = checked_facts(content, path, spec)
+    return Exported(run, given), content, experiment
 
 
 def checked_facts(

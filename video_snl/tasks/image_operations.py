@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torchvision.transforms.v2.functional import center_crop
 
 from video_snl.config.backbones import IMAGE_BACKBONES
 from video_snl.config.image import ImageExperiment
@@ -20,6 +21,7 @@ from video_snl.data.image.classification import check_options
 from video_snl.data.image.inference import read_input as read_image_input
 from video_snl.data.image.reading import UnreadableImage
 from video_snl.data.image.segmentation import SegmentationDataset
+from video_snl.data.transforms.image import evaluation_images
 from video_snl.errors import OptionsError, UserError
 from video_snl.models.image import build_image_model, stage_layers
 from video_snl.models.released.networks import released_config
@@ -37,6 +39,7 @@ from video_snl.tasks.operations import (
     without_weights,
 )
 from video_snl.tasks.optimization import keep_frozen_layers_in_eval
+from video_snl.tasks.preprocessing import PixelNetwork, Preprocessed
 from video_snl.tasks.sliding_window import window_stride
 from video_snl.utils.counts import counts
 
@@ -238,6 +241,20 @@ class ImageOperations(ClassOperations[ImageExperiment, ImageSet]):
         return ModelInput(
             frames=image[None].numpy(), clip=task.evaluation_input(image[None].to(device))
         )
+
+    def preprocessed(self, trained: Trained[ImageExperiment]) -> Preprocessed:
+        """Return the network of pixels: of labelled images their centre, else whole images."""
+        data, statistics = trained.experiment.data, trained.statistics
+        size = None if self.segments else (data.height, data.width)
+
+        def evaluated(images: Tensor) -> Tensor:
+            if size is not None:
+                images = center_crop(images.movedim(-1, 1), list(size)).movedim(1, -1)
+            return trained.model(evaluation_images(images, *statistics))  # type: ignore[no-any-return]
+
+        network = PixelNetwork(trained.model, statistics, size, "even")
+        smallest = size or self.smallest_input(trained.experiment)
+        return Preprocessed(network, evaluated, smallest)
 
     def layers(self, model: nn.Module) -> list[tuple[str, nn.Module]]:
         parts = [row for row in _with_parameters(model) if row[0] != "auxiliary_head"]

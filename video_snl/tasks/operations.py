@@ -26,6 +26,7 @@ from video_snl.models.weights.loading import LoadReport
 from video_snl.runs.run import checkpoint_path
 from video_snl.runs.trained import TrainedNetwork
 from video_snl.tasks.datamodule import RunData
+from video_snl.tasks.preprocessing import Preprocessed
 
 __all__ = [
     "AnyOperations",
@@ -353,6 +354,10 @@ class Operations(ABC, Generic[ExperimentT, DataT, LabelT, TrainedT, ItemT]):
     def output(self, model: nn.Module) -> Callable[[Tensor], Tensor]:
         """Return what computes the network's result of a normalised input: logits, or features."""
         return model
+
+    @abstractmethod
+    def preprocessed(self, trained: TrainedT) -> Preprocessed:
+        """Return the network that takes decoded frames, as its evaluation prepares them."""
 
     @abstractmethod
     def layers(self, model: nn.Module) -> list[tuple[str, nn.Module]]:

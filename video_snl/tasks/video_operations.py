@@ -46,6 +46,7 @@ from video_snl.tasks.operations import (
     evenly_spaced,
 )
 from video_snl.tasks.optimization import freeze, keep_frozen_layers_in_eval
+from video_snl.tasks.preprocessing import PixelNetwork, Preprocessed
 from video_snl.utils.counts import counts, noun
 from video_snl.utils.text import escaped, examples, say_once
 
@@ -243,6 +244,17 @@ class VideoOperations(ClassOperations[Experiment, VideoSet]):
             clip=normalise(frames.to(device), trained.mean, trained.std),
             notes=[_SCORES],
         )
+
+    def preprocessed(self, trained: Trained[Experiment]) -> Preprocessed:
+        data = trained.experiment.data
+        crop = data.crop
+
+        def evaluated(frames: Tensor) -> Tensor:
+            return trained.model(normalise(_centre_crop(frames, crop), *trained.statistics))  # type: ignore[no-any-return]
+
+        network = PixelNetwork(trained.model, trained.statistics, (crop, crop))
+        smallest = self.smallest_input(trained.experiment)[0], crop, crop
+        return Preprocessed(network, evaluated, smallest)
 
     def layers(self, model: nn.Module) -> list[tuple[str, nn.Module]]:
         """Name the stem, ``res2`` ... ``res5`` (and the pooling that some networks have), head.
