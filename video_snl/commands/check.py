@@ -176,11 +176,11 @@ def _problems(lists: FileLists, findings: dict[str, Finding]) -> list[Finding]:
 
 
 def _reader(findings: dict[str, Finding], deadline: float, max_pixels: int) -> str:
-    """Return what ``reader: auto`` takes here and why, as a run would measure it."""
+    """Return what ``reader: auto`` takes here."""
     sound = [path for path, finding in findings.items() if finding.verdict == "sound"]
     config = DataConfig(reader="auto", deadline=deadline, max_pixels=max_pixels)
-    _, line = resolve_reader(config, sound)
-    return line
+    config, _ = resolve_reader(config, sound)
+    return "" if config.reader == "auto" else f"reader auto: {config.reader}"
 
 
 def _without(path: str, error: UserError) -> str:

@@ -201,7 +201,7 @@ class ClipDataModule(RunData):
             yield what, {video.path for video in videos}
 
     def _resolve_reader(self) -> None:
-        """Let the first process measure what ``reader: auto`` is to be, for all of them."""
+        """Let the first process decide what ``reader: auto`` is to be, for all of them."""
         found = None
         if self._place()[0] == 0:
             paths = [video.path for video in self.videos.train]
