@@ -51,8 +51,10 @@ UNRUN: dict[str, str] = {
     "they are",
     r"reid train --config configs/reid/market_subset_msmt17\.yaml": "needs the published weights; "
     "tests/reid/test_pretrained.py trains from a file of the same format",
-    r"reid (calibrate|search .*--calibrate) ": "needs features of hundreds of people; "
+    r"reid (calibrate|(search|identify) .*--calibrate) ": "needs features of hundreds of people; "
     "tests/reid/test_calibrate.py makes some",
+    r"(reid tracklets one-by-one-person-detection\.mp4|awk|mv) ": "needs a video of real people; "
+    "tests/reid/test_tracks.py does nearly the same with it where it is there",
     r"createdb |reid (gallery|serve) .*postgresql://": "needs a server of the reader's; "
     "tests/reid/test_galleries.py and tests/reid/test_reid_serve.py run the commands on one",
     r"reid train .*--splits all": "trains ten times; tests/reid/test_cli.py has a stand-in for the "

@@ -16,6 +16,7 @@ import pytest
 from tests.export.checkpoints import video_checkpoint
 from tests.image_trees import noise_image, write_cifar, write_cityscapes, write_cub, write_folders
 from tests.reid import little
+from tests.reid.people import track_lines, write_people
 from tests.reid_trees import write_ilids, write_image, write_mars
 from tests.reid_trees_field import write_market1501
 from tests.tiny import only_run, option_words, run_here, tiny_options
@@ -50,6 +51,8 @@ _FILES: dict[str, dict[str, str]] = {
         "/data/mars": "mars",
         "market": "people",
         "C": "runs/RUN",
+        "VIDEO": "hall.mp4",
+        "OTHER_VIDEO": "hall.mp4",
         "A": "runs/A",
         "B": "runs/B",
     },
@@ -219,6 +222,8 @@ def _lay_out_people(place: Path, runs: Runs) -> None:
     write_mars(place / "mars", images=True)
     write_market1501(place / "market1501")
     _lay_out_ilids(place / "ilids-vid")
+    write_people(place / "hall.mp4")
+    (place / "tracks.txt").write_text("\n".join(track_lines()))
 
 
 def _lay_out_ilids(place: Path) -> None:

@@ -28,7 +28,9 @@ PROGRAMS = {"video-snl": cli.main, "reid": reid_cli.main}
 _MODULES = {"video_snl": "video-snl", "reid": "reid"}
 
 # Programs of the system, which are not looked into.
-_SYSTEM = ("cd", "createdb", "mkdir", "pip", "sbatch", "source", "unrar", "unzip", "wait")
+_SYSTEM = (
+    *("awk", "cd", "createdb", "mkdir", "mv", "pip", "sbatch", "source", "unrar", "unzip", "wait"),
+)
 _LAUNCHERS = ("torchrun", "srun")
 
 # Scripts that take a path, or nothing, and parse no options; with the number of words they take.

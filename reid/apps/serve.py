@@ -17,14 +17,10 @@ import torch
 from reid.data.datasets.frames import list_frames
 from reid.data.tracklet import UNKNOWN, Tracklet
 from reid.data.tracklet_folders import images_of_one_tracklet
-from reid.galleries.entries import Entries
-from reid.galleries.places import is_database, open_gallery
-from reid.galleries.store import StoredGallery
+from reid.galleries.places import Gallery
 from reid.report.search_page import write_search_page
 from reid.retrieval.encode import encode, table_of
 from reid.retrieval.features import FeatureTable
-from reid.retrieval.index import SearchResult, search
-from reid.retrieval.searching import filled_table
 from reid.runs import find_checkpoint
 from reid.task_spec import REID
 from reid.trained import TrainedReid, load_trained
@@ -55,51 +51,6 @@ _DAMAGED = (
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError),
     *(RuntimeError, OSError, ValueError, struct.error),
 )
-
-
-@dataclass(frozen=True)
-class Gallery:
-    """Gallery to search in, and the number of tracklets to show.
-
-    Attributes:
-        path: Its file, folder, or address in a database.
-        table: Features of the file; of a gallery that is kept, no rows, but the network.
-        top: Number of tracklets to show.
-        kept: The gallery that is kept, in a folder or a database; None for a file.
-    """
-
-    path: str
-    table: FeatureTable
-    top: int
-    kept: StoredGallery | None = None
-
-    @property
-    def size(self) -> int:
-        """Number of tracklets that it has now."""
-        return len(self.table) if self.kept is None else self.kept.count()
-
-    @classmethod
-    def open(cls, path: str, top: int) -> Gallery:
-        """Open a feature file, or a gallery of ``reid gallery``.
-
-        Raises:
-            UserError: It does not exist, is damaged, cannot be reached, or holds no tracklet.
-        """
-        if is_database(path):
-            require("postgres")
-        elif not Path(path).is_dir():
-            return cls(path, filled_table(path), top)
-        kept = open_gallery(path)
-        if not kept.count():
-            raise UserError(f"{path} holds no tracklets: add some with reid gallery add")
-        return cls(path, Entries.none(kept.about).table, top, kept)
-
-    def search(self, asked: FeatureTable) -> tuple[FeatureTable, SearchResult]:
-        """Return tracklets, and which of them are the nearest to the queries."""
-        if self.kept is None:
-            return self.table, search(asked, self.table, top=self.top)
-        answer = self.kept.search(asked.features, top=self.top)
-        return answer.entries.table, SearchResult(answer.rows, answer.distances, None)
 
 
 def serve_people(

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reid.cli import features, gallery
+from reid.cli import features, gallery, tracks
 from reid.cli.evaluate import EVALUATE, Evaluate, check_network, evaluate
 from reid.config import ReidExperiment
 from reid.pretrained import recipe_experiment
@@ -229,6 +229,8 @@ _COMMANDS: Commands = {
     "search": _command(features.SEARCH, features.Search, features.search),
     "calibrate": _command(features.CALIBRATE, features.Calibrate, features.calibrate),
     "gallery": _command(gallery.GALLERY, gallery.Group, gallery.gallery),
+    "tracklets": _command(tracks.TRACKLETS, tracks.Tracklets, tracks.tracklets),
+    "identify": _command(tracks.IDENTIFY, tracks.Identify, tracks.identify),
     "describe": _command(
         "Show a network: its layers, where the blocks stand, parameters and multiply-adds.",
         _Describe,

@@ -19,7 +19,15 @@ if TYPE_CHECKING:
     from reid.retrieval.index import IndexName, Metric, SearchResult
     from reid.trained import TrainedReid
 
-__all__ = ["filled_table", "is_feature_file", "run_search"]
+__all__ = [
+    "Limit",
+    "decision",
+    "filled_table",
+    "is_feature_file",
+    "limit_of",
+    "meaning_of",
+    "run_search",
+]
 
 
 def run_search(
@@ -68,7 +76,7 @@ def run_search(
     from reid.retrieval.index import search
 
     _check_arguments(gallery, queries, top, page)
-    limit = _limit(threshold, calibration)
+    limit = limit_of(threshold, calibration)
     table = filled_table(gallery)
     if limit is not None and limit.calibration is not None:
         limit.calibration.check(table, metric, str(calibration))
@@ -139,26 +147,31 @@ def _asked(
     return concatenate(tables)
 
 
-class _Limit(NamedTuple):
+class Limit(NamedTuple):
     """Largest distance of a tracklet of the query's person, and the calibration it is from."""
 
     threshold: float
     calibration: Calibration | None
 
 
-def _limit(threshold: float | None, calibration: str | None) -> _Limit | None:
+def limit_of(threshold: float | None, calibration: str | None) -> Limit | None:
+    """Return what ``--threshold`` or ``--calibrate`` say; None where neither is given.
+
+    Raises:
+        UserError: Both are, a bad threshold, or a file that is no calibration.
+    """
     if calibration is not None:
         from reid.retrieval.calibration import read_calibration
 
         if threshold is not None:
             raise UserError("--threshold and --calibrate both name a threshold: give one of them")
         found = read_calibration(calibration)
-        return _Limit(found.threshold, found)
+        return Limit(found.threshold, found)
     if threshold is None:
         return None
     if not 0 <= threshold < float("inf"):
         raise UserError(f"--threshold {threshold:g}: give a distance, from 0")
-    return _Limit(threshold, None)
+    return Limit(threshold, None)
 
 
 def _say(line: str) -> None:
@@ -235,7 +248,7 @@ def _answer(
     gallery: str,
     index: str,
     metric: str,
-    limit: _Limit | None,
+    limit: Limit | None,
 ) -> dict[str, Any]:
     asked_names = asked.person_names, asked.camera_names
     names = table.person_names, table.camera_names
@@ -246,14 +259,14 @@ def _answer(
         "metric": metric,
         "recall": found.recall,
         "threshold": None if limit is None else limit.threshold,
-        "scores": _scores(limit, len(table.names)),
+        "scores": meaning_of(limit, len(table.names)),
         "queries": [
             {
                 "name": name,
                 "frames": int(asked.num_frames[row]),
                 "skipped_frames": int(asked.skipped_frames[row]),
                 **_who(asked, asked_names, row),
-                **_decision(limit, float(found.distances[row, 0])),
+                **decision(limit, float(found.distances[row, 0])),
                 "results": _results(table, names, found, row),
             }
             for row, name in enumerate(asked.names)
@@ -261,7 +274,7 @@ def _answer(
     }
 
 
-def _scores(limit: _Limit | None, entries: int) -> str:
+def meaning_of(limit: Limit | None, entries: int) -> str:
     """Say what the distances mean."""
     from reid.retrieval.calibration import NO_PROBABILITIES
 
@@ -278,7 +291,7 @@ def _scores(limit: _Limit | None, entries: int) -> str:
     return text
 
 
-def _decision(limit: _Limit | None, nearest: float) -> dict[str, Any]:
+def decision(limit: Limit | None, nearest: float) -> dict[str, Any]:
     """Return whether the person is in the gallery, and how often others come so near."""
     if limit is None:
         return {"in_gallery": None, "false_alarm_rate": None}

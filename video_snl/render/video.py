@@ -5,7 +5,7 @@ A frame shows the predictions of the windows that cover it, with their times.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
@@ -29,10 +29,12 @@ from video_snl.utils.media import MAX_PIXELS
 from video_snl.utils.progress import counted
 from video_snl.utils.text import printable
 
-__all__ = ["FORMATS", "Caption", "caption_at", "captions_of", "render_video"]
+__all__ = ["FORMATS", "Caption", "caption_at", "captions_of", "draw_video", "render_video"]
 
 FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 """Formats that can be written, by suffix."""
+
+Draw = Callable[[Image.Image, int, float], Image.Image]
 
 _CLOCK = 90_000  # ticks a second: of every usual frame rate, a frame is a whole number of them
 _WINDOWS_AT_ONCE = 3  # whose predictions one frame shows
@@ -54,11 +56,27 @@ def render_video(
     Raises:
         UserError: The source breaks while it is decoded, or the target cannot be written.
     """
+    draw_video(
+        source,
+        target,
+        lambda image, _, seconds: draw_lines(image, caption_at(captions, seconds)),
+        max_pixels,
+    )
+
+
+def draw_video(source: str, target: Path, draw: Draw, max_pixels: int = MAX_PIXELS) -> None:
+    """Write ``target``: every frame of ``source`` at its time, as ``draw`` returns it.
+
+    Args:
+        draw: From a frame, its number from 0 and its time in seconds to an image of its size.
+        max_pixels: Most pixels of a frame of the source.
+
+    Raises:
+        UserError: As of :func:`render_video`.
+    """
     times = frame_times(source, max_pixels)
     try:
-        replace_file(
-            target, lambda temporary: _write(source, temporary, captions, times, max_pixels)
-        )
+        replace_file(target, lambda temporary: _write(source, temporary, draw, times, max_pixels))
     except OSError as error:
         foreign = isinstance(error, av.FFmpegError) or error.errno is None
         if foreign and storage_error(error) is None:
@@ -109,7 +127,7 @@ def caption_at(captions: Sequence[Caption], seconds: float) -> list[Line]:
 def _write(
     source: str,
     target: Path,
-    captions: Sequence[Caption],
+    draw: Draw,
     times: FrameTimes,
     max_pixels: int,
 ) -> None:
@@ -119,7 +137,7 @@ def _write(
         with closing(counted(_frames(source, max_pixels), count, what)) as frames:  # type: ignore[type-var]
             for number, pixels in enumerate(frames):
                 start, end = times.of(range(number, number + 1))
-                image = draw_lines(Image.fromarray(pixels), caption_at(captions, start))
+                image = draw(Image.fromarray(pixels), number, start)
                 stream = stream or _add_stream(writer, source, image, max_pixels)
                 frame = _frame(image, start)
                 frame.duration = max(1, round(end * _CLOCK) - round(start * _CLOCK))
