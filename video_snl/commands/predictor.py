@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -175,7 +176,7 @@ class Predictor:
         views = self._views(clips, crops)
         self._module.eval()
         found = []
-        for name, scores, labels in self._scored(list(self._items(inputs)), views, fps):
+        for name, scores, labels in self._scored(self._items(inputs), views, fps):
             best = top_classes(scores, self.classes, top or len(self.classes))
             names, values = zip(*best, strict=True)
             found.append(Prediction(name, names, values, labels))
@@ -295,7 +296,7 @@ class Predictor:
                 yield f"array {number}", as_array(each, f"array {number}")
 
     def _scored(
-        self, items: Sequence[tuple[str, Path | np.ndarray]], views: Views, fps: float | None
+        self, items: Iterable[tuple[str, Path | np.ndarray]], views: Views, fps: float | None
     ) -> Iterator[tuple[str, Tensor, np.ndarray | None]]:
         """Yield the name of every input, its scores (classes,), and the labels of its pixels."""
         task = self._module
@@ -306,17 +307,20 @@ class Predictor:
         assert isinstance(task, ActionRecognition)
         task.crops = views.crops_of_clip
         data, count = task.experiment.data, views.count
-        paths = [name for name, item in items if isinstance(item, Path)]
-        with closing(score_videos(task, paths, count, if_short=SHORT_IN_PYTHON)) as read:
-            for name, item in items:
-                if isinstance(item, Path):
-                    _, scores = next(read)
-                    if isinstance(scores, UserError):
-                        raise scores
-                else:
-                    clips = array_views(item, data, count, rate=fps, name=name)
-                    scores = score_views(task, clips[None], name)[0]
-                yield name, scores, None
+        # Files that follow each other are read ahead; of arrays, one at a time is in memory.
+        for are_files, part in groupby(items, key=lambda named: isinstance(named[1], Path)):
+            if are_files:
+                paths = [name for name, _ in part]
+                with closing(score_videos(task, paths, count, if_short=SHORT_IN_PYTHON)) as read:
+                    for name, scores in read:
+                        if isinstance(scores, UserError):
+                            raise scores
+                        yield name, scores, None
+                continue
+            for name, item in part:
+                assert isinstance(item, np.ndarray)
+                clips = array_views(item, data, count, rate=fps, name=name)
+                yield name, score_views(task, clips[None], name)[0], None
 
     def _image(self, name: str, item: Path | np.ndarray) -> Tensor:
         """Return an image as the network is given it, uint8 (H, W, 3)."""

@@ -17,9 +17,9 @@ def keep_freed_memory() -> None:
     free at the end of the heap, too. A network that is called many times then has the system fill
     the same pages with zeros in every layer, which may take longer than the arithmetic. The price
     is that the process stays as large as it has once been, up to the gaps between tensors. Another
-    C library is left as it is.
+    C library is left as it is, and so is a glibc that takes no such threshold (measured with 2.36).
     """
     set_option = getattr(ctypes.CDLL(None), "mallopt", None)
-    if set_option is not None:
-        set_option(_M_MMAP_THRESHOLD, _KEPT)
+    # After a refusal the second option alone would turn off that glibc adapts the first.
+    if set_option is not None and set_option(_M_MMAP_THRESHOLD, _KEPT):
         set_option(_M_TRIM_THRESHOLD, _KEPT)

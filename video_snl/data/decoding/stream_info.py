@@ -56,7 +56,7 @@ CACHED = 16384  # files whose stream info a process keeps; about 1 KB each
 # Containers that store the time of presentation of every packet.
 STAMPED = frozenset({"mov", "matroska", "webm", "mpegts", "flv", "asf", "ogg", "nut"})
 # Those with an index by which a seek leads to the very key frame.
-INDEXED = frozenset({"mov", "matroska", "webm"})
+INDEXED = frozenset({"mov", "matroska"})
 RATE = Fraction(25)  # of a file that does not say
 # Key frames up to which the head of a file is decoded that starts in the middle: after the second
 # one at the latest, nothing refers to what the file lacks.

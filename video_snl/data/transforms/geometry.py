@@ -163,7 +163,9 @@ def normalise(
         )
     )
     lines = video.flatten(3)
-    if video.device.type == "cpu":
+    if torch.compiler.is_compiling():  # a graph that is recorded has no memory of its own
+        lines = torch.addcmul(shift, lines.to(torch.float32), scale)
+    elif video.device.type == "cpu":
         lines = _scaled(lines, scale, shift)
     else:
         lines = lines.to(torch.float32)

@@ -42,7 +42,7 @@ class PackedVideos(Sequence[Video]):
     """
 
     def __init__(self, videos: Sequence[Video]) -> None:
-        paths = [video.path.encode("utf-8", "surrogateescape") for video in videos]
+        paths = [video.path.encode("utf-8", "surrogatepass") for video in videos]
         self._paths = b"".join(paths)
         self._ends = np.cumsum([0, *map(len, paths)], dtype=np.int64)
         self._labels = np.array([video.label for video in videos], dtype=np.int64)
@@ -59,7 +59,7 @@ class PackedVideos(Sequence[Video]):
             return [self[number] for number in range(*index.indices(len(self)))]
         number = range(len(self))[index]
         path = self._paths[self._ends[number] : self._ends[number + 1]]
-        return Video(path.decode("utf-8", "surrogateescape"), int(self._labels[number]))
+        return Video(path.decode("utf-8", "surrogatepass"), int(self._labels[number]))
 
 
 @dataclass(frozen=True)
