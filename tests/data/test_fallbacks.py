@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import av
@@ -19,7 +19,12 @@ from video_snl.cli import main
 from video_snl.config.video import Experiment, ReaderName
 from video_snl.data.decoding import pyav, stream_info
 from video_snl.data.decoding.pyav import PyAVReader
-from video_snl.data.decoding.readers import check_reader, open_video, read_clips
+from video_snl.data.decoding.readers import (
+    check_reader,
+    decode_in_chunks,
+    open_video,
+    read_clips,
+)
 from video_snl.data.decoding.stream_info import find_stream_info
 from video_snl.errors import OptionsError, UserError
 
@@ -60,15 +65,16 @@ def as_before(packet: bytes) -> bytes:
     )
 
 
-def write_with_empty_packets(path: Path, empty: set[int]) -> str:
+def write_with_empty_packets(path: Path, empty: set[int], size: tuple[int, int] = (64, 96)) -> str:
     """60 frames of MPEG-4, of which these say that they are as the one before."""
+    height, width = size
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=25)
-        stream.height, stream.width, stream.pix_fmt = 64, 96, "yuv420p"
+        stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
         stream.codec_context.gop_size, stream.codec_context.max_b_frames = 10, 0
         number = 0
         for index in range(60):
-            image = torch.full((64, 96, 3), index * 4, dtype=torch.uint8).numpy()
+            image = torch.full((height, width, 3), index * 4, dtype=torch.uint8).numpy()
             for packet in stream.encode(av.VideoFrame.from_ndarray(image, "rgb24")):
                 if number in empty:
                     small = av.Packet(as_before(bytes(packet)))
@@ -94,6 +100,21 @@ def test_scattered_packets_without_a_picture(tmp_path: Path) -> None:
     reader.frames(range(5, 7))
     with pytest.raises(UserError, match="breaks while"):
         reader.frames([7])
+
+
+@pytest.mark.parametrize("size", [(64, 96), (960, 1280)])
+def test_packets_without_a_picture_are_counted_over_a_clip(
+    tmp_path: Path, size: tuple[int, int]
+) -> None:
+    """Also where a clip of large frames is decoded in pieces, of two frames each here."""
+    path = write_with_empty_packets(tmp_path / "a.avi", {5, 15, 25}, size)
+    with closing(PyAVReader(path)) as reader:
+        pieces = {len(piece) for piece in decode_in_chunks(reader, range(24))}
+    assert pieces == ({24} if size == (64, 96) else {2})
+    for first, length in ((0, 24), (6, 24), (16, 32)):
+        read_clips(path, lambda n, f=first, m=length: [list(range(f, f + m))], 32, "pyav")
+    with pytest.raises(UserError, match=r"a\.avi breaks while frames 2-27 of 60"):
+        read_clips(path, lambda n: [list(range(2, 28))], 32, "pyav")
 
 
 def test_files_are_forgotten_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

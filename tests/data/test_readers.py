@@ -152,9 +152,9 @@ def test_clips_share_what_is_decoded(
         def __len__(self) -> int:
             return len(self.reader)
 
-        def frames(self, indices: list[int]) -> torch.Tensor:
+        def frames(self, indices: list[int], group: list[int]) -> torch.Tensor:
             decoded.extend(indices)
-            return self.reader.frames(indices)
+            return self.reader.frames(indices, group)
 
         def close(self) -> None:
             self.reader.close()

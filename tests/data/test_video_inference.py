@@ -75,10 +75,10 @@ def test_a_process_that_did_not_read_the_windows_before_says_so(path: str) -> No
 class StuckReader(PyAVReader):
     """Never returns from the frames from number 30 on."""
 
-    def frames(self, indices: Sequence[int]) -> Tensor:
+    def frames(self, indices: Sequence[int], group: Sequence[int] | None = None) -> Tensor:
         if max(indices) >= 30:
             ctypes.PyDLL(None).sleep(1000)  # PyDLL keeps the GIL: no Python runs
-        return super().frames(indices)
+        return super().frames(indices, group)
 
 
 class StuckWindows(inference._Windows):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import ClassVar
 
 import av
 import numpy as np
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from tests.videos import write_video
 from video_snl.data.decoding.pyav import PyAVReader
-from video_snl.data.decoding.readers import shrink
+from video_snl.data.decoding.readers import CHUNK, CHUNK_BYTES, shrink
 from video_snl.data.video.clip_sampling import ClipRule, ShortVideoError
 from video_snl.data.video.streaming import frame_times, window_clips
 from video_snl.data.video.windows import FrameTimes, Length, frame_windows, parse_length
@@ -105,13 +106,15 @@ def test_windows_cover_the_video(length: int, window: int, hop: int) -> None:
 class Counting:
     """Frames that are all of one value; a log of those asked for."""
 
+    frame_bytes = 72
+
     def __init__(self, length: int) -> None:
         self.length, self.asked = length, list[int]()
 
     def __len__(self) -> int:
         return self.length
 
-    def frames(self, indices: Sequence[int]) -> torch.Tensor:
+    def frames(self, indices: Sequence[int], group: Sequence[int] | None = None) -> torch.Tensor:
         assert all(i < self.length for i in indices)
         self.asked += indices
         values = torch.tensor(indices, dtype=torch.uint8)
@@ -152,7 +155,9 @@ def test_memory_is_that_of_a_window() -> None:
     alive: list[int] = []
 
     class Tracked(Counting):
-        def frames(self, indices: Sequence[int]) -> torch.Tensor:
+        def frames(
+            self, indices: Sequence[int], group: Sequence[int] | None = None
+        ) -> torch.Tensor:
             alive.append(len(indices))
             return super().frames(indices).contiguous()
 
@@ -164,6 +169,24 @@ def test_memory_is_that_of_a_window() -> None:
         kept = batches.gi_frame.f_locals["kept"]  # type: ignore[attr-defined]
         assert len(kept) <= 16 + 8
     assert max(alive) <= 16
+
+
+def test_large_frames_come_one_by_one() -> None:
+    class Large(Counting):
+        frame_bytes = CHUNK_BYTES
+        pieces: ClassVar[list[tuple[int, int]]] = []
+
+        def frames(
+            self, indices: Sequence[int], group: Sequence[int] | None = None
+        ) -> torch.Tensor:
+            self.pieces.append((len(indices), len(group or ())))
+            return super().frames(indices)
+
+    rule = ClipRule(8, 1, "dense", "error")
+    windows = frame_windows(even(40), Length(40, "f"), Length(40, "f"))
+    ((_, clips),) = window_clips(Large(40), windows, lambda n: rule.several(n, 5), 4)
+    assert clips[..., 0, 0, 0].flatten().tolist() == list(range(40))
+    assert Large.pieces == [(1, CHUNK)] * CHUNK + [(1, 40 - CHUNK)] * (40 - CHUNK)
 
 
 def test_window_shorter_than_a_clip() -> None:

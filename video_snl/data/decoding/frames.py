@@ -52,7 +52,7 @@ class FramesReader:
     def __len__(self) -> int:
         return len(self._files)
 
-    def frames(self, indices: Sequence[int]) -> Tensor:
+    def frames(self, indices: Sequence[int], group: Sequence[int] | None = None) -> Tensor:
         """Return the frames of these indices, RGB, uint8 (T, H, W, 3)."""
         with stage("decode"):
             images = {index: self._image(self._files[index]) for index in set(indices)}

@@ -59,10 +59,10 @@ class LibraryReader(abc.ABC):
     def __len__(self) -> int:
         return self.info.length
 
-    def frames(self, indices: Sequence[int]) -> Tensor:
+    def frames(self, indices: Sequence[int], group: Sequence[int] | None = None) -> Tensor:
         """Return the frames of these indices, RGB, uint8 (T, H, W, 3)."""
         if self._fallback is not None:
-            return self._fallback.frames(indices)
+            return self._fallback.frames(indices, group)
         broken: tuple[type[Exception], ...] = (*self._broken, EOFError)
         try:
             with stage("decode"):
@@ -71,10 +71,11 @@ class LibraryReader(abc.ABC):
                 raise EOFError
         except broken as error:
             if self.device != "cpu":
-                raise breaks(self.path, indices, len(self)) from error
-            return self._by_pyav(indices, f"{self.name} fails to decode")
+                raise breaks(self.path, group or indices, len(self)) from error
+            return self._by_pyav(indices, group, f"{self.name} fails to decode")
         if times is not None and self._astray(times, indices):
-            return self._by_pyav(indices, f"{self.name} returns other frames than those asked for")
+            reason = f"{self.name} returns other frames than those asked for"
+            return self._by_pyav(indices, group, reason)
         check_pixels(self.path, frames.shape[2], frames.shape[1], self.max_pixels)
         return frames
 
@@ -114,10 +115,10 @@ class LibraryReader(abc.ABC):
             for time, right in zip(times, expected, strict=True)
         )
 
-    def _by_pyav(self, indices: Sequence[int], reason: str) -> Tensor:
+    def _by_pyav(self, indices: Sequence[int], group: Sequence[int] | None, reason: str) -> Tensor:
         reader = PyAVReader(self.path, self.max_pixels)
         try:
-            frames = reader.frames(indices)
+            frames = reader.frames(indices, group)
         except UserError:
             reader.close()  # the file is at fault, not the library
             raise

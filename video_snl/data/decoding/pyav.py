@@ -77,9 +77,9 @@ class PyAVReader:
 
     Frames in ascending order, of one call or several, are decoded in one pass. A frame without an
     image of its own is the one before it, for at most :data:`STAND_INS` in a row, and of those
-    that one call asks for. All frames have the size that the header says; the rotation and
-    mirroring it asks for are applied. Without :meth:`close`, the file stays open until the garbage
-    collector closes it.
+    that one call asks for, or the calls for the pieces of one group. All frames have the size that
+    the header says; the rotation and mirroring it asks for are applied. Without :meth:`close`, the
+    file stays open until the garbage collector closes it.
 
     Args:
         path: Video file.
@@ -120,15 +120,15 @@ class PyAVReader:
         self._numbered, self._current, self._following = iter(()), None, None
         self._container.close()
 
-    def frames(self, indices: Sequence[int]) -> Tensor:
+    def frames(self, indices: Sequence[int], group: Sequence[int] | None = None) -> Tensor:
         """Return the frames of these indices, RGB, uint8 (T, H, W, 3)."""
         wanted = sorted(set(indices))
-        self._missing.clear()
+        self._missing.intersection_update(group or ())  # what earlier pieces of it lacked
         try:
             found = self._find_all(wanted)
         except (av.FFmpegError, EOFError) as error:
             self._check_refused(error)
-            raise breaks(self.path, indices, len(self)) from error
+            raise breaks(self.path, group or indices, len(self)) from error
         if wanted == list(indices):
             return found
         rows = {index: row for row, index in enumerate(wanted)}

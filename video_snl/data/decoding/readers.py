@@ -42,8 +42,8 @@ __all__ = [
     "shrink",
 ]
 
-# Frames, and bytes of them, that are decoded before they are shrunk: bounds the memory of full-size
-# frames. Frames of more bytes than that come one by one.
+# Frames over which faults of a file are counted, and bytes of those that are decoded before they
+# are shrunk: bounds the memory of full-size frames. Frames of more bytes than that come one by one.
 CHUNK, CHUNK_BYTES = 32, 8 << 20
 
 
@@ -59,8 +59,12 @@ class Reader(Protocol):
         """Number of frames."""
         ...
 
-    def frames(self, indices: Sequence[int]) -> Tensor:
-        """Return the frames of these indices, RGB, uint8 (T, H, W, 3), upright, in stored size."""
+    def frames(self, indices: Sequence[int], group: Sequence[int] | None = None) -> Tensor:
+        """Return the frames of these indices, RGB, uint8 (T, H, W, 3), upright, in stored size.
+
+        ``group`` are the frames of which these are a piece, where they are asked for piece by
+        piece: errors name the group, and what is tolerated is counted over it.
+        """
         ...
 
     def close(self) -> None:
@@ -86,7 +90,7 @@ class ArrayReader:
     def __len__(self) -> int:
         return len(self._frames)
 
-    def frames(self, indices: Sequence[int]) -> Tensor:
+    def frames(self, indices: Sequence[int], group: Sequence[int] | None = None) -> Tensor:
         """Return the frames of these indices."""
         return self._frames[torch.tensor(indices)]
 
@@ -264,8 +268,10 @@ def cut_clips(
 def decode_in_chunks(opened: Reader, wanted: Sequence[int]) -> Iterator[Tensor]:
     """Yield frames (T, H, W, 3) in pieces that take little memory, in the order of ``wanted``."""
     count = max(1, min(CHUNK, CHUNK_BYTES // opened.frame_bytes))
-    for start in range(0, len(wanted), count):
-        yield opened.frames(wanted[start : start + count])
+    for first in range(0, len(wanted), CHUNK):
+        group = wanted[first : first + CHUNK]
+        for start in range(0, len(group), count):
+            yield opened.frames(group[start : start + count], group)
 
 
 def _too_short(path: str, error: ShortVideoError) -> UserError:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from itertools import chain, islice
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from video_snl.data.decoding.readers import CHUNK, Reader, shrink
+from video_snl.data.decoding.readers import Reader, decode_in_chunks, shrink
 from video_snl.data.decoding.stream_info import STAMPED, open_with_stream_info
 from video_snl.data.video.clip_sampling import ShortVideoError
 from video_snl.data.video.windows import FrameTimes
@@ -125,8 +125,5 @@ def _frames_of(plans: Iterable[_Plan]) -> set[int]:
 
 
 def _decoded(reader: Reader, indices: list[int], size: int | tuple[int, int]) -> dict[int, Tensor]:
-    frames: dict[int, Tensor] = {}
-    for begin in range(0, len(indices), CHUNK):
-        part = indices[begin : begin + CHUNK]
-        frames |= zip(part, shrink(reader.frames(part), size), strict=True)
-    return frames
+    shrunk = (shrink(piece, size) for piece in decode_in_chunks(reader, indices))
+    return dict(zip(indices, chain.from_iterable(shrunk), strict=True))
