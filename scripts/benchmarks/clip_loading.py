@@ -1,16 +1,18 @@
 #!/usr/bin/env python
 """Clips per second and processor time per clip, from files to batches of normalised crops.
 
-Compared are the loader of video-snl, a plain loop of torchcodec in this process and bare decord
-(both: a resize of the very same frames; crop, flip and normalisation are those of ours), and
-pytorchvideo's LabeledVideoDataset with both of its decoders: the same files, random clips of 16
-consecutive frames, shorter side 128, random crops of 112, flipped and normalised, the same number
-of processes that decode. They take turns, round by round, each starting afresh and timed once its
-first batches are there; ratios are medians over the rounds. All of them together have as many cores
-as they have processes that decode (at least one), the main process included.
+Compared are the loader of video-snl, with workers and without, a plain loop of torchcodec in this
+process and bare decord (both: a resize of the very same frames; crop, flip and normalisation are
+those of ours), and pytorchvideo's LabeledVideoDataset with both of its decoders: the same files,
+random clips of 16 consecutive frames, shorter side 128, random crops of 112, flipped and
+normalised, the same number of processes that decode. They take turns, round by round, each starting
+afresh and timed once its first batches are there; ratios are those within a round. All of them
+together have as many cores as they have processes that decode (at least one), the main process
+included.
 
     python scripts/benchmarks/clip_loading.py --originals UCF101
     python scripts/benchmarks/clip_loading.py --originals UCF101 --prepared PREPARED --json out.json
+    python scripts/benchmarks/clip_loading.py --prepared PREPARED --loaders video-snl torchcodec
 
 The folders are in UCF-101's layout; the files are those below UCF-101/ that both of them have. In
 each turn every loader is asked for --clips clips.
@@ -33,16 +35,15 @@ from video_snl.utils.files import write_json
 if TYPE_CHECKING:
     from loading_variants import Setting
 
-OURS, ANCHOR, BARE = "video-snl", "torchcodec", "decord"
+OURS, HERE, ANCHOR, BARE = "video-snl", "video-snl, in process", "torchcodec", "decord"
 THEIRS = ("pytorchvideo/decord", "pytorchvideo/pyav")
-# name, loader, its files, compared with, their files, least ratio
+NAMES = (OURS, HERE, ANCHOR, BARE, *THEIRS)
+# loader of ours, the fastest of which others on the same files, least ratio of each kind of files
 BARS = (
-    ("torchcodec, originals", "originals", (ANCHOR,), "originals", 0.95),
-    ("torchcodec, prepared", "prepared", (ANCHOR,), "prepared", 0.9),
-    ("pytorchvideo, originals", "originals", THEIRS, "originals", 2.0),
-    ("bare decord, originals", "originals", (BARE,), "originals", 1.5),
-    ("prepared: pytorchvideo on originals", "prepared", THEIRS, "originals", 4.5),
-    ("prepared: pytorchvideo on prepared", "prepared", THEIRS, "prepared", 1.2),
+    (OURS, (ANCHOR,), {"originals": 0.95, "prepared": 0.9}),
+    (HERE, (ANCHOR,), {"originals": 0.95, "prepared": 0.9}),
+    (OURS, THEIRS, {"originals": 2.0, "prepared": 2.0}),
+    (OURS, (BARE,), {"originals": 1.5, "prepared": 1.5}),
 )
 SUFFIXES = frozenset({".avi", ".mp4", ".mkv"})
 # Of normalised pixels, on the average: decoders differ by a grey level or two, frames by more.
@@ -74,16 +75,26 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
     parser = new_parser(__doc__)
     add = parser.add_argument
-    add("--originals", type=Path, required=True, metavar="DIR", help="the files as published")
+    add("--originals", type=Path, metavar="DIR", help="the files as published (default: none)")
     add("--prepared", type=Path, metavar="DIR", help="those of video-snl prepare (default: none)")
     add("--num_workers", type=int, default=1, help="processes that decode (default: 1; 0: none)")
     add("--clips", type=positive, default=320, help="clips of each turn (default: 320)")
     add("--batch", type=positive, default=16, help="clips of a batch (default: 16)")
     add("--rounds", type=positive, default=5, help="turns of every loader (default: 5)")
+    add(
+        "--loaders",
+        nargs="+",
+        default=NAMES,
+        choices=NAMES,
+        metavar="NAME",
+        help=f"which (default: all; {'; '.join(NAMES)})",
+    )
     add("--json", type=Path, metavar="FILE", help="write all figures to this file, too")
     options = parser.parse_args(arguments)
     if options.num_workers < 0:
         parser.error("--num_workers must be at least 0")
+    if not (options.originals or options.prepared):
+        parser.error("give --originals, --prepared or both")
     return options
 
 
@@ -123,7 +134,7 @@ def one_round(
     torch.set_num_threads(1)
     batches = -(-options.clips // options.batch)
     ahead = 2 * max(1, options.num_workers) + 1  # batches made while others are used
-    names = [(files_of, loader) for files_of in files for loader in LOADERS]
+    names = [(files_of, loader) for files_of in files for loader in options.loaders]
     shift = number % len(names)
     turns, first = [], {}
     for files_of, loader in names[shift:] + names[:shift]:
@@ -143,6 +154,8 @@ def one_round(
         first[files_of, loader] = seen
         print(_progress(turns[-1]), file=sys.stderr, flush=True)
     for files_of in files:
+        if not {(files_of, OURS), (files_of, ANCHOR)} <= first.keys():
+            continue
         difference = float((first[files_of, OURS] - first[files_of, ANCHOR]).abs().mean())
         if difference > SAME_FRAMES:
             raise SystemExit(
@@ -236,12 +249,15 @@ def summary(turns: list[Turn]) -> dict[str, Any]:
         for (files, loader), some in by.items()
     ]
     ratios = []
-    for name, files, others, their_files, least in BARS:
-        if (files, OURS) in rates and (their_files, others[0]) in rates:
-            fastest = max(others, key=lambda x: statistics.median(rates[their_files, x]))
-            pairs = zip(rates[files, OURS], rates[their_files, fastest], strict=True)
-            ratio = spread([mine / theirs for mine, theirs in pairs])
-            ratios.append({"name": name, "against": fastest, "ratio": ratio, "least": least})
+    for mine, others, bars in BARS:
+        for files, least in bars.items():
+            present = [other for other in others if (files, other) in rates]
+            if (files, mine) in rates and present:
+                fastest = max(present, key=lambda x: statistics.median(rates[files, x]))
+                pairs = zip(rates[files, mine], rates[files, fastest], strict=True)
+                ratio = spread([own / other for own, other in pairs])
+                names = {"files": files, "loader": mine, "against": fastest}
+                ratios.append({**names, "ratio": ratio, "least": least})
     stages = {
         files: {
             name: statistics.median(turn["stages_ms_per_clip"][name] for turn in some)
@@ -254,11 +270,8 @@ def summary(turns: list[Turn]) -> dict[str, Any]:
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
-    """Return median and quartiles."""
-    if len(values) < 2:
-        return {"median": values[0], "lower": values[0], "upper": values[0]}
-    lower, median, upper = statistics.quantiles(values, n=4, method="inclusive")
-    return {"median": median, "lower": lower, "upper": upper}
+    """Return least, median and greatest."""
+    return {"min": min(values), "median": statistics.median(values), "max": max(values)}
 
 
 def table(result: dict[str, Any]) -> str:
@@ -268,27 +281,33 @@ def table(result: dict[str, Any]) -> str:
         f"{setting['cores']} core(s), {setting['rounds']} rounds of {setting['clips']} clips; "
         f"torch {setting['torch']}, Python {setting['python']}",
         "",
-        "| files | loader | clips/s | quartiles | CPU ms a clip |",
-        "|---|---|---|---|---|",
+        "| files | loader | clips/s (min - median - max) | CPU ms a clip |",
+        "|---|---|---|---|",
     ]
     for row in result["medians"]:
         rate, processor = row["clips_per_second"], row["processor_ms_per_clip"]
         lines.append(
-            f"| {row['files']} | {row['loader']} | {rate['median']:.1f} "
-            f"| {rate['lower']:.1f}-{rate['upper']:.1f} | {processor['median']:.1f} |"
+            f"| {row['files']} | {row['loader']} | {_written(rate, 1)} | {_written(processor, 1)} |"
         )
-    lines += ["", "| video-snl against | ratio | quartiles | to reach |", "|---|---|---|---|"]
+    lines += [
+        "",
+        "| files | ratio within a round | min - median - max | to reach |",
+        "|---|---|---|---|",
+    ]
     for row in result["ratios"]:
-        ratio = row["ratio"]
-        met = "" if ratio["median"] >= row["least"] else ", missed"
+        met = "" if row["ratio"]["median"] >= row["least"] else ", missed"
         lines.append(
-            f"| {row['name']} ({row['against']}) | {ratio['median']:.2f} "
-            f"| {ratio['lower']:.2f}-{ratio['upper']:.2f} | {row['least']}{met} |"
+            f"| {row['files']} | {row['loader']} / {row['against']} "
+            f"| {_written(row['ratio'], 2)} | {row['least']}{met} |"
         )
     for files, stages in result["stages_ms_per_clip"].items():
         words = "  ".join(f"{name} {value:.2f}" for name, value in stages.items())
         lines += ["", f"video-snl on {files}, ms a clip in the processes that decode: {words}"]
     return "\n".join(lines)
+
+
+def _written(spread: dict[str, float], digits: int) -> str:
+    return " - ".join(f"{value:.{digits}f}" for value in spread.values())
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -92,6 +92,13 @@ def ours(setting: Setting) -> Iterator[Supply]:
 
 
 @contextmanager
+def ours_in_process(setting: Setting) -> Iterator[Supply]:
+    """Supply the batches of ours, decoded in this very process: no worker, and no deadline."""
+    with ours(replace(setting, num_workers=0)) as supply:
+        yield supply
+
+
+@contextmanager
 def bare_decord(setting: Setting) -> Iterator[Supply]:
     """Supply the clips that ours reads by decord's get_batch and a resize, and nothing else."""
     dataset = _BareDecord(setting)
@@ -140,6 +147,7 @@ def pytorchvideo(decoder: str) -> Batches:
 
 LOADERS: dict[str, Batches] = {
     "video-snl": ours,
+    "video-snl, in process": ours_in_process,
     "torchcodec": plain_torchcodec,
     "decord": bare_decord,
     "pytorchvideo/decord": pytorchvideo("decord"),

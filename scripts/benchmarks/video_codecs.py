@@ -2,11 +2,12 @@
 """Ways of writing a prepared video: size, quality, and the time to decode a random clip.
 
 Every file is scaled to the short side and written in an .avi by each codec, a key frame every 8
-frames; then random clips of 16 frames are decoded with PyAV, from the key frame before them or from
-the first frame where the time stamps of the file do not allow that. Times are processor time, in
-one thread. PSNR is that of RGB against the scaled frames.
+frames unless --every says otherwise; then random clips of 16 frames are decoded with PyAV, from the
+key frame before them or from the first frame where the time stamps of the file do not allow that.
+Times are processor time, in one thread. PSNR is that of RGB against the scaled frames.
 
     python scripts/benchmarks/video_codecs.py UCF101 --files 10
+    python scripts/benchmarks/video_codecs.py UCF101 --codecs "MPEG-4, quantiser 2" --every 8 4 1
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from torch import Tensor
 from video_snl.data.decoding.pyav import PyAVReader
 from video_snl.data.decoding.readers import read_clips, shrink
 
-EVERY, FRAMES = 8, 16
+FRAMES = 16
 # Name: codec, quantiser (None: its own rate control), options.
 WAYS: dict[str, tuple[str, int | None, dict[str, str]]] = {
     "MPEG-4, quantiser 1": ("mpeg4", 1, {}),
@@ -51,26 +52,44 @@ def main() -> None:
     parser.add_argument("--files", type=positive, default=10, help="videos (default: 10)")
     parser.add_argument("--clips", type=positive, default=20, help="of each (default: 20)")
     parser.add_argument("--short-side", type=positive, default=128, help="pixels (default: 128)")
+    parser.add_argument(
+        "--codecs",
+        nargs="+",
+        default=list(WAYS),
+        choices=WAYS,
+        metavar="NAME",
+        help="; ".join(WAYS),
+    )
+    parser.add_argument(
+        "--every", nargs="+", type=positive, default=[8], help="key frames, so many apart (8)"
+    )
     options = parser.parse_args()
     torch.set_num_threads(1)
     found = sorted(options.root.rglob("*.avi"))
     sources = found[:: max(1, len(found) // options.files)][: options.files]
     if not sources:
         parser.error(f"{options.root} holds no .avi file")
-    rows: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
+    ways = [(way, every) for way in options.codecs for every in options.every]
+    rows: dict[tuple[str, int], list[dict[str, float]]] = {way: [] for way in ways}
     with tempfile.TemporaryDirectory() as folder:
         for source in sources:
             scaled = scaled_frames(source, options.short_side)
-            for way in WAYS:
+            for way, every in ways:
                 target = Path(folder, "a.avi")
-                write(scaled, target, way)
-                rows[way].append(measured(source, target, scaled, options))
+                write(scaled, target, way, every)
+                rows[way, every].append(measured(source, target, scaled, options))
     print(
-        f"{len(sources)} files\n\n| codec | size / original | PSNR | ms a clip |\n|---|---|---|---|"
+        f"{len(sources)} files\n\n| codec | key frame every | size / original | PSNR "
+        "| ms a clip (min - median - max of files) | clips/s |\n|---|---|---|---|---|---|"
     )
-    for way, values in rows.items():
+    for (way, every), values in rows.items():
         size, psnr, ms = (statistics.mean(v[key] for v in values) for key in ("size", "psnr", "ms"))
-        print(f"| {way} | {size:.2f} | {psnr:.1f} dB | {ms:.1f} |")
+        times = sorted(v["ms"] for v in values)
+        spread = (times[0], statistics.median(times), times[-1])
+        print(
+            f"| {way} | {every} | {size:.2f} | {psnr:.1f} dB "
+            f"| {' - '.join(f'{time:.2f}' for time in spread)} | {1000 / ms:.0f} |"
+        )
 
 
 def scaled_frames(source: Path, short_side: int) -> Tensor:
@@ -80,14 +99,14 @@ def scaled_frames(source: Path, short_side: int) -> Tensor:
     return scaled[:, : scaled.shape[1] // 2 * 2, : scaled.shape[2] // 2 * 2].contiguous()
 
 
-def write(scaled: Tensor, target: Path, way: str) -> None:
+def write(scaled: Tensor, target: Path, way: str, every: int) -> None:
     codec, quantiser, options = WAYS[way]
     with av.open(target, "w") as writer:
         stream: Any = writer.add_stream(codec, rate=25, options=options)
         stream.height, stream.width = scaled.shape[1:3]
         stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
         context = stream.codec_context
-        context.thread_count, context.gop_size, context.max_b_frames = 1, EVERY, 0
+        context.thread_count, context.gop_size, context.max_b_frames = 1, every, 0
         if quantiser is not None:
             context.qmin = context.qmax = quantiser
         for number, image in enumerate(scaled.numpy()):
