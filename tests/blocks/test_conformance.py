@@ -148,7 +148,8 @@ def test_every_parameter_trains_within_two_steps(case: str, start: dict[str, obj
             if e.norm() > 0
         ]
         # GroupNorm cancels all but a thousandth of CGNL's gradient of phi.
-        assert errors and min(errors) < 5e-2, (name, errors)
+        bound = 5e-2 if case.startswith("cgnl") else 1e-2
+        assert errors and min(errors) < bound, (name, errors)
 
 
 F64, F32 = torch.float64, torch.float32

@@ -62,10 +62,8 @@ def in_full_range(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def wide(self: nn.Module, *args: Any) -> Any:
-        tensors = [a for a in args if isinstance(a, Tensor)]
-        device = tensors[0].device.type
-        casts = autocast_dtype(device) == torch.float16
-        if not casts and not any(is_half(a) for a in args):
+        device = next(a for a in args if isinstance(a, Tensor)).device.type
+        if autocast_dtype(device) != torch.float16 and not any(map(is_half, args)):
             return function(self, *args)
         with without_autocast(device):
             return function(self, *(a.float() if is_half(a) else a for a in args))

@@ -170,7 +170,7 @@ class Pointwise(nn.Linear):
         if self._keeps_channels_first(x):
             weight = self.weight.expand(x.shape[0], -1, -1)
             if bias is None:
-                return (weight @ x.mT).mT
+                return torch.bmm(weight, x.mT).mT
             return torch.baddbmm(bias[:, None], weight, x.mT).mT
         return F.linear(x, self.weight, bias)
 
@@ -186,12 +186,12 @@ class Pointwise(nn.Linear):
 
     def whole_bias(self) -> Tensor | None:
         """Return the bias of all outputs, zero in the parts without one; None for none at all."""
-        if self.bias is None or len(self.bias) == len(self.weight):
-            return self.bias
-        own = iter(self.bias.split([width for width, has in self.biased if has]))
-        return torch.cat(
-            [next(own) if has else self.bias.new_zeros(width) for width, has in self.biased]
-        )
+        bias = self.bias
+        if bias is None or len(bias) == self.out_features:
+            return bias
+        own = iter(bias.split([width for width, has in self.biased if has]))
+        zeros = bias.new_zeros
+        return torch.cat([next(own) if has else zeros(width) for width, has in self.biased])
 
     def parts(self) -> list[nn.Linear]:
         """Return the layers that stand side by side in this one, without groups.

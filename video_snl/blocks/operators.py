@@ -149,7 +149,7 @@ class _Factored(Affinity):
 
     def matmul(self, z: Tensor) -> Tensor:
         if prefers_dense(*self._costs(z.shape[-1], 1)):
-            return self.to_dense() @ z
+            return product(self.to_dense(), z)
         return self._by_factors(z)
 
     def multiply_adds(self, channels: int) -> int:
@@ -180,7 +180,7 @@ class LowRank(_Factored):
         self.left, self.right = left, right
 
     def _by_factors(self, z: Tensor) -> Tensor:
-        return product(self.left, self.right.mT @ z)
+        return product(self.left, torch.bmm(self.right.mT, z))
 
     def degree(self) -> Tensor:
         return _row_sums(self.left, self.right)
@@ -196,7 +196,7 @@ class LowRank(_Factored):
         return LowRank(_times(self.left, row), right)
 
     def to_dense(self) -> Tensor:
-        return self.left @ self.right.mT
+        return torch.bmm(self.left, self.right.mT)
 
     def rows(self, index: Tensor) -> Tensor:
         return self.left[:, index] @ self.right.mT
@@ -278,7 +278,7 @@ class SymmetricLowRank(_Factored):
         return halves(self.factors)[1]
 
     def _by_factors(self, z: Tensor) -> Tensor:
-        return product(self.factors, _exchanged(self.factors.mT @ z) / 2)
+        return product(self.factors, _exchanged(torch.bmm(self.factors.mT, z)) / 2)
 
     def degree(self) -> Tensor:
         left, right = halves(self.factors)
@@ -299,7 +299,7 @@ class SymmetricLowRank(_Factored):
 
     def to_dense(self) -> Tensor:
         left, right = halves(self.factors)
-        matrix = left @ right.mT
+        matrix = torch.bmm(left, right.mT)
         return (matrix + matrix.mT) / 2
 
     def rows(self, index: Tensor) -> Tensor:
@@ -613,7 +613,9 @@ def from_vertices(vertices: Tensor, groups: int, inter_channels: int) -> Tensor:
 
 def product(left: Tensor, right: Tensor) -> Tensor:
     """Return left @ right, laid out in memory as ``left``. Shapes: (B, N, R), (B, R, C)."""
-    return left @ right if left.stride(-1) == 1 else (right.mT @ left.mT).mT
+    if left.stride(-1) == 1:
+        return torch.bmm(left, right)
+    return torch.bmm(right.mT, left.mT).mT
 
 
 def split_channels(x: Tensor, widths: Sequence[int]) -> list[Tensor]:
