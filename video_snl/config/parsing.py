@@ -166,9 +166,12 @@ def run_command(
     called = f"{name} {command}" if command else name
     extras = commands[command].extras if command else ("train",)
     quieten_libraries()
-    # Threads of torch that wait for each other sleep. (Read when torch is loaded, which it is not
-    # yet.) By default they spin, and keep the processes that decode from the cores.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Threads of torch that wait for each other spin for 0.1 ms, then sleep. (Read when torch is
+    # loaded, which it is not yet.) GNU's OpenMP spins for 3 ms, which keeps the processes that
+    # decode from the cores; to sleep at once (OMP_WAIT_POLICY=PASSIVE) makes a training step with
+    # two threads a fifth slower. docs/benchmarks.md has both.
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     import_quickly()
     try:
         if command is None:
