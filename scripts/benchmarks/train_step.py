@@ -1,20 +1,25 @@
 #!/usr/bin/env python
-"""Time and memory of a training step of an I3D without and with one nonlocal block.
+"""Time and memory of a training step, without and with one nonlocal block, in several settings.
 
-A step is forward, backward and an SGD update on random clips. The networks take turns in one
-process, so that all see the same machine; a reported ratio is the median of the ratios to the step
-of the first network in the same turn. Processor time is that of all threads. Peak memory is
-measured in a process of its own for each network.
+A step is forward, backward and an SGD update on random clips or images. All networks and settings
+take turns in one process, so that all see the same machine; a reported ratio is the median of the
+ratios to the step of the first one in the same turn. Processor time is that of all threads. Peak
+memory is measured in a process of its own for each.
 
     python scripts/benchmarks/train_step.py
     python scripts/benchmarks/train_step.py --batch 32 --device cuda --json step.json
     python scripts/benchmarks/train_step.py --backbone i3d_small --frames 8 --size 64 --batch 16 \
         --blocks none nl snl
+    python scripts/benchmarks/train_step.py --layouts first last --precisions float32 bfloat16 \
+        --threads 1 2 --modes eager compiled --no-memory
+    python scripts/benchmarks/train_step.py --kind reid --backbone osnet_x0_25 --size 256 128 \
+        --frames 4 --position after:conv2 --layouts first last
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import platform
 import statistics
@@ -22,6 +27,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,22 +35,47 @@ from benchmark_arguments import new_parser, positive
 
 from video_snl.utils.files import write_json
 from video_snl.utils.json_text import to_json
+from video_snl.utils.memory import keep_freed_memory
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A network in one setting.
+
+    Attributes:
+        block: Name of the block, or ``none``.
+        layout: Memory layout of clips and weights: channels ``first`` or ``last``; ``clips``: the
+            clips' channels last and the weights as they are built, as in a training.
+        precision: ``float32``, or ``bfloat16`` (autocast).
+        threads: Threads on a CPU.
+        mode: ``eager`` or ``compiled`` (torch.compile).
+    """
+
+    block: str
+    layout: str
+    precision: str
+    threads: int
+    mode: str
+
+    @property
+    def name(self) -> str:
+        return " ".join(map(str, asdict(self).values()))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     if options.memory_of:
-        print(to_json(measure_memory(options, options.memory_of)))
+        print(to_json(measure_memory(options, variants(options)[0])))
         return 0
     result = {
         "setting": setting(options),
         "time": measure_time(options),
         "memory": {
-            variant: {} if options.no_memory else memory_in_own_process(options, variant)
-            for variant in options.blocks
+            variant.name: {} if options.no_memory else memory_in_own_process(options, variant)
+            for variant in variants(options)
         },
     }
     print(table(result))
@@ -59,25 +90,46 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--device", choices=["auto", "cpu", "cuda"], default="auto", help="default: cuda if any")
     add("--batch", type=positive, help="clips of a step (default: 2 on a CPU, 32 on a GPU)")
     add("--frames", type=positive, default=16, help="frames of a clip (default: 16)")
-    add("--size", type=positive, default=112, help="height and width in pixels (default: 112)")
+    add(
+        "--size",
+        type=positive,
+        nargs="+",
+        default=[112],
+        help="height and width in pixels, or both in one (default: 112)",
+    )
     add("--classes", type=positive, default=101, help="size of the classifier (default: 101)")
-    add("--backbone", default="i3d_r50", help="a video backbone (default: i3d_r50)")
+    add("--kind", choices=["video", "image", "reid"], default="video", help="(default: video)")
+    add("--backbone", default="i3d_r50", help="a backbone of the kind (default: i3d_r50)")
     add("--blocks", nargs="+", default=["none", "snl"], help="first: baseline (default: none snl)")
     add("--position", default="before:res4.-1", help="of the block (default: before:res4.-1)")
     add(
-        "--precision",
+        "--precisions",
+        nargs="+",
         choices=["auto", "float32", "bfloat16"],
-        default="auto",
+        default=["auto"],
         help="bfloat16 is autocast (default: bfloat16 on a GPU, float32 on a CPU)",
     )
-    add("--channels-last", action="store_true", help="keep the channels last in memory")
-    add("--compile", action="store_true", help="torch.compile the networks (default: not)")
+    add(
+        "--layouts",
+        nargs="+",
+        choices=["first", "last", "clips"],
+        default=["first"],
+        help="place of the channels in memory; clips: last in the clips alone (default: first)",
+    )
+    add(
+        "--modes",
+        nargs="+",
+        choices=["eager", "compiled"],
+        default=["eager"],
+        help="torch.compile the networks or not (default: eager)",
+    )
     add("--warmup", type=int, help="steps before the clock starts (default: 1 CPU, 10 GPU)")
     add("--steps", type=positive, help="timed steps of each network (default: 6 CPU, 50 GPU)")
-    add("--threads", type=positive, help="threads on a CPU (default: torch's choice)")
+    add("--threads", type=positive, nargs="+", help="threads on a CPU (default: torch's choice)")
+    add("--keep-memory", action="store_true", help="keep freed memory, as the commands do")
     add("--no-memory", action="store_true", help="time only")
     add("--json", type=Path, help="write the figures to this file, too")
-    add("--memory-of", help=argparse.SUPPRESS)
+    add("--memory-of", action="store_true", help=argparse.SUPPRESS)
     return _with_defaults(parser.parse_args(arguments))
 
 
@@ -91,57 +143,95 @@ def _with_defaults(options: argparse.Namespace) -> argparse.Namespace:
         "batch": 32 if on_gpu else 2,
         "warmup": 10 if on_gpu else 1,
         "steps": 50 if on_gpu else 6,
-        "threads": torch.get_num_threads(),
+        "threads": [torch.get_num_threads()],
     }
     for name, value in defaults.items():
         if getattr(options, name) is None:
             setattr(options, name, value)
-    if options.precision == "auto":
-        options.precision = "bfloat16" if on_gpu else "float32"
-    torch.set_num_threads(options.threads)
+    auto = "bfloat16" if on_gpu else "float32"
+    options.precisions = [auto if name == "auto" else name for name in options.precisions]
+    if options.keep_memory:
+        keep_freed_memory()
     return options
+
+
+def variants(options: argparse.Namespace) -> list[Variant]:
+    return [
+        Variant(block, layout, precision, threads, mode)
+        for threads, precision, mode, layout, block in itertools.product(
+            *(options.threads, options.precisions, options.modes, options.layouts, options.blocks)
+        )
+    ]
 
 
 def setting(options: argparse.Namespace) -> dict[str, Any]:
     import torch
 
     names = (
-        *("backbone", "batch", "frames", "size", "position", "precision"),
-        *("channels_last", "compile", "warmup", "steps"),
+        *("kind", "backbone", "batch", "frames", "size", "position", "warmup", "steps"),
+        *("keep_memory",),
     )
-    on_gpu = options.device == "cuda"
     return {
-        "device": torch.cuda.get_device_name() if on_gpu else f"CPU, {options.threads} threads",
+        "device": torch.cuda.get_device_name() if options.device == "cuda" else "CPU",
         **{name: getattr(options, name) for name in names},
         "torch": torch.__version__,
         "python": platform.python_version(),
     }
 
 
+def network(options: argparse.Namespace, block: str) -> nn.Module:
+    """Build a network with its block, which is not the identity at the start.
+
+    (Else one of its products would be one with zeros.)
+    """
+    from video_snl.blocks.insertion import insert_blocks
+    from video_snl.config.backbones import IMAGE_BACKBONES, VIDEO_BACKBONES
+
+    if options.kind == "reid":
+        from reid.config import ReidModelConfig
+        from reid.models.network import build_network
+
+        config = ReidModelConfig(
+            backbone=options.backbone, block=block, positions=[options.position], zero_init=False
+        )
+        size = (options.size[0], options.size[-1])
+        return build_network(config, options.classes, frames=options.frames, size=size)[0]
+    backbones = VIDEO_BACKBONES if options.kind == "video" else IMAGE_BACKBONES
+    model = backbones[options.backbone].build(options.classes, 0.0)
+    if block != "none":
+        insert_blocks(model, block, [options.position], zero_init=False)
+    return model
+
+
 class Training:
     """A network without (``none``) or with the block, random clips and an optimizer."""
 
-    def __init__(self, options: argparse.Namespace, variant: str) -> None:
+    def __init__(self, options: argparse.Namespace, variant: Variant) -> None:
         import torch
 
-        from video_snl.blocks.insertion import insert_blocks
-        from video_snl.config.backbones import VIDEO_BACKBONES
-
-        self.half = options.precision == "bfloat16"
+        self.half, self.threads = variant.precision == "bfloat16", variant.threads
         self.device = torch.device(options.device)
-        layout = torch.channels_last_3d if options.channels_last else torch.contiguous_format
+        on_images = options.kind == "image"
+        last = torch.channels_last if on_images else torch.channels_last_3d
+        first = torch.contiguous_format
         random = torch.Generator().manual_seed(0)
-        shape = (options.batch, 3, options.frames, options.size, options.size)
+        axes = (options.size[0], options.size[-1])
+        shape = (options.batch, 3, *([] if on_images else [options.frames]), *axes)
         clips = torch.randn(shape, generator=random)
         labels = torch.randint(options.classes, (options.batch,), generator=random)
-        self.clips = clips.to(self.device, memory_format=layout)
+        layout = first if variant.layout == "first" else last
+        self.inputs = [clips.to(self.device, memory_format=layout)]
+        if options.kind == "reid":
+            mask = torch.ones(options.batch, options.frames, dtype=torch.bool)
+            self.inputs.append(mask.to(self.device))
         self.labels = labels.to(self.device)
-        self.model = VIDEO_BACKBONES[options.backbone].build(options.classes, 0.0)
-        if variant != "none":
-            # Not the identity at the start, so that no product is one with zeros.
-            insert_blocks(self.model, variant, [options.position], zero_init=False)
-        self.model.to(self.device).to(memory_format=layout).train()
-        if options.compile:
+        self.model = network(options, variant.block).to(self.device).train()
+        if variant.layout == "last":
+            for parameter in self.model.parameters():  # a network may hold images and clips
+                ndim = {4: torch.channels_last, 5: torch.channels_last_3d}.get(parameter.ndim)
+                if ndim is not None:
+                    parameter.data = parameter.data.to(memory_format=ndim)
+        if variant.mode == "compiled":
             self.model.compile()
         self.optimizer = torch.optim.SGD(
             self.model.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4
@@ -152,12 +242,15 @@ class Training:
         from torch.nn import functional as F
 
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
-            return F.cross_entropy(self.model(self.clips), self.labels)
+            output = self.model(*self.inputs)
+            logits = output.logits if len(self.inputs) == 2 else output
+            return F.cross_entropy(logits, self.labels)
 
     def step(self) -> None:
         """Forward, backward and update, to their end also on a GPU."""
         import torch
 
+        torch.set_num_threads(self.threads)
         self.optimizer.zero_grad(set_to_none=True)
         self.loss().backward()
         self.optimizer.step()
@@ -171,17 +264,21 @@ def measure_time(options: argparse.Namespace) -> dict[str, Any]:
     By the clock on the wall, and of processor time: on a busy machine only the latter, with one
     thread, says something about the networks.
     """
-    trainings = {variant: Training(options, variant) for variant in options.blocks}
-    wall: dict[str, list[float]] = {variant: [] for variant in options.blocks}
-    processor: dict[str, list[float]] = {variant: [] for variant in options.blocks}
+    trainings = {variant.name: Training(options, variant) for variant in variants(options)}
+    names = list(trainings)
+    first: dict[str, float] = {}
+    wall: dict[str, list[float]] = {name: [] for name in names}
+    processor: dict[str, list[float]] = {name: [] for name in names}
     for index in range(options.warmup + options.steps):
-        for variant in options.blocks if index % 2 == 0 else options.blocks[::-1]:
+        for name in names if index % 2 == 0 else names[::-1]:
             start, start_processor = time.perf_counter(), time.process_time()
-            trainings[variant].step()
+            trainings[name].step()
+            seconds = time.perf_counter() - start
+            first.setdefault(name, seconds)
             if index >= options.warmup:
-                wall[variant].append(time.perf_counter() - start)
-                processor[variant].append(time.process_time() - start_processor)
-    return {"wall": _compared(wall), "processor": _compared(processor)}
+                wall[name].append(seconds)
+                processor[name].append(time.process_time() - start_processor)
+    return {"wall": _compared(wall), "processor": _compared(processor), "first_step": first}
 
 
 def _compared(seconds: dict[str, list[float]]) -> dict[str, Any]:
@@ -194,30 +291,26 @@ def _compared(seconds: dict[str, list[float]]) -> dict[str, Any]:
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
-    """Return median and quartiles."""
-    if len(values) < 2:
-        return {"median": values[0], "lower": values[0], "upper": values[0]}
-    lower, median, upper = statistics.quantiles(values, n=4, method="inclusive")
-    return {"median": median, "lower": lower, "upper": upper}
+    """Return median, least and largest value."""
+    return {"median": statistics.median(values), "least": min(values), "largest": max(values)}
 
 
-def memory_in_own_process(options: argparse.Namespace, variant: str) -> dict[str, float]:
+def memory_in_own_process(options: argparse.Namespace, variant: Variant) -> dict[str, float]:
     words = [
-        sys.executable,
-        __file__,
-        *(f"--memory-of={variant}", f"--device={options.device}", f"--batch={options.batch}"),
-        *(f"--frames={options.frames}", f"--size={options.size}"),
-        *(f"--classes={options.classes}", f"--position={options.position}"),
-        *(f"--backbone={options.backbone}",),
-        *(f"--precision={options.precision}", f"--threads={options.threads}"),
-        *(["--channels-last"] if options.channels_last else []),
-        *(["--compile"] if options.compile else []),
+        *(sys.executable, __file__, "--memory-of"),
+        *(f"--device={options.device}", f"--batch={options.batch}", f"--frames={options.frames}"),
+        *("--size", *map(str, options.size), f"--classes={options.classes}"),
+        *(f"--kind={options.kind}", f"--backbone={options.backbone}"),
+        *(f"--position={options.position}", f"--blocks={variant.block}"),
+        *(f"--layouts={variant.layout}", f"--precisions={variant.precision}"),
+        *(f"--threads={variant.threads}", f"--modes={variant.mode}"),
+        *(["--keep-memory"] if options.keep_memory else []),
     ]
     done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def measure_memory(options: argparse.Namespace, variant: str) -> dict[str, float]:
+def measure_memory(options: argparse.Namespace, variant: Variant) -> dict[str, float]:
     """Measure the MiB of a step, once gradients and momentum exist.
 
     ``peak_mib``: on a GPU what its allocator has given out at most; on a CPU the growth of the
@@ -267,28 +360,34 @@ def _resident_peak_mib() -> float:
 
 
 def table(result: dict[str, Any]) -> str:
-    """Format a Markdown table: medians with quartiles, and ratios to the first network."""
+    """Format a Markdown table: medians with least and largest, and ratios to the first row."""
     facts = ", ".join(f"{name} {value}" for name, value in result["setting"].items())
     wall, processor = result["time"]["wall"], result["time"]["processor"]
     head = (
-        "| block | step, s | ratio | processor time, ratio | peak memory, MiB | live tensors, MiB |"
+        "| network | step, s | ratio | processor time, s | ratio "
+        "| peak memory, MiB | live tensors, MiB | first step, s |"
     )
-    rows = [facts, "", head, "|---|---|---|---|---|---|"]
+    rows = [facts, "", head, "|---|---|---|---|---|---|---|---|"]
     bare = next(iter(result["memory"].values()))
     for variant, memory in result["memory"].items():
-        step = _with_quartiles(spread(wall["seconds"][variant]), 4)
-        ratios = [_with_quartiles(times["ratio"][variant], 3) for times in (wall, processor)]
+        cells = []
+        for times in (wall, processor):
+            cells += [
+                _with_limits(spread(times["seconds"][variant])),
+                _with_limits(times["ratio"][variant]),
+            ]
         sizes = [
             f"{memory[name]:.0f} ({memory[name] / bare[name]:.3f})" if memory else "-"
             for name in ("peak_mib", "tensors_mib")
         ]
-        rows.append(f"| {' | '.join([variant, step, *ratios, *sizes])} |")
+        first = f"{result['time']['first_step'][variant]:.1f}"
+        rows.append(f"| {' | '.join([variant, *cells, *sizes, first])} |")
     return "\n".join(rows)
 
 
-def _with_quartiles(values: dict[str, float], digits: int) -> str:
-    median, lower, upper = (f"{values[name]:.{digits}f}" for name in ("median", "lower", "upper"))
-    return f"{median} ({lower} - {upper})"
+def _with_limits(values: dict[str, float]) -> str:
+    median, least, largest = (f"{values[name]:.3f}" for name in ("median", "least", "largest"))
+    return f"{median} ({least} - {largest})"
 
 
 if __name__ == "__main__":
