@@ -62,6 +62,7 @@ from video_snl.tasks.images import ImageTask, Segmentation
 from video_snl.utils.counts import counts, views_named
 from video_snl.utils.files import check_folder
 from video_snl.utils.finite import not_finite_error
+from video_snl.utils.memory import keep_freed_memory
 from video_snl.utils.text import escaped
 
 __all__ = ["Unreadable", "evaluate"]
@@ -149,6 +150,7 @@ def evaluate(
     assert isinstance(operations, ClassOperations)
     operations.check_evaluation(experiment)
     trained, data = _trained_and_data(experiment, operations, path, kind)
+    keep_freed_memory()
     if cached:
         _check_cached(trained.experiment, crops)
     folder = Path(output) if output is not None else _default_folder(path)
