@@ -108,3 +108,15 @@ def own_parts(package: Path) -> Iterator[None]:
     """That package can be imported, and is forgotten afterwards."""
     with importable(package):
         yield
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many tests of torchcodec ran: they need FFmpeg's shared libraries."""
+    counts = {
+        outcome: sum("torchcodec" in report.nodeid for report in terminalreporter.stats[outcome])
+        for outcome in ("passed", "failed", "skipped")
+        if outcome in terminalreporter.stats
+    }
+    said = ", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count)
+    if said:
+        terminalreporter.write_line(f"torchcodec tests: {said}")

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from reid.config import ResizeName
 from reid.data.tracklet import Tracklet
-from video_snl.data.decoding.readers import open_video, resize
+from video_snl.data.decoding.readers import decode_in_chunks, open_video, resize
 from video_snl.data.image.reading import UnreadableImage, read_image
 from video_snl.data.loading.quarantine import named
 from video_snl.data.workers.pool import map_with_timeout
@@ -33,8 +33,6 @@ __all__ = [
     "resized",
 ]
 
-# Frames of a video that are decoded at once: bounds the memory that full frames take.
-_AT_ONCE = 32
 
 Size = tuple[int, int]
 """Height and width."""
@@ -224,9 +222,9 @@ def _video_frames(
 ) -> dict[int, Tensor]:
     frames: dict[int, Tensor] = {}
     with closing(open_video(path, max_pixels=max_pixels)) as reader:
-        for first in range(0, len(indices), _AT_ONCE):
-            part = indices[first : first + _AT_ONCE]
-            decoded = reader.frames(part)
+        left = indices
+        for decoded in decode_in_chunks(reader, indices):
             with stage("resize"):
-                frames |= dict(zip(part, resized(decoded, size, how), strict=True))
+                frames |= dict(zip(left, resized(decoded, size, how), strict=False))
+            left = left[len(decoded) :]
     return frames

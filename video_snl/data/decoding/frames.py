@@ -46,8 +46,8 @@ class FramesReader:
 
     @property
     def frame_bytes(self) -> int:
-        """Bytes of a frame; few before the first one is read."""
-        return 3 * math.prod(self._size or (1,))
+        """Bytes of a frame; before the first one is read, of the largest that is allowed."""
+        return 3 * (math.prod(self._size) if self._size else self.max_pixels)
 
     def __len__(self) -> int:
         return len(self._files)

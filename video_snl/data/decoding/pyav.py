@@ -323,7 +323,7 @@ class RgbConverter:
         self._reformatter = VideoReformatter()
 
     def convert(self, frame: av.VideoFrame, width: int, height: int) -> np.ndarray:
-        """Convert a frame to uint8 (H, W, 3); valid until the next call."""
+        """Convert a frame to uint8 (H, W, 3), in memory that no later call uses."""
         direct = (
             not frame.interlaced_frame
             and _converts_directly(frame.format.name)

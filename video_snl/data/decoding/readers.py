@@ -267,11 +267,12 @@ def cut_clips(
 
 def decode_in_chunks(opened: Reader, wanted: Sequence[int]) -> Iterator[Tensor]:
     """Yield frames (T, H, W, 3) in pieces that take little memory, in the order of ``wanted``."""
-    count = max(1, min(CHUNK, CHUNK_BYTES // opened.frame_bytes))
     for first in range(0, len(wanted), CHUNK):
-        group = wanted[first : first + CHUNK]
-        for start in range(0, len(group), count):
-            yield opened.frames(group[start : start + count], group)
+        group = left = wanted[first : first + CHUNK]
+        while left:
+            count = max(1, CHUNK_BYTES // opened.frame_bytes)
+            yield opened.frames(left[:count], group)
+            left = left[count:]
 
 
 def _too_short(path: str, error: ShortVideoError) -> UserError:

@@ -99,9 +99,8 @@ def import_decoder() -> Any:
             f"data.reader=torchcodec cannot be used ({_first_line(error)}): install the extra "
             f"(pip install 'video-snl[torchcodec]') and FFmpeg ({INSTALL}), or choose auto"
         ) from error
-    if (
-        getattr(torchcodec, "ffmpeg_major_version", 0) is None
-    ):  # since 0.17; before, the import fails
+    # Before 0.17 its import fails without FFmpeg.
+    if getattr(torchcodec, "ffmpeg_major_version", 0) is None:
         raise OptionsError(
             "data.reader=torchcodec cannot be used: FFmpeg's shared libraries were not found: "
             f"install FFmpeg ({INSTALL}), or choose auto"

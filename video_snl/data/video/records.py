@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
+from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from typing import Literal, overload
-
-import numpy as np
 
 from video_snl.config.datasets import VIDEO_DATASETS
 from video_snl.config.video import DataConfig
@@ -44,8 +44,8 @@ class PackedVideos(Sequence[Video]):
     def __init__(self, videos: Sequence[Video]) -> None:
         paths = [video.path.encode("utf-8", "surrogatepass") for video in videos]
         self._paths = b"".join(paths)
-        self._ends = np.cumsum([0, *map(len, paths)], dtype=np.int64)
-        self._labels = np.array([video.label for video in videos], dtype=np.int64)
+        self._ends = array("q", accumulate(map(len, paths), initial=0))
+        self._labels = array("q", [video.label for video in videos])
 
     def __len__(self) -> int:
         return len(self._labels)
@@ -59,7 +59,7 @@ class PackedVideos(Sequence[Video]):
             return [self[number] for number in range(*index.indices(len(self)))]
         number = range(len(self))[index]
         path = self._paths[self._ends[number] : self._ends[number + 1]]
-        return Video(path.decode("utf-8", "surrogatepass"), int(self._labels[number]))
+        return Video(path.decode("utf-8", "surrogatepass"), self._labels[number])
 
 
 @dataclass(frozen=True)
