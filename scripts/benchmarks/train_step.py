@@ -29,7 +29,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from benchmark_arguments import new_parser, positive
 
@@ -192,7 +192,10 @@ def network(options: argparse.Namespace, block: str) -> nn.Module:
         from reid.models.network import build_network
 
         config = ReidModelConfig(
-            backbone=options.backbone, block=block, positions=[options.position], zero_init=False
+            backbone=options.backbone,
+            block=cast(Any, block),  # insertion refuses a name that it does not know
+            positions=[options.position],
+            zero_init=False,
         )
         size = (options.size[0], options.size[-1])
         return build_network(config, options.classes, frames=options.frames, size=size)[0]
