@@ -17,6 +17,7 @@ from video_snl.config.options import (
 )
 from video_snl.config.parsing import config_name
 from video_snl.errors import UserError
+from video_snl.utils.quick_imports import quick_imports
 
 if TYPE_CHECKING:
     from jsonargparse import Namespace
@@ -114,7 +115,8 @@ def evaluate(experiment: ReidExperiment, arguments: Namespace) -> int:
         raise UserError(f"--max_rank {options.max_rank}: give 1 or more.")
     if not 0 < options.rerank_memory < float("inf"):
         raise UserError(f"--rerank_memory {options.rerank_memory:g}: give GiB, more than 0.")
-    from reid.evaluate import Options, evaluate
+    with quick_imports():
+        from reid.evaluate import Options, evaluate
 
     return evaluate(
         experiment,

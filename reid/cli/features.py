@@ -29,6 +29,7 @@ from video_snl.config.options import (
     options_of,
     positional,
 )
+from video_snl.utils.quick_imports import quick_imports
 
 if TYPE_CHECKING:
     from jsonargparse import Namespace
@@ -234,7 +235,8 @@ class Check(Json, Workers):
 def extract(arguments: Namespace) -> int:
     options = options_of(Extract, arguments)
     check_network(options.checkpoint, options.pretrained, options.weights)
-    from reid.retrieval.extract import extract
+    with quick_imports():
+        from reid.retrieval.extract import extract
 
     return extract(
         options.paths,
@@ -253,7 +255,8 @@ def extract(arguments: Namespace) -> int:
 def search(arguments: Namespace) -> int:
     options = options_of(Search, arguments)
     check_network(options.checkpoint, options.pretrained, options.weights)
-    from reid.retrieval.searching import is_feature_file, run_search
+    with quick_imports():
+        from reid.retrieval.searching import is_feature_file, run_search
 
     checkpoint = None
     # Features need no network: then no run need be there.

@@ -30,6 +30,7 @@ from video_snl.config.parsing import (
     run_command,
 )
 from video_snl.errors import UserError
+from video_snl.utils.quick_imports import quick_imports
 
 if TYPE_CHECKING:
     from jsonargparse import Namespace
@@ -107,8 +108,9 @@ def _train(arguments: Namespace) -> int:
         from video_snl.data.workers.forkserver import start_forkserver
 
         start_forkserver()  # imports its modules while this process imports its own
-    from video_snl.engine.resume import Asked
-    from video_snl.engine.train import train
+    with quick_imports():
+        from video_snl.engine.resume import Asked
+        from video_snl.engine.train import train
 
     return train(
         experiment,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ from reid.metrics.distances import Metric
 from reid.retrieval.features import FeatureTable, concatenate, numbers_of, same_model
 from video_snl.errors import UserError
 from video_snl.utils.counts import counts
+from video_snl.utils.json_text import to_json
 from video_snl.utils.text import escaped
 
 __all__ = [
@@ -174,7 +174,7 @@ class Entries:
             strict=True,
         )
         return [
-            hashlib.sha256(json.dumps(values).encode() + b"\0" + vector.tobytes()).digest()
+            hashlib.sha256(to_json(values).encode() + b"\0" + vector.tobytes()).digest()
             for values, vector in zip(said, vectors, strict=True)
         ]
 

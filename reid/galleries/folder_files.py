@@ -9,7 +9,6 @@ change. Every change writes all vectors anew.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +24,7 @@ from reid.galleries.entries import About, Entries, contents_hash
 from reid.galleries.searching import EXACT_UP_TO, Only
 from video_snl.errors import UserError
 from video_snl.utils.files import digest_of, is_left_over, replace_file, write_json
-from video_snl.utils.json_text import parse_json
+from video_snl.utils.json_text import parse_json, to_json
 from video_snl.utils.locks import waiting_lock
 from video_snl.utils.parquet import read_parquet, write_parquet
 
@@ -144,7 +143,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def _seal(values: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(to_json(values, sort_keys=True).encode()).hexdigest()
 
 
 def load(folder: Path) -> State:

@@ -64,7 +64,7 @@ def main(words: Sequence[str]) -> int:
             shift = number % len(names)
             for name in names[shift:] + names[:shift]:
                 turn = run(*contenders[name], scratch)
-                print(number, name, json.dumps(turn), file=sys.stderr, flush=True)
+                print(number, name, to_json(turn), file=sys.stderr, flush=True)
                 if number:  # the first round warms the disk
                     turns.setdefault(name, []).append(turn)
     print(table(turns))
@@ -122,7 +122,7 @@ def watch(began: float, out: int) -> None:
         seconds = time.time() - began
         used = sum(processor_seconds(pid, ended=True) for pid in process_tree(os.getpid()))
         turn = {"seconds": seconds, "cpu_seconds": used}
-        os.write(out, (json.dumps(turn) + "\n").encode())
+        os.write(out, (to_json(turn) + "\n").encode())
         os._exit(0)
 
     register_optimizer_step_post_hook(stepped)

@@ -127,10 +127,10 @@ def one_command(options: argparse.Namespace) -> Turn:
         from video_snl.data.workers.forkserver import start_forkserver
 
         start_forkserver()
-    from video_snl.utils.quick_imports import import_quickly
+    from video_snl.utils.quick_imports import quick_imports
 
-    import_quickly()
-    import video_snl.engine.train  # noqa: F401
+    with quick_imports():
+        import video_snl.engine.train  # noqa: F401
     from video_snl.models.i3d import i3d_r50
 
     i3d_r50(101)

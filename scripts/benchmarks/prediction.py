@@ -55,7 +55,7 @@ def main() -> None:
     asked = parser.parse_args()
     if asked.one is not None:
         form, batch, threads = asked.one
-        print(json.dumps(time_form(asked.data, form, int(batch), int(threads))))
+        print(to_json(time_form(asked.data, form, int(batch), int(threads))))
     elif asked.what == "network":
         compare_forms(asked)
     elif asked.what == "accuracy":

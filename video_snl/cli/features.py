@@ -21,6 +21,7 @@ from video_snl.config.options import (
 )
 from video_snl.errors import UserError
 from video_snl.runs.pretrained import find_pretrained
+from video_snl.utils.quick_imports import quick_imports
 
 if TYPE_CHECKING:
     from jsonargparse import Namespace
@@ -97,10 +98,11 @@ def features(arguments: Namespace) -> int:
         raise UserError(
             both or "name videos or folders of them, or a dataset by --data.root (see --help)"
         )
-    from video_snl.commands.features import Dataset, features
-    from video_snl.commands.predict import Views
-    from video_snl.commands.probe import Probe
-    from video_snl.tasks.operations import Reading
+    with quick_imports():
+        from video_snl.commands.features import Dataset, features
+        from video_snl.commands.predict import Views
+        from video_snl.commands.probe import Probe
+        from video_snl.tasks.operations import Reading
 
     dataset = None
     if by_list:

@@ -47,6 +47,7 @@ from video_snl.config.task import TaskName
 from video_snl.config.task_spec import IMAGE, VIDEO, AnyExperiment, TaskSpec, asked_spec
 from video_snl.config.video import Experiment
 from video_snl.errors import UserError
+from video_snl.utils.quick_imports import quick_imports
 
 if TYPE_CHECKING:
     from jsonargparse import Namespace
@@ -144,8 +145,9 @@ def run_training(arguments: Namespace, spec: TaskSpec) -> tuple[Run, int]:
         check_root(arguments)
     spec = asked_spec(spec, experiment, arguments.task)
     options: _Train = options_of(_TrainVideos if spec.inputs == "videos" else _Train, arguments)
-    from video_snl.engine.resume import Asked
-    from video_snl.engine.train import train_run
+    with quick_imports():
+        from video_snl.engine.resume import Asked
+        from video_snl.engine.train import train_run
 
     return train_run(
         experiment,

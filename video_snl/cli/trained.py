@@ -25,6 +25,7 @@ from video_snl.config.options import (
 from video_snl.config.parsing import experiment_of
 from video_snl.config.task_spec import TaskSpec, asked_spec
 from video_snl.runs.pretrained import find_pretrained
+from video_snl.utils.quick_imports import quick_imports
 
 if TYPE_CHECKING:
     from jsonargparse import Namespace
@@ -140,7 +141,8 @@ def evaluate(arguments: Namespace, spec: TaskSpec) -> int:
     else:
         options = images = options_of(EvaluateImages, arguments)
         more = {"kind": images.kind}
-    from video_snl.commands.evaluate import evaluate
+    with quick_imports():
+        from video_snl.commands.evaluate import evaluate
 
     return evaluate(
         experiment,
@@ -162,8 +164,13 @@ def predict(arguments: Namespace, spec: TaskSpec) -> int:
     check_one_network(options.model, options.checkpoint, pretrained, weights)
     if pretrained is not None:
         find_pretrained(pretrained)
-    from video_snl.commands.predict import Plot, Views, predict
-    from video_snl.tasks.operations import Reading
+    if spec.inputs == "videos":
+        from video_snl.data.workers.forkserver import start_forkserver
+
+        start_forkserver()  # imports its modules while this process imports its own
+    with quick_imports():
+        from video_snl.commands.predict import Plot, Views, predict
+        from video_snl.tasks.operations import Reading
 
     views, reading, plot = None, Reading(max_pixels=options.max_pixels), None
     if videos is not None:

@@ -25,7 +25,6 @@ from video_snl.config.task_spec import AnyExperiment, TaskSpec
 from video_snl.data.image.inference import read_input
 from video_snl.data.image.reading import read_image
 from video_snl.data.video.windows import Length, parse_length
-from video_snl.data.workers.forkserver import start_forkserver
 from video_snl.engine.trainer import device_of
 from video_snl.errors import UserError
 from video_snl.render.fonts import Line
@@ -197,8 +196,6 @@ def predict(
     plotted: Mapping[Path, Path] = {}
     if plot.target is not None:
         plotted = targets(plot.target, files, suffixes=[".png"], option="--plot")
-    if spec.inputs == "videos":
-        start_forkserver()  # loads its modules while the network is made
     if pretrained is None:
         trained, device = network_of(spec, checkpoint, model, accelerator)
     else:

@@ -29,7 +29,7 @@ from video_snl.errors import UserError
 from video_snl.utils.extras import explain_missing
 from video_snl.utils.files import FULL, storage_error
 from video_snl.utils.processes import end_with_first_process
-from video_snl.utils.quick_imports import import_quickly
+from video_snl.utils.quick_imports import quick_imports
 from video_snl.utils.text import cut_line
 
 if TYPE_CHECKING:
@@ -172,14 +172,14 @@ def run_command(
     # two threads a fifth slower. docs/benchmarks.md has both.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-    import_quickly()
     try:
         if command is None:
             _without_command(name, description, commands, words)
         end_with_first_process()
         given = Given(words[1:])
         with allowing_code("allow_code" in given.options()):
-            chosen, parsed = parse_command(name, command, given, commands, prepare, choose)
+            with quick_imports():
+                chosen, parsed = parse_command(name, command, given, commands, prepare, choose)
             code = chosen.run(parsed)
         sys.stdout.flush()  # what cannot be written is found out here, not at exit
         return code

@@ -16,8 +16,8 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from video_snl.config.task_spec import shown_metrics
+from video_snl.engine.plots import learning_curves
 from video_snl.runs.run import Run
-from video_snl.utils.extras import is_installed
 from video_snl.utils.files import replacing, write_text
 from video_snl.utils.text import say_once
 from video_snl.utils.timing import STAGES, collect_stages
@@ -84,8 +84,6 @@ class History(Callback):
         self.run, self._unreadable, self._profile = run, unreadable, profile
         self.rows: list[dict[str, float]] = []
         self._began = 0.0
-        if not is_installed("matplotlib"):  # which only draws the curves, at the very end
-            raise ModuleNotFoundError("No module named 'matplotlib'", name="matplotlib")
         self.classes: int | None = None
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -113,8 +111,6 @@ class History(Callback):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.is_global_zero and self.rows:
-            from video_snl.engine.plots import learning_curves  # and matplotlib
-
             path = self.run.folder / "learning_curves.png"
             learning_curves(self.rows, path, self.run.spec, self.classes)
 

@@ -31,7 +31,7 @@ from video_snl.errors import UserError
 __all__ = ["ForkServer", "main", "start_forkserver"]
 
 # Loaded before the first fork.
-_HEAVY = ("video_snl.data.video.dataset", "decord")
+_HEAVY = "video_snl.data.video.dataset"
 # A process may be started from a cold network disk.
 _START_TIMEOUT = 600.0  # seconds
 _REAP_TIMEOUT = 2.0  # seconds; longer takes only what the kernel itself waits for
@@ -166,11 +166,8 @@ def main(file: int) -> None:
     """Run the forkserver: answer the requests on a channel until it is closed."""
     channel = Channel(socket.socket(fileno=file))
     gc.disable()  # until the modules are frozen: collections would look at them again and again
-    for name in _HEAVY:
-        try:
-            importlib.import_module(name)
-        except ImportError:
-            continue  # a worker that needs it says so
+    with suppress(ImportError):  # a worker that needs what is missing says so
+        importlib.import_module(_HEAVY)
     import torch
 
     torch.set_num_threads(1)
