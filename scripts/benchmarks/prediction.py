@@ -55,6 +55,8 @@ def main() -> None:
     asked = parser.parse_args()
     if asked.one is not None:
         form, batch, threads = asked.one
+        from video_snl.utils.json_text import to_json
+
         print(to_json(time_form(asked.data, form, int(batch), int(threads))))
     elif asked.what == "network":
         compare_forms(asked)
