@@ -8,6 +8,8 @@ import math
 import shutil
 import subprocess
 import sys
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -273,11 +275,28 @@ def test_arrays_are_what_their_files_are(network: video_snl.Predictor, video: Pa
         [of_array] = network.predict(array)
         assert of_array.classes == of_file.classes and of_array.scores == of_file.scores
         assert of_array.source == "array 0"
-    both = network.predict([frames, video])
-    assert [each.scores for each in both] == [of_file.scores] * 2
+    mixed = network.predict([frames, video, video, frames])
+    assert [each.scores for each in mixed] == [of_file.scores] * 4
+    assert [each.source for each in mixed] == ["array 0", str(video), str(video), "array 3"]
     assert set(of_file.classes) == set(CLASSES) and sum(of_file.scores) == pytest.approx(1)
     assert list(of_file.scores) == sorted(of_file.scores, reverse=True)
     assert network.predict([]) == []
+
+
+def test_arrays_of_a_generator_are_in_memory_one_at_a_time(
+    network: video_snl.Predictor, video: Path
+) -> None:
+    made = list[weakref.ref[np.ndarray]]()
+
+    def arrays() -> Iterator[np.ndarray]:
+        for _ in range(4):
+            array = frames_of(video)
+            made.append(weakref.ref(array))
+            assert sum(ref() is not None for ref in made) <= 2  # the one before may be in use
+            yield array
+            del array
+
+    assert len(network.predict(arrays())) == 4
 
 
 @settings(max_examples=25)

@@ -13,11 +13,12 @@ from pathlib import Path
 import av
 import pytest
 import torch
+from PIL import Image
 
 from tests.videos import greys, write_streams, write_video
 from video_snl.cli import main
 from video_snl.config.video import Experiment, ReaderName
-from video_snl.data.decoding import pyav, stream_info
+from video_snl.data.decoding import pyav, readers, stream_info
 from video_snl.data.decoding.pyav import PyAVReader
 from video_snl.data.decoding.readers import (
     check_reader,
@@ -115,6 +116,17 @@ def test_packets_without_a_picture_are_counted_over_a_clip(
         read_clips(path, lambda n, f=first, m=length: [list(range(f, f + m))], 32, "pyav")
     with pytest.raises(UserError, match=r"a\.avi breaks while frames 2-27 of 60"):
         read_clips(path, lambda n: [list(range(2, 28))], 32, "pyav")
+
+
+def test_large_frames_of_a_folder_are_read_in_pieces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first piece, of frames of unknown size, is a single one."""
+    for number in range(4):
+        Image.new("RGB", (64, 48)).save(tmp_path / f"{number}.png")
+    monkeypatch.setattr(readers, "CHUNK_BYTES", 2 * 64 * 48 * 3)
+    with closing(open_video(str(tmp_path))) as reader:
+        assert [len(piece) for piece in decode_in_chunks(reader, range(4))] == [1, 2, 1]
 
 
 def test_files_are_forgotten_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
