@@ -53,7 +53,9 @@ Turn = dict[str, float]
 def main(words: Sequence[str] | None = None) -> int:
     options = parse(words)
     if options.one is not None:
-        print(json.dumps(ONE[options.what](options.one)))
+        from video_snl.utils.json_text import to_json
+
+        print(to_json(ONE[options.what](options.one)))
         return 0
     turns = workers(options) if options.what == "workers" else sizes(options)
     if options.plot:
@@ -142,7 +144,7 @@ def workers(options: argparse.Namespace) -> list[Turn]:
                         **{f"remote_{key}": value for key, value in remote.items()},
                     }
                 )
-                print(json.dumps(turns[-1]), file=sys.stderr, flush=True)
+                print(turns[-1], file=sys.stderr, flush=True)
     keys = ("local_clips", "remote_clips", "local_pss", "local_rss", "local_all_pss")
     print("| workers | clips/s | clips/s, remote | MB of one (PSS) | (RSS) | MB of all (PSS) |")
     print("|---|---|---|---|---|---|")
@@ -196,7 +198,7 @@ def sizes(options: argparse.Namespace) -> list[Turn]:
         command = [sys.executable, __file__, options.what, "--one", str(size)]
         done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
         turns.append({"size": size, **json.loads(done.stdout)})
-        print(json.dumps(turns[-1]), file=sys.stderr, flush=True)
+        print(turns[-1], file=sys.stderr, flush=True)
     print("| | " + " | ".join(f"{turn['size']:,}" for turn in turns) + " | exponent |")
     print("|---" * (len(turns) + 2) + "|")
     for key in [key for key in turns[0] if key != "size"]:

@@ -98,7 +98,7 @@ def test_the_picture_ends_with_the_largest_rank_asked_for(
     evaluation: Evaluation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[Figure] = []
-    monkeypatch.setattr("reid.report.plots._save", lambda figure, path: drawn.append(figure))
+    monkeypatch.setattr("reid.report.plots.save_figure", lambda figure, path: drawn.append(figure))
     for max_rank in (1, 20, 50):
         plot_cmc(evaluation.rankings, tmp_path / "cmc.png", max_rank)
     lengths = [len(figure.axes[0].lines[0].get_xdata()) for figure in drawn]

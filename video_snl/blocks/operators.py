@@ -223,12 +223,12 @@ class PowerSeries(LowRank):
         self.theta, self.phi, self.groups = theta, phi, groups
         self.coefficients = tuple(coefficients)
 
-    @functools.cached_property
+    @property
     def left(self) -> Tensor:  # type: ignore[override]
         """Shape: (B groups, N Cs / groups, terms)."""
         return self._powers(self.theta)
 
-    @functools.cached_property
+    @property
     def right(self) -> Tensor:  # type: ignore[override]
         """Shape: (B groups, N Cs / groups, terms)."""
         return self._powers(self.phi)
