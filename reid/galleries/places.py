@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from reid.galleries.entries import About, Entries
 from reid.galleries.store import StoredGallery
 from reid.metrics.distances import Metric
 from reid.retrieval.features import FeatureTable
+from reid.retrieval.index import SearchResult
 from video_snl.errors import UserError
 from video_snl.utils.extras import require
-
-if TYPE_CHECKING:
-    from reid.retrieval.index import SearchResult
 
 __all__ = ["Gallery", "create_gallery", "is_database", "open_gallery"]
 

@@ -30,7 +30,7 @@ from video_snl._version import __version__
 from video_snl.engine.fit import tell
 from video_snl.engine.trainer import device_of
 from video_snl.errors import UserError
-from video_snl.runs.feature_file import Parts
+from video_snl.runs.feature_file import PartFiles
 from video_snl.utils.counts import counts
 from video_snl.utils.files import check_file, replace_file, state_of, writing
 from video_snl.utils.memory import keep_freed_memory
@@ -77,7 +77,7 @@ def extract(
         network = pretrained(published, weights)
         tell(describe_input(published))
     keep_freed_memory()
-    parts = Parts(Path(output), ".npz")
+    parts = PartFiles(Path(output), ".npz")
     with ending_in_order():
         table = extract_tracklets(
             network,
@@ -115,7 +115,7 @@ def extract_tracklets(
     accelerator: str | torch.device = "auto",
     say: Callable[[str], None] | None = None,
     max_pixels: int | None = None,
-    parts: Parts | None = None,
+    parts: PartFiles | None = None,
 ) -> FeatureTable:
     """Compute the features of tracklets, named by their folders, videos or first images.
 
@@ -194,7 +194,7 @@ def _compared(data: ReidDataConfig) -> Mapping[str, object]:
 def _resumed(
     blocks: Sequence[_Block],
     encode_block: Callable[[Sequence[Tracklet], str], Encoded],
-    parts: Parts,
+    parts: PartFiles,
     about: object,
 ) -> list[Encoded]:
     """Encode the blocks that have no part yet, and return what is in all parts.
@@ -280,7 +280,7 @@ def _joined(encoded: Sequence[Encoded]) -> Encoded:
     )
 
 
-def _remove(parts: Parts) -> None:
+def _remove(parts: PartFiles) -> None:
     """Remove the parts of a file that is written, and of others that it was to be before."""
     if parts.folder.is_dir():
         with parts.alone():

@@ -26,7 +26,7 @@ from video_snl.utils.locks import Held, locked
 from video_snl.utils.progress import counted
 from video_snl.utils.text import escaped
 
-__all__ = ["FeatureFile", "FeatureParts", "Parts", "VideoFeatures"]
+__all__ = ["FeatureFile", "FeatureParts", "PartFiles", "VideoFeatures"]
 
 Compute = Callable[[Sequence[str]], Generator[tuple[str, "VideoFeatures | UserError"], None, None]]
 """From paths to pairs of one of them and its features, or what was wrong with it."""
@@ -52,7 +52,7 @@ class VideoFeatures(NamedTuple):
     vectors: np.ndarray
 
 
-class Parts:
+class PartFiles:
     """The parts of a file that is being made, in a folder beside it.
 
     Args:
@@ -101,7 +101,7 @@ class Parts:
         print(line, file=sys.stderr, flush=True)
 
 
-class FeatureParts(Parts):
+class FeatureParts(PartFiles):
     """The parts of a file of features of videos, each of which is such a file."""
 
     def readable(self) -> Iterator[tuple[Path, FeatureTable]]:
