@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -160,11 +160,10 @@ class Entries:
             self.times[chosen],
         )
 
-    def digests(self) -> list[bytes]:
-        """Compute the SHA-256 of every entry: of its names, time, frames and vector."""
+    def values(self) -> Iterator[tuple[str, str | None, str | None, float | None, int, int]]:
+        """Yield name, person, camera, time, frames and skipped frames of every entry."""
         table = self.table
-        vectors = np.ascontiguousarray(table.features, dtype="<f4")
-        said = zip(
+        return zip(
             table.names,
             table.person_names,
             table.camera_names,
@@ -173,9 +172,13 @@ class Entries:
             table.skipped_frames.tolist(),
             strict=True,
         )
+
+    def digests(self) -> list[bytes]:
+        """Compute the SHA-256 of every entry: of its values and its vector."""
+        vectors = np.ascontiguousarray(self.table.features, dtype="<f4")
         return [
             hashlib.sha256(to_json(values).encode() + b"\0" + vector.tobytes()).digest()
-            for values, vector in zip(said, vectors, strict=True)
+            for values, vector in zip(self.values(), vectors, strict=True)
         ]
 
 

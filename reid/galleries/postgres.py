@@ -257,26 +257,16 @@ class PostgresGallery:
 
     def _insert(self, connected: Connection, entries: Entries) -> None:
         """Copy entries that are not there yet, and bring counts and index up to date."""
-        digests, table = entries.digests(), entries.table
-        rows = zip(
-            table.names,
-            table.person_names,
-            table.camera_names,
-            (None if math.isnan(time) else time for time in entries.times.tolist()),
-            table.num_frames.tolist(),
-            table.skipped_frames.tolist(),
-            digests,
-            table.features,
-            strict=True,
-        )
+        digests = entries.digests()
+        rows = zip(entries.values(), digests, entries.table.features, strict=True)
         types = ("text", "text", "text", "float8", "int8", "int8", "bytea", "vector")
         with (
             connected.cursor() as cursor,
             cursor.copy(self._sql("COPY {schema}.entries FROM STDIN (FORMAT BINARY)")) as copy,
         ):
             copy.set_types(types)
-            for row in rows:
-                copy.write_row(row)
+            for values, digest, vector in rows:
+                copy.write_row((*values, digest, vector))
         self._count(connected, digests)
 
     def _count(

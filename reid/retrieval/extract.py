@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import sys
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -35,11 +37,14 @@ from video_snl.utils.counts import counts
 from video_snl.utils.files import check_file, replace_file, state_of, writing
 from video_snl.utils.memory import keep_freed_memory
 from video_snl.utils.processes import ending_in_order
+from video_snl.utils.text import printable
 
 __all__ = ["Layout", "extract", "extract_tracklets", "find_tracklets"]
 
 # Frames of a block; of a video, whose frames are not counted yet, so many are taken for granted.
 _BLOCK_FRAMES, _VIDEO_FRAMES = 4096, 64
+# What zipfile and NumPy raise where a bit has changed; RuntimeError where it says "encrypted".
+_DAMAGED = (OSError, EOFError, KeyError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error)
 _ARRAYS = ("features", "num_frames", "skipped_frames", "read")
 
 
@@ -262,13 +267,18 @@ def _read_part(path: Path, size: int) -> Encoded | None:
             arrays = [file[name] for name in _ARRAYS]
     except FileNotFoundError:
         return None
-    except Exception:  # a flipped bit makes zipfile and NumPy raise anything
-        arrays = []
-    if not arrays or any(array.shape[:1] != (size,) for array in arrays):
-        line = f"{path} is damaged: its tracklets are computed anew"
-        print(line, file=sys.stderr, flush=True)
+    except _DAMAGED as error:
+        _say_damaged(path, f"{type(error).__name__}: {error}")
+        return None
+    if any(array.shape[:1] != (size,) for array in arrays):
+        _say_damaged(path, f"it is not of {counts(size, 'tracklet')}")
         return None
     return Encoded(torch.from_numpy(arrays[0]), *arrays[1:])
+
+
+def _say_damaged(path: Path, reason: str) -> None:
+    line = f"{path} is damaged ({printable(reason)}): its tracklets are computed anew"
+    print(line, file=sys.stderr, flush=True)
 
 
 def _joined(encoded: Sequence[Encoded]) -> Encoded:

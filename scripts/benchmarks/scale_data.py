@@ -40,8 +40,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from benchmark_arguments import new_parser, positive
+from scaling import fit_growth
 
 LATENCY, BANDWIDTH, READ = 0.020, 100e6, 1 << 20  # seconds, bytes a second, bytes of a request
 CLASSES, OF_GROUP = 400, 25
@@ -211,8 +211,7 @@ def exponent(turns: Sequence[Turn], key: str) -> float:
     last = [turn for turn in turns[-3:] if turn[key] > 0]
     if len(last) < 2:
         return float("nan")
-    logs = np.log([[turn["size"], turn[key]] for turn in last])
-    return float(np.polyfit(logs[:, 0], logs[:, 1], 1)[0])
+    return fit_growth([turn["size"] for turn in last], [turn[key] for turn in last]).exponent
 
 
 def one_list(size: int) -> Turn:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import pickle
+import statistics
 from collections.abc import Iterator
 
 import pytest
@@ -138,25 +139,29 @@ RELU = [{"zero_init": False, "activation": "relu"}]
 def test_every_parameter_trains_within_two_steps(case: str, start: dict[str, object]) -> None:
     if case == "ge" or case == "ge 2" or (case in GATES and "activation" in start):
         pytest.skip("has no parameters, or no such activation")
-    exact, rounded = (_gradients_of_two_steps(new(case, **start), d) for d in (F64, F32))
-    assert exact.keys() == rounded.keys() > set()
-    for name, gradients in exact.items():
-        # Of one of the two steps at least: what it is must not be what rounding made it.
-        errors = [
-            float((r - e).norm() / e.norm())
-            for e, r in zip(gradients, rounded[name], strict=True)
-            if e.norm() > 0
-        ]
-        # GroupNorm cancels all but a thousandth of CGNL's gradient of phi.
-        bound = 5e-2 if case.startswith("cgnl") else 1e-2
-        assert errors and min(errors) < bound, (name, errors)
+    errors: dict[str, list[float]] = {}
+    for seed in (1, 3, 4):
+        exact, rounded = (_gradients_of_two_steps(new(case, **start), d, seed) for d in (F64, F32))
+        assert exact.keys() == rounded.keys() > set()
+        for name, gradients in exact.items():
+            errors.setdefault(name, []).extend(
+                float((r - e).norm() / e.norm())
+                for e, r in zip(gradients, rounded[name], strict=True)
+                if e.norm() > 0
+            )
+    for name, found in errors.items():
+        # Most are what they are, and not what rounding made them. (Not all: GroupNorm cancels all
+        # but a thousandth of CGNL's gradient of phi.)
+        assert found and statistics.median(found) < 1e-2, (name, found)
 
 
 F64, F32 = torch.float64, torch.float32
 
 
-def _gradients_of_two_steps(block: nn.Module, dtype: torch.dtype) -> dict[str, list[Tensor]]:
-    block, x = block.to(dtype), features(4, 8, 2, 3, 2).to(dtype)
+def _gradients_of_two_steps(
+    block: nn.Module, dtype: torch.dtype, seed: int
+) -> dict[str, list[Tensor]]:
+    block, x = block.to(dtype), features(4, 8, 2, 3, 2, seed=seed).to(dtype)
     target = features(*x.shape, seed=2).to(dtype)
     optimizer = torch.optim.SGD(block.parameters(), lr=0.1)
     found: dict[str, list[Tensor]] = {}
