@@ -124,7 +124,7 @@ def test_two_commands_do_not_write_one_file(
     words: list[str], tmp_path: Path, blocks: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     target = tmp_path / "f.parquet"
-    with extracting.Parts(target, ".npz").alone():
+    with extracting.PartFiles(target, ".npz").alone():
         assert main([*words, str(target)]) == 2
     assert f"another command writes {target} now" in capsys.readouterr().err
     assert not target.exists() and not target.with_name("f.parquet.parts").exists()
