@@ -160,7 +160,7 @@ class SpectralAttention(nn.Module):
     def _attended(self, x: Tensor, ignored: Tensor | None) -> Tensor:
         """Return F. Shapes: x (B, N, dim), ignored (B, N, 1) -> (B, N, dim)."""
         embedded, z = self._projected(x, ignored)
-        terms = self._terms(self._graph(embedded), z).to(z.dtype)
+        terms = self._terms(z, self._graph(embedded)).to(z.dtype)
         # (B heads, N, terms * width) -> (B, N, terms, heads, width): the W_k are side by side.
         apart = terms.unflatten(-1, (self.filter.count, -1)).unflatten(0, (-1, self.num_heads))
         out = self.out_proj(apart.permute(0, 2, 3, 1, 4).flatten(2))
@@ -191,7 +191,7 @@ class SpectralAttention(nn.Module):
         return ReluDot().affinity(embedded, spec)
 
     @in_full_range
-    def _terms(self, affinity: Affinity, z: Tensor) -> Tensor:
+    def _terms(self, z: Tensor, affinity: Affinity) -> Tensor:
         return self.filter.terms(affinity, z)
 
     def _of_nested(self, x: Tensor, key_padding_mask: Tensor | None) -> Tensor:

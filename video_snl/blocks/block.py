@@ -55,18 +55,22 @@ __all__ = [
 
 
 def in_full_range(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Run a method in float32 where it would run in float16, whose range its sums exceed."""
+    """Run a method in float32 where it would run in float16, whose range its sums exceed.
 
-    def is_half(argument: Any) -> bool:
-        return isinstance(argument, Tensor) and argument.dtype == torch.float16
+    Its first argument is a tensor, and others are in float16 only where that one is.
+    """
+
+    def widened(argument: Any) -> Any:
+        half = isinstance(argument, Tensor) and argument.dtype == torch.float16
+        return argument.float() if half else argument
 
     @functools.wraps(function)
-    def wide(self: nn.Module, *args: Any) -> Any:
-        device = next(a for a in args if isinstance(a, Tensor)).device.type
-        if autocast_dtype(device) != torch.float16 and not any(map(is_half, args)):
-            return function(self, *args)
+    def wide(self: nn.Module, x: Tensor, *others: Any) -> Any:
+        device = x.device.type
+        if x.dtype != torch.float16 and autocast_dtype(device) != torch.float16:
+            return function(self, x, *others)
         with without_autocast(device):
-            return function(self, *(a.float() if is_half(a) else a for a in args))
+            return function(self, *map(widened, (x, *others)))
 
     return wide
 
@@ -191,9 +195,9 @@ class NonlocalBlock(Described):
         there = mask_of(mask, x)
         for _ in range(self.config.recurrence):
             affinity, z = self._graph_and_signal(x, there, to_apply=True)
-            for number, sub_block in enumerate(self.sub_blocks):
+            for number, sub_block in enumerate(self.units):
                 z = z if number == 0 else self._signal(sub_block, x, there)
-                x = sub_block(x, self._terms(affinity, z), there)
+                x = sub_block(x, self._terms(z, affinity), there)
         return x
 
     @property
@@ -254,7 +258,7 @@ class NonlocalBlock(Described):
         signals = [z]
         sub_blocks = self.sub_blocks
         for sub_block, following in zip(sub_blocks[: count - 1], sub_blocks[1:count], strict=True):
-            x = sub_block(x, self._terms(affinity, signals[-1]))
+            x = sub_block(x, self._terms(signals[-1], affinity))
             signals.append(self._signal(following, x))
         return affinity, signals
 
@@ -291,7 +295,7 @@ class NonlocalBlock(Described):
         _check_linear(self)
         affinity, signals = self.graph_and_signals(x, unit + 1)
         z = signals[unit]
-        weight, bias = self.sub_blocks[unit].folded(x, self._terms(affinity, z))
+        weight, bias = self.sub_blocks[unit].folded(x, self._terms(z, affinity))
         per_term = weight.chunk(self.filter.count, -2)
         if isinstance(self.filter, ChannelGraph):
             assert isinstance(affinity, LowRank)
@@ -399,7 +403,7 @@ class NonlocalBlock(Described):
         return self.config.kernel.affinity(embedded, spec)
 
     @in_full_range
-    def _terms(self, affinity: Affinity, z: Tensor) -> Tensor:
+    def _terms(self, z: Tensor, affinity: Affinity) -> Tensor:
         return self.filter.terms(affinity, z)
 
     def _signal(self, sub_block: SubBlock, x: Tensor, mask: Tensor | None = None) -> Tensor:

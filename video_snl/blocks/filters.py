@@ -93,7 +93,8 @@ class Polynomial(Filter):
         return cls([[0] * power + [1] for power in powers])
 
     def terms(self, affinity: Affinity, z: Tensor) -> Tensor:
-        affinity = affinity.for_products(z.shape[-1], self.products)
+        if self.products > 1:
+            affinity = affinity.for_products(z.shape[-1], self.products)
         powers = [z]
         for _ in range(self.products):
             powers.append(affinity.matmul(powers[-1]))
@@ -314,8 +315,13 @@ def own_filter(path: str, order: int) -> Callable[[], Filter]:
 
 
 def _combined(row: Sequence[float], values: Sequence[Tensor]) -> Tensor:
-    parts = [values[k] if c == 1 else c * values[k] for k, c in enumerate(row) if c != 0]
-    return parts[0] if len(parts) == 1 else sum(parts[1:], parts[0])
+    total: Tensor | None = None
+    for coefficient, value in zip(row, values, strict=False):  # a row may end before the others
+        if coefficient != 0:
+            part = value if coefficient == 1 else coefficient * value
+            total = part if total is None else total + part
+    assert total is not None
+    return total
 
 
 def _real_times(matrix: Tensor, y: Tensor) -> Tensor:

@@ -109,14 +109,19 @@ def check_feature_map(x: Tensor, channels: int, ndim: int, layer: nn.Module | No
         ValueError: no dense tensor, another shape than (B, channels, *grid), a grid without
             positions, or another type than that of the weight, which autocast does not convert.
     """
-    axes = ", ".join(["B", str(channels), *_AXES[ndim]])
-    expected = f"this block expects a ({axes}) feature map"
-    check_dense(x, expected)
-    if x.ndim != ndim + 2 or x.shape[1] != channels:
-        raise ValueError(f"{expected}, got {tuple(x.shape)}.")
-    if 0 in x.shape[2:]:
-        raise ValueError(f"{expected} of at least one position, got {tuple(x.shape)}.")
+    if not _fits(x, channels, ndim):
+        axes = ", ".join(["B", str(channels), *_AXES[ndim]])
+        expected = f"this block expects a ({axes}) feature map"
+        check_dense(x, expected)
+        whole = x.ndim == ndim + 2 and x.shape[1] == channels
+        empty = " of at least one position" if whole else ""
+        raise ValueError(f"{expected}{empty}, got {tuple(x.shape)}.")
     check_dtype(x, layer)
+
+
+def _fits(x: Any, channels: int, ndim: int) -> bool:
+    dense = isinstance(x, Tensor) and x.layout is torch.strided and not x.is_nested
+    return dense and x.ndim == ndim + 2 and x.shape[1] == channels and 0 not in x.shape[2:]
 
 
 class Pointwise(nn.Linear):
@@ -164,11 +169,13 @@ class Pointwise(nn.Linear):
             nn.init.uniform_(self.bias, -bound, bound)
 
     def forward(self, x: Tensor) -> Tensor:
-        bias = self.whole_bias()
+        bias = None if self.bias is None else self.whole_bias()
         if self.groups > 1:
             return F.conv1d(x.mT, self.weight[..., None], bias, groups=self.groups).mT
         if self._keeps_channels_first(x):
-            weight = self.weight.expand(x.shape[0], -1, -1)
+            weight = self.weight[None]
+            if x.shape[0] != 1:  # the gradient of an expanded weight is a sum, also over one
+                weight = weight.expand(x.shape[0], -1, -1)
             if bias is None:
                 return torch.bmm(weight, x.mT).mT
             return torch.baddbmm(bias[:, None], weight, x.mT).mT
@@ -180,7 +187,7 @@ class Pointwise(nn.Linear):
         A linear layer copies the rows, and so does the sum with X what comes of them. The product
         of each sample by itself has a gradient of the weights for each instead.
         """
-        if x.ndim != 3 or x.stride(-1) == 1 or x.device.type != "cpu" or is_exporting():
+        if x.ndim != 3 or x.stride(-1) == 1 or not x.is_cpu or is_exporting():
             return False
         return 2 * x.shape[1] > self.in_features
 

@@ -47,7 +47,6 @@ __all__ = [
     "is_exporting",
     "normalize",
     "prefers_dense",
-    "product",
     "rows_by_products",
     "side_by_side",
     "softmax",
@@ -99,7 +98,10 @@ class Affinity(abc.ABC):
         return Scaled(row, self, torch.ones_like(row) if col is None else col)
 
     def for_products(self, channels: int, times: int) -> Affinity:
-        """Return the same operator in the form in which ``times`` products cost least."""
+        """Return the same operator in the form in which ``times`` products cost least.
+
+        For a single one :meth:`matmul` chooses by itself.
+        """
         return self
 
 
@@ -149,7 +151,7 @@ class _Factored(Affinity):
 
     def matmul(self, z: Tensor) -> Tensor:
         if prefers_dense(*self._costs(z.shape[-1], 1)):
-            return product(self.to_dense(), z)
+            return torch.bmm(self.to_dense(), z)
         return self._by_factors(z)
 
     def multiply_adds(self, channels: int) -> int:
@@ -180,7 +182,9 @@ class LowRank(_Factored):
         self.left, self.right = left, right
 
     def _by_factors(self, z: Tensor) -> Tensor:
-        return product(self.left, torch.bmm(self.right.mT, z))
+        if self.left.stride(-1) == 1:
+            return torch.bmm(self.left, torch.bmm(self.right.mT, z))
+        return torch.bmm(torch.bmm(z.mT, self.right), self.left.mT).mT
 
     def degree(self) -> Tensor:
         return _row_sums(self.left, self.right)
@@ -236,13 +240,18 @@ class PowerSeries(LowRank):
     def of_channels(self, z: Tensor) -> Tensor:
         """Return A z for z as channels of positions. Shapes: (B, N, Cs) -> (B, N, Cs)."""
         theta, phi, moment = (x.unflatten(-1, (self.groups, -1)) for x in (self.theta, self.phi, z))
-        gains = []
+        gains: list[Tensor | None] = []  # None where the series has no such power
         for k, coefficient in enumerate(self.coefficients):
             moment = moment * phi if k > 0 else moment
-            gains.append(coefficient * moment.sum((1, 3), keepdim=True, dtype=wide(moment)))
-        result = gains.pop().to(theta.dtype)
+            total = moment.sum((1, 3), keepdim=True, dtype=wide(moment)) if coefficient else None
+            gains.append(None if total is None else (coefficient * total).to(theta.dtype))
+        result: Tensor | None = None
         for gain in reversed(gains):
-            result = torch.addcmul(gain.to(theta.dtype), theta, result)
+            if result is None:
+                result = gain
+            else:
+                result = theta * result if gain is None else torch.addcmul(gain, theta, result)
+        assert result is not None
         return result.expand_as(theta).flatten(2)
 
     def _powers(self, x: Tensor) -> Tensor:
@@ -278,7 +287,10 @@ class SymmetricLowRank(_Factored):
         return halves(self.factors)[1]
 
     def _by_factors(self, z: Tensor) -> Tensor:
-        return product(self.factors, _exchanged(torch.bmm(self.factors.mT, z)) / 2)
+        if self.factors.stride(-1) == 1:
+            return torch.bmm(self.factors, _exchanged(torch.bmm(self.factors.mT, z), 1) / 2)
+        exchanged = _exchanged(torch.bmm(z.mT, self.factors), 2)
+        return torch.bmm(exchanged / 2, self.factors.mT).mT
 
     def degree(self) -> Tensor:
         left, right = halves(self.factors)
@@ -303,7 +315,7 @@ class SymmetricLowRank(_Factored):
         return (matrix + matrix.mT) / 2
 
     def rows(self, index: Tensor) -> Tensor:
-        return (self.factors[:, index] / 2) @ _exchanged(self.factors.mT)
+        return (self.factors[:, index] / 2) @ _exchanged(self.factors, 2).mT
 
     def _costs(self, channels: int, times: int) -> tuple[int, int]:
         # For one product the matrix costs less where N < 4 R C / (R + C).
@@ -611,28 +623,22 @@ def from_vertices(vertices: Tensor, groups: int, inter_channels: int) -> Tensor:
     return per_group.unflatten(2, (-1, inter_channels // groups)).movedim(1, 2).flatten(2)
 
 
-def product(left: Tensor, right: Tensor) -> Tensor:
-    """Return left @ right, laid out in memory as ``left``. Shapes: (B, N, R), (B, R, C)."""
-    if left.stride(-1) == 1:
-        return torch.bmm(left, right)
-    return torch.bmm(right.mT, left.mT).mT
-
-
-def split_channels(x: Tensor, widths: Sequence[int]) -> list[Tensor]:
+def split_channels(x: Tensor, widths: Sequence[int]) -> Sequence[Tensor]:
     """Divide the channels into parts, of which gradients are joined as ``x`` is laid out.
 
     Shapes: (B, N, sum of widths) -> each (B, N, width).
     """
-    if x.stride(-1) == 1:
-        return list(x.split_with_sizes(list(widths), -1))
-    return [part.mT for part in x.mT.split_with_sizes(list(widths), 1)]
+    if x.stride(-1) == 1 or not x.requires_grad:
+        return x.split_with_sizes(widths, -1)
+    return [part.mT for part in x.mT.split_with_sizes(widths, 1)]
 
 
-def halves(x: Tensor) -> list[Tensor]:
+def halves(x: Tensor) -> Sequence[Tensor]:
     """Divide the channels in two. Shape: (B, N, 2 C) -> twice (B, N, C)."""
-    if x.stride(-1) == 1:
-        return list(x.chunk(2, -1))
-    return [part.mT for part in x.mT.chunk(2, 1)]
+    if x.stride(-1) == 1 or not x.requires_grad:
+        return x.chunk(2, -1)
+    first, second = x.mT.chunk(2, 1)
+    return first.mT, second.mT
 
 
 def side_by_side(parts: Sequence[Tensor]) -> Tensor:
@@ -705,7 +711,7 @@ _recording = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling
 
 def is_exporting() -> bool:
     """Tell if a graph is being recorded that has to hold for other sizes than its present ones."""
-    return _recording() or torch.jit.is_tracing()
+    return _recording() or torch._C._is_tracing()  # torch.jit.is_tracing, without its detours
 
 
 class _NoSecondDerivative(torch.autograd.Function):
@@ -755,10 +761,10 @@ def _times(x: Tensor, weight: Tensor) -> Tensor:
     return product.to(x.dtype) if x.is_floating_point() or x.is_complex() else product
 
 
-def _exchanged(rows: Tensor) -> Tensor:
-    """Exchange the two halves of the rows. Shape: (B, 2 R, C)."""
-    first, second = rows.chunk(2, 1)
-    return torch.cat([second, first], 1)
+def _exchanged(x: Tensor, axis: int) -> Tensor:
+    """Exchange the two halves of an axis."""
+    first, second = x.chunk(2, axis)
+    return torch.cat([second, first], axis)
 
 
 def _row_sums(left: Tensor, right: Tensor) -> Tensor:

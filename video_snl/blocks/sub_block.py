@@ -205,9 +205,9 @@ class SubBlock(nn.Module):
 
     def combined(self, x: Tensor, terms: Tensor) -> Tensor:
         """Return the terms times W, on the grid of x."""
-        out = self.combine(terms.to(x.dtype))
+        out = self.combine(terms if terms.dtype == x.dtype else terms.to(x.dtype))
         if out.stride(-1) != 1:
-            return out.mT.unflatten(2, x.shape[2:])
+            return out.mT.reshape(x.shape)
         # Viewed anew: a batch of one may have any stride along the batch, and torch's BatchNorm
         # returns wrong gradients for one that does not fit the other strides.
         rows = out.reshape(-1, out.shape[-1])
