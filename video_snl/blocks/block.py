@@ -195,7 +195,7 @@ class NonlocalBlock(Described):
         there = mask_of(mask, x)
         for _ in range(self.config.recurrence):
             affinity, z = self._graph_and_signal(x, there, to_apply=True)
-            for number, sub_block in enumerate(self.units):
+            for number, sub_block in enumerate(self.sub_blocks):
                 z = z if number == 0 else self._signal(sub_block, x, there)
                 x = sub_block(x, self._terms(z, affinity), there)
         return x
