@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import csv
 import os
-import shutil
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -21,7 +19,8 @@ from video_snl.data.video.streaming import frame_times
 from video_snl.data.video.windows import FrameTimes
 from video_snl.errors import UserError
 from video_snl.utils.counts import counts
-from video_snl.utils.files import check_folder, fresh_folder, writing
+from video_snl.utils.files import check_folder, writing
+from video_snl.utils.locks import whole_folder
 from video_snl.utils.media import MAX_PIXELS
 from video_snl.utils.processes import ending_in_order
 from video_snl.utils.progress import counted
@@ -121,7 +120,7 @@ def run_tracklets(source: Source, output: str, start: str | None) -> int:
         found = find_tracks(source)
         if not found.tracks:
             raise UserError(f"{source.video}: {found.said()}: there is nothing to write")
-        with writing("--output", output), _new_folder(Path(output)) as folder:
+        with writing("--output", output), whole_folder(Path(output)) as folder:
             write_crops(source, found, folder)
             _write_lists(found, folder, output, begun)
     print(found.said())
@@ -200,16 +199,3 @@ def _check_output(output: str) -> None:
             f"--output {output} is not empty: give a new folder for every video (reid extract "
             "takes several)"
         )
-
-
-@contextmanager
-def _new_folder(target: Path) -> Iterator[Path]:
-    """Yield a folder to fill; it becomes ``target`` unless the body is left by an error."""
-    target = Path(os.path.abspath(target))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    folder = fresh_folder(target.parent, target.name[:40])
-    try:
-        yield folder
-        os.rename(folder, target)  # which may be there, if it is empty
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

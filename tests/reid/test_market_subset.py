@@ -84,9 +84,10 @@ def test_layout(market: Main, sources: tuple[Path, Path], tmp_path: Path) -> Non
 def test_is_done_once_or_anew(market: Main, sources: tuple[Path, Path], tmp_path: Path) -> None:
     out = tmp_path / "out"
     words = [*map(str, sources), str(out)]
-    (tmp_path / ".out.killed.partial").mkdir()
+    before = sorted(tmp_path.iterdir())
+    (tmp_path / ".out.0123abcd.partial").mkdir()
     assert market(words) == 0
-    assert not (tmp_path / ".out.killed.partial").exists()
+    assert sorted(tmp_path.iterdir()) == sorted([*before, out])  # no lock, nothing of a kill
     marker = out / "market_subset.json"
     before = marker.stat().st_mtime_ns
     assert market(words) == 0 and marker.stat().st_mtime_ns == before

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -34,8 +33,9 @@ from video_snl.runs.published import (
 )
 from video_snl.runs.trained import TrainedNetwork
 from video_snl.utils.counts import counts
-from video_snl.utils.files import check_folder, digest_of, fresh_folder, writing
+from video_snl.utils.files import check_folder, digest_of, writing
 from video_snl.utils.json_text import parse_json
+from video_snl.utils.locks import whole_folder
 from video_snl.utils.text import say_once
 
 if TYPE_CHECKING:
@@ -121,10 +121,7 @@ def _write(
     card: ModelCard,
     split: bytes | None,
 ) -> None:
-    folder = folder.absolute()
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    made = fresh_folder(folder.parent, folder.name[:40])
-    try:
+    with whole_folder(folder) as made:
         # Each of its own memory: tied weights would be refused.
         whole = {name: value.detach().clone().contiguous() for name, value in weights.items()}
         save_file(whole, made / WEIGHTS, metadata={"format": "pt"})
@@ -136,9 +133,6 @@ def _write(
         # safetensors gives nobody else a permission, whatever the umask.
         (made / WEIGHTS).chmod(stat.S_IMODE((made / CONFIG).stat().st_mode))
         card.save(made / "README.md")
-        made.replace(folder)  # takes the place of an empty one, too
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
 
 
 # The card

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import re
+import shutil
 import socket
 import time
 from collections.abc import Iterator
@@ -11,12 +14,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from video_snl.errors import UserError
-from video_snl.utils.files import UNLOCKABLE
+from video_snl.utils.files import UNLOCKABLE, fresh_folder
 from video_snl.utils.text import say_once
 
-__all__ = ["Held", "is_held", "locked", "waiting_lock"]
+__all__ = ["Held", "is_held", "locked", "waiting_lock", "whole_folder"]
 
 _WAIT_SECONDS = 0.2
+_NAME = 40  # characters of a folder's name in that of its unfinished one
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 class Held(Exception):
@@ -71,6 +76,68 @@ def waiting_lock(path: Path, what: str) -> Iterator[None]:
             return
         say_once(f"waiting for another process, which {what} ({path})")
         time.sleep(_WAIT_SECONDS)
+
+
+@contextmanager
+def whole_folder(target: Path) -> Iterator[Path]:
+    """Yield a hidden folder to fill, beside ``target``; it becomes ``target`` in the end.
+
+    If the body is left by an error, the folder is removed. What processes that were killed have
+    left for the same target is removed first; that of running ones is locked, and stays.
+
+    Args:
+        target: The folder; it is new or empty when the body ends.
+
+    Raises:
+        OSError: A folder cannot be made, or ``target`` holds files.
+    """
+    target = Path(os.path.abspath(target))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    name = target.name[:_NAME]
+    _remove_left_folders(target.parent, name)
+    folder, held = _own_folder(target.parent, name)
+    try:
+        yield folder
+        os.rename(folder, target)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(held)
+
+
+def _own_folder(parent: Path, name: str) -> tuple[Path, int]:
+    """Make a folder and lock it, where the file system can."""
+    while True:
+        folder = fresh_folder(parent, name)
+        with suppress(FileNotFoundError):  # somebody took it for a left one before it was locked
+            held = os.open(folder, _FOLDER)
+            _lock_folder(held, fcntl.LOCK_EX)
+            if folder.exists():
+                return folder, held
+            os.close(held)
+
+
+def _remove_left_folders(parent: Path, name: str) -> None:
+    left = re.compile(rf"\.{re.escape(name)}\.[0-9a-f]{{8}}\.partial", re.DOTALL)
+    for path in [path for path in parent.iterdir() if left.fullmatch(path.name)]:
+        with suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+            held = os.open(path, _FOLDER)
+            try:
+                if _lock_folder(held, fcntl.LOCK_EX | fcntl.LOCK_NB):
+                    shutil.rmtree(path, ignore_errors=True)
+            finally:
+                os.close(held)
+
+
+def _lock_folder(folder: int, how: int) -> bool:
+    """Lock an open folder; False where another process has it, or it cannot be locked."""
+    try:
+        fcntl.flock(folder, how)
+    except OSError as error:
+        # NFS locks only what is open for writing, as no folder is.
+        if not isinstance(error, BlockingIOError) and error.errno not in (*UNLOCKABLE, errno.EBADF):
+            raise
+        return False
+    return True
 
 
 def is_held(path: Path) -> bool:

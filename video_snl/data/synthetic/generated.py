@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -10,14 +9,13 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from video_snl.errors import UserError
-from video_snl.utils.files import fresh_folder
 from video_snl.utils.json_text import to_json
+from video_snl.utils.locks import waiting_lock, whole_folder
 
 __all__ = ["Generated", "cache_folder", "progress"]
 
@@ -60,7 +58,8 @@ class Generated:
             return root
         try:
             root.parent.mkdir(parents=True, exist_ok=True)
-            with _lock(root, self.what):
+            lock = root.parent / f".{root.name}.lock"
+            with waiting_lock(lock, f"makes {self.what}"):
                 if not self._is_complete(root):
                     self._replace(root)
         except OSError as error:
@@ -96,31 +95,12 @@ class Generated:
                 f"{self.what} needs a new or empty folder, and {root} holds other files: give "
                 f"another place by {self.place}"
             )
-        for left_over in root.parent.glob(f".{root.name}.*.partial"):
-            shutil.rmtree(left_over)
-        making = fresh_folder(root.parent, root.name)
-        try:
+        with whole_folder(root) as making:
             self.write(making)
             if root.exists():
                 # A folder that is in the way moves out first: rename wants the place to be free.
                 root.rename(making / "replaced")
-            making.rename(root)
-            shutil.rmtree(root / "replaced", ignore_errors=True)
-        finally:
-            if making.exists():
-                shutil.rmtree(making)
-
-
-@contextmanager
-def _lock(root: Path, what: str) -> Iterator[None]:
-    """Hold the lock beside ``root``; the system frees it when the process ends, however it does."""
-    with open(root.parent / f".{root.name}.lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"waiting for another process that makes {what}", file=sys.stderr)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        shutil.rmtree(root / "replaced", ignore_errors=True)
 
 
 def progress(done: Iterator[None], total: int, what: str) -> None:
