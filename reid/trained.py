@@ -79,12 +79,14 @@ def pretrained(name: str, weights: str | Path | None = None) -> TrainedReid:
         warnings.filterwarnings("ignore", message="Initializing zero-element tensors")
         size = data.height, data.width
         model, _ = build_network(experiment.model, 0, frames=1, size=size, published=path)
+    about = {"format_version": REID.format_version, "experiment": experiment.to_dict()}
     return TrainedReid(
         model=model.eval(),
         experiment=experiment,
         epoch=None,
         path=path,
         spec=REID,
+        stored={REID.entry: about | {"people": [], "pretrained": name}, "epoch": -1},
         people=[],
         digest=digest_of(path),
         pretrained=name,

@@ -206,7 +206,7 @@ class Serve(VideoLength, ServeAny):
 
 
 @option_group
-class Export(ExportAny):
+class Export(PretrainedReid, ExportAny):
     """Options of ``export``.
 
     Args:
@@ -346,11 +346,14 @@ def check(arguments: Namespace) -> int:
 
 def export(arguments: Namespace) -> int:
     options = options_of(Export, arguments)
+    check_network(options.checkpoint, options.pretrained, options.weights)
 
     def find() -> TrainedReid:
         from reid.runs import find_checkpoint
-        from reid.trained import load_trained
+        from reid.trained import load_trained, pretrained
 
+        if options.pretrained is not None:
+            return pretrained(options.pretrained, options.weights)
         return load_trained(find_checkpoint(options.checkpoint))
 
     return run_export(options, find, dynamic="batch,frames", preprocessing=True)

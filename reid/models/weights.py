@@ -152,8 +152,8 @@ def pretrained_file(name: str, weights: str | None = None) -> Path:
     advice = f"put it at {path}, or give" if weights is None else "give"
     raise UserError(
         f"{path} {fault}: the weights of {name} are published where no program can fetch them. "
-        f"Fetch them from {url} and {advice} the file: --weights FILE of evaluate, extract and "
-        "search, --model.weights FILE of train."
+        f"Fetch them from {url} and {advice} the file: --weights FILE of evaluate, extract, "
+        "search, identify and export, --model.weights FILE of train."
     )
 
 

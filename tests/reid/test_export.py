@@ -21,9 +21,17 @@ from reid.data.transforms import evaluation_clips
 from reid.models.network import TrackletNet, build_network
 from reid.retrieval.deployed import TrackletFeatures
 from reid.retrieval.features import read_features
+from reid.task_spec import REID
+from reid.trained import pretrained
+from tests.export.checkpoints import video_checkpoint
 from tests.reid.little import HEIGHT, WIDTH, run
+from tests.reid.test_reid_weights import torchreid_checkpoint, torchreid_model
+from tests.test_checkpoints import save
 from tests.tiny import environment, run_here
+from video_snl.errors import UserError
 from video_snl.export import command as recording
+from video_snl.runs.published import facts_of, stored_facts
+from video_snl.runs.validation import checked_experiment
 
 UNTIMED = ("--runs", "0")
 
@@ -205,6 +213,79 @@ def test_without_the_packages_of_the_extra(
     assert done.returncode == 2
     [line] = done.stderr.splitlines()
     assert "onnx" in line and "video-snl[export]" in line
+
+
+def test_a_network_of_videos_goes_to_the_other_command(tmp_path: Path) -> None:
+    checkpoint = video_checkpoint(tmp_path / "best.ckpt")
+    done = run("export", "--checkpoint", str(checkpoint), "-o", str(tmp_path / "people.onnx"))
+    assert done.returncode == 2
+    [line] = done.stderr.splitlines()
+    assert f"such as video-snl export --checkpoint {checkpoint}" in line
+    assert list(tmp_path.iterdir()) == [checkpoint]
+
+
+PUBLISHED = "osnet_x0_25_msmt17"
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A file as torchreid publishes them."""
+    return save(
+        torchreid_checkpoint(torchreid_model(), ""), tmp_path_factory.mktemp("weights"), "w"
+    )
+
+
+def test_a_file_says_what_a_published_network_is(weights: str) -> None:
+    network = pretrained(PUBLISHED, weights)
+    text = json.dumps(facts_of(network.stored, REID))
+    content = stored_facts(text, Path("people.onnx"))
+    assert checked_experiment(content, Path("people.onnx"), REID) == network.experiment
+    assert content["reid"]["pretrained"] == PUBLISHED and content["epoch"] == -1
+    del content["reid"]["pretrained"]  # of our own, the identities have to be there
+    with pytest.raises(UserError, match="people: expected at least one entry, found none"):
+        checked_experiment(content, Path("people.onnx"), REID)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--pretrained", "osnet_x9"], "'osnet_x9': no Re-ID network"),
+        (["--pretrained", PUBLISHED, "--weights", "none.pth"], "none.pth is not there"),
+        (["--pretrained", PUBLISHED, "--checkpoint", "a"], "give one of the two"),
+        (["--weights", "w.pth"], "--pretrained NAME"),
+    ],
+)
+def test_bad_published_networks(words: list[str], message: str, tmp_path: Path) -> None:
+    done = run("export", *words, "-o", str(tmp_path / "people.onnx"))
+    assert done.returncode == 2
+    [line] = done.stderr.splitlines()
+    assert message in line and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_published_network_gives_the_features_of_extract(
+    weights: str, dataset: Path, tmp_path: Path
+) -> None:
+    network = ("--pretrained", PUBLISHED, "--weights", weights)
+    path = tmp_path / "people.onnx"
+    done = run("export", *network, "-o", str(path), *UNTIMED)
+    assert done.returncode == 0, done.stderr
+    words = (str(dataset / "gallery"), "-o", str(tmp_path / "feats.parquet"))
+    assert run("extract", *words, *network, "--accelerator", "cpu").returncode == 0
+    table = read_features(tmp_path / "feats.parquet")
+    people = [
+        np.stack([np.asarray(_as_published(p)) for p in sorted(Path(name).glob("*.png"))])
+        for name in table.names
+    ]
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    for frames, feature in zip(people, table.features, strict=True):
+        given = {"tracklets": frames[None], "lengths": np.array([len(frames)])}
+        (found,) = session.run(["features"], given)
+        assert np.abs(found[0] - feature / np.linalg.norm(feature)).max() < 1e-5
+
+
+def _as_published(path: Path) -> Image.Image:
+    return Image.open(path).convert("RGB").resize((128, 256), Image.Resampling.BILINEAR)
 
 
 def test_predict_says_what_a_file_of_tracklets_is(exported: Path, tmp_path: Path) -> None:

@@ -64,4 +64,6 @@ def test_a_folder_of_the_other_program(published: Path, tmp_path: Path) -> None:
     from tests.tiny import run_here
 
     done = run_here("publish", "--checkpoint", str(published), "-o", str(tmp_path / "a"))
-    assert done.returncode == 2 and "was not written by video-snl train" in done.stderr
+    [line] = done.stderr.splitlines()
+    assert done.returncode == 2 and "was not written by video-snl train on videos, but" in line
+    assert f"reid export --checkpoint {published}" in line

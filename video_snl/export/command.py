@@ -103,10 +103,11 @@ def export(
         given.check(inputs[-1][1][0].shape)
     for what, x in inputs[:1] + inputs[-1:]:
         finite_logits(reference, what, *x)  # recording takes much longer
-    _tell("recording the network")
+    _tell(trained.spec, "recording the network")
     graph, taken = record_graph(network, given)
     if taken != given:
-        _tell("it can be recorded for the sizes of the training and larger ones alone")
+        line = "it can be recorded for the sizes of the training and larger ones alone"
+        _tell(trained.spec, line)
         given, inputs = taken, [*taken.random(), *inputs[len(given.trials()) :]]
         for _, x in inputs:
             given.check(x[0].shape)
@@ -236,10 +237,10 @@ def _steps(
     """
     name, path = target
     with writing("-o", str(path)), replacing(path) as temporary:
-        _tell(f"writing {path}")
+        _tell(spec, f"writing {path}")
         FORMATS[name].write(*content, temporary)
         yield
-        _tell(f"comparing it with the checkpoint on {counts(len(inputs), 'input')}")
+        _tell(spec, f"comparing it with the checkpoint on {counts(len(inputs), 'input')}")
         read, _, _ = read_exported(temporary, spec, _CPU)
         for each in inputs:
             differences.extend(check_equal(reference, read, [each]))
@@ -256,11 +257,12 @@ def _forms(
 ) -> list[Form]:
     if timing.runs == 0:
         return []
-    _tell("timing")
+    _tell(spec, "timing")
     forms = [eager_form(network, x, timing.runs)]
     if timing.compiled:
         _tell(
-            "compiling by torch.compile, which may take a minute (--compiled false: leave it out)"
+            spec,
+            "compiling by torch.compile, which may take a minute (--compiled false: leave it out)",
         )
         forms.append(compiled_form(network, x, timing.runs))
     read, _, _ = read_exported(path, spec, _CPU)
@@ -268,8 +270,8 @@ def _forms(
     return [*forms, exported_form(read, FORMATS[name].runtime, size, x, timing.runs)]
 
 
-def _tell(line: str) -> None:
-    print(f"video-snl export: {line}", file=sys.stderr, flush=True)
+def _tell(spec: TaskSpec, line: str) -> None:
+    print(f"{spec.command} export: {line}", file=sys.stderr, flush=True)
 
 
 @dataclass(frozen=True)

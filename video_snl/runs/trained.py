@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
-from video_snl.config.task_spec import IMAGE, VIDEO, AnyExperiment, TaskSpec, exact_spec
+from video_snl.config.task_spec import IMAGE, TASKS, VIDEO, AnyExperiment, TaskSpec, exact_spec
 from video_snl.config.user_code import refuse_code
 from video_snl.errors import UserError
 from video_snl.runs.published import CONFIG, DIGEST, WEIGHTS, read_shared
@@ -59,7 +59,8 @@ class TrainedNetwork(Generic[ExperimentT_co]):
         path: File of the checkpoint.
         spec: Kind of task.
         stored: Description in its checkpoint (:func:`checkpoint_metadata`); empty for an exported
-            file and for checkpoints of the paper's released code.
+            file and for checkpoints of the paper's released code. That of a published Re-ID network
+            has its name, no identities and the epoch -1: none of ours is finished.
     """
 
     model: nn.Module
@@ -149,6 +150,7 @@ def read_checkpoint(
     """
     content = _values(path, cache=cache)
     if spec.entry not in content:
+        _refuse_other_commands(content, path, spec)
         raise UserError(
             f"{path} was not written by {spec.command} train. Published weights go with the name "
             f"of their network: --pretrained NAME --weights {path}, or load(NAME, weights=...) in "
@@ -159,6 +161,27 @@ def read_checkpoint(
     if not isinstance(weights, Mapping) or not all(isinstance(name, str) for name in weights):
         raise UserError(f"{path} holds no weights (state_dict): it is damaged; take another copy.")
     return content
+
+
+def _refuse_other_commands(content: Mapping[str, Any], path: Path, spec: TaskSpec) -> None:
+    """Refuse a checkpoint of another kind of task, and name the command that takes it.
+
+    Raises:
+        UserError: It is one.
+    """
+    entry = next((name for name in content if _is_ours(content[name])), None)
+    if entry is None:
+        return
+    # The other package's entry is its command.
+    command = next((each.command for each in TASKS.values() if each.entry == entry), entry)
+    raise UserError(
+        f"{path} was not written by {spec.command} train on {spec.inputs}, but by {command} train: "
+        f"the commands of {command} take it, such as {command} export --checkpoint {path}"
+    )
+
+
+def _is_ours(value: Any) -> bool:
+    return isinstance(value, Mapping) and "format_version" in value
 
 
 def holds(path: Path, spec: TaskSpec) -> bool:
@@ -185,9 +208,7 @@ def _values(path: Path, *, cache: bool) -> Mapping[str, Any]:
     else:
         content = read_shared(path) if path.name == WEIGHTS else read_values(path)
     # Files of others are not read twice, and may be large.
-    ours = any(
-        isinstance(value, Mapping) and "format_version" in value for value in content.values()
-    )
+    ours = any(map(_is_ours, content.values()))
     _cached = (state, content) if cache and ours else None
     return content
 

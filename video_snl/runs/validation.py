@@ -43,9 +43,13 @@ def checked_experiment(content: Mapping[str, Any], path: Path, spec: TaskSpec) -
         )
     try:
         experiment = spec.experiment(about["experiment"])
+        published = about.get("pretrained")
+        check_value(published, str | None, "pretrained")
         for name, kind in spec.entries.items():
             check_value(about[name], kind, name)
-            _check_size(name, about[name])
+            # Weights that others published do not say whom they were trained on.
+            if published is None or about[name]:
+                _check_size(name, about[name])
         check_value(about.get("trained_with"), str | None, "trained_with")
         check_value(content["epoch"], int, "epoch")
         for digest in (DIGEST, WEIGHTS_DIGEST):
