@@ -215,6 +215,8 @@ def _samples(
     else:
         dataset = SampledDataset(tracklets, config, test_frames)
         owner = list(range(len(tracklets)))
+    # Long tracklets are read in pieces, which are what is counted.
+    what = what if len(owner) == len(tracklets) else f"pieces of {what}"
     pin = device.type == "cuda"
     loader = make_loader(dataset, in_order(len(owner)), 1, pin_memory=pin, quarantine=quarantine)
     try:
