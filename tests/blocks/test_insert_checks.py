@@ -19,6 +19,7 @@ from video_snl import make_block
 from video_snl.blocks import NL2d, SNL2d, SNL3d
 from video_snl.blocks.insertion import (
     WithBlock,
+    block_places,
     insert_blocks,
     inserted_blocks,
     mask_blocks,
@@ -441,8 +442,9 @@ def test_what_is_no_network(model: Any, found: str) -> None:
     said = f"expected a network, a torch.nn.Module, got a {found}"
     with pytest.raises(ValueError, match=f"insert_blocks: {said}"):
         insert_blocks(model)
-    with pytest.raises(ValueError, match=f"remove_blocks: {said}"):
-        remove_blocks(model)
+    for function in (remove_blocks, inserted_blocks, block_places):
+        with pytest.raises(ValueError, match=f"^{function.__name__}: {said}.$"):
+            function(model)
     with (
         pytest.raises(ValueError, match=f"mask_blocks: {said}"),
         mask_blocks(model, torch.ones(1, 4, dtype=torch.bool)),

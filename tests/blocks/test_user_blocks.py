@@ -405,12 +405,19 @@ def test_own_filter(order: int) -> None:
         ("own_parts.parts.Uncounted", r"expected whole numbers count, .* found \('two', 'two'\)"),
         (SQUARE, "expected a subclass of video_snl.blocks.Filter, found a function"),
         ("video_snl.blocks.Polynomial", "cannot be made of order=2"),
+        ("own_parts.parts.LeavingFilter", "cannot be made of order=2: SystemExit: 3"),
         ("powers", "expected a dotted path"),
     ],
 )
 def test_what_is_no_filter_is_said(filter_: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         make_block("gsnl", 8, filter=filter_)
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_a_class_of_kernels_that_exits_is_refused(scaled: bool) -> None:
+    with pytest.raises(ValueError, match="Leaving' cannot be made: SystemExit: 3"):
+        make_block("nl", 8, kernel="own_parts.parts.Leaving", scaled=scaled)
 
 
 def test_block_of_an_own_row_is_one_of_the_zoo() -> None:

@@ -29,7 +29,7 @@ from video_snl.blocks.operators import (
     wide,
     without_autocast,
 )
-from video_snl.blocks.user_blocks import import_named
+from video_snl.blocks.user_blocks import import_named, reason_of
 
 __all__ = [
     "Cayley",
@@ -302,9 +302,9 @@ def own_filter(path: str, order: int) -> Callable[[], Filter]:
     try:
         made: Filter = kind(order)
         numbers = made.count, made.products
-    except Exception as error:  # whatever a constructor of others raises
+    except (Exception, SystemExit) as error:  # whatever a constructor of others raises
         raise ValueError(
-            f"filter={path!r} cannot be made of order={order}: {type(error).__name__}: {error}"
+            f"filter={path!r} cannot be made of order={order}: {reason_of(error)}"
         ) from error
     if not all(isinstance(number, int) for number in numbers) or not numbers >= (1, 0):
         raise ValueError(

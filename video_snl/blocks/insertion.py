@@ -34,6 +34,7 @@ from video_snl.blocks.places import (
     Site,
     bare_children,
     block_places,
+    check_network,
     in_stages,
     inserted_blocks,
     parents_of,
@@ -137,7 +138,7 @@ def insert_blocks(
             or past the block; a callable that takes other arguments or makes no block, or one that
             does not fit.
     """
-    _check_network(model, "insert_blocks")
+    check_network(model, "insert_blocks")
     positions = _checked_positions(positions)
     if not positions:
         raise ValueError(f"positions is empty, no block would be inserted. {places_line(model)}")
@@ -237,18 +238,12 @@ def remove_blocks(model: nn.Module) -> dict[str, nn.Module]:
     Raises:
         ValueError: ``model`` is no module.
     """
-    _check_network(model, "remove_blocks")
+    check_network(model, "remove_blocks")
     blocks = inserted_blocks(model)
     for parent, name, module in list(bare_children(model)):
         parent._modules[name] = module
     _keep_dense(model)
     return blocks
-
-
-def _check_network(model: Any, function: str) -> None:
-    if not isinstance(model, nn.Module):
-        kind = f"class {model.__qualname__}" if isinstance(model, type) else type(model).__name__
-        raise ValueError(f"{function}: expected a network, a torch.nn.Module, got a {kind}.")
 
 
 def _checked_positions(positions: Any) -> list[str]:
@@ -405,7 +400,7 @@ def mask_blocks(model: nn.Module, mask: Tensor | Sequence[Tensor]) -> Iterator[N
             is not boolean or has no axes of positions. In a forward pass: a mask that does not fit
             the grid of a block.
     """
-    _check_network(model, "mask_blocks")
+    check_network(model, "mask_blocks")
     masks: Sequence[Any] = mask if isinstance(mask, (list, tuple)) else [mask]
     if not masks:
         raise ValueError("mask_blocks: the list of masks is empty; give one for each size of grid.")

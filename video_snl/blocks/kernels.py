@@ -36,7 +36,7 @@ from video_snl.blocks.operators import (
     to_vertices,
     wide,
 )
-from video_snl.blocks.user_blocks import check_pairs, import_named, pairs_of
+from video_snl.blocks.user_blocks import check_pairs, import_named, pairs_of, reason_of
 
 __all__ = [
     "AffinitySpec",
@@ -475,6 +475,6 @@ def _own_kernel(path: str, scaled: bool) -> PairKernel:
         return FunctionKernel(found)
     try:
         kernel: PairKernel = found(scaled=True) if scaled else found()
-    except Exception as error:  # whatever a constructor of others raises
-        raise ValueError(f"kernel={path!r} cannot be made: {error}") from error
+    except (Exception, SystemExit) as error:  # whatever a constructor of others raises
+        raise ValueError(f"kernel={path!r} cannot be made: {reason_of(error)}") from error
     return kernel

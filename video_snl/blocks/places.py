@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import nn
 
@@ -19,6 +19,7 @@ __all__ = [
     "Site",
     "bare_children",
     "block_places",
+    "check_network",
     "in_stages",
     "inserted_blocks",
     "parents_of",
@@ -29,8 +30,27 @@ __all__ = [
 ]
 
 
+def check_network(model: Any, function: str) -> None:
+    """Check that a function was given a network.
+
+    Args:
+        function: Name of the function, for the message.
+
+    Raises:
+        ValueError: ``model`` is no module.
+    """
+    if not isinstance(model, nn.Module):
+        kind = f"class {model.__qualname__}" if isinstance(model, type) else type(model).__name__
+        raise ValueError(f"{function}: expected a network, a torch.nn.Module, got a {kind}.")
+
+
 def inserted_blocks(model: nn.Module) -> dict[str, nn.Module]:
-    """Return the inserted blocks by position, ``{"before:res4.5": block}``."""
+    """Return the inserted blocks by position, ``{"before:res4.5": block}``.
+
+    Raises:
+        ValueError: ``model`` is no module.
+    """
+    check_network(model, "inserted_blocks")
     names = {site.bare: place for place, site in _units(model).items()}
     return {
         f"{where}:{names.get(site.bare, site.bare)}": block
@@ -46,7 +66,11 @@ def block_places(model: nn.Module) -> dict[str, str]:
     ``slow.res2`` ... ``fast.res5`` in its SlowFast, ``layer1`` ... ``layer4`` in torchvision's and
     timm's ResNets, ``features.N`` in Swin and ``blocks`` in MViT; in S3D they are the layers of
     ``features``.
+
+    Raises:
+        ValueError: ``model`` is no module.
     """
+    check_network(model, "block_places")
     return {place: site.path for place, site in _units(model).items()}
 
 

@@ -34,6 +34,7 @@ __all__ = [
     "named",
     "own_block",
     "pairs_of",
+    "reason_of",
 ]
 
 _TRIED_ON = (4, 6, 8)  # sizes of the axes, of which none can be taken for another
@@ -100,7 +101,7 @@ def import_named(path: str, option: str, expected: str, fits: Callable[[Any], bo
             ) from error
         raise ValueError(f"{said}: the module {module_name} needs {error.name}.") from error
     except (Exception, SystemExit) as error:  # whatever a module does when it is imported
-        raise ValueError(f"{said}: importing {module_name} fails: {_reason(error)}.") from error
+        raise ValueError(f"{said}: importing {module_name} fails: {reason_of(error)}.") from error
     if not hasattr(module, name):
         near = get_close_matches(name, vars(module), 1)
         advice = f"; the nearest is {near[0]}" if near else ""
@@ -166,7 +167,7 @@ def made_by(
         with _as_it_was():
             block = make()
     except reported as error:
-        raise ValueError(f"{said} cannot be made: {_reason(error)}.") from error
+        raise ValueError(f"{said} cannot be made: {reason_of(error)}.") from error
     if not isinstance(block, nn.Module):
         kind = f"class {named(block)}" if isinstance(block, type) else type(block).__name__
         raise ValueError(f"{said}: expected a torch.nn.Module, found a {kind}.")
@@ -205,7 +206,7 @@ def check_block(block: nn.Module, said: str, in_channels: int, ndim: int) -> Non
     try:
         trial = copy.deepcopy(block).eval()
     except (Exception, SystemExit) as error:  # of whatever it holds
-        raise ValueError(f"{said} cannot be copied (copy.deepcopy): {_reason(error)}.") from error
+        raise ValueError(f"{said} cannot be copied (copy.deepcopy): {reason_of(error)}.") from error
     shape = (2, in_channels, *_TRIED_ON[:ndim])
     devices = [like.device] if like.device.type == "cuda" else []
     # Not every operation has a CPU kernel for half precision.
@@ -220,7 +221,7 @@ def check_block(block: nn.Module, said: str, in_channels: int, ndim: int) -> Non
             grown = same and y.requires_grad
             gradient = torch.autograd.grad(y.sum(), x, allow_unused=True)[0] if grown else None
         except (Exception, SystemExit) as error:  # whatever a forward pass of others raises
-            raise ValueError(f"{said} fails on an input of {shape}: {_reason(error)}.") from error
+            raise ValueError(f"{said} fails on an input of {shape}: {reason_of(error)}.") from error
     if not isinstance(y, Tensor) or y.shape != x.shape:
         found = tuple(y.shape) if isinstance(y, Tensor) else f"a {type(y).__name__}"
         raise ValueError(f"{said}: expected an output of the input's shape {shape}, found {found}.")
@@ -315,7 +316,7 @@ def check_pairs(function: Callable[[Tensor, Tensor], Tensor], normalization: str
         except (Exception, SystemExit) as error:  # whatever a function of others raises
             raise ValueError(
                 f"{said} fails on theta {tuple(theta.shape)} and phi {tuple(phi.shape)}: "
-                f"{_reason(error)}."
+                f"{reason_of(error)}."
             ) from error
 
     functools.update_wrapper(tried, function)
@@ -336,6 +337,7 @@ def check_pairs(function: Callable[[Tensor, Tensor], Tensor], normalization: str
             raise ValueError(f"{said}: its gradient with respect to {name} is not finite.")
 
 
-def _reason(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
+    """Return the kind of an error of others' code and the first line of what it says."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0].rstrip('.')}" if lines else type(error).__name__
