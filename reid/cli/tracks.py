@@ -46,7 +46,9 @@ class _Tracks(MaxPixels):
         detector: motion: whatever moves before a fixed camera, by OpenCV's background subtraction;
             or the dotted path of a function, such as my_package.detect, from a frame (RGB, uint8)
             and its number (from 0) to boxes (left, top, width, height, perhaps a score), which is
-            imported and so run. Boxes are put into tracks by their overlap alone. Default none.
+            imported and so run. Default none.
+        tracker: What puts the boxes of a detector into tracks: overlap (with the last box alone) or
+            norfair (with where a Kalman filter predicts it; extra tracks). Default overlap.
         camera: Name of the camera. Default: name of the file without its suffix.
         min_frames: Fewest boxes of a tracklet; shorter ones are left out.
         max_gap: Most frames without a box within a tracklet; at longer gaps a track is cut.
@@ -59,6 +61,7 @@ class _Tracks(MaxPixels):
     video: str = positional("VIDEO")
     tracks: str | None = option(metavar="FILE")
     detector: str | None = option(metavar="motion|MODULE.NAME")
+    tracker: Literal["overlap", "norfair"] | None = None
     camera: str | None = option(metavar="NAME")
     min_frames: int = 5
     max_gap: int = 25
@@ -117,6 +120,7 @@ def _source(options: _Tracks) -> Source:
         options.video,
         options.tracks,
         options.detector,
+        options.tracker,
         options.camera,
         options.outside == "skip",
         Selection(options.min_frames, options.max_gap, options.min_height, options.max_overlap),

@@ -39,6 +39,8 @@ class Source:
         video: File.
         tracks: File of tracks in the format of MOTChallenge; None: of the detector.
         detector: ``motion`` or a dotted path; None: of the file.
+        tracker: Key of :data:`reid.tracks.detecting.TRACKERS` for the boxes of the detector; None:
+            ``overlap``.
         camera: Name of the camera; None: name of the file without its suffix.
         skip: Leave out boxes that the video has no pixels for, where they are an error else.
         selection: The boxes that are cut out.
@@ -48,6 +50,7 @@ class Source:
     video: str
     tracks: str | None = None
     detector: str | None = None
+    tracker: str | None = None
     camera: str | None = None
     skip: bool = False
     selection: Selection = field(default_factory=Selection)
@@ -60,6 +63,11 @@ class Source:
             raise UserError(
                 "name the tracks once: --tracks FILE of a tracker (MOTChallenge format), or "
                 "--detector motion for a first try"
+            )
+        if self.tracker is not None and self.tracks is not None:
+            raise UserError(
+                f"--tracker {self.tracker} is for the boxes of a --detector, and --tracks "
+                f"{self.tracks} has tracks already: leave one of the two out"
             )
         name = self.camera_name
         if not name or name.startswith(".") or "/" in name or "\0" in name:
@@ -144,8 +152,13 @@ def find_tracks(source: Source) -> Tracked:
         from reid.tracks.detecting import detect  # and OpenCV
 
         by = f"--detector {source.detector}"
-        gap = source.selection.max_gap
-        boxes = detect(source.video, str(source.detector), source.max_pixels, gap)
+        boxes = detect(
+            source.video,
+            str(source.detector),
+            source.max_pixels,
+            source.selection.max_gap,
+            source.tracker or "overlap",
+        )
     inside = check_boxes(boxes, source.video, frames, (height, width), source=by, skip=source.skip)
     picked: Picked = source.selection.pick(inside.tracks)
     return Tracked(source.camera_name, picked.tracks, times, inside.left_out + picked.left_out)

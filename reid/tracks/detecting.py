@@ -7,7 +7,7 @@ better tracks, by their file.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,22 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from reid.tracks.boxes import Box, overlaps
-from video_snl.blocks.user_blocks import import_named
+from video_snl.blocks.user_blocks import import_named, reason_of
 from video_snl.data.decoding.pyav import PyAVReader
 from video_snl.errors import UserError
+from video_snl.utils.extras import require
+from video_snl.utils.processes import is_signalled
 from video_snl.utils.progress import counted
 
-__all__ = ["Detector", "MotionDetector", "associate", "detect", "detector_named"]
+__all__ = [
+    "TRACKERS",
+    "Detector",
+    "MotionDetector",
+    "associate",
+    "detect",
+    "detector_named",
+    "predict_and_associate",
+]
 
 Detector = Callable[[np.ndarray, int], Any]
 """From a frame, RGB, uint8 (H, W, 3), and its number from 0, to boxes (N, 4) or (N, 5): left, top,
@@ -80,26 +90,42 @@ def detector_named(name: str) -> Detector:
         )
     try:
         found = import_named(name, "--detector", "a function of a frame and its number", callable)
-        made: Detector = found() if isinstance(found, type) else found
     except ValueError as error:
         raise UserError(str(error)) from error
-    except Exception as error:  # whatever a constructor does
-        raise UserError(f"--detector {name}: {type(error).__name__}: {error}") from error
+    with _code_of_others(f"--detector {name} cannot be made"):
+        made: Detector = found() if isinstance(found, type) else found
     return made
 
 
-def detect(video: str, name: str, max_pixels: int, max_gap: int) -> list[Box]:
-    """Find tracks in a video by a detector and :func:`associate`.
+@contextmanager
+def _code_of_others(said: str) -> Iterator[None]:
+    """Turn whatever the body raises into one line, but for an end by a signal."""
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        if is_signalled(error):
+            raise
+        raise UserError(f"{said}: {reason_of(error)}") from error
+
+
+def detect(
+    video: str, name: str, max_pixels: int, max_gap: int, tracker: str = "overlap"
+) -> list[Box]:
+    """Find tracks in a video by a detector and a tracker.
 
     Args:
         video: File.
         name: Detector, as for :func:`detector_named`.
         max_pixels: Most pixels of a frame.
         max_gap: Most frames without a box within a track.
+        tracker: Key of :data:`TRACKERS`.
 
     Raises:
-        UserError: The video breaks; the detector fails, or returns something else than boxes.
+        UserError: The video breaks; the detector fails, or returns something else than boxes; the
+            tracker is not installed.
     """
+    if tracker == "norfair":
+        require("tracks")
     detector = detector_named(name)
 
     def frames() -> Iterator[np.ndarray]:
@@ -109,17 +135,12 @@ def detect(video: str, name: str, max_pixels: int, max_gap: int) -> list[Box]:
     def detected() -> Iterator[np.ndarray]:
         shown = counted(frames(), len(reader), f"detecting in {Path(video).name}")
         for number, frame in enumerate(shown):
-            try:
+            with _code_of_others(f"--detector {name} fails in frame {number + 1} of {video}"):
                 boxes = detector(frame, number)
-            except Exception as error:  # whatever a function of somebody's own does
-                raise UserError(
-                    f"--detector {name} fails in frame {number + 1} of {video}: "
-                    f"{type(error).__name__}: {error}"
-                ) from error
             yield _checked(boxes, f"--detector {name}, frame {number + 1} of {video}")
 
     with closing(PyAVReader(video, max_pixels)) as reader:
-        return associate(detected(), max_gap)
+        return TRACKERS[tracker](detected(), max_gap)
 
 
 def _checked(boxes: Any, said: str) -> np.ndarray:
@@ -175,3 +196,34 @@ def associate(detections: Iterator[np.ndarray], max_gap: int) -> list[Box]:
             last[track] = Box(frame, track, *place)
             found.append(last[track])
     return found
+
+
+def predict_and_associate(detections: Iterator[np.ndarray], max_gap: int) -> list[Box]:
+    """Number the boxes of a person alike by Norfair's tracker, which predicts motion.
+
+    A box continues the track with which it shares most, where a Kalman filter of constant velocity
+    predicts its box: an intersection over union of more than 0.3, the largest ones first. A track
+    waits for its next box at most as many frames as it has boxes, and at most ``max_gap``.
+
+    Args:
+        detections: Boxes (N, 5) of every frame in turn, with their scores.
+    """
+    import norfair
+
+    tracker = norfair.Tracker(
+        distance_function="iou",
+        distance_threshold=1 - _LEAST_IOU,
+        hit_counter_max=max(1, max_gap),
+        initialization_delay=0,  # every box is of a track; short ones are left out later
+    )
+    found: list[Box] = []
+    for frame, boxes in enumerate(detections):
+        corners = np.stack([boxes[:, :2], boxes[:, :2] + boxes[:, 2:4]], 1)
+        given = [norfair.Detection(each, data=(frame, n)) for n, each in enumerate(corners)]
+        tracks = {each.last_detection.data: each.id for each in tracker.update(given)}
+        found += [Box(frame, tracks[frame, n], *box) for n, box in enumerate(boxes.tolist())]
+    return found
+
+
+TRACKERS = {"overlap": associate, "norfair": predict_and_associate}
+"""Functions from the boxes of every frame and the longest gap to the boxes of tracks, by name."""

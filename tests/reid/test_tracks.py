@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,12 @@ from PIL import Image
 
 from reid.data.tracklet_folders import find_tracklets
 from reid.tracks.boxes import Box, Selection, Track, check_boxes, read_boxes
-from reid.tracks.detecting import associate
+from reid.tracks.detecting import TRACKERS, associate, predict_and_associate
 from tests.reid.little import run
 from tests.reid.people import COLOURS, FRAMES, SIZE, place, track_lines, write_people
 from tests.videos import frames_of
 from video_snl.errors import UserError
+from video_snl.utils import extras
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -132,6 +134,8 @@ def test_files_without_tracks_are_refused(video: Path, tmp_path: Path) -> None:
     _refused(_tracklets(video, output), output, "--detector")
     both = _tracklets(video, output, "--tracks", tracks, "--detector", "motion")
     _refused(both, output, "once")
+    twice = _tracklets(video, output, "--tracks", tracks, "--tracker", "norfair")
+    _refused(twice, output, "--tracker norfair is for the boxes of a --detector")
     _refused(_tracklets(tmp_path / "none.mp4", output, "--tracks", tracks), output, "none.mp4")
     tracks.write_text("\n".join(track_lines()))
     broken = tmp_path / "broken.mp4"
@@ -209,6 +213,39 @@ def test_boxes_are_numbered_by_their_overlap() -> None:
     ]
 
 
+def test_a_tracker_that_is_not_installed_is_named(
+    video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = extras.find_spec
+    monkeypatch.setattr(extras, "find_spec", lambda name: None if name == "norfair" else real(name))
+    done = _tracklets(video, tmp_path / "a", "--detector", "motion", "--tracker", "norfair")
+    _refused(done, tmp_path / "a", "(norfair-enough): pip install 'video-snl[tracks]'")
+
+
+def _crossing() -> Iterator[np.ndarray]:
+    """Two people who walk towards each other and on; both are hidden while they meet."""
+    for frame in range(60):
+        one, two = [4.0 * frame, 20, 30, 80, 1], [240 - 4.0 * frame, 22, 30, 80, 1]
+        hidden = 26 <= frame < 34
+        yield np.array([[]] if hidden else [one, two], float).reshape(-1, 5)
+
+
+def test_norfair_follows_people_where_overlap_does_not() -> None:
+    pytest.importorskip("norfair")
+    tracks = {name: TRACKERS[name](_crossing(), 20) for name in ("overlap", "norfair")}
+    for boxes in tracks.values():
+        assert len(boxes) == 2 * 52 and {box.frame for box in boxes} == {*range(26), *range(34, 60)}
+    found = {}
+    for name, boxes in tracks.items():
+        starts = {box.track: box.left for box in boxes if box.frame == 0}
+        ends = {box.track: box.left for box in boxes if box.frame == 59}
+        assert starts == {1: 0, 2: 240}
+        found[name] = ends
+    assert found["norfair"] == {1: 236, 2: 4}
+    assert found["overlap"] != found["norfair"]
+    assert predict_and_associate(iter([np.zeros((0, 5))] * 3), 0) == []
+
+
 def detector(frame: np.ndarray, number: int) -> list[list[float]]:
     """The people of the video by their colours."""
     assert frame.shape == (*SIZE, 3)
@@ -233,17 +270,35 @@ def flat(frame: np.ndarray, number: int) -> list[list[float]]:
     return [[1.0, 2.0, 0.0, 3.0]]
 
 
+def leaving(frame: np.ndarray, number: int) -> list[list[float]]:
+    raise SystemExit(3)
+
+
+class Unmade:
+    def __init__(self) -> None:
+        raise SystemExit("no weights\nand more")
+
+
 def slow(frame: np.ndarray, number: int) -> list[list[float]]:
     print("begun", flush=True)
     time.sleep(60)
     return []
 
 
-@pytest.mark.parametrize("name, empty", [("motion", 100), (f"{__name__}.detector", 0)])
-def test_detectors_find_both_people(tmp_path: Path, name: str, empty: int) -> None:
+@pytest.mark.parametrize(
+    "name, empty, tracker",
+    [
+        ("motion", 100, "overlap"),
+        (f"{__name__}.detector", 0, "overlap"),
+        (f"{__name__}.detector", 0, "norfair"),
+    ],
+)
+def test_detectors_find_both_people(tmp_path: Path, name: str, empty: int, tracker: str) -> None:
+    if tracker == "norfair":
+        pytest.importorskip("norfair")
     output = tmp_path / "people"
     video = write_people(tmp_path / "hall.mp4", empty)
-    done = _tracklets(video, output, "--detector", name)
+    done = _tracklets(video, output, "--detector", name, "--tracker", tracker)
     assert done.returncode == 0, done.stderr
     boxes = read_boxes(str(output / "tracks.txt"))
     for person in COLOURS:
@@ -270,6 +325,8 @@ def test_detectors_find_both_people(tmp_path: Path, name: str, empty: int) -> No
         (f"{__name__}.failing", "RuntimeError: no detector here"),
         (f"{__name__}.shapeless", "shape (3,)"),
         (f"{__name__}.flat", "above 0"),
+        (f"{__name__}.leaving", "fails in frame 1 of"),
+        (f"{__name__}.Unmade", "cannot be made: SystemExit: no weights"),
     ],
 )
 def test_bad_detectors_are_refused(video: Path, tmp_path: Path, name: str, said: str) -> None:

@@ -55,6 +55,7 @@ PACKAGES: dict[str, dict[str, str]] = {
         "torchreid": "torchreid",
     },
     "postgres": {"pgvector": "pgvector", "psycopg": "psycopg"},
+    "tracks": {"norfair": "norfair-enough"},
     "serve": {
         "python_multipart": "python-multipart",
         "starlette": "starlette",
@@ -73,6 +74,7 @@ INCLUDED = {
     "export": "train",
     "reid": "train",
     "postgres": "reid",
+    "tracks": "reid",
     "serve": "explain",
 }
 """The extra that an extra brings along, so that it alone is enough for its commands."""

@@ -55,6 +55,11 @@ def ending_in_order() -> Iterator[None]:
         yield
 
 
+def is_signalled(error: BaseException) -> bool:
+    """Tell whether an error is the end by a signal, as :func:`ending_in_order` makes one."""
+    return isinstance(error, SystemExit) and error.code in _ENDINGS.values()
+
+
 def leave_lost_terminal() -> None:
     """Write to nowhere what would be written to a terminal that is gone, which is an error."""
     for file in (sys.__stdout__, sys.__stderr__):
