@@ -120,7 +120,7 @@ def _parsed(line: str, said: str, number: int) -> Box:
     values = {}
     for name, text in zip(_FIELDS, fields, strict=False):
         try:
-            values[name] = float(text)
+            values[name] = math.nan if "_" in text else float(text)  # Python's 1_0 is 10
         except ValueError:
             values[name] = math.nan
         if name in _FIELDS[:7] and not math.isfinite(values[name]):
@@ -180,9 +180,9 @@ def check_boxes(
     missing: Counter[str] = Counter()
     for box in boxes:
         late = box.frame >= frames
-        left, top = max(0, math.floor(box.left)), max(0, math.floor(box.top))
-        right = min(width, math.ceil(box.left + box.width))
-        bottom = min(height, math.ceil(box.top + box.height))
+        left, top = math.floor(max(0.0, box.left)), math.floor(max(0.0, box.top))
+        right = math.ceil(min(width, box.left + box.width))  # the sum may be infinite
+        bottom = math.ceil(min(height, box.top + box.height))
         if late or left >= right or top >= bottom:
             if not skip:
                 where = f"{source}, line {box.line}" if box.line else source

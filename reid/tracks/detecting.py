@@ -43,6 +43,7 @@ _SIDE = 216  # pixels of the shorter side that motion is looked for in
 _HISTORY = 3000  # frames: who stands still for a tenth of it becomes background
 _FAR = 16  # squared deviations from the background
 _LEAST_SHARE, _LARGEST_SHARE = 0.01, 0.5  # of the image; a change of the light is all of it
+_LARGEST = 1e6  # pixels of a place or side: areas stay finite
 _FOREGROUND = 255  # in the mask, where shadows are 127
 
 
@@ -159,8 +160,13 @@ def _checked(boxes: Any, said: str) -> np.ndarray:
         raise UserError(
             f"{said}: expected boxes of shape (N, 4) or (N, 5), found shape {found.shape}"
         )
-    if not np.isfinite(found).all() or (found[:, 2:4] <= 0).any():
-        raise UserError(f"{said}: expected left, top, width and height, the last two above 0")
+    far = ~(abs(found[:, :4]) <= _LARGEST) | (found[:, 2:4] <= 0).any(1)[:, None]
+    if far.any() or not np.isfinite(found).all():
+        box = ", ".join(f"{value:g}" for value in found[far.any(1) | ~np.isfinite(found).all(1)][0])
+        raise UserError(
+            f"{said}: expected left, top, width and height in pixels, the last two above 0, found "
+            f"{box}"
+        )
     return found if found.shape[1] == 5 else np.column_stack([found, np.ones(len(found))])
 
 

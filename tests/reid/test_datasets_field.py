@@ -169,6 +169,7 @@ def test_msmt17_with_blurred_faces(tmp_path: Path) -> None:
         ("msmt17", "list_query.txt", "0000_000_01_x_1_0.jpg", "line 3: expected a path, a space"),
         ("msmt17", "list_query.txt", "a.jpg one", "line 3: expected a path"),
         ("msmt17", "list_gallery.txt", "0001/0001_0_x_1.jpg 1", "say camera none, expected one"),
+        ("msmt17", "list_gallery.txt", "0001/0001_0_00_1.jpg 1", "say camera none, expected one"),
         ("msmt17", "list_train.txt", "0001/0001_0_01_1.jpg 7", "says that 0001/.* is of person 7"),
         ("ls-vid", "list_sequence/list_seq_test.txt", "tracklet_test/0009/0009_1 4", "no image"),
         ("ls-vid", "list_sequence/list_seq_train.txt", "\xff 3", "is not a list of files"),
@@ -234,7 +235,7 @@ def test_queries_of_lsvid_are_checked(rows: list[int], said: str, tmp_path: Path
     (root / "test/data/info_test.mat").unlink()
     with pytest.raises(UserError, match="info_test.mat does not exist"):
         load_dataset("ls-vid", root)
-    for content in (np.array([0.5]), np.array([{}], object)):
+    for content in (np.array([0.5]), np.array([np.inf]), np.array([{}], object)):
         np.save(root / "test" / "query.npy", content, allow_pickle=True)
         with pytest.raises(UserError, match="query.npy is not an array of"):
             load_dataset("ls-vid", root)

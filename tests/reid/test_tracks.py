@@ -96,6 +96,9 @@ def test_crops_are_the_pixels_of_the_boxes(video: Path, tracks: Path, tmp_path: 
         ("7,1,ten,20,30,40,1", "left is 'ten'"),
         ("7,1,10,nan,30,40,1", "top is 'nan'"),
         ("7,1,10,20,inf,40,1", "width is 'inf'"),
+        ("7,1,1_0,20,30,40,1", "left is '1_0'"),
+        ("7,1,10,20,30,40,", "conf is ''"),
+        ("7,9,1e308,20,1e308,40,1", "outside the image"),
         ("7.5,1,10,20,30,40,1", "frame is 7.5"),
         ("0,1,10,20,30,40,1", "frame is 0"),
         ("1e300,1,10,20,30,40,1", "frame is 1e+300"),
@@ -199,6 +202,10 @@ def test_boxes_are_cut_off_at_the_edges() -> None:
     boxes = [Box(0, 1, -5.5, -3.0, 20.2, 40.0), Box(1, 1, 150.0, 100.0, 30.0, 30.0)]
     found = check_boxes(boxes, "v", 2, SIZE, source="t")
     assert [box[2:6] for box in found.tracks[0].boxes] == [(0, 0, 15, 37), (150, 100, 10, 20)]
+    [whole] = check_boxes(
+        [Box(0, 1, -1e308, -9, 1.5e308, 1.8e308)], "v", 2, SIZE, source="t"
+    ).tracks
+    assert whole.boxes[0][2:6] == (0, 0, *SIZE[::-1])
 
 
 def test_boxes_are_numbered_by_their_overlap() -> None:
@@ -270,6 +277,10 @@ def flat(frame: np.ndarray, number: int) -> list[list[float]]:
     return [[1.0, 2.0, 0.0, 3.0]]
 
 
+def far(frame: np.ndarray, number: int) -> list[list[float]]:
+    return [[1.0, 2.0, 3.0, 3.0], [1.0, 2.0, 1e300, 3.0]]
+
+
 def leaving(frame: np.ndarray, number: int) -> list[list[float]]:
     raise SystemExit(3)
 
@@ -325,6 +336,7 @@ def test_detectors_find_both_people(tmp_path: Path, name: str, empty: int, track
         (f"{__name__}.failing", "RuntimeError: no detector here"),
         (f"{__name__}.shapeless", "shape (3,)"),
         (f"{__name__}.flat", "above 0"),
+        (f"{__name__}.far", "found 1, 2, 1e+300, 3"),
         (f"{__name__}.leaving", "fails in frame 1 of"),
         (f"{__name__}.Unmade", "cannot be made: SystemExit: no weights"),
     ],

@@ -179,7 +179,7 @@ def _tracklets(
 
 def _camera(path: str) -> int | None:
     fields = path.rpartition("/")[2].split("_")
-    known = len(fields) > _CAMERA and fields[_CAMERA].isdigit() and int(fields[_CAMERA]) > 0
+    known = len(fields) > _CAMERA and fields[_CAMERA].isdecimal() and int(fields[_CAMERA]) > 0
     return int(fields[_CAMERA]) if known else None
 
 
@@ -215,7 +215,8 @@ def _query_rows(info: Path, test: Sequence[_Line]) -> list[int]:
             numbers = np.load(saved, allow_pickle=False).ravel()
         except (ValueError, OSError, EOFError) as error:
             raise UserError(f"{saved} is not an array of numbers ({error}): {_RESTORE}") from error
-        if numbers.dtype.kind not in "iuf" or (numbers != np.floor(numbers)).any():
+        known = numbers.dtype.kind in "iuf" and bool(np.isfinite(numbers).all())
+        if not known or (numbers != np.floor(numbers)).any():
             raise UserError(f"{saved} is not an array of whole numbers: {_RESTORE}")
     else:
         path = path or places[0] / "info_test.mat"
