@@ -14,6 +14,7 @@ memory, as in the commands that predict; ``--free-memory`` leaves it as it is by
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -124,8 +125,9 @@ def summary(found: dict[str, Rows]) -> str:
     """Write the last size of each block, and the exponents over the last decade."""
     lines = []
     for name, rows in found.items():
-        last = {n: row for n, row in rows.items() if n * 11 >= max(rows)}
-        seconds, memory = growth(last)
+        sizes = list(rows)
+        seconds = growth(sizes, [row[0] for row in rows.values()])
+        memory = growth(sizes, [[row[1]] for row in rows.values()])
         times, mebibytes = rows[max(rows)]
         lines.append([name, f"{max(rows):,}", spread(times), rounded(mebibytes), seconds, memory])
     titles = [
@@ -139,11 +141,11 @@ def summary(found: dict[str, Rows]) -> str:
     return table(titles, lines)
 
 
-def growth(rows: Rows) -> tuple[Growth, Growth]:
-    """Fit the least times and the memory."""
-    sizes = list(rows)
-    times, memory = [min(rows[n][0]) for n in sizes], [rows[n][1] for n in sizes]
-    return fit_growth(sizes, times), fit_growth(sizes, memory)
+def growth(sizes: Sequence[float], costs: Sequence[Sequence[float]]) -> Growth:
+    """Fit the least costs over the last decade of N, which constant costs do not flatten."""
+    # A cube of 46 is a little less than a tenth of one of 100.
+    last = [(n, min(some)) for n, some in zip(sizes, costs, strict=True) if n * 11 >= max(sizes)]
+    return fit_growth(*zip(*last, strict=True))
 
 
 def plot(found: dict[str, Rows], path: Path) -> None:
@@ -155,7 +157,7 @@ def plot(found: dict[str, Rows], path: Path) -> None:
         return values
 
     titles = [("forward and backward", "CPU seconds"), ("live tensors", "MiB")]
-    plot_growth(path, [Panel(*title, curves(c)) for c, title in enumerate(titles)])
+    plot_growth(path, [Panel(*title, curves(c)) for c, title in enumerate(titles)], growth=growth)
 
 
 if __name__ == "__main__":

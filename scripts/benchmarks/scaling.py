@@ -129,8 +129,22 @@ class Panel:
     curves: Mapping[str, Curve]
 
 
-def plot_growth(path: Path, panels: Sequence[Panel], size: str = "N") -> None:
-    """Draw medians over sizes with their ranges, both axes logarithmic, exponents in the legend."""
+def growth_of_medians(sizes: Sequence[float], costs: Sequence[Sequence[float]]) -> Growth:
+    """Fit the medians of the turns over all sizes."""
+    return fit_growth(sizes, [statistics.median(some) for some in costs])
+
+
+def plot_growth(
+    path: Path,
+    panels: Sequence[Panel],
+    size: str = "N",
+    growth: Callable[[Sequence[float], Sequence[Sequence[float]]], Growth] = growth_of_medians,
+) -> None:
+    """Draw medians over sizes with their ranges, both axes logarithmic, exponents in the legend.
+
+    Args:
+        growth: Fits the costs of the turns; its exponent stands in the legend.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 5 * ((len(panels) + 1) // 2)), layout="constrained")
@@ -138,7 +152,7 @@ def plot_growth(path: Path, panels: Sequence[Panel], size: str = "N") -> None:
     for axes, panel in zip(axes_of, panels, strict=False):
         for number, (name, (sizes, values)) in enumerate(panel.curves.items()):
             middle = [statistics.median(some) for some in values]
-            fitted = f": {size}^{fit_growth(sizes, middle).exponent:.2f}" if len(sizes) > 1 else ""
+            fitted = f": {size}^{growth(sizes, values).exponent:.2f}" if len(sizes) > 1 else ""
             axes.loglog(sizes, middle, marker="o", color=f"C{number}", label=f"{name}{fitted}")
             low, high = [min(some) for some in values], [max(some) for some in values]
             axes.fill_between(sizes, low, high, color=f"C{number}", alpha=0.2, linewidth=0)

@@ -132,11 +132,15 @@ def test_an_index_finds_most_and_orders_alike(
     assert recall(found, exact) > 0.8
     assert (found.distances[:, 0] == exact.distances[:, 0]).all()
     assert (np.diff(found.distances[:, :5]) >= 0).all()
-    assert gallery.search(queries, only=Only(cameras=("c1",))).exact
+    only = Only(cameras=("c1",))
+    filtered = [gallery.search(queries, only=only, exact=exact) for exact in (False, True)]
+    assert filtered[0].exact  # filtered searches are, always
+    assert (filtered[0].distances == filtered[1].distances).all()
     wrong, figures = verify(gallery)
     assert wrong == [] and figures["recall"] > 0.8
     gallery.remove(some.keys[:290])
-    assert gallery.search(queries[:1], top=10, exact=True).keys(0)
+    left = gallery.search(queries[:1], top=10, exact=True).keys(0)
+    assert sorted(left) == sorted(some.keys[290:])
     assert set(gallery.search(queries[:1], top=10).keys(0)) <= set(some.keys[290:])
 
 

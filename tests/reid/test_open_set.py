@@ -175,7 +175,10 @@ def test_too_few_trials_are_not_measured() -> None:
         False,
         True,
     ]
-    assert found.threshold(FEWEST / 180) is not None
+    threshold = found.threshold(FEWEST / 180)
+    assert threshold is not None
+    assert found.false_alarm_rate(threshold) == (FEWEST, 180)
+    assert found.false_alarm_rate(np.nextafter(np.float32(threshold), np.float32(9)))[0] > FEWEST
     assert found.threshold(FEWEST / 181) is None and found.detection_rate(0.01) is None
 
 
