@@ -160,9 +160,10 @@ def _checked(boxes: Any, said: str) -> np.ndarray:
         raise UserError(
             f"{said}: expected boxes of shape (N, 4) or (N, 5), found shape {found.shape}"
         )
-    far = ~(abs(found[:, :4]) <= _LARGEST) | (found[:, 2:4] <= 0).any(1)[:, None]
-    if far.any() or not np.isfinite(found).all():
-        box = ", ".join(f"{value:g}" for value in found[far.any(1) | ~np.isfinite(found).all(1)][0])
+    near = (np.abs(found[:, :4]) <= _LARGEST).all(1) & np.isfinite(found).all(1)
+    good = near & (found[:, 2:4] > 0).all(1)
+    if not good.all():
+        box = ", ".join(f"{value:g}" for value in found[~good][0])
         raise UserError(
             f"{said}: expected left, top, width and height in pixels, the last two above 0, found "
             f"{box}"
@@ -226,7 +227,8 @@ def predict_and_associate(detections: Iterator[np.ndarray], max_gap: int) -> lis
     for frame, boxes in enumerate(detections):
         corners = np.stack([boxes[:, :2], boxes[:, :2] + boxes[:, 2:4]], 1)
         given = [norfair.Detection(each, data=(frame, n)) for n, each in enumerate(corners)]
-        tracks = {each.last_detection.data: each.id for each in tracker.update(given)}
+        people = tracker.update(given)
+        tracks = {each.last_detection.data: each.id for each in people if each.id is not None}
         found += [Box(frame, tracks[frame, n], *box) for n, box in enumerate(boxes.tolist())]
     return found
 
