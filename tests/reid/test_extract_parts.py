@@ -17,7 +17,7 @@ from reid.cli.main import main
 from reid.retrieval import extract as extracting
 from reid.retrieval.encode import Encoded
 from reid.retrieval.features import read_features
-from tests.reid.little import write_tracklet
+from tests.reid.little import run, write_tracklet
 from tests.tiny import environment
 
 
@@ -40,6 +40,16 @@ def words(trained: Path, people: Path) -> list[str]:
 def blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks of two tracklets."""
     monkeypatch.setattr(extracting, "_BLOCK_FRAMES", 8)
+
+
+def test_progress_counts_what_it_says(trained: Path, tmp_path: Path) -> None:
+    write_tracklet(tmp_path / "people" / "a", 1, 0, frames=33)  # 16 chunks of 2 frames, and one
+    write_tracklet(tmp_path / "people" / "b", 2, 0)
+    words = ["--checkpoint", str(trained), "--accelerator", "cpu"]
+    words += ["-o", str(tmp_path / "f.parquet")]
+    for name, said in (("b", "tracklets: 1 of 1"), (".", "pieces of tracklets: 3 of 3")):
+        done = run("extract", str(tmp_path / "people" / name), *words)
+        assert done.returncode == 0 and said in done.stderr.splitlines()
 
 
 @pytest.mark.slow
