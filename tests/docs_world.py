@@ -47,7 +47,9 @@ _FILES: dict[str, dict[str, str]] = {
         "TRACKLET_FOLDER": "query/0001/c1/t0",
         "QUERY_FOLDER": "query/0001/c1/t0",
         "DIR/gallery": "gallery",
+        "DIR/gallery/0001/c1/t0": "gallery/101/c1/t0",
         "DIR/query": "query",
+        "DIR/train": "people/train",
         "/data/mars": "mars",
         "market": "people",
         "C": "runs/RUN",
@@ -224,6 +226,7 @@ def _lay_out_people(place: Path, runs: Runs) -> None:
     _lay_out_ilids(place / "ilids-vid")
     write_people(place / "hall.mp4")
     (place / "tracks.txt").write_text("\n".join(track_lines()))
+    (place / "times.csv").write_text("name,time\npeople/train/0001/c1/t0,2026-11-30T08:00:00Z\n")
 
 
 def _lay_out_ilids(place: Path) -> None:

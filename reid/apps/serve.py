@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 
@@ -18,9 +18,9 @@ from reid.data.datasets.frames import list_frames
 from reid.data.tracklet import UNKNOWN, Tracklet
 from reid.data.tracklet_folders import images_of_one_tracklet
 from reid.galleries.places import Gallery
-from reid.report.search_page import write_search_page
 from reid.retrieval.encode import encode, table_of
 from reid.retrieval.features import FeatureTable
+from reid.retrieval.searching import Limit, answer_of, limit_of, verdict_of, write_page
 from reid.runs import find_checkpoint
 from reid.task_spec import REID
 from reid.trained import TrainedReid, load_trained
@@ -58,6 +58,8 @@ def serve_people(
     checkpoint: str | None,
     gallery: str | None,
     top: int,
+    threshold: float | None,
+    calibration: str | None,
     host: str,
     port: int,
     limits: Limits,
@@ -75,20 +77,36 @@ def serve_people(
         raise UserError(f"--top {top}: give a number of tracklets from 1 to {_MOST}.")
     device = device_of(accelerator)
     path = find_checkpoint(checkpoint)
+    limit = limit_of(threshold, calibration)
+    if limit is not None and gallery is None:
+        raise UserError("--threshold and --calibrate are of a --gallery: name one")
     searched = None if gallery is None else Gallery.open(gallery, top)
+    if limit is not None and searched is not None:
+        limit.check(searched)
 
     def make() -> Service:
         start_forkserver()  # loads its modules while the network is made
         trained = REID.make().reading(load_trained(path), Reading(max_pixels=limits.max_pixels))
-        return people_service(trained, searched, limits, device)
+        return people_service(trained, searched, limits, device, limit)
 
     serve(make, host=host, port=port, limits=limits)
 
 
 def people_service(
-    trained: TrainedReid, gallery: Gallery | None, limits: Limits, device: torch.device
+    trained: TrainedReid,
+    gallery: Gallery | None,
+    limits: Limits,
+    device: torch.device,
+    threshold: Limit | None = None,
 ) -> Service:
     """A network of tracklets, asked about one tracklet at a time.
+
+    Args:
+        trained: The network.
+        gallery: Where people are searched for; None: nowhere.
+        limits: Of uploads.
+        device: Where the network runs.
+        threshold: Distance beyond which nobody of the gallery is meant; None: nothing is said.
 
     Raises:
         UserError: The gallery is of another network.
@@ -104,7 +122,7 @@ def people_service(
         hint="Images of one person, or a ZIP file or video of such, of at most "
         f"{limits.megabytes:g} MB; videos of at most {limits.seconds:g} seconds.",
         accept=",".join([*sorted(IMAGE_SUFFIXES), ".zip", "video/*", *sorted(VIDEO_SUFFIXES)]),
-        answer=_Answering(_reading(trained), gallery, limits, device),
+        answer=_Answering(_reading(trained), gallery, limits, device, threshold),
         several=True,
     )
 
@@ -153,19 +171,25 @@ class _Answering:
     gallery: Gallery | None
     limits: Limits
     device: torch.device
+    threshold: Limit | None
 
     def __call__(self, files: Sequence[Path]) -> Answer:
         folder = files[0].parent / "frames"
         deadline = self.trained.experiment.data.deadline
         name, tracklet = uploaded_tracklet(files, folder, self.limits, deadline)
         called = files[0].name if len(files) == 1 else f"{len(files)} images"
-        pages = []
+        pages, notes = [], []
         if self.gallery is not None:
             asked = self._features(name, tracklet, self.gallery.table.test_frames)
+            found = self.gallery.search(asked)
+            answer = answer_of(asked, found, self.gallery, self.threshold)
             page = files[0].parent / "found.html"
-            pages = [ShownPage("Nearest in the gallery", _found(asked, self.gallery, page, called))]
+            write_page(page, asked, found, answer, called=called)
+            html = page.read_text(encoding="utf-8")
+            pages = [ShownPage("Nearest in the gallery", html)]
+            notes = [_note(answer)] if self.threshold is not None else []
         pages.append(explained_page(self.trained, called, tracklet, self.device)[0])
-        return Answer(pages=pages)
+        return Answer(notes=notes, pages=pages)
 
     def _features(self, name: str, tracklet: Tracklet, test_frames: int | None) -> FeatureTable:
         encoded = encode(
@@ -181,12 +205,11 @@ class _Answering:
         return replace(table, names=[name], test_frames=test_frames)
 
 
-def _found(asked: FeatureTable, gallery: Gallery, path: Path, called: str) -> str:
-    table, found = gallery.search(asked)
-    write_search_page(
-        path, asked, table, found, gallery=gallery.path, called=called, size=gallery.size
-    )
-    return path.read_text(encoding="utf-8")
+def _note(answer: dict[str, Any]) -> str:
+    """Say in a sentence whether the person of the only query is known."""
+    [query] = answer["queries"]
+    said = verdict_of(query, answer["threshold"])
+    return f"{'Known' if query['in_gallery'] else 'Unknown'} person, {said}."
 
 
 def _check_network(trained: TrainedReid, gallery: Gallery) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from reid.cli.evaluate import Metric, PretrainedReid, TestFrames, check_network, test_frames
+from reid.cli.common import GalleryMetric, Threshold, running
+from reid.cli.evaluate import PretrainedReid, TestFrames, check_network, test_frames
 from reid.config import ReidDataConfig
 from reid.data.datasets.catalog import DatasetName
 from reid.data.tracklet_folders import Layout
@@ -117,40 +118,37 @@ class Extract(Accelerator, MaxPixels, TestFrames, _Tracklets, PretrainedReid, Ch
 
 
 @option_group
-class Search(Json, MaxPixels, Metric, PretrainedReid, Checkpoint, _Tracklets):
+class Search(Json, Threshold, MaxPixels, GalleryMetric, PretrainedReid, Checkpoint, _Tracklets):
     """Options of ``search``.
 
     Args:
         queries: Tracklets to search for, folders of them, or feature files (.parquet) of reid
             extract.
-        gallery: Feature file of reid extract; of the queries, as many frames are looked at (its
-            --test_frames).
-        index: exact, or an approximate index whose recall is then printed.
+        gallery: Feature file of reid extract, or gallery of reid gallery, in a folder or a
+            database; of the queries, as many frames are looked at (its --test_frames).
+        index: exact, or an approximate index of a feature file, whose recall is then printed.
+            Default: exact; of a gallery of reid gallery, its own index.
         top: How many tracklets to list.
         page: Write an HTML page with film strips, too; default none.
-        threshold: Distance up to which a tracklet is taken for the query's person; where the
-            nearest is further, the person is not in the gallery. Default none.
-        calibrate: Take the threshold of this file of reid calibrate, of the same network; default
-            none.
     """
 
     queries: list[str] = positional("FOLDER|VIDEO|FILE", nargs="+")
-    gallery: str = option(required=True, metavar="FILE")
-    index: Literal["exact", "ivf", "hnsw"] = "exact"
+    gallery: str = option(required=True, metavar="FILE|GALLERY")
+    index: Literal["exact", "ivf", "hnsw"] | None = None
     top: int = 10
     page: str | None = option(metavar="FILE")
-    threshold: float | None = None
-    calibrate: str | None = option(metavar="FILE")
 
 
 @option_group
-class Calibrate(Json, Metric):
+class Calibrate(Json, GalleryMetric):
     """Options of ``calibrate``.
 
     Args:
-        queries: Feature files (.parquet) of reid extract, with names of persons and cameras.
-        gallery: Feature file to search in, of the same network.
-        output: Calibration to write, for reid search --calibrate; default none: only measure.
+        queries: Feature files (.parquet) of reid extract, or galleries of reid gallery, with names
+            of persons and cameras.
+        gallery: Feature file or gallery to search in, of the same network.
+        output: Calibration to write, for --calibrate of search, gallery search, identify and serve;
+            default none: only measure.
         false_alarms: Share of the searches for people who are not in the gallery that may find
             somebody; the threshold is the largest with at most this share.
         cameras: cross: the query's own person under the query's own camera does not count; ignore:
@@ -159,8 +157,8 @@ class Calibrate(Json, Metric):
         page: Write an HTML page with the distributions and curves; default none.
     """
 
-    queries: list[str] = positional("FILE", nargs="+")
-    gallery: str = option(required=True, metavar="FILE")
+    queries: list[str] = positional("FILE|GALLERY", nargs="+")
+    gallery: str = option(required=True, metavar="FILE|GALLERY")
     output: str | None = option(short="-o", metavar="FILE")
     false_alarms: float = 0.01
     cameras: Literal["cross", "ignore"] = "cross"
@@ -192,7 +190,7 @@ class Spectrum(_Tracklets, SpectrumAny):
 
 
 @option_group
-class Serve(VideoLength, ServeAny):
+class Serve(Threshold, VideoLength, ServeAny):
     """Options of ``serve``.
 
     Args:
@@ -252,52 +250,12 @@ def extract(arguments: Namespace) -> int:
     )
 
 
-def search(arguments: Namespace) -> int:
-    options = options_of(Search, arguments)
-    check_network(options.checkpoint, options.pretrained, options.weights)
-    with quick_imports():
-        from reid.retrieval.searching import is_feature_file, run_search
-
-    checkpoint = None
-    # Features need no network: then no run need be there.
-    needed = not all(map(is_feature_file, options.queries))
-    if options.checkpoint is not None or (needed and options.pretrained is None):
-        from reid.runs import find_checkpoint
-
-        checkpoint = str(find_checkpoint(options.checkpoint))
-    return run_search(
-        checkpoint,
-        options.gallery,
-        options.queries,
-        layout=options.layout,
-        index=options.index,
-        metric=options.metric,
-        top=options.top,
-        page=options.page,
-        as_json=options.json,
-        max_pixels=options.max_pixels,
-        published=options.pretrained,
-        weights=options.weights,
-        threshold=options.threshold,
-        calibration=options.calibrate,
-    )
-
-
-def calibrate(arguments: Namespace) -> int:
-    options = options_of(Calibrate, arguments)
-    from reid.retrieval.calibrating import run_calibrate
-
-    return run_calibrate(
-        options.queries,
-        options.gallery,
-        output=options.output,
-        false_alarms=options.false_alarms,
-        metric=options.metric,
-        cameras=options.cameras,
-        check=options.check,
-        page=options.page,
-        as_json=options.json,
-    )
+search = running(
+    Search,
+    "reid.retrieval.searching.run_search",
+    lambda given: check_network(given.checkpoint, given.pretrained, given.weights),
+)
+calibrate = running(Calibrate, "reid.retrieval.calibrating.run_calibrate")
 
 
 def explain(arguments: Namespace) -> int:
@@ -322,6 +280,8 @@ def serve(arguments: Namespace) -> int:
         checkpoint=options.checkpoint,
         gallery=options.gallery,
         top=options.top,
+        threshold=options.threshold,
+        calibration=options.calibrate,
         host=options.host,
         port=options.port,
         limits=limits_of(options, options.max_seconds),

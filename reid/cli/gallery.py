@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+from reid.cli.common import Threshold, running
 from reid.cli.evaluate import Metric
-from video_snl.config.options import Json, option, option_group, options_of, positional
+from video_snl.config.options import Json, option, option_group, positional
 from video_snl.config.parsing import Command, Commands, run_command
 
 if TYPE_CHECKING:
@@ -20,8 +21,9 @@ of reid extract. GALLERY is a folder, or postgresql://USER@HOST/DATABASE#NAME (w
 called gallery), which needs the extra packages of video-snl[postgres]. Passwords stand in ~/.pgpass
 (or PGPASSFILE), in a service (PGSERVICE) or in PGPASSWORD, never in the address. Each command is
 done as a whole or not at all: create, add, remove, search, stats, verify, export.
-Exit code 0: done; 1: verify found something; 2: bad input, no server, or a full disk, and nothing
-has changed (where a connection was lost: all or nothing, so give the command again)."""
+Exit code 0: done, also where nothing was found or to be removed; 1: verify found something; 2: bad
+input, no server, or a full disk, and nothing has changed (where a connection was lost: all or
+nothing, so give the command again)."""
 
 
 @option_group
@@ -105,11 +107,11 @@ class Remove(Json, _Gallery):
 
 
 @option_group
-class Search(Json, _Only, _Gallery):
+class Search(Json, Threshold, _Only, _Gallery):
     """Options of ``search``.
 
     Args:
-        queries: Feature files of reid extract.
+        queries: Feature files of reid extract. For folders and videos, see reid search --gallery.
         top: How many tracklets to list.
         exact: Compare with every entry although there is an index; filtered searches do always.
     """
@@ -161,20 +163,10 @@ def gallery(arguments: Namespace) -> int:
     return run_gallery_command(arguments.words)
 
 
-def _run(kind: type[Any], name: str) -> Callable[[Namespace], int]:
-    def run(arguments: Namespace) -> int:
-        options: Any = options_of(kind, arguments)
-        from reid.galleries import commands
-
-        code: int = getattr(commands, name)(options)
-        return code
-
-    return run
-
-
 def _command(description: str, kind: type[Any], extras: tuple[str, ...] = ("reid",)) -> Command:
     name = kind.__name__.lower()
-    return Command(description, kind, _run(kind, f"run_{name}"), extras=extras)
+    run = running(kind, f"reid.galleries.commands.run_{name}")
+    return Command(description, kind, run, extras=extras)
 
 
 GALLERY_COMMANDS: Commands = {

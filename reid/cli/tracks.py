@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from reid.cli.common import GalleryMetric, Threshold
 from reid.cli.evaluate import PretrainedReid, check_network
 from video_snl.config.options import (
     Accelerator,
@@ -86,25 +87,17 @@ class Tracklets(_Tracks):
 
 
 @option_group
-class Identify(Json, Accelerator, PretrainedReid, Checkpoint, _Tracks):
+class Identify(Json, Threshold, GalleryMetric, Accelerator, PretrainedReid, Checkpoint, _Tracks):
     """Options of ``identify``.
 
     Args:
         gallery: Feature file of reid extract, or gallery of reid gallery, in a folder or a
             database, of the same network.
-        metric: Distance between features. Default: that of the gallery, of a feature file cosine.
-        threshold: Distance up to which a tracklet is taken for the person of the nearest entry;
-            beyond, the person is unknown. Default none.
-        calibrate: Take the threshold of this file of reid calibrate, of the same network; default
-            none.
         render: Write the video with boxes and identities drawn on it (.mp4, .m4v, .mov or .mkv);
             default none.
     """
 
     gallery: str = option(required=True, metavar="FILE|GALLERY")
-    metric: Literal["cosine", "euclidean"] | None = None
-    threshold: float | None = None
-    calibrate: str | None = option(metavar="FILE")
     render: str | None = option(metavar="FILE")
 
 
@@ -141,16 +134,4 @@ def identify(arguments: Namespace) -> int:
     source = _source(options)
     from reid.tracks.identify import run_identify
 
-    return run_identify(
-        source,
-        options.gallery,
-        checkpoint=options.checkpoint,
-        published=options.pretrained,
-        weights=options.weights,
-        metric=options.metric,
-        threshold=options.threshold,
-        calibration=options.calibrate,
-        render=options.render,
-        accelerator=options.accelerator,
-        as_json=options.json,
-    )
+    return run_identify(source, options)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,16 +17,18 @@ from reid.galleries.entries import (
     read_times,
     write_times,
 )
-from reid.galleries.places import create_gallery, is_database, open_gallery
-from reid.galleries.searching import Answer, Only
+from reid.galleries.places import Gallery, create_gallery, is_database, open_gallery
+from reid.galleries.searching import ANYTHING, Only
 from reid.galleries.store import StoredGallery, verify
 from reid.retrieval.features import FeatureTable, concatenate, read_features, write_features
+from reid.retrieval.searching import answer_of, check_top, limit_of, moment, text_of
 from video_snl.errors import UserError
 from video_snl.utils.counts import counts
 from video_snl.utils.extras import require
 from video_snl.utils.files import check_file, replace_file, writing
 from video_snl.utils.json_text import to_json
-from video_snl.utils.text import read_text
+from video_snl.utils.media import is_video_name
+from video_snl.utils.text import examples, read_text
 
 if TYPE_CHECKING:
     from reid.cli import gallery as options
@@ -81,10 +82,13 @@ def run_remove(given: options.Remove) -> int:
     if not names:
         raise UserError("no name: give names of tracklets, or --names_from FILE")
     gallery = _opened(given.gallery)
-    removed, asked = gallery.remove(names), len(set(names))
+    gone = gallery.remove(names)
+    absent = len(gone.absent)
+    if absent:
+        _say(f"{gallery.where}: not there, so not removed: {examples(gone.absent)}")
     _print(
-        {"gallery": gallery.where, "removed": removed, "absent": asked - removed},
-        f"{gallery.where}: {counts(removed, 'tracklet')} removed, {asked - removed} not there",
+        {"gallery": gallery.where, "removed": gone.removed, "absent": absent},
+        f"{gallery.where}: {counts(gone.removed, 'tracklet')} removed, {absent} not there",
         as_json=given.json,
     )
     return 0
@@ -92,20 +96,23 @@ def run_remove(given: options.Remove) -> int:
 
 def run_search(given: options.Search) -> int:
     """Search a gallery."""
-    asked, only = _features(given.queries), _only(given)
-    gallery = _opened(given.gallery)
-    gallery.about.check(asked)
-    if given.top < 1:
-        raise UserError(f"--top {given.top}: at least one tracklet per query is needed")
-    answer = gallery.search(asked.features, top=given.top, only=only, exact=given.exact)
-    results = _results(asked, answer)
-    values = {
-        "gallery": gallery.where,
-        "metric": gallery.about.metric,
-        "exact": answer.exact,
-        "queries": results,
-    }
-    _print(values, _search_text(gallery, answer, results), as_json=given.json)
+    check_top(given.top)
+    limit, only = limit_of(given.threshold, given.calibrate), _only(given)
+    for query in given.queries:
+        if Path(query).is_dir() or is_video_name(query):
+            raise UserError(
+                f"{query} is not a feature file: reid search --checkpoint C --gallery "
+                f"{given.gallery} {query} computes the features of folders and videos"
+            )
+    asked = _features(given.queries)
+    searched = Gallery.of(_opened(given.gallery), given.top)
+    if limit is not None:
+        limit.check(searched)
+    found = searched.search(asked, index="exact" if given.exact else None, only=only)
+    answer = answer_of(asked, found, searched, limit)
+    if not len(found.table):
+        _say_nothing(searched.path, answer["tracklets"], given)
+    _print(answer, text_of(answer), as_json=given.json)
     return 0
 
 
@@ -159,7 +166,10 @@ def run_export(given: options.Export) -> int:
     if given.times is not None:
         check_file("--times", given.times, "times.csv")
     gallery = _opened(given.gallery)
-    entries = joined([Entries.none(gallery.about), *gallery.read(_only(given))])
+    only = _only(given)
+    entries = joined([Entries.none(gallery.about), *gallery.read(only)])
+    if not len(entries) and only != ANYTHING:
+        _say_nothing(gallery.where, gallery.count(), given)
     with writing("--output", given.output):
         write_features(given.output, entries.table)
     if given.times is not None:
@@ -203,54 +213,24 @@ def _lines(path: str) -> list[str]:
         raise UserError(f"--names_from {path} cannot be read ({error.strerror})") from error
 
 
-def _results(asked: FeatureTable, answer: Answer) -> list[dict[str, Any]]:
-    found = answer.entries.table
-    persons, cameras, times = found.person_names, found.camera_names, answer.entries.times
-    return [
-        {
-            "name": name,
-            "results": [
-                {
-                    "rank": rank,
-                    "distance": float(distance),
-                    "name": found.names[row],
-                    "person_name": persons[row],
-                    "camera_name": cameras[row],
-                    "time": None if math.isnan(times[row]) else float(times[row]),
-                }
-                for rank, (row, distance) in enumerate(
-                    zip(answer.rows[query].tolist(), answer.distances[query], strict=True), start=1
-                )
-                if row >= 0
-            ],
-        }
-        for query, name in enumerate(asked.names)
-    ]
-
-
-def _search_text(gallery: StoredGallery, answer: Answer, results: Sequence[dict[str, Any]]) -> str:
-    kind = "exact" if answer.exact else "approximate"
-    lines = [f"{gallery.where}: {gallery.about.metric} distances (no probabilities), {kind}"]
-    for query in results:
-        lines += ["", f"query {query['name']}", "rank  distance  person      camera      tracklet"]
-        lines += [
-            f"{found['rank']:4}  {found['distance']:8.4f}  {found['person_name'] or '-':10}  "
-            f"{found['camera_name'] or '-':10}  {found['name']}"
-            + ("" if found["time"] is None else f"  {_moment(found['time'])}")
-            for found in query["results"]
-        ]
-    return "\n".join(lines)
-
-
 def _span(first: float | None, last: float | None) -> str:
-    return "not known" if first is None or last is None else f"{_moment(first)} to {_moment(last)}"
+    return "not known" if first is None or last is None else f"{moment(first)} to {moment(last)}"
 
 
-def _moment(seconds: float) -> str:
-    try:
-        return datetime.fromtimestamp(seconds, UTC).isoformat()
-    except (OverflowError, ValueError, OSError):  # beyond the years of a calendar
-        return f"{seconds:g} s"
+def _say_nothing(where: str, size: int, given: options.Search | options.Export) -> None:
+    """Say that a filter lets nothing through."""
+    values = (
+        *(("--person", name) for name in given.person),
+        *(("--camera", name) for name in given.camera),
+        ("--after", given.after),
+        ("--before", given.before),
+    )
+    asked = ", ".join(f"{name} {value}" for name, value in values if value is not None)
+    _say(f"{where}: none of {counts(size, 'tracklet')} passes {asked}: nothing is found")
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _print(values: dict[str, Any], text: str, *, as_json: bool) -> None:

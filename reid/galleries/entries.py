@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal, get_args
 
 import numpy as np
@@ -26,11 +26,13 @@ __all__ = [
     "Entries",
     "IndexChoice",
     "LONGEST_NAME",
-    "contents_hash",
+    "ROUNDING",
+    "check_same",
     "check_vectors",
-    "conflict",
+    "contents_hash",
     "entries_of",
     "joined",
+    "key_of",
     "parse_time",
     "read_times",
     "write_times",
@@ -43,6 +45,10 @@ LONGEST_NAME = 1000
 
 _LENGTHS = 1e-12, 1e15
 """Lengths of vectors whose squares are float32: outside, distances of an index are not numbers."""
+
+ROUNDING = 1e-5
+"""Share of a vector's length by which a second extraction of the tracklet may differ: batches,
+numbers of threads and kinds of CPU round differently."""
 
 _WHOLE = 1 << 256
 
@@ -199,7 +205,7 @@ def contents_hash(digests: Iterable[bytes], before: str = "", *, removed: bool =
 
 
 def entries_of(table: FeatureTable, times: Mapping[str, float] | None = None) -> Entries:
-    """Check features and return them as entries; those that stand twice, once.
+    """Check features and return them as entries by their keys; those that stand twice, once.
 
     Args:
         table: Features of tracklets.
@@ -215,7 +221,7 @@ def entries_of(table: FeatureTable, times: Mapping[str, float] | None = None) ->
             f"{table.numbering} is of format 1, whose numbers mean nothing in a gallery: extract "
             "it again (reid extract --layout folder), which stores names"
         )
-    names = [escaped(name) for name in table.names]
+    names = [key_of(name) for name in table.names]
     persons, cameras = (
         [None if name is None else escaped(name) for name in of]
         for of in (table.person_names, table.camera_names)
@@ -223,7 +229,7 @@ def entries_of(table: FeatureTable, times: Mapping[str, float] | None = None) ->
     for what, given in (("name", names), ("person", persons), ("camera", cameras)):
         _check_texts(what, given, names)
     check_vectors(table.features, names)
-    known = times or {}
+    known = {key_of(name): time for name, time in (times or {}).items()}
     unknown = known.keys() - set(names)
     if unknown:
         raise UserError(
@@ -244,6 +250,17 @@ def entries_of(table: FeatureTable, times: Mapping[str, float] | None = None) ->
         np.array([known.get(name, math.nan) for name in names], np.float64),
     )
     return _without_repeated(found)
+
+
+def key_of(name: str) -> str:
+    """Return the key of a tracklet's name: the same path, written in the shortest way.
+
+    ``./a//b/`` is ``a/b``. Parts ``..`` and links stay as they are.
+    """
+    text = escaped(name)
+    if text.startswith("./") or text.endswith(("/", "/.")) or "//" in text or "/./" in text:
+        return str(PurePosixPath(text))
+    return text
 
 
 def joined(parts: Sequence[Entries]) -> Entries:
@@ -296,34 +313,53 @@ def _without_repeated(entries: Entries) -> Entries:
             again.append(row)
     if not again:
         return entries
-    digests = entries.digests()
-    for row in again:
-        name = entries.keys[row]
-        if digests[row] != digests[first[name]]:
+    earlier = entries.rows(np.array([first[entries.keys[row]] for row in again]))
+    repeated = entries.rows(np.array(again))
+    for name, differ in zip(earlier.keys, _differences(earlier, repeated), strict=True):
+        if differ:
             raise UserError(
-                f"tracklet {name!r} stands twice in what is to be added, with different values; a "
-                "name is the key of one entry: give the tracklets different names"
+                f"tracklet {name!r} stands twice in what is to be added, with different values "
+                f"({'; '.join(differ)}); a name is the key of one entry: give the tracklets "
+                "different names"
             )
     return entries.rows(np.array(list(first.values()), np.int64))
 
 
-def conflict(where: str, there: Entries, new: Entries) -> str:
-    """Say what differs between an entry and another one of its key."""
-    one, two = there.table, new.table
-    known = (
-        ("person", one.person_names[0], two.person_names[0]),
-        ("camera", one.camera_names[0], two.camera_names[0]),
-        ("time", *(None if math.isnan(t.times[0]) else float(t.times[0]) for t in (there, new))),
-        ("frames", int(one.num_frames[0]), int(two.num_frames[0])),
-        ("skipped frames", int(one.skipped_frames[0]), int(two.skipped_frames[0])),
-    )
-    differ = [f"{what} {a!r}, now {b!r}" for what, a, b in known if a != b]
-    if (one.features[0] != two.features[0]).any():
-        differ.insert(0, "another vector")
-    return (
-        f"{where} has tracklet {one.names[0]!r} with other values ({'; '.join(differ)}): nothing "
-        "was added; give the new one another name, or take the old one out (reid gallery remove)"
-    )
+def check_same(where: str, there: Entries, new: Entries) -> None:
+    """Compare entries with others of the same keys, row for row.
+
+    Raises:
+        UserError: One has another identity, camera, time or number of frames, or a vector that is
+            further away than :data:`ROUNDING` of its length; nothing is added then.
+    """
+    for key, differ in zip(there.keys, _differences(there, new), strict=True):
+        if differ:
+            raise UserError(
+                f"{where} has tracklet {key!r} with other values ({'; '.join(differ)}): nothing "
+                "was added; give the new one another name, or take the old one out (reid gallery "
+                "remove)"
+            )
+
+
+def _differences(there: Entries, new: Entries) -> list[list[str]]:
+    """Say what differs in each row."""
+    known = [
+        (
+            *(("person", each.table.person_names), ("camera", each.table.camera_names)),
+            ("time", [None if math.isnan(time) else time for time in each.times.tolist()]),
+            ("frames", each.table.num_frames.tolist()),
+            ("skipped frames", each.table.skipped_frames.tolist()),
+        )
+        for each in (there, new)
+    ]
+    one, two = (each.table.features.astype(np.float64) for each in (there, new))
+    far = np.linalg.norm(one - two, axis=1) / np.linalg.norm(one, axis=1)
+    found = []
+    for row, share in enumerate(far.tolist()):
+        differ = [] if share <= ROUNDING else [f"another vector, {share:.2g} of its length away"]
+        pairs = ((what, a[row], b[row]) for (what, a), (_, b) in zip(*known, strict=True))
+        found.append(differ + [f"{what} {a!r}, now {b!r}" for what, a, b in pairs if a != b])
+    return found
 
 
 def parse_time(text: str) -> float:

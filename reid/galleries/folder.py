@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from reid.galleries.entries import About, Entries, conflict, contents_hash
+from reid.galleries.entries import About, Entries, check_same, contents_hash, key_of
 from reid.galleries.folder_files import (
     LOCK,
     MANIFEST,
@@ -36,7 +36,7 @@ from reid.galleries.searching import (
     least_asked,
     nearest,
 )
-from reid.galleries.store import Added, Stats
+from reid.galleries.store import Added, Removed, Stats
 from video_snl.errors import UserError
 
 __all__ = ["FolderGallery"]
@@ -119,14 +119,16 @@ class FolderGallery:
         with changing(self._folder):
             state = self._fresh()
             state.about.check(entries.table)
-            there = dict(zip(state.keys, state.digests, strict=True))
-            new = []
+            there = {key: row for row, key in enumerate(state.keys)}
+            new, again = [], []
             for row, (key, digest) in enumerate(zip(entries.keys, entries.digests(), strict=True)):
                 if key not in there:
                     new.append(row)
-                elif there[key] != digest:
-                    old = state.entries(np.array([state.keys.index(key)]))
-                    raise UserError(conflict(self.where, old, entries.rows(np.array([row]))))
+                elif state.digests[there[key]] != digest:
+                    again.append((there[key], row))
+            for start in range(0, len(again), _PART):
+                old, rows = np.array(again[start : start + _PART]).T
+                check_same(self.where, state.entries(old), entries.rows(rows))
             if new:
                 chosen = entries.rows(np.array(new))
                 columns = pa.concat_tables([state.columns, columns_of(chosen)])
@@ -134,16 +136,17 @@ class FolderGallery:
                 write(self._folder, state.about, state, columns, vectors)
             return Added(len(new), len(entries) - len(new))
 
-    def remove(self, keys: Sequence[str]) -> int:
-        """Remove entries; returns how many of the keys there were."""
+    def remove(self, keys: Sequence[str]) -> Removed:
+        """Remove entries."""
         with changing(self._folder):
-            state, gone = self._fresh(), set(keys)
+            state, gone = self._fresh(), dict.fromkeys(map(key_of, keys))
             kept = np.array([r for r, key in enumerate(state.keys) if key not in gone], np.int64)
             removed = len(state.keys) - len(kept)
+            there = set(state.keys)
             if removed:
                 vectors = [state.vectors[kept]]
                 write(self._folder, state.about, state, state.columns.take(kept), vectors)
-            return removed
+            return Removed(removed, [key for key in gone if key not in there])
 
     def search(
         self, vectors: np.ndarray, *, top: int = 10, only: Only = ANYTHING, exact: bool = False

@@ -130,8 +130,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise UserError(damaged) from error
     except NotADirectoryError as error:
         raise UserError(
-            f"{folder} is a file, no gallery; create one with reid gallery create"
-        ) from (error)
+            f"{folder} is a file, no gallery: reid gallery create GALLERY {folder} makes one of "
+            f"features, and reid search --gallery {folder} searches them"
+        ) from error
     if seal != _seal(values):
         raise UserError(damaged)
     if values["format"] != FORMAT:
@@ -311,7 +312,8 @@ def _next_index(
             return index, before["built_for"]
     from reid.retrieval.index import INDICES
 
-    whole = np.concatenate([prepared(part, about.metric) for part in vectors])
+    parts = [prepared(part, about.metric) for part in vectors]
+    whole = parts[0] if len(parts) == 1 else np.concatenate(parts)
     return INDICES[kind](whole, about.metric), count
 
 

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from reid.galleries.entries import About, Entries
+import numpy as np
+
+from reid.galleries.entries import About, Entries, check_vectors, contents_hash, joined
+from reid.galleries.searching import ANYTHING, Only
 from reid.galleries.store import StoredGallery
 from reid.metrics.distances import Metric
-from reid.retrieval.features import FeatureTable
-from reid.retrieval.index import SearchResult
+from reid.retrieval.features import FeatureTable, filled_table
+from reid.retrieval.index import IndexName, SearchResult, search
 from video_snl.errors import UserError
 from video_snl.utils.extras import require
+from video_snl.utils.files import digest_of
 
-__all__ = ["Gallery", "create_gallery", "is_database", "open_gallery"]
+__all__ = ["Found", "Gallery", "create_gallery", "is_database", "open_gallery"]
 
 _SCHEMES = ("postgresql://", "postgres://")
 
@@ -61,6 +66,23 @@ def create_gallery(location: str | Path, about: About, entries: Entries) -> Stor
     return FolderGallery.create(Path(location), about, entries)
 
 
+class Found(NamedTuple):
+    """The nearest tracklets of a gallery.
+
+    Attributes:
+        table: Tracklets, with all that were found.
+        result: Rows of them, for each query, and distances.
+        by: ``exact``, or the index that found them: ``ivf`` or ``hnsw``.
+        times: Seconds since 1970 of the tracklets, shape (N,), NaN where a time is not known; None
+            of a feature file.
+    """
+
+    table: FeatureTable
+    result: SearchResult
+    by: IndexName
+    times: np.ndarray | None = None
+
+
 @dataclass(frozen=True)
 class Gallery:
     """Gallery to search in, and the number of tracklets to find.
@@ -85,7 +107,7 @@ class Gallery:
         return len(self.table) if self.kept is None else self.kept.count()
 
     @classmethod
-    def open(cls, path: str, top: int, metric: Metric | None = None) -> Gallery:
+    def open(cls, path: str, top: int = 1, metric: Metric | None = None) -> Gallery:
         """Open a feature file, or a gallery of ``reid gallery``.
 
         Args:
@@ -99,23 +121,60 @@ class Gallery:
         """
         if is_database(path):
             require("postgres")
+        elif not Path(path).exists():
+            raise UserError(
+                f"{path} does not exist: name a feature file (reid extract ... -o FILE) or a "
+                "gallery (reid gallery create GALLERY FILE)"
+            )
         elif not Path(path).is_dir():
-            from reid.retrieval.searching import filled_table
-
             return cls(path, filled_table(path), top, metric or "cosine")
-        kept = open_gallery(path)
+        return cls.of(open_gallery(path), top, metric)
+
+    @classmethod
+    def of(cls, kept: StoredGallery, top: int, metric: Metric | None = None) -> Gallery:
+        """Search in a gallery that is kept; arguments and errors as for :meth:`open`."""
         if not kept.count():
-            raise UserError(f"{path} holds no tracklets: add some with reid gallery add")
+            raise UserError(f"{kept.where} holds no tracklets: add some with reid gallery add")
         own = kept.about.metric
         if metric not in (None, own):
-            raise UserError(f"--metric {metric}: {path} was created with --metric {own}")
-        return cls(path, Entries.none(kept.about).table, top, own, kept)
+            raise UserError(f"--metric {metric}: {kept.where} was created with --metric {own}")
+        return cls(kept.where, Entries.none(kept.about).table, top, own, kept)
 
-    def search(self, asked: FeatureTable) -> tuple[FeatureTable, SearchResult]:
-        """Return tracklets, and which of them are the nearest to the queries."""
-        from reid.retrieval.index import SearchResult, search
+    def search(
+        self, asked: FeatureTable, *, index: IndexName | None = None, only: Only = ANYTHING
+    ) -> Found:
+        """Find the nearest tracklets.
 
+        Args:
+            asked: Features of the queries.
+            index: ``exact``, or an index that is made of a feature file. None: ``exact``, or the
+                index that a gallery that is kept has.
+            only: The entries to search, of a gallery that is kept.
+
+        Raises:
+            UserError: Queries of another network, or without distances; an index of another kind
+                than the gallery's own.
+        """
         if self.kept is None:
-            return self.table, search(asked, self.table, top=self.top, metric=self.metric)
-        answer = self.kept.search(asked.features, top=self.top)
-        return answer.entries.table, SearchResult(answer.rows, answer.distances, None)
+            index = index or "exact"
+            result = search(asked, self.table, index=index, top=self.top, metric=self.metric)
+            return Found(self.table, result, index)
+        if index not in (None, "exact"):
+            raise UserError(
+                f"--index {index}: {self.path} is searched by its own index (reid gallery create "
+                "--index), or with --index exact"
+            )
+        self.kept.about.check(asked)
+        check_vectors(asked.features, asked.names)
+        answer = self.kept.search(asked.features, top=self.top, only=only, exact=index == "exact")
+        own: dict[str, IndexName] = {"auto": "ivf", "ivf": "ivf", "hnsw": "hnsw"}
+        found = SearchResult(answer.rows, answer.distances, None)
+        by = "exact" if answer.exact else own[self.kept.about.index]
+        return Found(answer.entries.table, found, by, answer.entries.times)
+
+    def whole(self) -> tuple[FeatureTable, str]:
+        """Return all features, and a hash of them: the file's SHA-256, or that of the entries."""
+        if self.kept is None:
+            return self.table, digest_of(Path(self.path))
+        entries = joined([Entries.none(self.kept.about), *self.kept.read()])
+        return entries.table, contents_hash(entries.digests())

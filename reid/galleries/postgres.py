@@ -15,7 +15,7 @@ from pgvector.psycopg import register_vector
 from psycopg import errors, sql
 
 from reid.galleries.connection import Address, connection, parse_address
-from reid.galleries.entries import About, Entries, conflict, contents_hash
+from reid.galleries.entries import About, Entries, check_same, contents_hash, key_of
 from reid.galleries.schema import (
     CREATE,
     FORMAT,
@@ -36,7 +36,7 @@ from reid.galleries.searching import (
     least_asked,
     nearest,
 )
-from reid.galleries.store import Added, Stats
+from reid.galleries.store import Added, Removed, Stats
 from video_snl.errors import UserError
 
 __all__ = ["PostgresGallery"]
@@ -141,34 +141,40 @@ class PostgresGallery:
                     self._sql("SELECT key, digest FROM {schema}.entries WHERE key = ANY(%s)"),
                     (entries.keys[start : start + _PART],),
                 ).fetchall()
-            new = []
+            new, again = [], {}
             for row, (key, digest) in enumerate(zip(entries.keys, digests, strict=True)):
                 if key not in there:
                     new.append(row)
                 elif there[key] != digest:
-                    old = connected.execute(
-                        self._sql(f"SELECT {_COLUMNS} FROM {{schema}}.entries WHERE key = %s"),
-                        (key,),
-                    ).fetchall()
-                    one = entries.rows(np.array([row]))
-                    raise UserError(conflict(self.where, self._entries(old), one))
+                    again[key] = row
+            for start in range(0, len(again), _PART):
+                found = connected.cursor(binary=True).execute(
+                    self._sql(f"SELECT {_COLUMNS} FROM {{schema}}.entries WHERE key = ANY(%s)"),
+                    (list(again)[start : start + _PART],),
+                )
+                old = self._entries(found.fetchall())
+                rows = np.array([again[key] for key in old.keys])
+                check_same(self.where, old, entries.rows(rows))
             self._insert(connected, entries.rows(np.array(new, np.int64)))
         return Added(len(new), len(entries) - len(new))
 
-    def remove(self, keys: Sequence[str]) -> int:
-        """Remove entries; returns how many of the keys there were."""
-        keys = [key for key in dict.fromkeys(keys) if "\0" not in key]
+    def remove(self, keys: Sequence[str]) -> Removed:
+        """Remove entries."""
+        asked = dict.fromkeys(map(key_of, keys))
+        keys = [key for key in asked if "\0" not in key]
         with transaction(self._address, write=True) as connected:
             read_about(connected, self._address, lock=True)
-            gone: list[bytes] = []
+            gone: dict[str, bytes] = {}
             for start in range(0, len(keys), _PART):
                 found = connected.execute(
-                    self._sql("DELETE FROM {schema}.entries WHERE key = ANY(%s) RETURNING digest"),
+                    self._sql(
+                        "DELETE FROM {schema}.entries WHERE key = ANY(%s) RETURNING key, digest"
+                    ),
                     (keys[start : start + _PART],),
                 )
-                gone += [digest for (digest,) in found]
-            self._count(connected, gone, removed=True)
-        return len(gone)
+                gone |= found.fetchall()
+            self._count(connected, list(gone.values()), removed=True)
+        return Removed(len(gone), [key for key in asked if key not in gone])
 
     def search(
         self, vectors: np.ndarray, *, top: int = 10, only: Only = ANYTHING, exact: bool = False

@@ -13,6 +13,7 @@ from reid.galleries.searching import ANYTHING, Answer, Only
 
 __all__ = [
     "Added",
+    "Removed",
     "Stats",
     "StoredGallery",
     "recall",
@@ -29,6 +30,14 @@ class Added:
 
     added: int
     present: int
+
+
+@dataclass(frozen=True)
+class Removed:
+    """How many entries were removed, and the keys of which there were none."""
+
+    removed: int
+    absent: list[str]
 
 
 @dataclass(frozen=True)
@@ -76,13 +85,15 @@ class StoredGallery(Protocol):
     def add(self, entries: Entries) -> Added:
         """Add entries; those that are there already, with the same values, stay as they are.
 
+        Vectors are the same within :data:`~reid.galleries.entries.ROUNDING`.
+
         Raises:
             UserError: They are of another network, or one is there with other values: nothing was
                 added.
         """
 
-    def remove(self, keys: Sequence[str]) -> int:
-        """Remove entries by their keys; returns how many there were."""
+    def remove(self, keys: Sequence[str]) -> Removed:
+        """Remove entries by their keys, or names (:func:`~reid.galleries.entries.key_of`)."""
 
     def search(
         self, vectors: np.ndarray, *, top: int = 10, only: Only = ANYTHING, exact: bool = False

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from reid.galleries.places import Gallery
 from reid.metrics.open_set import RATES, OpenSet
-from reid.metrics.ranking import Cameras
 from reid.retrieval.calibration import (
     NO_PROBABILITIES,
     Calibration,
@@ -18,11 +17,12 @@ from reid.retrieval.calibration import (
     searches_text,
 )
 from reid.retrieval.features import FeatureTable, concatenate
-from reid.retrieval.index import Metric
-from reid.retrieval.searching import filled_table
 from video_snl.errors import UserError
-from video_snl.utils.files import check_file, digest_of, writing
+from video_snl.utils.files import check_file, writing
 from video_snl.utils.json_text import to_json
+
+if TYPE_CHECKING:
+    from reid.cli.features import Calibrate as Options
 
 __all__ = ["run_calibrate"]
 
@@ -33,71 +33,60 @@ _ADVICE = (
 )
 
 
-def run_calibrate(
-    queries: Sequence[str],
-    gallery: str,
-    *,
-    output: str | None = None,
-    false_alarms: float = 0.01,
-    metric: Metric = "cosine",
-    cameras: Cameras = "cross",
-    check: str | None = None,
-    page: str | None = None,
-    as_json: bool = False,
-) -> int:
-    """Measure labelled features; choose a threshold and write it, or measure one (``check``).
-
-    Args:
-        queries: Feature files of the queries.
-        gallery: Feature file to search in.
-        output: Calibration to write; None: nothing is chosen.
-        false_alarms: Wanted share of the searches for people who are not there that find somebody.
-        metric: ``cosine`` or ``euclidean``.
-        cameras: ``cross`` or ``ignore``.
-        check: Calibration whose threshold is measured on these features.
-        page: HTML page to write.
-        as_json: Print JSON instead of text.
+def run_calibrate(given: Options) -> int:
+    """Measure labelled features; choose a threshold and write it, or measure one (``--check``).
 
     Raises:
         UserError: Bad files, features of different networks, labels that are not known, a rate that
             is not measurable.
     """
-    if not 0 < false_alarms < 1:
-        raise UserError(f"--false_alarms {false_alarms:g}: give a share above 0 and below 1")
-    if check is not None and output is not None:
-        raise UserError("--check measures a threshold and chooses none: leave -o out, or --check")
-    for option, path, example in (("-o", output, "calibration.json"), ("--page", page, "roc.html")):
-        if path is not None:
-            check_file(option, path, example)
-    fixed = None if check is None else read_calibration(check)
-    asked, searched = concatenate([filled_table(path) for path in queries]), filled_table(gallery)
+    _check_options(given)
+    fixed = None if given.check is None else read_calibration(given.check)
+    gallery = Gallery.open(given.gallery, metric=given.metric)
     if fixed is not None:
-        fixed.check(searched, metric, str(check))
-    found = measure(asked, searched, metric=metric, cameras=cameras)
+        fixed.check(gallery.table, gallery.metric, str(given.check))
+    searched, digest = gallery.whole()
+    parts = [Gallery.open(path).whole() for path in given.queries]
+    asked = concatenate([table for table, _ in parts])
+    found = measure(asked, searched, metric=gallery.metric, cameras=given.cameras)
     chosen = fixed
-    if output is not None:
-        files = ({path: digest_of(Path(path)) for path in names} for names in (queries, [gallery]))
+    if given.output is not None:
+        digests = dict(zip(given.queries, (each for _, each in parts), strict=True))
         chosen = calibrate(
             asked,
             searched,
             found,
-            false_alarms=false_alarms,
-            metric=metric,
-            cameras=cameras,
-            files=tuple(files),  # type: ignore[arg-type]
+            false_alarms=given.false_alarms,
+            metric=gallery.metric,
+            cameras=given.cameras,
+            files=(digests, {given.gallery: digest}),
         )
-        with writing("-o", output):
-            chosen.write(Path(output))
-    values = _values(found, chosen, searched, gallery)
-    print(to_json(values, indent=2) if as_json else _text(found, values, output, check), flush=True)
-    if page is not None:
+        with writing("-o", given.output):
+            chosen.write(Path(given.output))
+    values = _values(found, chosen, searched, given.gallery)
+    text = to_json(values, indent=2) if given.json else _text(found, values, given)
+    print(text, flush=True)
+    if given.page is not None:
         from reid.report.calibration_page import write_calibration_page
 
-        with writing("--page", page):
-            write_calibration_page(Path(page), found, values, text=searches_text(found))
-        if not as_json:
-            print(f"page: {page}")
+        with writing("--page", given.page):
+            write_calibration_page(Path(given.page), found, values, text=searches_text(found))
+        if not given.json:
+            print(f"page: {given.page}")
     return 0
+
+
+def _check_options(given: Options) -> None:
+    if not 0 < given.false_alarms < 1:
+        raise UserError(f"--false_alarms {given.false_alarms:g}: give a share above 0 and below 1")
+    if given.check is not None and given.output is not None:
+        raise UserError("--check measures a threshold and chooses none: leave -o out, or --check")
+    for option, path, example in (
+        ("-o", given.output, "calibration.json"),
+        ("--page", given.page, "roc.html"),
+    ):
+        if path is not None:
+            check_file(option, path, example)
 
 
 def _values(
@@ -141,7 +130,7 @@ def _values(
     return values
 
 
-def _text(found: OpenSet, values: dict[str, Any], output: str | None, check: str | None) -> str:
+def _text(found: OpenSet, values: dict[str, Any], given: Options) -> str:
     lines = [
         searches_text(found),
         "",
@@ -155,7 +144,8 @@ def _text(found: OpenSet, values: dict[str, Any], output: str | None, check: str
     if chosen is not None:
         low, high = chosen["interval"]
         first, last = chosen["rate_interval"]
-        what = f"chosen for {chosen['wanted']:.2%} false alarms" if check is None else f"of {check}"
+        what = f"chosen for {chosen['wanted']:.2%} false alarms"
+        what = what if given.check is None else f"of {given.check}"
         lines += [
             "",
             f"threshold {chosen['threshold']:.4f}, {what} (95 % interval {low:.4f} to {high:.4f})",
@@ -165,6 +155,6 @@ def _text(found: OpenSet, values: dict[str, Any], output: str | None, check: str
             f"({chosen['detected']:,} of {values['mated_searches']:,})",
         ]
     lines += ["", _ADVICE]
-    if output is not None:
-        lines.append(f"calibration: {output} (reid search --calibrate {output})")
+    if given.output is not None:
+        lines.append(f"calibration: {given.output} (reid search --calibrate {given.output})")
     return "\n".join(lines)

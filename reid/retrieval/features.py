@@ -23,6 +23,7 @@ __all__ = [
     "FeatureTable",
     "comparable",
     "concatenate",
+    "filled_table",
     "is_known",
     "numbers_of",
     "read_features",
@@ -203,6 +204,21 @@ def read_features(path: str | Path) -> FeatureTable:
         cameras=cameras,
         numbering=str(path.resolve()) if numbered else None,
     )
+
+
+def filled_table(path: str) -> FeatureTable:
+    """Read the table of a feature file to search in, or to search for.
+
+    Raises:
+        UserError: As :func:`read_features`, or it holds no tracklet.
+    """
+    table = read_features(Path(path))
+    if not table.names:
+        raise UserError(
+            f"{path} holds no tracklets: there is nothing to search in; make it anew with "
+            "reid extract"
+        )
+    return table
 
 
 @contextmanager

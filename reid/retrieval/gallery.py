@@ -216,9 +216,15 @@ def _table(features: Features, *, first: int) -> FeatureTable:
             f"expected features as floats of shape (N, D), found {vectors.dtype} of shape "
             f"{np.shape(features)}"
         )
-    wrong = np.flatnonzero(~np.isfinite(vectors).all(1))
+    with np.errstate(over="ignore"):
+        narrow = vectors.astype(np.float32)
+    wrong = np.flatnonzero(~np.isfinite(narrow).all(1))
     if len(wrong):
-        raise UserError(f"features of row {wrong[0]} are not finite")
+        row = vectors[wrong[0]]
+        found = "are not finite"
+        if np.isfinite(row).all():
+            found = f"reach {np.abs(row).max():.3g}, which float32 cannot hold: scale them"
+        raise UserError(f"features of row {wrong[0]} {found}")
     count = len(vectors)
     unknown: list[str | None] = [None] * count
     return FeatureTable(
@@ -227,7 +233,7 @@ def _table(features: Features, *, first: int) -> FeatureTable:
         camera_ids=numbers_of(unknown, camera_number),
         num_frames=np.zeros(count, np.int64),
         skipped_frames=np.zeros(count, np.int64),
-        features=vectors.astype(np.float32),
+        features=narrow,
         model="",
         checkpoint=_UNSAID,
         persons=unknown,

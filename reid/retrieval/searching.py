@@ -1,146 +1,106 @@
-"""``reid search``: the gallery tracklets nearest to some queries, as a table, JSON or a page."""
+"""``reid search``: the gallery tracklets nearest to some queries, as a table, JSON or a page.
+
+The answer has the same form for feature files and for galleries that are kept (``reid gallery
+search``).
+"""
 
 from __future__ import annotations
 
+import math
 import sys
-from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from reid.data.tracklet_folders import Layout
+from reid.data.tracklet import special_person
+from reid.galleries.places import Found, Gallery
+from reid.retrieval.calibration import NO_PROBABILITIES, Calibration, read_calibration
+from reid.retrieval.features import (
+    FeatureTable,
+    comparable,
+    concatenate,
+    filled_table,
+    same_model,
+)
 from video_snl.errors import UserError
 from video_snl.utils.counts import counts
 from video_snl.utils.files import check_file, writing
 from video_snl.utils.json_text import to_json
 
 if TYPE_CHECKING:
-    from reid.retrieval.calibration import Calibration
-    from reid.retrieval.features import FeatureTable
-    from reid.retrieval.index import IndexName, Metric, SearchResult
+    from reid.cli.features import Search
     from reid.trained import TrainedReid
 
 __all__ = [
     "Limit",
+    "answer_of",
+    "check_top",
     "decision",
-    "filled_table",
-    "is_feature_file",
+    "is_nobody",
     "limit_of",
     "meaning_of",
+    "moment",
     "run_search",
+    "text_of",
+    "verdict_of",
+    "write_page",
 ]
 
 
-def run_search(
-    checkpoint: str | None,
-    gallery: str,
-    queries: Sequence[str],
-    *,
-    layout: Layout = "auto",
-    index: IndexName = "exact",
-    metric: Metric = "cosine",
-    top: int = 10,
-    page: str | None = None,
-    as_json: bool = False,
-    max_pixels: int | None = None,
-    published: str | None = None,
-    weights: str | None = None,
-    threshold: float | None = None,
-    calibration: str | None = None,
-) -> int:
-    """Search a feature file for some tracklets, and print the nearest ones.
-
-    Args:
-        checkpoint: Network of the queries' features; the gallery's must be of the same one. None
-            where all queries are feature files.
-        gallery: Feature file of ``reid extract``.
-        queries: Folders of frames, videos, folders of those, or feature files. As many frames of
-            them are looked at as of the gallery's.
-        layout: Meaning of the folders, see
-            :func:`reid.data.tracklet_folders.tracklets_in`.
-        index: ``exact``, or ``ivf`` or ``hnsw`` (approximate; recall against exact is printed).
-        metric: ``cosine`` or ``euclidean``.
-        top: Tracklets per query.
-        page: Write an HTML page with film strips to this file, too.
-        as_json: Print JSON instead of a table.
-        max_pixels: Most pixels of an image of the queries; default as in training.
-        published: Name of a published network in the place of the checkpoint.
-        weights: File of its weights.
-        threshold: Distance up to which a tracklet is taken for the query's person; where the
-            nearest is further, the person is said not to be in the gallery.
-        calibration: File of ``reid calibrate`` with the threshold, in its place.
+def run_search(given: Search) -> int:
+    """Search a gallery for some tracklets, and print the nearest ones.
 
     Raises:
         UserError: Nothing to search for or in, a bad file, or features of another network.
     """
-    from reid.retrieval.features import comparable, same_model
-    from reid.retrieval.index import search
-
-    _check_arguments(gallery, queries, top, page)
-    limit = limit_of(threshold, calibration)
-    table = filled_table(gallery)
-    if limit is not None and limit.calibration is not None:
-        limit.calibration.check(table, metric, str(calibration))
-    network = _Network(checkpoint, published, weights)
-    asked = _asked(network, queries, layout, table.test_frames, max_pixels)
-    same_model(asked, table)
-    comparable([asked, table])
-    found = search(asked, table, index=index, top=min(top, len(table.names)), metric=metric)
-    answer = _answer(asked, table, found, gallery=gallery, index=index, metric=metric, limit=limit)
-    print(to_json(answer, indent=2) if as_json else _text(answer), flush=True)
-    if page is not None:
-        _write_page(page, asked, table, found, answer, quiet=as_json)
+    _check_arguments(given)
+    limit = limit_of(given.threshold, given.calibrate)
+    searched = Gallery.open(given.gallery, given.top, given.metric)
+    if limit is not None:
+        limit.check(searched)
+    asked = _asked(given, searched.table.test_frames)
+    same_model(asked, searched.table)
+    comparable([asked, searched.table])
+    found = searched.search(asked, index=given.index)
+    answer = answer_of(asked, found, searched, limit)
+    print(to_json(answer, indent=2) if given.json else text_of(answer), flush=True)
+    if given.page is not None:
+        with writing("--page", given.page):
+            write_page(Path(given.page), asked, found, answer)
+        if not given.json:
+            print(f"page: {given.page}")
     return 0
 
 
-def is_feature_file(path: str) -> bool:
+def _is_feature_file(path: str) -> bool:
     """Tell whether a query is a file of features and not of images."""
     return path.lower().endswith(".parquet") and Path(path).is_file()
 
 
-class _Network(NamedTuple):
-    """Checkpoint, or name of a published network and file of its weights."""
-
-    checkpoint: str | None
-    published: str | None
-    weights: str | None
-
-    def find(self, query: str) -> Path | TrainedReid:
-        """Return the checkpoint, or the published network, for the features of a query.
-
-        Raises:
-            UserError: None is named, or a published one cannot be loaded.
-        """
-        from reid.trained import pretrained
-
-        if self.published is not None:
-            return pretrained(self.published, self.weights)
-        if self.checkpoint is None:
-            raise UserError(f"query {query} needs a network: give --checkpoint or --pretrained")
-        return Path(self.checkpoint)
-
-
-def _asked(
-    network: _Network,
-    queries: Sequence[str],
-    layout: Layout,
-    test_frames: int | None,
-    max_pixels: int | None,
-) -> FeatureTable:
+def _asked(given: Search, test_frames: int | None) -> FeatureTable:
     """Return the features of the queries, first those in feature files."""
-    from reid.retrieval.features import concatenate
+    paths = [query for query in given.queries if not _is_feature_file(query)]
+    network: Path | TrainedReid | None = None
+    # Features need no network: then no run need be there.
+    if given.checkpoint is not None or (paths and given.pretrained is None):
+        from reid.runs import find_checkpoint
 
-    tables = [filled_table(query) for query in queries if is_feature_file(query)]
-    paths = [query for query in queries if not is_feature_file(query)]
+        network = find_checkpoint(given.checkpoint)
+    tables = [filled_table(query) for query in given.queries if _is_feature_file(query)]
     if paths:
         from reid.retrieval.extract import extract_tracklets
+        from reid.trained import pretrained
 
+        if network is None:
+            assert given.pretrained is not None
+            network = pretrained(given.pretrained, given.weights)
         tables.append(
             extract_tracklets(
-                network.find(paths[0]),
+                network,
                 paths,
-                layout=layout,
+                layout=given.layout,
                 test_frames=test_frames,
-                max_pixels=max_pixels,
+                max_pixels=given.max_pixels,
                 say=_say,
             )
         )
@@ -152,6 +112,16 @@ class Limit(NamedTuple):
 
     threshold: float
     calibration: Calibration | None
+    path: str = ""
+
+    def check(self, gallery: Gallery) -> None:
+        """Check that a calibration is of the network, frames and metric of a gallery.
+
+        Raises:
+            UserError: It is of others.
+        """
+        if self.calibration is not None:
+            self.calibration.check(gallery.table, gallery.metric, self.path)
 
 
 def limit_of(threshold: float | None, calibration: str | None) -> Limit | None:
@@ -161,12 +131,10 @@ def limit_of(threshold: float | None, calibration: str | None) -> Limit | None:
         UserError: Both are, a bad threshold, or a file that is no calibration.
     """
     if calibration is not None:
-        from reid.retrieval.calibration import read_calibration
-
         if threshold is not None:
             raise UserError("--threshold and --calibrate both name a threshold: give one of them")
         found = read_calibration(calibration)
-        return Limit(found.threshold, found)
+        return Limit(found.threshold, found, calibration)
     if threshold is None:
         return None
     if not 0 <= threshold < float("inf"):
@@ -178,106 +146,90 @@ def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def _write_page(
-    page: str,
+def write_page(
+    path: Path,
     asked: FeatureTable,
-    table: FeatureTable,
-    found: SearchResult,
+    found: Found,
     answer: dict[str, Any],
     *,
-    quiet: bool,
+    called: str | None = None,
 ) -> None:
+    """Write the page of an answer; ``called`` is the name of the queries, None for their own."""
     from reid.report.search_page import write_search_page
 
-    verdicts = [_verdict(query, answer) for query in answer["queries"]]
-    with writing("--page", page):
-        write_search_page(
-            Path(page),
-            asked,
-            table,
-            found,
-            gallery=answer["gallery"],
-            verdicts=verdicts,
-            note=answer["scores"],
-        )
-    if not quiet:
-        print(f"page: {page}")
+    write_search_page(
+        path,
+        asked,
+        found.table,
+        found.result,
+        gallery=answer["gallery"],
+        called=called,
+        verdicts=[verdict_of(query, answer["threshold"]) for query in answer["queries"]],
+        note=answer["scores"],
+        size=answer["tracklets"],
+    )
 
 
-def filled_table(gallery: str) -> FeatureTable:
-    """Read the table of a feature file.
-
-    Raises:
-        UserError: It does not exist, is damaged, or holds no tracklet.
-    """
-    from reid.retrieval.features import read_features
-
-    table = read_features(Path(gallery))
-    if not table.names:
-        raise UserError(
-            f"{gallery} holds no tracklets: there is nothing to search in; make it anew with "
-            "reid extract"
-        )
-    return table
-
-
-def _check_arguments(gallery: str, queries: Sequence[str], top: int, page: str | None) -> None:
-    if not queries:
+def _check_arguments(given: Search) -> None:
+    if not given.queries:
         raise UserError("no query: name at least one folder of frames, or video, to search for")
-    for query in queries:
+    for query in given.queries:
         if not Path(query).exists():
             raise UserError(
                 f"query {query} does not exist; name a folder of frames of one person, or a video"
             )
-    if not Path(gallery).is_file():
-        raise UserError(
-            f"--gallery {gallery} is not a file; make it with reid extract --checkpoint C "
-            f"FOLDER... -o {gallery}"
-        )
+    check_top(given.top)
+    if given.page is not None:
+        check_file("--page", given.page, "found.html")
+
+
+def check_top(top: int) -> None:
+    """Raise UserError unless some tracklets are wanted."""
     if top < 1:
         raise UserError(f"--top {top}: at least one tracklet per query is needed")
-    if page is not None:
-        check_file("--page", page, "found.html")
 
 
-def _answer(
-    asked: FeatureTable,
-    table: FeatureTable,
-    found: SearchResult,
-    *,
-    gallery: str,
-    index: str,
-    metric: str,
-    limit: Limit | None,
+def answer_of(
+    asked: FeatureTable, found: Found, gallery: Gallery, limit: Limit | None
 ) -> dict[str, Any]:
+    """Put an answer into the values of its JSON text.
+
+    Args:
+        asked: Features of the queries.
+        found: What was found.
+        gallery: Where it was found.
+        limit: Threshold; None for none.
+    """
     asked_names = asked.person_names, asked.camera_names
-    names = table.person_names, table.camera_names
-    return {
-        "gallery": gallery,
-        "tracklets": len(table.names),
-        "index": index,
-        "metric": metric,
-        "recall": found.recall,
-        "threshold": None if limit is None else limit.threshold,
-        "scores": meaning_of(limit, len(table.names)),
-        "queries": [
+    names = found.table.person_names, found.table.camera_names
+    size, queries = gallery.size, []
+    for row, name in enumerate(asked.names):
+        results = _results(found, names, row)
+        queries.append(
             {
                 "name": name,
                 "frames": int(asked.num_frames[row]),
                 "skipped_frames": int(asked.skipped_frames[row]),
                 **_who(asked, asked_names, row),
-                **decision(limit, float(found.distances[row, 0])),
-                "results": _results(table, names, found, row),
+                **decision(limit, results[0] if results else None),
+                "results": results,
             }
-            for row, name in enumerate(asked.names)
-        ],
+        )
+    return {
+        "gallery": gallery.path,
+        "tracklets": size,
+        "index": found.by,
+        "exact": found.by == "exact",
+        "metric": gallery.metric,
+        "recall": found.result.recall,
+        "threshold": None if limit is None else limit.threshold,
+        "scores": meaning_of(limit, size),
+        "queries": queries,
     }
 
 
 def meaning_of(limit: Limit | None, entries: int) -> str:
     """Say what the distances mean."""
-    from reid.retrieval.calibration import NO_PROBABILITIES
-
     if limit is None or limit.calibration is None:
         return f"{NO_PROBABILITIES}; reid calibrate finds how near is near enough"
     by = limit.calibration
@@ -291,27 +243,42 @@ def meaning_of(limit: Limit | None, entries: int) -> str:
     return text
 
 
-def decision(limit: Limit | None, nearest: float) -> dict[str, Any]:
-    """Return whether the person is in the gallery, and how often others come so near."""
+def decision(limit: Limit | None, nearest: dict[str, Any] | None) -> dict[str, Any]:
+    """Return whether the person is in the gallery, and how often others come so near.
+
+    Args:
+        limit: Threshold; None for none.
+        nearest: Result with ``distance`` and ``person_name``; None where nothing was found. Junk
+            and distractors are nobody, however near.
+    """
     if limit is None:
         return {"in_gallery": None, "false_alarm_rate": None}
+    distance = math.inf if nearest is None else nearest["distance"]
     by = limit.calibration
     return {
-        "in_gallery": nearest <= limit.threshold,
-        "false_alarm_rate": None if by is None else by.false_alarm_rate(nearest),
+        "in_gallery": distance <= limit.threshold and not is_nobody(nearest),
+        "false_alarm_rate": None if by is None else by.false_alarm_rate(distance),
     }
 
 
-def _verdict(query: dict[str, Any], answer: dict[str, Any]) -> str:
+def is_nobody(found: dict[str, Any] | None) -> bool:
+    """Tell whether a result is junk or a distractor, which are no person."""
+    name = None if found is None else found["person_name"]
+    return name is not None and special_person(name) is not None
+
+
+def verdict_of(query: dict[str, Any], threshold: float | None) -> str:
     """Say whether a query's person is in the gallery; "" without a threshold."""
-    results, threshold = query["results"], answer["threshold"]
+    results = query["results"]
     if threshold is None:
         return ""
     place = "in the gallery" if query["in_gallery"] else "not in the gallery"
     if not results:
         return f"{place}: nobody was found"
-    side = "within" if query["in_gallery"] else "beyond"
+    side = "within" if results[0]["distance"] <= threshold else "beyond"
     text = f"{place}: the nearest, at {results[0]['distance']:.4f}, is {side} {threshold:.4f}"
+    if is_nobody(results[0]):
+        text += ", and nobody (junk, or a distractor)"
     if query["false_alarm_rate"] is not None:
         text += (
             f"; of people who are not there {query['false_alarm_rate']:.2%} come as near by chance"
@@ -322,22 +289,24 @@ def _verdict(query: dict[str, Any], answer: dict[str, Any]) -> str:
 _Known = tuple[list[str | None], list[str | None]]
 
 
-def _results(
-    table: FeatureTable, names: _Known, found: SearchResult, row: int
-) -> list[dict[str, Any]]:
-    """Return the results of one query; an approximate index may find fewer than asked for (-1)."""
-    pairs = zip(found.indices[row].tolist(), found.distances[row].tolist(), strict=True)
-    return [
-        {
-            "rank": rank,
+def _results(found: Found, names: _Known, row: int) -> list[dict[str, Any]]:
+    """Return the results of one query, of which there may be fewer than asked for (-1)."""
+    columns, distances = found.result.indices[row].tolist(), found.result.distances[row].tolist()
+    results: list[dict[str, Any]] = []
+    for column, distance in zip(columns, distances, strict=True):
+        if column < 0:
+            continue
+        result = {
+            "rank": len(results) + 1,
             "distance": float(distance),
-            "name": table.names[column],
-            **_who(table, names, column),
+            "name": found.table.names[column],
+            **_who(found.table, names, column),
         }
-        for rank, (column, distance) in enumerate(
-            ((column, distance) for column, distance in pairs if column >= 0), start=1
-        )
-    ]
+        if found.times is not None:
+            time = float(found.times[column])
+            result["time"] = None if math.isnan(time) else time
+        results.append(result)
+    return results
 
 
 def _who(table: FeatureTable, names: _Known, row: int) -> dict[str, int | str | None]:
@@ -351,15 +320,19 @@ def _who(table: FeatureTable, names: _Known, row: int) -> dict[str, int | str | 
     }
 
 
-def _text(answer: dict[str, Any]) -> str:
+def text_of(answer: dict[str, Any]) -> str:
+    """Put the values of an answer into a table."""
     lines = [f"{counts(answer['tracklets'], 'tracklet')} in {answer['gallery']}"]
+    if not answer["exact"] and answer["recall"] is None:
+        lines[0] += f", approximate: by its index ({answer['index']})"
     for query in answer["queries"]:
         skipped = query["skipped_frames"]
         unread = f", {skipped} more unreadable and skipped" if skipped else ""
         names = (("person", query["person_name"]), ("camera", query["camera_name"]))
         known = "".join(f", {what} {name}" for what, name in names if name is not None)
         lines += ["", f"query {query['name']} ({counts(query['frames'], 'frame')}{unread}{known})"]
-        lines += [verdict] if (verdict := _verdict(query, answer)) else []
+        verdict = verdict_of(query, answer["threshold"])
+        lines += [verdict] if verdict else []
         who = [(_dash(r["person_name"]), _dash(r["camera_name"])) for r in query["results"]]
         wide = [max(6, *(len(names[place]) for names in who)) if who else 6 for place in (0, 1)]
         lines.append(f"rank  distance  {'person':>{wide[0]}}  {'camera':>{wide[1]}}  tracklet")
@@ -368,9 +341,10 @@ def _text(answer: dict[str, Any]) -> str:
             if accepted and not _is_within(result, answer["threshold"]):
                 accepted = False
                 lines.append(f"----  beyond the threshold {answer['threshold']:.4f}")
+            time = "" if result.get("time") is None else f"  {moment(result['time'])}"
             lines.append(
                 f"{result['rank']:4}  {result['distance']:8.4f}  {person:>{wide[0]}}  "
-                f"{camera:>{wide[1]}}  {result['name']}"
+                f"{camera:>{wide[1]}}  {result['name']}{time}"
             )
     if answer["recall"] is not None:
         lines += [
@@ -387,3 +361,11 @@ def _is_within(result: dict[str, Any], threshold: float | None) -> bool:
 
 def _dash(name: str | None) -> str:
     return "-" if name is None else name
+
+
+def moment(seconds: float) -> str:
+    """Return a time in seconds since 1970 as ISO 8601."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC).isoformat()
+    except (OverflowError, ValueError, OSError):  # beyond the years of a calendar
+        return f"{seconds:g} s"

@@ -10,16 +10,14 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image, ImageDraw
 
-from reid.data.tracklet import special_person
 from reid.galleries.places import Gallery
-from reid.metrics.distances import Metric
 from reid.retrieval.extract import extract_tracklets
-from reid.retrieval.features import comparable, same_model
-from reid.retrieval.searching import Limit, decision, limit_of, meaning_of
+from reid.retrieval.features import comparable
+from reid.retrieval.searching import Limit, decision, is_nobody, limit_of, meaning_of
 from reid.runs import find_checkpoint
 from reid.tracks.boxes import Box, Track
 from reid.tracks.crops import Source, Tracked, find_tracks, write_crops
@@ -34,73 +32,57 @@ from video_snl.utils.json_text import to_json
 from video_snl.utils.processes import ending_in_order
 from video_snl.utils.text import printable
 
+if TYPE_CHECKING:
+    from reid.cli.tracks import Identify
+
 __all__ = ["draw_people", "run_identify"]
 
 _COLOURS = 12
 _UNKNOWN = "unknown"
 
 
-def run_identify(
-    source: Source,
-    gallery: str,
-    *,
-    checkpoint: str | None,
-    published: str | None = None,
-    weights: str | None = None,
-    metric: Metric | None = None,
-    threshold: float | None = None,
-    calibration: str | None = None,
-    render: str | None = None,
-    accelerator: str = "auto",
-    as_json: bool = False,
-) -> int:
+def run_identify(source: Source, given: Identify) -> int:
     """Print a table of the tracklets of a video with the nearest entry of a gallery each.
 
     Args:
-        gallery: Feature file of ``reid extract``, or gallery of ``reid gallery``.
-        checkpoint: Network of the gallery's features, as for
-            :func:`reid.runs.find_checkpoint`.
-        published: Name of a published network in its place, with the file of its ``weights``.
-        metric: Distance; None: that of the gallery, of a feature file cosine.
-        threshold: Distance up to which a tracklet is taken for the entry's person; beyond, the
-            person is unknown.
-        calibration: File of ``reid calibrate`` with the threshold, in its place.
-        render: Video to write with the boxes and identities drawn on it; None: none.
-        accelerator: ``auto``, ``cpu`` or ``gpu``.
-        as_json: Print JSON instead of a table.
+        source: Video and tracks.
+        given: Options of the command.
 
     Raises:
         UserError: Bad tracks, a video that breaks, a gallery that is not there or of another
             network, or a file that cannot be written.
     """
-    limit = limit_of(threshold, calibration)
-    if render is not None:
-        _check_render(render, source.video)
-    searched = Gallery.open(gallery, 1, metric)
-    if limit is not None and limit.calibration is not None:
-        limit.calibration.check(searched.table, searched.metric, str(calibration))
+    limit = limit_of(given.threshold, given.calibrate)
+    if given.render is not None:
+        _check_render(given.render, source.video)
+    searched = Gallery.open(given.gallery, 1, given.metric)
+    if limit is not None:
+        limit.check(searched)
     network: Path | TrainedReid
-    network = find_checkpoint(checkpoint) if published is None else pretrained(published, weights)
+    if given.pretrained is None:
+        network = find_checkpoint(given.checkpoint)
+    else:
+        network = pretrained(given.pretrained, given.weights)
     with ending_in_order():
         found = find_tracks(source)
         print(found.said(), file=sys.stderr, flush=True)
-        rows = _identified(network, source, found, searched, limit, accelerator)
+        rows = _identified(network, source, found, searched, limit, given.accelerator)
         size = searched.size
         answer = {
             "video": source.video,
-            "gallery": gallery,
+            "gallery": given.gallery,
             "tracklets": size,
             "metric": searched.metric,
             "threshold": None if limit is None else limit.threshold,
             "scores": meaning_of(limit, size),
             "tracks": rows,
         }
-        print(to_json(answer, indent=2) if as_json else _text(answer), flush=True)
-        if render is not None:
-            with writing("--render", render):
-                draw_people(source, found, rows, Path(render))
-            if not as_json:
-                print(f"rendered, without sound: {render}")
+        print(to_json(answer, indent=2) if given.json else _text(answer), flush=True)
+        if given.render is not None:
+            with writing("--render", given.render):
+                draw_people(source, found, rows, Path(given.render))
+            if not given.json:
+                print(f"rendered, without sound: {given.render}")
     return 0
 
 
@@ -134,22 +116,18 @@ def _identified(
             test_frames=gallery.table.test_frames,
             accelerator=accelerator,
         )
-    same_model(asked, gallery.table)
     # Tracks have names of their own, which are compared with nobody's.
     comparable([gallery.table])
-    table, nearest = gallery.search(asked)
+    table, nearest, *_ = gallery.search(asked)
     names, rows = table.person_names, []
     for row, track in enumerate(found.tracks):
         start, end = found.times.of(track.frames)
         entry, distance = int(nearest.indices[row, 0]), float(nearest.distances[row, 0])
-        decided = decision(limit, distance)
+        one = {"distance": distance, "person_name": names[entry]} if entry >= 0 else None
+        decided = decision(limit, one)
         person = None
-        if entry >= 0 and decided["in_gallery"] is not False:
-            named = names[entry]
-            person = table.names[entry] if named is None else named
-            if named is not None and special_person(named) is not None:  # nobody's
-                person = None
-                decided["in_gallery"] = None if limit is None else False
+        if one is not None and not is_nobody(one) and decided["in_gallery"] is not False:
+            person = table.names[entry] if names[entry] is None else names[entry]
         rows.append(
             {
                 "track": found.name(track),

@@ -126,6 +126,67 @@ def test_a_threshold_without_calibration(files: dict[str, str]) -> None:
     assert answers["threshold"] is None and answers["queries"][0]["in_gallery"] is None
 
 
+@pytest.mark.parametrize("kind", ["folder", "postgres"])
+def test_galleries_that_are_kept_know_who_is_not_there(
+    kind: str,
+    files: dict[str, str],
+    calibration: str,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+) -> None:
+    """Calibrated and searched as the feature file is, by both commands."""
+    place = str(tmp_path / "people")
+    if kind == "postgres":
+        place = f"{request.getfixturevalue('postgres').url}#calibrated"
+    assert run("gallery", "create", place, files["gallery"]).returncode == 0
+    other = str(tmp_path / "kept.json")
+    done = run(
+        *("calibrate", files["query"], "--gallery", place, "-o", other, "--false_alarms", "0.1")
+    )
+    assert done.returncode == 0, done.stderr
+    kept, stored = read_calibration(other), read_calibration(calibration)
+    assert kept.threshold == stored.threshold and list(kept.gallery) == [place]
+
+    def said(*words: str) -> dict[str, Any]:
+        done = run(*words, "--calibrate", calibration, "--top", "3", "--json")
+        assert (done.returncode, done.stderr) == (0, "")
+        return json.loads(done.stdout)
+
+    queries = files["query"], files["new"]
+    expected = said("search", *queries, "--gallery", files["gallery"])["queries"]
+    for words in (("search", *queries, "--gallery", place), ("gallery", "search", place, *queries)):
+        answers = said(*words)
+        assert answers["threshold"] == stored.threshold and answers["exact"]
+        assert "false-alarm rate of 10.00%" in answers["scores"]
+        for one, two in zip(answers["queries"], expected, strict=True):
+            for key in ("name", "in_gallery", "false_alarm_rate"):
+                assert one[key] == two[key]
+            assert [row["name"] for row in one["results"]] == [
+                row["name"] for row in two["results"]
+            ]
+    text = run("gallery", "search", place, files["new"], "--threshold", "0.1").stdout
+    assert text.count("not in the gallery: the nearest, at ") == STRANGERS
+    asked, kept_search = ("search", files["new"], "--gallery", place), ("gallery", "search", place)
+    for words, says in (
+        ((*asked, "--metric", "euclidean"), "was created with --metric cosine"),
+        ((*asked, "--index", "ivf"), "is searched by its own index"),
+        ((*kept_search, files["new"], "--calibrate", files["new"]), "cannot be read"),
+        ((*kept_search, files["new"], "--threshold", "-1"), "give a distance, from 0"),
+    ):
+        done = run(*words)
+        assert done.returncode == 2 and says in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+
+
+def test_junk_is_nobody_however_near(files: dict[str, str], tmp_path: Path) -> None:
+    gallery, junk = read_features(files["gallery"]), str(tmp_path / "junk.parquet")
+    write_features(junk, replace(gallery, persons=["0000", "-1", *(gallery.persons or [])[2:]]))
+    words = ("search", junk, "--gallery", junk, "--threshold", "0.1", "--top", "1")
+    there = [each["in_gallery"] for each in json.loads(run(*words, "--json").stdout)["queries"]]
+    assert there == [False, False] + [True] * (PERSONS - 2)
+    assert run(*words).stdout.count("and nobody (junk, or a distractor)") == 2
+
+
 def test_a_larger_gallery_is_pointed_out(files: dict[str, str], calibration: str) -> None:
     gallery = read_features(files["gallery"])
     more = replace(gallery, names=[f"more/{name}" for name in gallery.names])

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from reid.galleries.entries import (
+    ROUNDING,
     About,
     Entries,
     IndexChoice,
@@ -22,8 +23,9 @@ from reid.galleries.entries import (
 )
 from reid.galleries.places import create_gallery, open_gallery
 from reid.galleries.searching import ANYTHING, Only, distances
-from reid.galleries.store import Added, recall, verify
+from reid.galleries.store import Added, Removed, recall, verify
 from reid.metrics.distances import Metric
+from reid.retrieval.calibration import NO_PROBABILITIES
 from reid.retrieval.features import read_features, write_features
 from reid.retrieval.gallery import Gallery
 from tests.reid import galleries
@@ -166,8 +168,37 @@ def test_adding_is_idempotent_by_key(place: Place) -> None:
     assert gallery.add(galleries.entries(30)) == Added(10, 20)
     more = galleries.entries(5, first=100, seed=3)
     assert gallery.add(more) == Added(5, 0)
-    assert gallery.remove([*more.keys, "absent", "zero\0byte"]) == 5
-    assert gallery.remove(more.keys) == 0
+    absent = ["absent", "zero\0byte"]
+    assert gallery.remove([*more.keys, *absent]) == Removed(5, absent)
+    assert gallery.remove(more.keys) == Removed(0, more.keys)
+
+
+def test_a_vector_of_another_batch_is_the_same_entry(place: Place) -> None:
+    gallery = made(place(), galleries.entries(20))
+    before = gallery.stats()
+    again = galleries.entries(20)
+    vectors = again.table.features
+    vectors *= 1 + np.float32(0.5 * ROUNDING)
+    assert gallery.add(joined([again, galleries.entries(1, first=50)])) == Added(1, 20)
+    gallery.remove(["t0050"])
+    assert gallery.stats().contents == before.contents  # what was there stays
+    vectors[7] *= 1 + np.float32(4 * ROUNDING)
+    with pytest.raises(UserError, match=r"'t0007' with other values \(another vector, .*e-05 of"):
+        gallery.add(again)
+    assert gallery.stats().contents == before.contents and verify(gallery)[0] == []
+    twice = replace(again.table, names=["t0000"] * 20)
+    with pytest.raises(UserError, match="stands twice"):
+        entries_of(twice)
+
+
+def test_names_of_one_path_are_one_key(place: Place) -> None:
+    some = table(3)
+    written = entries_of(replace(some, names=["./a//b/", "../x/./y", "c"]), {"././c": 5})
+    assert written.keys == ["a/b", "../x/y", "c"] and written.times[2] == 5
+    gallery = made(place(), written)
+    again = entries_of(replace(some, names=["a/b/.", "..//x/y", "c/"]), {"c": 5})
+    assert gallery.add(again) == Added(0, 3)
+    assert gallery.remove(["./c/", "a/./b", "./a/../c"]) == Removed(2, ["a/../c"])
 
 
 def _changed(some: Entries, what: str) -> Entries:
@@ -291,7 +322,7 @@ def test_an_empty_gallery(place: Place) -> None:
     assert verify(gallery)[0] == [] and list(gallery.read()) == []
     assert gallery.stats().first is None and gallery.stats().index == "flat"
     gallery.add(some)
-    assert gallery.remove(some.keys) == 4 and gallery.stats().entries == 0
+    assert gallery.remove(some.keys).removed == 4 and gallery.stats().entries == 0
     assert gallery.stats().contents == "0" * 64
 
 
@@ -339,9 +370,10 @@ def test_the_commands(place: Place, tmp_path: Path) -> None:
     write_features(more, table(4, first=10, seed=5))
     (tmp_path / "times.csv").write_text("name,time\nt0001,2026-11-30T07:10:00Z\nt0002,100\n")
 
-    def said(command: str, *words: str, code: int = 0) -> dict:
+    def said(command: str, *words: str, remark: str = "") -> dict:
         done = run("gallery", command, where, *words, "--json")
-        assert (done.returncode, done.stderr) == (code, "")
+        assert done.returncode == 0
+        assert done.stderr == (f"{where}: {remark}\n" if remark else "")
         return json.loads(done.stdout)
 
     times = ("--times", str(tmp_path / "times.csv"))
@@ -360,14 +392,38 @@ def test_the_commands(place: Place, tmp_path: Path) -> None:
     assert {row["camera_name"] for row in first["results"]} <= {"c1", "c2"}
     [first, *_] = said("search", features, "--after", "2026-01-01")["queries"]
     assert [row["name"] for row in first["results"]] == ["t0001"]
+    remark = "none of 16 tracklets passes --camera c9, --before 5: nothing is found"
+    nobody = said("search", features, "--camera", "c9", "--before", "5", remark=remark)
+    assert [query["results"] for query in nobody["queries"]] == [[]] * 12
     (tmp_path / "names.txt").write_text("t0020\nt0021\n")
-    removed = said("remove", "t0000", "t0999", "--names_from", str(tmp_path / "names.txt"))
+    words = ("t0000", "t0999", "./t0000", "--names_from", str(tmp_path / "names.txt"))
+    removed = said("remove", *words, remark="not there, so not removed: t0999")
     assert removed == {"gallery": where, "removed": 3, "absent": 1}
     assert said("verify", "--against", where)["wrong"] == []
     text = run("gallery", "search", where, features, "--top", "1").stdout
-    assert "no probabilities" in text and "t0001" in text
+    assert NO_PROBABILITIES in text and "t0001" in text
+    words = ("--camera", "c9", "-o", str(tmp_path / "none.parquet"))
+    nothing = run("gallery", "export", where, *words)
+    assert nothing.returncode == 0 and "none of 13 tracklets passes --camera c9" in nothing.stderr
+    assert not len(read_features(tmp_path / "none.parquet"))
     assert "all is right" in run("gallery", "verify", where).stdout
     assert "not known" not in run("gallery", "stats", where).stdout
+
+
+def test_queries_that_cannot_be_searched_for(place: Place, tmp_path: Path) -> None:
+    gallery, bad = made(place(), galleries.entries(5)), table(5)
+    bad.features[3] = np.nan
+    write_features(tmp_path / "bad.parquet", bad)
+    write_features(tmp_path / "other.parquet", table(2, model="1" * 64))
+    for query, says in (
+        ("bad.parquet", "vector of tracklet 't0003' is not finite"),
+        ("other.parquet", "extract both with one"),
+        ("", f"reid search --checkpoint C --gallery {gallery.where}"),
+        ("clip.mp4", "computes the features of folders and videos"),
+    ):
+        done = run("gallery", "search", gallery.where, str(tmp_path / query))
+        assert done.returncode == 2 and says in done.stderr, done.stderr
+        assert len(done.stderr.splitlines()) == 1
 
 
 def test_verify_against_another_gallery(place: Place, tmp_path: Path) -> None:

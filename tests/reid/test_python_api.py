@@ -233,6 +233,7 @@ def test_what_a_gallery_refuses(
     for wrong, said in (
         (np.ones((1, 4), np.float32), "dimension 3 .* the query's 4"),
         (np.full((1, 3), np.nan), "row 0 are not finite"),
+        (np.array([[1, 1e300, 1]]), r"row 0 reach 1e\+300, which float32 cannot hold"),
         (np.ones((1, 3), np.int64), r"floats of shape \(N, D\), found int64"),
         (np.ones((1, 1, 3)), r"found float64 of shape \(1, 1, 3\)"),
         (np.ones((0, 3)), r"found float64 of shape \(0, 3\)"),

@@ -11,6 +11,7 @@ import pytest
 
 from reid.apps.serve import uploaded_tracklet
 from reid.data.tracklet import Tracklet
+from reid.retrieval.calibration import NO_PROBABILITIES
 from tests.reid.little import run, write_tracklet
 from tests.served import Served
 from tests.videos import write_video
@@ -73,14 +74,23 @@ def test_galleries_that_are_kept_give_the_same_page(
     query = dataset / "query" / "102" / "c0" / "t0"
     words = ("--checkpoint", str(with_block), "--gallery", str(gallery), "--top", "3", "--json")
     [expected] = json.loads(run("search", str(query), *words).stdout)["queries"]
+    near = expected["results"][0]["distance"]
+    threshold = near / 2 if kind == "folder" else near * 2
     page = Served.start(
         tmp_path / "temporary",
         *("--checkpoint", str(with_block), "--gallery", place, "--top", "3"),
+        *("--threshold", str(threshold)),
         module="reid",
     )
     _, lines = page.ask(*query.iterdir())
     assert page.stop() == 143
-    found = lines[-1]["pages"][0]["html"]
+    found, notes = lines[-1]["pages"][0]["html"], lines[-1]["notes"]
+    said = "not in the gallery" if kind == "folder" else "in the gallery"
+    side = "beyond" if kind == "folder" else "within"
+    said = f"{said}: the nearest, at {near:.4f}, is {side} {threshold:.4f}."
+    assert notes == [f"{'Unknown' if kind == 'folder' else 'Known'} person, {said}"]
+    assert f"<strong>{said[0].upper()}{said[1:]}</strong>" in found
+    assert NO_PROBABILITIES[1:] in found
     assert distances(found) == [f"{row['distance']:.4g}" for row in expected["results"]]
     assert "The nearest of 5 tracklets in" in found
 
@@ -101,10 +111,13 @@ def test_a_gallery_of_another_network(trained: Path, gallery: Path) -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
-@pytest.mark.parametrize(("option", "value"), [("--top", "21"), ("--gallery", "none.parquet")])
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--top", "21"), ("--gallery", "none.parquet"), ("--threshold", "1"), ("--threshold", "-1")],
+)
 def test_options_that_do_not_fit(trained: Path, option: str, value: str) -> None:
     done = run("serve", "--checkpoint", str(trained), option, value)
-    assert done.returncode == 2 and value in done.stderr
+    assert done.returncode == 2 and (value in done.stderr or option in done.stderr)
     assert len(done.stderr.splitlines()) == 1
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from reid import evaluate_features
+from reid.cli.features import Search
 from reid.data.tracklet import Tracklet
 from reid.report.search_page import tracklet_frames
 from reid.retrieval.features import FeatureTable, read_features, write_features
@@ -67,9 +68,15 @@ def extracted(
             return make_table([tracklets[row] for row in rows], features, **changed)
 
         monkeypatch.setattr("reid.retrieval.extract.extract_tracklets", extract)
+        monkeypatch.setattr("reid.runs.find_checkpoint", Path)
 
     prepare()
     return prepare
+
+
+def searched(checkpoint: str | None, gallery: str, queries: Sequence[str], **options: Any) -> int:
+    given = Search(checkpoint=checkpoint, gallery=gallery, queries=list(queries), **options)
+    return run_search(given)
 
 
 def _nearest(table: FeatureTable, row: int, metric: str) -> list[tuple[float, int]]:
@@ -86,7 +93,7 @@ def test_json_has_the_nearest(
     table: FeatureTable, gallery: str, metric: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     queries = [table.names[3], table.names[7]]
-    code = run_search("c.ckpt", gallery, queries, metric=metric, top=4, as_json=True)  # type: ignore[arg-type]
+    code = searched("c.ckpt", gallery, queries, metric=metric, top=4, json=True)
     answer = json.loads(capsys.readouterr().out)
     assert code == 0 and answer["tracklets"] == 10 and answer["metric"] == metric
     assert [query["name"] for query in answer["queries"]] == queries
@@ -109,7 +116,7 @@ def test_the_table_says_what_is_unknown(
     unknown = np.full(10, -1)
     path = tmp_path / "unknown.parquet"
     write_features(path, dataclasses.replace(table, person_ids=unknown, camera_ids=unknown))
-    assert run_search("c.ckpt", str(path), table.names[:1], top=30) == 0
+    assert searched("c.ckpt", str(path), table.names[:1], top=30) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"10 tracklets in {path}"
     assert lines[2] == f"query {table.names[0]} (2 frames)"
@@ -125,7 +132,7 @@ def test_skipped_frames_of_a_query_are_said(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     extracted(skipped_frames=np.array([3]))
-    run_search("c.ckpt", gallery, table.names[:1])
+    searched("c.ckpt", gallery, table.names[:1])
     assert "(2 frames, 3 more unreadable and skipped)" in capsys.readouterr().out
 
 
@@ -133,9 +140,9 @@ def test_skipped_frames_of_a_query_are_said(
 def test_an_approximate_index_prints_its_recall(
     table: FeatureTable, gallery: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run_search("c.ckpt", gallery, table.names[:2], index="hnsw", top=3)
+    searched("c.ckpt", gallery, table.names[:2], index="hnsw", top=3)
     assert "recall of the hnsw index against exact search: 100.0%" in capsys.readouterr().out
-    run_search("c.ckpt", gallery, table.names[:2], index="exact", top=3)
+    searched("c.ckpt", gallery, table.names[:2], index="exact", top=3)
     assert "recall" not in capsys.readouterr().out
 
 
@@ -148,7 +155,7 @@ def test_the_page_shows_strips_and_survives_lost_pictures(
     Path(tracklets[4].path).parent.rmdir()
     Path(tracklets[5].path).write_bytes(b"broken")
     page = tmp_path / "found.html"
-    assert run_search("c.ckpt", gallery, table.names[:2], page=str(page)) == 0
+    assert searched("c.ckpt", gallery, table.names[:2], page=str(page)) == 0
     text = page.read_text()
     assert text.count('<img src="data:image/jpeg') == 2 * 11
     assert text.count("none found") == 2 * 2  # in the alternative text, too
@@ -179,10 +186,10 @@ def test_features_of_another_network_are_refused(
     extracted(model="1" * 64)
     one, other = table.model[:12], "1" * 12
     with pytest.raises(UserError, match=rf"\(hash {one}\), the query's of .* \(hash {other}\)"):
-        run_search("c.ckpt", gallery, table.names[:1])
+        searched("c.ckpt", gallery, table.names[:1])
     extracted(features=table.features[:1, :5])
     with pytest.raises(UserError, match=r"have dimension 6 \(of .*\), the query's 5 \(of "):
-        run_search("c.ckpt", gallery, table.names[:1])
+        searched("c.ckpt", gallery, table.names[:1])
 
 
 @pytest.mark.parametrize("page", ["", "gallery", "feats.parquet/p.html", "feats.parquet/a/p.html"])
@@ -198,7 +205,7 @@ def test_a_page_that_cannot_be_written_is_refused_before_the_search(
     )
     message = "feats.parquet is a file, no folder" if "/" in page else "is a folder"
     with pytest.raises(UserError, match=f"--page .*{message}"):
-        run_search("c.ckpt", gallery, table.names[:1], page=str(tmp_path / page))
+        searched("c.ckpt", gallery, table.names[:1], page=str(tmp_path / page))
 
 
 @pytest.mark.usefixtures("extracted")
@@ -208,7 +215,7 @@ def test_the_answer_is_printed_where_writing_the_page_fails(
     (tmp_path / "lost").symlink_to(tmp_path / "nowhere" / "at all")
     page = tmp_path / "lost" / "p.html"
     with pytest.raises(UserError, match=r"--page .*p.html cannot be written \(File exists\)"):
-        run_search("c.ckpt", gallery, table.names[:1], page=str(page))
+        searched("c.ckpt", gallery, table.names[:1], page=str(page))
     assert table.names[0] in capsys.readouterr().out
 
 
@@ -217,10 +224,10 @@ def test_queries_are_of_as_many_frames_as_the_gallery(
 ) -> None:
     path = tmp_path / "two.parquet"
     write_features(path, dataclasses.replace(table, test_frames=2))
-    assert run_search("c.ckpt", str(path), table.names[:1]) == 0
+    assert searched("c.ckpt", str(path), table.names[:1]) == 0
     extracted(test_frames=None)
     with pytest.raises(UserError, match="of --test_frames 2, the query's of --test_frames all"):
-        run_search("c.ckpt", str(path), table.names[:1])
+        searched("c.ckpt", str(path), table.names[:1])
 
 
 @pytest.mark.usefixtures("extracted")
@@ -240,15 +247,15 @@ def test_bad_input_is_said_in_one_line(table: FeatureTable, gallery: str, tmp_pa
     cases: list[tuple[str, list[str], int, str]] = [
         (gallery, [], 10, "no query"),
         (gallery, [str(tmp_path / "nobody")], 10, "nobody does not exist"),
-        (str(tmp_path / "no.parquet"), query, 10, "no.parquet is not a file"),
-        (str(tmp_path), query, 10, "is not a file"),
+        (str(tmp_path / "no.parquet"), query, 10, "no.parquet does not exist: .*reid gallery"),
+        (str(tmp_path), query, 10, "is no gallery"),
         (gallery, query, 0, "--top 0"),
         (str(empty), query, 10, "nothing to search in"),
         (str(broken), query, 10, "broken.parquet"),
     ]
     for file, queries, top, message in cases:
         with pytest.raises(UserError, match=message) as caught:
-            run_search("c.ckpt", file, queries, top=top)
+            searched("c.ckpt", file, queries, top=top)
         assert "\n" not in str(caught.value)
 
 
@@ -280,7 +287,7 @@ def test_a_large_gallery(size: int, tmp_path: Path, capsys: pytest.CaptureFixtur
     paths = tmp_path / "query.parquet", tmp_path / "gallery.parquet"
     for path, table in zip(paths, (query, gallery), strict=True):
         write_features(path, table)
-    assert run_search(None, str(paths[1]), [str(paths[0])], as_json=True) == 0
+    assert searched(None, str(paths[1]), [str(paths[0])], json=True) == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer["tracklets"] == size
     nearest = [found["results"][0]["name"] for found in answer["queries"]]

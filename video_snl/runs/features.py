@@ -223,14 +223,13 @@ def _write_parquet(file: Path, table: FeatureTable, about: str) -> None:
 def _read_parquet(path: Path, advice: str) -> FeatureTable:
     import pyarrow as pa
 
-    from video_snl.utils.parquet import read_parquet
+    from video_snl.utils.parquet import read_schema, read_vectors
 
     try:
-        stored = read_parquet(path)
-        text = (stored.schema.metadata or {}).get(_KEY.encode(), b"").decode()
+        schema = read_schema(path)
+        text = (schema.metadata or {}).get(_KEY.encode(), b"").decode()
         about = _about(path, text, advice)
-        column = stored["feature"].combine_chunks()
-        _check_vectors(column)
+        stored, vectors = read_vectors(path, "feature", _dimension(schema))
         clips = stored["clip"].fill_null(_WHOLE).to_numpy().astype(np.int32)
         times = [stored[name].cast(pa.float64()).fill_null(np.nan) for name in ("start", "end")]
         return FeatureTable(
@@ -239,7 +238,7 @@ def _read_parquet(path: Path, advice: str) -> FeatureTable:
             times=np.stack([time.to_numpy() for time in times], axis=1),
             labels=stored["label"].to_pylist(),
             parts=stored["split"].to_pylist(),
-            features=column.flatten().to_numpy().reshape(len(column), -1),
+            features=vectors,
             about=about,
             states=np.stack([stored[name].fill_null(-1).to_numpy() for name in _STATES], axis=1)
             if _STATES[0] in stored.column_names
@@ -249,26 +248,18 @@ def _read_parquet(path: Path, advice: str) -> FeatureTable:
         raise _unreadable(path, error, advice) from error
 
 
-def _check_vectors(column: pa.Array) -> None:
-    """Refuse a column that is no vector of one length in every row.
+def _dimension(schema: pa.Schema) -> int:
+    """Return the length of the vectors.
 
     Raises:
-        ValueError: It says what is missing.
+        ValueError: They are none of one length, in float32.
     """
     import pyarrow as pa
-    import pyarrow.compute as pc
 
-    if not len(column):
-        raise ValueError("it holds no row")
-    if column.null_count:
-        raise ValueError(f"{column.null_count} of {len(column)} rows have no vector")
-    if not (pa.types.is_list(column.type) or pa.types.is_fixed_size_list(column.type)):
-        raise ValueError(f"the column feature holds {column.type}, not vectors")
-    lengths = pc.list_value_length(column).unique().to_pylist()
-    if len(lengths) > 1:
-        raise ValueError(f"vectors of different lengths: {lengths[0]} and {lengths[1]}")
-    if column.flatten().null_count:
-        raise ValueError("numbers are missing in the vectors")
+    column = schema.field("feature").type
+    if not (pa.types.is_fixed_size_list(column) and pa.types.is_float32(column.value_type)):
+        raise ValueError(f"the column feature holds {column}, not vectors of one length in float32")
+    return int(column.list_size)
 
 
 def _states(table: FeatureTable) -> Iterator[tuple[str, np.ndarray]]:
