@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 
 from reid.galleries.entries import About, Entries, contents_hash
-from reid.galleries.searching import EXACT_UP_TO, Only
+from reid.galleries.searching import EXACT_UP_TO, Only, say_building
 from video_snl.errors import UserError
 from video_snl.utils.files import digest_of, is_left_over, replace_file, write_json
 from video_snl.utils.json_text import parse_json, to_json
@@ -312,6 +312,7 @@ def _next_index(
             return index, before["built_for"]
     from reid.retrieval.index import INDICES
 
+    say_building(str(folder), kind, count)
     parts = [prepared(part, about.metric) for part in vectors]
     whole = parts[0] if len(parts) == 1 else np.concatenate(parts)
     return INDICES[kind](whole, about.metric), count

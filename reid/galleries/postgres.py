@@ -35,6 +35,7 @@ from reid.galleries.searching import (
     furthest,
     least_asked,
     nearest,
+    say_building,
 )
 from reid.galleries.store import Added, Removed, Stats
 from video_snl.errors import UserError
@@ -306,6 +307,7 @@ class PostgresGallery:
         connected.execute(self._sql("DROP INDEX IF EXISTS {schema}.entries_nearest"))
         if kind == "flat":
             return
+        say_building(self.where, kind, count)
         needed = min(_MEMORY, 64 + count * self.about.dimension * 6 // 2**20)
         (given,) = one_row(
             connected,

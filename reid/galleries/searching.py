@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -23,6 +24,7 @@ __all__ = [
     "furthest",
     "least_asked",
     "nearest",
+    "say_building",
 ]
 
 EXACT_UP_TO = 100_000
@@ -133,6 +135,13 @@ def nearest(
     found = distances(query, vectors, metric)
     order = sorted(range(len(keys)), key=lambda row: (found[row], keys[row]))[:top]
     return np.array(order, np.int64), found[order]
+
+
+def say_building(where: str, kind: str, count: int) -> None:
+    """Say on stderr that an index is built, where that takes long."""
+    if count >= EXACT_UP_TO:
+        line = f"{where}: building the {kind} index of {count:,} tracklets, for minutes or longer"
+        print(line, file=sys.stderr, flush=True)
 
 
 def check_search(vectors: np.ndarray, dimension: int, top: int) -> np.ndarray:

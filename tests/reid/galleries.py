@@ -44,6 +44,18 @@ def entries(size: int, dimension: int = 24, *, seed: int = 0, first: int = 0) ->
     return entries_of(found, times)
 
 
+def clusters(size: int, dimension: int, queries: int) -> tuple[Entries, np.ndarray]:
+    """Entries, twenty of each identity about a place of its own, and queries about some places."""
+    random = np.random.default_rng(0)
+    centres = random.normal(size=(size // 20, dimension))
+    centres /= np.linalg.norm(centres, axis=1, keepdims=True)
+    persons = np.arange(size) % len(centres)
+    some = table(size, dimension)
+    some.features[:] = some.features * np.float32(dimension**-0.5) + centres[persons]
+    asked = centres[random.integers(0, len(centres), queries)]
+    return entries_of(some), asked + random.normal(0, dimension**-0.5, (queries, dimension))
+
+
 def made(
     place: str, some: Entries, metric: Metric = "cosine", index: IndexChoice = "auto"
 ) -> StoredGallery:

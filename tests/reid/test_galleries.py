@@ -22,7 +22,7 @@ from reid.galleries.entries import (
     read_times,
 )
 from reid.galleries.places import create_gallery, open_gallery
-from reid.galleries.searching import ANYTHING, Only, distances
+from reid.galleries.searching import ANYTHING, Answer, Only, distances
 from reid.galleries.store import Added, Removed, recall, verify
 from reid.metrics.distances import Metric
 from reid.retrieval.calibration import NO_PROBABILITIES
@@ -144,6 +144,34 @@ def test_an_index_finds_most_and_orders_alike(
     left = gallery.search(queries[:1], top=10, exact=True).keys(0)
     assert sorted(left) == sorted(some.keys[290:])
     assert set(gallery.search(queries[:1], top=10).keys(0)) <= set(some.keys[290:])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_a_hundred_thousand_entries(both: tuple[Place, Place]) -> None:
+    some, queries = galleries.clusters(100_000, 512, 50)
+    camera = Only(cameras=("c1",))
+    exact, of_camera = None, None
+    for place in both:
+        gallery = made(place(), some)
+        found, filtered = gallery.search(queries), gallery.search(queries, only=camera)
+        assert found.exact and (exact is None or _answers(found) == _answers(exact))
+        assert of_camera is None or _answers(filtered) == _answers(of_camera)
+        exact, of_camera = found, filtered
+    assert exact is not None and of_camera is not None
+    for place in both:
+        for index in ("ivf", "hnsw"):
+            gallery = made(place(), some, index=index)  # type: ignore[arg-type]
+            found = gallery.search(queries)
+            assert not found.exact and recall(found, exact) > 0.85
+            first = [found.keys(q)[0] == exact.keys(q)[0] for q in range(len(queries))]
+            assert sum(first) >= 45
+            assert _answers(gallery.search(queries, exact=True)) == _answers(exact)
+            assert _answers(gallery.search(queries, only=camera)) == _answers(of_camera)
+
+
+def _answers(found: Answer) -> list[tuple[list[str], list[float]]]:
+    return [(found.keys(q), found.distances[q].tolist()) for q in range(len(found.rows))]
 
 
 def test_a_large_gallery_gets_an_index(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
