@@ -20,7 +20,13 @@ from reid.galleries.entries import (
 from reid.galleries.places import Gallery, create_gallery, is_database, open_gallery
 from reid.galleries.searching import ANYTHING, Only
 from reid.galleries.store import StoredGallery, verify
-from reid.retrieval.features import FeatureTable, concatenate, read_features, write_features
+from reid.retrieval.features import (
+    FeatureTable,
+    concatenate,
+    filled_table,
+    read_features,
+    write_features,
+)
 from reid.retrieval.searching import answer_of, check_top, limit_of, moment, text_of
 from video_snl.errors import UserError
 from video_snl.utils.counts import counts
@@ -104,7 +110,7 @@ def run_search(given: options.Search) -> int:
                 f"{query} is not a feature file: reid search --checkpoint C --gallery "
                 f"{given.gallery} {query} computes the features of folders and videos"
             )
-    asked = _features(given.queries)
+    asked = concatenate([filled_table(query) for query in given.queries])
     searched = Gallery.of(_opened(given.gallery), given.top)
     if limit is not None:
         limit.check(searched)

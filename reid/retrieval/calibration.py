@@ -11,6 +11,7 @@ import numpy as np
 from scipy.stats import binomtest
 
 from reid.data.tracklet import JUNK
+from reid.galleries.entries import key_of
 from reid.metrics.open_set import (
     FEWEST,
     OpenSet,
@@ -161,7 +162,8 @@ def measure(
 ) -> OpenSet:
     """Compare labelled features as :func:`reid.metrics.open_set.open_set_of_features` does.
 
-    A gallery entry of the name of a query is the query itself.
+    A gallery entry of the name of a query (:func:`~reid.galleries.entries.key_of`) is the query
+    itself.
 
     Raises:
         UserError: Features of different networks, identities or cameras that are not known, or
@@ -169,8 +171,9 @@ def measure(
     """
     same_model(query, gallery)
     (asked, asked_views), (searched, views) = shared_numbers([query, gallery])
-    rows = {name: row for row, name in enumerate(gallery.names)}
-    own = [(row, rows[name]) for row, name in enumerate(query.names) if name in rows]
+    rows = {key_of(name): row for row, name in enumerate(gallery.names)}
+    keys = map(key_of, query.names)
+    own = [(row, rows[key]) for row, key in enumerate(keys) if key in rows]
     same = [(row, entry) for row, entry in own if asked[row] == searched[entry]]
     return open_set_of_features(
         query.features,

@@ -215,7 +215,7 @@ def filled_table(path: str) -> FeatureTable:
     table = read_features(Path(path))
     if not table.names:
         raise UserError(
-            f"{path} holds no tracklets: there is nothing to search in; make it anew with "
+            f"{path} holds no tracklets: there is nothing to search in, or for; make it anew with "
             "reid extract"
         )
     return table

@@ -15,7 +15,7 @@ from scipy.stats import beta
 
 from reid.metrics.open_set import open_set_of_features
 from reid.retrieval.calibration import NO_PROBABILITIES, interval_of, read_calibration
-from reid.retrieval.features import FeatureTable, read_features, write_features
+from reid.retrieval.features import FeatureTable, concatenate, read_features, write_features
 from tests.reid.little import run
 from tests.tiny import environment
 from video_snl.errors import UserError
@@ -192,8 +192,6 @@ def test_a_larger_gallery_is_pointed_out(files: dict[str, str], calibration: str
     more = replace(gallery, names=[f"more/{name}" for name in gallery.names])
     for name, rows in (("one", gallery), ("two", more)):
         write_features(Path(files["gallery"]).parent / f"{name}.parquet", rows)
-    from reid.retrieval.features import concatenate
-
     large = str(Path(files["gallery"]).parent / "large.parquet")
     write_features(large, concatenate([gallery, more]))
     said = run("search", files["query"], "--gallery", large, "--calibrate", calibration).stdout
@@ -310,6 +308,18 @@ def test_features_without_names_are_refused(files: dict[str, str], tmp_path: Pat
     write_features(nameless, replace(rows, persons=[None] * len(rows)))
     done = run("calibrate", nameless, "--gallery", files["gallery"])
     assert done.returncode == 2 and "--layout folder" in done.stderr
+
+
+def test_a_query_of_another_spelling_is_left_out(files: dict[str, str], tmp_path: Path) -> None:
+    """``./a`` is ``a``, as in a gallery: nobody is compared with themselves."""
+    rows, both = read_features(files["query"]), str(tmp_path / "both.parquet")
+    write_features(both, concatenate([rows, read_features(files["gallery"])]))
+    dotted = str(tmp_path / "dotted.parquet")
+    write_features(dotted, replace(rows, names=[f"./{name}" for name in rows.names]))
+    words = ("--gallery", both, "--cameras", "ignore", "--json")
+    asked = files["query"], dotted
+    found = [json.loads(run("calibrate", name, *words).stdout) for name in asked]
+    assert found[0] == found[1] and found[0]["genuine_trials"] == PERSONS
 
 
 def test_the_command_and_its_page(files: dict[str, str], tmp_path: Path) -> None:

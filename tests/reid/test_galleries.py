@@ -443,7 +443,9 @@ def test_queries_that_cannot_be_searched_for(place: Place, tmp_path: Path) -> No
     bad.features[3] = np.nan
     write_features(tmp_path / "bad.parquet", bad)
     write_features(tmp_path / "other.parquet", table(2, model="1" * 64))
+    write_features(tmp_path / "empty.parquet", table(0))
     for query, says in (
+        ("empty.parquet", "empty.parquet holds no tracklets"),
         ("bad.parquet", "vector of tracklet 't0003' is not finite"),
         ("other.parquet", "extract both with one"),
         ("", f"reid search --checkpoint C --gallery {gallery.where}"),
