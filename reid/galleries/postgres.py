@@ -48,6 +48,7 @@ _PART = 4096  # entries, or keys, that are sent or read at once
 _INLINE = 1900
 _INDEXED = 2000  # floats of a vector that pgvector's indices take
 _MEMORY = 1024  # MiB for building an index, at most
+_GRAPH = 4500  # bytes of an entry in the graph of an HNSW index, beside its vector
 _MOST_LISTED = 1000  # candidates that hnsw.ef_search allows
 
 _OPERATORS: dict[str, tuple[LiteralString, LiteralString]] = {
@@ -308,7 +309,9 @@ class PostgresGallery:
         if kind == "flat":
             return
         say_building(self.where, kind, count)
-        needed = min(_MEMORY, 64 + count * self.about.dimension * 6 // 2**20)
+        # A graph that does not fit into this memory grows many times more slowly.
+        graph = _GRAPH if kind == "hnsw" else 0
+        needed = min(_MEMORY, 64 + count * (graph + self.about.dimension * 6) // 2**20)
         (given,) = one_row(
             connected,
             "SELECT setting::bigint / 1024 FROM pg_settings WHERE name = 'maintenance_work_mem'",
