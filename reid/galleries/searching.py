@@ -140,7 +140,7 @@ def nearest(
 def say_building(where: str, kind: str, count: int) -> None:
     """Say on stderr that an index is built, where that takes long."""
     if count >= EXACT_UP_TO:
-        line = f"{where}: building the {kind} index of {count:,} tracklets, for minutes or longer"
+        line = f"{where}: building the {kind} index of {count:,} tracklets, which may take minutes"
         print(line, file=sys.stderr, flush=True)
 
 
