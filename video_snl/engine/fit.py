@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
@@ -18,6 +20,7 @@ from video_snl.config.task_spec import AnyExperiment, TaskSpec, shown_metrics
 from video_snl.engine.callbacks import FirstStep, History, best_checkpoint, last_checkpoint
 from video_snl.engine.resume import Asked, check_resumable, fingerprints
 from video_snl.engine.trainer import (
+    StopTogether,
     check_precision,
     make_trainer,
     stopping_in_order,
@@ -138,14 +141,12 @@ def fit(
         code = _fit(trainer, task, data, run)
     except BaseException as error:
         broken = isinstance(error, Exception) and not isinstance(error, UserError)
-        if code := _end_other_processes(trainer, wait=_ENDING if broken else 0.0):
-            # Unless this process failed first: its own error is said, too.
-            reason = " ".join(str(error).split())[:200] or type(error).__name__
-            raise UserError(
-                f"another process of this training stopped (exit code {code}), which its lines "
-                f"above explain; this one then met: {reason}. {run.spec.command} train --resume "
-                f"{run.folder} goes on from the last finished epoch."
-            ) from error
+        code = _end_other_processes(trainer, wait=_ENDING if broken else 0.0)
+        # Unless this process failed first: its own error is said, too.
+        if code or _connection_lost(error):
+            # torchrun ends this process now, which is ending: not before it has said why.
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            raise UserError(_stopped_elsewhere(error, code, trainer, run)) from error
         raise
     finally:
         data.close()
@@ -159,7 +160,13 @@ def _callbacks(experiment: AnyExperiment, run: Run, history: History) -> list[Ca
     folder = run.folder / "checkpoints"
     best = best_checkpoint(folder, run.spec.monitor)
     last = last_checkpoint(folder, lambda epochs: run.update(finished_epochs=epochs))
-    callbacks: list[Callback] = [FirstStep(partial(run.begin, experiment)), history, best, last]
+    callbacks: list[Callback] = [
+        StopTogether(),
+        FirstStep(partial(run.begin, experiment)),
+        history,
+        best,
+        last,
+    ]
     if experiment.optimizer.ema_decay is not None:
         callbacks.insert(0, EMAWeightAveraging(decay=experiment.optimizer.ema_decay))
     return callbacks
@@ -176,6 +183,28 @@ def _fit(trainer: pl.Trainer, task: pl.LightningModule, data: RunData, run: Run)
     except KeyboardInterrupt:
         return _EXIT_INTERRUPTED
     return 0
+
+
+def _connection_lost(error: BaseException) -> bool:
+    """Tell whether another process of the training does not answer any more."""
+    if isinstance(error, torch.distributed.DistError):
+        return True
+    # gloo, which CPUs use, has no class of errors of its own.
+    return isinstance(error, RuntimeError) and "gloo/transport" in str(error)
+
+
+def _stopped_elsewhere(error: BaseException, code: int, trainer: pl.Trainer, run: Run) -> str:
+    """Return the line of a process that another one's end has stopped."""
+    why = (
+        f"exit code {code}; its lines above" if code else "its lines, or those of torchrun or srun,"
+    )
+    met = " ".join(str(error).split())[:200] or type(error).__name__
+    # The others do not know the folder of a new run.
+    resume = f"--resume {run.folder}" if trainer.is_global_zero else "--resume"
+    return (
+        f"another process of this training stopped ({why} say why); this one then met: {met}. "
+        f"{run.spec.command} train {resume} goes on from the last finished epoch."
+    )
 
 
 def _end_other_processes(trainer: pl.Trainer, wait: float = 0.0) -> int:

@@ -18,6 +18,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 
 from video_snl.config.task_spec import AnyExperiment
@@ -32,6 +33,7 @@ __all__ = [
     "EXIT_HUNG_UP",
     "EXIT_TERMINATED",
     "ProgressLines",
+    "StopTogether",
     "check_precision",
     "device_named",
     "device_of",
@@ -78,7 +80,7 @@ def make_trainer(
             sync_batchnorm=config.sync_batchnorm and _on_gpus(config),
             callbacks=[*callbacks, *more],
             logger=_loggers(config, folder),
-            plugins=[AtomicCheckpointIO()],
+            plugins=[AtomicCheckpointIO(), *_launched_by_slurm()],
             default_root_dir=folder,
             num_sanity_val_steps=0,
             log_every_n_steps=10,
@@ -100,6 +102,36 @@ class Bar(RichProgressBar):
         metrics = super().get_metrics(trainer, pl_module)
         metrics.pop("v_num", None)
         return metrics
+
+
+class StopTogether(Callback):
+    """End a training of several processes after one step of all, whichever of them gets SIGTERM.
+
+    Lightning's handler calls the other processes from within the signal, whatever they are doing
+    just then: where SLURM or torchrun send SIGTERM to all, they wait for each other until they are
+    killed. Here a signal is noted, and asked for by all processes before each step.
+    """
+
+    def __init__(self) -> None:
+        self._asked = False
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take SIGTERM over from Lightning, which gives it back to what had it before."""
+        if trainer.world_size > 1:
+            signal.signal(signal.SIGTERM, self._ask)
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Raise SIGTERMException in all processes where one of them was asked to end."""
+        if trainer.world_size > 1:
+            asked = torch.tensor(int(self._asked), device=trainer.strategy.root_device)
+            torch.distributed.all_reduce(asked, op=torch.distributed.ReduceOp.MAX)
+            if asked.item():
+                raise SIGTERMException
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self._asked = True
 
 
 class ProgressLines(Callback):
@@ -222,6 +254,17 @@ def _precision(config: TrainerConfig) -> Precision:
     return "bf16-mixed" if fast else "32-true"
 
 
+def _launched_by_slurm() -> list[SLURMEnvironment]:
+    """Return what tells Lightning of SLURM, where srun started this process.
+
+    By itself, Lightning would answer SIGUSR1 with a checkpoint in the middle of an epoch, and queue
+    the job again. A run goes on from whole epochs; scripts/slurm/train.sbatch queues it again.
+    """
+    if TorchElasticEnvironment.detect() or not SLURMEnvironment.detect():
+        return []
+    return [SLURMEnvironment(auto_requeue=False)]
+
+
 def _loggers(config: TrainerConfig, folder: Path) -> list[Logger] | bool:
     # "csv" is metrics.csv, which the History callback keeps whole across interruptions.
     loggers: list[Logger] = []
@@ -239,6 +282,8 @@ def _quieten() -> None:
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    # On a login node every command would say so.
+    warnings.filterwarnings("ignore", message=".*`srun` command is available.*")
     warnings.filterwarnings("ignore", message=".*Couldn't infer the batch indices.*")
     warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
     warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
