@@ -8,8 +8,12 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.slurm import Slurm
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -108,6 +112,15 @@ def own_parts(package: Path) -> Iterator[None]:
     """That package can be imported, and is forgotten afterwards."""
     with importable(package):
         yield
+
+
+@pytest.fixture(scope="session")
+def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
+    """A SLURM of one node; skips where it is not installed."""
+    from tests.slurm import running_slurm
+
+    with running_slurm(tmp_path_factory.mktemp("slurm")) as started:
+        yield started
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -42,8 +42,10 @@ UNRUN: dict[str, str] = {
     "tests/engine/test_images_released.py evaluates files of the same format",
     r".* --trainer\.devices [48]": "needs several GPUs; tests/engine/test_distributed.py trains "
     "in two processes",
-    r"video-snl table 2 .*--cluster slurm": "needs SLURM; tests/tables/test_table_cluster.py runs "
-    "the jobs on this machine",
+    r"sbatch .*scripts/slurm/": "needs a cluster; tests/engine/test_launchers.py gives both "
+    "scripts to a SLURM of one node, where it is installed",
+    r"video-snl table 2 .*--cluster slurm": "needs a cluster; tests/tables/test_table_cluster.py "
+    "runs the jobs on a SLURM of one node, where it is installed, and without SLURM",
     r"video-snl table [2-7] (?!--dry-run)": "trains every cell of a table, for minutes to days; "
     "tests/tables runs tables of stand-ins",
     r"reid .*--pretrained osnet_x0_25_msmt17\b": "needs the published weights; "

@@ -13,7 +13,11 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-SCRIPTS = [*sorted((REPOSITORY / "scripts").rglob("*.sh")), REPOSITORY / ".ci" / "run"]
+SCRIPTS = [
+    *sorted((REPOSITORY / "scripts").rglob("*.sh")),
+    *sorted((REPOSITORY / "scripts").rglob("*.sbatch")),
+    REPOSITORY / ".ci" / "run",
+]
 
 # Stands for the system's Python and, copied, for the environment's. What it is asked to install
 # is written to $CALLS; pip and uv fail while the file $BREAK_pip or $BREAK_uv exists.

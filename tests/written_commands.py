@@ -28,10 +28,7 @@ PROGRAMS = {"video-snl": cli.main, "reid": reid_cli.main}
 _MODULES = {"video_snl": "video-snl", "reid": "reid"}
 
 # Programs of the system, which are not looked into.
-_SYSTEM = (
-    *("awk", "cd", "createdb", "mkdir", "mv", "pip", "sbatch", "source", "unrar", "unzip", "wait"),
-)
-_LAUNCHERS = ("torchrun", "srun")
+_SYSTEM = ("awk", "cd", "createdb", "mkdir", "mv", "pip", "source", "unrar", "unzip", "wait")
 
 # Scripts that take a path, or nothing, and parse no options; with the number of words they take.
 _WITHOUT_OPTIONS = {
@@ -79,7 +76,7 @@ def _cleaned(words: list[str]) -> list[str]:
         word = word.removesuffix("...")
         if word and not (not kept and re.fullmatch(r"\w+=.*", word)):
             kept.append(word)
-    if kept and kept[0] in _LAUNCHERS:
+    if kept and kept[0] == "torchrun":
         return _launched(kept)
     return kept
 
@@ -105,6 +102,10 @@ def parse(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
         assert runpy.run_module(rest[1], run_name="not main")
     elif program == "python":
         _parse_script(rest, monkeypatch)
+    elif program == "sbatch":
+        [script] = [word for word in rest if word.endswith(".sbatch")]
+        assert (REPOSITORY / script).is_file()
+        parse(_launched(rest), monkeypatch)
     elif program in _SHELL_SCRIPTS:
         assert (REPOSITORY / program).is_file()
         if program == "scripts/train_ucf101.sh":
