@@ -34,10 +34,19 @@ def run(output: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("cluster", ["local", "slurm"])
 def test_digits_are_trained_as_jobs_of_a_cluster(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    cluster: str,
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    done = run(tmp_path, "--cluster", "local", "--jobs", "2", "--gpus", "0", "--cpus", "1")
+    if cluster == "slurm":
+        environment = request.getfixturevalue("slurm").environment
+        for name in ("PATH", "SLURM_CONF"):
+            monkeypatch.setenv(name, environment[name])
+    done = run(tmp_path, "--cluster", cluster, "--jobs", "2", "--gpus", "0", "--cpus", "1")
     assert done.returncode == 0, done.stderr
     assert "1 of 1: digits/preresnet20/none, seed 0: " in done.stderr
     (result,) = Store(tmp_path / "results.jsonl").read().results

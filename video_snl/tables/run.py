@@ -5,6 +5,7 @@ SLURM is reached through Submitit (an extra: ``cluster``).
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import time
@@ -185,6 +186,11 @@ def _executor(cluster: Cluster, folder: Path) -> Any:
     require("cluster")
     import submitit
 
+    # Its warnings are on stderr, too; standard output is the table's alone.
+    logger = logging.getLogger("submitit")
+    for handler in list(logger.handlers):
+        if handler.name == "submitit_out":
+            logger.removeHandler(handler)
     try:
         executor = submitit.AutoExecutor(
             folder / "%j", cluster=cluster.kind, slurm_max_num_timeout=_REQUEUES
