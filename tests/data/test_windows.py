@@ -19,7 +19,13 @@ from video_snl.data.decoding.pyav import PyAVReader
 from video_snl.data.decoding.readers import CHUNK, CHUNK_BYTES, shrink
 from video_snl.data.video.clip_sampling import ClipRule, ShortVideoError
 from video_snl.data.video.streaming import frame_times, window_clips
-from video_snl.data.video.windows import FrameTimes, Length, frame_windows, parse_length
+from video_snl.data.video.windows import (
+    FrameTimes,
+    GrowingWindows,
+    Length,
+    frame_windows,
+    parse_length,
+)
 from video_snl.errors import UserError
 
 
@@ -101,6 +107,21 @@ def test_windows_cover_the_video(length: int, window: int, hop: int) -> None:
     assert all(step == hop for step in steps[:-1]) and all(0 < step <= hop for step in steps[-1:])
     if hop <= window:
         assert {i for part in parts for i in part} == set(range(length))
+
+
+@given(st.lists(st.floats(0.01, 3), min_size=1, max_size=60), st.floats(0.1, 5), st.floats(0.1, 8))
+def test_a_stream_keeps_what_its_windows_need(
+    steps: list[float], window: float, hop: float
+) -> None:
+    growing = GrowingWindows(Length(window, "s"), Length(hop, "s"))
+    starts = [sum(steps[:count]) for count in range(len(steps))]
+    needed = 0
+    for index, start in enumerate(starts):
+        new = growing.add(start)
+        assert all(needed <= part.start and part.stop <= index for part in new)
+        assert needed <= growing.needed and start - starts[growing.needed] <= window + hop + 1e-5
+        needed = growing.needed
+    assert all(needed <= part.start for part in growing.finish(starts[-1] + steps[-1]))
 
 
 class Counting:

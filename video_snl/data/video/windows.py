@@ -16,7 +16,7 @@ from typing import Literal
 
 from video_snl.errors import UserError
 
-__all__ = ["FrameTimes", "Length", "frame_windows", "parse_length"]
+__all__ = ["FrameTimes", "GrowingWindows", "Length", "frame_windows", "parse_length"]
 
 # Time stamps are whole numbers of some unit, and these are their sums in floating point.
 _ROUNDING = 1e-6
@@ -76,32 +76,72 @@ def frame_windows(times: FrameTimes, window: Length, hop: Length) -> list[range]
     Raises:
         UserError: One length is in seconds and the other in frames.
     """
-    if window.unit != hop.unit:
-        raise UserError(f"--window {window} and --hop {hop}: give both in seconds or in frames")
-    if window.unit == "f":
-        length = len(times.starts)
-        spans = _spans(length, window.value, hop.value, 0)
-        return [range(int(start), min(int(stop), length)) for start, stop in spans]
-    spans = _spans(times.end, window.value, hop.value, _ROUNDING)
-    frames = [range(*(_first(times.starts, time) for time in span)) for span in spans]
-    # The last one may end after all frames have begun, and the one more then has none of its own.
-    if len(frames) > 1 and frames[-1].stop == frames[-2].stop:
-        frames.pop()
-    return [part for part in frames if part]
+    growing = GrowingWindows(window, hop)
+    length = len(times.starts)
+    positions, end = (times.starts, times.end) if window.unit == "s" else (range(length), length)
+    found = [part for position in positions for part in growing.add(position)]
+    return found + growing.finish(end)
 
 
-def _spans(
-    end: float, window: float, hop: float, tolerance: float
-) -> Iterator[tuple[float, float]]:
-    number, reached = 0, 0.0
-    while number * hop + window <= end + tolerance:
-        reached = number * hop + window
-        yield number * hop, reached
-        number += 1
-    if reached < end - tolerance:
-        yield max(0, end - window), end
+class GrowingWindows:
+    """The windows over a video whose frames come one by one, and whose end is not known before.
 
+    The position of a frame is the time when it begins, in seconds from the first one, or its index:
+    the unit is that of the lengths.
 
-def _first(starts: Sequence[float], time: float) -> int:
-    """Return the first frame that begins at ``time`` or later."""
-    return bisect_left(starts, time - _ROUNDING)
+    Raises:
+        UserError: One length is in seconds and the other in frames.
+    """
+
+    def __init__(self, window: Length, hop: Length) -> None:
+        if window.unit != hop.unit:
+            raise UserError(f"--window {window} and --hop {hop}: give both in seconds or in frames")
+        self._window, self._hop = window.value, hop.value
+        self._tolerance = _ROUNDING if window.unit == "s" else 0
+        self._number = 0  # of the next window
+        self._stop: int | None = None  # of the last one
+        self._positions: list[float] = []  # of the frames from the first that is kept
+        self._kept_from = 0
+
+    @property
+    def needed(self) -> int:
+        """The first frame that some window to come may have."""
+        last = self._positions[-1] if self._positions else 0
+        return self._first(min(self._number * self._hop, last - self._window))
+
+    def add(self, position: float) -> list[range]:
+        """Add the next frame, and return the windows that end before it."""
+        self._positions.append(position)
+        found = list(self._until(position))
+        unneeded = self.needed - self._kept_from
+        if 2 * unneeded > len(self._positions):
+            del self._positions[:unneeded]
+            self._kept_from += unneeded
+        return [part for part in found if part]
+
+    def finish(self, end: float) -> list[range]:
+        """Return the windows that are left where the video ends: at a time, or after n frames."""
+        stop = self._stop
+        found = list(self._until(end))
+        reached = (self._number - 1) * self._hop + self._window if self._number else 0
+        if reached < end - self._tolerance:
+            found.append(self._frames(max(0, end - self._window), end))
+        # The last one may end after all frames have begun, and the one more then has none of its
+        # own.
+        if found and found[-1].stop == (found[-2].stop if len(found) > 1 else stop):
+            found.pop()
+        return [part for part in found if part]
+
+    def _until(self, position: float) -> Iterator[range]:
+        """Yield the windows that end there or before."""
+        while (end := self._number * self._hop + self._window) <= position + self._tolerance:
+            part = self._frames(self._number * self._hop, end)
+            self._number, self._stop = self._number + 1, part.stop
+            yield part
+
+    def _frames(self, start: float, end: float) -> range:
+        return range(self._first(start), self._first(end))
+
+    def _first(self, position: float) -> int:
+        """Return the first frame that begins at ``position`` or later."""
+        return self._kept_from + bisect_left(self._positions, position - self._tolerance)
