@@ -21,6 +21,8 @@ UNRUN: dict[str, str] = {
     "and tests/reid/test_reid_serve_browser.py look at pages of the same kinds",
     r"video-snl train .*\bmy_package\.": "needs the file that the page writes; "
     "tests/test_extend.py builds its networks, tests/engine/test_user_code.py trains others",
+    r"ffmpeg |video-snl predict .* (-|rtsp://camera/1|/dev/video0)$": "needs a camera, or FFmpeg "
+    "before it; tests/test_predict_streams.py has a server of RTSP, and pipes",
     r"video-snl predict .*--pretrained": "downloads published weights; tests/test_pretrained.py "
     "reads a file of them",
     r"video-snl train .*--model\.weights (kinetics|imagenet|x3d_xs)\b": "downloads published "

@@ -28,7 +28,10 @@ PROGRAMS = {"video-snl": cli.main, "reid": reid_cli.main}
 _MODULES = {"video_snl": "video-snl", "reid": "reid"}
 
 # Programs of the system, which are not looked into.
-_SYSTEM = ("awk", "cd", "createdb", "mkdir", "mv", "pip", "source", "unrar", "unzip", "wait")
+_SYSTEM = (
+    *("awk", "cd", "createdb", "ffmpeg", "mkdir", "mv", "pip", "source", "unrar", "unzip"),
+    "wait",
+)
 
 # Scripts that take a path, or nothing, and parse no options; with the number of words they take.
 _WITHOUT_OPTIONS = {
@@ -58,8 +61,7 @@ def command_lines(block: Block) -> list[list[str]]:
     found = []
     for line in joined.splitlines():
         words = shlex.split(line, comments=True)
-        while "&&" in words:
-            end = words.index("&&")
+        while end := next((at for at, word in enumerate(words) if word in ("&&", "|")), 0):
             found.append(words[:end])
             words = words[end + 1 :]
         found.append(words)

@@ -24,6 +24,8 @@ from video_snl.config.options import (
 )
 from video_snl.config.parsing import experiment_of
 from video_snl.config.task_spec import TaskSpec, asked_spec
+from video_snl.data.video.sources import Patience, only_source
+from video_snl.errors import UserError
 from video_snl.runs.pretrained import find_pretrained
 from video_snl.utils.quick_imports import quick_imports
 
@@ -95,7 +97,9 @@ class Predict(ClipReading, Pretrained, PredictImages):
     """Options of ``predict`` for videos.
 
     Args:
-        paths: Videos, or folders of them.
+        paths: Videos, or folders of them; or one stream: an address (rtsp://, http://, tcp://),
+            a camera (/dev/video0) or - for the standard input. With --window, a stream gives a
+            line of JSON for every window, as soon as it is over.
         clips: Clips of a video, evenly spaced over its length; default 10 (of a --pretrained
             network, its own number), or 1 of a --window.
         crops: Crops of a clip: 1 (centre) or 3 along its longer side; default 3 (of a --pretrained
@@ -112,6 +116,11 @@ class Predict(ClipReading, Pretrained, PredictImages):
         plot: Of a --window, draw the scores over time and the actions found, and list these: a .png
             file, or for several videos a folder; default none.
         threshold: Least score of the best class for an action of a --plot.
+        timeout: Seconds without a frame after which a stream has stopped, and is connected to
+            anew; default 10. Frames that come later than that are left out.
+        reconnect: Seconds for which a lost stream is tried again; 0: not at all; default 300.
+        behind: What to do where windows of a stream come faster than they are scored: drop those
+            that wait, or wait with reading; default drop, of the standard input wait.
     """
 
     clips: int | None = None
@@ -120,6 +129,9 @@ class Predict(ClipReading, Pretrained, PredictImages):
     hop: str | None = option(metavar="SECONDS|FRAMES")
     plot: str | None = option(metavar="FILE|DIR")
     threshold: float = 0.5
+    timeout: float | None = option(metavar="SECONDS")
+    reconnect: float | None = option(metavar="SECONDS")
+    behind: Literal["drop", "wait"] | None = None
 
 
 def evaluate(arguments: Namespace, spec: TaskSpec) -> int:
@@ -164,7 +176,8 @@ def predict(arguments: Namespace, spec: TaskSpec) -> int:
     check_one_network(options.model, options.checkpoint, pretrained, weights)
     if pretrained is not None:
         find_pretrained(pretrained)
-    if spec.inputs == "videos":
+    patience = _patience(videos, options.paths) if videos else None
+    if spec.inputs == "videos" and patience is None:
         from video_snl.data.workers.forkserver import start_forkserver
 
         start_forkserver()  # imports its modules while this process imports its own
@@ -191,4 +204,18 @@ def predict(arguments: Namespace, spec: TaskSpec) -> int:
         as_json=options.json,
         render=options.render,
         plot=plot,
+        patience=patience,
     )
+
+
+def _patience(options: Predict, paths: list[str]) -> Patience | None:
+    """Return the options of a stream; None where there is none."""
+    values = {name: getattr(options, name) for name in ("timeout", "reconnect", "behind")}
+    given = {name: value for name, value in values.items() if value is not None}
+    if only_source(paths) is None:
+        if given:
+            raise UserError(f"--{min(given)} is for streams, such as rtsp://camera/1 or -")
+        return None
+    if options.deadline is not None:
+        raise UserError("--deadline is for files: of a stream, give --timeout")
+    return Patience(**given)

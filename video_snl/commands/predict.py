@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from video_snl.commands.streams import predict_stream
 from video_snl.commands.view_scores import (
     best_classes,
     score_image,
@@ -24,6 +25,7 @@ from video_snl.commands.view_scores import (
 from video_snl.config.task_spec import AnyExperiment, TaskSpec
 from video_snl.data.image.inference import read_input
 from video_snl.data.image.reading import read_image
+from video_snl.data.video.sources import Patience, only_source
 from video_snl.data.video.windows import Length, parse_length
 from video_snl.engine.trainer import device_of
 from video_snl.errors import UserError
@@ -151,11 +153,14 @@ def predict(
     as_json: bool = False,
     render: str | None = None,
     plot: Plot | None = None,
+    patience: Patience | None = None,
 ) -> int:
     """Print the ``top`` classes of every file: by score, or by their share of its pixels.
 
+    Of a stream, see :func:`~video_snl.commands.streams.predict_stream`.
+
     Args:
-        paths: Files, or folders of them.
+        paths: Files, or folders of them; or one stream.
         spec: The kind of task.
         checkpoint: Checkpoint, as for :func:`~video_snl.runs.run.checkpoint_path`.
         model: An exported file in the place of a checkpoint.
@@ -168,6 +173,7 @@ def predict(
         as_json: Print JSON in the place of a table.
         render: File or folder for the files with their classes drawn on them.
         plot: Figure of the scores of windows over time.
+        patience: What becomes of a stream that stops, or that is too fast; None: the defaults.
 
     Returns:
         0; 2 when a file could not be read or scored (or a video not be rendered), else 1 when an
@@ -186,8 +192,15 @@ def predict(
         )
     operations = spec.make()
     assert isinstance(operations, ClassOperations)
-    named = [Path(path) for path, _ in operations.find_inputs(paths, "predict", reading)]
-    files = named_once(named, "video-snl predict")
+    files, source = [], only_source(paths)
+    if source is None:
+        named = [Path(path) for path, _ in operations.find_inputs(paths, "predict", reading)]
+        files = named_once(named, "video-snl predict")
+    elif spec.inputs != "videos" or views.window is None or render or plot.target:
+        raise UserError(
+            f"{source.called}: streams are for networks of videos, and scored by windows, without "
+            "--render and --plot: give their length, --window 2s"
+        )
     rendered: Mapping[Path, Path] = {}
     if render is not None:
         of_videos = spec.inputs == "videos"
@@ -210,6 +223,9 @@ def predict(
     exact = trained.spec.make()
     assert isinstance(exact, ClassOperations)
     predictor = _predictor(exact.scoring_task(trained).to(device).eval(), top, views)
+    if source is not None:
+        assert isinstance(predictor, _VideoPredictor)
+        return predict_stream(predictor.task, source, top, views, patience or Patience())
     results, code = [], 0
     for path, parts in predictor.found_in(files):
         found, error = _predicted(predictor, path, parts, show=not as_json)

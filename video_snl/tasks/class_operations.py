@@ -17,7 +17,7 @@ from video_snl.tasks.datamodule import check_last_batch
 from video_snl.tasks.operations import Operations, Reading, without_weights
 from video_snl.utils.counts import counts
 from video_snl.utils.media import check_named, named_media
-from video_snl.utils.text import same_labels
+from video_snl.utils.text import same_labels, without_password
 
 __all__ = ["AnyClassOperations", "ClassData", "ClassOperations"]
 
@@ -183,7 +183,7 @@ class ClassOperations(
         if path.is_dir():
             raise UserError(f"{source} is a folder: name one {self.spec.input}.")
         if not path.is_file():
-            raise UserError(f"{source}: no such file.")
+            raise UserError(f"{without_password(source)}: no such file.")
         return source, path
 
     @abstractmethod

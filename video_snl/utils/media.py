@@ -17,7 +17,7 @@ from typing import Literal
 
 from video_snl.errors import UserError
 from video_snl.utils.counts import noun
-from video_snl.utils.text import examples, say_once
+from video_snl.utils.text import examples, say_once, without_password
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -266,7 +266,8 @@ def named_media(
         except (OSError, ValueError) as error:
             missing = isinstance(error, FileNotFoundError)
             reason = "" if missing else f" ({getattr(error, 'strerror', None) or error})"
-            raise UserError(f"{examples([str(path)])}: no such file or folder{reason}") from error
+            shown = examples([without_password(str(path))])
+            raise UserError(f"{shown}: no such file or folder{reason}") from error
         if stat.S_ISREG(mode):
             files.append(path)
             continue

@@ -6,6 +6,7 @@ import codecs
 import difflib
 import functools
 import os
+import re
 import sys
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -29,11 +30,14 @@ __all__ = [
     "say_once",
     "shown_path",
     "spellings",
+    "without_password",
 ]
 
 _SHOWN = 200
 _LONGEST = 600  # characters of a message
 _LONGEST_PATH = 16384  # four times the bytes of Linux' longest path: an escape has four letters
+# Scheme, with one slash where a Path has left out the other; user and password; path; query.
+_ADDRESS = re.compile(r"([a-z][a-z0-9+.-]*:/+)(.*@)?([^?]*)(\?.*)?", re.IGNORECASE | re.DOTALL)
 # The marks of UTF-32 begin with those of UTF-16: they come first.
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -153,6 +157,18 @@ def printable(text: str, limit: int = _SHOWN) -> str:
         return shown
     half = limit // 2
     return f"{shown[:half]}...{shown[-half:]}"
+
+
+def without_password(address: str) -> str:
+    """Return an address without user, password and query, which may be secrets.
+
+    All up to its last ``@`` is cut out: unescaped, a password may hold any character.
+    """
+    found = _ADDRESS.fullmatch(address)
+    if found is None:
+        return address
+    scheme, credentials, path, query = found.groups()
+    return f"{scheme}{'***@' if credentials else ''}{path}{'?...' if query else ''}"
 
 
 def shown_path(path: str | Path) -> str:

@@ -24,6 +24,7 @@ __all__ = [
     "check_file",
     "check_pixels",
     "declared_size",
+    "decoder_options",
     "decoder_path",
     "is_open_ended",
     "is_refused_size",
@@ -133,7 +134,7 @@ def open_container(path: str, max_pixels: int = MAX_PIXELS) -> InputContainer:
     """
     container = av.open(
         decoder_path(path),
-        options={"max_pixels": str(max_pixels + _PADDING)},
+        options=decoder_options(max_pixels),
         container_options={"protocol_whitelist": "file"},
         metadata_errors="replace",  # nobody reads them here, and any encoding is met
     )
@@ -150,7 +151,12 @@ def limit_decoder(stream: VideoStream, max_pixels: int) -> None:
     """Let the decoder of a stream run in one thread, and refuse larger frames itself."""
     context = stream.codec_context
     context.thread_count = 1  # workers are what runs in parallel
-    context.options = {"max_pixels": str(max_pixels + _PADDING)}
+    context.options = decoder_options(max_pixels)
+
+
+def decoder_options(max_pixels: int) -> dict[str, str]:
+    """Return FFmpeg's options by which decoders refuse larger frames."""
+    return {"max_pixels": str(max_pixels + _PADDING)}
 
 
 def check_pixels(path: str, width: int, height: int, max_pixels: int) -> None:

@@ -32,6 +32,7 @@ __all__ = [
     "Matrix",
     "PacketIndex",
     "decoded_stamps",
+    "display_matrix",
     "presentation",
     "index_packets",
 ]
@@ -270,10 +271,10 @@ def _look_at_first_frame(index: PacketIndex, packet: av.Packet) -> None:
     except av.InvalidDataError:
         return  # of the head of a file that starts in the middle; or nothing can be decoded
     if frames:
-        index.matrix, index.interlaced = _matrix(frames[0]), frames[0].interlaced_frame
+        index.matrix, index.interlaced = display_matrix(frames[0]), frames[0].interlaced_frame
 
 
-def _matrix(frame: av.VideoFrame) -> Matrix:
+def display_matrix(frame: av.VideoFrame) -> Matrix:
     """Return the signs of a frame's display matrix (a, b, c, d): x' = a x + c y, y' = b x + d y."""
     found = frame.side_data.get(Type.DISPLAYMATRIX)  # type: ignore[call-overload]
     if found is None:

@@ -50,7 +50,13 @@ if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
-__all__ = ["StreamInfo", "distrust", "find_stream_info", "open_with_stream_info"]
+__all__ = [
+    "StreamInfo",
+    "distrust",
+    "find_stream_info",
+    "open_with_stream_info",
+    "video_streams",
+]
 
 CACHED = 16384  # files whose stream info a process keeps; about 1 KB each
 # Containers that store the time of presentation of every packet.
@@ -225,7 +231,7 @@ def _open(path: str, max_pixels: int) -> InputContainer:
         raise _unreadable(path, error) from error
 
 
-def _videos(container: InputContainer) -> list[VideoStream]:
+def video_streams(container: InputContainer) -> list[VideoStream]:
     """Return the video streams, without cover images and those that no decoder can read."""
     return [
         stream
@@ -238,7 +244,7 @@ def _find_stream(
     container: InputContainer, path: str, max_pixels: int
 ) -> tuple[InputContainer, VideoStream]:
     """Return the stream to read, of a file that is open at its start."""
-    streams = _videos(container)
+    streams = video_streams(container)
     if not streams:
         found = "no video stream that can be decoded" if container.streams.video else None
         raise UserError(f"{path} holds {found or 'no video stream'}: list video files only")
@@ -246,7 +252,7 @@ def _find_stream(
         moving = _with_several_frames(container, streams)
         container.close()
         container = _open(path, max_pixels)
-        streams = [stream for stream in _videos(container) if stream.index in moving]
+        streams = [stream for stream in video_streams(container) if stream.index in moving]
     return container, max(streams, key=lambda stream: stream.height * stream.width)
 
 
@@ -299,7 +305,7 @@ def _from_index(container: InputContainer, stream: VideoStream) -> StreamInfo | 
         clean=True,
         pictureless=any(size < IMAGE_BYTES for _, size, _ in index),
         reordered=False,
-        streams=len(_videos(container)),
+        streams=len(video_streams(container)),
         stream=stream.index,
         pixels=context.pix_fmt or "",
         unit=stream.time_base,
@@ -353,7 +359,7 @@ def _from_packets(
         reordered=reordered,
         changes=len(index.parameters) > 1,
         trimmed=index.discarded > 0,
-        streams=len(_videos(container)),
+        streams=len(video_streams(container)),
         matrix=index.matrix or UPRIGHT,
         stream=stream.index,
         pixels=stream.codec_context.pix_fmt or "",

@@ -39,6 +39,7 @@ __all__ = [
     "read_timed_views",
     "read_views",
     "read_windows",
+    "short_window",
     "value_of",
 ]
 
@@ -178,6 +179,14 @@ def read_windows(
             yield found
 
 
+def short_window(name: str, error: ShortVideoError) -> UserError:
+    """Return the error of a video with a window that is too short for a clip."""
+    return UserError(
+        f"{name}: a window of {counts(error.length, 'frame')} is shorter than a clip, which spans "
+        f"{error.span}: lengthen --window, or {SHORT_VIDEOS}"
+    )
+
+
 def value_of(result: DecodeResult[Any, T], path: str, deadline: float) -> T:
     """Return what a process has read.
 
@@ -305,7 +314,4 @@ class _Windows:
                 ):
                     yield Window(*times.of(frames), views.numpy())
         except ShortVideoError as error:
-            raise UserError(
-                f"{path}: a window of {counts(error.length, 'frame')} is shorter than a clip, "
-                f"which spans {error.span}: lengthen --window, or {SHORT_VIDEOS}"
-            ) from error
+            raise short_window(path, error) from error
