@@ -35,7 +35,7 @@ def main() -> int:
     feeding = subprocess.Popen(
         ["ffmpeg", "-v", "error", *(["-re"] if asked.paced else []), "-stream_loop", "-1"]
         + ["-i", str(asked.video), "-c", "copy", "-an", "-t", str(asked.seconds)]
-        + ["-f", "matroska", "-"],
+        + ["-f", "nut", "-flush_packets", "1", "-"],
         stdout=subprocess.PIPE,
     )
     with subprocess.Popen(asked.words, stdin=feeding.stdout, stdout=subprocess.PIPE) as process:
