@@ -171,6 +171,7 @@ def test_an_editable_installation_has_the_configurations(tmp_path: Path) -> None
     assert done.stdout.split() == [str(file), str(len(_configs()))]
 
 
+@pytest.mark.slow
 def test_a_configuration_is_found_by_name_elsewhere(installed: Path, tmp_path: Path) -> None:
     for program, name in (("video_snl", "finetune/x3d_xs_snl"), ("reid", "reid/sample.yaml")):
         words = (sys.executable, "-m", program, "train", "--config", name, "--print_config")

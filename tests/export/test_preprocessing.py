@@ -128,6 +128,7 @@ def numbered(folder: Path, frames: int) -> None:
     (folder / "notes.txt").touch()
 
 
+@pytest.mark.slow
 def test_the_page_needs_no_code_of_the_project(
     exported: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

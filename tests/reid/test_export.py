@@ -137,6 +137,7 @@ def test_from_files_to_the_features_of_extract(
     assert np.isnan(found[:2]).all() and np.isfinite(found[2]).all()
 
 
+@pytest.mark.slow
 def test_a_pt2_file_in_a_process_without_the_project(
     with_block: Path, dataset: Path, tmp_path: Path
 ) -> None:
@@ -162,6 +163,7 @@ def test_a_pt2_file_in_a_process_without_the_project(
     assert np.abs(np.load(tmp_path / "found.npy") - expected).max() < 1e-5
 
 
+@pytest.mark.slow
 def test_a_file_that_differs_is_not_written(
     with_block: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -58,7 +58,7 @@ def test_a_zip_file_and_a_video(served: Served, dataset: Path, tmp_path: Path) -
     assert served.uploads() == []
 
 
-@pytest.mark.parametrize("kind", ["folder", "postgres"])
+@pytest.mark.parametrize("kind", ["folder", pytest.param("postgres", marks=pytest.mark.slow)])
 def test_galleries_that_are_kept_give_the_same_page(
     kind: str,
     with_block: Path,
