@@ -14,6 +14,7 @@ from reid.config import ReidDataConfig
 from reid.data.datasets.catalog import DatasetName
 from reid.data.tracklet_folders import Layout
 from reid.task_spec import REID
+from video_snl.cli.data import cluster_of
 from video_snl.cli.explain import ExplainAny, run_explain
 from video_snl.cli.export import ExportAny, run_export
 from video_snl.cli.publish import publish_options
@@ -24,6 +25,7 @@ from video_snl.config.options import (
     Checkpoint,
     Json,
     MaxPixels,
+    NetworkEngine,
     Workers,
     option,
     option_group,
@@ -103,13 +105,16 @@ class _Tracklets:
 
 
 @option_group
-class Extract(Accelerator, MaxPixels, TestFrames, _Tracklets, PretrainedReid, Checkpoint):
+class Extract(
+    Accelerator, NetworkEngine, MaxPixels, TestFrames, _Tracklets, PretrainedReid, Checkpoint
+):
     """Options of ``extract``.
 
     Args:
         paths: Tracklets, or folders of them.
         output: The feature file (parquet) to write.
-        num_workers: Processes that read; default as in training.
+        num_workers: Processes that read; default as in training. With --engine ray, tasks at once;
+            default as many as there is room for.
     """
 
     paths: list[str] = positional("FOLDER|VIDEO", nargs="+")
@@ -233,6 +238,7 @@ class Check(Json, Workers):
 def extract(arguments: Namespace) -> int:
     options = options_of(Extract, arguments)
     check_network(options.checkpoint, options.pretrained, options.weights)
+    cluster = cluster_of(options, options.num_workers, options.accelerator)
     with quick_imports():
         from reid.retrieval.extract import extract
 
@@ -247,6 +253,7 @@ def extract(arguments: Namespace) -> int:
         num_workers=options.num_workers,
         accelerator=options.accelerator,
         max_pixels=options.max_pixels,
+        cluster=cluster,
     )
 
 

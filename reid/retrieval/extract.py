@@ -11,8 +11,9 @@ import hashlib
 import sys
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from reid.config import ReidDataConfig
 from reid.data.reading import is_video
 from reid.data.tracklet import Tracklet
 from reid.data.tracklet_folders import Layout, find_tracklets
+from reid.models.network import TrackletNet
 from reid.options import check_data
 from reid.pretrained import describe_input
 from reid.retrieval.encode import Encoded, encode, table_of
@@ -29,6 +31,7 @@ from reid.retrieval.features import FeatureTable, write_features
 from reid.runs import find_checkpoint
 from reid.trained import TrainedReid, load_trained, pretrained
 from video_snl._version import __version__
+from video_snl.data.workers.cluster import Cluster, map_on_cluster
 from video_snl.engine.fit import tell
 from video_snl.engine.trainer import device_of
 from video_snl.errors import UserError
@@ -37,6 +40,7 @@ from video_snl.utils.counts import counts
 from video_snl.utils.files import check_file, replace_file, state_of, writing
 from video_snl.utils.memory import keep_freed_memory
 from video_snl.utils.processes import ending_in_order
+from video_snl.utils.progress import counted
 from video_snl.utils.text import printable
 
 __all__ = ["Layout", "extract", "extract_tracklets", "find_tracklets"]
@@ -60,6 +64,7 @@ def extract(
     num_workers: int | None,
     accelerator: str,
     max_pixels: int | None = None,
+    cluster: Cluster | None = None,
 ) -> int:
     """Write the features of all tracklets to a file, or no such file at all.
 
@@ -69,6 +74,7 @@ def extract(
     Args:
         checkpoint: Checkpoint, as for :func:`reid.runs.find_checkpoint`.
         published: Name of a published network in its place, with the file of its ``weights``.
+        cluster: Ray cluster that reads and encodes the blocks; None: this process.
 
     Raises:
         UserError: A path that does not exist or holds no tracklet, a tracklet that cannot be read,
@@ -94,6 +100,7 @@ def extract(
             say=lambda line: print(line, flush=True),
             max_pixels=max_pixels,
             parts=parts,
+            cluster=cluster,
         )
     with writing("--output", output):
         write_features(Path(output), table)
@@ -121,6 +128,7 @@ def extract_tracklets(
     say: Callable[[str], None] | None = None,
     max_pixels: int | None = None,
     parts: PartFiles | None = None,
+    cluster: Cluster | None = None,
 ) -> FeatureTable:
     """Compute the features of tracklets, named by their folders, videos or first images.
 
@@ -135,6 +143,8 @@ def extract_tracklets(
         say: Takes a line for each folder: what was found in it.
         max_pixels: Most pixels of an image; default as in training.
         parts: Takes the blocks that are done, where there are several, and gives those of before.
+        cluster: Ray cluster that reads and encodes the blocks, each in a task, where
+            ``num_workers`` and ``accelerator`` do not count; None: this process.
 
     Raises:
         UserError: A path that does not exist, holds no tracklet or may mean two things; a tracklet
@@ -144,35 +154,88 @@ def extract_tracklets(
     tracklets = list(found.values())
     trained = checkpoint if isinstance(checkpoint, TrainedReid) else load_trained(checkpoint)
     data = trained.experiment.data
-    if num_workers is not None:
+    if cluster is not None:  # in each task, one process reads
+        data = replace(data, num_workers=1)
+    elif num_workers is not None:
         data = replace(data, num_workers=num_workers)
     if max_pixels is not None:
         data = replace(data, max_pixels=max_pixels)
     check_data(data)
-    device = device_of(accelerator) if isinstance(accelerator, str) else accelerator
+    if cluster is not None:
+        accelerator = cluster.accelerator
+    elif isinstance(accelerator, str):
+        accelerator = device_of(accelerator)
+    channels_last = trained.experiment.trainer.channels_last
+    encode_block = _EncodeBlock(trained.model, data, test_frames, accelerator, channels_last)
 
-    def encode_block(block: Sequence[Tracklet], what: str) -> Encoded:
-        return encode(
-            trained.model,
-            block,
-            data,
-            test_frames=test_frames,
-            device=device,
-            channels_last=trained.experiment.trainer.channels_last,
-            what=what,
-        )
+    def encoded_blocks(blocks: Sequence[_Block]) -> Generator[Encoded, None, None]:
+        if cluster is None:
+            return (encode_block(block) for block in blocks)
+        return _by_cluster(encode_block, blocks, cluster)
 
     blocks = list(_blocks(tracklets))
-    about = (trained.digest, test_frames, _compared(data), device.type, __version__)
+    about = (trained.digest, test_frames, _compared(data), encode_block.device_type, __version__)
     if parts is None or len(blocks) < 2:
-        encoded = [encode_block(block, what) for block, what in blocks]
+        encoded = list(encoded_blocks(blocks))
     else:
-        encoded = _resumed(blocks, encode_block, parts, about)
+        encoded = _resumed(blocks, encoded_blocks, parts, about)
     table = table_of(_joined(encoded), tracklets, trained)
     return replace(table, names=list(found), test_frames=test_frames)
 
 
 _Block = tuple[list[Tracklet], str]  # and what is said beside its progress
+
+
+@dataclass
+class _EncodeBlock:
+    """Features of a block, computed by this process or by a task of Ray.
+
+    Args:
+        model, data, test_frames, channels_last: As for :func:`reid.retrieval.encode.encode`.
+        accelerator: The device, or ``cpu`` or ``gpu`` of the machine that computes.
+    """
+
+    model: TrackletNet
+    data: ReidDataConfig
+    test_frames: int | None
+    accelerator: str | torch.device
+    channels_last: bool
+
+    @property
+    def device_type(self) -> str:
+        """Name of the kind of device, which the vectors depend on."""
+        if isinstance(self.accelerator, str):
+            return "cuda" if self.accelerator == "gpu" else self.accelerator
+        return self.accelerator.type
+
+    def __call__(self, block: _Block) -> Encoded:
+        tracklets, what = block
+        device = self.accelerator
+        return encode(
+            self.model,
+            tracklets,
+            self.data,
+            test_frames=self.test_frames,
+            device=device_of(device) if isinstance(device, str) else device,
+            channels_last=self.channels_last,
+            what=what,
+        )
+
+
+def _by_cluster(
+    encode_block: _EncodeBlock, blocks: Sequence[_Block], cluster: Cluster
+) -> Generator[Encoded, None, None]:
+    """Encode blocks by tasks of Ray, and yield them in order.
+
+    Raises:
+        UserError: A tracklet cannot be read, or the cluster not be used.
+    """
+    with closing(map_on_cluster(encode_block, blocks, cluster)) as results:
+        for result in counted(results, len(blocks), "blocks of tracklets"):
+            if result.value is None:
+                lost = f"{result.item[1]}: " if result.kind == "died" else ""
+                raise UserError(f"{lost}{result.failure}")
+            yield result.value
 
 
 def _blocks(tracklets: Sequence[Tracklet]) -> Iterator[_Block]:
@@ -198,7 +261,7 @@ def _compared(data: ReidDataConfig) -> Mapping[str, object]:
 
 def _resumed(
     blocks: Sequence[_Block],
-    encode_block: Callable[[Sequence[Tracklet], str], Encoded],
+    encoded_blocks: Callable[[Sequence[_Block]], Generator[Encoded, None, None]],
     parts: PartFiles,
     about: object,
 ) -> list[Encoded]:
@@ -220,9 +283,10 @@ def _resumed(
             line = f"{done:,} of {counts(total, 'tracklet')} are computed already"
             print(line, file=sys.stderr, flush=True)
         try:
-            for path, (block, what), is_there in zip(paths, blocks, there, strict=True):
-                if not is_there:
-                    _write_part(path, encode_block(block, what), parts.target)
+            missing = [at for at, is_there in enumerate(there) if not is_there]
+            with closing(encoded_blocks([blocks[at] for at in missing])) as results:
+                for at, encoded in zip(missing, results, strict=True):
+                    _write_part(paths[at], encoded, parts.target)
         except (KeyboardInterrupt, SystemExit):
             if parts.files():
                 parts.say_kept()
@@ -230,10 +294,10 @@ def _resumed(
         found = [
             _read_part(path, len(block)) for path, (block, _) in zip(paths, blocks, strict=True)
         ]
-    encoded = [each for each in found if each is not None]
-    if len(encoded) < len(blocks):
+    complete = [each for each in found if each is not None]
+    if len(complete) < len(blocks):
         raise UserError(f"{parts.folder} has changed meanwhile: give the command again")
-    return encoded
+    return complete
 
 
 def _hash(about: object, block: Sequence[Tracklet]) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from video_snl.cli.data import number_of_workers
+from video_snl.cli.data import cluster_of, number_of_workers
 from video_snl.config.datasets import VideoDatasetName
 from video_snl.config.options import (
     Accelerator,
     Checkpoint,
+    NetworkEngine,
     Pretrained,
     Unreadable,
     Workers,
@@ -37,7 +38,7 @@ Exit code 0: all is there; 2: bad input, or videos that could not be read, which
 
 
 @option_group
-class Features(Accelerator, Unreadable, Workers, Pretrained, Checkpoint):
+class Features(Accelerator, Unreadable, NetworkEngine, Workers, Pretrained, Checkpoint):
     """Options of ``features``.
 
     Args:
@@ -98,6 +99,7 @@ def features(arguments: Namespace) -> int:
         raise UserError(
             both or "name videos or folders of them, or a dataset by --data.root (see --help)"
         )
+    cluster = cluster_of(options, options.num_workers, options.accelerator)
     with quick_imports():
         from video_snl.commands.features import Dataset, features
         from video_snl.commands.predict import Views
@@ -125,6 +127,7 @@ def features(arguments: Namespace) -> int:
         accelerator=options.accelerator,
         force=options.force,
         probe=probe,
+        cluster=cluster,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
+from video_snl.cli.data import cluster_of
 from video_snl.config.options import (
     Accelerator,
     Checkpoint,
@@ -11,6 +12,7 @@ from video_snl.config.options import (
     Json,
     MaxPixels,
     Model,
+    NetworkEngine,
     Pretrained,
     Render,
     Reports,
@@ -78,7 +80,7 @@ class EvaluateImages(Unreadable, Reports, Checkpoint):
 
 
 @option_group
-class PredictImages(Json, Accelerator, Render, MaxPixels, Model, Checkpoint):
+class PredictImages(Json, Accelerator, NetworkEngine, Render, MaxPixels, Model, Checkpoint):
     """Options of ``predict`` for images.
 
     Args:
@@ -177,7 +179,15 @@ def predict(arguments: Namespace, spec: TaskSpec) -> int:
     if pretrained is not None:
         find_pretrained(pretrained)
     patience = _patience(videos, options.paths) if videos else None
-    if spec.inputs == "videos" and patience is None:
+    cluster = cluster_of(options, None, options.accelerator)
+    if cluster is not None and patience is not None:
+        raise UserError("--engine ray is for files: a stream is read by this process alone")
+    if cluster is not None and options.model is not None:
+        raise UserError(
+            f"--model {options.model} cannot be sent to tasks of Ray: give the checkpoint that it "
+            "was exported from, or leave out --engine ray."
+        )
+    if spec.inputs == "videos" and patience is None and cluster is None:
         from video_snl.data.workers.forkserver import start_forkserver
 
         start_forkserver()  # imports its modules while this process imports its own
@@ -205,6 +215,7 @@ def predict(arguments: Namespace, spec: TaskSpec) -> int:
         render=options.render,
         plot=plot,
         patience=patience,
+        cluster=cluster,
     )
 
 

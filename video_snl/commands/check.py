@@ -17,7 +17,7 @@ from video_snl.data.decoding.pyav import PyAVReader
 from video_snl.data.decoding.stream_info import find_stream_info
 from video_snl.data.video.clip_sampling import clip_span
 from video_snl.data.video.file_lists import FileLists, Layout, layout_of, list_files
-from video_snl.data.workers.pool import map_with_timeout
+from video_snl.data.workers.cluster import Cluster, map_files
 from video_snl.errors import UserError
 from video_snl.utils.counts import counts
 from video_snl.utils.json_text import to_json
@@ -77,16 +77,17 @@ def check(
     frame_stride: int,
     as_json: bool,
     max_pixels: int = MAX_PIXELS,
+    cluster: Cluster | None = None,
 ) -> int:
     """Decode every file of a dataset and print what is wrong; 1 when anything is, else 0.
 
     Raises:
-        UserError: There is no such dataset.
+        UserError: There is no such dataset, or the cluster cannot be used.
     """
     layout = dataset or layout_of(root)
     lists = list_files(root, layout)
     span = clip_span(clip_frames, frame_stride)
-    findings = _inspect_all(lists.present, span, num_workers, deadline, max_pixels)
+    findings = _inspect_all(lists.present, span, num_workers, deadline, max_pixels, cluster)
     problems = _problems(lists, findings)
     reader = _reader(findings, deadline, max_pixels)
     total = len(lists.present) + len(lists.missing)
@@ -131,11 +132,18 @@ def inspect(path: str, span: int, max_pixels: int = MAX_PIXELS) -> Finding:
 
 
 def _inspect_all(
-    paths: list[str], span: int, num_workers: int, deadline: float, max_pixels: int
+    paths: list[str],
+    span: int,
+    num_workers: int,
+    deadline: float,
+    max_pixels: int,
+    cluster: Cluster | None,
 ) -> dict[str, Finding]:
     function = partial(inspect, span=span, max_pixels=max_pixels)
     findings = {}
-    results = map_with_timeout(function, paths, num_workers=num_workers, deadline=deadline)
+    results = map_files(
+        function, paths, num_workers=num_workers, deadline=deadline, cluster=cluster
+    )
     with closing(results):  # type: ignore[type-var]
         for result in counted(results, len(paths), "checked"):
             findings[result.item] = result.value or Finding(

@@ -22,6 +22,7 @@ from video_snl.commands.probe import Probe, divided, fit_probe
 from video_snl.config.datasets import VIDEO_DATASETS
 from video_snl.config.task_spec import IMAGE, VIDEO
 from video_snl.config.video import DataConfig, Experiment
+from video_snl.data.loading.quarantine import named
 from video_snl.data.video.division import OWN_LISTS
 from video_snl.data.video.file_lists import LabelledVideo, layout_of, list_dataset, list_labelled
 from video_snl.data.video.inference import (
@@ -30,6 +31,7 @@ from video_snl.data.video.inference import (
     read_timed_views,
     value_of,
 )
+from video_snl.data.workers.cluster import Cluster, map_on_cluster
 from video_snl.data.workers.forkserver import start_forkserver
 from video_snl.engine.trainer import device_of
 from video_snl.errors import UserError
@@ -116,6 +118,7 @@ def features(
     accelerator: str = "auto",
     force: bool = False,
     probe: Probe | None = None,
+    cluster: Cluster | None = None,
 ) -> int:
     """Write the features of videos to a file, and fit a probe on them where that is asked for.
 
@@ -134,6 +137,7 @@ def features(
         accelerator: ``auto``, ``cpu`` or ``gpu``.
         force: Replace a file of other settings or of other videos.
         probe: Options of a probe.
+        cluster: Ray cluster that reads the videos and runs the network; None: this process.
 
     Returns:
         0; 2 where a video could not be read.
@@ -155,19 +159,25 @@ def features(
         part = {video.path: "train" for video in listed.train}
         part |= {video.path: "test" for video in listed.test}
         videos = [video._replace(part=part.get(video.path)) for video in videos]
-    start_forkserver()  # loads its modules while the network is made
+    if cluster is None:
+        start_forkserver()  # loads its modules while the network is made
     trained, views = _network(pretrained, weights, checkpoint, views)
     operations = VideoOperations(trained.spec)
     trained = operations.reading(trained, reading)
-    task = operations.scoring_task(trained).to(device_of(accelerator)).eval()
+    device = device_of(accelerator if cluster is None else "cpu")
+    task = operations.scoring_task(trained).to(device).eval()
     task.crops = views.crops_of_clip
     keep_freed_memory()
     about = _about(trained, views, per)
     file = FeatureFile(Path(output), videos, about, force=force)
     with ending_in_order():
-        table = file.update(
-            lambda todo: compute_features(task, todo, views.count, per, num_workers)
-        )
+        if cluster is None:
+            table = file.update(
+                lambda todo: compute_features(task, todo, views.count, per, num_workers)
+            )
+        else:
+            function = _FeaturesOf(task, views.count, per, cluster.accelerator)
+            table = file.update(lambda todo: _by_cluster(function, todo, cluster))
     if table is None:
         raise UserError(f"none of the {len(videos)} videos could be read: {output} is not written")
     read = len(set(table.paths))
@@ -258,6 +268,35 @@ def compute_features(
             except UserError as error:
                 found = error
             yield result.item, found
+
+
+@dataclass
+class _FeaturesOf:
+    """Features of a video, computed by a task of Ray."""
+
+    task: ActionRecognition
+    clips: int
+    per: Per
+    accelerator: str
+
+    def __call__(self, path: str) -> VideoFeatures:
+        task = self.task.to(device_of(self.accelerator))
+        [(_, found)] = compute_features(task, [path], self.clips, self.per, 1)
+        if isinstance(found, UserError):
+            raise found
+        return found
+
+
+def _by_cluster(
+    function: _FeaturesOf, paths: Sequence[str], cluster: Cluster
+) -> Generator[tuple[str, VideoFeatures | UserError], None, None]:
+    """Yield what :func:`compute_features` yields, in the order of the paths."""
+    with closing(map_on_cluster(function, paths, cluster)) as results:
+        for result in results:
+            if result.value is None:
+                yield result.item, UserError(named(result.item, str(result.failure)))
+            else:
+                yield result.item, result.value
 
 
 @torch.inference_mode()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,8 +25,10 @@ from video_snl.commands.view_scores import (
 from video_snl.config.task_spec import AnyExperiment, TaskSpec
 from video_snl.data.image.inference import read_input
 from video_snl.data.image.reading import read_image
+from video_snl.data.loading.quarantine import named
 from video_snl.data.video.sources import Patience, only_source
 from video_snl.data.video.windows import Length, parse_length
+from video_snl.data.workers.cluster import Cluster, map_on_cluster
 from video_snl.engine.trainer import device_of
 from video_snl.errors import UserError
 from video_snl.render.fonts import Line
@@ -154,6 +156,7 @@ def predict(
     render: str | None = None,
     plot: Plot | None = None,
     patience: Patience | None = None,
+    cluster: Cluster | None = None,
 ) -> int:
     """Print the ``top`` classes of every file: by score, or by their share of its pixels.
 
@@ -174,6 +177,7 @@ def predict(
         render: File or folder for the files with their classes drawn on them.
         plot: Figure of the scores of windows over time.
         patience: What becomes of a stream that stops, or that is too fast; None: the defaults.
+        cluster: Ray cluster that reads and scores the files; None: this process.
 
     Returns:
         0; 2 when a file could not be read or scored (or a video not be rendered), else 1 when an
@@ -194,8 +198,8 @@ def predict(
     assert isinstance(operations, ClassOperations)
     files, source = [], only_source(paths)
     if source is None:
-        named = [Path(path) for path, _ in operations.find_inputs(paths, "predict", reading)]
-        files = named_once(named, "video-snl predict")
+        inputs = [Path(path) for path, _ in operations.find_inputs(paths, "predict", reading)]
+        files = named_once(inputs, "video-snl predict")
     elif spec.inputs != "videos" or views.window is None or render or plot.target:
         raise UserError(
             f"{source.called}: streams are for networks of videos, and scored by windows, without "
@@ -209,11 +213,12 @@ def predict(
     plotted: Mapping[Path, Path] = {}
     if plot.target is not None:
         plotted = targets(plot.target, files, suffixes=[".png"], option="--plot")
+    own = accelerator if cluster is None else "cpu"
     if pretrained is None:
-        trained, device = network_of(spec, checkpoint, model, accelerator)
+        trained, device = network_of(spec, checkpoint, model, own)
     else:
         views = views.published(pretrained)
-        trained, device = load_pretrained(pretrained, weights), device_of(accelerator)
+        trained, device = load_pretrained(pretrained, weights), device_of(own)
         if not as_json:
             line = describe_input(pretrained, views.count, views.crops_of_clip)
             print(line, file=sys.stderr, flush=True)
@@ -227,7 +232,8 @@ def predict(
         assert isinstance(predictor, _VideoPredictor)
         return predict_stream(predictor.task, source, top, views, patience or Patience())
     results, code = [], 0
-    for path, parts in predictor.found_in(files):
+    by = predictor.found_in(files) if cluster is None else _by_cluster(predictor, files, cluster)
+    for path, parts in by:
         found, error = _predicted(predictor, path, parts, show=not as_json)
         failed = 2 if error is not None else 0
         if found and error is None and path in rendered:
@@ -380,6 +386,41 @@ def _predictor(task: Task, top: int, views: Views) -> _VideoPredictor | _ImagePr
         return _VideoPredictor(task, top, views)
     assert isinstance(task, ImageTask)
     return _ImagePredictor(task, top)
+
+
+@dataclass
+class _FoundIn:
+    """What is found in a file, and what went wrong, by a task of Ray."""
+
+    predictor: _VideoPredictor | _ImagePredictor
+    accelerator: str
+
+    def __call__(self, path: Path) -> tuple[list[_Found], str | None]:
+        self.predictor.task.to(device_of(self.accelerator))
+        found: list[_Found] = []
+        for _, parts in self.predictor.found_in([path]):
+            try:
+                found.extend(parts)
+            except UserError as failure:
+                return found, str(failure)
+        return found, None
+
+
+def _by_cluster(
+    predictor: _VideoPredictor | _ImagePredictor, files: Sequence[Path], cluster: Cluster
+) -> Iterator[tuple[Path, Iterator[_Found]]]:
+    """Yield what :meth:`_Predictor.found_in` yields, found by tasks of Ray."""
+    function = _FoundIn(predictor, cluster.accelerator)
+    with closing(map_on_cluster(function, files, cluster)) as results:
+        for result in results:
+            failure = named(str(result.item), str(result.failure))
+            yield result.item, _parts(*(result.value or ([], failure)))
+
+
+def _parts(found: list[_Found], failure: str | None) -> Iterator[_Found]:
+    yield from found
+    if failure is not None:
+        raise UserError(failure)
 
 
 def _predicted(

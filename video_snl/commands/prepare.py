@@ -30,7 +30,7 @@ from video_snl.data.decoding.pyav import PyAVReader
 from video_snl.data.decoding.readers import decode_in_chunks, resize
 from video_snl.data.decoding.stream_info import find_stream_info
 from video_snl.data.video.file_lists import find_videos
-from video_snl.data.workers.pool import map_with_timeout
+from video_snl.data.workers.cluster import Cluster, map_files
 from video_snl.errors import UserError
 from video_snl.utils.counts import counts
 from video_snl.utils.files import (
@@ -104,6 +104,7 @@ def prepare(
     num_workers: int,
     deadline: float,
     max_pixels: int = MAX_PIXELS,
+    cluster: Cluster | None = None,
 ) -> int:
     """Re-encode every video below ``root`` to the same place below ``out``.
 
@@ -111,7 +112,8 @@ def prepare(
         1 when a file could not be prepared, else 0.
 
     Raises:
-        UserError: Bad arguments, another preparation in ``out``, or a disk that is full.
+        UserError: Bad arguments, another preparation in ``out``, a full disk, or a cluster that
+            cannot be used.
     """
     settings = Settings(short_side, key_frame_every)
     _check_folders(root, out)
@@ -126,7 +128,7 @@ def prepare(
         _copy_lists(lists, root, out)
         tasks = _to_do({str(video): out / video.relative_to(root) for video in videos})
         try:
-            failures = _run(tasks, settings, num_workers, deadline, max_pixels)
+            failures = _run(tasks, settings, num_workers, deadline, max_pixels, cluster)
         finally:
             _remove_left_overs(out)
     return _report(out, len(videos), failures)
@@ -184,11 +186,14 @@ def _run(
     num_workers: int,
     deadline: float,
     max_pixels: int,
+    cluster: Cluster | None,
 ) -> dict[str, str]:
     """Re-encode all; returns source -> why it failed."""
     failures = {}
     function = partial(prepare_one, settings=settings, max_pixels=max_pixels)
-    results = map_with_timeout(function, tasks, num_workers=num_workers, deadline=deadline)
+    results = map_files(
+        function, tasks, num_workers=num_workers, deadline=deadline, cluster=cluster
+    )
     with closing(results):  # type: ignore[type-var]
         for number, result in enumerate(counted(results, len(tasks), "looked at")):
             source, target = result.item

@@ -46,9 +46,11 @@ __all__ = [
     "Checkpoint",
     "ClipReading",
     "Crops",
+    "Engine",
     "Json",
     "MaxPixels",
     "Model",
+    "NetworkEngine",
     "Pretrained",
     "Profile",
     "Render",
@@ -293,6 +295,47 @@ class Accelerator:
     """
 
     accelerator: str = "auto"
+
+
+@option_group
+class Engine:
+    """Options of commands whose work may be done by Ray.
+
+    Args:
+        engine: Where the work is done: local (processes of this command), or ray (tasks of Ray, on
+            this machine or on several; docs/cluster.md).
+        ray_address: Ray cluster to join: HOST:PORT, as ray start prints it, or auto for the one of
+            this machine. Default: one is started on this machine, and stopped at the end.
+        num_cpus: With --engine ray, CPUs of a task, and threads of its network; default 1.
+    """
+
+    engine: Literal["local", "ray"] = "local"
+    ray_address: str | None = option(metavar="HOST:PORT")
+    num_cpus: int | None = None
+
+    def check_engine(self) -> None:
+        """Refuse options of Ray that do not go together.
+
+        Raises:
+            UserError: It names the option and what it should be.
+        """
+        for name in ("ray_address", "num_cpus", "num_gpus"):
+            value = getattr(self, name, None)
+            if self.engine == "local" and value is not None:
+                raise UserError(f"--{name} {value} goes with --engine ray: add it.")
+        if self.num_cpus is not None and self.num_cpus < 1:
+            raise UserError(f"--num_cpus {self.num_cpus}: give 1 or more.")
+
+
+@option_group
+class NetworkEngine(Engine):
+    """Options of commands whose networks may be run by Ray.
+
+    Args:
+        num_gpus: With --engine ray, GPUs of a task; default 0, or 1 with --accelerator gpu.
+    """
+
+    num_gpus: float | None = None
 
 
 @option_group

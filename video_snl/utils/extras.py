@@ -55,6 +55,7 @@ PACKAGES: dict[str, dict[str, str]] = {
         "torchreid": "torchreid",
     },
     "postgres": {"pgvector": "pgvector", "psycopg": "psycopg"},
+    "ray": {"ray": "ray"},
     "tracks": {"norfair": "norfair-enough"},
     "serve": {
         "python_multipart": "python-multipart",
@@ -74,6 +75,7 @@ INCLUDED = {
     "export": "train",
     "reid": "train",
     "postgres": "reid",
+    "ray": "train",
     "tracks": "reid",
     "serve": "explain",
 }

@@ -47,12 +47,20 @@ def handling(
 def ending_in_order() -> Iterator[None]:
     """End the body by SystemExit at SIGTERM (143) and SIGHUP (129), so that it can tidy up."""
 
+    codes = list[int]()
+
     def terminate(number: int, frame: FrameType | None) -> None:
         leave_lost_terminal()
-        raise SystemExit(_ENDINGS[signal.Signals(number)])
+        codes.append(_ENDINGS[signal.Signals(number)])
+        raise SystemExit(codes[-1])
 
-    with handling(signal.SIGTERM, terminate), handling(signal.SIGHUP, terminate):
-        yield
+    try:
+        with handling(signal.SIGTERM, terminate), handling(signal.SIGHUP, terminate):
+            yield
+    except SystemExit as error:
+        if codes and error.code != codes[-1]:  # Ray, where it waits, raises one of its own
+            raise SystemExit(codes[-1]) from error
+        raise
 
 
 def is_signalled(error: BaseException) -> bool:
