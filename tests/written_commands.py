@@ -29,8 +29,8 @@ _MODULES = {"video_snl": "video-snl", "reid": "reid"}
 
 # Programs of the system, which are not looked into.
 _SYSTEM = (
-    *("awk", "cd", "createdb", "ffmpeg", "mkdir", "mv", "pip", "source", "unrar", "unzip"),
-    "wait",
+    *("awk", "cd", "createdb", "ffmpeg", "mkdir", "mv", "pip", "ray", "source", "unrar"),
+    *("unzip", "wait"),
 )
 
 # Scripts that take a path, or nothing, and parse no options; with the number of words they take.

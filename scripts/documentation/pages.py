@@ -37,6 +37,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "docs/results",
         "docs/benchmarks",
         "docs/scale",
+        "docs/cluster",
         "docs/architecture",
         "docs/internals",
     ),
