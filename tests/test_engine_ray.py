@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -382,27 +383,31 @@ def test_an_interrupted_command_leaves_no_process_and_goes_on(
 def test_a_cluster_of_this_command_is_reached_from_here_alone(tmp_path: Path) -> None:
     """No process of it listens on another address than 127.0.0.1."""
     code = (
-        "import subprocess, time\n"
+        "import os, pathlib, time\n"
+        "from contextlib import suppress\n"
+        "from tests.processes import descendants\n"
         "from video_snl.data.workers.cluster import Cluster, map_on_cluster\n"
         "for result in map_on_cluster(time.sleep, [0, 0], Cluster()):\n"
-        "    pass\n"
+        "    for pid in (os.getpid(), *descendants(os.getpid())):\n"
+        "        for file in pathlib.Path(f'/proc/{pid}/fd').iterdir():\n"
+        "            with suppress(OSError):\n"
+        "                print('own', os.readlink(file))\n"
         "    print(open('/proc/net/tcp').read(), open('/proc/net/tcp6').read(), flush=True)\n"
     )
-    before = _listening(Path("/proc/net/tcp").read_text() + Path("/proc/net/tcp6").read_text())
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment(), capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    new = _listening(done.stdout) - before
-    assert len(new) > 3
-    assert {address for address, _ in new} <= {"0100007F", "0000000000000000FFFF00000100007F"}
+    own = set(re.findall(r"own socket:\[(\d+)\]", done.stdout))
+    found = [address for address, inode in _listening(done.stdout) if inode in own]
+    assert len(found) > 3
+    assert set(found) <= {"0100007F", "0000000000000000FFFF00000100007F"}
 
 
 def _listening(table: str) -> set[tuple[str, str]]:
-    """Return address and port, in hexadecimal, of the sockets that listen in tables of Linux."""
+    """Return hexadecimal address and inode of the sockets that listen in tables of Linux."""
     rows = [line.split() for line in table.splitlines()]
-    local = [row[1].split(":") for row in rows if len(row) > 3 and row[3] == "0A"]
-    return {(address, port) for address, port in local}
+    return {(row[1].split(":")[0], row[9]) for row in rows if len(row) > 9 and row[3] == "0A"}
 
 
 @pytest.mark.slow
