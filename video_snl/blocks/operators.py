@@ -711,7 +711,7 @@ _recording = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling
 
 def is_exporting() -> bool:
     """Tell if a graph is being recorded that has to hold for other sizes than its present ones."""
-    return _recording() or torch._C._is_tracing()  # torch.jit.is_tracing, without its detours
+    return _recording() or torch.jit.is_tracing()
 
 
 class _NoSecondDerivative(torch.autograd.Function):
