@@ -43,7 +43,7 @@ class _Tracks(MaxPixels):
     Args:
         video: A video.
         tracks: File in the format of MOTChallenge: frame,id,left,top,width,height,conf,x,y,z in a
-            line, frames from 1. Lines of conf 0 are left out. Default: those of --detector.
+            line, frames from 1. Boxes of conf 0 are left out. Default: those of --detector.
         detector: motion: whatever moves before a fixed camera, by OpenCV's background subtraction;
             or the dotted path of a function, such as my_package.detect, from a frame (RGB, uint8)
             and its number (from 0) to boxes (left, top, width, height, perhaps a score), which is

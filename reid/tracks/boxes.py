@@ -79,18 +79,12 @@ class Picked(NamedTuple):
 def read_boxes(path: str) -> list[Box]:
     """Read the boxes of a file, by frame and track.
 
-    Lines with the confidence 0 are left out, as MOTChallenge's ground truth means it.
-
     Raises:
-        UserError: The file cannot be read or has no boxes, or a line is no box of a track or stands
-            twice; it names the line.
+        UserError: The file cannot be read or has no boxes, all of them have the confidence 0, or a
+            line is no box of a track or stands twice; it names the line.
     """
-    try:
-        lines = read_text(Path(path)).splitlines()
-    except OSError as error:
-        raise UserError(f"--tracks {path} cannot be read ({error.strerror or error})") from error
     found: dict[tuple[int, int], Box] = {}
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(read_text(Path(path)).splitlines(), start=1):
         if not line.strip():
             continue
         box = _parsed(line, f"{path}, line {number}", number)
@@ -100,14 +94,13 @@ def read_boxes(path: str) -> list[Box]:
                 f"{path}, line {number}: track {box.track} in frame {box.frame + 1} stands in line "
                 f"{first.line}, too: a track has one box a frame"
             )
-    kept = [box for _, box in sorted(found.items()) if box.score != 0]
-    if not kept:
+    if not any(box.score for box in found.values()):
         said = f": all of its {counts(len(found), 'line')} have confidence 0" if found else ""
         raise UserError(
             f"{path} has no boxes{said}; expected lines such as "
             "1,3,794.2,47.5,71.2,174.8,1,-1,-1,-1"
         )
-    return kept
+    return [box for _, box in sorted(found.items())]
 
 
 def _parsed(line: str, said: str, number: int) -> Box:
@@ -161,6 +154,8 @@ def check_boxes(
 ) -> Picked:
     """Keep the boxes that a video has pixels for, cut off at the edges of the image.
 
+    Boxes of confidence 0 are left out, as MOTChallenge's ground truth means it, and counted.
+
     Args:
         boxes: Boxes of the tracks.
         video: Name of the video, for messages.
@@ -173,28 +168,33 @@ def check_boxes(
         Whole tracks, and what was left out.
 
     Raises:
-        UserError: A box lies after the last frame or outside the image; it names the line.
+        UserError: A box lies after the last frame or outside the image; it names the line, or the
+            frame where there is none.
     """
     height, width = size
     found: defaultdict[int, list[Box]] = defaultdict(list)
     missing: Counter[str] = Counter()
     for box in boxes:
+        if box.score == 0:
+            missing["of confidence 0"] += 1
+            continue
         late = box.frame >= frames
         left, top = math.floor(max(0.0, box.left)), math.floor(max(0.0, box.top))
         right = math.ceil(min(width, box.left + box.width))  # the sum may be infinite
         bottom = math.ceil(min(height, box.top + box.height))
         if late or left >= right or top >= bottom:
             if not skip:
-                where = f"{source}, line {box.line}" if box.line else source
+                where = f"line {box.line}" if box.line else f"frame {box.frame + 1}"
                 said = (
                     f"frame {box.frame + 1:,}, but {video} has {counts(frames, 'frame')}"
                     if late
                     else f"the box {box.left:g},{box.top:g},{box.width:g},{box.height:g} lies "
                     f"outside the image of {width} x {height} pixels of {video}"
                 )
+                wanted = "tracks of this video in this size" if box.line else "boxes in pixels"
                 raise UserError(
-                    f"{where}: {said}: give the tracks of this video in this size, or --outside "
-                    "skip to leave such boxes out"
+                    f"{source}, {where}: {said}: give {wanted}, or --outside skip to leave such "
+                    "boxes out"
                 )
             missing["after the last frame" if late else "outside the image"] += 1
             continue

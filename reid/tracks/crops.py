@@ -29,6 +29,7 @@ from video_snl.utils.text import escaped, printable
 __all__ = ["Source", "Tracked", "find_tracks", "run_tracklets", "write_crops"]
 
 _QUALITY = 95  # without chroma subsampling
+_LONGEST_NAME = 200  # bytes: the number of a track comes after it, and file systems take 255
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,11 @@ class Source:
         if not name or name.startswith(".") or "/" in name or "\0" in name:
             raise UserError(
                 f"--camera {printable(name)!r}: give a name that a folder can have, such as hall"
+            )
+        if (length := len(os.fsencode(name))) > _LONGEST_NAME:
+            raise UserError(
+                f"--camera {printable(name)!r:.40}... has {length} bytes: give a name of at most "
+                f"{_LONGEST_NAME}, such as hall"
             )
 
     @property
@@ -128,7 +134,9 @@ def run_tracklets(source: Source, output: str, start: str | None) -> int:
         found = find_tracks(source)
         if not found.tracks:
             raise UserError(f"{source.video}: {found.said()}: there is nothing to write")
-        with writing("--output", output), whole_folder(Path(output)) as folder:
+        # Through a link: in its place no folder can be put.
+        place = Path(os.path.realpath(output))
+        with writing("--output", output), whole_folder(place) as folder:
             write_crops(source, found, folder)
             _write_lists(found, folder, output, begun)
     print(found.said())
@@ -207,8 +215,18 @@ def _write_lists(found: Tracked, folder: Path, output: str, begun: float | None)
 
 def _check_output(output: str) -> None:
     check_folder("--output", output)
-    if os.path.isdir(output) and os.listdir(output):
+    if not os.path.isdir(output):
+        return
+    if os.listdir(output):
         raise UserError(
             f"--output {output} is not empty: give a new folder for every video (reid extract "
             "takes several)"
         )
+    # The whole folder takes the place of the empty one.
+    if os.path.ismount(output) or os.path.samefile(output, "."):
+        kind = "a mount point" if os.path.ismount(output) else "the current folder"
+        raise UserError(
+            f"--output {output} is {kind}, which cannot be replaced: give a new folder in it, such "
+            f"as {os.path.join(output, 'crops')}"
+        )
+    check_folder("--output", os.path.dirname(os.path.realpath(output)))

@@ -144,8 +144,9 @@ def test_files_without_tracks_are_refused(video: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(video.read_bytes()[:2000])
     _refused(_tracklets(broken, output, "--tracks", tracks), output, "broken.mp4")
-    words = ("--tracks", tracks, "--camera", "a/b")
-    _refused(_tracklets(video, output, *words), output, "--camera")
+    for camera in ("a/b", "a" * 201):
+        words = ("--tracks", tracks, "--camera", camera)
+        _refused(_tracklets(video, output, *words), output, "--camera 'a", "such as hall")
 
 
 def test_boxes_of_another_video_are_left_out_where_wanted(
@@ -155,7 +156,41 @@ def test_boxes_of_another_video_are_left_out_where_wanted(
     done = _tracklets(video, tmp_path / "people", "--tracks", tracks, "--outside", "skip")
     assert done.returncode == 0, done.stderr
     assert "1 box outside the image, 1 box after the last frame" in done.stdout
+    assert "confidence" not in done.stdout
     assert len(find_tracklets([str(tmp_path / "people")], "folder")) == 2
+
+
+def test_boxes_of_confidence_0_are_left_out_and_counted(
+    video: Path, tracks: Path, tmp_path: Path
+) -> None:
+    ignored = [f"{n},7,500,1,9,40,0" for n in range(1, 1235)]  # also of places that are not there
+    tracks.write_text("\n".join([*track_lines(), *ignored]))
+    done = _tracklets(video, tmp_path / "people", "--tracks", tracks)
+    assert done.returncode == 0, done.stderr
+    assert "2 tracklets of 2 tracks; left out: 1234 boxes of confidence 0" in done.stdout
+    done = _tracklets(video, tmp_path / "none", "--detector", f"{__name__}.doubtful")
+    _refused(done, tmp_path / "none", "left out: 30 boxes of confidence 0")
+
+
+def test_an_empty_folder_is_replaced_where_it_can_be(
+    video: Path, tracks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, target in (("link", "there"), ("dangling", "new")):
+        (tmp_path / name).symlink_to(target)
+    (tmp_path / "there").mkdir()
+    for name, target in (("link", "there"), ("dangling", "new")):
+        assert _tracklets(video, tmp_path / name, "--tracks", tracks).returncode == 0
+        assert (tmp_path / name).is_symlink() and (tmp_path / target / "tracks.txt").is_file()
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    done = _tracklets(video, Path("."), "--tracks", tracks)
+    errors = [line for line in done.stderr.splitlines() if ": error: " in line]
+    assert done.returncode == 2 and len(errors) == 1, done.stderr
+    assert "--output . is the current folder" in errors[0] and "cutting out" not in done.stderr
+    assert list(Path().iterdir()) == []
+    monkeypatch.setattr(os.path, "ismount", lambda place: str(place) == str(tmp_path / "here"))
+    done = _tracklets(video, tmp_path / "here", "--tracks", tracks)
+    assert done.returncode == 2 and "here is a mount point" in done.stderr
 
 
 def test_a_folder_with_files_is_not_touched(video: Path, tracks: Path, tmp_path: Path) -> None:
@@ -281,6 +316,14 @@ def far(frame: np.ndarray, number: int) -> list[list[float]]:
     return [[1.0, 2.0, 3.0, 3.0], [1.0, 2.0, 1e300, 3.0]]
 
 
+def doubtful(frame: np.ndarray, number: int) -> list[list[float]]:
+    return [[10.0, 20.0, 20.0, 44.0, 0.0]]
+
+
+def outside(frame: np.ndarray, number: int) -> list[list[float]]:
+    return [[10.0 if number < 6 else 500.0, 20.0, 20.0, 44.0]]
+
+
 def leaving(frame: np.ndarray, number: int) -> list[list[float]]:
     raise SystemExit(3)
 
@@ -337,6 +380,7 @@ def test_detectors_find_both_people(tmp_path: Path, name: str, empty: int, track
         (f"{__name__}.shapeless", "shape (3,)"),
         (f"{__name__}.flat", "above 0"),
         (f"{__name__}.far", "found 1, 2, 1e+300, 3"),
+        (f"{__name__}.outside", "outside, frame 7: the box 500,20,20,44 lies outside the image"),
         (f"{__name__}.leaving", "fails in frame 1 of"),
         (f"{__name__}.Unmade", "cannot be made: SystemExit: no weights"),
     ],
