@@ -130,7 +130,6 @@ def _describe_torch(path: Path) -> str:
 def _write_onnx(program: ExportedProgram, about: Mapping[str, Any], path: Path) -> None:
     given = Input.from_facts(about["input"])
     free = {axis: name for axis, name in enumerate(given.axes) if name in given.free}
-    batch = {axis: name for axis, name in free.items() if axis == 0}
     try:
         made = torch.onnx.export(
             program,
@@ -139,7 +138,8 @@ def _write_onnx(program: ExportedProgram, about: Mapping[str, Any], path: Path) 
             external_data=False,
             input_names=list(given.names),
             output_names=[given.output],
-            dynamic_shapes=(free, *[batch for _ in given.names[1:]]) if free else None,
+            # The batch of the lengths is that of the first input, which gives it its name.
+            dynamic_shapes=(free, *[{} for _ in given.names[1:]]) if free else None,
         )
     except torch.onnx.OnnxExporterError as error:
         line = " ".join(str(error.__cause__ or error).split())
