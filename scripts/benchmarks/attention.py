@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 import torch
 from benchmark_arguments import new_parser, positive
-from blocks import LiveTensors, interleaved, step
+from blocks import SECONDS, LiveTensors, interleaved, step
 from sklearn import datasets
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -69,6 +69,7 @@ def parse() -> argparse.Namespace:
     add("--positions", nargs="+", type=positive, default=POSITIONS, metavar="N")
     add("--bfloat16", action="store_true", help="autocast, for time and memory")
     add("--repeats", type=positive, default=3, help="turns at least (default: 3)")
+    add("--seconds", type=float, default=SECONDS, help=f"of the turns (default: {SECONDS})")
     add("--seeds", nargs="+", type=int, default=[0, 1, 2], help="of the trainings")
     add("--epochs", type=positive, default=60, help="of a training (default: 60)")
     add("--depth", type=positive, default=3, help="layers of the transformer (default: 3)")

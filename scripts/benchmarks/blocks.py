@@ -164,7 +164,8 @@ def interleaved(
 ) -> dict[str, list[float]]:
     times: dict[str, list[float]] = {key: [] for key in modules}
     # With one thread the time of the processor: what else runs changes it little.
-    clock = time.process_time if options.threads == 1 else time.perf_counter
+    alone = x.device.type == "cpu" and torch.get_num_threads() == 1
+    clock = time.process_time if alone else time.perf_counter
     began = 0.0
     turn = -1  # the first one warms up
     while turn < options.repeats or (turn < 200 and time.perf_counter() - began < options.seconds):
