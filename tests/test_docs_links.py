@@ -98,6 +98,9 @@ def test_the_commands_options_are_those_of_their_parsers() -> None:
     assert "\n`` --model.block {none,nl," in pages["video-snl"]
     assert ": Frames of a clip. (whole number; default: 4)\n" in pages["video-snl"]
     assert "\n## video-snl train, of networks of images\n" in pages["video-snl"]
-    assert "\n## reid search\n" in pages["reid"] and "\n`` --gallery FILE ``\n" in pages["reid"]
+    assert (
+        "\n## reid search\n" in pages["reid"]
+        and "\n`` --gallery FILE|GALLERY ``\n" in pages["reid"]
+    )
     # A command's own default folder would be that of whoever built the site.
     assert not fnmatch("".join(pages.values()), f"*{Path.home()}/*")

@@ -21,6 +21,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "Blocks": ("docs/blocks", "docs/insert", "docs/add-a-block", "docs/extend"),
     "Videos": (
         "docs/own-videos",
+        "docs/streams",
         "docs/ucf101",
         "docs/reading-videos",
         "docs/pretrained",
