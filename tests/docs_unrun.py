@@ -21,8 +21,8 @@ UNRUN: dict[str, str] = {
     "and tests/reid/test_reid_serve_browser.py look at pages of the same kinds",
     r"video-snl train .*\bmy_package\.": "needs the file that the page writes; "
     "tests/test_extend.py builds its networks, tests/engine/test_user_code.py trains others",
-    r"ffmpeg |video-snl predict .* (-|rtsp://camera/1|/dev/video0)$": "needs a camera, or FFmpeg "
-    "before it; tests/test_predict_streams.py has a server of RTSP, and pipes",
+    r"ffmpeg |video-snl predict .* (-|(rtsp|http)://\S+|/dev/video0)$": "needs a camera, a server, "
+    "or FFmpeg before it; tests/test_predict_streams.py has a server of RTSP, and pipes",
     r"video-snl predict .*--pretrained": "downloads published weights; tests/test_pretrained.py "
     "reads a file of them",
     r"video-snl train .*--model\.weights (kinetics|imagenet|x3d_xs)\b": "downloads published "
@@ -42,8 +42,8 @@ UNRUN: dict[str, str] = {
     "tests/test_published_features.py takes them from the file of real data",
     r"video-snl evaluate .*model_best\.pth\.tar": "needs a checkpoint of the released code; "
     "tests/engine/test_images_released.py evaluates files of the same format",
-    r".* --trainer\.devices [48]": "needs several GPUs; tests/engine/test_distributed.py trains "
-    "in two processes",
+    r".* --trainer\.devices [248]": "needs several GPUs, or processes; "
+    "tests/engine/test_distributed.py trains in two",
     r"sbatch .*scripts/slurm/": "needs a cluster; tests/engine/test_launchers.py gives both "
     "scripts to a SLURM of one node, where it is installed",
     r"video-snl table 2 .*--cluster slurm": "needs a cluster; tests/tables/test_table_cluster.py "

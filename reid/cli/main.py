@@ -41,9 +41,9 @@ __all__ = ["main"]
 
 _DESCRIPTION = """Video person re-identification with nonlocal blocks (arXiv:2108.02451).
 Without --config, the defaults are the sample experiment: a small OSNet with one spectral nonlocal
-block on a generated dataset. evaluate, extract and search take the newest run with a
-checkpoint; where there is none, evaluate trains the sample experiment first. They take published
-weights, too (--pretrained osnet_x0_25_msmt17), and then need no run."""
+block on a generated dataset. Commands that need a network take the newest run with a checkpoint;
+where there is none, evaluate trains the sample experiment first. evaluate, extract, search,
+identify and export take published weights, too (--pretrained osnet_x0_25_msmt17)."""
 
 _SHORT = ("dataset", "root", "split", "cameras")
 
