@@ -51,14 +51,18 @@ def standard_input(content: bytes, seconds: float = 0) -> Iterator[None]:
 class StreamServer(http.server.ThreadingHTTPServer):
     """HTTP on this machine: each connection sends the next of ``parts``, then stops or closes.
 
-    A path that is a number is answered with this status; ``/page`` is no video.
+    A path that is a number is answered with this status; ``/page`` is no video. The answer says
+    ``length``, where there is one, as its number of bytes.
     """
 
     daemon_threads = True
 
-    def __init__(self, parts: Sequence[bytes] = (), *, stalls: bool = False) -> None:
+    def __init__(
+        self, parts: Sequence[bytes] = (), *, stalls: bool = False, length: int | None = None
+    ) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.parts, self.stalls, self.ends = list(parts), stalls, threading.Event()
+        self.length = length
 
     @property
     def address(self) -> str:
@@ -89,6 +93,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.send_error(503)
             return
         self.send_response(200)
+        if self.server.length is not None:
+            self.send_header("Content-Length", str(self.server.length))
         self.end_headers()
         content = b"<html>" * 1000 if name == "page" else self.server.parts.pop(0)
         try:

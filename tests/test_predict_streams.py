@@ -90,6 +90,7 @@ def test_a_pipe_has_the_lines_of_its_file(
         (["--window", "1s", "--reconnect", "9", "a.avi"], "--reconnect is for streams"),
         (["--window", "1s", "--hop", "3f", "-"], "give both in seconds or in frames"),
         (["--window", "1s", "srt://user:secret@host"], "srt://***@host is no kind of stream"),
+        (["--window", "1s", " 'rtsp://user:secret@host/a'"], "rtsp:/***@host/a': no such file"),
         (["--window", "1s", "rtsp:/user:secret@host/a"], "rtsp:/***@host/a: no such file"),
     ],
 )
@@ -150,6 +151,17 @@ def test_interrupted_between_whole_lines(
 
 
 @pytest.mark.slow
+def test_interrupted_while_nobody_reads(words: Words, playing: subprocess.Popen[bytes]) -> None:
+    process = start(words, "--window", "0.2s", "--hop", "0.005s", "-", stdin=playing.stdout)
+    first = process.stdout.readline()  # into Python's buffer go 8 KiB, and the pipe holds 64
+    time.sleep(5)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 143
+    lines = lines_of(first + process.stdout.read())
+    assert 100 < len(lines) < 700
+
+
+@pytest.mark.slow
 def test_standard_input_that_stops_is_said_and_can_be_interrupted(
     words: Words, tmp_path: Path
 ) -> None:
@@ -157,7 +169,7 @@ def test_standard_input_that_stops_is_said_and_can_be_interrupted(
     process = start(words, "--window", "0.4s", "--timeout", "1", "-", stdin=subprocess.PIPE)
     os.write(process.stdin.fileno(), content)
     line = ""
-    while "nothing has come for" not in line:
+    while "no frame has come for" not in line:
         line = process.stderr.readline()
         assert line, process.poll()
     process.send_signal(signal.SIGTERM)

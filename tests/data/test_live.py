@@ -60,7 +60,7 @@ def windows_of_file(path: Path, lengths: tuple[Length, Length], clips: int) -> I
 def test_a_pipe_has_the_windows_of_its_file(
     tmp_path: Path, name: str, lengths: tuple[Length, Length], clips: int
 ) -> None:
-    path = write_streams(tmp_path / name, [(48, 64)], frames=43, b_frames=0 if "avi" in name else 2)
+    path = write_streams(tmp_path / name, [(48, 64)], frames=43, b_frames=2)
     expected = list(windows_of_file(path, lengths, clips))
     with standard_input(path.read_bytes()):
         stream = live("-", lengths, clips)
@@ -98,6 +98,51 @@ def test_time_stamps_that_jump_begin_anew(tmp_path: Path) -> None:
     starts = [event.start - missing.end for event in after]
     assert starts == pytest.approx([0.4 * k for k in range(6)])
     assert [event.start for event in events[:5]] == pytest.approx(starts[:5])
+
+
+def test_frames_ahead_of_a_jump_do_not_end_the_stream(tmp_path: Path) -> None:
+    few = write_streams(tmp_path / "few.ts", [(48, 64)], frames=2).read_bytes()
+    path = write_streams(tmp_path / "a.ts", [(48, 64)], frames=40, start=5000)
+    with standard_input(few + path.read_bytes()):
+        stream = live("-")
+        events = list(stream.events())
+    assert "a window of 2 frames is too short for a clip: left out" in events
+    assert sum(isinstance(event, LiveWindow) for event in events) >= 3
+    alone = write_streams(tmp_path / "few.mkv", [(48, 64)], frames=2).read_bytes()
+    with standard_input(alone), pytest.raises(UserError, match="a window of 2 frames is shorter"):
+        windows_of(live("-"))
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_a_recording_ends_at_its_end_whatever_its_time_stamps(tmp_path: Path, parts: int) -> None:
+    content = write_streams(tmp_path / "a.ts", [(48, 64)], frames=40).read_bytes() * parts
+    with StreamServer([content] * 2, length=len(content)) as server:
+        stream = live(f"{server.address}/a.ts", behind="wait")
+        assert len(windows_of(stream)) == 4 * parts
+        assert len(server.parts) == 1
+    with StreamServer([content[: len(content) // 2]] * 2, length=len(content)) as server:
+        stream = live(f"{server.address}/a.ts", behind="wait")
+        with pytest.raises(UserError, match=r"a\.ts breaks after \d+ frames: the connection broke"):
+            windows_of(stream)
+
+
+def test_lists_of_other_files_are_read_from_their_server_alone(tmp_path: Path) -> None:
+    path = write_streams(tmp_path / "a.ts", [(48, 64)], frames=40)
+    head, tail = "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:1.6,\n", "\n#EXT-X-ENDLIST\n"
+    with StreamServer([f"{head}a.ts{tail}".encode(), path.read_bytes()]) as server:
+        assert len(windows_of(live(f"{server.address}/a.m3u8", behind="wait"))) == 4
+    local = f"{head}file://{path}{tail}".encode()
+    with StreamServer([local]) as server, pytest.raises(UserError, match="no video comes from"):
+        windows_of(live(f"{server.address}/a.m3u8"))
+    with standard_input(local), pytest.raises(UserError, match="no video that can be read"):
+        windows_of(live("-"))
+
+
+def test_a_window_that_memory_cannot_hold_is_refused(tmp_path: Path) -> None:
+    path = write_streams(tmp_path / "a.ts", [(48, 64)], frames=40)
+    length = Length(1e9, "s")
+    with standard_input(path.read_bytes()), pytest.raises(UserError, match="shorten --window"):
+        windows_of(live("-", (length, length)))
 
 
 def test_a_stream_that_changes_its_size_keeps_that_of_its_first_frame(tmp_path: Path) -> None:
@@ -160,6 +205,13 @@ def test_streams_that_are_not_there() -> None:
         with pytest.raises(UserError, match=r"//\*\*\*@host/live is no kind of stream") as caught:
             find_source(address)
         assert "secret" not in str(caught.value) and "sec/" not in str(caught.value)
+    for address in (
+        "http://host/a?user=x@secret",
+        "http://host/a#secret",
+        "http://x?y:secret@host",
+    ):
+        source = find_source(address)
+        assert source is not None and "secret" not in source.shown
 
 
 def test_frames_that_are_too_large_are_refused(tmp_path: Path) -> None:
@@ -192,6 +244,17 @@ def test_frames_that_come_too_late_are_left_out(
     assert missing and all("late, and were left out" in each.reason for each in missing)
     assert stream.counts.skipped > 25 and stream.counts.frames + stream.counts.skipped == 125
     assert 1 < stream.counts.missing < stream.counts.skipped / 25 + 0.5
+
+
+@pytest.mark.slow
+def test_a_stream_whose_clock_is_slow_is_not_late(tmp_path: Path) -> None:
+    """As of a camera of 8 frames a second whose images have no time stamps, but 25 are assumed."""
+    path = write_video(tmp_path / "a.mkv", frames=75, gop=5)
+    with standard_input(path.read_bytes(), seconds=9):
+        stream = live("-", behind="drop", timeout=1)
+        events = list(stream.events())
+    assert stream.counts.skipped == 0 and stream.counts.frames == 75
+    assert not any(isinstance(event, Missing) for event in events)
 
 
 @pytest.mark.slow

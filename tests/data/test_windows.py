@@ -46,7 +46,10 @@ def test_lengths(text: str, length: Length) -> None:
     assert parse_length("--window", text) == length
 
 
-@pytest.mark.parametrize("text", ["", "0", "-1s", "0f", "1.5f", "2m", "nan", "inf", "f", "s"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "0", "-1s", "0f", "1.5f", "2m", "nan", "inf", "f", "s", "1e-9", "1e10s", "9" * 400 + "f"],
+)
 def test_no_length(text: str) -> None:
     with pytest.raises(UserError, match=r"--hop .*: give seconds, such as 2.5s, or frames"):
         parse_length("--hop", text)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import select
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -73,10 +74,16 @@ def predict_stream(
 
 
 def _write(source: Source, event: LiveWindow | Missing, found: Mapping[str, Any]) -> None:
-    """Write a line, in one piece."""
+    """Write a line, in one piece.
+
+    Waits until there is room: what a signal interrupts in a blocked write would be written again,
+    and block again, where Python ends.
+    """
     times = {"start": round(event.start, 3), "end": round(event.end, 3)}
     came = datetime.fromtimestamp(event.arrived, UTC).isoformat(timespec="milliseconds")
     line = to_json({"video": source.shown, **times, **found, "time": came})
+    with suppress(OSError, ValueError):  # no file of the system's
+        select.select([], [sys.stdout], [])
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 

@@ -36,8 +36,11 @@ __all__ = [
 _SHOWN = 200
 _LONGEST = 600  # characters of a message
 _LONGEST_PATH = 16384  # four times the bytes of Linux' longest path: an escape has four letters
-# Scheme, with one slash where a Path has left out the other; user and password; path; query.
-_ADDRESS = re.compile(r"([a-z][a-z0-9+.-]*:/+)(.*@)?([^?]*)(\?.*)?", re.IGNORECASE | re.DOTALL)
+# Scheme, after what was pasted with it and with one slash where a Path has left out the other; user
+# and password; path; query.
+_ADDRESS = re.compile(
+    r"(\W*[a-z][a-z0-9+.-]*:/+)(.*@)?([^?#]*)([?#].*)?", re.IGNORECASE | re.DOTALL
+)
 # The marks of UTF-32 begin with those of UTF-16: they come first.
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -162,13 +165,16 @@ def printable(text: str, limit: int = _SHOWN) -> str:
 def without_password(address: str) -> str:
     """Return an address without user, password and query, which may be secrets.
 
-    All up to its last ``@`` is cut out: unescaped, a password may hold any character.
+    All up to its last ``@`` is cut out: unescaped, a password may hold any character. So may a
+    query: where that ``@`` may be in one, all that follows is cut out, too.
     """
     found = _ADDRESS.fullmatch(address)
     if found is None:
         return address
     scheme, credentials, path, query = found.groups()
-    return f"{scheme}{'***@' if credentials else ''}{path}{'?...' if query else ''}"
+    if credentials and ("?" in credentials or "#" in credentials):
+        return f"{scheme}***"
+    return f"{scheme}{'***@' if credentials else ''}{path}{f'{query[0]}...' if query else ''}"
 
 
 def shown_path(path: str | Path) -> str:

@@ -20,6 +20,7 @@ from video_snl.errors import UserError
 from video_snl.utils.media import MAX_PIXELS
 
 __all__ = [
+    "PLAYLISTS",
     "CutOffError",
     "check_file",
     "check_pixels",
@@ -35,8 +36,8 @@ __all__ = [
 
 # Decoders allocate whole macroblocks: what they may allocate is a little more than what is allowed.
 _PADDING = 1 << 20
-# Lists of other files, which may be anywhere: only the file that was named is ever opened.
-_PLAYLISTS = frozenset({"hls", "concat", "dash", "image2", "imf", "sdp", "rtsp"})
+PLAYLISTS = frozenset({"hls", "concat", "dash", "image2", "imf", "sdp", "rtsp"})
+"""Lists of other files, which may be anywhere: of files, only the one that was named is opened."""
 _HEAD = 4096  # bytes; far more than an EBML header and the start of its segment take
 _UNKNOWN = frozenset({0, 0xFFFFFFFF})  # sizes of a RIFF file that was written to a pipe
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
@@ -139,7 +140,7 @@ def open_container(path: str, max_pixels: int = MAX_PIXELS) -> InputContainer:
         metadata_errors="replace",  # nobody reads them here, and any encoding is met
     )
     name = container.format.name.split(",")[0]
-    if name in _PLAYLISTS:
+    if name in PLAYLISTS:
         container.close()
         raise UserError(
             f"{path} holds no video but a list of other files ({name}): name those instead"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import math
+import os
 import socket
 import time
+from collections.abc import Iterator
 from fractions import Fraction
 from urllib.parse import urlsplit
 
@@ -15,7 +17,7 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 from torch import Tensor
 
-from video_snl.data.decoding.opening import decoder_options, limit_decoder
+from video_snl.data.decoding.opening import PLAYLISTS, decoder_options, limit_decoder
 from video_snl.data.decoding.packet_index import UPRIGHT, Matrix, display_matrix
 from video_snl.data.decoding.pyav import RgbConverter, turn
 from video_snl.data.decoding.stream_info import RATE, video_streams
@@ -24,7 +26,10 @@ from video_snl.errors import UserError
 
 __all__ = ["Connection", "open_stream", "said_of"]
 
-_DRIFT = 1e-3  # of the clock of a camera against that of this machine: more than any has
+_LOOK_EVERY = 1.0  # seconds
+_IDLE = 0.2  # of the time, spent waiting for packets: more than reading those that are there takes
+# Containers with time stamps in the order of decoding only, and a frame rate that is kept to.
+_UNSTAMPED = frozenset({"avi"})
 
 
 class Connection:
@@ -34,18 +39,29 @@ class Connection:
         container, stream: What PyAV has opened.
         rate: Frames a second, as it says; 25 where it does not.
         skipping: Packets are left out, since decoding is too slow.
+        began: Time of its first frame; None before that.
+        duration: Seconds that a recording lasts, as it says; 0 where it does not, or is live.
+        recorded: It has an end: a length in seconds or in bytes.
     """
 
     def __init__(self, container: InputContainer, stream: VideoStream) -> None:
         self.container, self.stream = container, stream
         self.rate = Fraction(stream.average_rate or stream.guessed_rate or RATE)
-        self.skipping = False  # since decoding is too slow
+        self.skipping = False
+        # Of the video, where that is known: sound may go on after it.
+        own = float((stream.duration or 0) * (stream.time_base or 0))
+        self.duration = own or (container.duration or 0) / av.time_base
         self._size: tuple[int, int] | None = None
         self._matrix: Matrix = UPRIGHT
+        in_bytes = container.format.name.split(",")[0] not in PLAYLISTS and container.size > 0
+        self.recorded = self.duration > 0 or in_bytes
+        self.began: float | None = None
+        self._stamped = container.format.name not in _UNSTAMPED
         self._first: int | None = None  # time stamp of the frame that the times are counted from
         self._origin: float | None = None  # its time
-        self._count = 0  # frames since
-        self._least = self._looked = 0.0  # the least delay of a packet so far, and when
+        self._last = 0.0  # time of the last frame
+        self._least = math.inf  # delay of a packet since this waited for the stream
+        self._looked, self._waited = time.monotonic(), 0.0  # for packets, since it was looked at
 
     def described(self) -> str:
         """Return what it is, for people."""
@@ -55,26 +71,49 @@ class Connection:
 
     def begin(self, frame: av.VideoFrame, start: float) -> None:
         """Count the times of the frames from this one, which begins at ``start``."""
-        self._first, self._origin, self._count = frame.pts, start, 0
-        self._least, self._looked = math.inf, time.monotonic()
+        self._first, self._origin, self._last = self._stamp(frame), start, start
+        self._least = math.inf
+        self.began = start if self.began is None else self.began
 
     def start_of(self, frame: av.VideoFrame) -> float | None:
-        """Return when a frame begins, by its time stamp; None before the first."""
-        self._count += 1
+        """Return when a frame begins, by its time stamp; None before the first.
+
+        One without a time stamp follows the one before by the frame rate.
+        """
         if self._origin is None:
             return None
-        if frame.pts is None or self._first is None or self.stream.time_base is None:
-            return self._origin + float(self._count / self.rate)
-        return self._origin + float((frame.pts - self._first) * self.stream.time_base)
+        stamp, following = self._stamp(frame), self._last + float(1 / self.rate)
+        if stamp is None:
+            self._last = following
+        elif self._first is None:
+            self._first, self._origin, self._last = stamp, following, following
+        else:
+            self._last = self._origin + self._seconds(stamp - self._first)
+        return self._last
+
+    def packets(self) -> Iterator[av.Packet]:
+        """Yield the packets of the stream, and note how long they are waited for."""
+        asked = time.monotonic()
+        for packet in self.container.demux(self.stream):
+            self._waited += time.monotonic() - asked
+            yield packet
+            asked = time.monotonic()
 
     def lateness(self, packet: av.Packet) -> float:
-        """Return how much later a packet comes than the most punctual one, in seconds."""
-        if packet.pts is None or self._first is None or self.stream.time_base is None:
-            return 0.0
+        """Return how far reading has fallen behind the stream, in seconds, by a packet's stamp.
+
+        Whoever has to wait for packets is not behind, whatever their time stamps say: those of a
+        camera may run slower than the clock, and a server may send a segment at once.
+        """
         now = time.monotonic()
-        delay = now - float((packet.pts - self._first) * self.stream.time_base)
-        self._least = min(delay, self._least + _DRIFT * (now - self._looked))
-        self._looked = now
+        if now - self._looked >= _LOOK_EVERY:
+            if self._waited > _IDLE * (now - self._looked):
+                self._least = math.inf
+            self._looked, self._waited = now, 0.0
+        if packet.pts is None or self._first is None:
+            return 0.0
+        delay = now - self._seconds(packet.pts - self._first)
+        self._least = min(delay, self._least)
         return delay - self._least
 
     def pixels(self, frame: av.VideoFrame, rgb: RgbConverter) -> Tensor:
@@ -83,10 +122,17 @@ class Connection:
             self._size, self._matrix = (frame.width, frame.height), display_matrix(frame)
         return turn(torch.from_numpy(rgb.convert(frame, *self._size))[None], self._matrix)
 
-    def is_over(self, reached: float) -> bool:
-        """Tell whether this is a recording, which says how long it is, and is at its end."""
-        duration = self.container.duration
-        return duration is not None and reached - (self._origin or 0) >= duration / av.time_base - 1
+    def lacks(self, reached: float) -> float:
+        """Return the seconds that a recording lacks whose last frame ends there; 0: unknown."""
+        if not self.duration:
+            return 0.0
+        return self.duration - (reached - (reached if self.began is None else self.began))
+
+    def _stamp(self, frame: av.VideoFrame) -> int | None:
+        return frame.pts if self._stamped and self.stream.time_base is not None else None
+
+    def _seconds(self, stamps: int) -> float:
+        return float(stamps * (self.stream.time_base or 0))
 
 
 def open_stream(source: Source, max_pixels: int, timeout: float) -> Connection:
@@ -103,6 +149,11 @@ def open_stream(source: Source, max_pixels: int, timeout: float) -> Connection:
     options = decoder_options(max_pixels)
     address, patience = source.address, None
     if source.kind == "pipe":
+        if os.isatty(0):
+            raise UserError(
+                "standard input is a terminal: let another command write a video into it "
+                "(ffmpeg -i ADDRESS -c copy -f matroska - | video-snl predict -)"
+            )
         address = "pipe:0"
         options["protocol_whitelist"] = "pipe"
     elif source.kind == "network":

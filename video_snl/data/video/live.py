@@ -8,6 +8,8 @@ window alone.
 
 from __future__ import annotations
 
+import math
+import os
 import threading
 import time
 from collections import deque
@@ -41,6 +43,7 @@ _JUMP, _STEP_BACK = 60.0, 1.0  # seconds that time stamps may leave out, and go 
 _LOOK_EVERY = 0.2  # seconds; the longest uninterrupted wait
 _EVENTS = 16  # that wait to be taken
 _LEAVE_AFTER = 2.0  # seconds that the thread has to end
+_MEMORY = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +129,10 @@ class LiveStream:
         self._stretch: _Stretch | None = None
         self._last = self._end = 0.0  # where the last frame begins, and where it ends
         self._broken = ""  # why the stretch before ended
+        # Until an address has answered there is a message of another kind.
+        self._reading_since = math.inf if source.kind == "network" else self._heard
         self._made = False  # a window
+        self._short: ShortVideoError | None = None  # of the first window that was too short
 
     def events(self) -> Generator[LiveWindow | Missing | str, None, None]:
         """Yield windows, missing stretches, and messages for people, until the stream ends.
@@ -134,8 +140,9 @@ class LiveStream:
         Close the iterator to end the reading before.
 
         Raises:
-            UserError: The stream cannot be opened, breaks (the standard input) or does not come
-                back in time, or a window is shorter than a clip.
+            UserError: The stream cannot be opened, breaks (the standard input, a recording) or does
+                not come back in time, or windows are shorter than a clip or too long for the
+                memory.
         """
         thread = threading.Thread(target=self._run, name="stream", daemon=True)
         thread.start()
@@ -145,13 +152,13 @@ class LiveStream:
                 try:
                     event = self._handover.get(_LOOK_EVERY)
                 except TimeoutError:
-                    heard = self._heard
+                    heard = max(self._heard, self._reading_since)
                     silence = time.monotonic() - heard
-                    # Of an address the thread finds that out, and connects again.
-                    waits = self.source.kind != "network" and silence > self.patience.timeout
-                    if waits and told != heard:
+                    # A second more: of an address that is silent, the thread finds it out. There
+                    # may be sound, though, or packets that give no frame.
+                    if silence > self.patience.timeout + 1 and told != heard:
                         told = heard
-                        yield f"nothing has come for {silence:.0f} s: still waiting"
+                        yield f"no frame has come for {silence:.0f} s: still waiting"
                     continue
                 if event is None:
                     return
@@ -179,12 +186,18 @@ class LiveStream:
             before = self.counts.frames
             with closing(connection.container):
                 self._handover.put(f"connected: {connection.described()}")
+                self._reading_since = time.monotonic()
                 self._broken = self._read(connection)
-            if self._handover.closed or not self._broken:
+                self._reading_since = math.inf
+            if self._handover.closed:
                 return
+            if not self._broken:
+                break
             if self.counts.frames > before:
                 attempts = _Attempts(self.patience.reconnect)
             connection = self._connect_again(attempts)
+        if self._short is not None and not self._made:
+            raise short_window(self.source.called, self._short)
 
     def _open(self) -> Connection:
         return open_stream(self.source, self.config.max_pixels, self.patience.timeout)
@@ -211,42 +224,46 @@ class LiveStream:
         """Read until the stream ends or is lost; return why it was lost, else an empty string.
 
         Raises:
-            UserError: The standard input breaks, or a frame is too large.
+            UserError: The standard input or a recording breaks, or a frame is too large.
         """
+        source, ended = self.source, False
         try:
-            for packet in connection.container.demux(connection.stream):
+            for packet in connection.packets():
                 if self._handover.closed:
                     return ""
                 if not (self._drops and self._skip(connection, packet)):
                     self._decode(connection, packet)
-            reason = "the stream ended"
+            reason, ended = "the stream ended", True
         except av.ExitError:
             reason = f"nothing came for {self.patience.timeout:g} s"
         except (av.FFmpegError, OSError) as error:
-            reason = f"the connection broke ({getattr(error, 'strerror', None) or error})"
-            if self.source.kind == "pipe":
-                if not self.counts.frames:
-                    said = said_of(self.source, error)
-                    raise UserError(f"standard input: {said}") from error
-                self._end_stretch(reason)
-                said = counts(self.counts.frames, "frame")
-                raise UserError(f"standard input breaks after {said}") from error
-        if not self.counts.frames and self.source.kind == "pipe":
-            raise UserError(f"{self.source.called}: none of its frames can be decoded")
+            said = getattr(error, "strerror", None) or type(error).__name__
+            reason = f"the connection broke ({said})"
+            if source.kind == "pipe" and not self.counts.frames:
+                raise UserError(f"{source.called}: {said_of(source, error)}") from error
         self._end_stretch(reason)
-        over = self.source.kind == "pipe" or connection.is_over(self._end)
-        return "" if over else reason
+        if source.kind != "pipe" and not connection.recorded:
+            return reason
+        # A recording would begin anew with another connection, so that it ends here, too.
+        read, lacks = counts(self.counts.frames, "frame"), connection.lacks(self._end)
+        whole = connection.duration > 0 and lacks <= 1
+        if not ended and (source.kind == "pipe" or not whole):
+            raise UserError(f"{source.called} breaks after {read}: {reason}")
+        if not self.counts.frames:
+            raise UserError(f"{source.called}: none of its frames can be decoded")
+        if source.kind != "pipe" and lacks > 1:
+            self._handover.put(f"its video ended {lacks:.1f} s before the recording should")
+        return ""
 
     def _decode(self, connection: Connection, packet: av.Packet) -> None:
         try:
             frames = packet.decode()
-        except av.InvalidDataError:
+        except av.FFmpegError as error:
+            refused = isinstance(error, av.ArgumentError)
+            if refused and is_refused_size(connection.stream, self.config.max_pixels):
+                raise too_large(self.source.called, self.config.max_pixels) from error
             self.counts.damaged += 1
             return
-        except av.ArgumentError as error:
-            if is_refused_size(connection.stream, self.config.max_pixels):
-                raise too_large(self.source.called, self.config.max_pixels) from error
-            raise
         for frame in frames:
             self._take(connection, frame)
 
@@ -282,11 +299,13 @@ class LiveStream:
             silence = now - self._heard if timed else 0.0
             start = max(self._end, self._last + silence) if self.counts.frames else 0.0
             connection.begin(frame, start)
+        pixels = shrink(connection.pixels(frame, self._rgb), self.config.resize)[0]
         if self._stretch is None:
             if self.counts.frames:
                 self.counts.missing += start - self._end
                 self._handover.put(Missing(self._end, start, arrived, self._broken))
             rule = clip_rule_at(self.config, float(connection.rate))
+            self._check_memory(self._window_frames(connection.rate), pixels)
             self._stretch = _Stretch(
                 start, rule, connection.rate, GrowingWindows(self.window, self.hop)
             )
@@ -295,13 +314,30 @@ class LiveStream:
         self._heard, self._last = now, start
         self.counts.frames += 1
         self.counts.damaged += frame.is_corrupt
-        pixels = shrink(connection.pixels(frame, self._rgb), self.config.resize)[0]
         stretch = self._stretch
         position = start - stretch.begin if self.window.unit == "s" else stretch.length
         stretch.add(_Frame(start, arrived, pixels))
         for part in stretch.growing.add(position):
-            self._cut(stretch, part, start, whole=True)
+            self._cut(stretch, part, start)
         stretch.forget_unneeded()
+
+    def _window_frames(self, rate: Fraction) -> int:
+        """Return the number of frames of a window that lacks none."""
+        return math.ceil(self.window.value * (rate if self.window.unit == "s" else 1))
+
+    def _check_memory(self, frames: int, pixels: Tensor) -> None:
+        """Check the length of windows.
+
+        Raises:
+            UserError: They have more frames than memory can hold.
+        """
+        kept = frames * pixels.numel()
+        if kept > _MEMORY / 2:
+            raise UserError(
+                f"{self.source.called}: the {frames:,} frames of a window take "
+                f"{kept >> 30:,} GiB, more than half the memory of this machine: shorten "
+                "--window"
+            )
 
     def _end_stretch(self, reason: str) -> None:
         """Hand over the windows that are left where a stretch ends."""
@@ -316,15 +352,14 @@ class LiveStream:
             end = float(stretch.length / stretch.rate)
         self._end = stretch.begin + end
         for part in stretch.growing.finish(end if self.window.unit == "s" else stretch.length):
-            self._cut(stretch, part, self._end, whole=False)
+            self._cut(stretch, part, self._end)
         self._stretch = None
 
-    def _cut(self, stretch: _Stretch, part: range, end: float, *, whole: bool) -> None:
+    def _cut(self, stretch: _Stretch, part: range, end: float) -> None:
         """Hand over a window; one that is too short for a clip, since frames lack, is left out.
 
         Args:
             end: Where it ends, if no frame follows.
-            whole: It is not what was left at the end of a stretch.
 
         Raises:
             UserError: It is too short, and so will be all others.
@@ -332,8 +367,12 @@ class LiveStream:
         try:
             clips = stretch.rule.several(len(part), self.clips)
         except ShortVideoError as error:
-            if not self._made and (whole or self.source.kind == "pipe"):
-                raise short_window(self.source.called, error) from error
+            if self._short is None:
+                self._short = error
+                if self._window_frames(stretch.rate) < error.span:
+                    raise short_window(self.source.called, error) from error
+                length = counts(len(part), "frame")
+                self._handover.put(f"a window of {length} is too short for a clip: left out")
             self.counts.short_windows += 1
             return
         frames = stretch.frames

@@ -8,7 +8,6 @@ window holds the frames that begin in it), or frames.
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ __all__ = ["FrameTimes", "GrowingWindows", "Length", "frame_windows", "parse_len
 
 # Time stamps are whole numbers of some unit, and these are their sums in floating point.
 _ROUNDING = 1e-6
+_SHORTEST, _LONGEST = 1e-3, 1e9  # seconds; the longest in frames, too
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def parse_length(option: str, text: str) -> Length:
         option: Name of the option, for the message.
 
     Raises:
-        UserError: It is neither, or not above zero.
+        UserError: It is neither, or less than a millisecond or a frame, or more than 10^9.
     """
     unit: Literal["s", "f"] = "f" if text.endswith("f") else "s"
     number = text.removesuffix(unit)
@@ -65,8 +65,11 @@ def parse_length(option: str, text: str) -> Length:
         value = float(number) if unit == "s" else int(number)
     except ValueError:
         value = 0
-    if not 0 < value < math.inf:
-        raise UserError(f"{option} {text}: give seconds, such as 2.5s, or frames, such as 64f")
+    if not (_SHORTEST if unit == "s" else 1) <= value <= _LONGEST:
+        raise UserError(
+            f"{option} {text}: give seconds, such as 2.5s, or frames, such as 64f; at least "
+            f"{_SHORTEST:g}s, and at most {_LONGEST:.0e}"
+        )
     return Length(value, unit)
 
 
