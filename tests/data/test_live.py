@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import shutil
+import ssl
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -136,6 +139,30 @@ def test_lists_of_other_files_are_read_from_their_server_alone(tmp_path: Path) -
         windows_of(live(f"{server.address}/a.m3u8"))
     with standard_input(local), pytest.raises(UserError, match="no video that can be read"):
         windows_of(live("-"))
+
+
+def test_a_certificate_has_to_be_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("no openssl: apt-get install openssl")
+    files = [str(tmp_path / "key.pem"), str(tmp_path / "certificate.pem")]
+    subprocess.run(
+        [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", files[0]]
+        + ["-out", files[1], "-subj", "/CN=camera", "-addext", "subjectAltName=IP:127.0.0.1"],
+        check=True,
+        capture_output=True,
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(files[1], files[0])
+    content = write_streams(tmp_path / "a.ts", [(48, 64)], frames=40).read_bytes()
+    with StreamServer([content], length=len(content)) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        address = f"https{server.address.removeprefix('http')}/a.ts"
+        with pytest.raises(UserError, match="its certificate") as caught:
+            windows_of(live(address))
+        assert "secret" not in str(caught.value) and server.parts
+        monkeypatch.setenv("SSL_CERT_FILE", files[1])
+        assert len(windows_of(live(address, behind="wait"))) == 4
 
 
 def test_a_window_that_memory_cannot_hold_is_refused(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import errno
 import math
 import os
 import socket
+import ssl
 import time
 from collections.abc import Iterator
 from fractions import Fraction
@@ -160,6 +161,7 @@ def open_stream(source: Source, max_pixels: int, timeout: float) -> Connection:
         scheme = address.partition("://")[0].lower()
         options["protocol_whitelist"] = PROTOCOLS[scheme]
         patience = timeout
+        options |= _trusted()
         if scheme.startswith("rtsp"):
             options["rtsp_flags"] = "prefer_tcp"  # loses no packets, and passes firewalls
     began = time.monotonic()
@@ -199,9 +201,22 @@ def said_of(source: Source, error: Exception) -> str:
         return f"{said}: check the user's name and the password in the address"
     if getattr(error, "errno", None) == errno.EIO and not _is_known(source.address):
         return "no such host: check the address"
+    if getattr(error, "errno", None) == errno.EIO and source.address.lower().startswith(
+        ("https:", "rtsps:")
+    ):
+        return (
+            f"no video comes from there ({said}): check the address and its certificate, which "
+            "the file that SSL_CERT_FILE names has to have where the system's has not"
+        )
     if isinstance(error, av.InvalidDataError) or getattr(error, "errno", None) == errno.EIO:
         return f"no video comes from there ({said}): check the address"
     return f"{said}: check the address"
+
+
+def _trusted() -> dict[str, str]:
+    """Return FFmpeg's options by which passwords go to servers with a trusted certificate alone."""
+    file = ssl.get_default_verify_paths().cafile
+    return {"tls_verify": "1"} | ({"ca_file": file} if file else {})
 
 
 def _is_known(address: str) -> bool:
