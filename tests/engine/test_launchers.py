@@ -14,7 +14,15 @@ import pytest
 import torch
 
 from tests.slurm import Slurm
-from tests.tiny import command, environment, metrics, only_run, record, tiny_options
+from tests.tiny import (
+    REPOSITORY,
+    command,
+    environment,
+    metrics,
+    only_run,
+    record,
+    tiny_options,
+)
 from video_snl.runs.features import FeatureTable, read_features
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -211,6 +219,33 @@ def test_an_array_shares_out_a_list(
     assert shared.keys() == whole.keys()
     for key, vector in shared.items():  # of batches of another size
         np.testing.assert_allclose(vector, whole[key], rtol=0, atol=1e-5 * np.abs(whole[key]).max())
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "step", "done"),
+    [(0, 1, 1, ["ac", "b"]), (1, 3, 1, ["a", "b", "c"]), (0, 2, 2, None), (3, 3, 1, None)],
+)
+def test_an_array_does_every_line_once_or_none(
+    first: int, last: int, step: int, done: list[str] | None, tmp_path: Path
+) -> None:
+    (tmp_path / "list.txt").write_bytes(b"a\nb\r\n\n \nc")
+    (tmp_path / "srun").write_text('#!/bin/bash\nshift\nIFS=\nprintf "%s" "$*"\n')
+    (tmp_path / "srun").chmod(0o755)
+    numbers = range(first, last + 1, step)
+    for place, number in enumerate(numbers):
+        values = {"COUNT": len(numbers), "ID": number, "MIN": first, "MAX": last}
+        ran = subprocess.run(
+            ["bash", REPOSITORY / "scripts" / "slurm" / "array.sbatch", "list.txt", "command"],
+            cwd=tmp_path,
+            env={
+                "PATH": f"{tmp_path}:{os.environ['PATH']}",
+                **{f"SLURM_ARRAY_TASK_{name}": str(value) for name, value in values.items()},
+            },
+            capture_output=True,
+            text=True,
+        )
+        assert ran.returncode == (2 if done is None else 0), ran.stderr
+        assert ran.stdout == ("" if done is None else done[place])
 
 
 def rows(table: FeatureTable) -> dict[tuple[str, int], np.ndarray]:

@@ -11,19 +11,21 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import secrets
 import signal
 import socket
 import sys
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 from video_snl._version import __version__
-from video_snl.data.workers.pool import DecodeResult, InProcess, Pool, map_with_timeout
+from video_snl.data.workers.pool import DecodeResult, Pool, map_with_timeout
 from video_snl.errors import UserError
 from video_snl.utils.counts import counts
 from video_snl.utils.processes import ending_in_order
@@ -35,17 +37,20 @@ R = TypeVar("R")
 
 _KILLED = 2  # processes that may end at an item before it is given up
 _LOST = 5  # machines that may be lost at an item
-_WINDOW = 4  # results that wait for their turn, for each task that there is room for
+_WINDOW = 2  # results that wait for their turn, for each task that may be under way
 _TURN = 1.0  # seconds; the longest uninterrupted wait
 _LOOK_EVERY = 5.0  # seconds between looks at the machines of the cluster
 # Seconds after which Ray knows a lost machine; before that it would send the item there again, and
 # an item that has lost its process twice would be taken for the cause.
 _REST = 40.0
 _PATIENCE = 60.0  # seconds without a machine that could take a task
+# Seconds without an answer of the first machine: after 60, Ray ends this process, with exit code 1.
+_HEAD_PATIENCE = 25.0
 _CONNECT = 10.0  # seconds
 # What begins HTTP/2, with an empty frame of settings; the answer begins with such a frame.
 _HTTP2_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 _HTTP2_SETTINGS = bytes([4])
+_TOKEN = "; one that asks for a token needs RAY_AUTH_MODE=token and ~/.ray/auth_token here, too"
 _SAME = "every machine needs the same versions of Ray, video-snl and its packages, and the files"
 
 
@@ -103,8 +108,8 @@ def map_on_cluster(
 
     The function is sent once, and each process of Ray unpickles it once. No more results are held
     than there are tasks at once, times four. An item whose process ends twice is a failure of the
-    kind ``died``. Without items no cluster is needed. Close the generator, or run it to its end, to
-    leave the cluster.
+    kind ``died``. Without a deadline, an exception that is no UserError ends the command. Without
+    items no cluster is needed. Close the generator, or run it to its end, to leave the cluster.
 
     Args:
         function: Function that can be pickled, as its items and values can.
@@ -114,8 +119,8 @@ def map_on_cluster(
             own that can be killed; None: no limit, in the process of the task.
 
     Raises:
-        UserError: No cluster answers at the address or one of another version, or no machine of
-            it has what a task needs.
+        UserError: No cluster answers at the address or one of another version, no machine of it
+            has what a task needs, its first machine is lost, or a task fails as a whole.
     """
     if not items:
         return
@@ -130,7 +135,7 @@ class Tasks(Protocol[T, R]):
     """What starts tasks and knows their results, for :func:`in_order`."""
 
     def room(self) -> int:
-        """Return how many tasks there is room for, at least 1."""
+        """Return how many tasks may be under way, at least 1."""
 
     def start(self, item: T) -> Any:
         """Start a task, and return its name."""
@@ -151,14 +156,14 @@ class LostError(Exception):
 
     def __init__(self, reason: str, most: int, rest: float = 0.0) -> None:
         super().__init__(reason)
-        self.most = most  # attempts
+        self.most = most  # attempts that end so
         self.rest = rest  # seconds before the next one
 
 
 @dataclass
 class _Item(Generic[T, R]):
     item: T
-    attempts: int = 1
+    losses: Counter[str] = field(default_factory=Counter)  # by their reason
     begin: float = 0.0  # of the next attempt
     result: DecodeResult[T, R] | None = None
 
@@ -166,8 +171,8 @@ class _Item(Generic[T, R]):
 def in_order(items: Iterable[T], tasks: Tasks[T, R]) -> Generator[DecodeResult[T, R], None, None]:
     """Run a task for every item, and yield the results in the order of the items.
 
-    Twice as many tasks are under way as there is room for, so that none waits for this process;
-    where the first of them takes long, results of four times as many wait for it.
+    Where the first of them takes long, results of twice as many as may be under way wait for it. An
+    item is given up once one reason has lost it so often as the reason says.
     """
     waiting: deque[_Item[T, R]] = deque()  # in order; some are done
     running: dict[Any, _Item[T, R]] = {}
@@ -178,9 +183,7 @@ def in_order(items: Iterable[T], tasks: Tasks[T, R]) -> Generator[DecodeResult[T
         room = tasks.room()
         # Those that rest keep their place.
         while (
-            not exhausted
-            and len(running) + len(resting) < 2 * room
-            and len(waiting) < _WINDOW * room
+            not exhausted and len(running) + len(resting) < room and len(waiting) < _WINDOW * room
         ):
             try:
                 begun = _Item[T, R](next(source))
@@ -205,13 +208,14 @@ def in_order(items: Iterable[T], tasks: Tasks[T, R]) -> Generator[DecodeResult[T
             try:
                 ended.result = tasks.result(name, ended.item)
             except LostError as lost:
-                if ended.attempts < lost.most:
-                    ended.attempts += 1
+                reason = str(lost)
+                ended.losses[reason] += 1
+                if (times := ended.losses[reason]) < lost.most:
                     ended.begin = time.monotonic() + lost.rest
                     resting.append(ended)
                     continue
-                reason = f"its process died: {lost}, {ended.attempts} times"
-                ended.result = DecodeResult(ended.item, None, reason, "died", 0.0)
+                failure = f"its process died: {reason}, {times} times"
+                ended.result = DecodeResult(ended.item, None, failure, "died", 0.0)
 
 
 class _Job(NamedTuple):
@@ -250,17 +254,23 @@ class _RayTasks(Generic[T, R]):
             _run
         )
         self._slots, self._looked, self._lacking = 0, 0.0, 0.0
+        self._head = ray.get_runtime_context().gcs_address
+        self._answered = time.monotonic()
         self._look()
         if not self._slots:
             raise UserError(self._too_small())
         machines = sum(node["Alive"] for node in ray.nodes())
-        said = f"{counts(machines, 'machine')}, {counts(self._slots, 'task')} at once"
+        at_once = min(self._slots, cluster.at_once or self._slots)
+        said = f"{counts(machines, 'machine')}, {counts(at_once, 'task')} at once"
         print(f"Ray {ray.__version__}: {said}", file=sys.stderr, flush=True)
 
     def room(self) -> int:
         if time.monotonic() - self._looked > _LOOK_EVERY:
             self._look()
-        return max(1, self._slots)
+        at_once = self._cluster.at_once
+        if at_once is not None and at_once < self._slots:  # Ray would begin what waits
+            return at_once
+        return max(1, 2 * self._slots)  # so that no task waits for this process
 
     def start(self, item: T) -> Any:
         return self._run.remote(self._job, item)
@@ -284,7 +294,10 @@ class _RayTasks(Generic[T, R]):
         except errors.RayTaskError as error:
             if isinstance(error.cause, UserError):
                 raise error.cause from error
-            raise UserError(f"a task of Ray failed ({_last_line(error)}): {_SAME}") from error
+            raise UserError(
+                f"a task of Ray failed ({_last_line(error)}); if it does not without --engine ray, "
+                f"the machines differ: {_SAME}"
+            ) from error
         except errors.RayError as error:
             raise UserError(f"Ray failed: {_last_line(error)}") from error
         return DecodeResult(item, value, failure, kind, seconds)
@@ -292,14 +305,21 @@ class _RayTasks(Generic[T, R]):
     def _look(self) -> None:
         """Count the tasks that the machines have room for."""
         now = self._looked = time.monotonic()
+        if not _answers(self._head):  # Ray would wait for it
+            if now - self._answered > _HEAD_PATIENCE:
+                raise UserError(
+                    f"the first machine of the cluster ({self._head}) is lost: start the cluster, "
+                    "and give the command again; what is done is kept"
+                )
+            return
+        self._answered = now
         need = {"CPU": float(self._cluster.num_cpus), "GPU": self._cluster.num_gpus}
         alive = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
-        slots = sum(
+        self._slots = sum(
             int(min(has.get(name, 0) / wanted for name, wanted in need.items() if wanted))
             for has in alive
         )
-        self._slots = min(slots, self._cluster.at_once or slots)
-        if slots:
+        if self._slots:
             self._lacking = now
         elif now - self._lacking > _PATIENCE and self._lacking:
             raise UserError(f"{self._too_small()}: start machines, and give the command again")
@@ -314,28 +334,23 @@ class _RayTasks(Generic[T, R]):
         )
 
 
-def _run(job: _Job, item: Any) -> tuple[str, Any, str | None, float]:
-    """Do a task, in a process of Ray: return kind, value, failure and seconds of its result.
+_Answer = tuple[str, Any, str | None, float]  # kind, value, failure and seconds of a result
+# The function of the command, in a process of Ray, which serves one command alone.
+_loaded: dict[str, Callable[[Any], _Answer]] = {}
+
+
+def _run(job: _Job, item: Any) -> _Answer:
+    """Do a task, in a process of Ray.
 
     Raises:
         UserError: This machine cannot do any task of the command.
     """
-    workers = _loaded.get(job.key)
-    if workers is None:
-        workers = _loaded[job.key] = _load(job)
-    workers.submit(item)
-    results: list[DecodeResult[Any, Any]] = []
-    while not results:
-        results = list(workers.finished())
-    [result] = results
-    return result.kind, result.value, result.failure, result.seconds
+    if job.key not in _loaded:
+        _loaded[job.key] = _load(job)
+    return _loaded[job.key](item)
 
 
-_loaded: dict[str, Pool[Any, Any] | InProcess[Any, Any]] = {}  # of this process of Ray
-
-
-def _load(job: _Job) -> Pool[Any, Any] | InProcess[Any, Any]:
-    """Return what calls the function of a command."""
+def _load(job: _Job) -> Callable[[Any], _Answer]:
     import ray
 
     machine = socket.gethostname()
@@ -352,14 +367,33 @@ def _load(job: _Job) -> Pool[Any, Any] | InProcess[Any, Any]:
         ) from error
     pickled = ray.get(job.function[0])
     if job.deadline is not None:
-        return Pool(_Pickled(pickled), 1, job.deadline, ahead=1, copy_values=True)
+        pool: Pool[Any, Any] = Pool(_Pickled(pickled), 1, job.deadline, ahead=1, copy_values=True)
+        return partial(_by_pool, pool)
     import torch
 
     from video_snl.utils.memory import keep_freed_memory
 
     torch.set_num_threads(job.threads)
     keep_freed_memory()
-    return InProcess(pickle.loads(pickled))
+    return partial(_here, pickle.loads(pickled))
+
+
+def _by_pool(pool: Pool[Any, Any], item: Any) -> _Answer:
+    pool.submit(item)
+    results: list[DecodeResult[Any, Any]] = []
+    while not results:
+        results = list(pool.finished())
+    [result] = results
+    return result.kind, result.value, result.failure, result.seconds
+
+
+def _here(function: Callable[[Any], Any], item: Any) -> _Answer:
+    began = time.perf_counter()
+    try:
+        value = function(item)
+    except UserError as error:
+        return "error", None, str(error), time.perf_counter() - began
+    return "ok", value, None, time.perf_counter() - began
 
 
 class _Pickled:
@@ -389,44 +423,43 @@ def _connected(cluster: Cluster) -> Iterator[None]:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     if cluster.address is None:
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+        # Other users of this machine reach 127.0.0.1, too, so Ray asks for a token. It would write
+        # one into ~/.ray, and ray start would ask for that on every later start.
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     import ray
 
     # What Ray has to say of machines would come in between the results, on standard output.
     ray._private.worker._worker_logs_enabled = False
+    own = (cluster.at_once or 0) * cluster.num_cpus or len(os.sched_getaffinity(0))
     main = threading.current_thread() is threading.main_thread()
     before = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(
-            cluster.address or "local",
-            num_cpus=None if cluster.address else _own_cpus(cluster),
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
-    except SystemExit as error:  # by the handler of Ray, whose exit code is the signal's number
-        raise SystemExit(128 + signal.SIGTERM) from error
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
-        what = f"--ray_address {cluster.address}: no cluster of Ray can be joined there"
-        said = what if cluster.address else "Ray cannot be started on this machine"
-        raise UserError(f"{said} ({' '.join(str(error).split())})") from error
-    finally:
-        if main:
-            signal.signal(signal.SIGTERM, before)
-    try:
+        try:
+            ray.init(
+                cluster.address or "local",
+                num_cpus=None if cluster.address else own,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+        except SystemExit as error:  # by the handler of Ray, whose exit code is the signal's number
+            raise SystemExit(128 + signal.SIGTERM) from error
+        except (ray.exceptions.RayError, RuntimeError, ValueError, OSError) as error:
+            what = f"--ray_address {cluster.address}: no cluster of Ray can be joined there"
+            said = what if cluster.address else "Ray cannot be started on this machine"
+            why = " ".join(str(error).split())
+            raise UserError(f"{said} ({why}){_TOKEN if cluster.address else ''}") from error
+        finally:
+            if main:
+                signal.signal(signal.SIGTERM, before)
         with ending_in_order():
             yield
     finally:
         ray.shutdown(wait_for_processes=True)
 
 
-def _own_cpus(cluster: Cluster) -> int:
-    """Return the CPUs of a cluster that is started here."""
-    cores = len(os.sched_getaffinity(0))
-    return cores if cluster.at_once is None else cluster.at_once * cluster.num_cpus
-
-
 def _check_address(address: str) -> None:
-    """Refuse an address where no gRPC answers, as Ray speaks it, which would wait for minutes."""
+    """Refuse an address where no gRPC answers, as Ray speaks it: Ray would wait for minutes."""
     if address == "auto":
         return
     host, colon, port = address.rpartition(":")
@@ -449,6 +482,16 @@ def _check_address(address: str) -> None:
         ) from error
     if answer[3:] != _HTTP2_SETTINGS:
         raise UserError(f"--ray_address {address}: what answers there is not Ray: {advice}")
+
+
+def _answers(address: str) -> bool:
+    """Tell whether a port can be reached."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _TURN).close()
+    except OSError:
+        return False
+    return True
 
 
 def _last_line(error: Exception) -> str:
