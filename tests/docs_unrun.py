@@ -59,8 +59,8 @@ UNRUN: dict[str, str] = {
     "tests/reid/test_calibrate.py makes some",
     r"(reid tracklets one-by-one-person-detection\.mp4|awk|mv) ": "needs a video of real people; "
     "tests/reid/test_tracks.py does nearly the same with it where it is there",
-    r"ray (start|stop)\b|video-snl (check|features) .*--engine ray": "needs machines; "
-    "tests/test_engine_ray.py has two raylets",
+    r"ray (start|stop|get-auth-token)\b|video-snl (check|features) .*--engine ray": "needs "
+    "machines; tests/test_engine_ray.py has two raylets",
     r"createdb |reid (gallery|serve) .*postgresql://": "needs a server of the reader's; "
     "tests/reid/test_galleries.py and tests/reid/test_reid_serve.py run the commands on one",
     r"reid train .*--splits all": "trains ten times; tests/reid/test_cli.py has a stand-in for the "
