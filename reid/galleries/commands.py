@@ -84,7 +84,8 @@ def run_remove(given: options.Remove) -> int:
     """Remove from a gallery."""
     names = list(given.names)
     if given.names_from is not None:
-        names += [line for line in _lines(given.names_from) if line]
+        lines = read_text(Path(given.names_from)).split("\n")
+        names += [name for name in (line.removesuffix("\r") for line in lines) if name]
     if not names:
         raise UserError("no name: give names of tracklets, or --names_from FILE")
     gallery = _opened(given.gallery)
@@ -210,13 +211,6 @@ def _only(given: options.Search | options.Export) -> Only:
         after=None if given.after is None else parse_time(given.after),
         before=None if given.before is None else parse_time(given.before),
     )
-
-
-def _lines(path: str) -> list[str]:
-    try:
-        return read_text(Path(path)).splitlines()
-    except OSError as error:
-        raise UserError(f"--names_from {path} cannot be read ({error.strerror})") from error
 
 
 def _span(first: float | None, last: float | None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +15,7 @@ from psycopg import errors
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from video_snl.errors import UserError
+from video_snl.utils.text import escaped, printable
 
 __all__ = ["Address", "connection", "parse_address"]
 
@@ -25,7 +26,11 @@ logging.getLogger("psycopg").addHandler(logging.NullHandler())
 DEFAULT_NAME = "gallery"
 _TIMEOUT = 10  # seconds for connecting
 _LONGEST = 63  # bytes of a name of PostgreSQL
-_SECRET = re.compile(r"//[^/?#]*:[^/?#@]+@|[?&](?:ssl)?password=[^&#]", re.IGNORECASE)
+# All up to an @ that is not a port: unescaped, a password may hold any character.
+_SECRET = re.compile(
+    r"//[^/?#]*:[^/?#@]+@|//[^/?#:@\[]*:(?!\d*(?:[/?#,]|$))[^@].*@|[?&](?:ssl)?password=[^&#]",
+    re.IGNORECASE,
+)
 _ELSEWHERE = (
     "leave it out, and give it by a password file (~/.pgpass, PGPASSFILE), a service (PGSERVICE) "
     "or the variable PGPASSWORD: others can read a command line"
@@ -60,6 +65,8 @@ def parse_address(location: str) -> Address:
     """
     if _SECRET.search(location):
         raise UserError(f"the address of the gallery has a password in it: {_ELSEWHERE}")
+    if escaped(location) != location or "\0" in location:
+        raise UserError(f"{printable(escaped(location))} is no address: it is not text in UTF-8")
     url, _, name = location.partition("#")
     try:
         given = conninfo_to_dict(url)
@@ -71,10 +78,10 @@ def parse_address(location: str) -> Address:
     if given.get("password") or given.get("sslpassword"):
         raise UserError(f"the address of the gallery has a password in it: {_ELSEWHERE}")
     name = name or DEFAULT_NAME
-    if len(name.encode()) > _LONGEST or "\0" in name or name.lower().startswith("pg_"):
+    if len(name.encode()) > _LONGEST or "%" in name or name.lower().startswith("pg_"):
         raise UserError(
             f"{name[:80]!r} cannot be the name of a gallery: give one of at most {_LONGEST} bytes "
-            "that does not begin with pg_"
+            "without % that does not begin with pg_"
         )
     said = "sslmode" in given or "PGSSLMODE" in os.environ
     of_service = "service" in given or "PGSERVICE" in os.environ
@@ -97,7 +104,9 @@ def connection(address: Address, *, write: bool = False) -> Iterator[psycopg.Con
     Raises:
         UserError: The server cannot be reached, or refuses; in one line.
     """
-    with _reported(address), psycopg.connect(address.conninfo, prepare_threshold=None) as connected:
+    with _reported(address, _cannot_connect):
+        opened = psycopg.connect(address.conninfo, prepare_threshold=None)
+    with _reported(address, _advised), opened as connected:
         if address.checked and not (_is_local(connected.info.host) or connected.pgconn.ssl_in_use):
             raise UserError(
                 f"{address.shown}: the service leads to {connected.info.host} without TLS; set "
@@ -131,11 +140,11 @@ def _is_local(hosts: str) -> bool:
 
 
 @contextmanager
-def _reported(address: Address) -> Iterator[None]:
+def _reported(address: Address, advised: Callable[[psycopg.Error], str]) -> Iterator[None]:
     try:
         yield
     except psycopg.Error as error:
-        raise UserError(f"{address.shown}: {_advised(error)}") from error
+        raise UserError(f"{address.shown}: {advised(error)}") from error
 
 
 _CONNECTING = (
@@ -151,12 +160,19 @@ _CONNECTING = (
     ),
     (r'database "[^"]*" does not exist', "make it with createdb, or name another one"),
     (r'role "[^"]*" does not exist', "name a user that there is: postgresql://USER@HOST/DATABASE"),
+    (r"definition of service|service file", "name a service of ~/.pg_service.conf, PGSERVICEFILE"),
     ("", "check that the server runs and that host and port are right"),
 )
 
 
+def _cannot_connect(error: psycopg.Error) -> str:
+    """Say in one line why there is no connection, and what helps."""
+    said = _line(error)
+    return f"{said}: {next(text for pattern, text in _CONNECTING if re.search(pattern, said))}"
+
+
 def _advised(error: psycopg.Error) -> str:
-    """Say in one line what failed and what helps."""
+    """Say in one line what failed on a connection, and what helps."""
     said = _line(error)
     if isinstance(error, errors.DiskFull):
         return (
@@ -167,9 +183,6 @@ def _advised(error: psycopg.Error) -> str:
         return f"{said}: ask the owner of the database for that right (GRANT)"
     if isinstance(error, errors.QueryCanceled | errors.LockNotAvailable):
         return f"{said}; nothing has changed: give the command again"
-    if error.sqlstate is None and said.startswith("connection failed"):
-        advice = next(text for pattern, text in _CONNECTING if re.search(pattern, said))
-        return f"{said}: {advice}"
     if isinstance(error, psycopg.OperationalError) and not isinstance(
         error, errors.ConfigurationLimitExceeded | errors.InsufficientResources
     ):

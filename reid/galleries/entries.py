@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ from reid.retrieval.features import FeatureTable, concatenate, numbers_of, same_
 from video_snl.errors import UserError
 from video_snl.utils.counts import counts
 from video_snl.utils.json_text import to_json
-from video_snl.utils.text import escaped
+from video_snl.utils.text import escaped, read_text
 
 __all__ = [
     "About",
@@ -89,6 +90,14 @@ class About:
     def check(self, table: FeatureTable) -> None:
         """Raise UserError unless a table is of this network, dimension and number of frames."""
         same_model(table, Entries.none(self).table)
+
+    def check_unchanged(self, now: About, where: str) -> None:
+        """Raise UserError where a gallery that was opened has another description by now."""
+        if now != self:
+            raise UserError(
+                f"{where} was replaced by a gallery of {now.checkpoint} ({now.dimension} numbers, "
+                f"{now.metric}, {now.index}) since it was opened: start again"
+            )
 
     def table(
         self,
@@ -392,28 +401,26 @@ def read_times(path: str) -> dict[str, float]:
     """
     found: dict[str, float] = {}
     try:
-        with Path(path).open(encoding="utf-8", newline="") as file:
-            lines = csv.DictReader(file, strict=True)
-            if not {"name", "time"} <= set(lines.fieldnames or ()):
+        lines = csv.DictReader(io.StringIO(read_text(Path(path)), newline=""), strict=True)
+        if not {"name", "time"} <= set(lines.fieldnames or ()):
+            raise UserError(
+                f"{path} has the columns {', '.join(lines.fieldnames or ()) or 'of no header'}: "
+                "expected name and time in the first line"
+            )
+        for line in lines:
+            name, text = line["name"], line["time"]
+            if not name or not text:
+                raise UserError(f"{path}, line {lines.line_num}: expected a name and a time")
+            try:
+                time = parse_time(text)
+            except UserError as error:
+                raise UserError(f"{path}, line {lines.line_num}: {error}") from error
+            if found.setdefault(name, time) != time:
                 raise UserError(
-                    f"{path} has the columns {', '.join(lines.fieldnames or ()) or 'of no header'}:"
-                    " expected name and time in the first line"
+                    f"{path}, line {lines.line_num}: another time of {name!r} than above"
                 )
-            for line in lines:
-                name, text = line["name"], line["time"]
-                if not name or not text:
-                    raise UserError(f"{path}, line {lines.line_num}: expected a name and a time")
-                try:
-                    time = parse_time(text)
-                except UserError as error:
-                    raise UserError(f"{path}, line {lines.line_num}: {error}") from error
-                if found.setdefault(name, time) != time:
-                    raise UserError(
-                        f"{path}, line {lines.line_num}: another time of {name!r} than above"
-                    )
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise UserError(f"--times {path} cannot be read ({reason})") from error
+    except csv.Error as error:
+        raise UserError(f"--times {path} cannot be read ({error})") from error
     return found
 
 

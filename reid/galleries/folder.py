@@ -58,7 +58,7 @@ class FolderGallery:
         self.where = str(folder)
         self._folder = folder
         self._state = load(folder)
-        self._index: tuple[int, Any] | None = None
+        self._index: tuple[State, Any] | None = None
 
     @property
     def about(self) -> About:
@@ -154,6 +154,7 @@ class FolderGallery:
         """Search, as :meth:`~reid.galleries.store.StoredGallery.search` says."""
         state = self._fresh()
         queries = check_search(vectors, state.about.dimension, top)
+        top = min(top, max(1, len(state.keys)))
         exact = exact or only != ANYTHING or state.manifest["index"]["kind"] == "flat"
         found = (
             _exact(state, queries, top, state.passing(only))
@@ -219,20 +220,22 @@ class FolderGallery:
     def _fresh(self) -> State:
         """Return the state that the folder has now."""
         try:
-            number = read_manifest(self._folder)["number"]
+            manifest = read_manifest(self._folder)
         except FileNotFoundError as error:
             raise UserError(f"{self._folder} is no gallery any more") from error
-        if number != self._state.manifest["number"]:
-            self._state = load(self._folder)
+        # Not their numbers alone: another gallery may have been put there.
+        if manifest != self._state.manifest:
+            state = load(self._folder)
+            self.about.check_unchanged(state.about, self.where)
+            self._state = state
         return self._state
 
     def _read_index(self, state: State) -> Any:
         """Return the index of a state; None where it has none."""
         if "index" not in state.manifest["files"]:
             return None
-        number = state.manifest["number"]
-        if self._index is None or self._index[0] != number:
-            self._index = number, index_of(self._folder, state)
+        if self._index is None or self._index[0] is not state:
+            self._index = state, index_of(self._folder, state)
         return self._index[1]
 
     def _approximate(

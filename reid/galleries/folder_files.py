@@ -133,6 +133,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             f"{folder} is a file, no gallery: reid gallery create GALLERY {folder} makes one of "
             f"features, and reid search --gallery {folder} searches them"
         ) from error
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror})") from error
     if seal != _seal(values):
         raise UserError(damaged)
     if values["format"] != FORMAT:

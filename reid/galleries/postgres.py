@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, LiteralString
 
 import numpy as np
@@ -135,8 +136,8 @@ class PostgresGallery:
             UserError: Another network, a key with other values, or the server refuses.
         """
         digests = entries.digests()
-        with transaction(self._address, write=True) as connected:
-            read_about(connected, self._address, lock=True).check(entries.table)
+        with self._transaction(write=True) as connected:
+            self.about.check(entries.table)
             there: dict[str, bytes] = {}
             for start in range(0, len(entries), _PART):
                 there |= connected.execute(
@@ -164,8 +165,7 @@ class PostgresGallery:
         """Remove entries."""
         asked = dict.fromkeys(map(key_of, keys))
         keys = [key for key in asked if "\0" not in key]
-        with transaction(self._address, write=True) as connected:
-            read_about(connected, self._address, lock=True)
+        with self._transaction(write=True) as connected:
             gone: dict[str, bytes] = {}
             for start in range(0, len(keys), _PART):
                 found = connected.execute(
@@ -183,10 +183,11 @@ class PostgresGallery:
     ) -> Answer:
         """Search, as :meth:`~reid.galleries.store.StoredGallery.search` says."""
         queries = check_search(vectors, self.about.dimension, top)
-        with transaction(self._address) as connected:
-            built, built_for = one_row(
-                connected, self._sql("SELECT built, built_for FROM {schema}.about")
+        with self._transaction() as connected:
+            built, built_for, count = one_row(
+                connected, self._sql("SELECT built, built_for, entries FROM {schema}.about")
             )
+            top = min(top, max(1, count))
             # hnsw lists no more than so many candidates.
             exact = exact or only != ANYTHING or built == "flat"
             exact = exact or (built == "hnsw" and least_asked(top) > _MOST_LISTED)
@@ -198,19 +199,19 @@ class PostgresGallery:
 
     def read(self, only: Only = ANYTHING) -> Iterator[Entries]:
         """Yield the entries in the order of their keys, all of one moment."""
-        with transaction(self._address) as connected:
+        with self._transaction() as connected:
             for entries, _ in self._read(connected, only):
                 yield entries
 
     def count(self) -> int:
         """Return the number of entries."""
-        with transaction(self._address) as connected:
+        with self._transaction() as connected:
             (count,) = one_row(connected, self._sql("SELECT entries FROM {schema}.about"))
         return int(count)
 
     def stats(self) -> Stats:
         """Measure it."""
-        with transaction(self._address) as connected:
+        with self._transaction() as connected:
             count, persons, cameras, first, last = one_row(
                 connected,
                 self._sql(
@@ -230,7 +231,7 @@ class PostgresGallery:
 
     def faults(self) -> list[str]:
         """Read all entries, and compare them with what is stored of them."""
-        with transaction(self._address) as connected:
+        with self._transaction() as connected:
             count, contents, built = one_row(
                 connected, self._sql("SELECT entries, contents, built FROM {schema}.about")
             )
@@ -256,6 +257,13 @@ class PostgresGallery:
             if built != "flat" and valid != (True,):
                 wrong.append(f"the {built} index is missing or not valid")
         return wrong
+
+    @contextmanager
+    def _transaction(self, *, write: bool = False) -> Iterator[Connection]:
+        """Connect for one transaction on this very gallery, which is locked to be changed."""
+        with transaction(self._address, write=write) as connected:
+            self.about.check_unchanged(read_about(connected, self._address, lock=write), self.where)
+            yield connected
 
     def _sql(self, text: LiteralString, **parts: sql.Composable) -> sql.Composed:
         return sql.SQL(text).format(schema=sql.Identifier(self._address.name), **parts)
@@ -304,10 +312,18 @@ class PostgresGallery:
         return index if count else "flat"
 
     def _build(self, connected: Connection, kind: str, count: int) -> None:
-        """Build the index anew, from all entries."""
-        connected.execute(self._sql("DROP INDEX IF EXISTS {schema}.entries_nearest"))
-        if kind == "flat":
-            return
+        """Build the index anew, from all entries.
+
+        Searches use the old one meanwhile: only to drop it, at the end, are they locked out.
+        """
+        connected.execute(
+            self._sql("ALTER INDEX IF EXISTS {schema}.entries_nearest RENAME TO entries_before")
+        )
+        if kind != "flat":
+            self._build_index(connected, kind, count)
+        connected.execute(self._sql("DROP INDEX IF EXISTS {schema}.entries_before"))
+
+    def _build_index(self, connected: Connection, kind: str, count: int) -> None:
         say_building(self.where, kind, count)
         # A graph that does not fit into this memory grows many times more slowly.
         graph = _GRAPH if kind == "hnsw" else 0

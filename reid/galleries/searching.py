@@ -11,6 +11,7 @@ import numpy as np
 from reid.galleries.entries import Entries, check_vectors, joined
 from reid.metrics.distances import Metric
 from video_snl.errors import UserError
+from video_snl.utils.text import escaped
 
 __all__ = [
     "ANYTHING",
@@ -55,6 +56,9 @@ class Only:
                 f"no time is from {self.after:g} on and before {self.before:g}: give a first time "
                 "that is earlier than the end"
             )
+        # As the names of entries are: a database takes text in UTF-8 alone.
+        for name in ("persons", "cameras"):
+            object.__setattr__(self, name, tuple(map(escaped, getattr(self, name))))
 
 
 ANYTHING = Only()
@@ -66,8 +70,9 @@ class Answer:
 
     Attributes:
         entries: The entries that any query found, in the order of their keys.
-        rows: Rows of them, int64, shape (Q, top); -1 where there are no more.
-        distances: Cosine (1 - cos) or Euclidean, float64, shape (Q, top); infinite at -1.
+        rows: Rows of them, int64, shape (Q, K); -1 where there are no more. K is the number that
+            was wanted, or that of all entries, if that is smaller, and at least 1.
+        distances: Cosine (1 - cos) or Euclidean, float64, shape (Q, K); infinite at -1.
         exact: Whether no other entry can be nearer.
     """
 

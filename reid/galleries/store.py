@@ -102,7 +102,7 @@ class StoredGallery(Protocol):
 
         Args:
             vectors: Vectors of the queries.
-            top: Entries for each.
+            top: Entries for each, at most as many as there are.
             only: The entries to search. Filtered searches are exact.
             exact: Compare with every entry, although there is an index.
 

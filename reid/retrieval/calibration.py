@@ -37,6 +37,13 @@ __all__ = [
 ]
 
 FORMAT = 1
+# Types of the values in JSON; true and false are no numbers.
+_KINDS = {
+    (str,): ("model", "checkpoint", "metric", "cameras"),
+    (int,): ("dimension", "searches", "identities", "entries"),
+    (int, type(None)): ("test_frames",),
+    (int, float): ("wanted", "threshold", "rate", "detection_rate"),
+}
 NO_PROBABILITIES = "distances are not probabilities: they say who is nearer, not who it is"
 
 
@@ -143,12 +150,15 @@ def read_calibration(path: str) -> Calibration:
         for name in ("interval", "rate_interval"):
             low, high = map(float, values[name])
             values[name] = low, high
-        values["others"] = np.array(values["others"], dtype=np.float32)
+        with np.errstate(over="ignore"):  # which is refused below
+            values["others"] = np.array(values["others"], dtype=np.float32)
         found = Calibration(**values)
         sound = (
-            math.isfinite(found.threshold)
-            and found.others.shape <= (found.searches,)
-            and bool((np.diff(found.others) >= 0).all())
+            all(type(values[name]) in kinds for kinds, names in _KINDS.items() for name in names)
+            and 0 <= found.threshold < math.inf
+            and found.others.ndim == 1
+            and len(found.others) <= found.searches
+            and bool(np.isfinite(found.others).all() and (np.diff(found.others) >= 0).all())
         )
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path} is damaged ({error}); make it anew with reid calibrate") from error
@@ -171,10 +181,15 @@ def measure(
     """
     same_model(query, gallery)
     (asked, asked_views), (searched, views) = shared_numbers([query, gallery])
-    rows = {key_of(name): row for row, name in enumerate(gallery.names)}
-    keys = map(key_of, query.names)
-    own = [(row, rows[key]) for row, key in enumerate(keys) if key in rows]
-    same = [(row, entry) for row, entry in own if asked[row] == searched[entry]]
+    rows: dict[str, list[int]] = {}
+    for row, name in enumerate(gallery.names):
+        rows.setdefault(key_of(name), []).append(row)
+    same = [
+        (row, entry)
+        for row, name in enumerate(query.names)
+        for entry in rows.get(key_of(name), ())
+        if asked[row] == searched[entry]
+    ]
     return open_set_of_features(
         query.features,
         gallery.features,
@@ -212,8 +227,8 @@ def calibrate(
     """
     threshold = found.threshold(false_alarms)
     if threshold is None:
-        least = FEWEST / found.searches
-        help_ = f"give {least:.2g} or more, or" if least < 1 else ""
+        least = _upwards(FEWEST / found.searches)
+        help_ = f"give {least:g} or more, or" if least < 1 else ""
         raise UserError(
             f"--false_alarms {false_alarms:g} is not measurable: it needs "
             f"{math.ceil(FEWEST / false_alarms):,} searches, so that {FEWEST} are expected to "
@@ -242,6 +257,12 @@ def calibrate(
         detection_rate=right / mated,
         others=np.sort(found.others[np.isfinite(found.others)]),
     )
+
+
+def _upwards(value: float) -> float:
+    """Return a positive number of two digits that is at least this one."""
+    unit = 10.0 ** (math.floor(math.log10(value)) - 1)
+    return float(f"{math.ceil(value / unit - 1e-9) * unit:.2g}")
 
 
 def interval_of(events: int, total: int) -> tuple[float, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,7 +15,13 @@ import pytest
 from scipy.stats import beta
 
 from reid.metrics.open_set import open_set_of_features
-from reid.retrieval.calibration import NO_PROBABILITIES, interval_of, read_calibration
+from reid.retrieval.calibration import (
+    NO_PROBABILITIES,
+    calibrate,
+    interval_of,
+    measure,
+    read_calibration,
+)
 from reid.retrieval.features import FeatureTable, concatenate, read_features, write_features
 from tests.reid.little import run
 from tests.tiny import environment
@@ -285,6 +292,13 @@ def test_bad_thresholds(files: dict[str, str], calibration: str) -> None:
         {"threshold": None},
         {"others": [2, 1]},
         {"others": "no"},
+        {"others": [[0.1, 0.2]]},
+        {"others": [0.1, 1e300]},
+        {"wanted": "much"},
+        {"entries": None},
+        {"model": 5},
+        {"threshold": -1.0},
+        {"threshold": True},
         {"interval": 3},
         {"more": 1},
         {"model": ...},
@@ -320,6 +334,34 @@ def test_a_query_of_another_spelling_is_left_out(files: dict[str, str], tmp_path
     asked = files["query"], dotted
     found = [json.loads(run("calibrate", name, *words).stdout) for name in asked]
     assert found[0] == found[1] and found[0]["genuine_trials"] == PERSONS
+
+
+def test_a_name_that_stands_twice_is_left_out_twice(files: dict[str, str]) -> None:
+    rows = read_features(files["query"])
+    both = concatenate([rows, rows, read_features(files["gallery"])])
+    counted = [
+        len(measure(rows, table, metric="cosine", cameras="ignore").genuine)
+        for table in (concatenate([rows, read_features(files["gallery"])]), both)
+    ]
+    assert counted == [PERSONS, PERSONS]
+
+
+@pytest.mark.parametrize("searches", [101, 240, 812, 1001, 98765])
+def test_the_rate_that_is_advised_is_measurable(files: dict[str, str], searches: int) -> None:
+    rows = read_features(files["query"])
+    found = measure(rows, read_features(files["gallery"]), metric="cosine", cameras="cross")
+    found = replace(found, others=np.arange(searches, dtype=np.float32))
+    with pytest.raises(UserError, match="not measurable") as raised:
+        calibrate(
+            *(rows, rows, found),
+            false_alarms=1e-5,
+            metric="cosine",
+            cameras="cross",
+            files=({}, {}),
+        )
+    advised = re.search(r"give (\S+) or more", str(raised.value))
+    assert advised and found.threshold(float(advised[1])) is not None
+    assert float(advised[1]) < 1.2 * 10 / searches
 
 
 def test_the_command_and_its_page(files: dict[str, str], tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import get_args
@@ -21,7 +22,7 @@ from reid.galleries.entries import (
     parse_time,
     read_times,
 )
-from reid.galleries.places import create_gallery, open_gallery
+from reid.galleries.places import create_gallery, is_database, open_gallery
 from reid.galleries.searching import ANYTHING, Answer, Only, distances
 from reid.galleries.store import Added, Removed, recall, verify
 from reid.metrics.distances import Metric
@@ -346,12 +347,55 @@ def test_an_empty_gallery(place: Place) -> None:
     some = galleries.entries(4)
     about = About.of(some.table, "cosine", "hnsw")
     gallery = create_gallery(place(), about, Entries.none(about))
-    assert gallery.search(np.ones((2, 24)), top=3).rows.tolist() == [[-1] * 3] * 2
+    assert gallery.search(np.ones((2, 24)), top=3).rows.tolist() == [[-1]] * 2
     assert verify(gallery)[0] == [] and list(gallery.read()) == []
     assert gallery.stats().first is None and gallery.stats().index == "flat"
     gallery.add(some)
     assert gallery.remove(some.keys).removed == 4 and gallery.stats().entries == 0
     assert gallery.stats().contents == "0" * 64
+
+
+def test_no_more_is_found_than_there_is(place: Place) -> None:
+    """However many are wanted, the answer has room for what there is."""
+    gallery = made(place(), galleries.entries(5))
+    found = gallery.search(np.ones((2, 24)), top=10**15)
+    assert found.rows.shape == (2, 5) and sorted(found.keys(1)) == galleries.entries(5).keys
+
+
+def test_filters_by_names_that_are_not_utf_8(place: Place) -> None:
+    some = table(3)
+    names = ["c\udcff", "c0", None]
+    gallery = made(place(), entries_of(replace(some, cameras=names)))
+    found = gallery.search(some.features[:1], only=Only(cameras=("c\udcff",)))
+    assert found.keys(0) == ["t0000"]
+
+
+@pytest.mark.parametrize("other", ["entries", "network"])
+def test_a_gallery_that_was_replaced(place: Place, other: str) -> None:
+    """Whoever has it open, such as the web page, finds what is there now, or is told."""
+    where, some = place(), galleries.entries(5)
+    opened = made(where, some)
+    _drop(where)
+    new = table(5, first=100, seed=1, model=("0" if other == "entries" else "1") * 64)
+    made(where, entries_of(new))
+    if other == "entries":
+        assert opened.search(new.features[:1], top=1).keys(0) == ["t0100"]
+        return
+    for use in (lambda: opened.search(new.features), lambda: opened.add(some), opened.stats):
+        with pytest.raises(UserError, match="was replaced"):
+            use()
+
+
+def _drop(where: str) -> None:
+    if not is_database(where):
+        shutil.rmtree(where)
+        return
+    import psycopg
+    from psycopg import sql
+
+    url, _, name = where.partition("#")
+    with psycopg.connect(url) as connected:
+        connected.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(name)))
 
 
 def test_vectors_as_long_as_those_of_a_resnet(place: Place) -> None:
@@ -390,6 +434,20 @@ def test_files_of_times_that_are_refused(tmp_path: Path, text: str, says: str) -
     done = run("gallery", "create", str(tmp_path / "g"), str(tmp_path / "f.parquet"), *words)
     assert done.returncode == 2 and says in done.stderr and len(done.stderr.splitlines()) == 1
     assert not (tmp_path / "g").exists()
+
+
+def test_lists_with_a_byte_order_mark_and_names_of_odd_letters(tmp_path: Path) -> None:
+    """As spreadsheets write them; a name may hold what elsewhere ends a line."""
+    some = replace(table(3), names=["a\u2028b", "a", "b"])
+    write_features(tmp_path / "f.parquet", some)
+    (tmp_path / "times.csv").write_text("name,time\r\na,5\r\n", encoding="utf-8-sig")
+    (tmp_path / "gone.txt").write_text("a\u2028b\r\n", encoding="utf-8-sig", newline="")
+    where, times = str(tmp_path / "g"), str(tmp_path / "times.csv")
+    done = run("gallery", "create", where, str(tmp_path / "f.parquet"), "--times", times)
+    assert done.returncode == 0, done.stderr
+    assert run("gallery", "remove", where, "--names_from", str(tmp_path / "gone.txt")).stderr == ""
+    [left] = open_gallery(where).read()
+    assert left.keys == ["a", "b"] and left.times[0] == 5
 
 
 def test_the_commands(place: Place, tmp_path: Path) -> None:

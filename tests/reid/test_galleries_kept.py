@@ -73,6 +73,9 @@ def test_places_that_are_no_galleries(tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").write_text("mine")
     (tmp_path / "file").write_text("mine")
+    (tmp_path / "odd" / "gallery.json").mkdir(parents=True)
+    with pytest.raises(UserError, match="cannot be read"):
+        open_gallery(tmp_path / "odd")
     some = galleries.entries(3)
     for name, says in (("full", "thesis.tex"), ("file", "is a file")):
         with pytest.raises(UserError, match=says):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from reid.galleries.store import verify
 from reid.retrieval.features import write_features
 from tests.reid import galleries
 from tests.reid.galleries import in_database, made, table
@@ -50,6 +51,9 @@ def refused(*words: str) -> str:
         "postgresql://host/db?password=hush",
         "postgresql://host/db?user=me&sslpassword=hush",
         "postgresql://me:hush%zz@host/db",
+        "postgresql://me:hush#1@host/db",
+        "postgresql://me:hush/1@host/db",
+        "postgresql://me:1?hush@host/db#name",
     ],
 )
 def test_a_password_in_the_address_is_refused_and_not_repeated(url: str) -> None:
@@ -87,6 +91,9 @@ def test_tls_is_the_default_for_other_machines(
     [
         ("postgresql://h/db?gallery=x", "is no address"),
         ("postgresql://h/db#pg_x", "begin with pg_"),
+        ("postgresql://h/db#50%", "without %"),
+        ("postgresql://h/db#\udcff", "not text in UTF-8"),
+        ("postgresql://h/\udcff", "not text in UTF-8"),
         ("postgresql://h/db#" + "é" * 32, "63 bytes"),
     ],
 )
@@ -95,9 +102,48 @@ def test_addresses_that_are_none(url: str, says: str) -> None:
         parse_address(url)
 
 
-def test_no_server() -> None:
-    line = refused("stats", "postgresql://127.0.0.1:1/db")
-    assert "Connection refused" in line and "check that the server runs" in line
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://me:@[::1]:5432/x#a@b",
+        "postgresql://me:@/x?host=/tmp#a@b",
+        "postgresql://h1:5432,h2:5433/x#a@b",
+    ],
+)
+def test_addresses_without_a_password_are_taken(url: str) -> None:
+    assert parse_address(url).name == "a@b"
+
+
+@pytest.mark.parametrize(
+    ("url", "says", "helps"),
+    [
+        ("postgresql://127.0.0.1:1/db", "Connection refused", "check that the server runs"),
+        ("postgresql:///db?host=/absent", "No such file", "check that the server runs"),
+        ("postgresql://localhost:99999/db", "99999", "check that the server runs"),
+        ("postgresql://localhost:port/db", "resolve", "check that the server runs"),
+        ("postgresql:///db?service=absent", "absent", "PGSERVICEFILE"),
+    ],
+)
+def test_no_server(url: str, says: str, helps: str) -> None:
+    line = refused("stats", url)
+    assert says in line and helps in line and "lost" not in line
+
+
+def test_searches_go_on_while_an_index_is_built(
+    postgres: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    some = galleries.entries(40)
+    gallery = made(in_database(postgres.url)(), some, index="ivf")
+    found: list[list[str]] = []
+
+    def search(*_: object) -> None:
+        with monkeypatch.context() as patched:
+            patched.setenv("PGOPTIONS", "-c lock_timeout=1s")
+            found.append(gallery.search(some.table.features[:1], top=1).keys(0))
+
+    monkeypatch.setattr("reid.galleries.postgres.say_building", search)
+    gallery.add(galleries.entries(60, first=100, seed=1))
+    assert found == [["t0000"]] and verify(gallery)[0] == []
 
 
 def test_a_database_and_a_gallery_that_are_not_there(postgres: Server) -> None:
