@@ -10,6 +10,7 @@ import numpy as np
 
 from reid.galleries.entries import About, Entries, joined
 from reid.galleries.searching import ANYTHING, Answer, Only
+from video_snl.errors import UserError
 
 __all__ = [
     "Added",
@@ -138,6 +139,9 @@ def verify(
 
     Returns:
         What is wrong, empty for nothing; and the figures.
+
+    Raises:
+        UserError: A gallery was changed meanwhile, by another process, and so gave other answers.
     """
     wrong = gallery.faults()
     stats = gallery.stats()
@@ -161,6 +165,7 @@ def verify(
                     f"the index finds {at_once} of {len(asked)} entries by their own vectors: "
                     "build it anew (create another gallery from an export)"
                 )
+    other = None
     if against is not None:
         wrong += against.faults()
         other = against.stats()
@@ -180,7 +185,19 @@ def verify(
             )
             if differ:
                 wrong.append(f"{differ} of {len(asked)} searches give other answers")
+    for each, before in ((gallery, stats), (against, other)):
+        if wrong and each is not None and before is not None:
+            _check_still(each, before)
     return wrong, figures
+
+
+def _check_still(gallery: StoredGallery, before: Stats) -> None:
+    """Raise UserError if a gallery has changed meanwhile, so that what was found means nothing."""
+    if gallery.stats().contents != before.contents:
+        raise UserError(
+            f"{gallery.where} was changed while it was compared: verify it again while nobody adds "
+            "to it"
+        )
 
 
 def recall(found: Answer, exact: Answer) -> float:
@@ -208,7 +225,7 @@ def _lost(asked: Entries, exact: Answer) -> list[str]:
         key
         for query, key in enumerate(asked.keys)
         if key not in exact.keys(query)
-        and not exact.distances[query, -1] <= exact.distances[query, 0]
+        and not exact.distances[query, -1] <= exact.distances[query, 0] < np.inf
     ]
     if not lost:
         return []

@@ -7,7 +7,7 @@ import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -520,6 +520,21 @@ def test_verify_against_another_gallery(place: Place, tmp_path: Path) -> None:
     done = run("gallery", "verify", one.where, "--against", two.where)
     assert done.returncode == 1
     assert "entries differ: 30" in done.stdout and "contents differ" in done.stdout
+
+
+def test_verify_while_another_process_removes(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gallery = made(place(), galleries.entries(30))
+    writer, search = open_gallery(gallery.where), gallery.search
+
+    def search_late(*words: Any, **options: Any) -> Answer:
+        writer.remove(galleries.entries(30).keys)
+        return search(*words, **options)
+
+    monkeypatch.setattr(gallery, "search", search_late)
+    with pytest.raises(UserError, match="was changed while"):
+        verify(gallery)
 
 
 def test_times_that_are_not_known_are_nan() -> None:
