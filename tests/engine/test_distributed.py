@@ -17,7 +17,10 @@ from tests.engine.test_interruption import metrics
 from tests.tiny import command, environment, only_run, record, run_command, tiny_options
 from tests.videos import write_ucf101
 from video_snl.cli.main import main
+from video_snl.config.video import TrainerConfig
 from video_snl.engine.fit import _end_other_processes
+from video_snl.engine.trainer import check_processes
+from video_snl.errors import UserError
 
 
 @pytest.mark.slow
@@ -32,6 +35,35 @@ def test_two_processes_have_the_loss_curve_of_one(tmp_path: Path) -> None:
     assert len(ours) == len(expected) == 3
     for row, wanted in zip(ours, expected, strict=True):
         assert row == pytest.approx(wanted, rel=1e-4, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("variables", "devices", "nodes", "advice"),
+    [
+        ({"TORCHELASTIC_RUN_ID": "1", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}, 1, 1, (2, 1)),
+        ({"TORCHELASTIC_RUN_ID": "1", "WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4"}, 8, 2, (4, 2)),
+        (
+            {"SLURM_NTASKS": "6", "SLURM_STEP_NUM_TASKS": "6", "SLURM_STEP_NUM_NODES": "2"},
+            1,
+            2,
+            (3, 2),
+        ),
+    ],
+)
+def test_processes_that_would_train_alone_are_refused(
+    variables: dict[str, str],
+    devices: int,
+    nodes: int,
+    advice: tuple[int, int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    said = f"give --trainer.devices {advice[0]} --trainer.nodes {advice[1]}"
+    with pytest.raises(UserError, match=said):
+        check_processes(TrainerConfig(devices=devices, nodes=nodes))
+    check_processes(TrainerConfig(devices=advice[0], nodes=advice[1]))
+    check_processes(TrainerConfig(devices="auto"))
 
 
 # Python loads this module in every process before anything else; the first one reads no video.

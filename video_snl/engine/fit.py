@@ -22,6 +22,7 @@ from video_snl.engine.resume import Asked, check_resumable, fingerprints
 from video_snl.engine.trainer import (
     StopTogether,
     check_precision,
+    check_processes,
     make_trainer,
     stopping_in_order,
 )
@@ -64,6 +65,7 @@ def opened_run(
             in the precision that is asked for.
     """
     check_precision(experiment.trainer)
+    check_processes(experiment.trainer)
     output = Path(experiment.trainer.output)
     folder = resumed_folder(experiment, spec, asked)
     if folder is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import os
 import signal
 import sys
 import time
@@ -26,6 +27,7 @@ from video_snl.config.video import TrainerConfig
 from video_snl.engine.callbacks import AtomicCheckpointIO
 from video_snl.engine.gradients import ProvenConvolutions
 from video_snl.errors import UserError
+from video_snl.utils.counts import counts
 from video_snl.utils.processes import handling, leave_lost_terminal
 from video_snl.utils.progress import EVERY
 
@@ -35,6 +37,7 @@ __all__ = [
     "ProgressLines",
     "StopTogether",
     "check_precision",
+    "check_processes",
     "device_named",
     "device_of",
     "make_trainer",
@@ -186,6 +189,33 @@ def check_precision(config: TrainerConfig) -> None:
         raise UserError(
             "trainer.precision=bf16-true needs a CUDA GPU; on a CPU use bf16-mixed or 32-true."
         )
+
+
+def check_processes(config: TrainerConfig) -> None:
+    """Refuse other numbers than those of the processes that torchrun or srun has started.
+
+    Each of them would train by itself else, on all the data.
+
+    Raises:
+        UserError: It names the options that fit.
+    """
+    if TorchElasticEnvironment.detect():
+        launcher, count = "torchrun", int(os.environ["WORLD_SIZE"])
+        of_machine = int(os.environ["LOCAL_WORLD_SIZE"])
+    elif SLURMEnvironment.detect() and "SLURM_STEP_NUM_TASKS" in os.environ:  # not sbatch's shell
+        launcher, count = "srun", int(os.environ["SLURM_STEP_NUM_TASKS"])
+        of_machine = count // int(os.environ["SLURM_STEP_NUM_NODES"])
+    else:
+        return
+    if isinstance(config.devices, int) and config.devices > 0:
+        asked = config.devices * config.nodes
+        if asked != count:
+            raise UserError(
+                f"{launcher} has started {counts(count, 'process', 'processes')}, but "
+                f"trainer.devices={config.devices} with trainer.nodes={config.nodes} asks for "
+                f"{asked}: give --trainer.devices {of_machine} "
+                f"--trainer.nodes {count // of_machine}."
+            )
 
 
 def device_of(accelerator: str, *, option: str = "--accelerator") -> torch.device:
