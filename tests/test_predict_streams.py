@@ -82,9 +82,9 @@ def test_a_pipe_has_the_lines_of_its_file(
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (["-"], "give their length, --window 2s"),
+        (["-"], "give their length, such as --window 2s"),
         (["--window", "1s", "-", "a.avi"], "is a stream, of which there is one in a command: 2"),
-        (["--window", "1s", "--plot", "a.png", "-"], "without --render and --plot"),
+        (["--window", "1s", "--plot", "a.png", "-"], "which is not drawn: leave out --plot"),
         (["--window", "1s", "--deadline", "3", "-"], "of a stream, give --timeout"),
         (["--window", "1s", "--timeout", "0", "-"], "--timeout 0.0: give seconds, more than 0"),
         (["--window", "1s", "--reconnect", "9", "a.avi"], "--reconnect is for streams"),
@@ -211,7 +211,7 @@ def test_a_recording_of_a_server_ends(words: Words, tmp_path: Path) -> None:
     [of_file] = json.loads(run_here(*words, *windows, "--json", str(path)).stdout)
     with StreamServer([path.read_bytes()]) as server:
         address = f"{server.address}/a.mkv"
-        done = run_here(*words, *windows, "--behind", "wait", address)
+        done = run_here(*words, *windows, address)  # all of them
     assert done.returncode == 0, done.stderr
     same(lines_of(done.stdout), of_file["windows"], address.replace("user:secret", "***"))
 

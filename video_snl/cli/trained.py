@@ -122,7 +122,8 @@ class Predict(ClipReading, Pretrained, PredictImages):
             anew; default 10. Frames that come later than that are left out.
         reconnect: Seconds for which a lost stream is tried again; 0: not at all; default 300.
         behind: What to do where windows of a stream come faster than they are scored: drop those
-            that wait, or wait with reading; default drop, of the standard input wait.
+            that wait, or wait with reading; default drop, of the standard input and of recordings
+            by HTTP wait.
     """
 
     clips: int | None = None

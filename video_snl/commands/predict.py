@@ -200,11 +200,16 @@ def predict(
     if source is None:
         inputs = [Path(path) for path, _ in operations.find_inputs(paths, "predict", reading)]
         files = named_once(inputs, "video-snl predict")
-    elif spec.inputs != "videos" or views.window is None or render or plot.target:
+    elif spec.inputs != "videos":
+        raise UserError(f"{source.called} is a stream, which is for networks of videos")
+    elif views.window is None:
         raise UserError(
-            f"{source.called}: streams are for networks of videos, and scored by windows, without "
-            "--render and --plot: give their length, --window 2s"
+            f"{source.called} is a stream, which is scored by windows: give their length, "
+            "such as --window 2s"
         )
+    elif render or plot.target:
+        option = "--render" if render else "--plot"
+        raise UserError(f"{source.called} is a stream, which is not drawn: leave out {option}")
     rendered: Mapping[Path, Path] = {}
     if render is not None:
         of_videos = spec.inputs == "videos"

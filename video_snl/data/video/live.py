@@ -122,8 +122,8 @@ class LiveStream:
         self.source, self.config, self.patience = source, config, patience
         self.window, self.hop, self.clips = window, hop, clips
         self.counts = Counts()
-        self._drops = patience.drops(source)
-        self._handover = _Handover(self._drops)
+        self._drops = False  # as soon as it is open, what patience says
+        self._handover = _Handover()
         self._heard = time.monotonic()  # when the last frame came
         self._rgb = RgbConverter()
         self._stretch: _Stretch | None = None
@@ -180,7 +180,10 @@ class LiveStream:
             self._handover.put(None)
 
     def _read_all(self) -> None:
-        connection: Connection | None = self._open()
+        connection: Connection | None
+        connection = first = self._open()
+        self._drops = self.patience.drops(self.source, recorded=first.recorded)
+        self._handover.drops = self._drops
         attempts = _Attempts(self.patience.reconnect)
         while connection is not None:
             before = self.counts.frames
@@ -438,8 +441,8 @@ class _Attempts:
 class _Handover:
     """Events on their way to whoever takes them: one window, and a few of other kinds."""
 
-    def __init__(self, drops: bool) -> None:
-        self.drops, self.closed = drops, False
+    def __init__(self) -> None:
+        self.drops = self.closed = False
         self._changed = threading.Condition()
         self._events: deque[_Event] = deque()
 

@@ -53,7 +53,8 @@ class Patience:
             than that are left out.
         reconnect: Seconds for which a lost connection is tried again; 0: not at all.
         behind: ``drop``: a window that is still waiting when the next one is ready is left out;
-            ``wait``: reading waits. None: ``wait`` for the standard input, else ``drop``.
+            ``wait``: reading waits. None: ``wait`` for the standard input and for recordings by
+            HTTP, else ``drop``.
 
     Raises:
         UserError: A value is out of its range.
@@ -69,9 +70,17 @@ class Patience:
         if not self.reconnect >= 0:
             raise UserError(f"--reconnect {self.reconnect}: give seconds, 0 or more.")
 
-    def drops(self, source: Source) -> bool:
-        """Tell whether windows of a stream are left out, rather than that reading waits."""
-        return (self.behind or ("wait" if source.kind == "pipe" else "drop")) == "drop"
+    def drops(self, source: Source, *, recorded: bool) -> bool:
+        """Tell whether windows of a stream are left out, rather than that reading waits.
+
+        Args:
+            recorded: It has an end.
+        """
+        # An RTSP server sends a recording at its own pace, whether it is read or not.
+        at_leisure = recorded and source.address.lower().startswith("http")
+        return (
+            self.behind or ("wait" if source.kind == "pipe" or at_leisure else "drop")
+        ) == "drop"
 
 
 def only_source(paths: Sequence[str]) -> Source | None:
