@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -66,7 +65,8 @@ def create_gallery(location: str | Path, about: About, entries: Entries) -> Stor
     return FolderGallery.create(Path(location), about, entries)
 
 
-class Found(NamedTuple):
+@dataclass(frozen=True)
+class Found:
     """The nearest tracklets of a gallery.
 
     Attributes:

@@ -118,7 +118,8 @@ def _identified(
         )
     # Tracks have names of their own, which are compared with nobody's.
     comparable([gallery.table])
-    table, nearest, *_ = gallery.search(asked)
+    answer = gallery.search(asked)
+    table, nearest = answer.table, answer.result
     names, rows = table.person_names, []
     for row, track in enumerate(found.tracks):
         start, end = found.times.of(track.frames)
