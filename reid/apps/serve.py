@@ -7,7 +7,7 @@ import shutil
 import struct
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -21,9 +21,8 @@ from reid.galleries.places import Gallery
 from reid.retrieval.encode import encode, table_of
 from reid.retrieval.features import FeatureTable
 from reid.retrieval.searching import Limit, answer_of, limit_of, verdict_of, write_page
-from reid.runs import find_checkpoint
 from reid.task_spec import REID
-from reid.trained import TrainedReid, load_trained
+from reid.trained import TrainedReid
 from video_snl.data.workers.forkserver import start_forkserver
 from video_snl.engine.trainer import device_of
 from video_snl.errors import UserError
@@ -54,8 +53,8 @@ _DAMAGED = (
 
 
 def serve_people(
+    find: Callable[[], TrainedReid],
     *,
-    checkpoint: str | None,
     gallery: str | None,
     top: int,
     threshold: float | None,
@@ -67,16 +66,18 @@ def serve_people(
 ) -> NoReturn:
     """Show the page until a signal comes.
 
+    Args:
+        find: Loads the network.
+
     Raises:
-        UserError: A package, the checkpoint or the gallery is missing, an option does not fit, or
-            the gallery is of another network.
+        UserError: A package, the network or the gallery is missing, an option does not fit, or the
+            gallery is of another network.
     """
     require("serve")
     check_options(port, limits, None)
     if not 1 <= top <= _MOST:
         raise UserError(f"--top {top}: give a number of tracklets from 1 to {_MOST}.")
     device = device_of(accelerator)
-    path = find_checkpoint(checkpoint)
     limit = limit_of(threshold, calibration)
     if limit is not None and gallery is None:
         raise UserError("--threshold and --calibrate are of a --gallery: name one")
@@ -86,7 +87,7 @@ def serve_people(
 
     def make() -> Service:
         start_forkserver()  # loads its modules while the network is made
-        trained = REID.make().reading(load_trained(path), Reading(max_pixels=limits.max_pixels))
+        trained = REID.make().reading(find(), Reading(max_pixels=limits.max_pixels))
         return people_service(trained, searched, limits, device, limit)
 
     serve(make, host=host, port=port, limits=limits)
@@ -217,8 +218,8 @@ def _check_network(trained: TrainedReid, gallery: Gallery) -> None:
     if table.model != trained.digest:
         raise UserError(
             f"--gallery {gallery.path} holds features of {table.checkpoint} (hash "
-            f"{table.model[:12]}), and the network is {trained.path} (hash {trained.digest[:12]}): "
-            "extract the gallery with this checkpoint"
+            f"{table.model[:12]}), and the network is {trained.said} (hash {trained.digest[:12]}): "
+            "extract the gallery with this network"
         )
 
 

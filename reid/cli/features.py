@@ -6,6 +6,7 @@ blocks do, ``check`` opens the files of a dataset, ``publish`` writes a folder f
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from reid.cli.common import GalleryMetric, Threshold, running
@@ -195,7 +196,7 @@ class Spectrum(_Tracklets, SpectrumAny):
 
 
 @option_group
-class Serve(Threshold, VideoLength, ServeAny):
+class Serve(Threshold, VideoLength, PretrainedReid, ServeAny):
     """Options of ``serve``.
 
     Args:
@@ -281,10 +282,11 @@ def spectrum(arguments: Namespace) -> int:
 
 def serve(arguments: Namespace) -> int:
     options = options_of(Serve, arguments)
+    check_network(options.checkpoint, options.pretrained, options.weights)
     from reid.apps.serve import serve_people
 
     serve_people(
-        checkpoint=options.checkpoint,
+        partial(_find_network, options),
         gallery=options.gallery,
         top=options.top,
         threshold=options.threshold,
@@ -314,16 +316,18 @@ def check(arguments: Namespace) -> int:
 def export(arguments: Namespace) -> int:
     options = options_of(Export, arguments)
     check_network(options.checkpoint, options.pretrained, options.weights)
-
-    def find() -> TrainedReid:
-        from reid.runs import find_checkpoint
-        from reid.trained import load_trained, pretrained
-
-        if options.pretrained is not None:
-            return pretrained(options.pretrained, options.weights)
-        return load_trained(find_checkpoint(options.checkpoint))
-
+    find = partial(_find_network, options)
     return run_export(options, find, dynamic="batch,frames", preprocessing=True)
+
+
+def _find_network(options: Serve | Export) -> TrainedReid:
+    """Load the published network, or that of the checkpoint."""
+    from reid.runs import find_checkpoint
+    from reid.trained import load_trained, pretrained
+
+    if options.pretrained is not None:
+        return pretrained(options.pretrained, options.weights)
+    return load_trained(find_checkpoint(options.checkpoint))
 
 
 def publish(arguments: Namespace) -> int:

@@ -43,7 +43,7 @@ _DESCRIPTION = """Video person re-identification with nonlocal blocks (arXiv:210
 Without --config, the defaults are the sample experiment: a small OSNet with one spectral nonlocal
 block on a generated dataset. Commands that need a network take the newest run with a checkpoint;
 where there is none, evaluate trains the sample experiment first. evaluate, extract, search,
-identify and export take published weights, too (--pretrained osnet_x0_25_msmt17)."""
+identify, serve and export take published weights, too (--pretrained osnet_x0_25_msmt17)."""
 
 _SHORT = ("dataset", "root", "split", "cameras")
 

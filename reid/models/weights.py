@@ -153,7 +153,7 @@ def pretrained_file(name: str, weights: str | None = None) -> Path:
     raise UserError(
         f"{path} {fault}: the weights of {name} are published where no program can fetch them. "
         f"Fetch them from {url} and {advice} the file: --weights FILE of evaluate, extract, "
-        "search, identify and export, --model.weights FILE of train."
+        "search, identify, serve and export, --model.weights FILE of train."
     )
 
 

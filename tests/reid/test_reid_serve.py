@@ -13,7 +13,9 @@ from reid.apps.serve import uploaded_tracklet
 from reid.data.tracklet import Tracklet
 from reid.retrieval.calibration import NO_PROBABILITIES
 from tests.reid.little import run, write_tracklet
+from tests.reid.test_reid_weights import torchreid_checkpoint, torchreid_model
 from tests.served import Served
+from tests.test_checkpoints import save
 from tests.videos import write_video
 from video_snl.errors import UserError
 from video_snl.serve.service import Limits
@@ -105,15 +107,38 @@ def test_broken_uploads_get_a_message(served: Served, tmp_path: Path) -> None:
     assert served.uploads() == []
 
 
+@pytest.mark.slow
+def test_a_published_network_without_any_training(dataset: Path, tmp_path: Path) -> None:
+    checkpoint = torchreid_checkpoint(torchreid_model(identities=4101), "module.")
+    weights = save(checkpoint, tmp_path, "osnet.pth.tar-180")
+    network = ("--pretrained", "osnet_x0_25_msmt17", "--weights", weights)
+    features, place = str(tmp_path / "feats.parquet"), str(tmp_path / "people")
+    done = run("extract", str(dataset / "gallery"), *network, "-o", features)
+    assert done.returncode == 0, done.stderr
+    assert run("gallery", "create", place, features).returncode == 0
+    query = dataset / "query" / "102" / "c0" / "t0"
+    words = (*network, "--gallery", place, "--top", "3")
+    [expected] = json.loads(run("search", str(query), *words, "--json").stdout)["queries"]
+    page = Served.start(tmp_path / "temporary", *words, module="reid")
+    _, lines = page.ask(*query.iterdir())
+    assert (page.stop(), page.errors.count("Traceback")) == (143, 0)
+    found, explorer = (shown["html"] for shown in lines[-1]["pages"])
+    assert distances(found) == [f"{row['distance']:.4g}" for row in expected["results"]]
+    assert "The network has no blocks" in explorer
+
+
 def test_a_gallery_of_another_network(trained: Path, gallery: Path) -> None:
     done = run("serve", "--checkpoint", str(trained), "--gallery", str(gallery), "--port", "0")
-    assert done.returncode == 2 and "extract the gallery with this checkpoint" in done.stderr
+    assert done.returncode == 2 and "extract the gallery with this network" in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("--top", "21"), ("--gallery", "none.parquet"), ("--threshold", "1"), ("--threshold", "-1")],
+    [
+        *(("--top", "21"), ("--gallery", "none.parquet"), ("--threshold", "1")),
+        *(("--threshold", "-1"), ("--pretrained", "osnet_x0_25_msmt17"), ("--weights", "w.pth")),
+    ],
 )
 def test_options_that_do_not_fit(trained: Path, option: str, value: str) -> None:
     done = run("serve", "--checkpoint", str(trained), option, value)
