@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 
 from reid.data.tracklet import JUNK
 from reid.report.page import Shown
-from video_snl.render.film_strips import film_strip, strip_width
+from video_snl.render.film_strips import chosen_frames, film_strip, strip_width
 from video_snl.render.fonts import letters_for, shortened, spelled
 from video_snl.utils.files import replace_file
 
@@ -35,8 +35,8 @@ _SHOWN = 4  # queries of each kind whose film strips the report shows
 _LISTED_JUNK = 5  # junk tracklets among the nearest that are listed, for each query
 
 # Sizes of the image, in pixels, and its colours.
-_FRAME = (32, 64)
-_CELL = (strip_width(4, _FRAME[0]), _FRAME[1])
+_FRAMES = {1: (64, 128), 2: (64, 128), 3: (32, 64), 4: (32, 64)}  # by the most in a strip
+_CAPTION = 112  # least width of a column
 _EDGE, _GAP, _TEXT = 3, 8, 17
 _RANKS = 10
 _LETTERS = 11
@@ -112,7 +112,8 @@ def draw_lists(
 ) -> None:
     """Draw a row per query: its film strip and those of its first ten ranks, marked right or wrong.
 
-    Junk, which has no rank, is left out. The image is written atomically, as PNG.
+    Junk, which has no rank, is left out. All strips have room for the most frames that one of them
+    shows. The image is written atomically, as PNG.
 
     Args:
         lists: Ranked lists to draw.
@@ -120,21 +121,31 @@ def draw_lists(
         searched: Tracklets of the whole gallery, by row.
         path: File to write.
     """
-    step = _CELL[0] + 2 * _EDGE + _GAP, _CELL[1] + 2 * _EDGE + _TEXT + _GAP
+    ranks = [[entry for entry in each.entries if entry.rank is not None][:_RANKS] for each in lists]
+    drawn = [asked[each.query] for each in lists]
+    drawn += [searched[entry.row] for ranked in ranks for entry in ranked]
+    most = max((len(chosen_frames(len(shown.frames))) for shown in drawn), default=1)
+    width, height = _FRAMES[max(1, most)]
+    cell = strip_width(max(1, most), width) + 2 * _EDGE, height + 2 * _EDGE
+    step = max(cell[0], _CAPTION) + _GAP, cell[1] + _TEXT + _GAP
     size = _GAP + (1 + _RANKS) * step[0], _TITLE + _GAP + max(1, len(lists)) * step[1]
     image = Image.new("RGB", size, "white")
     title = "Queries (left, blue) and the nearest tracklets: rank, right or wrong, distance"
     letters_for([title], _TITLE_LETTERS).draw(
         ImageDraw.Draw(image), (_GAP, _GAP), title, fill="black"
     )
-    for index, each in enumerate(lists):
+
+    def draw(corner: tuple[int, int], shown: Shown, kind: str, text: str) -> None:
+        strip = film_strip(shown.frames, width=width, height=height)
+        _draw(image, (*corner, *cell), strip, kind, text)
+
+    for index, (each, ranked) in enumerate(zip(lists, ranks, strict=True)):
         top = _TITLE + _GAP + index * step[1]
         query = asked[each.query]
-        _draw(image, (_GAP, top), query, "query", f"query, person {query.person}")
-        ranked = [entry for entry in each.entries if entry.rank is not None][:_RANKS]
+        draw((_GAP, top), query, "query", f"query, person {query.person}")
         for column, entry in enumerate(ranked, start=1):
             corner = _GAP + column * step[0], top
-            _draw(image, corner, searched[entry.row], entry.verdict, _caption(entry))
+            draw(corner, searched[entry.row], entry.verdict, _caption(entry))
     replace_file(path, lambda temporary: image.save(temporary, format="PNG", optimize=True))
 
 
@@ -165,14 +176,16 @@ def _caption(entry: Entry) -> str:
     return f"{entry.rank}  {entry.verdict}  {entry.distance:.3g}"
 
 
-def _draw(image: Image.Image, corner: tuple[int, int], shown: Shown, kind: str, text: str) -> None:
-    left, top = corner
+def _draw(
+    image: Image.Image, box: tuple[int, int, int, int], strip: Image.Image, kind: str, text: str
+) -> None:
+    """Draw a strip into a frame (left, top, width, height), and a caption below it."""
+    left, top, width, height = box
     colour, draw = _COLOURS[kind], ImageDraw.Draw(image)
-    right, bottom = left + _CELL[0] + 2 * _EDGE - 1, top + _CELL[1] + 2 * _EDGE - 1
+    right, bottom = left + width - 1, top + height - 1
     draw.rectangle((left, top, right, bottom), outline=colour, width=_EDGE, fill=(235, 235, 235))
-    strip = film_strip(shown.frames, width=_FRAME[0], height=_FRAME[1])
     image.paste(strip, (left + _EDGE, top + _EDGE))
     said = spelled(text)
     letters = letters_for([said, "…"], _LETTERS)
-    said = shortened(said, letters, _CELL[0] + 2 * _EDGE)
+    said = shortened(said, letters, max(width, _CAPTION))
     letters.draw(draw, (left, bottom + 2), said, fill=colour)

@@ -19,7 +19,8 @@ from PIL import Image
 
 from reid.evaluate import rank_lists
 from reid.report.evaluation import Evaluation, camera_pairs, metrics
-from reid.report.ranked_lists import choose_queries, ranked_list
+from reid.report.page import Shown
+from reid.report.ranked_lists import Entry, RankedList, choose_queries, draw_lists, ranked_list
 from reid.report.report import write_report
 from tests.reid.evaluations import make_evaluation, naive_list, naive_pair
 from video_snl.render.film_strips import chosen_frames, film_strip, read_frame
@@ -277,6 +278,19 @@ def test_a_large_evaluation_makes_no_large_page(tmp_path: Path) -> None:
             Path(frame).hardlink_to(worst)
     page = write_report(tmp_path / "report", made)
     assert page.stat().st_size < 10_000_000
+
+
+@pytest.mark.parametrize("frames", [1, 2, 4, 9])
+def test_the_image_of_the_lists_has_room_for_the_frames_alone(tmp_path: Path, frames: int) -> None:
+    crop = Image.new("RGB", (64, 128), (10, 200, 10))
+    shown = [Shown(str(row), [crop] * frames, "1", "1", frames) for row in range(11)]
+    entries = [Entry(row, row + 1, 0.5, "wrong") for row in range(10)]
+    draw_lists([RankedList(10, entries)], shown, shown, tmp_path / "lists.png")
+    pixels = np.asarray(Image.open(tmp_path / "lists.png"), dtype=np.int64)
+    crops = (pixels == (10, 200, 10)).all(-1).sum()
+    grey = (pixels == (235, 235, 235)).all(-1).sum() + (pixels == (128, 128, 128)).all(-1).sum()
+    assert crops == 11 * min(frames, 4) * (64 * 128 if frames < 3 else 32 * 64)
+    assert grey < 0.1 * crops
 
 
 def test_a_strip_shows_the_first_and_the_last_frame(tmp_path: Path) -> None:
