@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,10 +49,10 @@ def run_calibrate(given: Options) -> int:
     searched, digest = gallery.whole()
     parts = [Gallery.open(path).whole() for path in given.queries]
     asked = concatenate([table for table, _ in parts])
+    digests = dict(zip(given.queries, (each for _, each in parts), strict=True))
     found = measure(asked, searched, metric=gallery.metric, cameras=given.cameras)
     chosen = fixed
     if given.output is not None:
-        digests = dict(zip(given.queries, (each for _, each in parts), strict=True))
         chosen = calibrate(
             asked,
             searched,
@@ -64,13 +65,21 @@ def run_calibrate(given: Options) -> int:
         with writing("-o", given.output):
             chosen.write(Path(given.output))
     values = _values(found, chosen, searched, given.gallery)
-    text = to_json(values, indent=2) if given.json else _text(found, values, given)
-    print(text, flush=True)
+    facts = searches_text(found)
+    same = [path for path, each in digests.items() if fixed and each in fixed.query.values()]
+    if same:
+        note = (
+            f"{given.check} was chosen on {', '.join(same)}: its rates there are no measure of how "
+            "it does on others; measure it on people whom it was not chosen on"
+        )
+        print(note, file=sys.stderr, flush=True)
+        facts += f"\n{note}"
+    print(to_json(values, indent=2) if given.json else _text(found, values, given), flush=True)
     if given.page is not None:
         from reid.report.calibration_page import write_calibration_page
 
         with writing("--page", given.page):
-            write_calibration_page(Path(given.page), found, values, text=searches_text(found))
+            write_calibration_page(Path(given.page), found, values, text=facts)
         if not given.json:
             print(f"page: {given.page}")
     return 0

@@ -156,6 +156,7 @@ def read_calibration(path: str) -> Calibration:
         sound = (
             all(type(values[name]) in kinds for kinds, names in _KINDS.items() for name in names)
             and 0 <= found.threshold < math.inf
+            and all(isinstance(files, dict) for files in (found.query, found.gallery))
             and found.others.ndim == 1
             and len(found.others) <= found.searches
             and bool(np.isfinite(found.others).all() and (np.diff(found.others) >= 0).all())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -209,7 +210,17 @@ def test_a_threshold_is_measured_on_other_features(
     files: dict[str, str], calibration: str, tmp_path: Path
 ) -> None:
     words = ["--gallery", files["gallery"], "--check", calibration, "--json"]
-    values = json.loads(run("calibrate", files["query"], *words).stdout)
+    done = run("calibrate", files["query"], *words, "--page", str(tmp_path / "page.html"))
+    said = f"{calibration} was chosen on {files['query']}: "
+    assert done.stderr.startswith(said) and done.stderr.count("\n") == 1
+    assert said in (tmp_path / "page.html").read_text(encoding="utf-8")
+    copy, other = str(tmp_path / "copy.parquet"), str(tmp_path / "other.parquet")
+    shutil.copy(files["query"], copy)
+    assert f"was chosen on {copy}: " in run("calibrate", copy, *words).stderr
+    query = read_features(files["query"])
+    write_features(other, replace(query, names=[f"other/{name}" for name in query.names]))
+    assert run("calibrate", other, *words).stderr == ""
+    values = json.loads(done.stdout)
     stored = read_calibration(calibration)
     assert values["chosen"]["threshold"] == stored.threshold
     assert values["chosen"]["rate"] == stored.rate
@@ -300,6 +311,7 @@ def test_bad_thresholds(files: dict[str, str], calibration: str) -> None:
         {"threshold": -1.0},
         {"threshold": True},
         {"interval": 3},
+        {"query": ["q.parquet"]},
         {"more": 1},
         {"model": ...},
     ],
