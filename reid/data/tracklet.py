@@ -29,6 +29,7 @@ __all__ = [
     "identity_numbers",
     "labels_of",
     "own_entries",
+    "people_in",
     "person_number",
     "special_person",
 ]
@@ -59,6 +60,11 @@ def special_person(name: str) -> int | None:
     if name and not name.strip("0"):
         return DISTRACTOR
     return None
+
+
+def people_in(names: Iterable[str | None]) -> set[str]:
+    """Return the names of identities, without those of junk and distractors and what is unknown."""
+    return {name for name in names if name is not None and special_person(name) is None}
 
 
 def person_number(name: str) -> int | None:

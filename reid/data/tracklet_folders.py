@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
@@ -19,8 +19,8 @@ from reid.data.tracklet import (
     Tracklet,
     camera_number,
     identity_numbers,
+    people_in,
     person_number,
-    special_person,
 )
 from reid.data.tracklet_layouts import (
     DEPTH,
@@ -88,7 +88,7 @@ class FoundTracklets:
         if images:
             said += f", {count_of(images, 'image')}"
         for names, noun in (
-            (_identities(self.tracklets.values()), "person"),
+            (people_in(tracklet.person for tracklet in self.tracklets.values()), "person"),
             ({tracklet.camera for tracklet in self.tracklets.values()} - {None}, "camera"),
         ):
             if names:
@@ -295,12 +295,6 @@ def _kind(name: str, tracklet: Tracklet) -> str:
     if tracklet.frames == (name,):
         return "video" if PurePath(name).suffix.lower() in VIDEO_SUFFIXES else "single"
     return "group" if tracklet.frames[0] == name else "folder"
-
-
-def _identities(tracklets: Iterable[Tracklet]) -> set[str]:
-    """Return the names of the identities, without those of junk and distractors."""
-    names = {tracklet.person for tracklet in tracklets}
-    return {name for name in names if name is not None and special_person(name) is None}
 
 
 def _joined(path: str, inside: PurePath) -> str:

@@ -19,7 +19,7 @@ from reid.galleries.entries import (
 )
 from reid.galleries.places import Gallery, create_gallery, is_database, open_gallery
 from reid.galleries.searching import ANYTHING, Only
-from reid.galleries.store import StoredGallery, verify
+from reid.galleries.store import Stats, StoredGallery, verify
 from reid.retrieval.features import (
     FeatureTable,
     concatenate,
@@ -133,7 +133,7 @@ def run_stats(given: options.Stats) -> int:
         ("network", f"{about.checkpoint} (hash {about.model[:12]})"),
         ("vectors", f"{about.dimension} float32, of {frames} frames, {about.metric}"),
         ("tracklets", f"{stats.entries:,}"),
-        ("identities", f"{stats.persons:,}"),
+        ("identities", f"{stats.persons:,}{_nobody(stats)}"),
         ("cameras", f"{stats.cameras:,}"),
         ("times", _span(stats.first, stats.last)),
         ("index", f"{stats.index} ({about.index} was asked for)"),
@@ -211,6 +211,13 @@ def _only(given: options.Search | options.Export) -> Only:
         after=None if given.after is None else parse_time(given.after),
         before=None if given.before is None else parse_time(given.before),
     )
+
+
+def _nobody(stats: Stats) -> str:
+    """Say how many tracklets are nobody's, where there are some."""
+    kinds = (("of junk", stats.junk), ("of distractors", stats.distractors))
+    said = [f"{counts(number, 'tracklet')} {kind}" for kind, number in kinds if number]
+    return f", and {', '.join(said)}" if said else ""
 
 
 def _span(first: float | None, last: float | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -36,7 +37,7 @@ from reid.galleries.searching import (
     least_asked,
     nearest,
 )
-from reid.galleries.store import Added, Removed, Stats
+from reid.galleries.store import Added, Removed, Stats, count_people
 from video_snl.errors import UserError
 
 __all__ = ["FolderGallery"]
@@ -180,7 +181,7 @@ class FolderGallery:
         known = state.times[~np.isnan(state.times)]
         return Stats(
             entries=len(state.keys),
-            persons=len(set(state.persons) - {None}),
+            **count_people(Counter(state.persons)),
             cameras=len(set(state.cameras) - {None}),
             first=float(known.min()) if len(known) else None,
             last=float(known.max()) if len(known) else None,

@@ -38,7 +38,7 @@ from reid.galleries.searching import (
     nearest,
     say_building,
 )
-from reid.galleries.store import Added, Removed, Stats
+from reid.galleries.store import Added, Removed, Stats, count_people
 from video_snl.errors import UserError
 
 __all__ = ["PostgresGallery"]
@@ -212,13 +212,16 @@ class PostgresGallery:
     def stats(self) -> Stats:
         """Measure it."""
         with self._transaction() as connected:
-            count, persons, cameras, first, last = one_row(
+            count, cameras, first, last = one_row(
                 connected,
                 self._sql(
-                    "SELECT count(*), count(DISTINCT person), count(DISTINCT camera), min(time), "
-                    "max(time) FROM {schema}.entries"
+                    "SELECT count(*), count(DISTINCT camera), min(time), max(time) "
+                    "FROM {schema}.entries"
                 ),
             )
+            people = connected.execute(
+                self._sql("SELECT person, count(*) FROM {schema}.entries GROUP BY person")
+            ).fetchall()
             (size,) = one_row(
                 connected,
                 "SELECT pg_total_relation_size(%s::regclass)",
@@ -227,7 +230,16 @@ class PostgresGallery:
             built, contents = one_row(
                 connected, self._sql("SELECT built, contents FROM {schema}.about")
             )
-        return Stats(count, persons, cameras, first, last, built, size, contents)
+        return Stats(
+            entries=count,
+            **count_people(dict(people)),
+            cameras=cameras,
+            first=first,
+            last=last,
+            index=built,
+            bytes=size,
+            contents=contents,
+        )
 
     def faults(self) -> list[str]:
         """Read all entries, and compare them with what is stored of them."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
+from reid.data.tracklet import DISTRACTOR, JUNK, people_in, special_person
 from reid.galleries.entries import About, Entries, joined
 from reid.galleries.searching import ANYTHING, Answer, Only
 from video_snl.errors import UserError
@@ -17,6 +19,7 @@ __all__ = [
     "Removed",
     "Stats",
     "StoredGallery",
+    "count_people",
     "recall",
     "verify",
 ]
@@ -47,7 +50,9 @@ class Stats:
 
     Attributes:
         entries: Number of entries.
-        persons, cameras: Number of different names.
+        persons: Number of different names of identities; junk and distractors are none.
+        junk, distractors: Number of entries of junk, and of distractors.
+        cameras: Number of different names of cameras.
         first, last: First and last time, in seconds since 1970; None where none is known.
         index: ``flat``, ``ivf`` or ``hnsw``: what is searched now.
         bytes: Bytes on disk, of the index too.
@@ -56,12 +61,31 @@ class Stats:
 
     entries: int
     persons: int
+    junk: int
+    distractors: int
     cameras: int
     first: float | None
     last: float | None
     index: str
     bytes: int
     contents: str
+
+
+def count_people(entries: Mapping[str | None, int]) -> dict[str, int]:
+    """Count identities, and the entries of junk and of distractors, as :class:`Stats` has them.
+
+    Args:
+        entries: Number of entries by the name of their identity, None where it is not known.
+    """
+    nobody: Counter[int | None] = Counter()
+    for name, number in entries.items():
+        if name is not None:
+            nobody[special_person(name)] += number
+    return {
+        "persons": len(people_in(entries)),
+        "junk": nobody[JUNK],
+        "distractors": nobody[DISTRACTOR],
+    }
 
 
 class StoredGallery(Protocol):

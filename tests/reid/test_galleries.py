@@ -496,6 +496,16 @@ def test_the_commands(place: Place, tmp_path: Path) -> None:
     assert "not known" not in run("gallery", "stats", where).stdout
 
 
+def test_junk_and_distractors_are_no_identities(place: Place) -> None:
+    names = ["0007", "7a", None, "0007", "-1", "00-1", "0000", "-1"]
+    some = entries_of(replace(table(8), persons=names))
+    where = made(place(), some).where
+    stats = json.loads(run("gallery", "stats", where, "--json").stdout)
+    assert [stats[kind] for kind in ("persons", "junk", "distractors")] == [2, 3, 1]
+    said = "identities 2, and 3 tracklets of junk, 1 tracklet of distractors\n"
+    assert said in run("gallery", "stats", where).stdout
+
+
 def test_queries_that_cannot_be_searched_for(place: Place, tmp_path: Path) -> None:
     gallery, bad = made(place(), galleries.entries(5)), table(5)
     bad.features[3] = np.nan
