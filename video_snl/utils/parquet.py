@@ -68,11 +68,11 @@ def read_vectors(path: Path, column: str, dimension: int) -> tuple[pa.Table, np.
         done = 0
         for batch in file.iter_batches(max(1, _AT_ONCE // dimension), columns=[column]):
             some = batch.column(0)
-            if some.null_count:
+            flat = some.flatten()
+            if some.null_count or flat.null_count:
                 raise empty
             end = done + len(some)
-            flat = some.flatten().to_numpy(zero_copy_only=False)
-            vectors[done:end] = flat.reshape(-1, dimension)
+            vectors[done:end] = flat.to_numpy().reshape(-1, dimension)
             done = end
     return table, vectors
 
