@@ -175,7 +175,8 @@ def make_runs(folder: Path) -> Runs:
 
 def lay_before(words: list[str]) -> None:
     """Files that a line takes from a line of another block."""
-    if words[:2] == ["reid", "serve"] and not Path("feats.parquet").exists():
+    takes = words[:2] == ["reid", "serve"] or words[:3] == ["reid", "gallery", "create"]
+    if takes and "feats.parquet" in words and not Path("feats.parquet").exists():
         extract = ["extract", "--checkpoint", "runs/RUN", "gallery", "-o", "feats.parquet"]
         assert run_here(*extract, main=PROGRAMS["reid"]).returncode == 0
 

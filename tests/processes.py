@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import resource
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -62,7 +64,23 @@ def open_files() -> int:
 
 
 def shared_memory() -> set[str]:
-    return set(os.listdir("/dev/shm"))
+    """Shared memory of this machine, but that of the PostgreSQL servers of other tests."""
+    return {name for name in os.listdir("/dev/shm") if not name.startswith("PostgreSQL.")}
+
+
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """Let this process, and those that it starts, write no larger files, as if a disk were full."""
+    forkserver.start_forkserver()  # or it would have the limit ever after
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # Python keeps the half of a module's bytecode that fits, and fails to read it ever after.
+    written, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        sys.dont_write_bytecode = written
 
 
 def _number(path: Path) -> bool:

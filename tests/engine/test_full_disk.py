@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +20,7 @@ import torch
 from jsonargparse import Namespace
 from safetensors.torch import save_file
 
+from tests.processes import largest_file
 from tests.tiny import metrics, only_run, record, run_here, tiny_options
 from video_snl.cli.main import main
 from video_snl.config.parsing import Command, run_command
@@ -36,19 +35,6 @@ from video_snl.utils.files import (
     write_text,
     writing,
 )
-
-
-@contextmanager
-def largest_file(size: int) -> Iterator[None]:
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    # Python keeps the half of a module's bytecode that fits, and fails to read it ever after.
-    written, sys.dont_write_bytecode = sys.dont_write_bytecode, True
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        sys.dont_write_bytecode = written
 
 
 @pytest.fixture(scope="module")

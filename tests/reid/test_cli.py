@@ -6,7 +6,6 @@ import errno
 import importlib
 import json
 import os
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +20,7 @@ from reid.retrieval.features import read_features
 from reid.splits import _without_splits
 from reid.task_spec import REID
 from reid.trained import load_trained
+from tests.processes import largest_file
 from tests.reid.little import run, write_tracklet
 from tests.tiny import environment
 from tests.videos import write_video
@@ -277,12 +277,8 @@ def test_extract_on_a_full_disk_is_one_line(trained: Path, dataset: Path, tmp_pa
     target = tmp_path / "feats.parquet"
     target.write_bytes(b"of before")
     words = ["--checkpoint", str(trained), "-o", str(target), "--accelerator", "cpu"]
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))  # stands for the end of the disk
-    try:
+    with largest_file(2000):
         done = run("extract", *words, str(dataset / "gallery"))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert done.returncode == 2 and "Traceback" not in done.stderr
     [error] = [line for line in done.stderr.splitlines() if "error:" in line]
     assert os.strerror(errno.EFBIG) in error

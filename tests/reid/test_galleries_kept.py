@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import shutil
 import subprocess
 import threading
@@ -20,6 +19,7 @@ from reid.galleries.entries import About, entries_of
 from reid.galleries.places import open_gallery
 from reid.galleries.store import Added, verify
 from reid.retrieval.features import write_features
+from tests.processes import largest_file
 from tests.reid import galleries
 from tests.reid.galleries import in_database, in_folders, made, table
 from tests.reid.gallery_adding import Adding
@@ -107,16 +107,12 @@ def test_a_full_disk_changes_nothing_in_a_folder(tmp_path: Path) -> None:
     gallery = made(str(tmp_path / "g"), galleries.entries(50, 256), index="hnsw")
     before, stats = sorted((tmp_path / "g").iterdir()), gallery.stats()
     write_features(tmp_path / "more.parquet", table(2000, 256, first=100, seed=1))
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     # The ends of the names, of the vectors (2.1 MB) and of the index (2.6 MB).
     for size in (2_000, 1_000_000, 2_300_000):
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-        try:
+        with largest_file(size):
             words = (str(tmp_path / "g"), str(tmp_path / "more.parquet"))
             done = run("gallery", "add", *words)
             new = run("gallery", "create", str(tmp_path / "new"), words[1], "--index", "hnsw")
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         for each in (done, new):
             assert each.returncode == 2 and "File too large" in each.stderr
             assert "make room" in each.stderr and len(each.stderr.splitlines()) == 1
