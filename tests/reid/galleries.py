@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from reid.galleries.entries import About, Entries, IndexChoice, entries_of
 from reid.galleries.places import create_gallery
@@ -69,6 +70,13 @@ def in_folders(root: Path) -> Place:
 
 def in_database(url: str) -> Place:
     return lambda: f'{url}#gallery "{next(_numbers)}"; DROP TABLE x'
+
+
+def kept_in(kind: str, root: Path, request: pytest.FixtureRequest) -> Place:
+    """New locations in a folder, or in the database of the fixture ``postgres``."""
+    if kind == "folder":
+        return in_folders(root)
+    return in_database(request.getfixturevalue("postgres").url)
 
 
 def nearest_by_loops(

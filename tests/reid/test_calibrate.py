@@ -24,6 +24,7 @@ from reid.retrieval.calibration import (
     read_calibration,
 )
 from reid.retrieval.features import FeatureTable, concatenate, read_features, write_features
+from tests.reid.galleries import kept_in
 from tests.reid.little import run
 from tests.tiny import environment
 from video_snl.errors import UserError
@@ -143,9 +144,7 @@ def test_galleries_that_are_kept_know_who_is_not_there(
     request: pytest.FixtureRequest,
 ) -> None:
     """Calibrated and searched as the feature file is, by both commands."""
-    place = str(tmp_path / "people")
-    if kind == "postgres":
-        place = f"{request.getfixturevalue('postgres').url}#calibrated"
+    place = kept_in(kind, tmp_path, request)()
     assert run("gallery", "create", place, files["gallery"]).returncode == 0
     other = str(tmp_path / "kept.json")
     done = run(

@@ -30,7 +30,7 @@ from reid.retrieval.calibration import NO_PROBABILITIES
 from reid.retrieval.features import read_features, write_features
 from reid.retrieval.gallery import Gallery
 from tests.reid import galleries
-from tests.reid.galleries import Place, in_database, in_folders, made, nearest_by_loops, table
+from tests.reid.galleries import Place, kept_in, made, nearest_by_loops, table
 from tests.reid.little import run
 from video_snl.errors import UserError
 
@@ -39,15 +39,12 @@ BACKENDS = ("folder", "postgres")
 
 @pytest.fixture(params=BACKENDS)
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    """New locations in a folder, or in a database."""
-    if request.param == "folder":
-        return in_folders(tmp_path)
-    return in_database(request.getfixturevalue("postgres").url)
+    return kept_in(request.param, tmp_path, request)
 
 
 @pytest.fixture
 def both(tmp_path: Path, request: pytest.FixtureRequest) -> tuple[Place, Place]:
-    return in_folders(tmp_path), in_database(request.getfixturevalue("postgres").url)
+    return kept_in("folder", tmp_path, request), kept_in("postgres", tmp_path, request)
 
 
 @pytest.mark.parametrize("metric", get_args(Metric))

@@ -21,7 +21,7 @@ from reid.galleries.store import Added, verify
 from reid.retrieval.features import write_features
 from tests.processes import largest_file
 from tests.reid import galleries
-from tests.reid.galleries import in_database, in_folders, made, table
+from tests.reid.galleries import in_database, kept_in, made, table
 from tests.reid.gallery_adding import Adding
 from tests.reid.little import run
 from tests.reid.servers import Server, new_server
@@ -167,10 +167,7 @@ def test_a_full_disk_of_the_server_changes_nothing(
 def test_kills_of_the_client_leave_nothing_half_added(
     kind: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    place = in_folders(tmp_path)
-    if kind == "postgres":
-        place = in_database(request.getfixturevalue("postgres").url)
-    gallery = made(place(), galleries.entries(500, 64))
+    gallery = made(kept_in(kind, tmp_path, request)(), galleries.entries(500, 64))
     features = _more(tmp_path, 1000)
     acknowledged = _times_of_an_undisturbed(gallery.where, features)
     size, unfinished = gallery.stats().entries, 0

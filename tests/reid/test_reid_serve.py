@@ -12,6 +12,7 @@ import pytest
 from reid.apps.serve import uploaded_tracklet
 from reid.data.tracklet import Tracklet
 from reid.retrieval.calibration import NO_PROBABILITIES
+from tests.reid.galleries import kept_in
 from tests.reid.little import run, write_tracklet
 from tests.reid.test_reid_weights import torchreid_checkpoint, torchreid_model
 from tests.served import Served
@@ -69,9 +70,7 @@ def test_galleries_that_are_kept_give_the_same_page(
     tmp_path: Path,
     request: pytest.FixtureRequest,
 ) -> None:
-    place = str(tmp_path / "people")
-    if kind == "postgres":
-        place = f"{request.getfixturevalue('postgres').url}#served"
+    place = kept_in(kind, tmp_path, request)()
     assert run("gallery", "create", place, str(gallery)).returncode == 0
     query = dataset / "query" / "102" / "c0" / "t0"
     words = ("--checkpoint", str(with_block), "--gallery", str(gallery), "--top", "3", "--json")
