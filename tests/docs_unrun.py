@@ -48,7 +48,7 @@ UNRUN: dict[str, str] = {
     "scripts to a SLURM of one node, where it is installed",
     r"video-snl table 2 .*--cluster slurm": "needs a cluster; tests/tables/test_table_cluster.py "
     "runs the jobs on a SLURM of one node, where it is installed, and without SLURM",
-    r"video-snl table [2-7] (?!--dry-run)": "trains every cell of a table, for minutes to days; "
+    r"video-snl table [2-7] (?!--dry_run)": "trains every cell of a table, for minutes to days; "
     "tests/tables runs tables of stand-ins",
     r"reid .*--pretrained osnet_x0_25_msmt17\b": "needs the published weights; "
     "tests/reid/test_pretrained.py takes files of the same format, and the published ones where "

@@ -17,7 +17,7 @@ from reid.config import ReidExperiment
 from tests.command_lines import BOTH, Main, Write, cli, printed, refused, reid_cli, shown
 from video_snl.config import task as config_task
 from video_snl.config.backbones import VIDEO_BACKBONES
-from video_snl.config.files import Given, named_configs, option_names
+from video_snl.config.files import Given, named_configs, option_names, with_underscores
 from video_snl.config.image import ImageExperiment
 from video_snl.config.video import Experiment
 from video_snl.engine.trainer import check_precision
@@ -136,6 +136,17 @@ def test_words_and_files_are_taken_apart_once(write: Write) -> None:
     assert given.said("resume", alone="newest") == "newest"
     assert given.all_of("checkpoint") == ["a", "b"] and given.option("checkpoint") == "b"
     assert given.said("data.root") is None
+
+
+def test_names_of_options_may_be_spelled_with_dashes(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["train", "--optimizer.learning-rate=0.3", "--data.clip-frames", "6"]
+    made = printed(cli.main, words, capsys)
+    assert made["optimizer"]["learning_rate"] == 0.3 and made["data"]["clip_frames"] == 6
+    assert "--ray_address 127.0.0.1:1 goes with --engine ray" in refused(
+        cli.main, ["check", "--ray-address", "127.0.0.1:1", "--root", "videos"], capsys
+    )
+    values = ["a-b", "-o", "--config=x-y: a-b", "--", "--not-one"]  # which are no names
+    assert with_underscores(values) == values
 
 
 def test_a_run_that_is_resumed_is_looked_for_where_the_configuration_says(

@@ -60,7 +60,7 @@ COMMANDS: dict[str, tuple[Callable[..., int], Any, list[str]]] = {
     "video-snl table": (
         cli.main,
         cli._COMMANDS,
-        ["5", "--dry-run", "--root=not-there", "--blocks=snl"],
+        ["5", "--dry_run", "--root=not-there", "--blocks=snl"],
     ),
     "reid extract": (reid_cli.main, reid_cli._COMMANDS, [*_NO_NETWORK, "--output=f", "not-there"]),
     "reid search": (reid_cli.main, reid_cli._COMMANDS, [*_NO_NETWORK, "--gallery=f", "not-there"]),

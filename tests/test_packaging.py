@@ -177,7 +177,7 @@ def test_a_configuration_is_found_by_name_elsewhere(installed: Path, tmp_path: P
         words = (sys.executable, "-m", program, "train", "--config", name, "--print_config")
         done = _run(*words, cwd=tmp_path, PYTHONPATH=str(installed))
         assert done.stdout.startswith("task: ")
-    table = ("table", "7", "--dataset", "sample", "--blocks", "snl", "--dry-run")
+    table = ("table", "7", "--dataset", "sample", "--blocks", "snl", "--dry_run")
     words = (sys.executable, "-m", "video_snl", *table)
     done = _run(*words, cwd=tmp_path, PYTHONPATH=str(installed))
     assert f"--config {installed}/video_snl/configs/ucf101/sample.yaml" in done.stdout

@@ -118,7 +118,7 @@ def parse(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
 
 def can_be_run(words: list[str]) -> bool:
     """Tell whether a command is quick and needs nothing of the reader's."""
-    quick = "--help" in words or "--dry-run" in words or words[1:2] == ["describe"]
+    quick = "--help" in words or "--dry_run" in words or words[1:2] == ["describe"]
     return words[0] in PROGRAMS and quick and not any(map(is_placeholder, words))
 
 

@@ -311,7 +311,7 @@ def test_dry_run_needs_no_data_and_writes_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["table", "5", "--dataset", "digits", "--blocks", "snl", "--configs", str(CONFIGS)]
-    words += ["--seeds", "2", "--epochs", "1", "-o", str(tmp_path / "out"), "--dry-run"]
+    words += ["--seeds", "2", "--epochs", "1", "-o", str(tmp_path / "out"), "--dry_run"]
     assert main(words) == 0
     shown = capsys.readouterr().out
     assert "3 cells, 2 seeds" in shown

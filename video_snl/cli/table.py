@@ -75,7 +75,7 @@ class Places:
     paper: str | None = None
     configs: str | None = None
     jobs: int | None = None
-    dry_run: bool = option(False, name="--dry-run")
+    dry_run: bool = False
 
 
 @option_group

@@ -32,6 +32,7 @@ __all__ = [
     "read_source",
     "sectioned",
     "with_lists",
+    "with_underscores",
 ]
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -217,6 +218,21 @@ class GivenValues(Given):
 
     def adding(self, *words: str) -> GivenValues:
         return GivenValues(self.configs, [*self.words, *words])
+
+
+def with_underscores(words: Sequence[str]) -> list[str]:
+    """Spell the names of options as they are declared: of ``--ray-address``, ``--ray_address``.
+
+    Values, and what follows a word ``--``, stay as they are.
+    """
+    end = words.index("--") if "--" in words else len(words)
+    spelled = []
+    for word in words[:end]:
+        name, sign, value = word.partition("=")
+        if name.startswith("--") and " " not in name:
+            name = "--" + name[2:].replace("-", "_")
+        spelled.append(f"{name}{sign}{value}")
+    return [*spelled, *words[end:]]
 
 
 def read_source(value: str, option: str) -> Source:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from video_snl import __version__
 from video_snl.config.base import ExperimentBase
-from video_snl.config.files import Given, nearest
+from video_snl.config.files import Given, nearest, with_underscores
 from video_snl.config.options import add_options
 from video_snl.config.task import TaskName, recognise_task, task_of_values
 from video_snl.config.task_spec import ExperimentT
@@ -176,7 +176,7 @@ def run_command(
         if command is None:
             _without_command(name, description, commands, words)
         end_with_first_process()
-        given = Given(words[1:])
+        given = Given(with_underscores(words[1:]))
         with allowing_code("allow_code" in given.options()):
             with quick_imports():
                 chosen, parsed = parse_command(name, command, given, commands, prepare, choose)

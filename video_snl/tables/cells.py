@@ -289,7 +289,7 @@ def read_figures(path: Path, rows: list[str]) -> dict[str, float]:
         raise UserError(f"--paper {path}: expected lines such as '{rows[-1]}: 75.0'.")
     if unknown := [str(row) for row in values if row not in rows]:
         raise UserError(
-            f"--paper {path}: no row {', '.join(unknown)} in this table; --dry-run lists them."
+            f"--paper {path}: no row {', '.join(unknown)} in this table; --dry_run lists them."
         )
     for row, value in values.items():
         number = isinstance(value, int | float) and not isinstance(value, bool)
