@@ -19,7 +19,7 @@ from video_snl.data.video.streaming import frame_times
 from video_snl.data.video.windows import FrameTimes
 from video_snl.errors import UserError
 from video_snl.utils.counts import counts
-from video_snl.utils.files import check_folder, writing
+from video_snl.utils.files import check_new_folder, writing
 from video_snl.utils.locks import whole_folder
 from video_snl.utils.media import MAX_PIXELS
 from video_snl.utils.processes import ending_in_order
@@ -129,14 +129,12 @@ def run_tracklets(source: Source, output: str, start: str | None) -> int:
         UserError: Bad tracks, a video that breaks, no tracklet, or a folder that cannot be written.
     """
     begun = None if start is None else parse_time(start)
-    _check_output(output)
+    check_new_folder("--output", output, " for every video (reid extract takes several)")
     with ending_in_order():
         found = find_tracks(source)
         if not found.tracks:
             raise UserError(f"{source.video}: {found.said()}: there is nothing to write")
-        # Through a link: in its place no folder can be put.
-        place = Path(os.path.realpath(output))
-        with writing("--output", output), whole_folder(place) as folder:
+        with writing("--output", output), whole_folder(Path(output)) as folder:
             write_crops(source, found, folder)
             _write_lists(found, folder, output, begun)
     print(found.said())
@@ -211,22 +209,3 @@ def _write_lists(found: Tracked, folder: Path, output: str, begun: float | None)
             line = [name, track.number, escaped(found.camera), first, last, len(track.boxes)]
             line += [f"{start:.3f}", f"{end:.3f}"]
             lines.writerow(line if begun is None else [*line, f"{begun + start:.3f}"])
-
-
-def _check_output(output: str) -> None:
-    check_folder("--output", output)
-    if not os.path.isdir(output):
-        return
-    if os.listdir(output):
-        raise UserError(
-            f"--output {output} is not empty: give a new folder for every video (reid extract "
-            "takes several)"
-        )
-    # The whole folder takes the place of the empty one.
-    if os.path.ismount(output) or os.path.samefile(output, "."):
-        kind = "a mount point" if os.path.ismount(output) else "the current folder"
-        raise UserError(
-            f"--output {output} is {kind}, which cannot be replaced: give a new folder in it, such "
-            f"as {os.path.join(output, 'crops')}"
-        )
-    check_folder("--output", os.path.dirname(os.path.realpath(output)))

@@ -201,8 +201,10 @@ def test_is_generated_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def test_another_version_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = ensure_sample(tmp_path / "set")
     (root / "stale").touch()
+    (tmp_path / "link").symlink_to("set")
     monkeypatch.setattr(sample, "FORMAT", sample.FORMAT + 1)
-    ensure_sample(root)
+    ensure_sample(tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
     assert not (root / "stale").exists() and not (root / "replaced").exists()
     assert len(list(root.rglob("*.avi"))) == 16
 

@@ -372,8 +372,15 @@ def test_bad_options(words: list[str], message: str, run_folder: Path, tmp_path:
 def test_nothing_is_overwritten(run_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     done = run_here("publish", "--checkpoint", str(run_folder), "-o", str(tmp_path))
-    assert done.returncode == 2 and "is there already" in done.stderr
+    assert done.returncode == 2 and "is not empty: give a new folder" in done.stderr
     assert [file.name for file in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_a_link_leads_to_the_folder_that_is_written(run_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("there")
+    done = run_here("publish", "--checkpoint", str(run_folder), "-o", str(tmp_path / "link"))
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "there" / "config.json").is_file()
 
 
 def test_pictures(tmp_path: Path) -> None:

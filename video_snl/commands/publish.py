@@ -33,7 +33,7 @@ from video_snl.runs.published import (
 )
 from video_snl.runs.trained import TrainedNetwork
 from video_snl.utils.counts import counts
-from video_snl.utils.files import check_folder, digest_of, writing
+from video_snl.utils.files import check_new_folder, digest_of, writing
 from video_snl.utils.json_text import parse_json
 from video_snl.utils.locks import whole_folder
 from video_snl.utils.text import say_once
@@ -72,9 +72,7 @@ def publish(
     operations = spec.make()
     shape = 1, *operations.input_shape(trained.experiment)
     folder = Path(output)
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise UserError(f"-o {folder} is there already: name a new folder.")
-    check_folder("-o", output)
+    check_new_folder("-o", output)
     for what, x in random_inputs([shape]):
         finite_logits(operations.output(trained.model), what, x)
     facts = facts_of(content, spec) | {DIGEST: content.get(DIGEST) or digest_of(path)}

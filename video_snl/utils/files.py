@@ -21,6 +21,7 @@ __all__ = [
     "UNLOCKABLE",
     "check_file",
     "check_folder",
+    "check_new_folder",
     "digest_of",
     "fresh_folder",
     "is_left_over",
@@ -195,6 +196,32 @@ def check_folder(option: str, named: str) -> None:
         UserError: It is a file, or something on the way is not a folder to write to.
     """
     _check_place(option, named, Path(named).absolute())
+
+
+def check_new_folder(option: str, named: str, advice: str = "") -> None:
+    """Check that a folder that is written as a whole can be put in a place.
+
+    Args:
+        option: Name of the option, such as ``--output``.
+        named: Its value.
+        advice: What the message about a folder that holds files adds to "give a new folder".
+
+    Raises:
+        UserError: It holds files, or is a file, or cannot be replaced, or something on the way is
+            not a folder to write to.
+    """
+    check_folder(option, named)
+    if not os.path.isdir(named):
+        return
+    if os.listdir(named):
+        raise UserError(f"{option} {named} is not empty: give a new folder{advice}")
+    if os.path.ismount(named) or os.path.samefile(named, "."):
+        kind = "a mount point" if os.path.ismount(named) else "the current folder"
+        raise UserError(
+            f"{option} {named} is {kind}, which cannot be replaced: give a new folder in it, such "
+            f"as {os.path.join(named, 'new')}"
+        )
+    check_folder(option, os.path.dirname(os.path.realpath(named)))
 
 
 def make_folder(folder: Path, purpose: str, advice: str) -> None:

@@ -86,12 +86,12 @@ def whole_folder(target: Path) -> Iterator[Path]:
     left for the same target is removed first; that of running ones is locked, and stays.
 
     Args:
-        target: The folder; it is new or empty when the body ends.
+        target: The folder, or a link to it; it is new or empty when the body ends.
 
     Raises:
         OSError: A folder cannot be made, or ``target`` holds files.
     """
-    target = Path(os.path.abspath(target))
+    target = Path(os.path.realpath(target))  # in the place of a link no folder can be put
     target.parent.mkdir(parents=True, exist_ok=True)
     name = target.name[:_NAME]
     _remove_left_folders(target.parent, name)

@@ -95,6 +95,7 @@ class Generated:
                 f"{self.what} needs a new or empty folder, and {root} holds other files: give "
                 f"another place by {self.place}"
             )
+        root = Path(os.path.realpath(root))  # the folder is replaced, not a link to it
         with whole_folder(root) as making:
             self.write(making)
             if root.exists():
