@@ -236,7 +236,7 @@ class FolderGallery:
         if "index" not in state.manifest["files"]:
             return None
         if self._index is None or self._index[0] is not state:
-            self._index = state, index_of(self._folder, state)
+            self._index = state, index_of(self._folder, state, mapped=True)
         return self._index[1]
 
     def _approximate(

@@ -310,7 +310,7 @@ def _next_index(
     if old is not None and vectors[0] is old.vectors:
         before = old.manifest["index"]
         if before["kind"] == kind and count <= 2 * before["built_for"]:
-            index = index_of(folder, old)
+            index = index_of(folder, old, mapped=False)
             for part in vectors[1:]:
                 index.add(prepared(part, about.metric))
             return index, before["built_for"]
@@ -322,10 +322,20 @@ def _next_index(
     return INDICES[kind](whole, about.metric), count
 
 
-def index_of(folder: Path, state: State) -> Any:
+def index_of(folder: Path, state: State, *, mapped: bool) -> Any:
+    """Return the index of a state.
+
+    Args:
+        folder: The gallery.
+        state: A state with an index.
+        mapped: Map the vectors of the index from the file, rather than read them: it can then be
+            searched at once, but not be added to.
+    """
     import faiss
 
-    return faiss.read_index(str(folder / state.manifest["files"]["index"]["name"]))
+    # Of FAISS 1.11 and newer; older ones read.
+    how = getattr(faiss, "IO_FLAG_MMAP_IFC", 0) if mapped else 0
+    return faiss.read_index(str(folder / state.manifest["files"]["index"]["name"]), how)
 
 
 def _write_index(file: Path, index: Any) -> None:
