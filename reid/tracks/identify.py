@@ -71,7 +71,7 @@ def run_identify(source: Source, given: Identify) -> int:
         answer = {
             "video": source.video,
             "gallery": given.gallery,
-            "tracklets": size,
+            "gallery_tracklets": size,
             "metric": searched.metric,
             "threshold": None if limit is None else limit.threshold,
             "scores": meaning_of(limit, size),
@@ -157,7 +157,7 @@ def _text(answer: dict[str, Any]) -> str:
         lines.append((printable(row["track"]), *times, str(row["frames"]), person, distance, entry))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     texts = [
-        f"{counts(answer['tracklets'], 'tracklet')} in {answer['gallery']}",
+        f"{counts(answer['gallery_tracklets'], 'tracklet')} in {answer['gallery']}",
         "",
         *(
             "  ".join(
