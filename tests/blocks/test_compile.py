@@ -92,18 +92,14 @@ def hints_of(name: str) -> dict[str, Any]:
 
 
 def every_value() -> Iterator[Any]:
-    """Yield all of them; the first block with an option is quick, the others take minutes."""
-    seen = set()
+    """Yield all of them."""
     for name in NAMES:
         for option, hint in hints_of(name).items():
             values = NUMBERS[option] if option in NUMBERS else tuple(values_of(hint))
             assert len(values) > 0, f"values of {option}={hint} belong into NUMBERS"
-            taken = [value for value in values if (name, option, value) not in REFUSED]
-            for value in taken:
-                quick = value == taken[-1] and option not in seen
-                seen |= {option} if quick else set()
-                marks = [] if quick else [pytest.mark.slow]
-                yield pytest.param(name, option, value, id=f"{name} {option}={value}", marks=marks)
+            for value in values:
+                if (name, option, value) not in REFUSED:
+                    yield pytest.param(name, option, value, id=f"{name} {option}={value}")
 
 
 def block_of(name: str, option: str, value: Any) -> nn.Module:
@@ -114,6 +110,7 @@ def block_of(name: str, option: str, value: Any) -> nn.Module:
     return make_block(name, 8, ndim=2, **options).double()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "option", "value"), every_value())
 def test_every_value_of_every_option(name: str, option: str, value: Any) -> None:
     """In training with gradients: with the backend that records both passes and compiles none."""

@@ -313,6 +313,7 @@ def test_a_group_norm_of_kept_positions() -> None:
         assert_close(found[number : number + 1, :, kept], expected, rtol=1e-11, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["nl", "snl", "cgnl", "cc", "dnl", "cayley", "se"])
 def test_masks_in_compiled_graphs(case: str) -> None:
     """Without a break of the graph, in training, too; with the backend that compiles nothing."""

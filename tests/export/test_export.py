@@ -204,6 +204,7 @@ def test_cayley_is_no_onnx(tmp_path: Path) -> None:
     assert not (tmp_path / "model.onnx").exists()
 
 
+@pytest.mark.slow
 def test_a_network_that_takes_no_smaller_pictures_than_in_training(
     image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

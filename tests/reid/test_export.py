@@ -121,6 +121,7 @@ def exported(with_block: Path, dataset: Path, tmp_path_factory: pytest.TempPathF
     return path
 
 
+@pytest.mark.slow
 def test_from_files_to_the_features_of_extract(
     exported: Path, with_block: Path, dataset: Path, tmp_path: Path
 ) -> None:

@@ -61,7 +61,8 @@ def test_a_zip_file_and_a_video(served: Served, dataset: Path, tmp_path: Path) -
     assert served.uploads() == []
 
 
-@pytest.mark.parametrize("kind", ["folder", pytest.param("postgres", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["folder", "postgres"])
 def test_galleries_that_are_kept_give_the_same_page(
     kind: str,
     with_block: Path,

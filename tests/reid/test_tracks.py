@@ -534,6 +534,7 @@ def test_an_empty_scene_has_no_people(
     assert "2 tracklets of fewer than 100 boxes" in done.stderr
 
 
+@pytest.mark.slow
 def test_people_of_a_real_video(real_data: Path, tmp_path: Path) -> None:
     video = real_data / "reid" / "one-by-one-person-detection.mp4"
     weights = real_data / "weights" / "osnet_x0_25_msmt17.pth"

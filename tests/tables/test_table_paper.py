@@ -97,7 +97,7 @@ def no_networks(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_dry_run_shows_the_papers_table(
     number: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["table", str(number), "--dry-run", "-o", str(tmp_path)]
+    words = ["table", str(number), "--dry_run", "-o", str(tmp_path)]
     assert main([*words, "--configs", str(ROOT / "configs")]) == 0
     shown = capsys.readouterr().out
     for line in LINES[number].splitlines():
@@ -186,6 +186,7 @@ def test_every_form_has_the_figures() -> None:
     assert lines[2]["settings"] == planned[2].settings
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("stand_in", "no_networks")
 def test_videos_are_trained_on_several_splits_and_shown_as_one_row(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -218,10 +219,11 @@ def test_videos_are_trained_on_several_splits_and_shown_as_one_row(
 
     assert main([*words, "--weights", "null"]) == 0
     assert "12 of 12 trainings done" in capsys.readouterr().err
-    assert main([*words, "--set", "optimizer.frozen_stages=[stem]", "--dry-run"]) == 0
+    assert main([*words, "--set", "optimizer.frozen_stages=[stem]", "--dry_run"]) == 0
     assert "12 of 12 trainings to do" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("stand_in", "no_networks")
 def test_whole_videos_are_tested_after_each_training(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -275,5 +277,5 @@ def test_whole_videos_are_tested_after_each_training(
     assert "| SNL | 2 | 87.50 ± 3.54 | 87.50 ± 3.54 | - | - |" in shown.out
     assert "There are no intervals of whole videos: " in shown.out
     assert ", the run of a result, is gone or was moved." in shown.out
-    assert main(["table", "2", "--clips", "3", "--dry-run"]) == 2
+    assert main(["table", "2", "--clips", "3", "--dry_run"]) == 2
     assert "--clips 3: table 2 is about images." in capsys.readouterr().err
