@@ -399,7 +399,7 @@ class Probes:
             "check, a broken file": (snl, "check", "--root", self.world / "damaged"),
             "export, an unknown format": (snl, "export", "--checkpoint", run, "--format", "tar"),
             "table, dry": (
-                *(snl, "table", 5, "--dataset", "digits", "--dry_run"),
+                *(snl, "table", 5, "--dataset", "digits", "--dry-run"),
                 *("--configs", self.checkout / "configs"),
             ),
             "table, no such number": (snl, "table", 99),
