@@ -21,13 +21,16 @@ from video_snl.utils import extras
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
-# Packages whose modules import with an extra, those that need a further one left out.
+_POSTGRES = ("connection", "postgres", "schema")
+# Packages whose modules import with an extra; packages and modules that need a further one are
+# left out.
 MODULES = {
     "video": ("video_snl/data/decoding", "video_snl/data/video", "video_snl/models"),
     "train": ("video_snl", "!video_snl/analysis", "!video_snl/serve"),
     "explain": ("video_snl/analysis",),
     "export": ("video_snl/export",),
-    "reid": ("reid", "!reid/apps"),
+    "reid": ("reid", "!reid/apps", *(f"!reid/galleries/{name}" for name in _POSTGRES)),
+    "postgres": ("reid/galleries",),
     "serve": ("video_snl/serve",),
 }
 
@@ -127,13 +130,14 @@ def test_decord_is_asked_for_where_it_has_files() -> None:
 @pytest.mark.parametrize("extra", MODULES)
 def test_an_extra_is_enough_for_its_modules(extra: str) -> None:
     folders = [folder for folder in MODULES[extra] if not folder.startswith("!")]
-    others = [f"{folder[1:]}/" for folder in MODULES[extra] if folder.startswith("!")]
+    left_out = [name[1:] for name in MODULES[extra] if name.startswith("!")]
+    others = tuple(f"{name}{end}" for name in left_out for end in ("/", ".py"))
     files = sorted(file for folder in folders for file in (REPOSITORY / folder).rglob("*.py"))
     names = [file.relative_to(REPOSITORY).as_posix() for file in files]
     modules = [
         name.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
         for name in names
-        if not name.startswith(tuple(others)) and not name.endswith("__main__.py")
+        if not name.startswith(others) and not name.endswith("__main__.py")
     ]
     core = _setup("options", "install_requires")
     allowed = sorted(_closure([*core, Requirement(f"video-snl[{extra}]")]))
