@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import os
 import signal
@@ -74,18 +73,6 @@ def _interruptible() -> None:
 def _one_thread() -> None:
     """Use one thread, as the processes of the tests do: the order of a sum depends on it."""
     torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _memory_given_back() -> Iterator[None]:
-    """Give freed memory back: commands that tests run here have this process keep all of it."""
-    yield
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc
-    if trim is not None:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-        if pages * os.sysconf("SC_PAGE_SIZE") > 2**31:
-            gc.collect()
-            trim(0)
 
 
 @pytest.fixture(scope="session")
