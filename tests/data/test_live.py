@@ -103,6 +103,21 @@ def test_time_stamps_that_jump_begin_anew(tmp_path: Path) -> None:
     assert [event.start for event in events[:5]] == pytest.approx(starts[:5])
 
 
+def test_a_clock_that_is_set_anew_is_not_late(tmp_path: Path) -> None:
+    early, late = (
+        write_streams(tmp_path / f"{start}.ts", [(48, 64)], frames=60, start=start).read_bytes()
+        for start in (0, 5000)
+    )
+    with standard_input(early + late + early):  # 200 seconds on, and back
+        stream = live("-", behind="drop")
+        events = list(stream.events())
+    assert stream.counts.skipped == 0 and stream.counts.frames >= 178  # some may be lost there
+    missing = [event for event in events if isinstance(event, Missing)]
+    assert [each.reason for each in missing] == ["its time stamps jump"] * 2
+    assert [each.start for each in missing] == pytest.approx([2.4, 4.8], abs=0.1)
+    assert all(0 <= each.end - each.start < 2 for each in missing)
+
+
 def test_frames_ahead_of_a_jump_do_not_end_the_stream(tmp_path: Path) -> None:
     few = write_streams(tmp_path / "few.ts", [(48, 64)], frames=2).read_bytes()
     path = write_streams(tmp_path / "a.ts", [(48, 64)], frames=40, start=5000)

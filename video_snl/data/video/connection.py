@@ -25,10 +25,11 @@ from video_snl.data.decoding.stream_info import RATE, video_streams
 from video_snl.data.video.sources import PROTOCOLS, Source
 from video_snl.errors import UserError
 
-__all__ = ["Connection", "open_stream", "said_of"]
+__all__ = ["JUMP", "STEP_BACK", "Connection", "open_stream", "said_of"]
 
 _LOOK_EVERY = 1.0  # seconds
 _IDLE = 0.2  # of the time, spent waiting for packets: more than reading those that are there takes
+JUMP, STEP_BACK = 60.0, 1.0  # seconds that time stamps may leave out, and go back
 # Containers with time stamps in the order of decoding only, and a frame rate that is kept to.
 _UNSTAMPED = frozenset({"avi"})
 
@@ -62,6 +63,7 @@ class Connection:
         self._origin: float | None = None  # its time
         self._last = 0.0  # time of the last frame
         self._least = math.inf  # delay of a packet since this waited for the stream
+        self._latest = 0.0  # time stamp of the last packet, in seconds
         self._looked, self._waited = time.monotonic(), 0.0  # for packets, since it was looked at
 
     def described(self) -> str:
@@ -104,16 +106,21 @@ class Connection:
         """Return how far reading has fallen behind the stream, in seconds, by a packet's stamp.
 
         Whoever has to wait for packets is not behind, whatever their time stamps say: those of a
-        camera may run slower than the clock, and a server may send a segment at once.
+        camera may run slower than the clock, and a server may send a segment at once. Nor is one
+        whose time stamps have jumped.
         """
         now = time.monotonic()
         if now - self._looked >= _LOOK_EVERY:
             if self._waited > _IDLE * (now - self._looked):
                 self._least = math.inf
             self._looked, self._waited = now, 0.0
-        if packet.pts is None or self._first is None:
+        stamp = packet.pts if packet.dts is None else packet.dts  # the latter are in order
+        if stamp is None or self._first is None:
             return 0.0
-        delay = now - self._seconds(packet.pts - self._first)
+        before, self._latest = self._latest, self._seconds(stamp)
+        if not -STEP_BACK < self._latest - before < JUMP:
+            self._least = math.inf
+        delay = now - self._latest
         self._least = min(delay, self._least)
         return delay - self._least
 

@@ -28,7 +28,13 @@ from video_snl.data.decoding.opening import check_pixels, is_refused_size, too_l
 from video_snl.data.decoding.pyav import RgbConverter
 from video_snl.data.decoding.readers import shrink
 from video_snl.data.video.clip_sampling import ClipRule, ShortVideoError
-from video_snl.data.video.connection import Connection, open_stream, said_of
+from video_snl.data.video.connection import (
+    JUMP,
+    STEP_BACK,
+    Connection,
+    open_stream,
+    said_of,
+)
 from video_snl.data.video.dataset import clip_rule_at
 from video_snl.data.video.inference import short_window
 from video_snl.data.video.sources import Patience, Source
@@ -39,7 +45,6 @@ from video_snl.utils.counts import counts
 __all__ = ["LiveStream", "LiveWindow", "Missing"]
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds between two attempts to connect
-_JUMP, _STEP_BACK = 60.0, 1.0  # seconds that time stamps may leave out, and go back
 _LOOK_EVERY = 0.2  # seconds; the longest uninterrupted wait
 _EVENTS = 16  # that wait to be taken
 _LEAVE_AFTER = 2.0  # seconds that the thread has to end
@@ -292,8 +297,8 @@ class LiveStream:
         arrived, now = time.time(), time.monotonic()
         check_pixels(self.source.called, frame.width, frame.height, self.config.max_pixels)
         start = connection.start_of(frame)
-        step = 0.0 if start is None or self._stretch is None else start - self._last
-        if not -_STEP_BACK < step < _JUMP:
+        step = 0.0 if start is None else start - self._last
+        if not -STEP_BACK < step < JUMP:
             self._end_stretch("its time stamps jump")
             start = None
         if start is None:
