@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -41,6 +41,12 @@ def test_two_processes_have_the_loss_curve_of_one(tmp_path: Path) -> None:
     ("variables", "devices", "nodes", "advice"),
     [
         ({"TORCHELASTIC_RUN_ID": "1", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}, 1, 1, (2, 1)),
+        (
+            {"TORCHELASTIC_RUN_ID": "1", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"},
+            "auto",
+            1,
+            (2, 1),
+        ),
         ({"TORCHELASTIC_RUN_ID": "1", "WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4"}, 8, 2, (4, 2)),
         (
             {"SLURM_NTASKS": "6", "SLURM_STEP_NUM_TASKS": "6", "SLURM_STEP_NUM_NODES": "2"},
@@ -52,7 +58,7 @@ def test_two_processes_have_the_loss_curve_of_one(tmp_path: Path) -> None:
 )
 def test_processes_that_would_train_alone_are_refused(
     variables: dict[str, str],
-    devices: int,
+    devices: int | Literal["auto"],
     nodes: int,
     advice: tuple[int, int],
     monkeypatch: pytest.MonkeyPatch,
@@ -61,9 +67,8 @@ def test_processes_that_would_train_alone_are_refused(
         monkeypatch.setenv(name, value)
     said = f"give --trainer.devices {advice[0]} --trainer.nodes {advice[1]}"
     with pytest.raises(UserError, match=said):
-        check_processes(TrainerConfig(devices=devices, nodes=nodes))
+        check_processes(TrainerConfig(accelerator="cpu", devices=devices, nodes=nodes))
     check_processes(TrainerConfig(devices=advice[0], nodes=advice[1]))
-    check_processes(TrainerConfig(devices="auto"))
 
 
 # Python loads this module in every process before anything else; the first one reads no video.

@@ -112,9 +112,10 @@ class StopTogether(Callback):
 
     Lightning's handler calls the other processes from within the signal, whatever they are doing
     just then: where SLURM or torchrun send SIGTERM to all, they wait for each other until they are
-    killed. Here a signal is noted, and all processes ask each other before each step; the answer is
-    looked at before the next one. That goes by gloo, on CPUs: no step waits for a GPU to finish the
-    one before, and gloo notices at once that a process was killed.
+    killed. Here a signal is noted, and all processes ask each other before each step, of training
+    and of validation; the answer is looked at before the next one. That goes by gloo, on CPUs: no
+    step waits for a GPU to finish the one before, and gloo notices at once that a process was
+    killed.
     """
 
     def __init__(self) -> None:
@@ -122,6 +123,7 @@ class StopTogether(Callback):
         self._any_asked = torch.zeros(1)
         self._group: Any = None
         self._answer: torch.distributed.Work | None = None
+        self._shared_steps = 0  # of a validation, that are left
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take SIGTERM over from Lightning, which gives it back to what had it before."""
@@ -134,16 +136,42 @@ class StopTogether(Callback):
     ) -> None:
         """Raise SIGTERMException in all processes where one of them was asked to end."""
         if trainer.world_size > 1:
-            self.on_train_end(trainer, pl_module)
-            if self._any_asked.item():
-                raise SIGTERMException
-            self._any_asked.fill_(self._asked)
-            self._answer = torch.distributed.all_reduce(
-                self._any_asked, torch.distributed.ReduceOp.MAX, self._group, async_op=True
-            )
+            self._agree()
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Count the steps that all processes have: some may have one more than others."""
+        if trainer.world_size > 1:
+            steps = torch.tensor(sum(map(int, trainer.num_val_batches)))
+            torch.distributed.all_reduce(steps, torch.distributed.ReduceOp.MIN, self._group)
+            self._shared_steps = int(steps)
+
+    def on_validation_batch_start(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Raise SIGTERMException, as in training."""
+        if self._shared_steps:
+            self._shared_steps -= 1
+            self._agree()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Wait for the last answer."""
+        self._wait()
+
+    def _agree(self) -> None:
+        self._wait()
+        if self._any_asked.item():
+            raise SIGTERMException
+        self._any_asked.fill_(self._asked)
+        self._answer = torch.distributed.all_reduce(
+            self._any_asked, torch.distributed.ReduceOp.MAX, self._group, async_op=True
+        )
+
+    def _wait(self) -> None:
         if self._answer is not None:
             self._answer.wait()
             self._answer = None
@@ -207,15 +235,16 @@ def check_processes(config: TrainerConfig) -> None:
         of_machine = count // int(os.environ["SLURM_STEP_NUM_NODES"])
     else:
         return
-    if isinstance(config.devices, int) and config.devices > 0:
-        asked = config.devices * config.nodes
-        if asked != count:
-            raise UserError(
-                f"{launcher} has started {counts(count, 'process', 'processes')}, but "
-                f"trainer.devices={config.devices} with trainer.nodes={config.nodes} asks for "
-                f"{asked}: give --trainer.devices {of_machine} "
-                f"--trainer.nodes {count // of_machine}."
-            )
+    devices = config.devices
+    if devices in ("auto", -1):  # to Lightning, on a CPU, one
+        devices = torch.cuda.device_count() if _on_gpus(config) else 1
+    asked = int(devices) * config.nodes
+    if asked != count:
+        raise UserError(
+            f"{launcher} has started {counts(count, 'process', 'processes')}, but "
+            f"trainer.devices={config.devices} with trainer.nodes={config.nodes} asks for "
+            f"{asked}: give --trainer.devices {of_machine} --trainer.nodes {count // of_machine}."
+        )
 
 
 def device_of(accelerator: str, *, option: str = "--accelerator") -> torch.device:
