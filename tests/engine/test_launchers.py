@@ -125,6 +125,66 @@ def test_all_processes_end_in_order_by_one_signal(
     assert record(only_run(tmp_path))["status"] == "interrupted"
 
 
+VALIDATING = """
+import os, signal, sys
+import lightning.pytorch as pl
+import torch
+from torch.utils.data import DataLoader
+from video_snl.engine.trainer import StopTogether
+
+rank, killed = int(os.environ["RANK"]), sys.argv[1]
+
+
+class Task(pl.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(1, 1)
+        self.steps = 0
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+    def training_step(self, batch, number):
+        return self.layer(batch).sum()
+
+    def validation_step(self, batch, number):
+        self.steps += 1
+        if killed == str(rank) and self.current_epoch == 1 and number == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+task = Task()
+trainer = pl.Trainer(
+    devices=2, accelerator="cpu", max_epochs=3, callbacks=[StopTogether()], logger=False,
+    enable_checkpointing=False, enable_progress_bar=False, num_sanity_val_steps=0,
+    use_distributed_sampler=False, default_root_dir=sys.argv[2],
+)
+try:
+    trainer.fit(task, DataLoader(torch.ones(2, 1)), DataLoader(torch.ones(40 + rank, 1)))
+except BaseException as error:
+    print(f"rank {rank}: {type(error).__name__} at {task.steps}\\n", end="", flush=True)
+else:
+    print(f"rank {rank}: finished at {task.steps}\\n", end="", flush=True)
+"""
+
+
+@pytest.mark.parametrize("killed", ["0", "1", "none"])
+def test_a_validation_ends_in_order_too(killed: str, tmp_path: Path) -> None:
+    """The processes have 40 and 41 steps of each validation."""
+    (tmp_path / "train.py").write_text(VALIDATING)
+    words = [*TORCHRUN, str(tmp_path / "train.py"), killed, str(tmp_path)]
+    done = subprocess.run(words, capture_output=True, text=True, env=environment(), timeout=200)
+    said = sorted(line for line in done.stdout.splitlines() if line.startswith("rank "))
+    # The answer to the question that the fourth step of the second validation asks stops the fifth.
+    ends = [
+        f"rank {rank}: finished at {3 * (40 + rank)}"
+        if killed == "none"
+        else f"rank {rank}: SIGTERMException at {40 + rank + 4}"
+        for rank in (0, 1)
+    ]
+    assert said == ends, done.stderr
+
+
 def two_devices(*words: str) -> subprocess.Popen[str]:
     """``video-snl`` in two processes of which the first starts the other."""
     return subprocess.Popen(
@@ -229,23 +289,63 @@ def test_an_array_does_every_line_once_or_none(
     first: int, last: int, step: int, done: list[str] | None, tmp_path: Path
 ) -> None:
     (tmp_path / "list.txt").write_bytes(b"a\nb\r\n\n \nc")
-    (tmp_path / "srun").write_text('#!/bin/bash\nshift\nIFS=\nprintf "%s" "$*"\n')
-    (tmp_path / "srun").chmod(0o755)
+    write_program(tmp_path / "srun", 'shift; IFS=; printf "%s" "$*"')
     numbers = range(first, last + 1, step)
     for place, number in enumerate(numbers):
         values = {"COUNT": len(numbers), "ID": number, "MIN": first, "MAX": last}
-        ran = subprocess.run(
-            ["bash", REPOSITORY / "scripts" / "slurm" / "array.sbatch", "list.txt", "command"],
-            cwd=tmp_path,
-            env={
-                "PATH": f"{tmp_path}:{os.environ['PATH']}",
-                **{f"SLURM_ARRAY_TASK_{name}": str(value) for name, value in values.items()},
-            },
-            capture_output=True,
-            text=True,
-        )
+        ran = run_array(tmp_path, values, "list.txt", "command")
         assert ran.returncode == (2 if done is None else 0), ran.stderr
         assert ran.stdout == ("" if done is None else done[place])
+
+
+@pytest.mark.parametrize(
+    ("words", "again"),
+    [
+        (["video-snl", "features", "-o", "f.parquet"], True),
+        (["python", "-m", "reid", "extract"], True),
+        (["video-snl", "predict"], False),
+    ],
+)
+def test_what_would_begin_anew_is_not_queued_again(
+    words: list[str], again: bool, tmp_path: Path
+) -> None:
+    """A command that ends by itself with an exit code, after SLURM's signal before the limit."""
+    (tmp_path / "list.txt").write_text("a")
+    write_program(tmp_path / "srun", "kill -USR1 $PPID; sleep 0.5; exit 3")
+    write_program(tmp_path / "scontrol", 'echo "$@"')
+    values = {"COUNT": 1, "ID": 0, "MIN": 0, "MAX": 0}
+    ran = run_array(tmp_path, values, "list.txt", *words)
+    assert ran.returncode == 3
+    assert ran.stdout == ("requeue 7_0\n" if again else "")
+    assert ("error: this command would begin anew" in ran.stderr) is not again
+
+
+def test_an_array_without_its_list_has_failed(tmp_path: Path) -> None:
+    ran = run_array(tmp_path, {"COUNT": 1, "ID": 0, "MIN": 0, "MAX": 0}, "none.txt", "command")
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert ran.stderr.startswith("error: there is no list none.txt")
+
+
+def write_program(path: Path, text: str) -> None:
+    path.write_text(f"#!/bin/bash\n{text}\n")
+    path.chmod(0o755)
+
+
+def run_array(
+    folder: Path, values: dict[str, int], *words: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a task of ``array.sbatch`` with the programs of SLURM that are in the folder."""
+    return subprocess.run(
+        ["bash", REPOSITORY / "scripts" / "slurm" / "array.sbatch", *words],
+        cwd=folder,
+        env={
+            "PATH": f"{folder}:{os.environ['PATH']}",
+            "SLURM_ARRAY_JOB_ID": "7",
+            **{f"SLURM_ARRAY_TASK_{name}": str(value) for name, value in values.items()},
+        },
+        capture_output=True,
+        text=True,
+    )
 
 
 def rows(table: FeatureTable) -> dict[tuple[str, int], np.ndarray]:
