@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -94,6 +95,39 @@ def test_what_does_not_go_together_is_refused(
     write_video(tmp_path / "a.avi")
     assert main(["check", "--root", str(tmp_path), *words]) == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_another_server_is_not_taken_for_ray(
+    host: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_video(tmp_path / "a.avi")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        server = socket.create_server((host, 0), family=family)
+    except OSError:
+        pytest.skip(f"this machine has no address {host}")
+
+    def answer() -> None:
+        channel, _ = server.accept()
+        with channel:
+            channel.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            channel.recv(100)
+
+    thread = threading.Thread(target=answer)
+    with server:
+        thread.start()
+        address = f"[{host}]:{server.getsockname()[1]}"
+        words = ["check", "--root", str(tmp_path), "--engine", "ray", "--ray_address", address]
+        assert main(words) == 2
+        thread.join()
+    assert "what answers there is not Ray" in capsys.readouterr().err
+
+
+def test_what_cannot_be_sent_is_said() -> None:
+    for function in (lambda number: number, threading.Lock().__enter__):
+        with pytest.raises(UserError, match=r"cannot be sent to tasks of Ray \(.+\): write"):
+            list(map_on_cluster(function, [1], Cluster()))
 
 
 @pytest.mark.parametrize("words", [["--num_gpus", "0.5"], ["--num_gpus", "-1"]])

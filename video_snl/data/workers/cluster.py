@@ -119,12 +119,19 @@ def map_on_cluster(
             own that can be killed; None: no limit, in the process of the task.
 
     Raises:
-        UserError: No cluster answers at the address or one of another version, no machine of it
-            has what a task needs, its first machine is lost, or a task fails as a whole.
+        UserError: The function cannot be pickled, no cluster answers at the address or one of
+            another version, no machine of it has what a task needs, its first machine is lost, or
+            a task fails as a whole.
     """
     if not items:
         return
-    pickled = pickle.dumps(function, protocol=5)
+    try:
+        pickled = pickle.dumps(function, protocol=5)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:  # by what cannot be pickled
+        raise UserError(
+            f"the network cannot be sent to tasks of Ray ({error}): write its functions and "
+            "classes at the top of a module, or leave out --engine ray"
+        ) from error
     with _connected(cluster):
         tasks: _RayTasks[T, R] = _RayTasks(pickled, cluster, deadline)
         with closing(in_order(items, tasks)) as results:
@@ -471,7 +478,7 @@ def _check_address(address: str) -> None:
         "start the cluster by ray start --head, or leave the option out for one of this command"
     )
     try:
-        with socket.create_connection((host, int(port)), _CONNECT) as channel:
+        with _connect(address, _CONNECT) as channel:
             if os.environ.get("RAY_USE_TLS") == "1":
                 return
             channel.sendall(_HTTP2_HELLO)
@@ -486,12 +493,16 @@ def _check_address(address: str) -> None:
 
 def _answers(address: str) -> bool:
     """Tell whether a port can be reached."""
-    host, _, port = address.rpartition(":")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), _TURN).close()
+        _connect(address, _TURN).close()
     except OSError:
         return False
     return True
+
+
+def _connect(address: str, seconds: float) -> socket.socket:
+    host, _, port = address.rpartition(":")
+    return socket.create_connection((host.strip("[]"), int(port)), seconds)
 
 
 def _last_line(error: Exception) -> str:
