@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import re
 import signal
 import socket
@@ -12,12 +13,14 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import reid.retrieval.extract as extracting
 from reid.cli.main import main as reid_main
@@ -29,9 +32,11 @@ from tests.reid.little import write_folder, write_tracklet
 from tests.tiny import command, environment, only_run, run_command, tiny_options
 from tests.videos import write_ucf101, write_video
 from video_snl.cli.main import main
+from video_snl.config.video import ModelConfig
 from video_snl.data.workers.cluster import Cluster, LostError, in_order, map_on_cluster
 from video_snl.data.workers.pool import DecodeResult, map_with_timeout
 from video_snl.errors import UserError
+from video_snl.models.video import build_model
 from video_snl.utils import extras
 
 
@@ -122,12 +127,6 @@ def test_another_server_is_not_taken_for_ray(
         assert main(words) == 2
         thread.join()
     assert "what answers there is not Ray" in capsys.readouterr().err
-
-
-def test_what_cannot_be_sent_is_said() -> None:
-    for function in (lambda number: number, threading.Lock().__enter__):
-        with pytest.raises(UserError, match=r"cannot be sent to tasks of Ray \(.+\): write"):
-            list(map_on_cluster(function, [1], Cluster()))
 
 
 @pytest.mark.parametrize("words", [["--num_gpus", "0.5"], ["--num_gpus", "-1"]])
@@ -315,6 +314,27 @@ def test_a_process_of_ray_that_dies_costs_a_second_try(raylets: Any, tmp_path: P
     assert found[3].failure == "its process died: the process of its task ended, 2 times"
     tries = [(tmp_path / str(number)).stat().st_size for number in (3, 6)]
     assert tries == [2, 2]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_network_with_functions_of_functions_is_sent(raylets: Any) -> None:
+    network = build_model(ModelConfig(backbone="x3d_xs", block="snl"), 3)[0].eval()
+    with pytest.raises(AttributeError, match="Can't pickle local object"):
+        pickle.dumps(network)
+    clips = torch.ones(1, 3, 4, 64, 64)
+    with torch.inference_mode():
+        expected = network(clips).numpy()
+    run = partial(_numbers, network)
+    [found] = map_on_cluster(run, [clips], Cluster(raylets.address))
+    np.testing.assert_allclose(found.value, expected, rtol=1e-4, atol=1e-5)
+    with pytest.raises(UserError, match=r"cannot be sent to tasks of Ray \(.*lock.*\): leave out"):
+        list(map_on_cluster(partial(_numbers, threading.Lock()), [clips], Cluster(raylets.address)))
+
+
+@torch.inference_mode()
+def _numbers(network: Any, clips: torch.Tensor) -> np.ndarray:
+    return network(clips).numpy()
 
 
 def _span(number: int) -> tuple[float, float]:

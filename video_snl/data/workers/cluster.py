@@ -112,7 +112,8 @@ def map_on_cluster(
     items no cluster is needed. Close the generator, or run it to its end, to leave the cluster.
 
     Args:
-        function: Function that can be pickled, as its items and values can.
+        function: Function that cloudpickle can pickle, as it can networks with lambdas (X3D);
+            items and values likewise.
         items: The items.
         cluster: The cluster.
         deadline: Time limit of one item, in seconds, each of which is then done in a process of its
@@ -125,15 +126,8 @@ def map_on_cluster(
     """
     if not items:
         return
-    try:
-        pickled = pickle.dumps(function, protocol=5)
-    except (pickle.PicklingError, AttributeError, TypeError) as error:  # by what cannot be pickled
-        raise UserError(
-            f"the network cannot be sent to tasks of Ray ({error}): write its functions and "
-            "classes at the top of a module, or leave out --engine ray"
-        ) from error
     with _connected(cluster):
-        tasks: _RayTasks[T, R] = _RayTasks(pickled, cluster, deadline)
+        tasks: _RayTasks[T, R] = _RayTasks(function, cluster, deadline)
         with closing(in_order(items, tasks)) as results:
             yield from results
 
@@ -240,19 +234,27 @@ class _RayTasks(Generic[T, R]):
     """Tasks of the cluster that this process is connected to.
 
     Args:
-        pickled: The pickled function.
-        cluster: What a task takes.
-        deadline: As for :func:`map_on_cluster`.
+        function, cluster, deadline: As for :func:`map_on_cluster`.
 
     Raises:
-        UserError: No machine of the cluster has what a task needs.
+        UserError: The function cannot be pickled, or no machine of the cluster has what a task
+            needs.
     """
 
-    def __init__(self, pickled: bytes, cluster: Cluster, deadline: float | None) -> None:
+    def __init__(
+        self, function: Callable[[T], R], cluster: Cluster, deadline: float | None
+    ) -> None:
         import ray
+        from ray import cloudpickle
 
         self._ray, self._cluster = ray, cluster
-        reference = ray.put(pickled)
+        try:
+            reference = ray.put(cloudpickle.dumps(function))
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            raise UserError(
+                f"the network cannot be sent to tasks of Ray ({_last_line(error)}): leave out "
+                "--engine ray"
+            ) from error
         threads = cluster.num_cpus
         self._job = _Job(reference.hex(), [reference], deadline, threads, os.getcwd(), __version__)
         # A lost task is begun again here: Ray would not tell a process that was killed from a lost
