@@ -235,7 +235,7 @@ def test_streams_that_are_not_there() -> None:
             (f"{server.address}/404", "Server returned 404 Not Found: check the address"),
             (f"{server.address}/401?token=secret", "401 Unauthorized (authorization failed): "),
             (f"{server.address}/page", "no video comes from there"),
-            ("tcp://127.0.0.1:1", "Connection refused: check the address"),
+            ("TCP://127.0.0.1:1", "Connection refused: check the address"),
             ("rtsp://user:secret@camera.invalid/1", "no such host: check the address"),
             ("/dev/video987", "No such file or directory: name a camera of this machine"),
         ):

@@ -165,7 +165,7 @@ def open_stream(source: Source, max_pixels: int, timeout: float) -> Connection:
         address = "pipe:0"
         options["protocol_whitelist"] = "pipe"
     elif source.kind == "network":
-        scheme = address.partition("://")[0].lower()
+        scheme = address.partition("://")[0]
         options["protocol_whitelist"] = PROTOCOLS[scheme]
         patience = timeout
         options |= _trusted()
@@ -206,16 +206,15 @@ def said_of(source: Source, error: Exception) -> str:
         return f"{said}: name a camera of this machine"
     if isinstance(error, av.HTTPUnauthorizedError | av.HTTPForbiddenError):
         return f"{said}: check the user's name and the password in the address"
-    if getattr(error, "errno", None) == errno.EIO and not _is_known(source.address):
+    vague = getattr(error, "errno", None) == errno.EIO  # FFmpeg's, where it says no more
+    if vague and not _is_known(source.address):
         return "no such host: check the address"
-    if getattr(error, "errno", None) == errno.EIO and source.address.lower().startswith(
-        ("https:", "rtsps:")
-    ):
+    if vague and source.address.startswith(("https:", "rtsps:")):
         return (
             f"no video comes from there ({said}): check the address and its certificate, which "
             "the file that SSL_CERT_FILE names has to have where the system's has not"
         )
-    if isinstance(error, av.InvalidDataError) or getattr(error, "errno", None) == errno.EIO:
+    if vague or isinstance(error, av.InvalidDataError):
         return f"no video comes from there ({said}): check the address"
     return f"{said}: check the address"
 

@@ -29,7 +29,7 @@ class Source:
     """Where a stream comes from.
 
     Attributes:
-        address: The address as it was given; it may hold a password.
+        address: The address, for FFmpeg; it may hold a password.
         kind: Standard input, a camera of this machine, or an address in a network.
         shown: The address for people and records, without a password.
     """
@@ -77,7 +77,7 @@ class Patience:
             recorded: It has an end.
         """
         # An RTSP server sends a recording at its own pace, whether it is read or not.
-        at_leisure = recorded and source.address.lower().startswith("http")
+        at_leisure = recorded and source.address.startswith("http")
         return (
             self.behind or ("wait" if source.kind == "pipe" or at_leisure else "drop")
         ) == "drop"
@@ -110,14 +110,14 @@ def find_source(text: str) -> Source | None:
         return Source(text, "pipe", text)
     if re.fullmatch(r"/dev/video\d+", text):
         return Source(text, "device", text)
-    scheme, mark, _ = text.partition("://")
+    scheme, mark, rest = text.partition("://")
     if not mark or not re.fullmatch(r"[a-zA-Z][a-zA-Z0-9+.-]*", scheme) or os.path.exists(text):
         return None
-    shown = printable(without_password(text))
-    if scheme.lower() not in PROTOCOLS:
+    shown, scheme = printable(without_password(text)), scheme.lower()  # as FFmpeg knows it
+    if scheme not in PROTOCOLS:
         known = ", ".join(f"{name}://" for name in PROTOCOLS)
         raise UserError(
             f"{shown} is no kind of stream that is read: give {known}, /dev/video0, or - with "
             "FFmpeg before it (ffmpeg -i ADDRESS -c copy -f matroska - | video-snl predict -)"
         )
-    return Source(text, "network", shown)
+    return Source(f"{scheme}://{rest}", "network", shown)
