@@ -17,6 +17,7 @@ __all__ = [
     "end_with_first_process",
     "ending_in_order",
     "handling",
+    "is_signalled",
     "leading_others",
     "leave_lost_terminal",
 ]
