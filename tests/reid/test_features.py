@@ -64,6 +64,11 @@ def test_comes_back_as_written(
     assert read_features(path).test_frames == table.test_frames
 
 
+def test_the_name_of_a_file_need_not_be_utf_8(tmp_path: Path) -> None:
+    write_features(tmp_path / "f\udcff.parquet", make_table())
+    assert_equal(read_features(tmp_path / "f\udcff.parquet"), make_table())
+
+
 def test_parts_of_larger_arrays_are_written(tmp_path: Path) -> None:
     wide = np.arange(24, dtype=np.float64).reshape(4, 6)
     table = make_table(features=wide[:, ::2], num_frames=np.array([1, 2, 3, 4], dtype=np.int32))
@@ -105,8 +110,8 @@ def test_a_failed_write_leaves_the_old_file(
     path, table = tmp_path / "f.parquet", make_table()
     write_features(path, table)
 
-    def fail(stored: pa.Table, file: Path, **options: Any) -> None:
-        Path(file).write_bytes(b"PAR1 and no more")
+    def fail(stored: pa.Table, file: pa.NativeFile, **options: Any) -> None:
+        file.write(b"PAR1 and no more")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(pq, "write_table", fail)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,10 @@ def write_parquet(table: pa.Table, file: Path) -> None:
     network that is broken, would take so little space that their number could not be believed.
     """
     texts = [field.name for field in table.schema if pa.types.is_string(field.type)]
-    pq.write_table(table, file, compression="none", use_dictionary=texts, write_page_checksum=True)
+    with _opened(file, "wb") as written:
+        pq.write_table(
+            table, written, compression="none", use_dictionary=texts, write_page_checksum=True
+        )
 
 
 def read_parquet(path: Path) -> pa.Table:
@@ -37,7 +41,8 @@ def read_parquet(path: Path) -> pa.Table:
         ArrowException, OSError: It is damaged, or not a parquet file.
     """
     _check_claims(path)
-    return pq.read_table(path, page_checksum_verification=True)
+    with _opened(path) as file:
+        return pq.read_table(file, page_checksum_verification=True)
 
 
 def read_vectors(path: Path, column: str, dimension: int) -> tuple[pa.Table, np.ndarray]:
@@ -58,7 +63,10 @@ def read_vectors(path: Path, column: str, dimension: int) -> tuple[pa.Table, np.
         ArrowException, OSError: The file is damaged, or not a parquet file.
     """
     _check_claims(path)
-    with pq.ParquetFile(path, page_checksum_verification=True, buffer_size=_BUFFER) as file:
+    with (
+        _opened(path) as opened,
+        pq.ParquetFile(opened, page_checksum_verification=True, buffer_size=_BUFFER) as file,
+    ):
         rows = file.metadata.num_rows
         empty = UserError(f"column {column!r} of {path} has empty cells; make it anew")
         if _values_of(file.metadata, column) != rows * dimension:
@@ -84,7 +92,13 @@ def read_schema(path: Path) -> pa.Schema:
         UserError, ArrowException, OSError: As :func:`read_parquet`.
     """
     _check_claims(path)
-    return pq.read_schema(path)
+    with _opened(path) as file:
+        return pq.read_schema(file)
+
+
+def _opened(path: Path, mode: str = "rb") -> pa.OSFile:
+    # By bytes, since a name need not be UTF-8, as PyArrow takes text to be.
+    return pa.OSFile(os.fsencode(path), mode)
 
 
 def _values_of(metadata: pq.FileMetaData, column: str) -> int:
@@ -101,7 +115,8 @@ def _check_claims(path: Path) -> None:
     A damaged or forged footer of a few bytes may claim 2^31 rows, for which a reader takes memory.
     """
     size = path.stat().st_size
-    metadata = pq.read_metadata(path)
+    with _opened(path) as file:
+        metadata = pq.read_metadata(file)
     groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
     rows = metadata.num_rows
     in_groups = sum(group.num_rows for group in groups)
