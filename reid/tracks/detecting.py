@@ -152,7 +152,7 @@ def _checked(boxes: Any, said: str) -> np.ndarray:
     """
     try:
         found = np.asarray(boxes, np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:  # the last of tensors with gradients
         raise UserError(f"{said}: expected boxes of shape (N, 4) or (N, 5): {error}") from error
     if not found.size:
         return np.zeros((0, 5))

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from reid.data.tracklet_folders import find_tracklets
@@ -316,6 +317,10 @@ def far(frame: np.ndarray, number: int) -> list[list[float]]:
     return [[1.0, 2.0, 3.0, 3.0], [1.0, 2.0, 1e300, 3.0]]
 
 
+def learning(frame: np.ndarray, number: int) -> torch.Tensor:
+    return torch.ones(1, 4, requires_grad=True)
+
+
 def doubtful(frame: np.ndarray, number: int) -> list[list[float]]:
     return [[10.0, 20.0, 20.0, 44.0, 0.0]]
 
@@ -380,6 +385,7 @@ def test_detectors_find_both_people(tmp_path: Path, name: str, empty: int, track
         (f"{__name__}.shapeless", "shape (3,)"),
         (f"{__name__}.flat", "above 0"),
         (f"{__name__}.far", "found 1, 2, 1e+300, 3"),
+        (f"{__name__}.learning", "Tensor that requires grad"),
         (f"{__name__}.outside", "outside, frame 7: the box 500,20,20,44 lies outside the image"),
         (f"{__name__}.leaving", "fails in frame 1 of"),
         (f"{__name__}.Unmade", "cannot be made: SystemExit: no weights"),
