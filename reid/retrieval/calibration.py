@@ -224,7 +224,7 @@ def calibrate(
         files: Files of the two, with their SHA-256.
 
     Raises:
-        UserError: There are too few searches for this rate.
+        UserError: There are too few searches for this rate, or no threshold has it.
     """
     threshold = found.threshold(false_alarms)
     if threshold is None:
@@ -235,6 +235,12 @@ def calibrate(
             f"{math.ceil(FEWEST / false_alarms):,} searches, so that {FEWEST} are expected to "
             f"fail, and there {'is' if found.searches == 1 else 'are'} {found.searches:,}: {help_} "
             "more queries"
+        )
+    if threshold < 0:
+        raise UserError(
+            f"--false_alarms {false_alarms:g}: {int((found.others == 0).sum()):,} of "
+            f"{found.searches:,} searches find somebody else at the distance 0, so no threshold "
+            "has so few: check the features (reid evaluate), and for a person of several names"
         )
     alarms, searches = found.false_alarm_rate(threshold)
     right, mated = found.detected(threshold)

@@ -327,6 +327,19 @@ def test_damaged_calibrations(change: dict[str, Any], calibration: str) -> None:
     assert "\n" not in str(raised.value)
 
 
+def test_a_network_that_tells_nobody_apart_has_no_threshold(
+    files: dict[str, str], tmp_path: Path
+) -> None:
+    rows = concatenate([read_features(files[name]) for name in ("query", "gallery")])
+    rows.features[:] = np.eye(1, 32)  # whose distances are 0 without rounding
+    path = str(tmp_path / "equal.parquet")
+    write_features(path, rows)
+    words = ["--gallery", path, "-o", str(tmp_path / "none.json"), "--false_alarms", "0.5"]
+    done = run("calibrate", path, *words)
+    assert done.returncode == 2 and "400 of 400 searches find somebody else" in done.stderr
+    assert len(done.stderr.splitlines()) == 1 and not (tmp_path / "none.json").exists()
+
+
 def test_features_without_names_are_refused(files: dict[str, str], tmp_path: Path) -> None:
     nameless = str(tmp_path / "nameless.parquet")
     rows = read_features(files["query"])
