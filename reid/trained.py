@@ -11,13 +11,14 @@ from reid.data.tracklet import ReidData
 from reid.models.network import TrackletNet, build_network
 from reid.models.weights import pretrained_file
 from reid.pretrained import recipe_experiment
+from reid.runs import find_checkpoint
 from reid.task_spec import REID
 from video_snl.errors import UserError
 from video_snl.runs.trained import TrainedNetwork
 from video_snl.runs.trained import load_trained as load_any
 from video_snl.utils.files import digest_of
 
-__all__ = ["TrainedReid", "check_identities", "load_trained", "pretrained"]
+__all__ = ["TrainedReid", "check_identities", "find_network", "load_trained", "pretrained"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +57,22 @@ def load_trained(path: Path) -> TrainedReid:
     trained = load_any(path, REID)
     assert isinstance(trained, TrainedReid)
     return trained
+
+
+def find_network(
+    checkpoint: str | None, published: str | None, weights: str | None
+) -> Path | TrainedReid:
+    """Find the checkpoint that ``--checkpoint`` means, or load a published network in its place.
+
+    Args:
+        checkpoint: As for :func:`reid.runs.find_checkpoint`.
+        published: Name of a published network; None for the checkpoint.
+        weights: File of its weights, as for :func:`pretrained`.
+
+    Raises:
+        UserError: As both say.
+    """
+    return find_checkpoint(checkpoint) if published is None else pretrained(published, weights)
 
 
 def pretrained(name: str, weights: str | Path | None = None) -> TrainedReid:

@@ -17,7 +17,7 @@ import torch
 from reid.data.datasets.frames import list_frames
 from reid.data.tracklet import UNKNOWN, Tracklet
 from reid.data.tracklet_folders import images_of_one_tracklet
-from reid.galleries.places import Gallery
+from reid.galleries.places import Searchable
 from reid.retrieval.encode import encode, table_of
 from reid.retrieval.features import FeatureTable
 from reid.retrieval.searching import Limit, answer_of, limit_of, verdict_of, write_page
@@ -42,7 +42,7 @@ from video_snl.utils.media import (
     natural_key,
 )
 
-__all__ = ["Gallery", "people_service", "serve_people", "uploaded_tracklet"]
+__all__ = ["people_service", "serve_people", "uploaded_tracklet"]
 
 _MOST = 20  # tracklets that a page of a search shows
 _MOST_CONTENTS = 4096 * MOST_FILES  # bytes
@@ -81,7 +81,7 @@ def serve_people(
     limit = limit_of(threshold, calibration)
     if limit is not None and gallery is None:
         raise UserError("--threshold and --calibrate are of a --gallery: name one")
-    searched = None if gallery is None else Gallery.open(gallery, top)
+    searched = None if gallery is None else Searchable.open(gallery, top)
     if limit is not None and searched is not None:
         limit.check(searched)
 
@@ -95,7 +95,7 @@ def serve_people(
 
 def people_service(
     trained: TrainedReid,
-    gallery: Gallery | None,
+    gallery: Searchable | None,
     limits: Limits,
     device: torch.device,
     threshold: Limit | None = None,
@@ -169,7 +169,7 @@ def uploaded_tracklet(
 @dataclass(frozen=True)
 class _Answering:
     trained: TrainedReid
-    gallery: Gallery | None
+    gallery: Searchable | None
     limits: Limits
     device: torch.device
     threshold: Limit | None
@@ -213,7 +213,7 @@ def _note(answer: dict[str, Any]) -> str:
     return f"{'Known' if query['in_gallery'] else 'Unknown'} person, {said}."
 
 
-def _check_network(trained: TrainedReid, gallery: Gallery) -> None:
+def _check_network(trained: TrainedReid, gallery: Searchable) -> None:
     table = gallery.table
     if table.model != trained.digest:
         raise UserError(

@@ -322,12 +322,10 @@ def export(arguments: Namespace) -> int:
 
 def _find_network(options: Serve | Export) -> TrainedReid:
     """Load the published network, or that of the checkpoint."""
-    from reid.runs import find_checkpoint
-    from reid.trained import load_trained, pretrained
+    from reid.trained import TrainedReid, find_network, load_trained
 
-    if options.pretrained is not None:
-        return pretrained(options.pretrained, options.weights)
-    return load_trained(find_checkpoint(options.checkpoint))
+    found = find_network(options.checkpoint, options.pretrained, options.weights)
+    return found if isinstance(found, TrainedReid) else load_trained(found)
 
 
 def publish(arguments: Namespace) -> int:

@@ -13,11 +13,12 @@ from reid.galleries.entries import (
     Entries,
     entries_of,
     joined,
+    moment,
     parse_time,
     read_times,
     write_times,
 )
-from reid.galleries.places import Gallery, create_gallery, is_database, open_gallery
+from reid.galleries.places import Searchable, create_gallery, is_database, open_gallery
 from reid.galleries.searching import ANYTHING, Only
 from reid.galleries.store import Stats, StoredGallery, verify
 from reid.retrieval.features import (
@@ -27,7 +28,7 @@ from reid.retrieval.features import (
     read_features,
     write_features,
 )
-from reid.retrieval.searching import answer_of, check_top, limit_of, moment, text_of
+from reid.retrieval.searching import answer_of, check_top, limit_of, text_of
 from video_snl.errors import UserError
 from video_snl.utils.counts import counts
 from video_snl.utils.extras import require
@@ -112,7 +113,7 @@ def run_search(given: options.Search) -> int:
                 f"{given.gallery} {query} computes the features of folders and videos"
             )
     asked = concatenate([filled_table(query) for query in given.queries])
-    searched = Gallery.of(_opened(given.gallery), given.top)
+    searched = Searchable.of(_opened(given.gallery), given.top)
     if limit is not None:
         limit.check(searched)
     found = searched.search(asked, index="exact" if given.exact else None, only=only)

@@ -34,6 +34,7 @@ __all__ = [
     "entries_of",
     "joined",
     "key_of",
+    "moment",
     "parse_time",
     "read_times",
     "write_times",
@@ -381,16 +382,24 @@ def parse_time(text: str) -> float:
         seconds = float(text)
     except ValueError:
         try:
-            moment = datetime.fromisoformat(text)
+            found = datetime.fromisoformat(text)
         except ValueError as error:
             raise UserError(
                 f"{text!r} is no time: give seconds since 1970, or a time such as "
                 "2026-11-30T07:10:00+01:00"
             ) from error
-        seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        seconds = (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
     if not math.isfinite(seconds):
         raise UserError(f"{text!r} is no time: give a finite number of seconds since 1970")
     return seconds
+
+
+def moment(seconds: float) -> str:
+    """Return a time in seconds since 1970 as ISO 8601."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC).isoformat()
+    except (OverflowError, ValueError, OSError):  # beyond the years of a calendar
+        return f"{seconds:g} s"
 
 
 def read_times(path: str) -> dict[str, float]:

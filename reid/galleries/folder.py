@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,10 +17,8 @@ from reid.galleries.folder_files import (
     State,
     changing,
     columns_of,
-    index_of,
     is_own,
     load,
-    prepared,
     read_manifest,
     write,
 )
@@ -34,11 +31,12 @@ from reid.galleries.searching import (
     distances,
     float32_error,
     furthest,
-    least_asked,
     nearest,
 )
 from reid.galleries.store import Added, Removed, Stats, count_people
+from reid.retrieval.index import least_asked, prepared
 from video_snl.errors import UserError
+from video_snl.utils.text import escaped
 
 __all__ = ["FolderGallery"]
 
@@ -59,7 +57,6 @@ class FolderGallery:
         self.where = str(folder)
         self._folder = folder
         self._state = load(folder)
-        self._index: tuple[State, Any] | None = None
 
     @property
     def about(self) -> About:
@@ -84,6 +81,8 @@ class FolderGallery:
             OSError: The folder cannot be made or written to.
         """
         about.check(entries.table)
+        if escaped(str(folder)) != str(folder):
+            raise UserError(f"{folder} is not text in UTF-8: name a folder that is")
         made = not folder.exists()
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -160,7 +159,7 @@ class FolderGallery:
         found = (
             _exact(state, queries, top, state.passing(only))
             if exact
-            else self._approximate(state, queries, top)
+            else _approximate(state, queries, top)
         )
         return answer(found, Entries.none(state.about), top, exact=exact)
 
@@ -213,9 +212,8 @@ class FolderGallery:
             wrong.append(f"{len(differ)} entries differ from their digests: {differ[0]!r}")
         if contents_hash(digests) != state.manifest["contents"]:
             wrong.append("the hash of all entries is not the one that is stored")
-        index = self._read_index(state)
-        if index is not None and index.ntotal != len(state.keys):
-            wrong.append(f"the index holds {index.ntotal} of {len(state.keys)} entries")
+        if state.index is not None and state.index.ntotal != len(state.keys):
+            wrong.append(f"the index holds {state.index.ntotal} of {len(state.keys)} entries")
         return wrong
 
     def _fresh(self) -> State:
@@ -231,25 +229,23 @@ class FolderGallery:
             self._state = state
         return self._state
 
-    def _read_index(self, state: State) -> Any:
-        """Return the index of a state; None where it has none."""
-        if "index" not in state.manifest["files"]:
-            return None
-        if self._index is None or self._index[0] is not state:
-            self._index = state, index_of(self._folder, state, mapped=True)
-        return self._index[1]
 
-    def _approximate(
-        self, state: State, queries: np.ndarray, top: int
-    ) -> list[tuple[Entries, np.ndarray]]:
-        index, asked = self._read_index(state), min(least_asked(top), len(state.keys))
-        if state.manifest["index"]["kind"] == "hnsw":
-            index.hnsw.efSearch = max(128, 2 * asked)
-        places = index.search(prepared(queries, state.about.metric), asked)[1]
-        return [
-            _ordered(state, query, rows[rows >= 0], top)
-            for query, rows in zip(queries, places, strict=True)
-        ]
+def _approximate(state: State, queries: np.ndarray, top: int) -> list[tuple[Entries, np.ndarray]]:
+    """Order what the index finds; where that is too little, compare with every entry."""
+    asked = min(least_asked(top), len(state.keys))
+    if state.manifest["index"]["kind"] == "hnsw":
+        state.index.hnsw.efSearch = max(128, 2 * asked)
+    places = state.index.search(prepared(queries, state.about.metric), asked)[1]
+    found = [
+        _ordered(state, query, rows[rows >= 0], top)
+        for query, rows in zip(queries, places, strict=True)
+    ]
+    short = [query for query, (entries, _) in enumerate(found) if len(entries) < top]
+    if short:
+        every = np.arange(len(state.keys))
+        for query, whole in zip(short, _exact(state, queries[short], top, every), strict=True):
+            found[query] = whole
+    return found
 
 
 def _ordered(

@@ -22,6 +22,7 @@ import pyarrow as pa
 
 from reid.galleries.entries import About, Entries, contents_hash
 from reid.galleries.searching import EXACT_UP_TO, Only, say_building
+from reid.retrieval.index import INDICES, prepared
 from video_snl.errors import UserError
 from video_snl.utils.files import digest_of, is_left_over, replace_file, write_json
 from video_snl.utils.json_text import parse_json, to_json
@@ -34,10 +35,8 @@ __all__ = [
     "State",
     "changing",
     "columns_of",
-    "index_of",
     "is_own",
     "load",
-    "prepared",
     "read_manifest",
     "write",
 ]
@@ -63,6 +62,7 @@ class State:
         digests: SHA-256 of every entry.
         vectors: Mapped from the file, float32 (N, D).
         lengths: Lengths of the vectors, float64 (N,).
+        index: Of FAISS, mapped from the file, too; None where every entry is compared.
     """
 
     manifest: dict[str, Any]
@@ -76,6 +76,7 @@ class State:
     digests: list[bytes]
     vectors: np.ndarray
     lengths: np.ndarray
+    index: Any
 
     def entries(self, rows: np.ndarray) -> Entries:
         """Return some entries."""
@@ -189,6 +190,8 @@ def _state(folder: Path, manifest: dict[str, Any]) -> State:
     vectors = np.zeros((0, about.dimension), np.float32)
     if manifest["entries"]:
         vectors = np.load(folder / manifest["files"]["vectors"]["name"], mmap_mode="r")
+    # All files at once: another process may remove them with its next change.
+    index = _read_index(folder, manifest, mapped=True) if "index" in manifest["files"] else None
     return State(
         manifest=manifest,
         columns=stored.replace_schema_metadata(None),
@@ -201,6 +204,7 @@ def _state(folder: Path, manifest: dict[str, Any]) -> State:
         digests=stored["digest"].to_pylist(),
         vectors=vectors,
         lengths=stored["length"].to_numpy(),
+        index=index,
     )
 
 
@@ -310,32 +314,40 @@ def _next_index(
     if old is not None and vectors[0] is old.vectors:
         before = old.manifest["index"]
         if before["kind"] == kind and count <= 2 * before["built_for"]:
-            index = index_of(folder, old, mapped=False)
+            index = _read_index(folder, old.manifest, mapped=False)
             for part in vectors[1:]:
                 index.add(prepared(part, about.metric))
             return index, before["built_for"]
-    from reid.retrieval.index import INDICES
-
     say_building(str(folder), kind, count)
     parts = [prepared(part, about.metric) for part in vectors]
     whole = parts[0] if len(parts) == 1 else np.concatenate(parts)
     return INDICES[kind](whole, about.metric), count
 
 
-def index_of(folder: Path, state: State, *, mapped: bool) -> Any:
-    """Return the index of a state.
+def _read_index(folder: Path, manifest: dict[str, Any], *, mapped: bool) -> Any:
+    """Read the index of a state.
 
     Args:
-        folder: The gallery.
-        state: A state with an index.
-        mapped: Map the vectors of the index from the file, rather than read them: it can then be
-            searched at once, but not be added to.
+        mapped: Map its vectors from the file instead: it can then be searched at once, also after
+            the file was removed, but not be added to.
+
+    Raises:
+        FileNotFoundError: Another process has removed it.
+        UserError: The FAISS that is installed cannot read it.
     """
     import faiss
 
+    path = folder / manifest["files"]["index"]["name"]
     # Of FAISS 1.11 and newer; older ones read.
     how = getattr(faiss, "IO_FLAG_MMAP_IFC", 0) if mapped else 0
-    return faiss.read_index(str(folder / state.manifest["files"]["index"]["name"]), how)
+    try:
+        return faiss.read_index(str(path), how)
+    except (RuntimeError, TypeError) as error:  # the latter for a path that is not UTF-8
+        path.stat()
+        raise UserError(
+            f"{path} is what was written, but FAISS {faiss.__version__} cannot read it: use the "
+            "version that wrote it, and a path in UTF-8"
+        ) from error
 
 
 def _write_index(file: Path, index: Any) -> None:
@@ -364,11 +376,3 @@ def _sync(folder: Path) -> None:
         os.fsync(place)
     finally:
         os.close(place)
-
-
-def prepared(vectors: np.ndarray, metric: str) -> np.ndarray:
-    """Return vectors as the index holds them: of length 1 for cosine distances."""
-    vectors = np.ascontiguousarray(vectors, np.float32)
-    if metric == "cosine":
-        vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors

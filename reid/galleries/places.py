@@ -17,7 +17,7 @@ from video_snl.errors import UserError
 from video_snl.utils.extras import require
 from video_snl.utils.files import digest_of
 
-__all__ = ["Found", "Gallery", "create_gallery", "is_database", "open_gallery"]
+__all__ = ["Found", "Searchable", "create_gallery", "is_database", "open_gallery"]
 
 _SCHEMES = ("postgresql://", "postgres://")
 
@@ -84,8 +84,8 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Gallery:
-    """Gallery to search in, and the number of tracklets to find.
+class Searchable:
+    """A feature file, or a gallery that is kept, and what is asked of it.
 
     Attributes:
         path: Its file, folder, or address in a database.
@@ -107,7 +107,7 @@ class Gallery:
         return len(self.table) if self.kept is None else self.kept.count()
 
     @classmethod
-    def open(cls, path: str, top: int = 1, metric: Metric | None = None) -> Gallery:
+    def open(cls, path: str, top: int = 1, metric: Metric | None = None) -> Searchable:
         """Open a feature file, or a gallery of ``reid gallery``.
 
         Args:
@@ -131,7 +131,7 @@ class Gallery:
         return cls.of(open_gallery(path), top, metric)
 
     @classmethod
-    def of(cls, kept: StoredGallery, top: int, metric: Metric | None = None) -> Gallery:
+    def of(cls, kept: StoredGallery, top: int, metric: Metric | None = None) -> Searchable:
         """Search in a gallery that is kept; arguments and errors as for :meth:`open`."""
         if not kept.count():
             raise UserError(f"{kept.where} holds no tracklets: add some with reid gallery add")

@@ -34,11 +34,11 @@ from reid.galleries.searching import (
     answer,
     check_search,
     furthest,
-    least_asked,
     nearest,
     say_building,
 )
 from reid.galleries.store import Added, Removed, Stats, count_people
+from reid.retrieval.index import cells_of, least_asked
 from video_snl.errors import UserError
 
 __all__ = ["PostgresGallery"]
@@ -111,7 +111,8 @@ class PostgresGallery:
                         storage=sql.SQL("PLAIN" if about.dimension <= _INLINE else "EXTERNAL"),
                     )
                 )
-            except errors.DuplicateSchema as error:
+            # The second one where another process makes it at the same time.
+            except (errors.DuplicateSchema, errors.UniqueViolation) as error:
                 raise UserError(
                     f"{address.shown}: the database has a schema {address.name!r} already: add to "
                     "the gallery with reid gallery add, or give another name after #"
@@ -126,7 +127,7 @@ class PostgresGallery:
                     *(about.metric, about.index, contents_hash([])),
                 ),
             )
-            gallery._insert(connected, entries)
+            gallery._insert(connected, entries, entries.digests())
         return gallery
 
     def add(self, entries: Entries) -> Added:
@@ -158,7 +159,8 @@ class PostgresGallery:
                 old = self._entries(found.fetchall())
                 rows = np.array([again[key] for key in old.keys])
                 check_same(self.where, old, entries.rows(rows))
-            self._insert(connected, entries.rows(np.array(new, np.int64)))
+            chosen = entries.rows(np.array(new, np.int64))
+            self._insert(connected, chosen, [digests[row] for row in new])
         return Added(len(new), len(entries) - len(new))
 
     def remove(self, keys: Sequence[str]) -> Removed:
@@ -195,6 +197,12 @@ class PostgresGallery:
                 _look_into(connected, built, built_for, least_asked(top))
             find = self._exact if exact else self._approximate
             found = [find(connected, query, top, only) for query in queries]
+            # An index may find too few: its cells hold few, or entries that were removed.
+            short = [query for query, (entries, _) in enumerate(found) if len(entries) < top]
+            if short and not exact:
+                _set(connected, enable_seqscan="on")
+                for query in short:
+                    found[query] = self._exact(connected, queries[query], top, only)
         return answer(found, Entries.none(self.about), top, exact=exact)
 
     def read(self, only: Only = ANYTHING) -> Iterator[Entries]:
@@ -283,9 +291,8 @@ class PostgresGallery:
     def _table(self, connected: Connection, name: str = "entries") -> str:
         return sql.Identifier(self._address.name, name).as_string(connected)
 
-    def _insert(self, connected: Connection, entries: Entries) -> None:
+    def _insert(self, connected: Connection, entries: Entries, digests: Sequence[bytes]) -> None:
         """Copy entries that are not there yet, and bring counts and index up to date."""
-        digests = entries.digests()
         rows = zip(entries.values(), digests, entries.table.features, strict=True)
         types = ("text", "text", "text", "float8", "int8", "int8", "bytea", "vector")
         with (
@@ -345,12 +352,10 @@ class PostgresGallery:
             "SELECT setting::bigint / 1024 FROM pg_settings WHERE name = 'maintenance_work_mem'",
         )
         if given < needed:
-            connected.execute(
-                "SELECT set_config('maintenance_work_mem', %s, true)", (f"{needed}MB",)
-            )
+            _set(connected, maintenance_work_mem=f"{needed}MB")
         options: sql.Composable = sql.SQL("m = 32, ef_construction = 200")
         if kind == "ivf":
-            options = sql.SQL("lists = {}").format(sql.Literal(_cells(count)))
+            options = sql.SQL("lists = {}").format(sql.Literal(cells_of(count)))
         connected.execute(
             self._sql(
                 "CREATE INDEX entries_nearest ON {schema}.entries USING {method} "
@@ -448,14 +453,14 @@ def _look_into(connected: Connection, built: str, built_for: int, asked: int) ->
     """Let this transaction use the index, and look into as much of it as FAISS's are."""
     name, value = "hnsw.ef_search", min(_MOST_LISTED, max(128, 2 * asked))
     if built == "ivf":
-        name, value = "ivfflat.probes", -(-_cells(built_for) // 8)
-    for option, setting in ((name, str(value)), ("enable_seqscan", "off")):
+        name, value = "ivfflat.probes", -(-cells_of(built_for) // 8)
+    _set(connected, **{name: str(value), "enable_seqscan": "off"})
+
+
+def _set(connected: Connection, **settings: str) -> None:
+    """Set options of the server for this transaction."""
+    for option, setting in settings.items():
         connected.execute("SELECT set_config(%s, %s, true)", (option, setting))
-
-
-def _cells(count: int) -> int:
-    """Return the number of cells of an IVF index, as of those in a folder."""
-    return max(1, min(int(count**0.5), count // 39, 32768))
 
 
 def _where(only: Only) -> tuple[LiteralString, dict[str, object]]:

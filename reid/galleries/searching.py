@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reid.galleries.entries import Entries, check_vectors, joined
+from reid.galleries.entries import Entries, check_vectors, joined, moment
 from reid.metrics.distances import Metric
 from video_snl.errors import UserError
 from video_snl.utils.text import escaped
@@ -23,7 +23,6 @@ __all__ = [
     "distances",
     "float32_error",
     "furthest",
-    "least_asked",
     "nearest",
     "say_building",
 ]
@@ -53,8 +52,8 @@ class Only:
     def __post_init__(self) -> None:
         if self.after is not None and self.before is not None and self.after >= self.before:
             raise UserError(
-                f"no time is from {self.after:g} on and before {self.before:g}: give a first time "
-                "that is earlier than the end"
+                f"no time is from {moment(self.after)} on and before {moment(self.before)}: give a "
+                "first time that is earlier than the end"
             )
         # As the names of entries are: a database takes text in UTF-8 alone.
         for name in ("persons", "cameras"):
@@ -122,11 +121,6 @@ def furthest(distance: float, dimension: int, metric: Metric) -> float:
     """
     error = float32_error(dimension)
     return distance + error if metric == "cosine" else distance * (1 + error)
-
-
-def least_asked(top: int) -> int:
-    """Return how many candidates are asked for where ``top`` are wanted."""
-    return top + max(top // 2, 16)
 
 
 def nearest(

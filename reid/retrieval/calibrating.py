@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reid.galleries.places import Gallery
+from reid.galleries.places import Searchable
 from reid.metrics.open_set import RATES, OpenSet
 from reid.retrieval.calibration import (
     NO_PROBABILITIES,
@@ -43,11 +43,11 @@ def run_calibrate(given: Options) -> int:
     """
     _check_options(given)
     fixed = None if given.check is None else read_calibration(given.check)
-    gallery = Gallery.open(given.gallery, metric=given.metric)
+    gallery = Searchable.open(given.gallery, metric=given.metric)
     if fixed is not None:
         fixed.check(gallery.table, gallery.metric, str(given.check))
     searched, digest = gallery.whole()
-    parts = [Gallery.open(path).whole() for path in given.queries]
+    parts = [Searchable.open(path).whole() for path in given.queries]
     asked = concatenate([table for table, _ in parts])
     digests = dict(zip(given.queries, (each for _, each in parts), strict=True))
     found = measure(asked, searched, metric=gallery.metric, cameras=given.cameras)

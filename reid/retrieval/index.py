@@ -13,7 +13,16 @@ from reid.metrics.distances import Distances, Metric, first_equal, nearest_colum
 from reid.retrieval.features import FeatureTable, comparable, same_model
 from video_snl.errors import UserError
 
-__all__ = ["IndexName", "Metric", "SearchResult", "search"]
+__all__ = [
+    "INDICES",
+    "IndexName",
+    "Metric",
+    "SearchResult",
+    "cells_of",
+    "least_asked",
+    "prepared",
+    "search",
+]
 
 IndexName = Literal["exact", "ivf", "hnsw"]
 
@@ -102,12 +111,24 @@ def _check(query: FeatureTable, gallery: FeatureTable, index: str, top: int, met
         raise UserError(f"top={top} must be at least 1")
 
 
-def _vectors(features: np.ndarray, metric: str) -> np.ndarray:
+def prepared(features: np.ndarray, metric: str) -> np.ndarray:
+    """Return vectors as an index holds them: of length 1 for cosine distances."""
     vectors = np.ascontiguousarray(features, dtype=np.float32)
     if metric == "cosine":
         norms = np.linalg.norm(vectors, axis=1, keepdims=True)
         vectors = vectors / np.maximum(norms, 1e-12)
     return vectors
+
+
+def least_asked(top: int) -> int:
+    """Return how many candidates an index is asked for where ``top`` are wanted."""
+    return top + max(top // 2, 16)
+
+
+def cells_of(size: int) -> int:
+    """Return the number of cells of an IVF index: about sqrt(size), of 39 rows or more each."""
+    # Fewer rows do not place a cell, says FAISS; pgvector takes no more than so many lists.
+    return max(1, min(int(size**0.5), size // 39, 32768))
 
 
 def _blocks(size: int, numbers: int) -> list[slice]:
@@ -142,9 +163,9 @@ def _candidates(
     index: str, query: np.ndarray, gallery: np.ndarray, rows: np.ndarray, top: int, metric: Metric
 ) -> np.ndarray:
     """Ask a FAISS index of these rows for more of them than are wanted; -1 for none."""
-    built = INDICES[index](_vectors(gallery[rows], metric), metric)
-    wanted = min(len(rows), top + max(top // 2, 16))
-    places = built.search(_vectors(query, metric), wanted)[1]
+    built = INDICES[index](prepared(gallery[rows], metric), metric)
+    wanted = min(len(rows), least_asked(top))
+    places = built.search(prepared(query, metric), wanted)[1]
     return np.where(places < 0, -1, rows[places])
 
 
@@ -189,17 +210,18 @@ def _with_equals(
 
 
 def _ivf(vectors: np.ndarray, metric: str) -> Any:
-    """Build about sqrt(G) cells, of 39 rows or more on average; an eighth are searched."""
+    """Build cells (:func:`cells_of`), of which an eighth are searched."""
     import faiss
 
     size, dimension = vectors.shape
-    cells = max(1, min(int(size**0.5), size // 39))  # FAISS wants 39 rows per cell to place it
+    cells = cells_of(size)
     built = faiss.IndexIVFFlat(
         faiss.IndexFlatL2(dimension) if metric == "euclidean" else faiss.IndexFlatIP(dimension),
         dimension,
         cells,
         _faiss_metric(metric),
     )
+    built.cp.min_points_per_centroid = 1  # no warning on stderr of tables smaller than a cell
     built.train(vectors)
     built.add(vectors)
     built.nprobe = max(1, -(-cells // 8))

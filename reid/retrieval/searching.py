@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from reid.data.tracklet import special_person
-from reid.galleries.places import Found, Gallery
+from reid.galleries.entries import moment
+from reid.galleries.places import Found, Searchable
 from reid.retrieval.calibration import NO_PROBABILITIES, Calibration, read_calibration
 from reid.retrieval.features import (
     FeatureTable,
@@ -29,7 +29,6 @@ from video_snl.utils.json_text import to_json
 
 if TYPE_CHECKING:
     from reid.cli.features import Search
-    from reid.trained import TrainedReid
 
 __all__ = [
     "Limit",
@@ -39,7 +38,6 @@ __all__ = [
     "is_nobody",
     "limit_of",
     "meaning_of",
-    "moment",
     "run_search",
     "text_of",
     "verdict_of",
@@ -55,7 +53,7 @@ def run_search(given: Search) -> int:
     """
     _check_arguments(given)
     limit = limit_of(given.threshold, given.calibrate)
-    searched = Gallery.open(given.gallery, given.top, given.metric)
+    searched = Searchable.open(given.gallery, given.top, given.metric)
     if limit is not None:
         limit.check(searched)
     asked = _asked(given, searched.table.test_frames)
@@ -80,20 +78,15 @@ def _is_feature_file(path: str) -> bool:
 def _asked(given: Search, test_frames: int | None) -> FeatureTable:
     """Return the features of the queries, first those in feature files."""
     paths = [query for query in given.queries if not _is_feature_file(query)]
-    network: Path | TrainedReid | None = None
-    # Features need no network: then no run need be there.
-    if given.checkpoint is not None or (paths and given.pretrained is None):
-        from reid.runs import find_checkpoint
-
-        network = find_checkpoint(given.checkpoint)
     tables = [filled_table(query) for query in given.queries if _is_feature_file(query)]
+    # Features need no network: then no run need be there.
+    if paths or given.checkpoint is not None:
+        from reid.trained import find_network
+
+        network = find_network(given.checkpoint, given.pretrained, given.weights)
     if paths:
         from reid.retrieval.extract import extract_tracklets
-        from reid.trained import pretrained
 
-        if network is None:
-            assert given.pretrained is not None
-            network = pretrained(given.pretrained, given.weights)
         tables.append(
             extract_tracklets(
                 network,
@@ -114,7 +107,7 @@ class Limit(NamedTuple):
     calibration: Calibration | None
     path: str = ""
 
-    def check(self, gallery: Gallery) -> None:
+    def check(self, gallery: Searchable) -> None:
         """Check that a calibration is of the network, frames and metric of a gallery.
 
         Raises:
@@ -190,7 +183,7 @@ def check_top(top: int) -> None:
 
 
 def answer_of(
-    asked: FeatureTable, found: Found, gallery: Gallery, limit: Limit | None
+    asked: FeatureTable, found: Found, gallery: Searchable, limit: Limit | None
 ) -> dict[str, Any]:
     """Put an answer into the values of its JSON text.
 
@@ -361,11 +354,3 @@ def _is_within(result: dict[str, Any], threshold: float | None) -> bool:
 
 def _dash(name: str | None) -> str:
     return "-" if name is None else name
-
-
-def moment(seconds: float) -> str:
-    """Return a time in seconds since 1970 as ISO 8601."""
-    try:
-        return datetime.fromtimestamp(seconds, UTC).isoformat()
-    except (OverflowError, ValueError, OSError):  # beyond the years of a calendar
-        return f"{seconds:g} s"

@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image, ImageDraw
 
-from reid.galleries.places import Gallery
+from reid.galleries.places import Searchable
 from reid.retrieval.extract import extract_tracklets
 from reid.retrieval.features import comparable
 from reid.retrieval.searching import Limit, decision, is_nobody, limit_of, meaning_of
-from reid.runs import find_checkpoint
 from reid.tracks.boxes import Box, Track
 from reid.tracks.crops import Source, Tracked, find_tracks, write_crops
-from reid.trained import TrainedReid, pretrained
+from reid.trained import TrainedReid, find_network
 from video_snl.errors import UserError
 from video_snl.render.fonts import letters_for, line_height, shortened, spelled, text_size
 from video_snl.render.image import class_colours
@@ -55,14 +54,10 @@ def run_identify(source: Source, given: Identify) -> int:
     limit = limit_of(given.threshold, given.calibrate)
     if given.render is not None:
         _check_render(given.render, source.video)
-    searched = Gallery.open(given.gallery, 1, given.metric)
+    searched = Searchable.open(given.gallery, 1, given.metric)
     if limit is not None:
         limit.check(searched)
-    network: Path | TrainedReid
-    if given.pretrained is None:
-        network = find_checkpoint(given.checkpoint)
-    else:
-        network = pretrained(given.pretrained, given.weights)
+    network = find_network(given.checkpoint, given.pretrained, given.weights)
     with ending_in_order():
         found = find_tracks(source)
         print(found.said(), file=sys.stderr, flush=True)
@@ -99,7 +94,7 @@ def _identified(
     network: Path | TrainedReid,
     source: Source,
     found: Tracked,
-    gallery: Gallery,
+    gallery: Searchable,
     limit: Limit | None,
     accelerator: str,
 ) -> list[dict[str, Any]]:

@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reid.galleries.entries import About, entries_of
+from reid.galleries.entries import About, IndexChoice, entries_of
+from reid.galleries.folder import FolderGallery
 from reid.galleries.places import open_gallery
 from reid.galleries.store import Added, verify
 from reid.retrieval.features import write_features
@@ -77,6 +78,8 @@ def test_places_that_are_no_galleries(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be read"):
         open_gallery(tmp_path / "odd")
     some = galleries.entries(3)
+    with pytest.raises(UserError, match="not text in UTF-8"):
+        made(str(tmp_path / "g\udcff"), some)
     for name, says in (("full", "thesis.tex"), ("file", "is a file")):
         with pytest.raises(UserError, match=says):
             made(str(tmp_path / name), some)
@@ -261,3 +264,35 @@ def test_a_reader_goes_on_while_another_process_writes(tmp_path: Path) -> None:
         assert reader.stats().entries == first - 1000 + 201
     assert len(reader.search(np.ones((1, 24)), top=300).keys(0)) == 205
     assert About.of(table(1), "cosine", "auto") == reader.about
+
+
+@pytest.mark.parametrize("index", ["ivf", "hnsw"])
+def test_an_index_outlasts_its_file(
+    tmp_path: Path, index: IndexChoice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process changes the gallery after this one has looked which state there is."""
+    some = galleries.entries(100)
+    gallery = made(str(tmp_path / "g"), some, index=index)
+    assert isinstance(gallery, FolderGallery)
+    state = gallery._state
+    open_gallery(tmp_path / "g").remove(some.keys[1:])
+    monkeypatch.setattr(gallery, "_fresh", lambda: state)
+    found = gallery.search(some.table.features[:50], top=1)
+    assert not found.exact and [found.keys(q) for q in range(50)] == [[k] for k in some.keys[:50]]
+
+
+def test_an_index_of_another_faiss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(*_: object) -> None:
+        raise RuntimeError("Index type 0x1 not recognized")
+
+    made(str(tmp_path / "g"), galleries.entries(100), index="hnsw")
+    monkeypatch.setattr("faiss.read_index", read)
+    with pytest.raises(UserError, match="FAISS .* cannot read it"):
+        open_gallery(tmp_path / "g")
+
+
+def test_a_small_index_is_made_in_silence(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    made(str(tmp_path / "g"), galleries.entries(5), index="ivf")
+    assert capfd.readouterr().err == ""

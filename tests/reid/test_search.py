@@ -68,7 +68,7 @@ def extracted(
             return make_table([tracklets[row] for row in rows], features, **changed)
 
         monkeypatch.setattr("reid.retrieval.extract.extract_tracklets", extract)
-        monkeypatch.setattr("reid.runs.find_checkpoint", Path)
+        monkeypatch.setattr("reid.trained.find_checkpoint", Path)
 
     prepare()
     return prepare
