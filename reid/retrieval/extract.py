@@ -28,8 +28,7 @@ from reid.options import check_data
 from reid.pretrained import describe_input
 from reid.retrieval.encode import Encoded, encode, table_of
 from reid.retrieval.features import FeatureTable, write_features
-from reid.runs import find_checkpoint
-from reid.trained import TrainedReid, load_trained, pretrained
+from reid.trained import TrainedReid, find_network, load_trained
 from video_snl._version import __version__
 from video_snl.data.workers.cluster import Cluster, map_on_cluster
 from video_snl.engine.fit import tell
@@ -78,18 +77,16 @@ def extract(
 
     Raises:
         UserError: A path that does not exist or holds no tracklet, a tracklet that cannot be read,
-            a file that cannot be written.
+            a file that cannot be written, or that another command writes now.
     """
     check_file("--output", output, "feats.parquet")
-    network: Path | TrainedReid
-    if published is None:
-        network = find_checkpoint(checkpoint)
-    else:
-        network = pretrained(published, weights)
+    network = find_network(checkpoint, published, weights)
+    if published is not None:
         tell(describe_input(published))
     keep_freed_memory()
     parts = PartFiles(Path(output), ".npz")
-    with ending_in_order():
+    # Alone to the end: another command would else take parts that are removed.
+    with ending_in_order(), parts.alone():
         table = extract_tracklets(
             network,
             paths,
@@ -102,9 +99,9 @@ def extract(
             parts=parts,
             cluster=cluster,
         )
-    with writing("--output", output):
-        write_features(Path(output), table)
-    _remove(parts)
+        with writing("--output", output):
+            write_features(Path(output), table)
+        parts.remove()
     skipped = int(table.skipped_frames.sum())
     frames = int(table.num_frames.sum())
     print(
@@ -142,13 +139,14 @@ def extract_tracklets(
         accelerator: ``auto``, ``cpu`` or ``gpu``, or the device itself.
         say: Takes a line for each folder: what was found in it.
         max_pixels: Most pixels of an image; default as in training.
-        parts: Takes the blocks that are done, where there are several, and gives those of before.
+        parts: Takes the blocks that are done, where there are several, and gives those of before;
+            the caller is alone with them.
         cluster: Ray cluster that reads and encodes the blocks, each in a task, where
             ``num_workers`` and ``accelerator`` do not count; None: this process.
 
     Raises:
         UserError: A path that does not exist, holds no tracklet or may mean two things; a tracklet
-            that cannot be read; another command that fills the same parts.
+            that cannot be read.
     """
     found = find_tracklets(paths, layout, say=say)
     tracklets = list(found.values())
@@ -269,31 +267,28 @@ def _resumed(
 
     Until all are done, none is held in memory.
     """
-    with parts.alone():
-        paths = [parts.folder / f"part-{_hash(about, block)}{parts.suffix}" for block, _ in blocks]
-        there = [
-            _read_part(path, len(block)) is not None
-            for path, (block, _) in zip(paths, blocks, strict=True)
-        ]
-        if any(there):
-            done = sum(
-                len(block) for (block, _), is_there in zip(blocks, there, strict=True) if is_there
-            )
-            total = sum(len(block) for block, _ in blocks)
-            line = f"{done:,} of {counts(total, 'tracklet')} are computed already"
-            print(line, file=sys.stderr, flush=True)
-        try:
-            missing = [at for at, is_there in enumerate(there) if not is_there]
-            with closing(encoded_blocks([blocks[at] for at in missing])) as results:
-                for at, encoded in zip(missing, results, strict=True):
-                    _write_part(paths[at], encoded, parts.target)
-        except (KeyboardInterrupt, SystemExit):
-            if parts.files():
-                parts.say_kept()
-            raise
-        found = [
-            _read_part(path, len(block)) for path, (block, _) in zip(paths, blocks, strict=True)
-        ]
+    paths = [parts.folder / f"part-{_hash(about, block)}{parts.suffix}" for block, _ in blocks]
+    there = [
+        _read_part(path, len(block)) is not None
+        for path, (block, _) in zip(paths, blocks, strict=True)
+    ]
+    if any(there):
+        done = sum(
+            len(block) for (block, _), is_there in zip(blocks, there, strict=True) if is_there
+        )
+        total = sum(len(block) for block, _ in blocks)
+        line = f"{done:,} of {counts(total, 'tracklet')} are computed already"
+        print(line, file=sys.stderr, flush=True)
+    try:
+        missing = [at for at, is_there in enumerate(there) if not is_there]
+        with closing(encoded_blocks([blocks[at] for at in missing])) as results:
+            for at, encoded in zip(missing, results, strict=True):
+                _write_part(paths[at], encoded, parts.target)
+    except (KeyboardInterrupt, SystemExit):
+        if parts.files():
+            parts.say_kept()
+        raise
+    found = [_read_part(path, len(block)) for path, (block, _) in zip(paths, blocks, strict=True)]
     complete = [each for each in found if each is not None]
     if len(complete) < len(blocks):
         raise UserError(f"{parts.folder} has changed meanwhile: give the command again")
@@ -352,10 +347,3 @@ def _joined(encoded: Sequence[Encoded]) -> Encoded:
         torch.cat([each.features for each in encoded]),
         *(np.concatenate([getattr(each, name) for each in encoded]) for name in _ARRAYS[1:]),
     )
-
-
-def _remove(parts: PartFiles) -> None:
-    """Remove the parts of a file that is written, and of others that it was to be before."""
-    if parts.folder.is_dir():
-        with parts.alone():
-            parts.remove()

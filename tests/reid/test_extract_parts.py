@@ -16,7 +16,7 @@ import torch
 from reid.cli.main import main
 from reid.retrieval import extract as extracting
 from reid.retrieval.encode import Encoded
-from reid.retrieval.features import read_features
+from reid.retrieval.features import FeatureTable, read_features
 from tests.reid.little import run, write_tracklet
 from tests.tiny import environment
 
@@ -131,13 +131,28 @@ def test_only_what_fits_is_taken(
 
 
 def test_two_commands_do_not_write_one_file(
-    words: list[str], tmp_path: Path, blocks: None, capsys: pytest.CaptureFixture[str]
+    words: list[str],
+    tmp_path: Path,
+    blocks: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     target = tmp_path / "f.parquet"
     with extracting.PartFiles(target, ".npz").alone():
         assert main([*words, str(target)]) == 2
     assert f"another command writes {target} now" in capsys.readouterr().err
     assert not target.exists() and not target.with_name("f.parquet.parts").exists()
+    write, refused = extracting.write_features, list[int]()
+
+    def write_late(path: Path, table: FeatureTable) -> None:
+        monkeypatch.setattr(extracting, "write_features", write)
+        refused.append(main([*words, str(target)]))
+        write(path, table)
+
+    monkeypatch.setattr(extracting, "write_features", write_late)
+    assert main([*words, str(target)]) == 0 and refused == [2]
+    assert len(read_features(target)) == 12
+    assert not target.with_name("f.parquet.parts").exists()
 
 
 def test_any_flipped_bit_means_computing_anew(tmp_path: Path) -> None:
