@@ -173,6 +173,11 @@ def read_features(path: str | Path) -> FeatureTable:
         UserError: A file that is missing, not parquet, broken, of another program or version.
     """
     path = Path(path)
+    if path.is_dir():
+        raise UserError(
+            f"{path} is a folder, no feature file: reid gallery export {path} -o FILE writes that "
+            "of a gallery, reid extract -o FILE that of images"
+        )
     if not path.is_file():
         raise UserError(f"{path} is not a file; write one with reid extract ... -o {path}")
     with _reading(path):

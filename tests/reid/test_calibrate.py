@@ -267,17 +267,21 @@ def test_features_of_another_network_are_refused(
         (["--false_alarms", "0"], "--false_alarms 0: give a share above 0"),
         (["--check", "{calibration}"], "--check measures a threshold and chooses none"),
         (["--check", "{gallery}"], "leave -o out"),
+        (["-o", "{query}"], "-o .* is another file of this command"),
+        (["--page", "{output}"], "--page .* is another file of this command"),
     ],
 )
 def test_bad_options(
     words: list[str], said: str, files: dict[str, str], calibration: str, tmp_path: Path
 ) -> None:
-    words = [word.format(calibration=calibration, **files) for word in words]
     output = tmp_path / "new.json"
+    words = [word.format(calibration=calibration, output=output, **files) for word in words]
+    before = Path(files["query"]).read_bytes()
     done = run(
         "calibrate", files["query"], "--gallery", files["gallery"], "-o", str(output), *words
     )
     assert done.returncode == 2 and not output.exists()
+    assert Path(files["query"]).read_bytes() == before
     with pytest.raises(UserError, match=said):
         raise UserError(done.stderr)
 
@@ -289,6 +293,7 @@ def test_bad_thresholds(files: dict[str, str], calibration: str) -> None:
         (["--threshold", "nan"], "--threshold: expected a number"),
         (["--threshold", "1", "--calibrate", calibration], "give one of them"),
         (["--calibrate", "nothing.json"], "nothing.json cannot be read"),
+        (["--page", files["gallery"]], "is another file of this command"),
     ):
         done = run(*words, *more)
         assert done.returncode == 2 and said in done.stderr, done.stderr

@@ -204,7 +204,7 @@ def test_foreign_files(tmp_path: Path, change: str, message: str) -> None:
 def test_no_file(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is not a file; write one with reid extract"):
         read_features(tmp_path / "absent.parquet")
-    with pytest.raises(UserError, match="is not a file"):
+    with pytest.raises(UserError, match="is a folder, .* reid gallery export"):
         read_features(tmp_path)
 
 

@@ -487,6 +487,8 @@ def test_the_commands(place: Place, tmp_path: Path) -> None:
     assert said("verify", "--against", where)["wrong"] == []
     text = run("gallery", "search", where, features, "--top", "1").stdout
     assert NO_PROBABILITIES in text and "t0001" in text
+    both = run("gallery", "export", where, "-o", features, "--times", f"{tmp_path}/./f.parquet")
+    assert both.returncode == 2 and "is another file of this command" in both.stderr
     words = ("--camera", "c9", "-o", str(tmp_path / "none.parquet"))
     nothing = run("gallery", "export", where, *words)
     assert nothing.returncode == 0 and "none of 13 tracklets passes --camera c9" in nothing.stderr

@@ -8,7 +8,7 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ __all__ = [
     "check_file",
     "check_folder",
     "check_new_folder",
+    "check_other_file",
     "digest_of",
     "fresh_folder",
     "is_left_over",
@@ -187,6 +188,16 @@ def check_file(option: str, named: str, example: str) -> None:
     if os.path.isdir(path):
         raise UserError(f"{option} {named} is a folder: give a new file, such as {example}")
     _check_place(option, named, path.parent)
+
+
+def check_other_file(option: str, named: str, others: Iterable[str | None]) -> None:
+    """Check that a file to be written is none of those that a command reads, or writes, too.
+
+    Raises:
+        UserError: It is one of them, by whatever name, and would take its place.
+    """
+    if os.path.realpath(named) in {os.path.realpath(other) for other in others if other}:
+        raise UserError(f"{option} {named} is another file of this command: give a new one")
 
 
 def check_folder(option: str, named: str) -> None:
