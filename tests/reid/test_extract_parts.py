@@ -155,6 +155,17 @@ def test_two_commands_do_not_write_one_file(
     assert not target.with_name("f.parquet.parts").exists()
 
 
+def test_a_video_is_not_replaced_by_its_features(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    video = tmp_path / "hall.mp4"
+    video.write_bytes(b"a recording")
+    (tmp_path / "link").symlink_to(tmp_path)
+    assert main(["extract", str(video), "-o", str(tmp_path / "link" / "hall.mp4")]) == 2
+    assert "is another file of this command" in capsys.readouterr().err
+    assert video.read_bytes() == b"a recording"
+
+
 def test_any_flipped_bit_means_computing_anew(tmp_path: Path) -> None:
     """A flipped bit makes zipfile raise anything, for some say that the part is encrypted."""
     path = tmp_path / "part-0.npz"
