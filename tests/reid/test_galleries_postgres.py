@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -212,6 +214,22 @@ def test_a_service_that_leads_elsewhere_without_tls_is_refused(
     monkeypatch.delenv("PGSERVICE")
     services.write_text(services.read_text().replace("disable", "require"))
     assert "no extension vector" in refused("stats", "postgresql:///?service=people")
+
+
+def test_a_gallery_that_another_process_creates_just_now(postgres: Server) -> None:
+    import psycopg
+
+    with psycopg.connect(postgres.url) as other, ThreadPoolExecutor() as threads:
+        other.execute("CREATE SCHEMA twice")
+        creating = threads.submit(made, f"{postgres.url}#twice", galleries.entries(2))
+        with psycopg.connect(postgres.url, autocommit=True) as watching:
+            waits = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"
+            while watching.execute(waits).fetchone() != (True,) and not creating.done():
+                time.sleep(0.01)
+        other.commit()
+        with pytest.raises(UserError, match="has a schema 'twice' already"):
+            creating.result()
+        other.execute("DROP SCHEMA twice")
 
 
 def test_vectors_are_stored_inline(postgres: Server) -> None:
