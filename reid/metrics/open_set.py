@@ -51,7 +51,8 @@ RATES = (1e-1, 1e-2, 1e-3, 1e-4)
 FEWEST = 10
 """Trials or searches that must be expected to fail at a rate; with fewer it is not measurable."""
 
-_BLOCK = 2**22  # distances that are computed at once
+_BLOCK = 2**22  # distances that are computed at once,
+_QUERIES = 32  # or those of so many queries: each block of them passes over the whole gallery
 _BINS = 60
 _DRAWS = 2000
 
@@ -249,7 +250,7 @@ def _measure(
     asked = (query_ids != JUNK) & (query_ids != DISTRACTOR)
 
     def blocks() -> Iterator[_Block]:
-        size = max(1, _BLOCK // len(gallery_ids))
+        size = max(_QUERIES, _BLOCK // len(gallery_ids))
         for begin in range(0, len(query_ids), size):
             rows = slice(begin, begin + size)
             same = query_ids[rows, None] == gallery_ids
