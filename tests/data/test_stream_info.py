@@ -18,6 +18,7 @@ from video_snl.data.decoding.opening import CutOffError, declared_size
 from video_snl.data.decoding.pyav import PyAVReader
 from video_snl.data.decoding.readers import open_video
 from video_snl.data.decoding.stream_info import find_stream_info
+from video_snl.data.video.streaming import frame_times
 from video_snl.errors import UserError
 
 pytestmark = pytest.mark.timeout(60)
@@ -49,6 +50,44 @@ def test_info_is_found_once_and_again_when_the_file_changes(
     os.utime(path, ns=(1, 1))
     assert find_stream_info(str(path)).length == 11
     assert len(calls) == 3
+
+
+def _write_every_second(path: Path, codec: str, jump: int = 0) -> str:
+    """Write 60 frames at every second tick of 30 a second; a jump in ticks after the half."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=30)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        for number in range(60):
+            frame = av.VideoFrame.from_ndarray(np.full((64, 64, 3), 4 * number, np.uint8))
+            frame.pts, frame.time_base = 2 * number + jump * (number >= 30), Fraction(1, 30)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [
+        ("a.avi", "mpeg4"),
+        ("a.avi", "libx264"),
+        ("a.mkv", "libx264"),
+        ("a.flv", "libx264"),
+        ("a.ts", "libx264"),
+        ("a.nut", "mpeg4"),
+        ("a.mp4", "libx264"),
+    ],
+)
+def test_the_rate_is_that_of_the_frames_where_the_header_says_another(
+    name: str, codec: str, tmp_path: Path
+) -> None:
+    path = _write_every_second(tmp_path / name, codec)
+    assert find_stream_info(path).rate == pytest.approx(15, rel=0.01)
+    assert frame_times(path).end == pytest.approx(4, rel=0.02)
+
+
+def test_a_jump_of_the_clock_changes_no_rate(tmp_path: Path) -> None:
+    path = _write_every_second(tmp_path / "a.mkv", "mpeg4", jump=30 * 3600)
+    assert find_stream_info(path).rate == pytest.approx(15, rel=0.01)
 
 
 def test_reordered_frames_need_stored_time_stamps(tmp_path: Path) -> None:

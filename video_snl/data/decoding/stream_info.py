@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import av
@@ -64,6 +65,10 @@ STAMPED = frozenset({"mov", "matroska", "webm", "mpegts", "flv", "asf", "ogg", "
 # Those with an index by which a seek leads to the very key frame.
 INDEXED = frozenset({"mov", "matroska"})
 RATE = Fraction(25)  # of a file that does not say
+# Share by which the rate of the header may differ from that of the time stamps, which some
+# containers round to milliseconds.
+_RATES_DIFFER = 0.1
+_PAUSE = 10  # seconds; frames further apart do not count for the rate: the clock was set anew
 # Key frames up to which the head of a file is decoded that starts in the middle: after the second
 # one at the latest, nothing refers to what the file lacks.
 _HEAD_KEYS = 3
@@ -77,7 +82,8 @@ class StreamInfo:
         codec: FFmpeg's name of the decoder, such as ``mpeg4``.
         container: First of FFmpeg's names of the container, such as ``avi``.
         height, width: Size of the frames in pixels as the header says, before any rotation.
-        rate: Frames per second; 25 where it does not say.
+        rate: Frames per second: as the header says, unless its time stamps say another rate; 25
+            where neither does.
         length: Number of frames that are presented.
         declared: Number of frames that its header promises; 0 where it says nothing.
         stamps: Time stamps of the frames in ascending order, in units of the stream; None where
@@ -102,6 +108,7 @@ class StreamInfo:
         unit: Unit of the time stamps in seconds.
         interlaced: Frames may be made of two fields.
         oversold: The header promises far more frames than there are.
+        misrated: The header says another rate than the time stamps.
     """
 
     codec: str
@@ -127,6 +134,7 @@ class StreamInfo:
     unit: Fraction | None = None
     interlaced: bool = False
     oversold: bool = False
+    misrated: bool = False
 
     def entry(self, frame: int) -> int:
         """Return the last entry at or before ``frame``."""
@@ -297,7 +305,7 @@ def _from_index(container: InputContainer, stream: VideoStream) -> StreamInfo | 
         container="avi",
         height=stream.height,
         width=stream.width,
-        rate=stream.average_rate or RATE,
+        rate=_rate_in_header(stream) or RATE,
         length=len(index),
         declared=stream.frames,
         stamps=range(len(index)),
@@ -337,6 +345,8 @@ def _from_packets(
             declared = max(declared - undecodable, 0)
     if name == "avi" and order is not None and order[-1] - order[0] + 1 >= declared:
         declared = min(declared, length)  # it promises places in time, some of which are empty
+    said = _rate_in_header(stream)
+    rate = _rate(said, order, stream.time_base)
     if reordered and name not in STAMPED:
         order = None
     places = {stamp: place for place, stamp in enumerate(order or ())}
@@ -349,7 +359,7 @@ def _from_packets(
         container=name,
         height=stream.height,
         width=stream.width,
-        rate=stream.average_rate or RATE,
+        rate=rate,
         length=length,
         declared=declared,
         stamps=order,
@@ -368,7 +378,29 @@ def _from_packets(
         unit=stream.time_base,
         interlaced=index.interlaced,
         oversold=stream.frames > 2 * packets + 1000,
+        misrated=rate != said,
     )
+
+
+def _rate_in_header(stream: VideoStream) -> Fraction | None:
+    return stream.average_rate or stream.guessed_rate
+
+
+def _rate(said: Fraction | None, order: Sequence[int] | None, unit: Fraction | None) -> Fraction:
+    """Return the frames per second of a header, or of the time stamps where those say otherwise.
+
+    Headers of many kinds (AVI, Matroska, FLV) say a rate that the frames need not keep to: the most
+    that there may be, twice that of H.264 with two ticks a frame, or the unit of the clock.
+    """
+    if order is None or not unit:
+        return said or RATE
+    longest = int(_PAUSE / unit)
+    gaps = (after - before for before, after in pairwise(order))
+    counted = [gap for gap in gaps if gap <= longest]
+    if not counted:
+        return said or RATE
+    seen = len(counted) / (sum(counted) * unit)
+    return said if said and abs(said / seen - 1) <= _RATES_DIFFER else seen
 
 
 def _decoded(

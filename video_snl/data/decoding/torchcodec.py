@@ -81,6 +81,7 @@ def _is_regular(info: StreamInfo) -> bool:
         isinstance(info.stamps, range)
         and info.unit is not None
         and info.declared == info.length
+        and not info.misrated
         and info.stamps.step * info.unit * info.rate == 1
     )
 

@@ -32,14 +32,14 @@ def frame_times(path: str, max_pixels: int = MAX_PIXELS) -> FrameTimes:
     """Find when the frames of a video begin, by their time stamps, without decoding anything.
 
     Where a container stores none (AVI without gaps), or they do not tell the frames apart, frame i
-    begins at i / (average rate).
+    begins at i / rate.
 
     Raises:
         UserError: The file cannot be read, or has neither time stamps nor a frame rate.
     """
     container, stream, facts = open_with_stream_info(path, max_pixels)
     with container:
-        rate, unit = stream.average_rate or stream.guessed_rate, stream.time_base
+        rated, unit = stream.average_rate or stream.guessed_rate, stream.time_base
     # Elsewhere stamps may number the frames, and leave out numbers where nothing is shown.
     plain = isinstance(facts.stamps, range) and facts.stamps.step == 1
     stored = facts.container in STAMPED or not plain
@@ -48,12 +48,13 @@ def frame_times(path: str, max_pixels: int = MAX_PIXELS) -> FrameTimes:
         # The last frame is taken to be as long as frames are on the average.
         if len(starts) > 1:
             return FrameTimes(starts, starts[-1] * len(starts) / (len(starts) - 1))
-    if not rate:
+    if not rated:
         raise UserError(
             f"{path} has neither time stamps nor a frame rate: write it again with "
             "one (ffmpeg -r 25 -i FILE NEW.mp4)"
         )
-    return FrameTimes([float(i / rate) for i in range(facts.length)], float(facts.length / rate))
+    starts = [float(i / facts.rate) for i in range(facts.length)]
+    return FrameTimes(starts, float(facts.length / facts.rate))
 
 
 def window_clips(
