@@ -337,6 +337,21 @@ def _numbers(network: Any, clips: torch.Tensor) -> np.ndarray:
     return network(clips).numpy()
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_published_network_is_sent(raylets: Any, real_data: Path, tmp_path: Path) -> None:
+    """Those of pytorchvideo hold lambdas, which pickle does not take."""
+    weights = real_data / "weights" / "x3d_xs_kinetics400_dequantised.pyth"
+    if not weights.exists():
+        pytest.skip(f"no {weights}")
+    words = ["features", str(weights.with_name("archery.mp4")), "--pretrained", "x3d_xs"]
+    words += ["--weights", str(weights), "-o"]
+    assert main([*words, str(tmp_path / "local.parquet")]) == 0
+    ray = ["--engine", "ray", "--ray_address", raylets.address]
+    assert main([*words, str(tmp_path / "ray.parquet"), *ray]) == 0
+    assert _files(tmp_path, "ray") == _files(tmp_path, "local")
+
+
 def _span(number: int) -> tuple[float, float]:
     began = time.time()
     time.sleep(0.3)
