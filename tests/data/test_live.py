@@ -229,6 +229,20 @@ def test_standard_input_that_is_cut_off_gives_what_came_before(tmp_path: Path) -
     assert [window.start for window in found[:2]] == [0, 0.4] and len(found) < 6
 
 
+def test_an_mp4_whose_index_lies_behind_what_the_server_sends(tmp_path: Path) -> None:
+    """The server cannot begin in the middle, as Python's own cannot."""
+    content = write_streams(tmp_path / "a.mp4", [(48, 64)], frames=40).read_bytes()
+    index = content.rindex(b"moov") - 4
+    gap = (1 << 20).to_bytes(4, "big") + b"free" + bytes((1 << 20) - 8)  # more than FFmpeg holds
+    content = content[:index] + gap + content[index:]
+    said = "after 0 frames: the connection broke.*-movflags faststart"
+    with (
+        StreamServer([content] * 3, length=len(content)) as server,
+        pytest.raises(UserError, match=said),
+    ):
+        windows_of(live(server.address))
+
+
 def test_streams_that_are_not_there() -> None:
     with StreamServer() as server:
         for address, said in (

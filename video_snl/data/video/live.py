@@ -48,6 +48,10 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds between two attempts to conn
 _LOOK_EVERY = 0.2  # seconds; the longest uninterrupted wait
 _EVENTS = 16  # that wait to be taken
 _LEAVE_AFTER = 2.0  # seconds that the thread has to end
+_INDEX_AT_END = (
+    "; an MP4 file whose index is at its end needs a server that can begin in the middle, or "
+    "ffmpeg -i IN -c copy -movflags faststart OUT"
+)
 _MEMORY = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
@@ -256,7 +260,8 @@ class LiveStream:
         read, lacks = counts(self.counts.frames, "frame"), connection.lacks(self._end)
         whole = connection.duration > 0 and lacks <= 1
         if not ended and (source.kind == "pipe" or not whole):
-            raise UserError(f"{source.called} breaks after {read}: {reason}")
+            hint = "" if source.kind == "pipe" or self.counts.frames else _INDEX_AT_END
+            raise UserError(f"{source.called} breaks after {read}: {reason}{hint}")
         if not self.counts.frames:
             raise UserError(f"{source.called}: none of its frames can be decoded")
         if source.kind != "pipe" and lacks > 1:
