@@ -368,8 +368,13 @@ def _differences(there: Entries, new: Entries) -> list[list[str]]:
     for row, share in enumerate(far.tolist()):
         differ = [] if share <= ROUNDING else [f"another vector, {share:.2g} of its length away"]
         pairs = ((what, a[row], b[row]) for (what, a), (_, b) in zip(*known, strict=True))
-        found.append(differ + [f"{what} {a!r}, now {b!r}" for what, a, b in pairs if a != b])
+        changed = ((what, _shown(what, a), _shown(what, b)) for what, a, b in pairs if a != b)
+        found.append(differ + [f"{what} {before}, now {now}" for what, before, now in changed])
     return found
+
+
+def _shown(what: str, value: str | float | None) -> str:
+    return moment(value) if what == "time" and isinstance(value, float) else repr(value)
 
 
 def parse_time(text: str) -> float:

@@ -213,6 +213,9 @@ def test_a_vector_of_another_batch_is_the_same_entry(place: Place) -> None:
     vectors[7] *= 1 + np.float32(4 * ROUNDING)
     with pytest.raises(UserError, match=r"'t0007' with other values \(another vector, .*e-05 of"):
         gallery.add(again)
+    timed = replace(galleries.entries(1), times=np.array([1796019000.0]))
+    with pytest.raises(UserError, match=r"time .*, now 2026-11-30T06:10:00\+00:00\)"):
+        gallery.add(timed)
     assert gallery.stats().contents == before.contents and verify(gallery)[0] == []
     twice = replace(again.table, names=["t0000"] * 20)
     with pytest.raises(UserError, match="stands twice"):
