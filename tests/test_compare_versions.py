@@ -130,6 +130,16 @@ def test_a_version_that_cannot_be_asked(
     assert "the probes of NEW ended" in capsys.readouterr().err
 
 
+def test_a_folder_without_a_version_is_not_timed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Else the installed version would be, by that folder's name."""
+    monkeypatch.syspath_prepend(str(SCRIPTS / "benchmarks"))
+    speed = importlib.import_module("compare_speed")
+    with pytest.raises(SystemExit, match="is no checkout: it has no folder video_snl"):
+        speed.main([str(tmp_path), str(tmp_path)])
+
+
 def test_speeds_are_compared_within_a_round(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(SCRIPTS / "benchmarks"))
     speed = importlib.import_module("compare_speed")

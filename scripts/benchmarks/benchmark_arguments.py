@@ -3,8 +3,21 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from pathlib import Path
 
-__all__ = ["new_parser", "positive"]
+__all__ = ["checkouts", "new_parser", "positive"]
+
+
+def checkouts(folders: Sequence[Path]) -> list[Path]:
+    """Return the absolute folders of versions of the code, each of which must hold one.
+
+    Without, Python would go on to the version that is installed, and time that.
+    """
+    for folder in folders:
+        if not (folder / "video_snl").is_dir():
+            raise SystemExit(f"{folder} is no checkout: it has no folder video_snl")
+    return [folder.resolve() for folder in folders]
 
 
 def new_parser(description: str | None) -> argparse.ArgumentParser:

@@ -35,7 +35,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmark_arguments import new_parser, positive
+from benchmark_arguments import checkouts, new_parser, positive
 
 __all__ = ["main", "table"]
 
@@ -49,9 +49,9 @@ Seconds = dict[str, list[float]]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _arguments(arguments)
-    checkouts = {"OLD": options.old.resolve(), "NEW": options.new.resolve()}
+    versions = dict(zip(("OLD", "NEW"), checkouts([options.old, options.new]), strict=True))
     wanted = [name for name in NAMES if name in options.only]
-    seconds: dict[str, Seconds] = {version: {name: [] for name in wanted} for version in checkouts}
+    seconds: dict[str, Seconds] = {version: {name: [] for name in wanted} for version in versions}
     with (
         tempfile.TemporaryDirectory(prefix="compare-speed-") as scratch,
         contextlib.ExitStack() as stack,
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         videos = _write_videos(Path(scratch) / "videos")
         timers = {
             version: stack.enter_context(Version(checkout, Path(scratch) / version, videos))
-            for version, checkout in checkouts.items()
+            for version, checkout in versions.items()
         }
         for name in wanted:
             if name == "training" and "first step" in wanted:

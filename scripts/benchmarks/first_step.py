@@ -38,7 +38,7 @@ VIDEOS = 4  # of a class
 def main(words: Sequence[str]) -> int:
     if words and words[0] == "--contender":
         return contender(words[1:])
-    from benchmark_arguments import new_parser, positive
+    from benchmark_arguments import checkouts, new_parser, positive
 
     parser = new_parser(__doc__)
     add = parser.add_argument
@@ -47,6 +47,7 @@ def main(words: Sequence[str]) -> int:
     add("--num_workers", type=positive, default=1, help="processes that decode (default: 1)")
     add("--against", type=Path, action="append", default=[], metavar="FOLDER", help="a checkout")
     options = parser.parse_args(words)
+    against = checkouts(options.against)
     turns: dict[str, list[dict[str, float]]] = {}
     with tempfile.TemporaryDirectory(prefix="first-step-") as scratch:
         root = lay_out(options.videos, Path(scratch) / "videos")
@@ -56,7 +57,7 @@ def main(words: Sequence[str]) -> int:
         contenders = {
             "plain": (ROOT, [str(PLAIN), str(root), str(options.num_workers)]),
             "video-snl": (ROOT, train),
-            **{str(other): (other.resolve(), train) for other in options.against},
+            **{str(other): (other, train) for other in against},
         }
         for number in range(options.rounds + 1):
             names = list(contenders)

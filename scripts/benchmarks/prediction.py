@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from benchmark_arguments import new_parser, positive
+from benchmark_arguments import checkouts, new_parser, positive
 from torch import Tensor, nn
 
 _WEIGHTS = "weights/x3d_xs_kinetics400_dequantised.pyth"
@@ -43,7 +43,7 @@ Call = Callable[[Tensor], Any]
 def main() -> None:
     parser = new_parser(__doc__)
     parser.add_argument("what", choices=("network", "accuracy", "commands"))
-    parser.add_argument("trees", nargs="*", help="Folders of versions of the code.")
+    parser.add_argument("trees", nargs="*", type=Path, help="Folders of versions of the code.")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--images", type=Path, help="Images for extract, named as Market-1501's.")
     parser.add_argument("--videos", type=positive, default=60)
@@ -262,6 +262,7 @@ def compare_accuracy(data: Path) -> None:
 
 def compare_commands(asked: argparse.Namespace) -> None:
     """Run the commands of several trees in turn, on few and on many files."""
+    folders = checkouts(asked.trees)
     paths = sorted(map(str, (asked.data / "ucf5").rglob("*.avi")))[:: 600 // asked.videos]
     options = ["--accelerator", "cpu", "--weights"]
     predict = ["predict", "--pretrained", "x3d_xs", *options, str(asked.data / _WEIGHTS), "--json"]
@@ -275,10 +276,10 @@ def compare_commands(asked: argparse.Namespace) -> None:
     print("|---|---|---|---|---|")
     for name, words in (one | commands).items():
         for threads in asked.threads:
-            seconds: dict[str, list[float]] = {tree: [] for tree in asked.trees}
+            seconds: dict[Path, list[float]] = {tree: [] for tree in asked.trees}
             for _ in range(asked.rounds):
-                for tree in asked.trees:
-                    seconds[tree].append(run(Path(tree).resolve(), words, threads))
+                for tree, folder in zip(asked.trees, folders, strict=True):
+                    seconds[tree].append(run(folder, words, threads))
             for tree, each in seconds.items():
                 shown = ", ".join(f"{value:.1f}" for value in each)
                 print(f"| {name} | {threads} | {tree} | {shown} | {median(each):.1f} |", flush=True)
