@@ -158,6 +158,8 @@ def test_exactly_one_network(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--weights a.pth goes with" in error("--weights", "a.pth")
     assert "did you mean x3d_s or x3d_xs" in error("--pretrained", "x3d_sx")
     assert "known are pytorchvideo_i3d_r50, slow_r50" in error("--pretrained", "zzzz")
+    both = "export", "--pretrained", "x3d_xs", "--checkpoint", "a.ckpt"
+    assert "--pretrained x3d_xs: give one of the two." in error_of(capsys, *both)
 
 
 def test_without_a_network_the_address_and_the_place_are_named(
@@ -255,6 +257,24 @@ def test_archery(real_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for guess in result["predictions"]:
         index = trained.class_names.index(guess["class"])
         assert guess["score"] == pytest.approx(expected[index].item(), abs=2e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", ["onnx", "pt2"])
+def test_it_is_exported_without_training(
+    suffix: str, real_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, file = real_data / "weights", str(tmp_path / f"model.{suffix}")
+    network = ["--pretrained", "x3d_xs", "--weights", str(folder / XS)]
+    assert main(["export", *network, "-o", file, "--runs", "0", "--with_preprocessing"]) == 0
+    found = []
+    for words in (network, ["--model", file]):
+        capsys.readouterr()
+        words = [*words, "--clips", "2", "--crops", "1", "--accelerator", "cpu", "--json"]
+        assert main(["predict", *words, str(folder / "archery.mp4")]) == 0
+        [result] = json.loads(capsys.readouterr().out)
+        found.append({one["class"]: one["score"] for one in result["predictions"]})
+    assert found[1] == pytest.approx(found[0], abs=1e-4)
 
 
 @pytest.mark.slow

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
-from video_snl.config.options import Checkpoint, option, option_group, options_of
+from video_snl.config.options import (
+    Checkpoint,
+    Pretrained,
+    check_one_network,
+    option,
+    option_group,
+    options_of,
+)
 from video_snl.errors import UserError
+from video_snl.runs.pretrained import find_pretrained, load_pretrained
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,7 +52,7 @@ class ExportAny(Checkpoint):
 
 
 @option_group
-class Export(ExportAny):
+class Export(ExportAny, Pretrained):
     """Options of ``export``.
 
     Args:
@@ -72,14 +81,25 @@ def is_of_images(model: str) -> bool:
 
 def export(arguments: Namespace) -> int:
     options = options_of(Export, arguments)
-    from video_snl.runs.trained import find_trained
+    check_one_network(None, options.checkpoint, options.pretrained, options.weights)
+    if options.pretrained is not None:
+        find_pretrained(options.pretrained)
 
     return run_export(
         options,
-        lambda: find_trained(options.checkpoint),
+        partial(_find_network, options),
         dynamic=options.dynamic,
         preprocessing=options.with_preprocessing,
     )
+
+
+def _find_network(options: Export) -> TrainedNetwork[AnyExperiment]:
+    """Load the published network, or that of the checkpoint."""
+    from video_snl.runs.trained import find_trained
+
+    if options.pretrained is not None:
+        return load_pretrained(options.pretrained, options.weights)
+    return find_trained(options.checkpoint)
 
 
 def run_export(

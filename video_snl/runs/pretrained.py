@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from video_snl.config.backbones import PRETRAINED, VideoBackbone
 from video_snl.config.statistics import STATISTICS
+from video_snl.config.task_spec import VIDEO
 from video_snl.config.video import DataConfig, Experiment, ModelConfig
 from video_snl.errors import UserError
 from video_snl.runs.trained import Trained
@@ -91,11 +92,20 @@ def load_pretrained(
         _check_classes(report, path, name, entry.published.trained_on, len(names))
     known = report.statistics if report.statistics != "unknown" else entry.statistics
     mean, std = STATISTICS[known]
+    about = {
+        "format_version": VIDEO.format_version,
+        "experiment": experiment.to_dict(),
+        "class_names": list(names),
+        "mean": list(mean),
+        "std": list(std),
+        "pretrained": name,
+    }
     return Trained(
         model=model.eval(),
         experiment=experiment,
         epoch=None,
         path=path,
+        stored={VIDEO.entry: about, "epoch": -1},
         class_names=names,
         mean=mean,
         std=std,

@@ -59,8 +59,8 @@ class TrainedNetwork(Generic[ExperimentT_co]):
         path: File of the checkpoint.
         spec: Kind of task.
         stored: Description in its checkpoint (:func:`checkpoint_metadata`); empty for an exported
-            file and for checkpoints of the paper's released code. That of a published Re-ID network
-            has its name, no identities and the epoch -1: none of ours is finished.
+            file and for checkpoints of the paper's released code. That of a network with published
+            weights has its name, as ``pretrained``, and the epoch -1: none of ours is finished.
     """
 
     model: nn.Module
