@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -174,6 +175,13 @@ def run_export(given: options.Export) -> int:
     if given.times is not None:
         check_file("--times", given.times, "times.csv")
         check_other_file("--times", given.times, [given.output])
+    for option, named in (("--output", given.output), ("--times", given.times)):
+        folder = named and os.path.dirname(os.path.realpath(named))
+        if folder == os.path.realpath(given.gallery):
+            raise UserError(
+                f"{option} {named} is in the folder of the gallery, whose files it could replace: "
+                "give a file elsewhere"
+            )
     gallery = _opened(given.gallery)
     only = _only(given)
     entries = joined([Entries.none(gallery.about), *gallery.read(only)])

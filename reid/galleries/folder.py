@@ -36,6 +36,7 @@ from reid.galleries.searching import (
 from reid.galleries.store import Added, Removed, Stats, count_people
 from reid.retrieval.index import least_asked, prepared
 from video_snl.errors import UserError
+from video_snl.utils.files import make_folder
 from video_snl.utils.text import escaped
 
 __all__ = ["FolderGallery"]
@@ -84,10 +85,7 @@ class FolderGallery:
         if escaped(str(folder)) != str(folder):
             raise UserError(f"{folder} is not text in UTF-8: name a folder that is")
         made = not folder.exists()
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except FileExistsError as error:
-            raise UserError(f"{folder} is a file: name a new folder for the gallery") from error
+        make_folder(folder, "the gallery", "name a new folder")
         with changing(folder):
             if (folder / MANIFEST).exists():
                 raise UserError(
@@ -223,7 +221,7 @@ class FolderGallery:
         except FileNotFoundError as error:
             raise UserError(f"{self._folder} is no gallery any more") from error
         # Not their numbers alone: another gallery may have been put there.
-        if manifest != self._state.manifest:
+        if manifest != self._state.manifest or not self._state.is_as_read(self._folder):
             state = load(self._folder)
             self.about.check_unchanged(state.about, self.where)
             self._state = state

@@ -24,7 +24,7 @@ from reid.galleries.entries import About, Entries, contents_hash
 from reid.galleries.searching import EXACT_UP_TO, Only, say_building
 from reid.retrieval.index import INDICES, prepared
 from video_snl.errors import UserError
-from video_snl.utils.files import digest_of, is_left_over, replace_file, write_json
+from video_snl.utils.files import digest_of, is_left_over, replace_file, state_of, write_json
 from video_snl.utils.json_text import parse_json, to_json
 from video_snl.utils.locks import waiting_lock
 from video_snl.utils.parquet import read_parquet, write_parquet
@@ -54,6 +54,8 @@ class State:
 
     Attributes:
         manifest: The values of ``gallery.json``.
+        stamps: Bytes and times of change that its files had when they were compared with their
+            checksums, by their names.
         columns: What is stored of the entries beside their vectors.
         about: Network, metric and index.
         keys, persons, cameras: Names of the N entries, in the order in which they were added.
@@ -66,6 +68,7 @@ class State:
     """
 
     manifest: dict[str, Any]
+    stamps: dict[str, tuple[int, int] | None]
     columns: pa.Table
     about: About
     keys: list[str]
@@ -77,6 +80,10 @@ class State:
     vectors: np.ndarray
     lengths: np.ndarray
     index: Any
+
+    def is_as_read(self, folder: Path) -> bool:
+        """Tell whether its files are as they were read: no map of one cut short may be used."""
+        return all(state_of(str(folder / name)) == stamp for name, stamp in self.stamps.items())
 
     def entries(self, rows: np.ndarray) -> Entries:
         """Return some entries."""
@@ -178,7 +185,9 @@ def load(folder: Path) -> State:
 
 
 def _state(folder: Path, manifest: dict[str, Any]) -> State:
-    for file in manifest["files"].values():
+    files = manifest["files"].values()
+    stamps = {file["name"]: state_of(str(folder / file["name"])) for file in files}
+    for file in files:
         path = folder / file["name"]
         if path.stat().st_size != file["bytes"] or digest_of(path) != file["sha256"]:
             raise UserError(
@@ -194,6 +203,7 @@ def _state(folder: Path, manifest: dict[str, Any]) -> State:
     index = _read_index(folder, manifest, mapped=True) if "index" in manifest["files"] else None
     return State(
         manifest=manifest,
+        stamps=stamps,
         columns=stored.replace_schema_metadata(None),
         about=about,
         keys=stored["key"].to_pylist(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -343,6 +344,19 @@ def test_exports_are_equal_and_read_by_the_gallery_in_memory(
     again = entries_of(read_features(files[0]), read_times(str(tmp_path / "1.csv")))
     assert again.digests() == some.digests()
     assert Gallery.read(files[0]).names == some.keys
+
+
+def test_an_export_replaces_no_file_of_the_gallery(tmp_path: Path) -> None:
+    gallery, other = made(str(tmp_path / "g"), galleries.entries(5)), str(tmp_path / "f.parquet")
+    manifest = str(tmp_path / "g" / "gallery.json")
+    for words in (
+        ("-o", manifest),
+        ("-o", other, "--times", manifest),
+        ("-o", other, "--times", other),
+    ):
+        done = run("gallery", "export", gallery.where, *words)
+        assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
+    assert gallery.faults() == [] and not os.path.exists(other)
 
 
 def test_an_empty_gallery(place: Place) -> None:

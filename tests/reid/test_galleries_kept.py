@@ -49,6 +49,26 @@ def test_damage_is_found(tmp_path: Path, part: str) -> None:
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize("part", ["vectors", "index"])
+@pytest.mark.parametrize("damage", ["cut short", "written over"])
+def test_damage_under_an_open_gallery_is_found(tmp_path: Path, part: str, damage: str) -> None:
+    """Its files are mapped: reading one that was cut short would end the process by a signal."""
+    gallery = made(str(tmp_path / "g"), galleries.entries(500), index="hnsw")
+    query = table(1).features
+    assert gallery.search(query).keys(0)[0] == "t0000"
+    [path] = (tmp_path / "g").glob(f"{part}-*")
+    with path.open("r+b") as file:
+        if damage == "cut short":
+            file.truncate(10)
+        else:
+            file.seek(1000)
+            file.write(bytes(10_000))
+            os.utime(file.fileno(), (1, 1))
+    for _ in range(2):
+        with pytest.raises(UserError, match="damaged"):
+            gallery.search(query)
+
+
 @pytest.mark.parametrize(
     "text", ["", "{}", "[]", "null", '{"sha256": "0"}', "[" * 100_000, "\udc80"]
 )
@@ -80,12 +100,15 @@ def test_places_that_are_no_galleries(tmp_path: Path) -> None:
     some = galleries.entries(3)
     with pytest.raises(UserError, match="not text in UTF-8"):
         made(str(tmp_path / "g\udcff"), some)
-    for name, says in (("full", "thesis.tex"), ("file", "is a file")):
+    for name, says in (("full", "thesis.tex"), ("file", "File exists")):
         with pytest.raises(UserError, match=says):
             made(str(tmp_path / name), some)
         with pytest.raises(UserError, match="no gallery"):
             open_gallery(tmp_path / name)
     assert [path.name for path in (tmp_path / "full").iterdir()] == ["thesis.tex"]
+    for place in ("/proc/gallery", str(tmp_path / "file" / "gallery")):
+        with pytest.raises(UserError, match="cannot be made"):
+            made(place, some)
 
 
 def test_two_processes_add_one_after_the_other(tmp_path: Path) -> None:
