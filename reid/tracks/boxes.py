@@ -23,6 +23,7 @@ __all__ = ["Box", "Picked", "Selection", "Track", "check_boxes", "overlaps", "re
 
 _FIELDS = ("frame", "id", "left", "top", "width", "height", "conf", "x", "y", "z")
 _LEAST_FIELDS = 6
+_PAIRS = 2**18  # of boxes that are compared at once: a file may have any number in a frame
 _LARGEST = 2**53  # whole numbers beyond are not exact in float64
 
 
@@ -272,9 +273,12 @@ def _covered(boxes: Iterable[Box]) -> dict[Box, float]:
     found: dict[Box, float] = {}
     for some in frames.values():
         places = np.array([box[2:6] for box in some])
-        shared = overlaps(places, places) / places[:, 2:].prod(1)[:, None]
-        np.fill_diagonal(shared, 0)
-        found |= zip(some, shared.max(1).tolist(), strict=True)
+        step = max(1, _PAIRS // len(some))
+        for start in range(0, len(some), step):
+            part = places[start : start + step]
+            shared = overlaps(part, places) / part[:, 2:].prod(1)[:, None]
+            shared[range(len(part)), range(start, start + len(part))] = 0  # with itself
+            found |= zip(some[start : start + step], shared.max(1).tolist(), strict=True)
     return found
 
 

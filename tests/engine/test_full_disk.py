@@ -30,6 +30,7 @@ from video_snl.runs.trained import load_trained
 from video_snl.utils.files import (
     check_file,
     check_folder,
+    check_new_folder,
     replacing,
     storage_error,
     write_text,
@@ -106,6 +107,34 @@ def test_a_folder_that_cannot_be_written_to_is_known_before_the_work(
     ):
         done = run_here(*words, *options)
         assert "is a file" in one_line(done), words
+
+
+def test_places_where_no_folder_can_be_are_known_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, target in (("round", "again"), ("again", "round"), ("gone", "nowhere/at/all")):
+        Path(name).symlink_to(target)
+    for named in ("round", "round/new", "x" * 256, "", "new/.."):
+        with pytest.raises(UserError, match=f"--output {named} "):
+            check_new_folder("--output", named)
+    check_new_folder("--output", "gone")  # whole_folder makes its target
+    for named in ("round", "gone/x"):
+        with pytest.raises(UserError, match="no folder"):
+            check_folder("--output", named)
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_a_current_folder_that_was_removed_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "gone").mkdir()
+    before = os.getcwd()
+    os.chdir(tmp_path / "gone")
+    try:
+        (tmp_path / "gone").rmdir()
+        done = run_here("publish", "--licence", "mit", "-o", "x")
+    finally:
+        os.chdir(before)
+    assert "current folder was removed" in one_line(done)
 
 
 def test_a_disk_without_a_block_is_known_before_the_work(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -224,6 +225,17 @@ def test_low_and_covered_boxes_are_left_out() -> None:
         "3 boxes less than 32 pixels high",
         "1 box covered by more than 70%",
     ]
+
+
+def test_any_number_of_boxes_in_a_frame_is_compared_in_bounded_memory() -> None:
+    crowd = [Track(n, (Box(0, n, 10.0 * n, 0.0, 9.0, 40.0),)) for n in range(3000)]
+    crowd.append(Track(3000, (Box(0, 3000, 15000.0, 0.0, 9.0, 36.0),)))  # within the box of 1500
+    tracemalloc.start()
+    picked = Selection(min_frames=1).pick(crowd)
+    used = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert [track.number for track in picked.tracks] == [n for n in range(3000) if n != 1500]
+    assert used < 50e6  # pairs of all: 72 MB for the distances alone
 
 
 @pytest.mark.parametrize(

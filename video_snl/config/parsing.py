@@ -175,6 +175,7 @@ def run_command(
     try:
         if command is None:
             _without_command(name, description, commands, words)
+        _check_current_folder()
         end_with_first_process()
         given = Given(with_underscores(words[1:]))
         with allowing_code("allow_code" in given.options()):
@@ -274,6 +275,14 @@ def check_root(arguments: Namespace) -> None:
         f"data.root={root} does not exist: give the folder of a dataset, or for the sample dataset "
         "of generated videos, which is made there, --data.dataset sample"
     )
+
+
+def _check_current_folder() -> None:
+    """Raise UserError where the current folder was removed: no name of a file means anything."""
+    try:
+        os.getcwd()
+    except FileNotFoundError as error:
+        raise UserError("the current folder was removed: change to another (cd)") from error
 
 
 def _command_first(words: list[str], commands: Commands) -> list[str]:

@@ -221,18 +221,19 @@ def check_new_folder(option: str, named: str, advice: str = "") -> None:
         UserError: It holds files, or is a file, or cannot be replaced, or something on the way is
             not a folder to write to.
     """
-    check_folder(option, named)
-    if not os.path.isdir(named):
+    folder = os.path.realpath(named)  # as whole_folder of locks.py has it
+    _check_place(option, named, Path(folder))
+    if not os.path.isdir(folder):
         return
-    if os.listdir(named):
+    if os.listdir(folder):
         raise UserError(f"{option} {named} is not empty: give a new folder{advice}")
-    if os.path.ismount(named) or os.path.samefile(named, "."):
-        kind = "a mount point" if os.path.ismount(named) else "the current folder"
+    if os.path.ismount(folder) or os.path.samefile(folder, "."):
+        kind = "a mount point" if os.path.ismount(folder) else "the current folder"
         raise UserError(
             f"{option} {named} is {kind}, which cannot be replaced: give a new folder in it, such "
             f"as {os.path.join(named, 'new')}"
         )
-    check_folder(option, os.path.dirname(os.path.realpath(named)))
+    check_folder(option, os.path.dirname(folder))
 
 
 def make_folder(folder: Path, purpose: str, advice: str) -> None:
@@ -321,8 +322,13 @@ def storage_error(error: BaseException) -> OSError | None:
 
 
 def _check_place(option: str, named: str, folder: Path) -> None:
-    # os.path.exists, unlike Path.exists, raises nothing where a folder may not be looked into.
-    standing = next(place for place in (folder, *folder.parents) if os.path.exists(place))
+    try:
+        os.lstat(folder)
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise UserError(f"{option} {named} cannot be written ({error.strerror})") from error
+    # It raises nothing where a folder may not be looked into. A link to nowhere stands, too.
+    standing = next(place for place in (folder, *folder.parents) if os.path.lexists(place))
     if not standing.is_dir():
         raise UserError(f"{option} {named} cannot be written: {standing} is a file, no folder")
     if not os.access(standing, os.W_OK):
