@@ -33,7 +33,7 @@ from reid.retrieval.searching import answer_of, check_top, limit_of, text_of
 from video_snl.errors import UserError
 from video_snl.utils.counts import counts
 from video_snl.utils.extras import require
-from video_snl.utils.files import check_file, check_other_file, replace_file, writing
+from video_snl.utils.files import check_file, replace_file, writing
 from video_snl.utils.json_text import to_json
 from video_snl.utils.media import is_video_name
 from video_snl.utils.text import examples, read_text
@@ -173,8 +173,7 @@ def run_export(given: options.Export) -> int:
     """Write a gallery, or some of it, as a feature file."""
     check_file("--output", given.output, "feats.parquet")
     if given.times is not None:
-        check_file("--times", given.times, "times.csv")
-        check_other_file("--times", given.times, [given.output])
+        check_file("--times", given.times, "times.csv", [given.output])
     for option, named in (("--output", given.output), ("--times", given.times)):
         folder = named and os.path.dirname(os.path.realpath(named))
         if folder == os.path.realpath(given.gallery):

@@ -19,7 +19,7 @@ from reid.retrieval.calibration import (
 )
 from reid.retrieval.features import FeatureTable, concatenate
 from video_snl.errors import UserError
-from video_snl.utils.files import check_file, check_other_file, writing
+from video_snl.utils.files import check_file, writing
 from video_snl.utils.json_text import to_json
 
 if TYPE_CHECKING:
@@ -95,10 +95,9 @@ def _check_options(given: Options) -> None:
         ("--page", given.page, "roc.html"),
     ):
         if path is not None:
-            check_file(option, path, example)
-            check_other_file(option, path, [*given.queries, given.gallery, given.check])
+            check_file(option, path, example, [*given.queries, given.gallery, given.check])
     if given.page is not None:
-        check_other_file("--page", given.page, [given.output])
+        check_file("--page", given.page, "roc.html", [given.output])
 
 
 def _values(

@@ -229,12 +229,11 @@ def calibrate(
     threshold = found.threshold(false_alarms)
     if threshold is None:
         least = _upwards(FEWEST / found.searches)
-        help_ = f"give {least:g} or more, or" if least < 1 else ""
+        help_ = f"give {least:g} or more, or more queries" if least < 1 else "give more queries"
         raise UserError(
             f"--false_alarms {false_alarms:g} is not measurable: it needs "
             f"{math.ceil(FEWEST / false_alarms):,} searches, so that {FEWEST} are expected to "
-            f"fail, and there {'is' if found.searches == 1 else 'are'} {found.searches:,}: {help_} "
-            "more queries"
+            f"fail, and there {'is' if found.searches == 1 else 'are'} {found.searches:,}: {help_}"
         )
     if threshold < 0:
         raise UserError(

@@ -36,7 +36,7 @@ from video_snl.engine.trainer import device_of
 from video_snl.errors import UserError
 from video_snl.runs.feature_file import PartFiles
 from video_snl.utils.counts import counts
-from video_snl.utils.files import check_file, check_other_file, replace_file, state_of, writing
+from video_snl.utils.files import check_file, replace_file, state_of, writing
 from video_snl.utils.memory import keep_freed_memory
 from video_snl.utils.processes import ending_in_order
 from video_snl.utils.progress import counted
@@ -79,8 +79,7 @@ def extract(
         UserError: A path that does not exist or holds no tracklet, a tracklet that cannot be read,
             a file that cannot be written, or that another command writes now.
     """
-    check_file("--output", output, "feats.parquet")
-    check_other_file("--output", output, paths)
+    check_file("--output", output, "feats.parquet", paths)
     network = find_network(checkpoint, published, weights)
     if published is not None:
         tell(describe_input(published))

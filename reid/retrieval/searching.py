@@ -24,7 +24,7 @@ from reid.retrieval.features import (
 )
 from video_snl.errors import UserError
 from video_snl.utils.counts import counts
-from video_snl.utils.files import check_file, check_other_file, writing
+from video_snl.utils.files import check_file, writing
 from video_snl.utils.json_text import to_json
 
 if TYPE_CHECKING:
@@ -173,8 +173,8 @@ def _check_arguments(given: Search) -> None:
             )
     check_top(given.top)
     if given.page is not None:
-        check_file("--page", given.page, "found.html")
-        check_other_file("--page", given.page, [*given.queries, given.gallery, given.calibrate])
+        read = [*given.queries, given.gallery, given.calibrate]
+        check_file("--page", given.page, "found.html", read)
 
 
 def check_top(top: int) -> None:

@@ -53,7 +53,7 @@ def run_identify(source: Source, given: Identify) -> int:
     """
     limit = limit_of(given.threshold, given.calibrate)
     if given.render is not None:
-        _check_render(given.render, source.video)
+        _check_render(given.render, source.video, source.tracks, given.gallery)
     searched = Searchable.open(given.gallery, 1, given.metric)
     if limit is not None:
         limit.check(searched)
@@ -81,13 +81,11 @@ def run_identify(source: Source, given: Identify) -> int:
     return 0
 
 
-def _check_render(render: str, video: str) -> None:
+def _check_render(render: str, *inputs: str | None) -> None:
     path = Path(render)
     if path.suffix.lower() not in FORMATS:
         raise UserError(f"--render {render}: name a file of {', '.join(FORMATS)}")
-    check_file("--render", render, "people.mp4")
-    if path.exists() and path.samefile(video):
-        raise UserError(f"--render {render} is the video itself: give a new file")
+    check_file("--render", render, "people.mp4", inputs)
 
 
 def _identified(

@@ -286,6 +286,22 @@ def test_bad_options(
         raise UserError(done.stderr)
 
 
+def test_what_is_read_is_not_replaced(files: dict[str, str], calibration: str) -> None:
+    query, gallery = files["query"], files["gallery"]
+    before = [Path(path).read_bytes() for path in (query, gallery, calibration)]
+    measured = ["calibrate", query, "--gallery", gallery, "--false_alarms", "0.1"]
+    searched = ["search", query, "--gallery", gallery, "--calibrate", calibration]
+    for words in (
+        *([*measured, option, path] for option in ("-o", "--page") for path in (query, gallery)),
+        [*measured, "--check", calibration, "--page", calibration],
+        *([*searched, "--page", path] for path in (query, gallery, calibration)),
+        ["extract", query, "--output", query],
+    ):
+        done = run(*words)
+        assert done.returncode == 2 and "is another file of this command" in done.stderr, words
+    assert [Path(path).read_bytes() for path in (query, gallery, calibration)] == before
+
+
 def test_bad_thresholds(files: dict[str, str], calibration: str) -> None:
     words = ["search", files["query"], "--gallery", files["gallery"]]
     for more, said in (

@@ -514,7 +514,7 @@ def test_identities_are_drawn(
             assert change[number, rows, columns].mean() < 10  # the person is to be seen
     before = video.read_bytes()
     for target, said in (
-        (video, f"--render {video} is the video itself"),
+        (video, f"--render {video} is another file of this command"),
         (tmp_path / "found.gif", "found.gif: name a file of .mp4, .m4v, .mov, .mkv"),
     ):
         done = run(*words, "--render", str(target))

@@ -22,7 +22,6 @@ __all__ = [
     "check_file",
     "check_folder",
     "check_new_folder",
-    "check_other_file",
     "digest_of",
     "fresh_folder",
     "is_left_over",
@@ -173,31 +172,27 @@ def remove_left_overs(folder: Path, names: Collection[str]) -> list[Path]:
     return removed
 
 
-def check_file(option: str, named: str, example: str) -> None:
+def check_file(option: str, named: str, example: str, others: Iterable[str | None] = ()) -> None:
     """Check that a file can be written, in folders that are yet to be made or not.
 
     Args:
         option: Option that names it, for the message.
         named: The file.
         example: Name of a good one.
+        others: Files that the command reads, or writes, too.
 
     Raises:
-        UserError: A folder is there already, or something on the way is not a folder to write to.
+        UserError: A folder is there already, or it is one of the others, by whatever name, and
+            would take its place, or something on the way is not a folder to write to.
     """
     path = Path(named).absolute()
     if os.path.isdir(path):
         raise UserError(f"{option} {named} is a folder: give a new file, such as {example}")
-    _check_place(option, named, path.parent)
-
-
-def check_other_file(option: str, named: str, others: Iterable[str | None]) -> None:
-    """Check that a file to be written is none of those that a command reads, or writes, too.
-
-    Raises:
-        UserError: It is one of them, by whatever name, and would take its place.
-    """
     if os.path.realpath(named) in {os.path.realpath(other) for other in others if other}:
-        raise UserError(f"{option} {named} is another file of this command: give a new one")
+        raise UserError(
+            f"{option} {named} is another file of this command: give a new one, such as {example}"
+        )
+    _check_place(option, named, path.parent)
 
 
 def check_folder(option: str, named: str) -> None:
