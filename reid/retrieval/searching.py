@@ -26,6 +26,7 @@ from video_snl.errors import UserError
 from video_snl.utils.counts import counts
 from video_snl.utils.files import check_file, writing
 from video_snl.utils.json_text import to_json
+from video_snl.utils.text import printable, shown_path
 
 if TYPE_CHECKING:
     from reid.cli.features import Search
@@ -316,15 +317,16 @@ def _who(table: FeatureTable, names: _Known, row: int) -> dict[str, int | str | 
 
 def text_of(answer: dict[str, Any]) -> str:
     """Put the values of an answer into a table."""
-    lines = [f"{counts(answer['tracklets'], 'tracklet')} in {answer['gallery']}"]
+    lines = [f"{counts(answer['tracklets'], 'tracklet')} in {shown_path(answer['gallery'])}"]
     if not answer["exact"] and answer["recall"] is None:
         lines[0] += f", approximate: by its index ({answer['index']})"
     for query in answer["queries"]:
         skipped = query["skipped_frames"]
         unread = f", {skipped} more unreadable and skipped" if skipped else ""
         names = (("person", query["person_name"]), ("camera", query["camera_name"]))
-        known = "".join(f", {what} {name}" for what, name in names if name is not None)
-        lines += ["", f"query {query['name']} ({counts(query['frames'], 'frame')}{unread}{known})"]
+        known = "".join(f", {what} {printable(name)}" for what, name in names if name is not None)
+        frames = counts(query["frames"], "frame")
+        lines += ["", f"query {shown_path(query['name'])} ({frames}{unread}{known})"]
         verdict = verdict_of(query, answer["threshold"])
         lines += [verdict] if verdict else []
         who = [(_dash(r["person_name"]), _dash(r["camera_name"])) for r in query["results"]]
@@ -338,7 +340,7 @@ def text_of(answer: dict[str, Any]) -> str:
             time = "" if result.get("time") is None else f"  {moment(result['time'])}"
             lines.append(
                 f"{result['rank']:4}  {result['distance']:8.4f}  {person:>{wide[0]}}  "
-                f"{camera:>{wide[1]}}  {result['name']}{time}"
+                f"{camera:>{wide[1]}}  {shown_path(result['name'])}{time}"
             )
     if answer["recall"] is not None:
         lines += [
@@ -354,4 +356,4 @@ def _is_within(result: dict[str, Any], threshold: float | None) -> bool:
 
 
 def _dash(name: str | None) -> str:
-    return "-" if name is None else name
+    return "-" if name is None else printable(name)

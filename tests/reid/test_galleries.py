@@ -330,6 +330,17 @@ def test_any_text_comes_back_as_it_was(place: Place) -> None:
         ]
 
 
+def test_names_of_several_lines_stay_in_their_line_of_a_table(place: Place, tmp_path: Path) -> None:
+    names = ["a\nrank 1", "\x1b[31mred", "ü\u2028b"]
+    some = replace(table(3), names=names, persons=names, cameras=names)
+    write_features(tmp_path / "f.parquet", some)
+    where = made(place(), entries_of(some)).where
+    done = run("gallery", "search", where, str(tmp_path / "f.parquet"), "--top", "1")
+    assert done.returncode == 0 and "\x1b" not in done.stdout
+    assert len(done.stdout.splitlines()) == 1 + 4 * 3 + 2
+    assert "query a\\nrank 1 (" in done.stdout and "ü\\u2028b" in done.stdout
+
+
 def test_exports_are_equal_and_read_by_the_gallery_in_memory(
     both: tuple[Place, Place], tmp_path: Path
 ) -> None:

@@ -325,7 +325,8 @@ def _check_place(option: str, named: str, folder: Path) -> None:
     # It raises nothing where a folder may not be looked into. A link to nowhere stands, too.
     standing = next(place for place in (folder, *folder.parents) if os.path.lexists(place))
     if not standing.is_dir():
-        raise UserError(f"{option} {named} cannot be written: {standing} is a file, no folder")
+        kind = "is a file, no folder" if os.path.exists(standing) else "is a link to nowhere"
+        raise UserError(f"{option} {named} cannot be written: {standing} {kind}")
     if not os.access(standing, os.W_OK):
         raise UserError(f"{option} {named} cannot be written: {standing} may not be written to")
     try:
