@@ -45,6 +45,7 @@ FORMAT = 1
 MANIFEST = "gallery.json"
 LOCK = "gallery.lock"
 _OWN = re.compile(r"(entries-\d+\.parquet|vectors-\d+\.npy|index-\d+\.faiss)")
+_TEMPORARY = (".entries-", ".vectors-", ".index-", ".gallery.")  # not of other programs
 _PART = 4096  # vectors that are written at once
 
 
@@ -119,7 +120,9 @@ def changing(folder: Path) -> Iterator[None]:
 
 
 def is_own(path: Path) -> bool:
-    return path.name == LOCK or _OWN.fullmatch(path.name) is not None or is_left_over(path)
+    if path.name.startswith(_TEMPORARY):
+        return is_left_over(path)
+    return path.name == LOCK or _OWN.fullmatch(path.name) is not None
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

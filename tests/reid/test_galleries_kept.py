@@ -106,6 +106,11 @@ def test_places_that_are_no_galleries(tmp_path: Path) -> None:
         with pytest.raises(UserError, match="no gallery"):
             open_gallery(tmp_path / name)
     assert [path.name for path in (tmp_path / "full").iterdir()] == ["thesis.tex"]
+    (tmp_path / "hidden").mkdir()
+    (tmp_path / "hidden" / ".my-settings").write_text("mine")  # as temporary files are called
+    with pytest.raises(UserError, match=".my-settings"):
+        made(str(tmp_path / "hidden"), some)
+    assert (tmp_path / "hidden" / ".my-settings").read_text() == "mine"
     for place in ("/proc/gallery", str(tmp_path / "file" / "gallery")):
         with pytest.raises(UserError, match="cannot be made"):
             made(place, some)
