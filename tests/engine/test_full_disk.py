@@ -137,6 +137,14 @@ def test_a_current_folder_that_was_removed_is_one_line(tmp_path: Path) -> None:
     assert "current folder was removed" in one_line(done)
 
 
+def test_an_export_does_not_replace_its_checkpoint(trained: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own.onnx"
+    [best] = trained.rglob("best.ckpt") if trained.is_dir() else [trained]
+    shutil.copy(best, own)
+    done = run_here("export", "--checkpoint", str(own), "-o", str(own))
+    assert "is what is read" in one_line(done) and own.read_bytes() == best.read_bytes()
+
+
 def test_a_disk_without_a_block_is_known_before_the_work(tmp_path: Path) -> None:
     with largest_file(0):
         with pytest.raises(UserError, match="--output"):

@@ -91,6 +91,7 @@ def export(
     check_file("-o", str(path), f"model{path.suffix}")
     FORMATS[name].check()
     trained = find()
+    check_file("-o", str(path), f"model{path.suffix}", [str(trained.path)])
     _check_blocks(trained, name)
     inside = trained.spec.make().preprocessed(trained) if preprocessing else None
     given = _input_of(trained, dynamic, inside)
