@@ -142,7 +142,8 @@ def test_an_export_does_not_replace_its_checkpoint(trained: Path, tmp_path: Path
     [best] = trained.rglob("best.ckpt") if trained.is_dir() else [trained]
     shutil.copy(best, own)
     done = run_here("export", "--checkpoint", str(own), "-o", str(own))
-    assert "is what is read" in one_line(done) and own.read_bytes() == best.read_bytes()
+    assert "another file of this command" in one_line(done)
+    assert own.read_bytes() == best.read_bytes()
 
 
 def test_a_disk_without_a_block_is_known_before_the_work(tmp_path: Path) -> None:
