@@ -144,6 +144,15 @@ def test_a_recording_ends_at_its_end_whatever_its_time_stamps(tmp_path: Path, pa
             windows_of(stream)
 
 
+def test_frames_that_the_decoder_holds_back_are_not_lost_with_the_connection(
+    tmp_path: Path,
+) -> None:
+    content = write_streams(tmp_path / "a.mkv", [(48, 64)], frames=40, b_frames=2).read_bytes()
+    with StreamServer([content]) as server:  # without a length, its end is a fault to FFmpeg
+        stream = live(f"{server.address}/a.mkv", behind="wait")
+        assert len(windows_of(stream)) == 4 and stream.counts.frames == 40
+
+
 def test_lists_of_other_files_are_read_from_their_server_alone(tmp_path: Path) -> None:
     path = write_streams(tmp_path / "a.ts", [(48, 64)], frames=40)
     head, tail = "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:1.6,\n", "\n#EXT-X-ENDLIST\n"

@@ -253,6 +253,8 @@ class LiveStream:
             reason = f"the connection broke ({said})"
             if source.kind == "pipe" and not self.counts.frames:
                 raise UserError(f"{source.called}: {said_of(source, error)}") from error
+        if not ended:
+            self._decode(connection, None)
         self._end_stretch(reason)
         if source.kind != "pipe" and not connection.recorded:
             return reason
@@ -268,9 +270,10 @@ class LiveStream:
             self._handover.put(f"its video ended {lacks:.1f} s before the recording should")
         return ""
 
-    def _decode(self, connection: Connection, packet: av.Packet) -> None:
+    def _decode(self, connection: Connection, packet: av.Packet | None) -> None:
+        """Decode a packet, or the frames that the decoder has held back where there is none."""
         try:
-            frames = packet.decode()
+            frames = connection.stream.decode(packet)
         except av.FFmpegError as error:
             refused = isinstance(error, av.ArgumentError)
             if refused and is_refused_size(connection.stream, self.config.max_pixels):
