@@ -23,8 +23,8 @@ UNRUN: dict[str, str] = {
     "tests/test_extend.py builds its networks, tests/engine/test_user_code.py trains others",
     r"ffmpeg |video-snl predict .* (-|(rtsp|http)://\S+|/dev/video0)$": "needs a camera, a server, "
     "or FFmpeg before it; tests/test_predict_streams.py has a server of RTSP, and pipes",
-    r"video-snl predict .*--pretrained": "downloads published weights; tests/test_pretrained.py "
-    "reads a file of them",
+    r"video-snl (predict|export) .*--pretrained": "downloads published weights; "
+    "tests/test_pretrained.py reads a file of them",
     r"video-snl train .*--model\.weights (kinetics|imagenet|x3d_xs)\b": "downloads published "
     "weights; tests/test_published_weights.py takes made-up files of their names and format from "
     "the cache",

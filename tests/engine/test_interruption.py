@@ -117,7 +117,7 @@ def test_two_resumes_at_once_are_one(root: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_ten_kills_at_random_moments_change_nothing(root: Path, tmp_path: Path) -> None:
-    options = {"optimizer__epochs": 80}
+    options = {"optimizer__epochs": 120}
     assert main(["train", *tiny_options(root, tmp_path / "unbroken", **options)]) == 0
     killed = tmp_path / "killed"
     words = ["train", *tiny_options(root, killed, **options)]
