@@ -56,6 +56,7 @@ __all__ = [
     "distrust",
     "find_stream_info",
     "open_with_stream_info",
+    "rate_in_header",
     "video_streams",
 ]
 
@@ -305,7 +306,7 @@ def _from_index(container: InputContainer, stream: VideoStream) -> StreamInfo | 
         container="avi",
         height=stream.height,
         width=stream.width,
-        rate=_rate_in_header(stream) or RATE,
+        rate=rate_in_header(stream) or RATE,
         length=len(index),
         declared=stream.frames,
         stamps=range(len(index)),
@@ -345,7 +346,7 @@ def _from_packets(
             declared = max(declared - undecodable, 0)
     if name == "avi" and order is not None and order[-1] - order[0] + 1 >= declared:
         declared = min(declared, length)  # it promises places in time, some of which are empty
-    said = _rate_in_header(stream)
+    said = rate_in_header(stream)
     rate = _rate(said, order, stream.time_base)
     if reordered and name not in STAMPED:
         order = None
@@ -382,7 +383,8 @@ def _from_packets(
     )
 
 
-def _rate_in_header(stream: VideoStream) -> Fraction | None:
+def rate_in_header(stream: VideoStream) -> Fraction | None:
+    """Return the frames per second that a header says; None where it says nothing."""
     return stream.average_rate or stream.guessed_rate
 
 

@@ -9,7 +9,6 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator
-from fractions import Fraction
 from urllib.parse import urlsplit
 
 import av
@@ -21,7 +20,7 @@ from torch import Tensor
 from video_snl.data.decoding.opening import PLAYLISTS, decoder_options, limit_decoder
 from video_snl.data.decoding.packet_index import UPRIGHT, Matrix, display_matrix
 from video_snl.data.decoding.pyav import RgbConverter, turn
-from video_snl.data.decoding.stream_info import RATE, video_streams
+from video_snl.data.decoding.stream_info import RATE, rate_in_header, video_streams
 from video_snl.data.video.sources import PROTOCOLS, Source
 from video_snl.errors import UserError
 
@@ -48,7 +47,7 @@ class Connection:
 
     def __init__(self, container: InputContainer, stream: VideoStream) -> None:
         self.container, self.stream = container, stream
-        self.rate = Fraction(stream.average_rate or stream.guessed_rate or RATE)
+        self.rate = rate_in_header(stream) or RATE
         self.skipping = False
         # Of the video, where that is known: sound may go on after it.
         own = float((stream.duration or 0) * (stream.time_base or 0))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from video_snl.data.decoding.readers import Reader, decode_in_chunks, shrink
-from video_snl.data.decoding.stream_info import STAMPED, open_with_stream_info
+from video_snl.data.decoding.stream_info import STAMPED, open_with_stream_info, rate_in_header
 from video_snl.data.video.clip_sampling import ShortVideoError
 from video_snl.data.video.windows import FrameTimes
 from video_snl.errors import UserError
@@ -39,7 +39,7 @@ def frame_times(path: str, max_pixels: int = MAX_PIXELS) -> FrameTimes:
     """
     container, stream, facts = open_with_stream_info(path, max_pixels)
     with container:
-        rated, unit = stream.average_rate or stream.guessed_rate, stream.time_base
+        rated, unit = rate_in_header(stream), stream.time_base
     # Elsewhere stamps may number the frames, and leave out numbers where nothing is shown.
     plain = isinstance(facts.stamps, range) and facts.stamps.step == 1
     stored = facts.container in STAMPED or not plain
